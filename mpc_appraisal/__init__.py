@@ -1,0 +1,23 @@
+"""What a stranger's data set is worth to your model, computed together on secret shares."""
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    """Import the public names on first use: `import mpc_appraisal` alone stays cheap and imports no CrypTen."""
+    if name == "appraise":
+        from mpc_appraisal.api import appraise
+
+        return appraise
+    if name == "Dataset":
+        from mpc_appraisal.data import Dataset
+
+        return Dataset
+    if name in ("Plain", "Spawn", "Join"):
+        from mpc_appraisal import sessions
+
+        return getattr(sessions, name)
+    raise AttributeError(f"module 'mpc_appraisal' has no attribute {name!r}")
+
+
+__all__ = ["Dataset", "Join", "Plain", "Spawn", "appraise"]

@@ -1,0 +1,171 @@
+"""`appraise`: one call from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from mpc_appraisal.appraisal import Appraiser, Random, Retraining, as_methods, plaintext
+from mpc_appraisal.data import Dataset
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.models import SoftmaxRegression
+from mpc_appraisal.mpc.launch import Emit
+from mpc_appraisal.party import DataOwnerInput, ModelOwnerInput, Plan, needs
+from mpc_appraisal.record import Record, config_hash
+from mpc_appraisal.result import Result
+from mpc_appraisal.scenario import Candidate
+from mpc_appraisal.sessions import Join, Plain, Spawn
+from mpc_appraisal.training import fit
+
+SESSIONS = {"plain": Plain, "spawn": Spawn}
+Own = Dataset | tuple[Any, Any]
+
+
+def appraise(
+    data: Own | Mapping[str, Own] | Sequence[Dataset] | Sequence[Candidate] | None = None,
+    *,
+    train: Own | None = None,
+    test: Own | None = None,
+    model: SoftmaxRegression | None = None,
+    method: str | Appraiser | Sequence[str | Appraiser] = "influence",
+    session: str | Plain | Spawn | Join = "spawn",
+    l2: float = 1e-2,
+    seed: int = 0,
+    true_utility: bool = False,
+    progress: Emit | None = None,
+) -> Result:
+    """Appraise data sets for a model owner, privately.
+
+    Args:
+        data: the data owner's side: a `Dataset`, arrays (x, y), a mapping from candidate name to either, or several.
+        train, test: the model owner's side: `Dataset`s or arrays (x, y); x is (n, d), y (n,) integers from 0.
+        model: a trained model in place of `train`, where the method allows it.
+        method: 'gradient_norm', 'finetuning', 'influence', an `Appraiser`, or several of them.
+        session: 'spawn' (three processes on this machine), 'plain' (no privacy: the baseline), or a session object.
+            With a `Join` only this organisation's own side is given, and the others start their own processes.
+        l2: weight of ||theta||^2 in the objective; public.
+        seed: of public choices (batches); public.
+        true_utility: also retrain with each candidate in the clear, the reference that no market could compute.
+        progress: called with events {"done", "of", "method", "candidate"}.
+
+    Returns:
+        A `Result`: prints, sorts, indexes by candidate, `.to_frame()`. `value` is higher for better data.
+
+    Raises:
+        InputError: a bad argument, by name. PeerError: a party failed or vanished.
+    """
+    methods = as_methods(method)
+    emit = progress or (lambda event: None)
+    buyer = ModelOwnerInput(_own(train, "train"), _own(test, "test"), model)
+    candidates = _candidates(data)
+    levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
+    public = {"methods": [repr(m) for m in methods], "l2": l2, "seed": seed}
+    plan = Plan(methods, float(l2), int(seed), config_hash(public), partial(fit, l2=float(l2)), public)
+    if isinstance(session, str):
+        if session not in SESSIONS:
+            raise InputError("session", repr(session), f"one of {', '.join(SESSIONS)}, or a session object")
+        session = SESSIONS[session]()
+    return run(session, plan, buyer, DataOwnerInput(candidates), emit, levels, true_utility)
+
+
+def run(
+    session: Plain | Spawn | Join,
+    plan: Plan,
+    buyer: ModelOwnerInput,
+    seller: DataOwnerInput,
+    emit: Emit,
+    levels: Mapping[str, float],
+    true_utility: bool,
+    baselines: bool = True,
+) -> Result:
+    """Run `plan` in `session`; where both sides are at hand, set the plaintext value and the utility beside it."""
+    if isinstance(session, Join):
+        role = session.resolved_role()
+        if role == "model_owner":
+            needs(plan.methods, buyer)
+        elif role == "data_owner" and not seller.candidates:
+            raise InputError("party.data", None, "one or more data sets")
+        own = {"model_owner": buyer, "data_owner": seller, "dealer": None}[role]
+        return Result(session.run(plan, lambda role: own, emit))
+    needs(plan.methods, buyer)
+    if not seller.candidates:
+        raise InputError("data", None, "one or more data sets to appraise")
+    records = session.run(plan, buyer, seller, emit)
+    return Result(compare(records, plan, buyer, seller, levels, true_utility, baselines, emit))
+
+
+def compare(
+    records: Sequence[Record],
+    plan: Plan,
+    buyer: ModelOwnerInput,
+    seller: DataOwnerInput,
+    levels: Mapping[str, float],
+    true_utility: bool,
+    baselines: bool,
+    emit: Emit,
+) -> list[Record]:
+    """Set beside each private value what an experimenter who holds both sides can compute in the clear."""
+    model = buyer.model or plan.fit(buyer.train)
+    classes = model.classes
+    train, test = (d.with_classes(classes) if d else None for d in (buyer.train, buyer.test))
+    sets = {c.name: c.with_classes(classes) for c in seller.candidates}
+    methods = {m.name: m for m in plan.methods}
+    utilities: dict[str, float] = {}
+    if true_utility and train is not None and test is not None:
+        retraining = Retraining(train, test, plan.l2, None if buyer.model else model)
+        for k, (name, data) in enumerate(sets.items()):
+            utilities[name] = retraining.value(data)
+            emit({"done": k + 1, "of": len(sets), "method": "retraining", "candidate": name})
+    compared = []
+    for record in records:
+        value = record.plaintext_value
+        if value is None:
+            value, _ = plaintext(methods[record.method], model, train, test, sets[record.candidate])
+        compared.append(
+            replace(
+                record,
+                plaintext_value=value,
+                difference=record.value - value,
+                level=levels.get(record.candidate),
+                utility=utilities.get(record.candidate),
+            )
+        )
+    if baselines and utilities:
+        compared += _baselines(compared, utilities, plan.seed)
+    return compared
+
+
+def _baselines(records: Sequence[Record], utilities: Mapping[str, float], seed: int) -> list[Record]:
+    one, random = {r.candidate: r for r in records}, Random(seed)
+    values = {"retraining": utilities, "random": {name: random.value() for name in one}}
+    plain = {"session": "plain", "engine": "plaintext", "role": "everybody", "rounds": 0, "openings": ()}
+    return [
+        replace(one[c], method=method, value=v, paper_value=None, plaintext_value=v, difference=0.0,
+                bytes_sent={}, seconds={}, trust="", **plain)
+        for method, by_candidate in values.items()
+        for c, v in by_candidate.items()
+    ]  # fmt: skip
+
+
+def _own(data: Own | None, name: str) -> Dataset | None:
+    if data is None or isinstance(data, Dataset):
+        return data
+    if isinstance(data, tuple) and len(data) == 2:
+        return Dataset.of(*data, name=name)
+    raise InputError(name, type(data).__name__, "a Dataset, or a tuple (x, y) of arrays")
+
+
+def _candidates(data: Any) -> tuple[Dataset, ...]:
+    if data is None:
+        return ()
+    if isinstance(data, Mapping):
+        return tuple(_own(d, str(name)).renamed(str(name)) for name, d in data.items())
+    if isinstance(data, (Dataset, tuple)) and not (isinstance(data, tuple) and isinstance(data[0], (Dataset, Candidate))):
+        return (_own(data, "data"),)
+    sets = tuple(c.data.renamed(c.name) if isinstance(c, Candidate) else _own(c, f"data[{k}]") for k, c in enumerate(data))
+    names = [s.name for s in sets]
+    if len(set(names)) < len(names):
+        raise InputError("data", f"names {names}", "a different name for each candidate")
+    return sets

@@ -1,0 +1,71 @@
+"""Appraisal methods, one file each, and how to name them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from mpc_appraisal.appraisal.base import Appraiser, Facts, plaintext, scaled
+from mpc_appraisal.appraisal.finetuning import Finetuning
+from mpc_appraisal.appraisal.gradient_norm import GradientNorm
+from mpc_appraisal.appraisal.influence import Influence
+from mpc_appraisal.appraisal.random_baseline import Random
+from mpc_appraisal.appraisal.retraining import Retraining
+from mpc_appraisal.errors import InputError
+
+__all__ = [
+    "METHODS",
+    "Appraiser",
+    "Facts",
+    "Finetuning",
+    "GradientNorm",
+    "Influence",
+    "Methods",
+    "Random",
+    "Retraining",
+    "as_methods",
+    "plaintext",
+    "scaled",
+]
+
+METHODS: dict[str, type[Appraiser]] = {method.name: method for method in (GradientNorm, Finetuning, Influence)}
+
+
+class Methods:
+    """Several methods for one run: Methods(influence=Influence(), finetuning=Finetuning(steps=4))."""
+
+    def __init__(self, **appraisers: Appraiser):
+        if not appraisers:
+            raise InputError("appraisal", "no method", f"one or more of {', '.join(METHODS)}")
+        for name, appraiser in appraisers.items():
+            if not isinstance(appraiser, Appraiser):
+                raise InputError(f"appraisal.{name}", appraiser, "an appraisal method")
+        self._appraisers = tuple(appraisers.values())
+
+    def __iter__(self) -> Iterator[Appraiser]:
+        return iter(self._appraisers)
+
+    def __len__(self) -> int:
+        return len(self._appraisers)
+
+
+def as_methods(methods: str | Appraiser | Iterable[str | Appraiser]) -> tuple[Appraiser, ...]:
+    """One method, several, or their names ("all" for every method, each with its defaults) as a tuple of methods.
+
+    Raises InputError for an unknown name, for none at all and for two methods of one name, whose results could not be
+    told apart.
+    """
+    items = [methods] if isinstance(methods, (str, Appraiser)) else list(methods)
+    found: list[Appraiser] = []
+    for item in items:
+        if isinstance(item, Appraiser):
+            found.append(item)
+        elif item == "all":
+            found += [method() for method in METHODS.values()]
+        elif isinstance(item, str) and item in METHODS:
+            found.append(METHODS[item]())
+        else:
+            raise InputError("appraisal", item, f"one of {', '.join(METHODS)}, or all")
+    names = [method.name for method in found]
+    if not names or len(set(names)) < len(names):
+        raise InputError("appraisal", names, "one method or more, each once")
+    return tuple(found)

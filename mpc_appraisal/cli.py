@@ -1,0 +1,143 @@
+"""`mpc-appraisal`: the Hydra app. It wires; what it wires is elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from mpc_appraisal.api import run
+from mpc_appraisal.appraisal import as_methods
+from mpc_appraisal.data import Dataset, read_dataset, standardise
+from mpc_appraisal.errors import AppraisalError, InputError
+from mpc_appraisal.models import SoftmaxRegression
+from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
+from mpc_appraisal.party import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, needs
+from mpc_appraisal.progress import progress
+from mpc_appraisal.record import append, config_hash
+from mpc_appraisal.report import print_result, write_report
+from mpc_appraisal.result import Result
+from mpc_appraisal.sessions import Join
+
+CHECKOUT = Path(__file__).resolve().parent.parent / "conf"
+CONF = CHECKOUT if CHECKOUT.is_dir() else Path(str(resources.files("mpc_appraisal"))) / "conf"
+OWN = ("party", "session.role", "data.root")  # one party's own; where a machine keeps public files is no public fact
+
+
+def public_part(cfg: DictConfig) -> dict[str, Any]:
+    """What all parties must state alike: the resolved configuration without each party's own, flat."""
+
+    def flatten(node: Any, prefix: str) -> dict[str, Any]:
+        if isinstance(node, dict) and node:
+            return {k: v for key, child in node.items() for k, v in flatten(child, f"{prefix}{key}.").items()}
+        return {prefix[:-1]: node}
+
+    flat = flatten(OmegaConf.to_container(cfg, resolve=True), "")
+    return {k: v for k, v in flat.items() if not any(k == own or k.startswith(f"{own}.") for own in OWN)}
+
+
+def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
+    """Read the files of one role, and of no other."""
+
+    def read(path: str, name: str) -> Dataset:
+        data = read_dataset(hydra.utils.to_absolute_path(str(path)), cfg.party.label, None, name)
+        if cfg.standardise.mean is not None or cfg.standardise.scale is not None:
+            mean = 0.0 if cfg.standardise.mean is None else OmegaConf.to_object(cfg.standardise).get("mean")
+            scale = 1.0 if cfg.standardise.scale is None else OmegaConf.to_object(cfg.standardise).get("scale")
+            data = standardise(data, mean, scale)
+        return data
+
+    if role == MODEL_OWNER:
+        own = ModelOwnerInput(
+            read(cfg.party.train, "party.train") if cfg.party.train else None,
+            read(cfg.party.test, "party.test") if cfg.party.test else None,
+            SoftmaxRegression.load(hydra.utils.to_absolute_path(cfg.party.model)) if cfg.party.model else None,
+        )
+        needs(methods, own)
+        return own
+    if role == DATA_OWNER:
+        if not cfg.party.data:
+            raise InputError("party.data", None, "one file or a list of files, each a candidate")
+        paths = [cfg.party.data] if isinstance(cfg.party.data, str) else list(cfg.party.data)
+        names = [Path(path).stem for path in paths]
+        if len(set(names)) < len(names):
+            raise InputError("party.data", names, "files of different names: a candidate is called by its file's name")
+        return DataOwnerInput(tuple(read(p, "party.data").renamed(n) for p, n in zip(paths, names, strict=True)))
+    return None
+
+
+def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None]) -> Result:
+    """Run the appraisal that `cfg` describes."""
+    methods = as_methods(hydra.utils.instantiate(cfg.appraisal))
+    public = public_part(cfg)
+    plan = Plan(methods, float(cfg.model.l2), int(cfg.seed), config_hash(public), hydra.utils.instantiate(cfg.model), public)
+    session = hydra.utils.instantiate(cfg.session)
+    if isinstance(session, Join):
+        return Result(session.run(plan, lambda role: read_own(cfg, role, methods), emit))
+    levels: dict[str, float] = {}
+    if any(cfg.party[key] for key in ("data", "train", "test", "model")):
+        buyer, seller = read_own(cfg, MODEL_OWNER, methods), read_own(cfg, DATA_OWNER, methods)
+    else:
+        market = hydra.utils.instantiate(cfg.scenario).build(*hydra.utils.instantiate(cfg.data).load(), int(cfg.seed))
+        buyer = ModelOwnerInput(market.train, market.test)
+        seller = DataOwnerInput(tuple(c.data.renamed(c.name) for c in market.candidates))
+        levels = {c.name: c.level for c in market.candidates}
+    return run(session, plan, buyer, seller, emit, levels, bool(cfg.baselines.true_utility))
+
+
+def output_folder(session: Any) -> Path:
+    """The run's folder; a folder of its own for each role when torchrun starts several on one machine."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if isinstance(session, str) and session.endswith("Join") and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        folder = folder / Join().resolved_role()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _task(cfg: DictConfig) -> float | None:
+    folder = output_folder(cfg.session.get("_target_"))
+    with progress() as emit:
+        result = appraise_config(cfg, emit)
+    if not len(result):
+        print("dealer: done; it saw sizes and requests, and keeps no record")
+        return None
+    (folder / "records.jsonl").unlink(missing_ok=True)
+    for record in result:
+        append(folder / "records.jsonl", record)
+    print_result(result)
+    write_report(result, folder)
+    print(f"records, report and figures: {os.path.relpath(folder)}")
+    return None
+
+
+@hydra.main(version_base=None, config_path=str(CONF), config_name="config")
+def app(cfg: DictConfig) -> float | None:
+    """One job of the app. An expected error is one line on standard error and exit status 2, not a traceback."""
+    try:
+        return _task(cfg)
+    except AppraisalError as error:
+        sys.stdout.flush()
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(2)  # threads of torch.distributed may hold up an ordinary exit after a peer's death
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    app()
+
+
+if __name__ == "__main__":
+    main()

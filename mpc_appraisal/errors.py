@@ -1,0 +1,55 @@
+"""Errors of the package.
+
+None of them derives from RuntimeError: CrypTen catches RuntimeError in places and goes on with another protocol, which
+would turn a refusal into a wrong number.
+"""
+
+from __future__ import annotations
+
+
+class AppraisalError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    @property
+    def public(self) -> str:
+        """What the other parties may be told; nothing by default, for a message may quote private values."""
+        return "it failed, and its message is its own"
+
+
+class InputError(AppraisalError):
+    """A bad input: carries its name, the offending value and what was expected.
+
+    The whole message stays with the party whose input it is. `public` leaves the value out, for the value may be
+    private: it is what the other parties are told.
+    """
+
+    def __init__(self, name: str, value: object, expected: str):
+        self.name, self.value, self.expected = name, value, expected
+        super().__init__(f"{name}: got {value}; expected {expected}")
+
+    def __reduce__(self):
+        return InputError, (self.name, str(self.value), self.expected)
+
+    @property
+    def public(self) -> str:
+        return f"bad input in {self.name}"
+
+
+class DisagreementError(AppraisalError):
+    """The parties state different public facts or configurations; nothing was shared."""
+
+    @property
+    def public(self) -> str:
+        return str(self)  # made of public facts alone
+
+
+class PeerError(AppraisalError):
+    """Another party failed, vanished or never came; the message names it."""
+
+    @property
+    def public(self) -> str:
+        return str(self)
+
+
+class OwnerError(AppraisalError):
+    """A private value was asked of, or shown to, the wrong party."""

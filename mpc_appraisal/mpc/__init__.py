@@ -1,0 +1,1 @@
+"""The secure-computation engine: the only folder that imports crypten."""

@@ -1,0 +1,161 @@
+"""Session: the door between one party's own values and the joint computation.
+
+`input` brings a party's private values in, `reveal` is the only way out, `exchange` compares public facts, `meter`
+counts. In between stand torch tensors (PlainSession: no privacy, the baseline) or CrypTen's secret tensors
+(MPCSession), which speak one dialect, so that a formula is written once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from mpc_appraisal.errors import DisagreementError, InputError, OwnerError
+from mpc_appraisal.mpc.encoding import check_range, decode, encode
+from mpc_appraisal.mpc.meter import Meter
+from mpc_appraisal.mpc.rendezvous import Rendezvous
+from mpc_appraisal.mpc.roles import DEALER, MODEL_OWNER, OWNERS
+
+Read = Callable[[], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One entry of the ledger: what left the computation, to whom, how many numbers, and why."""
+
+    what: str
+    to: tuple[str, ...]
+    numbers: int
+    why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"to": list(self.to)}
+
+
+class Session(ABC):
+    """One party's view of a joint computation; `role` is the party's name."""
+
+    role: str
+    engine: str
+
+    def __init__(self) -> None:
+        self.meter = Meter()
+        self.ledger: list[Opening] = []
+
+    @abstractmethod
+    def input(self, owner: str, read: Read, shape: Sequence[int], name: str) -> Any:
+        """Bring in a private value.
+
+        Args:
+            owner: the role that knows it.
+            read: called in the owner's process alone; returns a real tensor of `shape`.
+            shape: public.
+            name: how the owner calls the value; stands in its errors.
+
+        Raises:
+            InputError: wrong shape, NaN, infinite, or beyond the fixed-point range (in the owner's process).
+            OwnerError: `owner` is not one of the two owners.
+        """
+
+    @abstractmethod
+    def _open(self, secret: Any, to: tuple[str, ...]) -> torch.Tensor | None: ...
+
+    def reveal(self, secret: Any, what: str, why: str, to: Sequence[str] = OWNERS) -> torch.Tensor | None:
+        """Open `secret` to the roles in `to` and write it to the ledger. Returns float64, or None at the others."""
+        unknown = [role for role in to if role not in OWNERS]
+        if unknown or not to:
+            raise OwnerError(f"reveal {what!r}: cannot open to {unknown or 'nobody'}; expected some of {OWNERS}")
+        opened = self._open(secret, tuple(to))
+        self.ledger.append(Opening(what, tuple(to), int(torch.Size(secret.size()).numel()), why))
+        return opened if self.role in to or self.role == "everybody" else None
+
+    @staticmethod
+    def _read(owner: str, read: Read, shape: Sequence[int], name: str) -> torch.Tensor:
+        values = read()
+        if tuple(values.shape) != tuple(shape):
+            raise InputError(name, f"shape {tuple(values.shape)}", f"shape {tuple(shape)}, as {owner} announced")
+        return values
+
+
+class PlainSession(Session):
+    """Everybody in one process, nothing hidden: the plaintext baseline, in float64."""
+
+    role, engine = "everybody", "plaintext"
+
+    def input(self, owner, read, shape, name):
+        if owner not in OWNERS:
+            raise OwnerError(f"input {name!r}: owner {owner!r}; expected one of {OWNERS}")
+        values = self._read(owner, read, shape, name)
+        check_range(values, name)
+        return values.to(torch.float64)
+
+    def _open(self, secret, to):
+        return secret.detach().to(torch.float64)
+
+
+class MPCSession(Session):
+    """The owners' session over CrypTen as shipped; see `stock`. The dealer serves and has no session."""
+
+    engine = "stock"
+
+    def __init__(self, rendezvous: Rendezvous, timeout: float):
+        super().__init__()
+        from mpc_appraisal.mpc import stock  # CrypTen takes a moment to import, and plain sessions do without it
+
+        self._stock, self.rendezvous, self.role = stock, rendezvous, rendezvous.role
+        self.communicator = stock.start(rendezvous, self.meter, timeout)
+
+    def input(self, owner, read, shape, name):
+        if owner not in OWNERS:
+            raise OwnerError(f"input {name!r}: owner {owner!r}; expected one of {OWNERS}")
+        crypten = self._stock.crypten
+        zeros = crypten.mpc.primitives.ArithmeticSharedTensor.PRZS(torch.Size(shape)).share
+        if self.role == owner:
+            zeros += encode(self._read(owner, read, shape, name), name)
+        return crypten.mpc.MPCTensor.from_shares(zeros)
+
+    def _open(self, secret, to):
+        share = secret.share
+        if len(to) == 2:
+            opened = self.communicator.all_reduce(share)
+        else:
+            opened = self.communicator.reduce(share, OWNERS.index(to[0]))
+        return None if opened is None else decode(opened, int(secret.encoder.scale).bit_length() - 1)
+
+    def mark(self) -> None:
+        """Have the dealer note its traffic up to here."""
+        self._stock.mark(self.communicator)
+
+    def close(self, orderly: bool = True) -> None:
+        self._stock.stop(self.communicator, orderly)
+
+
+def agree(rendezvous: Rendezvous, public: dict[str, Any], digest: str) -> None:
+    """Compare the public configuration with the other parties' before anything is shared.
+
+    Args:
+        public: flat, key to JSON value; what all parties must state alike.
+        digest: its hash.
+
+    Raises:
+        DisagreementError: names each key that differs, with both values.
+    """
+    notes = rendezvous.exchange("config", {"digest": digest, "public": public})
+    if len({note["digest"] for note in notes.values()}) == 1:
+        return
+    reference = notes[MODEL_OWNER]["public"]
+    lines = []
+    for role in (r for r in notes if r != MODEL_OWNER):
+        theirs = notes[role]["public"]
+        for key in sorted(reference.keys() | theirs.keys()):
+            ours, other = reference.get(key, "(absent)"), theirs.get(key, "(absent)")
+            if ours != other:
+                lines.append(f"{key}: {ours!r} at {MODEL_OWNER}, {other!r} at {role}")
+    raise DisagreementError("the public configurations differ: " + "; ".join(lines or ["(hashes only)"]))
+
+
+__all__ = ["DEALER", "MPCSession", "Opening", "PlainSession", "Session", "agree"]

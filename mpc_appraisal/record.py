@@ -1,0 +1,250 @@
+"""Record: one result of one method on one candidate, kept as one line of JSON.
+
+Every table, figure and report is rendered from records and from nothing else, so a record holds all that a reader
+needs to judge the number: what it cost, what was opened to whom, and which configuration and versions gave it.
+A record never holds a path, a host or a user name, nor a number that is not finite.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import operator
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+from .errors import InputError
+
+SESSIONS = ("plain", "spawn", "join")
+BASELINES = ("retraining", "leave_one_out", "shapley", "random")  # plaintext yardsticks, not private methods
+FLOATS = ("value", "paper_value", "plaintext_value", "difference", "error_bound", "level", "utility")
+INTEGERS = ("n", "features", "classes", "rounds", "seed")
+UNKNOWN_BETWEEN_ORGANISATIONS = ("plaintext_value", "difference", "level", "utility")
+# An absolute or home path, a Windows drive, an address, or a relative path to a data file.
+PLACE = re.compile(r"(^|[\s'\"(=,\[])(~[/\\]|/[^\s/]|[A-Za-z]:[\\/])|://|[/\\][^/\\]*\.[A-Za-z]\w*$")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one method says of one candidate.
+
+    value: higher is better data for this buyer. paper_value: the raw number of the paper's equation.
+    difference: value - plaintext_value. error_bound: what fixed point may add to |difference|.
+    level: corruption that the scenario put in; utility: fall of the mean test loss by retraining.
+    seconds: {phase: s}, phases do not overlap. bytes_sent: {party: bytes}. None stands for "unknown".
+    Raises InputError: a number that is not finite, a wrong type, a place (path, address) in a text, or a fact that
+    nobody may know in a session between organisations.
+    """
+
+    method: str
+    candidate: str
+    value: float | None
+    paper_value: float | None = None
+    plaintext_value: float | None = None
+    difference: float | None = None
+    error_bound: float | None = None
+    n: int | None = None
+    features: int | None = None
+    classes: int | None = None
+    level: float | None = None
+    utility: float | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    bytes_sent: dict[str, int] = field(default_factory=dict)
+    rounds: int = 0
+    seed: int | None = None
+    openings: tuple[dict, ...] = ()
+    versions: dict[str, str | None] = field(default_factory=dict)
+    config_hash: str | None = None
+    revision: str | None = None
+    session: str = "plain"
+    engine: str = ""
+    role: str = ""
+    trust: str = ""
+
+    def __post_init__(self) -> None:
+        put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  frozen: only here
+        for key in FLOATS:
+            put(key, _number(key, getattr(self, key), float))
+        for key in INTEGERS:
+            put(key, _number(key, getattr(self, key), operator.index))
+        put("seconds", {k: _number(f"seconds.{k}", v, float) for k, v in _mapping("seconds", self.seconds)})
+        put(
+            "bytes_sent",
+            {k: _number(f"bytes_sent.{k}", v, operator.index) for k, v in _mapping("bytes_sent", self.bytes_sent)},
+        )
+        put("versions", dict(_mapping("versions", self.versions)))
+        put("openings", tuple(_opening(opening) for opening in self.openings))
+        if self.session not in SESSIONS:
+            raise InputError("record.session", self.session, f"one of {', '.join(SESSIONS)}")
+        for key in ("method", "candidate"):
+            if not isinstance(getattr(self, key), str) or not getattr(self, key):
+                raise InputError(f"record.{key}", getattr(self, key), "a name")
+        for text in _texts(asdict(self)):
+            if PLACE.search(text):
+                raise InputError("record", text, "no path and no address: a record may be published")
+        if self.session == "join":
+            for key in UNKNOWN_BETWEEN_ORGANISATIONS:
+                if getattr(self, key) is not None:
+                    raise InputError(f"record.{key}", getattr(self, key), "null between organisations")
+
+    @property
+    def total_seconds(self) -> float:
+        return sum(self.seconds.values())
+
+    @property
+    def megabytes(self) -> float:
+        """Bytes sent by all parties together, in 10^6 bytes."""
+        return sum(self.bytes_sent.values()) / 1e6
+
+    @property
+    def baseline(self) -> bool:
+        return self.method in BASELINES
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), allow_nan=False, ensure_ascii=False)
+
+    @staticmethod
+    def from_json(line: str) -> Record:
+        try:
+            entries = json.loads(line)
+        except ValueError as error:
+            raise InputError("record", _short(line), f"one JSON object ({error})") from None
+        known = [f.name for f in fields(Record)]
+        if not isinstance(entries, dict):
+            raise InputError("record", _short(line), "one JSON object")
+        if strange := sorted(set(entries) - set(known)):
+            raise InputError("record", ", ".join(strange), f"no other keys than {', '.join(known)}")
+        if missing := [key for key in known[:3] if key not in entries]:
+            raise InputError("record", _short(line), f"the keys {', '.join(missing)}")
+        return Record(**entries)
+
+
+def append(path: str | Path, record: Record) -> None:
+    """Adds one line and waits until it is on the disk: a run that dies keeps what it had."""
+    line = (record.to_json() + "\n").encode()
+    with open(path, "ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                raise InputError(str(path), "an unfinished last line", "a file of whole lines")
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path: str | Path) -> list[Record]:
+    """All records of a file. InputError with the line's number for a bad, an empty or an unfinished line."""
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(str(path), error.strerror, "a readable file of records") from None
+    if lines[-1]:
+        raise InputError(
+            f"{path}, line {len(lines)}",
+            _short(lines[-1].decode(errors="replace")),
+            "a whole line: the last one was not written to its end; the lines before it are whole",
+        )
+    records = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            records.append(Record.from_json(line.decode()))
+        except (InputError, UnicodeDecodeError) as error:
+            expected = error.expected if isinstance(error, InputError) else "text in UTF-8"
+            shown = error.value if isinstance(error, InputError) else _short(repr(line))
+            raise InputError(f"{path}, line {number}", shown, expected) from None
+    return records
+
+
+@lru_cache(maxsize=1)
+def _versions() -> tuple[tuple[str, str | None], ...]:
+    found = [("python", platform.python_version())]
+    for name in ("torch", "crypten", "numpy", "scipy", "mpc_appraisal"):
+        try:
+            found.append((name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            found.append((name, None))
+    return tuple(found)
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what computes; None for what is not installed."""
+    return dict(_versions())
+
+
+@lru_cache(maxsize=1)
+def revision() -> str | None:
+    """Short git hash of the project; None when the package is not run from a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():  # never the hash of a repository that merely holds the environment
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def config_hash(config: Mapping) -> str:
+    """First 16 hex digits of SHA-256 over the canonical JSON (sorted keys, no spaces) of a public configuration."""
+    try:
+        text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError("config", str(error), "numbers, texts, lists and dictionaries") from None
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _number(key: str, value: object, kind) -> float | int | None:
+    if value is None:
+        return None
+    try:
+        if isinstance(value, (str, bool)):
+            raise TypeError
+        number = kind(value)
+    except (TypeError, ValueError):
+        raise InputError(f"record.{key}", value, "a number" if kind is float else "a whole number") from None
+    if not math.isfinite(number):
+        raise InputError(f"record.{key}", number, "a finite number")
+    return number
+
+
+def _mapping(key: str, value: object):
+    if not isinstance(value, Mapping):
+        raise InputError(f"record.{key}", value, "a dictionary")
+    return value.items()
+
+
+def _opening(opening: object) -> dict:
+    if set(dict(_mapping("openings", opening))) != {"what", "to", "numbers", "why"}:
+        raise InputError("record.openings", sorted(opening), "the keys what, to, numbers and why")
+    return {
+        "what": str(opening["what"]),
+        "to": [str(party) for party in opening["to"]],
+        "numbers": _number("openings.numbers", opening["numbers"], operator.index),
+        "why": str(opening["why"]),
+    }
+
+
+def _texts(value: object):
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(key)
+            yield from _texts(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= 60 else line[:57] + "..."

@@ -1,0 +1,125 @@
+"""Result: the records of one run, as a sequence that can be indexed by candidate, sorted and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+
+from .errors import InputError
+from .record import Record
+
+DERIVED = ("total_seconds", "megabytes")
+
+
+class Result(Sequence):
+    """Records of one run: at most one for each method and candidate.
+
+    result[3], result[1:4]            by position
+    result["seller a"]                its record where one method was run (baselines aside), else {method: record}
+    result["influence", "seller a"]   one record
+    Raises InputError when two records share method and candidate: they belong to different runs.
+    """
+
+    def __init__(self, records: Iterable[Record]):
+        self._records = tuple(records)
+        self._by_key: dict[tuple[str, str], Record] = {}
+        for record in self._records:
+            key = (record.method, record.candidate)
+            if key in self._by_key:
+                raise InputError("records", " of ".join(key) + " twice", "one record for each method and candidate")
+            self._by_key[key] = record
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Result) and self._records == other._records
+
+    __hash__ = None
+
+    @property
+    def methods(self) -> list[str]:
+        """Names in order of appearance, baselines included."""
+        return list(dict.fromkeys(record.method for record in self._records))
+
+    @property
+    def candidates(self) -> list[str]:
+        return list(dict.fromkeys(record.candidate for record in self._records))
+
+    def __getitem__(self, key):
+        if isinstance(key, slice):
+            return Result(self._records[key])
+        if isinstance(key, tuple):
+            if key not in self._by_key:
+                raise InputError("result", key, f"(method, candidate): {self.methods}, {self.candidates}")
+            return self._by_key[key]
+        if isinstance(key, str):
+            found = {record.method: record for record in self._records if record.candidate == key}
+            if not found:
+                raise InputError("result", key, f"a candidate: {', '.join(self.candidates)}")
+            appraised = [record for record in found.values() if not record.baseline] or list(found.values())
+            return appraised[0] if len(appraised) == 1 else found
+        return self._records[key]
+
+    def of(self, method: str) -> Result:
+        """The records of one method."""
+        if method not in self.methods:
+            raise InputError("method", method, f"one of {', '.join(self.methods)}")
+        return Result(record for record in self._records if record.method == method)
+
+    def sort(self, by: str = "value", descending: bool = True) -> Result:
+        """A new Result in the order of a record's key (or total_seconds, megabytes); unknown ones come last."""
+        keys = [f.name for f in fields(Record) if f.name not in ("seconds", "bytes_sent", "openings", "versions")]
+        if by not in (*keys, *DERIVED):
+            raise InputError("by", by, f"one of {', '.join((*keys, *DERIVED))}")
+        known = [record for record in self._records if getattr(record, by) is not None]
+        unknown = [record for record in self._records if getattr(record, by) is None]
+        return Result(sorted(known, key=lambda record: getattr(record, by), reverse=descending) + unknown)
+
+    def best(self, method: str) -> Record:
+        """The candidate that this method values most."""
+        best = self.of(method).sort()[0]
+        if best.value is None:
+            raise InputError("method", method, "a method whose values this party was shown")
+        return best
+
+    def correlations(self) -> dict[str, dict[str, dict[str, float | None]]]:
+        """{method: {"utility": {"spearman", "pearson"}, "level": {...}}} of value against each reference.
+
+        A good method correlates positively with utility, and negatively with level, for level is corruption. None
+        where it has no meaning: the reference is unknown, there are fewer than two candidates, or all are equal.
+        """
+        from .metrics import correlations
+
+        table: dict[str, dict[str, dict[str, float | None]]] = {}
+        for method in self.methods:
+            table[method] = {}
+            for reference in ("utility", "level"):
+                known = [r for r in self.of(method) if r.value is not None and getattr(r, reference) is not None]
+                truth = [getattr(r, reference) for r in known]
+                table[method][reference] = correlations([r.value for r in known], truth)
+        return table
+
+    def to_frame(self):
+        """pandas.DataFrame, a row for each record: the scalar keys, total_seconds, megabytes, and a column
+        `seconds.<phase>` and `bytes_sent.<party>` for each phase and party."""
+        import pandas
+
+        nested = ("seconds", "bytes_sent", "openings", "versions")
+        rows = []
+        for record in self._records:
+            row = {f.name: getattr(record, f.name) for f in fields(Record) if f.name not in nested}
+            row |= {key: getattr(record, key) for key in DERIVED}
+            row |= {f"seconds.{phase}": seconds for phase, seconds in record.seconds.items()}
+            row |= {f"bytes_sent.{party}": count for party, count in record.bytes_sent.items()}
+            row["openings"] = len(record.openings)
+            rows.append(row)
+        return pandas.DataFrame(rows)
+
+    def __str__(self) -> str:
+        from .tables import plain_text
+
+        return plain_text(self)
+
+    def __repr__(self) -> str:
+        return f"Result({len(self)} records, methods={self.methods}, candidates={len(self.candidates)})"

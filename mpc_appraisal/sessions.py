@@ -1,0 +1,173 @@
+"""Three ways to run one appraisal: plain (one process, no privacy), spawn (this machine), join (one organisation)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpc_appraisal.appraisal import plaintext
+from mpc_appraisal.data import Dataset
+from mpc_appraisal.errors import DisagreementError, InputError
+from mpc_appraisal.models import SoftmaxRegression
+from mpc_appraisal.mpc.encoding import check_range
+from mpc_appraisal.mpc.launch import Emit, launch
+from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
+from mpc_appraisal.party import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, take_part
+from mpc_appraisal.record import Record, revision, versions
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Everything in this process in float64: the baseline. It hides nothing."""
+
+    name = "plain"
+
+    def run(self, plan: Plan, buyer: ModelOwnerInput, seller: DataOwnerInput, emit: Emit) -> list[Record]:
+        start = time.perf_counter()
+        model = buyer.model or plan.fit(buyer.train)
+        train, test = (d.with_classes(model.classes) if d else None for d in (buyer.train, buyer.test))
+        fitted = time.perf_counter() - start
+        records = []
+        for candidate in seller.candidates:
+            if candidate.features != model.features:
+                raise DisagreementError(
+                    f"features: {model.features} at {MODEL_OWNER}, {candidate.features} at {DATA_OWNER} in "
+                    f"{candidate.name!r}; expected the same number"
+                )
+            check_range(candidate.x, f"party.data ({candidate.name})")
+            data = candidate.with_classes(model.classes)
+            for method in plan.methods:
+                start = time.perf_counter()
+                value, paper_value = plaintext(method, model, train, test, data)
+                records.append(
+                    Record(
+                        method=method.name,
+                        candidate=data.name,
+                        value=value,
+                        paper_value=paper_value,
+                        plaintext_value=value,
+                        n=data.rows,
+                        features=data.features,
+                        classes=data.classes,
+                        seconds={"plaintext": time.perf_counter() - start + fitted},
+                        seed=plan.seed,
+                        versions=versions(),
+                        config_hash=plan.digest,
+                        revision=revision(),
+                        session="plain",
+                        engine="plaintext",
+                        role="everybody",
+                        trust="One process sees everything: a baseline, no privacy.",
+                    )
+                )
+                done = {"done": len(records), "of": len(plan.methods) * len(seller.candidates)}
+                emit(done | {"method": method.name, "candidate": data.name})
+        return records
+
+
+@dataclass(frozen=True)
+class Spawn:
+    """Model owner, data owner and dealer as three processes on this machine, each with its own files alone.
+
+    Attributes:
+        threads: torch threads of each process.
+        join_timeout: seconds to wait for the processes to come up.
+        timeout: seconds that one message may take.
+    """
+
+    threads: int = 1
+    join_timeout: float = 60.0
+    timeout: float = 300.0
+    name = "spawn"
+
+    def run(self, plan: Plan, buyer: ModelOwnerInput, seller: DataOwnerInput, emit: Emit) -> list[Record]:
+        plan = replace(plan, join_timeout=self.join_timeout, timeout=self.timeout)
+        parts = {"train": buyer.train, "test": buyer.test}
+        buyer_files: dict[str, Callable[[Path], None]] = {
+            f"{k}.npz": _writer(d) for k, d in parts.items() if d is not None
+        }
+        if buyer.model is not None:
+            buyer_files["model.npz"] = buyer.model.save
+        seller_files = {f"candidate-{k}.npz": _writer(d) for k, d in enumerate(seller.candidates)}
+        jobs: dict[str, dict[str, Any]] = {
+            MODEL_OWNER: {"plan": plan, "read": _read_buyer, "files": buyer_files},
+            DATA_OWNER: {"plan": plan, "read": _read_seller, "files": seller_files},
+            DEALER: {"plan": plan, "read": _read_nothing},
+        }
+        return launch(_spawned, jobs, emit, self.threads)[MODEL_OWNER]
+
+
+@dataclass(frozen=True)
+class Join:
+    """This process is one organisation's; the others start theirs.
+
+    Attributes:
+        role: 'model_owner', 'data_owner' or 'dealer'; None takes it from torchrun's rank (0, 1, 2).
+        rendezvous: 'tcp://host:port', where the model owner listens; None under torchrun only.
+        join_timeout: seconds to wait for the others to come.
+        timeout: seconds that one message may take.
+    """
+
+    role: str | None = None
+    rendezvous: str | None = None
+    join_timeout: float = 120.0
+    timeout: float = 300.0
+    name = "join"
+
+    def resolved_role(self) -> str:
+        """The role stated, or the one of torchrun's rank."""
+        if self.role is not None:
+            if self.role not in ROLES:
+                raise InputError("session.role", repr(self.role), f"one of {', '.join(ROLES)}")
+            return self.role
+        if "RANK" not in os.environ:
+            raise InputError("session.role", None, f"one of {', '.join(ROLES)}, or a launch through torchrun")
+        rank, size = int(os.environ["RANK"]), int(os.environ.get("WORLD_SIZE", len(ROLES)))
+        if size != len(ROLES):
+            raise InputError("torchrun's number of processes", size, f"{len(ROLES)}: {', '.join(ROLES)}")
+        return ROLES[rank]
+
+    def run(self, plan: Plan, read: Callable[[str], OwnInput], emit: Emit) -> list[Record]:
+        """Play this organisation's part; `read(role)` returns its own input."""
+        role = self.resolved_role()
+        plan = replace(plan, join_timeout=self.join_timeout, timeout=self.timeout)
+        return take_part(role, self.rendezvous, plan, lambda: read(role), emit)
+
+
+Session = Plain | Spawn | Join
+
+
+def _spawned(role: str, address: str, emit: Emit, folder: Path, plan: Plan, read) -> list[Record]:
+    return take_part(role, address, plan, lambda: read(folder), emit, hosted=True, session_name="spawn")
+
+
+def _writer(data: Dataset) -> Callable[[Path], None]:
+    return lambda path: np.savez(path, x=data.x.numpy(), y=data.y.numpy(), classes=data.classes, name=data.name)
+
+
+def _read_file(path: Path) -> Dataset:
+    with np.load(path, allow_pickle=False) as f:
+        return Dataset.of(f["x"], f["y"], int(f["classes"]), str(f["name"]))
+
+
+def _read_buyer(folder: Path) -> ModelOwnerInput:
+    def part(name: str) -> Dataset | None:
+        return _read_file(folder / name) if (folder / name).exists() else None
+
+    model = SoftmaxRegression.load(folder / "model.npz") if (folder / "model.npz").exists() else None
+    return ModelOwnerInput(part("train.npz"), part("test.npz"), model)
+
+
+def _read_seller(folder: Path) -> DataOwnerInput:
+    files = sorted(folder.glob("candidate-*.npz"), key=lambda p: int(p.stem.split("-")[1]))
+    return DataOwnerInput(tuple(_read_file(path) for path in files))
+
+
+def _read_nothing(folder: Path) -> None:
+    return None

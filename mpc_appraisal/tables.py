@@ -1,0 +1,240 @@
+"""Records as tables of text: the one source of every report, on the console, in markdown and in HTML.
+
+Cells: four significant digits, seconds three, MB = bytes sent by all parties / 10^6, a dash for what is unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+from .result import Result
+
+DASH = "–"
+BLOCKS = " ▏▎▍▌▋▊▉█"
+
+
+@dataclass(frozen=True)
+class Table:
+    """title; header and rows of text; align: one letter, l or r, a column; notes: sentences under the table."""
+
+    title: str
+    header: tuple[str, ...]
+    align: str
+    rows: list[tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """`digits` significant digits, more where the whole part is longer; powers of ten beyond 10^-3 and 10^6."""
+    if value is None:
+        return DASH
+    if value == 0:
+        return "0"
+    size = float(f"{abs(value):.{digits - 1}e}")  # rounded first: 9.9996 has as many decimals as 10
+    if not 1e-3 <= size < 1e6:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(size)))}f}"
+
+
+def whole(value: int | None) -> str:
+    return DASH if value is None else str(value)
+
+
+def values_table(result: Result, full: bool = False) -> Table:
+    """The main table; `full` adds the equation's own number and the bound on the error."""
+    header = ("method", "candidate", "private value", "plaintext value", "difference", "seconds", "MB sent", "rounds")
+    rows = []
+    for record in result:
+        plain = record.session == "plain"
+        in_the_clear = record.plaintext_value if record.plaintext_value is not None or not plain else record.value
+        row = (
+            record.method,
+            record.candidate,
+            DASH if plain else number(record.value),
+            number(in_the_clear),
+            number(record.difference),
+            number(record.total_seconds, 3),
+            number(record.megabytes),
+            whole(record.rounds),
+        )
+        rows.append(row + (number(record.paper_value), number(record.error_bound)) * full)
+    if not rows:
+        return Table("Values", header, "ll" + "r" * 6, [], ("No records: this party was given no results.",))
+    notes = ["Value: higher is better data for this buyer. Values of different methods have different scales."]
+    if full:
+        notes.append("The paper's value is the raw number of the method's equation, in the equation's own orientation.")
+    if any(record.session == "plain" for record in result):
+        clear = ", ".join(dict.fromkeys(record.method for record in result if record.session == "plain"))
+        notes.append(f"Computed in the clear, with all data in one place, so without a private value: {clear}.")
+    if any(record.session == "join" for record in result):
+        notes.append(
+            f"{DASH} under plaintext value and difference: nobody may know it, for it would take the data of "
+            "one organisation and the model of the other in one place."
+        )
+    return Table(
+        "Values",
+        header + ("paper's value", "error bound") * full,
+        "ll" + "r" * (len(header) - 2 + 2 * full),
+        rows,
+        tuple(notes),
+    )
+
+
+def correlations_table(result: Result) -> Table:
+    rows = []
+    for method, found in result.correlations().items():
+        cells = [found[reference][kind] for reference in ("utility", "level") for kind in ("spearman", "pearson")]
+        texts = [DASH if cell is None else f"{cell:.3f}" for cell in cells]
+        if method == "retraining":  # its value is the utility
+            texts[:2] = ["itself", "itself"]
+        rows.append((method, *texts))
+    if not rows:
+        return Table("Correlation of value with the truth", (), "", [], ("No records.",))
+    notes = [
+        "Utility is what retraining with the candidate takes off the mean test loss: a good method correlates "
+        "positively. Level is the corruption put into the candidate: a good method correlates negatively."
+    ]
+    if any(record.session == "join" for record in result):
+        notes.append(f"{DASH}: between organisations nobody may know utility or level.")
+    elif all(text == DASH for row in rows for text in row[1:]):
+        notes.append(f"{DASH}: it takes two or more candidates that differ, with a known utility or level.")
+    return Table(
+        "Correlation of value with the truth",
+        ("method", "utility, rank", "utility, Pearson", "level, rank", "level, Pearson"),
+        "lrrrr",
+        rows,
+        tuple(notes),
+    )
+
+
+def openings_table(result: Result) -> Table:
+    """Who learned what. Equal openings of one method are one row that names its candidates."""
+    groups: dict[tuple, list[str]] = {}
+    for record in result:
+        counts = Counter((tuple(o["to"]), o["what"], o["numbers"], o["why"]) for o in record.openings)
+        for opening, times in counts.items():
+            groups.setdefault((record.method, *opening, times), []).append(record.candidate)
+    rows = []
+    for (method, to, what, numbers, why, times), candidates in groups.items():
+        everyone = len(candidates) > 1 and len(candidates) == len(result.of(method))
+        rows.append(
+            (
+                " and ".join(party.replace("_", " ") for party in to) or "nobody",
+                what,
+                f"{times} x {numbers}" if times > 1 else str(numbers),
+                why,
+                method,
+                "each" if everyone else ", ".join(candidates),
+            )
+        )
+    notes = ["Numbers: how many numbers one candidate's appraisal opened."]
+    if not rows:
+        notes = ["Nothing was opened by a protocol."]
+    if any(record.session == "plain" and not record.baseline for record in result):
+        notes.append("Methods computed in the clear open nothing, for nothing was hidden.")
+    return Table(
+        "What was opened",
+        ("who learned", "what", "numbers", "why", "method", "candidate"),
+        "llrlll",
+        rows,
+        tuple(notes),
+    )
+
+
+def trust(result: Result) -> list[str]:
+    """The trust models that the records state, one sentence each, with their methods where there are several."""
+    stated: dict[str, list[str]] = {} if len(result) else {"No trust model is stated.": []}
+    for record in result:
+        methods = stated.setdefault(record.trust or "No trust model is stated.", [])
+        if record.method not in methods:
+            methods.append(record.method)
+    if len(stated) == 1:
+        return list(stated)
+    return [f"{', '.join(methods)}: {sentence}" for sentence, methods in stated.items()]
+
+
+def candidates_table(result: Result) -> Table:
+    rows = dict.fromkeys(
+        (r.candidate, whole(r.n), whole(r.features), whole(r.classes), number(r.level), number(r.utility))
+        for r in result
+    )
+    return Table("Candidates", ("candidate", "rows", "features", "classes", "level", "utility"), "lrrrrr", list(rows))
+
+
+def costs_table(result: Result) -> Table:
+    phases = list(dict.fromkeys(phase for record in result for phase in record.seconds))
+    parties = list(dict.fromkeys(party for record in result for party in record.bytes_sent))
+    rows = [
+        (
+            r.method,
+            r.candidate,
+            *(number(r.seconds.get(phase), 3) for phase in phases),
+            *(number(None if party not in r.bytes_sent else r.bytes_sent[party] / 1e6) for party in parties),
+        )
+        for r in result
+    ]
+    header = (
+        "method",
+        "candidate",
+        *(f"{phase}, s" for phase in phases),
+        *(f"{party.replace('_', ' ')}, MB" for party in parties),
+    )
+    return Table("Costs by phase and party", header, "ll" + "r" * (len(header) - 2), rows)
+
+
+def run_table(result: Result) -> Table:
+    """What the run was: each fact once, with all its values where records differ."""
+    facts: dict[str, dict[str, None]] = {}
+    for record in result:
+        pairs = {
+            "session": record.session,
+            "engine": record.engine,
+            "role": record.role.replace("_", " "),
+            "seed": whole(record.seed),
+            "config hash": record.config_hash,
+            "revision": record.revision,
+        }
+        for key, value in (pairs | record.versions).items():
+            facts.setdefault(key, {})[value or DASH] = None
+    return Table("Run", ("fact", "value"), "ll", [(key, ", ".join(values)) for key, values in facts.items()])
+
+
+def bars(result: Result, width: int = 40) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """For each method its (candidate, bar, value): the bar runs from the method's lowest value to its highest."""
+    charts = []
+    for method in result.methods:
+        records = [record for record in result.of(method) if record.value is not None]
+        if len(records) < 2:
+            continue
+        low, high = min(r.value for r in records), max(r.value for r in records)
+        span = high - low
+        lines = []
+        for r in records:
+            eighths = max(1, round(8 * width * ((r.value - low) / span if span else 1.0)))
+            lines.append((r.candidate, BLOCKS[8] * (eighths // 8) + BLOCKS[eighths % 8].strip(), number(r.value)))
+        charts.append((method, lines))
+    return charts
+
+
+def plain_text(result: Result) -> str:
+    """Values, correlations and openings for a plain terminal."""
+    blocks = [_lines(table) for table in (values_table(result), correlations_table(result), openings_table(result))]
+    return "\n\n".join(["\n".join(block) for block in blocks] + ["Trust\n" + "\n".join(trust(result))])
+
+
+def _lines(table: Table) -> list[str]:
+    if not table.rows:
+        return [table.title, *table.notes]
+    rows = [table.header, *table.rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(table.header))]
+
+    def line(row: tuple[str, ...]) -> str:
+        cells = (
+            cell.rjust(w) if side == "r" else cell.ljust(w)
+            for cell, w, side in zip(row, widths, table.align, strict=True)
+        )
+        return "  ".join(cells).rstrip()
+
+    return [table.title, line(table.header), line(tuple("-" * w for w in widths)), *map(line, table.rows), *table.notes]

@@ -1,0 +1,222 @@
+"""Records: what is written is what is read, and what must not be written is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from mpc_appraisal import record as module
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.record import Record, append, config_hash, read, revision, versions
+
+OPENING = {"what": "score", "to": ["model_owner", "data_owner"], "numbers": 1, "why": "it is the result"}
+FULL = Record(
+    method="influence",
+    candidate="p = 3/10, Zürich",
+    value=0.1 + 0.2,
+    paper_value=-0.3,
+    plaintext_value=0.25,
+    difference=0.05,
+    error_bound=1e-9,
+    n=594,
+    features=64,
+    classes=10,
+    level=0.3,
+    utility=-1.5e-7,
+    seconds={"prepare": 0.5, "score": 1.25},
+    bytes_sent={"model_owner": 2**40, "data_owner": 3, "dealer": 0},
+    rounds=38,
+    seed=7,
+    openings=(OPENING,),
+    versions={"python": "3.11.7", "crypten": None},
+    config_hash="0123456789abcdef",
+    revision="abc1234",
+    session="spawn",
+    engine="crypten",
+    role="model_owner",
+    trust="Semi-honest parties.",
+)
+
+
+def test_the_keys_are_the_published_ones():
+    keys = (
+        "method candidate value paper_value plaintext_value difference error_bound n features classes level "
+        "utility seconds bytes_sent rounds seed openings versions config_hash revision session engine role trust"
+    )
+    assert set(json.loads(FULL.to_json())) == set(keys.split())
+
+
+@pytest.mark.parametrize("record", [FULL, Record("random", "a", 0.5), Record("influence", "a", None, session="join")])
+def test_round_trip_is_exact(record):
+    line = record.to_json()
+    assert "\n" not in line
+    assert Record.from_json(line) == record
+    assert pickle.loads(pickle.dumps(record)) == record
+
+
+def test_numbers_of_numpy_and_torch_become_plain_ones():
+    record = Record(
+        "influence",
+        "a",
+        np.float64(0.5),
+        paper_value=torch.tensor(-0.5),
+        n=np.int64(3),
+        rounds=torch.tensor(2),
+        bytes_sent={"dealer": np.int64(9)},
+    )
+    assert Record.from_json(record.to_json()) == Record(
+        "influence", "a", 0.5, paper_value=-0.5, n=3, rounds=2, bytes_sent={"dealer": 9}
+    )
+
+
+def test_derived_costs():
+    assert FULL.total_seconds == 1.75
+    assert FULL.megabytes == (2**40 + 3) / 1e6
+
+
+def test_records_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        FULL.value = 1.0
+
+
+@pytest.mark.parametrize("key", module.FLOATS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "0.5", True])
+def test_a_number_that_is_not_finite_or_not_a_number_is_refused(key, value):
+    with pytest.raises(InputError, match=f"record.{key}"):
+        dataclasses.replace(FULL, **{key: value})
+
+
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        ({"seconds": {"score": math.nan}}, "seconds.score"),
+        ({"bytes_sent": {"dealer": 1.5}}, "bytes_sent.dealer"),
+        ({"n": 1.5}, "record.n"),
+        ({"session": "cloud"}, "record.session"),
+        ({"method": ""}, "record.method"),
+        ({"candidate": 3}, "record.candidate"),
+        ({"openings": ({"what": "x"},)}, "record.openings"),
+        ({"openings": ({**OPENING, "numbers": 1.5},)}, "openings.numbers"),
+        ({"seconds": [1.0]}, "record.seconds"),
+    ],
+)
+def test_a_wrong_entry_is_refused_by_name(change, name):
+    with pytest.raises(InputError, match=re.escape(name)):
+        dataclasses.replace(FULL, **change)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["/data/seller.csv", "data/seller.csv", "~/seller", "C:\\files", "tcp://10.0.0.1:29500", "read from /mnt/x"],
+)
+@pytest.mark.parametrize("key", ["candidate", "engine", "trust"])
+def test_no_place_is_ever_in_a_record(place, key):
+    with pytest.raises(InputError, match="no path"):
+        dataclasses.replace(FULL, **{key: place})
+
+
+def test_no_place_in_an_opening():
+    with pytest.raises(InputError, match="no path"):
+        dataclasses.replace(FULL, openings=({**OPENING, "why": "asked by /home/a"},))
+
+
+@pytest.mark.parametrize("name", ["p = 3/10", "label_noise 1/10", "1/7 flipped", "seller.csv", "eq. 7, n/a"])
+def test_a_fraction_is_not_a_path(name):
+    assert dataclasses.replace(FULL, candidate=name).candidate == name
+
+
+@pytest.mark.parametrize("key", ["plaintext_value", "difference", "level", "utility"])
+def test_between_organisations_nobody_knows(key):
+    with pytest.raises(InputError, match=f"record.{key}"):
+        Record("influence", "a", 0.5, session="join", **{key: 0.25})
+
+
+def test_append_then_read(tmp_path):
+    path = tmp_path / "records.jsonl"
+    records = [FULL, Record("random", "a", 0.5)]
+    for record in records:
+        append(path, record)
+    assert read(path) == records
+    assert path.read_bytes().count(b"\n") == 2
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "not json",
+        "[1, 2]",
+        "",
+        '{"method": "a"}',
+        '{"value": NaN}',
+        FULL.to_json().replace("38", "NaN"),
+        FULL.to_json().replace('"n"', '"rows"'),
+        "\xff",
+    ],
+)
+def test_a_bad_line_is_an_error_with_its_number(tmp_path, bad):
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(b"\n".join([FULL.to_json().encode(), bad.encode("latin-1"), FULL.to_json().encode(), b""]))
+    with pytest.raises(InputError, match="line 2"):
+        read(path)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 100])
+def test_an_unfinished_last_line_is_reported_and_never_written_after(tmp_path, cut):
+    path = tmp_path / "records.jsonl"
+    append(path, FULL)
+    append(path, FULL)
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(InputError, match="line 2.*whole line"):
+        read(path)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="unfinished"):
+        append(path, FULL)
+    assert path.read_bytes() == before
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="readable file"):
+        read(tmp_path / "none.jsonl")
+
+
+def test_versions_name_what_computes():
+    found = versions()
+    assert set(found) == {"python", "torch", "crypten", "numpy", "scipy", "mpc_appraisal"}
+    assert found["numpy"] == np.__version__
+    assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+def test_revision_is_a_short_hash_or_none():
+    assert revision() is None or re.fullmatch(r"[0-9a-f]{4,40}", revision())
+
+
+def test_revision_of_a_foreign_repository_is_none(tmp_path, monkeypatch):
+    (tmp_path / "outer" / ".git").mkdir(parents=True)  # a repository that merely holds the environment
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "outer" / "site-packages" / "mpc_appraisal" / "record.py"))
+    revision.cache_clear()
+    try:
+        assert revision() is None
+    finally:
+        revision.cache_clear()
+
+
+def test_config_hash_is_canonical():
+    config = {"b": [1, 2.5, None], "a": {"y": "ü", "x": True}}
+    text = '{"a":{"x":true,"y":"\\u00fc"},"b":[1,2.5,null]}'
+    assert config_hash(config) == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert config_hash({"a": {"x": True, "y": "ü"}, "b": [1, 2.5, None]}) == config_hash(config)
+    assert config_hash({**config, "c": 1}) != config_hash(config)
+
+
+@pytest.mark.parametrize("value", [math.nan, object()])
+def test_config_hash_refuses_what_has_no_canonical_form(value):
+    with pytest.raises(InputError, match="config"):
+        config_hash({"a": value})
