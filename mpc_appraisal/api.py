@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 from mpc_appraisal.appraisal import Appraiser, Random, Retraining, as_methods, plaintext
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.errors import InputError
-from mpc_appraisal.models import SoftmaxRegression
+from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.launch import Emit
 from mpc_appraisal.party import DataOwnerInput, ModelOwnerInput, Plan, needs
 from mpc_appraisal.record import Record, config_hash
@@ -56,13 +57,13 @@ def appraise(
     Raises:
         InputError: a bad argument, by name. PeerError: a party failed or vanished.
     """
-    methods = as_methods(method)
+    methods, l2, seed = as_methods(method), check_l2(l2), check_seed(seed)
     emit = progress or (lambda event: None)
     buyer = ModelOwnerInput(_own(train, "train"), _own(test, "test"), model)
     candidates = _candidates(data)
     levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
     public = {"methods": [repr(m) for m in methods], "l2": l2, "seed": seed}
-    plan = Plan(methods, float(l2), int(seed), config_hash(public), partial(fit, l2=float(l2)), public)
+    plan = Plan(methods, l2, seed, config_hash(public), partial(fit, l2=l2), public)
     if isinstance(session, str):
         if session not in SESSIONS:
             raise InputError("session", repr(session), f"one of {', '.join(SESSIONS)}, or a session object")
@@ -147,6 +148,13 @@ def _baselines(records: Sequence[Record], utilities: Mapping[str, float], seed: 
         for method, by_candidate in values.items()
         for c, v in by_candidate.items()
     ]  # fmt: skip
+
+
+def check_seed(seed: Any) -> int:
+    """Raises InputError unless `seed` is an integer of 0 or more."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise InputError("seed", repr(seed), "an integer of 0 or more")
+    return int(seed)
 
 
 def _own(data: Own | None, name: str) -> Dataset | None:

@@ -11,13 +11,15 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 
-from mpc_appraisal.api import run
+from mpc_appraisal.api import check_seed, run
 from mpc_appraisal.appraisal import as_methods
 from mpc_appraisal.data import Dataset, read_dataset, standardise
 from mpc_appraisal.errors import AppraisalError, InputError
-from mpc_appraisal.models import SoftmaxRegression
+from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.party import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, needs
 from mpc_appraisal.progress import progress
@@ -28,6 +30,7 @@ from mpc_appraisal.sessions import Join
 
 CHECKOUT = Path(__file__).resolve().parent.parent / "conf"
 CONF = CHECKOUT if CHECKOUT.is_dir() else Path(str(resources.files("mpc_appraisal"))) / "conf"
+WIDTH = 120  # columns of the tables where the output is not a terminal
 OWN = ("party", "session.role", "data.root")  # one party's own; where a machine keeps public files is no public fact
 
 
@@ -73,19 +76,30 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
     return None
 
 
+def instantiate(cfg: DictConfig) -> Any:
+    """Hydra's instantiate; what a constructor refuses comes out as its own error and not as Hydra's."""
+    try:
+        return hydra.utils.instantiate(cfg)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, AppraisalError):
+            cause = cause.__cause__
+        raise cause or AppraisalError(" ".join(str(error).split())) from error
+
+
 def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None]) -> Result:
     """Run the appraisal that `cfg` describes."""
-    methods = as_methods(hydra.utils.instantiate(cfg.appraisal))
-    public = public_part(cfg)
-    plan = Plan(methods, float(cfg.model.l2), int(cfg.seed), config_hash(public), hydra.utils.instantiate(cfg.model), public)
-    session = hydra.utils.instantiate(cfg.session)
+    methods = as_methods(instantiate(cfg.appraisal))
+    public, seed = public_part(cfg), check_seed(cfg.seed)
+    plan = Plan(methods, check_l2(cfg.model.l2), seed, config_hash(public), instantiate(cfg.model), public)
+    session = instantiate(cfg.session)
     if isinstance(session, Join):
         return Result(session.run(plan, lambda role: read_own(cfg, role, methods), emit))
     levels: dict[str, float] = {}
     if any(cfg.party[key] for key in ("data", "train", "test", "model")):
         buyer, seller = read_own(cfg, MODEL_OWNER, methods), read_own(cfg, DATA_OWNER, methods)
     else:
-        market = hydra.utils.instantiate(cfg.scenario).build(*hydra.utils.instantiate(cfg.data).load(), int(cfg.seed))
+        market = instantiate(cfg.scenario).build(*instantiate(cfg.data).load(), seed)
         buyer = ModelOwnerInput(market.train, market.test)
         seller = DataOwnerInput(tuple(c.data.renamed(c.name) for c in market.candidates))
         levels = {c.name: c.level for c in market.candidates}
@@ -111,7 +125,10 @@ def _task(cfg: DictConfig) -> float | None:
     (folder / "records.jsonl").unlink(missing_ok=True)
     for record in result:
         append(folder / "records.jsonl", record)
-    print_result(result)
+    console = Console()
+    if not console.is_terminal and console.width < WIDTH:  # a file or a pipe has no width of its own
+        console = Console(width=WIDTH)
+    print_result(result, console)
     write_report(result, folder)
     print(f"records, report and figures: {os.path.relpath(folder)}")
     return None

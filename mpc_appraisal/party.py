@@ -6,6 +6,7 @@ inputs differ. Each party reads its own inputs in its own process; what it tells
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,17 +15,18 @@ import torch
 
 from mpc_appraisal.appraisal import Appraiser, Facts
 from mpc_appraisal.data import Dataset, with_bias
-from mpc_appraisal.errors import AppraisalError, DisagreementError, InputError, PeerError
+from mpc_appraisal.errors import AppraisalError, DisagreementError, InputError
 from mpc_appraisal.models import SoftmaxRegression
 from mpc_appraisal.mpc.encoding import check_range
+from mpc_appraisal.mpc.engines import deal, open_session
 from mpc_appraisal.mpc.meter import Cost, Meter
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS, ROLES, TRUST
-from mpc_appraisal.mpc.session import MPCSession, agree
+from mpc_appraisal.mpc.session import Session, agree
 from mpc_appraisal.record import Record, revision, versions
 
 LINGER_SECONDS = 5.0
-TELL_SECONDS = 3.0  # how long a party that cannot go on tries to tell the others
+TELL_SECONDS = 6.0  # how long a party that cannot go on tries to tell the others
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Plan:
         fit: trains the model owner's model; its parameters are in `public`.
         join_timeout: seconds to wait for a party to come.
         timeout: seconds that one message may take.
+        engine: 'fast', or 'stock' for CrypTen as shipped.
+        logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
     """
 
     methods: tuple[Appraiser, ...]
@@ -47,6 +51,8 @@ class Plan:
     classes: int | None = None
     join_timeout: float = 120.0
     timeout: float = 300.0
+    engine: str = "fast"
+    logit_bound: float | None = None
 
 
 @dataclass(frozen=True)
@@ -112,8 +118,8 @@ def take_part(
         return records
     except BaseException as error:
         if rendezvous is not None:
-            if not isinstance(error, PeerError):
-                rendezvous.abort(error.public if isinstance(error, AppraisalError) else "it was interrupted")
+            # A lost peer is passed on too: a party that talks to this one alone would blame this one.
+            rendezvous.abort(error.public if isinstance(error, AppraisalError) else "it was interrupted")
             rendezvous.close(LINGER_SECONDS)
         if refusal is not None:
             raise refusal from None  # whether or not the others could be told
@@ -126,36 +132,42 @@ def _appraise(
     agree(rendezvous, plan.public, plan.digest)
     facts = _facts(rendezvous, own, plan)
     seconds, owned = _prepare(role, own, plan, facts)
-    rendezvous.exchange("ready", {})  # whoever refused its input has said so by now; from here on values are shared
+    # Whoever refuses its input has said so once all are ready; from here on values are shared.
+    ready = rendezvous.exchange("ready", _norms(own, owned))
     if role == DEALER:
-        return _deal(rendezvous, plan)
-    session = MPCSession(rendezvous, plan.timeout)
+        marks = deal(plan.engine, rendezvous, plan.timeout)
+        rendezvous.exchange("costs", {"bytes": [b - a for a, b in zip(marks, marks[1:], strict=False)], "rounds": []})
+        return []
+    bound = plan.logit_bound or logit_bound(ready)
+    session = open_session(plan.engine, rendezvous, plan.timeout)
     try:
-        results = _compute(session, plan, own, owned, facts, emit)
+        session.prepare(lambda dry: program(dry, plan, {}, {}, facts, bound, lambda event: None))
+        candidates = {c.name: c for c in own.candidates} if isinstance(own, DataOwnerInput) else {}
+        results = program(session, plan, candidates, owned, facts, bound, emit)
     except BaseException:
         session.close(orderly=False)
         raise
     session.close()  # sends the dealer home, whose note on its costs is then due
-    costs = rendezvous.exchange("costs", {"bytes": [cost.bytes_sent for _, _, _, cost in results]})
+    spent = [r.cost for r in results]
+    costs = rendezvous.exchange("costs", {"bytes": [c.bytes_sent for c in spent], "rounds": [c.rounds for c in spent]})
     records = []
-    for k, (method, candidate, opened, cost) in enumerate(results):
-        f = facts[candidate]
+    for k, r in enumerate(results):
+        f, plaintext = facts[r.candidate], {"plaintext": seconds[r.method.name]} if role == MODEL_OWNER else {}
         records.append(
             Record(
-                method=method.name,
-                candidate=candidate,
-                value=method.value(opened, f),
-                paper_value=method.paper_value(opened, f),
+                method=r.method.name,
+                candidate=r.candidate,
+                value=r.method.value(r.opened, f),
+                paper_value=r.method.paper_value(r.opened, f),
                 n=f.rows,
                 features=f.features,
                 classes=f.classes,
-                seconds=cost.seconds | ({"plaintext": seconds[method.name]} if role == MODEL_OWNER else {}),
-                bytes_sent={r: costs[r]["bytes"][k] for r in ROLES},
-                rounds=cost.rounds,
+                seconds=r.cost.seconds | plaintext,
+                bytes_sent={name: costs[name]["bytes"][k] for name in ROLES},
+                rounds=max(costs[name]["rounds"][k] for name in OWNERS),  # one owner may only ever send
+                failure_probability=r.failure,
                 seed=plan.seed,
-                openings=[
-                    o.as_dict() for o in session.ledger[k : k + 1]
-                ],  # exactly one opening for each appraisal, in order
+                openings=(session.ledger[k].as_dict(),),  # exactly one for each appraisal, in order
                 versions=versions(),
                 config_hash=plan.digest,
                 revision=revision(),
@@ -168,19 +180,40 @@ def _appraise(
     return records
 
 
-def _deal(rendezvous: Rendezvous, plan: Plan) -> list[Record]:
-    from mpc_appraisal.mpc import stock  # the dealer alone needs it here
+def _norms(own: OwnInput, owned: dict[str, dict[str, torch.Tensor]]) -> dict[str, float]:
+    """What a public bound on logits is made of: the largest norm of a row of one's data, and of a class's weights.
 
-    communicator = stock.start(rendezvous, Meter(), plan.timeout)
-    marks = stock.Dealer(communicator).serve()
-    rendezvous.exchange("costs", {"bytes": [b - a for a, b in zip(marks, marks[1:], strict=False)]})
-    return []
+    |x . (w_c - mean w)| <= ||x|| ||w_c - mean w||. Each owner computes its own and tells it rounded up to two bits.
+    """
+
+    def up(norm: float) -> float:
+        mantissa, exponent = math.frexp(norm)
+        return math.ldexp(math.ceil(mantissa * 4) / 4, exponent)
+
+    def rows(x: torch.Tensor) -> float:
+        return math.sqrt(float(torch.linalg.vector_norm(x, dim=1).max()) ** 2 + 1)  # 1: the constant feature
+
+    if isinstance(own, DataOwnerInput):
+        return {"row_norm": up(max(rows(c.x) for c in own.candidates))}
+    if not isinstance(own, ModelOwnerInput):
+        return {}
+    theta = next(iter(owned.values()))["weights"]
+    parts = [rows(d.x) for d in (own.train, own.test) if d is not None]
+    norm = float((theta - theta.mean(1, keepdim=True)).norm(dim=0).max())
+    return {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(max(norm, 1e-6))}
+
+
+def logit_bound(notes: dict[str, dict[str, float]]) -> float:
+    """The bound on centred logits that follows from what the owners told of their norms."""
+    buyer = notes[MODEL_OWNER]
+    return max(buyer["row_norm"], notes[DATA_OWNER]["row_norm"]) * buyer["weight_norm"]
 
 
 def _facts(rendezvous: Rendezvous, own: OwnInput, plan: Plan) -> dict[str, Facts]:
     """Exchange sizes, and check that they fit; every party checks the same facts and fails in the same way."""
     note: dict[str, Any] = {}
     if isinstance(own, ModelOwnerInput):
+        check_model(own, plan.l2)
         shape = own.model.theta.shape if own.model else None
         known = own.train or own.test
         note = {
@@ -214,7 +247,7 @@ def _facts(rendezvous: Rendezvous, own: OwnInput, plan: Plan) -> dict[str, Facts
 def _prepare(
     role: str, own: OwnInput, plan: Plan, facts: dict[str, Facts]
 ) -> tuple[dict[str, float], dict[str, dict[str, torch.Tensor]]]:
-    """Each owner's own work in the clear, and the last checks of its own values. Returns seconds and values by method."""
+    """Each owner's own work in the clear, and the last checks of its values. Returns seconds and values by method."""
     if isinstance(own, DataOwnerInput):
         for candidate in own.candidates:
             if candidate.classes > facts[candidate.name].classes:
@@ -239,19 +272,33 @@ def _prepare(
     return {m.name: meter.seconds["fit"] + meter.seconds[m.name] for m in plan.methods}, owned
 
 
-def _compute(
-    session: MPCSession,
+@dataclass(frozen=True)
+class Appraised:
+    """One opened number, what it cost this party, and the bound on the probability that it is wrong by a wrap."""
+
+    method: Appraiser
+    candidate: str
+    opened: float
+    cost: Cost
+    failure: float | None
+
+
+def program(
+    session: Session,
     plan: Plan,
-    own: OwnInput,
+    candidates: dict[str, Dataset],
     owned: dict[str, dict[str, torch.Tensor]],
     facts: dict[str, Facts],
+    bound: float,
     emit: Emit,
-) -> list[tuple[Appraiser, str, float, Cost]]:
-    """The joint computation. A candidate is shared once and used by every method; its sharing is divided among them."""
+) -> list[Appraised]:
+    """The joint computation; run dry it needs `facts` alone.
+
+    A candidate is brought in once and used by every method; what that costs is divided among them.
+    """
     secrets: dict[str, dict[str, Any]] = {}
-    results = []
-    done, of = 0, len(plan.methods) * len(facts)
-    candidates = {c.name: c for c in own.candidates} if isinstance(own, DataOwnerInput) else {}
+    results: list[Appraised] = []
+    of = len(plan.methods) * len(facts)
     session.mark()
     for name, f in facts.items():
         before = session.meter.cost()
@@ -270,7 +317,7 @@ def _compute(
             )
         shared = session.meter.cost() - before
         for method in plan.methods:
-            before = session.meter.cost()
+            before, failed = session.meter.cost(), session.failure
             if method.name not in secrets:
                 with session.meter.phase("share"):
                     secrets[method.name] = {
@@ -280,13 +327,16 @@ def _compute(
                         for key, shape in method.private_shapes(f).items()
                     }
             with session.meter.phase("private"):
+                session.bound_logits(bound * method.logit_growth)
                 score = method.score(secrets[method.name], x, y, f)
                 opened = session.reveal(score, method.opens, "the appraisal's result")
             session.mark()
-            results.append((method, name, float(opened), _with_part(session.meter.cost() - before, shared, plan)))
-            done += 1
+            cost = _with_part(session.meter.cost() - before, shared, plan)
+            failure = None if failed is None else session.failure - failed
+            results.append(Appraised(method, name, float(opened), cost, failure))
             if session.role == MODEL_OWNER:
-                emit({"done": done, "of": of, "method": method.name, "candidate": name})
+                emit({"done": len(results), "of": of, "method": method.name, "candidate": name})
+        session.forget(x, y)
     return results
 
 
@@ -306,6 +356,17 @@ def needs(methods: Sequence[Appraiser], own: ModelOwnerInput) -> None:
         for part in sorted(method.needs):
             if getattr(own, part) is None:
                 raise InputError(f"party.{part}", None, f"a data set: the method {method.name} needs it")
+    parts = {"party.model": own.model, "party.train": own.train, "party.test": own.test}
+    (first, reference), *others = [(name, part) for name, part in parts.items() if part is not None]
+    for name, part in others:
+        if part.features != reference.features:
+            raise InputError(name, f"{part.features} features", f"{reference.features}, as in {first}")
 
 
-__all__ = ["OWNERS", "DataOwnerInput", "ModelOwnerInput", "Plan", "needs", "take_part"]
+def check_model(own: ModelOwnerInput, l2: float) -> None:
+    """Refuse a trained model whose regulariser is not the public one: formulas use the public, its Hessian its own."""
+    if own.model is not None and own.model.l2 != l2:
+        raise InputError("party.model", f"a model trained with l2 = {own.model.l2:g}", f"{l2:g}, as model.l2 states")
+
+
+__all__ = ["OWNERS", "DataOwnerInput", "ModelOwnerInput", "Plan", "check_model", "needs", "take_part"]

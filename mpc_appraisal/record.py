@@ -25,7 +25,8 @@ from .errors import InputError
 
 SESSIONS = ("plain", "spawn", "join")
 BASELINES = ("retraining", "leave_one_out", "shapley", "random")  # plaintext yardsticks, not private methods
-FLOATS = ("value", "paper_value", "plaintext_value", "difference", "error_bound", "level", "utility")
+FLOATS = ("value", "paper_value", "plaintext_value", "difference", "error_bound", "level", "utility",
+          "failure_probability")
 INTEGERS = ("n", "features", "classes", "rounds", "seed")
 UNKNOWN_BETWEEN_ORGANISATIONS = ("plaintext_value", "difference", "level", "utility")
 # An absolute or home path, a Windows drive, an address, or a relative path to a data file.
@@ -39,6 +40,7 @@ class Record:
     value: higher is better data for this buyer. paper_value: the raw number of the paper's equation.
     difference: value - plaintext_value. error_bound: what fixed point may add to |difference|.
     level: corruption that the scenario put in; utility: fall of the mean test loss by retraining.
+    failure_probability: bound on the chance that fixed point wrapped somewhere in this appraisal.
     seconds: {phase: s}, phases do not overlap. bytes_sent: {party: bytes}. None stands for "unknown".
     Raises InputError: a number that is not finite, a wrong type, a place (path, address) in a text, or a fact that
     nobody may know in a session between organisations.
@@ -59,6 +61,7 @@ class Record:
     seconds: dict[str, float] = field(default_factory=dict)
     bytes_sent: dict[str, int] = field(default_factory=dict)
     rounds: int = 0
+    failure_probability: float | None = None
     seed: int | None = None
     openings: tuple[dict, ...] = ()
     versions: dict[str, str | None] = field(default_factory=dict)

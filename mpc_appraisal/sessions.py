@@ -16,9 +16,10 @@ from mpc_appraisal.data import Dataset
 from mpc_appraisal.errors import DisagreementError, InputError
 from mpc_appraisal.models import SoftmaxRegression
 from mpc_appraisal.mpc.encoding import check_range
+from mpc_appraisal.mpc.engines import check_engine
 from mpc_appraisal.mpc.launch import Emit, launch
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
-from mpc_appraisal.party import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, take_part
+from mpc_appraisal.party import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model, take_part
 from mpc_appraisal.record import Record, revision, versions
 
 
@@ -29,6 +30,7 @@ class Plain:
     name = "plain"
 
     def run(self, plan: Plan, buyer: ModelOwnerInput, seller: DataOwnerInput, emit: Emit) -> list[Record]:
+        check_model(buyer, plan.l2)
         start = time.perf_counter()
         model = buyer.model or plan.fit(buyer.train)
         train, test = (d.with_classes(model.classes) if d else None for d in (buyer.train, buyer.test))
@@ -79,15 +81,19 @@ class Spawn:
         threads: torch threads of each process.
         join_timeout: seconds to wait for the processes to come up.
         timeout: seconds that one message may take.
+        engine: 'fast', or 'stock' for CrypTen as shipped.
+        logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
     """
 
     threads: int = 1
     join_timeout: float = 60.0
     timeout: float = 300.0
+    engine: str = "fast"
+    logit_bound: float | None = None
     name = "spawn"
 
     def run(self, plan: Plan, buyer: ModelOwnerInput, seller: DataOwnerInput, emit: Emit) -> list[Record]:
-        plan = replace(plan, join_timeout=self.join_timeout, timeout=self.timeout)
+        plan = _with(plan, self)
         parts = {"train": buyer.train, "test": buyer.test}
         buyer_files: dict[str, Callable[[Path], None]] = {
             f"{k}.npz": _writer(d) for k, d in parts.items() if d is not None
@@ -112,12 +118,16 @@ class Join:
         rendezvous: 'tcp://host:port', where the model owner listens; None under torchrun only.
         join_timeout: seconds to wait for the others to come.
         timeout: seconds that one message may take.
+        engine: 'fast', or 'stock' for CrypTen as shipped.
+        logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
     """
 
     role: str | None = None
     rendezvous: str | None = None
     join_timeout: float = 120.0
     timeout: float = 300.0
+    engine: str = "fast"
+    logit_bound: float | None = None
     name = "join"
 
     def resolved_role(self) -> str:
@@ -136,11 +146,21 @@ class Join:
     def run(self, plan: Plan, read: Callable[[str], OwnInput], emit: Emit) -> list[Record]:
         """Play this organisation's part; `read(role)` returns its own input."""
         role = self.resolved_role()
-        plan = replace(plan, join_timeout=self.join_timeout, timeout=self.timeout)
+        plan = _with(plan, self)
         return take_part(role, self.rendezvous, plan, lambda: read(role), emit)
 
 
 Session = Plain | Spawn | Join
+
+
+def _with(plan: Plan, session: Spawn | Join) -> Plan:
+    return replace(
+        plan,
+        join_timeout=session.join_timeout,
+        timeout=session.timeout,
+        engine=check_engine(session.engine),
+        logit_bound=session.logit_bound,
+    )
 
 
 def _spawned(role: str, address: str, emit: Emit, folder: Path, plan: Plan, read) -> list[Record]:

@@ -43,6 +43,7 @@ class Appraiser(ABC):
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]]  # of "train", "test": what the model owner must have beside the model
     opens: ClassVar[str]  # in plain words, the one number that is opened
+    logit_growth: ClassVar[float] = 1.0  # by how much the method's own training may raise the bound on logits
 
     @abstractmethod
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:

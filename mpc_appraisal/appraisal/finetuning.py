@@ -42,6 +42,7 @@ class Finetuning(Appraiser):
     name: ClassVar[str] = "finetuning"
     needs: ClassVar[frozenset[str]] = frozenset({"train", "test"})
     opens: ClassVar[str] = "change of the summed test loss by fine-tuning"
+    logit_growth: ClassVar[float] = 2.0
 
     def __post_init__(self) -> None:
         for key in ("steps", "batch_size"):

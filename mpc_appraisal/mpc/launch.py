@@ -73,6 +73,8 @@ def launch(function: PartyFunction, jobs: dict[str, dict[str, Any]], emit: Emit,
 
 def _start(folder: Path, threads: int) -> subprocess.Popen:
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    # What the caller could import, a method in a module of its own for one, a party must be able to import too.
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE"):  # a launcher's own, not the parties'
         environment.pop(name, None)
     with open(folder / "stderr.txt", "wb") as stderr:
@@ -111,7 +113,7 @@ def _supervise(parties: dict[str, subprocess.Popen]) -> None:
                 if party.poll() is None:
                     party.kill()
         time.sleep(POLL_SECONDS)
-    if deadline is not None:
+    if any(party.returncode for party in parties.values()):  # all may have failed between two looks
         _raise_first(parties)
 
 

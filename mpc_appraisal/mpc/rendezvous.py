@@ -75,6 +75,7 @@ class Rendezvous:
         self._beats: dict[str, tuple[int, float]] = {}
         self._topics: set[str] = set()
         self._lock = threading.Lock()
+        self._abort: str | None = None  # kept from when the store could still be read
         self._heart = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
 
     # -- liveness --------------------------------------------------------------------------------------------------
@@ -83,6 +84,8 @@ class Rendezvous:
             try:
                 with self._lock:
                     self.store.add(f"beat/{self.role}", 1)
+                    if self._abort is None and self.store.check(["abort"]):
+                        self._abort = self.store.get("abort").decode()
             except (RuntimeError, ValueError):
                 return  # the host is gone; the main thread finds out by itself
 
@@ -156,14 +159,14 @@ class Rendezvous:
         return notes
 
     def reason(self) -> str | None:
-        """Why another party aborted, if one did and its note can still be read."""
+        """Why another party aborted, if one did and its note could be read, now or while the host was still there."""
         try:
             with self._lock:
                 if self.store.check(["abort"]):
                     return self.store.get("abort").decode()
         except (RuntimeError, ValueError):
             pass
-        return None
+        return self._abort
 
     def close(self, linger: float = 0.0) -> None:
         """Stop the heart. A host lingers up to `linger` seconds so that the others can still read why it stopped."""

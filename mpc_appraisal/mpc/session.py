@@ -1,8 +1,8 @@
 """Session: the door between one party's own values and the joint computation.
 
-`input` brings a party's private values in, `reveal` is the only way out, `exchange` compares public facts, `meter`
-counts. In between stand torch tensors (PlainSession: no privacy, the baseline) or CrypTen's secret tensors
-(MPCSession), which speak one dialect, so that a formula is written once.
+`input` brings a party's private values in, `reveal` is the only way out, `agree` compares public facts, `meter` counts.
+In between stand torch tensors (PlainSession: no privacy, the baseline), CrypTen's secret tensors (`stock`) or the
+engine's (`fast`), which speak one dialect, so that a formula is written once.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from mpc_appraisal.errors import DisagreementError, InputError, OwnerError
-from mpc_appraisal.mpc.encoding import check_range, decode, encode
+from mpc_appraisal.mpc.encoding import check_range
 from mpc_appraisal.mpc.meter import Meter
 from mpc_appraisal.mpc.rendezvous import Rendezvous
-from mpc_appraisal.mpc.roles import DEALER, MODEL_OWNER, OWNERS
+from mpc_appraisal.mpc.roles import MODEL_OWNER, OWNERS
 
 Read = Callable[[], torch.Tensor]
 
@@ -73,6 +73,26 @@ class Session(ABC):
         self.ledger.append(Opening(what, tuple(to), int(torch.Size(secret.size()).numel()), why))
         return opened if self.role in to or self.role == "everybody" else None
 
+    def prepare(self, program: Callable[[Session], Any]) -> None:
+        """Be told what will be run, before it is: an engine may want the shapes."""
+
+    def bound_logits(self, bound: float) -> None:
+        """State the public bound on |logits| for what comes next; an engine may need one."""
+
+    def forget(self, *values: Any) -> None:
+        """What the session keeps for these inputs can go."""
+
+    def mark(self) -> None:
+        """Have the dealer note its traffic up to here."""
+
+    def close(self, orderly: bool = True) -> None:
+        """Leave; `orderly` if all parties do."""
+
+    @property
+    def failure(self) -> float | None:
+        """Bound on the probability that fixed point has failed so far, where the engine knows it."""
+        return None
+
     @staticmethod
     def _read(owner: str, read: Read, shape: Sequence[int], name: str) -> torch.Tensor:
         values = read()
@@ -87,8 +107,7 @@ class PlainSession(Session):
     role, engine = "everybody", "plaintext"
 
     def input(self, owner, read, shape, name):
-        if owner not in OWNERS:
-            raise OwnerError(f"input {name!r}: owner {owner!r}; expected one of {OWNERS}")
+        check_owner(owner, name)
         values = self._read(owner, read, shape, name)
         check_range(values, name)
         return values.to(torch.float64)
@@ -97,41 +116,10 @@ class PlainSession(Session):
         return secret.detach().to(torch.float64)
 
 
-class MPCSession(Session):
-    """The owners' session over CrypTen as shipped; see `stock`. The dealer serves and has no session."""
-
-    engine = "stock"
-
-    def __init__(self, rendezvous: Rendezvous, timeout: float):
-        super().__init__()
-        from mpc_appraisal.mpc import stock  # CrypTen takes a moment to import, and plain sessions do without it
-
-        self._stock, self.rendezvous, self.role = stock, rendezvous, rendezvous.role
-        self.communicator = stock.start(rendezvous, self.meter, timeout)
-
-    def input(self, owner, read, shape, name):
-        if owner not in OWNERS:
-            raise OwnerError(f"input {name!r}: owner {owner!r}; expected one of {OWNERS}")
-        crypten = self._stock.crypten
-        zeros = crypten.mpc.primitives.ArithmeticSharedTensor.PRZS(torch.Size(shape)).share
-        if self.role == owner:
-            zeros += encode(self._read(owner, read, shape, name), name)
-        return crypten.mpc.MPCTensor.from_shares(zeros)
-
-    def _open(self, secret, to):
-        share = secret.share
-        if len(to) == 2:
-            opened = self.communicator.all_reduce(share)
-        else:
-            opened = self.communicator.reduce(share, OWNERS.index(to[0]))
-        return None if opened is None else decode(opened, int(secret.encoder.scale).bit_length() - 1)
-
-    def mark(self) -> None:
-        """Have the dealer note its traffic up to here."""
-        self._stock.mark(self.communicator)
-
-    def close(self, orderly: bool = True) -> None:
-        self._stock.stop(self.communicator, orderly)
+def check_owner(owner: str, name: str) -> None:
+    """Raises OwnerError unless `owner` is one of the two owners."""
+    if owner not in OWNERS:
+        raise OwnerError(f"input {name!r}: owner {owner!r}; expected one of {OWNERS}")
 
 
 def agree(rendezvous: Rendezvous, public: dict[str, Any], digest: str) -> None:
@@ -157,5 +145,3 @@ def agree(rendezvous: Rendezvous, public: dict[str, Any], digest: str) -> None:
                 lines.append(f"{key}: {ours!r} at {MODEL_OWNER}, {other!r} at {role}")
     raise DisagreementError("the public configurations differ: " + "; ".join(lines or ["(hashes only)"]))
 
-
-__all__ = ["DEALER", "MPCSession", "Opening", "PlainSession", "Session", "agree"]

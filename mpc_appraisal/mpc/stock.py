@@ -9,16 +9,18 @@ every run: torch's default generator starts from a constant).
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
-from mpc_appraisal.errors import AppraisalError, PeerError
+from mpc_appraisal.errors import AppraisalError
 from mpc_appraisal.mpc import _compat
+from mpc_appraisal.mpc.encoding import decode, encode
+from mpc_appraisal.mpc.gloo import PeerErrors, open_group
 from mpc_appraisal.mpc.meter import Meter
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import DEALER, OWNERS, ROLES, rank_of
+from mpc_appraisal.mpc.session import Session, check_owner
 
 crypten = _compat.load()
 
@@ -43,25 +45,17 @@ class Communicator(DistributedCommunicator):
     def __init__(self, rendezvous: Rendezvous, meter: Meter, timeout: float):
         self.rank, self.world_size, self.meter = rank_of(rendezvous.role), len(OWNERS), meter
         self._rendezvous, self._name = rendezvous, rendezvous.role
-        if "://127." in rendezvous.where or "://localhost" in rendezvous.where:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # parties on one machine talk over loopback alone
         self.reset_communication_stats()
+        open_group(rendezvous, timeout)
         with self._named("the other parties"):
-            dist.init_process_group(
-                "gloo",
-                store=dist.PrefixStore("gloo", rendezvous.store),
-                rank=self.rank,
-                world_size=len(ROLES),
-                timeout=timedelta(seconds=timeout),
-            )
             self.ttp_group = dist.new_group([0, 1, 2])
             self.ttp_comm_group = dist.new_group([0, 2])
             self.main_group = dist.new_group([0, 1])
         self.ttp_initialized = True
         DistributedCommunicator.instance = self
 
-    def _named(self, peer: str):
-        return _PeerErrors(self._rendezvous, peer)
+    def _named(self, peer: str) -> PeerErrors:
+        return PeerErrors(self._rendezvous, peer)
 
     def _other(self) -> str:
         return OWNERS[1 - self.rank] if self.rank < 2 else OWNERS[0]
@@ -90,7 +84,10 @@ class Communicator(DistributedCommunicator):
 
     def broadcast(self, input, src, *args, **kwargs):
         size = _nbytes(input) if src == self.rank else 0
-        return self._collective("broadcast", size, input, src, *args, **kwargs)
+        self.meter.sent(size)
+        self.meter.waited()
+        with self._named(self._other() if src == self.rank else ROLES[src]):  # triples come from the dealer
+            return super().broadcast(input, src, *args, **kwargs)
 
     def isend(self, tensor, dst):
         self.meter.sent(_nbytes(tensor))
@@ -111,22 +108,6 @@ class Communicator(DistributedCommunicator):
         self.meter.waited()
         with self._named(ROLES[src]):
             return super().recv_obj(src, group)
-
-
-class _PeerErrors:
-    """Turns torch.distributed's errors into PeerError with the party's name, and its reason where it left one."""
-
-    def __init__(self, rendezvous: Rendezvous, peer: str):
-        self.rendezvous, self.peer = rendezvous, peer
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if isinstance(error, RuntimeError):
-            reason = self.rendezvous.reason() or f"lost {self.peer} half way: its process ended or stopped answering"
-            raise PeerError(reason) from error
-        return False
 
 
 class Dealer(TTPServer):
@@ -156,27 +137,46 @@ class Dealer(TTPServer):
             self.comm.broadcast(result, self.comm.get_ttp_rank(), self.comm_group)
 
 
-def start(rendezvous: Rendezvous, meter: Meter, timeout: float) -> Communicator:
-    """Connect this party; afterwards CrypTen's secret tensors work in the owners' processes."""
-    communicator = Communicator(rendezvous, meter, timeout)
-    if rendezvous.role != DEALER:
-        with communicator._named("the other parties"):
+class StockSession(Session):
+    """An owner's session over CrypTen as shipped."""
+
+    engine = "stock"
+
+    def __init__(self, rendezvous: Rendezvous, timeout: float):
+        super().__init__()
+        self.role = rendezvous.role
+        self.communicator = Communicator(rendezvous, self.meter, timeout)
+        with self.communicator._named("the other parties"):
             crypten._setup_prng()
             TTPClient._init()
-    return communicator
+
+    def input(self, owner, read, shape, name):
+        check_owner(owner, name)
+        share = crypten.mpc.primitives.ArithmeticSharedTensor.PRZS(torch.Size(shape)).share
+        if self.role == owner:
+            share += encode(self._read(owner, read, shape, name), name)
+        return crypten.mpc.MPCTensor.from_shares(share)
+
+    def _open(self, secret, to):
+        if len(to) == 2:
+            opened = self.communicator.all_reduce(secret.share)
+        else:
+            opened = self.communicator.reduce(secret.share, OWNERS.index(to[0]))
+        return None if opened is None else decode(opened, int(secret.encoder.scale).bit_length() - 1)
+
+    def mark(self):
+        if self.role == ROLES[0]:
+            self.communicator.send_obj(MARK, self.communicator.get_ttp_rank(), self.communicator.ttp_group)
+
+    def close(self, orderly=True):
+        if orderly and self.role == ROLES[0]:
+            self.communicator.send_obj(TERMINATE, self.communicator.get_ttp_rank(), self.communicator.ttp_group)
+        TTPClient.uninit()
+        DistributedCommunicator.instance = None
+        if orderly and dist.is_initialized():
+            dist.destroy_process_group()
 
 
-def mark(communicator: Communicator) -> None:
-    """The model owner has the dealer note how much it has sent so far."""
-    if communicator.rank == 0:
-        communicator.send_obj(MARK, communicator.get_ttp_rank(), communicator.ttp_group)
-
-
-def stop(communicator: Communicator, orderly: bool) -> None:
-    """Leave the process group; an orderly model owner first sends the dealer home."""
-    if orderly and communicator.rank == 0:
-        communicator.send_obj(TERMINATE, communicator.get_ttp_rank(), communicator.ttp_group)
-    TTPClient.uninit()
-    DistributedCommunicator.instance = None
-    if orderly and dist.is_initialized():
-        dist.destroy_process_group()
+def deal(rendezvous: Rendezvous, timeout: float) -> list[int]:
+    """Be the dealer until the session ends. Returns the bytes sent by each mark."""
+    return Dealer(Communicator(rendezvous, Meter(), timeout)).serve()

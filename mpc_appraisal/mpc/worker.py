@@ -17,7 +17,8 @@ import torch
 
 def _end_with_parent() -> None:
     def watch() -> None:
-        sys.stdin.buffer.read()  # returns when the parent closes the pipe, alive or dead
+        while os.read(sys.stdin.fileno(), 1):  # empty when the parent closes the pipe, alive or dead
+            pass
         os._exit(17)
 
     threading.Thread(target=watch, daemon=True, name="parent").start()
@@ -31,8 +32,8 @@ def _emit(event: dict[str, Any]) -> None:
 def main(folder: Path) -> int:
     _end_with_parent()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    function, role, address, job = cloudpickle.loads((folder / "job.pkl").read_bytes())
     try:
+        function, role, address, job = cloudpickle.loads((folder / "job.pkl").read_bytes())
         result = function(role=role, address=address, emit=_emit, folder=folder, **job)
     except Exception as error:
         traceback.print_exc()

@@ -1,0 +1,85 @@
+"""Point-to-point messages between the three parties: ring elements of shapes that both ends know.
+
+Two owners and a dealer. The dealer sends to the model owner alone; the data owner shares a key with it instead.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from mpc_appraisal.mpc.meter import Meter
+
+WINDOW = 32  # messages that a sender may be ahead of the receiver
+
+
+class Channel(ABC):
+    """One party's connections. Sending does not wait for the receiver; receiving does, and counts as a round."""
+
+    def __init__(self, meter: Meter):
+        self.meter = meter
+
+    def send(self, tensor: torch.Tensor, to: int) -> None:
+        """Send ring elements (int64) or bytes (uint8)."""
+        self.meter.sent(tensor.numel() * tensor.element_size())
+        self._send(tensor.contiguous(), to)
+
+    def receive(self, shape: Sequence[int], source: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+        """The next message from `source`; both ends know its shape."""
+        if source != 2:  # the dealer pushes ahead: what it sends is there before it is needed
+            self.meter.waited()
+        return self._receive(tuple(shape), source, dtype)
+
+    @abstractmethod
+    def _send(self, tensor: torch.Tensor, to: int) -> None: ...
+
+    @abstractmethod
+    def _receive(self, shape: tuple[int, ...], source: int, dtype: torch.dtype) -> torch.Tensor: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Send what is left and let go."""
+
+
+class GlooChannel(Channel):
+    """Over torch.distributed's gloo: TCP in the clear, for one machine or one trust domain."""
+
+    def __init__(self, meter: Meter, errors: Any):
+        super().__init__(meter)
+        self._pending: deque[tuple[Any, torch.Tensor]] = deque()
+        self._errors = errors  # peer -> context manager that names it in an error
+
+    def _send(self, tensor, to):
+        with self._errors(to):
+            while self._pending and (len(self._pending) >= WINDOW or self._pending[0][0].is_completed()):
+                self._pending.popleft()[0].wait()
+            self._pending.append((dist.isend(tensor, to), tensor))  # the tensor must outlive its sending
+
+    def _receive(self, shape, source, dtype):
+        tensor = torch.empty(shape, dtype=dtype)
+        with self._errors(source):
+            dist.recv(tensor, source)
+        return tensor
+
+    def close(self):
+        with self._errors(0):
+            while self._pending:
+                self._pending.popleft()[0].wait()
+
+
+class DryChannel(Channel):
+    """Counts what would be sent and waited for; carries nothing."""
+
+    def _send(self, tensor, to):
+        pass
+
+    def _receive(self, shape, source, dtype):
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    def close(self):
+        pass

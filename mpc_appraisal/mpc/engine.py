@@ -1,0 +1,233 @@
+"""The engine: two owners compute on additive shares mod 2^64 with a dealer's help.
+
+A value v is v_0 + v_1 mod 2^64, v_0 at the model owner (rank 0), v_1 at the data owner (rank 1). The dealer's randomness
+(see `dealer`) comes from streams that each owner shares with it, and one correction to the model owner.
+
+- `product`: X of one owner times W of the other. X - A goes to the other owner once, W - B likewise, A and B being masks
+  that the dealer knows; then X W = (X - A) W + A (W - B) + A B, of which one owner computes the first term, the other
+  the second, and the dealer shares the third. A matrix masked once serves every later product.
+- `multiply`, `square`, `goldschmidt`, `inner`: Beaver's, openings batched into one message.
+- `truncate`: exact up to one unit in the last place: open v + r, shift, correct by the dealer's shares of r >> t and of
+  r's top bit. `truncate_locally` costs nothing and fails for an element with probability |v| / 2^63: counted in
+  `failure`, which every record states.
+
+A dry run of the same program, on shapes, gives the dealer's script before the computation and the cost before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mpc_appraisal.mpc.channel import Channel
+from mpc_appraisal.mpc.dealer import PURPOSES, Request, logical_shift
+from mpc_appraisal.mpc.matrix import Matrix
+from mpc_appraisal.mpc.prg import DryStream, Stream
+
+Size = tuple[int, ...]
+
+
+class Masked:
+    """A private matrix as the engine holds it: masked once, for every product it enters.
+
+    At its owner `clear` is the matrix and `mask` the mask; at the other owner `difference` is clear - mask.
+    """
+
+    def __init__(self, key: int, owner: int):
+        self.key, self.owner = key, owner
+        self.clear: Matrix | None = None
+        self.mask: Matrix | None = None
+        self.difference: Matrix | None = None
+
+
+class Engine:
+    """One owner's protocol endpoint.
+
+    Args:
+        me: 0 for the model owner, 1 for the data owner.
+        dealer_streams: by purpose, shared with the dealer. `pair`: shared with the other owner.
+        dry: shapes only; fills `script`.
+        exact: truncate logits exactly before the exponential; one round and 25 bytes an element more, and the
+            probability of failure falls from about 2^-27 to 2^-30 an element.
+    """
+
+    def __init__(self, me: int, channel: Channel, dealer_streams: dict[str, Any], pair: Any, dry: bool = False,
+                 exact: bool = True):
+        self.me, self.channel, self.dry = me, channel, dry
+        self.streams, self.pair = dealer_streams, pair
+        self.script: list[Request] = []
+        self.failure = 0.0  # bound on the probability that a local truncation or a shared exponent has wrapped
+        self.exact = exact
+        self._next = 0
+
+    @staticmethod
+    def streams_of(key: bytes | None) -> dict[str, Any]:
+        return {purpose: DryStream() if key is None else Stream(key, purpose) for purpose in PURPOSES}
+
+    # -- the dealer ------------------------------------------------------------------------------------------------
+    def _ask(self, name: str, *arguments: Any) -> None:
+        if self.dry:
+            self.script.append([name, *arguments])
+
+    def _dealt(self, shape: Sequence[int]) -> torch.Tensor:
+        """This owner's share of the next thing that the dealer computes."""
+        if self.me == 1:
+            return self.streams["share"].ring(shape)
+        return self.channel.receive(shape, 2)
+
+    def mark(self) -> None:
+        """Have the dealer note its traffic up to here."""
+        self._ask("mark")
+
+    # -- messages --------------------------------------------------------------------------------------------------
+    def open(self, *shares: torch.Tensor) -> list[torch.Tensor]:
+        """The sums of both owners' tensors, in one message each way."""
+        mine = shares[0].reshape(-1) if len(shares) == 1 else torch.cat([s.reshape(-1) for s in shares])
+        self.channel.send(mine, 1 - self.me)
+        total = self.channel.receive(mine.shape, 1 - self.me) + mine
+        out, start = [], 0
+        for share in shares:
+            size = share.numel()
+            out.append(total[start : start + size].reshape(share.shape))
+            start += size
+        return out
+
+    def _first(self, value: torch.Tensor) -> torch.Tensor | int:
+        """A public value as a share: all of it at rank 0."""
+        return value if self.me == 0 else 0
+
+    # -- private matrices ------------------------------------------------------------------------------------------
+    def share(self, owner: int, clear: torch.Tensor | None, shape: Sequence[int]) -> torch.Tensor:
+        """Shares of a private value without a message: one owner's is from the common stream."""
+        r = self.pair.ring(shape)
+        return clear - r if self.me == owner else r
+
+    def mask(self, owner: int, clear: torch.Tensor | Matrix | None, shape: Sequence[int]) -> Masked:
+        """Mask a private matrix: one message of its size from its owner to the other."""
+        self._next += 1
+        masked = Masked(self._next, owner)
+        self._ask("mask", masked.key, owner, list(shape))
+        if self.me == owner:
+            masked.clear = clear if isinstance(clear, Matrix) else Matrix(clear)
+            masked.mask = Matrix(self.streams["mask"].ring(shape))
+            self.channel.send(masked.clear.values - masked.mask.values, 1 - owner)
+        else:
+            masked.difference = Matrix(self.channel.receive(shape, owner))
+        return masked
+
+    def rows(self, base: Masked, indices: torch.Tensor) -> Masked:
+        """Some rows of a masked matrix, under the same mask; no message. The indices are public."""
+        self._next += 1
+        part = Masked(self._next, base.owner)
+        listed = indices.tolist()
+        self._ask("rows", part.key, base.key, listed)
+        for name in ("clear", "mask", "difference"):  # each owner has some of them
+            whole = getattr(base, name)
+            if whole is not None:
+                setattr(part, name, whole.rows(listed))
+        return part
+
+    def free(self, masked: Masked) -> None:
+        """Forget a mask, at the dealer too."""
+        self._ask("free", masked.key)
+        masked.clear = masked.mask = masked.difference = None
+
+    def product(self, left: Masked, right: Masked, transposed: bool = False) -> torch.Tensor:
+        """Shares of left @ right, or left' @ right, of different owners; no message between the owners."""
+        self._ask("product", left.key, right.key, int(transposed))
+        shape = ((left_shape(left)[1] if transposed else left_shape(left)[0]), left_shape(right)[1])
+        if self.me == left.owner:  # knows X, A and W - B
+            local = left.mask.product(right.difference.values, transposed)
+        else:  # knows W, B and X - A
+            local = left.difference.product(right.clear.values, transposed)
+        return local + self._dealt(shape)
+
+    def product_with_shared(self, left: Masked, right: torch.Tensor, transposed: bool = False) -> torch.Tensor:
+        """Shares of left @ right, or left' @ right, for a private matrix and a shared one.
+
+        The part of `right` that left's owner holds is multiplied by itself; the other's is a private matrix of the
+        other owner, masked for this product alone: one message of right's size.
+        """
+        other = self.mask(1 - left.owner, right if self.me != left.owner else None, right.shape)
+        out = self.product(left, other, transposed)
+        if self.me == left.owner:
+            out = out + left.clear.product(right, transposed)
+        self.free(other)
+        return out
+
+    # -- elementwise -----------------------------------------------------------------------------------------------
+    def _triple(self, shape: Sequence[int]) -> torch.Tensor:
+        return self.streams["triple"].ring(shape)
+
+    def multiply(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """x * y, broadcast; one round."""
+        self._ask("mul", list(x.shape), list(y.shape))
+        a, b = self._triple(x.shape), self._triple(y.shape)
+        c = self._dealt(torch.broadcast_shapes(x.shape, y.shape))
+        e, d = self.open(x - a, y - b)
+        return c + e * b + a * d + self._first(e * d)
+
+    def square(self, x: torch.Tensor) -> torch.Tensor:
+        """x * x; one round."""
+        self._ask("square", list(x.shape))
+        a = self._triple(x.shape)
+        c = self._dealt(x.shape)
+        (e,) = self.open(x - a)
+        return c + 2 * e * a + self._first(e * e)
+
+    def goldschmidt(self, t: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """t * t and y * t; one round, each opened once."""
+        self._ask("goldschmidt", list(t.shape))
+        a, b = self._triple(t.shape), self._triple(y.shape)
+        aa, ba = self._dealt(t.shape), self._dealt(t.shape)
+        e, d = self.open(t - a, y - b)
+        return aa + 2 * e * a + self._first(e * e), ba + d * a + b * e + self._first(d * e)
+
+    def inner(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The sum of x * y, as a share of shape (); the dealer sends one number."""
+        self._ask("inner", list(x.shape))
+        a, b = self._triple(x.shape), self._triple(y.shape)
+        c = self._dealt(())
+        e, d = self.open(x - a, y - b)
+        return c + (e * b).sum() + (a * d).sum() + self._first((e * d).sum())
+
+    def product_of_own(self, mine: torch.Tensor) -> torch.Tensor:
+        """Shares of the elementwise product of what each owner knows alone; one round."""
+        self._ask("ole", list(mine.shape))
+        a = self._triple(mine.shape)
+        c = self._dealt(mine.shape)
+        self.channel.send(mine - a, 1 - self.me)
+        theirs = self.channel.receive(mine.shape, 1 - self.me)
+        # x y = x (y - b) + (x - a) b + a b: rank 1 multiplies by its value, rank 0 by its mask.
+        return c + theirs * (mine if self.me == 1 else a)
+
+    # -- truncation ------------------------------------------------------------------------------------------------
+    def truncate(self, v: torch.Tensor, bits: int) -> torch.Tensor:
+        """floor(v / 2^bits), or one more, for |v| < 2^62; one round, never off by more."""
+        if bits <= 0:
+            return v << -bits
+        self._ask("truncate", list(v.shape), bits)
+        r = self._triple(v.shape)
+        shifted, top = self._dealt(v.shape), self._dealt(v.shape)
+        (d,) = self.open(v + r + self._first(torch.full_like(v, 1 << 62)))  # non-negative from here on
+        # v + 2^62 + r wrapped iff r's top bit is set and d's is not: then 2^64 / 2^bits is missing from d >> bits
+        wrapped = top * (1 - logical_shift(d, 63))
+        out = self._first(logical_shift(d, bits) - (1 << (62 - bits) if bits <= 62 else 0)) - shifted
+        return out + (wrapped << (64 - bits))
+
+    def truncate_locally(self, v: torch.Tensor, bits: int, largest: float) -> torch.Tensor:
+        """v / 2^bits within one unit, without a message; |v| <= 2^largest.
+
+        An element is off by 2^(64 - bits) if the two shares, as integers, wrap: probability at most 2^(largest - 63).
+        """
+        if bits <= 0:
+            return v << -bits
+        self.failure += v.numel() * 2.0 ** (largest - 63)
+        return v >> bits if self.me == 0 else -((-v) >> bits)
+
+
+def left_shape(masked: Masked) -> torch.Size:
+    """Shape of a masked matrix, whichever part this owner holds."""
+    return (masked.clear or masked.difference).shape

@@ -1,0 +1,187 @@
+"""The fast engine as a Session: private and shared tensors over the protocols of `engine`, with a dealer that pushes.
+
+Before the computation the model owner runs the program dry, on shapes, and sends the dealer the script of requests that
+comes of it; from then on the dealer is ahead and nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from mpc_appraisal.errors import AppraisalError
+from mpc_appraisal.mpc.channel import DryChannel, GlooChannel
+from mpc_appraisal.mpc.dealer import Dealer, parse
+from mpc_appraisal.mpc.encoding import check_range, decode
+from mpc_appraisal.mpc.engine import Engine
+from mpc_appraisal.mpc.gloo import PeerErrors, open_group
+from mpc_appraisal.mpc.meter import Cost, Meter
+from mpc_appraisal.mpc.prg import KEY_BYTES, DryStream, Stream, new_key
+from mpc_appraisal.mpc.rendezvous import Rendezvous
+from mpc_appraisal.mpc.roles import MODEL_OWNER, OWNERS, ROLES, rank_of
+from mpc_appraisal.mpc.session import Session, check_owner
+from mpc_appraisal.mpc.tensors import Context, Private
+
+MARGIN_BITS = 8  # an opened value uses the ring but for so many bits; a random ring element mostly does not
+DEFAULT_BOUND = 16.0
+
+
+class _Engine(Session):
+    """What a real session and a dry one share."""
+
+    engine = "fast"
+    context: Context
+
+    def _private(self, owner: str, value: torch.Tensor | None, shape, name: str) -> Private:
+        return Private(self.context, rank_of(owner), value, torch.Size(shape), name)
+
+    def bound_logits(self, bound):
+        self.context.logit_bound = bound
+
+    def forget(self, *values):
+        for value in values:
+            if isinstance(value, Private) and value._masked is not None:
+                self.context.engine.free(value._masked)
+                value._masked = None
+
+    def mark(self):
+        self.context.engine.mark()
+
+    @property
+    def failure(self):
+        return self.context.engine.failure
+
+
+class DrySession(_Engine):
+    """Shapes only: gives the dealer's script, and what the program costs one owner."""
+
+    def __init__(self, role: str = MODEL_OWNER, exact: bool = True):
+        super().__init__()
+        self.role = role
+        streams = Engine.streams_of(None)
+        engine = Engine(rank_of(role), DryChannel(self.meter), streams, DryStream(), dry=True, exact=exact)
+        self.context = Context(engine, DEFAULT_BOUND)
+
+    def input(self, owner, read, shape, name):
+        check_owner(owner, name)
+        value = torch.empty(tuple(shape), dtype=torch.float64, device="meta") if owner == self.role else None
+        return self._private(owner, value, shape, name)
+
+    def _open(self, secret, to):
+        secret = secret.secret() if isinstance(secret, Private) else secret
+        if len(to) == 2:
+            self.context.engine.open(secret.share)
+        elif self.role == to[0]:
+            self.context.engine.channel.receive(secret.shape, 1 - rank_of(self.role))
+        else:
+            self.context.engine.channel.send(secret.share, rank_of(to[0]))
+        return torch.zeros(secret.shape, dtype=torch.float64)
+
+
+def dry_run(program: Callable[[Session], Any], exact: bool = True) -> tuple[list[Any], dict[str, Cost], float]:
+    """The dealer's script, each owner's cost and the failure probability of `program`, from shapes alone."""
+    runs = {}
+    for role in OWNERS:
+        runs[role] = DrySession(role, exact)
+        program(runs[role])
+    script = runs[MODEL_OWNER].context.engine.script
+    return script, {role: run.meter.cost() for role, run in runs.items()}, runs[MODEL_OWNER].failure
+
+
+class FastSession(_Engine):
+    """An owner's session.
+
+    Args:
+        timeout: seconds that one message may take.
+        exact: see `Engine`.
+    """
+
+    def __init__(self, rendezvous: Rendezvous, timeout: float, exact: bool = True):
+        super().__init__()
+        self.role = rendezvous.role
+        open_group(rendezvous, timeout)
+        self.channel = GlooChannel(self.meter, lambda rank: PeerErrors(rendezvous, ROLES[rank]))
+        me = rank_of(self.role)
+        dealt = _bytes_of(self.channel.receive((KEY_BYTES,), 2, torch.uint8))
+        if me == 0:
+            pair = new_key()
+            self.channel.send(_tensor_of(pair), 1)
+        else:
+            pair = _bytes_of(self.channel.receive((KEY_BYTES,), 0, torch.uint8))
+        engine = Engine(me, self.channel, Engine.streams_of(dealt), Stream(pair, "pair"), exact=exact)
+        self.context = Context(engine, DEFAULT_BOUND)
+
+    def prepare(self, program):
+        if self.role == MODEL_OWNER:
+            dry = DrySession(MODEL_OWNER, self.context.engine.exact)
+            program(dry)
+            send_script(self.channel, dry.context.engine.script)
+
+    def input(self, owner, read, shape, name):
+        check_owner(owner, name)
+        value = None
+        if self.role == owner:
+            value = self._read(owner, read, shape, name)
+            check_range(value, name)
+        return self._private(owner, value, shape, name)
+
+    def _open(self, secret, to):
+        secret = secret.secret() if isinstance(secret, Private) else secret
+        engine = self.context.engine
+        if len(to) == 2:
+            (opened,) = engine.open(secret.share)
+        elif self.role == to[0]:
+            opened = secret.share + self.channel.receive(secret.shape, 1 - engine.me)
+        else:
+            self.channel.send(secret.share, rank_of(to[0]))
+            return None
+        if (opened.abs() >= 1 << (63 - MARGIN_BITS)).any():
+            raise AppraisalError(
+                "what was opened is no plausible value: fixed point overflowed, most likely because logits went beyond "
+                f"{self.context.logit_bound:g}; nothing is released. Expected logits within that bound: state a larger "
+                "session.logit_bound, scale the features down, or lower appraisal.lr"
+            )
+        return decode(opened, secret.bits)
+
+    def close(self, orderly=True):
+        if orderly:
+            self.channel.close()
+            dist.destroy_process_group()
+
+
+def send_script(channel, script: list[Any]) -> None:
+    """The model owner's one message to the dealer."""
+    text = json.dumps(script).encode()
+    channel.send(torch.tensor([len(text)]), 2)
+    channel.send(_tensor_of(text), 2)
+
+
+def deal(rendezvous: Rendezvous, timeout: float) -> list[int]:
+    """Be the dealer of one session. Returns the bytes sent by each mark."""
+    open_group(rendezvous, timeout)
+    meter = Meter()
+    channel = GlooChannel(meter, lambda rank: PeerErrors(rendezvous, ROLES[rank]))
+    keys = [new_key(), new_key()]
+    for rank, key in enumerate(keys):
+        channel.send(_tensor_of(key), rank)
+    (length,) = channel.receive((1,), 0).tolist()
+    if not 0 < length < 2**30:
+        raise AppraisalError(f"dealer: refused a script of {length} bytes; expected at most 2^30")
+    script = parse(_bytes_of(channel.receive((length,), 0, torch.uint8)).decode("utf-8", "replace"))
+    marks: list[int] = []
+    Dealer(keys, lambda correction: channel.send(correction, 0)).run(script, lambda: marks.append(meter.bytes_sent))
+    channel.close()
+    return marks
+
+
+def _tensor_of(data: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+
+
+def _bytes_of(tensor: torch.Tensor) -> bytes:
+    return bytes(tensor.numpy())
+

@@ -1,0 +1,45 @@
+"""Ring matrices in the layout that int64 products want.
+
+For tall X (n, d) and thin W (d, k), torch's int64 product takes 2.5 times as long as that of W' (k, d) with X' (d, n)
+stored by rows; and X' R is fast as (R' X)'. A matrix that is multiplied more than once keeps both layouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+
+class Matrix:
+    """An int64 matrix (n, d) with products from both sides; the transposed copy is made at the second use of it."""
+
+    def __init__(self, values: torch.Tensor):
+        self.values = values
+        self._transposed: torch.Tensor | None = None
+        self._uses = 0
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.values.shape
+
+    def times(self, right: torch.Tensor) -> torch.Tensor:
+        """values @ right: (n, d) (d, k) -> (n, k)."""
+        self._uses += 1
+        if self._transposed is None and self._uses > 1:
+            self._transposed = self.values.t().contiguous()
+        if self._transposed is not None:
+            return (right.t().contiguous() @ self._transposed).t()
+        return self.values @ right
+
+    def transposed_times(self, right: torch.Tensor) -> torch.Tensor:
+        """values' @ right: (d, n) (n, k) -> (d, k)."""
+        return (right.t().contiguous() @ self.values).t()
+
+    def product(self, right: torch.Tensor, transposed: bool) -> torch.Tensor:
+        return self.transposed_times(right) if transposed else self.times(right)
+
+    def rows(self, indices: Sequence[int]) -> Matrix:
+        if self.values.is_meta:
+            return Matrix(self.values.new_empty((len(indices), self.values.shape[1])))
+        return Matrix(self.values[torch.as_tensor(indices, dtype=torch.int64)])

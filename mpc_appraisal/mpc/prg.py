@@ -1,0 +1,58 @@
+"""Cryptographic randomness: AES-256 in counter mode, keys from the operating system.
+
+CrypTen draws shares, masks and triples from torch's Mersenne Twister, whose whole state follows from a few of its
+outputs: a party that knows its own input sees enough of the stream to unmask the other's. Here every ring element comes
+from an AES-CTR keystream, and nothing of torch's generators is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+KEY_BYTES = 32
+_CHUNK = 1 << 22
+_ZEROS = memoryview(bytes(_CHUNK))
+
+
+def new_key() -> bytes:
+    """A fresh 256-bit key from the operating system."""
+    return os.urandom(KEY_BYTES)
+
+
+class Stream:
+    """A stream of uniform ring elements; two parties with one key and one purpose draw the same ones.
+
+    Args:
+        key: 32 bytes.
+        purpose: streams of different purpose are independent, so that a mask is never a share of something else.
+    """
+
+    def __init__(self, key: bytes, purpose: str):
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"key: got {len(key)} bytes; expected {KEY_BYTES}")
+        derived = hmac.new(key, purpose.encode(), hashlib.sha256).digest()
+        self._cipher = Cipher(algorithms.AES(derived), modes.CTR(bytes(16))).encryptor()
+
+    def ring(self, shape: Sequence[int]) -> torch.Tensor:
+        """Uniform elements of Z_2^64 as int64 of `shape`."""
+        size = 8 * int(np.prod(shape, dtype=np.int64))
+        out = np.empty(size + 16, dtype=np.uint8)  # the cipher wants room for a block beyond what it writes
+        view = memoryview(out)
+        for start in range(0, size, _CHUNK):
+            length = min(_CHUNK, size - start)
+            self._cipher.update_into(_ZEROS[:length], view[start : start + length + 16])
+        return torch.from_numpy(out[:size].view(np.int64)).reshape(tuple(shape))
+
+
+class DryStream:
+    """Shapes only, for a dry run."""
+
+    def ring(self, shape: Sequence[int]) -> torch.Tensor:
+        return torch.empty(tuple(shape), dtype=torch.int64, device="meta")

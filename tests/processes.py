@@ -1,0 +1,154 @@
+"""Real processes for tests: started from a command line, waited for with a time-out, and ended by their own id."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+APP = [sys.executable, "-m", "mpc_appraisal.cli"]
+MODEL_OWNER, DATA_OWNER, DEALER = ROLES = ("model_owner", "data_owner", "dealer")
+
+
+@dataclass
+class Ended:
+    """How a process ended. code: exit status, negative for a signal; seconds: from start to end, as far as seen."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+class Process:
+    """One started command with its output in files, so that no pipe can fill up."""
+
+    def __init__(self, command: list[str], folder: Path, environment: dict[str, str] | None = None):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.started, self._ended = folder, time.monotonic(), None
+        env = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
+        env |= {"OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1"} | (environment or {})
+        with open(folder / "stdout.txt", "wb") as out, open(folder / "stderr.txt", "wb") as err:
+            self.popen = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=folder, env=env, start_new_session=True
+            )
+
+    @property
+    def err(self) -> str:
+        return (self.folder / "stderr.txt").read_text(errors="replace")
+
+    def wait(self, timeout: float) -> Ended:
+        """Wait; a process that outlives `timeout` is killed and fails the test."""
+        try:
+            code = self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"still running after {timeout:g} s; its last words: {self.err[-2000:]}") from None
+        out = (self.folder / "stdout.txt").read_text(errors="replace")
+        return Ended(code, out, self.err, time.monotonic() - self.started)
+
+    def until(self, text: str, timeout: float = 60.0) -> None:
+        """Wait until `text` stands in its standard error."""
+        deadline = time.monotonic() + timeout
+        while text not in self.err:
+            assert self.popen.poll() is None, f"ended before it wrote {text!r}: {self.err[-2000:]}"
+            assert time.monotonic() < deadline, f"did not write {text!r} within {timeout:g} s: {self.err[-2000:]}"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it and what it started: each process here leads a group of its own."""
+        if self.popen.poll() is None:
+            os.killpg(self.popen.pid, signal.SIGKILL)
+            self.popen.wait(10)
+
+    def end(self) -> None:
+        """Ask it to end, so that a launcher ends its workers, and kill it when it does not."""
+        if self.popen.poll() is None:
+            self.popen.terminate()
+            try:
+                self.popen.wait(5)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+class Processes:
+    """All processes of a test; leaving the block ends those that are left."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.started = folder, []
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_) -> None:
+        for process in self.started:
+            process.end()
+
+    def start(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> Process:
+        process = Process(command, self.folder / name, environment)
+        self.started.append(process)
+        return process
+
+    def app(self, name: str, *overrides: str, audited: bool = False) -> Process:
+        """The app as one organisation starts it, in a folder `name` of its own; its run folder is `name`/run."""
+        run = f"hydra.run.dir={self.folder / name / 'run'}"
+        command = [sys.executable, str(HERE / "audited.py"), str(self.folder / name / "opened.txt")] if audited else APP
+        return self.start(name, [*command, *overrides, run])
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process with this id runs; one that has ended and was not waited for yet does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, timeout=10).stdout
+    return bool(state.strip()) and not state.strip().startswith("Z")
+
+
+def gone(pids: list[int], timeout: float) -> bool:
+    """Whether all of them end within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while any(alive(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def problem(rows: int, features: int = 4, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """x (rows, features) float64 and labels of one fixed linear rule; every class occurs."""
+    rule = np.random.default_rng(7).normal(size=(features, classes))
+    x = np.random.default_rng(seed).normal(size=(rows, features))
+    y = (x @ rule).argmax(1)
+    y[:classes] = np.arange(classes)
+    return x, y
+
+
+def write_csv(path: Path, x: np.ndarray, y: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = ",".join([f"f{k}" for k in range(x.shape[1])] + ["label"])
+    lines = [",".join([*(repr(float(v)) for v in row), str(label)]) for row, label in zip(x, y, strict=True)]
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return path
+
+
+def write_npz(path: Path, x: np.ndarray, y: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, x=x, y=y)
+    return path

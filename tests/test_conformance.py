@@ -1,0 +1,196 @@
+"""Every file under conf/: it builds, it is consistent with itself, and each method agrees with plaintext on shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from mpc_appraisal import Dataset, Join, Plain, Spawn, appraise
+from mpc_appraisal.appraisal import Appraiser, Facts, as_methods, plaintext
+from mpc_appraisal.cli import CONF, public_part
+from mpc_appraisal.data import DataSource, Digits, with_bias
+from mpc_appraisal.record import config_hash
+from mpc_appraisal.scenario import Scenario
+from mpc_appraisal.training import fit
+
+# |value - plaintext| in parts of the largest |plaintext value| of the method, by engine.
+TOLERANCE = {"stock": 8e-2}
+L2 = 1e-2
+CHEAP = {"finetuning": ["appraisal.steps=1"]}  # overrides that make a costly method short
+
+TRAIN, TEST = Digits().load()
+SMALL = {
+    "train": TRAIN.subset(range(100)),
+    "test": TEST.subset(range(50)),
+    "candidate": TRAIN.subset(range(100, 130)).renamed("as they are"),
+}
+# The same rows with labels moved up by one: a set that every method must tell from the first.
+WRONG = Dataset(SMALL["candidate"].x, (SMALL["candidate"].y + 1) % 10, 10, "wrong labels")
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in Path(CONF, group).glob("*.yaml"))
+
+
+def config(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base=None):
+        return compose("config", list(overrides))
+
+
+def methods(name: str) -> tuple[Appraiser, ...]:
+    return as_methods(instantiate(config(f"appraisal={name}", *CHEAP.get(name, [])).appraisal))
+
+
+SINGLE = [name for name in names("appraisal") if name != "all"]
+
+
+def test_every_group_has_files():
+    assert {p.name for p in Path(CONF).iterdir() if p.is_dir()} >= {"appraisal", "data", "scenario", "model", "session"}
+    assert SINGLE and all(names(group) for group in ("data", "scenario", "model", "session"))
+
+
+# ---- appraisal ----
+
+
+def test_all_is_every_method_once():
+    together = [method.name for method in methods("all")]
+    assert sorted(together) == sorted(method.name for name in SINGLE for method in methods(name))
+    assert len(set(together)) == len(SINGLE)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_a_method_is_consistent_with_itself(name):
+    (method,) = methods(name)
+    assert method.name == name and method.needs <= {"train", "test"} and method.opens
+    assert type(method)() == instantiate(config(f"appraisal={name}").appraisal), "the file states other defaults"
+    train, test, candidate = SMALL["train"], SMALL["test"], SMALL["candidate"]
+    model = fit(train, L2)
+    facts = Facts.of(model, train, test, candidate)
+    shapes, owned = method.private_shapes(facts), method.prepare(model, train, test)
+    assert {key: tuple(value.shape) for key, value in owned.items()} == shapes and list(owned) == list(shapes)
+    assert all(value.dtype == torch.float64 and torch.isfinite(value).all() for value in owned.values())
+    score = method.score(owned, with_bias(candidate.x), candidate.one_hot(), facts)
+    assert score.shape == () and score.dtype == torch.float64
+    value, _ = plaintext(method, model, train, test, candidate)
+    assert value == method.value(score.item(), facts)
+
+
+@pytest.fixture(scope="module")
+def spawned():
+    every = [method for name in SINGLE for method in methods(name)]
+    return appraise([SMALL["candidate"], WRONG], train=SMALL["train"], test=SMALL["test"], method=every, l2=L2)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_a_method_on_shares_agrees_with_plaintext(name, spawned):
+    good, wrong = spawned[name, SMALL["candidate"].name], spawned[name, WRONG.name]
+    size = max(abs(good.plaintext_value), abs(wrong.plaintext_value))
+    for record in (good, wrong):
+        assert abs(record.difference) <= TOLERANCE[record.engine] * size
+    # The tolerance must not cover the difference that the method is there to find.
+    assert abs(good.plaintext_value - wrong.plaintext_value) > 2 * TOLERANCE[good.engine] * size
+    assert (good.value > wrong.value) == (good.plaintext_value > wrong.plaintext_value)
+
+
+# ---- data, scenario, model, session ----
+
+
+@pytest.mark.parametrize("name", names("data"))
+def test_a_data_set_builds(name):
+    source = instantiate(config(f"data={name}").data)
+    assert isinstance(source, DataSource) and source.name == name and source.classes >= 2
+
+
+@pytest.mark.parametrize("name", names("scenario"))
+def test_a_scenario_builds_a_market(name):
+    two = name == "distribution_mismatch"
+    rows = [part.y < 2 for part in (TRAIN, TEST)]
+    parts = [Dataset(p.x[r], p.y[r], 2) if two else p for p, r in zip((TRAIN, TEST), rows, strict=True)]
+    size = ["scenario.train_size=[20,20]", "scenario.size=null"] if two else ["scenario.train_size=50"]
+    scenario = instantiate(config(f"scenario={name}", "scenario.candidates=4", *size).scenario)
+    assert isinstance(scenario, Scenario)
+    market = scenario.build(*parts, 0)
+    assert len(market.candidates) == 4 and len({candidate.name for candidate in market.candidates}) == 4
+    assert all(c.data.features == 64 and c.data.rows > 0 and 0 <= c.level <= 1 for c in market.candidates)
+
+
+@pytest.mark.parametrize("name", names("scenario"))
+def test_a_scenario_takes_its_defaults_from_the_file(name):
+    scenario = instantiate(config(f"scenario={name}", "data=mnist").scenario)
+    written = OmegaConf.to_container(OmegaConf.load(Path(CONF, "scenario", f"{name}.yaml")))
+    for key, value in written.items():
+        if key not in ("_target_", "train_size"):
+            held = getattr(scenario, key)
+            assert (list(held) if isinstance(held, tuple) else held) == value
+    assert scenario.train_size == 600
+
+
+@pytest.mark.parametrize("name", names("model"))
+def test_a_model_fits(name):
+    model = instantiate(config(f"model={name}").model)(SMALL["train"])
+    assert model.theta.shape == (65, 10) and model.l2 == config(f"model={name}").model.l2
+
+
+@pytest.mark.parametrize("name", names("session"))
+def test_a_session_builds(name):
+    session = instantiate(config(f"session={name}").session)
+    assert isinstance(session, {"plain": Plain, "spawn": Spawn, "join": Join}[name]) and session.name == name
+    assert session == type(session)(), "the file states other defaults than the class"
+
+
+# ---- the whole and its hash ----
+
+
+def digest(*overrides: str) -> str:
+    return config_hash(public_part(config(*overrides)))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "party.data=seller.csv",
+        "party.data=[a.csv,b.csv]",
+        "party.train=train.npz",
+        "party.test=test.npz",
+        "party.model=theta.npz",
+        "party.label=target",
+        "session.role=dealer",
+        "data.root=somewhere",
+        "hydra.run.dir=elsewhere",
+    ],
+)
+def test_the_hash_leaves_out_what_is_one_partys_own(override):
+    base = ("session=join", "data=mnist")
+    assert digest(*base, override) == digest(*base)
+
+
+def leaves(node, prefix="") -> list[str]:
+    if isinstance(node, dict) and node:
+        return [leaf for key, child in node.items() for leaf in leaves(child, f"{prefix}{key}.")]
+    return [prefix[:-1]]
+
+
+BASE = ("session=join", "appraisal=all", "data=mnist")
+OWN = ("party.", "session.role", "data.root")
+PUBLIC = [key for key in leaves(OmegaConf.to_container(config(*BASE), resolve=True)) if not key.startswith(OWN)]
+
+
+def test_the_public_keys_are_the_expected_kind():
+    assert len(PUBLIC) > 20 and {"seed", "model.l2", "session.rendezvous", "baselines.true_utility"} <= set(PUBLIC)
+
+
+@pytest.mark.parametrize("key", PUBLIC)
+def test_the_hash_holds_every_public_key(key):
+    changed = config(*BASE)
+    OmegaConf.update(changed, key, "changed")
+    assert config_hash(public_part(changed)) != digest(*BASE)
+
+
+def test_the_hash_does_not_depend_on_how_it_was_stated():
+    assert digest("model.l2=0.01") == digest("model.l2=1e-2") == digest()
+    assert digest("appraisal=influence") != digest("appraisal=gradient_norm")

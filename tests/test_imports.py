@@ -1,0 +1,101 @@
+"""The direction of imports: mpc <- data, scenario, models, training <- appraisal <- party, sessions, api <- cli."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "mpc_appraisal"
+FILES = sorted(PACKAGE.rglob("*.py"))
+LEVELS = [
+    {"errors"},
+    {"mpc"},
+    {"data", "scenario", "models", "training"},
+    {"appraisal"},
+    {"metrics", "record", "tables", "result", "figures", "report", "progress"},
+    {"party", "sessions", "api"},
+    {"cli"},
+]
+LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+
+
+def name_of(path: Path) -> str:
+    """mpc_appraisal/mpc/ring.py -> 'mpc_appraisal.mpc.ring'."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path, source: str | None = None) -> set[str]:
+    """Dotted names of everything that a file imports, wherever in it, relative imports resolved."""
+    found: set[str] = set()
+    package = name_of(path).split(".") if path.name == "__init__.py" else name_of(path).split(".")[:-1]
+    for node in ast.walk(ast.parse(source if source is not None else path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module":
+            found |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
+    return found
+
+
+def layer(name: str) -> int | None:
+    """Level of a dotted name inside the package; None for what is outside and for the package itself."""
+    parts = name.split(".")
+    return LEVEL.get(parts[1]) if parts[0] == "mpc_appraisal" and len(parts) > 1 else None
+
+
+def within(names: set[str], package: str) -> set[str]:
+    return {name for name in names if name == package or name.startswith(package + ".")}
+
+
+def test_every_module_has_a_level():
+    known = {name_of(path).split(".")[1] for path in FILES if name_of(path) != "mpc_appraisal"}
+    assert known == set(LEVEL)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent != PACKAGE or p.name != "__init__.py"], ids=name_of)
+def test_imports_flow_one_way(path):
+    own = layer(name_of(path))
+    assert not {name for name in imports(path) if (layer(name) or 0) > own}
+
+
+def test_only_the_engine_imports_crypten():
+    users = {name_of(path) for path in FILES if within(imports(path), "crypten")}
+    assert users and all(name.startswith("mpc_appraisal.mpc.") for name in users)
+
+
+def test_methods_know_neither_hydra_nor_a_session():
+    for path in (PACKAGE / "appraisal").glob("*.py"):
+        for foreign in ("hydra", "omegaconf", "crypten", "mpc_appraisal.mpc", "mpc_appraisal.party"):
+            assert not within(imports(path), foreign), f"{path.name} imports {foreign}"
+
+
+def test_hydra_stays_in_the_entry_point():
+    users = {name_of(path) for path in FILES if within(imports(path), "hydra") | within(imports(path), "omegaconf")}
+    assert users == {"mpc_appraisal.cli"}
+
+
+def test_nothing_imports_the_experiments():
+    for path in FILES:
+        assert not within(imports(path), "experiments"), path.name
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import crypten.mpc as m", "crypten.mpc"),
+        ("def f():\n    from crypten import nn", "crypten.nn"),
+        ("import importlib\nimportlib.import_module('crypten')", "crypten"),
+        ("from ..mpc import session", "mpc_appraisal.mpc.session"),
+        ("from . import base", "mpc_appraisal.appraisal.base"),
+        ("from .base import scaled", "mpc_appraisal.appraisal.base"),
+    ],
+)
+def test_the_reader_of_imports_sees_every_form(source, found):
+    assert found in imports(PACKAGE / "appraisal" / "influence.py", source)
