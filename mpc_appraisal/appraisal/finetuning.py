@@ -24,6 +24,7 @@ from mpc_appraisal.appraisal.base import Appraiser, Facts, scaled
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import SoftmaxRegression
+from mpc_appraisal.mpc.ops import cat
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Finetuning(Appraiser):
     """
 
     steps: int = 16
-    lr: float = 1.0
+    lr: float = 0.3
     batch_size: int | None = None
     seed: int = 0
 
@@ -80,18 +81,22 @@ class Finetuning(Appraiser):
         parts = [(owned["train_x"], owned["train_y"]), (x, y)]
         everything = [(a, b, a.matmul(weights)) for a, b in parts] if self._all_rows(facts) else None
         for rows in self.schedule(facts):
-            gradient, n = None, 0
-            for i, index in enumerate(rows):
-                if not len(index):
-                    continue
+            used = [(i, index) for i, index in enumerate(rows) if len(index)]
+            features, labels, logits = [], [], []
+            for i, index in used:
                 if everything is not None:
                     a, b, start = everything[i]
                 else:
                     a, b = parts[i][0][index], parts[i][1][index]
                     start = a.matmul(weights)
-                logits = start if moved is None else start - scaled(a.matmul(moved), unit)
-                term = (logits.softmax(1) - b).t().matmul(a).t()
-                gradient, n = term if gradient is None else gradient + term, n + len(index)
+                features.append(a)
+                labels.append(b)
+                logits.append(start if moved is None else start - scaled(a.matmul(moved), unit))
+            probabilities = cat(logits).softmax(1)  # one softmax a step, whoever's rows they are
+            gradient, n = None, 0
+            for a, b in zip(features, labels, strict=True):
+                term = (probabilities[n : n + b.shape[0]] - b).t().matmul(a).t()
+                gradient, n = term if gradient is None else gradient + term, n + b.shape[0]
             if facts.l2 > 0:
                 current = weights if moved is None else weights - scaled(moved, unit)
                 gradient = gradient + scaled(current, 2 * facts.l2 * n)

@@ -1,14 +1,14 @@
 """Influence functions.
 
     f_if(D_a) = - 1 / (|D_a| |D_te|)  sum over D_te, D_a of  grad L_te' H^-1 grad L_a
-              = - 1 / |D_a|  sum over D_a of  (softmax(x theta) - y) . (x V),    V = H^-1 grad (mean test loss)
+              = - 1 / |D_a|  < X' (softmax(X theta) - Y), V >,    V = H^-1 grad (mean test loss)
 
 Xu, van der Maaten and Hannun (2022), eq. 7 (its sign, not that of eq. 6). H is the Hessian of the whole objective on
 D_tr: the mean cross-entropy's plus 2 * l2 + damping on the diagonal; the paper's H leaves the regulariser out and is
 singular with more weights than rows. V is the model owner's own work, in the clear; no gradient of a single example is
 ever formed. With a small l2 the inverse amplifies noise: below about 2e-3 on MNIST single runs rank candidates wrongly.
 
-Needs a training and a test set. Opens the sum over D_a. Costs two products with X, a softmax over D_a, and n x C
+Needs a training and a test set. Opens the sum over D_a. Costs two products with X, a softmax over D_a, and (d + 1) x C
 products.
 """
 
@@ -52,7 +52,8 @@ class Influence(Appraiser):
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
         residual = x.matmul(owned["weights"]).softmax(1) - y
-        return (residual * x.matmul(owned["direction"])).sum()
+        gradient = residual.t().matmul(x).t()  # (R' X)': see gradient_norm
+        return (gradient * owned["direction"]).sum()
 
     def paper_value(self, opened: float, facts: Facts) -> float:
         return -opened / facts.rows

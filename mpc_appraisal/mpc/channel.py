@@ -13,7 +13,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from mpc_appraisal.mpc.gloo import PeerErrors, open_group
 from mpc_appraisal.mpc.meter import Meter
+from mpc_appraisal.mpc.rendezvous import Rendezvous
+from mpc_appraisal.mpc.roles import ROLES
 
 WINDOW = 32  # messages that a sender may be ahead of the receiver
 
@@ -49,10 +52,14 @@ class Channel(ABC):
 class GlooChannel(Channel):
     """Over torch.distributed's gloo: TCP in the clear, for one machine or one trust domain."""
 
-    def __init__(self, meter: Meter, errors: Any):
+    def __init__(self, rendezvous: Rendezvous, meter: Meter, timeout: float):
         super().__init__(meter)
+        open_group(rendezvous, timeout)
+        self._rendezvous = rendezvous
         self._pending: deque[tuple[Any, torch.Tensor]] = deque()
-        self._errors = errors  # peer -> context manager that names it in an error
+
+    def _errors(self, rank: int) -> PeerErrors:
+        return PeerErrors(self._rendezvous, ROLES[rank])
 
     def _send(self, tensor, to):
         with self._errors(to):
@@ -70,6 +77,7 @@ class GlooChannel(Channel):
         with self._errors(0):
             while self._pending:
                 self._pending.popleft()[0].wait()
+        dist.destroy_process_group()
 
 
 class DryChannel(Channel):

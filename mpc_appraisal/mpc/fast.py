@@ -11,23 +11,23 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from mpc_appraisal.errors import AppraisalError
-from mpc_appraisal.mpc.channel import DryChannel, GlooChannel
+from mpc_appraisal.mpc.channel import Channel, DryChannel, GlooChannel
 from mpc_appraisal.mpc.dealer import Dealer, parse
 from mpc_appraisal.mpc.encoding import check_range, decode
 from mpc_appraisal.mpc.engine import Engine
-from mpc_appraisal.mpc.gloo import PeerErrors, open_group
 from mpc_appraisal.mpc.meter import Cost, Meter
 from mpc_appraisal.mpc.prg import KEY_BYTES, DryStream, Stream, new_key
 from mpc_appraisal.mpc.rendezvous import Rendezvous
-from mpc_appraisal.mpc.roles import MODEL_OWNER, OWNERS, ROLES, rank_of
+from mpc_appraisal.mpc.roles import MODEL_OWNER, OWNERS, rank_of
 from mpc_appraisal.mpc.session import Session, check_owner
+from mpc_appraisal.mpc.tcp import TcpChannel
 from mpc_appraisal.mpc.tensors import Context, Private
 
 MARGIN_BITS = 8  # an opened value uses the ring but for so many bits; a random ring element mostly does not
 DEFAULT_BOUND = 16.0
+CHANNELS = {"tcp": TcpChannel, "gloo": GlooChannel}
 
 
 class _Engine(Session):
@@ -100,11 +100,10 @@ class FastSession(_Engine):
         exact: see `Engine`.
     """
 
-    def __init__(self, rendezvous: Rendezvous, timeout: float, exact: bool = True):
+    def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp", exact: bool = True):
         super().__init__()
         self.role = rendezvous.role
-        open_group(rendezvous, timeout)
-        self.channel = GlooChannel(self.meter, lambda rank: PeerErrors(rendezvous, ROLES[rank]))
+        self.channel = open_channel(rendezvous, self.meter, timeout, transport)
         me = rank_of(self.role)
         dealt = _bytes_of(self.channel.receive((KEY_BYTES,), 2, torch.uint8))
         if me == 0:
@@ -150,7 +149,11 @@ class FastSession(_Engine):
     def close(self, orderly=True):
         if orderly:
             self.channel.close()
-            dist.destroy_process_group()
+
+
+def open_channel(rendezvous: Rendezvous, meter: Meter, timeout: float, transport: str) -> Channel:
+    """Connect this party with the two others."""
+    return CHANNELS[transport](rendezvous, meter, timeout)
 
 
 def send_script(channel, script: list[Any]) -> None:
@@ -160,11 +163,10 @@ def send_script(channel, script: list[Any]) -> None:
     channel.send(_tensor_of(text), 2)
 
 
-def deal(rendezvous: Rendezvous, timeout: float) -> list[int]:
+def deal(rendezvous: Rendezvous, timeout: float, transport: str = "tcp") -> list[int]:
     """Be the dealer of one session. Returns the bytes sent by each mark."""
-    open_group(rendezvous, timeout)
     meter = Meter()
-    channel = GlooChannel(meter, lambda rank: PeerErrors(rendezvous, ROLES[rank]))
+    channel = open_channel(rendezvous, meter, timeout, transport)
     keys = [new_key(), new_key()]
     for rank, key in enumerate(keys):
         channel.send(_tensor_of(key), rank)

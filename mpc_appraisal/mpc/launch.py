@@ -104,17 +104,18 @@ def _relay(party: subprocess.Popen, emit: Emit) -> threading.Thread:
 
 def _supervise(parties: dict[str, subprocess.Popen]) -> None:
     """Wait until all have ended; once one has failed, give the others a moment and then end them."""
-    deadline = None
+    deadline, ended_here = None, set()
     while any(party.poll() is None for party in parties.values()):
         if deadline is None and any(party.poll() not in (None, 0) for party in parties.values()):
             deadline = time.monotonic() + GRACE_SECONDS
         if deadline is not None and time.monotonic() > deadline:
-            for party in parties.values():
+            for role, party in parties.items():
                 if party.poll() is None:
                     party.kill()
+                    ended_here.add(role)
         time.sleep(POLL_SECONDS)
     if any(party.returncode for party in parties.values()):  # all may have failed between two looks
-        _raise_first(parties)
+        _raise_first({role: party for role, party in parties.items() if role not in ended_here})
 
 
 def _raise_first(parties: dict[str, subprocess.Popen]) -> None:

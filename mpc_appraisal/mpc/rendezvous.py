@@ -19,7 +19,7 @@ from mpc_appraisal.errors import AppraisalError, InputError, PeerError
 from mpc_appraisal.mpc.roles import MODEL_OWNER, ROLES
 
 BEAT_SECONDS = 0.5
-SILENCE_SECONDS = 10.0  # a party whose heart has not beaten for so long is taken for dead
+SILENCE_SECONDS = 6.0  # a party whose heart has not beaten for so long is taken for dead
 POLL_SECONDS = 0.02
 
 
@@ -74,6 +74,7 @@ class Rendezvous:
         self._stop = threading.Event()
         self._beats: dict[str, tuple[int, float]] = {}
         self._topics: set[str] = set()
+        self._dead: set[str] = set()
         self._lock = threading.Lock()
         self._abort: str | None = None  # kept from when the store could still be read
         self._heart = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
@@ -95,6 +96,7 @@ class Rendezvous:
         if seen is None or seen[0] != beat:
             self._beats[role] = (beat, time.monotonic())
         elif time.monotonic() - seen[1] > SILENCE_SECONDS:
+            self._dead.add(role)
             raise PeerError(f"{role} stopped: no sign of life for {SILENCE_SECONDS:g} s")
 
     def _call(self, f):
@@ -169,7 +171,7 @@ class Rendezvous:
         return self._abort
 
     def close(self, linger: float = 0.0) -> None:
-        """Stop the heart. A host lingers up to `linger` seconds so that the others can still read why it stopped."""
+        """Stop the heart. A host lingers up to `linger` seconds so that those alive can still read why it stopped."""
         if self._host and linger:
             deadline = time.monotonic() + linger
             while time.monotonic() < deadline and not self._all_left():
@@ -184,4 +186,4 @@ class Rendezvous:
 
     def _all_left(self) -> bool:
         with self._lock:
-            return all(self.store.add(f"left/{r}", 0) > 0 for r in ROLES if r != self.role)
+            return all(self.store.add(f"left/{r}", 0) > 0 for r in ROLES if r != self.role and r not in self._dead)

@@ -137,10 +137,10 @@ def _range_after(low: float, high: float, slack: float) -> tuple[float, float]:
     return 1.0 - error - slack, 1.0 + error + slack
 
 
-def centre(engine: Engine, z: torch.Tensor) -> torch.Tensor:
+def centre(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> torch.Tensor:
     """z minus its row's mean, on shares and without a message; the mean is off by a unit in the last place."""
-    engine.failure += len(z) * 2.0**-24  # a row's sum, small because trained weights sum to about zero, may wrap
     total, classes = z.sum(1, keepdim=True), z.shape[1]
+    engine.failure += len(z) * classes * 2.0 ** (math.log2(bound) + bits - 63)  # the shares of a row's sum may wrap
     return z - torch.div(total, classes, rounding_mode="floor")
 
 
@@ -151,7 +151,7 @@ def softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> torch.T
     largest = bound / temperature
     if engine.exact and bits > LOGIT_BITS:
         z, bits = engine.truncate(z, bits - LOGIT_BITS), LOGIT_BITS
-    e = exponential(engine, centre(engine, z), 1.0 / (2.0**bits * temperature), largest, EXPONENT_BITS)
+    e = exponential(engine, centre(engine, z, bits, bound), 1.0 / (2.0**bits * temperature), largest, EXPONENT_BITS)
     s = e.sum(1, keepdim=True)
     y, low, high = reciprocal(
         engine, s, EXPONENT_BITS, classes * 0.999, classes * math.cosh(largest) * 1.001, 20, COARSE
@@ -210,7 +210,7 @@ def log_softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tup
     k, classes = max(1, math.ceil(math.log2(bound / LOG_LARGEST))), z.shape[1]
     if bits > LOG_BITS:
         z, bits = engine.truncate(z, bits - LOG_BITS), LOG_BITS
-    z = centre(engine, z)
+    z = centre(engine, z, bits, bound)
     largest = bound / 2.0**k
     e = exponential(engine, z, 1.0 / 2.0 ** (bits + k), largest, LOG_BITS)
     s, at = e.sum(1, keepdim=True), LOG_BITS

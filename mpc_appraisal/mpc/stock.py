@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from mpc_appraisal.errors import AppraisalError
-from mpc_appraisal.mpc import _compat
+from mpc_appraisal.mpc import _compat, ops
 from mpc_appraisal.mpc.encoding import decode, encode
 from mpc_appraisal.mpc.gloo import PeerErrors, open_group
 from mpc_appraisal.mpc.meter import Meter
@@ -175,6 +175,11 @@ class StockSession(Session):
         DistributedCommunicator.instance = None
         if orderly and dist.is_initialized():
             dist.destroy_process_group()
+
+
+@ops.join.register(crypten.mpc.MPCTensor)
+def _join(first, tensors):
+    return crypten.cat(list(tensors))
 
 
 def deal(rendezvous: Rendezvous, timeout: float) -> list[int]:

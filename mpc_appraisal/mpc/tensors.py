@@ -7,11 +7,13 @@ shared: nobody knows it. A product of privates of different owners is a `Secret`
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from mpc_appraisal.errors import OwnerError
+from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.encoding import PRECISION_BITS, encode
 from mpc_appraisal.mpc.engine import Engine, Masked
 from mpc_appraisal.mpc.softmax import BITS, log_softmax, softmax
@@ -270,3 +272,12 @@ class Secret:
     def log_softmax(self, dim: int) -> Secret:
         """Over the last dimension of (n, C)."""
         return self._with(*log_softmax(self._engine, self.share, self.bits, self.context.logit_bound))
+
+
+@ops.join.register(Private)
+@ops.join.register(Secret)
+def _join(first: Private | Secret, tensors: Sequence[Any]) -> Secret:
+    secrets = [t.secret() if isinstance(t, Private) else t for t in tensors]
+    bits = max(t.bits for t in secrets)
+    shares = [t.share << (bits - t.bits) for t in secrets]
+    return Secret(first.context, torch.cat(shares), bits)
