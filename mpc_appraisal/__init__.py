@@ -1,5 +1,10 @@
 """What a stranger's data set is worth to your model, computed together on secret shares."""
 
+import os
+
+# torch prints stacks of C++ frames when a peer is gone; what happened is in our own error. Set before torch is imported.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+
 __version__ = "0.1.0"
 
 

@@ -141,13 +141,24 @@ def compare(
 def _baselines(records: Sequence[Record], utilities: Mapping[str, float], seed: int) -> list[Record]:
     one, random = {r.candidate: r for r in records}, Random(seed)
     values = {"retraining": utilities, "random": {name: random.value() for name in one}}
-    plain = {"session": "plain", "engine": "plaintext", "role": "everybody", "rounds": 0, "openings": ()}
+    plain = {
+        "session": "plain",
+        "engine": "plaintext",
+        "role": "everybody",
+        "trust": "Computed in the clear from both sides' data: no privacy.",
+        "bytes_sent": {},
+        "seconds": {},
+        "rounds": 0,
+        "openings": (),
+        "failure_probability": None,
+        "paper_value": None,
+        "difference": None,
+    }
     return [
-        replace(one[c], method=method, value=v, paper_value=None, plaintext_value=v, difference=0.0,
-                bytes_sent={}, seconds={}, trust="", **plain)
+        replace(one[c], method=method, value=v, plaintext_value=v, **plain)
         for method, by_candidate in values.items()
         for c, v in by_candidate.items()
-    ]  # fmt: skip
+    ]
 
 
 def check_seed(seed: Any) -> int:

@@ -142,7 +142,11 @@ def _rich_table(table: Table):
 
     shown = RichTable(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for header, side in zip(table.header, table.align, strict=True):
-        shown.add_column(header, justify="right" if side == "r" else "left", no_wrap=side == "r", overflow="fold")
+        right = side == "r"  # numbers stay whole and their headers break; names keep room on a narrow terminal
+        header = header.replace(" ", "\n") if right else header
+        shown.add_column(
+            header, justify="right" if right else "left", no_wrap=right, overflow="fold", min_width=None if right else 12
+        )
     for i, row in enumerate(table.rows):
         last = i + 1 == len(table.rows) or table.rows[i + 1][0] != row[0]
         shown.add_row(*map(Text, row), end_section=last and table.header[0] == "method" and len(table.header) > 5)

@@ -23,6 +23,7 @@ from mpc_appraisal.appraisal import (
 from mpc_appraisal.appraisal.influence import inverse_hessian_product
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.errors import AppraisalError, InputError
+from mpc_appraisal.mpc import ops
 from mpc_appraisal.training import fit, union, utility
 
 D, C, L2 = 4, 3, 1e-2
@@ -328,3 +329,8 @@ class Secret:
 
     def log_softmax(self, dim):
         return self._new(self.plain.log_softmax(dim))
+
+
+@ops.join.register(Secret)
+def _join(first: Secret, tensors) -> Secret:
+    return first._new(torch.cat([t.plain for t in tensors]))

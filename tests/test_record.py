@@ -49,7 +49,7 @@ FULL = Record(
 def test_the_keys_are_the_published_ones():
     keys = (
         "method candidate value paper_value plaintext_value difference error_bound n features classes level "
-        "utility seconds bytes_sent rounds seed openings versions config_hash revision session engine role trust"
+        "utility seconds bytes_sent rounds failure_probability seed openings versions config_hash revision session engine role trust"
     )
     assert set(json.loads(FULL.to_json())) == set(keys.split())
 

@@ -43,6 +43,11 @@ def logical_shift(x: torch.Tensor, bits: int) -> torch.Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
+def width(bits: int) -> torch.dtype:
+    """The narrowest integers that hold `bits` bits: what is to be shifted left by 64 - bits needs no more."""
+    return next(t for size, t in ((8, torch.int8), (16, torch.int16), (32, torch.int32), (64, torch.int64)) if bits <= size)
+
+
 def _shape(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in value):
         raise AppraisalError(f"dealer: refused the shape {value!r}; expected a list of sizes")
@@ -93,8 +98,10 @@ class Dealer:
                 results = REQUESTS[name](self, *arguments)
             except (TypeError, KeyError, IndexError, RuntimeError) as error:
                 raise AppraisalError(f"dealer: refused {name} with {str(arguments)[:80]} ({error})") from error
-            for result in results:
-                self._send(result - self._streams[1]["share"].ring(result.shape))
+            for k, result in enumerate(results):
+                correction = result - self._streams[1]["share"].ring(result.shape)
+                narrow = name == "truncate" and k == 1  # the top bit is only used times 2^(64 - bits)
+                self._send(correction.to(width(arguments[1])) if narrow else correction)
 
     def _both(self, shape: tuple[int, ...]) -> torch.Tensor:
         a, b = (s["triple"].ring(shape) for s in self._streams)

@@ -42,7 +42,12 @@ def check_range(values: torch.Tensor, name: str, limit: float = MAX_ABS) -> None
 def encode(values: torch.Tensor, name: str) -> torch.Tensor:
     """Ring elements (int64, same shape) of real `values`, rounded to nearest: error at most 2^-17 each."""
     check_range(values, name)
-    return torch.round(values.to(torch.float64) * SCALE).to(torch.int64)
+    return encode_checked(values)
+
+
+def encode_checked(values: torch.Tensor) -> torch.Tensor:
+    """`encode` of values whose range has been checked."""
+    return values.to(torch.float64, copy=True).mul_(SCALE).round_().to(torch.int64)
 
 
 def decode(ring: torch.Tensor, bits: int = PRECISION_BITS) -> torch.Tensor:

@@ -4,7 +4,7 @@ A value v is v_0 + v_1 mod 2^64, v_0 at the model owner (rank 0), v_1 at the dat
 (see `dealer`) comes from streams that each owner shares with it, and one correction to the model owner.
 
 - `product`: X of one owner times W of the other. X - A goes to the other owner once, W - B likewise, A and B being masks
-  that the dealer knows; then X W = (X - A) W + A (W - B) + A B, of which one owner computes the first term, the other
+  that the dealer knows; then X W = X (W - B) + (X - A) B + A B, of which one owner computes the first term, the other
   the second, and the dealer shares the third. A matrix masked once serves every later product.
 - `multiply`, `square`, `goldschmidt`, `inner`: Beaver's, openings batched into one message.
 - `truncate`: exact up to one unit in the last place: open v + r, shift, correct by the dealer's shares of r >> t and of
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from mpc_appraisal.mpc.channel import Channel
-from mpc_appraisal.mpc.dealer import PURPOSES, Request, logical_shift
+from mpc_appraisal.mpc.dealer import PURPOSES, Request, logical_shift, width
 from mpc_appraisal.mpc.matrix import Matrix
 from mpc_appraisal.mpc.prg import DryStream, Stream
 
@@ -32,7 +32,8 @@ Size = tuple[int, ...]
 class Masked:
     """A private matrix as the engine holds it: masked once, for every product it enters.
 
-    At its owner `clear` is the matrix and `mask` the mask; at the other owner `difference` is clear - mask.
+    At its owner `clear` is the matrix and `mask` the mask, kept where a product needs it; at the other owner
+    `difference` is clear - mask.
     """
 
     def __init__(self, key: int, owner: int):
@@ -71,11 +72,11 @@ class Engine:
         if self.dry:
             self.script.append([name, *arguments])
 
-    def _dealt(self, shape: Sequence[int]) -> torch.Tensor:
-        """This owner's share of the next thing that the dealer computes."""
+    def _dealt(self, shape: Sequence[int], dtype: torch.dtype = torch.int64) -> torch.Tensor:
+        """This owner's share of the next thing that the dealer computes; a narrow dtype carries its low bits alone."""
         if self.me == 1:
             return self.streams["share"].ring(shape)
-        return self.channel.receive(shape, 2)
+        return self.channel.receive(shape, 2, dtype).to(torch.int64)
 
     def mark(self) -> None:
         """Have the dealer note its traffic up to here."""
@@ -138,22 +139,22 @@ class Engine:
         """Shares of left @ right, or left' @ right, of different owners; no message between the owners."""
         self._ask("product", left.key, right.key, int(transposed))
         shape = ((left_shape(left)[1] if transposed else left_shape(left)[0]), left_shape(right)[1])
-        if self.me == left.owner:  # knows X, A and W - B
-            local = left.mask.product(right.difference.values, transposed)
-        else:  # knows W, B and X - A
-            local = left.difference.product(right.clear.values, transposed)
+        if self.me == left.owner:  # knows X and W - B
+            local = left.clear.product(right.difference.values, transposed)
+        else:  # knows B and X - A
+            local = left.difference.product(right.mask.values, transposed)
         return local + self._dealt(shape)
 
     def product_with_shared(self, left: Masked, right: torch.Tensor, transposed: bool = False) -> torch.Tensor:
         """Shares of left @ right, or left' @ right, for a private matrix and a shared one.
 
-        The part of `right` that left's owner holds is multiplied by itself; the other's is a private matrix of the
-        other owner, masked for this product alone: one message of right's size.
+        The other owner's share is a private matrix of its own, masked for this product alone: one message of right's
+        size, to which left's owner adds its own share, and multiplies once.
         """
         other = self.mask(1 - left.owner, right if self.me != left.owner else None, right.shape)
-        out = self.product(left, other, transposed)
         if self.me == left.owner:
-            out = out + left.clear.product(right, transposed)
+            other.difference = Matrix(other.difference.values + right)
+        out = self.product(left, other, transposed)
         self.free(other)
         return out
 
@@ -210,7 +211,7 @@ class Engine:
             return v << -bits
         self._ask("truncate", list(v.shape), bits)
         r = self._triple(v.shape)
-        shifted, top = self._dealt(v.shape), self._dealt(v.shape)
+        shifted, top = self._dealt(v.shape), self._dealt(v.shape, width(bits))
         (d,) = self.open(v + r + self._first(torch.full_like(v, 1 << 62)))  # non-negative from here on
         # v + 2^62 + r wrapped iff r's top bit is set and d's is not: then 2^64 / 2^bits is missing from d >> bits
         wrapped = top * (1 - logical_shift(d, 63))

@@ -15,7 +15,7 @@ import torch
 from mpc_appraisal.errors import AppraisalError
 from mpc_appraisal.mpc.channel import Channel, DryChannel, GlooChannel
 from mpc_appraisal.mpc.dealer import Dealer, parse
-from mpc_appraisal.mpc.encoding import check_range, decode
+from mpc_appraisal.mpc.encoding import decode
 from mpc_appraisal.mpc.engine import Engine
 from mpc_appraisal.mpc.meter import Cost, Meter
 from mpc_appraisal.mpc.prg import KEY_BYTES, DryStream, Stream, new_key
@@ -124,8 +124,7 @@ class FastSession(_Engine):
         check_owner(owner, name)
         value = None
         if self.role == owner:
-            value = self._read(owner, read, shape, name)
-            check_range(value, name)
+            value = self._read(owner, read, shape, name)  # its range is checked where it is encoded
         return self._private(owner, value, shape, name)
 
     def _open(self, secret, to):

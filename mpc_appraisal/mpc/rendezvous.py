@@ -10,6 +10,7 @@ import json
 import os
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from urllib.parse import urlparse
 
@@ -74,7 +75,6 @@ class Rendezvous:
         self._stop = threading.Event()
         self._beats: dict[str, tuple[int, float]] = {}
         self._topics: set[str] = set()
-        self._dead: set[str] = set()
         self._lock = threading.Lock()
         self._abort: str | None = None  # kept from when the store could still be read
         self._heart = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
@@ -96,7 +96,6 @@ class Rendezvous:
         if seen is None or seen[0] != beat:
             self._beats[role] = (beat, time.monotonic())
         elif time.monotonic() - seen[1] > SILENCE_SECONDS:
-            self._dead.add(role)
             raise PeerError(f"{role} stopped: no sign of life for {SILENCE_SECONDS:g} s")
 
     def _call(self, f):
@@ -160,6 +159,10 @@ class Rendezvous:
                 time.sleep(POLL_SECONDS)
         return notes
 
+    def interrupting(self) -> AbstractContextManager[None]:
+        """A block that a lost party may end anywhere; here only at the next wait."""
+        return nullcontext()
+
     def reason(self) -> str | None:
         """Why another party aborted, if one did and its note could be read, now or while the host was still there."""
         try:
@@ -173,8 +176,12 @@ class Rendezvous:
     def close(self, linger: float = 0.0) -> None:
         """Stop the heart. A host lingers up to `linger` seconds so that those alive can still read why it stopped."""
         if self._host and linger:
-            deadline = time.monotonic() + linger
-            while time.monotonic() < deadline and not self._all_left():
+            start, before = time.monotonic(), self._counts("beat")
+            while (waited := time.monotonic() - start) < linger:
+                left, beats = self._counts("left"), self._counts("beat")
+                still = [r for r in left if waited > 4 * BEAT_SECONDS and beats[r] == before[r] > 0]  # died
+                if all(left[r] or r in still for r in left):
+                    break
                 time.sleep(POLL_SECONDS)
         elif not self._host:
             try:
@@ -184,6 +191,7 @@ class Rendezvous:
                 pass  # the host left first
         self._stop.set()
 
-    def _all_left(self) -> bool:
+    def _counts(self, what: str) -> dict[str, int]:
+        """The other parties' counters of one kind, by role."""
         with self._lock:
-            return all(self.store.add(f"left/{r}", 0) > 0 for r in ROLES if r != self.role and r not in self._dead)
+            return {r: self.store.add(f"{what}/{r}", 0) for r in ROLES if r != self.role}

@@ -10,6 +10,8 @@
    Security 2022, there modulo a prime.) 17 bits of mantissa.
 3. Reciprocals of row sums by Goldschmidt's iteration with the minimax linear factor for the known range, one round each.
 
+Errors of the first steps double with each squaring: about 2e-5 (standard deviation) up to B = 16, 3e-5 up to 32.
+
 B is public. Beyond it the exponent wraps and the row, hence the opened value, is a random ring element: the session
 refuses an opened value out of its plausible range, so an excess is an error and not a wrong answer.
 """
@@ -27,7 +29,7 @@ from mpc_appraisal.mpc.engine import Engine
 
 BITS = 16  # fractional bits of a probability
 LOGIT_BITS = 18  # of logits that are truncated exactly first
-EXPONENT_BITS = 12  # of e^(z/T)
+PRODUCT_BITS = 32  # of e^(z / T) and the reciprocal of its row's sum together
 LARGEST_EXPONENT = 8.0  # |z| / T
 MANTISSA = 17
 MAX_SQUARINGS = 5
@@ -122,7 +124,8 @@ def reciprocal(
         y = engine.truncate_locally(y * a - yt * b, 15, 15 + fine + 0.5)
         low_t, high_t = _range_after(low_t, high_t, 2.0**-11 if high_t / low_t > 1.1 else 2.0**-14)
     y = engine.truncate_locally(y * c, fine + m - out, math.log2(c) + fine + 1)
-    return y, low_t, high_t
+    rounding = min(0.5, high * 2.0**-out) if goal == COARSE else 0.0  # y is no less than 1 / high
+    return y, low_t * (1 - rounding), high_t * (1 + rounding)
 
 
 def _factor(low: float, high: float) -> tuple[float, float]:
@@ -151,13 +154,16 @@ def softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> torch.T
     largest = bound / temperature
     if engine.exact and bits > LOGIT_BITS:
         z, bits = engine.truncate(z, bits - LOGIT_BITS), LOGIT_BITS
-    e = exponential(engine, centre(engine, z, bits, bound), 1.0 / (2.0**bits * temperature), largest, EXPONENT_BITS)
+    # A row's sum is C or more, so fewer classes want more bits of e^(z / T), and get by with fewer of its reciprocal.
+    e_bits = 14 + max(0, math.ceil(math.log2(10 / classes)))
+    y_bits = PRODUCT_BITS - e_bits
+    e = exponential(engine, centre(engine, z, bits, bound), 1.0 / (2.0**bits * temperature), largest, e_bits)
     s = e.sum(1, keepdim=True)
     y, low, high = reciprocal(
-        engine, s, EXPONENT_BITS, classes * 0.999, classes * math.cosh(largest) * 1.001, 20, COARSE
+        engine, s, e_bits, classes * 0.999, classes * math.cosh(largest) * 1.001, y_bits, COARSE
     )
-    q = engine.multiply(e, y)  # e has 12 bits, y 20; q = probability * t, t in [low, high]
-    q = engine.truncate_locally(q, EXPONENT_BITS + 20 - BITS, EXPONENT_BITS + 20 + math.log2(high))
+    q = engine.multiply(e, y)  # probability * t, t in [low, high]
+    q = engine.truncate_locally(q, PRODUCT_BITS - BITS, PRODUCT_BITS + math.log2(high))
     for step in range(k):
         last = step == k - 1
         h = engine.square(q)

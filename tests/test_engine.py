@@ -1,0 +1,218 @@
+"""The engine's protocols against big integers and float64, and what its messages give away: nothing but uniform noise."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from scipy import stats
+
+from mpc_appraisal.errors import AppraisalError, InputError
+from mpc_appraisal.mpc import softmax as functions
+from mpc_appraisal.mpc.dealer import Dealer, parse
+from mpc_appraisal.mpc.encoding import decode, encode
+from mpc_appraisal.mpc.prg import Stream, new_key
+from three import private, run, sharing
+
+torch.set_num_threads(1)
+GENERATOR = torch.Generator().manual_seed(5)
+
+
+def normal(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=GENERATOR)
+
+
+def test_the_stream_is_aes_256_in_counter_mode():
+    import hashlib
+    import hmac
+
+    key = new_key()
+    derived = hmac.new(key, b"mask", hashlib.sha256).digest()
+    expected = Cipher(algorithms.AES(derived), modes.CTR(bytes(16))).encryptor().update(bytes(8 * 35))
+    stream = Stream(key, "mask")
+    drawn = torch.cat([stream.ring((3, 5)).reshape(-1), stream.ring((20,))])
+    # a draw ends on a block of the cipher or within one; the stream goes on where it stopped
+    assert drawn.numpy().tobytes() == expected
+    assert not torch.equal(Stream(key, "share").ring((35,)), drawn)
+
+
+@pytest.mark.parametrize("value", [-1e-5, -1.0, -1000.00002, -59999.9999, 0.0, 3.25, 32000.1])
+def test_decoding_is_exact_where_crypten_is_off_by_one(value):
+    encoded = encode(torch.tensor([value], dtype=torch.float64) / 2, "x")
+    assert abs(decode(encoded)[0].item() - value / 2) <= 2.0**-17
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e6])
+def test_what_fixed_point_cannot_hold_is_refused(bad):
+    with pytest.raises(InputError, match="weights"):
+        encode(torch.tensor([0.0, bad]), "weights")
+
+
+def test_products_are_exact_in_the_ring():
+    x, w = normal(40, 7), normal(7, 3)
+
+    def program(engine):
+        return private(engine, 1, x).matmul(private(engine, 0, w)).share
+
+    got = (lambda r: r.results[0] + r.results[1])(run(program))
+    encoded = [np.array(torch.round(t * 65536).long().tolist(), dtype=object) for t in (x, w)]
+    assert got.tolist() == encoded[0].dot(encoded[1]).tolist()  # Python's integers
+
+
+@pytest.mark.parametrize("owner", [0, 1])
+def test_a_private_matrix_times_a_shared_one_from_both_sides(owner):
+    x, r = normal(30, 6), normal(30, 4)
+    share = sharing(r, 16)
+
+    def program(engine):
+        from mpc_appraisal.mpc.tensors import Context, Secret
+
+        secret, matrix = Secret(Context(engine, 16.0), share(engine), 16), private(engine, owner, x)
+        return torch.cat([secret.t().matmul(matrix).t().share, matrix.t().matmul(secret).share])
+
+    got = run(program).value(32)
+    expected = torch.round(x * 65536).t() @ torch.round(r * 65536) / 2.0**32
+    assert torch.equal(got, torch.cat([expected, expected]))
+
+
+def test_rows_of_a_masked_matrix_need_no_second_mask():
+    x, w = normal(30, 6), normal(6, 2)
+    index = torch.tensor([7, 3, 3])
+
+    def program(engine):
+        matrix, weights = private(engine, 1, x), private(engine, 0, w)
+        matrix.masked()
+        before = engine.channel.meter.bytes_sent
+        part = matrix[index].matmul(weights)
+        engine.sent_for_rows = engine.channel.meter.bytes_sent - before
+        return part.share
+
+    done = run(program)
+    assert torch.allclose(done.value(32), x[index] @ w, atol=1e-3)
+    assert done.engines[1].sent_for_rows == 0  # only the weights were sent, by their owner
+
+
+@pytest.mark.parametrize("bits", [1, 5, 16, 40, 61])
+def test_exact_truncation_is_never_off_by_more_than_one_and_is_unbiased(bits):
+    v = torch.cat([normal(4000) * 2.0**60, normal(4000) * 2.0**20, torch.tensor([0.0, 2.0**61, -(2.0**61)])])
+    share = sharing(v, 0, seed=bits)
+    done = run(lambda engine: engine.truncate(share(engine), bits))
+    ring = [int(n) for n in torch.round(v).to(torch.int64).tolist()]
+    error = [got - (n >> bits) for got, n in zip((done.results[0] + done.results[1]).tolist(), ring, strict=True)]
+    assert set(error) <= {0, 1}
+    if bits > 20:  # rounding up happens with probability the fraction cut off
+        fraction = np.mean([(n % (1 << bits)) / (1 << bits) for n in ring])
+        assert abs(np.mean(error) - fraction) < 4 * 0.5 / math.sqrt(len(ring))
+
+
+def test_local_truncation_fails_as_often_as_stated():
+    """At |v| = 2^55 the bound is 2^-8 an element: common enough to count, and half of it is what is expected."""
+    v = torch.full((200_000,), 2.0**55, dtype=torch.float64)
+    share = sharing(v, 0)
+    done = run(lambda engine: engine.truncate_locally(share(engine), 20, 55.0))
+    wrong = ((done.results[0] + done.results[1] - (1 << 35)).abs() > 1).sum().item()
+    stated = done.engines[0].failure
+    assert stated == pytest.approx(200_000 * 2.0**-8)
+    assert 0.4 * stated < wrong < stated
+
+
+def test_elementwise_products():
+    x, y, row = normal(50, 4), normal(50, 4), normal(50, 1)
+    sx, sy, sr = sharing(x, 16, 1), sharing(y, 16, 2), sharing(row, 16, 3)
+
+    def program(engine):
+        a, b, r = sx(engine), sy(engine), sr(engine)
+        tt, yt = engine.goldschmidt(a, b)
+        return torch.cat([engine.multiply(a, b), engine.multiply(a, r), engine.square(a), tt, yt,
+                          engine.inner(a, b).expand(1, 4)])  # fmt: skip
+
+    got = run(program).value(32)
+    x, y, row = (torch.round(t * 65536) / 65536 for t in (x, y, row))
+    expected = torch.cat([x * y, x * row, x * x, x * x, y * x, (x * y).sum().expand(1, 4)])
+    assert (got - expected).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("bound", [3.0, 12.0, 24.0, 60.0, 120.0])
+@pytest.mark.parametrize("classes", [2, 10])
+def test_softmax_and_log_softmax(bound, classes):
+    z = normal(1500, classes)
+    z -= z.mean(1, keepdim=True)
+    z *= 0.999 * bound / z.abs().max()
+    z[0], z[1] = 0, torch.linspace(-1, 1, classes) * 0.99 * bound
+    share = sharing(z + 3.0, 32)  # not centred
+    error = run(lambda e: functions.softmax(e, share(e), 32, bound)).value(16) - z.softmax(1)
+    growth = 2.0 ** (functions.squarings(bound) - 1)  # of the first steps' errors
+    assert error.abs().max() < 3e-4 * growth
+    assert abs(error.mean()) < 2e-5 and error.std() < 4e-5 * growth
+    error = run(lambda e: functions.log_softmax(e, share(e), 32, bound)[0]).value(18) - z.log_softmax(1)
+    assert error.abs().max() < 1e-3 + 2e-4 * bound
+
+
+def test_logits_beyond_the_bound_do_not_pass_for_probabilities():
+    z = normal(200, 10) * 3
+    z[:, 0] += 40
+    share = sharing(z, 32)
+    got = run(lambda e: functions.softmax(e, share(e), 32, 8.0)).value(16)
+    assert (got.abs() > 2.0**20).any(dim=1).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, 1e4, float("nan")])
+def test_a_senseless_bound_is_refused(bad):
+    with pytest.raises(InputError, match="session.logit_bound"):
+        functions.squarings(bad)
+
+
+@pytest.mark.parametrize(("low", "high"), [(10.0, 101.0), (0.06, 1.3)])
+def test_logarithm(low, high):
+    x = torch.exp(torch.linspace(math.log(low), math.log(high), 3000, dtype=torch.float64))[:, None]
+    share = sharing(x, 18)
+    got = run(lambda e: functions.logarithm(e, share(e), 18, low, high)).value(18)
+    assert (got - x.log()).abs().max() < 1e-3
+
+
+def test_the_dry_run_predicts_messages_to_the_byte():
+    z = normal(64, 10)
+    share = sharing(z, 32)
+    done = run(lambda e: functions.softmax(e, share(e), 32, 16.0))
+    dry, real = done.dry.channel.meter, done.engines[0].channel.meter
+    assert (dry.bytes_sent, dry.rounds) == (real.bytes_sent, real.rounds) and real.bytes_sent > 0
+
+
+def test_everything_an_owner_receives_looks_uniform():
+    """All-zero data: any structure in the messages would be structure of the protocol, not of the data."""
+    x, w = torch.zeros(400, 30, dtype=torch.float64), torch.zeros(30, 10, dtype=torch.float64)
+
+    def program(engine):
+        z = private(engine, 1, x).matmul(private(engine, 0, w))
+        return z.softmax(1).share
+
+    for received in run(program).seen:
+        data = np.concatenate([t.numpy().reshape(-1).view(np.uint8) for t in received if t.numel() > 100])
+        counts = np.bincount(data, minlength=256)
+        assert len(data) > 100_000
+        assert stats.chisquare(counts).pvalue > 1e-6
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "[[\"__class__\"]]", "[[\"run\", []]]", "[[\"_both\", [3]]]", "{}", "nonsense", "[[\"mul\", [1], [1], [1]]]",
+        "[[\"square\", [-1]]]", "[[\"square\", [4294967296]]]", "[[\"square\", \"3\"]]", "[[\"truncate\", [1], 64]]",
+        "[[\"product\", 1, 2, 0]]", "[[\"free\", 7]]", "[[\"mask\", 1, 5, [2]]]", "[[]]", "[7]",
+    ],
+)  # fmt: skip
+def test_the_dealer_refuses_whatever_is_not_on_its_list(script):
+    dealer = Dealer([new_key(), new_key()], lambda correction: None)
+    with pytest.raises(AppraisalError, match="dealer: refused"):
+        dealer.run(parse(script), lambda: None)
+
+
+def test_the_dealer_sends_corrections_that_are_uniform_without_the_other_key():
+    sent: list[torch.Tensor] = []
+    Dealer([new_key(), new_key()], sent.append).run(parse(json.dumps([["square", [50_000]]])), lambda: None)
+    counts = np.bincount(sent[0].numpy().view(np.uint8), minlength=256)
+    assert stats.chisquare(counts).pvalue > 1e-6

@@ -1,0 +1,105 @@
+"""The engine's three parties as threads of one process with queues between them: for tests of the mathematics alone.
+
+Sessions between real processes are in test_spawn, test_join and test_tls.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from mpc_appraisal.mpc.channel import Channel, DryChannel
+from mpc_appraisal.mpc.dealer import Dealer, parse
+from mpc_appraisal.mpc.engine import Engine
+from mpc_appraisal.mpc.meter import Meter
+from mpc_appraisal.mpc.prg import DryStream, Stream, new_key
+from mpc_appraisal.mpc.tensors import Context, Private
+
+
+class QueueChannel(Channel):
+    def __init__(self, me: int, queues: dict[tuple[int, int], queue.Queue], seen: list[torch.Tensor]):
+        super().__init__(Meter())
+        self.me, self.queues, self.seen = me, queues, seen
+
+    def _send(self, tensor, to):
+        self.queues[self.me, to].put(tensor.clone())
+
+    def _receive(self, shape, source, dtype):
+        tensor = self.queues[source, self.me].get(timeout=30)
+        assert tensor.shape == torch.Size(shape) and tensor.dtype == dtype
+        self.seen.append(tensor)
+        return tensor
+
+    def close(self):
+        pass
+
+
+class Run:
+    """Results of both owners, their engines, everything each received, and the dry engine."""
+
+    def __init__(self, results: list[Any], engines: list[Engine], seen: list[list[torch.Tensor]], dry: Engine):
+        self.results, self.engines, self.seen, self.dry = results, engines, seen, dry
+
+    def value(self, bits: int) -> torch.Tensor:
+        """Both owners' shares of one tensor, decoded."""
+        return (self.results[0] + self.results[1]).double() / 2.0**bits
+
+
+def run(program: Callable[[Engine], Any], exact: bool = True) -> Run:
+    """Run `program(engine)` at both owners, with the dealer working through the script of its dry run."""
+    import json
+
+    keys, pair = [new_key(), new_key()], new_key()
+    dry = Engine(0, DryChannel(Meter()), Engine.streams_of(None), DryStream(), dry=True, exact=exact)
+    program(dry)
+    script = parse(json.dumps(dry.script))
+    queues = {(i, j): queue.Queue() for i in range(3) for j in range(3)}
+    results, engines, seen, errors = [None, None], [None, None], [[], []], []
+
+    def owner(me: int) -> None:
+        channel = QueueChannel(me, queues, seen[me])
+        engines[me] = Engine(me, channel, Engine.streams_of(keys[me]), Stream(pair, "pair"), exact=exact)
+        results[me] = program(engines[me])
+
+    def dealer() -> None:
+        Dealer(keys, lambda correction: queues[2, 0].put(correction)).run(script, lambda: None)
+
+    def guarded(f, *arguments):
+        try:
+            f(*arguments)
+        except BaseException as error:  # noqa: BLE001  raised in the test's own thread below
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(owner, me)) for me in (0, 1)]
+    threads.append(threading.Thread(target=guarded, args=(dealer,)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return Run(results, engines, seen, dry)
+
+
+def sharing(values: torch.Tensor, bits: int, seed: int = 0) -> Callable[[Engine], torch.Tensor]:
+    """Uniform shares of `values` with `bits` fractional bits, as a function of the engine."""
+    ring = torch.round(values.double() * 2.0**bits).to(torch.int64)
+    generator = torch.Generator().manual_seed(seed)
+    r = torch.randint(-(2**63), 2**63 - 1, ring.shape, generator=generator)
+
+    def share(engine: Engine) -> torch.Tensor:
+        if engine.dry:
+            return torch.empty(ring.shape, dtype=torch.int64, device="meta")
+        return r if engine.me == 0 else ring - r
+
+    return share
+
+
+def private(engine: Engine, owner: int, values: torch.Tensor, bound: float = 16.0) -> Private:
+    """`values` as known to `owner` alone."""
+    device = torch.empty(values.shape, dtype=values.dtype, device="meta") if engine.dry else values
+    return Private(Context(engine, bound), owner, device if engine.me == owner else None, values.shape, "values")
