@@ -16,8 +16,8 @@ $(STAMP): pyproject.toml Makefile
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --no-deps $(CRYPTEN)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-deps $(CRYPTEN)  # last: its own dependencies no longer resolve
 	touch $@
 
 setup: $(STAMP)  ## install into .venv
