@@ -151,6 +151,7 @@ def _baselines(records: Sequence[Record], utilities: Mapping[str, float], seed: 
         "rounds": 0,
         "openings": (),
         "failure_probability": None,
+        "estimate": None,
         "paper_value": None,
         "difference": None,
     }

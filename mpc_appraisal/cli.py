@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from mpc_appraisal.api import check_seed, run
 from mpc_appraisal.appraisal import as_methods
-from mpc_appraisal.data import Dataset, read_dataset, standardise
+from mpc_appraisal.commands import COMMANDS
+from mpc_appraisal.data import open_dataset, read_dataset, standardise
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
@@ -31,7 +32,8 @@ from mpc_appraisal.sessions import Join
 CHECKOUT = Path(__file__).resolve().parent.parent / "conf"
 CONF = CHECKOUT if CHECKOUT.is_dir() else Path(str(resources.files("mpc_appraisal"))) / "conf"
 WIDTH = 120  # columns of the tables where the output is not a terminal
-OWN = ("party", "session.role", "data.root")  # one party's own; where a machine keeps public files is no public fact
+# One party's own; where a machine keeps public files, or is to be found, is no public fact.
+OWN = ("party", "session.role", "session.tls", "session.data_owner_address", "data.root")
 
 
 def public_part(cfg: DictConfig) -> dict[str, Any]:
@@ -49,8 +51,8 @@ def public_part(cfg: DictConfig) -> dict[str, Any]:
 def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
     """Read the files of one role, and of no other."""
 
-    def read(path: str, name: str) -> Dataset:
-        data = read_dataset(hydra.utils.to_absolute_path(str(path)), cfg.party.label, None, name)
+    def read(path: str, name: str, reader: Callable[..., Any] = read_dataset) -> Any:
+        data = reader(hydra.utils.to_absolute_path(str(path)), cfg.party.label, None, name)
         if cfg.standardise.mean is not None or cfg.standardise.scale is not None:
             mean = 0.0 if cfg.standardise.mean is None else OmegaConf.to_object(cfg.standardise).get("mean")
             scale = 1.0 if cfg.standardise.scale is None else OmegaConf.to_object(cfg.standardise).get("scale")
@@ -72,7 +74,10 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
         names = [Path(path).stem for path in paths]
         if len(set(names)) < len(names):
             raise InputError("party.data", names, "files of different names: a candidate is called by its file's name")
-        return DataOwnerInput(tuple(read(p, "party.data").renamed(n) for p, n in zip(paths, names, strict=True)))
+        # With both sides at hand the plaintext value is computed too, from data in memory.
+        reader = open_dataset if isinstance(instantiate(cfg.session), Join) else read_dataset
+        sets = (read(path, "party.data", reader).renamed(name) for path, name in zip(paths, names, strict=True))
+        return DataOwnerInput(tuple(sets))
     return None
 
 
@@ -85,6 +90,20 @@ def instantiate(cfg: DictConfig) -> Any:
         while cause is not None and not isinstance(cause, AppraisalError):
             cause = cause.__cause__
         raise cause or AppraisalError(" ".join(str(error).split())) from error
+
+
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """The app's configuration without running it; InputError for what it does not know."""
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base=None):
+            return hydra.compose("config", list(overrides))
+    except HydraException as error:
+        raise InputError("arguments", " ".join(overrides), "; ".join(str(error).split("\n")[:2])) from error
+
+
+def wide(console: Console) -> Console:
+    """A file or a pipe has no width of its own: it gets room for a table."""
+    return Console(width=WIDTH) if not console.is_terminal and console.width < WIDTH else console
 
 
 def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None]) -> Result:
@@ -125,10 +144,7 @@ def _task(cfg: DictConfig) -> float | None:
     (folder / "records.jsonl").unlink(missing_ok=True)
     for record in result:
         append(folder / "records.jsonl", record)
-    console = Console()
-    if not console.is_terminal and console.width < WIDTH:  # a file or a pipe has no width of its own
-        console = Console(width=WIDTH)
-    print_result(result, console)
+    print_result(result, wide(Console()))
     write_report(result, folder)
     print(f"records, report and figures: {os.path.relpath(folder)}")
     return None
@@ -150,6 +166,12 @@ def app(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """Entry point of the console script."""
+    if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
+        try:
+            return COMMANDS[sys.argv[1]](sys.argv[2:])
+        except AppraisalError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

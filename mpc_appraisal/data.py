@@ -10,6 +10,7 @@ and 3072 pixel bytes). No reader unpickles anything, and no archive is unpacked 
 
 from __future__ import annotations
 
+import copy
 import csv
 import gzip
 import math
@@ -19,7 +20,7 @@ import tarfile
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ import torch
 from mpc_appraisal.errors import InputError
 
 ENVIRONMENT = "MPC_APPRAISAL_DATA"
+STORED_BYTES = 1 << 26  # larger files are read in blocks
+STORED_BLOCK = 1 << 14
 TrainSize = int | float | Sequence[int]
 
 
@@ -95,6 +98,12 @@ class Dataset:
     def renamed(self, name: str) -> Dataset:
         return Dataset(self.x, self.y, self.classes, name)
 
+    def blocks(self, size: int) -> Iterator[Dataset]:
+        """The rows in order, `size` at a time."""
+        for start in range(0, self.rows, size):
+            end = start + size
+            yield Dataset(self.x[start:end], self.y[start:end], self.classes, self.name)
+
     def with_classes(self, classes: int) -> Dataset:
         """The same rows for a problem of `classes` classes; InputError if a label does not fit."""
         return Dataset(self.x, self.y, classes, self.name)
@@ -130,8 +139,15 @@ def with_bias(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], dim=1)
 
 
-def standardise(data: Dataset, mean: float | Sequence[float], scale: float | Sequence[float]) -> Dataset:
+def standardise(
+    data: Dataset | StoredDataset, mean: float | Sequence[float], scale: float | Sequence[float]
+) -> Dataset | StoredDataset:
     """(x - mean) / scale with public numbers, so that both sides can apply the same. Scalars or d numbers each."""
+    if isinstance(data, StoredDataset):
+        other = copy.copy(data)
+        other._scaling = (mean, scale)
+        next(other.blocks(1))  # refuses unfit numbers now
+        return other
     shift, divisor = _numbers(mean, "mean"), _numbers(scale, "scale")
     for name, value in (("mean", shift), ("scale", divisor)):
         if value.shape not in ((), (data.features,)):
@@ -162,6 +178,94 @@ def read_dataset(path: str | os.PathLike[str], label: str = "label", classes: in
         raise InputError(name, f"{path} ({type(error).__name__}: {error})",
                          f"a readable {path.suffix.lower()} file with rows") from error
     return Dataset.of(_numbers(x, f"{name}: x").astype(np.float64), y, classes, name)
+
+
+class StoredDataset:
+    """A data set that stays in its file (.npz with a plain x of two dimensions, or .parquet) and is read in blocks.
+
+    Like a `Dataset` it has rows, features, classes, name, `renamed`, `with_classes` and `blocks`; it has no x. Its making
+    reads the file once and refuses what a `Dataset` refuses.
+    """
+
+    def __init__(self, path: Path, label: str, classes: int | None, name: str):
+        self._path, self._label, self._key = path, label, name
+        self._scaling: tuple[Any, Any] | None = None
+        self.name, self.rows, self.features, largest = name, 0, 0, 1
+        self.classes = classes or 2**31 - 1
+        for block in self.blocks(STORED_BLOCK):
+            self.rows, self.features = self.rows + block.rows, block.features
+            largest = max(largest, int(block.y.max()))
+        if not self.rows:
+            raise InputError(name, f"{path} with no rows", "one row or more")
+        self.classes = classes or max(2, largest + 1)
+
+    def renamed(self, name: str) -> StoredDataset:
+        other = copy.copy(self)
+        other.name = name
+        return other
+
+    def with_classes(self, classes: int) -> StoredDataset:
+        if classes < self.classes:
+            raise InputError(self.name, f"a label {self.classes - 1}", f"labels 0 .. {classes - 1}")
+        other = copy.copy(self)
+        other.classes = classes
+        return other
+
+    def blocks(self, size: int) -> Iterator[Dataset]:
+        """The rows in order, `size` at a time, in float32 where the file holds no more than that."""
+        parts = _stored_npz if self._path.suffix.lower() == ".npz" else _stored_parquet
+        for x, y in parts(self._path, self._label, self._key, size):
+            narrow = x.dtype.kind in "biu" and x.dtype.itemsize < 4 or x.dtype == np.float32
+            x = x.astype(np.float32 if narrow else np.float64)
+            block = Dataset.of(x, y, self.classes, self._key)
+            yield block if self._scaling is None else standardise(block, *self._scaling)
+
+
+def open_dataset(path: str | os.PathLike[str], label: str = "label", classes: int | None = None,
+                 name: str = "party.data") -> Dataset | StoredDataset:
+    """`read_dataset`, but a .npz or .parquet file of more than 64 MiB is left where it is."""
+    path = Path(path)
+    if path.is_file() and path.suffix.lower() in (".npz", ".parquet") and path.stat().st_size > STORED_BYTES:
+        return StoredDataset(path, label, classes, name)
+    return read_dataset(path, label, classes, name)
+
+
+def _stored_npz(path: Path, label: str, name: str, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    if not zipfile.is_zipfile(path):
+        raise InputError(name, f"{path} (not a zip archive)", "a readable .npz file")
+    with zipfile.ZipFile(path) as archive:
+        if not {"x.npy", "y.npy"} <= set(archive.namelist()):
+            raise InputError(name, f"{path} with {archive.namelist()}", "arrays named x and y")
+        with archive.open("y.npy") as file:
+            y = np.lib.format.read_array(file, allow_pickle=False)
+        with archive.open("x.npy") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read(file)
+            if len(shape) != 2 or fortran or dtype.kind not in "biuf":
+                raise InputError(name, f"{path} with x of shape {shape}, {dtype}, {'by columns' if fortran else 'by rows'}",
+                                 "x with two dimensions, real numbers, stored by rows")
+            if len(y) != shape[0]:
+                raise InputError(name, f"{shape[0]} rows of x and {len(y)} of y", "as many labels as rows")
+            for start in range(0, shape[0], size):
+                rows = min(size, shape[0] - start)
+                raw = file.read(rows * shape[1] * dtype.itemsize)
+                if len(raw) < rows * shape[1] * dtype.itemsize:
+                    raise InputError(name, f"{path} cut off at row {start}", f"{shape[0]} rows")
+                yield np.frombuffer(raw, dtype).reshape(rows, shape[1]), y[start : start + rows]
+
+
+def _stored_parquet(path: Path, label: str, name: str, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        columns = file.schema_arrow.names
+        if columns.count(label) != 1:
+            raise InputError(name, f"{columns.count(label)} columns {label!r} among {', '.join(columns[:20])}",
+                             f"one label column named {label!r}")
+        for batch in file.iter_batches(batch_size=size):
+            table = batch.to_pandas()
+            yield table.drop(columns=label).to_numpy(dtype=np.float64, na_value=np.nan), table[label].to_numpy()
 
 
 def _numbers(values: Any, name: str) -> np.ndarray:

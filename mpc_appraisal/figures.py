@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from .result import Result
 
@@ -54,6 +54,7 @@ def values_figure(result: Result) -> Figure:
             known = [r for r in records if r.utility is not None]
             _points(lower, [r.utility for r in known], known)
             lower.set_xlabel("true utility (fall of test loss)")
+            lower.xaxis.set_major_locator(MaxNLocator(5))
             lower.set_title(_title(method, found[method]["utility"]["spearman"], "utility"), fontsize=10)
     for row in axes:
         row[0].set_ylabel("value (higher is better)")

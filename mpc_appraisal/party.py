@@ -7,24 +7,30 @@ inputs differ. Each party reads its own inputs in its own process; what it tells
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 
 from mpc_appraisal.appraisal import Appraiser, Facts
-from mpc_appraisal.data import Dataset, with_bias
+from mpc_appraisal.data import Dataset, StoredDataset, with_bias
 from mpc_appraisal.errors import AppraisalError, DisagreementError, InputError
 from mpc_appraisal.models import SoftmaxRegression
 from mpc_appraisal.mpc.encoding import check_range
 from mpc_appraisal.mpc.engines import deal, open_session
+from mpc_appraisal.mpc.fast import DrySession
+from mpc_appraisal.mpc.forecast import Rehearsal, forecasts, rate
 from mpc_appraisal.mpc.meter import Cost, Meter
+from mpc_appraisal.mpc.ops import Rows
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS, ROLES, TRUST
 from mpc_appraisal.mpc.session import Session, agree
+from mpc_appraisal.mpc.transport import Transport
 from mpc_appraisal.record import Record, revision, versions
 
+BLOCK_ROWS = 1 << 13
+HELD_ROWS = 1 << 15  # a larger candidate is brought in block by block, anew for each method
 LINGER_SECONDS = 5.0
 TELL_SECONDS = 6.0  # how long a party that cannot go on tries to tell the others
 
@@ -40,6 +46,7 @@ class Plan:
         timeout: seconds that one message may take.
         engine: 'fast', or 'stock' for CrypTen as shipped.
         logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
+        transport: how the parties are connected; with this party's own certificate files, if any.
     """
 
     methods: tuple[Appraiser, ...]
@@ -53,6 +60,7 @@ class Plan:
     timeout: float = 300.0
     engine: str = "fast"
     logit_bound: float | None = None
+    transport: Transport = Transport()
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class ModelOwnerInput:
 class DataOwnerInput:
     """What the data owner brings: one or more candidate data sets. Their names are told to the other side."""
 
-    candidates: tuple[Dataset, ...]
+    candidates: tuple[Dataset | StoredDataset, ...]
 
 
 OwnInput = ModelOwnerInput | DataOwnerInput | None
@@ -101,19 +109,21 @@ def take_part(
     """
     rendezvous, own, refusal = None, None, None
     if role == MODEL_OWNER:  # it hosts the rendezvous, so it opens it before it reads what may take a while
-        rendezvous = Rendezvous(role, address, plan.join_timeout, hosted)
+        rendezvous = plan.transport.connect(role, address, plan.join_timeout, hosted)
     try:
         own = read()
     except AppraisalError as error:
         refusal = error
     try:
         if rendezvous is None:
-            rendezvous = Rendezvous(role, address, TELL_SECONDS if refusal else plan.join_timeout, hosted)
+            patience = TELL_SECONDS if refusal else plan.join_timeout
+            rendezvous = plan.transport.connect(role, address, patience, hosted)
         if refusal:
             raise refusal
-        rendezvous.announce()
-        records = _appraise(role, rendezvous, plan, own, emit, session_name)
-        rendezvous.exchange("done", {})
+        with rendezvous.interrupting():
+            rendezvous.announce()
+            records = _appraise(role, rendezvous, plan, own, emit, session_name)
+            rendezvous.exchange("done", {})
         rendezvous.close(LINGER_SECONDS)
         return records
     except BaseException as error:
@@ -135,21 +145,33 @@ def _appraise(
     # Whoever refuses its input has said so once all are ready; from here on values are shared.
     ready = rendezvous.exchange("ready", _norms(own, owned))
     if role == DEALER:
-        marks = deal(plan.engine, rendezvous, plan.timeout)
+        marks = deal(plan.engine, rendezvous, plan.timeout, plan.transport.kind)
         rendezvous.exchange("costs", {"bytes": [b - a for a, b in zip(marks, marks[1:], strict=False)], "rounds": []})
         return []
     bound = plan.logit_bound or logit_bound(ready)
-    session = open_session(plan.engine, rendezvous, plan.timeout)
+    session = open_session(plan.engine, rendezvous, plan.timeout, plan.transport.kind)
     try:
-        session.prepare(lambda dry: program(dry, plan, {}, {}, facts, bound, lambda event: None))
+        expected: list[Rehearsal] = []
+
+        def rehearsal(dry: DrySession) -> None:
+            results = program(dry, plan, {}, {}, facts, bound, lambda event: None)
+            expected.append(Rehearsal.of(dry, [r.cost for r in results]))
+
+        session.prepare(rehearsal)
         candidates = {c.name: c for c in own.candidates} if isinstance(own, DataOwnerInput) else {}
         results = program(session, plan, candidates, owned, facts, bound, emit)
     except BaseException:
         session.close(orderly=False)
         raise
     session.close()  # sends the dealer home, whose note on its costs is then due
+    if plan.engine == "fast" and not expected:  # the data owner, who has more to do before
+        rehearsal(DrySession(role))
     spent = [r.cost for r in results]
-    costs = rendezvous.exchange("costs", {"bytes": [c.bytes_sent for c in spent], "rounds": [c.rounds for c in spent]})
+    note = {"bytes": [c.bytes_sent for c in spent], "rounds": [c.rounds for c in spent]}
+    note |= {"expected": [asdict(each) for each in expected], "rate": rate() if role == MODEL_OWNER and expected else 0}
+    costs = rendezvous.exchange("costs", note)
+    both = [Rehearsal(**each) for name in OWNERS for each in costs[name]["expected"]]
+    forecast = forecasts(*both) if both else []
     records = []
     for k, r in enumerate(results):
         f, plaintext = facts[r.candidate], {"plaintext": seconds[r.method.name]} if role == MODEL_OWNER else {}
@@ -166,6 +188,7 @@ def _appraise(
                 bytes_sent={name: costs[name]["bytes"][k] for name in ROLES},
                 rounds=max(costs[name]["rounds"][k] for name in OWNERS),  # one owner may only ever send
                 failure_probability=r.failure,
+                estimate=forecast[k].as_dict(costs[MODEL_OWNER]["rate"]) if forecast else None,
                 seed=plan.seed,
                 openings=(session.ledger[k].as_dict(),),  # exactly one for each appraisal, in order
                 versions=versions(),
@@ -177,7 +200,8 @@ def _appraise(
                 trust=TRUST,
             )
         )
-    return records
+    order = [method.name for method in plan.methods]
+    return sorted(records, key=lambda record: order.index(record.method))  # candidates stay in their order
 
 
 def _norms(own: OwnInput, owned: dict[str, dict[str, torch.Tensor]]) -> dict[str, float]:
@@ -194,7 +218,7 @@ def _norms(own: OwnInput, owned: dict[str, dict[str, torch.Tensor]]) -> dict[str
         return math.sqrt(float(torch.linalg.vector_norm(x, dim=1).max()) ** 2 + 1)  # 1: the constant feature
 
     if isinstance(own, DataOwnerInput):
-        return {"row_norm": up(max(rows(c.x) for c in own.candidates))}
+        return {"row_norm": up(max(rows(block.x) for c in own.candidates for block in c.blocks(BLOCK_ROWS)))}
     if not isinstance(own, ModelOwnerInput):
         return {}
     theta = next(iter(owned.values()))["weights"]
@@ -256,7 +280,8 @@ def _prepare(
                     f"a label {candidate.classes - 1}",
                     f"labels from 0 to {facts[candidate.name].classes - 1}: the model has that many classes",
                 )
-            check_range(candidate.x, f"party.data ({candidate.name})")
+            for block in candidate.blocks(BLOCK_ROWS):
+                check_range(block.x, f"party.data ({candidate.name})")
     if not isinstance(own, ModelOwnerInput):
         return {}, {}
     meter, owned = Meter(), {}
@@ -286,7 +311,7 @@ class Appraised:
 def program(
     session: Session,
     plan: Plan,
-    candidates: dict[str, Dataset],
+    candidates: dict[str, Dataset | StoredDataset],
     owned: dict[str, dict[str, torch.Tensor]],
     facts: dict[str, Facts],
     bound: float,
@@ -302,19 +327,13 @@ def program(
     session.mark()
     for name, f in facts.items():
         before = session.meter.cost()
+        own = candidates.get(name)
+        held = f.rows <= HELD_ROWS or not all(method.streams for method in plan.methods)
         with session.meter.phase("share"):
-            x = session.input(
-                DATA_OWNER,
-                lambda name=name: with_bias(candidates[name].x),
-                (f.rows, f.features + 1),
-                f"party.data ({name})",
-            )
-            y = session.input(
-                DATA_OWNER,
-                lambda name=name, f=f: candidates[name].with_classes(f.classes).one_hot(),
-                (f.rows, f.classes),
-                f"labels of party.data ({name})",
-            )
+            if held:
+                x, y = _bring_in(session, name, f, lambda own=own: own)
+            else:
+                x, y = Rows(lambda name=name, f=f, own=own: _stream(session, name, f, own)), None
         shared = session.meter.cost() - before
         for method in plan.methods:
             before, failed = session.meter.cost(), session.failure
@@ -336,8 +355,36 @@ def program(
             results.append(Appraised(method, name, float(opened), cost, failure))
             if session.role == MODEL_OWNER:
                 emit({"done": len(results), "of": of, "method": method.name, "candidate": name})
-        session.forget(x, y)
+        if held:
+            session.forget(x, y)
     return results
+
+
+def _bring_in(session: Session, name: str, f: Facts, read: Callable[[], Dataset]) -> tuple[Any, Any]:
+    """x (n, d + 1) and y (n, C) of the data owner; `read` is called in its process alone."""
+    x = session.input(
+        DATA_OWNER, lambda: with_bias(read().x), (f.rows, f.features + 1), f"party.data ({name})"
+    )
+    y = session.input(
+        DATA_OWNER,
+        lambda: read().with_classes(f.classes).one_hot(),
+        (f.rows, f.classes),
+        f"labels of party.data ({name})",
+    )
+    return x, y
+
+
+def _stream(
+    session: Session, name: str, f: Facts, own: Dataset | StoredDataset | None
+) -> Iterator[tuple[Any, Any]]:
+    """A candidate's rows in blocks, each forgotten once it has been used."""
+    source = own.blocks(BLOCK_ROWS) if own is not None else None
+    for start in range(0, f.rows, BLOCK_ROWS):
+        block = next(source) if source is not None else None
+        rows = replace(f, rows=min(BLOCK_ROWS, f.rows - start))
+        x, y = _bring_in(session, name, rows, lambda block=block: block)
+        yield x, y
+        session.forget(x, y)
 
 
 def _with_part(cost: Cost, shared: Cost, plan: Plan) -> Cost:

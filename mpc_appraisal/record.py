@@ -41,6 +41,7 @@ class Record:
     difference: value - plaintext_value. error_bound: what fixed point may add to |difference|.
     level: corruption that the scenario put in; utility: fall of the mean test loss by retraining.
     failure_probability: bound on the chance that fixed point wrapped somewhere in this appraisal.
+    estimate: what a dry run foretold: bytes_sent.<party>, rounds, and lan_seconds by a stated model of a LAN.
     seconds: {phase: s}, phases do not overlap. bytes_sent: {party: bytes}. None stands for "unknown".
     Raises InputError: a number that is not finite, a wrong type, a place (path, address) in a text, or a fact that
     nobody may know in a session between organisations.
@@ -62,6 +63,7 @@ class Record:
     bytes_sent: dict[str, int] = field(default_factory=dict)
     rounds: int = 0
     failure_probability: float | None = None
+    estimate: dict[str, float] | None = None
     seed: int | None = None
     openings: tuple[dict, ...] = ()
     versions: dict[str, str | None] = field(default_factory=dict)
@@ -83,6 +85,9 @@ class Record:
             "bytes_sent",
             {k: _number(f"bytes_sent.{k}", v, operator.index) for k, v in _mapping("bytes_sent", self.bytes_sent)},
         )
+        if self.estimate is not None:
+            found = _mapping("estimate", self.estimate)
+            put("estimate", {k: _number(f"estimate.{k}", v, lambda n: n + 0) for k, v in found})
         put("versions", dict(_mapping("versions", self.versions)))
         put("openings", tuple(_opening(opening) for opening in self.openings))
         if self.session not in SESSIONS:

@@ -74,12 +74,7 @@ def print_result(result: Result, console=None) -> None:
 
     console = console or Console()
     for table in (values_table(result), correlations_table(result), openings_table(result)):
-        if table.rows:
-            console.print(_rich_table(table))
-        else:
-            console.print(Text(table.title, style="bold"))
-        for note in table.notes:
-            console.print(Text(note, style="dim"))
+        print_table(table, console)
         console.print()
     console.print(Text("Trust", style="bold"))
     for sentence in trust(result):
@@ -95,6 +90,15 @@ def print_result(result: Result, console=None) -> None:
         for candidate, bar, value in lines:
             short = candidate if len(candidate) <= name else candidate[: name - 1] + "…"
             console.print(Text.assemble((f"  {short:<{name}} ", ""), (f"{bar:<41}", "cyan"), f"{value:>11}"))
+
+
+def print_table(table: Table, console) -> None:
+    """One table and its notes on a rich console."""
+    from rich.text import Text
+
+    console.print(_rich_table(table) if table.rows else Text(table.title, style="bold"))
+    for note in table.notes:
+        console.print(Text(note, style="dim"))
 
 
 def write_report(result: Result, folder: str | Path) -> list[Path]:

@@ -9,6 +9,7 @@ from .errors import InputError
 from .record import Record
 
 DERIVED = ("total_seconds", "megabytes")
+NESTED = ("seconds", "bytes_sent", "estimate", "openings", "versions")
 
 
 class Result(Sequence):
@@ -69,7 +70,7 @@ class Result(Sequence):
 
     def sort(self, by: str = "value", descending: bool = True) -> Result:
         """A new Result in the order of a record's key (or total_seconds, megabytes); unknown ones come last."""
-        keys = [f.name for f in fields(Record) if f.name not in ("seconds", "bytes_sent", "openings", "versions")]
+        keys = [f.name for f in fields(Record) if f.name not in NESTED]
         if by not in (*keys, *DERIVED):
             raise InputError("by", by, f"one of {', '.join((*keys, *DERIVED))}")
         known = [record for record in self._records if getattr(record, by) is not None]
@@ -102,16 +103,16 @@ class Result(Sequence):
 
     def to_frame(self):
         """pandas.DataFrame, a row for each record: the scalar keys, total_seconds, megabytes, and a column
-        `seconds.<phase>` and `bytes_sent.<party>` for each phase and party."""
+        `seconds.<phase>`, `bytes_sent.<party>` and `estimate.<key>` for each phase, party and estimated cost."""
         import pandas
 
-        nested = ("seconds", "bytes_sent", "openings", "versions")
         rows = []
         for record in self._records:
-            row = {f.name: getattr(record, f.name) for f in fields(Record) if f.name not in nested}
+            row = {f.name: getattr(record, f.name) for f in fields(Record) if f.name not in NESTED}
             row |= {key: getattr(record, key) for key in DERIVED}
             row |= {f"seconds.{phase}": seconds for phase, seconds in record.seconds.items()}
             row |= {f"bytes_sent.{party}": count for party, count in record.bytes_sent.items()}
+            row |= {f"estimate.{key}": value for key, value in (record.estimate or {}).items()}
             row["openings"] = len(record.openings)
             rows.append(row)
         return pandas.DataFrame(rows)

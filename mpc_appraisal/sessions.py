@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from mpc_appraisal.mpc.encoding import check_range
 from mpc_appraisal.mpc.engines import check_engine
 from mpc_appraisal.mpc.launch import Emit, launch
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
+from mpc_appraisal.mpc.transport import FREEZE_SECONDS, Transport
 from mpc_appraisal.party import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model, take_part
 from mpc_appraisal.record import Record, revision, versions
 
@@ -83,6 +85,7 @@ class Spawn:
         timeout: seconds that one message may take.
         engine: 'fast', or 'stock' for CrypTen as shipped.
         logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
+        transport, tls, freeze_timeout: see `Transport`; `tls` is the folder of all three parties' folders.
     """
 
     threads: int = 1
@@ -90,10 +93,13 @@ class Spawn:
     timeout: float = 300.0
     engine: str = "fast"
     logit_bound: float | None = None
+    transport: str = "tcp"
+    tls: str | None = None
+    freeze_timeout: float = FREEZE_SECONDS
     name = "spawn"
 
     def run(self, plan: Plan, buyer: ModelOwnerInput, seller: DataOwnerInput, emit: Emit) -> list[Record]:
-        plan = _with(plan, self)
+        plan = _with(plan, self, None)
         parts = {"train": buyer.train, "test": buyer.test}
         buyer_files: dict[str, Callable[[Path], None]] = {
             f"{k}.npz": _writer(d) for k, d in parts.items() if d is not None
@@ -106,6 +112,10 @@ class Spawn:
             DATA_OWNER: {"plan": plan, "read": _read_seller, "files": seller_files},
             DEALER: {"plan": plan, "read": _read_nothing},
         }
+        if self.transport == "tls":  # the launcher's own rendezvous is in the clear
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                where = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+            jobs = {role: job | {"rendezvous": where} for role, job in jobs.items()}
         return launch(_spawned, jobs, emit, self.threads)[MODEL_OWNER]
 
 
@@ -120,6 +130,7 @@ class Join:
         timeout: seconds that one message may take.
         engine: 'fast', or 'stock' for CrypTen as shipped.
         logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
+        transport, tls, freeze_timeout, data_owner_address: see `Transport`.
     """
 
     role: str | None = None
@@ -128,6 +139,10 @@ class Join:
     timeout: float = 300.0
     engine: str = "fast"
     logit_bound: float | None = None
+    transport: str = "tcp"
+    tls: str | None = None
+    freeze_timeout: float = FREEZE_SECONDS
+    data_owner_address: str | None = None
     name = "join"
 
     def resolved_role(self) -> str:
@@ -146,25 +161,32 @@ class Join:
     def run(self, plan: Plan, read: Callable[[str], OwnInput], emit: Emit) -> list[Record]:
         """Play this organisation's part; `read(role)` returns its own input."""
         role = self.resolved_role()
-        plan = _with(plan, self)
+        plan = _with(plan, self, self.data_owner_address)
         return take_part(role, self.rendezvous, plan, lambda: read(role), emit)
 
 
 Session = Plain | Spawn | Join
 
 
-def _with(plan: Plan, session: Spawn | Join) -> Plan:
+def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> Plan:
+    folder = None if session.tls is None else str(Path(session.tls).absolute())
+    transport = Transport(session.transport, folder, session.freeze_timeout, data_owner_address)
+    transport.check_engine(session.engine)
     return replace(
         plan,
         join_timeout=session.join_timeout,
         timeout=session.timeout,
         engine=check_engine(session.engine),
         logit_bound=session.logit_bound,
+        transport=transport,
     )
 
 
-def _spawned(role: str, address: str, emit: Emit, folder: Path, plan: Plan, read) -> list[Record]:
-    return take_part(role, address, plan, lambda: read(folder), emit, hosted=True, session_name="spawn")
+def _spawned(
+    role: str, address: str, emit: Emit, folder: Path, plan: Plan, read, rendezvous: str | None = None
+) -> list[Record]:
+    where = rendezvous or address
+    return take_part(role, where, plan, lambda: read(folder), emit, hosted=True, session_name="spawn")
 
 
 def _writer(data: Dataset) -> Callable[[Path], None]:

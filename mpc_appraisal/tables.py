@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
+from .record import Record
 from .result import Result
 
 DASH = "–"
@@ -166,12 +167,14 @@ def candidates_table(result: Result) -> Table:
 def costs_table(result: Result) -> Table:
     phases = list(dict.fromkeys(phase for record in result for phase in record.seconds))
     parties = list(dict.fromkeys(party for record in result for party in record.bytes_sent))
+    estimated = any(record.estimate for record in result)
     rows = [
         (
             r.method,
             r.candidate,
             *(number(r.seconds.get(phase), 3) for phase in phases),
             *(number(None if party not in r.bytes_sent else r.bytes_sent[party] / 1e6) for party in parties),
+            *_estimates(r, parties) * estimated,
         )
         for r in result
     ]
@@ -180,8 +183,28 @@ def costs_table(result: Result) -> Table:
         "candidate",
         *(f"{phase}, s" for phase in phases),
         *(f"{party.replace('_', ' ')}, MB" for party in parties),
+        *(f"estimated {party.replace('_', ' ')}, MB" for party in parties if estimated),
+        *("rounds", "estimated rounds", "share and private, s", "estimated on a LAN, s") * estimated,
     )
-    return Table("Costs by phase and party", header, "ll" + "r" * (len(header) - 2), rows)
+    notes = (
+        "Estimated: from sizes alone, by a dry run of the same program. Seconds on a LAN are a model: rounds times its "
+        "latency, bytes over its bandwidth, and the products at a rate measured here; bytes and rounds are exact.",
+    ) * estimated
+    return Table("Costs by phase and party", header, "ll" + "r" * (len(header) - 2), rows, notes)
+
+
+def _estimates(record: Record, parties: list[str]) -> tuple[str, ...]:
+    """Cells of the estimate beside what was measured."""
+    found = record.estimate or {}
+    sent = [found.get(f"bytes_sent.{party}") for party in parties]
+    together = sum(record.seconds.get(phase, 0.0) for phase in ("share", "private"))
+    return (
+        *(number(None if count is None else count / 1e6) for count in sent),
+        whole(record.rounds),
+        whole(found.get("rounds")),
+        number(together or None, 3),
+        number(found.get("lan_seconds"), 3),
+    )
 
 
 def run_table(result: Result) -> Table:

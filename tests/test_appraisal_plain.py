@@ -309,7 +309,7 @@ class Secret:
         return self._new(self.plain / other)
 
     def __getitem__(self, index):
-        assert isinstance(index, torch.Tensor) and index.dtype == torch.int64
+        assert isinstance(index, slice) or (isinstance(index, torch.Tensor) and index.dtype == torch.int64)
         return self._new(self.plain[index])
 
     def matmul(self, other):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ LEVELS = [
     {"appraisal"},
     {"metrics", "record", "tables", "result", "figures", "report", "progress"},
     {"party", "sessions", "api"},
-    {"cli"},
+    {"cli", "commands", "cost"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
@@ -72,8 +74,16 @@ def test_only_the_engine_imports_crypten():
 
 def test_methods_know_neither_hydra_nor_a_session():
     for path in (PACKAGE / "appraisal").glob("*.py"):
-        for foreign in ("hydra", "omegaconf", "crypten", "mpc_appraisal.mpc", "mpc_appraisal.party"):
+        for foreign in ("hydra", "omegaconf", "crypten", "mpc_appraisal.party"):
             assert not within(imports(path), foreign), f"{path.name} imports {foreign}"
+        # Of the engine, only what plain and secret tensors are told apart by.
+        engine = within(imports(path), "mpc_appraisal.mpc")
+        assert engine == within(engine, "mpc_appraisal.mpc.ops"), f"{path.name} imports {sorted(engine)}"
+
+
+def test_methods_run_without_crypten():
+    check = "import sys, mpc_appraisal.appraisal; sys.exit('crypten' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
 
 
 def test_hydra_stays_in_the_entry_point():

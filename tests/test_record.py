@@ -34,6 +34,7 @@ FULL = Record(
     seconds={"prepare": 0.5, "score": 1.25},
     bytes_sent={"model_owner": 2**40, "data_owner": 3, "dealer": 0},
     rounds=38,
+    estimate={"bytes_sent.dealer": 0, "rounds": 38, "lan_seconds": 0.1 + 0.2},
     seed=7,
     openings=(OPENING,),
     versions={"python": "3.11.7", "crypten": None},
@@ -49,7 +50,8 @@ FULL = Record(
 def test_the_keys_are_the_published_ones():
     keys = (
         "method candidate value paper_value plaintext_value difference error_bound n features classes level "
-        "utility seconds bytes_sent rounds failure_probability seed openings versions config_hash revision session engine role trust"
+        "utility seconds bytes_sent rounds failure_probability estimate seed openings versions config_hash revision "
+        "session engine role trust"
     )
     assert set(json.loads(FULL.to_json())) == set(keys.split())
 

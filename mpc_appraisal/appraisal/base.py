@@ -18,6 +18,7 @@ import torch
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import SoftmaxRegression
+from mpc_appraisal.mpc.ops import blocks
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Appraiser(ABC):
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]]  # of "train", "test": what the model owner must have beside the model
     opens: ClassVar[str]  # in plain words, the one number that is opened
+    streams: ClassVar[bool] = True  # whether one pass over blocks of rows is enough; if not, x and y are held whole
     logit_growth: ClassVar[float] = 1.0  # by how much the method's own training may raise the bound on logits
 
     @abstractmethod
@@ -72,6 +74,18 @@ class Appraiser(ABC):
         for key, data, what in (("train", train, "a training set"), ("test", test, "a test set")):
             if key in self.needs and data is None:
                 raise InputError(f"party.{key}", "nothing", f"{what}, which the method {self.name} needs")
+
+
+def summed_gradient(weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The sum over rows of grad L: X' (softmax(X W) - Y), (d + 1, C); block by block where the rows come so.
+
+    Written as (R' X)' rather than X' R: the same numbers, and several times faster on int64 shares.
+    """
+    total = None
+    for rows, labels in blocks(x, y):
+        term = (rows.matmul(weights).softmax(1) - labels).t().matmul(rows).t()
+        total = term if total is None else total + term
+    return total
 
 
 def scaled(tensor: torch.Tensor, factor: float) -> torch.Tensor:

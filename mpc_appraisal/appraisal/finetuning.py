@@ -43,6 +43,7 @@ class Finetuning(Appraiser):
     name: ClassVar[str] = "finetuning"
     needs: ClassVar[frozenset[str]] = frozenset({"train", "test"})
     opens: ClassVar[str] = "change of the summed test loss by fine-tuning"
+    streams: ClassVar[bool] = False
     logit_growth: ClassVar[float] = 2.0
 
     def __post_init__(self) -> None:
@@ -94,9 +95,10 @@ class Finetuning(Appraiser):
                 logits.append(start if moved is None else start - scaled(a.matmul(moved), unit))
             probabilities = cat(logits).softmax(1)  # one softmax a step, whoever's rows they are
             gradient, n = None, 0
-            for a, b in zip(features, labels, strict=True):
-                term = (probabilities[n : n + b.shape[0]] - b).t().matmul(a).t()
-                gradient, n = term if gradient is None else gradient + term, n + b.shape[0]
+            for a, b, (_, index) in zip(features, labels, used, strict=True):
+                part = probabilities[n : n + len(index)]
+                term = (part - b).t().matmul(a).t()
+                gradient, n = term if gradient is None else gradient + term, n + len(index)
             if facts.l2 > 0:
                 current = weights if moved is None else weights - scaled(moved, unit)
                 gradient = gradient + scaled(current, 2 * facts.l2 * n)

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import torch
 
-from mpc_appraisal.appraisal.base import Appraiser, Facts, scaled
+from mpc_appraisal.appraisal.base import Appraiser, Facts, scaled, summed_gradient
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.models import SoftmaxRegression
 
@@ -37,10 +37,7 @@ class GradientNorm(Appraiser):
         return {"weights": model.theta}
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
-        residual = x.matmul(owned["weights"]).softmax(1) - y
-        # (R' X)' rather than X' R: the same numbers, and several times faster on int64 shares.
-        gradient = residual.t().matmul(x).t()
-        return scaled(gradient, self.scale(facts)).square().sum()
+        return scaled(summed_gradient(owned["weights"], x, y), self.scale(facts)).square().sum()
 
     def paper_value(self, opened: float, facts: Facts) -> float:
         # Rounding may leave a norm of zero a hair below zero.

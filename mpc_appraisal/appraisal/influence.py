@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import torch
 
-from mpc_appraisal.appraisal.base import Appraiser, Facts
+from mpc_appraisal.appraisal.base import Appraiser, Facts, summed_gradient
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.models import SoftmaxRegression
@@ -51,9 +51,7 @@ class Influence(Appraiser):
         return {"weights": model.theta, "direction": inverse_hessian_product(model, train, gradient, self.damping)}
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
-        residual = x.matmul(owned["weights"]).softmax(1) - y
-        gradient = residual.t().matmul(x).t()  # (R' X)': see gradient_norm
-        return (gradient * owned["direction"]).sum()
+        return (summed_gradient(owned["weights"], x, y) * owned["direction"]).sum()
 
     def paper_value(self, opened: float, facts: Facts) -> float:
         return -opened / facts.rows

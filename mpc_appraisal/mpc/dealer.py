@@ -17,6 +17,9 @@ correction, goes to the model owner. So the dealer sends one message a request a
 | inner shape | a, b of both | sum of a * b |
 | ole shape | a of each owner | a_model_owner * a_data_owner |
 | truncate shape bits | r of both | r >> bits (unsigned), and the top bit of r |
+| bilinear op shape shape options | a, b of both | matmul or a convolution of a and b (for CrypTen's tensors) |
+| conjunction shape shape | a, b of both, by xor | a & b, by xor |
+| bit shape | a bit of both, by xor | the bit |
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from mpc_appraisal.mpc.prg import Stream
 
 MAX_ELEMENTS = 2**31
 MAX_REQUESTS = 10**6
+BILINEAR = ("mul", "matmul", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d")
 PURPOSES = ("mask", "triple", "share")
 
 Request = list[Any]
@@ -99,7 +103,8 @@ class Dealer:
             except (TypeError, KeyError, IndexError, RuntimeError) as error:
                 raise AppraisalError(f"dealer: refused {name} with {str(arguments)[:80]} ({error})") from error
             for k, result in enumerate(results):
-                correction = result - self._streams[1]["share"].ring(result.shape)
+                theirs = self._streams[1]["share"].ring(result.shape)
+                correction = result ^ theirs if name == "conjunction" else result - theirs
                 narrow = name == "truncate" and k == 1  # the top bit is only used times 2^(64 - bits)
                 self._send(correction.to(width(arguments[1])) if narrow else correction)
 
@@ -145,6 +150,22 @@ class Dealer:
         a, b = (s["triple"].ring(_shape(shape)) for s in self._streams)
         return [a * b]
 
+    def bilinear(self, op: str, shape_x: list[int], shape_y: list[int], options: dict[str, Any]) -> list[torch.Tensor]:
+        if op not in BILINEAR or not set(options) <= {"stride", "padding", "dilation", "groups", "output_padding"}:
+            raise AppraisalError(f"dealer: refused {op!r:.40}; expected one of {', '.join(BILINEAR)}")
+        a, b = self._both(_shape(shape_x)), self._both(_shape(shape_y))
+        return [getattr(torch, op)(a, b, **options)]
+
+    def conjunction(self, shape_x: list[int], shape_y: list[int]) -> list[torch.Tensor]:
+        (a0, a1), (b0, b1) = (
+            [s["triple"].ring(_shape(shape)) for s in self._streams] for shape in (shape_x, shape_y)
+        )
+        return [(a0 ^ a1) & (b0 ^ b1)]
+
+    def bit(self, shape: list[int]) -> list[torch.Tensor]:
+        a, b = (s["triple"].ring(_shape(shape)) for s in self._streams)
+        return [(a ^ b) & 1]
+
     def truncate(self, shape: list[int], bits: int) -> list[torch.Tensor]:
         if not isinstance(bits, int) or not 0 < bits < 64:
             raise AppraisalError(f"dealer: refused to truncate {bits!r} bits; expected 1 to 63")
@@ -156,6 +177,7 @@ REQUESTS: dict[str, Callable[..., list[torch.Tensor]]] = {
     name: getattr(Dealer, name)
     for name in (
         "mask", "rows", "free", "product", "mul", "goldschmidt", "square", "inner", "ole", "truncate",
+        "bilinear", "conjunction", "bit",
     )
 }  # fmt: skip
 REQUESTS["mark"] = lambda dealer: []

@@ -8,7 +8,7 @@ A value v is v_0 + v_1 mod 2^64, v_0 at the model owner (rank 0), v_1 at the dat
   the second, and the dealer shares the third. A matrix masked once serves every later product.
 - `multiply`, `square`, `goldschmidt`, `inner`: Beaver's, openings batched into one message.
 - `truncate`: exact up to one unit in the last place: open v + r, shift, correct by the dealer's shares of r >> t and of
-  r's top bit. `truncate_locally` costs nothing and fails for an element with probability |v| / 2^63: counted in
+  r's top bit. `truncate_locally` costs nothing and fails for an element with probability |v| / 2^64: counted in
   `failure`, which every record states.
 
 A dry run of the same program, on shapes, gives the dealer's script before the computation and the cost before that.
@@ -221,11 +221,11 @@ class Engine:
     def truncate_locally(self, v: torch.Tensor, bits: int, largest: float) -> torch.Tensor:
         """v / 2^bits within one unit, without a message; |v| <= 2^largest.
 
-        An element is off by 2^(64 - bits) if the two shares, as integers, wrap: probability at most 2^(largest - 63).
+        An element is off by 2^(64 - bits) if the two shares, as integers, wrap: probability at most 2^(largest - 64).
         """
         if bits <= 0:
             return v << -bits
-        self.failure += v.numel() * 2.0 ** (largest - 63)
+        self.failure += v.numel() * 2.0 ** (largest - 64)
         return v >> bits if self.me == 0 else -((-v) >> bits)
 
 

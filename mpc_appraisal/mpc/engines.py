@@ -5,6 +5,7 @@ from __future__ import annotations
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.session import Session
+from mpc_appraisal.mpc.tls import TlsLink
 
 ENGINES = ("fast", "stock")
 
@@ -16,7 +17,7 @@ def check_engine(engine: str) -> str:
     return engine
 
 
-def open_session(engine: str, rendezvous: Rendezvous, timeout: float) -> Session:
+def open_session(engine: str, rendezvous: Rendezvous | TlsLink, timeout: float, transport: str = "tcp") -> Session:
     """An owner's session. CrypTen takes a moment to import, so only the engine that is used is imported."""
     if check_engine(engine) == "stock":
         from mpc_appraisal.mpc.stock import StockSession
@@ -24,10 +25,10 @@ def open_session(engine: str, rendezvous: Rendezvous, timeout: float) -> Session
         return StockSession(rendezvous, timeout)
     from mpc_appraisal.mpc.fast import FastSession
 
-    return FastSession(rendezvous, timeout)
+    return FastSession(rendezvous, timeout, transport)
 
 
-def deal(engine: str, rendezvous: Rendezvous, timeout: float) -> list[int]:
+def deal(engine: str, rendezvous: Rendezvous | TlsLink, timeout: float, transport: str = "tcp") -> list[int]:
     """Be the dealer of one session. Returns the bytes sent by each mark."""
     if check_engine(engine) == "stock":
         from mpc_appraisal.mpc import stock
@@ -35,4 +36,4 @@ def deal(engine: str, rendezvous: Rendezvous, timeout: float) -> list[int]:
         return stock.deal(rendezvous, timeout)
     from mpc_appraisal.mpc import fast
 
-    return fast.deal(rendezvous, timeout)
+    return fast.deal(rendezvous, timeout, transport)

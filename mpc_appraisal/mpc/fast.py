@@ -24,10 +24,11 @@ from mpc_appraisal.mpc.roles import MODEL_OWNER, OWNERS, rank_of
 from mpc_appraisal.mpc.session import Session, check_owner
 from mpc_appraisal.mpc.tcp import TcpChannel
 from mpc_appraisal.mpc.tensors import Context, Private
+from mpc_appraisal.mpc.tls import TlsChannel
 
 MARGIN_BITS = 8  # an opened value uses the ring but for so many bits; a random ring element mostly does not
 DEFAULT_BOUND = 16.0
-CHANNELS = {"tcp": TcpChannel, "gloo": GlooChannel}
+CHANNELS = {"tcp": TcpChannel, "gloo": GlooChannel, "tls": TlsChannel}
 
 
 class _Engine(Session):
@@ -65,6 +66,16 @@ class DrySession(_Engine):
         streams = Engine.streams_of(None)
         engine = Engine(rank_of(role), DryChannel(self.meter), streams, DryStream(), dry=True, exact=exact)
         self.context = Context(engine, DEFAULT_BOUND)
+        self.marks: list[int] = []  # bytes that the dealer has sent by each mark; known at the model owner
+
+    @property
+    def script(self) -> list[Any]:
+        """The requests so far."""
+        return self.context.engine.script
+
+    def mark(self):
+        super().mark()
+        self.marks.append(self.context.engine.channel.dealt)
 
     def input(self, owner, read, shape, name):
         check_owner(owner, name)

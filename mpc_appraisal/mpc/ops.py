@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import singledispatch
 from typing import Any
 
@@ -21,3 +21,21 @@ def cat(tensors: Sequence[Any]) -> Any:
 def join(first: Any, tensors: Sequence[Any]) -> Any:
     """`cat` for the kind of secret tensor that `first` is; engines register theirs."""
     raise TypeError(f"cat: got {type(first).__name__}; expected tensors of one engine")
+
+
+class Rows:
+    """A data set too large to hold: blocks of rows (x, y), brought in one after the other and forgotten after use."""
+
+    def __init__(self, stream: Callable[[], Iterator[tuple[Any, Any]]]):
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self._stream()
+
+
+def blocks(x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
+    """x (n, d) and y (n, C) as blocks of rows; one block where they are held whole."""
+    if isinstance(x, Rows):
+        yield from x
+    else:
+        yield x, y

@@ -83,8 +83,8 @@ def exponential(engine: Engine, z: torch.Tensor, unit: float, largest: float, bi
     offset = math.ceil(reach) + 2  # the two floors take at most two
     power = math.ceil(offset * math.log2(3.0))  # 3^offset is stretched to 2^power
     scale = 2.0**power / 3.0**offset
-    # Shares wrap as integers with probability |z| / 2^63 an element.
-    engine.failure += z.numel() * 2.0 ** (math.log2(largest / unit) - 63)
+    # Shares wrap as integers with probability |z| / 2^64 an element.
+    engine.failure += z.numel() * 2.0 ** (math.log2(largest / unit) - 64)
     mine = _local_power(engine, z, rate, offset if engine.me == 0 else 0, scale if engine.me == 0 else 1.0)
     value = engine.product_of_own(mine)  # e^x * 2^(power + 2 MANTISSA)
     return engine.truncate(value, power + 2 * MANTISSA - bits)
@@ -102,8 +102,8 @@ def reciprocal(
         Shares of 1 / s with `out` fractional bits, and the range in which s times it lies: within `goal` of 1.
     """
     # s is divided by about `low` first: by c / 2^m, a public fraction of seven bits, multiplied in again at the end.
-    # The iteration works on s c / 2^m in [1, kappa] with 16 bits and its reciprocal in [1 / kappa, 1] with 18.
-    work, fine = 16, 18
+    # The iteration works on s c / 2^m in [1, kappa] with `work` bits and its reciprocal in [1 / kappa, 1] with `fine`.
+    work, fine = (13, 16) if goal == COARSE else (16, 18)
     m = 7 + math.ceil(math.log2(low))
     c = math.ceil(2.0**m / low)
     kappa = high * c / 2.0**m
@@ -143,7 +143,7 @@ def _range_after(low: float, high: float, slack: float) -> tuple[float, float]:
 def centre(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> torch.Tensor:
     """z minus its row's mean, on shares and without a message; the mean is off by a unit in the last place."""
     total, classes = z.sum(1, keepdim=True), z.shape[1]
-    engine.failure += len(z) * classes * 2.0 ** (math.log2(bound) + bits - 63)  # the shares of a row's sum may wrap
+    engine.failure += len(z) * classes * 2.0 ** (math.log2(bound) + bits - 64)  # the shares of a row's sum may wrap
     return z - torch.div(total, classes, rounding_mode="floor")
 
 

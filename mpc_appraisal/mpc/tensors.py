@@ -264,6 +264,29 @@ class Secret:
             raise OwnerError("matmul of two shared matrices: expected one that an owner knows")
         return other.t().matmul(self.t()).t()
 
+    # -- CrypTen's own ---------------------------------------------------------------------------------------------
+    def crypten(self):
+        """The same value as CrypTen's secret tensor, computing over this engine; see `bridge`."""
+        from mpc_appraisal.mpc import bridge  # CrypTen takes a moment to import, and most programs do without it
+
+        return bridge.to_crypten(self._engine, self.to_bits(PRECISION_BITS).share)
+
+    def from_crypten(self, tensor) -> Secret:
+        """A CrypTen tensor of this session as a `Secret`."""
+        from mpc_appraisal.mpc import bridge
+
+        return self._with(*bridge.from_crypten(tensor))
+
+    def relu(self) -> Secret:
+        return self.from_crypten(self.crypten().relu())
+
+    def sigmoid(self) -> Secret:
+        """By softmax of (z / 2, -z / 2), over the session's bound on logits: no comparison."""
+        half = self.share.reshape(-1, 1)
+        pair = torch.cat([half, -half], dim=1)  # softmax over two classes of z and -z, each half
+        p = softmax(self._engine, pair, self.bits + 1, self.context.logit_bound)
+        return self._with(p[:, 0].reshape(self.shape), BITS)
+
     # -- not linear ------------------------------------------------------------------------------------------------
     def softmax(self, dim: int) -> Secret:
         """Over the last dimension of (n, C)."""

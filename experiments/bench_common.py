@@ -1,0 +1,68 @@
+"""What the benchmarks share: the machine in words, its memory, a common start, and files of results."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mpc_appraisal.mpc.rendezvous import Rendezvous
+from mpc_appraisal.mpc.roles import OWNERS
+
+LEAD_SECONDS = 0.1
+
+
+def machine() -> str:
+    """CPU model and number of cores that this process may use."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{model}, {cores} cores"
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far.
+
+    From /proc where there is one: `getrusage` counts the starting process's memory in, which a new process inherits.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def together(rendezvous: Rendezvous, name: str, roles: Sequence[str] = OWNERS) -> None:
+    """Return in all `roles`, processes of one machine, at the same moment."""
+    store, keys = rendezvous.store, [f"{name}/{role}" for role in roles]
+    store.set(f"{name}/{rendezvous.role}", str(time.monotonic() + LEAD_SECONDS))
+    while not store.check(keys):
+        time.sleep(0.005)
+    start = max(float(store.get(key)) for key in keys)
+    time.sleep(max(0.0, start - time.monotonic() - 0.002))
+    while time.monotonic() < start:
+        pass
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Text columns, the first one to the left."""
+    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
+    print(f"\n{title}")
+    for row in [header, ["-" * w for w in widths], *rows]:
+        cells = [row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
+        print("  ".join(cells).rstrip())

@@ -1,0 +1,304 @@
+"""All engines side by side: one gradient, then whole appraisals.
+
+    python experiments/bench_engine.py --out DIR [--small] [--repeat 3] [--engines fast,stock,spu]
+
+The gradient is that of `gradient_parties`: X (5940 x 784), W (784 x 10), rows of MNIST where MPC_APPRAISAL_DATA names
+its folder. Each engine runs in three new processes (SPU: two), engines in turn, medians over `--repeat` turns.
+
+    single   a gradient from nothing: input, masks, script, products, softmax, opening
+    kept     a later gradient of the same X with other weights: what each of LATER more costs, dealer's work included
+
+`fast` truncates logits exactly, `fast-local` without a message. Whole appraisals count what the parties do together
+(the dealer's script, sharing and computing), not the model's fit. Stock CrypTen appraises one candidate; for more, its
+private phase is multiplied, while its sharing, of which a part happens once, is counted once. Writes DIR/engine.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from bench_common import machine, print_table, write_lines
+from gradient_parties import Case, Sizes, party
+from spu_rival import Spu
+
+from mpc_appraisal import Spawn, appraise
+from mpc_appraisal.appraisal import Appraiser, Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.data import Dataset, Digits, Mnist
+from mpc_appraisal.mpc.forecast import rehearse
+from mpc_appraisal.mpc.launch import launch
+from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.party import Plan, program
+from mpc_appraisal.scenario import LabelNoise
+from mpc_appraisal.training import fit
+
+LATER = 8
+METHODS: dict[str, Appraiser] = {
+    "influence": Influence(),
+    "gradient_norm": GradientNorm(),
+    "finetuning": Finetuning(steps=16, lr=0.3),
+}
+GOALS = (  # what, work, key, goal, whether more is better
+    ("ratio to stock, mask of X kept", "gradient, kept", "ratio_to_stock", 30.0, True),
+    ("ratio to stock, single gradient", "gradient, single", "ratio_to_stock", 14.0, True),
+    ("MB, single gradient", "gradient, single", "mb", 45.0, False),
+    ("MB, later gradient", "gradient, kept", "mb", 6.0, False),
+    ("rounds of a gradient", "gradient, single", "rounds", 20.0, False),
+    ("max error of G", "gradient, single", "error", 5e-7, False),
+)
+PLAINTEXT_GOAL = 4.0
+Row = dict[str, Any]
+
+
+def inputs(rows: int, features: int, mnist: bool) -> tuple[dict[str, torch.Tensor], float, str]:
+    """x, y, w and a bound on centred logits, from norms as a session derives it; MNIST's, or random ones."""
+    if mnist:
+        train, _ = Mnist().load()
+        model = fit(train.subset(range(600)), 1e-2)
+        data = train.subset(range(600, 600 + rows))
+        x, y, w = data.x, data.one_hot(), model.theta[:-1]
+        centred = (w - w.mean(1, keepdim=True)).norm(dim=0).max()
+        bound = float(x.to(torch.float64).norm(dim=1).max() * centred)
+        return {"x": x, "y": y, "w": w}, bound, "MNIST"
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(rows, features, generator=generator) * (torch.rand(rows, features, generator=generator) < 0.2)
+    y = torch.eye(10, dtype=torch.float64)[torch.randint(10, (rows,), generator=generator)]
+    w = torch.randn(features, 10, generator=generator, dtype=torch.float64)
+    w -= w.mean(1, keepdim=True)
+    w *= 10.0 / (x.to(torch.float64) @ w).abs().max()
+    return {"x": x, "y": y, "w": w}, 10.5, "random"
+
+
+def reference(own: dict[str, torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+    x, y, w = (own[key].to(dtype) for key in "xyw")
+    return ((x @ w).softmax(1) - y).t().matmul(x).t() / len(x)
+
+
+def plaintext(own: dict[str, torch.Tensor]) -> float:
+    """Seconds of the gradient in float32 in this process; inputs are converted beforehand."""
+    ready = {key: value.to(torch.float32) for key, value in own.items()}
+    reference(ready, torch.float32)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        reference(ready, torch.float32).norm()
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def turn(cases: list[Case], own: dict[str, torch.Tensor], sizes: Sizes) -> list[dict[str, dict]]:
+    """One launch of three processes; what each party measured, for each case."""
+    held = {MODEL_OWNER: {"w": own["w"]}, DATA_OWNER: {"x": own["x"], "y": own["y"]}, DEALER: {}}
+    jobs = {role: {"own": mine, "sizes": sizes, "cases": cases} for role, mine in held.items()}
+    found = launch(party, jobs, lambda event: None)
+    return [{role: found[role][k] for role in found} for k in range(len(cases))]
+
+
+def totals(measured: dict[str, dict], at: int) -> tuple[float, int, int]:
+    """Seconds, bytes of all parties and rounds up to the gradient `at`."""
+    owners = [measured[MODEL_OWNER], measured[DATA_OWNER]]
+    sent = sum(each["bytes"][at] for each in measured.values())
+    return measured[MODEL_OWNER]["seconds"][at], sent, max(each["rounds"][at] for each in owners)
+
+
+def difference(more: tuple, less: tuple, parts: int) -> tuple:
+    return tuple((a - b) / parts for a, b in zip(more, less, strict=True))
+
+
+def fast_turn(own: dict[str, torch.Tensor], sizes: Sizes, found: dict, worst: dict) -> None:
+    small = min(64, sizes.rows)
+    cases = [Case("fast", rows=small)]
+    for exact in (True, False):
+        cases += [Case("fast", exact), Case("fast", exact, LATER), Case("fast", exact, gradient=True)]
+    _, *results = turn(cases, own, sizes)
+    for name, (single, later, opened) in zip(("fast", "fast-local"), (results[:3], results[3:]), strict=True):
+        one = totals(single, 0)
+        found.setdefault((name, "single"), []).append(one)
+        found.setdefault((name, "kept"), []).append(difference(totals(later, LATER), one, LATER))
+        worst[name] = error(opened[MODEL_OWNER]["gradient"], own)
+
+
+def stock_turn(own: dict[str, torch.Tensor], sizes: Sizes, found: dict, worst: dict) -> None:
+    (result,) = turn([Case("stock", later=1, gradient=True)], own, sizes)
+    one = totals(result, 0)
+    found.setdefault(("stock", "single"), []).append(one)
+    found.setdefault(("stock", "kept"), []).append(difference(totals(result, 1), one, 1))
+    worst["stock"] = error(result[MODEL_OWNER]["gradient"], own)
+
+
+def error(g: torch.Tensor | None, own: dict[str, torch.Tensor]) -> float | None:
+    return None if g is None else float((g - reference(own, torch.float64)).abs().max())
+
+
+def gradient_rows(own: dict[str, torch.Tensor], sizes: Sizes, args: argparse.Namespace, folder: Path) -> list[Row]:
+    found: dict[tuple[str, str], list[tuple]] = {}
+    worst: dict[str, float | None] = {"plaintext": error(reference(own, torch.float32).double(), own)}
+    rival = _spu(own, args, folder)
+    turns = {"fast": fast_turn, "stock": stock_turn}
+    for k in range(args.repeat):
+        for engine in (e for e in args.engines if e in turns):
+            turns[engine](own, sizes, found, worst)
+        if rival:
+            found.setdefault(("spu", "kept"), []).append(rival.run())
+        found.setdefault(("plaintext", "kept"), []).append((plaintext(own), 0, 0))
+        print(f"gradient: turn {k + 1} of {args.repeat} done", file=sys.stderr, flush=True)
+    if rival:
+        g = rival.close()
+        worst["spu"] = None if g is None else error(torch.from_numpy(g.astype(np.float64)), own)
+    medians = {key: [median(column) for column in zip(*runs, strict=True)] for key, runs in found.items()}
+    rows = []
+    for (engine, work), (seconds, sent, rounds) in medians.items():
+        stock = medians.get(("stock", work))
+        rows.append(row(engine, f"gradient, {work}", seconds, stock and stock[0], sent, rounds, worst[engine]))
+    return rows
+
+
+def row(engine: str, work: str, seconds: float, stock: float | None, sent: float, rounds: float, off) -> Row:
+    ratio = stock / seconds if stock else None
+    return {"engine": engine, "work": work, "seconds": seconds, "ratio_to_stock": ratio, "mb": sent / 1e6,
+            "rounds": round(rounds), "error": off}  # fmt: skip
+
+
+def _spu(own: dict[str, torch.Tensor], args: argparse.Namespace, folder: Path) -> Spu | None:
+    if "spu" not in args.engines:
+        return None
+    np.savez(folder / "inputs.npz", **{key: value.numpy() for key, value in own.items()})
+    try:
+        return Spu(args.spu_python, folder)
+    except (ImportError, OSError) as reason:
+        print(f"spu is left out: not installed for {Path(args.spu_python).name} ({reason})", flush=True)
+        return None
+
+
+def market(args: argparse.Namespace, mnist: bool) -> tuple[Dataset, Dataset, list[Dataset]]:
+    size = args.size or (500 if args.small else None)
+    source = Mnist() if mnist else Digits()
+    count = 2 if args.small else 10
+    train_size = min(600, 2 * size if size else 600) if mnist else 150
+    test_size = size if args.small or args.size else None
+    built = LabelNoise(train_size=train_size, candidates=count, size=size, test_size=test_size).build(*source.load(), 0)
+    return built.train, built.test, [c.data.renamed(c.name) for c in built.candidates]
+
+
+def appraisal_rows(args: argparse.Namespace, mnist: bool) -> list[Row]:
+    train, test, candidates = market(args, mnist)
+    name = f"{len(candidates)} candidates of {candidates[0].rows} rows of {'MNIST' if mnist else 'digits'}"
+
+    def run(engine: str, sets: list[Dataset]) -> list[float]:
+        """Seconds of sharing and of computing, bytes, rounds of one, worst difference from plaintext."""
+        result = appraise(sets, train=train, test=test, method=METHODS[method], session=Spawn(engine=engine))
+        phases = [sum(r.seconds.get(phase, 0.0) for r in result) for phase in ("share", "private")]
+        sent, worst = sum(sum(r.bytes_sent.values()) for r in result), max(abs(r.difference) for r in result)
+        return [*phases, sent, max(r.rounds for r in result), worst]
+
+    def script() -> float:
+        """Seconds of the dry run that makes the dealer's script; no phase of a record holds it."""
+        plan = Plan((METHODS[method],), 1e-2, 0, "", fit=None)
+        facts = {c.name: Facts(c.features, c.classes, train.rows, test.rows, c.rows, plan.l2) for c in candidates}
+        start = time.perf_counter()
+        rehearse(lambda dry: [r.cost for r in program(dry, plan, {}, {}, facts, 16.0, lambda e: None)], MODEL_OWNER)
+        return time.perf_counter() - start
+
+    rows = []
+    for method in args.appraisals:
+        work, runs, stock = f"{method}, {name}", [], None
+        if "fast" in args.engines:
+            runs.append(run("fast", candidates))
+        if "stock" in args.engines:
+            share, private, sent, rounds, worst = run("stock", candidates[:1])
+            times = len(candidates)
+            stock = share + times * private
+            label = f"{work}: x{times} extrapolated from one"
+            rows.append(row("stock", label, stock, stock, times * sent, rounds, worst))
+        if "fast" in args.engines:
+            runs.append(run("fast", candidates))
+            share, private, sent, rounds, worst = (median(column) for column in zip(*runs, strict=True))
+            rows.append(row("fast", work, script() + share + private, stock, sent, rounds, worst))
+        print(f"{method}: done", file=sys.stderr, flush=True)
+    return rows
+
+
+def goals(rows: Sequence[Row]) -> list[list[str]]:
+    """What was aimed at beside what was measured; a missed goal says so."""
+    by = {(r["engine"], r["work"]): r for r in rows}
+    lines = []
+    for engine in ("fast", "fast-local"):
+        for what, work, key, goal, more in GOALS:
+            value = by.get((engine, work), {}).get(key)
+            lines.append(_goal(engine, what, value, goal, more))
+        kept, plain = by.get((engine, "gradient, kept")), by.get(("plaintext", "gradient, kept"))
+        over = kept["seconds"] / plain["seconds"] if kept and plain else None
+        lines.append(_goal(engine, "times plaintext float32, mask kept", over, PLAINTEXT_GOAL, False))
+    return lines
+
+
+def _goal(engine: str, what: str, value: float | None, goal: float, more: bool) -> list[str]:
+    verdict = "not measured" if value is None else "met" if (value >= goal if more else value <= goal) else "MISSED"
+    return [f"{engine}: {what}", number(value), f"{'>=' if more else '<='} {goal:g}", verdict]
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for engine.jsonl")
+    parser.add_argument("--small", action="store_true", help="two candidates of 500 rows in the whole appraisals")
+    parser.add_argument("--repeat", type=int, default=3, help="turns of the gradient; medians are over these")
+    parser.add_argument("--engines", default="fast,stock,spu", help="some of fast, stock, spu")
+    parser.add_argument("--spu-python", default=sys.executable, help="the interpreter that has spu, if another one")
+    parser.add_argument("--appraisals", default=",".join(METHODS), help="some of the methods, or nothing")
+    parser.add_argument("--bound", type=float, help="on centred logits, stated; default: from norms")
+    parser.add_argument("--rows", type=int, default=5940, help="of X in the gradient")
+    parser.add_argument("--features", type=int, default=784, help="of X where it is random")
+    parser.add_argument("--size", type=int, help="rows of a candidate in the whole appraisals")
+    args = parser.parse_args(argv)
+    args.engines = [name for name in args.engines.split(",") if name]
+    args.appraisals = [name for name in args.appraisals.split(",") if name]
+    for name, given, known in (
+        ("--engines", args.engines, ("fast", "stock", "spu")),
+        ("--appraisals", args.appraisals, tuple(METHODS)),
+    ):
+        if strange := [each for each in given if each not in known]:
+            parser.error(f"{name}: got {', '.join(strange)}; expected some of {', '.join(known)}")
+    if args.repeat < 1:
+        parser.error(f"--repeat: got {args.repeat}; expected 1 or more")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = arguments(argv)
+    torch.set_num_threads(1)
+    mnist = bool(os.environ.get("MPC_APPRAISAL_DATA"))
+    own, bound, kind = inputs(args.rows, args.features, mnist and args.features == 784)
+    sizes = Sizes(*own["x"].shape, own["w"].shape[1], args.bound or math.ceil(bound * 4) / 4)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        rows = gradient_rows(own, sizes, args, Path(folder))
+    rows += appraisal_rows(args, mnist)
+    about = {"machine": machine(), "repeat": args.repeat}
+    write_lines(args.out / "engine.jsonl", [r | about for r in rows])
+    logits = own["x"].double() @ own["w"]
+    largest = float((logits - logits.mean(1, keepdim=True)).abs().max())
+    print(
+        f"{about['machine']}; {kind} X {sizes.rows} x {sizes.features}; bound on centred logits {sizes.bound:g}, "
+        f"largest {largest:.3g}; max of G {float(reference(own, torch.float64).abs().max()):.2g}"
+    )
+    keys = ("seconds", "ratio_to_stock", "mb", "rounds", "error")
+    cells = [[f"{r['engine']}: {r['work']}", *(number(r[key]) for key in keys)] for r in rows]
+    print_table("Engines side by side", ("engine: work", "s", "x stock", "MB", "rounds", "max error"), cells)
+    print_table("Goals, for X 5940 x 784 and ten classes", ("engine: goal", "measured", "goal", ""), goals(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Recover a Mersenne Twister from its outputs, and with it the other owner's secret.
+
+CrypTen 0.4.1 draws Beaver masks from torch's generator, MT19937. When an owner multiplies its own X by the other's W, the
+other's message for X is x_0 - a_0, where x_0 = X - x_1 is known to the owner of X. So it learns a_0: the output of the
+other's generator. 312 consecutive 64-bit outputs are the generator's whole state; the next outputs are the mask b_0 of
+W's message w_0 - b_0, and W = w_0 + w_1 is plain. Nobody deviates from the protocol, and an honest dealer does not help.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+WORDS = 624  # 32-bit words of state
+MODULUS = 2**64 - 1  # torch.randint over [-2^63, 2^63 - 1) reduces a 64-bit word by this
+
+
+def untemper(y: np.ndarray) -> np.ndarray:
+    """Words of state from outputs of MT19937 (uint32): its output function backwards."""
+    y = y.astype(np.uint32)
+    y ^= y >> np.uint32(18)
+    y ^= (y << np.uint32(15)) & np.uint32(0xEFC60000)
+    x = y.copy()
+    for _ in range(4):
+        x = y ^ ((x << np.uint32(7)) & np.uint32(0x9D2C5680))
+    y, x = x, x.copy()
+    for _ in range(2):
+        x = y ^ (x >> np.uint32(11))
+    return x
+
+
+def predict(seen: torch.Tensor, count: int) -> torch.Tensor | None:
+    """The `count` ring elements that torch's generator gives after those `seen` (int64, any shape, 400 or more).
+
+    Returns None if what was seen did not come from a Mersenne Twister: the last of it is predicted from the first to tell.
+    """
+    flat = seen.reshape(-1).numpy()
+    known = WORDS // 2
+    if flat.size < known + 8:
+        raise ValueError(f"seen: got {flat.size} ring elements; expected at least {known + 8}")
+    words = flat[:known].astype(np.uint64) + np.uint64(2**63)  # torch adds the range's lower end, -2^63
+    halves = np.empty(WORDS, np.uint32)
+    halves[0::2] = words & np.uint64(0xFFFFFFFF)
+    halves[1::2] = words >> np.uint64(32)
+    for order in (halves, halves.reshape(-1, 2)[:, ::-1].reshape(-1)):  # which half torch draws first
+        swapped = order is not halves
+        twister = np.random.RandomState()
+        twister.set_state(("MT19937", untemper(order), WORDS))
+        raw = twister.randint(0, 2**32, size=2 * (flat.size - known + count), dtype=np.uint32).astype(np.uint64)
+        low, high = (raw[1::2], raw[0::2]) if swapped else (raw[0::2], raw[1::2])
+        drawn = (low | (high << np.uint64(32))) % np.uint64(MODULUS)
+        ring = torch.from_numpy((drawn + np.uint64(2**63)).view(np.int64))  # adding 2^63 is subtracting it, mod 2^64
+        if torch.equal(ring[: flat.size - known], torch.from_numpy(flat[known:].copy())):
+            return ring[flat.size - known :]
+    return None

@@ -1,0 +1,165 @@
+"""`mpc-appraisal cost`: rounds, bytes and time of an appraisal before it is run, from public sizes alone.
+
+    mpc-appraisal cost appraisal=influence rows=5940 features=784 candidates=10 wan.latency_ms=40 wan.mbit=100
+
+Sizes and links are plain KEY=VALUE; everything else is configuration, as for the app. No data are read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mpc_appraisal.appraisal import Appraiser, Facts, as_methods
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.models import check_l2
+from mpc_appraisal.mpc.fast import DEFAULT_BOUND
+from mpc_appraisal.mpc.forecast import ELEMENT, LAN, WAN, Forecast, Network, forecasts, rate, rehearse, repeated, total
+from mpc_appraisal.mpc.roles import OWNERS, ROLES
+from mpc_appraisal.party import Plan, program
+from mpc_appraisal.record import versions
+from mpc_appraisal.tables import Table, number, whole
+
+SIZES = {"rows": None, "features": None, "classes": 10, "train_rows": 600, "test_rows": 10_000, "candidates": 1}
+LINKS = {
+    f"{network.name.lower()}.{key}": value
+    for network in (LAN, WAN)
+    for key, value in (("latency_ms", 1e3 * network.latency), ("mbit", network.bandwidth / 1e6))
+}
+USAGE = f"""usage: mpc-appraisal cost rows=N features=N [KEY=VALUE ...] [CONFIGURATION ...]
+
+rounds, bytes and time before anything is run, from public sizes alone
+
+sizes:  rows (of a candidate) and features, both needed; and, with their defaults,
+        {" ".join(f"{k}={v}" for k, v in SIZES.items() if v is not None)}
+links:  {" ".join(f"{k}={v:g}" for k, v in LINKS.items())}
+configuration, as for the app: appraisal=..., model.l2=..., session.logit_bound=..."""
+
+
+def estimate(methods: Sequence[Appraiser], facts: Facts, candidates: int, bound: float) -> Forecast:
+    """Of all `methods` on so many candidates of one size in one session. bound: on the centred logits."""
+
+    def of(count: int) -> Forecast:
+        plan = Plan(tuple(methods), facts.l2, 0, "", fit=None)
+        sets = {f"candidate {k}": facts for k in range(count)}
+
+        def run(dry):
+            return [r.cost for r in program(dry, plan, {}, {}, sets, bound, lambda event: None)]
+
+        return total(forecasts(*(rehearse(run, role) for role in OWNERS)))
+
+    one = of(1)
+    return one if candidates == 1 else repeated(one, of(2), candidates)
+
+
+def table(methods: Sequence[Appraiser], facts: Facts, candidates: int, bound: float, links: Sequence[Network]) -> Table:
+    """A row for each method by itself, and one for all of them in one session."""
+    runs = [(method.name, (method,)) for method in methods]
+    if len(methods) > 1:
+        runs.append(("all in one session", tuple(methods)))
+    speed, rows = rate(), []
+    for name, together in runs:
+        found = estimate(together, facts, candidates, bound)
+        growth = max(method.logit_growth for method in together)
+        rows.append(
+            (
+                name,
+                whole(found.rounds),
+                *(number(found.bytes_sent[party] / 1e6) for party in ROLES),
+                number(found.work / speed, 3),
+                *(number(found.seconds(link, speed), 3) for link in links),
+                number(bound * growth),
+            )
+        )
+    header = ("method", "rounds", *(f"{party.replace('_', ' ')}, MB" for party in ROLES), "local work, s")
+    header += (*(f"{link.name}, s" for link in links), "logits within")
+    notes = [
+        f"Sizes: {candidates} x {facts.rows} rows, {facts.features} features, {facts.classes} classes, "
+        f"{facts.train_rows} training and {facts.test_rows} test rows.",
+        "Rounds and bytes are exact for these sizes and this bound on the logits, from a dry run. Time is a model: "
+        "rounds x latency + bytes of the busiest party / bandwidth + local work.",
+        f"Local work: {speed / 1e9:.2g} x 10^9 ring multiply-adds a second, measured on this machine; a masked "
+        f"or opened number counts as {ELEMENT}.",
+        *(f"{n.name}: {1e3 * n.latency:g} ms one way, {n.bandwidth / 1e6:g} Mbit/s each way." for n in links),
+    ]
+    return Table("Cost before the run", header, "l" + "r" * (len(header) - 1), rows, tuple(notes))
+
+
+def stated(arguments: Sequence[str]) -> tuple[dict[str, int], list[Network], list[str]]:
+    """Sizes, the two links and what is left for the configuration. Raises InputError by name."""
+    sizes, links, left = dict(SIZES), dict(LINKS), []
+    for argument in arguments:
+        key, equals, text = argument.partition("=")
+        if equals and key in sizes:
+            sizes[key] = _whole(key, text)
+        elif equals and key in links:
+            links[key] = _positive(key, text)
+        else:
+            left.append(argument)
+    for key, value in sizes.items():
+        if value is None:
+            raise InputError(key, "nothing", f"a whole number, as in {key}=784")
+    networks = [
+        Network(name, links[f"{name.lower()}.latency_ms"] / 1e3, links[f"{name.lower()}.mbit"] * 1e6)
+        for name in (LAN.name, WAN.name)
+    ]
+    return sizes, networks, left
+
+
+def _whole(key: str, text: str) -> int:
+    least = {"classes": 2, "train_rows": 0, "test_rows": 0}.get(key, 1)
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise InputError(key, repr(text), f"a whole number, {least} or more")
+    return value
+
+
+def _positive(key: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise InputError(key, repr(text), "a finite number above 0")
+    return value
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The subcommand."""
+    import torch
+    from rich.console import Console
+
+    from mpc_appraisal.cli import compose, instantiate, wide
+    from mpc_appraisal.report import print_table
+
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return
+    torch.set_num_threads(1)  # as each party runs
+    sizes, links, overrides = stated(arguments)
+    cfg: Any = compose(overrides)
+    engine = cfg.session.get("engine", "fast")
+    if engine != "fast":
+        raise InputError("session.engine", repr(engine), "fast: other engines cannot be run dry")
+    methods, bound = as_methods(instantiate(cfg.appraisal)), cfg.session.get("logit_bound")
+    for method in methods:
+        for part in sorted(method.needs):
+            if not sizes[f"{part}_rows"]:
+                raise InputError(f"{part}_rows", 0, f"1 or more: the method {method.name} needs {part} data")
+    numbers = (sizes[key] for key in ("features", "classes", "train_rows", "test_rows", "rows"))
+    facts = Facts(*numbers, check_l2(cfg.model.l2))
+    found = table(methods, facts, sizes["candidates"], float(bound or DEFAULT_BOUND), links)
+    print_table(found, wide(Console()))
+    if not bound:
+        print(
+            f"Logits within {DEFAULT_BOUND:g} before training are assumed; a run derives the bound from norms, or "
+            "session.logit_bound states it."
+        )
+    print(f"mpc_appraisal {versions()['mpc_appraisal']}")
+
+
+__all__ = ["estimate", "main", "stated", "table"]

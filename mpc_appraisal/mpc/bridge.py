@@ -1,0 +1,168 @@
+"""CrypTen's secret tensors on the engine: what the engine has no protocol for, CrypTen computes, over our messages.
+
+By CrypTen's own extension points: the communicator is the engine's channel, the provider is the engine's dealer, and
+sharings of zero come from the owners' common AES stream. `crypten.generators` is replaced by objects that no torch
+function takes, so that anything that would still draw a share from torch's Mersenne Twister raises.
+
+`to_crypten` and `from_crypten` convert without a message. Comparisons, relu, sigmoid, max, convolutions and whatever else
+an MPCTensor has then run in a session of the engine, in a dry run too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.distributed import ReduceOp
+
+from mpc_appraisal.mpc import _compat
+from mpc_appraisal.mpc.engine import Engine
+from mpc_appraisal.mpc.prg import DryStream, Stream, new_key
+
+crypten = _compat.load()
+
+from crypten.communicator.distributed_communicator import DistributedCommunicator  # noqa: E402
+from crypten.mpc.primitives import ArithmeticSharedTensor, BinarySharedTensor  # noqa: E402
+from crypten.mpc.provider.provider import TupleProvider  # noqa: E402
+
+BITS = 16  # fractional bits of a CrypTen tensor
+NAME = "ENGINE"
+
+
+class NoGenerator:
+    """Stands where CrypTen keeps torch's generators."""
+
+    def __getitem__(self, device: Any) -> Any:
+        raise TypeError("shares, masks and triples come from AES streams; torch's generators are not cryptographic")
+
+
+class BridgeCommunicator(DistributedCommunicator):
+    """CrypTen's communicator over the engine's channel; two owners."""
+
+    def __init__(self, engine: Engine):
+        self.engine, self.rank, self.world_size = engine, engine.me, 2
+        self.reset_communication_stats()
+
+    def _exchange(self, tensors: list[torch.Tensor], op: Any) -> list[torch.Tensor]:
+        mine = torch.cat([t.reshape(-1) for t in tensors])
+        self.engine.channel.send(mine, 1 - self.rank)
+        theirs = self.engine.channel.receive(mine.shape, 1 - self.rank)
+        if op not in (ReduceOp.SUM, ReduceOp.BXOR):
+            raise TypeError(f"all_reduce: got {op}; expected SUM or BXOR")
+        total = mine + theirs if op == ReduceOp.SUM else mine ^ theirs
+        parts = total.split([t.numel() for t in tensors])
+        return [part.reshape(t.shape) for part, t in zip(parts, tensors, strict=True)]
+
+    def all_reduce(self, input, op=ReduceOp.SUM, batched=False):
+        return self._exchange(input, op) if batched else self._exchange([input], op)[0]
+
+    def reduce(self, input, dst, op=ReduceOp.SUM, batched=False):
+        total = self.all_reduce(input, op, batched)
+        return total if dst == self.rank else None
+
+    def broadcast_obj(self, obj, src, group=None):
+        raise TypeError("sizes are public and stated by both owners; objects are not sent")
+
+    def get_rank(self):
+        return self.rank
+
+    def get_world_size(self):
+        return self.world_size
+
+
+class BridgeProvider(TupleProvider):
+    """CrypTen's provider of correlated randomness, from the engine's streams and dealer."""
+
+    NAME = NAME
+
+    def __init__(self, engine: Engine):
+        super().__init__()
+        self.engine = engine
+
+    def _arithmetic(self, share: torch.Tensor) -> ArithmeticSharedTensor:
+        return ArithmeticSharedTensor.from_shares(share, precision=0)
+
+    def generate_additive_triple(self, size0, size1, op, device=None, *args, **kwargs):
+        engine = self.engine
+        engine._ask("bilinear", op, list(size0), list(size1), _plain(kwargs))
+        a, b = engine._triple(size0), engine._triple(size1)
+        shape = getattr(torch, op)(_meta(size0), _meta(size1), **kwargs).shape
+        return self._arithmetic(a), self._arithmetic(b), self._arithmetic(engine._dealt(shape))
+
+    def square(self, size, device=None):
+        self.engine._ask("square", list(size))
+        a = self.engine._triple(size)
+        return self._arithmetic(a), self._arithmetic(self.engine._dealt(size))
+
+    def generate_binary_triple(self, size0, size1, device=None):
+        engine = self.engine
+        engine._ask("conjunction", list(size0), list(size1))
+        a, b = engine._triple(size0), engine._triple(size1)
+        c = engine._dealt(torch.broadcast_shapes(tuple(size0), tuple(size1)))
+        return tuple(BinarySharedTensor.from_shares(t) for t in (a, b, c))
+
+    def B2A_rng(self, size, device=None):
+        self.engine._ask("bit", list(size))
+        bit = self.engine._triple(size) & 1
+        return self._arithmetic(self.engine._dealt(size)), BinarySharedTensor.from_shares(bit)
+
+    def wrap_rng(self, size, device=None):
+        raise TypeError("wraps are counted for three parties or more; there are two owners")
+
+
+def _meta(size) -> torch.Tensor:
+    return torch.empty(tuple(size), dtype=torch.float32, device="meta")
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, (tuple, list)) else v for k, v in options.items() if v is not None}
+
+
+def use(engine: Engine) -> None:
+    """CrypTen computes over `engine` from here on, in this process."""
+    current = DistributedCommunicator.instance
+    if isinstance(current, BridgeCommunicator) and current.engine is engine:
+        return
+    DistributedCommunicator.instance = BridgeCommunicator(engine)
+    DistributedCommunicator.is_initialized = classmethod(lambda cls: cls.instance is not None)
+    vars(crypten.mpc)["__SUPPORTED_PROVIDERS"][NAME] = BridgeProvider(engine)
+    crypten.config.cfg.mpc.provider = NAME
+    for key in crypten.generators:
+        crypten.generators[key] = NoGenerator()
+    for kind in (ArithmeticSharedTensor, BinarySharedTensor):
+        kind.PRZS = staticmethod(_zero_sharing(kind, engine))
+    BinarySharedTensor.rand = staticmethod(_random_bits(engine))
+
+
+def _zero_sharing(kind: Any, engine: Engine):
+    def zeros(*size, device=None):
+        shape = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
+        r = engine.pair.ring(shape)
+        negated = -r if kind is ArithmeticSharedTensor else r  # the xor of two equal shares is zero
+        return kind.from_shares(r if engine.me == 0 else negated, precision=0)
+
+    return zeros
+
+
+def _random_bits(engine: Engine):
+    own = DryStream() if engine.dry else Stream(new_key(), "own")
+
+    def rand(*size, bits=64, device=None):
+        shape = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
+        share = own.ring(shape)
+        return BinarySharedTensor.from_shares(share if bits == 64 else share & ((1 << bits) - 1), src=engine.me)
+
+    return rand
+
+
+def to_crypten(engine: Engine, share: torch.Tensor) -> Any:
+    """An MPCTensor of shares with 16 fractional bits; no message."""
+    use(engine)
+    return crypten.mpc.MPCTensor.from_shares(share.clone())
+
+
+def from_crypten(tensor: Any) -> tuple[torch.Tensor, int]:
+    """Shares and fractional bits of an MPCTensor; no message."""
+    if tensor.ptype != crypten.mpc.arithmetic:
+        tensor = tensor.to(crypten.mpc.arithmetic)
+    return tensor.share, int(tensor.encoder.scale).bit_length() - 1

@@ -1,0 +1,43 @@
+"""The transports: `tcp` and `gloo` in the clear, for one machine or one trust domain; `tls` between strangers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.rendezvous import Rendezvous
+from mpc_appraisal.mpc.tls import FREEZE_SECONDS, TlsLink
+
+TRANSPORTS = ("tcp", "gloo", "tls")
+
+
+@dataclass(frozen=True)
+class Transport:
+    """How the parties are connected.
+
+    Attributes:
+        kind: 'tcp', 'gloo' or 'tls'.
+        tls: this party's own folder of certificate files.
+        freeze_timeout: seconds without a sign of life after which a party is taken for lost (tls).
+        data_owner_address: 'tcp://host:port' where the dealer reaches the data owner (tls); None: found out.
+    """
+
+    kind: str = "tcp"
+    tls: str | None = None
+    freeze_timeout: float = FREEZE_SECONDS
+    data_owner_address: str | None = None
+
+    def __post_init__(self):
+        if self.kind not in TRANSPORTS:
+            raise InputError("session.transport", repr(self.kind), f"one of {', '.join(TRANSPORTS)}")
+
+    def check_engine(self, engine: str) -> None:
+        """Raises InputError for an engine that cannot use this transport: CrypTen's own knows gloo alone."""
+        if engine == "stock" and self.kind == "tls":
+            raise InputError("session.transport", repr(self.kind), "gloo with session.engine=stock")
+
+    def connect(self, role: str, address: str | None, timeout: float, hosted: bool = False) -> Rendezvous | TlsLink:
+        """Meet the other parties at `address`; see `Rendezvous` and `TlsLink`."""
+        if self.kind == "tls":
+            return TlsLink(role, address, timeout, self.tls, self.freeze_timeout, self.data_owner_address)
+        return Rendezvous(role, address, timeout, hosted)

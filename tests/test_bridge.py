@@ -1,0 +1,80 @@
+"""CrypTen's tensors over the engine: its protocols, our messages, dealer and randomness."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from three import run, sharing
+
+from mpc_appraisal.mpc import bridge
+from mpc_appraisal.mpc.tensors import Context, Secret
+
+torch.set_num_threads(1)
+GENERATOR = torch.Generator().manual_seed(11)
+X = torch.randn(6, 5, dtype=torch.float64, generator=GENERATOR) * 2
+Y = torch.randn(6, 5, dtype=torch.float64, generator=GENERATOR)
+IMAGE = torch.randn(2, 1, 8, 8, dtype=torch.float64, generator=GENERATOR)
+KERNEL = torch.randn(3, 1, 3, 3, dtype=torch.float64, generator=GENERATOR)
+
+CASES = {
+    "mul": (lambda a, b: a * b, lambda a, b: a * b, X, Y, 1e-3),
+    "matmul": (lambda a, b: a.matmul(b.t()), lambda a, b: a @ b.T, X, Y, 1e-3),
+    "square": (lambda a, b: a.square(), lambda a, b: a * a, X, Y, 1e-3),
+    "relu": (lambda a, b: a.relu(), lambda a, b: a.relu(), X, Y, 1e-3),
+    "less": (lambda a, b: a < b, lambda a, b: (a < b).double(), X, Y, 1e-6),
+    "max": (lambda a, b: a.max(1)[0], lambda a, b: a.max(1)[0], X, Y, 1e-3),
+    "exp": (lambda a, b: b.exp(), lambda a, b: b.exp(), X, Y, 0.2),
+    "conv2d": (
+        lambda a, b: a.conv2d(b, stride=2, padding=1),
+        lambda a, b: torch.conv2d(a, b, stride=2, padding=1),
+        IMAGE,
+        KERNEL,
+        1e-3,
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_party_at_a_time(monkeypatch):
+    """CrypTen's communicator and provider are globals of a process; these tests run both owners in one."""
+    here = threading.local()
+
+
+    def use(engine):
+        if getattr(here, "engine", None) is not engine:
+            here.engine, here.communicator = engine, bridge.BridgeCommunicator(engine)
+            here.provider = bridge.BridgeProvider(engine)
+            kinds = (bridge.ArithmeticSharedTensor, bridge.BinarySharedTensor)
+            here.zeros = {kind: bridge._zero_sharing(kind, engine) for kind in kinds}
+            here.rand = bridge._random_bits(engine)
+
+    monkeypatch.setattr(bridge, "use", use)
+    monkeypatch.setattr(bridge.DistributedCommunicator, "is_initialized", classmethod(lambda cls: True))
+    monkeypatch.setattr(bridge.DistributedCommunicator, "get", classmethod(lambda cls: here.communicator))
+    monkeypatch.setattr(bridge.crypten.mpc, "get_default_provider", lambda: here.provider)
+    for kind in (bridge.ArithmeticSharedTensor, bridge.BinarySharedTensor):
+        monkeypatch.setattr(kind, "PRZS", staticmethod(lambda *s, device=None, k=kind: here.zeros[k](*s, device=device)))
+    monkeypatch.setattr(bridge.BinarySharedTensor, "rand", staticmethod(lambda *s, **k: here.rand(*s, **k)))
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_an_operation_agrees_with_plaintext(name):
+    secret, plain, left, right, tolerance = CASES[name]
+    a, b = sharing(left, 16, 1), sharing(right, 16, 2)
+
+    def program(engine):
+        x, y = (Secret(Context(engine, 16.0), share(engine), 16) for share in (a, b))
+        out = x.from_crypten(secret(x.crypten(), y.crypten()))
+        engine.out_bits = out.bits
+        return out.share
+
+    done = run(program)
+    assert (done.value(done.engines[0].out_bits) - plain(left, right)).abs().max() < tolerance
+
+
+def test_sigmoid_without_comparisons():
+    share = sharing(X * 3, 16)
+    done = run(lambda e: Secret(Context(e, 16.0), share(e), 16).sigmoid().share)
+    assert (done.value(16) - (X * 3).sigmoid()).abs().max() < 1e-3

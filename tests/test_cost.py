@@ -1,0 +1,141 @@
+"""What a run will cost, foretold from sizes: against a run between real processes, and as a command."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
+
+from mpc_appraisal import appraise, cost
+from mpc_appraisal.appraisal import Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.cli import main
+from mpc_appraisal.data import Digits
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.forecast import LAN, WAN, Forecast, Network, forecasts, rehearse, repeated, total
+from mpc_appraisal.mpc.roles import OWNERS
+from mpc_appraisal.mpc.sketch import Sketch, sketch
+from mpc_appraisal.party import Plan, program
+from mpc_appraisal.scenario import LabelNoise
+from mpc_appraisal.tables import costs_table
+
+METHODS = (GradientNorm(), Influence(), Finetuning(steps=2, batch_size=64))
+FACTS = Facts(12, 3, 30, 20, 40, 1e-2)
+
+
+@pytest.fixture(scope="module")
+def result():
+    market = LabelNoise(train_size=100, candidates=2, size=50, test_size=40).build(*Digits().load(), seed=0)
+    return appraise(market.candidates, train=market.train, test=market.test, method=list(METHODS), true_utility=True)
+
+
+def private(result):
+    return [record for record in result if not record.baseline]
+
+
+def test_bytes_and_rounds_are_foretold_exactly(result):
+    assert len(private(result)) == 6
+    for record in private(result):
+        assert record.estimate["rounds"] == record.rounds
+        for party in ROLES:
+            assert record.estimate[f"bytes_sent.{party}"] == record.bytes_sent[party], (record.method, party)
+        assert record.estimate["lan_seconds"] >= record.rounds * LAN.latency
+
+
+def test_baselines_have_no_estimate(result):
+    assert all(record.estimate is None for record in result if record.baseline)
+
+
+def test_the_report_sets_estimate_beside_measurement(result):
+    table = costs_table(result)
+    assert table.notes and {len(row) for row in table.rows} == {len(table.header)}
+    for row in table.rows[:6]:
+        cells = dict(zip(table.header, row, strict=True))
+        assert cells["rounds"] == cells["estimated rounds"]
+        for party in ("model owner", "data owner", "dealer"):
+            assert cells[f"{party}, MB"] == cells[f"estimated {party}, MB"]
+    plain = [r for r in result if r.baseline]
+    assert "estimated rounds" not in costs_table(plain).header and not costs_table(plain).notes
+
+
+def of(count: int, methods=METHODS) -> Forecast:
+    plan = Plan(tuple(methods), 1e-2, 0, "", fit=None)
+    sets = {str(k): FACTS for k in range(count)}
+    runs = (
+        rehearse(lambda dry: [r.cost for r in program(dry, plan, {}, {}, sets, 10.0, lambda event: None)], role)
+        for role in OWNERS
+    )
+    return total(forecasts(*runs))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_each_further_candidate_costs_the_same(method):
+    assert repeated(of(1, [method]), of(2, [method]), 4) == of(4, [method])
+
+
+def test_one_session_is_cheaper_than_one_for_each_method():
+    apart = [cost.estimate([method], FACTS, 2, 10.0) for method in METHODS]
+    together = cost.estimate(METHODS, FACTS, 2, 10.0)
+    assert together.bytes_sent[DATA_OWNER] < sum(each.bytes_sent[DATA_OWNER] for each in apart)
+    assert together.rounds <= sum(each.rounds for each in apart)
+
+
+def test_time_is_the_stated_model():
+    forecast = Forecast({MODEL_OWNER: 10, DATA_OWNER: 4000, DEALER: 20}, rounds=7, work=900)
+    assert forecast.seconds(Network("x", 0.5, 16_000), rate=300) == pytest.approx(3.5 + 2.0 + 3.0)
+    assert forecast.seconds(LAN, 1e9) < forecast.seconds(WAN, 1e9)
+
+
+def command(monkeypatch, capsys, *arguments: str) -> str:
+    monkeypatch.setattr("sys.argv", ["mpc-appraisal", "cost", *arguments])
+    main()
+    return capsys.readouterr().out
+
+
+def test_the_command(monkeypatch, capsys):
+    sizes = ("rows=50", "features=64", "train_rows=100", "test_rows=40", "candidates=2")
+    out = command(monkeypatch, capsys, "appraisal=influence", "session.logit_bound=12", *sizes)
+    expected = cost.estimate([Influence()], Facts(64, 10, 100, 40, 50, 1e-2), 2, 12.0)
+    (row,) = [line.split() for line in out.splitlines() if line.strip().startswith("influence")]
+    assert int(row[1]) == expected.rounds and row[-1] == "12.00"
+    assert float(row[3]) == pytest.approx(expected.bytes_sent[DATA_OWNER] / 1e6, rel=1e-3)
+    slow = command(monkeypatch, capsys, "appraisal=influence", "session.logit_bound=12", *sizes, "wan.latency_ms=1e6")
+    (late,) = [line.split() for line in slow.splitlines() if line.strip().startswith("influence")]
+    assert float(late[-2]) == pytest.approx(1e3 * expected.rounds, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["rows=10"], "features"),
+        (["rows=ten", "features=3"], "rows"),
+        (["rows=10", "features=3", "classes=1"], "classes"),
+        (["rows=10", "features=3", "lan.mbit=0"], "lan.mbit"),
+        (["rows=10", "features=3", "test_rows=0"], "test_rows"),
+        (["rows=10", "features=3", "appraisal=none_such"], "arguments"),
+        (["rows=10", "features=3", "session.engine=stock"], "session.engine"),
+        (["rows=10", "features=3", "model.l2=-1"], "model.l2"),
+    ],
+)
+def test_what_is_wrong_is_named(arguments, name):
+    with pytest.raises(InputError) as error:
+        cost.main(arguments)
+    assert error.value.name == name
+
+
+def test_a_sketch_has_the_shapes_of_a_tensor():
+    real, other = torch.ones(4, 1, dtype=torch.int64), torch.ones(3, dtype=torch.int64)
+    a, b = sketch((4, 1)), sketch((3,))
+    for f in (
+        lambda x, y: x + y,
+        lambda x, y: 2 - x * y,
+        lambda x, y: (x << 3) - (y >> 2),
+        lambda x, y: (x & 7) * y,
+        lambda x, y: torch.cat([x.reshape(-1), y]),
+        lambda x, y: (x * y).sum(1, keepdim=True),
+        lambda x, y: (x * y).t().matmul(x),
+        lambda x, y: torch.div((x * y).sum(0), 3, rounding_mode="floor"),
+        lambda x, y: torch.full_like(x * y, 5)[1:3],
+        lambda x, y: (x * y).t().contiguous(),
+    ):
+        got, expected = f(a, b), f(real, other)
+        assert isinstance(got, Sketch) and got.shape == expected.shape and got.dtype == expected.dtype
