@@ -161,6 +161,8 @@ def digest(*overrides: str) -> str:
         "party.model=theta.npz",
         "party.label=target",
         "session.role=dealer",
+        "session.tls=somewhere",
+        "session.data_owner_address=tcp://127.0.0.1:1",
         "data.root=somewhere",
         "hydra.run.dir=elsewhere",
     ],
@@ -177,7 +179,7 @@ def leaves(node, prefix="") -> list[str]:
 
 
 BASE = ("session=join", "appraisal=all", "data=mnist")
-OWN = ("party.", "session.role", "data.root")
+OWN = ("party.", "session.role", "session.tls", "session.data_owner_address", "data.root")
 PUBLIC = [key for key in leaves(OmegaConf.to_container(config(*BASE), resolve=True)) if not key.startswith(OWN)]
 
 

@@ -23,12 +23,14 @@ TOLERANCE = {
         "influence": (0.0, 2e-4),
         "finetuning": (0.0, 5e-4),
         "label_logit": (1e-3, 1e-3),
+        "positive_logits": (1e-3, 1e-3),
     },
     "stock": {
         "gradient_norm": (1e-2, 0.0),
         "influence": (1e-2, 6e-3),
         "finetuning": (0.0, 2e-3),
         "label_logit": (1e-3, 1e-3),
+        "positive_logits": (1e-3, 1e-3),
     },
 }
 MARKET = LabelNoise(train_size=150, candidates=3, size=40, test_size=50).build(*Digits().load(), seed=0)
@@ -56,6 +58,17 @@ class LabelLogit(Appraiser):
         return opened / facts.rows
 
 
+@dataclass(frozen=True)
+class PositiveLogits(LabelLogit):
+    """A method that needs a comparison, which the engine leaves to CrypTen's own protocols."""
+
+    name: ClassVar[str] = "positive_logits"
+    opens: ClassVar[str] = "half the sum of the positive logits"
+
+    def score(self, owned, x, y, facts):
+        return x.matmul(owned["weights"]).relu().sum() * self.factor
+
+
 def close(record) -> bool:
     relative, absolute = TOLERANCE[record.engine][record.method]
     return abs(record.value - record.plaintext_value) <= relative * abs(record.plaintext_value) + absolute
@@ -66,7 +79,7 @@ EVENTS: list[dict] = []
 
 @pytest.fixture(scope="module")
 def result():
-    methods = ["gradient_norm", Influence(damping=1e-3), Finetuning(steps=1), LabelLogit()]
+    methods = ["gradient_norm", Influence(damping=1e-3), Finetuning(steps=1), LabelLogit(), PositiveLogits()]
     return appraise(
         MARKET.candidates,
         train=MARKET.train,
@@ -85,7 +98,7 @@ def private(result):
 
 
 def test_private_values_are_the_plaintext_ones(result):
-    assert len(private(result)) == 12
+    assert len(private(result)) == 15
     for record in private(result):
         assert close(record), (record.method, record.candidate, record.value, record.plaintext_value)
         assert record.difference == record.value - record.plaintext_value
@@ -101,7 +114,7 @@ def test_the_tolerances_tell_candidates_apart(result):
 
 
 def test_plaintext_values_are_those_of_the_plain_session(result):
-    methods = ["gradient_norm", Influence(damping=1e-3), Finetuning(steps=1), LabelLogit()]
+    methods = ["gradient_norm", Influence(damping=1e-3), Finetuning(steps=1), LabelLogit(), PositiveLogits()]
     plain = appraise(
         MARKET.candidates, train=MARKET.train, test=MARKET.test, method=methods, session="plain", l2=3e-3, seed=5
     )
@@ -134,7 +147,9 @@ def test_a_record_says_what_it_cost_and_whence_it_comes(result):
 
 
 def test_baselines_stand_beside(result):
-    assert result.methods == ["gradient_norm", "influence", "finetuning", "label_logit", "retraining", "random"]
+    assert result.methods == ["gradient_norm", "influence", "finetuning", "label_logit", "positive_logits"] + [
+        "retraining", "random"
+    ]
     for record in result.of("retraining"):
         assert record.value == record.utility and record.session == "plain" and not record.openings
     assert [record.level for record in result.of("influence")] == pytest.approx([1 / 3, 2 / 3, 1])
@@ -146,7 +161,7 @@ def test_indexing_frame_and_print(result):
     record = result["gradient_norm", names[0]]
     assert record is result[names[0]]["gradient_norm"] and record.candidate == names[0]
     frame = result.to_frame()
-    assert len(frame) == len(result) == 18
+    assert len(frame) == len(result) == 21
     assert frame.set_index(["method", "candidate"]).loc[("influence", names[1]), "value"] == (
         result["influence", names[1]].value
     )
@@ -157,7 +172,7 @@ def test_indexing_frame_and_print(result):
 
 def test_progress_counts_every_appraisal_once(result):
     ours = [event for event in EVENTS if event.get("method") != "retraining"]
-    assert [event["done"] for event in ours] == list(range(1, 13)) and {event["of"] for event in ours} == {12}
+    assert [event["done"] for event in ours] == list(range(1, 16)) and {event["of"] for event in ours} == {15}
     assert {(e["method"], e["candidate"]) for e in ours} == {(r.method, r.candidate) for r in private(result)}
 
 

@@ -196,8 +196,9 @@ def test_older_tls_is_refused(trial):
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.load_verify_locations(own.authority)
         context.load_cert_chain(own.certificate, own.key)
-        with socket.create_connection(("127.0.0.1", int(where.rsplit(":", 1)[1])), 5) as raw, pytest.raises(
-            ssl.SSLError, match="PROTOCOL_VERSION|protocol version"
+        with (
+            socket.create_connection(("127.0.0.1", int(where.rsplit(":", 1)[1])), 5) as raw,
+            pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION|protocol version"),
         ):
             context.wrap_socket(raw, server_hostname=MODEL_OWNER)
     finally:

@@ -132,9 +132,7 @@ def sign(
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.BasicConstraints(whole, 0 if whole else None), critical=True)
-        .add_extension(
-            x509.KeyUsage(not whole, False, False, False, False, whole, whole, False, False), critical=True
-        )
+        .add_extension(x509.KeyUsage(not whole, False, False, False, False, whole, whole, False, False), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )

@@ -264,9 +264,7 @@ class TlsLink:
     def _interrupt(self) -> None:
         with self._lock:
             if self._armed is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(self._armed), ctypes.py_object(Interrupted)
-                )
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._armed), ctypes.py_object(Interrupted))
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
