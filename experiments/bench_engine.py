@@ -3,7 +3,8 @@
     python experiments/bench_engine.py --out DIR [--small] [--repeat 3] [--engines fast,stock,spu]
 
 The gradient is that of `gradient_parties`: X (5940 x 784), W (784 x 10), rows of MNIST where MPC_APPRAISAL_DATA names
-its folder. Each engine runs in three new processes (SPU: two), engines in turn, medians over `--repeat` turns.
+its folder. Each engine runs in three new processes (SPU: two), engines in turn; seconds, and ratios turn by turn, are
+medians over `--repeat` turns.
 
     single   a gradient from nothing: input, masks, script, products, softmax, opening
     kept     a later gradient of the same X with other weights: what each of LATER more costs, dealer's work included
@@ -155,11 +156,13 @@ def gradient_rows(own: dict[str, torch.Tensor], sizes: Sizes, args: argparse.Nam
     if rival:
         g = rival.close()
         worst["spu"] = None if g is None else error(torch.from_numpy(g.astype(np.float64)), own)
-    medians = {key: [median(column) for column in zip(*runs, strict=True)] for key, runs in found.items()}
     rows = []
-    for (engine, work), (seconds, sent, rounds) in medians.items():
-        stock = medians.get(("stock", work))
-        rows.append(row(engine, f"gradient, {work}", seconds, stock and stock[0], sent, rounds, worst[engine]))
+    for (engine, work), runs in found.items():
+        seconds, sent, rounds = (median(column) for column in zip(*runs, strict=True))
+        one = row(engine, f"gradient, {work}", seconds, None, sent, rounds, worst[engine])
+        if stock := found.get(("stock", work)):  # turn by turn: what else the machine does changes from turn to turn
+            one["ratio_to_stock"] = median(theirs[0] / ours[0] for theirs, ours in zip(stock, runs, strict=True))
+        rows.append(one)
     return rows
 
 

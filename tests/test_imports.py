@@ -16,7 +16,7 @@ LEVELS = [
     {"errors"},
     {"mpc"},
     {"data", "scenario", "models", "training"},
-    {"appraisal"},
+    {"appraisal", "attacks"},
     {"metrics", "record", "tables", "result", "figures", "report", "progress"},
     {"party", "sessions", "api"},
     {"cli", "commands", "cost"},

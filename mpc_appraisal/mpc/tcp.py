@@ -106,6 +106,8 @@ class TcpChannel(Channel):
             except (BlockingIOError, InterruptedError):
                 if time.perf_counter() > spin or any(self._waiting.values()):
                     self._wait(source, deadline, source)
+                else:
+                    os.sched_yield()  # the other party may want this very core
                 continue
             except OSError as error:
                 raise self._lost(source, error) from error
