@@ -2,8 +2,7 @@
 
 What is replaced, because it is wrong or unsafe as shipped (see the README, "what is protected"): the process group is
 made from the session's own rendezvous and has a time-out; bytes and rounds are counted; errors name the party; the
-dealer answers a closed list of requests and draws its seeds from the operating system (CrypTen's would be the same in
-every run: torch's default generator starts from a constant).
+dealer answers a closed list of requests and draws its seeds from the operating system.
 """
 
 from __future__ import annotations
