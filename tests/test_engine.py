@@ -182,6 +182,21 @@ def test_the_dry_run_predicts_messages_to_the_byte():
     assert (dry.bytes_sent, dry.rounds) == (real.bytes_sent, real.rounds) and real.bytes_sent > 0
 
 
+def test_opening_a_sum_of_private_values_shows_the_sum_alone():
+    x, w = normal(20, 3), normal(20, 3)
+
+    def program(engine):
+        total = private(engine, 1, x) + private(engine, 0, w)
+        (opened,) = engine.open(engine.blinded(total.share))
+        return opened
+
+    done = run(program)
+    rings = [torch.round(t * 65536).long() for t in (w, x)]
+    assert torch.equal(done.results[0], rings[0] + rings[1])
+    for me, received in enumerate(done.seen):
+        assert not torch.equal(received[-1].reshape(20, 3), rings[1 - me])  # the other's own value
+
+
 def test_everything_an_owner_receives_looks_uniform():
     """All-zero data: any structure in the messages would be structure of the protocol, not of the data."""
     x, w = torch.zeros(400, 30, dtype=torch.float64), torch.zeros(30, 10, dtype=torch.float64)

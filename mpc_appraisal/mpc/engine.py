@@ -95,6 +95,14 @@ class Engine:
             start += size
         return out
 
+    def blinded(self, share: torch.Tensor) -> torch.Tensor:
+        """`share` plus a sharing of zero: of what is opened, nobody then sees more than the sum.
+
+        Sums of private values have for shares those values themselves; products have uniform ones anyway.
+        """
+        r = self.pair.ring(share.shape)
+        return share + r if self.me == 0 else share - r
+
     def _first(self, value: torch.Tensor) -> torch.Tensor | int:
         """A public value as a share: all of it at rank 0."""
         return value if self.me == 0 else 0

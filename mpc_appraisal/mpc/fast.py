@@ -141,12 +141,13 @@ class FastSession(_Engine):
     def _open(self, secret, to):
         secret = secret.secret() if isinstance(secret, Private) else secret
         engine = self.context.engine
+        share = engine.blinded(secret.share)
         if len(to) == 2:
-            (opened,) = engine.open(secret.share)
+            (opened,) = engine.open(share)
         elif self.role == to[0]:
-            opened = secret.share + self.channel.receive(secret.shape, 1 - engine.me)
+            opened = share + self.channel.receive(secret.shape, 1 - engine.me)
         else:
-            self.channel.send(secret.share, rank_of(to[0]))
+            self.channel.send(share, rank_of(to[0]))
             return None
         if (opened.abs() >= 1 << (63 - MARGIN_BITS)).any():
             raise AppraisalError(
