@@ -2,25 +2,27 @@
 
     python experiments/bench_rows.py --out DIR [--rows 10000,30000,100000] [--features 784] [--classes 10]
 
-Three new processes for each number of rows. The data owner draws its rows in its own process (sparse, in [0, 1]), so
-nothing of them passes through a file. Seconds are those of the joint computation; memory is the process's largest
-resident set, Python and torch included. Writes DIR/rows.jsonl and DIR/rows.png.
+Three new processes for each number of rows. The data owner draws its rows (sparse, in [0, 1]) into a file of its own
+and opens that as the app does: a large one is read in blocks. Seconds are those of the joint computation; memory is the
+process's largest resident set, Python and torch included. Writes DIR/rows.jsonl and DIR/rows.png.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import torch
 from bench_common import machine, peak_bytes, print_table, write_lines
 
 from mpc_appraisal.appraisal import Influence
-from mpc_appraisal.data import Dataset
+from mpc_appraisal.data import Dataset, open_dataset
 from mpc_appraisal.mpc.launch import launch
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from mpc_appraisal.party import DataOwnerInput, ModelOwnerInput, Plan, take_part
@@ -28,26 +30,39 @@ from mpc_appraisal.record import config_hash
 from mpc_appraisal.training import fit
 
 L2 = 1e-2
+BLOCK = 10_000
 KNOWN = 500  # rows of the model owner's training and of its test data
 
 
-def rows_of(rows: int, features: int, classes: int, seed: int, name: str) -> Dataset:
-    """Rows of MNIST's density, labelled by one linear rule; made in place, to add nothing to the memory measured."""
+def blocks_of(rows: int, features: int, classes: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Rows of MNIST's density and norm, labelled by one linear rule, in blocks."""
     rule = torch.randn(features, classes, generator=torch.Generator().manual_seed(7))
     generator = torch.Generator().manual_seed(seed)
-    x, block = torch.empty(rows, features), 10_000
-    for start in range(0, rows, block):
-        part = x[start : start + block].uniform_(-4.0, 1.0, generator=generator).clamp_(min=0.0)
-        part *= min(1.0, (784 / features) ** 0.5)
-    y = torch.cat([part.matmul(rule).argmax(1) for part in x.split(block)])
-    return Dataset(x, y, classes, name)
+    for start in range(0, rows, BLOCK):
+        x = torch.empty(min(BLOCK, rows - start), features).uniform_(-4.0, 1.0, generator=generator).clamp_(min=0.0)
+        yield x, x.matmul(rule).argmax(1)
 
 
-def read(role: str, rows: int, features: int, classes: int) -> Any:
+def write(path: Path, rows: int, features: int, classes: int) -> None:
+    """A candidate's file, block by block: its making adds nothing to the memory that is measured."""
+    labels, header = [], {"descr": "<f4", "fortran_order": False, "shape": (rows, features)}
+    with zipfile.ZipFile(path, "w") as archive:
+        with archive.open("x.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for x, y in blocks_of(rows, features, classes, 3):
+                file.write(x.numpy().tobytes())
+                labels.append(y)
+        with archive.open("y.npy", "w") as file:
+            np.lib.format.write_array(file, torch.cat(labels).numpy())
+
+
+def read(role: str, folder: Path, rows: int, features: int, classes: int) -> Any:
     if role == DATA_OWNER:
-        return DataOwnerInput((rows_of(rows, features, classes, 3, "candidate"),))
+        write(folder / "candidate.npz", rows, features, classes)
+        return DataOwnerInput((open_dataset(folder / "candidate.npz", classes=classes).renamed("candidate"),))
     if role == MODEL_OWNER:
-        train, test = (rows_of(KNOWN, features, classes, seed, name) for seed, name in ((1, "train"), (2, "test")))
+        parts = [next(blocks_of(KNOWN, features, classes, seed)) for seed in (1, 2)]
+        train, test = (Dataset(x, y, classes, name) for (x, y), name in zip(parts, ("train", "test"), strict=True))
         return ModelOwnerInput(train, test)
     return None
 
@@ -58,7 +73,9 @@ def party(role: str, address: str, emit: Any, folder: Path, sizes: tuple[int, in
     plan = Plan(
         (Influence(),), L2, 0, config_hash(public), partial(fit, l2=L2), public, classes=sizes[2], engine=engine
     )
-    records = take_part(role, address, plan, lambda: read(role, *sizes), emit, hosted=True, session_name="spawn")
+    records = take_part(
+        role, address, plan, lambda: read(role, folder, *sizes), emit, hosted=True, session_name="spawn"
+    )
     return {"records": records, "peak": peak_bytes()}
 
 

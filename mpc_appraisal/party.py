@@ -331,7 +331,7 @@ def program(
         held = f.rows <= HELD_ROWS or not all(method.streams for method in plan.methods)
         with session.meter.phase("share"):
             if held:
-                x, y = _bring_in(session, name, f, lambda own=own: own)
+                x, y = _bring_in(session, name, f, lambda own=own: next(own.blocks(own.rows)))  # a stored one too
             else:
                 x, y = Rows(lambda name=name, f=f, own=own: _stream(session, name, f, own)), None
         shared = session.meter.cost() - before
