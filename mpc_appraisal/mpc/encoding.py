@@ -11,7 +11,6 @@ import torch
 from mpc_appraisal.errors import InputError
 
 PRECISION_BITS = 16
-SCALE = 2.0**PRECISION_BITS
 # A product of two encoded values carries 32 fractional bits in a signed 64-bit ring, which leaves 31 bits for the sum
 # of a row's products: inputs up to 2^15 leave room for 2^16 of them against a weight of one.
 MAX_ABS = 2.0**15
@@ -39,15 +38,10 @@ def check_range(values: torch.Tensor, name: str, limit: float = MAX_ABS) -> None
         raise InputError(name, f"a value of {worst:g}", f"absolute values of at most {limit:g} (fixed-point range)")
 
 
-def encode(values: torch.Tensor, name: str) -> torch.Tensor:
-    """Ring elements (int64, same shape) of real `values`, rounded to nearest: error at most 2^-17 each."""
+def encode(values: torch.Tensor, name: str, bits: int = PRECISION_BITS) -> torch.Tensor:
+    """Ring elements (int64, same shape) of real `values` with `bits` fractional bits, rounded to nearest."""
     check_range(values, name)
-    return encode_checked(values)
-
-
-def encode_checked(values: torch.Tensor) -> torch.Tensor:
-    """`encode` of values whose range has been checked."""
-    return values.to(torch.float64, copy=True).mul_(SCALE).round_().to(torch.int64)
+    return values.to(torch.float64, copy=True).mul_(2.0**bits).round_().to(torch.int64)
 
 
 def decode(ring: torch.Tensor, bits: int = PRECISION_BITS) -> torch.Tensor:

@@ -19,6 +19,8 @@ from mpc_appraisal.mpc.engine import Engine, Masked
 from mpc_appraisal.mpc.softmax import BITS, log_softmax, softmax
 
 OPERAND_BITS = 18  # fractional bits of an operand of a product, at most
+FINE_BITS = 20  # of a small private matrix in a product: the rounding of weights is the same in every row and adds up
+FINE_ELEMENTS = 1 << 17
 HELD_BITS = 34  # of a value between products, at most, unless it was divided by a power of two
 
 
@@ -35,7 +37,10 @@ class Private:
     def __init__(self, context: Context, owner: int, value: torch.Tensor | None, shape: torch.Size, name: str):
         self.context, self.owner, self.value, self.shape, self.name = context, owner, value, torch.Size(shape), name
         self._masked: Masked | None = None
-        self._ring: torch.Tensor | None = None
+        self._rings: dict[int, torch.Tensor] = {}
+        # Fractional bits in a product. Logits of more than 32 are truncated exactly, so only there it may be more than 16.
+        fine = self.shape.numel() <= FINE_ELEMENTS and context.engine.exact
+        self.bits = FINE_BITS if fine else PRECISION_BITS
 
     @property
     def mine(self) -> bool:
@@ -52,24 +57,22 @@ class Private:
         value = f(self.value, *(o.value for o in others)) if self.mine else None
         return Private(self.context, self.owner, value, value.shape if self.mine else shape or self.shape, self.name)
 
-    def ring(self) -> torch.Tensor | None:
-        if self._ring is None and self.mine:
-            if self.value.is_meta:
-                self._ring = torch.empty(self.shape, dtype=torch.int64, device="meta")
-            else:
-                self._ring = encode(self.value, self.name)
-        return self._ring
+    def ring(self, bits: int) -> torch.Tensor:
+        """At its owner, the value with `bits` fractional bits."""
+        if bits not in self._rings:
+            self._rings[bits] = encode(self.value, self.name, bits) if not self.value.is_meta else self._zeros()
+        return self._rings[bits]
 
     def masked(self) -> Masked:
         """Masked once, kept for the session."""
         if self._masked is None:
-            self._masked = self.context.engine.mask(self.owner, self.ring(), self.shape)
+            clear = self.ring(self.bits) if self.mine else None
+            self._masked = self.context.engine.mask(self.owner, clear, self.shape)
         return self._masked
 
-    def secret(self) -> Secret:
+    def secret(self, bits: int = PRECISION_BITS) -> Secret:
         """As shares, for additions: the whole value at its owner, zero at the other. Openings are masked later."""
-        share = self.ring() if self.mine else self._zeros()
-        return Secret(self.context, share, PRECISION_BITS)
+        return Secret(self.context, self.ring(bits) if self.mine else self._zeros(), bits)
 
     def _zeros(self) -> torch.Tensor:
         device = "meta" if self.context.engine.dry else "cpu"
@@ -86,15 +89,15 @@ class Private:
             if other.owner == self.owner:
                 return self._local(lambda a, b: a.to(torch.float64).matmul(b.to(torch.float64)), other, shape=shape)
             share = self.context.engine.product(self.masked(), other.masked())
-            return Secret(self.context, share, 2 * PRECISION_BITS)
+            return Secret(self.context, share, self.bits + other.bits)
         other = other.operand()
         share = self.context.engine.product_with_shared(self.masked(), other.share)
-        return Secret(self.context, share, PRECISION_BITS + other.bits)
+        return Secret(self.context, share, self.bits + other.bits)
 
     def __getitem__(self, index: torch.Tensor) -> Private:
         rows = self._local(lambda a: a[index], shape=torch.Size((len(index), *self.shape[1:])))
         if self._masked is not None or len(self.shape) == 2:  # the mask travels once, for all batches
-            rows._masked = self.context.engine.rows(self.masked(), index)
+            rows._masked, rows.bits = self.context.engine.rows(self.masked(), index), self.bits
         return rows
 
     def _arithmetic(self, other: Any, f, secret) -> Private | Secret:
@@ -164,10 +167,10 @@ class Transposed:
             if other.owner == x.owner:
                 return x._local(lambda a, b: a.to(torch.float64).t().matmul(b.to(torch.float64)), other, shape=shape)
             share = x.context.engine.product(x.masked(), other.masked(), transposed=True)
-            return Secret(x.context, share, 2 * PRECISION_BITS)
+            return Secret(x.context, share, x.bits + other.bits)
         other = other.operand()
         share = x.context.engine.product_with_shared(x.masked(), other.share, transposed=True)
-        return Secret(x.context, share, PRECISION_BITS + other.bits)
+        return Secret(x.context, share, x.bits + other.bits)
 
 
 class Secret:
