@@ -2,7 +2,7 @@
 
 import os
 
-# torch prints stacks of C++ frames when a peer is gone; what happened is in our own error. Set before torch is imported.
+# torch prints stacks of C++ frames when a peer is gone; what happened is in our own error. Set before torch's import.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
 
 __version__ = "0.1.0"

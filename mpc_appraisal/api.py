@@ -182,9 +182,13 @@ def _candidates(data: Any) -> tuple[Dataset, ...]:
         return ()
     if isinstance(data, Mapping):
         return tuple(_own(d, str(name)).renamed(str(name)) for name, d in data.items())
-    if isinstance(data, (Dataset, tuple)) and not (isinstance(data, tuple) and isinstance(data[0], (Dataset, Candidate))):
+    if isinstance(data, (Dataset, tuple)) and not (
+        isinstance(data, tuple) and isinstance(data[0], (Dataset, Candidate))
+    ):
         return (_own(data, "data"),)
-    sets = tuple(c.data.renamed(c.name) if isinstance(c, Candidate) else _own(c, f"data[{k}]") for k, c in enumerate(data))
+    sets = tuple(
+        c.data.renamed(c.name) if isinstance(c, Candidate) else _own(c, f"data[{k}]") for k, c in enumerate(data)
+    )
     names = [s.name for s in sets]
     if len(set(names)) < len(names):
         raise InputError("data", f"names {names}", "a different name for each candidate")

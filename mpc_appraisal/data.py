@@ -50,8 +50,11 @@ class Dataset:
 
     def __post_init__(self) -> None:
         x, y, name = self.x, self.y, self.name
-        if isinstance(self.classes, bool) or not isinstance(self.classes, numbers.Integral) or (
-                not 2 <= self.classes < 2**31):
+        if (
+            isinstance(self.classes, bool)
+            or not isinstance(self.classes, numbers.Integral)
+            or (not 2 <= self.classes < 2**31)
+        ):
             raise InputError(f"{name}: classes", repr(self.classes), "an integer of 2 or more, below 2**31")
         if x.dtype not in (torch.float32, torch.float64):
             raise InputError(name, f"x of {x.dtype}", "x in torch.float32 or torch.float64")
@@ -70,13 +73,19 @@ class Dataset:
         bad = (~torch.isfinite(x)).sum(dim=1)
         if bad.any():
             first = int(bad.nonzero()[0])
-            raise InputError(name, f"{int(bad.sum())} values of x that are NaN or infinite, the first in row {first}",
-                             "finite numbers only")
+            raise InputError(
+                name,
+                f"{int(bad.sum())} values of x that are NaN or infinite, the first in row {first}",
+                "finite numbers only",
+            )
         wrong = (y < 0) | (y >= self.classes)
         if wrong.any():
             first = int(wrong.nonzero()[0])
-            raise InputError(name, f"{int(wrong.sum())} labels out of range, the first is {int(y[first])} in row "
-                             f"{first}", f"labels 0 .. {self.classes - 1}")
+            raise InputError(
+                name,
+                f"{int(wrong.sum())} labels out of range, the first is {int(y[first])} in row {first}",
+                f"labels 0 .. {self.classes - 1}",
+            )
 
     @property
     def rows(self) -> int:
@@ -120,12 +129,19 @@ class Dataset:
             features = features.reshape(len(features), math.prod(features.shape[1:]))
         features = np.array(features, dtype=np.float32 if features.dtype == np.float32 else np.float64, order="C")
         # 2**53: beyond it a float no longer tells neighbouring integers apart
-        whole = np.ones(labels.shape, bool) if labels.dtype.kind in "biu" else (
-            np.isfinite(labels) & (np.abs(labels) <= 2.0**53) & (labels == np.floor(labels)))
+        whole = (
+            np.ones(labels.shape, bool)
+            if labels.dtype.kind in "biu"
+            else (np.isfinite(labels) & (np.abs(labels) <= 2.0**53) & (labels == np.floor(labels)))
+        )
         if not whole.all():
             first = tuple(np.argwhere(~whole)[0])
-            raise InputError(name, f"{int((~whole).sum())} labels that are not integers, the first is {labels[first]} "
-                             f"in row {first[0] if first else 0}", "integer labels")
+            raise InputError(
+                name,
+                f"{int((~whole).sum())} labels that are not integers, the first is {labels[first]} "
+                f"in row {first[0] if first else 0}",
+                "integer labels",
+            )
         if labels.dtype.kind == "u":  # above int64 a cast would wrap round to a negative or a small label
             labels = np.minimum(labels.astype(np.uint64), np.iinfo(np.int64).max)
         labels = labels.astype(np.int64)
@@ -158,8 +174,9 @@ def standardise(
     return Dataset(x, data.y, data.classes, data.name)
 
 
-def read_dataset(path: str | os.PathLike[str], label: str = "label", classes: int | None = None,
-                 name: str = "party.data") -> Dataset:
+def read_dataset(
+    path: str | os.PathLike[str], label: str = "label", classes: int | None = None, name: str = "party.data"
+) -> Dataset:
     """Reads a party's file in float64: `.npz` (arrays x, y), `.csv` or `.parquet` (column `label`, the rest features).
 
     `name` is the config key that errors name. Raises InputError for what cannot be read or is not a `Dataset`.
@@ -175,16 +192,17 @@ def read_dataset(path: str | os.PathLike[str], label: str = "label", classes: in
     except InputError:
         raise
     except Exception as error:  # three foreign parsers, each with exceptions of its own: all mean "not readable"
-        raise InputError(name, f"{path} ({type(error).__name__}: {error})",
-                         f"a readable {path.suffix.lower()} file with rows") from error
+        raise InputError(
+            name, f"{path} ({type(error).__name__}: {error})", f"a readable {path.suffix.lower()} file with rows"
+        ) from error
     return Dataset.of(_numbers(x, f"{name}: x").astype(np.float64), y, classes, name)
 
 
 class StoredDataset:
     """A data set that stays in its file (.npz with a plain x of two dimensions, or .parquet) and is read in blocks.
 
-    Like a `Dataset` it has rows, features, classes, name, `renamed`, `with_classes` and `blocks`; it has no x. Its making
-    reads the file once and refuses what a `Dataset` refuses.
+    Like a `Dataset` it has rows, features, classes, name, `renamed`, `with_classes` and `blocks`; it has no x. Making
+    it reads the file once and refuses what a `Dataset` refuses.
     """
 
     def __init__(self, path: Path, label: str, classes: int | None, name: str):
@@ -221,8 +239,9 @@ class StoredDataset:
             yield block if self._scaling is None else standardise(block, *self._scaling)
 
 
-def open_dataset(path: str | os.PathLike[str], label: str = "label", classes: int | None = None,
-                 name: str = "party.data") -> Dataset | StoredDataset:
+def open_dataset(
+    path: str | os.PathLike[str], label: str = "label", classes: int | None = None, name: str = "party.data"
+) -> Dataset | StoredDataset:
     """`read_dataset`, but a .npz or .parquet file of more than 64 MiB is left where it is."""
     path = Path(path)
     if path.is_file() and path.suffix.lower() in (".npz", ".parquet") and path.stat().st_size > STORED_BYTES:
@@ -243,8 +262,11 @@ def _stored_npz(path: Path, label: str, name: str, size: int) -> Iterator[tuple[
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, fortran, dtype = read(file)
             if len(shape) != 2 or fortran or dtype.kind not in "biuf":
-                raise InputError(name, f"{path} with x of shape {shape}, {dtype}, {'by columns' if fortran else 'by rows'}",
-                                 "x with two dimensions, real numbers, stored by rows")
+                raise InputError(
+                    name,
+                    f"{path} with x of shape {shape}, {dtype}, {'by columns' if fortran else 'by rows'}",
+                    "x with two dimensions, real numbers, stored by rows",
+                )
             if len(y) != shape[0]:
                 raise InputError(name, f"{shape[0]} rows of x and {len(y)} of y", "as many labels as rows")
             for start in range(0, shape[0], size):
@@ -261,8 +283,11 @@ def _stored_parquet(path: Path, label: str, name: str, size: int) -> Iterator[tu
     with parquet.ParquetFile(path) as file:
         columns = file.schema_arrow.names
         if columns.count(label) != 1:
-            raise InputError(name, f"{columns.count(label)} columns {label!r} among {', '.join(columns[:20])}",
-                             f"one label column named {label!r}")
+            raise InputError(
+                name,
+                f"{columns.count(label)} columns {label!r} among {', '.join(columns[:20])}",
+                f"one label column named {label!r}",
+            )
         for batch in file.iter_batches(batch_size=size):
             table = batch.to_pandas()
             yield table.drop(columns=label).to_numpy(dtype=np.float64, na_value=np.nan), table[label].to_numpy()
@@ -272,7 +297,7 @@ def _numbers(values: Any, name: str) -> np.ndarray:
     """Array-like -> real numbers (bool, integer or float array); InputError for text, objects and ragged lists."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
-        values = (values.to(torch.float64) if values.is_floating_point() and values.dtype != torch.float32 else values)
+        values = values.to(torch.float64) if values.is_floating_point() and values.dtype != torch.float32 else values
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -290,8 +315,9 @@ def _read_npz(path: Path, label: str, name: str) -> tuple[np.ndarray, np.ndarray
     with np.load(path, allow_pickle=False) as archive:
         missing = [key for key in ("x", "y") if key not in archive.files]
         if missing:
-            raise InputError(name, f"{path} with arrays {archive.files}, without {' and '.join(missing)}",
-                             "arrays named x and y")
+            raise InputError(
+                name, f"{path} with arrays {archive.files}, without {' and '.join(missing)}", "arrays named x and y"
+            )
         return archive["x"], archive["y"]
 
 
@@ -314,11 +340,17 @@ def _read_table(path: Path, label: str, name: str) -> tuple[np.ndarray, np.ndarr
         raise InputError(name, f"{path} with no rows", "one row or more")
     columns = [str(column) for column in table.columns]
     if columns.count(label) != 1:
-        raise InputError(name, f"{columns.count(label)} columns {label!r} among {', '.join(columns[:20])}",
-                         f"one label column named {label!r}")
+        raise InputError(
+            name,
+            f"{columns.count(label)} columns {label!r} among {', '.join(columns[:20])}",
+            f"one label column named {label!r}",
+        )
     if len(set(columns)) < len(columns) or "" in columns:
-        raise InputError(name, f"columns {', '.join(map(repr, columns[:20]))}",
-                         "a different, non-empty name for every column (write without the row index)")
+        raise InputError(
+            name,
+            f"columns {', '.join(map(repr, columns[:20]))}",
+            "a different, non-empty name for every column (write without the row index)",
+        )
     table.columns = columns
     text = [column for column in columns if not is_numeric_dtype(table[column])]
     if text:
@@ -359,8 +391,10 @@ class Digits(DataSource):
         x, y = load_digits(return_X_y=True)
         order = np.random.RandomState(0).permutation(len(x))
         train, test = order[:1297], order[1297:]
-        return (Dataset.of(x[train] / 16, y[train], self.classes, "digits train"),
-                Dataset.of(x[test] / 16, y[test], self.classes, "digits test"))
+        return (
+            Dataset.of(x[train] / 16, y[train], self.classes, "digits train"),
+            Dataset.of(x[test] / 16, y[test], self.classes, "digits test"),
+        )
 
 
 class Mnist(DataSource):
@@ -395,8 +429,14 @@ class Mnist(DataSource):
         for part in ("train", "t10k"):
             images = _idx(found[f"{part}-images-idx3-ubyte"], 3)
             labels = _idx(found[f"{part}-labels-idx1-ubyte"], 1)
-            parts.append(Dataset.of(images.astype(np.float32) / 255, labels, self.classes,
-                                    f"mnist {'train' if part == 'train' else 'test'}"))
+            parts.append(
+                Dataset.of(
+                    images.astype(np.float32) / 255,
+                    labels,
+                    self.classes,
+                    f"mnist {'train' if part == 'train' else 'test'}",
+                )
+            )
         return parts[0], parts[1]
 
 
@@ -413,8 +453,9 @@ class Cifar10(DataSource):
     sha256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
     files = tuple(f"data_batch_{i}.bin" for i in range(1, 6)) + ("test_batch.bin",)
 
-    def __init__(self, root: str | None = None, labels: Sequence[int] = (0, 1),
-                 train_size: TrainSize = (200, 20)) -> None:
+    def __init__(
+        self, root: str | None = None, labels: Sequence[int] = (0, 1), train_size: TrainSize = (200, 20)
+    ) -> None:
         self.root, self.labels, self.train_size = root, tuple(labels), train_size
         self.classes = len(self.labels)
         if self.classes < 2 or len(set(self.labels)) < self.classes or not set(self.labels) <= set(range(10)):
@@ -427,8 +468,12 @@ class Cifar10(DataSource):
         elif folder.is_file():
             path = folder
         else:
-            inner = ("cifar-10-batches-bin/test_batch.bin", "test_batch.bin", "cifar-10-binary.tar.gz",
-                     "cifar-10-binary.tar")
+            inner = (
+                "cifar-10-batches-bin/test_batch.bin",
+                "test_batch.bin",
+                "cifar-10-binary.tar.gz",
+                "cifar-10-binary.tar",
+            )
             names = [base + file for base in ("", f"{self.name}/") for file in inner]
             path = _first(folder, names, "CIFAR-10's binary archive or its .bin files")
         unpacked = path.suffix == ".bin"
@@ -439,8 +484,11 @@ class Cifar10(DataSource):
     def _select(self, path: Path, batches: list[bytes], part: str) -> Dataset:
         for number, raw in enumerate(batches, start=1):
             if not raw or len(raw) % 3073:
-                raise InputError("data.root", f"{path}: {part} batch {number} of {len(raw)} bytes",
-                                 "whole records of 3073 bytes (a truncated file?)")
+                raise InputError(
+                    "data.root",
+                    f"{path}: {part} batch {number} of {len(raw)} bytes",
+                    "whole records of 3073 bytes (a truncated file?)",
+                )
         records = np.frombuffer(b"".join(batches), dtype=np.uint8).reshape(-1, 3073)
         if records[:, 0].max() > 9:
             raise InputError("data.root", f"{path}: label {records[:, 0].max()}", "labels 0 .. 9")
@@ -477,13 +525,21 @@ def _download(name: str, url: str, digest: str) -> Path:
     import pooch
 
     try:
-        return Path(pooch.retrieve(url, known_hash=f"sha256:{digest}", fname=url.rsplit("/", 1)[1],
-                                   path=pooch.os_cache("mpc-appraisal") / name,
-                                   downloader=pooch.HTTPDownloader(timeout=15)))
+        return Path(
+            pooch.retrieve(
+                url,
+                known_hash=f"sha256:{digest}",
+                fname=url.rsplit("/", 1)[1],
+                path=pooch.os_cache("mpc-appraisal") / name,
+                downloader=pooch.HTTPDownloader(timeout=15),
+            )
+        )
     except Exception as error:  # no network, a proxy's page, a full disk: the user's way out is the same
-        raise InputError("data.root", f"null, and the download of {url} failed ({type(error).__name__}: {error})",
-                         f"a folder with the files of {name}: set data.root or the environment variable "
-                         f"{ENVIRONMENT}") from error
+        raise InputError(
+            "data.root",
+            f"null, and the download of {url} failed ({type(error).__name__}: {error})",
+            f"a folder with the files of {name}: set data.root or the environment variable {ENVIRONMENT}",
+        ) from error
 
 
 def _idx(path: Path, dimensions: int) -> np.ndarray:
@@ -498,8 +554,11 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
         raise InputError("data.root", f"{path} beginning {raw[:4].hex()}", f"an IDX file beginning {magic.hex()}")
     shape = tuple(int(size) for size in np.frombuffer(raw, dtype=">u4", count=dimensions, offset=4))
     if len(raw) - start != math.prod(shape):
-        raise InputError("data.root", f"{path} with {len(raw) - start} bytes of data",
-                         f"{math.prod(shape)} bytes for the shape {shape} in its head (a truncated file?)")
+        raise InputError(
+            "data.root",
+            f"{path} with {len(raw) - start} bytes of data",
+            f"{math.prod(shape)} bytes for the shape {shape} in its head (a truncated file?)",
+        )
     return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(shape)
 
 

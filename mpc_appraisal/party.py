@@ -362,9 +362,7 @@ def program(
 
 def _bring_in(session: Session, name: str, f: Facts, read: Callable[[], Dataset]) -> tuple[Any, Any]:
     """x (n, d + 1) and y (n, C) of the data owner; `read` is called in its process alone."""
-    x = session.input(
-        DATA_OWNER, lambda: with_bias(read().x), (f.rows, f.features + 1), f"party.data ({name})"
-    )
+    x = session.input(DATA_OWNER, lambda: with_bias(read().x), (f.rows, f.features + 1), f"party.data ({name})")
     y = session.input(
         DATA_OWNER,
         lambda: read().with_classes(f.classes).one_hot(),
@@ -374,9 +372,7 @@ def _bring_in(session: Session, name: str, f: Facts, read: Callable[[], Dataset]
     return x, y
 
 
-def _stream(
-    session: Session, name: str, f: Facts, own: Dataset | StoredDataset | None
-) -> Iterator[tuple[Any, Any]]:
+def _stream(session: Session, name: str, f: Facts, own: Dataset | StoredDataset | None) -> Iterator[tuple[Any, Any]]:
     """A candidate's rows in blocks, each forgotten once it has been used."""
     source = own.blocks(BLOCK_ROWS) if own is not None else None
     for start in range(0, f.rows, BLOCK_ROWS):

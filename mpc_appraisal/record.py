@@ -25,8 +25,16 @@ from .errors import InputError
 
 SESSIONS = ("plain", "spawn", "join")
 BASELINES = ("retraining", "leave_one_out", "shapley", "random")  # plaintext yardsticks, not private methods
-FLOATS = ("value", "paper_value", "plaintext_value", "difference", "error_bound", "level", "utility",
-          "failure_probability")
+FLOATS = (
+    "value",
+    "paper_value",
+    "plaintext_value",
+    "difference",
+    "error_bound",
+    "level",
+    "utility",
+    "failure_probability",
+)
 INTEGERS = ("n", "features", "classes", "rounds", "seed")
 UNKNOWN_BETWEEN_ORGANISATIONS = ("plaintext_value", "difference", "level", "utility")
 # An absolute or home path, a Windows drive, an address, or a relative path to a data file.

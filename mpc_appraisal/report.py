@@ -149,7 +149,11 @@ def _rich_table(table: Table):
         right = side == "r"  # numbers stay whole and their headers break; names keep room on a narrow terminal
         header = header.replace(" ", "\n") if right else header
         shown.add_column(
-            header, justify="right" if right else "left", no_wrap=right, overflow="fold", min_width=None if right else 12
+            header,
+            justify="right" if right else "left",
+            no_wrap=right,
+            overflow="fold",
+            min_width=None if right else 12,
         )
     for i, row in enumerate(table.rows):
         last = i + 1 == len(table.rows) or table.rows[i + 1][0] != row[0]

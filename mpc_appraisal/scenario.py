@@ -50,8 +50,9 @@ class Market:
 class Scenario(ABC):
     """Splits and corrupts; parameters in the head of this file."""
 
-    def __init__(self, train_size: TrainSize = 600, candidates: int = 10, size: int | None = None,
-                 test_size: int | None = None) -> None:
+    def __init__(
+        self, train_size: TrainSize = 600, candidates: int = 10, size: int | None = None, test_size: int | None = None
+    ) -> None:
         self.train_size = _train_size(train_size)
         self.candidates = _count("scenario.candidates", candidates)
         self.size = None if size is None else _count("scenario.size", size)
@@ -67,8 +68,11 @@ class Clean(Scenario):
 
     def build(self, train: Dataset, test: Dataset, seed: int) -> Market:
         own, parts = _split(self, train, self.candidates, seed)
-        return Market(own, _test(self, test, seed), tuple(
-            _candidate(f"clean_{p}", part, 0.0) for p, part in enumerate(parts, start=1)))
+        return Market(
+            own,
+            _test(self, test, seed),
+            tuple(_candidate(f"clean_{p}", part, 0.0) for p, part in enumerate(parts, start=1)),
+        )
 
 
 class LabelNoise(Scenario):
@@ -78,8 +82,15 @@ class LabelNoise(Scenario):
     level = p / candidates. The rows left by D_tr are shared out equally (MNIST: 5,940 each); a remainder is left over.
     """
 
-    def __init__(self, train_size: TrainSize = 600, candidates: int = 10, labels: Sequence[int] = (1, 7),
-                 include_clean: bool = False, size: int | None = None, test_size: int | None = None) -> None:
+    def __init__(
+        self,
+        train_size: TrainSize = 600,
+        candidates: int = 10,
+        labels: Sequence[int] = (1, 7),
+        include_clean: bool = False,
+        size: int | None = None,
+        test_size: int | None = None,
+    ) -> None:
         super().__init__(train_size, candidates, size, test_size)
         self.labels, self.include_clean = tuple(labels), include_clean
         if len(self.labels) != 2 or self.labels[0] == self.labels[1]:
@@ -87,9 +98,11 @@ class LabelNoise(Scenario):
 
     def build(self, train: Dataset, test: Dataset, seed: int) -> Market:
         if any(not _integer(label) or not 0 <= label < train.classes for label in self.labels):
-            raise InputError("scenario.labels", list(self.labels),
-                             f"two different labels in 0 .. {train.classes - 1}, for {train.name} has "
-                             f"{train.classes} classes")
+            raise InputError(
+                "scenario.labels",
+                list(self.labels),
+                f"two different labels in 0 .. {train.classes - 1}, for {train.name} has {train.classes} classes",
+            )
         own, levels, parts = _levels(self, train, self.include_clean, seed)
         one, other = self.labels
         candidates = []
@@ -106,8 +119,14 @@ class MissingData(Scenario):
     level = p / candidates, so that the last set is all zeros. Rows are shared out as in LabelNoise.
     """
 
-    def __init__(self, train_size: TrainSize = 600, candidates: int = 10, include_clean: bool = False,
-                 size: int | None = None, test_size: int | None = None) -> None:
+    def __init__(
+        self,
+        train_size: TrainSize = 600,
+        candidates: int = 10,
+        include_clean: bool = False,
+        size: int | None = None,
+        test_size: int | None = None,
+    ) -> None:
         super().__init__(train_size, candidates, size, test_size)
         self.include_clean = include_clean
 
@@ -130,19 +149,28 @@ class DistributionMismatch(Scenario):
     level = |share of class 0 - 1/2|, the distance from the test set's share; the name gives the share itself.
     """
 
-    def __init__(self, train_size: TrainSize = (200, 20), candidates: int = 20, size: int | None = 440,
-                 test_size: int | None = None) -> None:
+    def __init__(
+        self,
+        train_size: TrainSize = (200, 20),
+        candidates: int = 20,
+        size: int | None = 440,
+        test_size: int | None = None,
+    ) -> None:
         super().__init__(train_size, candidates, size, test_size)
         if self.size is not None and self.size % self.candidates:
-            raise InputError("scenario.size", self.size, f"a multiple of the {self.candidates} candidates, so that "
-                             "every share is exact")
+            raise InputError(
+                "scenario.size",
+                self.size,
+                f"a multiple of the {self.candidates} candidates, so that every share is exact",
+            )
         if self.test_size is not None and self.test_size % 2:
             raise InputError("scenario.test_size", self.test_size, "an even number, half of each class")
 
     def build(self, train: Dataset, test: Dataset, seed: int) -> Market:
         if train.classes != 2:
-            raise InputError("scenario", f"distribution_mismatch on {train.name} with {train.classes} classes",
-                             "data of two classes")
+            raise InputError(
+                "scenario", f"distribution_mismatch on {train.name} with {train.classes} classes", "data of two classes"
+            )
         own, rest = _draw(train, self.train_size, seed)
         count = self.candidates
         pools = [rest[train.y[rest].numpy() == label] for label in (0, 1)]
@@ -153,18 +181,26 @@ class DistributionMismatch(Scenario):
             unit = self.size // count
         for label, need in ((0, zeros * unit), (1, ones * unit)):
             if need > len(pools[label]):
-                raise InputError("scenario.size", f"{unit * count} rows for each of {count} candidates",
-                                 f"sizes for which class {label} lasts: {need} rows needed, {len(pools[label])} left "
-                                 f"beside D_tr in {train.name}")
+                raise InputError(
+                    "scenario.size",
+                    f"{unit * count} rows for each of {count} candidates",
+                    f"sizes for which class {label} lasts: {need} rows needed, {len(pools[label])} left "
+                    f"beside D_tr in {train.name}",
+                )
         order, taken, candidates = _stream(seed, CORRUPT), [0, 0], []
         for p in range(1, count + 1):
             index = []
             for label, need in ((0, p * unit), (1, (count - p) * unit)):
-                index.append(pools[label][taken[label]:taken[label] + need])
+                index.append(pools[label][taken[label] : taken[label] + need])
                 taken[label] += need
             share = p / count
-            candidates.append(_candidate(f"distribution_mismatch={share:g}",
-                                         train.subset(order.permutation(np.concatenate(index))), abs(share - 0.5)))
+            candidates.append(
+                _candidate(
+                    f"distribution_mismatch={share:g}",
+                    train.subset(order.permutation(np.concatenate(index))),
+                    abs(share - 0.5),
+                )
+            )
         return Market(train.subset(own), self._balanced(test, seed), tuple(candidates))
 
     def _balanced(self, test: Dataset, seed: int) -> Dataset:
@@ -172,8 +208,11 @@ class DistributionMismatch(Scenario):
         classes = [np.flatnonzero(test.y.numpy() == label) for label in (0, 1)]
         half = min(len(rows) for rows in classes)
         if half == 0:
-            raise InputError(test.name, f"{len(classes[0])} rows of class 0 and {len(classes[1])} of class 1",
-                             "a test set with rows of both classes")
+            raise InputError(
+                test.name,
+                f"{len(classes[0])} rows of class 0 and {len(classes[1])} of class 1",
+                "a test set with rows of both classes",
+            )
         half = half if self.test_size is None else min(half, self.test_size // 2)
         stream = _stream(seed, TEST)
         return test.subset(np.sort(np.concatenate([stream.permutation(rows)[:half] for rows in classes])))
@@ -191,15 +230,19 @@ def _draw(train: Dataset, size: int | float | tuple[int, ...], seed: int) -> tup
     order = _stream(seed, SPLIT).permutation(train.rows)
     if isinstance(size, tuple):
         if len(size) != train.classes:
-            raise InputError("scenario.train_size", list(size), f"one number of rows for each of the {train.classes} "
-                             f"classes of {train.name}")
+            raise InputError(
+                "scenario.train_size",
+                list(size),
+                f"one number of rows for each of the {train.classes} classes of {train.name}",
+            )
         labels = train.y.numpy()[order]
         own = np.zeros(train.rows, dtype=bool)
         for label, need in enumerate(size):
             here = np.flatnonzero(labels == label)
             if need > len(here):
-                raise InputError("scenario.train_size", list(size), f"at most the {len(here)} rows of class {label} "
-                                 f"in {train.name}")
+                raise InputError(
+                    "scenario.train_size", list(size), f"at most the {len(here)} rows of class {label} in {train.name}"
+                )
             own[here[:need]] = True
         return order[own], order[~own]
     rows = size if isinstance(size, int) else round(size * train.rows)
@@ -213,14 +256,18 @@ def _split(scenario: Scenario, train: Dataset, sets: int, seed: int) -> tuple[Da
     own, rest = _draw(train, scenario.train_size, seed)
     rows = len(rest) // sets
     if rows == 0:
-        raise InputError("scenario.candidates", f"{sets} candidate sets", f"at most {len(rest)}, the rows of "
-                         f"{train.name} left beside D_tr")
+        raise InputError(
+            "scenario.candidates",
+            f"{sets} candidate sets",
+            f"at most {len(rest)}, the rows of {train.name} left beside D_tr",
+        )
     kept = rows if scenario.size is None else min(rows, scenario.size)
-    return train.subset(own), [train.subset(rest[i * rows:i * rows + kept]) for i in range(sets)]
+    return train.subset(own), [train.subset(rest[i * rows : i * rows + kept]) for i in range(sets)]
 
 
-def _levels(scenario: Scenario, train: Dataset, include_clean: bool,
-            seed: int) -> tuple[Dataset, list[float], list[Dataset]]:
+def _levels(
+    scenario: Scenario, train: Dataset, include_clean: bool, seed: int
+) -> tuple[Dataset, list[float], list[Dataset]]:
     """D_tr, the levels p / candidates, and a set for each."""
     levels = [p / scenario.candidates for p in range(0 if include_clean else 1, scenario.candidates + 1)]
     own, parts = _split(scenario, train, len(levels), seed)
@@ -230,7 +277,7 @@ def _levels(scenario: Scenario, train: Dataset, include_clean: bool,
 def _test(scenario: Scenario, test: Dataset, seed: int) -> Dataset:
     if scenario.test_size is None or scenario.test_size >= test.rows:
         return test
-    return test.subset(np.sort(_stream(seed, TEST).permutation(test.rows)[:scenario.test_size]))
+    return test.subset(np.sort(_stream(seed, TEST).permutation(test.rows)[: scenario.test_size]))
 
 
 def _candidate(name: str, data: Dataset, level: float) -> Candidate:
@@ -254,5 +301,6 @@ def _train_size(value: Any) -> int | float | tuple[int, ...]:
         return value
     if _integer(value) and value >= 1:
         return int(value)
-    raise InputError("scenario.train_size", repr(value), "a number of rows, a fraction in (0, 1), or the "
-                     "rows of each class")
+    raise InputError(
+        "scenario.train_size", repr(value), "a number of rows, a fraction in (0, 1), or the rows of each class"
+    )

@@ -41,7 +41,6 @@ def one_party_at_a_time(monkeypatch):
     """CrypTen's communicator and provider are globals of a process; these tests run both owners in one."""
     here = threading.local()
 
-
     def use(engine):
         if getattr(here, "engine", None) is not engine:
             here.engine, here.communicator = engine, bridge.BridgeCommunicator(engine)
@@ -55,7 +54,9 @@ def one_party_at_a_time(monkeypatch):
     monkeypatch.setattr(bridge.DistributedCommunicator, "get", classmethod(lambda cls: here.communicator))
     monkeypatch.setattr(bridge.crypten.mpc, "get_default_provider", lambda: here.provider)
     for kind in (bridge.ArithmeticSharedTensor, bridge.BinarySharedTensor):
-        monkeypatch.setattr(kind, "PRZS", staticmethod(lambda *s, device=None, k=kind: here.zeros[k](*s, device=device)))
+        monkeypatch.setattr(
+            kind, "PRZS", staticmethod(lambda *s, device=None, k=kind: here.zeros[k](*s, device=device))
+        )
     monkeypatch.setattr(bridge.BinarySharedTensor, "rand", staticmethod(lambda *s, **k: here.rand(*s, **k)))
 
 

@@ -18,8 +18,8 @@ from mpc_appraisal.record import config_hash
 from mpc_appraisal.scenario import Scenario
 from mpc_appraisal.training import fit
 
-# |value - plaintext| in parts of the largest |plaintext value| of the method, by engine. One step of fine-tuning changes
-# little, so its 5e-5 of a mean loss over 50 rows is a few hundredths of it.
+# |value - plaintext| in parts of the largest |plaintext value| of the method, by engine. One step of fine-tuning
+# changes little, so its 5e-5 of a mean loss over 50 rows is a few hundredths of it.
 TOLERANCE = {"fast": 6e-2, "stock": 8e-2}
 L2 = 1e-2
 CHEAP = {"finetuning": ["appraisal.steps=1"]}  # overrides that make a costly method short

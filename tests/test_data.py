@@ -50,9 +50,17 @@ def no_environment(monkeypatch):
 
 def test_of_takes_anything_array_like_and_copies():
     x, y = np.arange(12.0).reshape(3, 4), np.array([0, 2, 1])
-    forms = [(x, y), (x.tolist(), y.tolist()), (pd.DataFrame(x), pd.Series(y)), (torch.tensor(x), torch.tensor(y)),
-             (x.astype(np.int32), y.astype(np.float64)), (x.astype(">f8"), y.astype(np.uint8)),
-             (x[::-1][::-1], y), (x.reshape(3, 2, 2), y), (x.astype(object), y.astype(object))]
+    forms = [
+        (x, y),
+        (x.tolist(), y.tolist()),
+        (pd.DataFrame(x), pd.Series(y)),
+        (torch.tensor(x), torch.tensor(y)),
+        (x.astype(np.int32), y.astype(np.float64)),
+        (x.astype(">f8"), y.astype(np.uint8)),
+        (x[::-1][::-1], y),
+        (x.reshape(3, 2, 2), y),
+        (x.astype(object), y.astype(object)),
+    ]
     for a, b in forms:
         data = Dataset.of(a, b)
         assert data.x.dtype == torch.float64 and data.y.dtype == torch.int64 and data.classes == 3
@@ -248,10 +256,13 @@ def test_unknown_suffix(tmp_path, file):
 
 def test_bad_npz(tmp_path):
     path = tmp_path / "a.npz"
-    for arrays, expected in (({"x": np.ones((2, 1))}, "arrays named x and y"), ({"y": [0]}, "arrays named x and y"),
-                             ({"x": np.ones(2), "y": [0, 1]}, "two dimensions"),
-                             ({"x": np.ones((2, 1)), "y": [0]}, "as many labels as rows"),
-                             ({"x": [["a"], ["b"]], "y": [0, 1]}, "real numbers")):
+    for arrays, expected in (
+        ({"x": np.ones((2, 1))}, "arrays named x and y"),
+        ({"y": [0]}, "arrays named x and y"),
+        ({"x": np.ones(2), "y": [0, 1]}, "two dimensions"),
+        ({"x": np.ones((2, 1)), "y": [0]}, "as many labels as rows"),
+        ({"x": [["a"], ["b"]], "y": [0, 1]}, "real numbers"),
+    ):
         np.savez(path, **arrays)
         with pytest.raises(InputError, match=expected):
             read_dataset(path)
@@ -337,9 +348,15 @@ def test_damaged_idx_files(small_mnist, stem):
     whole = (root / stem).read_bytes()
     packed = gzip.compress(whole)
     flipped = packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:]  # the checksum at the end no longer fits
-    for damaged, expected in ((whole[:-1], "truncated"), (whole + b"\0", "bytes for the shape"), (b"", "beginning"),
-                              (whole[:6], "beginning"), (b"\0\0\x09" + whole[3:], "beginning"),
-                              (packed[:-9], "truncated"), (flipped, "readable IDX")):
+    for damaged, expected in (
+        (whole[:-1], "truncated"),
+        (whole + b"\0", "bytes for the shape"),
+        (b"", "beginning"),
+        (whole[:6], "beginning"),
+        (b"\0\0\x09" + whole[3:], "beginning"),
+        (packed[:-9], "truncated"),
+        (flipped, "readable IDX"),
+    ):
         (root / stem).write_bytes(damaged)
         with pytest.raises(InputError, match=expected) as error:
             Mnist(str(root)).load()
@@ -415,8 +432,11 @@ def test_damaged_cifar10(small_cifar, tmp_path):
         Cifar10(str(archive)).load()
     file = folder / "data_batch_3.bin"
     whole = file.read_bytes()
-    for damaged, expected in ((whole[:-1], "truncated"), (b"", "whole records"),
-                              (b"\x0a" + whole[1:], "labels 0 .. 9")):
+    for damaged, expected in (
+        (whole[:-1], "truncated"),
+        (b"", "whole records"),
+        (b"\x0a" + whole[1:], "labels 0 .. 9"),
+    ):
         file.write_bytes(damaged)
         with pytest.raises(InputError, match=expected):
             Cifar10(str(folder)).load()
@@ -487,7 +507,7 @@ def test_real_mnist():
     train, test = Mnist(str(root)).load()
     assert (train.rows, test.rows, train.features, train.classes) == (60_000, 10_000, 784, 10)
     raw = gzip.decompress((root / "train-images-idx3-ubyte.gz").read_bytes())
-    assert (train.x[0] * 255).round().int().tolist() == list(raw[16:16 + 784])
+    assert (train.x[0] * 255).round().int().tolist() == list(raw[16 : 16 + 784])
     assert (train.x[-1] * 255).round().int().tolist() == list(raw[-784:])
     assert torch.bincount(train.y).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert torch.bincount(test.y).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
@@ -504,7 +524,7 @@ def test_real_cifar10():
     if archive.is_file():
         with tarfile.open(archive) as packed:
             raw = packed.extractfile("cifar-10-batches-bin/test_batch.bin").read()
-        kept = [raw[i:i + 3073] for i in range(0, len(raw), 3073) if raw[i] < 2]
+        kept = [raw[i : i + 3073] for i in range(0, len(raw), 3073) if raw[i] < 2]
         assert test.y.tolist() == [record[0] for record in kept]
         assert (test.x[7] * 255).round().int().tolist() == list(kept[7][1:])
 

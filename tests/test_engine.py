@@ -1,4 +1,4 @@
-"""The engine's protocols against big integers and float64, and what its messages give away: nothing but uniform noise."""
+"""The engine's protocols against big integers and float64, and what its messages give away: uniform noise."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from scipy import stats
+from three import private, run, sharing
 
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.mpc import softmax as functions
 from mpc_appraisal.mpc.dealer import Dealer, parse
 from mpc_appraisal.mpc.encoding import decode, encode
 from mpc_appraisal.mpc.prg import Stream, new_key
-from three import private, run, sharing
 
 torch.set_num_threads(1)
 GENERATOR = torch.Generator().manual_seed(5)

@@ -1,4 +1,4 @@
-"""The passive recovery of the other owner's weights: it works on CrypTen as shipped, and finds nothing in the engine."""
+"""The passive recovery of the other owner's weights: it works on CrypTen as shipped, and not on the engine."""
 
 from __future__ import annotations
 

@@ -32,8 +32,10 @@ def everything(market):
     return [(data.name, data.x.tolist(), data.y.tolist()) for data in sets]
 
 
-@pytest.mark.parametrize("scenario, sets", [(Clean(600), 10), (LabelNoise(600), 10), (Clean(600, candidates=7), 7),
-                                            (LabelNoise(600, include_clean=True), 11)])
+@pytest.mark.parametrize(
+    "scenario, sets",
+    [(Clean(600), 10), (LabelNoise(600), 10), (Clean(600, candidates=7), 7), (LabelNoise(600, include_clean=True), 11)],
+)
 def test_rows_are_shared_out_equally_and_without_overlap(scenario, sets):
     train, test = numbered(60_000, 10), numbered(100, 10, first=10**6)
     market = scenario.build(train, test, seed=3)
@@ -187,17 +189,27 @@ def test_dtype_and_level_of_clean():
     assert MissingData(5, 2).build(single, single, seed=0).candidates[0].data.x.dtype == torch.float32
 
 
-@pytest.mark.parametrize("make, name", [
-    (lambda: Clean(0), "scenario.train_size"), (lambda: Clean(-5), "scenario.train_size"),
-    (lambda: Clean(1.5), "scenario.train_size"), (lambda: Clean(600.0), "scenario.train_size"),
-    (lambda: Clean(float("nan")), "scenario.train_size"), (lambda: Clean("600"), "scenario.train_size"),
-    (lambda: Clean(True), "scenario.train_size"), (lambda: Clean([10, 0]), "scenario.train_size"),
-    (lambda: Clean(10, candidates=0), "scenario.candidates"), (lambda: Clean(10, 2.5), "scenario.candidates"),
-    (lambda: Clean(10, size=0), "scenario.size"), (lambda: Clean(10, test_size=-1), "scenario.test_size"),
-    (lambda: LabelNoise(labels=(1, 1)), "scenario.labels"), (lambda: LabelNoise(labels=(1, 2, 3)), "scenario.labels"),
-    (lambda: DistributionMismatch(size=441), "scenario.size"),
-    (lambda: DistributionMismatch(test_size=7), "scenario.test_size"),
-])
+@pytest.mark.parametrize(
+    "make, name",
+    [
+        (lambda: Clean(0), "scenario.train_size"),
+        (lambda: Clean(-5), "scenario.train_size"),
+        (lambda: Clean(1.5), "scenario.train_size"),
+        (lambda: Clean(600.0), "scenario.train_size"),
+        (lambda: Clean(float("nan")), "scenario.train_size"),
+        (lambda: Clean("600"), "scenario.train_size"),
+        (lambda: Clean(True), "scenario.train_size"),
+        (lambda: Clean([10, 0]), "scenario.train_size"),
+        (lambda: Clean(10, candidates=0), "scenario.candidates"),
+        (lambda: Clean(10, 2.5), "scenario.candidates"),
+        (lambda: Clean(10, size=0), "scenario.size"),
+        (lambda: Clean(10, test_size=-1), "scenario.test_size"),
+        (lambda: LabelNoise(labels=(1, 1)), "scenario.labels"),
+        (lambda: LabelNoise(labels=(1, 2, 3)), "scenario.labels"),
+        (lambda: DistributionMismatch(size=441), "scenario.size"),
+        (lambda: DistributionMismatch(test_size=7), "scenario.test_size"),
+    ],
+)
 def test_bad_parameters(make, name):
     with pytest.raises(InputError) as error:
         make()
@@ -207,22 +219,27 @@ def test_bad_parameters(make, name):
 TEN, TWO = numbered(100, 10), numbered(100, 2)
 
 
-@pytest.mark.parametrize("scenario, train, seed, match", [
-    (Clean(100), TEN, 0, "scenario.train_size: got 100; expected 1 .. 99 rows"),
-    (Clean(0.001), TEN, 0, "scenario.train_size"),
-    (Clean(95), TEN, 0, "scenario.candidates: got 10 candidate sets; expected at most 5"),
-    (Clean([5, 5]), TEN, 0, "each of the 10 classes"),
-    (Clean([51, 5]), TWO, 0, "at most the 50 rows of class 0"),
-    (LabelNoise(10, 2), TWO, 0, r"scenario.labels: got \[1, 7\]; expected two different labels in 0 .. 1"),
-    (LabelNoise(10, 2, labels=(1, 1.5)), TEN, 0, "scenario.labels"),
-    (LabelNoise(10, 2, labels=(-1, 1)), TEN, 0, "scenario.labels"),
-    (DistributionMismatch((10, 1)), TEN, 0, "data of two classes"),
-    (DistributionMismatch((10, 1), 4, 20), TWO, 0, "class 0 lasts: 50 rows needed, 40 left"),
-    (DistributionMismatch((1, 30), 4, 16), TWO, 0, "class 1 lasts: 24 rows needed, 20 left"),
-    (DistributionMismatch((45, 1), 4, None), TWO, 0, "class 0 lasts: 10 rows needed, 5 left"),
-    (DistributionMismatch((1, 48), 4, None), TWO, 0, "class 1 lasts: 6 rows needed, 2 left"),
-    (Clean(10), TEN, -1, "seed"), (Clean(10), TEN, 0.5, "seed"), (Clean(10), TEN, None, "seed"),
-])
+@pytest.mark.parametrize(
+    "scenario, train, seed, match",
+    [
+        (Clean(100), TEN, 0, "scenario.train_size: got 100; expected 1 .. 99 rows"),
+        (Clean(0.001), TEN, 0, "scenario.train_size"),
+        (Clean(95), TEN, 0, "scenario.candidates: got 10 candidate sets; expected at most 5"),
+        (Clean([5, 5]), TEN, 0, "each of the 10 classes"),
+        (Clean([51, 5]), TWO, 0, "at most the 50 rows of class 0"),
+        (LabelNoise(10, 2), TWO, 0, r"scenario.labels: got \[1, 7\]; expected two different labels in 0 .. 1"),
+        (LabelNoise(10, 2, labels=(1, 1.5)), TEN, 0, "scenario.labels"),
+        (LabelNoise(10, 2, labels=(-1, 1)), TEN, 0, "scenario.labels"),
+        (DistributionMismatch((10, 1)), TEN, 0, "data of two classes"),
+        (DistributionMismatch((10, 1), 4, 20), TWO, 0, "class 0 lasts: 50 rows needed, 40 left"),
+        (DistributionMismatch((1, 30), 4, 16), TWO, 0, "class 1 lasts: 24 rows needed, 20 left"),
+        (DistributionMismatch((45, 1), 4, None), TWO, 0, "class 0 lasts: 10 rows needed, 5 left"),
+        (DistributionMismatch((1, 48), 4, None), TWO, 0, "class 1 lasts: 6 rows needed, 2 left"),
+        (Clean(10), TEN, -1, "seed"),
+        (Clean(10), TEN, 0.5, "seed"),
+        (Clean(10), TEN, None, "seed"),
+    ],
+)
 def test_what_the_data_cannot_give(scenario, train, seed, match):
     with pytest.raises(InputError, match=match):
         scenario.build(train, train, seed)
@@ -237,8 +254,12 @@ def test_mismatch_needs_both_classes_in_the_test_set():
 @pytest.mark.parametrize("data", sorted(path.stem for path in (CONF / "data").glob("*.yaml")))
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "scenario").glob("*.yaml")))
 def test_every_config_makes_a_market(name, data):
-    config = OmegaConf.create({"data": OmegaConf.load(CONF / "data" / f"{data}.yaml"),
-                               "scenario": OmegaConf.load(CONF / "scenario" / f"{name}.yaml")})
+    config = OmegaConf.create(
+        {
+            "data": OmegaConf.load(CONF / "data" / f"{data}.yaml"),
+            "scenario": OmegaConf.load(CONF / "scenario" / f"{name}.yaml"),
+        }
+    )
     classes = instantiate(config.data).classes
     train = numbered(20_000, classes)
     if name == "label_noise" and classes == 2:

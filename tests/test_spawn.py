@@ -148,7 +148,8 @@ def test_a_record_says_what_it_cost_and_whence_it_comes(result):
 
 def test_baselines_stand_beside(result):
     assert result.methods == ["gradient_norm", "influence", "finetuning", "label_logit", "positive_logits"] + [
-        "retraining", "random"
+        "retraining",
+        "random",
     ]
     for record in result.of("retraining"):
         assert record.value == record.utility and record.session == "plain" and not record.openings

@@ -52,9 +52,7 @@ class Appraiser(ABC):
         """Names and public shapes of what the model owner contributes, in order."""
 
     @abstractmethod
-    def prepare(
-        self, model: SoftmaxRegression, train: Dataset | None, test: Dataset | None
-    ) -> dict[str, torch.Tensor]:
+    def prepare(self, model: SoftmaxRegression, train: Dataset | None, test: Dataset | None) -> dict[str, torch.Tensor]:
         """Plaintext, in the model owner's process: float64 tensors with the keys and shapes of private_shapes."""
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """Random values: what a method must beat.
 
-    f(D_a) ~ uniform on [0, 1), independent of the data
+f(D_a) ~ uniform on [0, 1), independent of the data
 """
 
 from __future__ import annotations

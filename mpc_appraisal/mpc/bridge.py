@@ -4,8 +4,8 @@ By CrypTen's own extension points: the communicator is the engine's channel, the
 sharings of zero come from the owners' common AES stream. `crypten.generators` is replaced by objects that no torch
 function takes, so that anything that would still draw a share from torch's Mersenne Twister raises.
 
-`to_crypten` and `from_crypten` convert without a message. Comparisons, relu, sigmoid, max, convolutions and whatever else
-an MPCTensor has then run in a session of the engine, in a dry run too.
+`to_crypten` and `from_crypten` convert without a message. Comparisons, relu, max, convolutions and whatever else an
+MPCTensor has then run in a session of the engine, in a dry run too.
 """
 
 from __future__ import annotations

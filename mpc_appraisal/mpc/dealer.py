@@ -49,7 +49,9 @@ def logical_shift(x: torch.Tensor, bits: int) -> torch.Tensor:
 
 def width(bits: int) -> torch.dtype:
     """The narrowest integers that hold `bits` bits: what is to be shifted left by 64 - bits needs no more."""
-    return next(t for size, t in ((8, torch.int8), (16, torch.int16), (32, torch.int32), (64, torch.int64)) if bits <= size)
+    return next(
+        t for size, t in ((8, torch.int8), (16, torch.int16), (32, torch.int32), (64, torch.int64)) if bits <= size
+    )
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -157,9 +159,7 @@ class Dealer:
         return [getattr(torch, op)(a, b, **options)]
 
     def conjunction(self, shape_x: list[int], shape_y: list[int]) -> list[torch.Tensor]:
-        (a0, a1), (b0, b1) = (
-            [s["triple"].ring(_shape(shape)) for s in self._streams] for shape in (shape_x, shape_y)
-        )
+        (a0, a1), (b0, b1) = ([s["triple"].ring(_shape(shape)) for s in self._streams] for shape in (shape_x, shape_y))
         return [(a0 ^ a1) & (b0 ^ b1)]
 
     def bit(self, shape: list[int]) -> list[torch.Tensor]:

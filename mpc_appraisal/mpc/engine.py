@@ -1,10 +1,10 @@
 """The engine: two owners compute on additive shares mod 2^64 with a dealer's help.
 
-A value v is v_0 + v_1 mod 2^64, v_0 at the model owner (rank 0), v_1 at the data owner (rank 1). The dealer's randomness
+A value v is v_0 + v_1 mod 2^64, v_0 at the model owner (rank 0), v_1 at the data owner (rank 1). Correlated randomness
 (see `dealer`) comes from streams that each owner shares with it, and one correction to the model owner.
 
-- `product`: X of one owner times W of the other. X - A goes to the other owner once, W - B likewise, A and B being masks
-  that the dealer knows; then X W = X (W - B) + (X - A) B + A B, of which one owner computes the first term, the other
+- `product`: X of one owner times W of the other. X - A goes to the other owner once, W - B likewise, A and B being
+  masks that the dealer knows; then X W = X (W - B) + (X - A) B + A B, of which one owner computes the first term, the other
   the second, and the dealer shares the third. A matrix masked once serves every later product.
 - `multiply`, `square`, `goldschmidt`, `inner`: Beaver's, openings batched into one message.
 - `truncate`: exact up to one unit in the last place: open v + r, shift, correct by the dealer's shares of r >> t and of
@@ -54,8 +54,15 @@ class Engine:
             probability of failure falls from about 2^-27 to 2^-30 an element.
     """
 
-    def __init__(self, me: int, channel: Channel, dealer_streams: dict[str, Any], pair: Any, dry: bool = False,
-                 exact: bool = True):
+    def __init__(
+        self,
+        me: int,
+        channel: Channel,
+        dealer_streams: dict[str, Any],
+        pair: Any,
+        dry: bool = False,
+        exact: bool = True,
+    ):
         self.me, self.channel, self.dry = me, channel, dry
         self.streams, self.pair = dealer_streams, pair
         self.script: list[Request] = []

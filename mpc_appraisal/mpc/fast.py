@@ -197,4 +197,3 @@ def _tensor_of(data: bytes) -> torch.Tensor:
 
 def _bytes_of(tensor: torch.Tensor) -> bytes:
     return bytes(tensor.numpy())
-

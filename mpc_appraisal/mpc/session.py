@@ -144,4 +144,3 @@ def agree(rendezvous: Rendezvous, public: dict[str, Any], digest: str) -> None:
             if ours != other:
                 lines.append(f"{key}: {ours!r} at {MODEL_OWNER}, {other!r} at {role}")
     raise DisagreementError("the public configurations differ: " + "; ".join(lines or ["(hashes only)"]))
-

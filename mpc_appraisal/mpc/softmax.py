@@ -8,7 +8,7 @@
    share, multiplies by a rounded power of the fraction, and one product of the two gives the exact integer
    3^i * m_0 * m_1. (The idea of exponentiating shares locally is Kelkar et al., "Secure Poisson regression", USENIX
    Security 2022, there modulo a prime.) 17 bits of mantissa.
-3. Reciprocals of row sums by Goldschmidt's iteration with the minimax linear factor for the known range, one round each.
+3. Reciprocals of row sums by Goldschmidt's iteration, each factor the minimax linear one for the known range.
 
 Errors of the first steps double with each squaring: about 2e-5 (standard deviation) up to B = 16, 3e-5 up to 32.
 
@@ -159,9 +159,7 @@ def softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> torch.T
     y_bits = PRODUCT_BITS - e_bits
     e = exponential(engine, centre(engine, z, bits, bound), 1.0 / (2.0**bits * temperature), largest, e_bits)
     s = e.sum(1, keepdim=True)
-    y, low, high = reciprocal(
-        engine, s, e_bits, classes * 0.999, classes * math.cosh(largest) * 1.001, y_bits, COARSE
-    )
+    y, low, high = reciprocal(engine, s, e_bits, classes * 0.999, classes * math.cosh(largest) * 1.001, y_bits, COARSE)
     q = engine.multiply(e, y)  # probability * t, t in [low, high]
     q = engine.truncate_locally(q, PRODUCT_BITS - BITS, PRODUCT_BITS + math.log2(high))
     for step in range(k):
@@ -169,9 +167,7 @@ def softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> torch.T
         h = engine.square(q)
         h = engine.truncate_locally(h, 2 * BITS - 18, 2 * BITS + 2 * math.log2(high))
         s = h.sum(1, keepdim=True)
-        y, low, high = reciprocal(
-            engine, s, 18, low**2 / classes * 0.99, high**2 * 1.01, 14, FINE if last else COARSE
-        )
+        y, low, high = reciprocal(engine, s, 18, low**2 / classes * 0.99, high**2 * 1.01, 14, FINE if last else COARSE)
         q = engine.multiply(h, y)
         q = engine.truncate_locally(q, 18 + 14 - BITS, 18 + 14 + math.log2(high))
     return q

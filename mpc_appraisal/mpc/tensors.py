@@ -38,7 +38,7 @@ class Private:
         self.context, self.owner, self.value, self.shape, self.name = context, owner, value, torch.Size(shape), name
         self._masked: Masked | None = None
         self._rings: dict[int, torch.Tensor] = {}
-        # Fractional bits in a product. Logits of more than 32 are truncated exactly, so only there it may be more than 16.
+        # Fractional bits in a product. Logits of more than 32 are truncated exactly: only then it may be more than 16.
         fine = self.shape.numel() <= FINE_ELEMENTS and context.engine.exact
         self.bits = FINE_BITS if fine else PRECISION_BITS
 
