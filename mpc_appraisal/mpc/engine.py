@@ -4,8 +4,8 @@ A value v is v_0 + v_1 mod 2^64, v_0 at the model owner (rank 0), v_1 at the dat
 (see `dealer`) comes from streams that each owner shares with it, and one correction to the model owner.
 
 - `product`: X of one owner times W of the other. X - A goes to the other owner once, W - B likewise, A and B being
-  masks that the dealer knows; then X W = X (W - B) + (X - A) B + A B, of which one owner computes the first term, the other
-  the second, and the dealer shares the third. A matrix masked once serves every later product.
+  masks that the dealer knows; then X W = X (W - B) + (X - A) B + A B, of which one owner computes the first term, the
+  other the second, and the dealer shares the third. A matrix masked once serves every later product.
 - `multiply`, `square`, `goldschmidt`, `inner`: Beaver's, openings batched into one message.
 - `truncate`: exact up to one unit in the last place: open v + r, shift, correct by the dealer's shares of r >> t and of
   r's top bit. `truncate_locally` costs nothing and fails for an element with probability |v| / 2^64: counted in

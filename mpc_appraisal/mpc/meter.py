@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds by phase; payload bytes that this party sent; rounds: times that it waited for the other owner's message."""
+    """Seconds by phase; payload bytes that this party sent; rounds: times that it waited for the other owner."""
 
     seconds: dict[str, float]
     bytes_sent: int

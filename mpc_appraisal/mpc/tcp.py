@@ -1,8 +1,8 @@
 """Plain TCP between the three parties, for one machine or one trust domain: nothing is encrypted, nobody is checked.
 
 It exists because gloo's point-to-point messages take a fraction of a millisecond or more where a socket takes tens of
-microseconds, and an appraisal exchanges hundreds of small messages. What cannot be sent at once waits here and goes out while this party
-waits for the other's message: no threads, and no deadlock when both send at once.
+microseconds, and an appraisal exchanges hundreds of small messages. What cannot be sent at once waits here and goes out
+while this party waits for the other's message: no threads, and no deadlock when both send at once.
 """
 
 from __future__ import annotations
