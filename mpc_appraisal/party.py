@@ -21,15 +21,18 @@ from mpc_appraisal.mpc.encoding import check_range
 from mpc_appraisal.mpc.engines import deal, open_session
 from mpc_appraisal.mpc.fast import DrySession
 from mpc_appraisal.mpc.forecast import Rehearsal, forecasts, rate
+from mpc_appraisal.mpc.limits import LARGEST_EXPONENT, MAX_SQUARINGS
 from mpc_appraisal.mpc.meter import Cost, Meter
 from mpc_appraisal.mpc.ops import Rows
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS, ROLES, TRUST
 from mpc_appraisal.mpc.session import Session, agree
 from mpc_appraisal.mpc.transport import Transport
-from mpc_appraisal.record import Record, revision, versions
+from mpc_appraisal.record import PLACE, Record, revision, versions
 
 BLOCK_ROWS = 1 << 13
+LARGEST_BOUND = LARGEST_EXPONENT * 2**MAX_SQUARINGS  # on logits, for a softmax
+LARGEST_SUM = 2.0**29  # of rows of a gradient, with 32 fractional bits
 HELD_ROWS = 1 << 15  # a larger candidate is brought in block by block, anew for each method
 LINGER_SECONDS = 5.0
 TELL_SECONDS = 6.0  # how long a party that cannot go on tries to tell the others
@@ -141,14 +144,16 @@ def _appraise(
 ) -> list[Record]:
     agree(rendezvous, plan.public, plan.digest)
     facts = _facts(rendezvous, own, plan)
-    seconds, owned = _prepare(role, own, plan, facts)
+    seconds, owned, theta = _prepare(role, own, plan, facts)
     # Whoever refuses its input has said so once all are ready; from here on values are shared.
-    ready = rendezvous.exchange("ready", _norms(own, owned))
+    ready = rendezvous.exchange("ready", _norms(own, theta))
+    bound = check_norms(ready, plan, facts)
+    row_norm = ready[DATA_OWNER]["row_norm"]
+    facts = {name: replace(f, row_norm=row_norm) for name, f in facts.items()}
     if role == DEALER:
         marks = deal(plan.engine, rendezvous, plan.timeout, plan.transport.kind)
         rendezvous.exchange("costs", {"bytes": [b - a for a, b in zip(marks, marks[1:], strict=False)], "rounds": []})
         return []
-    bound = plan.logit_bound or logit_bound(ready)
     session = open_session(plan.engine, rendezvous, plan.timeout, plan.transport.kind)
     try:
         expected: list[Rehearsal] = []
@@ -204,7 +209,7 @@ def _appraise(
     return sorted(records, key=lambda record: order.index(record.method))  # candidates stay in their order
 
 
-def _norms(own: OwnInput, owned: dict[str, dict[str, torch.Tensor]]) -> dict[str, float]:
+def _norms(own: OwnInput, theta: torch.Tensor | None) -> dict[str, float]:
     """What a public bound on logits is made of: the largest norm of a row of one's data, and of a class's weights.
 
     |x . (w_c - mean w)| <= ||x|| ||w_c - mean w||. Each owner computes its own and tells it rounded up to two bits.
@@ -221,16 +226,39 @@ def _norms(own: OwnInput, owned: dict[str, dict[str, torch.Tensor]]) -> dict[str
         return {"row_norm": up(max(rows(block.x) for c in own.candidates for block in c.blocks(BLOCK_ROWS)))}
     if not isinstance(own, ModelOwnerInput):
         return {}
-    theta = next(iter(owned.values()))["weights"]
     parts = [rows(d.x) for d in (own.train, own.test) if d is not None]
     norm = float((theta - theta.mean(1, keepdim=True)).norm(dim=0).max())
     return {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(max(norm, 1e-6))}
 
 
-def logit_bound(notes: dict[str, dict[str, float]]) -> float:
-    """The bound on centred logits that follows from what the owners told of their norms."""
-    buyer = notes[MODEL_OWNER]
-    return max(buyer["row_norm"], notes[DATA_OWNER]["row_norm"]) * buyer["weight_norm"]
+def check_norms(notes: dict[str, dict[str, float]], plan: Plan, facts: dict[str, Facts]) -> float:
+    """The bound on centred logits that follows from the norms that the owners told, or the stated one if larger.
+
+    Raises, at every party alike, InputError: the ring cannot hold what these norms allow.
+    """
+    buyer, longest = notes[MODEL_OWNER], notes[DATA_OWNER]["row_norm"]
+    derived = max(buyer["row_norm"], longest) * buyer["weight_norm"]
+    if plan.engine == "stock":
+        return derived
+    if plan.logit_bound is not None and plan.logit_bound < derived:
+        raise InputError("session.logit_bound", plan.logit_bound, f"{derived:g} or more, by the told norms")
+    bound = plan.logit_bound or derived
+    for method in plan.methods:
+        if bound * method.logit_growth > LARGEST_BOUND:
+            raise InputError(
+                "the bound on logits",
+                f"{bound * method.logit_growth:g} for {method.name}",
+                f"at most {LARGEST_BOUND:g}: rows of norm {longest:g} and weights of norm {buyer['weight_norm']:g} are "
+                "too large together; standardise the features, or raise model.l2",
+            )
+    for name, f in facts.items():
+        if f.rows * longest > LARGEST_SUM:
+            raise InputError(
+                f"party.data ({name})",
+                f"{f.rows} rows of norm up to {longest:g}",
+                f"rows times norm of at most {LARGEST_SUM:g}: standardise the features",
+            )
+    return bound
 
 
 def _facts(rendezvous: Rendezvous, own: OwnInput, plan: Plan) -> dict[str, Facts]:
@@ -251,6 +279,7 @@ def _facts(rendezvous: Rendezvous, own: OwnInput, plan: Plan) -> dict[str, Facts
                 raise InputError("party.train", f"{note['classes']} classes", f"{plan.classes} (model.classes)")
             note["classes"] = plan.classes
     elif isinstance(own, DataOwnerInput):
+        check_names([c.name for c in own.candidates])
         note = {"candidates": [{"name": c.name, "rows": c.rows, "features": c.features} for c in own.candidates]}
     notes = rendezvous.exchange("facts", note)
     buyer, sets = notes[MODEL_OWNER], notes[DATA_OWNER]["candidates"]
@@ -270,8 +299,9 @@ def _facts(rendezvous: Rendezvous, own: OwnInput, plan: Plan) -> dict[str, Facts
 
 def _prepare(
     role: str, own: OwnInput, plan: Plan, facts: dict[str, Facts]
-) -> tuple[dict[str, float], dict[str, dict[str, torch.Tensor]]]:
-    """Each owner's own work in the clear, and the last checks of its values. Returns seconds and values by method."""
+) -> tuple[dict[str, float], dict[str, dict[str, torch.Tensor]], torch.Tensor | None]:
+    """Each owner's own work in the clear, and the last checks of its values. Returns seconds and values by method, and
+    the model's weights."""
     if isinstance(own, DataOwnerInput):
         for candidate in own.candidates:
             if candidate.classes > facts[candidate.name].classes:
@@ -283,7 +313,7 @@ def _prepare(
             for block in candidate.blocks(BLOCK_ROWS):
                 check_range(block.x, f"party.data ({candidate.name})")
     if not isinstance(own, ModelOwnerInput):
-        return {}, {}
+        return {}, {}, None
     meter, owned = Meter(), {}
     any_facts = next(iter(facts.values()))
     with meter.phase("fit"):
@@ -294,7 +324,8 @@ def _prepare(
             owned[method.name] = method.prepare(model, train, test)
         for key, values in owned[method.name].items():
             check_range(values, f"{key} of {method.name}")
-    return {m.name: meter.seconds["fit"] + meter.seconds[m.name] for m in plan.methods}, owned
+    seconds = {m.name: meter.seconds["fit"] + meter.seconds[m.name] for m in plan.methods}
+    return seconds, owned, model.theta
 
 
 @dataclass(frozen=True)
@@ -332,6 +363,7 @@ def program(
         with session.meter.phase("share"):
             if held:
                 x, y = _bring_in(session, name, f, lambda own=own: next(own.blocks(own.rows)))  # a stored one too
+                session.hold(x)  # every method multiplies by it
             else:
                 x, y = Rows(lambda name=name, f=f, own=own: _stream(session, name, f, own)), None
         shared = session.meter.cost() - before
@@ -351,7 +383,8 @@ def program(
                 opened = session.reveal(score, method.opens, "the appraisal's result")
             session.mark()
             cost = _with_part(session.meter.cost() - before, shared, plan)
-            failure = None if failed is None else session.failure - failed
+            now = session.failure
+            failure = None if failed is None or now is None else now - failed
             results.append(Appraised(method, name, float(opened), cost, failure))
             if session.role == MODEL_OWNER:
                 emit({"done": len(results), "of": of, "method": method.name, "candidate": name})
@@ -389,6 +422,15 @@ def _with_part(cost: Cost, shared: Cost, plan: Plan) -> Cost:
     seconds = dict(cost.seconds)
     seconds["share"] = seconds.get("share", 0.0) + shared.seconds.get("share", 0.0) / m
     return Cost(seconds, cost.bytes_sent + shared.bytes_sent // m, cost.rounds + shared.rounds)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse names of candidates that a record may not hold, or that cannot be told apart."""
+    for name in names:
+        if not isinstance(name, str) or not name.strip() or len(name) > 200 or PLACE.search(name):
+            raise InputError("a candidate's name", repr(name), "a name of 1 to 200 characters that is no path")
+    if len(set(names)) < len(names):
+        raise InputError("the candidates' names", list(names), "a different one for each")
 
 
 def needs(methods: Sequence[Appraiser], own: ModelOwnerInput) -> None:

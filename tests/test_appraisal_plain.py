@@ -51,11 +51,13 @@ def test_gradient_norm_is_the_norm_of_summed_example_gradients(rows):
 
 
 @pytest.mark.parametrize("rows", [1, 255, 256, 257, 5_940, 1_000_000])
-def test_the_scale_of_the_norm_fits_sixteen_bits(rows):
-    scale = GradientNorm.scale(Facts(D, C, 0, 0, rows, L2))
-    assert math.log2(scale).is_integer() and 128 <= scale * rows <= 256
-    # Every row with a residual and a feature of 1: the largest square on shares, before its truncation.
-    assert (scale * rows) ** 2 * 2.0**32 < 2.0**62
+@pytest.mark.parametrize("row_norm", [1.0, 16.0, 28_000.0])
+def test_the_scale_of_the_norm_fits_the_ring(rows, row_norm):
+    scale = GradientNorm.scale(Facts(D, C, 0, 0, rows, L2, row_norm))
+    assert math.log2(scale).is_integer()
+    largest = scale * rows * math.sqrt(2) * row_norm  # every row wrong with certainty, and as long as may be
+    assert 2.0**8 / 2 <= largest <= 2.0**9
+    assert largest**2 * 2.0**36 < 2.0**55  # with 36 fractional bits, below what is refused as implausible
 
 
 def test_a_norm_rounded_below_zero_is_zero():

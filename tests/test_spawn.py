@@ -13,6 +13,7 @@ from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, problem
 from mpc_appraisal import Dataset, Spawn, appraise
 from mpc_appraisal.appraisal import Appraiser, Finetuning, GradientNorm, Influence
 from mpc_appraisal.data import Digits
+from mpc_appraisal.errors import InputError
 from mpc_appraisal.scenario import LabelNoise
 from mpc_appraisal.training import fit
 
@@ -191,3 +192,15 @@ def test_arrays_a_mapping_and_a_trained_model():
     assert result.candidates == list(sets) and all(close(record) for record in result)
     assert result["tensors"].plaintext_value == result["lists"].plaintext_value
     assert result["tensors"].n == 50 and result["zeros"].n == 5 and result["tensors"].utility is None
+
+
+def test_what_the_ring_cannot_hold_is_refused_before_anything_is_shared():
+    arrays = {"train": (MARKET.train.x, MARKET.train.y), "test": (MARKET.test.x, MARKET.test.y), "l2": 3e-3}
+    x, y = MARKET.candidates[0].data.x, MARKET.candidates[0].data.y
+    with pytest.raises(InputError, match=r"session\.logit_bound.*norms"):
+        appraise((x, y), session=Spawn(logit_bound=2.0), **arrays)
+    with pytest.raises(InputError, match="standardise the features"):
+        appraise((x * 3000, y), **arrays)
+    for name in ("", "a /b"):
+        with pytest.raises(InputError, match="name"):
+            appraise({name: (x, y)}, **arrays)

@@ -31,6 +31,7 @@ class Facts:
     test_rows: int  # |D_te|; 0 when there is none
     rows: int  # |D_a| of the candidate
     l2: float  # of the model's objective
+    row_norm: float = 1.0  # no row of D_a, its constant feature included, is longer; told between owners
 
     @staticmethod
     def of(model: SoftmaxRegression, train: Dataset | None, test: Dataset | None, candidate: Dataset) -> Facts:

@@ -45,10 +45,10 @@ class GradientNorm(Appraiser):
 
     @staticmethod
     def scale(facts: Facts) -> float:
-        """The public power of two between 128 / n and 256 / n.
+        """The public power of two between 2^7.5 / (n R) and 2^8.5 / (n R), R being the bound on the rows' norms.
 
-        A sum over n rows grows with n. This scale turns it into about 2^7 to 2^8 mean gradients for any n: squares then
-        stay below 2^31 up to a mean gradient entry of 180, and a norm of the mean gradient of 0.05 is still some
-        hundreds when squared, against a rounding of 2^-17 for each entry.
+        Each row's gradient is (p - y) x', of norm at most sqrt(2) R, so the scaled norm is at most 2^9 and its square
+        2^18: inside the ring with 36 fractional bits. A mean gradient a thousandth of R long is still (0.2)^2 when
+        squared, against a rounding of 2^-19 for each entry.
         """
-        return 2.0 ** (8 - math.ceil(math.log2(facts.rows)))
+        return 2.0 ** math.floor(8.5 - math.log2(facts.rows * facts.row_norm))

@@ -2,8 +2,8 @@
 
 CrypTen 0.4.1 draws Beaver masks from torch's generator, MT19937. When an owner multiplies its own X by the other's W,
 the other's message for X is x_0 - a_0, where x_0 = X - x_1 is known to the owner of X. So it learns a_0: the output of
-the other's generator. 312 consecutive 64-bit outputs are the generator's whole state; the next outputs are the mask b_0 of
-W's message w_0 - b_0, and W = w_0 + w_1 is plain. Nobody deviates from the protocol; an honest dealer does not help.
+the other's generator. 312 consecutive 64-bit outputs are the generator's whole state; the next are the mask b_0 of W's
+message w_0 - b_0, and W = w_0 + w_1 is plain. Nobody deviates from the protocol; an honest dealer does not help.
 """
 
 from __future__ import annotations

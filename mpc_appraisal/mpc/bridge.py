@@ -57,8 +57,7 @@ class BridgeCommunicator(DistributedCommunicator):
         return self._exchange(input, op) if batched else self._exchange([input], op)[0]
 
     def reduce(self, input, dst, op=ReduceOp.SUM, batched=False):
-        total = self.all_reduce(input, op, batched)
-        return total if dst == self.rank else None
+        raise TypeError("what is opened goes through session.reveal, which keeps the ledger")
 
     def broadcast_obj(self, obj, src, group=None):
         raise TypeError("sizes are public and stated by both owners; objects are not sent")
@@ -158,7 +157,8 @@ def _random_bits(engine: Engine):
 def to_crypten(engine: Engine, share: torch.Tensor) -> Any:
     """An MPCTensor of shares with 16 fractional bits; no message."""
     use(engine)
-    return crypten.mpc.MPCTensor.from_shares(share.clone())
+    engine.uncounted = True  # CrypTen truncates on its own account
+    return crypten.mpc.MPCTensor.from_shares(engine.blinded(share))
 
 
 def from_crypten(tensor: Any) -> tuple[torch.Tensor, int]:

@@ -68,6 +68,7 @@ class Engine:
         self.script: list[Request] = []
         self.failure = 0.0  # bound on the probability that a local truncation or a shared exponent has wrapped
         self.exact = exact
+        self.uncounted = False  # whether something has run whose failures are not in `failure`
         self._next = 0
 
     @staticmethod
@@ -115,11 +116,6 @@ class Engine:
         return value if self.me == 0 else 0
 
     # -- private matrices ------------------------------------------------------------------------------------------
-    def share(self, owner: int, clear: torch.Tensor | None, shape: Sequence[int]) -> torch.Tensor:
-        """Shares of a private value without a message: one owner's is from the common stream."""
-        r = self.pair.ring(shape)
-        return clear - r if self.me == owner else r
-
     def mask(self, owner: int, clear: torch.Tensor | Matrix | None, shape: Sequence[int]) -> Masked:
         """Mask a private matrix: one message of its size from its owner to the other."""
         self._next += 1

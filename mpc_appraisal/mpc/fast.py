@@ -43,6 +43,10 @@ class _Engine(Session):
     def bound_logits(self, bound):
         self.context.logit_bound = bound
 
+    def hold(self, value):
+        if isinstance(value, Private):
+            value.masked()
+
     def forget(self, *values):
         for value in values:
             if isinstance(value, Private) and value._masked is not None:
@@ -54,7 +58,8 @@ class _Engine(Session):
 
     @property
     def failure(self):
-        return self.context.engine.failure
+        engine = self.context.engine
+        return None if engine.uncounted else engine.failure
 
 
 class DrySession(_Engine):
@@ -151,9 +156,9 @@ class FastSession(_Engine):
             return None
         if (opened.abs() >= 1 << (63 - MARGIN_BITS)).any():
             raise AppraisalError(
-                "what was opened is no plausible value: fixed point overflowed, most likely because logits went beyond "
-                f"{self.context.logit_bound:g}; nothing is released. Expected logits within that bound: state a larger "
-                "session.logit_bound, scale the features down, or lower appraisal.lr"
+                "what was opened is no plausible value, and nothing is released: fixed point overflowed. Expected sums "
+                f"over rows within the ring, and logits within {self.context.logit_bound:g}: standardise the features, "
+                "lower appraisal.lr, or state a larger session.logit_bound"
             )
         return decode(opened, secret.bits)
 

@@ -79,6 +79,9 @@ class Session(ABC):
     def bound_logits(self, bound: float) -> None:
         """State the public bound on |logits| for what comes next; an engine may need one."""
 
+    def hold(self, value: Any) -> None:
+        """Prepare an input for many uses, so that its cost stands where it is brought in."""
+
     def forget(self, *values: Any) -> None:
         """What the session keeps for these inputs can go."""
 

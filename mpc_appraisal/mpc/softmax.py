@@ -12,8 +12,9 @@
 
 Errors of the first steps double with each squaring: about 2e-5 (standard deviation) up to B = 16, 3e-5 up to 32.
 
-B is public. Beyond it the exponent wraps and the row, hence the opened value, is a random ring element: the session
-refuses an opened value out of its plausible range, so an excess is an error and not a wrong answer.
+B is public, and sums are only in their known range within it. Where the weights are given, B follows from norms that
+the owners tell, and a smaller one is refused. While weights are trained nothing proves it: a small excess makes a row's
+probabilities somewhat wrong, a large one wraps, and the opened value is refused as implausible.
 """
 
 from __future__ import annotations
@@ -26,13 +27,12 @@ import torch
 
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc.engine import Engine
+from mpc_appraisal.mpc.limits import LARGEST_EXPONENT, MAX_SQUARINGS
 
 BITS = 16  # fractional bits of a probability
 LOGIT_BITS = 18  # of logits that are truncated exactly first
 PRODUCT_BITS = 32  # of e^(z / T) and the reciprocal of its row's sum together
-LARGEST_EXPONENT = 8.0  # |z| / T
 MANTISSA = 17
-MAX_SQUARINGS = 5
 COARSE, FINE = 1.35, 1.0 + 2.0**-11  # how far a normalised sum's range may stretch; rounding alone is 2^-13
 
 
@@ -191,13 +191,13 @@ def logarithm(engine: Engine, x: torch.Tensor, bits: int, low: float, high: floa
     w = engine.truncate(w, m + bits - LOG_BITS)
     value = w * 0 + engine._first(torch.full_like(x, round(coefficients[-1] * 2.0**LOG_BITS)))
     for c in coefficients[-2::-1]:
-        value = engine.truncate_locally(engine.multiply(value, w), LOG_BITS, 2 * LOG_BITS + 3)
+        value = engine.truncate(engine.multiply(value, w), LOG_BITS)
         value = value + engine._first(torch.full_like(x, round(c * 2.0**LOG_BITS)))
     largest = max(abs(math.log(low)), abs(math.log(high))) + 0.2
     inverse = exponential(engine, -value, 1.0 / 2.0**LOG_BITS, largest, LOG_BITS)
     d = engine.truncate(engine.multiply(x, inverse), bits) - engine._first(torch.full_like(x, 1 << LOG_BITS))
-    dd = engine.truncate_locally(engine.square(d), LOG_BITS, 2 * LOG_BITS - 4)
-    ddd = engine.truncate_locally(engine.multiply(dd, d), LOG_BITS, 2 * LOG_BITS - 6)
+    dd = engine.truncate(engine.square(d), LOG_BITS)
+    ddd = engine.truncate(engine.multiply(dd, d), LOG_BITS)
     third = engine.truncate_locally(ddd * 21845, 16, LOG_BITS + 10)
     return value + d - engine.truncate_locally(dd, 1, LOG_BITS) + third
 
@@ -221,9 +221,8 @@ def log_softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tup
     for j in range(k):
         y, low_t, high_t = reciprocal(engine, s, at, low, high, LOG_BITS, COARSE)
         logs.append((y, low_t / high, high_t / low, 2.0 ** (k - j)))
-        q = engine.truncate_locally(engine.multiply(q, y), LOG_BITS, 2 * LOG_BITS + math.log2(high_t))
-        q = engine.square(q)
-        q = engine.truncate_locally(q, LOG_BITS, 2 * LOG_BITS + 2 * math.log2(high_t))
+        q = engine.truncate(engine.multiply(q, y), LOG_BITS)
+        q = engine.truncate(engine.square(q), LOG_BITS)
         s, low, high = q.sum(1, keepdim=True), low_t**2 / classes * 0.99, high_t**2 * 1.01
     total = logarithm(engine, s, LOG_BITS, low, high)
     for y, low_y, high_y, weight in logs:

@@ -21,9 +21,9 @@ from mpc_appraisal.errors import PeerError
 from mpc_appraisal.mpc.channel import Channel
 from mpc_appraisal.mpc.meter import Meter
 from mpc_appraisal.mpc.rendezvous import Rendezvous
-from mpc_appraisal.mpc.roles import ROLES, rank_of
+from mpc_appraisal.mpc.roles import DEALER, ROLES, rank_of
 
-WINDOW_BYTES = 64 << 20  # what may wait to be sent to one party before the sender waits for it
+WINDOW_BYTES = 64 << 20  # what may wait to be sent before the dealer waits for the receiver
 TOKEN_BYTES = 16
 BUFFER_BYTES = 4 << 20
 POLL_SECONDS = 0.5
@@ -77,7 +77,8 @@ class TcpChannel(Channel):
             self._waiting_bytes[to] += len(data)
             self._push(to)
         deadline = time.monotonic() + self._timeout
-        while self._waiting_bytes[to] > WINDOW_BYTES:
+        # Only the dealer runs ahead of the others. Owners keep step, and would wait for each other if both had to stop.
+        while self._rendezvous.role == DEALER and self._waiting_bytes[to] > WINDOW_BYTES:
             self._wait(None, deadline, to)
 
     def _wait(self, source: int | None, deadline: float, peer: int) -> None:

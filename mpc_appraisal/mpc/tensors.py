@@ -37,6 +37,7 @@ class Private:
     def __init__(self, context: Context, owner: int, value: torch.Tensor | None, shape: torch.Size, name: str):
         self.context, self.owner, self.value, self.shape, self.name = context, owner, value, torch.Size(shape), name
         self._masked: Masked | None = None
+        self._rows_of: tuple[Private, torch.Tensor] | None = None
         self._rings: dict[int, torch.Tensor] = {}
         # Fractional bits in a product. Logits of more than 32 are truncated exactly: only then it may be more than 16.
         fine = self.shape.numel() <= FINE_ELEMENTS and context.engine.exact
@@ -65,7 +66,10 @@ class Private:
 
     def masked(self) -> Masked:
         """Masked once, kept for the session."""
-        if self._masked is None:
+        if self._masked is None and self._rows_of is not None:
+            whole, index = self._rows_of  # the mask travels once, for all batches
+            self._masked = self.context.engine.rows(whole.masked(), index)
+        elif self._masked is None:
             clear = self.ring(self.bits) if self.mine else None
             self._masked = self.context.engine.mask(self.owner, clear, self.shape)
         return self._masked
@@ -96,8 +100,8 @@ class Private:
 
     def __getitem__(self, index: torch.Tensor) -> Private:
         rows = self._local(lambda a: a[index], shape=torch.Size((len(index), *self.shape[1:])))
-        if self._masked is not None or len(self.shape) == 2:  # the mask travels once, for all batches
-            rows._masked, rows.bits = self.context.engine.rows(self.masked(), index), self.bits
+        if len(self.shape) == 2:
+            rows._rows_of, rows.bits = (self, index), self.bits
         return rows
 
     def _arithmetic(self, other: Any, f, secret) -> Private | Secret:
