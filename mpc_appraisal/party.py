@@ -212,12 +212,12 @@ def _appraise(
 def _norms(own: OwnInput, theta: torch.Tensor | None) -> dict[str, float]:
     """What a public bound on logits is made of: the largest norm of a row of one's data, and of a class's weights.
 
-    |x . (w_c - mean w)| <= ||x|| ||w_c - mean w||. Each owner computes its own and tells it rounded up to two bits.
+    |x . (w_c - mean w)| <= ||x|| ||w_c - mean w||. Each owner computes its own and tells it rounded up to four bits.
     """
 
     def up(norm: float) -> float:
         mantissa, exponent = math.frexp(norm)
-        return math.ldexp(math.ceil(mantissa * 4) / 4, exponent)
+        return math.ldexp(math.ceil(mantissa * 16) / 16, exponent)
 
     def rows(x: torch.Tensor) -> float:
         return math.sqrt(float(torch.linalg.vector_norm(x, dim=1).max()) ** 2 + 1)  # 1: the constant feature
@@ -378,7 +378,7 @@ def program(
                         for key, shape in method.private_shapes(f).items()
                     }
             with session.meter.phase("private"):
-                session.bound_logits(bound * method.logit_growth)
+                session.bound_logits(bound * method.logit_growth, many=not method.streams)
                 score = method.score(secrets[method.name], x, y, f)
                 opened = session.reveal(score, method.opens, "the appraisal's result")
             session.mark()

@@ -68,6 +68,7 @@ class Engine:
         self.script: list[Request] = []
         self.failure = 0.0  # bound on the probability that a local truncation or a shared exponent has wrapped
         self.exact = exact
+        self.careful = False  # whether the softmax truncates exactly throughout; for programs of many
         self.uncounted = False  # whether something has run whose failures are not in `failure`
         self._next = 0
 
@@ -228,6 +229,10 @@ class Engine:
         wrapped = top * (1 - logical_shift(d, 63))
         out = self._first(logical_shift(d, bits) - (1 << (62 - bits) if bits <= 62 else 0)) - shifted
         return out + (wrapped << (64 - bits))
+
+    def shorten(self, v: torch.Tensor, bits: int, largest: float) -> torch.Tensor:
+        """v / 2^bits within one unit: exactly, for a round and 25 bytes an element, where the program is `careful`."""
+        return self.truncate(v, bits) if self.careful else self.truncate_locally(v, bits, largest)
 
     def truncate_locally(self, v: torch.Tensor, bits: int, largest: float) -> torch.Tensor:
         """v / 2^bits within one unit, without a message; |v| <= 2^largest.

@@ -40,8 +40,9 @@ class _Engine(Session):
     def _private(self, owner: str, value: torch.Tensor | None, shape, name: str) -> Private:
         return Private(self.context, rank_of(owner), value, torch.Size(shape), name)
 
-    def bound_logits(self, bound):
+    def bound_logits(self, bound, many=False):
         self.context.logit_bound = bound
+        self.context.engine.careful = many and self.context.engine.exact
 
     def hold(self, value):
         if isinstance(value, Private):

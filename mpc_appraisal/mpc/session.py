@@ -76,8 +76,8 @@ class Session(ABC):
     def prepare(self, program: Callable[[Session], Any]) -> None:
         """Be told what will be run, before it is: an engine may want the shapes."""
 
-    def bound_logits(self, bound: float) -> None:
-        """State the public bound on |logits| for what comes next; an engine may need one."""
+    def bound_logits(self, bound: float, many: bool = False) -> None:
+        """State the public bound on |logits| for what comes next, and whether that is many softmaxes one on another."""
 
     def hold(self, value: Any) -> None:
         """Prepare an input for many uses, so that its cost stands where it is brought in."""

@@ -161,15 +161,15 @@ def softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> torch.T
     s = e.sum(1, keepdim=True)
     y, low, high = reciprocal(engine, s, e_bits, classes * 0.999, classes * math.cosh(largest) * 1.001, y_bits, COARSE)
     q = engine.multiply(e, y)  # probability * t, t in [low, high]
-    q = engine.truncate_locally(q, PRODUCT_BITS - BITS, PRODUCT_BITS + math.log2(high))
+    q = engine.shorten(q, PRODUCT_BITS - BITS, PRODUCT_BITS + math.log2(high))
     for step in range(k):
         last = step == k - 1
         h = engine.square(q)
-        h = engine.truncate_locally(h, 2 * BITS - 18, 2 * BITS + 2 * math.log2(high))
+        h = engine.shorten(h, 2 * BITS - 18, 2 * BITS + 2 * math.log2(high))
         s = h.sum(1, keepdim=True)
         y, low, high = reciprocal(engine, s, 18, low**2 / classes * 0.99, high**2 * 1.01, 14, FINE if last else COARSE)
         q = engine.multiply(h, y)
-        q = engine.truncate_locally(q, 18 + 14 - BITS, 18 + 14 + math.log2(high))
+        q = engine.shorten(q, 18 + 14 - BITS, 18 + 14 + math.log2(high))
     return q
 
 
