@@ -15,7 +15,6 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from mpc_appraisal import data as loaders
 from mpc_appraisal.data import (
     ENVIRONMENT,
     Cifar10,
@@ -26,6 +25,7 @@ from mpc_appraisal.data import (
     standardise,
     with_bias,
 )
+from mpc_appraisal.data import files as loaders
 from mpc_appraisal.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[1]

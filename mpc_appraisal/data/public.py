@@ -1,0 +1,253 @@
+"""Three public data sets: digits, MNIST and CIFAR-10.
+
+Formats: IDX for MNIST (LeCun, Cortes, Burges: magic number, big-endian sizes, bytes) and the binary version of CIFAR-10
+(Krizhevsky 2009: records of one label byte and 3072 pixel bytes). No reader unpickles anything, and no archive is
+unpacked to disk.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import tarfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mpc_appraisal.data.dataset import Dataset
+from mpc_appraisal.errors import InputError
+
+ENVIRONMENT = "MPC_APPRAISAL_DATA"
+TrainSize = int | float | Sequence[int]
+
+
+class DataSource(ABC):
+    """A public data set. name; classes; train_size: the default size of D_tr for scenarios (rows, fraction, or rows of
+    each class), which the loader itself does not use."""
+
+    name: str
+    classes: int
+    train_size: TrainSize
+
+    @abstractmethod
+    def load(self) -> tuple[Dataset, Dataset]:
+        """(train, test). Raises InputError where files are missing or damaged."""
+
+
+class Digits(DataSource):
+    """scikit-learn's 1,797 handwritten digits, 8 x 8, embedded in that package. Pixels / 16 in float64, ten classes.
+
+    The split is fixed: the first 1,297 rows of one permutation by numpy's RandomState(0), a stream frozen across
+    versions, are train and the other 500 are test. (In file order both halves would be different writers.)
+    """
+
+    name, classes = "digits", 10
+
+    def __init__(self, train_size: TrainSize = 150) -> None:
+        self.train_size = train_size
+
+    def load(self) -> tuple[Dataset, Dataset]:
+        from sklearn.datasets import load_digits
+
+        x, y = load_digits(return_X_y=True)
+        order = np.random.RandomState(0).permutation(len(x))
+        train, test = order[:1297], order[1297:]
+        return (
+            Dataset.of(x[train] / 16, y[train], self.classes, "digits train"),
+            Dataset.of(x[test] / 16, y[test], self.classes, "digits test"),
+        )
+
+
+class Mnist(DataSource):
+    """MNIST: 60,000 + 10,000 images of 28 x 28 in file order. Pixels / 255 in float32, ten classes.
+
+    root: a folder with the four IDX files, gzip or not, or with a subfolder `mnist` of them; else the environment
+    variable MPC_APPRAISAL_DATA; else a download into the user's cache.
+    """
+
+    name, classes = "mnist", 10
+    url = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+    sha256 = {
+        "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "train-labels-idx1-ubyte": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    }
+
+    def __init__(self, root: str | None = None, train_size: TrainSize = 600) -> None:
+        self.root, self.train_size = root, train_size
+
+    def load(self) -> tuple[Dataset, Dataset]:
+        folder = _folder(self.root, self.name)
+        found = {}
+        for stem, digest in self.sha256.items():
+            if folder is None:
+                found[stem] = _download(self.name, f"{self.url}{stem}.gz", digest)
+                continue
+            names = [base + stem + suffix for base in ("", f"{self.name}/") for suffix in (".gz", "")]
+            found[stem] = _first(folder, names, f"the IDX file {stem}, gzip or not")
+        parts = []
+        for part in ("train", "t10k"):
+            images = _idx(found[f"{part}-images-idx3-ubyte"], 3)
+            labels = _idx(found[f"{part}-labels-idx1-ubyte"], 1)
+            parts.append(
+                Dataset.of(
+                    images.astype(np.float32) / 255,
+                    labels,
+                    self.classes,
+                    f"mnist {'train' if part == 'train' else 'test'}",
+                )
+            )
+        return parts[0], parts[1]
+
+
+class Cifar10(DataSource):
+    """CIFAR-10, the classes `labels` alone, as classes 0, 1, ... in the order given (0 airplane, 1 automobile, ...).
+
+    Pixels / 255 in float32; 3072 features in file order (32 x 32 red, then green, then blue), rows in file order.
+    root: the binary archive (.tar.gz, .tar), or a folder with it or with its .bin files, or with a subfolder `cifar10`
+    or `cifar-10-batches-bin`; else the environment variable MPC_APPRAISAL_DATA; else a download into the user's cache.
+    """
+
+    name = "cifar10"
+    url = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+    sha256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+    files = tuple(f"data_batch_{i}.bin" for i in range(1, 6)) + ("test_batch.bin",)
+
+    def __init__(
+        self, root: str | None = None, labels: Sequence[int] = (0, 1), train_size: TrainSize = (200, 20)
+    ) -> None:
+        self.root, self.labels, self.train_size = root, tuple(labels), train_size
+        self.classes = len(self.labels)
+        if self.classes < 2 or len(set(self.labels)) < self.classes or not set(self.labels) <= set(range(10)):
+            raise InputError("data.labels", list(self.labels), "two or more different labels out of 0 .. 9")
+
+    def load(self) -> tuple[Dataset, Dataset]:
+        folder = _folder(self.root, self.name)
+        if folder is None:
+            path = _download(self.name, self.url, self.sha256)
+        elif folder.is_file():
+            path = folder
+        else:
+            inner = (
+                "cifar-10-batches-bin/test_batch.bin",
+                "test_batch.bin",
+                "cifar-10-binary.tar.gz",
+                "cifar-10-binary.tar",
+            )
+            names = [base + file for base in ("", f"{self.name}/") for file in inner]
+            path = _first(folder, names, "CIFAR-10's binary archive or its .bin files")
+        unpacked = path.suffix == ".bin"
+        batches = _bins(path.parent, self.files) if unpacked else _tar(path, self.files)
+        parts = [self._select(path, batches[:5], "train"), self._select(path, batches[5:], "test")]
+        return parts[0], parts[1]
+
+    def _select(self, path: Path, batches: list[bytes], part: str) -> Dataset:
+        for number, raw in enumerate(batches, start=1):
+            if not raw or len(raw) % 3073:
+                raise InputError(
+                    "data.root",
+                    f"{path}: {part} batch {number} of {len(raw)} bytes",
+                    "whole records of 3073 bytes (a truncated file?)",
+                )
+        records = np.frombuffer(b"".join(batches), dtype=np.uint8).reshape(-1, 3073)
+        if records[:, 0].max() > 9:
+            raise InputError("data.root", f"{path}: label {records[:, 0].max()}", "labels 0 .. 9")
+        absent = [label for label in self.labels if label not in records[:, 0]]
+        if absent:
+            raise InputError("data.labels", f"{absent}, of which {path} has no image in {part}", "labels with images")
+        position = np.full(10, -1)
+        position[list(self.labels)] = np.arange(self.classes)
+        y = position[records[:, 0]]
+        kept = records[y >= 0]
+        return Dataset.of(kept[:, 1:].astype(np.float32) / 255, y[y >= 0], self.classes, f"cifar10 {part}")
+
+
+def _folder(root: str | None, name: str) -> Path | None:
+    """The existing place to read `name` from, or None where the user named none (then: download)."""
+    key = "data.root" if root is not None else ENVIRONMENT
+    place = root if root is not None else os.environ.get(ENVIRONMENT)
+    if not place:
+        return None
+    if not Path(place).exists():
+        raise InputError(key, str(place), f"an existing folder with the files of {name}")
+    return Path(place)
+
+
+def _first(folder: Path, names: Sequence[str], expected: str) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError("data.root", str(folder), f"{expected} (set data.root or the environment variable {ENVIRONMENT})")
+
+
+def _download(name: str, url: str, digest: str) -> Path:
+    """Fetches one file into the user's cache, once, and compares its SHA-256."""
+    import pooch
+
+    try:
+        return Path(
+            pooch.retrieve(
+                url,
+                known_hash=f"sha256:{digest}",
+                fname=url.rsplit("/", 1)[1],
+                path=pooch.os_cache("mpc-appraisal") / name,
+                downloader=pooch.HTTPDownloader(timeout=15),
+            )
+        )
+    except Exception as error:  # no network, a proxy's page, a full disk: the user's way out is the same
+        raise InputError(
+            "data.root",
+            f"null, and the download of {url} failed ({type(error).__name__}: {error})",
+            f"a folder with the files of {name}: set data.root or the environment variable {ENVIRONMENT}",
+        ) from error
+
+
+def _idx(path: Path, dimensions: int) -> np.ndarray:
+    """The bytes of an IDX file, as an array of uint8 with `dimensions` dimensions."""
+    try:
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError("data.root", f"{path} ({error})", "a readable IDX file (a truncated file?)") from error
+    magic, start = bytes([0, 0, 8, dimensions]), 4 + 4 * dimensions
+    if raw[:4] != magic or len(raw) < start:
+        raise InputError("data.root", f"{path} beginning {raw[:4].hex()}", f"an IDX file beginning {magic.hex()}")
+    shape = tuple(int(size) for size in np.frombuffer(raw, dtype=">u4", count=dimensions, offset=4))
+    if len(raw) - start != math.prod(shape):
+        raise InputError(
+            "data.root",
+            f"{path} with {len(raw) - start} bytes of data",
+            f"{math.prod(shape)} bytes for the shape {shape} in its head (a truncated file?)",
+        )
+    return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(shape)
+
+
+def _bins(folder: Path, files: Sequence[str]) -> list[bytes]:
+    missing = [file for file in files if not (folder / file).is_file()]
+    if missing:
+        raise InputError("data.root", f"{folder} without {', '.join(missing)}", "the six .bin files of CIFAR-10")
+    try:
+        return [(folder / file).read_bytes() for file in files]
+    except OSError as error:
+        raise InputError("data.root", f"{folder} ({error})", "readable .bin files") from error
+
+
+def _tar(path: Path, files: Sequence[str]) -> list[bytes]:
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            for member in archive:  # one pass in file order: seeking back in a compressed archive reads it again
+                file = member.name.rsplit("/", 1)[-1]
+                if file in files and member.isfile():
+                    found[file] = archive.extractfile(member).read()
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise InputError("data.root", f"{path} ({error})", "a readable tar archive (a truncated file?)") from error
+    missing = [file for file in files if file not in found]
+    if missing:
+        raise InputError("data.root", f"{path} without {', '.join(missing)}", "the six .bin files of CIFAR-10")
+    return [found[file] for file in files]
