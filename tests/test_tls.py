@@ -317,6 +317,11 @@ def test_a_slow_party_is_no_error(processes, trial):
     assert {end.code for end in ended.values()} == {0}, {role: end.err for role, end in ended.items()}
 
 
+def test_both_owners_may_send_more_than_the_window_at_once(processes, trial):
+    ended = {role: party.wait(40) for role, party in parties(processes, trial, "big").items()}
+    assert {end.code for end in ended.values()} == {0}, {role: end.err for role, end in ended.items()}
+
+
 @pytest.mark.parametrize(("what", "victim"), [("loop", DATA_OWNER), ("busy", DATA_OWNER), ("busy", DEALER)])
 def test_a_frozen_party_is_named(what, victim, processes, trial):
     started = parties(processes, trial, what)

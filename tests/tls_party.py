@@ -1,7 +1,9 @@
-"""One party of a session over tls, without the engine: `tls_party.py ROLE ADDRESS FOLDER WHAT`; for test_tls.
+"""One party of a session without the engine: `tls_party.py ROLE ADDRESS FOLDER WHAT [TRANSPORT]`, tls if not told.
 
 WHAT: loop, the owners exchange messages until killed; busy, the model owner computes and never looks at its peers;
-slow, the data owner computes for 5 s; shape and note, the owners' programs differ.
+load, the model owner does not get to announce itself; result, all are done but for the last note, which the data owner
+and the dealer never post; slow and matmul, the data owner computes for 5 s; big, both owners send more than the window
+before they receive; shape and note, the owners' programs differ.
 """
 
 from __future__ import annotations
@@ -14,12 +16,15 @@ import time
 import torch
 
 from mpc_appraisal.errors import AppraisalError
+from mpc_appraisal.mpc import tcp, wire
+from mpc_appraisal.mpc.channel import Channel
+from mpc_appraisal.mpc.fast import open_channel
 from mpc_appraisal.mpc.meter import Meter
 from mpc_appraisal.mpc.roles import rank_of
-from mpc_appraisal.mpc.tls import TlsChannel
 from mpc_appraisal.mpc.transport import Transport
 
 ROWS = torch.arange(12)
+MANY = torch.arange(8 << 20)  # 64 MiB: more than the kernel holds for the receiver
 
 
 def compute(seconds: float) -> None:
@@ -28,13 +33,30 @@ def compute(seconds: float) -> None:
         pass
 
 
-def program(channel: TlsChannel, role: str, what: str, link) -> None:
+def multiply(seconds: float) -> None:
+    """One torch operation of at least so many seconds on this machine."""
+    n, until = 500, time.monotonic() + seconds
+    while time.monotonic() < until:
+        a = torch.ones(n, n, dtype=torch.int64)
+        start = time.monotonic()
+        a.matmul(a)
+        n = max(n, int(n * (seconds / (time.monotonic() - start)) ** (1 / 3)))
+
+
+def program(channel: Channel, role: str, what: str, link) -> None:
     me = rank_of(role)
     if role == "dealer" or what == "busy" and role == "model_owner":
         compute(60) if what == "busy" else None
         return
     if what == "slow" and role == "data_owner":
         compute(5)
+    if what == "matmul" and role == "data_owner":
+        multiply(5)
+    if what == "big":
+        for _ in range(2):
+            channel.send(MANY, 1 - me)
+        for _ in range(2):
+            assert torch.equal(channel.receive(MANY.shape, 1 - me), MANY)
     if what == "note" and role == "data_owner":
         link.exchange("elsewhere", {})
     if what in ("shape", "type"):
@@ -48,17 +70,24 @@ def program(channel: TlsChannel, role: str, what: str, link) -> None:
         assert torch.equal(channel.receive(ROWS.shape, 1 - me), ROWS)
 
 
-def main(role: str, address: str, folder: str, what: str) -> None:
+def main(role: str, address: str, folder: str, what: str, transport: str = "tls") -> None:
     def refuse(*_, **__):
         raise AssertionError("something was unpickled")
 
     pickle.loads = pickle.load = pickle.Unpickler = refuse
-    link = Transport("tls", folder, freeze_timeout=3.0).connect(role, address, 30.0)
+    if what == "big":
+        wire.WINDOW_BYTES = tcp.WINDOW_BYTES = 1 << 20
+    link = Transport(transport, folder, freeze_timeout=3.0).connect(role, address, 30.0)
     try:
         with link.interrupting():
+            if what == "load" and role == "model_owner":
+                print("running", file=sys.stderr, flush=True)
+                compute(60)
             link.announce()
             print("running", file=sys.stderr, flush=True)
-            program(TlsChannel(link, Meter(), 60.0), role, what, link)
+            program(open_channel(link, Meter(), 60.0, transport), role, what, link)
+            if what == "result" and role != "model_owner":
+                compute(60)
             link.exchange("done", {})
         link.close(5.0)
     except AppraisalError as error:

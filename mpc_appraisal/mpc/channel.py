@@ -52,7 +52,7 @@ class Channel(ABC):
 
 
 class GlooChannel(Channel):
-    """Over torch.distributed's gloo: TCP in the clear, for one machine or one trust domain."""
+    """Over torch.distributed's gloo: TCP in the clear, for one machine or one trust domain; see `gloo` on losses."""
 
     def __init__(self, rendezvous: Rendezvous, meter: Meter, timeout: float):
         super().__init__(meter)

@@ -1,22 +1,30 @@
-"""torch.distributed's gloo, joined to a rendezvous: the process group, and its errors with a name."""
+"""torch.distributed's gloo, joined to a rendezvous: the process group, and its errors with a name.
+
+Nothing can interrupt a wait in gloo, and it does not see a frozen party: after a loss the sockets that gloo opened are
+shut down, so that the wait ends with an error (on Linux; elsewhere with gloo's own time-out).
+"""
 
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch.distributed as dist
 
-from mpc_appraisal.errors import PeerError
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import ROLES, rank_of
+from mpc_appraisal.mpc.watch import Clerk
 
 
 def open_group(rendezvous: Rendezvous, timeout: float) -> None:
     """Connect the three parties; raises PeerError if one is lost on the way."""
     if "://127." in rendezvous.where or "://localhost" in rendezvous.where:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # parties on one machine talk over loopback alone
-    with PeerErrors(rendezvous, "the other parties"):
+
+    def join() -> None:
         dist.init_process_group(
             "gloo",
             store=dist.PrefixStore("gloo", rendezvous.store),
@@ -24,6 +32,38 @@ def open_group(rendezvous: Rendezvous, timeout: float) -> None:
             world_size=len(ROLES),
             timeout=timedelta(seconds=timeout),
         )
+
+    clerk = Clerk(rendezvous.check)
+    with PeerErrors(rendezvous, "the other parties"), severable(rendezvous):
+        clerk.call(join)
+    clerk.end()
+
+
+@contextmanager
+def severable(rendezvous: Rendezvous) -> Iterator[None]:
+    """Gloo connects in the block; a loss ends whoever waits on these connections."""
+    before = _sockets().values()
+    yield
+    opened = [name for name in _sockets().values() if name not in before]
+
+    def sever() -> None:
+        for descriptor, name in _sockets().items():
+            if name in opened:
+                with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as s:
+                    if not s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):  # gloo dies of that
+                        s.shutdown(socket.SHUT_RDWR)
+
+    rendezvous.when_lost(sever)
+
+
+def _sockets() -> dict[int, str]:
+    """This process's sockets: the kernel's name of each by descriptor, for a descriptor may be used again."""
+    found = {}
+    with suppress(OSError):
+        for entry in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                found[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
+    return {descriptor: name for descriptor, name in found.items() if name.startswith("socket:")}
 
 
 class PeerErrors:
@@ -37,6 +77,5 @@ class PeerErrors:
 
     def __exit__(self, kind, error, traceback):
         if isinstance(error, RuntimeError):
-            reason = self.rendezvous.reason() or f"lost {self.peer} half way: its process ended or stopped answering"
-            raise PeerError(reason) from error
+            raise self.rendezvous.lost(self.peer) from error
         return False

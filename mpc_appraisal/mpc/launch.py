@@ -26,6 +26,7 @@ import torch.distributed as dist
 from mpc_appraisal.errors import AppraisalError, PeerError
 
 GRACE_SECONDS = 8.0  # what the others get to hear why one failed, and to end by themselves
+KILLED_GRACE_SECONDS = 1.5  # the same where one was killed and has nothing to say
 POLL_SECONDS = 0.02
 
 Emit = Callable[[dict[str, Any]], None]
@@ -58,7 +59,7 @@ def launch(function: PartyFunction, jobs: dict[str, dict[str, Any]], emit: Emit,
             for role in jobs:
                 parties[role] = _start(Path(root, role), threads)
             readers = [_relay(party, emit) for party in parties.values()]
-            _supervise(parties)
+            _supervise(parties, store)
             for reader in readers:
                 reader.join(timeout=5)
             return {role: _result(Path(root, role), role, party) for role, party in parties.items()}
@@ -102,12 +103,16 @@ def _relay(party: subprocess.Popen, emit: Emit) -> threading.Thread:
     return reader
 
 
-def _supervise(parties: dict[str, subprocess.Popen]) -> None:
-    """Wait until all have ended; once one has failed, give the others a moment and then end them."""
+def _supervise(parties: dict[str, subprocess.Popen], store: dist.TCPStore) -> None:
+    """Wait until all have ended; once one has failed, tell the others, give them a moment and then end them."""
     deadline, ended_here = None, set()
     while any(party.poll() is None for party in parties.values()):
         if deadline is None and any(party.poll() not in (None, 0) for party in parties.values()):
-            deadline = time.monotonic() + GRACE_SECONDS
+            lost = next(role for role, party in parties.items() if party.poll() not in (None, 0))
+            killed = parties[lost].returncode < 0
+            deadline = time.monotonic() + (KILLED_GRACE_SECONDS if killed else GRACE_SECONDS)
+            if not store.check(["abort"]):  # it may have been killed before it met them
+                store.set("abort", f"{lost} is gone: its process ended")
         if deadline is not None and time.monotonic() > deadline:
             for role, party in parties.items():
                 if party.poll() is None:

@@ -1,27 +1,28 @@
 """Where the parties meet: small public notes (JSON), before anything is shared and after all is opened.
 
 The notes travel through torch's TCPStore, in the clear: sizes, hashes of the public configuration, costs. Nothing
-private is ever posted. Every wait has an end, and every error names the party that is missing, dead or disagreed.
+private is ever posted. Every error names the party that is missing, killed, frozen or disagreed; the lifelines tell.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import threading
+import socket
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import suppress
 from datetime import timedelta
 from urllib.parse import urlparse
 
 import torch.distributed as dist
 
 from mpc_appraisal.errors import AppraisalError, InputError, PeerError
-from mpc_appraisal.mpc.roles import MODEL_OWNER, ROLES
+from mpc_appraisal.mpc.lifelines import DATA, Lifelines
+from mpc_appraisal.mpc.roles import MODEL_OWNER, ROLES, rank_of
+from mpc_appraisal.mpc.watch import FREEZE_SECONDS, Clerk, Watch
 
-BEAT_SECONDS = 0.5
-SILENCE_SECONDS = 6.0  # a party whose heart has not beaten for so long is taken for dead
 POLL_SECONDS = 0.02
+LAST_WORDS_SECONDS = 1.0  # a party that failed by itself says why; its words may come a moment after its end
 
 
 def parse_address(rendezvous: str) -> tuple[str, int]:
@@ -36,7 +37,7 @@ def parse_address(rendezvous: str) -> tuple[str, int]:
     return host, port
 
 
-class Rendezvous:
+class Rendezvous(Watch):
     """The notes of one session, as one party sees them.
 
     Args:
@@ -44,9 +45,13 @@ class Rendezvous:
         address: 'tcp://host:port'; the model owner hosts it. None under torchrun, whose agent hosts the store.
         timeout: seconds to wait for the other parties to come.
         hosted: True if somebody else (a launcher) already hosts the store.
+        freeze: seconds without a sign of life after which a party is taken for lost.
     """
 
-    def __init__(self, role: str, address: str | None, timeout: float, hosted: bool = False):
+    def __init__(
+        self, role: str, address: str | None, timeout: float, hosted: bool = False, freeze: float = FREEZE_SECONDS
+    ):
+        super().__init__(freeze)
         self.role, self.timeout = role, float(timeout)
         if address is None:
             if "MASTER_ADDR" not in os.environ:
@@ -72,38 +77,27 @@ class Rendezvous:
         if address is None:  # torchrun may restart its workers: each attempt gets notes of its own
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
             self.store = dist.PrefixStore(f"mpc_appraisal/{attempt}", self.store)
-        self._stop = threading.Event()
-        self._beats: dict[str, tuple[int, float]] = {}
         self._topics: set[str] = set()
-        self._lock = threading.Lock()
-        self._abort: str | None = None  # kept from when the store could still be read
-        self._heart = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
+        self._clerk = Clerk(self.check, self._look)  # a frozen host must not hold up who asks for a note
+        self._lifelines = Lifelines(role, host, self.freeze, self._fail, self._tell)
+        self._lines = self._lifelines.lines
+        if role == MODEL_OWNER:  # it may be a while until it announces itself: it reads its files before
+            self._post()
 
-    # -- liveness --------------------------------------------------------------------------------------------------
-    def _beat(self) -> None:
-        while not self._stop.wait(BEAT_SECONDS):
-            try:
-                with self._lock:
-                    self.store.add(f"beat/{self.role}", 1)
-                    if self._abort is None and self.store.check(["abort"]):
-                        self._abort = self.store.get("abort").decode()
-            except (RuntimeError, ValueError):
-                return  # the host is gone; the main thread finds out by itself
+    def _post(self) -> None:
+        self._call(lambda: self.store.set(f"line/{self.role}", json.dumps(self._lifelines.note())))
 
-    def _check_alive(self, role: str) -> None:
-        beat = self._call(lambda: self.store.add(f"beat/{role}", 0))
-        seen = self._beats.get(role)
-        if seen is None or seen[0] != beat:
-            self._beats[role] = (beat, time.monotonic())
-        elif time.monotonic() - seen[1] > SILENCE_SECONDS:
-            raise PeerError(f"{role} stopped: no sign of life for {SILENCE_SECONDS:g} s")
+    def _look(self) -> None:
+        """Hear of an abort while this party computes."""
+        with suppress(RuntimeError, ValueError):  # the host is gone, as its lifeline tells
+            if self.store.check(["abort"]):
+                self._fail(PeerError(self.store.get("abort").decode()))
 
     def _call(self, f):
         try:
-            with self._lock:
-                return f()
+            return self._clerk.call(f)
         except (RuntimeError, ValueError) as error:
-            raise PeerError(f"{MODEL_OWNER} is gone: the rendezvous at {self.where} closed") from error
+            raise self._fail(PeerError(f"{MODEL_OWNER} is gone: the rendezvous at {self.where} closed")) from error
 
     # -- notes -----------------------------------------------------------------------------------------------------
     def announce(self) -> None:
@@ -112,35 +106,44 @@ class Rendezvous:
             message = f"two parties claim the role {self.role}"
             self._call(lambda: self.store.set("abort", message))
             raise PeerError(message)
-        self._heart.start()
+        if self.role != MODEL_OWNER:
+            self._post()
         deadline = time.monotonic() + self.timeout
         while True:
-            missing = [r for r in ROLES if self._call(lambda r=r: self.store.add(f"taken/{r}", 0)) == 0]
             self._raise_abort()
+            for role in ROLES[: rank_of(self.role)]:  # lower ranks listen
+                if role not in self._lines and self._call(lambda role=role: self.store.check([f"line/{role}"])):
+                    self._lifelines.dial(role, self._line_of(role))
+            missing = [role for role in ROLES if role != self.role and role not in self._lines]
             if not missing:
                 return
             if time.monotonic() > deadline:
                 raise PeerError(f"{' and '.join(missing)} did not come to {self.where} within {self.timeout:g} s")
             time.sleep(POLL_SECONDS)
 
+    def _line_of(self, role: str) -> dict:
+        return json.loads(self._call(lambda: self.store.get(f"line/{role}")))
+
     def _raise_abort(self) -> None:
+        self.check()
         if self._call(lambda: self.store.check(["abort"])):
-            raise PeerError(self._call(lambda: self.store.get("abort")).decode())
+            raise self._fail(PeerError(self._call(lambda: self.store.get("abort")).decode()))
 
     def abort(self, message: str) -> None:
-        """Tell the others why this party stops. `message` must hold nothing private."""
-        try:
-            with self._lock:
-                if not self.store.check(["abort"]):
-                    self.store.set("abort", f"{self.role} stopped: {message}")
-        except (RuntimeError, ValueError):
-            return  # nobody left to tell
+        """Tell the others why this party stops: a loss under the name of the lost. `message` holds nothing private."""
+        if self._closed:
+            return
+        words = self.reason() or f"{self.role} stopped: {message}"
+        with suppress(PeerError):  # those still to come read it there
+            if not self._call(lambda: self.store.check(["abort"])):
+                self._call(lambda: self.store.set("abort", words))
+        self._lifelines.leave(words)
 
     def exchange(self, topic: str, note: dict) -> dict[str, dict]:
         """Post this party's note and return everybody's, by role. Every party calls it, in the same order.
 
         Raises:
-            PeerError: a party aborted, or its heart stopped.
+            PeerError: a party aborted, died, froze or left.
         """
         if topic in self._topics:
             raise AppraisalError(f"the notes on {topic!r} were already exchanged")
@@ -149,49 +152,64 @@ class Rendezvous:
         notes = {self.role: note}
         while len(notes) < len(ROLES):
             for role in ROLES:
-                key = f"note/{topic}/{role}"
+                key, left = f"note/{topic}/{role}", role in self._lines and self._lines[role].left
                 if role not in notes and self._call(lambda key=key: self.store.check([key])):
                     notes[role] = json.loads(self._call(lambda key=key: self.store.get(key)))
                 elif role not in notes:
                     self._raise_abort()
-                    self._check_alive(role)
+                    if left:
+                        raise PeerError(f"{role} left before the end")
             if len(notes) < len(ROLES):
                 time.sleep(POLL_SECONDS)
         return notes
 
-    def interrupting(self) -> AbstractContextManager[None]:
-        """A block that a lost party may end anywhere; here only at the next wait."""
-        return nullcontext()
+    # -- connections for messages ----------------------------------------------------------------------------------
+    def connections(self, timeout: float) -> dict[int, socket.socket]:
+        """A new connection with each of the others, by rank, for whoever carries messages. Raises PeerError."""
+        sockets: dict[int, socket.socket | None] = {}
+        deadline, me = time.monotonic() + timeout, rank_of(self.role)
+        for rank, role in enumerate(ROLES):
+            if rank < me:
+                sockets[rank] = self._lifelines.dial(role, self._line_of(role), DATA)
+            while rank > me and (sock := self._lifelines.taken(role)) is None:
+                self.check()
+                if time.monotonic() > deadline:
+                    raise PeerError(f"{role} did not connect within {timeout:g} s")
+                time.sleep(POLL_SECONDS / 10)
+            if rank > me:
+                sockets[rank] = sock
+        return sockets
 
-    def reason(self) -> str | None:
-        """Why another party aborted, if one did and its note could be read, now or while the host was still there."""
-        try:
-            with self._lock:
-                if self.store.check(["abort"]):
-                    return self.store.get("abort").decode()
-        except (RuntimeError, ValueError):
-            pass
-        return self._abort
+    # -- the end ---------------------------------------------------------------------------------------------------
+    def lost(self, role: str) -> PeerError:
+        """The error for a connection with `role` that broke: what the lifelines tell, within a moment."""
+        until = time.monotonic() + LAST_WORDS_SECONDS
+        while self._error is None and time.monotonic() < until:
+            time.sleep(POLL_SECONDS)
+        self._noticed.set()
+        return self._error or self._fail(PeerError(f"lost {role} half way: its process ended or stopped answering"))
 
     def close(self, linger: float = 0.0) -> None:
-        """Stop the heart. A host lingers up to `linger` seconds so that those alive can still read why it stopped."""
-        if self._host and linger:
-            start, before = time.monotonic(), self._counts("beat")
-            while (waited := time.monotonic() - start) < linger:
-                left, beats = self._counts("left"), self._counts("beat")
-                still = [r for r in left if waited > 4 * BEAT_SECONDS and beats[r] == before[r] > 0]  # died
-                if all(left[r] or r in still for r in left):
-                    break
-                time.sleep(POLL_SECONDS)
-        elif not self._host:
-            try:
-                with self._lock:
-                    self.store.add(f"left/{self.role}", 1)
-            except (RuntimeError, ValueError):
-                pass  # the host left first
-        self._stop.set()
-
-    def _counts(self, what: str) -> dict[str, int]:
-        """The other parties' counters of one kind, by role."""
+        """Say goodbye. A host lingers up to `linger` seconds, after a loss for a moment, so that those alive or to come
+        can read what is left for them."""
+        if self._closed:
+            return
+        if not self._host:
+            with suppress(PeerError):  # the host left first
+                self._call(lambda: self.store.add(f"left/{self.role}", 1))
         with self._lock:
-            return {r: self.store.add(f"{what}/{r}", 0) for r in ROLES if r != self.role}
+            self._closed = True
+        self._lifelines.leave("")
+        patience = LAST_WORDS_SECONDS if any(line.lost for line in self._lines.values()) else linger
+        until = time.monotonic() + (patience if self._host else 0.0)
+        while time.monotonic() < until and any(self._awaited(role) for role in ROLES if role != self.role):
+            time.sleep(POLL_SECONDS)
+        self._lifelines.close()
+        self._clerk.end()
+        os.close(self.wake)
+        os.close(self._waker)
+
+    def _awaited(self, role: str) -> bool:
+        """At the host: whether `role` may still want to read a note, or to come and hear why the session ended."""
+        line = self._lines.get(role)
+        return not (line.left or line.lost) if line else self.store.add(f"left/{role}", 0) == 0

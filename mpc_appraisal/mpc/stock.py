@@ -15,7 +15,7 @@ import torch.distributed as dist
 from mpc_appraisal.errors import AppraisalError
 from mpc_appraisal.mpc import _compat, ops
 from mpc_appraisal.mpc.encoding import decode, encode
-from mpc_appraisal.mpc.gloo import PeerErrors, open_group
+from mpc_appraisal.mpc.gloo import PeerErrors, open_group, severable
 from mpc_appraisal.mpc.meter import Meter
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import DEALER, OWNERS, ROLES, rank_of
@@ -46,7 +46,7 @@ class Communicator(DistributedCommunicator):
         self._rendezvous, self._name = rendezvous, rendezvous.role
         self.reset_communication_stats()
         open_group(rendezvous, timeout)
-        with self._named("the other parties"):
+        with self._named("the other parties"), severable(rendezvous):
             self.ttp_group = dist.new_group([0, 1, 2])
             self.ttp_comm_group = dist.new_group([0, 2])
             self.main_group = dist.new_group([0, 1])

@@ -7,15 +7,12 @@ goodbye is dead; one that gives no sign of life for `freeze` seconds is frozen; 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import select
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -28,19 +25,14 @@ from mpc_appraisal.mpc.meeting import Hello, Listener, address_of, dial
 from mpc_appraisal.mpc.meter import Meter
 from mpc_appraisal.mpc.rendezvous import parse_address
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, rank_of
+from mpc_appraisal.mpc.watch import FREEZE_SECONDS, Watch
 from mpc_appraisal.mpc.wire import Incoming, Outgoing, Woken
 
 NOTE_BYTES = 16 << 20
 ABORT_BYTES = 4096
-FREEZE_SECONDS = 10.0
 WATCH_SECONDS = 0.1
-NOTICE_SECONDS = 0.3  # a party that waits hears of a loss within this; one that computes is interrupted then
 FLUSH_SECONDS = 0.7  # for the last words to those alive
 POLL_SECONDS = 0.02
-
-
-class Interrupted(BaseException):
-    """Raised in the main thread, wherever it is, when a party was lost; never leaves `interrupting`."""
 
 
 @dataclass
@@ -55,7 +47,7 @@ class Peer:
     inbox: deque[tuple[Header, bytes]] = field(default_factory=deque)
 
 
-class TlsLink:
+class TlsLink(Watch):
     """The connections of one session, as one party sees them; notes as `Rendezvous` has them, messages by TlsChannel.
 
     Args:
@@ -80,22 +72,17 @@ class TlsLink:
         rank_of(role)
         if address is None:
             raise InputError("session.rendezvous", None, "tcp://HOST:PORT with the transport tls, under torchrun too")
-        if not freeze > 0:
-            raise InputError("session.freeze_timeout", freeze, "seconds above 0")
+        super().__init__(freeze)
         host, port = parse_address(address)
-        self.role, self.timeout, self.freeze, self.where = role, float(timeout), float(freeze), address
+        self.role, self.timeout, self.where = role, float(timeout), address
         self._papers = Papers.of(folder, role)
         self._own_address = data_owner_address
         self._peers: dict[str, Peer] = {}
         self._taken: set[str] = set()
         self._dealer_meets: str | None = None  # at the model owner: where the dealer finds the data owner
         self._topics: set[str] = set()
-        self._error: PeerError | None = None
         self._last_words: str | None = None
-        self._closed, self._noticed, self._stop = False, threading.Event(), threading.Event()
-        self._armed: int | None = None
-        self._lock = threading.RLock()
-        self._wake, self._waker = os.pipe()
+        self._stop = threading.Event()
         self._listener: Listener | None = None
         self._monitor = threading.Thread(target=self._watch, daemon=True, name="monitor")
         self._monitor.start()
@@ -134,7 +121,7 @@ class TlsLink:
         return None
 
     def _add(self, role: str, incoming: Incoming, outgoing: Outgoing, hello: Hello) -> None:
-        incoming.wake_by(self._wake)
+        incoming.wake_by(self.wake)
         incoming.heard = time.monotonic()
         with self._lock:
             self._peers[role] = Peer(role, incoming, outgoing)
@@ -156,29 +143,16 @@ class TlsLink:
                 raise PeerError(f"{DATA_OWNER} did not come within {self.timeout:g} s") from None
             self._connect(DATA_OWNER, str(address))
         while len(self._peers) < len(ROLES) - 1:
-            self._check()
+            self.check()
             if time.monotonic() > deadline:
                 missing = [role for role in ROLES if role != self.role and role not in self._peers]
                 away = "; turned away: " + "; ".join(self._listener.turned_away) if self._listener.turned_away else ""
                 where = f"to {self.where} " if self.role == MODEL_OWNER else ""
                 raise PeerError(f"{' and '.join(missing)} did not come {where}within {self.timeout:g} s{away}")
             time.sleep(POLL_SECONDS)
-        self._check()
+        self.check()
 
     # -- what goes wrong -------------------------------------------------------------------------------------------
-    def _fail(self, error: PeerError) -> PeerError:
-        """Note the first loss and wake whoever waits; returns the loss that counts."""
-        with self._lock:
-            if self._error is None and not self._closed:
-                self._error = error
-                os.write(self._waker, b"!")
-        return self._error or error
-
-    def _check(self) -> None:
-        if self._error is not None:
-            self._noticed.set()
-            raise self._error
-
     def _named(self, peer: Peer, error: Exception) -> PeerError:
         """What an error of reading means, with the party's name."""
         if isinstance(error, EOFError):
@@ -201,7 +175,6 @@ class TlsLink:
 
     def _watch(self) -> None:
         """The monitor: sees who hangs up and who falls silent while the main thread waits for another or computes."""
-        told = False
         while not self._stop.is_set():
             poll, peers = select.poll(), {}
             for peer in list(self._peers.values()):
@@ -218,10 +191,7 @@ class TlsLink:
                 elif descriptor in hung:
                     time.sleep(0.01)  # the main thread is reading what is left
                 self._judge(peer)
-            if self._error is not None and not told:
-                told = True
-                if not self._noticed.wait(NOTICE_SECONDS):
-                    self._interrupt()
+            self._tell()
 
     def _look(self, peer: Peer, hung: bool) -> None:
         """Read what may be read ahead: signs of life; and all that is left once the peer has hung up."""
@@ -261,43 +231,18 @@ class TlsLink:
             peer.lost = True
             self._fail(PeerError(self._gone(peer)))
 
-    def _interrupt(self) -> None:
-        with self._lock:
-            if self._armed is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._armed), ctypes.py_object(Interrupted))
-
-    @contextmanager
-    def interrupting(self) -> Iterator[None]:
-        """In the block a loss ends whatever this thread computes, not only its next wait."""
-
-        def disarm() -> None:
-            with self._lock:
-                self._armed = None
-            time.sleep(0)  # what was on its way arrives here
-
-        self._armed = threading.get_ident()
-        try:
-            yield
-            disarm()
-        except Interrupted:
-            raise self._error from None
-        finally:
-            with suppress(Interrupted):
-                disarm()
-
     # -- messages --------------------------------------------------------------------------------------------------
     def send(self, to: str, tensor: torch.Tensor) -> None:
         """Send a contiguous tensor; it must not change any more."""
-        self._check()
+        self.check()
         outgoing = self._peers[to].outgoing
-        outgoing.send(
-            Kind.TENSOR, view_of(tensor), tensor.dtype, tensor.shape, call_site(), lambda: self._error is not None
-        )
+        stop = (lambda: self._error is not None) if self.role == DEALER else None  # the owners keep step
+        outgoing.send(Kind.TENSOR, view_of(tensor), tensor.dtype, tensor.shape, call_site(), stop)
 
     def receive(self, source: str, shape: tuple[int, ...], dtype: torch.dtype, timeout: float) -> torch.Tensor:
         """The next message from `source`; raises PeerError, with both call sites if it is not what is expected."""
         peer = self._peers[source]
-        self._check()
+        self.check()
         try:
             with peer.incoming.lock:
                 header = self._next(peer, time.monotonic() + timeout, spin=nbytes(shape, dtype) < 1 << 20)
@@ -320,7 +265,7 @@ class TlsLink:
             return peer.inbox[0][0]
         while (header := peer.incoming.header(deadline, spin)).kind not in (Kind.NOTE, Kind.TENSOR):
             self._digest(peer, header)
-            self._check()
+            self.check()
         return header
 
     # -- notes -----------------------------------------------------------------------------------------------------
@@ -333,7 +278,7 @@ class TlsLink:
         if topic in self._topics:
             raise AppraisalError(f"the notes on {topic!r} were already exchanged")
         self._topics.add(topic)
-        self._check()
+        self.check()
         text, notes = json.dumps({"topic": topic, "note": note}).encode(), {self.role: note}
         for peer in self._peers.values():
             peer.outgoing.send(Kind.NOTE, text, site=call_site())
@@ -363,10 +308,6 @@ class TlsLink:
         return told["note"]
 
     # -- the end ---------------------------------------------------------------------------------------------------
-    def reason(self) -> str | None:
-        """Why the session failed, if a party was lost or aborted."""
-        return None if self._error is None else str(self._error)
-
     def abort(self, message: str) -> None:
         """Tell the others why this party stops: a loss under the name of the lost. `message` holds nothing private."""
         with self._lock:
@@ -400,7 +341,7 @@ class TlsLink:
             self._listener.close()
         for peer in peers:
             peer.incoming.sock.close()
-        os.close(self._wake)
+        os.close(self.wake)
         os.close(self._waker)
 
 

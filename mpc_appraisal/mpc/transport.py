@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc.rendezvous import Rendezvous
-from mpc_appraisal.mpc.tls import FREEZE_SECONDS, TlsLink
+from mpc_appraisal.mpc.tls import TlsLink
+from mpc_appraisal.mpc.watch import FREEZE_SECONDS
 
 TRANSPORTS = ("tcp", "gloo", "tls")
 
@@ -18,7 +19,7 @@ class Transport:
     Attributes:
         kind: 'tcp', 'gloo' or 'tls'.
         tls: this party's own folder of certificate files.
-        freeze_timeout: seconds without a sign of life after which a party is taken for lost (tls).
+        freeze_timeout: seconds without a sign of life after which a party is taken for lost.
         data_owner_address: 'tcp://host:port' where the dealer reaches the data owner (tls); None: found out.
     """
 
@@ -40,4 +41,4 @@ class Transport:
         """Meet the other parties at `address`; see `Rendezvous` and `TlsLink`."""
         if self.kind == "tls":
             return TlsLink(role, address, timeout, self.tls, self.freeze_timeout, self.data_owner_address)
-        return Rendezvous(role, address, timeout, hosted)
+        return Rendezvous(role, address, timeout, hosted, self.freeze_timeout)

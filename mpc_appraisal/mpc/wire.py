@@ -23,7 +23,7 @@ from mpc_appraisal.mpc.frames import HEADER, Garbled, Header, Kind, pack, unpack
 BEAT_SECONDS = 0.5
 INLINE_BYTES = 1 << 20  # what of a message up to this size the socket takes at once, the calling thread sends itself
 JOINED_BYTES = 64 << 10  # up to this size a message is copied behind its header and sent as one
-WINDOW_BYTES = 256 << 20  # what may wait to be sent before the sender waits for the receiver
+WINDOW_BYTES = 256 << 20  # what may wait to be sent before a sender that runs ahead waits for the receiver
 CHUNK_BYTES = 1 << 20
 TICK_SECONDS = 0.2
 SPIN_SECONDS = 200e-6  # a small answer mostly comes within this: cheaper than to be put to sleep and woken
@@ -160,14 +160,16 @@ class Outgoing:
         dtype: torch.dtype = torch.uint8,
         shape: Sequence[int] = (),
         site: str = "",
-        stop: Callable[[], object] = lambda: False,
+        stop: Callable[[], object] | None = None,
     ) -> None:
-        """Queue a frame; does not wait for the receiver unless very much is under way, and then until `stop()`.
+        """Queue a frame. The payload is not copied: it must not change any more.
 
-        The payload is not copied: it must not change any more.
+        Args:
+            stop: given by a sender that runs ahead: while very much is under way it waits for the receiver until
+                `stop()`. Two that keep step would wait for each other if both had to stop.
         """
         with self._cond:
-            while self._waiting > WINDOW_BYTES and self.broken is None and not stop():
+            while stop is not None and self._waiting > WINDOW_BYTES and self.broken is None and not stop():
                 self._cond.wait(TICK_SECONDS)
             if self.broken is not None or self._finishing:
                 return  # whoever reads from this peer finds out why
