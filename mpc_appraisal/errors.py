@@ -51,5 +51,13 @@ class PeerError(AppraisalError):
         return str(self)
 
 
+class BoundError(AppraisalError):
+    """What was computed left the public range that the protocol is right in; nothing was released."""
+
+    @property
+    def public(self) -> str:
+        return str(self)  # made of public facts and of a bit that both owners have seen
+
+
 class OwnerError(AppraisalError):
     """A private value was asked of, or shown to, the wrong party."""

@@ -22,11 +22,12 @@ from mpc_appraisal.mpc.engines import deal, open_session
 from mpc_appraisal.mpc.fast import DrySession
 from mpc_appraisal.mpc.forecast import Rehearsal, forecasts, rate
 from mpc_appraisal.mpc.limits import LARGEST_EXPONENT, MAX_SQUARINGS
+from mpc_appraisal.mpc.logit_check import WeightLimit, weight_limit
 from mpc_appraisal.mpc.meter import Cost, Meter
 from mpc_appraisal.mpc.ops import Rows
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS, ROLES, TRUST
-from mpc_appraisal.mpc.session import Session, agree
+from mpc_appraisal.mpc.session import Opening, Session, agree
 from mpc_appraisal.mpc.transport import Transport
 from mpc_appraisal.record import PLACE, Record, revision, versions
 
@@ -148,8 +149,7 @@ def _appraise(
     # Whoever refuses its input has said so once all are ready; from here on values are shared.
     ready = rendezvous.exchange("ready", _norms(own, theta))
     bound = check_norms(ready, plan, facts)
-    row_norm = ready[DATA_OWNER]["row_norm"]
-    facts = {name: replace(f, row_norm=row_norm) for name, f in facts.items()}
+    facts = _with_norms(facts, ready)
     if role == DEALER:
         marks = deal(plan.engine, rendezvous, plan.timeout, plan.transport.kind)
         rendezvous.exchange("costs", {"bytes": [b - a for a, b in zip(marks, marks[1:], strict=False)], "rounds": []})
@@ -195,7 +195,7 @@ def _appraise(
                 failure_probability=r.failure,
                 estimate=forecast[k].as_dict(costs[MODEL_OWNER]["rate"]) if forecast else None,
                 seed=plan.seed,
-                openings=(session.ledger[k].as_dict(),),  # exactly one for each appraisal, in order
+                openings=tuple(opening.as_dict() for opening in r.openings),
                 versions=versions(),
                 config_hash=plan.digest,
                 revision=revision(),
@@ -212,7 +212,8 @@ def _appraise(
 def _norms(own: OwnInput, theta: torch.Tensor | None) -> dict[str, float]:
     """What a public bound on logits is made of: the largest norm of a row of one's data, and of a class's weights.
 
-    |x . (w_c - mean w)| <= ||x|| ||w_c - mean w||. Each owner computes its own and tells it rounded up to four bits.
+    |x . (w_c - mean w)| <= ||x|| ||w_c - mean w||. Each owner computes its own, adds what fixed point rounds
+    (2^-17 for each of d + 1 entries; to a logit, 2^-14), and tells it rounded up to four bits.
     """
 
     def up(norm: float) -> float:
@@ -220,7 +221,8 @@ def _norms(own: OwnInput, theta: torch.Tensor | None) -> dict[str, float]:
         return math.ldexp(math.ceil(mantissa * 16) / 16, exponent)
 
     def rows(x: torch.Tensor) -> float:
-        return math.sqrt(float(torch.linalg.vector_norm(x, dim=1).max()) ** 2 + 1)  # 1: the constant feature
+        longest = math.sqrt(float(torch.linalg.vector_norm(x, dim=1).max()) ** 2 + 1)  # 1: the constant feature
+        return longest + math.sqrt(x.shape[1] + 1) * 2.0**-17
 
     if isinstance(own, DataOwnerInput):
         return {"row_norm": up(max(rows(block.x) for c in own.candidates for block in c.blocks(BLOCK_ROWS)))}
@@ -228,7 +230,8 @@ def _norms(own: OwnInput, theta: torch.Tensor | None) -> dict[str, float]:
         return {}
     parts = [rows(d.x) for d in (own.train, own.test) if d is not None]
     norm = float((theta - theta.mean(1, keepdim=True)).norm(dim=0).max())
-    return {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(max(norm, 1e-6))}
+    norm += math.sqrt(len(theta)) * 2.0**-17 + 2.0**-14  # no row is shorter than 1
+    return {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(norm)}
 
 
 def check_norms(notes: dict[str, dict[str, float]], plan: Plan, facts: dict[str, Facts]) -> float:
@@ -251,14 +254,31 @@ def check_norms(notes: dict[str, dict[str, float]], plan: Plan, facts: dict[str,
                 f"at most {LARGEST_BOUND:g}: rows of norm {longest:g} and weights of norm {buyer['weight_norm']:g} are "
                 "too large together; standardise the features, or raise model.l2",
             )
-    for name, f in facts.items():
-        if f.rows * longest > LARGEST_SUM:
-            raise InputError(
-                f"party.data ({name})",
-                f"{f.rows} rows of norm up to {longest:g}",
-                f"rows times norm of at most {LARGEST_SUM:g}: standardise the features",
-            )
+    for name, f in _with_norms(facts, notes).items():
+        for method in plan.methods:
+            summed = method.summed_rows(f)
+            if summed * f.longest > LARGEST_SUM:
+                raise InputError(
+                    f"party.data ({name})",
+                    f"{summed} rows of norm up to {f.longest:g} in the sums of {method.name}",
+                    f"rows times norm of at most {LARGEST_SUM:g}: standardise the features",
+                )
+            _limit(method, f, bound, plan)
     return bound
+
+
+def _with_norms(facts: dict[str, Facts], notes: dict[str, dict[str, float]]) -> dict[str, Facts]:
+    """`facts` with the norms that the owners told."""
+    buyer, seller = notes[MODEL_OWNER]["row_norm"], notes[DATA_OWNER]["row_norm"]
+    return {name: replace(f, row_norm=seller, longest=max(buyer, seller)) for name, f in facts.items()}
+
+
+def _limit(method: Appraiser, facts: Facts, bound: float, plan: Plan) -> WeightLimit | None:
+    """What the weights of a method that trains are held to; raises InputError where that cannot be checked."""
+    if method.logit_growth <= 1 or plan.engine == "stock":  # CrypTen's own softmax needs no bound
+        return None
+    shape, grown = (facts.features + 1, facts.classes), bound * method.logit_growth
+    return weight_limit(method.name, grown, facts.longest, shape, lambda norm: method.reach(norm, facts))
 
 
 def _facts(rendezvous: Rendezvous, own: OwnInput, plan: Plan) -> dict[str, Facts]:
@@ -330,13 +350,17 @@ def _prepare(
 
 @dataclass(frozen=True)
 class Appraised:
-    """One opened number, what it cost this party, and the bound on the probability that it is wrong by a wrap."""
+    """One opened number, what it cost this party, and the bound on the probability that it is wrong by a wrap.
+
+    openings: all that this appraisal opened, in order.
+    """
 
     method: Appraiser
     candidate: str
     opened: float
     cost: Cost
     failure: float | None
+    openings: tuple[Opening, ...]
 
 
 def program(
@@ -368,7 +392,7 @@ def program(
                 x, y = Rows(lambda name=name, f=f, own=own: _stream(session, name, f, own)), None
         shared = session.meter.cost() - before
         for method in plan.methods:
-            before, failed = session.meter.cost(), session.failure
+            before, failed, known = session.meter.cost(), session.failure, len(session.ledger)
             if method.name not in secrets:
                 with session.meter.phase("share"):
                     secrets[method.name] = {
@@ -378,14 +402,16 @@ def program(
                         for key, shape in method.private_shapes(f).items()
                     }
             with session.meter.phase("private"):
-                session.bound_logits(bound * method.logit_growth, many=not method.streams)
+                limit = _limit(method, f, bound, plan)
+                session.bound_logits(bound * method.logit_growth, weights=limit)
                 score = method.score(secrets[method.name], x, y, f)
+                session.check_logits()
                 opened = session.reveal(score, method.opens, "the appraisal's result")
             session.mark()
             cost = _with_part(session.meter.cost() - before, shared, plan)
             now = session.failure
             failure = None if failed is None or now is None else now - failed
-            results.append(Appraised(method, name, float(opened), cost, failure))
+            results.append(Appraised(method, name, float(opened), cost, failure, tuple(session.ledger[known:])))
             if session.role == MODEL_OWNER:
                 emit({"done": len(results), "of": of, "method": method.name, "candidate": name})
         if held:

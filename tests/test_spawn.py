@@ -14,6 +14,7 @@ from mpc_appraisal import Dataset, Spawn, appraise
 from mpc_appraisal.appraisal import Appraiser, Finetuning, GradientNorm, Influence
 from mpc_appraisal.data import Digits
 from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.logit_check import WHAT
 from mpc_appraisal.scenario import LabelNoise
 from mpc_appraisal.training import fit
 
@@ -127,8 +128,10 @@ def test_plaintext_values_are_those_of_the_plain_session(result):
 
 def test_a_record_opens_one_number_to_both_owners(result):
     for record in private(result):
-        (opening,) = record.openings
+        *checks, opening = record.openings
         assert opening["numbers"] == 1 and opening["to"] == [MODEL_OWNER, DATA_OWNER]
+        # A method that trains on shares opens one bit before: whether its weights kept the bound on logits.
+        assert [check["what"] for check in checks] == [WHAT] * (record.method == "finetuning")
     assert result["influence", "label_noise=1"].openings[0]["what"] == Influence.opens
 
 

@@ -32,6 +32,7 @@ class Facts:
     rows: int  # |D_a| of the candidate
     l2: float  # of the model's objective
     row_norm: float = 1.0  # no row of D_a, its constant feature included, is longer; told between owners
+    longest: float = 1.0  # no row of either owner is longer
 
     @staticmethod
     def of(model: SoftmaxRegression, train: Dataset | None, test: Dataset | None, candidate: Dataset) -> Facts:
@@ -46,7 +47,7 @@ class Appraiser(ABC):
     needs: ClassVar[frozenset[str]]  # of "train", "test": what the model owner must have beside the model
     opens: ClassVar[str]  # in plain words, the one number that is opened
     streams: ClassVar[bool] = True  # whether one pass over blocks of rows is enough; if not, x and y are held whole
-    logit_growth: ClassVar[float] = 1.0  # by how much the method's own training may raise the bound on logits
+    logit_growth: ClassVar[float] = 1.0  # above 1 for a method that trains: how far it may raise the bound on logits
 
     @abstractmethod
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
@@ -59,6 +60,17 @@ class Appraiser(ABC):
     @abstractmethod
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
         """The formula on plain or secret tensors; x (n, d + 1) with the constant feature, y (n, C) one-hot -> ()."""
+
+    def reach(self, norm: float, facts: Facts) -> float:
+        """For a method that trains: the largest norm of a class's centred weights after a step from one of `norm`.
+
+        It is what makes the private check of the logits' bound sure; see `logit_check`.
+        """
+        return math.inf
+
+    def summed_rows(self, facts: Facts) -> int:
+        """How many rows' gradients are added up before they are divided; the ring must hold their sum."""
+        return facts.rows
 
     @abstractmethod
     def paper_value(self, opened: float, facts: Facts) -> float:

@@ -161,6 +161,15 @@ def to_crypten(engine: Engine, share: torch.Tensor) -> Any:
     return crypten.mpc.MPCTensor.from_shares(engine.blinded(share))
 
 
+def negative(engine: Engine, share: torch.Tensor) -> torch.Tensor:
+    """Shares of 1 where the shared ring element, as a signed 64-bit integer, is below zero, and of 0 elsewhere.
+
+    Exact, for no part of CrypTen's circuit truncates.
+    """
+    use(engine)
+    return crypten.mpc.MPCTensor.from_shares(share, precision=0)._ltz().share
+
+
 def from_crypten(tensor: Any) -> tuple[torch.Tensor, int]:
     """Shares and fractional bits of an MPCTensor; no message."""
     if tensor.ptype != crypten.mpc.arithmetic:

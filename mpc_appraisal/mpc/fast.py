@@ -12,18 +12,20 @@ from typing import Any
 
 import torch
 
-from mpc_appraisal.errors import AppraisalError
+from mpc_appraisal.errors import AppraisalError, BoundError
+from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.channel import Channel, DryChannel, GlooChannel
 from mpc_appraisal.mpc.dealer import Dealer, parse
 from mpc_appraisal.mpc.encoding import decode
 from mpc_appraisal.mpc.engine import Engine
+from mpc_appraisal.mpc.logit_check import WHAT, WHY, Trained
 from mpc_appraisal.mpc.meter import Cost, Meter
 from mpc_appraisal.mpc.prg import KEY_BYTES, DryStream, Stream, new_key
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import MODEL_OWNER, OWNERS, rank_of
 from mpc_appraisal.mpc.session import Session, check_owner
 from mpc_appraisal.mpc.tcp import TcpChannel
-from mpc_appraisal.mpc.tensors import Context, Private
+from mpc_appraisal.mpc.tensors import Context, Private, Secret
 from mpc_appraisal.mpc.tls import TlsChannel
 
 MARGIN_BITS = 8  # an opened value uses the ring but for so many bits; a random ring element mostly does not
@@ -31,18 +33,48 @@ DEFAULT_BOUND = 16.0
 CHANNELS = {"tcp": TcpChannel, "gloo": GlooChannel, "tls": TlsChannel}
 
 
+class TrainingContext(Context):
+    """A context that also notes the trained weights."""
+
+    def __init__(self, engine: Engine, logit_bound: float):
+        super().__init__(engine, logit_bound)
+        self.trained = Trained(engine)
+
+
+@ops.trained.register(Private)
+@ops.trained.register(Secret)
+def _trained(weights):
+    shared = weights.secret() if isinstance(weights, Private) else weights
+    weights.context.trained.note(shared.share, shared.bits)
+    return weights
+
+
 class _Engine(Session):
     """What a real session and a dry one share."""
 
     engine = "fast"
-    context: Context
+    context: TrainingContext
 
     def _private(self, owner: str, value: torch.Tensor | None, shape, name: str) -> Private:
         return Private(self.context, rank_of(owner), value, torch.Size(shape), name)
 
-    def bound_logits(self, bound, many=False):
+    def bound_logits(self, bound, weights=None):
         self.context.logit_bound = bound
-        self.context.engine.careful = many and self.context.engine.exact
+        self.context.trained = Trained(self.context.engine, weights)
+
+    def check_logits(self):
+        limit, within = self.context.trained.limit, self.context.trained.verdict()
+        if within is None:
+            return
+        opened = self.reveal(Secret(self.context, within, 0), WHAT, WHY)
+        if self.context.engine.dry or opened.item() == 1:
+            return
+        raise BoundError(
+            f"{limit.method}: training has left the public bound on logits, and no value is released. Expected centred "
+            f"weights of norm {limit.norm:g} at most for every class after every step, so that rows of norm up to "
+            f"{limit.row_norm:g} give logits within {limit.bound:g}: lower appraisal.lr, take fewer appraisal.steps, "
+            "or state a larger session.logit_bound"
+        )
 
     def hold(self, value):
         if isinstance(value, Private):
@@ -66,12 +98,12 @@ class _Engine(Session):
 class DrySession(_Engine):
     """Shapes only: gives the dealer's script, and what the program costs one owner."""
 
-    def __init__(self, role: str = MODEL_OWNER, exact: bool = True):
+    def __init__(self, role: str = MODEL_OWNER):
         super().__init__()
         self.role = role
         streams = Engine.streams_of(None)
-        engine = Engine(rank_of(role), DryChannel(self.meter), streams, DryStream(), dry=True, exact=exact)
-        self.context = Context(engine, DEFAULT_BOUND)
+        engine = Engine(rank_of(role), DryChannel(self.meter), streams, DryStream(), dry=True)
+        self.context = TrainingContext(engine, DEFAULT_BOUND)
         self.marks: list[int] = []  # bytes that the dealer has sent by each mark; known at the model owner
 
     @property
@@ -99,11 +131,11 @@ class DrySession(_Engine):
         return torch.zeros(secret.shape, dtype=torch.float64)
 
 
-def dry_run(program: Callable[[Session], Any], exact: bool = True) -> tuple[list[Any], dict[str, Cost], float]:
+def dry_run(program: Callable[[Session], Any]) -> tuple[list[Any], dict[str, Cost], float]:
     """The dealer's script, each owner's cost and the failure probability of `program`, from shapes alone."""
     runs = {}
     for role in OWNERS:
-        runs[role] = DrySession(role, exact)
+        runs[role] = DrySession(role)
         program(runs[role])
     script = runs[MODEL_OWNER].context.engine.script
     return script, {role: run.meter.cost() for role, run in runs.items()}, runs[MODEL_OWNER].failure
@@ -114,10 +146,9 @@ class FastSession(_Engine):
 
     Args:
         timeout: seconds that one message may take.
-        exact: see `Engine`.
     """
 
-    def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp", exact: bool = True):
+    def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp"):
         super().__init__()
         self.role = rendezvous.role
         self.channel = open_channel(rendezvous, self.meter, timeout, transport)
@@ -128,12 +159,12 @@ class FastSession(_Engine):
             self.channel.send(_tensor_of(pair), 1)
         else:
             pair = _bytes_of(self.channel.receive((KEY_BYTES,), 0, torch.uint8))
-        engine = Engine(me, self.channel, Engine.streams_of(dealt), Stream(pair, "pair"), exact=exact)
-        self.context = Context(engine, DEFAULT_BOUND)
+        engine = Engine(me, self.channel, Engine.streams_of(dealt), Stream(pair, "pair"))
+        self.context = TrainingContext(engine, DEFAULT_BOUND)
 
     def prepare(self, program):
         if self.role == MODEL_OWNER:
-            dry = DrySession(MODEL_OWNER, self.context.engine.exact)
+            dry = DrySession(MODEL_OWNER)
             program(dry)
             send_script(self.channel, dry.context.engine.script)
 

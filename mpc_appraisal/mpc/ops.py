@@ -23,6 +23,16 @@ def join(first: Any, tensors: Sequence[Any]) -> Any:
     raise TypeError(f"cat: got {type(first).__name__}; expected tensors of one engine")
 
 
+@singledispatch
+def trained(weights: Any) -> Any:
+    """Weights (d, C) that training on secrets has made, before rows are multiplied by them; returned as they are.
+
+    Nothing for plain tensors. An engine whose softmax needs a public bound on logits notes them, and before anything is
+    opened it checks that they kept it; engines register that for their tensors.
+    """
+    return weights
+
+
 class Rows:
     """A data set too large to hold: blocks of rows (x, y), brought in one after the other and forgotten after use."""
 

@@ -16,6 +16,7 @@ import torch
 
 from mpc_appraisal.errors import DisagreementError, InputError, OwnerError
 from mpc_appraisal.mpc.encoding import check_range
+from mpc_appraisal.mpc.logit_check import WeightLimit
 from mpc_appraisal.mpc.meter import Meter
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import MODEL_OWNER, OWNERS
@@ -76,8 +77,19 @@ class Session(ABC):
     def prepare(self, program: Callable[[Session], Any]) -> None:
         """Be told what will be run, before it is: an engine may want the shapes."""
 
-    def bound_logits(self, bound: float, many: bool = False) -> None:
-        """State the public bound on |logits| for what comes next, and whether that is many softmaxes one on another."""
+    def bound_logits(self, bound: float, weights: WeightLimit | None = None) -> None:
+        """State the public bound on |logits| for what comes next.
+
+        weights: for a method that trains, what its weights will be held to; see `check_logits`.
+        """
+
+    def check_logits(self) -> None:
+        """Before a result is opened: have all weights of `ops.trained` kept the bound? Opens that one bit to both.
+
+        Only where an engine's softmax needs the bound, and the method trains.
+
+        Raises BoundError, at both owners: they have not. AppraisalError: the method told of none.
+        """
 
     def hold(self, value: Any) -> None:
         """Prepare an input for many uses, so that its cost stands where it is brought in."""
