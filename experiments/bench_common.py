@@ -1,11 +1,13 @@
-"""What the benchmarks share: the machine in words, its memory, a common start, and files of results."""
+"""What the benchmarks share: where and how they ran, memory, a common start, and files of records."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import resource
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +15,10 @@ from typing import Any
 
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import OWNERS
+from mpc_appraisal.record import revision, versions
 
 LEAD_SECONDS = 0.1
+PLACES = {"out": "DIR", "spu_python": "PYTHON"}  # options with paths: records hold none
 
 
 def machine() -> str:
@@ -59,10 +63,12 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
 
 
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Text columns, the first one to the left."""
-    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
-    print(f"\n{title}")
-    for row in [header, ["-" * w for w in widths], *rows]:
-        cells = [row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
-        print("  ".join(cells).rstrip())
+def about(script: str, parser: argparse.ArgumentParser, args: argparse.Namespace, mnist: bool) -> dict[str, Any]:
+    """Where and how a record was made: machine, versions, revision and the command, with words in place of paths."""
+    words = ["OMP_NUM_THREADS=1", *["MPC_APPRAISAL_DATA=DATA"] * mnist, "python", f"experiments/{script}"]
+    for name, value in vars(args).items():
+        given = ",".join(value) if isinstance(value, list) else value
+        if given != parser.get_default(name):
+            shown = [] if given is True else [PLACES.get(name, shlex.quote(str(given)))]
+            words += [f"--{name.replace('_', '-')}", *shown]
+    return {"machine": machine(), "versions": versions(), "revision": revision(), "command": " ".join(words)}

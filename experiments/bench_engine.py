@@ -9,9 +9,10 @@ medians over `--repeat` turns.
     single   a gradient from nothing: input, masks, script, products, softmax, opening
     kept     a later gradient of the same X with other weights: what each of LATER more costs, dealer's work included
 
-`fast` truncates logits exactly, `fast-local` without a message. Whole appraisals count what the parties do together
-(the dealer's script, sharing and computing), not the model's fit. Stock CrypTen appraises one candidate; for more, its
-private phase is multiplied, while its sharing, of which a part happens once, is counted once. Writes DIR/engine.jsonl.
+Whole appraisals count what the parties do together (the dealer's script, sharing and computing), not the model's fit.
+Stock CrypTen appraises one candidate; for more, its private phase is multiplied, while its sharing, of which a part
+happens once, is counted once. Writes DIR/engine.jsonl, and from it alone DIR/engine.md, engine.html and figures;
+`--render-only` measures nothing and writes these again.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
-from bench_common import machine, print_table, write_lines
+from bench_common import about, write_lines
+from bench_page import Row, show
+from engine_page import render
 from gradient_parties import Case, Sizes, party
 from spu_rival import Spu
 
@@ -49,16 +51,6 @@ METHODS: dict[str, Appraiser] = {
     "gradient_norm": GradientNorm(),
     "finetuning": Finetuning(steps=16, lr=0.3),
 }
-GOALS = (  # what, work, key, goal, whether more is better
-    ("ratio to stock, mask of X kept", "gradient, kept", "ratio_to_stock", 30.0, True),
-    ("ratio to stock, single gradient", "gradient, single", "ratio_to_stock", 14.0, True),
-    ("MB, single gradient", "gradient, single", "mb", 45.0, False),
-    ("MB, later gradient", "gradient, kept", "mb", 6.0, False),
-    ("rounds of a gradient", "gradient, single", "rounds", 20.0, False),
-    ("max error of G", "gradient, single", "error", 5e-7, False),
-)
-PLAINTEXT_GOAL = 4.0
-Row = dict[str, Any]
 
 
 def inputs(rows: int, features: int, mnist: bool) -> tuple[dict[str, torch.Tensor], float, str]:
@@ -118,15 +110,12 @@ def difference(more: tuple, less: tuple, parts: int) -> tuple:
 
 def fast_turn(own: dict[str, torch.Tensor], sizes: Sizes, found: dict, worst: dict) -> None:
     small = min(64, sizes.rows)
-    cases = [Case("fast", rows=small)]
-    for exact in (True, False):
-        cases += [Case("fast", exact), Case("fast", exact, LATER), Case("fast", exact, gradient=True)]
-    _, *results = turn(cases, own, sizes)
-    for name, (single, later, opened) in zip(("fast", "fast-local"), (results[:3], results[3:]), strict=True):
-        one = totals(single, 0)
-        found.setdefault((name, "single"), []).append(one)
-        found.setdefault((name, "kept"), []).append(difference(totals(later, LATER), one, LATER))
-        worst[name] = error(opened[MODEL_OWNER]["gradient"], own)
+    cases = [Case("fast", rows=small), Case("fast"), Case("fast", later=LATER), Case("fast", gradient=True)]
+    _, single, later, opened = turn(cases, own, sizes)
+    one = totals(single, 0)
+    found.setdefault(("fast", "single"), []).append(one)
+    found.setdefault(("fast", "kept"), []).append(difference(totals(later, LATER), one, LATER))
+    worst["fast"] = error(opened[MODEL_OWNER]["gradient"], own)
 
 
 def stock_turn(own: dict[str, torch.Tensor], sizes: Sizes, found: dict, worst: dict) -> None:
@@ -159,17 +148,17 @@ def gradient_rows(own: dict[str, torch.Tensor], sizes: Sizes, args: argparse.Nam
     rows = []
     for (engine, work), runs in found.items():
         seconds, sent, rounds = (median(column) for column in zip(*runs, strict=True))
-        one = row(engine, f"gradient, {work}", seconds, None, sent, rounds, worst[engine])
+        one = row(engine, f"gradient, {work}", seconds, None, sent, rounds, worst[engine], len(runs))
         if stock := found.get(("stock", work)):  # turn by turn: what else the machine does changes from turn to turn
             one["ratio_to_stock"] = median(theirs[0] / ours[0] for theirs, ours in zip(stock, runs, strict=True))
         rows.append(one)
     return rows
 
 
-def row(engine: str, work: str, seconds: float, stock: float | None, sent: float, rounds: float, off) -> Row:
+def row(engine: str, work: str, seconds: float, stock: float | None, sent: float, rounds: float, off, runs: int) -> Row:
     ratio = stock / seconds if stock else None
     return {"engine": engine, "work": work, "seconds": seconds, "ratio_to_stock": ratio, "mb": sent / 1e6,
-            "rounds": round(rounds), "error": off}  # fmt: skip
+            "rounds": round(rounds), "error": off, "repeat": runs}  # fmt: skip
 
 
 def _spu(own: dict[str, torch.Tensor], args: argparse.Namespace, folder: Path) -> Spu | None:
@@ -222,41 +211,19 @@ def appraisal_rows(args: argparse.Namespace, mnist: bool) -> list[Row]:
             times = len(candidates)
             stock = share + times * private
             label = f"{work}: x{times} extrapolated from one"
-            rows.append(row("stock", label, stock, stock, times * sent, rounds, worst))
+            rows.append(row("stock", label, stock, stock, times * sent, rounds, worst, 1))
         if "fast" in args.engines:
             runs += [run("fast", candidates)] if args.repeat > 1 else []  # before and after the other
             share, private, sent, rounds, worst = (median(column) for column in zip(*runs, strict=True))
-            rows.append(row("fast", work, script() + share + private, stock, sent, rounds, worst))
+            rows.append(row("fast", work, script() + share + private, stock, sent, rounds, worst, len(runs)))
         print(f"{method}: done", file=sys.stderr, flush=True)
     return rows
 
 
-def goals(rows: Sequence[Row]) -> list[list[str]]:
-    """What was aimed at beside what was measured; a missed goal says so."""
-    by = {(r["engine"], r["work"]): r for r in rows}
-    lines = []
-    for engine in ("fast", "fast-local"):
-        for what, work, key, goal, more in GOALS:
-            value = by.get((engine, work), {}).get(key)
-            lines.append(_goal(engine, what, value, goal, more))
-        kept, plain = by.get((engine, "gradient, kept")), by.get(("plaintext", "gradient, kept"))
-        over = kept["seconds"] / plain["seconds"] if kept and plain else None
-        lines.append(_goal(engine, "times plaintext float32, mask kept", over, PLAINTEXT_GOAL, False))
-    return lines
-
-
-def _goal(engine: str, what: str, value: float | None, goal: float, more: bool) -> list[str]:
-    verdict = "not measured" if value is None else "met" if (value >= goal if more else value <= goal) else "MISSED"
-    return [f"{engine}: {what}", number(value), f"{'>=' if more else '<='} {goal:g}", verdict]
-
-
-def number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-
-
-def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for engine.jsonl")
+    parser.add_argument("--out", type=Path, required=True, help="folder for engine.jsonl and the report")
+    parser.add_argument("--render-only", action="store_true", help="the report of an earlier run's engine.jsonl")
     parser.add_argument("--small", action="store_true", help="two candidates of 500 rows in the whole appraisals")
     parser.add_argument("--repeat", type=int, default=3, help="turns of the gradient; medians are over these")
     parser.add_argument("--engines", default="fast,stock,spu", help="some of fast, stock, spu")
@@ -277,11 +244,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"{name}: got {', '.join(strange)}; expected some of {', '.join(known)}")
     if args.repeat < 1:
         parser.error(f"--repeat: got {args.repeat}; expected 1 or more")
-    return args
+    return parser, args
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    args = arguments(argv)
+def measure(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[Row]:
+    """All that is asked for; each record says where, how and of which input."""
     torch.set_num_threads(1)
     mnist = bool(os.environ.get("MPC_APPRAISAL_DATA"))
     own, bound, kind = inputs(args.rows, args.features, mnist and args.features == 784)
@@ -289,18 +256,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         rows = gradient_rows(own, sizes, args, Path(folder))
     rows += appraisal_rows(args, mnist)
-    about = {"machine": machine(), "repeat": args.repeat}
-    write_lines(args.out / "engine.jsonl", [r | about for r in rows])
     logits = own["x"].double() @ own["w"]
-    largest = float((logits - logits.mean(1, keepdim=True)).abs().max())
-    print(
-        f"{about['machine']}; {kind} X {sizes.rows} x {sizes.features}; bound on centred logits {sizes.bound:g}, "
-        f"largest {largest:.3g}; max of G {float(reference(own, torch.float64).abs().max()):.2g}"
-    )
-    keys = ("seconds", "ratio_to_stock", "mb", "rounds", "error")
-    cells = [[f"{r['engine']}: {r['work']}", *(number(r[key]) for key in keys)] for r in rows]
-    print_table("Engines side by side", ("engine: work", "s", "x stock", "MB", "rounds", "max error"), cells)
-    print_table("Goals, for X 5940 x 784 and ten classes", ("engine: goal", "measured", "goal", ""), goals(rows))
+    given = {
+        "data": kind,
+        "rows": sizes.rows,
+        "features": sizes.features,
+        "classes": sizes.classes,
+        "bound": sizes.bound,
+        "largest_logit": float((logits - logits.mean(1, keepdim=True)).abs().max()),
+        "largest_gradient": float(reference(own, torch.float64).abs().max()),
+    }
+    made = {"input": given, **about("bench_engine.py", parser, args, mnist)}
+    return [each | made for each in rows]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser, args = arguments(argv)
+    if not args.render_only:
+        write_lines(args.out / "engine.jsonl", measure(parser, args))
+    page = render(args.out)
+    show([*page.main, *page.details])
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Influence of one candidate at growing numbers of rows: seconds a row and the largest memory of each party.
 
-    python experiments/bench_rows.py --out DIR [--rows 10000,30000,100000] [--features 784] [--classes 10]
+    python experiments/bench_rows.py --out DIR [--rows 10000,30000,100000] [--repeat 1] [--features 784]
 
 Three new processes for each number of rows. The data owner draws its rows (sparse, in [0, 1]) into a file of its own
 and opens that as the app does: a large one is read in blocks. Seconds are those of the joint computation; memory is the
-process's largest resident set, Python and torch included. Writes DIR/rows.jsonl and DIR/rows.png.
+process's largest resident set, Python and torch included. Writes DIR/rows.jsonl, and from it alone DIR/rows.md,
+rows.html and a figure; `--render-only` measures nothing and writes these again.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
-from bench_common import machine, peak_bytes, print_table, write_lines
+from bench_common import about, peak_bytes, write_lines
+from bench_page import show
+from rows_page import render
 
 from mpc_appraisal.appraisal import Influence
 from mpc_appraisal.data import Dataset, open_dataset
 from mpc_appraisal.mpc.launch import launch
-from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
+from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER, ROLES
 from mpc_appraisal.party import DataOwnerInput, ModelOwnerInput, Plan, take_part
 from mpc_appraisal.record import config_hash
 from mpc_appraisal.training import fit
@@ -79,11 +82,14 @@ def party(role: str, address: str, emit: Any, folder: Path, sizes: tuple[int, in
     return {"records": records, "peak": peak_bytes()}
 
 
-def measure(rows: int, features: int, classes: int, engine: str) -> dict[str, Any]:
-    jobs = {role: {"sizes": (rows, features, classes), "engine": engine} for role in ROLES}
-    found = launch(party, jobs, lambda event: None)
-    (record,) = found[MODEL_OWNER]["records"]
-    seconds = sum(record.seconds[phase] for phase in ("share", "private"))
+def measure(rows: int, features: int, classes: int, engine: str, repeat: int) -> dict[str, Any]:
+    """One number of rows: medians of `repeat` launches, and the largest memory of all of them."""
+    runs, records = [], []
+    for _ in range(repeat):
+        jobs = {role: {"sizes": (rows, features, classes), "engine": engine} for role in ROLES}
+        runs.append(launch(party, jobs, lambda event: None))
+        records += runs[-1][MODEL_OWNER]["records"]
+    seconds = median(sum(record.seconds[phase] for phase in ("share", "private")) for record in records)
     return {
         "engine": engine,
         "rows": rows,
@@ -91,53 +97,34 @@ def measure(rows: int, features: int, classes: int, engine: str) -> dict[str, An
         "classes": classes,
         "seconds": seconds,
         "microseconds_per_row": 1e6 * seconds / rows,
-        "peak_mb": {role: found[role]["peak"] / 1e6 for role in ROLES},
-        "mb": record.megabytes,
-        "rounds": record.rounds,
-        "value": record.value,
-        "machine": machine(),
+        "peak_mb": {role: max(found[role]["peak"] for found in runs) / 1e6 for role in ROLES},
+        "mb": median(record.megabytes for record in records),
+        "rounds": records[0].rounds,
+        "value": records[0].value,
+        "repeat": repeat,
     }
-
-
-def draw(found: Sequence[dict[str, Any]], path: Path) -> None:
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (time, memory) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    rows = [each["rows"] for each in found]
-    time.plot(rows, [each["microseconds_per_row"] for each in found], "o-")
-    time.set(xscale="log", xlabel="rows of the candidate", ylabel="microseconds a row", ylim=(0, None))
-    for role, style in zip((MODEL_OWNER, DATA_OWNER, DEALER), ("o-", "s--", "^:"), strict=True):
-        memory.plot(rows, [each["peak_mb"][role] for each in found], style, label=role.replace("_", " "))
-    memory.axhline(2 * 1024**3 / 1e6, color="0.6", linewidth=1)
-    memory.set(xscale="log", yscale="log", xlabel="rows of the candidate", ylabel="largest memory, MB (line: 2 GiB)")
-    memory.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=140)
-    plt.close(figure)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for rows.jsonl and rows.png")
+    parser.add_argument("--out", type=Path, required=True, help="folder for rows.jsonl and the report")
+    parser.add_argument("--render-only", action="store_true", help="the report of an earlier run's rows.jsonl")
     parser.add_argument("--rows", default="10000,30000,100000", help="numbers of rows, with commas")
+    parser.add_argument("--repeat", type=int, default=1, help="runs of each number of rows; seconds are medians")
     parser.add_argument("--features", type=int, default=784)
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--engine", default="fast", choices=("fast", "stock"))
     args = parser.parse_args(argv)
-    found = []
-    for rows in (int(float(n)) for n in args.rows.split(",")):
-        found.append(measure(rows, args.features, args.classes, args.engine))
-        write_lines(args.out / "rows.jsonl", found)  # what is done is kept if a larger one fails
-        print(f"{rows} rows: {found[-1]['seconds']:.2f} s", flush=True)
-    draw(found, args.out / "rows.png")
-    cells = [
-        [str(f["rows"]), f"{f['seconds']:.2f}", f"{f['microseconds_per_row']:.1f}", f"{f['mb']:.1f}"]
-        + [f"{f['peak_mb'][role]:.0f}" for role in ROLES]
-        for f in found
-    ]
-    peaks = [f"{role.replace('_', ' ')}, MB" for role in ROLES]
-    print_table("Influence by rows; largest memory by party", ("rows", "s", "us a row", "MB sent", *peaks), cells)
+    if args.repeat < 1:
+        parser.error(f"--repeat: got {args.repeat}; expected 1 or more")
+    if not args.render_only:
+        made, found = about("bench_rows.py", parser, args, False), []
+        for rows in (int(float(n)) for n in args.rows.split(",")):
+            found.append(measure(rows, args.features, args.classes, args.engine, args.repeat) | made)
+            write_lines(args.out / "rows.jsonl", found)  # what is done is kept if a larger one fails
+            print(f"{rows} rows: {found[-1]['seconds']:.2f} s", flush=True)
+    page = render(args.out)
+    show([*page.main, *page.details])
 
 
 if __name__ == "__main__":

@@ -43,10 +43,9 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Case:
-    """One session. exact: the fast engine's flag. gradient: open G itself too, after the last timed moment."""
+    """One session. gradient: open G itself too, after the last timed moment."""
 
     engine: str
-    exact: bool = True
     later: int = 0
     gradient: bool = False
     rows: int | None = None  # fewer, to warm up
@@ -89,7 +88,7 @@ def party(role: str, address: str, emit: Any, folder: Path, own: Own, sizes: Siz
     for k, case in enumerate(cases):
         rendezvous.store = dist.PrefixStore(f"case/{k}", notes)  # each session meets under a name of its own
         rendezvous._topics.clear()
-        rendezvous._beats.clear()
+        rendezvous._post()  # under that name too, how the others reach this party
         results.append(_case(rendezvous, own, sizes, case))
     rendezvous.exchange("done", {})
     rendezvous.close()
@@ -123,4 +122,4 @@ def _open(rendezvous: Rendezvous, case: Case) -> Session:
         return open_session("stock", rendezvous, TIMEOUT)
     from mpc_appraisal.mpc.fast import FastSession
 
-    return FastSession(rendezvous, TIMEOUT, exact=case.exact)
+    return FastSession(rendezvous, TIMEOUT)

@@ -49,12 +49,12 @@ class Run:
         return (self.results[0] + self.results[1]).double() / 2.0**bits
 
 
-def run(program: Callable[[Engine], Any], exact: bool = True) -> Run:
+def run(program: Callable[[Engine], Any]) -> Run:
     """Run `program(engine)` at both owners, with the dealer working through the script of its dry run."""
     import json
 
     keys, pair = [new_key(), new_key()], new_key()
-    dry = Engine(0, DryChannel(Meter()), Engine.streams_of(None), DryStream(), dry=True, exact=exact)
+    dry = Engine(0, DryChannel(Meter()), Engine.streams_of(None), DryStream(), dry=True)
     program(dry)
     script = parse(json.dumps(dry.script))
     queues = {(i, j): queue.Queue() for i in range(3) for j in range(3)}
@@ -62,7 +62,7 @@ def run(program: Callable[[Engine], Any], exact: bool = True) -> Run:
 
     def owner(me: int) -> None:
         channel = QueueChannel(me, queues, seen[me])
-        engines[me] = Engine(me, channel, Engine.streams_of(keys[me]), Stream(pair, "pair"), exact=exact)
+        engines[me] = Engine(me, channel, Engine.streams_of(keys[me]), Stream(pair, "pair"))
         results[me] = program(engines[me])
 
     def dealer() -> None:

@@ -12,11 +12,13 @@ correction, goes to the model owner. So the dealer sends one message a request a
 | free id | none | none: the mask and its rows are forgotten |
 | product left right transposed | none | A_left A_right, or A_left' A_right |
 | mul shape shape | a, b of both | a * b, broadcast |
-| goldschmidt shape | a, b of both | a * a and b * a |
 | square shape | a of both | a * a |
 | inner shape | a, b of both | sum of a * b |
-| ole shape | a of each owner | a_model_owner * a_data_owner |
 | truncate shape bits | r of both | r >> bits (unsigned), and the top bit of r |
+| open id shape bits ring | m of both, `bits` bits, kept | where ring > bits: carry of m's two parts; m's top bit |
+| cross id id ring | none | product of two kept masks mod 2^ring, and its corrections for their top bits |
+| power id rate mantissa | none | 3^(-rate m) with and without m's top bit (see `exponent`) |
+| forget ids | none | none: masks of `open` are forgotten |
 | bilinear op shape shape options | a, b of both | matmul or a convolution of a and b (for CrypTen's tensors) |
 | conjunction shape shape | a, b of both, by xor | a & b, by xor |
 | bit shape | a bit of both, by xor | the bit |
@@ -26,12 +28,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from mpc_appraisal.errors import AppraisalError
+from mpc_appraisal.mpc.exponent import power_of_three
 from mpc_appraisal.mpc.matrix import Matrix
+from mpc_appraisal.mpc.packing import pack, width
 from mpc_appraisal.mpc.prg import Stream
 
 MAX_ELEMENTS = 2**31
@@ -40,18 +44,20 @@ BILINEAR = ("mul", "matmul", "conv1d", "conv2d", "conv_transpose1d", "conv_trans
 PURPOSES = ("mask", "triple", "share")
 
 Request = list[Any]
+Results = list[tuple[torch.Tensor, int]]  # what is shared, and how many of its bits
+
+
+class Mask(NamedTuple):
+    """Of an opened value: the mask in [0, 2^bits), and its top bit."""
+
+    value: torch.Tensor
+    top: torch.Tensor | None
+    bits: int
 
 
 def logical_shift(x: torch.Tensor, bits: int) -> torch.Tensor:
     """x >> bits of the unsigned 64-bit number behind int64 `x`; 0 < bits < 64."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def width(bits: int) -> torch.dtype:
-    """The narrowest integers that hold `bits` bits: what is to be shifted left by 64 - bits needs no more."""
-    return next(
-        t for size, t in ((8, torch.int8), (16, torch.int16), (32, torch.int32), (64, torch.int64)) if bits <= size
-    )
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -63,6 +69,13 @@ def _shape(value: Any) -> tuple[int, ...]:
     if size > MAX_ELEMENTS:
         raise AppraisalError(f"dealer: refused the shape {value!r}; expected at most {MAX_ELEMENTS} elements")
     return tuple(value)
+
+
+def _whole(value: Any, largest: int) -> int:
+    """`value` if it is a whole number from 0 to `largest`; else an error."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
+        raise AppraisalError(f"dealer: refused the number {value!r:.40}; expected 0 to {largest}")
+    return value
 
 
 def parse(text: str) -> list[Request]:
@@ -92,6 +105,7 @@ class Dealer:
         self._send = send
         self._kept: dict[int, Matrix] = {}
         self._parts: dict[int, list[int]] = {}
+        self._opened: dict[int, Mask] = {}
 
     def run(self, script: list[Request], mark: Callable[[], None]) -> None:
         """Answer every request in order; call `mark` at each mark."""
@@ -104,79 +118,114 @@ class Dealer:
                 results = REQUESTS[name](self, *arguments)
             except (TypeError, KeyError, IndexError, RuntimeError) as error:
                 raise AppraisalError(f"dealer: refused {name} with {str(arguments)[:80]} ({error})") from error
-            for k, result in enumerate(results):
-                theirs = self._streams[1]["share"].ring(result.shape)
+            for result, bits in results:
+                size = width(bits)
+                theirs = self._streams[1]["share"].ring(result.shape, size)
                 correction = result ^ theirs if name == "conjunction" else result - theirs
-                narrow = name == "truncate" and k == 1  # the top bit is only used times 2^(64 - bits)
-                self._send(correction.to(width(arguments[1])) if narrow else correction)
+                self._send(correction if size == 8 else pack(correction, size))
+
+    def open(self, key: int, shape: list[int], bits: int, ring: int) -> Results:
+        if not 0 < _whole(bits, 64) <= _whole(ring, 64):
+            raise AppraisalError(f"dealer: refused to open {bits!r} bits of {ring!r}; expected 1 to 64 of as many")
+        a, b = (s["triple"].ring(_shape(shape), width(bits)) for s in self._streams)
+        if bits == 64:
+            self._opened[key] = Mask(a + b, None, bits)
+            return []
+        ones = (1 << bits) - 1
+        total = (a & ones) + (b & ones)  # of at most 64 bits: a carry into the sign is shifted out as one
+        mask = total & ones
+        top = mask >> (bits - 1)
+        self._opened[key] = Mask(mask, top, bits)
+        return [((total >> bits) & 1, ring - bits), (top, ring - bits)] if ring > bits else []
+
+    def cross(self, left: int, right: int, ring: int) -> Results:
+        a, b = self._opened[left], self._opened[right]
+        _whole(ring, 64)
+        results = [(a.value * b.value, ring)]
+        if left == right:
+            if ring > a.bits:
+                results.append((a.top * ((1 << a.bits) - 2 * a.value), ring - a.bits))
+            return results
+        for x, y in ((a, b), (b, a)):
+            if ring > x.bits:
+                results.append((-x.top * y.value, ring - x.bits))
+        if ring > a.bits + b.bits:
+            results.append((a.top * b.top, ring - a.bits - b.bits))
+        return results
+
+    def power(self, key: int, rate: int, mantissa: int) -> Results:
+        mask = self._opened[key]
+        if not _whole(mantissa, 20) or not _whole(rate, 1 << 44) or mask.bits + rate.bit_length() > 56:
+            raise AppraisalError(f"dealer: refused a power at rate {rate!r} with a mantissa of {mantissa!r} bits")
+        plain = power_of_three(-mask.value * rate, mantissa)
+        wrapped = power_of_three(((mask.top << mask.bits) - mask.value) * rate, mantissa)
+        return [(plain, 64), (wrapped - plain, 64)]
+
+    def forget(self, keys: list[int]) -> Results:
+        for key in keys:
+            del self._opened[key]
+        return []
 
     def _both(self, shape: tuple[int, ...]) -> torch.Tensor:
         a, b = (s["triple"].ring(shape) for s in self._streams)
         return a.add_(b)
 
-    def mask(self, key: int, owner: int, shape: list[int]) -> list[torch.Tensor]:
+    def mask(self, key: int, owner: int, shape: list[int]) -> Results:
         self._kept[key] = Matrix(self._streams[owner]["mask"].ring(_shape(shape)))
         return []
 
-    def rows(self, key: int, base: int, indices: list[int]) -> list[torch.Tensor]:
+    def rows(self, key: int, base: int, indices: list[int]) -> Results:
         self._kept[key] = self._kept[base].rows(indices)
         self._parts.setdefault(base, []).append(key)
         return []
 
-    def free(self, key: int) -> list[torch.Tensor]:
+    def free(self, key: int) -> Results:
         del self._kept[key]
         for part in self._parts.pop(key, []):
             self._kept.pop(part, None)
         return []
 
-    def product(self, left: int, right: int, transposed: bool) -> list[torch.Tensor]:
-        return [self._kept[left].product(self._kept[right].values, bool(transposed))]
+    def product(self, left: int, right: int, transposed: bool) -> Results:
+        return [(self._kept[left].product(self._kept[right].values, bool(transposed)), 64)]
 
-    def mul(self, shape_x: list[int], shape_y: list[int]) -> list[torch.Tensor]:
+    def mul(self, shape_x: list[int], shape_y: list[int]) -> Results:
         a, b = self._both(_shape(shape_x)), self._both(_shape(shape_y))
-        return [a * b]
+        return [(a * b, 64)]
 
-    def goldschmidt(self, shape: list[int]) -> list[torch.Tensor]:
-        a, b = self._both(_shape(shape)), self._both(_shape(shape))
-        return [a * a, b * a]
-
-    def square(self, shape: list[int]) -> list[torch.Tensor]:
+    def square(self, shape: list[int]) -> Results:
         a = self._both(_shape(shape))
-        return [a * a]
+        return [(a * a, 64)]
 
-    def inner(self, shape: list[int]) -> list[torch.Tensor]:
+    def inner(self, shape: list[int]) -> Results:
         a, b = self._both(_shape(shape)), self._both(_shape(shape))
-        return [(a * b).sum()]
+        return [((a * b).sum(), 64)]
 
-    def ole(self, shape: list[int]) -> list[torch.Tensor]:
-        a, b = (s["triple"].ring(_shape(shape)) for s in self._streams)
-        return [a * b]
-
-    def bilinear(self, op: str, shape_x: list[int], shape_y: list[int], options: dict[str, Any]) -> list[torch.Tensor]:
+    def bilinear(self, op: str, shape_x: list[int], shape_y: list[int], options: dict[str, Any]) -> Results:
         if op not in BILINEAR or not set(options) <= {"stride", "padding", "dilation", "groups", "output_padding"}:
             raise AppraisalError(f"dealer: refused {op!r:.40}; expected one of {', '.join(BILINEAR)}")
         a, b = self._both(_shape(shape_x)), self._both(_shape(shape_y))
-        return [getattr(torch, op)(a, b, **options)]
+        return [(getattr(torch, op)(a, b, **options), 64)]
 
-    def conjunction(self, shape_x: list[int], shape_y: list[int]) -> list[torch.Tensor]:
+    def conjunction(self, shape_x: list[int], shape_y: list[int]) -> Results:
         (a0, a1), (b0, b1) = ([s["triple"].ring(_shape(shape)) for s in self._streams] for shape in (shape_x, shape_y))
-        return [(a0 ^ a1) & (b0 ^ b1)]
+        return [((a0 ^ a1) & (b0 ^ b1), 64)]
 
-    def bit(self, shape: list[int]) -> list[torch.Tensor]:
+    def bit(self, shape: list[int]) -> Results:
         a, b = (s["triple"].ring(_shape(shape)) for s in self._streams)
-        return [(a ^ b) & 1]
+        return [((a ^ b) & 1, 64)]
 
-    def truncate(self, shape: list[int], bits: int) -> list[torch.Tensor]:
+    def truncate(self, shape: list[int], bits: int) -> Results:
         if not isinstance(bits, int) or not 0 < bits < 64:
             raise AppraisalError(f"dealer: refused to truncate {bits!r} bits; expected 1 to 63")
         r = self._both(_shape(shape))
-        return [logical_shift(r, bits), logical_shift(r, 63)]
+        return [(logical_shift(r, bits), 64), (logical_shift(r, 63), bits)]
 
 
-REQUESTS: dict[str, Callable[..., list[torch.Tensor]]] = {
+REQUESTS: dict[str, Callable[..., Results]] = {
     name: getattr(Dealer, name)
     for name in (
-        "mask", "rows", "free", "product", "mul", "goldschmidt", "square", "inner", "ole", "truncate",
+        "mask", "rows", "free", "product", "mul", "square", "inner", "truncate",
+        "open", "cross", "power", "forget",
         "bilinear", "conjunction", "bit",
     )
 }  # fmt: skip

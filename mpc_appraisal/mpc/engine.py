@@ -6,7 +6,8 @@ A value v is v_0 + v_1 mod 2^64, v_0 at the model owner (rank 0), v_1 at the dat
 - `product`: X of one owner times W of the other. X - A goes to the other owner once, W - B likewise, A and B being
   masks that the dealer knows; then X W = X (W - B) + (X - A) B + A B, of which one owner computes the first term, the
   other the second, and the dealer shares the third. A matrix masked once serves every later product.
-- `multiply`, `square`, `goldschmidt`, `inner`: Beaver's, openings batched into one message.
+- `multiply`, `square`, `inner`: Beaver's, openings batched into one message. Softmax opens each value once instead, in
+  narrower rings: see `opened`.
 - `truncate`: exact up to one unit in the last place: open v + r, shift, correct by the dealer's shares of r >> t and of
   r's top bit. `truncate_locally` costs nothing and fails for an element with probability |v| / 2^64: counted in
   `failure`, which every record states.
@@ -16,14 +17,16 @@ A dry run of the same program, on shapes, gives the dealer's script before the c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from mpc_appraisal.mpc.channel import Channel
-from mpc_appraisal.mpc.dealer import PURPOSES, Request, logical_shift, width
+from mpc_appraisal.mpc.dealer import PURPOSES, Request, logical_shift
 from mpc_appraisal.mpc.matrix import Matrix
+from mpc_appraisal.mpc.packing import unpack, width
 from mpc_appraisal.mpc.prg import DryStream, Stream
 
 Size = tuple[int, ...]
@@ -50,8 +53,6 @@ class Engine:
         me: 0 for the model owner, 1 for the data owner.
         dealer_streams: by purpose, shared with the dealer. `pair`: shared with the other owner.
         dry: shapes only; fills `script`.
-        exact: truncate logits exactly before the exponential; one round and 25 bytes an element more, and the
-            probability of failure falls from about 2^-27 to 2^-30 an element.
     """
 
     def __init__(
@@ -61,14 +62,11 @@ class Engine:
         dealer_streams: dict[str, Any],
         pair: Any,
         dry: bool = False,
-        exact: bool = True,
     ):
         self.me, self.channel, self.dry = me, channel, dry
         self.streams, self.pair = dealer_streams, pair
         self.script: list[Request] = []
-        self.failure = 0.0  # bound on the probability that a local truncation or a shared exponent has wrapped
-        self.exact = exact
-        self.careful = False  # whether the softmax truncates exactly throughout; for programs of many
+        self.failure = 0.0  # bound on the probability that a local truncation has wrapped
         self.uncounted = False  # whether something has run whose failures are not in `failure`
         self._next = 0
 
@@ -81,11 +79,14 @@ class Engine:
         if self.dry:
             self.script.append([name, *arguments])
 
-    def _dealt(self, shape: Sequence[int], dtype: torch.dtype = torch.int64) -> torch.Tensor:
-        """This owner's share of the next thing that the dealer computes; a narrow dtype carries its low bits alone."""
+    def _dealt(self, shape: Sequence[int], bits: int = 64) -> torch.Tensor:
+        """This owner's share, mod 2^bits, of the next thing that the dealer computes."""
+        size = width(bits)
         if self.me == 1:
-            return self.streams["share"].ring(shape)
-        return self.channel.receive(shape, 2, dtype).to(torch.int64)
+            return self.streams["share"].ring(shape, size)
+        if size == 8:
+            return self.channel.receive(shape, 2)
+        return unpack(self.channel.receive((math.prod(shape) * size,), 2, torch.uint8), shape, size)
 
     def mark(self) -> None:
         """Have the dealer note its traffic up to here."""
@@ -190,14 +191,6 @@ class Engine:
         (e,) = self.open(x - a)
         return c + 2 * e * a + self._first(e * e)
 
-    def goldschmidt(self, t: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """t * t and y * t; one round, each opened once."""
-        self._ask("goldschmidt", list(t.shape))
-        a, b = self._triple(t.shape), self._triple(y.shape)
-        aa, ba = self._dealt(t.shape), self._dealt(t.shape)
-        e, d = self.open(t - a, y - b)
-        return aa + 2 * e * a + self._first(e * e), ba + d * a + b * e + self._first(d * e)
-
     def inner(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """The sum of x * y, as a share of shape (); the dealer sends one number."""
         self._ask("inner", list(x.shape))
@@ -206,16 +199,6 @@ class Engine:
         e, d = self.open(x - a, y - b)
         return c + (e * b).sum() + (a * d).sum() + self._first((e * d).sum())
 
-    def product_of_own(self, mine: torch.Tensor) -> torch.Tensor:
-        """Shares of the elementwise product of what each owner knows alone; one round."""
-        self._ask("ole", list(mine.shape))
-        a = self._triple(mine.shape)
-        c = self._dealt(mine.shape)
-        self.channel.send(mine - a, 1 - self.me)
-        theirs = self.channel.receive(mine.shape, 1 - self.me)
-        # x y = x (y - b) + (x - a) b + a b: rank 1 multiplies by its value, rank 0 by its mask.
-        return c + theirs * (mine if self.me == 1 else a)
-
     # -- truncation ------------------------------------------------------------------------------------------------
     def truncate(self, v: torch.Tensor, bits: int) -> torch.Tensor:
         """floor(v / 2^bits), or one more, for |v| < 2^62; one round, never off by more."""
@@ -223,16 +206,12 @@ class Engine:
             return v << -bits
         self._ask("truncate", list(v.shape), bits)
         r = self._triple(v.shape)
-        shifted, top = self._dealt(v.shape), self._dealt(v.shape, width(bits))
+        shifted, top = self._dealt(v.shape), self._dealt(v.shape, bits)
         (d,) = self.open(v + r + self._first(torch.full_like(v, 1 << 62)))  # non-negative from here on
         # v + 2^62 + r wrapped iff r's top bit is set and d's is not: then 2^64 / 2^bits is missing from d >> bits
         wrapped = top * (1 - logical_shift(d, 63))
         out = self._first(logical_shift(d, bits) - (1 << (62 - bits) if bits <= 62 else 0)) - shifted
         return out + (wrapped << (64 - bits))
-
-    def shorten(self, v: torch.Tensor, bits: int, largest: float) -> torch.Tensor:
-        """v / 2^bits within one unit: exactly, for a round and 25 bytes an element, where the program is `careful`."""
-        return self.truncate(v, bits) if self.careful else self.truncate_locally(v, bits, largest)
 
     def truncate_locally(self, v: torch.Tensor, bits: int, largest: float) -> torch.Tensor:
         """v / 2^bits within one unit, without a message; |v| <= 2^largest.

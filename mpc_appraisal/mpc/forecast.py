@@ -126,7 +126,7 @@ def _work(script: Sequence[Sequence[Any]]) -> list[int]:
             shapes[arguments[0]] = (len(arguments[2]), shapes[arguments[1]][1])
         elif name == "product":  # twice: one owner multiplies its own part of a shared factor too
             work += 2 * math.prod(shapes[arguments[0]]) * shapes[arguments[1]][1]
-        else:
+        elif name != "forget":
             numbers = [math.prod(a) for a in arguments if isinstance(a, (list, tuple))]
             work += ELEMENT * max(numbers, default=0)
     return parts[1:]

@@ -1,4 +1,15 @@
 """What the engine's softmax can take; see `softmax`."""
 
+import math
+
+from mpc_appraisal.errors import InputError
+
 LARGEST_EXPONENT = 8.0  # |z| / T
 MAX_SQUARINGS = 5  # T = 2^5 at most
+
+
+def squarings(bound: float) -> int:
+    """k with bound / 2^k <= 8, at least 1; raises InputError where the bound is not one."""
+    if not bound > 0 or bound > LARGEST_EXPONENT * 2**MAX_SQUARINGS:
+        raise InputError("session.logit_bound", bound, f"above 0, at most {LARGEST_EXPONENT * 2**MAX_SQUARINGS:g}")
+    return max(1, math.ceil(math.log2(bound / LARGEST_EXPONENT)))

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from mpc_appraisal.mpc.packing import unpack
 from mpc_appraisal.mpc.sketch import sketch
 
 KEY_BYTES = 32
@@ -42,19 +43,20 @@ class Stream:
         derived = hmac.new(key, purpose.encode(), hashlib.sha256).digest()
         self._cipher = Cipher(algorithms.AES(derived), modes.CTR(bytes(16))).encryptor()
 
-    def ring(self, shape: Sequence[int]) -> torch.Tensor:
-        """Uniform elements of Z_2^64 as int64 of `shape`."""
-        size = 8 * int(np.prod(shape, dtype=np.int64))
-        out = np.empty(size + 16, dtype=np.uint8)  # the cipher wants room for a block beyond what it writes
+    def ring(self, shape: Sequence[int], size: int = 8) -> torch.Tensor:
+        """Uniform numbers of `size` bytes as int64 of `shape`: in [0, 2^(8 size)); all 64 bits of size 8."""
+        shape = tuple(shape)
+        length = size * int(np.prod(shape, dtype=np.int64))
+        out = np.empty(length + 16, dtype=np.uint8)  # the cipher wants room for a block beyond what it writes
         view = memoryview(out)
-        for start in range(0, size, _CHUNK):
-            length = min(_CHUNK, size - start)
-            self._cipher.update_into(_ZEROS[:length], view[start : start + length + 16])
-        return torch.from_numpy(out[:size].view(np.int64)).reshape(tuple(shape))
+        for start in range(0, length, _CHUNK):
+            part = min(_CHUNK, length - start)
+            self._cipher.update_into(_ZEROS[:part], view[start : start + part + 16])
+        return unpack(torch.from_numpy(out[:length]), shape, size)
 
 
 class DryStream:
     """Shapes only, for a dry run."""
 
-    def ring(self, shape: Sequence[int]) -> torch.Tensor:
+    def ring(self, shape: Sequence[int], size: int = 8) -> torch.Tensor:
         return sketch(shape)

@@ -16,7 +16,8 @@ from mpc_appraisal.errors import OwnerError
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.encoding import PRECISION_BITS, encode
 from mpc_appraisal.mpc.engine import Engine, Masked
-from mpc_appraisal.mpc.softmax import BITS, log_softmax, softmax
+from mpc_appraisal.mpc.logsoftmax import log_softmax
+from mpc_appraisal.mpc.softmax import BITS, softmax
 
 OPERAND_BITS = 18  # fractional bits of an operand of a product, at most
 FINE_BITS = 20  # of a small private matrix in a product: the rounding of weights is the same in every row and adds up
@@ -40,7 +41,7 @@ class Private:
         self._rows_of: tuple[Private, torch.Tensor] | None = None
         self._rings: dict[int, torch.Tensor] = {}
         # Fractional bits in a product. Logits of more than 32 are truncated exactly: only then it may be more than 16.
-        fine = self.shape.numel() <= FINE_ELEMENTS and context.engine.exact
+        fine = self.shape.numel() <= FINE_ELEMENTS
         self.bits = FINE_BITS if fine else PRECISION_BITS
 
     @property
