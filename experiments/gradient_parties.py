@@ -26,7 +26,6 @@ from mpc_appraisal.mpc.session import Session
 
 TIMEOUT = 300.0
 METHOD = GradientNorm()
-WARM_ROWS = 32
 
 Own = dict[str, torch.Tensor]
 
@@ -48,7 +47,6 @@ class Case:
     engine: str
     later: int = 0
     gradient: bool = False
-    rows: int | None = None  # fewer, to warm up
 
 
 def weights(own: Own, k: int) -> torch.Tensor:
@@ -58,7 +56,7 @@ def weights(own: Own, k: int) -> torch.Tensor:
 
 def gradients(session: Session, own: Own, sizes: Sizes, case: Case, opened: Callable[[], None]) -> torch.Tensor | None:
     """The joint computation; `opened` is called after each opening. Returns G where the case wants it."""
-    n, d, classes = case.rows or sizes.rows, sizes.features, sizes.classes
+    n, d, classes = sizes.rows, sizes.features, sizes.classes
     facts = Facts(d - 1, classes, 0, 0, n, 0.0)
     session.bound_logits(sizes.bound)
     session.mark()
@@ -102,8 +100,7 @@ def _case(rendezvous: Rendezvous, own: Own, sizes: Sizes, case: Case) -> dict[st
         return {"bytes": [mark - marks[-case.later - 2] for mark in marks[-case.later - 1 :]]}
     session, events = _open(rendezvous, case), []
     if case.engine == "stock":  # CrypTen has one session a process, so it warms up in it
-        warm = Case("stock", rows=min(WARM_ROWS, sizes.rows))
-        gradients(session, own, sizes, warm, lambda: None)
+        gradients(session, own, sizes, Case("stock"), lambda: None)
     together(rendezvous, "start")
     start, before = time.perf_counter(), session.meter.cost()
     session.prepare(lambda dry: gradients(dry, {}, sizes, case, lambda: None))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from mpc_appraisal.mpc.buffers import empty
 from mpc_appraisal.mpc.gloo import PeerErrors, open_group
 from mpc_appraisal.mpc.meter import Meter
 from mpc_appraisal.mpc.rendezvous import Rendezvous
@@ -70,7 +71,7 @@ class GlooChannel(Channel):
             self._pending.append((dist.isend(tensor, to), tensor))  # the tensor must outlive its sending
 
     def _receive(self, shape, source, dtype):
-        tensor = torch.empty(shape, dtype=dtype)
+        tensor = empty(shape, dtype)
         with self._errors(source):
             dist.recv(tensor, source)
         return tensor

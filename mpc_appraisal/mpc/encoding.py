@@ -9,8 +9,10 @@ from __future__ import annotations
 import torch
 
 from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.buffers import empty
 
 PRECISION_BITS = 16
+_BLOCK = 1 << 16
 # A product of two encoded values carries 32 fractional bits in a signed 64-bit ring, which leaves 31 bits for the sum
 # of a row's products: inputs up to 2^15 leave room for 2^16 of them against a weight of one.
 MAX_ABS = 2.0**15
@@ -41,7 +43,12 @@ def check_range(values: torch.Tensor, name: str, limit: float = MAX_ABS) -> None
 def encode(values: torch.Tensor, name: str, bits: int = PRECISION_BITS) -> torch.Tensor:
     """Ring elements (int64, same shape) of real `values` with `bits` fractional bits, rounded to nearest."""
     check_range(values, name)
-    return values.to(torch.float64, copy=True).mul_(2.0**bits).round_().to(torch.int64)
+    flat = values.reshape(-1)
+    ring, real = empty(flat.shape), torch.empty(min(_BLOCK, flat.numel()), dtype=torch.float64)
+    for start in range(0, flat.numel(), _BLOCK):  # blocks that stay in the cache
+        part = flat[start : start + _BLOCK]
+        ring[start : start + _BLOCK] = real[: len(part)].copy_(part).mul_(2.0**bits).round_()
+    return ring.reshape(values.shape)
 
 
 def decode(ring: torch.Tensor, bits: int = PRECISION_BITS) -> torch.Tensor:

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from mpc_appraisal.mpc.buffers import empty
 from mpc_appraisal.mpc.channel import Channel
 from mpc_appraisal.mpc.dealer import PURPOSES, Request, logical_shift
 from mpc_appraisal.mpc.matrix import Matrix
@@ -126,7 +127,8 @@ class Engine:
         if self.me == owner:
             masked.clear = clear if isinstance(clear, Matrix) else Matrix(clear)
             masked.mask = Matrix(self.streams["mask"].ring(shape))
-            self.channel.send(masked.clear.values - masked.mask.values, 1 - owner)
+            clear, mask = masked.clear.values, masked.mask.values
+            self.channel.send(clear - mask if self.dry else torch.sub(clear, mask, out=empty(shape)), 1 - owner)
         else:
             masked.difference = Matrix(self.channel.receive(shape, owner))
         return masked

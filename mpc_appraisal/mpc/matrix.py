@@ -1,7 +1,7 @@
 """Ring matrices in the layout that int64 products want.
 
 For tall X (n, d) and thin W (d, k), torch's int64 product takes 2.5 times as long as that of W' (k, d) with X' (d, n)
-stored by rows; and X' R is fast as (R' X)'. A matrix that is multiplied more than once keeps both layouts.
+stored by rows, which is worth a transposition; and X' R is fast as (R' X)'. So a matrix keeps both layouts.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from collections.abc import Sequence
 
 import torch
 
+from mpc_appraisal.mpc.buffers import empty
+
 
 class Matrix:
-    """An int64 matrix (n, d) with products from both sides; the transposed copy is made at the second use of it."""
+    """An int64 matrix (n, d) with products from both sides; the transposed copy is made at its first use."""
 
     def __init__(self, values: torch.Tensor):
         self.values = values
         self._transposed: torch.Tensor | None = None
-        self._uses = 0
 
     @property
     def shape(self) -> torch.Size:
@@ -25,12 +26,9 @@ class Matrix:
 
     def times(self, right: torch.Tensor) -> torch.Tensor:
         """values @ right: (n, d) (d, k) -> (n, k)."""
-        self._uses += 1
-        if self._transposed is None and self._uses > 1:
-            self._transposed = self.values.t().contiguous()
-        if self._transposed is not None:
-            return (right.t().contiguous() @ self._transposed).t()
-        return self.values @ right
+        if self._transposed is None:
+            self._transposed = _transpose(self.values)
+        return (right.t().contiguous() @ self._transposed).t()
 
     def transposed_times(self, right: torch.Tensor) -> torch.Tensor:
         """values' @ right: (d, n) (n, k) -> (d, k)."""
@@ -43,3 +41,12 @@ class Matrix:
         if self.values.is_meta:
             return Matrix(self.values.new_empty((len(indices), self.values.shape[1])))
         return Matrix(self.values[torch.as_tensor(indices, dtype=torch.int64)])
+
+
+def _transpose(values: torch.Tensor) -> torch.Tensor:
+    if values.is_meta:
+        return values.t()
+    out = empty((values.shape[1], values.shape[0]))
+    for start in range(0, len(values), 256):  # blocks that stay in the cache
+        out[:, start : start + 256] = values[start : start + 256].t()
+    return out

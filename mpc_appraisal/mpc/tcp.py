@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from mpc_appraisal.errors import PeerError
+from mpc_appraisal.mpc.buffers import empty
 from mpc_appraisal.mpc.channel import Channel
 from mpc_appraisal.mpc.meter import Meter
 from mpc_appraisal.mpc.rendezvous import Rendezvous
@@ -85,7 +86,7 @@ class TcpChannel(Channel):
             raise PeerError(f"{ROLES[peer]} stopped answering: no message within {self._timeout:g} s")
 
     def _receive(self, shape, source, dtype):
-        tensor = torch.empty(shape, dtype=dtype)
+        tensor = empty(shape, dtype)
         view = memoryview(tensor.numpy().reshape(-1).view(np.uint8))
         s, got, deadline = self._sockets[source], 0, time.monotonic() + self._timeout
         spin = time.perf_counter() + SPIN_SECONDS

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import torch
 
 from mpc_appraisal.errors import AppraisalError, InputError, PeerError
+from mpc_appraisal.mpc.buffers import empty
 from mpc_appraisal.mpc.certificates import Papers
 from mpc_appraisal.mpc.channel import Channel
 from mpc_appraisal.mpc.frames import Garbled, Header, Kind, call_site, nbytes, view_of
@@ -251,7 +252,7 @@ class TlsLink(Watch):
                     raise PeerError(
                         f"the programs diverged: {source} sent {header.describe()}, expected {expected.describe()}"
                     )
-                tensor = torch.empty(shape, dtype=dtype)
+                tensor = empty(shape, dtype)
                 peer.incoming.payload(view_of(tensor), timeout)
                 return tensor
         except TimeoutError as error:
