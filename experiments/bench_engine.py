@@ -6,7 +6,7 @@ The gradient is that of `gradient_parties`: X (5940 x 784), W (784 x 10), rows o
 its folder. Each engine runs in three new processes (SPU: two), engines in turn; seconds, and ratios turn by turn, are
 medians over `--repeat` turns.
 
-    single   a gradient from nothing, in processes that have done one before: input, masks, script, products, softmax, opening
+    single   a gradient from nothing: input, masks, script, products, softmax, opening; one was done before
     kept     a later gradient of the same X with other weights: what each of LATER more costs, dealer's work included
 
 Whole appraisals count what the parties do together (the dealer's script, sharing and computing), not the model's fit.

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.figures import save
-from mpc_appraisal.report import PAGE, _markdown, print_table
+from mpc_appraisal.report import PAGE, markdown, print_table
 from mpc_appraisal.tables import DASH, Table, number
 
 WIDTH = 160  # of tables in a file or a pipe
@@ -95,9 +95,9 @@ def write_page(page: Page, folder: Path, stem: str) -> list[Path]:
         template.render(title=page.title, main=page.main, details=page.details, trust=page.trust, figures=sources),
         encoding="utf-8",
     )
-    parts = [f"# {page.title}", *map(_markdown, page.main), "## Figures"]
+    parts = [f"# {page.title}", *map(markdown, page.main), "## Figures"]
     parts += [f"![{d.caption}]({png.name})\n\n{d.caption}" for (png, _), d in zip(images, page.drawings, strict=True)]
-    parts += ["## Trust", *page.trust, *map(_markdown, page.details)]
+    parts += ["## Trust", *page.trust, *map(markdown, page.details)]
     text.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return [text, html, *(path for pair in images for path in pair)]
 

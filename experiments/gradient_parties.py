@@ -86,7 +86,7 @@ def party(role: str, address: str, emit: Any, folder: Path, own: Own, sizes: Siz
     for k, case in enumerate(cases):
         rendezvous.store = dist.PrefixStore(f"case/{k}", notes)  # each session meets under a name of its own
         rendezvous._topics.clear()
-        rendezvous._post()  # under that name too, how the others reach this party
+        rendezvous.post()  # under that name too, how the others reach this party
         results.append(_case(rendezvous, own, sizes, case))
     rendezvous.exchange("done", {})
     rendezvous.close()

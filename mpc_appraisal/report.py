@@ -127,12 +127,12 @@ def write_report(result: Result, folder: str | Path) -> list[Path]:
 
     parts = [
         f"# {TITLE}",
-        *map(_markdown, main),
+        *map(markdown, main),
         "## Trust",
         *trust(result),
         *["## Figures"] * bool(drawings),
         *(f"![{CAPTIONS[path.stem]}]({path.with_suffix('.png').name})" for path in drawings),
-        *map(_markdown, details),
+        *map(markdown, details),
     ]
     text = folder / "report.md"
     text.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -161,7 +161,7 @@ def _rich_table(table: Table):
     return shown
 
 
-def _markdown(table: Table) -> str:
+def markdown(table: Table) -> str:
     def line(cells) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 

@@ -1,7 +1,7 @@
 """Memory for large tensors.
 
-numpy asks the kernel for huge pages where an array is large, torch does not: the first touch of a fresh torch tensor of 37
-MB takes as long as encrypting it, that of a numpy array a fifth.
+numpy asks the kernel for huge pages where an array is large, torch does not: the first touch of a fresh torch tensor of
+37 MB takes as long as encrypting it, that of a numpy array a fifth.
 """
 
 from __future__ import annotations

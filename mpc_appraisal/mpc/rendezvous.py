@@ -82,9 +82,9 @@ class Rendezvous(Watch):
         self._lifelines = Lifelines(role, host, self.freeze, self._fail, self._tell)
         self._lines = self._lifelines.lines
         if role == MODEL_OWNER:  # it may be a while until it announces itself: it reads its files before
-            self._post()
+            self.post()
 
-    def _post(self) -> None:
+    def post(self) -> None:
         self._call(lambda: self.store.set(f"line/{self.role}", json.dumps(self._lifelines.note())))
 
     def _look(self) -> None:
@@ -107,7 +107,7 @@ class Rendezvous(Watch):
             self._call(lambda: self.store.set("abort", message))
             raise PeerError(message)
         if self.role != MODEL_OWNER:
-            self._post()
+            self.post()
         deadline = time.monotonic() + self.timeout
         while True:
             self._raise_abort()

@@ -14,7 +14,6 @@ import time
 from collections import deque
 
 import numpy as np
-import torch
 
 from mpc_appraisal.errors import PeerError
 from mpc_appraisal.mpc.buffers import empty
