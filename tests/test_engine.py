@@ -210,8 +210,8 @@ def test_softmax(bound, classes):
     z[0], z[1] = 0, torch.linspace(-1, 1, classes) * 0.99 * bound
     share = sharing(z + 3.0, 32)  # not centred
     error = run(lambda e: softmax(e, share(e), 32, bound)).value(16) - z.softmax(1)
-    assert error.abs().max() < 1e-3 and error.std() < 6e-5 and abs(error.mean()) < 1e-5
-    assert error.sum(1).abs().max() < 2e-3
+    assert error.abs().max() < 2e-3 and error.std() < 6e-5 and abs(error.mean()) < 1e-5
+    assert error.sum(1).abs().max() < 3e-3
 
 
 @pytest.mark.parametrize("bound", [3.0, 12.0, 24.0, 60.0, 120.0])

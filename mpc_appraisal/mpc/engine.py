@@ -29,6 +29,7 @@ from mpc_appraisal.mpc.dealer import PURPOSES, Request, logical_shift
 from mpc_appraisal.mpc.matrix import Matrix
 from mpc_appraisal.mpc.packing import unpack, width
 from mpc_appraisal.mpc.prg import DryStream, Stream
+from mpc_appraisal.mpc.sketch import broadcast
 
 Size = tuple[int, ...]
 
@@ -181,7 +182,7 @@ class Engine:
         """x * y, broadcast; one round."""
         self._ask("mul", list(x.shape), list(y.shape))
         a, b = self._triple(x.shape), self._triple(y.shape)
-        c = self._dealt(torch.broadcast_shapes(x.shape, y.shape))
+        c = self._dealt(broadcast(x.shape, y.shape))
         e, d = self.open(x - a, y - b)
         return c + e * b + a * d + self._first(e * d)
 

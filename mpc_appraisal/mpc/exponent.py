@@ -40,8 +40,11 @@ def _fractional_powers(offset: int) -> tuple[torch.Tensor, torch.Tensor]:
         context.prec = 60
         size, unit = 1 << _TABLE, Decimal(1 << 30)
         stretch = Decimal(1 << stretched(offset)) / Decimal(3) ** offset
-        high = [Decimal(3) ** (Decimal(i) / size - Decimal("0.5")) * stretch * unit for i in range(size)]
-        low = [Decimal(3) ** ((Decimal(i) + Decimal("0.5")) / size**2) * unit for i in range(size)]
+        coarse, fine = (Decimal(3) ** (Decimal(1) / n) for n in (size, size**2))
+        high, low = [stretch * unit / Decimal(3).sqrt()], [unit * fine.sqrt()]
+        for _ in range(size - 1):  # 60 digits lose four on the way
+            high.append(high[-1] * coarse)
+            low.append(low[-1] * fine)
         return tuple(torch.tensor([int(v.to_integral_value()) for v in values]) for values in (high, low))
 
 

@@ -22,6 +22,7 @@ import torch
 
 from mpc_appraisal.mpc.engine import Engine
 from mpc_appraisal.mpc.packing import pack, unpack, width
+from mpc_appraisal.mpc.sketch import broadcast
 
 
 @dataclass
@@ -88,7 +89,7 @@ def product(engine: Engine, a: Opened, b: Opened, ring: int = 64) -> torch.Tenso
     """A share of a * b, broadcast, mod 2^ring, or that of the smaller of the two; no message between the owners."""
     ring = min(a.ring, b.ring, ring)
     engine._ask("cross", a.key, b.key, ring)
-    shape = torch.broadcast_shapes(a.delta.shape, b.delta.shape)
+    shape = broadcast(a.delta.shape, b.delta.shape)
     out = engine._dealt(shape, ring) + engine._first(a.delta * b.delta)
     if a is b:
         out = out - 2 * a.delta * a.mask

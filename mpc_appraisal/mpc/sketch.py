@@ -19,17 +19,61 @@ ELEMENTWISE = {
 }  # fmt: skip
 
 
+def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """As torch.broadcast_shapes, which takes as long as a small product."""
+    if all(shape == shapes[0] for shape in shapes):
+        return tuple(shapes[0])
+    return tuple(torch.broadcast_shapes(*shapes)) if len(shapes) != 2 else _broadcast(*shapes)
+
+
+def _broadcast(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
+    size = max(len(a), len(b))
+    a, b = (1,) * (size - len(a)) + tuple(a), (1,) * (size - len(b)) + tuple(b)
+    if any(m != n and m != 1 and n != 1 for m, n in zip(a, b, strict=True)):
+        raise RuntimeError(f"shapes {a} and {b} do not go together")
+    return tuple(n if m == 1 else m for m, n in zip(a, b, strict=True))
+
+
+def _cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> tuple[int, ...]:
+    shape = list(tensors[0].shape)
+    shape[dim] = sum(t.shape[dim] for t in tensors)
+    return tuple(shape)
+
+
+def _matmul(a: torch.Tensor, b: torch.Tensor) -> tuple[int, ...]:
+    if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[0]:
+        raise RuntimeError(f"matmul of {tuple(a.shape)} and {tuple(b.shape)}")
+    return a.shape[0], b.shape[1]
+
+
+def _sum(t: torch.Tensor, *dims: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> tuple[int, ...]:
+    dim = dims if dims else dim
+    dim = (dim,) if isinstance(dim, int) else dim[0] if dim and not isinstance(dim[0], int) else dim
+    kept = [d % t.dim() for d in dim] if dim else list(range(t.dim()))
+    return tuple(1 if d in kept else n for d, n in enumerate(t.shape) if keepdim or d not in kept)
+
+
+# torch answers these on meta tensors by its compiler's registrations, whose import takes a second.
+SHAPED = {"cat": _cat, "matmul": _matmul, "__matmul__": _matmul, "sum": _sum}
+
+
+def _first_of(argument: Any) -> torch.Tensor:
+    return argument if isinstance(argument, torch.Tensor) else argument[0]
+
+
 class Sketch(torch.Tensor):
     """See above; made by `sketch`."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunctionSubclass():
+            if func.__name__ in SHAPED and "out" not in (kwargs or {}):
+                return sketch(SHAPED[func.__name__](*args, **(kwargs or {})), _first_of(args[0]).dtype)
             if func.__name__ not in ELEMENTWISE:
                 result = func(*args, **(kwargs or {}))
                 return result.as_subclass(cls) if isinstance(result, torch.Tensor) else result
             shapes = [a.shape for a in args if isinstance(a, torch.Tensor)]
-            whole = shapes[0] if len(shapes) == 1 or shapes[0] == shapes[1] else torch.broadcast_shapes(*shapes)
+            whole = shapes[0] if len(shapes) == 1 or shapes[0] == shapes[1] else broadcast(*shapes)
             return sketch(whole, args[0].dtype if isinstance(args[0], torch.Tensor) else torch.int64)
 
 
