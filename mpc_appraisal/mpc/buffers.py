@@ -6,7 +6,6 @@ numpy asks the kernel for huge pages where an array is large, torch does not: th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,5 +14,4 @@ import torch
 
 def empty(shape: Sequence[int], dtype: torch.dtype = torch.int64) -> torch.Tensor:
     """An uninitialised tensor."""
-    raw = np.empty(math.prod(shape) * dtype.itemsize, dtype=np.uint8)
-    return torch.from_numpy(raw).view(dtype).reshape(tuple(shape))
+    return torch.from_numpy(np.empty(tuple(shape), torch.empty(0, dtype=dtype).numpy().dtype))
