@@ -18,6 +18,11 @@ APP = [sys.executable, "-m", "mpc_appraisal.cli"]
 MODEL_OWNER, DATA_OWNER, DEALER = ROLES = ("model_owner", "data_owner", "dealer")
 
 
+def stretched(seconds: float) -> float:
+    """A promise in seconds of an idle machine, on one with more runnable processes than cores: as much longer."""
+    return seconds * max(1.0, os.getloadavg()[0] / os.cpu_count())
+
+
 @dataclass
 class Ended:
     """How a process ended. code: exit status, negative for a signal; seconds: from start to end, as far as seen."""
