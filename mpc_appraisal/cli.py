@@ -17,6 +17,7 @@ from rich.console import Console
 
 from mpc_appraisal.api import check_seed, run
 from mpc_appraisal.appraisal import as_methods
+from mpc_appraisal.catalogue import check_listing, read_listing, read_salt, salt_beside
 from mpc_appraisal.commands import COMMANDS
 from mpc_appraisal.data import open_dataset, read_dataset, standardise
 from mpc_appraisal.errors import AppraisalError, InputError
@@ -51,8 +52,13 @@ def public_part(cfg: DictConfig) -> dict[str, Any]:
 def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
     """Read the files of one role, and of no other."""
 
-    def read(path: str, name: str, reader: Callable[..., Any] = read_dataset) -> Any:
-        data = reader(hydra.utils.to_absolute_path(str(path)), cfg.party.label, None, name)
+    def read(path: str, name: str, reader: Callable[..., Any] = read_dataset, listed: Any = (None, None)) -> Any:
+        file = hydra.utils.to_absolute_path(str(path))
+        data = reader(file, cfg.party.label, None, name)
+        if listed[0]:
+            listing = read_listing(hydra.utils.to_absolute_path(str(listed[0])))
+            salt = hydra.utils.to_absolute_path(str(listed[1])) if listed[1] else salt_beside(file, listing.name)
+            check_listing(listing, data, read_salt(salt))
         if cfg.standardise.mean is not None or cfg.standardise.scale is not None:
             mean = 0.0 if cfg.standardise.mean is None else OmegaConf.to_object(cfg.standardise).get("mean")
             scale = 1.0 if cfg.standardise.scale is None else OmegaConf.to_object(cfg.standardise).get("scale")
@@ -71,14 +77,24 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
         if not cfg.party.data:
             raise InputError("party.data", None, "one file or a list of files, each a candidate")
         paths = [cfg.party.data] if isinstance(cfg.party.data, str) else list(cfg.party.data)
+        listed = zip(*(one_each(cfg, key, len(paths)) for key in ("listing", "secret")), strict=True)
         names = [Path(path).stem for path in paths]
         if len(set(names)) < len(names):
             raise InputError("party.data", names, "files of different names: a candidate is called by its file's name")
         # With both sides at hand the plaintext value is computed too, from data in memory.
         reader = open_dataset if isinstance(instantiate(cfg.session), Join) else read_dataset
-        sets = (read(path, "party.data", reader).renamed(name) for path, name in zip(paths, names, strict=True))
-        return DataOwnerInput(tuple(sets))
+        files = zip(paths, names, listed, strict=True)
+        return DataOwnerInput(tuple(read(path, "party.data", reader, own).renamed(name) for path, name, own in files))
     return None
+
+
+def one_each(cfg: DictConfig, key: str, count: int) -> list[str | None]:
+    """party.`key` as a list of one for each of `count` files of party.data; None for each where it is not stated."""
+    stated = cfg.party[key]
+    values = [None] * count if stated is None else [stated] if isinstance(stated, str) else list(stated)
+    if len(values) != count:
+        raise InputError(f"party.{key}", f"{len(values)} of them", f"{count}: one for each file of party.data")
+    return values
 
 
 def instantiate(cfg: DictConfig) -> Any:

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mpc_appraisal import cost
+from mpc_appraisal import budget, cost
+from mpc_appraisal.catalogue import command
 from mpc_appraisal.mpc.certificates import DAYS, make_trial
 
 
@@ -26,4 +27,18 @@ def certificates(arguments: Sequence[str]) -> None:
     print(f"valid for {stated.days:g} days; use with session.transport=tls session.tls={stated.DIR}")
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"certificates": certificates, "cost": cost.main}
+def catalogue(arguments: Sequence[str]) -> None:
+    """Publish a listing of data; list, search and show listings."""
+    from rich.console import Console
+
+    from mpc_appraisal.cli import wide
+
+    command.main(arguments, wide(Console()))
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "budget": budget.main,
+    "catalogue": catalogue,
+    "certificates": certificates,
+    "cost": cost.main,
+}

@@ -160,6 +160,8 @@ def digest(*overrides: str) -> str:
         "party.test=test.npz",
         "party.model=theta.npz",
         "party.label=target",
+        "party.listing=seller.json",
+        "party.secret=seller.salt",
         "session.role=dealer",
         "session.tls=somewhere",
         "session.data_owner_address=tcp://127.0.0.1:1",

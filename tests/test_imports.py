@@ -17,9 +17,9 @@ LEVELS = [
     {"mpc"},
     {"data", "scenario", "models", "training"},
     {"appraisal", "attacks"},
-    {"metrics", "record", "tables", "result", "figures", "report", "progress"},
+    {"metrics", "record", "tables", "result", "figures", "report", "progress", "catalogue", "release"},
     {"party", "sessions", "api"},
-    {"cli", "commands", "cost"},
+    {"cli", "commands", "cost", "budget"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

@@ -1,0 +1,267 @@
+"""The privacy budget of one data set: charged before a value is opened, never given back.
+
+    ledger = Ledger("seller.ledger", data="seller 2026", policy=Policy(epsilon=2.0))
+    granted = ledger.charge(Question("acme", "influence", rows, subject, Mechanism("gaussian", sigma=5.0)))
+    if isinstance(granted, Charge):
+        ... open the value ...
+        ledger.settle(granted, value)
+
+A charge whose session failed stays charged, for the value may have been opened; asking again is charged again. A
+question that was answered is answered from the record, free. Why no kill and no second process loses a charge:
+`chain.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.release import chain
+from mpc_appraisal.release.accounting import epsilon, warm_up
+from mpc_appraisal.release.policy import Policy, Question, text
+
+TOLERANCE = 1e-6  # relative, of an epsilon that another release of the accountant computed
+
+
+@dataclass(frozen=True)
+class Charge:
+    """Leave to open one value, paid for. line: of the ledger; digest: SHA-256 of that line."""
+
+    line: int
+    digest: str
+    question: Question
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was recorded for a question; value: as `settle` was given it, after JSON. line: of the charge."""
+
+    line: int
+    question: Question
+    value: Any
+
+
+@dataclass
+class Account:
+    """All of one counterparty: charges and answers by the charge's line; last: that of a noised charge, and the
+    policy in force then."""
+
+    charges: dict[int, Charge] = field(default_factory=dict)
+    answers: dict[int, Answer] = field(default_factory=dict)
+    last: tuple[int, Policy] | None = None
+
+    @property
+    def plain(self) -> int:
+        return sum(charge.question.mechanism.plain for charge in self.charges.values())
+
+    def epsilon(self, delta: float, *more: Question) -> float:
+        """Of all noised charges, and of `more`, together."""
+        asked = [*(charge.question for charge in self.charges.values()), *more]
+        return epsilon((q.mechanism for q in asked if not q.mechanism.plain), delta)
+
+
+@dataclass
+class State:
+    """What a checked ledger says. tears: numbers of the lines that explain one; torn: whether the end needs one."""
+
+    chain: chain.Chain
+    data: str
+    policy: Policy
+    accounts: dict[str, Account] = field(default_factory=dict)
+    tears: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """A row of `budget show`. epsilon and epsilon_left: at `delta`, of noised values; plain: values without noise."""
+
+    counterparty: str
+    questions: int
+    answers: int
+    epsilon: float
+    epsilon_left: float
+    delta: float
+    plain: int
+    plain_left: int
+
+
+class Ledger:
+    """The ledger in `path`, made if there is none.
+
+    data: the data set's name, needed for a new ledger and checked with an old one. policy: of a new ledger (default:
+    `Policy()`); an old one's must be the same or left out, and is changed by `amend`. clock: the time, with its zone.
+    Raises InputError for what cannot be read or written, or was tampered with.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        data: str | None = None,
+        policy: Policy | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ):
+        self.path, self._clock = Path(path).resolve(), clock  # resolved: one file has one lock
+        if data is not None:
+            text("ledger.data", data)
+        with chain.locked(self.path):
+            if not self.path.exists() and not chain.beside(self.path, ".head").exists():
+                if data is None:
+                    raise InputError("ledger.data", None, f"the data set's name: {self.path.name} is new")
+                entry = {"kind": "open", "time": self._now(), "data": data, "policy": asdict(policy or Policy())}
+                chain.create(self.path, entry)
+            state = replay(self.path)
+        if data is not None and data != state.data:
+            raise InputError("ledger.data", repr(data), f"{state.data!r}, whose ledger {self.path.name} is")
+        if policy is not None and policy != state.policy:
+            raise InputError("ledger.policy", policy, f"{state.policy}; amend() changes it")
+
+    def charge(self, question: Question) -> Charge | Answer:
+        """Leave to open the answer, charged; or the recorded answer of a repeated question.
+
+        Raises InputError, with nothing granted: too few rows, the budget or the cap would be exceeded, a ledger that
+        cannot be written or was tampered with.
+        """
+        if not question.mechanism.plain:
+            warm_up()
+        with chain.locked(self.path):
+            state = replay(self.path)
+            account = state.accounts.get(question.counterparty, Account())
+            for answer in account.answers.values():
+                if answer.question == question:
+                    return answer
+            _check(state.policy, account, question)
+            entry = {"kind": "charge", "time": self._now(), **asdict(question), "question": question.digest}
+            line = chain.append(self.path, state.chain, entry).lines[-1]
+        return Charge(line.number, line.digest, question)
+
+    def settle(self, charge: Charge, value: Any) -> Answer:
+        """Record what was opened for `charge`: any finite JSON value. Twice the same is once."""
+        try:
+            value = json.loads(json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise InputError("answer", value, f"finite numbers, texts, lists and dictionaries ({error})") from error
+        with chain.locked(self.path):
+            state = replay(self.path)
+            account = state.accounts.get(charge.question.counterparty, Account())
+            if account.charges.get(charge.line) != charge:
+                raise InputError("charge", f"line {charge.line}", f"a charge of {self.path.name}")
+            settled = account.answers.get(charge.line)
+            if settled is not None and settled.value != value:
+                raise InputError("answer", value, f"{settled.value}, which line {charge.line} was settled with")
+            if settled is None:
+                entry = {"kind": "answer", "time": self._now(), "charge": charge.line, "value": value}
+                chain.append(self.path, state.chain, entry)
+        return Answer(charge.line, charge.question, value)
+
+    def amend(self, policy: Policy) -> None:
+        """Put another policy in force; the ledger keeps both. What is spent stays spent."""
+        with chain.locked(self.path):
+            entry = {"kind": "policy", "time": self._now(), "policy": asdict(policy)}
+            chain.append(self.path, replay(self.path).chain, entry)
+
+    def _now(self) -> str:
+        now = self._clock()
+        if now.tzinfo is None:
+            raise InputError("clock", now, "a time with its zone")
+        return now.astimezone(timezone.utc).isoformat(timespec="seconds")
+
+
+def _check(policy: Policy, account: Account, question: Question, spend: bool = True) -> None:
+    """Refuse what the policy does not allow. spend: whether to compose epsilon, which takes milliseconds."""
+    who = question.counterparty
+    if question.rows < policy.minimum_rows:
+        raise InputError("budget.rows", question.rows, f"{policy.minimum_rows} rows or more")
+    if question.mechanism.plain:
+        if account.plain >= policy.plain_values:
+            expected = f"at most {policy.plain_values} values without noise for {who}; ask with noise"
+            raise InputError("budget.plain_values", account.plain + 1, expected)
+    elif spend:
+        after = account.epsilon(policy.delta, question)
+        if after > policy.epsilon:
+            spent = account.epsilon(policy.delta)
+            expected = f"at most {policy.epsilon:g} at delta {policy.delta:g} for {who}, of which {spent:.4g} is spent"
+            raise InputError("budget.epsilon", f"{after:.4g}", expected)
+
+
+def replay(path: Path) -> State:
+    """Read and check a ledger without changing it; only epsilon is not composed anew. Raises InputError, OSError."""
+    checked = chain.read(path)
+    first = checked.lines[0].entry
+    if first is None or first.get("kind") != "open":
+        raise chain.bad_line(path, 1, "no opening line", "the line that names data set and policy")
+    state: State | None = None
+    for line in checked.lines:
+        if line.entry is None:
+            continue
+        try:
+            if state is None:
+                state = State(checked, text("data", first["data"]), Policy(**first["policy"]))
+            else:
+                _enter(state, line)
+        except InputError as error:
+            raise chain.bad_line(path, line.number, f"{error.name} {error.value}", error.expected) from error
+        except (KeyError, TypeError) as error:
+            raise chain.bad_line(path, line.number, f"{error}", "the entries of its kind") from error
+    return state
+
+
+def _enter(state: State, line: chain.Line) -> None:
+    entry, kind = line.entry, line.entry.get("kind")
+    if kind == "charge":
+        question = Question.from_entry(entry)
+        account = state.accounts.setdefault(question.counterparty, Account())
+        _check(state.policy, account, question, spend=False)
+        account.charges[line.number] = Charge(line.number, line.digest, question)
+        if not question.mechanism.plain:
+            account.last = line.number, state.policy
+    elif kind == "answer":
+        number = entry["charge"]
+        account = next((a for a in state.accounts.values() if number in a.charges), None)
+        if account is None or number in account.answers:
+            raise InputError("charge", number, "the line of a charge that was not answered before")
+        account.answers[number] = Answer(number, account.charges[number].question, entry["value"])
+    elif kind == "policy":
+        state.policy = Policy(**entry["policy"])
+    elif kind == "tear":
+        state.tears.append(line.number)
+    else:
+        raise InputError("kind", kind, "charge, answer, policy or tear")
+
+
+def spent(state: State) -> list[Spent]:
+    """A row for each counterparty, at the policy in force."""
+    rows, policy = [], state.policy
+    for name, account in state.accounts.items():
+        value = account.epsilon(policy.delta)
+        left, plain = max(0.0, policy.epsilon - value), account.plain
+        counts = len(account.charges), len(account.answers)
+        rows.append(Spent(name, *counts, value, left, policy.delta, plain, max(0, policy.plain_values - plain)))
+    return rows
+
+
+def verify(path: str | Path, head: str | None = None) -> State:
+    """Chain, sequence, charges and budgets of a ledger; InputError names the first bad line.
+
+    head: a hash that was noted earlier, which a line must have.
+    """
+    path = Path(path).resolve()
+    try:
+        state = replay(path)
+    except OSError as error:
+        raise InputError("ledger", f"{path.name}: {error.strerror}", "a ledger that can be read") from error
+    for account in state.accounts.values():
+        if account.last is not None:
+            number, policy = account.last
+            value = account.epsilon(policy.delta)
+            if value > policy.epsilon * (1 + TOLERANCE):
+                raise chain.bad_line(path, number, f"epsilon {value:.6g}", f"at most {policy.epsilon:g}")
+    if head is not None and head not in {line.digest for line in state.chain.lines}:
+        raise InputError(
+            "--head", head, f"the hash of a line of {path.name}, whose last is {state.chain.lines[-1].digest}"
+        )
+    return state

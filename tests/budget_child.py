@@ -1,0 +1,82 @@
+"""What the child processes of test_budget.py do; importing it costs little."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from itertools import count
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.release.accounting import Mechanism, warm_up
+from mpc_appraisal.release.ledger import Charge, Ledger
+from mpc_appraisal.release.policy import Question
+
+warm_up()
+CALLS = ("open", "write", "fsync", "close", "replace")
+
+
+def question(subject: str, counterparty: str = "acme", sigma: float | None = None, rows: int = 500) -> Question:
+    """A plain question, or one with Gaussian noise."""
+    noise = Mechanism("gaussian", sigma=sigma) if sigma else Mechanism()
+    return Question(counterparty, "influence", rows, subject, noise)
+
+
+def charge_forever(path: Path, name: str, report: Connection) -> None:
+    """Charge and settle question after question; each charge granted is a line on the pipe before anything else."""
+    ledger = Ledger(path)
+    for k in count():
+        granted = ledger.charge(question(f"{name} {k}"))
+        os.write(report.fileno(), f"{granted.line} {granted.digest} {granted.question.subject}\n".encode())
+        ledger.settle(granted, k)
+
+
+def charge_until_refused(path: Path, name: str, report: Connection, sigma: float | None) -> None:
+    """The same until the budget or the cap is spent, but every other charge is not settled."""
+    ledger = Ledger(path)
+    try:
+        for k in count():
+            granted = ledger.charge(question(f"{name} {k}", sigma=sigma))
+            os.write(report.fileno(), f"{granted.line} {granted.digest} {granted.question.subject}\n".encode())
+            if k % 2:
+                ledger.settle(granted, k)
+    except InputError as error:
+        os.write(report.fileno(), f"refused {error.name}\n".encode())
+
+
+def stopped_at(path: Path, stop: int, report: Connection, manner: str) -> None:
+    """Charge and settle one question; at the system call number `stop` of those that concern the ledger, kill -9.
+
+    manner: before or after the call, or half: after half of what is to be written (before it, for other calls).
+    """
+    made = 0
+    real = {name: getattr(os, name) for name in CALLS}
+
+    def counted(name: str):
+        def call(*arguments, **named):
+            nonlocal made
+            made += 1
+            if made != stop:
+                return real[name](*arguments, **named)
+            with suppress(OSError):  # the lock's file may be there already
+                if manner == "half" and name == "write":
+                    real[name](arguments[0], arguments[1][: len(arguments[1]) // 2])
+                elif manner == "but one" and name == "write":
+                    real[name](arguments[0], arguments[1][:-1])
+                elif manner == "after":
+                    real[name](*arguments, **named)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        return call
+
+    write = os.write
+    for name in CALLS:
+        setattr(os, name, counted(name))
+    ledger = Ledger(path, data="seller")
+    granted = ledger.charge(question("the one"))
+    if isinstance(granted, Charge):
+        write(report.fileno(), f"{granted.line} {granted.digest} the one\n".encode())
+        ledger.settle(granted, 0.25)
+    write(report.fileno(), b"ended\n")

@@ -1,0 +1,590 @@
+"""The catalogue: listings against their schema, the commitment against its bytes, search, and the command."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import re
+import stat
+import struct
+
+import numpy as np
+import pytest
+from processes import APP, DATA_OWNER, DEALER, MODEL_OWNER, ROLES, free_port, problem, write_csv, write_npz
+
+from mpc_appraisal.catalogue import (
+    Listing,
+    Statistics,
+    Terms,
+    check_listing,
+    commit,
+    matches,
+    new_salt,
+    publish,
+    read_catalogue,
+    read_listing,
+    read_salt,
+    real_samples,
+    statistics,
+    synthetic_samples,
+    types_of,
+    write_listing,
+    write_salt,
+)
+from mpc_appraisal.catalogue.schema import printable, shown
+from mpc_appraisal.data import Dataset, Digits, StoredDataset, read_dataset
+from mpc_appraisal.errors import InputError
+
+SALT = bytes(range(32))
+ESCAPE = "\x1b]0;owned\x07\x1b[2J\u202e<script>[red]"
+
+
+def small() -> Dataset:
+    return Dataset.of(np.array([[0.0, 1.5, 3.0], [1.0, -2.0, 4.0], [1.0, 0.25, 5.0]]), [0, 2, 1], name="small")
+
+
+def listed(data: Dataset, salt: bytes = SALT, **more) -> Listing:
+    kinds = types_of(data)
+    counts = {kind: kinds.count(kind) for kind in ("binary", "integer", "real")}
+    sizes = {"rows": data.rows, "features": data.features, "classes": data.classes}
+    return Listing(**{"name": "a", "types": counts, "digest": commit(data, salt), **sizes, **more})
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Whole grey levels, 0 .. 16: invented rows, rounded, could meet real ones."""
+    data = Digits().load()[0]
+    return Dataset((data.x * 16).round(), data.y, data.classes)
+
+
+@pytest.fixture(scope="module")
+def full(digits):
+    """A listing that states everything."""
+    columns = tuple((f"pixel {k}", kind) for k, kind in enumerate(types_of(digits)))
+    terms = Terms("once\na week", 10, 99.5, "EUR", "CC-BY-4.0", ("research", "teaching"), "owner@example.org")
+    told = {"samples": synthetic_samples(digits, 2), "statistics": statistics(digits)}
+    texts = {"title": "Ziffern & digits", "description": "Größe 8 x 8 " + ESCAPE, "encoding": "0..16"}
+    return listed(digits, name="full", columns=columns, terms=terms, **texts, **told)
+
+
+# ---- commitment ----
+
+
+def test_the_commitment_is_the_hash_of_the_documented_bytes():
+    data = small()
+    raw = b"mpc_appraisal data commitment 1\n" + SALT + struct.pack("<QQQ", 3, 3, 3)
+    for row, label in zip(data.x.tolist(), data.y.tolist(), strict=True):
+        raw += struct.pack("<q3d", label, *row)
+    assert commit(data, SALT) == hashlib.sha256(raw).hexdigest()
+
+
+def test_the_commitment_depends_neither_on_dtype_nor_on_the_file_nor_on_blocks(tmp_path):
+    x, y = problem(20_000, 3)  # more than a block
+    x = x.astype(np.float32)
+    x[0, 0] = -0.0
+    plain = Dataset.of(x.astype(np.float64) + 0.0, y)
+    one = commit(plain, SALT)
+    assert commit(Dataset.of(x, y), SALT) == one
+    stored = StoredDataset(write_npz(tmp_path / "s.npz", x, y), "label", None, "s")
+    assert commit(stored, SALT) == one
+    csv = read_dataset(write_csv(tmp_path / "s.csv", x[:50], y[:50]))
+    assert commit(csv, SALT) == commit(Dataset.of(x[:50], y[:50]), SALT)
+    assert types_of(stored) == types_of(plain) and statistics(stored) == statistics(plain)
+    check_listing(listed(plain, statistics=statistics(plain)), stored, SALT)
+
+
+def test_another_salt_is_another_digest_and_salts_are_fresh():
+    assert commit(small(), SALT) != commit(small(), SALT[::-1])
+    assert len(new_salt()) == 32 and new_salt() != new_salt()
+    with pytest.raises(InputError, match="salt: got 31 bytes; expected 32"):
+        commit(small(), SALT[1:])
+
+
+def change(what: str) -> Dataset:
+    data = small()
+    x, y = data.x.clone(), data.y.clone()
+    if what == "value":
+        x[1, 1] += 2**-50
+    elif what == "label":
+        y[0], y[2] = y[2].item(), y[0].item()
+    elif what == "order":
+        x, y = x[[1, 0, 2]], y[[1, 0, 2]]
+    elif what == "columns":
+        x[:, 1:] = x[:, [2, 1]]
+    return Dataset(x, y, 3)
+
+
+@pytest.mark.parametrize("what", ["value", "label", "order", "columns"])
+def test_data_that_were_changed_are_refused(what):
+    check_listing(listed(small()), change(""), SALT)
+    with pytest.raises(InputError, match=r"listing a: commitment\.digest: got [0-9a-f]{64} .*as the listing says"):
+        check_listing(listed(small()), change(what), SALT)
+
+
+def test_another_salt_is_refused():
+    with pytest.raises(InputError, match="another salt"):
+        check_listing(listed(small()), small(), SALT[::-1])
+
+
+def test_a_listing_of_more_classes_than_the_file_shows():
+    data = small()
+    check_listing(listed(data.with_classes(5)), data, SALT)
+    with pytest.raises(InputError, match="digest"):  # the number is bound, too
+        check_listing(listed(data, classes=5), data, SALT)
+    with pytest.raises(InputError, match=r"a: data\.classes: got 4; expected 3, as the listing says"):
+        check_listing(listed(data), data.with_classes(4), SALT)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"rows": 4}, r"a: data\.rows: got 3; expected 4, as"),
+        ({"features": 4, "types": {"binary": 1, "integer": 2, "real": 1}}, r"a: data\.features: got 3; expected 4, as"),
+        ({"types": {"binary": 0, "integer": 2, "real": 1}}, r"a: data\.types\.binary: got 1; expected 0, as"),
+        (
+            {"columns": (("p", "real"), ("q", "binary"), ("r", "integer"))},
+            r"a: data\.columns\.'p': got binary; expected real, as",
+        ),
+        (
+            {"statistics": Statistics((2, 1, 0), (0.667, -0.0833, 4.0), (0.471, 1.45, 0.816), "means")},
+            r"a: statistics\.rows_by_class: got \[1, 1, 1\]; expected \[2, 1, 0\], as",
+        ),
+        (
+            {"statistics": Statistics((1, 1, 1), (0.667, 0.0833, 4.0), (0.471, 1.45, 0.816), "means")},
+            r"a: statistics\.mean\.1: got -0\.0833; expected 0\.0833, as",
+        ),
+    ],
+)
+def test_data_that_do_not_match_the_metadata_are_refused_by_field(change, match):
+    with pytest.raises(InputError, match=match):
+        check_listing(listed(small(), **change), small(), SALT)
+
+
+def test_the_salt_file_is_its_owners_alone(tmp_path):
+    path = tmp_path / "a.salt"
+    write_salt(path, SALT)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and read_salt(path) == SALT
+    with pytest.raises(InputError, match="already there"):
+        write_salt(path, SALT)
+    path.chmod(0o640)
+    with pytest.raises(InputError, match=r"secret: got a\.salt with mode 640; expected .*600"):
+        read_salt(path)
+    with pytest.raises(InputError, match="secret: got .*none.*; expected the file with the salt"):
+        read_salt(tmp_path / "none")
+
+
+@pytest.mark.parametrize("text", ["", "00" * 31, "00" * 33, "zz" * 32, "AA" * 32, "é" * 64])
+def test_a_salt_file_with_something_else(tmp_path, text):
+    path = tmp_path / "a.salt"
+    path.write_text(text)
+    path.chmod(0o600)
+    with pytest.raises(InputError, match="64 hexadecimal digits"):
+        read_salt(path)
+
+
+# ---- listing and schema ----
+
+
+def test_a_listing_comes_back_as_it_went(tmp_path, full, digits):
+    path = tmp_path / "full.json"
+    write_listing(path, full)
+    again = read_listing(path)
+    assert again == full and again.text() == full.text() == path.read_text("ascii")
+    check_listing(again, digits, SALT)
+    content = json.loads(path.read_text())
+    assert list(content) == sorted(content) and "<" not in path.read_text() and "\x1b" not in path.read_text()
+    with pytest.raises(InputError, match="already there"):
+        write_listing(path, full)
+
+
+def test_a_listing_tells_nothing_that_was_not_asked_for():
+    content = listed(small()).content()
+    assert set(content) == {"format", "version", "name", "title", "description", "data", "terms", "commitment"}
+    assert set(content["data"]) == {"rows", "features", "classes", "types", "encoding"}
+
+
+def put(content: dict, field: str, value) -> None:
+    *parents, last = field.split(".")
+    for key in parents:
+        content = content[int(key) if isinstance(content, list) else key]
+    key = int(last) if isinstance(content, list) else last
+    if value is put:
+        del content[key]
+    else:
+        content[key] = value
+
+
+VIOLATIONS = [
+    ("format", "something", "'mpc_appraisal listing'"),
+    ("version", 0, "1"),
+    ("version", 2, "a newer mpc_appraisal"),
+    ("version", "1", "1"),
+    ("name", "../a", "1 to 64 of a-z"),
+    ("name", "a/b", "1 to 64 of a-z"),
+    ("name", "Full", "1 to 64 of a-z"),
+    ("name", ".hidden", "1 to 64 of a-z"),
+    ("name", "full\n", "1 to 64 of a-z"),
+    ("name", "", "1 to 64 of a-z"),
+    ("name", "a" * 65, "1 to 64 of a-z"),
+    ("name", "other", "the file's own name"),
+    ("title", 3, "a string"),
+    ("title", "t" * 201, "at most 200"),
+    ("description", None, "a string"),
+    ("data.rows", 0, "1 or more"),
+    ("data.rows", 1.5, "an integer"),
+    ("data.rows", True, "an integer"),
+    ("data.rows", 1000.0, "an integer"),
+    ("data.classes", 10.0, "an integer"),
+    ("data.rows", "100", "an integer"),
+    ("data.features", 2**21, "or less"),
+    ("data.features", 65, "65: one type a feature"),
+    ("data.classes", 1, "2 or more"),
+    ("data.types.real", 1, "one type a feature"),
+    ("data.columns.3.name", "pixel 2", "different names"),
+    ("data.columns.3.type", "text", "one of binary, integer, real"),
+    ("data.columns.3.type", "real", "types as in data.types"),
+    ("terms.price", -1, "0 or more"),
+    ("terms.currency", "euro", "a text that matches"),
+    ("terms.purposes", [], "a list of 1 or more"),
+    ("terms.purposes.0", 1, "a string"),
+    ("terms.minimum_rows", 10**6, "at most"),
+    ("commitment.scheme", "md5", "'sha256-salted-rows-1'"),
+    ("commitment.digest", "0" * 63, "a text that matches"),
+    ("samples.kind", "none", "one of synthetic, real"),
+    ("samples.x.0", [1.0], "64: numbers a row"),
+    ("samples.x.0.0", "1", "a number"),
+    ("samples.y.0", 10, "labels 0 .. 9"),
+    ("samples.y", [1], "one a row"),
+    ("statistics.mean", [1.0], "one a feature"),
+    ("statistics.deviation.0", -1, "0 or more"),
+    ("statistics.rows_by_class.0", 0, "rows in all"),
+    ("statistics.rows_by_class", [1], "one a class"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "expected"), VIOLATIONS, ids=lambda v: str(v)[:30])
+def test_each_violation_is_named_with_file_field_and_expectation(tmp_path, full, field, value, expected):
+    content = copy.deepcopy(full.content())
+    put(content, field, value)
+    (tmp_path / "full.json").write_text(json.dumps(content))
+    with pytest.raises(InputError) as caught:
+        read_listing(tmp_path / "full.json")
+    known = [field, field.rsplit(".", 1)[0], "data.types", "data.columns"]  # a total is wrong where a part is
+    assert caught.value.name in {f"full.json: {one}" for one in known}
+    assert expected in caught.value.expected
+
+
+@pytest.mark.parametrize("part", ["", "data.", "data.types.", "terms.", "commitment.", "samples.", "statistics."])
+def test_unknown_and_missing_fields(tmp_path, full, part):
+    content = copy.deepcopy(full.content())
+    put(content, part + "sale", 1)
+    (tmp_path / "full.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="full.json: .*got 'sale'; expected no field but "):
+        read_listing(tmp_path / "full.json")
+    missing = {"": "title", "data.": "rows", "data.types.": "real", "terms.": "text", "commitment.": "digest"}
+    missing |= {"samples.": "reveals", "statistics.": "mean"}
+    content = copy.deepcopy(full.content())
+    put(content, part + missing[part], put)
+    (tmp_path / "full.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"full.json: .*got no {missing[part]}; expected all of"):
+        read_listing(tmp_path / "full.json")
+
+
+def test_a_price_has_a_currency():
+    with pytest.raises(InputError, match="terms: got a price without a currency"):
+        listed(small(), terms=Terms(price=1.0))
+
+
+@pytest.mark.parametrize(
+    ("damage", "match"),
+    [
+        (lambda text: text[: len(text) // 2], "a readable JSON file"),
+        (lambda text: "", "a readable JSON file"),
+        (lambda text: text.replace('"rows": ', '"rows": 1, "rows": '), "'rows' is stated twice"),
+        (lambda text: text.replace('"minimum_rows": 10', '"minimum_rows": NaN'), "NaN is no finite number"),
+        (lambda text: text.replace('"price": 99.5', '"price": 1e999'), "1e999 is no finite number"),
+        (lambda text: "[" * 100_000, "a readable JSON file"),
+        (lambda text: "[]", "listing: got .*; expected an object"),
+        (lambda text: "\x1b[2J", "a readable JSON file"),
+    ],
+)
+def test_a_damaged_file(tmp_path, full, damage, match):
+    text = full.text()
+    assert damage(text) != text
+    (tmp_path / "full.json").write_text(damage(text))
+    with pytest.raises(InputError, match=match) as caught:
+        read_listing(tmp_path / "full.json")
+    assert "full.json" in str(caught.value) and "\x1b" not in str(caught.value)
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="a.json: got .*damaged"):
+        read_listing(tmp_path / "a.json")
+
+
+def test_foreign_text_is_printed_safely():
+    assert shown(ESCAPE) == r"\x1b]0;owned\x07\x1b[2J\u202e<script>[red]"
+    assert shown("a\nb") == r"a\nb" and printable("a\nb", newlines=True) == "a\nb"
+    assert len(shown("x" * 1000)) == 80
+
+
+# ---- what is told ----
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_synthetic_row_is_a_real_row(digits, seed):
+    samples = synthetic_samples(digits, 100, np.random.default_rng(seed))
+    assert samples.kind == "synthetic" and len(samples.x) == 100 and "not" in samples.reveals.lower()
+    real = digits.x.double().numpy()
+    closest = min(float(np.abs(real - np.array(row)).max(1).min()) for row in samples.x)
+    assert closest >= 1  # a whole grey level somewhere
+    kinds = np.array(types_of(digits))
+    x = np.array(samples.x)
+    assert np.isin(x[:, kinds == "binary"], (0, 1)).all() and (x == x.round()).all()
+
+
+def test_synthetic_rows_follow_their_class(digits):
+    samples = synthetic_samples(digits, 100, np.random.default_rng(0))
+    x, y = digits.x.double().numpy(), digits.y.numpy()
+    means = np.stack([x[y == label].mean(0) for label in range(10)])
+    nearest = np.linalg.norm(np.array(samples.x)[:, None] - means, axis=2).argmin(1)
+    assert (nearest == np.array(samples.y)).mean() > 0.8
+
+
+def test_samples_are_refused_where_they_would_show_rows():
+    x = np.array([[a, b] for a in (0, 1) for b in (0, 1)] * 10, float)
+    with pytest.raises(InputError, match="invented rows are rows of the data"):
+        synthetic_samples(Dataset.of(x, np.arange(40) % 2), 5)
+    with pytest.raises(InputError, match="samples: got classes of at most 1 rows"):
+        synthetic_samples(small(), 1)
+    x, y = problem(100)
+    y[:] = 0
+    y[0] = 1  # a class of one row has nothing but that row
+    assert set(synthetic_samples(Dataset.of(x, y), 50).y) == {0}
+    for count in (0, 101):
+        with pytest.raises(InputError, match="1 to 100"):
+            synthetic_samples(Dataset.of(x, y), count)
+
+
+def test_real_samples_are_rows_and_say_so(tmp_path):
+    x, y = problem(20_000)
+    stored = StoredDataset(write_npz(tmp_path / "s.npz", x, y), "label", None, "s")
+    samples = real_samples(stored, 7)
+    rows = {(*row, label) for row, label in zip(x.tolist(), y.tolist(), strict=True)}
+    assert {(*row, label) for row, label in zip(samples.x, samples.y, strict=True)} < rows
+    assert samples.kind == "real" and "real rows" in samples.reveals and len(samples.x) == 7
+    with pytest.raises(InputError, match="4 real rows; expected at most the 3"):
+        real_samples(small(), 4)
+
+
+def test_statistics_against_numpy(digits):
+    found = statistics(digits)
+    x = digits.x.double().numpy()
+    assert found.rows_by_class == tuple(np.bincount(digits.y.numpy()))
+    np.testing.assert_allclose(found.mean, x.mean(0), rtol=5.1e-3)
+    np.testing.assert_allclose(found.deviation, x.std(0), rtol=5.1e-3)
+
+
+def test_types_by_feature():
+    assert types_of(small()) == ("binary", "real", "integer")
+
+
+# ---- catalogue ----
+
+
+def test_search_by_words_and_fields(full):
+    bare = listed(small())
+    for terms in (["ZIFFERN größe"], ["week"], ["pixel 63"], ["owner@example.org"], ["rows>=100", "classes=10"]):
+        assert matches(full, terms) and not matches(bare, terms), terms
+    for term in ("licence=cc-by-4.0", "purposes=Teaching", "purposes!=military", "price<100", "samples=synthetic"):
+        assert matches(full, [term]) and not matches(bare, [term]), term
+    for term in ("ziffern birds", "rows<100", "licence=MIT", "price>=100", "purposes=teach", "name!=full"):
+        assert not matches(full, [term]), term
+    assert matches(bare, []) and matches(bare, ["rows=3", "rows<=3", "rows!=4", "rows>2", "samples=none"])
+    assert matches(listed(small(), title="a [b] (c)"), ["[b] (C)"])
+
+
+@pytest.mark.parametrize(
+    ("term", "match"),
+    [
+        ("row>=3", "one of the fields rows, features"),
+        ("rows>=many", "search: rows: got many; expected a number"),
+        ("licence>=MIT", "= or !="),
+    ],
+)
+def test_a_search_that_makes_no_sense(term, match):
+    with pytest.raises(InputError, match=match):
+        matches(listed(small()), [term])
+
+
+def test_a_catalogue_shows_the_good_and_names_the_bad(tmp_path, full):
+    write_listing(tmp_path / "full.json", full)
+    for name, salt in (("one", b"1" * 32), ("two", b"1" * 32)):  # one commitment under two names
+        write_listing(tmp_path / f"{name}.json", listed(small(), salt, name=name))
+    (tmp_path / "copy.json").write_text(full.text())
+    (tmp_path / "newer.json").write_text(full.text().replace('"version": 1', '"version": 2'))
+    (tmp_path / "cut.json").write_text(full.text()[:100])
+    (tmp_path / "README.md").write_text("no listing")
+    good, bad = read_catalogue(tmp_path)
+    assert [listing.name for listing in good] == ["full"]
+    assert [one.file for one in bad] == ["copy.json", "cut.json", "newer.json", "one.json", "two.json"]
+    for one, words in zip(bad, ("a copy", "damaged", "newer", "two too", "one too"), strict=True):
+        assert one.file in str(one.error) and words in str(one.error)
+    with pytest.raises(InputError, match="the folder of a catalogue"):
+        read_catalogue(tmp_path / "none")
+
+
+def test_publishing_keeps_the_secret_out_of_the_catalogue_and_writes_all_or_nothing(tmp_path):
+    out, given = tmp_path / "out", {"name": "a", "types": {"binary": 1, "integer": 1, "real": 1}}
+    with pytest.raises(InputError, match="secret: .*meant to be published"):
+        publish(small(), given, out, out / "a.salt")
+    with pytest.raises(InputError, match="name"):
+        publish(small(), given | {"name": "../a"}, out, tmp_path / "a.salt")
+    assert not os.listdir(tmp_path)
+    path = publish(small(), given, out, tmp_path / "a.salt")
+    check_listing(read_listing(path), small(), read_salt(tmp_path / "a.salt"))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="already there"):
+        publish(small(), given, out, tmp_path / "b.salt")
+    assert path.read_bytes() == before and sorted(os.listdir(tmp_path)) == ["a.salt", "out"]
+
+
+# ---- the command, as a process ----
+
+
+def command(processes, name, *arguments):
+    return processes.start(name, [*APP, "catalogue", *arguments]).wait(60)
+
+
+def test_the_command(processes, tmp_path):
+    x, y = problem(60)
+    data, out = write_npz(tmp_path / "own" / "seller.npz", x, y), tmp_path / "out"
+    stated = [f"data={data}", "name=sales-1", f"out={out}", f"title={ESCAPE}", "terms=once", "price=10", "currency=EUR"]
+    stated += ["purposes=research, teaching", "minimum_rows=20", "samples=synthetic:4", "columns=a,b,c,d"]
+    done = command(processes, "publish", "publish", *stated)
+    assert done.code == 0, done.err
+    salt = tmp_path / "own" / "seller.npz.sales-1.salt"
+    assert stat.S_IMODE(salt.stat().st_mode) == 0o600 and str(salt) in done.out and "reveal" in done.out
+    assert os.listdir(out) == ["sales-1.json"]
+    listing = read_listing(out / "sales-1.json")
+    assert salt.read_text().strip() not in listing.text() and "seller" not in listing.text()
+    check_listing(listing, read_dataset(data), read_salt(salt))
+
+    (out / "bad\x1b.json").write_text("{")
+    shown = command(processes, "list", "list", f"in={out}")
+    assert shown.code == 1 and "sales-1" in shown.out and r"bad\x1b.json" in shown.err
+    found = command(processes, "search", "search", f"in={out}", "OWNED", "rows>=60", "price<=10")
+    assert found.code == 0 and "1 of 1" in found.out and "sales-1" in found.out
+    one = command(processes, "show", "show", "sales-1", f"in={out}")
+    assert one.code == 0 and listing.digest in one.out and "teaching" in one.out and "Samples (synthetic)" in one.out
+    assert not any("\x1b" in end.out + end.err or "\u202e" in end.out for end in (shown, found, one))
+
+
+# ---- an appraisal against a listing, between three processes ----
+
+
+def appraise(processes, root, *own):
+    """How each party ends, where the data owner states `own` beside its file."""
+    public = ["session=join", f"session.rendezvous=tcp://127.0.0.1:{free_port()}", "appraisal=gradient_norm"]
+    files = {
+        MODEL_OWNER: [f"party.train={root}/train.npz", f"party.test={root}/test.npz"],
+        DATA_OWNER: [f"party.data={root}/seller.npz", *own],
+        DEALER: [],
+    }
+    started = {role: processes.app(role, *public, f"session.role={role}", *files[role]) for role in ROLES}
+    return {role: process.wait(90) for role, process in started.items()}
+
+
+@pytest.fixture
+def market(tmp_path):
+    """Files of both sides, and the seller's data published as the listing `sales`."""
+    for k, name in enumerate(("train", "test", "seller")):
+        write_npz(tmp_path / f"{name}.npz", *problem(50, seed=k))
+    data = read_dataset(tmp_path / "seller.npz")
+    publish(
+        data, {"name": "sales", "types": {"binary": 0, "integer": 0, "real": 4}}, tmp_path / "out", tmp_path / "salt"
+    )
+    return tmp_path
+
+
+def test_data_that_match_their_listing_are_appraised(processes, market):
+    (market / "salt").rename(market / "seller.npz.sales.salt")  # where it is looked for
+    ended = appraise(processes, market, f"party.listing={market}/out/sales.json")
+    assert all(end.code == 0 for end in ended.values()), ended
+    assert (market / MODEL_OWNER / "run" / "records.jsonl").is_file()
+
+
+def test_data_that_do_not_match_their_listing_stop_the_appraisal_before_anything_is_shared(processes, market):
+    x, y = problem(50, seed=2)
+    x[7, 1] += 1e-9
+    write_npz(market / "seller.npz", x, y)
+    ended = appraise(processes, market, f"party.listing={market}/out/sales.json", f"party.secret={market}/salt")
+    assert all(end.code == 2 for end in ended.values()), ended
+    assert "error: listing sales: commitment.digest: got" in ended[DATA_OWNER].err
+    for role in (MODEL_OWNER, DEALER):
+        assert "data_owner stopped: bad input in listing sales: commitment.digest" in ended[role].err
+        assert not (market / role / "run" / "records.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("own", "match"),
+    [
+        (
+            ["party.listing=out/sales.json"],
+            "error: secret: got .*seller.npz.sales.salt; expected the file with the salt",
+        ),
+        (["party.listing=[out/sales.json,out/sales.json]"], "error: party.listing: got 2 of them; expected 1: one for"),
+        (["party.listing=out/other.json"], "error: listing: got .*other.json; expected an existing file"),
+    ],
+)
+def test_a_listing_that_cannot_be_checked_stops_the_appraisal(market, processes, own, match):
+    stated = [text.replace("out/", f"{market}/out/") for text in own]
+    stated += [f"party.data={market}/seller.npz", f"party.train={market}/train.npz", f"party.test={market}/test.npz"]
+    end = processes.app("plain", "session=plain", *stated).wait(60)
+    assert end.code == 2 and re.search(match, end.err), end.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["burn"], "one of publish, list, search, show"),
+        (["publish", "name=a"], "data: got nothing"),
+        (["publish", "data=x.npz"], "name: got nothing"),
+        (["publish", "data=x.npz", "name=../a"], "1 to 64 of a-z"),
+        (["publish", "data=x.npz", "name=a", "owner=me"], "owner=me; expected KEY=VALUE"),
+        (["publish", "data=x.npz", "name=a", "name=b"], "each key once"),
+        (["publish", "data=catalogue/x.npz", "name=a"], "meant to be published"),
+        (["publish", "data=x.npz", "name=a"], "data: got x.npz; expected an existing file"),
+        (["publish", "data=small.npz", "name=a", "samples=3"], "none, synthetic:N or real:N"),
+        (["publish", "data=small.npz", "name=a", "samples=real:x"], "samples: got 'x'; expected a whole number"),
+        (["publish", "data=small.npz", "name=a", "columns=a"], "columns: got 1 names; expected 3"),
+        (["publish", "data=small.npz", "name=a", "price=nan", "currency=EUR"], "price: got 'nan'; expected a finite"),
+        (["publish", "data=small.npz", "name=a", "statistics=maybe"], "yes or no"),
+        (["publish", "data=small.npz", "name=a", "minimum_rows=4"], r"terms\.minimum_rows: got 4; expected at most 3"),
+        (["list", "rows>=3"], "to choose among listings: search"),
+        (["list"], "in: got catalogue; expected the folder"),
+        (["show"], "one name"),
+        (["show", "../../etc/passwd"], "1 to 64 of a-z"),
+        (["show", "none"], "an existing file"),
+    ],
+)
+def test_wrong_arguments_are_refused_and_write_nothing(tmp_path, monkeypatch, arguments, match):
+    from mpc_appraisal.commands import COMMANDS
+
+    monkeypatch.chdir(tmp_path)
+    data = small()
+    np.savez("small.npz", x=data.x.numpy(), y=data.y.numpy())
+    with pytest.raises(InputError, match=match):
+        COMMANDS["catalogue"](arguments)
+    assert os.listdir(tmp_path) == ["small.npz"]
+
+
+def test_help(capsys):
+    from mpc_appraisal.commands import COMMANDS
+
+    for arguments in ([], ["--help"], ["publish", "-h"]):
+        COMMANDS["catalogue"](arguments)
+        assert "samples=synthetic:N" in capsys.readouterr().out
