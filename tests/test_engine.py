@@ -17,7 +17,7 @@ from mpc_appraisal.mpc.dealer import Dealer, parse
 from mpc_appraisal.mpc.encoding import decode, encode
 from mpc_appraisal.mpc.exponent import POINT, power_of_three
 from mpc_appraisal.mpc.inverse import inverse, plan
-from mpc_appraisal.mpc.limits import squarings
+from mpc_appraisal.mpc.limits import MAX_CLASSES, squarings
 from mpc_appraisal.mpc.logsoftmax import log_softmax, logarithm
 from mpc_appraisal.mpc.opened import Opening, open_all, product
 from mpc_appraisal.mpc.prg import Stream, new_key
@@ -224,6 +224,12 @@ def test_log_softmax(bound, classes):
     share = sharing(z + 3.0, 32)
     error = run(lambda e: log_softmax(e, share(e), 32, bound)[0]).value(18) - z.log_softmax(1)
     assert error.abs().max() < 1e-3 + 2e-4 * bound
+
+
+def test_more_classes_than_the_softmax_has_bits_for_are_refused():
+    share = sharing(torch.zeros(3, MAX_CLASSES + 1), 32)
+    with pytest.raises(InputError, match="classes"):
+        run(lambda e: softmax(e, share(e), 32, 8.0))
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, 1e4, float("nan")])

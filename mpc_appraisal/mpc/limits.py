@@ -6,6 +6,7 @@ from mpc_appraisal.errors import InputError
 
 LARGEST_EXPONENT = 8.0  # |z| / T
 MAX_SQUARINGS = 5  # T = 2^5 at most
+MAX_CLASSES = 256  # the squares of probabilities of 1 / 256 have 4 bits left
 
 
 def squarings(bound: float) -> int:

@@ -11,7 +11,7 @@
 
 Every value is opened once, in the round in which it is made, and truncated by that, exactly. The last product alone is
 cut locally, which fails for an element with a probability of 2^-30. Errors of a probability are about 1e-5 (standard
-deviation) with ten classes.
+deviation) with ten classes, up to ten times that with 256.
 
 B is public. A logit beyond it would wrap, and its row would be wrong without a sign of it, so B is never guessed: it
 follows from norms that the owners tell, a smaller one is refused, and where weights change secretly, in training, a
@@ -25,10 +25,11 @@ from dataclasses import dataclass
 
 import torch
 
+from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc.engine import Engine
 from mpc_appraisal.mpc.exponent import LN3, POINT, power_of_three, stretched
 from mpc_appraisal.mpc.inverse import Plan, inverse, plan
-from mpc_appraisal.mpc.limits import squarings
+from mpc_appraisal.mpc.limits import MAX_CLASSES, squarings
 from mpc_appraisal.mpc.opened import Opened, Opening, forget, open_all, product
 
 BITS = 16  # fractional bits of a probability
@@ -92,6 +93,8 @@ class Normalised:
 def powers(engine: Engine, z: torch.Tensor, bits: int, bound: float, k: int, x_bits: int) -> Rows:
     """e^(z / 2^k) of centred logits; x_bits: fractional bits that are kept of it when it is opened."""
     classes, largest = z.shape[1], bound / 2.0**k
+    if classes > MAX_CLASSES:
+        raise InputError("classes", classes, f"at most {MAX_CLASSES}: with more, the softmax on shares is too coarse")
     most = classes * math.cosh(largest) * 1.001  # of a row's sum
     centred = classes * z - z.sum(1, keepdim=True)
     room = math.log2(most) - largest / math.log(2.0)
