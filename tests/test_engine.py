@@ -13,15 +13,19 @@ from scipy import stats
 from three import private, run, sharing
 
 from mpc_appraisal.errors import AppraisalError, InputError
+from mpc_appraisal.mpc.channel import DryChannel
 from mpc_appraisal.mpc.dealer import Dealer, parse
 from mpc_appraisal.mpc.encoding import decode, encode
+from mpc_appraisal.mpc.engine import Engine
 from mpc_appraisal.mpc.exponent import POINT, power_of_three
-from mpc_appraisal.mpc.inverse import inverse, plan
-from mpc_appraisal.mpc.limits import MAX_CLASSES, squarings
+from mpc_appraisal.mpc.inverse import MARGIN, inverse, plan
+from mpc_appraisal.mpc.limits import MAX_CLASSES, MAX_LOG_CLASSES, squarings
 from mpc_appraisal.mpc.logsoftmax import log_softmax, logarithm
+from mpc_appraisal.mpc.meter import Meter
 from mpc_appraisal.mpc.opened import Opening, open_all, product
-from mpc_appraisal.mpc.prg import Stream, new_key
-from mpc_appraisal.mpc.softmax import softmax
+from mpc_appraisal.mpc.prg import DryStream, Stream, new_key
+from mpc_appraisal.mpc.sketch import sketch
+from mpc_appraisal.mpc.softmax import COARSE, COARSE_WORK, FINE, FINE_WORK, softmax
 
 torch.set_num_threads(1)
 GENERATOR = torch.Generator().manual_seed(5)
@@ -201,6 +205,44 @@ def test_reciprocals_lie_in_the_range_that_was_planned(low, high, goal, work):
     assert how.high / how.low < goal * 1.02 and abs(how.scale / 2.0**36 - 1) < 2.0**-18
 
 
+def test_no_opened_value_of_a_reciprocal_reaches_the_end_of_its_range():
+    """For every range that a softmax may ask for: t' is opened with two bits beyond `work`, one of them for wraps."""
+    worst = 0.0
+    for classes in (2, 3, 5, 10, 20, 50, 100, 200, 256):
+        for quarter in range(1, 129):
+            most = math.cosh(quarter / 16) * 1.001  # of a row's sum, over its least
+            for ratio in (most, classes * 1.7**2):
+                low = int(2.0**21.9 / ratio)
+                for goal, work in ((COARSE, COARSE_WORK), (FINE, FINE_WORK)):
+                    how = plan(low, int(low * ratio) + 1, goal=goal, work=work, scale=2.0**30, precision=7, bits=None)
+                    for step in how.steps:
+                        largest = step.factor * step.sigma**2 / 4 / 2.0**step.drop + MARGIN
+                        worst = max(worst, largest / 2.0 ** (work + 1))
+    assert 0.9 < worst < 1.0
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7, 10, 26, 100, 256])
+def test_every_bound_has_a_plan(classes):
+    dry = Engine(0, DryChannel(Meter()), Engine.streams_of(None), DryStream(), dry=True)
+    for bound in (1e-3, 0.1, *(quarter / 4 for quarter in range(3, 1025, 7)), 256.0):
+        assert softmax(dry, sketch((4, classes)), 36, bound).shape == (4, classes)
+        if classes <= MAX_LOG_CLASSES:
+            assert log_softmax(dry, sketch((4, classes)), 36, bound)[0].shape == (4, classes)
+
+
+def test_rows_whose_sum_is_where_t_is_largest():
+    """Ten classes and a bound for which k, rounded up, once brought t to 2."""
+    bound, classes = 246.5, 10
+    temperature = 2.0 ** squarings(bound)
+    a = math.acosh((1 + math.cosh(bound / temperature)) / 2) * temperature
+    z = torch.tensor([a] * 5 + [-a] * 5, dtype=torch.float64).repeat(4000, 1)
+    z += normal(4000, classes) * 1e-3 * temperature
+    z -= z.mean(1, keepdim=True)
+    share = sharing(z, 32)
+    error = run(lambda e: softmax(e, share(e), 32, bound)).value(16) - z.softmax(1)
+    assert error.abs().max() < 2e-3
+
+
 @pytest.mark.parametrize("bound", [3.0, 12.0, 16.0, 24.0, 60.0, 120.0])
 @pytest.mark.parametrize("classes", [2, 3, 10, 100])
 def test_softmax(bound, classes):
@@ -230,6 +272,8 @@ def test_more_classes_than_the_softmax_has_bits_for_are_refused():
     share = sharing(torch.zeros(3, MAX_CLASSES + 1), 32)
     with pytest.raises(InputError, match="classes"):
         run(lambda e: softmax(e, share(e), 32, 8.0))
+    with pytest.raises(InputError, match="classes"):
+        run(lambda e: log_softmax(e, share(e), 32, 8.0))
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, 1e4, float("nan")])
@@ -289,7 +333,8 @@ def test_everything_an_owner_receives_looks_uniform():
     [
         "[[\"__class__\"]]", "[[\"run\", []]]", "[[\"_both\", [3]]]", "{}", "nonsense", "[[\"mul\", [1], [1], [1]]]",
         "[[\"square\", [-1]]]", "[[\"square\", [4294967296]]]", "[[\"square\", \"3\"]]", "[[\"truncate\", [1], 64]]",
-        "[[\"product\", 1, 2, 0]]", "[[\"cross\", 1, 1, 40]]", "[[\"forget\", [3]]]", "[[\"open\", 1, [2], 65, 65]]",
+        "[[\"product\", 1, 2, 0]]", "[[\"cross\", 1, 1, 40]]", "[[\"open\", 1, [2], 24, 24], [\"cross\", 1, 1, 0]]",
+        "[[\"forget\", [3]]]", "[[\"open\", 1, [2], 65, 65]]",
         "[[\"open\", 1, [2], 30, 20]]", "[[\"open\", 1, [2], 24, 24], [\"power\", 1, 1.5, 17]]",
         "[[\"open\", 1, [2], 24, 24], [\"power\", 1, 70368744177664, 17]]",
         "[[\"open\", 1, [2], 24, 24], [\"cross\", 1, 1, 99]]",

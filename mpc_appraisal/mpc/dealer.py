@@ -116,7 +116,7 @@ class Dealer:
                 continue
             try:
                 results = REQUESTS[name](self, *arguments)
-            except (TypeError, KeyError, IndexError, RuntimeError) as error:
+            except (TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError, MemoryError) as error:
                 raise AppraisalError(f"dealer: refused {name} with {str(arguments)[:80]} ({error})") from error
             for result, bits in results:
                 size = width(bits)
@@ -140,7 +140,8 @@ class Dealer:
 
     def cross(self, left: int, right: int, ring: int) -> Results:
         a, b = self._opened[left], self._opened[right]
-        _whole(ring, 64)
+        if not _whole(ring, 64):
+            raise AppraisalError("dealer: refused a product mod 2^0; expected a ring of 1 to 64 bits")
         results = [(a.value * b.value, ring)]
         if left == right:
             if ring > a.bits:

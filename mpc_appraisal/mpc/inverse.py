@@ -18,6 +18,7 @@ from mpc_appraisal.mpc.engine import Engine
 from mpc_appraisal.mpc.opened import Opened, Opening, forget, open_all, product
 
 Y_BITS = 24  # of a y on the way; s has two less at most
+MARGIN = 10  # units that an opened value keeps from the end of its range: `Opening.low`, and two for rounding
 _STEP = 7  # bits of k
 
 
@@ -70,6 +71,8 @@ def plan(low: int, high: int, goal: float, work: int, scale: float, precision: i
         if steps and new_high / new_low <= goal:
             break
         drop, factor = _fraction(k * unit * unit * 2.0**work, _STEP)
+        while factor * sigma * sigma / 4 / 2.0**drop + MARGIN >= 2.0 ** (work + 1):
+            factor -= 1  # t' is opened with one bit for its whole part: rounded up, k may bring it to 2
         k = factor / (unit * unit * 2.0 ** (work + drop))
         rounding = 2.0**-work
         new_low, new_high = k * min(at_low * (s - at_low), at_high * (s - at_high)), k * s * s / 4.0
@@ -83,9 +86,11 @@ def plan(low: int, high: int, goal: float, work: int, scale: float, precision: i
     scale = factor / 2.0**drop * 2.0**work / (k * nu)
     drift += high / (new_low * scale)
     bits = 64 - drop if bits is None else bits
-    return Plan(
-        tuple(steps), Step(sigma, factor, drop), work, bits, scale, new_low * (1 - drift), new_high * (1 + drift)
-    )
+    low_t, high_t = new_low * (1 - drift), new_high * (1 + drift)
+    how = Plan(tuple(steps), Step(sigma, factor, drop), work, bits, scale, low_t, high_t)
+    if max(how.ring(n) for n in range(len(steps) + 1)) > 64 or low_t <= 0:
+        raise ArithmeticError(f"no reciprocals of {low} to {high} with a scale of {scale:g} in a ring of 64 bits")
+    return how
 
 
 def _fraction(value: float, bits: int) -> tuple[int, int]:

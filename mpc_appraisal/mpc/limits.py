@@ -6,6 +6,7 @@ from mpc_appraisal.errors import InputError
 
 LARGEST_EXPONENT = 8.0  # |z| / T
 MAX_SQUARINGS = 5  # T = 2^5 at most
+MAX_LOG_CLASSES = 10  # for a log-softmax: the ranges that its logarithms are taken on grow with the classes
 MAX_CLASSES = 256  # the squares of probabilities of 1 / 256 have 4 bits left
 
 

@@ -14,13 +14,14 @@ import math
 import numpy as np
 import torch
 
+from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc.engine import Engine
-from mpc_appraisal.mpc.limits import squarings
+from mpc_appraisal.mpc.limits import MAX_LOG_CLASSES, squarings
 from mpc_appraisal.mpc.opened import Opening, forget, open_all
 from mpc_appraisal.mpc.softmax import H_RING, Q_DROP, S_BITS, exponential, normalise, powers, squares
 
 LOG_BITS = 18  # fractional bits of a logarithm
-LARGEST = 3.0  # |z| / T: keeps every range that a logarithm is taken on within a factor of about ten
+LARGEST = 3.0  # |z| / T: with ten classes, keeps every range of a logarithm within a factor of about thirty
 X_BITS = 18  # of e^(z / T), opened
 
 
@@ -28,6 +29,8 @@ def log_softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tup
     """ln softmax(z) (n, C) and its fractional bits, from logits (n, C) with `bits`; |z| <= bound after centring."""
     squarings(bound)
     k, classes = max(1, math.ceil(math.log2(bound / LARGEST))), z.shape[1]
+    if classes > MAX_LOG_CLASSES:
+        raise InputError("classes", classes, f"at most {MAX_LOG_CLASSES} for a loss on shares, as fine-tuning opens")
     rows = powers(engine, z, bits, bound, k, X_BITS)
     constant, logs = -(2.0**k) * math.log(rows.one), []
     for j in range(k):

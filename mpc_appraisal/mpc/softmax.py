@@ -10,8 +10,8 @@
    row was divided by on the way cancels.
 
 Every value is opened once, in the round in which it is made, and truncated by that, exactly. The last product alone is
-cut locally, which fails for an element with a probability of 2^-30. Errors of a probability are about 1e-5 (standard
-deviation) with ten classes, up to ten times that with 256.
+cut locally, which fails for an element with a probability of 2^-30. Errors of a probability are 1e-5 (standard
+deviation) at B = 16 with ten classes; they grow with T and with the classes, to 1e-3 at the largest of both.
 
 B is public. A logit beyond it would wrap, and its row would be wrong without a sign of it, so B is never guessed: it
 follows from norms that the owners tell, a smaller one is refused, and where weights change secretly, in training, a
