@@ -41,7 +41,8 @@ from mpc_appraisal.data import Dataset, Digits, Mnist
 from mpc_appraisal.mpc.forecast import rehearse
 from mpc_appraisal.mpc.launch import launch
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
-from mpc_appraisal.party import Plan, program
+from mpc_appraisal.plan import Plan
+from mpc_appraisal.program import program
 from mpc_appraisal.scenario import LabelNoise
 from mpc_appraisal.training import fit
 

@@ -28,7 +28,8 @@ from mpc_appraisal.appraisal import Influence
 from mpc_appraisal.data import Dataset, open_dataset
 from mpc_appraisal.mpc.launch import launch
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER, ROLES
-from mpc_appraisal.party import DataOwnerInput, ModelOwnerInput, Plan, take_part
+from mpc_appraisal.party import take_part
+from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
 from mpc_appraisal.record import config_hash
 from mpc_appraisal.training import fit
 

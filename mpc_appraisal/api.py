@@ -13,7 +13,7 @@ from mpc_appraisal.data import Dataset
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.launch import Emit
-from mpc_appraisal.party import DataOwnerInput, ModelOwnerInput, Plan, needs
+from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan, needs
 from mpc_appraisal.record import Record, config_hash
 from mpc_appraisal.result import Result
 from mpc_appraisal.scenario import Candidate

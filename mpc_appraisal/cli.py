@@ -23,7 +23,7 @@ from mpc_appraisal.data import open_dataset, read_dataset, standardise
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
-from mpc_appraisal.party import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, needs
+from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, needs
 from mpc_appraisal.progress import progress
 from mpc_appraisal.record import append, config_hash
 from mpc_appraisal.report import print_result, write_report

@@ -17,7 +17,8 @@ from mpc_appraisal.models import check_l2
 from mpc_appraisal.mpc.fast import DEFAULT_BOUND
 from mpc_appraisal.mpc.forecast import ELEMENT, LAN, WAN, Forecast, Network, forecasts, rate, rehearse, repeated, total
 from mpc_appraisal.mpc.roles import OWNERS, ROLES
-from mpc_appraisal.party import Plan, program
+from mpc_appraisal.plan import Plan
+from mpc_appraisal.program import program
 from mpc_appraisal.record import versions
 from mpc_appraisal.tables import Table, number, whole
 

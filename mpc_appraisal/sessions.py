@@ -21,7 +21,8 @@ from mpc_appraisal.mpc.engines import check_engine
 from mpc_appraisal.mpc.launch import Emit, launch
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from mpc_appraisal.mpc.transport import FREEZE_SECONDS, Transport
-from mpc_appraisal.party import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model, take_part
+from mpc_appraisal.party import take_part
+from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model
 from mpc_appraisal.record import Record, revision, versions
 
 

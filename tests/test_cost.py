@@ -14,7 +14,8 @@ from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc.forecast import LAN, WAN, Forecast, Network, forecasts, rehearse, repeated, total
 from mpc_appraisal.mpc.roles import OWNERS
 from mpc_appraisal.mpc.sketch import Sketch, sketch
-from mpc_appraisal.party import Plan, program
+from mpc_appraisal.plan import Plan
+from mpc_appraisal.program import program
 from mpc_appraisal.scenario import LabelNoise
 from mpc_appraisal.tables import costs_table
 

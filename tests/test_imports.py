@@ -18,7 +18,7 @@ LEVELS = [
     {"data", "scenario", "models", "training"},
     {"appraisal", "attacks"},
     {"metrics", "record", "tables", "result", "figures", "report", "progress", "catalogue", "release"},
-    {"party", "sessions", "api"},
+    {"plan", "norms", "program", "party", "sessions", "api"},
     {"cli", "commands", "cost", "budget"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -21,7 +21,8 @@ from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.mpc.fast import DrySession, TrainingContext
 from mpc_appraisal.mpc.logit_check import CHECK_BITS, WHAT, Trained, none_negative, squared_norms, weight_limit
 from mpc_appraisal.mpc.tensors import Private
-from mpc_appraisal.party import Plan, program
+from mpc_appraisal.plan import Plan
+from mpc_appraisal.program import program
 from mpc_appraisal.scenario import LabelNoise
 from mpc_appraisal.training import fit
 

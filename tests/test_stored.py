@@ -6,19 +6,21 @@ import numpy as np
 import pytest
 from processes import problem, write_npz
 
-from mpc_appraisal import Dataset, party
+from mpc_appraisal import Dataset
+from mpc_appraisal import program as joint
 from mpc_appraisal.appraisal import Facts, Finetuning, GradientNorm, Influence, plaintext
 from mpc_appraisal.data import StoredDataset
 from mpc_appraisal.mpc.session import PlainSession
-from mpc_appraisal.party import Plan, program
+from mpc_appraisal.plan import Plan
+from mpc_appraisal.program import program
 from mpc_appraisal.training import fit
 
 
 @pytest.mark.parametrize("held_rows", [1000, 100])
 @pytest.mark.parametrize("method", [GradientNorm(), Influence(), Finetuning(steps=2)], ids=lambda m: m.name)
 def test_values_are_those_of_the_rows_in_memory(tmp_path, monkeypatch, method, held_rows):
-    monkeypatch.setattr(party, "HELD_ROWS", held_rows)
-    monkeypatch.setattr(party, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(joint, "HELD_ROWS", held_rows)
+    monkeypatch.setattr(joint, "BLOCK_ROWS", 64)
     train, test, rows = (Dataset.of(*problem(n, seed=n), 3) for n in (60, 50, 300))
     path = write_npz(tmp_path / "rows.npz", rows.x.numpy(), rows.y.numpy())
     stored = StoredDataset(path, "label", 3, "rows")

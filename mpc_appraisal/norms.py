@@ -1,0 +1,90 @@
+"""Norms that the owners tell: the bound on logits that follows, and whether the ring holds what they allow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+
+from mpc_appraisal.appraisal import Appraiser, Facts
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.limits import LARGEST_EXPONENT, MAX_SQUARINGS
+from mpc_appraisal.mpc.logit_check import WeightLimit, weight_limit
+from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
+from mpc_appraisal.plan import BLOCK_ROWS, DataOwnerInput, ModelOwnerInput, OwnInput, Plan
+
+LARGEST_BOUND = LARGEST_EXPONENT * 2**MAX_SQUARINGS  # on logits, for a softmax
+LARGEST_SUM = 2.0**29  # of rows of a gradient, with 32 fractional bits
+
+
+def told_norms(own: OwnInput, theta: torch.Tensor | None) -> dict[str, float]:
+    """What a public bound on logits is made of: the largest norm of a row of one's data, and of a class's weights.
+
+    |x . (w_c - mean w)| <= ||x|| ||w_c - mean w||. Each owner computes its own, adds what fixed point rounds
+    (2^-17 for each of d + 1 entries; to a logit, 2^-14), and tells it rounded up to four bits.
+    """
+
+    def up(norm: float) -> float:
+        mantissa, exponent = math.frexp(norm)
+        return math.ldexp(math.ceil(mantissa * 16) / 16, exponent)
+
+    def rows(x: torch.Tensor) -> float:
+        longest = math.sqrt(float(torch.linalg.vector_norm(x, dim=1).max()) ** 2 + 1)  # 1: the constant feature
+        return longest + math.sqrt(x.shape[1] + 1) * 2.0**-17
+
+    if isinstance(own, DataOwnerInput):
+        return {"row_norm": up(max(rows(block.x) for c in own.candidates for block in c.blocks(BLOCK_ROWS)))}
+    if not isinstance(own, ModelOwnerInput):
+        return {}
+    parts = [rows(d.x) for d in (own.train, own.test) if d is not None]
+    norm = float((theta - theta.mean(1, keepdim=True)).norm(dim=0).max())
+    norm += math.sqrt(len(theta)) * 2.0**-17 + 2.0**-14  # no row is shorter than 1
+    return {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(norm)}
+
+
+def check_norms(notes: dict[str, dict[str, float]], plan: Plan, facts: dict[str, Facts]) -> float:
+    """The bound on centred logits that follows from the norms that the owners told, or the stated one if larger.
+
+    Raises, at every party alike, InputError: the ring cannot hold what these norms allow.
+    """
+    buyer, longest = notes[MODEL_OWNER], notes[DATA_OWNER]["row_norm"]
+    derived = max(buyer["row_norm"], longest) * buyer["weight_norm"]
+    if plan.engine == "stock":
+        return derived
+    if plan.logit_bound is not None and plan.logit_bound < derived:
+        raise InputError("session.logit_bound", plan.logit_bound, f"{derived:g} or more, by the told norms")
+    bound = plan.logit_bound or derived
+    for method in plan.methods:
+        if bound * method.logit_growth > LARGEST_BOUND:
+            raise InputError(
+                "the bound on logits",
+                f"{bound * method.logit_growth:g} for {method.name}",
+                f"at most {LARGEST_BOUND:g}: rows of norm {longest:g} and weights of norm {buyer['weight_norm']:g} are "
+                "too large together; standardise the features, or raise model.l2",
+            )
+    for name, f in with_norms(facts, notes).items():
+        for method in plan.methods:
+            summed = method.summed_rows(f)
+            if summed * f.longest > LARGEST_SUM:
+                raise InputError(
+                    f"party.data ({name})",
+                    f"{summed} rows of norm up to {f.longest:g} in the sums of {method.name}",
+                    f"rows times norm of at most {LARGEST_SUM:g}: standardise the features",
+                )
+            weight_limit_of(method, f, bound, plan)
+    return bound
+
+
+def with_norms(facts: dict[str, Facts], notes: dict[str, dict[str, float]]) -> dict[str, Facts]:
+    """`facts` with the norms that the owners told."""
+    buyer, seller = notes[MODEL_OWNER]["row_norm"], notes[DATA_OWNER]["row_norm"]
+    return {name: replace(f, row_norm=seller, longest=max(buyer, seller)) for name, f in facts.items()}
+
+
+def weight_limit_of(method: Appraiser, facts: Facts, bound: float, plan: Plan) -> WeightLimit | None:
+    """What the weights of a method that trains are held to; raises InputError where that cannot be checked."""
+    if method.logit_growth <= 1 or plan.engine == "stock":  # CrypTen's own softmax needs no bound
+        return None
+    shape, grown = (facts.features + 1, facts.classes), bound * method.logit_growth
+    return weight_limit(method.name, grown, facts.longest, shape, lambda norm: method.reach(norm, facts))

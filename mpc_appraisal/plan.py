@@ -1,0 +1,94 @@
+"""What the parties of an appraisal state alike, and what each owner brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpc_appraisal.appraisal import Appraiser
+from mpc_appraisal.data import Dataset, StoredDataset
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.models import SoftmaxRegression
+from mpc_appraisal.mpc.transport import Transport
+from mpc_appraisal.record import PLACE
+
+BLOCK_ROWS = 1 << 13  # of a candidate, read at a time
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all parties state alike, and nothing else.
+
+    Attributes:
+        public: the public configuration, flat (key to JSON value); `digest` is its hash.
+        fit: trains the model owner's model; its parameters are in `public`.
+        join_timeout: seconds to wait for a party to come.
+        timeout: seconds that one message may take.
+        engine: 'fast', or 'stock' for CrypTen as shipped.
+        logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
+        transport: how the parties are connected; with this party's own certificate files, if any.
+    """
+
+    methods: tuple[Appraiser, ...]
+    l2: float
+    seed: int
+    digest: str
+    fit: Callable[[Dataset], SoftmaxRegression]
+    public: dict[str, Any] = field(default_factory=dict)
+    classes: int | None = None
+    join_timeout: float = 120.0
+    timeout: float = 300.0
+    engine: str = "fast"
+    logit_bound: float | None = None
+    transport: Transport = Transport()
+
+
+@dataclass(frozen=True)
+class ModelOwnerInput:
+    """What the model owner brings: a model, or data to train it on; test data where the method needs it."""
+
+    train: Dataset | None = None
+    test: Dataset | None = None
+    model: SoftmaxRegression | None = None
+
+
+@dataclass(frozen=True)
+class DataOwnerInput:
+    """What the data owner brings: one or more candidate data sets. Their names are told to the other side."""
+
+    candidates: tuple[Dataset | StoredDataset, ...]
+
+
+OwnInput = ModelOwnerInput | DataOwnerInput | None
+Emit = Callable[[dict[str, Any]], None]
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse names of candidates that a record may not hold, or that cannot be told apart."""
+    for name in names:
+        if not isinstance(name, str) or not name.strip() or len(name) > 200 or PLACE.search(name):
+            raise InputError("a candidate's name", repr(name), "a name of 1 to 200 characters that is no path")
+    if len(set(names)) < len(names):
+        raise InputError("the candidates' names", list(names), "a different one for each")
+
+
+def needs(methods: Sequence[Appraiser], own: ModelOwnerInput) -> None:
+    """Refuse a model owner's input that lacks what a method needs; the error names it."""
+    if own.model is None and own.train is None:
+        raise InputError("party.train", None, "a data set to train the model on, or a trained model as party.model")
+    for method in methods:
+        for part in sorted(method.needs):
+            if getattr(own, part) is None:
+                raise InputError(f"party.{part}", None, f"a data set: the method {method.name} needs it")
+    parts = {"party.model": own.model, "party.train": own.train, "party.test": own.test}
+    (first, reference), *others = [(name, part) for name, part in parts.items() if part is not None]
+    for name, part in others:
+        if part.features != reference.features:
+            raise InputError(name, f"{part.features} features", f"{reference.features}, as in {first}")
+
+
+def check_model(own: ModelOwnerInput, l2: float) -> None:
+    """Refuse a trained model whose regulariser is not the public one: formulas use the public, its Hessian its own."""
+    if own.model is not None and own.model.l2 != l2:
+        raise InputError("party.model", f"a model trained with l2 = {own.model.l2:g}", f"{l2:g}, as model.l2 states")

@@ -1,0 +1,122 @@
+"""The joint computation of an appraisal: candidates are brought in, every method scores them, the result is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from mpc_appraisal.appraisal import Appraiser, Facts
+from mpc_appraisal.data import Dataset, StoredDataset, with_bias
+from mpc_appraisal.mpc.meter import Cost
+from mpc_appraisal.mpc.ops import Rows
+from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
+from mpc_appraisal.mpc.session import Opening, Session
+from mpc_appraisal.norms import weight_limit_of
+from mpc_appraisal.plan import BLOCK_ROWS, Emit, Plan
+
+HELD_ROWS = 1 << 15  # a larger candidate is brought in block by block, anew for each method
+
+
+@dataclass(frozen=True)
+class Appraised:
+    """One opened number, what it cost this party, and the bound on the probability that it is wrong by a wrap.
+
+    openings: all that this appraisal opened, in order.
+    """
+
+    method: Appraiser
+    candidate: str
+    opened: float
+    cost: Cost
+    failure: float | None
+    openings: tuple[Opening, ...]
+
+
+def program(
+    session: Session,
+    plan: Plan,
+    candidates: dict[str, Dataset | StoredDataset],
+    owned: dict[str, dict[str, torch.Tensor]],
+    facts: dict[str, Facts],
+    bound: float,
+    emit: Emit,
+) -> list[Appraised]:
+    """The joint computation; run dry it needs `facts` alone.
+
+    A candidate is brought in once and used by every method; what that costs is divided among them.
+    """
+    secrets: dict[str, dict[str, Any]] = {}
+    results: list[Appraised] = []
+    of = len(plan.methods) * len(facts)
+    session.mark()
+    for name, f in facts.items():
+        before = session.meter.cost()
+        own = candidates.get(name)
+        held = f.rows <= HELD_ROWS or not all(method.streams for method in plan.methods)
+        with session.meter.phase("share"):
+            if held:
+                x, y = _bring_in(session, name, f, lambda own=own: next(own.blocks(own.rows)))  # a stored one too
+                session.hold(x)  # every method multiplies by it
+            else:
+                x, y = Rows(lambda name=name, f=f, own=own: _stream(session, name, f, own)), None
+        shared = session.meter.cost() - before
+        for method in plan.methods:
+            before, failed, known = session.meter.cost(), session.failure, len(session.ledger)
+            if method.name not in secrets:
+                with session.meter.phase("share"):
+                    secrets[method.name] = {
+                        key: session.input(
+                            MODEL_OWNER, lambda m=method, k=key: owned[m.name][k], shape, f"{key} of {method.name}"
+                        )
+                        for key, shape in method.private_shapes(f).items()
+                    }
+            with session.meter.phase("private"):
+                limit = weight_limit_of(method, f, bound, plan)
+                session.bound_logits(bound * method.logit_growth, weights=limit)
+                score = method.score(secrets[method.name], x, y, f)
+                session.check_logits()
+                opened = session.reveal(score, method.opens, "the appraisal's result")
+            session.mark()
+            cost = _with_part(session.meter.cost() - before, shared, plan)
+            now = session.failure
+            failure = None if failed is None or now is None else now - failed
+            results.append(Appraised(method, name, float(opened), cost, failure, tuple(session.ledger[known:])))
+            if session.role == MODEL_OWNER:
+                emit({"done": len(results), "of": of, "method": method.name, "candidate": name})
+        if held:
+            session.forget(x, y)
+    return results
+
+
+def _bring_in(session: Session, name: str, f: Facts, read: Callable[[], Dataset]) -> tuple[Any, Any]:
+    """x (n, d + 1) and y (n, C) of the data owner; `read` is called in its process alone."""
+    x = session.input(DATA_OWNER, lambda: with_bias(read().x), (f.rows, f.features + 1), f"party.data ({name})")
+    y = session.input(
+        DATA_OWNER,
+        lambda: read().with_classes(f.classes).one_hot(),
+        (f.rows, f.classes),
+        f"labels of party.data ({name})",
+    )
+    return x, y
+
+
+def _stream(session: Session, name: str, f: Facts, own: Dataset | StoredDataset | None) -> Iterator[tuple[Any, Any]]:
+    """A candidate's rows in blocks, each forgotten once it has been used."""
+    source = own.blocks(BLOCK_ROWS) if own is not None else None
+    for start in range(0, f.rows, BLOCK_ROWS):
+        block = next(source) if source is not None else None
+        rows = replace(f, rows=min(BLOCK_ROWS, f.rows - start))
+        x, y = _bring_in(session, name, rows, lambda block=block: block)
+        yield x, y
+        session.forget(x, y)
+
+
+def _with_part(cost: Cost, shared: Cost, plan: Plan) -> Cost:
+    """`cost` and an equal part of what sharing the candidate cost, since all methods of the run use it."""
+    m = len(plan.methods)
+    seconds = dict(cost.seconds)
+    seconds["share"] = seconds.get("share", 0.0) + shared.seconds.get("share", 0.0) / m
+    return Cost(seconds, cost.bytes_sent + shared.bytes_sent // m, cost.rounds + shared.rounds)
