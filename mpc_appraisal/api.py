@@ -15,12 +15,14 @@ from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.launch import Emit
 from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan, needs
 from mpc_appraisal.record import Record, config_hash
+from mpc_appraisal.release import Bit, Release, Value
 from mpc_appraisal.result import Result
 from mpc_appraisal.scenario import Candidate
 from mpc_appraisal.sessions import Join, Plain, Spawn
 from mpc_appraisal.training import fit
 
 SESSIONS = {"plain": Plain, "spawn": Spawn}
+RELEASES = {"value": Value, "bit": Bit}
 Own = Dataset | tuple[Any, Any]
 
 
@@ -34,6 +36,8 @@ def appraise(
     session: str | Plain | Spawn | Join = "spawn",
     l2: float = 1e-2,
     seed: int = 0,
+    release: str | Release = "value",
+    threshold: float | Mapping[str, float] | None = None,
     true_utility: bool = False,
     progress: Emit | None = None,
 ) -> Result:
@@ -48,6 +52,9 @@ def appraise(
             With a `Join` only this organisation's own side is given, and the others start their own processes.
         l2: weight of ||theta||^2 in the objective; public.
         seed: of public choices (batches); public.
+        release: what of the results is opened: 'value', 'bit', or a `mpc_appraisal.release` object (`Bit`, `Best`,
+            `Private`, `Value(to="model_owner")`).
+        threshold: of the model owner, where a bit is released: the least value worth buying, or one by method's name.
         true_utility: also retrain with each candidate in the clear, the reference that no market could compute.
         progress: called with events {"done", "of", "method", "candidate"}.
 
@@ -59,11 +66,15 @@ def appraise(
     """
     methods, l2, seed = as_methods(method), check_l2(l2), check_seed(seed)
     emit = progress or (lambda event: None)
-    buyer = ModelOwnerInput(_own(train, "train"), _own(test, "test"), model)
+    if isinstance(release, str):
+        if release not in RELEASES:
+            raise InputError("release", repr(release), f"one of {', '.join(RELEASES)}, or a release object")
+        release = RELEASES[release]()
+    buyer = ModelOwnerInput(_own(train, "train"), _own(test, "test"), model, threshold)
     candidates = _candidates(data)
     levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
-    public = {"methods": [repr(m) for m in methods], "l2": l2, "seed": seed}
-    plan = Plan(methods, l2, seed, config_hash(public), partial(fit, l2=l2), public)
+    public = {"methods": [repr(m) for m in methods], "l2": l2, "seed": seed, "release": repr(release)}
+    plan = Plan(methods, l2, seed, config_hash(public), partial(fit, l2=l2), public, release=release)
     if isinstance(session, str):
         if session not in SESSIONS:
             raise InputError("session", repr(session), f"one of {', '.join(SESSIONS)}, or a session object")
@@ -128,7 +139,7 @@ def compare(
             replace(
                 record,
                 plaintext_value=value,
-                difference=record.value - value,
+                difference=None if record.value is None else record.value - value,
                 level=levels.get(record.candidate),
                 utility=utilities.get(record.candidate),
             )
@@ -154,6 +165,7 @@ def _baselines(records: Sequence[Record], utilities: Mapping[str, float], seed: 
         "estimate": None,
         "paper_value": None,
         "difference": None,
+        **dict.fromkeys(("release", "listing", "request", "budget")),
     }
     return [
         replace(one[c], method=method, value=v, plaintext_value=v, **plain)

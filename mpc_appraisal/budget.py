@@ -1,13 +1,16 @@
-"""`mpc-appraisal budget`: what each counterparty has spent of a data set's privacy budget; is the ledger whole?"""
+"""`mpc-appraisal budget`: what each counterparty has spent of a data set's privacy budget; is the ledger whole? And the
+command that changes a policy: what is spent stays spent."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from mpc_appraisal.errors import InputError
-from mpc_appraisal.release.ledger import State, spent, verify
+from mpc_appraisal.release.ledger import Ledger, State, spent, verify
+from mpc_appraisal.release.policy import LIMITS, limits
 from mpc_appraisal.tables import DASH, Table, number, whole
 
 ENDING = ".ledger"
@@ -56,17 +59,42 @@ def tears(state: State) -> list[str]:
     return found
 
 
+def amend(file: Path, stated: Sequence[str]) -> list[str]:
+    """Change limits of the policy in force (`key=value`); a sentence for each that has another value now."""
+    pairs = [pair.partition("=") for pair in stated]
+    for pair, (_, equals, _) in zip(stated, pairs, strict=True):
+        if not equals:
+            raise InputError("KEY=VALUE", repr(pair), "a limit and its value, as epsilon=2")
+    changes = limits((key, value) for key, _, value in pairs)
+    if not file.exists() and not file.with_name(file.name + ".head").exists():
+        raise InputError("FILE", file.name, "a ledger that is there: the first appraisal of a data set makes it")
+    verify(file)
+    old, new = (asdict(policy) for policy in Ledger(file).amend(**changes))
+    return [f"{key}: {old[key]} -> {new[key]}" for key in LIMITS if old[key] != new[key]]
+
+
 def main(arguments: Sequence[str]) -> None:
     """The subcommand."""
     parser = argparse.ArgumentParser(
-        prog="mpc-appraisal budget", description="Read the privacy budget of a data set; nothing is changed."
+        prog="mpc-appraisal budget",
+        description="The privacy budget of a data set. show and verify change nothing; set changes the policy in "
+        "force, and spent budget stays spent.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="show | verify")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="show | verify | set")
     show = commands.add_parser("show", help="what each counterparty has asked and spent, and what is left")
     show.add_argument("PLACE", type=Path, help=f"a ledger, or a folder of ledgers (*{ENDING})")
     check = commands.add_parser("verify", help="check chain, sequence, charges and budgets; name the first bad line")
     check.add_argument("FILE", type=Path, help="a ledger")
     check.add_argument("--head", metavar="HASH", help="a last hash noted earlier: the ledger must still hold that line")
+    change = commands.add_parser(
+        "set",
+        help="change limits of the policy in force; spent budget stays spent",
+        description="Change limits of the policy in force, for all questions from now on; the ledger keeps the old "
+        "policy too. Spent budget stays spent: a higher limit leaves what was not spent of it, and a limit below what "
+        "is spent refuses all that is not answered already.",
+    )
+    change.add_argument("FILE", type=Path, help="a ledger")
+    change.add_argument("LIMIT", nargs="+", metavar="KEY=VALUE", help=f"KEY is one of {', '.join(LIMITS)}")
     stated = parser.parse_args(arguments)
     if stated.command == "verify":
         state = verify(stated.FILE, stated.head)
@@ -79,7 +107,10 @@ def main(arguments: Sequence[str]) -> None:
     from mpc_appraisal.cli import wide
     from mpc_appraisal.report import print_table
 
-    for place in files(stated.PLACE):
+    if stated.command == "set":
+        for sentence in amend(stated.FILE, stated.LIMIT) or ["nothing changed: these limits are in force already"]:
+            print(sentence)
+    for place in [stated.FILE] if stated.command == "set" else files(stated.PLACE):
         print_table(table(verify(place)), wide(Console()))
 
 

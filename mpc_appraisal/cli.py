@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,18 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from mpc_appraisal import guards
 from mpc_appraisal.api import check_seed, run
 from mpc_appraisal.appraisal import as_methods
+from mpc_appraisal.approval import Request
+from mpc_appraisal.card import write_cards
 from mpc_appraisal.catalogue import check_listing, read_listing, read_salt, salt_beside
 from mpc_appraisal.commands import COMMANDS
 from mpc_appraisal.data import open_dataset, read_dataset, standardise
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
-from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, needs
+from mpc_appraisal.plan import DataOwnerInput, Guard, ModelOwnerInput, OwnInput, Plan, needs
 from mpc_appraisal.progress import progress
 from mpc_appraisal.record import append, config_hash
 from mpc_appraisal.report import print_result, write_report
@@ -49,15 +53,21 @@ def public_part(cfg: DictConfig) -> dict[str, Any]:
     return {k: v for k, v in flat.items() if not any(k == own or k.startswith(f"{own}.") for own in OWN)}
 
 
+def absolute(path: str) -> Path:
+    """Of a path as it was typed: Hydra may have changed the folder."""
+    return Path(hydra.utils.to_absolute_path(str(path)))
+
+
 def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
     """Read the files of one role, and of no other."""
+    party = OmegaConf.to_object(cfg.party)
 
     def read(path: str, name: str, reader: Callable[..., Any] = read_dataset, listed: Any = (None, None)) -> Any:
-        file = hydra.utils.to_absolute_path(str(path))
+        file = absolute(path)
         data = reader(file, cfg.party.label, None, name)
         if listed[0]:
-            listing = read_listing(hydra.utils.to_absolute_path(str(listed[0])))
-            salt = hydra.utils.to_absolute_path(str(listed[1])) if listed[1] else salt_beside(file, listing.name)
+            listing = read_listing(absolute(listed[0]))
+            salt = absolute(listed[1]) if listed[1] else salt_beside(file, listing.name)
             check_listing(listing, data, read_salt(salt))
         if cfg.standardise.mean is not None or cfg.standardise.scale is not None:
             mean = 0.0 if cfg.standardise.mean is None else OmegaConf.to_object(cfg.standardise).get("mean")
@@ -65,36 +75,32 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
             data = standardise(data, mean, scale)
         return data
 
+    between = isinstance(instantiate(cfg.session), Join)
     if role == MODEL_OWNER:
         own = ModelOwnerInput(
             read(cfg.party.train, "party.train") if cfg.party.train else None,
             read(cfg.party.test, "party.test") if cfg.party.test else None,
-            SoftmaxRegression.load(hydra.utils.to_absolute_path(cfg.party.model)) if cfg.party.model else None,
+            SoftmaxRegression.load(absolute(cfg.party.model)) if cfg.party.model else None,
+            party["threshold"],
         )
         needs(methods, own)
-        return own
+        return replace(own, guard=guards.of_model_owner(party, absolute)) if between else own
     if role == DATA_OWNER:
         if not cfg.party.data:
             raise InputError("party.data", None, "one file or a list of files, each a candidate")
         paths = [cfg.party.data] if isinstance(cfg.party.data, str) else list(cfg.party.data)
-        listed = zip(*(one_each(cfg, key, len(paths)) for key in ("listing", "secret")), strict=True)
-        names = [Path(path).stem for path in paths]
+        listed = list(zip(*(guards.one_each(party, key, len(paths)) for key in ("listing", "secret")), strict=True))
+        listings = tuple(read_listing(hydra.utils.to_absolute_path(one)) if one else None for one, _ in listed)
+        names = [Path(path).stem if one is None else one.name for path, one in zip(paths, listings, strict=True)]
         if len(set(names)) < len(names):
             raise InputError("party.data", names, "files of different names: a candidate is called by its file's name")
         # With both sides at hand the plaintext value is computed too, from data in memory.
-        reader = open_dataset if isinstance(instantiate(cfg.session), Join) else read_dataset
+        reader = open_dataset if between else read_dataset
         files = zip(paths, names, listed, strict=True)
-        return DataOwnerInput(tuple(read(path, "party.data", reader, own).renamed(name) for path, name, own in files))
+        sets = tuple(read(path, "party.data", reader, own).renamed(name) for path, name, own in files)
+        places = dict(zip(names, paths, strict=True))
+        return DataOwnerInput(sets, guards.of_data_owner(party, absolute, places, listings) if between else Guard())
     return None
-
-
-def one_each(cfg: DictConfig, key: str, count: int) -> list[str | None]:
-    """party.`key` as a list of one for each of `count` files of party.data; None for each where it is not stated."""
-    stated = cfg.party[key]
-    values = [None] * count if stated is None else [stated] if isinstance(stated, str) else list(stated)
-    if len(values) != count:
-        raise InputError(f"party.{key}", f"{len(values)} of them", f"{count}: one for each file of party.data")
-    return values
 
 
 def instantiate(cfg: DictConfig) -> Any:
@@ -122,14 +128,34 @@ def wide(console: Console) -> Console:
     return Console(width=WIDTH) if not console.is_terminal and console.width < WIDTH else console
 
 
-def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None]) -> Result:
-    """Run the appraisal that `cfg` describes."""
+def shown(own: OwnInput, folder: Path) -> OwnInput:
+    """The same, its owner shown the request: its text goes into `folder`, one line to standard error."""
+
+    def show(request: Request) -> None:
+        (folder / "request.md").write_text(request.text(), encoding="utf-8")
+        asked = "asks for" if isinstance(own, ModelOwnerInput) else "is asked for"
+        line = f"this side {asked} request {request.id}; its text: {os.path.relpath(folder / 'request.md')}"
+        print(line, file=sys.stderr, flush=True)
+
+    return own if own is None else replace(own, guard=replace(own.guard, show=show))
+
+
+def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], folder: Path) -> Result:
+    """Run the appraisal that `cfg` describes. folder: of the run, for what is to be seen before it ends."""
     methods = as_methods(instantiate(cfg.appraisal))
     public, seed = public_part(cfg), check_seed(cfg.seed)
-    plan = Plan(methods, check_l2(cfg.model.l2), seed, config_hash(public), instantiate(cfg.model), public)
+    plan = Plan(
+        methods,
+        check_l2(cfg.model.l2),
+        seed,
+        config_hash(public),
+        instantiate(cfg.model),
+        public,
+        release=instantiate(cfg.release),
+    )
     session = instantiate(cfg.session)
     if isinstance(session, Join):
-        return Result(session.run(plan, lambda role: read_own(cfg, role, methods), emit))
+        return Result(session.run(plan, lambda role: shown(read_own(cfg, role, methods), folder), emit))
     levels: dict[str, float] = {}
     if any(cfg.party[key] for key in ("data", "train", "test", "model")):
         buyer, seller = read_own(cfg, MODEL_OWNER, methods), read_own(cfg, DATA_OWNER, methods)
@@ -153,7 +179,7 @@ def output_folder(session: Any) -> Path:
 def _task(cfg: DictConfig) -> float | None:
     folder = output_folder(cfg.session.get("_target_"))
     with progress() as emit:
-        result = appraise_config(cfg, emit)
+        result = appraise_config(cfg, emit, folder)
     if not len(result):
         print("dealer: done; it saw sizes and requests, and keeps no record")
         return None
@@ -162,7 +188,8 @@ def _task(cfg: DictConfig) -> float | None:
         append(folder / "records.jsonl", record)
     print_result(result, wide(Console()))
     write_report(result, folder)
-    print(f"records, report and figures: {os.path.relpath(folder)}")
+    write_cards(result, folder)
+    print(f"records, report, figures and cards: {os.path.relpath(folder)}")
     return None
 
 

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mpc_appraisal import budget, cost
+from mpc_appraisal import budget, cost, example
+from mpc_appraisal.approval import command as approval
 from mpc_appraisal.catalogue import command
 from mpc_appraisal.mpc.certificates import DAYS, make_trial
 
@@ -36,9 +37,20 @@ def catalogue(arguments: Sequence[str]) -> None:
     command.main(arguments, wide(Console()))
 
 
+def approve(arguments: Sequence[str]) -> None:
+    """List the requests that wait for the data owner, show one, and say yes or no."""
+    from rich.console import Console
+
+    from mpc_appraisal.cli import wide
+
+    approval.main(arguments, wide(Console()))
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "approval": approve,
     "budget": budget.main,
     "catalogue": catalogue,
     "certificates": certificates,
     "cost": cost.main,
+    "example": example.main,
 }

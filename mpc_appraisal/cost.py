@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from mpc_appraisal.appraisal import Appraiser, Facts, as_methods
@@ -20,6 +21,7 @@ from mpc_appraisal.mpc.roles import OWNERS, ROLES
 from mpc_appraisal.plan import Plan
 from mpc_appraisal.program import program
 from mpc_appraisal.record import versions
+from mpc_appraisal.release import Release, Value
 from mpc_appraisal.tables import Table, number, whole
 
 SIZES = {"rows": None, "features": None, "classes": 10, "train_rows": 600, "test_rows": 10_000, "candidates": 1}
@@ -28,6 +30,7 @@ LINKS = {
     for network in (LAN, WAN)
     for key, value in (("latency_ms", 1e3 * network.latency), ("mbit", network.bandwidth / 1e6))
 }
+VALUE = Value()
 USAGE = f"""usage: mpc-appraisal cost rows=N features=N [KEY=VALUE ...] [CONFIGURATION ...]
 
 rounds, bytes and time before anything is run, from public sizes alone
@@ -35,14 +38,17 @@ rounds, bytes and time before anything is run, from public sizes alone
 sizes:  rows (of a candidate) and features, both needed; and, with their defaults,
         {" ".join(f"{k}={v}" for k, v in SIZES.items() if v is not None)}
 links:  {" ".join(f"{k}={v:g}" for k, v in LINKS.items())}
-configuration, as for the app: appraisal=..., model.l2=..., session.logit_bound=..."""
+configuration, as for the app: appraisal=..., model.l2=..., release=..., session.logit_bound=..."""
 
 
-def estimate(methods: Sequence[Appraiser], facts: Facts, candidates: int, bound: float) -> Forecast:
+def estimate(
+    methods: Sequence[Appraiser], facts: Facts, candidates: int, bound: float, release: Release = VALUE
+) -> Forecast:
     """Of all `methods` on so many candidates of one size in one session. bound: on the centred logits."""
+    facts = replace(facts, logit_bound=bound, spread=1.0)  # of no consequence to what is sent
 
     def of(count: int) -> Forecast:
-        plan = Plan(tuple(methods), facts.l2, 0, "", fit=None)
+        plan = Plan(tuple(methods), facts.l2, 0, "", fit=None, release=release)
         sets = {f"candidate {k}": facts for k in range(count)}
 
         def run(dry):
@@ -50,18 +56,27 @@ def estimate(methods: Sequence[Appraiser], facts: Facts, candidates: int, bound:
 
         return total(forecasts(*(rehearse(run, role) for role in OWNERS)))
 
+    if release.joint:  # all pairs are compared: no candidate costs what another does
+        return of(candidates)
     one = of(1)
     return one if candidates == 1 else repeated(one, of(2), candidates)
 
 
-def table(methods: Sequence[Appraiser], facts: Facts, candidates: int, bound: float, links: Sequence[Network]) -> Table:
+def table(
+    methods: Sequence[Appraiser],
+    facts: Facts,
+    candidates: int,
+    bound: float,
+    links: Sequence[Network],
+    release: Release = VALUE,
+) -> Table:
     """A row for each method by itself, and one for all of them in one session."""
     runs = [(method.name, (method,)) for method in methods]
     if len(methods) > 1:
         runs.append(("all in one session", tuple(methods)))
     speed, rows = rate(), []
     for name, together in runs:
-        found = estimate(together, facts, candidates, bound)
+        found = estimate(together, facts, candidates, bound, release)
         growth = max(method.logit_growth for method in together)
         rows.append(
             (
@@ -153,7 +168,10 @@ def main(arguments: Sequence[str]) -> None:
                 raise InputError(f"{part}_rows", 0, f"1 or more: the method {method.name} needs {part} data")
     numbers = (sizes[key] for key in ("features", "classes", "train_rows", "test_rows", "rows"))
     facts = Facts(*numbers, check_l2(cfg.model.l2))
-    found = table(methods, facts, sizes["candidates"], float(bound or DEFAULT_BOUND), links)
+    names = [f"candidate {k}" for k in range(sizes["candidates"])]
+    release = instantiate(cfg.release).priced(dict.fromkeys(names, 0.0))
+    release.check(methods, names)
+    found = table(methods, facts, sizes["candidates"], float(bound or DEFAULT_BOUND), links, release)
     print_table(found, wide(Console()))
     if not bound:
         print(

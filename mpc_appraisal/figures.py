@@ -9,18 +9,24 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from .record import Record
 from .result import Result
+from .tables import yes_or_no
 
 BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#6b7280"
 
 
-def values_figure(result: Result) -> Figure:
+def values_figure(result: Result) -> Figure | None:
     """A column for each method: value against level (or candidate); under it, value against utility where known.
 
     Rings are the method's values, crosses the same in the clear; titles give Spearman's rank correlation of the rings.
-    Baselines are drawn only where there is nothing else.
+    Bars are the intervals that noise leaves. A method that told decisions or winners alone has a row of squares for yes
+    and one for no. Baselines are drawn only where there is nothing else; None where there is nothing at all.
     """
-    methods = [m for m in result.methods if not result.of(m)[0].baseline] or result.methods
+    drawable = [m for m in result.methods if any(_drawable(r) for r in result.of(m))]
+    methods = [m for m in drawable if not result.of(m)[0].baseline] or drawable
+    if not methods:
+        return None
     truth = [m for m in methods if any(r.utility is not None for r in result.of(m))]
     rows, columns = 1 + bool(truth), len(methods)
     leveled = all(r.level is not None for r in result)
@@ -57,7 +63,7 @@ def values_figure(result: Result) -> Figure:
             lower.xaxis.set_major_locator(MaxNLocator(5))
             lower.set_title(_title(method, found[method]["utility"]["spearman"], "utility"), fontsize=10)
     for row in axes:
-        row[0].set_ylabel("value (higher is better)")
+        row[0].set_ylabel("answer" if yes_or_no(result.of(methods[0])) else "value (higher is better)")
     handles: dict[str, object] = {}
     for axis in axes.flat:
         handles |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
@@ -115,7 +121,22 @@ def save(figure: Figure, folder: str | Path, name: str) -> tuple[Path, Path]:
     return png, svg
 
 
+def _drawable(record: Record) -> bool:
+    return any(x is not None for x in (record.value, record.plaintext_value, record.decision, record.winner))
+
+
 def _points(axis, places, records) -> None:
+    if yes_or_no(records):
+        answers = [r.winner if r.decision is None else r.decision for r in records]
+        known = [(p, int(a)) for p, a in zip(places, answers, strict=True) if a is not None]
+        axis.plot(*zip(*known, strict=True), "s", color=BLUE, markersize=8, label="answer")
+        axis.set_yticks([0, 1], ["no", "yes"])
+        axis.set_ylim(-0.5, 1.5)
+        _plain(axis)
+        return
+    intervals = [(p, *r.interval) for p, r in zip(places, records, strict=True) if r.interval]
+    if intervals:
+        axis.vlines(*zip(*intervals, strict=True), color=BLUE, linewidth=1.4, label="95% of the noise")
     values = [(p, r.value) for p, r in zip(places, records, strict=True) if r.value is not None]
     if values:
         private = any(r.session != "plain" for r in records)

@@ -12,17 +12,21 @@ from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc.limits import LARGEST_EXPONENT, MAX_SQUARINGS
 from mpc_appraisal.mpc.logit_check import WeightLimit, weight_limit
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
+from mpc_appraisal.mpc.tensors import FINE_ELEMENTS
 from mpc_appraisal.plan import BLOCK_ROWS, DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 
 LARGEST_BOUND = LARGEST_EXPONENT * 2**MAX_SQUARINGS  # on logits, for a softmax
 LARGEST_SUM = 2.0**29  # of rows of a gradient, with 32 fractional bits
 
 
-def told_norms(own: OwnInput, theta: torch.Tensor | None) -> dict[str, float]:
+def told_norms(
+    role: str, own: OwnInput, theta: torch.Tensor | None, owned: dict[str, dict[str, torch.Tensor]], plan: Plan
+) -> dict[str, float]:
     """What a public bound on logits is made of: the largest norm of a row of one's data, and of a class's weights.
 
     |x . (w_c - mean w)| <= ||x|| ||w_c - mean w||. Each owner computes its own, adds what fixed point rounds
-    (2^-17 for each of d + 1 entries; to a logit, 2^-14), and tells it rounded up to four bits.
+    (2^-17 for each of d + 1 entries; to a logit, 2^-14), and tells it rounded up to four bits. Where noise is to hide
+    the data owner's rows it tells the public norm that they are clipped to in place of theirs.
     """
 
     def up(norm: float) -> float:
@@ -33,14 +37,15 @@ def told_norms(own: OwnInput, theta: torch.Tensor | None) -> dict[str, float]:
         longest = math.sqrt(float(torch.linalg.vector_norm(x, dim=1).max()) ** 2 + 1)  # 1: the constant feature
         return longest + math.sqrt(x.shape[1] + 1) * 2.0**-17
 
-    if isinstance(own, DataOwnerInput):
-        return {"row_norm": up(max(rows(block.x) for c in own.candidates for block in c.blocks(BLOCK_ROWS)))}
+    told = plan.release.tell(role, owned)
+    if isinstance(own, DataOwnerInput) and "row_norm" not in told:
+        told["row_norm"] = up(max(rows(block.x) for c in own.candidates for block in c.blocks(BLOCK_ROWS)))
     if not isinstance(own, ModelOwnerInput):
-        return {}
+        return told
     parts = [rows(d.x) for d in (own.train, own.test) if d is not None]
     norm = float((theta - theta.mean(1, keepdim=True)).norm(dim=0).max())
     norm += math.sqrt(len(theta)) * 2.0**-17 + 2.0**-14  # no row is shorter than 1
-    return {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(norm)}
+    return told | {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(norm)}
 
 
 def check_norms(notes: dict[str, dict[str, float]], plan: Plan, facts: dict[str, Facts]) -> float:
@@ -63,23 +68,25 @@ def check_norms(notes: dict[str, dict[str, float]], plan: Plan, facts: dict[str,
                 f"at most {LARGEST_BOUND:g}: rows of norm {longest:g} and weights of norm {buyer['weight_norm']:g} are "
                 "too large together; standardise the features, or raise model.l2",
             )
-    for name, f in with_norms(facts, notes).items():
+    for name, f in with_norms(facts, notes, bound).items():
         for method in plan.methods:
             summed = method.summed_rows(f)
-            if summed * f.longest > LARGEST_SUM:
+            small = min(f.rows, BLOCK_ROWS) * (f.features + 1) <= FINE_ELEMENTS  # held with four bits more
+            if summed * f.longest > LARGEST_SUM / (16 if small else 1):
                 raise InputError(
                     f"party.data ({name})",
                     f"{summed} rows of norm up to {f.longest:g} in the sums of {method.name}",
-                    f"rows times norm of at most {LARGEST_SUM:g}: standardise the features",
+                    f"rows times norm of at most {LARGEST_SUM / (16 if small else 1):g}: standardise the features",
                 )
             weight_limit_of(method, f, bound, plan)
     return bound
 
 
-def with_norms(facts: dict[str, Facts], notes: dict[str, dict[str, float]]) -> dict[str, Facts]:
-    """`facts` with the norms that the owners told."""
+def with_norms(facts: dict[str, Facts], notes: dict[str, dict[str, float]], bound: float) -> dict[str, Facts]:
+    """`facts` with the norms that the owners told, and the bound on logits that `check_norms` made of them."""
     buyer, seller = notes[MODEL_OWNER]["row_norm"], notes[DATA_OWNER]["row_norm"]
-    return {name: replace(f, row_norm=seller, longest=max(buyer, seller)) for name, f in facts.items()}
+    told = {"row_norm": seller, "longest": max(buyer, seller), "spread": notes[MODEL_OWNER].get("spread")}
+    return {name: replace(f, **told, logit_bound=bound) for name, f in facts.items()}
 
 
 def weight_limit_of(method: Appraiser, facts: Facts, bound: float, plan: Plan) -> WeightLimit | None:

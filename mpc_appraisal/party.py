@@ -6,25 +6,29 @@ inputs differ. Each party reads its own inputs in its own process; what it tells
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
 from mpc_appraisal.appraisal import Facts
+from mpc_appraisal.catalogue import Listing
+from mpc_appraisal.consent import consent, settle
+from mpc_appraisal.data import transformed
 from mpc_appraisal.errors import AppraisalError, DisagreementError, InputError
 from mpc_appraisal.mpc.encoding import check_range
 from mpc_appraisal.mpc.engines import deal, open_session
 from mpc_appraisal.mpc.fast import DrySession
-from mpc_appraisal.mpc.forecast import Rehearsal, forecasts, rate
+from mpc_appraisal.mpc.forecast import Rehearsal, rate
 from mpc_appraisal.mpc.meter import Meter
 from mpc_appraisal.mpc.rendezvous import Rendezvous
-from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS, ROLES, TRUST
+from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.mpc.session import agree
 from mpc_appraisal.norms import check_norms, told_norms, with_norms
 from mpc_appraisal.plan import (
     BLOCK_ROWS,
+    THRESHOLD,
     DataOwnerInput,
     Emit,
     ModelOwnerInput,
@@ -34,7 +38,9 @@ from mpc_appraisal.plan import (
     check_names,
 )
 from mpc_appraisal.program import program
-from mpc_appraisal.record import Record, revision, versions
+from mpc_appraisal.record import Record
+from mpc_appraisal.release.rule import Release
+from mpc_appraisal.run import Run
 
 LINGER_SECONDS = 5.0
 TELL_SECONDS = 6.0  # how long a party that cannot go on tries to tell the others
@@ -97,73 +103,86 @@ def _appraise(
     role: str, rendezvous: Rendezvous, plan: Plan, own: OwnInput, emit: Emit, session_name: str
 ) -> list[Record]:
     agree(rendezvous, plan.public, plan.digest)
-    facts = _facts(rendezvous, own, plan)
+    facts, listed = _facts(rendezvous, own, plan)
+    plan = replace(plan, release=_fitted(plan, list(facts), listed))
+    own = _transformed(own, plan)
     seconds, owned, theta = _prepare(role, own, plan, facts)
     # Whoever refuses its input has said so once all are ready; from here on values are shared.
-    ready = rendezvous.exchange("ready", told_norms(own, theta))
+    ready = rendezvous.exchange("ready", told_norms(role, own, theta, owned, plan))
     bound = check_norms(ready, plan, facts)
-    facts = with_norms(facts, ready)
+    facts = with_norms(facts, ready, bound)
+    owned = {m.name: plan.release.owned(m, owned[m.name], ready[role]) for m in plan.methods if m.name in owned}
+    agreed = consent(role, rendezvous, plan, own, facts, ready, listed)
+    run = Run(role, plan, facts, listed, agreed, seconds, session_name)
+    if len(agreed.answers) < len(plan.methods) * len(facts):
+        if role == DEALER:
+            marks = deal(plan.engine, rendezvous, plan.timeout, plan.transport.kind)
+            rendezvous.exchange("costs", {"bytes": [b - a for a, b in zip(marks, marks[1:], strict=False)]})
+        else:
+            _compute(run, rendezvous, own, owned, bound, emit)
     if role == DEALER:
-        marks = deal(plan.engine, rendezvous, plan.timeout, plan.transport.kind)
-        rendezvous.exchange("costs", {"bytes": [b - a for a, b in zip(marks, marks[1:], strict=False)], "rounds": []})
         return []
+    settle(own, agreed, run.outcomes())
+    return run.records(own)
+
+
+def _compute(
+    run: Run,
+    rendezvous: Rendezvous,
+    own: OwnInput,
+    owned: dict[str, dict[str, torch.Tensor]],
+    bound: float,
+    emit: Emit,
+) -> None:
+    """An owner's part in the joint computation; what it gave and cost goes into `run`."""
+    role, plan, facts, agreed = run.role, run.plan, run.facts, run.agreed
     session = open_session(plan.engine, rendezvous, plan.timeout, plan.transport.kind)
     try:
         expected: list[Rehearsal] = []
 
         def rehearsal(dry: DrySession) -> None:
-            results = program(dry, plan, {}, {}, facts, bound, lambda event: None)
+            results = program(dry, plan, {}, {}, facts, bound, lambda event: None, agreed.answers)
             expected.append(Rehearsal.of(dry, [r.cost for r in results]))
 
         session.prepare(rehearsal)
+        session.permit(agreed.openings)
         candidates = {c.name: c for c in own.candidates} if isinstance(own, DataOwnerInput) else {}
-        results = program(session, plan, candidates, owned, facts, bound, emit)
+        run.results = program(session, plan, candidates, owned, facts, bound, emit, agreed.answers)
     except BaseException:
         session.close(orderly=False)
         raise
     session.close()  # sends the dealer home, whose note on its costs is then due
     if plan.engine == "fast" and not expected:  # the data owner, who has more to do before
         rehearsal(DrySession(role))
-    spent = [r.cost for r in results]
+    spent = [r.cost for r in run.results]
     note = {"bytes": [c.bytes_sent for c in spent], "rounds": [c.rounds for c in spent]}
     note |= {"expected": [asdict(each) for each in expected], "rate": rate() if role == MODEL_OWNER and expected else 0}
-    costs = rendezvous.exchange("costs", note)
-    both = [Rehearsal(**each) for name in OWNERS for each in costs[name]["expected"]]
-    forecast = forecasts(*both) if both else []
-    records = []
-    for k, r in enumerate(results):
-        f, plaintext = facts[r.candidate], {"plaintext": seconds[r.method.name]} if role == MODEL_OWNER else {}
-        records.append(
-            Record(
-                method=r.method.name,
-                candidate=r.candidate,
-                value=r.method.value(r.opened, f),
-                paper_value=r.method.paper_value(r.opened, f),
-                n=f.rows,
-                features=f.features,
-                classes=f.classes,
-                seconds=r.cost.seconds | plaintext,
-                bytes_sent={name: costs[name]["bytes"][k] for name in ROLES},
-                rounds=max(costs[name]["rounds"][k] for name in OWNERS),  # one owner may only ever send
-                failure_probability=r.failure,
-                estimate=forecast[k].as_dict(costs[MODEL_OWNER]["rate"]) if forecast else None,
-                seed=plan.seed,
-                openings=tuple(opening.as_dict() for opening in r.openings),
-                versions=versions(),
-                config_hash=plan.digest,
-                revision=revision(),
-                session=session_name,
-                engine=session.engine,
-                role=role,
-                trust=TRUST,
-            )
-        )
-    order = [method.name for method in plan.methods]
-    return sorted(records, key=lambda record: order.index(record.method))  # candidates stay in their order
+    run.engine, run.costs = session.engine, rendezvous.exchange("costs", note)
 
 
-def _facts(rendezvous: Rendezvous, own: OwnInput, plan: Plan) -> dict[str, Facts]:
-    """Exchange sizes, and check that they fit; every party checks the same facts and fails in the same way."""
+def _fitted(plan: Plan, candidates: list[str], listed: Mapping[str, dict[str, Any] | None]) -> Release:
+    """The release with what the listings say of prices; refused, at every party alike, where it does not fit."""
+    release = plan.release.priced({name: one["price"] for name, one in listed.items() if one is not None})
+    release.check(plan.methods, candidates)
+    if plan.engine == "stock" and release.kind != "value":
+        raise InputError("release", release.kind, "value: CrypTen as shipped opens nothing else here")
+    return release
+
+
+def _transformed(own: OwnInput, plan: Plan) -> OwnInput:
+    """The data owner's rows as the release wants them."""
+    if not isinstance(own, DataOwnerInput) or not plan.release.exact:
+        return own
+    return replace(own, candidates=tuple(transformed(c, plan.release.rows) for c in own.candidates))
+
+
+def _facts(
+    rendezvous: Rendezvous, own: OwnInput, plan: Plan
+) -> tuple[dict[str, Facts], dict[str, dict[str, Any] | None]]:
+    """Exchange sizes and listings, and check that they fit; every party checks the same and fails in the same way.
+
+    Returns, by candidate, its facts and what its listing says, or None.
+    """
     note: dict[str, Any] = {}
     if isinstance(own, ModelOwnerInput):
         check_model(own, plan.l2)
@@ -181,7 +200,13 @@ def _facts(rendezvous: Rendezvous, own: OwnInput, plan: Plan) -> dict[str, Facts
             note["classes"] = plan.classes
     elif isinstance(own, DataOwnerInput):
         check_names([c.name for c in own.candidates])
-        note = {"candidates": [{"name": c.name, "rows": c.rows, "features": c.features} for c in own.candidates]}
+        listings = own.guard.listings or (None,) * len(own.candidates)
+        note = {
+            "candidates": [
+                {"name": c.name, "rows": c.rows, "features": c.features, "listing": _said(listing)}
+                for c, listing in zip(own.candidates, listings, strict=True)
+            ]
+        }
     notes = rendezvous.exchange("facts", note)
     buyer, sets = notes[MODEL_OWNER], notes[DATA_OWNER]["candidates"]
     for each in sets:
@@ -190,12 +215,44 @@ def _facts(rendezvous: Rendezvous, own: OwnInput, plan: Plan) -> dict[str, Facts
                 f"features: {buyer['features']} at {MODEL_OWNER}, {each['features']} at {DATA_OWNER} in "
                 f"{each['name']!r}; expected the same number"
             )
+    listed = {each["name"]: each["listing"] for each in sets}
+    if isinstance(own, ModelOwnerInput) and own.guard.listings:
+        _expect(own.guard.listings, listed)
     return {
         each["name"]: Facts(
             buyer["features"], buyer["classes"], buyer["train_rows"], buyer["test_rows"], each["rows"], plan.l2
         )
         for each in sets
+    }, listed
+
+
+def _said(listing: Listing | None) -> dict[str, Any] | None:
+    """What is told, requested and recorded of a listing."""
+    if listing is None:
+        return None
+    terms = listing.terms
+    return {
+        "name": listing.name,
+        "digest": listing.file_digest,
+        "commitment": listing.digest,
+        "price": terms.price,
+        "currency": terms.currency,
     }
+
+
+def _expect(listings: Sequence[Listing | None], listed: Mapping[str, dict[str, Any] | None]) -> None:
+    """The model owner's check that the candidates are those whose listings it has read; to the letter."""
+    mine = {listing.name: _said(listing) for listing in listings if listing is not None}
+    theirs = {one["name"]: one for one in listed.values() if one is not None}
+    for name, one in listed.items():
+        if one is None:
+            raise DisagreementError(f"candidate {name!r} is not listed; expected one of {', '.join(mine)}")
+    for name in mine | theirs:
+        ours, other = mine.get(name), theirs.get(name)
+        if ours != other:
+            found = "none" if other is None else f"{other['digest'][:12]} at {DATA_OWNER}"
+            kept = "none" if ours is None else f"{ours['digest'][:12]} at {MODEL_OWNER}"
+            raise DisagreementError(f"listing {name!r}: {kept}, {found}; expected the same listing, to the letter")
 
 
 def _prepare(
@@ -225,5 +282,7 @@ def _prepare(
             owned[method.name] = method.prepare(model, train, test)
         for key, values in owned[method.name].items():
             check_range(values, f"{key} of {method.name}")
+        if plan.release.threshold:
+            owned[method.name][THRESHOLD] = torch.tensor(own.threshold_of(method.name), dtype=torch.float64)
     seconds = {m.name: meter.seconds["fit"] + meter.seconds[m.name] for m in plan.methods}
     return seconds, owned, model.theta

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mpc_appraisal.appraisal import Appraiser
+from mpc_appraisal.approval import FOLDER, Request
+from mpc_appraisal.catalogue.listing import Listing
 from mpc_appraisal.data import Dataset, StoredDataset
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import SoftmaxRegression
 from mpc_appraisal.mpc.transport import Transport
 from mpc_appraisal.record import PLACE
+from mpc_appraisal.release.keeper import Keeper
+from mpc_appraisal.release.rule import Release
+from mpc_appraisal.release.value import Value
 
+THRESHOLD = "threshold"  # where a model owner's threshold stands among a method's tensors
 BLOCK_ROWS = 1 << 13  # of a candidate, read at a time
 
 
@@ -27,6 +34,7 @@ class Plan:
         timeout: seconds that one message may take.
         engine: 'fast', or 'stock' for CrypTen as shipped.
         logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
+        release: what of the results is opened to whom.
         transport: how the parties are connected; with this party's own certificate files, if any.
     """
 
@@ -41,16 +49,52 @@ class Plan:
     timeout: float = 300.0
     engine: str = "fast"
     logit_bound: float | None = None
+    release: Release = Value()
     transport: Transport = Transport()
 
 
 @dataclass(frozen=True)
+class Guard:
+    """How an owner looks after what it tells; its own, and told to nobody.
+
+    counterparty: the other owner, as this one's ledgers call it. keeper: of those ledgers; None: none is kept.
+    listings: of the candidates. At the data owner one for each, or None; at the model owner those that it expects.
+    approval, requests, patience: of the data owner, see `approval.decide`. salt: of the model owner, 32 bytes that it
+    keeps so that a question can be told to be a repetition; None: fresh ones. show: given the request before it is
+    answered, so that its owner can read it.
+    """
+
+    counterparty: str = "the other side"
+    keeper: Keeper | None = None
+    listings: tuple[Listing | None, ...] = ()
+    approval: str = "yes"
+    requests: str = FOLDER
+    patience: float = 3600.0
+    salt: bytes | None = None
+    show: Callable[[Request], None] | None = None
+
+
+@dataclass(frozen=True)
 class ModelOwnerInput:
-    """What the model owner brings: a model, or data to train it on; test data where the method needs it."""
+    """What the model owner brings: a model, or data to train it on; test data where the method needs it.
+
+    threshold: the least value that it would buy, where a bit is released; one for all methods, or by method's name.
+    """
 
     train: Dataset | None = None
     test: Dataset | None = None
     model: SoftmaxRegression | None = None
+    threshold: float | Mapping[str, float] | None = None
+    guard: Guard = Guard()
+
+    def threshold_of(self, method: str) -> float:
+        """Raises InputError where there is none that can be compared with."""
+        stated = self.threshold.get(method) if isinstance(self.threshold, Mapping) else self.threshold
+        if isinstance(stated, bool) or not isinstance(stated, (int, float)) or not math.isfinite(stated):
+            raise InputError(
+                "party.threshold", stated, f"a finite number, the least value by {method} that is worth it"
+            )
+        return float(stated)
 
 
 @dataclass(frozen=True)
@@ -58,6 +102,7 @@ class DataOwnerInput:
     """What the data owner brings: one or more candidate data sets. Their names are told to the other side."""
 
     candidates: tuple[Dataset | StoredDataset, ...]
+    guard: Guard = Guard()
 
 
 OwnInput = ModelOwnerInput | DataOwnerInput | None

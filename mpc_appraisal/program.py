@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,21 +15,22 @@ from mpc_appraisal.mpc.ops import Rows
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.mpc.session import Opening, Session
 from mpc_appraisal.norms import weight_limit_of
-from mpc_appraisal.plan import BLOCK_ROWS, Emit, Plan
+from mpc_appraisal.plan import BLOCK_ROWS, THRESHOLD, Emit, Plan
+from mpc_appraisal.release.rule import Outcome, Score
 
 HELD_ROWS = 1 << 15  # a larger candidate is brought in block by block, anew for each method
 
 
 @dataclass(frozen=True)
 class Appraised:
-    """One opened number, what it cost this party, and the bound on the probability that it is wrong by a wrap.
+    """What one appraisal told this party, its cost, and the bound on the probability that it is wrong by a wrap.
 
-    openings: all that this appraisal opened, in order.
+    openings: all that this appraisal opened, in order; what a joint release opened stands with every candidate.
     """
 
     method: Appraiser
     candidate: str
-    opened: float
+    outcome: Outcome
     cost: Cost
     failure: float | None
     openings: tuple[Opening, ...]
@@ -43,19 +44,27 @@ def program(
     facts: dict[str, Facts],
     bound: float,
     emit: Emit,
+    answered: Collection[tuple[str, str]] = (),
 ) -> list[Appraised]:
     """The joint computation; run dry it needs `facts` alone.
 
-    A candidate is brought in once and used by every method; what that costs is divided among them.
+    A candidate is brought in once and used by every method; what that costs is divided among them. `answered`: (method,
+    candidate) that need no computation, for their answers are known.
     """
-    secrets: dict[str, dict[str, Any]] = {}
+    release, secrets = plan.release, {}
     results: list[Appraised] = []
+    scores: list[Score] = []
     of = len(plan.methods) * len(facts)
+    if release.exact:
+        session.exactly()
     session.mark()
     for name, f in facts.items():
+        methods = [method for method in plan.methods if (method.name, name) not in answered]
+        if not methods:
+            continue
         before = session.meter.cost()
         own = candidates.get(name)
-        held = f.rows <= HELD_ROWS or not all(method.streams for method in plan.methods)
+        held = f.rows <= HELD_ROWS or not all(method.streams for method in methods)
         with session.meter.phase("share"):
             if held:
                 x, y = _bring_in(session, name, f, lambda own=own: next(own.blocks(own.rows)))  # a stored one too
@@ -63,7 +72,7 @@ def program(
             else:
                 x, y = Rows(lambda name=name, f=f, own=own: _stream(session, name, f, own)), None
         shared = session.meter.cost() - before
-        for method in plan.methods:
+        for method in methods:
             before, failed, known = session.meter.cost(), session.failure, len(session.ledger)
             if method.name not in secrets:
                 with session.meter.phase("share"):
@@ -76,19 +85,41 @@ def program(
             with session.meter.phase("private"):
                 limit = weight_limit_of(method, f, bound, plan)
                 session.bound_logits(bound * method.logit_growth, weights=limit)
-                score = method.score(secrets[method.name], x, y, f)
-                session.check_logits()
-                opened = session.reveal(score, method.opens, "the appraisal's result")
+                score = Score(method, name, f, method.score(secrets[method.name], x, y, f))
+                if release.checks:
+                    session.check_logits()
+                outcome = Outcome()
+                if release.joint:
+                    scores.append(score)
+                else:
+                    outcome = release.one(session, score, lambda m=method: owned[m.name][THRESHOLD].item())
             session.mark()
-            cost = _with_part(session.meter.cost() - before, shared, plan)
+            cost = _with_part(session.meter.cost() - before, shared, len(methods))
             now = session.failure
             failure = None if failed is None or now is None else now - failed
-            results.append(Appraised(method, name, float(opened), cost, failure, tuple(session.ledger[known:])))
+            results.append(Appraised(method, name, outcome, cost, failure, tuple(session.ledger[known:])))
             if session.role == MODEL_OWNER:
                 emit({"done": len(results), "of": of, "method": method.name, "candidate": name})
         if held:
             session.forget(x, y)
+    for method in plan.methods if release.joint else ():
+        places = [k for k, score in enumerate(scores) if score.method is method]
+        if places:
+            _compare(session, plan, [scores[k] for k in places], results, places)
+    if release.joint:
+        session.mark()  # the dealer's part in it is divided among all results
     return results
+
+
+def _compare(session: Session, plan: Plan, scores: list[Score], results: list[Appraised], places: list[int]) -> None:
+    """Release all scores of a method together; its cost is divided among them, but all rounds are the first one's."""
+    before, known = session.meter.cost(), len(session.ledger)
+    with session.meter.phase("private"):
+        outcomes = plan.release.all(session, scores)
+    parts, openings = (session.meter.cost() - before).divided(len(places)), tuple(session.ledger[known:])
+    for k, outcome, part in zip(places, outcomes, parts, strict=True):
+        r = results[k]
+        results[k] = replace(r, outcome=outcome, cost=r.cost + part, openings=r.openings + openings)
 
 
 def _bring_in(session: Session, name: str, f: Facts, read: Callable[[], Dataset]) -> tuple[Any, Any]:
@@ -114,9 +145,8 @@ def _stream(session: Session, name: str, f: Facts, own: Dataset | StoredDataset 
         session.forget(x, y)
 
 
-def _with_part(cost: Cost, shared: Cost, plan: Plan) -> Cost:
-    """`cost` and an equal part of what sharing the candidate cost, since all methods of the run use it."""
-    m = len(plan.methods)
+def _with_part(cost: Cost, shared: Cost, m: int) -> Cost:
+    """`cost` and an equal part of what sharing the candidate cost, since `m` methods use it."""
     seconds = dict(cost.seconds)
     seconds["share"] = seconds.get("share", 0.0) + shared.seconds.get("share", 0.0) / m
     return Cost(seconds, cost.bytes_sent + shared.bytes_sent // m, cost.rounds + shared.rounds)

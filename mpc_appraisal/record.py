@@ -17,6 +17,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +37,8 @@ FLOATS = (
     "failure_probability",
 )
 INTEGERS = ("n", "features", "classes", "rounds", "seed")
+OWNERS = ("model_owner", "data_owner")
+HOW = ("command", "policy", "stated")  # a request was approved
 UNKNOWN_BETWEEN_ORGANISATIONS = ("plaintext_value", "difference", "level", "utility")
 # An absolute or home path, a Windows drive, an address, or a relative path to a data file.
 PLACE = re.compile(r"(^|[\s'\"(=,\[])(~[/\\]|/[^\s/]|[A-Za-z]:[\\/])|://|[/\\][^/\\]*\.[A-Za-z]\w*$")
@@ -51,6 +54,9 @@ class Record:
     failure_probability: bound on the chance that fixed point wrapped somewhere in this appraisal.
     estimate: what a dry run foretold: bytes_sent.<party>, rounds, and lan_seconds by a stated model of a LAN.
     seconds: {phase: s}, phases do not overlap. bytes_sent: {party: bytes}. None stands for "unknown".
+    release: what was told, and to whom (`RELEASE`). listing: what binds the data to an offer (`LISTING`). request: what
+    the data owner approved (`REQUEST`). budget: the ledger that was charged (`BUDGET`). None: there was no such thing.
+    Their keys that a caller leaves out are None. A threshold is in no record: there is no key for it.
     Raises InputError: a number that is not finite, a wrong type, a place (path, address) in a text, or a fact that
     nobody may know in a session between organisations.
     """
@@ -81,6 +87,10 @@ class Record:
     engine: str = ""
     role: str = ""
     trust: str = ""
+    release: dict | None = None
+    listing: dict | None = None
+    request: dict | None = None
+    budget: dict | None = None
 
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  frozen: only here
@@ -98,6 +108,11 @@ class Record:
             put("estimate", {k: _number(f"estimate.{k}", v, lambda n: n + 0) for k, v in found})
         put("versions", dict(_mapping("versions", self.versions)))
         put("openings", tuple(_opening(opening) for opening in self.openings))
+        for key, (checks, required) in NESTED.items():
+            if getattr(self, key) is not None:
+                put(key, _nested(key, getattr(self, key), checks, required))
+        if self.release:
+            _agrees(self.release, self.value, self.paper_value)
         if self.session not in SESSIONS:
             raise InputError("record.session", self.session, f"one of {', '.join(SESSIONS)}")
         for key in ("method", "candidate"):
@@ -123,6 +138,41 @@ class Record:
     @property
     def baseline(self) -> bool:
         return self.method in BASELINES
+
+    @property
+    def decision(self) -> bool | None:
+        """The one bit that was opened: whether the value reached the secret threshold."""
+        return (self.release or {}).get("decision")
+
+    @property
+    def winner(self) -> bool | None:
+        """Whether the candidate is among the best ones that were opened."""
+        return (self.release or {}).get("winner")
+
+    @property
+    def rank(self) -> int | None:
+        """Place among the best, 1 first."""
+        return (self.release or {}).get("rank")
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95% interval of the value that the noise leaves."""
+        low, high = ((self.release or {}).get(key) for key in ("low", "high"))
+        return None if low is None or high is None else (low, high)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer is the ledger's record of an earlier one, so that nothing was computed."""
+        return bool(self.release and self.release["answered"])
+
+    @property
+    def answer(self) -> str | None:
+        """What was told, in a word: "yes", "no", "winner 1", "not a winner" or a number; None: not to this party."""
+        if self.decision is not None:
+            return "yes" if self.decision else "no"
+        if self.winner is not None:
+            return f"winner {self.rank or ''}".rstrip() if self.winner else "not a winner"
+        return None if self.value is None else f"{self.value:.4g}"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), allow_nan=False, ensure_ascii=False)
@@ -248,6 +298,132 @@ def _opening(opening: object) -> dict:
         "numbers": _number("openings.numbers", opening["numbers"], operator.index),
         "why": str(opening["why"]),
     }
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"record.{key}", value, "a text")
+    return value
+
+
+def _truth(key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"record.{key}", value, "true or false")
+    return value
+
+
+def _real(key: str, value: object) -> float:
+    return _number(key, value, float)
+
+
+def _at_least(least: int, kind=float):
+    def check(key: str, value: object) -> float | int:
+        number = _number(key, value, kind)
+        if number < least:
+            raise InputError(f"record.{key}", number, f"{least} or more")
+        return number
+
+    return check
+
+
+def _one_of(choices: tuple[str, ...]):
+    def check(key: str, value: object) -> str:
+        if value not in choices:
+            raise InputError(f"record.{key}", value, f"one of {', '.join(choices)}")
+        return value
+
+    return check
+
+
+def _matches(pattern: str, expected: str):
+    def check(key: str, value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise InputError(f"record.{key}", value, expected)
+        return value
+
+    return check
+
+
+def _roles(key: str, value: object) -> list[str]:
+    found = list(value) if isinstance(value, (list, tuple)) else []
+    if not found or any(role not in OWNERS for role in found) or len(set(found)) < len(found):
+        raise InputError(f"record.{key}", value, f"a list of {', '.join(OWNERS)}, each at most once, not empty")
+    return found
+
+
+def _time(key: str, value: object) -> str:
+    try:
+        if datetime.fromisoformat(value.replace("Z", "+00:00")).tzinfo is not None:
+            return value
+    except (AttributeError, ValueError):
+        pass
+    raise InputError(f"record.{key}", value, "a time with its zone, as in 2026-01-31T12:00:00+00:00")
+
+
+_sha256 = _matches("[0-9a-f]{64}", "a SHA-256: 64 hexadecimal digits")
+# Of each nested fact: a check for every key, and the keys that must be known.
+RELEASE = {
+    "kind": _matches("[a-z][a-z0-9_]{0,31}", "a release's name, as value, bit, best or dp"),
+    "to": _roles,
+    "decision": _truth,
+    "winner": _truth,
+    "rank": _at_least(1, operator.index),
+    "sigma": _at_least(0),
+    "sensitivity": _at_least(0),
+    "deviation": _at_least(0),  # standard deviation of all noise, in units of the opened number
+    "low": _real,
+    "high": _real,
+    "epsilon": _at_least(0),  # of this one answer
+    "delta": _at_least(0),
+    "protects": _text,
+    "answered": _truth,
+}
+LISTING = {
+    "name": _matches(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", "a listing's name"),  # it is part of a command to copy
+    "digest": _sha256,  # of the listing's file
+    "commitment": _sha256,
+    "price": _at_least(0),
+    "currency": _matches("[A-Z]{3}", "three capital letters"),
+}
+REQUEST = {"id": _text, "digest": _sha256, "how": _one_of(HOW), "time": _time}
+BUDGET = {
+    "ledger": _text,
+    "line": _at_least(1, operator.index),
+    "head": _sha256,
+    "counterparty": _text,
+    "epsilon": _at_least(0),  # spent by the counterparty, this answer included
+    "epsilon_left": _at_least(0),
+    "delta": _at_least(0),
+    "plain_left": _at_least(0, operator.index),
+}
+NESTED = {
+    "release": (RELEASE, {"kind", "to", "answered"}),
+    "listing": (LISTING, {"name", "digest", "commitment"}),
+    "request": (REQUEST, set(REQUEST)),
+    "budget": (BUDGET, {"ledger", "head", "counterparty"}),
+}
+
+
+def _nested(key: str, value: object, checks: Mapping, required: set[str]) -> dict:
+    """All keys of `checks`, in that order; None for what is not known."""
+    found = dict(_mapping(key, value))
+    if strange := sorted(str(name) for name in set(found) - set(checks)):
+        raise InputError(f"record.{key}", ", ".join(strange), f"no other keys than {', '.join(checks)}")
+    if missing := sorted(name for name in required if found.get(name) is None):
+        raise InputError(f"record.{key}", f"no {', '.join(missing)}", f"the keys {', '.join(sorted(required))}")
+    known = ((name, check, found.get(name)) for name, check in checks.items())
+    return {name: None if item is None else check(f"{key}.{name}", item) for name, check, item in known}
+
+
+def _agrees(release: Mapping, value: float | None, paper_value: float | None) -> None:
+    """Refuses what one release cannot have told together."""
+    if release["kind"] == "bit" and (value is not None or paper_value is not None):
+        raise InputError("record.value", value, "null beside a bit: a bit is all that is told")
+    if release["rank"] is not None and release["winner"] is not True:
+        raise InputError("record.release.rank", release["rank"], "null for a candidate that is no winner")
+    low, high = release["low"], release["high"]
+    if (low is None) != (high is None) or (low is not None and low > high):
+        raise InputError("record.release.low", low, f"an interval together with release.high, {high}")
 
 
 def _texts(value: object):

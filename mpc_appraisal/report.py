@@ -16,6 +16,7 @@ from .tables import (
     run_table,
     trust,
     values_table,
+    yes_or_no,
 )
 
 TITLE = "Appraisal of data"
@@ -24,10 +25,7 @@ CAPTIONS = {
     "costs": "Cost of each candidate's appraisal, by method.",
 }
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
+STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; background: #fff; max-width: 1180px; margin: 2rem auto;
        padding: 0 1.2rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
@@ -43,7 +41,13 @@ p.trust { border-left: 4px solid #b7791f; background: #fdf7ea; padding: .5rem .9
 figure { margin: 1.5rem 0; } figure img { max-width: 100%; } figcaption { color: #55606d; font-size: .88rem; }
 summary { cursor: pointer; font-weight: 600; margin: 1rem 0 .4rem; }
 @media print { .wide { overflow: visible; } }
-</style></head><body>
+"""
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+{{ style | safe }}</style></head><body>
 {% macro show(table) %}
 {% if table.rows %}<div class="wide"><table{% if table.header[0] == "method" %} class="keyed"{% endif %}><thead><tr>
 {% for cell in table.header %}<th class="{{ table.align[loop.index0] }}">{{ cell }}</th>{% endfor %}</tr></thead><tbody>
@@ -110,19 +114,21 @@ def write_report(result: Result, folder: str | Path) -> list[Path]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     figures = [("values", values_figure), ("costs", cost_figure)] if len(result) else []  # a dealer has no records
-    images = [path for name, draw in figures for path in save(draw(result), folder, name)]
+    drawn = [(name, figure) for name, draw in figures if (figure := draw(result)) is not None]
+    images = [path for name, figure in drawn for path in save(figure, folder, name)]
     drawings = [path for path in images if path.suffix == ".svg"]
     main = [values_table(result, full=True), correlations_table(result), openings_table(result)]
     details = [candidates_table(result), costs_table(result), run_table(result)]
 
     sources = [
-        ("data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode(), CAPTIONS[path.stem])
+        ("data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode(), caption(path.stem, result))
         for path in drawings
     ]
     page = Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
     html = folder / "report.html"
     html.write_text(
-        page.render(title=TITLE, main=main, details=details, trust=trust(result), figures=sources), encoding="utf-8"
+        page.render(title=TITLE, style=STYLE, main=main, details=details, trust=trust(result), figures=sources),
+        encoding="utf-8",
     )
 
     parts = [
@@ -131,12 +137,22 @@ def write_report(result: Result, folder: str | Path) -> list[Path]:
         "## Trust",
         *trust(result),
         *["## Figures"] * bool(drawings),
-        *(f"![{CAPTIONS[path.stem]}]({path.with_suffix('.png').name})" for path in drawings),
+        *(f"![{caption(path.stem, result)}]({path.with_suffix('.png').name})" for path in drawings),
         *map(markdown, details),
     ]
     text = folder / "report.md"
     text.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return [text, html, *images]
+
+
+def caption(name: str, result: Result) -> str:
+    """Of a figure; what only noised values and decisions have is explained where they are."""
+    text = CAPTIONS[name]
+    if name == "values" and any(record.interval for record in result):
+        text += " Bars: the 95% interval that the noise leaves."
+    if name == "values" and any(yes_or_no(result.of(method)) for method in result.methods):
+        text += " Squares: yes or no, where that was told and no value."
+    return text
 
 
 def _rich_table(table: Table):
@@ -153,7 +169,7 @@ def _rich_table(table: Table):
             justify="right" if right else "left",
             no_wrap=right,
             overflow="fold",
-            min_width=None if right else 12,
+            min_width=None if right or header == "answer" else 12,
         )
     for i, row in enumerate(table.rows):
         last = i + 1 == len(table.rows) or table.rows[i + 1][0] != row[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
@@ -9,7 +10,18 @@ from .errors import InputError
 from .record import Record
 
 DERIVED = ("total_seconds", "megabytes")
-NESTED = ("seconds", "bytes_sent", "estimate", "openings", "versions")
+NESTED = (
+    "seconds",
+    "bytes_sent",
+    "estimate",
+    "openings",
+    "versions",
+    "release",
+    "listing",
+    "request",
+    "budget",
+)
+RELEASED = ("kind", "decision", "winner", "rank", "low", "high", "epsilon")  # columns of to_frame
 
 
 class Result(Sequence):
@@ -69,19 +81,25 @@ class Result(Sequence):
         return Result(record for record in self._records if record.method == method)
 
     def sort(self, by: str = "value", descending: bool = True) -> Result:
-        """A new Result in the order of a record's key (or total_seconds, megabytes); unknown ones come last."""
+        """A new Result in the order of a record's key (or total_seconds, megabytes); unknown ones come last.
+
+        Among candidates whose value is not known, the answers order them: winners by rank, and yes before no.
+        """
         keys = [f.name for f in fields(Record) if f.name not in NESTED]
         if by not in (*keys, *DERIVED):
             raise InputError("by", by, f"one of {', '.join((*keys, *DERIVED))}")
         known = [record for record in self._records if getattr(record, by) is not None]
         unknown = [record for record in self._records if getattr(record, by) is None]
+        if by == "value":
+            unknown.sort(key=_place if descending else lambda record: tuple(-part for part in _place(record)))
         return Result(sorted(known, key=lambda record: getattr(record, by), reverse=descending) + unknown)
 
     def best(self, method: str) -> Record:
-        """The candidate that this method values most."""
-        best = self.of(method).sort()[0]
-        if best.value is None:
-            raise InputError("method", method, "a method whose values this party was shown")
+        """The candidate that this method values most, by value or, where only the best were told, by rank."""
+        best, *others = self.of(method).sort()
+        # several winners without ranks: nobody was told which of them is the best
+        if best.value is None and not (best.winner and (best.rank == 1 or not any(r.winner for r in others))):
+            raise InputError("method", method, "a method whose values, or whose best candidate, this party was shown")
         return best
 
     def correlations(self) -> dict[str, dict[str, dict[str, float | None]]]:
@@ -103,7 +121,8 @@ class Result(Sequence):
 
     def to_frame(self):
         """pandas.DataFrame, a row for each record: the scalar keys, total_seconds, megabytes, and a column
-        `seconds.<phase>`, `bytes_sent.<party>` and `estimate.<key>` for each phase, party and estimated cost."""
+        `seconds.<phase>`, `bytes_sent.<party>` and `estimate.<key>` for each phase, party and estimated cost; and where
+        a record has a release, `release.<key>` for what was told of its answer."""
         import pandas
 
         rows = []
@@ -113,6 +132,7 @@ class Result(Sequence):
             row |= {f"seconds.{phase}": seconds for phase, seconds in record.seconds.items()}
             row |= {f"bytes_sent.{party}": count for party, count in record.bytes_sent.items()}
             row |= {f"estimate.{key}": value for key, value in (record.estimate or {}).items()}
+            row |= {f"release.{key}": record.release[key] for key in RELEASED if record.release}
             row["openings"] = len(record.openings)
             rows.append(row)
         return pandas.DataFrame(rows)
@@ -124,3 +144,8 @@ class Result(Sequence):
 
     def __repr__(self) -> str:
         return f"Result({len(self)} records, methods={self.methods}, candidates={len(self.candidates)})"
+
+
+def _place(record: Record) -> tuple[float, ...]:
+    """Smaller for the better answer, where there is no value."""
+    return (record.rank or math.inf, not record.winner, not record.decision)

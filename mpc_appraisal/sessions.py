@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -11,19 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from mpc_appraisal.appraisal import plaintext
-from mpc_appraisal.data import Dataset
+from mpc_appraisal.appraisal import Facts, plaintext
+from mpc_appraisal.data import Dataset, transformed
 from mpc_appraisal.errors import DisagreementError, InputError
 from mpc_appraisal.models import SoftmaxRegression
 from mpc_appraisal.mpc.encoding import check_range
 from mpc_appraisal.mpc.engines import check_engine
 from mpc_appraisal.mpc.launch import Emit, launch
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
+from mpc_appraisal.mpc.session import PlainSession
 from mpc_appraisal.mpc.transport import FREEZE_SECONDS, Transport
+from mpc_appraisal.norms import check_norms, told_norms, with_norms
 from mpc_appraisal.party import take_part
-from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model
+from mpc_appraisal.plan import THRESHOLD, DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model
+from mpc_appraisal.program import program
 from mpc_appraisal.record import Record, revision, versions
+from mpc_appraisal.release.keeper import Key
+from mpc_appraisal.run import release_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class Plain:
         model = buyer.model or plan.fit(buyer.train)
         train, test = (d.with_classes(model.classes) if d else None for d in (buyer.train, buyer.test))
         fitted = time.perf_counter() - start
+        released = _released(plan, buyer, seller, model, train, test) if plan.release.kind != "value" else {}
         records = []
         for candidate in seller.candidates:
             if candidate.features != model.features:
@@ -50,12 +58,12 @@ class Plain:
             for method in plan.methods:
                 start = time.perf_counter()
                 value, paper_value = plaintext(method, model, train, test, data)
+                told = released.get((method.name, data.name), {"value": value, "paper_value": paper_value})
                 records.append(
                     Record(
                         method=method.name,
                         candidate=data.name,
-                        value=value,
-                        paper_value=paper_value,
+                        **told,
                         plaintext_value=value,
                         n=data.rows,
                         features=data.features,
@@ -107,6 +115,9 @@ class Spawn:
         }
         if buyer.model is not None:
             buyer_files["model.npz"] = buyer.model.save
+        if buyer.threshold is not None:
+            stated = buyer.threshold if isinstance(buyer.threshold, (int, float)) else dict(buyer.threshold)
+            buyer_files["threshold.json"] = lambda path: path.write_text(json.dumps(stated))
         seller_files = {f"candidate-{k}.npz": _writer(d) for k, d in enumerate(seller.candidates)}
         jobs: dict[str, dict[str, Any]] = {
             MODEL_OWNER: {"plan": plan, "read": _read_buyer, "files": buyer_files},
@@ -169,6 +180,42 @@ class Join:
 Session = Plain | Spawn | Join
 
 
+def _released(
+    plan: Plan,
+    buyer: ModelOwnerInput,
+    seller: DataOwnerInput,
+    model: SoftmaxRegression,
+    train: Dataset | None,
+    test: Dataset | None,
+) -> dict[Key, dict[str, Any]]:
+    """What a release other than the value's would tell of each appraisal, by method and candidate, in the clear."""
+    release = plan.release
+    release.check(plan.methods, [c.name for c in seller.candidates])
+    seller = DataOwnerInput(tuple(transformed(c, release.rows).with_classes(model.classes) for c in seller.candidates))
+    owned = {method.name: method.prepare(model, train, test) for method in plan.methods}
+    told = {
+        MODEL_OWNER: told_norms(MODEL_OWNER, buyer, model.theta, owned, plan),
+        DATA_OWNER: told_norms(DATA_OWNER, seller, None, {}, plan),
+    }
+    facts = {c.name: Facts.of(model, train, test, c) for c in seller.candidates}
+    bound = check_norms(told, plan, facts)
+    facts = with_norms(facts, told, bound)
+    for method in plan.methods:
+        owned[method.name] = release.owned(method, owned[method.name], told[MODEL_OWNER])
+        if release.threshold:
+            owned[method.name][THRESHOLD] = torch.tensor(buyer.threshold_of(method.name), dtype=torch.float64)
+    found = {}
+    candidates = {c.name: c for c in seller.candidates}
+    for r in program(PlainSession(), plan, candidates, owned, facts, bound, lambda event: None):
+        f, opened = facts[r.candidate], r.outcome.opened
+        found[r.method.name, r.candidate] = {
+            "value": None if opened is None else r.method.value(opened, f),
+            "paper_value": None if opened is None else r.method.paper_value(opened, f),
+            "release": release_of(release, r.method, f, r.outcome),
+        }
+    return found
+
+
 def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> Plan:
     folder = None if session.tls is None else str(Path(session.tls).absolute())
     transport = Transport(session.transport, folder, session.freeze_timeout, data_owner_address)
@@ -204,7 +251,9 @@ def _read_buyer(folder: Path) -> ModelOwnerInput:
         return _read_file(folder / name) if (folder / name).exists() else None
 
     model = SoftmaxRegression.load(folder / "model.npz") if (folder / "model.npz").exists() else None
-    return ModelOwnerInput(part("train.npz"), part("test.npz"), model)
+    stated = folder / "threshold.json"
+    threshold = json.loads(stated.read_text()) if stated.exists() else None
+    return ModelOwnerInput(part("train.npz"), part("test.npz"), model, threshold)
 
 
 def _read_seller(folder: Path) -> DataOwnerInput:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .record import Record
@@ -44,8 +45,12 @@ def whole(value: int | None) -> str:
 
 
 def values_table(result: Result, full: bool = False) -> Table:
-    """The main table; `full` adds the equation's own number and the bound on the error."""
-    header = ("method", "candidate", "private value", "plaintext value", "difference", "seconds", "MB sent", "rounds")
+    """The main table; `full` adds the equation's own number and the bound on the error. A column "answer" comes where
+    something else than a value was told."""
+    told = any(told_otherwise(record) for record in result)
+    header = ("method", "candidate", *("answer",) * told, "private value", "plaintext value", "difference")
+    header += ("seconds", "MB sent", "rounds")
+    among = finalists(result)
     rows = []
     for record in result:
         plain = record.session == "plain"
@@ -53,6 +58,7 @@ def values_table(result: Result, full: bool = False) -> Table:
         row = (
             record.method,
             record.candidate,
+            *(answer(record, among[record.method]),) * told,
             DASH if plain else number(record.value),
             number(in_the_clear),
             number(record.difference),
@@ -74,13 +80,76 @@ def values_table(result: Result, full: bool = False) -> Table:
             f"{DASH} under plaintext value and difference: nobody may know it, for it would take the data of "
             "one organisation and the model of the other in one place."
         )
+    names = 2 + told
     return Table(
         "Values",
         header + ("paper's value", "error bound") * full,
-        "ll" + "r" * (len(header) - 2 + 2 * full),
+        "l" * names + "r" * (len(header) - names + 2 * full),
         rows,
-        tuple(notes),
+        (*notes, *_release_notes(result)),
     )
+
+
+def told_otherwise(record: Record) -> bool:
+    """Whether a decision, a winner or an interval was told, or a value to the other side alone."""
+    return record.release is not None and (record.interval is not None or record.value is None)
+
+
+def yes_or_no(records: Iterable[Record]) -> bool:
+    """Whether decisions or winners were told, and no values."""
+    return any(r.decision is not None or r.winner is not None for r in records) and all(
+        r.value is None for r in records
+    )
+
+
+def finalists(result: Result) -> dict[str, int]:
+    """{method: how many of its candidates competed to be among the best}."""
+    return {m: sum(r.winner is not None for r in result.of(m)) for m in result.methods}
+
+
+def answer(record: Record, among: int) -> str:
+    """What was told, for a cell. among: how many candidates competed to be among the best."""
+    if record.decision is None and record.winner:
+        return f"winner {record.rank} of {among}" if record.rank else f"a winner of {among}"
+    if record.decision is None and record.winner is None and record.interval:
+        return "{} to {} (95%)".format(*map(number, record.interval))
+    if record.session == "plain" or (record.release is None and record.value is None):
+        return DASH
+    if record.answer is None:
+        return "not told"
+    return record.answer if record.value is None else number(record.value)
+
+
+def _release_notes(result: Result) -> list[str]:
+    """What a reader must know of answers that are no plain values; nothing where all are."""
+    notes = []
+    if any(record.decision is not None for record in result):
+        notes.append("Yes: the value reached the model owner's secret threshold; no: it did not. No value was told.")
+    if any(record.winner is not None for record in result):
+        notes.append("Winner: among the best candidates, which alone were told; 1 is the best.")
+    if any(record.interval for record in result):
+        notes.append(
+            "Interval: noise was added to the value on purpose, and with 95% certainty the value without noise lies in "
+            "the interval. Sampling error of the data is not in it."
+        )
+    hidden: dict[str, list[str]] = {}
+    for record in result:
+        if record.release and record.answer is None:
+            hidden.setdefault(parties(record.release["to"]), []).append(f"{record.method} of {record.candidate}")
+    for who, what in hidden.items():
+        notes.append(f"Not told to this party, but to the {who} alone: {_list(what)}.")
+    if answered := [f"{record.method} of {record.candidate}" for record in result if record.answered]:
+        notes.append(f"From the ledger's record of an earlier answer, so that nothing was computed: {_list(answered)}.")
+    return notes
+
+
+def _list(names: list[str], most: int = 6) -> str:
+    """A note of a long run names a few and counts the rest."""
+    return ", ".join(names if len(names) <= most else [*names[:most], f"and {len(names) - most} more"])
+
+
+def parties(roles: Iterable[str]) -> str:
+    return " and ".join(role.replace("_", " ") for role in roles)
 
 
 def correlations_table(result: Result) -> Table:
@@ -101,6 +170,8 @@ def correlations_table(result: Result) -> Table:
         notes.append(f"{DASH}: between organisations nobody may know utility or level.")
     elif all(text == DASH for row in rows for text in row[1:]):
         notes.append(f"{DASH}: it takes two or more candidates that differ, with a known utility or level.")
+    if any(record.release and record.value is None for record in result):
+        notes.append("Candidates whose value was not told do not count.")
     return Table(
         "Correlation of value with the truth",
         ("method", "utility, rank", "utility, Pearson", "level, rank", "level, Pearson"),
@@ -122,7 +193,7 @@ def openings_table(result: Result) -> Table:
         everyone = len(candidates) > 1 and len(candidates) == len(result.of(method))
         rows.append(
             (
-                " and ".join(party.replace("_", " ") for party in to) or "nobody",
+                parties(to) or "nobody",
                 what,
                 f"{times} x {numbers}" if times > 1 else str(numbers),
                 why,

@@ -1,4 +1,4 @@
-"""What the child processes of test_budget.py do; importing it costs little."""
+"""What the child processes of test_budget.py and test_keeper.py do; importing it costs little."""
 
 from __future__ import annotations
 
@@ -46,8 +46,22 @@ def charge_until_refused(path: Path, name: str, report: Connection, sigma: float
         os.write(report.fileno(), f"refused {error.name}\n".encode())
 
 
-def stopped_at(path: Path, stop: int, report: Connection, manner: str) -> None:
-    """Charge and settle one question; at the system call number `stop` of those that concern the ledger, kill -9.
+def charge_all_until_refused(path: Path, name: str, report: Connection, sigma: float | None, size: int) -> None:
+    """The same with `size` questions at once, of which the first is settled."""
+    ledger = Ledger(path)
+    try:
+        for k in count():
+            granted = ledger.charge_all([question(f"{name} {k} {i}", sigma=sigma) for i in range(size)])
+            lines = [f"{one.line} {one.digest} {one.question.subject}\n" for one in granted]
+            os.write(report.fileno(), "".join(lines).encode())
+            ledger.settle(granted[0], k)
+    except InputError as error:
+        os.write(report.fileno(), f"refused {error.name}\n".encode())
+
+
+def stopped_at(path: Path, stop: int, report: Connection, manner: str, size: int = 1) -> None:
+    """Charge and settle one question, or `size` at once ("the one", "the one 1", ...); at the system call number `stop`
+    of those that concern the ledger, kill -9.
 
     manner: before or after the call, or half: after half of what is to be written (before it, for other calls).
     """
@@ -75,8 +89,11 @@ def stopped_at(path: Path, stop: int, report: Connection, manner: str) -> None:
     for name in CALLS:
         setattr(os, name, counted(name))
     ledger = Ledger(path, data="seller")
-    granted = ledger.charge(question("the one"))
-    if isinstance(granted, Charge):
-        write(report.fileno(), f"{granted.line} {granted.digest} the one\n".encode())
-        ledger.settle(granted, 0.25)
+    asked = [question(f"the one {k}" if k else "the one") for k in range(size)]
+    granted = [ledger.charge(asked[0])] if size == 1 else ledger.charge_all(asked)
+    charged = [one for one in granted if isinstance(one, Charge)]
+    lines = [f"{one.line} {one.digest} {one.question.subject}\n" for one in charged]
+    write(report.fileno(), "".join(lines).encode())
+    for one in charged:
+        ledger.settle(one, 0.25)
     write(report.fileno(), b"ended\n")

@@ -133,6 +133,86 @@ def test_a_failed_session_stays_charged(path):
         ledger.charge(question("a"))
 
 
+def test_several_at_once_are_charged_as_one_after_the_other(path):
+    ledger, one_by_one = (Ledger(p, "seller", clock=lambda: NOON) for p in (path, path.with_name("other.ledger")))
+    asked = [question("a"), question("b", sigma=5.0), question("a", "other"), question("a")]
+    before = path.read_bytes()
+    assert ledger.consult(asked) == [None] * 4 and path.read_bytes() == before
+    assert ledger.charge_all(asked) == [one_by_one.charge(q) for q in asked]  # the repeated one is charged twice
+    assert path.read_bytes() == one_by_one.path.read_bytes() and len(lines_of(path)) == 5
+    assert ledger.charge_all([]) == ledger.consult([]) == []
+
+
+def test_several_at_once_of_which_some_are_answered(path):
+    ledger = Ledger(path, "seller", Policy(plain_values=3))
+    known, hidden = ledger.charge_all([question("a"), question("b")])
+    answers = [ledger.settle(known, 0.5), ledger.settle(hidden, {"opened": None})]
+    asked = [question("b"), question("c"), question("a"), question("b")]
+    b, a = Answer(3, question("b"), {"opened": None}), Answer(2, question("a"), 0.5)
+    assert answers == [a, b] and ledger.consult(asked) == [b, None, a, b]
+    found = ledger.charge_all(asked)
+    assert found == [b, Charge(6, replay(path).chain.lines[-1].digest, question("c")), a, b]
+    before = path.read_bytes()
+    assert ledger.charge_all([question("b"), question("a")]) == [b, a] and path.read_bytes() == before
+    with pytest.raises(InputError, match="budget.plain_values: got 4"):  # "c" has no answer yet
+        ledger.consult(asked)
+
+
+@pytest.mark.parametrize(
+    ("policy", "asked", "name"),
+    [
+        (Policy(plain_values=5), [question(f"q{k}") for k in range(6)], "budget.plain_values"),
+        (Policy(plain_values=5), [question("q")] * 6, "budget.plain_values"),
+        (Policy(epsilon=2.0), [question(f"q{k}", sigma=5.0) for k in range(9)], "budget.epsilon"),
+        (Policy(epsilon=2.0), [question("q", sigma=5.0)] * 9, "budget.epsilon"),
+        (Policy(), [question("q"), question("q", "other", sigma=0.01), question("r")], "budget.epsilon"),
+        (Policy(), [question("q"), question("q", rows=99), question("r")], "budget.rows"),
+        (Policy(), [question("q"), question("q", sigma=1e-200)], "budget.epsilon"),  # beyond what floats hold
+    ],
+)
+def test_a_refusal_of_some_is_one_of_all_and_the_file_stays_the_same(path, policy, asked, name):
+    ledger, one_by_one = (Ledger(p, "seller", policy) for p in (path, path.with_name("other.ledger")))
+    with pytest.raises(InputError) as expected:
+        for q in asked:
+            one_by_one.charge(q)
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    for act in (ledger.consult, ledger.charge_all):
+        with pytest.raises(InputError) as refusal:
+            act(asked)
+        assert str(refusal.value) == str(expected.value) and refusal.value.name == name
+        assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
+    granted = len(lines_of(one_by_one.path)) - 1
+    assert granted < len(asked) and len(ledger.charge_all(asked[:granted])) == granted
+
+
+def test_each_counterparty_has_a_sum_of_its_own(path):
+    ledger = Ledger(path, "seller", Policy(plain_values=2))
+    asked = [question(f"q{k}", who) for k in range(2) for who in ("acme", "other", "third")]
+    assert ledger.consult(asked) == [None] * 6 and len(ledger.charge_all(asked)) == 6
+
+
+def test_consulting_does_not_wait_and_needs_no_leave_to_write(full, monkeypatch):
+    from mpc_appraisal.release import chain
+
+    ledger = Ledger(full)
+    monkeypatch.setattr(chain, "PATIENCE", 0.1)
+    with chain.locked(full):  # as another process has it
+        assert ledger.consult([question("q0"), question("new")])[1] is None
+    with open(full, "ab") as file:
+        file.write(b'{"sequence":11,"prev')  # which a writer is about to end
+    before = full.read_bytes()
+    assert ledger.consult([question("q0")])[0].value == 0.0 and full.read_bytes() == before
+    full.write_bytes(before.replace(b"q1", b"q9"))
+    with pytest.raises(InputError, match="seller.ledger, line 4"):
+        ledger.consult([question("q0")])
+    full.unlink()
+    with pytest.raises(InputError, match="line 1: got no file"):
+        ledger.consult([question("q0")])
+    full.with_name(full.name + ".head").unlink()
+    with pytest.raises(InputError, match="No such file.*a ledger that can be read"):
+        ledger.consult([question("q0")])
+
+
 def test_too_few_rows(path):
     with pytest.raises(InputError, match="budget.rows: got 99; expected 100 rows or more"):
         Ledger(path, "seller").charge(question("a", rows=99))
@@ -160,6 +240,14 @@ def test_policies(path):
         Ledger(path, "another")
     ledger.amend(Policy(epsilon=3.0))
     Ledger(path, "seller", Policy(epsilon=3.0))
+    with pytest.raises(
+        InputError, match="got epsilon=2.0; expected epsilon=3.0, which is in force.*mpc-appraisal budget set"
+    ):
+        Ledger(path, "seller", Policy(epsilon=2.0))
+    assert ledger.amend(plain_values=4) == (Policy(epsilon=3.0), Policy(epsilon=3.0, plain_values=4))
+    before = path.read_bytes()
+    ledger.amend(plain_values=4)
+    assert path.read_bytes() == before and len(lines_of(path)) == 3  # what changes nothing is no line
     with pytest.raises(InputError, match="ledger.data"):
         Ledger(path.with_name("new.ledger"))
     with pytest.raises(InputError, match="clock"):
@@ -173,6 +261,7 @@ def test_policies(path):
         lambda: Policy(epsilon=math.inf),
         lambda: Policy(delta=1.0),
         lambda: Policy(delta=math.nan),
+        lambda: Policy(delta=5e-324),
         lambda: Policy(minimum_rows=-1),
         lambda: Policy(plain_values=True),
         lambda: Mechanism("laplace"),
@@ -191,6 +280,67 @@ def test_policies(path):
 def test_what_is_no_policy_no_noise_and_no_question(wrong):
     with pytest.raises(InputError):
         wrong()
+
+
+# --- a policy from a file
+
+
+@pytest.mark.parametrize(
+    ("content", "policy"),
+    [
+        ("epsilon: 2\n", Policy(epsilon=2.0)),
+        ("epsilon: 0.5  # each\ndelta: 1e-7\nminimum_rows: 50\nplain_values: 0\n", Policy(0.5, 1e-7, 50, 0)),
+        ('{"plain_values": 3, "delta": 1.0e-5}', Policy(delta=1e-5, plain_values=3)),
+    ],
+)
+def test_a_policy_from_a_file(tmp_path, content, policy):
+    file = tmp_path / "policy.yaml"
+    file.write_text(content)
+    assert Policy.read(file) == Policy.read(str(file)) == policy
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "policy: got policy.yaml with nothing; expected lines `key: number`, of epsilon, delta, minimum_rows"),
+        ("# none\n---\n", "policy: got policy.yaml with nothing"),
+        ("{}", "policy: got policy.yaml with nothing"),
+        ("5", "policy: got policy.yaml with no keys"),
+        ("- epsilon\n", "policy: got policy.yaml with no keys"),
+        ("epsilon: 1\nsigma: 5\n", "policy: got 'sigma'; expected one of epsilon, delta, minimum_rows, plain_values"),
+        ("epsilon: 1\nepsilon: 2\n", "policy.epsilon: got 2, after 1; expected one value"),
+        ("epsilon:\n", "policy.epsilon: got nothing; expected a number"),
+        ("epsilon: much\n", "policy.epsilon: got much; expected a number"),
+        ("epsilon: '2'\n", "policy.epsilon: got '2'; expected a number"),
+        ("epsilon: true\n", "policy.epsilon: got true; expected a number"),
+        ("epsilon: [1]\n", "policy.epsilon: got a list; expected a number"),
+        ("epsilon: {a: 1}\n", "policy.epsilon: got keys; expected a number"),
+        ("epsilon: -1\n", "policy.epsilon: got -1.0; expected a number above 0"),
+        ("epsilon: .inf\n", "policy.epsilon: got .inf; expected a number"),
+        ("epsilon: inf\n", "policy.epsilon: got inf; expected a number above 0 and below inf"),
+        ("delta: 1\n", "policy.delta: got 1.0; expected a number above 1e-300 and below 1"),
+        ("minimum_rows: 10.5\n", "policy.minimum_rows: got 10.5; expected a whole number"),
+        ("plain_values: -1\n", "policy.plain_values: got -1; expected a whole number, 0 or more"),
+        ("plain_values: yes\n", "policy.plain_values: got yes; expected a whole number"),
+        ("a: b: c\n", "policy: got policy.yaml: .*; expected a YAML file"),
+        ("epsilon: 1\n---\nepsilon: 2\n", "policy: got policy.yaml: .*; expected a YAML file"),
+        ("[" * 5000, "policy: got policy.yaml: .*; expected a YAML file"),
+        ("? [a, b]\n: 1\n", "policy: got .*; expected one of epsilon"),
+        (b"\x00\xff\xfe", "policy: got policy.yaml: .*; expected a YAML file"),
+        (None, "policy: got policy.yaml: No such file or directory; expected a YAML file that can be read"),
+    ],
+)
+def test_what_is_no_policy_file(tmp_path, content, message):
+    file = tmp_path / "policy.yaml"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=f"^{message}"):
+        Policy.read(file)
+
+
+def test_a_folder_is_no_policy_file(tmp_path):
+    with pytest.raises(InputError, match="Is a directory"):
+        Policy.read(tmp_path)
 
 
 # --- composition, against an oracle of its own: the hockey-stick divergence by numerical integration
@@ -286,20 +436,26 @@ def test_no_granted_charge_is_lost_when_the_writer_is_killed_at_random(path):
     assert not verify(path).chain.torn
 
 
+@pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("manner", ["before", "after", "half", "but one"])
-def test_no_granted_charge_is_lost_at_any_system_call(tmp_path, manner):
+def test_no_granted_charge_is_lost_at_any_system_call(tmp_path, manner, size):
+    """Of one question, and of three that are charged at once."""
+    counted: set[int] = set()
     ended, stop, tears, unanswered = False, 0, 0, 0
     while not ended:
         stop += 1
         path = tmp_path / f"{stop}.ledger"
-        process, reader = started(child.stopped_at, path, stop, manner)
+        process, reader = started(child.stopped_at, path, stop, manner, size)
         said = reported(reader)
         process.join()
         ended = ["ended"] in said
         assert process.exitcode == (0 if ended else -signal.SIGKILL)
         granted = {tuple(one) for one in said if one != ["ended"]}
+        assert len(granted) in (0, size)  # all at once or none
         if path.exists():
-            assert granted <= set(charges(path))
+            subjects = [subject for _, _, subject in charges(path)]
+            assert granted <= set(charges(path)) and subjects == ["the one", "the one 1", "the one 2"][: len(subjects)]
+            counted.add(len(subjects))
             torn = verify(path).chain.torn
         else:
             assert not granted
@@ -312,8 +468,9 @@ def test_no_granted_charge_is_lost_at_any_system_call(tmp_path, manner):
         assert bool(state.tears) == torn and not state.chain.torn
         tears += torn
         unanswered += any(subject == "the one" and not answers for (_, _, subject), answers in found.items())
-    assert stop > 35 and unanswered > 3
-    assert tears == {"half": 2, "but one": 2}.get(manner, 0)
+    assert stop > 35 * size**0.5 and unanswered > 3
+    assert counted == set(range(size + 1))  # it was killed between any two lines
+    assert tears == {"half": 2 * size, "but one": 2 * size}.get(manner, 0)
 
 
 def test_a_kill_during_the_repair_of_a_tear(tmp_path):
@@ -371,6 +528,29 @@ def test_processes_at_once_never_exceed_the_budget(path, number, sigma, policy, 
         most = max(k for k in range(1, 40) if epsilon([Mechanism("gaussian", sigma=sigma)] * k, policy.delta) <= 3.0)
     assert len(found) == most
     assert {subject.split()[0] for _, _, subject in found} <= {f"p{k}" for k in range(number)}
+
+
+@pytest.mark.parametrize(("sigma", "policy", "most"), [(None, Policy(plain_values=60), 60), (5.0, Policy(3.0), None)])
+def test_several_at_once_by_two_processes_never_exceed_the_budget(path, sigma, policy, most):
+    size = 7 if sigma is None else 3
+    Ledger(path, "seller", policy)
+    running = [started(child.charge_all_until_refused, path, f"p{k}", sigma, size) for k in range(2)]
+    said = [line for _, reader in running for line in reported(reader)]
+    for process, _ in running:
+        process.join()
+        assert process.exitcode == 0
+    granted = {tuple(line) for line in said if line[0] != "refused"}
+    assert [line[1] for line in said if line[0] == "refused"] == [
+        "budget.epsilon" if sigma else "budget.plain_values"
+    ] * 2
+    if most is None:
+        most = max(k for k in range(1, 40) if epsilon([Mechanism("gaussian", sigma=sigma)] * k, policy.delta) <= 3.0)
+    assert granted == set(charges(path)) and len(granted) == most // size * size
+    subjects = [subject.rsplit(" ", 1) for _, _, subject in charges(path)]
+    for k in range(0, len(subjects), size):  # those of one call stand together, and are all there
+        assert [i for _, i in subjects[k : k + size]] == [str(i) for i in range(size)]
+        assert len({name for name, _ in subjects[k : k + size]}) == 1
+    assert not verify(path).tears
 
 
 def test_two_names_of_one_file(full):
@@ -523,6 +703,36 @@ def test_a_full_disk_refuses_before_anything_is_granted(full, monkeypatch, name,
     assert set(found) <= set(charges(full)) and not verify(full).chain.torn
 
 
+@pytest.mark.parametrize("name", ["write", "fsync", "replace"])
+def test_a_disk_that_is_full_in_the_middle_of_several_grants_none(full, monkeypatch, name):
+    Ledger(full).amend(plain_values=1000)
+    real, before = getattr(os, name), set(charges(full))
+    asked, charged = [question(f"full {k}") for k in range(3)], set()
+    for good in range(30):
+        made = []
+
+        def failing(*arguments, good=good, made=made, **named):
+            made.append(name)
+            if len(made) > good:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(*arguments, **named)
+
+        ledger, start = Ledger(full), len(charges(full))
+        monkeypatch.setattr(os, name, failing)
+        try:
+            ledger.charge_all([*asked, question("q0")])
+            break
+        except InputError as error:
+            assert "nothing was granted" in str(error)
+        finally:
+            monkeypatch.undo()
+        charged.add(len(charges(full)) - start)
+    else:
+        pytest.fail("it was never enough")
+    assert charged >= {1, 2, 3} and before <= set(charges(full))
+    assert not verify(full).chain.torn
+
+
 def test_no_permission(full, monkeypatch):
     """By a failing open where the tests run as root, who is denied nothing."""
     real = os.open
@@ -572,3 +782,72 @@ def test_the_table(full, capsys):
     with pytest.raises(InputError, match="PLACE"):
         (full.parent / "empty").mkdir()
         budget.main(["show", str(full.parent / "empty")])
+
+
+def test_set_amends_the_policy_in_force(full, capsys):
+    budget.main(["set", str(full), "epsilon=4", "delta=1e-5", "plain_values=20"])
+    out = capsys.readouterr().out
+    assert out.startswith("epsilon: 3.0 -> 4.0\ndelta: 1e-06 -> 1e-05\n") and "plain_values: " not in out
+    assert "Privacy budget of seller" in out and "epsilon 4 at delta 1e-05" in " ".join(out.split())
+    state = verify(full)
+    assert state.policy == Policy(epsilon=4.0, delta=1e-5) and len(lines_of(full)) == 11
+    assert f"{spent(state)[0].epsilon:.4g}" in out  # what acme has spent already stays spent
+    budget.main(["set", str(full), "epsilon=4"])
+    assert capsys.readouterr().out.startswith("nothing changed") and len(lines_of(full)) == 11
+    budget.main(["set", str(full), "plain_values=1"])
+    with pytest.raises(InputError, match="budget.plain_values: got 4; expected at most 1"):
+        Ledger(full).charge(question("more"))
+    assert Ledger(full).charge(question("q0")).value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        (["sigma=5"], "policy: got 'sigma'; expected one of epsilon"),
+        (["epsilon"], "KEY=VALUE: got 'epsilon'"),
+        (["epsilon="], "policy.epsilon: got nothing"),
+        (["epsilon=2", "epsilon=3"], "policy.epsilon: got 3, after 2"),
+        (["epsilon=2", "delta=2"], "policy.delta: got 2.0"),
+        (["epsilon=nan"], "policy.epsilon: got nan"),
+        (["plain_values=1.5"], "policy.plain_values: got 1.5; expected a whole number"),
+    ],
+)
+def test_set_refuses_what_is_no_limit(full, stated, message):
+    before = full.read_bytes()
+    with pytest.raises(InputError, match=message):
+        budget.main(["set", str(full), *stated])
+    assert full.read_bytes() == before
+
+
+def test_set_needs_a_ledger_that_is_there_and_whole(full, capsys):
+    with pytest.raises(
+        InputError, match="FILE: got none.ledger; expected .*the first appraisal of a data set makes it"
+    ):
+        budget.main(["set", str(full.parent / "none.ledger"), "epsilon=2"])
+    assert {file.name for file in full.parent.iterdir()} == {full.name + end for end in ("", ".head", ".lock")}
+    with pytest.raises(SystemExit):
+        budget.main(["set", str(full)])
+    assert "KEY=VALUE" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        budget.main(["set", "--help"])
+    assert "Spent budget stays spent" in " ".join(capsys.readouterr().out.split())
+    full.write_bytes(full.read_bytes().replace(b"q1", b"q9"))
+    with pytest.raises(InputError, match="line 4"):
+        budget.main(["set", str(full), "epsilon=2"])
+    full.unlink()
+    with pytest.raises(InputError, match="line 1: got no file"):
+        budget.main(["set", str(full), "epsilon=2"])
+
+
+def test_a_change_keeps_what_another_process_changed_just_before(path, monkeypatch):
+    """It changes what is in force under the lock, not what was read before."""
+    Ledger(path, "seller")
+
+    def overtaken(file):
+        state = verify(file)
+        Ledger(file).amend(minimum_rows=7)
+        return state
+
+    monkeypatch.setattr(budget, "verify", overtaken)
+    assert budget.amend(path, ["epsilon=7"]) == ["epsilon: 1.0 -> 7.0"]
+    assert verify(path).policy == Policy(epsilon=7.0, minimum_rows=7)

@@ -483,6 +483,43 @@ def test_the_command(processes, tmp_path):
     assert not any("\x1b" in end.out + end.err or "\u202e" in end.out for end in (shown, found, one))
 
 
+def test_the_digest_of_a_listing_is_that_of_its_file(tmp_path, full):
+    for listing in (full, listed(small())):
+        path = tmp_path / f"{listing.name}.json"
+        write_listing(path, listing)
+        assert listing.file_digest == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert read_listing(path).file_digest == listing.file_digest
+    assert full.file_digest != listed(small()).file_digest
+
+
+def test_check_tells_the_listed_data_from_others(tmp_path, capsys):
+    from mpc_appraisal.commands import COMMANDS
+
+    def check(data, *more):
+        COMMANDS["catalogue"](["check", f"listing={tmp_path}/out/sales.json", f"data={data}", *more])
+        return capsys.readouterr().out
+
+    x, y = problem(60)
+    data = write_npz(tmp_path / "seller.npz", x, y)
+    given = {"name": "sales", "types": {"binary": 0, "integer": 0, "real": 4}}
+    published = publish(read_dataset(data), given, tmp_path / "out", tmp_path / "seller.npz.sales.salt")
+    digest = read_listing(published).digest
+    assert check(data) == f"the data are those of listing sales: commitment {digest}\n"
+    salt = f"secret={tmp_path}/seller.npz.sales.salt"
+    table = write_csv(tmp_path / "delivered.csv", x, y)
+    assert digest in check(table, salt, "label=label", f"classes={int(y.max()) + 1}")
+
+    x[7, 1] += 1e-9
+    with pytest.raises(InputError, match="listing sales: commitment.digest"):
+        check(write_npz(tmp_path / "other.npz", x, y), salt)
+    with pytest.raises(InputError, match="listing sales: data.rows: got 59; expected 60"):
+        check(write_npz(tmp_path / "short.npz", x[1:], y[1:]), salt)
+    write_salt(tmp_path / "wrong.salt", new_salt())
+    with pytest.raises(InputError, match="listing sales: commitment.digest"):
+        check(data, f"secret={tmp_path}/wrong.salt")
+    assert capsys.readouterr().out == ""
+
+
 # ---- an appraisal against a listing, between three processes ----
 
 
@@ -550,7 +587,14 @@ def test_a_listing_that_cannot_be_checked_stops_the_appraisal(market, processes,
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["burn"], "one of publish, list, search, show"),
+        (["burn"], "one of publish, list, search, show, check"),
+        (["check"], "listing: got nothing"),
+        (["check", "listing=a.json"], "data: got nothing"),
+        (["check", "listing=a.json", "data=small.npz"], "listing: got a.json; expected an existing file"),
+        (
+            ["check", "listing=a.json", "data=small.npz", "out=b"],
+            "out=b; expected KEY=VALUE, each key once, of listing",
+        ),
         (["publish", "name=a"], "data: got nothing"),
         (["publish", "data=x.npz"], "name: got nothing"),
         (["publish", "data=x.npz", "name=../a"], "1 to 64 of a-z"),

@@ -1,20 +1,32 @@
-"""Extraction of the model through gradient-norm values: it works with guards off, and what stops it, and what not."""
+"""Extraction of the model through gradient-norm values: it works with guards off and fails with the defaults.
+
+Both on the real protocol; single guards, what they stop and what not, by the plaintext formula.
+"""
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from processes import write_npz
 
 from mpc_appraisal import Dataset, appraise
 from mpc_appraisal.appraisal import GradientNorm, plaintext
 from mpc_appraisal.attacks import extraction as attack
-from mpc_appraisal.data import Digits, with_bias
+from mpc_appraisal.catalogue.store import publish
+from mpc_appraisal.data import Digits, read_dataset, with_bias
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import SoftmaxRegression
+from mpc_appraisal.release import Policy, verify
 from mpc_appraisal.training import fit
 
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 ROWS, TEST = Digits().load()
 TRAIN, OWN = (ROWS.subset(torch.arange(start, start + 600)) for start in (0, 600))  # the model owner's, the attacker's
 LONGEST = with_bias(OWN.x.to(torch.float64)).norm(dim=1).max().item()
@@ -92,6 +104,135 @@ def test_the_private_protocol_gives_the_model_away(classes):
         assert attack.probability_error(model, stolen, rows()) <= (2e-3 if n == 1 else 1e-2)
 
 
+# --- the guards that organisations have by default: three processes, see experiments/extraction_parties.py
+
+
+@pytest.fixture(scope="module")
+def market():
+    sys.path.insert(0, str(EXPERIMENTS))
+    try:
+        from extraction_parties import Market
+    finally:
+        sys.path.remove(str(EXPERIMENTS))
+    return Market
+
+
+@pytest.fixture(scope="module")
+def defaults(market, model, tmp_path_factory):
+    """What the attacker was told, and how many values the ledger counted then, by what it tried; in this order."""
+    folder = tmp_path_factory.mktemp("defaults")
+    single = attack.probes(64, 10)
+    sets = {
+        name: attack.probes(64, 10, directions=along, rows=100, jitter=0.05)
+        for name, along in (("unit", torch.eye(64)[:2]), ("principal", attack.principal(OWN.x, 2)))
+    }
+    unit, told = sets["unit"], {}
+
+    def attempt(name, candidates, *public, **own):
+        found = running.session(candidates, *public, **own)
+        charged = [c for account in verify(running.ledger).accounts.values() for c in account.charges]
+        told[name] = found, len(charged)
+
+    def listed(data, name):
+        file = write_npz(folder / f"{name}.npz", data.x.numpy(), data.y.numpy())
+        about = {"name": name, "types": {"binary": 0, "integer": 0, "real": 64}}
+        path = publish(read_dataset(file), about, folder / "catalogue", folder / f"{name}.salt")
+        return [f"party.listing={path}", f"party.secret={folder / f'{name}.salt'}"]
+
+    with market(folder, model) as running:
+        attempt("one row", single[:1])
+        attempt("one row among many", [*unit[:19], single[19]])
+        attempt("21 at once", unit[:21])
+        attempt("15", unit[:15])
+        attempt("6 more", unit[15:21], names=[f"other-{k}" for k in range(6)])
+        attempt("5 more", unit[15:20], names=[f"other-{k}" for k in range(5)])
+        attempt("another", unit[20:21], names=["new"])
+    with market(folder, model) as running:  # new processes, the same model
+        attempt("the first again", unit[:1])
+        attempt("under another name", unit[:1], names=["renamed"])
+        attempt("listed", unit[:1], seller=listed(unit[0], "listed"))
+        attempt("listed anew", unit[:1], seller=listed(unit[0], "anew"))
+        attempt("with noise", unit[:1], "release=dp", "release.row_norm=5")
+        attempt("a bit", unit[:1], "release=bit", buyer=["party.threshold=-100"])
+        attempt("to the data owner", unit[:1], "release.to=data_owner")
+        attempt("to the model owner", single[:2], "release.to=model_owner")
+        attempt("guards off", single[:21], buyer=["party.ledger=none"])
+        attempt("principal", sets["principal"][:20], buyer=[f"party.ledger={folder / 'new.ledger'}"])
+        few = small(3)
+        SoftmaxRegression(few.theta, model.l2).save(folder / "small.npz")
+        for name, n, ledger in (("small, guards off", 1, ["party.ledger=none"]), ("small", 100, [])):
+            sets[name] = attack.probes(4, 3, 1.0, rows=n, jitter=0.01 * (n > 1))
+            attempt(name, sets[name], buyer=[f"party.model={folder / 'small.npz'}", *ledger])
+    return told, sets
+
+
+def test_one_row_is_refused_by_default(defaults):
+    for name in ("one row", "one row among many"):
+        found, charged = defaults[0][name]
+        assert "budget.rows: got 1; expected 100 rows or more" in found.refusal
+        assert found.values == [] and not found.computed and charged == 0
+
+
+def test_20_values_are_told_by_default_and_no_more_in_any_number_of_sessions(defaults):
+    told, _ = defaults
+    assert Policy().plain_values == 20 and Policy().minimum_rows == 100
+    for name, count, charged in (("15", 15, 15), ("5 more", 5, 20)):
+        found, spent = told[name]
+        assert len(found.values) == count and None not in found.values and spent == charged
+    for name, charged in {"21 at once": 0, "6 more": 15, "another": 20}.items():
+        found, spent = told[name]
+        assert "budget.plain_values: got 21; expected at most 20" in found.refusal
+        assert found.values == [] and not found.computed and spent == charged  # all or none, and before any sharing
+
+
+def test_no_other_name_listing_repetition_or_release_gets_another_value(defaults):
+    for name in (
+        "the first again",
+        "under another name",
+        "listed",
+        "listed anew",
+        "with noise",
+        "a bit",
+        "to the data owner",
+    ):
+        found, charged = defaults[0][name]
+        assert "budget.plain_values: got 21" in found.refusal, (name, found)
+        assert found.values == [] and not found.computed and charged == 20
+
+
+def test_what_the_defaults_tell_is_near_chance(defaults, model):
+    """Whoever has labelled rows can train a model of its own instead; see the report for that."""
+    told, sets = defaults
+    values = {"unit": told["15"][0].values + told["5 more"][0].values, "principal": told["principal"][0].values}
+    for name, found in values.items():
+        candidates = sets[name][:20]
+        models = [attack.recover(found, candidates), attack.most_likely(found, candidates, 1.0)]
+        assert max(attack.agreement(model, stolen, TEST.x) for stolen in models) <= 0.25, name
+
+
+def test_with_guards_off_the_same_attacker_is_told_all(defaults):
+    found, charged = defaults[0]["guards off"]
+    assert found.refusal is None and len(found.values) == 21 and None not in found.values and charged == 20
+
+
+def test_told_to_the_model_owner_alone_the_attacker_sees_no_value(defaults):
+    found, charged = defaults[0]["to the model owner"]
+    assert found.values == [None, None] and found.decisions == [None, None]
+    assert found.refusal is None and found.computed and charged == 20  # its ledger counts what it tells
+
+
+def test_a_small_model_is_lost_between_organisations_without_ledgers_and_with_them_too(defaults):
+    """15 values are all of it, and below the cap: the defaults protect models of many more."""
+    told, sets = defaults
+    for name in ("small, guards off", "small"):
+        found, _ = told[name]
+        assert found.refusal is None and len(found.values) == 15
+        assert attack.agreement(small(3), attack.recover(found.values, sets[name]), rows()) >= 0.99
+
+
+# --- single guards, by the plaintext formula
+
+
 def test_a_minimum_of_rows_stops_nothing(model):
     for jitter in (0.0, 0.05):  # exact copies; rows that all differ
         candidates = attack.probes(64, 10, rows=100, jitter=jitter)
@@ -124,6 +265,32 @@ def test_noise_of_one_rows_sensitivity_does_not_stop_copies(model):
     assert attack.agreement(model, attack.most_likely(found, candidates, noise), TEST.x) >= 0.75
 
 
+def bits_of(model: SoftmaxRegression, count: int, seed: int) -> tuple[list[bool], list[Dataset]]:
+    """Whether norms of copies of the attacker's rows, with labels drawn at random, are within their median."""
+    draw = torch.Generator().manual_seed(seed)
+    chosen = zip(torch.randint(600, (count,), generator=draw), torch.randint(10, (count,), generator=draw), strict=True)
+    candidates = [Dataset(OWN.x[k].expand(100, -1), y.expand(100), 10, f"{y}") for k, y in chosen]
+    norms = -torch.tensor(values(model, candidates))
+    return (norms <= norms.median()).tolist(), candidates
+
+
+def test_bits_tell_less_than_values_but_enough_of_them_the_model(model):
+    few, many = (attack.from_bits(*bits_of(model, count, 0)) for count in (20, 650))
+    assert attack.agreement(model, few, TEST.x) <= 0.35
+    assert attack.agreement(model, many, TEST.x) >= 0.7
+
+
+def test_noise_on_the_squared_norm_and_a_guess_to_start_from(model):
+    candidates = attack.probes(64, 10, FAR, rows=100)
+    draw = torch.randn(650, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    squares, noise = torch.tensor(values(model, candidates)).square(), 100.0
+    stolen = attack.most_likely((squares + noise * draw).tolist(), candidates, noise, power=2)
+    assert attack.agreement(model, stolen, TEST.x) >= 0.9
+    own = fit(OWN, 3e-3)
+    unsaid = attack.most_likely([v**2 for v in values(model, candidates[:20])], candidates[:20], 1e9, 0.1, 500, 2, own)
+    assert torch.allclose(unsaid.theta, centred(own.theta), atol=1e-6)  # noise that says nothing leaves the guess
+
+
 def test_repeated_probes_average_noise_out():
     model, errors = small(3), []
     for repeats in (1, 100):
@@ -146,6 +313,8 @@ def test_bad_probes_and_values_are_named():
         attack.recover([1.0] * 14, candidates[:14])
     with pytest.raises(InputError, match="noise"):
         attack.most_likely([1.0] * 15, candidates, 0.0)
+    with pytest.raises(InputError, match="bits"):
+        attack.from_bits([True], candidates)
     for wrong, options in (
         ("size", {"size": 0.0}),
         ("rows", {"rows": 0}),
@@ -153,3 +322,17 @@ def test_bad_probes_and_values_are_named():
     ):
         with pytest.raises(InputError, match=wrong):
             attack.probes(4, 3, **options)
+
+
+def test_the_experiment_at_a_small_size(tmp_path):
+    env = {k: v for k, v in os.environ.items() if k != "MPC_APPRAISAL_DATA"} | {"OMP_NUM_THREADS": "1"}
+    options = ["--small", "--noise-seeds", "1", "--out", str(tmp_path)]
+    command = [sys.executable, str(EXPERIMENTS / "extraction.py"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [json.loads(line) for line in (tmp_path / "extraction.jsonl").read_text().splitlines()]
+    guarded = {r["guard"]: r for r in found if r["part"] == "guards" and r["session"] == "join"}
+    assert guarded["defaults"]["answered"] == 20 and guarded["defaults"]["agreement"] <= 0.25
+    assert guarded["defaults, one row each"]["answered"] == guarded["to the model owner alone"]["answered"] == 0
+    summary = (tmp_path / "extraction.md").read_text().split("## Guards")[0]
+    assert "budget.rows: got 1; expected 100 rows or more" in summary and "20 values are told" in summary

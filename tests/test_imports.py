@@ -17,9 +17,21 @@ LEVELS = [
     {"mpc"},
     {"data", "scenario", "models", "training"},
     {"appraisal", "attacks"},
-    {"metrics", "record", "tables", "result", "figures", "report", "progress", "catalogue", "release"},
-    {"plan", "norms", "program", "party", "sessions", "api"},
-    {"cli", "commands", "cost", "budget"},
+    {
+        "metrics",
+        "record",
+        "tables",
+        "result",
+        "figures",
+        "report",
+        "progress",
+        "card",
+        "catalogue",
+        "approval",
+        "release",
+    },
+    {"plan", "norms", "program", "sealed", "consent", "run", "party", "sessions", "api"},
+    {"cli", "guards", "commands", "cost", "budget", "example"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

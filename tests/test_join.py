@@ -8,7 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import DATA_OWNER, DEALER, HERE, MODEL_OWNER, ROLES, Processes, free_port, problem, write_csv, write_npz
+from processes import (
+    DATA_OWNER,
+    DEALER,
+    HERE,
+    MODEL_OWNER,
+    ROLES,
+    UNGUARDED,
+    Processes,
+    free_port,
+    problem,
+    write_csv,
+    write_npz,
+)
 
 from mpc_appraisal import Dataset
 from mpc_appraisal.appraisal import GradientNorm, Influence, plaintext
@@ -191,7 +203,7 @@ def test_torchrun_takes_roles_by_rank(processes):
     ]
     own = [f"party.train={train}", f"party.test={test}", f"party.data={seller}"]
     public = ["session=join", "appraisal=influence", "model.l2=1e-2", f"hydra.run.dir={root / 'run'}"]
-    job = [str(HERE / "audited.py"), str(root / "opened.txt"), *public, *own]
+    job = [str(HERE / "audited.py"), str(root / "opened.txt"), *public, *own, *UNGUARDED]
     ended = processes.start("torchrun", [*launcher, *job]).wait(150)
     assert ended.code == 0, ended.err[-3000:]
     (at_buyer,), (at_seller,) = (read(root / "run" / role / "records.jsonl") for role in (MODEL_OWNER, DATA_OWNER))

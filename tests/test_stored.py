@@ -30,4 +30,4 @@ def test_values_are_those_of_the_rows_in_memory(tmp_path, monkeypatch, method, h
     owned = {method.name: method.prepare(model, train, test)}
     (result,) = program(PlainSession(), plan, {"rows": stored}, owned, facts, 16.0, lambda event: None)
     expected, _ = plaintext(method, model, train, test, rows)
-    assert np.isclose(method.value(result.opened, facts["rows"]), expected, rtol=1e-9)
+    assert np.isclose(method.value(result.outcome.opened, facts["rows"]), expected, rtol=1e-9)

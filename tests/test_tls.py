@@ -27,6 +27,7 @@ from processes import (
     HERE,
     MODEL_OWNER,
     ROLES,
+    UNGUARDED,
     Processes,
     free_port,
     gone,
@@ -447,7 +448,9 @@ def test_torchrun_and_spawn_too(processes, trial):
     assert spawned.code == 0, spawned.err[-2000:]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=3", "--master-addr=127.0.0.1"]
     job = [f"--master-port={free_port()}", "-m", "mpc_appraisal.cli", "session=join", f"session.rendezvous={address()}"]
-    ended = processes.start("torchrun", [*launcher, *job, *common, *files, f"hydra.run.dir={root / 'run'}"]).wait(120)
+    ended = processes.start(
+        "torchrun", [*launcher, *job, *common, *files, *UNGUARDED, f"hydra.run.dir={root / 'run'}"]
+    ).wait(120)
     assert ended.code == 0, ended.err[-2000:]
     (joined,) = read(root / "run" / MODEL_OWNER / "records.jsonl")
     (value,) = (r.value for r in read(root / MODEL_OWNER / "run" / "records.jsonl") if r.method == "gradient_norm")

@@ -33,6 +33,8 @@ class Facts:
     l2: float  # of the model's objective
     row_norm: float = 1.0  # no row of D_a, its constant feature included, is longer; told between owners
     longest: float = 1.0  # no row of either owner is longer
+    logit_bound: float = 0.0  # public, on centred logits
+    spread: float | None = None  # of the influence direction, where noise is scaled to it; told by the model owner
 
     @staticmethod
     def of(model: SoftmaxRegression, train: Dataset | None, test: Dataset | None, candidate: Dataset) -> Facts:
@@ -47,6 +49,7 @@ class Appraiser(ABC):
     needs: ClassVar[frozenset[str]]  # of "train", "test": what the model owner must have beside the model
     opens: ClassVar[str]  # in plain words, the one number that is opened
     streams: ClassVar[bool] = True  # whether one pass over blocks of rows is enough; if not, x and y are held whole
+    rising: ClassVar[bool] = False  # whether a larger opened number is a higher value
     logit_growth: ClassVar[float] = 1.0  # above 1 for a method that trains: how far it may raise the bound on logits
 
     @abstractmethod
@@ -72,13 +75,24 @@ class Appraiser(ABC):
         """How many rows' gradients are added up before they are divided; the ring must hold their sum."""
         return facts.rows
 
+    def opened_at(self, value: float, facts: Facts) -> float:
+        """The number that is opened where `value` is the result: what a threshold or a range of values is compared at.
+
+        Raises InputError for a method that does not state it: of such a method only the value itself can be released.
+        """
+        raise InputError("release", f"a comparison of {self.name}", f"release=value: {self.name} has no opened_at")
+
+    def comparable(self, score: torch.Tensor, facts: Facts) -> torch.Tensor:
+        """From `score` of a candidate, plain or secret, what can be compared with that of candidates of other sizes."""
+        raise InputError("release", f"a comparison of {self.name}", f"release=value: {self.name} has no comparable")
+
     @abstractmethod
     def paper_value(self, opened: float, facts: Facts) -> float:
         """The equation's raw number from the opened one."""
 
     def value(self, opened: float, facts: Facts) -> float:
         """Higher is better data for this buyer; the paper's numbers are the lower the better."""
-        return -self.paper_value(opened, facts)
+        return 0.0 - self.paper_value(opened, facts)  # never -0.0
 
     def require(self, train: Dataset | None, test: Dataset | None) -> None:
         """Raises InputError that names what the method needs and the model owner lacks."""

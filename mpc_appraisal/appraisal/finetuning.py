@@ -119,6 +119,12 @@ class Finetuning(Appraiser):
         total = facts.train_rows + facts.rows
         return self.steps * (total if self._all_rows(facts) else self.batch_size)
 
+    def opened_at(self, value: float, facts: Facts) -> float:
+        return -value * facts.test_rows
+
+    def comparable(self, score: torch.Tensor, facts: Facts) -> torch.Tensor:
+        return score
+
     def paper_value(self, opened: float, facts: Facts) -> float:
         return opened
 

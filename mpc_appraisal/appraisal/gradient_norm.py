@@ -43,6 +43,12 @@ class GradientNorm(Appraiser):
         # Rounding may leave a norm of zero a hair below zero.
         return math.sqrt(max(opened, 0.0)) / self.scale(facts)
 
+    def opened_at(self, value: float, facts: Facts) -> float:
+        return (value * self.scale(facts)) ** 2 if value <= 0 else -1.0  # no norm has a value above 0
+
+    def comparable(self, score: torch.Tensor, facts: Facts) -> torch.Tensor:
+        return score / self.scale(facts) ** 2
+
     @staticmethod
     def scale(facts: Facts) -> float:
         """The public power of two between 2^7.5 / (n R) and 2^8.5 / (n R), R being the bound on the rows' norms.

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import torch
 
-from mpc_appraisal.appraisal.base import Appraiser, Facts, summed_gradient
+from mpc_appraisal.appraisal.base import Appraiser, Facts, scaled, summed_gradient
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.models import SoftmaxRegression
@@ -35,6 +35,7 @@ class Influence(Appraiser):
 
     name: ClassVar[str] = "influence"
     needs: ClassVar[frozenset[str]] = frozenset({"train", "test"})
+    rising: ClassVar[bool] = True
     opens: ClassVar[str] = "influence on the mean test loss, summed over the candidate's rows"
 
     def __post_init__(self) -> None:
@@ -52,6 +53,12 @@ class Influence(Appraiser):
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
         return (summed_gradient(owned["weights"], x, y) * owned["direction"]).sum()
+
+    def opened_at(self, value: float, facts: Facts) -> float:
+        return value * facts.rows
+
+    def comparable(self, score: torch.Tensor, facts: Facts) -> torch.Tensor:
+        return scaled(score, 1.0 / facts.rows)
 
     def paper_value(self, opened: float, facts: Facts) -> float:
         return -opened / facts.rows

@@ -18,13 +18,14 @@ Precision: an error e of g puts about e / (2 p_y) on log p_y, and 1 / t of that 
 makes p_y small. Repeated appraisals of one probe average errors out that are independent, as noise is. n is a guard's
 minimum number of rows and costs the attacker nothing: rows that differ by `jitter` matter in its square only, and
 against noise of a fixed size n makes the signal n times as large. (Padding with x = 0 would be solvable too; copies are
-simpler.) All of it rests on the value being opened to the data owner too.
+simpler.) All of it rests on the data owner being told something: the value, or a bit of it (`from_bits`). release=dp
+noises the squared norm for the data owner's rows; whoever learns it takes its own part of the noise off.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -103,31 +104,65 @@ def recover(values: Sequence[float], candidates: Sequence[Dataset]) -> SoftmaxRe
 
 
 def most_likely(
-    values: Sequence[float], candidates: Sequence[Dataset], noise: float, prior: float = 0.3, iterations: int = 500
+    values: Sequence[float],
+    candidates: Sequence[Dataset],
+    noise: float,
+    prior: float = 0.3,
+    iterations: int = 500,
+    power: int = 1,
+    guess: SoftmaxRegression | None = None,
 ) -> SoftmaxRegression:
     """The same from values with Gaussian noise of standard deviation `noise`, where `recover` breaks down.
 
-    arg min  sum over values of (f - f(theta))^2 / (2 noise^2)  +  ||theta||^2 / (2 prior^2)
+    arg min  sum over values of (f^power - f(theta)^power)^2 / (2 noise^2)  +  ||theta - guess||^2 / (2 prior^2)
 
-    prior: standard deviation of a weight, the attacker's guess. By L-BFGS from zero; any set of probes will do.
+    prior: standard deviation of a weight, the attacker's guess. power: 2 where the squared norm was noised and told, as
+    release=dp does. guess: a model to start from, trained on the attacker's own rows for one; None: zero. By L-BFGS;
+    any set of probes will do.
     """
     if not (noise > 0 and prior > 0):
         raise InputError("noise, prior", (noise, prior), "numbers above 0")
-    x, y, norms, counts = _distinct(values, candidates)
-    scale = x.norm(dim=1) * candidates[0].rows  # of the values, and so of their noise
+    x, y, norms, counts = _distinct(values, candidates, power)
+    scale = (x.norm(dim=1) * candidates[0].rows) ** power  # of the values, and so of their noise
     weight, labels = counts * (scale / noise).square(), torch.eye(candidates[0].classes, dtype=torch.float64)[y]
     shape = (x.shape[1], candidates[0].classes)
+    start = torch.zeros(shape, dtype=torch.float64) if guess is None else guess.theta.to(torch.float64)
+    start = (start - start.mean(1, keepdim=True)).reshape(-1)
 
-    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        theta = torch.tensor(flat.reshape(shape), requires_grad=True)
-        residual = ((x @ theta).softmax(1) - labels).norm(dim=1) - norms
-        loss = (weight * residual.square()).sum() / 2 + theta.square().sum() / (2 * prior**2)
-        loss.backward()
-        return loss.item(), theta.grad.numpy().reshape(-1)
+    def loss(flat: torch.Tensor) -> torch.Tensor:
+        residual = ((x @ flat.reshape(shape)).softmax(1) - labels).norm(dim=1) ** power - norms
+        return (weight * residual.square()).sum() / 2 + (flat - start).square().sum() / (2 * prior**2)
 
-    start, options = np.zeros(shape[0] * shape[1]), {"maxiter": iterations, "maxfun": 2 * iterations}
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
-    return SoftmaxRegression(torch.from_numpy(found.x.reshape(shape).copy()), 0.0)
+    return SoftmaxRegression(_least(loss, start, iterations).reshape(shape), 0.0)
+
+
+def from_bits(
+    bits: Sequence[bool], candidates: Sequence[Dataset], prior: float = 0.3, width: float = 0.03, iterations: int = 300
+) -> SoftmaxRegression:
+    """The model from bits alone, each whether a norm f was at most tau, the model owner's secret threshold.
+
+    arg min  sum over bits of log(1 + exp(+-(log f(theta) - log tau) / width))  +  ||theta||^2 / (2 prior^2)
+
+    over theta and tau, with + for a norm within tau. width: how sharply a bit is taken, in parts of f; bits of shares
+    are exact, but a small width is harder to search with. candidates: any, each copies of one record with one label.
+    """
+    if len(bits) != len(candidates) or not bits:
+        raise InputError("bits", f"{len(bits)} bits", f"one for each of the {len(candidates)} candidates")
+    x = with_bias(torch.stack([data.x.to(torch.float64).mean(0) for data in candidates]))
+    labels = torch.eye(candidates[0].classes, dtype=torch.float64)[[data.y[0].item() for data in candidates]]
+    size = torch.tensor([data.rows for data in candidates]) * x.norm(dim=1)
+    sign = torch.where(torch.tensor(bits), 1.0, -1.0).to(torch.float64)
+    shape = (x.shape[1], candidates[0].classes)
+
+    def loss(flat: torch.Tensor) -> torch.Tensor:
+        theta, log_tau = flat[:-1].reshape(shape), flat[-1]
+        norms = size * ((x @ theta).softmax(1) - labels).norm(dim=1)
+        wrong = torch.nn.functional.softplus(sign * (norms.log() - log_tau) / width)
+        return wrong.sum() + theta.square().sum() / (2 * prior**2)
+
+    start = torch.zeros(shape[0] * shape[1] + 1, dtype=torch.float64)
+    start[-1] = size.log().mean()  # of a norm where p is even
+    return SoftmaxRegression(_least(loss, start, iterations)[:-1].reshape(shape), 0.0)
 
 
 def agreement(model: SoftmaxRegression, stolen: SoftmaxRegression, x: torch.Tensor) -> float:
@@ -145,10 +180,27 @@ def chance(model: SoftmaxRegression, x: torch.Tensor) -> float:
     return model.logits(x).argmax(1).bincount().max().item() / len(x)
 
 
+def _least(loss: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, iterations: int) -> torch.Tensor:
+    """Where L-BFGS from `start` (k,) ends."""
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        at = torch.tensor(flat, requires_grad=True)
+        value = loss(at)
+        value.backward()
+        return value.item(), at.grad.numpy()
+
+    options = {"maxiter": iterations, "maxfun": 2 * iterations}
+    found = minimize(objective, start.numpy(), jac=True, method="L-BFGS-B", options=options)
+    return torch.from_numpy(found.x.copy())
+
+
 def _distinct(
-    values: Sequence[float], candidates: Sequence[Dataset]
+    values: Sequence[float], candidates: Sequence[Dataset], power: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of m different probes: x' (m, d + 1), y (m,), the mean of f / (n ||x'||) (m,), and of how many values (m,)."""
+    """Of m different probes: x' (m, d + 1), y (m,), the mean of f / (n ||x'||) (m,), and of how many values (m,).
+
+    power: the values are f^power, and so is the mean; with 2 a negative one is noise.
+    """
     if len(values) != len(candidates) or not values:
         raise InputError("values", f"{len(values)} values", f"one for each of the {len(candidates)} candidates")
     groups: dict[tuple[bytes, int], list[int]] = {}
@@ -160,7 +212,7 @@ def _distinct(
     x = with_bias(torch.stack([candidates[ks[0]].x.to(torch.float64).mean(0) for ks in groups.values()]))
     y = torch.tensor([label for _, label in groups])
     # The sign is that of the orientation, "higher is better": all values of honest runs have the same.
-    sign = -1.0 if sum(values) < 0 else 1.0
+    sign = -1.0 if power == 1 and sum(values) < 0 else 1.0
     means = torch.tensor([sign * sum(values[k] for k in ks) / len(ks) for ks in groups.values()], dtype=torch.float64)
     counts = torch.tensor([float(len(ks)) for ks in groups.values()], dtype=torch.float64)
-    return x, y, means / (x.norm(dim=1) * candidates[0].rows), counts
+    return x, y, means / (x.norm(dim=1) * candidates[0].rows) ** power, counts

@@ -1,4 +1,4 @@
-"""`mpc-appraisal catalogue`: publish a listing, and list, search and show those of a folder."""
+"""`mpc-appraisal catalogue`: publish a listing, check data against one, and list, search and show those of a folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mpc_appraisal.catalogue.commitment import salt_beside
+from mpc_appraisal.catalogue.check import check_listing
+from mpc_appraisal.catalogue.commitment import read_salt, salt_beside
 from mpc_appraisal.catalogue.facts import real_samples, statistics, synthetic_samples, types_of
 from mpc_appraisal.catalogue.listing import Listing, Terms, read_listing
 from mpc_appraisal.catalogue.schema import MOST_SAMPLES, NAME, TYPES, printable, shown
@@ -23,10 +24,12 @@ SHOWN_FEATURES = 12  # more columns of sample rows do not fit
 TERMS = ("terms", "minimum_rows", "price", "currency", "licence", "purposes", "contact")
 KEYS = ("data", "name", "out", "secret", "label", "classes", "title", "description", "encoding", "columns")
 KEYS += ("samples", "statistics", *TERMS)
+CHECKED = ("listing", "data", "secret", "label", "classes")
 USAGE = f"""usage: mpc-appraisal catalogue publish data=FILE name=NAME [KEY=VALUE ...]
        mpc-appraisal catalogue list [in=DIR]
        mpc-appraisal catalogue search [in=DIR] [WORD ...] [FIELD>=VALUE ...]
        mpc-appraisal catalogue show NAME [in=DIR]
+       mpc-appraisal catalogue check listing=FILE data=FILE [secret=FILE] [label=COLUMN] [classes=N]
 
 a catalogue is a folder of listings, one JSON file each, to be put in git or on a web server; never the data
 
@@ -40,6 +43,8 @@ search:  all words must occur and all conditions hold;
          numbers, with = != > >= < <=: {", ".join(NUMBERS)};
          texts, with = and !=: {", ".join(TEXTS)};
          quote what has < or > in it
+check:   are these the data that the listing commits to? For the buyer, once data and salt are delivered, and for the
+         owner before; secret=FILE, the salt (default: FILE.NAME.salt beside the data). Status 2 where they are not
 in=DIR:  the catalogue (default: {FOLDER}). list ends with status 1 where a file is bad"""
 
 
@@ -53,6 +58,7 @@ def main(arguments: Sequence[str], console: Any) -> None:
         "list": _list,
         "search": _search,
         "show": _show,
+        "check": _check,
     }
     if arguments[0] not in actions:
         raise InputError("catalogue", shown(arguments[0]), f"one of {', '.join(actions)}")
@@ -60,22 +66,13 @@ def main(arguments: Sequence[str], console: Any) -> None:
 
 
 def _publish(arguments: Sequence[str], console: Any) -> None:
-    stated: dict[str, str] = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals or key not in KEYS or key in stated:
-            raise InputError("publish", shown(argument), f"KEY=VALUE, each key once, of {', '.join(KEYS)}")
-        stated[key] = value
-    for key in ("data", "name"):
-        if not stated.get(key):
-            raise InputError(key, "nothing", f"{key}=...")
+    stated = _stated("publish", arguments, KEYS, ("data", "name"))
     file, name, out = Path(stated["data"]), stated["name"], Path(stated.get("out") or FOLDER)
     _check_name(name)
     if file.resolve().is_relative_to(out.resolve()):
         raise InputError("data", str(file), f"a file outside {out}, which is meant to be published")
     secret = Path(stated.get("secret") or salt_beside(file, name))
-    classes = _number("classes", stated["classes"], int) if "classes" in stated else None
-    data = open_dataset(file, stated.get("label", "label"), classes, "data")
+    data = _data(file, stated)
     types = types_of(data)
     columns = _names(stated.get("columns", ""))
     if columns and len(columns) != data.features:
@@ -95,6 +92,33 @@ def _publish(arguments: Sequence[str], console: Any) -> None:
     for key in ("samples", "statistics"):
         if given[key]:
             print(f"{key}: {given[key].reveals}")
+
+
+def _check(arguments: Sequence[str], console: Any) -> None:
+    stated = _stated("check", arguments, CHECKED, ("listing", "data"))
+    listing, file = read_listing(stated["listing"]), Path(stated["data"])
+    salt = read_salt(stated.get("secret") or salt_beside(file, listing.name))
+    check_listing(listing, _data(file, stated), salt)
+    print(f"the data are those of listing {listing.name}: commitment {listing.digest}")
+
+
+def _stated(command: str, arguments: Sequence[str], keys: Sequence[str], needed: Sequence[str]) -> dict[str, str]:
+    """KEY=VALUE arguments as a dictionary."""
+    stated: dict[str, str] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or key not in keys or key in stated:
+            raise InputError(command, shown(argument), f"KEY=VALUE, each key once, of {', '.join(keys)}")
+        stated[key] = value
+    for key in needed:
+        if not stated.get(key):
+            raise InputError(key, "nothing", f"{key}=...")
+    return stated
+
+
+def _data(file: Path, stated: dict[str, str]) -> Any:
+    classes = _number("classes", stated["classes"], int) if "classes" in stated else None
+    return open_dataset(file, stated.get("label", "label"), classes, "data")
 
 
 def _terms(stated: dict[str, str]) -> Terms:

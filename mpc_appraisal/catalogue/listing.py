@@ -6,6 +6,7 @@ the same listing is the same bytes everywhere, shows readable differences in git
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -157,6 +158,11 @@ class Listing:
         plain = _lines(self.content(), 0) + "\n"
         return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
+    @property
+    def file_digest(self) -> str:
+        """SHA-256 of the file that `write_listing` writes, 64 hexadecimal digits: what `sha256sum` prints of it."""
+        return hashlib.sha256(self.text().encode("ascii")).hexdigest()
+
 
 def _lines(value: Any, depth: int) -> str:
     """JSON with sorted keys; a list of plain values on one line."""
@@ -175,7 +181,7 @@ def _lines(value: Any, depth: int) -> str:
 def write_listing(path: str | os.PathLike[str], listing: Listing) -> None:
     """A new file; InputError where one is already there."""
     try:
-        with open(path, "x", encoding="ascii") as file:
+        with open(path, "x", encoding="ascii", newline="\n") as file:
             file.write(listing.text())
     except FileExistsError as error:
         raise InputError("name", f"{path}, which is already there", "a name that the catalogue lacks") from error

@@ -10,7 +10,7 @@ import copy
 import csv
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,15 @@ def read_dataset(
     return Dataset.of(real_array(x, f"{name}: x").astype(np.float64), y, classes, name)
 
 
+def transformed(data: Dataset | StoredDataset, rows: Callable[[torch.Tensor], torch.Tensor]) -> Dataset | StoredDataset:
+    """The same data with `rows` applied to x, (n, d) -> (n, d), block by block."""
+    if isinstance(data, StoredDataset):
+        other = copy.copy(data)
+        other._rows = rows
+        return other
+    return Dataset(rows(data.x), data.y, data.classes, data.name)
+
+
 class StoredDataset:
     """A data set that stays in its file (.npz with a plain x of two dimensions, or .parquet) and is read in blocks.
 
@@ -77,6 +86,7 @@ class StoredDataset:
     def __init__(self, path: Path, label: str, classes: int | None, name: str):
         self._path, self._label, self._key = path, label, name
         self._scaling: tuple[Any, Any] | None = None
+        self._rows: Callable[[torch.Tensor], torch.Tensor] | None = None
         self.name, self.rows, self.features, largest = name, 0, 0, 1
         self.classes = classes or 2**31 - 1
         for block in self.blocks(STORED_BLOCK):
@@ -105,7 +115,8 @@ class StoredDataset:
             narrow = x.dtype.kind in "biu" and x.dtype.itemsize < 4 or x.dtype == np.float32
             x = x.astype(np.float32 if narrow else np.float64)
             block = Dataset.of(x, y, self.classes, self._key)
-            yield block if self._scaling is None else standardise(block, *self._scaling)
+            block = block if self._scaling is None else standardise(block, *self._scaling)
+            yield block if self._rows is None else transformed(block, self._rows)
 
 
 def open_dataset(

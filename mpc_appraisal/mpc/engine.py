@@ -69,6 +69,7 @@ class Engine:
         self.streams, self.pair = dealer_streams, pair
         self.script: list[Request] = []
         self.failure = 0.0  # bound on the probability that a local truncation has wrapped
+        self.exact = False  # whether truncation that may fail is replaced by truncation that cannot
         self.uncounted = False  # whether something has run whose failures are not in `failure`
         self._next = 0
 
@@ -220,9 +221,10 @@ class Engine:
         """v / 2^bits within one unit, without a message; |v| <= 2^largest.
 
         An element is off by 2^(64 - bits) if the two shares, as integers, wrap: probability at most 2^(largest - 64).
+        Where the engine is `exact`, this is `truncate`.
         """
-        if bits <= 0:
-            return v << -bits
+        if bits <= 0 or self.exact:
+            return self.truncate(v, bits)
         self.failure += v.numel() * 2.0 ** (largest - 64)
         return v >> bits if self.me == 0 else -((-v) >> bits)
 

@@ -62,11 +62,15 @@ class _Engine(Session):
         self.context.logit_bound = bound
         self.context.trained = Trained(self.context.engine, weights)
 
+    def within_bound(self):
+        within = self.context.trained.verdict()
+        return None if within is None else Secret(self.context, within, 0)
+
     def check_logits(self):
-        limit, within = self.context.trained.limit, self.context.trained.verdict()
+        limit, within = self.context.trained.limit, self.within_bound()
         if within is None:
             return
-        opened = self.reveal(Secret(self.context, within, 0), WHAT, WHY)
+        opened = self.reveal(within, WHAT, WHY)
         if self.context.engine.dry or opened.item() == 1:
             return
         raise BoundError(
@@ -75,6 +79,15 @@ class _Engine(Session):
             f"{limit.row_norm:g} give logits within {limit.bound:g}: lower appraisal.lr, take fewer appraisal.steps, "
             "or state a larger session.logit_bound"
         )
+
+    def exactly(self):
+        self.context.engine.exact = True
+
+    def perturb(self, secret, draw):
+        secret = secret.secret() if isinstance(secret, Private) else secret
+        if self.context.engine.dry:
+            return secret
+        return Secret(self.context, secret.share + torch.full_like(secret.share, draw(secret.bits)), secret.bits)
 
     def hold(self, value):
         if isinstance(value, Private):

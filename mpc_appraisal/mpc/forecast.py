@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from mpc_appraisal.mpc.fast import DrySession
-from mpc_appraisal.mpc.meter import Cost
+from mpc_appraisal.mpc.meter import Cost, by_result
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.mpc.session import Session
 
@@ -74,7 +74,8 @@ class Rehearsal:
     def of(dry: DrySession, costs: Sequence[Cost]) -> Rehearsal:
         """dry: a session in which the program has run, with a mark before and after each result; costs: by result."""
         dealt = [after - before for before, after in zip(dry.marks, dry.marks[1:], strict=False)]
-        return Rehearsal([c.bytes_sent for c in costs], [c.rounds for c in costs], dealt, _work(dry.script))
+        dealt, work = (by_result(counts, len(costs)) for counts in (dealt, _work(dry.script)))
+        return Rehearsal([c.bytes_sent for c in costs], [c.rounds for c in costs], dealt, work)
 
 
 def forecasts(first: Rehearsal, second: Rehearsal) -> list[Forecast]:

@@ -24,6 +24,28 @@ class Cost:
             self.rounds - earlier.rounds,
         )
 
+    def __add__(self, other: Cost) -> Cost:
+        seconds = {p: self.seconds.get(p, 0.0) + other.seconds.get(p, 0.0) for p in {**self.seconds, **other.seconds}}
+        return Cost(seconds, self.bytes_sent + other.bytes_sent, self.rounds + other.rounds)
+
+    def divided(self, parts: int) -> list[Cost]:
+        """Equal parts of seconds and bytes; of rounds, which cannot be divided, all in the first."""
+        seconds = {phase: s / parts for phase, s in self.seconds.items()}
+        return [
+            Cost(seconds, count, 0 if k else self.rounds) for k, count in enumerate(equally(self.bytes_sent, parts))
+        ]
+
+
+def equally(count: int, parts: int) -> list[int]:
+    """`count` in whole parts that differ by one at most."""
+    return [count // parts + (k < count % parts) for k in range(parts)]
+
+
+def by_result(between_marks: list[int], results: int) -> list[int]:
+    """What was counted between marks as counts by result: what comes after the last result is divided among all."""
+    after = equally(sum(between_marks[results:]), results) if results else []
+    return [count + more for count, more in zip(between_marks, after, strict=False)]
+
 
 @dataclass
 class Meter:

@@ -23,6 +23,12 @@ def join(first: Any, tensors: Sequence[Any]) -> Any:
     raise TypeError(f"cat: got {type(first).__name__}; expected tensors of one engine")
 
 
+def level(tensors: Sequence[Any]) -> list[Any]:
+    """The same values with as few fractional bits as the coarsest of them has, so that `cat` does not shift any up."""
+    bits = [t.bits for t in tensors if hasattr(t, "bits")]
+    return [t.to_bits(min(bits)) for t in tensors] if bits else list(tensors)
+
+
 @singledispatch
 def trained(weights: Any) -> Any:
     """Weights (d, C) that training on secrets has made, before rows are multiplied by them; returned as they are.
@@ -31,6 +37,25 @@ def trained(weights: Any) -> Any:
     opened it checks that they kept it; engines register that for their tensors.
     """
     return weights
+
+
+@singledispatch
+def negative(value: Any) -> Any:
+    """1 where `value` is below zero, 0 elsewhere; secret where `value` is. Exact."""
+    return (value < 0).to(torch.float64)
+
+
+@singledispatch
+def choose(bit: Any, value: Any) -> Any:
+    """bit * value, broadcast, for a `bit` of 0 and 1 as `negative` makes them; exact, with all bits of `value`."""
+    return bit * value
+
+
+@singledispatch
+def fine(value: Any) -> Any:
+    """A private number, at most 2^15 in absolute value, as a secret one that has more fractional bits than a product
+    would give it."""
+    return value
 
 
 class Rows:

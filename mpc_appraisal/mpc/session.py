@@ -8,7 +8,8 @@ engine's (`fast`), which speak one dialect, so that a formula is written once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import MODEL_OWNER, OWNERS
 
 Read = Callable[[], torch.Tensor]
+PLAIN_BITS = 36  # fractional bits of noise where nothing is in fixed point
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Session(ABC):
     def __init__(self) -> None:
         self.meter = Meter()
         self.ledger: list[Opening] = []
+        self._permitted: Counter[tuple[str, tuple[str, ...], int]] | None = None  # None: whatever the program opens
 
     @abstractmethod
     def input(self, owner: str, read: Read, shape: Sequence[int], name: str) -> Any:
@@ -70,9 +73,32 @@ class Session(ABC):
         unknown = [role for role in to if role not in OWNERS]
         if unknown or not to:
             raise OwnerError(f"reveal {what!r}: cannot open to {unknown or 'nobody'}; expected some of {OWNERS}")
-        opened = self._open(secret, tuple(to))
-        self.ledger.append(Opening(what, tuple(to), int(torch.Size(secret.size()).numel()), why))
+        opening = Opening(what, tuple(to), int(torch.Size(secret.size()).numel()), why)
+        if self._permitted is not None:
+            key = (opening.what, opening.to, opening.numbers)
+            if not self._permitted[key]:
+                raise OwnerError(
+                    f"reveal {what!r} to {' and '.join(to)}: was not approved; expected what was asked for"
+                )
+            self._permitted[key] -= 1
+        opened = self._open(secret, opening.to)
+        self.ledger.append(opening)
         return opened if self.role in to or self.role == "everybody" else None
+
+    def permit(self, openings: Iterable[Opening]) -> None:
+        """From here on open these at most, each as often as it occurs; `reveal` refuses anything else."""
+        self._permitted = Counter((o.what, o.to, o.numbers) for o in openings)
+
+    def perturb(self, secret: Any, draw: Callable[[int], int]) -> Any:
+        """Add this party's own noise to `secret`, a single number; every owner adds its own.
+
+        draw: from the number of fractional bits to an integer in units of the last of them, below 2^63; called in each
+        owner's process, and never told.
+        """
+        raise InputError("session.engine", self.engine, "fast, or a plain session: noise is added in them alone")
+
+    def exactly(self) -> None:
+        """From here on nothing is truncated in a way that may fail, but the mean of a row's logits in a log-softmax."""
 
     def prepare(self, program: Callable[[Session], Any]) -> None:
         """Be told what will be run, before it is: an engine may want the shapes."""
@@ -90,6 +116,10 @@ class Session(ABC):
 
         Raises BoundError, at both owners: they have not. AppraisalError: the method told of none.
         """
+
+    def within_bound(self) -> Any | None:
+        """What `check_logits` opens, as a secret bit (1,); None where nothing needs the bound."""
+        return None
 
     def hold(self, value: Any) -> None:
         """Prepare an input for many uses, so that its cost stands where it is brought in."""
@@ -126,6 +156,9 @@ class PlainSession(Session):
         values = self._read(owner, read, shape, name)
         check_range(values, name)
         return values.to(torch.float64)
+
+    def perturb(self, secret, draw):
+        return secret + (draw(PLAIN_BITS) + draw(PLAIN_BITS)) / 2.0**PLAIN_BITS  # that of both owners
 
     def _open(self, secret, to):
         return secret.detach().to(torch.float64)

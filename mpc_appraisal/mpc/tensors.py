@@ -22,6 +22,7 @@ from mpc_appraisal.mpc.softmax import BITS, softmax
 OPERAND_BITS = 18  # fractional bits of an operand of a product, at most
 FINE_BITS = 20  # of a small private matrix in a product: the rounding of weights is the same in every row and adds up
 FINE_ELEMENTS = 1 << 17
+NUMBER_BITS = 40  # of a single private number that is compared
 HELD_BITS = 34  # of a value between products, at most, unless it was divided by a power of two
 
 
@@ -215,6 +216,9 @@ class Secret:
     def __getitem__(self, index) -> Secret:
         return self._with(self.share[index])
 
+    def reshape(self, *shape: int) -> Secret:
+        return self._with(self.share.reshape(*shape))
+
     def sum(self, *dim: int, keepdim: bool = False) -> Secret:
         return self._with(self.share.sum(*dim, **({"keepdim": keepdim} if dim else {})))
 
@@ -312,3 +316,20 @@ def _join(first: Private | Secret, tensors: Sequence[Any]) -> Secret:
     bits = max(t.bits for t in secrets)
     shares = [t.share << (bits - t.bits) for t in secrets]
     return Secret(first.context, torch.cat(shares), bits)
+
+
+@ops.fine.register(Private)
+def _fine(value: Private) -> Secret:
+    return value.secret(NUMBER_BITS)
+
+
+@ops.negative.register(Secret)
+def _negative(value: Secret) -> Secret:
+    from mpc_appraisal.mpc import bridge
+
+    return value._with(bridge.negative(value._engine, value.share), 0)
+
+
+@ops.choose.register(Secret)
+def _choose(bit: Secret, value: Secret) -> Secret:
+    return value._with(value._engine.multiply(bit.share, value.share))

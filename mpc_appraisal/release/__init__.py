@@ -1,7 +1,34 @@
-"""What a released value costs: the privacy budget of a data set, kept in a ledger for each counterparty."""
+"""What is released of an appraisal (`rule` and its strategies), and what that costs: the privacy budget of a data set,
+kept in a ledger for each counterparty."""
 
 from mpc_appraisal.release.accounting import Mechanism, epsilon
+from mpc_appraisal.release.best import Best
+from mpc_appraisal.release.bit import Bit
+from mpc_appraisal.release.keeper import Keeper, ledger_beside, subject
 from mpc_appraisal.release.ledger import Account, Answer, Charge, Ledger, Spent, verify
 from mpc_appraisal.release.policy import Policy, Question
+from mpc_appraisal.release.private import Private
+from mpc_appraisal.release.rule import Outcome, Release
+from mpc_appraisal.release.value import Value
 
-__all__ = ["Account", "Answer", "Charge", "Ledger", "Mechanism", "Policy", "Question", "Spent", "epsilon", "verify"]
+__all__ = [
+    "Account",
+    "Answer",
+    "Best",
+    "Bit",
+    "Charge",
+    "Keeper",
+    "Ledger",
+    "Mechanism",
+    "Outcome",
+    "Policy",
+    "Private",
+    "Question",
+    "Release",
+    "Spent",
+    "Value",
+    "epsilon",
+    "ledger_beside",
+    "subject",
+    "verify",
+]

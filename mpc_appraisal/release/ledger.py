@@ -7,15 +7,16 @@
         ledger.settle(granted, value)
 
 A charge whose session failed stays charged, for the value may have been opened; asking again is charged again. A
-question that was answered is answered from the record, free. Why no kill and no second process loses a charge:
-`chain.py`.
+question that was answered is answered from the record, free. Several questions at once (`consult`, `charge_all`) are
+granted all or none. Why no kill and no second process loses a charge: `chain.py`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,12 @@ class Account:
         return sum(charge.question.mechanism.plain for charge in self.charges.values())
 
     def epsilon(self, delta: float, *more: Question) -> float:
-        """Of all noised charges, and of `more`, together."""
+        """Of all noised charges, and of `more`, together; infinite where it is too large to compute."""
         asked = [*(charge.question for charge in self.charges.values()), *more]
-        return epsilon((q.mechanism for q in asked if not q.mechanism.plain), delta)
+        try:
+            return epsilon((q.mechanism for q in asked if not q.mechanism.plain), delta)
+        except ArithmeticError:  # noise of next to nothing
+            return math.inf
 
 
 @dataclass
@@ -118,7 +122,18 @@ class Ledger:
         if data is not None and data != state.data:
             raise InputError("ledger.data", repr(data), f"{state.data!r}, whose ledger {self.path.name} is")
         if policy is not None and policy != state.policy:
-            raise InputError("ledger.policy", policy, f"{state.policy}; amend() changes it")
+            keys = [key for key, value in asdict(policy).items() if value != getattr(state.policy, key)]
+            stated, held = (", ".join(f"{key}={getattr(p, key)}" for key in keys) for p in (policy, state.policy))
+            expected = f"{held}, which is in force in {self.path.name}; change it with `mpc-appraisal budget set`"
+            raise InputError("ledger.policy", stated, expected)
+
+    def consult(self, questions: Sequence[Question]) -> list[Answer | None]:
+        """The recorded answer of each question, or None for one that `charge_all` would charge; changes nothing.
+
+        Raises InputError where charging them one after the other would be refused. What other processes charge in the
+        meantime is not foreseen.
+        """
+        return _granted(checked(self.path), questions)
 
     def charge(self, question: Question) -> Charge | Answer:
         """Leave to open the answer, charged; or the recorded answer of a repeated question.
@@ -126,18 +141,26 @@ class Ledger:
         Raises InputError, with nothing granted: too few rows, the budget or the cap would be exceeded, a ledger that
         cannot be written or was tampered with.
         """
-        if not question.mechanism.plain:
+        return self.charge_all([question])[0]
+
+    def charge_all(self, questions: Sequence[Question]) -> list[Charge | Answer]:
+        """`charge` of each, in order: either all are granted or, with an InputError, none.
+
+        What is refused is refused before anything is written. A kill or a full disk in the middle leaves the first ones
+        charged and not granted. A question without an answer that stands twice in the list is charged twice.
+        """
+        if any(not question.mechanism.plain for question in questions):
             warm_up()
         with chain.locked(self.path):
             state = replay(self.path)
-            account = state.accounts.get(question.counterparty, Account())
-            for answer in account.answers.values():
-                if answer.question == question:
-                    return answer
-            _check(state.policy, account, question)
-            entry = {"kind": "charge", "time": self._now(), **asdict(question), "question": question.digest}
-            line = chain.append(self.path, state.chain, entry).lines[-1]
-        return Charge(line.number, line.digest, question)
+            granted: list[Charge | Answer | None] = [*_granted(state, questions)]
+            now, links = None if all(granted) else self._now(), state.chain
+            for k, question in enumerate(questions):
+                if granted[k] is None:
+                    entry = {"kind": "charge", "time": now, **asdict(question), "question": question.digest}
+                    links = chain.append(self.path, links, entry)
+                    granted[k] = Charge(links.lines[-1].number, links.lines[-1].digest, question)
+        return granted
 
     def settle(self, charge: Charge, value: Any) -> Answer:
         """Record what was opened for `charge`: any finite JSON value. Twice the same is once."""
@@ -158,11 +181,17 @@ class Ledger:
                 chain.append(self.path, state.chain, entry)
         return Answer(charge.line, charge.question, value)
 
-    def amend(self, policy: Policy) -> None:
-        """Put another policy in force; the ledger keeps both. What is spent stays spent."""
+    def amend(self, policy: Policy | None = None, **limits: float) -> tuple[Policy, Policy]:
+        """Put another policy in force, or (without one) the old one with some limits changed; returns old and new.
+
+        The ledger keeps both. What is spent stays spent.
+        """
         with chain.locked(self.path):
-            entry = {"kind": "policy", "time": self._now(), "policy": asdict(policy)}
-            chain.append(self.path, replay(self.path).chain, entry)
+            state = replay(self.path)
+            new = replace(state.policy if policy is None else policy, **limits)
+            if new != state.policy:
+                chain.append(self.path, state.chain, {"kind": "policy", "time": self._now(), "policy": asdict(new)})
+        return state.policy, new
 
     def _now(self) -> str:
         now = self._clock()
@@ -171,19 +200,38 @@ class Ledger:
         return now.astimezone(timezone.utc).isoformat(timespec="seconds")
 
 
-def _check(policy: Policy, account: Account, question: Question, spend: bool = True) -> None:
-    """Refuse what the policy does not allow. spend: whether to compose epsilon, which takes milliseconds."""
+def _granted(state: State, questions: Sequence[Question]) -> list[Answer | None]:
+    """The recorded answer of each, or None: to be charged. InputError where one may not be, after those before it."""
+    found: list[Answer | None] = []
+    before: dict[str, list[Question]] = {}
+    for question in questions:
+        account = state.accounts.get(question.counterparty, Account())
+        answer = next((answer for answer in account.answers.values() if answer.question == question), None)
+        if answer is None:
+            earlier = before.setdefault(question.counterparty, [])
+            _check(state.policy, account, question, earlier)
+            earlier.append(question)
+        found.append(answer)
+    return found
+
+
+def _check(
+    policy: Policy, account: Account, question: Question, earlier: Sequence[Question] = (), spend: bool = True
+) -> None:
+    """Refuse what the policy does not allow. earlier: what is to be charged to the account before it. spend: whether to
+    compose epsilon, which takes milliseconds."""
     who = question.counterparty
     if question.rows < policy.minimum_rows:
         raise InputError("budget.rows", question.rows, f"{policy.minimum_rows} rows or more")
     if question.mechanism.plain:
-        if account.plain >= policy.plain_values:
-            expected = f"at most {policy.plain_values} values without noise for {who}; ask with noise"
-            raise InputError("budget.plain_values", account.plain + 1, expected)
+        plain = account.plain + sum(q.mechanism.plain for q in earlier)
+        if plain >= policy.plain_values:
+            expected = f"at most {policy.plain_values} values without noise for {who}"
+            raise InputError("budget.plain_values", plain + 1, expected)
     elif spend:
-        after = account.epsilon(policy.delta, question)
-        if after > policy.epsilon:
-            spent = account.epsilon(policy.delta)
+        after = account.epsilon(policy.delta, *earlier, question)
+        if not after <= policy.epsilon:  # so that what is no number is refused too
+            spent = account.epsilon(policy.delta, *earlier)
             expected = f"at most {policy.epsilon:g} at delta {policy.delta:g} for {who}, of which {spent:.4g} is spent"
             raise InputError("budget.epsilon", f"{after:.4g}", expected)
 
@@ -234,14 +282,24 @@ def _enter(state: State, line: chain.Line) -> None:
 
 
 def spent(state: State) -> list[Spent]:
-    """A row for each counterparty, at the policy in force."""
-    rows, policy = [], state.policy
-    for name, account in state.accounts.items():
-        value = account.epsilon(policy.delta)
-        left, plain = max(0.0, policy.epsilon - value), account.plain
-        counts = len(account.charges), len(account.answers)
-        rows.append(Spent(name, *counts, value, left, policy.delta, plain, max(0, policy.plain_values - plain)))
-    return rows
+    """A row for each counterparty."""
+    return [spent_by(state, name) for name in state.accounts]
+
+
+def spent_by(state: State, counterparty: str) -> Spent:
+    """The row of one counterparty, who may have asked nothing yet, at the policy in force."""
+    account, policy = state.accounts.get(counterparty, Account()), state.policy
+    value, plain = account.epsilon(policy.delta), account.plain
+    counts, left = (len(account.charges), len(account.answers)), max(0.0, policy.epsilon - value)
+    return Spent(counterparty, *counts, value, left, policy.delta, plain, max(0, policy.plain_values - plain))
+
+
+def checked(path: Path) -> State:
+    """`replay` without the lock, which an append at the same time does not disturb. Raises InputError alone."""
+    try:
+        return replay(path)
+    except OSError as error:
+        raise InputError("ledger", f"{path.name}: {error.strerror}", "a ledger that can be read") from error
 
 
 def verify(path: str | Path, head: str | None = None) -> State:
@@ -250,10 +308,7 @@ def verify(path: str | Path, head: str | None = None) -> State:
     head: a hash that was noted earlier, which a line must have.
     """
     path = Path(path).resolve()
-    try:
-        state = replay(path)
-    except OSError as error:
-        raise InputError("ledger", f"{path.name}: {error.strerror}", "a ledger that can be read") from error
+    state = checked(path)
     for account in state.accounts.values():
         if account.last is not None:
             number, policy = account.last

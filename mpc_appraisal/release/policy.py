@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import yaml
 
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.release.accounting import Mechanism
+
+LEAST_DELTA = 1e-300  # so that 1 / delta is a number
 
 
 @dataclass(frozen=True)
@@ -27,13 +32,60 @@ class Policy:
     plain_values: int = 20
 
     def __post_init__(self) -> None:
-        for key, high in (("epsilon", math.inf), ("delta", 1.0)):
+        for key, low, high in (("epsilon", 0.0, math.inf), ("delta", LEAST_DELTA, 1.0)):
             value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < high:
-                raise InputError(f"policy.{key}", value, f"a number above 0 and below {high:g}")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value < high:
+                raise InputError(f"policy.{key}", value, f"a number above {low:g} and below {high:g}")
             object.__setattr__(self, key, float(value))
         for key in ("minimum_rows", "plain_values"):
             whole(f"policy.{key}", getattr(self, key))
+
+    @staticmethod
+    def read(path: str | Path) -> Policy:
+        """From a YAML file that states some of the limits, as `epsilon: 2`; the others are the defaults.
+
+        Raises InputError for a file that cannot be read, states nothing, or states what `limits` refuses.
+        """
+        path = Path(path)
+        try:
+            # Nodes and not values: YAML 1.1 takes 1e-6 for a text, and of a key that stands twice the last.
+            node = yaml.compose(path.read_bytes(), Loader=yaml.SafeLoader)
+        except OSError as error:
+            raise InputError("policy", f"{path.name}: {error.strerror}", "a YAML file that can be read") from error
+        except (yaml.YAMLError, RecursionError) as error:
+            raise InputError("policy", f"{path.name}: {' '.join(str(error).split())}", "a YAML file") from error
+        if not isinstance(node, yaml.MappingNode) or not node.value:
+            found = "nothing" if node is None or not node.value else "no keys"
+            raise InputError("policy", f"{path.name} with {found}", f"lines `key: number`, of {', '.join(LIMITS)}")
+        return Policy(**limits((str(key.value), _plain(value)) for key, value in node.value))
+
+
+LIMITS = {f.name: type(f.default) for f in fields(Policy)}  # a policy's keys and their types
+
+
+def limits(stated: Iterable[tuple[str, str]]) -> dict[str, float]:
+    """Some of a policy's limits, by key, from texts; InputError for an unknown key, one stated twice, no number."""
+    found: dict[str, float] = {}
+    for key, value in stated:
+        if key not in LIMITS:
+            raise InputError("policy", repr(key), f"one of {', '.join(LIMITS)}")
+        if key in found:
+            raise InputError(f"policy.{key}", f"{value}, after {found[key]:g}", "one value")
+        kind = LIMITS[key]
+        try:
+            found[key] = kind(value)
+        except ValueError:
+            raise InputError(
+                f"policy.{key}", value or "nothing", "a whole number" if kind is int else "a number"
+            ) from None
+    return found
+
+
+def _plain(node: yaml.Node) -> str:
+    """What a node of YAML says; a text in quotation marks keeps them, for it is no number."""
+    if not isinstance(node, yaml.ScalarNode):
+        return "a list" if isinstance(node, yaml.SequenceNode) else "keys"
+    return repr(node.value) if node.style else node.value
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,139 @@
+"""Three organisations that run appraisals between them (session=join) with the guards that they have by default.
+
+    with Market(folder, model) as market:
+        told = market.session(candidates)      # what the data owner learned, or who refused and why
+
+Each organisation is a process of its own, started once, which runs one appraisal after another as the app would: its
+configuration is conf/config.yaml with overrides. The model owner states its model's file and nothing of guards, so
+that it keeps the default ledger beside it. The data owner is the attacker: it keeps no ledger and says yes to all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpc_appraisal.data import Dataset
+from mpc_appraisal.errors import AppraisalError
+from mpc_appraisal.models import SoftmaxRegression
+from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER, ROLES
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the attacker learned of one appraisal. values: of each candidate, None for what it was not told; empty where
+    somebody refused. refusal: the model owner's own words. computed: whether anything was shared, by anybody."""
+
+    values: list[float | None]
+    decisions: list[bool | None]
+    refusal: str | None
+    computed: bool
+
+
+class Market:
+    """folder: a new one, or that of an earlier market, whose ledger is then still there."""
+
+    def __init__(self, folder: Path, model: SoftmaxRegression):
+        self.folder, self.model, self.count = folder, folder / "buyer" / "model.npz", 0
+        for name in ("buyer", *ROLES):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        model.save(self.model)
+        self.public = ["session=join", "session.join_timeout=60", "appraisal=gradient_norm", f"model.l2={model.l2!r}"]
+        self.own = {
+            MODEL_OWNER: [f"party.model={self.model}"],
+            DATA_OWNER: ["party.approval=yes", "party.ledger=none"],
+        }
+
+    @property
+    def ledger(self) -> Path:
+        return self.model.with_name(f"{self.model.name}.ledger")
+
+    def __enter__(self) -> Market:
+        env = os.environ | {"OMP_NUM_THREADS": "1"}
+        command = [sys.executable, str(Path(__file__).resolve())]
+        self.parties = {}
+        for role in ROLES:
+            with open(self.folder / role / "stderr.txt", "w") as errors:
+                self.parties[role] = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    env=env,
+                    cwd=self.folder / role,
+                )
+        return self
+
+    def __exit__(self, *_) -> None:
+        for process in self.parties.values():
+            process.kill()
+            process.communicate()
+
+    def session(
+        self,
+        candidates: Sequence[Dataset],
+        *public: str,
+        buyer: Sequence[str] = (),
+        seller: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> Told:
+        """One appraisal of all candidates. public, buyer, seller: more overrides of all, or of one. names: of the
+        attacker's files."""
+        self.count += 1
+        place = self.folder / "seller" / f"{os.getpid()}-{id(self)}-{self.count}"
+        place.mkdir(parents=True)
+        files = [place / f"{name}.npz" for name in names or [f"candidate-{k}" for k in range(len(candidates))]]
+        for file, data in zip(files, candidates, strict=True):
+            np.savez(file, x=data.x.numpy(), y=data.y.numpy())
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            where = f"session.rendezvous=tcp://127.0.0.1:{free.getsockname()[1]}"
+        own = {DATA_OWNER: [f"party.data=[{','.join(map(str, files))}]", *seller], MODEL_OWNER: list(buyer)}
+        for role, process in self.parties.items():
+            stated = [*self.public, where, f"session.role={role}", *self.own.get(role, []), *public, *own.get(role, [])]
+            process.stdin.write(json.dumps(stated) + "\n")
+            process.stdin.flush()
+        found = {role: self._heard(role) for role in ROLES}
+        attacker = found[DATA_OWNER]
+        computed = any(each["computed"] for each in found.values())
+        return Told(attacker["values"], attacker["decisions"], found[MODEL_OWNER]["error"], computed)
+
+    def _heard(self, role: str) -> dict[str, Any]:
+        line = self.parties[role].stdout.readline()
+        if not line:
+            words = (self.folder / role / "stderr.txt").read_text(errors="replace")[-2000:]
+            raise AppraisalError(f"the process of {role} ended; its last words: {words}")
+        return json.loads(line)
+
+
+def serve() -> None:
+    """One organisation: for each line of overrides an appraisal, and a line of what it learned."""
+    from mpc_appraisal import party
+    from mpc_appraisal.cli import appraise_config, compose
+
+    opened, open_session, deal = [], party.open_session, party.deal
+    party.open_session = lambda *arguments: opened.append("owner") or open_session(*arguments)
+    party.deal = lambda *arguments: opened.append("dealer") or deal(*arguments)
+    for line in sys.stdin:
+        opened.clear()
+        found = {"values": [], "decisions": [], "error": None}
+        try:
+            records = list(appraise_config(compose(json.loads(line)), lambda event: None, Path.cwd()))
+            found["values"] = [record.value for record in records]
+            found["decisions"] = [record.release["decision"] for record in records]
+        except AppraisalError as error:
+            found["error"] = str(error)
+        print(json.dumps(found | {"computed": bool(opened)}), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,99 @@
+"""An owner's ledgers, approval and salts, from what it states under `party`; see `plan.Guard`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mpc_appraisal.catalogue import Listing, new_salt, read_listing, read_salt, write_salt
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
+from mpc_appraisal.plan import Guard
+from mpc_appraisal.record import PLACE
+from mpc_appraisal.release import Keeper, Policy, ledger_beside
+from mpc_appraisal.release.keeper import EVERY
+
+NONE = "none"
+Party = Mapping[str, Any]  # the keys of `party` in conf/config.yaml
+Absolute = Callable[[str], Path]  # of a path as it was typed
+
+
+def of_model_owner(party: Party, absolute: Absolute) -> Guard:
+    """One ledger for its model, whoever's data it is about; the salt by which its questions are known; its listings."""
+    own = absolute(next(party[key] for key in ("model", "train", "test") if party[key]))
+    listings = party["listing"] or ()
+    listings = [listings] if isinstance(listings, str) else list(listings)
+    return Guard(
+        counterparty=counterparty_of(party, DATA_OWNER),
+        keeper=keeper_of(party, absolute, DATA_OWNER, {EVERY: (own, own.stem)}),
+        listings=tuple(read_listing(absolute(one)) for one in listings),
+        salt=own_salt(party, absolute, own),
+    )
+
+
+def of_data_owner(
+    party: Party, absolute: Absolute, places: Mapping[str, str], listings: tuple[Listing | None, ...]
+) -> Guard:
+    """A ledger for each candidate; places: its file by its name."""
+    if not isinstance(party["patience"], (int, float)) or not party["patience"] > 0:
+        raise InputError("party.patience", party["patience"], "seconds above 0")
+    requests = Path(str(party["requests"]))  # as it was typed, for that is how `approval yes` finds it,
+    if requests.absolute() != absolute(str(requests)):  # unless Hydra has changed the folder
+        requests = absolute(str(requests))
+    approval = "yes" if party["approval"] is True else str(party["approval"])  # a bare yes is a truth value in YAML
+    return Guard(
+        counterparty=counterparty_of(party, MODEL_OWNER),
+        # by the file's name: listed or not, and under whichever listing, the same data have one budget
+        keeper=keeper_of(
+            party, absolute, MODEL_OWNER, {name: (absolute(path), Path(path).stem) for name, path in places.items()}
+        ),
+        listings=listings,
+        approval=approval if approval in ("ask", "yes") else str(absolute(approval)),
+        requests=str(requests),
+        patience=float(party["patience"]),
+    )
+
+
+def keeper_of(party: Party, absolute: Absolute, other: str, owned: Mapping[str, tuple[Path, str]]) -> Keeper | None:
+    """owned: by candidate its file and the name of what is in it. The ledgers are made where there are none."""
+    policy = Policy.read(absolute(party["policy"])) if party["policy"] else None
+    stated = one_each(party, "ledger", len(owned))
+    if NONE in stated:
+        if set(stated) != {NONE} or policy is not None:
+            raise InputError("party.ledger", stated, f"{NONE} for all files and no party.policy, or no {NONE}")
+        return None
+    places = {
+        name: (ledger_beside(file) if ledger is None else absolute(ledger), what)
+        for ledger, (name, (file, what)) in zip(stated, owned.items(), strict=True)
+    }
+    return Keeper.open(counterparty_of(party, other), places, policy)
+
+
+def counterparty_of(party: Party, other: str) -> str:
+    """What this owner calls the other one; refused here, before anything is spent, if no record may hold it."""
+    name = party["counterparty"] or other
+    if not isinstance(name, str) or PLACE.search(name):
+        raise InputError("party.counterparty", repr(name), "a name that is no path and no address: records hold it")
+    return name
+
+
+def own_salt(party: Party, absolute: Absolute, file: Path) -> bytes | None:
+    """The salt in party.salt, or beside `file`; made where there is none."""
+    if party["salt"] == NONE:
+        return None
+    place = absolute(party["salt"]) if party["salt"] else file.with_name(f"{file.name}.inputs.salt")
+    if not place.exists():
+        write_salt(place, new_salt())
+    return read_salt(place)
+
+
+def one_each(party: Party, key: str, count: int) -> list[str | None]:
+    """party.`key` as a list of one for each of `count` files of party.data; None for each where it is not stated."""
+    stated = party[key]
+    values = [None] * count if stated is None else [stated] if isinstance(stated, str) else list(stated)
+    if values == [NONE]:
+        values *= count
+    if len(values) != count:
+        raise InputError(f"party.{key}", f"{len(values)} of them", f"{count}: one for each file of party.data")
+    return values

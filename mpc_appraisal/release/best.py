@@ -1,0 +1,152 @@
+"""Release of the best k of many candidates, or of the best that a price budget buys: only the winners are opened.
+
+All pairs of scores are compared on shares, value_i < value_j, exactly (CrypTen's circuit): a bit each, never opened.
+The rank of candidate i is the number of candidates better than it, a sum of those bits; of equals, the first is better.
+
+Without prices, winner t is the candidate whose rank is t - 1: [rank < t] - [rank < t - 1] is a secret 1 at the winner
+and 0 elsewhere. Its number and, by an inner product with the scores, its value are opened; nothing of the others is.
+With prices, which are public, the best candidate that what is left of the budget can pay is taken, k times at most: the
+ranks are counted among those candidates alone, which are known to whoever knows the winners before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, ClassVar
+
+import torch
+
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc import ops
+from mpc_appraisal.mpc.session import Opening, Session
+from mpc_appraisal.release.rule import RESULT, Outcome, Release, Score, seen
+
+WHICH = "the number of the best candidate that is left"
+WHY = "only winners are opened"
+
+
+@dataclass(frozen=True)
+class Best(Release):
+    """k: how many win, at most. budget: what the winners may cost together; prices: by candidate, or None where the
+    listings state them."""
+
+    k: int = 1
+    to: str = "both"
+    budget: float | None = None
+    prices: Mapping[str, float] | None = None
+    kind: ClassVar[str] = "best"
+    joint: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.prices is not None:  # Hydra's own mapping does not compare, pickle or print as a dictionary
+            object.__setattr__(self, "prices", {str(name): price for name, price in self.prices.items()})
+        self.check(())
+
+    def check(self, methods, candidates=None):
+        super().check(methods)
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
+            raise InputError("release.k", self.k, "an integer, 1 or more")
+        if self.prices is not None and self.budget is None:
+            raise InputError("release.budget", None, "what the winners may cost together, as release.prices are stated")
+        for name, number in {"release.budget": self.budget, **(self.prices or {})}.items():
+            good = isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number < float("inf")
+            if number is not None and not good:
+                raise InputError(name if name == "release.budget" else f"release.prices.{name}", number, "0 or more")
+        if self.budget is not None and len(self.learners) < 2:
+            raise InputError("release.to", self.to, "both, where prices decide: who is left follows from who has won")
+        if candidates is not None and self.budget is not None and set(self.prices or ()) != set(candidates):
+            stated = sorted(self.prices or ())
+            raise InputError("release.prices", stated, f"one for each of {sorted(candidates)}, or listings with prices")
+
+    def priced(self, prices):
+        if self.budget is None or self.prices is not None:
+            return self
+        return replace(self, prices={name: price for name, price in prices.items() if price is not None})
+
+    def openings(self, method, candidates):
+        winners = min(self.k, candidates)
+        return [Opening(WHICH, self.learners, 1, WHY), Opening(method.opens, self.learners, 1, RESULT)] * winners
+
+    @property
+    def words(self):
+        paid = f" that {self.budget:g} can pay at their public prices" if self.budget is not None else ""
+        return (
+            f"Of all candidates the best {self.k}{paid}, by each method, and the values of those alone are told to "
+            f"{' and '.join(self.learners)}."
+        )
+
+    def all(self, session, scores):
+        m, values = len(scores), ops.cat([score.score.reshape(1) for score in scores])
+        beaten = _beaten(scores)
+        won: list[tuple[int | None, float | None]] = []
+        if self.budget is None:
+            rank, steps = _ranks(beaten, values, [True] * m), range(min(self.k, m))
+            below = [ops.negative(rank - float(t)) for t in range(len(steps) + 1)]  # [rank < t]
+            won = [self._open(session, scores, *_pick(below[t + 1] - below[t], values)) for t in steps]
+        else:
+            # In decimals as they are stated: three at 0.1 cost 0.3.
+            left, money = [True] * m, Fraction(str(self.budget))
+            prices = [Fraction(str(self.prices[score.candidate])) for score in scores]
+            for _ in range(min(self.k, m)):
+                able = [free and price <= money for free, price in zip(left, prices, strict=True)]
+                # Computed where nothing can be paid too: the dealer was told of every step before the first.
+                picked = _pick(ops.negative(_ranks(beaten, values, able) - 1.0), values)
+                if any(able):
+                    index, opened = self._open(session, scores, *picked)
+                    left[index], money = False, money - prices[index]
+                    won.append((index, opened))
+        if not seen(session, self.learners):
+            return [Outcome()] * m
+        outcomes = [Outcome(winner=False)] * m
+        for rank, (index, opened) in enumerate(won, start=1):
+            outcomes[index] = Outcome(opened, winner=True, rank=rank)
+        return outcomes
+
+    def _open(
+        self, session: Session, scores: Sequence[Score], number: Any, score: Any
+    ) -> tuple[int | None, float | None]:
+        """Of the picked candidate; None where this party is not shown them."""
+        which = session.reveal(number, WHICH, WHY, self.learners)
+        opened = session.reveal(score, scores[0].method.opens, RESULT, self.learners)
+        return (int(which), float(opened)) if seen(session, self.learners) else (None, None)
+
+
+def _pick(at: Any, values: Any) -> tuple[Any, Any]:
+    """Number and score of the candidate where `at` (m,) is 1, not 0; secret."""
+    number = at.sum() - at.sum()
+    for j in range(1, at.shape[0]):
+        number = number + at[j:].sum()  # the sum of j at_j in additions alone, which are exact
+    return number, ops.choose(at, values).sum()
+
+
+def _pairs(m: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(m) for j in range(i + 1, m)]
+
+
+def _beaten(scores: Sequence[Score]) -> Any:
+    """For all pairs i < j a secret bit: 1 where j is strictly better than i; None for a single candidate."""
+    if len(scores) < 2:
+        return None
+    values = ops.cat(ops.level([s.method.comparable(s.score, s.facts).reshape(1) for s in scores]))
+    first, second = (torch.tensor(side) for side in zip(*_pairs(len(scores)), strict=True))
+    lower, higher = (first, second) if scores[0].method.rising else (second, first)
+    return ops.negative(values[lower] - values[higher])
+
+
+def _ranks(beaten: Any, values: Any, able: Sequence[bool]) -> Any:
+    """How many of those who are able are better than each of them, (m,); m for the others."""
+    m = len(able)
+    if beaten is None:
+        return values - values + (0.0 if able[0] else 1.0)
+    pairs, ranks = _pairs(m), []
+    for i in range(m):
+        behind = [p for p, (a, b) in enumerate(pairs) if a == i and able[b]]
+        ahead = [p for p, (a, b) in enumerate(pairs) if b == i and able[a]]
+        rank = (
+            beaten[torch.tensor(behind, dtype=torch.int64)].sum() - beaten[torch.tensor(ahead, dtype=torch.int64)].sum()
+        )
+        rank = rank + float(len(ahead)) if able[i] else rank - rank + float(m)
+        ranks.append(rank.reshape(1))
+    return ops.cat(ranks)

@@ -1,0 +1,65 @@
+"""Release of one bit: does the value reach a threshold that the model owner alone knows?
+
+    value >= threshold   where the value rises with what the method would open:   not [opened - t < 0]
+                         where it falls:                                          not [t - opened < 0]
+
+t is the threshold in units of that number, `Appraiser.opened_at`, shared by the model owner with 32 fractional bits.
+The difference's sign is computed on shares (CrypTen's circuit, exact) and is all that is opened. Whoever asks again
+with another threshold halves the interval that the value is in: 20 bits are a value, and the ledger counts each as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from mpc_appraisal.mpc import ops
+from mpc_appraisal.mpc.roles import MODEL_OWNER
+from mpc_appraisal.mpc.session import Opening, Session
+from mpc_appraisal.release.rule import DECISION, Outcome, Release, Score, seen
+
+UNIT = 2.0**8  # of the shared threshold, so that 2^23 fits; what is opened is below that
+LARGEST = 2.0**14 * UNIT
+WHAT = "one bit: whether the value reaches the threshold"
+
+
+def reaches(session: Session, score: Score, value: Any, threshold: Callable[[], float]) -> Any:
+    """1 where `value`, of score's scale, reaches the threshold, else 0; secret. threshold: in the model owner alone."""
+
+    def read() -> torch.Tensor:
+        t = score.method.opened_at(threshold(), score.facts)
+        return torch.tensor([min(max(t, -LARGEST), LARGEST) / UNIT], dtype=torch.float64)
+
+    private = session.input(MODEL_OWNER, read, (1,), f"party.threshold for {score.candidate}")
+    t = ops.fine(private) / (1 / UNIT)
+    below = value - t if score.method.rising else t - value  # t is of shape (1,), and so is this
+    return ops.negative(below) * -1.0 + 1.0
+
+
+@dataclass(frozen=True)
+class Bit(Release):
+    """The decision, and nothing else of the value."""
+
+    to: str = "both"
+    kind: ClassVar[str] = "bit"
+    threshold: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self.check(())
+
+    def openings(self, method, candidates):
+        return [Opening(WHAT, self.learners, 1, DECISION)] * candidates
+
+    @property
+    def words(self):
+        return (
+            "One bit for each candidate and method, whether its value reaches a threshold that the model owner alone "
+            f"knows, is told to {' and '.join(self.learners)}; the value is not."
+        )
+
+    def one(self, session, score, threshold):
+        bit = session.reveal(reaches(session, score, score.score, threshold), WHAT, DECISION, self.learners)
+        return Outcome(decision=bool(bit.item()) if seen(session, self.learners) else None)
