@@ -14,6 +14,10 @@ def __getattr__(name: str):
         from mpc_appraisal.api import appraise
 
         return appraise
+    if name == "Guard":
+        from mpc_appraisal.plan import Guard
+
+        return Guard
     if name == "Dataset":
         from mpc_appraisal.data import Dataset
 
@@ -25,4 +29,4 @@ def __getattr__(name: str):
     raise AttributeError(f"module 'mpc_appraisal' has no attribute {name!r}")
 
 
-__all__ = ["Dataset", "Join", "Plain", "Spawn", "appraise"]
+__all__ = ["Dataset", "Guard", "Join", "Plain", "Spawn", "appraise"]

@@ -13,7 +13,7 @@ from mpc_appraisal.data import Dataset
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.launch import Emit
-from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan, needs
+from mpc_appraisal.plan import DataOwnerInput, Guard, ModelOwnerInput, Plan, needs
 from mpc_appraisal.record import Record, config_hash
 from mpc_appraisal.release import Bit, Release, Value
 from mpc_appraisal.result import Result
@@ -38,6 +38,7 @@ def appraise(
     seed: int = 0,
     release: str | Release = "value",
     threshold: float | Mapping[str, float] | None = None,
+    guard: Guard | None = None,
     true_utility: bool = False,
     progress: Emit | None = None,
 ) -> Result:
@@ -55,6 +56,7 @@ def appraise(
         release: what of the results is opened: 'value', 'bit', or a `mpc_appraisal.release` object (`Bit`, `Best`,
             `Private`, `Value(to="model_owner")`).
         threshold: of the model owner, where a bit is released: the least value worth buying, or one by method's name.
+        guard: with a `Join`, how this side looks after what it tells: ledgers, approval, listings; `Guard()` for none.
         true_utility: also retrain with each candidate in the clear, the reference that no market could compute.
         progress: called with events {"done", "of", "method", "candidate"}.
 
@@ -70,7 +72,11 @@ def appraise(
         if release not in RELEASES:
             raise InputError("release", repr(release), f"one of {', '.join(RELEASES)}, or a release object")
         release = RELEASES[release]()
-    buyer = ModelOwnerInput(_own(train, "train"), _own(test, "test"), model, threshold)
+    if isinstance(session, Join) != (guard is not None):
+        expected = "with a Join a mpc_appraisal.Guard, or Guard() to do without ledgers and approval; else none"
+        raise InputError("guard", guard, expected)
+    guard = guard or Guard()
+    buyer = ModelOwnerInput(_own(train, "train"), _own(test, "test"), model, threshold, guard)
     candidates = _candidates(data)
     levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
     public = {"methods": [repr(m) for m in methods], "l2": l2, "seed": seed, "release": repr(release)}
@@ -79,7 +85,7 @@ def appraise(
         if session not in SESSIONS:
             raise InputError("session", repr(session), f"one of {', '.join(SESSIONS)}, or a session object")
         session = SESSIONS[session]()
-    return run(session, plan, buyer, DataOwnerInput(candidates), emit, levels, true_utility)
+    return run(session, plan, buyer, DataOwnerInput(candidates, guard), emit, levels, true_utility)
 
 
 def run(

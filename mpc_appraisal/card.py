@@ -305,8 +305,8 @@ def _repeat(records: list[Record]) -> str:
     seeds = dict.fromkeys(f"seed {r.seed}" for r in records if r.seed is not None)
     public = " with the same public settings" + "".join(f", {seed}" for seed in seeds)
     text = f"To repeat: run it again{public}, by all parties; the configuration hash must be the same."
-    if any(r.budget for r in records):
-        text += " A ledger that holds this answer gives it again, free, and nothing is computed."
+    if any(r.budget and r.release and "data_owner" in r.release["to"] for r in records):
+        text += " A data owner's ledger that holds this answer gives it again, free, and nothing is computed."
     if any(r.release and r.release["epsilon"] is not None for r in records):
         return text + " A computation anew has new noise: another number."
     return text + " A computation anew agrees up to fixed-point rounding."

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import secrets
 import sys
 from collections import Counter
@@ -81,7 +82,8 @@ def consent(
         own.guard.show(request)
     keeper = own.guard.keeper if own is not None else None
     questions: dict[Key, Question] = {}
-    if keeper is not None and set(plan.release.learners) - {role}:
+    learners = {learner for method in plan.methods for o in _openings(plan, method, 1) for learner in o.to}
+    if keeper is not None and learners - {role}:
         questions = questions_of(role, plan, own, facts, notes[MODEL_OWNER]["inputs"], request)
     found = keeper.consult(questions) if questions else {}
     known: dict[Key, Outcome] = {}
@@ -101,6 +103,13 @@ def consent(
         answers = dict(zip(answers, envelope.unseal(said["sealed"]), strict=True))
     asked = {key: question for key, question in questions.items() if key not in answers}
     granted = keeper.charge(asked) if asked else {}
+    for (method, name), one in granted.items():
+        if isinstance(one, Answer) and not plan.release.joint:  # whose answer has no noise, and is told whole
+            raise InputError(
+                f"the question of {method} about {name}",
+                "one that another session has answered since this one began",
+                "to be asked again: its answer is in the ledger",
+            )
     rendezvous.exchange("charged", {})  # nothing is shared before both ledgers hold it
     return Agreed(request, approval, answers, openings_of(plan, facts, answers), granted)
 
@@ -122,10 +131,10 @@ def make_request(
     example = next(iter(noise.values()))
     privacy = None
     if example is not None:
-        worst = max(each["epsilon"] for each in noise.values())
+        worst = rounded_up(max(each["epsilon"] for each in noise.values()))
         privacy = {key: example[key] for key in ("sigma", "delta", "row_norm", "protects")}
         privacy |= {"mechanism": "discrete_gaussian", "epsilon": worst}
-        privacy["sensitivity"] = {", ".join(key): each["sensitivity"] for key, each in noise.items()}
+        privacy["sensitivity"] = {", ".join(key): rounded_up(each["sensitivity"]) for key, each in noise.items()}
     return Request(
         {
             "format": FORMAT,
@@ -146,6 +155,12 @@ def make_request(
             "config": plan.digest,
         }
     )
+
+
+def rounded_up(number: float) -> float:
+    """To four digits: the last ones of a computed number are not the same on every machine, and the request is."""
+    step = 10.0 ** (math.floor(math.log10(number)) - 3) if number > 0 else 1.0
+    return float(f"{math.ceil(number / step) * step:.4g}")
 
 
 def _openings(plan: Plan, method: Appraiser, candidates: int) -> list[Opening]:

@@ -17,7 +17,7 @@ from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import check_l2
 from mpc_appraisal.mpc.fast import DEFAULT_BOUND
 from mpc_appraisal.mpc.forecast import ELEMENT, LAN, WAN, Forecast, Network, forecasts, rate, rehearse, repeated, total
-from mpc_appraisal.mpc.roles import OWNERS, ROLES
+from mpc_appraisal.mpc.roles import DATA_OWNER, OWNERS, ROLES
 from mpc_appraisal.plan import Plan
 from mpc_appraisal.program import program
 from mpc_appraisal.record import versions
@@ -45,7 +45,8 @@ def estimate(
     methods: Sequence[Appraiser], facts: Facts, candidates: int, bound: float, release: Release = VALUE
 ) -> Forecast:
     """Of all `methods` on so many candidates of one size in one session. bound: on the centred logits."""
-    facts = replace(facts, logit_bound=bound, spread=1.0)  # of no consequence to what is sent
+    norm = release.tell(DATA_OWNER, {}).get("row_norm", facts.row_norm)
+    facts = replace(facts, row_norm=norm, longest=norm, logit_bound=bound, spread=1.0)  # no matter to what is sent
 
     def of(count: int) -> Forecast:
         plan = Plan(tuple(methods), facts.l2, 0, "", fit=None, release=release)

@@ -6,6 +6,10 @@ would turn a refusal into a wrong number.
 
 from __future__ import annotations
 
+import re
+
+PUBLIC_NAME = re.compile(r"[a-z0-9_ ]+(\.[a-z0-9_]+)*( \([^()]*\))?")  # a key or plain words; no file of its owner's
+
 
 class AppraisalError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -32,7 +36,9 @@ class InputError(AppraisalError):
 
     @property
     def public(self) -> str:
-        return f"bad input in {self.name}"
+        return (
+            f"bad input in {self.name}" if PUBLIC_NAME.fullmatch(self.name) else "bad input, which its own error names"
+        )
 
 
 class DisagreementError(AppraisalError):

@@ -71,7 +71,8 @@ def check_norms(notes: dict[str, dict[str, float]], plan: Plan, facts: dict[str,
     for name, f in with_norms(facts, notes, bound).items():
         for method in plan.methods:
             summed = method.summed_rows(f)
-            small = min(f.rows, BLOCK_ROWS) * (f.features + 1) <= FINE_ELEMENTS  # held with four bits more
+            pieces = [f.rows, BLOCK_ROWS, f.rows % BLOCK_ROWS or BLOCK_ROWS, f.train_rows or f.rows]
+            small = min(pieces) * (f.features + 1) <= FINE_ELEMENTS  # held with four bits more
             if summed * f.longest > LARGEST_SUM / (16 if small else 1):
                 raise InputError(
                     f"party.data ({name})",

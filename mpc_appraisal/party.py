@@ -7,6 +7,7 @@ inputs differ. Each party reads its own inputs in its own process; what it tells
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,8 +16,7 @@ import torch
 from mpc_appraisal.appraisal import Facts
 from mpc_appraisal.catalogue import Listing
 from mpc_appraisal.consent import consent, settle
-from mpc_appraisal.data import transformed
-from mpc_appraisal.errors import AppraisalError, DisagreementError, InputError
+from mpc_appraisal.errors import AppraisalError, DisagreementError, InputError, PeerError
 from mpc_appraisal.mpc.encoding import check_range
 from mpc_appraisal.mpc.engines import deal, open_session
 from mpc_appraisal.mpc.fast import DrySession
@@ -39,6 +39,7 @@ from mpc_appraisal.plan import (
 )
 from mpc_appraisal.program import program
 from mpc_appraisal.record import Record
+from mpc_appraisal.release.keeper import Key
 from mpc_appraisal.release.rule import Release
 from mpc_appraisal.run import Run
 
@@ -86,7 +87,8 @@ def take_part(
         with rendezvous.interrupting():
             rendezvous.announce()
             records = _appraise(role, rendezvous, plan, own, emit, session_name)
-            rendezvous.exchange("done", {})
+            with suppress(PeerError):  # this party has all that it paid for
+                rendezvous.exchange("done", {})
         rendezvous.close(LINGER_SECONDS)
         return records
     except BaseException as error:
@@ -105,13 +107,15 @@ def _appraise(
     agree(rendezvous, plan.public, plan.digest)
     facts, listed = _facts(rendezvous, own, plan)
     plan = replace(plan, release=_fitted(plan, list(facts), listed))
-    own = _transformed(own, plan)
+    own = _transformed(own, plan, facts)
     seconds, owned, theta = _prepare(role, own, plan, facts)
     # Whoever refuses its input has said so once all are ready; from here on values are shared.
     ready = rendezvous.exchange("ready", told_norms(role, own, theta, owned, plan))
     bound = check_norms(ready, plan, facts)
     facts = with_norms(facts, ready, bound)
     owned = {m.name: plan.release.owned(m, owned[m.name], ready[role]) for m in plan.methods if m.name in owned}
+    # What cannot be computed is refused before anybody is asked.
+    rehearsed = _rehearsed(role, plan, facts, bound, ()) if role != DEALER else None
     agreed = consent(role, rendezvous, plan, own, facts, ready, listed)
     run = Run(role, plan, facts, listed, agreed, seconds, session_name)
     if len(agreed.answers) < len(plan.methods) * len(facts):
@@ -119,7 +123,9 @@ def _appraise(
             marks = deal(plan.engine, rendezvous, plan.timeout, plan.transport.kind)
             rendezvous.exchange("costs", {"bytes": [b - a for a, b in zip(marks, marks[1:], strict=False)]})
         else:
-            _compute(run, rendezvous, own, owned, bound, emit)
+            if agreed.answers:
+                rehearsed = _rehearsed(role, plan, facts, bound, tuple(agreed.answers))
+            _compute(run, rendezvous, own, owned, bound, rehearsed, emit)
     if role == DEALER:
         return []
     settle(own, agreed, run.outcomes())
@@ -132,19 +138,15 @@ def _compute(
     own: OwnInput,
     owned: dict[str, dict[str, torch.Tensor]],
     bound: float,
+    rehearsed: tuple[list[Rehearsal], list[Any]],
     emit: Emit,
 ) -> None:
     """An owner's part in the joint computation; what it gave and cost goes into `run`."""
     role, plan, facts, agreed = run.role, run.plan, run.facts, run.agreed
+    expected, script = rehearsed
     session = open_session(plan.engine, rendezvous, plan.timeout, plan.transport.kind)
     try:
-        expected: list[Rehearsal] = []
-
-        def rehearsal(dry: DrySession) -> None:
-            results = program(dry, plan, {}, {}, facts, bound, lambda event: None, agreed.answers)
-            expected.append(Rehearsal.of(dry, [r.cost for r in results]))
-
-        session.prepare(rehearsal)
+        session.prepare(lambda dry: None, script)
         session.permit(agreed.openings)
         candidates = {c.name: c for c in own.candidates} if isinstance(own, DataOwnerInput) else {}
         run.results = program(session, plan, candidates, owned, facts, bound, emit, agreed.answers)
@@ -152,28 +154,42 @@ def _compute(
         session.close(orderly=False)
         raise
     session.close()  # sends the dealer home, whose note on its costs is then due
-    if plan.engine == "fast" and not expected:  # the data owner, who has more to do before
-        rehearsal(DrySession(role))
     spent = [r.cost for r in run.results]
     note = {"bytes": [c.bytes_sent for c in spent], "rounds": [c.rounds for c in spent]}
     note |= {"expected": [asdict(each) for each in expected], "rate": rate() if role == MODEL_OWNER and expected else 0}
     run.engine, run.costs = session.engine, rendezvous.exchange("costs", note)
 
 
+def _rehearsed(
+    role: str, plan: Plan, facts: dict[str, Facts], bound: float, answered: tuple[Key, ...]
+) -> tuple[list[Rehearsal], list[Any]]:
+    """What the program will cost this owner, and the dealer's script; nothing for an engine that cannot be run dry."""
+    if plan.engine != "fast":
+        return [], []
+    dry = DrySession(role)
+    results = program(dry, plan, {}, {}, facts, bound, lambda event: None, answered)
+    return [Rehearsal.of(dry, [r.cost for r in results])], dry.script
+
+
 def _fitted(plan: Plan, candidates: list[str], listed: Mapping[str, dict[str, Any] | None]) -> Release:
     """The release with what the listings say of prices; refused, at every party alike, where it does not fit."""
-    release = plan.release.priced({name: one["price"] for name, one in listed.items() if one is not None})
+    prices = {name: one for name, one in listed.items() if one is not None and one["price"] is not None}
+    release = plan.release.priced({name: one["price"] for name, one in prices.items()})
+    currencies = sorted({one["currency"] for one in prices.values()})
+    if release is not plan.release and len(currencies) > 1:
+        raise InputError("release.budget", f"prices in {', '.join(currencies)}", "one currency in all listings")
     release.check(plan.methods, candidates)
     if plan.engine == "stock" and release.kind != "value":
         raise InputError("release", release.kind, "value: CrypTen as shipped opens nothing else here")
     return release
 
 
-def _transformed(own: OwnInput, plan: Plan) -> OwnInput:
+def _transformed(own: OwnInput, plan: Plan, facts: dict[str, Facts]) -> OwnInput:
     """The data owner's rows as the release wants them."""
-    if not isinstance(own, DataOwnerInput) or not plan.release.exact:
+    if not isinstance(own, DataOwnerInput):
         return own
-    return replace(own, candidates=tuple(transformed(c, plan.release.rows) for c in own.candidates))
+    sets = (plan.release.transformed(c, facts[c.name].classes) for c in own.candidates)
+    return replace(own, candidates=tuple(sets))
 
 
 def _facts(

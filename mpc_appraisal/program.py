@@ -54,7 +54,7 @@ def program(
     release, secrets = plan.release, {}
     results: list[Appraised] = []
     scores: list[Score] = []
-    of = len(plan.methods) * len(facts)
+    of = len(plan.methods) * len(facts) - len(answered)
     if release.exact:
         session.exactly()
     session.mark()

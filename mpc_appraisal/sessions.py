@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mpc_appraisal.appraisal import Facts, plaintext
-from mpc_appraisal.data import Dataset, transformed
+from mpc_appraisal.data import Dataset
 from mpc_appraisal.errors import DisagreementError, InputError
 from mpc_appraisal.models import SoftmaxRegression
 from mpc_appraisal.mpc.encoding import check_range
@@ -191,7 +191,9 @@ def _released(
     """What a release other than the value's would tell of each appraisal, by method and candidate, in the clear."""
     release = plan.release
     release.check(plan.methods, [c.name for c in seller.candidates])
-    seller = DataOwnerInput(tuple(transformed(c, release.rows).with_classes(model.classes) for c in seller.candidates))
+    seller = DataOwnerInput(
+        tuple(release.transformed(c, model.classes).with_classes(model.classes) for c in seller.candidates)
+    )
     owned = {method.name: method.prepare(model, train, test) for method in plan.methods}
     told = {
         MODEL_OWNER: told_norms(MODEL_OWNER, buyer, model.theta, owned, plan),

@@ -93,8 +93,8 @@ class Request:
 
 
 INTRODUCTION = (
-    "The model owner asks the data owner to let both sides compute together what stands below. Nothing private has "
-    "been shared yet, and nothing is shared unless the data owner says yes."
+    "The model owner asks the data owner to let both sides compute together what stands below. Only what "
+    'stands under "told" has left either side, and nothing more does unless the data owner says yes.'
 )
 
 

@@ -67,13 +67,16 @@ def read_dataset(
     return Dataset.of(real_array(x, f"{name}: x").astype(np.float64), y, classes, name)
 
 
-def transformed(data: Dataset | StoredDataset, rows: Callable[[torch.Tensor], torch.Tensor]) -> Dataset | StoredDataset:
-    """The same data with `rows` applied to x, (n, d) -> (n, d), block by block."""
+def transformed(
+    data: Dataset | StoredDataset, rows: Callable[[torch.Tensor], torch.Tensor], classes: int
+) -> Dataset | StoredDataset:
+    """The same data with `rows` applied to x, (n, d) -> (n, d), block by block; labels of `classes` or more become the
+    last of them."""
     if isinstance(data, StoredDataset):
         other = copy.copy(data)
-        other._rows = rows
+        other._transform, other.classes = (rows, classes), classes
         return other
-    return Dataset(rows(data.x), data.y, data.classes, data.name)
+    return Dataset(rows(data.x), data.y.clamp_max(classes - 1), classes, data.name)
 
 
 class StoredDataset:
@@ -86,7 +89,7 @@ class StoredDataset:
     def __init__(self, path: Path, label: str, classes: int | None, name: str):
         self._path, self._label, self._key = path, label, name
         self._scaling: tuple[Any, Any] | None = None
-        self._rows: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self._transform: tuple[Callable[[torch.Tensor], torch.Tensor], int] | None = None
         self.name, self.rows, self.features, largest = name, 0, 0, 1
         self.classes = classes or 2**31 - 1
         for block in self.blocks(STORED_BLOCK):
@@ -114,9 +117,9 @@ class StoredDataset:
         for x, y in parts(self._path, self._label, self._key, size):
             narrow = x.dtype.kind in "biu" and x.dtype.itemsize < 4 or x.dtype == np.float32
             x = x.astype(np.float32 if narrow else np.float64)
-            block = Dataset.of(x, y, self.classes, self._key)
+            block = Dataset.of(x, y, None if self._transform else self.classes, self._key)
             block = block if self._scaling is None else standardise(block, *self._scaling)
-            yield block if self._rows is None else transformed(block, self._rows)
+            yield block if self._transform is None else transformed(block, *self._transform)
 
 
 def open_dataset(

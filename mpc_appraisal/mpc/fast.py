@@ -175,11 +175,13 @@ class FastSession(_Engine):
         engine = Engine(me, self.channel, Engine.streams_of(dealt), Stream(pair, "pair"))
         self.context = TrainingContext(engine, DEFAULT_BOUND)
 
-    def prepare(self, program):
+    def prepare(self, program, script=None):
         if self.role == MODEL_OWNER:
-            dry = DrySession(MODEL_OWNER)
-            program(dry)
-            send_script(self.channel, dry.context.engine.script)
+            if script is None:
+                dry = DrySession(MODEL_OWNER)
+                program(dry)
+                script = dry.script
+            send_script(self.channel, script)
 
     def input(self, owner, read, shape, name):
         check_owner(owner, name)

@@ -100,8 +100,9 @@ class Session(ABC):
     def exactly(self) -> None:
         """From here on nothing is truncated in a way that may fail, but the mean of a row's logits in a log-softmax."""
 
-    def prepare(self, program: Callable[[Session], Any]) -> None:
-        """Be told what will be run, before it is: an engine may want the shapes."""
+    def prepare(self, program: Callable[[Session], Any], script: Any = None) -> None:
+        """Be told what will be run, before it is: an engine may want the shapes. script: of a dry run of it, if there
+        was one at the model owner."""
 
     def bound_logits(self, bound: float, weights: WeightLimit | None = None) -> None:
         """State the public bound on |logits| for what comes next.

@@ -71,7 +71,8 @@ class Best(Release):
 
     @property
     def words(self):
-        paid = f" that {self.budget:g} can pay at their public prices" if self.budget is not None else ""
+        prices = ", ".join(f"{name}: {price:.15g}" for name, price in (self.prices or {}).items())
+        paid = f" that {self.budget:.15g} can pay at their prices ({prices})" if self.budget is not None else ""
         return (
             f"Of all candidates the best {self.k}{paid}, by each method, and the values of those alone are told to "
             f"{' and '.join(self.learners)}."

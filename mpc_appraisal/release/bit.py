@@ -3,7 +3,7 @@
     value >= threshold   where the value rises with what the method would open:   not [opened - t < 0]
                          where it falls:                                          not [t - opened < 0]
 
-t is the threshold in units of that number, `Appraiser.opened_at`, shared by the model owner with 32 fractional bits.
+t is the threshold in units of that number, `Appraiser.opened_at`, shared by the model owner with 29 fractional bits.
 The difference's sign is computed on shares (CrypTen's circuit, exact) and is all that is opened. Whoever asks again
 with another threshold halves the interval that the value is in: 20 bits are a value, and the ledger counts each as one.
 """
@@ -21,8 +21,10 @@ from mpc_appraisal.mpc.roles import MODEL_OWNER
 from mpc_appraisal.mpc.session import Opening, Session
 from mpc_appraisal.release.rule import DECISION, Outcome, Release, Score, seen
 
-UNIT = 2.0**8  # of the shared threshold, so that 2^23 fits; what is opened is below that
-LARGEST = 2.0**14 * UNIT
+UNIT = 2.0**11  # of the shared threshold
+LARGEST = (
+    2.0**14 * UNIT
+)  # of a threshold, and of what is compared with it: a value is refused as implausible from 2^21 on
 WHAT = "one bit: whether the value reaches the threshold"
 
 
@@ -33,6 +35,7 @@ def reaches(session: Session, score: Score, value: Any, threshold: Callable[[], 
         t = score.method.opened_at(threshold(), score.facts)
         return torch.tensor([min(max(t, -LARGEST), LARGEST) / UNIT], dtype=torch.float64)
 
+    score.method.opened_at(0.0, score.facts)  # refused before anything runs, for a dry run comes here too
     private = session.input(MODEL_OWNER, read, (1,), f"party.threshold for {score.candidate}")
     t = ops.fine(private) / (1 / UNIT)
     below = value - t if score.method.rising else t - value  # t is of shape (1,), and so is this

@@ -1,7 +1,8 @@
 """Differentially private release: the value, or the bit, with each owner's own discrete Gaussian noise.
 
-1. The data owner clips its rows to the public R (`clipping`); the model owner clips its influence direction to the
-   spread that it tells. Nothing else that is told depends on the candidate's rows but their number.
+1. The data owner clips its rows to the public R (`clipping`), and takes a label that the model has no class for as its
+   last class; the model owner clips its influence direction to the spread that it tells. Nothing else that is told
+   depends on the candidate's rows but their number.
 2. What is to be opened is brought into a public range [low, high], exactly and whatever it is, on shares:
        v <- v + [v - low < 0] (low - v),    v <- v + [high - v < 0] (high - v)    (mod 2^64, bits of CrypTen's circuit)
    where `ceiling`, the largest |value| that is told apart, states one. Then Delta <= high - low for any method.
@@ -19,26 +20,27 @@ little at any epsilon that means something.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
 from mpc_appraisal.appraisal.base import Appraiser, Facts
 from mpc_appraisal.appraisal.gradient_norm import GradientNorm
 from mpc_appraisal.appraisal.influence import Influence
+from mpc_appraisal.data import transformed
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.mpc.session import Opening, Session
 from mpc_appraisal.release.accounting import Mechanism, epsilon
-from mpc_appraisal.release.bit import LARGEST, reaches
+from mpc_appraisal.release.bit import LARGEST, WHAT, reaches
 from mpc_appraisal.release.clipping import ROUNDING, check_norm, clip_direction, clip_rows, spread
 from mpc_appraisal.release.rounding import opened_error, softmax_error
 from mpc_appraisal.release.rule import DECISION, RESULT, Outcome, Release, seen
 from mpc_appraisal.release.sensitivity import PROTECTS, Bounds, sensitivity
 
 NOISED = "with noise of both owners: "
-BIT = "one bit: whether the value reaches the threshold"
+HELD = 2.0**26  # what 36 fractional bits and a sign surely leave of the ring
 SMALLEST_SIGMA, LARGEST_SIGMA = 1e-3, 1e6
 LARGEST_NOISE = 2.0**17  # deviation of one owner's, in units of what is opened; see `_largest_noise`
 ACCOUNTED_BITS = 16  # the fewest fractional bits of anything that is opened: what the grid of the noise is charged as
@@ -104,7 +106,7 @@ class Private(Release):
                 )
 
     def openings(self, method, candidates):
-        what, why = (BIT, DECISION) if self.what == "bit" else (NOISED + method.opens, RESULT)
+        what, why = (WHAT, DECISION) if self.what == "bit" else (NOISED + method.opens, RESULT)
         return [Opening(what, self.learners, 1, why)] * candidates
 
     @property
@@ -118,8 +120,9 @@ class Private(Release):
         return f"{what} is told to {' and '.join(self.learners)}."
 
     # -- inputs ----------------------------------------------------------------------------------------------------
-    def rows(self, x):
-        return clip_rows(x, self.row_norm)
+    def transformed(self, data, classes):
+        # A label that the model has no class for is taken for its last: to refuse the data would tell of that row.
+        return transformed(data, lambda x: clip_rows(x, self.row_norm), classes)
 
     def tell(self, role, owned):
         if role == DATA_OWNER:
@@ -142,8 +145,12 @@ class Private(Release):
         """What is opened is brought between these two; None where there is no ceiling."""
         if self.ceiling is None:
             return None
-        ends = [min(max(method.opened_at(v, facts), -LARGEST), LARGEST) for v in (-self.ceiling, self.ceiling)]
-        return (0.0 if isinstance(method, GradientNorm) else min(ends)), max(ends)
+        ends = [method.opened_at(value, facts) for value in (-self.ceiling, self.ceiling)]
+        if isinstance(method, GradientNorm):  # whose square is at most 2^18
+            return 0.0, min(max(ends), LARGEST)
+        if max(map(abs, ends)) > LARGEST:
+            raise InputError("release.ceiling", self.ceiling, f"{method.name} of at most {LARGEST:g} when it is opened")
+        return min(ends), max(ends)
 
     def sensitivity(self, method: Appraiser, facts: Facts) -> float:
         """Delta of the number that is noised, rounding on shares included."""
@@ -154,15 +161,16 @@ class Private(Release):
             direction = self.spread or facts.spread
             error = softmax_error(facts.classes, facts.logit_bound)
             bounds = Bounds(self.row_norm, direction_spread=direction, softmax_error=error)
-            row = method.scale(facts) * bounds.row_gradient() if isinstance(method, GradientNorm) else 0.0
-            bounds = Bounds(
-                self.row_norm,
-                direction_spread=direction,
-                ceiling=limits[1] if limits and isinstance(method, GradientNorm) else None,
-                softmax_error=error,
-                opened_error=opened_error(method, facts, row, direction),
-            )
-            found.append(sensitivity(method, facts, bounds))
+            if isinstance(method, GradientNorm):
+                row = method.scale(facts) * bounds.row_gradient()
+                off, ceiling = opened_error(method, facts, row), limits[1] if limits else None
+                held = True
+            else:
+                off, ceiling = opened_error(method, facts, 0.0, direction), None
+                # Of a sum that wraps the two ends of the range are neighbours.
+                held = limits is None or facts.rows * self.row_norm * direction * (1 + error) + off < HELD
+            if held:
+                found.append(sensitivity(method, facts, replace(bounds, ceiling=ceiling, opened_error=off)))
         return min(found)
 
     def mechanism(self, method: Appraiser, facts: Facts) -> Mechanism:
@@ -215,7 +223,7 @@ class Private(Release):
         spent = {"sigma": self.sigma, "sensitivity": delta, "deviation": math.sqrt(2.0) * self.sigma * delta}
         shown = seen(session, self.learners)
         if self.what == "bit":
-            bit = session.reveal(reaches(session, score, value, threshold), BIT, DECISION, self.learners)
+            bit = session.reveal(reaches(session, score, value, threshold), WHAT, DECISION, self.learners)
             return Outcome(decision=bool(bit.item()) if shown else None, **spent)
         opened = session.reveal(value, NOISED + method.opens, RESULT, self.learners)
         return Outcome(float(opened) if shown else None, **spent)
@@ -258,11 +266,16 @@ def smallest_sigma(target: float, delta: float) -> float:
     if excess(ends[1]) > 0:
         raise InputError("release.epsilon", target, f"one that noise of sigma {LARGEST_SIGMA:g} can give")
     found = SMALLEST_SIGMA if excess(ends[0]) <= 0 else math.exp(brentq(excess, *ends, xtol=1e-12))
-    step = 10.0 ** (math.floor(math.log10(found)) - 3)
-    count = math.ceil(found * 1.0001 / step)  # the grid of the discrete noise is charged as a little less
-    while epsilon([Mechanism("gaussian", sigma=count * step)], delta) > target:
-        count += 1
-    return float(f"{count * step:.4g}")
+    found = _four_digits(found * 1.0001)  # the grid of the discrete noise is charged as a little less
+    while epsilon([Mechanism("gaussian", sigma=found)], delta) > target:
+        found = _four_digits(found * 1.0001)
+    return found
+
+
+def _four_digits(number: float) -> float:
+    """Rounded up."""
+    digits = 3 - math.floor(math.log10(number))
+    return float(f"{math.ceil(number * 10.0**digits) * 10.0**-digits:.4g}")
 
 
 def _delta_of(sigma: float, target: float) -> float:

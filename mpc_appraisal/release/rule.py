@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from mpc_appraisal.appraisal.base import Appraiser, Facts
+from mpc_appraisal.data import Dataset, StoredDataset
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER, OWNERS
 from mpc_appraisal.mpc.session import Opening, Session
@@ -80,9 +81,9 @@ class Release(ABC):
     def words(self) -> str:
         """What is told to whom, in one sentence."""
 
-    def rows(self, x: torch.Tensor) -> torch.Tensor:
-        """What the data owner does to its rows (n, d), without the constant feature, before they are shared."""
-        return x
+    def transformed(self, data: Dataset | StoredDataset, classes: int) -> Dataset | StoredDataset:
+        """What the data owner does to a candidate before it tells or shares anything of it; classes: of the model."""
+        return data
 
     def owned(self, method: Appraiser, owned: dict[str, torch.Tensor], told: Mapping[str, float]) -> dict[str, Any]:
         """What the model owner does to a method's tensors; told: its own note."""
