@@ -106,7 +106,7 @@ def consent(
     for (method, name), one in granted.items():
         if isinstance(one, Answer) and not plan.release.joint:  # whose answer has no noise, and is told whole
             raise InputError(
-                f"the question of {method} about {name}",
+                f"the question of {method} ({name})",
                 "one that another session has answered since this one began",
                 "to be asked again: its answer is in the ledger",
             )
@@ -227,7 +227,7 @@ def _known(plan: Plan, found: Mapping[Key, Answer | None]) -> dict[Key, Outcome]
     for method, name in known:
         if DATA_OWNER not in plan.release.learners:
             raise InputError(
-                f"the question of {method} about {name}",
+                f"the question of {method} ({name})",
                 "an old one, whose answer was told to the model owner alone",
                 "a new one: the model owner has the answer in its records",
             )

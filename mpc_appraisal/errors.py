@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import re
 
-PUBLIC_NAME = re.compile(r"[a-z0-9_ ]+(\.[a-z0-9_]+)*( \([^()]*\))?")  # a key or plain words; no file of its owner's
+# Plain words, a key of the configuration or of a budget, or a field of a published listing; no file of its owner's.
+SECTIONS = "appraisal|budget|ledger|mechanism|model|party|policy|question|release|session|standardise"
+PUBLIC_NAME = re.compile(
+    rf"([a-z0-9_ ]+|({SECTIONS})(\.(?!json$)[a-z0-9_]+)+)( \([^()]*\))?|listing [a-z0-9_-]+: [a-z0-9_.]+"
+)
 
 
 class AppraisalError(Exception):

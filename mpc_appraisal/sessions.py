@@ -53,6 +53,7 @@ class Plain:
                     f"features: {model.features} at {MODEL_OWNER}, {candidate.features} at {DATA_OWNER} in "
                     f"{candidate.name!r}; expected the same number"
                 )
+            candidate = plan.release.transformed(candidate, model.classes)
             check_range(candidate.x, f"party.data ({candidate.name})")
             data = candidate.with_classes(model.classes)
             for method in plan.methods:

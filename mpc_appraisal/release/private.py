@@ -266,9 +266,15 @@ def smallest_sigma(target: float, delta: float) -> float:
     if excess(ends[1]) > 0:
         raise InputError("release.epsilon", target, f"one that noise of sigma {LARGEST_SIGMA:g} can give")
     found = SMALLEST_SIGMA if excess(ends[0]) <= 0 else math.exp(brentq(excess, *ends, xtol=1e-12))
-    found = _four_digits(found * 1.0001)  # the grid of the discrete noise is charged as a little less
-    while epsilon([Mechanism("gaussian", sigma=found)], delta) > target:
-        found = _four_digits(found * 1.0001)
+
+    def fits(sigma: float) -> bool:
+        return epsilon([Mechanism("gaussian", sigma=sigma)], delta) <= target
+
+    found = low = _four_digits(found * 1.0001)  # the grid of the discrete noise is charged as a little less
+    while not fits(found):  # far off where the accountant's grid of losses is coarse beside the target
+        low, found = found, _four_digits(2 * found)
+    while low < (middle := _four_digits((low + found) / 2)) < found:
+        low, found = (low, middle) if fits(middle) else (middle, found)
     return found
 
 
