@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
 from typing import Any
 
-from mpc_appraisal.appraisal import Appraiser, Random, Retraining, as_methods, plaintext
+from mpc_appraisal.appraisal import (
+    Appraiser,
+    Coalitions,
+    Random,
+    Retraining,
+    Valuation,
+    Yardstick,
+    as_methods,
+    as_yardsticks,
+    plaintext,
+)
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
@@ -40,6 +50,7 @@ def appraise(
     threshold: float | Mapping[str, float] | None = None,
     guard: Guard | None = None,
     true_utility: bool = False,
+    baselines: Collection[str | Yardstick] = (),
     progress: Emit | None = None,
 ) -> Result:
     """Appraise data sets for a model owner, privately.
@@ -58,6 +69,8 @@ def appraise(
         threshold: of the model owner, where a bit is released: the least value worth buying, or one by method's name.
         guard: with a `Join`, how this side looks after what it tells: ledgers, approval, listings; `Guard()` for none.
         true_utility: also retrain with each candidate in the clear, the reference that no market could compute.
+        baselines: also, in the clear, 'leave_one_out' and 'shapley' of all candidates together, by name or as objects
+            (`Shapley(retrainings=200)` of `mpc_appraisal.appraisal`): by default up to 1,023 retrainings.
         progress: called with events {"done", "of", "method", "candidate"}.
 
     Returns:
@@ -67,6 +80,7 @@ def appraise(
         InputError: a bad argument, by name. PeerError: a party failed or vanished.
     """
     methods, l2, seed = as_methods(method), check_l2(l2), check_seed(seed)
+    yardsticks = as_yardsticks(baselines, seed)
     emit = progress or (lambda event: None)
     if isinstance(release, str):
         if release not in RELEASES:
@@ -85,7 +99,7 @@ def appraise(
         if session not in SESSIONS:
             raise InputError("session", repr(session), f"one of {', '.join(SESSIONS)}, or a session object")
         session = SESSIONS[session]()
-    return run(session, plan, buyer, DataOwnerInput(candidates, guard), emit, levels, true_utility)
+    return run(session, plan, buyer, DataOwnerInput(candidates, guard), emit, levels, true_utility, yardsticks)
 
 
 def run(
@@ -96,9 +110,15 @@ def run(
     emit: Emit,
     levels: Mapping[str, float],
     true_utility: bool,
-    baselines: bool = True,
+    baselines: Sequence[Yardstick] = (),
 ) -> Result:
     """Run `plan` in `session`; where both sides are at hand, set the plaintext value and the utility beside it."""
+    if baselines:
+        between = isinstance(session, Join)
+        for part in ("train", "test"):
+            if between or getattr(buyer, part) is None:
+                lacks = "between organisations" if between else f"no {part} data"
+                raise InputError("baselines", lacks, "both sides' data in one process, with train and test")
     if isinstance(session, Join):
         role = session.resolved_role()
         if role == "model_owner":
@@ -121,21 +141,25 @@ def compare(
     seller: DataOwnerInput,
     levels: Mapping[str, float],
     true_utility: bool,
-    baselines: bool,
+    baselines: Sequence[Yardstick],
     emit: Emit,
 ) -> list[Record]:
     """Set beside each private value what an experimenter who holds both sides can compute in the clear."""
     model = buyer.model or plan.fit(buyer.train)
     classes = model.classes
     train, test = (d.with_classes(classes) if d else None for d in (buyer.train, buyer.test))
-    sets = {c.name: c.with_classes(classes) for c in seller.candidates}
+    sets = {c.name: plan.release.transformed(c, classes).with_classes(classes) for c in seller.candidates}
     methods = {m.name: m for m in plan.methods}
     utilities: dict[str, float] = {}
+    valuations: dict[str, Valuation] = {}
     if true_utility and train is not None and test is not None:
         retraining = Retraining(train, test, plan.l2, None if buyer.model else model)
         for k, (name, data) in enumerate(sets.items()):
             utilities[name] = retraining.value(data)
             emit({"done": k + 1, "of": len(sets), "method": "retraining", "candidate": name})
+    if baselines:
+        game = Coalitions(train, test, list(sets.values()), plan.l2, None if buyer.model else model)
+        valuations = {one.name: one.values(game, emit) for one in baselines}
     compared = []
     for record in records:
         value = record.plaintext_value
@@ -150,31 +174,35 @@ def compare(
                 utility=utilities.get(record.candidate),
             )
         )
-    if baselines and utilities:
-        compared += _baselines(compared, utilities, plan.seed)
-    return compared
+    return compared + _baselines(compared, utilities, valuations, plan.seed)
 
 
-def _baselines(records: Sequence[Record], utilities: Mapping[str, float], seed: int) -> list[Record]:
+def _baselines(
+    records: Sequence[Record], utilities: Mapping[str, float], valuations: Mapping[str, Valuation], seed: int
+) -> list[Record]:
     one, random = {r.candidate: r for r in records}, Random(seed)
-    values = {"retraining": utilities, "random": {name: random.value() for name in one}}
+    values = {"retraining": utilities} if utilities else {}
+    values |= {method: valuation.values for method, valuation in valuations.items()}
+    values |= {"random": {name: random.value() for name in one}} if utilities else {}
+    trust = "Computed in the clear from both sides' data: no privacy."
     plain = {
         "session": "plain",
         "engine": "plaintext",
         "role": "everybody",
-        "trust": "Computed in the clear from both sides' data: no privacy.",
         "bytes_sent": {},
         "seconds": {},
         "rounds": 0,
         "openings": (),
         "failure_probability": None,
+        "error_bound": None,
         "estimate": None,
         "paper_value": None,
         "difference": None,
         **dict.fromkeys(("release", "listing", "request", "budget")),
     }
+    stated = {method: f"{trust} {valuation.words}" for method, valuation in valuations.items()}
     return [
-        replace(one[c], method=method, value=v, plaintext_value=v, **plain)
+        replace(one[c], method=method, value=v, plaintext_value=v, trust=stated.get(method, trust), **plain)
         for method, by_candidate in values.items()
         for c, v in by_candidate.items()
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,34 +13,40 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, InstantiationException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from mpc_appraisal import guards
+from mpc_appraisal import guards, sweep
 from mpc_appraisal.api import check_seed, run
-from mpc_appraisal.appraisal import as_methods
+from mpc_appraisal.appraisal import LeaveOneOut, Shapley, as_methods
 from mpc_appraisal.approval import Request
 from mpc_appraisal.card import write_cards
 from mpc_appraisal.catalogue import check_listing, read_listing, read_salt, salt_beside
 from mpc_appraisal.commands import COMMANDS
-from mpc_appraisal.data import open_dataset, read_dataset, standardise
+from mpc_appraisal.data import Extractor, mapped, open_dataset, read_dataset, standardise
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.plan import DataOwnerInput, Guard, ModelOwnerInput, OwnInput, Plan, needs
+from mpc_appraisal.preflight import glance
 from mpc_appraisal.progress import progress
 from mpc_appraisal.record import append, config_hash
 from mpc_appraisal.report import print_result, write_report
 from mpc_appraisal.result import Result
-from mpc_appraisal.sessions import Join
+from mpc_appraisal.sessions import Join, Plain
 
 CHECKOUT = Path(__file__).resolve().parent.parent / "conf"
 CONF = CHECKOUT if CHECKOUT.is_dir() else Path(str(resources.files("mpc_appraisal"))) / "conf"
 WIDTH = 120  # columns of the tables where the output is not a terminal
 # One party's own; where a machine keeps public files, or is to be found, is no public fact.
-OWN = ("party", "session.role", "session.tls", "session.data_owner_address", "data.root")
+OWN = ("party", "session.role", "session.tls", "session.data_owner_address", "data.root", "features.path", "resume")
 
 
 def public_part(cfg: DictConfig) -> dict[str, Any]:
@@ -58,6 +66,67 @@ def absolute(path: str) -> Path:
     return Path(hydra.utils.to_absolute_path(str(path)))
 
 
+def job_key(cfg: DictConfig) -> str:
+    """What a finished job is known by: its configuration but `resume` and Hydra's own, and its files' contents."""
+    kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "resume")])
+    config = OmegaConf.to_container(kept, resolve=True)
+    data = config["party"]["data"]
+    named = [*(data if isinstance(data, list) else [data]), *(config["party"][k] for k in ("train", "test", "model"))]
+    named.append(config["features"].get("path"))
+    return sweep.job_key(config, [absolute(path) for path in named if path])
+
+
+def job_folder(number: int, *, _root_: DictConfig) -> str:
+    """Of one job inside the sweep's folder."""
+    if _root_.resume is not True:
+        return str(number)
+    return sweep.folder_of(absolute(_root_.hydra.sweep.dir), number, job_key(_root_))
+
+
+OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+OmegaConf.register_new_resolver("jobs_at_once", sweep.jobs_at_once, replace=True)
+
+
+class Jobs(Callback):
+    """Tells what a sweep's jobs do, and keeps a failed one from ending the others. It travels to where they run."""
+
+    def __init__(self) -> None:
+        self.sweep: sweep.Sweep | None = None
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        sweeper = config.hydra.sweeper
+        basic = sweeper._target_.endswith(".BasicSweeper")
+        stated = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()] if basic else []
+        counts: dict[str, int] = {}
+        for each in parser.parse_overrides([*stated, *config.hydra.overrides.task]):
+            several = each.is_sweep_override() and each.is_discrete_sweep()
+            counts[each.get_key_element()] = len(list(each.sweep_iterator())) if several else 1
+        total = math.prod(counts.values()) if basic else None
+        swept = tuple(key for key, count in counts.items() if count > 1)
+        self.sweep = sweep.Sweep(absolute(config.hydra.sweep.dir), total, swept)
+        sweep.begin(self.sweep)
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        if self.sweep is not None:
+            self.sweep.begins(config.hydra.job.num, list(config.hydra.overrides.task))
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        if self.sweep is not None:
+            failed = job_return.status == JobStatus.FAILED
+            result = job_return._return_value  # the property raises where the job failed
+            number, overrides = config.hydra.job.num, list(config.hydra.overrides.task)
+            self.sweep.ends(number, overrides, result, result if failed else None)
+            # The sweeper would raise at the first failed job; `main` says which failed, at the end.
+            job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+
+
+def extractor(cfg: DictConfig) -> Extractor:
+    """The public feature extractor; its file, if it has one, as it was typed."""
+    own = {"path": str(absolute(cfg.features.path))} if cfg.features.get("path") else {}
+    return instantiate(OmegaConf.merge(cfg.features, own))
+
+
 def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
     """Read the files of one role, and of no other."""
     party = OmegaConf.to_object(cfg.party)
@@ -73,8 +142,9 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
             mean = 0.0 if cfg.standardise.mean is None else OmegaConf.to_object(cfg.standardise).get("mean")
             scale = 1.0 if cfg.standardise.scale is None else OmegaConf.to_object(cfg.standardise).get("scale")
             data = standardise(data, mean, scale)
-        return data
+        return mapped(data, features)
 
+    features = extractor(cfg)
     between = isinstance(instantiate(cfg.session), Join)
     if role == MODEL_OWNER:
         own = ModelOwnerInput(
@@ -140,10 +210,28 @@ def shown(own: OwnInput, folder: Path) -> OwnInput:
     return own if own is None else replace(own, guard=replace(own.guard, show=show))
 
 
+def wants_preflight(cfg: DictConfig) -> bool:
+    """party.preflight: quick or no."""
+    stated = cfg.party.preflight
+    if stated not in ("quick", "no", False):  # a bare no is a truth value in YAML
+        raise InputError("party.preflight", stated, "quick or no")
+    return stated == "quick"
+
+
+def look(own: ModelOwnerInput, plan: Plan, folder: Path) -> None:
+    """The pre-flight on the model owner's own data: warnings to standard error, all of it to its folder."""
+    found, sentences = glance(own.train, own.test, plan.methods, plan.l2, plan.fit, plan.seed)
+    for sentence in sentences if found is not None else ():
+        print(f"warning: {sentence}", file=sys.stderr, flush=True)
+    if found is not None:
+        (folder / "preflight.json").write_text(json.dumps(found.as_dict(), allow_nan=False) + "\n", encoding="utf-8")
+
+
 def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], folder: Path) -> Result:
     """Run the appraisal that `cfg` describes. folder: of the run, for what is to be seen before it ends."""
     methods = as_methods(instantiate(cfg.appraisal))
-    public, seed = public_part(cfg), check_seed(cfg.seed)
+    features = extractor(cfg)
+    public, seed = public_part(cfg) | {"features.digest": features.digest}, check_seed(cfg.seed)
     plan = Plan(
         methods,
         check_l2(cfg.model.l2),
@@ -154,17 +242,28 @@ def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], fol
         release=instantiate(cfg.release),
     )
     session = instantiate(cfg.session)
+
+    def checked(own: OwnInput) -> OwnInput:
+        if isinstance(own, ModelOwnerInput) and preflight:
+            look(own, plan, folder)
+        return own
+
+    preflight = wants_preflight(cfg) and not isinstance(session, Plain)
     if isinstance(session, Join):
-        return Result(session.run(plan, lambda role: shown(read_own(cfg, role, methods), folder), emit))
+        return Result(session.run(plan, lambda role: shown(checked(read_own(cfg, role, methods)), folder), emit))
     levels: dict[str, float] = {}
     if any(cfg.party[key] for key in ("data", "train", "test", "model")):
         buyer, seller = read_own(cfg, MODEL_OWNER, methods), read_own(cfg, DATA_OWNER, methods)
     else:
         market = instantiate(cfg.scenario).build(*instantiate(cfg.data).load(), seed)
-        buyer = ModelOwnerInput(market.train, market.test)
-        seller = DataOwnerInput(tuple(c.data.renamed(c.name) for c in market.candidates))
+        buyer = ModelOwnerInput(mapped(market.train, features), mapped(market.test, features))
+        seller = DataOwnerInput(tuple(mapped(c.data.renamed(c.name), features) for c in market.candidates))
         levels = {c.name: c.level for c in market.candidates}
-    return run(session, plan, buyer, seller, emit, levels, bool(cfg.baselines.true_utility))
+    checked(buyer)
+    shapley = Shapley(cfg.baselines.retrainings, cfg.baselines.truncation, seed)
+    wanted = ((cfg.baselines.leave_one_out, LeaveOneOut()), (cfg.baselines.shapley, shapley))
+    yardsticks = [yardstick for asked, yardstick in wanted if asked]
+    return run(session, plan, buyer, seller, emit, levels, bool(cfg.baselines.true_utility), yardsticks)
 
 
 def output_folder(session: Any) -> Path:
@@ -176,49 +275,102 @@ def output_folder(session: Any) -> Path:
     return folder
 
 
-def _task(cfg: DictConfig) -> float | None:
+def _task(cfg: DictConfig) -> str | None:
+    """One job; `sweep.REUSED` where it had finished before."""
+    session, sweeping = instantiate(cfg.session), HydraConfig.get().mode == RunMode.MULTIRUN
+    if not isinstance(cfg.resume, bool):
+        raise InputError("resume", cfg.resume, "true or false")
+    if isinstance(session, Join):
+        if cfg.resume:
+            raise InputError(
+                "resume", "true", "false between organisations (session=join): an answer is asked for anew"
+            )
+        return _compute(cfg, output_folder(cfg.session.get("_target_")))
     folder = output_folder(cfg.session.get("_target_"))
+    if not sweeping and not cfg.resume:
+        return _compute(cfg, folder, job_key(cfg))
+    root = absolute(HydraConfig.get().sweep.dir) if sweeping else folder
+    with sweep.alone(folder):
+        key = job_key(cfg)
+        found = sweep.find(root, key, folder) if cfg.resume else None
+        if found is not None:
+            print(f"finished before, nothing computed: {os.path.relpath(found)}")
+            return sweep.REUSED
+        if cfg.resume and sweep.mark(folder).get("config") not in (None, key) and sweeping:
+            raise InputError(
+                "hydra.sweep.dir", os.path.relpath(folder), "no finished job of another configuration there"
+            )
+        return _compute(cfg, folder, key)
+
+
+def _compute(cfg: DictConfig, folder: Path, key: str | None = None) -> None:
+    """key: what the finished job is known by; None: it is not to be known."""
     with progress() as emit:
         result = appraise_config(cfg, emit, folder)
     if not len(result):
         print("dealer: done; it saw sizes and requests, and keeps no record")
-        return None
-    (folder / "records.jsonl").unlink(missing_ok=True)
+        return
+    for name in (sweep.FINISHED, sweep.RECORDS):
+        (folder / name).unlink(missing_ok=True)
     for record in result:
-        append(folder / "records.jsonl", record)
+        append(folder / sweep.RECORDS, record)
     print_result(result, wide(Console()))
     write_report(result, folder)
     write_cards(result, folder)
+    if key is not None:
+        sweep.finish(folder, key)
     print(f"records, report, figures and cards: {os.path.relpath(folder)}")
-    return None
 
 
 @hydra.main(version_base=None, config_path=str(CONF), config_name="config")
-def app(cfg: DictConfig) -> float | None:
-    """One job of the app. An expected error is one line on standard error and exit status 2, not a traceback."""
+def app(cfg: DictConfig) -> str | None:
+    """One job of the app. An expected error is one line on standard error and exit status 2, not a traceback; in a
+    sweep it is left to `Jobs`, and the next job comes."""
+    set_threads()
     try:
         return _task(cfg)
     except AppraisalError as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
         sys.stdout.flush()
         print(f"error: {error}", file=sys.stderr, flush=True)
         os._exit(2)  # threads of torch.distributed may hold up an ordinary exit after a peer's death
     except KeyboardInterrupt:
+        if sweep.started_here():
+            raise
         print("interrupted", file=sys.stderr, flush=True)
         os._exit(130)
 
 
-def main() -> None:
-    """Entry point of the console script."""
-    if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
-        try:
-            return COMMANDS[sys.argv[1]](sys.argv[2:])
-        except AppraisalError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+def set_threads() -> None:
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    app()
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
+            return COMMANDS[sys.argv[1]](sys.argv[2:])
+        sweep.check_launcher(sys.argv[1:])
+    except AppraisalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    set_threads()
+    try:
+        app()
+    except KeyboardInterrupt:
+        sweep.end(whole=False)
+        print("interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+    except BaseException:
+        sweep.end(whole=False)
+        raise
+    done = sweep.end()
+    if done.failed:
+        sys.stdout.flush()
+        (os._exit if done.inside else sys.exit)(2)  # as in `app`; a launcher's workers want an ordinary exit
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mpc_appraisal import budget, cost, example
+from mpc_appraisal import budget, cost, example, preflight_command
 from mpc_appraisal.approval import command as approval
 from mpc_appraisal.catalogue import command
 from mpc_appraisal.mpc.certificates import DAYS, make_trial
@@ -53,4 +53,5 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "certificates": certificates,
     "cost": cost.main,
     "example": example.main,
+    "preflight": preflight_command.main,
 }

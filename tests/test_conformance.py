@@ -181,7 +181,7 @@ def leaves(node, prefix="") -> list[str]:
 
 
 BASE = ("session=join", "appraisal=all", "data=mnist")
-OWN = ("party.", "session.role", "session.tls", "session.data_owner_address", "data.root")
+OWN = ("party.", "session.role", "session.tls", "session.data_owner_address", "data.root", "features.path", "resume")
 PUBLIC = [key for key in leaves(OmegaConf.to_container(config(*BASE), resolve=True)) if not key.startswith(OWN)]
 
 

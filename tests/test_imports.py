@@ -26,12 +26,13 @@ LEVELS = [
         "report",
         "progress",
         "card",
+        "preflight",
         "catalogue",
         "approval",
         "release",
     },
     {"plan", "norms", "program", "sealed", "consent", "run", "party", "sessions", "api"},
-    {"cli", "guards", "commands", "cost", "budget", "example"},
+    {"cli", "guards", "commands", "cost", "budget", "example", "preflight_command", "sweep"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

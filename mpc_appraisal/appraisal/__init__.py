@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from mpc_appraisal.appraisal.base import Appraiser, Facts, plaintext, scaled
 from mpc_appraisal.appraisal.finetuning import Finetuning
 from mpc_appraisal.appraisal.gradient_norm import GradientNorm
 from mpc_appraisal.appraisal.influence import Influence
+from mpc_appraisal.appraisal.leave_one_out import Coalitions, Game, LeaveOneOut, Valuation
 from mpc_appraisal.appraisal.random_baseline import Random
 from mpc_appraisal.appraisal.retraining import Retraining
+from mpc_appraisal.appraisal.shapley import Shapley
 from mpc_appraisal.errors import InputError
 
 __all__ = [
     "METHODS",
+    "YARDSTICKS",
     "Appraiser",
+    "Coalitions",
     "Facts",
     "Finetuning",
+    "Game",
     "GradientNorm",
     "Influence",
+    "LeaveOneOut",
     "Methods",
     "Random",
     "Retraining",
+    "Shapley",
+    "Valuation",
+    "Yardstick",
     "as_methods",
+    "as_yardsticks",
     "plaintext",
     "scaled",
 ]
 
 METHODS: dict[str, type[Appraiser]] = {method.name: method for method in (GradientNorm, Finetuning, Influence)}
+Yardstick = LeaveOneOut | Shapley  # in the clear, of all candidates together
+YARDSTICKS: dict[str, type[Yardstick]] = {LeaveOneOut.name: LeaveOneOut, Shapley.name: Shapley}
 
 
 class Methods:
@@ -69,3 +81,15 @@ def as_methods(methods: str | Appraiser | Iterable[str | Appraiser]) -> tuple[Ap
     if not names or len(set(names)) < len(names):
         raise InputError("appraisal", names, "one method or more, each once")
     return tuple(found)
+
+
+def as_yardsticks(wanted: Collection[str | Yardstick], seed: int = 0) -> tuple[Yardstick, ...]:
+    """Plaintext baselines over sets of candidates by name or as objects; InputError for another name, or one twice."""
+    if isinstance(wanted, str):
+        wanted = [wanted]
+    named = {"leave_one_out": LeaveOneOut(), "shapley": Shapley(seed=seed)}
+    found = tuple(named.get(one, one) if isinstance(one, str) else one for one in wanted)
+    names = [one.name if isinstance(one, Yardstick) else None for one in found]
+    if None in names or len(set(names)) < len(names):
+        raise InputError("baselines", list(wanted), f"{' and '.join(YARDSTICKS)}, each at most once")
+    return found

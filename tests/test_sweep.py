@@ -1,0 +1,315 @@
+"""Sweeps with real processes: resumed after kill -9, failures among others, progress, launchers where installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from processes import APP, Ended, Process, Processes, gone, stretched
+
+from mpc_appraisal import sweep
+from mpc_appraisal.cli import compose, job_key, public_part
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.record import config_hash, read
+
+SMALL = (
+    "data=digits",
+    "scenario.candidates=2",
+    "scenario.size=30",
+    "scenario.test_size=50",
+    "appraisal=gradient_norm",
+    "baselines.true_utility=false",
+)
+PLAIN, SPAWN = (*SMALL, "session=plain"), (*SMALL, "session=spawn")
+NOTHING = "finished before, nothing computed: "
+
+
+def start(processes: Processes, name: str, *overrides: str) -> Process:
+    """A sweep whose folder is `name`/sweep."""
+    return processes.start(name, [*APP, "--multirun", "hydra.sweep.dir=sweep", *overrides], {"HYDRA_FULL_ERROR": "0"})
+
+
+def swept(folder: Path, name: str, *overrides: str, timeout: float = 120) -> Ended:
+    with Processes(folder) as processes:
+        return start(processes, name, *overrides).wait(stretched(timeout))
+
+
+def kept(root: Path) -> dict[str, tuple[int, int, bytes]]:
+    """By folder, what a finished job left: times of both files and the bytes of the records."""
+    return {
+        str(path.parent.relative_to(root)): (
+            path.stat().st_mtime_ns,
+            (path.parent / "records.jsonl").stat().st_mtime_ns,
+            (path.parent / "records.jsonl").read_bytes(),
+        )
+        for path in root.rglob("finished.json")
+    }
+
+
+def seeds(root: Path) -> dict[str, int]:
+    return {name: read(root / name / "records.jsonl")[0].seed for name in kept(root)}
+
+
+def until(condition, process: Process, timeout: float = 60) -> None:
+    deadline = time.monotonic() + stretched(timeout)
+    while not condition():
+        assert process.popen.poll() is None, process.err[-2000:]
+        assert time.monotonic() < deadline, process.err[-2000:]
+        time.sleep(0.02)
+
+
+def below(pid: int, text: str) -> list[int]:
+    """Descendants of a process whose command holds `text`; a launcher's may lead groups of their own."""
+    found = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, timeout=10).stdout
+    rows = [line.split(None, 2) for line in found.splitlines() if len(line.split(None, 2)) == 3]
+    family, size = {pid}, 0
+    while size < len(family):
+        size = len(family)
+        family |= {int(child) for child, parent, _ in rows if int(parent) in family}
+    return [int(child) for child, _, args in rows if int(child) in family and text in args]
+
+
+def parties(pid: int) -> list[int]:
+    return below(pid, "mpc_appraisal.mpc.worker")
+
+
+# ---- what a finished job is known by ----
+
+
+def test_resume_and_hydra_are_not_in_the_public_hash_nor_in_the_jobs():
+    off, on = compose(PLAIN), compose([*PLAIN, "resume=true"])
+    assert not off.resume and on.resume and "resume" not in public_part(on)
+    assert config_hash(public_part(off)) == config_hash(public_part(on)) and job_key(off) == job_key(on)
+    assert job_key(off) != job_key(compose([*PLAIN, "seed=1"]))
+    assert job_key(off) != job_key(compose([*PLAIN, "party.threshold=1"])), "one party's own matters too"
+
+
+def test_a_job_is_known_by_the_contents_of_its_files(tmp_path):
+    data = tmp_path / "a.csv"
+    keys = []
+    for text in ("1", "2", "1"):
+        data.write_text(text)
+        keys.append(job_key(compose([f"party.data={data}"])))
+    data.unlink()
+    keys.append(job_key(compose([f"party.data={data}"])))
+    assert keys[0] == keys[2] and len(set(keys)) == 3
+
+
+RECORD = '{"method": "influence", "candidate": "a", "value": 1.0}\n'
+
+
+def job(root: Path, name: str, key: str) -> Path:
+    folder = root / name
+    folder.mkdir(parents=True)
+    (folder / "records.jsonl").write_text(RECORD)
+    sweep.finish(folder, key)
+    return folder
+
+
+def changed(folder: Path, **facts) -> None:
+    path = folder / "finished.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
+DAMAGE = {
+    "no mark": lambda folder: (folder / "finished.json").unlink(),
+    "half a mark": lambda folder: os.truncate(folder / "finished.json", 20),
+    "a mark that is no mark": lambda folder: (folder / "finished.json").write_text("[1]"),
+    "another configuration": lambda folder: changed(folder, config="0" * 16),
+    "another version": lambda folder: changed(folder, version="0.0.1"),
+    "no records": lambda folder: (folder / "records.jsonl").unlink(),
+    "no records, and none in the mark": lambda folder: [
+        (folder / "records.jsonl").unlink(),
+        changed(folder, records=None),
+    ],
+    "truncated records": lambda folder: os.truncate(folder / "records.jsonl", 10),
+    "changed records": lambda folder: (folder / "records.jsonl").write_text(RECORD.replace("1.0", "2.0")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_contradicts_the_mark_is_not_finished(tmp_path, damage):
+    folder = job(tmp_path, "0", "a" * 16)
+    assert sweep.finished(folder, "a" * 16) and sweep.find(tmp_path, "a" * 16, tmp_path / "5") == folder
+    DAMAGE[damage](folder)
+    assert not sweep.finished(folder, "a" * 16) and sweep.find(tmp_path, "a" * 16, folder) is None
+    assert not list(tmp_path.rglob("*.new"))
+
+
+def test_a_resumed_job_goes_where_it_finished_and_never_over_another(tmp_path):
+    job(tmp_path, "0", "a" * 16), job(tmp_path, "deep/er", "b" * 16)
+    (tmp_path / "1").mkdir()
+    place = {key: sweep.folder_of(tmp_path, 0, key * 16) for key in "abc"}
+    assert place == {"a": "0", "b": "deep/er", "c": "0-cccccccc"}
+    assert sweep.folder_of(tmp_path, 1, "c" * 16) == "1" and sweep.folder_of(tmp_path, 1, "a" * 16) == "0"
+    changed(tmp_path / "0", version="0.0.1")  # computed anew in its own place, and not lost to others
+    assert sweep.folder_of(tmp_path, 0, "a" * 16) == "0" and sweep.folder_of(tmp_path, 0, "c" * 16) == "0-cccccccc"
+
+
+def test_lines_of_progress(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep.time, "time", lambda: 1100.0)
+    one = sweep.Sweep(tmp_path, 15, ("seed", "appraisal"), started=1000.0)
+    overrides = ["data=digits", "seed=2", "appraisal=influence"]
+    assert one.line(2, overrides) == "[3/15] seed=2 appraisal=influence"
+    one.begins(0, ["seed=0"])
+    one.ends(0, ["seed=0"], sweep.REUSED, None)
+    assert one.line(2, overrides) == "[3/15] seed=2 appraisal=influence (1:40 so far)", "nothing to estimate from"
+    one.ends(1, ["seed=1"], None, None)
+    assert one.line(2, overrides) == "[3/15] seed=2 appraisal=influence (1:40 so far, about 21:40 to go)"
+    assert sweep.Sweep(tmp_path, None, ()).line(0, overrides) == "[1/?] data=digits seed=2 appraisal=influence"
+    assert sweep.clock(3725) == "1:02:05"
+
+
+def test_jobs_at_once():
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    assert sweep.jobs_at_once(1) == cores and sweep.jobs_at_once(10_000) == 1
+
+
+def test_a_launcher_without_its_plugin_names_the_extra(monkeypatch):
+    monkeypatch.setattr(sweep, "find_spec", lambda name: None)
+    for argument in ("+launch=joblib", "launch=slurm", "hydra/launcher=submitit_local"):
+        extra = "joblib" if "joblib" in argument else "submitit"
+        with pytest.raises(InputError, match=rf"pip install 'mpc_appraisal\[{extra}\]'"):
+            sweep.check_launcher(["--multirun", argument])
+    sweep.check_launcher(["--multirun", "hydra/launcher=basic", "seed=0"])
+
+
+@pytest.mark.parametrize("preset", ["joblib", "submitit_local", "slurm"])
+def test_presets_ask_for_three_processes_a_job(preset):
+    found = OmegaConf.load(Path(sweep.__file__).parents[1] / "conf" / "launch" / f"{preset}.yaml").hydra
+    assert found.job.env_set.OMP_NUM_THREADS == "1"
+    if preset == "joblib":
+        assert found.launcher.n_jobs == sweep.jobs_at_once(3)
+    else:
+        assert found.launcher.cpus_per_task == 3 and found.launcher.tasks_per_node == 1
+
+
+# ---- the basic launcher ----
+
+
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
+    """Two sweeps at once, each job with an address of its own; one is killed and resumed, the other interrupted."""
+    root, other = tmp_path / "a" / "sweep", tmp_path / "b" / "sweep"
+
+    def second_job(process: Process, folder: Path) -> list[int]:
+        until(lambda: (folder / "0/finished.json").exists() and len(parties(process.popen.pid)) == 3, process)
+        return parties(process.popen.pid)
+
+    with Processes(tmp_path) as processes:
+        first, second = start(processes, "a", *SPAWN, "seed=0,1"), start(processes, "b", *SPAWN, "seed=0,1")
+        workers = second_job(first, root)
+        os.killpg(first.popen.pid, signal.SIGKILL)
+        first.popen.wait(10)
+        workers += second_job(second, other)
+        os.killpg(second.popen.pid, signal.SIGINT)
+        interrupted = second.wait(stretched(15))
+        assert gone(workers, stretched(10))
+        assert interrupted.code == 130 and "Traceback" not in interrupted.err
+        assert "ended early: 1 of 2 jobs finished" in interrupted.err and list(kept(other)) == ["0"]
+        before = kept(root)
+        assert list(before) == ["0"]
+        # A seed in front: job 0 is now another one, and what job 0 had finished is found and kept.
+        again = start(processes, "a", *SPAWN, "seed=7,0,1", "resume=true").wait(stretched(120))
+    assert again.code == 0, again.err
+    assert f"{NOTHING}sweep/0\n" in again.out and again.out.count(NOTHING) == 1
+    after = kept(root)
+    assert after["0"] == before["0"] and len(after) == 3
+    new = next(name for name in after if name.startswith("0-"))
+    assert seeds(root) == {"0": 0, new: 7, "2": 1}
+    assert {record.session for record in read(root / "2" / "records.jsonl")} >= {"spawn"}
+    assert "3 of 3 jobs finished, 1 of them before" in again.err
+    assert not list(root.rglob("*.new")) and not (root / ".sweep").exists()
+
+
+def test_only_what_is_damaged_or_new_is_computed_again(tmp_path):
+    root = tmp_path / "a" / "sweep"
+    first = swept(tmp_path, "a", *PLAIN, "seed=0,1,2")
+    assert first.code == 0 and seeds(root) == {"0": 0, "1": 1, "2": 2}, first.err
+    lines = [line for line in first.err.splitlines() if re.match(r"\[\d/3\] seed", line)]
+    assert [line.split(" (")[0] for line in lines] == ["[1/3] seed=0", "[2/3] seed=1", "[3/3] seed=2"]
+    assert re.search(r"\(\d+:\d\d so far, about \d+:\d\d to go\)$", lines[2])
+    assert re.search(r"^3 of 3 jobs finished \(", first.err, re.M)
+    before = kept(root)
+    os.truncate(root / "1" / "records.jsonl", 100)
+    again = swept(tmp_path, "a", *PLAIN, "seed=0,1,2", "resume=true")
+    assert again.code == 0 and "3 of 3 jobs finished, 2 of them before" in again.err
+    assert [line for line in again.out.splitlines() if NOTHING in line] == [f"{NOTHING}sweep/{k}" for k in (0, 2)]
+    after = kept(root)
+    assert (after["0"], after["2"]) == (before["0"], before["2"]) and after["1"][0] > before["1"][0]
+    # Without resume all are computed.
+    fresh = swept(tmp_path, "a", *PLAIN, "seed=0")
+    assert fresh.code == 0 and NOTHING not in fresh.out and kept(root)["0"][0] > after["0"][0]
+
+
+def test_failing_jobs_do_not_lose_the_others(tmp_path):
+    """An error of the package is a line; any other one, as of a folder where a file is to be, has its traceback too."""
+    (tmp_path / "a" / "sweep" / "0" / "report.html").mkdir(parents=True)
+    ended = swept(tmp_path, "a", *PLAIN, "seed=0,1", "model.l2=1e-2,-1")
+    assert ended.code == 2 and ended.err.count("Traceback") == 1
+    assert "error: seed=0 model.l2=0.01: IsADirectoryError: " in ended.err
+    assert all(f"error: seed={seed} model.l2=-1: model.l2: got -1" in ended.err for seed in (0, 1))
+    assert ended.err.splitlines()[-1] == (
+        "3 of 4 jobs failed: seed=0 model.l2=0.01; seed=0 model.l2=-1; seed=1 model.l2=-1"
+    )
+    assert list(kept(tmp_path / "a" / "sweep")) == ["2"]
+
+
+def test_resume_is_for_one_machine_and_for_single_runs_too(tmp_path):
+    with Processes(tmp_path) as processes:
+        join = ["session=join", "session.role=dealer", "session.rendezvous=tcp://127.0.0.1:1", "resume=true"]
+        refused = processes.app("join", *join)
+        first = processes.app("a", *PLAIN).wait(stretched(60))
+        again = processes.app("a", *PLAIN, "resume=true").wait(stretched(60))
+        assert (
+            refused.wait(stretched(60)).code == 2
+            and "resume: got true; expected false between org" in refused.wait(1).err
+        )
+    assert first.code == again.code == 0 and NOTHING not in first.out and NOTHING in again.out
+
+
+# ---- launchers of the extras ----
+
+INSTALLED = {
+    preset: importlib.util.find_spec("hydra_plugins") and importlib.util.find_spec(module)
+    for preset, (_, module) in sweep.LAUNCHERS.items()
+}
+
+
+@pytest.mark.parametrize(
+    ("preset", "worker", "options"),
+    [
+        ("joblib", "popen_loky_posix", ["hydra.launcher.n_jobs=2"]),
+        ("submitit_local", "submitit.core._submit", ["hydra.sweeper.max_batch_size=2"]),
+    ],
+)
+def test_a_killed_worker_loses_nothing_finished(tmp_path, preset, worker, options):
+    if not INSTALLED[preset]:
+        pytest.skip("an optional extra")
+    root = tmp_path / "a" / "sweep"
+    options = [f"+launch={preset}", *options, *SPAWN, "seed=0,1,2"]
+
+    with Processes(tmp_path) as processes:
+        first = start(processes, "a", *options)
+        until(lambda: kept(root) and (root / "2").exists() and below(first.popen.pid, worker), first)
+        os.kill(below(first.popen.pid, worker)[-1], signal.SIGKILL)
+        killed = first.wait(stretched(120))
+        assert killed.code != 0 and "ended early: " in killed.err
+        before = kept(root)
+        assert 1 <= len(before) < 3
+        again = start(processes, "a", *options, "resume=true").wait(stretched(120))
+        bad = start(processes, "b", *options[:2], *PLAIN, "model.l2=-1,1e-2").wait(stretched(120))
+    assert again.code == 0 and seeds(root) == {"0": 0, "1": 1, "2": 2}, again.err
+    assert {name: kept(root)[name] for name in before} == before
+    assert f"3 of 3 jobs finished, {len(before)} of them before" in again.err
+    assert all(again.err.count(f"[{k}/3] seed={k - 1}") == 1 for k in (1, 2, 3)), again.err
+    assert bad.code == 2 and bad.err.count("error: model.l2=-1: ") == 1, bad.err
+    assert "1 of 2 jobs failed: model.l2=-1\n" in bad.err and list(kept(tmp_path / "b" / "sweep")) == ["1"]
