@@ -7,7 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 RUN ?= outputs/appraise
 
-.PHONY: help setup appraise test lint clean
+.PHONY: help setup appraise paper test lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ setup: $(STAMP)  ## install into .venv
 
 appraise: $(STAMP)  ## appraise label-noised digits by three methods, privately, in under a minute
 	$(BIN)/mpc-appraisal hydra.run.dir=$(RUN)
+
+paper: $(STAMP)  ## the paper's tables and figures, an hour or more; SMALL=1: on digits, in minutes
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/paper.py $(if $(SMALL),--small)
 
 test: $(STAMP)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest

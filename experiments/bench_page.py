@@ -17,7 +17,7 @@ from rich.console import Console
 
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.figures import save
-from mpc_appraisal.report import PAGE, markdown, print_table
+from mpc_appraisal.report import PAGE, STYLE, markdown, print_table
 from mpc_appraisal.tables import DASH, Table, number
 
 WIDTH = 160  # of tables in a file or a pipe
@@ -92,7 +92,9 @@ def write_page(page: Page, folder: Path, stem: str) -> list[Path]:
     html, text = folder / f"{stem}.html", folder / f"{stem}.md"
     template = Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
     html.write_text(
-        template.render(title=page.title, main=page.main, details=page.details, trust=page.trust, figures=sources),
+        template.render(
+            title=page.title, style=STYLE, main=page.main, details=page.details, trust=page.trust, figures=sources
+        ),
         encoding="utf-8",
     )
     parts = [f"# {page.title}", *map(markdown, page.main), "## Figures"]

@@ -18,7 +18,7 @@ from test_release import session_of
 from three import run, sharing
 
 from mpc_appraisal.appraisal import Facts, Finetuning, GradientNorm, Influence
-from mpc_appraisal.data import Dataset, transformed, with_bias
+from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc.encoding import encode
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
@@ -196,8 +196,8 @@ class Silent(Private):
 class Unclipped(Silent):
     """The same of rows as they are."""
 
-    def rows(self, x):
-        return x
+    def transformed(self, data, classes):
+        return data
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def difference(pair: Pair) -> tuple[float, float, float, float]:
               release.row_norm, bound, told.get("spread"))  # fmt: skip
     plan, opened, probabilities = Plan((method,), 1e-2, 0, "", None, release=release), [], []
     for candidate in pair.candidates():
-        own = {"one": transformed(candidate, release.rows)}
+        own = {"one": release.transformed(candidate, f.classes)}
 
         def appraised(engine, own=own):
             found = noted(engine)

@@ -1,0 +1,172 @@
+"""Sweeps of the installed app for `paper.py`, and the few rows that the report keeps of their records.
+
+A job that fine-tuning's private check refuses is run again with the largest bound that can be stated, and where that is
+refused too, in the clear: its rows have no value, and the plaintext value beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from mpc_appraisal.errors import AppraisalError
+from mpc_appraisal.record import Record, read
+
+APP = Path(sys.executable).parent / "mpc-appraisal"
+RESUME = ("resume=true",)  # what makes the app itself skip a finished job
+REFUSED = "training has left the public bound on logits"
+STATED = 128  # session.logit_bound; fine-tuning may double it, and 256 is the largest that the engine can
+ATTEMPTS = {"": (), "bound": (f"session.logit_bound={STATED}",), "plain": ("session=plain",)}
+STEPS, RATE = "appraisal.finetuning.steps", "appraisal.finetuning.lr"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One sweep over one axis, two values at least or one. part: what it is for. fixed: overrides of all its jobs.
+    first: which of ATTEMPTS it begins with."""
+
+    part: str
+    fixed: tuple[str, ...]
+    axis: str
+    values: tuple[Any, ...]
+    first: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its folder: the part, and what of steps, rate and seed is fixed."""
+        known = self._known()
+        kept = [f"{key.rpartition('.')[2]}{known[key]}" for key in (RATE, STEPS, "seed") if key in known]
+        return "-".join([self.part, *kept])
+
+    @property
+    def rate(self) -> float | None:
+        """Of fine-tuning; None where there is none."""
+        return float(self._known()[RATE]) if RATE in self._known() else None
+
+    def _known(self) -> dict[str, str]:
+        return dict(each.split("=", 1) for each in self.fixed if "=" in each)
+
+    def folder(self, work: Path, attempt: str, value: Any) -> Path:
+        return work / "-".join([self.name, *[attempt] * bool(attempt)]) / f"{self._short}{value}"
+
+    @property
+    def _short(self) -> str:
+        return self.axis.rpartition(".")[2]
+
+    def job(self, value: Any) -> str:
+        """The job's name in rows."""
+        return f"{self.name}-{self._short}{value}"
+
+    def facts(self, value: Any) -> Row:
+        """What distinguishes a job from others of its part."""
+        known = self._known() | {self.axis: value}
+        found = {"part": self.part, "job": self.job(value), "seed": int(known["seed"])}
+        return found | {"steps": int(known.get(STEPS, 0)) or None, "lr": self.rate}
+
+    def found(self, work: Path, value: Any) -> tuple[str, list[Record]] | None:
+        """(attempt, records) of a finished job; None where it is not. InputError, by file, for damaged records."""
+        for attempt in ATTEMPTS:
+            folder = self.folder(work, attempt, value)
+            stated = folder / ".hydra" / "overrides.yaml"
+            if not (folder / "report.md").is_file() or not stated.is_file():  # the report is written last
+                continue
+            asked = {*self.fixed, f"{self.axis}={value}", *ATTEMPTS[attempt]}
+            if asked <= {each.removesuffix("=null") for each in OmegaConf.load(stated)}:  # of a deletion, "~key=null"
+                return attempt, [r for r in read(folder / "records.jsonl") if not r.baseline]
+        return None
+
+    def run(self, work: Path, log: Path) -> None:
+        """Runs what is not finished. AppraisalError, with the app's own words, for a job that fails."""
+        attempts = list(ATTEMPTS)
+        for attempt in attempts[attempts.index(self.first) :]:
+            left = [value for value in self.values if self.found(work, value) is None]
+            said = self._launch(work, log, attempt, left).splitlines() if left else []
+            for value in left:
+                if self.found(work, value) is not None:
+                    continue
+                label = re.compile(rf"error: .*\b{re.escape(f'{self.axis}={value}')}\b")
+                why = [line for line in said if label.match(line)]
+                if attempt == attempts[-1] or not any(REFUSED in line for line in why):
+                    raise AppraisalError(f"{self.job(value)}: {(why or said or ['no records'])[-1].strip()}")
+
+    def _launch(self, work: Path, log: Path, attempt: str, values: Sequence[Any]) -> str:
+        """What the app says on standard error, or nothing where it succeeds."""
+        place = self.folder(work, attempt, values[0]).parent
+        command = [str(APP), "--multirun", *self.fixed, *ATTEMPTS[attempt], f"{self.axis}={','.join(map(str, values))}"]
+        command += [f"hydra.sweep.dir={place}", f"hydra.sweep.subdir={self._short}${{{self.axis}}}", *RESUME]
+        with open(log, "a") as output:
+            env = os.environ | {"OMP_NUM_THREADS": "1"}
+            done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, env=env)
+            output.write(done.stderr)
+        return done.stderr if done.returncode else ""
+
+    def rows(self, work: Path) -> list[Row]:
+        """One for each finished job and method, lists by candidate."""
+        rows = []
+        for value in self.values:
+            found = self.found(work, value)
+            if found is None:
+                continue
+            attempt, records = found
+            for method in dict.fromkeys(record.method for record in records):
+                rows.append(self._row(value, attempt, method, [r for r in records if r.method == method]))
+        return rows
+
+    def _row(self, value: Any, attempt: str, method: str, records: Sequence[Record]) -> Row:
+        refused = attempt == "plain"
+        values = [None if refused else record.value for record in records]
+        row = self.facts(value) | {
+            "method": method,
+            "refused": refused,
+            "bound": STATED if attempt == "bound" else None,
+        }
+        row |= {key: getattr(records[0], key) for key in ("features", "classes", "revision")}
+        row |= {key: [getattr(r, key) for r in records] for key in ("candidate", "n", "level", "rounds")}
+        row |= {"value": values, "plaintext": [r.plaintext_value for r in records]}
+        row |= {"utility": [r.utility for r in records], "mb": [r.megabytes for r in records]}
+        row |= {phase: [r.seconds.get(phase) for r in records] for phase in ("share", "private")}
+        row["clear"] = records[0].seconds["plaintext"]  # the model owner's own work, once a session
+        row["opened"] = [o["what"] for o in records[0].openings]
+        return {key: short(each) for key, each in row.items()}
+
+
+def short(value: Any) -> Any:
+    """Numbers of eight digits are enough for a table, and for a rank."""
+    if isinstance(value, list):
+        return [short(each) for each in value]
+    return float(f"{value:.8g}") if isinstance(value, float) else value
+
+
+def loads(work: Path) -> dict[str, float]:
+    """Load average by sweep, at the end of its latest run."""
+    kept = work / "loads.json"
+    return json.loads(kept.read_text()) if kept.is_file() else {}
+
+
+def run_all(sweeps: Iterable[Sweep], work: Path, until: float | None) -> None:
+    """One after the other; a line for each. until: time.monotonic() after which none is begun.
+
+    WORK/loads.json keeps the machine's load while each ran: runtimes of a busy machine are long.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    for sweep in sweeps:
+        if until is not None and time.monotonic() > until:
+            return
+        start, left = time.monotonic(), sum(sweep.found(work, value) is None for value in sweep.values)
+        sweep.run(work, work / "log.txt")
+        if left:
+            known = loads(work) | {sweep.name: round(os.getloadavg()[1], 1)}
+            (work / "loads.json").write_text(json.dumps(known))
+        text = f"{sweep.name}: {left} of {len(sweep.values)} jobs run, {time.monotonic() - start:.0f} s"
+        print(text, flush=True)

@@ -1,0 +1,258 @@
+"""The paper's tables and figures: a tiny run of the same code is sound; the committed report is of its records."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpc_appraisal.errors import AppraisalError, InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS, COMMITTED = ROOT / "experiments", ROOT / "results" / "appraisal"
+PUBLISHED = (
+    "-1.00",
+    "0.61",
+    "0.95",
+    "0.96",
+    "0.58",
+    "1.0",
+    "0.59",
+    "0.72",
+    "0.88",
+    "+0.923",
+    "-0.927",
+    "+0.908",
+    "+0.247",
+)
+TINY = ("--small", "--seeds", "1", "--rates", "0.1,10", "--steps", "1,2")
+FIGURES = ("paper-figure2", "paper-figure3", "paper-figure4", "paper-figure5")
+
+sys.path.insert(0, str(EXPERIMENTS))
+
+
+def run(out: Path, *arguments: str, code: int = 0) -> str:
+    """What `paper.py` prints; where it fails as `code` expects, its errors."""
+    env = {k: v for k, v in os.environ.items() if k != "MPC_APPRAISAL_DATA"} | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(EXPERIMENTS / "paper.py"), "--out", str(out), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env, cwd=out)
+    assert done.returncode == code, done.stderr[-3000:]
+    return done.stderr if code else done.stdout
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "paper.jsonl").read_text().splitlines()]
+
+
+def rewrite(folder: Path, rows: list[dict]) -> None:
+    (folder / "paper.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    out, work = tmp_path_factory.mktemp("paper"), tmp_path_factory.mktemp("work")
+    return run(out, *TINY, "--work", str(work)), out, work
+
+
+def test_a_tiny_run_measures_every_part(tiny):
+    text, out, _ = tiny
+    about, *rows = lines(out)
+    assert about["missing"] == [] and "Not measured" not in text
+    assert {row["part"] for row in rows} == {"noise", "grid", "table1", "mismatch", "accuracy", "missing"}
+    assert {(row["lr"], row["steps"]) for row in rows if row["part"] == "grid"} == {
+        (lr, steps) for lr in (0.1, 10.0) for steps in (1, 2)
+    }
+    assert {row["lr"] for row in rows if row["part"] == "table1"} == {0.1, 10.0}
+    assert str(out) not in (out / "paper.jsonl").read_text() and "/" not in about["command"].replace("experiments/", "")
+
+
+def test_every_value_is_private_and_near_its_plaintext(tiny):
+    from paper_measure import drift
+
+    _, out, _ = tiny
+    private = [row for row in lines(out)[1:] if row["part"] != "accuracy"]
+    for row in private:
+        assert None not in row["plaintext"], row["job"]
+        if row["refused"]:
+            assert set(row["value"]) == {None}
+            continue
+        assert min(row["private"]) > 0 and min(row["mb"]) > 0 and min(row["rounds"]) > 0
+        # Fine-tuning of a hundred rows moves the loss by little: 16 fractional bits are some of the spread there.
+        assert drift([row]) < (0.5 if row["method"] == "finetuning" else 1e-2), row["job"]
+        assert len(row["opened"]) == 1 + (row["method"] == "finetuning")
+    assert sum(row["refused"] for row in private) < len(private) / 2
+
+
+def test_utilities_are_joined_and_the_accuracy_is_of_the_same_market(tiny):
+    from paper_fig5 import joined
+    from paper_measure import pick, with_utility
+
+    rows = lines(tiny[1])[1:]
+    known = pick(rows, "noise", "influence")
+    (row,) = with_utility(pick(rows, "grid", "finetuning", lr=0.1, steps=2), known)
+    assert row["utility"] == known[0]["utility"] and None not in row["utility"]
+    (whole,), (few,) = joined(rows), joined(rows, 0.55, 1.0)
+    assert len(whole["accuracy"]) == 5 and [name[-3:] for name in few["candidate"]] == ["0.2", "0.4"]
+    (accuracy,) = pick(rows, "accuracy", "retraining")
+    assert accuracy["utility"] == pytest.approx(whole["utility"], abs=1e-6)
+    assert all(0 <= share <= 1 for share in accuracy["accuracy"])
+
+
+def test_the_page_holds_published_and_measured(tiny):
+    from paper_measure import SIGN, agreements, pick, spread
+
+    _, out, _ = tiny
+    page, html = (out / "paper.md").read_text(), (out / "paper.html").read_text()
+    rows = lines(out)[1:]
+    for method in ("gradient_norm", "influence"):
+        found = agreements(pick(rows, "noise", method), "level", sign=SIGN[method])
+        assert f"| {spread(found['pearson'])} | {spread(found['spearman'])} |" in page
+    for figure in FIGURES:
+        assert (out / f"{figure}.png").read_bytes().startswith(b"\x89PNG") and f"{figure}.png" in page
+        assert "<svg" in (out / f"{figure}.svg").read_text()
+    assert html.count("data:image/svg+xml;base64,") == len(FIGURES) and 'src="paper' not in html
+    assert "A small run" in page.split("\n## ")[1]
+
+
+def test_a_second_run_repeats_no_job(tiny):
+    _, out, work = tiny
+    before = (out / "paper.md").read_bytes(), (out / "paper.jsonl").read_bytes()
+    text = run(out, *TINY, "--work", str(work))
+    ran = [line for line in text.splitlines() if "jobs run" in line]
+    assert len(ran) >= 5 and all(": 0 of " in line for line in ran)
+    assert before == ((out / "paper.md").read_bytes(), (out / "paper.jsonl").read_bytes())
+
+
+def test_the_committed_report_is_that_of_the_committed_records(tmp_path):
+    shutil.copy(COMMITTED / "paper.jsonl", tmp_path)
+    run(tmp_path, "--render-only")
+    assert (tmp_path / "paper.md").read_bytes() == (COMMITTED / "paper.md").read_bytes()
+    assert (COMMITTED / "paper.jsonl").stat().st_size < 1_000_000
+    page = (tmp_path / "paper.md").read_text()
+    cells = {cell.strip() for line in page.splitlines() if line.startswith("|") for cell in line.split("|")}
+    assert set(PUBLISHED) <= cells and "small run" not in page
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda rows: rows[:0], "paper.jsonl, line 1: got no line about the run"),
+        (lambda rows: rows[1:], "paper.jsonl, line 1: got no line about the run"),
+        (
+            lambda rows: [r for r in rows if r["method"] != "influence" or r["part"] != "noise"],
+            "got no line of influence",
+        ),
+        (lambda rows: [*rows[:3], {k: v for k, v in rows[3].items() if k != "private"}], "line 4: got no private"),
+        (
+            lambda rows: [*rows[:2], rows[2] | {"value": rows[2]["value"][:-1]}],
+            "line 3: got lists of different lengths",
+        ),
+    ],
+)
+def test_missing_and_damaged_records_are_named(tiny, tmp_path, spoil, expected):
+    from paper_page import render
+
+    rewrite(tmp_path, spoil(lines(tiny[1])))
+    with pytest.raises(InputError, match=expected):
+        render(tmp_path)
+    assert not (tmp_path / "paper.md").exists()
+
+
+def test_no_file_and_half_a_line_are_named(tiny, tmp_path):
+    from paper_page import render
+
+    assert "error: --out: got no file paper.jsonl" in run(tmp_path, "--render-only", code=1)
+    whole = (tiny[1] / "paper.jsonl").read_text()
+    (tmp_path / "paper.jsonl").write_text(whole[:-200])
+    with pytest.raises(InputError, match=f"paper.jsonl, line {whole.count(chr(10))}: got"):
+        render(tmp_path)
+
+
+def test_what_was_not_measured_is_said(tiny, tmp_path):
+    from paper_page import render
+
+    about, *rows = lines(tiny[1])
+    kept = [row for row in rows if row["part"] not in ("table1", "mismatch", "accuracy")]
+    left = {job: methods for job, methods in about["jobs"].items() if job in {row["job"] for row in kept}}
+    rewrite(tmp_path, [about | {"jobs": left, "missing": ["table1-lr10-steps1 (seed 0)"]}, *kept])
+    render(tmp_path)
+    assert (
+        "Not measured yet" in (tmp_path / "paper.md").read_text()
+        and "table1-lr10-steps1 (seed 0)" in (tmp_path / "paper.md").read_text()
+    )
+
+
+def test_damaged_records_of_a_sweep_are_named(tiny):
+    from paper_missing import sweeps
+    from paper_size import small
+
+    work = tiny[2]
+    (sweep,), path = sweeps(small(work, 1)), work / "missing" / "seed0" / "records.jsonl"
+    whole = path.read_bytes()
+    assert len(sweep.rows(work)) == 2
+    try:
+        path.write_bytes(whole[:-40])
+        with pytest.raises(InputError, match="records.jsonl, line"):
+            sweep.rows(work)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_refused_job_keeps_its_plaintext_and_has_no_value(tiny):
+    from paper_measure import SIGN, agreements, drift, ratios, spread
+    from paper_table1 import refusals
+
+    rows = lines(tiny[1])[1:]
+    tuned = [row for row in rows if row["part"] == "grid" and row["method"] == "finetuning" and not row["refused"]]
+    one = tuned[0]
+    no = one | {"refused": True, "value": [None] * len(one["value"]), "private": [None] * len(one["private"])}
+    assert refusals([no]) == "refused: left the bound" and refusals([one, no]) == "; 1 of 2 seeds refused"
+    assert refusals([one]) == "" and drift([no]) is None and ratios([no], [one]) == []
+    assert agreements([no], "level")["pearson"] == [] and agreements([no], "level", "plaintext")["pearson"]
+    assert (
+        agreements([one, no], "level", sign=SIGN["finetuning"])["pearson"]
+        == agreements([one], "level", sign=-1)["pearson"]
+    )
+    assert spread([]) == "–" and spread([0.5, 0.7]) == "+0.60 ± 0.14" and spread([-0.001]) == "+0.00"
+
+
+def test_steps_within_a_limit():
+    from paper_measure import steps_within
+
+    line = {s: 1.5 + 0.75 * s for s in (1, 2, 4, 8, 16)}
+    assert [steps_within(line, k, 64) for k in (1, 4, 16)] == [
+        1,
+        3,
+        19,
+    ]  # at 1x not even one step fits: one all the same
+    assert steps_within(line, 16, 12) == 12 and steps_within(line, 4.5, 64) == 4
+    assert steps_within({1: 3.0, 2: 2.0}, 2.5, 8) == 2  # no rise to go by: the most of those measured
+
+
+def test_only_a_refusal_by_the_private_check_is_recorded_as_one(tmp_path, monkeypatch):
+    from paper_sweep import ATTEMPTS, REFUSED, Sweep
+
+    sweep, asked = Sweep("grid", ("data=digits",), "seed", (1, 11)), []
+    finished: dict[int, str] = {}
+    monkeypatch.setattr(Sweep, "found", lambda self, work, value: finished.get(value))
+
+    def launch(self, work, log, attempt, values):
+        asked.append((attempt, list(values)))
+        if attempt == "plain":
+            finished.update(dict.fromkeys(values, "plain"))
+            return ""
+        finished[1] = attempt
+        return f"[1/2] seed=11\nerror: seed=11: finetuning: {REFUSED}, and no value is released\n"
+
+    monkeypatch.setattr(Sweep, "_launch", launch)
+    sweep.run(tmp_path, tmp_path / "log")
+    assert asked == [("", [1, 11]), ("bound", [11]), ("plain", [11])] and list(ATTEMPTS) == [a for a, _ in asked]
+    finished.clear()
+    monkeypatch.setattr(Sweep, "_launch", lambda *given: "error: seed=11: out of memory\n")
+    with pytest.raises(AppraisalError, match="grid-seed1: error: seed=11: out of memory"):
+        sweep.run(tmp_path, tmp_path / "log")
