@@ -27,6 +27,7 @@ LEVELS = [
         "progress",
         "card",
         "preflight",
+        "preflight_result",
         "catalogue",
         "approval",
         "release",

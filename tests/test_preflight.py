@@ -21,10 +21,6 @@ from mpc_appraisal.data import Dataset, Digits, with_bias
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.models import SoftmaxRegression
 from mpc_appraisal.preflight import (
-    DOUBTFUL,
-    INVERTED,
-    TRUSTED,
-    Rate,
     condition_number,
     glance,
     possible,
@@ -32,6 +28,7 @@ from mpc_appraisal.preflight import (
     threshold_of,
     verdict_of,
 )
+from mpc_appraisal.preflight_result import DOUBTFUL, INVERTED, TRUSTED, Rate
 from mpc_appraisal.tables import Table
 from mpc_appraisal.training import fit, utility
 

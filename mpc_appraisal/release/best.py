@@ -21,14 +21,14 @@ import torch
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.session import Opening, Session
-from mpc_appraisal.release.rule import RESULT, Outcome, Release, Score, seen
+from mpc_appraisal.release.rule import RESULT, Outcome, Score, Together, seen
 
 WHICH = "the number of the best candidate that is left"
 WHY = "only winners are opened"
 
 
 @dataclass(frozen=True)
-class Best(Release):
+class Best(Together):
     """k: how many win, at most. budget: what the winners may cost together; prices: by candidate, or None where the
     listings state them."""
 
@@ -37,7 +37,6 @@ class Best(Release):
     budget: float | None = None
     prices: Mapping[str, float] | None = None
     kind: ClassVar[str] = "best"
-    joint: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.prices is not None:  # Hydra's own mapping does not compare, pickle or print as a dictionary

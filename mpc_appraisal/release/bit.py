@@ -19,7 +19,7 @@ import torch
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.roles import MODEL_OWNER
 from mpc_appraisal.mpc.session import Opening, Session
-from mpc_appraisal.release.rule import DECISION, Outcome, Release, Score, seen
+from mpc_appraisal.release.rule import DECISION, Apart, Outcome, Score, seen
 
 UNIT = 2.0**11  # of the shared threshold
 LARGEST = (
@@ -43,7 +43,7 @@ def reaches(session: Session, score: Score, value: Any, threshold: Callable[[], 
 
 
 @dataclass(frozen=True)
-class Bit(Release):
+class Bit(Apart):
     """The decision, and nothing else of the value."""
 
     to: str = "both"

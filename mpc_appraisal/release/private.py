@@ -36,7 +36,7 @@ from mpc_appraisal.release.accounting import Mechanism, epsilon
 from mpc_appraisal.release.bit import LARGEST, WHAT, reaches
 from mpc_appraisal.release.clipping import ROUNDING, check_norm, clip_direction, clip_rows, spread
 from mpc_appraisal.release.rounding import opened_error, softmax_error
-from mpc_appraisal.release.rule import DECISION, RESULT, Outcome, Release, seen
+from mpc_appraisal.release.rule import DECISION, RESULT, Apart, Outcome, seen
 from mpc_appraisal.release.sensitivity import PROTECTS, Bounds, sensitivity
 
 NOISED = "with noise of both owners: "
@@ -47,7 +47,7 @@ ACCOUNTED_BITS = 16  # the fewest fractional bits of anything that is opened: wh
 
 
 @dataclass(frozen=True)
-class Private(Release):
+class Private(Apart):
     """A noised value or bit, (epsilon, delta)-differentially private for one row of the candidate.
 
     what: 'value' or 'bit'. epsilon, delta: of one answer. sigma: deviations of one owner's noise a sensitivity; None:

@@ -48,11 +48,11 @@ class Score:
 
 
 class Release(ABC):
-    """One way of releasing; `to` is 'both', 'model_owner' or 'data_owner'."""
+    """One way of releasing, `Apart` or `Together`; `to` is 'both', 'model_owner' or 'data_owner'."""
 
     kind: ClassVar[str]
+    joint: ClassVar[bool]
     threshold: ClassVar[bool] = False  # whether the model owner brings a threshold
-    joint: ClassVar[bool] = False  # whether candidates are compared, and nothing is opened before the last is scored
     exact: ClassVar[bool] = False  # whether nothing may be truncated in a way that can fail
     checks: ClassVar[bool] = True  # whether a method that trains opens whether it kept the bound on logits
     to: str
@@ -93,17 +93,29 @@ class Release(ABC):
         """What an owner has to tell in the clear beside what it always tells."""
         return {}
 
-    def one(self, session: Session, score: Score, threshold: Callable[[], float]) -> Outcome:
-        """Open what is released of one score. threshold: called in the model owner's process alone."""
-        raise NotImplementedError
-
-    def all(self, session: Session, scores: Sequence[Score]) -> list[Outcome]:
-        """Where `joint`: what is released of all scores of one method, in their order."""
-        raise NotImplementedError
-
     def privacy(self, method: Appraiser, facts: Facts) -> dict[str, Any] | None:
         """Noise of one answer: sigma, sensitivity, epsilon, delta, row_norm, protects; None without noise."""
         return None
+
+
+class Apart(Release):
+    """Each score is released by itself, as soon as it is computed."""
+
+    joint: ClassVar[bool] = False
+
+    @abstractmethod
+    def one(self, session: Session, score: Score, threshold: Callable[[], float]) -> Outcome:
+        """Open what is released of one score. threshold: called in the model owner's process alone."""
+
+
+class Together(Release):
+    """All scores of one method are compared, and nothing is opened before the last is computed."""
+
+    joint: ClassVar[bool] = True
+
+    @abstractmethod
+    def all(self, session: Session, scores: Sequence[Score]) -> list[Outcome]:
+        """What is released of all scores of one method, in their order."""
 
 
 def seen(session: Session, learners: Sequence[str]) -> bool:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mpc_appraisal.mpc.session import Opening
-from mpc_appraisal.release.rule import RESULT, Outcome, Release, seen
+from mpc_appraisal.release.rule import RESULT, Apart, Outcome, seen
 
 
 @dataclass(frozen=True)
-class Value(Release):
+class Value(Apart):
     """The number that a method opens. It is all there is to know: many values of chosen data reveal a model."""
 
     to: str = "both"
