@@ -39,9 +39,10 @@ from processes import (
 from mpc_appraisal.errors import InputError, PeerError
 from mpc_appraisal.mpc.certificates import Papers, make_trial, private_bytes, sign
 from mpc_appraisal.mpc.frames import Garbled, Header, Kind, call_site, pack, unpack
-from mpc_appraisal.mpc.meeting import dial
+from mpc_appraisal.mpc.meeting import Listener, dial
 from mpc_appraisal.mpc.tls import TlsLink
 from mpc_appraisal.mpc.transport import Transport
+from mpc_appraisal.mpc.wire import Outgoing
 from mpc_appraisal.record import read
 
 WITHIN = 2.0  # seconds from a kill to the others' end
@@ -200,6 +201,36 @@ def test_a_role_is_taken_once(trial):
     finally:
         first.close()
         link.close()
+
+
+def test_a_party_joins_once_however_late_its_first_greeter_wakes(trial, monkeypatch):
+    """The answer to its first connection lets a party dial the second, whose greeter may overtake the first."""
+    answered, met, joined = threading.Event(), threading.Event(), []
+    send = Outgoing.send
+
+    def slow(self, kind, payload=b"", **options):
+        send(self, kind, payload, **options)
+        if threading.current_thread().name == "greeter" and not answered.is_set():
+            answered.set()
+            assert met.wait(5.0)
+
+    def arrived(*party):
+        joined.append(party)
+        met.set()
+
+    monkeypatch.setattr(Outgoing, "send", slow)
+    failed: list[BaseException] = []
+    monkeypatch.setattr(threading, "excepthook", lambda told: failed.append(told.exc_value))
+    listener = Listener(Papers.of(trial, MODEL_OWNER), "127.0.0.1", 0, "session.rendezvous", lambda role: None, arrived)
+    try:
+        where = f"tcp://127.0.0.1:{listener.port}"
+        dial(MODEL_OWNER, where, DATA_OWNER, Papers.of(trial, DATA_OWNER), 5.0, lambda host: None)
+        assert met.wait(5.0)
+        for greeter in [thread for thread in threading.enumerate() if thread.name == "greeter"]:
+            greeter.join(5.0)
+        assert len(joined) == 1 and not failed
+    finally:
+        listener.close()
 
 
 def test_older_tls_is_refused(trial):

@@ -128,15 +128,15 @@ class Listener:
         with self._lock:
             halves = self._halves.setdefault((role, instance), {})
             halves[use] = incoming if use == "send" else outgoing
-            refusal = None
-            if len(halves) == len(USES):
+            refusal, complete = None, len(halves) == len(USES)  # told here: the other's greeter sees both halves too
+            if complete:
                 del self._halves[role, instance]
                 refusal = self._claim(role)
         if refusal:
             outgoing.send(Kind.ABORT, refusal.encode())
             return False
         outgoing.send(Kind.NOTE, b"{}")
-        if len(halves) == len(USES):
+        if complete:
             halves["receive"].start()
             self._joined(role, halves["send"], halves["receive"], hello)
         return True
