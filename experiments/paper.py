@@ -1,4 +1,5 @@
 """Table 1 and figures 2 to 5 of Xu, van der Maaten and Hannun (2022), from records of the installed app.
+Beyond the paper: missing data, and whether one bit, value >= threshold, will do.
 
     OMP_NUM_THREADS=1 python experiments/paper.py               # as in the paper: MNIST and CIFAR-10
     OMP_NUM_THREADS=1 python experiments/paper.py --small       # digits, two seeds, minutes
@@ -21,6 +22,7 @@ import paper_fig5
 import paper_missing
 import paper_page
 import paper_table1
+import paper_threshold
 from bench_common import about, write_lines
 from bench_page import show
 from paper_measure import Row
@@ -37,6 +39,7 @@ NEEDS = {
     "fig4": ("noise", "grid"),
     "fig5": ("mismatch",),
     "missing": ("missing",),
+    "threshold": ("noise", "preflight"),
 }
 
 
@@ -66,7 +69,8 @@ def sweeps_of(size: Size, work: Path) -> list[Sweep]:
     grid = paper_fig4.sweeps(size)
     ladder = [sweep for sweep in grid if sweep.rate == paper_table1.FIGURE3_RATE]
     known = [row for sweep in ladder for row in sweep.rows(work)]
-    first = paper_table1.noise(size) + paper_fig5.sweeps(size) + paper_missing.sweeps(size) + ladder
+    first = [*paper_table1.noise(size), *paper_threshold.sweeps(size), *paper_fig5.sweeps(size)]
+    first += [*paper_missing.sweeps(size), *ladder]
     return first + paper_table1.sweeps(size, known) + [sweep for sweep in grid if sweep not in ladder]
 
 

@@ -26,10 +26,12 @@ def table(rows: Sequence[Row]) -> Table:
             *(spread(agreements(kept, "utility", "plaintext")[kind]) for kind in KINDS),
             number(drift(kept), 2), seconds_text(seconds_of(kept)),
         ))  # fmt: skip
+    count = len(kept[0]["candidate"])
+    first = f"{'Ten' if count == 10 else count} candidates, of candidate p each pixel is set to 0 with probability "
     header = ("method", "missing share, Pearson", "missing share, Spearman", "utility, Pearson", "utility, Spearman",
               "plaintext: utility, Pearson", "plaintext: utility, Spearman", "drift",
               "private s a candidate")  # fmt: skip
     return Table("Beyond the paper: missing data", header, "lrrrrrrrr", body,
-                 ("Ten candidates, of candidate p each pixel is set to 0 with probability p/10. Our orientation, "
+                 (f"{first}p/{count}. Our orientation, "
                   "higher = better: -1 against the missing share is best, +1 against utility. The gradient norm, "
                   "which reads a large gradient as bad data, takes missing data for good.",))  # fmt: skip

@@ -14,6 +14,7 @@ import paper_fig4
 import paper_fig5
 import paper_missing
 import paper_table1
+import paper_threshold
 from bench_page import Page, run_table, sentences, write_page
 from paper_measure import Row, agreements, drift, pick, seconds_of, spread
 from paper_size import L2, MISMATCH_L2, MISSING_L2, TEST_ROWS
@@ -27,6 +28,8 @@ FILE = "paper.jsonl"
 ABOUT = {"size", "sizes", "jobs", "missing", "machine", "versions", "revision", "command"}
 LISTS = {"candidate", "n", "level", "rounds", "value", "plaintext", "utility", "mb", "share", "private"}
 ONE = {"part", "job", "method", "seed", "steps", "lr", "refused", "bound", "features", "classes", "clear", "opened"}
+CHECKED = {"part", "job", "method", "seed", "verdict", "threshold", "unit", *paper_threshold.COUNTS}
+IN_CLEAR = ("accuracy", "preflight")  # parts without private values
 RETRAINED = {"part", "job", "method", "seed", "candidate", "utility", "accuracy"}
 
 
@@ -44,7 +47,7 @@ def read_rows(folder: Path) -> tuple[Row, list[Row]]:
             raise InputError(name, f"{line[:40]!r}", f"one JSON object ({error})") from None
         if not isinstance(row, dict):
             raise InputError(name, f"{line[:40]!r}", "one JSON object")
-        wanted = {"about": ABOUT, "accuracy": RETRAINED}.get(row.get("part"), ONE | LISTS)
+        wanted = {"about": ABOUT, "accuracy": RETRAINED, "preflight": CHECKED}.get(row.get("part"), ONE | LISTS)
         if missing := sorted(wanted - set(row)):
             raise InputError(name, f"no {', '.join(missing)}", "records of this version")
         lengths = {key: len(row[key]) for key in LISTS | {"accuracy"} if isinstance(row.get(key), list)}
@@ -78,10 +81,12 @@ def page_of(about: Row, rows: Sequence[Row]) -> Page:
 
     main = [_summary(about, rows)]
     main += of(("noise", paper_table1.table), ("mismatch", paper_fig5.table), ("noise", paper_fig3.table))
-    main += of(("missing", paper_missing.table))
+    both = {"noise", "preflight"} <= parts
+    main += ([paper_threshold.table(rows)] if both else []) + of(("missing", paper_missing.table))
     main += [_choices(about), run_table(about, {"threads": "one a party", **about["sizes"]}, "paper.py")]
     drawings = [paper_fig2.drawing(rows)] if {"noise", "mismatch"} & parts else []
     drawings += of(("noise", paper_fig3.drawing), ("grid", paper_fig4.drawing), ("accuracy", paper_fig5.drawing))
+    drawings += [paper_threshold.drawing(rows)] if both else []
     details = of(("noise", paper_table1.ours), ("grid", paper_fig4.table))
     return Page("Data appraisal without data sharing: published and measured", main, drawings, _trust(rows), details)
 
@@ -122,6 +127,8 @@ def _summary(about: Row, rows: Sequence[Row]) -> Table:
             f"Under another mix of classes, influence ranks with utility at {pooled:.3f}, repeats pooled (published "
             "0.923)."
         )
+    if said := paper_threshold.verdict(rows):
+        lines.append(said)
     if influence:
         one, many = seconds_of(influence), seconds_of(tuned)
         mb = [mean(m for row in kept for m in row["mb"]) for kept in (influence, tuned)]
@@ -135,7 +142,7 @@ def _summary(about: Row, rows: Sequence[Row]) -> Table:
         "it, one bit: whether its weights kept the bound on the logits. Sizes, names and three rounded norms are "
         "told in the clear. Each value says something of data and model, so many of them together say much."
     )
-    private = [row for row in rows if row["part"] != "accuracy"]
+    private = [row for row in rows if row["part"] not in IN_CLEAR]
     if private:
         worst = {m: max((d for r in private if r["method"] == m and (d := drift([r])) is not None), default=None)
                  for m in dict.fromkeys(row["method"] for row in private)}  # fmt: skip

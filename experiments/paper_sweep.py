@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -102,6 +103,8 @@ class Sweep:
 
     def _launch(self, work: Path, log: Path, attempt: str, values: Sequence[Any]) -> str:
         """What the app says on standard error, or nothing where it succeeds."""
+        for value in values:  # what was asked otherwise before: the app would refuse, yet state the new overrides there
+            shutil.rmtree(self.folder(work, attempt, value), ignore_errors=True)
         place = self.folder(work, attempt, values[0]).parent
         command = [str(APP), "--multirun", *self.fixed, *ATTEMPTS[attempt], f"{self.axis}={','.join(map(str, values))}"]
         command += [f"hydra.sweep.dir={place}", f"hydra.sweep.subdir={self._short}${{{self.axis}}}", *RESUME]

@@ -65,7 +65,7 @@ def budgets(rows: Sequence[Row]) -> dict[int, int]:
 def sweeps(size: Size, rows: Sequence[Row]) -> list[Sweep]:
     """rows: the grid's, by which the steps are chosen."""
     return [
-        tuned(size, "table1", rate, f"{STEPS}={steps}", axis="seed", values=size.seeds)
+        tuned(size, "table1", rate, f"{STEPS}={steps}", axis="seed", values=size.table_seeds)
         for steps in sorted(set(budgets(rows).values()))
         for rate in size.table_rates
     ]
@@ -122,11 +122,12 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    seeds = len({row["seed"] for row in rows if row["part"] == "noise"})
+    seeds, few = (len({row["seed"] for row in rows if row["part"] == part}) for part in ("noise", "table1"))
+    only = f", of fine-tuning {few}" if 0 < few < seeds else ""
     text = [
-        f"Mean and deviation over {seeds} seeds. +1: the method finds the noisier data worse. Paper's orientation: "
-        "f_ft and f_if rise with noise and count so; the norm, which rises too, is read as a value, hence the "
-        "published -1.00."
+        f"Mean and deviation over {seeds} seeds{only}. +1: the method finds the noisier data worse. "
+        "Paper's orientation: f_ft and f_if rise with noise and count so; the norm, which rises too, is read as a "
+        "value, hence the published -1.00."
     ]
     known = measured(rows)
     if known:

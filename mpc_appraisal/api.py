@@ -59,7 +59,8 @@ def appraise(
         data: the data owner's side: a `Dataset`, arrays (x, y), a mapping from candidate name to either, or several.
         train, test: the model owner's side: `Dataset`s or arrays (x, y); x is (n, d), y (n,) integers from 0.
         model: a trained model in place of `train`, where the method allows it.
-        method: 'gradient_norm', 'finetuning', 'influence', an `Appraiser`, or several of them.
+        method: 'gradient_norm', 'finetuning', 'influence', an `Appraiser`, or several of them; 'influence_error' beside
+            'influence' gives it a 95% interval, `Result.margin`.
         session: 'spawn' (three processes on this machine), 'plain' (no privacy: the baseline), or a session object.
             With a `Join` only this organisation's own side is given, and the others start their own processes.
         l2: weight of ||theta||^2 in the objective; public.

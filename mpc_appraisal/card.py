@@ -17,7 +17,7 @@ from .catalogue.schema import shown
 from .record import Record
 from .report import STYLE
 from .result import Result
-from .tables import finalists, number, parties
+from .tables import COVERS, INTERVAL, finalists, number, parties
 
 NAME, TEXT = 80, 240  # characters shown of a name, of a sentence
 FAILURE = "Fixed-point arithmetic failed somewhere with a probability of at most {}."
@@ -116,8 +116,12 @@ def slug(name: str, taken: Iterable[str] = ()) -> str:
 
 def sections(records: list[Record], among: dict[str, int]) -> list[Section]:
     """The card of one candidate, whose records these are, one a method. among: as of `tables.finalists`."""
+    told = Result(records)
+    margins = {record.method: told.margin(record) for record in records}
+    shown_with = any(margin is not None for margin in margins.values())  # then the error stands beside its value
+    answers = [_answer(r, among[r.method], margins[r.method]) for r in records if not (r.error and shown_with)]
     found = [
-        Section("The answer", answers=tuple(_answer(record, among[record.method]) for record in records)),
+        Section("The answer", answers=tuple(answers)),
         Section("The data", facts=_facts(records, _data)),
         Section("What was opened to whom", facts=_facts(records, _openings)),
         Section("Privacy spent", facts=_facts(records, _privacy)),
@@ -148,8 +152,8 @@ def _facts(records: list[Record], of: Callable[[Record], list[tuple[str, str]]])
     return (*common, *own)
 
 
-def _answer(record: Record, among: int) -> tuple[str, tuple[str, ...]]:
-    """The headline of one method, and how sure it is, in words."""
+def _answer(record: Record, among: int, margin: float | None) -> tuple[str, tuple[str, ...]]:
+    """The headline of one method, and how sure it is, in words. margin: as of `Result.margin`."""
     release = record.release or {}
     method, notes = shown(record.method, NAME), []
     noised = any(release.get(key) is not None for key in ("epsilon", "deviation", "low"))
@@ -168,6 +172,10 @@ def _answer(record: Record, among: int) -> tuple[str, tuple[str, ...]]:
             notes.append(f"Its value: {number(record.value)}.")
     elif record.value is not None:
         headline = f"{number(record.value)}" + " with noise" * noised
+        if margin is not None:
+            low, high = number(record.value - margin), number(record.value + margin)
+            headline += f" ± {number(margin, 2)}"
+            notes.append(f"Between {low} and {high}, a {INTERVAL} {COVERS}")
     else:
         headline = "Not told to this party"
         if release:
@@ -183,7 +191,10 @@ def _answer(record: Record, among: int) -> tuple[str, tuple[str, ...]]:
         notes.append(FAILURE.format(number(record.failure_probability, 2)))
     if record.error_bound is not None and record.value is not None:
         notes.append(f"Where it did not fail, it changed the value by at most {number(record.error_bound, 2)}.")
-    notes.append(SAMPLING)
+    if record.error:
+        notes.append("Minus the standard error of the value of another method: it is no value of data.")
+    elif margin is None:
+        notes.append(SAMPLING)
     return f"{method}: {headline}", (" ".join(notes),)
 
 

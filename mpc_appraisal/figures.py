@@ -20,10 +20,11 @@ def values_figure(result: Result) -> Figure | None:
     """A column for each method: value against level (or candidate); under it, value against utility where known.
 
     Rings are the method's values, crosses the same in the clear; titles give Spearman's rank correlation of the rings.
-    Bars are the intervals that noise leaves. A method that told decisions or winners alone has a row of squares for yes
-    and one for no. Baselines are drawn only where there is nothing else; None where there is nothing at all.
+    Bars are the intervals that noise leaves, or those by the bootstrap. A method that told decisions or winners alone
+    has a row of squares for yes and one for no. Baselines are drawn only where there is nothing else; None where there
+    is nothing at all.
     """
-    drawable = [m for m in result.methods if any(_drawable(r) for r in result.of(m))]
+    drawable = [m for m in result.methods if any(_drawable(r) and not r.error for r in result.of(m))]
     methods = [m for m in drawable if not result.of(m)[0].baseline] or drawable
     if not methods:
         return None
@@ -53,12 +54,12 @@ def values_figure(result: Result) -> Figure | None:
                 rotation_mode="anchor",
                 fontsize=8,
             )
-        _points(upper, places, records)
+        _points(upper, places, records, result)
         upper.set_title(_title(method, found[method]["level"]["spearman"], "level"), fontsize=10)
         if truth:
             lower = axes[1][column]
             known = [r for r in records if r.utility is not None]
-            _points(lower, [r.utility for r in known], known)
+            _points(lower, [r.utility for r in known], known, result)
             lower.set_xlabel("true utility (fall of test loss)")
             lower.xaxis.set_major_locator(MaxNLocator(5))
             lower.set_title(_title(method, found[method]["utility"]["spearman"], "utility"), fontsize=10)
@@ -125,7 +126,7 @@ def _drawable(record: Record) -> bool:
     return any(x is not None for x in (record.value, record.plaintext_value, record.decision, record.winner))
 
 
-def _points(axis, places, records) -> None:
+def _points(axis, places, records, result: Result) -> None:
     if yes_or_no(records):
         answers = [r.winner if r.decision is None else r.decision for r in records]
         known = [(p, int(a)) for p, a in zip(places, answers, strict=True) if a is not None]
@@ -137,6 +138,10 @@ def _points(axis, places, records) -> None:
     intervals = [(p, *r.interval) for p, r in zip(places, records, strict=True) if r.interval]
     if intervals:
         axis.vlines(*zip(*intervals, strict=True), color=BLUE, linewidth=1.4, label="95% of the noise")
+    margins = [(p, r.value, m) for p, r in zip(places, records, strict=True) if (m := result.margin(r)) is not None]
+    if margins:
+        ends = [(place, value - margin, value + margin) for place, value, margin in margins]
+        axis.vlines(*zip(*ends, strict=True), color=GREY, linewidth=1.4, label="95% interval")
     values = [(p, r.value) for p, r in zip(places, records, strict=True) if r.value is not None]
     if values:
         private = any(r.session != "plain" for r in records)

@@ -82,6 +82,7 @@ from mpc_appraisal.preflight_result import (
     Threshold,
     Trial,
 )
+from mpc_appraisal.record import ERRORS
 from mpc_appraisal.training import accuracy, mean_loss, union
 from mpc_appraisal.training import fit as train_model
 
@@ -115,8 +116,8 @@ def glance(
     no AppraisalError."""
     methods = tuple(methods)
     reason = possible(train, test, methods)
-    if reason is not None:
-        return None, [reason]
+    if reason is not None or not _valuing(methods):  # an error alone has nothing to be trusted in
+        return None, [reason] if reason is not None else []
     try:
         found = preflight(train, test, methods, l2, fit, seed=seed, quick=True)
     except AppraisalError as error:
@@ -143,11 +144,13 @@ def preflight(
 
     fit: of the model at `l2`; None: `training.fit`, as for other l2 and for the utility.
     seeds: splits. search: of l2; None: where a method is not trusted.
-    quick: one seed and no search, whatever else is stated.
+    quick: one seed and no search, whatever else is stated. The error of another method's value is left out.
     Raises InputError for a bad argument and for data too few (`possible` tells before), AppraisalError where the model
     itself does not converge.
     """
-    chosen, l2 = as_methods(methods), check_l2(l2)
+    chosen, l2 = _valuing(as_methods(methods)), check_l2(l2)
+    if not chosen:
+        raise InputError("appraisal", methods, f"a method that values data, beside {' or '.join(ERRORS)} or alone")
     for name, value, least in (("seed", seed, 0), ("seeds", seeds, 1), ("parts", parts, 3)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(name, repr(value), f"an integer, {least} or more")
@@ -455,6 +458,10 @@ def _swaps(part: Dataset, model: SoftmaxRegression, stream: np.random.Generator,
     ]
     clean = mean_loss(model, part)
     return [swap for swap in swaps if mean_loss(model, swap) > clean]
+
+
+def _valuing(methods: Iterable[Appraiser]) -> tuple[Appraiser, ...]:
+    return tuple(method for method in methods if method.name not in ERRORS)
 
 
 def _obstacle(train: Dataset | None, test: Dataset | None, methods: Iterable[Appraiser]) -> tuple[str, str, str] | None:

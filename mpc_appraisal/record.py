@@ -26,6 +26,7 @@ from .errors import InputError
 
 SESSIONS = ("plain", "spawn", "join")
 BASELINES = ("retraining", "leave_one_out", "shapley", "random")  # plaintext yardsticks, not private methods
+ERRORS = {"influence_error": "influence"}  # whose value is minus the standard error of another's, and ranks nothing
 FLOATS = (
     "value",
     "paper_value",
@@ -138,6 +139,11 @@ class Record:
     @property
     def baseline(self) -> bool:
         return self.method in BASELINES
+
+    @property
+    def error(self) -> bool:
+        """Whether the value is minus the standard error of another method's."""
+        return self.method in ERRORS
 
     @property
     def decision(self) -> bool | None:

@@ -150,6 +150,8 @@ def caption(name: str, result: Result) -> str:
     text = CAPTIONS[name]
     if name == "values" and any(record.interval for record in result):
         text += " Bars: the 95% interval that the noise leaves."
+    if name == "values" and any(result.margin(record) is not None for record in result):
+        text += " Bars: the 95% interval by the bootstrap over the candidate's rows."
     if name == "values" and any(yes_or_no(result.of(method)) for method in result.methods):
         text += " Squares: yes or no, where that was told and no value."
     return text

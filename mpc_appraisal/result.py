@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 from .errors import InputError
-from .record import Record
+from .record import ERRORS, Record
 
+NORMAL = 1.96  # standard errors that a 95% interval reaches to either side
 DERIVED = ("total_seconds", "megabytes")
 NESTED = (
     "seconds",
@@ -94,8 +95,20 @@ class Result(Sequence):
             unknown.sort(key=_place if descending else lambda record: tuple(-part for part in _place(record)))
         return Result(sorted(known, key=lambda record: getattr(record, by), reverse=descending) + unknown)
 
+    def margin(self, record: Record) -> float | None:
+        """Half the 95% interval of a record's value by the bootstrap over the candidate's rows: value +- margin.
+
+        None where the value or its standard error, a method of its own, was not told, and where that is 0, of one row
+        or of copies of one: it then says nothing. What the interval covers and what not: `appraisal.influence_error`.
+        """
+        found = [self._by_key.get((error, record.candidate)) for error, of in ERRORS.items() if of == record.method]
+        known = [error.value for error in found if error is not None and error.value is not None]
+        return NORMAL * -known[0] if known and known[0] < 0 and record.value is not None else None
+
     def best(self, method: str) -> Record:
         """The candidate that this method values most, by value or, where only the best were told, by rank."""
+        if method in ERRORS:
+            raise InputError("method", method, f"a method that values data: {method} is the error of {ERRORS[method]}")
         best, *others = self.of(method).sort()
         # several winners without ranks: nobody was told which of them is the best
         if best.value is None and not (best.winner and (best.rank == 1 or not any(r.winner for r in others))):
@@ -106,12 +119,15 @@ class Result(Sequence):
         """{method: {"utility": {"spearman", "pearson"}, "level": {...}}} of value against each reference.
 
         A good method correlates positively with utility, and negatively with level, for level is corruption. None
-        where it has no meaning: the reference is unknown, there are fewer than two candidates, or all are equal.
+        where it has no meaning: the reference is unknown, there are fewer than two candidates, or all are equal. The
+        error of another method's value has none, and is left out.
         """
         from .metrics import correlations
 
         table: dict[str, dict[str, dict[str, float | None]]] = {}
         for method in self.methods:
+            if method in ERRORS:
+                continue
             table[method] = {}
             for reference in ("utility", "level"):
                 known = [r for r in self.of(method) if r.value is not None and getattr(r, reference) is not None]

@@ -10,10 +10,15 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .record import Record
+from .record import ERRORS, Record
 from .result import Result
 
 DASH = "–"
+INTERVAL = "95% interval by the bootstrap over the candidate's rows:"
+COVERS = (
+    "it covers that these rows are a sample of their source, not what the model owner's own rows add, nor that "
+    "influence is a first-order estimate."
+)
 BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
@@ -59,8 +64,8 @@ def values_table(result: Result, full: bool = False) -> Table:
             record.method,
             record.candidate,
             *(answer(record, among[record.method]),) * told,
-            DASH if plain else number(record.value),
-            number(in_the_clear),
+            DASH if plain else with_margin(result, record),
+            with_margin(result, record) if plain and record.value == in_the_clear else number(in_the_clear),
             number(record.difference),
             number(record.total_seconds, 3),
             number(record.megabytes),
@@ -80,6 +85,11 @@ def values_table(result: Result, full: bool = False) -> Table:
             f"{DASH} under plaintext value and difference: nobody may know it, for it would take the data of "
             "one organisation and the model of the other in one place."
         )
+    if any(result.margin(record) is not None for record in result):
+        notes.append(f"± is a {INTERVAL} {COVERS}")
+    if any(record.error for record in result):
+        known = ", ".join(f"{error} is minus the standard error of {of}" for error, of in ERRORS.items())
+        notes.append(f"{known}: no value of data, and not ranked.")
     names = 2 + told
     return Table(
         "Values",
@@ -88,6 +98,12 @@ def values_table(result: Result, full: bool = False) -> Table:
         rows,
         (*notes, *_release_notes(result)),
     )
+
+
+def with_margin(result: Result, record: Record) -> str:
+    """The value, with half its 95% interval where its standard error was told too."""
+    margin = result.margin(record)
+    return number(record.value) if margin is None else f"{number(record.value)} ± {number(margin, 2)}"
 
 
 def told_otherwise(record: Record) -> bool:
@@ -299,7 +315,7 @@ def bars(result: Result, width: int = 40) -> list[tuple[str, list[tuple[str, str
     """For each method its (candidate, bar, value): the bar runs from the method's lowest value to its highest."""
     charts = []
     for method in result.methods:
-        records = [record for record in result.of(method) if record.value is not None]
+        records = [record for record in result.of(method) if record.value is not None and not record.error]
         if len(records) < 2:
             continue
         low, high = min(r.value for r in records), max(r.value for r in records)
@@ -307,7 +323,8 @@ def bars(result: Result, width: int = 40) -> list[tuple[str, list[tuple[str, str
         lines = []
         for r in records:
             eighths = max(1, round(8 * width * ((r.value - low) / span if span else 1.0)))
-            lines.append((r.candidate, BLOCKS[8] * (eighths // 8) + BLOCKS[eighths % 8].strip(), number(r.value)))
+            bar = BLOCKS[8] * (eighths // 8) + BLOCKS[eighths % 8].strip()
+            lines.append((r.candidate, bar, with_margin(result, r)))
         charts.append((method, lines))
     return charts
 

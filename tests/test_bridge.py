@@ -17,10 +17,12 @@ X = torch.randn(6, 5, dtype=torch.float64, generator=GENERATOR) * 2
 Y = torch.randn(6, 5, dtype=torch.float64, generator=GENERATOR)
 IMAGE = torch.randn(2, 1, 8, 8, dtype=torch.float64, generator=GENERATOR)
 KERNEL = torch.randn(3, 1, 3, 3, dtype=torch.float64, generator=GENERATOR)
+LARGE = torch.rand(128, 128, dtype=torch.float64, generator=GENERATOR) * 2048 + 2048  # CrypTen's truncation fails here
 
 CASES = {
     "mul": (lambda a, b: a * b, lambda a, b: a * b, X, Y, 1e-3),
     "matmul": (lambda a, b: a.matmul(b.t()), lambda a, b: a @ b.T, X, Y, 1e-3),
+    "large": (lambda a, b: a * b, lambda a, b: a * b, LARGE, LARGE.t(), 0.1),
     "square": (lambda a, b: a.square(), lambda a, b: a * a, X, Y, 1e-3),
     "relu": (lambda a, b: a.relu(), lambda a, b: a.relu(), X, Y, 1e-3),
     "less": (lambda a, b: a < b, lambda a, b: (a < b).double(), X, Y, 1e-6),

@@ -31,7 +31,7 @@ PUBLISHED = (
     "+0.247",
 )
 TINY = ("--small", "--seeds", "1", "--rates", "0.1,10", "--steps", "1,2")
-FIGURES = ("paper-figure2", "paper-figure3", "paper-figure4", "paper-figure5")
+FIGURES = ("paper-figure2", "paper-figure3", "paper-figure4", "paper-figure5", "paper-threshold")
 
 sys.path.insert(0, str(EXPERIMENTS))
 
@@ -63,7 +63,7 @@ def test_a_tiny_run_measures_every_part(tiny):
     text, out, _ = tiny
     about, *rows = lines(out)
     assert about["missing"] == [] and "Not measured" not in text
-    assert {row["part"] for row in rows} == {"noise", "grid", "table1", "mismatch", "accuracy", "missing"}
+    assert {row["part"] for row in rows} == {"noise", "grid", "table1", "mismatch", "accuracy", "missing", "preflight"}
     assert {(row["lr"], row["steps"]) for row in rows if row["part"] == "grid"} == {
         (lr, steps) for lr in (0.1, 10.0) for steps in (1, 2)
     }
@@ -75,7 +75,7 @@ def test_every_value_is_private_and_near_its_plaintext(tiny):
     from paper_measure import drift
 
     _, out, _ = tiny
-    private = [row for row in lines(out)[1:] if row["part"] != "accuracy"]
+    private = [row for row in lines(out)[1:] if row["part"] not in ("accuracy", "preflight")]
     for row in private:
         assert None not in row["plaintext"], row["job"]
         if row["refused"]:
@@ -119,6 +119,93 @@ def test_the_page_holds_published_and_measured(tiny):
     assert "A small run" in page.split("\n## ")[1]
 
 
+def test_thresholds_are_the_pre_flights_and_errors_are_counted_by_hand(tiny):
+    from mpc_appraisal.appraisal import as_methods
+    from mpc_appraisal.cli import compose, instantiate
+    from mpc_appraisal.data import Digits
+    from mpc_appraisal.preflight import preflight
+    from mpc_appraisal.record import read
+    from mpc_appraisal.scenario import LabelNoise
+
+    _, out, work = tiny
+    rows = [row for row in lines(out)[1:] if row["part"] == "preflight"]
+    assert {row["method"] for row in rows} == {"finetuning", "gradient_norm", "influence"}
+    market = LabelNoise(150, 5).build(*Digits().load(), 0)
+    fit = instantiate(compose(["model.l2=0.003"]).model)
+    known = preflight(market.train, market.test, as_methods("influence"), 0.003, fit, search=False)["influence"]
+    influence = next(row for row in rows if row["method"] == "influence")
+    assert influence["threshold"] == pytest.approx(known.threshold.value, rel=1e-6)
+    assert influence["false_accept"] == [known.threshold.false_accept.wrong, known.threshold.false_accept.of]
+
+    page = (out / "paper.md").read_text()
+    (records,) = work.glob("noise-*/seed0/records.jsonl")
+    for row in rows:
+        mine = [r for r in read(records) if r.method == row["method"] and not r.baseline]
+        cells = []
+        for scale, threshold in ((mine[0].n if row["unit"] == "value per row" else 1, row["threshold"]), (1, 0.0)):
+            bad = [r.value >= scale * threshold for r in mine if r.utility <= 0]
+            good = [r.value < scale * threshold for r in mine if r.utility > 0]
+            cells += [f"{sum(each)} of {len(each)}" if each else "–" for each in (bad, good)]
+        line = next(s for s in page.split("## May a buyer")[1].splitlines() if s.startswith(f"| {row['method']} |"))
+        assert [cell.split("(")[0].strip() for cell in line.split("|")[3:7]] == cells
+
+
+def market_rows(**changes) -> list[dict]:
+    """Four candidates of two seeds, whose values tell good from bad, and a pre-flight of each."""
+    rows = []
+    for seed, threshold in ((0, 0.2), (1, -0.1)):
+        row = {"part": "noise", "method": "influence", "seed": seed, "steps": None, "refused": False, "n": [10] * 4}
+        row |= {"value": [0.4, 0.3, 0.1, -0.2], "plaintext": [0.4, 0.1, 0.1, -0.2], "utility": [0.2, 0.1, 0.0, -0.3]}
+        own = {"part": "preflight", "method": "influence", "seed": seed, "steps": None, "verdict": "trusted"}
+        own |= {"threshold": threshold, "unit": "value", "false_accept": [1, 4], "false_reject": [0, 6]}
+        rows += [row, own | changes]
+    return rows
+
+
+def test_one_bit_by_a_threshold_by_zero_and_in_hindsight():
+    from paper_threshold import at_zero, cases, decided, foretold, in_hindsight, notes, table, verdict
+
+    def errors(found) -> list[tuple[int, int]]:
+        return [(rate.wrong, rate.of) for rate in found]
+
+    rows = market_rows()
+    found = cases(rows, "influence")
+    assert errors(decided(found)) == [(1, 4), (0, 4)]  # seed 1 buys the third, which does not help: utility 0
+    assert errors(decided(at_zero(found))) == [(2, 4), (0, 4)] and errors(decided(in_hindsight(found))) == [
+        (0, 4),
+        (0, 4),
+    ]
+    assert errors(foretold(rows, "influence")) == [(2, 8), (0, 12)]
+    assert "turned 1 of 8 decisions" in " ".join(notes(rows))  # seed 0's second, had it been bought in plaintext
+    assert "influence 1 of 8 (false accepts 1 of 4, false rejects 0 of 4; zero: 2)" in verdict(rows)
+    assert table(rows).rows[0][-1] == "0"  # the least utility among those bought
+
+    per_row = cases(market_rows(threshold=0.02, unit="value per row"), "influence")  # of ten rows: 0.2
+    assert {case.threshold for case in per_row} == {0.2} and errors(decided(per_row)) == [(0, 4), (0, 4)]
+    none = market_rows(threshold=None, verdict="doubtful")
+    assert errors(decided(cases(none, "influence"))) == [(0, 4), (4, 4)]
+    assert (
+        table(none).rows[0][-1] == "nothing bought" and "2 did not trust the method, and 2 found no" in notes(none)[-1]
+    )
+
+
+def test_a_buyer_without_a_pre_flight_or_with_a_refused_value_is_not_counted():
+    from paper_threshold import cases, table, verdict
+
+    rows = market_rows()
+    assert {case.seed for case in cases(rows[:3], "influence")} == {0}
+    assert {case.seed for case in cases([rows[0] | {"refused": True}, *rows[1:]], "influence")} == {1}
+    assert verdict(rows[::2]) == "" and table(rows[::2]).rows == []
+
+
+def test_a_pre_flight_that_fails_says_why(tmp_path):
+    from paper_threshold import Preflights
+
+    with pytest.raises(AppraisalError, match="preflight-seed0: .*l2"):
+        Preflights("preflight", ("data=digits", "model.l2=-1"), "seed", (0,)).run(tmp_path, tmp_path / "log")
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
 def test_a_second_run_repeats_no_job(tiny):
     _, out, work = tiny
     before = (out / "paper.md").read_bytes(), (out / "paper.jsonl").read_bytes()
@@ -148,6 +235,10 @@ def test_the_committed_report_is_that_of_the_committed_records(tmp_path):
             "got no line of influence",
         ),
         (lambda rows: [*rows[:3], {k: v for k, v in rows[3].items() if k != "private"}], "line 4: got no private"),
+        (
+            lambda rows: [{k: v for k, v in r.items() if k != "unit"} for r in rows],
+            "got no unit; expected records of this version",
+        ),
         (
             lambda rows: [*rows[:2], rows[2] | {"value": rows[2]["value"][:-1]}],
             "line 3: got lists of different lengths",
@@ -232,6 +323,31 @@ def test_steps_within_a_limit():
     ]  # at 1x not even one step fits: one all the same
     assert steps_within(line, 16, 12) == 12 and steps_within(line, 4.5, 64) == 4
     assert steps_within({1: 3.0, 2: 2.0}, 2.5, 8) == 2  # no rise to go by: the most of those measured
+
+
+def test_a_job_that_was_asked_otherwise_before_is_run_afresh(tmp_path, monkeypatch):
+    import paper_sweep
+
+    sweep = paper_sweep.Sweep("grid", ("data=digits", "scenario.candidates=5"), "seed", (0, 1))
+
+    def finish(value: int, *overrides: str) -> Path:
+        folder = tmp_path / "grid" / f"seed{value}"
+        (folder / ".hydra").mkdir(parents=True, exist_ok=True)
+        (folder / ".hydra" / "overrides.yaml").write_text(json.dumps([*overrides, f"seed={value}"]))
+        (folder / "report.md").write_text("")
+        (folder / "records.jsonl").write_text("")
+        return folder
+
+    other, done = finish(0, "data=digits"), finish(1, *sweep.fixed)
+
+    def refuse(command, **_):  # as the app does over a finished job, though Hydra has written the new overrides
+        assert command[-3].startswith("hydra.sweep.dir") and "seed=0" in command and not (other / "report.md").exists()
+        return subprocess.CompletedProcess(command, 1, "", "error: seed=0: refused\n")
+
+    monkeypatch.setattr(paper_sweep.subprocess, "run", refuse)
+    with pytest.raises(AppraisalError, match="grid-seed0: error: seed=0: refused"):
+        sweep.run(tmp_path, tmp_path / "log")
+    assert not other.exists() and (done / "report.md").exists()
 
 
 def test_only_a_refusal_by_the_private_check_is_recorded_as_one(tmp_path, monkeypatch):

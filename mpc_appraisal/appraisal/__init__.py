@@ -8,13 +8,16 @@ from mpc_appraisal.appraisal.base import Appraiser, Facts, plaintext, scaled
 from mpc_appraisal.appraisal.finetuning import Finetuning
 from mpc_appraisal.appraisal.gradient_norm import GradientNorm
 from mpc_appraisal.appraisal.influence import Influence
+from mpc_appraisal.appraisal.influence_error import InfluenceError
 from mpc_appraisal.appraisal.leave_one_out import Coalitions, Game, LeaveOneOut, Valuation
+from mpc_appraisal.appraisal.mlp_finetuning import MlpFinetuning
 from mpc_appraisal.appraisal.random_baseline import Random
 from mpc_appraisal.appraisal.retraining import Retraining
 from mpc_appraisal.appraisal.shapley import Shapley
 from mpc_appraisal.errors import InputError
 
 __all__ = [
+    "ALL",
     "METHODS",
     "YARDSTICKS",
     "Appraiser",
@@ -24,8 +27,10 @@ __all__ = [
     "Game",
     "GradientNorm",
     "Influence",
+    "InfluenceError",
     "LeaveOneOut",
     "Methods",
+    "MlpFinetuning",
     "Random",
     "Retraining",
     "Shapley",
@@ -37,7 +42,8 @@ __all__ = [
     "scaled",
 ]
 
-METHODS: dict[str, type[Appraiser]] = {method.name: method for method in (GradientNorm, Finetuning, Influence)}
+ALL: tuple[type[Appraiser], ...] = (GradientNorm, Finetuning, Influence)  # what "all" means: the paper's
+METHODS: dict[str, type[Appraiser]] = {method.name: method for method in (*ALL, InfluenceError, MlpFinetuning)}
 Yardstick = LeaveOneOut | Shapley  # in the clear, of all candidates together
 YARDSTICKS: dict[str, type[Yardstick]] = {LeaveOneOut.name: LeaveOneOut, Shapley.name: Shapley}
 
@@ -61,10 +67,10 @@ class Methods:
 
 
 def as_methods(methods: str | Appraiser | Iterable[str | Appraiser]) -> tuple[Appraiser, ...]:
-    """One method, several, or their names ("all" for every method, each with its defaults) as a tuple of methods.
+    """One method, several, or their names ("all" for the paper's three, each with its defaults) as a tuple of methods.
 
-    Raises InputError for an unknown name, for none at all and for two methods of one name, whose results could not be
-    told apart.
+    Raises InputError for an unknown name, for none at all, for two methods of one name, whose results could not be told
+    apart, and for an influence beside the error of another.
     """
     items = [methods] if isinstance(methods, (str, Appraiser)) else list(methods)
     found: list[Appraiser] = []
@@ -72,7 +78,7 @@ def as_methods(methods: str | Appraiser | Iterable[str | Appraiser]) -> tuple[Ap
         if isinstance(item, Appraiser):
             found.append(item)
         elif item == "all":
-            found += [method() for method in METHODS.values()]
+            found += [method() for method in ALL]
         elif isinstance(item, str) and item in METHODS:
             found.append(METHODS[item]())
         else:
@@ -80,6 +86,11 @@ def as_methods(methods: str | Appraiser | Iterable[str | Appraiser]) -> tuple[Ap
     names = [method.name for method in found]
     if not names or len(set(names)) < len(names):
         raise InputError("appraisal", names, "one method or more, each once")
+    by_name = dict(zip(names, found, strict=True))
+    value, error = by_name.get(Influence.name), by_name.get(InfluenceError.name)
+    if value is not None and error is not None and value.damping != error.damping:
+        expected = f"{value.damping}, that of the influence beside it"
+        raise InputError("appraisal.influence_error.damping", error.damping, expected)
     return tuple(found)
 
 

@@ -3,7 +3,7 @@
 A method has two halves. `prepare` runs in the clear in the model owner's process and gives tensors that stay the model
 owner's. `score` is the formula: it is written once and runs on plain float64 tensors (the baseline) and on secret
 tensors (the product), so it uses only what both have: matmul, t, + and -, secret * secret, secret * float,
-secret / float, sum, square, softmax(1), log_softmax(1) and rows picked by a LongTensor.
+secret / float, sum() and sum(1), square, softmax(1), log_softmax(1) and rows picked by a LongTensor.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Appraiser(ABC):
     opens: ClassVar[str]  # in plain words, the one number that is opened
     streams: ClassVar[bool] = True  # whether one pass over blocks of rows is enough; if not, x and y are held whole
     rising: ClassVar[bool] = False  # whether a larger opened number is a higher value
+    incomparable: ClassVar[str] = ""  # why it can be released as a value alone; empty where it can otherwise too
     logit_growth: ClassVar[float] = 1.0  # above 1 for a method that trains: how far it may raise the bound on logits
 
     @abstractmethod

@@ -4,29 +4,37 @@ By CrypTen's own extension points: the communicator is the engine's channel, the
 sharings of zero come from the owners' common AES stream. `crypten.generators` is replaced by objects that no torch
 function takes, so that anything that would still draw a share from torch's Mersenne Twister raises.
 
+CrypTen truncates locally, which fails for an element with probability |v| / 2^64 and is then wrong by 2^48: a network's
+training has enough elements to meet that. Divisions by a power of two, which are all of fixed point's, are the engine's
+exact truncation here, at one more round.
+
 `to_crypten` and `from_crypten` convert without a message. Comparisons, relu, max, convolutions and whatever else an
 MPCTensor has then run in a session of the engine, in a dry run too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.distributed import ReduceOp
 
-from mpc_appraisal.mpc import _compat
+from mpc_appraisal.mpc import _compat, ops
 from mpc_appraisal.mpc.engine import Engine
 from mpc_appraisal.mpc.prg import DryStream, Stream, new_key
+from mpc_appraisal.mpc.tensors import Context, Private, Secret
 
 crypten = _compat.load()
 
 from crypten.communicator.distributed_communicator import DistributedCommunicator  # noqa: E402
+from crypten.gradients import AutogradFunction, register_function  # noqa: E402
 from crypten.mpc.primitives import ArithmeticSharedTensor, BinarySharedTensor  # noqa: E402
 from crypten.mpc.provider.provider import TupleProvider  # noqa: E402
 
 BITS = 16  # fractional bits of a CrypTen tensor
 NAME = "ENGINE"
+REACH = 16.0  # a logit further below its row's largest is put there: e^-16 is nothing to a probability of 16 bits
 
 
 class NoGenerator:
@@ -154,10 +162,28 @@ def _random_bits(engine: Engine):
     return rand
 
 
+_truncated_locally = ArithmeticSharedTensor.div_
+
+
+def _truncated(self, y):
+    """CrypTen's division in place: exact to a unit by a power of two on the engine, CrypTen's own elsewhere."""
+    communicator = DistributedCommunicator.get()
+    whole = int(y) if isinstance(y, (int, float)) and y == int(y) and y >= 1 else 0
+    if not isinstance(communicator, BridgeCommunicator):
+        return _truncated_locally(self, y)
+    if not whole or whole & (whole - 1):
+        communicator.engine.uncounted = True  # CrypTen truncates on its own account
+        return _truncated_locally(self, y)
+    self.share = communicator.engine.truncate(self.share, whole.bit_length() - 1)
+    return self
+
+
+ArithmeticSharedTensor.div_ = _truncated
+
+
 def to_crypten(engine: Engine, share: torch.Tensor) -> Any:
     """An MPCTensor of shares with 16 fractional bits; no message."""
     use(engine)
-    engine.uncounted = True  # CrypTen truncates on its own account
     return crypten.mpc.MPCTensor.from_shares(engine.blinded(share))
 
 
@@ -170,8 +196,89 @@ def negative(engine: Engine, share: torch.Tensor) -> torch.Tensor:
     return crypten.mpc.MPCTensor.from_shares(share, precision=0)._ltz().share
 
 
+def bilinear(engine: Engine, op: str, left: torch.Tensor, right: torch.Tensor, **options: Any) -> torch.Tensor:
+    """Shares of torch's mul, matmul, conv2d or conv_transpose2d of two shared tensors, by Beaver: exact modulo 2^64.
+
+    One round, which opens both under masks; fractional bits add up.
+    """
+    use(engine)
+    x, y = (ArithmeticSharedTensor.from_shares(share, precision=0) for share in (left, right))
+    return getattr(x, op)(y, **options).share
+
+
 def from_crypten(tensor: Any) -> tuple[torch.Tensor, int]:
     """Shares and fractional bits of an MPCTensor; no message."""
     if tensor.ptype != crypten.mpc.arithmetic:
         tensor = tensor.to(crypten.mpc.arithmetic)
     return tensor.share, int(tensor.encoder.scale).bit_length() - 1
+
+
+class Parts:
+    """Rows that owners know, one part after the other: a constant on the left of products with CrypTen tensors.
+
+    They are masked once, for all products and their gradients; CrypTen would open them anew in each.
+    """
+
+    def __init__(self, parts: list[Private]):
+        self.parts = parts
+
+    def product(self, weights: Any) -> Any:
+        """(n, d) (d, k) -> (n, k)."""
+        return ops.cat([part.matmul(_secret(part.context, weights)) for part in self.parts]).crypten()
+
+    def transposed_product(self, gradient: Any) -> Any:
+        """(d, n) (n, k) -> (d, k)."""
+        total, start = None, 0
+        for part in self.parts:
+            rows = _secret(part.context, gradient)[start : start + part.shape[0]]
+            term = part.t().matmul(rows)
+            total, start = term if total is None else total + term, start + part.shape[0]
+        return total.crypten()
+
+
+def _secret(context: Context, tensor: Any) -> Secret:
+    return Secret(context, *from_crypten(tensor))
+
+
+@register_function("multiplied_by_rows")
+class MultipliedByRows(AutogradFunction):
+    """Of weights (d, k) and `Parts` (n, d) the product (n, k), in CrypTen's autograd."""
+
+    @staticmethod
+    def forward(ctx, weights, parts):
+        ctx.save_for_backward(parts)
+        return parts.product(weights)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (parts,) = ctx.saved_tensors
+        return parts.transposed_product(gradient)
+
+
+class EngineTape(ops.Tape):
+    """CrypTen's autograd over the engine, with the engine's products and softmax."""
+
+    def __init__(self, context: Context):
+        self.context = Context(context.engine, REACH)  # every softmax here is one of logits that were put in range
+
+    def constant(self, value):
+        return (value.secret() if isinstance(value, Private) else value).crypten()
+
+    def product(self, parts, weights):
+        return weights.multiplied_by_rows(Parts(list(parts)))
+
+    def softmax(self, logits):
+        return self._in_range([logits]).softmax(1).crypten()
+
+    def log_softmax(self, parts):
+        return self._in_range(parts).log_softmax(1)
+
+    def _in_range(self, parts: Sequence[Any]) -> Secret:
+        """Less the row's largest, and -REACH at least; exact comparisons."""
+        z = ops.cat([_secret(self.context, part) for part in parts])
+        top = z.t()
+        while top.shape[0] > 1:
+            half = top.shape[0] // 2
+            first, second, odd = top[:half], top[half : 2 * half], top[2 * half :]
+            top = ops.cat([second + (first - second).relu(), odd])
+        return (z - top.t() + REACH).relu() - REACH

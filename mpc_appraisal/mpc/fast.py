@@ -24,6 +24,7 @@ from mpc_appraisal.mpc.prg import KEY_BYTES, DryStream, Stream, new_key
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import MODEL_OWNER, OWNERS, rank_of
 from mpc_appraisal.mpc.session import Session, check_owner
+from mpc_appraisal.mpc.sketch import sketch
 from mpc_appraisal.mpc.tcp import TcpChannel
 from mpc_appraisal.mpc.tensors import Context, Private, Secret
 from mpc_appraisal.mpc.tls import TlsChannel
@@ -54,6 +55,10 @@ class _Engine(Session):
 
     engine = "fast"
     context: TrainingContext
+
+    def adopt(self, parts, shape, bits, name):
+        dry = self.context.engine.dry
+        return Secret(self.context, sketch(shape) if dry else self._share(self.role, parts, shape, name), bits)
 
     def _private(self, owner: str, value: torch.Tensor | None, shape, name: str) -> Private:
         return Private(self.context, rank_of(owner), value, torch.Size(shape), name)

@@ -74,3 +74,38 @@ def blocks(x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
         yield from x
     else:
         yield x, y
+
+
+class Tape:
+    """Automatic differentiation under one name each: torch's for plain tensors, CrypTen's for its own.
+
+    The engine has one of its own, see `bridge`.
+    """
+
+    def constant(self, value: Any) -> Any:
+        """As what this differentiates."""
+        return value
+
+    def leaf(self, value: Any) -> Any:
+        """The same value with a `grad` after a `backward` from what is computed of it."""
+        leaf = value.detach().clone()
+        leaf.requires_grad = True
+        return leaf
+
+    def product(self, parts: Sequence[Any], weights: Any) -> Any:
+        """(n_i, d) inputs of a session, one after the other, times (d, k): differentiable in the weights alone."""
+        return cat(parts).matmul(weights)
+
+    def softmax(self, logits: Any) -> Any:
+        """Probabilities (n, C), not differentiated: with labels, the gradient that `backward` is started with."""
+        return logits.detach().softmax(1)
+
+    def log_softmax(self, parts: Sequence[Any]) -> Any:
+        """Of logits (n_i, C), one after the other, for products with inputs of a session; not differentiated."""
+        return cat([part.detach() for part in parts]).log_softmax(1)
+
+
+@singledispatch
+def tape(value: Any) -> Tape:
+    """What differentiates formulas of tensors of `value`'s kind; engines register theirs."""
+    return Tape()

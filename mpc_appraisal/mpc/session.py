@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -64,6 +64,18 @@ class Session(ABC):
             InputError: wrong shape, NaN, infinite, or beyond the fixed-point range (in the owner's process).
             OwnerError: `owner` is not one of the two owners.
         """
+
+    def adopt(self, parts: Mapping[str, Read], shape: Sequence[int], bits: int, name: str) -> Any:
+        """Bring in a value that already is shared additively modulo 2^64; no message.
+
+        Args:
+            parts: by owner, its share: int64, of `shape`. Each is called in that owner's process alone.
+            bits: fractional bits of the value.
+            name: stands in errors.
+
+        Raises InputError: wrong shape or type, or an engine that has no such shares.
+        """
+        raise InputError("session.engine", self.engine, f"fast, or a plain session, for {name}: shares modulo 2^64")
 
     @abstractmethod
     def _open(self, secret: Any, to: tuple[str, ...]) -> torch.Tensor | None: ...
@@ -146,6 +158,13 @@ class Session(ABC):
             raise InputError(name, f"shape {tuple(values.shape)}", f"shape {tuple(shape)}, as {owner} announced")
         return values
 
+    @staticmethod
+    def _share(owner: str, parts: Mapping[str, Read], shape: Sequence[int], name: str) -> torch.Tensor:
+        share = Session._read(owner, parts[owner], shape, name)
+        if share.dtype != torch.int64:
+            raise InputError(name, share.dtype, "a share in torch.int64")
+        return share
+
 
 class PlainSession(Session):
     """Everybody in one process, nothing hidden: the plaintext baseline, in float64."""
@@ -157,6 +176,9 @@ class PlainSession(Session):
         values = self._read(owner, read, shape, name)
         check_range(values, name)
         return values.to(torch.float64)
+
+    def adopt(self, parts, shape, bits, name):
+        return sum(self._share(owner, parts, shape, name) for owner in OWNERS).to(torch.float64) / 2.0**bits
 
     def perturb(self, secret, draw):
         return secret + (draw(PLAIN_BITS) + draw(PLAIN_BITS)) / 2.0**PLAIN_BITS  # that of both owners

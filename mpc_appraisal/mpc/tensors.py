@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from mpc_appraisal.errors import OwnerError
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.encoding import PRECISION_BITS, encode
 from mpc_appraisal.mpc.engine import Engine, Masked
@@ -269,12 +268,15 @@ class Secret:
         return self._with(self._engine.square(a.share), 2 * a.bits)
 
     def matmul(self, other: Private | Secret) -> Secret:
-        """(k, n) (n, d) -> (k, d), `other` private: computed as (other' self')'."""
+        """(k, n) (n, d) -> (k, d); with a private `other` (other' self')', with a shared one by a triple."""
         if isinstance(other, Transposed):
             return other.of.matmul(self.t()).t()
-        if not isinstance(other, Private):
-            raise OwnerError("matmul of two shared matrices: expected one that an owner knows")
-        return other.t().matmul(self.t()).t()
+        if isinstance(other, Private):
+            return other.t().matmul(self.t()).t()
+        from mpc_appraisal.mpc import bridge
+
+        a, b = self.operand(), other.operand()
+        return self._with(bridge.bilinear(self._engine, "matmul", a.share, b.share), a.bits + b.bits)
 
     # -- CrypTen's own ---------------------------------------------------------------------------------------------
     def crypten(self):
@@ -333,3 +335,11 @@ def _negative(value: Secret) -> Secret:
 @ops.choose.register(Secret)
 def _choose(bit: Secret, value: Secret) -> Secret:
     return value._with(value._engine.multiply(bit.share, value.share))
+
+
+@ops.tape.register(Private)
+@ops.tape.register(Secret)
+def _tape(value: Private | Secret) -> ops.Tape:
+    from mpc_appraisal.mpc import bridge
+
+    return bridge.EngineTape(value.context)

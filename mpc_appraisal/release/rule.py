@@ -67,6 +67,9 @@ class Release(ABC):
     def check(self, methods: Sequence[Appraiser], candidates: Sequence[str] | None = None) -> None:
         """Raises InputError for what cannot be released so; `candidates`: their names, where they are known."""
         _ = self.learners
+        for method in methods:
+            if method.incomparable and self.kind != "value":
+                raise InputError("release", f"{self.kind} of {method.name}", f"release=value: {method.incomparable}")
 
     def priced(self, prices: Mapping[str, float | None]) -> Release:
         """Told the candidates' listed prices, None where a listing states none."""

@@ -1,0 +1,184 @@
+"""Fine-tuning of a perceptron: the formula against torch.nn and SGD, and CrypTen's autograd on shares against both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import oracles
+import pytest
+import torch
+from processes import DATA_OWNER, MODEL_OWNER
+from scipy.stats import spearmanr
+
+from mpc_appraisal import Dataset, Spawn, appraise
+from mpc_appraisal.appraisal import Facts, MlpFinetuning, plaintext
+from mpc_appraisal.cost import estimate
+from mpc_appraisal.data import Digits, with_bias
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.preflight import preflight
+from mpc_appraisal.scenario import LabelNoise
+from mpc_appraisal.training import fit, union
+
+torch.set_num_threads(1)
+D, C = 4, 3
+
+# |value - plaintext|, of a mean loss. Every step rounds each weight by 2^-16 or so; CrypTen's own softmax is coarser.
+TOLERANCE = {"fast": 2e-4, "stock": 3e-3}
+METHOD = MlpFinetuning(hidden=16, steps=3, lr=0.3, pretraining=100)
+MARKET = LabelNoise(train_size=100, candidates=4, size=150, test_size=100).build(*Digits().load(), seed=0)
+SETS = {"train": MARKET.train, "test": MARKET.test}
+
+
+def data(n: int, seed: int) -> Dataset:
+    return Dataset(*oracles.problem(n, D, C, seed, 0.1), C, f"seed {seed}")
+
+
+TRAIN, TEST, CANDIDATE = data(40, 1), data(30, 2), data(25, 3)
+MODEL = fit(TRAIN, 1e-2)
+
+
+# ---- the formula
+
+
+def change_of_loss(method: MlpFinetuning, start: list[torch.Tensor], l2: float) -> float:
+    """Eq. 4 by torch.nn and torch.optim, from the method's initialisation."""
+    hidden, output, bias = start
+    net = torch.nn.Sequential(
+        torch.nn.Linear(D, method.hidden), torch.nn.ReLU(), torch.nn.Linear(method.hidden, C)
+    ).double()
+    with torch.no_grad():
+        net[0].weight.copy_(hidden[:-1].T)
+        net[0].bias.copy_(hidden[-1])
+        net[2].weight.copy_(output.T)
+        net[2].bias.copy_(bias[0])
+
+    def train(rows: Dataset, optimiser: torch.optim.Optimizer, steps: int) -> float:
+        for _ in range(steps):
+            optimiser.zero_grad()
+            size = sum(p.square().sum() for p in net.parameters())
+            (torch.nn.functional.cross_entropy(net(rows.x), rows.y) + l2 * size).backward()
+            optimiser.step()
+        with torch.no_grad():
+            return torch.nn.functional.cross_entropy(net(TEST.x), TEST.y, reduction="sum").item()
+
+    before = train(TRAIN, torch.optim.Adam(net.parameters(), lr=0.01), method.pretraining)
+    after = train(union(TRAIN, CANDIDATE), torch.optim.SGD(net.parameters(), lr=method.lr), method.steps)
+    return after - before
+
+
+@pytest.mark.parametrize("l2", [0.0, 1e-2])
+@pytest.mark.parametrize(
+    "method",
+    [
+        MlpFinetuning(hidden=8, pretraining=50),
+        MlpFinetuning(hidden=1, steps=1, lr=0.001, pretraining=0),
+        MlpFinetuning(hidden=32, steps=20, lr=2.0, seed=5, pretraining=10),
+    ],
+    ids=["a few steps", "one step of one unit", "many steps"],
+)
+def test_it_is_sgd_of_torchs_own_network(method, l2):
+    model = type(MODEL)(MODEL.theta, l2)
+    start = replace(method, pretraining=0).pretrained(with_bias(TRAIN.x), TRAIN.one_hot(), l2)
+    theirs = change_of_loss(method, start, l2)
+    value, paper = plaintext(method, model, TRAIN, TEST, CANDIDATE)
+    assert abs(theirs) > 1e-6
+    assert paper == pytest.approx(theirs, rel=1e-9, abs=1e-12) and value == -paper / TEST.rows
+
+
+def test_the_model_owners_training_is_the_same_at_every_call_and_another_with_another_seed():
+    first, again, other = (MlpFinetuning(seed=s).prepare(MODEL, TRAIN, TEST) for s in (3, 3, 4))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["hidden"], other["hidden"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [({key: bad}, key) for key in ("hidden", "steps") for bad in (0, 2.0, None, True)]
+    + [({key: bad}, key) for key in ("seed", "pretraining") for bad in (-1, 0.5, 2**63)]
+    + [({"lr": bad}, "lr") for bad in (0.0, -1.0, float("nan"), float("inf"), "fast", True)],
+)
+def test_bad_settings_are_named(settings, key):
+    with pytest.raises(InputError, match=f"^appraisal.{key}:"):
+        MlpFinetuning(**settings)
+
+
+def test_it_needs_both_sets():
+    for train, test, lacks in ((None, TEST, "train"), (TRAIN, None, "test")):
+        with pytest.raises(InputError, match=f"^party.{lacks}: .*mlp_finetuning"):
+            MlpFinetuning().prepare(MODEL, train, test)
+
+
+def test_a_preflight_trusts_it_on_digits():
+    market = LabelNoise(train_size=400, candidates=1, size=10, test_size=300).build(*Digits().load(), seed=1)
+    found = preflight(market.train, market.test, METHOD, quick=True)
+    (check,) = found.checks
+    assert check.method == "mlp_finetuning" and check.rank.mean > 0.8 and not found.skipped
+
+
+# ---- on shares
+
+
+def run(engine: str, candidates, **options):
+    return appraise(candidates, **SETS, method=METHOD, session=Spawn(engine=engine), true_utility=False, **options)
+
+
+@pytest.fixture(scope="module")
+def fast():
+    return run("fast", MARKET.candidates)
+
+
+def test_values_on_shares_are_those_in_the_clear_and_rank_candidates_alike(fast):
+    values, plain = ([getattr(r, key) for r in fast] for key in ("value", "plaintext_value"))
+    assert max(abs(v - p) for v, p in zip(values, plain, strict=True)) < TOLERANCE["fast"]
+    assert spearmanr(values, plain).statistic == 1.0
+    assert min(values[:2]) > max(values[2:])  # a quarter and a half of the labels wrong, three quarters and all
+    assert max(plain) - min(plain) > 20 * TOLERANCE["fast"]  # what is told apart is no rounding
+
+
+def test_one_number_is_opened_and_no_truncation_can_wrap_uncounted(fast):
+    for record in fast:
+        (opening,) = record.openings
+        assert opening["what"] == MlpFinetuning.opens
+        assert opening["numbers"] == 1 and opening["to"] == [MODEL_OWNER, DATA_OWNER]
+        assert record.engine == "fast" and 0 < record.failure_probability < 1e-3
+
+
+def test_a_dry_run_tells_the_cost(fast):
+    facts = Facts.of(fit(MARKET.train, 1e-2), MARKET.train, MARKET.test, MARKET.candidates[0].data)
+    found = estimate([METHOD], facts, len(MARKET.candidates), 10.0)
+    assert found.rounds == sum(record.rounds for record in fast)
+    for party, count in found.bytes_sent.items():
+        assert count == sum(record.bytes_sent[party] for record in fast)
+
+
+def test_crypten_as_shipped_runs_the_same_formula():
+    for record in run("stock", [MARKET.candidates[0].data, MARKET.candidates[-1].data]):
+        assert record.engine == "stock" and len(record.openings) == 1
+        assert abs(record.value - record.plaintext_value) < TOLERANCE["stock"]
+
+
+def test_a_bit_is_all_that_is_opened_where_a_bit_is_released(fast):
+    good, bad = MARKET.candidates[0].data, MARKET.candidates[-1].data
+    threshold = (fast[0].plaintext_value + fast[len(fast) - 1].plaintext_value) / 2
+    result = run("fast", [good, bad], release="bit", threshold=threshold)
+    assert [record.decision for record in result] == [True, False]
+    assert all(record.value is None and len(record.openings) == 1 for record in result)
+
+
+def test_the_app_runs_it_by_its_configuration(processes):
+    process = processes.app(
+        "app",
+        "appraisal=mlp_finetuning",
+        "appraisal.hidden=8",
+        "appraisal.steps=2",
+        "appraisal.pretraining=20",
+        "scenario.candidates=2",
+        "scenario.size=30",
+        "scenario.train_size=60",
+        "scenario.test_size=40",
+        "baselines.true_utility=false",
+        "party.preflight=no",
+    )
+    ended = process.wait(120)
+    assert ended.code == 0, ended.err
+    assert "mlp_finetuning" in ended.out
