@@ -7,10 +7,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 RUN ?= outputs/appraise
 
-.PHONY: help setup appraise paper test lint clean
+.PHONY: help setup appraise paper marketplace test lint clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml Makefile
 	$(PYTHON) -m venv .venv
@@ -27,6 +27,9 @@ appraise: $(STAMP)  ## appraise label-noised digits by three methods, privately,
 
 paper: $(STAMP)  ## the paper's tables and figures, an hour or more; SMALL=1: on digits, in minutes
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/paper.py $(if $(SMALL),--small)
+
+marketplace: $(STAMP)  ## the encrypted marketplace's results, an hour or more; SMALL=1: in minutes
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/marketplace.py $(if $(SMALL),--small)
 
 test: $(STAMP)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest

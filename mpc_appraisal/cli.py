@@ -305,6 +305,8 @@ def _task(cfg: DictConfig) -> str | None:
 
 def _compute(cfg: DictConfig, folder: Path, key: str | None = None) -> None:
     """key: what the finished job is known by; None: it is not to be known."""
+    if "market" in cfg:
+        return _market(cfg, folder, key)
     with progress() as emit:
         result = appraise_config(cfg, emit, folder)
     if not len(result):
@@ -320,6 +322,23 @@ def _compute(cfg: DictConfig, folder: Path, key: str | None = None) -> None:
     if key is not None:
         sweep.finish(folder, key)
     print(f"records, report, figures and cards: {os.path.relpath(folder)}")
+
+
+def _market(cfg: DictConfig, folder: Path, key: str | None) -> None:
+    """A run of the marketplace, where the protocol is one."""
+    from mpc_appraisal.marketplace.app import market
+    from mpc_appraisal.marketplace.report import print_market, write_market
+
+    sellers, protocol, session = instantiate(cfg.market), instantiate(cfg.protocol), instantiate(cfg.session)
+    record = market(sellers, protocol, session, instantiate(cfg.data).load, check_seed(cfg.seed), public_part(cfg))
+    for name in (sweep.FINISHED, sweep.RECORDS):
+        (folder / name).unlink(missing_ok=True)
+    record.write(folder / sweep.RECORDS)
+    print_market(record, wide(Console()))
+    write_market(record, folder)
+    if key is not None:
+        sweep.finish(folder, key)
+    print(f"record and report: {os.path.relpath(folder)}")
 
 
 @hydra.main(version_base=None, config_path=str(CONF), config_name="config")

@@ -46,6 +46,13 @@ def approve(arguments: Sequence[str]) -> None:
     approval.main(arguments, wide(Console()))
 
 
+def market(arguments: Sequence[str]) -> None:
+    """The encrypted marketplace between organisations: enrol, upload, join."""
+    from mpc_appraisal.marketplace import command as marketplace
+
+    marketplace.main(arguments)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "approval": approve,
     "budget": budget.main,
@@ -53,5 +60,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "certificates": certificates,
     "cost": cost.main,
     "example": example.main,
+    "market": market,
     "preflight": preflight_command.main,
 }

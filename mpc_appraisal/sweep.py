@@ -27,7 +27,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mpc_appraisal.errors import AppraisalError, InputError
-from mpc_appraisal.record import config_hash, read, versions
+from mpc_appraisal.record import config_hash, versions
 
 FINISHED, RECORDS, NOTES, LOCK = "finished.json", "records.jsonl", ".sweep", ".lock"
 POLL_SECONDS = 0.3
@@ -95,12 +95,8 @@ def mark(folder: Path) -> dict[str, Any]:
 def finished(folder: Path, key: str) -> bool:
     """Whether a run of this very configuration, by this version of the package, stands whole in `folder`."""
     found = mark(folder)
-    if found.get("config") != key or found.get("version") != versions()["mpc_appraisal"]:
-        return False
-    try:
-        return bool(read(folder / RECORDS))
-    except AppraisalError:
-        return False
+    stated = found.get("config") == key and found.get("version") == versions()["mpc_appraisal"]
+    return stated and (folder / RECORDS).stat().st_size > 0
 
 
 def find(root: Path, key: str, first: Path) -> Path | None:

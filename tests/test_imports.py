@@ -1,4 +1,4 @@
-"""The direction of imports: mpc <- data, scenario, models, training <- appraisal <- party, sessions, api <- cli."""
+"""The direction of imports: mpc <- data, models, training <- appraisal, protocols <- party, sessions, api <- cli."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = [
     {"errors"},
     {"mpc"},
-    {"data", "scenario", "models", "training"},
-    {"appraisal", "attacks"},
+    {"data", "scenario", "models", "training", "networks"},
+    {"appraisal", "attacks", "protocols", "selection", "validation", "low_quality"},
     {
         "metrics",
         "record",
@@ -32,7 +32,7 @@ LEVELS = [
         "approval",
         "release",
     },
-    {"plan", "norms", "program", "sealed", "consent", "run", "party", "sessions", "api"},
+    {"plan", "norms", "program", "sealed", "consent", "run", "party", "sessions", "api", "marketplace"},
     {"cli", "guards", "commands", "cost", "budget", "example", "preflight_command", "sweep"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

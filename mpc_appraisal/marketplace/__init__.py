@@ -1,0 +1,21 @@
+"""The encrypted marketplace: sellers upload once, a shopper tries before it buys, a cloud computes, an authority issues
+keys."""
+
+from mpc_appraisal.marketplace.api import run_market
+from mpc_appraisal.marketplace.plan import Market, SellerInput, ShopperInput, Validation
+from mpc_appraisal.marketplace.result import MarketResult
+from mpc_appraisal.marketplace.sellers import Sellers
+from mpc_appraisal.marketplace.strategy import IfeShares
+from mpc_appraisal.protocols.ife_transform import IfeTransform
+
+__all__ = [
+    "IfeShares",
+    "IfeTransform",
+    "Market",
+    "MarketResult",
+    "SellerInput",
+    "Sellers",
+    "ShopperInput",
+    "Validation",
+    "run_market",
+]

@@ -1,0 +1,178 @@
+"""`run_market`: the whole marketplace from Python, in one process in the clear or in processes of its own roles."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.marketplace.authority import CAP_SHARE, AuthorityInput
+from mpc_appraisal.marketplace.cloud import CloudInput
+from mpc_appraisal.marketplace.desk import Connection
+from mpc_appraisal.marketplace.enrolment import SUFFIX, enrol
+from mpc_appraisal.marketplace.part import HOLDERS, take_part
+from mpc_appraisal.marketplace.plain import run_plain
+from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SELLERS, SHOPPER, Market, SellerInput, ShopperInput, whole
+from mpc_appraisal.marketplace.result import PHASES, Bill, MarketResult, by_phase
+from mpc_appraisal.marketplace.seller import Receipt, upload
+from mpc_appraisal.marketplace.shares import ENGINE
+from mpc_appraisal.mpc.launch import Emit, launch
+from mpc_appraisal.mpc.meter import Meter
+from mpc_appraisal.mpc.transport import Transport
+from mpc_appraisal.networks import Network
+from mpc_appraisal.sessions import Plain, Spawn
+
+SELLERS_PER_PROCESS = 25
+
+
+def run_market(
+    market: Market,
+    shopper: ShopperInput,
+    sellers: Sequence[SellerInput],
+    session: Plain | Spawn | None = None,
+    cap_share: float = CAP_SHARE,
+    sellers_per_process: int = SELLERS_PER_PROCESS,
+    emit: Emit = lambda event: None,
+) -> MarketResult:
+    """Enrol, upload, predict, select and validate.
+
+    Args:
+        session: `Plain` (one process, no privacy: the baseline) or `Spawn` (each role, and groups of sellers, in
+            processes and with files of their own on this machine), the default; `logit_bound` is not used.
+        cap_share: independent first-layer rows that the authority issues keys for, at most, as a share of the pixels.
+        sellers_per_process: of sellers, which are all gone before the shopper comes.
+
+    Returns the shopper's `MarketResult`.
+
+    Raises:
+        InputError: a bad argument or input, by name. PeerError: a role failed or vanished, named.
+    """
+    session = session or Spawn()
+    whole("sellers_per_process", sellers_per_process)
+    shopper.check(market)
+    _check_sellers(market, sellers)
+    runners: dict[str, Callable[[], MarketResult]] = {
+        Plain.name: lambda: run_plain(market, shopper, sellers),
+        Spawn.name: lambda: _run_spawned(market, shopper, sellers, session, cap_share, sellers_per_process, emit),
+    }
+    if session.name not in runners:
+        raise InputError("session", session.name, f"one of {', '.join(runners)}; between organisations: `take_part`")
+    return runners[session.name]()
+
+
+def _check_sellers(market: Market, sellers: Sequence[SellerInput]) -> None:
+    names = [seller.name for seller in sellers]
+    if doubled := {name for name in names if names.count(name) > 1}:
+        raise InputError("sellers", ", ".join(sorted(doubled)), "different names")
+    for seller in sellers:
+        if seller.x.shape[1] != market.architecture.features:
+            expected = f"{market.architecture.features}, an image {market.architecture.image}"
+            raise InputError(f"images of {seller.name}", f"{seller.x.shape[1]} pixels", expected)
+        if seller.y.min() < 0 or seller.y.max() >= market.architecture.classes:
+            found = f"{seller.y.min()}..{seller.y.max()}"
+            raise InputError(f"labels of {seller.name}", found, f"0..{market.architecture.classes - 1}")
+    market.check_pool(sum(len(seller.x) for seller in sellers))
+
+
+def _run_spawned(
+    market: Market,
+    shopper: ShopperInput,
+    sellers: Sequence[SellerInput],
+    session: Spawn,
+    cap_share: float,
+    per_process: int,
+    emit: Emit,
+) -> MarketResult:
+    if session.engine != ENGINE:
+        raise InputError("session.engine", repr(session.engine), f"{ENGINE}: the marketplace has no other")
+    transport = Transport(session.transport, session.tls and str(Path(session.tls).absolute()), session.freeze_timeout)
+    connection = Connection(transport, session.join_timeout, session.timeout)
+    with tempfile.TemporaryDirectory(prefix="mpc-market-") as root:
+        state, enrolments, inbox = (Path(root, name) for name in ("authority", "enrolments", "inbox"))
+        job = {"names": [s.name for s in sellers], "market": market, "state": state, "out": enrolments}
+        enrolled = launch(_enrol, {AUTHORITY: job | {"cap_share": cap_share}}, emit, session.threads)[AUTHORITY]
+        groups = [sellers[start : start + per_process] for start in range(0, len(sellers), per_process)]
+        receipts: list[Receipt] = []
+        for place, group in enumerate(groups):  # one process at a time: they need not be here together
+            files = {f"{s.name}.npz": _writer(s) for s in group}
+            files |= {f"{s.name}{SUFFIX}": _copier(enrolments / f"{s.name}{SUFFIX}") for s in group}
+            name = f"{SELLERS}-{place}"
+            receipts += launch(_sell, {name: {"inbox": inbox, "files": files}}, emit, session.threads)[name]
+        jobs: dict[str, dict[str, Any]] = {role: {} for role in (SHOPPER, CLOUD, AUTHORITY)}
+        at = {role: inbox if HOLDERS[market.protocol.name] == role else None for role in jobs}
+        jobs[SHOPPER] = {"read": lambda folder: _read_shopper(folder, at[SHOPPER]), "files": _files_of(shopper)}
+        jobs[CLOUD] = {"read": lambda folder: CloudInput(at[CLOUD])}
+        jobs[AUTHORITY] = {"read": lambda folder: AuthorityInput(state, cap_share)}
+        common = {"market": market, "connection": connection, "where": _where(session)}
+        jobs = {role: job | common for role, job in jobs.items()}
+        result = launch(_spawned, jobs, emit, session.threads)[SHOPPER]
+    sold = Bill(Meter())
+    for receipt in receipts:
+        sold.add("encrypt", receipt.seconds)
+        sold.add("upload", 0.0, receipt.bytes)
+    before = by_phase({AUTHORITY: enrolled, SELLERS: sold.phases})
+    phases = {phase: before.get(phase, {}) | result.costs.get(phase, {}) for phase in PHASES}
+    return replace(result, costs={phase: roles for phase, roles in phases.items() if roles})
+
+
+def _where(session: Spawn) -> str | None:
+    """An address for TLS: the launcher's own rendezvous is in the clear."""
+    if session.transport != "tls":
+        return None
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"tcp://127.0.0.1:{free.getsockname()[1]}"
+
+
+def _enrol(role, address, emit, folder, names, market: Market, state, out, cap_share):
+    """The authority before the run."""
+    bill = Bill(Meter())
+    with bill.phase("enrol"):
+        for name in names:
+            enrol(state, name, market.architecture, out, market.protocol.scheme, cap_share)
+    return bill.phases
+
+
+def _sell(role, address, emit, folder, inbox) -> list[Receipt]:
+    """Some sellers, one after the other."""
+    receipts = []
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path, allow_pickle=False) as arrays:
+            data = SellerInput(path.stem, arrays["x"], arrays["y"])
+        receipts.append(upload(data, folder / f"{path.stem}{SUFFIX}", inbox))
+    return receipts
+
+
+def _spawned(role, address, emit, folder, market, read, connection, where) -> MarketResult | None:
+    return take_part(role, where or address, market, lambda: read(folder), connection, hosted=True)
+
+
+def _writer(seller: SellerInput) -> Callable[[Path], None]:
+    return lambda path: np.savez(path, x=seller.x, y=seller.y)
+
+
+def _copier(source: Path) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(source.read_bytes())
+
+
+def _files_of(shopper: ShopperInput) -> dict[str, Callable[[Path], None]]:
+    files: dict[str, Callable[[Path], None]] = {"network.npz": shopper.network.save}
+    for name in ("own", "validation"):
+        pair = getattr(shopper, name)
+        if pair is not None:
+            files[f"{name}.npz"] = lambda path, pair=pair: np.savez(path, x=np.asarray(pair[0]), y=np.asarray(pair[1]))
+    return files
+
+
+def _read_shopper(folder: Path, inbox: Path | None) -> ShopperInput:
+    pairs = {}
+    for name in ("own", "validation"):
+        if (folder / f"{name}.npz").exists():
+            with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
+                pairs[name] = arrays["x"], arrays["y"]
+    return ShopperInput(Network.load(folder / "network.npz"), inbox=inbox, **pairs)

@@ -1,0 +1,74 @@
+"""The key authority in a run: keys of the first layer for each seller under its cap, then keys of selected labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.marketplace.desk import KEY_BYTES, Desk, Selected, by_seller, selected_rows
+from mpc_appraisal.marketplace.labels import pad_id
+from mpc_appraisal.marketplace.plan import CLOUD, SHOPPER
+from mpc_appraisal.protocols.ife.authority import Authority
+from mpc_appraisal.protocols.ife.scheme import Scheme
+from mpc_appraisal.protocols.ife_transform import receive_first
+
+CAP_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class AuthorityInput:
+    """folder: its state, see `enrolment.enrol`. cap_share: see `Authority`. label_cap: labels given of one seller at
+    most; None for no cap."""
+
+    folder: str | Path
+    cap_share: float = CAP_SHARE
+    label_cap: int | None = None
+
+    def open(self, scheme: Scheme) -> Authority:
+        keys = None if self.label_cap is None else 2 * self.label_cap  # a label takes two: of its share and of its pad
+        return Authority(Path(self.folder), scheme, self.cap_share, keys)
+
+
+def issue(desk: Desk, authority: Authority) -> None:
+    """Function keys of the shopper's rows, seller by seller, to the cloud; a seller whose cap they exceed is refused by
+    name, and the others are served."""
+    with desk.bill.phase("keys"):
+        w = receive_first(desk.messages, desk.market.architecture)
+        for name in desk.offers.rows:
+            try:
+                key = authority.function_key(name, w)
+            except InputError as error:
+                for role in (SHOPPER, CLOUD):
+                    desk.messages.tell(role, {"refused": str(error)})
+                continue
+            for role in (SHOPPER, CLOUD):
+                desk.messages.tell(role, {"key_id": key.key_id})
+            desk.messages.send_array(CLOUD, key.values)
+
+
+def label_keys(desk: Desk, authority: Authority, selected: Selected, pads_to: str) -> None:
+    """Keys of the selected labels' sealed shares to the shopper, those of their pads to `pads_to`."""
+    _send_keys(desk, authority, selected, desk.offers.ids, SHOPPER)
+    nonces = desk.messages.hear(SHOPPER)["nonces"]
+    _send_keys(desk, authority, selected, {n: pad_id(bytes.fromhex(text)) for n, text in nonces.items()}, pads_to)
+
+
+def _send_keys(desk: Desk, authority: Authority, selected: Selected, ids: dict[str, bytes], to: str) -> None:
+    keys = np.zeros((len(selected), KEY_BYTES), dtype=np.uint8)
+    for name, places in by_seller(selected).items():
+        given = authority.label_keys(name, ids[name], [selected[place][1] for place in places])
+        keys[places] = np.frombuffer(b"".join(given), dtype=np.uint8).reshape(-1, KEY_BYTES)
+    desk.messages.send(to, torch.from_numpy(keys))
+
+
+def run_transform(desk: Desk, own: AuthorityInput) -> None:
+    """The authority's part of `ife_transform`."""
+    authority = own.open(desk.market.protocol.scheme)
+    issue(desk, authority)
+    selected = selected_rows(desk)
+    with desk.bill.phase("keys"):
+        label_keys(desk, authority, selected, SHOPPER)

@@ -1,0 +1,99 @@
+"""Enrolment: the authority draws a seller's secrets, keeps them, and writes the one file that the seller takes home."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.marketplace.plan import check_name
+from mpc_appraisal.networks import Architecture
+from mpc_appraisal.protocols.ife.als16 import ALS16
+from mpc_appraisal.protocols.ife.authority import Authority
+from mpc_appraisal.protocols.ife.lwe import LWE
+from mpc_appraisal.protocols.ife.scheme import EncryptionKey, Scheme
+from mpc_appraisal.protocols.ife.sealed_upload import new_signing_key
+
+SCHEMES: dict[str, type[Scheme]] = {"lwe": LWE, "als16": ALS16}
+SUFFIX = ".enrolment"
+REGISTRY = "registry"
+EXPECTED = "a file that the authority's `enrol` wrote"
+
+
+@dataclass(frozen=True)
+class SellerKeys:
+    """What an enrolment file holds: secrets of one seller; they stay out of logs."""
+
+    seller: str
+    scheme: Scheme
+    image: tuple[int, int, int]
+    classes: int
+    encryption_key: EncryptionKey = field(repr=False)
+    label_secret: bytes = field(repr=False)
+    signing_key: bytes = field(repr=False)
+
+
+def enrol(
+    folder: str | Path, seller: str, architecture: Architecture, out: str | Path, scheme: Scheme, cap_share: float
+) -> Path:
+    """At the authority: enrol `seller` for images and classes of `architecture`.
+
+    Args:
+        folder: the authority's state.
+        out: a folder; the seller's file, mode 600, is written to it as NAME.enrolment and must travel in private.
+        cap_share: see `Authority`.
+
+    Returns the file. The authority draws the signing key too: it could sign for the seller, as it could read it.
+
+    Raises InputError for a bad or enrolled name.
+    """
+    check_name(seller)
+    secret, verify_key = new_signing_key()
+    authority = Authority(Path(folder), scheme, cap_share)
+    made = authority.enrol(seller, architecture.features, verify_key)
+    facts = {
+        "seller": seller,
+        "scheme": scheme.name,
+        "parameters": asdict(scheme),
+        "image": architecture.image,
+        "classes": architecture.classes,
+        "dimension": made.encryption_key.dimension,
+        "material": made.encryption_key.material.hex(),
+        "key_id": made.encryption_key.key_id,
+        "label_secret": made.label_secret.hex(),
+        "signing_key": secret.hex(),
+    }
+    path = Path(out) / f"{seller}{SUFFIX}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(facts, file)
+    public = {"verify_key": verify_key.hex(), "key_id": made.encryption_key.key_id}
+    place = Path(folder) / REGISTRY
+    place.mkdir(exist_ok=True)
+    (place / f"{seller}.json").write_text(json.dumps(public))
+    return path
+
+
+def registry(folder: str | Path) -> dict[str, dict[str, str]]:
+    """At the authority: by seller, the public key that its uploads verify by and the public name of its secret."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted((Path(folder) / REGISTRY).glob("*.json"))}
+
+
+def read_keys(path: str | Path) -> SellerKeys:
+    """At the seller: its enrolment file. InputError where it is none."""
+    try:
+        facts = json.loads(Path(path).read_text())
+        key = EncryptionKey(facts["scheme"], facts["dimension"], bytes.fromhex(facts["material"]), facts["key_id"])
+        return SellerKeys(
+            facts["seller"],
+            SCHEMES[facts["scheme"]](**facts["parameters"]),
+            tuple(facts["image"]),
+            facts["classes"],
+            key,
+            bytes.fromhex(facts["label_secret"]),
+            bytes.fromhex(facts["signing_key"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError("enrolment", f"{path} ({type(error).__name__})", EXPECTED) from error

@@ -1,0 +1,89 @@
+"""The uploads that came: each is on offer once its signature, its keys and its shape hold, else refused by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.marketplace.labels import NONCE_BYTES
+from mpc_appraisal.marketplace.plan import Market
+from mpc_appraisal.marketplace.seller import SUFFIX
+from mpc_appraisal.mpc.rendezvous import Rendezvous
+from mpc_appraisal.mpc.roles import DEALER
+from mpc_appraisal.mpc.tls import TlsLink
+from mpc_appraisal.protocols.ife.labels import TAG_BYTES
+from mpc_appraisal.protocols.ife.sealed_upload import Upload, read_upload
+
+
+@dataclass(frozen=True)
+class Offers:
+    """What is on offer, by seller in the order of names: rows, and the uploads' ids. refused: by file's name, why."""
+
+    rows: dict[str, int]
+    ids: dict[str, bytes]
+    refused: dict[str, str]
+
+    @property
+    def total(self) -> int:
+        return sum(self.rows.values())
+
+
+def read_inbox(
+    folder: str | Path, registry: Mapping[str, Mapping[str, str]], market: Market
+) -> tuple[dict[str, Upload], dict[str, str]]:
+    """Uploads by seller, and why others were refused. One bad file does not keep the others from being served."""
+    uploads, refused = {}, {}
+    for path in sorted(Path(folder).glob(f"*{SUFFIX}")):
+        name = path.name.removesuffix(SUFFIX)
+        try:
+            uploads[name] = _verified(path, name, registry, market)
+        except InputError as error:
+            refused[name] = str(error)
+    return uploads, refused
+
+
+def sealed_width(market: Market) -> int:
+    """Bytes of a sealed label: nonce, a share of 8 bytes a class, tag."""
+    return NONCE_BYTES + 8 * market.architecture.classes + TAG_BYTES
+
+
+def _verified(path: Path, name: str, registry: Mapping[str, Mapping[str, str]], market: Market) -> Upload:
+    if name not in registry:
+        raise InputError(f"upload of {name}", "a seller that the authority does not know", "an enrolled one")
+    known, shape = registry[name], market.architecture.image
+    found = read_upload(path, name, bytes.fromhex(known["verify_key"]), market.protocol.scheme)
+    if found.image != tuple(shape):
+        raise InputError(f"upload of {name}", f"images of shape {found.image}", f"shape {shape}, the network's")
+    if found.ciphertext.key_id != known["key_id"]:
+        raise InputError(f"upload of {name}", "ciphertexts under another key", "the key of its enrolment")
+    width = sealed_width(market)
+    if found.labels.shape[1] != width:
+        raise InputError(f"upload of {name}", f"labels of {found.labels.shape[1]} bytes", f"{width}, sealed shares")
+    if not len(found):
+        raise InputError(f"upload of {name}", "no rows", "one or more")
+    return found
+
+
+def agree_offers(
+    rendezvous: Rendezvous | TlsLink, holder: str, registry: dict[str, Any], read: Any, market: Market
+) -> tuple[Offers, dict[str, Upload]]:
+    """Every party calls it. registry: at the authority. read: from the registry to uploads and refusals; called at
+    `holder` alone.
+
+    Raises InputError, at every party alike, where nothing is left on offer or less than the budget.
+    """
+    known = rendezvous.exchange("registry", {"sellers": registry})[DEALER]["sellers"]
+    uploads, refused = read(known) if rendezvous.role == holder else ({}, {})
+    note = {"rows": {}, "ids": {}, "refused": refused}
+    for name, found in uploads.items():
+        note["rows"][name], note["ids"][name] = len(found), found.upload_id.hex()
+    told = rendezvous.exchange("offers", note)[holder]
+    offers = Offers(told["rows"], {name: bytes.fromhex(text) for name, text in told["ids"].items()}, told["refused"])
+    if not offers.rows:
+        why = "; ".join(offers.refused.values()) or "no file in the inbox"
+        raise InputError("uploads", why, "one seller's at least")
+    market.check_pool(offers.total, offers.refused)
+    return offers, uploads

@@ -1,0 +1,172 @@
+"""What all parties of a marketplace agree on, and what each brings: nothing is sent before the plans are equal."""
+
+from __future__ import annotations
+
+import numbers
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.marketplace.strategy import IfeShares
+from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.networks import Architecture, Network
+from mpc_appraisal.protocols.ife_transform import IfeTransform
+from mpc_appraisal.record import config_hash
+from mpc_appraisal.selection import STRATEGIES
+
+SHOPPER, CLOUD, AUTHORITY = MODEL_OWNER, DATA_OWNER, DEALER  # the transport's roles
+SELLERS = "sellers"
+PIXEL = 255
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+Protocol = IfeTransform | IfeShares
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Retraining on subsets of the selection, the first layer frozen.
+
+    granularity: rows of a subset. steps, lr, batch_size, momentum, seed: SGD, as `networks.train`. deliver: the shopper
+    gets the network retrained with the accepted subsets.
+    """
+
+    granularity: int
+    steps: int
+    lr: float
+    batch_size: int
+    momentum: float = 0.0
+    seed: int = 0
+    deliver: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("granularity", "steps", "batch_size"):
+            whole(f"validation {name}", getattr(self, name))
+        if not 0 < self.lr < float("inf"):
+            raise InputError("validation lr", self.lr, "a finite number above 0")
+        if not 0 <= self.momentum < 1:
+            raise InputError("validation momentum", self.momentum, "a number in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Market:
+    """The public plan: equal at shopper, cloud and key authority.
+
+    selection: a name in `selection.STRATEGIES`. budget: rows to select over all sellers. validation: None to select
+    only. seed: of random selection. batch: images of one message.
+    """
+
+    architecture: Architecture
+    protocol: Protocol
+    selection: str
+    budget: int
+    validation: Validation | None = None
+    seed: int = 0
+    batch: int = 256
+
+    def __post_init__(self) -> None:
+        whole("budget", self.budget)
+        whole("batch", self.batch)
+        if self.selection not in STRATEGIES:
+            raise InputError("selection", repr(self.selection), f"one of {', '.join(STRATEGIES)}")
+        self.protocol.check(self.validation)
+        if self.validation and self.validation.granularity > self.budget:
+            raise InputError("validation granularity", self.validation.granularity, f"at most the budget {self.budget}")
+
+    @property
+    def public(self) -> dict[str, Any]:
+        """Flat, key to JSON value."""
+        validation = asdict(self.validation) if self.validation else {}
+        return {
+            "architecture": repr(self.architecture),
+            "protocol": repr(self.protocol),
+            "selection": self.selection,
+            "budget": self.budget,
+            "seed": self.seed,
+            "batch": self.batch,
+            **{f"validation.{key}": value for key, value in validation.items()},
+        }
+
+    @property
+    def digest(self) -> str:
+        return config_hash(self.public)
+
+    def check_pool(self, rows: int, refused: Mapping[str, str] | None = None) -> None:
+        """Raises InputError where fewer rows are on offer than the budget. refused: why, by seller."""
+        if self.budget > rows:
+            why = "".join(f"; {name} was refused: {text}" for name, text in list((refused or {}).items())[:1])
+            raise InputError("budget", self.budget, f"at most {rows}, the rows on offer{why}")
+
+
+@dataclass(frozen=True, eq=False)
+class SellerInput:
+    """One seller's images, x (n, d) uint8, row-major, and labels y (n,) int64."""
+
+    name: str
+    x: np.ndarray | Tensor
+    y: np.ndarray | Tensor
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        for name in ("x", "y"):
+            values = getattr(self, name)
+            object.__setattr__(self, name, values.numpy() if isinstance(values, Tensor) else np.asarray(values))
+        if self.x.ndim != 2 or self.x.dtype != np.uint8 or len(self.x) == 0:
+            raise InputError(f"images of {self.name}", f"{self.x.dtype} {self.x.shape}", "uint8 (rows, pixels)")
+        if self.y.shape != (len(self.x),) or not np.issubdtype(self.y.dtype, np.integer):
+            raise InputError(f"labels of {self.name}", f"{self.y.dtype} {self.y.shape}", f"integers ({len(self.x)},)")
+
+
+@dataclass(frozen=True, eq=False)
+class ShopperInput:
+    """The shopper's network, trained in the clear; its own rows (x, y) and those it validates on, of uniformly
+    distributed classes. x: (m, d) uint8, or real in [0, 1]; y: (m,) int64. Needed for validation alone: own,
+    validation. inbox: the folder of sellers' uploads, where the strategy sends them to the shopper (`ife_shares`)."""
+
+    network: Network
+    own: tuple[Any, Any] | None = None
+    validation: tuple[Any, Any] | None = None
+    inbox: str | Path | None = None
+
+    def check(self, market: Market) -> None:
+        """Raises InputError where network or rows do not fit the market."""
+        if self.network.architecture != market.architecture:
+            found = self.network.architecture.name
+            raise InputError("network", f"architecture {found}", f"the market's, {market.architecture.name}")
+        if market.validation is None:
+            return
+        for name in ("own", "validation"):
+            if getattr(self, name) is None:
+                raise InputError(f"{name} rows", None, "x and y: the market validates")
+            rows_of(getattr(self, name), market.architecture, name)
+
+
+def rows_of(pair: tuple[Any, Any], architecture: Architecture, name: str) -> tuple[Tensor, Tensor]:
+    """x (m, d) int64 in 0 .. 255, rounded to whole pixels as sellers' images are, and y (m,) int64; InputError for
+    others."""
+    x, y = (torch.as_tensor(values) for values in pair)
+    x = x.to(torch.float64) if x.dtype == torch.uint8 else torch.round(x.to(torch.float64) * PIXEL)
+    if x.ndim != 2 or x.shape[1] != architecture.features or len(x) == 0:
+        raise InputError(f"{name} rows", f"x of shape {tuple(x.shape)}", f"(rows, {architecture.features})")
+    if not bool(((x >= 0) & (x <= PIXEL)).all()):
+        raise InputError(f"{name} rows", "pixels out of range", "uint8, or real numbers in [0, 1]")
+    if y.shape != x.shape[:1] or y.is_floating_point() or not bool(((y >= 0) & (y < architecture.classes)).all()):
+        raise InputError(f"{name} rows", f"labels {tuple(y.shape)}", f"integers 0 .. {architecture.classes - 1}, a row")
+    return x.to(torch.int64), y.to(torch.int64)
+
+
+def whole(name: str, value: object) -> None:
+    """Raises InputError unless `value` is a whole number, 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise InputError(name, repr(value), "a whole number, 1 or more")
+
+
+def check_name(name: str) -> None:
+    """A seller's name is also a file's. Raises InputError for others."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise InputError("seller", repr(name), f"a name that matches {NAME.pattern}")

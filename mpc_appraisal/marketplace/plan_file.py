@@ -1,0 +1,80 @@
+"""The market's plan as a JSON file, which shopper, cloud and authority each have; what they state must be equal.
+
+    {"network": "cnn", "image": [1, 28, 28], "classes": 10, "protocol": "ife_transform", "scheme": "lwe",
+     "update": "exact", "selection": "margin", "budget": 500, "seed": 0, "batch": 256,
+     "validation": {"granularity": 100, "steps": 100, "lr": 0.05, "batch_size": 64}}
+
+Needed: protocol, selection, budget. `update` belongs to ife_transform, `opens` to ife_shares.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.marketplace.enrolment import SCHEMES
+from mpc_appraisal.marketplace.plan import Market, Validation
+from mpc_appraisal.marketplace.strategy import IfeShares
+from mpc_appraisal.networks import ARCHITECTURES, Architecture
+from mpc_appraisal.protocols.ife_transform import IfeTransform
+
+PROTOCOLS = {IfeTransform.name: IfeTransform, IfeShares.name: IfeShares}
+OPTIONS = {IfeTransform.name: {"update"}, IfeShares.name: {"opens"}}
+MARKET = {"selection", "budget", "seed", "batch"}
+KEYS = {"network", "image", "classes", "protocol", "scheme", "validation"} | MARKET
+
+
+def read_plan(path: str | Path) -> Market:
+    """The plan of a file. InputError, naming the key, for what does not fit."""
+    try:
+        stated = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError("plan", f"{path} ({type(error).__name__})", "a JSON file") from error
+    return market_of(stated)
+
+
+def market_of(stated: Mapping[str, Any]) -> Market:
+    """The plan that `stated`, as read from JSON, describes."""
+    if not isinstance(stated, Mapping):
+        raise InputError("plan", type(stated).__name__, "an object of keys and values")
+    protocol = _one_of(PROTOCOLS, stated.get("protocol"), "protocol")
+    options = OPTIONS[stated["protocol"]]
+    for key in ("selection", "budget"):
+        if key not in stated:
+            raise InputError(f"plan {key}", None, "a value: it has no default")
+    if unknown := sorted(set(stated) - KEYS - options):
+        raise InputError("plan", ", ".join(unknown), f"keys among {', '.join(sorted(KEYS | options))}")
+    scheme = _one_of(SCHEMES, stated.get("scheme", "lwe"), "scheme")()
+    try:
+        validation = None if stated.get("validation") is None else Validation(**stated["validation"])
+    except TypeError as error:
+        raise InputError("plan validation", stated["validation"], f"keys of Validation ({error})") from None
+    return Market(
+        architecture_of(stated.get("network", "cnn"), stated.get("image"), stated.get("classes")),
+        protocol(scheme, **{key: stated[key] for key in options & set(stated)}),
+        validation=validation,
+        **{key: stated[key] for key in MARKET & set(stated)},
+    )
+
+
+def architecture_of(network: str, image: Any = None, classes: Any = None) -> Architecture:
+    """A network by name, for images (channels, height, width) and a number of classes, by default its own."""
+    found = _one_of(ARCHITECTURES, network, "network")
+    if image is not None:
+        if not isinstance(image, list | tuple) or len(image) != 3 or not all(isinstance(s, int) for s in image):
+            raise InputError("plan image", image, "channels, height, width")
+        found = replace(found, image=tuple(image))
+    if classes is not None:
+        *layers, last = found.layers
+        found = replace(found, layers=(*layers, replace(last, units=classes)))
+    return found
+
+
+def _one_of(known: Mapping[str, Any], name: Any, what: str) -> Any:
+    if not isinstance(name, str) or name not in known:
+        raise InputError(f"plan {what}", repr(name), f"one of {', '.join(known)}")
+    return known[name]

@@ -1,0 +1,77 @@
+"""What is kept of a marketplace run: one JSON line, from which its report is made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.marketplace.result import MarketResult
+from mpc_appraisal.record import revision, versions
+
+KEYS = {
+    "kind", "config", "revision", "versions", "time", "seed", "session", "protocol", "label", "leakage", "trust",
+    "network", "sellers", "offered", "selection", "budget", "selected", "verdicts", "costs", "openings", "refused",
+    "low", "errors",
+}  # fmt: skip
+KIND = "marketplace"
+
+
+@dataclass(frozen=True)
+class MarketRecord:
+    """facts: what stands in the line. `errors`: wrong predictions in the clear on independent test rows, of the network
+    before and after, for experiments alone; after: None where it is not delivered."""
+
+    facts: Mapping[str, Any]
+
+    @staticmethod
+    def of(result: MarketResult, stated: Mapping[str, Any]) -> MarketRecord:
+        """stated: config, seed, session, protocol, trust, network, sellers, offered, selection, budget, low, errors."""
+        verdicts = [
+            {
+                "rows": len(v.rows),
+                "wrong": v.wrong,
+                "of": v.of,
+                "threshold": v.threshold,
+                "accepted": v.accepted,
+                "sellers": sorted({result.selected[place][0] for place in v.rows}),
+            }
+            for v in result.verdicts
+        ]
+        return MarketRecord({
+            "kind": KIND,
+            "revision": revision(),
+            "versions": versions(),
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            **stated,
+            "label": result.label,
+            "leakage": list(result.leakage),
+            "selected": [list(pair) for pair in result.selected],
+            "verdicts": verdicts,
+            "costs": result.costs,
+            "openings": [opening.as_dict() for opening in result.openings],
+            "refused": [list(pair) for pair in result.refused],
+        })  # fmt: skip
+
+    def __getitem__(self, key: str) -> Any:
+        return self.facts[key]
+
+    def write(self, path: str | Path) -> None:
+        """One line, in place of what was there."""
+        Path(path).write_text(json.dumps(self.facts, allow_nan=False, sort_keys=True) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def read(path: str | Path) -> MarketRecord:
+        """Reads what `write` writes; InputError, by file, for anything else."""
+        try:
+            facts = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(str(path), type(error).__name__, "one line of a marketplace run") from None
+        missing = sorted(KEYS - set(facts)) if isinstance(facts, dict) else sorted(KEYS)
+        if missing or facts["kind"] != KIND:
+            raise InputError(str(path), f"no {', '.join(missing) or KIND}", "one line of a marketplace run")
+        return MarketRecord(facts)

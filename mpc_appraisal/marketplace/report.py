@@ -1,0 +1,152 @@
+"""The report of a marketplace run, from its record alone: on the console, in Markdown and as one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mpc_appraisal.marketplace.record import MarketRecord
+from mpc_appraisal.marketplace.sellers import by_seller
+from mpc_appraisal.report import PAGE, STYLE, markdown, print_table
+from mpc_appraisal.tables import DASH, Table, number
+
+TITLE = "Try before you buy"
+ROLES = {"model_owner": "shopper", "data_owner": "cloud", "dealer": "key authority"}
+LISTED = 10  # sellers named in the report
+
+
+def name_of(role: str) -> str:
+    """A role as the marketplace calls it."""
+    return ROLES.get(role, role.replace("_", " "))
+
+
+def summary(record: MarketRecord) -> Table:
+    """What was found, and how it was hidden."""
+    verdicts, selected = record["verdicts"], record["selected"]
+    counts = by_seller([(name, row) for name, row in selected])
+    notes = [
+        f"Protection: {record['label']} ({record['protocol']}).",
+        f"Selected: {len(selected)} of {record['offered']} rows by {record['selection'].replace('_', ' ')}, from "
+        f"{len(counts)} of {record['sellers']} sellers.",
+    ]
+    if verdicts:
+        good = [v for v in verdicts if v["accepted"]]
+        first, last = verdicts[0]["threshold"], (good[-1]["wrong"] / good[-1]["of"] if good else None)
+        notes.append(
+            f"Validated: {len(good)} of {len(verdicts)} subsets accepted, {sum(v['rows'] for v in good)} rows; error "
+            f"on {verdicts[0]['of']} validation rows {number(first, 3)} before"
+            + (f", {number(last, 3)} with what was accepted." if good else ".")
+        )
+    if record["low"] and verdicts:
+        notes.append(_judged(record))
+    if record["errors"]:
+        e = record["errors"]
+        notes.append(
+            f"In the clear, on {e['of']} independent test rows: {e['before']} errors before"
+            + (f", {e['after']} after." if e["after"] is not None else ".")
+        )
+    for seller, why in record["refused"]:
+        notes.append(f"Refused: {seller}: {why}")
+    return Table("In short", (), "", [], tuple(notes))
+
+
+def _judged(record: MarketRecord) -> str:
+    low = set(record["low"])
+    rows = {name for name, _ in record["selected"] if name in low}
+    bad = [v for v in record["verdicts"] if set(v["sellers"]) <= low]
+    refused = sum(not v["accepted"] for v in bad)
+    return (
+        f"Sellers of bad labels: {len(low)}, of whom {len(rows)} were selected from; of {len(bad)} subsets of their "
+        f"rows alone, {refused} were refused."
+    )
+
+
+def costs(record: MarketRecord) -> Table:
+    """Seconds, bytes and rounds by phase and role."""
+    rows = [
+        (phase, name_of(role), number(c["seconds"], 3), number(c["bytes"] / 1e6, 3), str(int(c["rounds"])))
+        for phase, roles in record["costs"].items()
+        for role, c in roles.items()
+    ]
+    note = "Seconds of a role include its waiting for the others; MB: what it sent."
+    return Table("What it cost", ("phase", "role", "s", "MB", "rounds"), "llrrr", rows, (note,) if rows else ())
+
+
+def openings(record: MarketRecord) -> Table:
+    """Who learned what."""
+    rows = [
+        (", ".join(map(name_of, o["to"])) or "nobody", o["what"], str(o["numbers"]), o["why"])
+        for o in record["openings"]
+    ]
+    notes = () if rows else ("Nothing was opened by a protocol: a plain session hides nothing.",)
+    return Table("What was opened", ("who learned", "what", "numbers", "why"), "llrl", rows, notes)
+
+
+def verdicts(record: MarketRecord) -> Table:
+    rows = [
+        (
+            str(k),
+            str(v["rows"]),
+            str(len(v["sellers"])),
+            number(v["wrong"] / v["of"], 3),
+            number(v["threshold"], 3),
+            "accepted" if v["accepted"] else "refused",
+        )
+        for k, v in enumerate(record["verdicts"], start=1)
+    ]
+    header = ("subset", "rows", "sellers", "error", "threshold", "verdict")
+    return Table("Validation by retraining", header, "rrrrrl", rows, () if rows else ("Nothing was validated.",))
+
+
+def selected(record: MarketRecord) -> Table:
+    counts = by_seller([(name, row) for name, row in record["selected"]])
+    rows = [(name, str(count)) for name, count in list(counts.items())[:LISTED]]
+    left = len(counts) - len(rows)
+    return Table(
+        "Selected rows by seller", ("seller", "rows"), "lr", rows, (f"And {left} other sellers.",) if left > 0 else ()
+    )
+
+
+def run(record: MarketRecord) -> Table:
+    keys = ("protocol", "session", "network", "sellers", "offered", "selection", "budget", "seed", "config", "revision")
+    rows = [(key, DASH if record[key] is None else str(record[key])) for key in (*keys, "time")]
+    rows += [(key, value or DASH) for key, value in record["versions"].items()]
+    return Table("Run", ("fact", "value"), "ll", rows)
+
+
+def sentences(record: MarketRecord) -> list[str]:
+    """What leaks, and whom one has to trust."""
+    return [*record["leakage"], record["trust"]]
+
+
+def tables(record: MarketRecord) -> Iterator[Table]:
+    """What a reader wants first."""
+    yield from (summary(record), openings(record), verdicts(record), costs(record))
+
+
+def print_market(record: MarketRecord, console) -> None:
+    """Tables, leakage and trust on a rich console."""
+    from rich.text import Text
+
+    for table in tables(record):
+        print_table(table, console)
+        console.print()
+    console.print(Text("What leaks, and trust", style="bold"))
+    for sentence in sentences(record):
+        console.print(Text(sentence))
+
+
+def write_market(record: MarketRecord, folder: str | Path) -> list[Path]:
+    """Writes report.md and report.html into `folder`; returns the paths."""
+    from jinja2 import Environment
+
+    folder = Path(folder)
+    main, details, said = list(tables(record)), [selected(record), run(record)], sentences(record)
+    page = Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
+    html, text = folder / "report.html", folder / "report.md"
+    html.write_text(
+        page.render(title=TITLE, style=STYLE, main=main, details=details, trust=said, figures=[]), encoding="utf-8"
+    )
+    parts = [f"# {TITLE}", *map(markdown, main), "## What leaks, and trust", *said, *map(markdown, details)]
+    text.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return [text, html]

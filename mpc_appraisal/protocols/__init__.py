@@ -1,0 +1,1 @@
+"""Ways to hide data from who computes on them."""

@@ -1,0 +1,222 @@
+"""The marketplace's cost and leak parts at small sizes: complete rows, sound results, a rival that may be absent."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
+
+import marketplace_cost as cost
+import marketplace_cost_page as cost_page
+import marketplace_leaks as leaks
+import marketplace_page
+import tenseal_rival
+from marketplace_size import small
+
+from mpc_appraisal.networks import MNIST, Architecture, Conv, Dense, initial
+
+REAL = tenseal_rival.tenseal
+ABOUT = {"size": "small", "sizes": {}, "missing": [], "machine": "m", "versions": {}, "revision": "r", "command": "c"}
+
+
+class Vector:
+    """What the rival asks of a ciphertext, in the clear: values, and for patches their matrix."""
+
+    def __init__(self, values, patches=None):
+        self.values, self.patches = np.asarray(values, dtype=float), patches
+
+    def mm(self, matrix):
+        return Vector(self.values @ np.array(matrix))
+
+    def conv2d_im2col(self, kernel, windows):
+        assert len(self.patches) == windows and windows & (windows - 1) == 0
+        return Vector(self.patches @ np.array(kernel).ravel())
+
+    def square_(self):
+        self.values = self.values**2
+        return self
+
+    def __add__(self, other):
+        return Vector(self.values + np.asarray(other))
+
+    def decrypt(self):
+        return self.values.tolist()
+
+    def serialize(self):
+        return bytes(8 * self.values.size)
+
+
+def encoded(context, rows):
+    """As TenSEAL: taps up to a power of 2, times positions, must fit the slots."""
+    patches = np.array(rows)
+    assert len(patches) << (patches.shape[1] - 1).bit_length() <= context.slots
+    return Vector(patches.ravel(), patches)
+
+
+def context(scheme, degree, coeff_mod_bit_sizes, n_threads):
+    assert sum(coeff_mod_bit_sizes) <= {8192: 218}[degree] and n_threads == 1  # SEAL's bound for 128 bits
+    return SimpleNamespace(slots=degree // 2, generate_galois_keys=lambda: None)
+
+
+FAKE = SimpleNamespace(
+    SCHEME_TYPE=SimpleNamespace(CKKS="CKKS"),
+    context=context,
+    ckks_vector=lambda context, values: Vector(values),
+    enc_matmul_encoding=encoded,
+    CKKSVector=SimpleNamespace(pack_vectors=lambda parts: Vector(np.concatenate([part.values for part in parts]))),
+)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    monkeypatch.setattr(tenseal_rival, "tenseal", FAKE)
+
+
+@pytest.fixture
+def absent(monkeypatch):
+    monkeypatch.setattr(tenseal_rival, "tenseal", None)
+
+
+TINY = {
+    "cnn6": Architecture("cnn6", MNIST, (Conv(1, 7, stride=7), Dense(10))),
+    "cnn3": Architecture("cnn3", MNIST, (Conv(2, 7, stride=3), Dense(6), Dense(10))),
+    "mlp": Architecture("mlp", MNIST, (Dense(5), Dense(10))),
+}
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    for name, architecture in TINY.items():
+        monkeypatch.setitem(cost.NETWORKS, name, architecture)
+
+
+def measured(repeats, images=(1, 2)) -> list[dict]:
+    return cost.run(small(1), repeats, images)
+
+
+def test_without_tenseal_the_report_says_so(tiny, absent):
+    with pytest.raises(ImportError, match="bench-he"):
+        tenseal_rival.Tenseal(tenseal_rival.LAYER)
+    rows = measured(cost.Repeats(2, 0, 1, 1, 1), (3,))  # one launch of three processes
+    assert [r["system"] for r in rows if r["operation"] == cost_page.ABSENT] == [cost_page.IM2COL]
+    assert not cost_page.ratios(rows) and not cost_page.summary(rows)
+    (table,) = cost_page.tables(rows)
+    assert "TenSEAL, im2col was not measured: not installed." in table.notes
+    assert any("No like for like in security" in note for note in table.notes)
+    ours = [r for r in rows if r["system"] == cost_page.TRANSFORM]
+    assert {(r["network"], r["operation"]) for r in ours} == {(n, o) for n in TINY for o in cost_page.OPERATIONS}
+    assert all(len(r["seconds"]) == 2 and min(r["seconds"]) > 0 for r in ours)
+    assert all(r["error"] < 0.05 for r in ours if r["operation"] == cost_page.FORWARD)
+    shared = [r for r in rows if r["system"] == cost_page.SHARES]
+    assert {r["operation"] for r in shared} == set(cost_page.OPERATIONS) - {cost_page.FIRST}
+    assert all(r["bytes"] > 0 and min(r["seconds"]) > 0 for r in shared)
+    assert [r["bytes"] for r in shared if r["operation"] == cost_page.ENCRYPT] == [3 * (8 * 784 + 32 + 8 * 10 + 32)]
+
+
+def test_the_rival_runs_in_the_same_turns_and_both_schemes_are_exact(tiny, fake, monkeypatch):
+    monkeypatch.setattr(cost.marketplace_cost_shares, "measure", lambda *arguments: ())  # has its run above
+    rows = measured(cost.Repeats(1, 1, 1, 1, 1))
+    assert all(r["operation"] != cost_page.ABSENT for r in rows)
+    rival = [r for r in rows if r["system"].startswith("TenSEAL") and r["operation"] != cost_page.ENCRYPT]
+    assert all(r["error"] < 1e-12 for r in rival)  # against the exact first layers and the squared network
+    assert {(r["network"], r["operation"]) for r in rival} == {
+        ("cnn3", cost_page.FORWARD),
+        *((name, cost_page.FIRST) for name in TINY),
+    }
+    assert {r["operation"] for r in rows if r["system"] == cost_page.CURVE} == set(cost_page.OPERATIONS)
+    page = marketplace_page.page_of(ABOUT, rows)
+    titles = [table.title for table in page.main]
+    assert "Cost: medians" in titles and any(title.startswith("TenSEAL's CKKS") for title in titles)
+
+
+def test_patches_go_in_pieces_that_fit_the_slots(fake):
+    context, layer = tenseal_rival.Tenseal(tenseal_rival.LAYER), Conv(4, 5)
+    net = initial(Architecture("wide", MNIST, (layer, Dense(10))), 0, torch.float64)
+    x = np.random.default_rng(0).random(784)
+    rows = cost.patches(x[None], MNIST, layer.kernel)
+    pieces = context.encrypt_patches(rows)
+    assert [piece.rows for piece in pieces] == [128, 128, 128, 128, 64]
+    check_convolution(pieces, net, x, 1e-12)
+
+
+def check_convolution(pieces, net, x: np.ndarray, tolerance: float) -> None:
+    weight, stride = net.weights[0], net.architecture.layers[0].stride
+    found = tenseal_rival.convolution(pieces, weight[:, 0].numpy())
+    values = tenseal_rival.decrypted([vector for parts in found for vector in parts])
+    exact = functional.conv2d(torch.from_numpy(x).reshape(1, *MNIST), weight, stride=stride).flatten().numpy()
+    assert np.abs(values - exact).max() < tolerance
+
+
+def test_a_row_of_tenseal_itself_is_the_layer():
+    """Where it is installed; elsewhere the same through the double."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tenseal_rival, "tenseal", REAL or FAKE)
+        context, layer = tenseal_rival.Tenseal(tenseal_rival.LAYER), Conv(2, 7, stride=3)
+        net = initial(Architecture("coarse", MNIST, (layer, Dense(10))), 0, torch.float64)
+        x = np.random.default_rng(0).random(784)
+        pieces = context.encrypt_patches(cost.patches(x[None], MNIST, layer.kernel, layer.stride))
+        check_convolution(pieces, net, x, 0.1)
+        assert tenseal_rival.bytes_of([piece.vector for piece in pieces]) > 8 * len(x)
+
+
+def test_ratios_are_of_medians_and_judge_the_goal():
+    def row(system, operation, images, seconds):
+        names = {"part": "cost", "network": "mlp", "system": system, "operation": operation, "images": images}
+        return names | {"seconds": seconds, "bytes": None}
+
+    rows = [
+        row(cost_page.TRANSFORM, cost_page.FIRST, 1, [0.001, 0.002, 0.009]),
+        row(cost_page.TRANSFORM, cost_page.FIRST, 64, [0.064]),
+        row(cost_page.TRANSFORM, cost_page.MODEL, 0, [1.0]),
+        row(cost_page.DIAGONALS, cost_page.FIRST, 1, [1.0, 1.5, 9.0]),
+    ]
+    found = cost_page.ratios(rows)
+    assert [(images, seconds / ours) for *_, seconds, images, ours in found] == [(1, 750.0), (64, 1500.0)]
+    _, table = cost_page.tables(rows)
+    assert [line[-1] for line in table.rows] == ["no", "yes"]
+    assert "Less: first layer of mlp against TenSEAL, mm 750 x" in cost_page.summary(rows)[0]
+
+
+@pytest.fixture(scope="module")
+def leaked():
+    size = small(1)
+    attacks = leaks.Attacks((Conv(8, 3), Dense(40), Dense(16), None), 8, (10, 50))
+    return leaks.run_pixels(size, attacks) + leaks.run_model(size, attacks)
+
+
+def test_pixels_are_recovered_by_equations_and_not_at_all_from_shares(leaked):
+    rows = leaks.pixel_rows(leaked)
+    assert [(r["equations"], r["rank"]) for r in rows] == [(288, 64), (40, 40), (16, 16), (0, 0)]
+    whole = [r["whole"] for r in rows]
+    assert whole[0] == 1 and whole == sorted(whole, reverse=True) and whole[-1] == rows[-1]["ink"] == 0
+    first, last = rows[0], rows[-1]
+    assert first["found"] == first["truth"] and last["strategy"] == "ife_shares" and "nothing" in last["learns"]
+    truth = leaks._unpacked(first["truth"])
+    digits = small(1).source.load()[1].x[: leaks.SHOWN].reshape(-1, 8, 8)
+    assert np.abs(truth - 255 * digits.numpy()).max() <= 0.5 and not leaks._unpacked(last["found"]).any()
+
+
+def test_the_copy_needs_few_labels_and_shares_give_chance(leaked):
+    (row,) = (r for r in leaked if r["kind"] == leaks.MODEL)
+    (labels,) = (r for r in leaked if r["kind"] == "labels")
+    (shares,) = (r for r in leaked if r["kind"] == "shares")
+    assert row["own"] > 0.8 and np.mean(row["copied"]["50"]) > np.mean(row["copied"]["10"]) > 0.2
+    assert np.mean(labels["labels"]["50"]) > 0.8 and shares["strategy"] == "ife_shares"
+    assert float(shares["measured"].split(": ")[1].split()[0]) < 0.2
+
+
+def test_the_page_shows_leaks_and_their_figure(leaked, tmp_path):
+    page = marketplace_page.page_of(ABOUT, leaked)
+    (drawing,) = page.drawings
+    marketplace_page.write_page(page, tmp_path, "marketplace")
+    assert (tmp_path / f"{drawing.name}.png").read_bytes().startswith(b"\x89PNG")
+    text = (tmp_path / "marketplace.md").read_text()
+    assert all(r["measured"] in text and r["stops"] in text for r in leaked)
+    assert "Pixels that the cloud recovers" in text
