@@ -48,7 +48,7 @@ from mpc_appraisal.networks import ARCHITECTURES, MNIST, Architecture, Conv, Den
 from mpc_appraisal.protocols.ife.als16 import ALS16
 from mpc_appraisal.protocols.ife.convolution import patches
 from mpc_appraisal.protocols.ife.lwe import LWE
-from mpc_appraisal.protocols.ife.scheme import PIXEL, Scheme
+from mpc_appraisal.protocols.ife.scheme import PIXEL, Master, Scheme
 from mpc_appraisal.protocols.matrix_transform import CloudSide, Masks, ShopperSide, mask
 from mpc_appraisal.protocols.quantised import quantise
 from mpc_appraisal.tables import DASH
@@ -110,9 +110,10 @@ def run(size: Size, repeats: Repeats, images: Sequence[int]) -> list[Row]:
     x = generator.integers(0, PIXEL + 1, shape) * (generator.random(shape) < INK)
     y = torch.from_numpy(generator.integers(0, 10, max(images)))
     book, rivals = Book(), Rivals.build(x[0]) if tenseal_rival.installed() else None
-    ours = {name: Ours(initial(a, 0, torch.float64), LWE(), TRANSFORM) for name, a in NETWORKS.items()}
+    seller = LWE().setup(shape[1])  # one for all networks: the scheme keeps few expanded keys
+    ours = {name: Ours(initial(a, 0, torch.float64), LWE(), TRANSFORM, seller) for name, a in NETWORKS.items()}
     for one in ours.values():
-        one.turn(Book(), x[:1], y[:1])  # expands the seller's key
+        one.turn(Book(), x[:1], y[:1])  # expands it
     curve = _curve(repeats)
     for turn in range(max(repeats.ours, repeats.curve, repeats.rival, repeats.matrices)):
         for one in ours.values() if turn < repeats.ours else ():
@@ -141,7 +142,7 @@ def _curve(repeats: Repeats) -> Ours | None:
     if not repeats.curve:
         return None
     try:
-        return Ours(initial(NETWORKS["cnn6"], 0, torch.float64), ALS16(), CURVE)
+        return Ours(initial(NETWORKS["cnn6"], 0, torch.float64), ALS16(), CURVE, ALS16().setup(784))
     except InputError:
         return None
 
@@ -153,10 +154,10 @@ class Ours:
     network: Network
     scheme: Scheme
     system: str
+    master: Master
 
     def __post_init__(self) -> None:
-        self._master = self.scheme.setup(self.network.architecture.features)
-        self._key = self.scheme.encryption_key(self._master)
+        self._key = self.scheme.encryption_key(self.master)
 
     def turn(self, book: Book, x: np.ndarray, y: Tensor) -> None:
         """Every operation once; bytes as numbers are sent. Raises AssertionError where products are not exact."""
@@ -165,13 +166,14 @@ class Ours:
         what[MODEL] = (name, MODEL, self.system, 0)
         c = book.time(*what[ENCRYPT], lambda: self.scheme.encrypt(self._key, x))
         masks, masked, q, key = book.time(*what[MODEL], self._hidden)
-        if not np.array_equal(self.scheme.evaluate(key, q.w, c), x @ q.w.T):  # and so the key was used once
+        evaluate = self.scheme.evaluator(key, q.w)
+        if not np.array_equal(evaluate(c), x @ q.w.T):  # and so the key was used once
             raise AssertionError("inner products are not exact")
-        book.time(*what[FIRST], lambda: self.scheme.evaluate(key, q.w, c))
         cloud, shopper = CloudSide(masked, masks.squares(), lr=LR), ShopperSide(masks)
 
         def forward() -> tuple[Tensor, Tensor]:
-            z = cloud.forward(q.real(self.scheme.evaluate(key, q.w, c)))
+            products = book.time(*what[FIRST], lambda: evaluate(c))
+            z = cloud.forward(q.real(products))
             return z, shopper.logits(z)
 
         z, logits = book.time(*what[FORWARD], forward)
@@ -188,7 +190,7 @@ class Ours:
         masks = Masks.draw(self.network.architecture)
         masked = mask(self.network, masks)
         q = quantise(first_matrix(masked))
-        return masks, masked, q, self.scheme.keygen(self._master, q.w)
+        return masks, masked, q, self.scheme.keygen(self.master, q.w)
 
 
 @dataclass(eq=False)

@@ -24,11 +24,13 @@ from mpc_appraisal.approval import Request, decide
 from mpc_appraisal.approval.shape import FORMAT
 from mpc_appraisal.catalogue import commit
 from mpc_appraisal.errors import DisagreementError, InputError
+from mpc_appraisal.mpc.engines import bounded
 from mpc_appraisal.mpc.logit_check import WHAT, WHY
 from mpc_appraisal.mpc.rendezvous import Rendezvous
-from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER, OWNERS, TRUST
+from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER, OWNERS
 from mpc_appraisal.mpc.session import Opening
 from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
+from mpc_appraisal.protocols.rtas import trust_of
 from mpc_appraisal.release.accounting import Mechanism
 from mpc_appraisal.release.keeper import Key, subject
 from mpc_appraisal.release.ledger import Answer, Charge
@@ -151,7 +153,7 @@ def make_request(
             "openings": openings,
             "privacy": privacy,
             "told": {role: dict(told[role]) for role in (DATA_OWNER, MODEL_OWNER)},
-            "protocol": {"engine": plan.engine, "transport": plan.transport.kind, "trust": TRUST},
+            "protocol": {"engine": plan.engine, "transport": plan.transport.kind, "trust": trust_of(plan.engine)},
             "config": plan.digest,
         }
     )
@@ -164,7 +166,7 @@ def rounded_up(number: float) -> float:
 
 
 def _openings(plan: Plan, method: Appraiser, candidates: int) -> list[Opening]:
-    check = plan.release.checks and method.logit_growth > 1 and plan.engine != "stock"
+    check = plan.release.checks and method.logit_growth > 1 and bounded(plan.engine)
     return [Opening(WHAT, OWNERS, 1, WHY)] * (check * candidates) + plan.release.openings(method, candidates)
 
 

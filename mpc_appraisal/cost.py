@@ -15,11 +15,13 @@ from typing import Any
 from mpc_appraisal.appraisal import Appraiser, Facts, as_methods
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import check_l2
+from mpc_appraisal.mpc.engines import bounded, dry_session
 from mpc_appraisal.mpc.fast import DEFAULT_BOUND
 from mpc_appraisal.mpc.forecast import ELEMENT, LAN, WAN, Forecast, Network, forecasts, rate, rehearse, repeated, total
-from mpc_appraisal.mpc.roles import DATA_OWNER, OWNERS, ROLES
+from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER, OWNERS, ROLES
 from mpc_appraisal.plan import Plan
 from mpc_appraisal.program import program
+from mpc_appraisal.protocols.rtas import warn
 from mpc_appraisal.record import versions
 from mpc_appraisal.release import Release, Value
 from mpc_appraisal.tables import Table, number, whole
@@ -42,20 +44,25 @@ configuration, as for the app: appraisal=..., model.l2=..., release=..., session
 
 
 def estimate(
-    methods: Sequence[Appraiser], facts: Facts, candidates: int, bound: float, release: Release = VALUE
+    methods: Sequence[Appraiser],
+    facts: Facts,
+    candidates: int,
+    bound: float,
+    release: Release = VALUE,
+    engine: str = "fast",
 ) -> Forecast:
     """Of all `methods` on so many candidates of one size in one session. bound: on the centred logits."""
     norm = release.tell(DATA_OWNER, {}).get("row_norm", facts.row_norm)
     facts = replace(facts, row_norm=norm, longest=norm, logit_bound=bound, spread=1.0)  # no matter to what is sent
 
     def of(count: int) -> Forecast:
-        plan = Plan(tuple(methods), facts.l2, 0, "", fit=None, release=release)
+        plan = Plan(tuple(methods), facts.l2, 0, "", fit=None, engine=engine, release=release)
         sets = {f"candidate {k}": facts for k in range(count)}
 
         def run(dry):
             return [r.cost for r in program(dry, plan, {}, {}, sets, bound, lambda event: None)]
 
-        return total(forecasts(*(rehearse(run, role) for role in OWNERS)))
+        return total(forecasts(*(rehearse(run, role, engine) for role in OWNERS)))
 
     if release.joint:  # all pairs are compared: no candidate costs what another does
         return of(candidates)
@@ -70,6 +77,7 @@ def table(
     bound: float,
     links: Sequence[Network],
     release: Release = VALUE,
+    engine: str = "fast",
 ) -> Table:
     """A row for each method by itself, and one for all of them in one session."""
     runs = [(method.name, (method,)) for method in methods]
@@ -77,7 +85,7 @@ def table(
         runs.append(("all in one session", tuple(methods)))
     speed, rows = rate(), []
     for name, together in runs:
-        found = estimate(together, facts, candidates, bound, release)
+        found = estimate(together, facts, candidates, bound, release, engine)
         growth = max(method.logit_growth for method in together)
         rows.append(
             (
@@ -86,7 +94,7 @@ def table(
                 *(number(found.bytes_sent[party] / 1e6) for party in ROLES),
                 number(found.work / speed, 3),
                 *(number(found.seconds(link, speed), 3) for link in links),
-                number(bound * growth),
+                number(bound * growth) if bounded(engine) else "any",
             )
         )
     header = ("method", "rounds", *(f"{party.replace('_', ' ')}, MB" for party in ROLES), "local work, s")
@@ -160,8 +168,8 @@ def main(arguments: Sequence[str]) -> None:
     sizes, links, overrides = stated(arguments)
     cfg: Any = compose(overrides)
     engine = cfg.session.get("engine", "fast")
-    if engine != "fast":
-        raise InputError("session.engine", repr(engine), "fast: other engines cannot be run dry")
+    dry_session(engine, MODEL_OWNER)  # refuses an engine that cannot be run dry
+    warn(engine)
     methods, bound = as_methods(instantiate(cfg.appraisal)), cfg.session.get("logit_bound")
     for method in methods:
         for part in sorted(method.needs):
@@ -172,9 +180,9 @@ def main(arguments: Sequence[str]) -> None:
     names = [f"candidate {k}" for k in range(sizes["candidates"])]
     release = instantiate(cfg.release).priced(dict.fromkeys(names, 0.0))
     release.check(methods, names)
-    found = table(methods, facts, sizes["candidates"], float(bound or DEFAULT_BOUND), links, release)
+    found = table(methods, facts, sizes["candidates"], float(bound or DEFAULT_BOUND), links, release, engine)
     print_table(found, wide(Console()))
-    if not bound:
+    if not bound and bounded(engine):
         print(
             f"Logits within {DEFAULT_BOUND:g} before training are assumed; a run derives the bound from norms, or "
             "session.logit_bound states it."

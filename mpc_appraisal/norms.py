@@ -9,6 +9,7 @@ import torch
 
 from mpc_appraisal.appraisal import Appraiser, Facts
 from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.engines import bounded
 from mpc_appraisal.mpc.limits import LARGEST_EXPONENT, MAX_SQUARINGS
 from mpc_appraisal.mpc.logit_check import WeightLimit, weight_limit
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
@@ -57,11 +58,12 @@ def check_norms(notes: dict[str, dict[str, float]], plan: Plan, facts: dict[str,
     derived = max(buyer["row_norm"], longest) * buyer["weight_norm"]
     if plan.engine == "stock":
         return derived
-    if plan.logit_bound is not None and plan.logit_bound < derived:
+    checked = bounded(plan.engine)
+    if checked and plan.logit_bound is not None and plan.logit_bound < derived:
         raise InputError("session.logit_bound", plan.logit_bound, f"{derived:g} or more, by the told norms")
     bound = plan.logit_bound or derived
     for method in plan.methods:
-        if bound * method.logit_growth > LARGEST_BOUND:
+        if checked and bound * method.logit_growth > LARGEST_BOUND:
             raise InputError(
                 "the bound on logits",
                 f"{bound * method.logit_growth:g} for {method.name}",
@@ -92,7 +94,7 @@ def with_norms(facts: dict[str, Facts], notes: dict[str, dict[str, float]], boun
 
 def weight_limit_of(method: Appraiser, facts: Facts, bound: float, plan: Plan) -> WeightLimit | None:
     """What the weights of a method that trains are held to; raises InputError where that cannot be checked."""
-    if method.logit_growth <= 1 or plan.engine == "stock":  # CrypTen's own softmax needs no bound
+    if method.logit_growth <= 1 or not bounded(plan.engine):
         return None
     shape, grown = (facts.features + 1, facts.classes), bound * method.logit_growth
     return weight_limit(method.name, grown, facts.longest, shape, lambda norm: method.reach(norm, facts))

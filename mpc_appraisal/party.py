@@ -18,8 +18,7 @@ from mpc_appraisal.catalogue import Listing
 from mpc_appraisal.consent import consent, settle
 from mpc_appraisal.errors import AppraisalError, DisagreementError, InputError, PeerError
 from mpc_appraisal.mpc.encoding import check_range
-from mpc_appraisal.mpc.engines import deal, open_session
-from mpc_appraisal.mpc.fast import DrySession
+from mpc_appraisal.mpc.engines import deal, dry_session, open_session
 from mpc_appraisal.mpc.forecast import Rehearsal, rate
 from mpc_appraisal.mpc.meter import Meter
 from mpc_appraisal.mpc.rendezvous import Rendezvous
@@ -164,9 +163,9 @@ def _rehearsed(
     role: str, plan: Plan, facts: dict[str, Facts], bound: float, answered: tuple[Key, ...]
 ) -> tuple[list[Rehearsal], list[Any]]:
     """What the program will cost this owner, and the dealer's script; nothing for an engine that cannot be run dry."""
-    if plan.engine != "fast":
+    if plan.engine == "stock":
         return [], []
-    dry = DrySession(role)
+    dry = dry_session(plan.engine, role)
     results = program(dry, plan, {}, {}, facts, bound, lambda event: None, answered)
     return [Rehearsal.of(dry, [r.cost for r in results])], dry.script
 

@@ -32,7 +32,7 @@ class Plan:
         fit: trains the model owner's model; its parameters are in `public`.
         join_timeout: seconds to wait for a party to come.
         timeout: seconds that one message may take.
-        engine: 'fast', or 'stock' for CrypTen as shipped.
+        engine: 'fast', 'stock' for CrypTen as shipped, or 'rtas', whose dealer sees permuted logits: `protocols.rtas`.
         logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
         release: what of the results is opened to whom.
         transport: how the parties are connected; with this party's own certificate files, if any.

@@ -10,9 +10,10 @@ from mpc_appraisal.appraisal import Appraiser, Facts
 from mpc_appraisal.consent import Agreed
 from mpc_appraisal.mpc.forecast import Rehearsal, forecasts
 from mpc_appraisal.mpc.meter import by_result
-from mpc_appraisal.mpc.roles import DEALER, MODEL_OWNER, OWNERS, ROLES, TRUST
+from mpc_appraisal.mpc.roles import DEALER, MODEL_OWNER, OWNERS, ROLES
 from mpc_appraisal.plan import OwnInput, Plan
 from mpc_appraisal.program import Appraised
+from mpc_appraisal.protocols.rtas import trust_of
 from mpc_appraisal.record import Record, revision, versions
 from mpc_appraisal.release.keeper import Key
 from mpc_appraisal.release.rule import Outcome, Release
@@ -87,7 +88,7 @@ class Run:
             session=self.session,
             engine=self.engine,
             role=self.role,
-            trust=TRUST,
+            trust=trust_of(self.plan.engine),
             release=release_of(self.plan.release, method, f, outcome, key in agreed.answers),
             listing=self.listed.get(name),
             request={"id": agreed.request.id, "digest": agreed.request.digest, **agreed.approval},

@@ -28,6 +28,7 @@ from mpc_appraisal.norms import check_norms, told_norms, with_norms
 from mpc_appraisal.party import take_part
 from mpc_appraisal.plan import THRESHOLD, DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model
 from mpc_appraisal.program import program
+from mpc_appraisal.protocols.rtas import warn
 from mpc_appraisal.record import Record, revision, versions
 from mpc_appraisal.release.keeper import Key
 from mpc_appraisal.run import release_of
@@ -35,9 +36,14 @@ from mpc_appraisal.run import release_of
 
 @dataclass(frozen=True)
 class Plain:
-    """Everything in this process in float64: the baseline. It hides nothing."""
+    """Everything in this process in float64: the baseline. It hides nothing, and has no engine to choose."""
 
+    engine: str = "plaintext"
     name = "plain"
+
+    def __post_init__(self):
+        if self.engine != "plaintext":
+            raise InputError("session.engine", repr(self.engine), "session=spawn or join: plain runs no protocol")
 
     def run(self, plan: Plan, buyer: ModelOwnerInput, seller: DataOwnerInput, emit: Emit) -> list[Record]:
         check_model(buyer, plan.l2)
@@ -93,7 +99,7 @@ class Spawn:
         threads: torch threads of each process.
         join_timeout: seconds to wait for the processes to come up.
         timeout: seconds that one message may take.
-        engine: 'fast', or 'stock' for CrypTen as shipped.
+        engine: 'fast', 'stock' for CrypTen as shipped, or 'rtas', whose dealer sees permuted logits: `protocols.rtas`.
         logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
         transport, tls, freeze_timeout: see `Transport`; `tls` is the folder of all three parties' folders.
     """
@@ -141,7 +147,7 @@ class Join:
         rendezvous: 'tcp://host:port', where the model owner listens; None under torchrun only.
         join_timeout: seconds to wait for the others to come.
         timeout: seconds that one message may take.
-        engine: 'fast', or 'stock' for CrypTen as shipped.
+        engine: 'fast', 'stock' for CrypTen as shipped, or 'rtas', whose dealer sees permuted logits: `protocols.rtas`.
         logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
         transport, tls, freeze_timeout, data_owner_address: see `Transport`.
     """
@@ -220,6 +226,7 @@ def _released(
 
 
 def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> Plan:
+    warn(check_engine(session.engine))
     folder = None if session.tls is None else str(Path(session.tls).absolute())
     transport = Transport(session.transport, folder, session.freeze_timeout, data_owner_address)
     transport.check_engine(session.engine)
@@ -227,7 +234,7 @@ def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> 
         plan,
         join_timeout=session.join_timeout,
         timeout=session.timeout,
-        engine=check_engine(session.engine),
+        engine=session.engine,
         logit_bound=session.logit_bound,
         transport=transport,
     )

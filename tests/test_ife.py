@@ -20,7 +20,7 @@ from mpc_appraisal.protocols.ife.authority import Authority
 from mpc_appraisal.protocols.ife.estimate import best_attack, security_bits
 from mpc_appraisal.protocols.ife.lwe import FRACTION_BITS, LWE
 from mpc_appraisal.protocols.ife.noise import gaussian
-from mpc_appraisal.protocols.ife.residues import Residues, product, small_product
+from mpc_appraisal.protocols.ife.residues import Residues, Small, product, small_product
 from mpc_appraisal.protocols.ife.scheme import BOUND, PIXEL, check_bound
 from mpc_appraisal.protocols.ife.sealed_upload import new_signing_key, open_labels, read_upload, write_upload
 
@@ -70,7 +70,7 @@ def test_small_products_are_exact_for_dense_and_sparse_weights(columns, share):
     right = rng().integers(-(2**63), 2**63, (300, columns))
     right[:, 0] = -1  # low halves of 2^32 - 1
     w = np.where(rng().random((5, 300)) < share, rng().integers(-3400, 3400, (5, 300)), 0)
-    assert (small_product(w, right) == wrapped(big(w, right.T))).all()
+    assert (small_product(Small(w), right) == wrapped(big(w, right.T))).all()
 
 
 # ---- both schemes
@@ -139,6 +139,10 @@ def test_rows_of_ciphertexts_are_those_of_x(scheme):
     c = scheme.encrypt(scheme.encryption_key(master), x)
     assert (scheme.evaluate(scheme.keygen(master, w), w, c.rows([4, 1])) == big(x[[4, 1]], w)).all()
     assert scheme.evaluate(scheme.keygen(master, w), w, c.rows([])).shape == (0, 2)
+    evaluate = scheme.evaluator(scheme.keygen(master, w), w)  # once for many
+    assert all((evaluate(c.rows([k])) == big(x[[k]], w)).all() for k in range(5))
+    with pytest.raises(InputError, match="ciphertext"):
+        evaluate(scheme.encrypt(scheme.encryption_key(scheme.setup(4)), x))
 
 
 @pytest.mark.parametrize(

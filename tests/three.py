@@ -39,10 +39,20 @@ class QueueChannel(Channel):
 
 
 class Run:
-    """Results of both owners, their engines, everything each received, and the dry engine."""
+    """Results of both owners, their engines, everything each received, and the dry engine.
 
-    def __init__(self, results: list[Any], engines: list[Engine], seen: list[list[torch.Tensor]], dry: Engine):
-        self.results, self.engines, self.seen, self.dry = results, engines, seen, dry
+    shown: what the dealer received as a helper, the model owner's and the data owner's messages in turn.
+    """
+
+    def __init__(
+        self,
+        results: list[Any],
+        engines: list[Engine],
+        seen: list[list[torch.Tensor]],
+        dry: Engine,
+        shown: list[torch.Tensor],
+    ):
+        self.results, self.engines, self.seen, self.dry, self.shown = results, engines, seen, dry, shown
 
     def value(self, bits: int) -> torch.Tensor:
         """Both owners' shares of one tensor, decoded."""
@@ -58,7 +68,7 @@ def run(program: Callable[[Engine], Any]) -> Run:
     program(dry)
     script = parse(json.dumps(dry.script))
     queues = {(i, j): queue.Queue() for i in range(3) for j in range(3)}
-    results, engines, seen, errors = [None, None], [None, None], [[], []], []
+    results, engines, seen, errors, shown = [None, None], [None, None], [[], []], [], []
 
     def owner(me: int) -> None:
         channel = QueueChannel(me, queues, seen[me])
@@ -66,7 +76,8 @@ def run(program: Callable[[Engine], Any]) -> Run:
         results[me] = program(engines[me])
 
     def dealer() -> None:
-        Dealer(keys, lambda correction: queues[2, 0].put(correction)).run(script, lambda: None)
+        channel = QueueChannel(2, queues, shown)
+        Dealer(keys, lambda correction: channel.send(correction, 0), channel.receive).run(script, lambda: None)
 
     def guarded(f, *arguments):
         try:
@@ -82,7 +93,7 @@ def run(program: Callable[[Engine], Any]) -> Run:
         thread.join()
     if errors:
         raise errors[0]
-    return Run(results, engines, seen, dry)
+    return Run(results, engines, seen, dry, shown)
 
 
 def sharing(values: torch.Tensor, bits: int, seed: int = 0) -> Callable[[Engine], torch.Tensor]:

@@ -22,13 +22,14 @@ from torch.distributed import ReduceOp
 
 from mpc_appraisal.mpc import _compat, ops
 from mpc_appraisal.mpc.engine import Engine
+from mpc_appraisal.mpc.permuted import apply
 from mpc_appraisal.mpc.prg import DryStream, Stream, new_key
 from mpc_appraisal.mpc.tensors import Context, Private, Secret
 
 crypten = _compat.load()
 
 from crypten.communicator.distributed_communicator import DistributedCommunicator  # noqa: E402
-from crypten.gradients import AutogradFunction, register_function  # noqa: E402
+from crypten.gradients import FUNCTION_REGISTRY, AutogradFunction, AutogradReLU, register_function  # noqa: E402
 from crypten.mpc.primitives import ArithmeticSharedTensor, BinarySharedTensor  # noqa: E402
 from crypten.mpc.provider.provider import TupleProvider  # noqa: E402
 
@@ -255,8 +256,44 @@ class MultipliedByRows(AutogradFunction):
         return parts.transposed_product(gradient)
 
 
+class HelpedReLU(AutogradReLU):
+    """CrypTen's relu; where the engine has a helper, that gives the value and the derivative in one exchange."""
+
+    @staticmethod
+    def forward(ctx, input):
+        engine = _helped()
+        if engine is None:
+            return AutogradReLU.forward(ctx, input)
+        (value, bits), (positive, _) = apply(engine, *from_crypten(input), ("relu", "step"))
+        ctx.save_for_backward(crypten.mpc.MPCTensor.from_shares(positive, precision=0))
+        return crypten.mpc.MPCTensor.from_shares(value, precision=bits)
+
+
+def _helped() -> Engine | None:
+    """The engine that CrypTen computes over, if it has a helper."""
+    communicator = DistributedCommunicator.get()
+    bridged = isinstance(communicator, BridgeCommunicator) and communicator.engine.helper
+    return communicator.engine if bridged else None
+
+
+_compared = crypten.mpc.MPCTensor.relu
+
+
+def _relu(self):
+    """The same where nothing is differentiated."""
+    engine = _helped()
+    if engine is None:
+        return _compared(self)
+    ((value, bits),) = apply(engine, *from_crypten(self), ("relu",))
+    return crypten.mpc.MPCTensor.from_shares(value, precision=bits)
+
+
+FUNCTION_REGISTRY[HelpedReLU.name] = HelpedReLU
+crypten.mpc.MPCTensor.relu = _relu
+
+
 class EngineTape(ops.Tape):
-    """CrypTen's autograd over the engine, with the engine's products and softmax."""
+    """CrypTen's autograd over the engine, with the engine's products and softmax; relu at its helper, if any."""
 
     def __init__(self, context: Context):
         self.context = Context(context.engine, REACH)  # every softmax here is one of logits that were put in range
@@ -274,8 +311,10 @@ class EngineTape(ops.Tape):
         return self._in_range(parts).log_softmax(1)
 
     def _in_range(self, parts: Sequence[Any]) -> Secret:
-        """Less the row's largest, and -REACH at least; exact comparisons."""
+        """Less the row's largest, and -REACH at least; exact comparisons. A helper needs no range."""
         z = ops.cat([_secret(self.context, part) for part in parts])
+        if self.context.engine.helper:
+            return z
         top = z.t()
         while top.shape[0] > 1:
             half = top.shape[0] // 2

@@ -22,6 +22,9 @@ correction, goes to the model owner. So the dealer sends one message a request a
 | bilinear op shape shape options | a, b of both | matmul or a convolution of a and b (for CrypTen's tensors) |
 | conjunction shape shape | a, b of both, by xor | a & b, by xor |
 | bit shape | a bit of both, by xor | the bit |
+| apply functions shape bits | none: waits for both owners' shares of permuted z | the functions of z; see `permuted` |
+
+The last is answered in a session of engine rtas alone, whose dealer is the helper too and does see values.
 """
 
 from __future__ import annotations
@@ -34,12 +37,14 @@ import torch
 
 from mpc_appraisal.errors import AppraisalError
 from mpc_appraisal.mpc.exponent import power_of_three
+from mpc_appraisal.mpc.functions import check_functions, computed
 from mpc_appraisal.mpc.matrix import Matrix
 from mpc_appraisal.mpc.packing import pack, width
 from mpc_appraisal.mpc.prg import Stream
 
 MAX_ELEMENTS = 2**31
 MAX_REQUESTS = 10**6
+MAX_BITS = 128  # fractional, of a value that the helper is shown
 BILINEAR = ("mul", "matmul", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d")
 PURPOSES = ("mask", "triple", "share")
 
@@ -98,11 +103,17 @@ class Dealer:
     Args:
         keys: of the model owner and of the data owner, each shared with that owner alone.
         send: sends a correction to the model owner.
+        receive: the next message of a shape from the owner of a rank; None: this dealer is no helper and sees nothing.
     """
 
-    def __init__(self, keys: Sequence[bytes], send: Callable[[torch.Tensor], None]):
+    def __init__(
+        self,
+        keys: Sequence[bytes],
+        send: Callable[[torch.Tensor], None],
+        receive: Callable[[tuple[int, ...], int], torch.Tensor] | None = None,
+    ):
         self._streams = [{p: Stream(key, p) for p in PURPOSES} for key in keys]
-        self._send = send
+        self._send, self._receive = send, receive
         self._kept: dict[int, Matrix] = {}
         self._parts: dict[int, list[int]] = {}
         self._opened: dict[int, Mask] = {}
@@ -221,13 +232,22 @@ class Dealer:
         r = self._both(_shape(shape))
         return [(logical_shift(r, bits), 64), (logical_shift(r, 63), bits)]
 
+    def apply(self, names: list[str], shape: list[int], bits: int) -> Results:
+        if self._receive is None:
+            raise AppraisalError("dealer: refused to be shown values; expected a session of engine rtas")
+        if not isinstance(names, list) or check_functions(names) != (len(_shape(shape)) == 2) or not all(shape):
+            raise AppraisalError(f"dealer: refused {names!r:.40} of {shape!r:.40}; expected (n), or rows (n, C)")
+        scale = _whole(bits, MAX_BITS)
+        z = self._receive(tuple(shape), 0) + self._receive(tuple(shape), 1)
+        return [(computed(name, z, scale), 64) for name in names]
+
 
 REQUESTS: dict[str, Callable[..., Results]] = {
     name: getattr(Dealer, name)
     for name in (
         "mask", "rows", "free", "product", "mul", "square", "inner", "truncate",
         "open", "cross", "power", "forget",
-        "bilinear", "conjunction", "bit",
+        "bilinear", "conjunction", "bit", "apply",
     )
 }  # fmt: skip
 REQUESTS["mark"] = lambda dealer: []

@@ -70,6 +70,7 @@ class Engine:
         self.script: list[Request] = []
         self.failure = 0.0  # bound on the probability that a local truncation has wrapped
         self.exact = False  # whether truncation that may fail is replaced by truncation that cannot
+        self.helper = False  # whether the dealer also computes functions of permuted values, see `permuted`
         self.uncounted = False  # whether something has run whose failures are not in `failure`
         self._next = 0
 

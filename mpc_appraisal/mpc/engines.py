@@ -1,13 +1,20 @@
-"""The engines by name. Both give the same Session; they differ in speed, error and trust in CrypTen's generators."""
+"""The engines by name. All give the same Session; they differ in speed, error and trust.
+
+`fast`: nobody sees a value. `stock`: CrypTen as shipped; its generators are not cryptographic. `rtas`: the dealer sees
+permuted values, see `helped`.
+"""
 
 from __future__ import annotations
 
 from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc import fast, helped
+from mpc_appraisal.mpc.fast import DrySession, FastSession
+from mpc_appraisal.mpc.helped import HelpedDrySession, HelpedSession
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.session import Session
 from mpc_appraisal.mpc.tls import TlsLink
 
-ENGINES = ("fast", "stock")
+ENGINES = ("fast", "stock", helped.NAME)
 
 
 def check_engine(engine: str) -> str:
@@ -18,14 +25,24 @@ def check_engine(engine: str) -> str:
 
 
 def open_session(engine: str, rendezvous: Rendezvous | TlsLink, timeout: float, transport: str = "tcp") -> Session:
-    """An owner's session. CrypTen takes a moment to import, so only the engine that is used is imported."""
+    """An owner's session. CrypTen takes a moment to import, so `stock` is imported where it is used."""
     if check_engine(engine) == "stock":
         from mpc_appraisal.mpc.stock import StockSession
 
         return StockSession(rendezvous, timeout)
-    from mpc_appraisal.mpc.fast import FastSession
+    return (HelpedSession if engine == helped.NAME else FastSession)(rendezvous, timeout, transport)
 
-    return FastSession(rendezvous, timeout, transport)
+
+def dry_session(engine: str, role: str) -> DrySession:
+    """One owner's dry run. Raises InputError for an engine that cannot be run dry."""
+    if check_engine(engine) == "stock":
+        raise InputError("session.engine", repr(engine), "fast or rtas: other engines cannot be run dry")
+    return (HelpedDrySession if engine == helped.NAME else DrySession)(role)
+
+
+def bounded(engine: str) -> bool:
+    """Whether the engine's softmax needs a public bound on logits."""
+    return engine == "fast"
 
 
 def deal(engine: str, rendezvous: Rendezvous | TlsLink, timeout: float, transport: str = "tcp") -> list[int]:
@@ -34,6 +51,4 @@ def deal(engine: str, rendezvous: Rendezvous | TlsLink, timeout: float, transpor
         from mpc_appraisal.mpc import stock
 
         return stock.deal(rendezvous, timeout)
-    from mpc_appraisal.mpc import fast
-
-    return fast.deal(rendezvous, timeout, transport)
+    return fast.deal(rendezvous, timeout, transport, helper=engine == helped.NAME)

@@ -166,6 +166,8 @@ class FastSession(_Engine):
         timeout: seconds that one message may take.
     """
 
+    rehearsal = DrySession
+
     def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp"):
         super().__init__()
         self.role = rendezvous.role
@@ -183,7 +185,7 @@ class FastSession(_Engine):
     def prepare(self, program, script=None):
         if self.role == MODEL_OWNER:
             if script is None:
-                dry = DrySession(MODEL_OWNER)
+                dry = self.rehearsal(MODEL_OWNER)
                 program(dry)
                 script = dry.script
             send_script(self.channel, script)
@@ -231,8 +233,8 @@ def send_script(channel, script: list[Any]) -> None:
     channel.send(_tensor_of(text), 2)
 
 
-def deal(rendezvous: Rendezvous, timeout: float, transport: str = "tcp") -> list[int]:
-    """Be the dealer of one session. Returns the bytes sent by each mark."""
+def deal(rendezvous: Rendezvous, timeout: float, transport: str = "tcp", helper: bool = False) -> list[int]:
+    """Be the dealer of one session, `helper`: that of `permuted` too. Returns the bytes sent by each mark."""
     meter = Meter()
     channel = open_channel(rendezvous, meter, timeout, transport)
     keys = [new_key(), new_key()]
@@ -243,7 +245,9 @@ def deal(rendezvous: Rendezvous, timeout: float, transport: str = "tcp") -> list
         raise AppraisalError(f"dealer: refused a script of {length} bytes; expected at most 2^30")
     script = parse(_bytes_of(channel.receive((length,), 0, torch.uint8)).decode("utf-8", "replace"))
     marks: list[int] = []
-    Dealer(keys, lambda correction: channel.send(correction, 0)).run(script, lambda: marks.append(meter.bytes_sent))
+    receive = channel.receive if helper else None
+    dealer = Dealer(keys, lambda correction: channel.send(correction, 0), receive)
+    dealer.run(script, lambda: marks.append(meter.bytes_sent))
     channel.close()
     return marks
 

@@ -20,12 +20,14 @@ from typing import Any
 
 import torch
 
+from mpc_appraisal.mpc.engines import dry_session
 from mpc_appraisal.mpc.fast import DrySession
 from mpc_appraisal.mpc.meter import Cost, by_result
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.mpc.session import Session
 
 ELEMENT = 40  # ring multiply-adds that a masked, drawn or opened number takes in time
+SORT = 4 * ELEMENT  # the same of a number that is permuted, for the helper
 CALIBRATION_SECONDS = 0.1
 
 
@@ -106,9 +108,9 @@ def repeated(one: Forecast, two: Forecast, times: int) -> Forecast:
     return replace(one, bytes_sent=sent, rounds=more(one.rounds, two.rounds), work=more(one.work, two.work))
 
 
-def rehearse(run: Callable[[Session], Sequence[Cost]], role: str) -> Rehearsal:
+def rehearse(run: Callable[[Session], Sequence[Cost]], role: str, engine: str = "fast") -> Rehearsal:
     """Run a program dry; `run` returns the cost of each of its results."""
-    dry = DrySession(role)
+    dry = dry_session(engine, role)
     return Rehearsal.of(dry, run(dry))
 
 
@@ -127,6 +129,8 @@ def _work(script: Sequence[Sequence[Any]]) -> list[int]:
             shapes[arguments[0]] = (len(arguments[2]), shapes[arguments[1]][1])
         elif name == "product":  # twice: one owner multiplies its own part of a shared factor too
             work += 2 * math.prod(shapes[arguments[0]]) * shapes[arguments[1]][1]
+        elif name == "apply":  # two sorts, of which each number takes as long as a few that are masked
+            work += (SORT + ELEMENT * len(arguments[0])) * math.prod(arguments[1])
         elif name != "forget":
             numbers = [math.prod(a) for a in arguments if isinstance(a, (list, tuple))]
             work += ELEMENT * max(numbers, default=0)

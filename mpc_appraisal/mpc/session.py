@@ -17,6 +17,7 @@ import torch
 
 from mpc_appraisal.errors import DisagreementError, InputError, OwnerError
 from mpc_appraisal.mpc.encoding import check_range
+from mpc_appraisal.mpc.functions import FUNCTIONS, check_functions
 from mpc_appraisal.mpc.logit_check import WeightLimit
 from mpc_appraisal.mpc.meter import Meter
 from mpc_appraisal.mpc.rendezvous import Rendezvous
@@ -109,6 +110,17 @@ class Session(ABC):
         """
         raise InputError("session.engine", self.engine, "fast, or a plain session: noise is added in them alone")
 
+    def applied(self, secret: Any, names: Sequence[str]) -> list[Any]:
+        """Functions of `functions.FUNCTIONS` of one value, in one exchange with the helper.
+
+        Raises InputError: an unknown function, or an engine without a helper.
+        """
+        raise InputError("session.engine", self.engine, f"rtas, or a plain session, for {', '.join(names)} at a helper")
+
+    def apply(self, secret: Any, name: str) -> Any:
+        """One such function."""
+        return self.applied(secret, (name,))[0]
+
     def exactly(self) -> None:
         """From here on nothing is truncated in a way that may fail, but the mean of a row's logits in a log-softmax."""
 
@@ -179,6 +191,10 @@ class PlainSession(Session):
 
     def adopt(self, parts, shape, bits, name):
         return sum(self._share(owner, parts, shape, name) for owner in OWNERS).to(torch.float64) / 2.0**bits
+
+    def applied(self, secret, names):
+        check_functions(names)
+        return [FUNCTIONS[name].compute(secret) for name in names]
 
     def perturb(self, secret, draw):
         return secret + (draw(PLAIN_BITS) + draw(PLAIN_BITS)) / 2.0**PLAIN_BITS  # that of both owners

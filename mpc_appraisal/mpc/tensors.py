@@ -15,7 +15,9 @@ import torch
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.encoding import PRECISION_BITS, encode
 from mpc_appraisal.mpc.engine import Engine, Masked
+from mpc_appraisal.mpc.functions import FUNCTIONS
 from mpc_appraisal.mpc.logsoftmax import log_softmax
+from mpc_appraisal.mpc.permuted import apply
 from mpc_appraisal.mpc.softmax import BITS, softmax
 
 OPERAND_BITS = 18  # fractional bits of an operand of a product, at most
@@ -125,6 +127,10 @@ class Private:
 
     def __truediv__(self, other: float):
         return self._local(lambda a: a / other)
+
+    def applied(self, *names: str) -> list[Private]:
+        """As `Secret.applied`, by the owner alone."""
+        return [self._local(lambda a, name=name: FUNCTIONS[name].compute(a.to(torch.float64))) for name in names]
 
     def square(self) -> Private:
         return self._local(lambda a: a.to(torch.float64).square())
@@ -292,22 +298,34 @@ class Secret:
         return self._with(*bridge.from_crypten(tensor))
 
     def relu(self) -> Secret:
+        if self._engine.helper:
+            return self.applied("relu")[0]
         return self.from_crypten(self.crypten().relu())
 
     def sigmoid(self) -> Secret:
-        """By softmax of (z / 2, -z / 2), over the session's bound on logits: no comparison."""
+        """By softmax of (z / 2, -z / 2), over the session's bound on logits: no comparison. Or at a helper."""
+        if self._engine.helper:
+            return self.applied("sigmoid")[0]
         half = self.share.reshape(-1, 1)
         pair = torch.cat([half, -half], dim=1)  # softmax over two classes of z and -z, each half
         p = softmax(self._engine, pair, self.bits + 1, self.context.logit_bound)
         return self._with(p[:, 0].reshape(self.shape), BITS)
 
     # -- not linear ------------------------------------------------------------------------------------------------
+    def applied(self, *names: str) -> list[Secret]:
+        """The functions `names` at the helper, which is shown this value once, permuted; see `permuted.apply`."""
+        return [self._with(*each) for each in apply(self._engine, self.share, self.bits, names)]
+
     def softmax(self, dim: int) -> Secret:
         """Over the last dimension of (n, C)."""
+        if self._engine.helper:
+            return self.applied("softmax")[0]
         return self._with(softmax(self._engine, self.share, self.bits, self.context.logit_bound), BITS)
 
     def log_softmax(self, dim: int) -> Secret:
         """Over the last dimension of (n, C)."""
+        if self._engine.helper:
+            return self.applied("log_softmax")[0]
         return self._with(*log_softmax(self._engine, self.share, self.bits, self.context.logit_bound))
 
 

@@ -158,10 +158,10 @@ class TransformCloud:
 
     def predict(self, key: FunctionKey, ciphertext: Ciphertext) -> Tensor:
         """Send the shopper z~ of all rows; returns the products (n, k1) for retraining."""
-        found = []
+        found, evaluate = [], self._scheme.evaluator(key, self._w)
         for start in range(0, len(ciphertext), self._batch):
             rows = ciphertext.rows(slice(start, start + self._batch))
-            found.append(self._first.real(self._scheme.evaluate(key, self._w, rows)))
+            found.append(self._first.real(evaluate(rows)))
             self._messages.send(MODEL_OWNER, self._side.forward(found[-1]))
         return torch.cat(found)
 

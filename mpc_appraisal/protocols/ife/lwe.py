@@ -39,6 +39,7 @@ Ciphertexts are malleable: 2^39 added to a coordinate adds 1 to x. sealed_upload
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -49,7 +50,7 @@ from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc.prg import Stream, new_key
 from mpc_appraisal.protocols.ife.estimate import security_bits
 from mpc_appraisal.protocols.ife.noise import gaussian
-from mpc_appraisal.protocols.ife.residues import Residues, product, small_product
+from mpc_appraisal.protocols.ife.residues import Residues, Small, product, small_product
 from mpc_appraisal.protocols.ife.scheme import (
     PIXEL,
     SEED_BYTES,
@@ -122,20 +123,28 @@ class LWE(Scheme):
         check_mine("master", master.scheme, self.name)
         w = self.check_rows(w, master.dimension)
         secret = _secret(master.secret, master.dimension, self.n)
-        return FunctionKey(self.name, master.dimension, small_product(w, secret.values), master.key_id)
+        return FunctionKey(self.name, master.dimension, small_product(Small(w), secret.values), master.key_id)
 
     def evaluate(self, key: FunctionKey, w: np.ndarray, c: Ciphertext) -> np.ndarray:
-        w = self.check_fit(key, w, c)
-        scaled = self.shopper_share(w, c) + self.cloud_share(key, c.header)
-        return (scaled + (1 << (FRACTION_BITS - 1))) >> FRACTION_BITS
+        self.check_pair(key, c)
+        return self.evaluator(key, w)(c)
+
+    def evaluator(self, key: FunctionKey, w: np.ndarray) -> Callable[[Ciphertext], np.ndarray]:
+        rows, right = Small(self.check_noise(self.check_key(key, w))), self._residues(key)
+
+        def run(c: Ciphertext) -> np.ndarray:
+            self.check_pair(key, c)
+            scaled = small_product(rows, c.body.T).T - self._masked(c.header, right)
+            return (scaled + (1 << (FRACTION_BITS - 1))) >> FRACTION_BITS
+
+        return run
 
     def shopper_share(self, w: np.ndarray, c: Ciphertext) -> np.ndarray:
         """c W' (n, k) int64 modulo 2^64, for who holds the ciphertexts' bodies and W; the headers are not read."""
         check_mine("ciphertext", c.scheme, self.name)
         if c.body.dtype != np.int64:
             raise InputError("ciphertext body", f"{c.body.dtype}", "int64")
-        w = self.check_rows(w, c.dimension)
-        return small_product(w, c.body.T).T
+        return small_product(Small(self.check_rows(w, c.dimension)), c.body.T).T
 
     def cloud_share(self, key: FunctionKey, seeds: np.ndarray) -> np.ndarray:
         """-a sk (n, k) int64 modulo 2^64, for who holds the function key and the headers (n, 32) of the ciphertexts.
@@ -145,18 +154,27 @@ class LWE(Scheme):
         """
         check_mine("function key", key.scheme, self.name)
         self._check_seeds(seeds)
+        return -self._masked(seeds, self._residues(key))
+
+    def _residues(self, key: FunctionKey) -> Residues:
         if key.values.shape[1] != self.n:
             raise InputError("function key", f"n = {key.values.shape[1]}", f"n = {self.n}")
-        right = Residues(key.values)
-        out = np.empty((len(seeds), len(key)), dtype=np.int64)
+        return Residues(key.values)
+
+    def _masked(self, seeds: np.ndarray, right: Residues) -> np.ndarray:
+        """a sk (n, k) int64 modulo 2^64."""
+        out = np.empty((len(seeds), len(right.values)), dtype=np.int64)
         for start in range(0, len(seeds), _BLOCK):
             run = slice(start, start + _BLOCK)
             out[run] = product(self._masks(seeds[run]), right)
-        return -out
+        return out
 
     def check_rows(self, w: np.ndarray, dimension: int) -> np.ndarray:
         """As in the base class, and InputError where a row's noise comes too near to the margin."""
-        w = check_bound(w, dimension=dimension)
+        return self.check_noise(check_bound(w, dimension=dimension))
+
+    def check_noise(self, w: np.ndarray) -> np.ndarray:
+        """w (k, d) int64 as it is. InputError where a row's noise comes too near to the margin."""
         norms = np.sqrt((w.astype(np.float64) ** 2).sum(1))
         most = 2.0 ** (FRACTION_BITS - 1) / (self.sigma * self.deviations)
         if norms.max(initial=0) > most:

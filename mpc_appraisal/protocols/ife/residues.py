@@ -47,15 +47,30 @@ def product(left: np.ndarray, right: Residues) -> np.ndarray:
     return out
 
 
-def small_product(w: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """w @ right modulo 2^64: int64 (k, d), (d, m) -> (k, m), for rows of w with |w|_1 <= 2^20."""
-    if np.count_nonzero(w) <= _DENSITY * w.size:
-        return (csr_array(w.view(np.uint64)) @ np.ascontiguousarray(right).view(np.uint64)).view(np.int64)
+class Small:
+    """A matrix w (k, d) int64 with |w|_1 <= 2^20 in every row, with what its products need kept from the first."""
+
+    def __init__(self, values: np.ndarray):
+        self.values = values
+
+    @cached_property
+    def sparse(self) -> csr_array | None:
+        few = np.count_nonzero(self.values) <= _DENSITY * self.values.size
+        return csr_array(self.values.view(np.uint64)) if few else None
+
+    @cached_property
+    def floats(self) -> np.ndarray:
+        return self.values.astype(np.float64)
+
+
+def small_product(w: Small, right: np.ndarray) -> np.ndarray:
+    """w @ right modulo 2^64: int64 (k, d), (d, m) -> (k, m)."""
+    if w.sparse is not None:
+        return (w.sparse @ np.ascontiguousarray(right).view(np.uint64)).view(np.int64)
     if right.shape[1] <= _FEW:
-        return w @ right
-    weights = w.astype(np.float64)
+        return w.values @ right
     low, high = (right & 0xFFFFFFFF).astype(np.float64), (right >> 32).astype(np.float64)
-    return (weights @ low).astype(np.int64) + ((weights @ high).astype(np.int64) << 32)
+    return (w.floats @ low).astype(np.int64) + ((w.floats @ high).astype(np.int64) << 32)
 
 
 def _limbs(values: np.ndarray):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -129,6 +129,10 @@ class Scheme(ABC):
     def evaluate(self, key: FunctionKey, w: np.ndarray, c: Ciphertext) -> np.ndarray:
         """(n, k) int64, exactly x @ w.T. `w` are the rows that `key` was issued for."""
 
+    def evaluator(self, key: FunctionKey, w: np.ndarray) -> Callable[[Ciphertext], np.ndarray]:
+        """`evaluate` for many ciphertexts: what depends on key and rows alone is checked and computed once."""
+        return lambda c: self.evaluate(key, w, c)
+
     def check_rows(self, w: np.ndarray, dimension: int) -> np.ndarray:
         """w as int64 (k, dimension). InputError for rows that `keygen` would refuse."""
         return check_bound(w, dimension=dimension)
@@ -146,12 +150,21 @@ class Scheme(ABC):
 
     def check_fit(self, key: FunctionKey, w: np.ndarray, c: Ciphertext) -> np.ndarray:
         """The rows of `w` as int64, once key, rows and ciphertexts belong to one secret and have one dimension."""
+        self.check_pair(key, c)
+        return self.check_key(key, w)
+
+    def check_pair(self, key: FunctionKey, c: Ciphertext) -> None:
+        """InputError unless key and ciphertexts belong to one secret and have one dimension."""
         check_mine("function key", key.scheme, self.name)
         self.check_ciphertext(c)
         if c.key_id != key.key_id:
             raise InputError("ciphertext", f"key {c.key_id}", f"key {key.key_id}, the function key's")
         if c.dimension != key.dimension:
             raise InputError("ciphertext", f"dimension {c.dimension}", f"dimension {key.dimension}")
+
+    def check_key(self, key: FunctionKey, w: np.ndarray) -> np.ndarray:
+        """The rows of `w` as int64, as many as the function key has. InputError for others."""
+        check_mine("function key", key.scheme, self.name)
         w = check_bound(w, dimension=key.dimension)
         if len(w) != len(key):
             raise InputError("weights", f"{len(w)} rows", f"{len(key)} rows, those of the function key")
