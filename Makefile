@@ -7,10 +7,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 RUN ?= outputs/appraise
 
-.PHONY: help setup appraise paper marketplace test lint clean
+.PHONY: help setup appraise paper marketplace transformations test lint clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml Makefile
 	$(PYTHON) -m venv .venv
@@ -30,6 +30,9 @@ paper: $(STAMP)  ## the paper's tables and figures, an hour or more; SMALL=1: on
 
 marketplace: $(STAMP)  ## the encrypted marketplace's results, an hour or more; SMALL=1: in minutes
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/marketplace.py $(if $(SMALL),--small)
+
+transformations: $(STAMP)  ## random transformations and their attacks; SMALL=1: in minutes
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/transformations.py $(if $(SMALL),--small)
 
 test: $(STAMP)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest

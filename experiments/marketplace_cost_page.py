@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from marketplace_size import Row
+from tenseal_rival import LAYER, NETWORK
 
 from mpc_appraisal.tables import DASH, Table, number
 
@@ -36,8 +37,8 @@ NOTES = (
     "the marketplace's authority refuses to issue such keys. It is here because table 1 has six layers, and timed "
     "without that authority; `ife_shares` too.",
     "The unit of the slides' row is unclear: E2DM's own paper has 28.59 s for 64 images. So 1 image and 64 a call.",
-    "TenSEAL: 128-bit parameters, one thread, one image a ciphertext, encrypted under the modulus of its tutorial's "
-    "network, or, for a first layer alone, the least that allows one product. mm: the layer as one matrix, with a "
+    f"TenSEAL: 128 bits, one thread, one image at a time; parameters of its tutorial's network ({NETWORK}) or, for "
+    f"a first layer alone, the least modulus that allows one product ({LAYER}). mm: the layer as one matrix, with a "
     "rotation for each pixel. im2col: the seller arranges patches, which only a first layer allows, and the cloud "
     "needs a few rotations for each filter. Packing many images into one ciphertext would serve throughput and is not "
     "measured. Squares in place of ReLU.",
@@ -88,8 +89,9 @@ def ratios(rows: Sequence[Row]) -> list[tuple[str, str, str, float, int, float]]
         if not r["system"].startswith("TenSEAL") or not r["seconds"] or r["operation"] == ENCRYPT:
             continue
         for images in sorted({each["images"] for each in rows if each["system"] == TRANSFORM} - {0}):
-            ours = _pick(rows, r["network"], r["operation"], TRANSFORM, images) / images
-            found.append((r["network"], r["operation"], r["system"], median(r["seconds"]), images, ours))
+            ours = _pick(rows, r["network"], r["operation"], TRANSFORM, images)
+            if ours is not None:
+                found.append((r["network"], r["operation"], r["system"], median(r["seconds"]), images, ours / images))
     return found
 
 

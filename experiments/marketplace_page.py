@@ -148,7 +148,7 @@ def _grouped(missing: Sequence[str]) -> list[str]:
     for name in missing:
         stem, _, seed = name.partition("-seed")
         found.setdefault(stem, []).append(seed)
-    return [f"{stem} (seeds {', '.join(seeds)})" for stem, seeds in found.items()]
+    return [stem + f" (seeds {', '.join(seeds)})" * any(seeds) for stem, seeds in found.items()]
 
 
 def _selected(rows: Sequence[Row], own: int) -> str:

@@ -71,7 +71,8 @@ class Preflights(Sweep):
                 done = subprocess.run(command, capture_output=True, text=True, env=env)
                 with open(log, "a") as output:
                     output.write(done.stdout + done.stderr)
-                if done.returncode not in (0, 1):  # 1: a method is not trusted
+                # 1: a method is not trusted
+                if done.returncode not in (0, 1) or not Path(place, "found.json").is_file():
                     why = done.stderr.splitlines() or ["no result"]
                     raise AppraisalError(f"{self.job(value)}: {why[-1].strip()}")
                 found = json.loads(Path(place, "found.json").read_text())

@@ -74,6 +74,8 @@ class Tenseal:
 
 @dataclass(frozen=True)
 class Patches:
+    """Encrypted patches (rows, taps)."""
+
     vector: Any
     rows: int
 

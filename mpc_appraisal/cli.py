@@ -33,6 +33,7 @@ from mpc_appraisal.commands import COMMANDS
 from mpc_appraisal.data import Extractor, mapped, open_dataset, read_dataset, standardise
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
+from mpc_appraisal.mpc.helped import NAME as RTAS
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.plan import DataOwnerInput, Guard, ModelOwnerInput, OwnInput, Plan, needs
 from mpc_appraisal.preflight import glance
@@ -242,6 +243,10 @@ def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], fol
         release=instantiate(cfg.release),
     )
     session = instantiate(cfg.session)
+    if cfg.protocol.name == RTAS and session.engine != RTAS:
+        raise InputError(
+            "protocol", f"{RTAS} with session.engine={session.engine}", f"session.engine={RTAS}, or shares"
+        )
 
     def checked(own: OwnInput) -> OwnInput:
         if isinstance(own, ModelOwnerInput) and preflight:

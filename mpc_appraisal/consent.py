@@ -209,7 +209,7 @@ def questions_of(
     else:
         hashes = dict.fromkeys(facts, request.digest + secrets.token_hex(16))
     # how the parties met has no part in an answer
-    config = {key: value for key, value in plan.public.items() if not key.startswith("session.")}
+    config = {key: value for key, value in plan.public.items() if not key.startswith(("session.", "protocol."))}
     config |= {"engine": plan.engine, "methods": [repr(m) for m in plan.methods], "release": repr(plan.release)}
     found = {}
     for method in plan.methods:

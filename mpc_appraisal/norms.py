@@ -17,6 +17,7 @@ from mpc_appraisal.mpc.tensors import FINE_ELEMENTS
 from mpc_appraisal.plan import BLOCK_ROWS, DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 
 LARGEST_BOUND = LARGEST_EXPONENT * 2**MAX_SQUARINGS  # on logits, for a softmax
+UNCHECKED_BOUND = 2.0**14  # on logits that a helper sees: products of 40 fractional bits stay within the ring
 LARGEST_SUM = 2.0**29  # of rows of a gradient, with 32 fractional bits
 
 
@@ -62,6 +63,12 @@ def check_norms(notes: dict[str, dict[str, float]], plan: Plan, facts: dict[str,
     if checked and plan.logit_bound is not None and plan.logit_bound < derived:
         raise InputError("session.logit_bound", plan.logit_bound, f"{derived:g} or more, by the told norms")
     bound = plan.logit_bound or derived
+    if not checked and derived > UNCHECKED_BOUND:
+        raise InputError(
+            "the bound on logits",
+            f"{derived:g} by the told norms",
+            f"at most {UNCHECKED_BOUND:g}: standardise the features, or raise model.l2",
+        )
     for method in plan.methods:
         if checked and bound * method.logit_growth > LARGEST_BOUND:
             raise InputError(

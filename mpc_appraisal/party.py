@@ -178,6 +178,8 @@ def _fitted(plan: Plan, candidates: list[str], listed: Mapping[str, dict[str, An
     if release is not plan.release and len(currencies) > 1:
         raise InputError("release.budget", f"prices in {', '.join(currencies)}", "one currency in all listings")
     release.check(plan.methods, candidates)
+    if plan.engine == "rtas" and release.kind == "dp":
+        raise InputError("release", "dp", "session.engine=fast: whether the helper refuses a value has no noise")
     if plan.engine == "stock" and release.kind != "value":
         raise InputError("release", release.kind, "value: CrypTen as shipped opens nothing else here")
     return release

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = [
     {"errors"},
     {"mpc"},
-    {"data", "scenario", "models", "training", "networks"},
+    {"data", "scenario", "models", "training", "networks", "reconstructive_privacy"},
     {"appraisal", "attacks", "protocols", "selection", "validation", "low_quality"},
     {
         "metrics",

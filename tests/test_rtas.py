@@ -27,8 +27,8 @@ from mpc_appraisal.appraisal import (
     plaintext,
 )
 from mpc_appraisal.cli import compose, instantiate, main
-from mpc_appraisal.data import Digits
-from mpc_appraisal.errors import AppraisalError, InputError
+from mpc_appraisal.data import Dataset, Digits
+from mpc_appraisal.errors import AppraisalError, BoundError, InputError
 from mpc_appraisal.mpc import roles
 from mpc_appraisal.mpc.certificates import make_trial
 from mpc_appraisal.mpc.dealer import Dealer, parse
@@ -43,7 +43,7 @@ from mpc_appraisal.plan import Plan
 from mpc_appraisal.program import program
 from mpc_appraisal.protocols.rtas import LEAKAGE, trust_of
 from mpc_appraisal.record import read
-from mpc_appraisal.release import Bit
+from mpc_appraisal.release import Bit, Private
 from mpc_appraisal.scenario import LabelNoise
 from mpc_appraisal.training import fit
 
@@ -294,6 +294,31 @@ def test_what_fixed_point_cannot_have_meant_is_refused():
         computed("exp", torch.tensor([40]), 0)
     with pytest.raises(InputError, match="functions"):
         check_functions(["relu", "softmax"])
+
+
+def test_losses_whose_sum_would_wrap_are_refused():
+    """A comparison of that sum would be wrong without a word."""
+    z = torch.zeros(64, 2, dtype=torch.int64)
+    z[:, 0] = 1 << 54  # at 36 bits 2^18: each row's loss is as large, 2^36 with 18 bits, and 64 of them 2^42
+    assert computed("log_softmax", z, 36).abs().max() == 1 << 36
+    with pytest.raises(BoundError, match="log_softmax: a result beyond fixed point"):
+        computed("log_softmax", z.repeat(8, 1), 36)
+
+
+def test_what_a_helper_makes_unsafe_is_refused_by_name():
+    appraised = {**SETS, "method": "influence", "session": Spawn(engine="rtas")}
+    offered = [candidate.data for candidate in MARKET.candidates]
+    private = Private(epsilon=1.0, delta=1e-6, row_norm=10.0)
+    with pytest.raises(InputError, match="release: got dp; expected session.engine=fast: whether the helper refuses"):
+        appraise(offered, **appraised, release=private)
+    wide = [Dataset(c.x * 1e4, c.y, c.classes, c.name) for c in offered]
+    with pytest.raises(InputError, match="the bound on logits: got .* by the told norms; expected at most 16384"):
+        appraise(wide, **appraised)
+
+
+def test_a_protocol_is_what_its_session_computes(processes):
+    ended = processes.app("owner", "protocol=rtas", "session.engine=fast").wait(60)
+    assert ended.code == 2 and "protocol: got rtas with session.engine=fast" in ended.err
 
 
 # ---- sessions

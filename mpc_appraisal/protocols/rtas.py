@@ -27,10 +27,11 @@ TRUST = (
 LEAKAGE = (
     "The helper sees every value that goes into a softmax or an activation, batch by batch: all logits of the data "
     "owner's rows, and of the model owner's where a method trains or tests on them. Their order is hidden, the values "
-    "are not: they predict the gradient-norm appraisal (measured rank correlation -1.000); with the model they tell "
-    "whether a row is among the data; batches and training steps can be linked. Noise and thresholds bound what owners "
-    "learn, not what the helper sees; what a release compares it does not see. Helper and one owner together learn "
-    "everything. Not for data that must stay private from the helper."
+    "are not: they rank candidates much as the gradient norm does (measured rank correlation .76), and by what is "
+    "missing (1.00), and tell the mix of classes; with the model they tell whether a row is among the data; batches "
+    "and training steps can be linked. Noise and thresholds bound what owners learn, not what the helper sees; what a "
+    "release compares it does not see. That it refuses a value beyond fixed point, both owners learn. Helper and one "
+    "owner together learn everything. Not for data that must stay private from the helper."
 )
 
 
