@@ -1,0 +1,297 @@
+"""Attacks on random transformations (RTAS): what each recovers, of digits (small) or MNIST (full).
+
+A row: protocol, attack, setting, recovered and chance in [0, 1] (`meaning` says of what), stops (where it stops) and
+stopped (the same number measured there); `points` are the curve behind it, if any.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from transformations_attacks_page import counted, drawings, tables
+from transformations_attacks_size import Setting, size_of
+
+from mpc_appraisal.appraisal.base import summed_gradient
+from mpc_appraisal.attacks import rtas_collusion as collusion
+from mpc_appraisal.attacks import rtas_float_drift as drift
+from mpc_appraisal.attacks import rtas_histogram as histogram
+from mpc_appraisal.attacks import rtas_known_rows as known_rows
+from mpc_appraisal.attacks import rtas_linking as linking
+from mpc_appraisal.attacks import rtas_membership as membership
+from mpc_appraisal.attacks.rtas_view import HIDDEN, View, seen
+from mpc_appraisal.data import Dataset, with_bias
+from mpc_appraisal.models import SoftmaxRegression
+from mpc_appraisal.mpc.encoding import PRECISION_BITS, encode
+from mpc_appraisal.mpc.prg import Stream
+from mpc_appraisal.reconstructive_privacy import permutation, positions
+from mpc_appraisal.scenario import LabelNoise, MissingData
+
+__all__ = ["drawings", "measure", "tables"]
+
+Row = dict[str, Any]
+ULP = 2.0**-PRECISION_BITS
+KEY = bytes(32)  # masks of the simulation, the same each time
+SETTINGS = [(hidden, 10) for hidden in HIDDEN] + [("entries", 2)]
+NAMED = {"rows": "rows permuted", "columns": "rows and columns permuted", "entries": "all entries permuted"}
+
+
+def measure(size: str, work: Path) -> list[Row]:
+    """Rows of all attacks. size: "small" or "full". work is not used: nothing here takes long enough to be kept."""
+    setting = Setting.build(size_of(size))
+    return [row for part in PARTS for row in part(setting)]
+
+
+def _row(attack: str, setting: str, recovered: float, chance: float, meaning: str, stops: str, **more: Any) -> Row:
+    row = {"part": "attack", "protocol": more.pop("protocol", "rtas"), "attack": attack, "setting": setting}
+    return row | {"recovered": recovered, "chance": chance, "meaning": meaning, "stops": stops} | more
+
+
+def mixes(s: Setting) -> list[Row]:
+    """Class mix of batches whose classes are drawn unequally."""
+    found = []
+    for hidden, classes in SETTINGS:
+        draw, right, guess = torch.Generator().manual_seed(0), [], []
+        private, own = (data.y if classes == 10 else (data.y == 0).long() for data in (s.hidden, s.public))
+        usual = torch.bincount(own, minlength=classes).double() / len(own)
+        reference = seen(s.logits(s.public.x, classes), hidden, 99)
+        for turn in range(5):
+            weight = torch.rand(classes, generator=draw).square() / torch.bincount(private, minlength=classes)
+            rows = torch.multinomial(weight[private], s.size.batch, generator=draw)
+            truth = torch.bincount(private[rows], minlength=classes).double() / len(rows)
+            answer = histogram.class_mix(
+                seen(s.logits(s.hidden.x[rows], classes), hidden, turn), reference, own, classes
+            )
+            right.append(histogram.agreement(answer, truth))
+            guess.append(histogram.agreement(usual, truth))
+        of = "ten logits a row" if classes == 10 else 'one logit a row ("is it a 0")'
+        found.append(_row(
+            "histogram: class mix", f"{of}, {NAMED[hidden] if classes == 10 else 'permuted'}", float(np.mean(right)),
+            float(np.mean(guess)), "1 - total variation distance between the batch's class mix and the helper's",
+            "where the helper sees nothing; entries in one order leave little of ten classes",
+            stopped=float(np.mean(guess)),
+        ))  # fmt: skip
+    return found
+
+
+def appraisals(s: Setting) -> list[Row]:
+    """Gradient-norm appraisals of candidates with missing data, and of candidates with label noise, where it stops; and
+    the share of what is missing or wrong."""
+    train, test = s.size.source.load()
+    points = []
+    for name, scenario in (("missing data", MissingData), ("label noise", LabelNoise)):
+        views, values, shares = _lessons(s, name)
+        learnt = {key: histogram.Appraisal.learn(views, of) for key, of in (("value", values), ("level", shares))}
+        market = scenario(candidates=s.size.candidates, train_size=s.size.own).build(train, test, 0)
+        for turn, candidate in enumerate(market.candidates):
+            view = seen(s.model.logits(candidate.data.x), "columns", 200 + turn)
+            told = {f"predicted {key}": each.predict(view) for key, each in learnt.items()}
+            points.append(
+                {"scenario": name, "level": candidate.level, "value": _appraisal(s.model, candidate.data), **told}
+            )
+    words = {"value": "gradient-norm appraisal", "level": "share of missing data"}
+    return [_row(
+        f"histogram: {words[key]}", f"{s.size.candidates} candidates with missing data; rows and columns permuted",
+        ranks(points, "missing data", key), 0.0, f"rank correlation of the {words[key]} with the helper's prediction",
+        "where labels alone differ (label noise)", stopped=ranks(points, "label noise", key),
+        points=points if key == "value" else [],
+    ) for key in words]  # fmt: skip
+
+
+def _lessons(s: Setting, name: str) -> tuple[list[View], list[float], list[float]]:
+    """Views, appraisals and shares of batches that the helper spoils itself."""
+    draw = torch.Generator().manual_seed(1)
+    views, values, shares = [], [], []
+    for turn in range(s.size.batches):
+        batch = s.public.subset(torch.randperm(s.public.rows, generator=draw)[: s.size.batch])
+        share = float(torch.rand((), generator=draw))
+        if name == "missing data":
+            batch = Dataset(batch.x * (torch.rand(batch.x.shape, generator=draw) >= share), batch.y, 10)
+        else:
+            random = torch.randint(0, 10, batch.y.shape, generator=draw)
+            flipped = torch.rand(batch.y.shape, generator=draw) < share
+            batch = Dataset(batch.x, torch.where(flipped, random, batch.y), 10)
+        views.append(seen(s.model.logits(batch.x), "columns", turn))
+        values.append(_appraisal(s.model, batch))
+        shares.append(share)
+    return views, values, shares
+
+
+def ranks(points: Sequence[Row], scenario: str, key: str) -> float:
+    """Spearman's rank correlation, 0 where it is below."""
+    pairs = [(p[key], p[f"predicted {key}"]) for p in points if p["scenario"] == scenario]
+    return max(0.0, float(spearmanr(*zip(*pairs, strict=True)).statistic))
+
+
+def _appraisal(model: SoftmaxRegression, data: Dataset) -> float:
+    """Minus the norm of the mean gradient: rows are public, so that the sum says no more."""
+    return -float(summed_gradient(model.theta, with_bias(data.x.double()), data.one_hot()).norm()) / data.rows
+
+
+def orders(s: Setting) -> list[Row]:
+    """Theorem 3.4's epsilon of permuted pixels, beside the places that naming the commonest value has right."""
+    images = (s.hidden.x[: s.size.shown] * s.size.highest).round().int().tolist()
+    chances = [permutation(image) for image in images]
+    moved = np.random.default_rng(0).permuted(np.array(images), axis=1)
+    return [_row(
+        "permuted pixels: one value everywhere", f"an image's {len(images[0])} pixels permuted",
+        float(np.mean([positions(image) for image in images])), float((moved == np.array(images)).mean()),
+        "pixels named rightly; chance: by the order seen", "where values are spread evenly, as in the ring",
+        protocol="permutation alone",
+        epsilon_log10=float(np.mean([math.log10(c.numerator) - math.log10(c.denominator) for c in chances])),
+        values=len(images[0]), stopped=float(np.mean([positions(_ring(image)) for image in images])),
+    )]  # fmt: skip
+
+
+def _ring(image: list[int]) -> list[int]:
+    """A share of the image."""
+    return (
+        encode(torch.tensor(image, dtype=torch.float64), "image") - Stream(KEY, "shares").ring([len(image)])
+    ).tolist()
+
+
+def memberships(s: Setting) -> list[Row]:
+    inside, outside = (s.hidden.subset(range(k * s.size.batch, (k + 1) * s.size.batch)) for k in (0, 1))
+    marks, found = torch.linspace(0, 1, 101, dtype=torch.float64), []
+    for hidden, classes in SETTINGS:
+        view = seen(s.logits(inside.x, classes), hidden, 3)
+        (near, far), foreign = (  # with the model, and with the weights of another training
+            [membership.distances(view, s.logits(data.x, classes, own)) for data in (inside, outside)]
+            for own in (True, False)
+        )
+        groups = {"member": near, "non-member": far, "member, model unknown": foreign[0]}
+        of = "ten logits a row" if classes == 10 else "one logit a row"
+        found.append(_row(
+            "membership", f"{of}, {NAMED[hidden] if classes == 10 else 'permuted'}; {s.size.batch:,} rows",
+            membership.accuracy(near < membership.TOLERANCE, far < membership.TOLERANCE), 0.5,
+            "members and non-members told rightly, mean of both shares", "where the helper does not know the model",
+            stopped=membership.accuracy(*(d < membership.TOLERANCE for d in foreign)),
+            stopped_ranked=membership.ranked(*foreign), tolerance=membership.TOLERANCE,
+            points=[{"of": name, "distances": d.quantile(marks).tolist()} for name, d in groups.items()]
+            if hidden == "columns" else [],
+        ))  # fmt: skip
+    return found
+
+
+def links(s: Setting) -> list[Row]:
+    data = s.hidden.subset(range(s.size.tracked))
+    found = []
+    for classes, hidden in ((10, "rows"), (10, "columns"), (2, "rows")):
+        y = data.y if classes == 10 else (data.y == 0).long()
+        sights = linking.sights(data.x, y, classes, s.size.epochs, 32, 0.1, 0)
+        points = []
+        for epoch in range(s.size.epochs - 1):
+            views = [seen(sights[turn], hidden, turn) for turn in (epoch, epoch + 1)]
+            points.append({"epoch": epoch + 1, "linked": linking.linked(linking.link(*views), *views)})
+        of = "ten logits a row" if classes == 10 else "one logit a row"
+        found.append(_row(
+            "linking", f"{of}, {NAMED[hidden]}; epochs {s.size.epochs - 1} and {s.size.epochs}, {data.rows:,} rows",
+            points[-1]["linked"], 1 / data.rows, "rows of one epoch linked rightly with those of the next",
+            "where rows are seen once (inference), and in part while the model moves fast", stopped=points[0]["linked"],
+            points=points,
+        ))  # fmt: skip
+    return found
+
+
+def first_layers(s: Setting) -> list[Row]:
+    """RTAS-fast: a dense first layer by outputs and known rows, and a convolution behind one known image."""
+    features, public = s.public.features, s.public.x.double().numpy()
+    pool, x = s.hidden.x.double().numpy(), s.hidden.x[-s.size.shown :].double().numpy()
+    mean, draw, found = public.mean(axis=0), np.random.default_rng(0), []
+    images = {"true": _hex(x[:4])}
+    for outputs in s.size.outputs:
+        layer, points = draw.normal(size=(features, outputs)) / features**0.5, []
+        z = _rounded(x @ layer)
+        for known in s.size.known:
+            own = pool[:known]
+            w = known_rows.dense(own, _rounded(own @ layer))
+            answer = known_rows.rows(w, z, public, known_rows.noise(w, own, public))
+            points.append({"known": known, "explained": known_rows.explained(answer, x, mean)})
+        blind = known_rows.rows(draw.normal(size=layer.shape) / features**0.5, z, public)  # a guess of the layer
+        images[counted(outputs)] = _hex(answer[:4])
+        found.append(_row(
+            "known rows", f"dense layer of {counted(outputs)}, {s.size.known[-1]:,} known rows",
+            points[-1]["explained"], 0.0, "share of the images' variance about the mean image that is explained",
+            "with no known row, and with few outputs", protocol="rtas-fast",
+            stopped=known_rows.explained(blind, x, mean), outputs=outputs,
+            features=features, points=points,
+        ))  # fmt: skip
+    found.append(_behind_filters(s, pool, x, draw, images))
+    return found
+
+
+def _behind_filters(s: Setting, pool: np.ndarray, x: np.ndarray, draw: np.random.Generator, images: Row) -> Row:
+    (kernel, stride), side = s.size.kernel, s.side
+    layer = known_rows.matrix(draw.normal(size=(4, kernel, kernel)), side, stride)
+    place = (side - kernel) // stride + 1
+    z = _rounded(pool[:1] @ layer).reshape(1, 4, place, place)
+    w = known_rows.matrix(known_rows.filters(pool[:1].reshape(1, side, side), z, kernel, stride), side, stride)
+    highest, truth = s.size.highest, np.rint(x * s.size.highest)
+    answer = known_rows.pixels(w / highest, _rounded(x @ layer), 2.0**-13, highest)
+    guess = known_rows.matrix(draw.normal(size=(4, kernel, kernel)), side, stride)
+    blind = known_rows.pixels(guess / highest, _rounded(x @ layer), 2.0**-13, highest)
+    images["convolution, 1 known image"] = _hex(answer[:4] / highest)
+    return _row(
+        "known rows", f"4 filters {kernel} x {kernel}, stride {stride}: {w.shape[1]} outputs; one known image",
+        float((answer == truth).mean()), float((truth == 0).mean()), "pixels recovered exactly",
+        "with no known image", protocol="rtas-fast", stopped=float((blind == truth).mean()), side=side,
+        whole=float((answer == truth).all(axis=1).mean()), images=images,
+    )  # fmt: skip
+
+
+def _rounded(z: np.ndarray) -> np.ndarray:
+    return np.rint(z / ULP) * ULP
+
+
+def _hex(images: np.ndarray) -> list[str]:
+    """Images in [0, 1] as bytes in hexadecimal, one string each."""
+    return [np.rint(image.clip(0, 1) * 255).astype(np.uint8).tobytes().hex() for image in images]
+
+
+def drifts(s: Setting) -> list[Row]:
+    x, times = s.hidden.x[: s.size.shared], s.size.times
+    variance, found = float(x.double().var(correction=0)), []
+    ring = {turn: drift.correlation(mean, x) for turn, mean in drift.ring_means(x, times, KEY).items()}
+    for factor in (1, 10, 100):
+        deviation = factor * variance**0.5
+        means = drift.float_means(x, deviation, times, factor)
+        points = [
+            {"sharings": turn, "measured": drift.correlation(mean, x), "ring": ring[turn],
+             "expected": drift.expected(deviation, variance, turn)} for turn, mean in means.items()
+        ]  # fmt: skip
+        shown = {"images": {str(turn): _hex(mean[:3].numpy()) for turn, mean in means.items()}} if factor == 10 else {}
+        found.append(_row(
+            "float drift", f"float32 shares, mask {factor} x the data's deviation, {times[-1]:,} sharings",
+            points[-1]["measured"], 0.0, "correlation of the mean of one party's shares with the pixels",
+            "in the ring, where shares are uniform", protocol="rtas, float shares", stopped=abs(ring[times[-1]]),
+            factor=factor, needed=drift.sharings(deviation, variance, 0.9), points=points, side=s.side,
+            rounding=drift.rounding(x, deviation, 0), **shown,
+        ))  # fmt: skip
+    return found
+
+
+def colluders(s: Setting) -> list[Row]:
+    data = s.hidden.subset(range(s.size.batch))
+    z = s.model.logits(data.x)
+    view, meaning = seen(z, "entries", 5), "values recovered, up to the fixed-point precision"
+    found, alone = collusion.undo(view, view.order), view.values
+    ring = encode(data.x.double(), "x")
+    mask = Stream(KEY, "mask").ring(ring.shape)
+    inputs = collusion.unmask(ring - mask, mask)
+    blind = ring - mask  # what an owner sees
+    return [
+        _row("collusion", "helper and one owner: inputs of functions", collusion.exact_share(found, z.reshape(-1), ULP),
+             collusion.exact_share(alone, z.reshape(-1), ULP), meaning, "where they do not collude",
+             stopped=collusion.exact_share(alone, z.reshape(-1), ULP)),
+        _row("collusion", "dealer and one owner: the data themselves", collusion.exact_share(inputs, ring),
+             collusion.exact_share(blind, ring), meaning, "where they do not collude, or no dealer makes triples",
+             stopped=collusion.exact_share(blind, ring)),
+    ]  # fmt: skip
+
+
+PARTS = (mixes, appraisals, orders, memberships, links, first_layers, drifts, colluders)

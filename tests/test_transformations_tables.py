@@ -1,0 +1,117 @@
+"""RTAS's tables at small sizes: sessions against plain tensors, the page from rows alone, a rival's padding."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
+
+import tenseal_rival
+import transformations_parties as parties
+import transformations_tables as tables
+import transformations_tables_page as page
+
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.mpc.session import PlainSession
+from mpc_appraisal.networks import Conv, Dense
+from mpc_appraisal.protocols.rtas_layers import LOGISTIC, Model, initial
+from mpc_appraisal.protocols.rtas_training import DataSide, ModelSide, TrainingPlan, run_training
+
+torch.set_num_threads(1)
+ROWS, TESTED, LR = 24, 5, 0.3
+BOUND = 5e-5  # see test_rtas_training
+SMALL = Model("small", (1, 8, 8), ((Conv(3, 4, stride=2), "relu"), (Dense(6), "sigmoid"), (Dense(4), "sigmoid")))
+
+
+def test_the_tables_sessions_measure_every_kind_of_job():
+    model, steps = replace(LOGISTIC, image=(1, 8, 8)), (tuple(range(8)),)
+    x = torch.rand(ROWS + TESTED, 64, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    data = tables.Data(x[:ROWS], (x[:ROWS, :1] > 0.5).double(), x[ROWS:], (x[ROWS:, :1] > 0.5).double())
+    jobs = [
+        tables.job(model, "train", system, TrainingPlan(model, steps, LR, TESTED, fast), data, data.test, 1, False)
+        for system, fast in ((page.RTAS, False), (page.RTAS_FAST, True), (page.FLOATS, False))
+    ]
+    plan = TrainingPlan(model, steps, LR, TESTED)
+    plain = run_training(PlainSession(), plan, DataSide(data.x, data.y, data.test), ModelSide(initial(model, 0)))
+    for found in parties.run(jobs):
+        assert (found.predicted - plain.predicted).abs().max() < BOUND
+        assert len(found.seconds) == 1 and set(found.sent) == {MODEL_OWNER, DATA_OWNER, DEALER}
+        assert min(found.sent.values()) > 0 and found.rounds > 1
+
+
+def test_the_page_is_made_of_rows_alone():
+    sent = {MODEL_OWNER: 10**6, DATA_OWNER: 2 * 10**6, DEALER: 0}
+    cost = {"part": "table", "kind": "cost", "batch": 32, "seconds": [3.0, 1.0, 2.0], "bytes": sent, "rounds": 7}
+    rows = [
+        cost | {"model": model, "operation": operation, "system": system}
+        for model in page.MODELS
+        for operation in page.OPERATIONS
+        for system in (page.RTAS, page.CRYPTEN)
+    ]
+    assert page.wan(rows[0]) == pytest.approx(2.0 + 7 * 0.04 + 8 * 2e6 / 1e8)  # 40 ms and 100 Mbit/s
+    trained = {"part": "table", "kind": "training", "model": page.MODELS[0], "steps": 200, "tested": 100, "recall": 0.8,
+               "always": 0.9, "seconds": 2.0, "bytes": sent, "rounds": 9, "spread": None}  # fmt: skip
+    rows += [trained | {"system": page.PLAIN, "accuracy": 0.98}, trained | {"system": page.RTAS, "accuracy": 0.977}]
+    rows.append({"part": "table", "kind": "absent", "system": "SPU", "why": "not installed"})
+    found = page.tables(rows)
+    assert [table.title.split(":")[0] for table in found[:4]] == [f"Table {k}" for k in (1, 2, 3, 4)]
+    assert all(len(row) == len(table.header) for table in found for row in table.rows)
+    assert found[0].rows[0][:4] == ("train", "32", page.CRYPTEN, "2.00") and found[1].rows[0][6] == "3.00"
+    assert found[4].rows[1][4] == "-0.30" and any("SPU" in note for note in found[0].notes)
+    assert len(page.drawings(rows)) == 1
+
+
+class Clear:
+    """What the rival asks of a ciphertext, in the clear."""
+
+    def __init__(self, values, patches=None):
+        self.values, self.patches = values, patches
+
+    def conv2d_im2col(self, kernel, windows):
+        assert len(self.patches) == windows and windows & (windows - 1) == 0
+        return Clear(self.patches @ np.array(kernel).ravel())
+
+    def mm(self, matrix):
+        return Clear(self.values @ np.array(matrix))
+
+    def square_(self):
+        return Clear(self.values**2)
+
+    def __add__(self, other):
+        return Clear(self.values + other)
+
+    def decrypt(self):
+        return self.values
+
+
+class ClearContext:
+    def encrypt_patches(self, patches):
+        return [tenseal_rival.Patches(Clear(None, patches), len(patches))]
+
+
+def test_a_rivals_padded_patches_give_the_networks_logits(monkeypatch):
+    packed = SimpleNamespace(pack_vectors=lambda parts: Clear(np.concatenate([part.values for part in parts])))
+    monkeypatch.setattr(tenseal_rival, "tenseal", SimpleNamespace(CKKSVector=packed))
+    image = torch.rand(64, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    _, logits = tables.encrypted(ClearContext(), SMALL, image.numpy())
+    first, *others = initial(SMALL, tables.SEED)
+    a = functional.conv2d(image.reshape(1, *SMALL.image), first.weight, stride=2)
+    for weight, _ in others:  # biases are 0
+        a = a.flatten(1).square() @ weight
+    assert np.allclose(logits, a[0].numpy(), rtol=0, atol=1e-12)
+    assert np.allclose(tables.squared(SMALL, image), a[0].numpy(), rtol=0, atol=1e-12)
+
+
+def test_a_size_that_is_none_is_refused(tmp_path):
+    with pytest.raises(InputError, match="size"):
+        tables.measure("huge", tmp_path)
+    assert not list(tmp_path.iterdir())
