@@ -26,7 +26,7 @@ from mpc_appraisal.marketplace.cloud import CloudInput
 from mpc_appraisal.marketplace.command import ROLES, main
 from mpc_appraisal.marketplace.desk import Connection
 from mpc_appraisal.marketplace.enrolment import enrol
-from mpc_appraisal.marketplace.labels import joined, label_shares, pad_id, pads, shares_of
+from mpc_appraisal.marketplace.labels import joined, label_shares, pads, shares_of
 from mpc_appraisal.marketplace.part import Own, take_part
 from mpc_appraisal.marketplace.plan import (
     AUTHORITY,
@@ -221,7 +221,7 @@ def test_a_sealed_label_needs_both_keys():
     secret = bytes(range(32))
     sealed = label_shares(y, 10, secret)
     nonce, shares = shares_of(sealed, 10, "s")
-    keys = [label_key(secret, pad_id(nonce), row) for row in range(3)]
+    keys = [label_key(secret, nonce, row, "pad") for row in range(3)]
     assert joined(shares, pads(keys, 10), "s").tolist() == y.tolist()
     with pytest.raises(InputError, match="labels of s"):
         joined(shares, pads(keys[::-1], 10), "s")

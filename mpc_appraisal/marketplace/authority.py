@@ -10,7 +10,7 @@ import torch
 
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.marketplace.desk import KEY_BYTES, Desk, Selected, by_seller, selected_rows
-from mpc_appraisal.marketplace.labels import pad_id
+from mpc_appraisal.marketplace.notes import id_of, told_by
 from mpc_appraisal.marketplace.plan import CLOUD, SHOPPER
 from mpc_appraisal.protocols.ife.authority import Authority
 from mpc_appraisal.protocols.ife.scheme import Scheme
@@ -51,16 +51,23 @@ def issue(desk: Desk, authority: Authority) -> None:
 
 
 def label_keys(desk: Desk, authority: Authority, selected: Selected, pads_to: str) -> None:
-    """Keys of the selected labels' sealed shares to the shopper, those of their pads to `pads_to`."""
-    _send_keys(desk, authority, selected, desk.offers.ids, SHOPPER)
-    nonces = desk.messages.hear(SHOPPER)["nonces"]
-    _send_keys(desk, authority, selected, {n: pad_id(bytes.fromhex(text)) for n, text in nonces.items()}, pads_to)
+    """Keys of the selected labels' sealed shares to the shopper, those of their pads to `pads_to`.
+
+    Ids and nonces are told by others; what a key is for is decided here, so the keys of pads are got in no other step.
+    """
+    _send_keys(desk, authority, selected, desk.offers.ids, "label", SHOPPER)
+    note = desk.messages.hear(SHOPPER)
+    with told_by(SHOPPER):
+        nonces = {name: id_of(note["nonces"][name]) for name in by_seller(selected)}
+    _send_keys(desk, authority, selected, nonces, "pad", pads_to)
 
 
-def _send_keys(desk: Desk, authority: Authority, selected: Selected, ids: dict[str, bytes], to: str) -> None:
+def _send_keys(
+    desk: Desk, authority: Authority, selected: Selected, ids: dict[str, bytes], purpose: str, to: str
+) -> None:
     keys = np.zeros((len(selected), KEY_BYTES), dtype=np.uint8)
     for name, places in by_seller(selected).items():
-        given = authority.label_keys(name, ids[name], [selected[place][1] for place in places])
+        given = authority.label_keys(name, ids[name], [selected[place][1] for place in places], purpose)
         keys[places] = np.frombuffer(b"".join(given), dtype=np.uint8).reshape(-1, KEY_BYTES)
     desk.messages.send(to, torch.from_numpy(keys))
 

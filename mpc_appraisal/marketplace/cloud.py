@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpc_appraisal.errors import PeerError
+from mpc_appraisal.errors import InputError, PeerError
 from mpc_appraisal.marketplace.desk import Desk, selected_rows
+from mpc_appraisal.marketplace.notes import count_of, told_by
 from mpc_appraisal.marketplace.plan import AUTHORITY, SHOPPER, Market
 from mpc_appraisal.protocols.ife.scheme import FunctionKey
 from mpc_appraisal.protocols.ife.sealed_upload import Upload
@@ -25,7 +26,11 @@ class CloudInput:
 
 
 def run_transform(desk: Desk, uploads: dict[str, Upload]) -> None:
-    """The cloud's part."""
+    """The cloud's part.
+
+    Raises PeerError, by the seller's name, where a signed ciphertext cannot be evaluated: the whole run ends, for what
+    was predicted before is sent already.
+    """
     market, messages = desk.market, desk.messages
     with desk.bill.phase("keys"):
         side = TransformCloud(
@@ -40,12 +45,17 @@ def run_transform(desk: Desk, uploads: dict[str, Upload]) -> None:
             values = messages.receive_array(AUTHORITY)
             key = FunctionKey(market.protocol.scheme.name, market.architecture.features, values, note["key_id"])
         with desk.bill.phase("predict"):
-            products[name] = side.predict(key, found.ciphertext)
+            try:
+                products[name] = side.predict(key, found.ciphertext)
+            except InputError as error:
+                raise PeerError(f"upload of seller {name}: {error}") from error  # which every role is told
     with desk.bill.phase("predict"):
         selected = selected_rows(desk)
         messages.send(SHOPPER, torch.from_numpy(np.stack([uploads[name].labels[row] for name, row in selected])))
     if market.validation:
-        _validate(desk, side, torch.stack([products[name][row] for name, row in selected]))
+        with told_by(SHOPPER):  # a seller that is over its cap has no products
+            bought = torch.stack([products[name][row] for name, row in selected])
+        _validate(desk, side, bought)
 
 
 def _validate(desk: Desk, side: TransformCloud, selected: Tensor) -> None:
@@ -54,22 +64,27 @@ def _validate(desk: Desk, side: TransformCloud, selected: Tensor) -> None:
     validation, messages = desk.market.validation, desk.messages
     how = steps_of(desk)
     with desk.bill.phase("retrain"):
-        sizes = messages.hear(SHOPPER)
-        own = side.receive_products(sizes["own"])
+        note = messages.hear(SHOPPER)
+        with told_by(SHOPPER):
+            own_rows, asked_rows = (count_of(note[name], 1) for name in ("own", "validation"))
+        own = side.receive_products(own_rows)
     with desk.bill.phase("validate"):
-        asked = side.receive_products(sizes["validation"])
+        asked = side.receive_products(asked_rows)
     trained = {}
     while (note := messages.hear(SHOPPER)).get("train") is not None:
-        places = note["train"]
-        if not all(0 <= place < len(selected) for place in places):
+        with told_by(SHOPPER):
+            places = [count_of(place) for place in note["train"]]
+        if any(place >= len(selected) for place in places):
             raise PeerError(f"{SHOPPER} asked for rows that it did not select")
         with desk.bill.phase("retrain"):
             side.retrain(torch.cat([own, selected[places]]), how)
             trained[tuple(places)] = side.network()
         with desk.bill.phase("validate"):
             side.send_logits(asked)
-    if validation.deliver and note["deliver"]:
-        side.send_network(trained[tuple(note["deliver"])])
+    with told_by(SHOPPER):
+        delivered = trained[tuple(note["deliver"])] if validation.deliver and note["deliver"] else None
+    if delivered is not None:
+        side.send_network(delivered)
 
 
 def tells_squares(market: Market) -> bool:

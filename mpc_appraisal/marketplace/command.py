@@ -71,13 +71,17 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--tls", help="folder of certificate files: see `mpc-appraisal certificates`")
     one.add_argument("--join-timeout", type=float, default=120.0, help="seconds to wait for the others")
     one.add_argument("--timeout", type=float, default=300.0, help="seconds that one message may take")
+    one.add_argument("--label-cap", type=int, help="authority: labels of one seller at most; default: no cap")
     _cap(one)
     return parser
 
 
 def _cap(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--cap-share", type=float, default=CAP_SHARE, help="authority: independent rows at most, as a share of pixels"
+        "--cap-share",
+        type=float,
+        default=CAP_SHARE,
+        help="authority: independent rows at most, as a share of pixels; the lower of enrolment's and the run's",
     )
 
 
@@ -103,7 +107,7 @@ def _join(stated: argparse.Namespace) -> None:
             stated.inbox,
         ),
         CLOUD: lambda: CloudInput(stated.inbox),
-        AUTHORITY: lambda: AuthorityInput(_needed(stated.state, "state"), stated.cap_share),
+        AUTHORITY: lambda: AuthorityInput(_needed(stated.state, "state"), stated.cap_share, stated.label_cap),
     }
     role = ROLES[stated.ROLE]
     connection = Connection(Transport(stated.transport, stated.tls), stated.join_timeout, stated.timeout)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mpc_appraisal.errors import InputError, PeerError
 from mpc_appraisal.marketplace.inbox import Offers
+from mpc_appraisal.marketplace.notes import count_of, told_by
 from mpc_appraisal.marketplace.plan import SHOPPER, Market
 from mpc_appraisal.marketplace.result import Bill
 from mpc_appraisal.mpc.rendezvous import Rendezvous
@@ -53,8 +54,11 @@ def by_seller(selected: Selected) -> dict[str, list[int]]:
 
 
 def selected_rows(desk: Desk) -> Selected:
-    """What the shopper selected; rows that are not on offer are refused."""
-    told = [(str(name), int(row)) for name, row in desk.messages.hear(SHOPPER)["rows"]]
-    if len(set(told)) != desk.market.budget or any(not 0 <= row < desk.offers.rows.get(n, 0) for n, row in told):
-        raise PeerError(f"{SHOPPER} selected other rows than {desk.market.budget} of those on offer")
+    """What the shopper selected; rows that are not on offer, or are there twice, are refused."""
+    note, budget = desk.messages.hear(SHOPPER), desk.market.budget
+    with told_by(SHOPPER):
+        told = [(str(name), count_of(row)) for name, row in note["rows"]]
+    offered = all(row < desk.offers.rows.get(name, 0) for name, row in told)
+    if len(told) != budget or len(set(told)) != budget or not offered:
+        raise PeerError(f"{SHOPPER} selected other rows than {budget} of those on offer")
     return told

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.marketplace.plan import check_name
@@ -47,16 +48,38 @@ def enrol(
 
     Returns the file. The authority draws the signing key too: it could sign for the seller, as it could read it.
 
-    Raises InputError for a bad or enrolled name.
+    Raises InputError for a bad or enrolled name, or where the file is there already; then nothing is enrolled.
     """
     check_name(seller)
-    secret, verify_key = new_signing_key()
     authority = Authority(Path(folder), scheme, cap_share)
+    path = Path(out) / f"{seller}{SUFFIX}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise InputError("enrolment", path, "no such file yet: it may hold a seller's secrets") from None
+    try:  # the file first: a name that is enrolled without its file would be lost
+        with open(descriptor, "w") as file:
+            public = _enrol(authority, seller, architecture, file)
+    except BaseException:
+        path.unlink()
+        raise
+    place = Path(folder) / REGISTRY
+    place.mkdir(exist_ok=True)
+    temporary = place / f"{seller}.{os.urandom(8).hex()}"
+    temporary.write_text(json.dumps(public))
+    os.replace(temporary, place / f"{seller}.json")
+    return path
+
+
+def _enrol(authority: Authority, seller: str, architecture: Architecture, file: TextIO) -> dict[str, str]:
+    """Writes what the seller takes home; returns what is public of it."""
+    secret, verify_key = new_signing_key()
     made = authority.enrol(seller, architecture.features, verify_key)
     facts = {
         "seller": seller,
-        "scheme": scheme.name,
-        "parameters": asdict(scheme),
+        "scheme": authority.scheme.name,
+        "parameters": asdict(authority.scheme),
         "image": architecture.image,
         "classes": architecture.classes,
         "dimension": made.encryption_key.dimension,
@@ -65,15 +88,8 @@ def enrol(
         "label_secret": made.label_secret.hex(),
         "signing_key": secret.hex(),
     }
-    path = Path(out) / f"{seller}{SUFFIX}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(facts, file)
-    public = {"verify_key": verify_key.hex(), "key_id": made.encryption_key.key_id}
-    place = Path(folder) / REGISTRY
-    place.mkdir(exist_ok=True)
-    (place / f"{seller}.json").write_text(json.dumps(public))
-    return path
+    json.dump(facts, file)
+    return {"verify_key": verify_key.hex(), "key_id": made.encryption_key.key_id}
 
 
 def registry(folder: str | Path) -> dict[str, dict[str, str]]:

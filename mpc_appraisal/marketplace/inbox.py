@@ -9,6 +9,7 @@ from typing import Any
 
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.marketplace.labels import NONCE_BYTES
+from mpc_appraisal.marketplace.notes import count_of, id_of, told_by
 from mpc_appraisal.marketplace.plan import Market
 from mpc_appraisal.marketplace.seller import SUFFIX
 from mpc_appraisal.mpc.rendezvous import Rendezvous
@@ -36,8 +37,8 @@ def read_inbox(
 ) -> tuple[dict[str, Upload], dict[str, str]]:
     """Uploads by seller, and why others were refused. One bad file does not keep the others from being served."""
     uploads, refused = {}, {}
-    for path in sorted(Path(folder).glob(f"*{SUFFIX}")):
-        name = path.name.removesuffix(SUFFIX)
+    paths = {path.name.removesuffix(SUFFIX): path for path in Path(folder).glob(f"*{SUFFIX}")}
+    for name, path in sorted(paths.items()):  # by names, as the baseline: files' would put "a-b" before "a"
         try:
             uploads[name] = _verified(path, name, registry, market)
         except InputError as error:
@@ -73,7 +74,8 @@ def agree_offers(
     """Every party calls it. registry: at the authority. read: from the registry to uploads and refusals; called at
     `holder` alone.
 
-    Raises InputError, at every party alike, where nothing is left on offer or less than the budget.
+    Raises, at every party alike, InputError where nothing is left on offer or less than the budget, PeerError where the
+    holder's note cannot be read.
     """
     known = rendezvous.exchange("registry", {"sellers": registry})[DEALER]["sellers"]
     uploads, refused = read(known) if rendezvous.role == holder else ({}, {})
@@ -81,7 +83,12 @@ def agree_offers(
     for name, found in uploads.items():
         note["rows"][name], note["ids"][name] = len(found), found.upload_id.hex()
     told = rendezvous.exchange("offers", note)[holder]
-    offers = Offers(told["rows"], {name: bytes.fromhex(text) for name, text in told["ids"].items()}, told["refused"])
+    with told_by(holder):
+        offers = Offers(
+            {name: count_of(rows, 1) for name, rows in told["rows"].items()},
+            {name: id_of(told["ids"][name]) for name in told["rows"]},
+            {name: str(why) for name, why in told["refused"].items()},
+        )
     if not offers.rows:
         why = "; ".join(offers.refused.values()) or "no file in the inbox"
         raise InputError("uploads", why, "one seller's at least")

@@ -3,14 +3,13 @@
     pad_i = PRG(key'_i) in Z_{2^64}^C
     share_i = 2^39 onehot(y_i) - pad_i,    sealed_i = AES-GCM(key_i, nonce | share_i)
 
-key_i and key'_i come from the label secret of seller and authority, key'_i with the upload's fresh nonce. Whoever is
-given both has the label; if one party is given key_i and another key'_i, they hold additive shares, mod 2^64, of the
-one-hot label, in the fixed point of the lattice scheme's products, and nobody has the label.
+key_i and key'_i come from the label secret of seller and authority, for two purposes; key'_i with the upload's fresh
+nonce. Whoever is given both has the label; if one party is given key_i and another key'_i, they hold additive shares,
+mod 2^64, of the one-hot label, in the fixed point of the lattice scheme's products, and nobody has the label.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 
@@ -28,11 +27,6 @@ NONCE_BYTES = 16
 _ONE = 1 << FRACTION_BITS
 
 
-def pad_id(nonce: bytes) -> bytes:
-    """The name under which the authority gives the keys of an upload's pads; differs from every upload's id."""
-    return hashlib.sha256(b"mpc_appraisal label pads" + nonce).digest()
-
-
 def pads(keys: Sequence[bytes], classes: int) -> Tensor:
     """(n, C) int64 from the keys of n pads."""
     rows = [Stream(key, "label pad").ring((classes,)) for key in keys]
@@ -45,7 +39,7 @@ def label_shares(y: np.ndarray, classes: int, secret: bytes) -> np.ndarray:
         raise InputError("labels", f"{y.min()}..{y.max()}", f"0..{classes - 1}")
     nonce = os.urandom(NONCE_BYTES)
     onehot = functional.one_hot(torch.from_numpy(y.astype(np.int64)), classes)
-    keys = [label_key(secret, pad_id(nonce), index) for index in range(len(y))]
+    keys = [label_key(secret, nonce, index, "pad") for index in range(len(y))]
     shares = (onehot * _ONE - pads(keys, classes)).numpy().view(np.uint8)
     return np.concatenate([np.tile(np.frombuffer(nonce, dtype=np.uint8), (len(y), 1)), shares], axis=1)
 

@@ -47,10 +47,13 @@ class Validation:
     def __post_init__(self) -> None:
         for name in ("granularity", "steps", "batch_size"):
             whole(f"validation {name}", getattr(self, name))
-        if not 0 < self.lr < float("inf"):
+        if not _real(self.lr) or not 0 < self.lr < float("inf"):
             raise InputError("validation lr", self.lr, "a finite number above 0")
-        if not 0 <= self.momentum < 1:
+        if not _real(self.momentum) or not 0 <= self.momentum < 1:
             raise InputError("validation momentum", self.momentum, "a number in [0, 1)")
+        seeded("validation seed", self.seed)
+        if not isinstance(self.deliver, bool):
+            raise InputError("validation deliver", repr(self.deliver), "True or False")
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Market:
     def __post_init__(self) -> None:
         whole("budget", self.budget)
         whole("batch", self.batch)
-        if self.selection not in STRATEGIES:
+        seeded("seed", self.seed)
+        if not isinstance(self.selection, str) or self.selection not in STRATEGIES:
             raise InputError("selection", repr(self.selection), f"one of {', '.join(STRATEGIES)}")
         self.protocol.check(self.validation)
         if self.validation and self.validation.granularity > self.budget:
@@ -164,6 +168,16 @@ def whole(name: str, value: object) -> None:
     """Raises InputError unless `value` is a whole number, 1 or more."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise InputError(name, repr(value), "a whole number, 1 or more")
+
+
+def seeded(name: str, value: object) -> None:
+    """Raises InputError unless `value` is a seed, a whole number 0 .. 2^63 - 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise InputError(name, repr(value), "a whole number, at least 0 and less than 2^63")
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def check_name(name: str) -> None:

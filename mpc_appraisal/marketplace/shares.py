@@ -11,16 +11,18 @@ on what comes next. Sellers' files lie at the shopper: see the strategy's leakag
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mpc_appraisal.errors import BoundError, PeerError
 from mpc_appraisal.marketplace.authority import AuthorityInput, issue, label_keys
 from mpc_appraisal.marketplace.desk import KEY_BYTES, Desk, by_seller, selected_rows
 from mpc_appraisal.marketplace.labels import pads
+from mpc_appraisal.marketplace.notes import count_of, told_by
 from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, ShopperInput, rows_of
 from mpc_appraisal.marketplace.result import MarketResult
 from mpc_appraisal.marketplace.shopper import chosen, open_shares
@@ -100,30 +102,42 @@ def run_cloud(desk: Desk) -> None:
     for role in (SHOPPER, AUTHORITY):
         messages.tell(role, {"ready": True})
     first = torch.cat(found) if found else torch.empty(0, 0)
-    total = messages.hear(SHOPPER)["rows"]
+    note = messages.hear(SHOPPER)
+    with told_by(SHOPPER):
+        total = count_of(note["rows"], 1)
+    if total != len(first):
+        raise PeerError(f"{SHOPPER} counts {total} rows, not the {len(first)} that keys were issued for")
     own = PooledCloud(key, first, first=first)
     _compute(desk, "predict", predicting(desk, total), cloud=own)
     selected_rows(desk)
     with desk.bill.phase("keys"):
         keys = messages.receive(AUTHORITY, (market.budget, KEY_BYTES), torch.uint8).numpy()
-        places = messages.hear(SHOPPER)["places"]
+        note = messages.hear(SHOPPER)
+        with told_by(SHOPPER):
+            selected = torch.stack([first[count_of(place)] for place in note["places"]])
+        if len(selected) != market.budget:
+            raise PeerError(f"{SHOPPER} placed {len(selected)} rows, not the budget of {market.budget}")
         padded = pads([row.tobytes() for row in keys], market.architecture.classes)
     classes = market.architecture.classes
     none = FunctionKey(scheme.name, classes, np.zeros((classes, 0), dtype=np.int64))  # the pads are shares already
     for _ in _subsets(desk):
         note = messages.hear(SHOPPER)
         messages.tell(SHOPPER, {"ready": True})
-        picked = note["train"]
-        bought = first[places][picked]
+        with told_by(SHOPPER):
+            picked = [count_of(place) for place in note["train"]]
+            own_rows, asked_rows = (count_of(note[name], 1) for name in ("own", "validation"))
+            bought = selected[picked]
         one = PooledCloud(key, bought, none, padded[picked], first=bought)
-        _compute(desk, "retrain", training(desk, len(picked), note["own"], note["validation"]), cloud=one)
+        _compute(desk, "retrain", training(desk, len(picked), own_rows, asked_rows), cloud=one)
 
 
 def run_shopper(desk: Desk, own: ShopperInput, uploads: dict[str, Upload]) -> MarketResult:
-    """The shopper's part; the costs are put in when all roles have told theirs."""
+    """The shopper's part; the costs are put in when all roles have told theirs. InputError, by the seller's name, ends
+    the run where a signed file's sealed labels do not open; see `shopper.run_transform`."""
     market, messages = desk.market, desk.messages
     network = own.network.to(torch.float64)
     first, refused = quantised_first(network), dict(desk.offers.refused)
+    side = Shopper(network, first, next(iter(uploads.values())).ciphertext)  # refuses a bad one before keys are counted
     with desk.bill.phase("keys"):
         messages.send(AUTHORITY, torch.from_numpy(first.w).to(torch.int32))
         for found in uploads.values():
@@ -136,8 +150,7 @@ def run_shopper(desk: Desk, own: ShopperInput, uploads: dict[str, Upload]) -> Ma
             refused[name] = note["refused"]
             continue
         with desk.bill.phase("predict"):
-            side = Shopper(network, first, found.ciphertext)
-            shares[name] = side.share(market.protocol.scheme, range(len(found)))
+            shares[name] = replace(side, images=found.ciphertext).share(market.protocol.scheme, range(len(found)))
     messages.hear(CLOUD)
     total = sum(map(len, shares.values()))
     market.check_pool(total, refused)
@@ -196,6 +209,11 @@ def _validate(
         wrong = found.errors
         if wrong is None:
             wrong = wrong_predictions(lambda _, z=found.validation: z, asked_x, asked_y)
+        if not 0 <= wrong <= len(asked_y):
+            raise BoundError(
+                f"validation: {wrong} errors on {len(asked_y)} rows: training has left the range in which shares are "
+                "right; lower validation.lr, or take fewer validation.steps"
+            )
         verdicts.append(Verdict(place, tuple(subset.tolist()), wrong, len(asked_y), threshold))
         if verdicts[-1].accepted:
             kept, threshold = picked, verdicts[-1].error

@@ -23,7 +23,11 @@ from mpc_appraisal.validation import Verdict, validate, wrong_predictions
 
 
 def run_transform(desk: Desk, own: ShopperInput) -> MarketResult:
-    """The shopper's part; the costs are put in when all roles have told theirs."""
+    """The shopper's part; the costs are put in when all roles have told theirs.
+
+    Raises InputError, by the seller's name, where selected labels of a signed file do not open or are no labels: the
+    whole run ends, for the selection had its budget of them, and is run again without that file.
+    """
     market, messages = desk.market, desk.messages
     with desk.bill.phase("keys"):
         side = TransformShopper(messages, own.network, tells_squares(market), market.batch)

@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +54,14 @@ class Issued:
 @dataclass(frozen=True, eq=False)
 class _Account:
     master: Master
+    parameters: dict[str, float]  # of the scheme: other ones would make keys that fit no ciphertext
+    cap_share: float
+    label_cap: int | None
     verify_key: bytes
     label_secret: bytes
     primes: tuple[int, ...]
     rows: np.ndarray  # (r, d) int32, independent of each other
-    labels: dict[str, list[int]]  # upload id -> indices, sorted
+    labels: dict[str, list[int]]  # purpose and id -> indices, sorted
 
 
 class Authority:
@@ -69,6 +72,8 @@ class Authority:
         scheme: the scheme of all sellers here.
         cap_share: independent rows that may be issued for a seller, as a share of its dimension; in (0, 1).
         label_cap: label keys that may be given for a seller; None for no cap.
+
+    A seller enrolled with lower caps keeps them, whatever the desk is opened with later.
     """
 
     def __init__(self, folder: Path, scheme: Scheme, cap_share: float = 0.75, label_cap: int | None = None):
@@ -90,6 +95,9 @@ class Authority:
         master = self.scheme.setup(dimension)
         account = _Account(
             master,
+            asdict(self.scheme),
+            self.cap_share,
+            self.label_cap,
             bytes(verify_key),
             new_key(),
             tuple(draw_prime() for _ in range(_PRIMES)),
@@ -133,25 +141,27 @@ class Authority:
                 self._spans[seller] = (len(rows), spans)
         return self.scheme.keygen(account.master, w)
 
-    def label_keys(self, seller: str, upload_id: bytes, indices: Sequence[int]) -> list[bytes]:
-        """The keys of these rows' labels, in this order, once they are counted and the count is on disk."""
+    def label_keys(self, seller: str, upload_id: bytes, indices: Sequence[int], purpose: str = "label") -> list[bytes]:
+        """The keys of these rows' labels, in this order, once they are counted and the count is on disk. The id may be
+        anybody's word; the purpose, one of `labels.PURPOSES`, is the caller's own."""
         indices = [int(index) for index in indices]
         if any(index < 0 for index in indices):
             raise InputError(f"label indices of {seller}", min(indices), "at least 0")
         with self._lock:
             account = self._read(seller)
-            given = set(account.labels.get(upload_id.hex(), ()))
-            labels = account.labels | {upload_id.hex(): sorted(given.union(indices))}
-            if self.label_cap is not None and _count(labels) > self.label_cap:
-                raise InputError(
-                    f"labels of {seller}", f"{_count(labels)} with those given before", f"at most {self.label_cap}"
-                )
+            keys = [label_key(account.label_secret, upload_id, index, purpose) for index in indices]
+            entry = f"{purpose} {upload_id.hex()}"
+            given = set(account.labels.get(entry, ()))
+            labels = account.labels | {entry: sorted(given.union(indices))}
+            cap = min((cap for cap in (self.label_cap, account.label_cap) if cap is not None), default=None)
+            if cap is not None and _count(labels) > cap:
+                raise InputError(f"labels of {seller}", f"{_count(labels)} with those given before", f"at most {cap}")
             if not given.issuperset(indices):
                 _write(self._path(seller), replace(account, labels=labels))
-        return [label_key(account.label_secret, upload_id, index) for index in indices]
+        return keys
 
     def _cap(self, account: _Account) -> int:
-        return int(self.cap_share * account.master.dimension)
+        return int(min(self.cap_share, account.cap_share) * account.master.dimension)
 
     def _path(self, seller: str) -> Path:
         if not _SELLER.fullmatch(seller):
@@ -165,6 +175,8 @@ class Authority:
         account = _parse(path)
         if account.master.scheme != self.scheme.name:
             raise InputError(f"account of {seller}", f"scheme {account.master.scheme}", f"scheme {self.scheme.name}")
+        if account.parameters != asdict(self.scheme):
+            raise InputError(f"account of {seller}", f"parameters {account.parameters}", f"{asdict(self.scheme)}")
         return account
 
     def _span(self, seller: str, account: _Account) -> tuple[Echelon, ...]:
@@ -186,6 +198,9 @@ def _count(labels: dict[str, list[int]]) -> int:
 def _write(path: Path, account: _Account) -> None:
     facts = {
         "scheme": account.master.scheme,
+        "parameters": account.parameters,
+        "cap_share": account.cap_share,
+        "label_cap": account.label_cap,
         "dimension": account.master.dimension,
         "master": account.master.secret.hex(),
         "verify_key": account.verify_key.hex(),
@@ -208,6 +223,9 @@ def _parse(path: Path) -> _Account:
     master = Master(facts["scheme"], facts["dimension"], bytes.fromhex(facts["master"]))
     return _Account(
         master,
+        facts["parameters"],
+        facts["cap_share"],
+        facts["label_cap"],
         bytes.fromhex(facts["verify_key"]),
         bytes.fromhex(facts["label_secret"]),
         tuple(facts["primes"]),

@@ -1,9 +1,10 @@
 """Labels, each sealed under a key of its own, so that the shopper can be given those of the rows that it buys.
 
-    key_i = HKDF-SHA256(label secret, salt = upload id, info = "label" | i),   sealed_i = AES-256-GCM(key_i, label_i)
+    key_i = HKDF-SHA256(label secret, salt = upload id, info = purpose | i),   sealed_i = AES-256-GCM(key_i, label_i)
 
 The label secret is held by seller and authority; the upload's id is fresh, so a key seals one label ever and the nonce
-may be constant. HKDF: RFC 5869.
+may be constant. Keys for anything but sealing have another purpose, so that whoever states an id cannot obtain one as
+the other. HKDF: RFC 5869.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from mpc_appraisal.errors import InputError
 
 TAG_BYTES = 16
+PURPOSES = ("label", "pad")
 _NONCE = bytes(12)
 
 
-def label_key(secret: bytes, upload_id: bytes, index: int) -> bytes:
-    """The 32-byte key of one row's label."""
-    return HKDF(SHA256(), 32, salt=upload_id, info=b"label" + index.to_bytes(8, "big")).derive(secret)
+def label_key(secret: bytes, upload_id: bytes, index: int, purpose: str = "label") -> bytes:
+    """The 32-byte key of one row's label. InputError for a purpose that is none of PURPOSES."""
+    if purpose not in PURPOSES:
+        raise InputError("purpose", repr(purpose), f"one of {', '.join(PURPOSES)}")
+    return HKDF(SHA256(), 32, salt=upload_id, info=purpose.encode() + index.to_bytes(8, "big")).derive(secret)
 
 
 def seal_labels(secret: bytes, upload_id: bytes, labels: np.ndarray) -> np.ndarray:

@@ -14,9 +14,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
+import operator
 import os
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ _MAGIC = b"mpc_appraisal sealed upload "
 _VERSION = b"1"
 _LINE = 1 << 16
 _ID_BYTES = 16
+_TEXTS = ("seller", "scheme", "key_id", "upload_id", "digest")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +115,12 @@ def read_upload(path: Path, seller: str, verify_key: bytes, scheme: Scheme) -> U
         InputError: it names the seller, what the file is, and what was expected.
     """
     name = f"upload of {seller}"
-    with open(path, "rb") as file:
-        first, second, third = (file.readline(_LINE) for _ in range(3))
-        payload = file.read()
+    try:
+        with open(path, "rb") as file:
+            first, second, third = (file.readline(_LINE) for _ in range(3))
+            payload = file.read()
+    except OSError as error:
+        raise InputError(name, f"no file that can be read ({type(error).__name__})", "a sealed upload") from None
     if not first.startswith(_MAGIC) or not first.endswith(b"\n"):
         raise InputError(name, "a file of another kind", "a sealed upload")
     version = first[len(_MAGIC) : -1]
@@ -125,9 +130,9 @@ def read_upload(path: Path, seller: str, verify_key: bytes, scheme: Scheme) -> U
         )
     claimed = _facts(second)
     if not claimed:
-        raise InputError(name, "a second line that is no JSON", "the facts of a sealed upload")
-    if claimed.get("seller") != seller:
-        raise InputError(name, f"a file of seller {str(claimed.get('seller'))[:80]!r}", f"one of seller {seller!r}")
+        raise InputError(name, "a second line of another form", "the facts of a sealed upload")
+    if claimed["seller"] != seller:
+        raise InputError(name, f"a file of seller {claimed['seller'][:80]!r}", f"one of seller {seller!r}")
     try:
         signature = bytes.fromhex(third.decode())
         if third != signature.hex().encode() + b"\n":
@@ -135,10 +140,10 @@ def read_upload(path: Path, seller: str, verify_key: bytes, scheme: Scheme) -> U
         Ed25519PublicKey.from_public_bytes(verify_key).verify(signature, first + second)
     except (InvalidSignature, ValueError):
         raise InputError(name, "a signature that does not hold", f"one by {seller}'s enrolled key") from None
-    if hashlib.sha512(payload).hexdigest() != claimed.get("digest"):
+    if hashlib.sha512(payload).hexdigest() != claimed["digest"]:
         raise InputError(name, f"{len(payload)} altered or cut bytes", "the bytes that the seller signed")
-    if claimed.get("scheme") != scheme.name:
-        raise InputError(name, f"scheme {claimed.get('scheme')}", f"scheme {scheme.name}")
+    if claimed["scheme"] != scheme.name:
+        raise InputError(name, f"scheme {claimed['scheme'][:80]}", f"scheme {scheme.name}")
     upload = _parse(name, claimed, payload)
     scheme.check_ciphertext(upload.ciphertext)
     return upload
@@ -156,12 +161,12 @@ def open_labels(upload: Upload, indices: Sequence[int], keys: Sequence[bytes]) -
 
 
 def _facts(line: bytes) -> dict:
-    """The JSON line as a dictionary, empty where it is none: what it says is only a claim until the signature holds."""
+    """The JSON line as a dictionary, empty where it is none or lacks a text: a claim until the signature holds."""
     try:
         facts = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return facts if isinstance(facts, dict) else {}
+    return facts if isinstance(facts, dict) and all(isinstance(facts.get(key), str) for key in _TEXTS) else {}
 
 
 def _parse(name: str, facts: dict, payload: bytes) -> Upload:
@@ -169,17 +174,21 @@ def _parse(name: str, facts: dict, payload: bytes) -> Upload:
     try:
         with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
             body, header, labels = (arrays[key] for key in ("body", "header", "labels"))
-        image = tuple(facts["image"])
-        upload_id, key_id, rows, dimension = (facts[key] for key in ("upload_id", "key_id", "rows", "dimension"))
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        image = tuple(map(operator.index, facts["image"]))
+        rows, dimension = (operator.index(facts[key]) for key in ("rows", "dimension"))
+        upload_id = bytes.fromhex(facts["upload_id"])
+    except Exception as error:  # zip, its decompressors and npy raise of many kinds on what is none of theirs
         raise InputError(name, f"a payload that cannot be read ({type(error).__name__})", "a sealed upload") from None
-    if body.shape[:2] != (rows, dimension) or len(header) != rows or len(labels) != rows or labels.dtype != np.uint8:
+    matrices = header.ndim == labels.ndim == 2 and len(header) == len(labels) == rows and labels.dtype == np.uint8
+    if body.shape[:2] != (rows, dimension) or not matrices:
         raise InputError(
             name,
             f"body {body.shape}, header {header.shape}, labels {labels.shape}",
             f"{rows} rows of dimension {dimension}",
         )
-    if len(image) != 3 or int(np.prod(image)) != dimension:
+    if len(image) != 3 or math.prod(image) != dimension:
         raise InputError(name, f"image {image}", f"three sides with product {dimension}")
-    ciphertext = Ciphertext(facts["scheme"], header, body, key_id)
-    return Upload(facts["seller"], image, bytes.fromhex(upload_id), ciphertext, labels)
+    if len(upload_id) != _ID_BYTES:
+        raise InputError(name, f"an id of {len(upload_id)} bytes", f"{_ID_BYTES}")
+    ciphertext = Ciphertext(facts["scheme"], header, body, facts["key_id"])
+    return Upload(facts["seller"], image, upload_id, ciphertext, labels)
