@@ -14,6 +14,7 @@ import argparse
 import sys
 import time
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +22,7 @@ import transformations_attacks
 import transformations_instahide
 import transformations_page
 import transformations_protocols
+import transformations_spu
 import transformations_tables
 from bench_common import about, write_lines
 from bench_page import show
@@ -45,6 +47,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="of the report (results/transformations, outputs/..-small)")
     parser.add_argument("--work", type=Path, help="of finished jobs (outputs/transformations, or that of the report)")
     parser.add_argument("--minutes", type=float, help="begin no job after that long; the report says what is missing")
+    parser.add_argument("--spu-python", metavar="PYTHON", help="an interpreter that has spu: a rival in tables 1 to 4")
     parser.add_argument("--seeds", type=int, help="turns of appraisals, a seed each (3; small: 1)")
     return parser
 
@@ -53,23 +56,26 @@ def size_of(args: Namespace) -> Size:
     return small(args.seeds or 1) if args.small else full(args.seeds or 3)
 
 
-def jobs_of(size: Size, part: str) -> list[Job]:
+def jobs_of(size: Size, part: str, spu_python: str | None = None) -> list[Job]:
     if part == "protocol":
         return transformations_protocols.jobs(size)
-    return [Job(part, PARTS[part].measure, (size.name,))]
+    found = [Job(part, PARTS[part].measure, (size.name,))]
+    if part == "table" and spu_python:  # a job is known by its arguments: another interpreter is not another job
+        found.append(Job("table-spu", partial(transformations_spu.measure, spu_python), (size.name,)))
+    return found
 
 
 def measure(args: Namespace, parser: argparse.ArgumentParser, out: Path, work: Path) -> None:
     """Runs what is not finished, and writes the rows of all that is."""
     size, until = size_of(args), None if args.minutes is None else time.monotonic() + 60 * args.minutes
-    jobs = {part: jobs_of(size, part) for part in PARTS}
+    jobs = {part: jobs_of(size, part, args.spu_python) for part in PARTS}
     run_all([job for part, some in jobs.items() if args.only in (None, part) for job in some], work, until)
     rows, missing = [], []
     for job in (job for some in jobs.values() for job in some):
         found = job.rows(work)
         rows += found or []
         missing += [job.name] * (found is None)
-    shown = Namespace(**{key: value for key, value in vars(args).items() if key in ("small", "seeds")})
+    shown = Namespace(**{key: value for key, value in vars(args).items() if key in ("small", "seeds", "spu_python")})
     first = {"part": "about", "size": size.name, "missing": missing, "sizes": transformations_page.sizes(size)}
     first |= about("transformations.py", parser, shown, not args.small)
     write_lines(out / transformations_page.FILE, [first, *rows])

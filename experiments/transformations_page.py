@@ -133,8 +133,9 @@ def _appraised(every: dict[str, Protocol]) -> list[str]:
              for p in shown]  # fmt: skip
     operation, plain = shown[0].cost.operation, every[CLEAR].cost.seconds
     return [
-        f"Cost, {operation}: {'; '.join(words)}; in the clear {number(plain, 3)} s. The engine and CrypTen leak "
-        "nothing beside the value, by their construction; many values give the model away (report on extraction)."
+        f"Cost, {operation}: {'; '.join(words)}; in the clear {number(plain, 3)} s. The engine leaks "
+        "nothing beside the value, by its construction; many values give the model away (report on extraction). "
+        "CrypTen as shipped gives the model to the other owner, whose masks its generators let it predict."
     ]
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
-from transformations_protocols_page import FAST, ZERO, Protocol, protocols
+from transformations_protocols_page import BESIDE, FAST, Protocol, protocols
 from transformations_size import Row
 
 from mpc_appraisal.figures import BLUE, GREY, ORANGE
@@ -105,6 +105,6 @@ def caption(every: Sequence[Protocol]) -> str:
     absent = [p.name for p in every if not (p.cost and p.attack)]
     text = (
         "What each protocol costs against what its best attack here recovers. Heights are (recovered - chance) / (1 - "
-        f"chance) of different quantities, and costs are of different operations: {'. '.join(words)}. {ZERO}"
+        f"chance) of different quantities, and costs are of different operations: {'. '.join(words)}. {BESIDE}"
     )
     return text + (f" Not measured: {', '.join(absent)}." if absent else "")

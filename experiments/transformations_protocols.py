@@ -27,6 +27,7 @@ import torch
 from marketplace_cost import NETWORKS
 from marketplace_cost_page import FORWARD, SHARES, TRANSFORM
 from paper_sweep import APP
+from transformations_generators import recovered
 from transformations_picture import drawings
 from transformations_protocols_page import tables
 from transformations_size import Job, Row, Size
@@ -50,7 +51,7 @@ REPEATS = 5
 def jobs(size: Size) -> list[Job]:
     """A job a turn, in which engines and plaintext take turns; and the marketplace's rows, as they are now."""
     found = [Job(f"protocol-turn{turn}", appraisals, (size, turn)) for turn in range(size.turns)]
-    return [*found, Job("protocol-market", market, (_stamp(MARKET),))]
+    return [*found, Job("protocol-generators", generators, ()), Job("protocol-market", market, (_stamp(MARKET),))]
 
 
 def measure(size: Size, work: Path) -> list[Row]:
@@ -109,6 +110,18 @@ def in_the_clear(size: Size, turn: int) -> list[Row]:
 def _appraised(turn: int, protocol: str, method: str, n: int, features: int, seconds: float) -> Row:
     row = {"part": "protocol", "kind": "appraisal", "turn": turn, "protocol": protocol, "method": method, "n": n}
     return row | {"features": features, "seconds": seconds, "mb": 0.0, "rounds": 0}
+
+
+def generators(_work: Path) -> list[Row]:
+    """What a data owner that follows the protocol recovers of the model owner's matrix, from generators alone."""
+    return [
+        {
+            "part": "protocol", "kind": "generator", "protocol": engine, "seconds": None, "mb": None,
+            "attack": "its generators", "setting": "both owners honest", "recovered": recovered(engine), "chance": 0.0,
+            "meaning": "share of the model owner's matrix that the data owner recovers from masks",
+        }
+        for engine in ("fast", "stock")
+    ]  # fmt: skip
 
 
 # -- the marketplace's records -------------------------------------------------------------------------------------

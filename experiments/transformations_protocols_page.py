@@ -22,7 +22,7 @@ NAMES = {CLEAR: "in the clear", FAST: "the engine (fast)", STOCK: "CrypTen as sh
 HIDES = {
     CLEAR: "nothing",
     FAST: "data, model and all between, from parties that do not collude; the value is told",
-    STOCK: "the same, by CrypTen's own functions",
+    STOCK: "little: its masks come from a Mersenne Twister, which the other owner predicts",
     RTAS: "data and model from the owners; not what goes into softmax and activations from the helper",
     PARTLY: "data and model from the dealer; not the first layer's outputs from the label owner",
     FLOAT: "data, up to the noise of the mask, the less the more often they are shared",
@@ -31,9 +31,10 @@ HIDES = {
     HIDE: "which image stands behind an encoding, and its signs",
 }
 ORDER = tuple(NAMES)
-ZERO = (
-    "The zeros of the engine and of CrypTen are set, not measured: they count what leaks beside the value. The value "
-    "itself leaks, and enough of them give the model: see the report on extraction."
+BESIDE = (
+    "The engine and CrypTen as shipped: what a data owner recovers that follows the protocol, beside the value. "
+    "CrypTen's generators are not cryptographic, and give it the model owner's matrix. The value itself leaks, and "
+    "enough of them give the model: see the report on extraction."
 )
 COLLUSION = "collusion"  # is outside every protocol's assumption, and recovers everything under any of them
 METHOD, METHODS = "influence", {"influence": "influence", "gradient_norm": "gradient norm"}
@@ -152,7 +153,8 @@ def _best(rows: Sequence[Row], key: str) -> Attack | None:
     if key == CLEAR:
         return Attack("none is needed", "", 1.0, 0.0, "all of it is seen")
     if key in (FAST, STOCK):
-        return Attack("none here", "", 0.0, 0.0, "nothing beyond the value that is told")
+        tried = [r for r in rows if r["part"] == "protocol" and (r["kind"], r["protocol"]) == ("generator", key)]
+        return _attack(tried[0]) if tried else None
     if row := _market_row(rows, key):
         return _attack(row)
     if key == HIDE:
@@ -205,7 +207,7 @@ def _protocols(rows: Sequence[Row]) -> Table:
         "of the same operation alone. Attack: the best here that the protocol's assumptions allow, that is, without "
         "collusion, which recovers everything from the engine too. Recovered values are of different things.",
         "The best of several attacks and settings, each measured on one data set.",
-        ZERO,
+        BESIDE,
         "Seconds of ife_transform and ife_shares are the marketplace's and their plaintext's of this one, not in "
         "turns, so these ratios move with the machine's load. Their attack may be on another first layer than the "
         "network's that is timed.",

@@ -33,6 +33,7 @@ from transformations_tables_page import (
     PLAIN,
     RTAS,
     RTAS_FAST,
+    SPU,
     TENSEAL,
     TRAIN,
     drawings,
@@ -236,7 +237,7 @@ def _training(model: str, system: str, steps: int, one: Measured, truth: Tensor)
 def rivals(size: Size) -> list[Row]:
     """TenSEAL's CKKS on one image of the CNN, squares in place of relu and sigmoid."""
     absent = {"part": "table", "kind": "absent"}
-    found = [absent | {"system": "SPU", "why": "its runner here has no such model"}]
+    found = [absent | {"system": SPU, "why": "no --spu-python was given"}]
     if not tenseal_rival.installed():
         return [*found, absent | {"system": TENSEAL, "why": "not installed"}]
     model = size.models[1]

@@ -205,7 +205,8 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
         return parties(process.popen.pid)
 
     with Processes(tmp_path) as processes:
-        first, second = start(processes, "a", *SPAWN, "seed=0,1"), start(processes, "b", *SPAWN, "seed=0,1")
+        # The second has jobs left however late it is interrupted.
+        first, second = start(processes, "a", *SPAWN, "seed=0,1"), start(processes, "b", *SPAWN, "seed=0,1,2,3,4")
         workers = second_job(first, root)
         os.killpg(first.popen.pid, signal.SIGKILL)
         first.popen.wait(10)
@@ -214,7 +215,9 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
         interrupted = second.wait(stretched(15))
         assert gone(workers, stretched(10))
         assert interrupted.code == 130 and "Traceback" not in interrupted.err
-        assert "ended early: 1 of 2 jobs finished" in interrupted.err and list(kept(other)) == ["0"]
+        done = list(kept(other))
+        assert done == [str(k) for k in range(len(done))] and 1 <= len(done) < 5
+        assert f"ended early: {len(done)} of 5 jobs finished" in interrupted.err
         before = kept(root)
         assert list(before) == ["0"]
         # A seed in front: job 0 is now another one, and what job 0 had finished is found and kept.

@@ -99,6 +99,11 @@ def market(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def generators(tmp_path_factory):
+    return measured.generators(tmp_path_factory.mktemp("generators"))
+
+
+@pytest.fixture(scope="module")
 def attacks(tmp_path_factory):
     return transformations_attacks.measure("small", tmp_path_factory.mktemp("attacks"))
 
@@ -184,7 +189,12 @@ def test_the_best_attack_is_within_the_assumptions_and_above_chance():
     best = by_key(rows)["rtas"].attack
     assert best.name == "member" and best.above == pytest.approx(0.6)
     assert Attack("a", "", 0.3, 0.4, "").above == 0 and Attack("a", "", 1.0, 1.0, "").above == 0
-    assert by_key(rows)["plain"].attack.above == 1 and by_key(rows)["fast"].attack.above == 0
+    assert by_key(rows)["plain"].attack.above == 1 and by_key(rows)["fast"].attack is None
+
+
+def test_crypten_as_shipped_gives_the_model_away_and_the_engine_does_not(generators):
+    every = by_key(generators)
+    assert every["stock"].attack.recovered == 1.0 and every["fast"].attack.recovered == 0.0
 
 
 def test_instahide_is_judged_by_means_over_seeds_and_not_by_a_planted_seed():
@@ -220,8 +230,8 @@ def test_labels_cover_neither_each_other_nor_points(seed):
         assert not any(box.contains(*point) for point in points)
 
 
-def test_the_picture_has_a_point_for_each_protocol_that_is_measured(turn, market, attacks):
-    rows = [*turn[0], *market, *attacks, *TABLE, *HIDE]
+def test_the_picture_has_a_point_for_each_protocol_that_is_measured(turn, market, generators, attacks):
+    rows = [*turn[0], *market, *generators, *attacks, *TABLE, *HIDE]
     (drawing,) = picture.drawings(rows)
     texts = [text.get_text().split("\n")[0] for text in drawing.figure.axes[0].texts]
     assert sorted(texts) == sorted(name for key, name in protocols.NAMES.items() if key != "ife_shares")
@@ -230,8 +240,8 @@ def test_the_picture_has_a_point_for_each_protocol_that_is_measured(turn, market
 
 
 # -- the page ------------------------------------------------------------------------------------------------------
-def test_the_page_shows_all_parts_and_names_what_is_missing(turn, market, attacks, simple, tmp_path):
-    write_lines(tmp_path / page.FILE, [ABOUT, *turn[0], *market, *attacks, *TABLE, *HIDE])
+def test_the_page_shows_all_parts_and_names_what_is_missing(turn, market, generators, attacks, simple, tmp_path):
+    write_lines(tmp_path / page.FILE, [ABOUT, *turn[0], *market, *generators, *attacks, *TABLE, *HIDE])
     shown = page.render(tmp_path)
     text = (tmp_path / "transformations.md").read_text()
     first = text.split("\n## ")[1]
@@ -317,7 +327,8 @@ def test_the_command_keeps_what_there_is_and_names_the_rest(turn, tmp_path, monk
     monkeypatch.setattr(sys, "argv", arguments)
     transformations.main()
     about, *rows = [json.loads(line) for line in (out / page.FILE).read_text().splitlines()]
-    assert rows == turn[0] and set(about["missing"]) == {"protocol-market", "attack", "instahide", "table"}
+    missing = {"protocol-generators", "protocol-market", "attack", "instahide", "table"}
+    assert rows == turn[0] and set(about["missing"]) == missing
     assert about["command"] == "OMP_NUM_THREADS=1 python experiments/transformations.py --small"
     assert str(tmp_path) not in (out / page.FILE).read_text() and "Not measured" in capsys.readouterr().out
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,9 @@ from torch.nn import functional
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
 
 import tenseal_rival
+import transformations
 import transformations_parties as parties
+import transformations_spu as rival
 import transformations_tables as tables
 import transformations_tables_page as page
 
@@ -68,6 +72,79 @@ def test_the_page_is_made_of_rows_alone():
     assert found[0].rows[0][:4] == ("train", "32", page.CRYPTEN, "2.00") and found[1].rows[0][6] == "3.00"
     assert found[4].rows[1][4] == "-0.30" and any("SPU" in note for note in found[0].notes)
     assert len(page.drawings(rows)) == 1
+
+
+# -- SPU -----------------------------------------------------------------------------------------------------------
+TOLD = {"model": page.MODELS[1], "operation": "train", "batch": 32, "seconds": [2.0, 3.0, 1.0], "bytes": [10**6, 10**6],
+        "rounds": 5}  # fmt: skip
+ABSENT = {"part": "table", "kind": "absent", "system": page.SPU, "why": "no --spu-python was given"}
+
+
+def interpreter(folder: Path, body: str) -> str:
+    """A program in place of the interpreter that has spu; it is given the runner's path and the sizes."""
+    path = folder / "python-with-spu"
+    path.write_text(f"#!{sys.executable}\nimport json, sys\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_spus_rows_stand_beside_the_others(tmp_path):
+    seen = tmp_path / "asked.json"
+    printed = [TOLD, TOLD | {"operation": "infer", "bytes": None, "rounds": None}]
+    body = f"open({str(seen)!r}, 'w').write(json.dumps(sys.argv[1:]))\nprint('a log line')\n"
+    python = interpreter(tmp_path, body + "\n".join(f"print({json.dumps(row)!r})" for row in printed))
+    rows = rival.measure(python, "small", tmp_path)
+    runner, asked = json.loads(seen.read_text())
+    assert Path(runner).name == "spu_training.py" and json.loads(asked)["side"] == 8
+    assert rows[0]["bytes"] == {MODEL_OWNER: 10**6, DATA_OWNER: 10**6} and rows[1]["bytes"] == {}
+    others = [row | {"system": page.RTAS} for row in rows] + [row | {"model": page.MODELS[0]} for row in rows]
+    (seconds, traffic), titles = spu_tables([*rows, *others, ABSENT])
+    assert titles[2:4] == ["Table 3", "Table 4"]
+    assert [row[2:4] for row in seconds.rows[:2]] == [(page.SPU, "2.00"), (page.RTAS, "2.00")]
+    assert traffic.rows[0][2:] == (page.SPU, "1.00", "1.00", "0", "2.00", "5")
+    assert page.SPU_NOTE in seconds.notes and not any("not measured" in note for note in seconds.notes)
+
+
+def test_without_spu_the_page_says_so_and_no_job_is_run():
+    row = {"part": "table", "kind": "cost", **TOLD, "system": page.RTAS, "bytes": {MODEL_OWNER: 1}}
+    (seconds, traffic), _ = spu_tables([row, row | {"operation": "infer"}, row | {"model": page.MODELS[0]}, ABSENT])
+    for table in (seconds, traffic):
+        assert "SPU: not measured, no --spu-python was given." in table.notes and page.SPU_NOTE not in table.notes
+        assert page.SPU not in [line[2] for line in table.rows]
+
+
+def test_spu_is_a_job_of_its_own(tmp_path):
+    size = transformations.small(1)
+    assert [job.name for job in transformations.jobs_of(size, "table")] == ["table"]
+    table, added = transformations.jobs_of(size, "table", interpreter(tmp_path, f"print({json.dumps(TOLD)!r})"))
+    assert (table.name, added.name) == ("table", "table-spu")
+    added.keep(tmp_path)
+    (kept,) = added.rows(tmp_path)
+    assert kept["system"] == page.SPU and table.rows(tmp_path) is None
+    (_, other) = transformations.jobs_of(size, "table", os.devnull)
+    assert other.rows(tmp_path) == [kept]  # whatever the interpreter is called
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"), [("sys.exit('no module named spu')", "no module named spu"), ("", "no row")]
+)
+def test_an_interpreter_that_fails_is_named(tmp_path, body, reason):
+    with pytest.raises(InputError, match=f"--spu-python.*python-with-spu.*{reason}"):
+        rival.measure(interpreter(tmp_path, body), "small", tmp_path)
+
+
+def test_an_interpreter_that_is_none_is_named(tmp_path):
+    with pytest.raises(InputError, match="--spu-python.*nowhere"):
+        rival.measure(str(tmp_path / "nowhere"), "small", tmp_path)
+
+
+def spu_tables(rows):
+    """The CNN's two tables, and the titles of all; with one line of training, which the page needs."""
+    training = {"part": "table", "kind": "training", "model": page.MODELS[0], "system": page.PLAIN, "steps": 1,
+                "tested": 1, "accuracy": 1.0, "recall": None, "always": 0.5, "seconds": 1.0, "bytes": {}, "rounds": 0,
+                "spread": None}  # fmt: skip
+    found = page.tables([*rows, training])
+    return found[2:4], [table.title.split(":")[0] for table in found]
 
 
 class Clear:
