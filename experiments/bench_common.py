@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import OWNERS
 from mpc_appraisal.record import revision, versions
@@ -72,3 +73,33 @@ def about(script: str, parser: argparse.ArgumentParser, args: argparse.Namespace
             shown = [] if given is True else [PLACES.get(name, shlex.quote(str(given)))]
             words += [f"--{name.replace('_', '-')}", *shown]
     return {"machine": machine(), "versions": versions(), "revision": revision(), "command": " ".join(words)}
+
+
+def part_of(row: Mapping[str, Any]) -> str:
+    """ "instahide-grouping" is of the part "instahide"."""
+    return str(row.get("part")).partition("-")[0]
+
+
+def read_parts(folder: Path, file: str, keys: Mapping[str, set[str]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(the line about the run, the other rows) of a report's records. keys: that a row has, by part.
+
+    Raises InputError, by file and line, for what is missing or damaged.
+    """
+    path = folder / file
+    if not path.is_file():
+        raise InputError("--out", f"no file {file} in {folder.name}", "the records of an earlier run")
+    rows = []
+    for place, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        name = f"{file}, line {place}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(name, f"{line[:40]!r}", f"one JSON object ({error})") from None
+        if not isinstance(row, dict) or part_of(row) not in keys:
+            raise InputError(name, f"{line[:40]!r}", f"one JSON object, its part one of {', '.join(keys)}")
+        if missing := sorted(keys[part_of(row)] - set(row)):
+            raise InputError(name, f"no {', '.join(missing)}", "records of this version")
+        rows.append(row)
+    if not rows or rows[0]["part"] != "about":
+        raise InputError(f"{file}, line 1", "no line about the run", "records of this version")
+    return rows[0], rows[1:]

@@ -10,7 +10,6 @@ leak         strategy, who (learns), learns (what), measured, stops (where it st
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median
@@ -19,10 +18,10 @@ import marketplace_cost_page as cost
 import marketplace_leaks as leaks
 import marketplace_selection as selection
 import marketplace_validation as validation
+from bench_common import read_parts
 from bench_page import Page, run_table, sentences, write_page
 from marketplace_size import Plan, Row, Size
 
-from mpc_appraisal.errors import InputError
 from mpc_appraisal.tables import DASH, Table, number
 
 FILE = "marketplace.jsonl"
@@ -49,24 +48,7 @@ TABLE1 = {  # seconds: E2DM, theirs
 
 def read_rows(folder: Path) -> tuple[Row, list[Row]]:
     """(about, rows). Raises InputError, by file and line, for what is missing or damaged."""
-    path = folder / FILE
-    if not path.is_file():
-        raise InputError("--out", f"no file {FILE} in {folder.name}", "the records of an earlier run")
-    rows = []
-    for place, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        name = f"{FILE}, line {place}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise InputError(name, f"{line[:40]!r}", f"one JSON object ({error})") from None
-        if not isinstance(row, dict) or row.get("part") not in KEYS:
-            raise InputError(name, f"{line[:40]!r}", f"one JSON object, its part one of {', '.join(KEYS)}")
-        if missing := sorted(KEYS[row["part"]] - set(row)):
-            raise InputError(name, f"no {', '.join(missing)}", "records of this version")
-        rows.append(row)
-    if not rows or rows[0]["part"] != "about":
-        raise InputError(f"{FILE}, line 1", "no line about the run", "records of this version")
-    return rows[0], rows[1:]
+    return read_parts(folder, FILE, KEYS)
 
 
 def render(folder: Path) -> Page:

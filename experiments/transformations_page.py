@@ -9,7 +9,6 @@ instahide-*    see transformations_instahide
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,11 +17,11 @@ import transformations_instahide_page as instahide
 import transformations_picture as picture
 import transformations_protocols_page as protocols
 import transformations_tables_page as filled
+from bench_common import part_of, read_parts
 from bench_page import Page, run_table, sentences, times, write_page
 from transformations_protocols_page import CLEAR, FAST, RTAS, STOCK, Protocol
 from transformations_size import Row, Size
 
-from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc import roles
 from mpc_appraisal.protocols.instahide import LEAKAGE as INSTAHIDE
 from mpc_appraisal.protocols.rtas import LEAKAGE as RTAS_LEAKAGE
@@ -45,31 +44,9 @@ ABSENT = {
 }
 
 
-def part_of(row: Row) -> str:
-    """ "instahide-grouping" is of the part "instahide"."""
-    return str(row.get("part")).partition("-")[0]
-
-
 def read_rows(folder: Path) -> tuple[Row, list[Row]]:
     """(about, rows). Raises InputError, by file and line, for what is missing or damaged."""
-    path = folder / FILE
-    if not path.is_file():
-        raise InputError("--out", f"no file {FILE} in {folder.name}", "the records of an earlier run")
-    rows = []
-    for place, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        name = f"{FILE}, line {place}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise InputError(name, f"{line[:40]!r}", f"one JSON object ({error})") from None
-        if not isinstance(row, dict) or part_of(row) not in KEYS:
-            raise InputError(name, f"{line[:40]!r}", f"one JSON object, its part one of {', '.join(KEYS)}")
-        if missing := sorted(KEYS[part_of(row)] - set(row)):
-            raise InputError(name, f"no {', '.join(missing)}", "records of this version")
-        rows.append(row)
-    if not rows or rows[0]["part"] != "about":
-        raise InputError(f"{FILE}, line 1", "no line about the run", "records of this version")
-    return rows[0], rows[1:]
+    return read_parts(folder, FILE, KEYS)
 
 
 def render(folder: Path) -> Page:
