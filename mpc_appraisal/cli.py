@@ -30,6 +30,7 @@ from mpc_appraisal.approval import Request
 from mpc_appraisal.card import write_cards
 from mpc_appraisal.catalogue import check_listing, read_listing, read_salt, salt_beside
 from mpc_appraisal.commands import COMMANDS
+from mpc_appraisal.common.stable_names import stable
 from mpc_appraisal.data import Extractor, mapped, open_dataset, read_dataset, standardise
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
@@ -58,7 +59,7 @@ def public_part(cfg: DictConfig) -> dict[str, Any]:
             return {k: v for key, child in node.items() for k, v in flatten(child, f"{prefix}{key}.").items()}
         return {prefix[:-1]: node}
 
-    flat = flatten(OmegaConf.to_container(cfg, resolve=True), "")
+    flat = flatten(stable(OmegaConf.to_container(cfg, resolve=True)), "")
     return {k: v for k, v in flat.items() if not any(k == own or k.startswith(f"{own}.") for own in OWN)}
 
 
@@ -70,7 +71,7 @@ def absolute(path: str) -> Path:
 def job_key(cfg: DictConfig) -> str:
     """What a finished job is known by: its configuration but `resume` and Hydra's own, and its files' contents."""
     kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "resume")])
-    config = OmegaConf.to_container(kept, resolve=True)
+    config = stable(OmegaConf.to_container(kept, resolve=True))
     data = config["party"]["data"]
     named = [*(data if isinstance(data, list) else [data]), *(config["party"][k] for k in ("train", "test", "model"))]
     named.append(config["features"].get("path"))

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mpc_appraisal"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = [
-    {"errors"},
+    {"errors", "common"},
     {"mpc"},
     {"data", "scenario", "models", "training", "networks", "reconstructive_privacy"},
     {"appraisal", "attacks", "protocols", "selection", "validation", "low_quality"},

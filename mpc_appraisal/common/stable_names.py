@@ -1,0 +1,62 @@
+"""Names of strategies that stay when a class moves to another file.
+
+The configuration names a strategy by its class path (`_target_`). The digest of the public configuration, the key of a
+finished job and the digest of a question in a ledger contain the strategy too. A digest must not change when a class
+moves, or an answered question would be new and would be charged again. Therefore digests contain the stable name.
+
+The stable name of a strategy of this package is the class path that it had when ledgers were first written. A class
+that moves gets a new key in the table below and keeps its value. A class of somebody else's package has no entry: its
+class path is its stable name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+TARGET = "_target_"  # Hydra's key for a class path
+
+# class path today: stable name
+STABLE_NAMES = {
+    "mpc_appraisal.appraisal.Finetuning": "mpc_appraisal.appraisal.Finetuning",
+    "mpc_appraisal.appraisal.GradientNorm": "mpc_appraisal.appraisal.GradientNorm",
+    "mpc_appraisal.appraisal.Influence": "mpc_appraisal.appraisal.Influence",
+    "mpc_appraisal.appraisal.InfluenceError": "mpc_appraisal.appraisal.InfluenceError",
+    "mpc_appraisal.appraisal.Methods": "mpc_appraisal.appraisal.Methods",
+    "mpc_appraisal.appraisal.MlpFinetuning": "mpc_appraisal.appraisal.MlpFinetuning",
+    "mpc_appraisal.data.Cifar10": "mpc_appraisal.data.Cifar10",
+    "mpc_appraisal.data.ConvRandom": "mpc_appraisal.data.ConvRandom",
+    "mpc_appraisal.data.Digits": "mpc_appraisal.data.Digits",
+    "mpc_appraisal.data.Layers": "mpc_appraisal.data.Layers",
+    "mpc_appraisal.data.Mnist": "mpc_appraisal.data.Mnist",
+    "mpc_appraisal.data.NoFeatures": "mpc_appraisal.data.NoFeatures",
+    "mpc_appraisal.data.RandomRelu": "mpc_appraisal.data.RandomRelu",
+    "mpc_appraisal.marketplace.IfeShares": "mpc_appraisal.marketplace.IfeShares",
+    "mpc_appraisal.marketplace.IfeTransform": "mpc_appraisal.marketplace.IfeTransform",
+    "mpc_appraisal.marketplace.Sellers": "mpc_appraisal.marketplace.Sellers",
+    "mpc_appraisal.marketplace.Validation": "mpc_appraisal.marketplace.Validation",
+    "mpc_appraisal.protocols.ife.als16.ALS16": "mpc_appraisal.protocols.ife.als16.ALS16",
+    "mpc_appraisal.protocols.ife.lwe.LWE": "mpc_appraisal.protocols.ife.lwe.LWE",
+    "mpc_appraisal.release.Best": "mpc_appraisal.release.Best",
+    "mpc_appraisal.release.Bit": "mpc_appraisal.release.Bit",
+    "mpc_appraisal.release.Private": "mpc_appraisal.release.Private",
+    "mpc_appraisal.release.Value": "mpc_appraisal.release.Value",
+    "mpc_appraisal.scenario.Clean": "mpc_appraisal.scenario.Clean",
+    "mpc_appraisal.scenario.DistributionMismatch": "mpc_appraisal.scenario.DistributionMismatch",
+    "mpc_appraisal.scenario.LabelNoise": "mpc_appraisal.scenario.LabelNoise",
+    "mpc_appraisal.scenario.MissingData": "mpc_appraisal.scenario.MissingData",
+    "mpc_appraisal.sessions.Join": "mpc_appraisal.sessions.Join",
+    "mpc_appraisal.sessions.Plain": "mpc_appraisal.sessions.Plain",
+    "mpc_appraisal.sessions.Spawn": "mpc_appraisal.sessions.Spawn",
+    "mpc_appraisal.training.fit": "mpc_appraisal.training.fit",
+}
+
+
+def stable(value: Any) -> Any:
+    """`value`, a tree of dictionaries and lists as the configuration holds it, with stable names for class paths."""
+    if isinstance(value, dict):
+        return {key: _named(child) if key == TARGET else stable(child) for key, child in value.items()}
+    return [stable(child) for child in value] if isinstance(value, list) else value
+
+
+def _named(path: Any) -> Any:
+    return STABLE_NAMES.get(path, path) if isinstance(path, str) else path
