@@ -4,8 +4,8 @@
     each owner -> the other   nonce, share                         32 bytes and the share, one round
 
 The context is a value of this session alone and the opening's place in it; shape and sender's rank are hashed as well,
-so that no commitment serves elsewhere or for the other owner. Where the opened share is not the committed one, the honest
-owner has a PeerError with the other's name and releases nothing.
+so that no commitment serves elsewhere or for the other owner. Where what is opened is not what was committed to, the
+honest owner has a PeerError with the other's name and releases nothing.
 
 What this prevents: an owner that waits for the other's last share can no longer make the sum what it likes. What it
 does not prevent: whoever adds an error to its share before it commits shifts the result by that amount, blindly, for it

@@ -170,6 +170,7 @@ class FastSession(_Engine):
     """
 
     rehearsal = DrySession
+    _tag, _opened = b"", 0  # the session's own value, and how much was opened to both; see `committed`
 
     def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp"):
         super().__init__()
@@ -184,8 +185,7 @@ class FastSession(_Engine):
             pair = bytes_of(self.channel.receive((KEY_BYTES,), 0, torch.uint8))
         engine = Engine(me, self.channel, Engine.streams_of(dealt), Stream(pair, "pair"))
         self.context = TrainingContext(engine, DEFAULT_BOUND)
-        self._tag = bytes_of(Stream(pair, "opening").ring((TAG_NUMBERS,)))  # of this session, for `committed`
-        self._opened = 0
+        self._tag = bytes_of(Stream(pair, "opening").ring((TAG_NUMBERS,)))
 
     def prepare(self, program, script=None):
         if script is None:
