@@ -26,6 +26,7 @@ import torch
 
 from mpc_appraisal.errors import PeerError
 from mpc_appraisal.mpc.engine import Engine
+from mpc_appraisal.mpc.orders import tensor_of
 from mpc_appraisal.mpc.roles import OWNERS
 from mpc_appraisal.mpc.sketch import sketch
 
@@ -58,9 +59,9 @@ def open_committed(engine: Engine, share: torch.Tensor, context: bytes) -> torch
             channel.receive((length,), other, torch.uint8)
         return share
     nonce = os.urandom(NONCE_BYTES)
-    channel.send(_tensor(commitment(nonce, context, engine.me, share)), other)
+    channel.send(tensor_of(commitment(nonce, context, engine.me, share)), other)
     committed = channel.receive((COMMITMENT_BYTES,), other, torch.uint8).numpy().tobytes()
-    channel.send(_tensor(nonce + share.contiguous().numpy().tobytes()), other)
+    channel.send(tensor_of(nonce + share.contiguous().numpy().tobytes()), other)
     opening = channel.receive((size,), other, torch.uint8)
     theirs = opening[NONCE_BYTES:].clone().view(torch.int64).reshape(share.shape)
     check_opening(committed, opening[:NONCE_BYTES].numpy().tobytes(), context, other, theirs)
@@ -74,7 +75,3 @@ def check_opening(committed: bytes, nonce: bytes, context: bytes, rank: int, sha
             f"{OWNERS[rank]} opened another share of the result than the one that it had committed to; expected the "
             "same, and nothing is released"
         )
-
-
-def _tensor(data: bytes) -> torch.Tensor:
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)

@@ -43,7 +43,7 @@ CLAIM_BYTES = DIGEST_BYTES + 8
 MAX_TEXT = 2**28  # bytes of a script
 MAX_TOTAL = 2**42  # elements that all requests of a script draw and share
 ELEMENT_BYTES = 8
-COPIES = 4  # tensors of a request's size that a dealer needs at once, at most
+COPIES = 2  # of what a request draws and shares, that a dealer has at once
 UNKNOWN_MEMORY = 16 << 30  # of a machine that does not tell
 _NO_CLAIM = bytes(CLAIM_BYTES)
 
