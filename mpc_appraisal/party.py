@@ -114,16 +114,16 @@ def _appraise(
     facts = with_norms(facts, ready, bound)
     owned = {m.name: plan.release.owned(m, owned[m.name], ready[role]) for m in plan.methods if m.name in owned}
     # What cannot be computed is refused before anybody is asked.
-    rehearsed = _rehearsed(role, plan, facts, bound, ()) if role != DEALER else None
+    rehearsed = _rehearsed(role, plan, facts, bound, ())
     agreed = consent(role, rendezvous, plan, own, facts, ready, listed)
     run = Run(role, plan, facts, listed, agreed, seconds, session_name)
     if len(agreed.answers) < len(plan.methods) * len(facts):
+        if agreed.answers:
+            rehearsed = _rehearsed(role, plan, facts, bound, tuple(agreed.answers))
         if role == DEALER:
-            marks = deal(plan.engine, rendezvous, plan.timeout, plan.transport.kind)
+            marks = deal(plan.engine, rendezvous, plan.timeout, plan.transport.kind, rehearsed[1] or None)
             rendezvous.exchange("costs", {"bytes": [b - a for a, b in zip(marks, marks[1:], strict=False)]})
         else:
-            if agreed.answers:
-                rehearsed = _rehearsed(role, plan, facts, bound, tuple(agreed.answers))
             _compute(run, rendezvous, own, owned, bound, rehearsed, emit)
     if role == DEALER:
         return []
@@ -162,10 +162,13 @@ def _compute(
 def _rehearsed(
     role: str, plan: Plan, facts: dict[str, Facts], bound: float, answered: tuple[Key, ...]
 ) -> tuple[list[Rehearsal], list[Any]]:
-    """What the program will cost this owner, and the dealer's script; nothing for an engine that cannot be run dry."""
+    """What the program will cost this owner, and the dealer's script; nothing for an engine that cannot be run dry.
+
+    The dealer rehearses as well, as the model owner would: it works through no script but its own, see `orders`.
+    """
     if plan.engine == "stock":
         return [], []
-    dry = dry_session(plan.engine, role)
+    dry = dry_session(plan.engine, MODEL_OWNER if role == DEALER else role)
     results = program(dry, plan, {}, {}, facts, bound, lambda event: None, answered)
     return [Rehearsal.of(dry, [r.cost for r in results])], dry.script
 

@@ -41,6 +41,7 @@ TINY = Architecture("tiny", (1, 2, 4), (Dense(3), Dense(4)))
 PLAN = Market(TINY, IfeTransform(SMALL_LWE), "margin", 2)
 SHARED = Market(TINY, IfeShares(SMALL_LWE), "margin", 2)
 ROWS = 3
+ASKED = {"own": 1, "validation": 1, "left_out": []}
 
 
 def images(seed: int = 0) -> np.ndarray:
@@ -283,11 +284,17 @@ def test_offers_that_are_none_are_the_holder_s_fault(told):
     "notes",
     [
         [{"own": 1}],
-        [{"own": 1, "validation": "1"}],
-        [{"own": 1, "validation": 1}, {"train": ["0"]}],
-        [{"own": 1, "validation": 1}, {"train": [2]}],
-        [{"own": 1, "validation": 1}, {"train": None}],
-        [{"own": 1, "validation": 1}, {"train": None, "deliver": [0]}],
+        [{"own": 1, "validation": "1", "left_out": []}],
+        [{"own": 1, "validation": 1 << 21, "left_out": []}],
+        [{"own": 1, "validation": 1}],
+        [{"own": 1, "validation": 1, "left_out": ["nobody"]}],
+        [ASKED, {"train": ["0"]}],
+        [ASKED, {"train": [2]}],
+        [ASKED, {"train": [1]}],
+        [ASKED, {"train": [0, 0]}],
+        [ASKED, {"train": None}],
+        [ASKED, {"train": None, "deliver": [0]}],
+        [ASKED | {"left_out": ["ann"]}, {"train": [0]}],
     ],
 )
 def test_what_the_cloud_is_asked_for_is_checked(notes):
@@ -295,7 +302,7 @@ def test_what_the_cloud_is_asked_for_is_checked(notes):
     desk = desk_of(Script(*notes), Market(TINY, IfeTransform(SMALL_LWE), "margin", 2, validation))
     side = SimpleNamespace(receive_products=lambda rows: torch.zeros(rows, 3))
     with pytest.raises(PeerError, match=SHOPPER):
-        cloud_part._validate(desk, side, torch.zeros(2, 3))
+        cloud_part._validate(desk, side, torch.zeros(2, 3), [("ann", 0), ("ann", 1)])
 
 
 # -- before it costs -----------------------------------------------------------------------------------------------
@@ -337,21 +344,32 @@ def test_seeds_of_other_types_are_refused(seed):
     assert caught.value.name == "seed"
 
 
-def test_a_seller_whose_signed_ciphertexts_cannot_be_evaluated_is_named(tmp_path, monkeypatch):
-    stocked(tmp_path, "ann")
+def test_a_seller_whose_signed_ciphertexts_cannot_be_evaluated_is_left_out_by_name(tmp_path, monkeypatch):
+    stocked(tmp_path, "ann", "bob")
     uploads, _ = read_inbox(tmp_path / "inbox", registry(tmp_path / "state"), PLAN)
 
     class Side:
         def __init__(self, *_):
             pass
 
-        def predict(self, key, ciphertext):
-            raise InputError("ciphertext", "no inner product", "one below 2^24")
+        def products(self, key, ciphertext):
+            if ciphertext.key_id == uploads["ann"].ciphertext.key_id:
+                raise InputError("ciphertext", "no inner product", "one below 2^24")
+            return torch.zeros(3, 2)
+
+        def send_logits(self, products):
+            script.sent.append((SHOPPER, products))
 
     monkeypatch.setattr(cloud_part, "TransformCloud", Side)
-    script = Script({"key_id": uploads["ann"].ciphertext.key_id}, arrays=[np.zeros((3, 32), dtype=np.int64)])
-    with pytest.raises(PeerError, match="upload of seller ann: ciphertext: got no inner product"):
-        run_transform(desk_of(script), uploads)
+    keys = [{"key_id": uploads[name].ciphertext.key_id} for name in ("ann", "bob")]
+    script = Script(*keys, {"rows": [["bob", 0], ["bob", 2]]}, arrays=[np.zeros((3, 32), dtype=np.int64)] * 2)
+    run_transform(desk_of(script, rows={"ann": ROWS, "bob": ROWS}), uploads)
+    (_, refused), (_, told), *_, (_, labels) = script.sent
+    assert refused["refused"].startswith("upload of seller ann: ciphertext: got no inner product") and told["rows"] == 3
+    assert torch.equal(labels, torch.from_numpy(uploads["bob"].labels[[0, 2]]))
+    script = Script(*keys, {"rows": [["bob", 0], ["ann", 2]]}, arrays=[np.zeros((3, 32), dtype=np.int64)] * 2)
+    with pytest.raises(PeerError, match="selected rows of a seller that was refused"):
+        run_transform(desk_of(script, rows={"ann": ROWS, "bob": ROWS}), uploads)
 
 
 def test_sealed_labels_of_two_uploads_are_refused_by_the_seller_s_name():

@@ -395,13 +395,13 @@ def test_an_input_that_does_not_fit_its_role_is_named():
 def playing(role, address, emit, folder, plan, inputs, dies, tls):
     """One role, over TLS where it has certificates; the cloud may end in the middle of its predictions."""
     if role == CLOUD and dies:
-        predict = cloud_part.TransformCloud.predict
+        products = cloud_part.TransformCloud.products
 
         def once(self, key, ciphertext):
-            predict(self, key, ciphertext)
+            products(self, key, ciphertext)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        cloud_part.TransformCloud.predict = once
+        cloud_part.TransformCloud.products = once
     where, papers = tls or (address, None)
     transport = Transport("tls", papers) if tls else Transport()
     return take_part(role, where, plan, lambda: inputs[role], Connection(transport, join_timeout=60.0), hosted=True)

@@ -1,4 +1,11 @@
-"""The key authority in a run: keys of the first layer for each seller under its cap, then keys of selected labels."""
+"""The key authority in a run: keys of the first layer for each seller under its cap, then keys of selected labels.
+
+What the shopper can ask of it: one first layer a run, of the agreed shape; any rows of it, so functions of an image of
+its choice, up to the seller's cap of independent ones, which is counted over all runs, also of those that failed and of
+several at once; keys of `budget` labels a run, of rows of its choice and of any upload's id, counted as well and capped
+where a cap is stated. A shopper that states another upload's id has keys that open labels of that one. Of sessions on
+shares it deals what shopper and cloud have both rehearsed, see `mpc.orders`, and no more of them than the plan has.
+"""
 
 from __future__ import annotations
 

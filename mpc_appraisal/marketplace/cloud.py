@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from mpc_appraisal.errors import InputError, PeerError
-from mpc_appraisal.marketplace.desk import Desk, selected_rows
-from mpc_appraisal.marketplace.notes import count_of, told_by
+from mpc_appraisal.marketplace.desk import Desk, Selected, selected_rows
+from mpc_appraisal.marketplace.notes import count_of, names_of, told_by
 from mpc_appraisal.marketplace.plan import AUTHORITY, SHOPPER, Market
+from mpc_appraisal.marketplace.trials import MOST_ROWS, Trials, kept_places
 from mpc_appraisal.protocols.ife.scheme import FunctionKey
 from mpc_appraisal.protocols.ife.sealed_upload import Upload
 from mpc_appraisal.protocols.ife_transform import Steps, TransformCloud
@@ -28,8 +29,8 @@ class CloudInput:
 def run_transform(desk: Desk, uploads: dict[str, Upload]) -> None:
     """The cloud's part.
 
-    Raises PeerError, by the seller's name, where a signed ciphertext cannot be evaluated: the whole run ends, for what
-    was predicted before is sent already.
+    A seller whose signed ciphertexts cannot be evaluated is left out, by name, before anything of it is sent; the
+    others go on. Raises PeerError for orders of the shopper that are not the plan's, see `trials`.
     """
     market, messages = desk.market, desk.messages
     with desk.bill.phase("keys"):
@@ -46,27 +47,32 @@ def run_transform(desk: Desk, uploads: dict[str, Upload]) -> None:
             key = FunctionKey(market.protocol.scheme.name, market.architecture.features, values, note["key_id"])
         with desk.bill.phase("predict"):
             try:
-                products[name] = side.predict(key, found.ciphertext)
+                products[name] = side.products(key, found.ciphertext)
             except InputError as error:
-                raise PeerError(f"upload of seller {name}: {error}") from error  # which every role is told
+                messages.tell(SHOPPER, {"refused": f"upload of seller {name}: {error}"})
+                continue
+            messages.tell(SHOPPER, {"rows": len(products[name])})
+            side.send_logits(products[name])
     with desk.bill.phase("predict"):
         selected = selected_rows(desk)
+        if any(name not in products for name, _ in selected):
+            raise PeerError(f"{SHOPPER} selected rows of a seller that was refused")
         messages.send(SHOPPER, torch.from_numpy(np.stack([uploads[name].labels[row] for name, row in selected])))
     if market.validation:
-        with told_by(SHOPPER):  # a seller that is over its cap has no products
-            bought = torch.stack([products[name][row] for name, row in selected])
-        _validate(desk, side, bought)
+        _validate(desk, side, torch.stack([products[name][row] for name, row in selected]), selected)
 
 
-def _validate(desk: Desk, side: TransformCloud, selected: Tensor) -> None:
-    """Retrain and predict as often as the shopper asks, each time from the network that was uploaded: what is refused
-    is thereby rolled back. selected: (b, k1) products of the selection."""
+def _validate(desk: Desk, side: TransformCloud, bought: Tensor, selected: Selected) -> None:
+    """Retrain and predict, subset by subset of the plan, each time from the network that was uploaded: what is refused
+    is thereby rolled back. bought: (b, k1) products of the selection."""
     validation, messages = desk.market.validation, desk.messages
     how = steps_of(desk)
     with desk.bill.phase("retrain"):
         note = messages.hear(SHOPPER)
         with told_by(SHOPPER):
-            own_rows, asked_rows = (count_of(note[name], 1) for name in ("own", "validation"))
+            own_rows, asked_rows = (count_of(note[name], 1, MOST_ROWS) for name in ("own", "validation"))
+            left_out = names_of(note["left_out"], desk.offers.rows)
+        trials = Trials(kept_places(selected, left_out), validation.granularity)
         own = side.receive_products(own_rows)
     with desk.bill.phase("validate"):
         asked = side.receive_products(asked_rows)
@@ -74,15 +80,18 @@ def _validate(desk: Desk, side: TransformCloud, selected: Tensor) -> None:
     while (note := messages.hear(SHOPPER)).get("train") is not None:
         with told_by(SHOPPER):
             places = [count_of(place) for place in note["train"]]
-        if any(place >= len(selected) for place in places):
-            raise PeerError(f"{SHOPPER} asked for rows that it did not select")
+        trials.take(places)
         with desk.bill.phase("retrain"):
-            side.retrain(torch.cat([own, selected[places]]), how)
+            side.retrain(torch.cat([own, bought[places]]), how)
             trained[tuple(places)] = side.network()
         with desk.bill.phase("validate"):
             side.send_logits(asked)
     with told_by(SHOPPER):
-        delivered = trained[tuple(note["deliver"])] if validation.deliver and note["deliver"] else None
+        asked_for = [count_of(place) for place in note["deliver"]]
+        delivered = None
+        if validation.deliver and asked_for:
+            trials.deliver(asked_for)
+            delivered = trained[tuple(asked_for)]
     if delivered is not None:
         side.send_network(delivered)
 

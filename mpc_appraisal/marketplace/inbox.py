@@ -54,15 +54,12 @@ def sealed_width(market: Market) -> int:
 def _verified(path: Path, name: str, registry: Mapping[str, Mapping[str, str]], market: Market) -> Upload:
     if name not in registry:
         raise InputError(f"upload of {name}", "a seller that the authority does not know", "an enrolled one")
-    known, shape = registry[name], market.architecture.image
-    found = read_upload(path, name, bytes.fromhex(known["verify_key"]), market.protocol.scheme)
-    if found.image != tuple(shape):
-        raise InputError(f"upload of {name}", f"images of shape {found.image}", f"shape {shape}, the network's")
+    known, shape, width = registry[name], market.architecture.image, sealed_width(market)
+    found = read_upload(
+        path, name, bytes.fromhex(known["verify_key"]), market.protocol.scheme, tuple(shape), market.seller_rows, width
+    )
     if found.ciphertext.key_id != known["key_id"]:
         raise InputError(f"upload of {name}", "ciphertexts under another key", "the key of its enrolment")
-    width = sealed_width(market)
-    if found.labels.shape[1] != width:
-        raise InputError(f"upload of {name}", f"labels of {found.labels.shape[1]} bytes", f"{width}, sealed shares")
     if not len(found):
         raise InputError(f"upload of {name}", "no rows", "one or more")
     return found

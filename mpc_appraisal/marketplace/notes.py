@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from mpc_appraisal.errors import PeerError
@@ -27,8 +27,15 @@ def id_of(text: str) -> bytes:
     return found
 
 
-def count_of(value: object, least: int = 0) -> int:
-    """A whole number, `least` or more. ValueError for others."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+def count_of(value: object, least: int = 0, most: int | None = None) -> int:
+    """A whole number, `least` or more, and `most` at most. ValueError for others."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
         raise ValueError("no count")
+    return value
+
+
+def names_of(value: object, known: Collection[str]) -> list[str]:
+    """Names among `known`, each once. ValueError for others."""
+    if not isinstance(value, list) or len(set(value)) != len(value) or not set(value) <= set(known):
+        raise ValueError("no list of names")
     return value

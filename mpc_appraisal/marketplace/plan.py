@@ -17,6 +17,7 @@ from mpc_appraisal.errors import InputError
 from mpc_appraisal.marketplace.strategy import IfeShares
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.networks import Architecture, Network
+from mpc_appraisal.protocols.ife.sealed_upload import MOST_ROWS
 from mpc_appraisal.protocols.ife_transform import IfeTransform
 from mpc_appraisal.record import config_hash
 from mpc_appraisal.selection import STRATEGIES
@@ -61,7 +62,8 @@ class Market:
     """The public plan: equal at shopper, cloud and key authority.
 
     selection: a name in `selection.STRATEGIES`. budget: rows to select over all sellers. validation: None to select
-    only. seed: of random selection. batch: images of one message.
+    only. seed: of random selection. batch: images of one message. seller_rows: the most rows that one seller's upload
+    may have; a larger one is refused by name before it is read.
     """
 
     architecture: Architecture
@@ -71,10 +73,12 @@ class Market:
     validation: Validation | None = None
     seed: int = 0
     batch: int = 256
+    seller_rows: int = MOST_ROWS
 
     def __post_init__(self) -> None:
         whole("budget", self.budget)
         whole("batch", self.batch)
+        whole("seller_rows", self.seller_rows)
         seeded("seed", self.seed)
         if not isinstance(self.selection, str) or self.selection not in STRATEGIES:
             raise InputError("selection", repr(self.selection), f"one of {', '.join(STRATEGIES)}")
@@ -93,6 +97,7 @@ class Market:
             "budget": self.budget,
             "seed": self.seed,
             "batch": self.batch,
+            **({} if self.seller_rows == MOST_ROWS else {"seller_rows": self.seller_rows}),  # plans before it are equal
             **{f"validation.{key}": value for key, value in validation.items()},
         }
 

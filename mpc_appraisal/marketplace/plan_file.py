@@ -4,7 +4,8 @@
      "update": "exact", "selection": "margin", "budget": 500, "seed": 0, "batch": 256,
      "validation": {"granularity": 100, "steps": 100, "lr": 0.05, "batch_size": 64}}
 
-Needed: protocol, selection, budget. `update` belongs to ife_transform, `opens` to ife_shares.
+Needed: protocol, selection, budget. `update` belongs to ife_transform, `opens` to ife_shares. `seller_rows`: the most
+rows of one seller's upload, 131,072 unless it is stated.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from mpc_appraisal.protocols.ife_transform import IfeTransform
 
 PROTOCOLS = {IfeTransform.name: IfeTransform, IfeShares.name: IfeShares}
 OPTIONS = {IfeTransform.name: {"update"}, IfeShares.name: {"opens"}}
-MARKET = {"selection", "budget", "seed", "batch"}
+MARKET = {"selection", "budget", "seed", "batch", "seller_rows"}
 KEYS = {"network", "image", "classes", "protocol", "scheme", "validation"} | MARKET
 
 

@@ -23,14 +23,14 @@ class MarketResult:
     """The shopper's.
 
     Attributes:
-        selected: (seller, row), most uncertain first.
+        selected: (seller, row), most uncertain first; without rows of sellers whose labels turned out bad.
         probabilities: by seller, (n, C) float64.
         verdicts: of validation; `rows` count the places in `selected`.
         costs: phase -> role -> seconds, bytes that the role sent, rounds that it waited.
         openings: what was opened to whom.
         leakage: what the strategy leaks, in sentences.
         label: what kind of protection the strategy is.
-        refused: (seller, why): its rows were not on offer.
+        refused: (seller, why): its rows were not on offer, or were left out.
         labels: of the selected rows, in their order; None where nobody learns them.
         network: retrained with the accepted subsets, where the market delivers it.
     """

@@ -22,10 +22,11 @@ from mpc_appraisal.errors import BoundError, PeerError
 from mpc_appraisal.marketplace.authority import AuthorityInput, issue, label_keys
 from mpc_appraisal.marketplace.desk import KEY_BYTES, Desk, by_seller, selected_rows
 from mpc_appraisal.marketplace.labels import pads
-from mpc_appraisal.marketplace.notes import count_of, told_by
+from mpc_appraisal.marketplace.notes import count_of, names_of, told_by
 from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, ShopperInput, rows_of
 from mpc_appraisal.marketplace.result import MarketResult
-from mpc_appraisal.marketplace.shopper import chosen, open_shares
+from mpc_appraisal.marketplace.shopper import chosen, kept_of, open_shares
+from mpc_appraisal.marketplace.trials import MOST_ROWS, Trials, kept_places
 from mpc_appraisal.mpc.engines import deal, open_session
 from mpc_appraisal.mpc.session import Opening, Session
 from mpc_appraisal.networks import Network, batches, first_bias
@@ -75,7 +76,8 @@ def run_authority(desk: Desk, own: AuthorityInput) -> None:
     with desk.bill.phase("keys"):
         label_keys(desk, authority, selected, CLOUD)
     for _ in _subsets(desk):
-        desk.messages.hear(SHOPPER)
+        if desk.messages.hear(SHOPPER).get("train") is None:  # fewer trials, for a seller was left out
+            break
         _deal(desk, "retrain")
 
 
@@ -86,10 +88,11 @@ def _deal(desk: Desk, phase: str) -> None:
 
 
 def run_cloud(desk: Desk) -> None:
-    """The cloud's part."""
+    """The cloud's part. It derives from the plan which rows the shopper may have trained on, see `trials`, and it
+    rehearses each session itself, so that neither shopper nor authority chooses what it computes, see `mpc.orders`."""
     market, messages = desk.market, desk.messages
-    scheme, found, key = market.protocol.scheme, [], None
-    for rows in desk.offers.rows.values():
+    scheme, found, key, starts, total = market.protocol.scheme, [], None, {}, 0
+    for name, rows in desk.offers.rows.items():
         with desk.bill.phase("keys"):
             seeds = messages.receive(SHOPPER, (rows, SEED_BYTES), torch.uint8).numpy()
             note = messages.hear(AUTHORITY)
@@ -99,41 +102,57 @@ def run_cloud(desk: Desk) -> None:
             key = FunctionKey(scheme.name, market.architecture.features, values, note["key_id"])
         with desk.bill.phase("predict"):
             found.append(torch.from_numpy(scheme.cloud_share(key, seeds)))
+            starts[name], total = total, total + rows
     for role in (SHOPPER, AUTHORITY):
         messages.tell(role, {"ready": True})
     first = torch.cat(found) if found else torch.empty(0, 0)
     note = messages.hear(SHOPPER)
     with told_by(SHOPPER):
-        total = count_of(note["rows"], 1)
-    if total != len(first):
-        raise PeerError(f"{SHOPPER} counts {total} rows, not the {len(first)} that keys were issued for")
+        counted = count_of(note["rows"], 1)
+    if counted != total:
+        raise PeerError(f"{SHOPPER} counts {counted} rows, not the {total} that keys were issued for")
     own = PooledCloud(key, first, first=first)
     _compute(desk, "predict", predicting(desk, total), cloud=own)
-    selected_rows(desk)
+    rows = selected_rows(desk)
     with desk.bill.phase("keys"):
         keys = messages.receive(AUTHORITY, (market.budget, KEY_BYTES), torch.uint8).numpy()
         note = messages.hear(SHOPPER)
         with told_by(SHOPPER):
-            selected = torch.stack([first[count_of(place)] for place in note["places"]])
-        if len(selected) != market.budget:
-            raise PeerError(f"{SHOPPER} placed {len(selected)} rows, not the budget of {market.budget}")
+            places = [starts[name] + row for name, row in rows]  # KeyError: of a seller that was refused
+            told, left_out = note["places"], names_of(note["left_out"], desk.offers.rows)
+        if told != places:
+            raise PeerError(f"{SHOPPER} placed other rows than those that it selected")
+        selected = first[places]
         padded = pads([row.tobytes() for row in keys], market.architecture.classes)
     classes = market.architecture.classes
     none = FunctionKey(scheme.name, classes, np.zeros((classes, 0), dtype=np.int64))  # the pads are shares already
+    _retrainings(desk, Trials(kept_places(rows, left_out), _granularity(desk)), key, selected, padded, none)
+
+
+def _retrainings(
+    desk: Desk, trials: Trials, key: FunctionKey, selected: Tensor, padded: Tensor, none: FunctionKey
+) -> None:
+    """The cloud's part in every trial. selected (b, k), padded (b, C): its shares of all rows that were selected."""
+    messages, sizes = desk.messages, None
     for _ in _subsets(desk):
         note = messages.hear(SHOPPER)
-        messages.tell(SHOPPER, {"ready": True})
+        if note.get("train") is None:
+            break
         with told_by(SHOPPER):
             picked = [count_of(place) for place in note["train"]]
-            own_rows, asked_rows = (count_of(note[name], 1) for name in ("own", "validation"))
-            bought = selected[picked]
+            own_rows, asked_rows = found = [count_of(note[name], 1, MOST_ROWS) for name in ("own", "validation")]
+        trials.take(picked)
+        if sizes not in (None, found):
+            raise PeerError(f"{SHOPPER} brought {found} rows of its own; expected {sizes}, as in the trial before")
+        sizes, bought = found, selected[picked]
+        messages.tell(SHOPPER, {"ready": True})
         one = PooledCloud(key, bought, none, padded[picked], first=bought)
         _compute(desk, "retrain", training(desk, len(picked), own_rows, asked_rows), cloud=one)
 
 
 def run_shopper(desk: Desk, own: ShopperInput, uploads: dict[str, Upload]) -> MarketResult:
-    """The shopper's part; the costs are put in when all roles have told theirs. InputError, by the seller's name, ends
-    the run where a signed file's sealed labels do not open; see `shopper.run_transform`."""
+    """The shopper's part; the costs are put in when all roles have told theirs. A seller whose sealed labels do not
+    open is left out by its name, and no rows are taken instead; see `shopper.run_transform`."""
     market, messages = desk.market, desk.messages
     network = own.network.to(torch.float64)
     first, refused = quantised_first(network), dict(desk.offers.refused)
@@ -165,39 +184,48 @@ def run_shopper(desk: Desk, own: ShopperInput, uploads: dict[str, Upload]) -> Ma
         for role in (CLOUD, AUTHORITY):
             messages.tell(role, {"rows": selected})
         sealed = np.stack([uploads[name].labels[row] for name, row in selected])
-        by_name = open_shares(desk, selected, sealed)
-        labels = torch.empty((market.budget, market.architecture.classes), dtype=torch.int64)
+        by_name, left_out = open_shares(desk, selected, sealed)
+        labels = torch.zeros((market.budget, market.architecture.classes), dtype=torch.int64)
         for name, places in by_seller(selected).items():
-            labels[places] = by_name[name]
+            if name in by_name:
+                labels[places] = by_name[name]
         starts = dict(zip(shares, np.cumsum([0, *map(len, shares.values())]).tolist(), strict=False))
         places = [starts[name] + row for name, row in selected]
-        messages.tell(CLOUD, {"places": places})
-    opened = list(opened)
-    verdicts = _validate(desk, own, side, labels, pooled[places], opened) if market.validation else []
+        messages.tell(CLOUD, {"places": places, "left_out": list(left_out)})
+    opened, kept = list(opened), kept_of(selected, left_out)
+    verdicts = _validate(desk, own, side, labels, pooled[places], opened, kept) if market.validation else []
     return MarketResult(
-        selected,
+        tuple(selected[place] for place in kept),
         probabilities,
         tuple(verdicts),
         {},
         openings(desk, len(first.w), opened, len(verdicts)),
         market.protocol.leakage,
         market.protocol.label,
-        tuple(refused.items()),
+        tuple((refused | left_out).items()),
     )
 
 
 def _validate(
-    desk: Desk, own: ShopperInput, side: PooledShopper, labels: Tensor, bought: Tensor, opened: list[Opening]
+    desk: Desk,
+    own: ShopperInput,
+    side: PooledShopper,
+    labels: Tensor,
+    bought: Tensor,
+    opened: list[Opening],
+    tried: list[int],
 ) -> list[Verdict]:
-    """As `validation.validate` with keep, on the number of wrong predictions where no more is opened."""
+    """As `validation.validate` with keep, on the number of wrong predictions where no more is opened. tried: places of
+    the selection; a verdict's rows count the places in it."""
     market = desk.market
     x, y = rows_of(own.own, market.architecture, "own")
     asked_x, asked_y = rows_of(own.validation, market.architecture, "validation")
     rows, classes = torch.cat([x, asked_x]), torch.cat([y, asked_y])
     threshold = wrong_predictions(own_logits(side), asked_x, asked_y) / len(asked_y)
-    verdicts, kept = [], torch.arange(0)
-    for place, subset in enumerate(subsets(torch.arange(market.budget), market.validation.granularity)):
-        picked = torch.cat([kept, subset])
+    verdicts, kept, rest = [], torch.arange(0), torch.tensor(tried)
+    parts = subsets(torch.arange(len(tried)), min(market.validation.granularity, len(tried)))
+    for place, subset in enumerate(parts):
+        picked = torch.cat([kept, rest[subset]])
         desk.messages.tell(CLOUD, {"train": picked.tolist(), "own": len(x), "validation": len(asked_x)})
         desk.messages.tell(AUTHORITY, {"train": len(picked)})
         desk.messages.hear(CLOUD)  # nothing waits here while the engine runs
@@ -217,6 +245,9 @@ def _validate(
         verdicts.append(Verdict(place, tuple(subset.tolist()), wrong, len(asked_y), threshold))
         if verdicts[-1].accepted:
             kept, threshold = picked, verdicts[-1].error
+    if len(parts) < len(_subsets(desk)):
+        for role in (CLOUD, AUTHORITY):
+            desk.messages.tell(role, {"train": None})
     return verdicts
 
 
@@ -274,6 +305,10 @@ def _compute(desk: Desk, phase: str, plan: SharesPlan, **sides: Any) -> tuple[Op
         session.close()
     desk.bill.add(phase, 0.0, session.meter.bytes_sent, session.meter.rounds)
     return found, session.ledger
+
+
+def _granularity(desk: Desk) -> int:
+    return desk.market.validation.granularity if desk.market.validation else desk.market.budget
 
 
 def _subsets(desk: Desk) -> range:

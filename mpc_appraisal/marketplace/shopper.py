@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mpc_appraisal.errors import InputError
 from mpc_appraisal.marketplace.cloud import steps_of, tells_squares
 from mpc_appraisal.marketplace.desk import KEY_BYTES, Desk, Selected, by_seller
 from mpc_appraisal.marketplace.inbox import sealed_width
-from mpc_appraisal.marketplace.labels import joined, pads, shares_of
+from mpc_appraisal.marketplace.labels import NONCE_BYTES, joined, pads, shares_of
 from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, Market, ShopperInput, rows_of
 from mpc_appraisal.marketplace.result import MarketResult
+from mpc_appraisal.marketplace.trials import kept_places
 from mpc_appraisal.mpc.session import Opening
 from mpc_appraisal.networks import Network
 from mpc_appraisal.protocols.ife.labels import open_label
@@ -25,8 +27,10 @@ from mpc_appraisal.validation import Verdict, validate, wrong_predictions
 def run_transform(desk: Desk, own: ShopperInput) -> MarketResult:
     """The shopper's part; the costs are put in when all roles have told theirs.
 
-    Raises InputError, by the seller's name, where selected labels of a signed file do not open or are no labels: the
-    whole run ends, for the selection had its budget of them, and is run again without that file.
+    A seller whose signed file cannot be evaluated is left out before rows are selected. One whose selected labels do
+    not open, or are no labels, is left out after it, for they open then: the selection has fewer rows than the budget,
+    and no others are taken instead, so that nobody can have more labels by calling some bad. Either stands in `refused`
+    by its name. Raises InputError, by a seller's name, where nothing is left.
     """
     market, messages = desk.market, desk.messages
     with desk.bill.phase("keys"):
@@ -40,26 +44,31 @@ def run_transform(desk: Desk, own: ShopperInput) -> MarketResult:
             refused[name] = note["refused"]
             continue
         with desk.bill.phase("predict"):
+            note = messages.hear(CLOUD)
+            if "refused" in note:
+                refused[name] = str(note["refused"])
+                continue
             probabilities[name] = side.logits(rows).softmax(dim=1)
     with desk.bill.phase("predict"):
         selected = chosen(market, probabilities, refused)
         for role in (CLOUD, AUTHORITY):
             messages.tell(role, {"rows": selected})
     with desk.bill.phase("keys"):
-        labels = _labels(desk, selected)
+        labels, left_out = _labels(desk, selected)
+    kept = kept_of(selected, left_out)
     verdicts, network = [], None
     if market.validation:
-        verdicts, network = _validate(desk, side, own, labels)
+        verdicts, network = _validate(desk, side, own, labels, kept, left_out)
     return MarketResult(
-        selected,
+        tuple(selected[place] for place in kept),
         probabilities,
         tuple(verdicts),
         {},
         openings(desk, own, sum(map(len, probabilities.values())), len(verdicts), side.gradients),
         market.protocol.leakage,
         market.protocol.label,
-        tuple(refused.items()),
-        labels,
+        tuple((refused | left_out).items()),
+        labels[kept],
         network,
     )
 
@@ -74,50 +83,68 @@ def chosen(
     return tuple(rows[place] for place in select(pool, market.selection, market.budget, market.seed).tolist())
 
 
-def open_shares(desk: Desk, selected: Selected, sealed: np.ndarray) -> dict[str, Tensor]:
-    """With the keys that the authority sends: by seller, the shares of its selected labels (b, C). Tells the authority
-    the nonces of the pads."""
+def kept_of(selected: Selected, left_out: Mapping[str, str]) -> list[int]:
+    """Places of the selection that are left. InputError, by a seller's name, where none is."""
+    kept = kept_places(selected, list(left_out))
+    if not kept:
+        name, why = next(iter(left_out.items()))
+        raise InputError(f"upload of {name}", why, "one seller whose selected labels open, at least")
+    return kept
+
+
+def open_shares(desk: Desk, selected: Selected, sealed: np.ndarray) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """With the keys that the authority sends: by seller, the shares of its selected labels (b, C); and why other
+    sellers are left out, whose labels do not open. Tells the authority the nonces of the pads; for those left out,
+    zeros, which open nothing."""
     keys = desk.messages.receive(AUTHORITY, (len(selected), KEY_BYTES), torch.uint8).numpy()
-    shares, nonces = {}, {}
+    shares, nonces, left_out = {}, {}, {}
     for name, places in by_seller(selected).items():
-        opened = [open_label(name, sealed[place], selected[place][1], keys[place].tobytes()) for place in places]
-        nonce, shares[name] = shares_of(np.stack(opened), desk.market.architecture.classes, name)
+        try:
+            opened = [open_label(name, sealed[place], selected[place][1], keys[place].tobytes()) for place in places]
+            nonce, shares[name] = shares_of(np.stack(opened), desk.market.architecture.classes, name)
+        except InputError as error:
+            nonce, left_out[name] = bytes(NONCE_BYTES), str(error)
         nonces[name] = nonce.hex()
     desk.messages.tell(AUTHORITY, {"nonces": nonces})
-    return shares
+    return shares, left_out
 
 
-def _labels(desk: Desk, selected: Selected) -> Tensor:
-    """(b,) labels of the selection, in its order."""
+def _labels(desk: Desk, selected: Selected) -> tuple[Tensor, dict[str, str]]:
+    """(b,) labels of the selection, in its order, and why sellers are left out, whose labels here mean nothing."""
     sealed = desk.messages.receive(CLOUD, (len(selected), sealed_width(desk.market)), torch.uint8).numpy()
-    shares = open_shares(desk, selected, sealed)
+    shares, left_out = open_shares(desk, selected, sealed)
     keys = desk.messages.receive(AUTHORITY, (len(selected), KEY_BYTES), torch.uint8).numpy()
     labels = torch.zeros(len(selected), dtype=torch.int64)
     for name, places in by_seller(selected).items():
-        labels[places] = joined(
-            shares[name], pads([keys[place].tobytes() for place in places], desk.market.architecture.classes), name
-        )
-    return labels
+        if name in left_out:
+            continue
+        own = pads([keys[place].tobytes() for place in places], desk.market.architecture.classes)
+        try:
+            labels[places] = joined(shares[name], own, name)
+        except InputError as error:
+            left_out[name] = str(error)
+    return labels, left_out
 
 
 def _validate(
-    desk: Desk, side: TransformShopper, own: ShopperInput, labels: Tensor
+    desk: Desk, side: TransformShopper, own: ShopperInput, labels: Tensor, kept: list[int], left_out: Mapping[str, str]
 ) -> tuple[list[Verdict], Network | None]:
-    """Verdicts, and the network retrained with what was accepted where the market delivers it."""
+    """Verdicts, and the network retrained with what was accepted where the market delivers it. kept: places of the
+    selection that are tried; a verdict's rows count the places in `kept`."""
     market, messages = desk.market, desk.messages
     x, y = rows_of(own.own, market.architecture, "own")
     asked_x, asked_y = rows_of(own.validation, market.architecture, "validation")
     with desk.bill.phase("retrain"):
-        messages.tell(CLOUD, {"own": len(x), "validation": len(asked_x)})
+        messages.tell(CLOUD, {"own": len(x), "validation": len(asked_x), "left_out": list(left_out)})
         side.send_products(x)
     with desk.bill.phase("validate"):
         side.send_products(asked_x)
-    how = steps_of(desk)
+    how, tried = steps_of(desk), torch.tensor(kept)
 
     def retrain(places: Tensor) -> Callable[[Tensor], Tensor]:
         with desk.bill.phase("retrain"):
-            messages.tell(CLOUD, {"train": places.tolist()})
-            side.retrain(torch.cat([y, labels[places]]), how)
+            messages.tell(CLOUD, {"train": tried[places].tolist()})
+            side.retrain(torch.cat([y, labels[tried[places]]]), how)
         return predict
 
     def predict(asked: Tensor) -> Tensor:
@@ -125,9 +152,9 @@ def _validate(
             return side.logits(len(asked))
 
     before = wrong_predictions(side.own_logits, asked_x, asked_y) / len(asked_y)
-    places = torch.arange(market.budget)
-    verdicts = validate(retrain, places, market.validation.granularity, asked_x, asked_y, before, keep=True)
-    accepted = [place for verdict in verdicts if verdict.accepted for place in verdict.rows]
+    places, granularity = torch.arange(len(kept)), min(market.validation.granularity, len(kept))
+    verdicts = validate(retrain, places, granularity, asked_x, asked_y, before, keep=True)
+    accepted = [kept[place] for verdict in verdicts if verdict.accepted for place in verdict.rows]
     messages.tell(CLOUD, {"train": None, "deliver": accepted if market.validation.deliver else []})
     with desk.bill.phase("retrain"):
         delivered = market.validation.deliver and accepted

@@ -1,7 +1,9 @@
 """The dealer: correlated randomness by a closed list of requests. It sees shapes, never a value.
 
 The model owner sends the whole script of requests before the computation begins; the dealer works through it and pushes
-ahead. Each owner shares a key with the dealer. What the dealer computes from the masks that both draw from their
+ahead. It works through no script but one that both owners have made, and within limits: see `orders`.
+
+Each owner shares a key with the dealer. What the dealer computes from the masks that both draw from their
 streams, it splits in two: one part is the next piece of the data owner's stream (nothing is sent), the other, the
 correction, goes to the model owner. So the dealer sends one message a request and the data owner receives none.
 
@@ -46,6 +48,7 @@ MAX_ELEMENTS = 2**31
 MAX_REQUESTS = 10**6
 MAX_BITS = 128  # fractional, of a value that the helper is shown
 BILINEAR = ("mul", "matmul", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d")
+CONVOLUTION_OPTIONS = frozenset({"stride", "padding", "dilation", "groups", "output_padding"})
 PURPOSES = ("mask", "triple", "share")
 
 Request = list[Any]
@@ -87,12 +90,13 @@ def parse(text: str) -> list[Request]:
     """A script from its wire form; raises AppraisalError for anything that is not one."""
     try:
         script = json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError, MemoryError) as error:  # no JSON, numbers without end, brackets without end
         raise AppraisalError("dealer: refused a script that is not JSON") from error
     if not isinstance(script, list) or len(script) > MAX_REQUESTS:
         raise AppraisalError("dealer: refused a script; expected a list of at most a million requests")
     for request in script:
-        if not isinstance(request, list) or not request or request[0] not in REQUESTS:
+        named = isinstance(request, list) and request and isinstance(request[0], str)
+        if not named or request[0] not in REQUESTS:
             raise AppraisalError(f"dealer: refused the request {request!r:.80}; expected one of {', '.join(REQUESTS)}")
     return script
 
@@ -183,6 +187,7 @@ class Dealer:
         return a.add_(b)
 
     def mask(self, key: int, owner: int, shape: list[int]) -> Results:
+        _whole(owner, 1)
         self._kept[key] = Matrix(self._streams[owner]["mask"].ring(_shape(shape)))
         return []
 
@@ -213,7 +218,7 @@ class Dealer:
         return [((a * b).sum(), 64)]
 
     def bilinear(self, op: str, shape_x: list[int], shape_y: list[int], options: dict[str, Any]) -> Results:
-        if op not in BILINEAR or not set(options) <= {"stride", "padding", "dilation", "groups", "output_padding"}:
+        if op not in BILINEAR or not set(options) <= CONVOLUTION_OPTIONS:
             raise AppraisalError(f"dealer: refused {op!r:.40}; expected one of {', '.join(BILINEAR)}")
         a, b = self._both(_shape(shape_x)), self._both(_shape(shape_y))
         return [(getattr(torch, op)(a, b, **options), 64)]

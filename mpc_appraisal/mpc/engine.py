@@ -98,7 +98,12 @@ class Engine:
 
     # -- messages --------------------------------------------------------------------------------------------------
     def open(self, *shares: torch.Tensor) -> list[torch.Tensor]:
-        """The sums of both owners' tensors, in one message each way."""
+        """The sums of both owners' tensors, in one message each way: masked values, which the protocols open.
+
+        Who sends second has seen the other's share, but under a mask that the dealer drew, so it can add an error to
+        what is opened and cannot choose it. Nothing here detects the error. Results that are released are opened
+        otherwise: see `committed`.
+        """
         mine = shares[0].reshape(-1) if len(shares) == 1 else torch.cat([s.reshape(-1) for s in shares])
         self.channel.send(mine, 1 - self.me)
         total = self.channel.receive(mine.shape, 1 - self.me) + mine
@@ -137,7 +142,11 @@ class Engine:
         return masked
 
     def rows(self, base: Masked, indices: torch.Tensor) -> Masked:
-        """Some rows of a masked matrix, under the same mask; no message. The indices are public."""
+        """Some rows of a masked matrix, under the same mask; no message.
+
+        The indices are public: each owner takes them from the agreed program itself and is told none, and the dealer's
+        stand in the script that both owners have made.
+        """
         self._next += 1
         part = Masked(self._next, base.owner)
         listed = indices.tolist()

@@ -6,6 +6,8 @@ permuted values, see `helped`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc import fast, helped
 from mpc_appraisal.mpc.fast import DrySession, FastSession
@@ -45,10 +47,17 @@ def bounded(engine: str) -> bool:
     return engine == "fast"
 
 
-def deal(engine: str, rendezvous: Rendezvous | TlsLink, timeout: float, transport: str = "tcp") -> list[int]:
-    """Be the dealer of one session. Returns the bytes sent by each mark."""
+def deal(
+    engine: str,
+    rendezvous: Rendezvous | TlsLink,
+    timeout: float,
+    transport: str = "tcp",
+    script: list[Any] | None = None,
+) -> list[int]:
+    """Be the dealer of one session. Returns the bytes sent by each mark. script: of the dealer's own dry run, if any;
+    see `fast.deal`."""
     if check_engine(engine) == "stock":
         from mpc_appraisal.mpc import stock
 
         return stock.deal(rendezvous, timeout)
-    return fast.deal(rendezvous, timeout, transport, helper=engine == helped.NAME)
+    return fast.deal(rendezvous, timeout, transport, helper=engine == helped.NAME, script=script)

@@ -1,12 +1,12 @@
 """The fast engine as a Session: private and shared tensors over the protocols of `engine`, with a dealer that pushes.
 
-Before the computation the model owner runs the program dry, on shapes, and sends the dealer the script of requests that
-comes of it; from then on the dealer is ahead and nobody waits for it.
+Before the computation both owners run the program dry, on shapes, and tell the dealer the digest of the script of
+requests that comes of it; it works through no other, see `orders`. From then on it is ahead and nobody waits for it.
+What is released to both owners, they commit to before either sends it, see `committed`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -15,11 +15,13 @@ import torch
 from mpc_appraisal.errors import AppraisalError, BoundError
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.channel import Channel, DryChannel, GlooChannel
-from mpc_appraisal.mpc.dealer import Dealer, parse
+from mpc_appraisal.mpc.committed import open_committed
+from mpc_appraisal.mpc.dealer import Dealer
 from mpc_appraisal.mpc.encoding import decode
 from mpc_appraisal.mpc.engine import Engine
 from mpc_appraisal.mpc.logit_check import WHAT, WHY, Trained
 from mpc_appraisal.mpc.meter import Cost, Meter
+from mpc_appraisal.mpc.orders import Limits, bytes_of, put, taken, tensor_of
 from mpc_appraisal.mpc.prg import KEY_BYTES, DryStream, Stream, new_key
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import MODEL_OWNER, OWNERS, rank_of
@@ -31,6 +33,7 @@ from mpc_appraisal.mpc.tls import TlsChannel
 
 MARGIN_BITS = 8  # an opened value uses the ring but for so many bits; a random ring element mostly does not
 DEFAULT_BOUND = 16.0
+TAG_NUMBERS = 4
 CHANNELS = {"tcp": TcpChannel, "gloo": GlooChannel, "tls": TlsChannel}
 
 
@@ -141,7 +144,7 @@ class DrySession(_Engine):
     def _open(self, secret, to):
         secret = secret.secret() if isinstance(secret, Private) else secret
         if len(to) == 2:
-            self.context.engine.open(secret.share)
+            open_committed(self.context.engine, secret.share, b"")
         elif self.role == to[0]:
             self.context.engine.channel.receive(secret.shape, 1 - rank_of(self.role))
         else:
@@ -167,28 +170,29 @@ class FastSession(_Engine):
     """
 
     rehearsal = DrySession
+    _tag, _opened = b"", 0  # the session's own value, and how much was opened to both; see `committed`
 
     def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp"):
         super().__init__()
         self.role = rendezvous.role
         self.channel = open_channel(rendezvous, self.meter, timeout, transport)
         me = rank_of(self.role)
-        dealt = _bytes_of(self.channel.receive((KEY_BYTES,), 2, torch.uint8))
+        dealt = bytes_of(self.channel.receive((KEY_BYTES,), 2, torch.uint8))
         if me == 0:
             pair = new_key()
-            self.channel.send(_tensor_of(pair), 1)
+            self.channel.send(tensor_of(pair), 1)
         else:
-            pair = _bytes_of(self.channel.receive((KEY_BYTES,), 0, torch.uint8))
+            pair = bytes_of(self.channel.receive((KEY_BYTES,), 0, torch.uint8))
         engine = Engine(me, self.channel, Engine.streams_of(dealt), Stream(pair, "pair"))
         self.context = TrainingContext(engine, DEFAULT_BOUND)
+        self._tag = bytes_of(Stream(pair, "opening").ring((TAG_NUMBERS,)))
 
     def prepare(self, program, script=None):
-        if self.role == MODEL_OWNER:
-            if script is None:
-                dry = self.rehearsal(MODEL_OWNER)
-                program(dry)
-                script = dry.script
-            send_script(self.channel, script)
+        if script is None:
+            dry = self.rehearsal(self.role)
+            program(dry)
+            script = dry.script
+        put(self.channel, script, self.role)
 
     def input(self, owner, read, shape, name):
         check_owner(owner, name)
@@ -202,8 +206,9 @@ class FastSession(_Engine):
         engine = self.context.engine
         share = engine.blinded(secret.share)
         if len(to) == 2:
-            (opened,) = engine.open(share)
-        elif self.role == to[0]:
+            self._opened += 1
+            opened = open_committed(engine, share, self._tag + self._opened.to_bytes(8, "big"))
+        elif self.role == to[0]:  # who receives has nothing to choose: it sends nothing
             opened = share + self.channel.receive(secret.shape, 1 - engine.me)
         else:
             self.channel.send(share, rank_of(to[0]))
@@ -226,35 +231,31 @@ def open_channel(rendezvous: Rendezvous, meter: Meter, timeout: float, transport
     return CHANNELS[transport](rendezvous, meter, timeout)
 
 
-def send_script(channel, script: list[Any]) -> None:
-    """The model owner's one message to the dealer."""
-    text = json.dumps(script).encode()
-    channel.send(torch.tensor([len(text)]), 2)
-    channel.send(_tensor_of(text), 2)
+def deal(
+    rendezvous: Rendezvous,
+    timeout: float,
+    transport: str = "tcp",
+    helper: bool = False,
+    script: list[Any] | None = None,
+    limits: Limits | None = None,
+) -> list[int]:
+    """Be the dealer of one session, `helper`: that of `permuted` too. Returns the bytes sent by each mark.
 
+    Args:
+        script: what the dealer's own dry run of the agreed program gave: then both owners must have made the same.
+        limits: on what a script may ask; None: what this machine can hold.
 
-def deal(rendezvous: Rendezvous, timeout: float, transport: str = "tcp", helper: bool = False) -> list[int]:
-    """Be the dealer of one session, `helper`: that of `permuted` too. Returns the bytes sent by each mark."""
+    Raises DisagreementError: the owners have made different scripts, or one beyond the limits; nothing was dealt.
+    """
     meter = Meter()
     channel = open_channel(rendezvous, meter, timeout, transport)
     keys = [new_key(), new_key()]
     for rank, key in enumerate(keys):
-        channel.send(_tensor_of(key), rank)
-    (length,) = channel.receive((1,), 0).tolist()
-    if not 0 < length < 2**30:
-        raise AppraisalError(f"dealer: refused a script of {length} bytes; expected at most 2^30")
-    script = parse(_bytes_of(channel.receive((length,), 0, torch.uint8)).decode("utf-8", "replace"))
+        channel.send(tensor_of(key), rank)
+    agreed = taken(channel, limits or Limits.of_this_machine(), script)
     marks: list[int] = []
     receive = channel.receive if helper else None
     dealer = Dealer(keys, lambda correction: channel.send(correction, 0), receive)
-    dealer.run(script, lambda: marks.append(meter.bytes_sent))
+    dealer.run(agreed, lambda: marks.append(meter.bytes_sent))
     channel.close()
     return marks
-
-
-def _tensor_of(data: bytes) -> torch.Tensor:
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
-
-
-def _bytes_of(tensor: torch.Tensor) -> bytes:
-    return bytes(tensor.numpy())

@@ -4,6 +4,11 @@
 memory, and with it the other parties' data). Each gets a folder of its own with its own job in it. Results come back
 through that folder once a process has ended, progress as JSON lines on its standard output. A party that fails ends
 the others; a parent that dies ends them all, for each watches its standard input.
+
+A process takes its orders, a pickled function and its arguments, from the parent that started it and from nobody
+else: they lie in a folder of mode 700 before it starts. The parent unpickles what its processes leave there, so it
+trusts them as itself; they are one user's, on one machine. Parties that do not trust each other start their own
+(`session=join`), and the engines fast and rtas unpickle nothing that comes from another party.
 """
 
 from __future__ import annotations

@@ -11,6 +11,13 @@ nothing. Of rows (n, C) the rows are permuted, and the columns of every row by a
 A permutation is the order of 64-bit keys; keys that are not all different are drawn anew, so every order is as likely
 as any other, but for what AES-CTR lacks of a random stream.
 
+What a cheating owner can make the helper compute: the functions of the agreed program and no others, on values of the
+agreed shapes, for the script is one that both owners have made, see `orders`, and the helper computes nothing until
+both owners' messages have come. An owner can add an error of its choice to any element before it is permuted, and then
+shares of f(z + error) come back; with an error near 2^55 units it learns, from whether the helper refuses the value, on
+which side of a number of its choice z lies: one comparison a session, and all three parties have seen that the session
+was refused. The helper itself can answer with shares of anything; nothing detects that.
+
 Costs 8 bytes an element from each owner, 8 more to the model owner for every function, and two messages one after the
 other. No bound on z is needed; what is no plausible value, at 2^55 units and more, is refused by the helper.
 """

@@ -82,7 +82,14 @@ class Session(ABC):
     def _open(self, secret: Any, to: tuple[str, ...]) -> torch.Tensor | None: ...
 
     def reveal(self, secret: Any, what: str, why: str, to: Sequence[str] = OWNERS) -> torch.Tensor | None:
-        """Open `secret` to the roles in `to` and write it to the ledger. Returns float64, or None at the others."""
+        """Open `secret` to the roles in `to` and write it to the ledger. Returns float64, or None at the others.
+
+        To both owners, each commits to its share before either sends it, so that neither chooses the result by sending
+        last; see `committed` for what a cheating owner can still do. To one owner alone there is nothing to choose for
+        the receiver, and the sender can shift the result by an amount of its choice.
+
+        Raises PeerError: the other owner opened another share than it had committed to; nothing is released.
+        """
         unknown = [role for role in to if role not in OWNERS]
         if unknown or not to:
             raise OwnerError(f"reveal {what!r}: cannot open to {unknown or 'nobody'}; expected some of {OWNERS}")

@@ -2,7 +2,11 @@
 
 What is replaced, because it is wrong or unsafe as shipped (see the README, "what is protected"): the process group is
 made from the session's own rendezvous and has a time-out; bytes and rounds are counted; errors name the party; the
-dealer answers a closed list of requests and draws its seeds from the operating system.
+dealer answers a closed list of requests and draws its seeds from the operating system; and a result that goes to both
+owners is committed to before it is opened, see `committed`.
+
+The dealer answers the model owner's requests one by one: there is no script that both owners make, so the check of
+`orders` does not cover this engine, and a cheating model owner may ask for what the program has no use for.
 """
 
 from __future__ import annotations
@@ -14,9 +18,11 @@ import torch.distributed as dist
 
 from mpc_appraisal.errors import AppraisalError
 from mpc_appraisal.mpc import _compat, ops
+from mpc_appraisal.mpc.committed import NONCE_BYTES, check_opening, commitment
 from mpc_appraisal.mpc.encoding import decode, encode
 from mpc_appraisal.mpc.gloo import PeerErrors, open_group, severable
 from mpc_appraisal.mpc.meter import Meter
+from mpc_appraisal.mpc.orders import bytes_of, tensor_of
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import DEALER, OWNERS, ROLES, rank_of
 from mpc_appraisal.mpc.session import Session, check_owner
@@ -140,6 +146,7 @@ class StockSession(Session):
     """An owner's session over CrypTen as shipped."""
 
     engine = "stock"
+    _opened = 0  # how much was opened to both
 
     def __init__(self, rendezvous: Rendezvous, timeout: float):
         super().__init__()
@@ -158,10 +165,22 @@ class StockSession(Session):
 
     def _open(self, secret, to):
         if len(to) == 2:
-            opened = self.communicator.all_reduce(secret.share)
+            opened = self._committed(secret.share)
         else:
             opened = self.communicator.reduce(secret.share, OWNERS.index(to[0]))
         return None if opened is None else decode(opened, int(secret.encoder.scale).bit_length() - 1)
+
+    def _committed(self, share):
+        """The sum of both owners' shares; see `committed`."""
+        self._opened += 1
+        me, nonce, context = self.communicator.rank, os.urandom(NONCE_BYTES), self._opened.to_bytes(8, "big")
+        mine = tensor_of(commitment(nonce, context, me, share)).view(torch.int64)  # all that CrypTen gathers
+        committed = self.communicator.all_gather(mine)[1 - me]
+        words = tensor_of(nonce).view(torch.int64)
+        opening = self.communicator.all_gather(torch.cat([words, share.reshape(-1)]))[1 - me]
+        theirs = opening[len(words) :].reshape(share.shape)
+        check_opening(bytes_of(committed), bytes_of(opening[: len(words)]), context, 1 - me, theirs)
+        return share + theirs
 
     def mark(self):
         if self.role == ROLES[0]:

@@ -156,14 +156,19 @@ class TransformCloud:
         rates = {"lr": how.lr, "momentum": how.momentum} if how else {"lr": 1.0}  # predicting takes no step
         return CloudSide(self._uploaded, self._squares if how else None, **rates)
 
-    def predict(self, key: FunctionKey, ciphertext: Ciphertext) -> Tensor:
-        """Send the shopper z~ of all rows; returns the products (n, k1) for retraining."""
+    def products(self, key: FunctionKey, ciphertext: Ciphertext) -> Tensor:
+        """The first layer's products (n, k1) of all rows, before anything of them is sent. InputError where a row
+        cannot be evaluated."""
         found, evaluate = [], self._scheme.evaluator(key, self._w)
         for start in range(0, len(ciphertext), self._batch):
-            rows = ciphertext.rows(slice(start, start + self._batch))
-            found.append(self._first.real(evaluate(rows)))
-            self._messages.send(MODEL_OWNER, self._side.forward(found[-1]))
+            found.append(self._first.real(evaluate(ciphertext.rows(slice(start, start + self._batch)))))
         return torch.cat(found)
+
+    def predict(self, key: FunctionKey, ciphertext: Ciphertext) -> Tensor:
+        """Send the shopper z~ of all rows; returns the products (n, k1) for retraining."""
+        found = self.products(key, ciphertext)
+        self.send_logits(found)
+        return found
 
     def receive_products(self, rows: int) -> Tensor:
         """Those of the shopper's own rows."""

@@ -1,0 +1,77 @@
+"""The arrays of an upload, unpacked only where every entry of the archive has exactly the size that was expected of it.
+
+An archive may hold a small compressed entry that unpacks to any size, or state a shape of any size. So nothing is
+decompressed: all entries must be stored as they are, and each array's bytes are counted against type and shape before
+memory is taken for it; then they are read in blocks.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+BLOCK = 1 << 20
+HEADER_BYTES = 4096  # of an array's own header, at most
+ARCHIVE_BYTES = 8192  # of the archive's headers together, at most
+Expected = tuple[Any, tuple[int, ...]]  # type, and shape
+
+
+def size_of(expected: Expected) -> int:
+    """Bytes of an array of this type and shape."""
+    dtype, shape = expected
+    return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def most_bytes(arrays: Mapping[str, Expected]) -> int:
+    """What an archive of these arrays takes at most."""
+    return sum(size_of(each) + HEADER_BYTES for each in arrays.values()) + ARCHIVE_BYTES
+
+
+def unpack(payload: bytes, arrays: Mapping[str, Expected]) -> dict[str, np.ndarray]:
+    """The arrays by name, as np.savez writes them.
+
+    Raises ValueError, saying what was found and what was expected, before memory is taken for an array; and what
+    `zipfile` and `numpy` raise on what is none of theirs.
+    """
+    with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        if len(archive.infolist()) != len(arrays) or set(entries) != {f"{name}.npy" for name in arrays}:
+            raise ValueError(f"{len(archive.infolist())} entries; expected {', '.join(arrays)}")
+        for name, expected in arrays.items():
+            _check_entry(name, entries[f"{name}.npy"], expected)
+        return {name: _read(name, archive, entries[f"{name}.npy"], each) for name, each in arrays.items()}
+
+
+def _check_entry(name: str, entry: zipfile.ZipInfo, expected: Expected) -> None:
+    if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size or entry.flag_bits & 1:
+        raise ValueError(f"{name} is compressed or encrypted; expected an entry that is stored as it is")
+    least = size_of(expected)
+    if not least < entry.file_size <= least + HEADER_BYTES:
+        raise ValueError(f"{name} has {entry.file_size} bytes; expected {least} and a header")
+
+
+def _read(name: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, expected: Expected) -> np.ndarray:
+    dtype, shape = np.dtype(expected[0]), expected[1]
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"{name} has array format {version}; expected 1.0 or 2.0")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        found, by_columns, kind = read(file)
+        if (found, by_columns, kind) != (shape, False, dtype) or kind.hasobject:
+            raise ValueError(f"{name} is {kind} {found}; expected {dtype} {shape} by rows")
+        out = np.empty(shape, dtype)
+        view, start = memoryview(out.reshape(-1).view(np.uint8)), 0
+        while start < len(view):
+            count = file.readinto(view[start : start + BLOCK])
+            if not count:
+                raise ValueError(f"{name} ends after {start} bytes; expected {len(view)}")
+            start += count
+        if file.read(1):
+            raise ValueError(f"{name} goes on after {len(view)} bytes; expected no more")
+    return out
