@@ -290,7 +290,7 @@ def digits() -> tuple[Dataset, Dataset, Dataset, Dataset]:
     x, y = load_digits(return_X_y=True)
     order = np.random.RandomState(0).permutation(len(x))
     x, y = x[order] / 16, y[order]
-    parts = {"train": (0, 200), "test": (200, 400), "a": (400, 800), "b": (800, 900)}
+    parts = {"train": (0, 200), "test": (200, 300), "a": (400, 500), "b": (500, 520)}
     return tuple(Dataset.of(x[start:end], y[start:end], 10, name) for name, (start, end) in parts.items())
 
 
@@ -298,10 +298,8 @@ NOISE = Private(epsilon=1.0, delta=1e-6, row_norm=8.0)
 CASES = {
     "clear": (Value(), "nothing"),
     "honest": (NOISE, "nothing"),
-    "a bit": (replace(NOISE, what="bit"), "nothing"),
     "spread": (NOISE, "spread"),
     "stated spread": (replace(NOISE, spread=2.0**-8), "direction"),
-    "spread under a ceiling": (replace(NOISE, ceiling=100.0), "spread"),
     "weights": (NOISE, "weights"),
     "spread, not checked": (NOISE, "spread"),
 }
@@ -375,10 +373,9 @@ def played():
     return {name: {role: found[role][k] for role in jobs} for k, name in enumerate(CASES)}
 
 
-@pytest.mark.parametrize("name", ["honest", "a bit"])
-def test_an_honest_model_owner_passes_and_the_check_is_listed_once_a_method(played, name):
+def test_an_honest_model_owner_passes_and_the_check_is_listed_once_a_method(played):
     for role in OWNERS:
-        records = played[name][role]
+        records = played["honest"][role]
         assert not isinstance(records, str), records
         for method in METHODS:
             first, second = (r for r in records if r.method == method.name)
@@ -392,7 +389,7 @@ def test_an_honest_model_owner_passes_and_the_check_is_listed_once_a_method(play
 
 def test_the_cost_preview_counts_the_check(played, monkeypatch):
     records = [r for r in played["honest"][MODEL_OWNER] if r.candidate == "a"]
-    facts = Facts(64, 10, 200, 200, 400, L2)
+    facts = Facts(64, 10, 200, 100, 100, L2)
     found = estimate(METHODS, facts, 1, BOUND, NOISE)
     for party, count in found.bytes_sent.items():  # what both methods share is halved, to the byte
         assert abs(count - sum(r.bytes_sent[party] for r in records)) <= 2
@@ -402,7 +399,7 @@ def test_the_cost_preview_counts_the_check(played, monkeypatch):
     assert all(without.bytes_sent[party] < found.bytes_sent[party] for party in found.bytes_sent)
 
 
-@pytest.mark.parametrize("name", ["spread", "stated spread", "spread under a ceiling", "weights"])
+@pytest.mark.parametrize("name", ["spread", "stated spread", "weights"])
 def test_a_model_owner_that_shares_longer_matrices_than_told_is_named_and_nothing_is_opened(played, name):
     for role in OWNERS:
         assert isinstance(played[name][role], str), "a value was released"
@@ -416,4 +413,4 @@ def test_that_cheat_reads_the_value_where_nothing_is_checked(played):
     (honest,) = (r for r in played["honest"][MODEL_OWNER] if (r.method, r.candidate) == ("influence", "a"))
     (lying,) = (r for r in played["spread, not checked"][MODEL_OWNER] if (r.method, r.candidate) == ("influence", "a"))
     assert lying.release["epsilon"] <= 1.0 and lying.release["deviation"] < honest.release["deviation"] / 100
-    assert abs(lying.value - clear.value) < 6 * lying.release["deviation"] / 400 + 1e-4 < 0.01 * abs(clear.value)
+    assert abs(lying.value - clear.value) < 6 * lying.release["deviation"] / 100 + 1e-4 < 0.01 * abs(clear.value)
