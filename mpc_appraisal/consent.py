@@ -25,6 +25,7 @@ from mpc_appraisal.approval.shape import FORMAT
 from mpc_appraisal.catalogue import commit
 from mpc_appraisal.errors import DisagreementError, InputError
 from mpc_appraisal.mpc.engines import bounded
+from mpc_appraisal.mpc.limits import TOLD_WHAT
 from mpc_appraisal.mpc.logit_check import WHAT, WHY
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER, OWNERS
@@ -84,7 +85,8 @@ def consent(
         own.guard.show(request)
     keeper = own.guard.keeper if own is not None else None
     questions: dict[Key, Question] = {}
-    learners = {learner for method in plan.methods for o in _openings(plan, method, 1) for learner in o.to}
+    openings = [o for method in plan.methods for o in _openings(plan, method, 1)]
+    learners = {learner for o in openings if o.what != TOLD_WHAT for learner in o.to}  # it tells nobody anything
     if keeper is not None and learners - {role}:
         questions = questions_of(role, plan, own, facts, notes[MODEL_OWNER]["inputs"], request)
     found = keeper.consult(questions) if questions else {}

@@ -9,11 +9,13 @@ import torch
 
 from mpc_appraisal.appraisal import Appraiser, Facts
 from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.encoding import PRECISION_BITS
 from mpc_appraisal.mpc.engines import bounded
 from mpc_appraisal.mpc.limits import LARGEST_EXPONENT, MAX_SQUARINGS
 from mpc_appraisal.mpc.logit_check import WeightLimit, weight_limit
+from mpc_appraisal.mpc.norm_check import WEIGHT_ROOM
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
-from mpc_appraisal.mpc.tensors import FINE_ELEMENTS
+from mpc_appraisal.mpc.tensors import FINE_BITS, FINE_ELEMENTS
 from mpc_appraisal.plan import BLOCK_ROWS, DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 
 LARGEST_BOUND = LARGEST_EXPONENT * 2**MAX_SQUARINGS  # on logits, for a softmax
@@ -45,9 +47,17 @@ def told_norms(
     if not isinstance(own, ModelOwnerInput):
         return told
     parts = [rows(d.x) for d in (own.train, own.test) if d is not None]
-    norm = float((theta - theta.mean(1, keepdim=True)).norm(dim=0).max())
-    norm += math.sqrt(len(theta)) * 2.0**-17 + 2.0**-14  # no row is shorter than 1
+    norm = class_norm(theta) + math.sqrt(len(theta)) * 2.0**-17
+    # As they are shared, where noise is to count on it: rounding of all classes may add up.
+    bits = FINE_BITS if theta.numel() <= FINE_ELEMENTS else PRECISION_BITS
+    shared = [torch.round(each["weights"] * 2.0**bits) / 2.0**bits for each in owned.values() if "weights" in each]
+    norm = max([norm, *map(class_norm, shared)]) + WEIGHT_ROOM  # no row is shorter than 1
     return told | {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(norm)}
+
+
+def class_norm(theta: torch.Tensor) -> float:
+    """The largest norm of a class's weights (d, C) less their mean over the classes."""
+    return float((theta - theta.mean(1, keepdim=True)).norm(dim=0).max())
 
 
 def check_norms(notes: dict[str, dict[str, float]], plan: Plan, facts: dict[str, Facts]) -> float:

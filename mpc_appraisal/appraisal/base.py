@@ -114,6 +114,15 @@ def summed_gradient(weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> 
     return total
 
 
+def centred(theta: torch.Tensor) -> torch.Tensor:
+    """Weights (d + 1, C) less their mean over the classes: no softmax, gradient or step of training sees a difference.
+
+    Logits then sum to zero over the classes, but for rounding, which fixed point counts on where it takes their mean.
+    A regulariser, 2 l2 theta at each step, shrinks the mean that is left out and does nothing else to it.
+    """
+    return theta - theta.mean(1, keepdim=True)
+
+
 def scaled(tensor: torch.Tensor, factor: float) -> torch.Tensor:
     """tensor * factor for a public factor > 0, without the loss that 16 fractional bits mean for a small factor.
 

@@ -21,7 +21,7 @@ from typing import ClassVar
 
 import torch
 
-from mpc_appraisal.appraisal.base import Appraiser, Facts, scaled
+from mpc_appraisal.appraisal.base import Appraiser, Facts, centred, scaled
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import SoftmaxRegression
@@ -69,7 +69,7 @@ class Finetuning(Appraiser):
 
     def prepare(self, model: SoftmaxRegression, train: Dataset | None, test: Dataset | None) -> dict[str, torch.Tensor]:
         self.require(train, test)
-        owned = {"weights": model.theta}
+        owned = {"weights": centred(model.theta)}
         for name, data in (("train", train), ("test", test)):
             owned[f"{name}_x"], owned[f"{name}_y"] = with_bias(data.x.to(torch.float64)), data.one_hot()
         return owned

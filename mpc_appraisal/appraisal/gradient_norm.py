@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import torch
 
-from mpc_appraisal.appraisal.base import Appraiser, Facts, scaled, summed_gradient
+from mpc_appraisal.appraisal.base import Appraiser, Facts, centred, scaled, summed_gradient
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.models import SoftmaxRegression
 
@@ -34,7 +34,7 @@ class GradientNorm(Appraiser):
     def prepare(
         self, model: SoftmaxRegression, train: Dataset | None = None, test: Dataset | None = None
     ) -> dict[str, torch.Tensor]:
-        return {"weights": model.theta}
+        return {"weights": centred(model.theta)}
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
         return scaled(summed_gradient(owned["weights"], x, y), self.scale(facts)).square().sum()

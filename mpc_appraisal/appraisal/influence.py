@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import torch
 
-from mpc_appraisal.appraisal.base import Appraiser, Facts, scaled, summed_gradient
+from mpc_appraisal.appraisal.base import Appraiser, Facts, centred, scaled, summed_gradient
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.models import SoftmaxRegression
@@ -49,7 +49,10 @@ class Influence(Appraiser):
     def prepare(self, model: SoftmaxRegression, train: Dataset | None, test: Dataset | None) -> dict[str, torch.Tensor]:
         self.require(train, test)
         gradient = objective(model.theta, with_bias(test.x.to(torch.float64)), test.y, 0.0)[1]
-        return {"weights": model.theta, "direction": inverse_hessian_product(model, train, gradient, self.damping)}
+        return {
+            "weights": centred(model.theta),
+            "direction": inverse_hessian_product(model, train, gradient, self.damping),
+        }
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
         return (summed_gradient(owned["weights"], x, y) * owned["direction"]).sum()

@@ -16,6 +16,7 @@ from typing import Any
 from mpc_appraisal.approval.shape import CONTENT, ROLES, read_json
 from mpc_appraisal.catalogue.schema import printable, shown
 from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.limits import TOLD_WHAT
 
 WIDTH = 88  # of a line of the text, before escapes
 MARKS = re.compile(r"[\\`*\[\]<>#|~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore within a word is none
@@ -66,8 +67,8 @@ class Request:
 
     @property
     def learners(self) -> list[str]:
-        """The roles that something is opened to."""
-        told = {role for opening in self.content["openings"] for role in opening["to"]}
+        """The roles that something is opened to, but for the check of what the model owner told of its own values."""
+        told = {role for o in self.content["openings"] if o["what"] != TOLD_WHAT for role in o["to"]}
         return [role for role in ROLES if role in told]
 
     @property

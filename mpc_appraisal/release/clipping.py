@@ -13,8 +13,9 @@ probabilities move towards those at the origin. Candidates with long rows theref
 candidates may change: a model owner should train on rows clipped to the same R. How many rows were clipped is a fact of
 the data, for their owner's eyes alone.
 
-No clipping is checked between the parties: as all else here, it takes an owner that keeps to the protocol. The data
-owner has every reason to clip, for what clipping protects is its own rows.
+That the model owner's direction is no longer than told is checked on shares (`mpc.norm_check`). That the data owner's
+rows are clipped is not: it has every reason to clip, for what clipping protects is its own rows. A data owner that does
+not clip has its value blurred by less noise than R stands for, for which no guarantee is given to the model owner.
 """
 
 from __future__ import annotations

@@ -3,18 +3,25 @@
 1. The data owner clips its rows to the public R (`clipping`), and takes a label that the model has no class for as its
    last class; the model owner clips its influence direction to the spread that it tells. Nothing else that is told
    depends on the candidate's rows but their number.
-2. What is to be opened is brought into a public range [low, high], exactly and whatever it is, on shares:
+2. What the model owner told is checked on shares as soon as its matrices are in (`norm_check`): that the direction
+   keeps its spread, to which noise is scaled, and the weights the bound on logits, without which probabilities as
+   computed may leave the simplex that all sensitivities count on. One bit is opened to both owners for each method.
+   Where it is 0 both stop with an error that names the model owner: nothing has been opened by that method then, and
+   the ledgers keep the charge, as after any session that failed. The check is exact: sensitivities need no slack.
+3. What is to be opened is brought into a public range [low, high], exactly and whatever it is, on shares:
        v <- v + [v - low < 0] (low - v),    v <- v + [high - v < 0] (high - v)    (mod 2^64, bits of CrypTen's circuit)
    where `ceiling`, the largest |value| that is told apart, states one. Then Delta <= high - low for any method.
-3. Delta, the sensitivity, is the smaller of that and of `sensitivity`, derived for gradient norm and influence alone;
-   rounding on shares is counted in (`rounding`), and nothing is truncated in a way that may fail.
-4. Each owner adds noise of sigma Delta of its own to its share (`noise`), and then the sum is opened, or compared with
+4. Delta, the sensitivity, is the smaller of that and of `sensitivity`, derived for gradient norm and influence alone;
+   rounding on shares is counted in (`rounding`), and nothing is truncated in a way that may fail. The smaller one may
+   count although the told spread is in it, for that is checked.
+5. Each owner adds noise of sigma Delta of its own to its share (`noise`), and then the sum is opened, or compared with
    the threshold: the bit costs what the value would.
 
-Fine-tuning trains on shares, and no sure bound on what rounding makes of that is known: it needs a ceiling. It does not
-open whether its weights kept the bound on logits, a bit that no noise covers, but releases a noised 0 where they did
-not: check by release=value on data of one's own that they do. With Delta of twice the ceiling a single value of it says
-little at any epsilon that means something.
+Methods that need a ceiling are charged high - low, which is true whatever the model owner shares: of them nothing is
+checked. Fine-tuning trains on shares, and no sure bound on what rounding makes of that is known: it needs a ceiling. It
+does not open whether its weights kept the bound on logits, a bit that no noise covers, but releases a noised 0 where
+they did not: check by release=value on data of one's own that they do. With Delta of twice the ceiling a single value
+of it says little at any epsilon that means something.
 """
 
 from __future__ import annotations
@@ -28,10 +35,12 @@ from mpc_appraisal.appraisal.base import Appraiser, Facts
 from mpc_appraisal.appraisal.gradient_norm import GradientNorm
 from mpc_appraisal.appraisal.influence import Influence
 from mpc_appraisal.data import transformed
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc import ops
-from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
+from mpc_appraisal.errors import BoundError, InputError
+from mpc_appraisal.mpc import norm_check, ops
+from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER, OWNERS
 from mpc_appraisal.mpc.session import Opening, Session
+from mpc_appraisal.mpc.tensors import Private as Matrix
+from mpc_appraisal.mpc.tensors import Secret
 from mpc_appraisal.release.accounting import Mechanism, epsilon
 from mpc_appraisal.release.bit import LARGEST, WHAT, reaches
 from mpc_appraisal.release.clipping import ROUNDING, check_norm, clip_direction, clip_rows, spread
@@ -97,7 +106,7 @@ class Private(Apart):
     def check(self, methods, candidates=None):
         super().check(methods)
         for method in methods:
-            if type(method) not in (GradientNorm, Influence) and self.ceiling is None:
+            if not _derived(method) and self.ceiling is None:
                 raise InputError(
                     "release.ceiling",
                     None,
@@ -107,7 +116,8 @@ class Private(Apart):
 
     def openings(self, method, candidates):
         what, why = (WHAT, DECISION) if self.what == "bit" else (NOISED + method.opens, RESULT)
-        return [Opening(what, self.learners, 1, why)] * candidates
+        check = [Opening(norm_check.WHAT, OWNERS, 1, norm_check.WHY)] if candidates and _derived(method) else []
+        return check + [Opening(what, self.learners, 1, why)] * candidates
 
     @property
     def words(self):
@@ -140,6 +150,28 @@ class Private(Apart):
             return owned
         return owned | {"direction": clip_direction(owned["direction"], self.spread or told["spread"])}
 
+    def check_told(self, session, method, secrets, facts):
+        # A plain session's tensors are in the clear, and there is nobody there to lie to.
+        if not _derived(method) or not isinstance(secrets["weights"], Matrix):
+            return
+        # The largest norm of a class's centred weights with which rows within R keep the bound on logits.
+        limit = (facts.logit_bound - norm_check.LOGIT_ROOM) / self.row_norm
+        parts = [norm_check.weights_within(secrets["weights"], limit, norm_check.WEIGHT_ROOM - norm_check.LOGIT_ROOM)]
+        spread = self.spread or facts.spread
+        if "direction" in secrets:
+            parts.append(norm_check.direction_within(secrets["direction"], spread))
+        context = secrets["weights"].context
+        held = Secret(context, norm_check.all_hold(context.engine, parts), 0)
+        opened = session.reveal(held, norm_check.WHAT, norm_check.WHY)
+        if context.engine.dry or opened.item() == 1:
+            return
+        also = f", or an influence direction whose spread is above {spread:g}" if "direction" in secrets else ""
+        raise BoundError(
+            f"{method.name}: model_owner has shared weights whose classes' centred norm is above {limit:g}{also}, and "
+            "no value is released. Expected matrices as short as model_owner told, for noise and the bound on logits "
+            "are made of that"
+        )
+
     # -- noise -----------------------------------------------------------------------------------------------------
     def range_of(self, method: Appraiser, facts: Facts) -> tuple[float, float] | None:
         """What is opened is brought between these two; None where there is no ceiling."""
@@ -157,7 +189,7 @@ class Private(Apart):
         limits, found = self.range_of(method, facts), []
         if limits is not None:
             found.append(limits[1] - limits[0])
-        if type(method) in (GradientNorm, Influence):
+        if _derived(method):
             direction = self.spread or facts.spread
             error = softmax_error(facts.classes, facts.logit_bound)
             bounds = Bounds(self.row_norm, direction_spread=direction, softmax_error=error)
@@ -234,6 +266,11 @@ class Private(Apart):
         if bits < ACCOUNTED_BITS:
             raise InputError("release", f"{bits} fractional bits", f"{ACCOUNTED_BITS} or more of what is noised")
         return noise(self.sigma, delta, bits)
+
+
+def _derived(method: Appraiser) -> bool:
+    """Whether the sensitivity of `method` is derived from norms; a subclass may open another number."""
+    return type(method) in (GradientNorm, Influence)
 
 
 def clamp(value: Any, low: float, high: float) -> Any:

@@ -96,6 +96,12 @@ class Release(ABC):
         """What an owner has to tell in the clear beside what it always tells."""
         return {}
 
+    def check_told(self, session: Session, method: Appraiser, secrets: Mapping[str, Any], facts: Facts) -> None:
+        """Check on shares what the model owner told of its tensors, once they are in and before anything is opened.
+
+        Raises BoundError at both owners: they are not as told.
+        """
+
     def privacy(self, method: Appraiser, facts: Facts) -> dict[str, Any] | None:
         """Noise of one answer: sigma, sensitivity, epsilon, delta, row_norm, protects; None without noise."""
         return None

@@ -23,7 +23,8 @@ only: who releases from shares has to state them. Any that are random must hold 
 do not be added to delta.
 
 What else is told and must not depend on the candidate: `Facts.row_norm` has to be R and not the longest row's norm
-(checked here), the bound on logits has to follow from R and a public norm of the weights, and the bit that fine-tuning
+(checked here), the bound on logits has to follow from R and a public norm of the weights (that the weights keep it is
+checked on shares: `mpc.norm_check`), and the bit that fine-tuning
 opens, whether trained weights kept that bound, has to be sure beforehand.
 """
 
@@ -125,7 +126,10 @@ def influence(method: Influence, facts: Facts, bounds: Bounds) -> float:
     It is reached when x lies along the two farthest columns' difference and is sure of the wrong one of the two. D is
     at most sqrt(2) ||V||, and a third of that for ten columns of one length. Neither l2 nor n enters.
 
-    D is the model owner's to tell, or public before; that V keeps it is the model owner's word.
+    D is the model owner's to tell, or public before. That V keeps it, each of its columns as well as each distance of
+    two, is checked on shares before anything is opened (`mpc.norm_check`), exactly and on the numbers that are
+    multiplied, so that no slack has to be added. The uncentred part of V, which a cheating model owner may bring, is
+    within D by that: an error of e in p is multiplied by columns that are no longer than D either way.
     """
     if bounds.direction_spread is None:
         raise InputError(

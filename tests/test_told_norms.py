@@ -1,0 +1,416 @@
+"""Whether what the model owner told of its matrices holds: on shares against big integers, and in real processes.
+
+The cheats between processes are real: the model owner's process tells or shares something else than it should.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from dataclasses import replace
+from functools import partial
+
+import cloudpickle
+import numpy as np
+import pytest
+import torch
+from processes import free_port
+from test_bridge import one_party_at_a_time  # noqa: F401  both owners in one process, though CrypTen has globals
+from three import run
+
+import mpc_appraisal.release.private as release_private
+from mpc_appraisal.appraisal import Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.cost import estimate
+from mpc_appraisal.data import Dataset
+from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.fast import DrySession
+from mpc_appraisal.mpc.launch import launch
+from mpc_appraisal.mpc.norm_check import (
+    DIRECTION_CAP,
+    LOGIT_ROOM,
+    WEIGHT_ROOM,
+    all_hold,
+    direction_within,
+    looks,
+    weights_within,
+)
+from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS
+from mpc_appraisal.mpc.tensors import Context
+from mpc_appraisal.mpc.tensors import Private as Matrix
+from mpc_appraisal.norms import told_norms
+from mpc_appraisal.party import take_part
+from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
+from mpc_appraisal.program import program
+from mpc_appraisal.record import config_hash
+from mpc_appraisal.release import Private, Value
+from mpc_appraisal.training import fit
+
+torch.set_num_threads(1)
+L2, D, C = 1e-2, 6, 3
+RING = 2**64
+WHAT = "whether the model owner's matrices are as short as the noise counts on"
+
+
+# ---- on shares, against big integers
+
+
+def held(ring: torch.Tensor, check, bits: int) -> bool:
+    """What `check` says of a matrix of these ring elements, whatever they are, at the model owner."""
+
+    def program(engine):
+        value = torch.empty(ring.shape, dtype=torch.float64, device="meta") if engine.dry else torch.zeros(ring.shape)
+        matrix = Matrix(Context(engine, 16.0), 0, value if engine.me == 0 else None, ring.shape, "matrix")
+        assert bits in (16, matrix.bits)
+        if not engine.dry:
+            matrix._rings = {bits: ring.clone()}
+        return all_hold(engine, [check(matrix)])
+
+    done = run(program)
+    verdict = (done.results[0] + done.results[1]).tolist()
+    assert verdict in ([0], [1]) and done.engines[0].failure == 0.0
+    return verdict == [1]
+
+
+def signed(number: int) -> int:
+    return (number + RING // 2) % RING - RING // 2
+
+
+def columns_of(ring: torch.Tensor) -> list[list[int]]:
+    return [[int(v) for v in column] for column in ring.t()]
+
+
+def squared(column: list[int]) -> int:
+    return sum(v * v for v in column)
+
+
+def longest_weights(ring: torch.Tensor) -> int:
+    """The largest squared norm of C w_c - sum of w, entries modulo 2^64, their squares in whole numbers."""
+    rows = [[int(v) for v in row] for row in ring]
+    return max(sum(signed(len(row) * row[c] - sum(row)) ** 2 for row in rows) for c in range(ring.shape[1]))
+
+
+def longest_direction(ring: torch.Tensor) -> int:
+    """The largest squared norm of a column, or squared distance of two."""
+    columns = columns_of(ring)
+    apart = [squared([a - b for a, b in zip(v, w, strict=True)]) for v, w in itertools.combinations(columns, 2)]
+    return max([*map(squared, columns), *apart])
+
+
+def random_ring(shape: tuple[int, int], size: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(-size, size + 1, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_matrices_at_the_limit_pass_and_one_unit_beyond_it_fail():
+    for shape, seed in (((5, 2), 0), ((9, 3), 1), ((785, 10), 2)):
+        ring = random_ring(shape, 1 << 16, seed)
+        true = longest_direction(ring)
+        at = (
+            math.isqrt(true) / 2.0**16
+        )  # the largest whole number of units that the matrix does not keep, or just keeps
+        assert held(ring, lambda m, at=at: direction_within(m, at + 2.0**-16), 16)
+        assert held(ring, lambda m, at=at: direction_within(m, at), 16) == (math.isqrt(true) ** 2 == true)
+        true, unit = longest_weights(ring), shape[1] * 2.0**20
+        at = math.isqrt(true) / unit
+        assert held(ring, lambda m, at=at, unit=unit: weights_within(m, at + 1 / unit, 0.0), 20)
+        assert not held(ring, lambda m, at=at, unit=unit: weights_within(m, at - 1 / unit, 0.0), 20)
+
+
+def test_the_distance_of_two_columns_counts_and_not_their_lengths_alone():
+    column = random_ring((9, 1), 1000).double()
+    ring = torch.cat([column, -column, 0 * column], 1).to(torch.int64)
+    norm = float(column.norm()) / 2.0**16
+    assert not held(ring, lambda m: direction_within(m, 1.999 * norm), 16)
+    assert held(ring, lambda m: direction_within(m, 2.001 * norm), 16)
+    # Columns that are equal and long have no spread, and yet errors of probabilities would be multiplied by them.
+    assert not held(torch.cat([column] * 3, 1).to(torch.int64), lambda m: direction_within(m, 0.999 * norm), 16)
+
+
+HUGE = [2**63 - 1, -(2**63), 2**62, 2**62 - 1, -(2**62), -(2**62) - 1, 3 * 2**61, 2**48, 2**40, 2**35, 2**32, -(2**32)]
+
+
+@pytest.mark.parametrize("entry", HUGE)
+def test_entries_whose_squares_wrap_to_nothing_are_seen(entry):
+    """2^32 and its multiples have a square of 0 modulo 2^64; others are beyond what is truncated rightly."""
+    for places in ([(0, 0)], [(0, 0), (1, 0)], [(k, 1) for k in range(8)]):
+        ring = torch.zeros(9, 3, dtype=torch.int64)
+        for place in places:
+            ring[place] = entry
+        assert longest_direction(ring) > (100 * 2**16) ** 2
+        assert not held(ring, lambda m: direction_within(m, 100.0), 16)
+        # Weights are centred modulo 2^64 before, which may leave nothing of a multiple of 2^64 / C: not with 3 classes.
+        assert longest_weights(ring) > (3 * 100 * 2**20) ** 2
+        assert not held(ring, lambda m: weights_within(m, 100.0, 0.0), 20)
+
+
+def test_squares_that_sum_to_a_multiple_of_the_ring_are_seen():
+    """Four entries of 2^31 have squares that sum to 2^64: modulo it they are as short as nothing."""
+    ring = torch.zeros(9, 3, dtype=torch.int64)
+    ring[:4, 0] = 2**31
+    assert squared(columns_of(ring)[0]) == RING
+    assert not held(ring, lambda m: direction_within(m, 1.0), 16)
+    for seed in range(6):  # and whatever is drawn from the whole ring
+        ring = random_ring((9, 3), 2**62, seed) * 2
+        assert not held(ring, lambda m: direction_within(m, 1000.0), 16)
+        assert not held(ring, lambda m: weights_within(m, 50.0, 0.0), 20)
+
+
+def test_a_common_column_is_no_weight_however_large():
+    """Softmax does not see what all classes have in common: X (C w - sum of w) is the same modulo 2^64."""
+    ring = random_ring((9, 3), 1000)
+    common = random_ring((9, 1), 2**62, 5)
+    limit = math.isqrt(longest_weights(ring)) / (3 * 2.0**20) + 2.0**-20
+    assert longest_weights(ring + common) == longest_weights(ring)
+    assert held(ring + common, lambda m: weights_within(m, limit, 0.0), 20)
+
+
+def test_weights_too_long_for_whole_squares_are_cut_within_the_stated_allowance():
+    shape, limit = (40, 64), 250.0  # C times the limit has 2^34 units
+    allowance = WEIGHT_ROOM - LOGIT_ROOM
+    ring = random_ring(shape, 1 << 24, 3)
+    norm = math.sqrt(longest_weights(ring)) / (64 * 2.0**20)
+
+    def scaled_to(target: float) -> torch.Tensor:
+        return torch.round(ring.double() * (target / norm)).to(torch.int64)
+
+    passes, fails = scaled_to(limit - allowance), scaled_to(limit + 1e-6)
+    assert looks(40 * 64, 2.0**37).last > 0, "nothing would be cut"
+    assert held(passes, lambda m: weights_within(m, limit, allowance), 20)
+    assert not held(fails, lambda m: weights_within(m, limit, allowance), 20)
+
+
+def test_what_passes_every_look_cannot_wrap_in_the_next():
+    for entries in (4, 27, 7850, 2**17, 2**24):
+        for cap in (1.0, 2.0**26, DIRECTION_CAP, 2.0**34):
+            root, reach = math.sqrt(entries), None
+            plan = looks(entries, cap)
+            for shift, most in plan.coarse:
+                u = 3.0 * 2.0 ** (62 - shift) + 1 if reach is None else (reach / 2.0**shift + root) / root
+                assert entries * u**2 < 2.0**63 and 0 < most < 2**63
+                assert (cap / 2.0**shift + root) ** 2 <= most, "a matrix within the cap would fail"
+                reach = 2.0**shift * (math.sqrt(most) + root)
+            assert (reach / 2.0**plan.last + root) ** 2 < 2.0**63 and reach <= plan.reach
+
+
+def test_a_norm_that_shares_cannot_be_held_to_is_refused_by_name():
+    def refused(check, match):
+        with pytest.raises(InputError, match=match):
+            held(torch.zeros(9, 3, dtype=torch.int64), check, 16)
+
+    for bad in (0.0, -1.0, 1e6):
+        refused(lambda m, bad=bad: direction_within(m, bad), r"spread of the influence direction")
+    with pytest.raises(InputError, match="norm of the model's weights"):
+        held(torch.zeros(9, 3, dtype=torch.int64), lambda m: weights_within(m, 1e5, 1e-9), 20)
+
+
+# ---- what the checked norms are counted on for
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sensitivity_holds_and_is_reached_by_a_direction_at_the_limit_and_rows_of_norm_r(seed):
+    """By brute force over labels and confident models, on the ring's own numbers and the worst rounding of p."""
+    norm, rng = 3.0, np.random.default_rng(seed)
+    ring = random_ring((D + 1, C), 1 << 14, seed)
+    ring[:, 0] = -ring[:, 1]  # the longest is a distance
+    limit = math.sqrt(longest_direction(ring)) / 2.0**16
+    limit = float(np.nextafter(limit, 2 * limit))
+    assert held(ring, lambda m: direction_within(m, limit), 16)
+    v, release = ring.double().numpy() / 2.0**16, Private(epsilon=1.0, row_norm=norm, spread=limit)
+    facts = Facts(D, C, 10, 10, 1, L2, row_norm=norm, longest=norm, logit_bound=8.0, spread=limit)
+    delta = release.sensitivity(Influence(), facts)
+    off = release_private.softmax_error(C, 8.0)
+    ends = []
+    for a, b in itertools.permutations(range(C), 2):
+        for direction in (v[:, a] - v[:, b], rng.normal(size=D + 1)):
+            x = direction / np.linalg.norm(direction) * norm
+            for wrong in (0.0, off):  # p of class a for a row of class b, and all of the error where it weighs most
+                p = np.eye(C)[a] + wrong * np.eye(C)[int(np.abs(x @ v).argmax())] * np.sign(x @ v[:, a] - x @ v[:, b])
+                ends.append(float(x @ v @ (p - np.eye(C)[b])))
+    assert 0.99 * delta < 2 * max(map(abs, ends)) <= delta
+    assert not held(ring * 2, lambda m: direction_within(m, limit), 16)
+
+
+def test_a_longer_matrix_than_told_is_what_breaks_the_guarantee():
+    """The same direction told as a thousandth of what it is: one row moves the opened number by far more than Delta."""
+    release = Private(epsilon=1.0, row_norm=3.0)
+    facts = Facts(D, C, 10, 10, 1, L2, row_norm=3.0, longest=3.0, logit_bound=8.0, spread=1e-3)
+    assert release.sensitivity(Influence(), facts) < 2 * 3.0 * 1.0 / 500  # a spread of 1 moves it by 6
+
+
+# ---- in the program
+
+
+def dry(method, release, candidates=2, role=MODEL_OWNER) -> DrySession:
+    session = DrySession(role)
+    facts = Facts(12, 3, 30, 20, 40, L2, row_norm=4.0, longest=4.0, logit_bound=10.0, spread=1.0)
+    sets = {f"candidate {k}": facts for k in range(candidates)}
+    plan = Plan((method,), L2, 0, "", fit=None, release=release)
+    program(session, plan, {}, {}, sets, 10.0, lambda event: None)
+    return session
+
+
+@pytest.mark.parametrize("method", [Influence(), GradientNorm()], ids=lambda m: m.name)
+@pytest.mark.parametrize("what", ["value", "bit"])
+def test_one_bit_is_opened_for_a_method_before_all_else_and_is_asked_for(method, what):
+    release = Private(what=what, row_norm=4.0)
+    for role in OWNERS:
+        opened = [(o.what, o.to, o.numbers) for o in dry(method, release, role=role).ledger]
+        assert opened[0] == (WHAT, OWNERS, 1) and WHAT not in [o[0] for o in opened[1:]] and len(opened) == 3
+        asked = [(o.what, o.to, o.numbers) for o in release.openings(method, 2)]
+        assert sorted(asked) == sorted(opened)
+    assert release.openings(method, 0) == []
+
+
+def test_what_is_charged_by_its_range_alone_is_not_checked():
+    release = Private(row_norm=4.0, ceiling=1.0)
+    assert WHAT not in [o.what for o in dry(Finetuning(steps=1), release).ledger]
+    assert WHAT in [o.what for o in dry(Influence(), release).ledger]
+    assert WHAT not in [o.what for o in dry(Influence(), Value()).ledger]
+
+
+def test_the_told_norm_of_weights_holds_of_them_as_they_are_shared():
+    """All entries rounded against the owner: by half a unit of 16 bits up in one class, and down in the others."""
+    d, c = 50_000, 3  # so many numbers are shared with 16 fractional bits
+    theta = torch.zeros(d, c, dtype=torch.float64)
+    theta[:, 0], theta[:, 1:] = 2.0**-17 * 1.001, -(2.0**-17) * 1.001
+    plan = Plan((Influence(),), L2, 0, "", fit=None, release=Private(row_norm=4.0))
+    owned = {"influence": {"weights": theta, "direction": theta}}
+    told = told_norms(MODEL_OWNER, ModelOwnerInput(), theta, owned, plan)["weight_norm"]
+    ring = torch.round(theta * 2.0**16).to(torch.int64)
+    assert set(ring.flatten().tolist()) == {-1, 1}
+    assert longest_weights(ring) <= (c * (told - WEIGHT_ROOM) * 2.0**16) ** 2
+
+
+# ---- between processes, of which the model owner's cheats
+
+
+def digits() -> tuple[Dataset, Dataset, Dataset, Dataset]:
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    order = np.random.RandomState(0).permutation(len(x))
+    x, y = x[order] / 16, y[order]
+    parts = {"train": (0, 200), "test": (200, 300), "a": (400, 500), "b": (500, 520)}
+    return tuple(Dataset.of(x[start:end], y[start:end], 10, name) for name, (start, end) in parts.items())
+
+
+NOISE = Private(epsilon=1.0, delta=1e-6, row_norm=8.0)
+CASES = {
+    "clear": (Value(), "nothing"),
+    "honest": (NOISE, "nothing"),
+    "spread": (NOISE, "spread"),
+    "stated spread": (replace(NOISE, spread=2.0**-8), "direction"),
+    "weights": (NOISE, "weights"),
+    "spread, not checked": (NOISE, "spread"),
+}
+METHODS = (GradientNorm(), Influence())
+BOUND = 120.0
+
+
+def cheat(which: str, patch) -> None:
+    """In the model owner's process alone: what it tells stays the same, or what it shares."""
+    if which == "spread":
+        tell = Private.tell
+        patch.setattr(Private, "owned", lambda self, method, owned, told: owned)
+        small = lambda self, role, owned: {"spread": 2.0**-12} if role == MODEL_OWNER else tell(self, role, owned)  # noqa: E731
+        patch.setattr(Private, "tell", small)
+    if which == "direction":
+        patch.setattr(Private, "owned", lambda self, method, owned, told: owned)
+    if which == "weights":
+        longer = lambda self, method, owned, told: owned | {"weights": 30 * owned["weights"]}  # noqa: E731
+        patch.setattr(Private, "owned", longer)
+
+
+def play(role, address, emit, folder, plans, own, ports, cheats, checked):
+    """One party of all these appraisals, one after the other; what each came to."""
+    found = []
+    for plan, port, which, check in zip(plans, ports, cheats, checked, strict=True):
+        with pytest.MonkeyPatch.context() as patch:
+            if role == MODEL_OWNER:
+                cheat(which, patch)
+            if not check:
+                patch.setattr(Private, "check_told", lambda self, session, method, secrets, facts: None)
+            try:
+                found.append(take_part(role, f"tcp://127.0.0.1:{port}", plan, lambda: own, emit, session_name="spawn"))
+            except Exception as error:  # noqa: BLE001  it is compared
+                found.append(f"{type(error).__name__}: {error}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def played():
+    train, test, *candidates = digits()
+    public = {"methods": [repr(m) for m in METHODS]}
+    plans = [
+        Plan(
+            METHODS,
+            L2,
+            0,
+            config_hash(public | {"release": repr(release)}),
+            partial(fit, l2=L2),
+            public,
+            release=release,
+            logit_bound=BOUND,
+        )
+        for release, _ in CASES.values()
+    ]
+    shared = {
+        "plans": plans,
+        "ports": [free_port() for _ in CASES],
+        "cheats": [which for _, which in CASES.values()],
+        "checked": ["not checked" not in name for name in CASES],
+    }
+    jobs = {
+        MODEL_OWNER: shared | {"own": ModelOwnerInput(train, test, threshold=0.0)},
+        DATA_OWNER: shared | {"own": DataOwnerInput(tuple(candidates))},
+        DEALER: shared | {"own": None},
+    }
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        found = launch(play, jobs, lambda event: None)
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    return {name: {role: found[role][k] for role in jobs} for k, name in enumerate(CASES)}
+
+
+def test_an_honest_model_owner_passes_and_the_check_is_listed_once_a_method(played):
+    for role in OWNERS:
+        records = played["honest"][role]
+        assert not isinstance(records, str), records
+        for method in METHODS:
+            first, second = (r for r in records if r.method == method.name)
+            assert [(o["what"], o["to"], o["numbers"]) for o in first.openings][0] == (WHAT, list(OWNERS), 1)
+            assert len(first.openings) == 2 and [o["what"] for o in second.openings] == [first.openings[1]["what"]]
+            for record in (first, second):
+                assert record.estimate["rounds"] == record.rounds and record.failure_probability == 0.0
+                sent = {party: record.estimate[f"bytes_sent.{party}"] for party in record.bytes_sent}
+                assert sent == record.bytes_sent
+
+
+def test_the_cost_preview_counts_the_check(played, monkeypatch):
+    records = [r for r in played["honest"][MODEL_OWNER] if r.candidate == "a"]
+    facts = Facts(64, 10, 200, 100, 100, L2)
+    found = estimate(METHODS, facts, 1, BOUND, NOISE)
+    for party, count in found.bytes_sent.items():  # what both methods share is halved, to the byte
+        assert abs(count - sum(r.bytes_sent[party] for r in records)) <= 2
+    monkeypatch.setattr(Private, "check_told", lambda self, session, method, secrets, facts: None)
+    without = estimate(METHODS, facts, 1, BOUND, NOISE)
+    assert without.rounds < found.rounds
+    assert all(without.bytes_sent[party] < found.bytes_sent[party] for party in found.bytes_sent)
+
+
+@pytest.mark.parametrize("name", ["spread", "stated spread", "weights"])
+def test_a_model_owner_that_shares_longer_matrices_than_told_is_named_and_nothing_is_opened(played, name):
+    for role in OWNERS:
+        assert isinstance(played[name][role], str), "a value was released"
+        for part in ("BoundError", "model_owner has shared weights", "no value is released"):
+            assert part in played[name][role], played[name][role]
+    assert isinstance(played[name][DEALER], str)
+
+
+def test_that_cheat_reads_the_value_where_nothing_is_checked(played):
+    (clear,) = (r for r in played["clear"][MODEL_OWNER] if (r.method, r.candidate) == ("influence", "a"))
+    (honest,) = (r for r in played["honest"][MODEL_OWNER] if (r.method, r.candidate) == ("influence", "a"))
+    (lying,) = (r for r in played["spread, not checked"][MODEL_OWNER] if (r.method, r.candidate) == ("influence", "a"))
+    assert lying.release["epsilon"] <= 1.0 and lying.release["deviation"] < honest.release["deviation"] / 100
+    assert abs(lying.value - clear.value) < 6 * lying.release["deviation"] / 100 + 1e-4 < 0.01 * abs(clear.value)
