@@ -19,6 +19,7 @@ from mpc_appraisal.appraisal import (
     as_yardsticks,
     plaintext,
 )
+from mpc_appraisal.compared import warnings_of
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
@@ -29,6 +30,7 @@ from mpc_appraisal.release import Bit, Release, Value
 from mpc_appraisal.result import Result
 from mpc_appraisal.scenario import Candidate
 from mpc_appraisal.sessions import Join, Plain, Spawn
+from mpc_appraisal.sides import together
 from mpc_appraisal.training import fit
 
 SESSIONS = {"plain": Plain, "spawn": Spawn}
@@ -131,7 +133,9 @@ def run(
     needs(plan.methods, buyer)
     if not seller.candidates:
         raise InputError("data", None, "one or more data sets to appraise")
+    buyer, seller, findings = together(buyer, seller, plan)
     records = session.run(plan, buyer, seller, emit)
+    records = [replace(one, warnings=warnings_of(findings, one.candidate)) for one in records]
     return Result(compare(records, plan, buyer, seller, levels, true_utility, baselines, emit))
 
 
