@@ -106,36 +106,6 @@ def names_findings(matches: Mapping[str, Match]) -> list[Finding]:
     ]
 
 
-def named(data: Data, columns: Sequence[str] | None, classes: Sequence[str] | None, key: str) -> Data:
-    """The same data with names that its file does not hold. Raises InputError where it holds others."""
-    found = {"columns": columns, "class_names": classes}
-    given = {name: tuple(value) for name, value in found.items() if value is not None}
-    for name, value in given.items():
-        own = getattr(data, name)
-        if own is not None and own != value:
-            what = "columns" if name == "columns" else "class names"
-            raise InputError(key, _some(value), f"the {what} that the file itself states: {_some(own)}")
-    given = {name: value for name, value in given.items() if getattr(data, name) is None}
-    if not given:
-        return data
-    if "class_names" in given:
-        given["classes"] = max(data.classes, len(given["class_names"]))
-    if isinstance(data, StoredDataset):
-        return data.changed(partial(_replaced, given=given), **given)
-    try:
-        return replace(data, **given)
-    except InputError as error:
-        raise InputError(key, error.value, error.expected) from error
-
-
-def _replaced(block: Dataset, given: dict[str, Any]) -> Dataset:
-    return replace(block, **given)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(quoted(name) for name in names[:MOST_SHOWN]) + ", ..." * (len(names) > MOST_SHOWN)
-
-
 def fitted(data: Data, source: Source | None, match: Match, classes: int) -> Data:
     """A candidate with its columns in the model owner's order and its labels in the model owner's numbers."""
     moved = match.order is not None and match.order != tuple(range(len(match.order)))

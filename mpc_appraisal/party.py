@@ -264,12 +264,16 @@ def _facts(
     listed = {each["name"]: each["listing"] for each in sets}
     if isinstance(own, ModelOwnerInput) and own.guard.listings:
         _expect(own.guard.listings, listed)
-    return {
-        each["name"]: Facts(
-            buyer["features"], buyer["classes"], buyer["train_rows"], buyer["test_rows"], each["rows"], plan.l2
-        )
-        for each in sets
-    }, listed, matches
+    return (
+        {
+            each["name"]: Facts(
+                buyer["features"], buyer["classes"], buyer["train_rows"], buyer["test_rows"], each["rows"], plan.l2
+            )
+            for each in sets
+        },
+        listed,
+        matches,
+    )
 
 
 def _findings(

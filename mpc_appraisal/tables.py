@@ -318,9 +318,7 @@ def warnings_table(result: Result) -> Table:
         for text in record.warnings:
             about.setdefault(text, {})[record.candidate] = None
     everyone = len(result.candidates)
-    rows = [
-        ("each" if 1 < len(names) == everyone else _list(list(names)), text) for text, names in about.items()
-    ]
+    rows = [("each" if 1 < len(names) == everyone else _list(list(names)), text) for text, names in about.items()]
     return Table("Warnings", ("candidate", "warning"), "ll", rows)
 
 
