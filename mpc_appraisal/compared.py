@@ -20,7 +20,7 @@ statistics  of a listing, with the model owner's training rows, in its own proce
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -73,15 +73,13 @@ def check_policy(stated: Any, key: str = "party.scale") -> str:
 
 
 # -- sentences -----------------------------------------------------------------------------------------------------
-def sentences(findings: Iterable[Finding]) -> list[str]:
-    """Each text once; with the candidates' names where it does not hold of all."""
-    findings = list(findings)
-    everybody = list(dict.fromkeys(one.candidate for one in findings))
+def sentences(findings: Iterable[Finding], candidates: Collection[str]) -> list[str]:
+    """Each text once; with the candidates' names where it does not hold of all `candidates`."""
     about: dict[str, list[str]] = {}
     for one in findings:
         about.setdefault(one.text, []).append(one.candidate)
     return [
-        text if len(names) == len(everybody) else f"Of {', '.join(quoted(name) for name in names)}: {text}"
+        text if len(names) == len(candidates) else f"Of {', '.join(quoted(name) for name in names)}: {text}"
         for text, names in about.items()
     ]
 

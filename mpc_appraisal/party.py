@@ -131,14 +131,14 @@ def _appraise(
     policy = own.guard.scale if own is not None else WARN
     own_findings = kept(findings, policy)
     if session_name == "join":  # both sides of a trial on one machine are told by who started it
-        say([one for one in own_findings if one.warning])
+        say([one for one in own_findings if one.warning], facts)
     refuse_scale(findings, policy)
     bound = check_norms(ready, plan, facts)
     facts = with_norms(facts, ready, bound)
     owned = {m.name: plan.release.owned(m, owned[m.name], ready[role]) for m in plan.methods if m.name in owned}
     # What cannot be computed is refused before anybody is asked.
     rehearsed = _rehearsed(role, plan, facts, bound, ()) if role != DEALER else None
-    compared = sentences(one for one in findings if one.public)
+    compared = sentences((one for one in findings if one.public), facts)
     agreed = consent(role, rendezvous, plan, own, facts, ready, listed, compared)
     run = Run(role, plan, facts, listed, agreed, seconds, session_name, tuple(own_findings))
     if len(agreed.answers) < len(plan.methods) * len(facts):

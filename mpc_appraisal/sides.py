@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -65,7 +65,7 @@ def together(
     listings = {one.name: one for one in (*buyer.guard.listings, *seller.guard.listings) if one is not None}
     for name, fit in matches.items():
         findings += statistics_findings(name, listings.get(name), buyer.rows, fit, buyer.names)
-    say([one for one in findings if one.warning])
+    say([one for one in findings if one.warning], matches)
     return buyer, seller, findings
 
 
@@ -87,9 +87,9 @@ def without_rows(data: Data, classes: int, key: str, aloud: bool) -> int:
     return lacking
 
 
-def say(findings: Sequence[Finding]) -> None:
+def say(findings: Sequence[Finding], candidates: Collection[str]) -> None:
     """Their sentences to standard error, each once."""
-    for text in sentences(findings):
+    for text in sentences(findings, candidates):
         print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
 
 
