@@ -257,7 +257,7 @@ def far(mean: np.ndarray, deviation: np.ndarray, mean2: np.ndarray, deviation2: 
     size = np.maximum(np.abs(mean), np.abs(mean2))
     apart = np.abs(mean - mean2)
     shifted = apart >= DEVIATIONS * pooled
-    shifted &= apart > 0.02 * size  # the listing has three digits
+    shifted &= apart > 0.011 * size  # both have three digits, so that each is off by up to half a percent
     small, large = np.minimum(deviation, deviation2), np.maximum(deviation, deviation2)
     spread = (small > 0) & (large >= SPREADS * small)
     return np.flatnonzero(shifted | spread).tolist()
