@@ -150,6 +150,9 @@ def classes_findings(told: Mapping[str, Any], names: Iterable[str], classes: int
                     True,
                 )
             )
+        elif own is not None:
+            text = f"The model owner's training rows have each of the model's {classes} classes."
+            found.append(Finding(CLASSES, name, text, False))
         if theirs is None:
             text = "The data owner tells nothing of its labels, not how many of the classes it has no row of."
             found.append(Finding(CLASSES, name, text, False))
@@ -163,6 +166,9 @@ def classes_findings(told: Mapping[str, Any], names: Iterable[str], classes: int
                     True,
                 )
             )
+        else:
+            text = f"The data owner has rows of each of the model's {classes} classes."
+            found.append(Finding(CLASSES, name, text, False))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Small tables of two organisations, and what influence is worth on them by numpy alone: Newton and the full Hessian."""
+"""Small tables of two organisations, and their influence by numpy alone: Newton and the full Hessian."""
 
 from __future__ import annotations
 
