@@ -106,7 +106,6 @@ def told(seller: float, buyer: float):
         (1.125, 4.0, True),
         (1.125, 1.125, False),
         (1.0, 1.0, False),
-       ,
     ],
 )
 def test_the_constant_feature_is_taken_off(seller, buyer, warned):
