@@ -1,4 +1,4 @@
-"""Columns are matched by name between the parties, or refused; without names, position decides and all outputs say so."""
+"""Columns are matched by name between the parties, or refused; without names, position decides and outputs say so."""
 
 from __future__ import annotations
 
