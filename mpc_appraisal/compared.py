@@ -95,8 +95,11 @@ def quoted(name: str) -> str:
 
 
 # -- names ---------------------------------------------------------------------------------------------------------
-def names_findings(matches: Mapping[str, Match]) -> list[Finding]:
-    return [
+def names_findings(matches: Mapping[str, Match], trained: bool) -> list[Finding]:
+    """trained: whether the model owner brings training rows, whose names are then those of its model."""
+    weights = "A trained model has no names: its weights are taken to be in the order of the model owner's test rows."
+    found = [Finding(NAMES, name, weights, False) for name, one in matches.items() if one.order and not trained]
+    return found + [
         Finding(NAMES, name, text, warning)
         for name, match in matches.items()
         for warning, texts in ((True, match.warnings), (False, match.facts))

@@ -30,20 +30,17 @@ DIGITS = 32  # hexadecimal, of a hash: 128 bits, so that two different names do 
 DOMAIN = {"columns": b"mpc_appraisal column name 1\n", "classes": b"mpc_appraisal class name 1\n"}
 WORD = {"columns": "column", "classes": "class"}
 MOST_SHOWN = 10  # names in a message
+MOST_COMPARED, LONGEST = 500, 100  # names, and characters of each, that are looked at for near misses
 NEAR = 0.75  # of difflib's ratio: one letter of four may differ
 Told = dict[str, Any] | None  # {"how": "plain" or "hash", "names": [...]}
 
 
 @dataclass(frozen=True)
 class Names:
-    """What one data set calls its columns and classes; None where it has no names.
-
-    same: both sides' rows were drawn from one data set in this process, so that there is nothing to compare.
-    """
+    """What one data set calls its columns and classes; None where it has no names."""
 
     columns: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
-    same: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,8 @@ def match(buyer: Mapping[str, Any], seller: Mapping[str, Any], own: Iterable[Nam
     """Compare what the model owner and the data owner told of one candidate; the same at every party.
 
     buyer, seller: notes with 'columns' and 'class_names', as `told` makes them, and the candidate's 'name'.
-    own: this party's names, for messages to itself alone. Raises NamesError where the names differ.
+    own: this party's names, for messages to itself alone. same: both sides' rows were drawn from one data set in this
+    process, so that there is nothing to compare. Raises NamesError where the names differ.
     """
     if same:
         return Match(None, None, ("Both sides' rows were drawn from one data set.",), ())
@@ -183,12 +181,12 @@ def _refuse(
 
 def _difference(name: str, kind: str, missing: list[str], added: list[str], known: Mapping[str, str]) -> str:
     near = []
-    plain = {known[key]: _folded(known[key]) for key in missing if key in known}
-    for key in added:
+    plain = {known[key][:LONGEST]: _folded(known[key]) for key in missing[:MOST_COMPARED] if key in known}
+    for key in added[:MOST_SHOWN]:
         if key in known:
             folded = _folded(known[key])
             same = [text for text, other in plain.items() if other == folded]
-            close = same or difflib.get_close_matches(known[key], list(plain), 1, NEAR)
+            close = same or difflib.get_close_matches(known[key][:LONGEST], list(plain), 1, NEAR)
             near += [f"{_quoted(known[key])} for {_quoted(close[0])}"] if close else []
     parts = [f"the {kind} of {_quoted(name)} differ"]
     if missing:

@@ -286,7 +286,8 @@ def _findings(
 ) -> list[Finding]:
     """What is known of names and classes, and at the model owner of listings; nobody tells how many rows a class has,
     but how many classes have none."""
-    classes = next(iter(facts.values())).classes
+    first = next(iter(facts.values()))
+    classes, trained = first.classes, first.train_rows > 0
     note: dict[str, Any] = {}
     local: list[Finding] = []
     if isinstance(own, ModelOwnerInput):
@@ -299,7 +300,7 @@ def _findings(
         counts = {c.name: without_rows(c, classes, f"party.data ({c.name})", aloud) for c in own.candidates}
         note["without_rows"] = None if hidden else counts
     notes = rendezvous.exchange("classes", note)
-    return names_findings(matches) + classes_findings(notes, facts, classes) + local
+    return names_findings(matches, trained) + classes_findings(notes, facts, classes) + local
 
 
 def _said(listing: Listing | None) -> dict[str, Any] | None:

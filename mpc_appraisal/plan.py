@@ -110,8 +110,8 @@ class ModelOwnerInput:
         """What its columns and classes are called."""
         known = [part for part in (self.raw, self.train, self.test) if part is not None]
         if self.raw is not None:  # the columns of what an extractor made are not those of the file
-            return Names(self.raw.columns, _first(known, "class_names"), self.same)
-        return Names(_first(known, "columns"), _first(known, "class_names"), self.same)
+            return Names(self.raw.columns, _first(known, "class_names"))
+        return Names(_first(known, "columns"), _first(known, "class_names"))
 
     @property
     def classes(self) -> int:

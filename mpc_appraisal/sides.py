@@ -57,7 +57,7 @@ def together(
             )
     if buyer.same:
         return buyer, seller, []
-    findings = names_findings(matches) + _classes(buyer, seller, plan, classes)
+    findings = names_findings(matches, buyer.train is not None) + _classes(buyer, seller, plan, classes)
     findings += _scale(buyer, seller, plan, classes)
     for guard in (buyer.guard, seller.guard):
         refuse_scale(findings, guard.scale)

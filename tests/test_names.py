@@ -230,6 +230,30 @@ def test_names_that_a_file_lacks_are_stated_and_never_overruled():
     assert alike(None, data, "k") is data
 
 
+def test_the_example_is_compared_by_name(tmp_path, capsys):
+    from mpc_appraisal.example import main
+
+    main([str(tmp_path / "ex")])
+    train, test, seller = (read_dataset(tmp_path / "ex" / f) for f in ("train.npz", "test.npz", "seller.csv"))
+    assert train.columns == test.columns == seller.columns and train.columns[:2] == ("pixel 0", "pixel 1")
+    capsys.readouterr()
+
+
+def test_many_names_of_a_peer_hold_nobody_up():
+    """Near misses are sought among a few hundred names: a comparison of all pairs would take minutes."""
+    ours, theirs = (tuple(f"{side}{k:05}" * 9 for k in range(20_000)) for side in ("left", "lift"))
+    with pytest.raises(NamesError, match="and 19990 more"):
+        match(*notes(Names(ours), Names(theirs)))
+
+
+def test_a_model_without_names_is_said_to_be_in_the_order_of_the_test_rows():
+    from mpc_appraisal.compared import names_findings
+
+    matches = {"a": match(*notes(Names(NAMES), Names(PERMUTED)))}
+    assert any("A trained model has no names" in one.text for one in names_findings(matches, False))
+    assert not any("trained model" in one.text for one in names_findings(matches, True))
+
+
 # -- catalogue -------------------------------------------------------------------------------------------------------
 def test_published_columns_are_those_of_the_header(tmp_path, capsys):
     data = write_table(tmp_path / "permuted.csv", *GOOD, order=PERMUTED)
