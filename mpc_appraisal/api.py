@@ -19,7 +19,9 @@ from mpc_appraisal.appraisal import (
     as_yardsticks,
     plaintext,
 )
+from mpc_appraisal.compared import warnings_of
 from mpc_appraisal.data import Dataset
+from mpc_appraisal.data.naming import alike
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.launch import Emit
@@ -29,6 +31,7 @@ from mpc_appraisal.release import Bit, Release, Value
 from mpc_appraisal.result import Result
 from mpc_appraisal.scenario import Candidate
 from mpc_appraisal.sessions import Join, Plain, Spawn
+from mpc_appraisal.sides import together
 from mpc_appraisal.training import fit
 
 SESSIONS = {"plain": Plain, "spawn": Spawn}
@@ -57,7 +60,8 @@ def appraise(
 
     Args:
         data: the data owner's side: a `Dataset`, arrays (x, y), a mapping from candidate name to either, or several.
-        train, test: the model owner's side: `Dataset`s or arrays (x, y); x is (n, d), y (n,) integers from 0.
+        train, test: the model owner's side: `Dataset`s or arrays (x, y); x is (n, d), y (n,) integers from 0. Where x
+            is a pandas DataFrame at both sides, columns are matched by name; otherwise by position, which is said.
         model: a trained model in place of `train`, where the method allows it.
         method: 'gradient_norm', 'finetuning', 'influence', an `Appraiser`, or several of them; 'influence_error' beside
             'influence' gives it a 95% interval, `Result.margin`.
@@ -78,7 +82,8 @@ def appraise(
         A `Result`: prints, sorts, indexes by candidate, `.to_frame()`. `value` is higher for better data.
 
     Raises:
-        InputError: a bad argument, by name. PeerError: a party failed or vanished.
+        InputError: a bad argument, by name. DisagreementError: the sides' columns or classes have different names.
+        PeerError: a party failed or vanished.
     """
     methods, l2, seed = as_methods(method), check_l2(l2), check_seed(seed)
     yardsticks = as_yardsticks(baselines, seed)
@@ -91,7 +96,10 @@ def appraise(
         expected = "with a Join a mpc_appraisal.Guard, or Guard() to do without ledgers and approval; else none"
         raise InputError("guard", guard, expected)
     guard = guard or Guard()
-    buyer = ModelOwnerInput(_own(train, "train"), _own(test, "test"), model, threshold, guard)
+    own_train, own_test = _own(train, "train"), _own(test, "test")
+    same = not isinstance(data, (Mapping, tuple)) and isinstance(data, Sequence)
+    same = same and len(data) > 0 and all(isinstance(each, Candidate) for each in data)  # of one `scenario.Market`
+    buyer = ModelOwnerInput(own_train, alike(own_train, own_test, "test"), model, threshold, guard, same=same)
     candidates = _candidates(data)
     levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
     public = {"methods": [repr(m) for m in methods], "l2": l2, "seed": seed, "release": repr(release)}
@@ -131,7 +139,9 @@ def run(
     needs(plan.methods, buyer)
     if not seller.candidates:
         raise InputError("data", None, "one or more data sets to appraise")
+    buyer, seller, findings = together(buyer, seller, plan)
     records = session.run(plan, buyer, seller, emit)
+    records = [replace(one, warnings=warnings_of(findings, one.candidate)) for one in records]
     return Result(compare(records, plan, buyer, seller, levels, true_utility, baselines, emit))
 
 
@@ -220,8 +230,19 @@ def _own(data: Own | None, name: str) -> Dataset | None:
     if data is None or isinstance(data, Dataset):
         return data
     if isinstance(data, tuple) and len(data) == 2:
-        return Dataset.of(*data, name=name)
+        return Dataset.of(*data, name=name, columns=columns_of(data[0], name))
     raise InputError(name, type(data).__name__, "a Dataset, or a tuple (x, y) of arrays")
+
+
+def columns_of(x: Any, name: str) -> tuple[str, ...] | None:
+    """The names of a pandas DataFrame's columns; None for anything without names, or with pandas' own numbers."""
+    columns = getattr(x, "columns", None)
+    if columns is None or getattr(x, "ndim", 2) != 2 or type(columns).__name__ == "RangeIndex":
+        return None
+    names = [each if isinstance(each, str) else str(each) for each in columns]
+    if len(set(names)) < len(names) or not all(each.strip() for each in names):
+        raise InputError(f"{name}: x", f"columns {', '.join(map(repr, names[:20]))}", "a different name for each")
+    return tuple(names)
 
 
 def _candidates(data: Any) -> tuple[Dataset, ...]:

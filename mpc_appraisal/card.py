@@ -122,6 +122,7 @@ def sections(records: list[Record], among: dict[str, int]) -> list[Section]:
     answers = [_answer(r, among[r.method], margins[r.method]) for r in records if not (r.error and shown_with)]
     found = [
         Section("The answer", answers=tuple(answers)),
+        Section("Warnings", facts=_facts(records, _warnings)),
         Section("The data", facts=_facts(records, _data)),
         Section("What was opened to whom", facts=_facts(records, _openings)),
         Section("Privacy spent", facts=_facts(records, _privacy)),
@@ -212,6 +213,10 @@ def _data(record: Record) -> list[tuple[str, str]]:
         ("price asked", price or ""),
     ]
     return [(key, text) for key, text in facts if text]
+
+
+def _warnings(record: Record) -> list[tuple[str, str]]:
+    return [("warning", shown(text, 4 * TEXT)) for text in record.warnings]
 
 
 def _openings(record: Record) -> list[tuple[str, str]]:

@@ -31,12 +31,14 @@ from mpc_appraisal.card import write_cards
 from mpc_appraisal.catalogue import check_listing, read_listing, read_salt, salt_beside
 from mpc_appraisal.commands import COMMANDS
 from mpc_appraisal.common.stable_names import stable
+from mpc_appraisal.compared import Source
 from mpc_appraisal.data import Extractor, mapped, open_dataset, read_dataset, standardise
+from mpc_appraisal.data.naming import alike, named
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.helped import NAME as RTAS
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
-from mpc_appraisal.plan import DataOwnerInput, Guard, ModelOwnerInput, OwnInput, Plan, needs
+from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, needs
 from mpc_appraisal.preflight import glance
 from mpc_appraisal.progress import progress
 from mpc_appraisal.record import append, config_hash
@@ -135,11 +137,15 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
 
     def read(path: str, name: str, reader: Callable[..., Any] = read_dataset, listed: Any = (None, None)) -> Any:
         file = absolute(path)
-        data = reader(file, cfg.party.label, None, name)
+        data = named(reader(file, cfg.party.label, None, name), None, class_names, "party.class_names")
         if listed[0]:
             listing = read_listing(absolute(listed[0]))
             salt = absolute(listed[1]) if listed[1] else salt_beside(file, listing.name)
             check_listing(listing, data, read_salt(salt))
+            data = named(data, listing.column_names, listing.class_names, f"listing {listing.name}: data")
+        return data
+
+    def prepared(data: Any) -> Any:
         if cfg.standardise.mean is not None or cfg.standardise.scale is not None:
             mean = 0.0 if cfg.standardise.mean is None else OmegaConf.to_object(cfg.standardise).get("mean")
             scale = 1.0 if cfg.standardise.scale is None else OmegaConf.to_object(cfg.standardise).get("scale")
@@ -147,13 +153,19 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
         return mapped(data, features)
 
     features = extractor(cfg)
+    class_names = guards.class_names(party)
     between = isinstance(instantiate(cfg.session), Join)
     if role == MODEL_OWNER:
+        train = read(cfg.party.train, "party.train") if cfg.party.train else None
+        test = read(cfg.party.test, "party.test") if cfg.party.test else None
+        test = alike(train, test, "party.test")
         own = ModelOwnerInput(
-            read(cfg.party.train, "party.train") if cfg.party.train else None,
-            read(cfg.party.test, "party.test") if cfg.party.test else None,
+            prepared(train) if train is not None else None,
+            prepared(test) if test is not None else None,
             SoftmaxRegression.load(absolute(cfg.party.model)) if cfg.party.model else None,
             party["threshold"],
+            guards.unguarded(party),
+            test if train is None else train,
         )
         needs(methods, own)
         return replace(own, guard=guards.of_model_owner(party, absolute)) if between else own
@@ -169,9 +181,13 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
         # With both sides at hand the plaintext value is computed too, from data in memory.
         reader = open_dataset if between else read_dataset
         files = zip(paths, names, listed, strict=True)
-        sets = tuple(read(path, "party.data", reader, own).renamed(name) for path, name, own in files)
+        sources = tuple(
+            Source(read(path, "party.data", reader, own).renamed(name), prepared) for path, name, own in files
+        )
         places = dict(zip(names, paths, strict=True))
-        return DataOwnerInput(sets, guards.of_data_owner(party, absolute, places, listings) if between else Guard())
+        guard = replace(guards.unguarded(party), listings=listings)
+        guard = guards.of_data_owner(party, absolute, places, listings) if between else guard
+        return DataOwnerInput(tuple(source.prepare(source.data) for source in sources), guard, sources)
     return None
 
 
@@ -262,7 +278,7 @@ def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], fol
         buyer, seller = read_own(cfg, MODEL_OWNER, methods), read_own(cfg, DATA_OWNER, methods)
     else:
         market = instantiate(cfg.scenario).build(*instantiate(cfg.data).load(), seed)
-        buyer = ModelOwnerInput(mapped(market.train, features), mapped(market.test, features))
+        buyer = ModelOwnerInput(mapped(market.train, features), mapped(market.test, features), same=True)
         seller = DataOwnerInput(tuple(mapped(c.data.renamed(c.name), features) for c in market.candidates))
         levels = {c.name: c.level for c in market.candidates}
     checked(buyer)

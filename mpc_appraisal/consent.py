@@ -15,7 +15,7 @@ import math
 import secrets
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -65,14 +65,16 @@ def consent(
     facts: dict[str, Facts],
     told: dict[str, dict[str, float]],
     listed: Mapping[str, dict[str, Any] | None],
+    compared: Sequence[str] = (),
 ) -> Agreed:
     """Steps 1 to 4; every party calls it.
 
-    listed: by candidate what its listing says, or None. told: the owners' notes on norms.
+    listed: by candidate what its listing says, or None. told: the owners' notes on norms. compared: sentences on how
+    the two sides' data fit together.
 
     Raises DisagreementError: the parties' requests differ. InputError: a ledger refuses. ApprovalError: no yes.
     """
-    request = make_request(plan, facts, told, listed)
+    request = make_request(plan, facts, told, listed, compared)
     note: dict[str, Any] = {"digest": request.digest}
     envelope = Envelope()  # the dealer, who reads all notes, shall read no answer
     if isinstance(own, ModelOwnerInput):
@@ -123,8 +125,9 @@ def make_request(
     facts: dict[str, Facts],
     told: dict[str, dict[str, float]],
     listed: Mapping[str, dict[str, Any] | None],
+    compared: Sequence[str] = (),
 ) -> Request:
-    """What all parties see alike."""
+    """What all parties see alike. compared: sentences on how the two sides' data fit together."""
     first = next(iter(facts.values()))
     openings = [
         asdict(opening) | {"to": list(opening.to), "times": times, "method": method.name}
@@ -158,6 +161,7 @@ def make_request(
             "protocol": {"engine": plan.engine, "transport": plan.transport.kind, "trust": trust_of(plan.engine)},
             "config": plan.digest,
         }
+        | ({"compared": list(compared)} if compared else {})
     )
 
 

@@ -35,10 +35,11 @@ def main(arguments: Sequence[str]) -> None:
     def part(bounds: tuple[int, int]) -> Dataset:
         return rows.subset(torch.arange(*bounds))
 
+    columns = [f"pixel {k}" for k in range(rows.features)]  # at both sides, so that they are compared by name
     for name, data in (("train", part(TRAIN)), ("test", test)):
-        np.savez(folder / f"{name}.npz", x=data.x.numpy(), y=data.y.numpy())
+        np.savez(folder / f"{name}.npz", x=data.x.numpy(), y=data.y.numpy(), columns=np.array(columns))
     seller = part(SELLER)
-    table = pd.DataFrame(seller.x.numpy(), columns=[f"pixel {k}" for k in range(seller.features)])
+    table = pd.DataFrame(seller.x.numpy(), columns=columns)
     table.assign(label=seller.y.numpy()).to_csv(folder / "seller.csv", index=False)
     print(f"{folder}: train.npz and test.npz of the model owner, seller.csv of the data owner")
 

@@ -29,7 +29,24 @@ def of_model_owner(party: Party, absolute: Absolute) -> Guard:
         keeper=keeper_of(party, absolute, DATA_OWNER, {EVERY: (own, own.stem)}),
         listings=tuple(read_listing(absolute(one)) for one in listings),
         salt=own_salt(party, absolute, own),
+        names=party["names"],
+        scale=party["scale"],
     )
+
+
+def unguarded(party: Party) -> Guard:
+    """Of either owner in a trial on one machine: how data are compared, and nothing else."""
+    return Guard(names=party["names"], scale=party["scale"])
+
+
+def class_names(party: Party) -> tuple[str, ...] | None:
+    """party.class_names, a list of different texts; None where it is not stated."""
+    stated = party["class_names"]
+    if stated is None:
+        return None
+    if not isinstance(stated, list) or len({str(each).strip() for each in stated} - {""}) != len(stated) or not stated:
+        raise InputError("party.class_names", repr(stated), "a list of different names, as in [good,bad]")
+    return tuple(str(each).strip() for each in stated)
 
 
 def of_data_owner(
@@ -52,6 +69,8 @@ def of_data_owner(
         approval=approval if approval in ("ask", "yes") else str(absolute(approval)),
         requests=str(requests),
         patience=float(party["patience"]),
+        names=party["names"],
+        scale=party["scale"],
     )
 
 

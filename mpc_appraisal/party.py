@@ -15,6 +15,17 @@ import torch
 
 from mpc_appraisal.appraisal import Facts
 from mpc_appraisal.catalogue import Listing
+from mpc_appraisal.compared import (
+    WARN,
+    Finding,
+    classes_findings,
+    kept,
+    names_findings,
+    refuse_scale,
+    scale_findings,
+    sentences,
+    statistics_findings,
+)
 from mpc_appraisal.consent import consent, settle
 from mpc_appraisal.errors import AppraisalError, DisagreementError, InputError, PeerError
 from mpc_appraisal.mpc.encoding import check_range
@@ -24,6 +35,7 @@ from mpc_appraisal.mpc.meter import Meter
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.mpc.session import agree
+from mpc_appraisal.names import Match, match, told
 from mpc_appraisal.norms import check_norms, told_norms, with_norms
 from mpc_appraisal.plan import (
     BLOCK_ROWS,
@@ -33,6 +45,7 @@ from mpc_appraisal.plan import (
     ModelOwnerInput,
     OwnInput,
     Plan,
+    check_classes,
     check_model,
     check_names,
 )
@@ -41,6 +54,7 @@ from mpc_appraisal.record import Record
 from mpc_appraisal.release.keeper import Key
 from mpc_appraisal.release.rule import Release
 from mpc_appraisal.run import Run
+from mpc_appraisal.sides import in_order, say, without_rows
 
 LINGER_SECONDS = 5.0
 TELL_SECONDS = 6.0  # how long a party that cannot go on tries to tell the others
@@ -104,19 +118,29 @@ def _appraise(
     role: str, rendezvous: Rendezvous, plan: Plan, own: OwnInput, emit: Emit, session_name: str
 ) -> list[Record]:
     agree(rendezvous, plan.public, plan.digest)
-    facts, listed = _facts(rendezvous, own, plan)
+    facts, listed, matches = _facts(rendezvous, own, plan)
+    own = in_order(own, matches, next(iter(facts.values())).classes)
     plan = replace(plan, release=_fitted(plan, list(facts), listed))
     own = _transformed(own, plan, facts)
+    findings = _findings(rendezvous, own, plan, facts, matches, session_name == "join")
     seconds, owned, theta = _prepare(role, own, plan, facts)
     # Whoever refuses its input has said so once all are ready; from here on values are shared.
     ready = rendezvous.exchange("ready", told_norms(role, own, theta, owned, plan))
+    first = next(iter(facts.values()))
+    findings += scale_findings(ready, facts, plan.release.kind == "dp", first.train_rows + first.test_rows)
+    policy = own.guard.scale if own is not None else WARN
+    own_findings = kept(findings, policy)
+    if session_name == "join":  # both sides of a trial on one machine are told by who started it
+        say([one for one in own_findings if one.warning], facts)
+    refuse_scale(findings, policy)
     bound = check_norms(ready, plan, facts)
     facts = with_norms(facts, ready, bound)
     owned = {m.name: plan.release.owned(m, owned[m.name], ready[role]) for m in plan.methods if m.name in owned}
     # What cannot be computed is refused before anybody is asked.
     rehearsed = _rehearsed(role, plan, facts, bound, ())
-    agreed = consent(role, rendezvous, plan, own, facts, ready, listed)
-    run = Run(role, plan, facts, listed, agreed, seconds, session_name)
+    compared = sentences((one for one in findings if one.public), facts)
+    agreed = consent(role, rendezvous, plan, own, facts, ready, listed, compared)
+    run = Run(role, plan, facts, listed, agreed, seconds, session_name, tuple(own_findings))
     if len(agreed.answers) < len(plan.methods) * len(facts):
         if agreed.answers:
             rehearsed = _rehearsed(role, plan, facts, bound, tuple(agreed.answers))
@@ -198,14 +222,15 @@ def _transformed(own: OwnInput, plan: Plan, facts: dict[str, Facts]) -> OwnInput
 
 def _facts(
     rendezvous: Rendezvous, own: OwnInput, plan: Plan
-) -> tuple[dict[str, Facts], dict[str, dict[str, Any] | None]]:
-    """Exchange sizes and listings, and check that they fit; every party checks the same and fails in the same way.
+) -> tuple[dict[str, Facts], dict[str, dict[str, Any] | None], dict[str, Match]]:
+    """Exchange sizes, names and listings, and check that they fit; every party checks the same and fails alike.
 
-    Returns, by candidate, its facts and what its listing says, or None.
+    Returns, by candidate, its facts, what its listing says, or None, and how its names fit the model owner's.
     """
     note: dict[str, Any] = {}
     if isinstance(own, ModelOwnerInput):
         check_model(own, plan.l2)
+        check_classes(own)
         shape = own.model.theta.shape if own.model else None
         known = own.train or own.test
         note = {
@@ -218,17 +243,21 @@ def _facts(
             if note["classes"] > plan.classes:
                 raise InputError("party.train", f"{note['classes']} classes", f"{plan.classes} (model.classes)")
             note["classes"] = plan.classes
+        note |= told(own.names, own.guard.names)
     elif isinstance(own, DataOwnerInput):
         check_names([c.name for c in own.candidates])
         listings = own.guard.listings or (None,) * len(own.candidates)
         note = {
             "candidates": [
                 {"name": c.name, "rows": c.rows, "features": c.features, "listing": _said(listing)}
-                for c, listing in zip(own.candidates, listings, strict=True)
+                | told(names, own.guard.names)
+                for c, listing, names in zip(own.candidates, listings, own.names, strict=True)
             ]
         }
     notes = rendezvous.exchange("facts", note)
     buyer, sets = notes[MODEL_OWNER], notes[DATA_OWNER]["candidates"]
+    mine = [own.names] if isinstance(own, ModelOwnerInput) else own.names if own is not None else []
+    matches = {each["name"]: match(buyer, each, mine) for each in sets}
     for each in sets:
         if each["features"] != buyer["features"]:
             raise DisagreementError(
@@ -238,12 +267,43 @@ def _facts(
     listed = {each["name"]: each["listing"] for each in sets}
     if isinstance(own, ModelOwnerInput) and own.guard.listings:
         _expect(own.guard.listings, listed)
-    return {
-        each["name"]: Facts(
-            buyer["features"], buyer["classes"], buyer["train_rows"], buyer["test_rows"], each["rows"], plan.l2
-        )
-        for each in sets
-    }, listed
+    return (
+        {
+            each["name"]: Facts(
+                buyer["features"], buyer["classes"], buyer["train_rows"], buyer["test_rows"], each["rows"], plan.l2
+            )
+            for each in sets
+        },
+        listed,
+        matches,
+    )
+
+
+def _findings(
+    rendezvous: Rendezvous,
+    own: OwnInput,
+    plan: Plan,
+    facts: dict[str, Facts],
+    matches: dict[str, Match],
+    aloud: bool,
+) -> list[Finding]:
+    """What is known of names and classes, and at the model owner of listings; nobody tells how many rows a class has,
+    but how many classes have none."""
+    first = next(iter(facts.values()))
+    classes, trained = first.classes, first.train_rows > 0
+    note: dict[str, Any] = {}
+    local: list[Finding] = []
+    if isinstance(own, ModelOwnerInput):
+        note["without_rows"] = without_rows(own.train, classes, "party.train", aloud) if own.train else None
+        listings = {listing.name: listing for listing in own.guard.listings if listing is not None}
+        for name, fit in matches.items():
+            local += statistics_findings(name, listings.get(name), own.rows, fit, own.names)
+    elif isinstance(own, DataOwnerInput):
+        hidden = plan.release.kind == "dp"  # whose labels are protected too
+        counts = {c.name: without_rows(c, classes, f"party.data ({c.name})", aloud) for c in own.candidates}
+        note["without_rows"] = None if hidden else counts
+    notes = rendezvous.exchange("classes", note)
+    return names_findings(matches, trained) + classes_findings(notes, facts, classes) + local
 
 
 def _said(listing: Listing | None) -> dict[str, Any] | None:

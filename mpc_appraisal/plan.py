@@ -10,10 +10,12 @@ from typing import Any
 from mpc_appraisal.appraisal import Appraiser
 from mpc_appraisal.approval import FOLDER, Request
 from mpc_appraisal.catalogue.listing import Listing
+from mpc_appraisal.compared import WARN, Data, Source, check_policy
 from mpc_appraisal.data import Dataset, StoredDataset
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import SoftmaxRegression
 from mpc_appraisal.mpc.transport import Transport
+from mpc_appraisal.names import PLAIN, Names, check_how
 from mpc_appraisal.record import PLACE
 from mpc_appraisal.release.keeper import Keeper
 from mpc_appraisal.release.rule import Release
@@ -61,7 +63,8 @@ class Guard:
     listings: of the candidates. At the data owner one for each, or None; at the model owner those that it expects.
     approval, requests, patience: of the data owner, see `approval.decide`. salt: of the model owner, 32 bytes that it
     keeps so that a question can be told to be a repetition; None: fresh ones. show: given the request before it is
-    answered, so that its owner can read it.
+    answered, so that its owner can read it. names: 'plain' or 'hash', how it tells the names of columns and classes,
+    see `names`. scale: 'warn', 'refuse' or 'ignore', where the sides' rows differ in length, see `compared`.
     """
 
     counterparty: str = "the other side"
@@ -72,6 +75,12 @@ class Guard:
     patience: float = 3600.0
     salt: bytes | None = None
     show: Callable[[Request], None] | None = None
+    names: str = PLAIN
+    scale: str = WARN
+
+    def __post_init__(self) -> None:
+        check_how(self.names)
+        check_policy(self.scale)
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,8 @@ class ModelOwnerInput:
     """What the model owner brings: a model, or data to train it on; test data where the method needs it.
 
     threshold: the least value that it would buy, where a bit is released; one for all methods, or by method's name.
+    raw: the training rows (else the test rows) as their file holds them, where they were changed before use. same: both
+    sides' rows were drawn from one data set in this process.
     """
 
     train: Dataset | None = None
@@ -86,6 +97,28 @@ class ModelOwnerInput:
     model: SoftmaxRegression | None = None
     threshold: float | Mapping[str, float] | None = None
     guard: Guard = Guard()
+    raw: Data | None = None
+    same: bool = False
+
+    @property
+    def rows(self) -> Data | None:
+        """The training rows as their file holds them; None without training rows."""
+        return None if self.train is None else self.raw or self.train
+
+    @property
+    def names(self) -> Names:
+        """What its columns and classes are called."""
+        known = [part for part in (self.raw, self.train, self.test) if part is not None]
+        if self.raw is not None:  # the columns of what an extractor made are not those of the file
+            return Names(self.raw.columns, _first(known, "class_names"))
+        return Names(_first(known, "columns"), _first(known, "class_names"))
+
+    @property
+    def classes(self) -> int:
+        """Of the model, or of the rows and their names where there is no model yet."""
+        if self.model is not None:
+            return int(self.model.classes)
+        return max(data.classes for data in (self.train, self.test) if data is not None)
 
     def threshold_of(self, method: str) -> float:
         """Raises InputError where there is none that can be compared with."""
@@ -99,14 +132,28 @@ class ModelOwnerInput:
 
 @dataclass(frozen=True)
 class DataOwnerInput:
-    """What the data owner brings: one or more candidate data sets. Their names are told to the other side."""
+    """What the data owner brings: one or more candidate data sets. Their names are told to the other side.
+
+    sources: of the candidates, where their rows were changed before use; none otherwise.
+    """
 
     candidates: tuple[Dataset | StoredDataset, ...]
     guard: Guard = Guard()
+    sources: tuple[Source, ...] = ()
+
+    @property
+    def names(self) -> list[Names]:
+        """What each candidate's columns and classes are called."""
+        raw = [source.data for source in self.sources] or self.candidates
+        return [Names(each.columns, each.class_names) for each in raw]
 
 
 OwnInput = ModelOwnerInput | DataOwnerInput | None
 Emit = Callable[[dict[str, Any]], None]
+
+
+def _first(parts: Sequence[Data], key: str) -> tuple[str, ...] | None:
+    return next((getattr(part, key) for part in parts if getattr(part, key) is not None), None)
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -131,6 +178,13 @@ def needs(methods: Sequence[Appraiser], own: ModelOwnerInput) -> None:
     for name, part in others:
         if part.features != reference.features:
             raise InputError(name, f"{part.features} features", f"{reference.features}, as in {first}")
+
+
+def check_classes(own: ModelOwnerInput) -> None:
+    """Refuse names of classes that a given model has no column for, or lacks."""
+    names = own.names.classes
+    if own.model is not None and names is not None and len(names) != own.model.classes:
+        raise InputError("party.class_names", f"{len(names)} names", f"{own.model.classes}: the model's classes")
 
 
 def check_model(own: ModelOwnerInput, l2: float) -> None:

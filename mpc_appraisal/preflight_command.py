@@ -14,6 +14,7 @@ from typing import Any
 
 from mpc_appraisal.appraisal import as_methods
 from mpc_appraisal.data import mapped, read_dataset, standardise
+from mpc_appraisal.data.naming import alike
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import check_l2
 from mpc_appraisal.preflight import CORRUPTIONS, preflight
@@ -59,8 +60,10 @@ def main(arguments: Sequence[str]) -> None:
         _number("classes", own["classes"], int) if "classes" in own else None,
     )
 
-    def read(key: str) -> Any:
-        data = read_dataset(Path(own[key]), label, classes, key)
+    train = read_dataset(Path(own["train"]), label, classes, "train")
+    test = alike(train, read_dataset(Path(own["test"]), label, classes, "test"), "test")
+
+    def prepared(data: Any) -> Any:
         shift, scale = cfg.standardise.mean, cfg.standardise.scale
         if shift is not None or scale is not None:
             both = ((shift, 0.0), (scale, 1.0))
@@ -70,8 +73,8 @@ def main(arguments: Sequence[str]) -> None:
     features = extractor(cfg)
 
     found = preflight(
-        read("train"),
-        read("test"),
+        prepared(train),
+        prepared(test),
         as_methods(instantiate(cfg.appraisal)),
         check_l2(cfg.model.l2),
         instantiate(cfg.model),

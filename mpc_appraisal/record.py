@@ -57,7 +57,8 @@ class Record:
     seconds: {phase: s}, phases do not overlap. bytes_sent: {party: bytes}. None stands for "unknown".
     release: what was told, and to whom (`RELEASE`). listing: what binds the data to an offer (`LISTING`). request: what
     the data owner approved (`REQUEST`). budget: the ledger that was charged (`BUDGET`). None: there was no such thing.
-    Their keys that a caller leaves out are None. A threshold is in no record: there is no key for it.
+    Their keys that a caller leaves out are None. warnings: sentences on how the two sides' data fit together, or what
+    was not compared; the two sides' may differ. A threshold is in no record: there is no key for it.
     Raises InputError: a number that is not finite, a wrong type, a place (path, address) in a text, or a fact that
     nobody may know in a session between organisations.
     """
@@ -92,6 +93,7 @@ class Record:
     listing: dict | None = None
     request: dict | None = None
     budget: dict | None = None
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  frozen: only here
@@ -109,6 +111,7 @@ class Record:
             put("estimate", {k: _number(f"estimate.{k}", v, lambda n: n + 0) for k, v in found})
         put("versions", dict(_mapping("versions", self.versions)))
         put("openings", tuple(_opening(opening) for opening in self.openings))
+        put("warnings", _sentences(self.warnings))
         for key, (checks, required) in NESTED.items():
             if getattr(self, key) is not None:
                 put(key, _nested(key, getattr(self, key), checks, required))
@@ -310,6 +313,12 @@ def _text(key: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"record.{key}", value, "a text")
     return value
+
+
+def _sentences(value: object) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise InputError("record.warnings", value, "a list of texts")
+    return tuple(_text("warnings", each) for each in value)
 
 
 def _truth(key: str, value: object) -> bool:

@@ -16,6 +16,7 @@ from .tables import (
     run_table,
     trust,
     values_table,
+    warnings_table,
     yes_or_no,
 )
 
@@ -77,7 +78,7 @@ def print_result(result: Result, console=None) -> None:
     from rich.text import Text
 
     console = console or Console()
-    for table in (values_table(result), correlations_table(result), openings_table(result)):
+    for table in (values_table(result), *_warned(result), correlations_table(result), openings_table(result)):
         print_table(table, console)
         console.print()
     console.print(Text("Trust", style="bold"))
@@ -94,6 +95,10 @@ def print_result(result: Result, console=None) -> None:
         for candidate, bar, value in lines:
             short = candidate if len(candidate) <= name else candidate[: name - 1] + "…"
             console.print(Text.assemble((f"  {short:<{name}} ", ""), (f"{bar:<41}", "cyan"), f"{value:>11}"))
+
+
+def _warned(result: Result) -> list[Table]:
+    return [table for table in (warnings_table(result),) if table.rows]
 
 
 def print_table(table: Table, console) -> None:
@@ -117,7 +122,7 @@ def write_report(result: Result, folder: str | Path) -> list[Path]:
     drawn = [(name, figure) for name, draw in figures if (figure := draw(result)) is not None]
     images = [path for name, figure in drawn for path in save(figure, folder, name)]
     drawings = [path for path in images if path.suffix == ".svg"]
-    main = [values_table(result, full=True), correlations_table(result), openings_table(result)]
+    main = [values_table(result, full=True), *_warned(result), correlations_table(result), openings_table(result)]
     details = [candidates_table(result), costs_table(result), run_table(result)]
 
     sources = [

@@ -21,6 +21,7 @@ NESTED = (
     "listing",
     "request",
     "budget",
+    "warnings",
 )
 RELEASED = ("kind", "decision", "winner", "rank", "low", "high", "epsilon")  # columns of to_frame
 
@@ -150,6 +151,7 @@ class Result(Sequence):
             row |= {f"estimate.{key}": value for key, value in (record.estimate or {}).items()}
             row |= {f"release.{key}": record.release[key] for key in RELEASED if record.release}
             row["openings"] = len(record.openings)
+            row["warnings"] = len(record.warnings)
             rows.append(row)
         return pandas.DataFrame(rows)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpc_appraisal.appraisal import Appraiser, Facts
+from mpc_appraisal.compared import Finding, warnings_of
 from mpc_appraisal.consent import Agreed
 from mpc_appraisal.mpc.forecast import Rehearsal, forecasts
 from mpc_appraisal.mpc.meter import by_result
@@ -24,7 +25,7 @@ NORMAL_95 = 1.96  # deviations that 95% of normal noise is within
 @dataclass
 class Run:
     """seconds: of the owner's own work in the clear, by method. results, engine, costs: of what was computed, if
-    anything was; costs: every party's note."""
+    anything was; costs: every party's note. findings: on how the two sides' data fit together."""
 
     role: str
     plan: Plan
@@ -33,6 +34,7 @@ class Run:
     agreed: Agreed
     seconds: Mapping[str, float]
     session: str
+    findings: tuple[Finding, ...] = ()
     results: list[Appraised] = field(default_factory=list)
     engine: str = "none"
     costs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -93,6 +95,7 @@ class Run:
             listing=self.listed.get(name),
             request={"id": agreed.request.id, "digest": agreed.request.digest, **agreed.approval},
             budget=keeper.left(name) if keeper is not None else None,
+            warnings=warnings_of(self.findings, name),
             **computed,
         )
 

@@ -311,6 +311,17 @@ def run_table(result: Result) -> Table:
     return Table("Run", ("fact", "value"), "ll", [(key, ", ".join(values)) for key, values in facts.items()])
 
 
+def warnings_table(result: Result) -> Table:
+    """What the records warn of, each sentence once with its candidates; no rows where there is nothing."""
+    about: dict[str, dict[str, None]] = {}
+    for record in result:
+        for text in record.warnings:
+            about.setdefault(text, {})[record.candidate] = None
+    everyone = len(result.candidates)
+    rows = [("each" if 1 < len(names) == everyone else _list(list(names)), text) for text, names in about.items()]
+    return Table("Warnings", ("candidate", "warning"), "ll", rows)
+
+
 def bars(result: Result, width: int = 40) -> list[tuple[str, list[tuple[str, str, str]]]]:
     """For each method its (candidate, bar, value): the bar runs from the method's lowest value to its highest."""
     charts = []
@@ -331,7 +342,9 @@ def bars(result: Result, width: int = 40) -> list[tuple[str, list[tuple[str, str
 
 def plain_text(result: Result) -> str:
     """Values, correlations and openings for a plain terminal."""
-    blocks = [_lines(table) for table in (values_table(result), correlations_table(result), openings_table(result))]
+    tables = [values_table(result), correlations_table(result), openings_table(result)]
+    tables[1:1] = [table for table in (warnings_table(result),) if table.rows]
+    blocks = [_lines(table) for table in tables]
     return "\n\n".join(["\n".join(block) for block in blocks] + ["Trust\n" + "\n".join(trust(result))])
 
 

@@ -32,7 +32,8 @@ LEVELS = [
         "approval",
         "release",
     },
-    {"plan", "norms", "program", "sealed", "consent", "run", "party", "sessions", "api", "marketplace"},
+    {"names", "compared", "sides", "plan", "norms", "program", "sealed", "consent", "run", "party", "sessions", "api"}
+    | {"marketplace"},
     {"cli", "guards", "commands", "cost", "budget", "example", "preflight_command", "sweep"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

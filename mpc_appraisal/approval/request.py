@@ -127,6 +127,7 @@ def _sections(request: Request) -> list[tuple[str, list[str]]]:
     return [
         ("What is asked", asked),
         ("Of which data", [_data(candidate) for candidate in content["candidates"]]),
+        *([("How the two sides' data fit together", content["compared"])] if "compared" in content else []),
         ("What is opened, and to whom", opened),
         ("What it costs in privacy", _privacy(content["privacy"])),
         ("What was told in the clear already", told or ["Nothing but what stands here."]),

@@ -47,17 +47,19 @@ def leaf(expected: str, holds: Callable[[Any], bool]) -> Check:
     return check
 
 
-def closed(**fields: Check) -> Check:
-    """An object with all of these fields and no other."""
+def closed(optional: tuple[str, ...] = (), /, **fields: Check) -> Check:
+    """An object with all of these fields, but for the optional ones, and no other."""
 
     def check(value: Any, where: str) -> None:
         if type(value) is not dict:
             raise InputError(where, shown(value), "an object")
-        wrong = [*(f"no {key}" for key in fields if key not in value), *(repr(k) for k in value if k not in fields)]
+        missing = [key for key in fields if key not in value and key not in optional]
+        wrong = [*(f"no {key}" for key in missing), *(repr(k) for k in value if k not in fields)]
         if wrong:
             raise InputError(where, shown(", ".join(wrong)), f"exactly {', '.join(fields)}")
         for key, field in fields.items():
-            field(value[key], f"{where}.{key}")
+            if key in value:
+                field(value[key], f"{where}.{key}")
 
     return check
 
@@ -108,6 +110,7 @@ def one_of(*choices: str) -> Check:
 NAME, WORDS, ROLE = text(200), text(4000, 0), one_of(*ROLES)
 KIND = leaf("a release's name, as value, bit, best or dp", lambda v: type(v) is str and KINDS.fullmatch(v) is not None)
 CONTENT = closed(
+    ("compared",),  # requests made before it was known lie on desks
     format=one_of(FORMAT),
     methods=many(closed(name=NAME, settings=WORDS, opens=WORDS)),
     model=closed(
@@ -138,6 +141,7 @@ CONTENT = closed(
         )
     ),
     told=mapping(ROLE, mapping(NAME, number())),
+    compared=many(WORDS),
     protocol=closed(engine=NAME, transport=NAME, trust=WORDS),
     config=leaf("16 hex digits", lambda v: type(v) is str and re.fullmatch("[0-9a-f]{16}", v) is not None),
 )

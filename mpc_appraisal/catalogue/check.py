@@ -8,7 +8,7 @@ from collections import Counter
 from mpc_appraisal.catalogue.commitment import commit
 from mpc_appraisal.catalogue.facts import statistics, types_of
 from mpc_appraisal.catalogue.listing import Listing
-from mpc_appraisal.catalogue.schema import TYPES
+from mpc_appraisal.catalogue.schema import TYPES, shown
 from mpc_appraisal.data import Dataset, StoredDataset
 from mpc_appraisal.errors import InputError
 
@@ -28,6 +28,14 @@ def check_listing(listing: Listing, data: Dataset | StoredDataset, salt: bytes) 
     must("data.features", data.features, listing.features)
     if data.classes > listing.classes:
         must("data.classes", data.classes, listing.classes)
+    for what, own, stated in (
+        ("columns", data.columns, listing.column_names),
+        ("class_names", data.class_names, listing.class_names),
+    ):
+        if own is not None and stated is not None:
+            for place, (name, expected) in enumerate(zip(own, stated, strict=False)):
+                must(f"data.{what}.{place}", shown(repr(name)), shown(repr(expected)))
+            must(f"data.{what}", len(own), len(stated))
     data = data.with_classes(listing.classes)
     types = types_of(data)
     counts = Counter(types)

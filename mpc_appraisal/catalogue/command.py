@@ -15,15 +15,17 @@ from mpc_appraisal.catalogue.listing import Listing, Terms, read_listing
 from mpc_appraisal.catalogue.schema import MOST_SAMPLES, NAME, TYPES, printable, shown
 from mpc_appraisal.catalogue.store import NUMBERS, TEXTS, Bad, matches, publish, read_catalogue
 from mpc_appraisal.data import open_dataset
+from mpc_appraisal.data.naming import named
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.report import print_table
 from mpc_appraisal.tables import DASH, Table
 
 FOLDER = "catalogue"
+FILE = "file"  # in place of names: the file's own
 SHOWN_FEATURES = 12  # more columns of sample rows do not fit
 TERMS = ("terms", "minimum_rows", "price", "currency", "licence", "purposes", "contact")
 KEYS = ("data", "name", "out", "secret", "label", "classes", "title", "description", "encoding", "columns")
-KEYS += ("samples", "statistics", *TERMS)
+KEYS += ("class_names", "samples", "statistics", *TERMS)
 CHECKED = ("listing", "data", "secret", "label", "classes")
 USAGE = f"""usage: mpc-appraisal catalogue publish data=FILE name=NAME [KEY=VALUE ...]
        mpc-appraisal catalogue list [in=DIR]
@@ -35,7 +37,9 @@ a catalogue is a folder of listings, one JSON file each, to be put in git or on 
 
 publish: out=DIR, the catalogue (default: {FOLDER}); secret=FILE, where the salt of the commitment goes, which
          stays with the owner (default: FILE.NAME.salt beside the data); label=COLUMN, classes=N, as the data need them;
-         title, description, encoding: texts; columns=A,B,...: the features' names;
+         title, description, encoding: texts; columns=file: the features' names as the file's header has them, or
+         columns=A,B,... for a file without names; class_names=A,B,...: of labels 0, 1, ..., or class_names=file;
+         names are compared with the buyer's, and without them columns and labels go by position and number;
          terms=TEXT, minimum_rows=N, price=N, currency=EUR, licence=TEXT, purposes=A,B,..., contact=TEXT;
          statistics=yes (rows by class, means, deviations), samples=synthetic:N (invented rows) or samples=real:N (real
          rows, for all to see), N up to {MOST_SAMPLES}: none of them by default, and each says what it reveals
@@ -73,14 +77,19 @@ def _publish(arguments: Sequence[str], console: Any) -> None:
         raise InputError("data", str(file), f"a file outside {out}, which is meant to be published")
     secret = Path(stated.get("secret") or salt_beside(file, name))
     data = _data(file, stated)
+    class_names = _published("class_names", stated, data.class_names)
+    data = named(data, None, class_names or None, "class_names")
+    if class_names and len(class_names) != data.classes:
+        raise InputError("class_names", f"{len(class_names)} names", f"{data.classes}, one a class")
     types = types_of(data)
-    columns = _names(stated.get("columns", ""))
+    columns = _published("columns", stated, data.columns)
     if columns and len(columns) != data.features:
         raise InputError("columns", f"{len(columns)} names", f"{data.features}, one a feature")
     given: dict[str, Any] = {
         "name": name,
         "types": {kind: Counter(types)[kind] for kind in TYPES},
         "columns": tuple(zip(columns, types, strict=True)) if columns else (),
+        "class_names": class_names or None,
         "terms": _terms(stated),
         "samples": _samples(stated.get("samples", "none"), data),
         "statistics": statistics(data) if _yes("statistics", stated.get("statistics", "no")) else None,
@@ -145,6 +154,22 @@ def _samples(text: str, data: Any):
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",")) if text else ()
+
+
+def _published(key: str, stated: dict[str, str], own: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The names to publish: those stated, which must be the file's own where it has some, or `file` for the latter."""
+    names = _names(stated.get(key, ""))
+    if names == (FILE,) and own != (FILE,):
+        if own is None:
+            raise InputError(key, FILE, f"names, for the file states none ({key}=A,B,...)")
+        names = own
+    if names and own is not None and names != own:
+        raise InputError(
+            key,
+            shown(", ".join(names), 200),
+            f"{shown(', '.join(own), 200)}, as the file itself says ({key}={FILE} publishes its own names)",
+        )
+    return names
 
 
 def _number(key: str, text: str, kind: type) -> Any:
@@ -240,6 +265,7 @@ def _show(arguments: Sequence[str], console: Any) -> None:
         "classes": str(one.classes),
         "encoding": one.encoding,
         "columns": ", ".join(f"{name} ({kind})" for name, kind in one.columns),
+        "class names": ", ".join(one.class_names or ()),
         "terms": terms.text,
         "price": _price(terms),
         "licence": terms.licence or "",

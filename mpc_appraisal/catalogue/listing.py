@@ -61,7 +61,7 @@ class Listing:
     Attributes:
         types: how many features hold only 0 and 1 ('binary'), only whole numbers ('integer'), or neither ('real').
         encoding: how values and labels came about, in the owner's words.
-        columns: (name, type) of each feature, where the owner names them.
+        columns: (name, type) of each feature, where the owner names them. class_names: of labels 0, 1, ...; or none.
         digest: of `commitment.commit`.
         where: what errors call it; not published.
     """
@@ -76,6 +76,7 @@ class Listing:
     description: str = ""
     encoding: str = ""
     columns: tuple[tuple[str, str], ...] = ()
+    class_names: tuple[str, ...] | None = None
     terms: Terms = Terms()
     samples: Samples | None = None
     statistics: Statistics | None = None
@@ -90,6 +91,9 @@ class Listing:
             self._fits("data.columns", len(set(names)), len(names), "different names")
             counts = {kind: sum(kind == other for _, other in self.columns) for kind in TYPES}
             self._fits("data.columns", counts, self.types, "types as in data.types")
+        if self.class_names is not None:
+            self._fits("data.class_names", len(self.class_names), self.classes, "one name a class")
+            self._fits("data.class_names", len(set(self.class_names)), self.classes, "different names")
         if self.terms.minimum_rows > self.rows:
             raise InputError(f"{self.where}: terms.minimum_rows", self.terms.minimum_rows, f"at most {self.rows} rows")
         if self.samples:
@@ -109,12 +113,19 @@ class Listing:
         if value != expected:
             raise InputError(f"{self.where}: {key}", value, f"{expected}: {what}")
 
+    @property
+    def column_names(self) -> tuple[str, ...] | None:
+        """The names of the features in order; None where the owner does not name them."""
+        return tuple(name for name, _ in self.columns) or None
+
     def content(self) -> dict[str, Any]:
         """The listing as JSON values; what is not stated is left out."""
         data: dict[str, Any] = {"rows": self.rows, "features": self.features, "classes": self.classes}
         data |= {"types": dict(self.types), "encoding": self.encoding}
         if self.columns:
             data["columns"] = [{"name": name, "type": kind} for name, kind in self.columns]
+        if self.class_names is not None:
+            data["class_names"] = list(self.class_names)
         content: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
@@ -146,6 +157,7 @@ class Listing:
             description=content["description"],
             encoding=data["encoding"],
             columns=tuple((column["name"], column["type"]) for column in data.get("columns", ())),
+            class_names=tuple(data["class_names"]) if "class_names" in data else None,
             terms=Terms(**terms | {"purposes": tuple(terms.get("purposes", ()))}),
             samples=samples and Samples(**samples | {"x": tuple(map(tuple, samples["x"])), "y": tuple(samples["y"])}),
             statistics=statistics

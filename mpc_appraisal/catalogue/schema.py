@@ -54,6 +54,7 @@ SCHEMA: dict[str, Any] = {
             types=_closed(list(TYPES), **{kind: _whole(0) for kind in TYPES}),
             encoding=_text(20_000),
             columns=_list(_closed(["name", "type"], name=_text(200, 1), type={"enum": list(TYPES)}), MOST_FEATURES),
+            class_names=_list(_text(200, 1), MOST_FEATURES),
         ),
         terms=_closed(
             ["text", "minimum_rows"],

@@ -1,0 +1,67 @@
+"""Names that a file does not hold itself, and two data sets of one owner brought to the same order of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from mpc_appraisal.data.dataset import Dataset, listed
+from mpc_appraisal.data.files import StoredDataset
+from mpc_appraisal.errors import InputError
+
+Data = Dataset | StoredDataset
+WORDS = {"columns": "columns", "class_names": "class names"}
+
+
+def named(data: Data, columns: Sequence[str] | None, class_names: Sequence[str] | None, key: str) -> Data:
+    """The same data with the stated names where it has none; as many classes as names of classes, at least.
+
+    Raises InputError, under `key`, where it has other names of its own, or a label is without a name.
+    """
+    stated = {"columns": columns, "class_names": class_names}
+    given: dict[str, Any] = {}
+    for name, value in stated.items():
+        own = getattr(data, name)
+        if value is None:
+            continue
+        if own is not None and own != tuple(value):
+            raise InputError(key, f"{WORDS[name]} {listed(value)}", f"{listed(own)}, as the file itself states")
+        if own is None:
+            given[name] = tuple(value)
+    if not given:
+        return data
+    if "class_names" in given:
+        given["classes"] = max(data.classes, len(given["class_names"]))
+    try:
+        if isinstance(data, StoredDataset):
+            changed = data.changed(partial(_replaced, given=given), **given)
+            for _ in changed.blocks(1 << 14):  # refuses a label without a name now
+                pass
+            return changed
+        return replace(data, **given)
+    except InputError as error:
+        raise InputError(key, error.value, error.expected) from error
+
+
+def alike(train: Data | None, test: Data | None, key: str) -> Data | None:
+    """One owner's `test` with its columns in the order of `train`, where both have names; position decides otherwise.
+
+    Raises InputError, under `key`, with the difference, where the names of columns or of classes are others.
+    """
+    if train is None or test is None:
+        return test
+    if train.class_names is not None and test.class_names is not None and train.class_names != test.class_names:
+        expected = f"{listed(train.class_names)}, as for the training rows"
+        raise InputError(key, f"class names {listed(test.class_names)}", expected)
+    if train.columns is None or test.columns is None:
+        return test
+    try:
+        return test.arranged(train.columns)
+    except InputError as error:
+        raise InputError(key, error.value, error.expected) from error
+
+
+def _replaced(block: Dataset, given: dict[str, Any]) -> Dataset:
+    return replace(block, **given)
