@@ -248,12 +248,15 @@ def _spawned(
 
 
 def _writer(data: Dataset) -> Callable[[Path], None]:
-    return lambda path: np.savez(path, x=data.x.numpy(), y=data.y.numpy(), classes=data.classes, name=data.name)
+    names = {"columns": data.columns, "class_names": data.class_names}
+    told = {key: np.array(value, dtype=str) for key, value in names.items() if value is not None}
+    return lambda path: np.savez(path, x=data.x.numpy(), y=data.y.numpy(), classes=data.classes, name=data.name, **told)
 
 
 def _read_file(path: Path) -> Dataset:
     with np.load(path, allow_pickle=False) as f:
-        return Dataset.of(f["x"], f["y"], int(f["classes"]), str(f["name"]))
+        names = (f[key].tolist() if key in f.files else None for key in ("columns", "class_names"))
+        return Dataset.of(f["x"], f["y"], int(f["classes"]), str(f["name"]), *names)
 
 
 def _read_buyer(folder: Path) -> ModelOwnerInput:

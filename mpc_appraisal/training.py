@@ -76,7 +76,8 @@ def union(first: Dataset, second: Dataset) -> Dataset:
         if got != expected:
             raise InputError(f"{what} of {second.name}", got, f"{expected}, as {first.name}")
     x = torch.cat([first.x.to(torch.float64), second.x.to(torch.float64)])
-    return Dataset(x, torch.cat([first.y, second.y]), first.classes, f"{first.name} and {second.name}")
+    y, name = torch.cat([first.y, second.y]), f"{first.name} and {second.name}"
+    return Dataset(x, y, first.classes, name, first.columns, first.class_names)
 
 
 def utility(

@@ -6,10 +6,11 @@ A data set is (x, y): x of shape (n, d) in float32 or float64, all finite, and y
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from mpc_appraisal.errors import InputError
 class Dataset:
     """Labelled rows. x: (n, d) float32 or float64, finite; y: (n,) int64 with 0 <= y < classes; n, d >= 1.
 
+    columns: the names of the d features in order, where they have names; all different. class_names: the names of
+    labels 0, 1, ..., where they have names; all different, and no label is without one.
     Raises InputError, under `name`, for anything else.
     """
 
@@ -29,6 +32,8 @@ class Dataset:
     y: torch.Tensor
     classes: int
     name: str = "data"
+    columns: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         x, y, name = self.x, self.y, self.name
@@ -69,6 +74,20 @@ class Dataset:
                 f"{int(wrong.sum())} labels out of range, the first is {int(y[first])} in row {first}",
                 f"labels 0 .. {self.classes - 1}",
             )
+        self._check_names()
+
+    def _check_names(self) -> None:
+        for key, names in (("columns", self.columns), ("class names", self.class_names)):
+            fits = names is None or isinstance(names, tuple) and all(isinstance(n, str) and n.strip() for n in names)
+            if not fits or names is not None and len(set(names)) < len(names):
+                raise InputError(f"{self.name}: {key}", listed(names), "a tuple of different, non-empty names, or None")
+        if self.columns is not None and len(self.columns) != self.features:
+            raise InputError(f"{self.name}: columns", f"{len(self.columns)} names", f"{self.features}, one a feature")
+        if self.class_names is not None and len(self.class_names) < self.classes:
+            largest = int(self.y.max())
+            if largest >= len(self.class_names):
+                expected = f"labels 0 .. {len(self.class_names) - 1}, as there are {len(self.class_names)} class names"
+                raise InputError(self.name, f"a label {largest} without a name", expected)
 
     @property
     def rows(self) -> int:
@@ -81,31 +100,47 @@ class Dataset:
     def subset(self, index: torch.Tensor | Sequence[int] | np.ndarray) -> Dataset:
         """The rows at `index` (integers, in that order; shape (m,)) as a new data set of the same name."""
         index = torch.as_tensor(index, dtype=torch.int64)
-        return Dataset(self.x[index], self.y[index], self.classes, self.name)
+        return replace(self, x=self.x[index], y=self.y[index])
 
     def one_hot(self) -> torch.Tensor:
         """The labels as (n, classes) float64, a single 1 a row."""
         return torch.nn.functional.one_hot(self.y, self.classes).to(torch.float64)
 
     def renamed(self, name: str) -> Dataset:
-        return Dataset(self.x, self.y, self.classes, name)
+        return replace(self, name=name)
 
     def blocks(self, size: int) -> Iterator[Dataset]:
         """The rows in order, `size` at a time."""
         for start in range(0, self.rows, size):
             end = start + size
-            yield Dataset(self.x[start:end], self.y[start:end], self.classes, self.name)
+            yield replace(self, x=self.x[start:end], y=self.y[start:end])
 
     def with_classes(self, classes: int) -> Dataset:
         """The same rows for a problem of `classes` classes; InputError if a label does not fit."""
-        return Dataset(self.x, self.y, classes, self.name)
+        return replace(self, classes=classes, class_names=self.class_names and self.class_names[:classes])
+
+    def arranged(self, columns: Sequence[str]) -> Dataset:
+        """The same rows with the features in the order of `columns`, found by name.
+
+        Raises InputError, which lists the difference, where the names are others or this data set has none.
+        """
+        order = order_of(self.columns, columns, self.name)
+        return self if columns == self.columns else replace(self, x=self.x[:, order], columns=tuple(columns))
 
     @staticmethod
-    def of(x: Any, y: Any, classes: int | None = None, name: str = "data") -> Dataset:
+    def of(
+        x: Any,
+        y: Any,
+        classes: int | None = None,
+        name: str = "data",
+        columns: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> Dataset:
         """A data set from anything array-like (numpy, lists, pandas, torch); the values are copied.
 
         x: (n, d), or images (n, ...) that are flattened to (n, d); float32 stays, all else becomes float64.
-        y: (n,) integers, or floats that are whole numbers. classes: max(y) + 1 where None, and at least 2.
+        y: (n,) integers, or floats that are whole numbers. classes: where None, max(y) + 1 or the
+        number of class names, whichever is more, and at least 2. columns, class_names: as in `Dataset`.
         """
         features, labels = real_array(x, f"{name}: x"), real_array(y, f"{name}: y")
         if features.ndim > 2:
@@ -129,8 +164,38 @@ class Dataset:
             labels = np.minimum(labels.astype(np.uint64), np.iinfo(np.int64).max)
         labels = labels.astype(np.int64)
         if classes is None:
-            classes = max(2, int(labels.max()) + 1) if labels.size else 2
-        return Dataset(torch.from_numpy(features), torch.from_numpy(labels), classes, name)
+            classes = max(2, int(labels.max()) + 1 if labels.size else 2, len(class_names or ()))
+        names = (None if names is None else tuple(names) for names in (columns, class_names))
+        return Dataset(torch.from_numpy(features), torch.from_numpy(labels), classes, name, *names)
+
+
+def order_of(columns: Sequence[str] | None, expected: Sequence[str], name: str) -> list[int]:
+    """Where each of the `expected` names stands among `columns`. Raises InputError, under `name`, with the names that
+    are missing, those that are additional, and where a missing one may only be written differently."""
+    if columns is None:
+        raise InputError(name, "features without names", f"columns {listed(expected)}")
+    missing = [column for column in expected if column not in columns]
+    additional = [column for column in columns if column not in expected]
+    if missing or additional or len(expected) != len(columns):
+        folded = {column.casefold(): column for column in additional}
+        near = []
+        for column in missing:
+            for found in difflib.get_close_matches(column.casefold(), folded, n=1):
+                near.append(f"{folded[found]!r} for {column!r}")
+        parts = [f"without {listed(missing)}"] if missing else []
+        parts += [f"with {listed(additional)} in addition"] if additional else []
+        parts += [f"perhaps {listed(near, quoted=False)}"] if near else []
+        raise InputError(name, f"columns {', '.join(parts)}", f"columns {listed(expected)}, in any order")
+    place = {column: k for k, column in enumerate(columns)}
+    return [place[column] for column in expected]
+
+
+def listed(names: Any, most: int = 20, quoted: bool = True) -> str:
+    """Names as one text, the first `most` of them."""
+    if not isinstance(names, (list, tuple)):
+        return repr(names)
+    shown = ", ".join(repr(name) if quoted else str(name) for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown or "none"
 
 
 def with_bias(x: torch.Tensor) -> torch.Tensor:

@@ -18,16 +18,15 @@ import json
 import math
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mpc_appraisal.data.dataset import Dataset
-from mpc_appraisal.data.files import StoredDataset, standardise, transformed
+from mpc_appraisal.data.files import StoredDataset
 from mpc_appraisal.errors import InputError
 
 BLOCK = 256  # rows at a time
@@ -180,30 +179,14 @@ class Layers(Extractor):
 def mapped(data: Dataset | StoredDataset, extractor: Extractor) -> Dataset | StoredDataset:
     """The same rows and labels with the extractor's features; what stays in its file is mapped as it is read.
 
-    Raises InputError where the rows do not fit, or features are not finite.
+    The new features have no names. Raises InputError where the rows do not fit, or features are not finite.
     """
     if isinstance(extractor, NoFeatures):
         return data
     if isinstance(data, StoredDataset):
-        return _Mapped(data, extractor)
-    return Dataset(extractor(data.x), data.y, data.classes, data.name)
-
-
-class _Mapped(StoredDataset):
-    """A stored data set seen through an extractor; standardised or transformed, it is so after the extractor."""
-
-    def __init__(self, source: StoredDataset, extractor: Extractor):
-        self._source, self._extractor = source, extractor
-        self._scaling, self._transform = None, None
-        self.name, self.rows, self.classes = source.name, source.rows, source.classes
-        self.features = extractor.outputs(source.features)
-
-    def blocks(self, size: int) -> Iterator[Dataset]:
-        for block in self._source.blocks(size):
-            classes = block.classes if self._transform else self.classes
-            block = Dataset(self._extractor(block.x), block.y, classes, block.name)
-            block = block if self._scaling is None else standardise(block, *self._scaling)
-            yield block if self._transform is None else transformed(block, *self._transform)
+        features = extractor.outputs(data.features)
+        return data.changed(partial(mapped, extractor=extractor), features=features, columns=None)
+    return replace(data, x=extractor(data.x), columns=None)
 
 
 @lru_cache(maxsize=4)

@@ -11,13 +11,15 @@ import csv
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from mpc_appraisal.data.dataset import Dataset, real_array
+from mpc_appraisal.data.dataset import Dataset, order_of, real_array
 from mpc_appraisal.errors import InputError
 
 STORED_BYTES = 1 << 26  # larger files are read in blocks
@@ -29,8 +31,7 @@ def standardise(
 ) -> Dataset | StoredDataset:
     """(x - mean) / scale with public numbers, so that both sides can apply the same. Scalars or d numbers each."""
     if isinstance(data, StoredDataset):
-        other = copy.copy(data)
-        other._scaling = (mean, scale)
+        other = data.changed(partial(standardise, mean=mean, scale=scale))
         next(other.blocks(1))  # refuses unfit numbers now
         return other
     shift, divisor = real_array(mean, "mean"), real_array(scale, "scale")
@@ -40,7 +41,7 @@ def standardise(
         if not np.isfinite(value).all() or (name == "scale" and (value == 0).any()):
             raise InputError(name, value.tolist(), "finite numbers" + (" other than 0" if name == "scale" else ""))
     x = (data.x - torch.tensor(shift, dtype=data.x.dtype)) / torch.tensor(divisor, dtype=data.x.dtype)
-    return Dataset(x, data.y, data.classes, data.name)
+    return replace(data, x=x)
 
 
 def read_dataset(
@@ -57,14 +58,14 @@ def read_dataset(
     if not path.is_file():
         raise InputError(name, str(path), "an existing file")
     try:
-        x, y = readers[path.suffix.lower()](path, label, name)
+        x, y, *names = readers[path.suffix.lower()](path, label, name)
     except InputError:
         raise
     except Exception as error:  # three foreign parsers, each with exceptions of its own: all mean "not readable"
         raise InputError(
             name, f"{path} ({type(error).__name__}: {error})", f"a readable {path.suffix.lower()} file with rows"
         ) from error
-    return Dataset.of(real_array(x, f"{name}: x").astype(np.float64), y, classes, name)
+    return Dataset.of(real_array(x, f"{name}: x").astype(np.float64), y, classes, name, *names)
 
 
 def transformed(
@@ -72,32 +73,32 @@ def transformed(
 ) -> Dataset | StoredDataset:
     """The same data with `rows` applied to x, (n, d) -> (n, d), block by block; labels of `classes` or more become the
     last of them."""
+    names = data.class_names and data.class_names[:classes]
     if isinstance(data, StoredDataset):
-        other = copy.copy(data)
-        other._transform, other.classes = (rows, classes), classes
-        return other
-    return Dataset(rows(data.x), data.y.clamp_max(classes - 1), classes, data.name)
+        facts = {"classes": classes, "class_names": names, "_largest": min(data._largest, classes - 1)}
+        return data.changed(partial(transformed, rows=rows, classes=classes), **facts)
+    return replace(data, x=rows(data.x), y=data.y.clamp_max(classes - 1), classes=classes, class_names=names)
 
 
 class StoredDataset:
     """A data set that stays in its file (.npz with a plain x of two dimensions, or .parquet) and is read in blocks.
 
-    Like a `Dataset` it has rows, features, classes, name, `renamed`, `with_classes` and `blocks`; it has no x. Making
-    it reads the file once and refuses what a `Dataset` refuses.
+    Like a `Dataset` it has rows, features, classes, name, columns, class_names, `renamed`, `with_classes`, `arranged`
+    and `blocks`; it has no x. Making it reads the file once and refuses what a `Dataset` refuses.
     """
 
     def __init__(self, path: Path, label: str, classes: int | None, name: str):
         self._path, self._label, self._key = path, label, name
-        self._scaling: tuple[Any, Any] | None = None
-        self._transform: tuple[Callable[[torch.Tensor], torch.Tensor], int] | None = None
-        self.name, self.rows, self.features, largest = name, 0, 0, 1
-        self.classes = classes or 2**31 - 1
+        self._steps: tuple[Callable[[Dataset], Dataset], ...] = ()
+        self.name, self.rows, self.features, self._largest = name, 0, 0, 0
+        self._names = self.columns, self.class_names = _stored_names(path, label, name)
+        self._classes = self.classes = classes or 2**31 - 1
         for block in self.blocks(STORED_BLOCK):
             self.rows, self.features = self.rows + block.rows, block.features
-            largest = max(largest, int(block.y.max()))
+            self._largest = max(self._largest, int(block.y.max()))
         if not self.rows:
             raise InputError(name, f"{path} with no rows", "one row or more")
-        self.classes = classes or max(2, largest + 1)
+        self._classes = self.classes = classes or max(2, self._largest + 1, len(self.class_names or ()))
 
     def renamed(self, name: str) -> StoredDataset:
         other = copy.copy(self)
@@ -105,10 +106,24 @@ class StoredDataset:
         return other
 
     def with_classes(self, classes: int) -> StoredDataset:
-        if classes < self.classes:
-            raise InputError(self.name, f"a label {self.classes - 1}", f"labels 0 .. {classes - 1}")
+        if classes <= self._largest:
+            raise InputError(self.name, f"a label {self._largest}", f"labels 0 .. {classes - 1}")
         other = copy.copy(self)
-        other.classes = classes
+        other.classes, other.class_names = classes, self.class_names and self.class_names[:classes]
+        return other
+
+    def arranged(self, columns: Sequence[str]) -> StoredDataset:
+        """As `Dataset.arranged`; each block is arranged as it is read."""
+        order_of(self.columns, columns, self.name)
+        return self.changed(lambda block: block.arranged(columns), columns=tuple(columns))
+
+    def changed(self, step: Callable[[Dataset], Dataset], **facts: Any) -> StoredDataset:
+        """The same with `step` applied to each block as it is read, after all earlier steps; facts: what it changes of
+        features, classes, columns and class_names."""
+        other = copy.copy(self)
+        other._steps = (*self._steps, step)
+        for key, value in facts.items():
+            setattr(other, key, value)
         return other
 
     def blocks(self, size: int) -> Iterator[Dataset]:
@@ -117,9 +132,10 @@ class StoredDataset:
         for x, y in parts(self._path, self._label, self._key, size):
             narrow = x.dtype.kind in "biu" and x.dtype.itemsize < 4 or x.dtype == np.float32
             x = x.astype(np.float32 if narrow else np.float64)
-            block = Dataset.of(x, y, None if self._transform else self.classes, self._key)
-            block = block if self._scaling is None else standardise(block, *self._scaling)
-            yield block if self._transform is None else transformed(block, *self._transform)
+            block = Dataset.of(x, y, self._classes, self._key, *self._names)
+            for step in self._steps:
+                block = step(block)
+            yield block if block.classes == self.classes else block.with_classes(self.classes)
 
 
 def open_dataset(
@@ -176,7 +192,35 @@ def _stored_parquet(path: Path, label: str, name: str, size: int) -> Iterator[tu
             yield table.drop(columns=label).to_numpy(dtype=np.float64, na_value=np.nan), table[label].to_numpy()
 
 
-def _read_npz(path: Path, label: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _names_of(archive: Any, files: Sequence[str], path: Path, name: str) -> list[tuple[str, ...] | None]:
+    """The optional arrays `columns` and `class_names` of a .npz file: texts of one dimension."""
+    found: list[tuple[str, ...] | None] = []
+    for key in ("columns", "class_names"):
+        names = archive[key] if key in files else None
+        if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
+            raise InputError(
+                name,
+                f"{path} with {key} of shape {names.shape}, {names.dtype}",
+                f"{key} of one dimension, texts (numpy's str)",
+            )
+        found.append(None if names is None else tuple(names.tolist()))
+    return found
+
+
+def _stored_names(path: Path, label: str, name: str) -> list[tuple[str, ...] | None]:
+    """The names of the features in order, and those of the labels; None where the file has none."""
+    if path.suffix.lower() == ".npz":
+        if not zipfile.is_zipfile(path):
+            raise InputError(name, f"{path} (not a zip archive)", "a readable .npz file")
+        with np.load(path, allow_pickle=False) as archive:
+            return _names_of(archive, archive.files, path, name)
+    from pyarrow import parquet
+
+    columns = parquet.read_schema(path).names
+    return [tuple(column for column in columns if column != label), None]
+
+
+def _read_npz(path: Path, label: str, name: str) -> tuple[Any, ...]:
     if not zipfile.is_zipfile(path):
         raise InputError(name, f"{path} (not a zip archive)", "a readable .npz file")
     with np.load(path, allow_pickle=False) as archive:
@@ -185,10 +229,10 @@ def _read_npz(path: Path, label: str, name: str) -> tuple[np.ndarray, np.ndarray
             raise InputError(
                 name, f"{path} with arrays {archive.files}, without {' and '.join(missing)}", "arrays named x and y"
             )
-        return archive["x"], archive["y"]
+        return archive["x"], archive["y"], *_names_of(archive, archive.files, path, name)
 
 
-def _read_table(path: Path, label: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_table(path: Path, label: str, name: str) -> tuple[Any, ...]:
     import pandas as pd  # half a second to import, and only needed here
     from pandas.api.types import is_numeric_dtype
 
@@ -224,4 +268,5 @@ def _read_table(path: Path, label: str, name: str) -> tuple[np.ndarray, np.ndarr
         raise InputError(name, f"non-numeric columns {', '.join(text[:20])}", "numeric columns only")
     features = table.drop(columns=label).to_numpy(dtype=np.float64, na_value=np.nan)
     labels = table[label]  # floats lose integers above 2**53, so only labels with gaps become floats
-    return features, labels.to_numpy(dtype=np.float64, na_value=np.nan) if labels.isna().any() else labels.to_numpy()
+    y = labels.to_numpy(dtype=np.float64, na_value=np.nan) if labels.isna().any() else labels.to_numpy()
+    return features, y, tuple(column for column in columns if column != label)
