@@ -19,7 +19,7 @@ from mpc_appraisal.appraisal import (
     as_yardsticks,
     plaintext,
 )
-from mpc_appraisal.data import Dataset
+from mpc_appraisal.data import Dataset, check_gaps
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.launch import Emit
@@ -93,6 +93,8 @@ def appraise(
     guard = guard or Guard()
     buyer = ModelOwnerInput(_own(train, "train"), _own(test, "test"), model, threshold, guard)
     candidates = _candidates(data)
+    if model is None:
+        check_gaps(buyer.train, "train")
     levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
     public = {"methods": [repr(m) for m in methods], "l2": l2, "seed": seed, "release": repr(release)}
     plan = Plan(methods, l2, seed, config_hash(public), partial(fit, l2=l2), public, release=release)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.appraisal import as_methods
-from mpc_appraisal.data import mapped, read_dataset, standardise
+from mpc_appraisal.data import check_gaps, check_kind, mapped, read_dataset, standardise
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import check_l2
 from mpc_appraisal.preflight import CORRUPTIONS, preflight
@@ -61,6 +61,9 @@ def main(arguments: Sequence[str]) -> None:
 
     def read(key: str) -> Any:
         data = read_dataset(Path(own[key]), label, classes, key)
+        check_kind(data, key)
+        if key == "train":
+            check_gaps(data, key)
         shift, scale = cfg.standardise.mean, cfg.standardise.scale
         if shift is not None or scale is not None:
             both = ((shift, 0.0), (scale, 1.0))

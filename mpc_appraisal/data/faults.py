@@ -8,6 +8,9 @@ import numpy as np
 
 from mpc_appraisal.errors import InputError
 
+FEW = 20  # so many different values may be classes
+MOST_TOLD = 1000  # different labels are counted so far
+
 
 class Faults:
     """Counts values and labels that no data set may hold. largest: the largest label so far."""
@@ -18,6 +21,7 @@ class Faults:
         self._rows = 0
         self._values = 0, 0  # how many are bad, and the row of the first
         self._labels: dict[str, list] = {}
+        self._different: set[float] = set()
 
     def add(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Count the next rows: x (n, d) floats, y (n,) numbers. Returns the labels as int64; bad ones are any."""
@@ -30,6 +34,8 @@ class Faults:
         if y.dtype.kind == "f":  # 2**53: beyond it a float no longer tells neighbouring integers apart
             whole = np.isfinite(y) & (np.abs(y) <= 2.0**53) & (y == np.floor(y))
             self._count("that are not integers", ~whole, y)
+            if not whole.all() and len(self._different) < MOST_TOLD:
+                self._different.update(np.unique(y[np.isfinite(y)]).tolist())
             y = np.where(whole, y, 0)
         labels = y.astype(np.int64)
         self._count("out of range", (labels < 0) | (labels >= (self.classes or 2**31 - 1)), labels)
@@ -52,8 +58,14 @@ class Faults:
             if what in self._labels:
                 count, label, row = self._labels[what]
                 found = f"{count} labels {what}, the first is {label} in row {row}"
+                if len(self._different) > FEW:
+                    found += f"; they look like a number, as of a regression: {rows} rows, {self._told()}"
                 raise InputError(self.name, found, wanted)
         if self._values[0]:
             found = f"{self._values[0]} values of x that are NaN or infinite, the first in row {self._values[1]}"
             raise InputError(self.name, found, "finite numbers only")
         return self.classes or max(2, self.largest + 1, len(self._names or ()))
+
+    def _told(self) -> str:
+        values = len(self._different)
+        return f"{values} values" if values < MOST_TOLD else f"{MOST_TOLD} values or more"
