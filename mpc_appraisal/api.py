@@ -20,7 +20,7 @@ from mpc_appraisal.appraisal import (
     plaintext,
 )
 from mpc_appraisal.compared import warnings_of
-from mpc_appraisal.data import Dataset
+from mpc_appraisal.data import Dataset, check_gaps
 from mpc_appraisal.data.naming import alike
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
@@ -101,6 +101,8 @@ def appraise(
     same = same and len(data) > 0 and all(isinstance(each, Candidate) for each in data)  # of one `scenario.Market`
     buyer = ModelOwnerInput(own_train, alike(own_train, own_test, "test"), model, threshold, guard, same=same)
     candidates = _candidates(data)
+    if model is None:
+        check_gaps(buyer.train, "train")
     levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
     public = {"methods": [repr(m) for m in methods], "l2": l2, "seed": seed, "release": repr(release)}
     plan = Plan(methods, l2, seed, config_hash(public), partial(fit, l2=l2), public, release=release)

@@ -32,7 +32,7 @@ from mpc_appraisal.catalogue import check_listing, read_listing, read_salt, salt
 from mpc_appraisal.commands import COMMANDS
 from mpc_appraisal.common.stable_names import stable
 from mpc_appraisal.compared import Source
-from mpc_appraisal.data import Extractor, mapped, open_dataset, read_dataset, standardise
+from mpc_appraisal.data import Extractor, Sizes, check_gaps, check_kind, mapped, open_dataset, read_dataset, standardise
 from mpc_appraisal.data.naming import alike, named
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
@@ -137,9 +137,11 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
 
     def read(path: str, name: str, reader: Callable[..., Any] = read_dataset, listed: Any = (None, None)) -> Any:
         file = absolute(path)
-        data = named(reader(file, cfg.party.label, None, name), None, class_names, "party.class_names")
-        if listed[0]:
-            listing = read_listing(absolute(listed[0]))
+        listing = read_listing(absolute(listed[0])) if listed[0] else None
+        sizes = listing and Sizes(listing.rows, listing.features, f"listing {listing.name}")
+        data = named(reader(file, cfg.party.label, None, name, sizes), None, class_names, "party.class_names")
+        check_kind(data, name)
+        if listing is not None:
             salt = absolute(listed[1]) if listed[1] else salt_beside(file, listing.name)
             check_listing(listing, data, read_salt(salt))
             data = named(data, listing.column_names, listing.class_names, f"listing {listing.name}: data")
@@ -168,6 +170,8 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
             test if train is None else train,
         )
         needs(methods, own)
+        if own.model is None:
+            check_gaps(own.train, "party.train")
         return replace(own, guard=guards.of_model_owner(party, absolute)) if between else own
     if role == DATA_OWNER:
         if not cfg.party.data:

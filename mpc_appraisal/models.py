@@ -65,7 +65,9 @@ class SoftmaxRegression:
         """Reads what `save` writes; raises InputError under `name` when the file is no such model."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                theta, l2 = np.asarray(arrays["theta"], dtype=np.float64), arrays["l2"].astype(np.float64)
+                theta, l2 = np.asarray(arrays["theta"], dtype=np.float64), arrays["l2"]
+                # A float32 of 0.01 is not 0.01: what is meant is the shortest decimal that it is the nearest to.
+                l2 = np.array([float(str(value)) for value in l2.ravel()]) if l2.dtype.kind == "f" else l2.astype("f8")
         except (OSError, KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(name, f"{path} ({type(error).__name__})", ARRAYS) from error
         if l2.size != 1:

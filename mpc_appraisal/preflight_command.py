@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.appraisal import as_methods
-from mpc_appraisal.data import mapped, read_dataset, standardise
+from mpc_appraisal.data import check_gaps, check_kind, mapped, read_dataset, standardise
 from mpc_appraisal.data.naming import alike
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import check_l2
@@ -60,8 +60,15 @@ def main(arguments: Sequence[str]) -> None:
         _number("classes", own["classes"], int) if "classes" in own else None,
     )
 
-    train = read_dataset(Path(own["train"]), label, classes, "train")
-    test = alike(train, read_dataset(Path(own["test"]), label, classes, "test"), "test")
+    def read(key: str) -> Any:
+        data = read_dataset(Path(own[key]), label, classes, key)
+        check_kind(data, key)
+        if key == "train":
+            check_gaps(data, key)
+        return data
+
+    train = read("train")
+    test = alike(train, read("test"), "test")
 
     def prepared(data: Any) -> Any:
         shift, scale = cfg.standardise.mean, cfg.standardise.scale

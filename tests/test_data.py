@@ -25,7 +25,7 @@ from mpc_appraisal.data import (
     standardise,
     with_bias,
 )
-from mpc_appraisal.data import files as loaders
+from mpc_appraisal.data import tables as loaders
 from mpc_appraisal.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -201,7 +201,7 @@ TEXT = {
     "a row index": (",a,label\n0,1,0\n1,2,1\n", "without the row index"),
     "equal names": ("a,a,label\n0,1,0\n1,2,1\n", "different, non-empty name"),
     "long rows": ("a,label\n9,1,0\n9,2,1\n", "a name for every column"),
-    "uneven rows": ("a,label\n1,0\n9,2,1\n", "a readable .csv file"),
+    "uneven rows": ("a,label\n1,0\n9,2,1\n", "a field for every name"),
     "labels alone": ("label\n0\n1\n", "one feature or more"),
 }
 

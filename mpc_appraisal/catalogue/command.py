@@ -14,7 +14,7 @@ from mpc_appraisal.catalogue.facts import real_samples, statistics, synthetic_sa
 from mpc_appraisal.catalogue.listing import Listing, Terms, read_listing
 from mpc_appraisal.catalogue.schema import MOST_SAMPLES, NAME, TYPES, printable, shown
 from mpc_appraisal.catalogue.store import NUMBERS, TEXTS, Bad, matches, publish, read_catalogue
-from mpc_appraisal.data import open_dataset
+from mpc_appraisal.data import Sizes, check_kind, open_dataset
 from mpc_appraisal.data.naming import named
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.report import print_table
@@ -77,6 +77,7 @@ def _publish(arguments: Sequence[str], console: Any) -> None:
         raise InputError("data", str(file), f"a file outside {out}, which is meant to be published")
     secret = Path(stated.get("secret") or salt_beside(file, name))
     data = _data(file, stated)
+    check_kind(data, "data")
     class_names = _published("class_names", stated, data.class_names)
     data = named(data, None, class_names or None, "class_names")
     if class_names and len(class_names) != data.classes:
@@ -107,7 +108,8 @@ def _check(arguments: Sequence[str], console: Any) -> None:
     stated = _stated("check", arguments, CHECKED, ("listing", "data"))
     listing, file = read_listing(stated["listing"]), Path(stated["data"])
     salt = read_salt(stated.get("secret") or salt_beside(file, listing.name))
-    check_listing(listing, _data(file, stated), salt)
+    sizes = Sizes(listing.rows, listing.features, f"listing {listing.name}")
+    check_listing(listing, _data(file, stated, sizes), salt)
     print(f"the data are those of listing {listing.name}: commitment {listing.digest}")
 
 
@@ -125,9 +127,9 @@ def _stated(command: str, arguments: Sequence[str], keys: Sequence[str], needed:
     return stated
 
 
-def _data(file: Path, stated: dict[str, str]) -> Any:
+def _data(file: Path, stated: dict[str, str], sizes: Sizes | None = None) -> Any:
     classes = _number("classes", stated["classes"], int) if "classes" in stated else None
-    return open_dataset(file, stated.get("label", "label"), classes, "data")
+    return open_dataset(file, stated.get("label", "label"), classes, "data", sizes)
 
 
 def _terms(stated: dict[str, str]) -> Terms:

@@ -1,16 +1,15 @@
 """A party's own files: `.npz` (arrays x and y), `.csv` and `.parquet` (a label column by name).
 
-A file is read whole into a `Dataset`, or stays where it is as a `StoredDataset` and is read in blocks. No reader
-unpickles anything.
+A file is read whole into a `Dataset`, or stays where it is as a `StoredDataset` and is read in blocks; both read the
+same blocks (`arrays`, `tables`) and refuse the same with the same words. No reader unpickles anything.
 """
 
 from __future__ import annotations
 
 import copy
-import csv
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,11 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from mpc_appraisal.data.arrays import NpzArrays
 from mpc_appraisal.data.dataset import Dataset, order_of, real_array
+from mpc_appraisal.data.faults import Faults
+from mpc_appraisal.data.sizes import Sizes
+from mpc_appraisal.data.tables import CsvTable, ParquetTable
 from mpc_appraisal.errors import InputError
 
 STORED_BYTES = 1 << 26  # larger files are read in blocks
 STORED_BLOCK = 1 << 14
+FORMATS = {".npz": NpzArrays, ".csv": CsvTable, ".parquet": ParquetTable}
 
 
 def standardise(
@@ -45,27 +49,30 @@ def standardise(
 
 
 def read_dataset(
-    path: str | os.PathLike[str], label: str = "label", classes: int | None = None, name: str = "party.data"
+    path: str | os.PathLike[str],
+    label: str = "label",
+    classes: int | None = None,
+    name: str = "party.data",
+    sizes: Sizes | None = None,
 ) -> Dataset:
     """Reads a party's file in float64: `.npz` (arrays x, y), `.csv` or `.parquet` (column `label`, the rest features).
 
-    `name` is the config key that errors name. Raises InputError for what cannot be read or is not a `Dataset`.
+    `name` is the config key that errors name; a label that YAML took for a number is its text. sizes: rows and features
+    that the file must have, where they are known; it is compared before the file is unpacked. Raises InputError for
+    what cannot be read or is not a `Dataset`.
     """
     path = Path(path)
-    readers = {".npz": _read_npz, ".csv": _read_table, ".parquet": _read_table}
-    if path.suffix.lower() not in readers:
-        raise InputError(name, f"{path} (suffix {path.suffix!r})", "a file ending in .npz, .csv or .parquet")
-    if not path.is_file():
-        raise InputError(name, str(path), "an existing file")
-    try:
-        x, y, *names = readers[path.suffix.lower()](path, label, name)
-    except InputError:
-        raise
-    except Exception as error:  # three foreign parsers, each with exceptions of its own: all mean "not readable"
-        raise InputError(
-            name, f"{path} ({type(error).__name__}: {error})", f"a readable {path.suffix.lower()} file with rows"
-        ) from error
-    return Dataset.of(real_array(x, f"{name}: x").astype(np.float64), y, classes, name, *names)
+    file = _open(path, str(label), name, sizes)
+    with _readable(path, name):
+        x, y = np.empty((file.rows, file.features)), np.empty(file.rows, np.int64)
+        faults, start = Faults(name, classes, file.class_names), 0
+        for rows, labels in file.blocks(STORED_BLOCK):
+            end = start + len(rows)
+            x[start:end] = rows
+            y[start:end] = faults.add(x[start:end], labels)
+            start = end
+        classes = faults.found(file.rows)
+        return Dataset(torch.from_numpy(x), torch.from_numpy(y), classes, name, file.columns, file.class_names)
 
 
 def transformed(
@@ -87,18 +94,17 @@ class StoredDataset:
     and `blocks`; it has no x. Making it reads the file once and refuses what a `Dataset` refuses.
     """
 
-    def __init__(self, path: Path, label: str, classes: int | None, name: str):
-        self._path, self._label, self._key = path, label, name
+    def __init__(self, path: Path, label: str, classes: int | None, name: str, sizes: Sizes | None = None):
+        self._path, self._key = path, name
         self._steps: tuple[Callable[[Dataset], Dataset], ...] = ()
-        self.name, self.rows, self.features, self._largest = name, 0, 0, 0
-        self._names = self.columns, self.class_names = _stored_names(path, label, name)
-        self._classes = self.classes = classes or 2**31 - 1
-        for block in self.blocks(STORED_BLOCK):
-            self.rows, self.features = self.rows + block.rows, block.features
-            self._largest = max(self._largest, int(block.y.max()))
-        if not self.rows:
-            raise InputError(name, f"{path} with no rows", "one row or more")
-        self._classes = self.classes = classes or max(2, self._largest + 1, len(self.class_names or ()))
+        self._file = file = _open(path, str(label), name, sizes)
+        self.name, self.rows, self.features = name, file.rows, file.features
+        self.columns, self.class_names = file.columns, file.class_names
+        faults = Faults(name, classes, file.class_names)
+        for x, y in self._read(STORED_BLOCK):
+            faults.add(x.astype(_narrow(x.dtype)), y)
+        self._classes = self.classes = faults.found(file.rows)
+        self._largest = faults.largest
 
     def renamed(self, name: str) -> StoredDataset:
         other = copy.copy(self)
@@ -128,145 +134,65 @@ class StoredDataset:
 
     def blocks(self, size: int) -> Iterator[Dataset]:
         """The rows in order, `size` at a time, in float32 where the file holds no more than that."""
-        parts = _stored_npz if self._path.suffix.lower() == ".npz" else _stored_parquet
-        for x, y in parts(self._path, self._label, self._key, size):
-            narrow = x.dtype.kind in "biu" and x.dtype.itemsize < 4 or x.dtype == np.float32
-            x = x.astype(np.float32 if narrow else np.float64)
-            block = Dataset.of(x, y, self._classes, self._key, *self._names)
+        for x, y in self._read(size):
+            values = torch.from_numpy(x.astype(_narrow(x.dtype)))
+            labels = torch.from_numpy(y.astype(np.int64))
+            block = Dataset(values, labels, self._classes, self._key, self._file.columns, self._file.class_names)
             for step in self._steps:
                 block = step(block)
             yield block if block.classes == self.classes else block.with_classes(self.classes)
 
+    def _read(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        with _readable(self._path, self._key):
+            yield from self._file.blocks(size)
+
 
 def open_dataset(
-    path: str | os.PathLike[str], label: str = "label", classes: int | None = None, name: str = "party.data"
+    path: str | os.PathLike[str],
+    label: str = "label",
+    classes: int | None = None,
+    name: str = "party.data",
+    sizes: Sizes | None = None,
 ) -> Dataset | StoredDataset:
     """`read_dataset`, but a .npz or .parquet file of more than 64 MiB is left where it is."""
     path = Path(path)
     if path.is_file() and path.suffix.lower() in (".npz", ".parquet") and path.stat().st_size > STORED_BYTES:
-        return StoredDataset(path, label, classes, name)
-    return read_dataset(path, label, classes, name)
+        return StoredDataset(path, label, classes, name, sizes)
+    return read_dataset(path, label, classes, name, sizes)
 
 
-def _stored_npz(path: Path, label: str, name: str, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    if not zipfile.is_zipfile(path):
-        raise InputError(name, f"{path} (not a zip archive)", "a readable .npz file")
-    with zipfile.ZipFile(path) as archive:
-        if not {"x.npy", "y.npy"} <= set(archive.namelist()):
-            raise InputError(name, f"{path} with {archive.namelist()}", "arrays named x and y")
-        with archive.open("y.npy") as file:
-            y = np.lib.format.read_array(file, allow_pickle=False)
-        with archive.open("x.npy") as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(file)
-            if len(shape) != 2 or fortran or dtype.kind not in "biuf":
-                raise InputError(
-                    name,
-                    f"{path} with x of shape {shape}, {dtype}, {'by columns' if fortran else 'by rows'}",
-                    "x with two dimensions, real numbers, stored by rows",
-                )
-            if len(y) != shape[0]:
-                raise InputError(name, f"{shape[0]} rows of x and {len(y)} of y", "as many labels as rows")
-            for start in range(0, shape[0], size):
-                rows = min(size, shape[0] - start)
-                raw = file.read(rows * shape[1] * dtype.itemsize)
-                if len(raw) < rows * shape[1] * dtype.itemsize:
-                    raise InputError(name, f"{path} cut off at row {start}", f"{shape[0]} rows")
-                yield np.frombuffer(raw, dtype).reshape(rows, shape[1]), y[start : start + rows]
-
-
-def _stored_parquet(path: Path, label: str, name: str, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    from pyarrow import parquet
-
-    with parquet.ParquetFile(path) as file:
-        columns = file.schema_arrow.names
-        if columns.count(label) != 1:
-            raise InputError(
-                name,
-                f"{columns.count(label)} columns {label!r} among {', '.join(columns[:20])}",
-                f"one label column named {label!r}",
-            )
-        for batch in file.iter_batches(batch_size=size):
-            table = batch.to_pandas()
-            yield table.drop(columns=label).to_numpy(dtype=np.float64, na_value=np.nan), table[label].to_numpy()
-
-
-def _names_of(archive: Any, files: Sequence[str], path: Path, name: str) -> list[tuple[str, ...] | None]:
-    """The optional arrays `columns` and `class_names` of a .npz file: texts of one dimension."""
-    found: list[tuple[str, ...] | None] = []
-    for key in ("columns", "class_names"):
-        names = archive[key] if key in files else None
-        if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
-            raise InputError(
-                name,
-                f"{path} with {key} of shape {names.shape}, {names.dtype}",
-                f"{key} of one dimension, texts (numpy's str)",
-            )
-        found.append(None if names is None else tuple(names.tolist()))
-    return found
-
-
-def _stored_names(path: Path, label: str, name: str) -> list[tuple[str, ...] | None]:
-    """The names of the features in order, and those of the labels; None where the file has none."""
-    if path.suffix.lower() == ".npz":
-        if not zipfile.is_zipfile(path):
-            raise InputError(name, f"{path} (not a zip archive)", "a readable .npz file")
-        with np.load(path, allow_pickle=False) as archive:
-            return _names_of(archive, archive.files, path, name)
-    from pyarrow import parquet
-
-    columns = parquet.read_schema(path).names
-    return [tuple(column for column in columns if column != label), None]
-
-
-def _read_npz(path: Path, label: str, name: str) -> tuple[Any, ...]:
-    if not zipfile.is_zipfile(path):
-        raise InputError(name, f"{path} (not a zip archive)", "a readable .npz file")
-    with np.load(path, allow_pickle=False) as archive:
-        missing = [key for key in ("x", "y") if key not in archive.files]
-        if missing:
-            raise InputError(
-                name, f"{path} with arrays {archive.files}, without {' and '.join(missing)}", "arrays named x and y"
-            )
-        return archive["x"], archive["y"], *_names_of(archive, archive.files, path, name)
-
-
-def _read_table(path: Path, label: str, name: str) -> tuple[Any, ...]:
-    import pandas as pd  # half a second to import, and only needed here
-    from pandas.api.types import is_numeric_dtype
-
-    if path.suffix.lower() == ".csv":
-        # pandas would call a second column of one name "label.1", and a label would pass for a feature; and where rows
-        # are longer than the header it would take the first column for an index: so compare with the header itself
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            header = [column.strip() for column in next((row for row in csv.reader(file) if row), [])]
-        table = pd.read_csv(path, low_memory=False) if header else pd.DataFrame()
-        if header and (table.shape[1] != len(header) or not isinstance(table.index, pd.RangeIndex)):
-            raise InputError(name, f"{path} with rows longer than its header", "a name for every column")
-        table.columns = header
-    else:
-        table = pd.read_parquet(path)
-    if table.empty:
+def _open(path: Path, label: str, name: str, sizes: Sizes | None) -> NpzArrays | CsvTable | ParquetTable:
+    """The file with its header read and checked."""
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        raise InputError(name, f"{path}, a folder", "an existing file (of a folder, name the files)")
+    if suffix not in FORMATS:
+        raise InputError(name, f"{path} (suffix {path.suffix!r})", "a file ending in .npz, .csv or .parquet")
+    if not path.is_file():
+        raise InputError(name, str(path), "an existing file")
+    with _readable(path, name):
+        file = FORMATS[suffix](path, label, name, sizes)
+    if file.rows < 1:
         raise InputError(name, f"{path} with no rows", "one row or more")
-    columns = [str(column) for column in table.columns]
-    if columns.count(label) != 1:
-        raise InputError(
-            name,
-            f"{columns.count(label)} columns {label!r} among {', '.join(columns[:20])}",
-            f"one label column named {label!r}",
-        )
-    if len(set(columns)) < len(columns) or "" in columns:
-        raise InputError(
-            name,
-            f"columns {', '.join(map(repr, columns[:20]))}",
-            "a different, non-empty name for every column (write without the row index)",
-        )
-    table.columns = columns
-    text = [column for column in columns if not is_numeric_dtype(table[column])]
-    if text:
-        raise InputError(name, f"non-numeric columns {', '.join(text[:20])}", "numeric columns only")
-    features = table.drop(columns=label).to_numpy(dtype=np.float64, na_value=np.nan)
-    labels = table[label]  # floats lose integers above 2**53, so only labels with gaps become floats
-    y = labels.to_numpy(dtype=np.float64, na_value=np.nan) if labels.isna().any() else labels.to_numpy()
-    return features, y, tuple(column for column in columns if column != label)
+    if file.features < 1:
+        raise InputError(name, f"{path} with no features", "one feature or more")
+    return file
+
+
+@contextmanager
+def _readable(path: Path, name: str) -> Iterator[None]:
+    """Whatever a reader raises comes out as one InputError: four foreign parsers have exceptions of their own, among
+    them MemoryError for a damaged size, and all mean that the file is not readable."""
+    try:
+        yield
+    except (InputError, GeneratorExit):
+        raise
+    except Exception as error:
+        found = f"{path} ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+        raise InputError(name, found, f"a readable {path.suffix.lower()} file with rows") from error
+
+
+def _narrow(dtype: np.dtype) -> type:
+    """float32 where it holds every number of the type."""
+    narrow = dtype.kind in "biu" and dtype.itemsize < 4 or dtype.kind == "f" and dtype.itemsize <= 4
+    return np.float32 if narrow else np.float64

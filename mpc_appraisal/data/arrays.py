@@ -1,0 +1,107 @@
+"""`.npz` files: arrays x and y, and optionally the names `columns` and `class_names`. Nothing is unpickled.
+
+An array is read only where its header's shape is what its entry's size says, and x in blocks.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from mpc_appraisal.data.sizes import Sizes
+from mpc_appraisal.errors import InputError
+
+NAMES_BYTES = 1 << 24  # of an array of names, unpacked
+
+
+class NpzArrays:
+    """A .npz file. features: of x, flattened; rows; columns and class_names, or None; `blocks`."""
+
+    def __init__(self, path: Path, label: str, name: str, sizes: Sizes | None):
+        self._path, self._name = path, name
+        if not zipfile.is_zipfile(path):
+            raise InputError(name, f"{path} (not a zip archive)", "a readable .npz file")
+        with zipfile.ZipFile(path) as archive:
+            arrays = [entry.removesuffix(".npy") for entry in archive.namelist()]
+            missing = [key for key in ("x", "y") if key not in arrays]
+            if missing:
+                found = f"{path} with arrays {arrays}, without {' and '.join(missing)}"
+                raise InputError(name, found, "arrays named x and y")
+            with self._opened(archive, "x") as (_, shape, dtype, self._fortran):
+                if len(shape) < 2:
+                    raise InputError(name, f"x of shape {shape}", "x with two dimensions, (rows, features)")
+                self._numbers("x", dtype)
+                self.rows, self.features = shape[0], math.prod(shape[1:])
+            with self._opened(archive, "y") as (_, shape, dtype, _):
+                if len(shape) != 1:
+                    raise InputError(name, f"y of shape {shape}", "y with one dimension, one label a row")
+                self._numbers("y", dtype)
+                if shape[0] != self.rows:
+                    raise InputError(name, f"{self.rows} rows of x and {shape[0]} of y", "as many labels as rows")
+            if sizes is not None:
+                sizes.check(self.rows, self.features)
+            self.columns, self.class_names = (self._names(archive, key, arrays) for key in ("columns", "class_names"))
+
+    def blocks(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(x, y) of `size` rows at a time: x (n, d) and y (n,), numbers as in the file.
+
+        An x that is stored by columns is read whole.
+        """
+        with zipfile.ZipFile(self._path) as archive:
+            with self._opened(archive, "y") as (file, shape, dtype, _):
+                y = self._read(file, dtype, shape[0])
+            with self._opened(archive, "x") as (file, shape, dtype, fortran):
+                whole = None
+                if fortran:
+                    flat = self._read(file, dtype, math.prod(shape))
+                    whole = flat.reshape(shape, order="F").reshape(shape[0], -1)
+                for start in range(0, self.rows, size):
+                    rows = min(size, self.rows - start)
+                    if whole is None:
+                        x = self._read(file, dtype, rows * self.features).reshape(rows, self.features)
+                    else:
+                        x = whole[start : start + rows]
+                    yield x, y[start : start + rows]
+
+    @contextmanager
+    def _opened(self, archive: zipfile.ZipFile, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], Any, bool]]:
+        """One array after its header: the open entry, its shape, type, and whether it is stored by columns."""
+        with archive.open(f"{key}.npy") as file:
+            version = np.lib.format.read_magic(file)
+            if version not in ((1, 0), (2, 0), (3, 0)):
+                raise InputError(self._name, f"{self._path} with {key} of npy version {version}", "a version up to 3.0")
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read(file)
+            held = archive.getinfo(f"{key}.npy").file_size - file.tell()
+            if not dtype.hasobject and math.prod(shape) * dtype.itemsize != held:
+                found = f"{self._path} with {held} bytes of {key}"
+                raise InputError(self._name, found, f"a readable .npz file: {shape} numbers of {dtype}, as it says")
+            yield file, shape, dtype, fortran
+
+    def _numbers(self, key: str, dtype: np.dtype) -> None:
+        if dtype.hasobject:
+            found = f"{self._path} with {key} of Python objects"
+            raise InputError(self._name, found, "a readable .npz file of numbers; nothing is unpickled")
+        if dtype.kind not in "biuf":
+            raise InputError(f"{self._name}: {key}", f"an array of {dtype}", "real numbers only")
+
+    def _read(self, file: IO[bytes], dtype: np.dtype, count: int) -> np.ndarray:
+        raw = file.read(count * dtype.itemsize)
+        if len(raw) < count * dtype.itemsize:
+            raise InputError(self._name, f"{self._path}, cut off", f"a readable .npz file of {self.rows} rows")
+        return np.frombuffer(raw, dtype)
+
+    def _names(self, archive: zipfile.ZipFile, key: str, arrays: list[str]) -> tuple[str, ...] | None:
+        if key not in arrays:
+            return None
+        with self._opened(archive, key) as (file, shape, dtype, _):
+            if len(shape) != 1 or dtype.kind != "U" or math.prod(shape) * dtype.itemsize > NAMES_BYTES:
+                found = f"{self._path} with {key} of shape {shape}, {dtype}"
+                raise InputError(self._name, found, f"{key} of one dimension, texts (numpy's str), short ones")
+            return tuple(self._read(file, dtype, shape[0]).tolist())

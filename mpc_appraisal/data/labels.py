@@ -1,0 +1,76 @@
+"""Are these labels classes? What is no class is refused where it is read, long before anything is trained on it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mpc_appraisal.data.dataset import Dataset
+from mpc_appraisal.data.faults import FEW
+from mpc_appraisal.data.files import StoredDataset
+from mpc_appraisal.errors import InputError
+
+MOST_CLASSES = 256  # as the engine's softmax takes
+SHOWN = 10
+
+
+def check_kind(data: Dataset | StoredDataset, name: str) -> None:
+    """Refuse, under `name`, labels of more classes than can be appraised: a number to predict, or codes."""
+    if data.classes <= MOST_CLASSES:
+        return
+    values, rows = _counts(data)
+    expected = f"classes, labelled 0, 1, 2, ...: at most {MOST_CLASSES}"
+    if _is_number(len(values), data.rows) or len(values) > MOST_CLASSES:
+        raise InputError(name, _number(data, values), expected)
+    if int(values.max()) < MOST_CLASSES:
+        raise InputError(name, f"{data.classes} classes", expected)
+    raise InputError(
+        name, f"labels as large as {values.max()} ({_rows(values, rows)})", f"{expected}{_recoded(values)}"
+    )
+
+
+def check_gaps(train: Dataset | StoredDataset | None, name: str) -> None:
+    """Refuse, under `name`, training rows that lack a class below their largest label: it would be a class without
+    rows of every model that is trained on them. Classes that have names are there because someone said so."""
+    if train is None or train.class_names is not None:
+        return
+    values, rows = _counts(train)
+    lacking = np.setdiff1d(np.arange(int(values.max()) + 1), values)
+    if not len(lacking):
+        return
+    if _is_number(len(values), train.rows):
+        raise InputError(name, _number(train, values), "classes, labelled 0, 1, 2, ...")
+    more = f" and {len(lacking) - 1} more classes" if len(lacking) > 1 else ""
+    raise InputError(
+        name,
+        f"no row of class {lacking[0]}{more} below the largest label ({_rows(values, rows)})",
+        f"a row of every class 0, 1, 2, ... up to the largest{_recoded(values)}, or names for the classes",
+    )
+
+
+def _counts(data: Dataset | StoredDataset) -> tuple[np.ndarray, np.ndarray]:
+    """The different labels in order, and the rows of each."""
+    found: dict[int, int] = {}
+    for block in data.blocks(1 << 14):
+        for value, rows in zip(*np.unique(block.y.numpy(), return_counts=True), strict=True):
+            found[int(value)] = found.get(int(value), 0) + int(rows)
+    values = sorted(found)
+    return np.array(values), np.array([found[value] for value in values])
+
+
+def _is_number(values: int, rows: int) -> bool:
+    return values > FEW and 10 * values > rows
+
+
+def _number(data: Dataset | StoredDataset, values: np.ndarray) -> str:
+    span = f"{len(values)} values from {values.min()} to {values.max()}"
+    return f"labels that look like a number, as of a regression: {data.rows} rows, {span}"
+
+
+def _rows(values: np.ndarray, rows: np.ndarray) -> str:
+    shown = ", ".join(f"{value}: {count}" for value, count in zip(values[:SHOWN], rows[:SHOWN], strict=True))
+    return f"rows by label: {shown}" + (", ..." if len(values) > SHOWN else "")
+
+
+def _recoded(values: np.ndarray) -> str:
+    shown = ", ".join(f"{value} as {k}" for k, value in enumerate(values[:SHOWN]))
+    return f" (at all parties alike, write {shown}{', ...' if len(values) > SHOWN else ''})"

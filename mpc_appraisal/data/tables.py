@@ -1,0 +1,228 @@
+"""Tables with a label column and a header: `.csv`, read whole, and `.parquet`, read in blocks, by one set of rules.
+
+A column holds numbers: booleans (as 0 and 1), integers and floats of any width, each value taken as the nearest
+double; what is missing is NaN. Text, dates, times, decimals, categories, lists, structures, and columns without a type
+are refused by name. So is a table with an empty or a repeated name, or with a column `Unnamed: 0`, which is a row index
+that pandas wrote and read again. An index that pandas wrote to Parquet apart from the columns is left out.
+
+pandas 3.1 and later, and `round_trip` before, take the nearest double of each number of a CSV, so the same file is the
+same bytes under all of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpc_appraisal.data.dataset import listed
+from mpc_appraisal.data.sizes import Sizes
+from mpc_appraisal.errors import InputError
+
+UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?(\.\d+)?")
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*", re.ASCII)
+SEPARATORS = (";", "\t", "|")
+FIELD_BYTES = 100  # more for a number of a CSV file, and its comma, is no data
+HEADER_BYTES = 1 << 20
+COLUMN_BYTES, CELL_BYTES = 1 << 16, 32  # unpacked, a column chunk of Parquet and a cell of it
+
+
+def check_columns(columns: Sequence[str], label: str, path: Path, name: str) -> None:
+    """Refuse a header without exactly one column `label`, or with an empty, a repeated or a made-up name."""
+    if columns.count(label) != 1:
+        found = f"{columns.count(label)} columns {label!r} among {', '.join(columns[:20])}"
+        for separator in SEPARATORS:
+            if len(columns) == 1 and separator in columns[0]:
+                found = f"{path} with fields separated by {separator!r}"
+                raise InputError(name, found, "fields separated by ',', and '.' in decimal numbers")
+        raise InputError(name, found, f"one label column named {label!r}")
+    made_up = [column for column in columns if not column.strip() or UNNAMED.fullmatch(column)]
+    if len(set(columns)) < len(columns) or made_up:
+        raise InputError(
+            name,
+            f"columns {listed(columns)}",
+            "a different, non-empty name for every column (write without the row index)",
+        )
+
+
+def refuse_types(kinds: Sequence[tuple[str, str]], name: str) -> None:
+    """Refuse columns that hold no numbers. kinds: each one's name and what it holds."""
+    if kinds:
+        found = listed([f"{column} ({kind})" for column, kind in kinds], quoted=False)
+        raise InputError(name, f"non-numeric columns {found}", "numeric columns only")
+
+
+class ParquetTable:
+    """A Parquet file. columns: the names of its features; rows; `blocks`."""
+
+    class_names = None
+
+    def __init__(self, path: Path, label: str, name: str, sizes: Sizes | None):
+        from pyarrow import parquet
+
+        self._path, self._label = path, label
+        with parquet.ParquetFile(path) as file:
+            schema, metadata = file.schema_arrow, file.metadata
+            index = _index_columns(schema.metadata)
+            fields = [field for field in schema if field.name not in index]
+            names = [field.name for field in fields]
+            self.rows, self.features = metadata.num_rows, len(names) - 1
+            check_columns(names, label, path, name)
+            refuse_types([(f.name, str(f.type)) for f in fields if not _is_number(f.type)], name)
+            self.columns = tuple(column for column in names if column != label)
+            if sizes is not None:
+                sizes.check(self.rows, self.features)
+                self._check_unpacked(metadata, names, name)
+
+    def _check_unpacked(self, metadata: Any, names: Sequence[str], name: str) -> None:
+        for k in range(metadata.num_row_groups):
+            group = metadata.row_group(k)
+            for column in (group.column(j) for j in range(group.num_columns)):
+                most = COLUMN_BYTES + CELL_BYTES * max(group.num_rows, 0)
+                if column.path_in_schema in names and not 0 <= column.total_uncompressed_size <= most:
+                    found = (
+                        f"{self._path} with {column.total_uncompressed_size} bytes unpacked of {group.num_rows} rows"
+                    )
+                    raise InputError(name, f"{found} in {column.path_in_schema!r}", f"at most {most}")
+
+    def blocks(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(x, y) of `size` rows at a time: x (n, d) float64, y (n,) numbers."""
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(self._path) as file:
+            for batch in file.iter_batches(batch_size=size, columns=[*self.columns, self._label]):
+                x = np.empty((batch.num_rows, len(self.columns)))
+                for k, column in enumerate(self.columns):
+                    x[:, k] = _numbers(batch.column(column))
+                yield x, _numbers(batch.column(self._label))
+
+
+def _index_columns(metadata: dict[bytes, bytes] | None) -> set[str]:
+    """The columns that pandas wrote for the index of its rows."""
+    try:
+        kept = json.loads((metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+    except (ValueError, AttributeError):
+        return set()
+    return {column for column in kept if isinstance(column, str)}
+
+
+def _is_number(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind)
+
+
+def _numbers(column: Any) -> np.ndarray:
+    """A column of Arrow as numpy's numbers; NaN where it is null."""
+    import pyarrow as pa
+
+    column = column.cast(pa.uint8()) if pa.types.is_boolean(column.type) else column
+    found = column.to_numpy(zero_copy_only=False)
+    return found.astype(np.float64) if found.dtype.kind == "f" else found
+
+
+class CsvTable:
+    """A CSV file, read whole, for where a number of it ends is not known before. As `ParquetTable`."""
+
+    class_names = None
+
+    def __init__(self, path: Path, label: str, name: str, sizes: Sizes | None):
+        header = _check_rows(path, label, name, sizes)
+        self.columns = tuple(column for column in header if column != label)
+        self._x, self._y = _read_csv(path, header, label, name)
+        self.rows, self.features = self._x.shape
+
+    def blocks(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, self.rows, size):
+            yield self._x[start : start + size], self._y[start : start + size]
+
+
+def _check_rows(path: Path, label: str, name: str, sizes: Sizes | None) -> list[str]:
+    """The header; refuses rows that have more or fewer fields. Each row is counted, for no reader of tables does: a
+    longer one moves columns by one where its first field may pass for an index."""
+    if sizes is not None:
+        sizes.check_bytes(path, HEADER_BYTES + (sizes.rows + 1) * (sizes.features + 1) * FIELD_BYTES)
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        header = [column.strip() for column in next((row for row in reader if not _blank(row)), [])]
+        if not header:
+            raise InputError(name, f"{path} with no rows", "one row or more")
+        check_columns(header, label, path, name)
+        if sizes is not None:
+            sizes.check(sizes.rows, len(header) - 1)
+        rows, wrong, commas, first = 0, 0, 0, ""
+        for row in reader:
+            if len(row) != len(header):
+                if _blank(row):
+                    continue
+                wrong += 1
+                commas += len(row) == len(header) + 1 and not row[-1].strip()
+                first = first or f"line {reader.line_num} has {len(row)} fields"
+            rows += 1
+            if sizes is not None and rows > sizes.rows:
+                sizes.check(rows, len(header) - 1, more=True)
+    if commas and commas == rows:
+        raise InputError(name, f"{path} with a comma at the end of every row", "a name for every column")
+    if wrong:
+        found = f"{path} with {wrong} of {rows} rows longer or shorter than its header"
+        expected = f"a name for every column, and a field for every name: {len(header)} a row"
+        raise InputError(name, f"{found} ({first})", f"{expected} (fields separated by ',', '.' in decimal numbers)")
+    if sizes is not None:
+        sizes.check(rows, len(header) - 1)
+    return header
+
+
+def _blank(row: Sequence[str]) -> bool:
+    return not row or len(row) == 1 and not row[0].strip()
+
+
+def _read_csv(path: Path, header: list[str], label: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    import pandas as pd  # half a second to import, and only needed here
+    from pandas.api.types import is_numeric_dtype
+
+    # From 3.1 on pandas takes the nearest double by itself, and warns of the option.
+    old = tuple(int(part) for part in pd.__version__.split(".")[:2]) < (3, 1)
+    options: dict[str, Any] = {"float_precision": "round_trip"} if old else {}
+    table = pd.read_csv(path, low_memory=False, index_col=False, encoding="utf-8-sig", **options)
+    if table.empty:
+        raise InputError(name, f"{path} with no rows", "one row or more")
+    if table.shape[1] != len(header):
+        raise InputError(name, f"{path} with {table.shape[1]} columns", f"{len(header)}, as its header has names")
+    table.columns = range(len(header))
+    columns, bad = [], []
+    for k, column in enumerate(header):
+        values = table[k]
+        if not is_numeric_dtype(values):
+            values, kind = _as_numbers(values.tolist())
+            bad += [(column, kind)] if values is None else []
+        columns.append(values)
+    refuse_types(bad, name)
+    place = header.index(label)
+    x = np.empty((len(table), len(header) - 1))
+    for k, values in enumerate(columns[:place] + columns[place + 1 :]):
+        x[:, k] = np.asarray(values, dtype=np.float64)
+    return x, np.asarray(columns[place])
+
+
+def _as_numbers(values: list[Any]) -> tuple[np.ndarray | None, str]:
+    """Numbers that pandas took for text or objects: booleans beside missing values, integers beyond 64 bits, and what
+    becomes infinite. None, and what is there instead, where a value is none."""
+    found = np.empty(len(values))
+    for k, value in enumerate(values):
+        missing = value is None or value != value
+        text = value if isinstance(value, str) else str(value)
+        if missing or isinstance(value, (bool, np.bool_)):
+            found[k] = np.nan if missing else value
+        elif NUMBER.fullmatch(text):
+            found[k] = float(text)
+        elif DECIMAL_COMMA.fullmatch(text):
+            return None, "decimal commas"
+        else:
+            return None, "text"
+    return found, ""
