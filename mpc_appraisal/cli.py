@@ -33,6 +33,7 @@ from mpc_appraisal.commands import COMMANDS
 from mpc_appraisal.data import Extractor, mapped, open_dataset, read_dataset, standardise
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
+from mpc_appraisal.mpc.environment import threads, whole
 from mpc_appraisal.mpc.helped import NAME as RTAS
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.plan import DataOwnerInput, Guard, ModelOwnerInput, OwnInput, Plan, needs
@@ -47,7 +48,16 @@ CHECKOUT = Path(__file__).resolve().parent.parent / "conf"
 CONF = CHECKOUT if CHECKOUT.is_dir() else Path(str(resources.files("mpc_appraisal"))) / "conf"
 WIDTH = 120  # columns of the tables where the output is not a terminal
 # One party's own; where a machine keeps public files, or is to be found, is no public fact.
-OWN = ("party", "session.role", "session.tls", "session.data_owner_address", "data.root", "features.path", "resume")
+OWN = (
+    "party",
+    "session.role",
+    "session.tls",
+    "session.in_the_clear",
+    "session.data_owner_address",
+    "data.root",
+    "features.path",
+    "resume",
+)
 
 
 def public_part(cfg: DictConfig) -> dict[str, Any]:
@@ -274,7 +284,7 @@ def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], fol
 def output_folder(session: Any) -> Path:
     """The run's folder; a folder of its own for each role when torchrun starts several on one machine."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    if isinstance(session, str) and session.endswith("Join") and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+    if isinstance(session, str) and session.endswith("Join") and whole("LOCAL_WORLD_SIZE", 1, 1, 1 << 20) > 1:
         folder = folder / Join().resolved_role()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -369,7 +379,7 @@ def app(cfg: DictConfig) -> str | None:
 def set_threads() -> None:
     import torch
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_num_threads(threads())
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, SellerInpu
 from mpc_appraisal.marketplace.plan_file import architecture_of, read_plan
 from mpc_appraisal.marketplace.result import MarketResult
 from mpc_appraisal.marketplace.seller import upload
-from mpc_appraisal.mpc.transport import Transport
+from mpc_appraisal.mpc.transport import Transport, check_clear
 from mpc_appraisal.networks import ARCHITECTURES, Network
 
 ROLES = {"shopper": SHOPPER, "cloud": CLOUD, "authority": AUTHORITY}
@@ -69,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--deliver", type=Path, help="shopper: where a delivered network goes")
     one.add_argument("--transport", choices=TRANSPORTS, default="tls", help="default: %(default)s")
     one.add_argument("--tls", help="folder of certificate files: see `mpc-appraisal certificates`")
+    one.add_argument(
+        "--in-the-clear",
+        action="store_true",
+        help="state that who can read the network may read all that is sent; --transport tcp needs it",
+    )
     one.add_argument("--join-timeout", type=float, default=120.0, help="seconds to wait for the others")
     one.add_argument("--timeout", type=float, default=300.0, help="seconds that one message may take")
     one.add_argument("--label-cap", type=int, help="authority: labels of one seller at most; default: no cap")
@@ -110,6 +115,7 @@ def _join(stated: argparse.Namespace) -> None:
         AUTHORITY: lambda: AuthorityInput(_needed(stated.state, "state"), stated.cap_share, stated.label_cap),
     }
     role = ROLES[stated.ROLE]
+    check_clear(stated.transport, stated.in_the_clear, "--in-the-clear")
     connection = Connection(Transport(stated.transport, stated.tls), stated.join_timeout, stated.timeout)
     result = take_part(role, stated.ADDRESS, market, reads[role], connection)
     if result is not None:

@@ -37,7 +37,9 @@ class Papers:
         """The files of `role` in `folder`/`role`, or else in `folder` itself; raises InputError for what is wrong."""
         expected = f"a folder with ca.pem, {role}.pem and {role}.key"
         if folder is None:
-            raise InputError("session.tls", None, f"{expected}: the transport tls needs it")
+            raise InputError(
+                "session.tls", None, f"{expected}: the transport tls needs it (`mpc-appraisal certificates` makes some)"
+            )
         place = Path(folder) / role if (Path(folder) / role).is_dir() else Path(folder)
         papers = Papers(place / "ca.pem", place / f"{role}.pem", place / f"{role}.key")
         for path in (papers.authority, papers.certificate, papers.key):

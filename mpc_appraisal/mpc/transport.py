@@ -11,6 +11,21 @@ from mpc_appraisal.mpc.watch import FREEZE_SECONDS
 
 TRANSPORTS = ("tcp", "gloo", "tls")
 
+CLEAR = ("tcp", "gloo")  # whoever can read the network reads keys, and with them rows and weights
+
+
+def check_clear(kind: str, stated: object, key: str = "session.in_the_clear") -> None:
+    """Raises InputError for a transport in the clear between organisations, unless `stated` is True or 'yes'."""
+    if not (isinstance(stated, bool) or stated in ("yes", "no")):
+        raise InputError(key, repr(stated), "true (or yes), or false (or no)")
+    if kind in CLEAR and stated not in (True, "yes"):
+        said = key if key.startswith("--") else f"{key}=true"
+        raise InputError(
+            "session.transport",
+            f"{kind!r} between organisations",
+            f"tls, or {said}, which states that who can read the network may read keys, rows and weights",
+        )
+
 
 @dataclass(frozen=True)
 class Transport:
