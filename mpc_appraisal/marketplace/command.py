@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.errors import InputError, shown
 from mpc_appraisal.marketplace.authority import CAP_SHARE, AuthorityInput
 from mpc_appraisal.marketplace.cloud import CloudInput
 from mpc_appraisal.marketplace.desk import TRANSPORTS, Connection
@@ -26,10 +26,12 @@ from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, SellerInpu
 from mpc_appraisal.marketplace.plan_file import architecture_of, read_plan
 from mpc_appraisal.marketplace.result import MarketResult
 from mpc_appraisal.marketplace.seller import upload
+from mpc_appraisal.mpc.archives import read_arrays
 from mpc_appraisal.mpc.transport import Transport, check_clear
 from mpc_appraisal.networks import ARCHITECTURES, Network
 
 ROLES = {"shopper": SHOPPER, "cloud": CLOUD, "authority": AUTHORITY}
+LARGEST = 1 << 34  # bytes of a seller's own images, unpacked
 ARRAYS = "a .npz file with x (rows, pixels) uint8 and y (rows,) integers"
 
 
@@ -153,11 +155,10 @@ def as_json(result: MarketResult) -> dict[str, Any]:
 
 
 def _arrays(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays["x"], arrays["y"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(name, f"{path} ({type(error).__name__})", ARRAYS) from error
+    arrays = read_arrays(path, name, ARRAYS, LARGEST)
+    if not {"x", "y"} <= set(arrays):
+        raise InputError(name, f"{path} with {shown(', '.join(arrays)) or 'no arrays'}", ARRAYS)
+    return arrays["x"], arrays["y"]
 
 
 def _needed(path: Path | None, name: str) -> Path:

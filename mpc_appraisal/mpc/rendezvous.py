@@ -113,9 +113,10 @@ class Rendezvous(Watch):
         found = who_answers(*self._place)
         if found is None:
             return PeerError(f"{MODEL_OWNER} did not come: nobody listened at {self.where} within {self.timeout:g} s")
+        place = ":".join(map(str, self._place))
         return PeerError(
-            f"{MODEL_OWNER} did not come within {self.timeout:g} s: {':'.join(map(str, self._place))} {found}; it is not "
-            "the model owner of an appraisal in the clear"
+            f"{MODEL_OWNER} did not come within {self.timeout:g} s: {place} {found}; it is not the model owner of an "
+            "appraisal in the clear"
         )
 
     def post(self) -> None:
