@@ -382,11 +382,20 @@ def set_threads() -> None:
     torch.set_num_threads(threads())
 
 
+def ordered(arguments: Sequence[str]) -> list[str]:
+    """Options first and overrides after them, each in their order: argparse, which Hydra uses, reads overrides in one
+    place alone, so that those before `--multirun` would be all that it takes."""
+    overrides = [each for each in arguments if each[:1] == "~" or ("=" in each and each[:1] != "-")]
+    options = [each for each in arguments if each not in overrides]
+    return [*options, *overrides]
+
+
 def main() -> None:
     """Entry point of the console script."""
     try:
         if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
             return COMMANDS[sys.argv[1]](sys.argv[2:])
+        sys.argv[1:] = ordered(sys.argv[1:])
         sweep.check_launcher(sys.argv[1:])
     except AppraisalError as error:
         print(f"error: {error}", file=sys.stderr)

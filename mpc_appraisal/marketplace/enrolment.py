@@ -113,7 +113,7 @@ def read_keys(path: str | Path) -> SellerKeys:
             raise ValueError("sizes")
         if not all(isinstance(facts[key], str) for key in ("seller", "scheme", "key_id")):
             raise ValueError("names")
-        if set(facts["parameters"]) != {each.name for each in fields(SCHEMES[facts["scheme"]])}:
+        if not set(facts["parameters"]) <= {each.name for each in fields(SCHEMES[facts["scheme"]])}:
             raise ValueError("parameters")
         key = EncryptionKey(facts["scheme"], facts["dimension"], bytes.fromhex(facts["material"]), facts["key_id"])
         return SellerKeys(
