@@ -48,7 +48,8 @@ class InputError(AppraisalError):
 
     def __init__(self, name: str, value: object, expected: str):
         self.name, self.value, self.expected = name, value, expected
-        super().__init__(f"{name}: got {value}; expected {expected}")
+        # a file or a note may hold what a terminal would obey
+        super().__init__(printable(f"{name}: got {printable(str(value))}; expected {expected}", newlines=True))
 
     def __reduce__(self):
         return InputError, (self.name, str(self.value), self.expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -22,8 +23,13 @@ def read_arrays(path: str | Path, name: str, expected: str, largest: int = LARGE
             size = sum(entry.file_size for entry in archive.infolist())
         if size > largest:
             raise InputError(name, f"{path} of {size} bytes unpacked", f"at most {largest} bytes")
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that old versions wrote
+            with np.load(path, allow_pickle=False) as archive:
+                found = {key: archive[key] for key in archive.files}
+        if not all(isinstance(values, np.ndarray) for values in found.values()):
+            raise ValueError("a member that is no array")
+        return found
     except InputError:
         raise
     except Exception as error:  # zip, its decompressors and npy raise of many kinds on what is none of theirs

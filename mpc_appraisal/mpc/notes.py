@@ -174,7 +174,7 @@ def _found(error: Any) -> tuple[str, str]:
     if rule == "required":
         return f"no {', '.join(key for key in against if key not in error.instance)}", f"all of {', '.join(against)}"
     words = {
-        "type": f"{' or '.join(against) if isinstance(against, list) else against}",
+        "type": " or ".join(map(str, against)) if isinstance(against, list) else str(against),
         "enum": f"one of {shown(', '.join(map(str, against)) if isinstance(against, list) else against)}",
         "minimum": f"{against} or more",
         "exclusiveMinimum": f"more than {against}",
