@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from contextlib import suppress
 
@@ -25,7 +26,22 @@ def who_answers(host: str, port: int, seconds: float = LOOK_SECONDS) -> str | No
             with suppress(OSError):
                 sock.sendall(REQUEST)
             first, closed = _hear(sock, seconds / 2)
-    return _words(first, closed)
+    return "answers as a TLS server does" if not first and _shakes(host, port, seconds) else _words(first, closed)
+
+
+def _shakes(host: str, port: int, seconds: float) -> bool:
+    """Whether a TLS server listens there, whoever it is; some hang up on plain text without a word."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((host, port), seconds) as raw:
+            raw.settimeout(seconds / 2)
+            with context.wrap_socket(raw):
+                return True
+    except ssl.SSLError as error:
+        return "ALERT" in str(error.reason)
+    except (OSError, ValueError):
+        return False
 
 
 def _hear(sock: socket.socket, seconds: float) -> tuple[bytes, bool]:
