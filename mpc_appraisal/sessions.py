@@ -24,7 +24,7 @@ from mpc_appraisal.mpc.environment import whole
 from mpc_appraisal.mpc.launch import Emit, launch
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from mpc_appraisal.mpc.session import PlainSession
-from mpc_appraisal.mpc.transport import FREEZE_SECONDS, Transport, check_clear
+from mpc_appraisal.mpc.transport import FREEZE_SECONDS, Transport, check_clear, check_seconds
 from mpc_appraisal.norms import check_norms, told_norms, with_norms
 from mpc_appraisal.party import take_part
 from mpc_appraisal.plan import THRESHOLD, DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model
@@ -231,6 +231,7 @@ def _released(
 
 
 def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> Plan:
+    check_seconds(join_timeout=session.join_timeout, timeout=session.timeout)
     warn(check_engine(session.engine))
     folder = None if session.tls is None else str(Path(session.tls).absolute())
     transport = Transport(session.transport, folder, session.freeze_timeout, data_owner_address)

@@ -177,6 +177,13 @@ def test_tls_is_the_default_of_a_join_and_the_key_changes_no_digest():
     assert public_part(cfg) == public_part(clear) and "session.in_the_clear" not in public_part(cfg)
 
 
+@pytest.mark.parametrize("value", ["abc", 0, -1, float("nan"), float("inf"), None, True, 10**400])
+@pytest.mark.parametrize("key", ["join_timeout", "timeout", "freeze_timeout"])
+def test_seconds_that_are_none_are_refused_by_name(key, value):
+    with pytest.raises(InputError, match=f"session.{key}: got "):
+        Join(MODEL_OWNER, "tcp://127.0.0.1:1", **{key: value}).run(Plan((), 0.1, 0, "", None), None, None)
+
+
 # ---- the environment ----
 
 
