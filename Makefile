@@ -7,7 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 RUN ?= outputs/appraise
 
-.PHONY: help setup appraise paper marketplace transformations test lint clean
+.PHONY: help setup appraise paper marketplace transformations test fuzz lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ transformations: $(STAMP)  ## random transformations and their attacks; SMALL=1:
 
 test: $(STAMP)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+fuzz: $(STAMP)  ## ten thousand mutants of every file and message, some hours; MUTANTS=100: minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --mutants $(or $(MUTANTS),10000)
 
 lint: $(STAMP)  ## check style
 	$(BIN)/ruff check .

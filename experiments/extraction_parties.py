@@ -27,6 +27,8 @@ from mpc_appraisal.errors import AppraisalError
 from mpc_appraisal.models import SoftmaxRegression
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER, ROLES
 
+CLEAR = ("session.transport=tcp", "session.in_the_clear=true")  # all three are on this machine
+
 
 @dataclass(frozen=True)
 class Told:
@@ -47,7 +49,13 @@ class Market:
         for name in ("buyer", *ROLES):
             (folder / name).mkdir(parents=True, exist_ok=True)
         model.save(self.model)
-        self.public = ["session=join", "session.join_timeout=60", "appraisal=gradient_norm", f"model.l2={model.l2!r}"]
+        self.public = [
+            "session=join",
+            *CLEAR,
+            "session.join_timeout=60",
+            "appraisal=gradient_norm",
+            f"model.l2={model.l2!r}",
+        ]
         self.own = {
             MODEL_OWNER: [f"party.model={self.model}"],
             DATA_OWNER: ["party.approval=yes", "party.ledger=none"],

@@ -36,6 +36,7 @@ from mpc_appraisal.data import Extractor, Sizes, check_gaps, check_kind, mapped,
 from mpc_appraisal.data.naming import alike, named
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
+from mpc_appraisal.mpc.environment import threads, whole
 from mpc_appraisal.mpc.helped import NAME as RTAS
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, needs
@@ -50,7 +51,16 @@ CHECKOUT = Path(__file__).resolve().parent.parent / "conf"
 CONF = CHECKOUT if CHECKOUT.is_dir() else Path(str(resources.files("mpc_appraisal"))) / "conf"
 WIDTH = 120  # columns of the tables where the output is not a terminal
 # One party's own; where a machine keeps public files, or is to be found, is no public fact.
-OWN = ("party", "session.role", "session.tls", "session.data_owner_address", "data.root", "features.path", "resume")
+OWN = (
+    "party",
+    "session.role",
+    "session.tls",
+    "session.in_the_clear",
+    "session.data_owner_address",
+    "data.root",
+    "features.path",
+    "resume",
+)
 
 
 def public_part(cfg: DictConfig) -> dict[str, Any]:
@@ -295,7 +305,7 @@ def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], fol
 def output_folder(session: Any) -> Path:
     """The run's folder; a folder of its own for each role when torchrun starts several on one machine."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    if isinstance(session, str) and session.endswith("Join") and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+    if isinstance(session, str) and session.endswith("Join") and whole("LOCAL_WORLD_SIZE", 1, 1, 1 << 20) > 1:
         folder = folder / Join().resolved_role()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -390,7 +400,15 @@ def app(cfg: DictConfig) -> str | None:
 def set_threads() -> None:
     import torch
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_num_threads(threads())
+
+
+def ordered(arguments: Sequence[str]) -> list[str]:
+    """Options first and overrides after them, each in their order: argparse, which Hydra uses, reads overrides in one
+    place alone, so that those before `--multirun` would be all that it takes."""
+    overrides = [each for each in arguments if each[:1] == "~" or ("=" in each and each[:1] != "-")]
+    options = [each for each in arguments if each not in overrides]
+    return [*options, *overrides]
 
 
 def main() -> None:
@@ -398,6 +416,7 @@ def main() -> None:
     try:
         if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
             return COMMANDS[sys.argv[1]](sys.argv[2:])
+        sys.argv[1:] = ordered(sys.argv[1:])
         sweep.check_launcher(sys.argv[1:])
     except AppraisalError as error:
         print(f"error: {error}", file=sys.stderr)

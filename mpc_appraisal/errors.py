@@ -7,12 +7,27 @@ would turn a refusal into a wrong number.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 # Plain words, a key of the configuration or of a budget, or a field of a published listing; no file of its owner's.
 SECTIONS = "appraisal|budget|ledger|mechanism|model|party|policy|question|release|session|standardise"
 PUBLIC_NAME = re.compile(
     rf"([a-z0-9_ ]+|({SECTIONS})(\.(?!json$)[a-z0-9_]+)+)( \([^()]*\))?|listing [a-z0-9_-]+: [a-z0-9_.]+"
 )
+
+
+def shown(value: Any, longest: int = 80) -> str:
+    """Foreign text for one line of a terminal: what is not printable is escaped, what is long is cut."""
+    text = value if isinstance(value, str) else repr(value)
+    text = printable(text[: 2 * longest])
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def printable(text: str, newlines: bool = False) -> str:
+    """`text` with control characters, terminal escapes and marks of writing direction as \\x.., not as themselves."""
+    return "".join(
+        c if c.isprintable() or (newlines and c == "\n") else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 class AppraisalError(Exception):
@@ -33,7 +48,8 @@ class InputError(AppraisalError):
 
     def __init__(self, name: str, value: object, expected: str):
         self.name, self.value, self.expected = name, value, expected
-        super().__init__(f"{name}: got {value}; expected {expected}")
+        # a file or a note may hold what a terminal would obey
+        super().__init__(printable(f"{name}: got {printable(str(value))}; expected {expected}", newlines=True))
 
     def __reduce__(self):
         return InputError, (self.name, str(self.value), self.expected)
@@ -48,6 +64,9 @@ class InputError(AppraisalError):
 class DisagreementError(AppraisalError):
     """The parties state different public facts or configurations; nothing was shared."""
 
+    def __init__(self, message: str):
+        super().__init__(printable(message, newlines=True))  # it may quote what the other party said
+
     @property
     def public(self) -> str:
         return str(self)  # made of public facts alone
@@ -55,6 +74,9 @@ class DisagreementError(AppraisalError):
 
 class PeerError(AppraisalError):
     """Another party failed, vanished or never came; the message names it."""
+
+    def __init__(self, message: str):
+        super().__init__(printable(message, newlines=True))  # it may quote what the other party said
 
     @property
     def public(self) -> str:

@@ -11,8 +11,10 @@ import torch
 
 from mpc_appraisal.data import Dataset, Digits
 from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.certificates import make_trial
 
 TRAIN, SELLER = (0, 600), (700, 1200)  # rows of the digits; disjoint
+CERTIFICATES = "certificates"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -22,12 +24,13 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="mpc-appraisal example",
         description="Write train.npz and test.npz, a model owner's, and seller.csv, a data owner's 500 rows, into DIR: "
-        "scikit-learn's handwritten digits, for a first try of the commands in the README.",
+        "scikit-learn's handwritten digits, for a first try of the commands in the README. DIR/certificates gets a "
+        "trial certificate for each role, as `mpc-appraisal certificates` makes them.",
     )
     parser.add_argument("DIR", type=Path, help="a folder; made where there is none")
     folder = parser.parse_args(arguments).DIR
     rows, test = Digits().load()
-    taken = [name for name in ("train.npz", "test.npz", "seller.csv") if (folder / name).exists()]
+    taken = [name for name in ("train.npz", "test.npz", "seller.csv", CERTIFICATES) if (folder / name).exists()]
     if taken:
         raise InputError("DIR", f"{folder}, which holds {', '.join(taken)}", "a folder without files of these names")
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +44,11 @@ def main(arguments: Sequence[str]) -> None:
     seller = part(SELLER)
     table = pd.DataFrame(seller.x.numpy(), columns=columns)
     table.assign(label=seller.y.numpy()).to_csv(folder / "seller.csv", index=False)
-    print(f"{folder}: train.npz and test.npz of the model owner, seller.csv of the data owner")
+    make_trial(folder / CERTIFICATES)
+    print(
+        f"{folder}: train.npz and test.npz of the model owner, seller.csv of the data owner, and "
+        f"a folder for each role in {CERTIFICATES}"
+    )
 
 
 __all__ = ["main"]

@@ -7,7 +7,6 @@ feature 1. Xu, van der Maaten and Hannun (2022), section 4: L2-regularised logis
 from __future__ import annotations
 
 import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.archives import read_arrays
 
 ARRAYS = "a .npz file with the arrays 'theta' (features + 1, classes) and 'l2' (one number)"
 
@@ -63,12 +63,12 @@ class SoftmaxRegression:
     @staticmethod
     def load(path: str | Path, name: str = "party.model") -> SoftmaxRegression:
         """Reads what `save` writes; raises InputError under `name` when the file is no such model."""
+        arrays = read_arrays(path, name, ARRAYS)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                theta, l2 = np.asarray(arrays["theta"], dtype=np.float64), arrays["l2"]
-                # A float32 of 0.01 is not 0.01: what is meant is the shortest decimal that it is the nearest to.
-                l2 = np.array([float(str(value)) for value in l2.ravel()]) if l2.dtype.kind == "f" else l2.astype("f8")
-        except (OSError, KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            theta, l2 = np.asarray(arrays["theta"], dtype=np.float64), arrays["l2"]
+            # A float32 of 0.01 is not 0.01: what is meant is the shortest decimal that it is the nearest to.
+            l2 = np.array([float(str(value)) for value in l2.ravel()]) if l2.dtype.kind == "f" else l2.astype("f8")
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise InputError(name, f"{path} ({type(error).__name__})", ARRAYS) from error
         if l2.size != 1:
             raise InputError(name, f"l2 of shape {l2.shape} in {path}", ARRAYS)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,8 +20,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.archives import read_arrays
 
 ARRAYS = "a .npz file that Network.save wrote: 'architecture', 'weight0', 'bias0', 'weight1', ..."
+
+LARGEST = 1 << 24  # pixels of an image, units and channels of a layer
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Dense:
     units: int
 
 
+def _size(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
+
+
 @dataclass(frozen=True)
 class Architecture:
     """image: (channels, height, width). layers: convolutions, then dense ones; the last is Dense(classes).
@@ -56,6 +62,15 @@ class Architecture:
     layers: tuple[Conv | Dense, ...]
 
     def __post_init__(self) -> None:
+        sides = self.image if isinstance(self.image, tuple) else ()
+        if len(sides) != 3 or not all(_size(side, 1) for side in sides) or math.prod(sides) > LARGEST:
+            raise InputError("architecture", self.image, f"an image of three sides and at most {LARGEST} pixels")
+        for layer in self.layers:
+            stated = asdict(layer)
+            wrong = [key for key, value in stated.items() if not _size(value, 0 if key == "padding" else 1)]
+            if wrong:
+                expected = f"whole numbers of 1 (padding: 0) to {LARGEST} for {', '.join(stated)}"
+                raise InputError("architecture", f"{wrong[0]} {stated[wrong[0]]!r:.60}", expected)
         kinds = [isinstance(layer, Conv) for layer in self.layers]
         if len(kinds) < 2 or kinds[-1] or kinds != sorted(kinds, reverse=True):
             raise InputError("architecture", self.layers, "two layers or more: convolutions first, a dense one last")
@@ -199,18 +214,18 @@ class Network:
     @staticmethod
     def load(path: str | Path, name: str = "party.model") -> Network:
         """Reads what `save` writes; raises InputError under `name` when the file is no such network."""
+        arrays = read_arrays(path, name, ARRAYS)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                stated = json.loads(str(arrays["architecture"]))
-                pairs = zip(stated.pop("kinds"), stated["layers"], strict=True)
-                layers = tuple({"Conv": Conv, "Dense": Dense}[kind](**layer) for kind, layer in pairs)
-                architecture = Architecture(stated["name"], tuple(stated["image"]), layers)
-                weights, biases = (
-                    tuple(torch.from_numpy(arrays[f"{kind}{i}"].copy()) for i in range(len(layers)))
-                    for kind in ("weight", "bias")
-                )
+            stated = json.loads(str(arrays["architecture"]))
+            pairs = zip(stated.pop("kinds"), stated["layers"], strict=True)
+            layers = tuple({"Conv": Conv, "Dense": Dense}[kind](**layer) for kind, layer in pairs)
+            architecture = Architecture(stated["name"], tuple(stated["image"]), layers)
+            weights, biases = (
+                tuple(torch.from_numpy(arrays[f"{kind}{i}"].copy()) for i in range(len(layers)))
+                for kind in ("weight", "bias")
+            )
             return Network(architecture, weights, biases)
-        except (OSError, KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(name, f"{path} ({type(error).__name__})", ARRAYS) from error
         except InputError as error:
             raise InputError(f"{name} {error.name}", error.value, error.expected) from error

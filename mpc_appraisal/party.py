@@ -48,9 +48,10 @@ from mpc_appraisal.plan import (
     check_classes,
     check_model,
     check_names,
+    respelt,
 )
 from mpc_appraisal.program import program
-from mpc_appraisal.record import Record
+from mpc_appraisal.record import Record, config_hash
 from mpc_appraisal.release.keeper import Key
 from mpc_appraisal.release.rule import Release
 from mpc_appraisal.run import Run
@@ -117,7 +118,7 @@ def take_part(
 def _appraise(
     role: str, rendezvous: Rendezvous, plan: Plan, own: OwnInput, emit: Emit, session_name: str
 ) -> list[Record]:
-    agree(rendezvous, plan.public, plan.digest)
+    plan = respelt(plan, *agree(rendezvous, plan.public, plan.digest, config_hash))
     facts, listed, matches = _facts(rendezvous, own, plan)
     own = in_order(own, matches, next(iter(facts.values())).classes)
     plan = replace(plan, release=_fitted(plan, list(facts), listed))
@@ -181,6 +182,7 @@ def _compute(
     note = {"bytes": [c.bytes_sent for c in spent], "rounds": [c.rounds for c in spent]}
     note |= {"expected": [asdict(each) for each in expected], "rate": rate() if role == MODEL_OWNER and expected else 0}
     run.engine, run.costs = session.engine, rendezvous.exchange("costs", note)
+    _check_costs(run.costs, len(run.results))
 
 
 def _rehearsed(
@@ -256,6 +258,7 @@ def _facts(
         }
     notes = rendezvous.exchange("facts", note)
     buyer, sets = notes[MODEL_OWNER], notes[DATA_OWNER]["candidates"]
+    check_told([each["name"] for each in sets])
     mine = [own.names] if isinstance(own, ModelOwnerInput) else own.names if own is not None else []
     matches = {each["name"]: match(buyer, each, mine) for each in sets}
     for each in sets:
@@ -304,6 +307,24 @@ def _findings(
         note["without_rows"] = None if hidden else counts
     notes = rendezvous.exchange("classes", note)
     return names_findings(matches, trained) + classes_findings(notes, facts, classes) + local
+
+
+def check_told(names: Sequence[str]) -> None:
+    """Names of candidates that the data owner told, which this party will print and record. Raises PeerError."""
+    try:
+        check_names(names)
+    except InputError as error:
+        raise PeerError(f"{DATA_OWNER} told {error.name}: {error.value}; expected {error.expected}") from None
+
+
+def _check_costs(notes: Mapping[str, dict[str, Any]], results: int) -> None:
+    """Costs that the parties told, one of each kind for each result. Raises PeerError."""
+    for role, note in notes.items():
+        lists = {"bytes": note["bytes"]} | ({} if role == DEALER else {"rounds": note["rounds"]})
+        lists |= {f"expected.{key}": values for one in note.get("expected", ()) for key, values in one.items()}
+        for key, values in lists.items():
+            if len(values) < results:
+                raise PeerError(f"{role} told its costs: {len(values)} {key}; expected {results}, one for each result")
 
 
 def _said(listing: Listing | None) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from mpc_appraisal.appraisal import Appraiser
@@ -14,6 +14,7 @@ from mpc_appraisal.compared import WARN, Data, Source, check_policy
 from mpc_appraisal.data import Dataset, StoredDataset
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.models import SoftmaxRegression
+from mpc_appraisal.mpc.session import same
 from mpc_appraisal.mpc.transport import Transport
 from mpc_appraisal.names import PLAIN, Names, check_how
 from mpc_appraisal.record import PLACE
@@ -53,6 +54,21 @@ class Plan:
     logit_bound: float | None = None
     release: Release = Value()
     transport: Transport = Transport()
+
+
+def respelt(plan: Plan, public: dict[str, Any], digest: str) -> Plan:
+    """`plan` as `mpc.session.agree` has it: where the model owner wrote 1.0 for this party's 1, so do the methods and
+    the release, whose texts the parties compare."""
+    if digest == plan.digest:
+        return plan
+    changed = {key.rsplit(".", 1)[-1]: v for key, v in public.items() if repr(v) != repr(plan.public.get(key))}
+
+    def one(stated: Any) -> Any:
+        found = {f.name: getattr(stated, f.name) for f in fields(stated) if f.init} if is_dataclass(stated) else {}
+        new = {k: changed[k] for k, v in found.items() if k in changed and same(v, changed[k]) and v is not None}
+        return replace(stated, **new) if new else stated
+
+    return replace(plan, public=public, digest=digest, methods=tuple(map(one, plan.methods)), release=one(plan.release))
 
 
 @dataclass(frozen=True)
@@ -159,8 +175,9 @@ def _first(parts: Sequence[Data], key: str) -> tuple[str, ...] | None:
 def check_names(names: Sequence[str]) -> None:
     """Refuse names of candidates that a record may not hold, or that cannot be told apart."""
     for name in names:
-        if not isinstance(name, str) or not name.strip() or len(name) > 200 or PLACE.search(name):
-            raise InputError("a candidate's name", repr(name), "a name of 1 to 200 characters that is no path")
+        fits = isinstance(name, str) and name.strip() and len(name) <= 200 and name.isprintable()
+        if not fits or PLACE.search(name):
+            raise InputError("a candidate's name", repr(name), "a name of 1 to 200 printable characters, and no path")
     if len(set(names)) < len(names):
         raise InputError("the candidates' names", list(names), "a different one for each")
 

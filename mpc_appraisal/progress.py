@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mpc_appraisal.errors import shown
+
 
 @contextmanager
 def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
@@ -19,12 +21,16 @@ def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
 
         def line(event: dict[str, Any]) -> None:
             if "done" in event:
-                text = f"[{event['done']}/{event['of']}] {event['method']} {event['candidate']}"
-                print(text, file=sys.stderr, flush=True)
+                print(f"[{event['done']}/{event['of']}] {_named(event)}", file=sys.stderr, flush=True)
 
         yield line
         return
-    columns = (TextColumn("{task.description:<42}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<42}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("meeting", total=None)
 
@@ -34,7 +40,12 @@ def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
                     task,
                     completed=event["done"],
                     total=event["of"],
-                    description=f"{event['method']} {event['candidate']}"[:42],
+                    description=_named(event)[:42],
                 )
 
         yield show
+
+
+def _named(event: dict[str, Any]) -> str:
+    """Method and candidate; the other side may have chosen the candidate's name."""
+    return shown(f"{event['method']} {event['candidate']}", 300)

@@ -190,7 +190,7 @@ class Record:
     def from_json(line: str) -> Record:
         try:
             entries = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError("record", _short(line), f"one JSON object ({error})") from None
         known = [f.name for f in fields(Record)]
         if not isinstance(entries, dict):

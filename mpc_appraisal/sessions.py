@@ -20,10 +20,11 @@ from mpc_appraisal.errors import DisagreementError, InputError
 from mpc_appraisal.models import SoftmaxRegression
 from mpc_appraisal.mpc.encoding import check_range
 from mpc_appraisal.mpc.engines import check_engine
+from mpc_appraisal.mpc.environment import whole
 from mpc_appraisal.mpc.launch import Emit, launch
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from mpc_appraisal.mpc.session import PlainSession
-from mpc_appraisal.mpc.transport import FREEZE_SECONDS, Transport
+from mpc_appraisal.mpc.transport import FREEZE_SECONDS, Transport, check_clear, check_seconds
 from mpc_appraisal.norms import check_norms, told_norms, with_norms
 from mpc_appraisal.party import take_part
 from mpc_appraisal.plan import THRESHOLD, DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model
@@ -150,6 +151,8 @@ class Join:
         engine: 'fast', 'stock' for CrypTen as shipped, or 'rtas', whose dealer sees permuted logits: `protocols.rtas`.
         logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
         transport, tls, freeze_timeout, data_owner_address: see `Transport`.
+        in_the_clear: True, or 'yes', states that who can read the network may read keys and shares; the transports tcp
+            and gloo are refused without it.
     """
 
     role: str | None = None
@@ -158,10 +161,11 @@ class Join:
     timeout: float = 300.0
     engine: str = "fast"
     logit_bound: float | None = None
-    transport: str = "tcp"
+    transport: str = "tls"
     tls: str | None = None
     freeze_timeout: float = FREEZE_SECONDS
     data_owner_address: str | None = None
+    in_the_clear: bool | str = False
     name = "join"
 
     def resolved_role(self) -> str:
@@ -170,16 +174,17 @@ class Join:
             if self.role not in ROLES:
                 raise InputError("session.role", repr(self.role), f"one of {', '.join(ROLES)}")
             return self.role
-        if "RANK" not in os.environ:
+        if not os.environ.get("RANK"):
             raise InputError("session.role", None, f"one of {', '.join(ROLES)}, or a launch through torchrun")
-        rank, size = int(os.environ["RANK"]), int(os.environ.get("WORLD_SIZE", len(ROLES)))
+        size = whole("WORLD_SIZE", len(ROLES), 1, 1 << 20)
         if size != len(ROLES):
             raise InputError("torchrun's number of processes", size, f"{len(ROLES)}: {', '.join(ROLES)}")
-        return ROLES[rank]
+        return ROLES[whole("RANK", None, 0, len(ROLES) - 1)]
 
     def run(self, plan: Plan, read: Callable[[str], OwnInput], emit: Emit) -> list[Record]:
         """Play this organisation's part; `read(role)` returns its own input."""
         role = self.resolved_role()
+        check_clear(self.transport, self.in_the_clear)
         plan = _with(plan, self, self.data_owner_address)
         return take_part(role, self.rendezvous, plan, lambda: read(role), emit)
 
@@ -226,6 +231,7 @@ def _released(
 
 
 def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> Plan:
+    check_seconds(join_timeout=session.join_timeout, timeout=session.timeout)
     warn(check_engine(session.engine))
     folder = None if session.tls is None else str(Path(session.tls).absolute())
     transport = Transport(session.transport, folder, session.freeze_timeout, data_owner_address)

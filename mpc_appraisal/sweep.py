@@ -81,7 +81,7 @@ def _read(path: Path) -> dict[str, Any]:
     """A note or a mark; empty for none, or for one that is damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -19,6 +19,7 @@ MODEL_OWNER, DATA_OWNER, DEALER = ROLES = ("model_owner", "data_owner", "dealer"
 
 
 UNGUARDED = ("party.approval=yes", "party.ledger=none", "party.salt=none")
+CLEAR = ("session.transport=tcp", "session.in_the_clear=true")  # on loopback, where a test is about something else
 
 
 def stretched(seconds: float) -> float:
@@ -109,7 +110,7 @@ class Processes:
         """The app as one organisation starts it, in a folder `name` of its own; its run folder is `name`/run."""
         if "session=join" in overrides:  # unless a test is about them: approved beforehand, no ledgers
             stated = {override.partition("=")[0] for override in overrides}
-            overrides += tuple(each for each in UNGUARDED if each.partition("=")[0] not in stated)
+            overrides += tuple(each for each in (*UNGUARDED, *CLEAR) if each.partition("=")[0] not in stated)
         run = f"hydra.run.dir={self.folder / name / 'run'}"
         command = [sys.executable, str(HERE / "audited.py"), str(self.folder / name / "opened.txt")] if audited else APP
         return self.start(name, [*command, *overrides, run])

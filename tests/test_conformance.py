@@ -164,6 +164,7 @@ def digest(*overrides: str) -> str:
         "party.secret=seller.salt",
         "session.role=dealer",
         "session.tls=somewhere",
+        "session.in_the_clear=true",
         "session.data_owner_address=tcp://127.0.0.1:1",
         "data.root=somewhere",
         "hydra.run.dir=elsewhere",
@@ -181,7 +182,10 @@ def leaves(node, prefix="") -> list[str]:
 
 
 BASE = ("session=join", "appraisal=all", "data=mnist")
-OWN = ("party.", "session.role", "session.tls", "session.data_owner_address", "data.root", "features.path", "resume")
+OWN = (
+    *("party.", "session.role", "session.tls", "session.in_the_clear", "session.data_owner_address"),
+    *("data.root", "features.path", "resume"),
+)
 PUBLIC = [key for key in leaves(OmegaConf.to_container(config(*BASE), resolve=True)) if not key.startswith(OWN)]
 
 

@@ -474,7 +474,7 @@ own = {
     "data_owner": {"data": {"seller": problem(120, seed=11)}},
     "dealer": {},
 }[role]
-session = Join(role, f"tcp://127.0.0.1:{port}", join_timeout=60)
+session = Join(role, f"tcp://127.0.0.1:{port}", join_timeout=60, transport="tcp", in_the_clear=True)
 for record in appraise(**own, session=session, guard=Guard()):
     print(record.method, record.candidate, record.role, repr(record.value), record.request["how"], record.budget)
 """

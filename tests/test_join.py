@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from processes import (
+    CLEAR,
     DATA_OWNER,
     DEALER,
     HERE,
@@ -203,7 +204,7 @@ def test_torchrun_takes_roles_by_rank(processes):
     ]
     own = [f"party.train={train}", f"party.test={test}", f"party.data={seller}"]
     public = ["session=join", "appraisal=influence", "model.l2=1e-2", f"hydra.run.dir={root / 'run'}"]
-    job = [str(HERE / "audited.py"), str(root / "opened.txt"), *public, *own, *UNGUARDED]
+    job = [str(HERE / "audited.py"), str(root / "opened.txt"), *public, *own, *UNGUARDED, *CLEAR]
     ended = processes.start("torchrun", [*launcher, *job]).wait(150)
     assert ended.code == 0, ended.err[-3000:]
     (at_buyer,), (at_seller,) = (read(root / "run" / role / "records.jsonl") for role in (MODEL_OWNER, DATA_OWNER))

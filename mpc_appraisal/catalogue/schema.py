@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpc_appraisal.catalogue.commitment import SCHEME
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.errors import InputError, printable, shown
 
 FORMAT = "mpc_appraisal listing"
 VERSION = 1
@@ -108,20 +108,6 @@ def check_schema(content: Any, where: str) -> None:
         raise InputError(f"{where}: {shown(field)}", *_words(first))
 
 
-def shown(value: Any, longest: int = 80) -> str:
-    """Foreign text for one line of a terminal: what is not printable is escaped, what is long is cut."""
-    text = value if isinstance(value, str) else repr(value)
-    text = printable(text[: 2 * longest])
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def printable(text: str, newlines: bool = False) -> str:
-    """`text` with control characters, terminal escapes and marks of writing direction as \\x.., not as themselves."""
-    return "".join(
-        c if c.isprintable() or (newlines and c == "\n") else c.encode("unicode_escape").decode() for c in text
-    )
-
-
 def _words(error: Any) -> tuple[str, str]:
     value, rule, against = error.instance, error.validator, error.validator_value
     got = shown(repr(value) if isinstance(value, str) else value)
@@ -148,3 +134,18 @@ def _words(error: Any) -> tuple[str, str]:
         "pattern": f"a text that matches {str(against).removesuffix('(?!' + chr(92) + 'n)')}",
     }
     return got, rules.get(rule, shown(error.message))
+
+
+__all__ = [
+    "FORMAT",
+    "LARGEST",
+    "MOST_FEATURES",
+    "MOST_SAMPLES",
+    "NAME",
+    "SCHEMA",
+    "TYPES",
+    "VERSION",
+    "check_schema",
+    "printable",
+    "shown",
+]

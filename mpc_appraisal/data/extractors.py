@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import zipfile
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache, partial
@@ -28,6 +27,7 @@ import torch
 from mpc_appraisal.data.dataset import Dataset
 from mpc_appraisal.data.files import StoredDataset
 from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.archives import read_arrays
 
 BLOCK = 256  # rows at a time
 LARGEST = 1 << 31  # bytes of a file of layers, unpacked
@@ -218,15 +218,7 @@ def _check(extractor: Extractor, **least: int) -> None:
 
 def _read_layers(path: Path) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
     expected = "a .npz file of arrays w0 (d, k0), b0 (k0,), w1 (k0, k1), b1 (k1,), ..., finite real numbers"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > LARGEST:
-            raise InputError("features.path", f"{path} of {size} bytes unpacked", f"at most {LARGEST}")
-        with np.load(path, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError("features.path", f"{path} ({type(error).__name__})", expected) from error
+    found = read_arrays(path, "features.path", expected, LARGEST)
     count = len(found) // 2
     if not count or set(found) != {f"{letter}{k}" for letter in "wb" for k in range(count)}:
         raise InputError("features.path", f"{path} with arrays {sorted(found)[:20]}", expected)

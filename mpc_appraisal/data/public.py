@@ -171,11 +171,15 @@ def _folder(root: str | None, name: str) -> Path | None:
     """The existing place to read `name` from, or None where the user named none (then: download)."""
     key = "data.root" if root is not None else ENVIRONMENT
     place = root if root is not None else os.environ.get(ENVIRONMENT)
-    if not place:
+    if not place or not str(place).strip():
         return None
-    if not Path(place).exists():
+    try:
+        found = Path(place).expanduser()
+    except RuntimeError:  # ~somebody, who is no user here
+        found = Path(place)
+    if not os.path.exists(found):
         raise InputError(key, str(place), f"an existing folder with the files of {name}")
-    return Path(place)
+    return found
 
 
 def _first(folder: Path, names: Sequence[str], expected: str) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.errors import InputError, shown
 from mpc_appraisal.marketplace.authority import CAP_SHARE, AuthorityInput
 from mpc_appraisal.marketplace.cloud import CloudInput
 from mpc_appraisal.marketplace.desk import TRANSPORTS, Connection
@@ -26,10 +26,12 @@ from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, SellerInpu
 from mpc_appraisal.marketplace.plan_file import architecture_of, read_plan
 from mpc_appraisal.marketplace.result import MarketResult
 from mpc_appraisal.marketplace.seller import upload
-from mpc_appraisal.mpc.transport import Transport
+from mpc_appraisal.mpc.archives import read_arrays
+from mpc_appraisal.mpc.transport import Transport, check_clear
 from mpc_appraisal.networks import ARCHITECTURES, Network
 
 ROLES = {"shopper": SHOPPER, "cloud": CLOUD, "authority": AUTHORITY}
+LARGEST = 1 << 34  # bytes of a seller's own images, unpacked
 ARRAYS = "a .npz file with x (rows, pixels) uint8 and y (rows,) integers"
 
 
@@ -69,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--deliver", type=Path, help="shopper: where a delivered network goes")
     one.add_argument("--transport", choices=TRANSPORTS, default="tls", help="default: %(default)s")
     one.add_argument("--tls", help="folder of certificate files: see `mpc-appraisal certificates`")
+    one.add_argument(
+        "--in-the-clear",
+        action="store_true",
+        help="state that who can read the network may read all that is sent; --transport tcp needs it",
+    )
     one.add_argument("--join-timeout", type=float, default=120.0, help="seconds to wait for the others")
     one.add_argument("--timeout", type=float, default=300.0, help="seconds that one message may take")
     one.add_argument("--label-cap", type=int, help="authority: labels of one seller at most; default: no cap")
@@ -110,6 +117,7 @@ def _join(stated: argparse.Namespace) -> None:
         AUTHORITY: lambda: AuthorityInput(_needed(stated.state, "state"), stated.cap_share, stated.label_cap),
     }
     role = ROLES[stated.ROLE]
+    check_clear(stated.transport, stated.in_the_clear, "--in-the-clear")
     connection = Connection(Transport(stated.transport, stated.tls), stated.join_timeout, stated.timeout)
     result = take_part(role, stated.ADDRESS, market, reads[role], connection)
     if result is not None:
@@ -147,11 +155,10 @@ def as_json(result: MarketResult) -> dict[str, Any]:
 
 
 def _arrays(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays["x"], arrays["y"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(name, f"{path} ({type(error).__name__})", ARRAYS) from error
+    arrays = read_arrays(path, name, ARRAYS, LARGEST)
+    if not {"x", "y"} <= set(arrays):
+        raise InputError(name, f"{path} with {shown(', '.join(arrays)) or 'no arrays'}", ARRAYS)
+    return arrays["x"], arrays["y"]
 
 
 def _needed(path: Path | None, name: str) -> Path:

@@ -12,7 +12,7 @@ from mpc_appraisal.marketplace.plan import SHOPPER, Market
 from mpc_appraisal.marketplace.result import Bill
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.tls import TlsLink
-from mpc_appraisal.mpc.transport import Transport
+from mpc_appraisal.mpc.transport import Transport, check_seconds
 from mpc_appraisal.protocols.messages import Messages
 
 Selected = Sequence[tuple[str, int]]
@@ -29,6 +29,7 @@ class Connection:
     timeout: float = 300.0
 
     def __post_init__(self) -> None:
+        check_seconds(join_timeout=self.join_timeout, timeout=self.timeout)
         if self.transport.kind not in TRANSPORTS:  # gloo knows one group a process, and shares open several
             raise InputError("session.transport", repr(self.transport.kind), f"one of {', '.join(TRANSPORTS)}")
 

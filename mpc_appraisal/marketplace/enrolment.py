@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TextIO
 
@@ -94,13 +94,27 @@ def _enrol(authority: Authority, seller: str, architecture: Architecture, file: 
 
 def registry(folder: str | Path) -> dict[str, dict[str, str]]:
     """At the authority: by seller, the public key that its uploads verify by and the public name of its secret."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted((Path(folder) / REGISTRY).glob("*.json"))}
+    found = {}
+    for path in sorted((Path(folder) / REGISTRY).glob("*.json")):
+        try:
+            known = json.loads(path.read_text())
+            found[path.stem] = {key: known[key] for key in ("verify_key", "key_id")}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(f"registry of {path.stem}", f"{path} ({type(error).__name__})", EXPECTED) from error
+    return found
 
 
 def read_keys(path: str | Path) -> SellerKeys:
     """At the seller: its enrolment file. InputError where it is none."""
     try:
         facts = json.loads(Path(path).read_text())
+        whole = (*facts["image"], facts["classes"], facts["dimension"])
+        if not all(type(each) is int and 0 < each < 1 << 31 for each in whole) or len(facts["image"]) != 3:
+            raise ValueError("sizes")
+        if not all(isinstance(facts[key], str) for key in ("seller", "scheme", "key_id")):
+            raise ValueError("names")
+        if not set(facts["parameters"]) <= {each.name for each in fields(SCHEMES[facts["scheme"]])}:
+            raise ValueError("parameters")
         key = EncryptionKey(facts["scheme"], facts["dimension"], bytes.fromhex(facts["material"]), facts["key_id"])
         return SellerKeys(
             facts["seller"],
@@ -111,5 +125,5 @@ def read_keys(path: str | Path) -> SellerKeys:
             bytes.fromhex(facts["label_secret"]),
             bytes.fromhex(facts["signing_key"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ArithmeticError) as error:
         raise InputError("enrolment", f"{path} ({type(error).__name__})", EXPECTED) from error

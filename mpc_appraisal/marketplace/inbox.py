@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.errors import InputError, shown
 from mpc_appraisal.marketplace.labels import NONCE_BYTES
 from mpc_appraisal.marketplace.notes import count_of, id_of, told_by
 from mpc_appraisal.marketplace.plan import Market
@@ -84,7 +84,7 @@ def agree_offers(
         offers = Offers(
             {name: count_of(rows, 1) for name, rows in told["rows"].items()},
             {name: id_of(told["ids"][name]) for name in told["rows"]},
-            {name: str(why) for name, why in told["refused"].items()},
+            {shown(name, 200): shown(str(why), 500) for name, why in told["refused"].items()},
         )
     if not offers.rows:
         why = "; ".join(offers.refused.values()) or "no file in the inbox"

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.errors import InputError, shown
 from mpc_appraisal.marketplace.enrolment import SCHEMES
 from mpc_appraisal.marketplace.plan import Market, Validation
 from mpc_appraisal.marketplace.strategy import IfeShares
@@ -33,7 +33,7 @@ def read_plan(path: str | Path) -> Market:
     """The plan of a file. InputError, naming the key, for what does not fit."""
     try:
         stated = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError("plan", f"{path} ({type(error).__name__})", "a JSON file") from error
     return market_of(stated)
 
@@ -48,12 +48,14 @@ def market_of(stated: Mapping[str, Any]) -> Market:
         if key not in stated:
             raise InputError(f"plan {key}", None, "a value: it has no default")
     if unknown := sorted(set(stated) - KEYS - options):
-        raise InputError("plan", ", ".join(unknown), f"keys among {', '.join(sorted(KEYS | options))}")
+        raise InputError("plan", shown(", ".join(unknown)), f"keys among {', '.join(sorted(KEYS | options))}")
     scheme = _one_of(SCHEMES, stated.get("scheme", "lwe"), "scheme")()
     try:
         validation = None if stated.get("validation") is None else Validation(**stated["validation"])
     except TypeError as error:
-        raise InputError("plan validation", stated["validation"], f"keys of Validation ({error})") from None
+        raise InputError(
+            "plan validation", shown(stated["validation"]), f"keys of Validation ({shown(str(error))})"
+        ) from None
     return Market(
         architecture_of(stated.get("network", "cnn"), stated.get("image"), stated.get("classes")),
         protocol(scheme, **{key: stated[key] for key in options & set(stated)}),
@@ -70,6 +72,8 @@ def architecture_of(network: str, image: Any = None, classes: Any = None) -> Arc
             raise InputError("plan image", image, "channels, height, width")
         found = replace(found, image=tuple(image))
     if classes is not None:
+        if isinstance(classes, bool) or not isinstance(classes, int):
+            raise InputError("plan classes", repr(classes)[:60], "a whole number, 2 or more")
         *layers, last = found.layers
         found = replace(found, layers=(*layers, replace(last, units=classes)))
     return found
@@ -77,5 +81,5 @@ def architecture_of(network: str, image: Any = None, classes: Any = None) -> Arc
 
 def _one_of(known: Mapping[str, Any], name: Any, what: str) -> Any:
     if not isinstance(name, str) or name not in known:
-        raise InputError(f"plan {what}", repr(name), f"one of {', '.join(known)}")
+        raise InputError(f"plan {what}", shown(repr(name)), f"one of {', '.join(known)}")
     return known[name]

@@ -69,7 +69,7 @@ class MarketRecord:
         """Reads what `write` writes; InputError, by file, for anything else."""
         try:
             facts = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(str(path), type(error).__name__, "one line of a marketplace run") from None
         missing = sorted(KEYS - set(facts)) if isinstance(facts, dict) else sorted(KEYS)
         if missing or facts["kind"] != KIND:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpc_appraisal.errors import BoundError, PeerError
+from mpc_appraisal.errors import BoundError, PeerError, shown
 from mpc_appraisal.marketplace.authority import AuthorityInput, issue, label_keys
 from mpc_appraisal.marketplace.desk import KEY_BYTES, Desk, by_seller, selected_rows
 from mpc_appraisal.marketplace.labels import pads
@@ -166,7 +166,7 @@ def run_shopper(desk: Desk, own: ShopperInput, uploads: dict[str, Upload]) -> Ma
         with desk.bill.phase("keys"):
             note = messages.hear(AUTHORITY)
         if "refused" in note:
-            refused[name] = note["refused"]
+            refused[name] = shown(str(note["refused"]), 500)
             continue
         with desk.bill.phase("predict"):
             shares[name] = replace(side, images=found.ciphertext).share(market.protocol.scheme, range(len(found)))

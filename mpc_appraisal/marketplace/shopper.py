@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.errors import InputError, shown
 from mpc_appraisal.marketplace.cloud import steps_of, tells_squares
 from mpc_appraisal.marketplace.desk import KEY_BYTES, Desk, Selected, by_seller
 from mpc_appraisal.marketplace.inbox import sealed_width
@@ -41,12 +41,12 @@ def run_transform(desk: Desk, own: ShopperInput) -> MarketResult:
         with desk.bill.phase("keys"):
             note = messages.hear(AUTHORITY)
         if "refused" in note:
-            refused[name] = note["refused"]
+            refused[name] = shown(str(note["refused"]), 500)
             continue
         with desk.bill.phase("predict"):
             note = messages.hear(CLOUD)
             if "refused" in note:
-                refused[name] = str(note["refused"])
+                refused[name] = shown(str(note["refused"]), 500)
                 continue
             probabilities[name] = side.logits(rows).softmax(dim=1)
     with desk.bill.phase("predict"):

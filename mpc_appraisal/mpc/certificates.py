@@ -37,7 +37,9 @@ class Papers:
         """The files of `role` in `folder`/`role`, or else in `folder` itself; raises InputError for what is wrong."""
         expected = f"a folder with ca.pem, {role}.pem and {role}.key"
         if folder is None:
-            raise InputError("session.tls", None, f"{expected}: the transport tls needs it")
+            raise InputError(
+                "session.tls", None, f"{expected}: the transport tls needs it (`mpc-appraisal certificates` makes some)"
+            )
         place = Path(folder) / role if (Path(folder) / role).is_dir() else Path(folder)
         papers = Papers(place / "ca.pem", place / f"{role}.pem", place / f"{role}.key")
         for path in (papers.authority, papers.certificate, papers.key):
@@ -48,7 +50,7 @@ class Papers:
             raise InputError("session.tls", f"{papers.key.name} with mode {mode:o}", "a key for its owner alone: 600")
         try:
             names = names_of(x509.load_pem_x509_certificate(papers.certificate.read_bytes()))
-        except ValueError as error:
+        except (ValueError, OSError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
             raise InputError("session.tls", f"{papers.certificate.name}: no certificate", expected) from error
         if names != {role}:
             raise InputError("session.tls", f"a certificate for {_listed(names)}", f"one for {role} alone")
@@ -64,7 +66,7 @@ class Papers:
         try:
             context.load_verify_locations(self.authority)
             context.load_cert_chain(self.certificate, self.key, password=lambda: b"")  # an encrypted key must not ask
-        except (ssl.SSLError, ValueError) as error:
+        except (OSError, ValueError) as error:  # an SSLError is an OSError
             fitting = "an authority, a certificate and its key"
             raise InputError("session.tls", f"files that do not fit ({error})", fitting) from error
         return context

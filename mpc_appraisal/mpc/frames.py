@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import torch
 
+from mpc_appraisal.errors import shown
+
 MAGIC = b"mpc1"
 DIMENSIONS = 6
 SITE_BYTES = 56
@@ -77,7 +79,7 @@ def unpack(data: bytes | bytearray, expected_sequence: int) -> Header:
         raise Garbled("sent bytes that are no message")
     if sequence != expected_sequence:
         raise Garbled(f"sent message {sequence}, expected {expected_sequence}: one was replayed or lost")
-    where = site.rstrip(b"\0").decode("ascii", "replace")
+    where = shown(site.rstrip(b"\0").decode("ascii", "replace"), SITE_BYTES)
     header = Header(Kind(kind), DTYPES[dtype], tuple(sizes[:dimensions]), sequence, size, where)
     if header.kind == Kind.TENSOR and size != nbytes(header.shape, header.dtype):
         raise Garbled(f"sent {size} bytes for {header.describe()}")

@@ -14,6 +14,7 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
+from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import ROLES, rank_of
 from mpc_appraisal.mpc.watch import Clerk
@@ -21,8 +22,13 @@ from mpc_appraisal.mpc.watch import Clerk
 
 def open_group(rendezvous: Rendezvous, timeout: float) -> None:
     """Connect the three parties; raises PeerError if one is lost on the way."""
-    if "://127." in rendezvous.where or "://localhost" in rendezvous.where:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # parties on one machine talk over loopback alone
+    stated = os.environ.get("GLOO_SOCKET_IFNAME", "").strip()
+    known = [name for _, name in socket.if_nameindex()]
+    if not all(name.strip() in known for name in stated.split(",") if name.strip()):
+        expected = f"some of {', '.join(known)}, or to be unset"
+        raise InputError("the environment's GLOO_SOCKET_IFNAME", repr(stated), expected)
+    if not stated and ("://127." in rendezvous.where or "://localhost" in rendezvous.where):
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # parties on one machine talk over loopback alone
 
     def join() -> None:
         dist.init_process_group(

@@ -20,11 +20,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpc_appraisal.errors import PeerError
+from mpc_appraisal.mpc.notes import said
 from mpc_appraisal.mpc.roles import ROLES, rank_of
 
 BEAT_SECONDS = 0.5
 WATCH_SECONDS = 0.1
 HELLO_SECONDS = 0.5  # who connects shows its token at once
+MOST_NEWCOMERS = 64  # strangers that keep silent; the oldest goes when one more comes
 ABORT_BYTES = 4096
 TOKEN_BYTES = 16
 BEAT, BYE = b"\0", b"\1"
@@ -41,6 +43,15 @@ class Line:
     silent: float = 0.0
     left: bool = False
     lost: bool = False
+
+
+@dataclass
+class Newcomer:
+    """A connection that has not shown a token yet; it has until the deadline."""
+
+    sock: socket.socket
+    deadline: float
+    hello: bytearray = field(default_factory=bytearray)
 
 
 class Lifelines:
@@ -60,6 +71,7 @@ class Lifelines:
         self.lines: dict[str, Line] = {}
         self._met: dict[str, deque[socket.socket]] = {name: deque() for name in ROLES}
         self._token = os.urandom(TOKEN_BYTES)
+        self._newcomers: list[Newcomer] = []
         self._listener = socket.create_server((_own_address(towards), 0))
         self._listener.setblocking(False)
         self._stop = threading.Event()
@@ -71,13 +83,14 @@ class Lifelines:
         host, port = self._listener.getsockname()[:2]
         return {"host": host, "port": port, "token": self._token.hex()}
 
-    def dial(self, role: str, note: dict[str, Any], use: int = LIFE) -> socket.socket:
-        """Connect to `role`, whose note it is; raises PeerError."""
+    def dial(self, role: str, note: dict[str, Any], use: int = LIFE, patience: float | None = None) -> socket.socket:
+        """Connect to `role`, whose note it is, within `patience` seconds; raises PeerError."""
         try:
-            sock = socket.create_connection((note["host"], note["port"]), self._freeze)
+            sock = socket.create_connection((note["host"], note["port"]), min(patience or self._freeze, self._freeze))
             sock.sendall(bytes.fromhex(note["token"]) + bytes([rank_of(self.role), use]))
-        except OSError as error:
-            raise PeerError(f"cannot reach {role} at its address: {error.strerror or error}") from error
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise PeerError(f"cannot reach {role} at its address: {reason}") from error
         if use == LIFE:
             self._add(role, sock)
         return sock
@@ -91,13 +104,33 @@ class Lifelines:
         self.lines[role] = Line(sock)
 
     def _accept(self) -> None:
-        try:
+        """Take in who connects; what it says is read as it comes, so that nobody is waited for."""
+        with suppress(OSError):
             sock, _ = self._listener.accept()
-            sock.settimeout(HELLO_SECONDS)
-            hello = sock.recv(TOKEN_BYTES + 2, socket.MSG_WAITALL)
+            sock.setblocking(False)
+            self._newcomers.append(Newcomer(sock, time.monotonic() + HELLO_SECONDS))
+        while len(self._newcomers) > MOST_NEWCOMERS:
+            self._newcomers.pop(0).sock.close()
+
+    def _greet(self, newcomer: Newcomer) -> bool:
+        """Read what a newcomer says; False where it has said all, or nothing more is expected of it."""
+        try:
+            data = newcomer.sock.recv(TOKEN_BYTES + 2 - len(newcomer.hello))
+        except BlockingIOError:
+            data = None
         except OSError:
-            return
-        known = len(hello) == TOKEN_BYTES + 2 and hmac.compare_digest(hello[:TOKEN_BYTES], self._token)
+            data = b""
+        newcomer.hello += data or b""
+        if len(newcomer.hello) == TOKEN_BYTES + 2:
+            self._meet(newcomer.sock, bytes(newcomer.hello))
+            return False
+        if data == b"" or time.monotonic() > newcomer.deadline:
+            newcomer.sock.close()
+            return False
+        return True
+
+    def _meet(self, sock: socket.socket, hello: bytes) -> None:
+        known = hmac.compare_digest(hello[:TOKEN_BYTES], self._token)
         role = ROLES[hello[-2]] if known and hello[-2] < len(ROLES) else self.role
         if role != self.role and hello[-1] == DATA:
             self._met[role].append(sock)
@@ -110,7 +143,8 @@ class Lifelines:
         before = beaten = time.monotonic()
         while not self._stop.is_set():
             poll, lines = select.poll(), {role: x for role, x in list(self.lines.items()) if not (x.left or x.lost)}
-            for each in (self._listener, *(line.sock for line in lines.values())):
+            newcomers = (newcomer.sock for newcomer in self._newcomers)
+            for each in (self._listener, *newcomers, *(line.sock for line in lines.values())):
                 poll.register(each, select.POLLIN)
             ready = {descriptor for descriptor, _ in poll.poll(WATCH_SECONDS * 1000)}
             now = time.monotonic()
@@ -128,6 +162,7 @@ class Lifelines:
             before, beaten = now, now if now - beaten >= BEAT_SECONDS else beaten
             if self._listener.fileno() in ready:
                 self._accept()
+            self._newcomers = [newcomer for newcomer in self._newcomers if self._greet(newcomer)]
             self._tick()
 
     def _read(self, role: str, line: Line) -> None:
@@ -143,7 +178,7 @@ class Lifelines:
         if bye:
             line.left = True
             if words:
-                self._fail(PeerError(words.decode("utf-8", "replace")))
+                self._fail(PeerError(said(words)))
         elif not data or len(line.text) > ABORT_BYTES:
             line.lost = True
             self._fail(PeerError(f"{role} is gone: its process ended, or the network between us"))
@@ -158,7 +193,8 @@ class Lifelines:
         """Watch no more, and hang up."""
         self._stop.set()
         self._thread.join(2.0)
-        for sock in (self._listener, *(line.sock for line in self.lines.values())):
+        newcomers = (newcomer.sock for newcomer in self._newcomers)
+        for sock in (self._listener, *newcomers, *(line.sock for line in self.lines.values())):
             sock.close()
 
 

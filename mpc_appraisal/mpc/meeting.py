@@ -17,16 +17,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from mpc_appraisal.errors import InputError, PeerError
+from mpc_appraisal.errors import InputError, PeerError, shown
 from mpc_appraisal.mpc.certificates import Papers, certified_role
 from mpc_appraisal.mpc.frames import Garbled, Kind
+from mpc_appraisal.mpc.notes import parse, said
 from mpc_appraisal.mpc.rendezvous import parse_address
+from mpc_appraisal.mpc.strangers import who_answers
 from mpc_appraisal.mpc.wire import GONE, Incoming, Outgoing, Woken
 
 HANDSHAKE_SECONDS = 5.0
-GREETERS = 32  # newcomers met at once; more are turned away
+GREETERS = 32  # newcomers met at once; when one more comes, the one that has kept silent longest goes
 HELLO_BYTES = 4096
 RETRY_SECONDS = 0.1
+LEAST_SECONDS = 0.5  # for a handshake that begins when the time is nearly over
 USES = ("send", "receive")  # what the one who dials does with a connection
 
 Hello = dict[str, Any]
@@ -75,7 +78,8 @@ class Listener:
         self.port = self._socket.getsockname()[1]
         self.turned_away: list[str] = []  # why, the last few
         self._halves: dict[tuple[str, str], dict[str, Incoming | Outgoing]] = {}
-        self._lock, self._room, self._closed = threading.Lock(), threading.Semaphore(GREETERS), False
+        self._lock, self._closed = threading.Lock(), False
+        self._greeted: list[socket.socket] = []  # newcomers that have not shown who they are, the oldest first
         threading.Thread(target=self._listen, daemon=True, name="listener").start()
 
     def _listen(self) -> None:
@@ -90,16 +94,21 @@ class Listener:
                     return
                 time.sleep(RETRY_SECONDS)  # too many open files, or a connection that was gone at once
                 continue
-            if self._room.acquire(blocking=False):
-                threading.Thread(target=self._greet, args=(raw,), daemon=True, name="greeter").start()
-            else:
-                raw.close()
+            with self._lock:
+                self._greeted.append(raw)
+                oldest = self._greeted.pop(0) if len(self._greeted) > GREETERS else None
+                if oldest is not None:
+                    with suppress(OSError):  # its greeter, which waits for it, ends by this
+                        socket.socket.shutdown(oldest, socket.SHUT_RDWR)
+            threading.Thread(target=self._greet, args=(raw,), daemon=True, name="greeter").start()
 
     def _greet(self, raw: socket.socket) -> None:
         sock, kept = None, False
         try:
             deadline = time.monotonic() + HANDSHAKE_SECONDS
             sock = self._context.wrap_socket(_prepare(raw), server_side=True, do_handshake_on_connect=False)
+            with self._lock:
+                self._greeted = [sock if each is raw else each for each in self._greeted]
             _shake(sock, deadline)
             kept = self._meet(sock, deadline)
         except ssl.SSLCertVerificationError as error:
@@ -109,9 +118,10 @@ class Listener:
         except (*GONE, EOFError, TimeoutError, Woken, TypeError) as error:
             self._turn_away(f"no party: {getattr(error, 'reason', None) or error or 'it kept silent'}")
         finally:
+            with self._lock:
+                self._greeted = [each for each in self._greeted if each is not raw and each is not sock]
             if not kept:
                 _hang_up(sock or raw)
-            self._room.release()
 
     def _meet(self, sock: ssl.SSLSocket, deadline: float) -> bool:
         role = certified_role(sock)
@@ -142,7 +152,7 @@ class Listener:
         return True
 
     def _turn_away(self, why: str) -> None:
-        self.turned_away = [*self.turned_away[-2:], why]
+        self.turned_away = [*self.turned_away[-2:], shown(why, 200)]
 
     def close(self) -> None:
         """Listen no more."""
@@ -178,15 +188,15 @@ def _hang_up(sock: socket.socket) -> None:
 
 def _read(incoming: Incoming, deadline: float) -> Hello:
     header = incoming.header(deadline)
-    text = incoming.text(HELLO_BYTES, HANDSHAKE_SECONDS)
+    text = incoming.text(HELLO_BYTES, HANDSHAKE_SECONDS, deadline)
     if header.kind == Kind.ABORT:
-        raise PermissionError(text.decode("utf-8", "replace"))
+        raise PermissionError(said(text))
     if header.kind != Kind.NOTE:
         raise Garbled("sent no greeting")
-    hello = json.loads(text)
-    if not isinstance(hello, dict):
-        raise Garbled("sent no greeting")
-    return hello
+    try:
+        return parse(text, "a newcomer", "hello")
+    except PeerError as error:
+        raise Garbled("sent no greeting") from error
 
 
 def dial(
@@ -207,11 +217,12 @@ def dial(
     while len(halves) < len(USES):
         use = USES[len(halves)]
         sock = None
+        patience = min(HANDSHAKE_SECONDS, max(deadline - time.monotonic(), LEAST_SECONDS))
         try:
-            sock = _prepare(socket.create_connection((host, port), HANDSHAKE_SECONDS))
+            sock = _prepare(socket.create_connection((host, port), patience))
             hello = {"role": role, "use": use, "instance": instance, "address": told(sock.getsockname()[0])}
             sock = context.wrap_socket(sock, server_hostname=peer, do_handshake_on_connect=False)
-            until = time.monotonic() + HANDSHAKE_SECONDS
+            until = time.monotonic() + patience
             _shake(sock, until)
             incoming, outgoing = Incoming(sock), Outgoing(sock)
             outgoing.send(Kind.NOTE, json.dumps(hello).encode())
@@ -219,7 +230,7 @@ def dial(
             halves[use] = outgoing if use == "send" else incoming
         except ssl.SSLCertVerificationError as error:
             sock.close()
-            raise PeerError(f"who listens at {address} is not {peer}: {error.verify_message}") from error
+            raise PeerError(f"who listens at {address} is not {peer}: {shown(error.verify_message, 200)}") from error
         except PermissionError as error:
             if sock is not None:
                 sock.close()
@@ -231,9 +242,15 @@ def dial(
             if "ALERT" in str(reason):
                 said = str(reason).partition("ALERT_")[2].replace("_", " ").lower()
                 raise PeerError(f"{peer} refused this party's certificate: {said}") from error
-            why = f"; last, {str(reason or error)[:120]}" if not isinstance(error, ConnectionRefusedError) else ""
+            why = (
+                f"; last, {shown(str(reason or error) or type(error).__name__, 120)}"
+                if not isinstance(error, ConnectionRefusedError)
+                else ""
+            )
             if time.monotonic() > deadline:
                 message = f"{peer} did not come: no party answered at {address} within {timeout:g} s{why}"
+                if (found := who_answers(host, port)) is not None:
+                    message += f"; {host}:{port} {found}; it is not the {peer} of an appraisal over tls"
                 raise PeerError(message) from error
             time.sleep(RETRY_SECONDS)
     halves["send"].start()

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
+from concurrent import futures
 from contextlib import suppress
 from datetime import timedelta
 from urllib.parse import urlparse
@@ -17,22 +19,27 @@ from urllib.parse import urlparse
 import torch.distributed as dist
 
 from mpc_appraisal.errors import AppraisalError, InputError, PeerError
+from mpc_appraisal.mpc.environment import whole
 from mpc_appraisal.mpc.lifelines import DATA, Lifelines
+from mpc_appraisal.mpc.notes import read, said
 from mpc_appraisal.mpc.roles import MODEL_OWNER, ROLES, rank_of
+from mpc_appraisal.mpc.strangers import who_answers
 from mpc_appraisal.mpc.watch import FREEZE_SECONDS, Clerk, Watch
 
 POLL_SECONDS = 0.02
+RETRY_SECONDS = 0.2
+CALL_SECONDS = 1.0  # what a store that lives takes for an answer, on a busy machine
 LAST_WORDS_SECONDS = 1.0  # a party that failed by itself says why; its words may come a moment after its end
 
 
 def parse_address(rendezvous: str) -> tuple[str, int]:
     """Host and port of 'tcp://host:port'; raises InputError for anything else."""
-    url = urlparse(str(rendezvous))
     try:
-        host, port = url.hostname, url.port
+        url = urlparse(str(rendezvous))
+        scheme, host, port = url.scheme, url.hostname, url.port
     except ValueError:
-        host, port = None, None
-    if url.scheme != "tcp" or not host or not port:
+        scheme, host, port = None, None, None
+    if scheme != "tcp" or not host or not port:
         raise InputError("session.rendezvous", repr(rendezvous), "tcp://HOST:PORT, the same at every party")
     return host, port
 
@@ -54,26 +61,16 @@ class Rendezvous(Watch):
         super().__init__(freeze)
         self.role, self.timeout = role, float(timeout)
         if address is None:
-            if "MASTER_ADDR" not in os.environ:
+            if not os.environ.get("MASTER_ADDR"):
                 raise InputError("session.rendezvous", None, "tcp://HOST:PORT, or a launch through torchrun")
-            host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+            host, port = os.environ["MASTER_ADDR"], whole("MASTER_PORT", None, 1, 65535)
             hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE", "False") == "True"
         else:
             host, port = parse_address(address)
-        self.where = f"tcp://{host}:{port}"
+        self.where, self._place = f"tcp://{host}:{port}", (host, port)
         self._host = role == MODEL_OWNER and not hosted
-        try:
-            # No wait for workers here: the parties announce themselves by name, so that a missing one can be named.
-            self.store = dist.TCPStore(
-                host, port, None, self._host, timedelta(seconds=self.timeout), wait_for_workers=False
-            )
-        except (RuntimeError, ValueError, TimeoutError) as error:
-            if self._host:
-                reason = str(error).splitlines()[0][:200]
-                raise InputError("session.rendezvous", self.where, f"an address to listen on ({reason})") from error
-            raise PeerError(
-                f"{MODEL_OWNER} did not come: nobody listened at {self.where} within {self.timeout:g} s"
-            ) from error
+        self._until: float | None = time.monotonic() + self.timeout  # while the parties meet no call takes longer
+        self.store = self._opened(host, port)
         if address is None:  # torchrun may restart its workers: each attempt gets notes of its own
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
             self.store = dist.PrefixStore(f"mpc_appraisal/{attempt}", self.store)
@@ -84,6 +81,44 @@ class Rendezvous(Watch):
         if role == MODEL_OWNER:  # it may be a while until it announces itself: it reads its files before
             self.post()
 
+    def _opened(self, host: str, port: int) -> dist.TCPStore:
+        """The store, hosted here or found at the address until the timeout, whatever else listens there.
+
+        Nothing can interrupt its constructor, which waits for ever for a listener that says nothing: a thread calls it.
+        """
+        while True:
+            made: futures.Future = futures.Future()
+
+            def make(made: futures.Future = made) -> None:
+                patience = timedelta(seconds=max(self._until - time.monotonic(), POLL_SECONDS))
+                try:
+                    # No wait for workers here: the parties announce themselves by name, so that a missing one is named.
+                    made.set_result(dist.TCPStore(host, port, None, self._host, patience, wait_for_workers=False))
+                except Exception as error:
+                    made.set_exception(error)
+
+            threading.Thread(target=make, daemon=True, name="store").start()
+            try:
+                return made.result(max(self._until - time.monotonic(), 0.0) + POLL_SECONDS)
+            except (RuntimeError, ValueError, TimeoutError, futures.TimeoutError) as error:
+                if self._host:
+                    reason = str(error).splitlines()[0][:200] if str(error) else "no answer in time"
+                    raise InputError("session.rendezvous", self.where, f"an address to listen on ({reason})") from error
+                if time.monotonic() + RETRY_SECONDS > self._until:
+                    raise self._nobody() from error
+            time.sleep(RETRY_SECONDS)
+
+    def _nobody(self) -> PeerError:
+        """The error for a model owner that is not found at the address, with what is there in its place."""
+        found = who_answers(*self._place)
+        if found is None:
+            return PeerError(f"{MODEL_OWNER} did not come: nobody listened at {self.where} within {self.timeout:g} s")
+        place = ":".join(map(str, self._place))
+        return PeerError(
+            f"{MODEL_OWNER} did not come within {self.timeout:g} s: {place} {found}; it is not the model owner of an "
+            "appraisal in the clear"
+        )
+
     def post(self) -> None:
         self._call(lambda: self.store.set(f"line/{self.role}", json.dumps(self._lifelines.note())))
 
@@ -91,43 +126,51 @@ class Rendezvous(Watch):
         """Hear of an abort while this party computes."""
         with suppress(RuntimeError, ValueError):  # the host is gone, as its lifeline tells
             if self.store.check(["abort"]):
-                self._fail(PeerError(self.store.get("abort").decode()))
+                self._fail(PeerError(said(self.store.get("abort"))))
 
     def _call(self, f):
         try:
-            return self._clerk.call(f)
+            until = None if self._until is None else max(self._until, time.monotonic() + CALL_SECONDS)
+            return self._clerk.call(f, until)
+        except TimeoutError as error:
+            failed = self._fail(self._nobody())
+            self._noticed.set()
+            raise failed from error
         except (RuntimeError, ValueError) as error:
             raise self._fail(PeerError(f"{MODEL_OWNER} is gone: the rendezvous at {self.where} closed")) from error
 
     # -- notes -----------------------------------------------------------------------------------------------------
     def announce(self) -> None:
         """Take the role; wait until all three are taken. Raises PeerError naming who is missing or doubled."""
+        deadline = time.monotonic() + self.timeout
+        self._until = deadline
         if self._call(lambda: self.store.add(f"taken/{self.role}", 1)) > 1:
             message = f"two parties claim the role {self.role}"
             self._call(lambda: self.store.set("abort", message))
             raise PeerError(message)
         if self.role != MODEL_OWNER:
             self.post()
-        deadline = time.monotonic() + self.timeout
         while True:
             self._raise_abort()
             for role in ROLES[: rank_of(self.role)]:  # lower ranks listen
                 if role not in self._lines and self._call(lambda role=role: self.store.check([f"line/{role}"])):
-                    self._lifelines.dial(role, self._line_of(role))
+                    left = max(deadline - time.monotonic(), POLL_SECONDS)
+                    self._lifelines.dial(role, self._line_of(role), patience=left)
             missing = [role for role in ROLES if role != self.role and role not in self._lines]
             if not missing:
+                self._until = None
                 return
             if time.monotonic() > deadline:
                 raise PeerError(f"{' and '.join(missing)} did not come to {self.where} within {self.timeout:g} s")
             time.sleep(POLL_SECONDS)
 
     def _line_of(self, role: str) -> dict:
-        return json.loads(self._call(lambda: self.store.get(f"line/{role}")))
+        return read(self._call(lambda: self.store.get(f"line/{role}")), role, "line")
 
     def _raise_abort(self) -> None:
         self.check()
         if self._call(lambda: self.store.check(["abort"])):
-            raise self._fail(PeerError(self._call(lambda: self.store.get("abort")).decode()))
+            raise self._fail(PeerError(said(self._call(lambda: self.store.get("abort")))))
 
     def abort(self, message: str) -> None:
         """Tell the others why this party stops: a loss under the name of the lost. `message` holds nothing private."""
@@ -154,7 +197,7 @@ class Rendezvous(Watch):
             for role in ROLES:
                 key, left = f"note/{topic}/{role}", role in self._lines and self._lines[role].left
                 if role not in notes and self._call(lambda key=key: self.store.check([key])):
-                    notes[role] = json.loads(self._call(lambda key=key: self.store.get(key)))
+                    notes[role] = read(self._call(lambda key=key: self.store.get(key)), role, topic)
                 elif role not in notes:
                     self._raise_abort()
                     if left:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mpc_appraisal.errors import DisagreementError, InputError, OwnerError
+from mpc_appraisal.errors import DisagreementError, InputError, OwnerError, shown
 from mpc_appraisal.mpc.encoding import check_range
 from mpc_appraisal.mpc.functions import FUNCTIONS, check_functions
 from mpc_appraisal.mpc.logit_check import WeightLimit
@@ -216,25 +216,48 @@ def check_owner(owner: str, name: str) -> None:
         raise OwnerError(f"input {name!r}: owner {owner!r}; expected one of {OWNERS}")
 
 
-def agree(rendezvous: Rendezvous, public: dict[str, Any], digest: str) -> None:
+def agree(
+    rendezvous: Rendezvous,
+    public: dict[str, Any],
+    digest: str,
+    digest_of: Callable[[dict[str, Any]], str] | None = None,
+) -> tuple[dict[str, Any], str]:
     """Compare the public configuration with the other parties' before anything is shared.
+
+    Numbers are compared as numbers: 1 and 1.0 are the same statement, for which the model owner's spelling then stands.
 
     Args:
         public: flat, key to JSON value; what all parties must state alike.
-        digest: its hash.
+        digest: its hash. digest_of: how it is made; None: configurations of other hashes are refused.
+
+    Returns the configuration and its hash as all parties now state them.
 
     Raises:
         DisagreementError: names each key that differs, with both values.
     """
     notes = rendezvous.exchange("config", {"digest": digest, "public": public})
     if len({note["digest"] for note in notes.values()}) == 1:
-        return
+        return public, digest
     reference = notes[MODEL_OWNER]["public"]
     lines = []
     for role in (r for r in notes if r != MODEL_OWNER):
         theirs = notes[role]["public"]
         for key in sorted(reference.keys() | theirs.keys()):
             ours, other = reference.get(key, "(absent)"), theirs.get(key, "(absent)")
-            if ours != other:
-                lines.append(f"{key}: {ours!r} at {MODEL_OWNER}, {other!r} at {role}")
-    raise DisagreementError("the public configurations differ: " + "; ".join(lines or ["(hashes only)"]))
+            if not same(ours, other):
+                values = f"{shown(repr(ours))} at {MODEL_OWNER}, {shown(repr(other))} at {role}"
+                lines.append(f"{shown(key, 200)}: {values}")
+    stated = notes[MODEL_OWNER]["digest"]
+    if lines or digest_of is None or digest_of(reference) != stated:
+        raise DisagreementError("the public configurations differ: " + "; ".join(lines or ["(hashes only)"]))
+    return reference, stated
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two JSON values state the same; a whole number may be written as 1 or as 1.0, and a truth value is
+    neither."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return isinstance(a, bool) == isinstance(b, bool) and a == b

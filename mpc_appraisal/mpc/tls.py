@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 
 import torch
 
-from mpc_appraisal.errors import AppraisalError, InputError, PeerError
+from mpc_appraisal.errors import AppraisalError, InputError, PeerError, shown
 from mpc_appraisal.mpc.buffers import empty
 from mpc_appraisal.mpc.certificates import Papers
 from mpc_appraisal.mpc.channel import Channel
 from mpc_appraisal.mpc.frames import Garbled, Header, Kind, call_site, nbytes, view_of
 from mpc_appraisal.mpc.meeting import Hello, Listener, address_of, dial
 from mpc_appraisal.mpc.meter import Meter
+from mpc_appraisal.mpc.notes import check, parse, said
 from mpc_appraisal.mpc.rendezvous import parse_address
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, rank_of
 from mpc_appraisal.mpc.watch import FREEZE_SECONDS, Watch
@@ -90,11 +91,11 @@ class TlsLink(Watch):
         if role == MODEL_OWNER:
             self._listen_at(host, port, "session.rendezvous")
         else:
-            self._connect(MODEL_OWNER, address)
+            self._connect(MODEL_OWNER, address, self.timeout)
 
     # -- connections -----------------------------------------------------------------------------------------------
-    def _connect(self, peer: str, address: str) -> None:
-        pair = dial(peer, address, self.role, self._papers, self.timeout, self._listen)
+    def _connect(self, peer: str, address: str, patience: float) -> None:
+        pair = dial(peer, address, self.role, self._papers, patience, self._listen)
         self._add(peer, *pair, {})
 
     def _listen(self, host: str) -> str | None:
@@ -142,7 +143,11 @@ class TlsLink(Watch):
                 address = self._note(self._peers[MODEL_OWNER], "meet", deadline)["address"]
             except TimeoutError:
                 raise PeerError(f"{DATA_OWNER} did not come within {self.timeout:g} s") from None
-            self._connect(DATA_OWNER, str(address))
+            try:
+                parse_address(address)
+            except InputError:
+                raise self._fail(PeerError(f"{DATA_OWNER} told no address to meet it at: {shown(address)}")) from None
+            self._connect(DATA_OWNER, str(address), max(deadline - time.monotonic(), POLL_SECONDS))
         while len(self._peers) < len(ROLES) - 1:
             self.check()
             if time.monotonic() > deadline:
@@ -170,7 +175,7 @@ class TlsLink(Watch):
         text = peer.incoming.text(ABORT_BYTES, 2.0)
         if header.kind == Kind.ABORT:
             peer.left = True
-            self._fail(PeerError(text.decode("utf-8", "replace")))
+            self._fail(PeerError(said(text)))
         elif header.kind == Kind.BYE:
             peer.left = True
 
@@ -297,16 +302,13 @@ class TlsLink(Watch):
                     text = peer.inbox.popleft()[1] if peer.inbox else peer.incoming.text(NOTE_BYTES, self.freeze)
         except (EOFError, Garbled, Woken) as error:
             raise self._named(peer, error) from error
-        try:
-            told = json.loads(text)
-        except ValueError:
-            told = None
-        if not isinstance(told, dict) or told.get("topic") != topic or not isinstance(told.get("note"), dict):
+        told = parse(text, peer.role, topic)
+        if told.get("topic") != topic or not isinstance(told.get("note"), dict):
             raise PeerError(
                 f"the programs diverged: {peer.role} sent {header.describe()}, expected a note on {topic!r} at "
                 f"{call_site()}"
             )
-        return told["note"]
+        return check(told["note"], peer.role, topic)
 
     # -- the end ---------------------------------------------------------------------------------------------------
     def abort(self, message: str) -> None:

@@ -4,12 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.errors import InputError, shown
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.tls import TlsLink
 from mpc_appraisal.mpc.watch import FREEZE_SECONDS
 
 TRANSPORTS = ("tcp", "gloo", "tls")
+LARGEST_SECONDS = 10**7
+
+CLEAR = ("tcp", "gloo")  # whoever can read the network reads keys, and with them rows and weights
+
+
+def check_clear(kind: str, stated: object, key: str = "session.in_the_clear") -> None:
+    """Raises InputError for a transport in the clear between organisations, unless `stated` is True or 'yes'."""
+    if not (isinstance(stated, bool) or stated in ("yes", "no")):
+        raise InputError(key, repr(stated), "true (or yes), or false (or no)")
+    if kind in CLEAR and stated not in (True, "yes"):
+        said = key if key.startswith("--") else f"{key}=true"
+        raise InputError(
+            "session.transport",
+            f"{kind!r} between organisations",
+            f"tls, or {said}, which states that who can read the network may read keys, rows and weights",
+        )
+
+
+def check_seconds(**stated: object) -> None:
+    """Raises InputError, as session.KEY, for what is no number of seconds above 0."""
+    for key, value in stated.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 < value <= LARGEST_SECONDS:
+            raise InputError(f"session.{key}", shown(repr(value)), f"seconds above 0, at most {LARGEST_SECONDS}")
 
 
 @dataclass(frozen=True)
@@ -29,6 +53,7 @@ class Transport:
     data_owner_address: str | None = None
 
     def __post_init__(self):
+        check_seconds(freeze_timeout=self.freeze_timeout)
         if self.kind not in TRANSPORTS:
             raise InputError("session.transport", repr(self.kind), f"one of {', '.join(TRANSPORTS)}")
 

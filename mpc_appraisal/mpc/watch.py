@@ -147,8 +147,9 @@ class Clerk:
             except Exception as error:
                 future.set_exception(error)
 
-    def call(self, f: Callable[[], Any]) -> Any:
-        """What `f` returns or raises; PeerError if a party is lost meanwhile, and then `f` may still be under way."""
+    def call(self, f: Callable[[], Any], deadline: float | None = None) -> Any:
+        """What `f` returns or raises; PeerError if a party is lost meanwhile, TimeoutError at the deadline (of the
+        monotonic clock), and then `f` may still be under way."""
         future: futures.Future = futures.Future()
         self._asked.put((future, f))
         while not future.done():
@@ -156,6 +157,8 @@ class Clerk:
                 future.exception(ASK_SECONDS)
             except futures.TimeoutError:
                 self._check()
+                if deadline is not None and time.monotonic() > deadline:
+                    raise TimeoutError("no answer in time") from None
         return future.result()
 
     def end(self) -> None:

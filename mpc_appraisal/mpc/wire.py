@@ -6,6 +6,7 @@ once. Sockets never block: what waits, waits in poll, with an end and a way to b
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
@@ -105,22 +106,23 @@ class Incoming:
             self._wait(deadline)
         return header
 
-    def payload(self, view: memoryview, timeout: float) -> None:
-        """Fill `view` with the held frame's payload; `timeout` seconds without a byte raise TimeoutError."""
+    def payload(self, view: memoryview, timeout: float, deadline: float = math.inf) -> None:
+        """Fill `view` with the held frame's payload; `timeout` seconds without a byte, and the deadline, raise
+        TimeoutError."""
         got = 0
         while got < len(view):
             count = self._some(view[got:])
             if count == 0:
-                self._wait(self.heard + timeout)
+                self._wait(min(self.heard + timeout, deadline))
             got += count
         self.held = None
 
-    def text(self, limit: int, timeout: float) -> bytes:
+    def text(self, limit: int, timeout: float, deadline: float = math.inf) -> bytes:
         """The held frame's payload where it is a short text."""
         if self.held.size > limit:
             raise Garbled(f"sent a {self.held.kind.name.lower()} of {self.held.size} bytes, expected at most {limit}")
         data = bytearray(self.held.size)
-        self.payload(memoryview(data), timeout)
+        self.payload(memoryview(data), timeout, deadline)
         return bytes(data)
 
     def skip(self, timeout: float) -> None:

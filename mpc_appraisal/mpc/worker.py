@@ -14,6 +14,8 @@ from typing import Any
 import cloudpickle
 import torch
 
+from mpc_appraisal.mpc.environment import threads
+
 
 def _end_with_parent() -> None:
     def watch() -> None:
@@ -31,7 +33,7 @@ def _emit(event: dict[str, Any]) -> None:
 
 def main(folder: Path) -> int:
     _end_with_parent()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_num_threads(threads())
     try:
         function, role, address, job = cloudpickle.loads((folder / "job.pkl").read_bytes())
         result = function(role=role, address=address, emit=_emit, folder=folder, **job)

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpc_appraisal.errors import PeerError
+from mpc_appraisal.errors import PeerError, shown
 from mpc_appraisal.mpc.channel import Channel
+from mpc_appraisal.mpc.notes import parse
 from mpc_appraisal.mpc.roles import rank_of
 
 NOTE_BYTES = 64 << 20
@@ -61,13 +62,7 @@ class Messages:
         if not 0 < length <= NOTE_BYTES:
             raise PeerError(f"{source} sent a note of {length} bytes; expected at most {NOTE_BYTES}")
         text = bytes(self._channel.receive((length,), rank_of(source), torch.uint8).numpy())
-        try:
-            note = json.loads(text)
-        except ValueError:
-            note = None
-        if not isinstance(note, dict):
-            raise PeerError(f"{source} sent what is no note")
-        return note
+        return parse(text, source, "its part")
 
     def send_array(self, to: str, values: np.ndarray) -> None:
         """An array whose shape the receiver does not know, behind a note on it."""
@@ -78,8 +73,10 @@ class Messages:
     def receive_array(self, source: str) -> np.ndarray:
         """What `send_array` sends. PeerError for another type, or a size beyond 16 GiB."""
         note = self.hear(source)
-        shape, dtype = note.get("shape"), _DTYPES.get(note.get("dtype"))
-        sizes = isinstance(shape, list) and all(isinstance(side, int) and side >= 0 for side in shape)
+        shape, dtype = note.get("shape"), _DTYPES.get(str(note.get("dtype")))
+        sizes = isinstance(shape, list) and all(type(side) is int and side >= 0 for side in shape)
         if dtype is None or not sizes or int(np.prod(shape, dtype=object)) * dtype.itemsize > ARRAY_BYTES:
-            raise PeerError(f"{source} announced an array of {note}; expected integers within {ARRAY_BYTES} bytes")
+            raise PeerError(
+                f"{source} announced an array of {shown(note)}; expected integers within {ARRAY_BYTES} bytes"
+            )
         return self.receive(source, shape, dtype).numpy()

@@ -23,6 +23,7 @@ import numpy as np
 from filelock import FileLock
 
 from mpc_appraisal.errors import InputError
+from mpc_appraisal.mpc.archives import read_arrays
 from mpc_appraisal.mpc.prg import new_key
 from mpc_appraisal.protocols.ife.labels import label_key
 from mpc_appraisal.protocols.ife.rank import Echelon, draw_prime
@@ -30,6 +31,7 @@ from mpc_appraisal.protocols.ife.scheme import EncryptionKey, FunctionKey, Maste
 
 _SELLER = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _PRIMES = 2
+LARGEST = 1 << 34  # bytes of one seller's secrets and counted rows
 _VERIFY_BYTES = 32
 
 
@@ -218,8 +220,16 @@ def _write(path: Path, account: _Account) -> None:
 
 
 def _parse(path: Path) -> _Account:
-    with np.load(path, allow_pickle=False) as arrays:
-        facts, rows = json.loads(arrays["facts"].tobytes()), arrays["rows"]
+    """Raises InputError, by the file's name, for what `_write` did not write."""
+    expected = "a seller's secrets as this authority keeps them"
+    arrays = read_arrays(path, f"secrets of {path.stem}", expected, LARGEST)
+    try:
+        return _account(json.loads(arrays["facts"].tobytes()), arrays["rows"])
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"secrets of {path.stem}", f"{path} ({type(error).__name__})", expected) from error
+
+
+def _account(facts: dict, rows: np.ndarray) -> _Account:
     master = Master(facts["scheme"], facts["dimension"], bytes.fromhex(facts["master"]))
     return _Account(
         master,
