@@ -81,7 +81,9 @@ class Keeper:
         for path, names in sharers.items():
             content = (contents or {}).get(next(iter(names))) if len(names) == 1 else None
             opened[path] = Ledger(path, TOGETHER.join(dict.fromkeys(names.values())), policy, content=content)
-        return Keeper(counterparty, {candidate: opened[Path(path).resolve()] for candidate, (path, _) in places.items()})
+        return Keeper(
+            counterparty, {candidate: opened[Path(path).resolve()] for candidate, (path, _) in places.items()}
+        )
 
     def key(self, name: str) -> bytes:
         """The key of a candidate's ledger, see `keys`."""

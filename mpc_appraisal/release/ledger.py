@@ -346,9 +346,7 @@ def _enter(state: State, line: chain.Line) -> None:
         account = next((a for a in state.accounts.values() if number in a.charges), None)
         if account is None or number in account.answers:
             raise InputError("charge", number, "the line of a charge that was not answered before")
-        account.answers[number] = Answer(
-            number, account.charges[number].question, entry["value"], entry.get("mark")
-        )
+        account.answers[number] = Answer(number, account.charges[number].question, entry["value"], entry.get("mark"))
     elif kind == "policy":
         state.policy = Policy(**entry["policy"])
     elif kind == "tear":
