@@ -96,7 +96,7 @@ class State:
     digest: str | None = None
 
     def account(self, name: str, identity: str | None = None) -> Account:
-        """All that was asked under this name, or by the holder of this certificate key under any name; not to change."""
+        """All that was asked under this name, or by who shows this certificate key under any name; not to change."""
         first, other = self.names.get(name), self.identities.get(identity or "")
         found = [self.accounts[one] for one in dict.fromkeys((first, other)) if one is not None]
         return found[0] if len(found) == 1 else _joined(found)
