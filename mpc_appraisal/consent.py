@@ -35,10 +35,10 @@ from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.protocols.rtas import trust_of
 from mpc_appraisal.release.accounting import Mechanism
 from mpc_appraisal.release.keeper import Key, subject
+from mpc_appraisal.release.keys import keyed
 from mpc_appraisal.release.ledger import Answer, Charge
 from mpc_appraisal.release.policy import Question
 from mpc_appraisal.release.rule import Outcome
-from mpc_appraisal.release.keys import keyed
 from mpc_appraisal.sealed import Envelope, keys_in, text_in
 
 NO_SALT = bytes(32)  # of hashes that are kept under a key, and of those in ledgers from before there were keys
@@ -167,10 +167,7 @@ def _agreed_answers(
 def _held(recorded: list[Any], told: Outcome) -> bool:
     """Whether one of the recorded values is this outcome."""
     known = {f.name for f in fields(Outcome)}
-    return (
-        any(isinstance(value, dict) and set(value) <= known and Outcome(**value) == told for value in recorded)
-        and told != Outcome()
-    )
+    return any(isinstance(value, dict) and set(value) <= known and Outcome(**value) == told for value in recorded)
 
 
 def make_request(
@@ -258,7 +255,7 @@ def questions_of(
     """What this party's ledgers are asked, by method and candidate.
 
     The data owner's questions are the same when configuration, data and the model owner's inputs are; of the data they
-    hold a digest under the ledger's own key, or, where a ledger from before there were keys has the answer, one without.
+    hold a digest under the ledger's own key, or one without where a ledger from before there were keys has the answer.
     The model owner's never are the same: it cannot tell whether the data are those of an earlier run, so that every
     session is charged, and a repetition is known by its mark (`marks_of`). Noise protects the data owner's rows and
     nothing of the model, so that to the model owner's ledger every answer is one without noise.

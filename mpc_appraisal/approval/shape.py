@@ -47,17 +47,22 @@ def leaf(expected: str, holds: Callable[[Any], bool]) -> Check:
     return check
 
 
-def closed(**fields: Check) -> Check:
-    """An object with all of these fields and no other."""
+def closed(optional: dict[str, Check] | None = None, **fields: Check) -> Check:
+    """An object with all of these fields, perhaps the optional ones, and no other."""
+    more = optional or {}
 
     def check(value: Any, where: str) -> None:
         if type(value) is not dict:
             raise InputError(where, shown(value), "an object")
-        wrong = [*(f"no {key}" for key in fields if key not in value), *(repr(k) for k in value if k not in fields)]
+        wrong = [
+            *(f"no {key}" for key in fields if key not in value),
+            *(repr(k) for k in value if k not in {**fields, **more}),
+        ]
         if wrong:
             raise InputError(where, shown(", ".join(wrong)), f"exactly {', '.join(fields)}")
-        for key, field in fields.items():
-            field(value[key], f"{where}.{key}")
+        for key, field in {**fields, **more}.items():
+            if key in value:
+                field(value[key], f"{where}.{key}")
 
     return check
 
@@ -101,6 +106,12 @@ def number(least: float = -math.inf, below: float = math.inf) -> Check:
     return leaf(words, lambda v: type(v) in (int, float) and least <= v < below and math.isfinite(v))
 
 
+def hexadecimal(digits: int) -> Check:
+    return leaf(
+        f"{digits} hex digits", lambda v: type(v) is str and re.fullmatch(f"[0-9a-f]{{{digits}}}", v) is not None
+    )
+
+
 def one_of(*choices: str) -> Check:
     return leaf(f"one of {', '.join(choices)}", lambda v: type(v) is str and v in choices)
 
@@ -108,6 +119,7 @@ def one_of(*choices: str) -> Check:
 NAME, WORDS, ROLE = text(200), text(4000, 0), one_of(*ROLES)
 KIND = leaf("a release's name, as value, bit, best or dp", lambda v: type(v) is str and KINDS.fullmatch(v) is not None)
 CONTENT = closed(
+    optional={"keys": mapping(ROLE, hexadecimal(64))},  # by role SHA-256 of the certificate's key; where it was shown
     format=one_of(FORMAT),
     methods=many(closed(name=NAME, settings=WORDS, opens=WORDS)),
     model=closed(
