@@ -28,14 +28,14 @@ from mpc_appraisal.api import check_seed, run
 from mpc_appraisal.appraisal import LeaveOneOut, Shapley, as_methods
 from mpc_appraisal.approval import Request
 from mpc_appraisal.card import write_cards
-from mpc_appraisal.catalogue import check_listing, read_listing, read_salt, salt_beside
+from mpc_appraisal.catalogue import check_listing, commit, read_listing, read_salt, salt_beside
 from mpc_appraisal.commands import COMMANDS
 from mpc_appraisal.data import Extractor, mapped, open_dataset, read_dataset, standardise
 from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.helped import NAME as RTAS
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
-from mpc_appraisal.plan import DataOwnerInput, Guard, ModelOwnerInput, OwnInput, Plan, needs
+from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, needs
 from mpc_appraisal.preflight import glance
 from mpc_appraisal.progress import progress
 from mpc_appraisal.record import append, config_hash
@@ -170,7 +170,13 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
         files = zip(paths, names, listed, strict=True)
         sets = tuple(read(path, "party.data", reader, own).renamed(name) for path, name, own in files)
         places = dict(zip(names, paths, strict=True))
-        return DataOwnerInput(sets, guards.of_data_owner(party, absolute, places, listings) if between else Guard())
+        if not between:
+            return DataOwnerInput(sets)
+        raw = {
+            name: lambda path=path: commit(open_dataset(absolute(path), cfg.party.label, None, "party.data"), bytes(32))
+            for name, path in places.items()
+        }
+        return DataOwnerInput(sets, guards.of_data_owner(party, absolute, places, listings, raw))
     return None
 
 

@@ -76,7 +76,8 @@ def consent(
 
     Raises DisagreementError: the parties' requests differ. InputError: a ledger refuses. ApprovalError: no yes.
     """
-    request = make_request(plan, facts, told, listed)
+    keys = {owner: key for owner in OWNERS if (key := rendezvous.certified(owner)) is not None}
+    request = make_request(plan, facts, told, listed, keys)
     note: dict[str, Any] = {"digest": request.digest}
     envelope = Envelope()  # the dealer, who reads all notes, shall read no answer
     if isinstance(own, ModelOwnerInput):
@@ -89,6 +90,8 @@ def consent(
     if own is not None and own.guard.show is not None:
         own.guard.show(request)
     keeper = own.guard.keeper if own is not None else None
+    if keeper is not None:
+        keeper.identity = keys.get(MODEL_OWNER if role == DATA_OWNER else DATA_OWNER)
     questions: dict[Key, Question] = {}
     learners = {learner for method in plan.methods for o in _openings(plan, method, 1) for learner in o.to}
     if keeper is not None and learners - {role}:
@@ -101,7 +104,15 @@ def consent(
         known = _known(plan, found)
         guard = own.guard
         decision = decide(
-            request, guard.approval, guard.requests, guard.counterparty, guard.patience, rendezvous.check, _say
+            request,
+            guard.approval,
+            guard.requests,
+            guard.counterparty,
+            guard.patience,
+            rendezvous.check,
+            _say,
+            key=keys.get(MODEL_OWNER),
+            lasts=guard.yes_expires,
         )
         note = {"how": decision.how, "time": decision.time, "answered": list(known)}
         note["sealed"] = envelope.seal(notes[MODEL_OWNER].get("key"), list(known.values()))
@@ -175,8 +186,9 @@ def make_request(
     facts: dict[str, Facts],
     told: dict[str, dict[str, float]],
     listed: Mapping[str, dict[str, Any] | None],
+    keys: Mapping[str, str] | None = None,
 ) -> Request:
-    """What all parties see alike."""
+    """What all parties see alike. keys: by owner SHA-256 of its certificate's key; empty where none is shown."""
     first = next(iter(facts.values()))
     openings = [
         asdict(opening) | {"to": list(opening.to), "times": times, "method": method.name}
@@ -210,7 +222,24 @@ def make_request(
             "protocol": {"engine": plan.engine, "transport": plan.transport.kind, "trust": trust_of(plan.engine)},
             "config": plan.digest,
         }
+        | ({"keys": dict(keys)} if keys else {})
     )
+
+
+def check_counterparty(role: str, own: OwnInput, rendezvous: Rendezvous) -> None:
+    """Refuse, at the meeting, a counterparty that shows another certificate key than party.counterparty_key states.
+
+    Raises InputError over a transport that shows none, and DisagreementError for another key.
+    """
+    stated = own.guard.counterparty_key if own is not None else None
+    if stated is None:
+        return
+    other = MODEL_OWNER if role == DATA_OWNER else DATA_OWNER
+    found = rendezvous.certified(other)
+    if found is None:
+        raise InputError("party.counterparty_key", stated, "session.transport=tls: no other transport shows a key")
+    if found != stated:
+        raise DisagreementError(f"{other} shows a certificate key with SHA-256 {found}, which {role} does not expect")
 
 
 def rounded_up(number: float) -> float:

@@ -15,7 +15,7 @@ import torch
 
 from mpc_appraisal.appraisal import Facts
 from mpc_appraisal.catalogue import Listing
-from mpc_appraisal.consent import consent, settle
+from mpc_appraisal.consent import check_counterparty, consent, settle
 from mpc_appraisal.errors import AppraisalError, DisagreementError, InputError, PeerError
 from mpc_appraisal.mpc.encoding import check_range
 from mpc_appraisal.mpc.engines import deal, dry_session, open_session
@@ -103,6 +103,7 @@ def take_part(
 def _appraise(
     role: str, rendezvous: Rendezvous, plan: Plan, own: OwnInput, emit: Emit, session_name: str
 ) -> list[Record]:
+    check_counterparty(role, own, rendezvous)
     agree(rendezvous, plan.public, plan.digest)
     facts, listed = _facts(rendezvous, own, plan)
     plan = replace(plan, release=_fitted(plan, list(facts), listed))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpc_appraisal.appraisal import Appraiser
-from mpc_appraisal.approval import FOLDER, Request
+from mpc_appraisal.approval import FOLDER, WEEK, Request
 from mpc_appraisal.catalogue.listing import Listing
 from mpc_appraisal.data import Dataset, StoredDataset
 from mpc_appraisal.errors import InputError
@@ -61,7 +61,8 @@ class Guard:
     listings: of the candidates. At the data owner one for each, or None; at the model owner those that it expects.
     approval, requests, patience: of the data owner, see `approval.decide`. salt: of the model owner, 32 bytes that it
     keeps so that a question can be told to be a repetition; None: fresh ones. show: given the request before it is
-    answered, so that its owner can read it.
+    answered, so that its owner can read it. counterparty_key: SHA-256 of the certificate key that the other owner must
+    show, 64 hex digits; None: any. yes_expires: seconds after which a yes that was not used counts no more.
     """
 
     counterparty: str = "the other side"
@@ -72,6 +73,8 @@ class Guard:
     patience: float = 3600.0
     salt: bytes | None = None
     show: Callable[[Request], None] | None = None
+    counterparty_key: str | None = None
+    yes_expires: float = WEEK
 
 
 @dataclass(frozen=True)

@@ -401,6 +401,7 @@ BUDGET = {
     "epsilon_left": _at_least(0),
     "delta": _at_least(0),
     "plain_left": _at_least(0, operator.index),
+    "counterparty_key": _sha256,  # of its certificate; None: it showed none
 }
 NESTED = {
     "release": (RELEASE, {"kind", "to", "answered"}),

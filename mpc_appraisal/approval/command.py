@@ -58,7 +58,8 @@ def _list(arguments: Sequence[str], console: Any) -> None:
     found = desk.all()
     damaged = [asked for asked in found if asked.request is None]
     header = ("id", "state", "counterparty", "methods", "candidates", "release", "time")
-    title = f"{len(found)} request{'s' * (len(found) != 1)}, {sum(a.state in ('pending', 'expired') for a in found)} pending"
+    waiting = sum(asked.state in ("pending", "expired") for asked in found)
+    title = f"{len(found)} request{'s' * (len(found) != 1)}, {waiting} pending"
     notes = tuple(f"{asked.id}: {shown(asked.reason, 300)}" for asked in damaged)
     print_table(Table(title, header, "l" * len(header), list(map(_row, found)), notes), console)
     if damaged:

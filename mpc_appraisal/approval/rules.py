@@ -85,8 +85,8 @@ class Rules:
         return Rules(**content)
 
     def broken(self, request: Request, counterparty: str, now: datetime, key: str | None = None) -> list[str]:
-        """A sentence for every rule that the request breaks. now: with its zone. key: SHA-256 of the certificate key that
-        the counterparty showed, if it showed one."""
+        """A sentence for every rule that the request breaks. now: with its zone. key: SHA-256 of the certificate key
+        that the counterparty showed, if it showed one."""
         if now.tzinfo is None:
             raise InputError("clock", now, "a time with its zone")
         content, privacy = request.content, request.content["privacy"]
