@@ -93,7 +93,7 @@ def keeper_of(
             "name one ledger for all in party.ledger to have one budget"
         )
     for ledger in keeper.foreign_keys():
-        _warn(f"{ledger}.salt is not the key that {ledger} was made with: earlier questions are charged again")
+        _warn(f"{ledger}.salt is another key than {ledger} was made with: earlier questions are charged again")
     return keeper
 
 
