@@ -10,9 +10,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
+import re
 import secrets
 import sys
 from collections import Counter
@@ -24,8 +24,9 @@ from mpc_appraisal.appraisal import Appraiser, Facts
 from mpc_appraisal.approval import Request, decide
 from mpc_appraisal.approval.shape import FORMAT
 from mpc_appraisal.catalogue import commit
+from mpc_appraisal.catalogue.recompute import inputs_digest
 from mpc_appraisal.catalogue.schema import printable
-from mpc_appraisal.errors import DisagreementError, InputError
+from mpc_appraisal.errors import DisagreementError, InputError, PeerError
 from mpc_appraisal.mpc.engines import bounded
 from mpc_appraisal.mpc.logit_check import WHAT, WHY
 from mpc_appraisal.mpc.rendezvous import Rendezvous
@@ -50,7 +51,7 @@ class Agreed:
     the dealer without what they say.
 
     openings: at most these are opened. granted: what this party's ledgers were charged. marks: at the model owner, by
-    which its ledger knows an answer again, see `marks_of`.
+    which its ledger knows an answer again, see `marks_of`. inputs: the model owner's commitment to all that it brings.
     """
 
     request: Request
@@ -59,6 +60,7 @@ class Agreed:
     openings: list[Opening]
     granted: dict[Key, Charge | Answer] = field(default_factory=dict)
     marks: dict[Key, str] = field(default_factory=dict)
+    inputs: str | None = None
 
 
 def consent(
@@ -87,6 +89,8 @@ def consent(
         if (digest := text_in(theirs, "digest", name)) != request.digest:
             raise DisagreementError(f"the request is {request.id} here, {digest[:12]!r} at {name}")
     inputs = text_in(notes[MODEL_OWNER], "inputs", MODEL_OWNER)
+    if not re.fullmatch("[0-9a-f]{64}", inputs):
+        raise PeerError(f"{MODEL_OWNER} sent {inputs[:40]!r} for a commitment to its inputs; expected 64 hex digits")
     if own is not None and own.guard.show is not None:
         own.guard.show(request)
     keeper = own.guard.keeper if own is not None else None
@@ -132,7 +136,7 @@ def consent(
                 "to be asked again: its answer is in the ledger",
             )
     rendezvous.exchange("charged", {})  # nothing is shared before both ledgers hold it
-    return Agreed(request, approval, answers, openings_of(plan, facts, answers), granted, marks)
+    return Agreed(request, approval, answers, openings_of(plan, facts, answers), granted, marks, inputs)
 
 
 def _agreed_answers(
@@ -267,15 +271,7 @@ def inputs_of(own: ModelOwnerInput) -> str:
     salt = own.guard.salt
     if salt is None:
         return secrets.token_hex(32)
-    found = hashlib.sha256(salt)
-    for data in (own.train, own.test):
-        found.update(commit(data, salt).encode() if data is not None else b"-")
-    if own.model is not None:
-        theta = own.model.theta.double().contiguous()
-        found.update(repr(tuple(theta.shape)).encode() + theta.numpy().astype("<f8").tobytes())
-    stated = dict(own.threshold) if isinstance(own.threshold, Mapping) else own.threshold
-    found.update(json.dumps(stated, sort_keys=True).encode())
-    return hashlib.sha256(salt + found.digest()).hexdigest()
+    return inputs_digest(salt, (own.train, own.test), own.model, own.threshold)
 
 
 def questions_of(

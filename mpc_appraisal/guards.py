@@ -89,7 +89,7 @@ def keeper_of(
     keeper = Keeper.open(counterparty_of(party, other), places, policy, contents)
     for ledger, twins in keeper.twins().items():
         _warn(
-            f"the new ledger {ledger} is of the same data as {', '.join(twins)} beside it, and has a budget of its own; "
+            f"the new ledger {ledger} is of the same data as {', '.join(twins)} beside it and has a budget of its own; "
             "name one ledger for all in party.ledger to have one budget"
         )
     for ledger in keeper.foreign_keys():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from mpc_appraisal.appraisal import Appraiser, Facts
@@ -93,8 +93,26 @@ class Run:
             listing=self.listed.get(name),
             request={"id": agreed.request.id, "digest": agreed.request.digest, **agreed.approval},
             budget=keeper.left(name) if keeper is not None else None,
+            recompute=terms_of(self.plan, method, agreed.inputs),
             **computed,
         )
+
+
+def terms_of(plan: Plan, method: Appraiser, inputs: str | None) -> dict[str, Any]:
+    """What somebody who has all data needs beside them to compute the value again; public facts alone."""
+    settings = {each.name: getattr(method, each.name) for each in fields(method)} if is_dataclass(method) else None
+    if settings is not None and not all(isinstance(one, (int, float, str, type(None))) for one in settings.values()):
+        settings = None
+    return {
+        "l2": plan.l2,
+        "settings": settings,
+        "tolerance": plan.public.get("model.tolerance"),
+        "mean": plan.public.get("standardise.mean"),
+        "scale": plan.public.get("standardise.scale"),
+        "features": plan.public.get("features.digest"),
+        "row_norm": getattr(plan.release, "row_norm", None),
+        "inputs": inputs,
+    }
 
 
 def release_of(

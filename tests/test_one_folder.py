@@ -30,9 +30,8 @@ def test_a_run_at_work_keeps_the_others_out_or_apart_or_waiting(tmp_path):
         assert held == folder
         with pytest.raises(
             InputError, match="hydra.run.dir: got .*run; expected a folder that no other run is at work"
-        ):
-            with sweep.alone(folder, wait=False, name="hydra.run.dir"):
-                pass
+        ), sweep.alone(folder, wait=False, name="hydra.run.dir"):
+            pass
         with sweep.alone(folder, wait=False, apart=True) as second:
             assert second == tmp_path / "run-2"
             with sweep.alone(folder, wait=False, apart=True) as third:

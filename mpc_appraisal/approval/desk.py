@@ -63,7 +63,10 @@ _SAID = closed(answer=one_of("yes", "no"), digest=_DIGEST, counterparty=NAME, ti
 
 
 class Desk:
-    """The desk in `folder`, made by the first `put`. lasts: seconds that a yes may wait to be used. Raises InputError for what cannot be read or written."""
+    """The desk in `folder`, made by the first `put`.
+
+    lasts: seconds that a yes may wait to be used. Raises InputError for what cannot be read or written.
+    """
 
     def __init__(self, folder: str | os.PathLike[str] = FOLDER, clock: Clock = utc_now, lasts: float = WEEK):
         self.folder, self._clock, self._lasts = Path(folder), clock, lasts
