@@ -56,8 +56,8 @@ class Record:
     estimate: what a dry run foretold: bytes_sent.<party>, rounds, and lan_seconds by a stated model of a LAN.
     seconds: {phase: s}, phases do not overlap. bytes_sent: {party: bytes}. None stands for "unknown".
     release: what was told, and to whom (`RELEASE`). listing: what binds the data to an offer (`LISTING`). request: what
-    the data owner approved (`REQUEST`). budget: the ledger that was charged (`BUDGET`). recompute: what is needed beside
-    the data to compute the value again (`RECOMPUTE`). None: there was no such thing.
+    the data owner approved (`REQUEST`). budget: the ledger that was charged (`BUDGET`). recompute: what is needed
+    beside the data to compute the value again (`RECOMPUTE`). None: there was no such thing.
     Their keys that a caller leaves out are None. A threshold is in no record: there is no key for it.
     Raises InputError: a number that is not finite, a wrong type, a place (path, address) in a text, or a fact that
     nobody may know in a session between organisations.

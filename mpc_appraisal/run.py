@@ -11,7 +11,7 @@ from mpc_appraisal.consent import Agreed
 from mpc_appraisal.mpc.forecast import Rehearsal, forecasts
 from mpc_appraisal.mpc.meter import by_result
 from mpc_appraisal.mpc.roles import DEALER, MODEL_OWNER, OWNERS, ROLES
-from mpc_appraisal.plan import OwnInput, Plan
+from mpc_appraisal.plan import ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.program import Appraised
 from mpc_appraisal.protocols.rtas import trust_of
 from mpc_appraisal.record import Record, revision, versions
@@ -73,6 +73,7 @@ class Run:
         outcome, agreed = self.outcomes()[key], self.agreed
         opened = outcome.opened
         keeper = own.guard.keeper if own is not None else None
+        unsalted = isinstance(own, ModelOwnerInput) and own.guard.salt is None  # nobody could open the commitment
         return Record(
             method=method.name,
             candidate=name,
@@ -93,7 +94,7 @@ class Run:
             listing=self.listed.get(name),
             request={"id": agreed.request.id, "digest": agreed.request.digest, **agreed.approval},
             budget=keeper.left(name) if keeper is not None else None,
-            recompute=terms_of(self.plan, method, agreed.inputs),
+            recompute=terms_of(self.plan, method, None if unsalted else agreed.inputs),
             **computed,
         )
 
