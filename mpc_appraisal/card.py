@@ -246,6 +246,8 @@ def _privacy(record: Record) -> list[tuple[str, str]]:
         left = budget and budget["plain_left"]
         counted = "" if left is None else f"; {left} plain value{'s' * (left != 1)} left"
         facts = [("this answer", f"no noise: no differential privacy{counted}")]
+    if release.get("epsilon") is not None:
+        facts.append(("adds up", "rows that are in other candidates or files too spend there as well"))
     if record.answered:
         facts.append(("charged", "when this answer was first given; now nothing"))
     if release.get("protects"):
@@ -262,6 +264,8 @@ def _budget(budget: dict | None) -> list[tuple[str, str]]:
     line = "" if budget["line"] is None else f", line {budget['line']}"
     facts = [("ledger", f"{shown(budget['ledger'], NAME)}{line}"), ("its last hash", budget["head"])]
     facts.append(("counterparty", shown(budget["counterparty"], NAME)))
+    key = budget.get("counterparty_key")
+    facts.append(("its key's SHA-256", key) if key else ("its certificate", "none was shown: the name binds nobody"))
     return facts + [("budget", ", ".join(spent) + delta)] * bool(spent)
 
 

@@ -28,7 +28,7 @@ from mpc_appraisal.api import check_seed, run
 from mpc_appraisal.appraisal import LeaveOneOut, Shapley, as_methods
 from mpc_appraisal.approval import Request
 from mpc_appraisal.card import write_cards
-from mpc_appraisal.catalogue import check_listing, read_listing, read_salt, salt_beside
+from mpc_appraisal.catalogue import check_listing, commit, read_listing, read_salt, salt_beside
 from mpc_appraisal.commands import COMMANDS
 from mpc_appraisal.common.stable_names import stable
 from mpc_appraisal.compared import Source
@@ -60,6 +60,7 @@ OWN = (
     "data.root",
     "features.path",
     "resume",
+    "overwrite",
 )
 
 
@@ -80,21 +81,34 @@ def absolute(path: str) -> Path:
     return Path(hydra.utils.to_absolute_path(str(path)))
 
 
+def _job_config(cfg: DictConfig) -> dict[str, Any]:
+    """A job's configuration without what has no part in its result."""
+    kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "resume", "overwrite")])
+    config = stable(OmegaConf.to_container(kept, resolve=True))
+    for key in ("counterparty_key", "yes_expires"):
+        config["party"].pop(key, None)
+    return config
+
+
 def job_key(cfg: DictConfig) -> str:
     """What a finished job is known by: its configuration but `resume` and Hydra's own, and its files' contents."""
-    kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "resume")])
-    config = stable(OmegaConf.to_container(kept, resolve=True))
+    config = _job_config(cfg)
     data = config["party"]["data"]
     named = [*(data if isinstance(data, list) else [data]), *(config["party"][k] for k in ("train", "test", "model"))]
     named.append(config["features"].get("path"))
     return sweep.job_key(config, [absolute(path) for path in named if path])
 
 
+def job_settings(cfg: DictConfig) -> str:
+    """The same without the files' contents: what stays the same when a file changes."""
+    return sweep.settings_key(_job_config(cfg))
+
+
 def job_folder(number: int, *, _root_: DictConfig) -> str:
     """Of one job inside the sweep's folder."""
     if _root_.resume is not True:
         return str(number)
-    return sweep.folder_of(absolute(_root_.hydra.sweep.dir), number, job_key(_root_))
+    return sweep.folder_of(absolute(_root_.hydra.sweep.dir), number, job_key(_root_), job_settings(_root_))
 
 
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
@@ -118,7 +132,13 @@ class Jobs(Callback):
             counts[each.get_key_element()] = len(list(each.sweep_iterator())) if several else 1
         total = math.prod(counts.values()) if basic else None
         swept = tuple(key for key, count in counts.items() if count > 1)
-        self.sweep = sweep.Sweep(absolute(config.hydra.sweep.dir), total, swept)
+        root = absolute(config.hydra.sweep.dir)
+        try:
+            sweep.claim(root, config.resume is True, config.overwrite is True)
+        except InputError as error:  # Hydra would make a warning of it
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            raise SystemExit(2) from None
+        self.sweep = sweep.Sweep(root, total, swept)
         sweep.begin(self.sweep)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
@@ -200,7 +220,14 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
         )
         places = dict(zip(names, paths, strict=True))
         guard = replace(guards.unguarded(party), listings=listings)
-        guard = guards.of_data_owner(party, absolute, places, listings) if between else guard
+        if between:
+            raw = {
+                name: lambda path=path: commit(
+                    open_dataset(absolute(path), cfg.party.label, None, "party.data"), bytes(32)
+                )
+                for name, path in places.items()
+            }
+            guard = guards.of_data_owner(party, absolute, places, listings, raw)
         return DataOwnerInput(tuple(source.prepare(source.data) for source in sources), guard, sources)
     return None
 
@@ -314,66 +341,69 @@ def output_folder(session: Any) -> Path:
 def _task(cfg: DictConfig) -> str | None:
     """One job; `sweep.REUSED` where it had finished before."""
     session, sweeping = instantiate(cfg.session), HydraConfig.get().mode == RunMode.MULTIRUN
-    if not isinstance(cfg.resume, bool):
-        raise InputError("resume", cfg.resume, "true or false")
-    if isinstance(session, Join):
-        if cfg.resume:
-            raise InputError(
-                "resume", "true", "false between organisations (session=join): an answer is asked for anew"
-            )
-        return _compute(cfg, output_folder(cfg.session.get("_target_")))
+    for switch in ("resume", "overwrite"):
+        if not isinstance(cfg[switch], bool):
+            raise InputError(switch, cfg[switch], "true or false")
+    between = isinstance(session, Join)
+    if between and cfg.resume:
+        raise InputError("resume", "true", "false between organisations (session=join): an answer is asked for anew")
     folder = output_folder(cfg.session.get("_target_"))
-    if not sweeping and not cfg.resume:
-        return _compute(cfg, folder, job_key(cfg))
     root = absolute(HydraConfig.get().sweep.dir) if sweeping else folder
-    with sweep.alone(folder):
-        key = job_key(cfg)
+    name = "hydra.sweep.dir" if sweeping else "hydra.run.dir"
+    stated = any(each.startswith("hydra.run.dir=") for each in HydraConfig.get().overrides.hydra)
+    with sweep.alone(folder, cfg.resume, name, apart=not (stated or sweeping or cfg.resume)) as folder:
+        if not (cfg.resume or cfg.overwrite):
+            sweep.fresh(folder, name)
+        if between:
+            return _compute(cfg, folder)
+        key, settings = job_key(cfg), job_settings(cfg)
         found = sweep.find(root, key, folder) if cfg.resume else None
         if found is not None:
             print(f"finished before, nothing computed: {os.path.relpath(found)}")
             return sweep.REUSED
-        if cfg.resume and sweep.mark(folder).get("config") not in (None, key) and sweeping:
+        said = sweep.mark(folder)
+        if cfg.resume and sweeping and said.get("config") not in (None, key) and said.get("settings") != settings:
             raise InputError(
                 "hydra.sweep.dir", os.path.relpath(folder), "no finished job of another configuration there"
             )
-        return _compute(cfg, folder, key)
+        _compute(cfg, folder, key, settings)
+        sweep.supersede(root, key, settings)
+        return None
 
 
-def _compute(cfg: DictConfig, folder: Path, key: str | None = None) -> None:
+def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: str | None = None) -> None:
     """key: what the finished job is known by; None: it is not to be known."""
     if "market" in cfg:
-        return _market(cfg, folder, key)
+        return _market(cfg, folder, key, settings)
     with progress() as emit:
         result = appraise_config(cfg, emit, folder)
     if not len(result):
         print("dealer: done; it saw sizes and requests, and keeps no record")
         return
-    for name in (sweep.FINISHED, sweep.RECORDS):
-        (folder / name).unlink(missing_ok=True)
+    sweep.clear(folder)
     for record in result:
         append(folder / sweep.RECORDS, record)
     print_result(result, wide(Console()))
     write_report(result, folder)
     write_cards(result, folder)
     if key is not None:
-        sweep.finish(folder, key)
+        sweep.finish(folder, key, settings)
     print(f"records, report, figures and cards: {os.path.relpath(folder)}")
 
 
-def _market(cfg: DictConfig, folder: Path, key: str | None) -> None:
+def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None) -> None:
     """A run of the marketplace, where the protocol is one."""
     from mpc_appraisal.marketplace.app import market
     from mpc_appraisal.marketplace.report import print_market, write_market
 
     sellers, protocol, session = instantiate(cfg.market), instantiate(cfg.protocol), instantiate(cfg.session)
     record = market(sellers, protocol, session, instantiate(cfg.data).load, check_seed(cfg.seed), public_part(cfg))
-    for name in (sweep.FINISHED, sweep.RECORDS):
-        (folder / name).unlink(missing_ok=True)
+    sweep.clear(folder)
     record.write(folder / sweep.RECORDS)
     print_market(record, wide(Console()))
     write_market(record, folder)
     if key is not None:
-        sweep.finish(folder, key)
+        sweep.finish(folder, key, settings)
     print(f"record and report: {os.path.relpath(folder)}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ def of_model_owner(party: Party, absolute: Absolute) -> Guard:
         salt=own_salt(party, absolute, own),
         names=party["names"],
         scale=party["scale"],
+        counterparty_key=key_of(party),
     )
 
 
@@ -50,9 +53,13 @@ def class_names(party: Party) -> tuple[str, ...] | None:
 
 
 def of_data_owner(
-    party: Party, absolute: Absolute, places: Mapping[str, str], listings: tuple[Listing | None, ...]
+    party: Party,
+    absolute: Absolute,
+    places: Mapping[str, str],
+    listings: tuple[Listing | None, ...],
+    contents: Mapping[str, Callable[[], str]] | None = None,
 ) -> Guard:
-    """A ledger for each candidate; places: its file by its name."""
+    """A ledger for each candidate; places: its file by its name. contents: by its name what gives its data's digest."""
     if not isinstance(party["patience"], (int, float)) or not party["patience"] > 0:
         raise InputError("party.patience", party["patience"], "seconds above 0")
     requests = Path(str(party["requests"]))  # as it was typed, for that is how `approval yes` finds it,
@@ -63,7 +70,11 @@ def of_data_owner(
         counterparty=counterparty_of(party, MODEL_OWNER),
         # by the file's name: listed or not, and under whichever listing, the same data have one budget
         keeper=keeper_of(
-            party, absolute, MODEL_OWNER, {name: (absolute(path), Path(path).stem) for name, path in places.items()}
+            party,
+            absolute,
+            MODEL_OWNER,
+            {name: (absolute(path), Path(path).stem) for name, path in places.items()},
+            contents,
         ),
         listings=listings,
         approval=approval if approval in ("ask", "yes") else str(absolute(approval)),
@@ -71,10 +82,18 @@ def of_data_owner(
         patience=float(party["patience"]),
         names=party["names"],
         scale=party["scale"],
+        counterparty_key=key_of(party),
+        yes_expires=expiry_of(party),
     )
 
 
-def keeper_of(party: Party, absolute: Absolute, other: str, owned: Mapping[str, tuple[Path, str]]) -> Keeper | None:
+def keeper_of(
+    party: Party,
+    absolute: Absolute,
+    other: str,
+    owned: Mapping[str, tuple[Path, str]],
+    contents: Mapping[str, Callable[[], str]] | None = None,
+) -> Keeper | None:
     """owned: by candidate its file and the name of what is in it. The ledgers are made where there are none."""
     policy = Policy.read(absolute(party["policy"])) if party["policy"] else None
     stated = one_each(party, "ledger", len(owned))
@@ -86,7 +105,39 @@ def keeper_of(party: Party, absolute: Absolute, other: str, owned: Mapping[str, 
         name: (ledger_beside(file) if ledger is None else absolute(ledger), what)
         for ledger, (name, (file, what)) in zip(stated, owned.items(), strict=True)
     }
-    return Keeper.open(counterparty_of(party, other), places, policy)
+    keeper = Keeper.open(counterparty_of(party, other), places, policy, contents)
+    for ledger, twins in keeper.twins().items():
+        _warn(
+            f"the new ledger {ledger} is of the same data as {', '.join(twins)} beside it and has a budget of its own; "
+            "name one ledger for all in party.ledger to have one budget"
+        )
+    for ledger in keeper.foreign_keys():
+        _warn(f"{ledger}.salt is another key than {ledger} was made with: earlier questions are charged again")
+    return keeper
+
+
+def key_of(party: Party) -> str | None:
+    """party.counterparty_key, in lower case and without colons."""
+    stated = party["counterparty_key"]
+    if stated is None:
+        return None
+    found = str(stated).replace(":", "").lower()
+    if not isinstance(stated, str) or not re.fullmatch("[0-9a-f]{64}", found):
+        expected = "the SHA-256 of the other owner's public key: 64 hexadecimal digits, in quotation marks"
+        raise InputError("party.counterparty_key", stated, expected)
+    return found
+
+
+def expiry_of(party: Party) -> float:
+    """party.yes_expires, from days to seconds."""
+    days = party["yes_expires"]
+    if isinstance(days, bool) or not isinstance(days, (int, float)) or not 0 < days <= 36500:
+        raise InputError("party.yes_expires", days, "days above 0")
+    return float(days) * 24 * 3600
+
+
+def _warn(sentence: str) -> None:
+    print(f"warning: {sentence}", file=sys.stderr, flush=True)
 
 
 def counterparty_of(party: Party, other: str) -> str:

@@ -26,7 +26,7 @@ from mpc_appraisal.compared import (
     sentences,
     statistics_findings,
 )
-from mpc_appraisal.consent import consent, settle
+from mpc_appraisal.consent import check_counterparty, consent, settle
 from mpc_appraisal.errors import AppraisalError, DisagreementError, InputError, PeerError
 from mpc_appraisal.mpc.encoding import check_range
 from mpc_appraisal.mpc.engines import deal, dry_session, open_session
@@ -118,6 +118,7 @@ def take_part(
 def _appraise(
     role: str, rendezvous: Rendezvous, plan: Plan, own: OwnInput, emit: Emit, session_name: str
 ) -> list[Record]:
+    check_counterparty(role, own, rendezvous)
     plan = respelt(plan, *agree(rendezvous, plan.public, plan.digest, config_hash))
     facts, listed, matches = _facts(rendezvous, own, plan)
     own = in_order(own, matches, next(iter(facts.values())).classes)

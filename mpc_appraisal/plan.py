@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from mpc_appraisal.appraisal import Appraiser
-from mpc_appraisal.approval import FOLDER, Request
+from mpc_appraisal.approval import FOLDER, WEEK, Request
 from mpc_appraisal.catalogue.listing import Listing
 from mpc_appraisal.compared import WARN, Data, Source, check_policy
 from mpc_appraisal.data import Dataset, StoredDataset
@@ -81,6 +81,8 @@ class Guard:
     keeps so that a question can be told to be a repetition; None: fresh ones. show: given the request before it is
     answered, so that its owner can read it. names: 'plain' or 'hash', how it tells the names of columns and classes,
     see `names`. scale: 'warn', 'refuse' or 'ignore', where the sides' rows differ in length, see `compared`.
+    answered, so that its owner can read it. counterparty_key: SHA-256 of the certificate key that the other owner must
+    show, 64 hex digits; None: any. yes_expires: seconds after which a yes that was not used counts no more.
     """
 
     counterparty: str = "the other side"
@@ -93,6 +95,8 @@ class Guard:
     show: Callable[[Request], None] | None = None
     names: str = PLAIN
     scale: str = WARN
+    counterparty_key: str | None = None
+    yes_expires: float = WEEK
 
     def __post_init__(self) -> None:
         check_how(self.names)

@@ -56,9 +56,10 @@ class Record:
     estimate: what a dry run foretold: bytes_sent.<party>, rounds, and lan_seconds by a stated model of a LAN.
     seconds: {phase: s}, phases do not overlap. bytes_sent: {party: bytes}. None stands for "unknown".
     release: what was told, and to whom (`RELEASE`). listing: what binds the data to an offer (`LISTING`). request: what
-    the data owner approved (`REQUEST`). budget: the ledger that was charged (`BUDGET`). None: there was no such thing.
-    Their keys that a caller leaves out are None. warnings: sentences on how the two sides' data fit together, or what
-    was not compared; the two sides' may differ. A threshold is in no record: there is no key for it.
+    the data owner approved (`REQUEST`). budget: the ledger that was charged (`BUDGET`). recompute: what is needed
+    beside the data to compute the value again (`RECOMPUTE`). None: there was no such thing. Their keys that a caller
+    leaves out are None. warnings: sentences on how the two sides' data fit together, or what was not compared; the two
+    sides' may differ. A threshold is in no record: there is no key for it.
     Raises InputError: a number that is not finite, a wrong type, a place (path, address) in a text, or a fact that
     nobody may know in a session between organisations.
     """
@@ -94,6 +95,7 @@ class Record:
     request: dict | None = None
     budget: dict | None = None
     warnings: tuple[str, ...] = ()
+    recompute: dict | None = None
 
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  frozen: only here
@@ -331,6 +333,12 @@ def _real(key: str, value: object) -> float:
     return _number(key, value, float)
 
 
+def _numbers(key: str, value: object) -> float | list[float]:
+    if isinstance(value, (list, tuple)):
+        return [_number(key, one, float) for one in value]
+    return _number(key, value, float)
+
+
 def _at_least(least: int, kind=float):
     def check(key: str, value: object) -> float | int:
         number = _number(key, value, kind)
@@ -410,8 +418,20 @@ BUDGET = {
     "epsilon_left": _at_least(0),
     "delta": _at_least(0),
     "plain_left": _at_least(0, operator.index),
+    "counterparty_key": _sha256,  # of its certificate; None: it showed none
+}
+RECOMPUTE = {
+    "l2": _at_least(0),
+    "settings": lambda key, value: dict(_mapping(key, value)),  # of the method, by name
+    "tolerance": _at_least(0),  # of the model's fit
+    "mean": _numbers,  # of the public standardisation: one number, or one for each feature
+    "scale": _numbers,
+    "features": _text,  # digest of the public feature extractor
+    "row_norm": _at_least(0),  # that rows were cut to
+    "inputs": _sha256,  # the model owner's commitment to its data and model
 }
 NESTED = {
+    "recompute": (RECOMPUTE, {"l2"}),
     "release": (RELEASE, {"kind", "to", "answered"}),
     "listing": (LISTING, {"name", "digest", "commitment"}),
     "request": (REQUEST, set(REQUEST)),

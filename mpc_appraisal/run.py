@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from mpc_appraisal.appraisal import Appraiser, Facts
@@ -12,7 +12,7 @@ from mpc_appraisal.consent import Agreed
 from mpc_appraisal.mpc.forecast import Rehearsal, forecasts
 from mpc_appraisal.mpc.meter import by_result
 from mpc_appraisal.mpc.roles import DEALER, MODEL_OWNER, OWNERS, ROLES
-from mpc_appraisal.plan import OwnInput, Plan
+from mpc_appraisal.plan import ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.program import Appraised
 from mpc_appraisal.protocols.rtas import trust_of
 from mpc_appraisal.record import Record, revision, versions
@@ -75,6 +75,7 @@ class Run:
         outcome, agreed = self.outcomes()[key], self.agreed
         opened = outcome.opened
         keeper = own.guard.keeper if own is not None else None
+        unsalted = isinstance(own, ModelOwnerInput) and own.guard.salt is None  # nobody could open the commitment
         return Record(
             method=method.name,
             candidate=name,
@@ -96,8 +97,26 @@ class Run:
             request={"id": agreed.request.id, "digest": agreed.request.digest, **agreed.approval},
             budget=keeper.left(name) if keeper is not None else None,
             warnings=warnings_of(self.findings, name),
+            recompute=terms_of(self.plan, method, None if unsalted else agreed.inputs),
             **computed,
         )
+
+
+def terms_of(plan: Plan, method: Appraiser, inputs: str | None) -> dict[str, Any]:
+    """What somebody who has all data needs beside them to compute the value again; public facts alone."""
+    settings = {each.name: getattr(method, each.name) for each in fields(method)} if is_dataclass(method) else None
+    if settings is not None and not all(isinstance(one, (int, float, str, type(None))) for one in settings.values()):
+        settings = None
+    return {
+        "l2": plan.l2,
+        "settings": settings,
+        "tolerance": plan.public.get("model.tolerance"),
+        "mean": plan.public.get("standardise.mean"),
+        "scale": plan.public.get("standardise.scale"),
+        "features": plan.public.get("features.digest"),
+        "row_norm": getattr(plan.release, "row_norm", None),
+        "inputs": inputs,
+    }
 
 
 def release_of(

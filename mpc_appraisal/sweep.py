@@ -30,6 +30,8 @@ from mpc_appraisal.errors import AppraisalError, InputError
 from mpc_appraisal.record import config_hash, versions
 
 FINISHED, RECORDS, NOTES, LOCK = "finished.json", "records.jsonl", ".sweep", ".lock"
+SWEEP_LOCK, SUPERSEDED = ".sweep.lock", "records.superseded.jsonl"
+CHOICE = "resume=true, which keeps what is finished, or overwrite=true, which replaces it"
 POLL_SECONDS = 0.3
 REUSED = "finished before"  # what a job returns that computed nothing
 # Presets and launchers: the extra that installs them, and their module.
@@ -50,6 +52,11 @@ def job_key(config: Mapping[str, Any], files: Iterable[Path]) -> str:
     return config_hash({"config": config, "files": [_sha256(path) for path in files]})
 
 
+def settings_key(config: Mapping[str, Any]) -> str:
+    """Of a job's whole configuration alone: the same while the files that it names change."""
+    return config_hash({"config": config})
+
+
 def _sha256(path: Path) -> str | None:
     found = hashlib.sha256()
     try:
@@ -61,10 +68,38 @@ def _sha256(path: Path) -> str | None:
     return found.hexdigest()
 
 
-def finish(folder: Path, key: str) -> None:
+def finish(folder: Path, key: str, settings: str | None = None) -> None:
     """Say that the run in `folder` is whole; the last thing that a job writes, and written in one step."""
     text = {"config": key, "records": _sha256(folder / RECORDS), "version": versions()["mpc_appraisal"]}
-    _write(folder / FINISHED, text)
+    _write(folder / FINISHED, text | ({} if settings is None else {"settings": settings}))
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run left that another one's reader would take for its own."""
+    for path in (folder / FINISHED, folder / RECORDS, *folder.glob("card-*.md"), *folder.glob("card-*.html")):
+        path.unlink(missing_ok=True)
+
+
+def fresh(folder: Path, name: str) -> None:
+    """Refuse a folder that holds the records of an earlier run. name: of the key that states the folder."""
+    if (folder / RECORDS).exists():
+        expected = f"a folder without records of an earlier run; or {CHOICE}"
+        raise InputError(name, os.path.relpath(folder), expected)
+
+
+def stale(root: Path, key: str, settings: str) -> list[Path]:
+    """Folders of finished runs of these very settings on files that have changed since."""
+    marks = ((path.parent, mark(path.parent)) for path in sorted(root.rglob(FINISHED)))
+    return [folder for folder, said in marks if said.get("settings") == settings and said.get("config") != key]
+
+
+def supersede(root: Path, key: str, settings: str) -> None:
+    """Put aside the records of runs of these settings on earlier contents of the files: reports read one truth."""
+    for folder in stale(root, key, settings):
+        os.replace(folder / RECORDS, folder / SUPERSEDED)
+        (folder / FINISHED).unlink()
+        where = os.path.relpath(folder / SUPERSEDED)
+        print(f"a file has changed since an earlier run, whose records are put aside: {where}", file=sys.stderr)
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
@@ -106,28 +141,71 @@ def find(root: Path, key: str, first: Path) -> Path | None:
     return next((path.parent for path in sorted(root.rglob(FINISHED)) if finished(path.parent, key)), None)
 
 
-def folder_of(root: Path, number: int, key: str) -> str:
+def folder_of(root: Path, number: int, key: str, settings: str | None = None) -> str:
     """Of a resumed sweep's job, inside `root`: where it finished before, else its number; never a folder that keeps a
-    finished run of another configuration, as job 0 has when a seed was put in front of the others."""
+    finished run of another configuration, as job 0 has when a seed was put in front of the others. A run of the same
+    settings on files that have changed since is replaced where it is."""
     found = find(root, key, root / str(number))
+    if found is None and settings is not None:
+        found = next(iter(stale(root, key, settings)), None)
     if found is not None:
         return str(found.relative_to(root))
     return str(number) if mark(root / str(number)).get("config") in (None, key) else f"{number}-{key[:8]}"
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the folder: a job that outlived its sweep may still be writing there, and is waited for."""
-    lock = FileLock(folder / LOCK)
+def alone(folder: Path, wait: bool = True, name: str = "hydra.sweep.dir", apart: bool = False) -> Iterator[Path]:
+    """Hold the folder, and say which one it is.
+
+    wait: a job that outlived its sweep may still be writing there, and is waited for; else another process at work is
+    an InputError under `name`, the key that states the folder. apart: the folder's name is nobody's choice, so that a
+    run that finds it taken goes to one beside it.
+    """
+    place, number = folder, 1
+    while True:
+        place.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not apart and not wait:
+                expected = "a folder that no other run is at work in; resume=true waits for it"
+                raise InputError(name, os.path.relpath(place), expected) from None
+            if not apart:
+                print(f"waiting for another process at work in {os.path.relpath(place)}", file=sys.stderr, flush=True)
+                lock.acquire()
+        if lock.is_locked and not (apart and (place / RECORDS).exists()):
+            break
+        lock.release()
+        number += 1
+        place = folder.with_name(f"{folder.name}-{number}")
+    try:
+        yield place
+    finally:
+        lock.release()
+
+
+_claims: list[FileLock] = []  # at most one: of the sweep that this process started
+
+
+def claim(root: Path, resume: bool, overwrite: bool) -> None:
+    """Hold the folder of a sweep until it ends; InputError where another sweep is at work there or has left records."""
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / SWEEP_LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"waiting for another process at work in {os.path.relpath(folder)}", file=sys.stderr, flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
+        if resume:
+            return  # each job waits for its own folder
+        expected = "a folder that no other sweep is at work in, or resume=true"
+        raise InputError("hydra.sweep.dir", os.path.relpath(root), expected) from None
+    if not resume and not overwrite and (found := next(root.rglob(RECORDS), None)) is not None:
         lock.release()
+        kept = os.path.relpath(found.parent)
+        raise InputError(
+            "hydra.sweep.dir", f"{os.path.relpath(root)}, with records in {kept}", f"no records; or {CHOICE}"
+        )
+    _claims.append(lock)
 
 
 # ---- a sweep's jobs ----
@@ -263,6 +341,8 @@ class Summary:
 
 def end(whole: bool = True) -> Summary:
     """The sweep is over: one line that sums it up. whole: whether the launcher came to its end."""
+    while _claims:
+        _claims.pop().release()
     if not _started:
         return Summary(0, 0, True)
     sweep, over, watcher = _started.pop()

@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,7 +135,9 @@ def test_a_failed_session_stays_charged(path):
 
 
 def test_several_at_once_are_charged_as_one_after_the_other(path):
-    ledger, one_by_one = (Ledger(p, "seller", clock=lambda: NOON) for p in (path, path.with_name("other.ledger")))
+    ledger = Ledger(path, "seller", clock=lambda: NOON)
+    shutil.copy(f"{path}.salt", path.with_name("other.ledger.salt"))  # each ledger has a key of its own otherwise
+    one_by_one = Ledger(path.with_name("other.ledger"), "seller", clock=lambda: NOON)
     asked = [question("a"), question("b", sigma=5.0), question("a", "other"), question("a")]
     before = path.read_bytes()
     assert ledger.consult(asked) == [None] * 4 and path.read_bytes() == before
@@ -824,7 +827,7 @@ def test_set_needs_a_ledger_that_is_there_and_whole(full, capsys):
         InputError, match="FILE: got none.ledger; expected .*the first appraisal of a data set makes it"
     ):
         budget.main(["set", str(full.parent / "none.ledger"), "epsilon=2"])
-    assert {file.name for file in full.parent.iterdir()} == {full.name + end for end in ("", ".head", ".lock")}
+    assert {file.name for file in full.parent.iterdir()} == {full.name + end for end in ("", ".head", ".lock", ".salt")}
     with pytest.raises(SystemExit):
         budget.main(["set", str(full)])
     assert "KEY=VALUE" in capsys.readouterr().err

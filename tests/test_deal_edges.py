@@ -102,6 +102,9 @@ class Seat:
             self.meeting.ended = self.meeting.ended or f"{self.role} stopped: {message}"
             self.meeting.changed.notify_all()
 
+    def certified(self, role: str) -> None:
+        return None
+
     def interrupting(self):
         return nullcontext()
 

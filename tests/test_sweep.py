@@ -248,8 +248,11 @@ def test_only_what_is_damaged_or_new_is_computed_again(tmp_path):
     assert [line for line in again.out.splitlines() if NOTHING in line] == [f"{NOTHING}sweep/{k}" for k in (0, 2)]
     after = kept(root)
     assert (after["0"], after["2"]) == (before["0"], before["2"]) and after["1"][0] > before["1"][0]
-    # Without resume all are computed.
-    fresh = swept(tmp_path, "a", *PLAIN, "seed=0")
+    # Without resume nothing is lost unless it is asked for, and then all are computed.
+    refused = swept(tmp_path, "a", *PLAIN, "seed=0")
+    assert refused.code == 2 and "error: hydra.sweep.dir: got sweep, with records in sweep/" in refused.err
+    assert kept(root) == after
+    fresh = swept(tmp_path, "a", *PLAIN, "seed=0", "overwrite=true")
     assert fresh.code == 0 and NOTHING not in fresh.out and kept(root)["0"][0] > after["0"][0]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mpc_appraisal.approval.decision import ApprovalError, Clock, Decision, refused, stamp, utc_now
-from mpc_appraisal.approval.desk import FOLDER, Asked, Desk
+from mpc_appraisal.approval.desk import FOLDER, WEEK, Asked, Desk
 from mpc_appraisal.approval.request import Request
 from mpc_appraisal.approval.rules import Rules
 from mpc_appraisal.catalogue.schema import printable, shown
@@ -30,20 +30,23 @@ def decide(
     say: Callable[[str], None],
     poll: float = 0.2,
     clock: Clock = utc_now,
+    key: str | None = None,
+    lasts: float = WEEK,
 ) -> Decision:
     """The data owner's yes to `request`, or ApprovalError; InputError for what cannot be read.
 
     how: 'ask' waits at the desk, 'yes' was stated with the public configuration, all else is a policy file's path.
+    key: SHA-256 of the counterparty's certificate key, if it showed one. lasts: seconds that a yes may wait to be used.
     patience, poll: seconds. check: called each turn, raises where a peer is gone. say: told one line to act on.
     """
     if how == "yes":
         return Decision("stated", stamp(clock()), request.digest)
     if how == "ask":
-        return _wait(request, Desk(desk_folder, clock), counterparty, patience, check, say, poll)
+        return _wait(request, Desk(desk_folder, clock, lasts), counterparty, patience, check, say, poll)
     if not isinstance(how, (str, os.PathLike)) or not os.fspath(how):
         raise InputError("approval", shown(repr(how)), "ask, yes, or the path of a policy file")
     now = clock()
-    if broken := Rules.read(how).broken(request, counterparty, now):
+    if broken := Rules.read(how).broken(request, counterparty, now, key):
         raise refused(request, "by its policy. " + " ".join(broken))
     return Decision("policy", stamp(now), request.digest)
 
@@ -80,4 +83,4 @@ def _wait(
         time.sleep(min(poll, left))
 
 
-__all__ = ["ApprovalError", "Asked", "Decision", "Desk", "FOLDER", "Request", "Rules", "decide"]
+__all__ = ["ApprovalError", "Asked", "Decision", "Desk", "FOLDER", "WEEK", "Request", "Rules", "decide"]

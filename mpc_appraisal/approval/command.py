@@ -18,7 +18,8 @@ USAGE = f"""usage: mpc-appraisal approval list [in=DIR]
 
 the data owner's answer to a request for an appraisal, before anything private is shared
 
-list:    all requests: pending, yes (not used yet), no, or used; status 1 where one is damaged
+list:    all requests: pending, yes (not used yet), expired (a yes that was not used in time: a week, or what
+         party.yes_expires states; it waits for another), no, or used; status 1 where one is damaged
 show:    the request in words
 yes:     let one appraisal start, exactly as the request says; a repeat has to be asked for again
 no:      never; to take it back, or a yes that is not used yet, remove DIR/ID.no or DIR/ID.yes
@@ -57,7 +58,8 @@ def _list(arguments: Sequence[str], console: Any) -> None:
     found = desk.all()
     damaged = [asked for asked in found if asked.request is None]
     header = ("id", "state", "counterparty", "methods", "candidates", "release", "time")
-    title = f"{len(found)} request{'s' * (len(found) != 1)}, {sum(a.state == 'pending' for a in found)} pending"
+    waiting = sum(asked.state in ("pending", "expired") for asked in found)
+    title = f"{len(found)} request{'s' * (len(found) != 1)}, {waiting} pending"
     notes = tuple(f"{asked.id}: {shown(asked.reason, 300)}" for asked in damaged)
     print_table(Table(title, header, "l" * len(header), list(map(_row, found)), notes), console)
     if damaged:

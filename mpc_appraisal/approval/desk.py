@@ -3,6 +3,7 @@
     ID.json     the request: content, digest, counterparty, time        ID.md      the same in words
     ID.yes      a yes that is not used yet                              ID.no      a no, which stays
     ID.used-N   a yes that started an appraisal; N from 1
+    ID.expired-N  a yes that nobody used in time: after a week, or what party.yes_expires states
 
 A file is written aside, flushed to the disk and only then given its name, so a killed process leaves no half of one.
 A yes states the full digest and the counterparty that it was said to, and is taken by renaming its file, which one
@@ -19,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,12 @@ from filelock import FileLock, Timeout
 
 from mpc_appraisal.approval.decision import Clock, Decision, refused, stamp, utc_now
 from mpc_appraisal.approval.request import Request
-from mpc_appraisal.approval.shape import NAME, WORDS, Check, closed, leaf, one_of, read_json, whole
+from mpc_appraisal.approval.shape import NAME, WORDS, Check, closed, leaf, number, one_of, read_json, whole
 from mpc_appraisal.catalogue.schema import shown
 from mpc_appraisal.errors import InputError
 
 FOLDER = "requests"
+WEEK = 7 * 24 * 3600.0  # seconds after which a yes that was not used counts no more
 ID = re.compile(r"[0-9a-f]{12}")
 MOST = 1 << 26  # bytes of a file
 PATIENCE = 60.0  # seconds to wait for the lock
@@ -38,7 +41,8 @@ PATIENCE = 60.0  # seconds to wait for the lock
 
 @dataclass(frozen=True)
 class Asked:
-    """A request on a desk. state: pending, yes, no, used (its last yes was taken) or damaged; reason: of a no.
+    """A request on a desk. state: pending, yes, no, used (its last yes was taken), expired (its yes was not used in
+    time, so that it waits for another) or damaged; reason: of a no.
 
     A damaged one has no request, and `reason` says what is wrong.
     """
@@ -52,20 +56,25 @@ class Asked:
 
 
 _DIGEST: Check = leaf("64 hex digits", lambda v: type(v) is str and re.fullmatch("[0-9a-f]{64}", v) is not None)
-_ASKED = closed(content=lambda value, where: None, digest=_DIGEST, counterparty=NAME, time=NAME, used=whole(0))
+_ASKED = closed(
+    {"lasts": number(0)}, content=lambda value, where: None, digest=_DIGEST, counterparty=NAME, time=NAME, used=whole(0)
+)
 _SAID = closed(answer=one_of("yes", "no"), digest=_DIGEST, counterparty=NAME, time=NAME, reason=WORDS)
 
 
 class Desk:
-    """The desk in `folder`, made by the first `put`. Raises InputError for what cannot be read or written."""
+    """The desk in `folder`, made by the first `put`.
 
-    def __init__(self, folder: str | os.PathLike[str] = FOLDER, clock: Clock = utc_now):
-        self.folder, self._clock = Path(folder), clock
+    lasts: seconds that a yes may wait to be used. Raises InputError for what cannot be read or written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] = FOLDER, clock: Clock = utc_now, lasts: float = WEEK):
+        self.folder, self._clock, self._lasts = Path(folder), clock, lasts
 
     def put(self, request: Request, counterparty: str) -> Path:
         """Lay the request on the desk, or lay it there anew; returns the path of its text.
 
-        An unused yes for this very digest and counterparty still counts, whenever it was said; a no stays. Refuses
+        An unused yes for this very digest and counterparty still counts until it expires; a no stays. Refuses
         another request that was made to share the id of one that lies here: its reader would have read the other.
         """
         NAME(counterparty, "counterparty")
@@ -76,7 +85,7 @@ class Desk:
             if lying.request is not None and lying.request.digest != request.digest:
                 raise InputError("request", request.id, "another id: a different request of this id lies on the desk")
             asked = {"content": request.content, "digest": request.digest, "counterparty": counterparty}
-            asked |= {"time": stamp(self._clock()), "used": self._used(request.id)}
+            asked |= {"time": stamp(self._clock()), "used": self._used(request.id), "lasts": self._lasts}
             self._write(f"{request.id}.md", request.text(), os.replace)
             self._write(f"{request.id}.json", json.dumps(asked, indent=1, sort_keys=True) + "\n", os.replace)
         return self.folder / f"{request.id}.md"
@@ -96,7 +105,9 @@ class Desk:
             ending = "yes" if yes else "no"
             answer = {"answer": ending, "digest": asked.request.digest, "counterparty": asked.counterparty}
             answer |= {"time": stamp(self._clock()), "reason": reason}
-            if asked.state != "pending":
+            if asked.state == "expired":
+                self._expire(id)
+            elif asked.state != "pending":
                 raise InputError(f"request {id}", f"already {asked.state}", "a request without a decision")
             try:
                 self._write(f"{id}.{ending}", json.dumps(answer, indent=1) + "\n", os.link)
@@ -118,6 +129,11 @@ class Desk:
             if (said := self._said(request.id, "yes")) is None:
                 return None
             self._meant(said, request, counterparty)
+            late = self._late(said, self._lasts)
+        if late:
+            with self._locked():
+                self._expire(request.id)
+            return None
         with self._locked():
             taken = self.folder / f".{request.id}.{os.getpid()}-{os.urandom(8).hex()}.taken"
             try:
@@ -147,7 +163,8 @@ class Desk:
             for said in filter(None, (no, yes)):
                 self._meant(said, request, None)
             used = "used" if self._used(id) > asked["used"] else "pending"
-        state = "no" if no else "yes" if yes else used
+            late = yes is not None and self._late(yes, asked.get("lasts", WEEK))
+        state = "no" if no else "expired" if late else "yes" if yes else used
         return Asked(id, state, request, asked["counterparty"], asked["time"], no["reason"] if no else "")
 
     def all(self) -> list[Asked]:
@@ -159,7 +176,24 @@ class Desk:
 
     def pending(self) -> list[Asked]:
         """Those that wait for a word."""
-        return [asked for asked in self.all() if asked.state == "pending"]
+        return [asked for asked in self.all() if asked.state in ("pending", "expired")]
+
+    def _late(self, said: dict[str, Any], lasts: float) -> bool:
+        """Whether a yes was said too long ago to be used."""
+        try:
+            then = datetime.fromisoformat(said["time"])
+            return self._clock() - then > timedelta(seconds=lasts)
+        except (ValueError, TypeError, OverflowError):
+            raise InputError("yes", shown(said["time"]), "a time with its zone (damaged?)") from None
+
+    def _expire(self, id: str) -> None:
+        """Put a yes that came too late aside, over no other; under the lock."""
+        number = 1
+        while (aside := self.folder / f"{id}.expired-{number}").exists():
+            number += 1
+        with suppress(FileNotFoundError):
+            os.rename(self.folder / f"{id}.yes", aside)
+        self._sync()
 
     def _look(self, id: str) -> Asked:
         try:

@@ -99,6 +99,20 @@ INTRODUCTION = (
 )
 
 
+OVERLAP = (
+    "A row that is in several of these candidates is paid for in each of them: what they cost adds up, and each ledger "
+    "counts its own part alone, unless the candidates have one ledger."
+)
+
+
+def _keys(keys: dict[str, str] | None, transport: str) -> list[str]:
+    if not keys:
+        return [f"Over {transport} no party shows a certificate: a name is what its owner typed, and binds nobody."]
+    return [
+        f"The {_roles([role])} is whoever holds the certificate key with SHA-256 {keys[role]}." for role in sorted(keys)
+    ]
+
+
 def _sections(request: Request) -> list[tuple[str, list[str]]]:
     content = request.content
     model, release, protocol = content["model"], content["release"], content["protocol"]
@@ -129,11 +143,16 @@ def _sections(request: Request) -> list[tuple[str, list[str]]]:
         ("Of which data", [_data(candidate) for candidate in content["candidates"]]),
         *([("How the two sides' data fit together", content["compared"])] if "compared" in content else []),
         ("What is opened, and to whom", opened),
-        ("What it costs in privacy", _privacy(content["privacy"])),
+        ("What it costs in privacy", _privacy(content["privacy"]) + [OVERLAP] * (len(content["candidates"]) > 1)),
         ("What was told in the clear already", told or ["Nothing but what stands here."]),
         (
             "What must be trusted",
-            [f"Stated: {protocol['trust']}", f"Engine: {protocol['engine']}.", f"Transport: {protocol['transport']}."],
+            [
+                f"Stated: {protocol['trust']}",
+                f"Engine: {protocol['engine']}.",
+                f"Transport: {protocol['transport']}.",
+                *_keys(content.get("keys"), protocol["transport"]),
+            ],
         ),
         ("What a yes is for", [f"Configuration: {content['config']}.", f"Digest: {request.digest}"]),
     ]

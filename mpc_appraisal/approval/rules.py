@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, fields
 from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
@@ -23,6 +24,7 @@ from mpc_appraisal.catalogue.schema import shown
 from mpc_appraisal.errors import InputError
 
 Texts = tuple[str, ...]
+FLOAT, WHOLE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:int"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Rules:
         learners: the roles that anything may be opened to.
         minimum_rows: of every candidate.
         maximum_epsilon, maximum_delta: of one value; without noise epsilon is infinite and delta is 1.
+        counterparties: names, as party.counterparty states them, or SHA-256 of certificates' keys (64 hex digits); a
+            name alone shows nothing of who it is, unless party.counterparty_key binds it.
         listed: True, every candidate is tied to a listing of the catalogue.
         maximum_openings: how many numbers may be opened in all.
         expires: a day in UTC, the last one that the rules hold on, or a time with its zone, at which they end.
@@ -80,8 +84,9 @@ class Rules:
                 raise InputError(f"policy: {key}", "nothing", "a value, or no such key")
         return Rules(**content)
 
-    def broken(self, request: Request, counterparty: str, now: datetime) -> list[str]:
-        """A sentence for every rule that the request breaks. now: with its zone."""
+    def broken(self, request: Request, counterparty: str, now: datetime, key: str | None = None) -> list[str]:
+        """A sentence for every rule that the request breaks. now: with its zone. key: SHA-256 of the certificate key
+        that the counterparty showed, if it showed one."""
         if now.tzinfo is None:
             raise InputError("clock", now, "a time with its zone")
         content, privacy = request.content, request.content["privacy"]
@@ -102,7 +107,8 @@ class Rules:
             _above("Delta of one value" + exact, "maximum_delta", delta, self.maximum_delta),
             _beyond("candidate", "candidates", request.candidates, self.candidates),
             unlisted and f"Not tied to a listing: {', '.join(map(shown, unlisted))}; listed is true.",
-            _beyond("counterparty", "counterparties", [counterparty], self.counterparties),
+            key not in (self.counterparties or (None,))
+            and _beyond("counterparty", "counterparties", [counterparty], self.counterparties),
             _beyond("transport", "transports", [content["protocol"]["transport"]], self.transports),
             _beyond("engine", "engines", [content["protocol"]["engine"]], self.engines),
             _above("Numbers opened in all", "maximum_openings", request.numbers, self.maximum_openings),
@@ -197,10 +203,22 @@ def _yaml(text: str) -> Any:
                 raise ValueError(f"a key is stated twice among {', '.join(map(str, keys))}")
             return super().construct_mapping(node, deep)
 
+    # YAML 1.1 takes 0500 for 320, 5:00 for 300 and 1e-6 for a text: numbers here are decimal, and nothing else.
+    Once.add_implicit_resolver(
+        FLOAT, re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), [*"-+.0123456789"]
+    )
+    Once.add_constructor(FLOAT, lambda loader, node: _decimal(node.value, float))
+    Once.add_constructor(WHOLE, lambda loader, node: _decimal(node.value, int))
     try:
         return yaml.load(text, Once)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
+
+
+def _decimal(text: str, kind: type) -> float:
+    if not re.fullmatch(r"[-+]?[0-9]+" if kind is int else r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text):
+        raise ValueError(f"{text}, which is no decimal number: quote it where it is meant as a text")
+    return kind(text)
 
 
 _positive = _number("a finite number above 0", lambda v: 0 < v < math.inf)

@@ -47,17 +47,20 @@ def leaf(expected: str, holds: Callable[[Any], bool]) -> Check:
     return check
 
 
-def closed(optional: tuple[str, ...] = (), /, **fields: Check) -> Check:
-    """An object with all of these fields, but for the optional ones, and no other."""
+def closed(optional: dict[str, Check] | None = None, **fields: Check) -> Check:
+    """An object with all of these fields, perhaps the optional ones, and no other."""
+    more = optional or {}
 
     def check(value: Any, where: str) -> None:
         if type(value) is not dict:
             raise InputError(where, shown(value), "an object")
-        missing = [key for key in fields if key not in value and key not in optional]
-        wrong = [*(f"no {key}" for key in missing), *(repr(k) for k in value if k not in fields)]
+        wrong = [
+            *(f"no {key}" for key in fields if key not in value),
+            *(repr(k) for k in value if k not in {**fields, **more}),
+        ]
         if wrong:
             raise InputError(where, shown(", ".join(wrong)), f"exactly {', '.join(fields)}")
-        for key, field in fields.items():
+        for key, field in {**fields, **more}.items():
             if key in value:
                 field(value[key], f"{where}.{key}")
 
@@ -103,6 +106,12 @@ def number(least: float = -math.inf, below: float = math.inf) -> Check:
     return leaf(words, lambda v: type(v) in (int, float) and least <= v < below and math.isfinite(v))
 
 
+def hexadecimal(digits: int) -> Check:
+    return leaf(
+        f"{digits} hex digits", lambda v: type(v) is str and re.fullmatch(f"[0-9a-f]{{{digits}}}", v) is not None
+    )
+
+
 def one_of(*choices: str) -> Check:
     return leaf(f"one of {', '.join(choices)}", lambda v: type(v) is str and v in choices)
 
@@ -110,7 +119,10 @@ def one_of(*choices: str) -> Check:
 NAME, WORDS, ROLE = text(200), text(4000, 0), one_of(*ROLES)
 KIND = leaf("a release's name, as value, bit, best or dp", lambda v: type(v) is str and KINDS.fullmatch(v) is not None)
 CONTENT = closed(
-    ("compared",),  # requests made before it was known lie on desks
+    optional={
+        "keys": mapping(ROLE, hexadecimal(64)),  # by role SHA-256 of the certificate's key; where it was shown
+        "compared": many(WORDS),  # requests made before it was known lie on desks
+    },
     format=one_of(FORMAT),
     methods=many(closed(name=NAME, settings=WORDS, opens=WORDS)),
     model=closed(
@@ -141,7 +153,6 @@ CONTENT = closed(
         )
     ),
     told=mapping(ROLE, mapping(NAME, number())),
-    compared=many(WORDS),
     protocol=closed(engine=NAME, transport=NAME, trust=WORDS),
     config=leaf("16 hex digits", lambda v: type(v) is str and re.fullmatch("[0-9a-f]{16}", v) is not None),
 )

@@ -6,6 +6,7 @@ A party's folder holds `ca.pem` (the authority that all three trust), `<role>.pe
 
 from __future__ import annotations
 
+import hashlib
 import os
 import ssl
 import stat
@@ -70,6 +71,14 @@ class Papers:
             fitting = "an authority, a certificate and its key"
             raise InputError("session.tls", f"files that do not fit ({error})", fitting) from error
         return context
+
+
+def key_digest(certificate: x509.Certificate) -> str:
+    """SHA-256 of the public key of a certificate (SubjectPublicKeyInfo, DER), 64 hex digits: who its holder is."""
+    found = certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(found).hexdigest()
 
 
 def names_of(certificate: x509.Certificate) -> set[str]:

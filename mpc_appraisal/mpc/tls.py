@@ -16,10 +16,11 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import torch
+from cryptography import x509
 
 from mpc_appraisal.errors import AppraisalError, InputError, PeerError, shown
 from mpc_appraisal.mpc.buffers import empty
-from mpc_appraisal.mpc.certificates import Papers
+from mpc_appraisal.mpc.certificates import Papers, key_digest
 from mpc_appraisal.mpc.channel import Channel
 from mpc_appraisal.mpc.frames import Garbled, Header, Kind, call_site, nbytes, view_of
 from mpc_appraisal.mpc.meeting import Hello, Listener, address_of, dial
@@ -157,6 +158,11 @@ class TlsLink(Watch):
                 raise PeerError(f"{' and '.join(missing)} did not come {where}within {self.timeout:g} s{away}")
             time.sleep(POLL_SECONDS)
         self.check()
+
+    def certified(self, role: str) -> str | None:
+        if role == self.role:
+            return key_digest(x509.load_pem_x509_certificate(self._papers.certificate.read_bytes()))
+        return key_digest(x509.load_der_x509_certificate(self._peers[role].incoming.sock.getpeercert(True)))
 
     # -- what goes wrong -------------------------------------------------------------------------------------------
     def _named(self, peer: Peer, error: Exception) -> PeerError:

@@ -57,6 +57,11 @@ class Watch(ABC):
             PeerError: a party aborted, died, froze, or is elsewhere in the program.
         """
 
+    def certified(self, role: str) -> str | None:
+        """SHA-256 of the public key (SubjectPublicKeyInfo) of the certificate that `role` showed, 64 hex digits; None
+        over a transport without certificates. Call it once all are there."""
+        return None
+
     @abstractmethod
     def abort(self, message: str) -> None:
         """Tell the others why this party stops: a loss under the name of the lost. `message` holds nothing private."""

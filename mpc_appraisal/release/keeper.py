@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.errors import AppraisalError, InputError
-from mpc_appraisal.release.ledger import Answer, Charge, Ledger, checked, spent_by
+from mpc_appraisal.release.ledger import TOGETHER, Answer, Charge, Ledger, checked, spent_by
 from mpc_appraisal.release.policy import Policy, Question, text
 
 Key = tuple[str, str]  # method and candidate
@@ -47,38 +47,77 @@ class Keeper:
     """The ledgers of one party for one appraisal.
 
     counterparty: who asks, as in its questions. ledgers: by candidate; `EVERY` stands for all others: at the model
-    owner all candidates have the one ledger of its model, and what they spend of it adds up.
+    owner all candidates have the one ledger of its model, and what they spend of it adds up. identity: SHA-256 of the
+    certificate key that the counterparty showed at the meeting; None: it showed none.
     """
 
     counterparty: str
     ledgers: dict[str, Ledger]
+    identity: str | None = None
     _charges: dict[Key, tuple[Ledger, Charge]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         text("counterparty", self.counterparty)
 
     @staticmethod
-    def open(counterparty: str, places: Mapping[str, tuple[str | Path, str]], policy: Policy | None = None) -> Keeper:
+    def open(
+        counterparty: str,
+        places: Mapping[str, tuple[str | Path, str]],
+        policy: Policy | None = None,
+        contents: Mapping[str, Callable[[], str]] | None = None,
+    ) -> Keeper:
         """places: for each candidate the path of its ledger and the name of its data set (or model): 1 to 200 printable
-        characters. policy: of ledgers that are made now; one that is there must have the same, or none is stated.
+        characters. Several candidates may have one ledger, which is then called by all their names. policy: of ledgers
+        that are made now; one that is there must have the same, or none is stated. contents: by candidate what gives
+        the digest of its data, asked for a new ledger of one candidate.
 
         Raises InputError: a ledger of other data, under another policy, damaged, or in a folder that is not there.
         """
         text("counterparty", counterparty)  # before any ledger is made
-        opened: dict[tuple[Path, str], Ledger] = {}
-        ledgers = {}
+        sharers: dict[Path, dict[str, str]] = {}  # by ledger its candidates and their data's names
         for candidate, (path, data) in places.items():
-            place = Path(path).resolve(), data
-            if place not in opened:
-                opened[place] = Ledger(path, data, policy)
-            ledgers[candidate] = opened[place]
-        return Keeper(counterparty, ledgers)
+            sharers.setdefault(Path(path).resolve(), {})[candidate] = text("ledger.data", data)
+        opened = {}
+        for path, names in sharers.items():
+            content = (contents or {}).get(next(iter(names))) if len(names) == 1 else None
+            opened[path] = Ledger(path, TOGETHER.join(dict.fromkeys(names.values())), policy, content=content)
+        return Keeper(
+            counterparty, {candidate: opened[Path(path).resolve()] for candidate, (path, _) in places.items()}
+        )
+
+    def key(self, name: str) -> bytes:
+        """The key of a candidate's ledger, see `keys`."""
+        return self._ledger(name).key()[0]
+
+    def foreign_keys(self) -> list[str]:
+        """Names of ledgers whose key is not the one that they were made with."""
+        by_path = {ledger.path: ledger for ledger in self.ledgers.values()}
+        return [ledger.path.name for ledger in by_path.values() if not ledger.key()[1]]
+
+    def twins(self) -> dict[str, list[str]]:
+        """By the name of a ledger that was made now, those beside it that are of the same data."""
+        return {ledger.path.name: list(ledger.twins) for ledger in self.ledgers.values() if ledger.twins}
+
+    def older(self, questions: Mapping[Key, Question]) -> dict[Key, Question]:
+        """Those that a ledger from before there were keys has answered; their subjects hold a hash without one."""
+        found = {}
+        for ledger, keys in self._groups(questions):
+            if not ledger.keyed:
+                answers = checked(ledger.path).account(self.counterparty, self.identity).answers.values()
+                known = {answer.question for answer in answers}
+                found |= {key: questions[key] for key in keys if questions[key] in known}
+        return found
+
+    def marked(self, name: str, mark: str) -> list[Any]:
+        """What was recorded for a candidate under this mark: values of answers that a repetition may repeat."""
+        account = checked(self._ledger(name).path).account(self.counterparty, self.identity)
+        return [answer.value for answer in account.answers.values() if answer.mark == mark]
 
     def consult(self, questions: Mapping[Key, Question]) -> dict[Key, Answer | None]:
         """The recorded answers, None for what would be charged; changes nothing. InputError for what is refused."""
         found = {}
         for ledger, keys in self._groups(questions):
-            found.update(zip(keys, ledger.consult([questions[key] for key in keys]), strict=True))
+            found.update(zip(keys, ledger.consult([questions[key] for key in keys], self.identity), strict=True))
         return {key: found[key] for key in questions}
 
     def charge(self, questions: Mapping[Key, Question]) -> dict[Key, Charge | Answer]:
@@ -90,19 +129,20 @@ class Keeper:
         self.consult(questions)
         granted: dict[Key, Charge | Answer] = {}
         for ledger, keys in self._groups(questions):
-            for key, one in zip(keys, ledger.charge_all([questions[key] for key in keys]), strict=True):
+            charged = ledger.charge_all([questions[key] for key in keys], self.identity)
+            for key, one in zip(keys, charged, strict=True):
                 granted[key] = one
                 if isinstance(one, Charge):
                     self._charges[key] = ledger, one
         return {key: granted[key] for key in questions}
 
-    def settle(self, key: Key, value: Any) -> None:
+    def settle(self, key: Key, value: Any, mark: str | None = None) -> None:
         """Record what was opened for a key that was charged here; `{"opened": null}` where this party was not shown it.
-        AppraisalError for another key, InputError for a value that is no finite JSON."""
+        mark: see `marked`. AppraisalError for another key, InputError for a value that is no finite JSON."""
         if key not in self._charges:
             raise AppraisalError(f"{' of '.join(key)} was not charged in this appraisal, so no answer is recorded")
         ledger, charge = self._charges[key]
-        ledger.settle(charge, value)
+        ledger.settle(charge, value, mark)
 
     def left(self, name: str) -> dict[str, Any]:
         """For the record and the appraisal card: what the counterparty has spent of a candidate's ledger, and has left.
@@ -112,7 +152,7 @@ class Keeper:
         """
         ledger = self._ledger(name)
         state = checked(ledger.path)
-        row = spent_by(state, self.counterparty)
+        row = spent_by(state, self.counterparty, self.identity)
         lines = [charge.line for (_, candidate), (_, charge) in self._charges.items() if candidate == name]
         return {
             "ledger": ledger.path.name,
@@ -123,7 +163,7 @@ class Keeper:
             "epsilon_left": row.epsilon_left,
             "delta": row.delta,
             "plain_left": row.plain_left,
-        }
+        } | ({} if self.identity is None else {"counterparty_key": self.identity})
 
     def _ledger(self, name: str) -> Ledger:
         if name in self.ledgers or EVERY in self.ledgers:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
@@ -24,8 +25,10 @@ from typing import Any
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.release import chain
 from mpc_appraisal.release.accounting import epsilon, warm_up
+from mpc_appraisal.release.keys import key_of, keyed, twins
 from mpc_appraisal.release.policy import Policy, Question, text
 
+TOGETHER = " + "  # between the names of data sets that have one ledger
 TOLERANCE = 1e-6  # relative, of an epsilon that another release of the accountant computed
 
 
@@ -40,11 +43,15 @@ class Charge:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was recorded for a question; value: as `settle` was given it, after JSON. line: of the charge."""
+    """What was recorded for a question; value: as `settle` was given it, after JSON. line: of the charge.
+
+    mark: by which its owner knows a repetition that its question does not show, see `Keeper.marked`; None: by nothing.
+    """
 
     line: int
     question: Question
     value: Any
+    mark: str | None = None
 
 
 @dataclass
@@ -71,13 +78,55 @@ class Account:
 
 @dataclass
 class State:
-    """What a checked ledger says. tears: numbers of the lines that explain one; torn: whether the end needs one."""
+    """What a checked ledger says.
+
+    accounts: each by its first name; whoever shows one certificate key has one account, under whatever names: `names`
+    and `identities` (SHA-256 of a key) give the first one. tears: numbers of the lines that explain one. check: what
+    its key must give; digest: of the data, keyed; both None in a ledger that was made before there were keys.
+    """
 
     chain: chain.Chain
     data: str
     policy: Policy
     accounts: dict[str, Account] = field(default_factory=dict)
     tears: list[int] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    identities: dict[str, str] = field(default_factory=dict)
+    check: str | None = None
+    digest: str | None = None
+
+    def account(self, name: str, identity: str | None = None) -> Account:
+        """All that was asked under this name, or by who shows this certificate key under any name; not to change."""
+        first, other = self.names.get(name), self.identities.get(identity or "")
+        found = [self.accounts[one] for one in dict.fromkeys((first, other)) if one is not None]
+        return found[0] if len(found) == 1 else _joined(found)
+
+    def known_as(self, name: str) -> list[str]:
+        """All names of one account."""
+        return [each for each, first in self.names.items() if first == self.names.get(name)]
+
+    def enter(self, name: str, identity: str | None) -> Account:
+        """The account that a charge belongs to; two that turn out to be of one key become one."""
+        first = self.names.setdefault(name, name)
+        account = self.accounts.setdefault(first, Account())
+        other = self.identities.get(identity or "", first)
+        if other != first:
+            self.accounts[other] = _joined([self.accounts[other], self.accounts.pop(first)])
+            for names in (self.names, self.identities):
+                names.update({each: other for each, old in names.items() if old == first})
+            account = self.accounts[other]
+        if identity is not None:
+            self.identities[identity] = self.names[name]
+        return account
+
+
+def _joined(accounts: Sequence[Account]) -> Account:
+    found = Account()
+    for account in accounts:
+        found.charges |= account.charges
+        found.answers |= account.answers
+        found.last = max(filter(None, (found.last, account.last)), key=lambda last: last[0], default=None)
+    return found
 
 
 @dataclass(frozen=True)
@@ -99,8 +148,13 @@ class Ledger:
 
     data: the data set's name, needed for a new ledger and checked with an old one. policy: of a new ledger (default:
     `Policy()`); an old one's must be the same or left out, and is changed by `amend`. clock: the time, with its zone.
+    content: gives the digest of the data for a new ledger, which keeps it under its own key. A ledger for several
+    candidates is called by all their names, with " + " between them, and fits each. twins: ledgers of the same data
+    that lay beside this one when it was made.
     Raises InputError for what cannot be read or written, or was tampered with.
     """
+
+    twins: Sequence[str] = ()
 
     def __init__(
         self,
@@ -108,6 +162,7 @@ class Ledger:
         data: str | None = None,
         policy: Policy | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        content: Callable[[], str] | None = None,
     ):
         self.path, self._clock = Path(path).resolve(), clock  # resolved: one file has one lock
         if data is not None:
@@ -116,10 +171,15 @@ class Ledger:
             if not self.path.exists() and not chain.beside(self.path, ".head").exists():
                 if data is None:
                     raise InputError("ledger.data", None, f"the data set's name: {self.path.name} is new")
+                key = key_of(self.path)
                 entry = {"kind": "open", "time": self._now(), "data": data, "policy": asdict(policy or Policy())}
+                entry |= {"check": keyed(key, "check", "")}
+                if content is not None:
+                    found = content()
+                    entry["digest"], self.twins = keyed(key, "data", found), twins(self.path, found)
                 chain.create(self.path, entry)
             state = replay(self.path)
-        if data is not None and data != state.data:
+        if data is not None and not set(data.split(TOGETHER)) <= set(state.data.split(TOGETHER)):
             raise InputError("ledger.data", repr(data), f"{state.data!r}, whose ledger {self.path.name} is")
         if policy is not None and policy != state.policy:
             keys = [key for key, value in asdict(policy).items() if value != getattr(state.policy, key)]
@@ -127,13 +187,24 @@ class Ledger:
             expected = f"{held}, which is in force in {self.path.name}; change it with `mpc-appraisal budget set`"
             raise InputError("ledger.policy", stated, expected)
 
-    def consult(self, questions: Sequence[Question]) -> list[Answer | None]:
+    @property
+    def keyed(self) -> bool:
+        """Whether all its questions are of a time when ledgers had keys."""
+        return checked(self.path).check is not None
+
+    def key(self) -> tuple[bytes, bool]:
+        """Its key, see `keys`, and whether it is the one that the ledger was made with."""
+        with chain.locked(self.path):
+            key, check = key_of(self.path), replay(self.path).check
+        return key, check in (None, keyed(key, "check", ""))
+
+    def consult(self, questions: Sequence[Question], identity: str | None = None) -> list[Answer | None]:
         """The recorded answer of each question, or None for one that `charge_all` would charge; changes nothing.
 
-        Raises InputError where charging them one after the other would be refused. What other processes charge in the
-        meantime is not foreseen.
+        identity: SHA-256 of the counterparty's certificate key, if it showed one. Raises InputError where charging them
+        one after the other would be refused. What other processes charge in the meantime is not foreseen.
         """
-        return _granted(checked(self.path), questions)
+        return _granted(checked(self.path), questions, identity)
 
     def charge(self, question: Question) -> Charge | Answer:
         """Leave to open the answer, charged; or the recorded answer of a repeated question.
@@ -143,7 +214,7 @@ class Ledger:
         """
         return self.charge_all([question])[0]
 
-    def charge_all(self, questions: Sequence[Question]) -> list[Charge | Answer]:
+    def charge_all(self, questions: Sequence[Question], identity: str | None = None) -> list[Charge | Answer]:
         """`charge` of each, in order: either all are granted or, with an InputError, none.
 
         What is refused is refused before anything is written. A kill or a full disk in the middle leaves the first ones
@@ -153,24 +224,25 @@ class Ledger:
             warm_up()
         with chain.locked(self.path):
             state = replay(self.path)
-            granted: list[Charge | Answer | None] = [*_granted(state, questions)]
+            granted: list[Charge | Answer | None] = [*_granted(state, questions, identity)]
             now, links = None if all(granted) else self._now(), state.chain
             for k, question in enumerate(questions):
                 if granted[k] is None:
                     entry = {"kind": "charge", "time": now, **asdict(question), "question": question.digest}
+                    entry |= {} if identity is None else {"identity": identity}
                     links = chain.append(self.path, links, entry)
                     granted[k] = Charge(links.lines[-1].number, links.lines[-1].digest, question)
         return granted
 
-    def settle(self, charge: Charge, value: Any) -> Answer:
-        """Record what was opened for `charge`: any finite JSON value. Twice the same is once."""
+    def settle(self, charge: Charge, value: Any, mark: str | None = None) -> Answer:
+        """Record what was opened for `charge`: any finite JSON value; mark: see `Answer`. Twice the same is once."""
         try:
             value = json.loads(json.dumps(value, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise InputError("answer", value, f"finite numbers, texts, lists and dictionaries ({error})") from error
         with chain.locked(self.path):
             state = replay(self.path)
-            account = state.accounts.get(charge.question.counterparty, Account())
+            account = state.account(charge.question.counterparty)
             if account.charges.get(charge.line) != charge:
                 raise InputError("charge", f"line {charge.line}", f"a charge of {self.path.name}")
             settled = account.answers.get(charge.line)
@@ -178,8 +250,9 @@ class Ledger:
                 raise InputError("answer", value, f"{settled.value}, which line {charge.line} was settled with")
             if settled is None:
                 entry = {"kind": "answer", "time": self._now(), "charge": charge.line, "value": value}
+                entry |= {} if mark is None else {"mark": mark}
                 chain.append(self.path, state.chain, entry)
-        return Answer(charge.line, charge.question, value)
+        return Answer(charge.line, charge.question, value, mark)
 
     def amend(self, policy: Policy | None = None, **limits: float) -> tuple[Policy, Policy]:
         """Put another policy in force, or (without one) the old one with some limits changed; returns old and new.
@@ -200,15 +273,15 @@ class Ledger:
         return now.astimezone(timezone.utc).isoformat(timespec="seconds")
 
 
-def _granted(state: State, questions: Sequence[Question]) -> list[Answer | None]:
+def _granted(state: State, questions: Sequence[Question], identity: str | None = None) -> list[Answer | None]:
     """The recorded answer of each, or None: to be charged. InputError where one may not be, after those before it."""
     found: list[Answer | None] = []
     before: dict[str, list[Question]] = {}
     for question in questions:
-        account = state.accounts.get(question.counterparty, Account())
+        account = state.account(question.counterparty, identity)
         answer = next((answer for answer in account.answers.values() if answer.question == question), None)
         if answer is None:
-            earlier = before.setdefault(question.counterparty, [])
+            earlier = before.setdefault(identity or question.counterparty, [])
             _check(state.policy, account, question, earlier)
             earlier.append(question)
         found.append(answer)
@@ -249,6 +322,7 @@ def replay(path: Path) -> State:
         try:
             if state is None:
                 state = State(checked, text("data", first["data"]), Policy(**first["policy"]))
+                state.check, state.digest = first.get("check"), first.get("digest")
             else:
                 _enter(state, line)
         except InputError as error:
@@ -262,7 +336,7 @@ def _enter(state: State, line: chain.Line) -> None:
     entry, kind = line.entry, line.entry.get("kind")
     if kind == "charge":
         question = Question.from_entry(entry)
-        account = state.accounts.setdefault(question.counterparty, Account())
+        account = state.enter(question.counterparty, _identity(entry))
         _check(state.policy, account, question, spend=False)
         account.charges[line.number] = Charge(line.number, line.digest, question)
         if not question.mechanism.plain:
@@ -272,7 +346,7 @@ def _enter(state: State, line: chain.Line) -> None:
         account = next((a for a in state.accounts.values() if number in a.charges), None)
         if account is None or number in account.answers:
             raise InputError("charge", number, "the line of a charge that was not answered before")
-        account.answers[number] = Answer(number, account.charges[number].question, entry["value"])
+        account.answers[number] = Answer(number, account.charges[number].question, entry["value"], entry.get("mark"))
     elif kind == "policy":
         state.policy = Policy(**entry["policy"])
     elif kind == "tear":
@@ -281,14 +355,21 @@ def _enter(state: State, line: chain.Line) -> None:
         raise InputError("kind", kind, "charge, answer, policy or tear")
 
 
+def _identity(entry: dict) -> str | None:
+    found = entry.get("identity")
+    if found is not None and not (isinstance(found, str) and re.fullmatch("[0-9a-f]{64}", found)):
+        raise InputError("identity", found, "the SHA-256 of a certificate's key, 64 hex digits")
+    return found
+
+
 def spent(state: State) -> list[Spent]:
-    """A row for each counterparty."""
-    return [spent_by(state, name) for name in state.accounts]
+    """A row for each counterparty, called by all its names."""
+    return [replace(spent_by(state, name), counterparty=", ".join(state.known_as(name))) for name in state.accounts]
 
 
-def spent_by(state: State, counterparty: str) -> Spent:
+def spent_by(state: State, counterparty: str, identity: str | None = None) -> Spent:
     """The row of one counterparty, who may have asked nothing yet, at the policy in force."""
-    account, policy = state.accounts.get(counterparty, Account()), state.policy
+    account, policy = state.account(counterparty, identity), state.policy
     value, plain = account.epsilon(policy.delta), account.plain
     counts, left = (len(account.charges), len(account.answers)), max(0.0, policy.epsilon - value)
     return Spent(counterparty, *counts, value, left, policy.delta, plain, max(0, policy.plain_values - plain))
