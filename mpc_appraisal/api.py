@@ -196,6 +196,7 @@ def _baselines(
         "openings": (),
         "failure_probability": None,
         "error_bound": None,
+        "error_note": None,
         "estimate": None,
         "paper_value": None,
         "difference": None,

@@ -24,7 +24,7 @@ from mpc_appraisal.mpc.meter import Meter
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.mpc.session import agree
-from mpc_appraisal.norms import check_norms, told_norms, with_norms
+from mpc_appraisal.norms import check_norms, told_norms, with_norms, with_spread
 from mpc_appraisal.plan import (
     BLOCK_ROWS,
     THRESHOLD,
@@ -116,7 +116,7 @@ def _appraise(
     # What cannot be computed is refused before anybody is asked.
     rehearsed = _rehearsed(role, plan, facts, bound, ()) if role != DEALER else None
     agreed = consent(role, rendezvous, plan, own, facts, ready, listed)
-    run = Run(role, plan, facts, listed, agreed, seconds, session_name)
+    run = Run(role, plan, with_spread(facts, ready), listed, agreed, seconds, session_name)
     if len(agreed.answers) < len(plan.methods) * len(facts):
         if role == DEALER:
             marks = deal(plan.engine, rendezvous, plan.timeout, plan.transport.kind)
