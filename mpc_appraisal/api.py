@@ -21,6 +21,7 @@ from mpc_appraisal.appraisal import (
 )
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.errors import InputError
+from mpc_appraisal.given_model import check_given
 from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.launch import Emit
 from mpc_appraisal.plan import DataOwnerInput, Guard, ModelOwnerInput, Plan, needs
@@ -58,7 +59,8 @@ def appraise(
     Args:
         data: the data owner's side: a `Dataset`, arrays (x, y), a mapping from candidate name to either, or several.
         train, test: the model owner's side: `Dataset`s or arrays (x, y); x is (n, d), y (n,) integers from 0.
-        model: a trained model in place of `train`, where the method allows it.
+        model: a trained model in place of `train`, where the method allows it; beside `train`, it has to be a minimum
+            on those rows, see `given_model`.
         method: 'gradient_norm', 'finetuning', 'influence', an `Appraiser`, or several of them; 'influence_error' beside
             'influence' gives it a 95% interval, `Result.margin`.
         session: 'spawn' (three processes on this machine), 'plain' (no privacy: the baseline), or a session object.
@@ -127,8 +129,10 @@ def run(
         elif role == "data_owner" and not seller.candidates:
             raise InputError("party.data", None, "one or more data sets")
         own = {"model_owner": buyer, "data_owner": seller, "dealer": None}[role]
-        return Result(session.run(plan, lambda role: own, emit))
+        read = (lambda role: check_given(buyer, plan)) if role == "model_owner" else lambda role: own
+        return Result(session.run(plan, read, emit))
     needs(plan.methods, buyer)
+    check_given(buyer, plan)
     if not seller.candidates:
         raise InputError("data", None, "one or more data sets to appraise")
     records = session.run(plan, buyer, seller, emit)

@@ -283,14 +283,14 @@ def _finetuning(method: Finetuning, facts: Facts, engine: str, unit: float) -> f
     total, longest, root = facts.train_rows + facts.rows, facts.longest, math.sqrt(facts.features + 1)
     m = min(total, method.batch_size or total)
     rate, steps, weights = min(method.lr, 1.0), method.steps, _weights(facts)
-    # what the weights have moved by, for a class and in all, and what the public factors are off by
+    # What the weights have moved by, for a class. A public factor that is off is a rate that is, in every step alike.
     moved = min(method.lr * steps * (longest + 2 * facts.l2 * weights), (1 + method.logit_growth) * weights)
-    whole, slope = math.sqrt(facts.classes) * moved, math.sqrt(2) * longest
+    slope = math.sqrt(2) * longest
     decay = 2 * facts.l2 * math.sqrt(facts.classes) * (1 + method.logit_growth) * weights
-    tilts = _tilt(method.lr / rate / m) * (slope + decay) + _tilt(2 * facts.l2 * m) * decay
-    tilts += 2 * facts.l2 * (root * math.sqrt(facts.classes) * INPUT + _tilt(rate) * whole)
+    tilts = (_tilt(method.lr / rate / m) + _tilt(rate)) * (slope + decay) + _tilt(2 * facts.l2 * m) * decay
+    tilts += 2 * facts.l2 * root * math.sqrt(facts.classes) * INPUT
     many = math.sqrt(2 * math.log(2 * (total + facts.test_rows) * facts.classes * (steps + 1) / CHANCE))
-    product = rate * longest * 2.0 ** -(OPERAND_BITS + 1) * many + _tilt(rate) * longest * moved
+    product = rate * longest * 2.0 ** -(OPERAND_BITS + 1) * many
     rows = max(_input(facts.train_rows, facts), _input(facts.rows, facts))
     logit = max(INPUT, _logits(facts)) + product + rows * moved
     step = slope * (off.sure + logit / 2) + math.sqrt(2) * rows + tilts
