@@ -15,9 +15,9 @@ and of vectors the same for the norm, with b_k = |a_k| u_k (Pinelis 1994). So th
 **Softmax** of a row, of true probabilities P. At stage j of `mpc.softmax` the row is p, and P is what its T-th power is
 when its entries are divided by their sum, T = 2^(k - j). A unit e in p_l moves P by T e (P_l / p_l) (1_l - P), and
 sum_l (P_l / p_l)^2 (1 - P_l)^2 <= C g, for sum_l P_l / p_l <= C (Hoelder). g is the most that (P_l / p_l) (1 - P_l)^2
-can be, with 1 / p_l = sum_m P_m^(1/T) / P_l^(1/T). Hence on sum_l c_l p_l, where no two c differ by more than W and none
-is larger: b <= W T (u / 2) sqrt(C g). What a row was divided by cancels, but at last: there its sum is off by a part
-`drift` by chance and the rest of [how.low, how.high] surely. An error of at most e in each logit gives W e / 2.
+can be, with 1 / p_l = sum_m P_m^(1/T) / P_l^(1/T). Hence on sum_l c_l p_l, where no two c differ by more than W and
+none is larger: b <= W T (u / 2) sqrt(C g). What a row was divided by cancels, but at last: there its sum is off by a
+part `drift` by chance and the rest of [how.low, how.high] surely. An error of at most e in each logit gives W e / 2.
 
 **Log-softmax** the same without centring, z - ln sum e^z, and its logarithms with their weights 2^(k - j): the distance
 of the series from ln, which is found on a grid, is sure and of one sign; the rest is by chance.
@@ -36,8 +36,10 @@ Sums of rows' worst cases are far above what rows of real data have: see the tes
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,6 +117,35 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
     return Bound(found, note) if math.isfinite(found) else Bound(None, NOT_DERIVED)
 
 
+def doubt_of(release: Any, methods: Sequence[Appraiser], facts: Sequence[Facts], engine: str) -> list[str]:
+    """What a release that compares values says of its own certainty, a sentence for each method; empty for others."""
+    if not (release.threshold or release.joint):
+        return []
+    found = []
+    for method in methods:
+        bounds = [error_bound(method, f, engine, True, release.joint).value for f in facts]
+        worst = None if None in bounds else max(bounds)
+        found.append(f"By {method.name}: {certainty(worst, release.joint)}")
+    return found
+
+
+def certainty(within: float | None, joint: bool) -> str:
+    """In words, how far values must be apart for a comparison of them on shares to be certain."""
+    if within is None:
+        return "no bound on the error is known, and no comparison on shares is certain of close values."
+    if joint:
+        return f"the order is certain only of values farther apart than {two_digits(2 * within):g}."
+    return f"a decision is certain only for a value farther than {two_digits(within):g} from the threshold."
+
+
+def two_digits(number: float) -> float:
+    """Rounded up."""
+    if number <= 0:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(number)) - 1)
+    return float(f"{math.ceil(number / step * (1 - 1e-9)) * step:.2g}")
+
+
 def grid(method: Appraiser, facts: Facts) -> int:
     """Fractional bits that an opened number is rounded to on shares: what lies below is the engine's rounding.
 
@@ -135,7 +166,7 @@ def grid(method: Appraiser, facts: Facts) -> int:
 
 @lru_cache(maxsize=64)
 def softmax_off(classes: int, bound: float, engine: str) -> Off:
-    """Of a functional of a row's probabilities whose coefficients differ by at most 1, as computed from given logits."""
+    """Of a functional of a row's probabilities whose coefficients differ by at most 1, computed from given logits."""
     if engine != "fast":
         return Off(classes * 2.0 ** -(FUNCTIONS["softmax"].bits + 1), 0.0)
     k = squarings(bound)
