@@ -23,6 +23,7 @@ from mpc_appraisal.compared import warnings_of
 from mpc_appraisal.data import Dataset, check_gaps
 from mpc_appraisal.data.naming import alike
 from mpc_appraisal.errors import InputError
+from mpc_appraisal.given_model import check_given
 from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.launch import Emit
 from mpc_appraisal.plan import DataOwnerInput, Guard, ModelOwnerInput, Plan, needs
@@ -62,7 +63,8 @@ def appraise(
         data: the data owner's side: a `Dataset`, arrays (x, y), a mapping from candidate name to either, or several.
         train, test: the model owner's side: `Dataset`s or arrays (x, y); x is (n, d), y (n,) integers from 0. Where x
             is a pandas DataFrame at both sides, columns are matched by name; otherwise by position, which is said.
-        model: a trained model in place of `train`, where the method allows it.
+        model: a trained model in place of `train`, where the method allows it; beside `train`, it has to be a minimum
+            on those rows, see `given_model`.
         method: 'gradient_norm', 'finetuning', 'influence', an `Appraiser`, or several of them; 'influence_error' beside
             'influence' gives it a 95% interval, `Result.margin`.
         session: 'spawn' (three processes on this machine), 'plain' (no privacy: the baseline), or a session object.
@@ -137,8 +139,10 @@ def run(
         elif role == "data_owner" and not seller.candidates:
             raise InputError("party.data", None, "one or more data sets")
         own = {"model_owner": buyer, "data_owner": seller, "dealer": None}[role]
-        return Result(session.run(plan, lambda role: own, emit))
+        read = (lambda role: check_given(buyer, plan)) if role == "model_owner" else lambda role: own
+        return Result(session.run(plan, read, emit))
     needs(plan.methods, buyer)
+    check_given(buyer, plan)
     if not seller.candidates:
         raise InputError("data", None, "one or more data sets to appraise")
     buyer, seller, findings = together(buyer, seller, plan)
@@ -208,6 +212,7 @@ def _baselines(
         "openings": (),
         "failure_probability": None,
         "error_bound": None,
+        "error_note": None,
         "estimate": None,
         "paper_value": None,
         "difference": None,

@@ -190,13 +190,26 @@ def _answer(record: Record, among: int, margin: float | None) -> tuple[str, tupl
         notes.append("Taken from the ledger's record of an earlier answer to the same question: nothing was computed.")
     if record.failure_probability is not None and not record.answered:
         notes.append(FAILURE.format(number(record.failure_probability, 2)))
-    if record.error_bound is not None and record.value is not None:
-        notes.append(f"Where it did not fail, it changed the value by at most {number(record.error_bound, 2)}.")
+    notes += _doubt(record)
     if record.error:
         notes.append("Minus the standard error of the value of another method: it is no value of data.")
     elif margin is None:
         notes.append(SAMPLING)
     return f"{method}: {headline}", (" ".join(notes),)
+
+
+def _doubt(record: Record) -> list[str]:
+    """What fixed point may have changed where it did not fail."""
+    notes, within = [], record.uncertain_within
+    if record.decision is not None and within:
+        notes.append(f"The decision is certain only for a value farther than {number(within, 2)} from the threshold.")
+    if record.winner is not None and within:
+        notes.append(f"The order is certain only of values farther apart than {number(2 * within, 2)}.")
+    if record.error_bound and record.value is not None:
+        notes.append(f"Where it did not fail, it changed the value by at most {number(record.error_bound, 2)}.")
+    if record.error_note is not None:
+        notes.append(shown(record.error_note, TEXT))
+    return notes
 
 
 def _data(record: Record) -> list[tuple[str, str]]:

@@ -35,6 +35,7 @@ from mpc_appraisal.compared import Source
 from mpc_appraisal.data import Extractor, Sizes, check_gaps, check_kind, mapped, open_dataset, read_dataset, standardise
 from mpc_appraisal.data.naming import alike, named
 from mpc_appraisal.errors import AppraisalError, InputError
+from mpc_appraisal.given_model import check_given
 from mpc_appraisal.models import SoftmaxRegression, check_l2
 from mpc_appraisal.mpc.environment import threads, whole
 from mpc_appraisal.mpc.helped import NAME as RTAS
@@ -43,6 +44,7 @@ from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, 
 from mpc_appraisal.preflight import glance
 from mpc_appraisal.progress import progress
 from mpc_appraisal.record import append, config_hash
+from mpc_appraisal.release import Release
 from mpc_appraisal.report import print_result, write_report
 from mpc_appraisal.result import Result
 from mpc_appraisal.sessions import Join, Plain
@@ -62,6 +64,21 @@ OWN = (
     "resume",
     "overwrite",
 )
+
+
+# Keys of `party` that mean something between organisations alone, with their defaults; those of a ledger or an approval
+# promise what no run on one machine does.
+BETWEEN = {
+    "salt": None,
+    "counterparty": None,
+    "ledger": None,
+    "policy": None,
+    "approval": "ask",
+    "requests": "requests",
+    "patience": 3600,
+}
+GUARDING = ("ledger", "policy")
+OF_FILES = {"listing": None, "secret": None, "label": "label"}
 
 
 def public_part(cfg: DictConfig) -> dict[str, Any]:
@@ -279,11 +296,33 @@ def wants_preflight(cfg: DictConfig) -> bool:
 
 def look(own: ModelOwnerInput, plan: Plan, folder: Path) -> None:
     """The pre-flight on the model owner's own data: warnings to standard error, all of it to its folder."""
-    found, sentences = glance(own.train, own.test, plan.methods, plan.l2, plan.fit, plan.seed)
+    found, sentences = glance(own.train, own.test, plan.methods, plan.l2, plan.fit, plan.seed, own.model)
     for sentence in sentences if found is not None else ():
         print(f"warning: {sentence}", file=sys.stderr, flush=True)
     if found is not None:
         (folder / "preflight.json").write_text(json.dumps(found.as_dict(), allow_nan=False) + "\n", encoding="utf-8")
+
+
+def check_unused(cfg: DictConfig, release: Release) -> None:
+    """With both sides on one machine: say which keys of `party` have no effect, and refuse what would mislead.
+
+    Raises InputError: a key of organisations that guards data, or one of files where the data are built in.
+    """
+    party = OmegaConf.to_object(cfg.party)
+    stated = [key for key, default in BETWEEN.items() if party[key] != default]
+    for key in (one for one in GUARDING if one in stated and party[one] != guards.NONE):
+        raise InputError(
+            f"party.{key}", party[key], "session=join: with both sides on one machine nothing is asked, kept or charged"
+        )
+    built_in = not any(party[key] for key in ("data", "train", "test", "model"))
+    for key, default in OF_FILES.items():
+        if built_in and party[key] != default:
+            raise InputError(f"party.{key}", party[key], "party.data, party.train or party.model beside it: no file")
+    if party["threshold"] is not None and not release.threshold:
+        stated.append("threshold")
+    if stated:
+        what = " and ".join(f"party.{key}" for key in stated)
+        print(f"warning: {what}: this run makes no use of it, and it is ignored", file=sys.stderr, flush=True)
 
 
 def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], folder: Path) -> Result:
@@ -306,20 +345,25 @@ def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], fol
             "protocol", f"{RTAS} with session.engine={session.engine}", f"session.engine={RTAS}, or shares"
         )
 
-    def checked(own: OwnInput) -> OwnInput:
+    def checked(own: OwnInput, given: bool = False) -> OwnInput:
+        if isinstance(own, ModelOwnerInput) and given:
+            check_given(own, plan)
         if isinstance(own, ModelOwnerInput) and preflight:
             look(own, plan, folder)
         return own
 
     preflight = wants_preflight(cfg) and not isinstance(session, Plain)
     if isinstance(session, Join):
-        return Result(session.run(plan, lambda role: shown(checked(read_own(cfg, role, methods)), folder), emit))
+        return Result(session.run(plan, lambda role: shown(checked(read_own(cfg, role, methods), True), folder), emit))
     levels: dict[str, float] = {}
+    check_unused(cfg, plan.release)
     if any(cfg.party[key] for key in ("data", "train", "test", "model")):
         buyer, seller = read_own(cfg, MODEL_OWNER, methods), read_own(cfg, DATA_OWNER, methods)
     else:
         market = instantiate(cfg.scenario).build(*instantiate(cfg.data).load(), seed)
-        buyer = ModelOwnerInput(mapped(market.train, features), mapped(market.test, features), same=True)
+        threshold = OmegaConf.to_object(cfg.party)["threshold"]
+        train, test = mapped(market.train, features), mapped(market.test, features)
+        buyer = ModelOwnerInput(train, test, threshold=threshold, same=True)
         seller = DataOwnerInput(tuple(mapped(c.data.renamed(c.name), features) for c in market.candidates))
         levels = {c.name: c.level for c in market.candidates}
     checked(buyer)

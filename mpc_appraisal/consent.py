@@ -33,9 +33,11 @@ from mpc_appraisal.mpc.logit_check import WHAT, WHY
 from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER, OWNERS
 from mpc_appraisal.mpc.session import Opening
+from mpc_appraisal.norms import with_spread
 from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.protocols.rtas import trust_of
 from mpc_appraisal.release.accounting import Mechanism
+from mpc_appraisal.release.accuracy import doubt_of
 from mpc_appraisal.release.keeper import Key, subject
 from mpc_appraisal.release.keys import keyed
 from mpc_appraisal.release.ledger import Answer, Charge
@@ -202,6 +204,7 @@ def make_request(
     compared: sentences on how the two sides' data fit together. keys: by owner SHA-256 of its certificate's key; empty
     where none is shown.
     """
+    doubt = doubt_of(plan.release, plan.methods, list(with_spread(facts, told).values()), plan.engine)
     first = next(iter(facts.values()))
     openings = [
         asdict(opening) | {"to": list(opening.to), "times": times, "method": method.name}
@@ -228,7 +231,7 @@ def make_request(
                 "l2": first.l2,
             },
             "candidates": [{"name": name, "rows": f.rows, "listing": listed.get(name)} for name, f in facts.items()],
-            "release": {"kind": plan.release.kind, "words": plan.release.words},
+            "release": {"kind": plan.release.kind, "words": " ".join([plan.release.words, *doubt])},
             "openings": openings,
             "privacy": privacy,
             "told": {role: dict(told[role]) for role in (DATA_OWNER, MODEL_OWNER)},

@@ -17,9 +17,11 @@ from mpc_appraisal.mpc.norm_check import WEIGHT_ROOM
 from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.mpc.tensors import FINE_BITS, FINE_ELEMENTS
 from mpc_appraisal.plan import BLOCK_ROWS, DataOwnerInput, ModelOwnerInput, OwnInput, Plan
+from mpc_appraisal.release.clipping import spread
 
 LARGEST_BOUND = LARGEST_EXPONENT * 2**MAX_SQUARINGS  # on logits, for a softmax
 UNCHECKED_BOUND = 2.0**14  # on logits that a helper sees: products of 40 fractional bits stay within the ring
+SPREAD = "direction_spread"  # as it is told
 LARGEST_SUM = 2.0**29  # of rows of a gradient, with 32 fractional bits
 
 
@@ -31,6 +33,9 @@ def told_norms(
     |x . (w_c - mean w)| <= ||x|| ||w_c - mean w||. Each owner computes its own, adds what fixed point rounds
     (2^-17 for each of d + 1 entries; to a logit, 2^-14), and tells it rounded up to four bits. Where noise is to hide
     the data owner's rows it tells the public norm that they are clipped to in place of theirs.
+
+    The model owner tells the largest distance of two columns of its influence direction in the same way, where a method
+    has one and no noise is scaled to it: how far off a value may be follows from it.
     """
 
     def up(norm: float) -> float:
@@ -52,6 +57,9 @@ def told_norms(
     bits = FINE_BITS if theta.numel() <= FINE_ELEMENTS else PRECISION_BITS
     shared = [torch.round(each["weights"] * 2.0**bits) / 2.0**bits for each in owned.values() if "weights" in each]
     norm = max([norm, *map(class_norm, shared)]) + WEIGHT_ROOM  # no row is shorter than 1
+    directions = [tensors["direction"] for tensors in owned.values() if "direction" in tensors]
+    if directions and plan.release.kind != "dp":
+        told[SPREAD] = up(max(spread(d) + 2 * math.sqrt(len(d)) * 2.0**-17 for d in directions))
     return told | {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(norm)}
 
 
@@ -107,6 +115,15 @@ def with_norms(facts: dict[str, Facts], notes: dict[str, dict[str, float]], boun
     buyer, seller = notes[MODEL_OWNER]["row_norm"], notes[DATA_OWNER]["row_norm"]
     told = {"row_norm": seller, "longest": max(buyer, seller), "spread": notes[MODEL_OWNER].get("spread")}
     return {name: replace(f, **told, logit_bound=bound) for name, f in facts.items()}
+
+
+def with_spread(facts: dict[str, Facts], notes: dict[str, dict[str, float]]) -> dict[str, Facts]:
+    """`facts` with the spread of the influence direction that the model owner told, where no noise is scaled to it.
+
+    The ledgers' questions do not hold it, so that a question of an earlier version is still the same question.
+    """
+    told = notes[MODEL_OWNER].get(SPREAD)
+    return facts if told is None else {name: replace(f, spread=told) for name, f in facts.items()}
 
 
 def weight_limit_of(method: Appraiser, facts: Facts, bound: float, plan: Plan) -> WeightLimit | None:

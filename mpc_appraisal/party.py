@@ -36,7 +36,7 @@ from mpc_appraisal.mpc.rendezvous import Rendezvous
 from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.mpc.session import agree
 from mpc_appraisal.names import Match, match, told
-from mpc_appraisal.norms import check_norms, told_norms, with_norms
+from mpc_appraisal.norms import check_norms, told_norms, with_norms, with_spread
 from mpc_appraisal.plan import (
     BLOCK_ROWS,
     THRESHOLD,
@@ -142,7 +142,7 @@ def _appraise(
     rehearsed = _rehearsed(role, plan, facts, bound, ())
     compared = sentences((one for one in findings if one.public), facts)
     agreed = consent(role, rendezvous, plan, own, facts, ready, listed, compared)
-    run = Run(role, plan, facts, listed, agreed, seconds, session_name, tuple(own_findings))
+    run = Run(role, plan, with_spread(facts, ready), listed, agreed, seconds, session_name, tuple(own_findings))
     if len(agreed.answers) < len(plan.methods) * len(facts):
         if agreed.answers:
             rehearsed = _rehearsed(role, plan, facts, bound, tuple(agreed.answers))

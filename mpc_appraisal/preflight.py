@@ -111,15 +111,16 @@ def glance(
     l2: float,
     fit: Fit | None = None,
     seed: int = 0,
+    model: SoftmaxRegression | None = None,
 ) -> tuple[Preflight | None, list[str]]:
     """Before a run: the quick pre-flight and its warnings; (None, [why]) where there is none. Stops no run: it raises
-    no AppraisalError."""
+    no AppraisalError. model: as of `preflight`."""
     methods = tuple(methods)
     reason = possible(train, test, methods)
     if reason is not None or not _valuing(methods):  # an error alone has nothing to be trusted in
         return None, [reason] if reason is not None else []
     try:
-        found = preflight(train, test, methods, l2, fit, seed=seed, quick=True)
+        found = preflight(train, test, methods, l2, fit, seed=seed, quick=True, model=model)
     except AppraisalError as error:
         return None, [f"no pre-flight: {error}"]
     return found, found.warnings()
@@ -139,10 +140,12 @@ def preflight(
     classes: int | None = None,
     search: bool | None = None,
     quick: bool = False,
+    model: SoftmaxRegression | None = None,
 ) -> Preflight:
     """Check `methods` on the model owner's own data; see the head of this file.
 
     fit: of the model at `l2`; None: `training.fit`, as for other l2 and for the utility.
+    model: the trained one that will appraise, in place of theta_s, at `l2`; utilities are still those of theta_s.
     seeds: splits. search: of l2; None: where a method is not trusted.
     quick: one seed and no search, whatever else is stated. The error of another method's value is left out.
     Raises InputError for a bad argument and for data too few (`possible` tells before), AppraisalError where the model
@@ -160,6 +163,14 @@ def preflight(
     if found is not None:
         raise InputError(*found)
     count = max(train.classes, test.classes) if classes is None else classes
+    if model is not None:
+        if model.features != train.features or model.classes < count:
+            raise InputError(
+                "model",
+                f"{model.features} features and {model.classes} classes",
+                f"{train.features} features and {count} classes or more, as in train and test",
+            )
+        count = model.classes
     given, seeds = (train.rows, test.rows), 1 if quick else seeds
     train, test = train.with_classes(count), test.with_classes(count)
     sample = _stream(seed, TEST)
@@ -167,10 +178,10 @@ def preflight(
         test = test.subset(np.sort(sample.permutation(test.rows)[:TEST_ROWS]))
     splits = [_split(train, seed, s) for s in range(seeds)]
 
-    def study(strength: float, trainer: Fit) -> _Study:
-        return _study(chosen, strength, trainer, test, splits, parts, corruption, seed)
+    def study(strength: float, trainer: Fit, given: SoftmaxRegression | None = None) -> _Study:
+        return _study(chosen, strength, trainer, test, splits, parts, corruption, seed, given)
 
-    now = study(l2, fit or partial(train_model, l2=l2, tolerance=TOLERANCE))
+    now = study(l2, fit or partial(train_model, l2=l2, tolerance=TOLERANCE), model)
     fine = not now.skipped and all(check.verdict == TRUSTED for check in now.checks)
     trials: tuple[Trial, ...] = ()
     if not quick and (not fine if search is None else search):
@@ -270,6 +281,7 @@ def _study(
     parts: int,
     corruption: str,
     seed: int,
+    given: SoftmaxRegression | None = None,
 ) -> _Study:
     rates = [(p / parts) ** 2 for p in range(parts)]
     models, worlds, utilities, losses, errors = [], [], [], [], []
@@ -277,11 +289,11 @@ def _study(
         model = fit(own)
         made = [_corrupted(held, rate, corruption, _stream(seed, CORRUPT, s, p)) for p, rate in enumerate(rates)]
         truth = Retraining(own, test, l2, model, TOLERANCE)
-        models.append(model)
+        models.append(given or model)
         worlds.append(made)
         utilities.append([truth.value(part) for part in made])
-        losses.append(mean_loss(model, test))
-        errors.append(1 - accuracy(model, test))
+        losses.append(mean_loss(models[-1], test))
+        errors.append(1 - accuracy(models[-1], test))
     checks, skipped = [], []
     for method in methods:
         values, wrong, pairs, conditions, unit = [], 0, 0, [], "value"

@@ -50,7 +50,8 @@ class Record:
     """What one method says of one candidate.
 
     value: higher is better data for this buyer. paper_value: the raw number of the paper's equation.
-    difference: value - plaintext_value. error_bound: what fixed point may add to |difference|.
+    difference: value - plaintext_value. error_bound: what fixed point may add to |difference|, noise on purpose apart,
+    where it does not fail; `release.accuracy` derives it. error_note: what the bound rests on, or why there is none.
     level: corruption that the scenario put in; utility: fall of the mean test loss by retraining.
     failure_probability: bound on the chance that fixed point wrapped somewhere in this appraisal.
     estimate: what a dry run foretold: bytes_sent.<party>, rounds, and lan_seconds by a stated model of a LAN.
@@ -96,6 +97,7 @@ class Record:
     budget: dict | None = None
     warnings: tuple[str, ...] = ()
     recompute: dict | None = None
+    error_note: str | None = None
 
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  frozen: only here
@@ -119,6 +121,8 @@ class Record:
                 put(key, _nested(key, getattr(self, key), checks, required))
         if self.release:
             _agrees(self.release, self.value, self.paper_value)
+        if self.error_note is not None:
+            _text("error_note", self.error_note)
         if self.session not in SESSIONS:
             raise InputError("record.session", self.session, f"one of {', '.join(SESSIONS)}")
         for key in ("method", "candidate"):
@@ -170,6 +174,12 @@ class Record:
         """95% interval of the value that the noise leaves."""
         low, high = ((self.release or {}).get(key) for key in ("low", "high"))
         return None if low is None or high is None else (low, high)
+
+    @property
+    def uncertain_within(self) -> float | None:
+        """A decision is certain for values farther than this from the threshold, an order for values that are farther
+        apart than this of both together; None where no bound is known, and where nothing is compared."""
+        return (self.release or {}).get("uncertain_within")
 
     @property
     def answered(self) -> bool:
@@ -400,6 +410,9 @@ RELEASE = {
     "delta": _at_least(0),
     "protects": _text,
     "answered": _truth,
+    # Of what is told without a value: it is certain only where the value is farther than this from the threshold, or
+    # from another candidate's by more than this of both together.
+    "uncertain_within": _at_least(0),
 }
 LISTING = {
     "name": _matches(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", "a listing's name"),  # it is part of a command to copy

@@ -16,6 +16,7 @@ from mpc_appraisal.plan import ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.program import Appraised
 from mpc_appraisal.protocols.rtas import trust_of
 from mpc_appraisal.record import Record, revision, versions
+from mpc_appraisal.release.accuracy import Bound, error_bound
 from mpc_appraisal.release.keeper import Key
 from mpc_appraisal.release.rule import Outcome, Release
 
@@ -76,6 +77,8 @@ class Run:
         opened = outcome.opened
         keeper = own.guard.keeper if own is not None else None
         unsalted = isinstance(own, ModelOwnerInput) and own.guard.salt is None  # nobody could open the commitment
+        release = self.plan.release
+        bound = error_bound(method, f, self.plan.engine, release.kind != "dp", release.joint)
         return Record(
             method=method.name,
             candidate=name,
@@ -92,7 +95,9 @@ class Run:
             engine=self.engine,
             role=self.role,
             trust=trust_of(self.plan.engine),
-            release=release_of(self.plan.release, method, f, outcome, key in agreed.answers),
+            error_bound=bound.value,
+            error_note=bound.note,
+            release=release_of(release, method, f, outcome, key in agreed.answers, bound),
             listing=self.listed.get(name),
             request={"id": agreed.request.id, "digest": agreed.request.digest, **agreed.approval},
             budget=keeper.left(name) if keeper is not None else None,
@@ -120,11 +125,18 @@ def terms_of(plan: Plan, method: Appraiser, inputs: str | None) -> dict[str, Any
 
 
 def release_of(
-    release: Release, method: Appraiser, f: Facts, outcome: Outcome, answered: bool = False
+    release: Release,
+    method: Appraiser,
+    f: Facts,
+    outcome: Outcome,
+    answered: bool = False,
+    bound: Bound | None = None,
 ) -> dict[str, Any]:
-    """What a record says of the release of one outcome."""
+    """What a record says of the release of one outcome; bound: of what fixed point adds to a value."""
     found: dict[str, Any] = {"kind": release.kind, "to": list(release.learners), "answered": answered}
     found |= {"decision": outcome.decision, "winner": outcome.winner, "rank": outcome.rank}
+    if bound is not None and (release.threshold or release.joint):
+        found["uncertain_within"] = bound.value
     noise = release.privacy(method, f)
     if noise is not None:
         found |= {key: noise[key] for key in ("sigma", "sensitivity", "epsilon", "delta", "protects")}

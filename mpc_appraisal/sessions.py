@@ -31,6 +31,7 @@ from mpc_appraisal.plan import THRESHOLD, DataOwnerInput, ModelOwnerInput, OwnIn
 from mpc_appraisal.program import program
 from mpc_appraisal.protocols.rtas import warn
 from mpc_appraisal.record import Record, revision, versions
+from mpc_appraisal.release.accuracy import PLAINTEXT
 from mpc_appraisal.release.keeper import Key
 from mpc_appraisal.run import release_of
 
@@ -73,6 +74,8 @@ class Plain:
                         candidate=data.name,
                         **told,
                         plaintext_value=value,
+                        error_bound=PLAINTEXT.value,
+                        error_note=PLAINTEXT.note,
                         n=data.rows,
                         features=data.features,
                         classes=data.classes,
@@ -225,7 +228,7 @@ def _released(
         found[r.method.name, r.candidate] = {
             "value": None if opened is None else r.method.value(opened, f),
             "paper_value": None if opened is None else r.method.paper_value(opened, f),
-            "release": release_of(release, r.method, f, r.outcome),
+            "release": release_of(release, r.method, f, r.outcome, bound=PLAINTEXT),
         }
     return found
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .record import ERRORS, Record
@@ -148,6 +148,7 @@ def _release_notes(result: Result) -> list[str]:
             "Interval: noise was added to the value on purpose, and with 95% certainty the value without noise lies in "
             "the interval. Sampling error of the data is not in it."
         )
+    notes += doubts(result)
     hidden: dict[str, list[str]] = {}
     for record in result:
         if record.release and record.answer is None:
@@ -157,6 +158,35 @@ def _release_notes(result: Result) -> list[str]:
     if answered := [f"{record.method} of {record.candidate}" for record in result if record.answered]:
         notes.append(f"From the ledger's record of an earlier answer, so that nothing was computed: {_list(answered)}.")
     return notes
+
+
+def doubts(result: Result) -> list[str]:
+    """What fixed point leaves uncertain of decisions and of an order, a sentence for each method."""
+    notes = []
+    for method in result.methods:
+        records = [record for record in result.of(method) if record.uncertain_within]
+        within = max((record.uncertain_within for record in records), default=None)
+        if within is None:
+            continue
+        if any(record.decision is not None for record in records):
+            far = number(within, 2)
+            notes.append(f"{method}: a decision is certain only for a value farther than {far} from the threshold.")
+        if any(record.winner is not None for record in records):
+            far = number(2 * within, 2)
+            notes.append(f"{method}: the order is certain only of values farther apart than {far}.")
+        if tied := ties(records):
+            notes.append(f"{method}: within that error these are tied: {_list(tied)}.")
+    return notes
+
+
+def ties(records: Sequence[Record]) -> list[str]:
+    """Winners whose values were told and are next to each other within what fixed point may add to both."""
+    ranked = sorted((r for r in records if r.winner and r.value is not None), key=lambda r: -r.value)
+    return [
+        f"{a.candidate} and {b.candidate}"
+        for a, b in zip(ranked, ranked[1:], strict=False)
+        if a.value - b.value <= a.uncertain_within + b.uncertain_within
+    ]
 
 
 def _list(names: list[str], most: int = 6) -> str:

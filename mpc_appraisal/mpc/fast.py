@@ -97,6 +97,14 @@ class _Engine(Session):
             return secret
         return Secret(self.context, secret.share + torch.full_like(secret.share, draw(secret.bits)), secret.bits)
 
+    def rounded(self, secret, bits):
+        secret = secret.secret() if isinstance(secret, Private) else secret
+        if secret.bits <= bits:
+            return secret
+        found = secret.to_bits(bits)
+        found.cut = secret.cut + secret.bits - bits
+        return found
+
     def hold(self, value):
         if isinstance(value, Private):
             value.masked()
@@ -213,7 +221,7 @@ class FastSession(_Engine):
         else:
             self.channel.send(share, rank_of(to[0]))
             return None
-        if (opened.abs() >= 1 << (63 - MARGIN_BITS)).any():
+        if (opened.abs() >= 1 << max(0, 63 - MARGIN_BITS - secret.cut)).any():
             raise AppraisalError(
                 "what was opened is no plausible value, and nothing is released: fixed point overflowed. Expected sums "
                 f"over rows within the ring, and logits within {self.context.logit_bound:g}: standardise the features, "

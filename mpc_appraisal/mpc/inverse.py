@@ -35,7 +35,8 @@ class Step:
 class Plan:
     """Steps of t, and the last one, of y alone, for s in a range.
 
-    work: fractional bits of t. bits: that y is opened with. s y = t scale for t in [low, high].
+    work: fractional bits of t. bits: that y is opened with. s y = t scale for t in [low, high], of which roundings,
+    each of no mean, are at most the part `drift`.
     """
 
     steps: tuple[Step, ...]
@@ -45,6 +46,7 @@ class Plan:
     scale: float
     low: float
     high: float
+    drift: float = 0.0
 
     def ring(self, step: int) -> int:
         """Bits of the ring that t and y are multiplied in after `step` steps; s after none."""
@@ -87,7 +89,7 @@ def plan(low: int, high: int, goal: float, work: int, scale: float, precision: i
     drift += high / (new_low * scale)
     bits = 64 - drop if bits is None else bits
     low_t, high_t = new_low * (1 - drift), new_high * (1 + drift)
-    how = Plan(tuple(steps), Step(sigma, factor, drop), work, bits, scale, low_t, high_t)
+    how = Plan(tuple(steps), Step(sigma, factor, drop), work, bits, scale, low_t, high_t, drift)
     if max(how.ring(n) for n in range(len(steps) + 1)) > 64 or low_t <= 0:
         raise ArithmeticError(f"no reciprocals of {low} to {high} with a scale of {scale:g} in a ring of 64 bits")
     return how

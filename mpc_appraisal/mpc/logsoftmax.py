@@ -65,15 +65,21 @@ def _log(engine: Engine, x: torch.Tensor, low: float, high: float) -> torch.Tens
     return log + engine._first(torch.full_like(log, round(bits * math.log(2.0) * 2.0**LOG_BITS)))
 
 
+def polynomial(low: float, high: float) -> np.ndarray:
+    """Coefficients of L, the lowest first, in x taken from [low, high] to [-1, 1]."""
+    centre_of, half = (high + low) / 2, (high - low) / 2
+    grid = low + (high - low) * (np.cos(np.linspace(0, np.pi, 400)) + 1) / 2
+    fit = np.polynomial.chebyshev.Chebyshev.fit((grid - centre_of) / half, np.log(grid), 6, domain=[-1, 1])
+    return fit.convert(kind=np.polynomial.Polynomial).coef
+
+
 def logarithm(engine: Engine, x: torch.Tensor, bits: int, low: float, high: float) -> torch.Tensor:
     """ln x with 18 fractional bits for low <= x <= high, high / low up to about 15; within 2^-15.
 
     A polynomial gives L with x e^-L = 1 + d, |d| < 0.1; then ln x = L + d - d^2 / 2 + d^3 / 3.
     """
     centre_of, half = (high + low) / 2, (high - low) / 2
-    grid = low + (high - low) * (np.cos(np.linspace(0, np.pi, 400)) + 1) / 2
-    fit = np.polynomial.chebyshev.Chebyshev.fit((grid - centre_of) / half, np.log(grid), 6, domain=[-1, 1])
-    coefficients = fit.convert(kind=np.polynomial.Polynomial).coef
+    coefficients = polynomial(low, high)
     m = 14 + max(0, math.ceil(math.log2(half)))
     w = x * round(2.0**m / half) + engine._first(torch.full_like(x, round(-centre_of / half * 2.0 ** (m + bits))))
     w = engine.truncate(w, m + bits - LOG_BITS)

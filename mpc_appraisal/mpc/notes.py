@@ -29,6 +29,11 @@ def _object(**properties: Schema) -> Schema:
     return {"type": "object", "required": list(properties), "properties": properties}
 
 
+def _with(schema: Schema, **optional: Schema) -> Schema:
+    """The same object with fields that may be missing."""
+    return schema | {"properties": schema["properties"] | optional}
+
+
 def _text(longest: int, shortest: int = 1, pattern: str | None = None) -> Schema:
     found = {"type": "string", "minLength": shortest, "maxLength": longest}
     return found if pattern is None else found | {"pattern": pattern}
@@ -84,7 +89,7 @@ SCHEMAS: dict[str, dict[str, Schema]] = {
         ),
     },
     "ready": {
-        MODEL_OWNER: _object(row_norm=NORM, weight_norm=NORM),
+        MODEL_OWNER: _with(_object(row_norm=NORM, weight_norm=NORM), spread=NORM),
         DATA_OWNER: _object(row_norm=NORM),
     },
     "request": {

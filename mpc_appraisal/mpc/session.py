@@ -117,6 +117,14 @@ class Session(ABC):
         """
         raise InputError("session.engine", self.engine, "fast, or a plain session: noise is added in them alone")
 
+    def rounded(self, secret: Any, bits: int) -> Any:
+        """`secret` with `bits` fractional bits at most, what lies below taken off on shares before it is opened.
+
+        One of the two numbers next to it, the nearer one with the greater probability; one round. An engine that has no
+        truncation that cannot fail returns it as it is, and so does one that knows the real number.
+        """
+        return secret
+
     def applied(self, secret: Any, names: Sequence[str]) -> list[Any]:
         """Functions of `functions.FUNCTIONS` of one value, in one exchange with the helper.
 

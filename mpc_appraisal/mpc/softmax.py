@@ -141,11 +141,15 @@ def squares(engine: Engine, n: Normalised, classes: int) -> Rows:
     return Rows(x, H_RING, drop, one, n.how.low**2 / classes * one * 0.99, n.how.high**2 * one * 1.01)
 
 
+def kept(classes: int) -> int:
+    """Fractional bits that are kept of e^(z / T): a row's sum is C or more, so fewer classes want more of them."""
+    return min(17, max(8, 13 + math.ceil(math.log2(10 / classes))))
+
+
 def normalised(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tuple[Rows, Normalised]:
     """The last rows (n, C) of positive numbers, and what they are when each is divided by its sum: probabilities."""
     k, classes = squarings(bound), z.shape[1]
-    # A row's sum is C or more, so fewer classes want more bits of e^(z / T).
-    rows = powers(engine, z, bits, bound, k, min(17, max(8, 13 + math.ceil(math.log2(10 / classes)))))
+    rows = powers(engine, z, bits, bound, k, kept(classes))
     for _ in range(k):
         rows = squares(engine, normalise(engine, rows, last=False), classes)
     return rows, normalise(engine, rows, last=True)

@@ -189,6 +189,7 @@ class Secret:
 
     def __init__(self, context: Context, share: torch.Tensor, bits: int):
         self.context, self.share, self.bits = context, share, bits
+        self.cut = 0  # bits taken off it before it is opened: by so much smaller is what the ring can have held
 
     @property
     def shape(self) -> torch.Size:

@@ -21,6 +21,7 @@ import torch
 from mpc_appraisal.errors import InputError
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.session import Opening, Session
+from mpc_appraisal.release.accuracy import grid
 from mpc_appraisal.release.rule import RESULT, Outcome, Score, Together, seen
 
 WHICH = "the number of the best candidate that is left"
@@ -109,7 +110,8 @@ class Best(Together):
     ) -> tuple[int | None, float | None]:
         """Of the picked candidate; None where this party is not shown them."""
         which = session.reveal(number, WHICH, WHY, self.learners)
-        opened = session.reveal(score, scores[0].method.opens, RESULT, self.learners)
+        rounded = session.rounded(score, max(grid(s.method, s.facts) for s in scores))
+        opened = session.reveal(rounded, scores[0].method.opens, RESULT, self.learners)
         return (int(which), float(opened)) if seen(session, self.learners) else (None, None)
 
 

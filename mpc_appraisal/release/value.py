@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mpc_appraisal.mpc.session import Opening
+from mpc_appraisal.release.accuracy import grid
 from mpc_appraisal.release.rule import RESULT, Apart, Outcome, seen
 
 
@@ -27,5 +28,6 @@ class Value(Apart):
         return f"The value of each candidate by each method is told to {' and '.join(self.learners)}."
 
     def one(self, session, score, threshold):
-        opened = session.reveal(score.score, score.method.opens, RESULT, self.learners)
+        rounded = session.rounded(score.score, grid(score.method, score.facts))
+        opened = session.reveal(rounded, score.method.opens, RESULT, self.learners)
         return Outcome(float(opened) if seen(session, self.learners) else None)

@@ -1,0 +1,348 @@
+"""What fixed point may add to a value: a bound from public facts, for every method that one is derived for.
+
+|value - value in float64| <= B but with a probability of CHANCE, whatever the data are, and where nothing wraps
+(`Record.failure_probability`). Errors are of two kinds.
+
+*Sure*: the rounding of inputs to nearest (2^-17, 2^-21 for small matrices), the public factors' last bits, how close
+an approximation is. They may all have one sign, so they are added up, over rows too.
+
+*By chance*: every truncation on shares is a stochastic rounding. With v = q + f of a whole q and a fraction f, what
+comes out is q + 1 with probability f and else q, by masks that are uniform and new: its mean is v, whatever happened
+before. A sum of a_k e_k with such e_k in intervals of length u_k and factors a_k that earlier steps fix has
+    P(|sum| > t) <= 2 exp(-t^2 / (2 sum b_k^2)),    b_k = a_k u_k / 2                  (Hoeffding 1963, Azuma 1967)
+and of vectors the same for the norm, with b_k = |a_k| u_k (Pinelis 1994). So they grow as the root of the rows.
+
+**Softmax** of a row, of true probabilities P. At stage j of `mpc.softmax` the row is p, and P is what its T-th power is
+when its entries are divided by their sum, T = 2^(k - j). A unit e in p_l moves P by T e (P_l / p_l) (1_l - P), and
+sum_l (P_l / p_l)^2 (1 - P_l)^2 <= C g, for sum_l P_l / p_l <= C (Hoelder). g is the most that (P_l / p_l) (1 - P_l)^2
+can be, with 1 / p_l = sum_m P_m^(1/T) / P_l^(1/T). Hence on sum_l c_l p_l, where no two c differ by more than W and
+none is larger: b <= W T (u / 2) sqrt(C g). What a row was divided by cancels, but at last: there its sum is off by a
+part `drift` by chance and the rest of [how.low, how.high] surely. An error of at most e in each logit gives W e / 2.
+
+**Log-softmax** the same without centring, z - ln sum e^z, and its logarithms with their weights 2^(k - j): the distance
+of the series from ln, which is found on a grid, is sure and of one sign; the rest is by chance.
+
+**The methods.** R bounds rows, D the distance of two columns of the influence direction, w a class's weights.
+influence, its mean over n rows: W = R D. gradient norm: the norm of the gradient's error, W = sqrt 2 R, over n rows.
+influence_error: |se' - se| <= the root mean square of rows' errors / sqrt n. finetuning: the weights move by lr times
+the gradient's error at each step, and the mean test loss by at most sqrt 2 R times that. A rate up to 2 / (R^2 / 2 + 2
+l2) shrinks the distance of two trainings (Boehning 1992); above it public facts do not exclude that it grows, and the
+bound is stated for training that does not amplify an error (`Bound.note`). What is then left at a small rate is the
+logarithm's: the loss before is exact, in the clear at its owner, and that after is not.
+
+Sums of rows' worst cases are far above what rows of real data have: see the test for how far.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from mpc_appraisal.appraisal.base import Appraiser, Facts
+from mpc_appraisal.appraisal.finetuning import Finetuning
+from mpc_appraisal.appraisal.gradient_norm import GradientNorm
+from mpc_appraisal.appraisal.influence import Influence
+from mpc_appraisal.appraisal.influence_error import InfluenceError
+from mpc_appraisal.mpc.encoding import PRECISION_BITS
+from mpc_appraisal.mpc.exponent import LN3, POINT, stretched
+from mpc_appraisal.mpc.fast import DrySession
+from mpc_appraisal.mpc.functions import FUNCTIONS
+from mpc_appraisal.mpc.limits import squarings
+from mpc_appraisal.mpc.logsoftmax import LARGEST, LOG_BITS, X_BITS, polynomial
+from mpc_appraisal.mpc.softmax import BITS, MANTISSA, Q_DROP, S_BITS, Z_BITS, kept, normalise, powers, squares
+from mpc_appraisal.mpc.tensors import FINE_BITS, FINE_ELEMENTS, OPERAND_BITS
+
+CHANCE = 1e-9  # that an error is beyond its bound, by the masks alone
+LAMBDA = math.sqrt(2 * math.log(2 / CHANCE))
+INPUT = 2.0 ** -(PRECISION_BITS + 1)  # rounding of an input that is shared as it is
+TABLE = 2.0**-24  # mean of the relative error of a power of three, at most; see the test
+CHANGE_BITS = 26  # the fewest fractional bits that a public factor leaves
+EXACT = "Computed in float64: no fixed point."
+STOCK = "No bound: CrypTen as shipped approximates exponentials by a series that is not bounded here."
+NO_SPREAD = "No bound: without l2 and damping nothing public bounds the influence direction."
+NOT_DERIVED = "No bound is derived for this method: see its own documentation for the errors that were measured."
+STABLE = (
+    "For training that does not amplify an error, which public facts make sure only up to a learning rate of {:.3g}."
+)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """value: B, in units of the value; None where there is none. note: what it rests on, or why there is none."""
+
+    value: float | None
+    note: str | None = None
+
+
+PLAINTEXT = Bound(0.0, EXACT)
+
+
+@dataclass(frozen=True)
+class Off:
+    """An error per row: sure, and by chance as the root of the sum of b_k^2."""
+
+    sure: float
+    chance: float
+
+
+def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = True, compared: bool = False) -> Bound:
+    """B for one value; `facts` with the norms that the owners told. rounded: whether it is opened on `grid`. compared:
+    whether it is compared with those of other candidates on shares, of other sizes.
+
+    A decision, or an order, is certain only for values farther than B from the threshold, or than both B apart.
+    """
+    if engine == "plaintext":
+        return PLAINTEXT
+    if engine == "stock":
+        return Bound(None, STOCK)
+    if type(method) not in BOUNDS:
+        return Bound(None, NOT_DERIVED)
+    if type(method) in (Influence, InfluenceError) and facts.spread is None:
+        curvature = 2 * facts.l2 + method.damping
+        if curvature == 0:
+            return Bound(None, NO_SPREAD)
+        facts = replace(facts, spread=2 * facts.longest / curvature)
+    found = BOUNDS[type(method)](method, facts, engine, 2.0 ** -grid(method, facts) if rounded else 0.0)
+    if compared and type(method) is Influence:
+        found += _tilt(1.0 / facts.rows) * facts.row_norm * facts.spread + 2.0**-CHANGE_BITS
+    note = None
+    if type(method) is Finetuning and method.lr > (sure := 2 / (facts.longest**2 / 2 + 2 * facts.l2)):
+        note = STABLE.format(sure)
+    return Bound(found, note) if math.isfinite(found) else Bound(None, NOT_DERIVED)
+
+
+def doubt_of(release: Any, methods: Sequence[Appraiser], facts: Sequence[Facts], engine: str) -> list[str]:
+    """What a release that compares values says of its own certainty, a sentence for each method; empty for others."""
+    if not (release.threshold or release.joint):
+        return []
+    found = []
+    for method in methods:
+        bounds = [error_bound(method, f, engine, True, release.joint).value for f in facts]
+        worst = None if None in bounds else max(bounds)
+        found.append(f"By {method.name}: {certainty(worst, release.joint)}")
+    return found
+
+
+def certainty(within: float | None, joint: bool) -> str:
+    """In words, how far values must be apart for a comparison of them on shares to be certain."""
+    if within is None:
+        return "no bound on the error is known, and no comparison on shares is certain of close values."
+    if joint:
+        return f"the order is certain only of values farther apart than {two_digits(2 * within):g}."
+    return f"a decision is certain only for a value farther than {two_digits(within):g} from the threshold."
+
+
+def two_digits(number: float) -> float:
+    """Rounded up."""
+    if number <= 0:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(number)) - 1)
+    return float(f"{math.ceil(number / step * (1 - 1e-9)) * step:.2g}")
+
+
+def grid(method: Appraiser, facts: Facts) -> int:
+    """Fractional bits that an opened number is rounded to on shares: what lies below is the engine's rounding.
+
+    What a run adds by chance grows as the root of the rows that are summed. One unit is about what a run differs by
+    from another, so that it adds no more to a value than that: 2^-12 in the sum of 150 rows' influence, and 1e-6 in
+    their mean. Of the squared norm a run's part depends on the norm, which is secret: its unit is that of a mean
+    gradient of a hundredth of the rows' norm, and some bits of larger ones are still rounding.
+    """
+    if type(method) is GradientNorm:
+        return 14
+    rows = facts.rows if type(method) in (Influence, InfluenceError) else facts.test_rows
+    finest = {Influence: 16, InfluenceError: 17}.get(type(method), 15)
+    return max(4, finest - math.ceil(math.log2(max(rows, 1)) / 2))
+
+
+# -- what the engine's functions are off by ------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def softmax_off(classes: int, bound: float, engine: str) -> Off:
+    """Of a functional of a row's probabilities whose coefficients differ by at most 1, computed from given logits."""
+    if engine != "fast":
+        return Off(classes * 2.0 ** -(FUNCTIONS["softmax"].bits + 1), 0.0)
+    k = squarings(bound)
+    opened, last = _stages(classes, bound, k, kept(classes), log=False)
+    power, skew, _ = _power(bound / 2.0**k, classes, 1.0 / (classes * 2.0**k))
+    sure, square = 2.0**k * (skew + TABLE) / 2, (2.0**k * power) ** 2 / 8
+    for times, unit in opened:
+        square += (times * unit / 2) ** 2 * classes * (_steepest(classes, times, True) if times > 1 else 1.0)
+        sure += (times * unit) ** 2 * classes / 2 if times > 1 else 0.0
+    drift = last.drift
+    sure += max(last.high / (1 + drift) - 1, 1 - last.low / (1 - drift)) + drift**2
+    square += drift**2 + classes * 4.0 ** -(BITS + 1)
+    return Off(sure, math.sqrt(square))
+
+
+@lru_cache(maxsize=64)
+def log_softmax_off(classes: int, bound: float, engine: str) -> Off:
+    """Of an entry of a row's log-softmax, as computed from given logits."""
+    if engine != "fast":
+        return Off(2.0 ** -(FUNCTIONS["log_softmax"].bits + 1), 0.0)
+    squarings(bound)
+    k, unit = max(1, math.ceil(math.log2(bound / LARGEST))), 2.0**-LOG_BITS
+    opened, logs = _stages(classes, bound, k, X_BITS, log=True)
+    power, skew, _ = _power(bound / 2.0**k, classes, 1.0 / (classes * 2.0**k))
+    sure = 2.0**k * (skew + TABLE) + 2 * unit  # two: the mean's rounding down, and constants
+    square = (2.0**k * power) ** 2 + 2 * (unit / 2) ** 2
+    for times, part in opened:
+        square += (times * part / 2) ** 2 * classes * (_steepest(classes, times, False) if times > 1 else 1.0)
+        sure += (times * part) ** 2 * classes / 2
+    for weight, low, high in logs:
+        largest = max(abs(math.log(low)), abs(math.log(high))) + 0.2
+        inverse, tilt, _ = _power(largest, 1, unit, room=0.0)
+        sure += weight * (_series(low, high) + tilt + TABLE + unit / 2)
+        square += (weight * (inverse + 2.5 * unit)) ** 2
+    return Off(sure, math.sqrt(square))
+
+
+def _stages(classes: int, bound: float, k: int, x_bits: int, log: bool):
+    """(T, u) of every value that is opened on the way, u in parts of its row's sum; and the plan of the last division,
+    or (weight, low, high) of the logarithms."""
+    engine = DrySession().context.engine
+    logits = torch.zeros(1, classes, dtype=torch.int64, device="meta")
+    rows = powers(engine, logits, 36, bound, k, x_bits)
+    opened, logs = [], []
+    for j in range(k):
+        times = 2.0 ** (k - j)
+        divided = normalise(engine, rows, last=False, wide=log)
+        opened += [(times, 2.0**rows.drop / rows.low), (times, 2.0**Q_DROP / (divided.one * divided.how.low))]
+        logs.append((times, *_normal(*divided.y_range)))
+        rows = squares(engine, divided, classes)
+    if not log:
+        last = normalise(engine, rows, last=True)
+        return [*opened, (1.0, 2.0**rows.drop / rows.low)], last.how
+    drop = math.ceil(math.log2(rows.high)) - S_BITS
+    logs.append((1.0, *_normal(rows.low / 2.0**drop, rows.high / 2.0**drop)))
+    return [*opened, (1.0, 2.0**drop / rows.low / math.sqrt(classes))], logs
+
+
+def _normal(low: float, high: float) -> tuple[float, float]:
+    bits = math.ceil(math.log2(high))
+    return low / 2.0**bits, high / 2.0**bits
+
+
+def _power(largest: float, classes: int, unit: float, room: float | None = None) -> tuple[float, float, float]:
+    """Of an exponential of |z| <= largest: the relative error by chance, the sure one, and the step of the opened z."""
+    if room is None:
+        room = math.log2(classes * math.cosh(largest) * 1.001) - largest / math.log(2.0)
+    # `unit` stands for 2^36 of the engine's where z has that many bits: only its place to the next power matters.
+    fine = unit * 2.0**-36 if classes > 1 else unit
+    drop = max(0, math.ceil(math.log2(largest / fine / (2.0 ** (Z_BITS - 2) - 8))))
+    step = fine * 2.0**drop
+    rate = step / LN3 * 2.0**POINT
+    offset = math.ceil(largest / LN3 + 1.01)
+    mantissa = min(MANTISSA, int((62.9 - room - largest / math.log(2.0) - stretched(offset)) / 2))
+    factor = math.sqrt(3) / 2 * 2.0**-mantissa + LN3 / 2 * 2.0**-20
+    rounded = step / 2 if drop else 0.0
+    return 2 * factor + rounded, largest * abs(round(rate) / rate - 1), step
+
+
+@lru_cache(maxsize=128)
+def _steepest(classes: int, times: float, centred: bool) -> float:
+    """g: the largest (P / p) (1 - P)^2 of an entry, or P / p where not centred."""
+    m, s = np.linspace(0.0, 1.0, 2001), 1 / times
+    found = m ** (1 - s) * (m**s + (classes - 1) ** (1 - s) * (1 - m) ** s)
+    return 1.01 * float((found * (1 - m) ** 2 if centred else found).max())
+
+
+@lru_cache(maxsize=128)
+def _series(low: float, high: float) -> float:
+    """How far the series of `logsoftmax.logarithm` is from ln on [low, high]."""
+    x = np.linspace(low, high, 4001)
+    start = np.polynomial.polynomial.polyval((x - (high + low) / 2) / ((high - low) / 2), polynomial(low, high))
+    d = x * np.exp(-start) - 1
+    return 1.01 * float(np.abs(start + d - d**2 / 2 + d**3 * (21845 / 65536) - np.log(x)).max())
+
+
+# -- the methods -----------------------------------------------------------------------------------------------------
+
+
+def _input(rows: int, facts: Facts) -> float:
+    """What rounding a matrix of so many rows moves one of them by."""
+    bits = FINE_BITS if rows * (facts.features + 1) <= FINE_ELEMENTS else PRECISION_BITS
+    return math.sqrt(facts.features + 1) * 2.0 ** -(bits + 1)
+
+
+def _weights(facts: Facts) -> float:
+    """w: of a class's centred weights."""
+    return facts.logit_bound / facts.longest
+
+
+def _logits(facts: Facts) -> float:
+    """What rounding the candidate's rows and the weights adds to a centred logit."""
+    return 1.01 * (_input(facts.rows, facts) * _weights(facts) + 2 * facts.row_norm * _input(facts.classes, facts))
+
+
+def _gradient_norm(method: GradientNorm, facts: Facts, engine: str, unit: float) -> float:
+    off, n, row = softmax_off(facts.classes, facts.logit_bound, engine), facts.rows, math.sqrt(2) * facts.row_norm
+    sure = row * (off.sure + _logits(facts) / 2) + math.sqrt(2) * _input(n, facts)
+    cut = 2.0**-OPERAND_BITS * math.sqrt((facts.features + 1) * facts.classes)
+    scale = method.scale(facts)
+    return n * sure + LAMBDA * 2 * row * off.chance * math.sqrt(n) + (cut + math.sqrt(unit)) / scale
+
+
+def _influence(method: Influence, facts: Facts, engine: str, unit: float) -> float:
+    off, n, width = softmax_off(facts.classes, facts.logit_bound, engine), facts.rows, facts.row_norm * facts.spread
+    root = math.sqrt(facts.features + 1)
+    sure = width * (off.sure + _logits(facts) / 2) + _input(n, facts) * facts.spread
+    sure += facts.row_norm * 2 * root * INPUT  # the direction's own rounding
+    cut = 2.0**-OPERAND_BITS * facts.classes * root * facts.spread
+    return sure + LAMBDA * width * off.chance / math.sqrt(n) + (cut + unit) / n
+
+
+def _influence_error(method: InfluenceError, facts: Facts, engine: str, unit: float) -> float:
+    off, n, width = softmax_off(facts.classes, facts.logit_bound, engine), facts.rows, facts.row_norm * facts.spread
+    scale, many = method.scale(facts), math.sqrt(2 * math.log(2 * n / CHANCE))
+    product = _input(n, facts) * facts.spread + 2 * facts.row_norm * _input(facts.classes, facts)
+    row = width * (off.sure + _logits(facts) / 2 + many * off.chance) + product + 2 * 2.0**-OPERAND_BITS
+    row += 2.0**-OPERAND_BITS * scale * 2 + 2 * width * INPUT  # deviations, and the mean's public factor
+    return row / math.sqrt(n) + math.sqrt(unit) * scale / n
+
+
+def _finetuning(method: Finetuning, facts: Facts, engine: str, unit: float) -> float:
+    grown = facts.logit_bound * method.logit_growth
+    off, log = softmax_off(facts.classes, grown, engine), log_softmax_off(facts.classes, grown, engine)
+    total, longest, root = facts.train_rows + facts.rows, facts.longest, math.sqrt(facts.features + 1)
+    m = min(total, method.batch_size or total)
+    rate, steps, weights = min(method.lr, 1.0), method.steps, _weights(facts)
+    # What the weights have moved by, for a class. A public factor that is off is a rate that is, in every step alike.
+    moved = min(method.lr * steps * (longest + 2 * facts.l2 * weights), (1 + method.logit_growth) * weights)
+    slope = math.sqrt(2) * longest
+    decay = 2 * facts.l2 * math.sqrt(facts.classes) * (1 + method.logit_growth) * weights
+    tilts = (_tilt(method.lr / rate / m) + _tilt(rate)) * (slope + decay) + _tilt(2 * facts.l2 * m) * decay
+    tilts += 2 * facts.l2 * root * math.sqrt(facts.classes) * INPUT
+    many = math.sqrt(2 * math.log(2 * (total + facts.test_rows) * facts.classes * (steps + 1) / CHANCE))
+    product = rate * longest * 2.0 ** -(OPERAND_BITS + 1) * many
+    rows = max(_input(facts.train_rows, facts), _input(facts.rows, facts))
+    logit = max(INPUT, _logits(facts)) + product + rows * moved
+    step = slope * (off.sure + logit / 2) + math.sqrt(2) * rows + tilts
+    apart = method.lr * (steps * step + LAMBDA * math.sqrt(steps) * 2 * slope * off.chance / math.sqrt(m))
+    apart += steps * rate * root * math.sqrt(facts.classes) * 2.0**-CHANGE_BITS
+    after = INPUT + product + _input(facts.test_rows, facts) * moved
+    loss = 2 * after + log.sure + INPUT + LAMBDA * log.chance / math.sqrt(facts.test_rows)
+    return slope * apart + loss + unit / facts.test_rows
+
+
+def _tilt(factor: float) -> float:
+    """Relative error of a public factor as `Secret` multiplies by it: 16 bits of it are kept."""
+    if factor <= 0:
+        return 0.0
+    mantissa = math.frexp(factor)[0]
+    return abs(round(mantissa * 2.0**PRECISION_BITS) / 2.0**PRECISION_BITS / mantissa - 1)
+
+
+BOUNDS = {
+    GradientNorm: _gradient_norm,
+    Influence: _influence,
+    InfluenceError: _influence_error,
+    Finetuning: _finetuning,
+}
