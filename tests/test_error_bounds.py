@@ -72,8 +72,6 @@ def test_probabilities_and_their_logarithms_are_within_their_bounds():
         for seed in range(20):  # functionals of coefficients at most 1 apart, and of sum 0 or not
             random = torch.Generator().manual_seed(seed)
             c = torch.rand(classes, generator=random, dtype=torch.float64) - 0.5 * (seed % 2)
-                seed % 2
-            )
             stated = len(z) * off.sure + LAMBDA * off.chance * math.sqrt(len(z))
             near.append(abs(error @ c).sum().item() / (len(z) * off.sure + len(z) * LAMBDA * off.chance))
             assert abs((error @ c).sum().item()) <= stated, (classes, bound)

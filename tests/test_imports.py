@@ -32,7 +32,21 @@ LEVELS = [
         "approval",
         "release",
     },
-    {"names", "compared", "sides", "plan", "norms", "program", "sealed", "consent", "run", "party", "sessions", "api"}
+    {
+        "names",
+        "compared",
+        "sides",
+        "plan",
+        "given_model",
+        "norms",
+        "program",
+        "sealed",
+        "consent",
+        "run",
+        "party",
+        "sessions",
+        "api",
+    }
     | {"marketplace"},
     {"cli", "guards", "commands", "cost", "budget", "example", "preflight_command", "sweep"},
 ]
