@@ -102,9 +102,10 @@ def test_the_baseline_recodes_and_warns_as_the_parties_do(capsys):
 
 
 def test_a_class_that_the_training_rows_lack_is_warned_of():
-    one = {name: (x, y + 1) for name, (x, y) in {"train": TRAIN, "test": TEST, "good": GOOD}.items()}
-    (record,) = appraise(one["good"], train=one["train"], test=one["test"], l2=tables.L2, session="plain")
-    assert record.value == pytest.approx(influence(one["train"], one["test"], one["good"], 4), abs=1e-5)
+    one = [(x, y + 1) for x, y in (TRAIN, TEST, GOOD)]
+    train, test, good = (data(rows, ("none", *KINDS)) for rows in one)
+    (record,) = appraise(good, train=train, test=test, l2=tables.L2, session="plain")
+    assert record.value == pytest.approx(influence(*one, 4), abs=1e-5)
     assert any(f"{AT_BUYER} 1 of the model's 4 classes" in text for text in record.warnings)
 
 
