@@ -326,6 +326,11 @@ def _check_costs(notes: Mapping[str, dict[str, Any]], results: int) -> None:
         for key, values in lists.items():
             if len(values) < results:
                 raise PeerError(f"{role} told its costs: {len(values)} {key}; expected {results}, one for each result")
+    rehearsed = {len(notes[role]["expected"]) for role in (MODEL_OWNER, DATA_OWNER)}
+    if rehearsed not in ({0}, {1}) or (rehearsed == {1} and not notes[MODEL_OWNER]["rate"] > 0):
+        raise PeerError(
+            f"{MODEL_OWNER} and {DATA_OWNER} told costs that do not fit: expected a dry run of each, or none"
+        )
 
 
 def _said(listing: Listing | None) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from mpc_appraisal.errors import DisagreementError, InputError, PeerError
 from mpc_appraisal.mpc import environment, frames, notes
 from mpc_appraisal.mpc.session import agree, same
 from mpc_appraisal.mpc.transport import Transport, check_clear
+from mpc_appraisal.party import _check_costs as check_costs
 from mpc_appraisal.party import check_told
 from mpc_appraisal.plan import Plan, respelt
 from mpc_appraisal.progress import progress
@@ -103,6 +104,24 @@ def test_three_parties_hear_who_told_nonsense(transport, tmp_path):
         thread.join(40)
     named = "data_owner told what cannot be read: row_norm in its note on 'ready': got 'long'; expected number"
     assert named in said[MODEL_OWNER] and named in said[DEALER]
+
+
+def test_costs_that_do_not_fit_the_results_are_their_senders_fault():
+    one = {"bytes_sent": [1], "rounds": [1], "dealt": [1], "work": [1]}
+    owner = {"bytes": [1], "rounds": [1], "expected": [one], "rate": 1e9}
+    told = {MODEL_OWNER: owner, DATA_OWNER: owner, DEALER: {"bytes": [1]}}
+    check_costs(told, 1)
+    check_costs(dict.fromkeys((MODEL_OWNER, DATA_OWNER), owner | {"expected": []}) | {DEALER: {"bytes": [1]}}, 1)
+    for role, changed in (
+        (DEALER, {"bytes": []}),
+        (DATA_OWNER, {"rounds": []}),
+        (DATA_OWNER, {"expected": [one | {"work": []}]}),
+        (DATA_OWNER, {"expected": []}),
+        (DATA_OWNER, {"expected": [one, one]}),
+        (MODEL_OWNER, {"rate": 0}),
+    ):
+        with pytest.raises(PeerError, match=f"^.*{role} .*told"):
+            check_costs(told | {role: told[role] | changed}, 1)
 
 
 @pytest.mark.parametrize("names", [["a", "a"], ["../x/y.csv"], ["\x1b[2J"], [" "]])

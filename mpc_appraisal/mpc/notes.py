@@ -61,11 +61,14 @@ def _hex(digits: int) -> Schema:
 
 SHA256, COUNTS = _hex(64), _list(_whole(0))
 SELLER = _text(64, pattern=r"^[a-z0-9][a-z0-9_-]*$(?!\n)")
-LISTING = _object(name=_text(64), digest=SHA256, commitment=SHA256)
-LISTING["properties"] |= {"price": {"type": ["number", "null"], "minimum": 0}, "currency": {"type": ["string", "null"]}}
+LISTING = _object(name=_text(64, pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$(?!\n)"), digest=SHA256, commitment=SHA256)
+LISTING["properties"] |= {
+    "price": {"type": ["number", "null"], "minimum": 0},
+    "currency": {"type": ["string", "null"], "pattern": r"^[A-Z]{3}$(?!\n)"},
+}
 LISTING["required"] += ["price", "currency"]
 NORM = {"type": "number", "exclusiveMinimum": 0, "maximum": 2.0**63}
-REHEARSAL = _object(bytes_sent=COUNTS, rounds=COUNTS, dealt=COUNTS, work=COUNTS)
+REHEARSAL = _object(bytes_sent=COUNTS, rounds=COUNTS, dealt=COUNTS, work=COUNTS) | {"additionalProperties": False}
 COST = _object(seconds=_number(), bytes=_whole(0), rounds=_whole(0))
 
 # By topic and, where it matters, by role. A new field of a note gets a line here, outside `required` at first.
@@ -100,7 +103,7 @@ SCHEMAS: dict[str, dict[str, Schema]] = {
     "approval": {
         DATA_OWNER: _object(
             how={"enum": ["command", "policy", "stated"]},
-            time=_text(40),
+            time=_text(40, pattern="^[0-9T:+.Z-]*$(?!\n)"),
             answered=_list(_list(_text(200), 2, 2)),
             sealed=_object(key=SHA256, text={"type": "string", "pattern": "^([0-9a-f]{2})*$(?!\n)"}),
         )
@@ -188,6 +191,7 @@ def _found(error: Any) -> tuple[str, str]:
         "maxLength": f"at most {against} characters",
         "minItems": f"{against} or more of them",
         "maxItems": f"at most {against} of them",
+        "additionalProperties": "no other fields",
         "pattern": f"a text like {shown(str(against), 40)}",
     }
     return shown(repr(error.instance), 80), words.get(rule, shown(error.message, 80))
