@@ -651,7 +651,8 @@ def test_what_was_not_approved_is_not_opened_nor_is_any_message_of_it_sent():
         assert [refused for refused, *_ in results] == [not good for *_, good in tries]
         assert all(sent == more == 0 for refused, sent, more, _ in results if refused)
         assert all(more == 1 for refused, _, more, _ in results if not refused)
-        assert [sent for refused, sent, *_ in results if not refused] == [8, 0 if me == 0 else 16]
+        # a commitment, then nonce and share, to both; a share alone to one
+        assert [sent for refused, sent, *_ in results if not refused] == [32 + 32 + 8, 0 if me == 0 else 16]
         assert {seen for *_, seen in results[2:]} == {len(done.seen[me])}, "nothing came after the last permitted one"
 
 
