@@ -30,6 +30,7 @@ from mpc_appraisal.data import Dataset
 from mpc_appraisal.errors import InputError, OwnerError
 from mpc_appraisal.mpc.fast import DrySession, FastSession, TrainingContext
 from mpc_appraisal.mpc.launch import launch
+from mpc_appraisal.mpc.limits import TOLD_WHAT
 from mpc_appraisal.mpc.logit_check import WHAT as CHECK
 from mpc_appraisal.mpc.roles import OWNERS
 from mpc_appraisal.mpc.session import Opening, PlainSession, Session
@@ -338,6 +339,11 @@ TWO, TUNED, FAR_OFF = METHODS[:2], METHODS[2:], (Finetuning(steps=3, lr=40.0),)
 OTHERS = tuple(Dataset(1000 * c.x.flip(0) + 7, torch.zeros_like(c.y), C, c.name) for c in CANDIDATES.values())
 
 
+def told_check(name: str) -> list[tuple[str, list[str], int]]:
+    """What is opened with the first candidate of gradient norm and influence: that the model owner told true norms."""
+    return [(TOLD_WHAT, list(OWNERS), 1)] if name == next(iter(CANDIDATES)) else []
+
+
 def around(name: str, sign: int) -> dict[str, float]:
     return {m.name: (v := truth(R)[m.name, name]) + sign * 5 * off(m.name, v) for m in TWO}
 
@@ -362,7 +368,7 @@ def test_a_noised_value_is_that_of_clipped_rows_and_its_noise_is_stated(noised):
             deviation = (told["high"] - told["low"]) / (2 * 1.96)
             assert told["low"] <= record.value <= told["high"]
             assert abs(record.value - value) < off(method, value) + 7 * deviation < abs(truth()[method, name] - value)
-            assert listed(record) == [(NOISED + OPENS[method], list(OWNERS), 1)]
+            assert listed(record) == [*told_check(name), (NOISED + OPENS[method], list(OWNERS), 1)]
             assert told["deviation"] == pytest.approx(math.sqrt(2) * told["sigma"] * told["sensitivity"], rel=1e-12)
             assert told["sigma"] == SIGMA and record.failure_probability == 0.0
             assert told["epsilon"] == pytest.approx(epsilon([Mechanism("gaussian", sigma=SIGMA)], 1e-6), rel=0.1)
@@ -387,7 +393,7 @@ def test_the_stated_sensitivities_are_about_those_of_real_numbers(noised):
 def test_a_noised_value_to_one_owner(noised):
     for role, records in noised["to one"].items():
         for (method, name), record in records.items():
-            assert listed(record) == [(NOISED + OPENS[method], [DATA_OWNER], 1)]
+            assert listed(record) == [*told_check(name), (NOISED + OPENS[method], [DATA_OWNER], 1)]
             if role == DATA_OWNER:
                 assert abs(record.value - truth(R)[method, name]) < 5 * off(method, record.value)
             else:
@@ -399,7 +405,7 @@ def test_a_noised_bit(noised, key):
     for records in noised[key].values():
         for (method, name), record in records.items():
             assert record.release["decision"] is (truth(R)[method, name] >= NOISED_BITS[key][method])
-            assert listed(record) == [(BIT, list(OWNERS), 1)] and record.value is None
+            assert listed(record) == [*told_check(name), (BIT, list(OWNERS), 1)] and record.value is None
             assert record.release["sensitivity"] > 0 and record.release["epsilon"] > 0
     decisions = {r.release["decision"] for (_, name), r in noised[key][MODEL_OWNER].items() if name == key[1]}
     assert decisions == {key[0] == "below"}

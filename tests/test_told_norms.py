@@ -126,7 +126,7 @@ def test_the_distance_of_two_columns_counts_and_not_their_lengths_alone():
     assert not held(torch.cat([column] * 3, 1).to(torch.int64), lambda m: direction_within(m, 0.999 * norm), 16)
 
 
-HUGE = [2**63 - 1, -(2**63), 2**62, 2**62 - 1, -(2**62), -(2**62) - 1, 3 * 2**61, 2**48, 2**40, 2**35, 2**32, -(2**32)]
+HUGE = [2**63 - 1, -(2**63), 2**62, 2**62 - 1, -(2**62) - 1, 3 * 2**61, 2**40, 2**32, -(2**32)]
 
 
 @pytest.mark.parametrize("entry", HUGE)
@@ -259,6 +259,7 @@ def test_one_bit_is_opened_for_a_method_before_all_else_and_is_asked_for(method,
         asked = [(o.what, o.to, o.numbers) for o in release.openings(method, 2)]
         assert sorted(asked) == sorted(opened)
     assert release.openings(method, 0) == []
+    assert dry(method, release).script == dry(method, release, role=DATA_OWNER).script, "the dealer is asked alike"
 
 
 def test_what_is_charged_by_its_range_alone_is_not_checked():
