@@ -1,9 +1,10 @@
 """Tables with a label column and a header: `.csv`, read whole, and `.parquet`, read in blocks, by one set of rules.
 
 A column holds numbers: booleans (as 0 and 1), integers and floats of any width, each value taken as the nearest
-double; what is missing is NaN. Text, dates, times, decimals, categories, lists, structures, and columns without a type
-are refused by name. So is a table with an empty or a repeated name, or with a column `Unnamed: 0`, which is a row index
-that pandas wrote and read again. An index that pandas wrote to Parquet apart from the columns is left out.
+double; what is missing is NaN. Text, dates, times, decimals, categories of texts, lists, structures, and columns
+without a type are refused by name. So is a table with an empty or a repeated name, or with a column `Unnamed: 0`, which
+is a row index that pandas wrote and read again. An index that pandas wrote to Parquet apart from the columns is left
+out.
 
 pandas 3.1 and later, and `round_trip` before, take the nearest double of each number of a CSV, so the same file is the
 same bytes under all of them.
