@@ -70,7 +70,9 @@ def test_probabilities_and_their_logarithms_are_within_their_bounds():
         off = softmax_off(classes, bound, "fast")
         error = found / 2.0**16 - z.softmax(1)
         for seed in range(20):  # functionals of coefficients at most 1 apart, and of sum 0 or not
-            c = torch.rand(classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 0.5 * (seed % 2)
+            c = torch.rand(classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 0.5 * (
+                seed % 2
+            )
             stated = len(z) * off.sure + LAMBDA * off.chance * math.sqrt(len(z))
             near.append(abs(error @ c).sum().item() / (len(z) * off.sure + len(z) * LAMBDA * off.chance))
             assert abs((error @ c).sum().item()) <= stated, (classes, bound)
