@@ -222,6 +222,7 @@ WRONG = {
     **{f"release.{key}": NUMBERS for key in ("low", "high")},
     "release.protects": TEXTS,
     "release.answered": (0, "no"),
+    "release.uncertain_within": (-0.1, *NUMBERS),
     "listing.name": ("", "../a", "A", "a; rm b", "a\n", "-a", "a" * 65, 3),
     "listing.digest": HASHES,
     "listing.commitment": HASHES,

@@ -66,6 +66,7 @@ CHANGE_BITS = 26  # the fewest fractional bits that a public factor leaves
 EXACT = "Computed in float64: no fixed point."
 STOCK = "No bound: CrypTen as shipped approximates exponentials by a series that is not bounded here."
 NO_SPREAD = "No bound: without l2 and damping nothing public bounds the influence direction."
+NO_NORMS = "No bound: it follows from norms that the owners tell, and none were told."
 NOT_DERIVED = "No bound is derived for this method: see its own documentation for the errors that were measured."
 STABLE = (
     "For training that does not amplify an error, which public facts make sure only up to a learning rate of {:.3g}."
@@ -103,6 +104,8 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
         return Bound(None, STOCK)
     if type(method) not in BOUNDS:
         return Bound(None, NOT_DERIVED)
+    if facts.logit_bound <= 0:
+        return Bound(None, NO_NORMS)
     if type(method) in (Influence, InfluenceError) and facts.spread is None:
         curvature = 2 * facts.l2 + method.damping
         if curvature == 0:
