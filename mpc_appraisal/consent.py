@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import secrets
@@ -124,7 +123,7 @@ def consent(
             key=keys.get(MODEL_OWNER),
             lasts=guard.yes_expires,
         )
-        note = {"how": decision.how, "time": decision.time, "answered": list(known)}
+        note = {"how": decision.how, "time": decision.time, "answered": [list(key) for key in known]}
         note["sealed"] = envelope.seal(notes[MODEL_OWNER].get("key"), list(known.values()))
     said = rendezvous.exchange("approval", note)[DATA_OWNER]
     approval = {key: text_in(said, key, DATA_OWNER) for key in ("how", "time")}
@@ -179,9 +178,9 @@ def _agreed_answers(
                 f"the data owner holds an earlier answer of {method} ({printable(name)}); this side's ledger holds no "
                 "such answer to this question, so it is computed anew"
             )
-    note = {"taken": taken} if role == MODEL_OWNER else {}
+    note = {"taken": [list(key) for key in taken]} if role == MODEL_OWNER else {}
     notes = rendezvous.exchange("answers", note)
-    found = keys_in(json.loads(json.dumps(notes[MODEL_OWNER].get("taken"))), told, plan.release.joint, MODEL_OWNER)
+    found = keys_in(notes[MODEL_OWNER].get("taken"), told, plan.release.joint, MODEL_OWNER)
     return {key: outcomes.get(key, Outcome()) for key in found}
 
 

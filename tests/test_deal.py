@@ -138,13 +138,14 @@ class Session:
             time.sleep(0.02)
         return store
 
-    def charge_and_stop(self, desk: Path) -> dist.Store:
-        """Say yes, and let the session come no further than both ledgers' charges: the dealer is frozen."""
+    def charge_and_stop(self, desk: Path, topic: str = "charged") -> dist.Store:
+        """Say yes, and let the session come no further than both owners' notes on a topic, which they leave once their
+        ledgers are charged: the dealer is frozen."""
         id = self.asked()
         self.await_notes(f"approval/{DEALER}")
         os.killpg(self[DEALER].popen.pid, signal.SIGSTOP)
         Desk(desk).say(id, True)
-        return self.await_notes(*(f"charged/{role}" for role in OWNERS))
+        return self.await_notes(*(f"{topic}/{role}" for role in OWNERS))
 
     def kill(self, role: str) -> dict[str, Ended]:
         """kill -9; the others have to end by themselves within seconds, with an error that names it."""
@@ -291,8 +292,8 @@ def repeated(first, market):
     before = market.ledgers()
     session = market.start()
     id = session.asked()
-    store = session.charge_and_stop(market.desk)
-    topics = ("request", "approval", "charged")
+    store = session.charge_and_stop(market.desk, "answers")
+    topics = ("request", "approval", "answers")
     notes = {(topic, role): store.get(f"note/{topic}/{role}").decode() for topic in topics for role in OWNERS}
     os.killpg(session[DEALER].popen.pid, signal.SIGCONT)
     session.end()

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from processes import DATA_OWNER, MODEL_OWNER, problem, write_csv
 from test_approval import REQUEST
+from test_deal import Quiet
 from test_deal_edges import SELLER, Deal
 
 from mpc_appraisal import guards
@@ -268,3 +269,27 @@ def test_days_that_are_none(days):
     with pytest.raises(InputError, match="party.yes_expires"):
         guards.expiry_of({"yes_expires": days})
     assert guards.expiry_of({"yes_expires": 0.5}) == 43200.0
+
+
+# ---- real parties over TLS
+
+
+def test_the_key_of_a_real_certificate_is_checked_kept_and_recorded(module_processes):
+    market = Quiet(module_processes, "by_key", seller=problem(120, seed=11))
+    own = {DATA_OWNER: ["party.approval=yes", f"party.counterparty_key='{ONE}'"]}
+    wrong = market.start(**own)
+    wrong.end(2)
+    pem = (market.root / "certificates" / MODEL_OWNER / f"{MODEL_OWNER}.pem").read_bytes()
+    key = key_digest(x509.load_pem_x509_certificate(pem))
+    words = f"model_owner shows a certificate key with SHA-256 {key}, which data_owner does not expect"
+    assert wrong.error(DATA_OWNER) == f"{words}\n" and wrong.error(MODEL_OWNER) == f"data_owner stopped: {words}\n"
+    assert wrong.without_records() and set(market.charged().values()) == {0}
+    policy = market.root / "rules.yaml"
+    policy.write_text(f"counterparties: ['{key}']\n")
+    session = market.start(data_owner=[f"party.approval={policy}", f"party.counterparty_key='{key}'"])
+    session.end()
+    (charge,) = market.entries("seller")
+    (record,) = session.records(DATA_OWNER)
+    assert charge["identity"] == record.budget["counterparty_key"] == key
+    for name in ("request.md", "card-seller.md"):
+        assert key in (session.run(DATA_OWNER) / name).read_text()

@@ -45,6 +45,17 @@ BUDGET = {
     "epsilon_left": 0.25,
     "delta": 1e-6,
     "plain_left": 19,
+    "counterparty_key": "e5" * 32,
+}
+RECOMPUTE = {
+    "l2": 0.01,
+    "settings": {"damping": 0.0},
+    "tolerance": 1e-7,
+    "mean": [0.5, 1.5],
+    "scale": 2.0,
+    "features": "f6" * 32,
+    "row_norm": 4.0,
+    "inputs": "a7" * 32,
 }
 FULL = Record(
     method="influence",
@@ -76,6 +87,7 @@ FULL = Record(
     listing=LISTING,
     request=REQUEST,
     budget=BUDGET,
+    recompute=RECOMPUTE,
 )
 
 
@@ -83,7 +95,7 @@ def test_the_keys_are_the_published_ones():
     keys = (
         "method candidate value paper_value plaintext_value difference error_bound n features classes level "
         "utility seconds bytes_sent rounds failure_probability estimate seed openings versions config_hash revision "
-        "session engine role trust release listing request budget error_note"
+        "session engine role trust release listing request budget warnings recompute error_note"
     )
     assert set(json.loads(FULL.to_json())) == set(keys.split())
 
@@ -183,7 +195,7 @@ def released(**changes) -> Record:
 def test_a_record_of_before_is_still_read():
     old = {key: value for key, value in json.loads(FULL.to_json()).items() if key not in module.NESTED}
     record = Record.from_json(json.dumps(old))
-    assert record == dataclasses.replace(FULL, release=None, listing=None, request=None, budget=None)
+    assert record == dataclasses.replace(FULL, release=None, listing=None, request=None, budget=None, recompute=None)
     assert (record.decision, record.winner, record.rank, record.interval, record.answered) == (None,) * 4 + (False,)
     assert record.answer == "0.3"
 
@@ -238,6 +250,12 @@ WRONG = {
     "budget.counterparty": TEXTS,
     **{f"budget.{key}": (-0.1, *NUMBERS) for key in ("epsilon", "epsilon_left", "delta")},
     "budget.plain_left": (-1, 1.5, "3", True),
+    "budget.counterparty_key": HASHES,
+    **{f"recompute.{key}": (-0.1, *NUMBERS) for key in ("l2", "tolerance", "row_norm")},
+    **{f"recompute.{key}": ("1", True, math.nan, [math.inf], {}) for key in ("mean", "scale")},
+    "recompute.settings": ("text", [1], 3),
+    "recompute.features": TEXTS,
+    "recompute.inputs": HASHES,
 }
 
 

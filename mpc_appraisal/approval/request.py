@@ -105,9 +105,9 @@ OVERLAP = (
 )
 
 
-def _keys(keys: dict[str, str] | None, transport: str) -> list[str]:
+def _keys(keys: dict[str, str] | None) -> list[str]:
     if not keys:
-        return [f"Over {transport} no party shows a certificate: a name is what its owner typed, and binds nobody."]
+        return ["Over this transport no party shows a certificate: a name is what its owner typed, and binds nobody."]
     return [
         f"The {_roles([role])} is whoever holds the certificate key with SHA-256 {keys[role]}." for role in sorted(keys)
     ]
@@ -151,7 +151,7 @@ def _sections(request: Request) -> list[tuple[str, list[str]]]:
                 f"Stated: {protocol['trust']}",
                 f"Engine: {protocol['engine']}.",
                 f"Transport: {protocol['transport']}.",
-                *_keys(content.get("keys"), protocol["transport"]),
+                *_keys(content.get("keys")),
             ],
         ),
         ("What a yes is for", [f"Configuration: {content['config']}.", f"Digest: {request.digest}"]),

@@ -216,6 +216,8 @@ def _yaml(text: str) -> Any:
 
 
 def _decimal(text: str, kind: type) -> float:
+    if kind is float and re.fullmatch(r"[-+]?\.(inf|nan)", text.lower()):
+        return float(text.replace(".", "", 1))  # which no rule takes, and says so
     if not re.fullmatch(r"[-+]?[0-9]+" if kind is int else r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text):
         raise ValueError(f"{text}, which is no decimal number: quote it where it is meant as a text")
     return kind(text)

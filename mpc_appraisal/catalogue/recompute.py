@@ -65,10 +65,10 @@ def recompute(listing: Listing, data: Dataset | StoredDataset, stated: Mapping[s
             raise InputError("train", "nothing", "train=FILE or model=FILE: what the appraisal was for")
         if model is not None and model.l2 != terms["l2"]:
             raise InputError("model", f"a model with l2 = {model.l2:g}", f"l2 = {terms['l2']:g}, as the record says")
-        found.append(_same_model(stated, terms, train, test, model, threshold))
         for key, part in (("train", train), ("test", test)):
             if key in method.needs and part is None:
                 raise InputError(key, "nothing", f"{key}=FILE: the method {method.name} needs it")
+        found.append(_same_model(stated, terms, train, test, model, threshold))
         fitted = model or fit(train.with_classes(record.classes), terms["l2"], terms["tolerance"] or 1e-7)
         sets = [part.with_classes(record.classes) if part is not None else None for part in (train, test)]
         value = plaintext(method, fitted, *sets, _candidate(data, terms, record))[0]
