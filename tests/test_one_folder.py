@@ -28,9 +28,10 @@ def test_a_run_at_work_keeps_the_others_out_or_apart_or_waiting(tmp_path):
     folder = tmp_path / "run"
     with sweep.alone(folder) as held:
         assert held == folder
-        with pytest.raises(
-            InputError, match="hydra.run.dir: got .*run; expected a folder that no other run is at work"
-        ), sweep.alone(folder, wait=False, name="hydra.run.dir"):
+        with (
+            pytest.raises(InputError, match="hydra.run.dir: got .*run; expected a folder that no other run is at work"),
+            sweep.alone(folder, wait=False, name="hydra.run.dir"),
+        ):
             pass
         with sweep.alone(folder, wait=False, apart=True) as second:
             assert second == tmp_path / "run-2"
