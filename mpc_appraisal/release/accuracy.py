@@ -152,15 +152,16 @@ def two_digits(number: float) -> float:
 def grid(method: Appraiser, facts: Facts) -> int:
     """Fractional bits that an opened number is rounded to on shares: what lies below is the engine's rounding.
 
-    What a run adds by chance grows as the root of the rows that are summed. One unit is about what a run differs by
-    from another, so that it adds no more to a value than that: 2^-12 in the sum of 150 rows' influence, and 1e-6 in
-    their mean. Of the squared norm a run's part depends on the norm, which is secret: its unit is that of a mean
-    gradient of a hundredth of the rows' norm, and some bits of larger ones are still rounding.
+    What a run adds by chance grows as the root of the rows that are summed. One unit is about two deviations of one run
+    from another, so that it adds no more to a value than a run does: 2^-11 in the sum of 150 rows' influence, and 3e-6
+    in their mean; of the engine's rounding a bit or two are left. Of the squared norm a run's part depends on the norm,
+    which is secret: its unit is that of a mean gradient of a hundredth of the rows' norm, and some bits of larger ones
+    are still rounding. With noise on purpose nothing is rounded: noise of both owners lies over all of these bits.
     """
     if type(method) is GradientNorm:
         return 14
     rows = facts.rows if type(method) in (Influence, InfluenceError) else facts.test_rows
-    finest = {Influence: 16, InfluenceError: 17}.get(type(method), 15)
+    finest = {Influence: 15, InfluenceError: 17}.get(type(method), 14)
     return max(4, finest - math.ceil(math.log2(max(rows, 1)) / 2))
 
 
