@@ -414,4 +414,4 @@ def test_that_cheat_reads_the_value_where_nothing_is_checked(played):
     (honest,) = (r for r in played["honest"][MODEL_OWNER] if (r.method, r.candidate) == ("influence", "a"))
     (lying,) = (r for r in played["spread, not checked"][MODEL_OWNER] if (r.method, r.candidate) == ("influence", "a"))
     assert lying.release["epsilon"] <= 1.0 and lying.release["deviation"] < honest.release["deviation"] / 100
-    assert abs(lying.value - clear.value) < 6 * lying.release["deviation"] / 100 + 1e-4 < 0.01 * abs(clear.value)
+    assert abs(lying.value - clear.value) < 6 * lying.release["deviation"] / 100 + 1e-4 < 0.05 * abs(clear.value)
