@@ -36,15 +36,15 @@ from gradient_parties import Case, Sizes, party
 from spu_rival import Spu
 
 from mpc_appraisal import Spawn, appraise
-from mpc_appraisal.appraisal import Appraiser, Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.appraisal.plan import Plan
+from mpc_appraisal.appraisal.program import program
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.data import Dataset, Digits, Mnist
-from mpc_appraisal.mpc.forecast import rehearse
-from mpc_appraisal.mpc.launch import launch
-from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
-from mpc_appraisal.plan import Plan
-from mpc_appraisal.program import program
-from mpc_appraisal.scenario import LabelNoise
-from mpc_appraisal.training import fit
+from mpc_appraisal.data.scenarios import LabelNoise
+from mpc_appraisal.methods import Appraiser, Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.mpc.backends.cost_model import rehearse
+from mpc_appraisal.mpc.net.launch import launch
 
 LATER = 8
 METHODS: dict[str, Appraiser] = {

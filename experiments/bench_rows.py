@@ -24,14 +24,14 @@ from bench_common import about, peak_bytes, write_lines
 from bench_page import show
 from rows_page import render
 
-from mpc_appraisal.appraisal import Influence
+from mpc_appraisal.appraisal.party import take_part
+from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
+from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, ROLES
 from mpc_appraisal.data import Dataset, open_dataset
-from mpc_appraisal.mpc.launch import launch
-from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER, ROLES
-from mpc_appraisal.party import take_part
-from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
-from mpc_appraisal.record import config_hash
-from mpc_appraisal.training import fit
+from mpc_appraisal.methods import Influence
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.mpc.net.launch import launch
+from mpc_appraisal.reporting.record import config_hash
 
 L2 = 1e-2
 BLOCK = 10_000

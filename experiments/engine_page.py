@@ -8,9 +8,9 @@ from pathlib import Path
 from bench_page import Drawing, Page, Row, blank, read_records, run_table, sentences, times, turns, write_page
 from matplotlib.figure import Figure
 
-from mpc_appraisal.figures import BLUE, GREY, ORANGE
-from mpc_appraisal.mpc.roles import TRUST
-from mpc_appraisal.tables import Table, number, whole
+from mpc_appraisal.common.roles import TRUST
+from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
+from mpc_appraisal.reporting.result_tables import Table, number, whole
 
 SINGLE, KEPT = "gradient, single", "gradient, kept"
 WORKS = {SINGLE: "one gradient from nothing", KEPT: "a later gradient, mask of X kept"}

@@ -31,9 +31,9 @@ from extraction_page import KNOWN, L2, SIGMAS, SIZE, render
 from mpc_appraisal import appraise
 from mpc_appraisal.attacks import extraction as attack
 from mpc_appraisal.data import Dataset, Digits, Mnist, with_bias
-from mpc_appraisal.models import SoftmaxRegression
-from mpc_appraisal.tables import DASH
-from mpc_appraisal.training import fit
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.reporting.result_tables import DASH
 
 REPEATS = (1, 4, 16, 64, 256)
 

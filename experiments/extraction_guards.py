@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from extraction_parties import Market, Told
 
-from mpc_appraisal.appraisal import Facts, GradientNorm
 from mpc_appraisal.attacks import extraction as attack
+from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.data import Dataset, with_bias
-from mpc_appraisal.errors import AppraisalError
-from mpc_appraisal.models import SoftmaxRegression
+from mpc_appraisal.methods import Facts, GradientNorm
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import fit
 from mpc_appraisal.release import Policy, Private
-from mpc_appraisal.training import fit
 
 if TYPE_CHECKING:
     from bench_page import Row

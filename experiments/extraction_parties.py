@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from mpc_appraisal.common.errors import AppraisalError
+from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, ROLES
 from mpc_appraisal.data import Dataset
-from mpc_appraisal.errors import AppraisalError
-from mpc_appraisal.models import SoftmaxRegression
-from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER, ROLES
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 
 CLEAR = ("session.transport=tcp", "session.in_the_clear=true")  # all three are on this machine
 
@@ -125,8 +125,8 @@ class Market:
 
 def serve() -> None:
     """One organisation: for each line of overrides an appraisal, and a line of what it learned."""
-    from mpc_appraisal import party
-    from mpc_appraisal.cli import appraise_config, compose
+    from mpc_appraisal.appraisal import party
+    from mpc_appraisal.cli.app import appraise_config, compose
 
     opened, open_session, deal = [], party.open_session, party.deal
     party.open_session = lambda *arguments: opened.append("owner") or open_session(*arguments)

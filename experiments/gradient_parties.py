@@ -18,10 +18,10 @@ import torch
 import torch.distributed as dist
 from bench_common import together
 
-from mpc_appraisal.appraisal import Facts, GradientNorm
-from mpc_appraisal.mpc.engines import deal, open_session
-from mpc_appraisal.mpc.rendezvous import Rendezvous
-from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.methods import Facts, GradientNorm
+from mpc_appraisal.mpc.backends.registry import deal, open_session
+from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.session import Session
 
 TIMEOUT = 300.0
@@ -117,6 +117,6 @@ def _case(rendezvous: Rendezvous, own: Own, sizes: Sizes, case: Case) -> dict[st
 def _open(rendezvous: Rendezvous, case: Case) -> Session:
     if case.engine == "stock":
         return open_session("stock", rendezvous, TIMEOUT)
-    from mpc_appraisal.mpc.fast import FastSession
+    from mpc_appraisal.mpc.backends.fast import FastSession
 
     return FastSession(rendezvous, TIMEOUT)

@@ -27,7 +27,7 @@ from bench_common import about, write_lines
 from bench_page import show
 from marketplace_size import Job, Size, full, run_all, small
 
-from mpc_appraisal.errors import AppraisalError
+from mpc_appraisal.common.errors import AppraisalError
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS: dict[str, ModuleType] = {

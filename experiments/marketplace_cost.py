@@ -43,15 +43,24 @@ from marketplace_size import Job, Row, Size
 from tenseal_rival import LAYER, NETWORK, Tenseal
 from torch import Tensor
 
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.networks import ARCHITECTURES, MNIST, Architecture, Conv, Dense, Network, first_matrix, initial
-from mpc_appraisal.protocols.ife.als16 import ALS16
-from mpc_appraisal.protocols.ife.convolution import patches
-from mpc_appraisal.protocols.ife.lwe import LWE
-from mpc_appraisal.protocols.ife.scheme import PIXEL, Master, Scheme
-from mpc_appraisal.protocols.matrix_transform import CloudSide, Masks, ShopperSide, mask
-from mpc_appraisal.protocols.quantised import quantise
-from mpc_appraisal.tables import DASH
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.marketplace.encryption.als16 import ALS16
+from mpc_appraisal.marketplace.encryption.convolution import patches
+from mpc_appraisal.marketplace.encryption.lwe import LWE
+from mpc_appraisal.marketplace.encryption.scheme import PIXEL, Master, Scheme
+from mpc_appraisal.marketplace.protocols.masked_layers import CloudSide, Masks, ShopperSide, mask
+from mpc_appraisal.marketplace.protocols.quantised import quantise
+from mpc_appraisal.models.networks import (
+    ARCHITECTURES,
+    MNIST,
+    Architecture,
+    Conv,
+    Dense,
+    Network,
+    first_matrix,
+    initial,
+)
+from mpc_appraisal.reporting.result_tables import DASH
 
 NETWORKS = {
     "cnn6": ARCHITECTURES["cnn6"],

@@ -18,15 +18,15 @@ import torch
 from bench_common import together
 from torch import Tensor
 
-from mpc_appraisal.mpc.engines import deal, open_session
-from mpc_appraisal.mpc.launch import launch
-from mpc_appraisal.mpc.rendezvous import Rendezvous
-from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
-from mpc_appraisal.networks import Network
-from mpc_appraisal.protocols.ife.lwe import LWE
-from mpc_appraisal.protocols.ife_shares import run_shares
-from mpc_appraisal.protocols.ife_transform import quantised_first
-from mpc_appraisal.protocols.shares_plan import Cloud, SharesPlan, Shopper, Training, label_rows, one_hot
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
+from mpc_appraisal.marketplace.encryption.lwe import LWE
+from mpc_appraisal.marketplace.protocols.masked_layers_protocol import quantised_first
+from mpc_appraisal.marketplace.protocols.shares_plan import Cloud, SharesPlan, Shopper, Training, label_rows, one_hot
+from mpc_appraisal.marketplace.protocols.shares_protocol import run_shares
+from mpc_appraisal.models.networks import Network
+from mpc_appraisal.mpc.backends.registry import deal, open_session
+from mpc_appraisal.mpc.net.launch import launch
+from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 
 TIMEOUT = 120.0
 Measured = tuple[str, float, int]  # operation, seconds, bytes

@@ -23,12 +23,12 @@ from torch import Tensor
 
 from mpc_appraisal.attacks.equivalent_model import fit_output, labels_of, predict
 from mpc_appraisal.attacks.pixel_recovery import blank_share, recover
-from mpc_appraisal.figures import BLUE, GREY, ORANGE
-from mpc_appraisal.mpc.prg import Stream, new_key
-from mpc_appraisal.networks import Architecture, Conv, Dense, first_matrix
-from mpc_appraisal.protocols.matrix_transform import Masks, ShopperSide, mask
-from mpc_appraisal.protocols.quantised import pixels, quantise
-from mpc_appraisal.tables import Table
+from mpc_appraisal.marketplace.protocols.masked_layers import Masks, ShopperSide, mask
+from mpc_appraisal.marketplace.protocols.quantised import pixels, quantise
+from mpc_appraisal.models.networks import Architecture, Conv, Dense, first_matrix
+from mpc_appraisal.mpc.ring.prg import Stream, new_key
+from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
+from mpc_appraisal.reporting.result_tables import Table
 
 SHOWN = 6  # images in the figure
 TRANSFORM, SHARES = "ife_transform", "ife_shares"

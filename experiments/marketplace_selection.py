@@ -16,10 +16,10 @@ from bench_page import Drawing, blank
 from marketplace_size import Job, Market, Row, Shop, Size, fit, model, stream
 from torch import Tensor
 
-from mpc_appraisal.figures import BLUE, GREY, ORANGE
-from mpc_appraisal.networks import Network
-from mpc_appraisal.selection import STRATEGIES, select
-from mpc_appraisal.tables import DASH, Table
+from mpc_appraisal.marketplace.buying.selection import STRATEGIES, select
+from mpc_appraisal.models.networks import Network
+from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
+from mpc_appraisal.reporting.result_tables import DASH, Table
 
 PUBLISHED = 0.60  # fewer prediction errors than random selection; the slides print no other number
 PLACES = {"test": "test rows", "remaining": "remaining rows", "control": "remaining, not retrained"}

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mpc_appraisal.data import DataSource, Digits, Mnist
-from mpc_appraisal.networks import ARCHITECTURES, Architecture, Conv, Dense, Network, initial, train
+from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Conv, Dense, Network, initial, train
 
 Row = dict[str, Any]
 Plan = tuple[tuple[int, float], ...]  # (epochs, learning rate), one after the other

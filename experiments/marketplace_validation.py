@@ -25,13 +25,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpc_appraisal.data import Cifar10
-from mpc_appraisal.figures import BLUE, GREY, ORANGE
-from mpc_appraisal.low_quality import evasive, grey_crops, mislabelled, random_labels, shuffled_pixels
-from mpc_appraisal.networks import Network
-from mpc_appraisal.preflight_result import Rate
-from mpc_appraisal.selection import select
-from mpc_appraisal.tables import Table
-from mpc_appraisal.validation import Predictor, uniform, validate, wrong_predictions
+from mpc_appraisal.data.low_quality import evasive, grey_crops, mislabelled, random_labels, shuffled_pixels
+from mpc_appraisal.marketplace.buying.selection import select
+from mpc_appraisal.marketplace.buying.validation import Predictor, uniform, validate, wrong_predictions
+from mpc_appraisal.methods.preflight.result import Rate
+from mpc_appraisal.models.networks import Network
+from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
+from mpc_appraisal.reporting.result_tables import Table
 
 BAD = ("mislabelled", "irrelevant", "shuffled", "evasive")
 COLOURS = {"good": "#2f855a", "mislabelled": BLUE, "irrelevant": GREY, "shuffled": "#8b5cf6", "evasive": ORANGE}

@@ -29,7 +29,7 @@ from paper_measure import Row
 from paper_size import Size, full, small
 from paper_sweep import Sweep, loads, run_all
 
-from mpc_appraisal.errors import AppraisalError
+from mpc_appraisal.common.errors import AppraisalError
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDS = {

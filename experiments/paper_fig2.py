@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from paper_fig5 import planes
 from paper_measure import Row, pick
 
-from mpc_appraisal.figures import BLUE, ORANGE
+from mpc_appraisal.reporting.figures import BLUE, ORANGE
 
 CAPTION = (
     "Figure 2. Values, and test-loss reduction by retraining, against label noise (top) and class balance (bottom). "

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from statistics import mean, median, stdev
 from typing import Any
 
-from mpc_appraisal.metrics import correlations
-from mpc_appraisal.tables import DASH, number
+from mpc_appraisal.reporting.metrics import correlations
+from mpc_appraisal.reporting.result_tables import DASH, number
 
 Row = dict[str, Any]
 KINDS = ("pearson", "spearman")

@@ -20,9 +20,9 @@ from paper_measure import Row, agreements, drift, pick, seconds_of, spread
 from paper_size import L2, MISMATCH_L2, MISSING_L2, TEST_ROWS
 from paper_sweep import STATED
 
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc.roles import TRUST
-from mpc_appraisal.tables import Table, number
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import TRUST
+from mpc_appraisal.reporting.result_tables import Table, number
 
 FILE = "paper.jsonl"
 ABOUT = {"size", "sizes", "jobs", "missing", "machine", "versions", "revision", "command"}

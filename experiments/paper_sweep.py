@@ -20,8 +20,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from mpc_appraisal.errors import AppraisalError
-from mpc_appraisal.record import Record, read
+from mpc_appraisal.common.errors import AppraisalError
+from mpc_appraisal.reporting.record import Record, read
 
 APP = Path(sys.executable).parent / "mpc-appraisal"
 RESUME = ("resume=true",)  # what makes the app itself skip a finished job

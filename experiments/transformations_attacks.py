@@ -17,20 +17,16 @@ from scipy.stats import spearmanr
 from transformations_attacks_page import counted, drawings, tables
 from transformations_attacks_size import Setting, size_of
 
-from mpc_appraisal.appraisal.base import summed_gradient
-from mpc_appraisal.attacks import rtas_collusion as collusion
-from mpc_appraisal.attacks import rtas_float_drift as drift
-from mpc_appraisal.attacks import rtas_histogram as histogram
-from mpc_appraisal.attacks import rtas_known_rows as known_rows
-from mpc_appraisal.attacks import rtas_linking as linking
-from mpc_appraisal.attacks import rtas_membership as membership
-from mpc_appraisal.attacks.rtas_view import HIDDEN, View, seen
+from mpc_appraisal.attacks.rtas import collusion, histogram, known_rows, linking, membership
+from mpc_appraisal.attacks.rtas import float_drift as drift
+from mpc_appraisal.attacks.rtas.view import HIDDEN, View, seen
 from mpc_appraisal.data import Dataset, with_bias
-from mpc_appraisal.models import SoftmaxRegression
-from mpc_appraisal.mpc.encoding import PRECISION_BITS, encode
-from mpc_appraisal.mpc.prg import Stream
-from mpc_appraisal.reconstructive_privacy import permutation, positions
-from mpc_appraisal.scenario import LabelNoise, MissingData
+from mpc_appraisal.data.scenarios import LabelNoise, MissingData
+from mpc_appraisal.methods.base import summed_gradient
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS, encode
+from mpc_appraisal.mpc.ring.prg import Stream
+from mpc_appraisal.transformations.reconstructive_privacy import permutation, positions
 
 __all__ = ["drawings", "measure", "tables"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mpc_appraisal.data import Dataset, DataSource, Digits, Mnist
-from mpc_appraisal.models import SoftmaxRegression
-from mpc_appraisal.training import fit
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import fit
 
 L2 = 1e-2
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import torch
 
-from mpc_appraisal.attacks.twister import predict
-from mpc_appraisal.mpc.encoding import decode, encode
-from mpc_appraisal.mpc.engines import deal, open_session
-from mpc_appraisal.mpc.launch import launch
-from mpc_appraisal.mpc.rendezvous import Rendezvous
-from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.attacks.mersenne_twister import predict
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.mpc.backends.registry import deal, open_session
+from mpc_appraisal.mpc.net.launch import launch
+from mpc_appraisal.mpc.net.rendezvous import Rendezvous
+from mpc_appraisal.mpc.ring.fixed_point import decode, encode
 
 SHAPE_X, SHAPE_W = (60, 20), (20, 40)
 LEAST = 400  # ring elements that are needed to find a twister

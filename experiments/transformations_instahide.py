@@ -20,14 +20,13 @@ from torch import Tensor
 from torch.nn import functional
 from transformations_instahide_page import drawings, tables
 
-from mpc_appraisal.attacks import instahide_challenge as challenges
-from mpc_appraisal.attacks import instahide_cluster as cluster
-from mpc_appraisal.attacks import instahide_rank as rank
-from mpc_appraisal.attacks import instahide_seed as seeds
+from mpc_appraisal.attacks.instahide import challenge as challenges
+from mpc_appraisal.attacks.instahide import cluster, rank
+from mpc_appraisal.attacks.instahide import seed as seeds
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Cifar10, Digits, Mnist
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.networks import ARCHITECTURES, Architecture, Conv, Dense, initial
-from mpc_appraisal.protocols.instahide import LEAKAGE, Encoding, InstaHide, apply, centred, fit, predict
+from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Conv, Dense, initial
+from mpc_appraisal.transformations.instahide import LEAKAGE, Encoding, InstaHide, apply, centred, fit, predict
 
 CIFAR = Architecture(
     "planes and cars",

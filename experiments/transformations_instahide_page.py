@@ -9,8 +9,8 @@ from statistics import mean
 import numpy as np
 from bench_page import Drawing, Row, blank
 
-from mpc_appraisal.figures import BLUE, GREY, ORANGE
-from mpc_appraisal.tables import Table, number
+from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
+from mpc_appraisal.reporting.result_tables import Table, number
 
 
 def _of(rows: Sequence[Row], part: str) -> list[Row]:

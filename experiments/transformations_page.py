@@ -22,10 +22,10 @@ from bench_page import Page, run_table, sentences, times, write_page
 from transformations_protocols_page import CLEAR, FAST, RTAS, STOCK, Protocol
 from transformations_size import Row, Size
 
-from mpc_appraisal.mpc import roles
-from mpc_appraisal.protocols.instahide import LEAKAGE as INSTAHIDE
-from mpc_appraisal.protocols.rtas import LEAKAGE as RTAS_LEAKAGE
-from mpc_appraisal.tables import Table, number
+from mpc_appraisal.common import roles
+from mpc_appraisal.mpc.backends.rtas_notice import LEAKAGE as RTAS_LEAKAGE
+from mpc_appraisal.reporting.result_tables import Table, number
+from mpc_appraisal.transformations.instahide import LEAKAGE as INSTAHIDE
 
 FILE = "transformations.jsonl"
 KEYS = {

@@ -17,16 +17,16 @@ from typing import Any
 from bench_common import together
 from torch import Tensor
 
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS, ROLES, rank_of
+from mpc_appraisal.models.secret_layers import bilinear
 from mpc_appraisal.mpc import ops
-from mpc_appraisal.mpc.engines import deal, open_session
-from mpc_appraisal.mpc.fast import open_channel
-from mpc_appraisal.mpc.launch import launch
-from mpc_appraisal.mpc.meter import Meter
-from mpc_appraisal.mpc.rendezvous import Rendezvous
-from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS, ROLES, rank_of
-from mpc_appraisal.protocols.float_shares import FloatPlan, Floats, logistic
-from mpc_appraisal.protocols.rtas_training import DataSide, ModelSide, TrainingPlan, run_training
-from mpc_appraisal.protocols.shared_layers import bilinear
+from mpc_appraisal.mpc.backends.fast import open_channel
+from mpc_appraisal.mpc.backends.registry import deal, open_session
+from mpc_appraisal.mpc.net.launch import launch
+from mpc_appraisal.mpc.net.meter import Meter
+from mpc_appraisal.mpc.net.rendezvous import Rendezvous
+from mpc_appraisal.transformations.float_shares import FloatPlan, Floats, logistic
+from mpc_appraisal.transformations.rtas_training import DataSide, ModelSide, TrainingPlan, run_training
 
 TIMEOUT = 300.0
 DEVIATION = 1.0  # of float shares: pixels have one of .31
@@ -180,7 +180,7 @@ def _floats(rendezvous: Rendezvous, role: str, job: Job) -> tuple:
 
 def _teach_stock() -> None:
     """CrypTen's own tensors under the names in which they disagree with plain ones."""
-    from mpc_appraisal.mpc.stock import crypten
+    from mpc_appraisal.mpc.backends.stock import crypten
 
     @bilinear.register(crypten.mpc.MPCTensor)
     def _(left: Any, op: str, right: Any, **options: Any) -> Any:

@@ -13,7 +13,7 @@ from matplotlib.transforms import Bbox
 from transformations_protocols_page import BESIDE, FAST, Protocol, protocols
 from transformations_size import Row
 
-from mpc_appraisal.figures import BLUE, GREY, ORANGE
+from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
 
 
 def drawings(rows: Sequence[Row]) -> list[Drawing]:

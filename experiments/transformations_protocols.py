@@ -32,13 +32,13 @@ from transformations_picture import drawings
 from transformations_protocols_page import tables
 from transformations_size import Job, Row, Size
 
-from mpc_appraisal.appraisal import Facts, GradientNorm, Influence
+from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.data import with_bias
-from mpc_appraisal.errors import AppraisalError
-from mpc_appraisal.networks import initial
-from mpc_appraisal.record import read
-from mpc_appraisal.scenario import LabelNoise
-from mpc_appraisal.training import fit
+from mpc_appraisal.data.scenarios import LabelNoise
+from mpc_appraisal.methods import Facts, GradientNorm, Influence
+from mpc_appraisal.models.networks import initial
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.reporting.record import read
 
 __all__ = ["drawings", "jobs", "measure", "tables"]
 

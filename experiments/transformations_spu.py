@@ -16,8 +16,8 @@ from bench_page import Row
 from transformations_tables import BATCH, LR, SIZES
 from transformations_tables_page import SPU
 
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc.roles import OWNERS
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import OWNERS
 
 RUNNER = Path(__file__).with_name("spu_training.py")
 TURNS = 3

@@ -40,15 +40,15 @@ from transformations_tables_page import (
     tables,
 )
 
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import DataSource, Digits, Mnist
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc.helped import NAME
+from mpc_appraisal.marketplace.encryption.convolution import patches
+from mpc_appraisal.models.networks import Conv, Dense, batches
+from mpc_appraisal.mpc.backends.rtas import NAME
+from mpc_appraisal.mpc.backends.rtas_notice import warn
 from mpc_appraisal.mpc.session import PlainSession
-from mpc_appraisal.networks import Conv, Dense, batches
-from mpc_appraisal.protocols.ife.convolution import patches
-from mpc_appraisal.protocols.rtas import warn
-from mpc_appraisal.protocols.rtas_layers import CNN, LOGISTIC, RELU, SIGMOID, Model, halves, initial
-from mpc_appraisal.protocols.rtas_training import DataSide, ModelSide, TrainingPlan, run_training, warn_fast
+from mpc_appraisal.transformations.rtas_layers import CNN, LOGISTIC, RELU, SIGMOID, Model, halves, initial
+from mpc_appraisal.transformations.rtas_training import DataSide, ModelSide, TrainingPlan, run_training, warn_fast
 
 __all__ = ["drawings", "measure", "tables"]
 

@@ -11,11 +11,11 @@ __version__ = "0.1.0"
 def __getattr__(name: str):
     """Import the public names on first use: `import mpc_appraisal` alone stays cheap and imports no CrypTen."""
     if name == "appraise":
-        from mpc_appraisal.api import appraise
+        from mpc_appraisal.appraisal.api import appraise
 
         return appraise
     if name == "Guard":
-        from mpc_appraisal.plan import Guard
+        from mpc_appraisal.appraisal.plan import Guard
 
         return Guard
     if name == "Dataset":
@@ -23,7 +23,7 @@ def __getattr__(name: str):
 
         return Dataset
     if name in ("Plain", "Spawn", "Join"):
-        from mpc_appraisal import sessions
+        from mpc_appraisal.appraisal import sessions
 
         return getattr(sessions, name)
     raise AttributeError(f"module 'mpc_appraisal' has no attribute {name!r}")

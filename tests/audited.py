@@ -24,6 +24,6 @@ def record_opens(path: str) -> None:
 if __name__ == "__main__":
     destination = sys.argv.pop(1)
     record_opens(destination + (f".{os.environ['RANK']}" if "RANK" in os.environ else ""))
-    from mpc_appraisal.cli import main
+    from mpc_appraisal.cli.app import main
 
     main()

@@ -9,10 +9,10 @@ from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.release.accounting import Mechanism, warm_up
-from mpc_appraisal.release.ledger import Charge, Ledger
-from mpc_appraisal.release.policy import Question
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.governance.budget.accounting import Mechanism, warm_up
+from mpc_appraisal.governance.budget.ledger import Charge, Ledger
+from mpc_appraisal.governance.budget.limits import Question
 
 warm_up()
 CALLS = ("open", "write", "fsync", "close", "replace")

@@ -31,7 +31,7 @@ if __package__:
 
 from fuzz_readers import READERS, Reader
 
-from mpc_appraisal.errors import AppraisalError
+from mpc_appraisal.common.errors import AppraisalError
 
 SECONDS, MEGABYTES = 10, 500
 VALUES: tuple[Any, ...] = (

@@ -16,29 +16,30 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mpc_appraisal.approval import Request, Rules
-from mpc_appraisal.approval.desk import Desk
-from mpc_appraisal.catalogue import new_salt, publish, read_listing, read_salt, write_salt
+from mpc_appraisal.appraisal.envelope import SEALED, Envelope, _outcome
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Layers, files, public, read_dataset
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.marketplace.enrolment import enrol, read_keys, registry
+from mpc_appraisal.governance.approval.decide import Request, Rules
+from mpc_appraisal.governance.approval.queue import Desk
+from mpc_appraisal.governance.budget.ledger import verify
+from mpc_appraisal.governance.catalogue import new_salt, publish, read_listing, read_salt, write_salt
+from mpc_appraisal.marketplace.encryption.authority import Authority
+from mpc_appraisal.marketplace.encryption.lwe import LWE
+from mpc_appraisal.marketplace.encryption.signed_upload import new_signing_key, read_upload, write_upload
 from mpc_appraisal.marketplace.plan_file import read_plan
 from mpc_appraisal.marketplace.record import MarketRecord
-from mpc_appraisal.models import SoftmaxRegression
-from mpc_appraisal.mpc import dealer, frames, notes
-from mpc_appraisal.mpc.certificates import Papers, make_trial
-from mpc_appraisal.mpc.meeting import _read as read_hello
-from mpc_appraisal.mpc.wire import Incoming
-from mpc_appraisal.networks import ARCHITECTURES, Architecture, Dense, Network, initial
-from mpc_appraisal.protocols.ife.authority import Authority
-from mpc_appraisal.protocols.ife.lwe import LWE
-from mpc_appraisal.protocols.ife.sealed_upload import new_signing_key, read_upload, write_upload
-from mpc_appraisal.protocols.messages import Messages
-from mpc_appraisal.record import Record, read
+from mpc_appraisal.marketplace.uploads.enrolment import enrol, read_keys, registry
+from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Dense, Network, initial
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.mpc.net import frames, notes
+from mpc_appraisal.mpc.net.certificates import Papers, make_trial
+from mpc_appraisal.mpc.net.handshake import _read as read_hello
+from mpc_appraisal.mpc.net.messages import Messages
+from mpc_appraisal.mpc.net.stream import Incoming
+from mpc_appraisal.mpc.protocols import dealer
 from mpc_appraisal.release import Ledger, Policy
-from mpc_appraisal.release.ledger import verify
-from mpc_appraisal.release.rule import Outcome
-from mpc_appraisal.sealed import SEALED, Envelope, _outcome
+from mpc_appraisal.release.base import Outcome
+from mpc_appraisal.reporting.record import Record, read
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 HASH = "a1" * 32
@@ -336,7 +337,7 @@ class Wire(io.BytesIO):
 
 
 def incoming(data: bytes) -> Incoming:
-    with mock.patch("mpc_appraisal.mpc.wire.select.poll"):
+    with mock.patch("mpc_appraisal.mpc.net.stream.select.poll"):
         return Incoming(Wire(data))
 
 

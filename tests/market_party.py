@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from mpc_appraisal.errors import AppraisalError
-from mpc_appraisal.marketplace.command import main
+from mpc_appraisal.cli.commands.market import main
+from mpc_appraisal.common.errors import AppraisalError
 
 try:
     main(sys.argv[1:])

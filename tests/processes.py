@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-APP = [sys.executable, "-m", "mpc_appraisal.cli"]
+APP = [sys.executable, "-m", "mpc_appraisal.cli.app"]
 MODEL_OWNER, DATA_OWNER, DEALER = ROLES = ("model_owner", "data_owner", "dealer")
 
 

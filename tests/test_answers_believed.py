@@ -9,13 +9,13 @@ import pytest
 from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from test_deal_edges import OTHER, SELLER, Deal
 
-from mpc_appraisal import consent as consent_module
-from mpc_appraisal.consent import Agreed, make_request, questions_of
-from mpc_appraisal.errors import DisagreementError, PeerError
-from mpc_appraisal.mpc.roles import OWNERS
-from mpc_appraisal.plan import ModelOwnerInput
+from mpc_appraisal.appraisal import agreement as consent_module
+from mpc_appraisal.appraisal.agreement import Agreed, make_request, questions_of
+from mpc_appraisal.appraisal.envelope import Envelope, keys_in
+from mpc_appraisal.appraisal.plan import ModelOwnerInput
+from mpc_appraisal.common.errors import DisagreementError, PeerError
+from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.release import Best, Outcome
-from mpc_appraisal.sealed import Envelope, keys_in
 
 KEY = ("influence", "seller")
 
@@ -131,7 +131,7 @@ def test_sealed_answers_that_cannot_be_read():
 def test_an_old_ledgers_answer_is_still_found_and_a_new_ledger_holds_no_bare_hash(tmp_path, monkeypatch):
     """A ledger from before there were keys: its first line states none, its questions hold the hash without a key."""
     deal = Deal(tmp_path)
-    from mpc_appraisal.release import chain
+    from mpc_appraisal.governance.budget import hash_chain as chain
 
     real = chain.create
     monkeypatch.setattr(

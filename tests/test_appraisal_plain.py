@@ -9,7 +9,9 @@ import oracles
 import pytest
 import torch
 
-from mpc_appraisal.appraisal import (
+from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.data import Dataset, with_bias
+from mpc_appraisal.methods import (
     METHODS,
     Facts,
     Finetuning,
@@ -21,11 +23,9 @@ from mpc_appraisal.appraisal import (
     plaintext,
     scaled,
 )
-from mpc_appraisal.appraisal.influence import inverse_hessian_product
-from mpc_appraisal.data import Dataset, with_bias
-from mpc_appraisal.errors import AppraisalError, InputError
+from mpc_appraisal.methods.influence import inverse_hessian_product
+from mpc_appraisal.models.training import fit, union, utility
 from mpc_appraisal.mpc import ops
-from mpc_appraisal.training import fit, union, utility
 
 D, C, L2 = 4, 3, 1e-2
 CONF = Path(__file__).parents[1] / "conf"

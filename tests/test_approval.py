@@ -24,9 +24,9 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from mpc_appraisal.approval import ApprovalError, Decision, Desk, Request, Rules, decide
-from mpc_appraisal.approval.command import main
-from mpc_appraisal.errors import AppraisalError, InputError, PeerError
+from mpc_appraisal.cli.commands.approval import main
+from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
+from mpc_appraisal.governance.approval.decide import ApprovalError, Decision, Desk, Request, Rules, decide
 
 PROCESSES = multiprocessing.get_context("fork")  # hundreds are started, and imports take seconds
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)

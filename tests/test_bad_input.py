@@ -31,10 +31,10 @@ from processes import (
 )
 
 from mpc_appraisal import Dataset, appraise
-from mpc_appraisal.errors import AppraisalError, InputError, PeerError
-from mpc_appraisal.mpc import launch
-from mpc_appraisal.mpc.rendezvous import parse_address
-from mpc_appraisal.training import fit
+from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.mpc.net import launch
+from mpc_appraisal.mpc.net.rendezvous import parse_address
 
 SECONDS = 30  # start of up to six interpreters on two cores included; what is refused is refused in a part of that
 FOLDERS = {MODEL_OWNER: "buyer", DATA_OWNER: "seller", DEALER: "dealer"}
@@ -244,7 +244,7 @@ def test_a_bad_configuration(override, says, processes):
     command = [
         sys.executable,
         "-m",
-        "mpc_appraisal.cli",
+        "mpc_appraisal.cli.app",
         "appraisal=influence",
         "scenario.size=40",
         "scenario.candidates=2",

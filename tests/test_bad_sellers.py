@@ -17,13 +17,9 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from test_market_edges import PLAN, ROWS, SMALL_LWE, TINY, altered, stocked
 
-from mpc_appraisal.errors import InputError, PeerError
-from mpc_appraisal.marketplace.authority import AuthorityInput
-from mpc_appraisal.marketplace.cloud import CloudInput
-from mpc_appraisal.marketplace.desk import Connection
-from mpc_appraisal.marketplace.enrolment import SUFFIX, enrol, read_keys, registry
-from mpc_appraisal.marketplace.inbox import read_inbox
-from mpc_appraisal.marketplace.part import take_part
+from mpc_appraisal.common.errors import InputError, PeerError
+from mpc_appraisal.marketplace.encryption.als16 import ALS16
+from mpc_appraisal.marketplace.encryption.payload import unpack
 from mpc_appraisal.marketplace.plan import (
     AUTHORITY,
     CLOUD,
@@ -34,14 +30,18 @@ from mpc_appraisal.marketplace.plan import (
     Validation,
 )
 from mpc_appraisal.marketplace.plan_file import market_of
-from mpc_appraisal.marketplace.seller import upload
-from mpc_appraisal.marketplace.strategy import IfeShares
-from mpc_appraisal.marketplace.trials import Trials, kept_places
-from mpc_appraisal.mpc.launch import launch
-from mpc_appraisal.networks import initial
-from mpc_appraisal.protocols.ife.als16 import ALS16
-from mpc_appraisal.protocols.ife.payload import unpack
-from mpc_appraisal.protocols.ife_transform import IfeTransform
+from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
+from mpc_appraisal.marketplace.protocols.strategy import IfeShares
+from mpc_appraisal.marketplace.roles.authority import AuthorityInput
+from mpc_appraisal.marketplace.roles.cloud import CloudInput
+from mpc_appraisal.marketplace.roles.context import Connection
+from mpc_appraisal.marketplace.roles.party import take_part
+from mpc_appraisal.marketplace.roles.trials import Trials, kept_places
+from mpc_appraisal.marketplace.uploads.enrolment import SUFFIX, enrol, read_keys, registry
+from mpc_appraisal.marketplace.uploads.inbox import read_inbox
+from mpc_appraisal.marketplace.uploads.seller import upload
+from mpc_appraisal.models.networks import initial
+from mpc_appraisal.mpc.net.launch import launch
 
 # ---- files
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from mpc_appraisal import Join, appraise
-from mpc_appraisal.appraisal import Coalitions, Game, LeaveOneOut, Shapley, Valuation, as_yardsticks
+from mpc_appraisal.appraisal.plan import Guard
+from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset
-from mpc_appraisal.errors import AppraisalError, InputError
-from mpc_appraisal.plan import Guard
-from mpc_appraisal.record import Record
-from mpc_appraisal.training import fit, utility
+from mpc_appraisal.methods import Coalitions, Game, LeaveOneOut, Shapley, Valuation, as_yardsticks
+from mpc_appraisal.models.training import fit, utility
+from mpc_appraisal.reporting.record import Record
 
 D, C, L2 = 4, 3, 1e-2
 

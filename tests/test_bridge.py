@@ -8,8 +8,8 @@ import pytest
 import torch
 from three import run, sharing
 
-from mpc_appraisal.mpc import bridge
-from mpc_appraisal.mpc.tensors import Context, Secret
+from mpc_appraisal.mpc.protocols import crypten_adapter as bridge
+from mpc_appraisal.mpc.protocols.tensors import Context, Secret
 
 torch.set_num_threads(1)
 GENERATOR = torch.Generator().manual_seed(11)

@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 from budget_child import question
 
-from mpc_appraisal import budget
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.cli.commands import budget
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.governance.budget.ledger import replay, spent
 from mpc_appraisal.release import Answer, Charge, Ledger, Mechanism, Policy, Question, epsilon, verify
-from mpc_appraisal.release.ledger import replay, spent
 
 PROCESSES = multiprocessing.get_context("fork")  # hundreds are started, and imports take seconds
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
@@ -195,7 +195,7 @@ def test_each_counterparty_has_a_sum_of_its_own(path):
 
 
 def test_consulting_does_not_wait_and_needs_no_leave_to_write(full, monkeypatch):
-    from mpc_appraisal.release import chain
+    from mpc_appraisal.governance.budget import hash_chain as chain
 
     ledger = Ledger(full)
     monkeypatch.setattr(chain, "PATIENCE", 0.1)
@@ -611,7 +611,7 @@ def test_every_truncation_is_found(full):
 
 def test_a_forged_line_with_a_right_seal_is_found(full):
     """Resealed by one who knows the format: the next line's hash, or the head's, does not fit."""
-    from mpc_appraisal.release.chain import _sealed
+    from mpc_appraisal.governance.budget.hash_chain import _sealed
 
     lines = lines_of(full)
     for number in (2, 10):
@@ -646,7 +646,7 @@ def test_heads(full):
 
 def test_a_charge_beyond_the_budget_is_named(path):
     """As a writer with another program might have left it: sealed, chained, but over the limits."""
-    from mpc_appraisal.release import chain
+    from mpc_appraisal.governance.budget import hash_chain as chain
 
     Ledger(path, "seller", Policy(epsilon=1.0, plain_values=1))
     for asked, number in ((question("a", sigma=0.5), 2), (question("b", rows=9), 3)):
@@ -758,7 +758,7 @@ def test_no_permission(full, monkeypatch):
 
 def test_the_command(full):
     def run(*arguments):
-        command = [sys.executable, "-m", "mpc_appraisal.cli", "budget", *map(str, arguments)]
+        command = [sys.executable, "-m", "mpc_appraisal.cli.app", "budget", *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         return done.returncode, done.stdout, done.stderr
 

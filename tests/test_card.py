@@ -9,11 +9,11 @@ import pytest
 from markdown_it import MarkdownIt
 from test_report import TRUST, Page, join_records, records
 
-from mpc_appraisal.card import slug, write_cards
-from mpc_appraisal.catalogue.schema import printable
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.record import Record
-from mpc_appraisal.result import Result
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.governance.catalogue.schema import printable
+from mpc_appraisal.reporting.card import slug, write_cards
+from mpc_appraisal.reporting.record import Record
+from mpc_appraisal.reporting.result import Result
 
 BOTH = ["model_owner", "data_owner"]
 OPENING = {"what": "the result", "to": BOTH, "numbers": 1, "why": "the appraisal's result"}

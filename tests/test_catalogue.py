@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from processes import APP, DATA_OWNER, DEALER, MODEL_OWNER, ROLES, free_port, problem, write_csv, write_npz
 
-from mpc_appraisal.catalogue import (
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data import Dataset, Digits, StoredDataset, read_dataset
+from mpc_appraisal.governance.catalogue import (
     Listing,
     Statistics,
     Terms,
@@ -33,9 +35,7 @@ from mpc_appraisal.catalogue import (
     write_listing,
     write_salt,
 )
-from mpc_appraisal.catalogue.schema import printable, shown
-from mpc_appraisal.data import Dataset, Digits, StoredDataset, read_dataset
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.governance.catalogue.schema import printable, shown
 
 SALT = bytes(range(32))
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\u202e<script>[red]"
@@ -493,7 +493,7 @@ def test_the_digest_of_a_listing_is_that_of_its_file(tmp_path, full):
 
 
 def test_check_tells_the_listed_data_from_others(tmp_path, capsys):
-    from mpc_appraisal.commands import COMMANDS
+    from mpc_appraisal.cli.commands import COMMANDS
 
     def check(data, *more):
         COMMANDS["catalogue"](["check", f"listing={tmp_path}/out/sales.json", f"data={data}", *more])
@@ -616,7 +616,7 @@ def test_a_listing_that_cannot_be_checked_stops_the_appraisal(market, processes,
     ],
 )
 def test_wrong_arguments_are_refused_and_write_nothing(tmp_path, monkeypatch, arguments, match):
-    from mpc_appraisal.commands import COMMANDS
+    from mpc_appraisal.cli.commands import COMMANDS
 
     monkeypatch.chdir(tmp_path)
     data = small()
@@ -627,7 +627,7 @@ def test_wrong_arguments_are_refused_and_write_nothing(tmp_path, monkeypatch, ar
 
 
 def test_help(capsys):
-    from mpc_appraisal.commands import COMMANDS
+    from mpc_appraisal.cli.commands import COMMANDS
 
     for arguments in ([], ["--help"], ["publish", "-h"]):
         COMMANDS["catalogue"](arguments)

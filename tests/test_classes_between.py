@@ -9,10 +9,10 @@ from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, Processes
 from tables_between import influence, join, table, write_table
 
 from mpc_appraisal import Dataset, appraise
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.names import Names, NamesError, match, told
-from mpc_appraisal.record import read
+from mpc_appraisal.appraisal.names import Names, NamesError, match, told
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.release import Private
+from mpc_appraisal.reporting.record import read
 
 TRAIN, TEST, GOOD = table(200, 0), table(150, 1), table(200, 2)
 KINDS = ("a", "b", "c")
@@ -116,7 +116,7 @@ def test_noise_hides_which_classes_the_data_owner_has():
 
 
 def test_names_of_classes_that_the_model_lacks_are_refused(tmp_path):
-    from mpc_appraisal.training import fit
+    from mpc_appraisal.models.training import fit
 
     model = fit(Dataset.of(*TRAIN), tables.L2)
     with pytest.raises(InputError, match="party.class_names: got 4 names; expected 3"):
@@ -124,7 +124,7 @@ def test_names_of_classes_that_the_model_lacks_are_refused(tmp_path):
 
 
 def test_names_may_be_stated_beside_a_table(tmp_path):
-    from mpc_appraisal.cli import compose, read_own
+    from mpc_appraisal.cli.app import compose, read_own
 
     path = write_table(tmp_path / "s.csv", *GOOD)
     cfg = compose([f"party.data={path}", "party.class_names=[a,b,c,d]", "session=plain"])

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 import torch
 
+from mpc_appraisal.appraisal.sessions import _read_file, _writer
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, RandomRelu, StoredDataset, files, mapped, open_dataset, standardise, transformed
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.sessions import _read_file, _writer
 
 NAMES, KINDS = ("age", "income", "visits"), ("cat", "dog", "emu")
 X = np.random.default_rng(0).normal(size=(12, 3)).round(3)

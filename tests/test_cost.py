@@ -6,18 +6,19 @@ import pytest
 import torch
 from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 
-from mpc_appraisal import appraise, cost
-from mpc_appraisal.appraisal import Facts, Finetuning, GradientNorm, Influence
-from mpc_appraisal.cli import main
+from mpc_appraisal import appraise
+from mpc_appraisal.appraisal import cost
+from mpc_appraisal.appraisal.plan import Plan
+from mpc_appraisal.appraisal.program import program
+from mpc_appraisal.cli.app import main
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.data import Digits
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc.forecast import LAN, WAN, Forecast, Network, forecasts, rehearse, repeated, total
-from mpc_appraisal.mpc.roles import OWNERS
-from mpc_appraisal.mpc.sketch import Sketch, sketch
-from mpc_appraisal.plan import Plan
-from mpc_appraisal.program import program
-from mpc_appraisal.scenario import LabelNoise
-from mpc_appraisal.tables import costs_table
+from mpc_appraisal.data.scenarios import LabelNoise
+from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.mpc.backends.cost_model import LAN, WAN, Forecast, Network, forecasts, rehearse, repeated, total
+from mpc_appraisal.mpc.ring.shape_tensor import Sketch, sketch
+from mpc_appraisal.reporting.result_tables import costs_table
 
 METHODS = (GradientNorm(), Influence(), Finetuning(steps=2, batch_size=64))
 FACTS = Facts(12, 3, 30, 20, 40, 1e-2)

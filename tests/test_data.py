@@ -15,6 +15,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import (
     ENVIRONMENT,
     Cifar10,
@@ -26,7 +27,6 @@ from mpc_appraisal.data import (
     with_bias,
 )
 from mpc_appraisal.data import tables as loaders
-from mpc_appraisal.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL = Path(os.environ.get(ENVIRONMENT) or REPOSITORY.parent / "shared" / "data")

@@ -33,14 +33,14 @@ from processes import (
 )
 
 from mpc_appraisal import Dataset
-from mpc_appraisal.appraisal import Influence, plaintext
-from mpc_appraisal.approval import Desk
-from mpc_appraisal.commands import COMMANDS
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.record import Record, read
+from mpc_appraisal.cli.commands import COMMANDS
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.governance.approval.decide import Desk
+from mpc_appraisal.governance.budget.ledger import spent
+from mpc_appraisal.methods import Influence, plaintext
+from mpc_appraisal.models.training import fit
 from mpc_appraisal.release import Ledger, Policy, Question, verify
-from mpc_appraisal.release.ledger import spent
-from mpc_appraisal.training import fit
+from mpc_appraisal.reporting.record import Record, read
 
 TRAIN, TEST, OTHER_TRAIN = (problem(n, seed=k) for k, n in enumerate((60, 40, 60), start=1))
 SELLER, SECOND, THIRD = problem(120, seed=11), problem(130, seed=12), problem(125, seed=13)

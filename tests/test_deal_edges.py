@@ -26,18 +26,22 @@ from test_deal import Market, close, value_of
 from test_release import Asked, launched
 
 import mpc_appraisal
-from mpc_appraisal import Dataset, Guard, Join, appraise, cost, party
-from mpc_appraisal.appraisal import Appraiser, Facts, Finetuning, GradientNorm, Influence, plaintext
-from mpc_appraisal.approval import Desk
-from mpc_appraisal.catalogue import read_listing
-from mpc_appraisal.cli import main
-from mpc_appraisal.consent import Agreed, consent, make_request, rounded_up, settle
+from mpc_appraisal import Dataset, Guard, Join, appraise
+from mpc_appraisal.appraisal import cost, party
+from mpc_appraisal.appraisal.agreement import Agreed, consent, make_request, rounded_up, settle
+from mpc_appraisal.appraisal.norms import check_norms, with_norms
+from mpc_appraisal.appraisal.plan import BLOCK_ROWS, DataOwnerInput, ModelOwnerInput, Plan
+from mpc_appraisal.cli.app import main
+from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
+from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.data import StoredDataset, transformed
-from mpc_appraisal.errors import AppraisalError, InputError, PeerError
-from mpc_appraisal.mpc.roles import OWNERS
-from mpc_appraisal.norms import check_norms, with_norms
-from mpc_appraisal.plan import BLOCK_ROWS, DataOwnerInput, ModelOwnerInput, Plan
-from mpc_appraisal.record import config_hash
+from mpc_appraisal.governance.approval.decide import Desk
+from mpc_appraisal.governance.budget.hash_chain import bad_line
+from mpc_appraisal.governance.budget.ledger import spent
+from mpc_appraisal.governance.budget.ledgers import EVERY
+from mpc_appraisal.governance.catalogue import read_listing
+from mpc_appraisal.methods import Appraiser, Facts, Finetuning, GradientNorm, Influence, plaintext
+from mpc_appraisal.models.training import fit
 from mpc_appraisal.release import (
     Best,
     Bit,
@@ -49,15 +53,12 @@ from mpc_appraisal.release import (
     Release,
     Value,
     epsilon,
-    private,
     verify,
 )
-from mpc_appraisal.release.chain import bad_line
-from mpc_appraisal.release.keeper import EVERY
-from mpc_appraisal.release.ledger import spent
-from mpc_appraisal.release.private import smallest_sigma
-from mpc_appraisal.release.rounding import opened_error, softmax_error
-from mpc_appraisal.training import fit
+from mpc_appraisal.release.dp import release as private
+from mpc_appraisal.release.dp.release import smallest_sigma
+from mpc_appraisal.release.dp.rounding import opened_error, softmax_error
+from mpc_appraisal.reporting.record import config_hash
 
 L2, R, CLASSES = 1e-2, 4.0, 3
 TRAIN, TEST = (Dataset.of(*problem(n, seed=n), CLASSES, name) for n, name in ((60, "train"), (40, "test")))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc import _compat
-from mpc_appraisal.mpc.encoding import decode, encode
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.mpc.protocols import crypten_compat as _compat
+from mpc_appraisal.mpc.ring.fixed_point import decode, encode
 
 crypten = _compat.load()
 
@@ -44,10 +44,10 @@ def test_encoding_rounds_to_nearest():
 def test_on_the_engine_nothing_draws_from_torchs_generators():
     code = """
 from mpc_appraisal.mpc import bridge
-from mpc_appraisal.mpc.channel import DryChannel
-from mpc_appraisal.mpc.engine import Engine
-from mpc_appraisal.mpc.meter import Meter
-from mpc_appraisal.mpc.prg import DryStream
+from mpc_appraisal.mpc.net.channel import DryChannel
+from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.net.meter import Meter
+from mpc_appraisal.mpc.ring.prg import DryStream
 from crypten.common.rng import generate_random_ring_element
 generate_random_ring_element((2,), generator=__import__("torch").Generator())  # what CrypTen does
 bridge.use(Engine(0, DryChannel(Meter()), Engine.streams_of(None), DryStream(), dry=True))

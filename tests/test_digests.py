@@ -17,8 +17,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from mpc_appraisal.catalogue.commitment import DOMAIN, commit
 from mpc_appraisal.data import StoredDataset, files, open_dataset
+from mpc_appraisal.governance.catalogue.commitment import DOMAIN, commit
 
 SALT = bytes(range(32))
 N = 40

@@ -12,20 +12,20 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from scipy import stats
 from three import private, run, sharing
 
-from mpc_appraisal.errors import AppraisalError, InputError
-from mpc_appraisal.mpc.channel import DryChannel
-from mpc_appraisal.mpc.dealer import Dealer, parse
-from mpc_appraisal.mpc.encoding import decode, encode
-from mpc_appraisal.mpc.engine import Engine
-from mpc_appraisal.mpc.exponent import POINT, power_of_three
-from mpc_appraisal.mpc.inverse import MARGIN, inverse, plan
-from mpc_appraisal.mpc.limits import MAX_CLASSES, MAX_LOG_CLASSES, squarings
-from mpc_appraisal.mpc.logsoftmax import log_softmax, logarithm
-from mpc_appraisal.mpc.meter import Meter
-from mpc_appraisal.mpc.opened import Opening, open_all, product
-from mpc_appraisal.mpc.prg import DryStream, Stream, new_key
-from mpc_appraisal.mpc.sketch import sketch
-from mpc_appraisal.mpc.softmax import COARSE, COARSE_WORK, FINE, FINE_WORK, softmax
+from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.mpc.net.channel import DryChannel
+from mpc_appraisal.mpc.net.meter import Meter
+from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
+from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.limits import MAX_CLASSES, MAX_LOG_CLASSES, squarings
+from mpc_appraisal.mpc.protocols.log_softmax import log_softmax, logarithm
+from mpc_appraisal.mpc.protocols.masked import Opening, open_all, product
+from mpc_appraisal.mpc.protocols.reciprocal import MARGIN, inverse, plan
+from mpc_appraisal.mpc.protocols.softmax import COARSE, COARSE_WORK, FINE, FINE_WORK, softmax
+from mpc_appraisal.mpc.ring.fixed_point import decode, encode
+from mpc_appraisal.mpc.ring.powers_of_three import POINT, power_of_three
+from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
+from mpc_appraisal.mpc.ring.shape_tensor import sketch
 
 torch.set_num_threads(1)
 GENERATOR = torch.Generator().manual_seed(5)
@@ -78,7 +78,7 @@ def test_a_private_matrix_times_a_shared_one_from_both_sides(owner):
     share = sharing(r, 16)
 
     def program(engine):
-        from mpc_appraisal.mpc.tensors import Context, Secret
+        from mpc_appraisal.mpc.protocols.tensors import Context, Secret
 
         secret, matrix = Secret(Context(engine, 16.0), share(engine), 16), private(engine, owner, x)
         return torch.cat([secret.t().matmul(matrix).t().share, matrix.t().matmul(secret).share])

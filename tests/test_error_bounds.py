@@ -13,12 +13,13 @@ import torch
 from three import private, run, sharing
 
 from mpc_appraisal import Dataset
-from mpc_appraisal.appraisal import Facts, Finetuning, GradientNorm, Influence, InfluenceError, MlpFinetuning, plaintext
-from mpc_appraisal.appraisal import finetuning as module
 from mpc_appraisal.data import Digits, with_bias
-from mpc_appraisal.mpc.exponent import power_of_three, stretched
-from mpc_appraisal.mpc.logsoftmax import log_softmax
-from mpc_appraisal.mpc.softmax import softmax
+from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence, InfluenceError, MlpFinetuning, plaintext
+from mpc_appraisal.methods import finetuning as module
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.mpc.protocols.log_softmax import log_softmax
+from mpc_appraisal.mpc.protocols.softmax import softmax
+from mpc_appraisal.mpc.ring.powers_of_three import power_of_three, stretched
 from mpc_appraisal.release import Best, Bit, Value
 from mpc_appraisal.release.accuracy import (
     LAMBDA,
@@ -30,8 +31,7 @@ from mpc_appraisal.release.accuracy import (
     log_softmax_off,
     softmax_off,
 )
-from mpc_appraisal.release.clipping import spread
-from mpc_appraisal.training import fit
+from mpc_appraisal.release.dp.clipping import spread
 
 torch.set_num_threads(1)
 

@@ -17,14 +17,14 @@ import torch
 from processes import write_npz
 
 from mpc_appraisal import Dataset, appraise
-from mpc_appraisal.appraisal import GradientNorm, plaintext
 from mpc_appraisal.attacks import extraction as attack
-from mpc_appraisal.catalogue.store import publish
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Digits, read_dataset, with_bias
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.models import SoftmaxRegression
+from mpc_appraisal.governance.catalogue.store import publish
+from mpc_appraisal.methods import GradientNorm, plaintext
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import fit
 from mpc_appraisal.release import Policy, verify
-from mpc_appraisal.training import fit
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 ROWS, TEST = Digits().load()

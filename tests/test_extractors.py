@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mpc_appraisal import appraise
-from mpc_appraisal.appraisal import Finetuning, GradientNorm, Influence
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import (
     ConvRandom,
     Dataset,
@@ -27,8 +27,8 @@ from mpc_appraisal.data import (
     standardise,
     transformed,
 )
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.scenario import LabelNoise
+from mpc_appraisal.data.scenarios import LabelNoise
+from mpc_appraisal.methods import Finetuning, GradientNorm, Influence
 
 CONF = Path(__file__).parents[1] / "conf" / "features"
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mpc_appraisal.attacks.twister import predict
-from mpc_appraisal.mpc.encoding import decode, encode
-from mpc_appraisal.mpc.launch import launch
-from mpc_appraisal.mpc.prg import Stream, new_key
-from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.attacks.mersenne_twister import predict
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.mpc.net.launch import launch
+from mpc_appraisal.mpc.ring.fixed_point import decode, encode
+from mpc_appraisal.mpc.ring.prg import Stream, new_key
 
 SHAPE_X, SHAPE_W = (60, 20), (20, 4)
 
 
 def curious(role, address, emit, folder, engine):
     """Honest parties that multiply X of one by W of the other; the data owner writes down what it receives."""
-    from mpc_appraisal.mpc.engines import deal, open_session
-    from mpc_appraisal.mpc.rendezvous import Rendezvous
+    from mpc_appraisal.mpc.backends.registry import deal, open_session
+    from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 
     rendezvous = Rendezvous(role, address, 60, hosted=True)
     rendezvous.announce()

@@ -9,14 +9,14 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from mpc_appraisal import Dataset, appraise
-from mpc_appraisal.appraisal import GradientNorm, Influence
+from mpc_appraisal.appraisal.given_model import examine
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Digits
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.given_model import examine
-from mpc_appraisal.models import SoftmaxRegression
-from mpc_appraisal.preflight import glance, preflight
-from mpc_appraisal.scenario import LabelNoise
-from mpc_appraisal.training import fit
+from mpc_appraisal.data.scenarios import LabelNoise
+from mpc_appraisal.methods import GradientNorm, Influence
+from mpc_appraisal.methods.preflight.check import glance, preflight
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import fit
 
 torch.set_num_threads(1)
 L2 = 1e-2

@@ -15,15 +15,16 @@ import torch
 import yaml
 from processes import DATA_OWNER, MODEL_OWNER, problem
 
-from mpc_appraisal import Dataset, guards
-from mpc_appraisal.catalogue import publish, read_listing
-from mpc_appraisal.cli import CONF
-from mpc_appraisal.consent import inputs_of
-from mpc_appraisal.errors import InputError, PeerError
-from mpc_appraisal.models import SoftmaxRegression
-from mpc_appraisal.plan import Guard, ModelOwnerInput
+from mpc_appraisal import Dataset
+from mpc_appraisal.appraisal.agreement import inputs_of
+from mpc_appraisal.appraisal.envelope import Envelope
+from mpc_appraisal.appraisal.plan import Guard, ModelOwnerInput
+from mpc_appraisal.cli import safeguards as guards
+from mpc_appraisal.cli.app import CONF
+from mpc_appraisal.common.errors import InputError, PeerError
+from mpc_appraisal.governance.catalogue import publish, read_listing
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.release import Ledger, Outcome, Policy, Question
-from mpc_appraisal.sealed import Envelope
 
 DEFAULT = yaml.safe_load((CONF / "config.yaml").read_text())["party"]
 

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.protocols.ife import als16, convolution, rank
-from mpc_appraisal.protocols.ife.als16 import ALS16
-from mpc_appraisal.protocols.ife.authority import Authority
-from mpc_appraisal.protocols.ife.estimate import best_attack, security_bits
-from mpc_appraisal.protocols.ife.lwe import FRACTION_BITS, LWE
-from mpc_appraisal.protocols.ife.noise import gaussian
-from mpc_appraisal.protocols.ife.residues import Residues, Small, product, small_product
-from mpc_appraisal.protocols.ife.scheme import BOUND, PIXEL, check_bound
-from mpc_appraisal.protocols.ife.sealed_upload import new_signing_key, open_labels, read_upload, write_upload
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.marketplace.encryption import als16, convolution, rank
+from mpc_appraisal.marketplace.encryption.als16 import ALS16
+from mpc_appraisal.marketplace.encryption.authority import Authority
+from mpc_appraisal.marketplace.encryption.lwe import FRACTION_BITS, LWE
+from mpc_appraisal.marketplace.encryption.noise import gaussian
+from mpc_appraisal.marketplace.encryption.residues import Residues, Small, product, small_product
+from mpc_appraisal.marketplace.encryption.scheme import BOUND, PIXEL, check_bound
+from mpc_appraisal.marketplace.encryption.security_estimate import best_attack, security_bits
+from mpc_appraisal.marketplace.encryption.signed_upload import new_signing_key, open_labels, read_upload, write_upload
 
 MOST = (BOUND - 1) // PIXEL  # the greatest sum of a row's sizes
 SMALL_LWE = LWE(n=32)  # exact as the default one, and quick; not secure
@@ -400,8 +400,8 @@ def test_the_count_survives_restarts_and_is_shared_by_processes(desk, tmp_path):
     second.function_key("ann", rows[2:3])
     script = (
         "import sys, numpy as np\n"
-        "from mpc_appraisal.protocols.ife.authority import Authority\n"
-        "from mpc_appraisal.protocols.ife.lwe import LWE\n"
+        "from mpc_appraisal.marketplace.encryption.authority import Authority\n"
+        "from mpc_appraisal.marketplace.encryption.lwe import LWE\n"
         "desk, row = Authority(sys.argv[1], LWE(n=32), cap_share=0.5), int(sys.argv[2])\n"
         "desk.function_key('ann', np.eye(8, dtype=np.int64)[row:row + 1])\n"
     )

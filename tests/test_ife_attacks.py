@@ -11,12 +11,12 @@ import torch
 
 from mpc_appraisal.attacks.equivalent_model import clusters, fit_output, labels_of, predict, purity, zero_patterns
 from mpc_appraisal.attacks.pixel_recovery import blank_share, recover
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import ENVIRONMENT, Mnist
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc.prg import Stream
-from mpc_appraisal.networks import ARCHITECTURES, Architecture, Conv, Dense, first_matrix, initial, train
-from mpc_appraisal.protocols.matrix_transform import Masks, ShopperSide, mask
-from mpc_appraisal.protocols.quantised import pixels, quantise
+from mpc_appraisal.marketplace.protocols.masked_layers import Masks, ShopperSide, mask
+from mpc_appraisal.marketplace.protocols.quantised import pixels, quantise
+from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Conv, Dense, first_matrix, initial, train
+from mpc_appraisal.mpc.ring.prg import Stream
 
 ROOT = Path(os.environ.get(ENVIRONMENT) or Path(__file__).resolve().parents[2] / "shared" / "data")
 KEY = bytes(range(32))

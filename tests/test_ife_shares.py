@@ -9,23 +9,40 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc.engines import deal, open_session
-from mpc_appraisal.mpc.fast import DrySession
-from mpc_appraisal.mpc.launch import launch
-from mpc_appraisal.mpc.rendezvous import Rendezvous
-from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.marketplace.buying.selection import select
+from mpc_appraisal.marketplace.encryption.lwe import FRACTION_BITS, LWE
+from mpc_appraisal.marketplace.protocols.quantised import quantise
+from mpc_appraisal.marketplace.protocols.shares_plan import (
+    Cloud,
+    Opened,
+    SharesPlan,
+    Shopper,
+    Training,
+    label_rows,
+    one_hot,
+)
+from mpc_appraisal.marketplace.protocols.shares_protocol import Z_BITS, run_shares
+from mpc_appraisal.models.networks import (
+    ARCHITECTURES,
+    Architecture,
+    Conv,
+    Dense,
+    Network,
+    first_bias,
+    first_matrix,
+    initial,
+)
+from mpc_appraisal.models.networks import remaining as layers_of_torch
+from mpc_appraisal.models.secret_layers import room
+from mpc_appraisal.mpc.backends.fast import DrySession
+from mpc_appraisal.mpc.backends.registry import deal, open_session
+from mpc_appraisal.mpc.backends.stock import StockSession
+from mpc_appraisal.mpc.net.launch import launch
+from mpc_appraisal.mpc.net.rendezvous import Rendezvous
+from mpc_appraisal.mpc.protocols.tensors import NUMBER_BITS
 from mpc_appraisal.mpc.session import PlainSession, Session
-from mpc_appraisal.mpc.stock import StockSession
-from mpc_appraisal.mpc.tensors import NUMBER_BITS
-from mpc_appraisal.networks import ARCHITECTURES, Architecture, Conv, Dense, Network, first_bias, first_matrix, initial
-from mpc_appraisal.networks import remaining as layers_of_torch
-from mpc_appraisal.protocols.ife.lwe import FRACTION_BITS, LWE
-from mpc_appraisal.protocols.ife_shares import Z_BITS, run_shares
-from mpc_appraisal.protocols.quantised import quantise
-from mpc_appraisal.protocols.shared_layers import room
-from mpc_appraisal.protocols.shares_plan import Cloud, Opened, SharesPlan, Shopper, Training, label_rows, one_hot
-from mpc_appraisal.selection import select
 
 torch.set_num_threads(1)
 SCHEME = LWE()

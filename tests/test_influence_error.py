@@ -19,19 +19,19 @@ from rich.console import Console
 from scipy import stats
 
 from mpc_appraisal import Dataset, appraise
-from mpc_appraisal.appraisal import METHODS, Facts, Influence, InfluenceError, as_methods, plaintext
-from mpc_appraisal.card import write_cards
-from mpc_appraisal.cli import CONF
+from mpc_appraisal.cli.app import CONF
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Digits, with_bias
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.methods import METHODS, Facts, Influence, InfluenceError, as_methods, plaintext
+from mpc_appraisal.methods.preflight.check import glance, preflight
+from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.ops import Rows
-from mpc_appraisal.preflight import glance, preflight
-from mpc_appraisal.record import ERRORS, read
 from mpc_appraisal.release import Best, Bit, Private
-from mpc_appraisal.report import print_result, write_report
-from mpc_appraisal.result import Result
-from mpc_appraisal.tables import COVERS, bars, number
-from mpc_appraisal.training import fit
+from mpc_appraisal.reporting.card import write_cards
+from mpc_appraisal.reporting.record import ERRORS, read
+from mpc_appraisal.reporting.report import print_result, write_report
+from mpc_appraisal.reporting.result import Result
+from mpc_appraisal.reporting.result_tables import COVERS, bars, number
 
 D, C, L2 = 4, 3, 1e-2
 BOTH = ["influence", "influence_error"]

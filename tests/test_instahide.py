@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Digits
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc.prg import Stream
-from mpc_appraisal.networks import Architecture, Dense, batches, initial
-from mpc_appraisal.protocols import instahide
-from mpc_appraisal.protocols.instahide import LEAKAGE, InstaHide, Key, apply, centred, fit, predict
+from mpc_appraisal.models.networks import Architecture, Dense, batches, initial
+from mpc_appraisal.mpc.ring.prg import Stream
+from mpc_appraisal.transformations import instahide
+from mpc_appraisal.transformations.instahide import LEAKAGE, InstaHide, Key, apply, centred, fit, predict
 
 KEY = bytes(range(32))
 SETTINGS = [InstaHide(), InstaHide(k=6), InstaHide(mixing="inside"), InstaHide(k=2, mixing="inside")]

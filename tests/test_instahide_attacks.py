@@ -13,13 +13,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mpc_appraisal.attacks import instahide_challenge as challenges
-from mpc_appraisal.attacks import instahide_cluster as cluster
-from mpc_appraisal.attacks import instahide_rank as rank
-from mpc_appraisal.attacks import instahide_seed as seeds
-from mpc_appraisal.attacks.instahide_challenge import Score
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.protocols.instahide import Encoding, InstaHide, apply, centred
+from mpc_appraisal.attacks.instahide import challenge as challenges
+from mpc_appraisal.attacks.instahide import cluster, rank
+from mpc_appraisal.attacks.instahide import seed as seeds
+from mpc_appraisal.attacks.instahide.challenge import Score
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.transformations.instahide import Encoding, InstaHide, apply, centred
 
 SIDE, OWN, CANDIDATES = 12, 10, 130
 HIDE = InstaHide()

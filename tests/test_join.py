@@ -24,9 +24,9 @@ from processes import (
 )
 
 from mpc_appraisal import Dataset
-from mpc_appraisal.appraisal import GradientNorm, Influence, plaintext
-from mpc_appraisal.record import Record, read
-from mpc_appraisal.training import fit
+from mpc_appraisal.methods import GradientNorm, Influence, plaintext
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.reporting.record import Record, read
 
 # Largest |value - plaintext| that the engine may leave, in parts of |plaintext|, and absolutely.
 TOLERANCE = {"fast": (1e-3, 2e-4), "stock": (2e-2, 2e-3)}

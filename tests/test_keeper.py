@@ -13,9 +13,9 @@ import budget_child as child
 import pytest
 from budget_child import question
 
-from mpc_appraisal.errors import AppraisalError, InputError
+from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.governance.budget.ledger import verify
 from mpc_appraisal.release import Answer, Charge, Keeper, Ledger, Mechanism, Policy, epsilon, ledger_beside, subject
-from mpc_appraisal.release.ledger import verify
 
 PROCESSES = multiprocessing.get_context("fork")
 METHODS = ("influence", "loo")

@@ -17,17 +17,17 @@ from test_approval import REQUEST
 from test_deal import Quiet
 from test_deal_edges import SELLER, Deal
 
-from mpc_appraisal import guards
-from mpc_appraisal.approval import ApprovalError, Desk, Request, Rules, decide
-from mpc_appraisal.catalogue import commit
-from mpc_appraisal.cli import compose, read_own
-from mpc_appraisal.consent import check_counterparty, make_request
-from mpc_appraisal.errors import DisagreementError, InputError
-from mpc_appraisal.mpc.certificates import key_digest, make_trial
-from mpc_appraisal.plan import DataOwnerInput, Guard
+from mpc_appraisal.appraisal.agreement import check_counterparty, make_request
+from mpc_appraisal.appraisal.plan import DataOwnerInput, Guard
+from mpc_appraisal.cli import safeguards as guards
+from mpc_appraisal.cli.app import compose, read_own
+from mpc_appraisal.common.errors import DisagreementError, InputError
+from mpc_appraisal.governance.approval.decide import ApprovalError, Desk, Request, Rules, decide
+from mpc_appraisal.governance.budget.keys import keyed, place
+from mpc_appraisal.governance.budget.ledger import spent
+from mpc_appraisal.governance.catalogue import commit
+from mpc_appraisal.mpc.net.certificates import key_digest, make_trial
 from mpc_appraisal.release import Charge, Keeper, Ledger, Mechanism, Policy, Question, epsilon, verify
-from mpc_appraisal.release.keys import keyed, place
-from mpc_appraisal.release.ledger import spent
 
 ONE, TWO = "1" * 64, "2" * 64
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)

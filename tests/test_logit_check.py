@@ -15,16 +15,23 @@ from test_bridge import one_party_at_a_time  # noqa: F401  both owners in one pr
 from three import run, sharing
 
 from mpc_appraisal import Spawn, appraise
-from mpc_appraisal.appraisal import Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.appraisal.plan import Plan
+from mpc_appraisal.appraisal.program import program
+from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset, Digits, with_bias
-from mpc_appraisal.errors import AppraisalError, InputError
-from mpc_appraisal.mpc.fast import DrySession, TrainingContext
-from mpc_appraisal.mpc.logit_check import CHECK_BITS, WHAT, Trained, none_negative, squared_norms, weight_limit
-from mpc_appraisal.mpc.tensors import Private
-from mpc_appraisal.plan import Plan
-from mpc_appraisal.program import program
-from mpc_appraisal.scenario import LabelNoise
-from mpc_appraisal.training import fit
+from mpc_appraisal.data.scenarios import LabelNoise
+from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.mpc.backends.fast import DrySession, TrainingContext
+from mpc_appraisal.mpc.protocols.logit_bound import (
+    CHECK_BITS,
+    WHAT,
+    Trained,
+    none_negative,
+    squared_norms,
+    weight_limit,
+)
+from mpc_appraisal.mpc.protocols.tensors import Private
 
 torch.set_num_threads(1)
 L2, D, C = 1e-2, 4, 3

@@ -11,14 +11,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from processes import APP
 
-from mpc_appraisal.cli import CONF, instantiate
+from mpc_appraisal.cli.app import CONF, instantiate
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Digits
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.marketplace.encryption.lwe import LWE
+from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
 from mpc_appraisal.marketplace.record import MarketRecord
 from mpc_appraisal.marketplace.report import ROLES, write_market
-from mpc_appraisal.marketplace.sellers import Sellers, by_seller, errors
-from mpc_appraisal.protocols.ife.lwe import LWE
-from mpc_appraisal.protocols.ife_transform import IfeTransform
+from mpc_appraisal.marketplace.simulation import Sellers, by_seller, errors
 
 SMALL = ["market.sellers=3", "market.own_rows=100", "market.rows=60", "market.budget=8", "market.validation_rows=20",
          "market.validation.granularity=4", "market.validation.steps=4", "market.epochs=15"]  # fmt: skip

@@ -14,27 +14,27 @@ import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mpc_appraisal.errors import InputError, PeerError
-from mpc_appraisal.marketplace import authority as authority_part
-from mpc_appraisal.marketplace import cloud as cloud_part
-from mpc_appraisal.marketplace import command
-from mpc_appraisal.marketplace import shares as shares_part
-from mpc_appraisal.marketplace.cloud import run_transform
-from mpc_appraisal.marketplace.desk import selected_rows
-from mpc_appraisal.marketplace.enrolment import SUFFIX, enrol, read_keys, registry
-from mpc_appraisal.marketplace.inbox import Offers, agree_offers, read_inbox
-from mpc_appraisal.marketplace.labels import joined, label_shares, pads, shares_of
+from mpc_appraisal.cli.commands import market as command
+from mpc_appraisal.common.errors import InputError, PeerError
+from mpc_appraisal.common.roles import DEALER
+from mpc_appraisal.marketplace.encryption.authority import Authority
+from mpc_appraisal.marketplace.encryption.labels import open_label
+from mpc_appraisal.marketplace.encryption.lwe import LWE
 from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, Market, SellerInput, ShopperInput, Validation
+from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
+from mpc_appraisal.marketplace.protocols.strategy import IfeShares
 from mpc_appraisal.marketplace.result import Bill
-from mpc_appraisal.marketplace.seller import upload
-from mpc_appraisal.marketplace.strategy import IfeShares
-from mpc_appraisal.mpc.meter import Meter
-from mpc_appraisal.mpc.roles import DEALER
-from mpc_appraisal.networks import Architecture, Dense, initial
-from mpc_appraisal.protocols.ife.authority import Authority
-from mpc_appraisal.protocols.ife.labels import open_label
-from mpc_appraisal.protocols.ife.lwe import LWE
-from mpc_appraisal.protocols.ife_transform import IfeTransform
+from mpc_appraisal.marketplace.roles import authority as authority_part
+from mpc_appraisal.marketplace.roles import cloud as cloud_part
+from mpc_appraisal.marketplace.roles import shares as shares_part
+from mpc_appraisal.marketplace.roles.cloud import run_transform
+from mpc_appraisal.marketplace.roles.context import selected_rows
+from mpc_appraisal.marketplace.uploads.enrolment import SUFFIX, enrol, read_keys, registry
+from mpc_appraisal.marketplace.uploads.inbox import Offers, agree_offers, read_inbox
+from mpc_appraisal.marketplace.uploads.labels import joined, label_shares, pads, shares_of
+from mpc_appraisal.marketplace.uploads.seller import upload
+from mpc_appraisal.models.networks import Architecture, Dense, initial
+from mpc_appraisal.mpc.net.meter import Meter
 
 SMALL_LWE = LWE(n=32)  # exact as the default one, and quick; not secure
 TINY = Architecture("tiny", (1, 2, 4), (Dense(3), Dense(4)))

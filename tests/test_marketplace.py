@@ -18,16 +18,14 @@ import torch
 from processes import HERE, Processes, free_port
 from sklearn.datasets import load_digits
 
-from mpc_appraisal.errors import AppraisalError, DisagreementError, InputError, PeerError
-from mpc_appraisal.marketplace import cloud as cloud_part
+from mpc_appraisal.appraisal.sessions import Plain, Spawn
+from mpc_appraisal.cli.commands.market import ROLES, main
+from mpc_appraisal.common.errors import AppraisalError, DisagreementError, InputError, PeerError
 from mpc_appraisal.marketplace.api import run_market
-from mpc_appraisal.marketplace.authority import AuthorityInput
-from mpc_appraisal.marketplace.cloud import CloudInput
-from mpc_appraisal.marketplace.command import ROLES, main
-from mpc_appraisal.marketplace.desk import Connection
-from mpc_appraisal.marketplace.enrolment import enrol
-from mpc_appraisal.marketplace.labels import joined, label_shares, pads, shares_of
-from mpc_appraisal.marketplace.part import Own, take_part
+from mpc_appraisal.marketplace.encryption.als16 import ALS16
+from mpc_appraisal.marketplace.encryption.authority import Authority
+from mpc_appraisal.marketplace.encryption.labels import label_key
+from mpc_appraisal.marketplace.encryption.lwe import LWE
 from mpc_appraisal.marketplace.plan import (
     AUTHORITY,
     CLOUD,
@@ -39,19 +37,21 @@ from mpc_appraisal.marketplace.plan import (
     Validation,
 )
 from mpc_appraisal.marketplace.plan_file import architecture_of, market_of, read_plan
+from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform, quantised_first
+from mpc_appraisal.marketplace.protocols.strategy import IfeShares
 from mpc_appraisal.marketplace.result import MarketResult
-from mpc_appraisal.marketplace.seller import upload
-from mpc_appraisal.marketplace.strategy import IfeShares
-from mpc_appraisal.mpc.certificates import make_trial
-from mpc_appraisal.mpc.launch import launch
-from mpc_appraisal.mpc.transport import Transport
-from mpc_appraisal.networks import ARCHITECTURES, Architecture, Conv, Dense, Network, initial, train
-from mpc_appraisal.protocols.ife.als16 import ALS16
-from mpc_appraisal.protocols.ife.authority import Authority
-from mpc_appraisal.protocols.ife.labels import label_key
-from mpc_appraisal.protocols.ife.lwe import LWE
-from mpc_appraisal.protocols.ife_transform import IfeTransform, quantised_first
-from mpc_appraisal.sessions import Plain, Spawn
+from mpc_appraisal.marketplace.roles import cloud as cloud_part
+from mpc_appraisal.marketplace.roles.authority import AuthorityInput
+from mpc_appraisal.marketplace.roles.cloud import CloudInput
+from mpc_appraisal.marketplace.roles.context import Connection
+from mpc_appraisal.marketplace.roles.party import Own, take_part
+from mpc_appraisal.marketplace.uploads.enrolment import enrol
+from mpc_appraisal.marketplace.uploads.labels import joined, label_shares, pads, shares_of
+from mpc_appraisal.marketplace.uploads.seller import upload
+from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Conv, Dense, Network, initial, train
+from mpc_appraisal.mpc.net.certificates import make_trial
+from mpc_appraisal.mpc.net.launch import launch
+from mpc_appraisal.mpc.net.transport import Transport
 
 SMALL = Architecture("small", (1, 8, 8), (Conv(2, 3, stride=2, padding=1), Dense(16), Dense(10)))
 TRANSFORM, SHARES = IfeTransform(LWE()), IfeShares(LWE())

@@ -20,7 +20,7 @@ import marketplace_page
 import tenseal_rival
 from marketplace_size import small
 
-from mpc_appraisal.networks import MNIST, Architecture, Conv, Dense, initial
+from mpc_appraisal.models.networks import MNIST, Architecture, Conv, Dense, initial
 
 REAL = tenseal_rival.tenseal
 ABOUT = {"size": "small", "sizes": {}, "missing": [], "machine": "m", "versions": {}, "revision": "r", "command": "c"}

@@ -12,9 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.networks import ARCHITECTURES, Architecture, Conv, Dense, Network, first_bias, initial
-from mpc_appraisal.protocols.matrix_transform import (
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.marketplace.protocols.masked_layers import (
     LEAKAGE,
     CloudSide,
     Masks,
@@ -24,6 +23,7 @@ from mpc_appraisal.protocols.matrix_transform import (
     unmask,
     unmask_logits,
 )
+from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Conv, Dense, Network, first_bias, initial
 
 TOLERANCE = 1e-9  # of float64: masks of spread 4 over six layers cost a few digits of sixteen
 KEY = bytes(range(32))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.metrics import correlations, rank_of
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.reporting.metrics import correlations, rank_of
 
 
 def test_correlations_are_the_definitions():

@@ -11,13 +11,13 @@ from processes import DATA_OWNER, MODEL_OWNER
 from scipy.stats import spearmanr
 
 from mpc_appraisal import Dataset, Spawn, appraise
-from mpc_appraisal.appraisal import Facts, MlpFinetuning, plaintext
-from mpc_appraisal.cost import estimate
+from mpc_appraisal.appraisal.cost import estimate
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Digits, with_bias
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.preflight import preflight
-from mpc_appraisal.scenario import LabelNoise
-from mpc_appraisal.training import fit, union
+from mpc_appraisal.data.scenarios import LabelNoise
+from mpc_appraisal.methods import Facts, MlpFinetuning, plaintext
+from mpc_appraisal.methods.preflight.check import preflight
+from mpc_appraisal.models.training import fit, union
 
 torch.set_num_threads(1)
 D, C = 4, 3

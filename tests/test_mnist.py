@@ -9,8 +9,8 @@ import pytest
 
 from mpc_appraisal import appraise
 from mpc_appraisal.data import ENVIRONMENT, Mnist
-from mpc_appraisal.metrics import rank_of
-from mpc_appraisal.scenario import LabelNoise
+from mpc_appraisal.data.scenarios import LabelNoise
+from mpc_appraisal.reporting.metrics import rank_of
 
 ROOT = Path(os.environ.get(ENVIRONMENT) or Path(__file__).resolve().parents[2] / "shared" / "data")
 METHODS = ("gradient_norm", "influence")

@@ -12,15 +12,15 @@ from processes import DATA_OWNER, MODEL_OWNER, ROLES, Processes
 from tables_between import NAMES, influence, join, table, write_table
 
 from mpc_appraisal import appraise
-from mpc_appraisal.catalogue import check_listing, read_listing, read_salt
-from mpc_appraisal.catalogue.command import main as catalogue
-from mpc_appraisal.compared import Source, fitted
+from mpc_appraisal.appraisal.compared import Source, fitted
+from mpc_appraisal.appraisal.names import Names, NamesError, hashed, match, told
+from mpc_appraisal.appraisal.plan import Guard
+from mpc_appraisal.cli.commands.catalogue import main as catalogue
+from mpc_appraisal.common.errors import DisagreementError, InputError
 from mpc_appraisal.data import Dataset, RandomRelu, StoredDataset, files, mapped, open_dataset, read_dataset
 from mpc_appraisal.data.naming import alike, named
-from mpc_appraisal.errors import DisagreementError, InputError
-from mpc_appraisal.names import Names, NamesError, hashed, match, told
-from mpc_appraisal.plan import Guard
-from mpc_appraisal.record import Record, read
+from mpc_appraisal.governance.catalogue import check_listing, read_listing, read_salt
+from mpc_appraisal.reporting.record import Record, read
 
 TRAIN, TEST, GOOD = table(200, 0), table(150, 1), table(200, 2)
 PERMUTED = ("balance", "age", "visits", "income", "tenure")
@@ -231,7 +231,7 @@ def test_names_that_a_file_lacks_are_stated_and_never_overruled():
 
 
 def test_the_example_is_compared_by_name(tmp_path, capsys):
-    from mpc_appraisal.example import main
+    from mpc_appraisal.cli.commands.example import main
 
     main([str(tmp_path / "ex")])
     train, test, seller = (read_dataset(tmp_path / "ex" / f) for f in ("train.npz", "test.npz", "seller.csv"))
@@ -247,7 +247,7 @@ def test_many_names_of_a_peer_hold_nobody_up():
 
 
 def test_a_model_without_names_is_said_to_be_in_the_order_of_the_test_rows():
-    from mpc_appraisal.compared import names_findings
+    from mpc_appraisal.appraisal.compared import names_findings
 
     matches = {"a": match(*notes(Names(NAMES), Names(PERMUTED)))}
     assert any("A trained model has no names" in one.text for one in names_findings(matches, False))

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Digits
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.networks import (
+from mpc_appraisal.marketplace.protocols.quantised import BOUND, pixels, quantise
+from mpc_appraisal.models.networks import (
     ARCHITECTURES,
     Architecture,
     Conv,
@@ -24,7 +25,6 @@ from mpc_appraisal.networks import (
     initial,
     train,
 )
-from mpc_appraisal.protocols.quantised import BOUND, pixels, quantise
 
 DIGITS = Architecture("digits", (1, 8, 8), (Conv(4, 3, padding=1, pool=2), Dense(20), Dense(10)))
 STRIDED = Architecture("strided", (2, 9, 7), (Conv(3, 3, stride=2, padding=1), Conv(2, 2), Dense(5), Dense(3)))

@@ -8,10 +8,10 @@ import pytest
 from filelock import FileLock
 from processes import APP, Processes, problem, stretched, write_npz
 
-from mpc_appraisal import sweep
-from mpc_appraisal.cli import compose, job_key, job_settings, public_part
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.record import config_hash, read
+from mpc_appraisal.cli import sweep
+from mpc_appraisal.cli.app import compose, job_key, job_settings, public_part
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.reporting.record import config_hash, read
 
 RECORD = '{"method": "influence", "candidate": "a", "value": 1.0}\n'
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mpc_appraisal.errors import AppraisalError, InputError
+from mpc_appraisal.common.errors import AppraisalError, InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS, COMMITTED = ROOT / "experiments", ROOT / "results" / "appraisal"
@@ -120,12 +120,12 @@ def test_the_page_holds_published_and_measured(tiny):
 
 
 def test_thresholds_are_the_pre_flights_and_errors_are_counted_by_hand(tiny):
-    from mpc_appraisal.appraisal import as_methods
-    from mpc_appraisal.cli import compose, instantiate
+    from mpc_appraisal.cli.app import compose, instantiate
     from mpc_appraisal.data import Digits
-    from mpc_appraisal.preflight import preflight
-    from mpc_appraisal.record import read
-    from mpc_appraisal.scenario import LabelNoise
+    from mpc_appraisal.data.scenarios import LabelNoise
+    from mpc_appraisal.methods import as_methods
+    from mpc_appraisal.methods.preflight.check import preflight
+    from mpc_appraisal.reporting.record import read
 
     _, out, work = tiny
     rows = [row for row in lines(out)[1:] if row["part"] == "preflight"]

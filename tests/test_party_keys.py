@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mpc_appraisal.cli import appraise_config, check_unused, compose, instantiate
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.cli.app import appraise_config, check_unused, compose, instantiate
+from mpc_appraisal.common.errors import InputError
 
 SMALL = [
     "session=plain",

@@ -9,22 +9,23 @@ import numpy as np
 import pytest
 from processes import APP, CLEAR, DATA_OWNER, DEALER, MODEL_OWNER, ROLES, free_port, problem, write_npz
 
-from mpc_appraisal.appraisal import Influence
-from mpc_appraisal.cli import compose, ordered, public_part
+from mpc_appraisal.appraisal.envelope import Envelope
+from mpc_appraisal.appraisal.party import _check_costs as check_costs
+from mpc_appraisal.appraisal.party import check_told
+from mpc_appraisal.appraisal.plan import Plan, respelt
+from mpc_appraisal.appraisal.sessions import Join
+from mpc_appraisal.cli.app import compose, ordered, public_part
+from mpc_appraisal.cli.progress import progress
+from mpc_appraisal.common import environment
+from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
 from mpc_appraisal.data import ENVIRONMENT, Mnist
-from mpc_appraisal.errors import DisagreementError, InputError, PeerError
-from mpc_appraisal.mpc import environment, frames, notes
+from mpc_appraisal.methods import Influence
+from mpc_appraisal.mpc.net import frames, notes
+from mpc_appraisal.mpc.net.transport import Transport, check_clear
 from mpc_appraisal.mpc.session import agree, same
-from mpc_appraisal.mpc.transport import Transport, check_clear
-from mpc_appraisal.party import _check_costs as check_costs
-from mpc_appraisal.party import check_told
-from mpc_appraisal.plan import Plan, respelt
-from mpc_appraisal.progress import progress
-from mpc_appraisal.record import config_hash, read
 from mpc_appraisal.release import Bit
-from mpc_appraisal.release.rule import Outcome
-from mpc_appraisal.sealed import Envelope
-from mpc_appraisal.sessions import Join
+from mpc_appraisal.release.base import Outcome
+from mpc_appraisal.reporting.record import config_hash, read
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\u202egnp\nerror: x"
 
@@ -79,7 +80,7 @@ def test_a_field_that_a_later_version_adds_is_left_alone():
 @pytest.mark.parametrize("transport", ["tcp", "tls"])
 def test_three_parties_hear_who_told_nonsense(transport, tmp_path):
     """Three connections of the real kinds, in threads: one party's note is malformed, and the others name it."""
-    from mpc_appraisal.mpc.certificates import make_trial
+    from mpc_appraisal.mpc.net.certificates import make_trial
 
     if transport == "tls":
         make_trial(tmp_path / "tls")

@@ -13,14 +13,13 @@ import pytest
 import torch
 from scipy import stats
 
-from mpc_appraisal import preflight as module
-from mpc_appraisal import preflight_command
-from mpc_appraisal.appraisal import Finetuning, GradientNorm, Influence, plaintext
-from mpc_appraisal.commands import COMMANDS
+from mpc_appraisal.cli.commands import COMMANDS
+from mpc_appraisal.cli.commands import preflight as preflight_command
+from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset, Digits, with_bias
-from mpc_appraisal.errors import AppraisalError, InputError
-from mpc_appraisal.models import SoftmaxRegression
-from mpc_appraisal.preflight import (
+from mpc_appraisal.methods import Finetuning, GradientNorm, Influence, plaintext
+from mpc_appraisal.methods.preflight import check as module
+from mpc_appraisal.methods.preflight.check import (
     condition_number,
     glance,
     possible,
@@ -28,9 +27,10 @@ from mpc_appraisal.preflight import (
     threshold_of,
     verdict_of,
 )
-from mpc_appraisal.preflight_result import DOUBTFUL, INVERTED, TRUSTED, Rate
-from mpc_appraisal.tables import Table
-from mpc_appraisal.training import fit, utility
+from mpc_appraisal.methods.preflight.result import DOUBTFUL, INVERTED, TRUSTED, Rate
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import fit, utility
+from mpc_appraisal.reporting.result_tables import Table
 
 
 @dataclass(frozen=True)
@@ -423,6 +423,6 @@ def test_help(capsys):
 def test_the_program_knows_the_command(folder):
     if "preflight" not in COMMANDS:
         pytest.skip("not wired")
-    run = [sys.executable, "-m", "mpc_appraisal.cli", "preflight", f"train={folder / 'train.npz'}"]
+    run = [sys.executable, "-m", "mpc_appraisal.cli.app", "preflight", f"train={folder / 'train.npz'}"]
     ended = subprocess.run(run, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 2 and "test: got nothing" in ended.stderr

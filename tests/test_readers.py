@@ -15,13 +15,13 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from mpc_appraisal.api import appraise
-from mpc_appraisal.catalogue.command import main as catalogue
-from mpc_appraisal.cli import compose, read_own
+from mpc_appraisal.appraisal.api import appraise
+from mpc_appraisal.cli.app import compose, read_own
+from mpc_appraisal.cli.commands.catalogue import main as catalogue
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import MODEL_OWNER
 from mpc_appraisal.data import Dataset, Sizes, StoredDataset, check_gaps, check_kind, files, open_dataset
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.models import SoftmaxRegression
-from mpc_appraisal.mpc.roles import MODEL_OWNER
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 
 LABELS = [0, 1, 2]
 F = [0.5, 1.5, 2.5]

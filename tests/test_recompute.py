@@ -12,9 +12,9 @@ import pytest
 from processes import DATA_OWNER, MODEL_OWNER, problem, write_csv, write_npz
 from test_deal import OTHER_TRAIN, SELLER, TEST, TRAIN, Listed, value_of
 
-from mpc_appraisal.commands import COMMANDS
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.record import Record, append, read
+from mpc_appraisal.cli.commands import COMMANDS
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.reporting.record import Record, append, read
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Digits
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.reconstructive_privacy import (
+from mpc_appraisal.transformations.reconstructive_privacy import (
     additive_noise,
     exact,
     linear,

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from mpc_appraisal import record as module
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.record import Record, append, config_hash, read, revision, versions
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.reporting import record as module
+from mpc_appraisal.reporting.record import Record, append, config_hash, read, revision, versions
 
 OPENING = {"what": "score", "to": ["model_owner", "data_owner"], "numbers": 1, "why": "it is the result"}
 RELEASE = {
@@ -378,7 +378,9 @@ def test_revision_is_a_short_hash_or_none():
 
 def test_revision_of_a_foreign_repository_is_none(tmp_path, monkeypatch):
     (tmp_path / "outer" / ".git").mkdir(parents=True)  # a repository that merely holds the environment
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "outer" / "site-packages" / "mpc_appraisal" / "record.py"))
+    monkeypatch.setattr(
+        module, "__file__", str(tmp_path / "outer" / "site-packages" / "mpc_appraisal" / "reporting" / "record.py")
+    )
     revision.cache_clear()
     try:
         assert revision() is None

@@ -25,27 +25,27 @@ from test_bridge import one_party_at_a_time  # noqa: F401  both owners in one pr
 from three import run
 
 from mpc_appraisal import appraise
-from mpc_appraisal.appraisal import Appraiser, Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.appraisal.norms import told_norms
+from mpc_appraisal.appraisal.party import _fitted, take_part
+from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
+from mpc_appraisal.common.errors import InputError, OwnerError
+from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.data import Dataset
-from mpc_appraisal.errors import InputError, OwnerError
-from mpc_appraisal.mpc.fast import DrySession, FastSession, TrainingContext
-from mpc_appraisal.mpc.launch import launch
-from mpc_appraisal.mpc.limits import TOLD_WHAT
-from mpc_appraisal.mpc.logit_check import WHAT as CHECK
-from mpc_appraisal.mpc.roles import OWNERS
+from mpc_appraisal.methods import Appraiser, Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.mpc.backends.fast import DrySession, FastSession, TrainingContext
+from mpc_appraisal.mpc.net.launch import launch
+from mpc_appraisal.mpc.protocols.limits import TOLD_WHAT
+from mpc_appraisal.mpc.protocols.logit_bound import WHAT as CHECK
+from mpc_appraisal.mpc.protocols.tensors import Secret
 from mpc_appraisal.mpc.session import Opening, PlainSession, Session
-from mpc_appraisal.mpc.tensors import Secret
-from mpc_appraisal.norms import told_norms
-from mpc_appraisal.party import _fitted, take_part
-from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
-from mpc_appraisal.record import config_hash
 from mpc_appraisal.release import Best, Bit, Mechanism, Private, Release, Value, epsilon
+from mpc_appraisal.release.base import Score
 from mpc_appraisal.release.best import WHICH
 from mpc_appraisal.release.bit import WHAT as BIT
 from mpc_appraisal.release.bit import reaches
-from mpc_appraisal.release.private import NOISED, clamp, smallest_sigma
-from mpc_appraisal.release.rule import Score
-from mpc_appraisal.training import fit
+from mpc_appraisal.release.dp.release import NOISED, clamp, smallest_sigma
+from mpc_appraisal.reporting.record import config_hash
 
 torch.set_num_threads(1)
 L2, D, C = 1e-2, 4, 3

@@ -20,14 +20,14 @@ import torch
 from oracles import example_gradients, finetuned, loss
 from scipy import stats
 
-from mpc_appraisal.appraisal import Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import with_bias
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc.encoding import encode
-from mpc_appraisal.release import noise as noise_module
-from mpc_appraisal.release.clipping import clip_direction, clip_rows, clipped_share, radius, spread
-from mpc_appraisal.release.noise import deviation, noise, scale, units
-from mpc_appraisal.release.sensitivity import SENSITIVITIES, Bounds, sensitivity
+from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.mpc.ring.fixed_point import encode
+from mpc_appraisal.release.dp import noise as noise_module
+from mpc_appraisal.release.dp.clipping import clip_direction, clip_rows, clipped_share, radius, spread
+from mpc_appraisal.release.dp.noise import deviation, noise, scale, units
+from mpc_appraisal.release.dp.sensitivity import SENSITIVITIES, Bounds, sensitivity
 
 NEAR = 0.9  # of the stated sensitivity, reached by the worst pair found
 EXACT = 1 + 1e-9

@@ -13,12 +13,20 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.figures import cost_figure, save, values_figure
-from mpc_appraisal.record import Record
-from mpc_appraisal.report import print_result, write_report
-from mpc_appraisal.result import Result
-from mpc_appraisal.tables import DASH, bars, correlations_table, number, openings_table, trust, values_table
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.reporting.figures import cost_figure, save, values_figure
+from mpc_appraisal.reporting.record import Record
+from mpc_appraisal.reporting.report import print_result, write_report
+from mpc_appraisal.reporting.result import Result
+from mpc_appraisal.reporting.result_tables import (
+    DASH,
+    bars,
+    correlations_table,
+    number,
+    openings_table,
+    trust,
+    values_table,
+)
 
 TRUST = "Semi-honest parties, a dealer that does not collude, no integrity of the result against a cheating party."
 CLEAR = "Computed in the clear."

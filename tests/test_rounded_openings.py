@@ -9,15 +9,15 @@ from test_error_bounds import DIGITS, facts_of
 from test_release import session_of
 from three import private, run
 
-from mpc_appraisal.appraisal import Finetuning, GradientNorm, Influence, plaintext
-from mpc_appraisal.appraisal import finetuning as module
 from mpc_appraisal.data import with_bias
-from mpc_appraisal.mpc.fast import MARGIN_BITS, DrySession
-from mpc_appraisal.mpc.tensors import Secret
+from mpc_appraisal.methods import Finetuning, GradientNorm, Influence, plaintext
+from mpc_appraisal.methods import finetuning as module
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.mpc.backends.fast import MARGIN_BITS, DrySession
+from mpc_appraisal.mpc.protocols.tensors import Secret
 from mpc_appraisal.release import Value
 from mpc_appraisal.release.accuracy import grid
-from mpc_appraisal.release.rule import Score
-from mpc_appraisal.training import fit
+from mpc_appraisal.release.base import Score
 
 torch.set_num_threads(1)
 TRAIN, TEST, OWN = DIGITS

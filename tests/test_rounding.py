@@ -17,18 +17,18 @@ from test_bridge import one_party_at_a_time  # noqa: F401  both owners in one pr
 from test_release import session_of
 from three import run, sharing
 
-from mpc_appraisal.appraisal import Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.appraisal.plan import Plan
+from mpc_appraisal.appraisal.program import program
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import Dataset, with_bias
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc.encoding import encode
-from mpc_appraisal.mpc.roles import DATA_OWNER, MODEL_OWNER
-from mpc_appraisal.mpc.softmax import BITS, softmax
-from mpc_appraisal.mpc.tensors import OPERAND_BITS
-from mpc_appraisal.plan import Plan
-from mpc_appraisal.program import program
+from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.mpc.protocols.softmax import BITS, softmax
+from mpc_appraisal.mpc.protocols.tensors import OPERAND_BITS
+from mpc_appraisal.mpc.ring.fixed_point import encode
 from mpc_appraisal.release import Private
-from mpc_appraisal.release.clipping import clip_direction, clip_rows, spread
-from mpc_appraisal.release.rounding import LOGIT_BITS, opened_error, softmax_error
+from mpc_appraisal.release.dp.clipping import clip_direction, clip_rows, spread
+from mpc_appraisal.release.dp.rounding import LOGIT_BITS, opened_error, softmax_error
 
 torch.set_num_threads(1)
 SIZES = list(itertools.product((2, 3, 10, 50, 256), (2.0, 8.0, 16.0, 64.0, 256.0)))  # classes, bound

@@ -16,8 +16,16 @@ from processes import APP, DATA_OWNER, DEALER, MODEL_OWNER, ROLES, free_port, go
 from scipy import stats
 from three import private, run, sharing
 
-from mpc_appraisal import Join, Plain, Spawn, appraise, cost
-from mpc_appraisal.appraisal import (
+from mpc_appraisal import Join, Plain, Spawn, appraise
+from mpc_appraisal.appraisal import cost
+from mpc_appraisal.appraisal.plan import Plan
+from mpc_appraisal.appraisal.program import program
+from mpc_appraisal.cli.app import compose, instantiate, main
+from mpc_appraisal.common import roles
+from mpc_appraisal.common.errors import AppraisalError, BoundError, InputError
+from mpc_appraisal.data import Dataset, Digits
+from mpc_appraisal.data.scenarios import LabelNoise
+from mpc_appraisal.methods import (
     Facts,
     Finetuning,
     GradientNorm,
@@ -26,26 +34,19 @@ from mpc_appraisal.appraisal import (
     MlpFinetuning,
     plaintext,
 )
-from mpc_appraisal.cli import compose, instantiate, main
-from mpc_appraisal.data import Dataset, Digits
-from mpc_appraisal.errors import AppraisalError, BoundError, InputError
-from mpc_appraisal.mpc import roles
-from mpc_appraisal.mpc.certificates import make_trial
-from mpc_appraisal.mpc.dealer import Dealer, parse
-from mpc_appraisal.mpc.engines import dry_session
-from mpc_appraisal.mpc.functions import FUNCTIONS, ROOM, check_functions, computed, result_bits
-from mpc_appraisal.mpc.helped import HelpedDrySession
-from mpc_appraisal.mpc.permuted import Shuffle, apply, order
-from mpc_appraisal.mpc.prg import Stream, new_key
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.mpc.backends.registry import dry_session
+from mpc_appraisal.mpc.backends.rtas import HelpedDrySession
+from mpc_appraisal.mpc.backends.rtas_notice import LEAKAGE, trust_of
+from mpc_appraisal.mpc.net.certificates import make_trial
+from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
+from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS, ROOM, check_functions, computed, result_bits
+from mpc_appraisal.mpc.protocols.permutation import Shuffle, apply, order
+from mpc_appraisal.mpc.protocols.tensors import Context, Secret
+from mpc_appraisal.mpc.ring.prg import Stream, new_key
 from mpc_appraisal.mpc.session import PlainSession
-from mpc_appraisal.mpc.tensors import Context, Secret
-from mpc_appraisal.plan import Plan
-from mpc_appraisal.program import program
-from mpc_appraisal.protocols.rtas import LEAKAGE, trust_of
-from mpc_appraisal.record import read
 from mpc_appraisal.release import Bit, Private
-from mpc_appraisal.scenario import LabelNoise
-from mpc_appraisal.training import fit
+from mpc_appraisal.reporting.record import read
 
 torch.set_num_threads(1)
 GENERATOR = torch.Generator().manual_seed(3)

@@ -16,20 +16,16 @@ from sklearn.metrics import roc_auc_score
 from three import run, sharing
 from torch.nn.functional import conv2d, cross_entropy
 
-from mpc_appraisal.appraisal.base import summed_gradient
-from mpc_appraisal.attacks import rtas_collusion as collusion
-from mpc_appraisal.attacks import rtas_float_drift as drift
-from mpc_appraisal.attacks import rtas_histogram as histogram
-from mpc_appraisal.attacks import rtas_known_rows as known_rows
-from mpc_appraisal.attacks import rtas_linking as linking
-from mpc_appraisal.attacks import rtas_membership as membership
-from mpc_appraisal.attacks.rtas_view import HIDDEN, View, seen
+from mpc_appraisal.attacks.rtas import collusion, histogram, known_rows, linking, membership
+from mpc_appraisal.attacks.rtas import float_drift as drift
+from mpc_appraisal.attacks.rtas.view import HIDDEN, View, seen
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import ENVIRONMENT, Dataset, Digits, Mnist, with_bias
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc.encoding import PRECISION_BITS, encode
-from mpc_appraisal.mpc.permuted import apply
-from mpc_appraisal.mpc.prg import Stream
-from mpc_appraisal.training import fit
+from mpc_appraisal.methods.base import summed_gradient
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.mpc.protocols.permutation import apply
+from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS, encode
+from mpc_appraisal.mpc.ring.prg import Stream
 
 ROOT = Path(os.environ.get(ENVIRONMENT) or Path(__file__).resolve().parents[2] / "shared" / "data")
 ULP = 2.0**-PRECISION_BITS

@@ -12,19 +12,19 @@ import torch
 from three import QueueChannel
 from torch.nn import functional
 
-from mpc_appraisal.attacks import rtas_known_rows as known_rows
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc.engines import deal, dry_session, open_session
-from mpc_appraisal.mpc.launch import launch
-from mpc_appraisal.mpc.rendezvous import Rendezvous
-from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.attacks.rtas import known_rows
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.models.networks import Conv, Dense
+from mpc_appraisal.mpc.backends.registry import deal, dry_session, open_session
+from mpc_appraisal.mpc.backends.rtas_notice import LEAKAGE
+from mpc_appraisal.mpc.net.launch import launch
+from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.session import PlainSession
-from mpc_appraisal.networks import Conv, Dense
-from mpc_appraisal.protocols import rtas_training
-from mpc_appraisal.protocols.float_shares import FloatPlan, Floats, Found, logistic
-from mpc_appraisal.protocols.rtas import LEAKAGE
-from mpc_appraisal.protocols.rtas_layers import CNN, LOGISTIC, RATE_BITS, Layer, Model, halves, initial, rate
-from mpc_appraisal.protocols.rtas_training import (
+from mpc_appraisal.transformations import rtas_training
+from mpc_appraisal.transformations.float_shares import FloatPlan, Floats, Found, logistic
+from mpc_appraisal.transformations.rtas_layers import CNN, LOGISTIC, RATE_BITS, Layer, Model, halves, initial, rate
+from mpc_appraisal.transformations.rtas_training import (
     LEAKAGE_FAST,
     DataSide,
     LabelOwner,

@@ -10,16 +10,16 @@ from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, Processes
 from tables_between import NAMES, join, table, write_table
 
 from mpc_appraisal import Dataset, appraise
-from mpc_appraisal.approval import Request
-from mpc_appraisal.catalogue import read_listing
-from mpc_appraisal.catalogue.command import main as catalogue
-from mpc_appraisal.compared import far, scale_findings, statistics_findings
+from mpc_appraisal.appraisal.compared import far, scale_findings, statistics_findings
+from mpc_appraisal.appraisal.names import Match, Names
+from mpc_appraisal.appraisal.plan import Guard
+from mpc_appraisal.cli.commands.catalogue import main as catalogue
+from mpc_appraisal.common.errors import DisagreementError
 from mpc_appraisal.data import Digits
-from mpc_appraisal.errors import DisagreementError
-from mpc_appraisal.names import Match, Names
-from mpc_appraisal.plan import Guard
-from mpc_appraisal.record import read
+from mpc_appraisal.governance.approval.decide import Request
+from mpc_appraisal.governance.catalogue import read_listing
 from mpc_appraisal.release import Private
+from mpc_appraisal.reporting.record import read
 
 TRAIN, TEST, GOOD = table(200, 0), table(150, 1), table(200, 2)
 LONG = (16 * GOOD[0], GOOD[1])
@@ -125,8 +125,8 @@ def test_nothing_is_compared_under_noise_or_without_rows_and_that_is_said():
 
 
 def test_policies_of_a_trial():
-    from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
-    from mpc_appraisal.sides import together
+    from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
+    from mpc_appraisal.appraisal.sides import together
 
     buyer = ModelOwnerInput(Dataset.of(*TRAIN), Dataset.of(*TEST))
     seller = DataOwnerInput((Dataset.of(*LONG),))

@@ -9,9 +9,9 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, Digits
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.scenario import Clean, DistributionMismatch, LabelNoise, MissingData
+from mpc_appraisal.data.scenarios import Clean, DistributionMismatch, LabelNoise, MissingData
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 

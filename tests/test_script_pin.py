@@ -16,27 +16,29 @@ import torch
 from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from three import QueueChannel, private
 
-from mpc_appraisal.appraisal import Finetuning, GradientNorm, Influence
-from mpc_appraisal.appraisal.base import Facts
-from mpc_appraisal.appraisal.influence_error import InfluenceError
-from mpc_appraisal.errors import AppraisalError, DisagreementError, PeerError
-from mpc_appraisal.mpc import committed, fast, orders
-from mpc_appraisal.mpc.channel import DryChannel
-from mpc_appraisal.mpc.dealer import Dealer, parse
-from mpc_appraisal.mpc.engine import Engine
-from mpc_appraisal.mpc.engines import deal, dry_session, open_session
-from mpc_appraisal.mpc.launch import launch
-from mpc_appraisal.mpc.limits import squarings
-from mpc_appraisal.mpc.meter import Meter
-from mpc_appraisal.mpc.orders import Asked, Limits, claim_of, measured, put, taken, wire
-from mpc_appraisal.mpc.prg import Stream, new_key
-from mpc_appraisal.mpc.rendezvous import Rendezvous
-from mpc_appraisal.mpc.softmax import Z_BITS
-from mpc_appraisal.plan import Plan
-from mpc_appraisal.program import program
-from mpc_appraisal.record import config_hash
+from mpc_appraisal.appraisal.plan import Plan
+from mpc_appraisal.appraisal.program import program
+from mpc_appraisal.common.errors import AppraisalError, DisagreementError, PeerError
+from mpc_appraisal.methods import Finetuning, GradientNorm, Influence
+from mpc_appraisal.methods.base import Facts
+from mpc_appraisal.methods.influence_error import InfluenceError
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.mpc.backends import fast
+from mpc_appraisal.mpc.backends.registry import deal, dry_session, open_session
+from mpc_appraisal.mpc.net.channel import DryChannel
+from mpc_appraisal.mpc.net.launch import launch
+from mpc_appraisal.mpc.net.meter import Meter
+from mpc_appraisal.mpc.net.rendezvous import Rendezvous
+from mpc_appraisal.mpc.protocols import committed_opening as committed
+from mpc_appraisal.mpc.protocols import orders
+from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
+from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.limits import squarings
+from mpc_appraisal.mpc.protocols.orders import Asked, Limits, claim_of, measured, put, taken, wire
+from mpc_appraisal.mpc.protocols.softmax import Z_BITS
+from mpc_appraisal.mpc.ring.prg import Stream, new_key
 from mpc_appraisal.release import Best, Bit, Private, Value
-from mpc_appraisal.training import fit
+from mpc_appraisal.reporting.record import config_hash
 
 L2, ROWS, FEATURE, BOUND = 1e-2, 24, 1, 8.0
 SCRIPT = [["mark"], ["mask", 1, 0, [3, 2]], ["mask", 2, 1, [2, 4]], ["product", 1, 2, 0], ["mark"]]

@@ -13,11 +13,11 @@ import pytest
 import torch
 from scipy import stats
 
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.low_quality import evasive, grey_crops, mislabelled, random_labels, shuffled_pixels
-from mpc_appraisal.networks import Architecture, Dense, initial, train
-from mpc_appraisal.selection import STRATEGIES, entropy, least_confidence, margin, random, select
-from mpc_appraisal.validation import subsets, uniform, validate, wrong_predictions
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data.low_quality import evasive, grey_crops, mislabelled, random_labels, shuffled_pixels
+from mpc_appraisal.marketplace.buying.selection import STRATEGIES, entropy, least_confidence, margin, random, select
+from mpc_appraisal.marketplace.buying.validation import subsets, uniform, validate, wrong_predictions
+from mpc_appraisal.models.networks import Architecture, Dense, initial, train
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))

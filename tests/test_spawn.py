@@ -11,12 +11,12 @@ import torch
 from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, problem
 
 from mpc_appraisal import Dataset, Spawn, appraise
-from mpc_appraisal.appraisal import Appraiser, Finetuning, GradientNorm, Influence
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Digits
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc.logit_check import WHAT
-from mpc_appraisal.scenario import LabelNoise
-from mpc_appraisal.training import fit
+from mpc_appraisal.data.scenarios import LabelNoise
+from mpc_appraisal.methods import Appraiser, Finetuning, GradientNorm, Influence
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.mpc.protocols.logit_bound import WHAT
 
 # |value - plaintext| by engine and method: a part of |plaintext|, and an absolute part.
 TOLERANCE = {

@@ -7,13 +7,13 @@ import pytest
 from processes import problem, write_npz
 
 from mpc_appraisal import Dataset
-from mpc_appraisal import program as joint
-from mpc_appraisal.appraisal import Facts, Finetuning, GradientNorm, Influence, plaintext
+from mpc_appraisal.appraisal import program as joint
+from mpc_appraisal.appraisal.plan import Plan
+from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.data import StoredDataset
+from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence, plaintext
+from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.session import PlainSession
-from mpc_appraisal.plan import Plan
-from mpc_appraisal.program import program
-from mpc_appraisal.training import fit
 
 
 @pytest.mark.parametrize("held_rows", [1000, 100])

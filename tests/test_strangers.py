@@ -15,10 +15,10 @@ from contextlib import contextmanager, suppress
 import pytest
 from processes import DATA_OWNER, DEALER, HERE, MODEL_OWNER, free_port, stretched
 
-from mpc_appraisal.errors import InputError, PeerError
-from mpc_appraisal.mpc.certificates import make_trial
-from mpc_appraisal.mpc.rendezvous import parse_address
-from mpc_appraisal.mpc.transport import Transport
+from mpc_appraisal.common.errors import InputError, PeerError
+from mpc_appraisal.mpc.net.certificates import make_trial
+from mpc_appraisal.mpc.net.rendezvous import parse_address
+from mpc_appraisal.mpc.net.transport import Transport
 
 SECONDS = 2.0  # session.join_timeout
 MORE = 3.0  # what an idle machine may take beyond it: the look at who answers, and ending
@@ -153,7 +153,7 @@ def test_strangers_do_not_use_up_the_meeting(transport, trial):
     """Each party in a process of its own; strangers knock at the model owner's port and at the others' too."""
     port, ended = free_port(), threading.Event()
     script = (
-        "import sys; from mpc_appraisal.mpc.transport import Transport\n"
+        "import sys; from mpc_appraisal.mpc.net.transport import Transport\n"
         "role, port, kind, folder = sys.argv[1:]\n"
         "party = Transport(kind, folder).connect(role, f'tcp://127.0.0.1:{port}', 60)\n"
         "party.announce(); print(sorted(party.exchange('done', {}))); party.close(5)\n"
@@ -180,7 +180,7 @@ def test_strangers_do_not_use_up_the_meeting(transport, trial):
 
 def test_silent_connections_do_not_hold_up_the_lifelines():
     """At a party's own port of the clear transports: signs of life go on while strangers keep silent."""
-    from mpc_appraisal.mpc.lifelines import Lifelines
+    from mpc_appraisal.mpc.net.heartbeat import Lifelines
 
     lost, ticks = [], []
     lines = Lifelines(DATA_OWNER, "127.0.0.1", 10.0, lost.append, lambda: ticks.append(time.monotonic()))

@@ -16,10 +16,10 @@ import pytest
 from omegaconf import OmegaConf
 from processes import APP, Ended, Process, Processes, gone, stretched
 
-from mpc_appraisal import sweep
-from mpc_appraisal.cli import compose, job_key, public_part
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.record import config_hash, read
+from mpc_appraisal.cli import sweep
+from mpc_appraisal.cli.app import compose, job_key, public_part
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.reporting.record import config_hash, read
 
 SMALL = (
     "data=digits",
@@ -79,7 +79,7 @@ def below(pid: int, text: str) -> list[int]:
 
 
 def parties(pid: int) -> list[int]:
-    return below(pid, "mpc_appraisal.mpc.worker")
+    return below(pid, "mpc_appraisal.mpc.net.worker")
 
 
 # ---- what a finished job is known by ----
@@ -185,7 +185,7 @@ def test_a_launcher_without_its_plugin_names_the_extra(monkeypatch):
 
 @pytest.mark.parametrize("preset", ["joblib", "submitit_local", "slurm"])
 def test_presets_ask_for_three_processes_a_job(preset):
-    found = OmegaConf.load(Path(sweep.__file__).parents[1] / "conf" / "launch" / f"{preset}.yaml").hydra
+    found = OmegaConf.load(Path(sweep.__file__).parents[2] / "conf" / "launch" / f"{preset}.yaml").hydra
     assert found.job.env_set.OMP_NUM_THREADS == "1"
     if preset == "joblib":
         assert found.launcher.n_jobs == sweep.jobs_at_once(3)

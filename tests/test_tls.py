@@ -36,14 +36,14 @@ from processes import (
     write_npz,
 )
 
-from mpc_appraisal.errors import InputError, PeerError
-from mpc_appraisal.mpc.certificates import Papers, make_trial, private_bytes, sign
-from mpc_appraisal.mpc.frames import Garbled, Header, Kind, call_site, pack, unpack
-from mpc_appraisal.mpc.meeting import Listener, dial
-from mpc_appraisal.mpc.tls import TlsLink
-from mpc_appraisal.mpc.transport import Transport
-from mpc_appraisal.mpc.wire import Outgoing
-from mpc_appraisal.record import read
+from mpc_appraisal.common.errors import InputError, PeerError
+from mpc_appraisal.mpc.net.certificates import Papers, make_trial, private_bytes, sign
+from mpc_appraisal.mpc.net.frames import Garbled, Header, Kind, call_site, pack, unpack
+from mpc_appraisal.mpc.net.handshake import Listener, dial
+from mpc_appraisal.mpc.net.stream import Outgoing
+from mpc_appraisal.mpc.net.tls import TlsLink
+from mpc_appraisal.mpc.net.transport import Transport
+from mpc_appraisal.reporting.record import read
 
 WITHIN = 2.0  # seconds from a kill to the others' end
 FREEZE = 3.0
@@ -478,7 +478,13 @@ def test_torchrun_and_spawn_too(processes, trial):
     spawned = processes.app(MODEL_OWNER, *common, *files, "session=spawn").wait(90)
     assert spawned.code == 0, spawned.err[-2000:]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=3", "--master-addr=127.0.0.1"]
-    job = [f"--master-port={free_port()}", "-m", "mpc_appraisal.cli", "session=join", f"session.rendezvous={address()}"]
+    job = [
+        f"--master-port={free_port()}",
+        "-m",
+        "mpc_appraisal.cli.app",
+        "session=join",
+        f"session.rendezvous={address()}",
+    ]
     ended = processes.start(
         "torchrun", [*launcher, *job, *common, *files, *UNGUARDED, f"hydra.run.dir={root / 'run'}"]
     ).wait(120)

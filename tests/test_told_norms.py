@@ -19,14 +19,20 @@ from processes import free_port
 from test_bridge import one_party_at_a_time  # noqa: F401  both owners in one process, though CrypTen has globals
 from three import run
 
-import mpc_appraisal.release.private as release_private
-from mpc_appraisal.appraisal import Facts, Finetuning, GradientNorm, Influence
-from mpc_appraisal.cost import estimate
+import mpc_appraisal.release.dp.release as release_private
+from mpc_appraisal.appraisal.cost import estimate
+from mpc_appraisal.appraisal.norms import told_norms
+from mpc_appraisal.appraisal.party import take_part
+from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
+from mpc_appraisal.appraisal.program import program
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS
 from mpc_appraisal.data import Dataset
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc.fast import DrySession
-from mpc_appraisal.mpc.launch import launch
-from mpc_appraisal.mpc.norm_check import (
+from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.mpc.backends.fast import DrySession
+from mpc_appraisal.mpc.net.launch import launch
+from mpc_appraisal.mpc.protocols.norm_check import (
     DIRECTION_CAP,
     LOGIT_ROOM,
     WEIGHT_ROOM,
@@ -35,16 +41,10 @@ from mpc_appraisal.mpc.norm_check import (
     looks,
     weights_within,
 )
-from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS
-from mpc_appraisal.mpc.tensors import Context
-from mpc_appraisal.mpc.tensors import Private as Matrix
-from mpc_appraisal.norms import told_norms
-from mpc_appraisal.party import take_part
-from mpc_appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
-from mpc_appraisal.program import program
-from mpc_appraisal.record import config_hash
+from mpc_appraisal.mpc.protocols.tensors import Context
+from mpc_appraisal.mpc.protocols.tensors import Private as Matrix
 from mpc_appraisal.release import Private, Value
-from mpc_appraisal.training import fit
+from mpc_appraisal.reporting.record import config_hash
 
 torch.set_num_threads(1)
 L2, D, C = 1e-2, 6, 3

@@ -10,11 +10,11 @@ import oracles
 import pytest
 import torch
 
-from mpc_appraisal.appraisal import Random, Retraining
+from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset, with_bias
-from mpc_appraisal.errors import AppraisalError, InputError
-from mpc_appraisal.models import SoftmaxRegression
-from mpc_appraisal.training import accuracy, fit, mean_loss, objective, union, utility
+from mpc_appraisal.methods import Random, Retraining
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import accuracy, fit, mean_loss, objective, union, utility
 
 
 def data(n: int, seed: int, d: int = 5, classes: int = 4, noise: float = 0.1) -> Dataset:

@@ -25,9 +25,9 @@ from bench_page import blank
 from transformations_protocols_page import Attack, Cost, Protocol
 from transformations_size import Job, run_all, small
 
-from mpc_appraisal.errors import AppraisalError, InputError
-from mpc_appraisal.record import read
-from mpc_appraisal.tables import Table
+from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.reporting.record import read
+from mpc_appraisal.reporting.result_tables import Table
 
 COMMITTED = Path(__file__).resolve().parents[1] / "results" / "transformations"
 ENGINES = {"fast": 1e-3, "stock": 0.05, "rtas": 1e-3}  # off by so much: CrypTen's softmax is an iteration
@@ -145,10 +145,10 @@ def test_the_helper_saves_rounds_and_traffic_of_the_engine_and_the_engine_of_sto
 
 def test_the_clear_gives_the_formula_of_the_app(turn):
     """Of the same market: the app's own plaintext value, by this file's way to the candidate."""
-    from mpc_appraisal.appraisal import Influence
-    from mpc_appraisal.appraisal.base import plaintext
-    from mpc_appraisal.scenario import LabelNoise
-    from mpc_appraisal.training import fit
+    from mpc_appraisal.data.scenarios import LabelNoise
+    from mpc_appraisal.methods import Influence
+    from mpc_appraisal.methods.base import plaintext
+    from mpc_appraisal.models.training import fit
 
     size = small(1)
     scenario = LabelNoise(candidates=1, train_size=size.own, size=size.rows, test_size=size.tested)

@@ -23,12 +23,12 @@ import transformations_spu as rival
 import transformations_tables as tables
 import transformations_tables_page as page
 
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.mpc.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.models.networks import Conv, Dense
 from mpc_appraisal.mpc.session import PlainSession
-from mpc_appraisal.networks import Conv, Dense
-from mpc_appraisal.protocols.rtas_layers import LOGISTIC, Model, initial
-from mpc_appraisal.protocols.rtas_training import DataSide, ModelSide, TrainingPlan, run_training
+from mpc_appraisal.transformations.rtas_layers import LOGISTIC, Model, initial
+from mpc_appraisal.transformations.rtas_training import DataSide, ModelSide, TrainingPlan, run_training
 
 torch.set_num_threads(1)
 ROWS, TESTED, LR = 24, 5, 0.3

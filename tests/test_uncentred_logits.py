@@ -12,11 +12,11 @@ import pytest
 import torch
 from three import private, run
 
-from mpc_appraisal.appraisal import Facts, Finetuning, GradientNorm, Influence
 from mpc_appraisal.data import Dataset, with_bias
-from mpc_appraisal.models import SoftmaxRegression
-from mpc_appraisal.mpc import logsoftmax
-from mpc_appraisal.training import fit
+from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.mpc.protocols import log_softmax as logsoftmax
 
 torch.set_num_threads(1)
 L2, D, C, BOUND = 1e-2, 4, 3, 32.0

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from processes import HERE, Processes, free_port
 
-from mpc_appraisal.record import read
+from mpc_appraisal.reporting.record import read
 
 README = (HERE.parent / "README.md").read_text()
 HEADING = "## Two organisations: from a listing to a deal"
-APP = f"{sys.executable} -m mpc_appraisal.cli"
+APP = f"{sys.executable} -m mpc_appraisal.cli.app"
 
 
 def lines() -> list[str]:

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from mpc_appraisal.mpc.channel import Channel, DryChannel
-from mpc_appraisal.mpc.dealer import Dealer, parse
-from mpc_appraisal.mpc.engine import Engine
-from mpc_appraisal.mpc.meter import Meter
-from mpc_appraisal.mpc.prg import DryStream, Stream, new_key
-from mpc_appraisal.mpc.tensors import Context, Private
+from mpc_appraisal.mpc.net.channel import Channel, DryChannel
+from mpc_appraisal.mpc.net.meter import Meter
+from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
+from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.tensors import Context, Private
+from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
 
 
 class QueueChannel(Channel):

@@ -15,13 +15,14 @@ import time
 
 import torch
 
-from mpc_appraisal.errors import AppraisalError
-from mpc_appraisal.mpc import tcp, wire
-from mpc_appraisal.mpc.channel import Channel
-from mpc_appraisal.mpc.fast import open_channel
-from mpc_appraisal.mpc.meter import Meter
-from mpc_appraisal.mpc.roles import rank_of
-from mpc_appraisal.mpc.transport import Transport
+from mpc_appraisal.common.errors import AppraisalError
+from mpc_appraisal.common.roles import rank_of
+from mpc_appraisal.mpc.backends.fast import open_channel
+from mpc_appraisal.mpc.net import stream as wire
+from mpc_appraisal.mpc.net import tcp
+from mpc_appraisal.mpc.net.channel import Channel
+from mpc_appraisal.mpc.net.meter import Meter
+from mpc_appraisal.mpc.net.transport import Transport
 
 ROWS = torch.arange(12)
 MANY = torch.arange(8 << 20)  # 64 MiB: more than the kernel holds for the receiver

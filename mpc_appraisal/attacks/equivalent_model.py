@@ -24,8 +24,8 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor
 from torch.nn import functional
 
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.networks import Network, remaining
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.models.networks import Network, remaining
 
 RIDGE = 1e-2  # of the mean square of z~, where A is not orthogonal
 

@@ -31,9 +31,9 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, with_bias
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.models import SoftmaxRegression
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 
 FLOOR = 1e-6  # of a recovered probability: below what the opened value resolves
 

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
 
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.common.errors import InputError
 
 HIGHEST = 255
 

@@ -14,8 +14,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.sizes import Sizes
-from mpc_appraisal.errors import InputError
 
 NAMES_BYTES = 1 << 24  # of an array of names, unpacked
 

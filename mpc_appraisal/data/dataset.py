@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.common.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.common.errors import InputError
 
 FEW = 20  # so many different values may be classes
 MOST_TOLD = 1000  # different labels are counted so far

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.arrays import NpzArrays
 from mpc_appraisal.data.dataset import Dataset, order_of, real_array
 from mpc_appraisal.data.faults import Faults
 from mpc_appraisal.data.sizes import Sizes
 from mpc_appraisal.data.tables import CsvTable, ParquetTable
-from mpc_appraisal.errors import InputError
 
 STORED_BYTES = 1 << 26  # larger files are read in blocks
 STORED_BLOCK = 1 << 14

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.dataset import Dataset
 from mpc_appraisal.data.faults import FEW
 from mpc_appraisal.data.files import StoredDataset
-from mpc_appraisal.errors import InputError
 
 MOST_CLASSES = 256  # as the engine's softmax takes
 SHOWN = 10

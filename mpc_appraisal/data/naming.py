@@ -7,9 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.dataset import Dataset, listed
 from mpc_appraisal.data.files import StoredDataset
-from mpc_appraisal.errors import InputError
 
 Data = Dataset | StoredDataset
 WORDS = {"columns": "columns", "class_names": "class names"}

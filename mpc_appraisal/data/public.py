@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.dataset import Dataset
-from mpc_appraisal.errors import InputError
 
 ENVIRONMENT = "MPC_APPRAISAL_DATA"
 TrainSize = int | float | Sequence[int]

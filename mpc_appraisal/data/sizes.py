@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.common.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.dataset import listed
 from mpc_appraisal.data.sizes import Sizes
-from mpc_appraisal.errors import InputError
 
 UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?(\.\d+)?")
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)

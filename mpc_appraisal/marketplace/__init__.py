@@ -3,10 +3,10 @@ keys."""
 
 from mpc_appraisal.marketplace.api import run_market
 from mpc_appraisal.marketplace.plan import Market, SellerInput, ShopperInput, Validation
+from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
+from mpc_appraisal.marketplace.protocols.strategy import IfeShares
 from mpc_appraisal.marketplace.result import MarketResult
-from mpc_appraisal.marketplace.sellers import Sellers
-from mpc_appraisal.marketplace.strategy import IfeShares
-from mpc_appraisal.protocols.ife_transform import IfeTransform
+from mpc_appraisal.marketplace.simulation import Sellers
 
 __all__ = [
     "IfeShares",

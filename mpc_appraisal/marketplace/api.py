@@ -11,22 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from mpc_appraisal.errors import InputError
-from mpc_appraisal.marketplace.authority import CAP_SHARE, AuthorityInput
-from mpc_appraisal.marketplace.cloud import CloudInput
-from mpc_appraisal.marketplace.desk import Connection
-from mpc_appraisal.marketplace.enrolment import SUFFIX, enrol
-from mpc_appraisal.marketplace.part import HOLDERS, take_part
-from mpc_appraisal.marketplace.plain import run_plain
+from mpc_appraisal.appraisal.sessions import Plain, Spawn
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SELLERS, SHOPPER, Market, SellerInput, ShopperInput, whole
 from mpc_appraisal.marketplace.result import PHASES, Bill, MarketResult, by_phase
-from mpc_appraisal.marketplace.seller import Receipt, upload
-from mpc_appraisal.marketplace.shares import ENGINE
-from mpc_appraisal.mpc.launch import Emit, launch
-from mpc_appraisal.mpc.meter import Meter
-from mpc_appraisal.mpc.transport import Transport
-from mpc_appraisal.networks import Network
-from mpc_appraisal.sessions import Plain, Spawn
+from mpc_appraisal.marketplace.roles.authority import CAP_SHARE, AuthorityInput
+from mpc_appraisal.marketplace.roles.cloud import CloudInput
+from mpc_appraisal.marketplace.roles.context import Connection
+from mpc_appraisal.marketplace.roles.party import HOLDERS, take_part
+from mpc_appraisal.marketplace.roles.plain import run_plain
+from mpc_appraisal.marketplace.roles.shares import ENGINE
+from mpc_appraisal.marketplace.uploads.enrolment import SUFFIX, enrol
+from mpc_appraisal.marketplace.uploads.seller import Receipt, upload
+from mpc_appraisal.models.networks import Network
+from mpc_appraisal.mpc.net.launch import Emit, launch
+from mpc_appraisal.mpc.net.meter import Meter
+from mpc_appraisal.mpc.net.transport import Transport
 
 SELLERS_PER_PROCESS = 25
 

@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mpc_appraisal.errors import InputError, shown
-from mpc_appraisal.marketplace.enrolment import SCHEMES
+from mpc_appraisal.common.errors import InputError, shown
 from mpc_appraisal.marketplace.plan import Market, Validation
-from mpc_appraisal.marketplace.strategy import IfeShares
-from mpc_appraisal.networks import ARCHITECTURES, Architecture
-from mpc_appraisal.protocols.ife_transform import IfeTransform
+from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
+from mpc_appraisal.marketplace.protocols.strategy import IfeShares
+from mpc_appraisal.marketplace.uploads.enrolment import SCHEMES
+from mpc_appraisal.models.networks import ARCHITECTURES, Architecture
 
 PROTOCOLS = {IfeTransform.name: IfeTransform, IfeShares.name: IfeShares}
 OPTIONS = {IfeTransform.name: {"update"}, IfeShares.name: {"opens"}}

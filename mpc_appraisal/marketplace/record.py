@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.marketplace.result import MarketResult
-from mpc_appraisal.record import revision, versions
+from mpc_appraisal.reporting.record import revision, versions
 
 KEYS = {
     "kind", "config", "revision", "versions", "time", "seed", "session", "protocol", "label", "leakage", "trust",

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from mpc_appraisal.mpc.meter import Meter
+from mpc_appraisal.marketplace.buying.validation import Verdict
+from mpc_appraisal.models.networks import Network
+from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.session import Opening
-from mpc_appraisal.networks import Network
-from mpc_appraisal.validation import Verdict
 
 PHASES = ("enrol", "encrypt", "upload", "keys", "predict", "retrain", "validate")
 Costs = dict[str, dict[str, dict[str, float]]]

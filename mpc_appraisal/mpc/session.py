@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from mpc_appraisal.errors import DisagreementError, InputError, OwnerError, shown
-from mpc_appraisal.mpc.encoding import check_range
-from mpc_appraisal.mpc.functions import FUNCTIONS, check_functions
-from mpc_appraisal.mpc.logit_check import WeightLimit
-from mpc_appraisal.mpc.meter import Meter
-from mpc_appraisal.mpc.rendezvous import Rendezvous
-from mpc_appraisal.mpc.roles import MODEL_OWNER, OWNERS
+from mpc_appraisal.common.errors import DisagreementError, InputError, OwnerError, shown
+from mpc_appraisal.common.roles import MODEL_OWNER, OWNERS
+from mpc_appraisal.mpc.net.meter import Meter
+from mpc_appraisal.mpc.net.rendezvous import Rendezvous
+from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS, check_functions
+from mpc_appraisal.mpc.protocols.logit_bound import WeightLimit
+from mpc_appraisal.mpc.ring.fixed_point import check_range
 
 Read = Callable[[], torch.Tensor]
 PLAIN_BITS = 36  # fractional bits of noise where nothing is in fixed point

@@ -1,14 +1,14 @@
 """What is released of an appraisal (`rule` and its strategies), and what that costs: the privacy budget of a data set,
 kept in a ledger for each counterparty."""
 
-from mpc_appraisal.release.accounting import Mechanism, epsilon
+from mpc_appraisal.governance.budget.accounting import Mechanism, epsilon
+from mpc_appraisal.governance.budget.ledger import Account, Answer, Charge, Ledger, Spent, verify
+from mpc_appraisal.governance.budget.ledgers import Keeper, ledger_beside, subject
+from mpc_appraisal.governance.budget.limits import Policy, Question
+from mpc_appraisal.release.base import Outcome, Release
 from mpc_appraisal.release.best import Best
 from mpc_appraisal.release.bit import Bit
-from mpc_appraisal.release.keeper import Keeper, ledger_beside, subject
-from mpc_appraisal.release.ledger import Account, Answer, Charge, Ledger, Spent, verify
-from mpc_appraisal.release.policy import Policy, Question
-from mpc_appraisal.release.private import Private
-from mpc_appraisal.release.rule import Outcome, Release
+from mpc_appraisal.release.dp.release import Private
 from mpc_appraisal.release.value import Value
 
 __all__ = [

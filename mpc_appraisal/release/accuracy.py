@@ -44,19 +44,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from mpc_appraisal.appraisal.base import Appraiser, Facts
-from mpc_appraisal.appraisal.finetuning import Finetuning
-from mpc_appraisal.appraisal.gradient_norm import GradientNorm
-from mpc_appraisal.appraisal.influence import Influence
-from mpc_appraisal.appraisal.influence_error import InfluenceError
-from mpc_appraisal.mpc.encoding import PRECISION_BITS
-from mpc_appraisal.mpc.exponent import LN3, POINT, stretched
-from mpc_appraisal.mpc.fast import DrySession
-from mpc_appraisal.mpc.functions import FUNCTIONS
-from mpc_appraisal.mpc.limits import squarings
-from mpc_appraisal.mpc.logsoftmax import LARGEST, LOG_BITS, X_BITS, polynomial
-from mpc_appraisal.mpc.softmax import BITS, MANTISSA, Q_DROP, S_BITS, Z_BITS, kept, normalise, powers, squares
-from mpc_appraisal.mpc.tensors import FINE_BITS, FINE_ELEMENTS, OPERAND_BITS
+from mpc_appraisal.methods.base import Appraiser, Facts
+from mpc_appraisal.methods.finetuning import Finetuning
+from mpc_appraisal.methods.gradient_norm import GradientNorm
+from mpc_appraisal.methods.influence import Influence
+from mpc_appraisal.methods.influence_error import InfluenceError
+from mpc_appraisal.mpc.backends.fast import DrySession
+from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
+from mpc_appraisal.mpc.protocols.limits import squarings
+from mpc_appraisal.mpc.protocols.log_softmax import LARGEST, LOG_BITS, X_BITS, polynomial
+from mpc_appraisal.mpc.protocols.softmax import BITS, MANTISSA, Q_DROP, S_BITS, Z_BITS, kept, normalise, powers, squares
+from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, FINE_ELEMENTS, OPERAND_BITS
+from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
+from mpc_appraisal.mpc.ring.powers_of_three import LN3, POINT, stretched
 
 CHANCE = 1e-9  # that an error is beyond its bound, by the masks alone
 LAMBDA = math.sqrt(2 * math.log(2 / CHANCE))

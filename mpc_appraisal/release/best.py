@@ -18,11 +18,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from mpc_appraisal.errors import InputError
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.session import Opening, Session
 from mpc_appraisal.release.accuracy import grid
-from mpc_appraisal.release.rule import RESULT, Outcome, Score, Together, seen
+from mpc_appraisal.release.base import RESULT, Outcome, Score, Together, seen
 
 WHICH = "the number of the best candidate that is left"
 WHY = "only winners are opened"

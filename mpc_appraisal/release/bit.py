@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 
 import torch
 
+from mpc_appraisal.common.roles import MODEL_OWNER
 from mpc_appraisal.mpc import ops
-from mpc_appraisal.mpc.roles import MODEL_OWNER
 from mpc_appraisal.mpc.session import Opening, Session
-from mpc_appraisal.release.rule import DECISION, Apart, Outcome, Score, seen
+from mpc_appraisal.release.base import DECISION, Apart, Outcome, Score, seen
 
 UNIT = 2.0**11  # of the shared threshold
 LARGEST = (

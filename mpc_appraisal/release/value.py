@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from mpc_appraisal.mpc.session import Opening
 from mpc_appraisal.release.accuracy import grid
-from mpc_appraisal.release.rule import RESULT, Apart, Outcome, seen
+from mpc_appraisal.release.base import RESULT, Apart, Outcome, seen
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,270 @@
+"""`appraise`: one call from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from numbers import Integral
+from typing import Any
+
+from mpc_appraisal.appraisal.compared import warnings_of
+from mpc_appraisal.appraisal.given_model import check_given
+from mpc_appraisal.appraisal.plan import DataOwnerInput, Guard, ModelOwnerInput, Plan, needs
+from mpc_appraisal.appraisal.sessions import Join, Plain, Spawn
+from mpc_appraisal.appraisal.sides import together
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data import Dataset, check_gaps
+from mpc_appraisal.data.naming import alike
+from mpc_appraisal.data.scenarios import Candidate
+from mpc_appraisal.methods import (
+    Appraiser,
+    Coalitions,
+    Random,
+    Retraining,
+    Valuation,
+    Yardstick,
+    as_methods,
+    as_yardsticks,
+    plaintext,
+)
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression, check_l2
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.mpc.net.launch import Emit
+from mpc_appraisal.release import Bit, Release, Value
+from mpc_appraisal.reporting.record import Record, config_hash
+from mpc_appraisal.reporting.result import Result
+
+SESSIONS = {"plain": Plain, "spawn": Spawn}
+RELEASES = {"value": Value, "bit": Bit}
+Own = Dataset | tuple[Any, Any]
+
+
+def appraise(
+    data: Own | Mapping[str, Own] | Sequence[Dataset] | Sequence[Candidate] | None = None,
+    *,
+    train: Own | None = None,
+    test: Own | None = None,
+    model: SoftmaxRegression | None = None,
+    method: str | Appraiser | Sequence[str | Appraiser] = "influence",
+    session: str | Plain | Spawn | Join = "spawn",
+    l2: float = 1e-2,
+    seed: int = 0,
+    release: str | Release = "value",
+    threshold: float | Mapping[str, float] | None = None,
+    guard: Guard | None = None,
+    true_utility: bool = False,
+    baselines: Collection[str | Yardstick] = (),
+    progress: Emit | None = None,
+) -> Result:
+    """Appraise data sets for a model owner, privately.
+
+    Args:
+        data: the data owner's side: a `Dataset`, arrays (x, y), a mapping from candidate name to either, or several.
+        train, test: the model owner's side: `Dataset`s or arrays (x, y); x is (n, d), y (n,) integers from 0. Where x
+            is a pandas DataFrame at both sides, columns are matched by name; otherwise by position, which is said.
+        model: a trained model in place of `train`, where the method allows it; beside `train`, it has to be a minimum
+            on those rows, see `given_model`.
+        method: 'gradient_norm', 'finetuning', 'influence', an `Appraiser`, or several of them; 'influence_error' beside
+            'influence' gives it a 95% interval, `Result.margin`.
+        session: 'spawn' (three processes on this machine), 'plain' (no privacy: the baseline), or a session object.
+            With a `Join` only this organisation's own side is given, and the others start their own processes.
+        l2: weight of ||theta||^2 in the objective; public.
+        seed: of public choices (batches); public.
+        release: what of the results is opened: 'value', 'bit', or a `mpc_appraisal.release` object (`Bit`, `Best`,
+            `Private`, `Value(to="model_owner")`).
+        threshold: of the model owner, where a bit is released: the least value worth buying, or one by method's name.
+        guard: with a `Join`, how this side looks after what it tells: ledgers, approval, listings; `Guard()` for none.
+        true_utility: also retrain with each candidate in the clear, the reference that no market could compute.
+        baselines: also, in the clear, 'leave_one_out' and 'shapley' of all candidates together, by name or as objects
+            (`Shapley(retrainings=200)` of `mpc_appraisal.methods`): by default up to 1,023 retrainings.
+        progress: called with events {"done", "of", "method", "candidate"}.
+
+    Returns:
+        A `Result`: prints, sorts, indexes by candidate, `.to_frame()`. `value` is higher for better data.
+
+    Raises:
+        InputError: a bad argument, by name. DisagreementError: the sides' columns or classes have different names.
+        PeerError: a party failed or vanished.
+    """
+    methods, l2, seed = as_methods(method), check_l2(l2), check_seed(seed)
+    yardsticks = as_yardsticks(baselines, seed)
+    emit = progress or (lambda event: None)
+    if isinstance(release, str):
+        if release not in RELEASES:
+            raise InputError("release", repr(release), f"one of {', '.join(RELEASES)}, or a release object")
+        release = RELEASES[release]()
+    if isinstance(session, Join) != (guard is not None):
+        expected = "with a Join a mpc_appraisal.Guard, or Guard() to do without ledgers and approval; else none"
+        raise InputError("guard", guard, expected)
+    guard = guard or Guard()
+    own_train, own_test = _own(train, "train"), _own(test, "test")
+    same = not isinstance(data, (Mapping, tuple)) and isinstance(data, Sequence)
+    same = same and len(data) > 0 and all(isinstance(each, Candidate) for each in data)  # of one `scenario.Market`
+    buyer = ModelOwnerInput(own_train, alike(own_train, own_test, "test"), model, threshold, guard, same=same)
+    candidates = _candidates(data)
+    if model is None:
+        check_gaps(buyer.train, "train")
+    levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
+    public = {"methods": [repr(m) for m in methods], "l2": l2, "seed": seed, "release": repr(release)}
+    plan = Plan(methods, l2, seed, config_hash(public), partial(fit, l2=l2), public, release=release)
+    if isinstance(session, str):
+        if session not in SESSIONS:
+            raise InputError("session", repr(session), f"one of {', '.join(SESSIONS)}, or a session object")
+        session = SESSIONS[session]()
+    return run(session, plan, buyer, DataOwnerInput(candidates, guard), emit, levels, true_utility, yardsticks)
+
+
+def run(
+    session: Plain | Spawn | Join,
+    plan: Plan,
+    buyer: ModelOwnerInput,
+    seller: DataOwnerInput,
+    emit: Emit,
+    levels: Mapping[str, float],
+    true_utility: bool,
+    baselines: Sequence[Yardstick] = (),
+) -> Result:
+    """Run `plan` in `session`; where both sides are at hand, set the plaintext value and the utility beside it."""
+    if baselines:
+        between = isinstance(session, Join)
+        for part in ("train", "test"):
+            if between or getattr(buyer, part) is None:
+                lacks = "between organisations" if between else f"no {part} data"
+                raise InputError("baselines", lacks, "both sides' data in one process, with train and test")
+    if isinstance(session, Join):
+        role = session.resolved_role()
+        if role == "model_owner":
+            needs(plan.methods, buyer)
+        elif role == "data_owner" and not seller.candidates:
+            raise InputError("party.data", None, "one or more data sets")
+        own = {"model_owner": buyer, "data_owner": seller, "dealer": None}[role]
+        read = (lambda role: check_given(buyer, plan)) if role == "model_owner" else lambda role: own
+        return Result(session.run(plan, read, emit))
+    needs(plan.methods, buyer)
+    check_given(buyer, plan)
+    if not seller.candidates:
+        raise InputError("data", None, "one or more data sets to appraise")
+    buyer, seller, findings = together(buyer, seller, plan)
+    records = session.run(plan, buyer, seller, emit)
+    records = [replace(one, warnings=warnings_of(findings, one.candidate)) for one in records]
+    return Result(compare(records, plan, buyer, seller, levels, true_utility, baselines, emit))
+
+
+def compare(
+    records: Sequence[Record],
+    plan: Plan,
+    buyer: ModelOwnerInput,
+    seller: DataOwnerInput,
+    levels: Mapping[str, float],
+    true_utility: bool,
+    baselines: Sequence[Yardstick],
+    emit: Emit,
+) -> list[Record]:
+    """Set beside each private value what an experimenter who holds both sides can compute in the clear."""
+    model = buyer.model or plan.fit(buyer.train)
+    classes = model.classes
+    train, test = (d.with_classes(classes) if d else None for d in (buyer.train, buyer.test))
+    sets = {c.name: plan.release.transformed(c, classes).with_classes(classes) for c in seller.candidates}
+    methods = {m.name: m for m in plan.methods}
+    utilities: dict[str, float] = {}
+    valuations: dict[str, Valuation] = {}
+    if true_utility and train is not None and test is not None:
+        retraining = Retraining(train, test, plan.l2, None if buyer.model else model)
+        for k, (name, data) in enumerate(sets.items()):
+            utilities[name] = retraining.value(data)
+            emit({"done": k + 1, "of": len(sets), "method": "retraining", "candidate": name})
+    if baselines:
+        game = Coalitions(train, test, list(sets.values()), plan.l2, None if buyer.model else model)
+        valuations = {one.name: one.values(game, emit) for one in baselines}
+    compared = []
+    for record in records:
+        value = record.plaintext_value
+        if value is None:
+            value, _ = plaintext(methods[record.method], model, train, test, sets[record.candidate])
+        compared.append(
+            replace(
+                record,
+                plaintext_value=value,
+                difference=None if record.value is None else record.value - value,
+                level=levels.get(record.candidate),
+                utility=utilities.get(record.candidate),
+            )
+        )
+    return compared + _baselines(compared, utilities, valuations, plan.seed)
+
+
+def _baselines(
+    records: Sequence[Record], utilities: Mapping[str, float], valuations: Mapping[str, Valuation], seed: int
+) -> list[Record]:
+    one, random = {r.candidate: r for r in records}, Random(seed)
+    values = {"retraining": utilities} if utilities else {}
+    values |= {method: valuation.values for method, valuation in valuations.items()}
+    values |= {"random": {name: random.value() for name in one}} if utilities else {}
+    trust = "Computed in the clear from both sides' data: no privacy."
+    plain = {
+        "session": "plain",
+        "engine": "plaintext",
+        "role": "everybody",
+        "bytes_sent": {},
+        "seconds": {},
+        "rounds": 0,
+        "openings": (),
+        "failure_probability": None,
+        "error_bound": None,
+        "error_note": None,
+        "estimate": None,
+        "paper_value": None,
+        "difference": None,
+        **dict.fromkeys(("release", "listing", "request", "budget")),
+    }
+    stated = {method: f"{trust} {valuation.words}" for method, valuation in valuations.items()}
+    return [
+        replace(one[c], method=method, value=v, plaintext_value=v, trust=stated.get(method, trust), **plain)
+        for method, by_candidate in values.items()
+        for c, v in by_candidate.items()
+    ]
+
+
+def check_seed(seed: Any) -> int:
+    """Raises InputError unless `seed` is an integer of 0 or more."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise InputError("seed", repr(seed), "an integer of 0 or more")
+    return int(seed)
+
+
+def _own(data: Own | None, name: str) -> Dataset | None:
+    if data is None or isinstance(data, Dataset):
+        return data
+    if isinstance(data, tuple) and len(data) == 2:
+        return Dataset.of(*data, name=name, columns=columns_of(data[0], name))
+    raise InputError(name, type(data).__name__, "a Dataset, or a tuple (x, y) of arrays")
+
+
+def columns_of(x: Any, name: str) -> tuple[str, ...] | None:
+    """The names of a pandas DataFrame's columns; None for anything without names, or with pandas' own numbers."""
+    columns = getattr(x, "columns", None)
+    if columns is None or getattr(x, "ndim", 2) != 2 or type(columns).__name__ == "RangeIndex":
+        return None
+    names = [each if isinstance(each, str) else str(each) for each in columns]
+    if len(set(names)) < len(names) or not all(each.strip() for each in names):
+        raise InputError(f"{name}: x", f"columns {', '.join(map(repr, names[:20]))}", "a different name for each")
+    return tuple(names)
+
+
+def _candidates(data: Any) -> tuple[Dataset, ...]:
+    if data is None:
+        return ()
+    if isinstance(data, Mapping):
+        return tuple(_own(d, str(name)).renamed(str(name)) for name, d in data.items())
+    if isinstance(data, (Dataset, tuple)) and not (
+        isinstance(data, tuple) and isinstance(data[0], (Dataset, Candidate))
+    ):
+        return (_own(data, "data"),)
+    sets = tuple(
+        c.data.renamed(c.name) if isinstance(c, Candidate) else _own(c, f"data[{k}]") for k, c in enumerate(data)
+    )
+    names = [s.name for s in sets]
+    if len(set(names)) < len(names):
+        raise InputError("data", f"names {names}", "a different name for each candidate")
+    return sets

@@ -1,0 +1,272 @@
+"""Do the two sides' rows fit together? What was compared, and what looks wrong: one list for every output.
+
+A finding is a fact (for the request alone) or a warning (for request, record, report, card and standard error). All of
+them but those of `statistics_findings` are made of public notes, so that every party makes the same request of them.
+
+names       as `names.match` says
+classes     how many classes of the model the data owner has no row of, and the model owner's training rows. The counts
+            of rows by class stay with their owner. Under release=dp the data owner tells nothing of its labels.
+scale       the told norms: RATIO times as long, or as short, is no accident of sampling. It is below the factors by
+            which units and encodings differ (10, 12, 16, 100, 255, 1000) and above what two samples of one source
+            differ by in their longest rows. The constant feature 1 is taken off, and told norms are rounded up to four
+            bits, so that rows much shorter than 1 cannot be told apart. Under release=dp the data owner tells the
+            public norm that its rows are cut to, and nothing is compared.
+statistics  of a listing, with the model owner's training rows, in its own process. A column is off where the means are
+            DEVIATIONS pooled deviations apart, or one deviation is SPREADS times the other. Two samples of the digits
+            of 20 and 600 rows are less than 1 deviation apart in every pixel, one class alone and all classes less than
+            3, and transposed images 4 or more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from mpc_appraisal.appraisal.names import Match, Names
+from mpc_appraisal.common.errors import DisagreementError, InputError
+from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
+from mpc_appraisal.data import Dataset, StoredDataset
+from mpc_appraisal.governance.catalogue import Listing, statistics
+from mpc_appraisal.governance.catalogue.facts import MOST_STATED_CLASSES
+from mpc_appraisal.governance.catalogue.schema import shown
+
+RATIO = 4.0
+DEVIATIONS, SPREADS = 3.0, 10.0
+WARN, REFUSE, IGNORE = "warn", "refuse", "ignore"
+POLICIES = (WARN, REFUSE, IGNORE)
+BLOCK = 1 << 13
+MOST_SHOWN = 8  # columns in a message
+NAMES, CLASSES, SCALE, STATISTICS = "names", "classes", "scale", "statistics"
+Data = Dataset | StoredDataset
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence about one candidate. public: made of what all parties were told."""
+
+    topic: str
+    candidate: str
+    text: str
+    warning: bool
+    public: bool = True
+
+
+@dataclass(frozen=True)
+class Source:
+    """A candidate as its file holds it, and what is done to its rows before they are used (both sides do the same)."""
+
+    data: Data
+    prepare: Callable[[Data], Data]
+
+
+def check_policy(stated: Any, key: str = "party.scale") -> str:
+    """Raises InputError unless it is 'warn', 'refuse' or 'ignore'."""
+    if stated not in POLICIES:
+        raise InputError(key, shown(repr(stated)), f"one of {', '.join(POLICIES)}")
+    return stated
+
+
+# -- sentences -----------------------------------------------------------------------------------------------------
+def sentences(findings: Iterable[Finding], candidates: Collection[str]) -> list[str]:
+    """Each text once; with the candidates' names where it does not hold of all `candidates`."""
+    about: dict[str, list[str]] = {}
+    for one in findings:
+        about.setdefault(one.text, []).append(one.candidate)
+    return [
+        text if len(names) == len(candidates) else f"Of {', '.join(quoted(name) for name in names)}: {text}"
+        for text, names in about.items()
+    ]
+
+
+def warnings_of(findings: Iterable[Finding], candidate: str) -> tuple[str, ...]:
+    """The warnings of one candidate, for its record. A record refuses what looks like a path, so it holds no slash."""
+    texts = (one.text for one in findings if one.warning and one.candidate == candidate)
+    return tuple(dict.fromkeys(text.replace("/", "%2F").replace("\\", "%5C") for text in texts))
+
+
+def quoted(name: str) -> str:
+    return f"'{shown(name, 60)}'"
+
+
+# -- names ---------------------------------------------------------------------------------------------------------
+def names_findings(matches: Mapping[str, Match], trained: bool) -> list[Finding]:
+    """trained: whether the model owner brings training rows, whose names are then those of its model."""
+    weights = "A trained model has no names: its weights are taken to be in the order of the model owner's test rows."
+    found = [Finding(NAMES, name, weights, False) for name, one in matches.items() if one.order and not trained]
+    return found + [
+        Finding(NAMES, name, text, warning)
+        for name, match in matches.items()
+        for warning, texts in ((True, match.warnings), (False, match.facts))
+        for text in texts
+    ]
+
+
+def fitted(data: Data, source: Source | None, match: Match, classes: int) -> Data:
+    """A candidate with its columns in the model owner's order and its labels in the model owner's numbers."""
+    moved = match.order is not None and match.order != tuple(range(len(match.order)))
+    if moved:
+        raw = data if source is None else source.data
+        raw = raw.arranged([raw.columns[place] for place in match.order])
+        data = raw.renamed(data.name) if source is None else source.prepare(raw).renamed(data.name)
+    if match.recode is not None and match.recode != tuple(range(len(match.recode))):
+        step = partial(_recoded, recode=match.recode, classes=classes)
+        if isinstance(data, StoredDataset):
+            facts = {"classes": classes, "class_names": None, "_largest": max(match.recode)}
+            data = data.changed(step, **facts)
+        else:
+            data = step(data)
+    return data
+
+
+def _recoded(data: Dataset, recode: Sequence[int], classes: int) -> Dataset:
+    return replace(data, y=torch.tensor(recode, dtype=torch.int64)[data.y], classes=classes, class_names=None)
+
+
+# -- classes without rows ------------------------------------------------------------------------------------------
+def rows_by_class(data: Data, classes: int) -> list[int]:
+    """How many rows each class of the model has; rows of labels beyond them are not counted."""
+    counts = torch.zeros(classes, dtype=torch.int64)
+    for block in data.blocks(BLOCK):
+        counts += torch.bincount(block.y, minlength=classes)[:classes]
+    return counts.tolist()
+
+
+def classes_findings(told: Mapping[str, Any], names: Iterable[str], classes: int) -> list[Finding]:
+    """told: by role, the note with 'without_rows': at the model owner a number or None, at the data owner one for each
+    candidate, or None where it tells nothing of its labels."""
+    own, theirs = told[MODEL_OWNER].get("without_rows"), told[DATA_OWNER].get("without_rows")
+    found = []
+    for name in names:
+        if own:
+            found.append(
+                Finding(
+                    CLASSES,
+                    name,
+                    f"The model owner's training rows lack {own} of the model's {classes} classes; labels count from "
+                    "0, and each class takes part in the model.",
+                    True,
+                )
+            )
+        elif own is not None:
+            text = f"The model owner's training rows have each of the model's {classes} classes."
+            found.append(Finding(CLASSES, name, text, False))
+        if theirs is None:
+            text = "The data owner tells nothing of its labels, not how many of the classes it has no row of."
+            found.append(Finding(CLASSES, name, text, False))
+        elif theirs[name]:
+            found.append(
+                Finding(
+                    CLASSES,
+                    name,
+                    f"The data owner has no row of {theirs[name]} of the model's {classes} classes; labels count from "
+                    "0, and both sides must mean the same by each.",
+                    True,
+                )
+            )
+        else:
+            text = f"The data owner has rows of each of the model's {classes} classes."
+            found.append(Finding(CLASSES, name, text, False))
+    return found
+
+
+def counted(counts: Sequence[int], key: str) -> str:
+    """A line for the rows' owner alone."""
+    rows = ", ".join(f"{label}: {count}" for label, count in enumerate(counts[:20])) + ", ..." * (len(counts) > 20)
+    return f"{key}: rows by class, told to nobody: {rows}"
+
+
+# -- lengths of rows -----------------------------------------------------------------------------------------------
+def scale_findings(
+    told: Mapping[str, Mapping[str, float]], names: Iterable[str], hidden: bool, rows: int
+) -> list[Finding]:
+    """told: the owners' notes on norms. hidden: whether the data owner's is the public one that rows are cut to. rows:
+    that the model owner brings."""
+    names = list(names)
+    if hidden:
+        text = (
+            "The lengths of the two sides' rows were not compared: under release=dp the data owner tells the public "
+            "norm that its rows are cut to."
+        )
+        return [Finding(SCALE, name, text, False) for name in names]
+    if not rows:
+        text = "The lengths of rows were not compared, for the model owner brings a model and no rows."
+        return [Finding(SCALE, name, text, False) for name in names]
+    ours, theirs = (math.sqrt(max(told[role]["row_norm"] ** 2 - 1.0, 0.0)) for role in (MODEL_OWNER, DATA_OWNER))
+    longer, shorter = max(ours, theirs), min(ours, theirs)
+    if longer < RATIO * shorter or longer == 0:
+        return []
+    ratio = f"about {longer / shorter:.2g}" if shorter else "many"
+    one, other = ("data", "model") if theirs > ours else ("model", "data")
+    text = (
+        f"The {one} owner's longest row is {ratio} times as long as the {other} owner's: are both in the same units, "
+        "and prepared in the same way?"
+    )
+    return [Finding(SCALE, name, text, True) for name in names]
+
+
+def refuse_scale(findings: Iterable[Finding], policy: str) -> None:
+    """Raises DisagreementError for a warning on scale where this side's policy is to refuse."""
+    found = [one.text for one in findings if one.topic == SCALE and one.warning]
+    if found and policy == REFUSE:
+        raise DisagreementError(f"{found[0]} Refused by a policy of party.scale=refuse")
+
+
+def kept(findings: Iterable[Finding], policy: str) -> list[Finding]:
+    """Without the warnings on scale where this side ignores them."""
+    return [one for one in findings if not (policy == IGNORE and one.topic == SCALE and one.warning)]
+
+
+# -- statistics of a listing ---------------------------------------------------------------------------------------
+def statistics_findings(
+    name: str, listing: Listing | None, train: Data | None, match: Match, names: Names
+) -> list[Finding]:
+    """Columns of a listing whose statistics are far from those of the model owner's training rows; for its eyes alone.
+
+    train: as its file holds it. names: of the model owner's columns.
+    """
+    if listing is None or listing.statistics is None or train is None or train.classes > MOST_STATED_CLASSES:
+        return []
+    listed = [column for column, _ in listing.columns]
+    order = match.order
+    if listed and names.columns and set(listed) == set(names.columns):
+        order = tuple(listed.index(column) for column in names.columns)
+    if len(listing.statistics.mean) != train.features:
+        return []
+    order = tuple(range(train.features)) if order is None else order
+    mine, theirs = statistics(train), listing.statistics
+    off = far(
+        np.array(mine.mean),
+        np.array(mine.deviation),
+        np.array(theirs.mean)[list(order)],
+        np.array(theirs.deviation)[list(order)],
+    )
+    if not off:
+        return []
+    places = [order[k] for k in off]
+    shown_columns = ", ".join(
+        quoted(listed[place]) if listed else f"number {place + 1}" for place in places[:MOST_SHOWN]
+    )
+    more = f" and {len(off) - MOST_SHOWN} more" if len(off) > MOST_SHOWN else ""
+    text = (
+        f"The listing's statistics are far from the model owner's training rows in {len(off)} of {train.features} "
+        f"columns: {shown_columns}{more}; are order, units and preparation the same?"
+    )
+    return [Finding(STATISTICS, name, text, True, public=False)]
+
+
+def far(mean: np.ndarray, deviation: np.ndarray, mean2: np.ndarray, deviation2: np.ndarray) -> list[int]:
+    """Numbers of columns whose means are DEVIATIONS apart or whose deviations differ SPREADS times; all shapes (d,)."""
+    pooled = np.sqrt((deviation**2 + deviation2**2) / 2)
+    size = np.maximum(np.abs(mean), np.abs(mean2))
+    apart = np.abs(mean - mean2)
+    shifted = apart >= DEVIATIONS * pooled
+    shifted &= apart > 0.011 * size  # both have three digits, so that each is off by up to half a percent
+    small, large = np.minimum(deviation, deviation2), np.maximum(deviation, deviation2)
+    spread = (small > 0) & (large >= SPREADS * small)
+    return np.flatnonzero(shifted | spread).tolist()

@@ -1,0 +1,110 @@
+"""Answers for one reader in a note that all parties read: the dealer carries no value, and learns none.
+
+Each owner makes an X25519 key for one session; what they agree on encrypts one text (AES-256-GCM), whose length is
+public: every answer takes as many bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from mpc_appraisal.common.errors import DisagreementError, PeerError, shown
+from mpc_appraisal.common.roles import DATA_OWNER
+from mpc_appraisal.governance.budget.ledgers import Key
+from mpc_appraisal.mpc.net.notes import parse
+from mpc_appraisal.release.base import Outcome
+
+SEALED = 1024  # bytes of an answer
+
+
+class Envelope:
+    """One owner's key of one session; `address`: its public part, hexadecimal."""
+
+    def __init__(self) -> None:
+        self._secret = X25519PrivateKey.generate()
+        self.address = self._secret.public_key().public_bytes_raw().hex()
+
+    def seal(self, to: str, outcomes: Sequence[Outcome]) -> dict[str, str]:
+        """JSON for a note; whoever made `to` alone can open it. Once: the nonce is a constant."""
+        text = "".join(json.dumps(asdict(outcome)).ljust(SEALED) for outcome in outcomes).encode()
+        try:
+            cipher = self._cipher(to)
+        except (TypeError, ValueError):
+            raise PeerError("the model owner sent no key that an answer can be sealed for") from None
+        return {"key": self.address, "text": cipher.encrypt(bytes(12), text, None).hex()}
+
+    def unseal(self, sealed: Any, count: int) -> list[Outcome]:
+        """What the owner of the key in the note has sealed for this one; PeerError for what is not `count` outcomes."""
+        try:
+            text = self._cipher(sealed["key"]).decrypt(bytes(12), bytes.fromhex(sealed["text"]), None)
+        except (InvalidTag, ValueError, KeyError, TypeError) as error:
+            raise PeerError(f"{DATA_OWNER} told sealed answers that do not open ({type(error).__name__})") from None
+        found = [_outcome(text[k : k + SEALED]) for k in range(0, len(text), SEALED)]
+        if len(found) != count:
+            raise PeerError(f"{DATA_OWNER} sealed {len(found)} answers; expected {count}, one for each that it names")
+        return found
+
+    def _cipher(self, other: str) -> AESGCM:
+        try:
+            shared = self._secret.exchange(X25519PublicKey.from_public_bytes(bytes.fromhex(other)))
+        except (ValueError, TypeError) as error:
+            raise PeerError(f"the other owner told no key for sealed answers ({type(error).__name__})") from None
+        both = "".join(sorted((self.address, other))).encode()
+        return AESGCM(hashlib.sha256(b"mpc_appraisal answers 1" + shared + both).digest())
+
+
+KINDS = {"decision": bool, "winner": bool, "rank": int}
+
+
+def _outcome(text: bytes) -> Outcome:
+    """One answer that was sealed. Raises PeerError."""
+    told = parse(text, DATA_OWNER, "answers")
+    known = {f.name for f in fields(Outcome)}
+    fit = {key: value is None or _is(value, KINDS.get(key, float)) for key, value in told.items()}
+    if set(told) - known or not all(fit.values()):
+        wrong = [key for key in told if key not in known or not fit[key]]
+        raise PeerError(f"{DATA_OWNER} told an answer that cannot be read: {shown(', '.join(wrong))}")
+    return Outcome(**told)
+
+
+def _is(value: object, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is kind
+
+
+def keys_in(said: Any, asked: Collection[Key], joint: bool, who: str) -> list[Key]:
+    """The questions that a note names: pairs of a method and a candidate, each asked in this session and named once.
+
+    joint: of one method all or none are named. Raises DisagreementError for anything else.
+    """
+    expected = "expected questions of this session, each once" + " and with all others of its method" * joint
+    if not isinstance(said, list):
+        raise DisagreementError(f"{who} names no list of questions; {expected}")
+    found: list[Key] = []
+    for one in said:
+        good = isinstance(one, list) and len(one) == 2 and all(isinstance(part, str) for part in one)
+        if not good or tuple(one) not in asked or tuple(one) in found:
+            raise DisagreementError(
+                f"{who} names a question that was not asked, or one twice: {str(one)[:80]!r}; {expected}"
+            )
+        found.append((one[0], one[1]))
+    if joint and any(key[0] == method and key not in found for method, _ in found for key in asked):
+        raise DisagreementError(f"{who} names a part of the questions that are answered together; {expected}")
+    return found
+
+
+def text_in(note: Mapping[str, Any], key: str, who: str) -> str:
+    """A text of another party's note; PeerError where there is none."""
+    found = note.get(key)
+    if not isinstance(found, str):
+        raise PeerError(f"{who} sent a note with {str(found)[:40]!r} for {key!r}; expected a text")
+    return found

@@ -1,0 +1,115 @@
+"""Is a model that its owner brings the minimum on its training rows that the methods take it for?
+
+    theta = arg min  mean over D_tr of L(x, y; theta)  +  l2 ||theta||^2,   the bias among the entries of theta
+
+At a minimum the gradient is 0: a fit leaves 1e-7, and models of other conventions leave a hundredth or more. Influence
+and fine-tuning then tell of the wrong model: in one case 0.0894 where 0.0636 is right. The usual conventions are tried,
+at the model owner and in the clear:
+
+- the bias is not penalised (scikit-learn's `LogisticRegression` with its intercept, R's glmnet);
+- two classes in one column [0, w] (scikit-learn's `coef_`): the same predictions as [-w/2, w/2], another penalty;
+- another l2, found by least squares: gradient of the loss + 2 l2 theta = 0.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from mpc_appraisal.appraisal.plan import ModelOwnerInput, Plan
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data import Dataset, with_bias
+from mpc_appraisal.methods import Appraiser
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import objective
+
+TOLERANCE = 1e-3  # of the gradient's largest entry, in parts of the features' largest root mean square
+SAME = 1e-2  # relative, of two l2
+KNOWN = (
+    "a model trained on rows with a constant feature that is penalised like the others, two columns for two classes: "
+    "in scikit-learn LogisticRegression(C=1 / (2 * l2 * rows), fit_intercept=False) with a column of ones appended for "
+    "three classes or more, C=1 / (l2 * rows) and theta=[-w/2, w/2] for two; or party.train without party.model"
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """gradient: its largest entry at theta. reason: the convention by which theta is a minimum, in words, or None."""
+
+    gradient: float
+    reason: str | None
+
+
+def examine(model: SoftmaxRegression, train: Dataset) -> Finding | None:
+    """None where the model is a minimum on `train`, (n, d) with labels below its number of classes."""
+    x, y = with_bias(train.x.to(torch.float64)), train.y
+    scale = TOLERANCE * max(1.0, x.square().mean(0).sqrt().max().item())
+    loss = objective(model.theta, x, y, 0.0)[1]
+    largest = (loss + 2 * model.l2 * model.theta).abs().max().item()
+    if largest <= scale:
+        return None
+    centred = model.theta - model.theta.mean(1, keepdim=True)
+    moved = (centred - model.theta).abs().max().item() > 1e-6
+    for theta, penalised in ((t, p) for t in ((model.theta, centred) if moved else (model.theta,)) for p in (-1, None)):
+        weighed = theta.clone()
+        if penalised is not None:
+            weighed[penalised:] = 0.0  # the bias is the last row
+        size = weighed.square().sum().item()
+        l2 = -(loss * weighed).sum().item() / (2 * size) if size > 0 else 0.0
+        if l2 < 0 or (loss + 2 * l2 * weighed).abs().max().item() > scale:
+            continue
+        return Finding(largest, _words(model, l2, theta is centred, penalised is not None))
+    return Finding(largest, None)
+
+
+def _words(model: SoftmaxRegression, l2: float, shifted: bool, unpenalised: bool) -> str:
+    said = []
+    if unpenalised:
+        said.append("its intercept is not penalised (as scikit-learn trains it)")
+    if shifted and model.classes == 2:
+        said.append("its two classes are in one column, [0, w]")
+        if abs(l2 - 2 * model.l2) <= SAME * l2:  # what one column of such a penalty comes to
+            l2 = model.l2
+    elif shifted:
+        said.append("its columns do not sum to nothing, as those of a minimum do")
+    if abs(l2 - model.l2) > SAME * max(l2, model.l2):
+        said.append(f"it is trained with an l2 of {l2:.4g} and not {model.l2:g}")
+    return " and ".join(said)
+
+
+def check_given(own: ModelOwnerInput, plan: Plan) -> ModelOwnerInput:
+    """`own`, after a look at its model where it also brings training rows.
+
+    A warning goes to standard error where the model is no minimum on them. Raises InputError where a method needs the
+    rows, so that its value depends on it, and the convention is known: then there is something to do.
+    """
+    if own.model is None or own.train is None:
+        return own
+    if own.train.features != own.model.features or own.train.classes > own.model.classes:
+        return own  # which is refused elsewhere, by name
+    found = examine(own.model, own.train)
+    if found is None:
+        return own
+    matter = _mattering(plan.methods)
+    if found.reason is not None and matter:
+        raise InputError(
+            "party.model",
+            f"a model that is no minimum on party.train (largest gradient {found.gradient:.2g}): {found.reason}",
+            f"{KNOWN}; {matter} would value data for another model",
+        )
+    effect = f"{matter} may be far off" if matter else "the methods asked for do not depend on it"
+    reason = "it was trained on other rows, with other settings or not to the end" if not found.reason else found.reason
+    print(
+        f"warning: party.model is no minimum on party.train with l2 = {own.model.l2:g} (largest gradient "
+        f"{found.gradient:.2g}, and 1e-7 of a fit): {reason}; {effect}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return own
+
+
+def _mattering(methods: Iterable[Appraiser]) -> str:
+    return " and ".join(method.name for method in methods if "train" in method.needs)

@@ -1,0 +1,235 @@
+"""Names of columns and classes: told between the owners, compared, and what follows for the data owner's rows.
+
+A value is right only where both sides mean the same by a column and by a label. Where both sides name their columns,
+the names decide and the order does not: the data owner puts its columns into the model owner's order before anything is
+shared. Where the names differ, every party refuses, and says what is missing, what is additional and what is nearly the
+same. Where a side has no names (arrays, a .npz file without `columns`), position decides, and every output says so.
+The same holds for the names of classes; but a data owner may lack classes of the model, for it may have no such rows.
+
+Names are told in the clear by default (party.names=plain): a side that sees both lists can say what to do, and names
+are what a listing publishes anyway. With party.names=hash a side tells the first 128 bits of SHA-256 over a fixed text
+and the name. That hides a name from nobody who can guess it: a hash can be tested against any list of guesses. The
+notes are read by all three parties, the dealer included.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mpc_appraisal.common.errors import DisagreementError, InputError
+from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
+from mpc_appraisal.governance.catalogue.schema import shown
+
+PLAIN, HASH = "plain", "hash"
+HOW = (PLAIN, HASH)
+DIGITS = 32  # hexadecimal, of a hash: 128 bits, so that two different names do not meet by chance
+DOMAIN = {"columns": b"mpc_appraisal column name 1\n", "classes": b"mpc_appraisal class name 1\n"}
+WORD = {"columns": "column", "classes": "class"}
+MOST_SHOWN = 10  # names in a message
+MOST_COMPARED, LONGEST = 500, 100  # names, and characters of each, that are looked at for near misses
+NEAR = 0.75  # of difflib's ratio: one letter of four may differ
+Told = dict[str, Any] | None  # {"how": "plain" or "hash", "names": [...]}
+
+
+@dataclass(frozen=True)
+class Names:
+    """What one data set calls its columns and classes; None where it has no names."""
+
+    columns: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Match:
+    """How a candidate's columns and classes fit the model owner's.
+
+    order: for each column of the model owner, its place among the candidate's; None where position decides.
+    recode: for each class of the candidate, its number at the model owner; None where the number decides.
+    facts: sentences on what was compared. warnings: sentences on what could not be.
+    """
+
+    order: tuple[int, ...] | None
+    recode: tuple[int, ...] | None
+    facts: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+class NamesError(DisagreementError):
+    """The sides' names differ. public: without the names that a side told as hashes alone."""
+
+    def __init__(self, message: str, public: str):
+        self._public = public
+        super().__init__(message)
+
+    def __reduce__(self):
+        return NamesError, (str(self), self._public)
+
+    @property
+    def public(self) -> str:
+        return self._public
+
+
+def check_how(how: Any, key: str = "party.names") -> str:
+    """Raises InputError unless `how` is 'plain' or 'hash'."""
+    if how not in HOW:
+        raise InputError(key, shown(repr(how)), f"one of {', '.join(HOW)}")
+    return how
+
+
+def hashed(kind: str, name: str) -> str:
+    """The hash of a column's or a class's name, 32 hexadecimal digits. kind: 'columns' or 'classes'."""
+    return hashlib.sha256(DOMAIN[kind] + name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
+
+
+def told(names: Names, how: str) -> dict[str, Told]:
+    """What an owner tells of its names: 'columns' and 'class_names', None for what it has no names for."""
+    check_how(how)
+
+    def part(kind: str, found: tuple[str, ...] | None) -> Told:
+        if found is None:
+            return None
+        return {"how": how, "names": [hashed(kind, name) if how == HASH else name for name in found]}
+
+    return {"columns": part("columns", names.columns), "class_names": part("classes", names.classes)}
+
+
+def match(buyer: Mapping[str, Any], seller: Mapping[str, Any], own: Iterable[Names] = (), same: bool = False) -> Match:
+    """Compare what the model owner and the data owner told of one candidate; the same at every party.
+
+    buyer, seller: notes with 'columns' and 'class_names', as `told` makes them, and the candidate's 'name'.
+    own: this party's names, for messages to itself alone. same: both sides' rows were drawn from one data set in this
+    process, so that there is nothing to compare. Raises NamesError where the names differ.
+    """
+    if same:
+        return Match(None, None, ("Both sides' rows were drawn from one data set.",), ())
+    order, facts, warnings = None, [], []
+    own = list(own)
+    name = str(seller.get("name", "data"))
+    pairs = {kind: (_read(buyer, kind, MODEL_OWNER), _read(seller, kind, DATA_OWNER)) for kind in DOMAIN}
+    ours, theirs = pairs["columns"]
+    if ours is not None and theirs is not None:
+        _refuse(name, "columns", ours, theirs, own, whole=True)
+        places = {key: place for place, key in enumerate(theirs)}
+        order = tuple(places[key] for key in ours)
+        facts.append(_by_name(order, ours, theirs))
+        facts.append(_how(buyer, seller, "columns"))
+    else:
+        lacking = _lacking(ours, theirs)
+        warnings.append(
+            f"Columns were compared by position alone, for {lacking} no names of them: if their order differs between "
+            "the sides, the value is wrong."
+        )
+    recode = None
+    ours, theirs = pairs["classes"]
+    if ours is not None and theirs is not None:
+        _refuse(name, "classes", ours, theirs, own, whole=False)
+        numbers = {key: number for number, key in enumerate(ours)}
+        recode = tuple(numbers[key] for key in theirs)
+        moved = recode != tuple(range(len(recode)))
+        facts.append(
+            "Classes were compared by name"
+            + ("; the data owner's labels were put into the model owner's numbers." if moved else ".")
+        )
+        facts.append(_how(buyer, seller, "classes"))
+    else:
+        facts.append(f"Classes were compared by number alone, for {_lacking(ours, theirs)} no names of them.")
+    return Match(order, recode, tuple(facts), tuple(warnings))
+
+
+def _read(note: Mapping[str, Any], kind: str, role: str) -> dict[str, str | None] | None:
+    """{hash: name, None where it was told as a hash}, in the order told; refused where it is not of that shape."""
+    part = note.get("columns" if kind == "columns" else "class_names")
+    if part is None:
+        return None
+    names = part.get("names") if isinstance(part, dict) else None
+    fits = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+    if not fits or part.get("how") not in HOW:
+        raise DisagreementError(f"the names of {kind} that the {role} told are no list of texts; expected one")
+    if part["how"] == HASH:
+        found: dict[str, str | None] = dict.fromkeys(names)
+    else:
+        found = {hashed(kind, name): name for name in names}
+    if len(found) < len(names):
+        raise DisagreementError(f"the {role} told one name of a {WORD[kind]} twice; expected different names")
+    return found
+
+
+def _refuse(
+    name: str,
+    kind: str,
+    ours: Mapping[str, str | None],
+    theirs: Mapping[str, str | None],
+    own: Sequence[Names],
+    whole: bool,
+) -> None:
+    """Raises NamesError unless the names are the same, or (not whole) the data owner's are among the model owner's."""
+    missing = [key for key in ours if key not in theirs] if whole else []
+    added = [key for key in theirs if key not in ours]
+    if not missing and not added:
+        return
+    mine = {hashed(kind, text): text for each in own for text in (getattr(each, kind) or ())}
+    public = {key: text for part in (ours, theirs) for key, text in part.items() if text is not None}
+    if not whole:
+        missing = [key for key in ours if key not in theirs]  # for the message: a class that is spelt otherwise
+    texts = [_difference(name, kind, missing, added, known) for known in (public | mine, public)]
+    raise NamesError(*texts)
+
+
+def _difference(name: str, kind: str, missing: list[str], added: list[str], known: Mapping[str, str]) -> str:
+    near = []
+    plain = {known[key][:LONGEST]: _folded(known[key]) for key in missing[:MOST_COMPARED] if key in known}
+    for key in added[:MOST_SHOWN]:
+        if key in known:
+            folded = _folded(known[key])
+            same = [text for text, other in plain.items() if other == folded]
+            close = same or difflib.get_close_matches(known[key][:LONGEST], list(plain), 1, NEAR)
+            near += [f"{_quoted(known[key])} for {_quoted(close[0])}"] if close else []
+    parts = [f"the {kind} of {_quoted(name)} differ"]
+    if missing:
+        parts.append(f"missing at the {DATA_OWNER}: {_list(missing, known)}")
+    if added:
+        parts.append(f"additional at the {DATA_OWNER}: {_list(added, known)}")
+    if near:
+        parts.append(f"nearly the same: {', '.join(near[:MOST_SHOWN])}")
+    expected = "the same names, in any order" if kind == "columns" else "names of the model's classes, in any order"
+    return "; ".join(parts) + f"; expected {expected}"
+
+
+def _list(keys: Sequence[str], known: Mapping[str, str]) -> str:
+    found = [_quoted(known[key]) if key in known else f"one told as the hash {key[:8]}" for key in keys[:MOST_SHOWN]]
+    more = len(keys) - len(found)
+    return ", ".join(found) + (f" and {more} more" if more else "")
+
+
+def _folded(text: str) -> str:
+    return "".join(c for c in text.casefold() if c.isalnum())
+
+
+def _quoted(text: str) -> str:
+    return f"'{shown(text, 60)}'"
+
+
+def _by_name(order: tuple[int, ...], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    count = f"Columns were compared by name: both sides have the same {len(ours)}"
+    if order == tuple(range(len(order))):
+        return f"{count}, in the same order."
+    return f"{count}, in another order, and the data owner's were put into the model owner's order."
+
+
+def _how(buyer: Mapping[str, Any], seller: Mapping[str, Any], kind: str) -> str:
+    key = "columns" if kind == "columns" else "class_names"
+    words = {PLAIN: "in the clear", HASH: "as hashes, which can be tested against guesses"}
+    ways = [words[note[key]["how"]] for note in (buyer, seller)]
+    if ways[0] == ways[1]:
+        return f"Both owners told the names of their {kind} {ways[0]}."
+    return f"The model owner told the names of its {kind} {ways[0]}; the data owner told its own {ways[1]}."
+
+
+def _lacking(ours: Any, theirs: Any) -> str:
+    if ours is None and theirs is None:
+        return "neither side has"
+    return "the model owner has" if ours is None else "the data owner has"

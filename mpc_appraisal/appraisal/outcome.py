@@ -1,0 +1,148 @@
+"""One finished appraisal at one owner, and the records that it keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from mpc_appraisal.appraisal.agreement import Agreed
+from mpc_appraisal.appraisal.compared import Finding, warnings_of
+from mpc_appraisal.appraisal.plan import ModelOwnerInput, OwnInput, Plan
+from mpc_appraisal.appraisal.program import Appraised
+from mpc_appraisal.common.roles import DEALER, MODEL_OWNER, OWNERS, ROLES
+from mpc_appraisal.governance.budget.ledgers import Key
+from mpc_appraisal.methods import Appraiser, Facts
+from mpc_appraisal.mpc.backends.cost_model import Rehearsal, forecasts
+from mpc_appraisal.mpc.backends.rtas_notice import trust_of
+from mpc_appraisal.mpc.net.meter import by_result
+from mpc_appraisal.release.accuracy import Bound, error_bound
+from mpc_appraisal.release.base import Outcome, Release
+from mpc_appraisal.reporting.record import Record, revision, versions
+
+NORMAL_95 = 1.96  # deviations that 95% of normal noise is within
+
+
+@dataclass
+class Run:
+    """seconds: of the owner's own work in the clear, by method. results, engine, costs: of what was computed, if
+    anything was; costs: every party's note. findings: on how the two sides' data fit together."""
+
+    role: str
+    plan: Plan
+    facts: dict[str, Facts]
+    listed: Mapping[str, dict[str, Any] | None]
+    agreed: Agreed
+    seconds: Mapping[str, float]
+    session: str
+    findings: tuple[Finding, ...] = ()
+    results: list[Appraised] = field(default_factory=list)
+    engine: str = "none"
+    costs: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def outcomes(self) -> dict[Key, Outcome]:
+        """By method and candidate, from the ledger's record or computed."""
+        return self.agreed.answers | {(r.method.name, r.candidate): r.outcome for r in self.results}
+
+    def records(self, own: OwnInput) -> list[Record]:
+        """One for each method and candidate: methods in their order, candidates in theirs."""
+        computed = {(r.method.name, r.candidate): self._of_result(k) for k, r in enumerate(self.results)}
+        found = []
+        for method in self.plan.methods:
+            for name in self.facts:
+                facts = computed.get((method.name, name), {"openings": ()})
+                found.append(self._record(method, name, own, facts))
+        return found
+
+    def _of_result(self, k: int) -> dict[str, Any]:
+        """What a computation of its own adds to a record."""
+        r, costs = self.results[k], self.costs
+        sent = {name: costs[name]["bytes"] for name in OWNERS}
+        sent[DEALER] = by_result(costs[DEALER]["bytes"], len(self.results))
+        both = [Rehearsal(**each) for name in OWNERS for each in costs[name]["expected"]]
+        forecast = forecasts(*both)[k].as_dict(costs[MODEL_OWNER]["rate"]) if both else None
+        plaintext = {"plaintext": self.seconds[r.method.name]} if self.role == MODEL_OWNER else {}
+        return {
+            "seconds": r.cost.seconds | plaintext,
+            "bytes_sent": {name: sent[name][k] for name in ROLES},
+            "rounds": max(costs[name]["rounds"][k] for name in OWNERS),  # one owner may only ever send
+            "failure_probability": r.failure,
+            "estimate": forecast,
+            "openings": tuple(opening.as_dict() for opening in r.openings),
+        }
+
+    def _record(self, method: Appraiser, name: str, own: OwnInput, computed: dict[str, Any]) -> Record:
+        f, key = self.facts[name], (method.name, name)
+        outcome, agreed = self.outcomes()[key], self.agreed
+        opened = outcome.opened
+        keeper = own.guard.keeper if own is not None else None
+        unsalted = isinstance(own, ModelOwnerInput) and own.guard.salt is None  # nobody could open the commitment
+        release = self.plan.release
+        bound = error_bound(method, f, self.plan.engine, release.kind != "dp", release.joint)
+        return Record(
+            method=method.name,
+            candidate=name,
+            value=None if opened is None else method.value(opened, f),
+            paper_value=None if opened is None else method.paper_value(opened, f),
+            n=f.rows,
+            features=f.features,
+            classes=f.classes,
+            seed=self.plan.seed,
+            versions=versions(),
+            config_hash=self.plan.digest,
+            revision=revision(),
+            session=self.session,
+            engine=self.engine,
+            role=self.role,
+            trust=trust_of(self.plan.engine),
+            error_bound=bound.value,
+            error_note=bound.note,
+            release=release_of(release, method, f, outcome, key in agreed.answers, bound),
+            listing=self.listed.get(name),
+            request={"id": agreed.request.id, "digest": agreed.request.digest, **agreed.approval},
+            budget=keeper.left(name) if keeper is not None else None,
+            warnings=warnings_of(self.findings, name),
+            recompute=terms_of(self.plan, method, None if unsalted else agreed.inputs),
+            **computed,
+        )
+
+
+def terms_of(plan: Plan, method: Appraiser, inputs: str | None) -> dict[str, Any]:
+    """What somebody who has all data needs beside them to compute the value again; public facts alone."""
+    settings = {each.name: getattr(method, each.name) for each in fields(method)} if is_dataclass(method) else None
+    if settings is not None and not all(isinstance(one, (int, float, str, type(None))) for one in settings.values()):
+        settings = None
+    return {
+        "l2": plan.l2,
+        "settings": settings,
+        "tolerance": plan.public.get("model.tolerance"),
+        "mean": plan.public.get("standardise.mean"),
+        "scale": plan.public.get("standardise.scale"),
+        "features": plan.public.get("features.digest"),
+        "row_norm": getattr(plan.release, "row_norm", None),
+        "inputs": inputs,
+    }
+
+
+def release_of(
+    release: Release,
+    method: Appraiser,
+    f: Facts,
+    outcome: Outcome,
+    answered: bool = False,
+    bound: Bound | None = None,
+) -> dict[str, Any]:
+    """What a record says of the release of one outcome; bound: of what fixed point adds to a value."""
+    found: dict[str, Any] = {"kind": release.kind, "to": list(release.learners), "answered": answered}
+    found |= {"decision": outcome.decision, "winner": outcome.winner, "rank": outcome.rank}
+    if bound is not None and (release.threshold or release.joint):
+        found["uncertain_within"] = bound.value
+    noise = release.privacy(method, f)
+    if noise is not None:
+        found |= {key: noise[key] for key in ("sigma", "sensitivity", "epsilon", "delta", "protects")}
+        found["deviation"] = outcome.deviation
+    if outcome.opened is not None and outcome.deviation is not None:
+        off = NORMAL_95 * outcome.deviation
+        ends = sorted(method.value(outcome.opened + side * off, f) for side in (-1, 1))
+        found |= {"low": ends[0], "high": ends[1]}
+    return found

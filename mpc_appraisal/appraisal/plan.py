@@ -1,0 +1,214 @@
+"""What the parties of an appraisal state alike, and what each owner brings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+from mpc_appraisal.appraisal.compared import WARN, Data, Source, check_policy
+from mpc_appraisal.appraisal.names import PLAIN, Names, check_how
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data import Dataset, StoredDataset
+from mpc_appraisal.governance.approval.decide import FOLDER, WEEK, Request
+from mpc_appraisal.governance.budget.ledgers import Keeper
+from mpc_appraisal.governance.catalogue.listing import Listing
+from mpc_appraisal.methods import Appraiser
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.mpc.net.transport import Transport
+from mpc_appraisal.mpc.session import same
+from mpc_appraisal.release.base import Release
+from mpc_appraisal.release.value import Value
+from mpc_appraisal.reporting.record import PLACE
+
+THRESHOLD = "threshold"  # where a model owner's threshold stands among a method's tensors
+BLOCK_ROWS = 1 << 13  # of a candidate, read at a time
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all parties state alike, and nothing else.
+
+    Attributes:
+        public: the public configuration, flat (key to JSON value); `digest` is its hash.
+        fit: trains the model owner's model; its parameters are in `public`.
+        join_timeout: seconds to wait for a party to come.
+        timeout: seconds that one message may take.
+        engine: 'fast', 'stock' for CrypTen as shipped, or 'rtas', whose dealer sees permuted logits: `protocols.rtas`.
+        logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
+        release: what of the results is opened to whom.
+        transport: how the parties are connected; with this party's own certificate files, if any.
+    """
+
+    methods: tuple[Appraiser, ...]
+    l2: float
+    seed: int
+    digest: str
+    fit: Callable[[Dataset], SoftmaxRegression]
+    public: dict[str, Any] = field(default_factory=dict)
+    classes: int | None = None
+    join_timeout: float = 120.0
+    timeout: float = 300.0
+    engine: str = "fast"
+    logit_bound: float | None = None
+    release: Release = Value()
+    transport: Transport = Transport()
+
+
+def respelt(plan: Plan, public: dict[str, Any], digest: str) -> Plan:
+    """`plan` as `mpc.session.agree` has it: where the model owner wrote 1.0 for this party's 1, so do the methods and
+    the release, whose texts the parties compare."""
+    if digest == plan.digest:
+        return plan
+    changed = {key.rsplit(".", 1)[-1]: v for key, v in public.items() if repr(v) != repr(plan.public.get(key))}
+
+    def one(stated: Any) -> Any:
+        found = {f.name: getattr(stated, f.name) for f in fields(stated) if f.init} if is_dataclass(stated) else {}
+        new = {k: changed[k] for k, v in found.items() if k in changed and same(v, changed[k]) and v is not None}
+        return replace(stated, **new) if new else stated
+
+    return replace(plan, public=public, digest=digest, methods=tuple(map(one, plan.methods)), release=one(plan.release))
+
+
+@dataclass(frozen=True)
+class Guard:
+    """How an owner looks after what it tells; its own, and told to nobody.
+
+    counterparty: the other owner, as this one's ledgers call it. keeper: of those ledgers; None: none is kept.
+    listings: of the candidates. At the data owner one for each, or None; at the model owner those that it expects.
+    approval, requests, patience: of the data owner, see `approval.decide`. salt: of the model owner, 32 bytes that it
+    keeps so that a question can be told to be a repetition; None: fresh ones. show: given the request before it is
+    answered, so that its owner can read it. names: 'plain' or 'hash', how it tells the names of columns and classes,
+    see `names`. scale: 'warn', 'refuse' or 'ignore', where the sides' rows differ in length, see `compared`.
+    answered, so that its owner can read it. counterparty_key: SHA-256 of the certificate key that the other owner must
+    show, 64 hex digits; None: any. yes_expires: seconds after which a yes that was not used counts no more.
+    """
+
+    counterparty: str = "the other side"
+    keeper: Keeper | None = None
+    listings: tuple[Listing | None, ...] = ()
+    approval: str = "yes"
+    requests: str = FOLDER
+    patience: float = 3600.0
+    salt: bytes | None = None
+    show: Callable[[Request], None] | None = None
+    names: str = PLAIN
+    scale: str = WARN
+    counterparty_key: str | None = None
+    yes_expires: float = WEEK
+
+    def __post_init__(self) -> None:
+        check_how(self.names)
+        check_policy(self.scale)
+
+
+@dataclass(frozen=True)
+class ModelOwnerInput:
+    """What the model owner brings: a model, or data to train it on; test data where the method needs it.
+
+    threshold: the least value that it would buy, where a bit is released; one for all methods, or by method's name.
+    raw: the training rows (else the test rows) as their file holds them, where they were changed before use. same: both
+    sides' rows were drawn from one data set in this process.
+    """
+
+    train: Dataset | None = None
+    test: Dataset | None = None
+    model: SoftmaxRegression | None = None
+    threshold: float | Mapping[str, float] | None = None
+    guard: Guard = Guard()
+    raw: Data | None = None
+    same: bool = False
+
+    @property
+    def rows(self) -> Data | None:
+        """The training rows as their file holds them; None without training rows."""
+        return None if self.train is None else self.raw or self.train
+
+    @property
+    def names(self) -> Names:
+        """What its columns and classes are called."""
+        known = [part for part in (self.raw, self.train, self.test) if part is not None]
+        if self.raw is not None:  # the columns of what an extractor made are not those of the file
+            return Names(self.raw.columns, _first(known, "class_names"))
+        return Names(_first(known, "columns"), _first(known, "class_names"))
+
+    @property
+    def classes(self) -> int:
+        """Of the model, or of the rows and their names where there is no model yet."""
+        if self.model is not None:
+            return int(self.model.classes)
+        return max(data.classes for data in (self.train, self.test) if data is not None)
+
+    def threshold_of(self, method: str) -> float:
+        """Raises InputError where there is none that can be compared with."""
+        stated = self.threshold.get(method) if isinstance(self.threshold, Mapping) else self.threshold
+        if isinstance(stated, bool) or not isinstance(stated, (int, float)) or not math.isfinite(stated):
+            raise InputError(
+                "party.threshold", stated, f"a finite number, the least value by {method} that is worth it"
+            )
+        return float(stated)
+
+
+@dataclass(frozen=True)
+class DataOwnerInput:
+    """What the data owner brings: one or more candidate data sets. Their names are told to the other side.
+
+    sources: of the candidates, where their rows were changed before use; none otherwise.
+    """
+
+    candidates: tuple[Dataset | StoredDataset, ...]
+    guard: Guard = Guard()
+    sources: tuple[Source, ...] = ()
+
+    @property
+    def names(self) -> list[Names]:
+        """What each candidate's columns and classes are called."""
+        raw = [source.data for source in self.sources] or self.candidates
+        return [Names(each.columns, each.class_names) for each in raw]
+
+
+OwnInput = ModelOwnerInput | DataOwnerInput | None
+Emit = Callable[[dict[str, Any]], None]
+
+
+def _first(parts: Sequence[Data], key: str) -> tuple[str, ...] | None:
+    return next((getattr(part, key) for part in parts if getattr(part, key) is not None), None)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse names of candidates that a record may not hold, or that cannot be told apart."""
+    for name in names:
+        fits = isinstance(name, str) and name.strip() and len(name) <= 200 and name.isprintable()
+        if not fits or PLACE.search(name):
+            raise InputError("a candidate's name", repr(name), "a name of 1 to 200 printable characters, and no path")
+    if len(set(names)) < len(names):
+        raise InputError("the candidates' names", list(names), "a different one for each")
+
+
+def needs(methods: Sequence[Appraiser], own: ModelOwnerInput) -> None:
+    """Refuse a model owner's input that lacks what a method needs; the error names it."""
+    if own.model is None and own.train is None:
+        raise InputError("party.train", None, "a data set to train the model on, or a trained model as party.model")
+    for method in methods:
+        for part in sorted(method.needs):
+            if getattr(own, part) is None:
+                raise InputError(f"party.{part}", None, f"a data set: the method {method.name} needs it")
+    parts = {"party.model": own.model, "party.train": own.train, "party.test": own.test}
+    (first, reference), *others = [(name, part) for name, part in parts.items() if part is not None]
+    for name, part in others:
+        if part.features != reference.features:
+            raise InputError(name, f"{part.features} features", f"{reference.features}, as in {first}")
+
+
+def check_classes(own: ModelOwnerInput) -> None:
+    """Refuse names of classes that a given model has no column for, or lacks."""
+    names = own.names.classes
+    if own.model is not None and names is not None and len(names) != own.model.classes:
+        raise InputError("party.class_names", f"{len(names)} names", f"{own.model.classes}: the model's classes")
+
+
+def check_model(own: ModelOwnerInput, l2: float) -> None:
+    """Refuse a trained model whose regulariser is not the public one: formulas use the public, its Hessian its own."""
+    if own.model is not None and own.model.l2 != l2:
+        raise InputError("party.model", f"a model trained with l2 = {own.model.l2:g}", f"{l2:g}, as model.l2 states")

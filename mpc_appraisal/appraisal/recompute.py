@@ -1,0 +1,206 @@
+"""After the deal: do the delivered data, the buyer's own model and the recorded answer agree?
+
+The buyer has the data, its own files and its record, so that it can compute the answer in the clear. What agrees was
+not shifted, not set by the other side and not computed on other rows, up to the error that the record states.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data import Dataset, NoFeatures, StoredDataset, read_dataset, standardise
+from mpc_appraisal.governance.catalogue.commitment import commit, read_salt
+from mpc_appraisal.governance.catalogue.listing import Listing
+from mpc_appraisal.governance.catalogue.schema import shown
+from mpc_appraisal.methods import METHODS, Appraiser, plaintext
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import fit
+from mpc_appraisal.release.dp.clipping import clip_rows
+from mpc_appraisal.reporting.record import Record, read
+
+RELATIVE, ABSOLUTE = 1e-3, 2e-4  # what fixed point may change, where a record states no bound of its own
+DEVIATIONS = 5.0  # of noise that was added on purpose: beyond them once in 1.7 million answers
+NORMAL_95 = 1.96  # deviations within a record's interval
+BLOCK = 1 << 13  # rows
+ALL = ("record", "train", "test", "model", "salt", "threshold")  # keys of the command
+
+
+def inputs_digest(salt: bytes, sets: Sequence[Dataset | None], model: SoftmaxRegression | None, threshold: Any) -> str:
+    """A commitment to all that a model owner brings: training and test set, a given model, its thresholds."""
+    found = hashlib.sha256(salt)
+    for data in sets:
+        found.update(commit(data, salt).encode() if data is not None else b"-")
+    if model is not None:
+        theta = model.theta.double().contiguous()
+        found.update(repr(tuple(theta.shape)).encode() + theta.numpy().astype("<f8").tobytes())
+    stated = dict(threshold) if isinstance(threshold, Mapping) else threshold
+    found.update(json.dumps(stated, sort_keys=True).encode())
+    return hashlib.sha256(salt + found.digest()).hexdigest()
+
+
+def recompute(listing: Listing, data: Dataset | StoredDataset, stated: Mapping[str, str]) -> list[str]:
+    """A sentence for each record of the listed data that agrees.
+
+    data: as read, and already checked against the listing. stated: the command's arguments, of `ALL` and label.
+    Raises InputError for the first thing that does not agree, or that nothing can be said of.
+    """
+    records = _records(listing, stated["record"])
+    threshold = _threshold(stated.get("threshold"))
+    found, compared = [], 0
+    for record in records:
+        terms, method = _terms(record)
+        train, test = (_own(stated, key, terms, record) for key in ("train", "test"))
+        model = SoftmaxRegression.load(stated["model"], "model") if stated.get("model") else None
+        if model is None and train is None:
+            raise InputError("train", "nothing", "train=FILE or model=FILE: what the appraisal was for")
+        if model is not None and model.l2 != terms["l2"]:
+            raise InputError("model", f"a model with l2 = {model.l2:g}", f"l2 = {terms['l2']:g}, as the record says")
+        for key, part in (("train", train), ("test", test)):
+            if key in method.needs and part is None:
+                raise InputError(key, "nothing", f"{key}=FILE: the method {method.name} needs it")
+        found.append(_same_model(stated, terms, train, test, model, threshold))
+        fitted = model or fit(train.with_classes(record.classes), terms["l2"], terms["tolerance"] or 1e-7)
+        sets = [part.with_classes(record.classes) if part is not None else None for part in (train, test)]
+        value = plaintext(method, fitted, *sets, _candidate(data, terms, record))[0]
+        sentence, told = _compared(record, value, threshold)
+        found.append(sentence)
+        compared += told
+    if not compared:
+        raise InputError("record", "no answer that this party was told", "a record with a value or a bit in it")
+    return list(dict.fromkeys(found))
+
+
+def _records(listing: Listing, path: str) -> list[Record]:
+    known = [r for r in read(path) if not r.baseline and r.listing is not None]
+    found = [r for r in known if r.listing["name"] == listing.name]
+    if not found:
+        names = ", ".join(sorted({shown(r.listing["name"]) for r in known})) or "none"
+        raise InputError("record", f"answers about these listings: {names}", f"an answer about {listing.name}")
+    for record in found:
+        if record.listing["commitment"] != listing.digest:
+            said = f"the commitment {record.listing['commitment']}"
+            raise InputError(
+                "record: listing", said, f"{listing.digest}, as the listing says: other data were appraised"
+            )
+    return found
+
+
+def _terms(record: Record) -> tuple[dict[str, Any], Appraiser]:
+    """What the record says of how its number came about, and the method with its settings."""
+    terms = record.recompute
+    if terms is None or terms["settings"] is None or record.method not in METHODS:
+        found = f"nothing of the settings of {shown(record.method)}"
+        raise InputError("record: recompute", found, "l2 and the method's settings, as records state since version 0.1")
+    if terms["features"] not in (None, NoFeatures().digest):
+        raise InputError("record: features", "a public feature extractor", "none: data behind one are not recomputed")
+    try:
+        return terms, METHODS[record.method](**terms["settings"])
+    except TypeError as error:
+        raise InputError("record: settings", shown(str(error)), f"settings of {record.method}") from None
+
+
+def _own(stated: Mapping[str, str], key: str, terms: Mapping[str, Any], record: Record) -> Dataset | None:
+    if not stated.get(key):
+        return None
+    data = read_dataset(Path(stated[key]), stated.get("label", "label"), None, key)
+    if data.features != record.features:
+        raise InputError(key, f"{data.features} features", f"{record.features}, as the record says")
+    if data.classes > record.classes:
+        raise InputError(key, f"{data.classes} classes", f"at most {record.classes}, as the record says")
+    return _standardised(data, terms)
+
+
+def _standardised(data: Dataset, terms: Mapping[str, Any]) -> Dataset:
+    mean, scale = terms["mean"], terms["scale"]
+    if mean is None and scale is None:
+        return data
+    return standardise(data, 0.0 if mean is None else mean, 1.0 if scale is None else scale)
+
+
+def _candidate(data: Dataset | StoredDataset, terms: Mapping[str, Any], record: Record) -> Dataset:
+    """The delivered data as they entered the computation."""
+    blocks = list(data.blocks(BLOCK))
+    x, y = torch.cat([block.x for block in blocks]), torch.cat([block.y for block in blocks])
+    if terms["row_norm"] is None:
+        whole = _standardised(Dataset(x, y, data.classes, record.candidate), terms)
+        return whole.with_classes(record.classes)
+    whole = _standardised(Dataset(x, y.clamp(max=record.classes - 1), record.classes, record.candidate), terms)
+    return replace(whole, x=clip_rows(whole.x.double(), terms["row_norm"]))
+
+
+def _same_model(
+    stated: Mapping[str, str],
+    terms: Mapping[str, Any],
+    train: Dataset | None,
+    test: Dataset | None,
+    model: SoftmaxRegression | None,
+    threshold: Any,
+) -> str:
+    """Whether these are the files that the model owner brought: by the commitment to them, if its salt is there."""
+    first = next(stated[key] for key in ("model", "train", "test") if stated.get(key))
+    place = Path(stated["salt"]) if stated.get("salt") else Path(f"{first}.inputs.salt")
+    if terms["inputs"] is None or not (stated.get("salt") or place.is_file()):
+        return (
+            "the model's commitment was not compared, for its salt is not there: the value alone speaks for the model"
+        )
+    found = inputs_digest(read_salt(place), (train, test), model, threshold)
+    if found != terms["inputs"]:
+        expected = f"the commitment {terms['inputs'][:16]}… of the record (another file, threshold or salt?)"
+        raise InputError("train, test, model, threshold", f"files of the commitment {found[:16]}…", expected)
+    return f"the model owner's inputs are those of the record: commitment {found}"
+
+
+def _compared(record: Record, value: float, threshold: Any) -> tuple[str, bool]:
+    """A sentence on one record, and whether there was an answer to compare. Raises InputError where it disagrees."""
+    name, bound, words = f"record: {shown(record.method)} of {shown(record.candidate)}", record.error_bound, "its bound"
+    if bound is None:
+        bound, words = RELATIVE * abs(value) + ABSOLUTE, "0.1% and 0.0002, as the record states no bound"
+    if record.interval is not None:
+        low, high = record.interval
+        bound += DEVIATIONS * (high - low) / 2 / NORMAL_95
+        words += f", and {DEVIATIONS:g} deviations of its noise"
+    if record.decision is not None:
+        least = threshold.get(record.method) if isinstance(threshold, Mapping) else threshold
+        if least is None:
+            raise InputError("threshold", "nothing", "threshold=NUMBER: what the bit was compared with")
+        if (record.release or {}).get("sigma") is not None:
+            return f"{name}: a bit with noise, of which no single value can tell whether it is right", False
+        if abs(value - least) > bound and (value >= least) != record.decision:
+            raise InputError(name, "yes" if record.decision else "no", f"the other answer: the value is {value:.6g}")
+        near = "; the value is so near the threshold that either answer may be right" * (abs(value - least) <= bound)
+        return f"{name}: the answer agrees with the value {value:.6g}{near}", True
+    if record.value is None:
+        return f"{name}: no value was told to this party, so that there is none to compare", False
+    if not abs(record.value - value) <= bound:
+        expected = f"{value:.6g} within {bound:.2g} ({words}): the data, the model or the number are others"
+        raise InputError(name, f"{record.value:.6g}", expected)
+    return (
+        f"{name}: {record.value:.6g} agrees with {value:.6g}, computed in the clear, within {bound:.2g} ({words})",
+        True,
+    )
+
+
+def _threshold(text: str | None) -> Any:
+    """A number, or by method's name, as {influence: 0.3}."""
+    if not text:
+        return None
+    pairs = re.fullmatch(r"\{(.*)\}", text.strip())
+    try:
+        if pairs is None:
+            found = float(text)
+            whole = int(text) if re.fullmatch("[-+]?[0-9]+", text.strip()) else found
+            return whole if math.isfinite(found) else None
+        parts = [one.partition(":") for one in pairs[1].split(",")]
+        return {key.strip(): float(number) for key, _, number in parts}
+    except ValueError:
+        raise InputError("threshold", shown(text), "a number, or {method: number, ...}") from None

@@ -1,0 +1,121 @@
+"""Both sides' data fitted together in one process, by the rules of `party`: for session=plain and spawn."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from mpc_appraisal.appraisal.compared import (
+    Data,
+    Finding,
+    classes_findings,
+    counted,
+    fitted,
+    kept,
+    names_findings,
+    refuse_scale,
+    rows_by_class,
+    scale_findings,
+    sentences,
+    statistics_findings,
+)
+from mpc_appraisal.appraisal.names import Match, match, told
+from mpc_appraisal.appraisal.norms import told_norms
+from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_classes
+from mpc_appraisal.common.errors import DisagreementError
+from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
+from mpc_appraisal.governance.catalogue.schema import printable
+
+
+def together(
+    buyer: ModelOwnerInput, seller: DataOwnerInput, plan: Plan
+) -> tuple[ModelOwnerInput, DataOwnerInput, list[Finding]]:
+    """The same inputs, all of one number of classes, the candidates' columns and labels in the model owner's order; and
+    what was found, whose warnings go to standard error.
+
+    Raises NamesError and DisagreementError where the sides do not fit, InputError as `check_classes`.
+    """
+    check_classes(buyer)
+    classes = max(buyer.classes, plan.classes or 0)
+    if buyer.model is None:
+        buyer = replace(buyer, **{part: _lifted(getattr(buyer, part), classes) for part in ("train", "test")})
+    note = told(buyer.names, buyer.guard.names)
+    matches = {
+        c.name: match(note, {"name": c.name} | told(names, seller.guard.names), (buyer.names, names), buyer.same)
+        for c, names in zip(seller.candidates, seller.names, strict=True)
+    }
+    seller = in_order(seller, matches, classes)
+    features = buyer.model.features if buyer.model is not None else (buyer.train or buyer.test).features
+    for candidate in seller.candidates:
+        if candidate.features != features:
+            raise DisagreementError(
+                f"features: {features} at {MODEL_OWNER}, {candidate.features} at {DATA_OWNER} in {candidate.name!r}; "
+                "expected the same number"
+            )
+    if buyer.same:
+        return buyer, seller, []
+    findings = names_findings(matches, buyer.train is not None) + _classes(buyer, seller, plan, classes)
+    findings += _scale(buyer, seller, plan, classes)
+    for guard in (buyer.guard, seller.guard):
+        refuse_scale(findings, guard.scale)
+    findings = kept(findings, buyer.guard.scale)
+    listings = {one.name: one for one in (*buyer.guard.listings, *seller.guard.listings) if one is not None}
+    for name, fit in matches.items():
+        findings += statistics_findings(name, listings.get(name), buyer.rows, fit, buyer.names)
+    say([one for one in findings if one.warning], matches)
+    return buyer, seller, findings
+
+
+def in_order(own: OwnInput, matches: Mapping[str, Match], classes: int) -> OwnInput:
+    """The data owner's rows in the model owner's order of columns and numbers of classes; all else as it is."""
+    if not isinstance(own, DataOwnerInput):
+        return own
+    sources = own.sources or (None,) * len(own.candidates)
+    sets = (fitted(c, source, matches[c.name], classes) for c, source in zip(own.candidates, sources, strict=True))
+    return replace(own, candidates=tuple(sets))
+
+
+def without_rows(data: Data, classes: int, key: str, aloud: bool) -> int:
+    """How many classes the rows lack. aloud: where one has none, their owner alone is told how many rows each has."""
+    counts = rows_by_class(data, classes)
+    lacking = counts.count(0)
+    if lacking and aloud:
+        print(f"warning: {printable(counted(counts, key))}", file=sys.stderr, flush=True)
+    return lacking
+
+
+def say(findings: Sequence[Finding], candidates: Collection[str]) -> None:
+    """Their sentences to standard error, each once."""
+    for text in sentences(findings, candidates):
+        print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def _lifted(data: Data | None, classes: int) -> Data | None:
+    return data if data is None or data.classes == classes else data.with_classes(classes)
+
+
+def _classes(buyer: ModelOwnerInput, seller: DataOwnerInput, plan: Plan, classes: int) -> list[Finding]:
+    own = None if buyer.train is None else without_rows(buyer.train, classes, "train", True)
+    theirs = {c.name: without_rows(c, classes, f"data ({c.name})", True) for c in seller.candidates}
+    notes = {
+        MODEL_OWNER: {"without_rows": own},
+        DATA_OWNER: {"without_rows": None if plan.release.kind == "dp" else theirs},
+    }
+    return classes_findings(notes, theirs, classes)
+
+
+def _scale(buyer: ModelOwnerInput, seller: DataOwnerInput, plan: Plan, classes: int) -> list[Finding]:
+    features = seller.candidates[0].features
+    rows = sum(part.rows for part in (buyer.train, buyer.test) if part is not None)
+    names = [c.name for c in seller.candidates]
+    if plan.release.kind == "dp":
+        return scale_findings({}, names, True, rows)
+    no_weights = torch.zeros(features + 1, classes, dtype=torch.float64)
+    notes = {
+        MODEL_OWNER: told_norms(MODEL_OWNER, buyer, no_weights, {}, plan),
+        DATA_OWNER: told_norms(DATA_OWNER, seller, None, {}, plan),
+    }
+    return scale_findings(notes, names, False, rows)

@@ -1,0 +1,108 @@
+"""A challenge of our own after that of InstaHide's authors (n = 100 images, T = 50 epochs, k = 6), with a score.
+
+    given      encodings of all epochs in random order, their labels, images of each class, k; public images beside it
+    sealed     SHA-256("instahide challenge 1\\n" || salt || n || d || the private images), published with it
+    score      correlation of |recovered| with |private| pixels, images matched one to one (Hungarian method);
+               an image is identified where its match is nearer to it than to any other image, private or decoy
+
+Decoys are images of the same kind: among n private ones alone half of any n images would be nearest to their match.
+Absolute pixels, for an encoding does not tell a pixel's sign. The commitment binds the maker to the answer before
+anybody tries; the salt keeps guesses at images from being tested against it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.transformations.instahide import Encoding, InstaHide
+
+DOMAIN = b"instahide challenge 1\n"
+SALT_BYTES = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Challenge:
+    """What is published. encoding: (n T, d) and labels (n T, C). counts: private images of each class."""
+
+    encoding: Encoding
+    counts: tuple[int, ...]
+    hide: InstaHide
+    epochs: int
+    commitment: str
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What its maker keeps until the end. images: (n, d); salt: 32 bytes."""
+
+    images: Tensor
+    salt: bytes
+
+    def __repr__(self) -> str:
+        return f"Answer({len(self.images)} images)"
+
+
+@dataclass(frozen=True)
+class Score:
+    """correlation: of absolute pixels, the mean over private images, 0 for one without a match. identified: a share."""
+
+    correlation: float
+    identified: float
+
+
+def make(hide: InstaHide, x: Tensor, y: Tensor, public: Tensor, epochs: int) -> tuple[Challenge, Answer]:
+    """x: (n, d) of mean 0; y: (n, C) one-hot; public: (m, d). Raises InputError as `InstaHide.encrypt`."""
+    if epochs < 1:
+        raise InputError("epochs", epochs, "1 or more")
+    parts = [hide.encrypt(x, y, public) for _ in range(epochs)]
+    z, labels = torch.cat([part.z for part in parts]), torch.cat([part.labels for part in parts])
+    order = torch.from_numpy(np.array(secrets.SystemRandom().sample(range(len(z)), len(z))))
+    salt = secrets.token_bytes(SALT_BYTES)
+    counts = tuple(int(count) for count in y.sum(dim=0))
+    challenge = Challenge(Encoding(z[order], labels[order]), counts, hide, epochs, _digest(x, salt))
+    return challenge, Answer(x, salt)
+
+
+def score(challenge: Challenge, answer: Answer, recovered: Tensor, decoys: Tensor | None = None) -> Score:
+    """Of recovered images (m, d), in any order, fewer or more than n; decoys (any number, d).
+
+    Raises InputError for another answer than the one that was committed to, and for images of another shape or not
+    finite.
+    """
+    if not hmac.compare_digest(_digest(answer.images, answer.salt), challenge.commitment):
+        raise InputError("answer", "another digest", f"the answer that {challenge.commitment[:16]}... commits to")
+    return compare(recovered, answer.images, decoys)
+
+
+def compare(recovered: Tensor, private: Tensor, decoys: Tensor | None = None) -> Score:
+    """recovered (m, d) against private (n, d); see `score`."""
+    if recovered.dim() != 2 or recovered.shape[1] != private.shape[1] or not torch.isfinite(recovered).all():
+        raise InputError("recovered", tuple(recovered.shape), f"finite, shape (rows, {private.shape[1]})")
+    table = _standard(recovered) @ _standard(private).T
+    rows, columns = linear_sum_assignment(-table.numpy())
+    rows, columns = torch.from_numpy(rows), torch.from_numpy(columns)
+    nearest = table[rows].amax(dim=1)
+    if decoys is not None and len(decoys):
+        nearest = torch.maximum(nearest, (_standard(recovered)[rows] @ _standard(decoys).T).amax(dim=1))
+    identified = int((table[rows, columns] >= nearest).sum())
+    return Score(float(table[rows, columns].sum()) / len(private), identified / len(private))
+
+
+def _standard(x: Tensor) -> Tensor:
+    off = x.abs().to(torch.float64)
+    return torch.nn.functional.normalize(off - off.mean(dim=1, keepdim=True))
+
+
+def _digest(images: Tensor, salt: bytes) -> str:
+    data = np.ascontiguousarray(images.numpy().astype("<f8")).tobytes()
+    return hashlib.sha256(DOMAIN + salt + struct.pack("<2Q", *images.shape) + data).hexdigest()

@@ -1,0 +1,139 @@
+"""Seed search: InstaHide from a generator that is not cryptographic, as the authors' first challenge was.
+
+    given     encodings in the order drawn, their labels, the public images, and that numpy's RandomState(seed) drew all
+    search    every 32-bit seed: the two coefficients of the labels of one encoding, from the first words of MT19937
+    then      the whole key from the seed, and  s * z - sum public = sum_private l_i x_i:  x by least squares, exact
+
+MT19937 (Matsumoto and Nishimura 1998) of a 32-bit seed:
+
+    w_0 = seed,  w_i = 1812433253 (w_{i-1} ^ w_{i-1} >> 30) + i;    v_i = w_{i+397} ^ twist(w_i, w_{i+1});  tempered v_i
+
+so that the first outputs need about 400 words of 624, all seeds of a block at once. Carlini et al. (2021) broke the
+challenge so in 120 CPU hours. `insecure_key` stands here and not in the protocol: a weak generator is no choice there.
+Against AES under a key of 256 random bits there is nothing to search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.transformations.instahide import Encoding, InstaHide, Key
+
+SEEDS = 2**32
+BLOCK = 1 << 14  # seeds at once: an array of them stays in the processor's cache
+TOLERANCE = 1e-5  # of a coefficient in a label of float32
+_WIDE, _SHIFT = np.uint32(1812433253), 397
+
+
+@dataclass(frozen=True)
+class Found:
+    """seed: or None where no seed fits. tried: how many were."""
+
+    seed: int | None
+    tried: int
+
+
+def insecure_key(hide: InstaHide, shape: Sequence[int], public: int, seed: int) -> Key:
+    """A key by numpy's RandomState(seed), of cross-dataset mixing: coefficients of all rows, again for those not
+    allowed, then partners, public images (which may repeat) and signs. For this attack's test alone."""
+    rows, width = shape
+    generator = np.random.RandomState(seed)
+    coefficients = _normalised(generator.random_sample((rows, hide.k)))
+    while len(left := np.flatnonzero(~_allowed(hide, coefficients))):
+        coefficients[left] = _normalised(generator.random_sample((len(left), hide.k)))
+    partners = (np.arange(rows) + generator.randint(1, rows, size=rows)) % rows
+    others = generator.randint(public, size=(rows, hide.k - 2))
+    signs = generator.randint(2, size=(rows, width)) * 2 - 1
+    return Key(torch.from_numpy(coefficients), torch.from_numpy(np.stack([np.arange(rows), partners], axis=1)),
+               torch.from_numpy(others), torch.from_numpy(signs).to(torch.int8))  # fmt: skip
+
+
+def search(hide: InstaHide, encoding: Encoding, public: int, seeds: range, rows: int = 6) -> Found:
+    """The seed among `seeds` that gives all labels; of the encodings whose label names two classes, `rows` are tried.
+
+    A row whose coefficients were drawn twice is lost, and then the next one finds the seed: a third or fewer are.
+    Raises InputError for seeds that are not of 32 bits or a step other than 1, and where no label names two classes.
+    """
+    if seeds.step != 1 or not 0 <= seeds.start <= seeds.stop <= SEEDS:
+        raise InputError("seeds", seeds, "a range within 0 .. 2^32")
+    labels = encoding.labels.to(torch.float64).numpy()
+    visible = np.flatnonzero((labels > 0).sum(axis=1) == 2)
+    limit = (624 - _SHIFT - 1) // (2 * hide.k)  # words of the first block that need no word of the second
+    visible = visible[visible < limit][:rows]
+    if not len(visible):
+        raise InputError("labels", "no row early enough with two classes", "one or more")
+    tried = 0
+    for row in visible:
+        wanted = np.sort(labels[row][labels[row] > 0])
+        for start in range(seeds.start, seeds.stop, BLOCK):
+            block = np.arange(start, min(start + BLOCK, seeds.stop), dtype=np.uint32)
+            tried += len(block)
+            drawn = _normalised(_uniform(block, 2 * hide.k * int(row), hide.k).T)
+            close = np.abs(np.sort(drawn[:, :2], axis=1) - wanted).max(axis=1) < TOLERANCE
+            for seed in block[close]:
+                if _explains(hide, encoding, public, int(seed)):
+                    return Found(int(seed), tried)
+    return Found(None, tried)
+
+
+def reconstruct(key: Key, encoding: Encoding, public: Tensor) -> Tensor:
+    """Private images (n, d) float64 from the encodings that `key` made, by least squares.
+
+    With one epoch, as many equations as images. Raises InputError where they do not determine them.
+    """
+    rows, count = len(encoding.z), int(key.private.max()) + 1
+    weights = key.coefficients.to(torch.float64)
+    mixture = encoding.z.to(torch.float64) * key.signs
+    for place in range(key.public.shape[1]):
+        mixture -= weights[:, 2 + place, None] * public[key.public[:, place]].to(torch.float64)
+    system = torch.zeros(rows, count, dtype=torch.float64).scatter_add_(1, key.private, weights[:, :2])
+    if torch.linalg.matrix_rank(system) < count:
+        raise InputError("encoding", f"{rows} rows", f"rows that determine {count} images")
+    return torch.linalg.lstsq(system, mixture).solution
+
+
+def _explains(hide: InstaHide, encoding: Encoding, public: int, seed: int) -> bool:
+    """Whether a seed's coefficients are those of all labels: their sums, whatever the classes."""
+    key = insecure_key(hide, (len(encoding.z), 1), public, seed)
+    off = key.coefficients[:, :2].sum(dim=1) - encoding.labels.to(torch.float64).sum(dim=1)
+    return bool(off.abs().max() < TOLERANCE)
+
+
+def _normalised(uniform: np.ndarray) -> np.ndarray:
+    return uniform / uniform.sum(axis=1, keepdims=True)
+
+
+def _allowed(hide: InstaHide, coefficients: np.ndarray) -> np.ndarray:
+    return (coefficients.max(axis=1) <= hide.bound) & (coefficients[:, :2].sum(axis=1) >= hide.least)
+
+
+def _uniform(seeds: np.ndarray, skip: int, count: int) -> np.ndarray:
+    """(count, seeds): RandomState(seed).random_sample() after `skip` words, of every seed."""
+    words = 2 * count
+    low = np.empty((words + 1, len(seeds)), np.uint32)
+    high = np.empty((words, len(seeds)), np.uint32)
+    state, moved = seeds.copy(), np.empty_like(seeds)
+    for place in range(skip + words + _SHIFT):
+        if place:
+            np.right_shift(state, np.uint32(30), out=moved)
+            np.bitwise_xor(state, moved, out=state)
+            np.multiply(state, _WIDE, out=state)
+            np.add(state, np.uint32(place), out=state)
+        if skip <= place <= skip + words:
+            low[place - skip] = state
+        if place >= skip + _SHIFT:
+            high[place - skip - _SHIFT] = state
+    mixed = (low[:-1] & np.uint32(0x80000000)) | (low[1:] & np.uint32(0x7FFFFFFF))
+    value = high ^ (mixed >> np.uint32(1)) ^ ((mixed & np.uint32(1)) * np.uint32(0x9908B0DF))
+    value ^= value >> np.uint32(11)
+    value ^= (value << np.uint32(7)) & np.uint32(0x9D2C5680)
+    value ^= (value << np.uint32(15)) & np.uint32(0xEFC60000)
+    value ^= value >> np.uint32(18)
+    upper, lower = value[0::2] >> np.uint32(5), value[1::2] >> np.uint32(6)  # a double of 53 bits from two words
+    return (upper * 67108864.0 + lower) / 9007199254740992.0

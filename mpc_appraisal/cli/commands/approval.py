@@ -1,0 +1,106 @@
+"""`mpc-appraisal approval`: read what was asked of the data owner, and say yes or no to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.governance.approval.queue import FOLDER, Asked, Desk
+from mpc_appraisal.governance.catalogue.schema import shown
+from mpc_appraisal.reporting.report import print_table
+from mpc_appraisal.reporting.result_tables import DASH, Table
+
+USAGE = f"""usage: mpc-appraisal approval list [in=DIR]
+       mpc-appraisal approval show ID [in=DIR]
+       mpc-appraisal approval yes ID [in=DIR]
+       mpc-appraisal approval no ID [in=DIR] [reason=TEXT]
+
+the data owner's answer to a request for an appraisal, before anything private is shared
+
+list:    all requests: pending, yes (not used yet), expired (a yes that was not used in time: a week, or what
+         party.yes_expires states; it waits for another), no, or used; status 1 where one is damaged
+show:    the request in words
+yes:     let one appraisal start, exactly as the request says; a repeat has to be asked for again
+no:      never; to take it back, or a yes that is not used yet, remove DIR/ID.no or DIR/ID.yes
+in=DIR:  where the requests lie (default: {FOLDER}); reason=TEXT: kept with the no, and not told to the other side"""
+
+
+def main(arguments: Sequence[str], console: Any) -> None:
+    """The subcommand. console: of rich, where tables go. Raises InputError."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return
+    actions: dict[str, Callable[[Sequence[str], Any], None]] = {"list": _list, "show": _show, "yes": _yes, "no": _no}
+    if arguments[0] not in actions:
+        raise InputError("approval", shown(arguments[0]), f"one of {', '.join(actions)}")
+    actions[arguments[0]](arguments[1:], console)
+
+
+def _stated(action: str, arguments: Sequence[str], ids: int, *keys: str) -> tuple[Desk, list[str], dict[str, str]]:
+    """The desk, the ids, and what was stated as KEY=VALUE."""
+    stated: dict[str, str] = {}
+    left = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and key in ("in", *keys) and key not in stated:
+            stated[key] = value
+        else:
+            left.append(argument)
+    if len(left) != ids or any("=" in one for one in left) or not stated.get("in", FOLDER):
+        expected = " ".join(["ID"] * ids + [f"[{key}=...]" for key in ("in", *keys)])
+        raise InputError(f"approval {action}", shown(" ".join(arguments)) or "nothing", expected)
+    return Desk(stated.get("in", FOLDER)), left, stated
+
+
+def _list(arguments: Sequence[str], console: Any) -> None:
+    desk, _, _ = _stated("list", arguments, 0)
+    found = desk.all()
+    damaged = [asked for asked in found if asked.request is None]
+    header = ("id", "state", "counterparty", "methods", "candidates", "release", "time")
+    waiting = sum(asked.state in ("pending", "expired") for asked in found)
+    title = f"{len(found)} request{'s' * (len(found) != 1)}, {waiting} pending"
+    notes = tuple(f"{asked.id}: {shown(asked.reason, 300)}" for asked in damaged)
+    print_table(Table(title, header, "l" * len(header), list(map(_row, found)), notes), console)
+    if damaged:
+        raise SystemExit(1)
+
+
+def _row(asked: Asked) -> tuple[str, ...]:
+    if asked.request is None:
+        return (asked.id, asked.state, *(DASH,) * 5)
+    return (
+        asked.id,
+        asked.state,
+        shown(asked.counterparty, 30),
+        shown(", ".join(asked.request.methods), 60),
+        shown(", ".join(asked.request.candidates), 60),
+        asked.request.content["release"]["kind"],
+        shown(asked.time),
+    )
+
+
+def _show(arguments: Sequence[str], console: Any) -> None:
+    desk, (id,), _ = _stated("show", arguments, 1)
+    asked = desk.read(id)
+    print(f"From {shown(asked.counterparty, 200)}, {shown(asked.time)}; {asked.state}.")
+    print(asked.request.text(), end="")
+
+
+def _yes(arguments: Sequence[str], console: Any) -> None:
+    desk, (id,), _ = _stated("yes", arguments, 1)
+    print(f"approved, for one appraisal: {_line(desk.say(id, True))}")
+
+
+def _no(arguments: Sequence[str], console: Any) -> None:
+    desk, (id,), stated = _stated("no", arguments, 1, "reason")
+    print(f"refused: {_line(desk.say(id, False, stated.get('reason', '')))}")
+
+
+def _line(asked: Asked) -> str:
+    request = asked.request
+    learners = " and ".join(role.replace("_", " ") for role in request.learners)
+    return (
+        f"request {asked.id} of {shown(asked.counterparty)}: {shown(', '.join(request.methods))} of "
+        f"{shown(', '.join(request.candidates))}, release {request.content['release']['kind']}, told to {learners}"
+    )

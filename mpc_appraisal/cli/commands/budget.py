@@ -1,0 +1,117 @@
+"""`mpc-appraisal budget`: what each counterparty has spent of a data set's privacy budget; is the ledger whole? And the
+command that changes a policy: what is spent stays spent."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.governance.budget.ledger import Ledger, State, spent, verify
+from mpc_appraisal.governance.budget.limits import LIMITS, limits
+from mpc_appraisal.reporting.result_tables import DASH, Table, number, whole
+
+ENDING = ".ledger"
+
+
+def files(place: Path) -> list[Path]:
+    """The ledger, or all ledgers of a folder."""
+    found = sorted(place.glob(f"*{ENDING}")) if place.is_dir() else [place]
+    if not found:
+        raise InputError("PLACE", place.name, f"a ledger, or a folder with files *{ENDING}")
+    return found
+
+
+def table(state: State) -> Table:
+    """A row for each counterparty."""
+    policy = state.policy
+    header = ("counterparty", "questions", "answers", "epsilon spent", "epsilon left", "plain values", "plain left")
+    rows = [
+        (
+            row.counterparty,
+            whole(row.questions),
+            whole(row.answers),
+            number(row.epsilon),
+            number(row.epsilon_left),
+            whole(row.plain),
+            whole(row.plain_left),
+        )
+        for row in spent(state)
+    ] or [(DASH,) * len(header)]
+    notes = [
+        f"Budget for each counterparty: epsilon {policy.epsilon:g} at delta {policy.delta:g}, all its noised values "
+        f"together; {policy.plain_values} values without noise; data sets of {policy.minimum_rows} rows or more.",
+        "A question without an answer was charged and its session failed, or still runs. A plain value, released "
+        "without noise, has infinite epsilon: only the number of such values is limited.",
+    ]
+    return Table(f"Privacy budget of {state.data}", header, "l" + "r" * 6, rows, (*notes, *tears(state)))
+
+
+def tears(state: State) -> list[str]:
+    """What writers that were killed left behind."""
+    found = [f"Line {n}: a writer was stopped before it; nothing was granted by what it left." for n in state.tears]
+    if state.chain.torn:
+        found.append(
+            "The last line is unfinished: it is being written, or its writer was stopped; the next repairs it."
+        )
+    return found
+
+
+def amend(file: Path, stated: Sequence[str]) -> list[str]:
+    """Change limits of the policy in force (`key=value`); a sentence for each that has another value now."""
+    pairs = [pair.partition("=") for pair in stated]
+    for pair, (_, equals, _) in zip(stated, pairs, strict=True):
+        if not equals:
+            raise InputError("KEY=VALUE", repr(pair), "a limit and its value, as epsilon=2")
+    changes = limits((key, value) for key, _, value in pairs)
+    if not file.exists() and not file.with_name(file.name + ".head").exists():
+        raise InputError("FILE", file.name, "a ledger that is there: the first appraisal of a data set makes it")
+    verify(file)
+    old, new = (asdict(policy) for policy in Ledger(file).amend(**changes))
+    return [f"{key}: {old[key]} -> {new[key]}" for key in LIMITS if old[key] != new[key]]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The subcommand."""
+    parser = argparse.ArgumentParser(
+        prog="mpc-appraisal budget",
+        description="The privacy budget of a data set. show and verify change nothing; set changes the policy in "
+        "force, and spent budget stays spent.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="show | verify | set")
+    show = commands.add_parser("show", help="what each counterparty has asked and spent, and what is left")
+    show.add_argument("PLACE", type=Path, help=f"a ledger, or a folder of ledgers (*{ENDING})")
+    check = commands.add_parser("verify", help="check chain, sequence, charges and budgets; name the first bad line")
+    check.add_argument("FILE", type=Path, help="a ledger")
+    check.add_argument("--head", metavar="HASH", help="a last hash noted earlier: the ledger must still hold that line")
+    change = commands.add_parser(
+        "set",
+        help="change limits of the policy in force; spent budget stays spent",
+        description="Change limits of the policy in force, for all questions from now on; the ledger keeps the old "
+        "policy too. Spent budget stays spent: a higher limit leaves what was not spent of it, and a limit below what "
+        "is spent refuses all that is not answered already.",
+    )
+    change.add_argument("FILE", type=Path, help="a ledger")
+    change.add_argument("LIMIT", nargs="+", metavar="KEY=VALUE", help=f"KEY is one of {', '.join(LIMITS)}")
+    stated = parser.parse_args(arguments)
+    if stated.command == "verify":
+        state = verify(stated.FILE, stated.head)
+        for sentence in tears(state):
+            print(sentence)
+        print(f"{stated.FILE.name}: {len(state.chain.lines)} lines, whole; last hash {state.chain.lines[-1].digest}")
+        return
+    from rich.console import Console
+
+    from mpc_appraisal.cli.app import wide
+    from mpc_appraisal.reporting.report import print_table
+
+    if stated.command == "set":
+        for sentence in amend(stated.FILE, stated.LIMIT) or ["nothing changed: these limits are in force already"]:
+            print(sentence)
+    for place in [stated.FILE] if stated.command == "set" else files(stated.PLACE):
+        print_table(table(verify(place)), wide(Console()))
+
+
+__all__ = ["main", "table"]

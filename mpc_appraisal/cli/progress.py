@@ -1,0 +1,51 @@
+"""Progress on the terminal: one bar, fed by events {"done", "of", "method", "candidate"}."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mpc_appraisal.common.errors import shown
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A rich progress bar on standard error; a line for each step where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+
+        def line(event: dict[str, Any]) -> None:
+            if "done" in event:
+                print(f"[{event['done']}/{event['of']}] {_named(event)}", file=sys.stderr, flush=True)
+
+        yield line
+        return
+    columns = (
+        TextColumn("{task.description:<42}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("meeting", total=None)
+
+        def show(event: dict[str, Any]) -> None:
+            if "done" in event:
+                bar.update(
+                    task,
+                    completed=event["done"],
+                    total=event["of"],
+                    description=_named(event)[:42],
+                )
+
+        yield show
+
+
+def _named(event: dict[str, Any]) -> str:
+    """Method and candidate; the other side may have chosen the candidate's name."""
+    return shown(f"{event['method']} {event['candidate']}", 300)

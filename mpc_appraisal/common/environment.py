@@ -1,0 +1,31 @@
+"""Numbers in the environment, which other programs set: each is read, taken for unset, or refused by its name."""
+
+from __future__ import annotations
+
+import os
+
+from mpc_appraisal.common.errors import InputError
+
+LARGEST_THREADS = 4096  # more than a machine has cores; torch takes no arbitrary number
+
+
+def threads() -> int:
+    """OMP_NUM_THREADS as OpenMP reads it: the first of a list ("4,2" is 4); 1 where it is unset or no count."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    count = int(first) if first.isascii() and first.isdigit() and len(first) < 10 else 0
+    return min(count, LARGEST_THREADS) if count > 0 else 1
+
+
+def whole(name: str, default: int | None, least: int, most: int) -> int:
+    """The variable `name` as a whole number, which a launcher sets; `default` where it is unset or empty.
+
+    Raises InputError: it is no whole number from `least` to `most`, or it is unset and there is no default.
+    """
+    text = os.environ.get(name, "").strip()
+    if not text and default is not None:
+        return default
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    if number is None or not least <= number <= most:
+        shown = repr(text) if text else None
+        raise InputError(f"the environment's {name}", shown, f"a whole number from {least} to {most}")
+    return number

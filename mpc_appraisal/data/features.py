@@ -1,0 +1,237 @@
+"""Public feature extractors: a bigger model whose last layer alone is private.
+
+    phi(x) = the body of a public network,   p(y | x) = softmax(theta' [phi(x), 1])
+
+Both owners apply the same phi in the clear to their own rows, and everything else runs on phi(x) as it does on x.
+Random features: Rahimi and Recht (2007); with relu, Cho and Saul (2009).
+
+Same bits on both sides. Weights are numpy's PCG64, whose raw stream is frozen (NEP 19), made into numbers by integer
+arithmetic: (ones among 64 random bits - 32) / 4, binomial, of mean 0 and variance 1, exact in a float. `digest` tells
+them apart. What phi makes of a row is a float64 sum, whose last bits depend on the processor and on the block of rows:
+harmless, since each row is at one owner alone and enters the fixed-point ring rounded to 2^-16.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mpc_appraisal.common.archives import read_arrays
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data.dataset import Dataset
+from mpc_appraisal.data.files import StoredDataset
+
+BLOCK = 256  # rows at a time
+LARGEST = 1 << 31  # bytes of a file of layers, unpacked
+REFERENCE = 16  # rows of random weights that the digest of a RandomRelu looks at
+
+
+class Extractor(ABC):
+    """A public function of rows, (n, d) -> (n, k) float64."""
+
+    @abstractmethod
+    def outputs(self, features: int) -> int:
+        """k for rows of d features; InputError for a d that it does not take."""
+
+    @abstractmethod
+    def block(self, x: torch.Tensor) -> torch.Tensor:
+        """A few rows, (b, d) float64 -> (b, k) float64."""
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of what determines the function: for the public configuration."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """x (n, d) float32 or float64 -> (n, k) float64, block by block."""
+        features = torch.empty(len(x), self.outputs(x.shape[1]), dtype=torch.float64)
+        for start in range(0, len(x), BLOCK):
+            features[start : start + BLOCK] = self.block(x[start : start + BLOCK].to(torch.float64))
+        return features
+
+
+@dataclass(frozen=True)
+class NoFeatures(Extractor):
+    """phi(x) = x."""
+
+    def outputs(self, features: int) -> int:
+        return features
+
+    def block(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    @property
+    def digest(self) -> str:
+        return _digest(self, [])
+
+
+@dataclass(frozen=True)
+class RandomRelu(Extractor):
+    """phi(x) = relu(W x + b) / sqrt(width), k = width; W and b random: ||phi(x)|| is about ||[x, 1]|| / sqrt(2)."""
+
+    width: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self, width=1, seed=0)
+
+    def outputs(self, features: int) -> int:
+        return self.width
+
+    def block(self, x: torch.Tensor) -> torch.Tensor:
+        weights = _random(self.seed, (x.shape[1] + 1, self.width))
+        return torch.addmm(weights[-1], x, weights[:-1]).relu() / math.sqrt(self.width)
+
+    @property
+    def digest(self) -> str:
+        return _digest(self, [_random(self.seed, (REFERENCE, self.width))])
+
+
+@dataclass(frozen=True)
+class ConvRandom(Extractor):
+    """Random filters of size x size, relu, and means over a grid x grid of windows; k = filters * grid^2.
+
+    For square images of `channels` planes, as `Dataset.of` flattens them: d = channels * side^2, plane by plane. Scaled
+    so that ||phi(x)|| is of the order of ||x||: relu of the sum over a filter / (size sqrt(channels)), mean over a
+    window, times the window's side / sqrt(filters). No bias: phi(a x) = a phi(x) for a > 0.
+    """
+
+    filters: int = 32
+    size: int = 5
+    grid: int = 4
+    channels: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self, filters=1, size=1, grid=1, channels=1, seed=0)
+
+    def outputs(self, features: int) -> int:
+        side = math.isqrt(features // self.channels)
+        if features != self.channels * side * side or side - self.size + 1 < self.grid:
+            least = self.size + self.grid - 1
+            expected = f"rows of {self.channels} square planes of a side of {least} or more, for this size and grid"
+            raise InputError("features", f"{features} features a row", expected)
+        return self.filters * self.grid**2
+
+    def block(self, x: torch.Tensor) -> torch.Tensor:
+        side = math.isqrt(x.shape[1] // self.channels)
+        mapped = torch.nn.functional.conv2d(x.reshape(len(x), self.channels, side, side), self._weights).relu()
+        pooled = torch.nn.functional.adaptive_avg_pool2d(mapped, self.grid).flatten(1)
+        window = mapped.shape[-1] / self.grid
+        return pooled * (window / (self.size * math.sqrt(self.channels * self.filters)))
+
+    @property
+    def _weights(self) -> torch.Tensor:
+        return _random(self.seed, (self.filters, self.channels, self.size, self.size))
+
+    @property
+    def digest(self) -> str:
+        return _digest(self, [self._weights])
+
+
+@dataclass(frozen=True)
+class Layers(Extractor):
+    """phi(x) = relu(... relu(x w0 + b0) w1 + b1 ...): dense layers of a public network from a .npz file.
+
+    Arrays w0 (d, k0), b0 (k0,), w1 (k0, k1), b1 (k1,), ...; nothing is unpickled. last_relu: whether a relu follows the
+    last layer too. sha256: where it is stated, a file with another `digest` is refused. The path is no public fact and
+    no part of the digest, which is over last_relu and all numbers as float64.
+    Raises InputError, under "features.path", for a file that is not so.
+    """
+
+    path: str
+    last_relu: bool = True
+    sha256: str | None = None
+    _stack: tuple[tuple[torch.Tensor, torch.Tensor], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.last_relu, bool):
+            raise InputError("features.last_relu", repr(self.last_relu), "true or false")
+        object.__setattr__(self, "_stack", _read_layers(Path(self.path)))
+        if self.sha256 is not None and self.sha256 != self.digest:
+            raise InputError("features.sha256", self.digest, f"{self.sha256}, as stated")
+
+    def outputs(self, features: int) -> int:
+        expected = len(self._stack[0][0])
+        if features != expected:
+            raise InputError("features", f"{features} features a row", f"{expected}, as w0 of the file has rows")
+        return len(self._stack[-1][1])
+
+    def block(self, x: torch.Tensor) -> torch.Tensor:
+        for k, (weights, bias) in enumerate(self._stack, start=1):
+            x = torch.addmm(bias, x, weights)
+            x = x.relu() if self.last_relu or k < len(self._stack) else x
+        return x
+
+    @property
+    def digest(self) -> str:
+        return _digest(self, [tensor for layer in self._stack for tensor in layer])
+
+
+def mapped(data: Dataset | StoredDataset, extractor: Extractor) -> Dataset | StoredDataset:
+    """The same rows and labels with the extractor's features; what stays in its file is mapped as it is read.
+
+    The new features have no names. Raises InputError where the rows do not fit, or features are not finite.
+    """
+    if isinstance(extractor, NoFeatures):
+        return data
+    if isinstance(data, StoredDataset):
+        features = extractor.outputs(data.features)
+        return data.changed(partial(mapped, extractor=extractor), features=features, columns=None)
+    return replace(data, x=extractor(data.x), columns=None)
+
+
+@lru_cache(maxsize=4)
+def _random(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """float64 of mean 0 and variance 1, the same on every machine: (ones among 64 bits of PCG64 - 32) / 4."""
+    n = np.random.PCG64(seed).random_raw(math.prod(shape))
+    for shift, mask in ((1, 0x5555555555555555), (2, 0x3333333333333333), (4, 0x0F0F0F0F0F0F0F0F)):
+        n = (n & np.uint64(mask)) + ((n >> np.uint64(shift)) & np.uint64(mask))
+    ones = n.view(np.uint8).reshape(-1, 8).sum(1)  # each byte holds its own count
+    return torch.from_numpy((ones.astype(np.float64) - 32.0) / 4.0).reshape(shape)
+
+
+def _digest(extractor: Extractor, weights: list[torch.Tensor]) -> str:
+    hidden = ("path", "sha256", "_stack")
+    settings = {f.name: getattr(extractor, f.name) for f in fields(extractor) if f.name not in hidden}
+    text = json.dumps([type(extractor).__name__, settings, [list(w.shape) for w in weights]], sort_keys=True)
+    digest = hashlib.sha256(text.encode())
+    for tensor in weights:
+        digest.update(np.ascontiguousarray(tensor.numpy(), dtype="<f8").tobytes())
+    return digest.hexdigest()
+
+
+def _check(extractor: Extractor, **least: int) -> None:
+    for key, lowest in least.items():
+        number = getattr(extractor, key)
+        if isinstance(number, bool) or not isinstance(number, int) or not lowest <= number < 2**31:
+            raise InputError(f"features.{key}", repr(number), f"an integer of {lowest} or more")
+
+
+def _read_layers(path: Path) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+    expected = "a .npz file of arrays w0 (d, k0), b0 (k0,), w1 (k0, k1), b1 (k1,), ..., finite real numbers"
+    found = read_arrays(path, "features.path", expected, LARGEST)
+    count = len(found) // 2
+    if not count or set(found) != {f"{letter}{k}" for letter in "wb" for k in range(count)}:
+        raise InputError("features.path", f"{path} with arrays {sorted(found)[:20]}", expected)
+    stack, width = [], None
+    for k in range(count):
+        weights, bias = found[f"w{k}"], found[f"b{k}"]
+        fits = weights.ndim == 2 and weights.size and bias.shape == weights.shape[1:]
+        if not fits or width not in (None, len(weights)) or {weights.dtype.kind, bias.dtype.kind} - set("iuf"):
+            shown = f"{path} with w{k} {weights.shape} {weights.dtype} and b{k} {bias.shape} {bias.dtype}"
+            raise InputError("features.path", shown, expected)
+        weights, bias = (torch.from_numpy(array.astype(np.float64)) for array in (weights, bias))
+        if not (torch.isfinite(weights).all() and torch.isfinite(bias).all()):
+            raise InputError("features.path", f"{path} with NaN or infinity in w{k} or b{k}", expected)
+        stack.append((weights, bias))
+        width = weights.shape[1]
+    return tuple(stack)

@@ -1,0 +1,306 @@
+"""Scenarios: one data set becomes a buyer's market, with a ground truth for every candidate set.
+
+A scenario splits `train` into D_tr, which the model owner holds, and candidate sets that data owners offer, then
+corrupts candidate p by a known `level`, 0 for none. The experiments are those of data appraisal (Xu, van der Maaten,
+Hannun, "Data Appraisal Without Data Sharing", section 4); sizes that the paper leaves out are parameters.
+
+Shared by all:
+  train_size   size of D_tr: rows, a fraction in (0, 1) of train, or a list of rows of each class; drawn at random.
+  size         at most this many rows a candidate set; null = all there are.
+  test_size    at most this many rows of test, drawn at random, in their order; null = all.
+  seed         of `build`: same seed, same market. Global generators are neither read nor moved. Each purpose has a
+               stream of its own, so a smaller `test_size` leaves D_tr and the candidates as they were.
+"""
+
+from __future__ import annotations
+
+import numbers
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data import Dataset, TrainSize
+
+SPLIT, TEST, CORRUPT = 0, 1, 2  # the purposes of random numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A data set on offer. level: how far it is corrupted (its ground truth; 0 = not at all)."""
+
+    name: str
+    data: Dataset
+    level: float
+
+
+@dataclass(frozen=True, eq=False)
+class Market:
+    """train: D_tr and test: D_te at the model owner; candidates: one a data owner, their rows disjoint from D_tr."""
+
+    train: Dataset
+    test: Dataset
+    candidates: tuple[Candidate, ...]
+
+
+class Scenario(ABC):
+    """Splits and corrupts; parameters in the head of this file."""
+
+    def __init__(
+        self, train_size: TrainSize = 600, candidates: int = 10, size: int | None = None, test_size: int | None = None
+    ) -> None:
+        self.train_size = _train_size(train_size)
+        self.candidates = _count("scenario.candidates", candidates)
+        self.size = None if size is None else _count("scenario.size", size)
+        self.test_size = None if test_size is None else _count("scenario.test_size", test_size)
+
+    @abstractmethod
+    def build(self, train: Dataset, test: Dataset, seed: int) -> Market:
+        """The market of `seed`. Raises InputError where the data cannot give what the parameters ask for."""
+
+
+class Clean(Scenario):
+    """Equal disjoint candidate sets as they are: level 0 for all."""
+
+    def build(self, train: Dataset, test: Dataset, seed: int) -> Market:
+        own, parts = _split(self, train, self.candidates, seed)
+        return Market(
+            own,
+            _test(self, test, seed),
+            tuple(_candidate(f"clean_{p}", part, 0.0) for p, part in enumerate(parts, start=1)),
+        )
+
+
+class LabelNoise(Scenario):
+    """Each label of two classes becomes the other one with probability p / candidates, p = 1 .. candidates.
+
+    labels: the two classes (1 and 7 of MNIST, which look alike). include_clean: one more candidate set, p = 0.
+    level = p / candidates. The rows left by D_tr are shared out equally (MNIST: 5,940 each); a remainder is left over.
+    """
+
+    def __init__(
+        self,
+        train_size: TrainSize = 600,
+        candidates: int = 10,
+        labels: Sequence[int] = (1, 7),
+        include_clean: bool = False,
+        size: int | None = None,
+        test_size: int | None = None,
+    ) -> None:
+        super().__init__(train_size, candidates, size, test_size)
+        self.labels, self.include_clean = tuple(labels), include_clean
+        if len(self.labels) != 2 or self.labels[0] == self.labels[1]:
+            raise InputError("scenario.labels", list(self.labels), "two different labels")
+
+    def build(self, train: Dataset, test: Dataset, seed: int) -> Market:
+        if any(not _integer(label) or not 0 <= label < train.classes for label in self.labels):
+            raise InputError(
+                "scenario.labels",
+                list(self.labels),
+                f"two different labels in 0 .. {train.classes - 1}, for {train.name} has {train.classes} classes",
+            )
+        own, levels, parts = _levels(self, train, self.include_clean, seed)
+        one, other = self.labels
+        candidates = []
+        for p, (level, part) in enumerate(zip(levels, parts, strict=True)):
+            flip = torch.from_numpy(_stream(seed, CORRUPT, p).random(part.rows) < level)
+            y = torch.where(flip & (part.y == one), other, torch.where(flip & (part.y == other), one, part.y))
+            candidates.append(_candidate(f"label_noise={level:g}", Dataset(part.x, y, part.classes), level))
+        return Market(own, _test(self, test, seed), tuple(candidates))
+
+
+class MissingData(Scenario):
+    """Each feature of each row is set to 0 with probability p / candidates, p = 1 .. candidates (0 on request).
+
+    level = p / candidates, so that the last set is all zeros. Rows are shared out as in LabelNoise.
+    """
+
+    def __init__(
+        self,
+        train_size: TrainSize = 600,
+        candidates: int = 10,
+        include_clean: bool = False,
+        size: int | None = None,
+        test_size: int | None = None,
+    ) -> None:
+        super().__init__(train_size, candidates, size, test_size)
+        self.include_clean = include_clean
+
+    def build(self, train: Dataset, test: Dataset, seed: int) -> Market:
+        own, levels, parts = _levels(self, train, self.include_clean, seed)
+        candidates = []
+        for p, (level, part) in enumerate(zip(levels, parts, strict=True)):
+            missing = torch.from_numpy(_stream(seed, CORRUPT, p).random(tuple(part.x.shape)) < level)
+            x = part.x.masked_fill(missing, 0.0)
+            candidates.append(_candidate(f"missing_data={level:g}", Dataset(x, part.y, part.classes), level))
+        return Market(own, _test(self, test, seed), tuple(candidates))
+
+
+class DistributionMismatch(Scenario):
+    """Two classes, in other proportions than the test set: candidate p has p / candidates of class 0, the rest class 1.
+
+    With 20 candidates that is 5p%, p = 1 .. 20, exactly: `size` is a multiple of `candidates` (null: the largest one
+    that the data allow). D_tr has train_size[0] rows of class 0 and train_size[1] of class 1 (planes and cars, 10:1).
+    The test set is cut to 1:1. No row is in two sets: neither in D_tr and a candidate, nor in two candidates.
+    level = |share of class 0 - 1/2|, the distance from the test set's share; the name gives the share itself.
+    """
+
+    def __init__(
+        self,
+        train_size: TrainSize = (200, 20),
+        candidates: int = 20,
+        size: int | None = 440,
+        test_size: int | None = None,
+    ) -> None:
+        super().__init__(train_size, candidates, size, test_size)
+        if self.size is not None and self.size % self.candidates:
+            raise InputError(
+                "scenario.size",
+                self.size,
+                f"a multiple of the {self.candidates} candidates, so that every share is exact",
+            )
+        if self.test_size is not None and self.test_size % 2:
+            raise InputError("scenario.test_size", self.test_size, "an even number, half of each class")
+
+    def build(self, train: Dataset, test: Dataset, seed: int) -> Market:
+        if train.classes != 2:
+            raise InputError(
+                "scenario", f"distribution_mismatch on {train.name} with {train.classes} classes", "data of two classes"
+            )
+        own, rest = _draw(train, self.train_size, seed)
+        count = self.candidates
+        pools = [rest[train.y[rest].numpy() == label] for label in (0, 1)]
+        zeros, ones = count * (count + 1) // 2, count * (count - 1) // 2  # needed for each `count` rows of a candidate
+        if self.size is None:
+            unit = max(1, min(len(pools[0]) // zeros, len(pools[1]) // ones if ones else train.rows))
+        else:
+            unit = self.size // count
+        for label, need in ((0, zeros * unit), (1, ones * unit)):
+            if need > len(pools[label]):
+                raise InputError(
+                    "scenario.size",
+                    f"{unit * count} rows for each of {count} candidates",
+                    f"sizes for which class {label} lasts: {need} rows needed, {len(pools[label])} left "
+                    f"beside D_tr in {train.name}",
+                )
+        order, taken, candidates = _stream(seed, CORRUPT), [0, 0], []
+        for p in range(1, count + 1):
+            index = []
+            for label, need in ((0, p * unit), (1, (count - p) * unit)):
+                index.append(pools[label][taken[label] : taken[label] + need])
+                taken[label] += need
+            share = p / count
+            candidates.append(
+                _candidate(
+                    f"distribution_mismatch={share:g}",
+                    train.subset(order.permutation(np.concatenate(index))),
+                    abs(share - 0.5),
+                )
+            )
+        return Market(train.subset(own), self._balanced(test, seed), tuple(candidates))
+
+    def _balanced(self, test: Dataset, seed: int) -> Dataset:
+        """test with as many rows of class 0 as of class 1, in its own order."""
+        classes = [np.flatnonzero(test.y.numpy() == label) for label in (0, 1)]
+        half = min(len(rows) for rows in classes)
+        if half == 0:
+            raise InputError(
+                test.name,
+                f"{len(classes[0])} rows of class 0 and {len(classes[1])} of class 1",
+                "a test set with rows of both classes",
+            )
+        half = half if self.test_size is None else min(half, self.test_size // 2)
+        stream = _stream(seed, TEST)
+        return test.subset(np.sort(np.concatenate([stream.permutation(rows)[:half] for rows in classes])))
+
+
+def _stream(seed: int, *purpose: int) -> np.random.Generator:
+    """An independent generator for each seed and purpose."""
+    if not _integer(seed) or seed < 0:
+        raise InputError("seed", repr(seed), "an integer of 0 or more")
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=purpose)))
+
+
+def _draw(train: Dataset, size: int | float | tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of D_tr and of the rest, both in random order."""
+    order = _stream(seed, SPLIT).permutation(train.rows)
+    if isinstance(size, tuple):
+        if len(size) != train.classes:
+            raise InputError(
+                "scenario.train_size",
+                list(size),
+                f"one number of rows for each of the {train.classes} classes of {train.name}",
+            )
+        labels = train.y.numpy()[order]
+        own = np.zeros(train.rows, dtype=bool)
+        for label, need in enumerate(size):
+            here = np.flatnonzero(labels == label)
+            if need > len(here):
+                raise InputError(
+                    "scenario.train_size", list(size), f"at most the {len(here)} rows of class {label} in {train.name}"
+                )
+            own[here[:need]] = True
+        return order[own], order[~own]
+    rows = size if isinstance(size, int) else round(size * train.rows)
+    if not 1 <= rows < train.rows:
+        raise InputError("scenario.train_size", size, f"1 .. {train.rows - 1} rows, for {train.name} has {train.rows}")
+    return order[:rows], order[rows:]
+
+
+def _split(scenario: Scenario, train: Dataset, sets: int, seed: int) -> tuple[Dataset, list[Dataset]]:
+    """D_tr, and `sets` disjoint sets of equal size out of the rest."""
+    own, rest = _draw(train, scenario.train_size, seed)
+    rows = len(rest) // sets
+    if rows == 0:
+        raise InputError(
+            "scenario.candidates",
+            f"{sets} candidate sets",
+            f"at most {len(rest)}, the rows of {train.name} left beside D_tr",
+        )
+    kept = rows if scenario.size is None else min(rows, scenario.size)
+    return train.subset(own), [train.subset(rest[i * rows : i * rows + kept]) for i in range(sets)]
+
+
+def _levels(
+    scenario: Scenario, train: Dataset, include_clean: bool, seed: int
+) -> tuple[Dataset, list[float], list[Dataset]]:
+    """D_tr, the levels p / candidates, and a set for each."""
+    levels = [p / scenario.candidates for p in range(0 if include_clean else 1, scenario.candidates + 1)]
+    own, parts = _split(scenario, train, len(levels), seed)
+    return own, levels, parts
+
+
+def _test(scenario: Scenario, test: Dataset, seed: int) -> Dataset:
+    if scenario.test_size is None or scenario.test_size >= test.rows:
+        return test
+    return test.subset(np.sort(_stream(seed, TEST).permutation(test.rows)[: scenario.test_size]))
+
+
+def _candidate(name: str, data: Dataset, level: float) -> Candidate:
+    return Candidate(name, data.renamed(name), level)
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _count(name: str, value: Any) -> int:
+    if not _integer(value) or value < 1:
+        raise InputError(name, repr(value), "an integer of 1 or more")
+    return int(value)
+
+
+def _train_size(value: Any) -> int | float | tuple[int, ...]:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(_count("scenario.train_size", rows) for rows in value)
+    if isinstance(value, float) and 0 < value < 1:
+        return value
+    if _integer(value) and value >= 1:
+        return int(value)
+    raise InputError(
+        "scenario.train_size", repr(value), "a number of rows, a fraction in (0, 1), or the rows of each class"
+    )

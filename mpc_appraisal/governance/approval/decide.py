@@ -1,0 +1,86 @@
+"""The data owner's yes: to one request, made of public facts, before anything private is shared.
+
+A request (`request`) says what is asked, of which data, what is opened to whom and what it costs. The data owner says
+yes by command, at a desk (`desk`), or by a policy file (`rules`). A refused or changed request never starts.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.governance.approval.decision import ApprovalError, Clock, Decision, refused, stamp, utc_now
+from mpc_appraisal.governance.approval.queue import FOLDER, WEEK, Asked, Desk
+from mpc_appraisal.governance.approval.request import Request
+from mpc_appraisal.governance.approval.rules import Rules
+from mpc_appraisal.governance.catalogue.schema import printable, shown
+
+
+def decide(
+    request: Request,
+    how: str,
+    desk_folder: str | os.PathLike[str],
+    counterparty: str,
+    patience: float,
+    check: Callable[[], None],
+    say: Callable[[str], None],
+    poll: float = 0.2,
+    clock: Clock = utc_now,
+    key: str | None = None,
+    lasts: float = WEEK,
+) -> Decision:
+    """The data owner's yes to `request`, or ApprovalError; InputError for what cannot be read.
+
+    how: 'ask' waits at the desk, 'yes' was stated with the public configuration, all else is a policy file's path.
+    key: SHA-256 of the counterparty's certificate key, if it showed one. lasts: seconds that a yes may wait to be used.
+    patience, poll: seconds. check: called each turn, raises where a peer is gone. say: told one line to act on.
+    """
+    if how == "yes":
+        return Decision("stated", stamp(clock()), request.digest)
+    if how == "ask":
+        return _wait(request, Desk(desk_folder, clock, lasts), counterparty, patience, check, say, poll)
+    if not isinstance(how, (str, os.PathLike)) or not os.fspath(how):
+        raise InputError("approval", shown(repr(how)), "ask, yes, or the path of a policy file")
+    now = clock()
+    if broken := Rules.read(how).broken(request, counterparty, now, key):
+        raise refused(request, "by its policy. " + " ".join(broken))
+    return Decision("policy", stamp(now), request.digest)
+
+
+def _wait(
+    request: Request,
+    desk: Desk,
+    counterparty: str,
+    patience: float,
+    check: Callable[[], None],
+    say: Callable[[str], None],
+    poll: float,
+) -> Decision:
+    if not patience >= 0:
+        raise InputError("approval.patience", patience, "seconds, 0 or more")
+    end = time.monotonic() + patience
+    place = "" if desk.folder == Path(FOLDER) else f" in={shlex.quote(str(desk.folder))}"
+    waiting = False
+    while True:
+        check()
+        if not waiting or desk.read(request.id).state == "used":  # another process took the yes: ask for one more
+            text = desk.put(request, counterparty)
+            line = (
+                f"request {request.id} waits for a yes: mpc-appraisal approval yes {request.id}{place} (text: {text})"
+            )
+            say(printable(line))
+            waiting = True
+        if (decision := desk.take(request, counterparty)) is not None:
+            return decision
+        left = end - time.monotonic()
+        if left <= 0:
+            public = f"no answer to request {request.id} within {patience:g} s"
+            raise ApprovalError(public, public)
+        time.sleep(min(poll, left))
+
+
+__all__ = ["ApprovalError", "Asked", "Decision", "Desk", "FOLDER", "WEEK", "Request", "Rules", "decide"]

@@ -1,0 +1,291 @@
+"""The desk: a folder of requests that wait for a word of the data owner, and of the words said.
+
+    ID.json     the request: content, digest, counterparty, time        ID.md      the same in words
+    ID.yes      a yes that is not used yet                              ID.no      a no, which stays
+    ID.used-N   a yes that started an appraisal; N from 1
+    ID.expired-N  a yes that nobody used in time: after a week, or what party.yes_expires states
+
+A file is written aside, flushed to the disk and only then given its name, so a killed process leaves no half of one.
+A yes states the full digest and the counterparty that it was said to, and is taken by renaming its file, which one
+process alone can do; a lock keeps two commands apart. Whoever may write the folder may say yes: it is the data owner's
+own, mode 0700.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.governance.approval.decision import Clock, Decision, refused, stamp, utc_now
+from mpc_appraisal.governance.approval.request import Request
+from mpc_appraisal.governance.approval.schema import NAME, WORDS, Check, closed, leaf, number, one_of, read_json, whole
+from mpc_appraisal.governance.catalogue.schema import shown
+
+FOLDER = "requests"
+WEEK = 7 * 24 * 3600.0  # seconds after which a yes that was not used counts no more
+ID = re.compile(r"[0-9a-f]{12}")
+MOST = 1 << 26  # bytes of a file
+PATIENCE = 60.0  # seconds to wait for the lock
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request on a desk. state: pending, yes, no, used (its last yes was taken), expired (its yes was not used in
+    time, so that it waits for another) or damaged; reason: of a no.
+
+    A damaged one has no request, and `reason` says what is wrong.
+    """
+
+    id: str
+    state: str
+    request: Request | None = None
+    counterparty: str = ""
+    time: str = ""
+    reason: str = ""
+
+
+_DIGEST: Check = leaf("64 hex digits", lambda v: type(v) is str and re.fullmatch("[0-9a-f]{64}", v) is not None)
+_ASKED = closed(
+    {"lasts": number(0)}, content=lambda value, where: None, digest=_DIGEST, counterparty=NAME, time=NAME, used=whole(0)
+)
+_SAID = closed(answer=one_of("yes", "no"), digest=_DIGEST, counterparty=NAME, time=NAME, reason=WORDS)
+
+
+class Desk:
+    """The desk in `folder`, made by the first `put`.
+
+    lasts: seconds that a yes may wait to be used. Raises InputError for what cannot be read or written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] = FOLDER, clock: Clock = utc_now, lasts: float = WEEK):
+        self.folder, self._clock, self._lasts = Path(folder), clock, lasts
+
+    def put(self, request: Request, counterparty: str) -> Path:
+        """Lay the request on the desk, or lay it there anew; returns the path of its text.
+
+        An unused yes for this very digest and counterparty still counts until it expires; a no stays. Refuses
+        another request that was made to share the id of one that lies here: its reader would have read the other.
+        """
+        NAME(counterparty, "counterparty")
+        with self._errors():
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._locked():
+            lying = self._look(request.id)
+            if lying.request is not None and lying.request.digest != request.digest:
+                raise InputError("request", request.id, "another id: a different request of this id lies on the desk")
+            asked = {"content": request.content, "digest": request.digest, "counterparty": counterparty}
+            asked |= {"time": stamp(self._clock()), "used": self._used(request.id), "lasts": self._lasts}
+            self._write(f"{request.id}.md", request.text(), os.replace)
+            self._write(f"{request.id}.json", json.dumps(asked, indent=1, sort_keys=True) + "\n", os.replace)
+        return self.folder / f"{request.id}.md"
+
+    def say(self, id: str, yes: bool, reason: str = "") -> Asked:
+        """Say yes or no to the request `id`; returns it as it was read.
+
+        Refuses a request that is not here, that was changed on the disk, in content or in text, or that has a
+        decision, be it used: one yes starts one appraisal, and the next has to be asked for.
+        """
+        WORDS(reason, "reason")
+        self.read(id)  # before the lock, which would make the folder
+        with self._locked():
+            asked = self.read(id)
+            if self._bytes(f"{id}.md") != asked.request.text().encode("utf-8"):
+                raise InputError(f"{id}.md", "another text", "the text of the request (changed on the disk?)")
+            ending = "yes" if yes else "no"
+            answer = {"answer": ending, "digest": asked.request.digest, "counterparty": asked.counterparty}
+            answer |= {"time": stamp(self._clock()), "reason": reason}
+            if asked.state == "expired":
+                self._expire(id)
+            elif asked.state != "pending":
+                raise InputError(f"request {id}", f"already {asked.state}", "a request without a decision")
+            try:
+                self._write(f"{id}.{ending}", json.dumps(answer, indent=1) + "\n", os.link)
+            except FileExistsError:
+                raise InputError(f"request {id}", f"already {ending}", "a request without a decision") from None
+        return asked
+
+    def take(self, request: Request, counterparty: str) -> Decision | None:
+        """The unused yes to this request, used up by this call; None where there is none yet.
+
+        Raises ApprovalError for a no, and InputError for a decision that is damaged, or meant for another request or
+        counterparty. Of processes that ask at once, one gets the yes.
+        """
+        with self._errors():
+            if (said := self._said(request.id, "no")) is not None:
+                self._meant(said, request, None)
+                why = f": {shown(said['reason'], 400)}" if said["reason"] else ""
+                raise refused(request, f"its no of {shown(said['time'])}{why}")
+            if (said := self._said(request.id, "yes")) is None:
+                return None
+            self._meant(said, request, counterparty)
+            late = self._late(said, self._lasts)
+        if late:
+            with self._locked():
+                self._expire(request.id)
+            return None
+        with self._locked():
+            taken = self.folder / f".{request.id}.{os.getpid()}-{os.urandom(8).hex()}.taken"
+            try:
+                os.rename(self.folder / f"{request.id}.yes", taken)  # of all who try, one succeeds
+            except FileNotFoundError:
+                return None
+            if self._said(taken.name[:-6], "taken") != said:
+                raise InputError(f"{request.id}.yes", "another decision", "the one that was read (changed meanwhile)")
+            self._keep(request.id, taken)
+        return Decision("command", said["time"], said["digest"])
+
+    def read(self, id: str) -> Asked:
+        """The request `id`; raises InputError where there is none, or a damaged one."""
+        if not isinstance(id, str) or not ID.fullmatch(id):
+            raise InputError("request", shown(repr(id)), "the id of a request: 12 hex digits")
+        with self._errors():
+            content = self._bytes(f"{id}.json")
+            if content is None:
+                raise InputError("request", id, f"the id of a request in {shown(str(self.folder))}")
+            asked = _checked(f"{id}.json", content, _ASKED)
+            request = Request(asked["content"])
+            if request.digest != asked["digest"] or request.id != id:
+                raise InputError(
+                    f"{id}.json", "a content of another digest", "the one put there (changed on the disk?)"
+                )
+            no, yes = self._said(id, "no"), self._said(id, "yes")
+            for said in filter(None, (no, yes)):
+                self._meant(said, request, None)
+            used = "used" if self._used(id) > asked["used"] else "pending"
+            late = yes is not None and self._late(yes, asked.get("lasts", WEEK))
+        state = "no" if no else "expired" if late else "yes" if yes else used
+        return Asked(id, state, request, asked["counterparty"], asked["time"], no["reason"] if no else "")
+
+    def all(self) -> list[Asked]:
+        """What lies on the desk, the damaged too, the oldest first."""
+        if not self.folder.is_dir():
+            raise InputError("in", shown(str(self.folder)), "the folder of a desk")
+        ids = [path.stem for path in self.folder.glob("*.json") if ID.fullmatch(path.stem)]
+        return sorted(map(self._look, ids), key=lambda asked: (asked.time, asked.id))
+
+    def pending(self) -> list[Asked]:
+        """Those that wait for a word."""
+        return [asked for asked in self.all() if asked.state in ("pending", "expired")]
+
+    def _late(self, said: dict[str, Any], lasts: float) -> bool:
+        """Whether a yes was said too long ago to be used."""
+        try:
+            then = datetime.fromisoformat(said["time"])
+            return self._clock() - then > timedelta(seconds=lasts)
+        except (ValueError, TypeError, OverflowError):
+            raise InputError("yes", shown(said["time"]), "a time with its zone (damaged?)") from None
+
+    def _expire(self, id: str) -> None:
+        """Put a yes that came too late aside, over no other; under the lock."""
+        number = 1
+        while (aside := self.folder / f"{id}.expired-{number}").exists():
+            number += 1
+        with suppress(FileNotFoundError):
+            os.rename(self.folder / f"{id}.yes", aside)
+        self._sync()
+
+    def _look(self, id: str) -> Asked:
+        try:
+            return self.read(id)
+        except InputError as error:
+            return Asked(id, "damaged", reason=str(error))
+
+    def _said(self, id: str, ending: str) -> dict[str, Any] | None:
+        content = self._bytes(f"{id}.{ending}")
+        if content is None:
+            return None
+        said = _checked(f"{id}.{ending}", content, _SAID)
+        if ending != "taken" and said["answer"] != ending:
+            raise InputError(f"{id}.{ending}", f"the answer {said['answer']}", f"the answer {ending}")
+        return said
+
+    def _meant(self, said: dict[str, Any], request: Request, counterparty: str | None) -> None:
+        where = f"{request.id}.{said['answer']}"
+        if said["digest"] != request.digest:
+            raise InputError(where, f"a decision on {said['digest']}", f"one on {request.digest}")
+        if counterparty not in (None, said["counterparty"]):
+            raise InputError(where, f"a decision for {shown(said['counterparty'])}", f"one for {shown(counterparty)}")
+
+    def _used(self, id: str) -> int:
+        return sum(re.fullmatch(rf"{id}\.used-[0-9]+", name) is not None for name in os.listdir(self.folder))
+
+    def _keep(self, id: str, taken: Path) -> None:
+        """Name a taken yes ID.used-N, over no other; on the disk before it starts anything."""
+        number = self._used(id) + 1
+        while True:
+            try:
+                os.link(taken, self.folder / f"{id}.used-{number}")
+                break
+            except FileExistsError:
+                number += 1
+        os.unlink(taken)
+        self._sync()
+
+    def _write(self, name: str, text: str, place: Callable[[Path, Path], None]) -> None:
+        """A file of mode 0600, whole or not at all. place: os.replace, or os.link, which replaces nothing."""
+        descriptor, aside = tempfile.mkstemp(".new", ".", self.folder)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(text.encode("utf-8"))
+                file.flush()
+                os.fsync(file.fileno())
+            place(Path(aside), self.folder / name)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(aside)
+        self._sync()
+
+    def _sync(self) -> None:
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _bytes(self, name: str) -> bytes | None:
+        try:
+            with open(self.folder / name, "rb") as file:
+                return file.read(MOST + 1)
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._errors():
+            try:
+                with FileLock(self.folder / ".lock", timeout=PATIENCE, mode=0o600):
+                    yield
+            except Timeout:
+                raise InputError(
+                    "requests", "a desk locked by another process", f"a lock within {PATIENCE:g} s"
+                ) from None
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except FileExistsError as error:
+            raise InputError("requests", f"{shown(str(self.folder))} ({error.strerror})", "a folder") from error
+        except OSError as error:
+            found = f"{shown(str(self.folder))} ({error.strerror or error})"
+            raise InputError("requests", found, "a folder that can be read and written") from error
+
+
+def _checked(name: str, content: bytes, check: Check) -> dict[str, Any]:
+    try:
+        found = read_json(content.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise InputError(name, "no readable JSON", "the file as it was written (damaged?)") from None
+    check(found, name)
+    return found

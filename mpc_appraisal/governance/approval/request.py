@@ -1,0 +1,205 @@
+"""What the data owner says yes or no to: one appraisal, described by public facts alone.
+
+All sides derive the same request, so its digest is the same everywhere: a yes is for a digest, and for nothing else.
+Names in it come from the other side. In the text they can neither steer a terminal nor look like a part of the text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.governance.approval.schema import CONTENT, ROLES, read_json
+from mpc_appraisal.governance.catalogue.schema import printable, shown
+from mpc_appraisal.mpc.protocols.limits import TOLD_WHAT
+
+WIDTH = 88  # of a line of the text, before escapes
+MARKS = re.compile(r"[\\`*\[\]<>#|~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore within a word is none
+OPENERS = re.compile(r"^(\d*)([-+=:.)])")  # what makes the beginning of a line a list, a heading or a table
+
+
+@dataclass(frozen=True)
+class Request:
+    """content: JSON values, as `shape.CONTENT` says; copied. Raises InputError with the first bad field."""
+
+    content: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        try:
+            copy = read_json(json.dumps(self.content, allow_nan=False))  # tuples become lists
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError("request", shown(str(error)), "finite JSON values, each key once") from None
+        CONTENT(copy, "request")
+        names = [candidate["name"] for candidate in copy["candidates"]]
+        if len(set(names)) < len(names):
+            raise InputError("request.candidates", shown(", ".join(names)), "different names")
+        if copy["release"]["kind"] == "dp" and copy["privacy"] is None:
+            raise InputError("request.privacy", None, "the noise of a release of kind dp")
+        object.__setattr__(self, "content", copy)
+
+    @property
+    def canonical(self) -> str:
+        """The content as JSON in ASCII, keys sorted, without spaces."""
+        return json.dumps(self.content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `canonical`, 64 hex digits."""
+        return hashlib.sha256(self.canonical.encode("ascii")).hexdigest()
+
+    @property
+    def id(self) -> str:
+        """The first 12 hex digits of the digest: a name, not a proof, for two requests may be made to share it."""
+        return self.digest[:12]
+
+    @property
+    def methods(self) -> list[str]:
+        return [method["name"] for method in self.content["methods"]]
+
+    @property
+    def candidates(self) -> list[str]:
+        return [candidate["name"] for candidate in self.content["candidates"]]
+
+    @property
+    def learners(self) -> list[str]:
+        """The roles that something is opened to, but for the check of what the model owner told of its own values."""
+        told = {role for o in self.content["openings"] if o["what"] != TOLD_WHAT for role in o["to"]}
+        return [role for role in ROLES if role in told]
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers are opened in all."""
+        return sum(opening["numbers"] * opening["times"] for opening in self.content["openings"])
+
+    @staticmethod
+    def from_json(text: str) -> Request:
+        """From the JSON of a content; raises InputError for what is none."""
+        try:
+            content = read_json(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError("request", shown(str(error)), "JSON (damaged?)") from None
+        return Request(content)
+
+    def text(self) -> str:
+        """The request in words, as Markdown: the same bytes wherever it is made."""
+        parts = [f"# Request {self.id}", *_wrapped(INTRODUCTION, "")]
+        for title, sentences in _sections(self):
+            parts += ["", f"## {title}", "", *(line for words in sentences for line in _wrapped(words, "- "))]
+        return "\n".join([parts[0], "", *parts[1:]]) + "\n"
+
+
+INTRODUCTION = (
+    "The model owner asks the data owner to let both sides compute together what stands below. Only what "
+    'stands under "told" has left either side, and nothing more does unless the data owner says yes.'
+)
+
+
+OVERLAP = (
+    "A row that is in several of these candidates is paid for in each of them: what they cost adds up, and each ledger "
+    "counts its own part alone, unless the candidates have one ledger."
+)
+
+
+def _keys(keys: dict[str, str] | None) -> list[str]:
+    if not keys:
+        return ["Over this transport no party shows a certificate: a name is what its owner typed, and binds nobody."]
+    return [
+        f"The {_roles([role])} is whoever holds the certificate key with SHA-256 {keys[role]}." for role in sorted(keys)
+    ]
+
+
+def _sections(request: Request) -> list[tuple[str, list[str]]]:
+    content = request.content
+    model, release, protocol = content["model"], content["release"], content["protocol"]
+    rows = [
+        f"{_count(model[key], 'row')} of {what} data"
+        for key, what in (("train_rows", "training"), ("test_rows", "test"))
+        if model[key] is not None
+    ]
+    asked = [f"Method {_name(m['name'])}, as {m['settings']}; it opens: {m['opens']}" for m in content["methods"]]
+    asked.append(
+        f"For a model of {_count(model['features'], 'feature')} and {_count(model['classes'], 'class', 'classes')}, "
+        f"regularised by l2 = {_number(model['l2'])}; the model owner brings "
+        f"{' and '.join(rows) or 'no rows of its own'}."
+    )
+    opened = [f"The result ({release['kind']}): {release['words']}"]
+    opened += [
+        f"Opened to the {_roles(o['to'])}: {o['what']}; {_count(o['numbers'], 'number')}, "
+        f"{_count(o['times'], 'time')}; method {_name(o['method'])}; why: {o['why'] or 'not stated'}"
+        for o in content["openings"]
+    ]
+    opened.append(f"Numbers opened in all: {request.numbers}.")
+    told = [
+        f"By the {_roles([role])}: {', '.join(f'{key} = {_number(facts[key])}' for key in sorted(facts)) or 'nothing'}."
+        for role, facts in sorted(content["told"].items())
+    ]
+    return [
+        ("What is asked", asked),
+        ("Of which data", [_data(candidate) for candidate in content["candidates"]]),
+        *([("How the two sides' data fit together", content["compared"])] if "compared" in content else []),
+        ("What is opened, and to whom", opened),
+        ("What it costs in privacy", _privacy(content["privacy"]) + [OVERLAP] * (len(content["candidates"]) > 1)),
+        ("What was told in the clear already", told or ["Nothing but what stands here."]),
+        (
+            "What must be trusted",
+            [
+                f"Stated: {protocol['trust']}",
+                f"Engine: {protocol['engine']}.",
+                f"Transport: {protocol['transport']}.",
+                *_keys(content.get("keys")),
+            ],
+        ),
+        ("What a yes is for", [f"Configuration: {content['config']}.", f"Digest: {request.digest}"]),
+    ]
+
+
+def _data(candidate: dict[str, Any]) -> str:
+    sizes, listing = f"{_name(candidate['name'])}: {_count(candidate['rows'], 'row')}", candidate["listing"]
+    if listing is None:
+        return f"{sizes}; not tied to a listing of a catalogue."
+    price = "no price" if listing["price"] is None else f"price {_number(listing['price'])} {listing['currency'] or ''}"
+    return (
+        f"{sizes}; listed as {_name(listing['name'])}, {price.strip()}; digest of the listing: {listing['digest']}; "
+        f"commitment to the data: {listing['commitment']}."
+    )
+
+
+def _privacy(privacy: dict[str, Any] | None) -> list[str]:
+    if privacy is None:
+        return ["No noise is added: what is opened is exact, epsilon is infinite, and no row is protected from it."]
+    each = privacy["sensitivity"]
+    return [
+        f"Noise: {privacy['mechanism']}, sigma = {_number(privacy['sigma'])}.",
+        f"Each value costs epsilon = {_number(privacy['epsilon'])} at delta = {_number(privacy['delta'])}.",
+        f"Protected: {privacy['protects']}",
+        f"Rows are cut to the norm {_number(privacy['row_norm'])}.",
+        *(f"Sensitivity of {_name(key)}: {_number(each[key])}." for key in sorted(each)),
+    ]
+
+
+def _wrapped(text: str, mark: str) -> list[str]:
+    """Lines of one paragraph or list item. Broken first and escaped then, so that no escape is torn apart."""
+    lines = textwrap.wrap(printable(text.strip()), WIDTH - len(mark), break_on_hyphens=False) or [""]
+    safe = [OPENERS.sub(r"\1\\\2", MARKS.sub(r"\\\g<0>", line)) for line in lines]
+    return [(" " * len(mark) if k else mark) + line for k, line in enumerate(safe)]
+
+
+def _name(text: str) -> str:
+    return '"' + text.replace('"', "'") + '"'  # a name cannot end its own quotation
+
+
+def _roles(roles: list[str]) -> str:
+    return " and the ".join(role.replace("_", " ") for role in roles)
+
+
+def _number(value: float) -> str:
+    return str(value) if type(value) is int else f"{value:.15g}"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

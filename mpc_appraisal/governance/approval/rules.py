@@ -1,0 +1,242 @@
+"""A policy file: what the data owner says yes to without being asked.
+
+    methods: [influence]
+    minimum_rows: 500
+    learners: [model_owner, data_owner]
+    expires: 2027-01-31
+
+Every rule that is stated must hold; what is not stated is not limited.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass, fields
+from datetime import date, datetime, time, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.governance.approval.request import Request
+from mpc_appraisal.governance.approval.schema import ROLES
+from mpc_appraisal.governance.catalogue.schema import shown
+
+Texts = tuple[str, ...]
+FLOAT, WHOLE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:int"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """None: no rule. Raises InputError for a value of another type, and where there is no rule at all.
+
+    Attributes:
+        learners: the roles that anything may be opened to.
+        minimum_rows: of every candidate.
+        maximum_epsilon, maximum_delta: of one value; without noise epsilon is infinite and delta is 1.
+        counterparties: names, as party.counterparty states them, or SHA-256 of certificates' keys (64 hex digits); a
+            name alone shows nothing of who it is, unless party.counterparty_key binds it.
+        listed: True, every candidate is tied to a listing of the catalogue.
+        maximum_openings: how many numbers may be opened in all.
+        expires: a day in UTC, the last one that the rules hold on, or a time with its zone, at which they end.
+    """
+
+    methods: Texts | None = None
+    releases: Texts | None = None
+    learners: Texts | None = None
+    minimum_rows: int | None = None
+    maximum_epsilon: float | None = None
+    maximum_delta: float | None = None
+    candidates: Texts | None = None
+    listed: bool | None = None
+    counterparties: Texts | None = None
+    transports: Texts | None = None
+    engines: Texts | None = None
+    maximum_openings: int | None = None
+    expires: date | datetime | str | None = None
+
+    def __post_init__(self) -> None:
+        stated = {key: value for key in KEYS if (value := getattr(self, key)) is not None}
+        if not stated:
+            raise InputError("policy", "no rule", f"one or more of {', '.join(KEYS)}")
+        for key, value in stated.items():
+            object.__setattr__(self, key, READERS[key](f"policy: {key}", value))
+
+    @staticmethod
+    def read(path: str | os.PathLike[str]) -> Rules:
+        """From a YAML file; raises InputError with the key, its value and what was expected."""
+        path = Path(path)
+        try:
+            content = _yaml(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(
+                "approval", f"{shown(str(path))} ({error.strerror})", "a policy file, ask or yes"
+            ) from None
+        except (ValueError, RecursionError) as error:
+            raise InputError("policy", shown(str(error), 200), "YAML, each key once") from None
+        if not isinstance(content, dict) or not content:
+            raise InputError("policy", "nothing" if not content else shown(content), f"keys of {', '.join(KEYS)}")
+        for key, value in content.items():
+            if key not in KEYS:
+                raise InputError("policy", shown(key), f"no key but {', '.join(KEYS)}")
+            if value is None:
+                raise InputError(f"policy: {key}", "nothing", "a value, or no such key")
+        return Rules(**content)
+
+    def broken(self, request: Request, counterparty: str, now: datetime, key: str | None = None) -> list[str]:
+        """A sentence for every rule that the request breaks. now: with its zone. key: SHA-256 of the certificate key
+        that the counterparty showed, if it showed one."""
+        if now.tzinfo is None:
+            raise InputError("clock", now, "a time with its zone")
+        content, privacy = request.content, request.content["privacy"]
+        small = [c for c in content["candidates"] if c["rows"] < (self.minimum_rows or 0)]
+        unlisted = [c["name"] for c in content["candidates"] if c["listing"] is None] if self.listed else []
+        epsilon, delta = (privacy["epsilon"], privacy["delta"]) if privacy else (math.inf, 1.0)
+        exact = "" if privacy else ", without noise"
+        end = None if self.expires is None else _end(self.expires)
+        sentences = [
+            _beyond("method", "methods", request.methods, self.methods),
+            _beyond("release", "releases", [content["release"]["kind"]], self.releases),
+            _beyond("learner", "learners", request.learners, self.learners),
+            small
+            and "Too few rows: "
+            + ", ".join(f"{shown(c['name'])} has {c['rows']}" for c in small)
+            + f"; minimum_rows is {self.minimum_rows}.",
+            _above("Epsilon of one value" + exact, "maximum_epsilon", epsilon, self.maximum_epsilon),
+            _above("Delta of one value" + exact, "maximum_delta", delta, self.maximum_delta),
+            _beyond("candidate", "candidates", request.candidates, self.candidates),
+            unlisted and f"Not tied to a listing: {', '.join(map(shown, unlisted))}; listed is true.",
+            key not in (self.counterparties or (None,))
+            and _beyond("counterparty", "counterparties", [counterparty], self.counterparties),
+            _beyond("transport", "transports", [content["protocol"]["transport"]], self.transports),
+            _beyond("engine", "engines", [content["protocol"]["engine"]], self.engines),
+            _above("Numbers opened in all", "maximum_openings", request.numbers, self.maximum_openings),
+            end is not None and now >= end and f"The rules held until {end.isoformat()} (expires).",
+        ]
+        return [sentence for sentence in sentences if sentence]
+
+
+def _beyond(what: str, key: str, found: list[str], allowed: Texts | None) -> str:
+    others = [] if allowed is None else [one for one in dict.fromkeys(found) if one not in allowed]
+    if not others:
+        return ""
+    return f"Not an allowed {what}: {', '.join(map(shown, others))}; {key} has {', '.join(map(shown, allowed))}."
+
+
+def _above(what: str, key: str, found: float, most: float | None) -> str:
+    if most is None or found <= most:
+        return ""
+    return f"{what}: {found:.15g}; {key} is {most:.15g}."
+
+
+def _end(expires: date | datetime) -> datetime:
+    """The first moment that the rules hold no more."""
+    if isinstance(expires, datetime):
+        return expires.astimezone(timezone.utc)
+    return datetime.combine(expires, time(), timezone.utc) + timedelta(days=1)
+
+
+def _texts(*choices: str):
+    words = (
+        f"a list of {', '.join(choices)}" if choices else "a list of one or more texts (quote what YAML reads as more)"
+    )
+
+    def read(where: str, value: Any) -> Texts:
+        if type(value) not in (list, tuple) or not value:
+            raise InputError(where, shown(value), words)
+        for one in value:
+            if type(one) is not str or not one or (choices and one not in choices):
+                raise InputError(where, shown(repr(one)), words)
+        return tuple(value)
+
+    return read
+
+
+def _number(words: str, holds) -> Any:
+    def read(where: str, value: Any) -> float:
+        if type(value) not in (int, float) or not holds(value):
+            raise InputError(where, shown(repr(value)), words)
+        return value
+
+    return read
+
+
+def _whole(where: str, value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise InputError(where, shown(repr(value)), "a whole number, 1 or more")
+    return value
+
+
+def _true(where: str, value: Any) -> bool:
+    if value is not True:
+        raise InputError(where, shown(repr(value)), "true, or no such key")
+    return True
+
+
+def _when(where: str, value: Any) -> date | datetime:
+    expected = "a day (2027-01-31) or a time with its zone (2027-01-31T12:00:00+01:00)"
+    found = value
+    try:
+        if type(value) is str:
+            found = (
+                date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value.replace("Z", "+00:00"))
+            )
+        if type(found) is date or (type(found) is datetime and found.tzinfo is not None):
+            _end(found)  # the calendar ends in the year 9999
+            return found
+    except (ValueError, OverflowError):
+        pass
+    raise InputError(where, shown(str(value)), expected)
+
+
+def _yaml(text: str) -> Any:
+    """One YAML document whose keys are stated once; raises ValueError."""
+    import yaml
+
+    class Once(yaml.SafeLoader):
+        """YAML's own loader lets the last of two equal keys win: a rule would vanish without a word."""
+
+        def construct_mapping(self, node, deep=False):
+            keys = [key.value for key, _ in node.value]
+            if len(set(map(str, keys))) < len(keys):
+                raise ValueError(f"a key is stated twice among {', '.join(map(str, keys))}")
+            return super().construct_mapping(node, deep)
+
+    # YAML 1.1 takes 0500 for 320, 5:00 for 300 and 1e-6 for a text: numbers here are decimal, and nothing else.
+    Once.add_implicit_resolver(
+        FLOAT, re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), [*"-+.0123456789"]
+    )
+    Once.add_constructor(FLOAT, lambda loader, node: _decimal(node.value, float))
+    Once.add_constructor(WHOLE, lambda loader, node: _decimal(node.value, int))
+    try:
+        return yaml.load(text, Once)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def _decimal(text: str, kind: type) -> float:
+    if kind is float and re.fullmatch(r"[-+]?\.(inf|nan)", text.lower()):
+        return float(text.replace(".", "", 1))  # which no rule takes, and says so
+    if not re.fullmatch(r"[-+]?[0-9]+" if kind is int else r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text):
+        raise ValueError(f"{text}, which is no decimal number: quote it where it is meant as a text")
+    return kind(text)
+
+
+_positive = _number("a finite number above 0", lambda v: 0 < v < math.inf)
+READERS = {
+    "methods": _texts(),
+    "releases": _texts(),
+    "learners": _texts(*ROLES),
+    "minimum_rows": _whole,
+    "maximum_epsilon": _positive,
+    "maximum_delta": _number("a number from 0 to below 1", lambda v: 0 <= v < 1),
+    "candidates": _texts(),
+    "listed": _true,
+    "counterparties": _texts(),
+    "transports": _texts(),
+    "engines": _texts(),
+    "maximum_openings": _whole,
+    "expires": _when,
+}
+KEYS = tuple(field.name for field in fields(Rules))

@@ -1,0 +1,234 @@
+"""The ledger's file: lines of JSON that are only ever appended, each sealed and holding the hash of the one before.
+
+Beside FILE lie FILE.head (number and SHA-256 of the last line that is known to be whole: without it, lines removed from
+the end would not be missed) and FILE.lock. The order of an append, all of it under the lock:
+
+1. read and check everything; a line that a killed writer left unfinished is ended and explained by a line of kind
+   `tear` that says how many unreadable lines it follows. Only lines after the head may be unfinished.
+2. write the line at the end (O_APPEND), fsync the file, fsync the folder;
+3. write FILE.head aside, fsync it, rename it, fsync the folder.
+
+An append returns after 3, and only then does the caller release anything. So a kill before 2 is complete leaves
+something that was never granted, a kill after it leaves a line that counts although nothing was released, and nothing
+that was granted can be without a line. The head is never ahead of the file. The first line is renamed into place whole.
+
+Whoever may write the folder can make a new ledger that verifies: note the last hash elsewhere (`budget verify --head`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mpc_appraisal.common.errors import InputError
+
+FORMAT = "mpc_appraisal budget 1"
+MAGIC = f'{{"ledger":"{FORMAT}",'.encode()
+NOTHING = "0" * 64  # the hash before the first line
+SEAL = b',"seal":"'
+PATIENCE = 60.0  # seconds to wait for the lock
+
+
+@dataclass(frozen=True)
+class Line:
+    """number: from 1, as in an editor. entry: None where the line cannot be read. digest: SHA-256, 64 hex digits."""
+
+    number: int
+    digest: str
+    entry: dict | None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A checked file. loose: unreadable lines at the end; ended: whether the last line has its newline; head: whether
+    FILE.head is there."""
+
+    lines: tuple[Line, ...]
+    loose: int
+    ended: bool
+    head: bool
+
+    @property
+    def torn(self) -> bool:
+        return bool(self.loose) or not self.ended
+
+
+def bad_line(path: Path, number: int, found: object, expected: str) -> InputError:
+    return InputError(f"{path.name}, line {number}", found, expected)
+
+
+def beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time; the system frees a dead process's lock. Every system error is an InputError."""
+    if not path.parent.is_dir():  # which the lock would make
+        raise InputError("ledger", f"{path.name} in no folder", "a folder that is there")
+    try:
+        with FileLock(beside(path, ".lock"), timeout=PATIENCE, mode=0o600):
+            yield
+    except Timeout:
+        raise InputError("ledger", f"{path.name}, locked by another process", f"a lock within {PATIENCE:g} s") from None
+    except OSError as error:
+        expected = "a folder that can be written, on a disk with room; nothing was granted"
+        raise InputError("ledger", f"{path.name}: {error.strerror or error}", expected) from error
+
+
+def read(path: Path) -> Chain:
+    """The whole file, checked. The head is read first, so reading without the lock is right too.
+
+    Raises InputError that names the first bad line; OSError."""
+    head = _read_head(path)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        if head is not None:
+            raise bad_line(path, 1, "no file", f"the {head[0]} lines that {path.name}.head states") from None
+        raise
+    if not content.startswith(MAGIC):
+        if head is not None:
+            raise bad_line(path, 1, _short(content), "the first line of a ledger")
+        raise InputError("ledger", f"{path.name}, which begins with {_short(content)}", "a ledger, or no file yet")
+    *pieces, rest = content.split(b"\n")
+    lines, loose, previous = [], 0, NOTHING
+    for number, raw in enumerate([*pieces, rest] if rest else pieces, 1):
+        line = Line(number, hashlib.sha256(raw).hexdigest(), _opened(raw))
+        if line.entry is None:
+            loose += 1
+        else:
+            _check(path, line, previous, loose)
+            loose = 0
+        if head is not None and head[0] == number and head[1] != line.digest:
+            raise bad_line(path, number, "another line", f"the line whose hash {path.name}.head states")
+        lines.append(line)
+        previous = line.digest
+    last = len(lines)
+    if head is None and last > 1:
+        raise InputError("ledger", f"{path.name} without {path.name}.head", "both: the head tells which line was last")
+    whole = last - (loose or bool(rest))
+    if head is not None and whole < head[0]:
+        found = "no line" if whole == last else "a line that is cut off or damaged"
+        raise bad_line(path, whole + 1, found, f"the {head[0]} whole lines that {path.name}.head states")
+    return Chain(tuple(lines), loose, not rest, head is not None)
+
+
+def create(path: Path, entry: dict) -> None:
+    """Put the first line in place, whole. Under the lock."""
+    _replace(path, _sealed({"ledger": FORMAT, "sequence": 1, "previous": NOTHING, **entry}) + b"\n")
+    chain = read(path)
+    _write_head(path, chain.lines[-1])
+
+
+def append(path: Path, chain: Chain, entry: dict) -> Chain:
+    """The chain with one line more, which is on the disk when this returns. Under the lock."""
+    if os.stat(path).st_nlink != 1:
+        raise InputError("ledger", f"{path.name}, a file of several names", "a file of one name: each has its own lock")
+    if not chain.head:
+        _write_head(path, chain.lines[-1])
+    if chain.torn:
+        tear = {"kind": "tear", "time": entry["time"], "lines": chain.loose}
+        chain = _append(path, chain, tear)
+    return _append(path, chain, entry)
+
+
+def _append(path: Path, chain: Chain, entry: dict) -> Chain:
+    last = chain.lines[-1]
+    raw = _sealed({"sequence": last.number + 1, "previous": last.digest, **entry})
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        _write(descriptor, raw + b"\n" if chain.ended else b"\n" + raw + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    _sync_folder(path)
+    line = Line(last.number + 1, hashlib.sha256(raw).hexdigest(), entry)
+    _write_head(path, line)
+    return Chain((*chain.lines, line), 0, True, True)
+
+
+def _check(path: Path, line: Line, previous: str, loose: int) -> None:
+    """A readable line against its seal, its place and the line before."""
+    entry, number = line.entry, line.number
+    if not entry.pop("sealed"):
+        raise bad_line(path, number, "a changed line", "one that its seal fits")
+    if loose and (entry.get("kind") != "tear" or entry.get("lines") != loose):
+        raise bad_line(path, number - loose, "a line that is damaged", "JSON, or a tear that the next line explains")
+    if entry.get("sequence") != number:
+        raise bad_line(path, number, f"sequence {entry.get('sequence')}", f"sequence {number}")
+    if entry.get("previous") != previous:
+        raise bad_line(path, number, "another line before it", "the line whose hash it states")
+    if not loose and entry.get("kind") == "tear" and entry.get("lines") != 0:
+        raise bad_line(path, number, "a tear without damage before it", "the damaged lines that it explains")
+
+
+def _sealed(entry: dict) -> bytes:
+    """One line without its newline; its seal is the SHA-256 of all that stands before the seal."""
+    body = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode()[:-1]
+    return body + SEAL + hashlib.sha256(body).hexdigest().encode() + b'"}'
+
+
+def _opened(raw: bytes) -> dict | None:
+    """The entries of a line, `sealed` telling whether its seal fits; None for what is no JSON object."""
+    try:
+        entry = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict):
+        return None
+    entry.pop("seal", None)
+    body = raw.rpartition(SEAL)[0]
+    entry["sealed"] = raw == body + SEAL + hashlib.sha256(body).hexdigest().encode() + b'"}'
+    return entry
+
+
+def _read_head(path: Path) -> tuple[int, str] | None:
+    try:
+        number, digest = beside(path, ".head").read_text().split()
+        return int(number), digest
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise InputError("ledger", f"{path.name}.head, damaged", "a number and a hash") from None
+
+
+def _write_head(path: Path, line: Line) -> None:
+    _replace(beside(path, ".head"), f"{line.number} {line.digest}\n".encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file aside and rename it into place: after a crash the old one is there or the new one, whole."""
+    aside = beside(path, ".new")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        _write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(aside, path)
+    _sync_folder(path)
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _short(content: bytes) -> str:
+    return repr(content[:40].decode(errors="replace"))

@@ -1,0 +1,181 @@
+"""What an appraisal keeps its ledgers with: asked before it, charged before anything is opened, settled after.
+
+keeper = Keeper.open("acme", {"seller": (ledger_beside("seller.csv"), "seller")}, Policy(epsilon=2.0))
+asked = {("influence", "seller"): Question("acme", "influence", rows, subject(config=..., model=...), noise)}
+keeper.consult(asked)  # before the other party is met
+granted = keeper.charge(asked)
+... open those values that came back as a Charge; the others are answered already ...
+keeper.settle(("influence", "seller"), value)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.governance.budget.ledger import TOGETHER, Answer, Charge, Ledger, checked, spent_by
+from mpc_appraisal.governance.budget.limits import Policy, Question, text
+
+Key = tuple[str, str]  # method and candidate
+EVERY = ""  # in place of a candidate's name, which is never empty
+
+
+def ledger_beside(file: str | Path) -> Path:
+    """FILE.ledger: where the ledger of a data file, or of a model, is unless its owner says otherwise."""
+    file = Path(file)
+    if not file.name:
+        raise InputError("ledger", str(file), "a file's name")
+    return file.with_name(file.name + ".ledger")
+
+
+def subject(**parts: Any) -> str:
+    """The digest for `Question.subject`: SHA-256 of the canonical JSON of the parts, 64 hex digits."""
+    try:
+        content = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError("subject", parts, f"finite numbers, texts, lists and dictionaries ({error})") from error
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+@dataclass
+class Keeper:
+    """The ledgers of one party for one appraisal.
+
+    counterparty: who asks, as in its questions. ledgers: by candidate; `EVERY` stands for all others: at the model
+    owner all candidates have the one ledger of its model, and what they spend of it adds up. identity: SHA-256 of the
+    certificate key that the counterparty showed at the meeting; None: it showed none.
+    """
+
+    counterparty: str
+    ledgers: dict[str, Ledger]
+    identity: str | None = None
+    _charges: dict[Key, tuple[Ledger, Charge]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        text("counterparty", self.counterparty)
+
+    @staticmethod
+    def open(
+        counterparty: str,
+        places: Mapping[str, tuple[str | Path, str]],
+        policy: Policy | None = None,
+        contents: Mapping[str, Callable[[], str]] | None = None,
+    ) -> Keeper:
+        """places: for each candidate the path of its ledger and the name of its data set (or model): 1 to 200 printable
+        characters. Several candidates may have one ledger, which is then called by all their names. policy: of ledgers
+        that are made now; one that is there must have the same, or none is stated. contents: by candidate what gives
+        the digest of its data, asked for a new ledger of one candidate.
+
+        Raises InputError: a ledger of other data, under another policy, damaged, or in a folder that is not there.
+        """
+        text("counterparty", counterparty)  # before any ledger is made
+        sharers: dict[Path, dict[str, str]] = {}  # by ledger its candidates and their data's names
+        for candidate, (path, data) in places.items():
+            sharers.setdefault(Path(path).resolve(), {})[candidate] = text("ledger.data", data)
+        opened = {}
+        for path, names in sharers.items():
+            content = (contents or {}).get(next(iter(names))) if len(names) == 1 else None
+            opened[path] = Ledger(path, TOGETHER.join(dict.fromkeys(names.values())), policy, content=content)
+        return Keeper(
+            counterparty, {candidate: opened[Path(path).resolve()] for candidate, (path, _) in places.items()}
+        )
+
+    def key(self, name: str) -> bytes:
+        """The key of a candidate's ledger, see `keys`."""
+        return self._ledger(name).key()[0]
+
+    def foreign_keys(self) -> list[str]:
+        """Names of ledgers whose key is not the one that they were made with."""
+        by_path = {ledger.path: ledger for ledger in self.ledgers.values()}
+        return [ledger.path.name for ledger in by_path.values() if not ledger.key()[1]]
+
+    def twins(self) -> dict[str, list[str]]:
+        """By the name of a ledger that was made now, those beside it that are of the same data."""
+        return {ledger.path.name: list(ledger.twins) for ledger in self.ledgers.values() if ledger.twins}
+
+    def older(self, questions: Mapping[Key, Question]) -> dict[Key, Question]:
+        """Those that a ledger from before there were keys has answered; their subjects hold a hash without one."""
+        found = {}
+        for ledger, keys in self._groups(questions):
+            if not ledger.keyed:
+                answers = checked(ledger.path).account(self.counterparty, self.identity).answers.values()
+                known = {answer.question for answer in answers}
+                found |= {key: questions[key] for key in keys if questions[key] in known}
+        return found
+
+    def marked(self, name: str, mark: str) -> list[Any]:
+        """What was recorded for a candidate under this mark: values of answers that a repetition may repeat."""
+        account = checked(self._ledger(name).path).account(self.counterparty, self.identity)
+        return [answer.value for answer in account.answers.values() if answer.mark == mark]
+
+    def consult(self, questions: Mapping[Key, Question]) -> dict[Key, Answer | None]:
+        """The recorded answers, None for what would be charged; changes nothing. InputError for what is refused."""
+        found = {}
+        for ledger, keys in self._groups(questions):
+            found.update(zip(keys, ledger.consult([questions[key] for key in keys], self.identity), strict=True))
+        return {key: found[key] for key in questions}
+
+    def charge(self, questions: Mapping[Key, Question]) -> dict[Key, Charge | Answer]:
+        """Leave to open each value, charged, or its recorded answer. InputError, with nothing granted, for a refusal.
+
+        All ledgers are asked before the first is charged. Where another process spends the rest of one in between, the
+        ledgers before it stay charged although nothing is granted.
+        """
+        self.consult(questions)
+        granted: dict[Key, Charge | Answer] = {}
+        for ledger, keys in self._groups(questions):
+            charged = ledger.charge_all([questions[key] for key in keys], self.identity)
+            for key, one in zip(keys, charged, strict=True):
+                granted[key] = one
+                if isinstance(one, Charge):
+                    self._charges[key] = ledger, one
+        return {key: granted[key] for key in questions}
+
+    def settle(self, key: Key, value: Any, mark: str | None = None) -> None:
+        """Record what was opened for a key that was charged here; `{"opened": null}` where this party was not shown it.
+        mark: see `marked`. AppraisalError for another key, InputError for a value that is no finite JSON."""
+        if key not in self._charges:
+            raise AppraisalError(f"{' of '.join(key)} was not charged in this appraisal, so no answer is recorded")
+        ledger, charge = self._charges[key]
+        ledger.settle(charge, value, mark)
+
+    def left(self, name: str) -> dict[str, Any]:
+        """For the record and the appraisal card: what the counterparty has spent of a candidate's ledger, and has left.
+
+        ledger: its file's name. line: of the last charge of this appraisal for the candidate, or None. head: SHA-256 of
+        the ledger's last whole line, for `budget verify --head`. epsilon, epsilon_left: at `delta`, finite numbers.
+        """
+        ledger = self._ledger(name)
+        state = checked(ledger.path)
+        row = spent_by(state, self.counterparty, self.identity)
+        lines = [charge.line for (_, candidate), (_, charge) in self._charges.items() if candidate == name]
+        return {
+            "ledger": ledger.path.name,
+            "line": max(lines, default=None),
+            "head": next(line.digest for line in reversed(state.chain.lines) if line.entry is not None),
+            "counterparty": self.counterparty,
+            "epsilon": row.epsilon,
+            "epsilon_left": row.epsilon_left,
+            "delta": row.delta,
+            "plain_left": row.plain_left,
+        } | ({} if self.identity is None else {"counterparty_key": self.identity})
+
+    def _ledger(self, name: str) -> Ledger:
+        if name in self.ledgers or EVERY in self.ledgers:
+            return self.ledgers[name if name in self.ledgers else EVERY]
+        raise InputError("candidate", repr(name), f"one that has a ledger: {', '.join(self.ledgers) or 'none has'}")
+
+    def _groups(self, questions: Mapping[Key, Question]) -> Iterator[tuple[Ledger, list[Key]]]:
+        """Each ledger with its questions' keys: by file, so that what is asked of one file adds up."""
+        groups: dict[Path, tuple[Ledger, list[Key]]] = {}
+        for key, question in questions.items():
+            if question.counterparty != self.counterparty:
+                raise InputError("question.counterparty", repr(question.counterparty), repr(self.counterparty))
+            ledger = self._ledger(key[1])
+            groups.setdefault(ledger.path, (ledger, []))[1].append(key)
+        yield from groups.values()

@@ -1,0 +1,35 @@
+"""The catalogue: what a data owner publishes about a data set in place of the data.
+
+A listing (`listing`) is one JSON file, valid under a schema (`schema`): sizes, types, encoding, terms, a commitment to
+the data (`commitment`), and on demand statistics or sample rows (`facts`). A catalogue (`store`) is a folder of such
+files, to be put in git or on a web server. `check_listing` (`check`) refuses data that are not what a listing says.
+"""
+
+from mpc_appraisal.governance.catalogue.check import check_listing
+from mpc_appraisal.governance.catalogue.commitment import commit, new_salt, read_salt, salt_beside, write_salt
+from mpc_appraisal.governance.catalogue.facts import real_samples, statistics, synthetic_samples, types_of
+from mpc_appraisal.governance.catalogue.listing import Listing, Samples, Statistics, Terms, read_listing, write_listing
+from mpc_appraisal.governance.catalogue.store import Bad, matches, publish, read_catalogue
+
+__all__ = [
+    "Bad",
+    "Listing",
+    "Samples",
+    "Statistics",
+    "Terms",
+    "check_listing",
+    "commit",
+    "matches",
+    "new_salt",
+    "publish",
+    "read_catalogue",
+    "read_listing",
+    "read_salt",
+    "real_samples",
+    "salt_beside",
+    "statistics",
+    "synthetic_samples",
+    "types_of",
+    "write_listing",
+    "write_salt",
+]

@@ -1,0 +1,60 @@
+"""Does a data set match its listing? Asked in the data owner's process, before anything is shared."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data import Dataset, StoredDataset
+from mpc_appraisal.governance.catalogue.commitment import commit
+from mpc_appraisal.governance.catalogue.facts import statistics, types_of
+from mpc_appraisal.governance.catalogue.listing import Listing
+from mpc_appraisal.governance.catalogue.schema import TYPES, shown
+
+
+def check_listing(listing: Listing, data: Dataset | StoredDataset, salt: bytes) -> None:
+    """Raises InputError with the field, the data's value and the listing's, where data or salt are not the listed.
+
+    data: as read from the owner's file, before any standardisation. Its classes may be fewer than the listing's
+    (those of a file are counted by its largest label), not more. The cheap checks come first; the last reads all rows.
+    """
+
+    def must(field: str, value: object, stated: object) -> None:
+        if value != stated:
+            raise InputError(f"listing {listing.name}: {field}", value, f"{stated}, as the listing says")
+
+    must("data.rows", data.rows, listing.rows)
+    must("data.features", data.features, listing.features)
+    if data.classes > listing.classes:
+        must("data.classes", data.classes, listing.classes)
+    for what, own, stated in (
+        ("columns", data.columns, listing.column_names),
+        ("class_names", data.class_names, listing.class_names),
+    ):
+        if own is not None and stated is not None:
+            for place, (name, expected) in enumerate(zip(own, stated, strict=False)):
+                must(f"data.{what}.{place}", shown(repr(name)), shown(repr(expected)))
+            must(f"data.{what}", len(own), len(stated))
+    data = data.with_classes(listing.classes)
+    types = types_of(data)
+    counts = Counter(types)
+    for kind in TYPES:
+        must(f"data.types.{kind}", counts[kind], listing.types[kind])
+    for (name, stated), kind in zip(listing.columns, types, strict=False):
+        must(f"data.columns.{name!r}", kind, stated)
+    if listing.statistics:
+        found, said = statistics(data), listing.statistics
+        must("statistics.rows_by_class", list(found.rows_by_class), list(said.rows_by_class))
+        for field in ("mean", "deviation"):
+            for k, (value, stated) in enumerate(zip(getattr(found, field), getattr(said, field), strict=True)):
+                # both have three digits: one unit of the last may differ by the order of a sum
+                if not math.isclose(value, stated, rel_tol=1.1e-2, abs_tol=1e-9):
+                    must(f"statistics.{field}.{k}", value, stated)
+    digest = commit(data, salt)
+    if digest != listing.digest:
+        raise InputError(
+            f"listing {listing.name}: commitment.digest",
+            f"{digest} of this data and this salt",
+            f"{listing.digest}, as the listing says (a changed value, label or order of rows, or another salt?)",
+        )

@@ -1,0 +1,236 @@
+"""One listing: the record, its file, and what the schema cannot say.
+
+The file is JSON in ASCII, keys sorted, indented by one space, numbers in lists on one line, `<`, `>` and `&` escaped:
+the same listing is the same bytes everywhere, shows readable differences in git, and may stand inside a web page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.governance.catalogue.commitment import SCHEME
+from mpc_appraisal.governance.catalogue.schema import FORMAT, TYPES, VERSION, check_schema, shown
+
+LARGEST_FILE = 1 << 26  # bytes
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the owner asks for. text: free; minimum_rows: no appraisal of fewer rows, for small ones reveal more."""
+
+    text: str = ""
+    minimum_rows: int = 1
+    price: float | None = None
+    currency: str | None = None
+    licence: str | None = None
+    purposes: tuple[str, ...] = ()
+    contact: str | None = None
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Example rows. kind: 'synthetic' or 'real'; x: rows of features; y: labels; reveals: what they tell, in words."""
+
+    kind: str
+    x: tuple[tuple[float, ...], ...]
+    y: tuple[int, ...]
+    reveals: str
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """rows_by_class: (classes,); mean and (population) standard deviation of each feature: (features,)."""
+
+    rows_by_class: tuple[int, ...]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    reveals: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is published about a data set. Raises InputError where its parts do not fit together.
+
+    Attributes:
+        types: how many features hold only 0 and 1 ('binary'), only whole numbers ('integer'), or neither ('real').
+        encoding: how values and labels came about, in the owner's words.
+        columns: (name, type) of each feature, where the owner names them. class_names: of labels 0, 1, ...; or none.
+        digest: of `commitment.commit`.
+        where: what errors call it; not published.
+    """
+
+    name: str
+    rows: int
+    features: int
+    classes: int
+    types: dict[str, int]
+    digest: str
+    title: str = ""
+    description: str = ""
+    encoding: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
+    class_names: tuple[str, ...] | None = None
+    terms: Terms = Terms()
+    samples: Samples | None = None
+    statistics: Statistics | None = None
+    where: str = field(default="listing", compare=False)
+
+    def __post_init__(self) -> None:
+        check_schema(self.content(), self.where)
+        self._fits("data.types", sum(self.types.values()), self.features, "one type a feature")
+        if self.columns:
+            names = [name for name, _ in self.columns]
+            self._fits("data.columns", len(names), self.features, "one column a feature")
+            self._fits("data.columns", len(set(names)), len(names), "different names")
+            counts = {kind: sum(kind == other for _, other in self.columns) for kind in TYPES}
+            self._fits("data.columns", counts, self.types, "types as in data.types")
+        if self.class_names is not None:
+            self._fits("data.class_names", len(self.class_names), self.classes, "one name a class")
+            self._fits("data.class_names", len(set(self.class_names)), self.classes, "different names")
+        if self.terms.minimum_rows > self.rows:
+            raise InputError(f"{self.where}: terms.minimum_rows", self.terms.minimum_rows, f"at most {self.rows} rows")
+        if self.samples:
+            for row in self.samples.x:
+                self._fits("samples.x", len(row), self.features, "numbers a row")
+            self._fits("samples.y", len(self.samples.y), len(self.samples.x), "labels, one a row")
+            if max(self.samples.y) >= self.classes:
+                raise InputError(f"{self.where}: samples.y", max(self.samples.y), f"labels 0 .. {self.classes - 1}")
+        if self.statistics:
+            s = self.statistics
+            self._fits("statistics.rows_by_class", len(s.rows_by_class), self.classes, "numbers, one a class")
+            self._fits("statistics.rows_by_class", sum(s.rows_by_class), self.rows, "rows in all")
+            self._fits("statistics.mean", len(s.mean), self.features, "numbers, one a feature")
+            self._fits("statistics.deviation", len(s.deviation), self.features, "numbers, one a feature")
+
+    def _fits(self, key: str, value: Any, expected: Any, what: str) -> None:
+        if value != expected:
+            raise InputError(f"{self.where}: {key}", value, f"{expected}: {what}")
+
+    @property
+    def column_names(self) -> tuple[str, ...] | None:
+        """The names of the features in order; None where the owner does not name them."""
+        return tuple(name for name, _ in self.columns) or None
+
+    def content(self) -> dict[str, Any]:
+        """The listing as JSON values; what is not stated is left out."""
+        data: dict[str, Any] = {"rows": self.rows, "features": self.features, "classes": self.classes}
+        data |= {"types": dict(self.types), "encoding": self.encoding}
+        if self.columns:
+            data["columns"] = [{"name": name, "type": kind} for name, kind in self.columns]
+        if self.class_names is not None:
+            data["class_names"] = list(self.class_names)
+        content: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": self.name,
+            "title": self.title,
+            "description": self.description,
+            "data": data,
+            "terms": {key: value for key, value in asdict(self.terms).items() if value not in (None, ())},
+            "commitment": {"scheme": SCHEME, "digest": self.digest},
+        }
+        content |= {"samples": asdict(self.samples)} if self.samples else {}
+        content |= {"statistics": asdict(self.statistics)} if self.statistics else {}
+        return json.loads(json.dumps(content))  # tuples become lists, as they are read again
+
+    @staticmethod
+    def of(content: Any, where: str = "listing") -> Listing:
+        """The listing that JSON values state; InputError, with `where` and the field, for anything else."""
+        check_schema(content, where)
+        data, terms = content["data"], content["terms"]
+        samples, statistics = content.get("samples"), content.get("statistics")
+        return Listing(
+            name=content["name"],
+            rows=data["rows"],
+            features=data["features"],
+            classes=data["classes"],
+            types=data["types"],
+            digest=content["commitment"]["digest"],
+            title=content["title"],
+            description=content["description"],
+            encoding=data["encoding"],
+            columns=tuple((column["name"], column["type"]) for column in data.get("columns", ())),
+            class_names=tuple(data["class_names"]) if "class_names" in data else None,
+            terms=Terms(**terms | {"purposes": tuple(terms.get("purposes", ()))}),
+            samples=samples and Samples(**samples | {"x": tuple(map(tuple, samples["x"])), "y": tuple(samples["y"])}),
+            statistics=statistics
+            and Statistics(**{k: v if isinstance(v, str) else tuple(v) for k, v in statistics.items()}),
+            where=where,
+        )
+
+    def text(self) -> str:
+        """The file's content."""
+        plain = _lines(self.content(), 0) + "\n"
+        return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+    @property
+    def file_digest(self) -> str:
+        """SHA-256 of the file that `write_listing` writes, 64 hexadecimal digits: what `sha256sum` prints of it."""
+        return hashlib.sha256(self.text().encode("ascii")).hexdigest()
+
+
+def _lines(value: Any, depth: int) -> str:
+    """JSON with sorted keys; a list of plain values on one line."""
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(key)}: {_lines(value[key], depth + 1)}" for key in sorted(value)]
+        opening, closing = "{", "}"
+    elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        parts = [json.dumps(item, sort_keys=True, allow_nan=False) for item in value]
+        opening, closing = "[", "]"
+    else:
+        return json.dumps(value, allow_nan=False)
+    inner = "\n" + " " * (depth + 1)
+    return opening + inner + ("," + inner).join(parts) + "\n" + " " * depth + closing
+
+
+def write_listing(path: str | os.PathLike[str], listing: Listing) -> None:
+    """A new file; InputError where one is already there."""
+    try:
+        with open(path, "x", encoding="ascii", newline="\n") as file:
+            file.write(listing.text())
+    except FileExistsError as error:
+        raise InputError("name", f"{path}, which is already there", "a name that the catalogue lacks") from error
+    except OSError as error:
+        raise InputError("out", f"{path} ({error.strerror})", "a folder that can be written") from error
+
+
+def read_listing(path: str | os.PathLike[str]) -> Listing:
+    """The listing in a file that is called by its name; InputError with file, field and expectation."""
+    path = Path(path)
+    where = shown(path.name)
+    if not path.is_file():
+        raise InputError("listing", shown(str(path)), "an existing file")
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(LARGEST_FILE + 1)
+        if len(raw) > LARGEST_FILE:
+            raise InputError(where, f"more than {LARGEST_FILE} bytes", "a listing, not data")
+        content = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(where, shown(str(error)), "a readable JSON file (damaged?)") from error
+    listing = Listing.of(content, where)
+    if path.name != f"{listing.name}.json":
+        raise InputError(f"{where}: name", repr(listing.name), "the file's own name without .json (a copy?)")
+    return listing
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"field {next(key for key in keys if keys.count(key) > 1)!r} is stated twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value

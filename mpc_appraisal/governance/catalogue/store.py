@@ -1,0 +1,138 @@
+"""A catalogue: a folder of listings, `NAME.json` each, and nothing else that matters. Publish, read, search."""
+
+from __future__ import annotations
+
+import operator
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.governance.catalogue.commitment import commit, new_salt, write_salt
+from mpc_appraisal.governance.catalogue.listing import Listing, read_listing, write_listing
+from mpc_appraisal.governance.catalogue.schema import shown
+
+OPERATORS = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "!=": operator.ne,
+    "=": operator.eq,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+CONDITION = re.compile(r"([a-z_]+)(>=|<=|!=|=|>|<)(.*)", re.DOTALL)
+NUMBERS = ("rows", "features", "classes", "price", "minimum_rows")
+TEXTS = ("name", "title", "currency", "licence", "contact", "purposes", "samples")
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A file of a catalogue that is no listing, and why."""
+
+    file: str
+    error: InputError
+
+
+def publish(data: Any, listing: dict[str, Any], out: str | os.PathLike[str], secret: str | os.PathLike[str]) -> Path:
+    """Commit to `data`, write the salt to `secret` and the listing to out/NAME.json; returns the latter.
+
+    listing: the arguments of `Listing` without sizes and digest. Nothing is written where anything is wrong.
+    """
+    out, secret = Path(out), Path(secret)
+    if secret.resolve().is_relative_to(out.resolve()):
+        raise InputError("secret", str(secret), f"a file outside {out}, which is meant to be published")
+    salt = new_salt()
+    sizes = {"rows": data.rows, "features": data.features, "classes": data.classes}
+    made = Listing(**listing, **sizes, digest=commit(data, salt))
+    path = out / f"{made.name}.json"
+    if path.exists():
+        raise InputError("name", f"{path}, which is already there", "a name that the catalogue lacks")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError("out", f"{out} ({error.strerror})", "a folder") from error
+    write_salt(secret, salt)
+    try:
+        write_listing(path, made)
+    except BaseException:
+        secret.unlink()
+        raise
+    return path
+
+
+def read_catalogue(folder: str | os.PathLike[str]) -> tuple[list[Listing], list[Bad]]:
+    """The listings of a folder by name, and the files that are none. One commitment in two listings spoils both."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError("in", shown(str(folder)), "the folder of a catalogue")
+    found, bad = [], []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(read_listing(path))
+        except InputError as error:
+            bad.append(Bad(path.name, error))
+    names: dict[str, list[str]] = {}
+    for listing in found:
+        names.setdefault(listing.digest, []).append(listing.name)
+    for listing in found:
+        others = [name for name in names[listing.digest] if name != listing.name]
+        if others:
+            key, value = f"{listing.where}: commitment.digest", f"that of {', '.join(others)} too"
+            bad.append(Bad(f"{listing.name}.json", InputError(key, value, "one listing for one commitment")))
+    return [listing for listing in found if len(names[listing.digest]) == 1], sorted(bad, key=lambda b: b.file)
+
+
+def matches(listing: Listing, terms: Sequence[str]) -> bool:
+    """Whether all terms hold: a word occurs somewhere, or FIELD with an operator and a value, as in rows>=1000.
+
+    Upper and lower case are one. Texts know = and != alone; a listing that does not state a field fails its term, both
+    ways. Raises InputError for a field that there is none of.
+    """
+    return all(_condition(listing, term) if CONDITION.fullmatch(term) else _words(listing, term) for term in terms)
+
+
+def fields(listing: Listing) -> dict[str, Any]:
+    """What can be asked for by field; None where the listing does not state it."""
+    terms = listing.terms
+    return {
+        "rows": listing.rows,
+        "features": listing.features,
+        "classes": listing.classes,
+        "price": terms.price,
+        "minimum_rows": terms.minimum_rows,
+        "name": listing.name,
+        "title": listing.title or None,
+        "currency": terms.currency,
+        "licence": terms.licence,
+        "contact": terms.contact,
+        "purposes": terms.purposes or None,
+        "samples": listing.samples.kind if listing.samples else "none",
+    }
+
+
+def _words(listing: Listing, term: str) -> bool:
+    terms = listing.terms
+    texts = [listing.name, listing.title, listing.description, listing.encoding, terms.text, *terms.purposes]
+    texts += [terms.licence or "", terms.contact or "", *(name for name, _ in listing.columns)]
+    text = "\n".join(texts).casefold()
+    return all(word in text for word in term.casefold().split())
+
+
+def _condition(listing: Listing, term: str) -> bool:
+    field, sign, stated = CONDITION.fullmatch(term).groups()
+    if field not in (*NUMBERS, *TEXTS):
+        raise InputError("search", shown(term), f"one of the fields {', '.join((*NUMBERS, *TEXTS))}")
+    value = fields(listing)[field]
+    if field in NUMBERS:
+        try:
+            number = float(stated)
+        except ValueError as error:
+            raise InputError(f"search: {field}", shown(stated), "a number") from error
+        return value is not None and OPERATORS[sign](value, number)
+    if sign not in ("=", "!="):
+        raise InputError(f"search: {field}", shown(sign), "= or !=, for it is a text")
+    values = [text.casefold() for text in (value if isinstance(value, tuple) else (value,)) if text is not None]
+    return bool(values) and (stated.casefold() in values) == (sign == "=")

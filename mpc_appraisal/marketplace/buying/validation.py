@@ -1,0 +1,111 @@
+"""Validation of selected data by trying it (Song et al., "Try Before You Buy", slides "Data Validation", "Backup: Data
+Validation"): labels and images are not seen, so the model tries them.
+
+S_1, S_2, ...   the selection, in subsets of `granularity` rows
+model_j         retrained, from the present weights, on the shopper's own data and S_j
+error_j         wrong predictions of model_j on uniformly distributed validation data / their number
+accepted        error_j <= T, and T is the previous prediction error
+
+The slides print error < T. Errors are counts, so ties occur: a tie is no evidence against the data, and is accepted.
+
+The rule is the error, not the loss: some wrong labels spread an overconfident model's probabilities out, so its loss
+falls while it errs more, and the loss would accept them. Own data belong to the retraining: on a small S_j alone it
+forgets, and good data are refused.
+
+How a model is retrained and asked, in the clear or encrypted, is the caller's: see `Retrain`. The verdicts are the
+shopper's, a count of wrong predictions for each subset; subsets of one row would tell which single row helps.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mpc_appraisal.common.errors import InputError
+
+Predictor = Callable[[Tensor], Tensor]  # x (m, d) -> probabilities or logits (m, C)
+Retrain = Callable[[Tensor], Predictor]  # numbers (g,) of rows on offer -> the model retrained with them
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found of one subset. rows: its row numbers; wrong of `of` validation rows; threshold: T."""
+
+    subset: int
+    rows: tuple[int, ...]
+    wrong: int
+    of: int
+    threshold: float
+
+    @property
+    def error(self) -> float:
+        return self.wrong / self.of
+
+    @property
+    def accepted(self) -> bool:
+        return self.error <= self.threshold
+
+
+def subsets(selection: Tensor, granularity: int) -> tuple[Tensor, ...]:
+    """The selection (b,) in its order, in parts of `granularity` rows; the last has what is left.
+
+    Raises InputError for a granularity outside 1 .. b.
+    """
+    if isinstance(granularity, bool) or not isinstance(granularity, numbers.Integral) or selection.ndim != 1:
+        raise InputError("validation.granularity", repr(granularity), "an integer, for a selection of one dimension")
+    if not 1 <= granularity <= len(selection):
+        raise InputError("validation.granularity", granularity, f"1 .. {len(selection)}, the rows selected")
+    return selection.split(int(granularity))
+
+
+def wrong_predictions(predict: Predictor, x: Tensor, y: Tensor) -> int:
+    """How many rows of x (m, d) are predicted as another class than y (m,). InputError for unfit shapes."""
+    scores = predict(x)
+    if scores.ndim != 2 or len(scores) != len(y) or len(y) == 0:
+        raise InputError("validation.predictions", f"shape {tuple(scores.shape)} for {len(y)} labels",
+                         "(rows, classes), one row or more")  # fmt: skip
+    if not bool(torch.isfinite(scores).all()):
+        raise InputError("validation.predictions", "numbers that are NaN or infinite", "finite numbers")
+    return int((scores.argmax(dim=1) != y).sum())
+
+
+def validate(
+    retrain: Retrain, selection: Tensor, granularity: int, x: Tensor, y: Tensor, threshold: float, keep: bool = False
+) -> list[Verdict]:
+    """A verdict for each subset of `selection`, on validation data x (m, d), y (m,).
+
+    threshold: T, the error in [0, 1] of the model before. keep: an accepted subset stays, so that the next one is
+    retrained beside it and T becomes its error; otherwise each is tried on its own against the first T.
+
+    Raises InputError for a threshold outside [0, 1], and see `subsets` and `wrong_predictions`.
+    """
+    if not (isinstance(threshold, numbers.Real) and math.isfinite(threshold) and 0 <= threshold <= 1):
+        raise InputError("validation.threshold", repr(threshold), "an error in [0, 1]")
+    verdicts: list[Verdict] = []
+    kept = selection[:0]
+    for place, rows in enumerate(subsets(selection, granularity)):
+        wrong = wrong_predictions(retrain(torch.cat([kept, rows])), x, y)
+        verdicts.append(Verdict(place, tuple(rows.tolist()), wrong, len(y), threshold))
+        if keep and verdicts[-1].accepted:
+            kept, threshold = torch.cat([kept, rows]), verdicts[-1].error
+    return verdicts
+
+
+def uniform(y: Tensor, size: int, classes: int, seed: int) -> Tensor:
+    """(size,) numbers of rows, drawn at random with as many of each class: "uniformly distributed" validation data.
+
+    Raises InputError where `size` is no multiple of `classes`, or a class has too few rows.
+    """
+    if size < classes or size % classes:
+        raise InputError("validation.size", size, f"a multiple of the {classes} classes")
+    each, generator = size // classes, torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(y), generator=generator)
+    found = [order[y[order] == label][:each] for label in range(classes)]
+    if short := [label for label, rows in enumerate(found) if len(rows) < each]:
+        raise InputError("validation.size", size, f"at most {classes} times the rows of class {short[0]}")
+    return torch.cat(found)

@@ -1,0 +1,55 @@
+"""Labels, each sealed under a key of its own, so that the shopper can be given those of the rows that it buys.
+
+    key_i = HKDF-SHA256(label secret, salt = upload id, info = purpose | i),   sealed_i = AES-256-GCM(key_i, label_i)
+
+The label secret is held by seller and authority; the upload's id is fresh, so a key seals one label ever and the nonce
+may be constant. Keys for anything but sealing have another purpose, so that whoever states an id cannot obtain one as
+the other. HKDF: RFC 5869.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from mpc_appraisal.common.errors import InputError
+
+TAG_BYTES = 16
+PURPOSES = ("label", "pad")
+_NONCE = bytes(12)
+
+
+def label_key(secret: bytes, upload_id: bytes, index: int, purpose: str = "label") -> bytes:
+    """The 32-byte key of one row's label. InputError for a purpose that is none of PURPOSES."""
+    if purpose not in PURPOSES:
+        raise InputError("purpose", repr(purpose), f"one of {', '.join(PURPOSES)}")
+    return HKDF(SHA256(), 32, salt=upload_id, info=purpose.encode() + index.to_bytes(8, "big")).derive(secret)
+
+
+def seal_labels(secret: bytes, upload_id: bytes, labels: np.ndarray) -> np.ndarray:
+    """(n,) or (n, L) integers 0..255 -> (n, L + 16) uint8."""
+    labels = np.asarray(labels)
+    if labels.ndim not in (1, 2) or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError("labels", f"{labels.dtype} {labels.shape}", "whole numbers, (n,) or (n, L)")
+    if labels.size and (labels.min() < 0 or labels.max() > 255):
+        raise InputError("labels", f"{labels.min()}..{labels.max()}", "0..255")
+    width = labels.shape[1] if labels.ndim == 2 else 1
+    packed = labels.astype(np.uint8).reshape(len(labels), width)
+    sealed = b"".join(
+        AESGCM(label_key(secret, upload_id, index)).encrypt(_NONCE, row.tobytes(), None)
+        for index, row in enumerate(packed)
+    )
+    return np.frombuffer(sealed, dtype=np.uint8).reshape(len(packed), width + TAG_BYTES)
+
+
+def open_label(seller: str, sealed: np.ndarray, index: int, key: bytes) -> np.ndarray:
+    """(L,) uint8. InputError that names seller and row where the key is not this row's."""
+    try:
+        return np.frombuffer(AESGCM(key).decrypt(_NONCE, sealed.tobytes(), None), dtype=np.uint8)
+    except (InvalidTag, ValueError):
+        raise InputError(
+            f"label {index} of {seller}", "a key that does not open it", "the key the authority gives for this row"
+        ) from None

@@ -1,0 +1,217 @@
+"""`ife_transform`: the first layer by functional encryption, the remaining layers on masked weights.
+
+    shopper     W~_l = M_l W_l M_{l-1}^-1,  w = quantise(W~_1)    w to authority and cloud, W~_2.. and b~ to the cloud
+    authority   sk = keygen(w), one for each seller                to the cloud
+    cloud       z~ = f~(evaluate(sk, w, Enc(x)))                   (n, C) to the shopper, which has z = C' z~
+    shopper     g~ = C (p - e_y) / n                               (n, C) to the cloud, which makes one step with it
+
+Quantising commutes with M_1, whose scales are positive and act on rows: the model is the one with the quantised first
+layer, in float64. Of its own rows, which need no hiding from itself, the shopper sends the products W~_1 x.
+
+Slides "Try before you buy" (Song, Cao, Sun, Li, Ke); see `matrix_transform` for what fills their gaps. What is sent and
+computed is here; who is asked what and when is in `marketplace`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.marketplace.encryption.scheme import Ciphertext, FunctionKey, Scheme
+from mpc_appraisal.marketplace.protocols.masked_layers import LEAKAGE, CloudSide, Masks, ShopperSide, mask, unmask
+from mpc_appraisal.marketplace.protocols.quantised import PIXEL, Quantised, quantise
+from mpc_appraisal.models.networks import Architecture, Network, batches, first_bias, first_matrix
+from mpc_appraisal.mpc.net.messages import Messages
+
+UPDATES = ("exact", "preconditioned")
+
+
+@dataclass(frozen=True)
+class IfeTransform:
+    """The strategy. scheme: of functional encryption. update: 'exact' or 'preconditioned', see `matrix_transform`."""
+
+    name: ClassVar[str] = "ife_transform"
+    label: ClassVar[str] = "an obfuscation, not encryption: the cloud holds an equivalent model"
+    scheme: Scheme
+    update: str = "exact"
+
+    def __post_init__(self) -> None:
+        if self.update not in UPDATES:
+            raise InputError("protocol update", repr(self.update), f"one of {', '.join(UPDATES)}")
+
+    def check(self, validation: Any) -> None:
+        """Any validation will do."""
+
+    @property
+    def leakage(self) -> tuple[str, ...]:
+        """What it leaks, a sentence each."""
+        return (
+            LEAKAGE,
+            "The cloud knows the masked first layer and its inner products with every record: from as many independent "
+            "rows as pixels the records follow by linear algebra, from fewer, in part, by linear programming.",
+            "So it is with the shopper's own and validation rows, of which the cloud gets the same products.",
+            "In retraining the cloud sees rotated gradients: their clusters are the labels' classes, without names.",
+            "The shopper learns the predictions of every record on offer and the labels of those selected.",
+            "The authority sees the masked first layer, which rows were selected, and could decrypt every upload.",
+            "The cloud sees which records were selected and which subsets were accepted.",
+        )
+
+
+@dataclass(frozen=True)
+class Steps:
+    """SGD of one retraining, as `networks.train` with the first layer frozen."""
+
+    steps: int
+    lr: float
+    batch_size: int
+    momentum: float
+    seed: int
+
+
+class TransformShopper:
+    """The shopper: it holds the masks. exact: the cloud is told what exact updates need. batch: rows of a message."""
+
+    def __init__(self, messages: Messages, network: Network, exact: bool, batch: int):
+        self._messages, self._batch, self._exact = messages, batch, exact
+        network = network.to(torch.float64)
+        self._masks = Masks.draw(network.architecture)
+        self._masked = mask(network, self._masks)
+        self._side = ShopperSide(self._masks)
+        self._first = quantise(first_matrix(self._masked))
+        self.gradients = 0  # rows of gradients sent so far
+
+    def send_model(self) -> None:
+        """The first layer to authority and cloud, the others, masked, to the cloud."""
+        w = torch.from_numpy(self._first.w).to(torch.int32)
+        self._messages.send(DEALER, w)
+        self._messages.send(DATA_OWNER, w)
+        self._messages.send(DATA_OWNER, torch.from_numpy(self._first.step))
+        for values in (*self._masked.weights[1:], *self._masked.biases):
+            self._messages.send(DATA_OWNER, values)
+        if self._exact:
+            for square in self._side.squares():
+                self._messages.send(DATA_OWNER, square)
+
+    def logits(self, rows: int) -> Tensor:
+        """(rows, C) float64 of records that the cloud predicts."""
+        classes = self._masked.architecture.classes
+        found = [self._messages.receive(DATA_OWNER, (size, classes)) for size in _parts(rows, self._batch)]
+        return self._side.logits(torch.cat(found))
+
+    def own_logits(self, x: Tensor) -> Tensor:
+        """(m, C) float64 of own rows x (m, d) in 0 .. 255, by itself, as the cloud would compute them."""
+        z1 = self._products(x) + first_bias(self._masked)
+        return self._side.logits(self._masked.from_hidden(z1))
+
+    def _products(self, x: Tensor) -> Tensor:
+        """(m, k1), exact: integers below 2^24 in float64."""
+        return self._first.real(x.to(torch.float64) @ torch.from_numpy(self._first.w.T).to(torch.float64))
+
+    def send_products(self, x: Tensor) -> None:
+        """The masked first layer's products with own rows x (m, d) in 0 .. 255."""
+        for part in self._products(x).split(self._batch):
+            self._messages.send(DATA_OWNER, part)
+
+    def retrain(self, y: Tensor, how: Steps) -> None:
+        """Answer each forward pass with the gradient; y (n,): labels of all rows that the cloud trains on."""
+        for index in batches(len(y), how.batch_size, how.steps, how.seed):
+            z = self._messages.receive(DATA_OWNER, (len(index), self._masked.architecture.classes))
+            self._messages.send(DATA_OWNER, self._side.gradient(z, y[index]))
+            self.gradients += len(index)
+
+    def network(self) -> Network:
+        """The cloud's present network, unmasked; its first layer is the one that was masked, not quantised."""
+        weights, biases = _receive_layers(self._messages, DATA_OWNER, self._masked.architecture)
+        masked = Network(self._masked.architecture, self._masked.weights[:1] + weights, biases)
+        return unmask(masked, self._masks)
+
+
+class TransformCloud:
+    """The cloud: it holds ciphertexts, keys and the masked network. The model is received when it is made."""
+
+    def __init__(self, messages: Messages, scheme: Scheme, architecture: Architecture, exact: bool, batch: int):
+        self._messages, self._scheme, self._batch, self._architecture = messages, scheme, batch, architecture
+        k, d = math.prod(architecture.shapes()[0]), architecture.features
+        self._w = messages.receive(MODEL_OWNER, (k, d), torch.int32).to(torch.int64).numpy()
+        step = messages.receive(MODEL_OWNER, (k,))
+        self._first = Quantised(self._w, step.numpy(), np.zeros(k))
+        weights, biases = _receive_layers(messages, MODEL_OWNER, architecture)
+        unused = torch.zeros(architecture.weight_shapes()[0], dtype=torch.float64)  # the first layer is in `_first`
+        self._uploaded = Network(architecture, (unused, *weights), biases)
+        self._squares = None
+        if exact:
+            units = [shape[0] for shape in architecture.shapes()[:-1]]
+            self._squares = tuple(messages.receive(MODEL_OWNER, (n,)) for n in units)
+        self._side = self._started(None)
+
+    def _started(self, how: Steps | None) -> CloudSide:
+        rates = {"lr": how.lr, "momentum": how.momentum} if how else {"lr": 1.0}  # predicting takes no step
+        return CloudSide(self._uploaded, self._squares if how else None, **rates)
+
+    def products(self, key: FunctionKey, ciphertext: Ciphertext) -> Tensor:
+        """The first layer's products (n, k1) of all rows, before anything of them is sent. InputError where a row
+        cannot be evaluated."""
+        found, evaluate = [], self._scheme.evaluator(key, self._w)
+        for start in range(0, len(ciphertext), self._batch):
+            found.append(self._first.real(evaluate(ciphertext.rows(slice(start, start + self._batch)))))
+        return torch.cat(found)
+
+    def predict(self, key: FunctionKey, ciphertext: Ciphertext) -> Tensor:
+        """Send the shopper z~ of all rows; returns the products (n, k1) for retraining."""
+        found = self.products(key, ciphertext)
+        self.send_logits(found)
+        return found
+
+    def receive_products(self, rows: int) -> Tensor:
+        """Those of the shopper's own rows."""
+        width = len(self._w)
+        return torch.cat([self._messages.receive(MODEL_OWNER, (n, width)) for n in _parts(rows, self._batch)])
+
+    def retrain(self, products: Tensor, how: Steps) -> None:
+        """From the network that was uploaded, with the shopper's gradients."""
+        self._side = self._started(how)
+        for index in batches(len(products), how.batch_size, how.steps, how.seed):
+            self._messages.send(MODEL_OWNER, self._side.forward(products[index]))
+            self._side.backward(self._messages.receive(MODEL_OWNER, (len(index), self._architecture.classes)))
+
+    def send_logits(self, products: Tensor) -> None:
+        """z~ of the present network."""
+        for part in products.split(self._batch):
+            self._messages.send(MODEL_OWNER, self._side.forward(part))
+
+    def network(self) -> Network:
+        return self._side.network
+
+    def send_network(self, network: Network) -> None:
+        for values in (*network.weights[1:], *network.biases):
+            self._messages.send(MODEL_OWNER, values)
+
+
+def receive_first(messages: Messages, architecture: Architecture) -> np.ndarray:
+    """At the authority: the rows (k, d) int64 that keys are asked for."""
+    k = math.prod(architecture.shapes()[0])
+    return messages.receive(MODEL_OWNER, (k, architecture.features), torch.int32).to(torch.int64).numpy()
+
+
+def quantised_first(network: Network) -> Quantised:
+    """The first layer that all strategies compute with, unmasked: the baseline's."""
+    return quantise(first_matrix(network.to(torch.float64)), pixel=PIXEL)
+
+
+def _receive_layers(messages: Messages, source: str, architecture: Architecture):
+    """Weights of all layers but the first, and all biases."""
+    shapes = architecture.weight_shapes()
+    weights = tuple(messages.receive(source, shape) for shape in shapes[1:])
+    return weights, tuple(messages.receive(source, shape[:1]) for shape in shapes)
+
+
+def _parts(rows: int, batch: int) -> Iterator[int]:
+    return (min(batch, rows - start) for start in range(0, rows, batch))

@@ -1,0 +1,216 @@
+"""What the parties of `ife_shares` know and bring: the public plan, the shopper's side, the cloud's side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.marketplace.encryption.lwe import FRACTION_BITS, LWE
+from mpc_appraisal.marketplace.encryption.scheme import PIXEL, Ciphertext, FunctionKey
+from mpc_appraisal.marketplace.protocols.quantised import Quantised
+from mpc_appraisal.models.networks import Architecture, Conv, Network, first_bias
+from mpc_appraisal.models.secret_layers import activated
+
+LARGEST = 2.0**12  # of |<W, x - 1/2>| and of the first bias: their sum has 48 fractional bits below 2^62
+OPENS = ("logits", "errors")
+
+
+@dataclass(frozen=True)
+class Training:
+    """SGD on all layers but the first.
+
+    rows: ciphertexts, public. own: rows of the shopper's own that follow them. batches: places 0 .. rows + own - 1 of
+    each step. lr: learning rate.
+    """
+
+    rows: tuple[int, ...]
+    batches: tuple[tuple[int, ...], ...]
+    lr: float
+    own: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.batches or not all(self.batches):
+            raise InputError("training.batches", self.batches, "one step or more, one row or more in each")
+        places = {place for batch in self.batches for place in batch}
+        if min(places) < 0 or max(places) >= len(self.rows) + self.own:
+            raise InputError("training.batches", f"places {min(places)} .. {max(places)}", "places of the rows given")
+        if not math.isfinite(self.lr) or self.lr <= 0:
+            raise InputError("training.lr", self.lr, "a finite number above 0")
+
+
+@dataclass(frozen=True)
+class SharesPlan:
+    """What all parties know of one run.
+
+    predicted: ciphertexts whose logits the shopper gets, by the retrained network where there is a training.
+    validation: rows of the shopper's own, in the clear at the shopper, which the retrained network predicts.
+    opens: of validation, 'logits' or 'errors' (their number alone). batch: images that go through together.
+    """
+
+    architecture: Architecture
+    predicted: tuple[int, ...] = ()
+    training: Training | None = None
+    validation: int = 0
+    opens: str = "logits"
+    batch: int = 64
+    scheme: LWE = LWE()
+
+    def __post_init__(self) -> None:
+        if self.opens not in OPENS:
+            raise InputError("opens", repr(self.opens), f"one of {', '.join(OPENS)}")
+        if self.batch < 1 or self.validation < 0:
+            raise InputError("batch", (self.batch, self.validation), "one image or more, and no fewer than 0 rows")
+        if self.validation and self.training is None:
+            raise InputError("validation", self.validation, "0: the shopper can evaluate its own network alone")
+        if not self.predicted and not self.validation:
+            raise InputError("predicted", self.predicted, "one row or more, or validation rows")
+
+    @property
+    def outputs(self) -> int:
+        """Rows k of the first layer's matrix."""
+        return math.prod(self.architecture.shapes()[0])
+
+    @property
+    def classes(self) -> int:
+        return self.architecture.classes
+
+
+@dataclass(frozen=True, eq=False)
+class Shopper:
+    """What the shopper brings. images, labels: Ciphertexts; their headers are not read.
+
+    x (own + validation, d) integers 0..255 and y its labels: rows for training first, then those for validation.
+    """
+
+    network: Network
+    quantised: Quantised
+    images: Ciphertext
+    labels: Ciphertext | None = None
+    x: Tensor | None = None
+    y: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        rows = math.prod(self.network.architecture.shapes()[0])
+        if self.quantised.w.shape != (rows, self.network.architecture.features):
+            raise InputError("party.model", f"a first matrix of shape {self.quantised.w.shape}", f"{rows} rows")
+        if self.quantised.pixel != PIXEL:
+            raise InputError("party.model", f"quantised for pixels up to {self.quantised.pixel}", f"up to {PIXEL}")
+        size = self.quantised.step * np.abs(self.quantised.w).sum(1) / 2
+        bias = self.bias
+        if max(size.max(), float(bias.abs().max())) > LARGEST:
+            raise InputError("party.model", f"first-layer outputs up to {size.max():g}", f"at most {LARGEST:g}")
+
+    @property
+    def bias(self) -> Tensor:
+        """(1, k): the first layer's bias, plus <w, 255/2> step / 255."""
+        centre = torch.from_numpy(self.quantised.w.sum(1) * self.quantised.step / 2)
+        return (first_bias(self.network).to(torch.float64) + centre)[None]
+
+    def share(self, scheme: LWE, rows: Sequence[int]) -> Tensor:
+        """(n, k) int64 modulo 2^64: this side's share of 2^39 <w, x - 255/2>."""
+        w = self.quantised.w
+        centre = (w.sum(1) * PIXEL) << (FRACTION_BITS - 1)
+        return torch.from_numpy(scheme.shopper_share(w, self.images.rows(list(rows))) - centre)
+
+    def label_share(self, scheme: LWE, rows: Sequence[int], classes: int) -> Tensor:
+        return torch.from_numpy(scheme.shopper_share(label_rows(classes), self.labels.rows(list(rows))).copy())
+
+    def activation(self, rows: slice) -> Tensor:
+        """The first layer's activation of own rows, flat or as images, as the next layer takes it; float64."""
+        architecture = self.network.architecture
+        z = self.quantised.real(self.x[rows].numpy() @ self.quantised.w.T) + first_bias(self.network)
+        return flat(architecture, activated(architecture.layers[0], shaped(architecture, z))[0])
+
+    def one_hot(self, rows: slice) -> Tensor:
+        return torch.from_numpy(one_hot(self.y[rows].numpy(), self.network.architecture.classes)).to(torch.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """What the cloud brings: function keys, and the ciphertexts' headers (n, 32), of images and of labels."""
+
+    key: FunctionKey
+    seeds: np.ndarray
+    label_key: FunctionKey | None = None
+    label_seeds: np.ndarray | None = None
+
+    def share(self, scheme: LWE, rows: Sequence[int]) -> Tensor:
+        return torch.from_numpy(scheme.cloud_share(self.key, self.seeds[list(rows)]))
+
+    def label_share(self, scheme: LWE, rows: Sequence[int]) -> Tensor:
+        return torch.from_numpy(scheme.cloud_share(self.label_key, self.label_seeds[list(rows)]))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """At the shopper, float64: logits (n, C) of `predicted` rows and of validation rows, or the number of errors on the
+    latter. None elsewhere, and for what was not asked."""
+
+    predicted: Tensor | None = None
+    validation: Tensor | None = None
+    errors: int | None = None
+
+
+def one_hot(y: np.ndarray, classes: int) -> np.ndarray:
+    """(n,) labels -> (n, classes) int64: what a seller encrypts, under a master of dimension `classes`."""
+    y = np.asarray(y)
+    if y.ndim != 1 or (len(y) and not (y.min() >= 0 and y.max() < classes)):
+        raise InputError("labels", y.shape, f"a vector of labels 0 .. {classes - 1}")
+    return np.eye(classes, dtype=np.int64)[y]
+
+
+def label_rows(classes: int) -> np.ndarray:
+    """(classes, classes) int64: the rows for which the authority issues the cloud a key for labels."""
+    return np.eye(classes, dtype=np.int64)
+
+
+def check(plan: SharesPlan, shopper: Shopper | None, cloud: Cloud | None) -> None:
+    """Raises InputError where an owner's side does not fit the plan; before anything is shared."""
+    training = plan.training
+    used = (*plan.predicted, *(training.rows if training else ()))
+    sealed = max((*(training.rows if training else ()), -1))
+    for name, side, images, labels in (
+        ("party.images", shopper, shopper and shopper.images, shopper and shopper.labels),
+        ("party.seeds", cloud, cloud and cloud.seeds, cloud and cloud.label_seeds),
+    ):
+        if side is None:
+            continue
+        if used and (min(used) < 0 or max(used) >= len(images)):
+            raise InputError(name, f"{len(images)} rows", f"rows {min(used)} .. {max(used)}, which the plan uses")
+        if sealed >= 0 and (labels is None or len(labels) <= sealed):
+            raise InputError(name, "labels that are missing", f"encrypted labels of rows up to {sealed}")
+    if cloud is not None and len(cloud.key) != plan.outputs:
+        raise InputError("party.key", f"keys of {len(cloud.key)} rows", f"{plan.outputs}, the first layer's outputs")
+    if cloud is not None and sealed >= 0 and (cloud.label_key is None or len(cloud.label_key) != plan.classes):
+        raise InputError("party.label_key", "no such key", f"the key of {plan.classes} label rows")
+    if shopper is None:
+        return
+    if shopper.network.architecture != plan.architecture:
+        raise InputError("party.model", shopper.network.architecture.name, f"architecture {plan.architecture}")
+    own = plan.validation + (training.own if training else 0)
+    if own and (shopper.x is None or shopper.y is None or len(shopper.x) != own or len(shopper.y) != own):
+        raise InputError("party.train", "own rows", f"{own} rows and labels: for training, then for validation")
+
+
+def shaped(architecture: Architecture, z: Tensor) -> Tensor:
+    """(n, k) -> (n, channels, height, width) of a first convolution; (n, k) of a first matrix."""
+    return z.reshape(len(z), *architecture.shapes()[0])
+
+
+def flat(architecture: Architecture, a: Tensor) -> Tensor:
+    """As the second layer takes it: images for a convolution, rows for a matrix."""
+    return a if isinstance(architecture.layers[1], Conv) else a.flatten(1)
+
+
+def activation_shape(architecture: Architecture, count: int) -> tuple[int, ...]:
+    """Of `count` first-layer activations, as the second layer takes them."""
+    first, shape = architecture.layers[0], architecture.shapes()[0]
+    if isinstance(first, Conv):
+        shape = (shape[0], *(side // first.pool for side in shape[1:]))
+    return (count, *shape) if isinstance(architecture.layers[1], Conv) else (count, math.prod(shape))

@@ -1,0 +1,50 @@
+"""`ife_shares` as a strategy of the marketplace; the computation is in `protocols.ife_shares`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.marketplace.encryption.lwe import LWE
+from mpc_appraisal.marketplace.protocols.shares_plan import OPENS
+from mpc_appraisal.marketplace.protocols.shares_protocol import LEAKAGE
+
+
+@dataclass(frozen=True)
+class IfeShares:
+    """The first layer's outputs continue as secret shares.
+
+    scheme: the lattice scheme; no other has outputs that are shares. opens: of validation, 'errors' (their number) or
+    'logits', to the shopper.
+    """
+
+    name: ClassVar[str] = "ife_shares"
+    label: ClassVar[str] = "secret shares: semi-honest parties that do not collude"
+    scheme: LWE
+    opens: str = "errors"
+
+    def __post_init__(self) -> None:
+        if self.opens not in OPENS:
+            raise InputError("protocol opens", repr(self.opens), f"one of {', '.join(OPENS)}")
+        if not isinstance(self.scheme, LWE):
+            raise InputError("protocol scheme", type(self.scheme).__name__, "LWE")
+
+    @property
+    def leakage(self) -> tuple[str, ...]:
+        """What it leaks, a sentence each."""
+        return (
+            LEAKAGE,
+            "The sellers' files go to the shopper and must never have come to the cloud: with ciphertexts and function "
+            "keys it would find the first layer, and with it every inner product.",
+            "Labels are told to nobody; shopper and cloud together have those of the selected rows. So "
+            "nobody sees whether they are labels: a seller may seal any numbers, and validation alone judges them.",
+            "Cloud and authority see which records were selected, the cloud also which subsets were accepted.",
+        )
+
+    def check(self, validation: Any) -> None:
+        """Raises InputError for a validation that shares cannot do."""
+        if validation and validation.momentum:
+            raise InputError("validation momentum", validation.momentum, "0: training on shares is plain SGD")
+        if validation and validation.deliver:
+            raise InputError("validation deliver", True, "False: the retrained network stays shared")

@@ -1,0 +1,107 @@
+"""The cloud in `ife_transform`: evaluates ciphertexts, predicts and retrains masked layers, and learns no label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpc_appraisal.common.errors import InputError, PeerError
+from mpc_appraisal.marketplace.encryption.scheme import FunctionKey
+from mpc_appraisal.marketplace.encryption.signed_upload import Upload
+from mpc_appraisal.marketplace.messages import count_of, names_of, told_by
+from mpc_appraisal.marketplace.plan import AUTHORITY, SHOPPER, Market
+from mpc_appraisal.marketplace.protocols.masked_layers_protocol import Steps, TransformCloud
+from mpc_appraisal.marketplace.roles.context import Desk, Selected, selected_rows
+from mpc_appraisal.marketplace.roles.trials import MOST_ROWS, Trials, kept_places
+
+
+@dataclass(frozen=True)
+class CloudInput:
+    """inbox: the folder of sellers' uploads; None in `ife_shares`, where they must not come to the cloud."""
+
+    inbox: str | Path | None = None
+
+
+def run_transform(desk: Desk, uploads: dict[str, Upload]) -> None:
+    """The cloud's part.
+
+    A seller whose signed ciphertexts cannot be evaluated is left out, by name, before anything of it is sent; the
+    others go on. Raises PeerError for orders of the shopper that are not the plan's, see `trials`.
+    """
+    market, messages = desk.market, desk.messages
+    with desk.bill.phase("keys"):
+        side = TransformCloud(
+            messages, market.protocol.scheme, market.architecture, tells_squares(market), market.batch
+        )
+    products = {}
+    for name, found in uploads.items():
+        with desk.bill.phase("keys"):
+            note = messages.hear(AUTHORITY)
+            if "refused" in note:
+                continue
+            values = messages.receive_array(AUTHORITY)
+            key = FunctionKey(market.protocol.scheme.name, market.architecture.features, values, note["key_id"])
+        with desk.bill.phase("predict"):
+            try:
+                products[name] = side.products(key, found.ciphertext)
+            except InputError as error:
+                messages.tell(SHOPPER, {"refused": f"upload of seller {name}: {error}"})
+                continue
+            messages.tell(SHOPPER, {"rows": len(products[name])})
+            side.send_logits(products[name])
+    with desk.bill.phase("predict"):
+        selected = selected_rows(desk)
+        if any(name not in products for name, _ in selected):
+            raise PeerError(f"{SHOPPER} selected rows of a seller that was refused")
+        messages.send(SHOPPER, torch.from_numpy(np.stack([uploads[name].labels[row] for name, row in selected])))
+    if market.validation:
+        _validate(desk, side, torch.stack([products[name][row] for name, row in selected]), selected)
+
+
+def _validate(desk: Desk, side: TransformCloud, bought: Tensor, selected: Selected) -> None:
+    """Retrain and predict, subset by subset of the plan, each time from the network that was uploaded: what is refused
+    is thereby rolled back. bought: (b, k1) products of the selection."""
+    validation, messages = desk.market.validation, desk.messages
+    how = steps_of(desk)
+    with desk.bill.phase("retrain"):
+        note = messages.hear(SHOPPER)
+        with told_by(SHOPPER):
+            own_rows, asked_rows = (count_of(note[name], 1, MOST_ROWS) for name in ("own", "validation"))
+            left_out = names_of(note["left_out"], desk.offers.rows)
+        trials = Trials(kept_places(selected, left_out), validation.granularity)
+        own = side.receive_products(own_rows)
+    with desk.bill.phase("validate"):
+        asked = side.receive_products(asked_rows)
+    trained = {}
+    while (note := messages.hear(SHOPPER)).get("train") is not None:
+        with told_by(SHOPPER):
+            places = [count_of(place) for place in note["train"]]
+        trials.take(places)
+        with desk.bill.phase("retrain"):
+            side.retrain(torch.cat([own, bought[places]]), how)
+            trained[tuple(places)] = side.network()
+        with desk.bill.phase("validate"):
+            side.send_logits(asked)
+    with told_by(SHOPPER):
+        asked_for = [count_of(place) for place in note["deliver"]]
+        delivered = None
+        if validation.deliver and asked_for:
+            trials.deliver(asked_for)
+            delivered = trained[tuple(asked_for)]
+    if delivered is not None:
+        side.send_network(delivered)
+
+
+def tells_squares(market: Market) -> bool:
+    """Whether the cloud gets what exact updates need."""
+    return market.validation is not None and market.protocol.update == "exact"
+
+
+def steps_of(desk: Desk) -> Steps:
+    """The SGD of the plan's validation."""
+    v = desk.market.validation
+    return Steps(v.steps, v.lr, v.batch_size, v.momentum, v.seed)

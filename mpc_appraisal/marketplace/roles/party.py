@@ -1,0 +1,131 @@
+"""What one role does in a run of the marketplace: meet, agree on the plan and the offers, play its part, leave.
+
+The same function runs in every process, spawned on one machine or started by an organisation. Sellers take no part:
+they have ended before, and their files are all that there is of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
+from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, Market, ShopperInput
+from mpc_appraisal.marketplace.result import Bill, MarketResult, by_phase
+from mpc_appraisal.marketplace.roles import authority, cloud, shares, shopper
+from mpc_appraisal.marketplace.roles.authority import AuthorityInput
+from mpc_appraisal.marketplace.roles.cloud import CloudInput
+from mpc_appraisal.marketplace.roles.context import Connection, Desk
+from mpc_appraisal.marketplace.uploads.enrolment import registry
+from mpc_appraisal.marketplace.uploads.inbox import agree_offers, read_inbox
+from mpc_appraisal.mpc.backends.fast import open_channel
+from mpc_appraisal.mpc.net.messages import Messages
+from mpc_appraisal.mpc.net.meter import Meter
+from mpc_appraisal.mpc.net.rendezvous import Rendezvous
+from mpc_appraisal.mpc.net.tls import TlsLink
+from mpc_appraisal.mpc.session import agree
+
+LINGER_SECONDS = 5.0
+TELL_SECONDS = 6.0  # how long a role that cannot go on tries to tell the others
+Own = ShopperInput | CloudInput | AuthorityInput
+
+HOLDERS = {"ife_transform": CLOUD, "ife_shares": SHOPPER}  # who the sellers' files go to
+PARTS: dict[str, dict[str, Callable[..., Any]]] = {
+    "ife_transform": {
+        SHOPPER: lambda desk, own, uploads: shopper.run_transform(desk, own),
+        CLOUD: lambda desk, own, uploads: cloud.run_transform(desk, uploads),
+        AUTHORITY: lambda desk, own, uploads: authority.run_transform(desk, own),
+    },
+    "ife_shares": {
+        SHOPPER: lambda desk, own, uploads: shares.run_shopper(desk, own, uploads),
+        CLOUD: lambda desk, own, uploads: shares.run_cloud(desk),
+        AUTHORITY: lambda desk, own, uploads: shares.run_authority(desk, own),
+    },
+}
+INPUTS = {SHOPPER: ShopperInput, CLOUD: CloudInput, AUTHORITY: AuthorityInput}
+
+
+def take_part(
+    role: str,
+    address: str,
+    market: Market,
+    read: Callable[[], Own],
+    connection: Connection | None = None,
+    hosted: bool = False,
+) -> MarketResult | None:
+    """Play `role` in the market.
+
+    Args:
+        role: 'model_owner' (shopper), 'data_owner' (cloud) or 'dealer' (key authority).
+        address: 'tcp://host:port', where the shopper listens.
+        read: returns this role's own input, a ShopperInput, CloudInput or AuthorityInput; called in this process alone.
+        hosted: a launcher hosts the rendezvous.
+
+    Returns the result at the shopper, None at the others.
+
+    Raises:
+        InputError: this role's own input is bad, nothing is on offer, or less than the budget. DisagreementError: the
+        plans differ. PeerError: another role failed, vanished or never came; it is named.
+    """
+    connection = connection or Connection()
+    rendezvous, own, refusal = None, None, None
+    if role == SHOPPER:
+        rendezvous = connection.transport.connect(role, address, connection.join_timeout, hosted)
+    try:
+        own = read()
+        _check(role, own, market)
+    except AppraisalError as error:
+        refusal = error
+    try:
+        if rendezvous is None:
+            patience = TELL_SECONDS if refusal else connection.join_timeout
+            rendezvous = connection.transport.connect(role, address, patience, hosted)
+        if refusal:
+            raise refusal
+        with rendezvous.interrupting():
+            rendezvous.announce()
+            result = _play(role, rendezvous, market, own, connection)
+            with suppress(PeerError):  # this role has all that it came for
+                rendezvous.exchange("done", {})
+        rendezvous.close(LINGER_SECONDS)
+        return result
+    except BaseException as error:
+        if rendezvous is not None:
+            rendezvous.abort(error.public if isinstance(error, AppraisalError) else "it was interrupted")
+            rendezvous.close(LINGER_SECONDS)
+        if refusal is not None:
+            raise refusal from None  # whether or not the others could be told
+        raise
+
+
+def _check(role: str, own: Own, market: Market) -> None:
+    if role not in INPUTS or not isinstance(own, INPUTS[role]):
+        expected = f"{INPUTS[role].__name__}" if role in INPUTS else f"one of {', '.join(INPUTS)}"
+        raise InputError("role and its input", f"{role} with {type(own).__name__}", expected)
+    if isinstance(own, ShopperInput):
+        own.check(market)
+    if HOLDERS[market.protocol.name] == role and own.inbox is None:
+        raise InputError(
+            "inbox", None, f"the folder of sellers' uploads: with {market.protocol.name} they go to {role}"
+        )
+
+
+def _play(
+    role: str, rendezvous: Rendezvous | TlsLink, market: Market, own: Own, connection: Connection
+) -> MarketResult | None:
+    agree(rendezvous, market.public, market.digest)
+    name = market.protocol.name
+    known = registry(own.folder) if isinstance(own, AuthorityInput) else {}
+    bill = Bill(Meter())
+    with bill.phase("upload"):  # what reading and verifying the files takes
+        offers, uploads = agree_offers(
+            rendezvous, HOLDERS[name], known, lambda sellers: read_inbox(own.inbox, sellers, market), market
+        )
+    channel = open_channel(rendezvous, bill.meter, connection.timeout, connection.transport.kind)
+    desk = Desk(market, rendezvous, connection, Messages(channel), offers, bill)
+    result = PARTS[name][role](desk, own, uploads)
+    channel.close()
+    bills = rendezvous.exchange("bill", bill.phases)
+    return replace(result, costs=by_phase(bills)) if result is not None else None

@@ -1,0 +1,333 @@
+"""`ife_shares` in the marketplace: the three roles' parts.
+
+    shopper     w, its ciphertexts' bodies c       c w' - centre                        one additive share of <w, x>
+    cloud       sk = S w', public seeds of a       -a sk                                the other
+    labels      shopper: sealed shares, opened for the selected rows; cloud: the pads
+
+Every prediction and every retraining is a session of the engine with the authority as dealer; between sessions go notes
+on what comes next. Sellers' files lie at the shopper: see the strategy's leakage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpc_appraisal.common.errors import BoundError, PeerError, shown
+from mpc_appraisal.marketplace.buying.validation import Verdict, subsets, wrong_predictions
+from mpc_appraisal.marketplace.encryption.scheme import SEED_BYTES, FunctionKey
+from mpc_appraisal.marketplace.encryption.signed_upload import Upload
+from mpc_appraisal.marketplace.messages import count_of, names_of, told_by
+from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, ShopperInput, rows_of
+from mpc_appraisal.marketplace.protocols.masked_layers_protocol import quantised_first
+from mpc_appraisal.marketplace.protocols.shares_plan import Cloud, Opened, SharesPlan, Shopper, Training
+from mpc_appraisal.marketplace.protocols.shares_protocol import run_shares
+from mpc_appraisal.marketplace.result import MarketResult
+from mpc_appraisal.marketplace.roles.authority import AuthorityInput, issue, label_keys
+from mpc_appraisal.marketplace.roles.context import KEY_BYTES, Desk, by_seller, selected_rows
+from mpc_appraisal.marketplace.roles.shopper import chosen, kept_of, open_shares
+from mpc_appraisal.marketplace.roles.trials import MOST_ROWS, Trials, kept_places
+from mpc_appraisal.marketplace.uploads.labels import pads
+from mpc_appraisal.models.networks import Network, batches, first_bias
+from mpc_appraisal.mpc.backends.registry import deal, open_session
+from mpc_appraisal.mpc.session import Opening, Session
+
+ENGINE = "fast"
+
+
+@dataclass(frozen=True, eq=False)
+class PooledShopper(Shopper):
+    """Rows of all sellers. first (N, k): their shares. `labels` are shares (b, C) of the rows that are trained on."""
+
+    first: Tensor | None = None
+
+    def share(self, scheme, rows):
+        return self.first[list(rows)]
+
+    def label_share(self, scheme, rows, classes):
+        return self.labels[list(rows)]
+
+
+@dataclass(frozen=True, eq=False)
+class PooledCloud(Cloud):
+    """The same at the cloud; `label_seeds` are the labels' pads (b, C)."""
+
+    first: Tensor | None = None
+
+    def share(self, scheme, rows):
+        return self.first[list(rows)]
+
+    def label_share(self, scheme, rows):
+        return self.label_seeds[list(rows)]
+
+
+def run_authority(desk: Desk, own: AuthorityInput) -> None:
+    """The authority's part: keys, then the dealer of every session."""
+    authority = own.open(desk.market.protocol.scheme)
+    issue(desk, authority)
+    desk.messages.hear(CLOUD)  # it has all keys: nothing waits here while the engine runs
+    _deal(desk, "predict")
+    selected = selected_rows(desk)
+    with desk.bill.phase("keys"):
+        label_keys(desk, authority, selected, CLOUD)
+    for _ in _subsets(desk):
+        if desk.messages.hear(SHOPPER).get("train") is None:  # fewer trials, for a seller was left out
+            break
+        _deal(desk, "retrain")
+
+
+def _deal(desk: Desk, phase: str) -> None:
+    with desk.bill.phase(phase):
+        sent = deal(ENGINE, desk.rendezvous, desk.connection.timeout, desk.connection.transport.kind)
+    desk.bill.add(phase, 0.0, sum(sent))
+
+
+def run_cloud(desk: Desk) -> None:
+    """The cloud's part. It derives from the plan which rows the shopper may have trained on, see `trials`, and it
+    rehearses each session itself, so that neither shopper nor authority chooses what it computes, see `mpc.orders`."""
+    market, messages = desk.market, desk.messages
+    scheme, found, key, starts, total = market.protocol.scheme, [], None, {}, 0
+    for name, rows in desk.offers.rows.items():
+        with desk.bill.phase("keys"):
+            seeds = messages.receive(SHOPPER, (rows, SEED_BYTES), torch.uint8).numpy()
+            note = messages.hear(AUTHORITY)
+            if "refused" in note:
+                continue
+            values = messages.receive_array(AUTHORITY)
+            key = FunctionKey(scheme.name, market.architecture.features, values, note["key_id"])
+        with desk.bill.phase("predict"):
+            found.append(torch.from_numpy(scheme.cloud_share(key, seeds)))
+            starts[name], total = total, total + rows
+    for role in (SHOPPER, AUTHORITY):
+        messages.tell(role, {"ready": True})
+    first = torch.cat(found) if found else torch.empty(0, 0)
+    note = messages.hear(SHOPPER)
+    with told_by(SHOPPER):
+        counted = count_of(note["rows"], 1)
+    if counted != total:
+        raise PeerError(f"{SHOPPER} counts {counted} rows, not the {total} that keys were issued for")
+    own = PooledCloud(key, first, first=first)
+    _compute(desk, "predict", predicting(desk, total), cloud=own)
+    rows = selected_rows(desk)
+    with desk.bill.phase("keys"):
+        keys = messages.receive(AUTHORITY, (market.budget, KEY_BYTES), torch.uint8).numpy()
+        note = messages.hear(SHOPPER)
+        with told_by(SHOPPER):
+            places = [starts[name] + row for name, row in rows]  # KeyError: of a seller that was refused
+            told, left_out = note["places"], names_of(note["left_out"], desk.offers.rows)
+        if told != places:
+            raise PeerError(f"{SHOPPER} placed other rows than those that it selected")
+        selected = first[places]
+        padded = pads([row.tobytes() for row in keys], market.architecture.classes)
+    classes = market.architecture.classes
+    none = FunctionKey(scheme.name, classes, np.zeros((classes, 0), dtype=np.int64))  # the pads are shares already
+    _retrainings(desk, Trials(kept_places(rows, left_out), _granularity(desk)), key, selected, padded, none)
+
+
+def _retrainings(
+    desk: Desk, trials: Trials, key: FunctionKey, selected: Tensor, padded: Tensor, none: FunctionKey
+) -> None:
+    """The cloud's part in every trial. selected (b, k), padded (b, C): its shares of all rows that were selected."""
+    messages, sizes = desk.messages, None
+    for _ in _subsets(desk):
+        note = messages.hear(SHOPPER)
+        if note.get("train") is None:
+            break
+        with told_by(SHOPPER):
+            picked = [count_of(place) for place in note["train"]]
+            own_rows, asked_rows = found = [count_of(note[name], 1, MOST_ROWS) for name in ("own", "validation")]
+        trials.take(picked)
+        if sizes not in (None, found):
+            raise PeerError(f"{SHOPPER} brought {found} rows of its own; expected {sizes}, as in the trial before")
+        sizes, bought = found, selected[picked]
+        messages.tell(SHOPPER, {"ready": True})
+        one = PooledCloud(key, bought, none, padded[picked], first=bought)
+        _compute(desk, "retrain", training(desk, len(picked), own_rows, asked_rows), cloud=one)
+
+
+def run_shopper(desk: Desk, own: ShopperInput, uploads: dict[str, Upload]) -> MarketResult:
+    """The shopper's part; the costs are put in when all roles have told theirs. A seller whose sealed labels do not
+    open is left out by its name, and no rows are taken instead; see `shopper.run_transform`."""
+    market, messages = desk.market, desk.messages
+    network = own.network.to(torch.float64)
+    first, refused = quantised_first(network), dict(desk.offers.refused)
+    side = Shopper(network, first, next(iter(uploads.values())).ciphertext)  # refuses a bad one before keys are counted
+    with desk.bill.phase("keys"):
+        messages.send(AUTHORITY, torch.from_numpy(first.w).to(torch.int32))
+        for found in uploads.values():
+            messages.send(CLOUD, torch.from_numpy(np.ascontiguousarray(found.ciphertext.header)))
+    shares: dict[str, Tensor] = {}
+    for name, found in uploads.items():
+        with desk.bill.phase("keys"):
+            note = messages.hear(AUTHORITY)
+        if "refused" in note:
+            refused[name] = shown(str(note["refused"]), 500)
+            continue
+        with desk.bill.phase("predict"):
+            shares[name] = replace(side, images=found.ciphertext).share(market.protocol.scheme, range(len(found)))
+    messages.hear(CLOUD)
+    total = sum(map(len, shares.values()))
+    market.check_pool(total, refused)
+    messages.tell(CLOUD, {"rows": total})
+    pooled = torch.cat(list(shares.values()))
+    side = PooledShopper(network, first, pooled, first=pooled)
+    logits, opened = _compute(desk, "predict", predicting(desk, total), shopper=side)
+    parts = logits.predicted.softmax(dim=1).split([len(share) for share in shares.values()])
+    probabilities = dict(zip(shares, parts, strict=True))
+    selected = chosen(market, probabilities)
+    with desk.bill.phase("keys"):
+        for role in (CLOUD, AUTHORITY):
+            messages.tell(role, {"rows": selected})
+        sealed = np.stack([uploads[name].labels[row] for name, row in selected])
+        by_name, left_out = open_shares(desk, selected, sealed)
+        labels = torch.zeros((market.budget, market.architecture.classes), dtype=torch.int64)
+        for name, places in by_seller(selected).items():
+            if name in by_name:
+                labels[places] = by_name[name]
+        starts = dict(zip(shares, np.cumsum([0, *map(len, shares.values())]).tolist(), strict=False))
+        places = [starts[name] + row for name, row in selected]
+        messages.tell(CLOUD, {"places": places, "left_out": list(left_out)})
+    opened, kept = list(opened), kept_of(selected, left_out)
+    verdicts = _validate(desk, own, side, labels, pooled[places], opened, kept) if market.validation else []
+    return MarketResult(
+        tuple(selected[place] for place in kept),
+        probabilities,
+        tuple(verdicts),
+        {},
+        openings(desk, len(first.w), opened, len(verdicts)),
+        market.protocol.leakage,
+        market.protocol.label,
+        tuple((refused | left_out).items()),
+    )
+
+
+def _validate(
+    desk: Desk,
+    own: ShopperInput,
+    side: PooledShopper,
+    labels: Tensor,
+    bought: Tensor,
+    opened: list[Opening],
+    tried: list[int],
+) -> list[Verdict]:
+    """As `validation.validate` with keep, on the number of wrong predictions where no more is opened. tried: places of
+    the selection; a verdict's rows count the places in it."""
+    market = desk.market
+    x, y = rows_of(own.own, market.architecture, "own")
+    asked_x, asked_y = rows_of(own.validation, market.architecture, "validation")
+    rows, classes = torch.cat([x, asked_x]), torch.cat([y, asked_y])
+    threshold = wrong_predictions(own_logits(side), asked_x, asked_y) / len(asked_y)
+    verdicts, kept, rest = [], torch.arange(0), torch.tensor(tried)
+    parts = subsets(torch.arange(len(tried)), min(market.validation.granularity, len(tried)))
+    for place, subset in enumerate(parts):
+        picked = torch.cat([kept, rest[subset]])
+        desk.messages.tell(CLOUD, {"train": picked.tolist(), "own": len(x), "validation": len(asked_x)})
+        desk.messages.tell(AUTHORITY, {"train": len(picked)})
+        desk.messages.hear(CLOUD)  # nothing waits here while the engine runs
+        one = PooledShopper(
+            side.network, side.quantised, bought[picked], labels[picked], rows, classes, first=bought[picked]
+        )
+        found, ledger = _compute(desk, "retrain", training(desk, len(picked), len(x), len(asked_x)), shopper=one)
+        opened += ledger
+        wrong = found.errors
+        if wrong is None:
+            wrong = wrong_predictions(lambda _, z=found.validation: z, asked_x, asked_y)
+        if not 0 <= wrong <= len(asked_y):
+            raise BoundError(
+                f"validation: {wrong} errors on {len(asked_y)} rows: training has left the range in which shares are "
+                "right; lower validation.lr, or take fewer validation.steps"
+            )
+        verdicts.append(Verdict(place, tuple(subset.tolist()), wrong, len(asked_y), threshold))
+        if verdicts[-1].accepted:
+            kept, threshold = picked, verdicts[-1].error
+    if len(parts) < len(_subsets(desk)):
+        for role in (CLOUD, AUTHORITY):
+            desk.messages.tell(role, {"train": None})
+    return verdicts
+
+
+def own_logits(side: Shopper) -> Callable[[Tensor], Tensor]:
+    """The shopper's network with the quantised first layer, on pixels (m, d)."""
+    network: Network = side.network
+
+    def logits(x: Tensor) -> Tensor:
+        return network.from_hidden(side.quantised.real(x.numpy() @ side.quantised.w.T) + first_bias(network))
+
+    return logits
+
+
+def predicting(desk: Desk, rows: int) -> SharesPlan:
+    """The public plan of the session that predicts all records on offer."""
+    market = desk.market
+    return SharesPlan(
+        market.architecture, predicted=tuple(range(rows)), batch=market.batch, scheme=market.protocol.scheme
+    )
+
+
+def training(desk: Desk, rows: int, own: int, asked: int) -> SharesPlan:
+    """Of one retraining on own rows and `rows` bought ones, in the order of `plain` and `ife_transform`: own first."""
+    market, v = desk.market, desk.market.validation
+    steps = tuple(
+        tuple(place + rows if place < own else place - own for place in index.tolist())
+        for index in batches(own + rows, v.batch_size, v.steps, v.seed)
+    )
+    return SharesPlan(
+        market.architecture,
+        training=Training(tuple(range(rows)), steps, v.lr, own),
+        validation=asked,
+        opens=market.protocol.opens,
+        batch=market.batch,
+        scheme=market.protocol.scheme,
+    )
+
+
+def _compute(desk: Desk, phase: str, plan: SharesPlan, **sides: Any) -> tuple[Opened, Sequence[Opening]]:
+    """One session of the engine: what it opened here, and its ledger."""
+
+    def program(session: Session, **sides: Any) -> Opened:
+        found = run_shares(session, plan, **sides)
+        session.mark()
+        return found
+
+    with desk.bill.phase(phase):
+        session = open_session(ENGINE, desk.rendezvous, desk.connection.timeout, desk.connection.transport.kind)
+        try:
+            session.prepare(program)
+            found = program(session, **sides)
+        except BaseException:
+            session.close(orderly=False)
+            raise
+        session.close()
+    desk.bill.add(phase, 0.0, session.meter.bytes_sent, session.meter.rounds)
+    return found, session.ledger
+
+
+def _granularity(desk: Desk) -> int:
+    return desk.market.validation.granularity if desk.market.validation else desk.market.budget
+
+
+def _subsets(desk: Desk) -> range:
+    v = desk.market.validation
+    return range(-(-desk.market.budget // v.granularity) if v else 0)
+
+
+def openings(desk: Desk, outputs: int, ledger: Sequence[Opening], verdicts: int) -> tuple[Opening, ...]:
+    """What was opened to whom: beside what the engine's sessions opened, the keys and choices."""
+    market = desk.market
+    found = [
+        Opening("quantised first layer", (AUTHORITY,), outputs * market.architecture.features, "keys are made for it"),
+        Opening("rows selected", (CLOUD, AUTHORITY), market.budget, "their shares and label keys are asked for"),
+    ]
+    if market.validation:
+        why = "later subsets are trained beside them"
+        found.append(Opening("which subsets were accepted", (CLOUD, AUTHORITY), verdicts, why))
+    sums: dict[tuple[str, tuple[str, ...], str], int] = {}
+    for one in (*found, *ledger):
+        key = one.what, one.to, one.why
+        sums[key] = sums.get(key, 0) + one.numbers
+    return tuple(Opening(what, to, numbers, why) for (what, to, why), numbers in sums.items())

@@ -1,0 +1,194 @@
+"""The shopper in `ife_transform`: masks its model, reads predictions, selects, buys labels to try, and judges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpc_appraisal.common.errors import InputError, shown
+from mpc_appraisal.marketplace.buying.selection import select
+from mpc_appraisal.marketplace.buying.validation import Verdict, validate, wrong_predictions
+from mpc_appraisal.marketplace.encryption.labels import open_label
+from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, Market, ShopperInput, rows_of
+from mpc_appraisal.marketplace.protocols.masked_layers_protocol import TransformShopper
+from mpc_appraisal.marketplace.result import MarketResult
+from mpc_appraisal.marketplace.roles.cloud import steps_of, tells_squares
+from mpc_appraisal.marketplace.roles.context import KEY_BYTES, Desk, Selected, by_seller
+from mpc_appraisal.marketplace.roles.trials import kept_places
+from mpc_appraisal.marketplace.uploads.inbox import sealed_width
+from mpc_appraisal.marketplace.uploads.labels import NONCE_BYTES, joined, pads, shares_of
+from mpc_appraisal.models.networks import Network
+from mpc_appraisal.mpc.session import Opening
+
+
+def run_transform(desk: Desk, own: ShopperInput) -> MarketResult:
+    """The shopper's part; the costs are put in when all roles have told theirs.
+
+    A seller whose signed file cannot be evaluated is left out before rows are selected. One whose selected labels do
+    not open, or are no labels, is left out after it, for they open then: the selection has fewer rows than the budget,
+    and no others are taken instead, so that nobody can have more labels by calling some bad. Either stands in `refused`
+    by its name. Raises InputError, by a seller's name, where nothing is left.
+    """
+    market, messages = desk.market, desk.messages
+    with desk.bill.phase("keys"):
+        side = TransformShopper(messages, own.network, tells_squares(market), market.batch)
+        side.send_model()
+    probabilities, refused = {}, dict(desk.offers.refused)
+    for name, rows in desk.offers.rows.items():
+        with desk.bill.phase("keys"):
+            note = messages.hear(AUTHORITY)
+        if "refused" in note:
+            refused[name] = shown(str(note["refused"]), 500)
+            continue
+        with desk.bill.phase("predict"):
+            note = messages.hear(CLOUD)
+            if "refused" in note:
+                refused[name] = shown(str(note["refused"]), 500)
+                continue
+            probabilities[name] = side.logits(rows).softmax(dim=1)
+    with desk.bill.phase("predict"):
+        selected = chosen(market, probabilities, refused)
+        for role in (CLOUD, AUTHORITY):
+            messages.tell(role, {"rows": selected})
+    with desk.bill.phase("keys"):
+        labels, left_out = _labels(desk, selected)
+    kept = kept_of(selected, left_out)
+    verdicts, network = [], None
+    if market.validation:
+        verdicts, network = _validate(desk, side, own, labels, kept, left_out)
+    return MarketResult(
+        tuple(selected[place] for place in kept),
+        probabilities,
+        tuple(verdicts),
+        {},
+        openings(desk, own, sum(map(len, probabilities.values())), len(verdicts), side.gradients),
+        market.protocol.leakage,
+        market.protocol.label,
+        tuple((refused | left_out).items()),
+        labels[kept],
+        network,
+    )
+
+
+def chosen(
+    market: Market, probabilities: dict[str, Tensor], refused: Mapping[str, str] | None = None
+) -> tuple[tuple[str, int], ...]:
+    """The selection over all sellers' rows, in the order of names. InputError where the pool is below the budget."""
+    rows = [(name, row) for name, p in probabilities.items() for row in range(len(p))]
+    market.check_pool(len(rows), refused)
+    pool = torch.cat(list(probabilities.values()))
+    return tuple(rows[place] for place in select(pool, market.selection, market.budget, market.seed).tolist())
+
+
+def kept_of(selected: Selected, left_out: Mapping[str, str]) -> list[int]:
+    """Places of the selection that are left. InputError, by a seller's name, where none is."""
+    kept = kept_places(selected, list(left_out))
+    if not kept:
+        name, why = next(iter(left_out.items()))
+        raise InputError(f"upload of {name}", why, "one seller whose selected labels open, at least")
+    return kept
+
+
+def open_shares(desk: Desk, selected: Selected, sealed: np.ndarray) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """With the keys that the authority sends: by seller, the shares of its selected labels (b, C); and why other
+    sellers are left out, whose labels do not open. Tells the authority the nonces of the pads; for those left out,
+    zeros, which open nothing."""
+    keys = desk.messages.receive(AUTHORITY, (len(selected), KEY_BYTES), torch.uint8).numpy()
+    shares, nonces, left_out = {}, {}, {}
+    for name, places in by_seller(selected).items():
+        try:
+            opened = [open_label(name, sealed[place], selected[place][1], keys[place].tobytes()) for place in places]
+            nonce, shares[name] = shares_of(np.stack(opened), desk.market.architecture.classes, name)
+        except InputError as error:
+            nonce, left_out[name] = bytes(NONCE_BYTES), str(error)
+        nonces[name] = nonce.hex()
+    desk.messages.tell(AUTHORITY, {"nonces": nonces})
+    return shares, left_out
+
+
+def _labels(desk: Desk, selected: Selected) -> tuple[Tensor, dict[str, str]]:
+    """(b,) labels of the selection, in its order, and why sellers are left out, whose labels here mean nothing."""
+    sealed = desk.messages.receive(CLOUD, (len(selected), sealed_width(desk.market)), torch.uint8).numpy()
+    shares, left_out = open_shares(desk, selected, sealed)
+    keys = desk.messages.receive(AUTHORITY, (len(selected), KEY_BYTES), torch.uint8).numpy()
+    labels = torch.zeros(len(selected), dtype=torch.int64)
+    for name, places in by_seller(selected).items():
+        if name in left_out:
+            continue
+        own = pads([keys[place].tobytes() for place in places], desk.market.architecture.classes)
+        try:
+            labels[places] = joined(shares[name], own, name)
+        except InputError as error:
+            left_out[name] = str(error)
+    return labels, left_out
+
+
+def _validate(
+    desk: Desk, side: TransformShopper, own: ShopperInput, labels: Tensor, kept: list[int], left_out: Mapping[str, str]
+) -> tuple[list[Verdict], Network | None]:
+    """Verdicts, and the network retrained with what was accepted where the market delivers it. kept: places of the
+    selection that are tried; a verdict's rows count the places in `kept`."""
+    market, messages = desk.market, desk.messages
+    x, y = rows_of(own.own, market.architecture, "own")
+    asked_x, asked_y = rows_of(own.validation, market.architecture, "validation")
+    with desk.bill.phase("retrain"):
+        messages.tell(CLOUD, {"own": len(x), "validation": len(asked_x), "left_out": list(left_out)})
+        side.send_products(x)
+    with desk.bill.phase("validate"):
+        side.send_products(asked_x)
+    how, tried = steps_of(desk), torch.tensor(kept)
+
+    def retrain(places: Tensor) -> Callable[[Tensor], Tensor]:
+        with desk.bill.phase("retrain"):
+            messages.tell(CLOUD, {"train": tried[places].tolist()})
+            side.retrain(torch.cat([y, labels[tried[places]]]), how)
+        return predict
+
+    def predict(asked: Tensor) -> Tensor:
+        with desk.bill.phase("validate"):
+            return side.logits(len(asked))
+
+    before = wrong_predictions(side.own_logits, asked_x, asked_y) / len(asked_y)
+    places, granularity = torch.arange(len(kept)), min(market.validation.granularity, len(kept))
+    verdicts = validate(retrain, places, granularity, asked_x, asked_y, before, keep=True)
+    accepted = [kept[place] for verdict in verdicts if verdict.accepted for place in verdict.rows]
+    messages.tell(CLOUD, {"train": None, "deliver": accepted if market.validation.deliver else []})
+    with desk.bill.phase("retrain"):
+        delivered = market.validation.deliver and accepted
+        return verdicts, side.network() if delivered else None
+
+
+def openings(desk: Desk, own: ShopperInput, rows: int, verdicts: int, gradients: int) -> tuple[Opening, ...]:
+    """What was opened to whom in a run of `ife_transform`."""
+    market = desk.market
+    architecture, v = market.architecture, market.validation
+    k, classes = int(np.prod(architecture.shapes()[0])), architecture.classes
+    later = sum(p.numel() for p in (*own.network.weights[1:], *own.network.biases))
+    found = [
+        Opening("masked first layer", (CLOUD, AUTHORITY), k * architecture.features, "keys are made for it"),
+        Opening("masked remaining layers", (CLOUD,), later, "the cloud computes with them"),
+        Opening("first-layer products of all records", (CLOUD,), rows * k, "evaluation of ciphertexts"),
+        Opening("masked logits of all records", (CLOUD,), rows * classes, "prediction"),
+        Opening("logits of all records", (SHOPPER,), rows * classes, "selection"),
+        Opening("rows selected", (CLOUD, AUTHORITY), market.budget, "their labels and products are asked for"),
+        Opening("labels of the rows selected", (SHOPPER,), market.budget, "retraining's gradients"),
+    ]
+    if v is None:
+        return tuple(found)
+    own_rows, asked_rows = len(own.own[0]), len(own.validation[0])
+    found += [
+        Opening("masked products of the shopper's own rows", (CLOUD,), own_rows * k, "retraining"),
+        Opening("masked products of the validation rows", (CLOUD,), asked_rows * k, "validation"),
+        Opening("rotated gradients", (CLOUD,), gradients * classes, "retraining"),
+        Opening("logits of the validation rows", (SHOPPER,), asked_rows * classes * verdicts, "verdicts"),
+        Opening("which subsets were accepted", (CLOUD,), verdicts, "later subsets are trained beside them"),
+    ]
+    if tells_squares(market):
+        units = sum(shape[0] for shape in architecture.shapes()[:-1])
+        found.append(Opening("squared mask factors", (CLOUD,), units, "exact updates"))
+    if v.deliver:
+        found.append(Opening("retrained layers", (SHOPPER,), later, "the market delivers them"))
+    return tuple(found)

@@ -1,0 +1,152 @@
+"""One data set becomes a marketplace: a shopper with a network of its own, and sellers with images of theirs.
+
+MNIST in 101 subsets (Song et al., "Try Before You Buy", slides "Experiment Setup"): one is the shopper's, the
+others are 100 sellers'. The shopper's size is a parameter, for an equal split cannot give the slides' 5,500 and 55,000
+both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data import Dataset
+from mpc_appraisal.data.low_quality import evasive, mislabelled
+from mpc_appraisal.marketplace.buying.validation import uniform
+from mpc_appraisal.marketplace.plan import PIXEL, Market, Protocol, SellerInput, ShopperInput, Validation, whole
+from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Network, initial, train
+
+IMAGES = {64: (1, 8, 8), 784: (1, 28, 28), 3072: (3, 32, 32)}  # by number of features
+KINDS = ("mislabelled", "evasive")
+
+
+@dataclass(frozen=True, eq=False)
+class Stall:
+    """What `Sellers.build` gives: the plan, and what each party brings. low: names of sellers with bad labels."""
+
+    market: Market
+    shopper: ShopperInput
+    sellers: tuple[SellerInput, ...]
+    low: tuple[str, ...]
+    test: Dataset
+
+
+@dataclass(frozen=True)
+class Sellers:
+    """The marketplace of an experiment.
+
+    network: a name in `networks.ARCHITECTURES`, for the data's images. sellers: how many. own_rows: of the shopper, on
+    which it trains in the clear by SGD (epochs, lr, batch_size, momentum). rows: all sellers' together; None: all that
+    is left. validation_rows: of the test data, as many of each class; the other test rows measure, in the clear, what
+    the purchase is worth. low_quality: 'mislabelled' or 'evasive', of the first `low_share` of the sellers; None: all
+    sell good data. selection, budget, validation, batch: see `Market`. Raises InputError for what does not fit.
+    """
+
+    network: str = "cnn"
+    sellers: int = 100
+    own_rows: int = 5500
+    rows: int | None = None
+    validation_rows: int = 1000
+    epochs: int = 10
+    lr: float = 0.02
+    batch_size: int = 32
+    momentum: float = 0.9
+    low_quality: str | None = None
+    low_share: float = 0.5
+    selection: str = "margin"
+    budget: int = 500
+    batch: int = 256
+    key_cap: float = 0.9
+    validation: Validation | None = None
+
+    def __post_init__(self) -> None:
+        if self.network not in ARCHITECTURES:
+            raise InputError("market.network", repr(self.network), f"one of {', '.join(ARCHITECTURES)}")
+        for name in ("sellers", "own_rows", "validation_rows", "epochs", "batch_size"):
+            whole(f"market.{name}", getattr(self, name))
+        if self.low_quality is not None and self.low_quality not in KINDS:
+            raise InputError("market.low_quality", repr(self.low_quality), f"{', '.join(KINDS)} or null")
+        if isinstance(self.low_share, bool) or not 0 < self.low_share <= 1:
+            raise InputError("market.low_share", self.low_share, "a share above 0, at most 1")
+
+    def architecture(self, data: Dataset) -> Architecture:
+        """The network for the images of `data`."""
+        if data.features not in IMAGES:
+            sizes = ", ".join(f"{features} ({'x'.join(map(str, size))})" for features, size in IMAGES.items())
+            raise InputError("data", f"{data.features} features", f"images of {sizes}")
+        found = replace(ARCHITECTURES[self.network], image=IMAGES[data.features])
+        *layers, last = found.layers
+        return replace(found, layers=(*layers, replace(last, units=data.classes)))
+
+    def build(self, data: Dataset, test: Dataset, protocol: Protocol, seed: int) -> Stall:
+        """The market of `seed`; x of `data` and `test` in [0, 1], rounded to 8 bits a pixel."""
+        market = Market(
+            self.architecture(data), protocol, self.selection, self.budget, self.validation, seed, self.batch
+        )
+        offered = data.rows - self.own_rows if self.rows is None else self.rows
+        if self.own_rows + max(offered, self.sellers) > data.rows:
+            asked = f"{self.own_rows} own rows and {max(offered, self.sellers)} of {self.sellers} sellers"
+            raise InputError("market.own_rows", asked, f"together at most {data.rows}, a row a seller at least")
+        market.check_pool(offered)
+        order = torch.randperm(data.rows, generator=torch.Generator().manual_seed(seed))
+        own, rest = data.subset(order[: self.own_rows]), order[self.own_rows : self.own_rows + offered]
+        network = train(
+            initial(market.architecture, seed), _rounded(own.x), own.y, epochs=self.epochs, lr=self.lr,
+            batch_size=self.batch_size, momentum=self.momentum, seed=seed,
+        )  # fmt: skip
+        checked = uniform(test.y, self.validation_rows, data.classes, seed)
+        held = torch.ones(test.rows, dtype=torch.bool)
+        held[checked] = False
+        if not held.any():
+            raise InputError("market.validation_rows", self.validation_rows, f"fewer than the {test.rows} test rows")
+        validation = test.subset(checked)
+        low = round(self.low_share * self.sellers) if self.low_quality else 0
+        parts = [data.subset(rows) for rows in rest.tensor_split(self.sellers)]
+        names = [f"seller-{k:03d}" for k in range(1, self.sellers + 1)]
+        labels = [
+            _low(self.low_quality, network, part, seed + k) if k < low else part.y for k, part in enumerate(parts)
+        ]
+        return Stall(
+            market,
+            ShopperInput(network, (_rounded(own.x), own.y), (_rounded(validation.x), validation.y)),
+            tuple(
+                SellerInput(name, _pixels(part.x), y.numpy())
+                for name, part, y in zip(names, parts, labels, strict=True)
+            ),
+            tuple(names[:low]),
+            test.subset(held.nonzero().flatten()),
+        )
+
+
+def _pixels(x: torch.Tensor) -> np.ndarray:
+    if x.min() < 0 or x.max() > 1:
+        raise InputError("data", f"pixels {x.min():g} .. {x.max():g}", "pixels in [0, 1]")
+    return (x * PIXEL).round().to(torch.uint8).numpy()
+
+
+def _rounded(x: torch.Tensor) -> torch.Tensor:
+    """To the 8 bits a pixel that sellers encrypt, so that one network sees alike images of both."""
+    return torch.from_numpy(_pixels(x)).to(torch.float32) / PIXEL
+
+
+def _low(kind: str, network: Network, part: Dataset, seed: int) -> torch.Tensor:
+    if kind == "mislabelled":
+        return mislabelled(part.y, part.classes, seed)
+    return evasive(network.probabilities(_rounded(part.x)), part.y)
+
+
+def errors(network: Network, data: Dataset) -> int:
+    """Wrong predictions of `network` on `data`, in the clear."""
+    return int((network.logits(_rounded(data.x)).argmax(1) != data.y).sum())
+
+
+def by_seller(selected: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """How many rows of each seller were selected, most first."""
+    counts: dict[str, int] = {}
+    for name, _ in selected:
+        counts[name] = counts.get(name, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

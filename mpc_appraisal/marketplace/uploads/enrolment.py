@@ -1,0 +1,129 @@
+"""Enrolment: the authority draws a seller's secrets, keeps them, and writes the one file that the seller takes home."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TextIO
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.marketplace.encryption.als16 import ALS16
+from mpc_appraisal.marketplace.encryption.authority import Authority
+from mpc_appraisal.marketplace.encryption.lwe import LWE
+from mpc_appraisal.marketplace.encryption.scheme import EncryptionKey, Scheme
+from mpc_appraisal.marketplace.encryption.signed_upload import new_signing_key
+from mpc_appraisal.marketplace.plan import check_name
+from mpc_appraisal.models.networks import Architecture
+
+SCHEMES: dict[str, type[Scheme]] = {"lwe": LWE, "als16": ALS16}
+SUFFIX = ".enrolment"
+REGISTRY = "registry"
+EXPECTED = "a file that the authority's `enrol` wrote"
+
+
+@dataclass(frozen=True)
+class SellerKeys:
+    """What an enrolment file holds: secrets of one seller; they stay out of logs."""
+
+    seller: str
+    scheme: Scheme
+    image: tuple[int, int, int]
+    classes: int
+    encryption_key: EncryptionKey = field(repr=False)
+    label_secret: bytes = field(repr=False)
+    signing_key: bytes = field(repr=False)
+
+
+def enrol(
+    folder: str | Path, seller: str, architecture: Architecture, out: str | Path, scheme: Scheme, cap_share: float
+) -> Path:
+    """At the authority: enrol `seller` for images and classes of `architecture`.
+
+    Args:
+        folder: the authority's state.
+        out: a folder; the seller's file, mode 600, is written to it as NAME.enrolment and must travel in private.
+        cap_share: see `Authority`.
+
+    Returns the file. The authority draws the signing key too: it could sign for the seller, as it could read it.
+
+    Raises InputError for a bad or enrolled name, or where the file is there already; then nothing is enrolled.
+    """
+    check_name(seller)
+    authority = Authority(Path(folder), scheme, cap_share)
+    path = Path(out) / f"{seller}{SUFFIX}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise InputError("enrolment", path, "no such file yet: it may hold a seller's secrets") from None
+    try:  # the file first: a name that is enrolled without its file would be lost
+        with open(descriptor, "w") as file:
+            public = _enrol(authority, seller, architecture, file)
+    except BaseException:
+        path.unlink()
+        raise
+    place = Path(folder) / REGISTRY
+    place.mkdir(exist_ok=True)
+    temporary = place / f"{seller}.{os.urandom(8).hex()}"
+    temporary.write_text(json.dumps(public))
+    os.replace(temporary, place / f"{seller}.json")
+    return path
+
+
+def _enrol(authority: Authority, seller: str, architecture: Architecture, file: TextIO) -> dict[str, str]:
+    """Writes what the seller takes home; returns what is public of it."""
+    secret, verify_key = new_signing_key()
+    made = authority.enrol(seller, architecture.features, verify_key)
+    facts = {
+        "seller": seller,
+        "scheme": authority.scheme.name,
+        "parameters": asdict(authority.scheme),
+        "image": architecture.image,
+        "classes": architecture.classes,
+        "dimension": made.encryption_key.dimension,
+        "material": made.encryption_key.material.hex(),
+        "key_id": made.encryption_key.key_id,
+        "label_secret": made.label_secret.hex(),
+        "signing_key": secret.hex(),
+    }
+    json.dump(facts, file)
+    return {"verify_key": verify_key.hex(), "key_id": made.encryption_key.key_id}
+
+
+def registry(folder: str | Path) -> dict[str, dict[str, str]]:
+    """At the authority: by seller, the public key that its uploads verify by and the public name of its secret."""
+    found = {}
+    for path in sorted((Path(folder) / REGISTRY).glob("*.json")):
+        try:
+            known = json.loads(path.read_text())
+            found[path.stem] = {key: known[key] for key in ("verify_key", "key_id")}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(f"registry of {path.stem}", f"{path} ({type(error).__name__})", EXPECTED) from error
+    return found
+
+
+def read_keys(path: str | Path) -> SellerKeys:
+    """At the seller: its enrolment file. InputError where it is none."""
+    try:
+        facts = json.loads(Path(path).read_text())
+        whole = (*facts["image"], facts["classes"], facts["dimension"])
+        if not all(type(each) is int and 0 < each < 1 << 31 for each in whole) or len(facts["image"]) != 3:
+            raise ValueError("sizes")
+        if not all(isinstance(facts[key], str) for key in ("seller", "scheme", "key_id")):
+            raise ValueError("names")
+        if not set(facts["parameters"]) <= {each.name for each in fields(SCHEMES[facts["scheme"]])}:
+            raise ValueError("parameters")
+        key = EncryptionKey(facts["scheme"], facts["dimension"], bytes.fromhex(facts["material"]), facts["key_id"])
+        return SellerKeys(
+            facts["seller"],
+            SCHEMES[facts["scheme"]](**facts["parameters"]),
+            tuple(facts["image"]),
+            facts["classes"],
+            key,
+            bytes.fromhex(facts["label_secret"]),
+            bytes.fromhex(facts["signing_key"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ArithmeticError) as error:
+        raise InputError("enrolment", f"{path} ({type(error).__name__})", EXPECTED) from error

@@ -1,0 +1,62 @@
+"""Labels that can be opened to the shopper, or to nobody and yet be used: the seller seals a share of each.
+
+    pad_i = PRG(key'_i) in Z_{2^64}^C
+    share_i = 2^39 onehot(y_i) - pad_i,    sealed_i = AES-GCM(key_i, nonce | share_i)
+
+key_i and key'_i come from the label secret of seller and authority, for two purposes; key'_i with the upload's fresh
+nonce. Whoever is given both has the label; if one party is given key_i and another key'_i, they hold additive shares,
+mod 2^64, of the one-hot label, in the fixed point of the lattice scheme's products, and nobody has the label.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.marketplace.encryption.labels import label_key
+from mpc_appraisal.marketplace.encryption.lwe import FRACTION_BITS
+from mpc_appraisal.mpc.ring.prg import Stream
+
+NONCE_BYTES = 16
+_ONE = 1 << FRACTION_BITS
+
+
+def pads(keys: Sequence[bytes], classes: int) -> Tensor:
+    """(n, C) int64 from the keys of n pads."""
+    rows = [Stream(key, "label pad").ring((classes,)) for key in keys]
+    return torch.stack(rows) if rows else torch.empty((0, classes), dtype=torch.int64)
+
+
+def label_shares(y: np.ndarray, classes: int, secret: bytes) -> np.ndarray:
+    """Labels (n,) -> (n, 16 + 8 C) uint8, what the seller seals. InputError for labels outside 0 .. C - 1."""
+    if y.size and (y.min() < 0 or y.max() >= classes):
+        raise InputError("labels", f"{y.min()}..{y.max()}", f"0..{classes - 1}")
+    nonce = os.urandom(NONCE_BYTES)
+    onehot = functional.one_hot(torch.from_numpy(y.astype(np.int64)), classes)
+    keys = [label_key(secret, nonce, index, "pad") for index in range(len(y))]
+    shares = (onehot * _ONE - pads(keys, classes)).numpy().view(np.uint8)
+    return np.concatenate([np.tile(np.frombuffer(nonce, dtype=np.uint8), (len(y), 1)), shares], axis=1)
+
+
+def shares_of(opened: np.ndarray, classes: int, seller: str) -> tuple[bytes, Tensor]:
+    """The nonce and shares (n, C) int64 from opened rows. InputError where they are not of this form."""
+    if opened.ndim != 2 or opened.shape[1] != NONCE_BYTES + 8 * classes or not len(opened):
+        raise InputError(f"labels of {seller}", f"opened as {opened.shape}", f"(rows, {NONCE_BYTES + 8 * classes})")
+    nonces = {row.tobytes() for row in opened[:, :NONCE_BYTES]}
+    if len(nonces) != 1:
+        raise InputError(f"labels of {seller}", f"{len(nonces)} nonces", "one")
+    return nonces.pop(), torch.from_numpy(np.ascontiguousarray(opened[:, NONCE_BYTES:]).view(np.int64))
+
+
+def joined(shares: Tensor, pads: Tensor, seller: str) -> Tensor:
+    """(n,) labels from both shares. InputError where a row is no one-hot vector."""
+    total = shares + pads
+    if not bool((((total == 0) | (total == _ONE)).all(1) & (total.sum(1) == _ONE)).all()):
+        raise InputError(f"labels of {seller}", "a row that is no label", "one class of each row")
+    return total.argmax(1)

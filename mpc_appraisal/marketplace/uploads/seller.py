@@ -1,0 +1,48 @@
+"""A seller: reads its enrolment, encrypts its images, seals its labels, writes one signed file, and is done."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.marketplace.encryption.signed_upload import write_upload
+from mpc_appraisal.marketplace.plan import SellerInput
+from mpc_appraisal.marketplace.uploads.enrolment import read_keys
+from mpc_appraisal.marketplace.uploads.labels import label_shares
+
+SUFFIX = ".upload"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What an upload took: seconds of encrypting and writing, bytes of the file."""
+
+    seller: str
+    file: Path
+    rows: int
+    seconds: float
+    bytes: int
+
+
+def upload(data: SellerInput, enrolment: str | Path, out: str | Path) -> Receipt:
+    """At the seller: encrypt `data` with the keys of the enrolment file into `out`/NAME.upload.
+
+    The file is authenticated and may travel in the open. Raises InputError where data do not fit the enrolment.
+    """
+    keys = read_keys(enrolment)
+    if keys.seller != data.name:
+        raise InputError("enrolment", f"one of {keys.seller!r}", f"one of {data.name!r}")
+    if data.x.shape[1] != keys.encryption_key.dimension:
+        expected = f"{keys.encryption_key.dimension}, an image of shape {keys.image}"
+        raise InputError(f"images of {data.name}", f"{data.x.shape[1]} pixels", expected)
+    start = time.perf_counter()
+    labels = label_shares(data.y, keys.classes, keys.label_secret)
+    path = Path(out) / f"{data.name}{SUFFIX}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_upload(
+        path, data.name, keys.scheme, keys.encryption_key, data.x, labels, keys.image, keys.signing_key,
+        keys.label_secret,
+    )  # fmt: skip
+    return Receipt(data.name, path, len(data.x), time.perf_counter() - start, path.stat().st_size)

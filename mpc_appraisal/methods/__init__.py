@@ -1,0 +1,106 @@
+"""Appraisal methods, one file each, and how to name them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.methods.base import Appraiser, Facts, plaintext, scaled
+from mpc_appraisal.methods.baselines.leave_one_out import Coalitions, Game, LeaveOneOut, Valuation
+from mpc_appraisal.methods.baselines.random import Random
+from mpc_appraisal.methods.baselines.retraining import Retraining
+from mpc_appraisal.methods.baselines.shapley import Shapley
+from mpc_appraisal.methods.finetuning import Finetuning
+from mpc_appraisal.methods.gradient_norm import GradientNorm
+from mpc_appraisal.methods.influence import Influence
+from mpc_appraisal.methods.influence_error import InfluenceError
+from mpc_appraisal.methods.mlp_finetuning import MlpFinetuning
+
+__all__ = [
+    "ALL",
+    "METHODS",
+    "YARDSTICKS",
+    "Appraiser",
+    "Coalitions",
+    "Facts",
+    "Finetuning",
+    "Game",
+    "GradientNorm",
+    "Influence",
+    "InfluenceError",
+    "LeaveOneOut",
+    "Methods",
+    "MlpFinetuning",
+    "Random",
+    "Retraining",
+    "Shapley",
+    "Valuation",
+    "Yardstick",
+    "as_methods",
+    "as_yardsticks",
+    "plaintext",
+    "scaled",
+]
+
+ALL: tuple[type[Appraiser], ...] = (GradientNorm, Finetuning, Influence)  # what "all" means: the paper's
+METHODS: dict[str, type[Appraiser]] = {method.name: method for method in (*ALL, InfluenceError, MlpFinetuning)}
+Yardstick = LeaveOneOut | Shapley  # in the clear, of all candidates together
+YARDSTICKS: dict[str, type[Yardstick]] = {LeaveOneOut.name: LeaveOneOut, Shapley.name: Shapley}
+
+
+class Methods:
+    """Several methods for one run: Methods(influence=Influence(), finetuning=Finetuning(steps=4))."""
+
+    def __init__(self, **appraisers: Appraiser):
+        if not appraisers:
+            raise InputError("appraisal", "no method", f"one or more of {', '.join(METHODS)}")
+        for name, appraiser in appraisers.items():
+            if not isinstance(appraiser, Appraiser):
+                raise InputError(f"appraisal.{name}", appraiser, "an appraisal method")
+        self._appraisers = tuple(appraisers.values())
+
+    def __iter__(self) -> Iterator[Appraiser]:
+        return iter(self._appraisers)
+
+    def __len__(self) -> int:
+        return len(self._appraisers)
+
+
+def as_methods(methods: str | Appraiser | Iterable[str | Appraiser]) -> tuple[Appraiser, ...]:
+    """One method, several, or their names ("all" for the paper's three, each with its defaults) as a tuple of methods.
+
+    Raises InputError for an unknown name, for none at all, for two methods of one name, whose results could not be told
+    apart, and for an influence beside the error of another.
+    """
+    items = [methods] if isinstance(methods, (str, Appraiser)) else list(methods)
+    found: list[Appraiser] = []
+    for item in items:
+        if isinstance(item, Appraiser):
+            found.append(item)
+        elif item == "all":
+            found += [method() for method in ALL]
+        elif isinstance(item, str) and item in METHODS:
+            found.append(METHODS[item]())
+        else:
+            raise InputError("appraisal", item, f"one of {', '.join(METHODS)}, or all")
+    names = [method.name for method in found]
+    if not names or len(set(names)) < len(names):
+        raise InputError("appraisal", names, "one method or more, each once")
+    by_name = dict(zip(names, found, strict=True))
+    value, error = by_name.get(Influence.name), by_name.get(InfluenceError.name)
+    if value is not None and error is not None and value.damping != error.damping:
+        expected = f"{value.damping}, that of the influence beside it"
+        raise InputError("appraisal.influence_error.damping", error.damping, expected)
+    return tuple(found)
+
+
+def as_yardsticks(wanted: Collection[str | Yardstick], seed: int = 0) -> tuple[Yardstick, ...]:
+    """Plaintext baselines over sets of candidates by name or as objects; InputError for another name, or one twice."""
+    if isinstance(wanted, str):
+        wanted = [wanted]
+    named = {"leave_one_out": LeaveOneOut(), "shapley": Shapley(seed=seed)}
+    found = tuple(named.get(one, one) if isinstance(one, str) else one for one in wanted)
+    names = [one.name if isinstance(one, Yardstick) else None for one in found]
+    if None in names or len(set(names)) < len(names):
+        raise InputError("baselines", list(wanted), f"{' and '.join(YARDSTICKS)}, each at most once")
+    return found

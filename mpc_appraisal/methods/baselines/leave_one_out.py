@@ -1,0 +1,151 @@
+"""Leave one out: what a candidate adds to all the others; in the clear, for experiments only.
+
+    loo(c) = v(N) - v(N \\ {c}),   v(S) = mean over D_te of  L(x, y; theta) - L(x, y; theta_S)
+
+N: all candidates; theta_S fitted on D_tr and the candidates in S together; v({c}) is `Retraining`'s utility of c, and
+v of no candidate is 0. Cook (1977), of single points; the rival of Ghorbani and Zou (2019). Of two candidates that
+bring the same, each is worth next to nothing here: the other one is still there. m candidates take m + 1 retrainings.
+
+The game v itself, `Coalitions`, stands here too; `shapley` shares it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+
+from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.data import Dataset, with_bias
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression, check_l2
+from mpc_appraisal.models.training import fit, mean_loss, objective
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Valuation:
+    """A value for each player, by name.
+
+    standard_errors: of the sampling, one a player; zeros where nothing was sampled. The tolerance of the retrainings
+    is in neither. retrainings: how many this took; what the game had met before is not counted again.
+    """
+
+    values: dict[str, float]
+    standard_errors: dict[str, float]
+    retrainings: int
+    exact: bool
+    permutations: int = 0
+
+    @property
+    def words(self) -> str:
+        """How it was computed, as one sentence."""
+        how = "exact" if self.exact else f"{self.permutations:,} permutations"
+        error = max(self.standard_errors.values())
+        told = "" if self.exact else f", standard error at most {error:.2g}"
+        return f"By {self.retrainings:,} retrainings, {how}{told}."
+
+
+class Game(ABC):
+    """Players 0 .. m-1, and what each set of them is worth; nothing is computed twice.
+
+    names: of the players, all different. retrainings: how many sets were computed so far.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self.names, self.retrainings = tuple(names), 0
+        if not self.names or len(set(self.names)) < len(self.names):
+            raise InputError("data", list(self.names), "one candidate or more, each of another name")
+        self._known = {frozenset(): 0.0}
+
+    @abstractmethod
+    def worth(self, members: frozenset[int]) -> float:
+        """v(S) of a set that is not empty."""
+
+    def value(self, members: Collection[int]) -> float:
+        """v(S), remembered; 0 for nobody."""
+        key = frozenset(members)
+        if key not in self._known:
+            self._known[key] = self.worth(key)
+            self.retrainings += 1
+        return self._known[key]
+
+
+class Coalitions(Game):
+    """v(S): the fall of the mean test loss by retraining on D_tr and the candidates in S.
+
+    Each fit starts where the last one ended. All rows are held in float64. model: the fit on `train` where the caller
+    has it, or the model that is to be improved. tolerance: as in `training.fit`, the largest entry of the gradient at
+    the end; v is then exact to about tolerance / l2 times the norm of the test loss's gradient.
+    Raises InputError where features or classes of a candidate or of `test` are not those of `train`.
+    """
+
+    def __init__(
+        self,
+        train: Dataset,
+        test: Dataset,
+        candidates: Sequence[Dataset],
+        l2: float,
+        model: SoftmaxRegression | None = None,
+        tolerance: float = 1e-7,
+    ):
+        super().__init__([c.name for c in candidates])
+        for data in (test, *candidates):
+            for what in ("features", "classes"):
+                if getattr(data, what) != getattr(train, what):
+                    raise InputError(f"{what} of {data.name}", getattr(data, what), f"{getattr(train, what)}, as train")
+        self._test, self._l2, self._tolerance = test, check_l2(l2), tolerance
+        model = fit(train, l2, tolerance) if model is None else model
+        self._before, self._theta = mean_loss(model, test), model.theta
+        self._own, *self._parts = [(with_bias(d.x.to(torch.float64)), d.y) for d in (train, *candidates)]
+
+    def worth(self, members: frozenset[int]) -> float:
+        self._theta = self._fit([self._own, *(self._parts[k] for k in sorted(members))])
+        return self._before - mean_loss(SoftmaxRegression(self._theta, self._l2), self._test)
+
+    def _fit(self, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        """The minimiser on all parts together, (d + 1, C), from the last one by L-BFGS."""
+        shape, rows = self._theta.shape, sum(len(y) for _, y in parts)
+
+        def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+            theta = torch.from_numpy(flat).reshape(shape)
+            value, gradient = self._l2 * theta.square().sum(), 2 * self._l2 * theta
+            for x, y in parts:
+                mean, slope = objective(theta, x, y, 0.0)
+                value, gradient = value + mean * (len(y) / rows), gradient + slope * (len(y) / rows)
+            return value.item(), gradient.reshape(-1).numpy()
+
+        flat, largest = self._theta.reshape(-1).numpy(), math.inf
+        options = {"maxiter": 20_000, "maxfun": 40_000, "maxcor": 50, "ftol": 0.0, "gtol": self._tolerance}
+        for trial in range(6):  # a restart forgets a curvature that no longer helps; the fourth is from zero
+            flat = np.zeros_like(flat) if trial == 3 else flat
+            result = minimize(value_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)
+            flat, largest = result.x, float(np.abs(result.jac).max())
+            if largest <= self._tolerance:
+                return torch.from_numpy(flat.copy()).reshape(shape)
+        raise AppraisalError(
+            f"retraining on {rows} rows did not converge: largest gradient entry {largest:.1e}, expected at most "
+            f"{self._tolerance:.1e}; a larger model.l2 (now {self._l2}) makes it easier"
+        )
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """v(N) - v(N without the candidate), for each."""
+
+    name: ClassVar[str] = "leave_one_out"
+
+    def values(self, game: Game, emit: Emit = lambda event: None) -> Valuation:
+        """One value a player. emit: given {"done", "of", "method", "candidate"} after each retraining."""
+        everybody, before = frozenset(range(len(game.names))), game.retrainings
+        total, values = game.value(everybody), {}
+        for k, name in enumerate(game.names):
+            values[name] = total - game.value(everybody - {k})
+            emit({"done": k + 1, "of": len(game.names), "method": self.name, "candidate": name})
+        return Valuation(values, dict.fromkeys(values, 0.0), game.retrainings - before, exact=True)

@@ -1,0 +1,103 @@
+"""Shapley values of the candidates; in the clear, for experiments only.
+
+    phi(c) = sum over S in N \\ {c} of  |S|! (m - 1 - |S|)! / m!  (v(S + c) - v(S))
+           = mean over all orders of N of  v(those before c, and c) - v(those before c)
+
+v(S): the fall of the mean test loss by retraining on D_tr and S (`leave_one_out`), m = |N|. Shapley (1953): the one
+division of v(N) in which equals get the same, who adds nothing gets nothing, and two games add up.
+
+Exact where 2^m - 1 retrainings are allowed. Beyond, truncated Monte Carlo: Ghorbani and Zou (2019), "Data Shapley",
+algorithm 1. Random orders are walked from the front, each next candidate credited with what it adds; once
+|v(N) - v(those before)| < truncation * |v(N)|, the rest of the order is credited with 0. The mean over T orders is the
+value, sd / sqrt(T) over them its standard error. Truncation is a bias that the standard error does not see: together
+the values miss v(N) by less than truncation * |v(N)|; one alone by more, where what it adds depends on who is there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.methods.baselines.leave_one_out import Emit, Game, Valuation
+
+
+@dataclass(frozen=True)
+class Shapley:
+    """Exact, or sampled, so that it takes at most `retrainings` of them (the default: exact up to ten candidates).
+
+    truncation: a share of |v(N)|, 0 for none. seed: of the random orders. A retraining of 6,000 rows of 784 features
+    takes seconds, so state a smaller number than 1023 for large data; orders are at most as many as retrainings.
+    """
+
+    retrainings: int = 1023
+    truncation: float = 0.01
+    seed: int = 0
+
+    name: ClassVar[str] = "shapley"
+
+    def __post_init__(self) -> None:
+        for key, least in (("retrainings", 1), ("seed", 0)):
+            number = getattr(self, key)
+            if isinstance(number, bool) or not isinstance(number, int) or number < least:
+                raise InputError(f"baselines.{key}", repr(number), f"an integer, {least} or more")
+        share = self.truncation
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
+            raise InputError("baselines.truncation", repr(share), "a number, 0 or more and below 1")
+
+    def values(self, game: Game, emit: Emit = lambda event: None) -> Valuation:
+        """One value a player. emit: given {"done", "of", "method", "candidate"} after each retraining or order.
+
+        Raises InputError where the retrainings allowed are too few for two orders, 2 m - 1.
+        """
+        m = len(game.names)
+        if m < 64 and 2**m - 1 <= self.retrainings:
+            return self._exact(game, emit)
+        if self.retrainings < 2 * m - 1:
+            expected = f"{2 * m - 1} or more for {m} candidates: two random orders, or a standard error is unknown"
+            raise InputError("baselines.retrainings", self.retrainings, expected)
+        return self._sampled(game, emit)
+
+    def _exact(self, game: Game, emit: Emit) -> Valuation:
+        m, before = len(game.names), game.retrainings
+        for k in range(1, 2**m):  # in Gray's order, in which neighbours differ by one player: short ways to refit
+            game.value(_members(k ^ (k >> 1)))
+            name = game.names[(k & -k).bit_length() - 1]
+            emit({"done": k, "of": 2**m - 1, "method": self.name, "candidate": name})
+        values = dict.fromkeys(game.names, 0.0)
+        for mask in range(2**m):
+            members = _members(mask)
+            here = game.value(members)
+            for player in set(range(m)) - members:
+                weight = 1 / (m * math.comb(m - 1, len(members)))
+                values[game.names[player]] += weight * (game.value(members | {player}) - here)
+        return Valuation(values, dict.fromkeys(values, 0.0), game.retrainings - before, exact=True)
+
+    def _sampled(self, game: Game, emit: Emit) -> Valuation:
+        m, before = len(game.names), game.retrainings
+        orders = np.random.Generator(np.random.PCG64(self.seed))
+        everybody = game.value(range(m))
+        near, credits = self.truncation * abs(everybody), []
+        while len(credits) < self.retrainings and game.retrainings - before + m - 1 <= self.retrainings:
+            credit, members, here = np.zeros(m), frozenset(), 0.0
+            for player in orders.permutation(m).tolist():
+                if abs(everybody - here) < near:
+                    break
+                members |= {player}
+                there = game.value(members)
+                credit[player], here = there - here, there
+            credits.append(credit)
+            done = min(game.retrainings - before, self.retrainings)
+            emit({"done": done, "of": self.retrainings, "method": self.name, "candidate": f"order {len(credits)}"})
+        table, count = np.array(credits), len(credits)
+        error = table.std(axis=0, ddof=1) / math.sqrt(count)
+        values, errors = (dict(zip(game.names, row.tolist(), strict=True)) for row in (table.mean(axis=0), error))
+        return Valuation(values, errors, game.retrainings - before, exact=False, permutations=count)
+
+
+def _members(mask: int) -> frozenset[int]:
+    """The players whose bits are set."""
+    return frozenset(k for k in range(mask.bit_length()) if mask >> k & 1)

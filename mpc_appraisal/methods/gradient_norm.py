@@ -1,0 +1,60 @@
+"""Norm of the parameter gradient.
+
+    f_gn(D_a) = || sum over D_a of grad L(x, y; theta) ||_2 = || X' (softmax(X theta) - Y) ||_F
+
+Xu, van der Maaten and Hannun (2022), eq. 3: a sum over D_a, without the regulariser.
+Needs the model alone. Opens the squared norm; the root and the scale are public arithmetic on it.
+Costs two products with X, a softmax over D_a, and squares of (d + 1) x C numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from mpc_appraisal.data import Dataset
+from mpc_appraisal.methods.base import Appraiser, Facts, centred, scaled, summed_gradient
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+
+
+@dataclass(frozen=True)
+class GradientNorm(Appraiser):
+    """Eq. 3; value = -f_gn."""
+
+    name: ClassVar[str] = "gradient_norm"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    opens: ClassVar[str] = "squared norm of the summed gradient, times a public power of two"
+
+    def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
+        return {"weights": (facts.features + 1, facts.classes)}
+
+    def prepare(
+        self, model: SoftmaxRegression, train: Dataset | None = None, test: Dataset | None = None
+    ) -> dict[str, torch.Tensor]:
+        return {"weights": centred(model.theta)}
+
+    def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
+        return scaled(summed_gradient(owned["weights"], x, y), self.scale(facts)).square().sum()
+
+    def paper_value(self, opened: float, facts: Facts) -> float:
+        # Rounding may leave a norm of zero a hair below zero.
+        return math.sqrt(max(opened, 0.0)) / self.scale(facts)
+
+    def opened_at(self, value: float, facts: Facts) -> float:
+        return (value * self.scale(facts)) ** 2 if value <= 0 else -1.0  # no norm has a value above 0
+
+    def comparable(self, score: torch.Tensor, facts: Facts) -> torch.Tensor:
+        return score / self.scale(facts) ** 2
+
+    @staticmethod
+    def scale(facts: Facts) -> float:
+        """The public power of two between 2^7.5 / (n R) and 2^8.5 / (n R), R being the bound on the rows' norms.
+
+        Each row's gradient is (p - y) x', of norm at most sqrt(2) R, so the scaled norm is at most 2^9 and its square
+        2^18: inside the ring with 36 fractional bits. A mean gradient a thousandth of R long is still (0.2)^2 when
+        squared, against a rounding of 2^-19 for each entry.
+        """
+        return 2.0 ** math.floor(8.5 - math.log2(facts.rows * facts.row_norm))

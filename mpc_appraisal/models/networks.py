@@ -1,0 +1,321 @@
+"""Small neural networks in plaintext: what a shopper trains, masks and shares.
+
+    z_l = W_l a_{l-1} + b_l,    a_l = average pool(ReLU(z_l)),    a_0 = x in [0, 1],    p = softmax(z_L)
+
+W_l is a convolution (cross-correlation, zero padding) or a matrix. Only ReLU and average pooling occur between layers:
+both commute with a positive diagonal and a permutation of channels, which `protocols.matrix_transform` rests on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mpc_appraisal.common.archives import read_arrays
+from mpc_appraisal.common.errors import InputError
+
+ARRAYS = "a .npz file that Network.save wrote: 'architecture', 'weight0', 'bias0', 'weight1', ..."
+
+LARGEST = 1 << 24  # pixels of an image, units and channels of a layer
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Convolution of `channels` filters kernel x kernel, then ReLU, then average pooling over pool x pool."""
+
+    channels: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    pool: int = 1
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A matrix of `units` rows, then ReLU unless it is the last layer."""
+
+    units: int
+
+
+def _size(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """image: (channels, height, width). layers: convolutions, then dense ones; the last is Dense(classes).
+
+    Raises InputError when layers do not fit: fewer than two, a convolution after a dense layer or last, a kernel larger
+    than its padded input, or a pool that does not divide its input.
+    """
+
+    name: str
+    image: tuple[int, int, int]
+    layers: tuple[Conv | Dense, ...]
+
+    def __post_init__(self) -> None:
+        sides = self.image if isinstance(self.image, tuple) else ()
+        if len(sides) != 3 or not all(_size(side, 1) for side in sides) or math.prod(sides) > LARGEST:
+            raise InputError("architecture", self.image, f"an image of three sides and at most {LARGEST} pixels")
+        for layer in self.layers:
+            stated = asdict(layer)
+            wrong = [key for key, value in stated.items() if not _size(value, 0 if key == "padding" else 1)]
+            if wrong:
+                expected = f"whole numbers of 1 (padding: 0) to {LARGEST} for {', '.join(stated)}"
+                raise InputError("architecture", f"{wrong[0]} {stated[wrong[0]]!r:.60}", expected)
+        kinds = [isinstance(layer, Conv) for layer in self.layers]
+        if len(kinds) < 2 or kinds[-1] or kinds != sorted(kinds, reverse=True):
+            raise InputError("architecture", self.layers, "two layers or more: convolutions first, a dense one last")
+        if self.classes < 2:
+            raise InputError("architecture", self.classes, "two classes or more in the last layer")
+        size = self.image[1:]
+        for layer in self.layers[: sum(kinds)]:
+            sides = [(side + 2 * layer.padding - layer.kernel) // layer.stride + 1 for side in size]
+            if min(sides) < 1 or any(side % layer.pool for side in sides):
+                raise InputError("architecture", layer, f"a convolution and pool that fit its input {size}")
+            size = tuple(side // layer.pool for side in sides)
+
+    @property
+    def features(self) -> int:
+        """Pixels d of an image."""
+        return math.prod(self.image)
+
+    @property
+    def classes(self) -> int:
+        return self.layers[-1].units
+
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of each layer's z: (channels, height, width) of a convolution before its pool, (units,) of a matrix."""
+        found, shape = [], self.image
+        for layer in self.layers:
+            if isinstance(layer, Conv):
+                sides = [(side + 2 * layer.padding - layer.kernel) // layer.stride + 1 for side in shape[1:]]
+                found.append((layer.channels, *sides))
+                shape = (layer.channels, *(side // layer.pool for side in sides))
+            else:
+                found.append((layer.units,))
+                shape = (layer.units,)
+        return tuple(found)
+
+    def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of each W: (out, in, kernel, kernel) or (out, in)."""
+        found, inputs, flat = [], self.image[0], self.features
+        for layer, shape in zip(self.layers, self.shapes(), strict=True):
+            if isinstance(layer, Conv):
+                found.append((layer.channels, inputs, layer.kernel, layer.kernel))
+                inputs, flat = layer.channels, math.prod(shape) // layer.pool**2
+            else:
+                found.append((layer.units, flat))
+                flat = layer.units
+        return tuple(found)
+
+
+MNIST = (1, 28, 28)
+ARCHITECTURES: dict[str, Architecture] = {
+    "mlp": Architecture("mlp", MNIST, (Dense(100), Dense(10))),
+    # padding 1 as in CryptoNets: 4 x 13 x 13 first-layer outputs
+    "cnn": Architecture("cnn", MNIST, (Conv(4, 5, stride=2, padding=1), Dense(100), Dense(10))),
+    # six layers: convolution, average pool, convolution, average pool, dense, dense
+    "cnn6": Architecture("cnn6", MNIST, (Conv(4, 5, pool=2), Conv(12, 5, pool=2), Dense(100), Dense(10))),
+}
+
+
+def remaining(architecture: Architecture, weights: Sequence[Tensor], biases: Sequence[Tensor], z1: Tensor) -> Tensor:
+    """From the first layer's z (n, k1), that of the layer which the last of `weights` belongs to: with all of them the
+    logits (n, C). weights and biases: of the second layer and those after it, in order."""
+    z = z1.reshape(len(z1), *architecture.shapes()[0])
+    before = architecture.layers[0]
+    for layer, weight, bias in zip(architecture.layers[1:], weights, biases, strict=False):
+        a = torch.relu(z)
+        if isinstance(before, Conv) and before.pool > 1:
+            a = functional.avg_pool2d(a, before.pool)
+        if isinstance(layer, Conv):
+            z = functional.conv2d(a, weight, bias, layer.stride, layer.padding)
+        else:
+            z = functional.linear(a.flatten(1), weight, bias)
+        before = layer
+    return z
+
+
+def first(architecture: Architecture, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """The first layer's z (n, k1) before ReLU, row-major (channel, height, width), from images x (n, d)."""
+    layer = architecture.layers[0]
+    if isinstance(layer, Dense):
+        return functional.linear(x, weight, bias)
+    images = x.reshape(len(x), *architecture.image)
+    return functional.conv2d(images, weight, bias, layer.stride, layer.padding).flatten(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """weights: conv (out, in, k, k), dense (out, in); biases: (out,); all of one floating type, finite.
+
+    Raises InputError when a shape or a type is not the architecture's.
+    """
+
+    architecture: Architecture
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
+
+    def __post_init__(self) -> None:
+        expected = self.architecture.weight_shapes()
+        for name, found, shapes in (
+            ("weights", self.weights, expected),
+            ("biases", self.biases, tuple(shape[:1] for shape in expected)),
+        ):
+            if tuple(tuple(one.shape) for one in found) != shapes:
+                raise InputError(name, [tuple(one.shape) for one in found], f"shapes {shapes}")
+            if any(one.dtype != self.dtype for one in found) or not self.dtype.is_floating_point:
+                raise InputError(name, [one.dtype for one in found], "one floating type")
+            if not all(torch.isfinite(one).all() for one in found):
+                raise InputError(name, "NaN or infinity", "finite numbers")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weights[0].dtype
+
+    def to(self, dtype: torch.dtype) -> Network:
+        return Network(self.architecture, *(tuple(p.to(dtype) for p in ps) for ps in (self.weights, self.biases)))
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """The first layer's z before ReLU: x (n, d) in [0, 1] -> (n, k1), in the network's type."""
+        _check(x, self.architecture.features, "x")
+        return first(self.architecture, self.weights[0], self.biases[0], x.to(self.dtype))
+
+    def from_hidden(self, z1: Tensor) -> Tensor:
+        """The remaining layers: z1 (n, k1) -> logits (n, C)."""
+        _check(z1, math.prod(self.architecture.shapes()[0]), "z1")
+        return remaining(self.architecture, self.weights[1:], self.biases[1:], z1.to(self.dtype))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """x (n, d) in [0, 1] -> (n, C)."""
+        return self.from_hidden(self.hidden(x))
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """x (n, d) in [0, 1] -> (n, C), rows summing to 1."""
+        return self.logits(x).softmax(dim=1)
+
+    def save(self, path: str | Path) -> None:
+        """Writes a .npz file at exactly this path."""
+        arrays = {f"weight{i}": weight.numpy() for i, weight in enumerate(self.weights)}
+        arrays |= {f"bias{i}": bias.numpy() for i, bias in enumerate(self.biases)}
+        kinds = [type(layer).__name__ for layer in self.architecture.layers]
+        with open(path, "wb") as file:
+            np.savez(file, architecture=json.dumps(asdict(self.architecture) | {"kinds": kinds}), **arrays)
+
+    @staticmethod
+    def load(path: str | Path, name: str = "party.model") -> Network:
+        """Reads what `save` writes; raises InputError under `name` when the file is no such network."""
+        arrays = read_arrays(path, name, ARRAYS)
+        try:
+            stated = json.loads(str(arrays["architecture"]))
+            pairs = zip(stated.pop("kinds"), stated["layers"], strict=True)
+            layers = tuple({"Conv": Conv, "Dense": Dense}[kind](**layer) for kind, layer in pairs)
+            architecture = Architecture(stated["name"], tuple(stated["image"]), layers)
+            weights, biases = (
+                tuple(torch.from_numpy(arrays[f"{kind}{i}"].copy()) for i in range(len(layers)))
+                for kind in ("weight", "bias")
+            )
+            return Network(architecture, weights, biases)
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise InputError(name, f"{path} ({type(error).__name__})", ARRAYS) from error
+        except InputError as error:
+            raise InputError(f"{name} {error.name}", error.value, error.expected) from error
+
+
+def initial(architecture: Architecture, seed: int, dtype: torch.dtype = torch.float32) -> Network:
+    """He, Zhang, Ren and Sun (2015): weights normal with variance 2 / fan-in, biases 0; the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = tuple(
+        torch.randn(shape, generator=generator, dtype=torch.float64) * math.sqrt(2 / math.prod(shape[1:]))
+        for shape in architecture.weight_shapes()
+    )
+    return Network(architecture, weights, tuple(weight.new_zeros(len(weight)) for weight in weights)).to(dtype)
+
+
+def train(
+    network: Network,
+    x: Tensor,
+    y: Tensor,
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    lr: float = 0.02,
+    batch_size: int = 32,
+    momentum: float = 0.9,
+    seed: int = 0,
+    freeze_first: bool = False,
+    weight_decay: float = 0.0,
+) -> Network:
+    """The network after SGD on the mean softmax cross-entropy; x (n, d) in [0, 1], y (n,) int64. A new network.
+
+    v <- momentum v + grad + weight_decay w,  w <- w - lr v, as torch.optim.SGD. Either `epochs` (10 where neither is
+    given) or `steps`; every epoch shuffles anew, and its last batch may be smaller. freeze_first: W_1 and b_1 stay, and
+    the first layer is evaluated once for all rows (n k1 numbers of memory). Deterministic on one machine: seed.
+    """
+    _check(x, network.architecture.features, "x")
+    if y.shape != (len(x),) or y.dtype != torch.int64 or len(x) == 0:
+        raise InputError("y", f"{tuple(y.shape)} {y.dtype}", f"({len(x)},) labels in torch.int64, one row or more")
+    if y.min() < 0 or y.max() >= network.architecture.classes:
+        raise InputError("y", "labels out of range", f"labels 0 .. {network.architecture.classes - 1}")
+    if epochs is not None and steps is not None:
+        raise InputError("epochs", epochs, "epochs or steps, not both")
+    if batch_size < 1 or not lr > 0 or not 0 <= momentum < 1 or not weight_decay >= 0:
+        raise InputError("lr", (lr, batch_size, momentum, weight_decay), "lr > 0, batch >= 1, momentum in [0, 1)")
+    if any(count is not None and count < 1 for count in (epochs, steps)):
+        raise InputError("epochs", epochs or steps, "1 or more")
+    if steps is None:
+        steps = (10 if epochs is None else epochs) * -(-len(x) // batch_size)
+    frozen = 1 if freeze_first else 0
+    inputs = network.hidden(x) if freeze_first else x.to(network.dtype)
+    parameters = [[p.clone().requires_grad_() for p in ps[frozen:]] for ps in (network.weights, network.biases)]
+    flat = parameters[0] + parameters[1]
+    velocities = [torch.zeros_like(p) for p in flat]
+    for index in batches(len(x), batch_size, steps, seed):
+        z1 = inputs[index]
+        weights, biases = parameters
+        if not freeze_first:
+            z1 = first(network.architecture, weights[0], biases[0], z1)
+        z = remaining(network.architecture, weights[1 - frozen :], biases[1 - frozen :], z1)
+        gradients = torch.autograd.grad(functional.cross_entropy(z, y[index]), flat)
+        with torch.no_grad():
+            for p, v, gradient in zip(flat, velocities, gradients, strict=True):
+                v.mul_(momentum).add_(gradient)
+                if weight_decay:
+                    v.add_(p, alpha=weight_decay)
+                p.sub_(v, alpha=lr)
+    found = [tuple(p.detach() for p in ps) for ps in parameters]
+    return replace(network, weights=network.weights[:frozen] + found[0], biases=network.biases[:frozen] + found[1])
+
+
+def batches(rows: int, batch_size: int, steps: int, seed: int) -> Iterator[Tensor]:
+    """`steps` index tensors: row numbers of successive batches, shuffled anew every epoch by one seeded generator."""
+    generator = torch.Generator().manual_seed(seed)
+    while steps > 0:
+        for index in torch.randperm(rows, generator=generator).split(batch_size)[:steps]:
+            yield index
+            steps -= 1
+
+
+def first_matrix(network: Network) -> Tensor:
+    """(k1, d): hidden(x) = x @ first_matrix.T + first_bias; of a convolution its Toeplitz rows."""
+    weight = network.weights[0]
+    return first(network.architecture, weight, None, torch.eye(network.architecture.features, dtype=weight.dtype)).T
+
+
+def first_bias(network: Network) -> Tensor:
+    """(k1,): the first layer's bias, repeated for every position of a convolution."""
+    return network.biases[0].repeat_interleave(math.prod(network.architecture.shapes()[0][1:]))
+
+
+def _check(x: Tensor, width: int, name: str) -> None:
+    if x.dim() != 2 or x.shape[1] != width:
+        raise InputError(name, tuple(x.shape), f"shape (rows, {width})")

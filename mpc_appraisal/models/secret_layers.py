@@ -1,0 +1,216 @@
+"""The layers after the first and gradient descent on them: one formula for plain tensors and for shares.
+
+    z_l = W_l a_{l-1} + b_l,   a_l = pool([z_l > 0] z_l),   g_L = (softmax(z_L) - y) lr / n
+    dW_l = g_l a_{l-1}',   db_l = sum g_l,   g_{l-1} = [z_{l-1} > 0] unpool(W_l' g_l),   theta_l <- theta_l - d theta_l
+
+as `networks.remaining` and its gradient of the mean cross-entropy; plain SGD, no momentum. What an owner knows enters a
+product masked once for all batches, two shared matrices by a triple each time. The bit [z > 0] is computed once, by an
+exact comparison, and serves the gradient too. lr / n = m 2^e with m in [1/2, 1): g_L is multiplied by m, and 2^e moves
+the binary point of dW, so a large gradient is truncated once, straight to the weights' precision.
+
+Values between products have BITS fractional bits; sums of products stay below 2^(62 - 2 BITS) = 2^26.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import singledispatch
+from typing import Any, NamedTuple
+
+import torch
+
+from mpc_appraisal.models.networks import Architecture, Conv, Dense
+from mpc_appraisal.mpc import ops
+from mpc_appraisal.mpc.protocols.tensors import Private, Secret
+
+BITS = 18
+REACH = 16.0  # a logit further below its row's largest is put there: e^-16 is nothing to a probability of 16 bits
+
+
+class Layer(NamedTuple):
+    """weight: conv (out, in, k, k) or dense (out, in). bias: (1, out). Plain, private or shared."""
+
+    weight: Any
+    bias: Any
+
+
+class Pass(NamedTuple):
+    """What a forward pass leaves for the backward one: each layer's input, and where its z was positive."""
+
+    inputs: list[Any]
+    positive: list[Any]
+    logits: Any
+
+
+# -- what plain tensors and shares do differently ------------------------------------------------------------------
+@singledispatch
+def rounded(value: Any, bits: int) -> Any:
+    """The same as shares of so many fractional bits, within a unit of the last; plain tensors as they are."""
+    return value
+
+
+@rounded.register(Private)
+def _(value: Private, bits: int) -> Secret:
+    return value.secret(bits)
+
+
+@rounded.register(Secret)
+def _(value: Secret, bits: int) -> Secret:
+    return value.to_bits(bits)
+
+
+@singledispatch
+def moved(value: Any, move: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """A torch function that only picks and rearranges elements, on the tensor or on the shares."""
+    return move(value)
+
+
+@moved.register(Secret)
+def _(value: Secret, move: Callable[[torch.Tensor], torch.Tensor]) -> Secret:
+    return Secret(value.context, move(value.share), value.bits)
+
+
+@singledispatch
+def bilinear(left: Any, op: str, right: Any, **options: Any) -> Any:
+    """torch.mul, conv2d or conv_transpose2d of two plain or two shared tensors; fractional bits add up, one round."""
+    return getattr(torch, op)(left, right, **options)
+
+
+@bilinear.register(Secret)
+def _(left: Secret, op: str, right: Secret, **options: Any) -> Secret:
+    from mpc_appraisal.mpc.protocols import crypten_adapter as bridge
+
+    share = bridge.bilinear(left.context.engine, op, left.share, right.share, **options)
+    return Secret(left.context, share, left.bits + right.bits)
+
+
+# -- forward -------------------------------------------------------------------------------------------------------
+def room(layer: Conv | Dense) -> int:
+    """Fractional bits of z at which an average pool's result has BITS without a truncation: what it divides by."""
+    power = math.log2(layer.pool**2) if isinstance(layer, Conv) else 0.0
+    return BITS - int(power) if power.is_integer() else BITS
+
+
+def activated(layer: Conv | Dense, z: Any) -> tuple[Any, Any]:
+    """a = pool(relu(z)) and the bits [z > 0]; z (n, channels, height, width) or (n, units)."""
+    positive = ops.negative(z * -1.0)
+    a = ops.choose(positive, z)
+    if isinstance(layer, Conv) and layer.pool > 1:
+        n, channels, height, width = a.shape
+        p = layer.pool
+        a = moved(a, lambda t: t.reshape(n, channels, height // p, p, width // p, p)).sum((3, 5)) / float(p * p)
+    return rounded(a, BITS), positive
+
+
+def multiplied(layer: Conv | Dense, weight: Any, a: Any) -> Any:
+    """W a: a (n, ...) -> (n, out, height, width) or (n, out)."""
+    if isinstance(layer, Conv):
+        a, weight = rounded(a, BITS), rounded(weight, BITS)
+        return bilinear(a, "conv2d", weight, stride=layer.stride, padding=layer.padding)
+    flat = moved(a, lambda t: t.flatten(1)) if a.dim() > 2 else a
+    return weight.matmul(flat.t()).t()
+
+
+def forward(architecture: Architecture, layers: Sequence[Layer], a: Any) -> Pass:
+    """From the first layer's activation a (n, ...) through `layers`, all but the first, to logits (n, C)."""
+    inputs, positive = [], []
+    for place, (layer, (weight, bias)) in enumerate(zip(architecture.layers[1:], layers, strict=True), 2):
+        inputs.append(a)
+        shape = (1, -1, 1, 1) if isinstance(layer, Conv) else (1, -1)
+        z = multiplied(layer, weight, a) + moved(ops.fine(bias), lambda t, shape=shape: t.reshape(shape))
+        z = rounded(z, room(layer))
+        if place < len(architecture.layers):
+            a, bits = activated(layer, z)
+            positive.append(bits)
+    return Pass(inputs, positive, z)
+
+
+# -- backward ------------------------------------------------------------------------------------------------------
+def probabilities(z: Any) -> Any:
+    """softmax of logits (n, C), less the row's largest and -REACH at least: for an engine told of REACH as bound."""
+    top = z.t()
+    while top.shape[0] > 1:
+        half = top.shape[0] // 2
+        first, second, odd = top[:half], top[half : 2 * half], top[2 * half :]
+        larger = second + _relu(first - second)
+        top = ops.cat([larger, odd]) if odd.shape[0] else larger
+    return (_relu(z - top.t() + REACH) - REACH).softmax(1)
+
+
+def _relu(z: Any) -> Any:
+    return ops.choose(ops.negative(z * -1.0), z)
+
+
+def gradients(architecture: Architecture, layers: Sequence[Layer], done: Pass, g: Any) -> list[Layer]:
+    """Of every layer's weight and bias, for the gradient g (n, C) with respect to the logits."""
+    found: list[Layer] = []
+    for place in range(len(layers) - 1, -1, -1):
+        layer, before, a = architecture.layers[place + 1], architecture.layers[place], done.inputs[place]
+        weight = layers[place].weight
+        if isinstance(layer, Conv):
+            found.append(Layer(_kernel_gradient(layer, a, g), g.sum((0, 2, 3)).reshape(1, -1)))
+        else:
+            flat = moved(a, lambda t: t.flatten(1))
+            found.append(Layer(g.t().matmul(flat), g.sum(0).reshape(1, -1)))
+        if place == 0:
+            break
+        if isinstance(layer, Conv):
+            g = bilinear(g, "conv_transpose2d", weight, **_undone(layer, a.shape, g.shape))
+        else:
+            g = moved(g.matmul(weight), lambda t, shape=a.shape: t.reshape(shape))
+        if isinstance(before, Conv) and before.pool > 1:
+            p = before.pool
+            g = moved(g, lambda t, p=p: _spread(t, p)) / float(p * p)
+        g = ops.choose(done.positive[place - 1], rounded(g, BITS))
+    return found[::-1]
+
+
+def _kernel_gradient(layer: Conv, a: Any, g: Any) -> Any:
+    """dW[o, i] = sum over rows and positions of a[i] g[o]: a convolution with rows and channels exchanged."""
+    swapped, by = (moved(t, lambda t: t.transpose(0, 1)) for t in (a, g))
+    out = bilinear(swapped, "conv2d", by, padding=layer.padding, dilation=layer.stride)
+    return moved(out, lambda t: t[:, :, : layer.kernel, : layer.kernel].transpose(0, 1))
+
+
+def _undone(layer: Conv, inputs: torch.Size, outputs: torch.Size) -> dict[str, Any]:
+    """Options of the transposed convolution; its output takes the shape of the convolution's input."""
+    reached = [(side - 1) * layer.stride + layer.kernel - 2 * layer.padding for side in outputs[2:]]
+    missing = [side - found for side, found in zip(inputs[2:], reached, strict=True)]
+    return {"stride": layer.stride, "padding": layer.padding, "output_padding": missing}
+
+
+def _spread(t: torch.Tensor, p: int) -> torch.Tensor:
+    """(n, c, h, w) -> (n, c, p h, p w), each element p by p times."""
+    n, c, h, w = t.shape
+    return t.reshape(n, c, h, 1, w, 1).expand(n, c, h, p, w, p).reshape(n, c, h * p, w * p)
+
+
+def step(architecture: Architecture, layers: Sequence[Layer], a: Any, y: Any, lr: float) -> list[Layer]:
+    """Layers after one step on a batch: a (n, ...) the first layer's activation, y (n, C) one-hot."""
+    done = forward(architecture, layers, a)
+    mantissa, exponent = math.frexp(lr / a.shape[0])
+    g = rounded((probabilities(done.logits) - y) * mantissa, BITS)
+    return [
+        Layer(*(p - rounded(d / 2.0**-exponent, BITS) for p, d in zip(layer, found, strict=True)))
+        for layer, found in zip(layers, gradients(architecture, layers, done, g), strict=True)
+    ]
+
+
+def sgd(
+    architecture: Architecture, layers: Sequence[Layer], a: Any, y: Any, batches: Sequence[Sequence[int]], lr: float
+) -> list[Layer]:
+    """Layers, shared where any of this is, after a step for each of `batches`, public rows of a and y."""
+    layers = [Layer(*(rounded(p, BITS) for p in layer)) for layer in layers]
+    for batch in batches:
+        index = torch.tensor(batch, dtype=torch.int64)
+        layers = step(architecture, layers, a[index], y[index], lr)
+    return layers
+
+
+def errors(z: Any, y: Any) -> Any:
+    """How many rows of logits (n, C) have a larger logit than their label's, as a secret number; y (n, C) one-hot."""
+    z = rounded(z, BITS)
+    own = (z * y).sum(1, keepdim=True)
+    above = ops.negative(own - z).sum(1)
+    return ops.negative(above * -1.0).sum()

@@ -1,0 +1,269 @@
+"""The fast engine as a Session: private and shared tensors over the protocols of `engine`, with a dealer that pushes.
+
+Before the computation both owners run the program dry, on shapes, and tell the dealer the digest of the script of
+requests that comes of it; it works through no other, see `orders`. From then on it is ahead and nobody waits for it.
+What is released to both owners, they commit to before either sends it, see `committed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from mpc_appraisal.common.errors import AppraisalError, BoundError
+from mpc_appraisal.common.roles import MODEL_OWNER, OWNERS, rank_of
+from mpc_appraisal.mpc import ops
+from mpc_appraisal.mpc.net.channel import Channel, DryChannel, GlooChannel
+from mpc_appraisal.mpc.net.meter import Cost, Meter
+from mpc_appraisal.mpc.net.rendezvous import Rendezvous
+from mpc_appraisal.mpc.net.tcp import TcpChannel
+from mpc_appraisal.mpc.net.tls import TlsChannel
+from mpc_appraisal.mpc.protocols.committed_opening import open_committed
+from mpc_appraisal.mpc.protocols.dealer import Dealer
+from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.logit_bound import WHAT, WHY, Trained
+from mpc_appraisal.mpc.protocols.orders import Limits, bytes_of, put, taken, tensor_of
+from mpc_appraisal.mpc.protocols.tensors import Context, Private, Secret
+from mpc_appraisal.mpc.ring.fixed_point import decode
+from mpc_appraisal.mpc.ring.prg import KEY_BYTES, DryStream, Stream, new_key
+from mpc_appraisal.mpc.ring.shape_tensor import sketch
+from mpc_appraisal.mpc.session import Session, check_owner
+
+MARGIN_BITS = 8  # an opened value uses the ring but for so many bits; a random ring element mostly does not
+DEFAULT_BOUND = 16.0
+TAG_NUMBERS = 4
+CHANNELS = {"tcp": TcpChannel, "gloo": GlooChannel, "tls": TlsChannel}
+
+
+class TrainingContext(Context):
+    """A context that also notes the trained weights."""
+
+    def __init__(self, engine: Engine, logit_bound: float):
+        super().__init__(engine, logit_bound)
+        self.trained = Trained(engine)
+
+
+@ops.trained.register(Private)
+@ops.trained.register(Secret)
+def _trained(weights):
+    shared = weights.secret() if isinstance(weights, Private) else weights
+    weights.context.trained.note(shared.share, shared.bits)
+    return weights
+
+
+class _Engine(Session):
+    """What a real session and a dry one share."""
+
+    engine = "fast"
+    context: TrainingContext
+
+    def adopt(self, parts, shape, bits, name):
+        dry = self.context.engine.dry
+        return Secret(self.context, sketch(shape) if dry else self._share(self.role, parts, shape, name), bits)
+
+    def _private(self, owner: str, value: torch.Tensor | None, shape, name: str) -> Private:
+        return Private(self.context, rank_of(owner), value, torch.Size(shape), name)
+
+    def bound_logits(self, bound, weights=None):
+        self.context.logit_bound = bound
+        self.context.trained = Trained(self.context.engine, weights)
+
+    def within_bound(self):
+        within = self.context.trained.verdict()
+        return None if within is None else Secret(self.context, within, 0)
+
+    def check_logits(self):
+        limit, within = self.context.trained.limit, self.within_bound()
+        if within is None:
+            return
+        opened = self.reveal(within, WHAT, WHY)
+        if self.context.engine.dry or opened.item() == 1:
+            return
+        raise BoundError(
+            f"{limit.method}: training has left the public bound on logits, and no value is released. Expected centred "
+            f"weights of norm {limit.norm:g} at most for every class after every step, so that rows of norm up to "
+            f"{limit.row_norm:g} give logits within {limit.bound:g}: lower appraisal.lr, take fewer appraisal.steps, "
+            "or state a larger session.logit_bound"
+        )
+
+    def exactly(self):
+        self.context.engine.exact = True
+
+    def perturb(self, secret, draw):
+        secret = secret.secret() if isinstance(secret, Private) else secret
+        if self.context.engine.dry:
+            return secret
+        return Secret(self.context, secret.share + torch.full_like(secret.share, draw(secret.bits)), secret.bits)
+
+    def rounded(self, secret, bits):
+        secret = secret.secret() if isinstance(secret, Private) else secret
+        if secret.bits <= bits:
+            return secret
+        found = secret.to_bits(bits)
+        found.cut = secret.cut + secret.bits - bits
+        return found
+
+    def hold(self, value):
+        if isinstance(value, Private):
+            value.masked()
+
+    def forget(self, *values):
+        for value in values:
+            if isinstance(value, Private) and value._masked is not None:
+                self.context.engine.free(value._masked)
+                value._masked = None
+
+    def mark(self):
+        self.context.engine.mark()
+
+    @property
+    def failure(self):
+        engine = self.context.engine
+        return None if engine.uncounted else engine.failure
+
+
+class DrySession(_Engine):
+    """Shapes only: gives the dealer's script, and what the program costs one owner."""
+
+    def __init__(self, role: str = MODEL_OWNER):
+        super().__init__()
+        self.role = role
+        streams = Engine.streams_of(None)
+        engine = Engine(rank_of(role), DryChannel(self.meter), streams, DryStream(), dry=True)
+        self.context = TrainingContext(engine, DEFAULT_BOUND)
+        self.marks: list[int] = []  # bytes that the dealer has sent by each mark; known at the model owner
+
+    @property
+    def script(self) -> list[Any]:
+        """The requests so far."""
+        return self.context.engine.script
+
+    def mark(self):
+        super().mark()
+        self.marks.append(self.context.engine.channel.dealt)
+
+    def input(self, owner, read, shape, name):
+        check_owner(owner, name)
+        value = torch.empty(tuple(shape), dtype=torch.float64, device="meta") if owner == self.role else None
+        return self._private(owner, value, shape, name)
+
+    def _open(self, secret, to):
+        secret = secret.secret() if isinstance(secret, Private) else secret
+        if len(to) == 2:
+            open_committed(self.context.engine, secret.share, b"")
+        elif self.role == to[0]:
+            self.context.engine.channel.receive(secret.shape, 1 - rank_of(self.role))
+        else:
+            self.context.engine.channel.send(secret.share, rank_of(to[0]))
+        return torch.zeros(secret.shape, dtype=torch.float64)
+
+
+def dry_run(program: Callable[[Session], Any]) -> tuple[list[Any], dict[str, Cost], float]:
+    """The dealer's script, each owner's cost and the failure probability of `program`, from shapes alone."""
+    runs = {}
+    for role in OWNERS:
+        runs[role] = DrySession(role)
+        program(runs[role])
+    script = runs[MODEL_OWNER].context.engine.script
+    return script, {role: run.meter.cost() for role, run in runs.items()}, runs[MODEL_OWNER].failure
+
+
+class FastSession(_Engine):
+    """An owner's session.
+
+    Args:
+        timeout: seconds that one message may take.
+    """
+
+    rehearsal = DrySession
+    _tag, _opened = b"", 0  # the session's own value, and how much was opened to both; see `committed`
+
+    def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp"):
+        super().__init__()
+        self.role = rendezvous.role
+        self.channel = open_channel(rendezvous, self.meter, timeout, transport)
+        me = rank_of(self.role)
+        dealt = bytes_of(self.channel.receive((KEY_BYTES,), 2, torch.uint8))
+        if me == 0:
+            pair = new_key()
+            self.channel.send(tensor_of(pair), 1)
+        else:
+            pair = bytes_of(self.channel.receive((KEY_BYTES,), 0, torch.uint8))
+        engine = Engine(me, self.channel, Engine.streams_of(dealt), Stream(pair, "pair"))
+        self.context = TrainingContext(engine, DEFAULT_BOUND)
+        self._tag = bytes_of(Stream(pair, "opening").ring((TAG_NUMBERS,)))
+
+    def prepare(self, program, script=None):
+        if script is None:
+            dry = self.rehearsal(self.role)
+            program(dry)
+            script = dry.script
+        put(self.channel, script, self.role)
+
+    def input(self, owner, read, shape, name):
+        check_owner(owner, name)
+        value = None
+        if self.role == owner:
+            value = self._read(owner, read, shape, name)  # its range is checked where it is encoded
+        return self._private(owner, value, shape, name)
+
+    def _open(self, secret, to):
+        secret = secret.secret() if isinstance(secret, Private) else secret
+        engine = self.context.engine
+        share = engine.blinded(secret.share)
+        if len(to) == 2:
+            self._opened += 1
+            opened = open_committed(engine, share, self._tag + self._opened.to_bytes(8, "big"))
+        elif self.role == to[0]:  # who receives has nothing to choose: it sends nothing
+            opened = share + self.channel.receive(secret.shape, 1 - engine.me)
+        else:
+            self.channel.send(share, rank_of(to[0]))
+            return None
+        if (opened.abs() >= 1 << max(0, 63 - MARGIN_BITS - secret.cut)).any():
+            raise AppraisalError(
+                "what was opened is no plausible value, and nothing is released: fixed point overflowed. Expected sums "
+                f"over rows within the ring, and logits within {self.context.logit_bound:g}: standardise the features, "
+                "lower appraisal.lr, or state a larger session.logit_bound"
+            )
+        return decode(opened, secret.bits)
+
+    def close(self, orderly=True):
+        if orderly:
+            self.channel.close()
+
+
+def open_channel(rendezvous: Rendezvous, meter: Meter, timeout: float, transport: str) -> Channel:
+    """Connect this party with the two others."""
+    return CHANNELS[transport](rendezvous, meter, timeout)
+
+
+def deal(
+    rendezvous: Rendezvous,
+    timeout: float,
+    transport: str = "tcp",
+    helper: bool = False,
+    script: list[Any] | None = None,
+    limits: Limits | None = None,
+) -> list[int]:
+    """Be the dealer of one session, `helper`: that of `permuted` too. Returns the bytes sent by each mark.
+
+    Args:
+        script: what the dealer's own dry run of the agreed program gave: then both owners must have made the same.
+        limits: on what a script may ask; None: what this machine can hold.
+
+    Raises DisagreementError: the owners have made different scripts, or one beyond the limits; nothing was dealt.
+    """
+    meter = Meter()
+    channel = open_channel(rendezvous, meter, timeout, transport)
+    keys = [new_key(), new_key()]
+    for rank, key in enumerate(keys):
+        channel.send(tensor_of(key), rank)
+    agreed = taken(channel, limits or Limits.of_this_machine(), script)
+    marks: list[int] = []
+    receive = channel.receive if helper else None
+    dealer = Dealer(keys, lambda correction: channel.send(correction, 0), receive)
+    dealer.run(agreed, lambda: marks.append(meter.bytes_sent))
+    channel.close()
+    return marks

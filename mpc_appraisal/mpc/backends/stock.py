@@ -1,0 +1,206 @@
+"""CrypTen 0.4.1 as shipped, joined to a Session: its protocols, its dealer as a third process, its gloo transport.
+
+What is replaced, because it is wrong or unsafe as shipped (see the README, "what is protected"): the process group is
+made from the session's own rendezvous and has a time-out; bytes and rounds are counted; errors name the party; the
+dealer answers a closed list of requests and draws its seeds from the operating system; and a result that goes to both
+owners is committed to before it is opened, see `committed`.
+
+The dealer answers the model owner's requests one by one: there is no script that both owners make, so the check of
+`orders` does not cover this engine, and a cheating model owner may ask for what the program has no use for.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+
+from mpc_appraisal.common.errors import AppraisalError
+from mpc_appraisal.common.roles import DEALER, OWNERS, ROLES, rank_of
+from mpc_appraisal.mpc import ops
+from mpc_appraisal.mpc.net.gloo import PeerErrors, open_group, severable
+from mpc_appraisal.mpc.net.meter import Meter
+from mpc_appraisal.mpc.net.rendezvous import Rendezvous
+from mpc_appraisal.mpc.protocols import crypten_compat as _compat
+from mpc_appraisal.mpc.protocols.committed_opening import NONCE_BYTES, check_opening, commitment
+from mpc_appraisal.mpc.protocols.orders import bytes_of, tensor_of
+from mpc_appraisal.mpc.ring.fixed_point import decode, encode
+from mpc_appraisal.mpc.session import Session, check_owner
+
+crypten = _compat.load()
+
+from crypten.communicator.distributed_communicator import DistributedCommunicator  # noqa: E402
+from crypten.mpc.provider.ttp_provider import TTPClient, TTPServer  # noqa: E402
+
+REQUESTS = ("additive", "square", "binary", "wraps", "B2A")
+TERMINATE, MARK = "terminate", "mark"
+
+
+def _nbytes(tensors) -> int:
+    tensors = tensors if isinstance(tensors, list) else [tensors]
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+class Communicator(DistributedCommunicator):
+    """CrypTen's communicator over torch.distributed's gloo, made from a rendezvous and metered.
+
+    Bytes are what this party sends: in a ring of two an all-reduce of n bytes sends n bytes a party.
+    """
+
+    def __init__(self, rendezvous: Rendezvous, meter: Meter, timeout: float):
+        self.rank, self.world_size, self.meter = rank_of(rendezvous.role), len(OWNERS), meter
+        self._rendezvous, self._name = rendezvous, rendezvous.role
+        self.reset_communication_stats()
+        open_group(rendezvous, timeout)
+        with self._named("the other parties"), severable(rendezvous):
+            self.ttp_group = dist.new_group([0, 1, 2])
+            self.ttp_comm_group = dist.new_group([0, 2])
+            self.main_group = dist.new_group([0, 1])
+        self.ttp_initialized = True
+        DistributedCommunicator.instance = self
+
+    def _named(self, peer: str) -> PeerErrors:
+        return PeerErrors(self._rendezvous, peer)
+
+    def _other(self) -> str:
+        return OWNERS[1 - self.rank] if self.rank < 2 else OWNERS[0]
+
+    def _collective(self, name: str, size: int, *args, **kwargs):
+        self.meter.sent(size)
+        self.meter.waited()
+        with self._named(self._other()):
+            return getattr(super(), name)(*args, **kwargs)
+
+    def all_reduce(self, input, *args, **kwargs):
+        return self._collective("all_reduce", _nbytes(input), input, *args, **kwargs)
+
+    def reduce(self, input, dst, *args, **kwargs):
+        return self._collective("reduce", _nbytes(input) if dst != self.rank else 0, input, dst, *args, **kwargs)
+
+    def gather(self, tensor, dst):
+        return self._collective("gather", _nbytes(tensor) if dst != self.rank else 0, tensor, dst)
+
+    def all_gather(self, tensor):
+        return self._collective("all_gather", _nbytes(tensor), tensor)
+
+    def scatter(self, scatter_list, src, *args, **kwargs):
+        size = _nbytes(scatter_list[1 - self.rank]) if src == self.rank else 0
+        return self._collective("scatter", size, scatter_list, src, *args, **kwargs)
+
+    def broadcast(self, input, src, *args, **kwargs):
+        size = _nbytes(input) if src == self.rank else 0
+        self.meter.sent(size)
+        self.meter.waited()
+        with self._named(self._other() if src == self.rank else ROLES[src]):  # triples come from the dealer
+            return super().broadcast(input, src, *args, **kwargs)
+
+    def isend(self, tensor, dst):
+        self.meter.sent(_nbytes(tensor))
+        with self._named(ROLES[dst]):
+            return super().isend(tensor, dst)
+
+    def irecv(self, tensor, src=None):
+        self.meter.waited()
+        with self._named(self._other()):
+            return super().irecv(tensor, src)
+
+    def send_obj(self, obj, dst, group=None):
+        self.meter.sent(len(repr(obj)))  # the object's own size; its pickled form is a little larger
+        with self._named(ROLES[dst]):
+            return super().send_obj(obj, dst, group)
+
+    def recv_obj(self, src, group=None):
+        self.meter.waited()
+        with self._named(ROLES[src]):
+            return super().recv_obj(src, group)
+
+
+class Dealer(TTPServer):
+    """The dealer's side of CrypTen's trusted third party: sees shapes, sends shares of triples, nothing else."""
+
+    def __init__(self, communicator: Communicator):
+        self.comm, self.meter, self.device = communicator, communicator.meter, "cpu"
+        self.ttp_group, self.comm_group = communicator.ttp_group, communicator.ttp_comm_group
+        torch.manual_seed(int.from_bytes(os.urandom(8), "big") - 2**63)  # CrypTen draws the parties' seeds from here
+        self._setup_generators()
+        self.marks: list[int] = []
+
+    def serve(self) -> list[int]:
+        """Answer requests until the model owner ends the session. Returns the bytes sent by each mark."""
+        while True:
+            message = self.comm.recv_obj(0, self.ttp_group)
+            if message == TERMINATE:
+                return self.marks
+            if message == MARK:
+                self.marks.append(self.meter.bytes_sent)
+                continue
+            name = message.get("function") if isinstance(message, dict) else message
+            if name not in REQUESTS:
+                raise AppraisalError(f"{DEALER}: refused the request {name!r}; expected one of {', '.join(REQUESTS)}")
+            result = getattr(self, name)(*message["args"], **message["kwargs"])
+            self.comm.send_obj(result.size(), 0, self.ttp_group)
+            self.comm.broadcast(result, self.comm.get_ttp_rank(), self.comm_group)
+
+
+class StockSession(Session):
+    """An owner's session over CrypTen as shipped."""
+
+    engine = "stock"
+    _opened = 0  # how much was opened to both
+
+    def __init__(self, rendezvous: Rendezvous, timeout: float):
+        super().__init__()
+        self.role = rendezvous.role
+        self.communicator = Communicator(rendezvous, self.meter, timeout)
+        with self.communicator._named("the other parties"):
+            crypten._setup_prng()
+            TTPClient._init()
+
+    def input(self, owner, read, shape, name):
+        check_owner(owner, name)
+        share = crypten.mpc.primitives.ArithmeticSharedTensor.PRZS(torch.Size(shape)).share
+        if self.role == owner:
+            share += encode(self._read(owner, read, shape, name), name)
+        return crypten.mpc.MPCTensor.from_shares(share)
+
+    def _open(self, secret, to):
+        if len(to) == 2:
+            opened = self._committed(secret.share)
+        else:
+            opened = self.communicator.reduce(secret.share, OWNERS.index(to[0]))
+        return None if opened is None else decode(opened, int(secret.encoder.scale).bit_length() - 1)
+
+    def _committed(self, share):
+        """The sum of both owners' shares; see `committed`."""
+        self._opened += 1
+        me, nonce, context = self.communicator.rank, os.urandom(NONCE_BYTES), self._opened.to_bytes(8, "big")
+        mine = tensor_of(commitment(nonce, context, me, share)).view(torch.int64)  # all that CrypTen gathers
+        committed = self.communicator.all_gather(mine)[1 - me]
+        words = tensor_of(nonce).view(torch.int64)
+        opening = self.communicator.all_gather(torch.cat([words, share.reshape(-1)]))[1 - me]
+        theirs = opening[len(words) :].reshape(share.shape)
+        check_opening(bytes_of(committed), bytes_of(opening[: len(words)]), context, 1 - me, theirs)
+        return share + theirs
+
+    def mark(self):
+        if self.role == ROLES[0]:
+            self.communicator.send_obj(MARK, self.communicator.get_ttp_rank(), self.communicator.ttp_group)
+
+    def close(self, orderly=True):
+        if orderly and self.role == ROLES[0]:
+            self.communicator.send_obj(TERMINATE, self.communicator.get_ttp_rank(), self.communicator.ttp_group)
+        TTPClient.uninit()
+        DistributedCommunicator.instance = None
+        if orderly and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+@ops.join.register(crypten.mpc.MPCTensor)
+def _join(first, tensors):
+    return crypten.cat(list(tensors))
+
+
+def deal(rendezvous: Rendezvous, timeout: float) -> list[int]:
+    """Be the dealer until the session ends. Returns the bytes sent by each mark."""
+    return Dealer(Communicator(rendezvous, Meter(), timeout)).serve()

@@ -1,0 +1,166 @@
+"""Who is who: each party's certificate carries its role's name, and nothing else is believed.
+
+A party's folder holds `ca.pem` (the authority that all three trust), `<role>.pem` (its certificate) and `<role>.key`.
+`make_trial` makes an authority, three certificates and forgets the authority's key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import ssl
+import stat
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import ROLES
+
+DAYS = 30
+
+
+@dataclass(frozen=True)
+class Papers:
+    """One party's certificate files."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+    @staticmethod
+    def of(folder: str | Path | None, role: str) -> Papers:
+        """The files of `role` in `folder`/`role`, or else in `folder` itself; raises InputError for what is wrong."""
+        expected = f"a folder with ca.pem, {role}.pem and {role}.key"
+        if folder is None:
+            raise InputError(
+                "session.tls", None, f"{expected}: the transport tls needs it (`mpc-appraisal certificates` makes some)"
+            )
+        place = Path(folder) / role if (Path(folder) / role).is_dir() else Path(folder)
+        papers = Papers(place / "ca.pem", place / f"{role}.pem", place / f"{role}.key")
+        for path in (papers.authority, papers.certificate, papers.key):
+            if not path.is_file():
+                raise InputError("session.tls", f"{str(folder)!r} without {path.name}", expected)
+        mode = stat.S_IMODE(papers.key.stat().st_mode)
+        if mode & 0o077:
+            raise InputError("session.tls", f"{papers.key.name} with mode {mode:o}", "a key for its owner alone: 600")
+        try:
+            names = names_of(x509.load_pem_x509_certificate(papers.certificate.read_bytes()))
+        except (ValueError, OSError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+            raise InputError("session.tls", f"{papers.certificate.name}: no certificate", expected) from error
+        if names != {role}:
+            raise InputError("session.tls", f"a certificate for {_listed(names)}", f"one for {role} alone")
+        return papers
+
+    def context(self, server: bool) -> ssl.SSLContext:
+        """TLS 1.3 with certificates on both sides."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
+        context.verify_mode = ssl.CERT_REQUIRED
+        if server:
+            context.num_tickets = 0  # nobody resumes, and a ticket that nobody reads would cut the connection short
+        try:
+            context.load_verify_locations(self.authority)
+            context.load_cert_chain(self.certificate, self.key, password=lambda: b"")  # an encrypted key must not ask
+        except (OSError, ValueError) as error:  # an SSLError is an OSError
+            fitting = "an authority, a certificate and its key"
+            raise InputError("session.tls", f"files that do not fit ({error})", fitting) from error
+        return context
+
+
+def key_digest(certificate: x509.Certificate) -> str:
+    """SHA-256 of the public key of a certificate (SubjectPublicKeyInfo, DER), 64 hex digits: who its holder is."""
+    found = certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(found).hexdigest()
+
+
+def names_of(certificate: x509.Certificate) -> set[str]:
+    """The DNS names that a certificate carries."""
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return set()
+    return set(extension.value.get_values_for_type(x509.DNSName))
+
+
+def certified_role(sock: ssl.SSLSocket) -> str:
+    """The role that the peer's verified certificate carries; raises PermissionError if it is not exactly one."""
+    names = {value for kind, value in sock.getpeercert().get("subjectAltName", ()) if kind == "DNS"}
+    if len(names) != 1 or not names <= set(ROLES):
+        raise PermissionError(f"a certificate for {_listed(names)}; expected one for one role alone")
+    return names.pop()
+
+
+def _listed(names: set[str]) -> str:
+    return " and ".join(repr(name) for name in sorted(names)) or "no name"
+
+
+def make_trial(folder: Path, days: float = DAYS) -> list[Path]:
+    """Make an authority and a folder with a certificate for each role; the authority's key is not kept.
+
+    Raises:
+        InputError: a role's folder is already there, or `days` is not above 0.
+    """
+    if not days > 0:
+        raise InputError("--days", days, "a number above 0")
+    folders = [folder / role for role in ROLES]
+    for place in folders:
+        if place.exists():
+            raise InputError("DIR", f"{place}, which is already there", "a folder without certificates in it")
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mpc-appraisal trial authority")])
+    authority = sign(name, authority_key, name, authority_key, days)
+    for place, role in zip(folders, ROLES, strict=True):
+        place.mkdir(mode=0o700, parents=True)
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, role)])
+        certificate = sign(subject, key, authority.subject, authority_key, days, role)
+        _write(place / "ca.pem", authority.public_bytes(serialization.Encoding.PEM), 0o644)
+        _write(place / f"{role}.pem", certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+        _write(place / f"{role}.key", private_bytes(key), 0o600)
+    return folders
+
+
+def sign(
+    subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    days: float,
+    role: str | None = None,
+) -> x509.Certificate:
+    """A certificate from an hour ago until `days` from now; an authority's own where `role` is None."""
+    now, whole = datetime.now(timezone.utc), role is None
+    builder = (
+        x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(whole, 0 if whole else None), critical=True)
+        .add_extension(x509.KeyUsage(not whole, False, False, False, False, whole, whole, False, False), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+    )
+    if role is not None:
+        usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(role)]), critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def private_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A key's PEM form."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)

@@ -1,0 +1,100 @@
+"""Point-to-point messages between the three parties: ring elements of shapes that both ends know.
+
+Two owners and a dealer. The dealer sends to the model owner alone; the data owner shares a key with it instead.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from mpc_appraisal.common.roles import ROLES
+from mpc_appraisal.mpc.net.gloo import PeerErrors, open_group
+from mpc_appraisal.mpc.net.meter import Meter
+from mpc_appraisal.mpc.net.rendezvous import Rendezvous
+from mpc_appraisal.mpc.ring.buffers import empty
+from mpc_appraisal.mpc.ring.shape_tensor import sketch
+
+WINDOW = 32  # messages that a sender may be ahead of the receiver
+
+
+class Channel(ABC):
+    """One party's connections. Sending does not wait for the receiver; receiving does, and counts as a round."""
+
+    def __init__(self, meter: Meter):
+        self.meter = meter
+
+    def send(self, tensor: torch.Tensor, to: int) -> None:
+        """Send ring elements (int64) or bytes (uint8)."""
+        self.meter.sent(tensor.numel() * tensor.element_size())
+        self._send(tensor.contiguous(), to)
+
+    def receive(self, shape: Sequence[int], source: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+        """The next message from `source`; both ends know its shape."""
+        if source != 2:  # the dealer pushes ahead: what it sends is there before it is needed
+            self.meter.waited()
+        return self._receive(tuple(shape), source, dtype)
+
+    @abstractmethod
+    def _send(self, tensor: torch.Tensor, to: int) -> None: ...
+
+    @abstractmethod
+    def _receive(self, shape: tuple[int, ...], source: int, dtype: torch.dtype) -> torch.Tensor: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Send what is left and let go."""
+
+
+class GlooChannel(Channel):
+    """Over torch.distributed's gloo: TCP in the clear, for one machine or one trust domain; see `gloo` on losses."""
+
+    def __init__(self, rendezvous: Rendezvous, meter: Meter, timeout: float):
+        super().__init__(meter)
+        open_group(rendezvous, timeout)
+        self._rendezvous = rendezvous
+        self._pending: deque[tuple[Any, torch.Tensor]] = deque()
+
+    def _errors(self, rank: int) -> PeerErrors:
+        return PeerErrors(self._rendezvous, ROLES[rank])
+
+    def _send(self, tensor, to):
+        with self._errors(to):
+            while self._pending and (len(self._pending) >= WINDOW or self._pending[0][0].is_completed()):
+                self._pending.popleft()[0].wait()
+            self._pending.append((dist.isend(tensor, to), tensor))  # the tensor must outlive its sending
+
+    def _receive(self, shape, source, dtype):
+        tensor = empty(shape, dtype)
+        with self._errors(source):
+            dist.recv(tensor, source)
+        return tensor
+
+    def close(self):
+        with self._errors(0):
+            while self._pending:
+                self._pending.popleft()[0].wait()
+        dist.destroy_process_group()
+
+
+class DryChannel(Channel):
+    """Counts what would be sent and waited for, and what the dealer would send here; carries nothing."""
+
+    dealt = 0
+
+    def _send(self, tensor, to):
+        pass
+
+    def _receive(self, shape, source, dtype):
+        if source == 2:
+            self.dealt += math.prod(shape) * dtype.itemsize
+        return sketch(shape, dtype)
+
+    def close(self):
+        pass

@@ -1,0 +1,115 @@
+"""Messages as they travel between two parties: a header of 128 bytes, then the payload, raw and little-endian.
+
+Header: magic, kind, dtype, number of dimensions, sequence number (per direction), size of the payload, shape, and the
+line of code that sent it, so that two programs that go apart are told where. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from mpc_appraisal.common.errors import shown
+
+MAGIC = b"mpc1"
+DIMENSIONS = 6
+SITE_BYTES = 56
+HEADER = struct.Struct(f"<4sBBBxQQ{DIMENSIONS}Q{SITE_BYTES}s")
+DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+PLUMBING = {"frames.py", "stream.py", "tls.py", "channel.py", "engine.py"}  # no call site of interest is in these
+
+_names: dict[str, str] = {}
+
+
+class Kind(IntEnum):
+    """What a frame is."""
+
+    NOTE = 1  # public JSON
+    TENSOR = 2
+    HEARTBEAT = 3
+    ABORT = 4  # the sender stops; the payload says why
+    BYE = 5  # the sender has said everything
+
+
+class Garbled(ValueError):
+    """Bytes that are no frame, or a frame that is not the next."""
+
+
+class Header(NamedTuple):
+    """A frame without its payload; `size` is the payload's, in bytes."""
+
+    kind: Kind
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    sequence: int
+    size: int
+    site: str
+
+    def describe(self) -> str:
+        what = str(self.shape) if self.kind == Kind.TENSOR else f"a {self.kind.name.lower()}"
+        kind = f" of {str(self.dtype).removeprefix('torch.')}" if self.kind == Kind.TENSOR else ""
+        return f"{what}{kind} at {self.site}"
+
+
+def pack(header: Header) -> bytes:
+    """The header's wire form."""
+    sizes = (*header.shape, *[0] * (DIMENSIONS - len(header.shape)))
+    return HEADER.pack(
+        MAGIC,
+        header.kind,
+        DTYPES.index(header.dtype),
+        len(header.shape),
+        header.sequence,
+        header.size,
+        *sizes,
+        header.site.encode("ascii", "replace")[:SITE_BYTES],
+    )
+
+
+def unpack(data: bytes | bytearray, expected_sequence: int) -> Header:
+    """A header from its wire form; raises Garbled unless it is the frame that must come next."""
+    magic, kind, dtype, dimensions, sequence, size, *sizes, site = HEADER.unpack(data)
+    if magic != MAGIC or kind not in list(Kind) or dtype >= len(DTYPES) or dimensions > DIMENSIONS:
+        raise Garbled("sent bytes that are no message")
+    if sequence != expected_sequence:
+        raise Garbled(f"sent message {sequence}, expected {expected_sequence}: one was replayed or lost")
+    where = shown(site.rstrip(b"\0").decode("ascii", "replace"), SITE_BYTES)
+    header = Header(Kind(kind), DTYPES[dtype], tuple(sizes[:dimensions]), sequence, size, where)
+    if header.kind == Kind.TENSOR and size != nbytes(header.shape, header.dtype):
+        raise Garbled(f"sent {size} bytes for {header.describe()}")
+    return header
+
+
+def nbytes(shape: Sequence[int], dtype: torch.dtype) -> int:
+    """Size of a tensor of `shape`."""
+    size = dtype.itemsize
+    for n in shape:
+        size *= n
+    return size
+
+
+def view_of(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a contiguous tensor, in place."""
+    return memoryview(tensor.reshape(-1).numpy()).cast("B") if tensor.numel() else memoryview(b"")
+
+
+def call_site() -> str:
+    """'file.py:line' of the nearest caller that is not part of the transport or the engine's plumbing."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        path = frame.f_code.co_filename
+        name = _names.get(path) or _names.setdefault(path, Path(path).name)
+        if name not in PLUMBING:
+            return f"{name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "?"
+
+
+if sys.byteorder != "little":
+    raise ImportError(f"byte order: got {sys.byteorder}; expected little: messages travel as they lie in memory")

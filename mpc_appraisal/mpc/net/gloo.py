@@ -1,0 +1,87 @@
+"""torch.distributed's gloo, joined to a rendezvous: the process group, and its errors with a name.
+
+Nothing can interrupt a wait in gloo, and it does not see a frozen party: after a loss the sockets that gloo opened are
+shut down, so that the wait ends with an error (on Linux; elsewhere with gloo's own time-out).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+import torch.distributed as dist
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import ROLES, rank_of
+from mpc_appraisal.mpc.net.failure import Clerk
+from mpc_appraisal.mpc.net.rendezvous import Rendezvous
+
+
+def open_group(rendezvous: Rendezvous, timeout: float) -> None:
+    """Connect the three parties; raises PeerError if one is lost on the way."""
+    stated = os.environ.get("GLOO_SOCKET_IFNAME", "").strip()
+    known = [name for _, name in socket.if_nameindex()]
+    if not all(name.strip() in known for name in stated.split(",") if name.strip()):
+        expected = f"some of {', '.join(known)}, or to be unset"
+        raise InputError("the environment's GLOO_SOCKET_IFNAME", repr(stated), expected)
+    if not stated and ("://127." in rendezvous.where or "://localhost" in rendezvous.where):
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # parties on one machine talk over loopback alone
+
+    def join() -> None:
+        dist.init_process_group(
+            "gloo",
+            store=dist.PrefixStore("gloo", rendezvous.store),
+            rank=rank_of(rendezvous.role),
+            world_size=len(ROLES),
+            timeout=timedelta(seconds=timeout),
+        )
+
+    clerk = Clerk(rendezvous.check)
+    with PeerErrors(rendezvous, "the other parties"), severable(rendezvous):
+        clerk.call(join)
+    clerk.end()
+
+
+@contextmanager
+def severable(rendezvous: Rendezvous) -> Iterator[None]:
+    """Gloo connects in the block; a loss ends whoever waits on these connections."""
+    before = _sockets().values()
+    yield
+    opened = [name for name in _sockets().values() if name not in before]
+
+    def sever() -> None:
+        for descriptor, name in _sockets().items():
+            if name in opened:
+                with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as s:
+                    if not s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):  # gloo dies of that
+                        s.shutdown(socket.SHUT_RDWR)
+
+    rendezvous.when_lost(sever)
+
+
+def _sockets() -> dict[int, str]:
+    """This process's sockets: the kernel's name of each by descriptor, for a descriptor may be used again."""
+    found = {}
+    with suppress(OSError):
+        for entry in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                found[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
+    return {descriptor: name for descriptor, name in found.items() if name.startswith("socket:")}
+
+
+class PeerErrors:
+    """Turns torch.distributed's errors into PeerError with the party's name, and its reason where it left one."""
+
+    def __init__(self, rendezvous: Rendezvous, peer: str):
+        self.rendezvous, self.peer = rendezvous, peer
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if isinstance(error, RuntimeError):
+            raise self.rendezvous.lost(self.peer) from error
+        return False

@@ -1,0 +1,257 @@
+"""How two parties connect over TLS: one listens, the other dials twice, a connection for each direction.
+
+Who a peer is, its certificate says; the first message must claim the same role. A stranger is dropped, and the listener
+goes on waiting: each newcomer is met by a thread of its own, for a few seconds and no longer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from mpc_appraisal.common.errors import InputError, PeerError, shown
+from mpc_appraisal.mpc.net.certificates import Papers, certified_role
+from mpc_appraisal.mpc.net.frames import Garbled, Kind
+from mpc_appraisal.mpc.net.notes import parse, said
+from mpc_appraisal.mpc.net.rendezvous import parse_address
+from mpc_appraisal.mpc.net.strangers import who_answers
+from mpc_appraisal.mpc.net.stream import GONE, Incoming, Outgoing, Woken
+
+HANDSHAKE_SECONDS = 5.0
+GREETERS = 32  # newcomers met at once; when one more comes, the one that has kept silent longest goes
+HELLO_BYTES = 4096
+RETRY_SECONDS = 0.1
+LEAST_SECONDS = 0.5  # for a handshake that begins when the time is nearly over
+USES = ("send", "receive")  # what the one who dials does with a connection
+
+Hello = dict[str, Any]
+Claim = Callable[[str], str | None]  # role -> why the claim to it is refused, or None: it is taken
+Joined = Callable[[str, Incoming, Outgoing, Hello], None]
+
+
+def address_of(host: str, port: int) -> str:
+    """'tcp://host:port'."""
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def _shake(sock: ssl.SSLSocket, deadline: float) -> None:
+    """The TLS handshake, ended at the deadline however slowly the other side drips."""
+    sock.setblocking(False)
+    while True:
+        try:
+            return sock.do_handshake()
+        except ssl.SSLWantReadError:
+            wanted = select.POLLIN
+        except ssl.SSLWantWriteError:
+            wanted = select.POLLOUT
+        poll = select.poll()
+        poll.register(sock, wanted)
+        if time.monotonic() > deadline or not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise TimeoutError
+
+
+def _prepare(raw: socket.socket) -> socket.socket:
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return raw
+
+
+class Listener:
+    """Waits for parties at an address until closed.
+
+    Args:
+        name: how the address is called in errors.
+        claim: called with the role that the certificate shows once both of its connections are there.
+        joined: called with them after that.
+    """
+
+    def __init__(self, papers: Papers, host: str, port: int, name: str, claim: Claim, joined: Joined):
+        self._claim, self._joined, self._context = claim, joined, papers.context(server=True)
+        self._socket = _bind(host, port, name)
+        self.port = self._socket.getsockname()[1]
+        self.turned_away: list[str] = []  # why, the last few
+        self._halves: dict[tuple[str, str], dict[str, Incoming | Outgoing]] = {}
+        self._lock, self._closed = threading.Lock(), False
+        self._greeted: list[socket.socket] = []  # newcomers that have not shown who they are, the oldest first
+        threading.Thread(target=self._listen, daemon=True, name="listener").start()
+
+    def _listen(self) -> None:
+        self._socket.settimeout(0.2)
+        while not self._closed:
+            try:
+                raw, _ = self._socket.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                if self._closed:
+                    return
+                time.sleep(RETRY_SECONDS)  # too many open files, or a connection that was gone at once
+                continue
+            with self._lock:
+                self._greeted.append(raw)
+                oldest = self._greeted.pop(0) if len(self._greeted) > GREETERS else None
+                if oldest is not None:
+                    with suppress(OSError):  # its greeter, which waits for it, ends by this
+                        socket.socket.shutdown(oldest, socket.SHUT_RDWR)
+            threading.Thread(target=self._greet, args=(raw,), daemon=True, name="greeter").start()
+
+    def _greet(self, raw: socket.socket) -> None:
+        sock, kept = None, False
+        try:
+            deadline = time.monotonic() + HANDSHAKE_SECONDS
+            sock = self._context.wrap_socket(_prepare(raw), server_side=True, do_handshake_on_connect=False)
+            with self._lock:
+                self._greeted = [sock if each is raw else each for each in self._greeted]
+            _shake(sock, deadline)
+            kept = self._meet(sock, deadline)
+        except ssl.SSLCertVerificationError as error:
+            self._turn_away(f"a certificate that is refused: {error.verify_message}")
+        except PermissionError as error:
+            self._turn_away(str(error))
+        except (*GONE, EOFError, TimeoutError, Woken, TypeError) as error:
+            self._turn_away(f"no party: {getattr(error, 'reason', None) or error or 'it kept silent'}")
+        finally:
+            with self._lock:
+                self._greeted = [each for each in self._greeted if each is not raw and each is not sock]
+            if not kept:
+                _hang_up(sock or raw)
+
+    def _meet(self, sock: ssl.SSLSocket, deadline: float) -> bool:
+        role = certified_role(sock)
+        incoming, outgoing = Incoming(sock), Outgoing(sock)
+        hello = _read(incoming, deadline)
+        claimed, use, instance = hello.get("role"), hello.get("use"), str(hello.get("instance"))
+        if use not in USES:
+            raise Garbled("sent no greeting")
+        if claimed != role:
+            refusal = f"a certificate for {role!r} from a party that claims to be {claimed!r:.40}"
+            outgoing.send(Kind.ABORT, refusal.encode())
+            self._turn_away(refusal)
+            return False
+        with self._lock:
+            halves = self._halves.setdefault((role, instance), {})
+            halves[use] = incoming if use == "send" else outgoing
+            refusal, complete = None, len(halves) == len(USES)  # told here: the other's greeter sees both halves too
+            if complete:
+                del self._halves[role, instance]
+                refusal = self._claim(role)
+        if refusal:
+            outgoing.send(Kind.ABORT, refusal.encode())
+            return False
+        outgoing.send(Kind.NOTE, b"{}")
+        if complete:
+            halves["receive"].start()
+            self._joined(role, halves["send"], halves["receive"], hello)
+        return True
+
+    def _turn_away(self, why: str) -> None:
+        self.turned_away = [*self.turned_away[-2:], shown(why, 200)]
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._closed = True
+        self._socket.close()
+
+
+def _bind(host: str, port: int, name: str) -> socket.socket:
+    """Listen at `host`, or everywhere where the host is not this machine's own name for itself."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise InputError(name, address_of(host, port), f"an address to listen on ({error.strerror})") from error
+    try:
+        return socket.create_server(found[4][:2], family=found[0], backlog=GREETERS)
+    except OSError:
+        try:  # a public address in front of this machine
+            return socket.create_server(("", port), family=socket.AF_INET, backlog=GREETERS)
+        except OSError as error:
+            raise InputError(name, address_of(host, port), f"an address to listen on ({error.strerror})") from error
+
+
+def _hang_up(sock: socket.socket) -> None:
+    """Close so that what was said last arrives: what the other side still sends is read and forgotten."""
+    with suppress(*GONE):
+        sock.settimeout(1.0)
+        sock.shutdown(socket.SHUT_WR)
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until and sock.recv(HELLO_BYTES):
+            pass
+    sock.close()
+
+
+def _read(incoming: Incoming, deadline: float) -> Hello:
+    header = incoming.header(deadline)
+    text = incoming.text(HELLO_BYTES, HANDSHAKE_SECONDS, deadline)
+    if header.kind == Kind.ABORT:
+        raise PermissionError(said(text))
+    if header.kind != Kind.NOTE:
+        raise Garbled("sent no greeting")
+    try:
+        return parse(text, "a newcomer", "hello")
+    except PeerError as error:
+        raise Garbled("sent no greeting") from error
+
+
+def dial(
+    peer: str, address: str, role: str, papers: Papers, timeout: float, told: Callable[[str], str | None]
+) -> tuple[Incoming, Outgoing]:
+    """Connect to `peer`; tries again until `timeout`.
+
+    Args:
+        told: gets this party's own address on the way to the peer, returns the address to tell the peer, if any.
+
+    Raises:
+        PeerError: nobody listened, or one of the two refuses the other.
+    """
+    host, port = parse_address(address)
+    context, instance = papers.context(server=False), os.urandom(8).hex()
+    deadline, why = time.monotonic() + timeout, ""
+    halves: dict[str, Incoming | Outgoing] = {}
+    while len(halves) < len(USES):
+        use = USES[len(halves)]
+        sock = None
+        patience = min(HANDSHAKE_SECONDS, max(deadline - time.monotonic(), LEAST_SECONDS))
+        try:
+            sock = _prepare(socket.create_connection((host, port), patience))
+            hello = {"role": role, "use": use, "instance": instance, "address": told(sock.getsockname()[0])}
+            sock = context.wrap_socket(sock, server_hostname=peer, do_handshake_on_connect=False)
+            until = time.monotonic() + patience
+            _shake(sock, until)
+            incoming, outgoing = Incoming(sock), Outgoing(sock)
+            outgoing.send(Kind.NOTE, json.dumps(hello).encode())
+            _read(incoming, until)
+            halves[use] = outgoing if use == "send" else incoming
+        except ssl.SSLCertVerificationError as error:
+            sock.close()
+            raise PeerError(f"who listens at {address} is not {peer}: {shown(error.verify_message, 200)}") from error
+        except PermissionError as error:
+            if sock is not None:
+                sock.close()
+            raise PeerError(f"{peer} refused this party: {error}") from error
+        except (*GONE, EOFError, TimeoutError) as error:
+            if sock is not None:
+                sock.close()
+            reason = getattr(error, "reason", None) or getattr(error.__cause__, "reason", None) or ""
+            if "ALERT" in str(reason):
+                said = str(reason).partition("ALERT_")[2].replace("_", " ").lower()
+                raise PeerError(f"{peer} refused this party's certificate: {said}") from error
+            why = (
+                f"; last, {shown(str(reason or error) or type(error).__name__, 120)}"
+                if not isinstance(error, ConnectionRefusedError)
+                else ""
+            )
+            if time.monotonic() > deadline:
+                message = f"{peer} did not come: no party answered at {address} within {timeout:g} s{why}"
+                if (found := who_answers(host, port)) is not None:
+                    message += f"; {host}:{port} {found}; it is not the {peer} of an appraisal over tls"
+                raise PeerError(message) from error
+            time.sleep(RETRY_SECONDS)
+    halves["send"].start()
+    return halves["receive"], halves["send"]

@@ -1,0 +1,208 @@
+"""A connection between each two parties that carries signs of life alone, so that the killed and the frozen are named.
+
+The kernel closes a killed process's connections at once, whatever the process was doing; a frozen one keeps them and
+falls silent; one that computes long goes on giving signs, for a thread of its own gives them. On the wire: bytes 0 are
+signs of life, a byte 1 is the goodbye, and text before it says why the party stops.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpc_appraisal.common.errors import PeerError
+from mpc_appraisal.common.roles import ROLES, rank_of
+from mpc_appraisal.mpc.net.notes import said
+
+BEAT_SECONDS = 0.5
+WATCH_SECONDS = 0.1
+HELLO_SECONDS = 0.5  # who connects shows its token at once
+MOST_NEWCOMERS = 64  # strangers that keep silent; the oldest goes when one more comes
+ABORT_BYTES = 4096
+TOKEN_BYTES = 16
+BEAT, BYE = b"\0", b"\1"
+LIFE, DATA = 0, 1  # what a connection is for
+
+
+@dataclass
+class Line:
+    """The connection with one party. silent: seconds watched without a byte. left: it said goodbye. lost: it is dead or
+    frozen."""
+
+    sock: socket.socket
+    text: bytearray = field(default_factory=bytearray)
+    silent: float = 0.0
+    left: bool = False
+    lost: bool = False
+
+
+@dataclass
+class Newcomer:
+    """A connection that has not shown a token yet; it has until the deadline."""
+
+    sock: socket.socket
+    deadline: float
+    hello: bytearray = field(default_factory=bytearray)
+
+
+class Lifelines:
+    """One party's lines, and the thread that watches them.
+
+    Args:
+        towards: a host, on the way to which the others reach this party.
+        freeze: seconds without a sign of life after which a party is taken for lost.
+        fail: told of each loss.
+        tick: called by the thread all the time.
+    """
+
+    def __init__(
+        self, role: str, towards: str, freeze: float, fail: Callable[[PeerError], Any], tick: Callable[[], None]
+    ):
+        self.role, self._freeze, self._fail, self._tick = role, freeze, fail, tick
+        self.lines: dict[str, Line] = {}
+        self._met: dict[str, deque[socket.socket]] = {name: deque() for name in ROLES}
+        self._token = os.urandom(TOKEN_BYTES)
+        self._newcomers: list[Newcomer] = []
+        self._listener = socket.create_server((_own_address(towards), 0))
+        self._listener.setblocking(False)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="lifelines")
+        self._thread.start()
+
+    def note(self) -> dict[str, Any]:
+        """What the others need to connect."""
+        host, port = self._listener.getsockname()[:2]
+        return {"host": host, "port": port, "token": self._token.hex()}
+
+    def dial(self, role: str, note: dict[str, Any], use: int = LIFE, patience: float | None = None) -> socket.socket:
+        """Connect to `role`, whose note it is, within `patience` seconds; raises PeerError."""
+        try:
+            sock = socket.create_connection((note["host"], note["port"]), min(patience or self._freeze, self._freeze))
+            sock.sendall(bytes.fromhex(note["token"]) + bytes([rank_of(self.role), use]))
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise PeerError(f"cannot reach {role} at its address: {reason}") from error
+        if use == LIFE:
+            self._add(role, sock)
+        return sock
+
+    def taken(self, role: str) -> socket.socket | None:
+        """A connection that `role` made to carry data, if it has."""
+        return self._met[role].popleft() if self._met[role] else None
+
+    def _add(self, role: str, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.lines[role] = Line(sock)
+
+    def _accept(self) -> None:
+        """Take in who connects; what it says is read as it comes, so that nobody is waited for."""
+        with suppress(OSError):
+            sock, _ = self._listener.accept()
+            sock.setblocking(False)
+            self._newcomers.append(Newcomer(sock, time.monotonic() + HELLO_SECONDS))
+        while len(self._newcomers) > MOST_NEWCOMERS:
+            self._newcomers.pop(0).sock.close()
+
+    def _greet(self, newcomer: Newcomer) -> bool:
+        """Read what a newcomer says; False where it has said all, or nothing more is expected of it."""
+        try:
+            data = newcomer.sock.recv(TOKEN_BYTES + 2 - len(newcomer.hello))
+        except BlockingIOError:
+            data = None
+        except OSError:
+            data = b""
+        newcomer.hello += data or b""
+        if len(newcomer.hello) == TOKEN_BYTES + 2:
+            self._meet(newcomer.sock, bytes(newcomer.hello))
+            return False
+        if data == b"" or time.monotonic() > newcomer.deadline:
+            newcomer.sock.close()
+            return False
+        return True
+
+    def _meet(self, sock: socket.socket, hello: bytes) -> None:
+        known = hmac.compare_digest(hello[:TOKEN_BYTES], self._token)
+        role = ROLES[hello[-2]] if known and hello[-2] < len(ROLES) else self.role
+        if role != self.role and hello[-1] == DATA:
+            self._met[role].append(sock)
+        elif role != self.role and role not in self.lines:
+            self._add(role, sock)
+        else:
+            sock.close()  # a stranger
+
+    def _watch(self) -> None:
+        before = beaten = time.monotonic()
+        while not self._stop.is_set():
+            poll, lines = select.poll(), {role: x for role, x in list(self.lines.items()) if not (x.left or x.lost)}
+            newcomers = (newcomer.sock for newcomer in self._newcomers)
+            for each in (self._listener, *newcomers, *(line.sock for line in lines.values())):
+                poll.register(each, select.POLLIN)
+            ready = {descriptor for descriptor, _ in poll.poll(WATCH_SECONDS * 1000)}
+            now = time.monotonic()
+            for role, line in lines.items():
+                if line.sock.fileno() in ready:
+                    self._read(role, line)
+                else:  # a pause of this process's own is not the other's silence
+                    line.silent += min(now - before, 2 * WATCH_SECONDS)
+                if line.silent > self._freeze and not line.lost:
+                    line.lost = True
+                    self._fail(PeerError(f"{role} stopped: no sign of life for {self._freeze:g} s"))
+                if now - beaten >= BEAT_SECONDS:
+                    with suppress(OSError):
+                        line.sock.send(BEAT)
+            before, beaten = now, now if now - beaten >= BEAT_SECONDS else beaten
+            if self._listener.fileno() in ready:
+                self._accept()
+            self._newcomers = [newcomer for newcomer in self._newcomers if self._greet(newcomer)]
+            self._tick()
+
+    def _read(self, role: str, line: Line) -> None:
+        try:
+            data = line.sock.recv(ABORT_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        line.silent = 0.0
+        line.text += data.replace(BEAT, b"")
+        words, bye, _ = line.text.partition(BYE)
+        if bye:
+            line.left = True
+            if words:
+                self._fail(PeerError(said(words)))
+        elif not data or len(line.text) > ABORT_BYTES:
+            line.lost = True
+            self._fail(PeerError(f"{role} is gone: its process ended, or the network between us"))
+
+    def leave(self, words: str) -> None:
+        """Say goodbye to those that are there, and why if `words` is not empty."""
+        for line in list(self.lines.values()):
+            with suppress(OSError):
+                line.sock.send(words.encode().replace(BYE, b"")[: ABORT_BYTES - 1] + BYE)
+
+    def close(self) -> None:
+        """Watch no more, and hang up."""
+        self._stop.set()
+        self._thread.join(2.0)
+        newcomers = (newcomer.sock for newcomer in self._newcomers)
+        for sock in (self._listener, *newcomers, *(line.sock for line in self.lines.values())):
+            sock.close()
+
+
+def _own_address(host: str) -> str:
+    """This machine's address on the way to `host`."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # no packet leaves
+            probe.connect((host, 9))
+            return probe.getsockname()[0]
+    except OSError:
+        return "127.0.0.1"

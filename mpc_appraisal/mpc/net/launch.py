@@ -1,0 +1,151 @@
+"""Parties as real processes on this machine: started fresh, supervised together, ended together.
+
+`launch` starts one Python process a party with `subprocess` (never fork: a forked child would inherit the parent's
+memory, and with it the other parties' data). Each gets a folder of its own with its own job in it. Results come back
+through that folder once a process has ended, progress as JSON lines on its standard output. A party that fails ends
+the others; a parent that dies ends them all, for each watches its standard input.
+
+A process takes its orders, a pickled function and its arguments, from the parent that started it and from nobody
+else: they lie in a folder of mode 700 before it starts. The parent unpickles what its processes leave there, so it
+trusts them as itself; they are one user's, on one machine. Parties that do not trust each other start their own
+(`session=join`), and the engines fast and rtas unpickle nothing that comes from another party.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import torch.distributed as dist
+
+from mpc_appraisal.common.errors import AppraisalError, PeerError
+
+GRACE_SECONDS = 8.0  # what the others get to hear why one failed, and to end by themselves
+KILLED_GRACE_SECONDS = 1.5  # the same where one was killed and has nothing to say
+POLL_SECONDS = 0.02
+
+Emit = Callable[[dict[str, Any]], None]
+PartyFunction = Callable[..., Any]  # (role, address, emit, **job) -> picklable result
+
+
+def launch(function: PartyFunction, jobs: dict[str, dict[str, Any]], emit: Emit, threads: int = 1) -> dict[str, Any]:
+    """Run `function(role, address, emit, **jobs[role])` in one new process a role; return the results by role.
+
+    Args:
+        function: importable or picklable; the same for every party.
+        jobs: by role, that party's own keyword arguments. A `folder: Path` argument is added: the party's own.
+        emit: called here with each progress event of any party.
+        threads: torch threads of each process. Two or more a party on two cores cost up to ten times.
+
+    Raises:
+        The error of the party that failed first by itself, or PeerError if one was killed.
+    """
+    store = dist.TCPStore("127.0.0.1", 0, None, True, timedelta(seconds=60), wait_for_workers=False)
+    address = f"tcp://127.0.0.1:{store.port}"
+    with tempfile.TemporaryDirectory(prefix="mpc-appraisal-") as root:
+        parties: dict[str, subprocess.Popen] = {}
+        try:
+            for role, job in jobs.items():
+                folder = Path(root, role)
+                folder.mkdir(mode=0o700)
+                for name, write in job.pop("files", {}).items():
+                    write(folder / name)
+                (folder / "job.pkl").write_bytes(cloudpickle.dumps((function, role, address, job)))
+            for role in jobs:
+                parties[role] = _start(Path(root, role), threads)
+            readers = [_relay(party, emit) for party in parties.values()]
+            _supervise(parties, store)
+            for reader in readers:
+                reader.join(timeout=5)
+            return {role: _result(Path(root, role), role, party) for role, party in parties.items()}
+        finally:
+            for party in parties.values():
+                if party.poll() is None:
+                    party.kill()
+                party.wait()
+                party.stdin.close()
+                party.stdout.close()
+
+
+def _start(folder: Path, threads: int) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    # What the caller could import, a method in a module of its own for one, a party must be able to import too.
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE"):  # a launcher's own, not the parties'
+        environment.pop(name, None)
+    with open(folder / "stderr.txt", "wb") as stderr:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mpc_appraisal.mpc.net.worker", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=environment,
+        )
+
+
+def _relay(party: subprocess.Popen, emit: Emit) -> threading.Thread:
+    def read() -> None:
+        for line in party.stdout:
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # something printed by a library
+            if isinstance(event, dict):
+                emit(event)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    return reader
+
+
+def _supervise(parties: dict[str, subprocess.Popen], store: dist.TCPStore) -> None:
+    """Wait until all have ended; once one has failed, tell the others, give them a moment and then end them."""
+    deadline, ended_here = None, set()
+    while any(party.poll() is None for party in parties.values()):
+        if deadline is None and any(party.poll() not in (None, 0) for party in parties.values()):
+            lost = next(role for role, party in parties.items() if party.poll() not in (None, 0))
+            killed = parties[lost].returncode < 0
+            deadline = time.monotonic() + (KILLED_GRACE_SECONDS if killed else GRACE_SECONDS)
+            if not store.check(["abort"]):  # it may have been killed before it met them
+                store.set("abort", f"{lost} is gone: its process ended")
+        if deadline is not None and time.monotonic() > deadline:
+            for role, party in parties.items():
+                if party.poll() is None:
+                    party.kill()
+                    ended_here.add(role)
+        time.sleep(POLL_SECONDS)
+    if any(party.returncode for party in parties.values()):  # all may have failed between two looks
+        _raise_first({role: party for role, party in parties.items() if role not in ended_here})
+
+
+def _raise_first(parties: dict[str, subprocess.Popen]) -> None:
+    errors: dict[str, BaseException] = {}
+    for role, party in parties.items():
+        folder = Path(party.args[-1])
+        if (folder / "error.pkl").exists():
+            errors[role] = cloudpickle.loads((folder / "error.pkl").read_bytes())
+        elif party.returncode:
+            tail = (folder / "stderr.txt").read_text(errors="replace")[-2000:].strip()
+            cause = f"was killed by signal {-party.returncode}" if party.returncode < 0 else "ended without a result"
+            errors[role] = PeerError(f"{role} {cause}" + (f"; its last words: {tail}" if tail else ""))
+    # The party that failed by itself says more than those that lost it.
+    own = [e for e in errors.values() if not isinstance(e, PeerError)]
+    killed = [e for r, e in errors.items() if parties[r].returncode < 0]
+    raise (own or killed or list(errors.values()))[0]
+
+
+def _result(folder: Path, role: str, party: subprocess.Popen) -> Any:
+    path = folder / "result.pkl"
+    if not path.exists():
+        raise AppraisalError(f"{role} ended with status {party.returncode} and no result")
+    return cloudpickle.loads(path.read_bytes())

@@ -1,0 +1,234 @@
+"""What another party's note may say: each topic has a small schema, and whatever does not fit is that party's fault.
+
+A note is JSON that a peer made. `read` refuses what is no JSON, NaN, infinities, numbers beyond 64 bits, deep nesting
+and long texts, then fields that are missing or of another kind. A schema names the fields that are used; others are
+ignored, so that a party of a later version can be talked to.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cache
+from typing import Any
+
+from mpc_appraisal.common.errors import PeerError, shown
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS
+
+LONGEST_NOTE = 16 << 20  # bytes
+LONGEST_TEXT = 8 << 20  # characters; answers are sealed into one text
+LONGEST_LINE = 4096  # bytes of the words with which a party stops
+DEEPEST = 32
+LARGEST = 2**64
+COUNT = 2**53  # of whole numbers that are counts
+
+Schema = dict[str, Any]
+
+
+def _object(**properties: Schema) -> Schema:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _with(schema: Schema, **optional: Schema) -> Schema:
+    """The same object with fields that may be missing."""
+    return schema | {"properties": schema["properties"] | optional}
+
+
+def _text(longest: int, shortest: int = 1, pattern: str | None = None) -> Schema:
+    found = {"type": "string", "minLength": shortest, "maxLength": longest}
+    return found if pattern is None else found | {"pattern": pattern}
+
+
+def _whole(least: int, most: int = COUNT) -> Schema:
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
+def _number(most: float = 2.0**63) -> Schema:
+    return {"type": "number", "minimum": 0, "maximum": most}
+
+
+def _list(items: Schema, least: int = 0, most: int = 1 << 20) -> Schema:
+    return {"type": "array", "items": items, "minItems": least, "maxItems": most}
+
+
+def _map(values: Schema, keys: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": values, "propertyNames": keys}
+
+
+def _hex(digits: int) -> Schema:
+    return {"type": "string", "pattern": f"^[0-9a-f]{{{digits}}}$(?!\n)"}
+
+
+SHA256, COUNTS = _hex(64), _list(_whole(0))
+SELLER = _text(64, pattern=r"^[a-z0-9][a-z0-9_-]*$(?!\n)")
+LISTING = _object(name=_text(64, pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$(?!\n)"), digest=SHA256, commitment=SHA256)
+LISTING["properties"] |= {
+    "price": {"type": ["number", "null"], "minimum": 0},
+    "currency": {"type": ["string", "null"], "pattern": r"^[A-Z]{3}$(?!\n)"},
+}
+LISTING["required"] += ["price", "currency"]
+NORM = {"type": "number", "exclusiveMinimum": 0, "maximum": 2.0**63}
+REHEARSAL = _object(bytes_sent=COUNTS, rounds=COUNTS, dealt=COUNTS, work=COUNTS) | {"additionalProperties": False}
+COST = _object(seconds=_number(), bytes=_whole(0), rounds=_whole(0))
+
+# By topic and, where it matters, by role. A new field of a note gets a line here, outside `required` at first.
+SCHEMAS: dict[str, dict[str, Schema]] = {
+    "meet": {MODEL_OWNER: _object(address={"type": ["string", "null"], "maxLength": 300})},
+    "config": dict.fromkeys((*OWNERS, DEALER), _object(digest=_text(128), public={"type": "object"})),
+    "facts": {
+        MODEL_OWNER: _object(
+            features=_whole(1, 2**31), classes=_whole(1, 2**31), train_rows=_whole(0), test_rows=_whole(0)
+        ),
+        DATA_OWNER: _object(
+            candidates=_list(
+                _object(
+                    name=_text(200),
+                    rows=_whole(1),
+                    features=_whole(1, 2**31),
+                    listing={"anyOf": [{"type": "null"}, LISTING]},
+                ),
+                least=1,
+            )
+        ),
+    },
+    "ready": {
+        MODEL_OWNER: _with(_object(row_norm=NORM, weight_norm=NORM), spread=NORM),
+        DATA_OWNER: _object(row_norm=NORM),
+    },
+    "request": {
+        MODEL_OWNER: _object(digest=SHA256, inputs=SHA256, key=SHA256),
+        DATA_OWNER: _object(digest=SHA256),
+        DEALER: _object(digest=SHA256),
+    },
+    "approval": {
+        DATA_OWNER: _object(
+            how={"enum": ["command", "policy", "stated"]},
+            time=_text(40, pattern="^[0-9T:+.Z-]*$(?!\n)"),
+            answered=_list(_list(_text(200), 2, 2)),
+            sealed=_object(key=SHA256, text={"type": "string", "pattern": "^([0-9a-f]{2})*$(?!\n)"}),
+        )
+    },
+    "costs": {
+        DEALER: _object(bytes=COUNTS),
+        **dict.fromkeys(OWNERS, _object(bytes=COUNTS, rounds=COUNTS, expected=_list(REHEARSAL), rate=_number())),
+    },
+    "registry": {
+        DEALER: _object(sellers=_map(_object(verify_key=SHA256, key_id=_text(200)), SELLER)),
+    },
+    "offers": dict.fromkeys(
+        (*OWNERS, DEALER),
+        _object(rows=_map(_whole(1), SELLER), ids=_map(_hex(32), SELLER), refused=_map(_text(2000, 0), _text(200))),
+    ),
+    "bill": dict.fromkeys((*OWNERS, DEALER), _map(COST, _text(40))),
+    "line": dict.fromkeys((*OWNERS, DEALER), _object(host=_text(300), port=_whole(1, 65535), token=_hex(32))),
+}
+SCHEMAS["ready"][MODEL_OWNER]["properties"]["spread"] = _number()
+
+
+def said(words: bytes | bytearray, longest: int = LONGEST_LINE) -> str:
+    """Words of another party as one line that may be printed: control characters and line ends are escaped."""
+    return shown(bytes(words[:longest]).decode("utf-8", "replace"), longest)
+
+
+def read(text: bytes, source: str, topic: str) -> dict[str, Any]:
+    """The note of `source` on `topic`, checked. Raises PeerError, which names the party, the note and the field."""
+    return check(parse(text, source, topic), source, topic)
+
+
+def parse(text: bytes, source: str, topic: str) -> dict[str, Any]:
+    """JSON as another party made it, without a look at its fields. Raises PeerError."""
+    if len(text) > LONGEST_NOTE:
+        raise PeerError(_words(source, topic, f"{len(text)} bytes", f"at most {LONGEST_NOTE}"))
+    try:
+        note = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_small)
+    except RecursionError:
+        raise PeerError(_words(source, topic, "deep nesting", f"at most {DEEPEST} levels")) from None
+    except OverflowError as error:
+        raise PeerError(_words(source, topic, str(error), "finite numbers within 64 bits")) from None
+    except ValueError:
+        raise PeerError(_words(source, topic, f"{shown(repr(bytes(text[:40])), 60)}", "JSON")) from None
+    if not isinstance(note, dict):
+        raise PeerError(_words(source, topic, shown(note, 60), "an object of keys and values"))
+    _plain(note, source, topic)
+    return note
+
+
+def check(note: dict[str, Any], source: str, topic: str) -> dict[str, Any]:
+    """`note` where its fields are what the topic's schema says. Raises PeerError."""
+    schema = SCHEMAS.get(topic, {}).get(source)
+    if schema is None:
+        return note
+    from jsonschema.exceptions import best_match
+
+    error = best_match(_validator(topic, source).iter_errors(note))
+    if error is not None:
+        field = shown(".".join(str(part) for part in error.absolute_path), 120)
+        raise PeerError(_words(source, topic, *_found(error), field))
+    return note
+
+
+@cache
+def _validator(topic: str, source: str) -> Any:
+    from jsonschema import Draft202012Validator, validators  # a tenth of a second to import
+
+    # the standard takes 3.0 for an integer; `range` and shapes do not
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return validators.extend(Draft202012Validator, type_checker=types)(SCHEMAS[topic][source])
+
+
+def _found(error: Any) -> tuple[str, str]:
+    """What stands in the note, and what was expected, in words."""
+    rule, against = error.validator, error.validator_value
+    if rule == "required":
+        return f"no {', '.join(key for key in against if key not in error.instance)}", f"all of {', '.join(against)}"
+    words = {
+        "type": " or ".join(map(str, against)) if isinstance(against, list) else str(against),
+        "enum": f"one of {shown(', '.join(map(str, against)) if isinstance(against, list) else against)}",
+        "minimum": f"{against} or more",
+        "exclusiveMinimum": f"more than {against}",
+        "maximum": f"at most {against}",
+        "minLength": f"{against} characters or more",
+        "maxLength": f"at most {against} characters",
+        "minItems": f"{against} or more of them",
+        "maxItems": f"at most {against} of them",
+        "additionalProperties": "no other fields",
+        "pattern": f"a text like {shown(str(against), 40)}",
+    }
+    return shown(repr(error.instance), 80), words.get(rule, shown(error.message, 80))
+
+
+def _words(source: str, topic: str, got: str, expected: str, field: str = "") -> str:
+    where = f"{field} in its note on {topic!r}" if field else f"its note on {topic!r}"
+    return f"{source} told what cannot be read: {where}: got {got}; expected {expected}"
+
+
+def _plain(note: Any, source: str, topic: str) -> None:
+    """Raises PeerError for deep nesting and for long texts; without recursion."""
+    waiting = [(note, 1)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > DEEPEST:
+            raise PeerError(_words(source, topic, f"more than {DEEPEST} levels", f"at most {DEEPEST}"))
+        if isinstance(value, str) and len(value) > LONGEST_TEXT:
+            raise PeerError(_words(source, topic, f"a text of {len(value)} characters", f"at most {LONGEST_TEXT}"))
+        if isinstance(value, dict):
+            waiting += [(each, depth + 1) for pair in value.items() for each in pair]
+        elif isinstance(value, list):
+            waiting += [(each, depth + 1) for each in value]
+
+
+def _no_number(text: str) -> Any:
+    raise OverflowError(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise OverflowError(shown(text, 40))
+    return number
+
+
+def _small(text: str) -> int:
+    if len(text) > 21 or not -LARGEST < (number := int(text)) < LARGEST:
+        raise OverflowError(shown(text, 40))
+    return number

@@ -1,0 +1,258 @@
+"""Where the parties meet: small public notes (JSON), before anything is shared and after all is opened.
+
+The notes travel through torch's TCPStore, in the clear: sizes, hashes of the public configuration, costs. Nothing
+private is ever posted. Every error names the party that is missing, killed, frozen or disagreed; the lifelines tell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from concurrent import futures
+from contextlib import suppress
+from datetime import timedelta
+from urllib.parse import urlparse
+
+import torch.distributed as dist
+
+from mpc_appraisal.common.environment import whole
+from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
+from mpc_appraisal.common.roles import MODEL_OWNER, ROLES, rank_of
+from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, Clerk, Watch
+from mpc_appraisal.mpc.net.heartbeat import DATA, Lifelines
+from mpc_appraisal.mpc.net.notes import read, said
+from mpc_appraisal.mpc.net.strangers import who_answers
+
+POLL_SECONDS = 0.02
+RETRY_SECONDS = 0.2
+CALL_SECONDS = 1.0  # what a store that lives takes for an answer, on a busy machine
+LAST_WORDS_SECONDS = 1.0  # a party that failed by itself says why; its words may come a moment after its end
+
+
+def parse_address(rendezvous: str) -> tuple[str, int]:
+    """Host and port of 'tcp://host:port'; raises InputError for anything else."""
+    try:
+        url = urlparse(str(rendezvous))
+        scheme, host, port = url.scheme, url.hostname, url.port
+    except ValueError:
+        scheme, host, port = None, None, None
+    if scheme != "tcp" or not host or not port:
+        raise InputError("session.rendezvous", repr(rendezvous), "tcp://HOST:PORT, the same at every party")
+    return host, port
+
+
+class Rendezvous(Watch):
+    """The notes of one session, as one party sees them.
+
+    Args:
+        role: this party's role.
+        address: 'tcp://host:port'; the model owner hosts it. None under torchrun, whose agent hosts the store.
+        timeout: seconds to wait for the other parties to come.
+        hosted: True if somebody else (a launcher) already hosts the store.
+        freeze: seconds without a sign of life after which a party is taken for lost.
+    """
+
+    def __init__(
+        self, role: str, address: str | None, timeout: float, hosted: bool = False, freeze: float = FREEZE_SECONDS
+    ):
+        super().__init__(freeze)
+        self.role, self.timeout = role, float(timeout)
+        if address is None:
+            if not os.environ.get("MASTER_ADDR"):
+                raise InputError("session.rendezvous", None, "tcp://HOST:PORT, or a launch through torchrun")
+            host, port = os.environ["MASTER_ADDR"], whole("MASTER_PORT", None, 1, 65535)
+            hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE", "False") == "True"
+        else:
+            host, port = parse_address(address)
+        self.where, self._place = f"tcp://{host}:{port}", (host, port)
+        self._host = role == MODEL_OWNER and not hosted
+        self._until: float | None = time.monotonic() + self.timeout  # while the parties meet no call takes longer
+        self.store = self._opened(host, port)
+        if address is None:  # torchrun may restart its workers: each attempt gets notes of its own
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            self.store = dist.PrefixStore(f"mpc_appraisal/{attempt}", self.store)
+        self._topics: set[str] = set()
+        self._clerk = Clerk(self.check, self._look)  # a frozen host must not hold up who asks for a note
+        self._lifelines = Lifelines(role, host, self.freeze, self._fail, self._tell)
+        self._lines = self._lifelines.lines
+        if role == MODEL_OWNER:  # it may be a while until it announces itself: it reads its files before
+            self.post()
+
+    def _opened(self, host: str, port: int) -> dist.TCPStore:
+        """The store, hosted here or found at the address until the timeout, whatever else listens there.
+
+        Nothing can interrupt its constructor, which waits for ever for a listener that says nothing: a thread calls it.
+        """
+        while True:
+            made: futures.Future = futures.Future()
+
+            def make(made: futures.Future = made) -> None:
+                patience = timedelta(seconds=max(self._until - time.monotonic(), POLL_SECONDS))
+                try:
+                    # No wait for workers here: the parties announce themselves by name, so that a missing one is named.
+                    made.set_result(dist.TCPStore(host, port, None, self._host, patience, wait_for_workers=False))
+                except Exception as error:
+                    made.set_exception(error)
+
+            threading.Thread(target=make, daemon=True, name="store").start()
+            try:
+                return made.result(max(self._until - time.monotonic(), 0.0) + POLL_SECONDS)
+            except (RuntimeError, ValueError, TimeoutError, futures.TimeoutError) as error:
+                if self._host:
+                    reason = str(error).splitlines()[0][:200] if str(error) else "no answer in time"
+                    raise InputError("session.rendezvous", self.where, f"an address to listen on ({reason})") from error
+                if time.monotonic() + RETRY_SECONDS > self._until:
+                    raise self._nobody() from error
+            time.sleep(RETRY_SECONDS)
+
+    def _nobody(self) -> PeerError:
+        """The error for a model owner that is not found at the address, with what is there in its place."""
+        found = who_answers(*self._place)
+        if found is None:
+            return PeerError(f"{MODEL_OWNER} did not come: nobody listened at {self.where} within {self.timeout:g} s")
+        place = ":".join(map(str, self._place))
+        return PeerError(
+            f"{MODEL_OWNER} did not come within {self.timeout:g} s: {place} {found}; it is not the model owner of an "
+            "appraisal in the clear"
+        )
+
+    def post(self) -> None:
+        self._call(lambda: self.store.set(f"line/{self.role}", json.dumps(self._lifelines.note())))
+
+    def _look(self) -> None:
+        """Hear of an abort while this party computes."""
+        with suppress(RuntimeError, ValueError):  # the host is gone, as its lifeline tells
+            if self.store.check(["abort"]):
+                self._fail(PeerError(said(self.store.get("abort"))))
+
+    def _call(self, f):
+        try:
+            until = None if self._until is None else max(self._until, time.monotonic() + CALL_SECONDS)
+            return self._clerk.call(f, until)
+        except TimeoutError as error:
+            failed = self._fail(self._nobody())
+            self._noticed.set()
+            raise failed from error
+        except (RuntimeError, ValueError) as error:
+            raise self._fail(PeerError(f"{MODEL_OWNER} is gone: the rendezvous at {self.where} closed")) from error
+
+    # -- notes -----------------------------------------------------------------------------------------------------
+    def announce(self) -> None:
+        """Take the role; wait until all three are taken. Raises PeerError naming who is missing or doubled."""
+        deadline = time.monotonic() + self.timeout
+        self._until = deadline
+        if self._call(lambda: self.store.add(f"taken/{self.role}", 1)) > 1:
+            message = f"two parties claim the role {self.role}"
+            self._call(lambda: self.store.set("abort", message))
+            raise PeerError(message)
+        if self.role != MODEL_OWNER:
+            self.post()
+        while True:
+            self._raise_abort()
+            for role in ROLES[: rank_of(self.role)]:  # lower ranks listen
+                if role not in self._lines and self._call(lambda role=role: self.store.check([f"line/{role}"])):
+                    left = max(deadline - time.monotonic(), POLL_SECONDS)
+                    self._lifelines.dial(role, self._line_of(role), patience=left)
+            missing = [role for role in ROLES if role != self.role and role not in self._lines]
+            if not missing:
+                self._until = None
+                return
+            if time.monotonic() > deadline:
+                raise PeerError(f"{' and '.join(missing)} did not come to {self.where} within {self.timeout:g} s")
+            time.sleep(POLL_SECONDS)
+
+    def _line_of(self, role: str) -> dict:
+        return read(self._call(lambda: self.store.get(f"line/{role}")), role, "line")
+
+    def _raise_abort(self) -> None:
+        self.check()
+        if self._call(lambda: self.store.check(["abort"])):
+            raise self._fail(PeerError(said(self._call(lambda: self.store.get("abort")))))
+
+    def abort(self, message: str) -> None:
+        """Tell the others why this party stops: a loss under the name of the lost. `message` holds nothing private."""
+        if self._closed:
+            return
+        words = self.reason() or f"{self.role} stopped: {message}"
+        with suppress(PeerError):  # those still to come read it there
+            if not self._call(lambda: self.store.check(["abort"])):
+                self._call(lambda: self.store.set("abort", words))
+        self._lifelines.leave(words)
+
+    def exchange(self, topic: str, note: dict) -> dict[str, dict]:
+        """Post this party's note and return everybody's, by role. Every party calls it, in the same order.
+
+        Raises:
+            PeerError: a party aborted, died, froze or left.
+        """
+        if topic in self._topics:
+            raise AppraisalError(f"the notes on {topic!r} were already exchanged")
+        self._topics.add(topic)
+        self._call(lambda: self.store.set(f"note/{topic}/{self.role}", json.dumps(note)))
+        notes = {self.role: note}
+        while len(notes) < len(ROLES):
+            for role in ROLES:
+                key, left = f"note/{topic}/{role}", role in self._lines and self._lines[role].left
+                if role not in notes and self._call(lambda key=key: self.store.check([key])):
+                    notes[role] = read(self._call(lambda key=key: self.store.get(key)), role, topic)
+                elif role not in notes:
+                    self._raise_abort()
+                    if left:
+                        raise PeerError(f"{role} left before the end")
+            if len(notes) < len(ROLES):
+                time.sleep(POLL_SECONDS)
+        return notes
+
+    # -- connections for messages ----------------------------------------------------------------------------------
+    def connections(self, timeout: float) -> dict[int, socket.socket]:
+        """A new connection with each of the others, by rank, for whoever carries messages. Raises PeerError."""
+        sockets: dict[int, socket.socket | None] = {}
+        deadline, me = time.monotonic() + timeout, rank_of(self.role)
+        for rank, role in enumerate(ROLES):
+            if rank < me:
+                sockets[rank] = self._lifelines.dial(role, self._line_of(role), DATA)
+            while rank > me and (sock := self._lifelines.taken(role)) is None:
+                self.check()
+                if time.monotonic() > deadline:
+                    raise PeerError(f"{role} did not connect within {timeout:g} s")
+                time.sleep(POLL_SECONDS / 10)
+            if rank > me:
+                sockets[rank] = sock
+        return sockets
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+    def lost(self, role: str) -> PeerError:
+        """The error for a connection with `role` that broke: what the lifelines tell, within a moment."""
+        until = time.monotonic() + LAST_WORDS_SECONDS
+        while self._error is None and time.monotonic() < until:
+            time.sleep(POLL_SECONDS)
+        self._noticed.set()
+        return self._error or self._fail(PeerError(f"lost {role} half way: its process ended or stopped answering"))
+
+    def close(self, linger: float = 0.0) -> None:
+        """Say goodbye. A host lingers up to `linger` seconds, after a loss for a moment, so that those alive or to come
+        can read what is left for them."""
+        if self._closed:
+            return
+        if not self._host:
+            with suppress(PeerError):  # the host left first
+                self._call(lambda: self.store.add(f"left/{self.role}", 1))
+        with self._lock:
+            self._closed = True
+        self._lifelines.leave("")
+        patience = LAST_WORDS_SECONDS if any(line.lost for line in self._lines.values()) else linger
+        until = time.monotonic() + (patience if self._host else 0.0)
+        while time.monotonic() < until and any(self._awaited(role) for role in ROLES if role != self.role):
+            time.sleep(POLL_SECONDS)
+        self._lifelines.close()
+        self._clerk.end()
+        os.close(self.wake)
+        os.close(self._waker)
+
+    def _awaited(self, role: str) -> bool:
+        """At the host: whether `role` may still want to read a note, or to come and hear why the session ended."""
+        line = self._lines.get(role)
+        return not (line.left or line.lost) if line else self.store.add(f"left/{role}", 0) == 0

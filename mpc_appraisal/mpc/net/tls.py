@@ -1,0 +1,371 @@
+"""Mutual TLS 1.3 between the three parties: notes, messages, signs of life, and who is lost is named.
+
+The model owner listens at the rendezvous, the data owner at an address that it tells through the model owner; the two
+owners and the dealer are connected in pairs, so that nothing is relayed. A party whose connection ends without a
+goodbye is dead; one that gives no sign of life for `freeze` seconds is frozen; one that only computes long is neither.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import torch
+from cryptography import x509
+
+from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError, shown
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, rank_of
+from mpc_appraisal.mpc.net.certificates import Papers, key_digest
+from mpc_appraisal.mpc.net.channel import Channel
+from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, Watch
+from mpc_appraisal.mpc.net.frames import Garbled, Header, Kind, call_site, nbytes, view_of
+from mpc_appraisal.mpc.net.handshake import Hello, Listener, address_of, dial
+from mpc_appraisal.mpc.net.meter import Meter
+from mpc_appraisal.mpc.net.notes import check, parse, said
+from mpc_appraisal.mpc.net.rendezvous import parse_address
+from mpc_appraisal.mpc.net.stream import Incoming, Outgoing, Woken
+from mpc_appraisal.mpc.ring.buffers import empty
+
+NOTE_BYTES = 16 << 20
+ABORT_BYTES = 4096
+WATCH_SECONDS = 0.1
+FLUSH_SECONDS = 0.7  # for the last words to those alive
+POLL_SECONDS = 0.02
+
+
+@dataclass
+class Peer:
+    """One connected party. left: it said goodbye. lost: it is dead or frozen. inbox: notes read ahead of their use."""
+
+    role: str
+    incoming: Incoming
+    outgoing: Outgoing
+    left: bool = False
+    lost: bool = False
+    inbox: deque[tuple[Header, bytes]] = field(default_factory=deque)
+
+
+class TlsLink(Watch):
+    """The connections of one session, as one party sees them; notes as `Rendezvous` has them, messages by TlsChannel.
+
+    Args:
+        role: this party's role.
+        address: 'tcp://host:port', where the model owner listens.
+        timeout: seconds to wait for the other parties to come.
+        folder: this party's certificate files, see `Papers`.
+        freeze: seconds without a sign of life after which a party is taken for lost.
+        data_owner_address: where the dealer reaches the data owner; None: at the address by which it reaches the model
+            owner, at a free port.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        address: str | None,
+        timeout: float,
+        folder: str | None,
+        freeze: float = FREEZE_SECONDS,
+        data_owner_address: str | None = None,
+    ):
+        rank_of(role)
+        if address is None:
+            raise InputError("session.rendezvous", None, "tcp://HOST:PORT with the transport tls, under torchrun too")
+        super().__init__(freeze)
+        host, port = parse_address(address)
+        self.role, self.timeout, self.where = role, float(timeout), address
+        self._papers = Papers.of(folder, role)
+        self._own_address = data_owner_address
+        self._peers: dict[str, Peer] = {}
+        self._taken: set[str] = set()
+        self._dealer_meets: str | None = None  # at the model owner: where the dealer finds the data owner
+        self._topics: set[str] = set()
+        self._last_words: str | None = None
+        self._stop = threading.Event()
+        self._listener: Listener | None = None
+        self._monitor = threading.Thread(target=self._watch, daemon=True, name="monitor")
+        self._monitor.start()
+        if role == MODEL_OWNER:
+            self._listen_at(host, port, "session.rendezvous")
+        else:
+            self._connect(MODEL_OWNER, address, self.timeout)
+
+    # -- connections -----------------------------------------------------------------------------------------------
+    def _connect(self, peer: str, address: str, patience: float) -> None:
+        pair = dial(peer, address, self.role, self._papers, patience, self._listen)
+        self._add(peer, *pair, {})
+
+    def _listen(self, host: str) -> str | None:
+        """At the data owner: listen for the dealer, and say where."""
+        if self.role != DATA_OWNER:
+            return None
+        port = 0
+        if self._own_address is not None:
+            host, port = parse_address(self._own_address)
+        if self._listener is None:
+            self._listen_at(host, port, "session.data_owner_address")
+        return address_of(host, self._listener.port)
+
+    def _listen_at(self, host: str, port: int, name: str) -> None:
+        self._listener = Listener(self._papers, host, port, name, self._claim, self._add)
+
+    def _claim(self, role: str) -> str | None:
+        """Whether a newcomer with the certificate of `role` may have it."""
+        with self._lock:
+            if role in self._taken or role == self.role:
+                return f"two parties claim the role {role}"
+            if role == MODEL_OWNER:
+                return f"{MODEL_OWNER} listens and does not dial"
+            self._taken.add(role)
+        return None
+
+    def _add(self, role: str, incoming: Incoming, outgoing: Outgoing, hello: Hello) -> None:
+        incoming.wake_by(self.wake)
+        incoming.heard = time.monotonic()
+        with self._lock:
+            self._peers[role] = Peer(role, incoming, outgoing)
+            if role == DATA_OWNER:
+                self._dealer_meets = str(hello.get("address"))
+            if self._last_words is not None:
+                self._dismiss(self._peers[role], Kind.ABORT)
+            elif self.role == MODEL_OWNER and len(self._peers) == len(ROLES) - 1:
+                note = {"topic": "meet", "note": {"address": self._dealer_meets}}
+                self._peers[DEALER].outgoing.send(Kind.NOTE, json.dumps(note).encode(), site=call_site())
+
+    def announce(self) -> None:
+        """Wait until all three parties are connected. Raises PeerError naming who is missing or doubled."""
+        deadline = time.monotonic() + self.timeout
+        if self.role == DEALER:
+            try:
+                address = self._note(self._peers[MODEL_OWNER], "meet", deadline)["address"]
+            except TimeoutError:
+                raise PeerError(f"{DATA_OWNER} did not come within {self.timeout:g} s") from None
+            try:
+                parse_address(address)
+            except InputError:
+                raise self._fail(PeerError(f"{DATA_OWNER} told no address to meet it at: {shown(address)}")) from None
+            self._connect(DATA_OWNER, str(address), max(deadline - time.monotonic(), POLL_SECONDS))
+        while len(self._peers) < len(ROLES) - 1:
+            self.check()
+            if time.monotonic() > deadline:
+                missing = [role for role in ROLES if role != self.role and role not in self._peers]
+                away = "; turned away: " + "; ".join(self._listener.turned_away) if self._listener.turned_away else ""
+                where = f"to {self.where} " if self.role == MODEL_OWNER else ""
+                raise PeerError(f"{' and '.join(missing)} did not come {where}within {self.timeout:g} s{away}")
+            time.sleep(POLL_SECONDS)
+        self.check()
+
+    def certified(self, role: str) -> str | None:
+        if role == self.role:
+            return key_digest(x509.load_pem_x509_certificate(self._papers.certificate.read_bytes()))
+        return key_digest(x509.load_der_x509_certificate(self._peers[role].incoming.sock.getpeercert(True)))
+
+    # -- what goes wrong -------------------------------------------------------------------------------------------
+    def _named(self, peer: Peer, error: Exception) -> PeerError:
+        """What an error of reading means, with the party's name."""
+        if isinstance(error, EOFError):
+            peer.lost = True
+            error = PeerError(self._gone(peer))
+        elif isinstance(error, Garbled):
+            error = PeerError(f"{peer.role} {error}")
+        error = self._error if isinstance(error, Woken) else self._fail(error)
+        self._noticed.set()
+        return error
+
+    def _digest(self, peer: Peer, header: Header) -> None:
+        """A frame that is no message: a sign of life, a goodbye, or the reason why the peer stops."""
+        text = peer.incoming.text(ABORT_BYTES, 2.0)
+        if header.kind == Kind.ABORT:
+            peer.left = True
+            self._fail(PeerError(said(text)))
+        elif header.kind == Kind.BYE:
+            peer.left = True
+
+    def _watch(self) -> None:
+        """The monitor: sees who hangs up and who falls silent while the main thread waits for another or computes."""
+        while not self._stop.is_set():
+            poll, peers = select.poll(), {}
+            for peer in list(self._peers.values()):
+                if not peer.incoming.ended:
+                    peers[peer.incoming.sock.fileno()] = peer
+                    poll.register(peer.incoming.sock, select.POLLRDHUP)
+            hung = {descriptor for descriptor, _ in poll.poll(WATCH_SECONDS * 1000)}
+            for descriptor, peer in peers.items():
+                if peer.incoming.lock.acquire(blocking=False):
+                    try:
+                        self._look(peer, descriptor in hung)
+                    finally:
+                        peer.incoming.lock.release()
+                elif descriptor in hung:
+                    time.sleep(0.01)  # the main thread is reading what is left
+                self._judge(peer)
+            self._tell()
+
+    def _look(self, peer: Peer, hung: bool) -> None:
+        """Read what may be read ahead: signs of life; and all that is left once the peer has hung up."""
+        incoming = peer.incoming
+        try:
+            while (header := incoming.look()) is not None:
+                if header.kind not in (Kind.NOTE, Kind.TENSOR):
+                    self._digest(peer, header)
+                elif not hung:
+                    return
+                elif header.kind == Kind.NOTE:
+                    peer.inbox.append((header, incoming.text(NOTE_BYTES, 1.0)))
+                else:
+                    incoming.skip(1.0)
+        except EOFError:
+            if not peer.left:
+                peer.lost = True
+                self._fail(PeerError(self._gone(peer)))
+        except Garbled as error:
+            self._fail(PeerError(f"{peer.role} {error}"))
+        except (TimeoutError, Woken):
+            pass
+
+    @staticmethod
+    def _gone(peer: Peer) -> str:
+        how = "left before the end" if peer.left else "is gone: its process ended, or the network between us"
+        return f"{peer.role} {how}"
+
+    def _judge(self, peer: Peer) -> None:
+        now, incoming, broken = time.monotonic(), peer.incoming, peer.outgoing.broken
+        if peer.left or incoming.ended:
+            return
+        if incoming.held is None and now - incoming.heard > self.freeze:
+            peer.lost = True
+            self._fail(PeerError(f"{peer.role} stopped: no sign of life for {self.freeze:g} s"))
+        elif broken is not None and now - broken > 1.0:
+            peer.lost = True
+            self._fail(PeerError(self._gone(peer)))
+
+    # -- messages --------------------------------------------------------------------------------------------------
+    def send(self, to: str, tensor: torch.Tensor) -> None:
+        """Send a contiguous tensor; it must not change any more."""
+        self.check()
+        outgoing = self._peers[to].outgoing
+        stop = (lambda: self._error is not None) if self.role == DEALER else None  # the owners keep step
+        outgoing.send(Kind.TENSOR, view_of(tensor), tensor.dtype, tensor.shape, call_site(), stop)
+
+    def receive(self, source: str, shape: tuple[int, ...], dtype: torch.dtype, timeout: float) -> torch.Tensor:
+        """The next message from `source`; raises PeerError, with both call sites if it is not what is expected."""
+        peer = self._peers[source]
+        self.check()
+        try:
+            with peer.incoming.lock:
+                header = self._next(peer, time.monotonic() + timeout, spin=nbytes(shape, dtype) < 1 << 20)
+                if header.kind != Kind.TENSOR or header.shape != shape or header.dtype != dtype:
+                    expected = Header(Kind.TENSOR, dtype, shape, 0, 0, call_site())
+                    raise PeerError(
+                        f"the programs diverged: {source} sent {header.describe()}, expected {expected.describe()}"
+                    )
+                tensor = empty(shape, dtype)
+                peer.incoming.payload(view_of(tensor), timeout)
+                return tensor
+        except TimeoutError as error:
+            raise PeerError(f"{source} stopped answering: no message within {timeout:g} s") from error
+        except (EOFError, Garbled, Woken) as error:
+            raise self._named(peer, error) from error
+
+    def _next(self, peer: Peer, deadline: float | None, spin: bool = False) -> Header:
+        """The next note or tensor."""
+        if peer.inbox:
+            return peer.inbox[0][0]
+        while (header := peer.incoming.header(deadline, spin)).kind not in (Kind.NOTE, Kind.TENSOR):
+            self._digest(peer, header)
+            self.check()
+        return header
+
+    # -- notes -----------------------------------------------------------------------------------------------------
+    def exchange(self, topic: str, note: dict) -> dict[str, dict]:
+        """Tell the others this party's note and return everybody's, by role. Every party calls it, in the same order.
+
+        Raises:
+            PeerError: a party aborted, died, froze, or is elsewhere in the program.
+        """
+        if topic in self._topics:
+            raise AppraisalError(f"the notes on {topic!r} were already exchanged")
+        self._topics.add(topic)
+        self.check()
+        text, notes = json.dumps({"topic": topic, "note": note}).encode(), {self.role: note}
+        for peer in self._peers.values():
+            peer.outgoing.send(Kind.NOTE, text, site=call_site())
+        for peer in self._peers.values():
+            notes[peer.role] = self._note(peer, topic, None)
+        return notes
+
+    def _note(self, peer: Peer, topic: str, deadline: float | None) -> dict:
+        try:
+            with peer.incoming.lock:
+                header = self._next(peer, deadline)
+                if header.kind != Kind.NOTE:
+                    text = b"{}"
+                else:
+                    text = peer.inbox.popleft()[1] if peer.inbox else peer.incoming.text(NOTE_BYTES, self.freeze)
+        except (EOFError, Garbled, Woken) as error:
+            raise self._named(peer, error) from error
+        told = parse(text, peer.role, topic)
+        if told.get("topic") != topic or not isinstance(told.get("note"), dict):
+            raise PeerError(
+                f"the programs diverged: {peer.role} sent {header.describe()}, expected a note on {topic!r} at "
+                f"{call_site()}"
+            )
+        return check(told["note"], peer.role, topic)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+    def abort(self, message: str) -> None:
+        """Tell the others why this party stops: a loss under the name of the lost. `message` holds nothing private."""
+        with self._lock:
+            if self._last_words is None:
+                self._last_words = self.reason() or f"{self.role} stopped: {message}"
+                for peer in self._peers.values():
+                    self._dismiss(peer, Kind.ABORT)
+
+    def _dismiss(self, peer: Peer, kind: Kind) -> None:
+        peer.outgoing.send(kind, (self._last_words or "").encode()[:ABORT_BYTES], site=call_site())
+        peer.outgoing.finish()
+
+    def close(self, linger: float = 0.0) -> None:
+        """Say goodbye. After an abort the model owner lingers, so that those still to come can hear of it."""
+        deadline = time.monotonic() + linger
+        if self.role == MODEL_OWNER and self._last_words is not None:
+            while len(self._peers) < len(ROLES) - 1 and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+        with self._lock:
+            self._closed = True
+            peers = list(self._peers.values())
+        if self._last_words is None:
+            for peer in peers:
+                self._dismiss(peer, Kind.BYE)
+        until = time.monotonic() + FLUSH_SECONDS
+        for peer in peers:
+            peer.outgoing.join(0.0 if peer.lost else until - time.monotonic())
+        self._stop.set()
+        self._monitor.join(2.0)
+        if self._listener is not None:
+            self._listener.close()
+        for peer in peers:
+            peer.incoming.sock.close()
+        os.close(self.wake)
+        os.close(self._waker)
+
+
+class TlsChannel(Channel):
+    """The engine's messages over a TlsLink."""
+
+    def __init__(self, link: TlsLink, meter: Meter, timeout: float):
+        super().__init__(meter)
+        self._link, self._timeout = link, timeout
+
+    def _send(self, tensor, to):
+        self._link.send(ROLES[to], tensor)
+
+    def _receive(self, shape, source, dtype):
+        return self._link.receive(ROLES[source], shape, dtype, self._timeout)
+
+    def close(self):
+        pass  # what waits goes out before the link's goodbye

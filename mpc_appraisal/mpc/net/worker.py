@@ -1,0 +1,63 @@
+"""The process of one party on this machine; started by `launch`, never by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import torch
+
+from mpc_appraisal.common.environment import threads
+
+
+def _end_with_parent() -> None:
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1):  # empty when the parent closes the pipe, alive or dead
+            pass
+        os._exit(17)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
+
+
+def _emit(event: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.flush()
+
+
+def main(folder: Path) -> int:
+    _end_with_parent()
+    torch.set_num_threads(threads())
+    try:
+        function, role, address, job = cloudpickle.loads((folder / "job.pkl").read_bytes())
+        result = function(role=role, address=address, emit=_emit, folder=folder, **job)
+    except Exception as error:
+        traceback.print_exc()
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        try:
+            dumped = cloudpickle.dumps(error)
+            cloudpickle.loads(dumped)
+        except (TypeError, pickle.PicklingError, AttributeError):
+            dumped = cloudpickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+        _write(folder / "error.pkl", dumped)
+        return 1
+    _write(folder / "result.pkl", cloudpickle.dumps(result))
+    return 0
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.with_suffix(".part").write_bytes(content)
+    path.with_suffix(".part").rename(path)
+
+
+if __name__ == "__main__":
+    status = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # threads of torch.distributed may hold up an ordinary exit after a peer's death

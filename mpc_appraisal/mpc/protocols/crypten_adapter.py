@@ -1,0 +1,324 @@
+"""CrypTen's secret tensors on the engine: what the engine has no protocol for, CrypTen computes, over our messages.
+
+By CrypTen's own extension points: the communicator is the engine's channel, the provider is the engine's dealer, and
+sharings of zero come from the owners' common AES stream. `crypten.generators` is replaced by objects that no torch
+function takes, so that anything that would still draw a share from torch's Mersenne Twister raises.
+
+CrypTen truncates locally, which fails for an element with probability |v| / 2^64 and is then wrong by 2^48: a network's
+training has enough elements to meet that. Divisions by a power of two, which are all of fixed point's, are the engine's
+exact truncation here, at one more round.
+
+`to_crypten` and `from_crypten` convert without a message. Comparisons, relu, max, convolutions and whatever else an
+MPCTensor has then run in a session of the engine, in a dry run too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.distributed import ReduceOp
+
+from mpc_appraisal.mpc import ops
+from mpc_appraisal.mpc.protocols import crypten_compat as _compat
+from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.permutation import apply
+from mpc_appraisal.mpc.protocols.tensors import Context, Private, Secret
+from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
+
+crypten = _compat.load()
+
+from crypten.communicator.distributed_communicator import DistributedCommunicator  # noqa: E402
+from crypten.gradients import FUNCTION_REGISTRY, AutogradFunction, AutogradReLU, register_function  # noqa: E402
+from crypten.mpc.primitives import ArithmeticSharedTensor, BinarySharedTensor  # noqa: E402
+from crypten.mpc.provider.provider import TupleProvider  # noqa: E402
+
+BITS = 16  # fractional bits of a CrypTen tensor
+NAME = "ENGINE"
+REACH = 16.0  # a logit further below its row's largest is put there: e^-16 is nothing to a probability of 16 bits
+
+
+class NoGenerator:
+    """Stands where CrypTen keeps torch's generators."""
+
+    def __getitem__(self, device: Any) -> Any:
+        raise TypeError("shares, masks and triples come from AES streams; torch's generators are not cryptographic")
+
+
+class BridgeCommunicator(DistributedCommunicator):
+    """CrypTen's communicator over the engine's channel; two owners."""
+
+    def __init__(self, engine: Engine):
+        self.engine, self.rank, self.world_size = engine, engine.me, 2
+        self.reset_communication_stats()
+
+    def _exchange(self, tensors: list[torch.Tensor], op: Any) -> list[torch.Tensor]:
+        mine = torch.cat([t.reshape(-1) for t in tensors])
+        self.engine.channel.send(mine, 1 - self.rank)
+        theirs = self.engine.channel.receive(mine.shape, 1 - self.rank)
+        if op not in (ReduceOp.SUM, ReduceOp.BXOR):
+            raise TypeError(f"all_reduce: got {op}; expected SUM or BXOR")
+        total = mine + theirs if op == ReduceOp.SUM else mine ^ theirs
+        parts = total.split([t.numel() for t in tensors])
+        return [part.reshape(t.shape) for part, t in zip(parts, tensors, strict=True)]
+
+    def all_reduce(self, input, op=ReduceOp.SUM, batched=False):
+        return self._exchange(input, op) if batched else self._exchange([input], op)[0]
+
+    def reduce(self, input, dst, op=ReduceOp.SUM, batched=False):
+        raise TypeError("what is opened goes through session.reveal, which keeps the ledger")
+
+    def broadcast_obj(self, obj, src, group=None):
+        raise TypeError("sizes are public and stated by both owners; objects are not sent")
+
+    def get_rank(self):
+        return self.rank
+
+    def get_world_size(self):
+        return self.world_size
+
+
+class BridgeProvider(TupleProvider):
+    """CrypTen's provider of correlated randomness, from the engine's streams and dealer."""
+
+    NAME = NAME
+
+    def __init__(self, engine: Engine):
+        super().__init__()
+        self.engine = engine
+
+    def _arithmetic(self, share: torch.Tensor) -> ArithmeticSharedTensor:
+        return ArithmeticSharedTensor.from_shares(share, precision=0)
+
+    def generate_additive_triple(self, size0, size1, op, device=None, *args, **kwargs):
+        engine = self.engine
+        engine._ask("bilinear", op, list(size0), list(size1), _plain(kwargs))
+        a, b = engine._triple(size0), engine._triple(size1)
+        shape = getattr(torch, op)(_meta(size0), _meta(size1), **kwargs).shape
+        return self._arithmetic(a), self._arithmetic(b), self._arithmetic(engine._dealt(shape))
+
+    def square(self, size, device=None):
+        self.engine._ask("square", list(size))
+        a = self.engine._triple(size)
+        return self._arithmetic(a), self._arithmetic(self.engine._dealt(size))
+
+    def generate_binary_triple(self, size0, size1, device=None):
+        engine = self.engine
+        engine._ask("conjunction", list(size0), list(size1))
+        a, b = engine._triple(size0), engine._triple(size1)
+        c = engine._dealt(torch.broadcast_shapes(tuple(size0), tuple(size1)))
+        return tuple(BinarySharedTensor.from_shares(t) for t in (a, b, c))
+
+    def B2A_rng(self, size, device=None):
+        self.engine._ask("bit", list(size))
+        bit = self.engine._triple(size) & 1
+        return self._arithmetic(self.engine._dealt(size)), BinarySharedTensor.from_shares(bit)
+
+    def wrap_rng(self, size, device=None):
+        raise TypeError("wraps are counted for three parties or more; there are two owners")
+
+
+def _meta(size) -> torch.Tensor:
+    return torch.empty(tuple(size), dtype=torch.float32, device="meta")
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, (tuple, list)) else v for k, v in options.items() if v is not None}
+
+
+def use(engine: Engine) -> None:
+    """CrypTen computes over `engine` from here on, in this process."""
+    current = DistributedCommunicator.instance
+    if isinstance(current, BridgeCommunicator) and current.engine is engine:
+        return
+    DistributedCommunicator.instance = BridgeCommunicator(engine)
+    DistributedCommunicator.is_initialized = classmethod(lambda cls: cls.instance is not None)
+    vars(crypten.mpc)["__SUPPORTED_PROVIDERS"][NAME] = BridgeProvider(engine)
+    crypten.config.cfg.mpc.provider = NAME
+    for key in crypten.generators:
+        crypten.generators[key] = NoGenerator()
+    for kind in (ArithmeticSharedTensor, BinarySharedTensor):
+        kind.PRZS = staticmethod(_zero_sharing(kind, engine))
+    BinarySharedTensor.rand = staticmethod(_random_bits(engine))
+
+
+def _zero_sharing(kind: Any, engine: Engine):
+    def zeros(*size, device=None):
+        shape = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
+        r = engine.pair.ring(shape)
+        negated = -r if kind is ArithmeticSharedTensor else r  # the xor of two equal shares is zero
+        return kind.from_shares(r if engine.me == 0 else negated, precision=0)
+
+    return zeros
+
+
+def _random_bits(engine: Engine):
+    own = DryStream() if engine.dry else Stream(new_key(), "own")
+
+    def rand(*size, bits=64, device=None):
+        shape = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
+        share = own.ring(shape)
+        return BinarySharedTensor.from_shares(share if bits == 64 else share & ((1 << bits) - 1), src=engine.me)
+
+    return rand
+
+
+_truncated_locally = ArithmeticSharedTensor.div_
+
+
+def _truncated(self, y):
+    """CrypTen's division in place: exact to a unit by a power of two on the engine, CrypTen's own elsewhere."""
+    communicator = DistributedCommunicator.get()
+    whole = int(y) if isinstance(y, (int, float)) and y == int(y) and y >= 1 else 0
+    if not isinstance(communicator, BridgeCommunicator):
+        return _truncated_locally(self, y)
+    if not whole or whole & (whole - 1):
+        communicator.engine.uncounted = True  # CrypTen truncates on its own account
+        return _truncated_locally(self, y)
+    self.share = communicator.engine.truncate(self.share, whole.bit_length() - 1)
+    return self
+
+
+ArithmeticSharedTensor.div_ = _truncated
+
+
+def to_crypten(engine: Engine, share: torch.Tensor) -> Any:
+    """An MPCTensor of shares with 16 fractional bits; no message."""
+    use(engine)
+    return crypten.mpc.MPCTensor.from_shares(engine.blinded(share))
+
+
+def negative(engine: Engine, share: torch.Tensor) -> torch.Tensor:
+    """Shares of 1 where the shared ring element, as a signed 64-bit integer, is below zero, and of 0 elsewhere.
+
+    Exact, for no part of CrypTen's circuit truncates.
+    """
+    use(engine)
+    return crypten.mpc.MPCTensor.from_shares(share, precision=0)._ltz().share
+
+
+def bilinear(engine: Engine, op: str, left: torch.Tensor, right: torch.Tensor, **options: Any) -> torch.Tensor:
+    """Shares of torch's mul, matmul, conv2d or conv_transpose2d of two shared tensors, by Beaver: exact modulo 2^64.
+
+    One round, which opens both under masks; fractional bits add up.
+    """
+    use(engine)
+    x, y = (ArithmeticSharedTensor.from_shares(share, precision=0) for share in (left, right))
+    return getattr(x, op)(y, **options).share
+
+
+def from_crypten(tensor: Any) -> tuple[torch.Tensor, int]:
+    """Shares and fractional bits of an MPCTensor; no message."""
+    if tensor.ptype != crypten.mpc.arithmetic:
+        tensor = tensor.to(crypten.mpc.arithmetic)
+    return tensor.share, int(tensor.encoder.scale).bit_length() - 1
+
+
+class Parts:
+    """Rows that owners know, one part after the other: a constant on the left of products with CrypTen tensors.
+
+    They are masked once, for all products and their gradients; CrypTen would open them anew in each.
+    """
+
+    def __init__(self, parts: list[Private]):
+        self.parts = parts
+
+    def product(self, weights: Any) -> Any:
+        """(n, d) (d, k) -> (n, k)."""
+        return ops.cat([part.matmul(_secret(part.context, weights)) for part in self.parts]).crypten()
+
+    def transposed_product(self, gradient: Any) -> Any:
+        """(d, n) (n, k) -> (d, k)."""
+        total, start = None, 0
+        for part in self.parts:
+            rows = _secret(part.context, gradient)[start : start + part.shape[0]]
+            term = part.t().matmul(rows)
+            total, start = term if total is None else total + term, start + part.shape[0]
+        return total.crypten()
+
+
+def _secret(context: Context, tensor: Any) -> Secret:
+    return Secret(context, *from_crypten(tensor))
+
+
+@register_function("multiplied_by_rows")
+class MultipliedByRows(AutogradFunction):
+    """Of weights (d, k) and `Parts` (n, d) the product (n, k), in CrypTen's autograd."""
+
+    @staticmethod
+    def forward(ctx, weights, parts):
+        ctx.save_for_backward(parts)
+        return parts.product(weights)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (parts,) = ctx.saved_tensors
+        return parts.transposed_product(gradient)
+
+
+class HelpedReLU(AutogradReLU):
+    """CrypTen's relu; where the engine has a helper, that gives the value and the derivative in one exchange."""
+
+    @staticmethod
+    def forward(ctx, input):
+        engine = _helped()
+        if engine is None:
+            return AutogradReLU.forward(ctx, input)
+        (value, bits), (positive, _) = apply(engine, *from_crypten(input), ("relu", "step"))
+        ctx.save_for_backward(crypten.mpc.MPCTensor.from_shares(positive, precision=0))
+        return crypten.mpc.MPCTensor.from_shares(value, precision=bits)
+
+
+def _helped() -> Engine | None:
+    """The engine that CrypTen computes over, if it has a helper."""
+    communicator = DistributedCommunicator.get()
+    bridged = isinstance(communicator, BridgeCommunicator) and communicator.engine.helper
+    return communicator.engine if bridged else None
+
+
+_compared = crypten.mpc.MPCTensor.relu
+
+
+def _relu(self):
+    """The same where nothing is differentiated."""
+    engine = _helped()
+    if engine is None:
+        return _compared(self)
+    ((value, bits),) = apply(engine, *from_crypten(self), ("relu",))
+    return crypten.mpc.MPCTensor.from_shares(value, precision=bits)
+
+
+FUNCTION_REGISTRY[HelpedReLU.name] = HelpedReLU
+crypten.mpc.MPCTensor.relu = _relu
+
+
+class EngineTape(ops.Tape):
+    """CrypTen's autograd over the engine, with the engine's products and softmax; relu at its helper, if any."""
+
+    def __init__(self, context: Context):
+        self.context = Context(context.engine, REACH)  # every softmax here is one of logits that were put in range
+
+    def constant(self, value):
+        return (value.secret() if isinstance(value, Private) else value).crypten()
+
+    def product(self, parts, weights):
+        return weights.multiplied_by_rows(Parts(list(parts)))
+
+    def softmax(self, logits):
+        return self._in_range([logits]).softmax(1).crypten()
+
+    def log_softmax(self, parts):
+        return self._in_range(parts).log_softmax(1)
+
+    def _in_range(self, parts: Sequence[Any]) -> Secret:
+        """Less the row's largest, and -REACH at least; exact comparisons. A helper needs no range."""
+        z = ops.cat([_secret(self.context, part) for part in parts])
+        if self.context.engine.helper:
+            return z
+        top = z.t()
+        while top.shape[0] > 1:
+            half = top.shape[0] // 2
+            first, second, odd = top[:half], top[half : 2 * half], top[2 * half :]
+            top = ops.cat([second + (first - second).relu(), odd])
+        return (z - top.t() + REACH).relu() - REACH

@@ -1,0 +1,97 @@
+"""Log-softmax of shared logits, without comparisons.
+
+    ln softmax(z) = z - ln sum e^z
+
+By the squarings of `softmax`: x_0 = e^(z / T), T = 2^k, x_(j+1) = (x_j y_j)^2, where y_j is what normalises a row, and
+
+    ln sum e^z = ln sum x_k - sum over j < k of 2^(k - j) ln y_j
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.limits import MAX_LOG_CLASSES, squarings
+from mpc_appraisal.mpc.protocols.masked import Opening, forget, open_all
+from mpc_appraisal.mpc.protocols.softmax import H_RING, Q_DROP, S_BITS, exponential, normalise, powers, squares
+
+LOG_BITS = 18  # fractional bits of a logarithm
+LARGEST = 3.0  # |z| / T: with ten classes, keeps every range of a logarithm within a factor of about thirty
+X_BITS = 18  # of e^(z / T), opened
+
+
+def log_softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tuple[torch.Tensor, int]:
+    """ln softmax(z) (n, C) and its fractional bits, from logits (n, C) with `bits`; |z| <= bound after centring."""
+    squarings(bound)
+    k, classes = max(1, math.ceil(math.log2(bound / LARGEST))), z.shape[1]
+    if classes > MAX_LOG_CLASSES:
+        raise InputError("classes", classes, f"at most {MAX_LOG_CLASSES} for a loss on shares, as fine-tuning opens")
+    rows = powers(engine, z, bits, bound, k, X_BITS)
+    constant, logs = -(2.0**k) * math.log(rows.one), []
+    for j in range(k):
+        divided, weight = normalise(engine, rows, last=False, wide=True), 2 ** (k - j)
+        logs.append((_log(engine, divided.y.share(engine), *divided.y_range), weight))
+        constant += weight * (rows.drop + Q_DROP) * math.log(2.0)
+        rows = squares(engine, divided, classes)
+    drop = math.ceil(math.log2(rows.high)) - S_BITS
+    (s,) = open_all(engine, Opening(rows.x.sum(1, keepdim=True), drop, H_RING - drop, 64))
+    total = _log(engine, s.share(engine), rows.low / 2.0**drop, rows.high / 2.0**drop)
+    forget(engine, s)
+    constant += drop * math.log(2.0)
+    total = total + engine._first(torch.full_like(total, round(constant * 2.0**LOG_BITS)))
+    for log, weight in logs:
+        total = total - log * weight
+    if bits > LOG_BITS:
+        z, bits = engine.truncate(z, bits - LOG_BITS), LOG_BITS
+    return (_centred(engine, z, bits, bound) << (LOG_BITS - bits)) - total, LOG_BITS
+
+
+def _centred(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> torch.Tensor:
+    """z minus its row's mean, on shares and without a message; the mean is off by a unit in the last place."""
+    total, classes = z.sum(1, keepdim=True), z.shape[1]
+    engine.failure += len(z) * classes * 2.0 ** (math.log2(bound) + bits - 64)  # the shares of a row's sum may wrap
+    return z - torch.div(total, classes, rounding_mode="floor")
+
+
+def _log(engine: Engine, x: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """ln of integers between low and high, with 18 fractional bits."""
+    bits = math.ceil(math.log2(high))
+    log = logarithm(engine, x, bits, low / 2.0**bits, high / 2.0**bits)
+    return log + engine._first(torch.full_like(log, round(bits * math.log(2.0) * 2.0**LOG_BITS)))
+
+
+def polynomial(low: float, high: float) -> np.ndarray:
+    """Coefficients of L, the lowest first, in x taken from [low, high] to [-1, 1]."""
+    centre_of, half = (high + low) / 2, (high - low) / 2
+    grid = low + (high - low) * (np.cos(np.linspace(0, np.pi, 400)) + 1) / 2
+    fit = np.polynomial.chebyshev.Chebyshev.fit((grid - centre_of) / half, np.log(grid), 6, domain=[-1, 1])
+    return fit.convert(kind=np.polynomial.Polynomial).coef
+
+
+def logarithm(engine: Engine, x: torch.Tensor, bits: int, low: float, high: float) -> torch.Tensor:
+    """ln x with 18 fractional bits for low <= x <= high, high / low up to about 15; within 2^-15.
+
+    A polynomial gives L with x e^-L = 1 + d, |d| < 0.1; then ln x = L + d - d^2 / 2 + d^3 / 3.
+    """
+    centre_of, half = (high + low) / 2, (high - low) / 2
+    coefficients = polynomial(low, high)
+    m = 14 + max(0, math.ceil(math.log2(half)))
+    w = x * round(2.0**m / half) + engine._first(torch.full_like(x, round(-centre_of / half * 2.0 ** (m + bits))))
+    w = engine.truncate(w, m + bits - LOG_BITS)
+    value = w * 0 + engine._first(torch.full_like(x, round(coefficients[-1] * 2.0**LOG_BITS)))
+    for c in coefficients[-2::-1]:
+        value = engine.truncate(engine.multiply(value, w), LOG_BITS)
+        value = value + engine._first(torch.full_like(x, round(c * 2.0**LOG_BITS)))
+    largest = max(abs(math.log(low)), abs(math.log(high))) + 0.2
+    inverse, inverse_bits = exponential(engine, -value, 1.0 / 2.0**LOG_BITS, largest, 0.0)
+    inverse = engine.truncate(inverse, inverse_bits - LOG_BITS)
+    d = engine.truncate(engine.multiply(x, inverse), bits) - engine._first(torch.full_like(x, 1 << LOG_BITS))
+    dd = engine.truncate(engine.square(d), LOG_BITS)
+    ddd = engine.truncate(engine.multiply(dd, d), LOG_BITS)
+    third = engine.truncate_locally(ddd * 21845, 16, LOG_BITS + 10)
+    return value + d - engine.truncate_locally(dd, 1, LOG_BITS) + third

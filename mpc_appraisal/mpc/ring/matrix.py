@@ -1,0 +1,52 @@
+"""Ring matrices in the layout that int64 products want.
+
+For tall X (n, d) and thin W (d, k), torch's int64 product takes 2.5 times as long as that of W' (k, d) with X' (d, n)
+stored by rows, which is worth a transposition; and X' R is fast as (R' X)'. So a matrix keeps both layouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from mpc_appraisal.mpc.ring.buffers import empty
+
+
+class Matrix:
+    """An int64 matrix (n, d) with products from both sides; the transposed copy is made at its first use."""
+
+    def __init__(self, values: torch.Tensor):
+        self.values = values
+        self._transposed: torch.Tensor | None = None
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.values.shape
+
+    def times(self, right: torch.Tensor) -> torch.Tensor:
+        """values @ right: (n, d) (d, k) -> (n, k)."""
+        if self._transposed is None:
+            self._transposed = _transpose(self.values)
+        return (right.t().contiguous() @ self._transposed).t()
+
+    def transposed_times(self, right: torch.Tensor) -> torch.Tensor:
+        """values' @ right: (d, n) (n, k) -> (d, k)."""
+        return (right.t().contiguous() @ self.values).t()
+
+    def product(self, right: torch.Tensor, transposed: bool) -> torch.Tensor:
+        return self.transposed_times(right) if transposed else self.times(right)
+
+    def rows(self, indices: Sequence[int]) -> Matrix:
+        if self.values.is_meta:
+            return Matrix(self.values.new_empty((len(indices), self.values.shape[1])))
+        return Matrix(self.values[torch.as_tensor(indices, dtype=torch.int64)])
+
+
+def _transpose(values: torch.Tensor) -> torch.Tensor:
+    if values.is_meta:
+        return values.t()
+    out = empty((values.shape[1], values.shape[0]))
+    for start in range(0, len(values), 256):  # blocks that stay in the cache
+        out[:, start : start + 256] = values[start : start + 256].t()
+    return out

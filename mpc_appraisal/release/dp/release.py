@@ -1,0 +1,328 @@
+"""Differentially private release: the value, or the bit, with each owner's own discrete Gaussian noise.
+
+1. The data owner clips its rows to the public R (`clipping`), and takes a label that the model has no class for as its
+   last class; the model owner clips its influence direction to the spread that it tells. Nothing else that is told
+   depends on the candidate's rows but their number.
+2. What the model owner told is checked on shares as soon as its matrices are in (`norm_check`): that the direction
+   keeps its spread, to which noise is scaled, and the weights the bound on logits, without which probabilities as
+   computed may leave the simplex that all sensitivities count on. One bit is opened to both owners for each method.
+   Where it is 0 both stop with an error that names the model owner: nothing has been opened by that method then, and
+   the ledgers keep the charge, as after any session that failed. The check is exact: sensitivities need no slack.
+3. What is to be opened is brought into a public range [low, high], exactly and whatever it is, on shares:
+       v <- v + [v - low < 0] (low - v),    v <- v + [high - v < 0] (high - v)    (mod 2^64, bits of CrypTen's circuit)
+   where `ceiling`, the largest |value| that is told apart, states one. Then Delta <= high - low for any method.
+4. Delta, the sensitivity, is the smaller of that and of `sensitivity`, derived for gradient norm and influence alone;
+   rounding on shares is counted in (`rounding`), and nothing is truncated in a way that may fail. The smaller one may
+   count although the told spread is in it, for that is checked.
+5. Each owner adds noise of sigma Delta of its own to its share (`noise`), and then the sum is opened, or compared with
+   the threshold: the bit costs what the value would.
+
+Methods that need a ceiling are charged high - low, which is true whatever the model owner shares: of them nothing is
+checked. Fine-tuning trains on shares, and no sure bound on what rounding makes of that is known: it needs a ceiling. It
+does not open whether its weights kept the bound on logits, a bit that no noise covers, but releases a noised 0 where
+they did not: check by release=value on data of one's own that they do. With Delta of twice the ceiling a single value
+of it says little at any epsilon that means something.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from mpc_appraisal.common.errors import BoundError, InputError
+from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, OWNERS
+from mpc_appraisal.data import transformed
+from mpc_appraisal.governance.budget.accounting import Mechanism, epsilon
+from mpc_appraisal.methods.base import Appraiser, Facts
+from mpc_appraisal.methods.gradient_norm import GradientNorm
+from mpc_appraisal.methods.influence import Influence
+from mpc_appraisal.mpc import ops
+from mpc_appraisal.mpc.protocols import norm_check
+from mpc_appraisal.mpc.protocols.tensors import Private as Matrix
+from mpc_appraisal.mpc.protocols.tensors import Secret
+from mpc_appraisal.mpc.session import Opening, Session
+from mpc_appraisal.release.base import DECISION, RESULT, Apart, Outcome, seen
+from mpc_appraisal.release.bit import LARGEST, WHAT, reaches
+from mpc_appraisal.release.dp.clipping import ROUNDING, check_norm, clip_direction, clip_rows, spread
+from mpc_appraisal.release.dp.rounding import opened_error, softmax_error
+from mpc_appraisal.release.dp.sensitivity import PROTECTS, Bounds, sensitivity
+
+NOISED = "with noise of both owners: "
+HELD = 2.0**26  # what 36 fractional bits and a sign surely leave of the ring
+SMALLEST_SIGMA, LARGEST_SIGMA = 1e-3, 1e6
+LARGEST_NOISE = 2.0**17  # deviation of one owner's, in units of what is opened; see `_largest_noise`
+ACCOUNTED_BITS = 16  # the fewest fractional bits of anything that is opened: what the grid of the noise is charged as
+
+
+@dataclass(frozen=True)
+class Private(Apart):
+    """A noised value or bit, (epsilon, delta)-differentially private for one row of the candidate.
+
+    what: 'value' or 'bit'. epsilon, delta: of one answer. sigma: deviations of one owner's noise a sensitivity; None:
+    the smallest that epsilon and delta allow. row_norm: R, the constant feature of every row counted; public, to be
+    chosen before anybody looks at the data. ceiling: the largest |value| that is told apart. spread: of the influence
+    direction; None: the model owner tells its own.
+    """
+
+    what: str = "value"
+    epsilon: float = 1.0
+    delta: float = 1e-6
+    sigma: float | None = None
+    row_norm: float | None = None
+    ceiling: float | None = None
+    spread: float | None = None
+    to: str = "both"
+    kind: ClassVar[str] = "dp"
+    exact: ClassVar[bool] = True
+    checks: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.what not in ("value", "bit"):
+            raise InputError("release.what", repr(self.what), "value or bit")
+        for key in ("epsilon", "delta", "sigma", "ceiling", "spread"):
+            number = getattr(self, key)
+            good = isinstance(number, (int, float)) and not isinstance(number, bool) and 0 < number < math.inf
+            if not (good or (number is None and key in ("sigma", "ceiling", "spread"))):
+                raise InputError(f"release.{key}", number, "a finite number above 0")
+        if self.delta >= 1:
+            raise InputError("release.delta", self.delta, "a number below 1")
+        if self.row_norm is None:
+            raise InputError(
+                "release.row_norm",
+                None,
+                "a public norm, above 1, that rows are clipped to, the constant feature 1 counted; one that is told "
+                "from the data would tell of the data",
+            )
+        check_norm(self.row_norm, "release.row_norm")
+        if self.sigma is None:
+            object.__setattr__(self, "sigma", smallest_sigma(float(self.epsilon), float(self.delta)))
+        self.check(())
+
+    @property
+    def threshold(self) -> bool:
+        return self.what == "bit"
+
+    def check(self, methods, candidates=None):
+        super().check(methods)
+        for method in methods:
+            if not _derived(method) and self.ceiling is None:
+                raise InputError(
+                    "release.ceiling",
+                    None,
+                    f"the largest |value| of {method.name} to be told apart, for no sensitivity of it on shares is "
+                    "derived",
+                )
+
+    def openings(self, method, candidates):
+        what, why = (WHAT, DECISION) if self.what == "bit" else (NOISED + method.opens, RESULT)
+        check = [Opening(norm_check.WHAT, OWNERS, 1, norm_check.WHY)] if candidates and _derived(method) else []
+        return check + [Opening(what, self.learners, 1, why)] * candidates
+
+    @property
+    def words(self):
+        what = (
+            "One bit for each candidate and method, whether its noised value reaches a threshold that the model owner "
+            "alone knows,"
+            if self.what == "bit"
+            else "The value of each candidate by each method, with noise of both owners,"
+        )
+        return f"{what} is told to {' and '.join(self.learners)}."
+
+    # -- inputs ----------------------------------------------------------------------------------------------------
+    def transformed(self, data, classes):
+        # A label that the model has no class for is taken for its last: to refuse the data would tell of that row.
+        return transformed(data, lambda x: clip_rows(x, self.row_norm), classes)
+
+    def tell(self, role, owned):
+        if role == DATA_OWNER:
+            return {"row_norm": float(self.row_norm)}
+        if role != MODEL_OWNER or self.spread is not None:
+            return {}
+        directions = [tensors["direction"] for tensors in owned.values() if "direction" in tensors]
+        # twice the room that rounding needs, so that `clip_direction` does not shrink it
+        return (
+            {"spread": max(_up(spread(d) + 4 * math.sqrt(len(d)) * ROUNDING) for d in directions)} if directions else {}
+        )
+
+    def owned(self, method, owned, told):
+        if "direction" not in owned:
+            return owned
+        return owned | {"direction": clip_direction(owned["direction"], self.spread or told["spread"])}
+
+    def check_told(self, session, method, secrets, facts):
+        # A plain session's tensors are in the clear, and there is nobody there to lie to.
+        if not _derived(method) or not isinstance(secrets["weights"], Matrix):
+            return
+        # The largest norm of a class's centred weights with which rows within R keep the bound on logits.
+        limit = (facts.logit_bound - norm_check.LOGIT_ROOM) / self.row_norm
+        parts = [norm_check.weights_within(secrets["weights"], limit, norm_check.WEIGHT_ROOM - norm_check.LOGIT_ROOM)]
+        spread = self.spread or facts.spread
+        if "direction" in secrets:
+            parts.append(norm_check.direction_within(secrets["direction"], spread))
+        context = secrets["weights"].context
+        held = Secret(context, norm_check.all_hold(context.engine, parts), 0)
+        opened = session.reveal(held, norm_check.WHAT, norm_check.WHY)
+        if context.engine.dry or opened.item() == 1:
+            return
+        also = f", or an influence direction whose spread is above {spread:g}" if "direction" in secrets else ""
+        raise BoundError(
+            f"{method.name}: model_owner has shared weights whose classes' centred norm is above {limit:g}{also}, and "
+            "no value is released. Expected matrices as short as model_owner told, for noise and the bound on logits "
+            "are made of that"
+        )
+
+    # -- noise -----------------------------------------------------------------------------------------------------
+    def range_of(self, method: Appraiser, facts: Facts) -> tuple[float, float] | None:
+        """What is opened is brought between these two; None where there is no ceiling."""
+        if self.ceiling is None:
+            return None
+        ends = [method.opened_at(value, facts) for value in (-self.ceiling, self.ceiling)]
+        if isinstance(method, GradientNorm):  # whose square is at most 2^18
+            return 0.0, min(max(ends), LARGEST)
+        if max(map(abs, ends)) > LARGEST:
+            raise InputError("release.ceiling", self.ceiling, f"{method.name} of at most {LARGEST:g} when it is opened")
+        return min(ends), max(ends)
+
+    def sensitivity(self, method: Appraiser, facts: Facts) -> float:
+        """Delta of the number that is noised, rounding on shares included."""
+        limits, found = self.range_of(method, facts), []
+        if limits is not None:
+            found.append(limits[1] - limits[0])
+        if _derived(method):
+            direction = self.spread or facts.spread
+            error = softmax_error(facts.classes, facts.logit_bound)
+            bounds = Bounds(self.row_norm, direction_spread=direction, softmax_error=error)
+            if isinstance(method, GradientNorm):
+                row = method.scale(facts) * bounds.row_gradient()
+                off, ceiling = opened_error(method, facts, row), limits[1] if limits else None
+                held = True
+            else:
+                off, ceiling = opened_error(method, facts, 0.0, direction), None
+                # Of a sum that wraps the two ends of the range are neighbours.
+                held = limits is None or facts.rows * self.row_norm * direction * (1 + error) + off < HELD
+            if held:
+                found.append(sensitivity(method, facts, replace(bounds, ceiling=ceiling, opened_error=off)))
+        return min(found)
+
+    def mechanism(self, method: Appraiser, facts: Facts) -> Mechanism:
+        """As it is charged: its grid is at most as coarse as 16 fractional bits are."""
+        delta = self.sensitivity(method, facts)
+        largest = self._largest_noise(method)
+        if self.sigma * delta > largest:
+            raise InputError(
+                "release.ceiling" if self.ceiling is not None else "release.sigma",
+                f"{self.ceiling or self.sigma:g}, for which {method.name} takes noise of {self.sigma * delta:.3g}",
+                f"noise of at most {largest:g}, which the ring holds: a smaller ceiling or a larger epsilon",
+            )
+        grid = 2.0**-ACCOUNTED_BITS / delta
+        if self.sigma < 3 * grid:
+            raise InputError("release.sigma", self.sigma, f"{3 * grid:g} or more, three units of what is opened")
+        return Mechanism("discrete_gaussian", sigma=self.sigma, step=grid)
+
+    def _largest_noise(self, method: Appraiser) -> float:
+        """So that an opening hardly ever refuses noise as implausible, which it does from 2^55 units on.
+
+        That is 2^21 at 34 fractional bits, and 2^19 at the 36 of a squared norm, which is up to 2^18 itself: noise of
+        both owners exceeds what is left with a probability below 1e-7. Before a bit the ring alone has to hold it.
+        """
+        if self.what == "bit":
+            return 2 * LARGEST_NOISE
+        return LARGEST_NOISE / 4 if isinstance(method, GradientNorm) else LARGEST_NOISE
+
+    def privacy(self, method, facts):
+        mechanism = self.mechanism(method, facts)
+        return {
+            "sigma": self.sigma,
+            "sensitivity": self.sensitivity(method, facts),
+            "epsilon": epsilon([mechanism], self.delta),
+            "delta": float(self.delta),
+            "row_norm": float(self.row_norm),
+            "protects": PROTECTS,
+        }
+
+    # -- on shares -------------------------------------------------------------------------------------------------
+    def one(self, session: Session, score, threshold):
+        method, facts, value = score.method, score.facts, score.score.reshape(1)
+        delta = self.sensitivity(method, facts)
+        within = session.within_bound()
+        if within is not None:
+            value = ops.choose(within, value)
+        limits = self.range_of(method, facts)
+        if limits is not None:
+            value = clamp(value, *limits)
+        value = session.perturb(value, lambda bits: self._draw(delta, bits))
+        spent = {"sigma": self.sigma, "sensitivity": delta, "deviation": math.sqrt(2.0) * self.sigma * delta}
+        shown = seen(session, self.learners)
+        if self.what == "bit":
+            bit = session.reveal(reaches(session, score, value, threshold), WHAT, DECISION, self.learners)
+            return Outcome(decision=bool(bit.item()) if shown else None, **spent)
+        opened = session.reveal(value, NOISED + method.opens, RESULT, self.learners)
+        return Outcome(float(opened) if shown else None, **spent)
+
+    def _draw(self, delta: float, bits: int) -> int:
+        from mpc_appraisal.release.dp.noise import noise  # its library takes a moment to import
+
+        if bits < ACCOUNTED_BITS:
+            raise InputError("release", f"{bits} fractional bits", f"{ACCOUNTED_BITS} or more of what is noised")
+        return noise(self.sigma, delta, bits)
+
+
+def _derived(method: Appraiser) -> bool:
+    """Whether the sensitivity of `method` is derived from norms; a subclass may open another number."""
+    return type(method) in (GradientNorm, Influence)
+
+
+def clamp(value: Any, low: float, high: float) -> Any:
+    """`value` brought between two public numbers, on shares too and for any ring element; see the module."""
+    value = value + ops.choose(ops.negative(value - low), _less(low, value))
+    return value + ops.choose(ops.negative(_less(high, value)), _less(high, value))
+
+
+def _less(public: float, value: Any) -> Any:
+    return value * -1.0 + public
+
+
+def _up(number: float) -> float:
+    mantissa, exponent = math.frexp(number)
+    return math.ldexp(math.ceil(mantissa * 16) / 16, exponent)
+
+
+@lru_cache(maxsize=64)
+def smallest_sigma(target: float, delta: float) -> float:
+    """The smallest sigma, to four digits and rounded up, whose one release has an epsilon of `target` or less.
+
+    Sought on the Gaussian's exact curve (Balle and Wang 2018, theorem 8), and held to what the accountant charges.
+    """
+    from scipy.optimize import brentq
+
+    def excess(log_sigma: float) -> float:
+        return _delta_of(math.exp(log_sigma), target) - delta
+
+    ends = math.log(SMALLEST_SIGMA), math.log(LARGEST_SIGMA)
+    if excess(ends[1]) > 0:
+        raise InputError("release.epsilon", target, f"one that noise of sigma {LARGEST_SIGMA:g} can give")
+    found = SMALLEST_SIGMA if excess(ends[0]) <= 0 else math.exp(brentq(excess, *ends, xtol=1e-12))
+
+    def fits(sigma: float) -> bool:
+        return epsilon([Mechanism("gaussian", sigma=sigma)], delta) <= target
+
+    found = low = _four_digits(found * 1.0001)  # the grid of the discrete noise is charged as a little less
+    while not fits(found):  # far off where the accountant's grid of losses is coarse beside the target
+        low, found = found, _four_digits(2 * found)
+    while low < (middle := _four_digits((low + found) / 2)) < found:
+        low, found = (low, middle) if fits(middle) else (middle, found)
+    return found
+
+
+def _four_digits(number: float) -> float:
+    """Rounded up."""
+    digits = 3 - math.floor(math.log10(number))
+    return float(f"{math.ceil(number * 10.0**digits) * 10.0**-digits:.4g}")
+
+
+def _delta_of(sigma: float, target: float) -> float:
+    from scipy.special import log_ndtr, ndtr
+
+    return float(ndtr(0.5 / sigma - target * sigma) - math.exp(target + log_ndtr(-0.5 / sigma - target * sigma)))

@@ -1,0 +1,365 @@
+"""Appraisal cards: one page for each candidate of a private run, for a manager to read and an auditor to check.
+
+The answer first, then what binds it to the data, what was told to whom, what it spent, who allowed it, and how to
+verify each of these. Made of records and of nothing else. Candidates' names, listings and approvals are foreign text:
+escaped in both forms, and a command to copy holds none of it but hashes and a listing's name, whose forms are checked.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpc_appraisal.governance.catalogue.schema import shown
+from mpc_appraisal.reporting.record import Record
+from mpc_appraisal.reporting.report import STYLE
+from mpc_appraisal.reporting.result import Result
+from mpc_appraisal.reporting.result_tables import COVERS, INTERVAL, finalists, number, parties
+
+NAME, TEXT = 80, 240  # characters shown of a name, of a sentence
+FAILURE = "Fixed-point arithmetic failed somewhere with a probability of at most {}."
+SAMPLING = (
+    "Sampling error of the data itself is not in this: another sample from the same source would give another answer."
+)
+HOW = {
+    "command": "by a person, with a command",
+    "policy": "by the data owner's standing policy",
+    "stated": "stated beforehand, with the configuration",
+}
+SIDES = {
+    "spawn": "a trial with both sides on one machine",
+    "join": "an appraisal between organisations, each in its own process",
+}
+
+CARD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+{{ style | safe }}
+body { max-width: 46rem; overflow-wrap: anywhere; }
+h1 { margin-bottom: .3rem; } h2 { margin: 1.1rem 0 .3rem; border-bottom: 1px solid #c5ccd4; }
+p.answer { font-size: 1.15rem; font-weight: 600; margin: .5rem 0 .2rem; } p.note { max-width: none; }
+dl { display: grid; grid-template-columns: 9.5rem 1fr; gap: .15rem 1rem; margin: .3rem 0; font-size: .92rem; }
+dt { color: #55606d; } dd { margin: 0; } dd.hash { font: .82rem/1.7 ui-monospace, monospace; }
+ol { margin: .3rem 0; padding-left: 1.3rem; font-size: .92rem; } li { margin: .25rem 0; }
+code { display: block; font-size: .82rem; background: #f3f5f7; padding: .2rem .5rem; white-space: pre-wrap; }
+@media (max-width: 34rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; } }
+@page { size: A4; margin: 12mm; }
+@media print { html { font-size: 12px; } body { font-size: 12px; line-height: 1.35; margin: 0; padding: 0;
+  max-width: none; } h2 { margin: .7rem 0 .2rem; } li, dd { break-inside: avoid; } }
+</style></head><body>
+<h1>{{ title }}</h1>
+<p class="note">{{ subtitle }}</p>
+{% for section in sections %}<section><h2>{{ section.title }}</h2>
+{% for headline, notes in section.answers %}<p class="answer">{{ headline }}</p>
+{% for note in notes %}<p class="note">{{ note }}</p>
+{% endfor %}{% endfor %}
+{% if section.facts %}<dl>
+{% for key, text in section.facts %}<dt>{{ key }}</dt>
+<dd{% if text | length == 64 %} class="hash"{% endif %}>{{ text }}</dd>
+{% endfor %}</dl>{% endif %}
+{% if section.steps %}<ol>
+{% for sentence, command in section.steps %}<li>{{ sentence }}{% if command %}<code>{{ command }}</code>{% endif %}</li>
+{% endfor %}</ol>{% endif %}
+</section>
+{% endfor %}
+</body></html>
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """answers: a headline and the sentences under it; facts: label and text; steps: a sentence and a command or ""."""
+
+    title: str
+    answers: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    steps: tuple[tuple[str, str], ...] = ()
+
+
+def write_cards(result: Result, folder: str | Path) -> list[Path]:
+    """Writes card-<slug>.md and card-<slug>.html for each candidate that a private session appraised; their paths."""
+    from jinja2 import Environment
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    page = Environment(autoescape=True, trim_blocks=True).from_string(CARD)
+    private = Result(record for record in result if record.session in SIDES and not record.baseline)
+    among, taken, written = finalists(private), set(), []
+    for candidate in private.candidates:
+        records = [record for record in private if record.candidate == candidate]
+        title, found = f"Appraisal card: {shown(candidate, NAME)}", sections(records, among)
+        place = slug(candidate, taken)
+        taken.add(place)
+        text, html = folder / f"card-{place}.md", folder / f"card-{place}.html"
+        text.write_text(_markdown(title, _subtitle(records), found), encoding="utf-8")
+        html.write_text(
+            page.render(title=title, subtitle=_subtitle(records), sections=found, style=STYLE), encoding="utf-8"
+        )
+        written += [text, html]
+    return written
+
+
+def slug(name: str, taken: Iterable[str] = ()) -> str:
+    """A file name's part of a-z, 0-9 and '-', at most 48 long and not among `taken`."""
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    base = re.sub("[^a-z0-9]+", "-", ascii_name).strip("-")[:40].strip("-") or "candidate"
+    found, count = base, 1
+    while found in taken:
+        count += 1
+        found = f"{base}-{count}"
+    return found
+
+
+def sections(records: list[Record], among: dict[str, int]) -> list[Section]:
+    """The card of one candidate, whose records these are, one a method. among: as of `tables.finalists`."""
+    told = Result(records)
+    margins = {record.method: told.margin(record) for record in records}
+    shown_with = any(margin is not None for margin in margins.values())  # then the error stands beside its value
+    answers = [_answer(r, among[r.method], margins[r.method]) for r in records if not (r.error and shown_with)]
+    found = [
+        Section("The answer", answers=tuple(answers)),
+        Section("Warnings", facts=_facts(records, _warnings)),
+        Section("The data", facts=_facts(records, _data)),
+        Section("What was opened to whom", facts=_facts(records, _openings)),
+        Section("Privacy spent", facts=_facts(records, _privacy)),
+        Section("Approval", facts=_facts(records, _approval)),
+        Section("Cost", facts=_facts(records, _cost)),
+        Section("Trust", facts=_facts(records, _trust)),
+        Section("How to verify", steps=tuple(_steps(records))),
+    ]
+    return [section for section in found if section.answers or section.facts or section.steps]
+
+
+def _subtitle(records: list[Record]) -> str:
+    first = records[0]
+    by = f" As recorded by the {first.role.replace('_', ' ')}." if first.role else ""
+    return f"From {SIDES[first.session]}.{by} Value: higher is better data for this buyer."
+
+
+def _facts(records: list[Record], of: Callable[[Record], list[tuple[str, str]]]) -> tuple[tuple[str, str], ...]:
+    """Those of all methods, once where they agree; where methods differ, each with its name."""
+    by_method = {record.method: of(record) for record in records}
+    common = [fact for fact in next(iter(by_method.values())) if all(fact in facts for facts in by_method.values())]
+    own = [
+        (f"{shown(method, NAME)}: {key}", text)
+        for method, facts in by_method.items()
+        for key, text in facts
+        if (key, text) not in common
+    ]
+    return (*common, *own)
+
+
+def _answer(record: Record, among: int, margin: float | None) -> tuple[str, tuple[str, ...]]:
+    """The headline of one method, and how sure it is, in words. margin: as of `Result.margin`."""
+    release = record.release or {}
+    method, notes = shown(record.method, NAME), []
+    noised = any(release.get(key) is not None for key in ("epsilon", "deviation", "low"))
+    if record.decision is not None:
+        headline = "Yes" if record.decision else "No"
+        what = "reached" if record.decision else "did not reach"
+        notes.append(f"The value {what} the model owner's secret threshold. That is all that was told: no value.")
+        if noised:
+            notes.append("Noise was added before the comparison: a value near the threshold may fall on either side.")
+    elif record.winner is not None:
+        place = f"rank {record.rank} " if record.rank else ""
+        headline = f"Winner: {place}among {among} candidates" if record.winner else f"Not a winner among {among}"
+        told = "" if record.winner else ": nothing else about this one was told"
+        notes.append(f"All candidates were compared in secret, and only the winners were opened{told}.")
+        if record.value is not None:
+            notes.append(f"Its value: {number(record.value)}.")
+    elif record.value is not None:
+        headline = f"{number(record.value)}" + " with noise" * noised
+        if margin is not None:
+            low, high = number(record.value - margin), number(record.value + margin)
+            headline += f" ± {number(margin, 2)}"
+            notes.append(f"Between {low} and {high}, a {INTERVAL} {COVERS}")
+    else:
+        headline = "Not told to this party"
+        if release:
+            notes.append(f"The answer went to the {parties(release['to'])} alone.")
+    if record.interval and record.value is not None:
+        low, high = map(number, record.interval)
+        notes.append(
+            f"Noise was added on purpose: without it the value is between {low} and {high}, with 95% certainty."
+        )
+    if record.answered:
+        notes.append("Taken from the ledger's record of an earlier answer to the same question: nothing was computed.")
+    if record.failure_probability is not None and not record.answered:
+        notes.append(FAILURE.format(number(record.failure_probability, 2)))
+    notes += _doubt(record)
+    if record.error:
+        notes.append("Minus the standard error of the value of another method: it is no value of data.")
+    elif margin is None:
+        notes.append(SAMPLING)
+    return f"{method}: {headline}", (" ".join(notes),)
+
+
+def _doubt(record: Record) -> list[str]:
+    """What fixed point may have changed where it did not fail."""
+    notes, within = [], record.uncertain_within
+    if record.decision is not None and within:
+        notes.append(f"The decision is certain only for a value farther than {number(within, 2)} from the threshold.")
+    if record.winner is not None and within:
+        notes.append(f"The order is certain only of values farther apart than {number(2 * within, 2)}.")
+    if record.error_bound and record.value is not None:
+        notes.append(f"Where it did not fail, it changed the value by at most {number(record.error_bound, 2)}.")
+    if record.error_note is not None:
+        notes.append(shown(record.error_note, TEXT))
+    return notes
+
+
+def _data(record: Record) -> list[tuple[str, str]]:
+    sizes = [(record.n, "rows"), (record.features, "features"), (record.classes, "classes")]
+    facts = [("size", ", ".join(f"{count} {what}" for count, what in sizes if count is not None))]
+    listing = record.listing
+    if listing is None:
+        return [*facts, ("listing", "not listed: nothing binds the data to what was offered")]
+    price = None if listing["price"] is None else f"{listing['price']:.15g} {listing['currency'] or ''}".strip()
+    facts += [
+        ("listing", listing["name"]),
+        ("its SHA-256", listing["digest"]),
+        ("commitment", listing["commitment"]),
+        ("price asked", price or ""),
+    ]
+    return [(key, text) for key, text in facts if text]
+
+
+def _warnings(record: Record) -> list[tuple[str, str]]:
+    return [("warning", shown(text, 4 * TEXT)) for text in record.warnings]
+
+
+def _openings(record: Record) -> list[tuple[str, str]]:
+    facts: dict[str, list[str]] = {}
+    for one in record.openings:
+        count = f"{one['numbers']} number" + "s" * (one["numbers"] != 1)
+        text = f"{shown(one['what'], TEXT)} ({count}; {shown(one['why'], TEXT)})"
+        facts.setdefault(shown(parties(one["to"]) or "nobody", NAME), []).append(text)
+    found = [(who, "; ".join(dict.fromkeys(what))) for who, what in facts.items()]
+    nothing = "nothing in this run: the answer is an earlier one" if record.answered else "nothing by a protocol"
+    return found or [("opened", nothing)]
+
+
+def _privacy(record: Record) -> list[tuple[str, str]]:
+    release, budget = record.release or {}, record.budget
+    if release.get("epsilon") is not None:
+        delta = "" if release["delta"] is None else f" at delta {release['delta']:g}"
+        facts = [("this answer", f"epsilon {release['epsilon']:.4g}{delta}")]
+        parts = {
+            "deviation": "standard deviation {} in the opened number",
+            "sigma": "{} times the sensitivity is counted",
+            "sensitivity": "sensitivity {}",
+        }
+        known = [words.format(f"{release[key]:.4g}") for key, words in parts.items() if release[key] is not None]
+        facts += [("noise", "; ".join(known))] * bool(known)
+    else:
+        left = budget and budget["plain_left"]
+        counted = "" if left is None else f"; {left} plain value{'s' * (left != 1)} left"
+        facts = [("this answer", f"no noise: no differential privacy{counted}")]
+    if release.get("epsilon") is not None:
+        facts.append(("adds up", "rows that are in other candidates or files too spend there as well"))
+    if record.answered:
+        facts.append(("charged", "when this answer was first given; now nothing"))
+    if release.get("protects"):
+        facts.append(("protects", shown(release["protects"], TEXT)))
+    return facts + _budget(budget)
+
+
+def _budget(budget: dict | None) -> list[tuple[str, str]]:
+    if budget is None:
+        return []
+    parts = {"epsilon": "epsilon {} spent", "epsilon_left": "epsilon {} left"}
+    spent = [words.format(f"{budget[key]:.4g}") for key, words in parts.items() if budget[key] is not None]
+    delta = "" if budget["delta"] is None or not spent else f" at delta {budget['delta']:g}"
+    line = "" if budget["line"] is None else f", line {budget['line']}"
+    facts = [("ledger", f"{shown(budget['ledger'], NAME)}{line}"), ("its last hash", budget["head"])]
+    facts.append(("counterparty", shown(budget["counterparty"], NAME)))
+    key = budget.get("counterparty_key")
+    facts.append(("its key's SHA-256", key) if key else ("its certificate", "none was shown: the name binds nobody"))
+    return facts + [("budget", ", ".join(spent) + delta)] * bool(spent)
+
+
+def _approval(record: Record) -> list[tuple[str, str]]:
+    if record.request is None:
+        return []
+    request = record.request
+    return [
+        ("request", shown(request["id"], NAME)),
+        ("its SHA-256", request["digest"]),
+        ("approved", f"{HOW[request['how']]}, {shown(request['time'], NAME)}"),
+    ]
+
+
+def _cost(record: Record) -> list[tuple[str, str]]:
+    if record.answered:
+        return [("spent", "nothing: the answer is an earlier one")]
+    sent = f"{number(record.megabytes)} MB sent by all parties, {record.rounds} rounds"
+    return [("spent", f"{number(record.total_seconds, 3)} seconds, {sent}")]
+
+
+def _trust(record: Record) -> list[tuple[str, str]]:
+    return [("assumed", shown(record.trust, 4 * TEXT) if record.trust else "no trust model is stated")]
+
+
+def _steps(records: list[Record]) -> Iterable[tuple[str, str]]:
+    """What anybody can check with this card in hand. The hashes are those of the records, whose form is checked."""
+    for head, name in dict.fromkeys((r.budget["head"], r.budget["ledger"]) for r in records if r.budget):
+        yield (
+            f"The budget: whoever holds the ledger “{shown(name, NAME)}”, the file LEDGER, can show that it is whole "
+            "and still has the line with this hash.",
+            f"mpc-appraisal budget verify LEDGER --head {head}",
+        )
+    facts = ((r.listing["name"], r.listing["digest"], r.listing["commitment"]) for r in records if r.listing)
+    for name, digest, commitment in dict.fromkeys(facts):
+        yield f"The offer: the listing's file has the SHA-256 {digest[:16]}… above.", f"sha256sum {name}.json"
+        yield (
+            f"The data, after the deal, with the delivered FILE and SALT: the commitment is {commitment[:16]}….",
+            f"mpc-appraisal catalogue check listing={name}.json data=FILE secret=SALT",
+        )
+    desk = dict.fromkeys(r.request["id"] for r in records if r.request and r.request["how"] == "command")
+    for name in desk:
+        if re.fullmatch("[0-9a-f]{12}", name):  # a foreign text is never a part of a command
+            yield "The approval: the data owner's desk still has the request.", f"mpc-appraisal approval show {name}"
+    if hashes := ", ".join(dict.fromkeys(r.config_hash for r in records if r.config_hash)):
+        sides = "the cards of both sides must state" if records[0].session == "join" else "a repetition must state"
+        request = ", and the same SHA-256 of the request" if any(r.request for r in records) else ""
+        yield f"The same question: {sides} the public configuration hash {shown(hashes, NAME)}{request}.", ""
+    used = dict.fromkeys(f"{key} {value}" for r in records for key, value in r.versions.items() if value)
+    revisions = dict.fromkeys(f"revision {r.revision}" for r in records if r.revision)
+    if used or revisions:
+        yield f"The software: {shown(', '.join([*used, *revisions]), 2 * TEXT)}.", ""
+    yield _repeat(records), ""
+
+
+def _repeat(records: list[Record]) -> str:
+    seeds = dict.fromkeys(f"seed {r.seed}" for r in records if r.seed is not None)
+    public = " with the same public settings" + "".join(f", {seed}" for seed in seeds)
+    text = f"To repeat: run it again{public}, by all parties; the configuration hash must be the same."
+    if any(r.budget and r.release and "data_owner" in r.release["to"] for r in records):
+        text += " A data owner's ledger that holds this answer gives it again, free, and nothing is computed."
+    if any(r.release and r.release["epsilon"] is not None for r in records):
+        return text + " A computation anew has new noise: another number."
+    return text + " A computation anew agrees up to fixed-point rounding."
+
+
+def _markdown(title: str, subtitle: str, found: list[Section]) -> str:
+    parts = [f"# {_escape(title)}", _escape(subtitle)]
+    for section in found:
+        parts.append(f"## {_escape(section.title)}")
+        for headline, notes in section.answers:
+            parts += [f"**{_escape(headline)}**", *map(_escape, notes)]
+        if section.facts:
+            parts.append("\n".join(f"- {_escape(key)}: {_escape(text)}" for key, text in section.facts))
+        for place, (sentence, command) in enumerate(section.steps, start=1):
+            indent = " " * (len(str(place)) + 2)
+            code = f"\n\n{indent}```\n{indent}{command}\n{indent}```" if command else ""
+            parts.append(f"{place}. {_escape(sentence)}{code}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _escape(text: str) -> str:
+    """Text that Markdown shows as it is: no markup, no HTML, no link that a renderer makes by itself."""
+    return re.sub(r"(?i)\bwww\.", lambda found: found[0][:-1] + "\\.", re.sub(r"([\\`*_\[\]<>|&#~$@])", r"\\\1", text))

@@ -1,0 +1,394 @@
+"""Records as tables of text: the one source of every report, on the console, in markdown and in HTML.
+
+Cells: four significant digits, seconds three, MB = bytes sent by all parties / 10^6, a dash for what is unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mpc_appraisal.reporting.record import ERRORS, Record
+from mpc_appraisal.reporting.result import Result
+
+DASH = "–"
+INTERVAL = "95% interval by the bootstrap over the candidate's rows:"
+COVERS = (
+    "it covers that these rows are a sample of their source, not what the model owner's own rows add, nor that "
+    "influence is a first-order estimate."
+)
+BLOCKS = " ▏▎▍▌▋▊▉█"
+
+
+@dataclass(frozen=True)
+class Table:
+    """title; header and rows of text; align: one letter, l or r, a column; notes: sentences under the table."""
+
+    title: str
+    header: tuple[str, ...]
+    align: str
+    rows: list[tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """`digits` significant digits, more where the whole part is longer; powers of ten beyond 10^-3 and 10^6."""
+    if value is None:
+        return DASH
+    if value == 0:
+        return "0"
+    size = float(f"{abs(value):.{digits - 1}e}")  # rounded first: 9.9996 has as many decimals as 10
+    if not 1e-3 <= size < 1e6:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(size)))}f}"
+
+
+def whole(value: int | None) -> str:
+    return DASH if value is None else str(value)
+
+
+def values_table(result: Result, full: bool = False) -> Table:
+    """The main table; `full` adds the equation's own number and the bound on the error. A column "answer" comes where
+    something else than a value was told."""
+    told = any(told_otherwise(record) for record in result)
+    header = ("method", "candidate", *("answer",) * told, "private value", "plaintext value", "difference")
+    header += ("seconds", "MB sent", "rounds")
+    among = finalists(result)
+    rows = []
+    for record in result:
+        plain = record.session == "plain"
+        in_the_clear = record.plaintext_value if record.plaintext_value is not None or not plain else record.value
+        row = (
+            record.method,
+            record.candidate,
+            *(answer(record, among[record.method]),) * told,
+            DASH if plain else with_margin(result, record),
+            with_margin(result, record) if plain and record.value == in_the_clear else number(in_the_clear),
+            number(record.difference),
+            number(record.total_seconds, 3),
+            number(record.megabytes),
+            whole(record.rounds),
+        )
+        rows.append(row + (number(record.paper_value), number(record.error_bound)) * full)
+    if not rows:
+        return Table("Values", header, "ll" + "r" * 6, [], ("No records: this party was given no results.",))
+    notes = ["Value: higher is better data for this buyer. Values of different methods have different scales."]
+    if full:
+        notes.append("The paper's value is the raw number of the method's equation, in the equation's own orientation.")
+    if any(record.session == "plain" for record in result):
+        clear = ", ".join(dict.fromkeys(record.method for record in result if record.session == "plain"))
+        notes.append(f"Computed in the clear, with all data in one place, so without a private value: {clear}.")
+    if any(record.session == "join" for record in result):
+        notes.append(
+            f"{DASH} under plaintext value and difference: nobody may know it, for it would take the data of "
+            "one organisation and the model of the other in one place."
+        )
+    if any(result.margin(record) is not None for record in result):
+        notes.append(f"± is a {INTERVAL} {COVERS}")
+    if any(record.error for record in result):
+        known = ", ".join(f"{error} is minus the standard error of {of}" for error, of in ERRORS.items())
+        notes.append(f"{known}: no value of data, and not ranked.")
+    names = 2 + told
+    return Table(
+        "Values",
+        header + ("paper's value", "error bound") * full,
+        "l" * names + "r" * (len(header) - names + 2 * full),
+        rows,
+        (*notes, *_release_notes(result)),
+    )
+
+
+def with_margin(result: Result, record: Record) -> str:
+    """The value, with half its 95% interval where its standard error was told too."""
+    margin = result.margin(record)
+    return number(record.value) if margin is None else f"{number(record.value)} ± {number(margin, 2)}"
+
+
+def told_otherwise(record: Record) -> bool:
+    """Whether a decision, a winner or an interval was told, or a value to the other side alone."""
+    return record.release is not None and (record.interval is not None or record.value is None)
+
+
+def yes_or_no(records: Iterable[Record]) -> bool:
+    """Whether decisions or winners were told, and no values."""
+    return any(r.decision is not None or r.winner is not None for r in records) and all(
+        r.value is None for r in records
+    )
+
+
+def finalists(result: Result) -> dict[str, int]:
+    """{method: how many of its candidates competed to be among the best}."""
+    return {m: sum(r.winner is not None for r in result.of(m)) for m in result.methods}
+
+
+def answer(record: Record, among: int) -> str:
+    """What was told, for a cell. among: how many candidates competed to be among the best."""
+    if record.decision is None and record.winner:
+        return f"winner {record.rank} of {among}" if record.rank else f"a winner of {among}"
+    if record.decision is None and record.winner is None and record.interval:
+        return "{} to {} (95%)".format(*map(number, record.interval))
+    if record.session == "plain" or (record.release is None and record.value is None):
+        return DASH
+    if record.answer is None:
+        return "not told"
+    return record.answer if record.value is None else number(record.value)
+
+
+def _release_notes(result: Result) -> list[str]:
+    """What a reader must know of answers that are no plain values; nothing where all are."""
+    notes = []
+    if any(record.decision is not None for record in result):
+        notes.append("Yes: the value reached the model owner's secret threshold; no: it did not. No value was told.")
+    if any(record.winner is not None for record in result):
+        notes.append("Winner: among the best candidates, which alone were told; 1 is the best.")
+    if any(record.interval for record in result):
+        notes.append(
+            "Interval: noise was added to the value on purpose, and with 95% certainty the value without noise lies in "
+            "the interval. Sampling error of the data is not in it."
+        )
+    notes += doubts(result)
+    hidden: dict[str, list[str]] = {}
+    for record in result:
+        if record.release and record.answer is None:
+            hidden.setdefault(parties(record.release["to"]), []).append(f"{record.method} of {record.candidate}")
+    for who, what in hidden.items():
+        notes.append(f"Not told to this party, but to the {who} alone: {_list(what)}.")
+    if answered := [f"{record.method} of {record.candidate}" for record in result if record.answered]:
+        notes.append(f"From the ledger's record of an earlier answer, so that nothing was computed: {_list(answered)}.")
+    return notes
+
+
+def doubts(result: Result) -> list[str]:
+    """What fixed point leaves uncertain of decisions and of an order, a sentence for each method."""
+    notes = []
+    for method in result.methods:
+        records = [record for record in result.of(method) if record.uncertain_within]
+        within = max((record.uncertain_within for record in records), default=None)
+        if within is None:
+            continue
+        if any(record.decision is not None for record in records):
+            far = number(within, 2)
+            notes.append(f"{method}: a decision is certain only for a value farther than {far} from the threshold.")
+        if any(record.winner is not None for record in records):
+            far = number(2 * within, 2)
+            notes.append(f"{method}: the order is certain only of values farther apart than {far}.")
+        if tied := ties(records):
+            notes.append(f"{method}: within that error these are tied: {_list(tied)}.")
+    return notes
+
+
+def ties(records: Sequence[Record]) -> list[str]:
+    """Winners whose values were told and are next to each other within what fixed point may add to both."""
+    ranked = sorted((r for r in records if r.winner and r.value is not None), key=lambda r: -r.value)
+    return [
+        f"{a.candidate} and {b.candidate}"
+        for a, b in zip(ranked, ranked[1:], strict=False)
+        if a.value - b.value <= a.uncertain_within + b.uncertain_within
+    ]
+
+
+def _list(names: list[str], most: int = 6) -> str:
+    """A note of a long run names a few and counts the rest."""
+    return ", ".join(names if len(names) <= most else [*names[:most], f"and {len(names) - most} more"])
+
+
+def parties(roles: Iterable[str]) -> str:
+    return " and ".join(role.replace("_", " ") for role in roles)
+
+
+def correlations_table(result: Result) -> Table:
+    rows = []
+    for method, found in result.correlations().items():
+        cells = [found[reference][kind] for reference in ("utility", "level") for kind in ("spearman", "pearson")]
+        texts = [DASH if cell is None else f"{cell:.3f}" for cell in cells]
+        if method == "retraining":  # its value is the utility
+            texts[:2] = ["itself", "itself"]
+        rows.append((method, *texts))
+    if not rows:
+        return Table("Correlation of value with the truth", (), "", [], ("No records.",))
+    notes = [
+        "Utility is what retraining with the candidate takes off the mean test loss: a good method correlates "
+        "positively. Level is the corruption put into the candidate: a good method correlates negatively."
+    ]
+    if any(record.session == "join" for record in result):
+        notes.append(f"{DASH}: between organisations nobody may know utility or level.")
+    elif all(text == DASH for row in rows for text in row[1:]):
+        notes.append(f"{DASH}: it takes two or more candidates that differ, with a known utility or level.")
+    if any(record.release and record.value is None for record in result):
+        notes.append("Candidates whose value was not told do not count.")
+    return Table(
+        "Correlation of value with the truth",
+        ("method", "utility, rank", "utility, Pearson", "level, rank", "level, Pearson"),
+        "lrrrr",
+        rows,
+        tuple(notes),
+    )
+
+
+def openings_table(result: Result) -> Table:
+    """Who learned what. Equal openings of one method are one row that names its candidates."""
+    groups: dict[tuple, list[str]] = {}
+    for record in result:
+        counts = Counter((tuple(o["to"]), o["what"], o["numbers"], o["why"]) for o in record.openings)
+        for opening, times in counts.items():
+            groups.setdefault((record.method, *opening, times), []).append(record.candidate)
+    rows = []
+    for (method, to, what, numbers, why, times), candidates in groups.items():
+        everyone = len(candidates) > 1 and len(candidates) == len(result.of(method))
+        rows.append(
+            (
+                parties(to) or "nobody",
+                what,
+                f"{times} x {numbers}" if times > 1 else str(numbers),
+                why,
+                method,
+                "each" if everyone else ", ".join(candidates),
+            )
+        )
+    notes = ["Numbers: how many numbers one candidate's appraisal opened."]
+    if not rows:
+        notes = ["Nothing was opened by a protocol."]
+    if any(record.session == "plain" and not record.baseline for record in result):
+        notes.append("Methods computed in the clear open nothing, for nothing was hidden.")
+    return Table(
+        "What was opened",
+        ("who learned", "what", "numbers", "why", "method", "candidate"),
+        "llrlll",
+        rows,
+        tuple(notes),
+    )
+
+
+def trust(result: Result) -> list[str]:
+    """The trust models that the records state, one sentence each, with their methods where there are several."""
+    stated: dict[str, list[str]] = {} if len(result) else {"No trust model is stated.": []}
+    for record in result:
+        methods = stated.setdefault(record.trust or "No trust model is stated.", [])
+        if record.method not in methods:
+            methods.append(record.method)
+    if len(stated) == 1:
+        return list(stated)
+    return [f"{', '.join(methods)}: {sentence}" for sentence, methods in stated.items()]
+
+
+def candidates_table(result: Result) -> Table:
+    rows = dict.fromkeys(
+        (r.candidate, whole(r.n), whole(r.features), whole(r.classes), number(r.level), number(r.utility))
+        for r in result
+    )
+    return Table("Candidates", ("candidate", "rows", "features", "classes", "level", "utility"), "lrrrrr", list(rows))
+
+
+def costs_table(result: Result) -> Table:
+    phases = list(dict.fromkeys(phase for record in result for phase in record.seconds))
+    parties = list(dict.fromkeys(party for record in result for party in record.bytes_sent))
+    estimated = any(record.estimate for record in result)
+    rows = [
+        (
+            r.method,
+            r.candidate,
+            *(number(r.seconds.get(phase), 3) for phase in phases),
+            *(number(None if party not in r.bytes_sent else r.bytes_sent[party] / 1e6) for party in parties),
+            *_estimates(r, parties) * estimated,
+        )
+        for r in result
+    ]
+    header = (
+        "method",
+        "candidate",
+        *(f"{phase}, s" for phase in phases),
+        *(f"{party.replace('_', ' ')}, MB" for party in parties),
+        *(f"estimated {party.replace('_', ' ')}, MB" for party in parties if estimated),
+        *("rounds", "estimated rounds", "share and private, s", "estimated on a LAN, s") * estimated,
+    )
+    notes = (
+        "Estimated: from sizes alone, by a dry run of the same program. Seconds on a LAN are a model: rounds times its "
+        "latency, bytes over its bandwidth, and the products at a rate measured here; bytes and rounds are exact.",
+    ) * estimated
+    return Table("Costs by phase and party", header, "ll" + "r" * (len(header) - 2), rows, notes)
+
+
+def _estimates(record: Record, parties: list[str]) -> tuple[str, ...]:
+    """Cells of the estimate beside what was measured."""
+    found = record.estimate or {}
+    sent = [found.get(f"bytes_sent.{party}") for party in parties]
+    together = sum(record.seconds.get(phase, 0.0) for phase in ("share", "private"))
+    return (
+        *(number(None if count is None else count / 1e6) for count in sent),
+        whole(record.rounds),
+        whole(found.get("rounds")),
+        number(together or None, 3),
+        number(found.get("lan_seconds"), 3),
+    )
+
+
+def run_table(result: Result) -> Table:
+    """What the run was: each fact once, with all its values where records differ."""
+    facts: dict[str, dict[str, None]] = {}
+    for record in result:
+        pairs = {
+            "session": record.session,
+            "engine": record.engine,
+            "role": record.role.replace("_", " "),
+            "seed": whole(record.seed),
+            "config hash": record.config_hash,
+            "revision": record.revision,
+        }
+        for key, value in (pairs | record.versions).items():
+            facts.setdefault(key, {})[value or DASH] = None
+    return Table("Run", ("fact", "value"), "ll", [(key, ", ".join(values)) for key, values in facts.items()])
+
+
+def warnings_table(result: Result) -> Table:
+    """What the records warn of, each sentence once with its candidates; no rows where there is nothing."""
+    about: dict[str, dict[str, None]] = {}
+    for record in result:
+        for text in record.warnings:
+            about.setdefault(text, {})[record.candidate] = None
+    everyone = len(result.candidates)
+    rows = [("each" if 1 < len(names) == everyone else _list(list(names)), text) for text, names in about.items()]
+    return Table("Warnings", ("candidate", "warning"), "ll", rows)
+
+
+def bars(result: Result, width: int = 40) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """For each method its (candidate, bar, value): the bar runs from the method's lowest value to its highest."""
+    charts = []
+    for method in result.methods:
+        records = [record for record in result.of(method) if record.value is not None and not record.error]
+        if len(records) < 2:
+            continue
+        low, high = min(r.value for r in records), max(r.value for r in records)
+        span = high - low
+        lines = []
+        for r in records:
+            eighths = max(1, round(8 * width * ((r.value - low) / span if span else 1.0)))
+            bar = BLOCKS[8] * (eighths // 8) + BLOCKS[eighths % 8].strip()
+            lines.append((r.candidate, bar, with_margin(result, r)))
+        charts.append((method, lines))
+    return charts
+
+
+def plain_text(result: Result) -> str:
+    """Values, correlations and openings for a plain terminal."""
+    tables = [values_table(result), correlations_table(result), openings_table(result)]
+    tables[1:1] = [table for table in (warnings_table(result),) if table.rows]
+    blocks = [_lines(table) for table in tables]
+    return "\n\n".join(["\n".join(block) for block in blocks] + ["Trust\n" + "\n".join(trust(result))])
+
+
+def _lines(table: Table) -> list[str]:
+    if not table.rows:
+        return [table.title, *table.notes]
+    rows = [table.header, *table.rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(table.header))]
+
+    def line(row: tuple[str, ...]) -> str:
+        cells = (
+            cell.rjust(w) if side == "r" else cell.ljust(w)
+            for cell, w, side in zip(row, widths, table.align, strict=True)
+        )
+        return "  ".join(cells).rstrip()
+
+    return [table.title, line(table.header), line(tuple("-" * w for w in widths)), *map(line, table.rows), *table.notes]

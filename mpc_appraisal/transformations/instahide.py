@@ -1,0 +1,267 @@
+"""InstaHide: mixed images with a random sign for every pixel, to train on in place of the images.
+
+    z = s * (l_1 x_1 + ... + l_k x_k),    s_p = -1 or 1 for every pixel p,    l >= 0,  sum l = 1,  every l <= c1
+    cross     x_1, x_2 private, x_3 .. x_k public,  l_1 + l_2 >= c2;      label  l_1 y_1 + l_2 y_2
+    inside    all private;                                                label  l_1 y_1 + ... + l_k y_k
+    inference x_1 private, x_2 .. x_k public,  l_1 the largest;           no label
+
+Source: Huang, Song, Li and Arora, "InstaHide: Instance-hiding Schemes for Private Distributed Learning", ICML 2020. An
+image has mean 0, for of pixels that are never negative |z| is the mixture itself, and the signs hide nothing. In every
+epoch each private image is x_1 of one encoding. Readings: l is uniform on the simplex, under c1 and c2 by rejection;
+the other images are drawn uniformly, all k different; labels of public images count nothing, so that those of a
+cross-dataset encoding sum to less than 1, as in the authors' program; encodings are in random order, or their place
+would name their image. Signs are uniform and independent, so |z| says all that z says: `fit` trains on |z|.
+
+Every number of a key comes from AES in counter mode under a fresh key of the operating system: the authors' challenge
+drew from numpy's Mersenne Twister and fell to a search of its seeds (`attacks.instahide_seed`).
+
+What it leaks: see LEAKAGE, which whoever offers this must print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.models.networks import Network, batches, first, remaining
+from mpc_appraisal.mpc.ring.prg import Stream, new_key
+
+LEAKAGE = (
+    "InstaHide is an obfuscation, not encryption, and not for private data. Encodings of some tens of epochs are "
+    "grouped by private image on one processor core within a minute, and most images are then recovered up to the "
+    "signs of pixels. A single encoding tells which of many candidate images it was made of, so that inference is not "
+    "safe either. Labels travel in the clear, with the weights of the private images where their classes differ."
+)
+MIXINGS = ("cross", "inside")
+CENTRED = 1e-3  # mean of an image's pixels, at most, in their root mean square
+MOST = 8  # images mixed: coefficients are drawn by rejection
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """What is handed out. z: (rows, d). labels: (rows, C), at most 1 a row, or None (inference)."""
+
+    z: Tensor
+    labels: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Key:
+    """The secret of one epoch, never used again. coefficients: (rows, k) float64. private: (rows, 1, 2 or k) row
+    numbers of private images, public: (rows, the rest) of public ones, int64. signs: (rows, d) int8, -1 or 1."""
+
+    coefficients: Tensor
+    private: Tensor
+    public: Tensor
+    signs: Tensor
+
+    def __repr__(self) -> str:
+        return f"Key(rows={len(self.signs)})"
+
+
+@dataclass(frozen=True)
+class InstaHide:
+    """k: images in a mixture, 2 .. 8. mixing: "cross" (k >= 3) or "inside". bound: c1, at least 1.3 / k. least: c2, the
+    private images' sum of a cross-dataset mixture at least, 0 .. 0.8; the defaults are the authors'.
+
+    Raises InputError for other values.
+    """
+
+    k: int = 4
+    mixing: str = "cross"
+    bound: float = 0.65
+    least: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.mixing not in MIXINGS:
+            raise InputError("protocol.mixing", self.mixing, f"one of {', '.join(MIXINGS)}")
+        lowest = 3 if self.mixing == "cross" else 2
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or not lowest <= self.k <= MOST:
+            raise InputError("protocol.k", self.k, f"an integer, {lowest} .. {MOST}")
+        if not 1.3 / self.k <= self.bound <= 1:
+            raise InputError("protocol.bound", self.bound, f"1.3 / k = {1.3 / self.k:.3f} .. 1")
+        if not 0 <= self.least <= 0.8 or (self.mixing == "cross" and self.least > 1.5 * self.bound):
+            raise InputError("protocol.least", self.least, "0 .. 0.8 and at most 1.5 times the bound")
+
+    @property
+    def mixed(self) -> int:
+        """Private images in a training mixture."""
+        return 2 if self.mixing == "cross" else self.k
+
+    def encrypt(self, x: Tensor, y: Tensor, public: Tensor | None = None) -> Encoding:
+        """One epoch: an encoding of each private image, under a new key that is forgotten, in random order.
+
+        x: (n, d) images of mean 0. y: (n, C) label weights, one-hot rows. public: (m, d), for cross-dataset mixing.
+        Raises InputError for images that are not of mean 0, for too few of them, and for shapes that do not fit.
+        """
+        _images("x", x)
+        if y.dim() != 2 or len(y) != len(x) or not y.is_floating_point():
+            raise InputError("y", f"{tuple(y.shape)} {y.dtype}", f"({len(x)}, classes) label weights, floating")
+        key = self.draw(Stream(new_key(), "instahide"), x.shape, self._public(x, public, self.k - self.mixed))
+        _drawn(key, public)
+        return apply(key, x, y, public)
+
+    def infer(self, x: Tensor, public: Tensor, count: int = 10) -> Tensor:
+        """(count, n, d): `count` encodings of each image, mixed with public ones alone; predictions are averaged.
+
+        Raises InputError as `encrypt` does.
+        """
+        if count < 1:
+            raise InputError("count", count, "1 or more")
+        _images("x", x)
+        rows = self._public(x, public, self.k - 1)
+        found = []
+        for _ in range(count):
+            key = self.draw(Stream(new_key(), "instahide"), x.shape, rows, alone=True)
+            _drawn(key, public)
+            found.append(apply(key, x, None, public).z)
+        return torch.stack(found)
+
+    def draw(self, stream: Stream, shape: Sequence[int], public: int, *, alone: bool = False) -> Key:
+        """A key for n images of d pixels (shape) and `public` public ones, each private image first in one row.
+
+        alone: one private image and k - 1 public ones, the largest coefficient being the private image's, in the order
+        of the images; otherwise in random order.
+        """
+        rows, width = shape
+        mixed = 1 if alone else self.mixed
+        # a stable sort makes a tie of two 64-bit numbers harmless
+        own = (torch.arange(rows) if alone else torch.argsort(stream.ring((rows,)), stable=True))[:, None]
+
+        def partners(index: Tensor) -> Tensor:
+            return torch.cat([own[index], stream.ring((len(index), mixed - 1)) % rows], dim=1)
+
+        def outsiders(index: Tensor) -> Tensor:
+            return stream.ring((len(index), self.k - mixed)) % max(public, 1)
+
+        def allowed(weights: Tensor) -> Tensor:
+            fits = weights.amax(dim=1) <= self.bound
+            return fits & (weights[:, :2].sum(dim=1) >= self.least) if mixed == 2 and self.mixing == "cross" else fits
+
+        coefficients = _redrawn(rows, lambda index: _simplex(stream, (len(index), self.k)), allowed)
+        if alone:
+            coefficients = coefficients.sort(dim=1, descending=True).values
+        private, others = _redrawn(rows, partners, _different), _redrawn(rows, outsiders, _different)
+        return Key(coefficients, private, others, _signs(stream, rows, width))
+
+    def _public(self, x: Tensor, public: Tensor | None, needed: int) -> int:
+        if self.mixed > len(x) and needed < self.k - 1:
+            raise InputError("x", f"{len(x)} images", f"{self.mixed} or more, all different in a mixture")
+        if needed == 0:
+            return 0
+        if public is None or public.dim() != 2 or public.shape[1] != x.shape[1] or len(public) < needed:
+            shape = None if public is None else tuple(public.shape)
+            raise InputError("public", shape, f"{needed} or more public images of {x.shape[1]} pixels")
+        return len(public)
+
+
+def apply(key: Key, x: Tensor, y: Tensor | None, public: Tensor | None) -> Encoding:
+    """The encodings of x (n, d), y (n, C) and public (m, d) under a key."""
+    weights, mixed = key.coefficients.to(x.dtype), key.private.shape[1]
+    mixture, labels = torch.zeros_like(x), None if y is None else torch.zeros_like(y)
+    for place in range(weights.shape[1]):
+        weight = weights[:, place : place + 1]
+        if place < mixed:
+            mixture.addcmul_(weight, x[key.private[:, place]])
+            if y is not None:
+                labels += weight.to(y.dtype) * y[key.private[:, place]]
+        else:
+            mixture.addcmul_(weight, public[key.public[:, place - mixed]].to(x.dtype))
+    return Encoding(mixture.mul_(key.signs), labels)
+
+
+def centred(x: Tensor) -> Tensor:
+    """Each image (n, d) with mean 0 and standard deviation 1; a constant image becomes 0."""
+    x = x - x.mean(dim=1, keepdim=True)
+    return x / x.std(dim=1, keepdim=True, correction=0).clamp_min(torch.finfo(x.dtype).tiny ** 0.5)
+
+
+def fit(
+    network: Network,
+    x: Tensor,
+    y: Tensor,
+    *,
+    epochs: int,
+    hide: InstaHide | None = None,
+    public: Tensor | None = None,
+    lr: float = 0.02,
+    batch_size: int = 32,
+    momentum: float = 0.9,
+    seed: int = 0,
+) -> Network:
+    """SGD on the mean cross-entropy with label weights y (n, C): on |z| of fresh encodings in every epoch, or on
+    x (n, d) where `hide` is None. As many steps and images either way. The rate falls to a tenth for the last third."""
+    leaves = [p.clone().requires_grad_() for p in (*network.weights, *network.biases)]
+    half, steps = len(leaves) // 2, -(-len(x) // batch_size)
+    optimiser = torch.optim.SGD(leaves, lr, momentum=momentum)
+    inputs, labels = x, y
+    for epoch in range(epochs):
+        if hide is not None:
+            encoding = hide.encrypt(x, y, public)
+            inputs, labels = encoding.z.abs_(), encoding.labels
+        optimiser.param_groups[0]["lr"] = lr if 3 * epoch < 2 * epochs else lr / 10
+        for index in batches(len(x), batch_size, steps, seed + epoch):
+            z1 = first(network.architecture, leaves[0], leaves[half], inputs[index])
+            z = remaining(network.architecture, leaves[1:half], leaves[half + 1 :], z1)
+            optimiser.zero_grad()
+            (-(labels[index] * z.log_softmax(dim=1)).sum(dim=1).mean()).backward()
+            optimiser.step()
+    found = [leaf.detach() for leaf in leaves]
+    return replace(network, weights=tuple(found[:half]), biases=tuple(found[half:]))
+
+
+def predict(network: Network, hide: InstaHide, x: Tensor, public: Tensor, count: int = 10) -> Tensor:
+    """Probabilities (n, C) by a network that `fit` trained on encodings: the mean over `count` of each image."""
+    return torch.stack([network.probabilities(z.abs()) for z in hide.infer(x, public, count)]).mean(dim=0)
+
+
+def _redrawn(rows: int, drawn: Callable[[Tensor], Tensor], allowed: Callable[[Tensor], Tensor]) -> Tensor:
+    """Rows drawn again until allowed."""
+    found = drawn(torch.arange(rows))
+    while len(left := (~allowed(found)).nonzero().squeeze(1)):
+        found[left] = drawn(left)
+    return found
+
+
+def _signs(stream: Stream, rows: int, width: int) -> Tensor:
+    """Uniform -1 or 1, int8 (rows, width): a bit of the stream each."""
+    words = stream.ring((rows, -(-width // 64))).numpy()
+    bits = np.unpackbits(words.view(np.uint8), axis=1, count=width)
+    return torch.from_numpy(bits.view(np.int8)).mul_(2).sub_(1)
+
+
+def _different(index: Tensor) -> Tensor:
+    """Rows of (rows, c) without a number twice."""
+    ordered = index.sort(dim=1).values
+    return (ordered[:, 1:] != ordered[:, :-1]).all(dim=1)
+
+
+def _simplex(stream: Stream, shape: tuple[int, int]) -> Tensor:
+    """Uniform on the simplex, float64 (rows, k): exponential numbers over their sum."""
+    uniform = ((stream.ring(shape) >> 11 & (2**53 - 1)).to(torch.float64) + 0.5) / 2**53
+    exponential = -torch.log(uniform)
+    return exponential / exponential.sum(dim=1, keepdim=True)
+
+
+def _drawn(key: Key, public: Tensor | None) -> None:
+    """Checks the public images that a key mixes in, not all of a large set in every epoch."""
+    if public is not None and key.public.numel():
+        rows = key.public.unique()
+        _images("public", public[rows] if 2 * len(rows) < len(public) else public)
+
+
+def _images(name: str, x: Tensor) -> None:
+    if x.dim() != 2 or 0 in x.shape or not x.is_floating_point():
+        raise InputError(name, f"{tuple(x.shape)} {x.dtype}", "(rows, pixels), one of each or more, floating")
+    root = torch.linalg.vector_norm(x, dim=1) / x.shape[1] ** 0.5  # of the mean square: not finite where a pixel is not
+    if not torch.isfinite(root).all():
+        raise InputError(name, "NaN, infinity or numbers too large to square", "finite numbers")
+    off = (x.mean(dim=1).abs() > CENTRED * root) | (root == 0)
+    if off.any():
+        expected = "images of mean 0, not all of one value (`centred`): signs do not hide pixels of one sign"
+        raise InputError(name, f"{int(off.sum())} of {len(x)} images off mean 0", expected)

@@ -1,0 +1,246 @@
+"""RTAS and RTAS-fast: training and inference of small networks on shares (seed paper, sections 4.2, 4.3, 5.3, 5.4).
+
+RTAS        every weight, output, activation and gradient is shared; functions go to the helper of a session of engine
+            rtas. The data owner has x and y, the model owner the weights that training begins with.
+RTAS-fast   z_1 = x W_1 + b_1 is computed on shares and opened to the label owner, which has y, trains the other layers
+            in the clear and brings in the gradient g_1 of z_1; then W_1 <- W_1 - x' g_1 on shares. W_1 begins as the
+            sum of a part of each owner, so that nobody knows it. The label owner is the session's model owner.
+
+Formulas are those of `rtas_layers`. On a plain session this is the plaintext baseline; RTAS on engine fast is training
+that shows no helper anything. Each batch of x is masked once, for its product forward and the one backward.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
+from mpc_appraisal.models.secret_layers import BITS, Layer, rounded
+from mpc_appraisal.mpc.backends.rtas_notice import warn
+from mpc_appraisal.mpc.session import PlainSession, Session
+from mpc_appraisal.transformations.rtas_layers import (
+    Model,
+    backward,
+    first,
+    first_gradient,
+    onward,
+    rate,
+    step,
+    updated,
+)
+
+CHUNK = 1024  # rows that are predicted at once
+
+LEAKAGE_FAST = (
+    "The label owner sees the first layer's output X W0 + b0 of every row, in order, at every step, and of every row "
+    "that is predicted. It knows no W0, but rows that it knows in the clear give it W0 by least squares (behind a "
+    "convolution one image does), and W0 gives it every other row: exactly where W0 has as many independent outputs as "
+    "a row has features, and closely with fewer where rows are images. With one output it learns a logit for each row. "
+    "The data owner learns nothing of labels or of the layers after the first. Not for rows that must stay private "
+    "from the label owner."
+)
+
+
+class LabelOwner:
+    """RTAS-fast's other side: the layers after the first, in the clear. y: (rows, outputs)."""
+
+    def __init__(self, model: Model, layers: Sequence[Layer], y: Tensor | None):
+        self.model, self.layers, self.y = model, list(layers), y
+
+    def learn(self, z: Tensor, batch: Sequence[int], lr: float) -> Tensor:
+        """Train on a batch's z_1; returns g_1."""
+        mantissa, exponent = rate(lr, len(z))
+        done = onward(PlainSession(), self.model, self.layers, z, True)
+        g, found = backward(self.model, self.layers, done, self.y[list(batch)].to(z.dtype), mantissa)
+        if found:
+            self.layers = updated(self.layers, found, exponent)
+        return g
+
+    def predict(self, z: Tensor) -> Tensor:
+        return onward(PlainSession(), self.model, self.layers, z, False).output
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Public. batches: rows of each step, in order. predicted: rows of the data owner's test data. fast: RTAS-fast."""
+
+    model: Model
+    batches: tuple[tuple[int, ...], ...] = ()
+    lr: float = 0.1
+    predicted: int = 0
+    fast: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < math.inf:
+            raise InputError("lr", self.lr, "a finite number above 0")
+        if not all(self.batches) or self.predicted < 0 or not (self.batches or self.predicted):
+            raise InputError("batches", len(self.batches), "steps on one row or more, or rows to predict")
+
+
+@dataclass(frozen=True, eq=False)
+class DataSide:
+    """x (rows, d) and y (rows, outputs) to train on, test (rows, d). first: RTAS-fast's part, and then no y."""
+
+    x: Tensor | None = None
+    y: Tensor | None = None
+    test: Tensor | None = None
+    first: Layer | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ModelSide:
+    """All layers. RTAS-fast: the first is a part, and y (rows, outputs) are the labels."""
+
+    layers: Sequence[Layer]
+    y: Tensor | None = None
+
+
+class Trained(NamedTuple):
+    """layers: shared where they were trained on shares, and in RTAS-fast the first alone. rest: RTAS-fast's other
+    layers, at the label owner. predicted: (rows, outputs), at the model owner."""
+
+    layers: list[Layer]
+    rest: list[Layer]
+    predicted: Tensor | None
+
+
+def run_training(
+    session: Session, plan: TrainingPlan, data: DataSide | None = None, model: ModelSide | None = None
+) -> Trained:
+    """The joint computation: each owner gives its own side, a plain session both, a dry run neither. Prints what leaks
+    where a side is given.
+
+    RTAS is this on a session of engine rtas; predictions and nothing else are opened, to the model owner.
+
+    Raises InputError for sides that do not fit the plan.
+    """
+    _check(plan, data, model)
+    if data is not None or model is not None:
+        warn(session.engine)
+        if plan.fast and session.engine != PlainSession.engine:
+            warn_fast()
+    run = _Fast(session, plan, data, model) if plan.fast else _Shared(session, plan, data, model)
+    for batch in plan.batches:
+        x = run.rows(lambda b=batch: data.x[list(b)], len(batch))
+        run.step(x, batch)
+        session.forget(x)
+    parts = []
+    for start in range(0, plan.predicted, CHUNK):
+        count = min(CHUNK, plan.predicted - start)
+        x = run.rows(lambda s=start, n=count: data.test[s : s + n], count)
+        parts.append(run.predict(x))
+        session.forget(x)
+    known = [part for part in parts if part is not None]  # at the model owner
+    return Trained(run.layers, run.rest(), torch.cat(known) if known else None)
+
+
+def warn_fast() -> None:
+    """Say what RTAS-fast leaks, to standard error."""
+    print(f"warning: RTAS-fast: {LEAKAGE_FAST}", file=sys.stderr, flush=True)
+
+
+def _check(plan: TrainingPlan, data: DataSide | None, model: ModelSide | None) -> None:
+    shapes, trained = plan.model.shapes(), max((max(b) + 1 for b in plan.batches), default=0)
+    features, outputs = math.prod(plan.model.image), plan.model.outputs
+    if data is not None:
+        _check_rows("party.train", data.x, trained, features)
+        _check_rows("party.test", data.test, plan.predicted, features)
+        if plan.fast:
+            _check_layers("party.first", [data.first], shapes[:1])
+        else:
+            _check_rows("party.labels", data.y, trained, outputs)
+    if model is not None:
+        _check_layers("party.model", model.layers, shapes)
+        if plan.fast:
+            _check_rows("party.labels", model.y, trained, outputs)
+
+
+def _check_rows(name: str, found: Tensor | None, rows: int, width: int) -> None:
+    if rows and (found is None or found.dim() != 2 or found.shape[1] != width or len(found) < rows):
+        seen = None if found is None else tuple(found.shape)
+        raise InputError(name, seen, f"shape (rows, {width}) with {rows} rows at least")
+
+
+def _check_layers(name: str, layers: Sequence[Layer | None], shapes: Sequence[Any]) -> None:
+    found = [layer and tuple(tuple(p.shape) for p in layer) for layer in layers]
+    if found != list(shapes):
+        raise InputError(name, found, f"weights and biases of shapes {shapes}")
+
+
+class _Run:
+    """What RTAS and RTAS-fast share: what comes into the session."""
+
+    def __init__(self, session: Session, plan: TrainingPlan, data: DataSide | None, side: ModelSide | None):
+        self.session, self.plan, self.data, self.side = session, plan, data, side
+
+    def rows(self, read: Callable[[], Tensor], count: int) -> Any:
+        shape = self.plan.model.input_shape(count)
+        return self.session.input(DATA_OWNER, lambda: read().reshape(shape), shape, "rows of the data owner")
+
+    def inputs(self, owner: str, shapes: Sequence[Any], layers: Sequence[Layer | None]) -> Iterator[Layer]:
+        for place, shape in enumerate(shapes):
+            names = (f"weight {place}", f"bias {place}")
+            yield Layer(*(
+                self.session.input(owner, lambda k=k, place=place: layers[place][k], shape[k], f"{name} of {owner}")
+                for k, name in enumerate(names)
+            ))  # fmt: skip
+
+
+class _Shared(_Run):
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.layers = list(self.inputs(MODEL_OWNER, self.plan.model.shapes(), self.side.layers if self.side else ()))
+        if self.plan.batches:
+            self.layers = [Layer(*(rounded(p, BITS) for p in layer)) for layer in self.layers]
+
+    def step(self, x: Any, batch: Sequence[int]) -> None:
+        shape = (len(batch), self.plan.model.outputs)
+        y = self.session.input(DATA_OWNER, lambda: self.data.y[list(batch)], shape, "labels of the data owner")
+        self.layers = step(self.session, self.plan.model, self.layers, x, y, self.plan.lr)
+
+    def predict(self, x: Any) -> Tensor | None:
+        model = self.plan.model
+        z = first(model, self.layers[0], x)
+        p = onward(self.session, model, self.layers[1:], z, False).output
+        return self.session.reveal(p, "predictions", "the model owner asked for them", to=(MODEL_OWNER,))
+
+    def rest(self) -> list[Layer]:
+        return []
+
+
+class _Fast(_Run):
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        model, shapes = self.plan.model, self.plan.model.shapes()[:1]
+        parts = [
+            next(self.inputs(MODEL_OWNER, shapes, self.side.layers if self.side else ())),
+            next(self.inputs(DATA_OWNER, shapes, (self.data.first if self.data else None,))),
+        ]
+        self.layers = [Layer(*(rounded(a, BITS) + rounded(b, BITS) for a, b in zip(*parts, strict=True)))]
+        self.upper = LabelOwner(model, self.side.layers[1:], self.side.y) if self.side else None
+
+    def _opened(self, x: Any) -> Tensor | None:
+        z = first(self.plan.model, self.layers[0], x)
+        return self.session.reveal(z, "first layer's outputs", "the label owner goes on in the clear", (MODEL_OWNER,))
+
+    def step(self, x: Any, batch: Sequence[int]) -> None:
+        z, lr, shape = self._opened(x), self.plan.lr, (len(batch), *self.plan.model.first_shape())
+        g = self.session.input(MODEL_OWNER, lambda: self.upper.learn(z, batch, lr), shape, "gradient of RTAS-fast")
+        gradient = first_gradient(self.plan.model, x, g)
+        self.layers = updated(self.layers, [gradient], rate(lr, len(batch))[1])
+        self.session.forget(g)
+
+    def predict(self, x: Any) -> Tensor | None:
+        z = self._opened(x)
+        return self.upper.predict(z) if self.upper else None
+
+    def rest(self) -> list[Layer]:
+        return self.upper.layers if self.upper else []
