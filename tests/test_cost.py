@@ -8,6 +8,7 @@ from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 
 from mpc_appraisal import appraise
 from mpc_appraisal.appraisal import cost
+from mpc_appraisal.cli.commands import cost as command
 from mpc_appraisal.appraisal.plan import Plan
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.cli.app import main
@@ -120,7 +121,7 @@ def test_the_command(monkeypatch, capsys):
 )
 def test_what_is_wrong_is_named(arguments, name):
     with pytest.raises(InputError) as error:
-        cost.main(arguments)
+        command.main(arguments)
     assert error.value.name == name
 
 

@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mpc_appraisal.appraisal import cost
-from mpc_appraisal.cli.commands import approval, budget, example
+from mpc_appraisal.cli.commands import approval, budget, cost, example
 from mpc_appraisal.cli.commands import catalogue as command
 from mpc_appraisal.cli.commands import preflight as preflight_command
 from mpc_appraisal.mpc.net.certificates import DAYS, make_trial

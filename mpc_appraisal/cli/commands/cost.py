@@ -1,0 +1,117 @@
+"""`mpc-appraisal cost`: rounds, bytes and time of an appraisal before it is run, from public sizes alone.
+
+    mpc-appraisal cost appraisal=influence rows=5940 features=784 candidates=10 wan.latency_ms=40 wan.mbit=100
+
+Sizes and links are plain KEY=VALUE; everything else is configuration, as for the app. No data are read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mpc_appraisal.appraisal.cost import table
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import MODEL_OWNER
+from mpc_appraisal.methods import Facts, as_methods
+from mpc_appraisal.models.softmax_regression import check_l2
+from mpc_appraisal.mpc.backends.cost_model import LAN, WAN, Network
+from mpc_appraisal.mpc.backends.fast import DEFAULT_BOUND
+from mpc_appraisal.mpc.backends.registry import bounded, dry_session
+from mpc_appraisal.mpc.backends.rtas_notice import warn
+from mpc_appraisal.reporting.record import versions
+
+SIZES = {"rows": None, "features": None, "classes": 10, "train_rows": 600, "test_rows": 10_000, "candidates": 1}
+LINKS = {
+    f"{network.name.lower()}.{key}": value
+    for network in (LAN, WAN)
+    for key, value in (("latency_ms", 1e3 * network.latency), ("mbit", network.bandwidth / 1e6))
+}
+USAGE = f"""usage: mpc-appraisal cost rows=N features=N [KEY=VALUE ...] [CONFIGURATION ...]
+
+rounds, bytes and time before anything is run, from public sizes alone
+
+sizes:  rows (of a candidate) and features, both needed; and, with their defaults,
+        {" ".join(f"{k}={v}" for k, v in SIZES.items() if v is not None)}
+links:  {" ".join(f"{k}={v:g}" for k, v in LINKS.items())}
+configuration, as for the app: appraisal=..., model.l2=..., release=..., session.logit_bound=..."""
+
+
+def stated(arguments: Sequence[str]) -> tuple[dict[str, int], list[Network], list[str]]:
+    """Sizes, the two links and what is left for the configuration. Raises InputError by name."""
+    sizes, links, left = dict(SIZES), dict(LINKS), []
+    for argument in arguments:
+        key, equals, text = argument.partition("=")
+        if equals and key in sizes:
+            sizes[key] = _whole(key, text)
+        elif equals and key in links:
+            links[key] = _positive(key, text)
+        else:
+            left.append(argument)
+    for key, value in sizes.items():
+        if value is None:
+            raise InputError(key, "nothing", f"a whole number, as in {key}=784")
+    networks = [
+        Network(name, links[f"{name.lower()}.latency_ms"] / 1e3, links[f"{name.lower()}.mbit"] * 1e6)
+        for name in (LAN.name, WAN.name)
+    ]
+    return sizes, networks, left
+
+
+def _whole(key: str, text: str) -> int:
+    least = {"classes": 2, "train_rows": 0, "test_rows": 0}.get(key, 1)
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise InputError(key, repr(text), f"a whole number, {least} or more")
+    return value
+
+
+def _positive(key: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise InputError(key, repr(text), "a finite number above 0")
+    return value
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The subcommand."""
+    import torch
+    from rich.console import Console
+
+    from mpc_appraisal.cli.app import compose, instantiate, wide
+    from mpc_appraisal.reporting.report import print_table
+
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return
+    torch.set_num_threads(1)  # as each party runs
+    sizes, links, overrides = stated(arguments)
+    cfg: Any = compose(overrides)
+    engine = cfg.session.get("engine", "fast")
+    dry_session(engine, MODEL_OWNER)  # refuses an engine that cannot be run dry
+    warn(engine)
+    methods, bound = as_methods(instantiate(cfg.appraisal)), cfg.session.get("logit_bound")
+    for method in methods:
+        for part in sorted(method.needs):
+            if not sizes[f"{part}_rows"]:
+                raise InputError(f"{part}_rows", 0, f"1 or more: the method {method.name} needs {part} data")
+    numbers = (sizes[key] for key in ("features", "classes", "train_rows", "test_rows", "rows"))
+    facts = Facts(*numbers, check_l2(cfg.model.l2))
+    names = [f"candidate {k}" for k in range(sizes["candidates"])]
+    release = instantiate(cfg.release).priced(dict.fromkeys(names, 0.0))
+    release.check(methods, names)
+    found = table(methods, facts, sizes["candidates"], float(bound or DEFAULT_BOUND), links, release, engine)
+    print_table(found, wide(Console()))
+    if not bound and bounded(engine):
+        print(
+            f"Logits within {DEFAULT_BOUND:g} before training are assumed; a run derives the bound from norms, or "
+            "session.logit_bound states it."
+        )
+    print(f"mpc_appraisal {versions()['mpc_appraisal']}")
