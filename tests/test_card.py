@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from test_report import TRUST, Page, join_records, records
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.governance.catalogue.schema import printable
+from mpc_appraisal.common.text import printable
 from mpc_appraisal.reporting.card import slug, write_cards
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.result import Result

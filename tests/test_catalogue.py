@@ -15,6 +15,7 @@ import pytest
 from processes import APP, DATA_OWNER, DEALER, MODEL_OWNER, ROLES, free_port, problem, write_csv, write_npz
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import printable, shown
 from mpc_appraisal.data import Dataset, Digits, StoredDataset, read_dataset
 from mpc_appraisal.governance.catalogue import (
     Listing,
@@ -35,7 +36,6 @@ from mpc_appraisal.governance.catalogue import (
     write_listing,
     write_salt,
 )
-from mpc_appraisal.governance.catalogue.schema import printable, shown
 
 SALT = bytes(range(32))
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\u202e<script>[red]"

@@ -8,10 +8,10 @@ from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 
 from mpc_appraisal import appraise
 from mpc_appraisal.appraisal import cost
-from mpc_appraisal.cli.commands import cost as command
 from mpc_appraisal.appraisal.plan import Plan
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.cli.app import main
+from mpc_appraisal.cli.commands import cost as command
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.data import Digits

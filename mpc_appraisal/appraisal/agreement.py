@@ -25,6 +25,7 @@ from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInp
 from mpc_appraisal.appraisal.recompute import inputs_digest
 from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, OWNERS
+from mpc_appraisal.common.text import printable
 from mpc_appraisal.governance.approval.decide import Request, decide
 from mpc_appraisal.governance.approval.schema import FORMAT
 from mpc_appraisal.governance.budget.accounting import Mechanism
@@ -33,7 +34,6 @@ from mpc_appraisal.governance.budget.ledger import Answer, Charge
 from mpc_appraisal.governance.budget.ledgers import Key, subject
 from mpc_appraisal.governance.budget.limits import Question
 from mpc_appraisal.governance.catalogue import commit
-from mpc_appraisal.governance.catalogue.schema import printable
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.mpc.backends.registry import bounded
 from mpc_appraisal.mpc.backends.rtas_notice import trust_of

@@ -31,10 +31,10 @@ import torch
 from mpc_appraisal.appraisal.names import Match, Names
 from mpc_appraisal.common.errors import DisagreementError, InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.data import Dataset, StoredDataset
 from mpc_appraisal.governance.catalogue import Listing, statistics
 from mpc_appraisal.governance.catalogue.facts import MOST_STATED_CLASSES
-from mpc_appraisal.governance.catalogue.schema import shown
 
 RATIO = 4.0
 DEVIATIONS, SPREADS = 3.0, 10.0

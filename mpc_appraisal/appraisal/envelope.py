@@ -16,8 +16,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from mpc_appraisal.common.errors import DisagreementError, PeerError, shown
+from mpc_appraisal.common.errors import DisagreementError, PeerError
 from mpc_appraisal.common.roles import DATA_OWNER
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.mpc.net.notes import parse
 from mpc_appraisal.release.base import Outcome

@@ -22,7 +22,7 @@ from typing import Any
 
 from mpc_appraisal.common.errors import DisagreementError, InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
-from mpc_appraisal.governance.catalogue.schema import shown
+from mpc_appraisal.common.text import shown
 
 PLAIN, HASH = "plain", "hash"
 HOW = (PLAIN, HASH)

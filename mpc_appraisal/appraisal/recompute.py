@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.data import Dataset, NoFeatures, StoredDataset, read_dataset, standardise
 from mpc_appraisal.governance.catalogue.commitment import commit, read_salt
 from mpc_appraisal.governance.catalogue.listing import Listing
-from mpc_appraisal.governance.catalogue.schema import shown
 from mpc_appraisal.methods import METHODS, Appraiser, plaintext
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import fit

@@ -27,7 +27,7 @@ from mpc_appraisal.appraisal.norms import told_norms
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_classes
 from mpc_appraisal.common.errors import DisagreementError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
-from mpc_appraisal.governance.catalogue.schema import printable
+from mpc_appraisal.common.text import printable
 
 
 def together(

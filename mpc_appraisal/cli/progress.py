@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mpc_appraisal.common.errors import shown
+from mpc_appraisal.common.text import shown
 
 
 @contextmanager

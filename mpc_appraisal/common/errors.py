@@ -7,27 +7,14 @@ would turn a refusal into a wrong number.
 from __future__ import annotations
 
 import re
-from typing import Any
+
+from mpc_appraisal.common.text import printable
 
 # Plain words, a key of the configuration or of a budget, or a field of a published listing; no file of its owner's.
 SECTIONS = "appraisal|budget|ledger|mechanism|model|party|policy|question|release|session|standardise"
 PUBLIC_NAME = re.compile(
     rf"([a-z0-9_ ]+|({SECTIONS})(\.(?!json$)[a-z0-9_]+)+)( \([^()]*\))?|listing [a-z0-9_-]+: [a-z0-9_.]+"
 )
-
-
-def shown(value: Any, longest: int = 80) -> str:
-    """Foreign text for one line of a terminal: what is not printable is escaped, what is long is cut."""
-    text = value if isinstance(value, str) else repr(value)
-    text = printable(text[: 2 * longest])
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def printable(text: str, newlines: bool = False) -> str:
-    """`text` with control characters, terminal escapes and marks of writing direction as \\x.., not as themselves."""
-    return "".join(
-        c if c.isprintable() or (newlines and c == "\n") else c.encode("unicode_escape").decode() for c in text
-    )
 
 
 class AppraisalError(Exception):

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from mpc_appraisal.common.errors import DisagreementError, InputError, OwnerError, shown
+from mpc_appraisal.common.errors import DisagreementError, InputError, OwnerError
 from mpc_appraisal.common.roles import MODEL_OWNER, OWNERS
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS, check_functions

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpc_appraisal.governance.catalogue.schema import shown
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.report import STYLE
 from mpc_appraisal.reporting.result import Result

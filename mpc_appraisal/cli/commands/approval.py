@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.queue import FOLDER, Asked, Desk
-from mpc_appraisal.governance.catalogue.schema import shown
 from mpc_appraisal.reporting.report import print_table
 from mpc_appraisal.reporting.result_tables import DASH, Table
 

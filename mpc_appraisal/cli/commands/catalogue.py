@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import printable, shown
 from mpc_appraisal.data import Sizes, check_kind, open_dataset
 from mpc_appraisal.data.naming import named
 from mpc_appraisal.governance.catalogue.check import check_listing
 from mpc_appraisal.governance.catalogue.commitment import read_salt, salt_beside
 from mpc_appraisal.governance.catalogue.facts import real_samples, statistics, synthetic_samples, types_of
 from mpc_appraisal.governance.catalogue.listing import Listing, Terms, read_listing
-from mpc_appraisal.governance.catalogue.schema import MOST_SAMPLES, NAME, TYPES, printable, shown
+from mpc_appraisal.governance.catalogue.schema import MOST_SAMPLES, NAME, TYPES
 from mpc_appraisal.governance.catalogue.store import NUMBERS, TEXTS, Bad, matches, publish, read_catalogue
 from mpc_appraisal.reporting.report import print_table
 from mpc_appraisal.reporting.result_tables import DASH, Table

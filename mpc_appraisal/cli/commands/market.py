@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from mpc_appraisal.common.archives import read_arrays
-from mpc_appraisal.common.errors import InputError, shown
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, SellerInput, ShopperInput
 from mpc_appraisal.marketplace.plan_file import architecture_of, read_plan
 from mpc_appraisal.marketplace.result import MarketResult

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import printable, shown
 from mpc_appraisal.governance.approval.decision import ApprovalError, Clock, Decision, refused, stamp, utc_now
 from mpc_appraisal.governance.approval.queue import FOLDER, WEEK, Asked, Desk
 from mpc_appraisal.governance.approval.request import Request
 from mpc_appraisal.governance.approval.rules import Rules
-from mpc_appraisal.governance.catalogue.schema import printable, shown
 
 
 def decide(

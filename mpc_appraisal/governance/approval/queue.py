@@ -27,10 +27,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.decision import Clock, Decision, refused, stamp, utc_now
 from mpc_appraisal.governance.approval.request import Request
 from mpc_appraisal.governance.approval.schema import NAME, WORDS, Check, closed, leaf, number, one_of, read_json, whole
-from mpc_appraisal.governance.catalogue.schema import shown
 
 FOLDER = "requests"
 WEEK = 7 * 24 * 3600.0  # seconds after which a yes that was not used counts no more

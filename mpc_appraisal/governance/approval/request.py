@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import printable, shown
 from mpc_appraisal.governance.approval.schema import CONTENT, ROLES, read_json
-from mpc_appraisal.governance.catalogue.schema import printable, shown
 from mpc_appraisal.mpc.protocols.limits import TOLD_WHAT
 
 WIDTH = 88  # of a line of the text, before escapes

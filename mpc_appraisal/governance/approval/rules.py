@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.request import Request
 from mpc_appraisal.governance.approval.schema import ROLES
-from mpc_appraisal.governance.catalogue.schema import shown
 
 Texts = tuple[str, ...]
 FLOAT, WHOLE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:int"

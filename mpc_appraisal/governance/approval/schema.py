@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.governance.catalogue.schema import shown
+from mpc_appraisal.common.text import shown
 
 FORMAT = "mpc_appraisal request 1"
 KINDS = re.compile("[a-z][a-z0-9_]{0,31}")

@@ -6,11 +6,12 @@ import math
 from collections import Counter
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.data import Dataset, StoredDataset
 from mpc_appraisal.governance.catalogue.commitment import commit
 from mpc_appraisal.governance.catalogue.facts import statistics, types_of
 from mpc_appraisal.governance.catalogue.listing import Listing
-from mpc_appraisal.governance.catalogue.schema import TYPES, shown
+from mpc_appraisal.governance.catalogue.schema import TYPES
 
 
 def check_listing(listing: Listing, data: Dataset | StoredDataset, salt: bytes) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.catalogue.commitment import SCHEME
-from mpc_appraisal.governance.catalogue.schema import FORMAT, TYPES, VERSION, check_schema, shown
+from mpc_appraisal.governance.catalogue.schema import FORMAT, TYPES, VERSION, check_schema
 
 LARGEST_FILE = 1 << 26  # bytes
 

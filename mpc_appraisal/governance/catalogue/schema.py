@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpc_appraisal.common.errors import InputError, printable, shown
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import printable, shown
 from mpc_appraisal.governance.catalogue.commitment import SCHEME
 
 FORMAT = "mpc_appraisal listing"

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.catalogue.commitment import commit, new_salt, write_salt
 from mpc_appraisal.governance.catalogue.listing import Listing, read_listing, write_listing
-from mpc_appraisal.governance.catalogue.schema import shown
 
 OPERATORS = {
     ">=": operator.ge,

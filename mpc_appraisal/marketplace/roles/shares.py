@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpc_appraisal.common.errors import BoundError, PeerError, shown
+from mpc_appraisal.common.errors import BoundError, PeerError
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.marketplace.buying.validation import Verdict, subsets, wrong_predictions
 from mpc_appraisal.marketplace.encryption.scheme import SEED_BYTES, FunctionKey
 from mpc_appraisal.marketplace.encryption.signed_upload import Upload

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpc_appraisal.common.errors import InputError, shown
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.marketplace.buying.selection import select
 from mpc_appraisal.marketplace.buying.validation import Verdict, validate, wrong_predictions
 from mpc_appraisal.marketplace.encryption.labels import open_label

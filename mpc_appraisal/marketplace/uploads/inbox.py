@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpc_appraisal.common.errors import InputError, shown
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DEALER
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.marketplace.encryption.labels import TAG_BYTES
 from mpc_appraisal.marketplace.encryption.signed_upload import Upload, read_upload
 from mpc_appraisal.marketplace.messages import count_of, id_of, told_by

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from mpc_appraisal.common.errors import shown
+from mpc_appraisal.common.text import shown
 
 MAGIC = b"mpc1"
 DIMENSIONS = 6

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from mpc_appraisal.common.errors import InputError, PeerError, shown
+from mpc_appraisal.common.errors import InputError, PeerError
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.mpc.net.certificates import Papers, certified_role
 from mpc_appraisal.mpc.net.frames import Garbled, Kind
 from mpc_appraisal.mpc.net.notes import parse, said

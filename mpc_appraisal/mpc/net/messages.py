@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpc_appraisal.common.errors import PeerError, shown
+from mpc_appraisal.common.errors import PeerError
 from mpc_appraisal.common.roles import rank_of
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.mpc.net.channel import Channel
 from mpc_appraisal.mpc.net.notes import parse
 

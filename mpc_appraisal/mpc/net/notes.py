@@ -12,8 +12,9 @@ import math
 from functools import cache
 from typing import Any
 
-from mpc_appraisal.common.errors import PeerError, shown
+from mpc_appraisal.common.errors import PeerError
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS
+from mpc_appraisal.common.text import shown
 
 LONGEST_NOTE = 16 << 20  # bytes
 LONGEST_TEXT = 8 << 20  # characters; answers are sealed into one text

@@ -7,7 +7,7 @@ import ssl
 import time
 from contextlib import suppress
 
-from mpc_appraisal.common.errors import shown
+from mpc_appraisal.common.text import shown
 
 LOOK_SECONDS = 0.6  # of which half are listened in silence
 MOST_BYTES = 256

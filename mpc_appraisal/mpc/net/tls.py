@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 import torch
 from cryptography import x509
 
-from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError, shown
+from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, rank_of
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.mpc.net.certificates import Papers, key_digest
 from mpc_appraisal.mpc.net.channel import Channel
 from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, Watch
