@@ -11,7 +11,7 @@ from mpc_appraisal.appraisal import cost
 from mpc_appraisal.appraisal.plan import Plan
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.cli.app import main
-from mpc_appraisal.cli.commands import cost as command
+from mpc_appraisal.cli.commands.cost import main as run_command
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.data import Digits
@@ -121,7 +121,7 @@ def test_the_command(monkeypatch, capsys):
 )
 def test_what_is_wrong_is_named(arguments, name):
     with pytest.raises(InputError) as error:
-        command.main(arguments)
+        run_command(arguments)
     assert error.value.name == name
 
 

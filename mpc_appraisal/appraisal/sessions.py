@@ -28,6 +28,7 @@ from mpc_appraisal.methods import Facts, plaintext
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.mpc.backends.registry import check_engine
 from mpc_appraisal.mpc.backends.rtas_notice import warn
+from mpc_appraisal.mpc.backends.settings import PlainSettings, SpawnSettings
 from mpc_appraisal.mpc.net.launch import Emit, launch
 from mpc_appraisal.mpc.net.transport import FREEZE_SECONDS, Transport, check_clear, check_seconds
 from mpc_appraisal.mpc.ring.fixed_point import check_range
@@ -37,15 +38,8 @@ from mpc_appraisal.reporting.record import Record, revision, versions
 
 
 @dataclass(frozen=True)
-class Plain:
-    """Everything in this process in float64: the baseline. It hides nothing, and has no engine to choose."""
-
-    engine: str = "plaintext"
-    name = "plain"
-
-    def __post_init__(self):
-        if self.engine != "plaintext":
-            raise InputError("session.engine", repr(self.engine), "session=spawn or join: plain runs no protocol")
+class Plain(PlainSettings):
+    """Everything happens in this process in float64. It is the baseline, hides nothing, and has no engine to choose."""
 
     def run(self, plan: Plan, buyer: ModelOwnerInput, seller: DataOwnerInput, emit: Emit) -> list[Record]:
         check_model(buyer, plan.l2)
@@ -96,27 +90,8 @@ class Plain:
 
 
 @dataclass(frozen=True)
-class Spawn:
-    """Model owner, data owner and dealer as three processes on this machine, each with its own files alone.
-
-    Attributes:
-        threads: torch threads of each process.
-        join_timeout: seconds to wait for the processes to come up.
-        timeout: seconds that one message may take.
-        engine: 'fast', 'stock' for CrypTen as shipped, or 'rtas', whose dealer sees permuted logits: `protocols.rtas`.
-        logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
-        transport, tls, freeze_timeout: see `Transport`; `tls` is the folder of all three parties' folders.
-    """
-
-    threads: int = 1
-    join_timeout: float = 60.0
-    timeout: float = 300.0
-    engine: str = "fast"
-    logit_bound: float | None = None
-    transport: str = "tcp"
-    tls: str | None = None
-    freeze_timeout: float = FREEZE_SECONDS
-    name = "spawn"
+class Spawn(SpawnSettings):
+    """Model owner, data owner and dealer are three processes on this machine, each with its own files alone."""
 
     def run(self, plan: Plan, buyer: ModelOwnerInput, seller: DataOwnerInput, emit: Emit) -> list[Record]:
         plan = _with(plan, self, None)

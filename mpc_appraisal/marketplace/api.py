@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from mpc_appraisal.appraisal.sessions import Plain, Spawn
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SELLERS, SHOPPER, Market, SellerInput, ShopperInput, whole
 from mpc_appraisal.marketplace.result import PHASES, Bill, MarketResult, by_phase
@@ -24,6 +23,7 @@ from mpc_appraisal.marketplace.roles.shares import ENGINE
 from mpc_appraisal.marketplace.uploads.enrolment import SUFFIX, enrol
 from mpc_appraisal.marketplace.uploads.seller import Receipt, upload
 from mpc_appraisal.models.networks import Network
+from mpc_appraisal.mpc.backends.settings import PlainSettings, SpawnSettings
 from mpc_appraisal.mpc.net.launch import Emit, launch
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.net.transport import Transport
@@ -35,7 +35,7 @@ def run_market(
     market: Market,
     shopper: ShopperInput,
     sellers: Sequence[SellerInput],
-    session: Plain | Spawn | None = None,
+    session: PlainSettings | SpawnSettings | None = None,
     cap_share: float = CAP_SHARE,
     sellers_per_process: int = SELLERS_PER_PROCESS,
     emit: Emit = lambda event: None,
@@ -53,13 +53,15 @@ def run_market(
     Raises:
         InputError: a bad argument or input, by name. PeerError: a role failed or vanished, named.
     """
-    session = session or Spawn()
+    session = session or SpawnSettings()
     whole("sellers_per_process", sellers_per_process)
     shopper.check(market)
     _check_sellers(market, sellers)
     runners: dict[str, Callable[[], MarketResult]] = {
-        Plain.name: lambda: run_plain(market, shopper, sellers),
-        Spawn.name: lambda: _run_spawned(market, shopper, sellers, session, cap_share, sellers_per_process, emit),
+        PlainSettings.name: lambda: run_plain(market, shopper, sellers),
+        SpawnSettings.name: lambda: _run_spawned(
+            market, shopper, sellers, session, cap_share, sellers_per_process, emit
+        ),
     }
     if session.name not in runners:
         raise InputError("session", session.name, f"one of {', '.join(runners)}; between organisations: `take_part`")
@@ -84,7 +86,7 @@ def _run_spawned(
     market: Market,
     shopper: ShopperInput,
     sellers: Sequence[SellerInput],
-    session: Spawn,
+    session: SpawnSettings,
     cap_share: float,
     per_process: int,
     emit: Emit,
@@ -121,7 +123,7 @@ def _run_spawned(
     return replace(result, costs={phase: roles for phase, roles in phases.items() if roles})
 
 
-def _where(session: Spawn) -> str | None:
+def _where(session: SpawnSettings) -> str | None:
     """An address for TLS: the launcher's own rendezvous is in the clear."""
     if session.transport != "tls":
         return None
