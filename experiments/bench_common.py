@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.provenance import revision, versions
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
-from mpc_appraisal.reporting.record import revision, versions
 
 LEAD_SECONDS = 0.1
 PLACES = {"out": "DIR", "spu_python": "PYTHON"}  # options with paths: records hold none

@@ -18,7 +18,7 @@ from rich.console import Console
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.reporting.figures import save
 from mpc_appraisal.reporting.report import PAGE, STYLE, markdown, print_table
-from mpc_appraisal.reporting.result_tables import DASH, Table, number
+from mpc_appraisal.reporting.table import DASH, Table, number
 
 WIDTH = 160  # of tables in a file or a pipe
 Row = dict[str, Any]

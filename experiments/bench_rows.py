@@ -26,12 +26,12 @@ from rows_page import render
 
 from mpc_appraisal.appraisal.party import take_part
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
+from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, ROLES
 from mpc_appraisal.data import Dataset, open_dataset
 from mpc_appraisal.methods import Influence
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.net.launch import launch
-from mpc_appraisal.reporting.record import config_hash
 
 L2 = 1e-2
 BLOCK = 10_000

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mpc_appraisal.common.roles import TRUST
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
-from mpc_appraisal.reporting.result_tables import Table, number, whole
+from mpc_appraisal.reporting.table import Table, number, whole
 
 SINGLE, KEPT = "gradient, single", "gradient, kept"
 WORKS = {SINGLE: "one gradient from nothing", KEPT: "a later gradient, mask of X kept"}

@@ -33,7 +33,7 @@ from mpc_appraisal.attacks import extraction as attack
 from mpc_appraisal.data import Dataset, Digits, Mnist, with_bias
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import fit
-from mpc_appraisal.reporting.result_tables import DASH
+from mpc_appraisal.reporting.table import DASH
 
 REPEATS = (1, 4, 16, 64, 256)
 

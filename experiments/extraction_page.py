@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
-from mpc_appraisal.reporting.result_tables import DASH, Table, number
+from mpc_appraisal.reporting.table import DASH, Table, number
 
 L2, SIZE, KNOWN, SIGMAS = 3e-3, 2.0, 600, (1.0, 5.0)
 KEYS = ("part", "guard", "data", "session", "directions", "appraisals", "answered", "refusal", "rows", "sigma",

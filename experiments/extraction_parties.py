@@ -126,7 +126,8 @@ class Market:
 def serve() -> None:
     """One organisation: for each line of overrides an appraisal, and a line of what it learned."""
     from mpc_appraisal.appraisal import party
-    from mpc_appraisal.cli.app import appraise_config, compose
+    from mpc_appraisal.cli.config import compose
+    from mpc_appraisal.cli.run import appraise_config
 
     opened, open_session, deal = [], party.open_session, party.deal
     party.open_session = lambda *arguments: opened.append("owner") or open_session(*arguments)

@@ -60,7 +60,7 @@ from mpc_appraisal.models.networks import (
     first_matrix,
     initial,
 )
-from mpc_appraisal.reporting.result_tables import DASH
+from mpc_appraisal.reporting.table import DASH
 
 NETWORKS = {
     "cnn6": ARCHITECTURES["cnn6"],

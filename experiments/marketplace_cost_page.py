@@ -12,7 +12,7 @@ from statistics import median
 from marketplace_size import Row
 from tenseal_rival import LAYER, NETWORK
 
-from mpc_appraisal.reporting.result_tables import DASH, Table, number
+from mpc_appraisal.reporting.table import DASH, Table, number
 
 ENCRYPT, MODEL, FIRST, FORWARD, BACK = (
     "data encryption",

@@ -28,7 +28,7 @@ from mpc_appraisal.marketplace.protocols.quantised import pixels, quantise
 from mpc_appraisal.models.networks import Architecture, Conv, Dense, first_matrix
 from mpc_appraisal.mpc.ring.prg import Stream, new_key
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
-from mpc_appraisal.reporting.result_tables import Table
+from mpc_appraisal.reporting.table import Table
 
 SHOWN = 6  # images in the figure
 TRANSFORM, SHARES = "ife_transform", "ife_shares"

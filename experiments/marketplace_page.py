@@ -22,7 +22,7 @@ from bench_common import read_parts
 from bench_page import Page, run_table, sentences, write_page
 from marketplace_size import Plan, Row, Size
 
-from mpc_appraisal.reporting.result_tables import DASH, Table, number
+from mpc_appraisal.reporting.table import DASH, Table, number
 
 FILE = "marketplace.jsonl"
 KEYS = {

@@ -19,7 +19,7 @@ from torch import Tensor
 from mpc_appraisal.marketplace.buying.selection import STRATEGIES, select
 from mpc_appraisal.models.networks import Network
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
-from mpc_appraisal.reporting.result_tables import DASH, Table
+from mpc_appraisal.reporting.table import DASH, Table
 
 PUBLISHED = 0.60  # fewer prediction errors than random selection; the slides print no other number
 PLACES = {"test": "test rows", "remaining": "remaining rows", "control": "remaining, not retrained"}

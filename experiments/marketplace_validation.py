@@ -31,7 +31,7 @@ from mpc_appraisal.marketplace.buying.validation import Predictor, uniform, vali
 from mpc_appraisal.methods.preflight.result import Rate
 from mpc_appraisal.models.networks import Network
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
-from mpc_appraisal.reporting.result_tables import Table
+from mpc_appraisal.reporting.table import Table
 
 BAD = ("mislabelled", "irrelevant", "shuffled", "evasive")
 COLOURS = {"good": "#2f855a", "mislabelled": BLUE, "irrelevant": GREY, "shuffled": "#8b5cf6", "evasive": ORANGE}

@@ -9,7 +9,7 @@ from bench_page import Drawing, blank
 from paper_measure import Row, pick, private_seconds, seconds_of
 
 from mpc_appraisal.reporting.figures import BLUE, GREY
-from mpc_appraisal.reporting.result_tables import Table, number
+from mpc_appraisal.reporting.table import Table, number
 
 METHODS = ("gradient_norm", "finetuning", "influence")
 CAPTION = (

@@ -13,7 +13,7 @@ from paper_size import Size
 from paper_sweep import STEPS, Sweep
 from paper_table1 import tuned
 
-from mpc_appraisal.reporting.result_tables import DASH, Table, number
+from mpc_appraisal.reporting.table import DASH, Table, number
 
 CAPTION = (
     "Figure 4. Fine-tuning by steps and rate. Left: Pearson correlation of private values with true utility (purple is "

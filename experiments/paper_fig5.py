@@ -11,11 +11,11 @@ from paper_measure import Row, agreements, drift, pick, spread
 from paper_size import MISMATCH_L2, Size
 from paper_sweep import Sweep, short
 
-from mpc_appraisal.cli.app import compose, instantiate
+from mpc_appraisal.cli.config import compose, instantiate
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.models.training import accuracy, fit, mean_loss, union
 from mpc_appraisal.reporting.metrics import correlations, rank_of
-from mpc_appraisal.reporting.result_tables import DASH, Table, number
+from mpc_appraisal.reporting.table import DASH, Table, number
 
 PANELS = {  # panel: (against, published, sign to the paper's orientation, shares of cars from, to)
     "a": ("utility", 0.923, 1, 0.0, 1.0),

@@ -8,7 +8,7 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from mpc_appraisal.reporting.metrics import correlations
-from mpc_appraisal.reporting.result_tables import DASH, number
+from mpc_appraisal.reporting.table import DASH, number
 
 Row = dict[str, Any]
 KINDS = ("pearson", "spearman")

@@ -8,7 +8,7 @@ from paper_measure import KINDS, Row, agreements, drift, pick, seconds_of, secon
 from paper_size import MISSING_L2, Size
 from paper_sweep import Sweep
 
-from mpc_appraisal.reporting.result_tables import Table, number
+from mpc_appraisal.reporting.table import Table, number
 
 
 def sweeps(size: Size) -> list[Sweep]:

@@ -22,7 +22,7 @@ from paper_sweep import STATED
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import TRUST
-from mpc_appraisal.reporting.result_tables import Table, number
+from mpc_appraisal.reporting.table import Table, number
 
 FILE = "paper.jsonl"
 ABOUT = {"size", "sizes", "jobs", "missing", "machine", "versions", "revision", "command"}

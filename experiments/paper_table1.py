@@ -22,7 +22,7 @@ from paper_measure import (
 from paper_size import L2, Size
 from paper_sweep import RATE, STATED, STEPS, Sweep
 
-from mpc_appraisal.reporting.result_tables import DASH, Table, number
+from mpc_appraisal.reporting.table import DASH, Table, number
 
 BUDGETS, RATES = (1, 4, 16), (0.001, 0.1, 10.0)
 PUBLISHED = {

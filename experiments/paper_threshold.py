@@ -27,12 +27,12 @@ from paper_measure import Row, pick
 from paper_size import Size
 from paper_sweep import APP, Sweep, short
 
-from mpc_appraisal.cli.app import compose, instantiate
+from mpc_appraisal.cli.config import compose, instantiate
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.methods.preflight.check import threshold_of
 from mpc_appraisal.methods.preflight.result import Rate, Threshold
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
-from mpc_appraisal.reporting.result_tables import DASH, Table, number
+from mpc_appraisal.reporting.table import DASH, Table, number
 
 METHODS = {"gradient_norm": "gradient norm", "finetuning": "fine-tuning", "influence": "influence"}
 COUNTS = ("false_accept", "false_reject")  # [how many, of how many], of the pre-flight's own held-out parts

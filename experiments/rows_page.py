@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, TRUST
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
-from mpc_appraisal.reporting.result_tables import Table, number, whole
+from mpc_appraisal.reporting.table import Table, number, whole
 
 KEYS = ("engine", "rows", "features", "classes", "seconds", "microseconds_per_row", "peak_mb", "mb", "rounds",
         "repeat", "machine", "versions", "revision", "command")  # fmt: skip

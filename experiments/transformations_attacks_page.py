@@ -13,7 +13,7 @@ from matplotlib.figure import SubFigure
 
 from mpc_appraisal.attacks.rtas.float_drift import expected
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
-from mpc_appraisal.reporting.result_tables import DASH, Table, number
+from mpc_appraisal.reporting.table import DASH, Table, number
 
 Row = dict[str, Any]
 GREEN, PURPLE = "#2f855a", "#7c3aed"

@@ -10,7 +10,7 @@ import numpy as np
 from bench_page import Drawing, Row, blank
 
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
-from mpc_appraisal.reporting.result_tables import Table, number
+from mpc_appraisal.reporting.table import Table, number
 
 
 def _of(rows: Sequence[Row], part: str) -> list[Row]:

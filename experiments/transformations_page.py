@@ -24,7 +24,7 @@ from transformations_size import Row, Size
 
 from mpc_appraisal.common import roles
 from mpc_appraisal.mpc.backends.rtas_notice import LEAKAGE as RTAS_LEAKAGE
-from mpc_appraisal.reporting.result_tables import Table, number
+from mpc_appraisal.reporting.table import Table, number
 from mpc_appraisal.transformations.instahide import LEAKAGE as INSTAHIDE
 
 FILE = "transformations.jsonl"

@@ -11,7 +11,7 @@ from bench_page import times
 from transformations_size import Row
 from transformations_tables_page import FLOATS, PLAIN, RTAS_FAST, TRAIN
 
-from mpc_appraisal.reporting.result_tables import DASH, Table, number
+from mpc_appraisal.reporting.table import DASH, Table, number
 
 CLEAR, FAST, STOCK, RTAS, PARTLY, FLOAT, TRANSFORM, SHARED, HIDE = (
     "plain", "fast", "stock", "rtas", "rtas-fast", "rtas, float shares", "ife_transform", "ife_shares", "instahide",

@@ -10,7 +10,7 @@ from bench_page import Drawing, Row, blank
 from mpc_appraisal.common.roles import ROLES
 from mpc_appraisal.mpc.backends.cost_model import WAN
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
-from mpc_appraisal.reporting.result_tables import DASH, Table, number
+from mpc_appraisal.reporting.table import DASH, Table, number
 
 TRAIN, INFER = OPERATIONS = ("train", "infer")
 PUBLISHED_BATCH = {TRAIN: 32, INFER: 8192}

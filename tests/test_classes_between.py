@@ -124,7 +124,8 @@ def test_names_of_classes_that_the_model_lacks_are_refused(tmp_path):
 
 
 def test_names_may_be_stated_beside_a_table(tmp_path):
-    from mpc_appraisal.cli.app import compose, read_own
+    from mpc_appraisal.cli.config import compose
+    from mpc_appraisal.cli.inputs import read_own
 
     path = write_table(tmp_path / "s.csv", *GOOD)
     cfg = compose([f"party.data={path}", "party.class_names=[a,b,c,d]", "session=plain"])

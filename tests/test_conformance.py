@@ -11,12 +11,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mpc_appraisal import Dataset, Join, Plain, Spawn, appraise
-from mpc_appraisal.cli.app import CONF, public_part
+from mpc_appraisal.cli.config import CONF, public_part
+from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.data import DataSource, Digits, with_bias
 from mpc_appraisal.data.scenarios import Scenario
 from mpc_appraisal.methods import ALL, METHODS, Appraiser, Facts, as_methods, plaintext
 from mpc_appraisal.models.training import fit
-from mpc_appraisal.reporting.record import config_hash
 
 # |value - plaintext| in parts of the largest |plaintext value| of the method, by engine. One step of fine-tuning
 # changes little, so its 5e-5 of a mean loss over 50 rows is a few hundredths of it.

@@ -33,6 +33,7 @@ from mpc_appraisal.appraisal.norms import check_norms, with_norms
 from mpc_appraisal.appraisal.plan import BLOCK_ROWS, DataOwnerInput, ModelOwnerInput, Plan
 from mpc_appraisal.cli.app import main
 from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
+from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.data import StoredDataset, transformed
 from mpc_appraisal.governance.approval.decide import Desk
@@ -58,7 +59,6 @@ from mpc_appraisal.release import (
 from mpc_appraisal.release.dp import release as private
 from mpc_appraisal.release.dp.release import smallest_sigma
 from mpc_appraisal.release.dp.rounding import opened_error, softmax_error
-from mpc_appraisal.reporting.record import config_hash
 
 L2, R, CLASSES = 1e-2, 4.0, 3
 TRAIN, TEST = (Dataset.of(*problem(n, seed=n), CLASSES, name) for n, name in ((60, "train"), (40, "test")))

@@ -20,7 +20,7 @@ from mpc_appraisal.appraisal.agreement import inputs_of
 from mpc_appraisal.appraisal.envelope import Envelope
 from mpc_appraisal.appraisal.plan import Guard, ModelOwnerInput
 from mpc_appraisal.cli import safeguards as guards
-from mpc_appraisal.cli.app import CONF
+from mpc_appraisal.cli.config import CONF
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.governance.catalogue import publish, read_listing
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression

@@ -115,9 +115,9 @@ def test_methods_run_without_crypten():
     assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
 
 
-def test_hydra_stays_in_the_entry_point():
+def test_hydra_stays_in_the_command_line():
     users = {name_of(path) for path in FILES if within(imports(path), "hydra") | within(imports(path), "omegaconf")}
-    assert users == {"mpc_appraisal.cli.app"}
+    assert users and all(name.startswith("mpc_appraisal.cli.") for name in users)
 
 
 def test_nothing_imports_the_experiments():

@@ -19,7 +19,7 @@ from rich.console import Console
 from scipy import stats
 
 from mpc_appraisal import Dataset, appraise
-from mpc_appraisal.cli.app import CONF
+from mpc_appraisal.cli.config import CONF
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Digits, with_bias
 from mpc_appraisal.methods import METHODS, Facts, Influence, InfluenceError, as_methods, plaintext
@@ -31,7 +31,8 @@ from mpc_appraisal.reporting.card import write_cards
 from mpc_appraisal.reporting.record import ERRORS, read
 from mpc_appraisal.reporting.report import print_result, write_report
 from mpc_appraisal.reporting.result import Result
-from mpc_appraisal.reporting.result_tables import COVERS, bars, number
+from mpc_appraisal.reporting.result_tables import COVERS, bars
+from mpc_appraisal.reporting.table import number
 
 D, C, L2 = 4, 3, 1e-2
 BOTH = ["influence", "influence_error"]

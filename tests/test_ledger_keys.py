@@ -20,7 +20,8 @@ from test_deal_edges import SELLER, Deal
 from mpc_appraisal.appraisal.agreement import check_counterparty, make_request
 from mpc_appraisal.appraisal.plan import DataOwnerInput, Guard
 from mpc_appraisal.cli import safeguards as guards
-from mpc_appraisal.cli.app import compose, read_own
+from mpc_appraisal.cli.config import compose
+from mpc_appraisal.cli.inputs import read_own
 from mpc_appraisal.common.errors import DisagreementError, InputError
 from mpc_appraisal.governance.approval.decide import ApprovalError, Desk, Request, Rules, decide
 from mpc_appraisal.governance.budget.keys import keyed, place

@@ -11,7 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from processes import APP
 
-from mpc_appraisal.cli.app import CONF, instantiate
+from mpc_appraisal.cli.config import CONF, instantiate
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Digits
 from mpc_appraisal.marketplace.encryption.lwe import LWE

@@ -9,9 +9,11 @@ from filelock import FileLock
 from processes import APP, Processes, problem, stretched, write_npz
 
 from mpc_appraisal.cli import sweep
-from mpc_appraisal.cli.app import compose, job_key, job_settings, public_part
+from mpc_appraisal.cli.config import compose, public_part
+from mpc_appraisal.cli.jobs import job_key, job_settings
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.reporting.record import config_hash, read
+from mpc_appraisal.common.provenance import config_hash
+from mpc_appraisal.reporting.record import read
 
 RECORD = '{"method": "influence", "candidate": "a", "value": 1.0}\n'
 

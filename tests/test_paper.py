@@ -120,7 +120,7 @@ def test_the_page_holds_published_and_measured(tiny):
 
 
 def test_thresholds_are_the_pre_flights_and_errors_are_counted_by_hand(tiny):
-    from mpc_appraisal.cli.app import compose, instantiate
+    from mpc_appraisal.cli.config import compose, instantiate
     from mpc_appraisal.data import Digits
     from mpc_appraisal.data.scenarios import LabelNoise
     from mpc_appraisal.methods import as_methods

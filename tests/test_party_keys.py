@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mpc_appraisal.cli.app import appraise_config, check_unused, compose, instantiate
+from mpc_appraisal.cli.config import compose, instantiate
+from mpc_appraisal.cli.run import appraise_config, check_unused
 from mpc_appraisal.common.errors import InputError
 
 SMALL = [

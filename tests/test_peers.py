@@ -14,10 +14,12 @@ from mpc_appraisal.appraisal.party import _check_costs as check_costs
 from mpc_appraisal.appraisal.party import check_told
 from mpc_appraisal.appraisal.plan import Plan, respelt
 from mpc_appraisal.appraisal.sessions import Join
-from mpc_appraisal.cli.app import compose, ordered, public_part
+from mpc_appraisal.cli.app import ordered
+from mpc_appraisal.cli.config import compose, public_part
 from mpc_appraisal.cli.progress import progress
 from mpc_appraisal.common import environment
 from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
+from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.data import ENVIRONMENT, Mnist
 from mpc_appraisal.methods import Influence
 from mpc_appraisal.mpc.net import frames, notes
@@ -25,7 +27,7 @@ from mpc_appraisal.mpc.net.transport import Transport, check_clear
 from mpc_appraisal.mpc.session import agree, same
 from mpc_appraisal.release import Bit
 from mpc_appraisal.release.base import Outcome
-from mpc_appraisal.reporting.record import config_hash, read
+from mpc_appraisal.reporting.record import read
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\u202egnp\nerror: x"
 

@@ -30,7 +30,7 @@ from mpc_appraisal.methods.preflight.check import (
 from mpc_appraisal.methods.preflight.result import DOUBTFUL, INVERTED, TRUSTED, Rate
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import fit, utility
-from mpc_appraisal.reporting.result_tables import Table
+from mpc_appraisal.reporting.table import Table
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ import torch
 from pyarrow import parquet
 
 from mpc_appraisal.appraisal.api import appraise
-from mpc_appraisal.cli.app import compose, read_own
 from mpc_appraisal.cli.commands.catalogue import main as catalogue
+from mpc_appraisal.cli.config import compose
+from mpc_appraisal.cli.inputs import read_own
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import MODEL_OWNER
 from mpc_appraisal.data import Dataset, Sizes, StoredDataset, check_gaps, check_kind, files, open_dataset

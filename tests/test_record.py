@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.provenance import config_hash, revision, versions
 from mpc_appraisal.reporting import record as module
-from mpc_appraisal.reporting.record import Record, append, config_hash, read, revision, versions
+from mpc_appraisal.reporting.record import Record, append, read
 
 OPENING = {"what": "score", "to": ["model_owner", "data_owner"], "numbers": 1, "why": "it is the result"}
 RELEASE = {

@@ -29,6 +29,7 @@ from mpc_appraisal.appraisal.norms import told_norms
 from mpc_appraisal.appraisal.party import _fitted, take_part
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
 from mpc_appraisal.common.errors import InputError, OwnerError
+from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.methods import Appraiser, Facts, Finetuning, GradientNorm, Influence
@@ -45,7 +46,6 @@ from mpc_appraisal.release.best import WHICH
 from mpc_appraisal.release.bit import WHAT as BIT
 from mpc_appraisal.release.bit import reaches
 from mpc_appraisal.release.dp.release import NOISED, clamp, smallest_sigma
-from mpc_appraisal.reporting.record import config_hash
 
 torch.set_num_threads(1)
 L2, D, C = 1e-2, 4, 3

@@ -18,15 +18,8 @@ from mpc_appraisal.reporting.figures import cost_figure, save, values_figure
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.report import print_result, write_report
 from mpc_appraisal.reporting.result import Result
-from mpc_appraisal.reporting.result_tables import (
-    DASH,
-    bars,
-    correlations_table,
-    number,
-    openings_table,
-    trust,
-    values_table,
-)
+from mpc_appraisal.reporting.result_tables import bars, correlations_table, openings_table, trust, values_table
+from mpc_appraisal.reporting.table import DASH, number
 
 TRUST = "Semi-honest parties, a dealer that does not collude, no integrity of the result against a cheating party."
 CLEAR = "Computed in the clear."

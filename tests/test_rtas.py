@@ -20,7 +20,8 @@ from mpc_appraisal import Join, Plain, Spawn, appraise
 from mpc_appraisal.appraisal import cost
 from mpc_appraisal.appraisal.plan import Plan
 from mpc_appraisal.appraisal.program import program
-from mpc_appraisal.cli.app import compose, instantiate, main
+from mpc_appraisal.cli.app import main
+from mpc_appraisal.cli.config import compose, instantiate
 from mpc_appraisal.common import roles
 from mpc_appraisal.common.errors import AppraisalError, BoundError, InputError
 from mpc_appraisal.data import Dataset, Digits

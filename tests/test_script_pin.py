@@ -19,6 +19,7 @@ from three import QueueChannel, private
 from mpc_appraisal.appraisal.plan import Plan
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.common.errors import AppraisalError, DisagreementError, PeerError
+from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.methods import Finetuning, GradientNorm, Influence
 from mpc_appraisal.methods.base import Facts
 from mpc_appraisal.methods.influence_error import InfluenceError
@@ -38,7 +39,6 @@ from mpc_appraisal.mpc.protocols.orders import Asked, Limits, claim_of, measured
 from mpc_appraisal.mpc.protocols.softmax import Z_BITS
 from mpc_appraisal.mpc.ring.prg import Stream, new_key
 from mpc_appraisal.release import Best, Bit, Private, Value
-from mpc_appraisal.reporting.record import config_hash
 
 L2, ROWS, FEATURE, BOUND = 1e-2, 24, 1, 8.0
 SCRIPT = [["mark"], ["mask", 1, 0, [3, 2]], ["mask", 2, 1, [2, 4]], ["product", 1, 2, 0], ["mark"]]

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mpc_appraisal.cli.app import CONF, compose, job_key, public_part
+from mpc_appraisal.cli.config import CONF, compose, public_part
+from mpc_appraisal.cli.jobs import job_key
 from mpc_appraisal.common import stable_names
+from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.stable_names import STABLE_NAMES, TARGET, stable
 from mpc_appraisal.governance.budget.ledgers import subject
-from mpc_appraisal.reporting.record import config_hash
 
 # The digest of the part of the public configuration that a ledger's question contains, as revision 887b613 computed it.
 DIGESTS = {

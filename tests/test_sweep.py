@@ -17,9 +17,11 @@ from omegaconf import OmegaConf
 from processes import APP, Ended, Process, Processes, gone, stretched
 
 from mpc_appraisal.cli import sweep
-from mpc_appraisal.cli.app import compose, job_key, public_part
+from mpc_appraisal.cli.config import compose, public_part
+from mpc_appraisal.cli.jobs import job_key
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.reporting.record import config_hash, read
+from mpc_appraisal.common.provenance import config_hash
+from mpc_appraisal.reporting.record import read
 
 SMALL = (
     "data=digits",

@@ -26,6 +26,7 @@ from mpc_appraisal.appraisal.party import take_part
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence
@@ -44,7 +45,6 @@ from mpc_appraisal.mpc.protocols.norm_check import (
 from mpc_appraisal.mpc.protocols.tensors import Context
 from mpc_appraisal.mpc.protocols.tensors import Private as Matrix
 from mpc_appraisal.release import Private, Value
-from mpc_appraisal.reporting.record import config_hash
 
 torch.set_num_threads(1)
 L2, D, C = 1e-2, 6, 3

@@ -27,7 +27,7 @@ from transformations_size import Job, run_all, small
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.reporting.record import read
-from mpc_appraisal.reporting.result_tables import Table
+from mpc_appraisal.reporting.table import Table
 
 COMMITTED = Path(__file__).resolve().parents[1] / "results" / "transformations"
 ENGINES = {"fast": 1e-3, "stock": 0.05, "rtas": 1e-3}  # off by so much: CrypTen's softmax is an iteration

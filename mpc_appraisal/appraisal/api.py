@@ -14,6 +14,7 @@ from mpc_appraisal.appraisal.plan import DataOwnerInput, Guard, ModelOwnerInput,
 from mpc_appraisal.appraisal.sessions import Join, Plain, Spawn
 from mpc_appraisal.appraisal.sides import together
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.data import Dataset, check_gaps
 from mpc_appraisal.data.naming import alike
 from mpc_appraisal.data.scenarios import Candidate
@@ -32,7 +33,7 @@ from mpc_appraisal.models.softmax_regression import SoftmaxRegression, check_l2
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.net.launch import Emit
 from mpc_appraisal.release import Bit, Release, Value
-from mpc_appraisal.reporting.record import Record, config_hash
+from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.result import Result
 
 SESSIONS = {"plain": Plain, "spawn": Spawn}

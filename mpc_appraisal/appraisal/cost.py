@@ -24,7 +24,7 @@ from mpc_appraisal.mpc.backends.cost_model import (
 )
 from mpc_appraisal.mpc.backends.registry import bounded
 from mpc_appraisal.release import Release, Value
-from mpc_appraisal.reporting.result_tables import Table, number, whole
+from mpc_appraisal.reporting.table import Table, number, whole
 
 VALUE = Value()
 

@@ -10,6 +10,7 @@ from mpc_appraisal.appraisal.agreement import Agreed
 from mpc_appraisal.appraisal.compared import Finding, warnings_of
 from mpc_appraisal.appraisal.plan import ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.appraisal.program import Appraised
+from mpc_appraisal.common.provenance import revision, versions
 from mpc_appraisal.common.roles import DEALER, MODEL_OWNER, OWNERS, ROLES
 from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.methods import Appraiser, Facts
@@ -18,7 +19,7 @@ from mpc_appraisal.mpc.backends.rtas_notice import trust_of
 from mpc_appraisal.mpc.net.meter import by_result
 from mpc_appraisal.release.accuracy import Bound, error_bound
 from mpc_appraisal.release.base import Outcome, Release
-from mpc_appraisal.reporting.record import Record, revision, versions
+from mpc_appraisal.reporting.record import Record
 
 NORMAL_95 = 1.96  # deviations that 95% of normal noise is within
 

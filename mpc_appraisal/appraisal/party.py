@@ -44,6 +44,7 @@ from mpc_appraisal.appraisal.plan import (
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.appraisal.sides import in_order, say, without_rows
 from mpc_appraisal.common.errors import AppraisalError, DisagreementError, InputError, PeerError
+from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.governance.catalogue import Listing
@@ -55,7 +56,7 @@ from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.ring.fixed_point import check_range
 from mpc_appraisal.mpc.session import agree
 from mpc_appraisal.release.base import Release
-from mpc_appraisal.reporting.record import Record, config_hash
+from mpc_appraisal.reporting.record import Record
 
 LINGER_SECONDS = 5.0
 TELL_SECONDS = 6.0  # how long a party that cannot go on tries to tell the others

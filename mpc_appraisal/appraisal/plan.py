@@ -10,6 +10,7 @@ from typing import Any
 from mpc_appraisal.appraisal.compared import WARN, Data, Source, check_policy
 from mpc_appraisal.appraisal.names import PLAIN, Names, check_how
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import PLACE
 from mpc_appraisal.data import Dataset, StoredDataset
 from mpc_appraisal.governance.approval.decide import FOLDER, WEEK, Request
 from mpc_appraisal.governance.budget.ledgers import Keeper
@@ -20,7 +21,6 @@ from mpc_appraisal.mpc.net.transport import Transport
 from mpc_appraisal.mpc.session import same
 from mpc_appraisal.release.base import Release
 from mpc_appraisal.release.value import Value
-from mpc_appraisal.reporting.record import PLACE
 
 THRESHOLD = "threshold"  # where a model owner's threshold stands among a method's tensors
 BLOCK_ROWS = 1 << 13  # of a candidate, read at a time

@@ -21,6 +21,7 @@ from mpc_appraisal.appraisal.plan import THRESHOLD, DataOwnerInput, ModelOwnerIn
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.common.environment import whole
 from mpc_appraisal.common.errors import DisagreementError, InputError
+from mpc_appraisal.common.provenance import revision, versions
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.governance.budget.ledgers import Key
@@ -34,7 +35,7 @@ from mpc_appraisal.mpc.net.transport import FREEZE_SECONDS, Transport, check_cle
 from mpc_appraisal.mpc.ring.fixed_point import check_range
 from mpc_appraisal.mpc.session import PlainSession
 from mpc_appraisal.release.accuracy import PLAINTEXT
-from mpc_appraisal.reporting.record import Record, revision, versions
+from mpc_appraisal.reporting.record import Record
 
 
 @dataclass(frozen=True)

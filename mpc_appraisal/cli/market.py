@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.roles import TRUST
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.marketplace.api import run_market
 from mpc_appraisal.marketplace.plan import Protocol
 from mpc_appraisal.marketplace.record import MarketRecord
 from mpc_appraisal.marketplace.simulation import Sellers, errors
-from mpc_appraisal.reporting.record import config_hash
 
 AUTHORITY = "The key authority could decrypt every upload; it colludes with nobody."
 

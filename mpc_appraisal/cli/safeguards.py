@@ -11,10 +11,10 @@ from typing import Any
 from mpc_appraisal.appraisal.plan import Guard
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
+from mpc_appraisal.common.text import PLACE
 from mpc_appraisal.governance.budget.ledgers import EVERY
 from mpc_appraisal.governance.catalogue import Listing, new_salt, read_listing, read_salt, write_salt
 from mpc_appraisal.release import Keeper, Policy, ledger_beside
-from mpc_appraisal.reporting.record import PLACE
 
 NONE = "none"
 Party = Mapping[str, Any]  # the keys of `party` in conf/config.yaml

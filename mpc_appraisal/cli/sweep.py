@@ -27,7 +27,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
-from mpc_appraisal.reporting.record import config_hash, versions
+from mpc_appraisal.common.provenance import config_hash, versions
 
 FINISHED, RECORDS, NOTES, LOCK = "finished.json", "records.jsonl", ".sweep", ".lock"
 SWEEP_LOCK, SUPERSEDED = ".sweep.lock", "records.superseded.jsonl"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+# An absolute or home path, a Windows drive, an address, or a relative path to a data file.
+PLACE = re.compile(r"(^|[\s'\"(=,\[])(~[/\\]|/[^\s/]|[A-Za-z]:[\\/])|://|[/\\][^/\\]*\.[A-Za-z]\w*$")
 
 
 def shown(value: Any, longest: int = 80) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.provenance import revision, versions
 from mpc_appraisal.marketplace.result import MarketResult
-from mpc_appraisal.reporting.record import revision, versions
 
 KEYS = {
     "kind", "config", "revision", "versions", "time", "seed", "session", "protocol", "label", "leakage", "trust",

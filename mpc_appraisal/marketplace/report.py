@@ -8,7 +8,7 @@ from pathlib import Path
 from mpc_appraisal.marketplace.record import MarketRecord
 from mpc_appraisal.marketplace.simulation import by_seller
 from mpc_appraisal.reporting.report import PAGE, STYLE, markdown, print_table
-from mpc_appraisal.reporting.result_tables import DASH, Table, number
+from mpc_appraisal.reporting.table import DASH, Table, number
 
 TITLE = "Try before you buy"
 ROLES = {"model_owner": "shopper", "data_owner": "cloud", "dealer": "key authority"}

@@ -17,7 +17,8 @@ from mpc_appraisal.common.text import shown
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.report import STYLE
 from mpc_appraisal.reporting.result import Result
-from mpc_appraisal.reporting.result_tables import COVERS, INTERVAL, finalists, number, parties
+from mpc_appraisal.reporting.result_tables import COVERS, INTERVAL, finalists, parties
+from mpc_appraisal.reporting.table import number
 
 NAME, TEXT = 80, 240  # characters shown of a name, of a sentence
 FAILURE = "Fixed-point arithmetic failed somewhere with a probability of at most {}."

@@ -7,22 +7,26 @@ A record never holds a path, a host or a user name, nor a number that is not fin
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import operator
 import os
-import platform
-import re
-import subprocess
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime
-from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import PLACE
+from mpc_appraisal.reporting.record_schema import (
+    NESTED,
+    check_agreement,
+    mapping_of,
+    nested_of,
+    number_of,
+    opening_of,
+    sentences_of,
+    short_line,
+    text_of,
+    texts_of,
+)
 
 SESSIONS = ("plain", "spawn", "join")
 BASELINES = ("retraining", "leave_one_out", "shapley", "random")  # plaintext yardsticks, not private methods
@@ -38,11 +42,7 @@ FLOATS = (
     "failure_probability",
 )
 INTEGERS = ("n", "features", "classes", "rounds", "seed")
-OWNERS = ("model_owner", "data_owner")
-HOW = ("command", "policy", "stated")  # a request was approved
 UNKNOWN_BETWEEN_ORGANISATIONS = ("plaintext_value", "difference", "level", "utility")
-# An absolute or home path, a Windows drive, an address, or a relative path to a data file.
-PLACE = re.compile(r"(^|[\s'\"(=,\[])(~[/\\]|/[^\s/]|[A-Za-z]:[\\/])|://|[/\\][^/\\]*\.[A-Za-z]\w*$")
 
 
 @dataclass(frozen=True)
@@ -102,33 +102,33 @@ class Record:
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  frozen: only here
         for key in FLOATS:
-            put(key, _number(key, getattr(self, key), float))
+            put(key, number_of(key, getattr(self, key), float))
         for key in INTEGERS:
-            put(key, _number(key, getattr(self, key), operator.index))
-        put("seconds", {k: _number(f"seconds.{k}", v, float) for k, v in _mapping("seconds", self.seconds)})
+            put(key, number_of(key, getattr(self, key), operator.index))
+        put("seconds", {k: number_of(f"seconds.{k}", v, float) for k, v in mapping_of("seconds", self.seconds)})
         put(
             "bytes_sent",
-            {k: _number(f"bytes_sent.{k}", v, operator.index) for k, v in _mapping("bytes_sent", self.bytes_sent)},
+            {k: number_of(f"bytes_sent.{k}", v, operator.index) for k, v in mapping_of("bytes_sent", self.bytes_sent)},
         )
         if self.estimate is not None:
-            found = _mapping("estimate", self.estimate)
-            put("estimate", {k: _number(f"estimate.{k}", v, lambda n: n + 0) for k, v in found})
-        put("versions", dict(_mapping("versions", self.versions)))
-        put("openings", tuple(_opening(opening) for opening in self.openings))
-        put("warnings", _sentences(self.warnings))
+            found = mapping_of("estimate", self.estimate)
+            put("estimate", {k: number_of(f"estimate.{k}", v, lambda n: n + 0) for k, v in found})
+        put("versions", dict(mapping_of("versions", self.versions)))
+        put("openings", tuple(opening_of(opening) for opening in self.openings))
+        put("warnings", sentences_of(self.warnings))
         for key, (checks, required) in NESTED.items():
             if getattr(self, key) is not None:
-                put(key, _nested(key, getattr(self, key), checks, required))
+                put(key, nested_of(key, getattr(self, key), checks, required))
         if self.release:
-            _agrees(self.release, self.value, self.paper_value)
+            check_agreement(self.release, self.value, self.paper_value)
         if self.error_note is not None:
-            _text("error_note", self.error_note)
+            text_of("error_note", self.error_note)
         if self.session not in SESSIONS:
             raise InputError("record.session", self.session, f"one of {', '.join(SESSIONS)}")
         for key in ("method", "candidate"):
             if not isinstance(getattr(self, key), str) or not getattr(self, key):
                 raise InputError(f"record.{key}", getattr(self, key), "a name")
-        for text in _texts(asdict(self)):
+        for text in texts_of(asdict(self)):
             if PLACE.search(text):
                 raise InputError("record", text, "no path and no address: a record may be published")
         if self.session == "join":
@@ -203,14 +203,14 @@ class Record:
         try:
             entries = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError("record", _short(line), f"one JSON object ({error})") from None
+            raise InputError("record", short_line(line), f"one JSON object ({error})") from None
         known = [f.name for f in fields(Record)]
         if not isinstance(entries, dict):
-            raise InputError("record", _short(line), "one JSON object")
+            raise InputError("record", short_line(line), "one JSON object")
         if strange := sorted(set(entries) - set(known)):
             raise InputError("record", ", ".join(strange), f"no other keys than {', '.join(known)}")
         if missing := [key for key in known[:3] if key not in entries]:
-            raise InputError("record", _short(line), f"the keys {', '.join(missing)}")
+            raise InputError("record", short_line(line), f"the keys {', '.join(missing)}")
         return Record(**entries)
 
 
@@ -236,7 +236,7 @@ def read(path: str | Path) -> list[Record]:
     if lines[-1]:
         raise InputError(
             f"{path}, line {len(lines)}",
-            _short(lines[-1].decode(errors="replace")),
+            short_line(lines[-1].decode(errors="replace")),
             "a whole line: the last one was not written to its end; the lines before it are whole",
         )
     records = []
@@ -245,246 +245,6 @@ def read(path: str | Path) -> list[Record]:
             records.append(Record.from_json(line.decode()))
         except (InputError, UnicodeDecodeError) as error:
             expected = error.expected if isinstance(error, InputError) else "text in UTF-8"
-            shown = error.value if isinstance(error, InputError) else _short(repr(line))
+            shown = error.value if isinstance(error, InputError) else short_line(repr(line))
             raise InputError(f"{path}, line {number}", shown, expected) from None
     return records
-
-
-@lru_cache(maxsize=1)
-def _versions() -> tuple[tuple[str, str | None], ...]:
-    found = [("python", platform.python_version())]
-    for name in ("torch", "crypten", "numpy", "scipy", "mpc_appraisal"):
-        try:
-            found.append((name, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            found.append((name, None))
-    return tuple(found)
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of what computes; None for what is not installed."""
-    return dict(_versions())
-
-
-@lru_cache(maxsize=1)
-def revision() -> str | None:
-    """Short git hash of the project; None when the package is not run from a checkout."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():  # never the hash of a repository that merely holds the environment
-        return None
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def config_hash(config: Mapping) -> str:
-    """First 16 hex digits of SHA-256 over the canonical JSON (sorted keys, no spaces) of a public configuration."""
-    try:
-        text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError("config", str(error), "numbers, texts, lists and dictionaries") from None
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _number(key: str, value: object, kind) -> float | int | None:
-    if value is None:
-        return None
-    try:
-        if isinstance(value, (str, bool)):
-            raise TypeError
-        number = kind(value)
-    except (TypeError, ValueError):
-        raise InputError(f"record.{key}", value, "a number" if kind is float else "a whole number") from None
-    if not math.isfinite(number):
-        raise InputError(f"record.{key}", number, "a finite number")
-    return number
-
-
-def _mapping(key: str, value: object):
-    if not isinstance(value, Mapping):
-        raise InputError(f"record.{key}", value, "a dictionary")
-    return value.items()
-
-
-def _opening(opening: object) -> dict:
-    if set(dict(_mapping("openings", opening))) != {"what", "to", "numbers", "why"}:
-        raise InputError("record.openings", sorted(opening), "the keys what, to, numbers and why")
-    return {
-        "what": str(opening["what"]),
-        "to": [str(party) for party in opening["to"]],
-        "numbers": _number("openings.numbers", opening["numbers"], operator.index),
-        "why": str(opening["why"]),
-    }
-
-
-def _text(key: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"record.{key}", value, "a text")
-    return value
-
-
-def _sentences(value: object) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise InputError("record.warnings", value, "a list of texts")
-    return tuple(_text("warnings", each) for each in value)
-
-
-def _truth(key: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise InputError(f"record.{key}", value, "true or false")
-    return value
-
-
-def _real(key: str, value: object) -> float:
-    return _number(key, value, float)
-
-
-def _numbers(key: str, value: object) -> float | list[float]:
-    if isinstance(value, (list, tuple)):
-        return [_number(key, one, float) for one in value]
-    return _number(key, value, float)
-
-
-def _at_least(least: int, kind=float):
-    def check(key: str, value: object) -> float | int:
-        number = _number(key, value, kind)
-        if number < least:
-            raise InputError(f"record.{key}", number, f"{least} or more")
-        return number
-
-    return check
-
-
-def _one_of(choices: tuple[str, ...]):
-    def check(key: str, value: object) -> str:
-        if value not in choices:
-            raise InputError(f"record.{key}", value, f"one of {', '.join(choices)}")
-        return value
-
-    return check
-
-
-def _matches(pattern: str, expected: str):
-    def check(key: str, value: object) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise InputError(f"record.{key}", value, expected)
-        return value
-
-    return check
-
-
-def _roles(key: str, value: object) -> list[str]:
-    found = list(value) if isinstance(value, (list, tuple)) else []
-    if not found or any(role not in OWNERS for role in found) or len(set(found)) < len(found):
-        raise InputError(f"record.{key}", value, f"a list of {', '.join(OWNERS)}, each at most once, not empty")
-    return found
-
-
-def _time(key: str, value: object) -> str:
-    try:
-        if datetime.fromisoformat(value.replace("Z", "+00:00")).tzinfo is not None:
-            return value
-    except (AttributeError, ValueError):
-        pass
-    raise InputError(f"record.{key}", value, "a time with its zone, as in 2026-01-31T12:00:00+00:00")
-
-
-_sha256 = _matches("[0-9a-f]{64}", "a SHA-256: 64 hexadecimal digits")
-# Of each nested fact: a check for every key, and the keys that must be known.
-RELEASE = {
-    "kind": _matches("[a-z][a-z0-9_]{0,31}", "a release's name, as value, bit, best or dp"),
-    "to": _roles,
-    "decision": _truth,
-    "winner": _truth,
-    "rank": _at_least(1, operator.index),
-    "sigma": _at_least(0),
-    "sensitivity": _at_least(0),
-    "deviation": _at_least(0),  # standard deviation of all noise, in units of the opened number
-    "low": _real,
-    "high": _real,
-    "epsilon": _at_least(0),  # of this one answer
-    "delta": _at_least(0),
-    "protects": _text,
-    "answered": _truth,
-    # Of what is told without a value: it is certain only where the value is farther than this from the threshold, or
-    # from another candidate's by more than this of both together.
-    "uncertain_within": _at_least(0),
-}
-LISTING = {
-    "name": _matches(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", "a listing's name"),  # it is part of a command to copy
-    "digest": _sha256,  # of the listing's file
-    "commitment": _sha256,
-    "price": _at_least(0),
-    "currency": _matches("[A-Z]{3}", "three capital letters"),
-}
-REQUEST = {"id": _text, "digest": _sha256, "how": _one_of(HOW), "time": _time}
-BUDGET = {
-    "ledger": _text,
-    "line": _at_least(1, operator.index),
-    "head": _sha256,
-    "counterparty": _text,
-    "epsilon": _at_least(0),  # spent by the counterparty, this answer included
-    "epsilon_left": _at_least(0),
-    "delta": _at_least(0),
-    "plain_left": _at_least(0, operator.index),
-    "counterparty_key": _sha256,  # of its certificate; None: it showed none
-}
-RECOMPUTE = {
-    "l2": _at_least(0),
-    "settings": lambda key, value: dict(_mapping(key, value)),  # of the method, by name
-    "tolerance": _at_least(0),  # of the model's fit
-    "mean": _numbers,  # of the public standardisation: one number, or one for each feature
-    "scale": _numbers,
-    "features": _text,  # digest of the public feature extractor
-    "row_norm": _at_least(0),  # that rows were cut to
-    "inputs": _sha256,  # the model owner's commitment to its data and model
-}
-NESTED = {
-    "recompute": (RECOMPUTE, {"l2"}),
-    "release": (RELEASE, {"kind", "to", "answered"}),
-    "listing": (LISTING, {"name", "digest", "commitment"}),
-    "request": (REQUEST, set(REQUEST)),
-    "budget": (BUDGET, {"ledger", "head", "counterparty"}),
-}
-
-
-def _nested(key: str, value: object, checks: Mapping, required: set[str]) -> dict:
-    """All keys of `checks`, in that order; None for what is not known."""
-    found = dict(_mapping(key, value))
-    if strange := sorted(str(name) for name in set(found) - set(checks)):
-        raise InputError(f"record.{key}", ", ".join(strange), f"no other keys than {', '.join(checks)}")
-    if missing := sorted(name for name in required if found.get(name) is None):
-        raise InputError(f"record.{key}", f"no {', '.join(missing)}", f"the keys {', '.join(sorted(required))}")
-    known = ((name, check, found.get(name)) for name, check in checks.items())
-    return {name: None if item is None else check(f"{key}.{name}", item) for name, check, item in known}
-
-
-def _agrees(release: Mapping, value: float | None, paper_value: float | None) -> None:
-    """Refuses what one release cannot have told together."""
-    if release["kind"] == "bit" and (value is not None or paper_value is not None):
-        raise InputError("record.value", value, "null beside a bit: a bit is all that is told")
-    if release["rank"] is not None and release["winner"] is not True:
-        raise InputError("record.release.rank", release["rank"], "null for a candidate that is no winner")
-    low, high = release["low"], release["high"]
-    if (low is None) != (high is None) or (low is not None and low > high):
-        raise InputError("record.release.low", low, f"an interval together with release.high, {high}")
-
-
-def _texts(value: object):
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _texts(key)
-            yield from _texts(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from _texts(inner)
-
-
-def _short(line: str) -> str:
-    return line if len(line) <= 60 else line[:57] + "..."

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from mpc_appraisal.reporting.result import Result
 from mpc_appraisal.reporting.result_tables import (
-    Table,
     bars,
     candidates_table,
     correlations_table,
@@ -19,6 +18,7 @@ from mpc_appraisal.reporting.result_tables import (
     warnings_table,
     yes_or_no,
 )
+from mpc_appraisal.reporting.table import Table
 
 TITLE = "Appraisal of data"
 CAPTIONS = {

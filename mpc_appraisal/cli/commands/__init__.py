@@ -32,7 +32,7 @@ def catalogue(arguments: Sequence[str]) -> None:
     """Publish a listing of data; list, search and show listings."""
     from rich.console import Console
 
-    from mpc_appraisal.cli.app import wide
+    from mpc_appraisal.cli.console import wide
 
     command.main(arguments, wide(Console()))
 
@@ -41,7 +41,7 @@ def approve(arguments: Sequence[str]) -> None:
     """List the requests that wait for the data owner, show one, and say yes or no."""
     from rich.console import Console
 
-    from mpc_appraisal.cli.app import wide
+    from mpc_appraisal.cli.console import wide
 
     approval.main(arguments, wide(Console()))
 

@@ -9,7 +9,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.queue import FOLDER, Asked, Desk
 from mpc_appraisal.reporting.report import print_table
-from mpc_appraisal.reporting.result_tables import DASH, Table
+from mpc_appraisal.reporting.table import DASH, Table
 
 USAGE = f"""usage: mpc-appraisal approval list [in=DIR]
        mpc-appraisal approval show ID [in=DIR]

@@ -11,7 +11,7 @@ from pathlib import Path
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.governance.budget.ledger import Ledger, State, spent, verify
 from mpc_appraisal.governance.budget.limits import LIMITS, limits
-from mpc_appraisal.reporting.result_tables import DASH, Table, number, whole
+from mpc_appraisal.reporting.table import DASH, Table, number, whole
 
 ENDING = ".ledger"
 
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     from rich.console import Console
 
-    from mpc_appraisal.cli.app import wide
+    from mpc_appraisal.cli.console import wide
     from mpc_appraisal.reporting.report import print_table
 
     if stated.command == "set":

@@ -19,7 +19,7 @@ from mpc_appraisal.governance.catalogue.listing import Listing, Terms, read_list
 from mpc_appraisal.governance.catalogue.schema import MOST_SAMPLES, NAME, TYPES
 from mpc_appraisal.governance.catalogue.store import NUMBERS, TEXTS, Bad, matches, publish, read_catalogue
 from mpc_appraisal.reporting.report import print_table
-from mpc_appraisal.reporting.result_tables import DASH, Table
+from mpc_appraisal.reporting.table import DASH, Table
 
 FOLDER = "catalogue"
 FILE = "file"  # in place of names: the file's own

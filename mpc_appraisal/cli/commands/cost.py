@@ -13,6 +13,7 @@ from typing import Any
 
 from mpc_appraisal.appraisal.cost import table
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.provenance import versions
 from mpc_appraisal.common.roles import MODEL_OWNER
 from mpc_appraisal.methods import Facts, as_methods
 from mpc_appraisal.models.softmax_regression import check_l2
@@ -20,7 +21,6 @@ from mpc_appraisal.mpc.backends.cost_model import LAN, WAN, Network
 from mpc_appraisal.mpc.backends.fast import DEFAULT_BOUND
 from mpc_appraisal.mpc.backends.registry import bounded, dry_session
 from mpc_appraisal.mpc.backends.rtas_notice import warn
-from mpc_appraisal.reporting.record import versions
 
 SIZES = {"rows": None, "features": None, "classes": 10, "train_rows": 600, "test_rows": 10_000, "candidates": 1}
 LINKS = {
@@ -85,7 +85,8 @@ def main(arguments: Sequence[str]) -> None:
     import torch
     from rich.console import Console
 
-    from mpc_appraisal.cli.app import compose, instantiate, wide
+    from mpc_appraisal.cli.config import compose, instantiate
+    from mpc_appraisal.cli.console import wide
     from mpc_appraisal.reporting.report import print_table
 
     if not arguments or {"-h", "--help"} & set(arguments):

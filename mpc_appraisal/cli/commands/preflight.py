@@ -46,7 +46,8 @@ def main(arguments: Sequence[str]) -> None:
     import torch
     from rich.console import Console
 
-    from mpc_appraisal.cli.app import compose, extractor, instantiate, wide
+    from mpc_appraisal.cli.config import compose, extractor, instantiate
+    from mpc_appraisal.cli.console import wide
     from mpc_appraisal.reporting.report import print_table
 
     torch.set_num_threads(1)  # as each party runs

@@ -10,7 +10,7 @@ from typing import Any
 from scipy import stats
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.reporting.result_tables import DASH, Table, number
+from mpc_appraisal.reporting.table import DASH, Table, number
 
 TRUSTED, DOUBTFUL, INVERTED = "trusted", "doubtful", "inverted"
 MEAN, WORST, OPPOSITE = 0.8, 0.5, -0.3  # cut-offs on r_s

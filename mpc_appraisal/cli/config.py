@@ -1,0 +1,74 @@
+"""The app's configuration: where it lies, how it is composed, and which part of it is public."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig, OmegaConf
+
+from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.common.stable_names import stable
+from mpc_appraisal.data import Extractor
+
+CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
+CONF = CHECKOUT if CHECKOUT.is_dir() else Path(str(resources.files("mpc_appraisal"))) / "conf"
+# One party's own; where a machine keeps public files, or is to be found, is no public fact.
+OWN = (
+    "party",
+    "session.role",
+    "session.tls",
+    "session.in_the_clear",
+    "session.data_owner_address",
+    "data.root",
+    "features.path",
+    "resume",
+    "overwrite",
+)
+
+
+def public_part(cfg: DictConfig) -> dict[str, Any]:
+    """What all parties must state alike: the resolved configuration without each party's own, flat."""
+
+    def flatten(node: Any, prefix: str) -> dict[str, Any]:
+        if isinstance(node, dict) and node:
+            return {k: v for key, child in node.items() for k, v in flatten(child, f"{prefix}{key}.").items()}
+        return {prefix[:-1]: node}
+
+    flat = flatten(stable(OmegaConf.to_container(cfg, resolve=True)), "")
+    return {k: v for k, v in flat.items() if not any(k == own or k.startswith(f"{own}.") for own in OWN)}
+
+
+def absolute(path: str) -> Path:
+    """Of a path as it was typed: Hydra may have changed the folder."""
+    return Path(hydra.utils.to_absolute_path(str(path)))
+
+
+def extractor(cfg: DictConfig) -> Extractor:
+    """The public feature extractor; its file, if it has one, as it was typed."""
+    own = {"path": str(absolute(cfg.features.path))} if cfg.features.get("path") else {}
+    return instantiate(OmegaConf.merge(cfg.features, own))
+
+
+def instantiate(cfg: DictConfig) -> Any:
+    """Hydra's instantiate; what a constructor refuses comes out as its own error and not as Hydra's."""
+    try:
+        return hydra.utils.instantiate(cfg)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, AppraisalError):
+            cause = cause.__cause__
+        raise cause or AppraisalError(" ".join(str(error).split())) from error
+
+
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """The app's configuration without running it; InputError for what it does not know."""
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base=None):
+            return hydra.compose("config", list(overrides))
+    except HydraException as error:
+        raise InputError("arguments", " ".join(overrides), "; ".join(str(error).split("\n")[:2])) from error

@@ -1,0 +1,92 @@
+"""Jobs of a sweep: the key that a finished job is known by, its folder, and what is told while a sweep runs."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from mpc_appraisal.cli import sweep
+from mpc_appraisal.cli.config import absolute
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.stable_names import stable
+
+
+def job_config(cfg: DictConfig) -> dict[str, Any]:
+    """A job's configuration without what has no part in its result."""
+    kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "resume", "overwrite")])
+    config = stable(OmegaConf.to_container(kept, resolve=True))
+    for key in ("counterparty_key", "yes_expires"):
+        config["party"].pop(key, None)
+    return config
+
+
+def job_key(cfg: DictConfig) -> str:
+    """What a finished job is known by: its configuration but `resume` and Hydra's own, and its files' contents."""
+    config = job_config(cfg)
+    data = config["party"]["data"]
+    named = [*(data if isinstance(data, list) else [data]), *(config["party"][k] for k in ("train", "test", "model"))]
+    named.append(config["features"].get("path"))
+    return sweep.job_key(config, [absolute(path) for path in named if path])
+
+
+def job_settings(cfg: DictConfig) -> str:
+    """The same without the files' contents: what stays the same when a file changes."""
+    return sweep.settings_key(job_config(cfg))
+
+
+def job_folder(number: int, *, _root_: DictConfig) -> str:
+    """Of one job inside the sweep's folder."""
+    if _root_.resume is not True:
+        return str(number)
+    return sweep.folder_of(absolute(_root_.hydra.sweep.dir), number, job_key(_root_), job_settings(_root_))
+
+
+OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+OmegaConf.register_new_resolver("jobs_at_once", sweep.jobs_at_once, replace=True)
+
+
+class Jobs(Callback):
+    """Tells what a sweep's jobs do, and keeps a failed one from ending the others. It travels to where they run."""
+
+    def __init__(self) -> None:
+        self.sweep: sweep.Sweep | None = None
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        sweeper = config.hydra.sweeper
+        basic = sweeper._target_.endswith(".BasicSweeper")
+        stated = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()] if basic else []
+        counts: dict[str, int] = {}
+        for each in parser.parse_overrides([*stated, *config.hydra.overrides.task]):
+            several = each.is_sweep_override() and each.is_discrete_sweep()
+            counts[each.get_key_element()] = len(list(each.sweep_iterator())) if several else 1
+        total = math.prod(counts.values()) if basic else None
+        swept = tuple(key for key, count in counts.items() if count > 1)
+        root = absolute(config.hydra.sweep.dir)
+        try:
+            sweep.claim(root, config.resume is True, config.overwrite is True)
+        except InputError as error:  # Hydra would make a warning of it
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            raise SystemExit(2) from None
+        self.sweep = sweep.Sweep(root, total, swept)
+        sweep.begin(self.sweep)
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        if self.sweep is not None:
+            self.sweep.begins(config.hydra.job.num, list(config.hydra.overrides.task))
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        if self.sweep is not None:
+            failed = job_return.status == JobStatus.FAILED
+            result = job_return._return_value  # the property raises where the job failed
+            number, overrides = config.hydra.job.num, list(config.hydra.overrides.task)
+            self.sweep.ends(number, overrides, result, result if failed else None)
+            # The sweeper would raise at the first failed job; `main` says which failed, at the end.
+            job_return.status, job_return.return_value = JobStatus.COMPLETED, None

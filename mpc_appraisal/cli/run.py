@@ -1,0 +1,220 @@
+"""One run of the app: an appraisal or a marketplace, and what is written in its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from mpc_appraisal.appraisal.api import check_seed, run
+from mpc_appraisal.appraisal.given_model import check_given
+from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
+from mpc_appraisal.appraisal.sessions import Join, Plain
+from mpc_appraisal.cli import safeguards as guards
+from mpc_appraisal.cli import sweep
+from mpc_appraisal.cli.config import absolute, extractor, instantiate, public_part
+from mpc_appraisal.cli.console import wide
+from mpc_appraisal.cli.inputs import read_own, shown
+from mpc_appraisal.cli.jobs import job_key, job_settings
+from mpc_appraisal.cli.progress import progress
+from mpc_appraisal.common.environment import whole
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.provenance import config_hash
+from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
+from mpc_appraisal.data import mapped
+from mpc_appraisal.methods import LeaveOneOut, Shapley, as_methods
+from mpc_appraisal.methods.preflight.check import glance
+from mpc_appraisal.models.softmax_regression import check_l2
+from mpc_appraisal.mpc.backends.rtas import NAME as RTAS
+from mpc_appraisal.release import Release
+from mpc_appraisal.reporting.card import write_cards
+from mpc_appraisal.reporting.record import append
+from mpc_appraisal.reporting.report import print_result, write_report
+from mpc_appraisal.reporting.result import Result
+
+# Keys of `party` that mean something between organisations alone, with their defaults; those of a ledger or an approval
+# promise what no run on one machine does.
+BETWEEN = {
+    "salt": None,
+    "counterparty": None,
+    "ledger": None,
+    "policy": None,
+    "approval": "ask",
+    "requests": "requests",
+    "patience": 3600,
+}
+GUARDING = ("ledger", "policy")
+OF_FILES = {"listing": None, "secret": None, "label": "label"}
+
+
+def wants_preflight(cfg: DictConfig) -> bool:
+    """party.preflight: quick or no."""
+    stated = cfg.party.preflight
+    if stated not in ("quick", "no", False):  # a bare no is a truth value in YAML
+        raise InputError("party.preflight", stated, "quick or no")
+    return stated == "quick"
+
+
+def look(own: ModelOwnerInput, plan: Plan, folder: Path) -> None:
+    """The pre-flight on the model owner's own data: warnings to standard error, all of it to its folder."""
+    found, sentences = glance(own.train, own.test, plan.methods, plan.l2, plan.fit, plan.seed, own.model)
+    for sentence in sentences if found is not None else ():
+        print(f"warning: {sentence}", file=sys.stderr, flush=True)
+    if found is not None:
+        (folder / "preflight.json").write_text(json.dumps(found.as_dict(), allow_nan=False) + "\n", encoding="utf-8")
+
+
+def check_unused(cfg: DictConfig, release: Release) -> None:
+    """With both sides on one machine: say which keys of `party` have no effect, and refuse what would mislead.
+
+    Raises InputError: a key of organisations that guards data, or one of files where the data are built in.
+    """
+    party = OmegaConf.to_object(cfg.party)
+    stated = [key for key, default in BETWEEN.items() if party[key] != default]
+    for key in (one for one in GUARDING if one in stated and party[one] != guards.NONE):
+        raise InputError(
+            f"party.{key}", party[key], "session=join: with both sides on one machine nothing is asked, kept or charged"
+        )
+    built_in = not any(party[key] for key in ("data", "train", "test", "model"))
+    for key, default in OF_FILES.items():
+        if built_in and party[key] != default:
+            raise InputError(f"party.{key}", party[key], "party.data, party.train or party.model beside it: no file")
+    if party["threshold"] is not None and not release.threshold:
+        stated.append("threshold")
+    if stated:
+        what = " and ".join(f"party.{key}" for key in stated)
+        print(f"warning: {what}: this run makes no use of it, and it is ignored", file=sys.stderr, flush=True)
+
+
+def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], folder: Path) -> Result:
+    """Run the appraisal that `cfg` describes. folder: of the run, for what is to be seen before it ends."""
+    methods = as_methods(instantiate(cfg.appraisal))
+    features = extractor(cfg)
+    public, seed = public_part(cfg) | {"features.digest": features.digest}, check_seed(cfg.seed)
+    plan = Plan(
+        methods,
+        check_l2(cfg.model.l2),
+        seed,
+        config_hash(public),
+        instantiate(cfg.model),
+        public,
+        release=instantiate(cfg.release),
+    )
+    session = instantiate(cfg.session)
+    if cfg.protocol.name == RTAS and session.engine != RTAS:
+        raise InputError(
+            "protocol", f"{RTAS} with session.engine={session.engine}", f"session.engine={RTAS}, or shares"
+        )
+
+    def checked(own: OwnInput, given: bool = False) -> OwnInput:
+        if isinstance(own, ModelOwnerInput) and given:
+            check_given(own, plan)
+        if isinstance(own, ModelOwnerInput) and preflight:
+            look(own, plan, folder)
+        return own
+
+    preflight = wants_preflight(cfg) and not isinstance(session, Plain)
+    if isinstance(session, Join):
+        return Result(session.run(plan, lambda role: shown(checked(read_own(cfg, role, methods), True), folder), emit))
+    levels: dict[str, float] = {}
+    check_unused(cfg, plan.release)
+    if any(cfg.party[key] for key in ("data", "train", "test", "model")):
+        buyer, seller = read_own(cfg, MODEL_OWNER, methods), read_own(cfg, DATA_OWNER, methods)
+    else:
+        market = instantiate(cfg.scenario).build(*instantiate(cfg.data).load(), seed)
+        threshold = OmegaConf.to_object(cfg.party)["threshold"]
+        train, test = mapped(market.train, features), mapped(market.test, features)
+        buyer = ModelOwnerInput(train, test, threshold=threshold, same=True)
+        seller = DataOwnerInput(tuple(mapped(c.data.renamed(c.name), features) for c in market.candidates))
+        levels = {c.name: c.level for c in market.candidates}
+    checked(buyer)
+    shapley = Shapley(cfg.baselines.retrainings, cfg.baselines.truncation, seed)
+    wanted = ((cfg.baselines.leave_one_out, LeaveOneOut()), (cfg.baselines.shapley, shapley))
+    yardsticks = [yardstick for asked, yardstick in wanted if asked]
+    return run(session, plan, buyer, seller, emit, levels, bool(cfg.baselines.true_utility), yardsticks)
+
+
+def output_folder(session: Any) -> Path:
+    """The run's folder; a folder of its own for each role when torchrun starts several on one machine."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if isinstance(session, str) and session.endswith("Join") and whole("LOCAL_WORLD_SIZE", 1, 1, 1 << 20) > 1:
+        folder = folder / Join().resolved_role()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def run_job(cfg: DictConfig) -> str | None:
+    """One job; `sweep.REUSED` where it had finished before."""
+    session, sweeping = instantiate(cfg.session), HydraConfig.get().mode == RunMode.MULTIRUN
+    for switch in ("resume", "overwrite"):
+        if not isinstance(cfg[switch], bool):
+            raise InputError(switch, cfg[switch], "true or false")
+    between = isinstance(session, Join)
+    if between and cfg.resume:
+        raise InputError("resume", "true", "false between organisations (session=join): an answer is asked for anew")
+    folder = output_folder(cfg.session.get("_target_"))
+    root = absolute(HydraConfig.get().sweep.dir) if sweeping else folder
+    name = "hydra.sweep.dir" if sweeping else "hydra.run.dir"
+    stated = any(each.startswith("hydra.run.dir=") for each in HydraConfig.get().overrides.hydra)
+    with sweep.alone(folder, cfg.resume, name, apart=not (stated or sweeping or cfg.resume)) as folder:
+        if not (cfg.resume or cfg.overwrite):
+            sweep.fresh(folder, name)
+        if between:
+            return _compute(cfg, folder)
+        key, settings = job_key(cfg), job_settings(cfg)
+        found = sweep.find(root, key, folder) if cfg.resume else None
+        if found is not None:
+            print(f"finished before, nothing computed: {os.path.relpath(found)}")
+            return sweep.REUSED
+        said = sweep.mark(folder)
+        if cfg.resume and sweeping and said.get("config") not in (None, key) and said.get("settings") != settings:
+            raise InputError(
+                "hydra.sweep.dir", os.path.relpath(folder), "no finished job of another configuration there"
+            )
+        _compute(cfg, folder, key, settings)
+        sweep.supersede(root, key, settings)
+        return None
+
+
+def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: str | None = None) -> None:
+    """key: what the finished job is known by; None: it is not to be known."""
+    if "market" in cfg:
+        return _market(cfg, folder, key, settings)
+    with progress() as emit:
+        result = appraise_config(cfg, emit, folder)
+    if not len(result):
+        print("dealer: done; it saw sizes and requests, and keeps no record")
+        return
+    sweep.clear(folder)
+    for record in result:
+        append(folder / sweep.RECORDS, record)
+    print_result(result, wide(Console()))
+    write_report(result, folder)
+    write_cards(result, folder)
+    if key is not None:
+        sweep.finish(folder, key, settings)
+    print(f"records, report, figures and cards: {os.path.relpath(folder)}")
+
+
+def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None) -> None:
+    """A run of the marketplace, where the protocol is one."""
+    from mpc_appraisal.cli.market import market
+    from mpc_appraisal.marketplace.report import print_market, write_market
+
+    sellers, protocol, session = instantiate(cfg.market), instantiate(cfg.protocol), instantiate(cfg.session)
+    record = market(sellers, protocol, session, instantiate(cfg.data).load, check_seed(cfg.seed), public_part(cfg))
+    sweep.clear(folder)
+    record.write(folder / sweep.RECORDS)
+    print_market(record, wide(Console()))
+    write_market(record, folder)
+    if key is not None:
+        sweep.finish(folder, key, settings)
+    print(f"record and report: {os.path.relpath(folder)}")

@@ -1,0 +1,54 @@
+"""What computed a result: versions, revision, and the digest of a configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+from mpc_appraisal.common.errors import InputError
+
+
+@lru_cache(maxsize=1)
+def _versions() -> tuple[tuple[str, str | None], ...]:
+    found = [("python", platform.python_version())]
+    for name in ("torch", "crypten", "numpy", "scipy", "mpc_appraisal"):
+        try:
+            found.append((name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            found.append((name, None))
+    return tuple(found)
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what computes; None for what is not installed."""
+    return dict(_versions())
+
+
+@lru_cache(maxsize=1)
+def revision() -> str | None:
+    """Short git hash of the project; None when the package is not run from a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():  # never the hash of a repository that merely holds the environment
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def config_hash(config: Mapping) -> str:
+    """First 16 hex digits of SHA-256 over the canonical JSON (sorted keys, no spaces) of a public configuration."""
+    try:
+        text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError("config", str(error), "numbers, texts, lists and dictionaries") from None
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
