@@ -38,7 +38,7 @@ test: $(STAMP)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 fuzz: $(STAMP)  ## ten thousand mutants of every file and message, some hours; MUTANTS=100: minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --mutants $(or $(MUTANTS),10000)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.support.fuzz --mutants $(or $(MUTANTS),10000)
 
 lint: $(STAMP)  ## check style
 	$(BIN)/ruff check .

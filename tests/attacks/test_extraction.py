@@ -26,7 +26,7 @@ from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.release import Policy, verify
 
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 ROWS, TEST = Digits().load()
 TRAIN, OWN = (ROWS.subset(torch.arange(start, start + 600)) for start in (0, 600))  # the model owner's, the attacker's
 LONGEST = with_bias(OWN.x.to(torch.float64)).norm(dim=1).max().item()

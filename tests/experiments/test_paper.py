@@ -13,7 +13,7 @@ import pytest
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS, COMMITTED = ROOT / "experiments", ROOT / "results" / "appraisal"
 PUBLISHED = (
     "-1.00",

@@ -1,7 +1,7 @@
 """Mutants of every file that is read and every message that is heard: each is accepted, or refused by its name.
 
-    python -m tests.fuzz --mutants 10000              # all readers; a few hundred mutants run as test_fuzz.py
-    python -m tests.fuzz --only csv --first 17 --mutants 1 --raw   # one mutant again, with its traceback
+    python -m tests.support.fuzz --mutants 10000              # all readers; a few hundred mutants run as test_fuzz.py
+    python -m tests.support.fuzz --only csv --first 17 --mutants 1 --raw   # one mutant again, with its traceback
 
 Mutants are made here, of small valid files that `fuzz_readers` makes, from a seed: mutant i of a reader is always the
 same. Each has ten seconds, and a reader may not take 500 MB more than before.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 ABOUT_KEYS = {"machine", "versions", "revision", "command"}
 ENGINE_KEYS = {"engine", "work", "seconds", "ratio_to_stock", "mb", "rounds", "error", "repeat", "input"} | ABOUT_KEYS
 PARTIES = {"model_owner", "data_owner", "dealer"}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 
 import marketplace_cost as cost
 import marketplace_cost_page as cost_page

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
 
 import transformations
 import transformations_attacks
@@ -29,7 +29,7 @@ from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.reporting.record import read
 from mpc_appraisal.reporting.table import Table
 
-COMMITTED = Path(__file__).resolve().parents[1] / "results" / "transformations"
+COMMITTED = Path(__file__).resolve().parents[2] / "results" / "transformations"
 ENGINES = {"fast": 1e-3, "stock": 0.05, "rtas": 1e-3}  # off by so much: CrypTen's softmax is an iteration
 ABOUT = {"part": "about", "size": "small", "sizes": {}, "missing": [], "machine": "m", "versions": {}, "revision": "r",
          "command": "c"}  # fmt: skip

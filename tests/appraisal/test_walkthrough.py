@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import HERE, Processes, free_port
+from processes import ROOT, Processes, free_port
 
 from mpc_appraisal.reporting.record import read
 
-README = (HERE.parent / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 HEADING = "## Two organisations: from a listing to a deal"
 APP = f"{sys.executable} -m mpc_appraisal.cli.app"
 

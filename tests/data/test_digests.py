@@ -115,7 +115,7 @@ def test_with_other_versions(tmp_path):
     """The same table in a process of its own, with another pandas where one is named, else with this one again."""
     here = Path(__file__).resolve().parent
     paths = [os.environ[OTHER]] if os.environ.get(OTHER) else []
-    paths += [str(here), str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths += [str(here), str(here.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     script = (
         "import pathlib, sys, test_digests as t; found = t.computed(pathlib.Path(sys.argv[1]));"
         "assert found == {k: {d} for k, d in t.DIGESTS.items()}, found"

@@ -13,7 +13,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, Digits
 from mpc_appraisal.data.scenarios import Clean, DistributionMismatch, LabelNoise, MissingData
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def numbered(rows, classes, first=1, features=1):

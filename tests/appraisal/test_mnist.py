@@ -12,7 +12,7 @@ from mpc_appraisal.data import ENVIRONMENT, Mnist
 from mpc_appraisal.data.scenarios import LabelNoise
 from mpc_appraisal.reporting.metrics import rank_of
 
-ROOT = Path(os.environ.get(ENVIRONMENT) or Path(__file__).resolve().parents[2] / "shared" / "data")
+ROOT = Path(os.environ.get(ENVIRONMENT) or Path(__file__).resolve().parents[3] / "shared" / "data")
 METHODS = ("gradient_norm", "influence")
 
 

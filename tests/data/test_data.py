@@ -28,7 +28,7 @@ from mpc_appraisal.data import (
 )
 from mpc_appraisal.data import tables as loaders
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 REAL = Path(os.environ.get(ENVIRONMENT) or REPOSITORY.parent / "shared" / "data")
 MNIST_STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 BATCHES = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]

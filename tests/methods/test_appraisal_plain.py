@@ -28,7 +28,7 @@ from mpc_appraisal.models.training import fit, union, utility
 from mpc_appraisal.mpc import ops
 
 D, C, L2 = 4, 3, 1e-2
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 
 
 def data(n: int, seed: int, noise: float = 0.1, classes: int = C) -> Dataset:

@@ -176,6 +176,6 @@ def test_the_model_config_is_a_fit():
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    instance = instantiate(OmegaConf.load(Path(__file__).parents[1] / "conf" / "model" / "softmax_regression.yaml"))
+    instance = instantiate(OmegaConf.load(Path(__file__).parents[2] / "conf" / "model" / "softmax_regression.yaml"))
     assert isinstance(instance, functools.partial) and instance.keywords["l2"] == 1e-2
     assert torch.equal(instance(data(20, 13)).theta, fit(data(20, 13), 1e-2).theta)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from mpc_appraisal.common import provenance
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash, revision, versions
 from mpc_appraisal.reporting import record as module
@@ -379,9 +380,8 @@ def test_revision_is_a_short_hash_or_none():
 
 def test_revision_of_a_foreign_repository_is_none(tmp_path, monkeypatch):
     (tmp_path / "outer" / ".git").mkdir(parents=True)  # a repository that merely holds the environment
-    monkeypatch.setattr(
-        module, "__file__", str(tmp_path / "outer" / "site-packages" / "mpc_appraisal" / "reporting" / "record.py")
-    )
+    inside = tmp_path / "outer" / "site-packages" / "mpc_appraisal" / "common" / "provenance.py"
+    monkeypatch.setattr(provenance, "__file__", str(inside))
     revision.cache_clear()
     try:
         assert revision() is None

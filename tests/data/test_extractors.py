@@ -30,7 +30,7 @@ from mpc_appraisal.data import (
 from mpc_appraisal.data.scenarios import LabelNoise
 from mpc_appraisal.methods import Finetuning, GradientNorm, Influence
 
-CONF = Path(__file__).parents[1] / "conf" / "features"
+CONF = Path(__file__).parents[2] / "conf" / "features"
 
 
 def rows(n: int, d: int, seed: int = 0) -> torch.Tensor:

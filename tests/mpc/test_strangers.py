@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from processes import DATA_OWNER, DEALER, HERE, MODEL_OWNER, free_port, stretched
+from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROOT, free_port, stretched
 
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.mpc.net.certificates import make_trial
@@ -159,7 +159,7 @@ def test_strangers_do_not_use_up_the_meeting(transport, trial):
         "party.announce(); print(sorted(party.exchange('done', {}))); party.close(5)\n"
     )
     command = [sys.executable, "-c", script]
-    path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     started = {}
     try:

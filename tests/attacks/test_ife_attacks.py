@@ -18,7 +18,7 @@ from mpc_appraisal.marketplace.protocols.quantised import pixels, quantise
 from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Conv, Dense, first_matrix, initial, train
 from mpc_appraisal.mpc.ring.prg import Stream
 
-ROOT = Path(os.environ.get(ENVIRONMENT) or Path(__file__).resolve().parents[2] / "shared" / "data")
+ROOT = Path(os.environ.get(ENVIRONMENT) or Path(__file__).resolve().parents[3] / "shared" / "data")
 KEY = bytes(range(32))
 
 

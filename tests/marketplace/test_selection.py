@@ -19,7 +19,7 @@ from mpc_appraisal.marketplace.buying.selection import STRATEGIES, entropy, leas
 from mpc_appraisal.marketplace.buying.validation import subsets, uniform, validate, wrong_predictions
 from mpc_appraisal.models.networks import Architecture, Dense, initial, train
 
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
 
 CERTAIN = {"least_confidence", "margin", "entropy"}

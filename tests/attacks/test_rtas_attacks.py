@@ -27,10 +27,10 @@ from mpc_appraisal.mpc.protocols.permutation import apply
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS, encode
 from mpc_appraisal.mpc.ring.prg import Stream
 
-ROOT = Path(os.environ.get(ENVIRONMENT) or Path(__file__).resolve().parents[2] / "shared" / "data")
+ROOT = Path(os.environ.get(ENVIRONMENT) or Path(__file__).resolve().parents[3] / "shared" / "data")
 ULP = 2.0**-PRECISION_BITS
 KEY = bytes(range(32))
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
 @pytest.fixture(scope="module")
