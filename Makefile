@@ -7,7 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 RUN ?= outputs/appraise
 
-.PHONY: help setup appraise paper marketplace transformations test fuzz lint clean
+.PHONY: help setup appraise paper marketplace transformations test fuzz lint docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -40,9 +40,14 @@ test: $(STAMP)  ## run the tests
 fuzz: $(STAMP)  ## ten thousand mutants of every file and message, some hours; MUTANTS=100: minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.support.fuzz --mutants $(or $(MUTANTS),10000)
 
-lint: $(STAMP)  ## check style
+lint: $(STAMP)  ## check style, and the order of rooms (import-linter)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+docs: $(STAMP)  ## build the documentation into docs/_build/html; a warning is an error
+	$(BIN)/python -m pip install --quiet --editable '.[test,docs]'
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 clean:  ## remove the environment and run folders
 	rm -rf .venv outputs multirun

@@ -15,7 +15,7 @@ from processes import ROOT, Processes, free_port
 from mpc_appraisal.reporting.record import read
 
 README = (ROOT / "README.md").read_text()
-HEADING = "## Two organisations: from a listing to a deal"
+HEADING = "### Two organisations: from a listing to a deal"
 APP = f"{sys.executable} -m mpc_appraisal.cli.app"
 
 
