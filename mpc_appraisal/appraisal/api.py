@@ -61,32 +61,35 @@ def appraise(
     """Appraise data sets for a model owner, privately.
 
     Args:
-        data: the data owner's side: a `Dataset`, arrays (x, y), a mapping from candidate name to either, or several.
-        train, test: the model owner's side: `Dataset`s or arrays (x, y); x is (n, d), y (n,) integers from 0. Where x
-            is a pandas DataFrame at both sides, columns are matched by name; otherwise by position, which is said.
-        model: a trained model in place of `train`, where the method allows it; beside `train`, it has to be a minimum
-            on those rows, see `given_model`.
-        method: 'gradient_norm', 'finetuning', 'influence', an `Appraiser`, or several of them; 'influence_error' beside
+        data: The data owner's side: a `Dataset`, arrays (x, y), a mapping from a candidate's name to either, or several.
+        train: The model owner's training rows: a `Dataset`, or arrays x of shape (n, d) and y of shape (n,) with
+            integers from 0. Where x is a pandas DataFrame at both sides, columns are matched by name; otherwise they go
+            by position, and the result says so.
+        test: The model owner's test rows, in the same form.
+        model: A trained model in place of `train`, where the method allows it. Beside `train` it has to be a minimum on
+            those rows; see `given_model`.
+        method: 'gradient_norm', 'finetuning', 'influence', an `Appraiser`, or several of them. 'influence_error' beside
             'influence' gives it a 95% interval, `Result.margin`.
-        session: 'spawn' (three processes on this machine), 'plain' (no privacy: the baseline), or a session object.
-            With a `Join` only this organisation's own side is given, and the others start their own processes.
-        l2: weight of ||theta||^2 in the objective; public.
-        seed: of public choices (batches); public.
-        release: what of the results is opened: 'value', 'bit', or a `mpc_appraisal.release` object (`Bit`, `Best`,
-            `Private`, `Value(to="model_owner")`).
-        threshold: of the model owner, where a bit is released: the least value worth buying, or one by method's name.
-        guard: with a `Join`, how this side looks after what it tells: ledgers, approval, listings; `Guard()` for none.
-        true_utility: also retrain with each candidate in the clear, the reference that no market could compute.
-        baselines: also, in the clear, 'leave_one_out' and 'shapley' of all candidates together, by name or as objects
-            (`Shapley(retrainings=200)` of `mpc_appraisal.methods`): by default up to 1,023 retrainings.
-        progress: called with events {"done", "of", "method", "candidate"}.
+        session: 'spawn' runs three processes on this machine, 'plain' computes in the clear (the baseline), and a
+            session object does what it states. With a `Join` only this organisation's own side is given, and the
+            others start their own processes.
+        l2: The public weight of the squared norm of the weights in the objective.
+        seed: The public seed of public choices, such as batches.
+        release: What is opened of the results: 'value', 'bit', or a `mpc_appraisal.release` object, as
+            `Value(to="model_owner")`.
+        threshold: The model owner's least value worth buying, where a bit is released, or one by method's name.
+        guard: With a `Join`, this side's disclosure controls: ledgers, approval, listings. `Guard()` has none.
+        true_utility: Whether to retrain with each candidate in the clear too, which no market could do.
+        baselines: 'leave_one_out' and 'shapley' of all candidates together, in the clear, by name or as objects.
+        progress: A function that is called with events {"done", "of", "method", "candidate"}.
 
     Returns:
-        A `Result`: prints, sorts, indexes by candidate, `.to_frame()`. `value` is higher for better data.
+        A `Result`, which prints, sorts, can be indexed by candidate, and has `to_frame()`. A higher `value` is better.
 
     Raises:
-        InputError: a bad argument, by name. DisagreementError: the sides' columns or classes have different names.
-        PeerError: a party failed or vanished.
+        InputError: An argument is bad; the error names it.
+        DisagreementError: The sides' columns or classes have different names.
+        PeerError: A party failed or vanished.
     """
     methods, l2, seed = as_methods(method), check_l2(l2), check_seed(seed)
     yardsticks = as_yardsticks(baselines, seed)

@@ -4,12 +4,14 @@ A scenario splits `train` into D_tr, which the model owner holds, and candidate 
 corrupts candidate p by a known `level`, 0 for none. The experiments are those of data appraisal (Xu, van der Maaten,
 Hannun, "Data Appraisal Without Data Sharing", section 4); sizes that the paper leaves out are parameters.
 
-Shared by all:
-  train_size   size of D_tr: rows, a fraction in (0, 1) of train, or a list of rows of each class; drawn at random.
-  size         at most this many rows a candidate set; null = all there are.
-  test_size    at most this many rows of test, drawn at random, in their order; null = all.
-  seed         of `build`: same seed, same market. Global generators are neither read nor moved. Each purpose has a
-               stream of its own, so a smaller `test_size` leaves D_tr and the candidates as they were.
+All scenarios share these parameters:
+
+- `train_size` is the size of D_tr: rows, a fraction in (0, 1) of train, or a list of rows of each class. The rows are
+  drawn at random.
+- `size` is the most rows that a candidate set has; None takes all there are.
+- `test_size` is the most rows of the test set, drawn at random and kept in their order; None takes all.
+- `seed` of `build` fixes the market. Global generators are neither read nor moved. Each purpose has a stream of its
+  own, so that a smaller `test_size` leaves D_tr and the candidates as they were.
 """
 
 from __future__ import annotations
@@ -146,7 +148,7 @@ class DistributionMismatch(Scenario):
     With 20 candidates that is 5p%, p = 1 .. 20, exactly: `size` is a multiple of `candidates` (null: the largest one
     that the data allow). D_tr has train_size[0] rows of class 0 and train_size[1] of class 1 (planes and cars, 10:1).
     The test set is cut to 1:1. No row is in two sets: neither in D_tr and a candidate, nor in two candidates.
-    level = |share of class 0 - 1/2|, the distance from the test set's share; the name gives the share itself.
+    The level is the distance of the share of class 0 from 1/2, the test set's share; the name gives the share itself.
     """
 
     def __init__(

@@ -30,10 +30,13 @@ from mpc_appraisal.mpc.ops import cat, trained
 
 @dataclass(frozen=True)
 class Finetuning(Appraiser):
-    """Eq. 4; value = -f_ft / |D_te|, the fall of the mean test loss.
+    """The value is the fall of the mean test loss, which is minus equation 4 divided by the number of test rows.
 
-    steps: 1 or more. lr: learning rate, > 0. batch_size: rows of D_tr and D_a together at each step, None for all.
-    seed: of the public order of the rows when there are batches.
+    Attributes:
+        steps: The number of steps of gradient descent, 1 or more.
+        lr: The learning rate, above 0.
+        batch_size: The rows of training set and candidate together at each step; None takes all.
+        seed: The seed of the public order of the rows when there are batches.
     """
 
     steps: int = 16

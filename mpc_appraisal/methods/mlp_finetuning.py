@@ -43,7 +43,7 @@ PRETRAINING_RATE = 0.01  # of Adam
 
 @dataclass(frozen=True)
 class MlpFinetuning(Appraiser):
-    """Eq. 4 for a perceptron of one hidden layer; value = -f / |D_te|, the fall of the mean test loss.
+    """Equation 4 for a perceptron of one hidden layer. The value is the fall of the mean test loss.
 
     hidden: h, 1 or more. steps: of fine-tuning, 1 or more. lr: learning rate, > 0. seed: of the public initialisation.
     pretraining: steps, all rows in each, of the model owner's own training; 0 or more.

@@ -49,20 +49,33 @@ UNKNOWN_BETWEEN_ORGANISATIONS = ("plaintext_value", "difference", "level", "util
 class Record:
     """What one method says of one candidate.
 
-    value: higher is better data for this buyer. paper_value: the raw number of the paper's equation.
-    difference: value - plaintext_value. error_bound: what fixed point may add to |difference|, noise on purpose apart,
-    where it does not fail; `release.accuracy` derives it. error_note: what the bound rests on, or why there is none.
-    level: corruption that the scenario put in; utility: fall of the mean test loss by retraining.
-    failure_probability: bound on the chance that fixed point wrapped somewhere in this appraisal.
-    estimate: what a dry run foretold: bytes_sent.<party>, rounds, and lan_seconds by a stated model of a LAN.
-    seconds: {phase: s}, phases do not overlap. bytes_sent: {party: bytes}. None stands for "unknown".
-    release: what was told, and to whom (`RELEASE`). listing: what binds the data to an offer (`LISTING`). request: what
-    the data owner approved (`REQUEST`). budget: the ledger that was charged (`BUDGET`). recompute: what is needed
-    beside the data to compute the value again (`RECOMPUTE`). None: there was no such thing. Their keys that a caller
-    leaves out are None. warnings: sentences on how the two sides' data fit together, or what was not compared; the two
-    sides' may differ. A threshold is in no record: there is no key for it.
-    Raises InputError: a number that is not finite, a wrong type, a place (path, address) in a text, or a fact that
-    nobody may know in a session between organisations.
+    None means that a number is not known, or that there was no such thing. A threshold is in no record: there is no key
+    for it.
+
+    Attributes:
+        value: The method's value. A higher value is better data for this model owner.
+        paper_value: The number of the published equation as it stands.
+        difference: `value` less `plaintext_value`.
+        error_bound: The most that fixed point may add to the difference, noise on purpose apart; `release.accuracy`
+            derives it.
+        error_note: What the bound rests on, or why there is none.
+        level: The corruption that the scenario put into the candidate.
+        utility: The fall of the mean test loss when the model is retrained with the candidate.
+        failure_probability: A bound on the probability that fixed point wrapped somewhere in this appraisal.
+        estimate: What a dry run foretold: `bytes_sent.<party>`, `rounds`, and `lan_seconds` by a stated model of a LAN.
+        seconds: Seconds by phase. Phases do not overlap.
+        bytes_sent: Bytes by party.
+        release: What was opened, and to whom; see `RELEASE` in `record_schema`.
+        listing: What binds the data to an offer; see `LISTING`.
+        request: What the data owner approved; see `REQUEST`.
+        budget: The ledger that was charged; see `BUDGET`.
+        recompute: What is needed beside the data to compute the value again; see `RECOMPUTE`.
+        warnings: Sentences on how the two sides' data fit together, or on what was not compared. The two sides' may
+            differ.
+
+    Raises:
+        InputError: A number is not finite, a type is wrong, a text holds a place (a path or an address), or a fact is
+            stated that nobody may know in a session between organisations.
     """
 
     method: str

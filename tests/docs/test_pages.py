@@ -45,15 +45,8 @@ def test_the_blocks_of_a_page_run(page, tmp_path, environment):
         script = tmp_path / f"block{number}.{'sh' if kind == 'bash' else 'py'}"
         script.write_text(text)
         command = ["bash", "-e", script.name] if kind == "bash" else [sys.executable, script.name]
-        done = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            stdin=subprocess.DEVNULL,
-        )
+        options = {"cwd": tmp_path, "env": environment, "stdin": subprocess.DEVNULL, "timeout": 300}
+        done = subprocess.run(command, capture_output=True, text=True, **options)
         assert done.returncode == 0, f"{text}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}"
 
 

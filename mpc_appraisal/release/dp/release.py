@@ -8,9 +8,10 @@
    computed may leave the simplex that all sensitivities count on. One bit is opened to both owners for each method.
    Where it is 0 both stop with an error that names the model owner: nothing has been opened by that method then, and
    the ledgers keep the charge, as after any session that failed. The check is exact: sensitivities need no slack.
-3. What is to be opened is brought into a public range [low, high], exactly and whatever it is, on shares:
-       v <- v + [v - low < 0] (low - v),    v <- v + [high - v < 0] (high - v)    (mod 2^64, bits of CrypTen's circuit)
-   where `ceiling`, the largest |value| that is told apart, states one. Then Delta <= high - low for any method.
+3. What is to be opened is brought into a public range [low, high] on shares, exactly and whatever it is, where
+   `ceiling`, the largest absolute value that is told apart, states one. Then Delta <= high - low for any method. With
+   the bits of CrypTen's circuit, modulo 2^64, `v <- v + [v - low < 0] (low - v)` and `v <- v + [high - v < 0]
+   (high - v)`.
 4. Delta, the sensitivity, is the smaller of that and of `sensitivity`, derived for gradient norm and influence alone;
    rounding on shares is counted in (`rounding`), and nothing is truncated in a way that may fail. The smaller one may
    count although the told spread is in it, for that is checked.
@@ -58,12 +59,18 @@ ACCOUNTED_BITS = 16  # the fewest fractional bits of anything that is opened: wh
 
 @dataclass(frozen=True)
 class Private(Apart):
-    """A noised value or bit, (epsilon, delta)-differentially private for one row of the candidate.
+    """A noised value or bit, which is (epsilon, delta)-differentially private for one row of the candidate.
 
-    what: 'value' or 'bit'. epsilon, delta: of one answer. sigma: deviations of one owner's noise a sensitivity; None:
-    the smallest that epsilon and delta allow. row_norm: R, the constant feature of every row counted; public, to be
-    chosen before anybody looks at the data. ceiling: the largest |value| that is told apart. spread: of the influence
-    direction; None: the model owner tells its own.
+    Attributes:
+        what: 'value' or 'bit'.
+        epsilon: The privacy loss of one answer.
+        delta: The probability with which the loss may be larger.
+        sigma: The standard deviation of one owner's noise, in sensitivities. None takes the smallest that epsilon and
+            delta allow.
+        row_norm: The public norm that rows are clipped to, the constant feature counted. It is to be chosen before
+            anybody looks at the data.
+        ceiling: The largest absolute value that is told apart.
+        spread: The spread of the influence direction. None lets the model owner announce its own.
     """
 
     what: str = "value"
