@@ -61,7 +61,7 @@ def appraise(
     """Appraise data sets for a model owner, privately.
 
     Args:
-        data: The data owner's side: a `Dataset`, arrays (x, y), a mapping from a candidate's name to either, or several.
+        data: The data owner's side: a `Dataset`, arrays (x, y), a mapping from a name to either, or several of them.
         train: The model owner's training rows: a `Dataset`, or arrays x of shape (n, d) and y of shape (n,) with
             integers from 0. Where x is a pandas DataFrame at both sides, columns are matched by name; otherwise they go
             by position, and the result says so.
