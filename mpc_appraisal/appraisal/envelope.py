@@ -47,17 +47,14 @@ class Envelope:
         try:
             text = self._cipher(sealed["key"]).decrypt(bytes(12), bytes.fromhex(sealed["text"]), None)
         except (InvalidTag, ValueError, KeyError, TypeError) as error:
-            raise PeerError(f"{DATA_OWNER} told sealed answers that do not open ({type(error).__name__})") from None
+            raise PeerError(f"the data owner told sealed answers that do not open ({type(error).__name__})") from None
         found = [_outcome(text[k : k + SEALED]) for k in range(0, len(text), SEALED)]
         if len(found) != count:
-            raise PeerError(f"{DATA_OWNER} sealed {len(found)} answers; expected {count}, one for each that it names")
+            raise PeerError(f"the data owner sealed {len(found)} answers; expected {count}, one for each that it names")
         return found
 
     def _cipher(self, other: str) -> AESGCM:
-        try:
-            shared = self._secret.exchange(X25519PublicKey.from_public_bytes(bytes.fromhex(other)))
-        except (ValueError, TypeError) as error:
-            raise PeerError(f"the other owner told no key for sealed answers ({type(error).__name__})") from None
+        shared = self._secret.exchange(X25519PublicKey.from_public_bytes(bytes.fromhex(other)))
         both = "".join(sorted((self.address, other))).encode()
         return AESGCM(hashlib.sha256(b"mpc_appraisal answers 1" + shared + both).digest())
 
