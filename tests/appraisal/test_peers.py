@@ -138,10 +138,10 @@ def test_names_of_candidates_are_checked_where_they_are_told(names):
 @pytest.mark.parametrize("text", ["", "00", "zz", "00" * 40])
 def test_sealed_answers_that_do_not_open_are_their_senders_fault(text):
     ours, theirs = Envelope(), Envelope()
-    assert ours.unseal(theirs.seal(ours.address, [Outcome(0.5)])) == [Outcome(0.5)]
+    assert ours.unseal(theirs.seal(ours.address, [Outcome(0.5)]), 1) == [Outcome(0.5)]
     for sealed in ({"key": theirs.address, "text": text}, {"key": "00" * 32, "text": "00" * 40}):
         with pytest.raises(PeerError):
-            ours.unseal(sealed)
+            ours.unseal(sealed, 1)
     with pytest.raises(PeerError):
         theirs.seal("ab", [])
 
@@ -151,7 +151,7 @@ def test_a_sealed_answer_of_another_shape_is_refused(text):
     ours, theirs = Envelope(), Envelope()
     secret = theirs._cipher(ours.address).encrypt(bytes(12), text.ljust(1024).encode(), None).hex()
     with pytest.raises(PeerError, match="^data_owner told"):
-        ours.unseal({"key": theirs.address, "text": secret})
+        ours.unseal({"key": theirs.address, "text": secret}, 1)
 
 
 # ---- words ----
