@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 PANDAS2 := .venv/pandas-2.3.3
 RUN ?= outputs/appraise
 
-.PHONY: help setup appraise paper marketplace transformations test test-pandas-2 fuzz lint docs clean
+.PHONY: help setup appraise paper engine marketplace transformations test test-pandas-2 fuzz lint docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -28,13 +28,16 @@ appraise: $(STAMP)  ## appraise label-noised digits by three methods, privately,
 	$(BIN)/mpc-appraisal hydra.run.dir=$(RUN)
 
 paper: $(STAMP)  ## the paper's tables and figures, an hour or more; SMALL=1: on digits, in minutes
-	OMP_NUM_THREADS=1 $(BIN)/python experiments/paper.py $(if $(SMALL),--small)
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments appraisal $(if $(SMALL),--small)
+
+engine: $(STAMP)  ## the engines side by side, half an hour; SMALL=1: in minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments engine $(if $(SMALL),--small)
 
 marketplace: $(STAMP)  ## the encrypted marketplace's results, an hour or more; SMALL=1: in minutes
-	OMP_NUM_THREADS=1 $(BIN)/python experiments/marketplace.py $(if $(SMALL),--small)
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments marketplace $(if $(SMALL),--small)
 
 transformations: $(STAMP)  ## random transformations and their attacks; SMALL=1: in minutes
-	OMP_NUM_THREADS=1 $(BIN)/python experiments/transformations.py $(if $(SMALL),--small)
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments transformations $(if $(SMALL),--small)
 
 test: $(STAMP)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest

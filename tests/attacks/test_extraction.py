@@ -16,6 +16,7 @@ import pytest
 import torch
 from processes import write_npz
 
+from experiments.studies.extraction.parties import Organisations
 from mpc_appraisal import Dataset, appraise
 from mpc_appraisal.attacks import extraction as attack
 from mpc_appraisal.common.errors import InputError
@@ -26,7 +27,7 @@ from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.release import Policy, verify
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+PROJECT = Path(__file__).resolve().parents[2]
 ROWS, TEST = Digits().load()
 TRAIN, OWN = (ROWS.subset(torch.arange(start, start + 600)) for start in (0, 600))  # the model owner's, the attacker's
 LONGEST = with_bias(OWN.x.to(torch.float64)).norm(dim=1).max().item()
@@ -104,21 +105,11 @@ def test_the_private_protocol_gives_the_model_away(classes):
         assert attack.probability_error(model, stolen, rows()) <= (2e-3 if n == 1 else 1e-2)
 
 
-# --- the guards that organisations have by default: three processes, see experiments/extraction_parties.py
+# --- the guards that organisations have by default: three processes, see experiments/studies/extraction
 
 
 @pytest.fixture(scope="module")
-def market():
-    sys.path.insert(0, str(EXPERIMENTS))
-    try:
-        from extraction_parties import Market
-    finally:
-        sys.path.remove(str(EXPERIMENTS))
-    return Market
-
-
-@pytest.fixture(scope="module")
-def defaults(market, model, tmp_path_factory):
+def defaults(model, tmp_path_factory):
     """What the attacker was told, and how many values the ledger counted then, by what it tried; in this order."""
     folder = tmp_path_factory.mktemp("defaults")
     single = attack.probes(64, 10)
@@ -139,7 +130,7 @@ def defaults(market, model, tmp_path_factory):
         path = publish(read_dataset(file), about, folder / "catalogue", folder / f"{name}.salt")
         return [f"party.listing={path}", f"party.secret={folder / f'{name}.salt'}"]
 
-    with market(folder, model) as running:
+    with Organisations(folder, model) as running:
         attempt("one row", single[:1])
         attempt("one row among many", [*unit[:19], single[19]])
         attempt("21 at once", unit[:21])
@@ -147,7 +138,7 @@ def defaults(market, model, tmp_path_factory):
         attempt("6 more", unit[15:21], names=[f"other-{k}" for k in range(6)])
         attempt("5 more", unit[15:20], names=[f"other-{k}" for k in range(5)])
         attempt("another", unit[20:21], names=["new"])
-    with market(folder, model) as running:  # new processes, the same model
+    with Organisations(folder, model) as running:  # new processes, the same model
         attempt("the first again", unit[:1])
         attempt("under another name", unit[:1], names=["renamed"])
         attempt("listed", unit[:1], seller=listed(unit[0], "listed"))
@@ -326,8 +317,9 @@ def test_bad_probes_and_values_are_named():
 
 def test_the_experiment_at_a_small_size(tmp_path):
     env = {k: v for k, v in os.environ.items() if k != "MPC_APPRAISAL_DATA"} | {"OMP_NUM_THREADS": "1"}
-    options = ["--small", "--noise-seeds", "1", "--out", str(tmp_path)]
-    command = [sys.executable, str(EXPERIMENTS / "extraction.py"), *options]
+    env["PYTHONPATH"] = str(PROJECT)
+    options = ["--small", "--seeds", "1", "--out", str(tmp_path), "--work", str(tmp_path / "work")]
+    command = [sys.executable, "-m", "experiments", "extraction", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line) for line in (tmp_path / "extraction.jsonl").read_text().splitlines()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
 import os
@@ -16,6 +15,9 @@ from sklearn.metrics import roc_auc_score
 from three import run, sharing
 from torch.nn.functional import conv2d, cross_entropy
 
+from experiments.harness.size import Size
+from experiments.studies.transformations import attacks
+from experiments.studies.transformations.report import page_and_figures
 from mpc_appraisal.attacks.rtas import collusion, histogram, known_rows, linking, membership
 from mpc_appraisal.attacks.rtas import float_drift as drift
 from mpc_appraisal.attacks.rtas.view import HIDDEN, View, seen
@@ -30,7 +32,6 @@ from mpc_appraisal.mpc.ring.prg import Stream
 ROOT = Path(os.environ.get(ENVIRONMENT) or Path(__file__).resolve().parents[3] / "shared" / "data")
 ULP = 2.0**-PRECISION_BITS
 KEY = bytes(range(32))
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
 @pytest.fixture(scope="module")
@@ -434,18 +435,26 @@ def test_a_real_helper_sees_what_the_attacks_take(models, private, function, hid
 # --- the experiment
 
 
-def test_the_small_experiment_gives_rows_tables_and_figures(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    attacks = importlib.import_module("transformations_attacks")
-    rows = json.loads(json.dumps(attacks.measure("small", tmp_path), allow_nan=False))
+def test_the_small_experiment_gives_rows_tables_and_figures():
+    size = Size("transformations", True, 1)
+    rows = json.loads(json.dumps(attacks.measure(size.settings("attacks")), allow_nan=False))
     for row in rows:
         assert row["part"] == "attack" and 0 <= row["chance"] <= row["recovered"] <= 1 and row["meaning"]
         assert 0 <= row["stopped"] <= row["recovered"] and row["stops"] and row["protocol"]
     assert {row["protocol"] for row in rows} >= {"rtas", "rtas-fast", "rtas, float shares"}
     assert len({(row["attack"], row["setting"]) for row in rows}) == len(rows)
-    main, theorems, precision = attacks.tables(rows)
+    about = {
+        "size": "small",
+        "sizes": {},
+        "missing": [],
+        "machine": "m",
+        "versions": {},
+        "revision": "r",
+        "command": "c",
+    }
+    page, figures = page_and_figures(about, rows)
+    main, theorems, precision = page.details
     assert len(main.rows) == len(rows) and len(theorems.rows) == 4 and len(precision.rows) == 3
     for table in (main, theorems, precision):
         assert all(len(line) == len(table.header) == len(table.align) for line in table.rows)
-    drawings = attacks.drawings(rows)
-    assert len({drawing.name for drawing in drawings}) == 3 and not list(tmp_path.iterdir())
+    assert len(set(figures) - {"transformations-protocols"}) == 3

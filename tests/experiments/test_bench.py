@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+ROOT = Path(__file__).resolve().parents[2]
 ABOUT_KEYS = {"machine", "versions", "revision", "command"}
 ENGINE_KEYS = {"engine", "work", "seconds", "ratio_to_stock", "mb", "rounds", "error", "repeat", "input"} | ABOUT_KEYS
 PARTIES = {"model_owner", "data_owner", "dealer"}
 
 
-def run(script: str, out: Path, *arguments: str, code: int = 0) -> str:
-    """What a benchmark prints; where it fails as `code` expects, its errors."""
+def run(parts: str, out: Path, *arguments: str, code: int = 0) -> str:
+    """Run parts of the study, and return what it prints; if it fails as `code` expects, its errors."""
     env = {k: v for k, v in os.environ.items() if k != "MPC_APPRAISAL_DATA"} | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(EXPERIMENTS / script), "--out", str(out), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, cwd=out)
+    env["PYTHONPATH"] = str(ROOT)
+    command = [sys.executable, "-m", "experiments", "engine", "--only", parts, "--out", str(out), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, cwd=out)
     assert done.returncode == code, done.stderr[-3000:]
     return done.stderr if code else done.stdout
 
@@ -33,8 +34,8 @@ def lines(path: Path) -> list[dict]:
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
     out = tmp_path_factory.mktemp("engine")
-    small = ("--small", "--size", "20", "--rows", "100", "--features", "12", "--repeat", "1")
-    text = run("bench_engine.py", out, *small, "--appraisals", "gradient_norm", "--spu-python", os.devnull)
+    small = ("--small", "--size", "20", "--gradient-rows", "100", "--features", "12", "--seeds", "1")
+    text = run("gradient,appraisals", out, *small, "--methods", "gradient_norm", "--spu-python", os.devnull)
     return text, lines(out / "engine.jsonl"), out
 
 
@@ -108,7 +109,7 @@ def test_the_report_holds_the_figures_of_the_records(engine):
         assert all(f">{cell}</td>" in html for cell in row)
     facts = dict(cells(out / "engine.md", "Run"))
     assert facts["machine"] == rows[0]["machine"] and facts["measured by"] == rows[0]["command"]
-    assert "--rows 100" in facts["measured by"] and str(out) not in (out / "engine.jsonl").read_text() + html
+    assert "--gradient-rows 100" in facts["measured by"] and str(out) not in (out / "engine.jsonl").read_text() + html
     check_figures(out, "engine-gradient", "engine-appraisals")
 
 
@@ -119,7 +120,7 @@ def rewrite(rows: list[dict], out: Path) -> None:
 def test_rendering_again_measures_nothing_and_judges_the_goals(engine, tmp_path):
     _, rows, out = engine
     rewrite(rows, tmp_path)
-    run("bench_engine.py", tmp_path, "--render-only")
+    run("gradient", tmp_path, "--render-only")
     for name in ("engine.md", "engine.html", "engine-gradient.svg"):
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
     size = {"rows": 5940, "features": 784, "classes": 10}
@@ -128,7 +129,7 @@ def test_rendering_again_measures_nothing_and_judges_the_goals(engine, tmp_path)
         row |= {"gradient, single": {"mb": 54.0, "rounds": 20}}.get(row["work"], {})
     spu = next(row for row in rows if row["work"] == "gradient, kept") | {"engine": "spu", "seconds": 0.875}
     rewrite([*rows, spu], tmp_path)
-    run("bench_engine.py", tmp_path, "--render-only")
+    run("gradient", tmp_path, "--render-only")
     goals = cells(tmp_path / "engine.md", "Goals of the fast engine, for X 5,940 x 784 and 10 classes")
     verdicts = {row[0]: row[1:] for row in goals}
     assert verdicts["MB, single gradient"] == ["<= 45", "54.0", "missed by 9.0 (20 %)"]
@@ -139,13 +140,14 @@ def test_rendering_again_measures_nothing_and_judges_the_goals(engine, tmp_path)
 
 
 def test_records_that_cannot_be_rendered_are_refused(tmp_path):
-    assert "no file engine.jsonl" in run("bench_engine.py", tmp_path, "--render-only", code=1)
+    assert "no file engine.jsonl" in run("gradient", tmp_path, "--render-only", code=1)
     rewrite([{"engine": "fast", "work": "gradient, kept", "seconds": 1.0}], tmp_path)
-    assert "line 1: got no ratio_to_stock" in run("bench_engine.py", tmp_path, "--render-only", code=1)
+    said = run("gradient", tmp_path, "--render-only", code=1)
+    assert "engine.jsonl, line 1: got no" in said and "ratio_to_stock" in said
 
 
 def test_rows(tmp_path):
-    text = run("bench_rows.py", tmp_path, "--rows", "60,120", "--features", "10", "--classes", "3")
+    text = run("rows", tmp_path, "--rows", "60,120", "--features", "10", "--classes", "3", "--seeds", "1")
     found = lines(tmp_path / "rows.jsonl")
     assert [row["rows"] for row in found] == [60, 120] and "By rows" in text
     for row in found:
@@ -158,5 +160,5 @@ def test_rows(tmp_path):
         assert [float(cell) for cell in shown] == pytest.approx(measured, rel=0.01)
     check_figures(tmp_path, "rows")
     before = (tmp_path / "rows.html").read_bytes()
-    run("bench_rows.py", tmp_path, "--render-only")
+    run("rows", tmp_path, "--render-only")
     assert (tmp_path / "rows.html").read_bytes() == before

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,15 +9,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
-
-import marketplace_cost as cost
-import marketplace_cost_page as cost_page
-import marketplace_leaks as leaks
-import marketplace_page
-import tenseal_rival
-from marketplace_size import small
-
+from experiments.harness.page import write_page
+from experiments.harness.size import Size
+from experiments.rivals import tenseal as tenseal_rival
+from experiments.studies.marketplace import cost, leaks
+from experiments.studies.marketplace.report import page_and_figures
+from mpc_appraisal.data import Digits
 from mpc_appraisal.models.networks import MNIST, Architecture, Conv, Dense, initial
 
 REAL = tenseal_rival.tenseal
@@ -97,43 +92,54 @@ def tiny(monkeypatch):
         monkeypatch.setitem(cost.NETWORKS, name, architecture)
 
 
-def measured(repeats, images=(1, 2)) -> list[dict]:
-    return cost.run(small(1), repeats, images)
+def measured(**changes) -> list[dict]:
+    """Measure one turn of everything, but what `changes` says."""
+    settings = {"ours": 1, "curve": 1, "rival": 1, "matrices": 1, "shares": 1, "images": (1, 2), "shared": "cnn3"}
+    return cost.run(SimpleNamespace(**settings | {"shared_images": (1,)} | changes))
+
+
+def tables(rows: list[dict]) -> list:
+    """Render the report, and return its tables of costs."""
+    page, _ = page_and_figures(ABOUT, rows)
+    return [table for table in page.main if table.title.startswith(("Cost:", "TenSEAL's"))]
+
+
+def summary(rows: list[dict]) -> str:
+    return " ".join(page_and_figures(ABOUT, rows)[0].main[0].notes)
 
 
 def test_without_tenseal_the_report_says_so(tiny, absent):
     with pytest.raises(ImportError, match="bench-he"):
         tenseal_rival.Tenseal(tenseal_rival.LAYER)
-    rows = measured(cost.Repeats(2, 0, 1, 1, 1), (3,))  # one launch of three processes
-    assert [r["system"] for r in rows if r["operation"] == cost_page.ABSENT] == [cost_page.IM2COL]
-    assert not cost_page.ratios(rows) and not cost_page.summary(rows)
-    (table,) = cost_page.tables(rows)
+    rows = measured(ours=2, curve=0, images=(3,), shared_images=(3,))  # one launch of three processes
+    assert [r["system"] for r in rows if r["operation"] == cost.ABSENT] == [cost.IM2COL]
+    assert not cost.ratios(rows) and "Cost, one image" not in summary(rows)
+    (table,) = tables(rows)
     assert "TenSEAL, im2col was not measured: not installed." in table.notes
     assert any("No like for like in security" in note for note in table.notes)
-    ours = [r for r in rows if r["system"] == cost_page.TRANSFORM]
-    assert {(r["network"], r["operation"]) for r in ours} == {(n, o) for n in TINY for o in cost_page.OPERATIONS}
+    ours = [r for r in rows if r["system"] == cost.TRANSFORM]
+    assert {(r["network"], r["operation"]) for r in ours} == {(n, o) for n in TINY for o in cost.OPERATIONS}
     assert all(len(r["seconds"]) == 2 and min(r["seconds"]) > 0 for r in ours)
-    assert all(r["error"] < 0.05 for r in ours if r["operation"] == cost_page.FORWARD)
-    shared = [r for r in rows if r["system"] == cost_page.SHARES]
-    assert {r["operation"] for r in shared} == set(cost_page.OPERATIONS) - {cost_page.FIRST}
+    assert all(r["error"] < 0.05 for r in ours if r["operation"] == cost.FORWARD)
+    shared = [r for r in rows if r["system"] == cost.SHARES]
+    assert {r["operation"] for r in shared} == set(cost.OPERATIONS) - {cost.FIRST}
     assert all(r["bytes"] > 0 and min(r["seconds"]) > 0 for r in shared)
-    assert [r["bytes"] for r in shared if r["operation"] == cost_page.ENCRYPT] == [3 * (8 * 784 + 32 + 8 * 10 + 32)]
+    assert [r["bytes"] for r in shared if r["operation"] == cost.ENCRYPT] == [3 * (8 * 784 + 32 + 8 * 10 + 32)]
 
 
 def test_the_rival_runs_in_the_same_turns_and_both_schemes_are_exact(tiny, fake, monkeypatch):
-    monkeypatch.setattr(cost.marketplace_cost_shares, "measure", lambda *arguments: ())  # has its run above
-    rows = measured(cost.Repeats(1, 1, 1, 1, 1))
-    assert all(r["operation"] != cost_page.ABSENT for r in rows)
-    rival = [r for r in rows if r["system"].startswith("TenSEAL") and r["operation"] != cost_page.ENCRYPT]
+    monkeypatch.setattr(cost.cost_shares, "measure", lambda *arguments: ())  # has its run above
+    rows = measured()
+    assert all(r["operation"] != cost.ABSENT for r in rows)
+    rival = [r for r in rows if r["system"].startswith("TenSEAL") and r["operation"] != cost.ENCRYPT]
     assert all(r["error"] < 1e-12 for r in rival)  # against the exact first layers and the squared network
     assert {(r["network"], r["operation"]) for r in rival} == {
-        ("cnn3", cost_page.FORWARD),
-        *((name, cost_page.FIRST) for name in TINY),
+        ("cnn3", cost.FORWARD),
+        *((name, cost.FIRST) for name in TINY),
     }
-    assert {r["operation"] for r in rows if r["system"] == cost_page.CURVE} == set(cost_page.OPERATIONS)
-    page = marketplace_page.page_of(ABOUT, rows)
-    titles = [table.title for table in page.main]
-    assert "Cost: medians" in titles and any(title.startswith("TenSEAL's CKKS") for title in titles)
+    assert {r["operation"] for r in rows if r["system"] == cost.CURVE} == set(cost.OPERATIONS)
+    medians, against = tables(rows)
+    assert medians.title == "Cost: medians" and against.title.startswith("TenSEAL's CKKS")
 
 
 def test_patches_go_in_pieces_that_fit_the_slots(fake):
@@ -172,23 +178,23 @@ def test_ratios_are_of_medians_and_judge_the_goal():
         return names | {"seconds": seconds, "bytes": None}
 
     rows = [
-        row(cost_page.TRANSFORM, cost_page.FIRST, 1, [0.001, 0.002, 0.009]),
-        row(cost_page.TRANSFORM, cost_page.FIRST, 64, [0.064]),
-        row(cost_page.TRANSFORM, cost_page.MODEL, 0, [1.0]),
-        row(cost_page.DIAGONALS, cost_page.FIRST, 1, [1.0, 1.5, 9.0]),
+        row(cost.TRANSFORM, cost.FIRST, 1, [0.001, 0.002, 0.009]),
+        row(cost.TRANSFORM, cost.FIRST, 64, [0.064]),
+        row(cost.TRANSFORM, cost.MODEL, 0, [1.0]),
+        row(cost.DIAGONALS, cost.FIRST, 1, [1.0, 1.5, 9.0]),
     ]
-    found = cost_page.ratios(rows)
+    found = cost.ratios(rows)
     assert [(images, seconds / ours) for *_, seconds, images, ours in found] == [(1, 750.0), (64, 1500.0)]
-    _, table = cost_page.tables(rows)
+    _, table = tables(rows)
     assert [line[-1] for line in table.rows] == ["no", "yes"]
-    assert "Less: first layer of mlp against TenSEAL, mm 750 x" in cost_page.summary(rows)[0]
+    assert "Less: first layer of mlp against TenSEAL, mm 750 x" in summary(rows)
 
 
 @pytest.fixture(scope="module")
 def leaked():
-    size = small(1)
-    attacks = leaks.Attacks((Conv(8, 3), Dense(40), Dense(16), None), 8, (10, 50))
-    return leaks.run_pixels(size, attacks) + leaks.run_model(size, attacks)
+    settings = Size("marketplace", True, 1).settings("market")
+    attacks = SimpleNamespace(layers=((8, 3, 1, 0), (40,), (16,), ()), rows=8, known=(10, 50))
+    return leaks.run_pixels(settings, attacks) + leaks.run_model(settings, attacks)
 
 
 def test_pixels_are_recovered_by_equations_and_not_at_all_from_shares(leaked):
@@ -198,9 +204,9 @@ def test_pixels_are_recovered_by_equations_and_not_at_all_from_shares(leaked):
     assert whole[0] == 1 and whole == sorted(whole, reverse=True) and whole[-1] == rows[-1]["ink"] == 0
     first, last = rows[0], rows[-1]
     assert first["found"] == first["truth"] and last["strategy"] == "ife_shares" and "nothing" in last["learns"]
-    truth = leaks._unpacked(first["truth"])
-    digits = small(1).source.load()[1].x[: leaks.SHOWN].reshape(-1, 8, 8)
-    assert np.abs(truth - 255 * digits.numpy()).max() <= 0.5 and not leaks._unpacked(last["found"]).any()
+    truth = leaks.unpacked(first["truth"])
+    digits = Digits().load()[1].x[: leaks.SHOWN].reshape(-1, 8, 8)
+    assert np.abs(truth - 255 * digits.numpy()).max() <= 0.5 and not leaks.unpacked(last["found"]).any()
 
 
 def test_the_copy_needs_few_labels_and_shares_give_chance(leaked):
@@ -213,10 +219,10 @@ def test_the_copy_needs_few_labels_and_shares_give_chance(leaked):
 
 
 def test_the_page_shows_leaks_and_their_figure(leaked, tmp_path):
-    page = marketplace_page.page_of(ABOUT, leaked)
-    (drawing,) = page.drawings
-    marketplace_page.write_page(page, tmp_path, "marketplace")
-    assert (tmp_path / f"{drawing.name}.png").read_bytes().startswith(b"\x89PNG")
+    page, figures = page_and_figures(ABOUT, leaked)
+    ((name, _),) = page.figures
+    write_page(page, figures, tmp_path, "marketplace")
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "marketplace.md").read_text()
     assert all(r["measured"] in text and r["stops"] in text for r in leaked)
     assert "Pixels that the cloud recovers" in text

@@ -11,10 +11,28 @@ from pathlib import Path
 
 import pytest
 
+from experiments.harness.page import environment, sections
+from experiments.harness.size import Size
+from experiments.studies.appraisal import sweeps
+from experiments.studies.appraisal.plan import SweepPlan
+from experiments.studies.appraisal.preflights import Preflights
+from experiments.studies.appraisal.report import render
+from experiments.studies.appraisal.statistics import (
+    SIGN,
+    agreements,
+    drift,
+    pick,
+    ratios,
+    spread,
+    steps_within,
+    with_utility,
+)
+from experiments.studies.appraisal.tables import joined, refusals
+from experiments.studies.appraisal.threshold import at_zero, cases, context, decided, foretold, in_hindsight
 from mpc_appraisal.common.errors import AppraisalError, InputError
 
 ROOT = Path(__file__).resolve().parents[2]
-EXPERIMENTS, COMMITTED = ROOT / "experiments", ROOT / "results" / "appraisal"
+COMMITTED = ROOT / "results" / "appraisal"
 PUBLISHED = (
     "-1.00",
     "0.61",
@@ -33,13 +51,12 @@ PUBLISHED = (
 TINY = ("--small", "--seeds", "1", "--rates", "0.1,10", "--steps", "1,2")
 FIGURES = ("paper-figure2", "paper-figure3", "paper-figure4", "paper-figure5", "paper-threshold")
 
-sys.path.insert(0, str(EXPERIMENTS))
-
 
 def run(out: Path, *arguments: str, code: int = 0) -> str:
-    """What `paper.py` prints; where it fails as `code` expects, its errors."""
+    """Run the study, and return what it prints; if it fails as `code` expects, its errors."""
     env = {k: v for k, v in os.environ.items() if k != "MPC_APPRAISAL_DATA"} | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(EXPERIMENTS / "paper.py"), "--out", str(out), *arguments]
+    env["PYTHONPATH"] = str(ROOT)
+    command = [sys.executable, "-m", "experiments", "appraisal", "--out", str(out), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env, cwd=out)
     assert done.returncode == code, done.stderr[-3000:]
     return done.stderr if code else done.stdout
@@ -68,12 +85,10 @@ def test_a_tiny_run_measures_every_part(tiny):
         (lr, steps) for lr in (0.1, 10.0) for steps in (1, 2)
     }
     assert {row["lr"] for row in rows if row["part"] == "table1"} == {0.1, 10.0}
-    assert str(out) not in (out / "paper.jsonl").read_text() and "/" not in about["command"].replace("experiments/", "")
+    assert str(out) not in (out / "paper.jsonl").read_text() and "/" not in about["command"]
 
 
 def test_every_value_is_private_and_near_its_plaintext(tiny):
-    from paper_measure import drift
-
     _, out, _ = tiny
     private = [row for row in lines(out)[1:] if row["part"] not in ("accuracy", "preflight")]
     for row in private:
@@ -89,9 +104,6 @@ def test_every_value_is_private_and_near_its_plaintext(tiny):
 
 
 def test_utilities_are_joined_and_the_accuracy_is_of_the_same_market(tiny):
-    from paper_fig5 import joined
-    from paper_measure import pick, with_utility
-
     rows = lines(tiny[1])[1:]
     known = pick(rows, "noise", "influence")
     (row,) = with_utility(pick(rows, "grid", "finetuning", lr=0.1, steps=2), known)
@@ -104,8 +116,6 @@ def test_utilities_are_joined_and_the_accuracy_is_of_the_same_market(tiny):
 
 
 def test_the_page_holds_published_and_measured(tiny):
-    from paper_measure import SIGN, agreements, pick, spread
-
     _, out, _ = tiny
     page, html = (out / "paper.md").read_text(), (out / "paper.html").read_text()
     rows = lines(out)[1:]
@@ -150,6 +160,19 @@ def test_thresholds_are_the_pre_flights_and_errors_are_counted_by_hand(tiny):
         assert [cell.split("(")[0].strip() for cell in line.split("|")[3:7]] == cells
 
 
+SECTION = "studies/appraisal/threshold.md.jinja"
+
+
+def table(rows: list[dict]):
+    """Render the section on thresholds as a table."""
+    return sections(SECTION, "section", context(rows))[0]
+
+
+def verdict(rows: list[dict]) -> str:
+    """Render the sentence of the summary."""
+    return " ".join(environment().get_template(SECTION).module.verdict(context(rows)).split())
+
+
 def market_rows(**changes) -> list[dict]:
     """Four candidates of two seeds, whose values tell good from bad, and a pre-flight of each."""
     rows = []
@@ -163,8 +186,6 @@ def market_rows(**changes) -> list[dict]:
 
 
 def test_one_bit_by_a_threshold_by_zero_and_in_hindsight():
-    from paper_threshold import at_zero, cases, decided, foretold, in_hindsight, notes, table, verdict
-
     def errors(found) -> list[tuple[int, int]]:
         return [(rate.wrong, rate.of) for rate in found]
 
@@ -176,22 +197,20 @@ def test_one_bit_by_a_threshold_by_zero_and_in_hindsight():
         (0, 4),
     ]
     assert errors(foretold(rows, "influence")) == [(2, 8), (0, 12)]
-    assert "turned 1 of 8 decisions" in " ".join(notes(rows))  # seed 0's second, had it been bought in plaintext
+    shown = table(rows)
+    assert "turned 1 of 8 decisions" in " ".join(shown.notes)  # seed 0's second, had it been bought in plaintext
     assert "influence 1 of 8 (false accepts 1 of 4, false rejects 0 of 4; zero: 2)" in verdict(rows)
-    assert table(rows).rows[0][-1] == "0"  # the least utility among those bought
+    assert shown.rows[0][-1] == "0"  # the least utility among those bought
 
     per_row = cases(market_rows(threshold=0.02, unit="value per row"), "influence")  # of ten rows: 0.2
     assert {case.threshold for case in per_row} == {0.2} and errors(decided(per_row)) == [(0, 4), (0, 4)]
     none = market_rows(threshold=None, verdict="doubtful")
     assert errors(decided(cases(none, "influence"))) == [(0, 4), (4, 4)]
-    assert (
-        table(none).rows[0][-1] == "nothing bought" and "2 did not trust the method, and 2 found no" in notes(none)[-1]
-    )
+    shown = table(none)
+    assert shown.rows[0][-1] == "nothing bought" and "2 did not trust the method, and 2 found no" in shown.notes[-1]
 
 
 def test_a_buyer_without_a_pre_flight_or_with_a_refused_value_is_not_counted():
-    from paper_threshold import cases, table, verdict
-
     rows = market_rows()
     assert {case.seed for case in cases(rows[:3], "influence")} == {0}
     assert {case.seed for case in cases([rows[0] | {"refused": True}, *rows[1:]], "influence")} == {1}
@@ -199,8 +218,6 @@ def test_a_buyer_without_a_pre_flight_or_with_a_refused_value_is_not_counted():
 
 
 def test_a_pre_flight_that_fails_says_why(tmp_path):
-    from paper_threshold import Preflights
-
     with pytest.raises(AppraisalError, match="preflight-seed0: .*l2"):
         Preflights("preflight", ("data=digits", "model.l2=-1"), "seed", (0,)).run(tmp_path, tmp_path / "log")
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
@@ -246,8 +263,6 @@ def test_the_committed_report_is_that_of_the_committed_records(tmp_path):
     ],
 )
 def test_missing_and_damaged_records_are_named(tiny, tmp_path, spoil, expected):
-    from paper_page import render
-
     rewrite(tmp_path, spoil(lines(tiny[1])))
     with pytest.raises(InputError, match=expected):
         render(tmp_path)
@@ -255,8 +270,6 @@ def test_missing_and_damaged_records_are_named(tiny, tmp_path, spoil, expected):
 
 
 def test_no_file_and_half_a_line_are_named(tiny, tmp_path):
-    from paper_page import render
-
     assert "error: --out: got no file paper.jsonl" in run(tmp_path, "--render-only", code=1)
     whole = (tiny[1] / "paper.jsonl").read_text()
     (tmp_path / "paper.jsonl").write_text(whole[:-200])
@@ -265,8 +278,6 @@ def test_no_file_and_half_a_line_are_named(tiny, tmp_path):
 
 
 def test_what_was_not_measured_is_said(tiny, tmp_path):
-    from paper_page import render
-
     about, *rows = lines(tiny[1])
     kept = [row for row in rows if row["part"] not in ("table1", "mismatch", "accuracy")]
     left = {job: methods for job, methods in about["jobs"].items() if job in {row["job"] for row in kept}}
@@ -279,11 +290,9 @@ def test_what_was_not_measured_is_said(tiny, tmp_path):
 
 
 def test_damaged_records_of_a_sweep_are_named(tiny):
-    from paper_missing import sweeps
-    from paper_size import small
-
     work = tiny[2]
-    (sweep,), path = sweeps(small(work, 1)), work / "missing" / "seed0" / "records.jsonl"
+    settings = Size("appraisal", True, 1).settings("sweeps")
+    sweep, path = SweepPlan(settings, 1, work).missing, work / "missing" / "seed0" / "records.jsonl"
     whole = path.read_bytes()
     assert len(sweep.rows(work)) == 2
     try:
@@ -295,9 +304,6 @@ def test_damaged_records_of_a_sweep_are_named(tiny):
 
 
 def test_a_refused_job_keeps_its_plaintext_and_has_no_value(tiny):
-    from paper_measure import SIGN, agreements, drift, ratios, spread
-    from paper_table1 import refusals
-
     rows = lines(tiny[1])[1:]
     tuned = [row for row in rows if row["part"] == "grid" and row["method"] == "finetuning" and not row["refused"]]
     one = tuned[0]
@@ -313,8 +319,6 @@ def test_a_refused_job_keeps_its_plaintext_and_has_no_value(tiny):
 
 
 def test_steps_within_a_limit():
-    from paper_measure import steps_within
-
     line = {s: 1.5 + 0.75 * s for s in (1, 2, 4, 8, 16)}
     assert [steps_within(line, k, 64) for k in (1, 4, 16)] == [
         1,
@@ -326,9 +330,7 @@ def test_steps_within_a_limit():
 
 
 def test_a_job_that_was_asked_otherwise_before_is_run_afresh(tmp_path, monkeypatch):
-    import paper_sweep
-
-    sweep = paper_sweep.Sweep("grid", ("data=digits", "scenario.candidates=5"), "seed", (0, 1))
+    sweep = sweeps.AppSweep("grid", ("data=digits", "scenario.candidates=5"), "seed", (0, 1))
 
     def finish(value: int, *overrides: str) -> Path:
         folder = tmp_path / "grid" / f"seed{value}"
@@ -344,18 +346,16 @@ def test_a_job_that_was_asked_otherwise_before_is_run_afresh(tmp_path, monkeypat
         assert command[-3].startswith("hydra.sweep.dir") and "seed=0" in command and not (other / "report.md").exists()
         return subprocess.CompletedProcess(command, 1, "", "error: seed=0: refused\n")
 
-    monkeypatch.setattr(paper_sweep.subprocess, "run", refuse)
+    monkeypatch.setattr(sweeps.subprocess, "run", refuse)
     with pytest.raises(AppraisalError, match="grid-seed0: error: seed=0: refused"):
         sweep.run(tmp_path, tmp_path / "log")
     assert not other.exists() and (done / "report.md").exists()
 
 
 def test_only_a_refusal_by_the_private_check_is_recorded_as_one(tmp_path, monkeypatch):
-    from paper_sweep import ATTEMPTS, REFUSED, Sweep
-
-    sweep, asked = Sweep("grid", ("data=digits",), "seed", (1, 11)), []
+    sweep, asked = sweeps.AppSweep("grid", ("data=digits",), "seed", (1, 11)), []
     finished: dict[int, str] = {}
-    monkeypatch.setattr(Sweep, "found", lambda self, work, value: finished.get(value))
+    monkeypatch.setattr(sweeps.AppSweep, "found", lambda self, work, value: finished.get(value))
 
     def launch(self, work, log, attempt, values):
         asked.append((attempt, list(values)))
@@ -363,12 +363,12 @@ def test_only_a_refusal_by_the_private_check_is_recorded_as_one(tmp_path, monkey
             finished.update(dict.fromkeys(values, "plain"))
             return ""
         finished[1] = attempt
-        return f"[1/2] seed=11\nerror: seed=11: finetuning: {REFUSED}, and no value is released\n"
+        return f"[1/2] seed=11\nerror: seed=11: finetuning: {sweeps.REFUSED}, and no value is released\n"
 
-    monkeypatch.setattr(Sweep, "_launch", launch)
+    monkeypatch.setattr(sweeps.AppSweep, "_launch", launch)
     sweep.run(tmp_path, tmp_path / "log")
-    assert asked == [("", [1, 11]), ("bound", [11]), ("plain", [11])] and list(ATTEMPTS) == [a for a, _ in asked]
+    assert asked == [("", [1, 11]), ("bound", [11]), ("plain", [11])] and list(sweeps.ATTEMPTS) == [a for a, _ in asked]
     finished.clear()
-    monkeypatch.setattr(Sweep, "_launch", lambda *given: "error: seed=11: out of memory\n")
+    monkeypatch.setattr(sweeps.AppSweep, "_launch", lambda *given: "error: seed=11: out of memory\n")
     with pytest.raises(AppraisalError, match="grid-seed1: error: seed=11: out of memory"):
         sweep.run(tmp_path, tmp_path / "log")

@@ -4,32 +4,30 @@ what it says of missing and damaged records. Rows of other parts are made here; 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))
-
-import transformations
-import transformations_attacks
-import transformations_page as page
-import transformations_picture as picture
-import transformations_protocols as measured
-import transformations_protocols_page as protocols
-from bench_common import write_lines
-from bench_page import blank
-from transformations_protocols_page import Attack, Cost, Protocol
-from transformations_size import Job, run_all, small
-
+from experiments.harness.jobs import Job, run_all
+from experiments.harness.plots import blank
+from experiments.harness.records import write_rows
+from experiments.harness.run import main
+from experiments.harness.size import Size, source_of
+from experiments.studies.appraisal import sweeps
+from experiments.studies.transformations import generators as twisters
+from experiments.studies.transformations import picture, report
+from experiments.studies.transformations import protocols as measured
+from experiments.studies.transformations import protocols_report as protocols
+from experiments.studies.transformations.attacks import measure as measure_attacks
+from experiments.studies.transformations.protocols_report import Attack, Cost, Protocol
+from experiments.studies.transformations.study import STUDY
 from mpc_appraisal.common.errors import AppraisalError, InputError
-from mpc_appraisal.reporting.record import read
-from mpc_appraisal.reporting.table import Table
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results" / "transformations"
+FILE = "transformations.jsonl"
+SMALL = Size("transformations", True, 1)
 ENGINES = {"fast": 1e-3, "stock": 0.05, "rtas": 1e-3}  # off by so much: CrypTen's softmax is an iteration
 ABOUT = {"part": "about", "size": "small", "sizes": {}, "missing": [], "machine": "m", "versions": {}, "revision": "r",
          "command": "c"}  # fmt: skip
@@ -47,17 +45,19 @@ def cost(model: str, system: str, seconds: list[float], sent: dict[str, int]) ->
 
 
 def trained(data: str, k: int | None, seconds: float) -> dict:
-    return {"part": "instahide-training", "data": data, "k": k, "images": 100, "steps": 40, "seconds": seconds}
+    return {"part": "instahide-training", "data": data, "k": k, "images": 100, "steps": 40, "seconds": seconds,
+            "mixing": k and "cross", "clear": 0.9, "hidden": k and 0.8, "encrypting": 0.1, "epochs": 2}  # fmt: skip
 
 
 def grouped(seed: int, identified: float, chance: float, epochs: int = 50) -> dict:
     return {"part": "instahide-grouping", "data": "digits", "images": 20, "epochs": epochs, "k": 4, "seed": seed,
-            "identified": identified, "chance_identified": chance}  # fmt: skip
+            "identified": identified, "chance_identified": chance, "correlation": 0.5, "chance_correlation": 0.1,
+            "decoys": 10, "seconds": 1.0}  # fmt: skip
 
 
 def ranked(first: float) -> dict:
     return {"part": "instahide-ranking", "data": "digits", "k": 4, "encodings": 1, "encoding": "inference",
-            "candidates": 100, "first": first}  # fmt: skip
+            "candidates": 100, "first": first, "ten": 0.9}  # fmt: skip
 
 
 TABLE = [
@@ -69,7 +69,8 @@ TABLE = [
 HIDE = [
     trained("digits", None, 1.0), trained("digits", 4, 1.5), trained("mnist", None, 8.0), trained("mnist", 4, 10.0),
     trained("mnist", 6, 30.0), grouped(0, 0.8, 0.1), grouped(1, 0.6, 0.3), grouped(0, 0.2, 0.1, epochs=1), ranked(0.1),
-    {"part": "instahide-seed", "data": "digits", "found": True},
+    {"part": "instahide-seed", "data": "digits", "found": True, "tried": 10, "rate": 1.0, "rate_cpu": 1.0,
+     "all_seconds": 60.0, "all_cpu": 60.0, "error": None},
 ]  # fmt: skip
 MARKET = [
     {"part": "about"},
@@ -85,35 +86,34 @@ MARKET = [
 
 
 @pytest.fixture(scope="module")
-def turn(tmp_path_factory):
-    """One candidate appraised by every engine through the installed app: rows, and the app's folder."""
-    work = tmp_path_factory.mktemp("work")
-    return measured.appraisals(small(1), 0, work), work / "appraisals-small-0"
+def turn():
+    """Appraise one candidate by every engine through the installed app: rows, and the app's records by engine."""
+    kept, appraised = {}, measured.appraised
+
+    def listen(*arguments):
+        kept.update(appraised(*arguments))
+        return kept
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measured, "appraised", listen)
+        return measured.appraisals(SMALL.settings("protocol"), 0), kept
 
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory):
     path = tmp_path_factory.mktemp("market") / "marketplace.jsonl"
-    write_lines(path, MARKET)
-    return measured.market(0, path.parent, path)
+    write_rows(path, MARKET)
+    return measured.market(0, path)
 
 
 @pytest.fixture(scope="module")
-def generators(tmp_path_factory):
-    return measured.generators(tmp_path_factory.mktemp("generators"))
+def generators():
+    return twisters.measure()
 
 
 @pytest.fixture(scope="module")
-def attacks(tmp_path_factory):
-    return transformations_attacks.measure("small", tmp_path_factory.mktemp("attacks"))
-
-
-@pytest.fixture
-def simple(monkeypatch):
-    """Parts whose rows are made here show one table each."""
-    for part in ("table", "instahide"):
-        shown = lambda rows, part=part: [Table(f"of {part}", ("rows",), "l", [(str(len(rows)),)])]  # noqa: E731
-        monkeypatch.setitem(page.PAGES, part, SimpleNamespace(tables=shown, drawings=lambda rows: []))
+def attacks():
+    return measure_attacks(SMALL.settings("attacks"))
 
 
 def by_key(rows: list[dict]) -> dict[str, Protocol]:
@@ -122,13 +122,13 @@ def by_key(rows: list[dict]) -> dict[str, Protocol]:
 
 # -- measured here -------------------------------------------------------------------------------------------------
 def test_every_engine_appraises_one_candidate_and_agrees_with_plaintext(turn):
-    rows, folder = turn
+    rows, kept = turn
     assert sorted((r["protocol"], r["method"]) for r in rows) == sorted(
         (protocol, method) for protocol in ("plain", *ENGINES) for method in ("influence", "gradient_norm")
     )
-    assert {r["n"] for r in rows} == {small(1).rows} and all(r["seconds"] > 0 for r in rows)
+    assert {r["n"] for r in rows} == {SMALL.settings("protocol").rows} and all(r["seconds"] > 0 for r in rows)
     for engine in ENGINES:
-        records = read(folder / engine / "records.jsonl")
+        records = kept[engine]
         assert {r.engine for r in records} == {engine}
         for record in records:
             assert record.value == pytest.approx(record.plaintext_value, rel=ENGINES[engine])
@@ -150,21 +150,20 @@ def test_the_clear_gives_the_formula_of_the_app(turn):
     from mpc_appraisal.methods.base import plaintext
     from mpc_appraisal.models.training import fit
 
-    size = small(1)
+    size = SMALL.settings("protocol")
     scenario = LabelNoise(candidates=1, train_size=size.own, size=size.rows, test_size=size.tested)
-    market = scenario.build(*size.source.load(), 0)
+    market = scenario.build(*source_of(size.data).load(), 0)
     value, _ = plaintext(Influence(), fit(market.train, size.l2), market.train, market.test, market.candidates[0].data)
-    records = read(turn[1] / "fast" / "records.jsonl")
-    assert value == pytest.approx(next(r.plaintext_value for r in records if r.method == "influence"), rel=1e-6)
+    assert value == pytest.approx(next(r.plaintext_value for r in turn[1]["fast"] if r.method == "influence"), rel=1e-6)
 
 
 def test_an_app_that_fails_is_named_with_its_words(tmp_path, monkeypatch):
     failing = tmp_path / "app"
     failing.write_text("#!/bin/sh\necho first >&2\necho 'no such data' >&2\nexit 1\n")
     failing.chmod(0o755)
-    monkeypatch.setattr(measured, "APP", failing)
+    monkeypatch.setattr(sweeps, "APP", failing)
     with pytest.raises(AppraisalError, match="turn 3: no such data"):
-        measured.appraisals(small(1), 3, tmp_path)
+        measured.appraisals(SMALL.settings("protocol"), 3)
 
 
 # -- taken from other records --------------------------------------------------------------------------------------
@@ -181,7 +180,7 @@ def test_of_the_marketplace_the_largest_batch_and_the_most_that_was_recovered(ma
     assert row["protocol"] == "ife_transform" and row["seconds"] == [0.4, 0.5] and row["mb"] == 3.0
     assert (row["recovered"], row["setting"]) == (0.9, "dense 400") and min(row["plain"]) > 0
     assert by_key(market)["ife_transform"].cost.seconds == pytest.approx(0.45)
-    assert measured.market(0, tmp_path, tmp_path / "none.jsonl") == []
+    assert measured.market(0, tmp_path / "none.jsonl") == []
 
 
 def test_the_best_attack_is_within_the_assumptions_and_above_chance():
@@ -216,7 +215,7 @@ def test_labels_cover_neither_each_other_nor_points(seed):
     generator = np.random.default_rng(seed)
     shown = [
         Protocol(key, Cost("o", 10 ** generator.uniform(0, 1.5), 1.0), Attack("an attack", "", high, 0.0, "m"))
-        for key, high in zip(protocols.ORDER, generator.uniform(0.85, 1, len(protocols.ORDER)), strict=True)
+        for key, high in zip(protocols.NAMES, generator.uniform(0.85, 1, len(protocols.NAMES)), strict=True)
     ]
     figure = blank(10, 5.6)
     figure.set_layout_engine("none")
@@ -232,35 +231,38 @@ def test_labels_cover_neither_each_other_nor_points(seed):
 
 def test_the_picture_has_a_point_for_each_protocol_that_is_measured(turn, market, generators, attacks):
     rows = [*turn[0], *market, *generators, *attacks, *TABLE, *HIDE]
-    (drawing,) = picture.drawings(rows)
-    texts = [text.get_text().split("\n")[0] for text in drawing.figure.axes[0].texts]
+    page, figures = report.page_and_figures(ABOUT, rows)
+    texts = [text.get_text().split("\n")[0] for text in figures["transformations-protocols"].axes[0].texts]
     assert sorted(texts) == sorted(name for key, name in protocols.NAMES.items() if key != "ife_shares")
-    assert drawing.caption.endswith("Not measured: ife_shares.") and "different quantities" in drawing.caption
-    assert picture.drawings([]) == []
+    name, caption = page.figures[0]
+    assert name == "transformations-protocols" and "different quantities" in caption
+    assert caption.endswith("Not measured: ife_shares.") and picture.drawing(protocols.protocols([])) is None
 
 
 # -- the page ------------------------------------------------------------------------------------------------------
-def test_the_page_shows_all_parts_and_names_what_is_missing(turn, market, generators, attacks, simple, tmp_path):
-    write_lines(tmp_path / page.FILE, [ABOUT, *turn[0], *market, *generators, *attacks, *TABLE, *HIDE])
-    shown = page.render(tmp_path)
+def test_the_page_shows_all_parts_and_names_what_is_missing(turn, market, generators, attacks, tmp_path):
+    write_rows(tmp_path / FILE, [ABOUT, *turn[0], *market, *generators, *attacks, *TABLE, *HIDE])
+    shown = report.render(tmp_path)
     text = (tmp_path / "transformations.md").read_text()
     first = text.split("\n## ")[1]
     assert "For private data: the engine" in first and "Not measured: of ife_shares its cost and attack." in first
     titles = [table.title for table in shown.main + shown.details]
-    assert titles[:4] == ["In short", "What each protocol hides, costs and leaks",
-                          "One candidate of 200 rows and 64 features", "of table"]  # fmt: skip
-    assert "of instahide" in titles and "Attacks on RTAS" in titles
-    for drawing in shown.drawings:
-        assert (tmp_path / f"{drawing.name}.png").read_bytes().startswith(b"\x89PNG")
-        assert "<svg" in (tmp_path / f"{drawing.name}.svg").read_text() and f"{drawing.name}.png" in text
-    assert shown.drawings[0].name == "transformations-protocols"
+    assert titles[:3] == ["In short", "What each protocol hides, costs and leaks",
+                          "One candidate of 200 rows and 64 features"]  # fmt: skip
+    assert titles[3].startswith("Table 1") and titles[6].startswith("Table 4")
+    assert "Attacks on RTAS" in titles and "InstaHide: search of a weak generator's seeds" in titles
+    assert len(shown.figures) == 6 and shown.figures[0][0] == "transformations-protocols"
+    for name, _ in shown.figures:
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (tmp_path / f"{name}.svg").read_text() and f"{name}.png" in text
 
 
 def test_a_page_of_nothing_is_a_page_that_says_so():
-    shown = page.page_of(ABOUT | {"missing": ["table"]}, [])
+    shown, figures = report.page_and_figures(ABOUT | {"missing": ["table"]}, [])
     said = "\n".join(shown.main[0].notes)
-    assert all(text in said for text in page.ABSENT.values()) and "jobs table" in said
-    assert shown.drawings == [] and shown.details == []
+    for absent in ("cost of an appraisal", "tables 1 to 4", "attacks on RTAS", "InstaHide: training", "jobs table"):
+        assert absent in said
+    assert shown.figures == [] and figures == {} and shown.details == []
 
 
 @pytest.mark.parametrize(
@@ -273,40 +275,30 @@ def test_a_page_of_nothing_is_a_page_that_says_so():
     ],
 )
 def test_damaged_records_are_named_by_line(tmp_path, line, words):
-    (tmp_path / page.FILE).write_text(json.dumps(ABOUT) + "\n" + line + "\n")
+    (tmp_path / FILE).write_text(json.dumps(ABOUT) + "\n" + line + "\n")
     with pytest.raises(InputError, match=words):
-        page.read_rows(tmp_path)
+        report.render(tmp_path)
 
 
 def test_records_without_a_first_line_or_a_file_are_refused(tmp_path):
     with pytest.raises(InputError, match="no file"):
-        page.read_rows(tmp_path)
-    write_lines(tmp_path / page.FILE, TABLE)
+        report.render(tmp_path)
+    write_rows(tmp_path / FILE, TABLE)
     with pytest.raises(InputError, match="line 1"):
-        page.read_rows(tmp_path)
+        report.render(tmp_path)
 
 
-def test_the_committed_report_is_of_its_records(turn, attacks, simple, tmp_path, monkeypatch):
-    """Until there is one, that of a run here."""
-    folder = COMMITTED
-    if not COMMITTED.is_dir():
-        folder = tmp_path / "first"
-        write_lines(folder / page.FILE, [ABOUT, *turn[0], *attacks, *TABLE, *HIDE])
-        page.render(folder)
-    else:
-        monkeypatch.undo()
-    again = tmp_path / "again"
-    again.mkdir()
-    (again / page.FILE).write_bytes((folder / page.FILE).read_bytes())
-    page.render(again)
-    assert (again / "transformations.md").read_text() == (folder / "transformations.md").read_text()
+def test_the_committed_report_is_of_its_records(tmp_path):
+    (tmp_path / FILE).write_bytes((COMMITTED / FILE).read_bytes())
+    report.render(tmp_path)
+    assert (tmp_path / "transformations.md").read_text() == (COMMITTED / "transformations.md").read_text()
 
 
 # -- jobs and the command ------------------------------------------------------------------------------------------
 def test_a_finished_job_is_not_repeated_unless_it_is_of_other_sizes(tmp_path):
     calls = []
 
-    def run(number: int, work: Path) -> list[dict]:
+    def run(number: int) -> list[dict]:
         calls.append(number)
         return [{"number": number}]
 
@@ -319,23 +311,22 @@ def test_a_finished_job_is_not_repeated_unless_it_is_of_other_sizes(tmp_path):
     assert calls == [1, 2] and not list(tmp_path.glob("late*"))
 
 
-def test_the_command_keeps_what_there_is_and_names_the_rest(turn, tmp_path, monkeypatch, capsys):
-    kept = Job("protocol-turn0", lambda size, number, work: turn[0], (small(1), 0))
+def test_the_command_keeps_what_there_is_and_names_the_rest(turn, tmp_path, capsys):
+    kept = Job("protocol-turn0", lambda size, number: turn[0], (SMALL.settings("protocol"), 0))
     kept.keep(tmp_path / "work")
     out = tmp_path / "out"
-    arguments = ["transformations.py", "--small", "--out", str(out), "--work", str(tmp_path / "work"), "--minutes", "0"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    transformations.main()
-    about, *rows = [json.loads(line) for line in (out / page.FILE).read_text().splitlines()]
-    missing = {"protocol-generators", "protocol-market", "attack", "instahide", "table"}
+    arguments = ["--small", "--out", str(out), "--work", str(tmp_path / "work"), "--minutes", "0"]
+    main([STUDY], ["transformations", *arguments])
+    about, *rows = [json.loads(line) for line in (out / FILE).read_text().splitlines()]
+    missing = {"protocol-generators", "protocol-market", "attack", "table-cost", "table-training", "table-rivals"}
+    missing |= {f"instahide-{part}" for part in ("attacks", "challenge", "seed", "training")}
     assert rows == turn[0] and set(about["missing"]) == missing
-    assert about["command"] == "OMP_NUM_THREADS=1 python experiments/transformations.py --small"
-    assert str(tmp_path) not in (out / page.FILE).read_text() and "Not measured" in capsys.readouterr().out
+    assert about["command"] == "OMP_NUM_THREADS=1 python -m experiments transformations --small"
+    assert str(tmp_path) not in (out / FILE).read_text() and "Not measured" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["--seeds", "0"], 2), (["--render-only"], 1)])
-def test_the_command_refuses(arguments, code, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["transformations.py", "--out", str(tmp_path), *arguments])
+def test_the_command_refuses(arguments, code, tmp_path):
     with pytest.raises(SystemExit) as stopped:
-        transformations.main()
+        main([STUDY], ["transformations", "--out", str(tmp_path), *arguments])
     assert stopped.value.code == code

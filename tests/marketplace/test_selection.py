@@ -13,15 +13,18 @@ import pytest
 import torch
 from scipy import stats
 
+from experiments.harness.jobs import Job
+from experiments.harness.size import Size
+from experiments.studies.marketplace.report import render
+from experiments.studies.marketplace.selection import Selections
+from experiments.studies.marketplace.validation import Trials
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.low_quality import evasive, grey_crops, mislabelled, random_labels, shuffled_pixels
 from mpc_appraisal.marketplace.buying.selection import STRATEGIES, entropy, least_confidence, margin, random, select
 from mpc_appraisal.marketplace.buying.validation import subsets, uniform, validate, wrong_predictions
 from mpc_appraisal.models.networks import Architecture, Dense, initial, train
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-sys.path.insert(0, str(EXPERIMENTS))
-
+ROOT = Path(__file__).resolve().parents[2]
 CERTAIN = {"least_confidence", "margin", "entropy"}
 
 
@@ -285,9 +288,10 @@ def test_evasive_labels_are_the_models_own_error_or_second_class():
 
 
 def run(out: Path, *arguments: str, code: int = 0) -> str:
-    """What `marketplace.py` prints; where it fails as `code` expects, its errors."""
+    """Run the study, and return what it prints; if it fails as `code` expects, its errors."""
     env = {k: v for k, v in os.environ.items() if k != "MPC_APPRAISAL_DATA"} | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(EXPERIMENTS / "marketplace.py"), "--small", "--seeds", "1", "--out", str(out)]
+    env["PYTHONPATH"] = str(ROOT)
+    command = [sys.executable, "-m", "experiments", "marketplace", "--small", "--seeds", "1", "--out", str(out)]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=600, env=env, cwd=out)
     assert done.returncode == code, done.stderr[-3000:]
     return done.stderr if code else done.stdout
@@ -320,7 +324,7 @@ def test_what_is_missing_is_named_and_the_next_run_goes_on(tiny):
     assert "validation-seed0" not in second
     assert [row for row in lines(out) if row["part"] == "validation"] == part[1:]
     assert "what leaks, by attacks" in second
-    assert "/" not in lines(out)[0]["command"].replace("experiments/", "")
+    assert "/" not in lines(out)[0]["command"]
 
 
 def test_without_time_nothing_is_run_and_the_page_says_so(tmp_path):
@@ -331,21 +335,20 @@ def test_without_time_nothing_is_run_and_the_page_says_so(tmp_path):
 
 
 def test_finished_jobs_are_of_the_same_sizes_only(tmp_path):
-    from marketplace_size import Job, small
+    small = Size("marketplace", True, 1).settings("market")
 
-    def rows(size, own):
-        return [{"own": own}]
+    def rows(settings, own):
+        return [{"own": own, "sellers": settings.sellers}]
 
-    done = Job("one", 0, rows, small(1), (3,))
+    done = Job("one", rows, (small, 3))
     assert done.rows(tmp_path) is None
     done.keep(tmp_path)
-    assert done.rows(tmp_path) == [{"own": 3}]
-    assert Job("one", 0, rows, small(1), (4,)).rows(tmp_path) is None
+    assert done.rows(tmp_path) == [{"own": 3, "sellers": 10}]
+    assert Job("one", rows, (small, 4)).rows(tmp_path) is None
+    assert Job("one", rows, (Size("marketplace", False, 1).settings("market"), 3)).rows(tmp_path) is None
 
 
 def test_every_strategy_and_budget_is_measured_against_random(tiny):
-    from marketplace_selection import fewer
-
     chosen = [row for row in lines(tiny[0]) if row["part"] == "selection"]
     once = {(r["own"], r["strategy"], r["budget"]) for r in chosen if r["rounds"] == 1 and r["budget"]}
     bought = {(own, budget) for own, _, budget in once}
@@ -360,13 +363,11 @@ def test_every_strategy_and_budget_is_measured_against_random(tiny):
     by_hand = {
         r["strategy"]: r["remaining"][0] for r in chosen if (r["own"], r["budget"], r["rounds"]) == (150, 100, 1)
     }
-    assert fewer(chosen, 150, "margin", 100, "remaining") == [1 - by_hand["margin"] / by_hand["random"]]
+    assert Selections(chosen).fewer(150, "margin", 100, "remaining") == [1 - by_hand["margin"] / by_hand["random"]]
     assert by_hand["margin"] < by_hand["random"]
 
 
 def test_accuracy_of_validation_is_counted_over_both_sides(tiny):
-    from marketplace_validation import rightly
-
     tried = [row for row in lines(tiny[0]) if row["part"] == "validation"]
     assert {row["kind"] for row in tried} == {"own", "good", "mislabelled", "shuffled", "evasive"}
     found = {row["kind"]: row for row in tried if row["granularity"] == 30}
@@ -374,13 +375,11 @@ def test_accuracy_of_validation_is_counted_over_both_sides(tiny):
     right = sum(w <= before for w in found["good"]["wrong"]) + sum(w > before for w in found["evasive"]["wrong"])
     count = len(found["good"]["wrong"]) + len(found["evasive"]["wrong"])
     interval = stats.binomtest(right, count).proportion_ci(0.95)
-    rate = rightly(tried, "evasive", 30)
+    rate = Trials(tried).rightly("evasive", 30)
     assert (rate.rate, rate.low, rate.high) == pytest.approx((right / count, interval.low, interval.high))
 
 
 def test_the_page_is_made_of_the_records_alone(tiny, tmp_path):
-    from marketplace_page import render
-
     rewrite(tmp_path, lines(tiny[0]))
     render(tmp_path)
     for name in ("marketplace.md", "marketplace-selection.svg", "marketplace-validation.svg"):
@@ -390,8 +389,6 @@ def test_the_page_is_made_of_the_records_alone(tiny, tmp_path):
 
 
 def test_costs_and_leaks_are_rendered_where_there_are_rows(tiny, tmp_path):
-    from marketplace_page import render
-
     leak = {"part": "leak", "strategy": "ife_transform", "who": "cloud", "learns": "an equivalent model",
             "measured": "agrees on 1234 of 2000 rows", "stops": "in ife_shares"}  # fmt: skip
     cost = {"part": "cost", "network": "cnn6", "operation": "feed forward", "system": "ife_shares, LWE", "images": 64,
@@ -417,8 +414,6 @@ def test_costs_and_leaks_are_rendered_where_there_are_rows(tiny, tmp_path):
     ids=["empty", "no about", "unknown part", "missing keys"],
 )
 def test_damaged_records_are_refused_by_line(tiny, tmp_path, damage, named):
-    from marketplace_page import render
-
     rewrite(tmp_path, damage(lines(tiny[0])))
     with pytest.raises(InputError, match=named):
         render(tmp_path)

@@ -1,0 +1,1 @@
+"""Other systems that a study measures beside the package."""

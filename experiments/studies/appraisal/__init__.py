@@ -1,0 +1,1 @@
+"""Data appraisal (Xu, van der Maaten and Hannun): the tables and figures of the paper, and what goes beyond it."""

@@ -1,0 +1,175 @@
+"""Sweeps of the installed app, and the few rows that the report keeps of their records.
+
+A job that fine-tuning's private check refuses is run again with the largest bound that can be stated, and if that is
+refused too, in the clear: its rows have no value, and the plaintext value beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from experiments.harness.records import Row
+from mpc_appraisal.common.errors import AppraisalError
+from mpc_appraisal.reporting.record import Record, read
+
+APP = Path(sys.executable).parent / "mpc-appraisal"
+RESUME = ("resume=true",)  # what makes the app itself skip a finished job
+REFUSED = "training has left the public bound on logits"
+STATED = 128  # session.logit_bound; fine-tuning may double it, and 256 is the largest that the engine can
+ATTEMPTS = {"": (), "bound": (f"session.logit_bound={STATED}",), "plain": ("session=plain",)}
+STEPS, RATE = "appraisal.finetuning.steps", "appraisal.finetuning.lr"
+
+
+def run_app(*arguments: str) -> subprocess.CompletedProcess:
+    """Run the installed app on one thread, and return what it says."""
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([str(APP), *arguments], capture_output=True, text=True, env=env)
+
+
+@dataclass(frozen=True)
+class AppSweep:
+    """One sweep over one axis.
+
+    `part` says what it is for, `fixed` are the overrides of all its jobs, and `first` is the attempt it begins with.
+    """
+
+    part: str
+    fixed: tuple[str, ...]
+    axis: str
+    values: tuple[Any, ...]
+    first: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the name of its folder: the part, and what of rate, steps and seed is fixed."""
+        known = self._known()
+        kept = [f"{key.rpartition('.')[2]}{known[key]}" for key in (RATE, STEPS, "seed") if key in known]
+        return "-".join([self.part, *kept])
+
+    @property
+    def rate(self) -> float | None:
+        """Return the rate of fine-tuning, None if there is none."""
+        return float(self._known()[RATE]) if RATE in self._known() else None
+
+    def _known(self) -> dict[str, str]:
+        return dict(each.split("=", 1) for each in self.fixed if "=" in each)
+
+    @property
+    def short(self) -> str:
+        return self.axis.rpartition(".")[2]
+
+    def folder(self, work: Path, attempt: str, value: Any) -> Path:
+        return work / "-".join([self.name, *[attempt] * bool(attempt)]) / f"{self.short}{value}"
+
+    def job(self, value: Any) -> str:
+        """Return the job's name in rows."""
+        return f"{self.name}-{self.short}{value}"
+
+    def facts(self, value: Any) -> Row:
+        """Return what distinguishes a job from others of its part."""
+        known = self._known() | {self.axis: value}
+        found = {"part": self.part, "job": self.job(value), "seed": int(known["seed"])}
+        return found | {"steps": int(known.get(STEPS, 0)) or None, "lr": self.rate}
+
+    def found(self, work: Path, value: Any) -> tuple[str, list[Record]] | None:
+        """Return (attempt, records) of a finished job, or None. InputError names the file of damaged records."""
+        for attempt in ATTEMPTS:
+            folder = self.folder(work, attempt, value)
+            stated = folder / ".hydra" / "overrides.yaml"
+            if not (folder / "report.md").is_file() or not stated.is_file():  # the report is written last
+                continue
+            asked = {*self.fixed, f"{self.axis}={value}", *ATTEMPTS[attempt]}
+            if asked <= {each.removesuffix("=null") for each in OmegaConf.load(stated)}:  # of a deletion, "~key=null"
+                return attempt, [r for r in read(folder / "records.jsonl") if not r.baseline]
+        return None
+
+    def run(self, work: Path, log: Path) -> None:
+        """Run what is not finished. AppraisalError has the app's own words if a job fails."""
+        attempts = list(ATTEMPTS)
+        for attempt in attempts[attempts.index(self.first) :]:
+            left = [value for value in self.values if self.found(work, value) is None]
+            said = self._launch(work, log, attempt, left).splitlines() if left else []
+            for value in left:
+                if self.found(work, value) is not None:
+                    continue
+                label = re.compile(rf"error: .*\b{re.escape(f'{self.axis}={value}')}\b")
+                why = [line for line in said if label.match(line)]
+                if attempt == attempts[-1] or not any(REFUSED in line for line in why):
+                    raise AppraisalError(f"{self.job(value)}: {(why or said or ['no records'])[-1].strip()}")
+
+    def _launch(self, work: Path, log: Path, attempt: str, values: Sequence[Any]) -> str:
+        """Return what the app says on standard error, or nothing if it succeeds."""
+        for value in values:  # what was asked otherwise before: the app would refuse, yet state the new overrides there
+            shutil.rmtree(self.folder(work, attempt, value), ignore_errors=True)
+        place = self.folder(work, attempt, values[0]).parent
+        swept = f"{self.axis}={','.join(map(str, values))}", f"hydra.sweep.dir={place}"
+        subfolder = f"hydra.sweep.subdir={self.short}${{{self.axis}}}"
+        done = run_app("--multirun", *self.fixed, *ATTEMPTS[attempt], *swept, subfolder, *RESUME)
+        with open(log, "a") as output:
+            output.write(done.stdout + done.stderr)
+        return done.stderr if done.returncode else ""
+
+    def rows(self, work: Path) -> list[Row]:
+        """Return a row for each finished job and method, with lists by candidate."""
+        rows = []
+        for value in self.values:
+            if (found := self.found(work, value)) is not None:
+                attempt, records = found
+                for method in dict.fromkeys(record.method for record in records):
+                    rows.append(self._row(value, attempt, method, [r for r in records if r.method == method]))
+        return rows
+
+    def _row(self, value: Any, attempt: str, method: str, records: Sequence[Record]) -> Row:
+        refused, bound = attempt == "plain", STATED if attempt == "bound" else None
+        row = self.facts(value) | {"method": method, "refused": refused, "bound": bound}
+        row |= {key: getattr(records[0], key) for key in ("features", "classes", "revision")}
+        row |= {key: [getattr(r, key) for r in records] for key in ("candidate", "n", "level", "rounds", "utility")}
+        row |= {"value": [None if refused else r.value for r in records]}
+        row |= {"plaintext": [r.plaintext_value for r in records], "mb": [r.megabytes for r in records]}
+        row |= {phase: [r.seconds.get(phase) for r in records] for phase in ("share", "private")}
+        row["clear"] = records[0].seconds["plaintext"]  # the model owner's own work, once a session
+        row["opened"] = [o["what"] for o in records[0].openings]
+        return {key: rounded(each) for key, each in row.items()}
+
+
+def rounded(value: Any) -> Any:
+    """Keep eight digits of numbers, which are enough for a table and for a rank."""
+    if isinstance(value, list):
+        return [rounded(each) for each in value]
+    return float(f"{value:.8g}") if isinstance(value, float) else value
+
+
+def loads(work: Path) -> dict[str, float]:
+    """Return the load average by sweep, at the end of its latest run."""
+    kept = work / "loads.json"
+    return json.loads(kept.read_text()) if kept.is_file() else {}
+
+
+def run_all(sweeps: Iterable[AppSweep], work: Path, until: float | None) -> None:
+    """Run one after the other, and begin none after `until` (in the time of time.monotonic).
+
+    WORK/loads.json keeps the machine's load while each ran, because runtimes of a busy machine are long.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    for sweep in sweeps:
+        if until is not None and time.monotonic() > until:
+            return
+        start, left = time.monotonic(), sum(sweep.found(work, value) is None for value in sweep.values)
+        sweep.run(work, work / "log.txt")
+        if left:
+            known = loads(work) | {sweep.name: round(os.getloadavg()[1], 1)}
+            (work / "loads.json").write_text(json.dumps(known))
+        text = f"{sweep.name}: {left} of {len(sweep.values)} jobs run, {time.monotonic() - start:.0f} s"
+        print(text, flush=True)

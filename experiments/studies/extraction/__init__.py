@@ -1,0 +1,1 @@
+"""Model extraction through gradient-norm appraisals, and which controls stop it."""

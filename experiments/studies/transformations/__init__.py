@@ -1,0 +1,1 @@
+"""Random transformations: RTAS, RTAS-fast and InstaHide, each with the attacks on it."""
