@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from mpc_appraisal.appraisal.names import Match, Names
-from mpc_appraisal.common.errors import DisagreementError, InputError
+from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.data import Dataset, StoredDataset
@@ -141,7 +141,11 @@ def classes_findings(told: Mapping[str, Any], names: Iterable[str], classes: int
     """told: by role, the note with 'without_rows': at the model owner a number or None, at the data owner one for each
     candidate, or None where it tells nothing of its labels."""
     own, theirs = told[MODEL_OWNER].get("without_rows"), told[DATA_OWNER].get("without_rows")
-    found = []
+    names, found = list(names), []
+    if theirs is not None and (set(theirs) != set(names) or max(theirs.values(), default=0) > classes):
+        raise PeerError(f"{DATA_OWNER} told of classes without rows for other candidates, or of more than {classes}")
+    if own is not None and own > classes:
+        raise PeerError(f"{MODEL_OWNER} told of {own} classes without rows; expected at most {classes}")
     for name in names:
         if own:
             found.append(
@@ -178,7 +182,7 @@ def classes_findings(told: Mapping[str, Any], names: Iterable[str], classes: int
 def counted(counts: Sequence[int], key: str) -> str:
     """A line for the rows' owner alone."""
     rows = ", ".join(f"{label}: {count}" for label, count in enumerate(counts[:20])) + ", ..." * (len(counts) > 20)
-    return f"{key}: rows by class, told to nobody: {rows}"
+    return f"{key} has these rows by class, which nobody else is told: {rows}"
 
 
 # -- lengths of rows -----------------------------------------------------------------------------------------------

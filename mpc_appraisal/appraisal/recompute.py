@@ -17,15 +17,18 @@ from typing import Any
 
 import torch
 
+from mpc_appraisal.appraisal.norms import class_norm
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.data import Dataset, NoFeatures, StoredDataset, read_dataset, standardise
 from mpc_appraisal.governance.catalogue.commitment import commit, read_salt
 from mpc_appraisal.governance.catalogue.listing import Listing
 from mpc_appraisal.methods import METHODS, Appraiser, plaintext
+from mpc_appraisal.methods.base import Facts
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import fit
-from mpc_appraisal.release.dp.clipping import clip_rows
+from mpc_appraisal.release.accuracy import error_bound
+from mpc_appraisal.release.dp.clipping import clip_rows, spread
 from mpc_appraisal.reporting.record import Record, read
 
 RELATIVE, ABSOLUTE = 1e-3, 2e-4  # what fixed point may change, where a record states no bound of its own
@@ -71,8 +74,9 @@ def recompute(listing: Listing, data: Dataset | StoredDataset, stated: Mapping[s
         found.append(_same_model(stated, terms, train, test, model, threshold))
         fitted = model or fit(train.with_classes(record.classes), terms["l2"], terms["tolerance"] or 1e-7)
         sets = [part.with_classes(record.classes) if part is not None else None for part in (train, test)]
-        value = plaintext(method, fitted, *sets, _candidate(data, terms, record))[0]
-        sentence, told = _compared(record, value, threshold)
+        delivered = _candidate(data, terms, record)
+        value = plaintext(method, fitted, *sets, delivered)[0]
+        sentence, told = _compared(record, value, threshold, _bound(record, method, fitted, sets, delivered))
         found.append(sentence)
         compared += told
     if not compared:
@@ -160,11 +164,45 @@ def _same_model(
     return f"the model owner's inputs are those of the record: commitment {found}"
 
 
-def _compared(record: Record, value: float, threshold: Any) -> tuple[str, bool]:
-    """A sentence on one record, and whether there was an answer to compare. Raises InputError where it disagrees."""
+def _bound(
+    record: Record, method: Appraiser, model: SoftmaxRegression, sets: list[Dataset | None], delivered: Dataset
+) -> float | None:
+    """The error bound that the delivered rows and this model give, twice as large as it is derived.
+
+    The record's own bound rests on norms that the other side announced. A longer norm than the rows have would let it
+    shift the value within a bound that it chose.
+    """
+
+    def longest(data: Dataset | None) -> float:
+        return 1.0 if data is None else math.sqrt(float(data.x.double().norm(dim=1).max()) ** 2 + 1)
+
+    row_norm = longest(delivered)
+    farthest = max(row_norm, *map(longest, sets))
+    facts = replace(
+        Facts.of(model, *sets, delivered),
+        row_norm=row_norm,
+        longest=farthest,
+        logit_bound=farthest * class_norm(model.theta),
+    )
+    owned = method.prepare(model, *sets)
+    if "direction" in owned:
+        facts = replace(facts, spread=spread(owned["direction"]))
+    release = record.release or {}
+    joint = release.get("kind") == "best"
+    found = error_bound(method, facts, record.engine or "fast", release.get("kind") != "dp", joint).value
+    return None if found is None else 2 * found
+
+
+def _compared(record: Record, value: float, threshold: Any, delivered: float | None) -> tuple[str, bool]:
+    """A sentence on one record, and whether there was an answer to compare. Raises InputError where it disagrees.
+
+    delivered: the bound of `_bound`.
+    """
     name, bound, words = f"record: {shown(record.method)} of {shown(record.candidate)}", record.error_bound, "its bound"
     if bound is None:
         bound, words = RELATIVE * abs(value) + ABSOLUTE, "0.1% and 0.0002, as the record states no bound"
+    elif delivered is not None and delivered < bound:
+        bound, words = delivered, "the bound that these rows and this model give; the record's is larger"
     if record.interval is not None:
         low, high = record.interval
         bound += DEVIATIONS * (high - low) / 2 / NORMAL_95

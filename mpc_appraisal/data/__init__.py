@@ -4,7 +4,7 @@ extractors (`extractors`)."""
 from mpc_appraisal.data.dataset import Dataset, with_bias
 from mpc_appraisal.data.features import ConvRandom, Extractor, Layers, NoFeatures, RandomRelu, mapped
 from mpc_appraisal.data.files import StoredDataset, open_dataset, read_dataset, standardise, transformed
-from mpc_appraisal.data.labels import check_gaps, check_kind
+from mpc_appraisal.data.labels import check_codes, check_gaps, check_kind
 from mpc_appraisal.data.public import ENVIRONMENT, Cifar10, DataSource, Digits, Mnist, TrainSize
 from mpc_appraisal.data.sizes import Sizes
 
@@ -23,6 +23,7 @@ __all__ = [
     "Sizes",
     "StoredDataset",
     "TrainSize",
+    "check_codes",
     "check_gaps",
     "check_kind",
     "mapped",

@@ -47,6 +47,23 @@ def check_gaps(train: Dataset | StoredDataset | None, name: str) -> None:
     )
 
 
+def check_codes(data: Dataset | StoredDataset, name: str) -> None:
+    """Refuse, under `name`, labels that skip more classes than they name, as 10, 20, 30 do: they are codes of classes.
+
+    A data owner may lack some of a model's classes, so that a few gaps are no fault. Class names, or a stated number of
+    classes, say that labels are meant as they are.
+    """
+    if data.class_names is not None:
+        return
+    values, rows = _counts(data)
+    if int(values.max()) + 1 > 2 * max(len(values), 2):
+        raise InputError(
+            name,
+            f"labels {', '.join(map(str, values[:5]))}{', ...' * (len(values) > 5)} ({_rows(values, rows)})",
+            f"labels 0, 1, 2, ...{_recoded(values)}, or classes=N or class_names=..., by which labels are meant so",
+        )
+
+
 def _counts(data: Dataset | StoredDataset) -> tuple[np.ndarray, np.ndarray]:
     """The different labels in order, and the rows of each."""
     found: dict[int, int] = {}

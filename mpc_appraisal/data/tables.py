@@ -25,7 +25,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.dataset import listed
 from mpc_appraisal.data.sizes import Sizes
 
-UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?(\.\d+)?")
+UNNAMED = re.compile(r"unnamed: \d+(_level_\d+)?(\.\d+)?", re.IGNORECASE)
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*", re.ASCII)
 SEPARATORS = (";", "\t", "|")
@@ -43,8 +43,14 @@ def check_columns(columns: Sequence[str], label: str, path: Path, name: str) -> 
                 found = f"{path} with fields separated by {separator!r}"
                 raise InputError(name, found, "fields separated by ',', and '.' in decimal numbers")
         raise InputError(name, found, f"one label column named {label!r}")
-    made_up = [column for column in columns if not column.strip() or UNNAMED.fullmatch(column)]
-    if len(set(columns)) < len(columns) or made_up:
+    if indices := [column for column in columns if UNNAMED.fullmatch(column)]:
+        raise InputError(
+            name,
+            f"columns {listed(columns)}",
+            f"no column {indices[0]!r}, which is a row index that a table program wrote and read again: write the file "
+            "without the row index",
+        )
+    if len(set(columns)) < len(columns) or not all(column.strip() for column in columns):
         raise InputError(
             name,
             f"columns {listed(columns)}",

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -46,6 +46,7 @@ class Session(ABC):
 
     role: str
     engine: str
+    dry: ClassVar[bool] = False  # whether the session runs on shapes alone, so that it opens zeros
 
     def __init__(self) -> None:
         self.meter = Meter()

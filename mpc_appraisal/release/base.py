@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, OWNERS
 from mpc_appraisal.data import Dataset, StoredDataset
 from mpc_appraisal.methods.base import Appraiser, Facts
@@ -18,6 +18,34 @@ from mpc_appraisal.mpc.session import Opening, Session
 TO = {"both": OWNERS, MODEL_OWNER: (MODEL_OWNER,), DATA_OWNER: (DATA_OWNER,)}
 RESULT = "the appraisal's result"
 DECISION = "whether the value reaches the model owner's threshold"
+
+
+def bit_of(opened: torch.Tensor) -> bool:
+    """The bit that was opened, of shape (1,) or ().
+
+    Raises PeerError for any number but 0 and 1: an owner has altered its share then, and nothing is released.
+    """
+    number = float(opened.item())
+    if number not in (0.0, 1.0):
+        raise PeerError(
+            f"the bit was opened as {number:g}; expected 0 or 1. The other owner altered its share, and nothing is "
+            "released"
+        )
+    return number == 1.0
+
+
+def index_of(opened: torch.Tensor, free: Sequence[bool]) -> int:
+    """The candidate's number that was opened: a whole one, of a candidate that `free` names and that has not won.
+
+    Raises PeerError for any other number: an owner has altered its share then, and nothing is released.
+    """
+    number = float(opened.item())
+    if not (number.is_integer() and 0 <= number < len(free) and free[int(number)]):
+        raise PeerError(
+            f"the winner was opened as number {number:g}; expected the number of a candidate that can win, below "
+            f"{len(free)}. The other owner altered its share, and nothing more is released"
+        )
+    return int(number)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.session import Opening, Session
 from mpc_appraisal.release.accuracy import grid
-from mpc_appraisal.release.base import RESULT, Outcome, Score, Together, seen
+from mpc_appraisal.release.base import RESULT, Outcome, Score, Together, index_of, seen
 
 WHICH = "the number of the best candidate that is left"
 WHY = "only winners are opened"
@@ -82,20 +82,25 @@ class Best(Together):
         m, values = len(scores), ops.cat([score.score.reshape(1) for score in scores])
         beaten = _beaten(scores)
         won: list[tuple[int | None, float | None]] = []
+        left = [True] * m
         if self.budget is None:
             rank, steps = _ranks(beaten, values, [True] * m), range(min(self.k, m))
             below = [ops.negative(rank - float(t)) for t in range(len(steps) + 1)]  # [rank < t]
-            won = [self._open(session, scores, *_pick(below[t + 1] - below[t], values)) for t in steps]
+            for t in steps:
+                index, opened = self._open(session, scores, *_pick(below[t + 1] - below[t], values), left)
+                if index is not None:
+                    left[index] = False
+                won.append((index, opened))
         else:
             # In decimals as they are stated: three at 0.1 cost 0.3.
-            left, money = [True] * m, Fraction(str(self.budget))
+            money = Fraction(str(self.budget))
             prices = [Fraction(str(self.prices[score.candidate])) for score in scores]
             for _ in range(min(self.k, m)):
                 able = [free and price <= money for free, price in zip(left, prices, strict=True)]
                 # Computed where nothing can be paid too: the dealer was told of every step before the first.
                 picked = _pick(ops.negative(_ranks(beaten, values, able) - 1.0), values)
                 if any(able):
-                    index, opened = self._open(session, scores, *picked)
+                    index, opened = self._open(session, scores, *picked, able)
                     left[index], money = False, money - prices[index]
                     won.append((index, opened))
         if not seen(session, self.learners):
@@ -106,13 +111,17 @@ class Best(Together):
         return outcomes
 
     def _open(
-        self, session: Session, scores: Sequence[Score], number: Any, score: Any
+        self, session: Session, scores: Sequence[Score], number: Any, score: Any, free: Sequence[bool]
     ) -> tuple[int | None, float | None]:
-        """Of the picked candidate; None where this party is not shown them."""
+        """Number and value of the picked candidate; None where this party is not shown them. free: who has not won."""
         which = session.reveal(number, WHICH, WHY, self.learners)
+        shown = seen(session, self.learners)
+        index = None
+        if shown:  # a dry run opens zeros
+            index = int(which) if session.dry else index_of(which, free)
         rounded = session.rounded(score, max(grid(s.method, s.facts) for s in scores))
         opened = session.reveal(rounded, scores[0].method.opens, RESULT, self.learners)
-        return (int(which), float(opened)) if seen(session, self.learners) else (None, None)
+        return (index, float(opened)) if shown else (None, None)
 
 
 def _pick(at: Any, values: Any) -> tuple[Any, Any]:

@@ -19,7 +19,7 @@ import torch
 from mpc_appraisal.common.roles import MODEL_OWNER
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.session import Opening, Session
-from mpc_appraisal.release.base import DECISION, Apart, Outcome, Score, seen
+from mpc_appraisal.release.base import DECISION, Apart, Outcome, Score, bit_of, seen
 
 UNIT = 2.0**11  # of the shared threshold
 LARGEST = (
@@ -65,4 +65,4 @@ class Bit(Apart):
 
     def one(self, session, score, threshold):
         bit = session.reveal(reaches(session, score, score.score, threshold), WHAT, DECISION, self.learners)
-        return Outcome(decision=bool(bit.item()) if seen(session, self.learners) else None)
+        return Outcome(decision=bit_of(bit) if seen(session, self.learners) else None)

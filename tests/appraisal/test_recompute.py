@@ -67,6 +67,13 @@ def test_a_shifted_value_is_found(deal):
     check(deal, record=changed(deal, "within", value=right + 0.9e-5, error_bound=1e-5))
 
 
+def test_a_bound_that_longer_norms_gave_is_not_believed(deal):
+    """The other side announces the norms that the record's bound rests on: the rows themselves give a smaller one."""
+    right = value_of(SELLER)
+    with pytest.raises(InputError, match="the bound that these rows and this model give"):
+        check(deal, record=changed(deal, "far", value=right + 0.2, error_bound=0.3))
+
+
 def test_another_model_is_found_by_its_commitment_and_by_the_value(deal, tmp_path, capsys):
     other = write_npz(tmp_path / "other.npz", *OTHER_TRAIN)
     with pytest.raises(InputError, match="train, test, model, threshold: got files of the commitment"):

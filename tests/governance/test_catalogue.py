@@ -13,7 +13,9 @@ import struct
 import numpy as np
 import pytest
 from processes import APP, DATA_OWNER, DEALER, MODEL_OWNER, ROLES, free_port, problem, write_csv, write_npz
+from rich.console import Console
 
+from mpc_appraisal.cli.commands.catalogue import main as catalogue_command
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import printable, shown
 from mpc_appraisal.data import Dataset, Digits, StoredDataset, read_dataset
@@ -632,3 +634,12 @@ def test_help(capsys):
     for arguments in ([], ["--help"], ["publish", "-h"]):
         COMMANDS["catalogue"](arguments)
         assert "samples=synthetic:N" in capsys.readouterr().out
+
+
+def test_labels_that_are_codes_are_refused_unless_the_number_of_classes_is_stated(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"{k},{10 * (1 + k % 3)}\n" for k in range(30))
+    (tmp_path / "codes.csv").write_text("a,label\n" + rows)
+    with pytest.raises(InputError, match="10, 20, 30.*write 10 as 0, 20 as 1, 30 as 2"):
+        catalogue_command(["publish", "data=codes.csv", "name=codes", "title=x"], Console())
+    catalogue_command(["publish", "data=codes.csv", "name=codes", "title=x", "classes=31"], Console())

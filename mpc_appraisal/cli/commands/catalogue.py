@@ -10,7 +10,7 @@ from typing import Any
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import printable, shown
-from mpc_appraisal.data import Sizes, check_kind, open_dataset
+from mpc_appraisal.data import Sizes, check_codes, check_kind, open_dataset
 from mpc_appraisal.data.naming import named
 from mpc_appraisal.governance.catalogue.check import check_listing
 from mpc_appraisal.governance.catalogue.commitment import read_salt, salt_beside
@@ -88,6 +88,8 @@ def _publish(arguments: Sequence[str], console: Any) -> None:
     check_kind(data, "data")
     class_names = _published("class_names", stated, data.class_names)
     data = named(data, None, class_names or None, "class_names")
+    if not class_names and "classes" not in stated:
+        check_codes(data, "data")
     if class_names and len(class_names) != data.classes:
         raise InputError("class_names", f"{len(class_names)} names", f"{data.classes}, one a class")
     types = types_of(data)

@@ -129,12 +129,11 @@ class Desk:
             if (said := self._said(request.id, "yes")) is None:
                 return None
             self._meant(said, request, counterparty)
-            late = self._late(said, self._lasts)
-        if late:
-            with self._locked():
-                self._expire(request.id)
-            return None
         with self._locked():
+            if self._late(said, self._lasts):
+                if self._said(request.id, "yes") == said:  # a fresh yes that came meanwhile is left
+                    self._expire(request.id)
+                return None
             taken = self.folder / f".{request.id}.{os.getpid()}-{os.urandom(8).hex()}.taken"
             try:
                 os.rename(self.folder / f"{request.id}.yes", taken)  # of all who try, one succeeds

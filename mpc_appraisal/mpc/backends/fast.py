@@ -127,6 +127,8 @@ class _Engine(Session):
 class DrySession(_Engine):
     """Shapes only: gives the dealer's script, and what the program costs one owner."""
 
+    dry = True
+
     def __init__(self, role: str = MODEL_OWNER):
         super().__init__()
         self.role = role

@@ -17,9 +17,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from cryptography import x509
+
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.common.text import shown
-from mpc_appraisal.mpc.net.certificates import Papers, certified_role
+from mpc_appraisal.mpc.net.certificates import Papers, certified_role, key_digest
 from mpc_appraisal.mpc.net.frames import Garbled, Kind
 from mpc_appraisal.mpc.net.notes import parse, said
 from mpc_appraisal.mpc.net.rendezvous import parse_address
@@ -142,7 +144,7 @@ class Listener:
             refusal, complete = None, len(halves) == len(USES)  # told here: the other's greeter sees both halves too
             if complete:
                 del self._halves[role, instance]
-                refusal = self._claim(role)
+                refusal = _two_keys(halves) or self._claim(role)
         if refusal:
             outgoing.send(Kind.ABORT, refusal.encode())
             return False
@@ -200,6 +202,12 @@ def _read(incoming: Incoming, deadline: float) -> Hello:
         raise Garbled("sent no greeting") from error
 
 
+def _two_keys(halves: dict[str, Incoming | Outgoing]) -> str | None:
+    """What is wrong where the two connections of one party show different keys; None where they show one."""
+    keys = {key_digest(x509.load_der_x509_certificate(half.sock.getpeercert(True))) for half in halves.values()}
+    return None if len(keys) == 1 else "certificates of two keys on its two connections; expected one key"
+
+
 def dial(
     peer: str, address: str, role: str, papers: Papers, timeout: float, told: Callable[[str], str | None]
 ) -> tuple[Incoming, Outgoing]:
@@ -254,5 +262,9 @@ def dial(
                     message += f"; {host}:{port} {found}; it is not the {peer} of an appraisal over tls"
                 raise PeerError(message) from error
             time.sleep(RETRY_SECONDS)
+    if (refusal := _two_keys(halves)) is not None:
+        for half in halves.values():
+            half.sock.close()
+        raise PeerError(f"{peer} shows {refusal}")
     halves["send"].start()
     return halves["receive"], halves["send"]

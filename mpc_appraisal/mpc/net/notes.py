@@ -16,8 +16,8 @@ from mpc_appraisal.common.errors import PeerError
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS
 from mpc_appraisal.common.text import shown
 
-LONGEST_NOTE = 16 << 20  # bytes
-LONGEST_TEXT = 8 << 20  # characters; answers are sealed into one text
+LONGEST_NOTE = 6 << 20  # bytes; torch's store ends a connection that sends 8 MiB
+LONGEST_TEXT = 5 << 20  # characters; answers are sealed into one text
 LONGEST_LINE = 4096  # bytes of the words with which a party stops
 DEEPEST = 32
 LARGEST = 2**64
@@ -68,7 +68,8 @@ LISTING["properties"] |= {
     "currency": {"type": ["string", "null"], "pattern": r"^[A-Z]{3}$(?!\n)"},
 }
 LISTING["required"] += ["price", "currency"]
-NORM = {"type": "number", "exclusiveMinimum": 0, "maximum": 2.0**63}
+NORM = {"type": "number", "minimum": 2.0**-30, "maximum": 2.0**63}
+ROW_NORM = NORM | {"minimum": 1}  # the constant feature counts
 REHEARSAL = _object(bytes_sent=COUNTS, rounds=COUNTS, dealt=COUNTS, work=COUNTS) | {"additionalProperties": False}
 COST = _object(seconds=_number(), bytes=_whole(0), rounds=_whole(0))
 
@@ -93,9 +94,14 @@ SCHEMAS: dict[str, dict[str, Schema]] = {
         ),
     },
     "ready": {
-        MODEL_OWNER: _with(_object(row_norm=NORM, weight_norm=NORM), spread=NORM),
-        DATA_OWNER: _object(row_norm=NORM),
+        MODEL_OWNER: _with(_object(row_norm=ROW_NORM, weight_norm=NORM), spread=NORM, direction_spread=NORM),
+        DATA_OWNER: _object(row_norm=ROW_NORM),
     },
+    "classes": {
+        MODEL_OWNER: _with(_object(), without_rows={"anyOf": [{"type": "null"}, _whole(0, 2**31)]}),
+        DATA_OWNER: _with(_object(), without_rows={"anyOf": [{"type": "null"}, _map(_whole(0, 2**31), _text(200))]}),
+    },
+    "answers": {MODEL_OWNER: _object(taken=_list(_list(_text(200), 2, 2)))},
     "request": {
         MODEL_OWNER: _object(digest=SHA256, inputs=SHA256, key=SHA256),
         DATA_OWNER: _object(digest=SHA256),

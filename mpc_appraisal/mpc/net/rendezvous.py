@@ -23,7 +23,7 @@ from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
 from mpc_appraisal.common.roles import MODEL_OWNER, ROLES, rank_of
 from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, Clerk, Watch
 from mpc_appraisal.mpc.net.heartbeat import DATA, Lifelines
-from mpc_appraisal.mpc.net.notes import read, said
+from mpc_appraisal.mpc.net.notes import LONGEST_NOTE, read, said
 from mpc_appraisal.mpc.net.strangers import who_answers
 
 POLL_SECONDS = 0.02
@@ -191,7 +191,10 @@ class Rendezvous(Watch):
         if topic in self._topics:
             raise AppraisalError(f"the notes on {topic!r} were already exchanged")
         self._topics.add(topic)
-        self._call(lambda: self.store.set(f"note/{topic}/{self.role}", json.dumps(note)))
+        text = json.dumps(note)
+        if len(text) > LONGEST_NOTE:
+            raise InputError(f"this party's note on {topic}", f"{len(text)} bytes", f"at most {LONGEST_NOTE}")
+        self._call(lambda: self.store.set(f"note/{topic}/{self.role}", text))
         notes = {self.role: note}
         while len(notes) < len(ROLES):
             for role in ROLES:

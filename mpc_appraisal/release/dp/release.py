@@ -44,7 +44,7 @@ from mpc_appraisal.mpc.protocols import norm_check
 from mpc_appraisal.mpc.protocols.tensors import Private as Matrix
 from mpc_appraisal.mpc.protocols.tensors import Secret
 from mpc_appraisal.mpc.session import Opening, Session
-from mpc_appraisal.release.base import DECISION, RESULT, Apart, Outcome, seen
+from mpc_appraisal.release.base import DECISION, RESULT, Apart, Outcome, bit_of, seen
 from mpc_appraisal.release.bit import LARGEST, WHAT, reaches
 from mpc_appraisal.release.dp.clipping import ROUNDING, check_norm, clip_direction, clip_rows, spread
 from mpc_appraisal.release.dp.rounding import opened_error, softmax_error
@@ -264,7 +264,7 @@ class Private(Apart):
         shown = seen(session, self.learners)
         if self.what == "bit":
             bit = session.reveal(reaches(session, score, value, threshold), WHAT, DECISION, self.learners)
-            return Outcome(decision=bool(bit.item()) if shown else None, **spent)
+            return Outcome(decision=bit_of(bit) if shown else None, **spent)
         opened = session.reveal(value, NOISED + method.opens, RESULT, self.learners)
         return Outcome(float(opened) if shown else None, **spent)
 
