@@ -8,9 +8,20 @@ MODEL_OWNER, DATA_OWNER, DEALER = "model_owner", "data_owner", "dealer"
 ROLES = (MODEL_OWNER, DATA_OWNER, DEALER)  # a role's place is its rank
 OWNERS = (MODEL_OWNER, DATA_OWNER)
 
-TRUST = (
+# The trust model in one sentence, for reports that compare engines.
+ASSUMPTION = (
     "Semi-honest parties, a dealer that does not collude with either, no integrity of the result against a cheating "
     "party."
+)
+# What a cheating owner can still do; the sentences stand in every request, record and card.
+CHEATING = (
+    "A cheating owner cannot have the dealer unmask the other's rows or weights, and cannot choose what both are "
+    "shown. It can shift an opened number blindly, turn a bit, refuse to open after it has seen a result, and bring "
+    "other data, another model or another threshold; a shifted number can be a cell of a row."
+)
+TRUST = (
+    "The parties follow the protocol, and the dealer colludes with neither owner. "
+    f"{CHEATING} A cheating dealer can shift results; with one owner's help it reads the other's inputs."
 )
 
 

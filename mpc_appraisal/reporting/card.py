@@ -318,7 +318,8 @@ def _steps(records: list[Record]) -> Iterable[tuple[str, str]]:
         yield f"The offer: the listing's file has the SHA-256 {digest[:16]}… above.", f"sha256sum {name}.json"
         yield (
             f"The data, after the deal, with the delivered FILE and SALT: the commitment is {commitment[:16]}….",
-            f"mpc-appraisal catalogue check listing={name}.json data=FILE secret=SALT",
+            f"mpc-appraisal catalogue check listing={name}.json data=FILE secret=SALT record=records.jsonl"
+            " train=FILE test=FILE",
         )
     desk = dict.fromkeys(r.request["id"] for r in records if r.request and r.request["how"] == "command")
     for name in desk:

@@ -92,7 +92,7 @@ def test_the_card_of_a_value(tmp_path):
         TRUST,
         "mpc-appraisal budget verify LEDGER --head " + "d4" * 32,
         "sha256sum digits-a.json",
-        "mpc-appraisal catalogue check listing=digits-a.json data=FILE secret=SALT",
+        "mpc-appraisal catalogue check listing=digits-a.json data=FILE secret=SALT record=records.jsonl",
         "abcdefabcdefabcd",
         "python 3.11.7, torch 2.9.0, revision abc1234",
         "seed 23",

@@ -13,7 +13,7 @@ from experiments.studies.appraisal.plan import BOUND_RATE, L2, MISMATCH_L2, MISS
 from experiments.studies.appraisal.statistics import COUNTS, FIGURE3_RATE, FIGURE3_STEPS, KINDS, drift, pick
 from experiments.studies.appraisal.sweeps import STATED
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.common.roles import TRUST
+from mpc_appraisal.common.roles import ASSUMPTION
 
 FILE = "paper.jsonl"
 LISTS = {"candidate", "n", "level", "rounds", "value", "plaintext", "utility", "mb", "share", "private"}
@@ -78,7 +78,7 @@ def context(rows: Sequence[Row]) -> Mapping[str, object]:
         "lost": {line.rate: line.drift for line in lines if (line.drift or 0) > tables.LOST}, "LOST": tables.LOST,
         "refused": any(r["refused"] for r in rows if r["part"] in ("table1", "grid")),
         "first": next((r for r in rows if r["part"] == "noise"), None),
-        "drifts": {m: max(found, default=None) for m, found in drifts.items()}, "mean": mean, "TRUST": TRUST,
+        "drifts": {m: max(found, default=None) for m, found in drifts.items()}, "mean": mean, "TRUST": ASSUMPTION,
         "spread": statistics.spread, "agreements": statistics.agreements, "seconds_of": statistics.seconds_of,
         "drift": drift, "STATED": STATED, "STEPS": FIGURE3_STEPS, "RATE": FIGURE3_RATE, "BOUND_RATE": BOUND_RATE,
         "L2": L2, "MISMATCH_L2": MISMATCH_L2, "MISSING_L2": MISSING_L2,

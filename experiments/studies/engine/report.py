@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from experiments.harness.page import Page, page_of, run_facts, times, write_page
 from experiments.harness.plots import BLUE, GREY, ORANGE, blank, plain
 from experiments.harness.records import ABOUT, Row, read_rows
-from mpc_appraisal.common.roles import TRUST
+from mpc_appraisal.common.roles import ASSUMPTION
 from mpc_appraisal.reporting.table import number
 
 SINGLE, KEPT = "gradient, single", "gradient, kept"
@@ -52,7 +52,7 @@ def render(folder: Path) -> Page:
         "studies/engine/engine.md.jinja", figures, about=about, given=given, size=size, gradient=found, goals=GOALS,
         one=found.get(("fast", SINGLE)), later=found.get(("fast", KEPT)), stock=found.get(("stock", SINGLE)),
         verdicts=[verdict(found, given, *goal[1:]) for goal in GOALS], appraisals=runs, WORKS=WORKS, ENGINES=ENGINES,
-        speeds=[f"{r['method']} {times(r['ratio_to_stock'])}" for r in compared], GOAL_SIZE=GOAL_SIZE, TRUST=TRUST,
+        speeds=[f"{r['method']} {times(r['ratio_to_stock'])}" for r in compared], GOAL_SIZE=GOAL_SIZE, TRUST=ASSUMPTION,
         OTHER_SIZE=OTHER_SIZE, engines={r["engine"] for r in rows}, facts=run_facts(about, facts, "engine"),
     )  # fmt: skip
     write_page(page, figures, folder, "engine")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from experiments.harness.page import Page, page_of, run_facts, write_page
 from experiments.harness.plots import BLUE, GREY, ORANGE, blank, plain
 from experiments.harness.records import ABOUT, Row, read_rows
-from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, TRUST
+from mpc_appraisal.common.roles import ASSUMPTION, DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 
 KEYS = ABOUT | {"engine", "rows", "features", "classes", "seconds", "microseconds_per_row", "peak_mb", "mb", "rounds",
                 "repeat"}  # fmt: skip
@@ -25,7 +25,7 @@ def render(folder: Path) -> Page:
     last, figures = rows[-1], {"rows": rows_figure(rows)}
     size = f"{last['features']} features, {last['classes']} classes"
     facts = {"threads": "one a party", "engine": last["engine"], "input": f"{size}, random, as sparse as MNIST"}
-    page = page_of("studies/engine/rows.md.jinja", figures, found=rows, ROLES=ROLES, TRUST=TRUST,
+    page = page_of("studies/engine/rows.md.jinja", figures, found=rows, ROLES=ROLES, TRUST=ASSUMPTION,
                    facts=run_facts(last, facts, "engine"))  # fmt: skip
     write_page(page, figures, folder, "rows")
     return page

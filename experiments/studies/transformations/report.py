@@ -11,7 +11,7 @@ from experiments.harness.page import Page, page_of, run_facts, write_page
 from experiments.harness.records import ABOUT, Row, part_of, read_rows
 from experiments.studies.transformations import attacks_report, instahide_report, picture, tables_report
 from experiments.studies.transformations import protocols_report as protocols
-from mpc_appraisal.common.roles import ROLES, TRUST
+from mpc_appraisal.common.roles import ASSUMPTION, ROLES
 from mpc_appraisal.mpc.backends.rtas_notice import LEAKAGE as RTAS
 from mpc_appraisal.transformations.instahide import LEAKAGE as INSTAHIDE
 
@@ -41,7 +41,7 @@ def page_and_figures(about: Row, rows: Sequence[Row]) -> tuple[Page, dict[str, F
     facts = run_facts(about, {"threads": "one a party", **about["sizes"]}, "transformations")
     page = page_of(
         "studies/transformations/report.md.jinja", figures, about=about, parts=parts, every=every, facts=facts,
-        by={p.key: p for p in every}, compared=protocols.compared(rows), attacks=attacks, ROLES=ROLES, TRUST=TRUST,
+        by={p.key: p for p in every}, compared=protocols.compared(rows), attacks=attacks, ROLES=ROLES, TRUST=ASSUMPTION,
         one=next(iter(protocols.appraised(rows, protocols.CLEAR, protocols.METHOD)), None), RTAS=RTAS,
         theorems=attacks_report.theorems(attacks), grouped=instahide_report.grouped(hidden), INSTAHIDE=INSTAHIDE,
         hide={name: instahide_report.of(hidden, name) for name in instahide_report.PARTS},

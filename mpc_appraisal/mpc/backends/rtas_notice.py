@@ -21,8 +21,8 @@ from mpc_appraisal.common import roles
 from mpc_appraisal.mpc.backends.rtas import NAME
 
 TRUST = (
-    "Semi-honest parties, a helper that is the dealer too and does not collude with either owner, no integrity of the "
-    "result against a cheating party."
+    "The parties follow the protocol, and the helper, which is the dealer too, colludes with neither owner. "
+    f"{roles.CHEATING} A cheating helper can answer anything."
 )
 LEAKAGE = (
     "The helper sees every value that goes into a softmax or an activation, batch by batch: all logits of the data "

@@ -14,7 +14,8 @@
    (high - v)`.
 4. Delta, the sensitivity, is the smaller of that and of `sensitivity`, derived for gradient norm and influence alone;
    rounding on shares is counted in (`rounding`), and nothing is truncated in a way that may fail. The smaller one may
-   count although the told spread is in it, for that is checked.
+   count although the told spread is in it, for that is checked; only a model owner that alters its shares after the
+   check makes it false.
 5. Each owner adds noise of sigma Delta of its own to its share (`noise`), and then the sum is opened, or compared with
    the threshold: the bit costs what the value would.
 
