@@ -83,11 +83,18 @@ class Best(Together):
         beaten = _beaten(scores)
         won: list[tuple[int | None, float | None]] = []
         left = [True] * m
+        finest = max(grid(s.method, s.facts) for s in scores)
+
+        def picked(at: Any) -> tuple[Any, Any]:
+            # The value is rounded in every step, for the dealer deals for the rounding whether it is opened or not.
+            number, score = _pick(at, values)
+            return number, session.rounded(score, finest)
+
         if self.budget is None:
             rank, steps = _ranks(beaten, values, [True] * m), range(min(self.k, m))
             below = [ops.negative(rank - float(t)) for t in range(len(steps) + 1)]  # [rank < t]
             for t in steps:
-                index, opened = self._open(session, scores, *_pick(below[t + 1] - below[t], values), left)
+                index, opened = self._open(session, scores, *picked(below[t + 1] - below[t]), left)
                 if index is not None:
                     left[index] = False
                 won.append((index, opened))
@@ -98,9 +105,9 @@ class Best(Together):
             for _ in range(min(self.k, m)):
                 able = [free and price <= money for free, price in zip(left, prices, strict=True)]
                 # Computed where nothing can be paid too: the dealer was told of every step before the first.
-                picked = _pick(ops.negative(_ranks(beaten, values, able) - 1.0), values)
+                found = picked(ops.negative(_ranks(beaten, values, able) - 1.0))
                 if any(able):
-                    index, opened = self._open(session, scores, *picked, able)
+                    index, opened = self._open(session, scores, *found, able)
                     left[index], money = False, money - prices[index]
                     won.append((index, opened))
         if not seen(session, self.learners):
@@ -119,8 +126,7 @@ class Best(Together):
         index = None
         if shown:  # a dry run opens zeros
             index = int(which) if session.dry else index_of(which, free)
-        rounded = session.rounded(score, max(grid(s.method, s.facts) for s in scores))
-        opened = session.reveal(rounded, scores[0].method.opens, RESULT, self.learners)
+        opened = session.reveal(score, scores[0].method.opens, RESULT, self.learners)
         return (index, float(opened)) if shown else (None, None)
 
 
