@@ -393,6 +393,6 @@ def test_an_answer_is_read_by_the_model_owner_alone_and_its_length_tells_nothing
     sealed = Envelope().seal(to, outcomes)
     assert model_owner.unseal(sealed, 4) == outcomes
     assert len({len(Envelope().seal(to, [outcome])["text"]) for outcome in outcomes}) == 1
-    with pytest.raises(PeerError, match="cannot be opened"):
+    with pytest.raises(PeerError, match="do not open"):
         dealer.unseal(sealed, 4)
     assert model_owner.unseal(Envelope().seal(to, []), 0) == []

@@ -179,7 +179,7 @@ def test_the_request_says_who_shows_which_key_and_that_nobody_does(tmp_path):
     deal = Deal(tmp_path, candidates=(SELLER, SELLER.renamed("other")))
     facts, told = deal.told()
     bare, shown = (
-        make_request(deal.plan(), facts, told, dict.fromkeys(facts), keys) for keys in (None, {MODEL_OWNER: ONE})
+        make_request(deal.plan(), facts, told, dict.fromkeys(facts), keys=keys) for keys in (None, {MODEL_OWNER: ONE})
     )
     assert "keys" not in bare.content and "no party shows a certificate" in " ".join(bare.text().split())
     assert ONE in shown.text() and shown.digest != bare.digest

@@ -429,4 +429,4 @@ def check_words(text: str) -> None:
 
 ENVELOPE, OTHER = Envelope(), Envelope()
 of_bytes("envelope", lambda folder: [json.dumps(OTHER.seal(ENVELOPE.address, [Outcome(1.0)])).encode()],
-         lambda data: ENVELOPE.unseal(notes.parse(data, "data_owner", "approval")))  # fmt: skip
+         lambda data: ENVELOPE.unseal(notes.parse(data, "data_owner", "approval"), 1))  # fmt: skip
