@@ -302,7 +302,7 @@ def _cost(record: Record) -> list[tuple[str, str]]:
 
 
 def _trust(record: Record) -> list[tuple[str, str]]:
-    return [("assumed", shown(record.trust, 4 * TEXT) if record.trust else "no trust model is stated")]
+    return [("assumed", shown(record.trust, 10 * TEXT) if record.trust else "no trust model is stated")]
 
 
 def _steps(records: list[Record]) -> Iterable[tuple[str, str]]:
