@@ -291,7 +291,7 @@ def digits() -> tuple[Dataset, Dataset, Dataset, Dataset]:
     x, y = load_digits(return_X_y=True)
     order = np.random.RandomState(0).permutation(len(x))
     x, y = x[order] / 16, y[order]
-    parts = {"train": (0, 200), "test": (200, 300), "a": (400, 500), "b": (500, 520)}
+    parts = {"train": (0, 200), "test": (200, 300), "a": (400, 700), "b": (700, 900)}
     return tuple(Dataset.of(x[start:end], y[start:end], 10, name) for name, (start, end) in parts.items())
 
 
@@ -390,7 +390,7 @@ def test_an_honest_model_owner_passes_and_the_check_is_listed_once_a_method(play
 
 def test_the_cost_preview_counts_the_check(played, monkeypatch):
     records = [r for r in played["honest"][MODEL_OWNER] if r.candidate == "a"]
-    facts = Facts(64, 10, 200, 100, 100, L2)
+    facts = Facts(64, 10, 200, 100, 300, L2)
     found = estimate(METHODS, facts, 1, BOUND, NOISE)
     for party, count in found.bytes_sent.items():  # what both methods share is halved, to the byte
         assert abs(count - sum(r.bytes_sent[party] for r in records)) <= 2
