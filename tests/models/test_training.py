@@ -102,7 +102,7 @@ def test_retraining_fits_the_model_before_once(monkeypatch):
         rows.append(train.rows)
         return fit(train, *args)
 
-    for module in ("training", "appraisal.retraining"):
+    for module in ("models.training", "methods.baselines.retraining"):
         monkeypatch.setattr(f"mpc_appraisal.{module}.fit", counted)
     baseline = Retraining(data(30, 8), data(20, 9), 1e-2)
     baseline.value(data(10, 1))
