@@ -36,7 +36,7 @@ from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.net import launch
 from mpc_appraisal.mpc.net.rendezvous import parse_address
 
-SECONDS = 30  # start of up to six interpreters on two cores included; what is refused is refused in a part of that
+SECONDS = 90.0  # a party that hears of a refusal has ended by then, on a loaded machine too
 FOLDERS = {MODEL_OWNER: "buyer", DATA_OWNER: "seller", DEALER: "dealer"}
 BAD = "ROOT/seller/private-file.csv"
 
