@@ -326,7 +326,7 @@ PARENT = """
 import sys
 import numpy as np
 from mpc_appraisal import appraise
-from mpc_appraisal.mpc import launch
+from mpc_appraisal.mpc.net import launch
 original, pids = launch._start, []
 def start(folder, threads):
     party = original(folder, threads)

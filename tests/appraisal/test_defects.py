@@ -43,14 +43,14 @@ def test_encoding_rounds_to_nearest():
 
 def test_on_the_engine_nothing_draws_from_torchs_generators():
     code = """
-from mpc_appraisal.mpc import bridge
+from mpc_appraisal.mpc.protocols import crypten_adapter
 from mpc_appraisal.mpc.net.channel import DryChannel
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.ring.prg import DryStream
 from crypten.common.rng import generate_random_ring_element
 generate_random_ring_element((2,), generator=__import__("torch").Generator())  # what CrypTen does
-bridge.use(Engine(0, DryChannel(Meter()), Engine.streams_of(None), DryStream(), dry=True))
+crypten_adapter.use(Engine(0, DryChannel(Meter()), Engine.streams_of(None), DryStream(), dry=True))
 try:
     generate_random_ring_element((2,))
 except TypeError as error:
