@@ -28,7 +28,8 @@ influence_error: |se' - se| <= the root mean square of rows' errors / sqrt n. fi
 the gradient's error at each step, and the mean test loss by at most sqrt 2 R times that. A rate up to 2 / (R^2 / 2 + 2
 l2) shrinks the distance of two trainings (Boehning 1992); above it public facts do not exclude that it grows, and the
 bound is stated for training that does not amplify an error (`Bound.note`). What is then left at a small rate is the
-logarithm's: the loss before is exact, in the clear at its owner, and that after is not.
+logarithm's: the loss before is exact, in the clear at its owner, and that after is not. mlp_finetuning has another
+kind of bound, see `perceptron_accuracy`: on how far training moves the loss at all, as units may switch.
 
 Sums of rows' worst cases are far above what rows of real data have: see the test for how far.
 """
@@ -49,14 +50,16 @@ from mpc_appraisal.methods.finetuning import Finetuning
 from mpc_appraisal.methods.gradient_norm import GradientNorm
 from mpc_appraisal.methods.influence import Influence
 from mpc_appraisal.methods.influence_error import InfluenceError
+from mpc_appraisal.methods.mlp_finetuning import MlpFinetuning
 from mpc_appraisal.mpc.backends.fast import DrySession
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
-from mpc_appraisal.mpc.protocols.limits import squarings
+from mpc_appraisal.mpc.protocols.limits import RANGE, squarings
 from mpc_appraisal.mpc.protocols.log_softmax import LARGEST, LOG_BITS, X_BITS, polynomial
 from mpc_appraisal.mpc.protocols.softmax import BITS, MANTISSA, Q_DROP, S_BITS, Z_BITS, kept, normalise, powers, squares
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, FINE_ELEMENTS, OPERAND_BITS
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 from mpc_appraisal.mpc.ring.powers_of_three import LN3, POINT, stretched
+from mpc_appraisal.release.perceptron_accuracy import BEYOND, LOOSE, UNIT, Rounded, perceptron_bound
 
 CHANCE = 1e-9  # that an error is beyond its bound, by the masks alone
 LAMBDA = math.sqrt(2 * math.log(2 / CHANCE))
@@ -82,6 +85,7 @@ class Bound:
 
 
 PLAINTEXT = Bound(0.0, EXACT)
+LOOSELY = frozenset({MlpFinetuning.name})  # a value may be within its bound and far from what honest runs give
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,9 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
     note = None
     if type(method) is Finetuning and method.lr > (sure := 2 / (facts.longest**2 / 2 + 2 * facts.l2)):
         note = STABLE.format(sure)
+    if type(method) is MlpFinetuning:
+        note = LOOSE if math.isfinite(found) else BEYOND
+        return Bound(found if math.isfinite(found) else None, note)
     return Bound(found, note) if math.isfinite(found) else Bound(None, NOT_DERIVED)
 
 
@@ -336,6 +343,22 @@ def _finetuning(method: Finetuning, facts: Facts, engine: str, unit: float) -> f
     return slope * apart + loss + unit / facts.test_rows
 
 
+def _perceptron(method: MlpFinetuning, facts: Facts, engine: str, unit: float) -> float:
+    classes, total = facts.classes, facts.train_rows + facts.rows
+    off, log = softmax_off(classes, RANGE, engine), log_softmax_off(classes, RANGE, engine)
+    entries = classes * (method.steps * total + 2 * facts.test_rows)
+    many = math.sqrt(2 * math.log(2 * entries / CHANCE))  # every entry at once
+    cut = 2 * (classes - 1) * math.exp(-RANGE)
+    rounded = Rounded(
+        row=max(_input(rows, facts) for rows in (facts.train_rows, facts.rows, facts.test_rows)),
+        softmax=math.sqrt(classes) * (off.sure + many * off.chance) + cut,
+        loss=log.sure + many * log.chance + cut + 2 * UNIT,  # two: the mean of logits of 16 bits
+        unit=unit,
+        opened=2.0 ** (63 - grid(method, facts)),
+    )
+    return perceptron_bound(method, facts, rounded)
+
+
 def _tilt(factor: float) -> float:
     """Relative error of a public factor as `Secret` multiplies by it: 16 bits of it are kept."""
     if factor <= 0:
@@ -349,4 +372,5 @@ BOUNDS = {
     Influence: _influence,
     InfluenceError: _influence_error,
     Finetuning: _finetuning,
+    MlpFinetuning: _perceptron,
 }

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 import torch
+from crypten_threads import one_engine_a_thread
 from three import run, sharing
 
-from mpc_appraisal.mpc.protocols import crypten_adapter as bridge
 from mpc_appraisal.mpc.protocols.tensors import Context, Secret
 
 torch.set_num_threads(1)
@@ -40,26 +38,7 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def one_party_at_a_time(monkeypatch):
-    """CrypTen's communicator and provider are globals of a process; these tests run both owners in one."""
-    here = threading.local()
-
-    def use(engine):
-        if getattr(here, "engine", None) is not engine:
-            here.engine, here.communicator = engine, bridge.BridgeCommunicator(engine)
-            here.provider = bridge.BridgeProvider(engine)
-            kinds = (bridge.ArithmeticSharedTensor, bridge.BinarySharedTensor)
-            here.zeros = {kind: bridge._zero_sharing(kind, engine) for kind in kinds}
-            here.rand = bridge._random_bits(engine)
-
-    monkeypatch.setattr(bridge, "use", use)
-    monkeypatch.setattr(bridge.DistributedCommunicator, "is_initialized", classmethod(lambda cls: True))
-    monkeypatch.setattr(bridge.DistributedCommunicator, "get", classmethod(lambda cls: here.communicator))
-    monkeypatch.setattr(bridge.crypten.mpc, "get_default_provider", lambda: here.provider)
-    for kind in (bridge.ArithmeticSharedTensor, bridge.BinarySharedTensor):
-        monkeypatch.setattr(
-            kind, "PRZS", staticmethod(lambda *s, device=None, k=kind: here.zeros[k](*s, device=device))
-        )
-    monkeypatch.setattr(bridge.BinarySharedTensor, "rand", staticmethod(lambda *s, **k: here.rand(*s, **k)))
+    one_engine_a_thread(monkeypatch)
 
 
 @pytest.mark.parametrize("name", list(CASES))

@@ -23,6 +23,7 @@ from torch.distributed import ReduceOp
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.protocols import crypten_compat as _compat
 from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.limits import RANGE as REACH
 from mpc_appraisal.mpc.protocols.permutation import apply
 from mpc_appraisal.mpc.protocols.tensors import Context, Private, Secret
 from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
@@ -36,7 +37,6 @@ from crypten.mpc.provider.provider import TupleProvider  # noqa: E402
 
 BITS = 16  # fractional bits of a CrypTen tensor
 NAME = "ENGINE"
-REACH = 16.0  # a logit further below its row's largest is put there: e^-16 is nothing to a probability of 16 bits
 
 
 class NoGenerator:

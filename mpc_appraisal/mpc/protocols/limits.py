@@ -8,6 +8,7 @@ LARGEST_EXPONENT = 8.0  # |z| / T
 MAX_SQUARINGS = 5  # T = 2^5 at most
 MAX_LOG_CLASSES = 10  # for a log-softmax: the ranges that its logarithms are taken on grow with the classes
 MAX_CLASSES = 256  # the squares of probabilities of 1 / 256 have 4 bits left
+RANGE = 16.0  # a logit further below its row's largest is put there: e^-16 is nothing to a probability of 16 bits
 
 # How a listing of openings calls the check of what the model owner told; see `norm_check`. It tells nobody anything.
 TOLD_WHAT = "whether the model owner's matrices are as short as the noise counts on"

@@ -1,0 +1,178 @@
+"""What fixed point may add to the value of `mlp_finetuning`: a bound from public facts, however units switch.
+
+A unit whose input is near zero may be on in one run and off in the other, by an error of any size, and public facts do
+not say how many such units there are. So the distance of the two trainings is not followed: that of each from their
+common start is. With R a longest row, a = |W|, q = |(V, b)|, B = |b|, D = sqrt 2 + e of the softmax's error e, and
+g_W = D R q, g_q = D sqrt(R^2 a^2 + 1) for the gradients of a row's loss, a step of rate lr and r of rounding makes
+
+    a <- min(a + lr g_W, sqrt(a^2 + 2 lr (P + D B) + lr^2 g_W^2)) + r        P = ln C + e |z|
+    q <- min(q + lr g_q, sqrt(q^2 + 2 lr P + lr^2 g_q^2)) + r                B <- B + lr D + r
+
+and moves W by lr (g_W + 2 l2 a) + r and (V, b) by lr (g_q + 2 l2 q) + r at most: in all by m_W and m_q. Logits move by
+t = R m_W q + sqrt(R^2 a_0^2 + 1) m_q at most, a row's loss by sqrt 2 t, and by 2 t where logits are put in range. Hence
+|value - value in float64| <= (2 + sqrt 2) t + what the losses are off by. Proofs: docs/protocols/perceptron_bound.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from mpc_appraisal.methods.base import Facts
+from mpc_appraisal.methods.mlp_finetuning import PRETRAINING_RATE, MlpFinetuning
+from mpc_appraisal.mpc.protocols.limits import RANGE
+from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
+
+UNIT = 2.0**-PRECISION_BITS  # of CrypTen's tensors: what one truncation is off by, at most
+HELD = 2.0**62  # what a number must stay below to be truncated
+ROW_BITS, LOSS_BITS = 20, 18  # fractional bits of rows in products, and of logarithms, at most
+COUNTED = 1 << 20  # steps of the model owner's own training that are added up one by one
+SLACK = 1.01  # for products of roundings, and for float64's own
+LOOSE = (
+    "The bound is loose: a unit of the network may switch by an error of any size, so this is how far public facts let "
+    "training move the loss, or what the ring holds. Errors that were measured are far smaller; see the method's page."
+)
+BEYOND = "No bound: public facts let this many steps at this rate move the weights beyond what a float holds."
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """What the engine is off by, at most. row: the norm of a row of inputs. softmax: that of a row's probabilities.
+    loss: a row's loss, of given logits. unit: the opened sum. opened: the largest number that may be opened."""
+
+    row: float
+    softmax: float
+    loss: float
+    unit: float
+    opened: float
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Bounds on |W|, |(V, b)| and |b|, and on how far the first two are from where training started."""
+
+    hidden: float
+    output: float
+    bias: float
+    hidden_moved: float
+    output_moved: float
+
+
+def perceptron_bound(method: MlpFinetuning, facts: Facts, off: Rounded) -> float:
+    """B, infinite only where float64 holds no bound on the weights."""
+    reach = start(method, facts)
+    first, fits = reach, _fits(method, facts, off, reach)
+    for _ in range(method.steps):
+        reach = step(method, facts, off, reach)
+        if not all(map(math.isfinite, vars(reach).values())):
+            return math.inf
+        fits = fits and _fits(method, facts, off, reach)
+    moved = SLACK * _logits_moved(method, facts, off, first, reach)
+    if not fits:  # anything that the ring holds may be opened; the value in the clear is still near 0
+        return off.opened / facts.test_rows + math.sqrt(2) * moved
+    return (2 + math.sqrt(2)) * moved + 2 * off.loss + off.unit / facts.test_rows
+
+
+def start(method: MlpFinetuning, facts: Facts) -> Reach:
+    """After the model owner's own training, and as shared; its initial weights are public."""
+    d, h, c = facts.features + 1, method.hidden, facts.classes
+    hidden, output = _initial(method.seed, d, h, c)
+    each, rounded = adam_reach(method.pretraining), UNIT / 2
+    counts = [math.sqrt(count) for count in (d * h, (h + 1) * c, c)]
+    norms = [norm + (each + rounded) * count for norm, count in zip((hidden, output, 0.0), counts, strict=True)]
+    return Reach(*norms, rounded * counts[0], rounded * counts[1])
+
+
+@lru_cache(maxsize=64)
+def _initial(seed: int, d: int, h: int, c: int) -> tuple[float, float]:
+    """The norms of W and V before any training."""
+    nothing = torch.zeros(0, d, dtype=torch.float64), torch.zeros(0, c, dtype=torch.float64)
+    hidden, output, _ = MlpFinetuning(hidden=h, seed=seed, pretraining=0).pretrained(*nothing, 0.0)
+    return float(hidden.norm()), float(output.norm())
+
+
+@lru_cache(maxsize=64)
+def adam_reach(steps: int) -> float:
+    """How far Adam moves a weight, whatever the gradients: |m / sqrt v| <= sqrt(sum a_i^2 / b_i) by Cauchy-Schwarz, of
+    m = sum a_i g_i and v = sum b_i g_i^2 with both corrections."""
+    first, second = 0.9, 0.999  # torch's
+    t = np.arange(1, min(steps, COUNTED) + 1)
+    ratio = first**2 / second
+    ends = (1 - second**t) * (1 - ratio**t) / (1 - ratio) / (1 - second)
+    total = float(((1 - first) / (1 - first**t) * np.sqrt(ends)).sum())
+    rest = (1 - first) / (1 - first**COUNTED) / math.sqrt((1 - ratio) * (1 - second))
+    return PRETRAINING_RATE * (total + max(0, steps - COUNTED) * rest)
+
+
+def _gradients(facts: Facts, off: Rounded, reach: Reach) -> tuple[float, float, float]:
+    """D, g_W and g_q."""
+    row, tail = facts.longest + off.row, math.sqrt(2) + off.softmax
+    return tail, tail * row * reach.output, tail * math.hypot(row * reach.hidden, 1.0)
+
+
+def _logit(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> float:
+    """|z| of a row, as it is computed."""
+    fired = (facts.longest + off.row) * reach.hidden + math.sqrt(method.hidden) * UNIT
+    return fired * reach.output + reach.bias + math.sqrt(facts.classes) * UNIT
+
+
+def step(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> Reach:
+    """After one step more, of either run."""
+    lr, c, h = method.lr, facts.classes, method.hidden
+    tail, g_hidden, g_output = _gradients(facts, off, reach)
+    decay, rows = 2 * lr * facts.l2, facts.train_rows + facts.rows
+
+    def rounding(count: int, gradient: float, weight: float, inner: float = 0.0) -> float:
+        """Of a step: sums and products are cut once each, public factors have 16 bits."""
+        once = (lr / rows + 3 + 3 * (decay > 0)) * UNIT * math.sqrt(count)
+        return SLACK * (once + UNIT * (lr * gradient + decay * weight) + lr * inner)
+
+    inner = (facts.longest + off.row) * math.sqrt(h) * UNIT  # the gradient that comes back through V
+    r_hidden = rounding((facts.features + 1) * h, g_hidden, reach.hidden, inner)
+    r_output = rounding((h + 1) * c, g_output, reach.output)
+    pull = math.log(c) + off.softmax * _logit(method, facts, off, reach) + tail * math.sqrt(c) * UNIT
+    across = tail * (reach.bias + reach.output * math.sqrt(h) * UNIT)
+
+    def grown(norm: float, gradient: float, against: float) -> float:
+        """Weights that are about to grow are those that a gradient at right angles moves."""
+        straight = norm * max(1.0, decay - 1) + lr * gradient
+        if decay > 1:
+            return straight
+        return min(straight, math.sqrt(norm * norm + 2 * lr * against + lr * lr * gradient * gradient))
+
+    return Reach(
+        grown(reach.hidden, g_hidden, pull + across) + r_hidden,
+        grown(reach.output, g_output, pull) + r_output,
+        reach.bias * max(1.0, decay - 1) + lr * tail + rounding(c, tail, reach.bias),
+        reach.hidden_moved + lr * g_hidden + decay * reach.hidden + r_hidden,
+        reach.output_moved + lr * g_output + decay * reach.output + r_output,
+    )
+
+
+def _logits_moved(method: MlpFinetuning, facts: Facts, off: Rounded, first: Reach, last: Reach) -> float:
+    """t: the distance of a test row's logits, after training and before."""
+    row = facts.longest + off.row
+    fired = row * last.hidden_moved + off.row * first.hidden + math.sqrt(method.hidden) * UNIT
+    moved = fired * last.output + math.hypot(row * first.hidden, 1.0) * last.output_moved
+    return moved + 1.5 * math.sqrt(facts.classes) * UNIT
+
+
+def _fits(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> bool:
+    """Whether public facts keep everything that is truncated within the ring."""
+    row, rows = facts.longest + off.row, facts.train_rows + facts.rows
+    _, g_hidden, g_output = _gradients(facts, off, reach)
+    by_rows, elsewhere = 2.0 ** (PRECISION_BITS + ROW_BITS), 2.0 ** (2 * PRECISION_BITS)
+    largest = (
+        row * reach.hidden * by_rows,
+        rows * (g_hidden + row) * by_rows,
+        rows * (g_output + 1) * elsewhere,
+        _logit(method, facts, off, reach) * elsewhere,
+        (method.lr * (1 + g_hidden + g_output) + (1 + 2 * method.lr * facts.l2) * (reach.hidden + reach.output))
+        * elsewhere,
+        (RANGE + math.log(facts.classes) + 1) * facts.test_rows * 2.0 ** (PRECISION_BITS + LOSS_BITS),
+    )
+    return SLACK * max(largest) < HELD
