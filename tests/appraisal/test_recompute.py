@@ -12,6 +12,7 @@ import pytest
 from processes import DATA_OWNER, MODEL_OWNER, problem, write_csv, write_npz
 from test_deal import OTHER_TRAIN, SELLER, TEST, TRAIN, Listed, value_of
 
+from mpc_appraisal.appraisal.recompute import _compared
 from mpc_appraisal.cli.commands import COMMANDS
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.reporting.record import Record, append, read
@@ -72,6 +73,15 @@ def test_a_bound_that_longer_norms_gave_is_not_believed(deal):
     right = value_of(SELLER)
     with pytest.raises(InputError, match="the bound that these rows and this model give"):
         check(deal, record=changed(deal, "far", value=right + 0.2, error_bound=0.3))
+
+
+def test_a_loose_bound_covers_no_shifted_value():
+    """Of a perceptron's training public facts bound little: what is measured is what a value is held to."""
+    record = SimpleNamespace(method="mlp_finetuning", candidate="one", error_bound=1e6, interval=None, decision=None)
+    told = SimpleNamespace(**vars(record), value=0.2501)
+    assert _compared(told, 0.25, None, 2e6)[1]
+    with pytest.raises(InputError, match="as the record states a loose bound"):
+        _compared(SimpleNamespace(**vars(record), value=0.26), 0.25, None, 2e6)
 
 
 def test_another_model_is_found_by_its_commitment_and_by_the_value(deal, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import oracles
@@ -135,6 +136,11 @@ def test_values_on_shares_are_those_in_the_clear_and_rank_candidates_alike(fast)
     assert max(plain) - min(plain) > 20 * TOLERANCE["fast"]  # what is told apart is no rounding
 
 
+def test_a_record_states_a_bound_that_holds_and_says_that_it_is_loose(fast):
+    for record in fast:
+        assert abs(record.difference) <= record.error_bound < math.inf and "loose" in record.error_note
+
+
 def test_one_number_is_opened_and_no_truncation_can_wrap_uncounted(fast):
     for record in fast:
         (opening,) = record.openings
@@ -162,6 +168,7 @@ def test_a_bit_is_all_that_is_opened_where_a_bit_is_released(fast):
     threshold = (fast[0].plaintext_value + fast[len(fast) - 1].plaintext_value) / 2
     result = run("fast", [good, bad], release="bit", threshold=threshold)
     assert [record.decision for record in result] == [True, False]
+    assert all(record.uncertain_within == fast[0].error_bound for record in result)
     assert all(record.value is None and len(record.openings) == 1 for record in result)
 
 
