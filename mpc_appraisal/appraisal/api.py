@@ -16,7 +16,7 @@ from mpc_appraisal.appraisal.sides import together
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.data import Dataset, check_gaps
-from mpc_appraisal.data.naming import alike
+from mpc_appraisal.data.naming import alike, refuse_row_index
 from mpc_appraisal.data.scenarios import Candidate
 from mpc_appraisal.methods import (
     Appraiser,
@@ -238,10 +238,12 @@ def check_seed(seed: Any) -> int:
 
 
 def _own(data: Own | None, name: str) -> Dataset | None:
-    if data is None or isinstance(data, Dataset):
-        return data
+    if data is None:
+        return None
+    if isinstance(data, Dataset):
+        return refuse_row_index(data, name)
     if isinstance(data, tuple) and len(data) == 2:
-        return Dataset.of(*data, name=name, columns=columns_of(data[0], name))
+        return refuse_row_index(Dataset.of(*data, name=name, columns=columns_of(data[0], name)), name)
     raise InputError(name, type(data).__name__, "a Dataset, or a tuple (x, y) of arrays")
 
 

@@ -142,18 +142,23 @@ def classes_findings(told: Mapping[str, Any], names: Iterable[str], classes: int
     candidate, or None where it tells nothing of its labels."""
     own, theirs = told[MODEL_OWNER].get("without_rows"), told[DATA_OWNER].get("without_rows")
     names, found = list(names), []
-    if theirs is not None and (set(theirs) != set(names) or max(theirs.values(), default=0) > classes):
-        raise PeerError(f"{DATA_OWNER} told of classes without rows for other candidates, or of more than {classes}")
-    if own is not None and own > classes:
-        raise PeerError(f"{MODEL_OWNER} told of {own} classes without rows; expected at most {classes}")
+    if theirs is not None and set(theirs) != set(names):
+        told_of = ", ".join(map(quoted, list(theirs)[:MOST_SHOWN])) or "none"
+        raise PeerError(
+            f"{DATA_OWNER} told of classes without rows for the candidates {told_of}; expected them for "
+            f"{', '.join(map(quoted, names[:MOST_SHOWN]))}"
+        )
+    for role, most in ((MODEL_OWNER, own or 0), (DATA_OWNER, max((theirs or {}).values(), default=0))):
+        if most > classes:
+            raise PeerError(f"{role} told of {most} classes without rows; expected at most {classes}")
     for name in names:
         if own:
             found.append(
                 Finding(
                     CLASSES,
                     name,
-                    f"The model owner's training rows lack {own} of the model's {classes} classes; labels count from "
-                    "0, and each class takes part in the model.",
+                    f"{_lacking(own, classes)} no row in the model owner's training rows; labels count from 0, and "
+                    "each class takes part in the model.",
                     True,
                 )
             )
@@ -168,8 +173,8 @@ def classes_findings(told: Mapping[str, Any], names: Iterable[str], classes: int
                 Finding(
                     CLASSES,
                     name,
-                    f"The data owner has no row of {theirs[name]} of the model's {classes} classes; labels count from "
-                    "0, and both sides must mean the same by each.",
+                    f"{_lacking(theirs[name], classes)} no row at the data owner; labels count from 0, and both sides "
+                    "must mean the same by each.",
                     True,
                 )
             )
@@ -177,6 +182,10 @@ def classes_findings(told: Mapping[str, Any], names: Iterable[str], classes: int
             text = f"The data owner has rows of each of the model's {classes} classes."
             found.append(Finding(CLASSES, name, text, False))
     return found
+
+
+def _lacking(count: int, classes: int) -> str:
+    return f"{count} of the model's {classes} classes {'has' if count == 1 else 'have'}"
 
 
 def counted(counts: Sequence[int], key: str) -> str:
@@ -218,7 +227,7 @@ def refuse_scale(findings: Iterable[Finding], policy: str) -> None:
     """Raises DisagreementError for a warning on scale where this side's policy is to refuse."""
     found = [one.text for one in findings if one.topic == SCALE and one.warning]
     if found and policy == REFUSE:
-        raise DisagreementError(f"{found[0]} Refused by a policy of party.scale=refuse")
+        raise DisagreementError(f"{found[0]} This is refused, as party.scale=refuse says")
 
 
 def kept(findings: Iterable[Finding], policy: str) -> list[Finding]:

@@ -104,7 +104,7 @@ def check_given(own: ModelOwnerInput, plan: Plan) -> ModelOwnerInput:
     reason = "it was trained on other rows, with other settings or not to the end" if not found.reason else found.reason
     print(
         f"warning: party.model is no minimum on party.train with l2 = {own.model.l2:g} (largest gradient "
-        f"{found.gradient:.2g}, and 1e-7 of a fit): {reason}; {effect}",
+        f"{found.gradient:.2g}, where a fit leaves 1e-7): {reason}; {effect}",
         file=sys.stderr,
         flush=True,
     )

@@ -147,8 +147,11 @@ def _read(note: Mapping[str, Any], kind: str, role: str) -> dict[str, str | None
         return None
     names = part.get("names") if isinstance(part, dict) else None
     fits = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
-    if not fits or part.get("how") not in HOW:
-        raise DisagreementError(f"the names of {kind} that the {role} told are no list of texts; expected one")
+    if not fits:
+        raise DisagreementError(f"the {role} told names of {kind} that are no list of texts; expected such a list")
+    if part.get("how") not in HOW:
+        stated = shown(repr(part.get("how")))
+        raise DisagreementError(f"the {role} told its names of {kind} by {stated}; expected one of {', '.join(HOW)}")
     if part["how"] == HASH:
         found: dict[str, str | None] = dict.fromkeys(names)
     else:

@@ -23,6 +23,15 @@ TRUST = (
     "The parties follow the protocol, and the dealer colludes with neither owner. "
     f"{CHEATING} A cheating dealer can shift results; with one owner's help it reads the other's inputs."
 )
+# CrypTen as shipped: see `mpc.backends.stock`.
+STOCK_TRUST = (
+    "The parties follow the protocol, and the dealer colludes with neither owner. The dealer takes its orders from the "
+    "model owner alone (rank 0), one by one, and nothing pins what it deals: there is no script that both owners make "
+    "and that the dealer compares. So a cheating model owner can have the dealer deal what the program has no use "
+    "for, and may so read the data owner's rows. A cheating owner can also shift an opened number, refuse to open "
+    "after it has seen a result, and bring other data or another model. A cheating dealer can shift results; with one "
+    "owner's help it reads the other's inputs. The generators of shares and masks are not cryptographic."
+)
 
 
 def rank_of(role: str) -> int:

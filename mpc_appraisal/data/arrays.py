@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data import row_index
 from mpc_appraisal.data.sizes import Sizes
 
 NAMES_BYTES = 1 << 24  # of an array of names, unpacked
@@ -47,6 +48,7 @@ class NpzArrays:
             if sizes is not None:
                 sizes.check(self.rows, self.features)
             self.columns, self.class_names = (self._names(archive, key, arrays) for key in ("columns", "class_names"))
+            row_index.refuse_names(self.columns, name)
 
     def blocks(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(x, y) of `size` rows at a time: x (n, d) and y (n,), numbers as in the file.
@@ -103,5 +105,5 @@ class NpzArrays:
         with self._opened(archive, key) as (file, shape, dtype, _):
             if len(shape) != 1 or dtype.kind != "U" or math.prod(shape) * dtype.itemsize > NAMES_BYTES:
                 found = f"{self._path} with {key} of shape {shape}, {dtype}"
-                raise InputError(self._name, found, f"{key} of one dimension, texts (numpy's str), short ones")
+                raise InputError(self._name, found, f"an array {key} of one dimension, of short texts (numpy's str)")
             return tuple(self._read(file, dtype, shape[0]).tolist())

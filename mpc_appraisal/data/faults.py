@@ -7,15 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data.row_index import RowNumbers
 
 FEW = 20  # so many different values may be classes
 MOST_TOLD = 1000  # different labels are counted so far
 
 
 class Faults:
-    """Counts values and labels that no data set may hold. largest: the largest label so far."""
+    """Counts values and labels that no data set may hold, and looks for row numbers among the named columns. largest:
+    the largest label so far."""
 
-    def __init__(self, name: str, classes: int | None, class_names: Sequence[str] | None):
+    def __init__(
+        self, name: str, classes: int | None, class_names: Sequence[str] | None, columns: Sequence[str] | None
+    ):
+        self._numbers = RowNumbers(columns, name)
         self.name, self.classes, self.largest = name, classes, 0
         self._names = class_names
         self._rows = 0
@@ -25,6 +30,7 @@ class Faults:
 
     def add(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Count the next rows: x (n, d) floats, y (n,) numbers. Returns the labels as int64; bad ones are any."""
+        self._numbers.add(x)
         if not np.isfinite(x).all():
             bad = (~np.isfinite(x)).sum(1)
             first = self._values[1] if self._values[0] else self._rows + int(bad.nonzero()[0][0])
@@ -64,6 +70,7 @@ class Faults:
         if self._values[0]:
             found = f"{self._values[0]} values of x that are NaN or infinite, the first in row {self._values[1]}"
             raise InputError(self.name, found, "finite numbers only")
+        self._numbers.check()
         return self.classes or max(2, self.largest + 1, len(self._names or ()))
 
     def _told(self) -> str:

@@ -65,7 +65,7 @@ def read_dataset(
     file = _open(path, str(label), name, sizes)
     with _readable(path, name):
         x, y = np.empty((file.rows, file.features)), np.empty(file.rows, np.int64)
-        faults, start = Faults(name, classes, file.class_names), 0
+        faults, start = Faults(name, classes, file.class_names, file.columns), 0
         for rows, labels in file.blocks(STORED_BLOCK):
             end = start + len(rows)
             x[start:end] = rows
@@ -100,7 +100,7 @@ class StoredDataset:
         self._file = file = _open(path, str(label), name, sizes)
         self.name, self.rows, self.features = name, file.rows, file.features
         self.columns, self.class_names = file.columns, file.class_names
-        faults = Faults(name, classes, file.class_names)
+        faults = Faults(name, classes, file.class_names, file.columns)
         for x, y in self._read(STORED_BLOCK):
             faults.add(x.astype(_narrow(x.dtype)), y)
         self._classes = self.classes = faults.found(file.rows)

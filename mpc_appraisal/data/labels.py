@@ -42,7 +42,7 @@ def check_gaps(train: Dataset | StoredDataset | None, name: str) -> None:
     more = f" and {len(lacking) - 1} more classes" if len(lacking) > 1 else ""
     raise InputError(
         name,
-        f"no row of class {lacking[0]}{more} below the largest label ({_rows(values, rows)})",
+        f"labels without a row of class {lacking[0]}{more} below the largest ({_rows(values, rows)})",
         f"a row of every class 0, 1, 2, ... up to the largest{_recoded(values)}, or names for the classes",
     )
 

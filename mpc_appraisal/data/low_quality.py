@@ -60,5 +60,9 @@ def grey_crops(x: Tensor, side: int) -> Tensor:
 def evasive(p: Tensor, y: Tensor) -> Tensor:
     """(n,) labels, never y's: the likeliest other class. p (n, C): the model's probabilities or logits."""
     if p.ndim != 2 or len(p) != len(y) or p.shape[1] < 2:
-        raise InputError("low_quality.p", f"shape {tuple(p.shape)} for {len(y)} labels", "(rows, classes)")
+        raise InputError(
+            "low_quality.p",
+            f"shape {tuple(p.shape)} for {len(y)} labels",
+            "shape (rows, classes), of two classes or more",
+        )
     return p.scatter(1, y.unsqueeze(1), -torch.inf).argmax(dim=1)

@@ -10,6 +10,7 @@ from typing import Any
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.dataset import Dataset, listed
 from mpc_appraisal.data.files import StoredDataset
+from mpc_appraisal.data.row_index import RowNumbers, refuse_names
 
 Data = Dataset | StoredDataset
 WORDS = {"columns": "columns", "class_names": "class names"}
@@ -36,11 +37,11 @@ def named(data: Data, columns: Sequence[str] | None, class_names: Sequence[str] 
         given["classes"] = max(data.classes, len(given["class_names"]))
     try:
         if isinstance(data, StoredDataset):
-            changed = data.changed(partial(_replaced, given=given), **given)
-            for _ in changed.blocks(1 << 14):  # refuses a label without a name now
-                pass
-            return changed
-        return replace(data, **given)
+            changed: Data = data.changed(partial(_replaced, given=given), **given)
+        else:
+            changed = replace(data, **given)
+        refuse_row_index(changed, key)  # reads every block, which refuses a label without a name now
+        return changed
     except InputError as error:
         raise InputError(key, error.value, error.expected) from error
 
@@ -61,6 +62,17 @@ def alike(train: Data | None, test: Data | None, key: str) -> Data | None:
         return test.arranged(train.columns)
     except InputError as error:
         raise InputError(key, error.value, error.expected) from error
+
+
+def refuse_row_index(data: Data, key: str) -> Data:
+    """The same data, after each block was read; InputError, under `key`, where a named column is an index of the rows.
+    What is read from a file with names of its own has been looked at there."""
+    refuse_names(data.columns, key)
+    numbers = RowNumbers(data.columns, key)
+    for block in data.blocks(1 << 14):
+        numbers.add(block.x.numpy())
+    numbers.check()
+    return data
 
 
 def _replaced(block: Dataset, given: dict[str, Any]) -> Dataset:

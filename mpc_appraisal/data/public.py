@@ -151,12 +151,12 @@ class Cifar10(DataSource):
             if not raw or len(raw) % 3073:
                 raise InputError(
                     "data.root",
-                    f"{path}: {part} batch {number} of {len(raw)} bytes",
+                    f"{path} with {part} batch {number} of {len(raw)} bytes",
                     "whole records of 3073 bytes (a truncated file?)",
                 )
         records = np.frombuffer(b"".join(batches), dtype=np.uint8).reshape(-1, 3073)
         if records[:, 0].max() > 9:
-            raise InputError("data.root", f"{path}: label {records[:, 0].max()}", "labels 0 .. 9")
+            raise InputError("data.root", f"{path} with a label {records[:, 0].max()}", "labels 0 .. 9")
         absent = [label for label in self.labels if label not in records[:, 0]]
         if absent:
             raise InputError("data.labels", f"{absent}, of which {path} has no image in {part}", "labels with images")

@@ -2,9 +2,10 @@
 
 A column holds numbers: booleans (as 0 and 1), integers and floats of any width, each value taken as the nearest
 double; what is missing is NaN. Text, dates, times, decimals, categories of texts, lists, structures, and columns
-without a type are refused by name. So is a table with an empty or a repeated name, or with a column `Unnamed: 0`, which
-is a row index that pandas wrote and read again. An index that pandas wrote to Parquet apart from the columns is left
-out.
+without a type are refused by name. So is a table with an empty or a repeated name, or with a row index among its
+columns, see `row_index`. In Parquet, pandas states which columns are the index of its rows; they are refused too, for
+they may hold numbers of rows or what their owner takes for a feature. An index that pandas states as a range of numbers
+has no column, and nothing is lost of it.
 
 pandas 3.1 and later, and `round_trip` before, take the nearest double of each number of a CSV, so the same file is the
 same bytes under all of them.
@@ -22,39 +23,36 @@ from typing import Any
 import numpy as np
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data import row_index
 from mpc_appraisal.data.dataset import listed
 from mpc_appraisal.data.sizes import Sizes
 
-UNNAMED = re.compile(r"unnamed: \d+(_level_\d+)?(\.\d+)?", re.IGNORECASE)
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*", re.ASCII)
-SEPARATORS = (";", "\t", "|")
+SEPARATORS = (";", "\t", "|", " ")
 FIELD_BYTES = 100  # more for a number of a CSV file, and its comma, is no data
 HEADER_BYTES = 1 << 20
+SHOWN_ROWS = 3  # of an index
 COLUMN_BYTES, CELL_BYTES = 1 << 16, 32  # unpacked, a column chunk of Parquet and a cell of it
 
 
 def check_columns(columns: Sequence[str], label: str, path: Path, name: str) -> None:
     """Refuse a header without exactly one column `label`, or with an empty, a repeated or a made-up name."""
-    if columns.count(label) != 1:
-        found = f"{columns.count(label)} columns {label!r} among {', '.join(columns[:20])}"
+    if (times := columns.count(label)) != 1:
         for separator in SEPARATORS:
-            if len(columns) == 1 and separator in columns[0]:
+            if len(columns) == 1 and separator in columns[0] and (separator != " " or label in columns[0].split()):
                 found = f"{path} with fields separated by {separator!r}"
                 raise InputError(name, found, "fields separated by ',', and '.' in decimal numbers")
-        raise InputError(name, found, f"one label column named {label!r}")
-    if indices := [column for column in columns if UNNAMED.fullmatch(column)]:
-        raise InputError(
-            name,
-            f"columns {listed(columns)}",
-            f"no column {indices[0]!r}, which is a row index that a table program wrote and read again: write the file "
-            "without the row index",
-        )
+        lacks = f"with {times} columns {label!r}" if times else f"without a column {label!r}"
+        has = f"its only column is {columns[0]!r}" if len(columns) == 1 else f"its columns are {listed(columns)}"
+        expected = f"one label column named {label!r}, as party.label, or label=, says"
+        raise InputError(name, f"{path} {lacks} ({has})", expected)
+    row_index.refuse_names(columns, name)
     if len(set(columns)) < len(columns) or not all(column.strip() for column in columns):
         raise InputError(
             name,
             f"columns {listed(columns)}",
-            "a different, non-empty name for every column (write without the row index)",
+            "a different, non-empty name for every column (in pandas, write with index=False)",
         )
 
 
@@ -76,12 +74,11 @@ class ParquetTable:
         self._path, self._label = path, label
         with parquet.ParquetFile(path) as file:
             schema, metadata = file.schema_arrow, file.metadata
-            index = _index_columns(schema.metadata)
-            fields = [field for field in schema if field.name not in index]
-            names = [field.name for field in fields]
+            names = [field.name for field in schema]
+            _refuse_index(file, name, sizes is None)
             self.rows, self.features = metadata.num_rows, len(names) - 1
             check_columns(names, label, path, name)
-            refuse_types([(f.name, str(f.type)) for f in fields if not _is_number(f.type)], name)
+            refuse_types([(f.name, str(f.type)) for f in schema if not _is_number(f.type)], name)
             self.columns = tuple(column for column in names if column != label)
             if sizes is not None:
                 sizes.check(self.rows, self.features)
@@ -96,7 +93,7 @@ class ParquetTable:
                     found = (
                         f"{self._path} with {column.total_uncompressed_size} bytes unpacked of {group.num_rows} rows"
                     )
-                    raise InputError(name, f"{found} in {column.path_in_schema!r}", f"at most {most}")
+                    raise InputError(name, f"{found} in {column.path_in_schema!r}", f"at most {most} bytes")
 
     def blocks(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(x, y) of `size` rows at a time: x (n, d) float64, y (n,) numbers."""
@@ -110,13 +107,20 @@ class ParquetTable:
                 yield x, _numbers(batch.column(self._label))
 
 
-def _index_columns(metadata: dict[bytes, bytes] | None) -> set[str]:
-    """The columns that pandas wrote for the index of its rows."""
+def _refuse_index(file: Any, name: str, shown: bool) -> None:
+    """Refuse columns that pandas wrote for the index of its rows; shown: with its first values, which are unpacked."""
+    schema = file.schema_arrow
     try:
-        kept = json.loads((metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+        stated = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
     except (ValueError, AttributeError):
-        return set()
-    return {column for column in kept if isinstance(column, str)}
+        return
+    stated = stated if isinstance(stated, list) else []
+    found = [field.name for field in schema if field.name in stated]
+    if found:
+        begins = ""
+        if shown and (first := next(file.iter_batches(batch_size=SHOWN_ROWS, columns=found[:1]), None)) is not None:
+            begins = f" ({', '.join(str(one)[:40] for one in first.column(0).to_pylist())}, ...)"
+        row_index.refuse(found, f"which pandas wrote as the index of the rows{begins}", name)
 
 
 def _is_number(kind: Any) -> bool:
@@ -175,7 +179,9 @@ def _check_rows(path: Path, label: str, name: str, sizes: Sizes | None) -> list[
             if sizes is not None and rows > sizes.rows:
                 sizes.check(rows, len(header) - 1, more=True)
     if commas and commas == rows:
-        raise InputError(name, f"{path} with a comma at the end of every row", "a name for every column")
+        raise InputError(
+            name, f"{path} with a comma at the end of every row", "as many fields as the header has names, and no more"
+        )
     if wrong:
         found = f"{path} with {wrong} of {rows} rows longer or shorter than its header"
         expected = f"a name for every column, and a field for every name: {len(header)} a row"

@@ -259,7 +259,9 @@ def agree(
                 lines.append(f"{shown(key, 200)}: {values}")
     stated = notes[MODEL_OWNER]["digest"]
     if lines or digest_of is None or digest_of(reference) != stated:
-        raise DisagreementError("the public configurations differ: " + "; ".join(lines or ["(hashes only)"]))
+        hashes = ", ".join(f"{shown(str(note['digest']), 40)} at {role}" for role, note in notes.items())
+        alike = f"the keys that were told are alike, and their hashes are {hashes}; expected one hash"
+        raise DisagreementError("the public configurations differ: " + "; ".join(lines or [alike]))
     return reference, stated
 
 

@@ -132,7 +132,7 @@ CASES = {
     "no rows": of_seller(
         lambda path: path.write_text("f0,f1,f2,f3,label\n") and None, "no rows", "expected one row or more"
     ),
-    "no label column": of_seller(without_label, "0 columns 'label'", "expected one label column named 'label'"),
+    "no label column": of_seller(without_label, "without a column 'label'", "expected one label column named 'label'"),
     "label not integer": of_seller(holding(y=1.5), "the first is 1.5 in row 7", "expected integer labels"),
     "label negative": of_seller(holding(y=-1), "the first is -1 in row 7", "expected labels 0"),
     "label beyond the model's": of_seller(holding(y=9), "a label 9", "expected labels from 0 to 2"),

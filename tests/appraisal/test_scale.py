@@ -72,7 +72,7 @@ def test_a_side_may_refuse_and_all_hear_it_before_anything_is_charged(tmp_path):
         buyer = [f"party.train={train}", f"party.test={test}", f"party.ledger={tmp_path / 'b' / 'ledger'}"]
         ended = join(processes, buyer, [f"party.data={data}", "party.scale=refuse"])
     for role, one in ended.items():
-        assert one.code == 2 and "Refused by a policy of party.scale=refuse" in one.err, (role, one.err)
+        assert one.code == 2 and "This is refused, as party.scale=refuse says" in one.err, (role, one.err)
     assert "charge" not in (tmp_path / "b" / "ledger").read_text()
 
 

@@ -109,7 +109,7 @@ def test_names_in_npz_are_texts(tmp_path, monkeypatch, stored):
     monkeypatch.setattr(files, "STORED_BYTES", 0 if stored else 1 << 26)
     for bad in (np.arange(3), np.array([["a", "b", "c"]])):
         np.savez(tmp_path / "d.npz", x=X, y=Y, columns=bad)
-        with pytest.raises(InputError, match="columns of one dimension, texts"):
+        with pytest.raises(InputError, match="an array columns of one dimension, of short texts"):
             open_dataset(tmp_path / "d.npz")
 
 

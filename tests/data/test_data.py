@@ -198,7 +198,7 @@ TEXT = {
     "a label missing": ("a,label\n1,0\n2,\n", "integer labels"),
     "a label not integer": ("a,label\n1,0\n2,0.5\n", "integer labels"),
     "a label out of range": ("a,label\n1,0\n2,3\n", "labels 0 .. 2"),
-    "a row index": (",a,label\n0,1,0\n1,2,1\n", "without the row index"),
+    "a row index": (",a,label\n0,1,0\n1,2,1\n", "index=False"),
     "equal names": ("a,a,label\n0,1,0\n1,2,1\n", "different, non-empty name"),
     "long rows": ("a,label\n9,1,0\n9,2,1\n", "a name for every column"),
     "uneven rows": ("a,label\n1,0\n9,2,1\n", "a field for every name"),

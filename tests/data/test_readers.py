@@ -9,7 +9,6 @@ from datetime import date, datetime
 from decimal import Decimal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
@@ -113,10 +112,8 @@ def test_labels_are_refused_in_the_same_words(tmp_path, way, labels, expected):
 HEADERS = {
     "repeated": (("a", "a", "label"), "columns 'a', 'a', 'label'"),
     "empty": (("", "a", "label"), "columns '', 'a', 'label'"),
-    "a row index, read again": (("Unnamed: 0", "a", "label"), "columns 'Unnamed: 0', 'a', 'label'"),
-    "a row index, read twice": (("Unnamed: 0.1", "a", "label"), "columns 'Unnamed: 0.1', 'a', 'label'"),
-    "no label": (("a", "b", "c"), "0 columns 'label' among a, b, c"),
-    "two labels": (("a", "label", "label"), "2 columns 'label' among a, label, label"),
+    "no label": (("a", "b", "c"), "{path} without a column 'label' (its columns are 'a', 'b', 'c')"),
+    "two labels": (("a", "label", "label"), "{path} with 2 columns 'label' (its columns are 'a', 'label', 'label')"),
 }
 
 
@@ -131,12 +128,33 @@ def test_headers_are_refused_in_the_same_words(tmp_path, way, case, suffix):
         write(path, *[pa.array(LABELS)] * 3, names=names)
     with pytest.raises(InputError) as error:
         open_dataset(path)
-    assert error.value.value == expected
+    assert error.value.value == expected.format(path=path)
 
 
-def test_an_index_that_pandas_wrote_to_parquet_is_no_feature(tmp_path, way):
-    pd.DataFrame({"a": F, "label": LABELS}, index=[7, 9, 8]).to_parquet(tmp_path / "d.parquet")
-    assert rows(open_dataset(tmp_path / "d.parquet")) == F
+ONLY = {
+    "a number": ("7", "label", "without a column 'label' (its only column is '7')"),
+    "a label that YAML reads as a number": ("a", 7, "without a column '7' (its only column is 'a')"),
+    "words": ("heart rate", "label", "without a column 'label' (its only column is 'heart rate')"),
+    "semicolons": ("a;b;label", "label", "with fields separated by ';'"),
+    "spaces": ("a b label", "label", "with fields separated by ' '"),
+    "the label alone": ("label", "label", "with no features"),
+}
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+@pytest.mark.parametrize("case", ONLY)
+def test_a_table_of_one_column_is_told_apart_from_one_that_is_separated_otherwise(tmp_path, way, case, suffix):
+    only, label, expected = ONLY[case]
+    path = tmp_path / f"d.{suffix}"
+    if suffix == "csv":
+        path.write_text(f'"{only}"\n1\n2\n')
+    else:
+        write(path, pa.array(LABELS), names=(only,))
+    with pytest.raises(InputError) as error:
+        open_dataset(path, label)
+    assert error.value.value == f"{path} {expected}"
+    if "without" in expected:
+        assert error.value.expected == f"one label column named '{label}', as party.label, or label=, says"
 
 
 def test_a_folder_of_the_path_adds_no_column(tmp_path, way):
@@ -262,15 +280,15 @@ def test_labels_of_training_rows_have_no_gap(tmp_path):
     x = np.random.default_rng(0).normal(size=(12, 2))
     for labels, missing in (([1, 2, 3], "class 0"), ([10, 20, 30], "class 0 and 27 more"), ([0, 2, 2], "class 1")):
         y = np.resize(labels, 12)
-        with pytest.raises(InputError, match=f"no row of {missing}") as error:
+        with pytest.raises(InputError, match=f"without a row of {missing}") as error:
             check_gaps(Dataset.of(x, y), "party.train")
         recoded = ", ".join(f"{label} as {k}" for k, label in enumerate(sorted(set(labels))))
         assert recoded in error.value.expected and "rows by label: " in error.value.value
-        with pytest.raises(InputError, match=f"train: got no row of {missing}"):
+        with pytest.raises(InputError, match=f"train: got labels without a row of {missing}"):
             appraise((x, y % 2), train=(x, y), test=(x, y), session="plain")
         np.savez(tmp_path / "d.npz", x=x, y=y)
         cfg = compose([f"party.train={tmp_path}/d.npz", f"party.test={tmp_path}/d.npz", "session=plain"])
-        with pytest.raises(InputError, match=f"party.train: got no row of {missing}"):
+        with pytest.raises(InputError, match=f"party.train: got labels without a row of {missing}"):
             read_own(cfg, MODEL_OWNER, ())
     check_gaps(
         Dataset.of(x, [0, 2] * 6, class_names=("a", "b", "c")), "party.train"
@@ -353,7 +371,7 @@ def test_what_a_file_says_of_itself_is_compared_with_what_it_holds(tmp_path):
 def test_names_of_an_archive_are_short(tmp_path, monkeypatch):
     monkeypatch.setattr("mpc_appraisal.data.arrays.NAMES_BYTES", 100)
     np.savez_compressed(tmp_path / "d.npz", x=np.ones((3, 1)), y=LABELS, columns=np.array(["a" * 1000]))
-    with pytest.raises(InputError, match="short ones"):
+    with pytest.raises(InputError, match="short texts"):
         open_dataset(tmp_path / "d.npz")
 
 

@@ -18,6 +18,7 @@ from mpc_appraisal import Spawn, appraise
 from mpc_appraisal.appraisal.plan import Plan
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.common.roles import STOCK_TRUST
 from mpc_appraisal.data import Dataset, Digits, with_bias
 from mpc_appraisal.data.scenarios import LabelNoise
 from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence
@@ -257,6 +258,7 @@ def test_crypten_as_shipped_needs_no_bound():
         if not r.baseline
     ]
     assert [opening["what"] for opening in record.openings] == [Finetuning.opens] and abs(record.difference) < 2e-3
+    assert record.trust == STOCK_TRUST
 
 
 FOLDERS = {MODEL_OWNER: "buyer", DATA_OWNER: "seller", DEALER: "dealer"}

@@ -17,7 +17,9 @@ from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROOT, free_port, stretche
 
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.mpc.net.certificates import make_trial
+from mpc_appraisal.mpc.net.handshake import _bind
 from mpc_appraisal.mpc.net.rendezvous import parse_address
+from mpc_appraisal.mpc.net.strangers import cannot_listen
 from mpc_appraisal.mpc.net.transport import Transport
 
 SECONDS = 2.0  # session.join_timeout
@@ -126,6 +128,45 @@ def test_torchruns_store_too(monkeypatch):
         monkeypatch.setenv("MASTER_PORT", str(port))
         found, seconds = meet(Transport("gloo"), DEALER, None)
     assert f"127.0.0.1:{port} says nothing" in found and seconds < stretched(SECONDS + MORE)
+
+
+@pytest.mark.parametrize("transport, kind", [("tcp", "http"), ("tcp", "silent"), ("gloo", "silent"), ("tls", "http")])
+def test_a_port_that_is_taken_is_named_with_the_key_to_change(transport, kind, trial):
+    serve, words = KINDS[kind]
+    with listening(serve) as port, pytest.raises(InputError) as error:
+        Transport(transport, trial).connect(MODEL_OWNER, f"tcp://127.0.0.1:{port}", SECONDS)
+    where = f"tcp://127.0.0.1:{port}, where another process listens already and "
+    assert error.value.name == "session.rendezvous" and error.value.value.startswith(where)
+    assert words in error.value.value and str(error.value).isprintable()
+    assert "change session.rendezvous, at every party alike" in error.value.expected
+    assert "useIpv6" not in str(error.value)
+
+
+def test_a_port_that_torchrun_states_is_named_by_its_own_key(monkeypatch):
+    with listening(KINDS["silent"][0]) as port:
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", str(port))
+        with pytest.raises(InputError, match="MASTER_PORT: got .* another process listens already .* change the env"):
+            Transport("gloo").connect(MODEL_OWNER, None, SECONDS)
+
+
+def test_the_data_owners_own_address_that_is_taken_is_named_by_its_key():
+    with listening(KINDS["silent"][0]) as port, pytest.raises(InputError) as error:
+        _bind("127.0.0.1", port, "session.data_owner_address")
+    assert "another process listens already" in error.value.value
+    assert error.value.expected.endswith("end that process, or change session.data_owner_address")
+
+
+def test_an_address_that_is_not_free_for_another_reason_says_that_reason():
+    torchs = "The server socket has failed to listen. port: 80, code: -13, name: EACCES, message: permission denied"
+    for failure, reason in (
+        (PermissionError(13, "Permission denied"), "Permission denied"),
+        (RuntimeError(torchs), "permission denied"),
+        (RuntimeError("one line\nand more"), "one line"),
+        (TimeoutError(), "it did not answer in time"),
+    ):
+        error = cannot_listen("session.rendezvous", "tcp://127.0.0.1:80", "127.0.0.1", 80, failure)
+        assert str(error).endswith(f"expected an address of this machine to listen on ({reason})")
 
 
 def test_nobody_is_still_nobody():

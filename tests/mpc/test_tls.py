@@ -163,7 +163,7 @@ def test_an_expired_certificate_is_refused(tmp_path):
 def test_another_partys_certificate_is_refused_by_name(trial, tmp_path):
     seller, buyer = refused(trial, papers(tmp_path, trial, "name"))
     for said in (seller, buyer):
-        assert "a certificate for 'dealer' from a party that claims to be 'data_owner'" in said
+        assert "showed a certificate for 'dealer' and claimed to be 'data_owner'; expected the same role" in said
 
 
 @pytest.mark.parametrize("kind", ["foreign", "expired", "name"])

@@ -37,6 +37,8 @@ LEAKAGE = (
 
 def trust_of(engine: str) -> str:
     """What must be trusted where this engine computes; with the leakage, where there is any."""
+    if engine == "stock":
+        return roles.STOCK_TRUST
     return f"{TRUST} {LEAKAGE}" if engine == NAME else roles.TRUST
 
 

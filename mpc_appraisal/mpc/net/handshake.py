@@ -25,7 +25,7 @@ from mpc_appraisal.mpc.net.certificates import Papers, certified_role, key_diges
 from mpc_appraisal.mpc.net.frames import Garbled, Kind
 from mpc_appraisal.mpc.net.notes import parse, said
 from mpc_appraisal.mpc.net.rendezvous import parse_address
-from mpc_appraisal.mpc.net.strangers import who_answers
+from mpc_appraisal.mpc.net.strangers import cannot_listen, who_answers
 from mpc_appraisal.mpc.net.stream import GONE, Incoming, Outgoing, Woken
 
 HANDSHAKE_SECONDS = 5.0
@@ -115,11 +115,11 @@ class Listener:
             _shake(sock, deadline)
             kept = self._meet(sock, deadline)
         except ssl.SSLCertVerificationError as error:
-            self._turn_away(f"a certificate that is refused: {error.verify_message}")
+            self._turn_away(f"a newcomer showed a certificate that is refused: {error.verify_message}")
         except PermissionError as error:
-            self._turn_away(str(error))
+            self._turn_away(f"a newcomer refused this party: {error}")
         except (*GONE, EOFError, TimeoutError, Woken, TypeError) as error:
-            self._turn_away(f"no party: {getattr(error, 'reason', None) or error or 'it kept silent'}")
+            self._turn_away(f"a newcomer was no party: {getattr(error, 'reason', None) or error or 'it kept silent'}")
         finally:
             with self._lock:
                 self._greeted = [each for each in self._greeted if each is not raw and each is not sock]
@@ -134,9 +134,9 @@ class Listener:
         if use not in USES:
             raise Garbled("sent no greeting")
         if claimed != role:
-            refusal = f"a certificate for {role!r} from a party that claims to be {claimed!r:.40}"
-            outgoing.send(Kind.ABORT, refusal.encode())
-            self._turn_away(refusal)
+            refusal = f"a certificate for {role!r} and claimed to be {claimed!r:.40}; expected the same role"
+            outgoing.send(Kind.ABORT, f"it showed {refusal}".encode())
+            self._turn_away(f"a newcomer showed {refusal}")
             return False
         with self._lock:
             halves = self._halves.setdefault((role, instance), {})
@@ -144,7 +144,8 @@ class Listener:
             refusal, complete = None, len(halves) == len(USES)  # told here: the other's greeter sees both halves too
             if complete:
                 del self._halves[role, instance]
-                refusal = _two_keys(halves) or self._claim(role)
+                two = _two_keys(halves)
+                refusal = f"it shows {two}" if two else self._claim(role)
         if refusal:
             outgoing.send(Kind.ABORT, refusal.encode())
             return False
@@ -168,14 +169,16 @@ def _bind(host: str, port: int, name: str) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise InputError(name, address_of(host, port), f"an address to listen on ({error.strerror})") from error
+        raise InputError(
+            name, address_of(host, port), f"an address of this machine to listen on ({error.strerror})"
+        ) from error
     try:
         return socket.create_server(found[4][:2], family=found[0], backlog=GREETERS)
     except OSError:
         try:  # a public address in front of this machine
             return socket.create_server(("", port), family=socket.AF_INET, backlog=GREETERS)
         except OSError as error:
-            raise InputError(name, address_of(host, port), f"an address to listen on ({error.strerror})") from error
+            raise cannot_listen(name, address_of(host, port), host, port, error) from error
 
 
 def _hang_up(sock: socket.socket) -> None:
@@ -252,7 +255,7 @@ def dial(
                 said = str(reason).partition("ALERT_")[2].replace("_", " ").lower()
                 raise PeerError(f"{peer} refused this party's certificate: {said}") from error
             why = (
-                f"; last, {shown(str(reason or error) or type(error).__name__, 120)}"
+                f"; the last attempt ended with {shown(str(reason or error) or type(error).__name__, 120)}"
                 if not isinstance(error, ConnectionRefusedError)
                 else ""
             )

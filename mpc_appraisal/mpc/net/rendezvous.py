@@ -24,7 +24,7 @@ from mpc_appraisal.common.roles import MODEL_OWNER, ROLES, rank_of
 from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, Clerk, Watch
 from mpc_appraisal.mpc.net.heartbeat import DATA, Lifelines
 from mpc_appraisal.mpc.net.notes import LONGEST_NOTE, read, said
-from mpc_appraisal.mpc.net.strangers import who_answers
+from mpc_appraisal.mpc.net.strangers import cannot_listen, who_answers
 
 POLL_SECONDS = 0.02
 RETRY_SECONDS = 0.2
@@ -60,6 +60,7 @@ class Rendezvous(Watch):
     ):
         super().__init__(freeze)
         self.role, self.timeout = role, float(timeout)
+        self._key = "session.rendezvous" if address is not None else "the environment's MASTER_PORT"
         if address is None:
             if not os.environ.get("MASTER_ADDR"):
                 raise InputError("session.rendezvous", None, "tcp://HOST:PORT, or a launch through torchrun")
@@ -102,8 +103,7 @@ class Rendezvous(Watch):
                 return made.result(max(self._until - time.monotonic(), 0.0) + POLL_SECONDS)
             except (RuntimeError, ValueError, TimeoutError, futures.TimeoutError) as error:
                 if self._host:
-                    reason = str(error).splitlines()[0][:200] if str(error) else "no answer in time"
-                    raise InputError("session.rendezvous", self.where, f"an address to listen on ({reason})") from error
+                    raise cannot_listen(self._key, self.where, host, port, error) from error
                 if time.monotonic() + RETRY_SECONDS > self._until:
                     raise self._nobody() from error
             time.sleep(RETRY_SECONDS)
@@ -193,7 +193,7 @@ class Rendezvous(Watch):
         self._topics.add(topic)
         text = json.dumps(note)
         if len(text) > LONGEST_NOTE:
-            raise InputError(f"this party's note on {topic}", f"{len(text)} bytes", f"at most {LONGEST_NOTE}")
+            raise InputError(f"this party's note on {topic}", f"{len(text)} bytes", f"at most {LONGEST_NOTE} bytes")
         self._call(lambda: self.store.set(f"note/{topic}/{self.role}", text))
         notes = {self.role: note}
         while len(notes) < len(ROLES):
@@ -204,7 +204,7 @@ class Rendezvous(Watch):
                 elif role not in notes:
                     self._raise_abort()
                     if left:
-                        raise PeerError(f"{role} left before the end")
+                        raise PeerError(f"{role} left before the end: it told nothing of {topic}")
             if len(notes) < len(ROLES):
                 time.sleep(POLL_SECONDS)
         return notes

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import socket
 import ssl
 import time
 from contextlib import suppress
 
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 
 LOOK_SECONDS = 0.6  # of which half are listened in silence
@@ -27,6 +30,20 @@ def who_answers(host: str, port: int, seconds: float = LOOK_SECONDS) -> str | No
                 sock.sendall(REQUEST)
             first, closed = _hear(sock, seconds / 2)
     return "answers as a TLS server does" if not first and _shakes(host, port, seconds) else _words(first, closed)
+
+
+def cannot_listen(key: str, where: str, host: str, port: int, error: Exception) -> InputError:
+    """The error for a party that cannot listen at `where`, which `key` states: another process does, or else why."""
+    text = str(error)
+    if getattr(error, "errno", None) != errno.EADDRINUSE and "address already in use" not in text.lower():
+        # torch's text is long and has the cause at its end
+        said = re.search(r"message: (.+)", text) or re.search(r"(.+)", text)
+        reason = getattr(error, "strerror", None) or (said[1] if said else "it did not answer in time")
+        return InputError(key, where, f"an address of this machine to listen on ({shown(reason, 200)})")
+    answers = who_answers(host, port)
+    found = f"{where}, where another process listens already" + (f" and {answers}" if answers else "")
+    others = ", at every party alike" if key != "session.data_owner_address" else ""
+    return InputError(key, found, f"a port that is free on this machine: end that process, or change {key}{others}")
 
 
 def _shakes(host: str, port: int, seconds: float) -> bool:

@@ -154,7 +154,7 @@ class TlsLink(Watch):
             self.check()
             if time.monotonic() > deadline:
                 missing = [role for role in ROLES if role != self.role and role not in self._peers]
-                away = "; turned away: " + "; ".join(self._listener.turned_away) if self._listener.turned_away else ""
+                away = "".join(f"; {why}" for why in self._listener.turned_away)
                 where = f"to {self.where} " if self.role == MODEL_OWNER else ""
                 raise PeerError(f"{' and '.join(missing)} did not come {where}within {self.timeout:g} s{away}")
             time.sleep(POLL_SECONDS)
