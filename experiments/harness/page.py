@@ -104,6 +104,13 @@ def write_page(page: Page, figures: Mapping[str, Figure], folder: Path, stem: st
     (folder / f"{stem}.md").write_text(page.text, encoding="utf-8")
 
 
+def render(template: str, folder: Path, stem: str, figures: Mapping[str, Figure], **context: Any) -> Page:
+    """Render a template, and write its page and figures."""
+    page = page_of(template, figures, **context)
+    write_page(page, figures, folder, stem)
+    return page
+
+
 def show(page: Page) -> None:
     """Print the main tables, as wide as the terminal or of a fixed width in a file."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)

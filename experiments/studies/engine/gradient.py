@@ -22,7 +22,7 @@ import torch
 
 from experiments.harness.parties import launch_parties
 from experiments.harness.records import Row
-from experiments.rivals.spu import Spu
+from experiments.rivals.spu_rival import Spu
 from experiments.studies.engine.parties import Case, Own, Shapes, party
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.data import Mnist
