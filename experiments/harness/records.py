@@ -21,7 +21,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def select(rows: Iterable[Row], **facts: Any) -> list[Row]:
+def select(rows: Iterable[Row], /, **facts: Any) -> list[Row]:
     """Return the rows that have these facts."""
     return [row for row in rows if all(row.get(key) == value for key, value in facts.items())]
 

@@ -1,4 +1,4 @@
-"""One gradient by every engine, in turns: the case of `parties.py`.
+"""One gradient by every engine, in turns: the sessions of `parties.py`.
 
 X is (5940 x 784) and W (784 x 10), rows of MNIST if a folder of it is named. Each engine runs in new processes, the
 engines in turn; seconds, and ratios turn by turn, are medians over the turns.
@@ -9,6 +9,7 @@ engines in turn; seconds, and ratios turn by turn, are medians over the turns.
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 import time
@@ -18,12 +19,13 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import pandas as pd
 import torch
 
 from experiments.harness.parties import launch_parties
 from experiments.harness.records import Row
 from experiments.rivals.spu_rival import Spu
-from experiments.studies.engine.parties import Case, Own, Shapes, party
+from experiments.studies.engine.parties import Gradients, Own, Shapes, party
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.data import Mnist
 from mpc_appraisal.models.training import fit
@@ -77,11 +79,13 @@ def error(g: torch.Tensor | None, own: Own) -> float | None:
     return None if g is None else float((g - reference(own, torch.float64)).abs().max())
 
 
-def turn(cases: list[Case], own: Own, shapes: Shapes) -> list[dict[str, dict]]:
-    """Launch three processes once, and return what each party measured in each case."""
+def turn(sessions: list[Gradients], own: Own, shapes: Shapes) -> list[dict[str, dict]]:
+    """Launch three processes once, and return what each party measured in each session."""
     held = {MODEL_OWNER: {"w": own["w"]}, DATA_OWNER: {"x": own["x"], "y": own["y"]}, DEALER: {}}
-    found = launch_parties(party, {role: {"own": mine} for role, mine in held.items()}, shapes=shapes, cases=cases)
-    return [{role: found[role][k] for role in found} for k in range(len(cases))]
+    found = launch_parties(
+        party, {role: {"own": mine} for role, mine in held.items()}, shapes=shapes, sessions=sessions
+    )
+    return [{role: found[role][k] for role in found} for k in range(len(sessions))]
 
 
 def total(measured: dict[str, dict], at: int) -> Cost:
@@ -95,42 +99,19 @@ def each_of(parts: int, more: Cost, less: Cost) -> Cost:
     return tuple((a - b) / parts for a, b in zip(more, less, strict=True))
 
 
-class Turns:
-    """The costs by engine and work, turn after turn, and the largest error of each engine."""
+def fast(own: Own, shapes: Shapes) -> tuple[dict[str, Cost], float | None]:
+    """Return the costs by work, and the largest error."""
+    sessions = [Gradients("fast"), Gradients("fast"), Gradients("fast", later=LATER), Gradients("fast", opens=True)]
+    _, single, later, opened = turn(sessions, own, shapes)
+    one = total(single, 0)
+    costs = {"single": one, "kept": each_of(LATER, total(later, LATER), one)}
+    return costs, error(opened[MODEL_OWNER]["gradient"], own)
 
-    def __init__(self, own: Own, shapes: Shapes):
-        self.own, self.shapes = own, shapes
-        self.found: dict[tuple[str, str], list[Cost]] = {}
-        self.errors = {"plaintext": error(reference(own, torch.float32).double(), own)}
 
-    def add(self, engine: str, work: str, cost: Cost) -> None:
-        self.found.setdefault((engine, work), []).append(cost)
-
-    def fast(self) -> None:
-        cases = [Case("fast"), Case("fast"), Case("fast", later=LATER), Case("fast", gradient=True)]
-        _, single, later, opened = turn(cases, self.own, self.shapes)
-        one = total(single, 0)
-        self.add("fast", "single", one)
-        self.add("fast", "kept", each_of(LATER, total(later, LATER), one))
-        self.errors["fast"] = error(opened[MODEL_OWNER]["gradient"], self.own)
-
-    def stock(self) -> None:
-        (result,) = turn([Case("stock", later=1, gradient=True)], self.own, self.shapes)
-        one = total(result, 0)
-        self.add("stock", "single", one)
-        self.add("stock", "kept", each_of(1, total(result, 1), one))
-        self.errors["stock"] = error(result[MODEL_OWNER]["gradient"], self.own)
-
-    def rows(self) -> list[Row]:
-        """Return a row for each engine and work: medians over the turns."""
-        rows = []
-        for (engine, work), runs in self.found.items():
-            seconds, sent, rounds = (median(column) for column in zip(*runs, strict=True))
-            one = row(engine, f"gradient, {work}", (seconds, sent, rounds), None, self.errors[engine], len(runs))
-            if stock := self.found.get(("stock", work)):  # turn by turn, because the machine's load changes
-                one["ratio_to_stock"] = median(theirs[0] / ours[0] for theirs, ours in zip(stock, runs, strict=True))
-            rows.append(one)
-        return rows
+def stock(own: Own, shapes: Shapes) -> tuple[dict[str, Cost], float | None]:
+    (result,) = turn([Gradients("stock", later=1, opens=True)], own, shapes)
+    one = total(result, 0)
+    return {"single": one, "kept": each_of(1, total(result, 1), one)}, error(result[MODEL_OWNER]["gradient"], own)
 
 
 def row(engine: str, work: str, cost: Sequence[float], stock: float | None, off: float | None, runs: int) -> Row:
@@ -140,23 +121,47 @@ def row(engine: str, work: str, cost: Sequence[float], stock: float | None, off:
             "mb": sent / 1e6, "rounds": round(rounds), "error": off, "repeat": runs}  # fmt: skip
 
 
+def medians(costs: Sequence[Row], errors: dict[str, float | None]) -> list[Row]:
+    """Return a record for each engine and work: medians over the turns, of ratios to stock too, turn by turn.
+
+    They are taken turn by turn because the machine's load changes.
+    """
+    found = pd.DataFrame(costs)
+    theirs = found[found.engine == "stock"][["work", "turn", "seconds"]]
+    found = found.merge(theirs, how="left", on=["work", "turn"], suffixes=("", "_of_stock"))
+    found["ratio"] = found.seconds_of_stock / found.seconds
+    by = found.groupby(["engine", "work"], sort=False)
+    rows, turns = [], costs[-1]["turn"]
+    for (engine, work), (*cost, ratio) in by[["seconds", "sent", "rounds", "ratio"]].median().iterrows():
+        one = row(engine, f"gradient, {work}", cost, None, errors[engine], turns)
+        rows.append(one | {"ratio_to_stock": None if math.isnan(ratio) else ratio})
+    return rows
+
+
 def measure(own: Own, shapes: Shapes, args: Namespace, count: int) -> list[Row]:
     """Measure `count` turns of the engines that are asked for."""
-    turns = Turns(own, shapes)
+    costs, errors = [], {"plaintext": error(reference(own, torch.float32).double(), own)}
+
+    def add(engine: str, turn: int, by_work: dict[str, Cost]) -> None:
+        for work, cost in by_work.items():
+            named = dict(zip(("seconds", "sent", "rounds"), cost, strict=True))
+            costs.append({"engine": engine, "work": work, "turn": turn} | named)
+
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         rival = _spu(own, args, Path(folder))
-        for k in range(count):
-            for engine in args.engines:
-                if engine != "spu":
-                    getattr(turns, engine)()
+        for k in range(1, count + 1):
+            for engine, measured in (("fast", fast), ("stock", stock)):
+                if engine in args.engines:
+                    by_work, errors[engine] = measured(own, shapes)
+                    add(engine, k, by_work)
             if rival:
-                turns.add("spu", "kept", rival.run())
-            turns.add("plaintext", "kept", (plaintext(own), 0, 0))
-            print(f"gradient: turn {k + 1} of {count} done", file=sys.stderr, flush=True)
+                add("spu", k, {"kept": rival.run()})
+            add("plaintext", k, {"kept": (plaintext(own), 0, 0)})
+            print(f"gradient: turn {k} of {count} done", file=sys.stderr, flush=True)
         if rival:
             g = rival.close()
-            turns.errors["spu"] = None if g is None else error(torch.from_numpy(g.astype(np.float64)), own)
-    return turns.rows()
+            errors["spu"] = None if g is None else error(torch.from_numpy(g.astype(np.float64)), own)
+    return medians(costs, errors)
 
 
 def _spu(own: Own, args: Namespace, folder: Path) -> Spu | None:

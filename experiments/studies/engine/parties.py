@@ -1,7 +1,7 @@
 """One softmax-regression gradient between three processes, timed in the model owner's.
 
 X (n, d) and one-hot Y are the data owner's, W (d, C) is the model owner's; what is opened is the norm of
-G = X'(softmax(XW) - Y) / n. A case is one session: a gradient from nothing (inputs, masks, the dealer's script,
+G = X'(softmax(XW) - Y) / n. One session is a gradient from nothing (inputs, masks, the dealer's script,
 products, softmax, opening) and `later` more gradients of the same X with other weights. The clock starts at a moment
 that both owners share, before the script is made and while the dealer is still idle, so no work is done ahead of it.
 """
@@ -39,12 +39,12 @@ class Shapes:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One session. If `gradient` is set, then G itself is opened too, after the last timed moment."""
+class Gradients:
+    """One session. If it `opens` G, then it does so after the last timed moment."""
 
     engine: str
     later: int = 0
-    gradient: bool = False
+    opens: bool = False
 
 
 def weights(own: Own, k: int) -> torch.Tensor:
@@ -52,24 +52,24 @@ def weights(own: Own, k: int) -> torch.Tensor:
     return own["w"] * (1.0 - 0.01 * k)
 
 
-def gradients(
-    session: Session, own: Own, shapes: Shapes, case: Case, opened: Callable[[], None]
+def compute(
+    session: Session, own: Own, shapes: Shapes, asked: Gradients, opened: Callable[[], None]
 ) -> torch.Tensor | None:
-    """Compute jointly, and call `opened` after each opening. Return G if the case asks for it."""
+    """Compute jointly, and call `opened` after each opening. Return G if it is asked for."""
     n, d, classes = shapes.rows, shapes.features, shapes.classes
     facts = Facts(d - 1, classes, 0, 0, n, 0.0)
     session.bound_logits(shapes.bound)
     session.mark()
     x = session.input(DATA_OWNER, lambda: own["x"][:n], (n, d), "x")
     y = session.input(DATA_OWNER, lambda: own["y"][:n], (n, classes), "y")
-    for k in range(case.later + 1):
+    for k in range(asked.later + 1):
         w = session.input(MODEL_OWNER, lambda k=k: weights(own, k), (d, classes), "w")
         session.reveal(METHOD.score({"weights": w}, x, y, facts), METHOD.opens, "benchmark")
         opened()
         session.mark()
         session.forget(w)
     g = None
-    if case.gradient:
+    if asked.opens:
         w = session.input(MODEL_OWNER, lambda: weights(own, 0), (d, classes), "w")
         summed = (x.matmul(w).softmax(1) - y).t().matmul(x).t()
         g = session.reveal(summed, "gradient", "benchmark") / n
@@ -78,31 +78,33 @@ def gradients(
     return g
 
 
-def party(role: str, address: str, emit: Any, folder: Path, own: Own, shapes: Shapes, cases: list[Case]) -> list[dict]:
-    """Run all cases one after the other in this process, and return what `_measured` found of each."""
+def party(
+    role: str, address: str, emit: Any, folder: Path, own: Own, shapes: Shapes, sessions: list[Gradients]
+) -> list[dict]:
+    """Run all sessions one after the other in this process, and return what `_measured` found of each."""
     results = []
     with meeting(role, address) as rendezvous:
         notes = rendezvous.store
-        for k, case in enumerate(cases):
+        for k, asked in enumerate(sessions):
             rendezvous.store = dist.PrefixStore(f"case/{k}", notes)  # each session meets under a name of its own
             rendezvous._topics.clear()
             rendezvous.post()  # the others find this party under that name too
-            results.append(_measured(rendezvous, own, shapes, case))
+            results.append(_measured(rendezvous, own, shapes, asked))
     return results
 
 
-def _measured(rendezvous: Rendezvous, own: Own, shapes: Shapes, case: Case) -> dict[str, Any]:
+def _measured(rendezvous: Rendezvous, own: Own, shapes: Shapes, asked: Gradients) -> dict[str, Any]:
     """Return, for each gradient, seconds since the start, bytes and rounds; the dealer knows bytes alone."""
     if rendezvous.role == DEALER:
-        marks = deal(case.engine, rendezvous, TIMEOUT)
-        return {"bytes": [mark - marks[-case.later - 2] for mark in marks[-case.later - 1 :]]}
-    session, events = _open(rendezvous, case), []
-    if case.engine == "stock":  # CrypTen has one session a process, so it warms up in it
-        gradients(session, own, shapes, Case("stock"), lambda: None)
+        marks = deal(asked.engine, rendezvous, TIMEOUT)
+        return {"bytes": [mark - marks[-asked.later - 2] for mark in marks[-asked.later - 1 :]]}
+    session, events = open_session(asked.engine, rendezvous, TIMEOUT), []
+    if asked.engine == "stock":  # CrypTen has one session a process, so it warms up in it
+        compute(session, own, shapes, Gradients("stock"), lambda: None)
     start_together(rendezvous, "start")
     start, before = time.perf_counter(), session.meter.cost()
-    session.prepare(lambda dry: gradients(dry, {}, shapes, case, lambda: None))
-    g = gradients(session, own, shapes, case, lambda: events.append((time.perf_counter(), session.meter.cost())))
+    session.prepare(lambda dry: compute(dry, {}, shapes, asked, lambda: None))
+    g = compute(session, own, shapes, asked, lambda: events.append((time.perf_counter(), session.meter.cost())))
     session.close()
     return {
         "seconds": [moment - start for moment, _ in events],
@@ -110,11 +112,3 @@ def _measured(rendezvous: Rendezvous, own: Own, shapes: Shapes, case: Case) -> d
         "rounds": [cost.rounds - before.rounds for _, cost in events],
         "gradient": g,
     }
-
-
-def _open(rendezvous: Rendezvous, case: Case) -> Session:
-    if case.engine == "stock":
-        return open_session("stock", rendezvous, TIMEOUT)
-    from mpc_appraisal.mpc.backends.fast import FastSession
-
-    return FastSession(rendezvous, TIMEOUT)

@@ -8,7 +8,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.harness.page import Page, page_of, run_facts, times, write_page
+from experiments.harness import page
+from experiments.harness.page import Page, run_facts, times
 from experiments.harness.plots import BLUE, GREY, ORANGE, blank, plain
 from experiments.harness.records import ABOUT, Row, read_rows
 from mpc_appraisal.common.roles import ASSUMPTION
@@ -34,7 +35,7 @@ GOALS = (  # what, work, key, goal, whether more is better
     ("largest error of G", SINGLE, "error", 5e-7, False),
 )
 KEYS = ABOUT | {"engine", "work", "seconds", "ratio_to_stock", "mb", "rounds", "error", "repeat", "input"}
-Gradients = dict[tuple[str, str], Row]
+ByEngine = dict[tuple[str, str], Row]
 
 
 def render(folder: Path) -> Page:
@@ -44,22 +45,19 @@ def render(folder: Path) -> Page:
     size = f"{given['rows']:,} x {given['features']}"
     logits = f"bound {number(given['bound'], 3)}, largest {number(given['largest_logit'], 3)}"
     data = f"X {size}, {given['classes']} classes, {given['data']}"
-    facts = {"threads": "one a party", "input": data, "centred logits": logits}
+    facts = run_facts(about, {"threads": "one a party", "input": data, "centred logits": logits}, "engine")
     figures = {"engine-gradient": gradient_figure(found)} if found else {}
     figures |= {"engine-appraisals": appraisal_figure(runs)} if runs else {}
-    compared = [r for r in runs if r["engine"] == "fast" and r["ratio_to_stock"] is not None]
-    page = page_of(
-        "studies/engine/engine.md.jinja", figures, about=about, given=given, size=size, gradient=found, goals=GOALS,
+    return page.render(
+        "studies/engine/engine.md.jinja", folder, "engine", figures, about=about, given=given, size=size, facts=facts,
         one=found.get(("fast", SINGLE)), later=found.get(("fast", KEPT)), stock=found.get(("stock", SINGLE)),
-        verdicts=[verdict(found, given, *goal[1:]) for goal in GOALS], appraisals=runs, WORKS=WORKS, ENGINES=ENGINES,
-        speeds=[f"{r['method']} {times(r['ratio_to_stock'])}" for r in compared], GOAL_SIZE=GOAL_SIZE, TRUST=ASSUMPTION,
-        OTHER_SIZE=OTHER_SIZE, engines={r["engine"] for r in rows}, facts=run_facts(about, facts, "engine"),
+        verdicts=[verdict(found, given, *goal[1:]) for goal in GOALS], gradient=found, appraisals=runs, goals=GOALS,
+        engines={r["engine"] for r in rows}, WORKS=WORKS, ENGINES=ENGINES, GOAL_SIZE=GOAL_SIZE, OTHER_SIZE=OTHER_SIZE,
+        TRUST=ASSUMPTION,
     )  # fmt: skip
-    write_page(page, figures, folder, "engine")
-    return page
 
 
-def gradients(rows: Sequence[Row]) -> Gradients:
+def gradients(rows: Sequence[Row]) -> ByEngine:
     """Return the rows by engine and work, in the order of ENGINES, each with its seconds over those in the clear."""
     found = {(r["engine"], r["work"]): dict(r) for r in rows if r["work"] in WORKS}
     clear = found.get(("plaintext", KEPT))
@@ -80,7 +78,7 @@ def appraisals(rows: Sequence[Row]) -> list[Row]:
     return [by[engine] for by in found.values() for engine in ENGINES if engine in by]
 
 
-def verdict(found: Gradients, given: Row, work: str, key: str, goal: float, more: bool) -> str:
+def verdict(found: ByEngine, given: Row, work: str, key: str, goal: float, more: bool) -> str:
     """Return 'met', or by how much the goal is missed, in its unit and as a share of it."""
     value = found.get(("fast", work), {}).get(key)
     if value is None:
@@ -91,7 +89,7 @@ def verdict(found: Gradients, given: Row, work: str, key: str, goal: float, more
     return "met" if gap <= 0 else f"missed by {number(gap, 2)} ({100 * gap / goal:.0f} %)"
 
 
-def gradient_figure(found: Gradients) -> Figure:
+def gradient_figure(found: ByEngine) -> Figure:
     """Draw a line of panels for each work: seconds on the left, MB on the right. Plaintext stands in every line."""
     clear, groups = found.get(("plaintext", KEPT)), []
     for work in WORKS:

@@ -15,7 +15,7 @@ import torch
 from experiments.harness.page import Page
 from experiments.harness.records import write_rows
 from experiments.harness.run import Run, Study, listed, positive, reads_data, some_of
-from experiments.studies.engine import appraisals, gradient, report, rows, rows_report
+from experiments.studies.engine import appraisals, gradient, report, rows
 from experiments.studies.engine.parties import Shapes
 
 SMALL_ROWS, FULL_ROWS = (1000, 3000), (10_000, 30_000, 100_000)
@@ -51,7 +51,7 @@ class EngineStudy(Study):
 
     def render(self, folder: Path) -> list[Page]:
         """Render the reports whose records are there, and refuse a folder without any."""
-        pages = [rows_report.render(folder)] if (folder / "rows.jsonl").is_file() else []
+        pages = [rows.render(folder)] if (folder / "rows.jsonl").is_file() else []
         return [report.render(folder), *pages] if (folder / "engine.jsonl").is_file() or not pages else pages
 
 

@@ -8,20 +8,20 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
-from experiments.harness.page import Page, page_of, run_facts, write_page
-from experiments.harness.plots import BLUE, GREY, ORANGE, blank, plain
-from experiments.harness.records import ABOUT, Row, read_rows
-from experiments.studies.extraction.controls import ALONE, BIT, DEFAULTS, DP, LABELS, ONE_ROW
-from experiments.studies.extraction.victim import CAP, KNOWN, L2, MANY, ROWS, SIGMAS, SIZE
+from experiments.harness import page
+from experiments.harness.page import Page, run_facts
+from experiments.harness.plots import BLUE, GREY, ORANGE, blank, logarithmic, plain
+from experiments.harness.records import ABOUT, Row, read_rows, select
+from experiments.studies.extraction import controls, victim
+from experiments.studies.extraction.controls import ALONE, BIT, DEFAULTS, DP
+from experiments.studies.extraction.victim import CAP, L2, ROWS, SIGMAS, SIZE
 from mpc_appraisal.common.errors import InputError
 
 PARTS = ("guards", "whole", "own", "cap", "noise")
 KEYS = ABOUT | {"guard", "data", "session", "directions", "appraisals", "answered", "refusal", "rows", "sigma",
                 "agreement", "probability_error", "seconds", "features", "classes", "held_out", "chance",
                 "noise_seeds"}  # fmt: skip
-WORDS = {"spawn": "private, no guards", "join": "private, guarded", "plain": "formula"}
 NUMBERS = {"left": [20, 50, 100, 200, 650], "right": [650, 2600, 10400, 41600, 166400]}
 Parts = dict[str, list[Row]]
 
@@ -29,34 +29,31 @@ Parts = dict[str, list[Row]]
 def render(folder: Path) -> Page:
     """Write extraction.md, extraction.html and the figure beside extraction.jsonl."""
     about, rows = read_rows(folder / "extraction.jsonl", dict.fromkeys(PARTS, KEYS))
-    parts = {part: [row for row in rows if row["part"] == part] for part in PARTS}
+    parts = {part: select(rows, part=part) for part in PARTS}
     if absent := [part for part, found in parts.items() if not found]:
         raise InputError("extraction.jsonl", f"no rows of {', '.join(absent)}", "rows of all parts")
-    digits = {part: [row for row in found if row["data"] == "digits"] for part, found in parts.items()}
-    along = [r for r in digits["cap"] if r["directions"] == "principal"]
+    digits = {part: select(found, data="digits") for part, found in parts.items()}
+    along = select(digits["cap"], directions="principal")
     facts = {"models": f"softmax regression, l2 = {L2:g}; attacked with x = 0 and x = {SIZE:g} u, no noise"}
     weak, strong = (worst(parts["noise"], sigma=1.0, rows=n, appraisals=650) for n in (1, ROWS))
     figures = {"extraction": figure_of(parts, digits)}
-    page = page_of(
-        "studies/extraction/report.md.jinja", figures, parts=parts, worst=partial(worst, digits["guards"]),
-        held=worst(digits["guards"], guard=DEFAULTS), own=worst(digits["own"]), weak=weak, strong=strong,
+    return page.render(
+        "studies/extraction/report.md.jinja", folder, "extraction", figures, parts=parts,
+        worst=partial(worst, digits["guards"]), own=worst(digits["own"]), weak=weak, strong=strong,
         half=max((r for r in along if r["agreement"] < 0.5), key=lambda r: r["appraisals"]),
         most=min((r for r in along if r["agreement"] >= 0.95), key=lambda r: r["appraisals"]),
-        noised={(r["answered"], r["rows"]): r["agreement"] for r in digits["guards"] if r["guard"] == DP},
-        binary=of_two_classes(parts), facts=run_facts(about, facts, "extraction"), WORDS=WORDS, CAP=CAP, ROWS=ROWS,
-        MANY=MANY, KNOWN=KNOWN, ONE_ROW=ONE_ROW, BIT=BIT, LABELS=LABELS,
+        noised={(r["answered"], r["rows"]): r["agreement"] for r in select(digits["guards"], guard=DP)},
+        binary=of_two_classes(parts), facts=run_facts(about, facts, "extraction"), controls=controls, victim=victim,
     )  # fmt: skip
-    write_page(page, figures, folder, "extraction")
-    return page
 
 
-def worst(found: Sequence[Row], **facts: object) -> Row:
+def worst(found: Sequence[Row], /, **facts: object) -> Row:
     """Return, of the rows with these facts, the one that the model owner should fear most."""
-    return max((r for r in found if all(r[key] == value for key, value in facts.items())), key=lambda r: r["agreement"])
+    return max(select(found, **facts), key=lambda r: r["agreement"])
 
 
 def of_two_classes(parts: Parts) -> list[Row]:
-    return [r for r in parts["guards"] if r["guard"] == DEFAULTS and r["classes"] == 2]
+    return select(parts["guards"], guard=DEFAULTS, classes=2)
 
 
 def figure_of(parts: Parts, digits: Parts) -> Figure:
@@ -66,17 +63,15 @@ def figure_of(parts: Parts, digits: Parts) -> Figure:
     own = worst(digits["own"])
     _bars(axes["guards"], parts, digits, own)
     for name, style, colour in (("unit", "o-", BLUE), ("principal", "s-", ORANGE)):
-        line = [r for r in digits["cap"] if r["directions"] == name]
+        line = select(digits["cap"], directions=name)
         _line(axes["left"], line, style, colour, f"{name} directions")
     for sigma, colour in zip(SIGMAS, (BLUE, ORANGE), strict=True):
         for rows, style in ((1, "o-"), (ROWS, "x--")):
-            line = [r for r in parts["noise"] if (r["sigma"], r["rows"]) == (sigma, rows)]
+            line = select(parts["noise"], sigma=sigma, rows=rows)
             each = "one row" if rows == 1 else f"{rows} copies"
             _line(axes["right"], line, style, colour, f"sigma {sigma:g}, {each}")
     axes["left"].set(title="A cap on appraisals, no noise")
     axes["right"].set(title="Noise on the norm, no cap")
-    for name in ("left", "right"):
-        axes[name].set_xscale("log")
     for name, axis in axes.items():
         axis.axhline(digits["cap"][0]["chance"], color="0.45", linewidth=1, linestyle=":", label="chance")
         axis.set(ylim=(0, 1.08), ylabel="agreement with the model")
@@ -84,11 +79,10 @@ def figure_of(parts: Parts, digits: Parts) -> Figure:
     for name in ("guards", "left"):
         axes[name].axhline(own["agreement"], color=GREY, linewidth=1, linestyle="--", label="attacker's own model")
     for name, numbers in NUMBERS.items():
-        axes[name].set_xticks(numbers, [f"{number:,}" for number in numbers])
+        logarithmic(axes[name], numbers)
     axes["guards"].legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, frameon=False, fontsize=8.5)
     for name, columns in (("left", 2), ("right", 3)):
         axes[name].set_xlabel("appraisals, logarithmic")
-        axes[name].xaxis.set_minor_locator(NullLocator())
         axes[name].legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, frameon=False, fontsize=8.5)
     return figure
 
