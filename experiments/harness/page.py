@@ -41,10 +41,6 @@ class Page:
     details: list[Table]
     text: str  # the whole page as Markdown
 
-    def table(self, title: str) -> Table:
-        """Return the first section whose title begins so."""
-        return next(table for table in (*self.main, *self.details) if table.title.startswith(title))
-
 
 def times(value: float | None) -> str:
     """Format a ratio with three digits, as in '7.25 x'."""
