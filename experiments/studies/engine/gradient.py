@@ -43,7 +43,7 @@ from mpc_appraisal.mpc.session import Session
 METHOD = GradientNorm()
 Own = dict[str, torch.Tensor]
 LATER = 8
-Cost = tuple[float, float, float]  # seconds, bytes of all parties, rounds
+GradientCost = tuple[float, float, float]  # seconds, bytes of all parties, rounds
 
 
 # -- the parties ---------------------------------------------------------------------------------------------------
@@ -188,18 +188,18 @@ def turn(sessions: list[Gradients], own: Own, shapes: Shapes) -> list[dict[str, 
     return [{role: found[role][k] for role in found} for k in range(len(sessions))]
 
 
-def total(measured: dict[str, dict], at: int) -> Cost:
+def total(measured: dict[str, dict], at: int) -> GradientCost:
     """Return the cost up to the gradient `at`."""
     owners = [measured[MODEL_OWNER], measured[DATA_OWNER]]
     sent = sum(each["bytes"][at] for each in measured.values())
     return measured[MODEL_OWNER]["seconds"][at], sent, max(each["rounds"][at] for each in owners)
 
 
-def each_of(parts: int, more: Cost, less: Cost) -> Cost:
+def each_of(parts: int, more: GradientCost, less: GradientCost) -> GradientCost:
     return tuple((a - b) / parts for a, b in zip(more, less, strict=True))
 
 
-def fast(own: Own, shapes: Shapes) -> tuple[dict[str, Cost], float | None]:
+def fast(own: Own, shapes: Shapes) -> tuple[dict[str, GradientCost], float | None]:
     """Return the costs by work, and the largest error."""
     sessions = [Gradients("fast"), Gradients("fast"), Gradients("fast", later=LATER), Gradients("fast", opens=True)]
     _, single, later, opened = turn(sessions, own, shapes)
@@ -208,7 +208,7 @@ def fast(own: Own, shapes: Shapes) -> tuple[dict[str, Cost], float | None]:
     return costs, error(opened[MODEL_OWNER]["gradient"], own)
 
 
-def stock(own: Own, shapes: Shapes) -> tuple[dict[str, Cost], float | None]:
+def stock(own: Own, shapes: Shapes) -> tuple[dict[str, GradientCost], float | None]:
     (result,) = turn([Gradients("stock", later=1, opens=True)], own, shapes)
     one = total(result, 0)
     return {"single": one, "kept": each_of(1, total(result, 1), one)}, error(result[MODEL_OWNER]["gradient"], own)
@@ -242,7 +242,7 @@ def measure(own: Own, shapes: Shapes, args: Namespace, count: int) -> list[Row]:
     """Measure `count` turns of the engines that are asked for."""
     costs, errors = [], {"plaintext": error(reference(own, torch.float32).double(), own)}
 
-    def add(engine: str, turn: int, by_work: dict[str, Cost]) -> None:
+    def add(engine: str, turn: int, by_work: dict[str, GradientCost]) -> None:
         for work, cost in by_work.items():
             named = dict(zip(("seconds", "sent", "rounds"), cost, strict=True))
             costs.append({"engine": engine, "work": work, "turn": turn} | named)

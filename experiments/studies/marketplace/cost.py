@@ -66,7 +66,6 @@ INK = 0.2  # share of pixels that are not 0, as in MNIST
 LR = 0.01
 GOAL = 1000.0
 SHARES_TIMEOUT = 120.0
-Measured = tuple[str, float, int]  # operation, seconds, bytes
 
 
 def jobs(settings: SimpleNamespace) -> list[Job]:
@@ -240,9 +239,11 @@ def squared(net: Network, x: np.ndarray) -> np.ndarray:
     return a[0].numpy()
 
 
-# -- ife_shares -----------------------------------------------------------------------------------------------------
-def measure_shares(network: Network, x: np.ndarray, y: Tensor, repeats: int, lr: float) -> Iterator[Measured]:
-    """Yield what each operation of `ife_shares` costs, of three new processes. x is (n, d) in 0 .. 255 and y is (n,).
+# -- ife_shares, in three new processes ------------------------------------------------------------------------------
+def measure_shares(
+    network: Network, x: np.ndarray, y: Tensor, repeats: int, lr: float
+) -> Iterator[tuple[str, float, int]]:
+    """Yield each operation of `ife_shares` with its seconds and bytes. x is (n, d) in 0 .. 255 and y is (n,).
 
     Feed forward is all rows in one session, whose logits the shopper opens. Back propagation is one step on all rows,
     forward pass included, and the errors on one row of the shopper's. Data and model encryption are timed in this
