@@ -6,8 +6,9 @@ import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,34 +51,18 @@ def run_all(jobs: Iterable[Job], work: Path, until: float | None, workers: int =
     One worker runs the jobs in this process, so that nothing disturbs their timings. More workers are processes.
     """
     left = sorted((job for job in jobs if job.rows(work) is None), key=lambda job: job.turn)
-    if workers > 1:
-        _run_at_once(left, work, until, workers)
+    run = partial(_run, work=work, until=until)
+    if workers == 1:
+        list(map(run, left))
         return
-    for job in left:
-        if until is not None and time.monotonic() >= until:
-            return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(run, left))
+
+
+def _run(job: Job, work: Path, until: float | None) -> None:
+    if until is None or time.monotonic() < until:
         job.keep(work)
-        _print_done(job.name)
-
-
-def _run_at_once(left: list[Job], work: Path, until: float | None, workers: int) -> None:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        running = {}
-        while left or running:
-            while left and len(running) < workers and (until is None or time.monotonic() < until):
-                job = left.pop(0)
-                running[pool.submit(job.keep, work)] = job.name
-            if not running:
-                return
-            for done in wait(running, return_when=FIRST_COMPLETED).done:
-                name = running.pop(done)
-                done.result()
-                _print_done(name)
-
-
-def _print_done(name: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+        print(f"{time.strftime('%H:%M:%S')} {job.name}", flush=True)
 
 
 def finished(jobs: Sequence[Job], work: Path) -> tuple[list[Row], list[str]]:

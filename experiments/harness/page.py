@@ -41,10 +41,6 @@ class Page:
     details: list[Table]
     text: str  # the whole page as Markdown
 
-    def table(self, title: str) -> Table:
-        """Return the first section whose title begins so."""
-        return next(table for table in (*self.main, *self.details) if table.title.startswith(title))
-
 
 def times(value: float | None) -> str:
     """Format a ratio with three digits, as in '7.25 x'."""
@@ -102,6 +98,13 @@ def write_page(page: Page, figures: Mapping[str, Figure], folder: Path, stem: st
     )
     (folder / f"{stem}.html").write_text(template.render(page=page, images=images), encoding="utf-8")
     (folder / f"{stem}.md").write_text(page.text, encoding="utf-8")
+
+
+def render(template: str, folder: Path, stem: str, figures: Mapping[str, Figure], **context: Any) -> Page:
+    """Render a template, and write its page and figures."""
+    page = page_of(template, figures, **context)
+    write_page(page, figures, folder, stem)
+    return page
 
 
 def show(page: Page) -> None:

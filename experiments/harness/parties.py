@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.roles import OWNERS, ROLES
+from mpc_appraisal.mpc.backends.registry import open_session
 from mpc_appraisal.mpc.net.launch import launch
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
+from mpc_appraisal.mpc.session import Session
 
 LEAD_SECONDS = 0.1
 TIMEOUT = 300.0
@@ -48,6 +50,25 @@ def start_together(rendezvous: Rendezvous, name: str, roles: Sequence[str] = OWN
     time.sleep(max(0.0, start - time.monotonic() - 0.002))
     while time.monotonic() < start:
         pass
+
+
+def run_session(
+    rendezvous: Rendezvous, engine: str, program: Callable[..., Any], timeout: float = TIMEOUT, **sides: Any
+) -> tuple[float, int, int, Any]:
+    """Do one owner's session, after a dry run of it; return seconds, bytes, rounds and what `program` returns."""
+    session = open_session(engine, rendezvous, timeout)
+    before, start = session.meter.cost(), time.perf_counter()
+
+    def marked(session: Session, **sides: Any) -> Any:
+        found = program(session, **sides)
+        session.mark()
+        return found
+
+    session.prepare(marked)
+    found = marked(session, **sides)
+    seconds, spent = time.perf_counter() - start, session.meter.cost() - before
+    session.close()
+    return seconds, spent.bytes_sent, spent.rounds, found
 
 
 def machine() -> str:

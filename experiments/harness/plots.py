@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE
+from mpc_appraisal.reporting import figures
 
-__all__ = ["BLUE", "GREEN", "GREY", "INK", "ORANGE", "PURPLE", "blank", "plain", "show_images", "without_ticks"]
+BLUE, ORANGE, GREY = figures.BLUE, figures.ORANGE, figures.GREY
 GREEN, PURPLE, INK = "#2f855a", "#8b5cf6", "#1c2430"
 
 
@@ -30,6 +30,13 @@ def plain(*axes: Axes, grid: str | None = "both", below: bool = True, sides: Seq
             axis.set_axisbelow(True)
         for side in sides:
             axis.spines[side].set_visible(False)
+
+
+def logarithmic(axis: Axes, places: Sequence[int]) -> None:
+    """Make the x axis logarithmic, with ticks at these places alone."""
+    axis.set_xscale("log")
+    axis.set_xticks(places, [f"{place:,}" for place in places])
+    axis.minorticks_off()
 
 
 def without_ticks(axis: Axes) -> None:

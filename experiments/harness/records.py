@@ -21,6 +21,11 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows), encoding="utf-8")
 
 
+def select(rows: Iterable[Row], /, **facts: Any) -> list[Row]:
+    """Return the rows that have these facts."""
+    return [row for row in rows if all(row.get(key) == value for key, value in facts.items())]
+
+
 def part_of(row: Mapping[str, Any]) -> str:
     """Return the part that a row belongs to; a row of "instahide-grouping" belongs to "instahide"."""
     return str(row.get("part", "")).partition("-")[0]

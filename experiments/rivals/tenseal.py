@@ -1,11 +1,11 @@
-"""TenSEAL's CKKS on one image, with one thread: what `marketplace_cost.py` measures beside the package.
+"""TenSEAL's CKKS on one image, with one thread, as the studies of marketplace and transformations measure it.
 
-    dense          x W'                 `mm`: the diagonals of W' times rotations of x, one for each pixel
-    convolution    patches (im2col)     arranged by the seller, so that a filter is one product and log2(taps) rotations
-    network        convolution, square, dense, square, dense: the "Encrypted Convolution on MNIST" of its tutorials
+    dense          `mm` multiplies the diagonals of W' by rotations of x, one for each pixel
+    convolution    the seller arranges patches (im2col), so that a filter is one product and log2(taps) rotations
+    network        is the "Encrypted Convolution on MNIST" of its tutorials: convolution, square, dense, square, dense
 
 Every parameter set is within SEAL's bound for 128 bits (218 bits of modulus for degree 8192), which TenSEAL enforces.
-The extra `bench-he`; where it is not installed, `Tenseal` raises ImportError.
+The extra `bench-he` installs TenSEAL; without it `Tenseal` raises ImportError.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SCALE_BITS = 26
 
 @dataclass(frozen=True)
 class Parameters:
-    """degree: of the polynomials, twice the slots. products: one after the other that the modulus has room for."""
+    """`degree` is that of the polynomials, twice the slots; the modulus has room for so many products in a row."""
 
     degree: int
     products: int
 
     @property
     def bits(self) -> list[int]:
-        """Of the modulus' primes."""
+        """Return the bits of the modulus' primes."""
         return [31, *[SCALE_BITS] * self.products, 31]
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ LAYER = Parameters(8192, 1)  # one product alone: kind to TenSEAL, whose first l
 
 
 class Tenseal:
-    """Context and keys. Raises ImportError where TenSEAL is not installed."""
+    """Context and keys. ImportError tells that TenSEAL is not installed."""
 
     def __init__(self, parameters: Parameters):
         if tenseal is None:
@@ -58,11 +58,11 @@ class Tenseal:
         self._slots = parameters.degree // 2
 
     def encrypt(self, x: np.ndarray) -> Any:
-        """x (d,) real."""
+        """Encrypt x (d,), real numbers."""
         return tenseal.ckks_vector(self._context, x.tolist())
 
     def encrypt_patches(self, patches: np.ndarray) -> list[Patches]:
-        """patches (positions, taps): a ciphertext for as many positions, a power of 2, as its slots hold."""
+        """Encrypt patches (positions, taps), as many positions in a ciphertext, a power of 2, as its slots hold."""
         taps, found, start = 1 << (patches.shape[1] - 1).bit_length(), [], 0
         while start < len(patches):
             rows = min(self._slots // taps, 1 << ((len(patches) - start).bit_length() - 1))
@@ -85,13 +85,13 @@ def installed() -> bool:
 
 
 def dense(x: Any, w: np.ndarray, bias: np.ndarray | None = None) -> Any:
-    """x encrypted (d,), w (k, d) -> W x (k,), encrypted."""
+    """Return W x (k,), encrypted, for x encrypted (d,) and w (k, d)."""
     z = x.mm(w.T.tolist())
     return z if bias is None else z + bias.tolist()
 
 
 def convolution(pieces: Sequence[Patches], kernels: np.ndarray, bias: np.ndarray | None = None) -> list[list[Any]]:
-    """kernels (out, height, width) -> for each filter a ciphertext a piece."""
+    """Return for each filter of kernels (out, height, width) a ciphertext a piece."""
     offsets = np.zeros(len(kernels)) if bias is None else bias
     return [
         [piece.vector.conv2d_im2col(kernel.tolist(), piece.rows) + float(offset) for piece in pieces]
@@ -100,7 +100,10 @@ def convolution(pieces: Sequence[Patches], kernels: np.ndarray, bias: np.ndarray
 
 
 def network(pieces: Sequence[Patches], weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> Any:
-    """Logits (C,), encrypted: convolution, then dense layers, a square before each. All patches in one piece."""
+    """Return logits (C,), encrypted: of the convolution, then of dense layers with a square before each.
+
+    All patches must be in one piece.
+    """
     (first, *others), (bias, *offsets) = weights, biases
     a = tenseal.CKKSVector.pack_vectors([z for (z,) in convolution(pieces, first[:, 0], bias)])
     for w, offset in zip(others, offsets, strict=True):
@@ -109,10 +112,10 @@ def network(pieces: Sequence[Patches], weights: Sequence[np.ndarray], biases: Se
 
 
 def decrypted(vectors: Sequence[Any]) -> np.ndarray:
-    """One vector after the other."""
+    """Return the values of one vector after the other."""
     return np.concatenate([vector.decrypt() for vector in vectors])
 
 
 def bytes_of(vectors: Sequence[Any]) -> int:
-    """Serialised."""
+    """Return the length of the serialised vectors."""
     return sum(len(vector.serialize()) for vector in vectors)

@@ -17,7 +17,7 @@ from torch.nn.functional import conv2d, cross_entropy
 
 from experiments.harness.size import Size
 from experiments.studies.transformations import attacks
-from experiments.studies.transformations.report import page_and_figures
+from experiments.studies.transformations.study import page_and_figures
 from mpc_appraisal.attacks.rtas import collusion, histogram, known_rows, linking, membership
 from mpc_appraisal.attacks.rtas import float_drift as drift
 from mpc_appraisal.attacks.rtas.view import HIDDEN, View, seen

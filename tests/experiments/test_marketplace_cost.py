@@ -10,10 +10,11 @@ import torch
 from torch.nn import functional
 
 from experiments.harness.page import write_page
+from experiments.harness.records import select
 from experiments.harness.size import Size
 from experiments.rivals import tenseal as tenseal_rival
 from experiments.studies.marketplace import cost, leaks
-from experiments.studies.marketplace.report import page_and_figures
+from experiments.studies.marketplace.study import page_and_figures
 from mpc_appraisal.data import Digits
 from mpc_appraisal.models.networks import MNIST, Architecture, Conv, Dense, initial
 
@@ -128,7 +129,7 @@ def test_without_tenseal_the_report_says_so(tiny, absent):
 
 
 def test_the_rival_runs_in_the_same_turns_and_both_schemes_are_exact(tiny, fake, monkeypatch):
-    monkeypatch.setattr(cost.cost_shares, "measure", lambda *arguments: ())  # has its run above
+    monkeypatch.setattr(cost, "measure_shares", lambda *arguments: ())  # has its run above
     rows = measured()
     assert all(r["operation"] != cost.ABSENT for r in rows)
     rival = [r for r in rows if r["system"].startswith("TenSEAL") and r["operation"] != cost.ENCRYPT]
@@ -198,7 +199,7 @@ def leaked():
 
 
 def test_pixels_are_recovered_by_equations_and_not_at_all_from_shares(leaked):
-    rows = leaks.pixel_rows(leaked)
+    rows = select(leaked, kind=leaks.PIXELS)
     assert [(r["equations"], r["rank"]) for r in rows] == [(288, 64), (40, 40), (16, 16), (0, 0)]
     whole = [r["whole"] for r in rows]
     assert whole[0] == 1 and whole == sorted(whole, reverse=True) and whole[-1] == rows[-1]["ink"] == 0

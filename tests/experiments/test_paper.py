@@ -15,20 +15,21 @@ from experiments.harness.page import environment, sections
 from experiments.harness.size import Size
 from experiments.studies.appraisal import sweeps
 from experiments.studies.appraisal.plan import SweepPlan
-from experiments.studies.appraisal.preflights import Preflights
-from experiments.studies.appraisal.report import render
-from experiments.studies.appraisal.statistics import (
+from experiments.studies.appraisal.study import render_paper as render
+from experiments.studies.appraisal.sweeps import Preflights
+from experiments.studies.appraisal.tables import (
     SIGN,
     agreements,
     drift,
+    joined,
     pick,
     ratios,
+    refusals,
     spread,
     steps_within,
     with_utility,
 )
-from experiments.studies.appraisal.tables import joined, refusals
-from experiments.studies.appraisal.threshold import at_zero, cases, context, decided, foretold, in_hindsight
+from experiments.studies.appraisal.threshold import cases, context, decided, foretold, in_hindsight
 from mpc_appraisal.common.errors import AppraisalError, InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -191,11 +192,12 @@ def test_one_bit_by_a_threshold_by_zero_and_in_hindsight():
 
     rows = market_rows()
     found = cases(rows, "influence")
-    assert errors(decided(found)) == [(1, 4), (0, 4)]  # seed 1 buys the third, which does not help: utility 0
-    assert errors(decided(at_zero(found))) == [(2, 4), (0, 4)] and errors(decided(in_hindsight(found))) == [
+    assert errors(decided(found, found.threshold)) == [
+        (1, 4),
         (0, 4),
-        (0, 4),
-    ]
+    ]  # seed 1 buys the third, which does not help: utility 0
+    assert errors(decided(found, 0.0)) == [(2, 4), (0, 4)]
+    assert errors(decided(found, in_hindsight(found))) == [(0, 4), (0, 4)]
     assert errors(foretold(rows, "influence")) == [(2, 8), (0, 12)]
     shown = table(rows)
     assert "turned 1 of 8 decisions" in " ".join(shown.notes)  # seed 0's second, had it been bought in plaintext
@@ -203,17 +205,18 @@ def test_one_bit_by_a_threshold_by_zero_and_in_hindsight():
     assert shown.rows[0][-1] == "0"  # the least utility among those bought
 
     per_row = cases(market_rows(threshold=0.02, unit="value per row"), "influence")  # of ten rows: 0.2
-    assert {case.threshold for case in per_row} == {0.2} and errors(decided(per_row)) == [(0, 4), (0, 4)]
+    assert set(per_row.threshold) == {0.2} and errors(decided(per_row, per_row.threshold)) == [(0, 4), (0, 4)]
     none = market_rows(threshold=None, verdict="doubtful")
-    assert errors(decided(cases(none, "influence"))) == [(0, 4), (4, 4)]
+    refused = cases(none, "influence")
+    assert errors(decided(refused, refused.threshold)) == [(0, 4), (4, 4)]
     shown = table(none)
     assert shown.rows[0][-1] == "nothing bought" and "2 did not trust the method, and 2 found no" in shown.notes[-1]
 
 
 def test_a_buyer_without_a_pre_flight_or_with_a_refused_value_is_not_counted():
     rows = market_rows()
-    assert {case.seed for case in cases(rows[:3], "influence")} == {0}
-    assert {case.seed for case in cases([rows[0] | {"refused": True}, *rows[1:]], "influence")} == {1}
+    assert set(cases(rows[:3], "influence").seed) == {0}
+    assert set(cases([rows[0] | {"refused": True}, *rows[1:]], "influence").seed) == {1}
     assert verdict(rows[::2]) == "" and table(rows[::2]).rows == []
 
 

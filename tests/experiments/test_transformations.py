@@ -17,11 +17,10 @@ from experiments.harness.run import main
 from experiments.harness.size import Size, source_of
 from experiments.studies.appraisal import sweeps
 from experiments.studies.transformations import generators as twisters
-from experiments.studies.transformations import picture, report
-from experiments.studies.transformations import protocols as measured
-from experiments.studies.transformations import protocols_report as protocols
+from experiments.studies.transformations import picture, protocols
+from experiments.studies.transformations import study as report
 from experiments.studies.transformations.attacks import measure as measure_attacks
-from experiments.studies.transformations.protocols_report import Attack, Cost, Protocol
+from experiments.studies.transformations.protocols import Attack, Cost, Protocol
 from experiments.studies.transformations.study import STUDY
 from mpc_appraisal.common.errors import AppraisalError, InputError
 
@@ -88,22 +87,22 @@ MARKET = [
 @pytest.fixture(scope="module")
 def turn():
     """Appraise one candidate by every engine through the installed app: rows, and the app's records by engine."""
-    kept, appraised = {}, measured.appraised
+    kept, appraised = {}, protocols.run_engines
 
     def listen(*arguments):
         kept.update(appraised(*arguments))
         return kept
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measured, "appraised", listen)
-        return measured.appraisals(SMALL.settings("protocol"), 0), kept
+        patch.setattr(protocols, "run_engines", listen)
+        return protocols.appraisals(SMALL.settings("protocol"), 0), kept
 
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory):
     path = tmp_path_factory.mktemp("market") / "marketplace.jsonl"
     write_rows(path, MARKET)
-    return measured.market(0, path)
+    return protocols.market(0, path)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +162,7 @@ def test_an_app_that_fails_is_named_with_its_words(tmp_path, monkeypatch):
     failing.chmod(0o755)
     monkeypatch.setattr(sweeps, "APP", failing)
     with pytest.raises(AppraisalError, match="turn 3: no such data"):
-        measured.appraisals(SMALL.settings("protocol"), 3)
+        protocols.appraisals(SMALL.settings("protocol"), 3)
 
 
 # -- taken from other records --------------------------------------------------------------------------------------
@@ -180,7 +179,7 @@ def test_of_the_marketplace_the_largest_batch_and_the_most_that_was_recovered(ma
     assert row["protocol"] == "ife_transform" and row["seconds"] == [0.4, 0.5] and row["mb"] == 3.0
     assert (row["recovered"], row["setting"]) == (0.9, "dense 400") and min(row["plain"]) > 0
     assert by_key(market)["ife_transform"].cost.seconds == pytest.approx(0.45)
-    assert measured.market(0, tmp_path / "none.jsonl") == []
+    assert protocols.market(0, tmp_path / "none.jsonl") == []
 
 
 def test_the_best_attack_is_within_the_assumptions_and_above_chance():
@@ -242,7 +241,7 @@ def test_the_picture_has_a_point_for_each_protocol_that_is_measured(turn, market
 # -- the page ------------------------------------------------------------------------------------------------------
 def test_the_page_shows_all_parts_and_names_what_is_missing(turn, market, generators, attacks, tmp_path):
     write_rows(tmp_path / FILE, [ABOUT, *turn[0], *market, *generators, *attacks, *TABLE, *HIDE])
-    shown = report.render(tmp_path)
+    (shown,) = STUDY.render(tmp_path)
     text = (tmp_path / "transformations.md").read_text()
     first = text.split("\n## ")[1]
     assert "For private data: the engine" in first and "Not measured: of ife_shares its cost and attack." in first
@@ -277,20 +276,20 @@ def test_a_page_of_nothing_is_a_page_that_says_so():
 def test_damaged_records_are_named_by_line(tmp_path, line, words):
     (tmp_path / FILE).write_text(json.dumps(ABOUT) + "\n" + line + "\n")
     with pytest.raises(InputError, match=words):
-        report.render(tmp_path)
+        STUDY.render(tmp_path)
 
 
 def test_records_without_a_first_line_or_a_file_are_refused(tmp_path):
     with pytest.raises(InputError, match="no file"):
-        report.render(tmp_path)
+        STUDY.render(tmp_path)
     write_rows(tmp_path / FILE, TABLE)
     with pytest.raises(InputError, match="line 1"):
-        report.render(tmp_path)
+        STUDY.render(tmp_path)
 
 
 def test_the_committed_report_is_of_its_records(tmp_path):
     (tmp_path / FILE).write_bytes((COMMITTED / FILE).read_bytes())
-    report.render(tmp_path)
+    STUDY.render(tmp_path)
     assert (tmp_path / "transformations.md").read_text() == (COMMITTED / "transformations.md").read_text()
 
 

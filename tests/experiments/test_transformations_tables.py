@@ -17,9 +17,8 @@ from torch.nn import functional
 from experiments.harness.size import Size
 from experiments.rivals import tenseal as tenseal_rival
 from experiments.studies.transformations import parties, tables
-from experiments.studies.transformations import spu as rival
-from experiments.studies.transformations import tables_report as page
-from experiments.studies.transformations.report import page_and_figures
+from experiments.studies.transformations import tables as page
+from experiments.studies.transformations.study import page_and_figures
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.models.networks import Conv, Dense
@@ -102,9 +101,9 @@ def test_spus_rows_stand_beside_the_others(tmp_path):
     printed = [TOLD, TOLD | {"operation": "infer", "bytes": None, "rounds": None}]
     body = f"open({str(seen)!r}, 'w').write(json.dumps(sys.argv[1:]))\nprint('a log line')\n"
     python = interpreter(tmp_path, body + "\n".join(f"print({json.dumps(row)!r})" for row in printed))
-    rows = rival.measure(python, ASKED)
+    rows = tables.spu(python, ASKED)
     runner, asked = json.loads(seen.read_text())
-    assert Path(runner).name == "spu_training.py" and json.loads(asked)["side"] == 8
+    assert Path(runner).name == "spu_rival.py" and json.loads(asked)["side"] == 8
     assert rows[0]["bytes"] == {MODEL_OWNER: 10**6, DATA_OWNER: 10**6} and rows[1]["bytes"] == {}
     others = [row | {"system": page.RTAS} for row in rows] + [row | {"model": page.MODELS[0]} for row in rows]
     (seconds, traffic), titles = spu_tables([*rows, *others, ABSENT])
@@ -141,12 +140,12 @@ def test_spu_is_a_job_of_its_own(tmp_path):
 )
 def test_an_interpreter_that_fails_is_named(tmp_path, body, reason):
     with pytest.raises(InputError, match=f"--spu-python.*python-with-spu.*{reason}"):
-        rival.measure(interpreter(tmp_path, body), ASKED)
+        tables.spu(interpreter(tmp_path, body), ASKED)
 
 
 def test_an_interpreter_that_is_none_is_named(tmp_path):
     with pytest.raises(InputError, match="--spu-python.*nowhere"):
-        rival.measure(str(tmp_path / "nowhere"), ASKED)
+        tables.spu(str(tmp_path / "nowhere"), ASKED)
 
 
 def spu_tables(rows):

@@ -15,8 +15,8 @@ from scipy import stats
 
 from experiments.harness.jobs import Job
 from experiments.harness.size import Size
-from experiments.studies.marketplace.report import render
 from experiments.studies.marketplace.selection import Selections
+from experiments.studies.marketplace.study import STUDY
 from experiments.studies.marketplace.validation import Trials
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.low_quality import evasive, grey_crops, mislabelled, random_labels, shuffled_pixels
@@ -381,7 +381,7 @@ def test_accuracy_of_validation_is_counted_over_both_sides(tiny):
 
 def test_the_page_is_made_of_the_records_alone(tiny, tmp_path):
     rewrite(tmp_path, lines(tiny[0]))
-    render(tmp_path)
+    STUDY.render(tmp_path)
     for name in ("marketplace.md", "marketplace-selection.svg", "marketplace-validation.svg"):
         assert (tmp_path / name).read_bytes() == (tiny[0] / name).read_bytes()
     text = (tmp_path / "marketplace.md").read_text()
@@ -395,7 +395,7 @@ def test_costs_and_leaks_are_rendered_where_there_are_rows(tiny, tmp_path):
             "seconds": [3.0, 1.5, 2.0], "bytes": 5_000_000}  # fmt: skip
     about, *rows = lines(tiny[0])
     rewrite(tmp_path, [about | {"missing": []}, *rows, leak, cost])
-    render(tmp_path)
+    STUDY.render(tmp_path)
     text = (tmp_path / "marketplace.md").read_text()
     assert "| ife_transform | cloud | an equivalent model | agrees on 1234 of 2000 rows | in ife_shares |" in text
     (row,) = (line for line in text.splitlines() if line.startswith("| cnn6 | ife_shares, LWE | 64 |"))
@@ -416,7 +416,7 @@ def test_costs_and_leaks_are_rendered_where_there_are_rows(tiny, tmp_path):
 def test_damaged_records_are_refused_by_line(tiny, tmp_path, damage, named):
     rewrite(tmp_path, damage(lines(tiny[0])))
     with pytest.raises(InputError, match=named):
-        render(tmp_path)
+        STUDY.render(tmp_path)
 
 
 def test_without_records_there_is_no_page(tmp_path):

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 
 from experiments.harness.plots import BLUE, GREY, INK, ORANGE, blank, plain
 from experiments.harness.records import Row
-from experiments.studies.appraisal.statistics import pick
-from experiments.studies.appraisal.tables import METHODS, grid, panels, planes, pooled, spent
+from experiments.studies.appraisal.tables import METHODS, grid, panels, pick, planes, pooled, spent
 from mpc_appraisal.reporting.metrics import rank_of
 from mpc_appraisal.reporting.table import DASH, number
 

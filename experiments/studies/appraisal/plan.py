@@ -5,17 +5,16 @@ Table 1's fine-tuning is held to multiples of influence's runtime, so its steps 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
-from experiments.harness.records import Row
-from experiments.studies.appraisal.preflights import Preflights
-from experiments.studies.appraisal.statistics import FIGURE3_RATE, FIGURE3_STEPS, budgets
-from experiments.studies.appraisal.sweeps import RATE, STEPS, AppSweep, rounded
+from experiments.harness.jobs import Job
+from experiments.harness.records import Row, select
+from experiments.studies.appraisal.sweeps import RATE, STEPS, AppSweep, Preflights, rounded
+from experiments.studies.appraisal.tables import FIGURE3_RATE, FIGURE3_STEPS, budgets
 from mpc_appraisal.cli.config import compose, instantiate
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.models.training import accuracy, fit, mean_loss, union
@@ -73,35 +72,30 @@ def accuracies(sweep: AppSweep, work: Path) -> list[Row]:
     would be another one.
     """
     found = []
-    for seed in sweep.values:
-        known = next((r for r in sweep.rows(work) if r["seed"] == seed and r["method"] == "influence"), None)
-        if known is None:
-            continue
-        kept, stated = work / "accuracy" / f"{seed}.json", [*sweep.fixed, f"seed={seed}"]
-        row = json.loads(kept.read_text()) if kept.is_file() else {}
-        if row.get("stated") != stated:
-            row = _retrained(stated, seed) | {"stated": stated}
-            kept.parent.mkdir(exist_ok=True)
-            kept.write_text(json.dumps(row))
-        row.pop("stated")
+    for known in select(sweep.rows(work), method="influence"):
+        seed = known["seed"]
+        job = Job(f"accuracy-seed{seed}", _retrained, ([*sweep.fixed, f"seed={seed}"], seed))
+        if job.rows(work) is None:
+            job.keep(work)
+        (row,) = job.rows(work)
         off = max(abs(a - b) for a, b in zip(row["utility"], known["utility"], strict=True))
         if row["candidate"] != known["candidate"] or off > 1e-5:
             expected = "expected those of the app's records"
-            raise AppraisalError(f"accuracy, seed {seed}: utilities differ by {off:.1e}; {expected}")
-        found.append({"part": "accuracy", "job": f"accuracy-seed{seed}", "method": "retraining"} | row)
+            raise AppraisalError(f"{job.name}: utilities differ by {off:.1e}; {expected}")
+        found.append({"part": "accuracy", "job": job.name, "method": "retraining"} | row)
     return found
 
 
-def _retrained(overrides: Sequence[str], seed: int) -> Row:
+def _retrained(overrides: Sequence[str], seed: int) -> list[Row]:
     cfg = compose(overrides)
     market = instantiate(cfg.scenario).build(*instantiate(cfg.data).load(), seed)
     before = mean_loss(fit(market.train, cfg.model.l2), market.test)
     models = [fit(union(market.train, each.data), cfg.model.l2) for each in market.candidates]
-    return {
+    return [{
         "seed": seed, "steps": None, "lr": None, "candidate": [each.name for each in market.candidates],
         "utility": [rounded(before - mean_loss(model, market.test)) for model in models],
         "accuracy": [accuracy(model, market.test) for model in models],
-    }  # fmt: skip
+    }]  # fmt: skip
 
 
 def write_two_digits(folder: Path) -> None:

@@ -10,15 +10,30 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
-from experiments.harness.page import Page
-from experiments.harness.records import Row, write_rows
+from experiments.harness import page
+from experiments.harness.page import Page, run_facts
+from experiments.harness.records import ABOUT, Row, read_rows, select, write_rows
 from experiments.harness.run import Run, Study, listed
+from experiments.studies.appraisal import figures, plan, tables, threshold
 from experiments.studies.appraisal.plan import SweepPlan, accuracies
-from experiments.studies.appraisal.report import FILE, render
-from experiments.studies.appraisal.statistics import FIGURE3_RATE
-from experiments.studies.appraisal.sweeps import loads, run_all
+from experiments.studies.appraisal.sweeps import STATED, loads, run_all
+from experiments.studies.appraisal.tables import COUNTS, FIGURE3_RATE, pick
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import ASSUMPTION
 
+FILE = "paper.jsonl"
+LISTS = {"candidate", "n", "level", "rounds", "value", "plaintext", "utility", "mb", "share", "private"}
+ONE = {"part", "job", "method", "seed", "steps", "lr", "refused", "bound", "features", "classes", "clear", "opened"}
+IN_CLEAR = ("accuracy", "preflight")  # parts without private values
+KEYS = {
+    "about": ABOUT | {"size", "sizes", "jobs", "missing"},
+    "accuracy": {"part", "job", "method", "seed", "candidate", "utility", "accuracy"},
+    "preflight": {"part", "job", "method", "seed", "verdict", "threshold", "unit", *COUNTS},
+    **dict.fromkeys(("noise", "grid", "table1", "mismatch", "missing"), ONE | LISTS),
+}
 NEEDS = {  # by table or figure, the parts that it is made of
     "table1": ("noise", "grid", "table1"),
     "fig2": ("noise", "mismatch"),
@@ -45,37 +60,37 @@ class AppraisalStudy(Study):
         """Run what is not finished, and write the rows."""
         settings = run.size.settings("sweeps")
         settings.rates, settings.steps = run.args.rates or settings.rates, run.args.steps or settings.steps
-        plan, until = SweepPlan(settings, run.size.seeds, run.work), run.until
+        planned, until = SweepPlan(settings, run.size.seeds, run.work), run.until
         parts, begun = {part for name in run.parts for part in NEEDS[name]}, set()
         ladder = (None, FIGURE3_RATE)
         for rates in (ladder, (*ladder, *settings.rates)):  # table 1's sweeps are known after the first turn
-            wanted = [s for s in plan.sweeps() if s.part in parts and s.rate in rates and s.name not in begun]
+            wanted = [s for s in planned.sweeps() if s.part in parts and s.rate in rates and s.name not in begun]
             wanted = [s for s in wanted if s.part != "table1" or begun]
             run_all(wanted, run.work, until)
             begun |= {sweep.name for sweep in wanted}
-        rows, jobs, missing = gather(plan)
+        rows, jobs, missing = gather(planned)
         first = {"part": "about", "job": "about", "method": "", "size": run.size.name}
         first |= {"sizes": sizes_of(rows) | load_of(run.work), "jobs": jobs, "missing": missing}
         write_rows(run.out / FILE, [first | run.about(), *rows])
 
     def render(self, folder: Path) -> list[Page]:
-        return [render(folder)]
+        return [render_paper(folder)]
 
 
 STUDY = AppraisalStudy()
 
 
-def gather(plan: SweepPlan) -> tuple[list[Row], dict[str, list[str]], list[str]]:
+def gather(planned: SweepPlan) -> tuple[list[Row], dict[str, list[str]], list[str]]:
     """Return the rows, the methods by job, and what is missing."""
     rows: list[Row] = []
     missing: list[str] = []
-    sweeps = plan.sweeps()
+    sweeps = planned.sweeps()
     for sweep in sweeps:
-        found = sweep.rows(plan.work)
+        found = sweep.rows(planned.work)
         done = {row["job"] for row in found}
         if left := [value for value in sweep.values if sweep.job(value) not in done]:
             missing.append(f"{sweep.name} ({sweep.short} {', '.join(map(str, left))})")
-        rows += found + (accuracies(sweep, plan.work) if sweep.part == "mismatch" else [])
+        rows += found + (accuracies(sweep, planned.work) if sweep.part == "mismatch" else [])
     if not any(sweep.part == "table1" for sweep in sweeps):
         missing.append("table 1's fine-tuning (its steps come from the grid)")
     jobs: dict[str, list[str]] = {}
@@ -100,3 +115,61 @@ def load_of(work: Path) -> dict[str, str]:
     """Say how busy the machine was, its own three processes counted."""
     known = sorted(loads(work).values())
     return {"load average while measuring": f"{known[0]} to {known[-1]}, by sweep"} if known else {}
+
+
+# -- the report ----------------------------------------------------------------------------------------------------
+def read(folder: Path) -> tuple[Row, list[Row]]:
+    """Return the row about the run, and the others. InputError names what is missing or damaged."""
+    about, rows = read_rows(folder / FILE, KEYS)
+    for place, row in enumerate(rows, start=2):
+        lengths = {key: len(row[key]) for key in LISTS | {"accuracy"} if isinstance(row.get(key), list)}
+        if len(set(lengths.values())) > 1:
+            said = f"lists of different lengths: {lengths}"
+            raise InputError(f"{FILE}, line {place}", said, "one number for each candidate")
+    found = {(row["job"], row["method"]) for row in rows}
+    for job, methods in about["jobs"].items():
+        for method in methods:
+            if (job, method) not in found:
+                raise InputError(f"{FILE}, {job}", f"no line of {method}", "every job that the first line names")
+    return about, rows
+
+
+def render_paper(folder: Path) -> Page:
+    """Write paper.md, paper.html and the figures beside the records."""
+    about, rows = read(folder)
+    parts = {row["part"] for row in rows}
+    made = {
+        "paper-figure2": (figures.values_figure, {"noise", "mismatch"} & parts),
+        "paper-figure3": (figures.costs_figure, "noise" in parts),
+        "paper-figure4": (figures.grid_figure, "grid" in parts),
+        "paper-figure5": (figures.ranks_figure, "accuracy" in parts),
+        "paper-threshold": (threshold.drawing, {"noise", "preflight"} <= parts),
+    }
+    drawn = {name: draw(rows) for name, (draw, wanted) in made.items() if wanted}
+    facts = run_facts(about, {"threads": "one a party", **about["sizes"]}, "appraisal")
+    given = {"about": about, "parts": parts, "facts": facts, **context(rows)}
+    return page.render("studies/appraisal/report.md.jinja", folder, "paper", drawn, **given)
+
+
+def context(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the numbers and the functions that the template asks for."""
+    drifts: dict[str, list[float]] = {}
+    for row in rows:
+        if row["part"] not in IN_CLEAR:
+            off = tables.drift([row])
+            drifts.setdefault(row["method"], []).extend([] if off is None else [off])
+    lines = tables.lines(rows)
+    tuned = {f"{line['rate']:g}": tables.drift(line["rows"]) or 0 for line in select(lines, method="finetuning")}
+    return {
+        "rows": rows, "lines": lines, "costs": tables.costs(rows), "panels": tables.panels(rows),
+        "lost": {rate: off for rate, off in tuned.items() if off > tables.LOST},
+        "grid": tables.grid(rows), "grid_seeds": sorted({r["seed"] for r in pick(rows, "grid", "finetuning")}),
+        "known": tables.measured_ratios(rows), "budgets": tables.budgets(rows), "bit": threshold.context(rows),
+        "missing": {method: pick(rows, "missing", method) for method in ("gradient_norm", "influence")},
+        "noise": {method: pick(rows, "noise", method, refused=False) for method in tables.METHODS},
+        "seeds": {part: len({r["seed"] for r in select(rows, part=part)}) for part in ("noise", "table1")},
+        "refused": any(r["refused"] for r in rows if r["part"] in ("table1", "grid")),
+        "first": next(iter(select(rows, part="noise")), None), "STATED": STATED, "TRUST": ASSUMPTION,
+        "drifts": {method: max(found, default=None) for method, found in drifts.items()}, "mean": mean,
+        "tables": tables, "plan": plan,
+    }  # fmt: skip

@@ -12,15 +12,21 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import OmegaConf
 
+from experiments.harness.jobs import Job
 from experiments.harness.records import Row
+from experiments.studies.appraisal.tables import COUNTS
+from mpc_appraisal.cli.config import compose, instantiate
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.reporting.record import Record, read
 
@@ -32,10 +38,14 @@ ATTEMPTS = {"": (), "bound": (f"session.logit_bound={STATED}",), "plain": ("sess
 STEPS, RATE = "appraisal.finetuning.steps", "appraisal.finetuning.lr"
 
 
-def run_app(*arguments: str) -> subprocess.CompletedProcess:
-    """Run the installed app on one thread, and return what it says."""
+def run_app(*arguments: str, log: Path | None = None) -> subprocess.CompletedProcess:
+    """Run the installed app on one thread, and return what it says, which `log` has too."""
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([str(APP), *arguments], capture_output=True, text=True, env=env)
+    done = subprocess.run([str(APP), *arguments], capture_output=True, text=True, env=env)
+    if log is not None:
+        with open(log, "a") as output:
+            output.write(done.stdout + done.stderr)
+    return done
 
 
 @dataclass(frozen=True)
@@ -116,9 +126,7 @@ class AppSweep:
         place = self.folder(work, attempt, values[0]).parent
         swept = f"{self.axis}={','.join(map(str, values))}", f"hydra.sweep.dir={place}"
         subfolder = f"hydra.sweep.subdir={self.short}${{{self.axis}}}"
-        done = run_app("--multirun", *self.fixed, *ATTEMPTS[attempt], *swept, subfolder, *RESUME)
-        with open(log, "a") as output:
-            output.write(done.stdout + done.stderr)
+        done = run_app("--multirun", *self.fixed, *ATTEMPTS[attempt], *swept, subfolder, *RESUME, log=log)
         return done.stderr if done.returncode else ""
 
     def rows(self, work: Path) -> list[Row]:
@@ -142,6 +150,50 @@ class AppSweep:
         row["clear"] = records[0].seconds["plaintext"]  # the model owner's own work, once a session
         row["opened"] = [o["what"] for o in records[0].openings]
         return {key: rounded(each) for key, each in row.items()}
+
+
+@dataclass(frozen=True)
+class Preflights(AppSweep):
+    """Results of `mpc-appraisal preflight` on the model owner's files alone, one a seed, kept in WORK/<job>.json."""
+
+    def _job(self, value: Any, log: Path | None = None) -> Job:
+        return Job(self.job(value), partial(preflight, self.job(value), log), ([*self.fixed, f"seed={value}"], value))
+
+    def found(self, work: Path, value: Any) -> list[Row] | None:
+        return self._job(value).rows(work)
+
+    def run(self, work: Path, log: Path) -> None:
+        """Run what is not finished. AppraisalError has the app's own words if one fails."""
+        for value in self.values:
+            if self.found(work, value) is None:
+                self._job(value, log).keep(work)
+
+    def rows(self, work: Path) -> list[Row]:
+        """Return a row for each finished pre-flight and method."""
+        rows = []
+        for value in self.values:
+            for check in self.found(work, value) or ():
+                t = check["threshold"]
+                row = self.facts(value) | {"method": check["method"], "verdict": check["verdict"]}
+                row |= {"threshold": t["value"], "unit": t["unit"]}
+                row |= {key: [t[key]["wrong"], t[key]["of"]] for key in COUNTS}
+                rows.append({key: rounded(each) for key, each in row.items()})
+        return rows
+
+
+def preflight(job: str, log: Path, overrides: Sequence[str], seed: int) -> list[Row]:
+    """Write the files of the market's model owner, and return what the app's pre-flight found of each method."""
+    cfg = compose(overrides)
+    market = instantiate(cfg.scenario).build(*instantiate(cfg.data).load(), seed)
+    with tempfile.TemporaryDirectory() as place:
+        for key, data in (("train", market.train), ("test", market.test)):
+            np.savez(Path(place, key), x=data.x.numpy(), y=data.y.numpy())
+        files = [f"train={place}/train.npz", f"test={place}/test.npz", f"classes={market.train.classes}"]
+        done = run_app("preflight", *files, *overrides, "search=no", f"out={place}/found.json", log=log)
+        # The status 1 means that a method is not trusted.
+        if done.returncode not in (0, 1) or not Path(place, "found.json").is_file():
+            raise AppraisalError(f"{job}: {(done.stderr.splitlines() or ['no result'])[-1].strip()}")
+        return json.loads(Path(place, "found.json").read_text())["checks"]
 
 
 def rounded(value: Any) -> Any:

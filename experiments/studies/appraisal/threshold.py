@@ -12,108 +12,79 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.harness.plots import BLUE, GREY, INK, ORANGE, blank, plain
-from experiments.harness.records import Row
-from experiments.studies.appraisal.statistics import COUNTS, pick
+from experiments.harness.records import Row, select
+from experiments.studies.appraisal.tables import COUNTS, pick
 from mpc_appraisal.methods.preflight.check import threshold_of
-from mpc_appraisal.methods.preflight.result import Rate, Threshold
+from mpc_appraisal.methods.preflight.result import Rate
 
 METHODS = {"gradient_norm": "gradient norm", "finetuning": "fine-tuning", "influence": "influence"}
 
 
-@dataclass(frozen=True)
-class Case:
-    """A candidate: its private value and the plaintext one, the threshold for so many rows, and its true utility.
+def cases(rows: Sequence[Row], method: str) -> pd.DataFrame:
+    """Return a line for each candidate of the seeds with private values and a pre-flight.
 
-    A threshold of None means that none was found: then the candidate is not bought.
+    `threshold` is the one for so many rows; it is nan if none was found, and then the candidate is not bought.
     """
-
-    seed: int
-    value: float
-    plaintext: float
-    threshold: float | None
-    utility: float
-
-    @property
-    def helps(self) -> bool:
-        return self.utility > 0
-
-    @property
-    def bought(self) -> bool:
-        return self.threshold is not None and self.value >= self.threshold
-
-    @property
-    def wrong(self) -> bool:
-        return self.bought != self.helps
-
-
-def cases(rows: Sequence[Row], method: str) -> list[Case]:
-    """Return all candidates of seeds with private values and a pre-flight."""
     known = {row["seed"]: row for row in pick(rows, "preflight", method)}
-    nothing = [Rate.count([])] * 4
-    found = []
-    for row in pick(rows, "noise", method):
-        if not row["refused"] and row["seed"] in known:
-            own = known[row["seed"]]
-            threshold = Threshold(own["threshold"], own["unit"], *nothing)
-            lists = zip(row["n"], row["value"], row["plaintext"], row["utility"], strict=True)
-            found += [Case(row["seed"], v, p, threshold.of(n), u) for n, v, p, u in lists]
-    return found
+    kept = [row for row in pick(rows, "noise", method) if not row["refused"] and row["seed"] in known]
+    lists = ["n", "value", "plaintext", "utility"]
+    found = pd.DataFrame(kept, columns=["seed", *lists]).explode(lists, ignore_index=True)
+    found = found.astype({"seed": int} | dict.fromkeys(lists, float))
+    limits = pd.DataFrame([known[seed] for seed in found.seed], columns=["threshold", "unit"])
+    found["threshold"] = limits.threshold.astype(float) * found.n.where(limits.unit == "value per row", 1.0)
+    return found.assign(helps=found.utility > 0, wrong=(found.value >= found.threshold) != (found.utility > 0))
 
 
-def decided(found: Sequence[Case]) -> tuple[Rate, Rate]:
+def decided(found: pd.DataFrame, threshold: pd.Series | float) -> tuple[Rate, Rate]:
     """Return (false accepts, false rejects)."""
-    accepts = Rate.count(case.bought for case in found if not case.helps)
-    return accepts, Rate.count(not case.bought for case in found if case.helps)
+    bought = found.value >= threshold
+    return Rate.count(bought[~found.helps]), Rate.count(~bought[found.helps])
 
 
-def at_zero(found: Sequence[Case]) -> list[Case]:
-    return [replace(case, threshold=0.0) for case in found]
-
-
-def in_hindsight(found: Sequence[Case]) -> list[Case]:
-    """Give each case the threshold that errs least on the candidates of the same seed themselves."""
-    best: dict[int, float] = {}
-    for seed in {case.seed for case in found}:
-        mine = [case for case in found if case.seed == seed]
-        limit = threshold_of([case.value for case in mine], [case.helps for case in mine])
-        best[seed] = (-math.inf if mine[0].helps else math.inf) if limit is None else limit  # None: all alike
-    return [replace(case, threshold=best[case.seed]) for case in found]
+def in_hindsight(found: pd.DataFrame) -> pd.Series:
+    """Return for each candidate the threshold that errs least on the candidates of the same seed themselves."""
+    best = {}
+    for seed, mine in found.groupby("seed"):
+        limit = threshold_of(mine.value.tolist(), mine.helps.tolist())
+        best[seed] = (-math.inf if mine.helps.iloc[0] else math.inf) if limit is None else limit  # None: all alike
+    return found.seed.map(best)
 
 
 def foretold(rows: Sequence[Row], method: str) -> list[Rate]:
     """Return the pre-flight's own rates, on held-out parts that did not calibrate, seeds together."""
-    counts = [[row[key] for row in pick(rows, "preflight", method)] for key in COUNTS]
-    pairs = [(sum(off for off, _ in each), sum(of for _, of in each)) for each in counts]
-    return [Rate.count([True] * off + [False] * (of - off)) for off, of in pairs]
+    counts = [np.sum([row[key] for row in pick(rows, "preflight", method)], axis=0) for key in COUNTS]
+    return [Rate.count([True] * off + [False] * (of - off)) for off, of in counts]
 
 
 def context(rows: Sequence[Row]) -> dict[str, Any]:
     """Return what the template needs: the decisions of each method, and the pre-flights."""
-    methods = []
-    for method, name in METHODS.items():
-        if found := cases(rows, method):
-            ways = {"calibrated": found, "zero": at_zero(found), "hindsight": in_hindsight(found)}
-            limits = [case.threshold for case in found if case.threshold is not None]
+    methods, every = [], [cases(rows, method) for method in METHODS]
+    for (method, name), found in zip(METHODS.items(), every, strict=True):
+        if len(found):
+            ways = {"calibrated": found.threshold, "zero": 0.0, "hindsight": in_hindsight(found)}
+            bought, limits = found.utility[found.value >= found.threshold], found.threshold.dropna()
+            rates = {way: decided(found, each) for way, each in ways.items()}
             methods.append({
-                "method": method, "name": name, "cases": found, "limits": [min(limits), max(limits)] if limits else [],
-                "rates": {way: decided(each) for way, each in ways.items()} | {"foretold": foretold(rows, method)},
-                "wrong": {way: sum(case.wrong for case in each) for way, each in ways.items()},
-                "worst": min((case.utility for case in found if case.bought), default=None),
+                "method": method, "name": name, "limits": [limits.min(), limits.max()] if len(limits) else [],
+                "rates": rates | {"foretold": foretold(rows, method)},
+                "worst": bought.min() if len(bought) else None, "count": len(found), "helping": int(found.helps.sum()),
+                "seeds": found.seed.nunique(),
             })  # fmt: skip
-    every = [case for each in methods for case in each["cases"] if case.threshold is not None]
-    checks = [row for row in rows if row["part"] == "preflight"]
+    told = pd.concat(every).dropna(subset="threshold")
+    checks = select(rows, part="preflight")
     return {
         "methods": methods,
-        "every": every,
-        "turned": sum(case.bought != (case.plaintext >= case.threshold) for case in every),
-        "without": sum(row["threshold"] is None for row in checks),
-        "doubted": sum(row["verdict"] != "trusted" for row in checks),
+        "every": len(told),
+        "turned": int(((told.value >= told.threshold) != (told.plaintext >= told.threshold)).sum()),
+        "without": len(select(checks, threshold=None)),
+        "doubted": len(checks) - len(select(checks, verdict="trusted")),
     }
 
 
@@ -123,9 +94,9 @@ def drawing(rows: Sequence[Row]) -> Figure:
     for axis, method in zip(figure.subplots(1, 3), METHODS, strict=True):
         found = cases(rows, method)
         for colour, off in ((BLUE, False), (ORANGE, True)):
-            kept = [case for case in found if case.wrong == off]
-            axis.scatter([case.utility for case in kept], [case.value for case in kept], s=18, color=colour, zorder=3)
-        for limit in sorted({case.threshold for case in found if case.threshold is not None}):
+            kept = found[found.wrong == off]
+            axis.scatter(kept.utility, kept.value, s=18, color=colour, zorder=3)
+        for limit in sorted(found.threshold.dropna().unique()):
             axis.axhline(limit, color=GREY, linewidth=0.9, linestyle="--")
         axis.axhline(0, color=INK, linewidth=1.2)
         axis.axvline(0, color=GREY, linewidth=1.2)

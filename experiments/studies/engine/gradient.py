@@ -1,37 +1,139 @@
-"""One gradient by every engine, in turns: the case of `parties.py`.
+"""One softmax-regression gradient by every engine, in turns, timed in the model owner's process.
 
-X is (5940 x 784) and W (784 x 10), rows of MNIST if a folder of it is named. Each engine runs in new processes, the
-engines in turn; seconds, and ratios turn by turn, are medians over the turns.
+X (n, d) and one-hot Y are the data owner's, W (d, C) is the model owner's; what is opened is the norm of
+G = X'(softmax(XW) - Y) / n. X is (5940 x 784) and W (784 x 10), rows of MNIST if a folder of it is named. Each engine
+runs in new processes, the engines in turn; seconds, and ratios turn by turn, are medians over the turns.
 
     single   a gradient from nothing: input, masks, script, products, softmax, opening; one was done before
     kept     a later gradient of the same X with other weights: what each of LATER more costs, dealer's work included
+
+The clock starts at a moment that both owners share, before the script is made and while the dealer is still idle, so no
+work is done ahead of it.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+import torch.distributed as dist
 
-from experiments.harness.parties import launch_parties
+from experiments.harness.parties import TIMEOUT, launch_parties, meeting, start_together
 from experiments.harness.records import Row
-from experiments.rivals.spu import Spu
-from experiments.studies.engine.parties import Case, Own, Shapes, party
+from experiments.rivals.spu_rival import Spu
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.data import Mnist
+from mpc_appraisal.methods import Facts, GradientNorm
 from mpc_appraisal.models.training import fit
+from mpc_appraisal.mpc.backends.registry import deal, open_session
+from mpc_appraisal.mpc.net.rendezvous import Rendezvous
+from mpc_appraisal.mpc.session import Session
 
+METHOD = GradientNorm()
+Own = dict[str, torch.Tensor]
 LATER = 8
-Cost = tuple[float, float, float]  # seconds, bytes of all parties, rounds
+GradientCost = tuple[float, float, float]  # seconds, bytes of all parties, rounds
 
 
+# -- the parties ---------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Shapes:
+    """The public facts: n, d, C and the bound on the logits."""
+
+    rows: int
+    features: int
+    classes: int
+    bound: float
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """One session. If it `opens` G, then it does so after the last timed moment."""
+
+    engine: str
+    later: int = 0
+    opens: bool = False
+
+
+def weights(own: Own, k: int) -> torch.Tensor:
+    """Return the weights of the k-th gradient, which differ each time."""
+    return own["w"] * (1.0 - 0.01 * k)
+
+
+def compute(
+    session: Session, own: Own, shapes: Shapes, asked: Gradients, opened: Callable[[], None]
+) -> torch.Tensor | None:
+    """Compute jointly, and call `opened` after each opening. Return G if it is asked for."""
+    n, d, classes = shapes.rows, shapes.features, shapes.classes
+    facts = Facts(d - 1, classes, 0, 0, n, 0.0)
+    session.bound_logits(shapes.bound)
+    session.mark()
+    x = session.input(DATA_OWNER, lambda: own["x"][:n], (n, d), "x")
+    y = session.input(DATA_OWNER, lambda: own["y"][:n], (n, classes), "y")
+    for k in range(asked.later + 1):
+        w = session.input(MODEL_OWNER, lambda k=k: weights(own, k), (d, classes), "w")
+        session.reveal(METHOD.score({"weights": w}, x, y, facts), METHOD.opens, "benchmark")
+        opened()
+        session.mark()
+        session.forget(w)
+    g = None
+    if asked.opens:
+        w = session.input(MODEL_OWNER, lambda: weights(own, 0), (d, classes), "w")
+        summed = (x.matmul(w).softmax(1) - y).t().matmul(x).t()
+        g = session.reveal(summed, "gradient", "benchmark") / n
+        session.forget(w)
+    session.forget(x, y)
+    return g
+
+
+def party(
+    role: str, address: str, emit: Any, folder: Path, own: Own, shapes: Shapes, sessions: list[Gradients]
+) -> list[dict]:
+    """Run all sessions one after the other in this process, and return what `_measured` found of each."""
+    results = []
+    with meeting(role, address) as rendezvous:
+        notes = rendezvous.store
+        for k, asked in enumerate(sessions):
+            rendezvous.store = dist.PrefixStore(f"case/{k}", notes)  # each session meets under a name of its own
+            rendezvous._topics.clear()
+            rendezvous.post()  # the others find this party under that name too
+            results.append(_measured(rendezvous, own, shapes, asked))
+    return results
+
+
+def _measured(rendezvous: Rendezvous, own: Own, shapes: Shapes, asked: Gradients) -> dict[str, Any]:
+    """Return, for each gradient, seconds since the start, bytes and rounds; the dealer knows bytes alone."""
+    if rendezvous.role == DEALER:
+        marks = deal(asked.engine, rendezvous, TIMEOUT)
+        return {"bytes": [mark - marks[-asked.later - 2] for mark in marks[-asked.later - 1 :]]}
+    session, events = open_session(asked.engine, rendezvous, TIMEOUT), []
+    if asked.engine == "stock":  # CrypTen has one session a process, so it warms up in it
+        compute(session, own, shapes, Gradients("stock"), lambda: None)
+    start_together(rendezvous, "start")
+    start, before = time.perf_counter(), session.meter.cost()
+    session.prepare(lambda dry: compute(dry, {}, shapes, asked, lambda: None))
+    g = compute(session, own, shapes, asked, lambda: events.append((time.perf_counter(), session.meter.cost())))
+    session.close()
+    return {
+        "seconds": [moment - start for moment, _ in events],
+        "bytes": [cost.bytes_sent - before.bytes_sent for _, cost in events],
+        "rounds": [cost.rounds - before.rounds for _, cost in events],
+        "gradient": g,
+    }
+
+
+# -- the turns -----------------------------------------------------------------------------------------------------
 def inputs(rows: int, features: int, mnist: bool) -> tuple[Own, float, str]:
     """Return x, y and w, a bound on centred logits, and what they are: MNIST's, or random ones.
 
@@ -77,60 +179,39 @@ def error(g: torch.Tensor | None, own: Own) -> float | None:
     return None if g is None else float((g - reference(own, torch.float64)).abs().max())
 
 
-def turn(cases: list[Case], own: Own, shapes: Shapes) -> list[dict[str, dict]]:
-    """Launch three processes once, and return what each party measured in each case."""
+def turn(sessions: list[Gradients], own: Own, shapes: Shapes) -> list[dict[str, dict]]:
+    """Launch three processes once, and return what each party measured in each session."""
     held = {MODEL_OWNER: {"w": own["w"]}, DATA_OWNER: {"x": own["x"], "y": own["y"]}, DEALER: {}}
-    found = launch_parties(party, {role: {"own": mine} for role, mine in held.items()}, shapes=shapes, cases=cases)
-    return [{role: found[role][k] for role in found} for k in range(len(cases))]
+    found = launch_parties(
+        party, {role: {"own": mine} for role, mine in held.items()}, shapes=shapes, sessions=sessions
+    )
+    return [{role: found[role][k] for role in found} for k in range(len(sessions))]
 
 
-def total(measured: dict[str, dict], at: int) -> Cost:
+def total(measured: dict[str, dict], at: int) -> GradientCost:
     """Return the cost up to the gradient `at`."""
     owners = [measured[MODEL_OWNER], measured[DATA_OWNER]]
     sent = sum(each["bytes"][at] for each in measured.values())
     return measured[MODEL_OWNER]["seconds"][at], sent, max(each["rounds"][at] for each in owners)
 
 
-def each_of(parts: int, more: Cost, less: Cost) -> Cost:
+def each_of(parts: int, more: GradientCost, less: GradientCost) -> GradientCost:
     return tuple((a - b) / parts for a, b in zip(more, less, strict=True))
 
 
-class Turns:
-    """The costs by engine and work, turn after turn, and the largest error of each engine."""
+def fast(own: Own, shapes: Shapes) -> tuple[dict[str, GradientCost], float | None]:
+    """Return the costs by work, and the largest error."""
+    sessions = [Gradients("fast"), Gradients("fast"), Gradients("fast", later=LATER), Gradients("fast", opens=True)]
+    _, single, later, opened = turn(sessions, own, shapes)
+    one = total(single, 0)
+    costs = {"single": one, "kept": each_of(LATER, total(later, LATER), one)}
+    return costs, error(opened[MODEL_OWNER]["gradient"], own)
 
-    def __init__(self, own: Own, shapes: Shapes):
-        self.own, self.shapes = own, shapes
-        self.found: dict[tuple[str, str], list[Cost]] = {}
-        self.errors = {"plaintext": error(reference(own, torch.float32).double(), own)}
 
-    def add(self, engine: str, work: str, cost: Cost) -> None:
-        self.found.setdefault((engine, work), []).append(cost)
-
-    def fast(self) -> None:
-        cases = [Case("fast"), Case("fast"), Case("fast", later=LATER), Case("fast", gradient=True)]
-        _, single, later, opened = turn(cases, self.own, self.shapes)
-        one = total(single, 0)
-        self.add("fast", "single", one)
-        self.add("fast", "kept", each_of(LATER, total(later, LATER), one))
-        self.errors["fast"] = error(opened[MODEL_OWNER]["gradient"], self.own)
-
-    def stock(self) -> None:
-        (result,) = turn([Case("stock", later=1, gradient=True)], self.own, self.shapes)
-        one = total(result, 0)
-        self.add("stock", "single", one)
-        self.add("stock", "kept", each_of(1, total(result, 1), one))
-        self.errors["stock"] = error(result[MODEL_OWNER]["gradient"], self.own)
-
-    def rows(self) -> list[Row]:
-        """Return a row for each engine and work: medians over the turns."""
-        rows = []
-        for (engine, work), runs in self.found.items():
-            seconds, sent, rounds = (median(column) for column in zip(*runs, strict=True))
-            one = row(engine, f"gradient, {work}", (seconds, sent, rounds), None, self.errors[engine], len(runs))
-            if stock := self.found.get(("stock", work)):  # turn by turn, because the machine's load changes
-                one["ratio_to_stock"] = median(theirs[0] / ours[0] for theirs, ours in zip(stock, runs, strict=True))
-            rows.append(one)
-        return rows
+def stock(own: Own, shapes: Shapes) -> tuple[dict[str, GradientCost], float | None]:
+    (result,) = turn([Gradients("stock", later=1, opens=True)], own, shapes)
+    one = total(result, 0)
+    return {"single": one, "kept": each_of(1, total(result, 1), one)}, error(result[MODEL_OWNER]["gradient"], own)
 
 
 def row(engine: str, work: str, cost: Sequence[float], stock: float | None, off: float | None, runs: int) -> Row:
@@ -140,23 +221,47 @@ def row(engine: str, work: str, cost: Sequence[float], stock: float | None, off:
             "mb": sent / 1e6, "rounds": round(rounds), "error": off, "repeat": runs}  # fmt: skip
 
 
+def medians(costs: Sequence[Row], errors: dict[str, float | None]) -> list[Row]:
+    """Return a record for each engine and work: medians over the turns, of ratios to stock too, turn by turn.
+
+    They are taken turn by turn because the machine's load changes.
+    """
+    found = pd.DataFrame(costs)
+    theirs = found[found.engine == "stock"][["work", "turn", "seconds"]]
+    found = found.merge(theirs, how="left", on=["work", "turn"], suffixes=("", "_of_stock"))
+    found["ratio"] = found.seconds_of_stock / found.seconds
+    by = found.groupby(["engine", "work"], sort=False)
+    rows, turns = [], costs[-1]["turn"]
+    for (engine, work), (*cost, ratio) in by[["seconds", "sent", "rounds", "ratio"]].median().iterrows():
+        one = row(engine, f"gradient, {work}", cost, None, errors[engine], turns)
+        rows.append(one | {"ratio_to_stock": None if math.isnan(ratio) else ratio})
+    return rows
+
+
 def measure(own: Own, shapes: Shapes, args: Namespace, count: int) -> list[Row]:
     """Measure `count` turns of the engines that are asked for."""
-    turns = Turns(own, shapes)
+    costs, errors = [], {"plaintext": error(reference(own, torch.float32).double(), own)}
+
+    def add(engine: str, turn: int, by_work: dict[str, GradientCost]) -> None:
+        for work, cost in by_work.items():
+            named = dict(zip(("seconds", "sent", "rounds"), cost, strict=True))
+            costs.append({"engine": engine, "work": work, "turn": turn} | named)
+
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         rival = _spu(own, args, Path(folder))
-        for k in range(count):
-            for engine in args.engines:
-                if engine != "spu":
-                    getattr(turns, engine)()
+        for k in range(1, count + 1):
+            for engine, measured in (("fast", fast), ("stock", stock)):
+                if engine in args.engines:
+                    by_work, errors[engine] = measured(own, shapes)
+                    add(engine, k, by_work)
             if rival:
-                turns.add("spu", "kept", rival.run())
-            turns.add("plaintext", "kept", (plaintext(own), 0, 0))
-            print(f"gradient: turn {k + 1} of {count} done", file=sys.stderr, flush=True)
+                add("spu", k, {"kept": rival.run()})
+            add("plaintext", k, {"kept": (plaintext(own), 0, 0)})
+            print(f"gradient: turn {k} of {count} done", file=sys.stderr, flush=True)
         if rival:
             g = rival.close()
-            turns.errors["spu"] = None if g is None else error(torch.from_numpy(g.astype(np.float64)), own)
-    return turns.rows()
+            errors["spu"] = None if g is None else error(torch.from_numpy(g.astype(np.float64)), own)
+    return medians(costs, errors)
 
 
 def _spu(own: Own, args: Namespace, folder: Path) -> Spu | None:

@@ -8,15 +8,23 @@ from __future__ import annotations
 import math
 import sys
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from experiments.harness.page import Page
-from experiments.harness.records import write_rows
+from experiments.harness import page
+from experiments.harness.page import Page, run_facts, times
+from experiments.harness.plots import BLUE, GREY, ORANGE, blank, plain
+from experiments.harness.records import ABOUT, Row, read_rows, write_rows
 from experiments.harness.run import Run, Study, listed, positive, reads_data, some_of
-from experiments.studies.engine import appraisals, gradient, report, rows, rows_report
-from experiments.studies.engine.parties import Shapes
+from experiments.studies.engine import appraisals, gradient
+from experiments.studies.engine import rows as by_rows
+from experiments.studies.engine.gradient import Shapes
+from mpc_appraisal.common.roles import ASSUMPTION
+from mpc_appraisal.reporting.table import number
 
 SMALL_ROWS, FULL_ROWS = (1000, 3000), (10_000, 30_000, 100_000)
 
@@ -51,8 +59,8 @@ class EngineStudy(Study):
 
     def render(self, folder: Path) -> list[Page]:
         """Render the reports whose records are there, and refuse a folder without any."""
-        pages = [rows_report.render(folder)] if (folder / "rows.jsonl").is_file() else []
-        return [report.render(folder), *pages] if (folder / "engine.jsonl").is_file() or not pages else pages
+        pages = [by_rows.render(folder)] if (folder / "rows.jsonl").is_file() else []
+        return [render_engines(folder), *pages] if (folder / "engine.jsonl").is_file() or not pages else pages
 
 
 STUDY = EngineStudy()
@@ -82,6 +90,142 @@ def _measure_rows(run: Run) -> None:
     for count in run.args.rows or run.size.pick(SMALL_ROWS, FULL_ROWS):
         shape = (count, run.args.features, run.args.classes)
         engine = next((engine for engine in run.args.engines if engine != "spu"), "fast")
-        found.append(rows.measure(shape, engine, run.size.seeds) | made)
+        found.append(by_rows.measure(shape, engine, run.size.seeds) | made)
         write_rows(run.out / "rows.jsonl", found)
         print(f"{count} rows: {found[-1]['seconds']:.2f} s", flush=True)
+
+
+SINGLE, KEPT = "gradient, single", "gradient, kept"
+WORKS = {SINGLE: "one gradient from nothing", KEPT: "a later gradient, mask of X kept"}
+ENGINES = {  # the order of every table and figure
+    "fast": ("fast", BLUE),
+    "spu": ("SPU", "#a78bba"),
+    "stock": ("stock CrypTen", ORANGE),
+    "plaintext": ("plaintext, float32", GREY),
+}
+GOAL_SIZE = (5940, 784, 10)
+OTHER_SIZE = "another size"  # the verdict on a goal if the input is not of GOAL_SIZE
+GOALS = (  # what, work, key, goal, whether more is better
+    ("times the speed of stock, mask of X kept", KEPT, "ratio_to_stock", 30.0, True),
+    ("times the speed of stock, single gradient", SINGLE, "ratio_to_stock", 14.0, True),
+    ("times the time of plaintext float32, mask of X kept", KEPT, "times_plaintext", 4.0, False),
+    ("MB, single gradient", SINGLE, "mb", 45.0, False),
+    ("MB, later gradient", KEPT, "mb", 6.0, False),
+    ("rounds of a gradient", SINGLE, "rounds", 20.0, False),
+    ("largest error of G", SINGLE, "error", 5e-7, False),
+)
+KEYS = ABOUT | {"engine", "work", "seconds", "ratio_to_stock", "mb", "rounds", "error", "repeat", "input"}
+ByEngine = dict[tuple[str, str], Row]
+
+
+def render_engines(folder: Path) -> Page:
+    """Write engine.md, engine.html and the figures beside engine.jsonl."""
+    about, rows = read_rows(folder / "engine.jsonl", {"": KEYS})
+    found, runs, given = gradients_of(rows), whole_appraisals(rows), about["input"]
+    size = f"{given['rows']:,} x {given['features']}"
+    logits = f"bound {number(given['bound'], 3)}, largest {number(given['largest_logit'], 3)}"
+    data = f"X {size}, {given['classes']} classes, {given['data']}"
+    facts = run_facts(about, {"threads": "one a party", "input": data, "centred logits": logits}, "engine")
+    figures = {"engine-gradient": gradient_figure(found)} if found else {}
+    figures |= {"engine-appraisals": appraisal_figure(runs)} if runs else {}
+    return page.render(
+        "studies/engine/engine.md.jinja", folder, "engine", figures, about=about, given=given, size=size, facts=facts,
+        one=found.get(("fast", SINGLE)), later=found.get(("fast", KEPT)), stock=found.get(("stock", SINGLE)),
+        verdicts=[verdict(found, given, *goal[1:]) for goal in GOALS], gradient=found, appraisals=runs, goals=GOALS,
+        engines={r["engine"] for r in rows}, WORKS=WORKS, ENGINES=ENGINES, GOAL_SIZE=GOAL_SIZE, OTHER_SIZE=OTHER_SIZE,
+        TRUST=ASSUMPTION,
+    )  # fmt: skip
+
+
+def gradients_of(rows: Sequence[Row]) -> ByEngine:
+    """Return the rows by engine and work, in the order of ENGINES, each with its seconds over those in the clear."""
+    found = {(r["engine"], r["work"]): dict(r) for r in rows if r["work"] in WORKS}
+    clear = found.get(("plaintext", KEPT))
+    for row in found.values():
+        row["times_plaintext"] = row["seconds"] / clear["seconds"] if clear else None
+    return {(e, work): found[e, work] for work in WORKS for e in ENGINES if (e, work) in found}
+
+
+def whole_appraisals(rows: Sequence[Row]) -> list[Row]:
+    """Return the whole appraisals by work and engine, with the work split into method, data and note."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        if row["work"] not in WORKS:
+            work, _, note = row["work"].partition(": ")
+            method, _, data = work.partition(", ")
+            one = dict(row) | {"method": method, "of": data, "note": note, "title": work}
+            found.setdefault(work, {})[row["engine"]] = one
+    return [by[engine] for by in found.values() for engine in ENGINES if engine in by]
+
+
+def verdict(found: ByEngine, given: Row, work: str, key: str, goal: float, more: bool) -> str:
+    """Return 'met', or by how much the goal is missed, in its unit and as a share of it."""
+    value = found.get(("fast", work), {}).get(key)
+    if value is None:
+        return "not measured"
+    if (given["rows"], given["features"], given["classes"]) != GOAL_SIZE:
+        return OTHER_SIZE
+    gap = goal - value if more else value - goal
+    return "met" if gap <= 0 else f"missed by {number(gap, 2)} ({100 * gap / goal:.0f} %)"
+
+
+def gradient_figure(found: ByEngine) -> Figure:
+    """Draw a line of panels for each work: seconds on the left, MB on the right. Plaintext stands in every line."""
+    clear, groups = found.get(("plaintext", KEPT)), []
+    for work in WORKS:
+        by = {engine: row for (engine, w), row in found.items() if w == work}
+        if clear and work != KEPT:  # it is measured once, and its speed against stock is that of the other work
+            by["plaintext"] = clear | {"ratio_to_stock": None}
+        groups.append((WORKS[work], [by[engine] for engine in ENGINES if engine in by]))
+    figure = blank(10.0, 0.9 + sum(0.34 * len(rows) + 0.55 for _, rows in groups))
+    axes = figure.subplots(2, 2, squeeze=False, sharex="col", height_ratios=[len(rows) + 1 for _, rows in groups])
+    for (seconds, sent), (name, rows) in zip(axes, groups, strict=True):
+        _bars(seconds, rows, "seconds", ratio=True)
+        _bars(sent, [row for row in rows if row["engine"] != "plaintext"], "mb")
+        seconds.set_title(name, loc="left", fontsize=10)
+        sent.set_title(f"{name}: sent by all parties", loc="left", fontsize=10)
+    everything = [row for _, rows in groups for row in rows]
+    _logarithmic(axes[-1][0], everything)
+    axes[-1][1].set_xlim(0, 1.3 * max(row["mb"] for row in everything) or 1.0)
+    axes[-1][1].set_xlabel("MB")
+    return figure
+
+
+def appraisal_figure(runs: Sequence[Row]) -> Figure:
+    """Draw a panel for each method: the seconds of all candidates together."""
+    groups = {
+        title: [row for row in runs if row["title"] == title] for title in dict.fromkeys(r["title"] for r in runs)
+    }
+    figure = blank(7.5, 0.8 + sum(0.34 * len(rows) + 0.5 for rows in groups.values()))
+    heights = [len(rows) + 1 for rows in groups.values()]
+    axes = figure.subplots(len(groups), 1, squeeze=False, sharex="col", height_ratios=heights)
+    for axis, (title, rows) in zip(axes[:, 0], groups.items(), strict=True):
+        _bars(axis, rows, "seconds", ratio=True)
+        axis.set_title(title, loc="left", fontsize=10)
+    _logarithmic(axes[-1][0], runs)
+    return figure
+
+
+def _bars(axis: Axes, rows: Sequence[Row], key: str, ratio: bool = False) -> None:
+    """Draw a bar for each engine, the first on top, its number beside it. A bar that is extrapolated is hatched."""
+    for place, row in enumerate(rows):
+        guessed, colour = "extrapolated" in row["work"], ENGINES[row["engine"]][1]
+        axis.barh(place, row[key], height=0.72, color="white" if guessed else colour, edgecolor=colour,
+                  hatch="///" if guessed else None)  # fmt: skip
+        text = f"{number(row[key], 3)} {'s' if key == 'seconds' else 'MB'}"
+        if ratio and row["ratio_to_stock"] is not None and row["engine"] != "stock":
+            text += f"   {times(row['ratio_to_stock'])}"
+        axis.annotate(text + "   extrapolated" * guessed, (row[key], place), (4, 0), textcoords="offset points",
+                      va="center", fontsize=9)  # fmt: skip
+    axis.set_yticks(range(len(rows)), [ENGINES[row["engine"]][0] for row in rows])
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.tick_params(axis="y", length=0)
+    plain(axis, grid=None, sides=("top", "right", "left"))
+
+
+def _logarithmic(axis: Axes, rows: Sequence[Row]) -> None:
+    """Make the seconds logarithmic, with room for the numbers on the right."""
+    low, high = (pick(row["seconds"] for row in rows) for pick in (min, max))
+    axis.set_xscale("log")
+    axis.set_xlim(low / 2.5, high * (2.5 * high / low) ** 0.4)
+    axis.set_xlabel("seconds, logarithmic")

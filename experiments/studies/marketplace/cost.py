@@ -16,38 +16,38 @@ not the same: see the notes of the report.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from experiments.harness.jobs import Job
-from experiments.harness.records import Row
+from experiments.harness.parties import launch_parties, meeting, run_session, start_together
+from experiments.harness.records import Row, select
 from experiments.rivals import tenseal
 from experiments.rivals.tenseal import LAYER, NETWORK, Tenseal
-from experiments.studies.marketplace import cost_shares
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from mpc_appraisal.marketplace.encryption.als16 import ALS16
 from mpc_appraisal.marketplace.encryption.convolution import patches
 from mpc_appraisal.marketplace.encryption.lwe import LWE
 from mpc_appraisal.marketplace.encryption.scheme import PIXEL, Master, Scheme
 from mpc_appraisal.marketplace.protocols.masked_layers import CloudSide, Masks, ShopperSide, mask
+from mpc_appraisal.marketplace.protocols.masked_layers_protocol import quantised_first
 from mpc_appraisal.marketplace.protocols.quantised import quantise
-from mpc_appraisal.models.networks import (
-    ARCHITECTURES,
-    MNIST,
-    Architecture,
-    Conv,
-    Dense,
-    Network,
-    first_matrix,
-    initial,
-)
+from mpc_appraisal.marketplace.protocols.shares_plan import Cloud, SharesPlan, Shopper, Training, label_rows, one_hot
+from mpc_appraisal.marketplace.protocols.shares_protocol import run_shares
+from mpc_appraisal.models import networks
+from mpc_appraisal.models.networks import MNIST, Architecture, Conv, Dense, Network, first_matrix
+from mpc_appraisal.mpc.backends.registry import deal
 from mpc_appraisal.reporting.table import DASH
 
 KEYS = {"network", "operation", "system", "images", "seconds", "bytes"}
@@ -58,13 +58,14 @@ ABSENT = "not installed"
 TRANSFORM, CURVE, SHARES = "ife_transform, LWE", "ife_transform, ALS16", "ife_shares, LWE"
 IM2COL, DIAGONALS, LEAST = "TenSEAL, im2col", "TenSEAL, mm", ", least modulus"
 NETWORKS = {
-    "cnn6": ARCHITECTURES["cnn6"],
+    "cnn6": networks.ARCHITECTURES["cnn6"],
     "cnn3": Architecture("cnn3", MNIST, (Conv(4, 7, stride=3), Dense(64), Dense(10))),
-    "mlp": ARCHITECTURES["mlp"],
+    "mlp": networks.ARCHITECTURES["mlp"],
 }
 INK = 0.2  # share of pixels that are not 0, as in MNIST
 LR = 0.01
 GOAL = 1000.0
+SHARES_TIMEOUT = 120.0
 
 
 def jobs(settings: SimpleNamespace) -> list[Job]:
@@ -72,7 +73,7 @@ def jobs(settings: SimpleNamespace) -> list[Job]:
 
 
 def network_of(name: str) -> Network:
-    return initial(NETWORKS[name], 0, torch.float64)
+    return networks.initial(NETWORKS[name], 0, torch.float64)
 
 
 @dataclass
@@ -122,8 +123,7 @@ def run(settings: SimpleNamespace) -> list[Row]:
             curve.turn(timings, x[:1], y[:1])
     shared = ours[settings.shared].network
     for count in settings.shared_images:
-        measured = cost_shares.measure(shared, x[:count], y[:count], settings.shares, LR)
-        for operation, seconds, sent in measured:
+        for operation, seconds, sent in measure_shares(shared, x[:count], y[:count], settings.shares, LR):
             timings.add((settings.shared, operation, SHARES, count), seconds, bytes=sent)
     lost = [IM2COL] * (rivals is None) + [CURVE] * (curve is None and settings.curve > 0)
     facts = {"network": DASH, "operation": ABSENT, "images": 0, "seconds": [], "bytes": None}
@@ -239,13 +239,75 @@ def squared(net: Network, x: np.ndarray) -> np.ndarray:
     return a[0].numpy()
 
 
+# -- ife_shares, in three new processes ------------------------------------------------------------------------------
+def measure_shares(
+    network: Network, x: np.ndarray, y: Tensor, repeats: int, lr: float
+) -> Iterator[tuple[str, float, int]]:
+    """Yield each operation of `ife_shares` with its seconds and bytes. x is (n, d) in 0 .. 255 and y is (n,).
+
+    Feed forward is all rows in one session, whose logits the shopper opens. Back propagation is one step on all rows,
+    forward pass included, and the errors on one row of the shopper's. Data and model encryption are timed in this
+    process. The first pair of sessions warms up and is not counted. AssertionError tells that the opened logits are not
+    the network's.
+    """
+    scheme, architecture = LWE(), network.architecture
+    images, labels = scheme.setup(architecture.features), scheme.setup(architecture.classes)
+    keys = scheme.encryption_key(images), scheme.encryption_key(labels)
+    scheme.encrypt(keys[0], x[:1])  # expands the seller's key
+    for _ in range(repeats):
+        start = time.perf_counter()
+        encrypted = scheme.encrypt(keys[0], x), scheme.encrypt(keys[1], one_hot(y.numpy(), architecture.classes))
+        yield ENCRYPT, time.perf_counter() - start, sum(c.nbytes for c in encrypted)
+        start = time.perf_counter()
+        q = quantised_first(network)
+        issued = scheme.keygen(images, q.w), scheme.keygen(labels, label_rows(architecture.classes))
+        yield MODEL, time.perf_counter() - start, sum(key.nbytes for key in issued) + 4 * q.w.size
+    rows = tuple(range(len(x)))
+    forward = SharesPlan(architecture, predicted=rows, batch=len(x))
+    step = Training(rows, (rows,), lr)
+    backward = SharesPlan(architecture, training=step, validation=1, opens="errors", batch=len(x))
+    shopper = Shopper(network, q, encrypted[0]), Shopper(network, q, *encrypted, torch.from_numpy(x[:1]), y[:1])
+    cloud = Cloud(issued[0], encrypted[0].header, issued[1], encrypted[1].header)
+    plans = {FORWARD: forward, BACK: backward}
+    held = {MODEL_OWNER: dict(zip(plans, shopper, strict=True)), DATA_OWNER: dict.fromkeys(plans, cloud), DEALER: {}}
+    jobs = {role: {"sides": sides} for role, sides in held.items()}
+    found = launch_parties(serve_shares, jobs, plans=plans, repeats=repeats)
+    exact = network.from_hidden(q.real(x @ q.w.T) + network.hidden(torch.zeros(1, architecture.features)))
+    for place, (operation, seconds, _, logits) in enumerate(found[MODEL_OWNER]):
+        if logits is not None and not torch.allclose(logits, exact, rtol=0, atol=1e-3):
+            raise AssertionError("logits of shares are not the network's")
+        if place >= len(plans):
+            yield operation, seconds, sum(found[role][place][2] for role in ROLES)
+
+
+def serve_shares(
+    role: str, address: str, emit: Any, folder: Path, plans: dict, repeats: int, sides: dict
+) -> list[tuple]:
+    """Return operation, seconds, bytes sent and logits (or None) of every session."""
+    found = []
+    with meeting(role, address, SHARES_TIMEOUT) as rendezvous:
+        for turn in range(repeats + 1):
+            for operation, plan in plans.items():
+                start_together(rendezvous, f"{operation}/{turn}", ROLES)
+                start, logits = time.perf_counter(), None
+                if role == DEALER:
+                    sent = deal("fast", rendezvous, SHARES_TIMEOUT)[-1]
+                else:
+                    own = {"shopper" if role == MODEL_OWNER else "cloud": sides[operation]}
+                    program = partial(run_shares, plan=plan)
+                    _, sent, _, opened = run_session(rendezvous, "fast", program, SHARES_TIMEOUT, **own)
+                    logits = opened.predicted
+                found.append((operation, time.perf_counter() - start, sent, logits))
+    return found
+
+
 # -- for the report ------------------------------------------------------------------------------------------------
 def lines(rows: list[Row]) -> list[tuple[tuple[str, str, int], dict[str, Row]]]:
     """Return ((network, system, images), rows by operation), in the order of the report's table."""
     keys = {(r["network"], r["system"], r["images"]) for r in rows if r["seconds"] and r["images"]}
     found = []
     for network, system, images in sorted(keys, key=lambda key: (list(NETWORKS).index(key[0]), key[1:])):
-        mine = [r for r in rows if (r["network"], r["system"]) == (network, system) and r["images"] in (0, images)]
+        mine = [r for r in select(rows, network=network, system=system) if r["images"] in (0, images)]
         found.append(((network, system, images), {r["operation"]: r for r in mine}))
     return found
 
@@ -253,14 +315,13 @@ def lines(rows: list[Row]) -> list[tuple[tuple[str, str, int], dict[str, Row]]]:
 def ratios(rows: list[Row]) -> list[tuple[str, str, str, float, int, float]]:
     """Return (network, operation, TenSEAL's system, its seconds, images, ours an image) of all that TenSEAL did.
 
-    TransformProtocol are those of `ife_transform` on the same layers, in the same turns.
+    Ours are the seconds of `ife_transform` on the same layers, in the same turns.
     """
-    ours = {(r["network"], r["operation"], r["images"]): median(r["seconds"]) for r in rows
-            if r["system"] == TRANSFORM and r["images"]}  # fmt: skip
-    rivals = [r for r in rows if r["system"].startswith("TenSEAL") and r["seconds"] and r["operation"] != ENCRYPT]
-    return [
-        (r["network"], r["operation"], r["system"], median(r["seconds"]), images, seconds / images)
-        for r in rivals
-        for (network, operation, images), seconds in sorted(ours.items())
-        if (network, operation) == (r["network"], r["operation"])
-    ]
+    found = pd.DataFrame([r | {"seconds": median(r["seconds"])} for r in rows if r["seconds"] and r["images"]])
+    if found.empty:
+        return []
+    rivals = found[found.system.str.startswith("TenSEAL") & (found.operation != ENCRYPT)]
+    both = rivals.merge(found[found.system == TRANSFORM], on=["network", "operation"], suffixes=("", "_ours"))
+    both["ours"] = both.seconds_ours / both.images_ours
+    columns = ["network", "operation", "system", "seconds", "images_ours", "ours"]
+    return list(both[columns].itertuples(index=False, name=None))

@@ -22,8 +22,8 @@ from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from experiments.harness.jobs import Job
-from experiments.harness.plots import BLUE, GREY, ORANGE, blank, plain, without_ticks
-from experiments.harness.records import Row
+from experiments.harness.plots import BLUE, GREY, ORANGE, blank, logarithmic, plain, without_ticks
+from experiments.harness.records import Row, select
 from experiments.harness.size import source_of
 from experiments.studies.marketplace.market import Market, architecture_of, fit, shopper_model, stream
 from mpc_appraisal.attacks.equivalent_model import fit_output, labels_of, predict
@@ -163,13 +163,9 @@ def unpacked(text: str) -> np.ndarray:
     return found.reshape(SHOWN, side, side)
 
 
-def pixel_rows(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row.get("kind") == PIXELS]
-
-
 def drawing(rows: Sequence[Row]) -> Figure | None:
     """Draw images and what is made of them on the left, the copied model on the right; None if one is missing."""
-    found, copied = pixel_rows(rows), [row for row in rows if row.get("kind") == MODEL]
+    found, copied = select(rows, kind=PIXELS), select(rows, kind=MODEL)
     if not found or not copied:
         return None
     figure = blank(11.2, 4.4)
@@ -199,16 +195,13 @@ def _curves(panel: SubFigure, row: Row) -> None:
     axis = panel.subplots()
     for key, colour, style, label in (("copied", ORANGE, "o-", "the cloud's copy of the masked model"),
                                       ("trained", BLUE, "s--", "trained on these records alone")):  # fmt: skip
-        known, runs = [int(k) for k in row[key]], list(row[key].values())
-        middle = [float(np.mean(each)) for each in runs]
-        off = [[m - min(r) for m, r in zip(middle, runs, strict=True)],
-               [max(r) - m for m, r in zip(middle, runs, strict=True)]]  # fmt: skip
+        known, runs = [int(k) for k in row[key]], np.array(list(row[key].values()))
+        middle = runs.mean(1)
+        off = [middle - runs.min(1), runs.max(1) - middle]
         axis.errorbar(known, middle, off, fmt=style, color=colour, capsize=2, markersize=5, label=label)
     axis.axhline(row["own"], color=GREY, linestyle=":", label=f"the shopper's own model, {row['own']:.3f}")
     axis.axhline(0.1, color="0.3", linestyle="-.", linewidth=0.8, label="shares: chance")
-    axis.set_xscale("log")
-    axis.set_xticks(known, [str(k) for k in known])
-    axis.minorticks_off()
+    logarithmic(axis, known)
     axis.set(ylim=(0, 1.02), xlabel="labelled records that the cloud has, logarithmic")
     axis.set_title("Accuracy on test rows", fontsize=10)
     plain(axis, below=False)

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
 from experiments.harness.jobs import Job
-from experiments.harness.records import Row
+from experiments.harness.plots import BLUE, GREY, ORANGE, blank, logarithmic, plain, show_images
+from experiments.harness.records import Row, select
 from experiments.harness.size import source_of
 from mpc_appraisal.attacks.instahide import challenge as challenges
 from mpc_appraisal.attacks.instahide import cluster, rank
@@ -34,6 +39,10 @@ NETWORKS = {
     "mnist": ARCHITECTURES["cnn"],
 }  # fmt: skip
 CANDIDATES, DECOYS, SHOWN, PLANTED = 130, 1000, 6, 3_141_592_653
+PARTS = ("training", "grouping", "ranking", "seed", "picture")
+STRIPS = {"private": "private image", "absolute": "its absolute\npixels", "encoding": "what is\nhanded out",
+          "recovered": "recovered"}  # fmt: skip
+PANELS = {"identified": "images identified", "correlation": "absolute-pixel correlation"}
 
 
 def jobs(size: SimpleNamespace) -> list[Job]:
@@ -231,3 +240,58 @@ def _trained(s: SimpleNamespace) -> list[Row]:
 
 def accuracy(p: Tensor, y: Tensor) -> float:
     return float((p.argmax(dim=1) == y).double().mean())
+
+
+# -- for the report ------------------------------------------------------------------------------------------------
+def of(rows: Sequence[Row], part: str) -> list[Row]:
+    return select(rows, part=f"instahide-{part}")
+
+
+def grouped(rows: Sequence[Row]) -> list[Row]:
+    """Return a row for each number of images and epochs, with means over its runs, and then the challenge."""
+    runs = [row | {"name": row["data"]} for row in of(rows, "grouping")]
+    runs += [row | {"name": f"{row['data']}, our challenge"} for row in of(rows, "challenge")]
+    if not runs:
+        return []
+    by = pd.DataFrame(runs).groupby(["name", "images", "epochs"])
+    means = by[["identified", "correlation", "chance_identified", "chance_correlation", "seconds"]].mean()
+    return means.join(by[["k", "decoys"]].first()).assign(runs=by.size()).reset_index().to_dict("records")
+
+
+def drawings(rows: Sequence[Row]) -> dict[str, Figure]:
+    pictures, found = of(rows, "picture"), of(rows, "grouping")
+    drawn = {"instahide-recovered": _strips(pictures[0])} if pictures else {}
+    return drawn | ({"instahide-epochs": _curves(pd.DataFrame(found))} if found else {})
+
+
+def _strips(row: Row) -> Figure:
+    """Draw four lines of images."""
+    channels, height, width = row["image"]
+    figure = blank(1.25 * row["shown"] + 1.9, 5.4)
+    strips = {}
+    for name, title in STRIPS.items():
+        packed = np.frombuffer(base64.b64decode(row[name]), np.uint8).reshape(-1, channels, height, width)
+        strips[title] = packed.transpose(0, 2, 3, 1) if channels == 3 else packed[:, 0]
+    show_images(figure.subplots(4, row["shown"], squeeze=False), strips, 10, cmap="gray", interpolation="nearest")
+    return figure
+
+
+def _curves(runs: pd.DataFrame) -> Figure:
+    figure, few = blank(9.4, 3.6), runs.images.min()
+    axes, lines = figure.subplots(1, 2), runs[runs.images == few].groupby("epochs")
+    for axis, (key, title) in zip(axes, PANELS.items(), strict=True):
+        values = lines[key].agg(["mean", "min", "max"])
+        axis.plot(values.index, values["mean"], "o-", color=BLUE, label=f"{few} private images")
+        if lines.size().max() > 1:
+            axis.fill_between(values.index, values["min"], values["max"], color=BLUE, alpha=0.15, linewidth=0)
+        axis.plot(values.index, lines[f"chance_{key}"].mean(), "--", color=GREY, label="chance (public images)")
+        others = runs[runs.images > few].groupby(["images", "epochs"])[key].mean()
+        for (count, epochs), value in others.items():
+            axis.plot([epochs], [value], "s", color=ORANGE, label=f"{count} private images")
+        logarithmic(axis, values.index)
+        axis.set(ylim=(0, 1.04), xlabel="epochs: encodings of each private image")
+        axis.set_title(title, fontsize=10)
+    plain(*axes)
+    handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False)
+    return figure

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from experiments.harness.parties import TIMEOUT, launch_parties, meeting, start_together
+from experiments.harness.parties import TIMEOUT, launch_parties, meeting, run_session, start_together
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS, ROLES, rank_of
 from mpc_appraisal.models.secret_layers import bilinear
 from mpc_appraisal.mpc import ops
@@ -146,19 +146,10 @@ def _dealt(rendezvous: Rendezvous, role: str, one: SystemRun) -> tuple:
 
 
 def _session(rendezvous: Rendezvous, role: str, one: SystemRun) -> tuple:
-    session = open_session(one.engine, rendezvous, TIMEOUT)
-    before, start = session.meter.cost(), time.perf_counter()
-
     def program(session: Any, **sides: Any) -> Tensor | None:
-        predicted = run_training(session, one.plan, **sides).predicted
-        session.mark()
-        return predicted
+        return run_training(session, one.plan, **sides).predicted
 
-    session.prepare(program)
-    predicted = program(session, **_side(role, one))
-    found = _spent(session.meter, before, start)
-    session.close()
-    return *found, predicted
+    return run_session(rendezvous, one.engine, program, **_side(role, one))
 
 
 def _spent(meter: Meter, before: Cost, start: float) -> tuple[float, int, int]:

@@ -12,7 +12,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from experiments.harness.plots import BLUE, GREY, ORANGE, blank, plain
-from experiments.studies.transformations.protocols_report import FAST, Protocol
+from experiments.studies.transformations.protocols import Protocol
 
 
 def drawing(every: Sequence[Protocol]) -> Figure | None:
@@ -32,13 +32,13 @@ def drawing(every: Sequence[Protocol]) -> Figure | None:
     axis.plot(ratios, [p.attack.above for p in shown], linestyle="none")
     for p in shown:
         axis.plot(p.cost.ratio, p.attack.above, "o", markersize=10, color=_colour(p), markeredgecolor="white",
-                  zorder=4 if p.key == FAST else 3)  # fmt: skip
+                  zorder=4 if p.key == "fast" else 3)  # fmt: skip
     place_labels(axis, shown)
     return figure
 
 
 def _colour(protocol: Protocol) -> str:
-    return BLUE if protocol.key == FAST else GREY if protocol.attack.above == 0 else ORANGE
+    return BLUE if protocol.key == "fast" else GREY if protocol.attack.above == 0 else ORANGE
 
 
 def place_labels(axis: Axes, shown: Sequence[Protocol]) -> list[Annotation]:

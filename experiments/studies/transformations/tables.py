@@ -8,50 +8,61 @@ rival that was not measured, and why.
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional
 
 from experiments.harness.jobs import Job
-from experiments.harness.records import Row
+from experiments.harness.plots import BLUE, GREY, ORANGE, blank, plain
+from experiments.harness.records import Row, select
 from experiments.harness.size import source_of
-from experiments.rivals import tenseal
+from experiments.rivals import spu_rival, tenseal
 from experiments.rivals.tenseal import NETWORK, Tenseal
-from experiments.studies.transformations import spu
 from experiments.studies.transformations.parties import FLOAT, STOCK, Measured, SystemRun, run
-from experiments.studies.transformations.tables_report import (
-    CRYPTEN,
-    ENGINE,
-    FLOATS,
-    INFER,
-    PLAIN,
-    RTAS,
-    RTAS_FAST,
-    SPU,
-    TENSEAL,
-    TRAIN,
-)
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.marketplace.encryption.convolution import patches
 from mpc_appraisal.models.networks import Conv, Dense, batches
+from mpc_appraisal.mpc.backends.cost_model import WAN
 from mpc_appraisal.mpc.backends.rtas import NAME
 from mpc_appraisal.mpc.backends.rtas_notice import warn
 from mpc_appraisal.mpc.session import PlainSession
-from mpc_appraisal.transformations.rtas_layers import CNN, LOGISTIC, RELU, SIGMOID, Model, halves, initial
+from mpc_appraisal.reporting.table import number
+from mpc_appraisal.transformations import rtas_layers
+from mpc_appraisal.transformations.rtas_layers import RELU, SIGMOID, Model, halves, initial
 from mpc_appraisal.transformations.rtas_training import DataSide, ModelSide, TrainingPlan, run_training, warn_fast
 
-KEYS = {"kind", "system"}
 BATCH, LR, SEED = 32, 0.1, 0
 IMAGES = 3  # that TenSEAL infers
 PRECISION = 0.1  # of TenSEAL's logits, relative to the largest; its scale is that of its tutorial's network
+SPU_TURNS = 3
+TRAIN, INFER = OPERATIONS = ("train", "infer")
+PUBLISHED_BATCH = {TRAIN: 32, INFER: 8192}
+ORDER = PLAIN, CRYPTEN, SPU, ENGINE, RTAS, RTAS_FAST, FLOATS, TENSEAL = (
+    "in the clear", "CrypTen as shipped", "SPU", "the engine, no helper", "RTAS", "RTAS-fast", "RTAS, float shares",
+    "TenSEAL's CKKS",
+)  # fmt: skip
 ENGINES = {CRYPTEN: STOCK, ENGINE: "fast", RTAS: NAME, RTAS_FAST: "fast", FLOATS: FLOAT}
+MODELS = LOGISTIC, CNN = ("logistic regression", "CNN")
+PUBLISHED = {  # of the CNN: seconds on LAN (train, infer) and WAN, and Mb; None: blank or a dash in the paper
+    "published: CryptoNets": ((None, 55.21), (None, 155.21), (None, 294.0)),
+    "published: SecureNN": ((0.38, 122.61), (31.64, 6981.0), (22632.0, 1052.33)),
+    "published: RTAS": ((0.54, 10.61), (3.25, 212.15), (333.6, 10.23)),
+}
 
 
 def jobs(size: SimpleNamespace, spu_python: str | None = None) -> list[Job]:
@@ -60,14 +71,14 @@ def jobs(size: SimpleNamespace, spu_python: str | None = None) -> list[Job]:
     found = [Job(f"table-{name}", part, (size,)) for name, part in parts.items()]
     if spu_python:
         asked = {"side": size.image[-1], "hidden": size.hidden, "batch": BATCH, "inferred": size.smaller, "lr": LR}
-        found.append(Job("table-spu", partial(spu.measure, spu_python), (asked,)))
+        found.append(Job("table-spu", partial(spu, spu_python), (asked,)))
     return found
 
 
 def models_of(size: SimpleNamespace) -> tuple[Model, Model]:
     """Return logistic regression and the CNN for images of that size."""
     layers = ((Conv(4, 4, stride=2), RELU), (Dense(size.hidden), SIGMOID), (Dense(10), SIGMOID))
-    return Model(LOGISTIC.name, size.image, LOGISTIC.layers), Model(CNN.name, size.image, layers)
+    return Model(LOGISTIC, size.image, rtas_layers.LOGISTIC.layers), Model(CNN, size.image, layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,12 +120,12 @@ def costs(size: SimpleNamespace) -> list[Row]:
     for model in models_of(size):
         data = Data.of(size, model)
         for operation in (TRAIN, INFER):
-            large = model.name == CNN.name and operation == INFER
+            large = model.name == CNN and operation == INFER
             sizes = sorted({size.inferred, size.smaller}) if large else [BATCH]
             test = data.x[torch.arange(sizes[-1]) % len(data.x)]
             found += [_plain(model, operation, batch, data, test, size.turns) for batch in sizes]
             for system in ENGINES:
-                if system == FLOATS and model.name == CNN.name:
+                if system == FLOATS and model.name == CNN:
                     continue
                 for count in sizes:
                     plan = _plan(model, operation, count, system == RTAS_FAST)
@@ -228,3 +239,92 @@ def squared(model: Model, image: Tensor) -> np.ndarray:
     for w, bias in others:
         a = a.flatten(1).square() @ w + bias
     return a[0].numpy()
+
+
+def spu(python: str, asked: dict[str, Any]) -> list[Row]:
+    """Return SPU's rows, by the interpreter that has spu; the CNN infers the smaller batch alone.
+
+    InputError tells that `python` cannot run the rival, or that its results are wrong.
+    """
+    command = [python, spu_rival.__file__, json.dumps(asked | {"turns": SPU_TURNS})]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    except OSError as error:
+        raise _refused(python, error.strerror) from None
+    if done.returncode:
+        raise _refused(python, (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
+    rows = [_of_spu(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
+    if not rows:
+        raise _refused(python, "no row")
+    return rows
+
+
+def _of_spu(told: dict[str, Any]) -> Row:
+    """Give each owner its bytes; SPU has no dealer."""
+    sent = dict(zip(OWNERS, told["bytes"] or (), strict=False))
+    return {"part": "table", "kind": "cost", **told, "system": SPU, "bytes": sent, "rounds": told["rounds"] or 0}
+
+
+def _refused(python: str, reason: str) -> InputError:
+    runner = Path(spu_rival.__file__).name
+    return InputError("--spu-python", Path(python).name, f"an interpreter that runs {runner} ({reason})")
+
+
+# -- for the report ------------------------------------------------------------------------------------------------
+def wan(row: Row) -> float:
+    """Return the seconds of a cost row on the WAN: measured ones, rounds, and the bytes of the busiest party."""
+    busiest = max(row["bytes"].values(), default=0)
+    return median(row["seconds"]) + row["rounds"] * WAN.latency + 8 * busiest / WAN.bandwidth
+
+
+def context(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what the template needs."""
+    costs = sorted(select(rows, kind="cost"), key=lambda row: (
+        OPERATIONS.index(row["operation"]), -row["batch"], ORDER.index(row["system"])
+    ))  # fmt: skip
+    measured, trained = {row["system"] for row in costs}, select(rows, kind="training")
+    return {
+        "costs": {model: select(costs, model=model) for model in MODELS}, "spu": SPU in measured,
+        "absent": [row for row in select(rows, kind="absent") if row["system"] not in measured],
+        "published": PUBLISHED, "scaling": scaling(select(costs, model=CNN, operation=INFER)),
+        "batch": PUBLISHED_BATCH, "wan": wan, "WAN": WAN, "PLAIN": PLAIN, "median": median,
+        "places": {LOGISTIC: (1, 2), CNN: (3, 4)},
+        "clear": {(row["model"], row["steps"]): row["accuracy"] for row in select(trained, system=PLAIN)},
+        "always": {row["model"]: row["always"] for row in trained},
+        "trained": sorted(trained, key=lambda r: (MODELS.index(r["model"]), r["steps"], ORDER.index(r["system"]))),
+        "tested": trained[0]["tested"] if trained else 0,
+    }  # fmt: skip
+
+
+def scaling(rows: Sequence[Row]) -> tuple[int, int, list[str]] | None:
+    """Return the smaller and the larger batch of images, and by how much seconds grow from one to the other."""
+    seconds = {(row["system"], row["batch"]): median(row["seconds"]) for row in rows if row["batch"] > 1}
+    counts = sorted({batch for _, batch in seconds})
+    if len(counts) < 2:
+        return None
+    few, many = counts[0], counts[-1]
+    both = [system for system in ORDER[1:] if {(system, few), (system, many)} <= seconds.keys()]
+    found = [f"{system} {number(seconds[system, many] / seconds[system, few], 3)} x" for system in both]
+    return (few, many, found) if found else None
+
+
+def drawing(rows: Sequence[Row]) -> Figure:
+    """Draw the seconds of one training batch, LAN and WAN."""
+    figure = blank(9.0, 3.2)
+    for axis, model in zip(figure.subplots(1, 2), MODELS, strict=True):
+        lines = select(rows, kind="cost", model=model, operation=TRAIN)
+        lines.sort(key=lambda row: -ORDER.index(row["system"]))
+        for place, row in enumerate(lines):
+            near, far = median(row["seconds"]), wan(row)
+            axis.plot([near, far], [place, place], color=GREY, linewidth=1, zorder=1)
+            axis.scatter([near], [place], color=BLUE, zorder=2, label="LAN, measured" if not place else None)
+            if row["system"] != PLAIN:
+                axis.scatter([far], [place], color=ORANGE, zorder=2).set_label("WAN, model" if not place else None)
+        axis.set_yticks(range(len(lines)), [row["system"] for row in lines])
+        axis.set_xscale("log")
+        axis.set_xlabel("seconds for a batch of 32")
+        axis.set_title(model, fontsize=10)
+        plain(axis, grid="x")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    return figure

@@ -1,35 +1,16 @@
-"""The attacks on RTAS in the report, from their rows alone: what the theorems promise, and figures."""
+"""Figures of the attacks on RTAS, from their rows alone."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from experiments.harness.page import plural
 from experiments.harness.plots import BLUE, GREEN, GREY, ORANGE, blank, plain, show_images
 from experiments.harness.records import Row
 from mpc_appraisal.attacks.rtas.float_drift import expected
-
-KEYS = {"protocol", "attack", "setting", "recovered", "chance", "meaning", "stops"}
-
-
-def theorems(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Return what the theorems leave unknown of the settings attacked, as printed and corrected, and what is."""
-    found = [
-        (f"3.3: {plural(r['outputs'], 'output')} of {r['features']} pixels", f"{r['features'] - 1} dimensions",
-         f"{r['features'] - r['outputs']} dimensions, {1 - r['outputs'] / r['features']:.0%} of the variance",
-         f"{1 - r['recovered']:.0%} of the variance") for r in rows if "outputs" in r
-    ]  # fmt: skip
-    for r in (r for r in rows if "epsilon_log10" in r):
-        printed = -math.lgamma(r["values"] + 1) / math.log(10)
-        found.append((f"3.4: {r['setting']}", f"the order, 1 in 10^{-printed:,.0f}",
-                      f"the order, 1 in 10^{-r['epsilon_log10']:,.0f} (equal values)",
-                      f"{1 - r['recovered']:.0%} of the pixels"))  # fmt: skip
-    return found
 
 
 def drawings(rows: Sequence[Row]) -> dict[str, Figure]:
