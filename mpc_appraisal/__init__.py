@@ -14,10 +14,10 @@ def __getattr__(name: str):
         from mpc_appraisal.appraisal.api import appraise
 
         return appraise
-    if name == "Guard":
-        from mpc_appraisal.appraisal.plan import Guard
+    if name == "DisclosureControls":
+        from mpc_appraisal.appraisal.plan import DisclosureControls
 
-        return Guard
+        return DisclosureControls
     if name == "Dataset":
         from mpc_appraisal.data import Dataset
 
@@ -29,4 +29,4 @@ def __getattr__(name: str):
     raise AttributeError(f"module 'mpc_appraisal' has no attribute {name!r}")
 
 
-__all__ = ["Dataset", "Guard", "Join", "Plain", "Spawn", "appraise"]
+__all__ = ["Dataset", "DisclosureControls", "Join", "Plain", "Spawn", "appraise"]

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from mpc_appraisal.appraisal.envelope import Envelope, keys_in, text_in
+from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers, keys_in, text_in
 from mpc_appraisal.appraisal.norms import with_spread
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.appraisal.recompute import inputs_digest
@@ -71,23 +71,23 @@ def consent(
     plan: Plan,
     own: OwnInput,
     facts: dict[str, Facts],
-    told: dict[str, dict[str, float]],
+    published: dict[str, dict[str, float]],
     listed: Mapping[str, dict[str, Any] | None],
     compared: Sequence[str] = (),
 ) -> Agreed:
     """Steps 1 to 4; every party calls it.
 
-    listed: by candidate what its listing says, or None. told: the owners' notes on norms. compared: sentences on how
-    the two sides' data fit together.
+    listed: what each candidate's listing says, by its name, or None. published: the norms that each owner has
+    announced. compared: sentences on how the two sides' data fit together.
 
     Raises DisagreementError: the parties' requests differ. InputError: a ledger refuses. ApprovalError: no yes.
     """
     keys = {owner: key for owner in OWNERS if (key := rendezvous.certified(owner)) is not None}
-    request = make_request(plan, facts, told, listed, compared, keys)
+    request = make_request(plan, facts, published, listed, compared, keys)
     note: dict[str, Any] = {"digest": request.digest}
-    envelope = Envelope()  # the dealer, who reads all notes, shall read no answer
+    encrypted_answers = EncryptedAnswers()  # the dealer, who reads all notes, shall read no answer
     if isinstance(own, ModelOwnerInput):
-        note |= {"inputs": inputs_of(own), "key": envelope.address}
+        note |= {"inputs": inputs_of(own), "key": encrypted_answers.address}
     notes = rendezvous.exchange("request", note)
     for name, theirs in notes.items():
         if (digest := text_in(theirs, "digest", name)) != request.digest:
@@ -95,44 +95,44 @@ def consent(
     inputs = text_in(notes[MODEL_OWNER], "inputs", MODEL_OWNER)
     if not re.fullmatch("[0-9a-f]{64}", inputs):
         raise PeerError(f"{MODEL_OWNER} sent {inputs[:40]!r} for a commitment to its inputs; expected 64 hex digits")
-    if own is not None and own.guard.show is not None:
-        own.guard.show(request)
-    keeper = own.guard.keeper if own is not None else None
-    if keeper is not None:
-        keeper.identity = keys.get(MODEL_OWNER if role == DATA_OWNER else DATA_OWNER)
+    if own is not None and own.controls.show is not None:
+        own.controls.show(request)
+    ledgers = own.controls.ledgers if own is not None else None
+    if ledgers is not None:
+        ledgers.identity = keys.get(MODEL_OWNER if role == DATA_OWNER else DATA_OWNER)
     questions: dict[Key, Question] = {}
     openings = [o for method in plan.methods for o in _openings(plan, method, 1)]
     learners = {learner for o in openings if o.what != TOLD_WHAT for learner in o.to}  # it tells nobody anything
-    if keeper is not None and learners - {role}:
+    if ledgers is not None and learners - {role}:
         questions = questions_of(role, plan, own, facts, inputs, request)
-    found = keeper.consult(questions) if questions else {}
+    found = ledgers.consult(questions) if questions else {}
     marks = marks_of(plan, facts, inputs, listed) if questions and role == MODEL_OWNER else {}
     known: dict[Key, Outcome] = {}
     note = {}
     if isinstance(own, DataOwnerInput):
         known = _known(plan, found)
-        guard = own.guard
+        controls = own.controls
         decision = decide(
             request,
-            guard.approval,
-            guard.requests,
-            guard.counterparty,
-            guard.patience,
+            controls.approval,
+            controls.requests,
+            controls.counterparty,
+            controls.patience,
             rendezvous.check,
             _say,
             key=keys.get(MODEL_OWNER),
-            lasts=guard.yes_expires,
+            lasts=controls.yes_expires,
         )
         note = {"how": decision.how, "time": decision.time, "answered": [list(key) for key in known]}
-        note["sealed"] = envelope.seal(notes[MODEL_OWNER].get("key"), list(known.values()))
+        note["sealed"] = encrypted_answers.seal(notes[MODEL_OWNER].get("key"), list(known.values()))
     said = rendezvous.exchange("approval", note)[DATA_OWNER]
     approval = {key: text_in(said, key, DATA_OWNER) for key in ("how", "time")}
-    answers = _agreed_answers(role, rendezvous, plan, own, facts, said, envelope, marks, known)
+    answers = _agreed_answers(role, rendezvous, plan, own, facts, said, encrypted_answers, marks, known)
     for key in known.keys() - answers.keys():  # which the model owner does not take: asked and charged anew
         again = subject(again=secrets.token_hex(16), first=questions[key].subject)
         questions[key] = replace(questions[key], subject=again)
     asked = {key: question for key, question in questions.items() if key not in answers}
-    granted = keeper.charge(asked) if asked else {}
+    granted = ledgers.charge(asked) if asked else {}
     for (method, name), one in granted.items():
         if isinstance(one, Answer) and not plan.release.joint:  # whose answer has no noise, and is told whole
             raise InputError(
@@ -151,7 +151,7 @@ def _agreed_answers(
     own: OwnInput,
     facts: dict[str, Facts],
     said: Mapping[str, Any],
-    envelope: Envelope,
+    encrypted_answers: EncryptedAnswers,
     marks: Mapping[Key, str],
     known: Mapping[Key, Outcome],
 ) -> dict[Key, Outcome]:
@@ -162,38 +162,38 @@ def _agreed_answers(
     the others are computed. Raises DisagreementError for keys that were not asked, PeerError for no answers.
     """
     asked = [(method.name, name) for method in plan.methods for name in facts]
-    told = keys_in(said.get("answered"), asked, plan.release.joint, DATA_OWNER)
-    if not told:
+    published = keys_in(said.get("answered"), asked, plan.release.joint, DATA_OWNER)
+    if not published:
         return {}
     taken, outcomes = [], dict(known)
     if role == MODEL_OWNER:
-        outcomes = dict(zip(told, envelope.unseal(said.get("sealed"), len(told)), strict=True))
-        keeper = own.guard.keeper
-        taken = [key for key in told if key in marks and _held(keeper.marked(key[1], marks[key]), outcomes[key])]
+        outcomes = dict(zip(published, encrypted_answers.unseal(said.get("sealed"), len(published)), strict=True))
+        ledgers = own.controls.ledgers
+        taken = [key for key in published if key in marks and _held(ledgers.marked(key[1], marks[key]), outcomes[key])]
         if plan.release.joint:
-            whole = {method for method, _ in told if all(key in taken for key in told if key[0] == method)}
+            whole = {method for method, _ in published if all(key in taken for key in published if key[0] == method)}
             taken = [key for key in taken if key[0] in whole]
-        for method, name in (key for key in told if key not in taken):
+        for method, name in (key for key in published if key not in taken):
             _say(
                 f"the data owner holds an earlier answer of {method} ({printable(name)}); this side's ledger holds no "
                 "such answer to this question, so it is computed anew"
             )
     note = {"taken": [list(key) for key in taken]} if role == MODEL_OWNER else {}
     notes = rendezvous.exchange("answers", note)
-    found = keys_in(notes[MODEL_OWNER].get("taken"), told, plan.release.joint, MODEL_OWNER)
+    found = keys_in(notes[MODEL_OWNER].get("taken"), published, plan.release.joint, MODEL_OWNER)
     return {key: outcomes.get(key, Outcome()) for key in found}
 
 
-def _held(recorded: list[Any], told: Outcome) -> bool:
+def _held(recorded: list[Any], published: Outcome) -> bool:
     """Whether one of the recorded values is this outcome."""
     known = {f.name for f in fields(Outcome)}
-    return any(isinstance(value, dict) and set(value) <= known and Outcome(**value) == told for value in recorded)
+    return any(isinstance(value, dict) and set(value) <= known and Outcome(**value) == published for value in recorded)
 
 
 def make_request(
     plan: Plan,
     facts: dict[str, Facts],
-    told: dict[str, dict[str, float]],
+    published: dict[str, dict[str, float]],
     listed: Mapping[str, dict[str, Any] | None],
     compared: Sequence[str] = (),
     keys: Mapping[str, str] | None = None,
@@ -203,7 +203,7 @@ def make_request(
     compared: sentences on how the two sides' data fit together. keys: by owner SHA-256 of its certificate's key; empty
     where none is shown.
     """
-    doubt = doubt_of(plan.release, plan.methods, list(with_spread(facts, told).values()), plan.engine)
+    doubt = doubt_of(plan.release, plan.methods, list(with_spread(facts, published).values()), plan.engine)
     first = next(iter(facts.values()))
     openings = [
         asdict(opening) | {"to": list(opening.to), "times": times, "method": method.name}
@@ -233,7 +233,7 @@ def make_request(
             "release": {"kind": plan.release.kind, "words": " ".join([plan.release.words, *doubt])},
             "openings": openings,
             "privacy": privacy,
-            "told": {role: dict(told[role]) for role in (DATA_OWNER, MODEL_OWNER)},
+            "told": {role: dict(published[role]) for role in (DATA_OWNER, MODEL_OWNER)},
             "protocol": {"engine": plan.engine, "transport": plan.transport.kind, "trust": trust_of(plan.engine)},
             "config": plan.digest,
         }
@@ -247,7 +247,7 @@ def check_counterparty(role: str, own: OwnInput, rendezvous: Rendezvous) -> None
 
     Raises InputError over a transport that shows none, and DisagreementError for another key.
     """
-    stated = own.guard.counterparty_key if own is not None else None
+    stated = own.controls.counterparty_key if own is not None else None
     if stated is None:
         return
     other = MODEL_OWNER if role == DATA_OWNER else DATA_OWNER
@@ -280,7 +280,7 @@ def openings_of(plan: Plan, facts: dict[str, Facts], answers: Mapping[Key, Any])
 def inputs_of(own: ModelOwnerInput) -> str:
     """A commitment to all that the model owner brings, its threshold too, under a salt that it keeps, so that it can
     repeat a question; a random number where it keeps none, and then no question is a repetition."""
-    salt = own.guard.salt
+    salt = own.controls.salt
     if salt is None:
         return secrets.token_hex(32)
     return inputs_digest(salt, (own.train, own.test), own.model, own.threshold)
@@ -300,11 +300,11 @@ def questions_of(
     if not isinstance(own, DataOwnerInput):
         hashes = dict.fromkeys(facts, request.digest + secrets.token_hex(16))
         return _questions(role, plan, own, facts, inputs, hashes)
-    plain, keeper = {c.name: commit(c, NO_SALT) for c in own.candidates}, own.guard.keeper
-    if keeper is None:
+    plain, ledgers = {c.name: commit(c, NO_SALT) for c in own.candidates}, own.controls.ledgers
+    if ledgers is None:
         return _questions(role, plan, own, facts, inputs, plain)
-    under_keys = {name: keyed(keeper.key(name), "question", digest) for name, digest in plain.items()}
-    old = keeper.older(_questions(role, plan, own, facts, inputs, plain))
+    under_keys = {name: keyed(ledgers.key(name), "question", digest) for name, digest in plain.items()}
+    old = ledgers.older(_questions(role, plan, own, facts, inputs, plain))
     return _questions(role, plan, own, facts, inputs, under_keys) | old
 
 
@@ -319,7 +319,7 @@ def _questions(
                 mechanism = plan.release.mechanism(method, f)
             data = dict(hashes) if plan.release.joint else hashes[name]
             about = subject(config=config, data=data, inputs=inputs, facts=asdict(f))
-            found[method.name, name] = Question(own.guard.counterparty, method.name, f.rows, about, mechanism)
+            found[method.name, name] = Question(own.controls.counterparty, method.name, f.rows, about, mechanism)
     return found
 
 
@@ -366,11 +366,11 @@ def _known(plan: Plan, found: Mapping[Key, Answer | None]) -> dict[Key, Outcome]
 
 def settle(own: OwnInput, agreed: Agreed, outcomes: Mapping[Key, Outcome]) -> None:
     """Record in this party's ledgers what it was shown."""
-    if own is None or own.guard.keeper is None:
+    if own is None or own.controls.ledgers is None:
         return
     for key, granted in agreed.granted.items():
         if isinstance(granted, Charge):
-            own.guard.keeper.settle(key, asdict(outcomes[key]), agreed.marks.get(key))
+            own.controls.ledgers.settle(key, asdict(outcomes[key]), agreed.marks.get(key))
 
 
 def _say(line: str) -> None:

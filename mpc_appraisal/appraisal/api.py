@@ -10,7 +10,7 @@ from typing import Any
 
 from mpc_appraisal.appraisal.compared import warnings_of
 from mpc_appraisal.appraisal.given_model import check_given
-from mpc_appraisal.appraisal.plan import DataOwnerInput, Guard, ModelOwnerInput, Plan, needs
+from mpc_appraisal.appraisal.plan import DataOwnerInput, DisclosureControls, ModelOwnerInput, Plan, needs
 from mpc_appraisal.appraisal.sessions import Join, Plain, Spawn
 from mpc_appraisal.appraisal.sides import together
 from mpc_appraisal.common.errors import InputError
@@ -20,13 +20,13 @@ from mpc_appraisal.data.naming import alike, refuse_row_index
 from mpc_appraisal.data.scenarios import Candidate
 from mpc_appraisal.methods import (
     Appraiser,
+    Baseline,
     Coalitions,
     Random,
     Retraining,
     Valuation,
-    Yardstick,
+    as_baselines,
     as_methods,
-    as_yardsticks,
     plaintext,
 )
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression, check_l2
@@ -53,9 +53,9 @@ def appraise(
     seed: int = 0,
     release: str | Release = "value",
     threshold: float | Mapping[str, float] | None = None,
-    guard: Guard | None = None,
+    controls: DisclosureControls | None = None,
     true_utility: bool = False,
-    baselines: Collection[str | Yardstick] = (),
+    baselines: Collection[str | Baseline] = (),
     progress: Emit | None = None,
 ) -> Result:
     """Appraise data sets for a model owner, privately.
@@ -78,7 +78,7 @@ def appraise(
         release: What is opened of the results: 'value', 'bit', or a `mpc_appraisal.release` object, as
             `Value(to="model_owner")`.
         threshold: The model owner's least value worth buying, where a bit is released, or one by method's name.
-        guard: With a `Join`, this side's disclosure controls: ledgers, approval, listings. `Guard()` has none.
+        controls: With a `Join`, this side's ledgers, approval and listings. `DisclosureControls()` has none of them.
         true_utility: Whether to retrain with each candidate in the clear too, which no market could do.
         baselines: 'leave_one_out' and 'shapley' of all candidates together, in the clear, by name or as objects.
         progress: A function that is called with events {"done", "of", "method", "candidate"}.
@@ -92,20 +92,20 @@ def appraise(
         PeerError: A party failed or vanished.
     """
     methods, l2, seed = as_methods(method), check_l2(l2), check_seed(seed)
-    yardsticks = as_yardsticks(baselines, seed)
+    baseline_methods = as_baselines(baselines, seed)
     emit = progress or (lambda event: None)
     if isinstance(release, str):
         if release not in RELEASES:
             raise InputError("release", repr(release), f"one of {', '.join(RELEASES)}, or a release object")
         release = RELEASES[release]()
-    if isinstance(session, Join) != (guard is not None):
-        expected = "with a Join a mpc_appraisal.Guard, or Guard() to do without ledgers and approval; else none"
-        raise InputError("guard", guard, expected)
-    guard = guard or Guard()
+    if isinstance(session, Join) != (controls is not None):
+        expected = "with a Join mpc_appraisal.DisclosureControls(...), which may be empty; with other sessions none"
+        raise InputError("controls", controls, expected)
+    controls = controls or DisclosureControls()
     own_train, own_test = _own(train, "train"), _own(test, "test")
     same = not isinstance(data, (Mapping, tuple)) and isinstance(data, Sequence)
     same = same and len(data) > 0 and all(isinstance(each, Candidate) for each in data)  # of one `scenario.Market`
-    buyer = ModelOwnerInput(own_train, alike(own_train, own_test, "test"), model, threshold, guard, same=same)
+    buyer = ModelOwnerInput(own_train, alike(own_train, own_test, "test"), model, threshold, controls, same=same)
     candidates = _candidates(data)
     if model is None:
         check_gaps(buyer.train, "train")
@@ -116,7 +116,7 @@ def appraise(
         if session not in SESSIONS:
             raise InputError("session", repr(session), f"one of {', '.join(SESSIONS)}, or a session object")
         session = SESSIONS[session]()
-    return run(session, plan, buyer, DataOwnerInput(candidates, guard), emit, levels, true_utility, yardsticks)
+    return run(session, plan, buyer, DataOwnerInput(candidates, controls), emit, levels, true_utility, baseline_methods)
 
 
 def run(
@@ -127,7 +127,7 @@ def run(
     emit: Emit,
     levels: Mapping[str, float],
     true_utility: bool,
-    baselines: Sequence[Yardstick] = (),
+    baselines: Sequence[Baseline] = (),
 ) -> Result:
     """Run `plan` in `session`; where both sides are at hand, set the plaintext value and the utility beside it."""
     if baselines:
@@ -162,7 +162,7 @@ def compare(
     seller: DataOwnerInput,
     levels: Mapping[str, float],
     true_utility: bool,
-    baselines: Sequence[Yardstick],
+    baselines: Sequence[Baseline],
     emit: Emit,
 ) -> list[Record]:
     """Set beside each private value what an experimenter who holds both sides can compute in the clear."""

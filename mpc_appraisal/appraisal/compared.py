@@ -137,10 +137,13 @@ def rows_by_class(data: Data, classes: int) -> list[int]:
     return counts.tolist()
 
 
-def classes_findings(told: Mapping[str, Any], names: Iterable[str], classes: int) -> list[Finding]:
-    """told: by role, the note with 'without_rows': at the model owner a number or None, at the data owner one for each
-    candidate, or None where it tells nothing of its labels."""
-    own, theirs = told[MODEL_OWNER].get("without_rows"), told[DATA_OWNER].get("without_rows")
+def classes_findings(published: Mapping[str, Any], names: Iterable[str], classes: int) -> list[Finding]:
+    """Sentences on classes without rows.
+
+    published: by role, the message with 'without_rows': a number or None of the model owner, a list with one number
+    for each candidate of the data owner, or None where an owner states nothing of its labels.
+    """
+    own, theirs = published[MODEL_OWNER].get("without_rows"), published[DATA_OWNER].get("without_rows")
     names, found = list(names), []
     if theirs is not None and set(theirs) != set(names):
         told_of = ", ".join(map(quoted, list(theirs)[:MOST_SHOWN])) or "none"
@@ -196,10 +199,13 @@ def counted(counts: Sequence[int], key: str) -> str:
 
 # -- lengths of rows -----------------------------------------------------------------------------------------------
 def scale_findings(
-    told: Mapping[str, Mapping[str, float]], names: Iterable[str], hidden: bool, rows: int
+    published: Mapping[str, Mapping[str, float]], names: Iterable[str], hidden: bool, rows: int
 ) -> list[Finding]:
-    """told: the owners' notes on norms. hidden: whether the data owner's is the public one that rows are cut to. rows:
-    that the model owner brings."""
+    """Sentences on the scale of the rows.
+
+    published: the norms that each owner has announced. hidden: whether the data owner's norm is the public one to
+    which rows are cut. rows: the number of rows of the model owner.
+    """
     names = list(names)
     if hidden:
         text = (
@@ -210,7 +216,7 @@ def scale_findings(
     if not rows:
         text = "The lengths of rows were not compared, for the model owner brings a model and no rows."
         return [Finding(SCALE, name, text, False) for name in names]
-    ours, theirs = (math.sqrt(max(told[role]["row_norm"] ** 2 - 1.0, 0.0)) for role in (MODEL_OWNER, DATA_OWNER))
+    ours, theirs = (math.sqrt(max(published[role]["row_norm"] ** 2 - 1.0, 0.0)) for role in (MODEL_OWNER, DATA_OWNER))
     longer, shorter = max(ours, theirs), min(ours, theirs)
     if longer < RATIO * shorter or longer == 0:
         return []

@@ -15,7 +15,7 @@ from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.mpc.backends.cost_model import (
     ELEMENT,
     Forecast,
-    Network,
+    NetworkLink,
     forecasts,
     rate,
     rehearse,
@@ -61,7 +61,7 @@ def table(
     facts: Facts,
     candidates: int,
     bound: float,
-    links: Sequence[Network],
+    links: Sequence[NetworkLink],
     release: Release = VALUE,
     engine: str = "fast",
 ) -> Table:

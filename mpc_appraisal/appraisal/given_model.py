@@ -36,14 +36,14 @@ KNOWN = (
 
 
 @dataclass(frozen=True)
-class Finding:
+class GradientCheck:
     """gradient: its largest entry at theta. reason: the convention by which theta is a minimum, in words, or None."""
 
     gradient: float
     reason: str | None
 
 
-def examine(model: SoftmaxRegression, train: Dataset) -> Finding | None:
+def examine(model: SoftmaxRegression, train: Dataset) -> GradientCheck | None:
     """None where the model is a minimum on `train`, (n, d) with labels below its number of classes."""
     x, y = with_bias(train.x.to(torch.float64)), train.y
     scale = TOLERANCE * max(1.0, x.square().mean(0).sqrt().max().item())
@@ -61,8 +61,8 @@ def examine(model: SoftmaxRegression, train: Dataset) -> Finding | None:
         l2 = -(loss * weighed).sum().item() / (2 * size) if size > 0 else 0.0
         if l2 < 0 or (loss + 2 * l2 * weighed).abs().max().item() > scale:
             continue
-        return Finding(largest, _words(model, l2, theta is centred, penalised is not None))
-    return Finding(largest, None)
+        return GradientCheck(largest, _words(model, l2, theta is centred, penalised is not None))
+    return GradientCheck(largest, None)
 
 
 def _words(model: SoftmaxRegression, l2: float, shifted: bool, unpenalised: bool) -> str:

@@ -85,7 +85,7 @@ def hashed(kind: str, name: str) -> str:
     return hashlib.sha256(DOMAIN[kind] + name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
 
 
-def told(names: Names, how: str) -> dict[str, Told]:
+def published(names: Names, how: str) -> dict[str, Told]:
     """What an owner tells of its names: 'columns' and 'class_names', None for what it has no names for."""
     check_how(how)
 
@@ -100,7 +100,7 @@ def told(names: Names, how: str) -> dict[str, Told]:
 def match(buyer: Mapping[str, Any], seller: Mapping[str, Any], own: Iterable[Names] = (), same: bool = False) -> Match:
     """Compare what the model owner and the data owner told of one candidate; the same at every party.
 
-    buyer, seller: notes with 'columns' and 'class_names', as `told` makes them, and the candidate's 'name'.
+    buyer, seller: notes with 'columns' and 'class_names', as `published` makes them, and the candidate's 'name'.
     own: this party's names, for messages to itself alone. same: both sides' rows were drawn from one data set in this
     process, so that there is nothing to compare. Raises NamesError where the names differ.
     """

@@ -25,7 +25,7 @@ SPREAD = "direction_spread"  # as it is told
 LARGEST_SUM = 2.0**29  # of rows of a gradient, with 32 fractional bits
 
 
-def told_norms(
+def published_norms(
     role: str, own: OwnInput, theta: torch.Tensor | None, owned: dict[str, dict[str, torch.Tensor]], plan: Plan
 ) -> dict[str, float]:
     """What a public bound on logits is made of: the largest norm of a row of one's data, and of a class's weights.
@@ -46,11 +46,11 @@ def told_norms(
         longest = math.sqrt(float(torch.linalg.vector_norm(x, dim=1).max()) ** 2 + 1)  # 1: the constant feature
         return longest + math.sqrt(x.shape[1] + 1) * 2.0**-17
 
-    told = plan.release.tell(role, owned)
-    if isinstance(own, DataOwnerInput) and "row_norm" not in told:
-        told["row_norm"] = up(max(rows(block.x) for c in own.candidates for block in c.blocks(BLOCK_ROWS)))
+    published = plan.release.tell(role, owned)
+    if isinstance(own, DataOwnerInput) and "row_norm" not in published:
+        published["row_norm"] = up(max(rows(block.x) for c in own.candidates for block in c.blocks(BLOCK_ROWS)))
     if not isinstance(own, ModelOwnerInput):
-        return told
+        return published
     parts = [rows(d.x) for d in (own.train, own.test) if d is not None]
     norm = class_norm(theta) + math.sqrt(len(theta)) * 2.0**-17
     # As they are shared, where noise is to count on it: rounding of all classes may add up.
@@ -59,8 +59,8 @@ def told_norms(
     norm = max([norm, *map(class_norm, shared)]) + WEIGHT_ROOM  # no row is shorter than 1
     directions = [tensors["direction"] for tensors in owned.values() if "direction" in tensors]
     if directions and plan.release.kind != "dp":
-        told[SPREAD] = up(max(spread(d) + 2 * math.sqrt(len(d)) * 2.0**-17 for d in directions))
-    return told | {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(norm)}
+        published[SPREAD] = up(max(spread(d) + 2 * math.sqrt(len(d)) * 2.0**-17 for d in directions))
+    return published | {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(norm)}
 
 
 def class_norm(theta: torch.Tensor) -> float:
@@ -113,8 +113,8 @@ def check_norms(notes: dict[str, dict[str, float]], plan: Plan, facts: dict[str,
 def with_norms(facts: dict[str, Facts], notes: dict[str, dict[str, float]], bound: float) -> dict[str, Facts]:
     """`facts` with the norms that the owners told, and the bound on logits that `check_norms` made of them."""
     buyer, seller = notes[MODEL_OWNER]["row_norm"], notes[DATA_OWNER]["row_norm"]
-    told = {"row_norm": seller, "longest": max(buyer, seller), "spread": notes[MODEL_OWNER].get("spread")}
-    return {name: replace(f, **told, logit_bound=bound) for name, f in facts.items()}
+    published = {"row_norm": seller, "longest": max(buyer, seller), "spread": notes[MODEL_OWNER].get("spread")}
+    return {name: replace(f, **published, logit_bound=bound) for name, f in facts.items()}
 
 
 def with_spread(facts: dict[str, Facts], notes: dict[str, dict[str, float]]) -> dict[str, Facts]:
@@ -122,8 +122,8 @@ def with_spread(facts: dict[str, Facts], notes: dict[str, dict[str, float]]) -> 
 
     The ledgers' questions do not hold it, so that a question of an earlier version is still the same question.
     """
-    told = notes[MODEL_OWNER].get(SPREAD)
-    return facts if told is None else {name: replace(f, spread=told) for name, f in facts.items()}
+    published = notes[MODEL_OWNER].get(SPREAD)
+    return facts if published is None else {name: replace(f, spread=published) for name, f in facts.items()}
 
 
 def weight_limit_of(method: Appraiser, facts: Facts, bound: float, plan: Plan) -> WeightLimit | None:

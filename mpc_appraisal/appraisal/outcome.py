@@ -76,8 +76,8 @@ class Run:
         f, key = self.facts[name], (method.name, name)
         outcome, agreed = self.outcomes()[key], self.agreed
         opened = outcome.opened
-        keeper = own.guard.keeper if own is not None else None
-        unsalted = isinstance(own, ModelOwnerInput) and own.guard.salt is None  # nobody could open the commitment
+        ledgers = own.controls.ledgers if own is not None else None
+        unsalted = isinstance(own, ModelOwnerInput) and own.controls.salt is None  # nobody could open the commitment
         release = self.plan.release
         bound = error_bound(method, f, self.plan.engine, release.kind != "dp", release.joint)
         return Record(
@@ -101,7 +101,7 @@ class Run:
             release=release_of(release, method, f, outcome, key in agreed.answers, bound),
             listing=self.listed.get(name),
             request={"id": agreed.request.id, "digest": agreed.request.digest, **agreed.approval},
-            budget=keeper.left(name) if keeper is not None else None,
+            budget=ledgers.left(name) if ledgers is not None else None,
             warnings=warnings_of(self.findings, name),
             recompute=terms_of(self.plan, method, None if unsalted else agreed.inputs),
             **computed,

@@ -25,8 +25,8 @@ from mpc_appraisal.appraisal.compared import (
     sentences,
     statistics_findings,
 )
-from mpc_appraisal.appraisal.names import Match, match, told
-from mpc_appraisal.appraisal.norms import check_norms, told_norms, with_norms, with_spread
+from mpc_appraisal.appraisal.names import Match, match, published
+from mpc_appraisal.appraisal.norms import check_norms, published_norms, with_norms, with_spread
 from mpc_appraisal.appraisal.outcome import Run
 from mpc_appraisal.appraisal.plan import (
     BLOCK_ROWS,
@@ -128,10 +128,10 @@ def _appraise(
     findings = _findings(rendezvous, own, plan, facts, matches, session_name == "join")
     seconds, owned, theta = _prepare(role, own, plan, facts)
     # Whoever refuses its input has said so once all are ready; from here on values are shared.
-    ready = rendezvous.exchange("ready", told_norms(role, own, theta, owned, plan))
+    ready = rendezvous.exchange("ready", published_norms(role, own, theta, owned, plan))
     first = next(iter(facts.values()))
     findings += scale_findings(ready, facts, plan.release.kind == "dp", first.train_rows + first.test_rows)
-    policy = own.guard.scale if own is not None else WARN
+    policy = own.controls.scale if own is not None else WARN
     own_findings = kept(findings, policy)
     if session_name == "join":  # both sides of a trial on one machine are told by who started it
         say([one for one in own_findings if one.warning], facts)
@@ -247,20 +247,20 @@ def _facts(
             if note["classes"] > plan.classes:
                 raise InputError("party.train", f"{note['classes']} classes", f"{plan.classes} (model.classes)")
             note["classes"] = plan.classes
-        note |= told(own.names, own.guard.names)
+        note |= published(own.names, own.controls.names)
     elif isinstance(own, DataOwnerInput):
         check_names([c.name for c in own.candidates])
-        listings = own.guard.listings or (None,) * len(own.candidates)
+        listings = own.controls.listings or (None,) * len(own.candidates)
         note = {
             "candidates": [
                 {"name": c.name, "rows": c.rows, "features": c.features, "listing": _said(listing)}
-                | told(names, own.guard.names)
+                | published(names, own.controls.names)
                 for c, listing, names in zip(own.candidates, listings, own.names, strict=True)
             ]
         }
     notes = rendezvous.exchange("facts", note)
     buyer, sets = notes[MODEL_OWNER], notes[DATA_OWNER]["candidates"]
-    check_told([each["name"] for each in sets])
+    check_published_names([each["name"] for each in sets])
     mine = [own.names] if isinstance(own, ModelOwnerInput) else own.names if own is not None else []
     matches = {each["name"]: match(buyer, each, mine) for each in sets}
     for each in sets:
@@ -270,8 +270,8 @@ def _facts(
                 f"{each['name']!r}; expected the same number"
             )
     listed = {each["name"]: each["listing"] for each in sets}
-    if isinstance(own, ModelOwnerInput) and own.guard.listings:
-        _expect(own.guard.listings, listed)
+    if isinstance(own, ModelOwnerInput) and own.controls.listings:
+        _expect(own.controls.listings, listed)
     return (
         {
             each["name"]: Facts(
@@ -300,7 +300,7 @@ def _findings(
     local: list[Finding] = []
     if isinstance(own, ModelOwnerInput):
         note["without_rows"] = without_rows(own.train, classes, "party.train", aloud) if own.train else None
-        listings = {listing.name: listing for listing in own.guard.listings if listing is not None}
+        listings = {listing.name: listing for listing in own.controls.listings if listing is not None}
         for name, fit in matches.items():
             local += statistics_findings(name, listings.get(name), own.rows, fit, own.names)
     elif isinstance(own, DataOwnerInput):
@@ -311,7 +311,7 @@ def _findings(
     return names_findings(matches, trained) + classes_findings(notes, facts, classes) + local
 
 
-def check_told(names: Sequence[str]) -> None:
+def check_published_names(names: Sequence[str]) -> None:
     """Names of candidates that the data owner told, which this party will print and record. Raises PeerError."""
     try:
         check_names(names)

@@ -13,7 +13,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import PLACE
 from mpc_appraisal.data import Dataset, StoredDataset
 from mpc_appraisal.governance.approval.decide import FOLDER, WEEK, Request
-from mpc_appraisal.governance.budget.ledgers import Keeper
+from mpc_appraisal.governance.budget.ledgers import LedgerSet
 from mpc_appraisal.governance.catalogue.listing import Listing
 from mpc_appraisal.methods import Appraiser
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
@@ -72,7 +72,7 @@ def respelt(plan: Plan, public: dict[str, Any], digest: str) -> Plan:
 
 
 @dataclass(frozen=True)
-class Guard:
+class DisclosureControls:
     """How an owner looks after what it tells; its own, and told to nobody.
 
     counterparty: the other owner, as this one's ledgers call it. keeper: of those ledgers; None: none is kept.
@@ -86,7 +86,7 @@ class Guard:
     """
 
     counterparty: str = "the other side"
-    keeper: Keeper | None = None
+    ledgers: LedgerSet | None = None
     listings: tuple[Listing | None, ...] = ()
     approval: str = "yes"
     requests: str = FOLDER
@@ -116,7 +116,7 @@ class ModelOwnerInput:
     test: Dataset | None = None
     model: SoftmaxRegression | None = None
     threshold: float | Mapping[str, float] | None = None
-    guard: Guard = Guard()
+    controls: DisclosureControls = DisclosureControls()
     raw: Data | None = None
     same: bool = False
 
@@ -158,7 +158,7 @@ class DataOwnerInput:
     """
 
     candidates: tuple[Dataset | StoredDataset, ...]
-    guard: Guard = Guard()
+    controls: DisclosureControls = DisclosureControls()
     sources: tuple[Source, ...] = ()
 
     @property

@@ -14,7 +14,7 @@ from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import Dataset, StoredDataset, with_bias
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.mpc.net.meter import Cost
-from mpc_appraisal.mpc.ops import Rows
+from mpc_appraisal.mpc.ops import RowBlocks
 from mpc_appraisal.mpc.session import Opening, Session
 from mpc_appraisal.release.base import Outcome, Score
 
@@ -56,7 +56,7 @@ def program(
     scores: list[Score] = []
     of = len(plan.methods) * len(facts) - len(answered)
     if release.exact:
-        session.exactly()
+        session.require_exact_truncation()
     session.mark()
     for name, f in facts.items():
         methods = [method for method in plan.methods if (method.name, name) not in answered]
@@ -68,9 +68,9 @@ def program(
         with session.meter.phase("share"):
             if held:
                 x, y = _bring_in(session, name, f, lambda own=own: next(own.blocks(own.rows)))  # a stored one too
-                session.hold(x)  # every method multiplies by it
+                session.cache(x)  # every method multiplies by it
             else:
-                x, y = Rows(lambda name=name, f=f, own=own: _stream(session, name, f, own)), None
+                x, y = RowBlocks(lambda name=name, f=f, own=own: _stream(session, name, f, own)), None
         shared = session.meter.cost() - before
         for method in methods:
             before, failed, known = session.meter.cost(), session.failure, len(session.ledger)
@@ -83,7 +83,7 @@ def program(
                         for key, shape in method.private_shapes(f).items()
                     }
                 with session.meter.phase("private"):
-                    release.check_told(session, method, secrets[method.name], f)
+                    release.check_published_names(session, method, secrets[method.name], f)
             with session.meter.phase("private"):
                 limit = weight_limit_of(method, f, bound, plan)
                 session.bound_logits(bound * method.logit_growth, weights=limit)
@@ -103,7 +103,7 @@ def program(
             if session.role == MODEL_OWNER:
                 emit({"done": len(results), "of": of, "method": method.name, "candidate": name})
         if held:
-            session.forget(x, y)
+            session.evict(x, y)
     for method in plan.methods if release.joint else ():
         places = [k for k, score in enumerate(scores) if score.method is method]
         if places:
@@ -144,7 +144,7 @@ def _stream(session: Session, name: str, f: Facts, own: Dataset | StoredDataset 
         rows = replace(f, rows=min(BLOCK_ROWS, f.rows - start))
         x, y = _bring_in(session, name, rows, lambda block=block: block)
         yield x, y
-        session.forget(x, y)
+        session.evict(x, y)
 
 
 def _with_part(cost: Cost, shared: Cost, m: int) -> Cost:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mpc_appraisal.appraisal.norms import check_norms, told_norms, with_norms
+from mpc_appraisal.appraisal.norms import check_norms, published_norms, with_norms
 from mpc_appraisal.appraisal.outcome import release_of
 from mpc_appraisal.appraisal.party import take_part
 from mpc_appraisal.appraisal.plan import THRESHOLD, DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model
@@ -62,12 +62,12 @@ class Plain(PlainSettings):
             for method in plan.methods:
                 start = time.perf_counter()
                 value, paper_value = plaintext(method, model, train, test, data)
-                told = released.get((method.name, data.name), {"value": value, "paper_value": paper_value})
+                published = released.get((method.name, data.name), {"value": value, "paper_value": paper_value})
                 records.append(
                     Record(
                         method=method.name,
                         candidate=data.name,
-                        **told,
+                        **published,
                         plaintext_value=value,
                         error_bound=PLAINTEXT.value,
                         error_note=PLAINTEXT.note,
@@ -186,15 +186,15 @@ def _released(
         tuple(release.transformed(c, model.classes).with_classes(model.classes) for c in seller.candidates)
     )
     owned = {method.name: method.prepare(model, train, test) for method in plan.methods}
-    told = {
-        MODEL_OWNER: told_norms(MODEL_OWNER, buyer, model.theta, owned, plan),
-        DATA_OWNER: told_norms(DATA_OWNER, seller, None, {}, plan),
+    published = {
+        MODEL_OWNER: published_norms(MODEL_OWNER, buyer, model.theta, owned, plan),
+        DATA_OWNER: published_norms(DATA_OWNER, seller, None, {}, plan),
     }
     facts = {c.name: Facts.of(model, train, test, c) for c in seller.candidates}
-    bound = check_norms(told, plan, facts)
-    facts = with_norms(facts, told, bound)
+    bound = check_norms(published, plan, facts)
+    facts = with_norms(facts, published, bound)
     for method in plan.methods:
-        owned[method.name] = release.owned(method, owned[method.name], told[MODEL_OWNER])
+        owned[method.name] = release.owned(method, owned[method.name], published[MODEL_OWNER])
         if release.threshold:
             owned[method.name][THRESHOLD] = torch.tensor(buyer.threshold_of(method.name), dtype=torch.float64)
     found = {}
@@ -234,8 +234,10 @@ def _spawned(
 
 def _writer(data: Dataset) -> Callable[[Path], None]:
     names = {"columns": data.columns, "class_names": data.class_names}
-    told = {key: np.array(value, dtype=str) for key, value in names.items() if value is not None}
-    return lambda path: np.savez(path, x=data.x.numpy(), y=data.y.numpy(), classes=data.classes, name=data.name, **told)
+    published = {key: np.array(value, dtype=str) for key, value in names.items() if value is not None}
+    return lambda path: np.savez(
+        path, x=data.x.numpy(), y=data.y.numpy(), classes=data.classes, name=data.name, **published
+    )
 
 
 def _read_file(path: Path) -> Dataset:

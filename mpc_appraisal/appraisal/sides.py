@@ -22,8 +22,8 @@ from mpc_appraisal.appraisal.compared import (
     sentences,
     statistics_findings,
 )
-from mpc_appraisal.appraisal.names import Match, match, told
-from mpc_appraisal.appraisal.norms import told_norms
+from mpc_appraisal.appraisal.names import Match, match, published
+from mpc_appraisal.appraisal.norms import published_norms
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_classes
 from mpc_appraisal.common.errors import DisagreementError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
@@ -42,9 +42,11 @@ def together(
     classes = max(buyer.classes, plan.classes or 0)
     if buyer.model is None:
         buyer = replace(buyer, **{part: _lifted(getattr(buyer, part), classes) for part in ("train", "test")})
-    note = told(buyer.names, buyer.guard.names)
+    note = published(buyer.names, buyer.controls.names)
     matches = {
-        c.name: match(note, {"name": c.name} | told(names, seller.guard.names), (buyer.names, names), buyer.same)
+        c.name: match(
+            note, {"name": c.name} | published(names, seller.controls.names), (buyer.names, names), buyer.same
+        )
         for c, names in zip(seller.candidates, seller.names, strict=True)
     }
     seller = in_order(seller, matches, classes)
@@ -59,10 +61,10 @@ def together(
         return buyer, seller, []
     findings = names_findings(matches, buyer.train is not None) + _classes(buyer, seller, plan, classes)
     findings += _scale(buyer, seller, plan, classes)
-    for guard in (buyer.guard, seller.guard):
-        refuse_scale(findings, guard.scale)
-    findings = kept(findings, buyer.guard.scale)
-    listings = {one.name: one for one in (*buyer.guard.listings, *seller.guard.listings) if one is not None}
+    for controls in (buyer.controls, seller.controls):
+        refuse_scale(findings, controls.scale)
+    findings = kept(findings, buyer.controls.scale)
+    listings = {one.name: one for one in (*buyer.controls.listings, *seller.controls.listings) if one is not None}
     for name, fit in matches.items():
         findings += statistics_findings(name, listings.get(name), buyer.rows, fit, buyer.names)
     say([one for one in findings if one.warning], matches)
@@ -115,7 +117,7 @@ def _scale(buyer: ModelOwnerInput, seller: DataOwnerInput, plan: Plan, classes: 
         return scale_findings({}, names, True, rows)
     no_weights = torch.zeros(features + 1, classes, dtype=torch.float64)
     notes = {
-        MODEL_OWNER: told_norms(MODEL_OWNER, buyer, no_weights, {}, plan),
-        DATA_OWNER: told_norms(DATA_OWNER, seller, None, {}, plan),
+        MODEL_OWNER: published_norms(MODEL_OWNER, buyer, no_weights, {}, plan),
+        DATA_OWNER: published_norms(DATA_OWNER, seller, None, {}, plan),
     }
     return scale_findings(notes, names, False, rows)

@@ -29,7 +29,7 @@ HIGHEST = 255
 
 
 @dataclass(frozen=True, eq=False)
-class Recovery:
+class RecoveredPixels:
     """pixels: (n, d) int64, the attacker's answer. equations: k. rank: of W."""
 
     pixels: np.ndarray
@@ -54,7 +54,7 @@ def blank_share(truth: np.ndarray) -> float:
     return float((truth == 0).mean())
 
 
-def recover(w: np.ndarray, z: np.ndarray, highest: int = HIGHEST) -> Recovery:
+def recover(w: np.ndarray, z: np.ndarray, highest: int = HIGHEST) -> RecoveredPixels:
     """w: (k, d) first-layer matrix as evaluated; z: (n, k) its outputs, without bias. k may be 0.
 
     Where no x in range has these outputs, the answer is all 0. Raises InputError for other shapes.
@@ -72,7 +72,7 @@ def recover(w: np.ndarray, z: np.ndarray, highest: int = HIGHEST) -> Recovery:
         size = np.abs(w).max(axis=1).clip(np.finfo(np.float64).tiny)  # rows of one scale, for the solver's tolerances
         equations = sparse.csr_matrix(w / size[:, None])
         found = np.array([_sparsest(equations, one / size, highest) for one in z]).reshape(len(z), width)
-    return Recovery(np.rint(found).clip(0, highest).astype(np.int64), rows, rank)
+    return RecoveredPixels(np.rint(found).clip(0, highest).astype(np.int64), rows, rank)
 
 
 def _sparsest(equations: sparse.csr_matrix, z: np.ndarray, highest: int) -> np.ndarray:

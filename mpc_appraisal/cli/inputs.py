@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from mpc_appraisal.appraisal.compared import Source
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, needs
 from mpc_appraisal.appraisal.sessions import Join
-from mpc_appraisal.cli import safeguards as guards
+from mpc_appraisal.cli import safeguards
 from mpc_appraisal.cli.config import absolute, extractor, instantiate
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
@@ -50,7 +50,7 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
         return mapped(data, features)
 
     features = extractor(cfg)
-    class_names = guards.class_names(party)
+    class_names = safeguards.class_names(party)
     between = isinstance(instantiate(cfg.session), Join)
     if role == MODEL_OWNER:
         train = read(cfg.party.train, "party.train") if cfg.party.train else None
@@ -61,18 +61,18 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
             prepared(test) if test is not None else None,
             SoftmaxRegression.load(absolute(cfg.party.model)) if cfg.party.model else None,
             party["threshold"],
-            guards.unguarded(party),
+            safeguards.without_controls(party),
             test if train is None else train,
         )
         needs(methods, own)
         if own.model is None:
             check_gaps(own.train, "party.train")
-        return replace(own, guard=guards.of_model_owner(party, absolute)) if between else own
+        return replace(own, controls=safeguards.of_model_owner(party, absolute)) if between else own
     if role == DATA_OWNER:
         if not cfg.party.data:
             raise InputError("party.data", None, "one file or a list of files, each a candidate")
         paths = [cfg.party.data] if isinstance(cfg.party.data, str) else list(cfg.party.data)
-        listed = list(zip(*(guards.one_each(party, key, len(paths)) for key in ("listing", "secret")), strict=True))
+        listed = list(zip(*(safeguards.one_each(party, key, len(paths)) for key in ("listing", "secret")), strict=True))
         listings = tuple(read_listing(hydra.utils.to_absolute_path(one)) if one else None for one, _ in listed)
         names = [Path(path).stem if one is None else one.name for path, one in zip(paths, listings, strict=True)]
         if len(set(names)) < len(names):
@@ -84,7 +84,7 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
             Source(read(path, "party.data", reader, own).renamed(name), prepared) for path, name, own in files
         )
         places = dict(zip(names, paths, strict=True))
-        guard = replace(guards.unguarded(party), listings=listings)
+        controls = replace(safeguards.without_controls(party), listings=listings)
         if between:
             raw = {
                 name: lambda path=path: commit(
@@ -92,8 +92,8 @@ def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
                 )
                 for name, path in places.items()
             }
-            guard = guards.of_data_owner(party, absolute, places, listings, raw)
-        return DataOwnerInput(tuple(source.prepare(source.data) for source in sources), guard, sources)
+            controls = safeguards.of_data_owner(party, absolute, places, listings, raw)
+        return DataOwnerInput(tuple(source.prepare(source.data) for source in sources), controls, sources)
     return None
 
 
@@ -106,4 +106,4 @@ def shown(own: OwnInput, folder: Path) -> OwnInput:
         line = f"this side {asked} request {request.id}; its text: {os.path.relpath(folder / 'request.md')}"
         print(line, file=sys.stderr, flush=True)
 
-    return own if own is None else replace(own, guard=replace(own.guard, show=show))
+    return own if own is None else replace(own, controls=replace(own.controls, show=show))

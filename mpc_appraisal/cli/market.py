@@ -33,9 +33,9 @@ def market(
     if session.name not in ("plain", "spawn"):
         raise InputError("session", session.name, "plain or spawn; between organisations: `mpc-appraisal market`")
     train, test = source()
-    stall = sellers.build(train, test, protocol, seed)
-    result = run_market(stall.market, stall.shopper, stall.sellers, session, sellers.key_cap)
-    after = None if result.network is None else errors(result.network, stall.test)
+    simulated = sellers.build(train, test, protocol, seed)
+    result = run_market(simulated.market, simulated.shopper, simulated.sellers, session, sellers.key_cap)
+    after = None if result.network is None else errors(result.network, simulated.test)
     return MarketRecord.of(
         result,
         {
@@ -45,11 +45,15 @@ def market(
             "protocol": protocol.name,
             "trust": f"{AUTHORITY} {TRUST}" if session.name == "spawn" else "One process, nothing is hidden.",
             "network": sellers.network,
-            "sellers": len(stall.sellers),
-            "offered": sum(len(seller.y) for seller in stall.sellers),
+            "sellers": len(simulated.sellers),
+            "offered": sum(len(seller.y) for seller in simulated.sellers),
             "selection": sellers.selection,
             "budget": sellers.budget,
-            "low": list(stall.low),
-            "errors": {"before": errors(stall.shopper.network, stall.test), "after": after, "of": stall.test.rows},
+            "low": list(simulated.low),
+            "errors": {
+                "before": errors(simulated.shopper.network, simulated.test),
+                "after": after,
+                "of": simulated.test.rows,
+            },
         },
     )

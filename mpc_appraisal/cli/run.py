@@ -18,7 +18,7 @@ from mpc_appraisal.appraisal.api import check_seed, run
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.appraisal.sessions import Join, Plain
-from mpc_appraisal.cli import safeguards as guards
+from mpc_appraisal.cli import safeguards as controls
 from mpc_appraisal.cli import sweep
 from mpc_appraisal.cli.config import absolute, extractor, instantiate, public_part
 from mpc_appraisal.cli.console import wide
@@ -79,7 +79,7 @@ def check_unused(cfg: DictConfig, release: Release) -> None:
     """
     party = OmegaConf.to_object(cfg.party)
     stated = [key for key, default in BETWEEN.items() if party[key] != default]
-    for key in (one for one in GUARDING if one in stated and party[one] != guards.NONE):
+    for key in (one for one in GUARDING if one in stated and party[one] != controls.NONE):
         raise InputError(
             f"party.{key}", party[key], "session=join: with both sides on one machine nothing is asked, kept or charged"
         )
@@ -138,8 +138,8 @@ def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], fol
     checked(buyer)
     shapley = Shapley(cfg.baselines.retrainings, cfg.baselines.truncation, seed)
     wanted = ((cfg.baselines.leave_one_out, LeaveOneOut()), (cfg.baselines.shapley, shapley))
-    yardsticks = [yardstick for asked, yardstick in wanted if asked]
-    return run(session, plan, buyer, seller, emit, levels, bool(cfg.baselines.true_utility), yardsticks)
+    baseline_methods = [baseline for asked, baseline in wanted if asked]
+    return run(session, plan, buyer, seller, emit, levels, bool(cfg.baselines.true_utility), baseline_methods)
 
 
 def output_folder(session: Any) -> Path:

@@ -1,4 +1,4 @@
-"""An owner's ledgers, approval and salts, from what it states under `party`; see `plan.Guard`."""
+"""An owner's ledgers, approval and salts, from what it states under `party`; see `plan.DisclosureControls`."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mpc_appraisal.appraisal.plan import Guard
+from mpc_appraisal.appraisal.plan import DisclosureControls
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.common.text import PLACE
 from mpc_appraisal.governance.budget.ledgers import EVERY
 from mpc_appraisal.governance.catalogue import Listing, new_salt, read_listing, read_salt, write_salt
-from mpc_appraisal.release import Keeper, Policy, ledger_beside
+from mpc_appraisal.release import LedgerSet, Policy, ledger_beside
 
 NONE = "none"
 Party = Mapping[str, Any]  # the keys of `party` in conf/config.yaml
 Absolute = Callable[[str], Path]  # of a path as it was typed
 
 
-def of_model_owner(party: Party, absolute: Absolute) -> Guard:
+def of_model_owner(party: Party, absolute: Absolute) -> DisclosureControls:
     """One ledger for its model, whoever's data it is about; the salt by which its questions are known; its listings."""
     own = absolute(next(party[key] for key in ("model", "train", "test") if party[key]))
     listings = party["listing"] or ()
     listings = [listings] if isinstance(listings, str) else list(listings)
-    return Guard(
+    return DisclosureControls(
         counterparty=counterparty_of(party, DATA_OWNER),
-        keeper=keeper_of(party, absolute, DATA_OWNER, {EVERY: (own, own.stem)}),
+        ledgers=ledgers_of(party, absolute, DATA_OWNER, {EVERY: (own, own.stem)}),
         listings=tuple(read_listing(absolute(one)) for one in listings),
         salt=own_salt(party, absolute, own),
         names=party["names"],
@@ -37,9 +37,9 @@ def of_model_owner(party: Party, absolute: Absolute) -> Guard:
     )
 
 
-def unguarded(party: Party) -> Guard:
+def without_controls(party: Party) -> DisclosureControls:
     """Of either owner in a trial on one machine: how data are compared, and nothing else."""
-    return Guard(names=party["names"], scale=party["scale"])
+    return DisclosureControls(names=party["names"], scale=party["scale"])
 
 
 def class_names(party: Party) -> tuple[str, ...] | None:
@@ -58,7 +58,7 @@ def of_data_owner(
     places: Mapping[str, str],
     listings: tuple[Listing | None, ...],
     contents: Mapping[str, Callable[[], str]] | None = None,
-) -> Guard:
+) -> DisclosureControls:
     """A ledger for each candidate; places: its file by its name. contents: by its name what gives its data's digest."""
     if not isinstance(party["patience"], (int, float)) or not party["patience"] > 0:
         raise InputError("party.patience", party["patience"], "seconds above 0")
@@ -66,10 +66,10 @@ def of_data_owner(
     if requests.absolute() != absolute(str(requests)):  # unless Hydra has changed the folder
         requests = absolute(str(requests))
     approval = "yes" if party["approval"] is True else str(party["approval"])  # a bare yes is a truth value in YAML
-    return Guard(
+    return DisclosureControls(
         counterparty=counterparty_of(party, MODEL_OWNER),
         # by the file's name: listed or not, and under whichever listing, the same data have one budget
-        keeper=keeper_of(
+        ledgers=ledgers_of(
             party,
             absolute,
             MODEL_OWNER,
@@ -87,13 +87,13 @@ def of_data_owner(
     )
 
 
-def keeper_of(
+def ledgers_of(
     party: Party,
     absolute: Absolute,
     other: str,
     owned: Mapping[str, tuple[Path, str]],
     contents: Mapping[str, Callable[[], str]] | None = None,
-) -> Keeper | None:
+) -> LedgerSet | None:
     """owned: by candidate its file and the name of what is in it. The ledgers are made where there are none."""
     policy = Policy.read(absolute(party["policy"])) if party["policy"] else None
     stated = one_each(party, "ledger", len(owned))
@@ -105,15 +105,15 @@ def keeper_of(
         name: (ledger_beside(file) if ledger is None else absolute(ledger), what)
         for ledger, (name, (file, what)) in zip(stated, owned.items(), strict=True)
     }
-    keeper = Keeper.open(counterparty_of(party, other), places, policy, contents)
-    for ledger, twins in keeper.twins().items():
+    ledgers = LedgerSet.open(counterparty_of(party, other), places, policy, contents)
+    for ledger, twins in ledgers.twins().items():
         _warn(
             f"the new ledger {ledger} is of the same data as {', '.join(twins)} beside it and has a budget of its own; "
             "name one ledger for all in party.ledger to have one budget"
         )
-    for ledger in keeper.foreign_keys():
+    for ledger in ledgers.foreign_keys():
         _warn(f"{ledger}.salt is another key than {ledger} was made with: earlier questions are charged again")
-    return keeper
+    return ledgers
 
 
 def key_of(party: Party) -> str | None:

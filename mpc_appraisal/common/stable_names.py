@@ -38,7 +38,7 @@ STABLE_NAMES = {
     "mpc_appraisal.marketplace.encryption.lwe.LWE": "mpc_appraisal.protocols.ife.lwe.LWE",
     "mpc_appraisal.release.Best": "mpc_appraisal.release.Best",
     "mpc_appraisal.release.Bit": "mpc_appraisal.release.Bit",
-    "mpc_appraisal.release.Private": "mpc_appraisal.release.Private",
+    "mpc_appraisal.release.NoisedRelease": "mpc_appraisal.release.Private",
     "mpc_appraisal.release.Value": "mpc_appraisal.release.Value",
     "mpc_appraisal.data.scenarios.Clean": "mpc_appraisal.scenario.Clean",
     "mpc_appraisal.data.scenarios.DistributionMismatch": "mpc_appraisal.scenario.DistributionMismatch",

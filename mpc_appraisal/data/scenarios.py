@@ -41,7 +41,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
-class Market:
+class MarketData:
     """train: D_tr and test: D_te at the model owner; candidates: one a data owner, their rows disjoint from D_tr."""
 
     train: Dataset
@@ -61,16 +61,16 @@ class Scenario(ABC):
         self.test_size = None if test_size is None else _count("scenario.test_size", test_size)
 
     @abstractmethod
-    def build(self, train: Dataset, test: Dataset, seed: int) -> Market:
+    def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
         """The market of `seed`. Raises InputError where the data cannot give what the parameters ask for."""
 
 
 class Clean(Scenario):
     """Equal disjoint candidate sets as they are: level 0 for all."""
 
-    def build(self, train: Dataset, test: Dataset, seed: int) -> Market:
+    def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
         own, parts = _split(self, train, self.candidates, seed)
-        return Market(
+        return MarketData(
             own,
             _test(self, test, seed),
             tuple(_candidate(f"clean_{p}", part, 0.0) for p, part in enumerate(parts, start=1)),
@@ -98,7 +98,7 @@ class LabelNoise(Scenario):
         if len(self.labels) != 2 or self.labels[0] == self.labels[1]:
             raise InputError("scenario.labels", list(self.labels), "two different labels")
 
-    def build(self, train: Dataset, test: Dataset, seed: int) -> Market:
+    def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
         if any(not _integer(label) or not 0 <= label < train.classes for label in self.labels):
             raise InputError(
                 "scenario.labels",
@@ -112,7 +112,7 @@ class LabelNoise(Scenario):
             flip = torch.from_numpy(_stream(seed, CORRUPT, p).random(part.rows) < level)
             y = torch.where(flip & (part.y == one), other, torch.where(flip & (part.y == other), one, part.y))
             candidates.append(_candidate(f"label_noise={level:g}", Dataset(part.x, y, part.classes), level))
-        return Market(own, _test(self, test, seed), tuple(candidates))
+        return MarketData(own, _test(self, test, seed), tuple(candidates))
 
 
 class MissingData(Scenario):
@@ -132,14 +132,14 @@ class MissingData(Scenario):
         super().__init__(train_size, candidates, size, test_size)
         self.include_clean = include_clean
 
-    def build(self, train: Dataset, test: Dataset, seed: int) -> Market:
+    def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
         own, levels, parts = _levels(self, train, self.include_clean, seed)
         candidates = []
         for p, (level, part) in enumerate(zip(levels, parts, strict=True)):
             missing = torch.from_numpy(_stream(seed, CORRUPT, p).random(tuple(part.x.shape)) < level)
             x = part.x.masked_fill(missing, 0.0)
             candidates.append(_candidate(f"missing_data={level:g}", Dataset(x, part.y, part.classes), level))
-        return Market(own, _test(self, test, seed), tuple(candidates))
+        return MarketData(own, _test(self, test, seed), tuple(candidates))
 
 
 class DistributionMismatch(Scenario):
@@ -168,7 +168,7 @@ class DistributionMismatch(Scenario):
         if self.test_size is not None and self.test_size % 2:
             raise InputError("scenario.test_size", self.test_size, "an even number, half of each class")
 
-    def build(self, train: Dataset, test: Dataset, seed: int) -> Market:
+    def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
         if train.classes != 2:
             raise InputError(
                 "scenario", f"distribution_mismatch on {train.name} with {train.classes} classes", "data of two classes"
@@ -203,7 +203,7 @@ class DistributionMismatch(Scenario):
                     abs(share - 0.5),
                 )
             )
-        return Market(train.subset(own), self._balanced(test, seed), tuple(candidates))
+        return MarketData(train.subset(own), self._balanced(test, seed), tuple(candidates))
 
     def _balanced(self, test: Dataset, seed: int) -> Dataset:
         """test with as many rows of class 0 as of class 1, in its own order."""

@@ -2,7 +2,7 @@
 keys."""
 
 from mpc_appraisal.marketplace.api import run_market
-from mpc_appraisal.marketplace.plan import Market, SellerInput, ShopperInput, Validation
+from mpc_appraisal.marketplace.plan import MarketPlan, SellerInput, ShopperInput, Validation
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
 from mpc_appraisal.marketplace.protocols.strategy import IfeShares
 from mpc_appraisal.marketplace.result import MarketResult
@@ -11,7 +11,7 @@ from mpc_appraisal.marketplace.simulation import Sellers
 __all__ = [
     "IfeShares",
     "IfeTransform",
-    "Market",
+    "MarketPlan",
     "MarketResult",
     "SellerInput",
     "Sellers",

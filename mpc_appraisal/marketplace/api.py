@@ -12,8 +12,17 @@ from typing import Any
 import numpy as np
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SELLERS, SHOPPER, Market, SellerInput, ShopperInput, whole
-from mpc_appraisal.marketplace.result import PHASES, Bill, MarketResult, by_phase
+from mpc_appraisal.marketplace.plan import (
+    AUTHORITY,
+    CLOUD,
+    SELLERS,
+    SHOPPER,
+    MarketPlan,
+    SellerInput,
+    ShopperInput,
+    whole,
+)
+from mpc_appraisal.marketplace.result import PHASES, MarketResult, PhaseCosts, by_phase
 from mpc_appraisal.marketplace.roles.authority import CAP_SHARE, AuthorityInput
 from mpc_appraisal.marketplace.roles.cloud import CloudInput
 from mpc_appraisal.marketplace.roles.context import Connection
@@ -32,7 +41,7 @@ SELLERS_PER_PROCESS = 25
 
 
 def run_market(
-    market: Market,
+    market: MarketPlan,
     shopper: ShopperInput,
     sellers: Sequence[SellerInput],
     session: PlainSettings | SpawnSettings | None = None,
@@ -68,7 +77,7 @@ def run_market(
     return runners[session.name]()
 
 
-def _check_sellers(market: Market, sellers: Sequence[SellerInput]) -> None:
+def _check_sellers(market: MarketPlan, sellers: Sequence[SellerInput]) -> None:
     names = [seller.name for seller in sellers]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise InputError("sellers", ", ".join(sorted(doubled)), "different names")
@@ -83,7 +92,7 @@ def _check_sellers(market: Market, sellers: Sequence[SellerInput]) -> None:
 
 
 def _run_spawned(
-    market: Market,
+    market: MarketPlan,
     shopper: ShopperInput,
     sellers: Sequence[SellerInput],
     session: SpawnSettings,
@@ -114,7 +123,7 @@ def _run_spawned(
         common = {"market": market, "connection": connection, "where": _where(session)}
         jobs = {role: job | common for role, job in jobs.items()}
         result = launch(_spawned, jobs, emit, session.threads)[SHOPPER]
-    sold = Bill(Meter())
+    sold = PhaseCosts(Meter())
     for receipt in receipts:
         sold.add("encrypt", receipt.seconds)
         sold.add("upload", 0.0, receipt.bytes)
@@ -131,13 +140,13 @@ def _where(session: SpawnSettings) -> str | None:
         return f"tcp://127.0.0.1:{free.getsockname()[1]}"
 
 
-def _enrol(role, address, emit, folder, names, market: Market, state, out, cap_share):
+def _enrol(role, address, emit, folder, names, market: MarketPlan, state, out, cap_share):
     """The authority before the run."""
-    bill = Bill(Meter())
-    with bill.phase("enrol"):
+    costs = PhaseCosts(Meter())
+    with costs.phase("enrol"):
         for name in names:
             enrol(state, name, market.architecture, out, market.protocol.scheme, cap_share)
-    return bill.phases
+    return costs.phases
 
 
 def _sell(role, address, emit, folder, inbox) -> list[Receipt]:

@@ -58,7 +58,7 @@ class Validation:
 
 
 @dataclass(frozen=True)
-class Market:
+class MarketPlan:
     """The public plan: equal at shopper, cloud and key authority.
 
     selection: a name in `selection.STRATEGIES`. budget: rows to select over all sellers. validation: None to select
@@ -142,7 +142,7 @@ class ShopperInput:
     validation: tuple[Any, Any] | None = None
     inbox: str | Path | None = None
 
-    def check(self, market: Market) -> None:
+    def check(self, market: MarketPlan) -> None:
         """Raises InputError where network or rows do not fit the market."""
         if self.network.architecture != market.architecture:
             found = self.network.architecture.name

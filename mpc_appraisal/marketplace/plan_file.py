@@ -18,7 +18,7 @@ from typing import Any
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
-from mpc_appraisal.marketplace.plan import Market, Validation
+from mpc_appraisal.marketplace.plan import MarketPlan, Validation
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
 from mpc_appraisal.marketplace.protocols.strategy import IfeShares
 from mpc_appraisal.marketplace.uploads.enrolment import SCHEMES
@@ -30,7 +30,7 @@ MARKET = {"selection", "budget", "seed", "batch", "seller_rows"}
 KEYS = {"network", "image", "classes", "protocol", "scheme", "validation"} | MARKET
 
 
-def read_plan(path: str | Path) -> Market:
+def read_plan(path: str | Path) -> MarketPlan:
     """The plan of a file. InputError, naming the key, for what does not fit."""
     try:
         stated = json.loads(Path(path).read_text())
@@ -39,7 +39,7 @@ def read_plan(path: str | Path) -> Market:
     return market_of(stated)
 
 
-def market_of(stated: Mapping[str, Any]) -> Market:
+def market_of(stated: Mapping[str, Any]) -> MarketPlan:
     """The plan that `stated`, as read from JSON, describes."""
     if not isinstance(stated, Mapping):
         raise InputError("plan", type(stated).__name__, "an object of keys and values")
@@ -57,7 +57,7 @@ def market_of(stated: Mapping[str, Any]) -> Market:
         raise InputError(
             "plan validation", shown(stated["validation"]), f"keys of Validation ({shown(str(error))})"
         ) from None
-    return Market(
+    return MarketPlan(
         architecture_of(stated.get("network", "cnn"), stated.get("image"), stated.get("classes")),
         protocol(scheme, **{key: stated[key] for key in options & set(stated)}),
         validation=validation,

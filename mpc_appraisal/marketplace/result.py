@@ -53,7 +53,7 @@ class MarketResult:
 
 
 @dataclass
-class Bill:
+class PhaseCosts:
     """One role's costs by phase."""
 
     meter: Meter
@@ -75,11 +75,11 @@ class Bill:
         entry["rounds"] += rounds
 
 
-def by_phase(bills: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Costs:
+def by_phase(costs_by_role: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Costs:
     """role -> phase -> cost as phase -> role -> cost, in the order of PHASES."""
     found: Costs = {}
     for phase in PHASES:
-        at = {role: dict(phases[phase]) for role, phases in bills.items() if phase in phases}
+        at = {role: dict(phases[phase]) for role, phases in costs_by_role.items() if phase in phases}
         if at:
             found[phase] = at
     return found

@@ -17,7 +17,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.data.low_quality import evasive, mislabelled
 from mpc_appraisal.marketplace.buying.validation import uniform
-from mpc_appraisal.marketplace.plan import PIXEL, Market, Protocol, SellerInput, ShopperInput, Validation, whole
+from mpc_appraisal.marketplace.plan import PIXEL, MarketPlan, Protocol, SellerInput, ShopperInput, Validation, whole
 from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Network, initial, train
 
 IMAGES = {64: (1, 8, 8), 784: (1, 28, 28), 3072: (3, 32, 32)}  # by number of features
@@ -25,10 +25,10 @@ KINDS = ("mislabelled", "evasive")
 
 
 @dataclass(frozen=True, eq=False)
-class Stall:
+class SimulatedMarket:
     """What `Sellers.build` gives: the plan, and what each party brings. low: names of sellers with bad labels."""
 
-    market: Market
+    market: MarketPlan
     shopper: ShopperInput
     sellers: tuple[SellerInput, ...]
     low: tuple[str, ...]
@@ -82,9 +82,9 @@ class Sellers:
         *layers, last = found.layers
         return replace(found, layers=(*layers, replace(last, units=data.classes)))
 
-    def build(self, data: Dataset, test: Dataset, protocol: Protocol, seed: int) -> Stall:
+    def build(self, data: Dataset, test: Dataset, protocol: Protocol, seed: int) -> SimulatedMarket:
         """The market of `seed`; x of `data` and `test` in [0, 1], rounded to 8 bits a pixel."""
-        market = Market(
+        market = MarketPlan(
             self.architecture(data), protocol, self.selection, self.budget, self.validation, seed, self.batch
         )
         offered = data.rows - self.own_rows if self.rows is None else self.rows
@@ -110,7 +110,7 @@ class Sellers:
         labels = [
             _low(self.low_quality, network, part, seed + k) if k < low else part.y for k, part in enumerate(parts)
         ]
-        return Stall(
+        return SimulatedMarket(
             market,
             ShopperInput(network, (_rounded(own.x), own.y), (_rounded(validation.x), validation.y)),
             tuple(

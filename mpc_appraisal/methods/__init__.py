@@ -35,17 +35,17 @@ __all__ = [
     "Retraining",
     "Shapley",
     "Valuation",
-    "Yardstick",
+    "Baseline",
     "as_methods",
-    "as_yardsticks",
+    "as_baselines",
     "plaintext",
     "scaled",
 ]
 
 ALL: tuple[type[Appraiser], ...] = (GradientNorm, Finetuning, Influence)  # what "all" means: the paper's
 METHODS: dict[str, type[Appraiser]] = {method.name: method for method in (*ALL, InfluenceError, MlpFinetuning)}
-Yardstick = LeaveOneOut | Shapley  # in the clear, of all candidates together
-YARDSTICKS: dict[str, type[Yardstick]] = {LeaveOneOut.name: LeaveOneOut, Shapley.name: Shapley}
+Baseline = LeaveOneOut | Shapley  # in the clear, of all candidates together
+YARDSTICKS: dict[str, type[Baseline]] = {LeaveOneOut.name: LeaveOneOut, Shapley.name: Shapley}
 
 
 class Methods:
@@ -94,13 +94,13 @@ def as_methods(methods: str | Appraiser | Iterable[str | Appraiser]) -> tuple[Ap
     return tuple(found)
 
 
-def as_yardsticks(wanted: Collection[str | Yardstick], seed: int = 0) -> tuple[Yardstick, ...]:
+def as_baselines(wanted: Collection[str | Baseline], seed: int = 0) -> tuple[Baseline, ...]:
     """Plaintext baselines over sets of candidates by name or as objects; InputError for another name, or one twice."""
     if isinstance(wanted, str):
         wanted = [wanted]
     named = {"leave_one_out": LeaveOneOut(), "shapley": Shapley(seed=seed)}
     found = tuple(named.get(one, one) if isinstance(one, str) else one for one in wanted)
-    names = [one.name if isinstance(one, Yardstick) else None for one in found]
+    names = [one.name if isinstance(one, Baseline) else None for one in found]
     if None in names or len(set(names)) < len(names):
         raise InputError("baselines", list(wanted), f"{' and '.join(YARDSTICKS)}, each at most once")
     return found

@@ -25,7 +25,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods.base import Appraiser, Facts, centred, scaled
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
-from mpc_appraisal.mpc.ops import cat, trained
+from mpc_appraisal.mpc.ops import cat, record_weights
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Finetuning(Appraiser):
             # The sum is divided once, by n and with the rate: the mean gradient has few bits to lose.
             change = scaled(gradient, self.lr / unit / n)
             moved = change if moved is None else moved + change
-            current = trained(weights - scaled(moved, unit))
+            current = record_weights(weights - scaled(moved, unit))
         before = test_x.matmul(weights)
         after = before - scaled(test_x.matmul(moved), unit)
         # Both losses by one formula, so that what it is off by largely cancels.

@@ -22,7 +22,7 @@ import torch
 
 from mpc_appraisal.models.networks import Architecture, Conv, Dense
 from mpc_appraisal.mpc import ops
-from mpc_appraisal.mpc.protocols.tensors import Private, Secret
+from mpc_appraisal.mpc.protocols.tensors import PrivateTensor, Secret
 
 BITS = 18
 REACH = 16.0  # a logit further below its row's largest is put there: e^-16 is nothing to a probability of 16 bits
@@ -35,7 +35,7 @@ class Layer(NamedTuple):
     bias: Any
 
 
-class Pass(NamedTuple):
+class ForwardPass(NamedTuple):
     """What a forward pass leaves for the backward one: each layer's input, and where its z was positive."""
 
     inputs: list[Any]
@@ -50,8 +50,8 @@ def rounded(value: Any, bits: int) -> Any:
     return value
 
 
-@rounded.register(Private)
-def _(value: Private, bits: int) -> Secret:
+@rounded.register(PrivateTensor)
+def _(value: PrivateTensor, bits: int) -> Secret:
     return value.secret(bits)
 
 
@@ -112,18 +112,18 @@ def multiplied(layer: Conv | Dense, weight: Any, a: Any) -> Any:
     return weight.matmul(flat.t()).t()
 
 
-def forward(architecture: Architecture, layers: Sequence[Layer], a: Any) -> Pass:
+def forward(architecture: Architecture, layers: Sequence[Layer], a: Any) -> ForwardPass:
     """From the first layer's activation a (n, ...) through `layers`, all but the first, to logits (n, C)."""
     inputs, positive = [], []
     for place, (layer, (weight, bias)) in enumerate(zip(architecture.layers[1:], layers, strict=True), 2):
         inputs.append(a)
         shape = (1, -1, 1, 1) if isinstance(layer, Conv) else (1, -1)
-        z = multiplied(layer, weight, a) + moved(ops.fine(bias), lambda t, shape=shape: t.reshape(shape))
+        z = multiplied(layer, weight, a) + moved(ops.high_precision(bias), lambda t, shape=shape: t.reshape(shape))
         z = rounded(z, room(layer))
         if place < len(architecture.layers):
             a, bits = activated(layer, z)
             positive.append(bits)
-    return Pass(inputs, positive, z)
+    return ForwardPass(inputs, positive, z)
 
 
 # -- backward ------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def _relu(z: Any) -> Any:
     return ops.choose(ops.negative(z * -1.0), z)
 
 
-def gradients(architecture: Architecture, layers: Sequence[Layer], done: Pass, g: Any) -> list[Layer]:
+def gradients(architecture: Architecture, layers: Sequence[Layer], done: ForwardPass, g: Any) -> list[Layer]:
     """Of every layer's weight and bias, for the gradient g (n, C) with respect to the logits."""
     found: list[Layer] = []
     for place in range(len(layers) - 1, -1, -1):

@@ -30,7 +30,7 @@ def level(tensors: Sequence[Any]) -> list[Any]:
 
 
 @singledispatch
-def trained(weights: Any) -> Any:
+def record_weights(weights: Any) -> Any:
     """Weights (d, C) that training on secrets has made, before rows are multiplied by them; returned as they are.
 
     Nothing for plain tensors. An engine whose softmax needs a public bound on logits notes them, and before anything is
@@ -52,13 +52,13 @@ def choose(bit: Any, value: Any) -> Any:
 
 
 @singledispatch
-def fine(value: Any) -> Any:
+def high_precision(value: Any) -> Any:
     """A private number, at most 2^15 in absolute value, as a secret one that has more fractional bits than a product
     would give it."""
     return value
 
 
-class Rows:
+class RowBlocks:
     """A data set too large to hold: blocks of rows (x, y), brought in one after the other and forgotten after use."""
 
     def __init__(self, stream: Callable[[], Iterator[tuple[Any, Any]]]):
@@ -70,7 +70,7 @@ class Rows:
 
 def blocks(x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
     """x (n, d) and y (n, C) as blocks of rows; one block where they are held whole."""
-    if isinstance(x, Rows):
+    if isinstance(x, RowBlocks):
         yield from x
     else:
         yield x, y

@@ -138,7 +138,7 @@ class Session(ABC):
         """One such function."""
         return self.applied(secret, (name,))[0]
 
-    def exactly(self) -> None:
+    def require_exact_truncation(self) -> None:
         """From here on nothing is truncated in a way that may fail, but the mean of a row's logits in a log-softmax."""
 
     def prepare(self, program: Callable[[Session], Any], script: Any = None) -> None:
@@ -163,10 +163,10 @@ class Session(ABC):
         """What `check_logits` opens, as a secret bit (1,); None where nothing needs the bound."""
         return None
 
-    def hold(self, value: Any) -> None:
+    def cache(self, value: Any) -> None:
         """Prepare an input for many uses, so that its cost stands where it is brought in."""
 
-    def forget(self, *values: Any) -> None:
+    def evict(self, *values: Any) -> None:
         """What the session keeps for these inputs can go."""
 
     def mark(self) -> None:

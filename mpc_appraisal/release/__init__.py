@@ -3,12 +3,12 @@ kept in a ledger for each counterparty."""
 
 from mpc_appraisal.governance.budget.accounting import Mechanism, epsilon
 from mpc_appraisal.governance.budget.ledger import Account, Answer, Charge, Ledger, Spent, verify
-from mpc_appraisal.governance.budget.ledgers import Keeper, ledger_beside, subject
+from mpc_appraisal.governance.budget.ledgers import LedgerSet, ledger_beside, subject
 from mpc_appraisal.governance.budget.limits import Policy, Question
 from mpc_appraisal.release.base import Outcome, Release
 from mpc_appraisal.release.best import Best
 from mpc_appraisal.release.bit import Bit
-from mpc_appraisal.release.dp.release import Private
+from mpc_appraisal.release.dp.release import NoisedRelease
 from mpc_appraisal.release.value import Value
 
 __all__ = [
@@ -17,12 +17,12 @@ __all__ = [
     "Best",
     "Bit",
     "Charge",
-    "Keeper",
+    "LedgerSet",
     "Ledger",
     "Mechanism",
     "Outcome",
     "Policy",
-    "Private",
+    "NoisedRelease",
     "Question",
     "Release",
     "Spent",

@@ -76,7 +76,7 @@ class Score:
 
 
 class Release(ABC):
-    """One way of releasing, `Apart` or `Together`; `to` is 'both', 'model_owner' or 'data_owner'."""
+    """One way of releasing, `PerCandidate` or `Joint`; `to` is 'both', 'model_owner' or 'data_owner'."""
 
     kind: ClassVar[str]
     joint: ClassVar[bool]
@@ -116,15 +116,19 @@ class Release(ABC):
         """What the data owner does to a candidate before it tells or shares anything of it; classes: of the model."""
         return data
 
-    def owned(self, method: Appraiser, owned: dict[str, torch.Tensor], told: Mapping[str, float]) -> dict[str, Any]:
-        """What the model owner does to a method's tensors; told: its own note."""
+    def owned(
+        self, method: Appraiser, owned: dict[str, torch.Tensor], published: Mapping[str, float]
+    ) -> dict[str, Any]:
+        """What the model owner does to a method's tensors; published: its own note."""
         return owned
 
     def tell(self, role: str, owned: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, float]:
         """What an owner has to tell in the clear beside what it always tells."""
         return {}
 
-    def check_told(self, session: Session, method: Appraiser, secrets: Mapping[str, Any], facts: Facts) -> None:
+    def check_published_names(
+        self, session: Session, method: Appraiser, secrets: Mapping[str, Any], facts: Facts
+    ) -> None:
         """Check on shares what the model owner told of its tensors, once they are in and before anything is opened.
 
         Raises BoundError at both owners: they are not as told.
@@ -135,7 +139,7 @@ class Release(ABC):
         return None
 
 
-class Apart(Release):
+class PerCandidate(Release):
     """Each score is released by itself, as soon as it is computed."""
 
     joint: ClassVar[bool] = False
@@ -145,7 +149,7 @@ class Apart(Release):
         """Open what is released of one score. threshold: called in the model owner's process alone."""
 
 
-class Together(Release):
+class Joint(Release):
     """All scores of one method are compared, and nothing is opened before the last is computed."""
 
     joint: ClassVar[bool] = True

@@ -22,14 +22,14 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.session import Opening, Session
 from mpc_appraisal.release.accuracy import grid
-from mpc_appraisal.release.base import RESULT, Outcome, Score, Together, index_of, seen
+from mpc_appraisal.release.base import RESULT, Joint, Outcome, Score, index_of, seen
 
 WHICH = "the number of the best candidate that is left"
 WHY = "only winners are opened"
 
 
 @dataclass(frozen=True)
-class Best(Together):
+class Best(Joint):
     """k: how many win, at most. budget: what the winners may cost together; prices: by candidate, or None where the
     listings state them."""
 

@@ -19,7 +19,7 @@ import torch
 from mpc_appraisal.common.roles import MODEL_OWNER
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.session import Opening, Session
-from mpc_appraisal.release.base import DECISION, Apart, Outcome, Score, bit_of, seen
+from mpc_appraisal.release.base import DECISION, Outcome, PerCandidate, Score, bit_of, seen
 
 UNIT = 2.0**11  # of the shared threshold
 LARGEST = (
@@ -37,13 +37,13 @@ def reaches(session: Session, score: Score, value: Any, threshold: Callable[[], 
 
     score.method.opened_at(0.0, score.facts)  # refused before anything runs, for a dry run comes here too
     private = session.input(MODEL_OWNER, read, (1,), f"party.threshold for {score.candidate}")
-    t = ops.fine(private) / (1 / UNIT)
+    t = ops.high_precision(private) / (1 / UNIT)
     below = value - t if score.method.rising else t - value  # t is of shape (1,), and so is this
     return ops.negative(below) * -1.0 + 1.0
 
 
 @dataclass(frozen=True)
-class Bit(Apart):
+class Bit(PerCandidate):
     """The decision, and nothing else of the value."""
 
     to: str = "both"

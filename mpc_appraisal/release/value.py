@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from mpc_appraisal.mpc.session import Opening
 from mpc_appraisal.release.accuracy import grid
-from mpc_appraisal.release.base import RESULT, Apart, Outcome, seen
+from mpc_appraisal.release.base import RESULT, Outcome, PerCandidate, seen
 
 
 @dataclass(frozen=True)
-class Value(Apart):
+class Value(PerCandidate):
     """The number that a method opens. It is all there is to know: many values of chosen data reveal a model."""
 
     to: str = "both"

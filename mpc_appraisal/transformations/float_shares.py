@@ -141,7 +141,7 @@ class FloatPlan:
     predicted: int
 
 
-class Found(NamedTuple):
+class FittedModel(NamedTuple):
     """weight (features, 1), bias (1, 1) and predictions (predicted, 1), opened at both owners; zeros at the helper.
 
     spread: root mean square of this party's share of the weight after each step.
@@ -160,7 +160,7 @@ def logistic(
     y: Tensor | None = None,
     test: Tensor | None = None,
     weight: Tensor | None = None,
-) -> Found:
+) -> FittedModel:
     """The paper's logistic regression; b begins at 0. All float32.
 
     The data owner gives x (rows, features), y (rows, 1) and test (predicted, features), the model owner the weight
@@ -181,4 +181,4 @@ def logistic(
     if plan.predicted:
         test = floats.share(test, (plan.predicted, plan.features), DATA)
         (p,) = floats.applied(floats.product(test, w) + b, (torch.sigmoid,))
-    return Found(floats.open(w), floats.open(b), floats.open(p), spread)
+    return FittedModel(floats.open(w), floats.open(b), floats.open(p), spread)

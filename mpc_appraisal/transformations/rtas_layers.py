@@ -112,7 +112,7 @@ def halves(layers: Sequence[Layer], seed: int) -> tuple[list[Layer], Layer]:
 
 
 # -- one step ------------------------------------------------------------------------------------------------------
-class Pass(NamedTuple):
+class LaterForwardPass(NamedTuple):
     """Of the layers after the first: their inputs, every function's slope, and the output (n, outputs)."""
 
     inputs: list[Any]
@@ -149,7 +149,7 @@ def _multiplied(kind: Conv | Dense, layer: Layer, a: Any) -> Any:
     return a.matmul(layer.weight) + bias
 
 
-def onward(session: Session, model: Model, layers: Sequence[Layer], z: Any, slopes: bool) -> Pass:
+def onward(session: Session, model: Model, layers: Sequence[Layer], z: Any, slopes: bool) -> LaterForwardPass:
     """From z_1 through the first function and `layers`, all but the first."""
     a, slope = activated(session, z, model.layers[0][1], slopes)
     inputs, found = [], [slope]
@@ -158,10 +158,12 @@ def onward(session: Session, model: Model, layers: Sequence[Layer], z: Any, slop
         inputs.append(a)
         a, slope = activated(session, _multiplied(kind, layer, a), name, slopes)
         found.append(slope)
-    return Pass(inputs, found, a)
+    return LaterForwardPass(inputs, found, a)
 
 
-def backward(model: Model, layers: Sequence[Layer], done: Pass, y: Any, mantissa: int) -> tuple[Any, list[Layer]]:
+def backward(
+    model: Model, layers: Sequence[Layer], done: LaterForwardPass, y: Any, mantissa: int
+) -> tuple[Any, list[Layer]]:
     """g_1, and gradients of `layers`, for y (n, outputs); times mantissa / 2^RATE_BITS, so without 2^e."""
     g = moved(done.output - y, lambda t: t * mantissa) / 2.0**RATE_BITS
     found, slope = [], done.slopes[-1]

@@ -103,7 +103,7 @@ class ModelSide:
     y: Tensor | None = None
 
 
-class Trained(NamedTuple):
+class TrainedModel(NamedTuple):
     """layers: shared where they were trained on shares, and in RTAS-fast the first alone. rest: RTAS-fast's other
     layers, at the label owner. predicted: (rows, outputs), at the model owner."""
 
@@ -114,7 +114,7 @@ class Trained(NamedTuple):
 
 def run_training(
     session: Session, plan: TrainingPlan, data: DataSide | None = None, model: ModelSide | None = None
-) -> Trained:
+) -> TrainedModel:
     """The joint computation: each owner gives its own side, a plain session both, a dry run neither. Prints what leaks
     where a side is given.
 
@@ -139,7 +139,7 @@ def run_training(
         parts.append(run.predict(x))
         session.forget(x)
     known = [part for part in parts if part is not None]  # at the model owner
-    return Trained(run.layers, run.rest(), torch.cat(known) if known else None)
+    return TrainedModel(run.layers, run.rest(), torch.cat(known) if known else None)
 
 
 def warn_fast() -> None:

@@ -11,7 +11,7 @@ from test_deal_edges import OTHER, SELLER, Deal
 
 from mpc_appraisal.appraisal import agreement as consent_module
 from mpc_appraisal.appraisal.agreement import Agreed, make_request, questions_of
-from mpc_appraisal.appraisal.envelope import Envelope, keys_in
+from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers, keys_in
 from mpc_appraisal.appraisal.plan import ModelOwnerInput
 from mpc_appraisal.common.errors import DisagreementError, PeerError
 from mpc_appraisal.common.roles import OWNERS
@@ -69,11 +69,11 @@ def test_without_a_ledger_of_its_own_the_model_owner_takes_no_answer(tmp_path):
     class Bare(Deal):
         def own(self, role):
             own = super().own(role)
-            return replace(own, guard=replace(own.guard, keeper=None)) if role == MODEL_OWNER else own
+            return replace(own, controls=replace(own.controls, ledgers=None)) if role == MODEL_OWNER else own
 
     deal = Bare(tmp_path)
     first = good(deal.agree())
-    deal.owns[DATA_OWNER].guard.keeper.settle(KEY, asdict(Outcome(1.25)))
+    deal.owns[DATA_OWNER].controls.ledgers.settle(KEY, asdict(Outcome(1.25)))
     assert first[MODEL_OWNER].marks == {} and good(deal.agree())[MODEL_OWNER].answers == {}
     assert deal.counts()["seller"] == (2, 1)
 
@@ -112,10 +112,10 @@ def test_a_part_of_a_joint_answer_is_refused():
 
 
 def test_sealed_answers_that_cannot_be_read():
-    buyer, seller = Envelope(), Envelope()
+    buyer, seller = EncryptedAnswers(), EncryptedAnswers()
     sealed = seal = seller.seal(buyer.address, [Outcome(1.0)])
     assert buyer.unseal(sealed, 1) == [Outcome(1.0)]
-    other = Envelope().seal(buyer.address, [Outcome(1.0)])
+    other = EncryptedAnswers().seal(buyer.address, [Outcome(1.0)])
     bad = [None, 3, [], {}, {"key": "x", "text": "y"}, seal | {"text": "zz"}, seal | {"text": sealed["text"][:-2]}]
     bad += [seal | {"key": other["key"]}, seal | {"key": 3}, seal | {"key": "00" * 32}, seal | {"text": None}]
     for each in bad:
@@ -151,9 +151,9 @@ def test_an_old_ledgers_answer_is_still_found_and_a_new_ledger_holds_no_bare_has
     good(new.agree())
     asked = json.loads((new.folder / "seller.ledger").read_text().splitlines()[1])
     assert asked["subject"] != lines[1]["subject"]
-    plan, (facts, told) = new.plan(), new.told()
-    request = make_request(plan, facts, told, dict.fromkeys(facts))
-    own = replace(new.own(DATA_OWNER), guard=replace(new.own(DATA_OWNER).guard, keeper=None))
+    plan, (facts, published) = new.plan(), new.published()
+    request = make_request(plan, facts, published, dict.fromkeys(facts))
+    own = replace(new.own(DATA_OWNER), controls=replace(new.own(DATA_OWNER).controls, ledgers=None))
     inputs = consent_module.inputs_of(new.own(MODEL_OWNER))
     bare = questions_of(DATA_OWNER, plan, own, facts, inputs, request)[KEY]
     assert bare.subject == lines[1]["subject"] and isinstance(new.own(MODEL_OWNER), ModelOwnerInput)

@@ -80,16 +80,16 @@ def start(processes: Processes, case: Case) -> list[tuple[str, Ended]]:
 
 def of_seller(write: Callable[[Path], None], *patterns: str) -> Case:
     """The data owner brings a bad file; the others hear that its input is bad, and under which key, and no more."""
-    told = ("error: data_owner stopped: bad input in party.data",)
-    says = {DATA_OWNER: ("error: party.data", *patterns), MODEL_OWNER: told, DEALER: told}
+    published = ("error: data_owner stopped: bad input in party.data",)
+    says = {DATA_OWNER: ("error: party.data", *patterns), MODEL_OWNER: published, DEALER: published}
     untold = ("private-file.csv", "7.39125", "739125")
     own = {DATA_OWNER: [f"party.data={BAD}"]}
     return Case(says, own, (), untold, DATA_OWNER, lambda root: write(root / "seller" / "private-file.csv"))
 
 
 def of_buyer(part: str, stated: str, *patterns: str, write: Callable[[Path], None] = lambda root: None) -> Case:
-    told = (f"error: model_owner stopped: bad input in party.{part}",)
-    says = {MODEL_OWNER: (f"error: party.{part}", *patterns), DATA_OWNER: told, DEALER: told}
+    published = (f"error: model_owner stopped: bad input in party.{part}",)
+    says = {MODEL_OWNER: (f"error: party.{part}", *patterns), DATA_OWNER: published, DEALER: published}
     return Case(says, {MODEL_OWNER: [f"party.{part}={stated}"]}, (), ("private-file",), MODEL_OWNER, write)
 
 

@@ -9,9 +9,9 @@ from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, Processes
 from tables_between import influence, join, table, write_table
 
 from mpc_appraisal import Dataset, appraise
-from mpc_appraisal.appraisal.names import Names, NamesError, match, told
+from mpc_appraisal.appraisal.names import Names, NamesError, match, published
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.release import Private
+from mpc_appraisal.release import NoisedRelease
 from mpc_appraisal.reporting.record import read
 
 TRAIN, TEST, GOOD = table(200, 0), table(150, 1), table(200, 2)
@@ -71,7 +71,7 @@ def test_counts_of_rows_by_class_stay_with_their_owner(session):
 
 
 def fitted(buyer: Names, seller: Names):
-    return match(told(buyer, "plain"), {"name": "a"} | told(seller, "plain"), (buyer, seller))
+    return match(published(buyer, "plain"), {"name": "a"} | published(seller, "plain"), (buyer, seller))
 
 
 def test_fewer_classes_are_fine_and_other_ones_are_refused_with_the_difference():
@@ -111,7 +111,7 @@ def test_a_class_that_the_training_rows_lack_is_warned_of():
 
 
 def test_noise_hides_which_classes_the_data_owner_has():
-    private = Private(epsilon=1.0, delta=1e-6, row_norm=3.0)
+    private = NoisedRelease(epsilon=1.0, delta=1e-6, row_norm=3.0)
     (record,) = appraise(SHIFTED, train=TRAIN, test=TEST, l2=0.1, session="plain", release=private)
     assert not any("no row at the data owner" in text for text in record.warnings)
 

@@ -17,8 +17,8 @@ from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.data import Digits
 from mpc_appraisal.data.scenarios import LabelNoise
 from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence
-from mpc_appraisal.mpc.backends.cost_model import LAN, WAN, Forecast, Network, forecasts, rehearse, repeated, total
-from mpc_appraisal.mpc.ring.shape_tensor import Sketch, sketch
+from mpc_appraisal.mpc.backends.cost_model import LAN, WAN, Forecast, NetworkLink, forecasts, rehearse, repeated, total
+from mpc_appraisal.mpc.ring.shape_tensor import ShapeTensor, shape_tensor
 from mpc_appraisal.reporting.result_tables import costs_table
 
 METHODS = (GradientNorm(), Influence(), Finetuning(steps=2, batch_size=64))
@@ -84,7 +84,7 @@ def test_one_session_is_cheaper_than_one_for_each_method():
 
 def test_time_is_the_stated_model():
     forecast = Forecast({MODEL_OWNER: 10, DATA_OWNER: 4000, DEALER: 20}, rounds=7, work=900)
-    assert forecast.seconds(Network("x", 0.5, 16_000), rate=300) == pytest.approx(3.5 + 2.0 + 3.0)
+    assert forecast.seconds(NetworkLink("x", 0.5, 16_000), rate=300) == pytest.approx(3.5 + 2.0 + 3.0)
     assert forecast.seconds(LAN, 1e9) < forecast.seconds(WAN, 1e9)
 
 
@@ -127,7 +127,7 @@ def test_what_is_wrong_is_named(arguments, name):
 
 def test_a_sketch_has_the_shapes_of_a_tensor():
     real, other = torch.ones(4, 1, dtype=torch.int64), torch.ones(3, dtype=torch.int64)
-    a, b = sketch((4, 1)), sketch((3,))
+    a, b = shape_tensor((4, 1)), shape_tensor((3,))
     for f in (
         lambda x, y: x + y,
         lambda x, y: 2 - x * y,
@@ -141,4 +141,4 @@ def test_a_sketch_has_the_shapes_of_a_tensor():
         lambda x, y: (x * y).t().contiguous(),
     ):
         got, expected = f(a, b), f(real, other)
-        assert isinstance(got, Sketch) and got.shape == expected.shape and got.dtype == expected.dtype
+        assert isinstance(got, ShapeTensor) and got.shape == expected.shape and got.dtype == expected.dtype

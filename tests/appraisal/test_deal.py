@@ -35,7 +35,7 @@ from processes import (
 from mpc_appraisal import Dataset
 from mpc_appraisal.cli.commands import COMMANDS
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.governance.approval.decide import Desk
+from mpc_appraisal.governance.approval.decide import RequestQueue
 from mpc_appraisal.governance.budget.ledger import spent
 from mpc_appraisal.methods import Influence, plaintext
 from mpc_appraisal.models.training import fit
@@ -144,7 +144,7 @@ class Session:
         id = self.asked()
         self.await_notes(f"approval/{DEALER}")
         os.killpg(self[DEALER].popen.pid, signal.SIGSTOP)
-        Desk(desk).say(id, True)
+        RequestQueue(desk).say(id, True)
         return self.await_notes(*(f"{topic}/{role}" for role in OWNERS))
 
     def kill(self, role: str) -> dict[str, Ended]:
@@ -234,7 +234,7 @@ def test_the_data_owner_reads_and_answers_by_command(first, market):
     text = first.waiting.requests[DATA_OWNER].decode()
     assert first.shown.startswith("From model_owner, ") and first.shown.endswith("; pending.\n" + text)
     assert f"approved, for one appraisal: request {first.id} of model_owner" in first.said
-    assert Desk(market.desk).read(first.id).state == "used"
+    assert RequestQueue(market.desk).read(first.id).state == "used"
 
 
 def test_both_owners_hold_the_request_to_the_letter(first, market):
@@ -450,7 +450,7 @@ def test_a_data_owner_that_waits_hears_of_a_killed_model_owner(left):
 
 def unused(quiet, left, id: str) -> None:
     """The yes was said to another request, and is still there."""
-    assert id != left.id and Desk(quiet.desk).read(left.id).state == "yes"
+    assert id != left.id and RequestQueue(quiet.desk).read(left.id).state == "yes"
     assert set(quiet.charged().values()) == {0}
 
 
@@ -499,7 +499,7 @@ def test_the_yes_starts_the_request_that_it_was_said_to_from_whatever_folder(qui
     own = [f"{key}={os.path.relpath(path, here)}" for key, path in paths.items()]
     session = quiet.start(data_owner=[*own, "hydra.job.chdir=true"])
     session.end()
-    assert Desk(quiet.desk).read(left.id).state == "used"  # nobody said another
+    assert RequestQueue(quiet.desk).read(left.id).state == "used"  # nobody said another
     for role in OWNERS:
         (record,) = session.records(role)
         assert (record.request["id"], record.request["how"]) == (left.id, "command")

@@ -26,7 +26,7 @@ from test_deal import Market, close, value_of
 from test_release import Asked, launched
 
 import mpc_appraisal
-from mpc_appraisal import Dataset, Guard, Join, appraise
+from mpc_appraisal import Dataset, DisclosureControls, Join, appraise
 from mpc_appraisal.appraisal import cost, party
 from mpc_appraisal.appraisal.agreement import Agreed, consent, make_request, rounded_up, settle
 from mpc_appraisal.appraisal.norms import check_norms, with_norms
@@ -36,7 +36,7 @@ from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.data import StoredDataset, transformed
-from mpc_appraisal.governance.approval.decide import Desk
+from mpc_appraisal.governance.approval.decide import RequestQueue
 from mpc_appraisal.governance.budget.hash_chain import bad_line
 from mpc_appraisal.governance.budget.ledger import spent
 from mpc_appraisal.governance.budget.ledgers import EVERY
@@ -46,11 +46,11 @@ from mpc_appraisal.models.training import fit
 from mpc_appraisal.release import (
     Best,
     Bit,
-    Keeper,
+    LedgerSet,
     Mechanism,
+    NoisedRelease,
     Outcome,
     Policy,
-    Private,
     Release,
     Value,
     epsilon,
@@ -63,7 +63,7 @@ from mpc_appraisal.release.dp.rounding import opened_error, softmax_error
 L2, R, CLASSES = 1e-2, 4.0, 3
 TRAIN, TEST = (Dataset.of(*problem(n, seed=n), CLASSES, name) for n, name in ((60, "train"), (40, "test")))
 SELLER, OTHER = (Dataset.of(*problem(n, seed=n), CLASSES, name) for n, name in ((120, "seller"), (130, "other")))
-NOISED, VALUE = Private(epsilon=1.0, row_norm=R), Value()
+NOISED, VALUE = NoisedRelease(epsilon=1.0, row_norm=R), Value()
 SALT = bytes(range(32))
 
 
@@ -145,7 +145,7 @@ class Deal:
     release: Release = VALUE
     methods: tuple[Appraiser, ...] = (Influence(),)
     candidates: tuple[Dataset, ...] = (SELLER,)
-    guard: dict[str, Any] | None = None
+    controls: dict[str, Any] | None = None
     buyer: ModelOwnerInput = ModelOwnerInput(TRAIN, TEST)
     listings: tuple[Any, ...] = ()
 
@@ -161,23 +161,25 @@ class Deal:
         other = {MODEL_OWNER: DATA_OWNER, DATA_OWNER: MODEL_OWNER}.get(role)
         if other is None:
             return None
-        guard = Guard(other, Keeper.open(other, places, Policy(epsilon=100.0)), salt=SALT, **(self.guard or {}))
+        controls = DisclosureControls(
+            other, LedgerSet.open(other, places, Policy(epsilon=100.0)), salt=SALT, **(self.controls or {})
+        )
         if role == DATA_OWNER:
-            return DataOwnerInput(self.candidates, replace(guard, listings=self.listings))
-        return replace(self.buyer, guard=guard)
+            return DataOwnerInput(self.candidates, replace(controls, listings=self.listings))
+        return replace(self.buyer, controls=controls)
 
-    def told(self) -> tuple[dict[str, Facts], dict[str, dict[str, float]]]:
+    def published(self) -> tuple[dict[str, Facts], dict[str, dict[str, float]]]:
         """Facts and notes as the parties have them when they make a request."""
-        told = {MODEL_OWNER: {"row_norm": R, "weight_norm": 1.0, "spread": 1.0}, DATA_OWNER: {"row_norm": R}}
+        published = {MODEL_OWNER: {"row_norm": R, "weight_norm": 1.0, "spread": 1.0}, DATA_OWNER: {"row_norm": R}}
         facts = {c.name: Facts(4, CLASSES, TRAIN.rows, TEST.rows, c.rows, L2) for c in self.candidates}
-        return with_norms(facts, told, R), told
+        return with_norms(facts, published, R), published
 
     def agree(self, before=None) -> dict[str, Agreed | BaseException]:
         """Each party's part of a session up to where something would be computed."""
-        plan, (facts, told), self.owns = self.plan(), self.told(), {role: self.own(role) for role in ROLES}
+        plan, (facts, published), self.owns = self.plan(), self.published(), {role: self.own(role) for role in ROLES}
 
         def part(role, seat):
-            return consent(role, seat, plan, self.owns[role], facts, told, dict.fromkeys(facts))
+            return consent(role, seat, plan, self.owns[role], facts, published, dict.fromkeys(facts))
 
         return meet(part, before)[0]
 
@@ -314,7 +316,7 @@ def labelled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("labelled")
     held = Dataset.of(*beyond(), None, "seller")
     in_file = StoredDataset(write_npz(folder / "seller.npz", *beyond()), "label", None, "seller")
-    release, buyer = Private(sigma=1e-4, row_norm=R), ModelOwnerInput(TRAIN, TEST)
+    release, buyer = NoisedRelease(sigma=1e-4, row_norm=R), ModelOwnerInput(TRAIN, TEST)
     methods = (GradientNorm(), Influence())
     sets = {"within": replace(held, y=held.y.clamp(max=2), classes=CLASSES), "held": held, "stored": in_file}
     return launched({key: Asked(release, methods, None, (data,), buyer, L2) for key, data in sets.items()})
@@ -340,8 +342,8 @@ def test_with_noise_labels_beyond_the_classes_abort_nothing_and_tell_nothing(lab
 INFLUENCE_FACTS = Facts(4, CLASSES, 60, 40, 1 << 20, L2, row_norm=64.0, longest=64.0, logit_bound=16.0)
 
 
-def wide(ceiling: float | None, spread: float = 1.0) -> Private:
-    return Private(sigma=1e-3, row_norm=64.0, ceiling=ceiling, spread=spread)
+def wide(ceiling: float | None, spread: float = 1.0) -> NoisedRelease:
+    return NoisedRelease(sigma=1e-3, row_norm=64.0, ceiling=ceiling, spread=spread)
 
 
 def held_rows(spread: float) -> int:
@@ -423,11 +425,11 @@ class Bare(GradientNorm):
         return Appraiser.opened_at(self, value, facts)
 
 
-@pytest.mark.parametrize("release", [Bit(), Private(row_norm=R, ceiling=1.0)], ids=["bit", "dp"])
+@pytest.mark.parametrize("release", [Bit(), NoisedRelease(row_norm=R, ceiling=1.0)], ids=["bit", "dp"])
 def test_a_method_that_cannot_be_compared_is_refused_before_anybody_is_asked(tmp_path, release):
     shown, desk = [], tmp_path / "desk"
-    guard = {"approval": "ask", "requests": str(desk), "patience": 1.0, "show": shown.append}
-    deal = Deal(tmp_path, release, (Bare(),), guard=guard, buyer=ModelOwnerInput(TRAIN, TEST, threshold=-1.0))
+    controls = {"approval": "ask", "requests": str(desk), "patience": 1.0, "show": shown.append}
+    deal = Deal(tmp_path, release, (Bare(),), controls=controls, buyer=ModelOwnerInput(TRAIN, TEST, threshold=-1.0))
     found, _ = deal.play()
     for role in OWNERS:
         assert isinstance(found[role], InputError) and found[role].name == "release", found
@@ -455,21 +457,22 @@ def test_a_fine_tuning_with_twelve_classes_is_refused_before_the_data_owner_is_a
 
 
 @pytest.mark.parametrize(
-    ("session", "guard"), [(Join(MODEL_OWNER, "tcp://127.0.0.1:1"), None), ("spawn", Guard()), ("plain", Guard())]
+    ("session", "controls"),
+    [(Join(MODEL_OWNER, "tcp://127.0.0.1:1"), None), ("spawn", DisclosureControls()), ("plain", DisclosureControls())],
 )
-def test_a_join_takes_a_guard_and_nothing_else_does(session, guard):
+def test_a_join_takes_a_guard_and_nothing_else_does(session, controls):
     with pytest.raises(InputError) as error:
-        appraise(SELLER, train=TRAIN, test=TEST, session=session, guard=guard)
-    assert error.value.name == "guard"
+        appraise(SELLER, train=TRAIN, test=TEST, session=session, controls=controls)
+    assert error.value.name == "controls"
 
 
 def test_guard_is_part_of_the_package():
-    assert mpc_appraisal.Guard is Guard and "Guard" in mpc_appraisal.__all__
+    assert mpc_appraisal.DisclosureControls is DisclosureControls and "DisclosureControls" in mpc_appraisal.__all__
 
 
 PARTY = """
 import sys
-from mpc_appraisal import Guard, Join, appraise
+from mpc_appraisal import DisclosureControls, Join, appraise
 from processes import problem
 
 role, port = sys.argv[1:]
@@ -479,7 +482,7 @@ own = {
     "dealer": {},
 }[role]
 session = Join(role, f"tcp://127.0.0.1:{port}", join_timeout=60, transport="tcp", in_the_clear=True)
-for record in appraise(**own, session=session, guard=Guard()):
+for record in appraise(**own, session=session, controls=DisclosureControls()):
     print(record.method, record.candidate, record.role, repr(record.value), record.request["how"], record.budget)
 """
 
@@ -541,7 +544,7 @@ def test_prices_in_two_currencies_are_no_budget(tmp_path):
     sets = tuple(SELLER.renamed(name) for name in ("dear", "cheap"))
     listings = (listing("dear", 250, "EUR"), listing("cheap", 100, "USD"))
     shown = []
-    deal = Deal(tmp_path, Best(1, budget=300), candidates=sets, listings=listings, guard={"show": shown.append})
+    deal = Deal(tmp_path, Best(1, budget=300), candidates=sets, listings=listings, controls={"show": shown.append})
     found, _ = deal.play()
     for role in ROLES:
         assert isinstance(found[role], InputError) and found[role].name == "release.budget", found
@@ -559,12 +562,12 @@ def test_prices_stand_in_the_words_of_the_request(tmp_path):
     prices = {"dear": 12345678.25, "cheap": 0.1}
     sets = tuple(SELLER.renamed(name) for name in prices)
     deal = Deal(tmp_path, Best(1, budget=12345678.75, prices=prices), candidates=sets)
-    facts, told = deal.told()
-    request = make_request(deal.plan(), facts, told, dict.fromkeys(facts))
+    facts, published = deal.published()
+    request = make_request(deal.plan(), facts, published, dict.fromkeys(facts))
     text = " ".join(request.text().split())
     assert "that 12345678.75 can pay at their prices (dear: 12345678.25, cheap: 0.1)" in text
     other = replace(deal.release, prices=prices | {"cheap": 0.2})
-    assert make_request(deal.plan(release=other), facts, told, dict.fromkeys(facts)).digest != request.digest
+    assert make_request(deal.plan(release=other), facts, published, dict.fromkeys(facts)).digest != request.digest
 
 
 # ---- who is charged
@@ -581,7 +584,7 @@ TUNING = (Finetuning(steps=2),)
         (TUNING, Value(MODEL_OWNER), set(OWNERS)),
         (TUNING, Value(DATA_OWNER), set(OWNERS)),
         (TUNING, Bit(MODEL_OWNER), set(OWNERS)),
-        (TUNING, Private(row_norm=R, ceiling=1.0, to=MODEL_OWNER), {DATA_OWNER}),  # opens no such bit
+        (TUNING, NoisedRelease(row_norm=R, ceiling=1.0, to=MODEL_OWNER), {DATA_OWNER}),  # opens no such bit
     ],
 )
 def test_the_bit_on_the_bound_is_charged_to_both(tmp_path, methods, release, charged):
@@ -590,8 +593,8 @@ def test_the_bit_on_the_bound_is_charged_to_both(tmp_path, methods, release, cha
     assert {role for role in OWNERS if agreed[role].granted} == charged, agreed
     counts = {DATA_OWNER: deal.counts()["seller"][0], MODEL_OWNER: deal.counts()["model"][0]}
     assert counts == {role: int(role in charged) for role in OWNERS}
-    told = {role for opening in agreed[DATA_OWNER].openings for role in opening.to}
-    assert {MODEL_OWNER: DATA_OWNER, DATA_OWNER: MODEL_OWNER}.keys() - told <= charged
+    published = {role for opening in agreed[DATA_OWNER].openings for role in opening.to}
+    assert {MODEL_OWNER: DATA_OWNER, DATA_OWNER: MODEL_OWNER}.keys() - published <= charged
 
 
 # ---- cost
@@ -606,7 +609,9 @@ def test_the_cost_of_all_methods_with_noise(monkeypatch, capsys):
         (row,) = [row for row in rows if row[:1] == [method]]
         assert int(row[1].replace(",", "")) > 0
     facts = Facts(20, 10, 600, 10_000, 500, L2)
-    plain, noised = (cost.estimate([Influence()], facts, 2, 10.0, r) for r in (VALUE, Private(row_norm=5, ceiling=1.0)))
+    plain, noised = (
+        cost.estimate([Influence()], facts, 2, 10.0, r) for r in (VALUE, NoisedRelease(row_norm=5, ceiling=1.0))
+    )
     assert noised.rounds > plain.rounds
 
 
@@ -661,7 +666,7 @@ def test_the_name_of_a_damaged_listing_stays_with_its_owner(tmp_path, content):
 
 
 def test_a_damaged_ledger_tells_the_others_nothing_of_its_name(tmp_path):
-    deal = Deal(tmp_path, guard={"approval": "ask", "requests": str(tmp_path / "desk"), "patience": 60.0})
+    deal = Deal(tmp_path, controls={"approval": "ask", "requests": str(tmp_path / "desk"), "patience": 60.0})
 
     def spoil():
         (tmp_path / "seller.ledger").write_text('{"kind": "open"}\n')
@@ -671,7 +676,7 @@ def test_a_damaged_ledger_tells_the_others_nothing_of_its_name(tmp_path):
     assert "seller.ledger" in str(found[DATA_OWNER]), found
     for role in (MODEL_OWNER, DEALER):
         assert "seller" not in str(found[role]) and "bad input" in str(found[role])
-    assert not Desk(tmp_path / "desk").folder.exists()
+    assert not RequestQueue(tmp_path / "desk").folder.exists()
 
 
 # ---- numbers in a request
@@ -689,10 +694,10 @@ def test_numbers_are_rounded_up_to_four_digits(sign):
 
 @pytest.mark.parametrize("methods", [(Influence(),), (GradientNorm(),), (Influence(), GradientNorm())])
 def test_epsilon_and_sensitivities_in_a_request_have_four_digits(tmp_path, methods):
-    release = Private(epsilon=0.7654321, row_norm=R)
+    release = NoisedRelease(epsilon=0.7654321, row_norm=R)
     deal = Deal(tmp_path, release, methods, candidates=(SELLER, OTHER))
-    facts, told = deal.told()
-    privacy = make_request(deal.plan(), facts, told, dict.fromkeys(facts)).content["privacy"]
+    facts, published = deal.published()
+    privacy = make_request(deal.plan(), facts, published, dict.fromkeys(facts)).content["privacy"]
     exact = {(m.name, name): release.privacy(m, f) for m in methods for name, f in facts.items()}
     worst = max(each["epsilon"] for each in exact.values())
     numbers = [(privacy["epsilon"], worst)]

@@ -25,8 +25,8 @@ from mpc_appraisal.data import Digits, with_bias
 from mpc_appraisal.methods import METHODS, Facts, Influence, InfluenceError, as_methods, plaintext
 from mpc_appraisal.methods.preflight.check import glance, preflight
 from mpc_appraisal.models.training import fit
-from mpc_appraisal.mpc.ops import Rows
-from mpc_appraisal.release import Best, Bit, Private
+from mpc_appraisal.mpc.ops import RowBlocks
+from mpc_appraisal.release import Best, Bit, NoisedRelease
 from mpc_appraisal.reporting.card import write_cards
 from mpc_appraisal.reporting.record import ERRORS, read
 from mpc_appraisal.reporting.report import print_result, write_report
@@ -131,8 +131,8 @@ def test_the_scale_is_a_power_of_two_that_keeps_the_opened_number_near_the_mean_
 # ---- on shares
 
 
-def cut(x: torch.Tensor, y: torch.Tensor, sizes, put=lambda tensor: tensor) -> Rows:
-    return Rows(lambda: iter([(put(a), put(b)) for a, b in zip(x.split(sizes), y.split(sizes), strict=True)]))
+def cut(x: torch.Tensor, y: torch.Tensor, sizes, put=lambda tensor: tensor) -> RowBlocks:
+    return RowBlocks(lambda: iter([(put(a), put(b)) for a, b in zip(x.split(sizes), y.split(sizes), strict=True)]))
 
 
 @pytest.mark.parametrize("sizes", [[200], [64, 64, 64, 8], [1, 199]])
@@ -246,8 +246,8 @@ def test_in_the_clear_the_interval_is_beside_the_plaintext_value():
         ("plain", Bit()),
         ("spawn", Bit()),
         ("plain", Best(1)),
-        ("plain", Private(row_norm=5.0)),
-        ("plain", Private(row_norm=5.0, ceiling=1.0)),
+        ("plain", NoisedRelease(row_norm=5.0)),
+        ("plain", NoisedRelease(row_norm=5.0, ceiling=1.0)),
     ],
 )
 def test_only_its_value_can_be_released(session, release):

@@ -13,8 +13,8 @@ from tables_between import NAMES, influence, join, table, write_table
 
 from mpc_appraisal import appraise
 from mpc_appraisal.appraisal.compared import Source, fitted
-from mpc_appraisal.appraisal.names import Names, NamesError, hashed, match, told
-from mpc_appraisal.appraisal.plan import Guard
+from mpc_appraisal.appraisal.names import Names, NamesError, hashed, match, published
+from mpc_appraisal.appraisal.plan import DisclosureControls
 from mpc_appraisal.cli.commands.catalogue import main as catalogue
 from mpc_appraisal.common.errors import DisagreementError, InputError
 from mpc_appraisal.data import Dataset, RandomRelu, StoredDataset, files, mapped, open_dataset, read_dataset
@@ -101,7 +101,7 @@ def test_different_names_are_refused_by_all_with_the_difference_and_nothing_is_c
 
 # -- what is compared, and how ---------------------------------------------------------------------------------------
 def notes(buyer, seller, how=("plain", "plain")):
-    one, other = (told(names, each) for names, each in zip((buyer, seller), how, strict=True))
+    one, other = (published(names, each) for names, each in zip((buyer, seller), how, strict=True))
     return one, {"name": "a"} | other
 
 
@@ -116,7 +116,7 @@ def test_a_hash_is_the_documented_one_and_no_name_is_told_beside_it():
     import hashlib
 
     assert hashed("columns", "age") == hashlib.sha256(b"mpc_appraisal column name 1\nage").hexdigest()[:32]
-    note = json.dumps(told(Names(NAMES, ("good", "bad")), "hash"))
+    note = json.dumps(published(Names(NAMES, ("good", "bad")), "hash"))
     assert not any(name in note for name in (*NAMES, "good", "bad"))
 
 
@@ -217,9 +217,9 @@ def test_names_with_slashes_do_not_look_like_paths_to_a_record():
 
 def test_a_guard_refuses_what_it_does_not_know():
     with pytest.raises(InputError, match="party.names: got 'rot13'; expected one of plain, hash"):
-        Guard(names="rot13")
+        DisclosureControls(names="rot13")
     with pytest.raises(InputError, match="party.scale: got 'shout'; expected one of warn, refuse, ignore"):
-        Guard(scale="shout")
+        DisclosureControls(scale="shout")
 
 
 def test_names_that_a_file_lacks_are_stated_and_never_overruled():

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from processes import APP, CLEAR, DATA_OWNER, DEALER, MODEL_OWNER, ROLES, free_port, problem, write_npz
 
-from mpc_appraisal.appraisal.envelope import Envelope
+from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers
 from mpc_appraisal.appraisal.party import _check_costs as check_costs
-from mpc_appraisal.appraisal.party import check_told
+from mpc_appraisal.appraisal.party import check_published_names
 from mpc_appraisal.appraisal.plan import Plan, respelt
 from mpc_appraisal.appraisal.sessions import Join
 from mpc_appraisal.cli.app import ordered
@@ -112,8 +112,8 @@ def test_three_parties_hear_who_told_nonsense(transport, tmp_path):
 def test_costs_that_do_not_fit_the_results_are_their_senders_fault():
     one = {"bytes_sent": [1], "rounds": [1], "dealt": [1], "work": [1]}
     owner = {"bytes": [1], "rounds": [1], "expected": [one], "rate": 1e9}
-    told = {MODEL_OWNER: owner, DATA_OWNER: owner, DEALER: {"bytes": [1]}}
-    check_costs(told, 1)
+    published = {MODEL_OWNER: owner, DATA_OWNER: owner, DEALER: {"bytes": [1]}}
+    check_costs(published, 1)
     check_costs(dict.fromkeys((MODEL_OWNER, DATA_OWNER), owner | {"expected": []}) | {DEALER: {"bytes": [1]}}, 1)
     for role, changed in (
         (DEALER, {"bytes": []}),
@@ -124,20 +124,20 @@ def test_costs_that_do_not_fit_the_results_are_their_senders_fault():
         (MODEL_OWNER, {"rate": 0}),
     ):
         with pytest.raises(PeerError, match=f"^.*{role} .*told"):
-            check_costs(told | {role: told[role] | changed}, 1)
+            check_costs(published | {role: published[role] | changed}, 1)
 
 
 @pytest.mark.parametrize("names", [["a", "a"], ["../x/y.csv"], ["\x1b[2J"], [" "]])
 def test_names_of_candidates_are_checked_where_they_are_told(names):
-    check_told(["digits-a", "Zahlen (zwei) é"])
+    check_published_names(["digits-a", "Zahlen (zwei) é"])
     with pytest.raises(PeerError, match="^data_owner told ") as error:
-        check_told(names)
+        check_published_names(names)
     assert str(error.value).isprintable()
 
 
 @pytest.mark.parametrize("text", ["", "00", "zz", "00" * 40])
 def test_sealed_answers_that_do_not_open_are_their_senders_fault(text):
-    ours, theirs = Envelope(), Envelope()
+    ours, theirs = EncryptedAnswers(), EncryptedAnswers()
     assert ours.unseal(theirs.seal(ours.address, [Outcome(0.5)]), 1) == [Outcome(0.5)]
     for sealed in ({"key": theirs.address, "text": text}, {"key": "00" * 32, "text": "00" * 40}):
         with pytest.raises(PeerError):
@@ -148,7 +148,7 @@ def test_sealed_answers_that_do_not_open_are_their_senders_fault(text):
 
 @pytest.mark.parametrize("text", ['{"opened": "much"}', '{"decision": 1}', '{"rank": 1.5}', '{"other": 1}', "[]", "x"])
 def test_a_sealed_answer_of_another_shape_is_refused(text):
-    ours, theirs = Envelope(), Envelope()
+    ours, theirs = EncryptedAnswers(), EncryptedAnswers()
     secret = theirs._cipher(ours.address).encrypt(bytes(12), text.ljust(1024).encode(), None).hex()
     with pytest.raises(PeerError, match="^data_owner told"):
         ours.unseal({"key": theirs.address, "text": secret}, 1)

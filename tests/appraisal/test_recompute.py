@@ -78,8 +78,8 @@ def test_a_bound_that_longer_norms_gave_is_not_believed(deal):
 def test_a_loose_bound_covers_no_shifted_value():
     """Of a perceptron's training public facts bound little: what is measured is what a value is held to."""
     record = SimpleNamespace(method="mlp_finetuning", candidate="one", error_bound=1e6, interval=None, decision=None)
-    told = SimpleNamespace(**vars(record), value=0.2501)
-    assert _compared(told, 0.25, None, 2e6)[1]
+    published = SimpleNamespace(**vars(record), value=0.2501)
+    assert _compared(published, 0.25, None, 2e6)[1]
     with pytest.raises(InputError, match="as the record states a loose bound"):
         _compared(SimpleNamespace(**vars(record), value=0.26), 0.25, None, 2e6)
 
@@ -113,10 +113,10 @@ def test_a_bit_is_compared_with_its_threshold(deal, capsys):
     right = value_of(SELLER)
     record = next(r for r in read(deal.record) if r.candidate == "one")
     terms = record.recompute | {"inputs": None}
-    told = {"value": None, "paper_value": None, "recompute": terms}
+    published = {"value": None, "paper_value": None, "recompute": terms}
     for decision in (True, False):
         release = record.release | {"kind": "bit", "decision": decision}
-        path = changed(deal, f"bit-{decision}", release=release, **told)
+        path = changed(deal, f"bit-{decision}", release=release, **published)
         least = right - 0.1 if decision else right + 0.1
         check(deal, record=path, threshold=least)
         assert "the answer agrees with the value" in capsys.readouterr().out

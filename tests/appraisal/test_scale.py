@@ -12,13 +12,13 @@ from tables_between import NAMES, join, table, write_table
 from mpc_appraisal import Dataset, appraise
 from mpc_appraisal.appraisal.compared import far, scale_findings, statistics_findings
 from mpc_appraisal.appraisal.names import Match, Names
-from mpc_appraisal.appraisal.plan import Guard
+from mpc_appraisal.appraisal.plan import DisclosureControls
 from mpc_appraisal.cli.commands.catalogue import main as catalogue
 from mpc_appraisal.common.errors import DisagreementError
 from mpc_appraisal.data import Digits
 from mpc_appraisal.governance.approval.decide import Request
 from mpc_appraisal.governance.catalogue import read_listing
-from mpc_appraisal.release import Private
+from mpc_appraisal.release import NoisedRelease
 from mpc_appraisal.reporting.record import read
 
 TRAIN, TEST, GOOD = table(200, 0), table(150, 1), table(200, 2)
@@ -94,7 +94,7 @@ def test_rows_of_the_same_source_and_rows_of_twice_the_length_are_no_warning():
     assert any("The model owner's longest row is about" in text for text in record.warnings)
 
 
-def told(seller: float, buyer: float):
+def published(seller: float, buyer: float):
     return {MODEL_OWNER: {"row_norm": buyer}, DATA_OWNER: {"row_norm": seller}}
 
 
@@ -111,15 +111,15 @@ def told(seller: float, buyer: float):
 def test_the_constant_feature_is_taken_off(seller, buyer, warned):
     length = [np.sqrt(norm**2 - 1) for norm in (seller, buyer)]
     assert warned == (max(length) > 0 and max(length) >= 4 * min(length))
-    found = scale_findings(told(seller, buyer), ["a"], False, 10)
+    found = scale_findings(published(seller, buyer), ["a"], False, 10)
     assert [one.warning for one in found] == [True] * warned
 
 
 def test_nothing_is_compared_under_noise_or_without_rows_and_that_is_said():
     for hidden, rows, words in ((True, 10, "release=dp"), (False, 0, "brings a model and no rows")):
-        (found,) = scale_findings(told(100.0, 1.0), ["a"], hidden, rows)
+        (found,) = scale_findings(published(100.0, 1.0), ["a"], hidden, rows)
         assert not found.warning and words in found.text
-    private = Private(epsilon=1.0, delta=1e-6, row_norm=3.0)
+    private = NoisedRelease(epsilon=1.0, delta=1e-6, row_norm=3.0)
     (record,) = appraise(LONG, session="plain", release=private, **sides())
     assert not any("as long" in text for text in record.warnings)
 
@@ -131,12 +131,14 @@ def test_policies_of_a_trial():
     buyer = ModelOwnerInput(Dataset.of(*TRAIN), Dataset.of(*TEST))
     seller = DataOwnerInput((Dataset.of(*LONG),))
     plan = Plan((), 0.1, 0, "0" * 16, lambda data: None)
-    _, _, found = together(buyer, DataOwnerInput(seller.candidates, Guard(scale="ignore")), plan)
+    _, _, found = together(buyer, DataOwnerInput(seller.candidates, DisclosureControls(scale="ignore")), plan)
     assert any(LONGER in one.text for one in found)  # the other side still hears it
-    _, _, found = together(ModelOwnerInput(buyer.train, buyer.test, guard=Guard(scale="ignore")), seller, plan)
+    _, _, found = together(
+        ModelOwnerInput(buyer.train, buyer.test, controls=DisclosureControls(scale="ignore")), seller, plan
+    )
     assert not any(LONGER in one.text for one in found)
     with pytest.raises(DisagreementError, match="party.scale=refuse"):
-        together(buyer, DataOwnerInput(seller.candidates, Guard(scale="refuse")), plan)
+        together(buyer, DataOwnerInput(seller.candidates, DisclosureControls(scale="refuse")), plan)
 
 
 # -- statistics of listings ------------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ def test_the_trust_of_each_engine():
 @pytest.mark.parametrize("engine", ["stock", "fast"])
 def test_the_request_says_it(tmp_path, engine):
     deal = Deal(tmp_path)
-    facts, told = deal.told()
-    text = make_request(replace(deal.plan(), engine=engine), facts, told, dict.fromkeys(facts)).text()
+    facts, published = deal.published()
+    text = make_request(replace(deal.plan(), engine=engine), facts, published, dict.fromkeys(facts)).text()
     assert [said in " ".join(text.split()) for said in SAID] == [engine == "stock"] * 2
 
 

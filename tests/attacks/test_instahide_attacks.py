@@ -16,7 +16,7 @@ from torch.nn import functional
 from mpc_appraisal.attacks.instahide import challenge as challenges
 from mpc_appraisal.attacks.instahide import cluster, rank
 from mpc_appraisal.attacks.instahide import seed as seeds
-from mpc_appraisal.attacks.instahide.challenge import Score
+from mpc_appraisal.attacks.instahide.challenge import ChallengeScore
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.transformations.instahide import Encoding, InstaHide, apply, centred
 
@@ -239,7 +239,7 @@ def test_the_score_is_one_for_the_answer_in_any_order_and_sign(pool, challenge):
 def test_the_score_counts_by_hand():
     """|pixels| of three images, centred: correlations 1, -1/2 and -1/2 by hand."""
     private = torch.tensor([[3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0]])
-    assert challenges.compare(private[:1], private) == Score(pytest.approx(1 / 3), pytest.approx(1 / 3))
+    assert challenges.compare(private[:1], private) == ChallengeScore(pytest.approx(1 / 3), pytest.approx(1 / 3))
     assert challenges.compare(torch.tensor([[1.0, 1.0, 0]]), private).correlation == pytest.approx(0.5 / 3)
 
 

@@ -26,7 +26,7 @@ from rich.console import Console
 
 from mpc_appraisal.cli.commands.approval import main
 from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
-from mpc_appraisal.governance.approval.decide import ApprovalError, Decision, Desk, Request, Rules, decide
+from mpc_appraisal.governance.approval.decide import ApprovalError, Decision, Request, RequestQueue, Rules, decide
 
 PROCESSES = multiprocessing.get_context("fork")  # hundreds are started, and imports take seconds
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
@@ -97,12 +97,12 @@ ID = REQUEST.id
 
 
 @pytest.fixture
-def desk(tmp_path):
-    return Desk(tmp_path / "desk")
+def queue(tmp_path):
+    return RequestQueue(tmp_path / "desk")
 
 
-def names(desk) -> set[str]:
-    return {name for name in os.listdir(desk.folder) if not name.startswith(".")}
+def names(queue) -> set[str]:
+    return {name for name in os.listdir(queue.folder) if not name.startswith(".")}
 
 
 # Requests
@@ -440,117 +440,117 @@ def test_a_policy_that_cannot_be_read(tmp_path):
 # The desk
 
 
-def test_a_yes_starts_one_appraisal(desk):
-    assert desk.put(REQUEST, "acme").read_text() == REQUEST.text()
-    assert desk.take(REQUEST, "acme") is None
-    (asked,) = desk.pending()
+def test_a_yes_starts_one_appraisal(queue):
+    assert queue.put(REQUEST, "acme").read_text() == REQUEST.text()
+    assert queue.take(REQUEST, "acme") is None
+    (asked,) = queue.pending()
     assert (asked.id, asked.state, asked.counterparty, asked.request) == (ID, "pending", "acme", REQUEST)
-    desk.say(ID, True)
-    assert [a.state for a in desk.all()] == ["yes"] and desk.pending() == []
-    decision = desk.take(REQUEST, "acme")
+    queue.say(ID, True)
+    assert [a.state for a in queue.all()] == ["yes"] and queue.pending() == []
+    decision = queue.take(REQUEST, "acme")
     assert (decision.how, decision.digest) == ("command", REQUEST.digest)
     assert datetime.fromisoformat(decision.time).utcoffset() == timedelta(0)
-    assert desk.take(REQUEST, "acme") is None
-    assert [a.state for a in desk.all()] == ["used"]
-    assert names(desk) == {f"{ID}.json", f"{ID}.md", f"{ID}.used-1"}
+    assert queue.take(REQUEST, "acme") is None
+    assert [a.state for a in queue.all()] == ["used"]
+    assert names(queue) == {f"{ID}.json", f"{ID}.md", f"{ID}.used-1"}
 
 
-def test_a_repeat_is_asked_for_and_answered_again(desk):
+def test_a_repeat_is_asked_for_and_answered_again(queue):
     for k in range(1, 4):
-        desk.put(REQUEST, "acme")
-        assert desk.read(ID).state == "pending"
-        desk.say(ID, True)
-        assert desk.take(REQUEST, "acme") is not None
+        queue.put(REQUEST, "acme")
+        assert queue.read(ID).state == "pending"
+        queue.say(ID, True)
+        assert queue.take(REQUEST, "acme") is not None
         with pytest.raises(InputError, match="already used"):
-            desk.say(ID, True)
-        assert f"{ID}.used-{k}" in names(desk)
+            queue.say(ID, True)
+        assert f"{ID}.used-{k}" in names(queue)
 
 
-def test_no_used_file_is_overwritten(desk):
-    desk.put(REQUEST, "acme")
-    (desk.folder / f"{ID}.used-2").write_text("kept")
-    desk.put(REQUEST, "acme")
-    desk.say(ID, True)
-    assert desk.take(REQUEST, "acme")
-    assert (desk.folder / f"{ID}.used-2").read_text() == "kept" and f"{ID}.used-3" in names(desk)
+def test_no_used_file_is_overwritten(queue):
+    queue.put(REQUEST, "acme")
+    (queue.folder / f"{ID}.used-2").write_text("kept")
+    queue.put(REQUEST, "acme")
+    queue.say(ID, True)
+    assert queue.take(REQUEST, "acme")
+    assert (queue.folder / f"{ID}.used-2").read_text() == "kept" and f"{ID}.used-3" in names(queue)
 
 
-def test_an_unused_yes_counts_after_the_request_was_put_again(desk):
-    desk.put(REQUEST, "acme")
-    desk.say(ID, True)
-    desk.put(REQUEST, "acme")
-    assert desk.take(REQUEST, "acme").digest == REQUEST.digest
+def test_an_unused_yes_counts_after_the_request_was_put_again(queue):
+    queue.put(REQUEST, "acme")
+    queue.say(ID, True)
+    queue.put(REQUEST, "acme")
+    assert queue.take(REQUEST, "acme").digest == REQUEST.digest
 
 
-def test_a_no_stays(desk):
-    desk.put(REQUEST, "acme")
-    desk.say(ID, False, "too dear\x1b[2J")
+def test_a_no_stays(queue):
+    queue.put(REQUEST, "acme")
+    queue.say(ID, False, "too dear\x1b[2J")
     for _ in range(2):
-        desk.put(REQUEST, "acme")
+        queue.put(REQUEST, "acme")
         with pytest.raises(ApprovalError, match="too dear") as caught:
-            desk.take(REQUEST, "acme")
+            queue.take(REQUEST, "acme")
         assert caught.value.public == f"the data owner refused request {ID}"
         assert str(caught.value).isprintable()
     with pytest.raises(InputError, match="already no"):
-        desk.say(ID, True)
-    assert desk.read(ID).reason.startswith("too dear")
+        queue.say(ID, True)
+    assert queue.read(ID).reason.startswith("too dear")
 
 
-def test_one_decision_alone(desk):
-    desk.put(REQUEST, "acme")
-    desk.say(ID, True)
+def test_one_decision_alone(queue):
+    queue.put(REQUEST, "acme")
+    queue.say(ID, True)
     for yes in (True, False):
         with pytest.raises(InputError, match="already yes"):
-            desk.say(ID, yes)
+            queue.say(ID, yes)
 
 
-def test_beside_a_no_a_yes_is_none(desk):
-    desk.put(REQUEST, "acme")
-    desk.say(ID, True)
-    said = json.loads((desk.folder / f"{ID}.yes").read_text())
-    (desk.folder / f"{ID}.no").write_text(json.dumps(said | {"answer": "no"}))
-    assert desk.read(ID).state == "no"
+def test_beside_a_no_a_yes_is_none(queue):
+    queue.put(REQUEST, "acme")
+    queue.say(ID, True)
+    said = json.loads((queue.folder / f"{ID}.yes").read_text())
+    (queue.folder / f"{ID}.no").write_text(json.dumps(said | {"answer": "no"}))
+    assert queue.read(ID).state == "no"
     with pytest.raises(ApprovalError):
-        desk.take(REQUEST, "acme")
+        queue.take(REQUEST, "acme")
 
 
 @pytest.mark.parametrize("path", [("candidates", 0, "rows"), ("release", "words"), ("privacy", "epsilon")])
-def test_a_request_that_was_changed_on_the_disk_gets_no_yes(desk, path):
-    desk.put(REQUEST, "acme")
-    file = desk.folder / f"{ID}.json"
+def test_a_request_that_was_changed_on_the_disk_gets_no_yes(queue, path):
+    queue.put(REQUEST, "acme")
+    file = queue.folder / f"{ID}.json"
     asked = json.loads(file.read_text())
     asked["content"] = changed(*path, to=other(path, dict(leaves(CONTENT))[path]))
     file.write_text(json.dumps(asked))
     with pytest.raises(InputError, match="changed on the disk"):
-        desk.say(ID, True)
+        queue.say(ID, True)
     asked["digest"] = Request(asked["content"]).digest  # even with a digest that fits
     file.write_text(json.dumps(asked))
     with pytest.raises(InputError, match="changed on the disk"):
-        desk.say(ID, True)
-    assert [a.state for a in desk.all()] == ["damaged"] and names(desk) == {f"{ID}.json", f"{ID}.md"}
+        queue.say(ID, True)
+    assert [a.state for a in queue.all()] == ["damaged"] and names(queue) == {f"{ID}.json", f"{ID}.md"}
 
 
-def test_a_text_that_was_changed_on_the_disk_gets_no_yes(desk):
-    path = desk.put(REQUEST, "acme")
+def test_a_text_that_was_changed_on_the_disk_gets_no_yes(queue):
+    path = queue.put(REQUEST, "acme")
     path.write_text(REQUEST.text().replace("440", "44"))
     with pytest.raises(InputError, match="changed on the disk"):
-        desk.say(ID, True)
+        queue.say(ID, True)
     path.unlink()
     with pytest.raises(InputError, match="changed on the disk"):
-        desk.say(ID, True)
-    desk.put(REQUEST, "acme")
-    desk.say(ID, True)
+        queue.say(ID, True)
+    queue.put(REQUEST, "acme")
+    queue.say(ID, True)
 
 
-def test_a_request_may_not_hide_behind_the_id_of_another(desk, monkeypatch):
+def test_a_request_may_not_hide_behind_the_id_of_another(queue, monkeypatch):
     monkeypatch.setattr(Request, "id", property(lambda self: "0" * 12))
-    desk.put(REQUEST, "acme")
+    queue.put(REQUEST, "acme")
     with pytest.raises(InputError, match="different request"):
-        desk.put(numbered(1), "acme")
-    desk.say("0" * 12, True)
+        queue.put(numbered(1), "acme")
+    queue.say("0" * 12, True)
     with pytest.raises(InputError, match="a decision on"):
-        desk.take(numbered(1), "acme")
-    assert desk.take(REQUEST, "acme")
+        queue.take(numbered(1), "acme")
+    assert queue.take(REQUEST, "acme")
 
 
 @pytest.mark.parametrize(
@@ -566,37 +566,37 @@ def test_a_request_may_not_hide_behind_the_id_of_another(desk, monkeypatch):
         ({"time": 5}, "text"),
     ],
 )
-def test_a_wrong_decision_is_no_yes(desk, change, words):
-    desk.put(REQUEST, "acme")
-    desk.say(ID, True)
-    file = desk.folder / f"{ID}.yes"
+def test_a_wrong_decision_is_no_yes(queue, change, words):
+    queue.put(REQUEST, "acme")
+    queue.say(ID, True)
+    file = queue.folder / f"{ID}.yes"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     for _ in range(2):  # it stays where it is
         with pytest.raises(InputError, match=words):
-            desk.take(REQUEST, "acme")
-    assert not any("used" in name for name in names(desk))
+            queue.take(REQUEST, "acme")
+    assert not any("used" in name for name in names(queue))
 
 
-def test_no_part_of_a_decision_is_a_yes(desk):
-    desk.put(REQUEST, "acme")
-    desk.say(ID, True)
-    file = desk.folder / f"{ID}.yes"
+def test_no_part_of_a_decision_is_a_yes(queue):
+    queue.put(REQUEST, "acme")
+    queue.say(ID, True)
+    file = queue.folder / f"{ID}.yes"
     whole = file.read_bytes()
     for size in range(len(whole.rstrip())):
         file.write_bytes(whole[:size])
         with pytest.raises(InputError):
-            desk.take(REQUEST, "acme")
-        assert desk.read(ID).state == "damaged" if size < 0 else [a.state for a in desk.all()] == ["damaged"]
+            queue.take(REQUEST, "acme")
+        assert queue.read(ID).state == "damaged" if size < 0 else [a.state for a in queue.all()] == ["damaged"]
     file.write_bytes(b"\xff\x00" + whole)
     with pytest.raises(InputError):
-        desk.take(REQUEST, "acme")
+        queue.take(REQUEST, "acme")
     file.write_bytes(whole)
-    assert desk.take(REQUEST, "acme")
+    assert queue.take(REQUEST, "acme")
 
 
-def test_a_decision_that_changes_while_it_is_taken_is_no_yes(desk, monkeypatch):
-    desk.put(REQUEST, "acme")
-    desk.say(ID, True)
+def test_a_decision_that_changes_while_it_is_taken_is_no_yes(queue, monkeypatch):
+    queue.put(REQUEST, "acme")
+    queue.say(ID, True)
     rename = os.rename
 
     def late(source, target):
@@ -605,59 +605,59 @@ def test_a_decision_that_changes_while_it_is_taken_is_no_yes(desk, monkeypatch):
 
     monkeypatch.setattr(os, "rename", late)
     with pytest.raises(InputError, match="changed meanwhile"):
-        desk.take(REQUEST, "acme")
+        queue.take(REQUEST, "acme")
     monkeypatch.undo()
-    assert desk.take(REQUEST, "acme") is None
+    assert queue.take(REQUEST, "acme") is None
 
 
 FOREIGN = ["../../etc/pa", "0123456789ab\n", "0123456789AB", "0123456789abc", "", "*", "0123456789a/", None, 5]
 
 
 @pytest.mark.parametrize("id", FOREIGN)
-def test_an_id_is_no_path(desk, id):
-    desk.put(REQUEST, "acme")
-    for ask in (lambda: desk.say(id, True), lambda: desk.read(id)):
+def test_an_id_is_no_path(queue, id):
+    queue.put(REQUEST, "acme")
+    for ask in (lambda: queue.say(id, True), lambda: queue.read(id)):
         with pytest.raises(InputError, match="12 hex digits"):
             ask()
 
 
-def test_what_is_not_here(desk):
+def test_what_is_not_here(queue):
     with pytest.raises(InputError, match="a request in"):
-        desk.say(ID, True)
-    assert not desk.folder.exists()
+        queue.say(ID, True)
+    assert not queue.folder.exists()
     with pytest.raises(InputError, match="folder of a desk"):
-        desk.all()
-    desk.put(numbered(1), "acme")
+        queue.all()
+    queue.put(numbered(1), "acme")
     with pytest.raises(InputError, match="a request in"):
-        desk.say(ID, True)
-    (desk.folder / "notes.json").write_text("{}")
-    assert [asked.id for asked in desk.all()] == [numbered(1).id]
+        queue.say(ID, True)
+    (queue.folder / "notes.json").write_text("{}")
+    assert [asked.id for asked in queue.all()] == [numbered(1).id]
 
 
 def test_a_desk_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(InputError, match="requests"):
-            Desk(place).put(REQUEST, "acme")
+            RequestQueue(place).put(REQUEST, "acme")
     for counterparty in ("", "x" * 201, 5):
         with pytest.raises(InputError, match="counterparty"):
-            Desk(tmp_path / "desk").put(REQUEST, counterparty)
+            RequestQueue(tmp_path / "desk").put(REQUEST, counterparty)
 
 
 def test_files_are_the_owners_own(tmp_path):
     before = os.umask(0)
     try:
-        desk = Desk(tmp_path / "desk")
-        desk.put(REQUEST, "acme")
-        desk.say(ID, True)
-        desk.take(REQUEST, "acme")
-        desk.put(numbered(1), "acme")
-        desk.say(numbered(1).id, False)
+        queue = RequestQueue(tmp_path / "desk")
+        queue.put(REQUEST, "acme")
+        queue.say(ID, True)
+        queue.take(REQUEST, "acme")
+        queue.put(numbered(1), "acme")
+        queue.say(numbered(1).id, False)
     finally:
         os.umask(before)
-    assert stat.S_IMODE(desk.folder.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(path.stat().st_mode) for path in desk.folder.iterdir()} == {0o600}
-    assert len(names(desk)) == 6
+    assert stat.S_IMODE(queue.folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in queue.folder.iterdir()} == {0o600}
+    assert len(names(queue)) == 6
 
 
 # Several processes, and dead ones
@@ -671,71 +671,71 @@ def forked(target, *arguments):
 
 def take_at_once(folder, barrier, locks):
     """Ends with 7 where this process got the yes."""
-    desk = Desk(folder)
+    queue = RequestQueue(folder)
     if not locks:
-        desk._locked = contextlib.nullcontext
+        queue._locked = contextlib.nullcontext
     barrier.wait(30)
-    os._exit(7 if desk.take(REQUEST, "acme") else 0)
+    os._exit(7 if queue.take(REQUEST, "acme") else 0)
 
 
 @pytest.mark.parametrize("locks", [True, False])
-def test_of_processes_that_race_for_a_yes_one_gets_it(desk, locks):
+def test_of_processes_that_race_for_a_yes_one_gets_it(queue, locks):
     for turn in range(1, 21):
-        desk.put(REQUEST, "acme")
-        desk.say(ID, True)
+        queue.put(REQUEST, "acme")
+        queue.say(ID, True)
         barrier = PROCESSES.Barrier(3)
-        racers = [forked(take_at_once, desk.folder, barrier, locks) for _ in range(3)]
+        racers = [forked(take_at_once, queue.folder, barrier, locks) for _ in range(3)]
         for racer in racers:
             racer.join(60)
         assert sorted(racer.exitcode for racer in racers) == [0, 0, 7]
-        assert {name for name in names(desk) if "used" in name} == {f"{ID}.used-{k + 1}" for k in range(turn)}
+        assert {name for name in names(queue) if "used" in name} == {f"{ID}.used-{k + 1}" for k in range(turn)}
 
 
 def say_at_once(folder, barrier, yes):
     barrier.wait(30)
     with contextlib.suppress(InputError):
-        Desk(folder).say(ID, yes)
+        RequestQueue(folder).say(ID, yes)
         os._exit(7)
     os._exit(0)
 
 
-def test_of_commands_that_race_one_is_heard(desk):
+def test_of_commands_that_race_one_is_heard(queue):
     for turn in range(10):
-        desk.put(REQUEST, "acme")
+        queue.put(REQUEST, "acme")
         barrier = PROCESSES.Barrier(4)
-        racers = [forked(say_at_once, desk.folder, barrier, k % 2 == 0) for k in range(4)]
+        racers = [forked(say_at_once, queue.folder, barrier, k % 2 == 0) for k in range(4)]
         for racer in racers:
             racer.join(60)
         assert sorted(racer.exitcode for racer in racers) == [0, 0, 0, 7], turn
-        said = names(desk) & {f"{ID}.yes", f"{ID}.no"}
+        said = names(queue) & {f"{ID}.yes", f"{ID}.no"}
         assert len(said) == 1
-        os.unlink(desk.folder / said.pop())
+        os.unlink(queue.folder / said.pop())
 
 
 def work_forever(folder, report, start):
     """Put, say and take, one request after the other; each is told before it is done."""
-    desk = Desk(folder)
+    queue = RequestQueue(folder)
     for k in count(start):
         one = numbered(k)
-        desk.put(one, "acme")
+        queue.put(one, "acme")
         if k % 3:
             os.write(report, f"{'yes' if k % 3 == 1 else 'no'} {one.id}\n".encode())
-            desk.say(one.id, k % 3 == 1)
+            queue.say(one.id, k % 3 == 1)
         if k % 6 == 1:
             os.write(report, f"take {one.id}\n".encode())
-            desk.take(one, "acme")
+            queue.take(one, "acme")
 
 
-def test_killed_processes_leave_nothing_that_was_not_said(desk):
+def test_killed_processes_leave_nothing_that_was_not_said(queue):
     draw = random.Random(7)
     reader, writer = os.pipe()
     end = time.monotonic() + 120
     for k in count():
-        worker = forked(work_forever, desk.folder, writer, 6000 * k + draw.randrange(6))
+        worker = forked(work_forever, queue.folder, writer, 6000 * k + draw.randrange(6))
         time.sleep(draw.uniform(0.01, 0.12))
         os.kill(worker.pid, signal.SIGKILL)
         worker.join(30)
-        enough = desk.folder.is_dir() and len(list(desk.folder.glob("*.json"))) > 60
+        enough = queue.folder.is_dir() and len(list(queue.folder.glob("*.json"))) > 60
         if k >= 20 and enough:
             break
         assert time.monotonic() < end
@@ -745,7 +745,7 @@ def test_killed_processes_leave_nothing_that_was_not_said(desk):
         told += piece
     os.close(reader)
     said = {tuple(line.split()) for line in told.decode().splitlines()}
-    found = desk.all()
+    found = queue.all()
     states = {asked.state for asked in found}
     assert states == {"pending", "yes", "no", "used"}
     for asked in found:
@@ -755,9 +755,9 @@ def test_killed_processes_leave_nothing_that_was_not_said(desk):
             assert {("yes", asked.id), ("take", asked.id)} <= said
     for asked in found[:40]:
         if ("yes", asked.id) not in said and asked.state == "pending":
-            assert desk.take(asked.request, "acme") is None
-            desk.say(asked.id, True)
-            assert desk.take(asked.request, "acme")
+            assert queue.take(asked.request, "acme") is None
+            queue.say(asked.id, True)
+            assert queue.take(asked.request, "acme")
 
 
 CALLS = ("open", "fsync", "close", "replace", "link", "unlink", "rename")
@@ -782,13 +782,13 @@ def killed_at(folder, stop, after, what):
 
     for name in CALLS:
         setattr(os, name, counted(getattr(os, name)))
-    desk = Desk(folder)
-    {"put": lambda: desk.put(REQUEST, "acme"), "say": lambda: desk.say(ID, True), "take": lambda: take(desk)}[what]()
+    queue = RequestQueue(folder)
+    {"put": lambda: queue.put(REQUEST, "acme"), "say": lambda: queue.say(ID, True), "take": lambda: take(queue)}[what]()
     os._exit(7)
 
 
-def take(desk):
-    assert desk.take(REQUEST, "acme")
+def take(queue):
+    assert queue.take(REQUEST, "acme")
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -796,23 +796,23 @@ def take(desk):
 def test_a_kill_at_any_system_call(tmp_path, what, after):
     seen = set()
     for stop in count(1):
-        desk = Desk(tmp_path / f"desk{stop}")
+        queue = RequestQueue(tmp_path / f"desk{stop}")
         if what != "put":
-            desk.put(REQUEST, "acme")
+            queue.put(REQUEST, "acme")
         if what == "take":
-            desk.say(ID, True)
-        worker = forked(killed_at, desk.folder, stop, after, what)
+            queue.say(ID, True)
+        worker = forked(killed_at, queue.folder, stop, after, what)
         worker.join(60)
         assert worker.exitcode in (7, -signal.SIGKILL)
-        states = [asked.state for asked in desk.all()] if desk.folder.is_dir() else []
+        states = [asked.state for asked in queue.all()] if queue.folder.is_dir() else []
         seen.add(tuple(states))
-        desk.put(REQUEST, "acme")  # goes on as if nothing had been
-        state = desk.read(ID).state
+        queue.put(REQUEST, "acme")  # goes on as if nothing had been
+        state = queue.read(ID).state
         if what == "put":
-            assert states in ([], ["pending"]) and desk.take(REQUEST, "acme") is None
+            assert states in ([], ["pending"]) and queue.take(REQUEST, "acme") is None
         else:
             assert states in (["pending"], ["yes"], ["used"]) and state in ("pending", "yes")
-            granted = sum(desk.take(REQUEST, "acme") is not None for _ in range(3))
+            granted = sum(queue.take(REQUEST, "acme") is not None for _ in range(3))
             assert granted == (state == "yes")
             if what == "take" and worker.exitcode == 7:
                 assert granted == 0  # it was granted there
@@ -830,18 +830,18 @@ def nothing():
 
 
 def test_ask_waits_for_the_command(tmp_path):
-    desk, lines, turns = Desk(tmp_path / "a desk"), [], []
+    queue, lines, turns = RequestQueue(tmp_path / "a desk"), [], []
 
     def check():
         turns.append(1)
         if len(turns) == 3:
             main(shlex.split(lines[0].split("mpc-appraisal approval ")[1].split(" (text")[0]), Console())
 
-    decision = decide(REQUEST, "ask", desk.folder, "acme", 30, check, lines.append, poll=0.01, clock=lambda: NOON)
+    decision = decide(REQUEST, "ask", queue.folder, "acme", 30, check, lines.append, poll=0.01, clock=lambda: NOON)
     assert decision.how == "command" and decision.digest == REQUEST.digest
     assert len(lines) == 1 and len(turns) == 3 and "\n" not in lines[0]
-    assert f"mpc-appraisal approval yes {ID} in='{desk.folder}'" in lines[0] and f"{ID}.md" in lines[0]
-    assert json.loads((desk.folder / f"{ID}.json").read_text())["time"] == "2026-01-01T12:00:00+00:00"
+    assert f"mpc-appraisal approval yes {ID} in='{queue.folder}'" in lines[0] and f"{ID}.md" in lines[0]
+    assert json.loads((queue.folder / f"{ID}.json").read_text())["time"] == "2026-01-01T12:00:00+00:00"
 
 
 def test_the_default_folder_is_not_repeated(tmp_path, monkeypatch):
@@ -852,77 +852,77 @@ def test_the_default_folder_is_not_repeated(tmp_path, monkeypatch):
     assert f"mpc-appraisal approval yes {ID} (" in lines[0] and (tmp_path / "requests" / f"{ID}.md").is_file()
 
 
-def test_a_no_while_waiting(desk):
+def test_a_no_while_waiting(queue):
     def check():
-        if desk.folder.is_dir():
-            desk.say(ID, False, "not to acme")
+        if queue.folder.is_dir():
+            queue.say(ID, False, "not to acme")
 
     with pytest.raises(ApprovalError, match=f"{ID}.*not to acme") as caught:
-        decide(REQUEST, "ask", desk.folder, "acme", 30, check, lambda line: None, poll=0.01)
+        decide(REQUEST, "ask", queue.folder, "acme", 30, check, lambda line: None, poll=0.01)
     assert caught.value.public == f"the data owner refused request {ID}"
     assert isinstance(caught.value, AppraisalError) and not isinstance(caught.value, RuntimeError)
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), again.public) == (str(caught.value), caught.value.public)
 
 
-def test_no_answer_in_time(desk):
+def test_no_answer_in_time(queue):
     started = time.monotonic()
     with pytest.raises(ApprovalError, match=f"no answer to request {ID} within 0.3 s") as caught:
-        decide(REQUEST, "ask", desk.folder, "acme", 0.3, nothing, lambda line: None, poll=0.05)
+        decide(REQUEST, "ask", queue.folder, "acme", 0.3, nothing, lambda line: None, poll=0.05)
     assert 0.3 <= time.monotonic() - started < 5
     assert caught.value.public == f"no answer to request {ID} within 0.3 s"
-    assert [asked.state for asked in desk.all()] == ["pending"]
+    assert [asked.state for asked in queue.all()] == ["pending"]
     with pytest.raises(InputError, match="patience"):
-        decide(REQUEST, "ask", desk.folder, "acme", math.nan, nothing, lambda line: None)
+        decide(REQUEST, "ask", queue.folder, "acme", math.nan, nothing, lambda line: None)
 
 
-def test_a_peer_that_dies_while_waiting(desk):
+def test_a_peer_that_dies_while_waiting(queue):
     turns = []
 
     def check():
         turns.append(1)
         if len(turns) == 4:
-            desk.say(ID, True)
+            queue.say(ID, True)
             raise PeerError("model owner vanished")
 
     with pytest.raises(PeerError):
-        decide(REQUEST, "ask", desk.folder, "acme", 30, check, lambda line: None, poll=0.01)
-    assert len(turns) == 4 and desk.read(ID).state == "yes"  # not used up
+        decide(REQUEST, "ask", queue.folder, "acme", 30, check, lambda line: None, poll=0.01)
+    assert len(turns) == 4 and queue.read(ID).state == "yes"  # not used up
 
 
-def test_a_request_that_is_changed_while_waiting(desk):
+def test_a_request_that_is_changed_while_waiting(queue):
     turns = []
 
     def check():
         turns.append(1)
         if len(turns) == 3:
-            (desk.folder / f"{ID}.json").write_text("{}")
+            (queue.folder / f"{ID}.json").write_text("{}")
 
     with pytest.raises(InputError, match=f"{ID}.json"):
-        decide(REQUEST, "ask", desk.folder, "acme", 30, check, lambda line: None, poll=0.01)
+        decide(REQUEST, "ask", queue.folder, "acme", 30, check, lambda line: None, poll=0.01)
 
 
-def test_who_waits_while_another_takes_the_yes_asks_again(desk):
+def test_who_waits_while_another_takes_the_yes_asks_again(queue):
     lines, turns = [], []
 
     def check():
         turns.append(1)
         if len(turns) == 3:
-            desk.say(ID, True)
-            assert desk.take(REQUEST, "acme")
+            queue.say(ID, True)
+            assert queue.take(REQUEST, "acme")
         if len(turns) == 6:
-            desk.say(ID, True)
+            queue.say(ID, True)
 
-    assert decide(REQUEST, "ask", desk.folder, "acme", 30, check, lines.append, poll=0.01).how == "command"
-    assert len(lines) == 2 and {f"{ID}.used-1", f"{ID}.used-2"} <= names(desk)
+    assert decide(REQUEST, "ask", queue.folder, "acme", 30, check, lines.append, poll=0.01).how == "command"
+    assert len(lines) == 2 and {f"{ID}.used-1", f"{ID}.used-2"} <= names(queue)
 
 
-def test_a_yes_for_one_counterparty_is_none_for_another(desk):
-    desk.put(REQUEST, "acme")
-    desk.say(ID, True)
+def test_a_yes_for_one_counterparty_is_none_for_another(queue):
+    queue.put(REQUEST, "acme")
+    queue.say(ID, True)
     with pytest.raises(InputError, match="for acme"):
-        decide(REQUEST, "ask", desk.folder, "bad company", 1, nothing, lambda line: None)
-    assert decide(REQUEST, "ask", desk.folder, "acme", 1, nothing, lambda line: None)
+        decide(REQUEST, "ask", queue.folder, "bad company", 1, nothing, lambda line: None)
+    assert decide(REQUEST, "ask", queue.folder, "acme", 1, nothing, lambda line: None)
 
 
 def test_stated_and_by_policy(tmp_path):
@@ -961,10 +961,10 @@ def command(*arguments) -> str:
     return out.getvalue()
 
 
-def test_the_command(desk, capsys):
-    place = f"in={desk.folder}"
-    desk.put(REQUEST, "acme\x1b[2J")
-    desk.put(numbered(1), "acme")
+def test_the_command(queue, capsys):
+    place = f"in={queue.folder}"
+    queue.put(REQUEST, "acme\x1b[2J")
+    queue.put(numbered(1), "acme")
     table = command("list", place)
     assert "2 requests, 2 pending" in table and "digits-a, digits-b" in table and "\x1b" not in table
     command("show", ID, place)
@@ -976,20 +976,20 @@ def test_the_command(desk, capsys):
     assert "influence of digits-a, digits-b, release dp, told to model owner and data owner" in line
     command("no", place, numbered(1).id, "reason=a=b")
     assert capsys.readouterr().out.startswith(f"refused: request {numbered(1).id}")
-    assert desk.read(numbered(1).id).reason == "a=b"
+    assert queue.read(numbered(1).id).reason == "a=b"
     states = {line.split()[0]: line.split()[1] for line in command("list", place).splitlines() if " dp " in line}
     assert states == {ID: "yes", numbered(1).id: "no"}
-    assert desk.take(REQUEST, "acme\x1b[2J")
+    assert queue.take(REQUEST, "acme\x1b[2J")
     assert re.search(f"{ID} +used ", command("list", place))
 
 
-def test_a_damaged_request_is_named_and_the_others_are_listed(desk):
-    desk.put(REQUEST, "acme")
-    desk.put(numbered(1), "acme")
-    (desk.folder / f"{ID}.json").write_text("{")
+def test_a_damaged_request_is_named_and_the_others_are_listed(queue):
+    queue.put(REQUEST, "acme")
+    queue.put(numbered(1), "acme")
+    (queue.folder / f"{ID}.json").write_text("{")
     out = io.StringIO()
     with pytest.raises(SystemExit) as caught:
-        main(["list", f"in={desk.folder}"], Console(file=out, width=200))
+        main(["list", f"in={queue.folder}"], Console(file=out, width=200))
     assert caught.value.code == 1
     assert re.search(f"{ID} +damaged", out.getvalue()) and re.search(f"{numbered(1).id} +pending", out.getvalue())
     assert "no readable JSON" in out.getvalue()
@@ -1013,14 +1013,14 @@ def test_a_damaged_request_is_named_and_the_others_are_listed(desk):
         ["list", "in=none"],
     ],
 )
-def test_a_bad_command(desk, arguments, monkeypatch):
-    desk.put(REQUEST, "acme")
-    monkeypatch.chdir(desk.folder.parent)
-    desk.folder.rename("requests")
+def test_a_bad_command(queue, arguments, monkeypatch):
+    queue.put(REQUEST, "acme")
+    monkeypatch.chdir(queue.folder.parent)
+    queue.folder.rename("requests")
     with pytest.raises(InputError) as caught:
         command(*arguments)
     assert str(caught.value).isprintable()
-    assert [asked.state for asked in Desk().all()] == ["pending"]
+    assert [asked.state for asked in RequestQueue().all()] == ["pending"]
 
 
 def test_help(capsys):

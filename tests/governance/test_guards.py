@@ -17,8 +17,8 @@ from processes import DATA_OWNER, MODEL_OWNER, problem
 
 from mpc_appraisal import Dataset
 from mpc_appraisal.appraisal.agreement import inputs_of
-from mpc_appraisal.appraisal.envelope import Envelope
-from mpc_appraisal.appraisal.plan import Guard, ModelOwnerInput
+from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers
+from mpc_appraisal.appraisal.plan import DisclosureControls, ModelOwnerInput
 from mpc_appraisal.cli import safeguards as guards
 from mpc_appraisal.cli.config import CONF
 from mpc_appraisal.common.errors import InputError, PeerError
@@ -46,12 +46,12 @@ def absolute(base: Path) -> Callable[[str], Path]:
     return lambda path: base / path
 
 
-def of_data_owner(base: Path, names=("a",), **stated) -> Guard:
+def of_data_owner(base: Path, names=("a",), **stated) -> DisclosureControls:
     places = {name: f"own/{name}.csv" for name in names}
     return guards.of_data_owner(party(**stated), absolute(base), places, (None,) * len(places))
 
 
-def of_model_owner(base: Path, **stated) -> Guard:
+def of_model_owner(base: Path, **stated) -> DisclosureControls:
     return guards.of_model_owner(party(**{"train": "own/train.npz", "test": "own/test.npz"} | stated), absolute(base))
 
 
@@ -88,10 +88,10 @@ def test_another_number_than_files_is_refused(stated, count):
 
 
 def test_ledgers_are_made_beside_the_files_with_the_default_policy(base):
-    guard = of_data_owner(base, ("a", "b"))
+    controls = of_data_owner(base, ("a", "b"))
     assert names_in(base) >= {"a.csv.ledger", "b.csv.ledger"}
-    assert guard.counterparty == MODEL_OWNER == guard.keeper.counterparty
-    assert {name: ledger.path for name, ledger in guard.keeper.ledgers.items()} == {
+    assert controls.counterparty == MODEL_OWNER == controls.ledgers.counterparty
+    assert {name: ledger.path for name, ledger in controls.ledgers.ledgers.items()} == {
         name: base / "own" / f"{name}.csv.ledger" for name in ("a", "b")
     }
     opening = json.loads((base / "own" / "a.csv.ledger").read_text().splitlines()[0])
@@ -108,17 +108,17 @@ def test_ledgers_are_made_beside_the_files_with_the_default_policy(base):
     ],
 )
 def test_the_model_owner_keeps_one_ledger_for_all_candidates(base, stated, name):
-    guard = of_model_owner(base, **stated)
+    controls = of_model_owner(base, **stated)
     assert {each for each in names_in(base) if each.endswith(".ledger")} == {name}
     asked = {("m", each): Question(DATA_OWNER, "m", 100, each) for each in ("x", "y")}
-    guard.keeper.charge(asked)
-    assert guard.keeper.left("x")["plain_left"] == guard.keeper.left("y")["plain_left"] == 18
-    assert guard.counterparty == DATA_OWNER
+    controls.ledgers.charge(asked)
+    assert controls.ledgers.left("x")["plain_left"] == controls.ledgers.left("y")["plain_left"] == 18
+    assert controls.counterparty == DATA_OWNER
 
 
 def test_no_ledger_leaves_no_file(base):
-    assert of_data_owner(base, ("a", "b"), ledger="none").keeper is None
-    assert of_model_owner(base, ledger="none", salt="none").keeper is None
+    assert of_data_owner(base, ("a", "b"), ledger="none").ledgers is None
+    assert of_model_owner(base, ledger="none", salt="none").ledgers is None
     assert names_in(base) == set()
 
 
@@ -170,8 +170,8 @@ def test_a_bad_ledger_is_refused_and_left_alone(base):
 
 
 def test_a_ledger_without_its_charge_is_refused(base):
-    keeper = of_data_owner(base).keeper
-    keeper.charge({("m", "a"): Question(MODEL_OWNER, "m", 100, "s")})
+    ledgers = of_data_owner(base).ledgers
+    ledgers.charge({("m", "a"): Question(MODEL_OWNER, "m", 100, "s")})
     place = base / "own" / "a.csv.ledger"
     lines = place.read_bytes().splitlines(keepends=True)
     assert len(lines) == 2
@@ -182,7 +182,7 @@ def test_a_ledger_without_its_charge_is_refused(base):
 
 def test_a_ledger_of_other_data_is_refused(base):
     Ledger(base / "a.ledger", "a")
-    assert of_data_owner(base, ledger="a.ledger").keeper is not None
+    assert of_data_owner(base, ledger="a.ledger").ledgers is not None
     with pytest.raises(InputError, match="ledger.data: got 'b'; expected 'a', whose ledger a.ledger is"):
         of_data_owner(base, ("b",), ledger="a.ledger")
     with pytest.raises(InputError, match="ledger.data: got 'train'; expected 'a'"):
@@ -194,9 +194,9 @@ def test_a_ledger_of_other_data_is_refused(base):
 def test_listed_or_not_the_same_file_has_the_same_ledger(base):
     """A listing is renamed with its price, and what was spent stays spent."""
     for name in ("a", "digits-1", "digits-2"):
-        guard = guards.of_data_owner(party(), absolute(base), {name: "own/a.csv"}, (None,))
-        guard.keeper.charge({("m", name): Question(MODEL_OWNER, "m", 100, name)})
-    assert guard.keeper.left("digits-2")["plain_left"] == 17
+        controls = guards.of_data_owner(party(), absolute(base), {name: "own/a.csv"}, (None,))
+        controls.ledgers.charge({("m", name): Question(MODEL_OWNER, "m", 100, name)})
+    assert controls.ledgers.left("digits-2")["plain_left"] == 17
 
 
 def test_a_ledger_in_no_folder_is_refused(base):
@@ -210,8 +210,8 @@ def test_a_ledger_in_no_folder_is_refused(base):
 
 @pytest.mark.parametrize("make", [of_data_owner, of_model_owner])
 def test_the_counterparty_is_called_as_stated(base, make):
-    guard = make(base, counterparty="ACME Ltd")
-    assert guard.counterparty == "ACME Ltd" == guard.keeper.counterparty
+    controls = make(base, counterparty="ACME Ltd")
+    assert controls.counterparty == "ACME Ltd" == controls.ledgers.counterparty
 
 
 @pytest.mark.parametrize("name", ["https://acme.example", "/srv/acme", "c:\\acme", " acme", "a\nb", 42])
@@ -292,10 +292,10 @@ def test_paths_are_those_of_the_folder_where_they_were_typed(base, tmp_path, mon
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     (base / "policy.yaml").write_text("epsilon: 2\n")
-    guard = of_data_owner(base, policy="policy.yaml", approval="rules.yaml", ledger="own/x.ledger")
-    assert guard.keeper.ledgers["a"].path == base / "own" / "x.ledger"
-    assert (guard.approval, guard.requests) == (str(base / "rules.yaml"), str(base / "requests"))
-    assert of_model_owner(base, salt="own/my.salt").keeper.ledgers[""].path == base / "own" / "train.npz.ledger"
+    controls = of_data_owner(base, policy="policy.yaml", approval="rules.yaml", ledger="own/x.ledger")
+    assert controls.ledgers.ledgers["a"].path == base / "own" / "x.ledger"
+    assert (controls.approval, controls.requests) == (str(base / "rules.yaml"), str(base / "requests"))
+    assert of_model_owner(base, salt="own/my.salt").ledgers.ledgers[""].path == base / "own" / "train.npz.ledger"
     assert list(elsewhere.iterdir()) == []
 
 
@@ -332,7 +332,7 @@ SALT = bytes(range(32))
 
 
 def inputs(own: ModelOwnerInput, salt: bytes | None = SALT) -> str:
-    return inputs_of(replace(own, guard=Guard(salt=salt)))
+    return inputs_of(replace(own, controls=DisclosureControls(salt=salt)))
 
 
 def relabelled(data: Dataset) -> Dataset:
@@ -387,12 +387,12 @@ def test_another_threshold_is_another_input():
 
 
 def test_an_answer_is_read_by_the_model_owner_alone_and_its_length_tells_nothing():
-    model_owner, dealer = Envelope(), Envelope()
+    model_owner, dealer = EncryptedAnswers(), EncryptedAnswers()
     outcomes = [Outcome(1 / 3, deviation=1e-300), Outcome(decision=True), Outcome(decision=False), Outcome()]
     to = model_owner.address
-    sealed = Envelope().seal(to, outcomes)
+    sealed = EncryptedAnswers().seal(to, outcomes)
     assert model_owner.unseal(sealed, 4) == outcomes
-    assert len({len(Envelope().seal(to, [outcome])["text"]) for outcome in outcomes}) == 1
+    assert len({len(EncryptedAnswers().seal(to, [outcome])["text"]) for outcome in outcomes}) == 1
     with pytest.raises(PeerError, match="do not open"):
         dealer.unseal(sealed, 4)
-    assert model_owner.unseal(Envelope().seal(to, []), 0) == []
+    assert model_owner.unseal(EncryptedAnswers().seal(to, []), 0) == []

@@ -15,7 +15,7 @@ from budget_child import question
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.governance.budget.ledger import verify
-from mpc_appraisal.release import Answer, Charge, Keeper, Ledger, Mechanism, Policy, epsilon, ledger_beside, subject
+from mpc_appraisal.release import Answer, Charge, Ledger, LedgerSet, Mechanism, Policy, epsilon, ledger_beside, subject
 
 PROCESSES = multiprocessing.get_context("fork")
 METHODS = ("influence", "loo")
@@ -35,14 +35,14 @@ def contents(folder) -> dict:
 def seller(tmp_path):
     """Two data sets with a ledger each."""
     places = {name: (ledger_beside(tmp_path / f"{name}.csv"), f"{name} 2026") for name in ("a", "b")}
-    return Keeper.open("acme", places, Policy(plain_values=4))
+    return LedgerSet.open("acme", places, Policy(plain_values=4))
 
 
 @pytest.fixture
 def buyer(tmp_path):
     """One model's ledger for both candidates."""
     place = tmp_path / "model.ledger", "model"
-    return Keeper.open("acme", {"a": place, "b": place}, Policy(plain_values=4))
+    return LedgerSet.open("acme", {"a": place, "b": place}, Policy(plain_values=4))
 
 
 # --- places and digests
@@ -73,17 +73,17 @@ def test_a_subject_is_the_digest_of_its_parts():
 
 @pytest.mark.parametrize("which", ["seller", "buyer"])
 def test_what_was_charged_and_settled_is_answered_the_next_time(which, request, tmp_path):
-    keeper, questions = request.getfixturevalue(which), asked("a", "b")
+    ledgers, questions = request.getfixturevalue(which), asked("a", "b")
     before = contents(tmp_path)
-    assert keeper.consult(questions) == dict.fromkeys(questions) and contents(tmp_path) == before
-    granted = keeper.charge(questions)
+    assert ledgers.consult(questions) == dict.fromkeys(questions) and contents(tmp_path) == before
+    granted = ledgers.charge(questions)
     assert list(granted) == list(questions)
     for key, one in granted.items():
         assert isinstance(one, Charge) and one.question == questions[key]
-        keeper.settle(key, {"opened": None} if key[1] == "b" else {"opened": 0.25})
-        keeper.settle(key, {"opened": None} if key[1] == "b" else {"opened": 0.25})  # twice the same is once
-    places = {name: (ledger.path, verify(ledger.path).data) for name, ledger in keeper.ledgers.items()}
-    later, before = Keeper.open("acme", places), contents(tmp_path)
+        ledgers.settle(key, {"opened": None} if key[1] == "b" else {"opened": 0.25})
+        ledgers.settle(key, {"opened": None} if key[1] == "b" else {"opened": 0.25})  # twice the same is once
+    places = {name: (ledger.path, verify(ledger.path).data) for name, ledger in ledgers.ledgers.items()}
+    later, before = LedgerSet.open("acme", places), contents(tmp_path)
     values = {key: {"opened": None if key[1] == "b" else 0.25} for key in questions}
     for act in (later.consult, later.charge):
         answers = act(questions)
@@ -122,9 +122,9 @@ def test_a_shared_ledger_adds_up_and_separate_ones_do_not(seller, buyer, tmp_pat
 def test_two_objects_of_one_file_are_one_ledger(tmp_path):
     path = tmp_path / "model.ledger"
     Ledger(path, "model", Policy(plain_values=3))
-    keeper = Keeper("acme", {"a": Ledger(path), "b": Ledger(path)})
+    ledgers = LedgerSet("acme", {"a": Ledger(path), "b": Ledger(path)})
     with pytest.raises(InputError, match="budget.plain_values"):
-        keeper.consult(asked("a", "b"))
+        ledgers.consult(asked("a", "b"))
 
 
 def test_no_ledger_is_charged_when_one_refuses(seller, tmp_path):
@@ -191,14 +191,14 @@ def test_what_is_left_before_and_after(seller, buyer):
         "delta": 1e-6,
         "plain_left": 4,
     }
-    for keeper, file, lines, plain in ((seller, "a.csv.ledger", (3, 3), 2), (buyer, "model.ledger", (4, 5), 0)):
-        granted = keeper.charge(asked("a", "b"))
-        found = [keeper.left(name) for name in ("a", "b")]
+    for ledgers, file, lines, plain in ((seller, "a.csv.ledger", (3, 3), 2), (buyer, "model.ledger", (4, 5), 0)):
+        granted = ledgers.charge(asked("a", "b"))
+        found = [ledgers.left(name) for name in ("a", "b")]
         assert found[0]["ledger"] == file and tuple(left["line"] for left in found) == lines
         assert {left["plain_left"] for left in found} == {plain}
         for name, left in zip(("a", "b"), found, strict=True):
             assert left["line"] == max(one.line for key, one in granted.items() if key[1] == name)
-            assert verify(keeper.ledgers[name].path, left["head"]).chain.lines[-1].digest == left["head"]
+            assert verify(ledgers.ledgers[name].path, left["head"]).chain.lines[-1].digest == left["head"]
             json.dumps(left, allow_nan=False)
 
 
@@ -225,15 +225,15 @@ def test_what_is_left_of_epsilon_is_finite_whatever_happened(seller):
 
 def test_ledgers_are_made_with_the_policy_and_opened_without(tmp_path):
     places = {"a": (tmp_path / "a.ledger", "a"), "b": (str(tmp_path / "b.ledger"), "b" * 200)}
-    first = Keeper.open("acme", places, Policy(epsilon=2.0))
-    for again in (Keeper.open("acme", places), Keeper.open("acme", places, Policy(epsilon=2.0))):
+    first = LedgerSet.open("acme", places, Policy(epsilon=2.0))
+    for again in (LedgerSet.open("acme", places), LedgerSet.open("acme", places, Policy(epsilon=2.0))):
         assert {name: ledger.path for name, ledger in again.ledgers.items()} == {
             name: ledger.path for name, ledger in first.ledgers.items()
         }
     assert {verify(ledger.path).policy for ledger in first.ledgers.values()} == {Policy(epsilon=2.0)}
-    Keeper.open("acme", {"c": (tmp_path / "c.ledger", "c")})
+    LedgerSet.open("acme", {"c": (tmp_path / "c.ledger", "c")})
     assert verify(tmp_path / "c.ledger").policy == Policy()
-    shared = Keeper.open("acme", {"x": places["a"], "y": (tmp_path / "." / "a.ledger", "a")})
+    shared = LedgerSet.open("acme", {"x": places["a"], "y": (tmp_path / "." / "a.ledger", "a")})
     assert shared.ledgers["x"] is shared.ledgers["y"]
 
 
@@ -251,24 +251,24 @@ def test_ledgers_are_made_with_the_policy_and_opened_without(tmp_path):
     ],
 )
 def test_what_is_no_ledger_of_this_data(tmp_path, name, data, policy, message):
-    Keeper.open("acme", {"a": (tmp_path / "a.ledger", "a")}, Policy(epsilon=2.0))
+    LedgerSet.open("acme", {"a": (tmp_path / "a.ledger", "a")}, Policy(epsilon=2.0))
     (tmp_path / "foreign.ledger").write_text("name,rows\n")
     with pytest.raises(InputError, match=message):
-        Keeper.open("acme", {"x": (tmp_path / name, data)}, policy)
+        LedgerSet.open("acme", {"x": (tmp_path / name, data)}, policy)
     assert not (tmp_path / "new.ledger").exists()
 
 
 def test_one_ledger_is_of_one_data_set(tmp_path):
     path = tmp_path / "model.ledger"
-    Keeper.open("acme", {"a": (path, "one")})
+    LedgerSet.open("acme", {"a": (path, "one")})
     with pytest.raises(InputError, match="ledger.data: got 'two'; expected 'one'"):
-        Keeper.open("acme", {"b": (path, "two")})
+        LedgerSet.open("acme", {"b": (path, "two")})
 
 
 @pytest.mark.parametrize("who", ["", " acme", "ac\nme", "a" * 201])
 def test_a_counterparty_has_a_name(tmp_path, who):
     with pytest.raises(InputError, match="^counterparty: "):
-        Keeper.open(who, {"a": (tmp_path / "a.ledger", "a")})
+        LedgerSet.open(who, {"a": (tmp_path / "a.ledger", "a")})
     assert not list(tmp_path.iterdir())
 
 
@@ -277,13 +277,13 @@ def test_a_counterparty_has_a_name(tmp_path, who):
 
 def appraise_until_refused(places: dict, name: str, report) -> None:
     """Appraisal after appraisal of both candidates until a ledger refuses; a line on the pipe for each charge."""
-    keeper = Keeper.open("acme", places)
+    ledgers = LedgerSet.open("acme", places)
     try:
         for k in range(1000):
-            granted = keeper.charge(asked("a", "b", name=f"{name} {k}"))
+            granted = ledgers.charge(asked("a", "b", name=f"{name} {k}"))
             lines = [f"{key[1]} {one.line} {one.digest}\n" for key, one in granted.items()]
             os.write(report.fileno(), "".join(lines).encode())
-            keeper.settle(("loo", "b"), {"opened": None})
+            ledgers.settle(("loo", "b"), {"opened": None})
     except InputError as error:
         os.write(report.fileno(), f"refused {error.name}\n".encode())
 
@@ -313,7 +313,7 @@ def charged(path) -> set[tuple[str, str]]:
 def test_appraisals_at_once_never_exceed_the_cap(tmp_path, shared):
     paths = {name: tmp_path / ("model.ledger" if shared else f"{name}.ledger") for name in ("a", "b")}
     places = {name: (path, path.stem) for name, path in paths.items()}
-    Keeper.open("acme", places, Policy(plain_values=CAP))
+    LedgerSet.open("acme", places, Policy(plain_values=CAP))
     running = [started(appraise_until_refused, places, f"p{k}") for k in range(2)]
     said = [reported(reader) for _, reader in running]
     for process, _ in running:
@@ -344,12 +344,12 @@ def killed_at(places: dict, stop: int, report) -> None:
 
     for name in child.CALLS:
         setattr(os, name, counted(getattr(os, name)))
-    keeper = Keeper.open("acme", places)
-    granted = keeper.charge(asked("a", "b"))
+    ledgers = LedgerSet.open("acme", places)
+    granted = ledgers.charge(asked("a", "b"))
     lines = [f"{key[1]} {one.line} {one.digest}\n" for key, one in granted.items()]
     write(report.fileno(), "".join(lines).encode())
     for key in granted:
-        keeper.settle(key, 0.25)
+        ledgers.settle(key, 0.25)
     write(report.fileno(), b"ended\n")
 
 
@@ -365,7 +365,7 @@ def test_nothing_is_granted_without_a_line_when_an_appraisal_is_killed(tmp_path)
         assert process.exitcode == (0 if ended else -signal.SIGKILL)
         granted = [tuple(line) for line in said if line != ["ended"]]
         assert len(granted) in (0, 4)
-        Keeper.open("acme", places)  # ledgers that the killed one did not come to
+        LedgerSet.open("acme", places)  # ledgers that the killed one did not come to
         found = {name: charged(path) for name, (path, _) in places.items()}
         assert all((line, digest) in found[name] for name, line, digest in granted)
         counts.add((len(found["a"]), len(found["b"])))

@@ -18,17 +18,17 @@ from test_deal import Quiet
 from test_deal_edges import SELLER, Deal
 
 from mpc_appraisal.appraisal.agreement import check_counterparty, make_request
-from mpc_appraisal.appraisal.plan import DataOwnerInput, Guard
+from mpc_appraisal.appraisal.plan import DataOwnerInput, DisclosureControls
 from mpc_appraisal.cli import safeguards as guards
 from mpc_appraisal.cli.config import compose
 from mpc_appraisal.cli.inputs import read_own
 from mpc_appraisal.common.errors import DisagreementError, InputError
-from mpc_appraisal.governance.approval.decide import ApprovalError, Desk, Request, Rules, decide
+from mpc_appraisal.governance.approval.decide import ApprovalError, Request, RequestQueue, Rules, decide
 from mpc_appraisal.governance.budget.keys import keyed, place
 from mpc_appraisal.governance.budget.ledger import spent
 from mpc_appraisal.governance.catalogue import commit
 from mpc_appraisal.mpc.net.certificates import key_digest, make_trial
-from mpc_appraisal.release import Charge, Keeper, Ledger, Mechanism, Policy, Question, epsilon, verify
+from mpc_appraisal.release import Charge, Ledger, LedgerSet, Mechanism, Policy, Question, epsilon, verify
 
 ONE, TWO = "1" * 64, "2" * 64
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -55,8 +55,8 @@ def test_a_lost_key_leaves_the_ledger_whole_and_is_said(tmp_path):
     ledger = Ledger(tmp_path / "a.ledger", "seller")
     ledger.settle(ledger.charge(question("a")), 1)
     place(ledger.path).unlink()
-    keeper = Keeper.open("acme", {"a": (ledger.path, "seller")})
-    assert keeper.foreign_keys() == ["a.ledger"] and len(verify(ledger.path).chain.lines) == 3
+    ledgers = LedgerSet.open("acme", {"a": (ledger.path, "seller")})
+    assert ledgers.foreign_keys() == ["a.ledger"] and len(verify(ledger.path).chain.lines) == 3
 
 
 def test_no_line_of_a_ledger_follows_from_the_data(tmp_path):
@@ -89,7 +89,7 @@ def test_a_copy_of_the_data_under_another_name_is_said(tmp_path, capsys, monkeyp
     assert capsys.readouterr().err == ""
     state = verify(f"{one}.ledger")
     bare = commit(found.candidates[0], bytes(32))
-    assert state.digest == keyed(found.guard.keeper.key("one"), "data", bare) and state.digest != bare
+    assert state.digest == keyed(found.controls.ledgers.key("one"), "data", bare) and state.digest != bare
     own(tmp_path, str(other))
     assert capsys.readouterr().err == ""
     own(tmp_path, str(copy))
@@ -97,20 +97,20 @@ def test_a_copy_of_the_data_under_another_name_is_said(tmp_path, capsys, monkeyp
     (tmp_path / "shared").mkdir()
     shared = tmp_path / "shared" / "all.ledger"
     both = own(tmp_path, f"[{one},{copy}]", f"party.ledger=[{shared},{shared}]")
-    assert {ledger.path for ledger in both.guard.keeper.ledgers.values()} == {shared.resolve()}
+    assert {ledger.path for ledger in both.controls.ledgers.ledgers.values()} == {shared.resolve()}
 
 
 def test_candidates_with_common_rows_may_have_one_ledger_which_adds_up(tmp_path):
     noise = {"sigma": 6.0}
     where = {name: (tmp_path / "all.ledger", name) for name in "abc"}
-    keeper = Keeper.open("acme", where, Policy(epsilon=9.0))
-    keeper.charge({("influence", name): question(name, **noise) for name in "abc"})
+    ledgers = LedgerSet.open("acme", where, Policy(epsilon=9.0))
+    ledgers.charge({("influence", name): question(name, **noise) for name in "abc"})
     three = epsilon([Mechanism("gaussian", **noise)] * 3, 1e-6)
-    assert all(keeper.left(name)["epsilon"] == pytest.approx(three) for name in "abc")
+    assert all(ledgers.left(name)["epsilon"] == pytest.approx(three) for name in "abc")
     assert three > epsilon([Mechanism("gaussian", **noise)], 1e-6)
-    assert Keeper.open("acme", {"b": where["b"]}).left("b")["epsilon"] == pytest.approx(three)
+    assert LedgerSet.open("acme", {"b": where["b"]}).left("b")["epsilon"] == pytest.approx(three)
     with pytest.raises(InputError, match="ledger.data: got 'd'"):
-        Keeper.open("acme", {"d": (tmp_path / "all.ledger", "d")})
+        LedgerSet.open("acme", {"d": (tmp_path / "all.ledger", "d")})
 
 
 # ---- a counterparty is its certificate's key
@@ -146,7 +146,7 @@ def test_two_names_that_turn_out_to_be_one_are_added_up(tmp_path):
 
 
 def test_a_wrong_key_is_refused_at_the_meeting_and_no_key_is_no_proof(tmp_path):
-    data = DataOwnerInput((SELLER,), Guard(counterparty_key=ONE))
+    data = DataOwnerInput((SELLER,), DisclosureControls(counterparty_key=ONE))
     shows = {key: SimpleNamespace(certified=lambda role, key=key: key) for key in (ONE, TWO, None)}
     check_counterparty(DATA_OWNER, data, shows[ONE])
     check_counterparty(DATA_OWNER, DataOwnerInput((SELLER,)), shows[None])
@@ -235,7 +235,7 @@ def test_other_numbers_are_refused(tmp_path, text):
 
 def test_an_unused_yes_expires(tmp_path):
     now = [NOON]
-    desk = Desk(tmp_path / "desk", lambda: now[0], lasts=3600.0)
+    desk = RequestQueue(tmp_path / "desk", lambda: now[0], lasts=3600.0)
     desk.put(REQUEST, "acme")
     desk.say(REQUEST.id, True)
     now[0] = NOON + timedelta(seconds=3600)
@@ -250,7 +250,7 @@ def test_an_unused_yes_expires(tmp_path):
 
 def test_a_command_says_yes_anew_where_the_old_one_expired_and_a_no_stays(tmp_path):
     now = [NOON]
-    desk = Desk(tmp_path / "desk", lambda: now[0])
+    desk = RequestQueue(tmp_path / "desk", lambda: now[0])
     desk.put(REQUEST, "acme")
     desk.say(REQUEST.id, True)
     now[0] = NOON + timedelta(days=7, seconds=1)

@@ -24,7 +24,7 @@ from mpc_appraisal.marketplace.plan import (
     AUTHORITY,
     CLOUD,
     SHOPPER,
-    Market,
+    MarketPlan,
     SellerInput,
     ShopperInput,
     Validation,
@@ -196,7 +196,9 @@ def ran(tmp_path, scheme, protocol, spoil):
     for name, change in spoil.items():
         path = tmp_path / "inbox" / f"{name}.upload"
         signed(path, read_keys(tmp_path / "homes" / f"{name}{SUFFIX}").signing_key, packed(change(arrays_of(path))))
-    plan = Market(TINY, protocol, "margin", 6 if len(spoil) > 1 else 9, Validation(2, steps=1, lr=0.05, batch_size=4))
+    plan = MarketPlan(
+        TINY, protocol, "margin", 6 if len(spoil) > 1 else 9, Validation(2, steps=1, lr=0.05, batch_size=4)
+    )
     own = rng.integers(0, 256, (6, 8)).astype(np.uint8), np.arange(6) % 4
     inbox = tmp_path / "inbox"
     inputs = {

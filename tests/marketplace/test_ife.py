@@ -356,12 +356,12 @@ def test_primes_are_primes_of_31_bits():
 
 
 @pytest.fixture
-def desk(tmp_path):
+def context(tmp_path):
     return lambda **options: Authority(tmp_path / "desk", SMALL_LWE, **options)
 
 
-def test_keys_are_counted_by_rank_and_capped_before_they_are_made(desk):
-    authority = desk(cap_share=0.5)
+def test_keys_are_counted_by_rank_and_capped_before_they_are_made(context):
+    authority = context(cap_share=0.5)
     key = authority.enrol("ann", 8, bytes(32)).encryption_key
     w = rng().integers(-50, 51, (3, 8))
     c, x = SMALL_LWE.encrypt(key, np.full((1, 8), 9)), np.full((1, 8), 9)
@@ -379,8 +379,8 @@ def test_keys_are_counted_by_rank_and_capped_before_they_are_made(desk):
         authority.function_key("ann", np.full((1, 8), MOST))
 
 
-def test_rows_that_are_dependent_modulo_one_prime_alone_are_counted(desk):
-    authority = desk()
+def test_rows_that_are_dependent_modulo_one_prime_alone_are_counted(context):
+    authority = context()
     authority.enrol("ann", 4, bytes(32))
     prime = authority._read("ann").primes[0]
     high, low = divmod(prime, 2**15)
@@ -392,8 +392,8 @@ def test_rows_that_are_dependent_modulo_one_prime_alone_are_counted(desk):
     assert authority.issued("ann").rows == 2
 
 
-def test_the_count_survives_restarts_and_is_shared_by_processes(desk, tmp_path):
-    first, second = desk(cap_share=0.5), desk(cap_share=0.5)
+def test_the_count_survives_restarts_and_is_shared_by_processes(context, tmp_path):
+    first, second = context(cap_share=0.5), context(cap_share=0.5)
     first.enrol("ann", 8, bytes(32))
     rows = np.eye(8, dtype=np.int64)
     first.function_key("ann", rows[:2])
@@ -417,17 +417,17 @@ def test_the_count_survives_restarts_and_is_shared_by_processes(desk, tmp_path):
         first.function_key("ann", rows[5:6])
 
 
-def test_state_is_its_owner_s_alone_and_holds_no_half_written_file(desk, tmp_path):
-    desk().enrol("ann", 8, bytes(32))
-    desk().function_key("ann", np.eye(8, dtype=np.int64)[:1])
+def test_state_is_its_owner_s_alone_and_holds_no_half_written_file(context, tmp_path):
+    context().enrol("ann", 8, bytes(32))
+    context().function_key("ann", np.eye(8, dtype=np.int64)[:1])
     files = sorted(path.name for path in (tmp_path / "desk").iterdir())
     assert files == ["ann.npz", "lock"]
     assert stat.S_IMODE((tmp_path / "desk" / "ann.npz").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "desk").stat().st_mode) == 0o700
 
 
-def test_bad_names_and_shares_are_refused(desk, tmp_path):
-    authority = desk()
+def test_bad_names_and_shares_are_refused(context, tmp_path):
+    authority = context()
     authority.enrol("ann", 8, bytes(32))
     for step, says in (
         (lambda: authority.enrol("ann", 8, bytes(32)), "seller: got ann; expected one that is not enrolled"),
@@ -435,8 +435,8 @@ def test_bad_names_and_shares_are_refused(desk, tmp_path):
         (lambda: authority.enrol("bob", 8, bytes(31)), "verify_key of bob: got 31 bytes"),
         (lambda: authority.enrol("bob", 0, bytes(32)), "dimension: got 0"),
         (lambda: authority.issued("bob"), "seller: got bob; expected an enrolled one"),
-        (lambda: desk(cap_share=1.0), "cap_share: got 1.0"),
-        (lambda: desk(label_cap=-1), "label_cap: got -1"),
+        (lambda: context(cap_share=1.0), "cap_share: got 1.0"),
+        (lambda: context(label_cap=-1), "label_cap: got -1"),
         (lambda: Authority(tmp_path / "desk", ALS16()).issued("ann"), "scheme lwe; expected scheme als16"),
     ):
         with pytest.raises(InputError, match=says):

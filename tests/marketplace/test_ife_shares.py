@@ -16,7 +16,7 @@ from mpc_appraisal.marketplace.encryption.lwe import FRACTION_BITS, LWE
 from mpc_appraisal.marketplace.protocols.quantised import quantise
 from mpc_appraisal.marketplace.protocols.shares_plan import (
     Cloud,
-    Opened,
+    OpenedResults,
     SharesPlan,
     Shopper,
     Training,
@@ -134,7 +134,7 @@ JOBS = [(name, kind) for name in NETWORKS for kind in ("predict", "retrain")]
 JOBS += [("extreme", "predict"), ("mlp", "errors"), ("deep", "errors")]
 
 
-def computed(session: Session, sides: dict) -> list[Opened]:
+def computed(session: Session, sides: dict) -> list[OpenedResults]:
     return [run_shares(session, plans(name)[kind], *sides.get(name, (None, None))) for name, kind in JOBS]
 
 
@@ -250,7 +250,7 @@ def test_the_number_of_errors_alone(private, name):
     one, opened = CASES[name], private[name, "errors"]
     z = retrained(one, TRAINING).from_hidden(hidden(one, slice(ROWS + OWN, None)))
     expected = int((z.argmax(1) != torch.from_numpy(one.y[ROWS + OWN :])).sum())
-    assert opened == Opened(errors=expected) and 0 < expected < VALIDATION
+    assert opened == OpenedResults(errors=expected) and 0 < expected < VALIDATION
 
 
 def test_products_reach_both_ends_of_the_ring():
@@ -262,7 +262,7 @@ def test_products_reach_both_ends_of_the_ring():
 
 
 def test_the_cloud_gets_nothing_and_the_ledger_names_what_the_shopper_gets(results):
-    assert all(each == Opened() for each in results[DATA_OWNER][0])
+    assert all(each == OpenedResults() for each in results[DATA_OWNER][0])
     opened = results[MODEL_OWNER][1]
     assert opened == results[DATA_OWNER][1] and {to for _, to in opened} == {(MODEL_OWNER,)}
     whats = {"logits of encrypted images", "logits of validation rows", "errors on validation rows"}

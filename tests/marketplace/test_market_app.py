@@ -125,17 +125,19 @@ PROTOCOL = IfeTransform(LWE())
 
 
 def test_sellers_and_shopper_have_rows_of_their_own():
-    stall = sellers().build(TRAIN, TEST, PROTOCOL, 0)
-    parts = [torch.as_tensor(s.x) for s in stall.sellers] + [(stall.shopper.own[0] * 255).round().to(torch.uint8)]
+    simulated = sellers().build(TRAIN, TEST, PROTOCOL, 0)
+    parts = [torch.as_tensor(s.x) for s in simulated.sellers] + [
+        (simulated.shopper.own[0] * 255).round().to(torch.uint8)
+    ]
     rows = [tuple(row.tolist()) for part in parts for row in part]
     whole = [tuple((row * 255).round().to(torch.uint8).tolist()) for row in TRAIN.x]
     assert len(rows) == 300 and all(rows.count(row) <= whole.count(row) for row in set(rows))
-    assert torch.bincount(stall.shopper.validation[1]).tolist() == [5] * 10
-    assert stall.test.rows == TEST.rows - 50
+    assert torch.bincount(simulated.shopper.validation[1]).tolist() == [5] * 10
+    assert simulated.test.rows == TEST.rows - 50
     again = sellers().build(TRAIN, TEST, PROTOCOL, 0)
-    assert all((a.x == b.x).all() and (a.y == b.y).all() for a, b in zip(stall.sellers, again.sellers, strict=True))
+    assert all((a.x == b.x).all() and (a.y == b.y).all() for a, b in zip(simulated.sellers, again.sellers, strict=True))
     other = sellers().build(TRAIN, TEST, PROTOCOL, 1)
-    assert any((a.x != b.x).any() for a, b in zip(stall.sellers, other.sellers, strict=True))
+    assert any((a.x != b.x).any() for a, b in zip(simulated.sellers, other.sellers, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["mislabelled", "evasive"])
@@ -147,10 +149,10 @@ def test_low_quality_is_of_the_first_sellers_alone(kind):
 
 
 def test_errors_are_counted_on_independent_rows():
-    stall = sellers().build(TRAIN, TEST, PROTOCOL, 0)
-    x = (stall.test.x * 255).round() / 255
-    found = (stall.shopper.network.probabilities(x).argmax(1) != stall.test.y).sum()
-    assert errors(stall.shopper.network, stall.test) == int(found)
+    simulated = sellers().build(TRAIN, TEST, PROTOCOL, 0)
+    x = (simulated.test.x * 255).round() / 255
+    found = (simulated.shopper.network.probabilities(x).argmax(1) != simulated.test.y).sum()
+    assert errors(simulated.shopper.network, simulated.test) == int(found)
 
 
 def test_counts_by_seller():

@@ -20,10 +20,10 @@ from mpc_appraisal.common.roles import DEALER
 from mpc_appraisal.marketplace.encryption.authority import Authority
 from mpc_appraisal.marketplace.encryption.labels import open_label
 from mpc_appraisal.marketplace.encryption.lwe import LWE
-from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, Market, SellerInput, ShopperInput, Validation
+from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, MarketPlan, SellerInput, ShopperInput, Validation
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
 from mpc_appraisal.marketplace.protocols.strategy import IfeShares
-from mpc_appraisal.marketplace.result import Bill
+from mpc_appraisal.marketplace.result import PhaseCosts
 from mpc_appraisal.marketplace.roles import authority as authority_part
 from mpc_appraisal.marketplace.roles import cloud as cloud_part
 from mpc_appraisal.marketplace.roles import shares as shares_part
@@ -38,8 +38,8 @@ from mpc_appraisal.mpc.net.meter import Meter
 
 SMALL_LWE = LWE(n=32)  # exact as the default one, and quick; not secure
 TINY = Architecture("tiny", (1, 2, 4), (Dense(3), Dense(4)))
-PLAN = Market(TINY, IfeTransform(SMALL_LWE), "margin", 2)
-SHARED = Market(TINY, IfeShares(SMALL_LWE), "margin", 2)
+PLAN = MarketPlan(TINY, IfeTransform(SMALL_LWE), "margin", 2)
+SHARED = MarketPlan(TINY, IfeShares(SMALL_LWE), "margin", 2)
 ROWS = 3
 ASKED = {"own": 1, "validation": 1, "left_out": []}
 
@@ -90,9 +90,9 @@ class Script:
         self.sent.append((to, note))
 
 
-def desk_of(messages: Script, market: Market = PLAN, rows: dict | None = None, ids: dict | None = None):
+def desk_of(messages: Script, market: MarketPlan = PLAN, rows: dict | None = None, ids: dict | None = None):
     offers = Offers(rows or {"ann": ROWS}, ids or {}, {})
-    return SimpleNamespace(market=market, messages=messages, offers=offers, bill=Bill(Meter()))
+    return SimpleNamespace(market=market, messages=messages, offers=offers, costs=PhaseCosts(Meter()))
 
 
 # -- files ---------------------------------------------------------------------------------------------------------
@@ -151,8 +151,8 @@ def test_a_pad_is_not_got_as_a_label_s_key(tmp_path):
     uploads, _ = read_inbox(tmp_path / "inbox", registry(tmp_path / "state"), PLAN)
     found, places = uploads["ann"], [("ann", row) for row in range(2)]
     first = Script({"nonces": {"ann": "00" * 16}})
-    desk = desk_of(first, ids={"ann": found.upload_id})
-    authority_part.label_keys(desk, authority, places, CLOUD)
+    context = desk_of(first, ids={"ann": found.upload_id})
+    authority_part.label_keys(context, authority, places, CLOUD)
     (to, keys), (pads_to, _) = first.sent
     assert (to, pads_to) == (SHOPPER, CLOUD)
     opened = [open_label("ann", found.labels[row], row, keys[row].numpy().tobytes()) for row in range(2)]
@@ -191,10 +191,10 @@ def test_the_lower_cap_of_enrolment_and_run_holds(tmp_path):
                   "--cap-share", "0.25"])  # fmt: skip
     rows = np.eye(16, dtype=np.int64)
     for own, most in ((0.9, 4), (0.125, 2)):
-        desk = Authority(tmp_path / "state", LWE(), own)
-        assert desk.issued("ann").cap == most
+        context = Authority(tmp_path / "state", LWE(), own)
+        assert context.issued("ann").cap == most
         with pytest.raises(InputError, match=f"at most {most}"):
-            desk.function_key("ann", rows[: most + 1])
+            context.function_key("ann", rows[: most + 1])
     Authority(tmp_path / "two", SMALL_LWE, 0.9, label_cap=1).enrol("bob", 8, bytes(32))
     for own in (None, 5):
         with pytest.raises(InputError, match="labels of bob: got 2 .*; expected at most 1"):
@@ -299,10 +299,10 @@ def test_offers_that_are_none_are_the_holder_s_fault(told):
 )
 def test_what_the_cloud_is_asked_for_is_checked(notes):
     validation = Validation(1, steps=1, lr=0.1, batch_size=2, deliver=True)
-    desk = desk_of(Script(*notes), Market(TINY, IfeTransform(SMALL_LWE), "margin", 2, validation))
+    context = desk_of(Script(*notes), MarketPlan(TINY, IfeTransform(SMALL_LWE), "margin", 2, validation))
     side = SimpleNamespace(receive_products=lambda rows: torch.zeros(rows, 3))
     with pytest.raises(PeerError, match=SHOPPER):
-        cloud_part._validate(desk, side, torch.zeros(2, 3), [("ann", 0), ("ann", 1)])
+        cloud_part._validate(context, side, torch.zeros(2, 3), [("ann", 0), ("ann", 1)])
 
 
 # -- before it costs -----------------------------------------------------------------------------------------------
@@ -338,9 +338,9 @@ def test_validation_of_other_types_is_refused(changes, named):
 
 @pytest.mark.parametrize("seed", [-1, 1 << 63, True, "0", None])
 def test_seeds_of_other_types_are_refused(seed):
-    assert Market(TINY, PLAN.protocol, "margin", 2, seed=(1 << 63) - 1).seed == (1 << 63) - 1
+    assert MarketPlan(TINY, PLAN.protocol, "margin", 2, seed=(1 << 63) - 1).seed == (1 << 63) - 1
     with pytest.raises(InputError) as caught:
-        Market(TINY, PLAN.protocol, "margin", 2, seed=seed)
+        MarketPlan(TINY, PLAN.protocol, "margin", 2, seed=seed)
     assert caught.value.name == "seed"
 
 

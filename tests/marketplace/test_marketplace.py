@@ -31,7 +31,7 @@ from mpc_appraisal.marketplace.plan import (
     CLOUD,
     SELLERS,
     SHOPPER,
-    Market,
+    MarketPlan,
     SellerInput,
     ShopperInput,
     Validation,
@@ -84,11 +84,11 @@ def problem(architecture: Architecture, sellers: int = 3, rows: int = 20) -> tup
     return ShopperInput(network, (x[own], y[own]), (x[asked], y[asked])), stalls
 
 
-def market(architecture: Architecture = SMALL, protocol=TRANSFORM, budget: int = 12, **changes) -> Market:
+def market(architecture: Architecture = SMALL, protocol=TRANSFORM, budget: int = 12, **changes) -> MarketPlan:
     validation = Validation(4, steps=6, lr=0.05, batch_size=16, momentum=0.5, deliver=True)
     if protocol.name == "ife_shares":
         validation = replace(validation, momentum=0.0, deliver=False)
-    return Market(architecture, protocol, "margin", budget, validation, batch=16, **changes)
+    return MarketPlan(architecture, protocol, "margin", budget, validation, batch=16, **changes)
 
 
 PLANS = {
@@ -230,7 +230,7 @@ def test_a_sealed_label_needs_both_keys():
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------
-def stocked(folder: Path, plan: Market, sellers: list[SellerInput]) -> dict[str, Path]:
+def stocked(folder: Path, plan: MarketPlan, sellers: list[SellerInput]) -> dict[str, Path]:
     """Enrolled sellers and their uploads: the folders of authority, enrolments and inbox."""
     places = {name: folder / name for name in ("authority", "enrolments", "inbox")}
     for seller in sellers:
@@ -241,7 +241,7 @@ def stocked(folder: Path, plan: Market, sellers: list[SellerInput]) -> dict[str,
     return places
 
 
-def inputs_of(plan: Market, shopper: ShopperInput, places: dict[str, Path]) -> dict[str, Own]:
+def inputs_of(plan: MarketPlan, shopper: ShopperInput, places: dict[str, Path]) -> dict[str, Own]:
     """What each role brings."""
     to_shopper = plan.protocol.name == "ife_shares"
     return {
@@ -251,7 +251,7 @@ def inputs_of(plan: Market, shopper: ShopperInput, places: dict[str, Path]) -> d
     }
 
 
-def in_threads(plan: Market, shopper: ShopperInput, sellers: list[SellerInput], places=None, plans=None):
+def in_threads(plan: MarketPlan, shopper: ShopperInput, sellers: list[SellerInput], places=None, plans=None):
     """The three roles as threads of this process: what each returned or raised. Not on shares: CrypTen is one a
     process."""
     with tempfile.TemporaryDirectory() as folder:
@@ -276,7 +276,7 @@ def in_threads(plan: Market, shopper: ShopperInput, sellers: list[SellerInput], 
 
 
 @pytest.fixture
-def stall(tmp_path):
+def simulated(tmp_path):
     plan = market()
     shopper, sellers = problem(SMALL)
     return plan, shopper, sellers, stocked(tmp_path, plan, sellers)
@@ -288,8 +288,8 @@ def served(found, names: list[str]) -> None:
     assert {name for name, _ in found[SHOPPER].selected} <= set(names)
 
 
-def test_a_tampered_upload_is_refused_by_name_and_the_others_are_served(stall):
-    plan, shopper, sellers, places = stall
+def test_a_tampered_upload_is_refused_by_name_and_the_others_are_served(simulated):
+    plan, shopper, sellers, places = simulated
     path = places["inbox"] / "seller-1.upload"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -300,8 +300,8 @@ def test_a_tampered_upload_is_refused_by_name_and_the_others_are_served(stall):
     assert name == "seller-1" and "upload of seller-1" in why and "altered" in why
 
 
-def test_a_foreign_sellers_file_is_refused_by_name(stall, tmp_path):
-    plan, shopper, sellers, places = stall
+def test_a_foreign_sellers_file_is_refused_by_name(simulated, tmp_path):
+    plan, shopper, sellers, places = simulated
     stranger = SellerInput("stranger", sellers[0].x, sellers[0].y)
     other = stocked(tmp_path / "elsewhere", plan, [stranger])
     (places["inbox"] / "stranger.upload").write_bytes((other["inbox"] / "stranger.upload").read_bytes())
@@ -313,8 +313,8 @@ def test_a_foreign_sellers_file_is_refused_by_name(stall, tmp_path):
     assert "does not know" in refused["stranger"] and "seller-0" in refused["seller-2"]
 
 
-def test_a_seller_over_its_key_cap_is_refused_by_name(stall):
-    plan, shopper, sellers, places = stall
+def test_a_seller_over_its_key_cap_is_refused_by_name(simulated):
+    plan, shopper, sellers, places = simulated
     authority = Authority(places["authority"], plan.protocol.scheme, CAP)
     authority.function_key(
         "seller-1", np.eye(64, dtype=np.int64)[:55]
@@ -343,8 +343,8 @@ def test_shares_over_tls_serve_who_is_left_as_the_baseline_does(tmp_path):
         assert (found.probabilities[name] - expected).abs().max() <= PROBABILITY["ife_shares"]
 
 
-def test_an_image_of_another_shape_is_refused_by_name(stall, tmp_path):
-    plan, shopper, sellers, places = stall
+def test_an_image_of_another_shape_is_refused_by_name(simulated, tmp_path):
+    plan, shopper, sellers, places = simulated
     wide = replace(SMALL, image=(1, 4, 16))
     file = enrol(places["authority"], "wide", wide, places["enrolments"], plan.protocol.scheme, CAP)
     upload(SellerInput("wide", sellers[0].x, sellers[0].y), file, places["inbox"])
@@ -357,8 +357,8 @@ def test_an_image_of_another_shape_is_refused_by_name(stall, tmp_path):
         run_market(market(ARCHITECTURES["mlp"]), shopper, sellers, Plain())
 
 
-def test_a_budget_larger_than_the_pool_is_refused_at_all(stall):
-    plan, shopper, sellers, places = stall
+def test_a_budget_larger_than_the_pool_is_refused_at_all(simulated):
+    plan, shopper, sellers, places = simulated
     large = replace(plan, budget=61)
     with pytest.raises(InputError, match="budget: got 61; expected at most 60"):
         run_market(large, shopper, sellers, Spawn())
@@ -366,8 +366,8 @@ def test_a_budget_larger_than_the_pool_is_refused_at_all(stall):
     assert all(isinstance(error, InputError) and error.name == "budget" for error in found.values())
 
 
-def test_different_plans_share_nothing(stall):
-    plan, shopper, sellers, places = stall
+def test_different_plans_share_nothing(simulated):
+    plan, shopper, sellers, places = simulated
     found = in_threads(plan, shopper, sellers, places, {CLOUD: replace(plan, selection="entropy")})
     assert all(isinstance(error, DisagreementError | PeerError) for error in found.values())
     assert "selection: 'margin' at model_owner, 'entropy' at data_owner" in str(found[SHOPPER])
@@ -402,19 +402,19 @@ def playing(role, address, emit, folder, plan, inputs, dies, tls):
             os.kill(os.getpid(), signal.SIGKILL)
 
         cloud_part.TransformCloud.products = once
-    where, papers = tls or (address, None)
-    transport = Transport("tls", papers) if tls else Transport()
+    where, certificates = tls or (address, None)
+    transport = Transport("tls", certificates) if tls else Transport()
     return take_part(role, where, plan, lambda: inputs[role], Connection(transport, join_timeout=60.0), hosted=True)
 
 
-def in_processes(plan: Market, shopper: ShopperInput, places: dict[str, Path], dies: bool = False, tls=None):
+def in_processes(plan: MarketPlan, shopper: ShopperInput, places: dict[str, Path], dies: bool = False, tls=None):
     """What the shopper has of a run of the three roles in processes of their own. tls: address and certificates."""
     job = {"plan": plan, "inputs": inputs_of(plan, shopper, places), "dies": dies, "tls": tls}
     return launch(playing, {role: dict(job) for role in job["inputs"]}, lambda event: None)[SHOPPER]
 
 
-def test_a_cloud_that_is_killed_half_way_is_named_and_nothing_hangs(stall):
-    plan, shopper, _, places = stall
+def test_a_cloud_that_is_killed_half_way_is_named_and_nothing_hangs(simulated):
+    plan, shopper, _, places = simulated
     with pytest.raises(PeerError, match="data_owner"):
         in_processes(plan, shopper, places, dies=True)
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from mpc_appraisal import Join, appraise
-from mpc_appraisal.appraisal.plan import Guard
+from mpc_appraisal.appraisal.plan import DisclosureControls
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset
-from mpc_appraisal.methods import Coalitions, Game, LeaveOneOut, Shapley, Valuation, as_yardsticks
+from mpc_appraisal.methods import Coalitions, Game, LeaveOneOut, Shapley, Valuation, as_baselines
 from mpc_appraisal.models.training import fit, utility
 from mpc_appraisal.reporting.record import Record
 
@@ -182,11 +182,11 @@ def test_bad_settings_are_named(make, key):
 
 
 def test_baselines_by_name_and_object():
-    assert as_yardsticks(["leave_one_out", "shapley"], 7) == (LeaveOneOut(), Shapley(seed=7))
-    assert as_yardsticks("shapley") == (Shapley(),) and as_yardsticks([Shapley(9)]) == (Shapley(9),)
+    assert as_baselines(["leave_one_out", "shapley"], 7) == (LeaveOneOut(), Shapley(seed=7))
+    assert as_baselines("shapley") == (Shapley(),) and as_baselines([Shapley(9)]) == (Shapley(9),)
     for bad in (["retraining"], ["shapley", Shapley(5)], [3], "loo"):
         with pytest.raises(InputError, match="^baselines:.*leave_one_out and shapley"):
-            as_yardsticks(bad)
+            as_baselines(bad)
 
 
 # ---- the game of retraining
@@ -296,7 +296,7 @@ def test_baselines_need_both_sides():
     with pytest.raises(InputError, match="^baselines: .*no test data"):
         appraise(SETS, train=TRAIN, method="gradient_norm", session="plain", baselines="shapley")
     with pytest.raises(InputError, match="^baselines: .*between organisations"):
-        appraise(SETS, session=Join(role="data_owner"), guard=Guard(), baselines="shapley")
+        appraise(SETS, session=Join(role="data_owner"), controls=DisclosureControls(), baselines="shapley")
     with pytest.raises(InputError, match="^baselines:"):
         appraise(SETS, train=TRAIN, test=TEST, session="plain", baselines=["utility"])
 

@@ -19,13 +19,13 @@ from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.limits import MAX_CLASSES, MAX_LOG_CLASSES, squarings
 from mpc_appraisal.mpc.protocols.log_softmax import log_softmax, logarithm
-from mpc_appraisal.mpc.protocols.masked import Opening, open_all, product
-from mpc_appraisal.mpc.protocols.reciprocal import MARGIN, inverse, plan
+from mpc_appraisal.mpc.protocols.masked import MaskedOpening, open_all, product
+from mpc_appraisal.mpc.protocols.reciprocal import MARGIN, plan, reciprocal
 from mpc_appraisal.mpc.protocols.softmax import COARSE, COARSE_WORK, FINE, FINE_WORK, softmax
 from mpc_appraisal.mpc.ring.fixed_point import decode, encode
 from mpc_appraisal.mpc.ring.powers_of_three import POINT, power_of_three
 from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
-from mpc_appraisal.mpc.ring.shape_tensor import sketch
+from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
 torch.set_num_threads(1)
 GENERATOR = torch.Generator().manual_seed(5)
@@ -154,7 +154,7 @@ def test_opened_values_are_exact_to_a_unit_and_so_are_their_products(drop, bits,
     sx, sy, low = sharing(x, 0, 1), sharing(y[:, :1], 0, 2), 1 << (bits - 2)
 
     def program(engine):
-        a, b = open_all(engine, *(Opening(s(engine), drop, bits, ring, low) for s in (sx, sy)))
+        a, b = open_all(engine, *(MaskedOpening(s(engine), drop, bits, ring, low) for s in (sx, sy)))
         return [a.share(engine), b.share(engine), product(engine, a, a), product(engine, a, b)]
 
     done = run(program)
@@ -172,7 +172,7 @@ def test_opened_values_are_exact_to_a_unit_and_so_are_their_products(drop, bits,
 
 def test_an_opening_shows_uniform_bytes_alone():
     share = sharing(torch.zeros(100_000, dtype=torch.float64), 0)
-    done = run(lambda e: open_all(e, Opening(share(e), 5, 20, 40))[0].share(e))
+    done = run(lambda e: open_all(e, MaskedOpening(share(e), 5, 20, 40))[0].share(e))
     for received in done.seen:
         counts = np.bincount(np.concatenate([t.numpy().reshape(-1).view(np.uint8) for t in received]), minlength=256)
         assert stats.chisquare(counts).pvalue > 1e-6
@@ -197,8 +197,8 @@ def test_reciprocals_lie_in_the_range_that_was_planned(low, high, goal, work):
     share = sharing(s, 0)
 
     def program(engine):
-        (opened,) = open_all(engine, Opening(share(engine), 0, 24, how.ring(0)))
-        return inverse(engine, opened, how, 64).share(engine)
+        (opened,) = open_all(engine, MaskedOpening(share(engine), 0, 24, how.ring(0)))
+        return reciprocal(engine, opened, how, 64).share(engine)
 
     t = run(program).value(0) * s / how.scale
     assert how.low <= t.min() and t.max() <= how.high
@@ -225,9 +225,9 @@ def test_no_opened_value_of_a_reciprocal_reaches_the_end_of_its_range():
 def test_every_bound_has_a_plan(classes):
     dry = Engine(0, DryChannel(Meter()), Engine.streams_of(None), DryStream(), dry=True)
     for bound in (1e-3, 0.1, *(quarter / 4 for quarter in range(3, 1025, 7)), 256.0):
-        assert softmax(dry, sketch((4, classes)), 36, bound).shape == (4, classes)
+        assert softmax(dry, shape_tensor((4, classes)), 36, bound).shape == (4, classes)
         if classes <= MAX_LOG_CLASSES:
-            assert log_softmax(dry, sketch((4, classes)), 36, bound)[0].shape == (4, classes)
+            assert log_softmax(dry, shape_tensor((4, classes)), 36, bound)[0].shape == (4, classes)
 
 
 def test_rows_whose_sum_is_where_t_is_largest():

@@ -27,12 +27,12 @@ from mpc_appraisal.mpc.backends.fast import DrySession, TrainingContext
 from mpc_appraisal.mpc.protocols.logit_bound import (
     CHECK_BITS,
     WHAT,
-    Trained,
+    TrainedWeights,
     none_negative,
     squared_norms,
     weight_limit,
 )
-from mpc_appraisal.mpc.protocols.tensors import Private
+from mpc_appraisal.mpc.protocols.tensors import PrivateTensor
 
 torch.set_num_threads(1)
 L2, D, C = 1e-2, 4, 3
@@ -65,7 +65,7 @@ def test_the_weights_of_every_step_of_finetuning_are_told():
     x, y = with_bias(candidate.x), candidate.one_hot()
     norms: dict[int, list[torch.Tensor]] = {0: [], 1: []}
 
-    class Normed(Trained):
+    class Normed(TrainedWeights):
         def note(self, share, bits):
             found = squared_norms(self.engine, share[None], bits, CHECK_BITS)
             if not self.engine.dry:
@@ -77,7 +77,7 @@ def test_the_weights_of_every_step_of_finetuning_are_told():
 
         def private(owner, values):
             value = values.to("meta" if engine.dry else "cpu") if engine.me == owner else None
-            return Private(context, owner, value, values.shape, "values")
+            return PrivateTensor(context, owner, value, values.shape, "values")
 
         method.score({k: private(0, v) for k, v in owned.items()}, private(1, x), private(1, y), facts)
 
@@ -108,7 +108,7 @@ def verdict(limit, *weights: torch.Tensor, bits: int = 26) -> int:
     shares = [sharing(w, bits, seed) for seed, w in enumerate(weights)]
 
     def program(engine):
-        trained = Trained(engine, limit)
+        trained = TrainedWeights(engine, limit)
         for share in shares:
             trained.note(share(engine), bits)
         return trained.verdict()

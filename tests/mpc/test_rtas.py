@@ -37,7 +37,7 @@ from mpc_appraisal.methods import (
 )
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.backends.registry import dry_session
-from mpc_appraisal.mpc.backends.rtas import HelpedDrySession
+from mpc_appraisal.mpc.backends.rtas import RtasDrySession
 from mpc_appraisal.mpc.backends.rtas_notice import LEAKAGE, trust_of
 from mpc_appraisal.mpc.net.certificates import make_trial
 from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
@@ -46,7 +46,7 @@ from mpc_appraisal.mpc.protocols.permutation import Shuffle, apply, order
 from mpc_appraisal.mpc.protocols.tensors import Context, Secret
 from mpc_appraisal.mpc.ring.prg import Stream, new_key
 from mpc_appraisal.mpc.session import PlainSession
-from mpc_appraisal.release import Bit, Private
+from mpc_appraisal.release import Bit, NoisedRelease
 from mpc_appraisal.reporting.record import read
 
 torch.set_num_threads(1)
@@ -310,7 +310,7 @@ def test_losses_whose_sum_would_wrap_are_refused():
 def test_what_a_helper_makes_unsafe_is_refused_by_name():
     appraised = {**SETS, "method": "influence", "session": Spawn(engine="rtas")}
     offered = [candidate.data for candidate in MARKET.candidates]
-    private = Private(epsilon=1.0, delta=1e-6, row_norm=10.0)
+    private = NoisedRelease(epsilon=1.0, delta=1e-6, row_norm=10.0)
     with pytest.raises(InputError, match="release: got dp; expected session.engine=fast: whether the helper refuses"):
         appraise(offered, **appraised, release=private)
     wide = [Dataset(c.x * 1e4, c.y, c.classes, c.name) for c in offered]
@@ -331,7 +331,7 @@ def test_every_session_with_functions_has_the_same():
     plain = PlainSession()
     for name in FUNCTIONS:
         assert np.allclose(plain.apply(z, name).numpy(), ORACLES[name](z.numpy()), atol=1e-12)
-    dry = HelpedDrySession()
+    dry = RtasDrySession()
     x, w = (
         dry.input(owner, lambda: None, shape, "x") for owner, shape in ((DATA_OWNER, (5, 4)), (MODEL_OWNER, (4, 3)))
     )

@@ -35,10 +35,10 @@ from mpc_appraisal.mpc.protocols import orders
 from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.limits import squarings
-from mpc_appraisal.mpc.protocols.orders import Asked, Limits, claim_of, measured, put, taken, wire
+from mpc_appraisal.mpc.protocols.orders import Limits, ScriptRequest, claim_of, measured, put, taken, wire
 from mpc_appraisal.mpc.protocols.softmax import Z_BITS
 from mpc_appraisal.mpc.ring.prg import Stream, new_key
-from mpc_appraisal.release import Best, Bit, Private, Value
+from mpc_appraisal.release import Best, Bit, NoisedRelease, Value
 
 L2, ROWS, FEATURE, BOUND = 1e-2, 24, 1, 8.0
 SCRIPT = [["mark"], ["mask", 1, 0, [3, 2]], ["mask", 2, 1, [2, 4]], ["product", 1, 2, 0], ["mark"]]
@@ -308,8 +308,8 @@ PROGRAMS = {
     "fine-tuning, a bit": ((Finetuning(steps=2),), Bit()),
     "the best, to the data owner": ((GradientNorm(),), Best(1, to="data_owner")),
     "an interval": ((Influence(), InfluenceError()), Value()),
-    "noise": ((Influence(),), Private(row_norm=8.0, epsilon=1.0, ceiling=50.0)),
-    "a noised bit": ((Influence(),), Private(row_norm=8.0, epsilon=1.0, what="bit", ceiling=50.0)),
+    "noise": ((Influence(),), NoisedRelease(row_norm=8.0, epsilon=1.0, ceiling=50.0)),
+    "a noised bit": ((Influence(),), NoisedRelease(row_norm=8.0, epsilon=1.0, what="bit", ceiling=50.0)),
 }
 
 
@@ -332,7 +332,7 @@ def test_both_owners_make_the_same_script_to_the_byte(engine, methods, release):
 
 def test_what_a_script_asks_is_measured():
     asked = measured(SCRIPT)
-    assert asked == Asked(5, largest=12, total=6 + 8 + 12, held=2 * 14)
+    assert asked == ScriptRequest(5, largest=12, total=6 + 8 + 12, held=2 * 14)
     freed = [*SCRIPT, ["free", 1], ["free", 2], ["mask", 3, 0, [5, 1]]]
     assert measured(freed).held == 2 * 14
     conv = [["bilinear", "conv2d", [2, 3, 8, 8], [4, 3, 3, 3], {"padding": 1}]]

@@ -113,8 +113,8 @@ def test_whatever_listens_at_the_rendezvous_is_named_in_time(kind, transport, tr
 def test_a_tls_server_of_somebody_else_is_named(trial, tmp_path):
     make_trial(tmp_path / "other")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    papers = tmp_path / "other" / MODEL_OWNER
-    context.load_cert_chain(papers / f"{MODEL_OWNER}.pem", papers / f"{MODEL_OWNER}.key")
+    certificates = tmp_path / "other" / MODEL_OWNER
+    context.load_cert_chain(certificates / f"{MODEL_OWNER}.pem", certificates / f"{MODEL_OWNER}.key")
     with listening(lambda sock: context.wrap_socket(sock, server_side=True).recv(10)) as port:
         clear, first = meet(Transport("tcp"), DATA_OWNER, f"tcp://127.0.0.1:{port}")
         tls, second = meet(Transport("tls", trial), DATA_OWNER, f"tcp://127.0.0.1:{port}")
@@ -221,10 +221,10 @@ def test_strangers_do_not_use_up_the_meeting(transport, trial):
 
 def test_silent_connections_do_not_hold_up_the_lifelines():
     """At a party's own port of the clear transports: signs of life go on while strangers keep silent."""
-    from mpc_appraisal.mpc.net.heartbeat import Lifelines
+    from mpc_appraisal.mpc.net.heartbeat import Heartbeats
 
     lost, ticks = [], []
-    lines = Lifelines(DATA_OWNER, "127.0.0.1", 10.0, lost.append, lambda: ticks.append(time.monotonic()))
+    lines = Heartbeats(DATA_OWNER, "127.0.0.1", 10.0, lost.append, lambda: ticks.append(time.monotonic()))
     held = []
     try:
         note = lines.note()

@@ -37,8 +37,8 @@ from processes import (
 )
 
 from mpc_appraisal.common.errors import InputError, PeerError
-from mpc_appraisal.mpc.net.certificates import Papers, make_trial, private_bytes, sign
-from mpc_appraisal.mpc.net.frames import Garbled, Header, Kind, call_site, pack, unpack
+from mpc_appraisal.mpc.net.certificates import CertificateFiles, make_trial, private_bytes, sign
+from mpc_appraisal.mpc.net.frames import FrameError, Header, Kind, call_site, pack, unpack
 from mpc_appraisal.mpc.net.handshake import Listener, dial
 from mpc_appraisal.mpc.net.stream import Outgoing
 from mpc_appraisal.mpc.net.tls import TlsLink
@@ -73,44 +73,44 @@ def test_a_trial_is_for_a_month_and_its_keys_are_private(trial):
         left = certificate.not_valid_after_utc - datetime.now(timezone.utc)
         assert timedelta(days=29) < left < timedelta(days=31)
         assert (trial / role / f"{role}.key").stat().st_mode & 0o777 == 0o600
-        assert Papers.of(trial, role) == Papers.of(trial / role, role)
+        assert CertificateFiles.of(trial, role) == CertificateFiles.of(trial / role, role)
     assert not [path for path in trial.rglob("*") if "ca" in path.stem and path.suffix == ".key"]
 
 
 def test_a_folder_that_will_not_do_is_named(tmp_path):
     make_trial(tmp_path)
     with pytest.raises(InputError, match="session.tls: got None"):
-        Papers.of(None, DEALER)
+        CertificateFiles.of(None, DEALER)
     with pytest.raises(InputError, match="without ca.pem"):
-        Papers.of(tmp_path / "nowhere", DEALER)
+        CertificateFiles.of(tmp_path / "nowhere", DEALER)
     (tmp_path / DEALER / "dealer.key").chmod(0o644)
     with pytest.raises(InputError, match="mode 644"):
-        Papers.of(tmp_path, DEALER)
+        CertificateFiles.of(tmp_path, DEALER)
     pretend(tmp_path, DATA_OWNER, DEALER)
     with pytest.raises(InputError, match="a certificate for 'dealer'; expected one for data_owner alone"):
-        Papers.of(tmp_path, DATA_OWNER)
+        CertificateFiles.of(tmp_path, DATA_OWNER)
     with pytest.raises(InputError, match="session.transport: got 'tls'; expected gloo"):
         Transport("tls").check_engine("stock")
     with pytest.raises(InputError, match="session.transport: got 'udp'"):
         Transport("udp")
 
 
-def pretend(folder: Path, role: str, certified: str) -> Papers:
+def pretend(folder: Path, role: str, certified: str) -> CertificateFiles:
     """`role` comes with the certificate of another."""
     place = folder / role
     for end in ("pem", "key"):
         (place / f"{role}.{end}").write_bytes((folder / certified / f"{certified}.{end}").read_bytes())
-    return Papers(place / "ca.pem", place / f"{role}.pem", place / f"{role}.key")
+    return CertificateFiles(place / "ca.pem", place / f"{role}.pem", place / f"{role}.key")
 
 
-def papers(folder: Path, trial: Path, kind: str) -> Papers:
+def certificates(folder: Path, trial: Path, kind: str) -> CertificateFiles:
     """The data owner's files of the session `trial`, with one thing wrong."""
     make_trial(folder)
-    own = Papers.of(folder, DATA_OWNER)
+    own = CertificateFiles.of(folder, DATA_OWNER)
     if kind == "foreign":
-        return Papers(Papers.of(trial, DATA_OWNER).authority, own.certificate, own.key)
+        return CertificateFiles(CertificateFiles.of(trial, DATA_OWNER).authority, own.certificate, own.key)
     if kind == "name":
-        return Papers.of(trial, DEALER)
+        return CertificateFiles.of(trial, DEALER)
     raise ValueError(kind)
 
 
@@ -135,7 +135,7 @@ def listening(folder: Path, timeout: float) -> tuple[TlsLink, str]:
     return TlsLink(MODEL_OWNER, where, timeout, str(folder)), where
 
 
-def refused(folder: Path, own: Papers) -> tuple[str, str]:
+def refused(folder: Path, own: CertificateFiles) -> tuple[str, str]:
     """What a data owner with the files `own` and the waiting model owner say."""
     link, where = listening(folder, 1.0)
     try:
@@ -149,19 +149,19 @@ def refused(folder: Path, own: Papers) -> tuple[str, str]:
 
 
 def test_a_foreign_authority_is_refused(trial, tmp_path):
-    seller, buyer = refused(trial, papers(tmp_path, trial, "foreign"))
+    seller, buyer = refused(trial, certificates(tmp_path, trial, "foreign"))
     assert "model_owner refused this party's certificate: unknown ca" in seller
     assert "data_owner and dealer did not come" in buyer and "a certificate that is refused" in buyer
 
 
 def test_an_expired_certificate_is_refused(tmp_path):
     authority(tmp_path, {DATA_OWNER: -0.01})
-    seller, buyer = refused(tmp_path, Papers.of(tmp_path, DATA_OWNER))
+    seller, buyer = refused(tmp_path, CertificateFiles.of(tmp_path, DATA_OWNER))
     assert "certificate expired" in seller and "certificate has expired" in buyer
 
 
 def test_another_partys_certificate_is_refused_by_name(trial, tmp_path):
-    seller, buyer = refused(trial, papers(tmp_path, trial, "name"))
+    seller, buyer = refused(trial, certificates(tmp_path, trial, "name"))
     for said in (seller, buyer):
         assert "showed a certificate for 'dealer' and claimed to be 'data_owner'; expected the same role" in said
 
@@ -170,12 +170,12 @@ def test_another_partys_certificate_is_refused_by_name(trial, tmp_path):
 def test_who_dials_checks_too(kind, trial, tmp_path):
     if kind == "foreign":
         make_trial(tmp_path)
-        folder, own = tmp_path, Papers.of(trial, DATA_OWNER)
+        folder, own = tmp_path, CertificateFiles.of(trial, DATA_OWNER)
     elif kind == "expired":
         authority(tmp_path, {MODEL_OWNER: -0.01})
-        folder, own = tmp_path, Papers.of(tmp_path, DATA_OWNER)
+        folder, own = tmp_path, CertificateFiles.of(tmp_path, DATA_OWNER)
     else:
-        folder, own = trial, Papers.of(trial, DEALER)
+        folder, own = trial, CertificateFiles.of(trial, DEALER)
     link, where = listening(folder, 1.0)
     try:
         peer = DATA_OWNER if kind == "name" else MODEL_OWNER
@@ -221,10 +221,12 @@ def test_a_party_joins_once_however_late_its_first_greeter_wakes(trial, monkeypa
     monkeypatch.setattr(Outgoing, "send", slow)
     failed: list[BaseException] = []
     monkeypatch.setattr(threading, "excepthook", lambda told: failed.append(told.exc_value))
-    listener = Listener(Papers.of(trial, MODEL_OWNER), "127.0.0.1", 0, "session.rendezvous", lambda role: None, arrived)
+    listener = Listener(
+        CertificateFiles.of(trial, MODEL_OWNER), "127.0.0.1", 0, "session.rendezvous", lambda role: None, arrived
+    )
     try:
         where = f"tcp://127.0.0.1:{listener.port}"
-        dial(MODEL_OWNER, where, DATA_OWNER, Papers.of(trial, DATA_OWNER), 5.0, lambda host: None)
+        dial(MODEL_OWNER, where, DATA_OWNER, CertificateFiles.of(trial, DATA_OWNER), 5.0, lambda host: None)
         assert met.wait(5.0)
         for greeter in [thread for thread in threading.enumerate() if thread.name == "greeter"]:
             greeter.join(5.0)
@@ -236,7 +238,7 @@ def test_a_party_joins_once_however_late_its_first_greeter_wakes(trial, monkeypa
 def test_older_tls_is_refused(trial):
     link, where = listening(trial, 5.0)
     try:
-        own = Papers.of(trial, DATA_OWNER)
+        own = CertificateFiles.of(trial, DATA_OWNER)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.load_verify_locations(own.authority)
@@ -263,13 +265,13 @@ def test_a_header_comes_back():
 
 @pytest.mark.parametrize("sequence", [6, 8])
 def test_a_replayed_or_lost_message_is_refused(sequence):
-    with pytest.raises(Garbled, match=f"sent message {sequence}, expected 7"):
+    with pytest.raises(FrameError, match=f"sent message {sequence}, expected 7"):
         unpack(pack(header(sequence=sequence)), 7)
 
 
 def test_what_is_no_header_is_refused():
     for bad in (b"GET / HTTP/1.1\r\n".ljust(128, b"x"), pack(header(size=97)), b"mpc1" + bytes(124)):
-        with pytest.raises(Garbled):
+        with pytest.raises(FrameError):
             unpack(bad, 7)
 
 

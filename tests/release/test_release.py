@@ -25,7 +25,7 @@ from test_bridge import one_party_at_a_time  # noqa: F401  both owners in one pr
 from three import run
 
 from mpc_appraisal import appraise
-from mpc_appraisal.appraisal.norms import told_norms
+from mpc_appraisal.appraisal.norms import published_norms
 from mpc_appraisal.appraisal.party import _fitted, take_part
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
 from mpc_appraisal.common.errors import InputError, OwnerError
@@ -40,7 +40,7 @@ from mpc_appraisal.mpc.protocols.limits import TOLD_WHAT
 from mpc_appraisal.mpc.protocols.logit_bound import WHAT as CHECK
 from mpc_appraisal.mpc.protocols.tensors import Secret
 from mpc_appraisal.mpc.session import Opening, PlainSession, Session
-from mpc_appraisal.release import Best, Bit, Mechanism, Private, Release, Value, epsilon
+from mpc_appraisal.release import Best, Bit, Mechanism, NoisedRelease, Release, Value, epsilon
 from mpc_appraisal.release.base import Score
 from mpc_appraisal.release.best import WHICH
 from mpc_appraisal.release.bit import WHAT as BIT
@@ -220,8 +220,8 @@ def test_the_bit_is_right_and_is_all_that_is_opened(bare, key):
     for role, records in bare[key].items():
         for (method, name), record in records.items():
             assert listed(record) == expected(method, (BIT, list(release.learners)))
-            told = truth()[method, name] >= t[method] if role in release.learners else None
-            assert record.release["decision"] is told, (method, name, record.release)
+            published = truth()[method, name] >= t[method] if role in release.learners else None
+            assert record.release["decision"] is published, (method, name, record.release)
             assert record.value is record.paper_value is record.plaintext_value is None
             assert all(record.release[key] is None for key in ("low", "high", "deviation", "winner", "rank"))
 
@@ -334,7 +334,7 @@ def test_appraise_takes_a_release_and_tells_of_it():
 # ---- with noise, between processes
 
 R, SIGMA = 2.5, 1e-4  # a quarter of the rows is longer than R; so little noise that answers are known beforehand
-PRIVATE, FINE = Private(sigma=SIGMA, row_norm=R), Private(sigma=SIGMA, row_norm=R, ceiling=0.5)
+PRIVATE, FINE = NoisedRelease(sigma=SIGMA, row_norm=R), NoisedRelease(sigma=SIGMA, row_norm=R, ceiling=0.5)
 TWO, TUNED, FAR_OFF = METHODS[:2], METHODS[2:], (Finetuning(steps=3, lr=40.0),)
 OTHERS = tuple(Dataset(1000 * c.x.flip(0) + 7, torch.zeros_like(c.y), C, c.name) for c in CANDIDATES.values())
 
@@ -364,14 +364,16 @@ def noised():
 def test_a_noised_value_is_that_of_clipped_rows_and_its_noise_is_stated(noised):
     for records in noised["value"].values():
         for (method, name), record in records.items():
-            value, told = truth(R)[method, name], record.release
-            deviation = (told["high"] - told["low"]) / (2 * 1.96)
-            assert told["low"] <= record.value <= told["high"]
+            value, published = truth(R)[method, name], record.release
+            deviation = (published["high"] - published["low"]) / (2 * 1.96)
+            assert published["low"] <= record.value <= published["high"]
             assert abs(record.value - value) < off(method, value) + 7 * deviation < abs(truth()[method, name] - value)
             assert listed(record) == [*told_check(name), (NOISED + OPENS[method], list(OWNERS), 1)]
-            assert told["deviation"] == pytest.approx(math.sqrt(2) * told["sigma"] * told["sensitivity"], rel=1e-12)
-            assert told["sigma"] == SIGMA and record.failure_probability == 0.0
-            assert told["epsilon"] == pytest.approx(epsilon([Mechanism("gaussian", sigma=SIGMA)], 1e-6), rel=0.1)
+            assert published["deviation"] == pytest.approx(
+                math.sqrt(2) * published["sigma"] * published["sensitivity"], rel=1e-12
+            )
+            assert published["sigma"] == SIGMA and record.failure_probability == 0.0
+            assert published["epsilon"] == pytest.approx(epsilon([Mechanism("gaussian", sigma=SIGMA)], 1e-6), rel=0.1)
     both = [{key: r.value for key, r in records.items()} for records in noised["value"].values()]
     assert both[0] == both[1]
 
@@ -382,12 +384,12 @@ def test_the_stated_sensitivities_are_about_those_of_real_numbers(noised):
     direction = np.linalg.solve(oracles.hessian(theta, TRAIN.x, TRAIN.y, L2), mean.reshape(-1)).reshape(D + 1, C)
     widest = max(np.linalg.norm(direction[:, i] - direction[:, j]) for i in range(C) for j in range(C))
     for (method, name), record in noised["value"][MODEL_OWNER].items():
-        rows, told = SIZES[name][0], record.release["sensitivity"]
+        rows, published = SIZES[name][0], record.release["sensitivity"]
         if method == "influence":
-            assert 2 * R * widest < told < 1.2 * 2 * R * widest  # D is told rounded up to four bits
+            assert 2 * R * widest < published < 1.2 * 2 * R * widest  # D is told rounded up to four bits
         else:
             scale = 2.0 ** math.floor(math.log2(2**8.5 / (rows * R)))
-            assert 1 < told / (8 * (rows - 1) * scale**2 * R**2) < 1.05
+            assert 1 < published / (8 * (rows - 1) * scale**2 * R**2) < 1.05
 
 
 def test_a_noised_value_to_one_owner(noised):
@@ -441,7 +443,7 @@ def test_what_is_told_before_does_not_depend_on_the_rows(noised):
     for release in (PRIVATE, Value()):
         plan = replace(Asked(release).plan(), release=release)
         for key, data in (("these", tuple(CANDIDATES.values())), ("others", OTHERS)):
-            notes[release.kind, key] = told_norms(DATA_OWNER, DataOwnerInput(data), None, {}, plan)
+            notes[release.kind, key] = published_norms(DATA_OWNER, DataOwnerInput(data), None, {}, plan)
     assert notes["dp", "these"] == notes["dp", "others"] == {"row_norm": R}
     assert notes["value", "these"] != notes["value", "others"]
 
@@ -457,7 +459,7 @@ class Threads(FastSession):
         self.role, self.channel, self.context = OWNERS[engine.me], engine.channel, TrainingContext(engine, 16.0)
 
 
-class Sketch(DrySession):
+class ShapeTensor(DrySession):
     """The dry one."""
 
     def __init__(self, engine):
@@ -466,7 +468,7 @@ class Sketch(DrySession):
 
 
 def session_of(engine) -> Session:
-    return (Sketch if engine.dry else Threads)(engine)
+    return (ShapeTensor if engine.dry else Threads)(engine)
 
 
 def shared(ring: list[int], bits: int, seed: int = 0):
@@ -686,7 +688,7 @@ def is_noise(draws: np.ndarray, deviation: float) -> bool:
     return bool(low <= np.square(draws / deviation).sum() <= high and mean <= stats.norm.ppf(1 - RARE / 2))
 
 
-class Noted(Private):
+class Noted(NoisedRelease):
     """Keeps what it draws, and draws at wrong scales: factors by owner."""
 
     factor, drawn = 1.0, None
@@ -739,7 +741,7 @@ def test_noise_of_a_wrong_scale_or_of_one_owner_alone_is_noticed(factors):
 
 
 def test_a_plain_session_adds_the_noise_of_both():
-    release, session = Private(sigma=2.0, row_norm=R), PlainSession()
+    release, session = NoisedRelease(sigma=2.0, row_norm=R), PlainSession()
     score = Score(Influence(), "", FACTS, torch.tensor(3.0, dtype=torch.float64))
     noise = np.array([release.one(session, score, None).opened for _ in range(DRAWS)]) - 3
     assert is_noise(noise, math.sqrt(2) * 2.0 * release.sensitivity(Influence(), FACTS))
@@ -752,13 +754,13 @@ def test_the_most_noise_that_is_allowed_can_be_opened(method, bits, most):
     while high / low > 1.001:
         middle = math.sqrt(low * high)
         try:
-            Private(sigma=middle, row_norm=R).mechanism(method, f)
+            NoisedRelease(sigma=middle, row_norm=R).mechanism(method, f)
             low = middle
         except InputError:
             high = middle
-    deviation = math.sqrt(2) * low * Private(sigma=low, row_norm=R).sensitivity(method, f)
+    deviation = math.sqrt(2) * low * NoisedRelease(sigma=low, row_norm=R).sensitivity(method, f)
     assert 2 * stats.norm.sf((2.0 ** (55 - bits) - most) / deviation) < 1e-7
-    secret, release = shared([0], bits), Private(sigma=low, row_norm=R)
+    secret, release = shared([0], bits), NoisedRelease(sigma=low, row_norm=R)
     released = run(
         lambda e: [release.one(s := session_of(e), Score(method, "", f, secret(s)), None) for _ in range(20)]
     )
@@ -771,19 +773,19 @@ def test_the_most_noise_that_is_allowed_can_be_opened(method, bits, most):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Private(), r"^release\.row_norm: got None"),
-        (lambda: Private(row_norm=1.0), r"^release\.row_norm: got 1\.0"),
-        (lambda: Private(row_norm=3.0, delta=1.0), r"^release\.delta: got 1\.0"),
-        (lambda: Private(row_norm=3.0, delta=0.0), r"^release\.delta: got 0\.0"),
-        (lambda: Private(row_norm=3.0, epsilon=math.nan), r"^release\.epsilon: got nan"),
-        (lambda: Private(row_norm=3.0, epsilon=1e-9, delta=1e-12), r"^release\.epsilon: got 1e-09"),
-        (lambda: Private(row_norm=3.0, sigma=0.0), r"^release\.sigma: got 0\.0"),
-        (lambda: Private(row_norm=3.0, ceiling=-1.0), r"^release\.ceiling: got -1\.0"),
-        (lambda: Private(row_norm=3.0, spread=math.inf), r"^release\.spread: got inf"),
-        (lambda: Private(row_norm=3.0, what="rank"), r"^release\.what: got 'rank'"),
-        (lambda: Private(row_norm=3.0, to="dealer"), r"^release\.to: got 'dealer'"),
-        (lambda: Private(row_norm=3.0).check(TUNED), r"^release\.ceiling: got None.*finetuning"),
-        (lambda: Private(row_norm=3.0).check([Number()]), r"^release\.ceiling: got None.*number"),
+        (lambda: NoisedRelease(), r"^release\.row_norm: got None"),
+        (lambda: NoisedRelease(row_norm=1.0), r"^release\.row_norm: got 1\.0"),
+        (lambda: NoisedRelease(row_norm=3.0, delta=1.0), r"^release\.delta: got 1\.0"),
+        (lambda: NoisedRelease(row_norm=3.0, delta=0.0), r"^release\.delta: got 0\.0"),
+        (lambda: NoisedRelease(row_norm=3.0, epsilon=math.nan), r"^release\.epsilon: got nan"),
+        (lambda: NoisedRelease(row_norm=3.0, epsilon=1e-9, delta=1e-12), r"^release\.epsilon: got 1e-09"),
+        (lambda: NoisedRelease(row_norm=3.0, sigma=0.0), r"^release\.sigma: got 0\.0"),
+        (lambda: NoisedRelease(row_norm=3.0, ceiling=-1.0), r"^release\.ceiling: got -1\.0"),
+        (lambda: NoisedRelease(row_norm=3.0, spread=math.inf), r"^release\.spread: got inf"),
+        (lambda: NoisedRelease(row_norm=3.0, what="rank"), r"^release\.what: got 'rank'"),
+        (lambda: NoisedRelease(row_norm=3.0, to="dealer"), r"^release\.to: got 'dealer'"),
+        (lambda: NoisedRelease(row_norm=3.0).check(TUNED), r"^release\.ceiling: got None.*finetuning"),
+        (lambda: NoisedRelease(row_norm=3.0).check([Number()]), r"^release\.ceiling: got None.*number"),
         (lambda: Value("nobody"), r"^release\.to: got 'nobody'"),
         (lambda: Bit("nobody"), r"^release\.to: got 'nobody'"),
         (lambda: Best(1, "nobody"), r"^release\.to: got 'nobody'"),
@@ -821,13 +823,13 @@ def test_prices_that_miss_a_candidate_and_methods_without_ceiling_are_refused_by
     with pytest.raises(InputError, match=r"^release\.prices"):
         asked_in_the_clear(Best(1, budget=1.0))
     with pytest.raises(InputError, match=r"^release\.ceiling"):
-        asked_in_the_clear(Private(row_norm=3.0), method=TUNED)
+        asked_in_the_clear(NoisedRelease(row_norm=3.0), method=TUNED)
     with pytest.raises(InputError, match=r"^release: got 'best'"):
         asked_in_the_clear("best")
 
 
 def test_noise_that_the_ring_cannot_hold_is_refused_before_anything_is_shared():
-    release = Private(row_norm=R, ceiling=1e12)
+    release = NoisedRelease(row_norm=R, ceiling=1e12)
     with pytest.raises(InputError, match=r"^release\.(ceiling|sigma): got .*(the ring holds|when it is opened)"):
         asked_in_the_clear(release, method=TUNED)
     with pytest.raises(InputError, match=r"^release\.ceiling: got .*finetuning.*(the ring holds|when it is opened)"):
@@ -853,9 +855,9 @@ def test_the_smallest_sigma_is_enough_and_hardly_more(target, delta):
         return stats.norm.cdf(a - b) - math.exp(target) * stats.norm.cdf(-a - b)
 
     sigma = smallest_sigma(target, delta)
-    assert Private(epsilon=target, delta=delta, row_norm=R).sigma == sigma
+    assert NoisedRelease(epsilon=target, delta=delta, row_norm=R).sigma == sigma
     assert delta_of(sigma) <= delta < delta_of(0.998 * sigma)
     assert epsilon([Mechanism("gaussian", sigma=sigma)], delta) <= target
     assert epsilon([Mechanism("gaussian", sigma=0.998 * sigma)], delta) > target
-    release = Private(epsilon=target, delta=delta, row_norm=R)
+    release = NoisedRelease(epsilon=target, delta=delta, row_norm=R)
     assert 0.99 * target < release.privacy(Influence(), FACTS)["epsilon"] <= target

@@ -26,7 +26,7 @@ from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence
 from mpc_appraisal.mpc.protocols.softmax import BITS, softmax
 from mpc_appraisal.mpc.protocols.tensors import OPERAND_BITS
 from mpc_appraisal.mpc.ring.fixed_point import encode
-from mpc_appraisal.release import Private
+from mpc_appraisal.release import NoisedRelease
 from mpc_appraisal.release.dp.clipping import clip_direction, clip_rows, spread
 from mpc_appraisal.release.dp.rounding import LOGIT_BITS, opened_error, softmax_error
 
@@ -76,7 +76,7 @@ def test_probabilities_as_computed_are_within_the_bound_of_the_simplex():
     shares = {key: sharing(z, key[2], seed) for seed, (key, z) in enumerate(logits.items())}
 
     def everything(engine):
-        session_of(engine).exactly()
+        session_of(engine).require_exact_truncation()
         return [softmax(engine, share(engine), bits, bound) for (_, bound, bits), share in shares.items()]
 
     done, near = run(everything), {}
@@ -100,7 +100,7 @@ def test_nothing_is_truncated_locally_once_a_session_is_exact():
     def one(exact: bool):
         def parts(engine):
             if exact:
-                session_of(engine).exactly()
+                session_of(engine).require_exact_truncation()
             return softmax(engine, share(engine), 36, 8.0)
 
         return run(parts)
@@ -146,7 +146,7 @@ def test_what_is_opened_is_exact_arithmetic_on_the_probabilities_as_computed(met
 
     def scored(engine):
         session = session_of(engine)
-        session.exactly()
+        session.require_exact_truncation()
         session.bound_logits(f.logit_bound)
         owned = {k: session.input(MODEL_OWNER, lambda k=k: own[k], s, k) for k, s in method.private_shapes(f).items()}
         rows = session.input(DATA_OWNER, lambda: x, x.shape, "x")
@@ -186,7 +186,7 @@ def test_other_methods_have_no_bound_on_rounding():
 # ---- neighbours, through the clipped and private pipeline without its noise
 
 
-class Silent(Private):
+class Silent(NoisedRelease):
     """A private release without noise, for what the noise has to cover."""
 
     def _draw(self, delta, bits):
@@ -211,7 +211,7 @@ class Pair:
     y: torch.Tensor
     other_x: torch.Tensor
     other_y: int
-    release: Private
+    release: NoisedRelease
 
     def candidates(self) -> list[Dataset]:
         x, y = self.x.clone(), self.y.clone()
@@ -232,12 +232,12 @@ def difference(pair: Pair) -> tuple[float, float, float, float]:
     method, release = pair.method, pair.release
     owned = {"weights": pair.weights, "direction": pair.direction}
     owned = {k: v for k, v in owned.items() if k == "weights" or isinstance(method, Influence)}
-    told = release.tell(MODEL_OWNER, {method.name: owned})
-    owned = {method.name: release.owned(method, owned, told)}
+    published = release.tell(MODEL_OWNER, {method.name: owned})
+    owned = {method.name: release.owned(method, owned, published)}
     centred = pair.weights - pair.weights.mean(1, keepdim=True)
     bound = release.row_norm * centred.norm(dim=0).max().item() * 1.01 + 0.1
     f = Facts(len(pair.weights) - 1, pair.weights.shape[1], 20, 20, len(pair.x), 1e-2, release.row_norm,
-              release.row_norm, bound, told.get("spread"))  # fmt: skip
+              release.row_norm, bound, published.get("spread"))  # fmt: skip
     plan, opened, probabilities = Plan((method,), 1e-2, 0, "", None, release=release), [], []
     for candidate in pair.candidates():
         own = {"one": release.transformed(candidate, f.classes)}
@@ -332,9 +332,9 @@ def test_random_neighbours_differ_by_no_more_than_the_sensitivity(method, seed, 
 
 def test_the_told_spread_is_kept_by_what_is_shared(same_masks):
     pair = WORST["influence, six rows"]
-    told = pair.release.tell(MODEL_OWNER, {"influence": {"direction": pair.direction}})["spread"]
-    out = pair.release.owned(Influence(), {"direction": pair.direction}, {"spread": told})["direction"]
-    assert spread(pair.direction) < told <= spread(pair.direction) * (1 + 1 / 8)
-    assert spread(encode(out, "direction").double() / 2.0**16) <= told
+    published = pair.release.tell(MODEL_OWNER, {"influence": {"direction": pair.direction}})["spread"]
+    out = pair.release.owned(Influence(), {"direction": pair.direction}, {"spread": published})["direction"]
+    assert spread(pair.direction) < published <= spread(pair.direction) * (1 + 1 / 8)
+    assert spread(encode(out, "direction").double() / 2.0**16) <= published
     shrunk = Silent(sigma=1.0, row_norm=LONG, spread=0.5).owned(Influence(), {"direction": pair.direction}, {})
     assert 0.49 < spread(encode(shrunk["direction"], "direction").double() / 2.0**16) <= 0.5

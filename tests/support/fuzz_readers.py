@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mpc_appraisal.appraisal.envelope import SEALED, Envelope, _outcome
+from mpc_appraisal.appraisal.encrypted_answers import SEALED, EncryptedAnswers, _outcome
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Layers, files, public, read_dataset
 from mpc_appraisal.governance.approval.decide import Request, Rules
-from mpc_appraisal.governance.approval.queue import Desk
+from mpc_appraisal.governance.approval.queue import RequestQueue
 from mpc_appraisal.governance.budget.ledger import verify
 from mpc_appraisal.governance.catalogue import new_salt, publish, read_listing, read_salt, write_salt
 from mpc_appraisal.marketplace.encryption.authority import Authority
@@ -32,7 +32,7 @@ from mpc_appraisal.marketplace.uploads.enrolment import enrol, read_keys, regist
 from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Dense, Network, initial
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.mpc.net import frames, notes
-from mpc_appraisal.mpc.net.certificates import Papers, make_trial
+from mpc_appraisal.mpc.net.certificates import CertificateFiles, make_trial
 from mpc_appraisal.mpc.net.handshake import _read as read_hello
 from mpc_appraisal.mpc.net.messages import Messages
 from mpc_appraisal.mpc.net.stream import Incoming
@@ -171,14 +171,14 @@ def as_json(*values: Any) -> Callable[[Path], list[bytes]]:
 
 def laid(folder: Path) -> list[bytes]:
     request = Request(REQUEST)
-    Desk(folder / "desk", lambda: NOON).put(request, "acme")
+    RequestQueue(folder / "desk", lambda: NOON).put(request, "acme")
     return [(folder / "desk" / f"{request.id}.json").read_bytes()]
 
 
 def on_desk(data: bytes, folder: Path) -> Any:
     request = Request(REQUEST)
     (folder / "desk" / f"{request.id}.json").write_bytes(data)
-    return Desk(folder / "desk", lambda: NOON).read(request.id)
+    return RequestQueue(folder / "desk", lambda: NOON).read(request.id)
 
 
 def charged(folder: Path) -> list[bytes]:
@@ -309,7 +309,7 @@ def certificate(ending: str) -> tuple[Callable[[Path], list[bytes]], Callable[[b
 
     def read_one(data: bytes, folder: Path) -> Any:
         (folder / "trial" / "dealer" / ending).write_bytes(data)
-        return Papers.of(folder / "trial", "dealer").context(server=False)
+        return CertificateFiles.of(folder / "trial", "dealer").context(server=False)
 
     return make, read_one
 
@@ -347,7 +347,7 @@ def heard(read_bytes: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     def read_one(data: bytes) -> Any:
         try:
             return read_bytes(data)
-        except (frames.Garbled, EOFError, PermissionError, TimeoutError) as error:
+        except (frames.FrameError, EOFError, PermissionError, TimeoutError) as error:
             raise InputError("frame", type(error).__name__, "the next one") from error
 
     return read_one
@@ -427,6 +427,6 @@ def check_words(text: str) -> None:
     assert text.isprintable()
 
 
-ENVELOPE, OTHER = Envelope(), Envelope()
+ENVELOPE, OTHER = EncryptedAnswers(), EncryptedAnswers()
 of_bytes("envelope", lambda folder: [json.dumps(OTHER.seal(ENVELOPE.address, [Outcome(1.0)])).encode()],
          lambda data: ENVELOPE.unseal(notes.parse(data, "data_owner", "approval"), 1))  # fmt: skip

@@ -16,7 +16,7 @@ from mpc_appraisal.mpc.net.channel import Channel, DryChannel
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.tensors import Context, Private
+from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor
 from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
 
 
@@ -110,7 +110,7 @@ def sharing(values: torch.Tensor, bits: int, seed: int = 0) -> Callable[[Engine]
     return share
 
 
-def private(engine: Engine, owner: int, values: torch.Tensor, bound: float = 16.0) -> Private:
+def private(engine: Engine, owner: int, values: torch.Tensor, bound: float = 16.0) -> PrivateTensor:
     """`values` as known to `owner` alone."""
     device = torch.empty(values.shape, dtype=values.dtype, device="meta") if engine.dry else values
-    return Private(Context(engine, bound), owner, device if engine.me == owner else None, values.shape, "values")
+    return PrivateTensor(Context(engine, bound), owner, device if engine.me == owner else None, values.shape, "values")

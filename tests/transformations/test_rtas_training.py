@@ -22,14 +22,14 @@ from mpc_appraisal.mpc.net.launch import launch
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.session import PlainSession
 from mpc_appraisal.transformations import rtas_training
-from mpc_appraisal.transformations.float_shares import FloatPlan, Floats, Found, logistic
+from mpc_appraisal.transformations.float_shares import FittedModel, FloatPlan, Floats, logistic
 from mpc_appraisal.transformations.rtas_layers import CNN, LOGISTIC, RATE_BITS, Layer, Model, halves, initial, rate
 from mpc_appraisal.transformations.rtas_training import (
     LEAKAGE_FAST,
     DataSide,
     LabelOwner,
     ModelSide,
-    Trained,
+    TrainedModel,
     TrainingPlan,
     run_training,
 )
@@ -93,7 +93,7 @@ def effective() -> float:
     return mantissa * 2.0 ** (exponent - RATE_BITS) * len(BATCHES[0]) / 2
 
 
-def parameters(trained: Trained) -> list[torch.Tensor]:
+def parameters(trained: TrainedModel) -> list[torch.Tensor]:
     return [p for layer in (*trained.layers, *trained.rest) for p in layer]
 
 
@@ -115,7 +115,7 @@ JOBS = (
 )
 
 
-def shares(trained: Trained) -> list[tuple[torch.Tensor, int]]:
+def shares(trained: TrainedModel) -> list[tuple[torch.Tensor, int]]:
     return [(p.share, p.bits) for layer in trained.layers for p in layer]
 
 
@@ -249,7 +249,7 @@ def test_what_leaks_is_said_before_anything_is_shared(capsys):
 # ---- shares in floating point
 
 
-def floats(plan: FloatPlan, deviation: float) -> list[Found]:
+def floats(plan: FloatPlan, deviation: float) -> list[FittedModel]:
     """Of both owners and the helper, as threads."""
     data, side = sides("one output", False)
     given = [{"weight": side.layers[0].weight.float()}, {}, {}]

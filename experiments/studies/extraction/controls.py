@@ -27,7 +27,7 @@ from mpc_appraisal.data import Dataset, Digits, Mnist, with_bias
 from mpc_appraisal.methods import Facts, GradientNorm
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import fit
-from mpc_appraisal.release import Policy, Private
+from mpc_appraisal.release import NoisedRelease, Policy
 
 L2, KNOWN = 3e-3, 600  # rows of the model owner's and of the attacker's
 SIZE, SIGMAS, JITTER = 2.0, (1.0, 5.0), 0.05  # of probes, and of near-copies of them
@@ -171,7 +171,7 @@ def noised(m: Victim, count: int, rows: int, seeds: int) -> Row:
     The probes are copies of the attacker's own rows with all labels, in turn.
     """
     longest = longest_row(m)
-    release, method = Private(row_norm=longest), GradientNorm()
+    release, method = NoisedRelease(row_norm=longest), GradientNorm()
     theta = m.model.theta - m.model.theta.mean(1, keepdim=True)
     facts = Facts.of(m.model, None, None, Dataset(m.own.x[:1], m.own.y[:1], m.train.classes, "one"))
     bound = longest * theta.norm(dim=0).max().item()

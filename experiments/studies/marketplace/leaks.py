@@ -25,7 +25,7 @@ from experiments.harness.jobs import Job
 from experiments.harness.plots import BLUE, GREY, ORANGE, blank, logarithmic, plain, without_ticks
 from experiments.harness.records import Row, select
 from experiments.harness.size import source_of
-from experiments.studies.marketplace.market import Market, architecture_of, fit, shopper_model, stream
+from experiments.studies.marketplace.market import MarketPlan, architecture_of, fit, shopper_model, stream
 from mpc_appraisal.attacks.equivalent_model import fit_output, labels_of, predict
 from mpc_appraisal.attacks.pixel_recovery import blank_share, recover
 from mpc_appraisal.marketplace.protocols.masked_layers import Masks, ShopperSide, mask
@@ -100,7 +100,7 @@ def _attacked(image: tuple[int, ...], layer: Conv | Dense | None, x: np.ndarray,
 def run_model(settings: SimpleNamespace, attacks: SimpleNamespace) -> list[Row]:
     """Attack the first shopper of the seed 0; labelled records are drawn from what sellers offer."""
     shop, seed, known = settings.shops[0], 0, attacks.known
-    market = Market.build(settings, shop, seed)
+    market = MarketPlan.build(settings, shop, seed)
     network = shopper_model(settings, shop, market, seed)
     masks = Masks.draw(network.architecture)
     masked, side = mask(network, masks), ShopperSide(masks)

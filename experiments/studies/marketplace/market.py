@@ -25,7 +25,7 @@ def architecture_of(settings: SimpleNamespace) -> Architecture:
 
 
 @dataclass(frozen=True, eq=False)
-class Market:
+class MarketPlan:
     """`own` are the shopper's rows, `pool` is what is on offer, and `test` is independent of both."""
 
     own: Pair
@@ -34,7 +34,7 @@ class Market:
     classes: int
 
     @staticmethod
-    def build(settings: SimpleNamespace, shop: SimpleNamespace, seed: int) -> Market:
+    def build(settings: SimpleNamespace, shop: SimpleNamespace, seed: int) -> MarketPlan:
         """Put the training rows in a random order: the shopper's, then the pool, which some of the test rows join."""
         known, unseen = source_of(settings.data).load()
         generator = torch.Generator().manual_seed(seed)
@@ -44,7 +44,7 @@ class Market:
         moved, kept = moved[: shop.borrowed], moved[shop.borrowed :].sort().values
         x, y = torch.cat([known.x[rest], unseen.x[moved]]), torch.cat([known.y[rest], unseen.y[moved]])
         parts = ((known.x[own], known.y[own]), (x, y), (unseen.x[kept], unseen.y[kept]))
-        return Market(*((x.to(torch.float32), y) for x, y in parts), known.classes)
+        return MarketPlan(*((x.to(torch.float32), y) for x, y in parts), known.classes)
 
 
 def fit(settings: SimpleNamespace, network: Network, plan: Sequence, seed: int, *parts: Pair) -> Network:
@@ -56,7 +56,7 @@ def fit(settings: SimpleNamespace, network: Network, plan: Sequence, seed: int, 
     return network
 
 
-def shopper_model(settings: SimpleNamespace, shop: SimpleNamespace, market: Market, seed: int) -> Network:
+def shopper_model(settings: SimpleNamespace, shop: SimpleNamespace, market: MarketPlan, seed: int) -> Network:
     """Train the shopper's network on its own rows alone."""
     return fit(settings, initial(architecture_of(settings), seed), shop.first, stream(seed, 1), market.own)
 

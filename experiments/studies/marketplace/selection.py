@@ -20,7 +20,7 @@ from torch import Tensor
 from experiments.harness.jobs import Job
 from experiments.harness.plots import BLUE, GREEN, GREY, ORANGE, blank, plain
 from experiments.harness.records import Row
-from experiments.studies.marketplace.market import Market, fit, shopper_model, stream
+from experiments.studies.marketplace.market import MarketPlan, fit, shopper_model, stream
 from mpc_appraisal.marketplace.buying.selection import STRATEGIES, select
 from mpc_appraisal.models.networks import Network
 from mpc_appraisal.reporting.table import DASH
@@ -38,7 +38,7 @@ def jobs(settings: SimpleNamespace, seeds: int) -> list[Job]:
 
 
 def run(settings: SimpleNamespace, shop: SimpleNamespace, seed: int) -> list[Row]:
-    market = Market.build(settings, shop, seed)
+    market = MarketPlan.build(settings, shop, seed)
     before = shopper_model(settings, shop, market, seed)
     p, nothing = before.probabilities(market.pool[0]), torch.empty(0, dtype=torch.int64)
 
@@ -73,7 +73,7 @@ def run(settings: SimpleNamespace, shop: SimpleNamespace, seed: int) -> list[Row
     return rows
 
 
-def remaining(market: Market, bought: Tensor) -> Tensor:
+def remaining(market: MarketPlan, bought: Tensor) -> Tensor:
     """Return the row numbers of the pool that are not bought."""
     kept = torch.ones(len(market.pool[1]), dtype=torch.bool)
     kept[bought] = False

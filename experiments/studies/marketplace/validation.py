@@ -29,7 +29,7 @@ from experiments.harness.jobs import Job
 from experiments.harness.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, blank, logarithmic, plain
 from experiments.harness.records import Row, select
 from experiments.studies.marketplace import market as markets
-from experiments.studies.marketplace.market import Market, Pair, architecture_of, generator, shopper_model, stream
+from experiments.studies.marketplace.market import MarketPlan, Pair, architecture_of, generator, shopper_model, stream
 from mpc_appraisal.data import Cifar10
 from mpc_appraisal.data.low_quality import evasive, grey_crops, mislabelled, random_labels, shuffled_pixels
 from mpc_appraisal.marketplace.buying.selection import select as buy
@@ -57,7 +57,7 @@ def jobs(settings: SimpleNamespace, seeds: int) -> list[Job]:
 
 def run(settings: SimpleNamespace, seed: int) -> list[Row]:
     shop, trial = settings.shops[0], settings.trial
-    market = Market.build(settings, shop, seed)
+    market = MarketPlan.build(settings, shop, seed)
     before = shopper_model(settings, shop, market, seed)
     bought = buy(before.probabilities(market.pool[0]), "margin", trial.selected)
     x, y = (part[bought[torch.randperm(trial.selected, generator=generator(seed, 4))]] for part in market.pool)

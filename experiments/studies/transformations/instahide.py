@@ -110,7 +110,7 @@ def attacks(size: SimpleNamespace) -> list[Row]:
     return rows
 
 
-def grouping(data: Images, part: Encoding, given: challenges.Challenge, answer: challenges.Answer,
+def grouping(data: Images, part: Encoding, given: challenges.Challenge, answer: challenges.ChallengeSecret,
              squares: rank.Squares, others: Tensor, epochs: int, seed: int) -> Row:  # fmt: skip
     began = time.process_time()
     found = cluster.recover(part, given.counts, squares, restarts=restarts(given), seed=seed)

@@ -42,7 +42,7 @@ class Challenge:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class ChallengeSecret:
     """What its maker keeps until the end. images: (n, d); salt: 32 bytes."""
 
     images: Tensor
@@ -53,14 +53,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Score:
+class ChallengeScore:
     """correlation: of absolute pixels, the mean over private images, 0 for one without a match. identified: a share."""
 
     correlation: float
     identified: float
 
 
-def make(hide: InstaHide, x: Tensor, y: Tensor, public: Tensor, epochs: int) -> tuple[Challenge, Answer]:
+def make(hide: InstaHide, x: Tensor, y: Tensor, public: Tensor, epochs: int) -> tuple[Challenge, ChallengeSecret]:
     """x: (n, d) of mean 0; y: (n, C) one-hot; public: (m, d). Raises InputError as `InstaHide.encrypt`."""
     if epochs < 1:
         raise InputError("epochs", epochs, "1 or more")
@@ -70,10 +70,12 @@ def make(hide: InstaHide, x: Tensor, y: Tensor, public: Tensor, epochs: int) -> 
     salt = secrets.token_bytes(SALT_BYTES)
     counts = tuple(int(count) for count in y.sum(dim=0))
     challenge = Challenge(Encoding(z[order], labels[order]), counts, hide, epochs, _digest(x, salt))
-    return challenge, Answer(x, salt)
+    return challenge, ChallengeSecret(x, salt)
 
 
-def score(challenge: Challenge, answer: Answer, recovered: Tensor, decoys: Tensor | None = None) -> Score:
+def score(
+    challenge: Challenge, answer: ChallengeSecret, recovered: Tensor, decoys: Tensor | None = None
+) -> ChallengeScore:
     """Of recovered images (m, d), in any order, fewer or more than n; decoys (any number, d).
 
     Raises InputError for another answer than the one that was committed to, and for images of another shape or not
@@ -84,7 +86,7 @@ def score(challenge: Challenge, answer: Answer, recovered: Tensor, decoys: Tenso
     return compare(recovered, answer.images, decoys)
 
 
-def compare(recovered: Tensor, private: Tensor, decoys: Tensor | None = None) -> Score:
+def compare(recovered: Tensor, private: Tensor, decoys: Tensor | None = None) -> ChallengeScore:
     """recovered (m, d) against private (n, d); see `score`."""
     if recovered.dim() != 2 or recovered.shape[1] != private.shape[1] or not torch.isfinite(recovered).all():
         raise InputError("recovered", tuple(recovered.shape), f"finite, shape (rows, {private.shape[1]})")
@@ -95,7 +97,7 @@ def compare(recovered: Tensor, private: Tensor, decoys: Tensor | None = None) ->
     if decoys is not None and len(decoys):
         nearest = torch.maximum(nearest, (_standard(recovered)[rows] @ _standard(decoys).T).amax(dim=1))
     identified = int((table[rows, columns] >= nearest).sum())
-    return Score(float(table[rows, columns].sum()) / len(private), identified / len(private))
+    return ChallengeScore(float(table[rows, columns].sum()) / len(private), identified / len(private))
 
 
 def _standard(x: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ FLOOR = 0.01  # of the noise's variance
 
 
 @dataclass(frozen=True, eq=False)
-class Recovery:
+class RecoveredImages:
     """images: (n, d), right up to the sign of each pixel. classes: (n,). weights: (rows, n) coefficients, 0 where an
     encoding is not of an image. misfit: of the grouping; lower is better."""
 
@@ -50,7 +50,7 @@ class Recovery:
 
 
 def recover(encoding: Encoding, counts: Sequence[int], squares: Squares, *, restarts: int = 6, rounds: int = 12,
-            steps: int = 25, seed: int = 0) -> Recovery:  # fmt: skip
+            steps: int = 25, seed: int = 0) -> RecoveredImages:  # fmt: skip
     """All private images from the encodings of all epochs (rows, d) with labels (rows, C).
 
     counts: private images of each class. Raises InputError where fewer encodings than images are given, or labels name
@@ -77,7 +77,7 @@ def recover(encoding: Encoding, counts: Sequence[int], squares: Squares, *, rest
         if best is None or found[2] < best[2]:
             best = found
     weights, classes, misfit = best[0].sqrt(), best[1], best[2]
-    return Recovery(retrieve(z, labels, weights, squares, steps, generator), classes, weights, misfit)
+    return RecoveredImages(retrieve(z, labels, weights, squares, steps, generator), classes, weights, misfit)
 
 
 def retrieve(z: Tensor, labels: Tensor, weights: Tensor, squares: Squares, steps: int,

@@ -32,7 +32,7 @@ _WIDE, _SHIFT = np.uint32(1812433253), 397
 
 
 @dataclass(frozen=True)
-class Found:
+class RecoveredSeed:
     """seed: or None where no seed fits. tried: how many were."""
 
     seed: int | None
@@ -54,7 +54,7 @@ def insecure_key(hide: InstaHide, shape: Sequence[int], public: int, seed: int) 
                torch.from_numpy(others), torch.from_numpy(signs).to(torch.int8))  # fmt: skip
 
 
-def search(hide: InstaHide, encoding: Encoding, public: int, seeds: range, rows: int = 6) -> Found:
+def search(hide: InstaHide, encoding: Encoding, public: int, seeds: range, rows: int = 6) -> RecoveredSeed:
     """The seed among `seeds` that gives all labels; of the encodings whose label names two classes, `rows` are tried.
 
     A row whose coefficients were drawn twice is lost, and then the next one finds the seed: a third or fewer are.
@@ -78,8 +78,8 @@ def search(hide: InstaHide, encoding: Encoding, public: int, seeds: range, rows:
             close = np.abs(np.sort(drawn[:, :2], axis=1) - wanted).max(axis=1) < TOLERANCE
             for seed in block[close]:
                 if _explains(hide, encoding, public, int(seed)):
-                    return Found(int(seed), tried)
-    return Found(None, tried)
+                    return RecoveredSeed(int(seed), tried)
+    return RecoveredSeed(None, tried)
 
 
 def reconstruct(key: Key, encoding: Encoding, public: Tensor) -> Tensor:

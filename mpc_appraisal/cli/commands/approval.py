@@ -7,7 +7,7 @@ from typing import Any
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
-from mpc_appraisal.governance.approval.queue import FOLDER, Asked, Desk
+from mpc_appraisal.governance.approval.queue import FOLDER, PendingRequest, RequestQueue
 from mpc_appraisal.reporting.report import print_table
 from mpc_appraisal.reporting.table import DASH, Table
 
@@ -37,7 +37,9 @@ def main(arguments: Sequence[str], console: Any) -> None:
     actions[arguments[0]](arguments[1:], console)
 
 
-def _stated(action: str, arguments: Sequence[str], ids: int, *keys: str) -> tuple[Desk, list[str], dict[str, str]]:
+def _stated(
+    action: str, arguments: Sequence[str], ids: int, *keys: str
+) -> tuple[RequestQueue, list[str], dict[str, str]]:
     """The desk, the ids, and what was stated as KEY=VALUE."""
     stated: dict[str, str] = {}
     left = []
@@ -50,12 +52,12 @@ def _stated(action: str, arguments: Sequence[str], ids: int, *keys: str) -> tupl
     if len(left) != ids or any("=" in one for one in left) or not stated.get("in", FOLDER):
         expected = " ".join(["ID"] * ids + [f"[{key}=...]" for key in ("in", *keys)])
         raise InputError(f"approval {action}", shown(" ".join(arguments)) or "nothing", expected)
-    return Desk(stated.get("in", FOLDER)), left, stated
+    return RequestQueue(stated.get("in", FOLDER)), left, stated
 
 
 def _list(arguments: Sequence[str], console: Any) -> None:
-    desk, _, _ = _stated("list", arguments, 0)
-    found = desk.all()
+    queue, _, _ = _stated("list", arguments, 0)
+    found = queue.all()
     damaged = [asked for asked in found if asked.request is None]
     header = ("id", "state", "counterparty", "methods", "candidates", "release", "time")
     waiting = sum(asked.state in ("pending", "expired") for asked in found)
@@ -66,7 +68,7 @@ def _list(arguments: Sequence[str], console: Any) -> None:
         raise SystemExit(1)
 
 
-def _row(asked: Asked) -> tuple[str, ...]:
+def _row(asked: PendingRequest) -> tuple[str, ...]:
     if asked.request is None:
         return (asked.id, asked.state, *(DASH,) * 5)
     return (
@@ -81,23 +83,23 @@ def _row(asked: Asked) -> tuple[str, ...]:
 
 
 def _show(arguments: Sequence[str], console: Any) -> None:
-    desk, (id,), _ = _stated("show", arguments, 1)
-    asked = desk.read(id)
+    queue, (id,), _ = _stated("show", arguments, 1)
+    asked = queue.read(id)
     print(f"From {shown(asked.counterparty, 200)}, {shown(asked.time)}; {asked.state}.")
     print(asked.request.text(), end="")
 
 
 def _yes(arguments: Sequence[str], console: Any) -> None:
-    desk, (id,), _ = _stated("yes", arguments, 1)
-    print(f"approved, for one appraisal: {_line(desk.say(id, True))}")
+    queue, (id,), _ = _stated("yes", arguments, 1)
+    print(f"approved, for one appraisal: {_line(queue.say(id, True))}")
 
 
 def _no(arguments: Sequence[str], console: Any) -> None:
-    desk, (id,), stated = _stated("no", arguments, 1, "reason")
-    print(f"refused: {_line(desk.say(id, False, stated.get('reason', '')))}")
+    queue, (id,), stated = _stated("no", arguments, 1, "reason")
+    print(f"refused: {_line(queue.say(id, False, stated.get('reason', '')))}")
 
 
-def _line(asked: Asked) -> str:
+def _line(asked: PendingRequest) -> str:
     request = asked.request
     learners = " and ".join(role.replace("_", " ") for role in request.learners)
     return (

@@ -17,7 +17,7 @@ from mpc_appraisal.common.provenance import versions
 from mpc_appraisal.common.roles import MODEL_OWNER
 from mpc_appraisal.methods import Facts, as_methods
 from mpc_appraisal.models.softmax_regression import check_l2
-from mpc_appraisal.mpc.backends.cost_model import LAN, WAN, Network
+from mpc_appraisal.mpc.backends.cost_model import LAN, WAN, NetworkLink
 from mpc_appraisal.mpc.backends.fast import DEFAULT_BOUND
 from mpc_appraisal.mpc.backends.registry import bounded, dry_session
 from mpc_appraisal.mpc.backends.rtas_notice import warn
@@ -38,7 +38,7 @@ links:  {" ".join(f"{k}={v:g}" for k, v in LINKS.items())}
 configuration, as for the app: appraisal=..., model.l2=..., release=..., session.logit_bound=..."""
 
 
-def stated(arguments: Sequence[str]) -> tuple[dict[str, int], list[Network], list[str]]:
+def stated(arguments: Sequence[str]) -> tuple[dict[str, int], list[NetworkLink], list[str]]:
     """Sizes, the two links and what is left for the configuration. Raises InputError by name."""
     sizes, links, left = dict(SIZES), dict(LINKS), []
     for argument in arguments:
@@ -53,7 +53,7 @@ def stated(arguments: Sequence[str]) -> tuple[dict[str, int], list[Network], lis
         if value is None:
             raise InputError(key, "nothing", f"a whole number, as in {key}=784")
     networks = [
-        Network(name, links[f"{name.lower()}.latency_ms"] / 1e3, links[f"{name.lower()}.mbit"] * 1e6)
+        NetworkLink(name, links[f"{name.lower()}.latency_ms"] / 1e3, links[f"{name.lower()}.mbit"] * 1e6)
         for name in (LAN.name, WAN.name)
     ]
     return sizes, networks, left

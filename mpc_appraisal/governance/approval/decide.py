@@ -15,7 +15,7 @@ from pathlib import Path
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import printable, shown
 from mpc_appraisal.governance.approval.decision import ApprovalError, Clock, Decision, refused, stamp, utc_now
-from mpc_appraisal.governance.approval.queue import FOLDER, WEEK, Asked, Desk
+from mpc_appraisal.governance.approval.queue import FOLDER, WEEK, PendingRequest, RequestQueue
 from mpc_appraisal.governance.approval.request import Request
 from mpc_appraisal.governance.approval.rules import Rules
 
@@ -23,7 +23,7 @@ from mpc_appraisal.governance.approval.rules import Rules
 def decide(
     request: Request,
     how: str,
-    desk_folder: str | os.PathLike[str],
+    queue_folder: str | os.PathLike[str],
     counterparty: str,
     patience: float,
     check: Callable[[], None],
@@ -42,7 +42,7 @@ def decide(
     if how == "yes":
         return Decision("stated", stamp(clock()), request.digest)
     if how == "ask":
-        return _wait(request, Desk(desk_folder, clock, lasts), counterparty, patience, check, say, poll)
+        return _wait(request, RequestQueue(queue_folder, clock, lasts), counterparty, patience, check, say, poll)
     if not isinstance(how, (str, os.PathLike)) or not os.fspath(how):
         raise InputError("approval", shown(repr(how)), "ask, yes, or the path of a policy file")
     now = clock()
@@ -53,7 +53,7 @@ def decide(
 
 def _wait(
     request: Request,
-    desk: Desk,
+    queue: RequestQueue,
     counterparty: str,
     patience: float,
     check: Callable[[], None],
@@ -63,18 +63,18 @@ def _wait(
     if not patience >= 0:
         raise InputError("approval.patience", patience, "seconds, 0 or more")
     end = time.monotonic() + patience
-    place = "" if desk.folder == Path(FOLDER) else f" in={shlex.quote(str(desk.folder))}"
+    place = "" if queue.folder == Path(FOLDER) else f" in={shlex.quote(str(queue.folder))}"
     waiting = False
     while True:
         check()
-        if not waiting or desk.read(request.id).state == "used":  # another process took the yes: ask for one more
-            text = desk.put(request, counterparty)
+        if not waiting or queue.read(request.id).state == "used":  # another process took the yes: ask for one more
+            text = queue.put(request, counterparty)
             line = (
                 f"request {request.id} waits for a yes: mpc-appraisal approval yes {request.id}{place} (text: {text})"
             )
             say(printable(line))
             waiting = True
-        if (decision := desk.take(request, counterparty)) is not None:
+        if (decision := queue.take(request, counterparty)) is not None:
             return decision
         left = end - time.monotonic()
         if left <= 0:
@@ -83,4 +83,14 @@ def _wait(
         time.sleep(min(poll, left))
 
 
-__all__ = ["ApprovalError", "Asked", "Decision", "Desk", "FOLDER", "WEEK", "Request", "Rules", "decide"]
+__all__ = [
+    "ApprovalError",
+    "PendingRequest",
+    "Decision",
+    "RequestQueue",
+    "FOLDER",
+    "WEEK",
+    "Request",
+    "Rules",
+    "decide",
+]

@@ -40,7 +40,7 @@ PATIENCE = 60.0  # seconds to wait for the lock
 
 
 @dataclass(frozen=True)
-class Asked:
+class PendingRequest:
     """A request on a desk. state: pending, yes, no, used (its last yes was taken), expired (its yes was not used in
     time, so that it waits for another) or damaged; reason: of a no.
 
@@ -62,7 +62,7 @@ _ASKED = closed(
 _SAID = closed(answer=one_of("yes", "no"), digest=_DIGEST, counterparty=NAME, time=NAME, reason=WORDS)
 
 
-class Desk:
+class RequestQueue:
     """The desk in `folder`, made by the first `put`.
 
     lasts: seconds that a yes may wait to be used. Raises InputError for what cannot be read or written.
@@ -90,7 +90,7 @@ class Desk:
             self._write(f"{request.id}.json", json.dumps(asked, indent=1, sort_keys=True) + "\n", os.replace)
         return self.folder / f"{request.id}.md"
 
-    def say(self, id: str, yes: bool, reason: str = "") -> Asked:
+    def say(self, id: str, yes: bool, reason: str = "") -> PendingRequest:
         """Say yes or no to the request `id`; returns it as it was read.
 
         Refuses a request that is not here, that was changed on the disk, in content or in text, or that has a
@@ -144,7 +144,7 @@ class Desk:
             self._keep(request.id, taken)
         return Decision("command", said["time"], said["digest"])
 
-    def read(self, id: str) -> Asked:
+    def read(self, id: str) -> PendingRequest:
         """The request `id`; raises InputError where there is none, or a damaged one."""
         if not isinstance(id, str) or not ID.fullmatch(id):
             raise InputError("request", shown(repr(id)), "the id of a request: 12 hex digits")
@@ -164,16 +164,16 @@ class Desk:
             used = "used" if self._used(id) > asked["used"] else "pending"
             late = yes is not None and self._late(yes, asked.get("lasts", WEEK))
         state = "no" if no else "expired" if late else "yes" if yes else used
-        return Asked(id, state, request, asked["counterparty"], asked["time"], no["reason"] if no else "")
+        return PendingRequest(id, state, request, asked["counterparty"], asked["time"], no["reason"] if no else "")
 
-    def all(self) -> list[Asked]:
+    def all(self) -> list[PendingRequest]:
         """What lies on the desk, the damaged too, the oldest first."""
         if not self.folder.is_dir():
             raise InputError("in", shown(str(self.folder)), "the folder of a desk")
         ids = [path.stem for path in self.folder.glob("*.json") if ID.fullmatch(path.stem)]
         return sorted(map(self._look, ids), key=lambda asked: (asked.time, asked.id))
 
-    def pending(self) -> list[Asked]:
+    def pending(self) -> list[PendingRequest]:
         """Those that wait for a word."""
         return [asked for asked in self.all() if asked.state in ("pending", "expired")]
 
@@ -194,11 +194,11 @@ class Desk:
             os.rename(self.folder / f"{id}.yes", aside)
         self._sync()
 
-    def _look(self, id: str) -> Asked:
+    def _look(self, id: str) -> PendingRequest:
         try:
             return self.read(id)
         except InputError as error:
-            return Asked(id, "damaged", reason=str(error))
+            return PendingRequest(id, "damaged", reason=str(error))
 
     def _said(self, id: str, ending: str) -> dict[str, Any] | None:
         content = self._bytes(f"{id}.{ending}")

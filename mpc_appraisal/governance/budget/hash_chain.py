@@ -37,7 +37,7 @@ PATIENCE = 60.0  # seconds to wait for the lock
 
 
 @dataclass(frozen=True)
-class Line:
+class LedgerLine:
     """number: from 1, as in an editor. entry: None where the line cannot be read. digest: SHA-256, 64 hex digits."""
 
     number: int
@@ -50,7 +50,7 @@ class Chain:
     """A checked file. loose: unreadable lines at the end; ended: whether the last line has its newline; head: whether
     FILE.head is there."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[LedgerLine, ...]
     loose: int
     ended: bool
     head: bool
@@ -101,7 +101,7 @@ def read(path: Path) -> Chain:
     *pieces, rest = content.split(b"\n")
     lines, loose, previous = [], 0, NOTHING
     for number, raw in enumerate([*pieces, rest] if rest else pieces, 1):
-        line = Line(number, hashlib.sha256(raw).hexdigest(), _opened(raw))
+        line = LedgerLine(number, hashlib.sha256(raw).hexdigest(), _opened(raw))
         if line.entry is None:
             loose += 1
         else:
@@ -150,12 +150,12 @@ def _append(path: Path, chain: Chain, entry: dict) -> Chain:
     finally:
         os.close(descriptor)
     _sync_folder(path)
-    line = Line(last.number + 1, hashlib.sha256(raw).hexdigest(), entry)
+    line = LedgerLine(last.number + 1, hashlib.sha256(raw).hexdigest(), entry)
     _write_head(path, line)
     return Chain((*chain.lines, line), 0, True, True)
 
 
-def _check(path: Path, line: Line, previous: str, loose: int) -> None:
+def _check(path: Path, line: LedgerLine, previous: str, loose: int) -> None:
     """A readable line against its seal, its place and the line before."""
     entry, number = line.entry, line.number
     if not entry.pop("sealed"):
@@ -200,7 +200,7 @@ def _read_head(path: Path) -> tuple[int, str] | None:
         raise InputError("ledger", f"{path.name}.head, damaged", "a number and a hash") from None
 
 
-def _write_head(path: Path, line: Line) -> None:
+def _write_head(path: Path, line: LedgerLine) -> None:
     _replace(beside(path, ".head"), f"{line.number} {line.digest}\n".encode())
 
 

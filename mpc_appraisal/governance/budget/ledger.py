@@ -43,9 +43,10 @@ class Charge:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was recorded for a question; value: as `settle` was given it, after JSON. line: of the charge.
+    """The recorded answer to a question.
 
-    mark: by which its owner knows a repetition that its question does not show, see `Keeper.marked`; None: by nothing.
+    line: the number of the charge's line. value: what `settle` was given, after JSON. mark: what tells the owner that a
+    question is repeated where the question does not show it (see `LedgerSet.marked`); None where nothing does.
     """
 
     line: int
@@ -332,7 +333,7 @@ def replay(path: Path) -> State:
     return state
 
 
-def _enter(state: State, line: chain.Line) -> None:
+def _enter(state: State, line: chain.LedgerLine) -> None:
     entry, kind = line.entry, line.entry.get("kind")
     if kind == "charge":
         question = Question.from_entry(entry)

@@ -1,6 +1,6 @@
 """What an appraisal keeps its ledgers with: asked before it, charged before anything is opened, settled after.
 
-keeper = Keeper.open("acme", {"seller": (ledger_beside("seller.csv"), "seller")}, Policy(epsilon=2.0))
+keeper = LedgerSet.open("acme", {"seller": (ledger_beside("seller.csv"), "seller")}, Policy(epsilon=2.0))
 asked = {("influence", "seller"): Question("acme", "influence", rows, subject(config=..., model=...), noise)}
 keeper.consult(asked)  # before the other party is met
 granted = keeper.charge(asked)
@@ -43,7 +43,7 @@ def subject(**parts: Any) -> str:
 
 
 @dataclass
-class Keeper:
+class LedgerSet:
     """The ledgers of one party for one appraisal.
 
     counterparty: who asks, as in its questions. ledgers: by candidate; `EVERY` stands for all others: at the model
@@ -65,7 +65,7 @@ class Keeper:
         places: Mapping[str, tuple[str | Path, str]],
         policy: Policy | None = None,
         contents: Mapping[str, Callable[[], str]] | None = None,
-    ) -> Keeper:
+    ) -> LedgerSet:
         """places: for each candidate the path of its ledger and the name of its data set (or model): 1 to 200 printable
         characters. Several candidates may have one ledger, which is then called by all their names. policy: of ledgers
         that are made now; one that is there must have the same, or none is stated. contents: by candidate what gives
@@ -81,7 +81,7 @@ class Keeper:
         for path, names in sharers.items():
             content = (contents or {}).get(next(iter(names))) if len(names) == 1 else None
             opened[path] = Ledger(path, TOGETHER.join(dict.fromkeys(names.values())), policy, content=content)
-        return Keeper(
+        return LedgerSet(
             counterparty, {candidate: opened[Path(path).resolve()] for candidate, (path, _) in places.items()}
         )
 

@@ -148,7 +148,7 @@ class Cloud:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedResults:
     """At the shopper, float64: logits (n, C) of `predicted` rows and of validation rows, or the number of errors on the
     latter. None elsewhere, and for what was not asked."""
 

@@ -34,7 +34,7 @@ from mpc_appraisal.marketplace.encryption.lwe import FRACTION_BITS
 from mpc_appraisal.marketplace.encryption.scheme import PIXEL
 from mpc_appraisal.marketplace.protocols.shares_plan import (
     Cloud,
-    Opened,
+    OpenedResults,
     SharesPlan,
     Shopper,
     activation_shape,
@@ -81,7 +81,7 @@ LEAKAGE = (
 
 def run_shares(
     session: Session, plan: SharesPlan, shopper: Shopper | None = None, cloud: Cloud | None = None
-) -> Opened:
+) -> OpenedResults:
     """The joint computation: each owner gives its own side, a plain session both (the plaintext baseline), a dry run
     neither.
 
@@ -106,8 +106,8 @@ def run_shares(
     ]
     validation, wrong = _validated(session, plan, layers, inputs) if plan.validation else (None, None)
     if session.role == DATA_OWNER:
-        return Opened()
-    return Opened(torch.cat(predicted) if predicted else None, validation, wrong)
+        return OpenedResults()
+    return OpenedResults(torch.cat(predicted) if predicted else None, validation, wrong)
 
 
 class _Inputs:
@@ -145,7 +145,9 @@ class _Inputs:
             FRACTION_BITS,
             "first-layer products",
         )
-        z = bilinear(rounded(v, Z_BITS), "mul", ops.fine(self.step)) / 2.0**Z_BITS + ops.fine(self.bias)
+        z = bilinear(rounded(v, Z_BITS), "mul", ops.high_precision(self.step)) / 2.0**Z_BITS + ops.high_precision(
+            self.bias
+        )
         first = plan.architecture.layers[0]
         z = moved(rounded(z, room(first)), lambda t: shaped(plan.architecture, t))
         return moved(activated(first, z)[0], lambda t: flat(plan.architecture, t))

@@ -21,7 +21,7 @@ from mpc_appraisal.marketplace.encryption.scheme import Scheme
 from mpc_appraisal.marketplace.messages import id_of, told_by
 from mpc_appraisal.marketplace.plan import CLOUD, SHOPPER
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import receive_first
-from mpc_appraisal.marketplace.roles.context import KEY_BYTES, Desk, Selected, by_seller, selected_rows
+from mpc_appraisal.marketplace.roles.context import KEY_BYTES, RunContext, Selected, by_seller, selected_rows
 
 CAP_SHARE = 0.9
 
@@ -40,49 +40,49 @@ class AuthorityInput:
         return Authority(Path(self.folder), scheme, self.cap_share, keys)
 
 
-def issue(desk: Desk, authority: Authority) -> None:
+def issue(context: RunContext, authority: Authority) -> None:
     """Function keys of the shopper's rows, seller by seller, to the cloud; a seller whose cap they exceed is refused by
     name, and the others are served."""
-    with desk.bill.phase("keys"):
-        w = receive_first(desk.messages, desk.market.architecture)
-        for name in desk.offers.rows:
+    with context.costs.phase("keys"):
+        w = receive_first(context.messages, context.market.architecture)
+        for name in context.offers.rows:
             try:
                 key = authority.function_key(name, w)
             except InputError as error:
                 for role in (SHOPPER, CLOUD):
-                    desk.messages.tell(role, {"refused": str(error)})
+                    context.messages.tell(role, {"refused": str(error)})
                 continue
             for role in (SHOPPER, CLOUD):
-                desk.messages.tell(role, {"key_id": key.key_id})
-            desk.messages.send_array(CLOUD, key.values)
+                context.messages.tell(role, {"key_id": key.key_id})
+            context.messages.send_array(CLOUD, key.values)
 
 
-def label_keys(desk: Desk, authority: Authority, selected: Selected, pads_to: str) -> None:
+def label_keys(context: RunContext, authority: Authority, selected: Selected, pads_to: str) -> None:
     """Keys of the selected labels' sealed shares to the shopper, those of their pads to `pads_to`.
 
     Ids and nonces are told by others; what a key is for is decided here, so the keys of pads are got in no other step.
     """
-    _send_keys(desk, authority, selected, desk.offers.ids, "label", SHOPPER)
-    note = desk.messages.hear(SHOPPER)
+    _send_keys(context, authority, selected, context.offers.ids, "label", SHOPPER)
+    note = context.messages.hear(SHOPPER)
     with told_by(SHOPPER):
         nonces = {name: id_of(note["nonces"][name]) for name in by_seller(selected)}
-    _send_keys(desk, authority, selected, nonces, "pad", pads_to)
+    _send_keys(context, authority, selected, nonces, "pad", pads_to)
 
 
 def _send_keys(
-    desk: Desk, authority: Authority, selected: Selected, ids: dict[str, bytes], purpose: str, to: str
+    context: RunContext, authority: Authority, selected: Selected, ids: dict[str, bytes], purpose: str, to: str
 ) -> None:
     keys = np.zeros((len(selected), KEY_BYTES), dtype=np.uint8)
     for name, places in by_seller(selected).items():
         given = authority.label_keys(name, ids[name], [selected[place][1] for place in places], purpose)
         keys[places] = np.frombuffer(b"".join(given), dtype=np.uint8).reshape(-1, KEY_BYTES)
-    desk.messages.send(to, torch.from_numpy(keys))
+    context.messages.send(to, torch.from_numpy(keys))
 
 
-def run_transform(desk: Desk, own: AuthorityInput) -> None:
+def run_transform(context: RunContext, own: AuthorityInput) -> None:
     """The authority's part of `ife_transform`."""
-    authority = own.open(desk.market.protocol.scheme)
-    issue(desk, authority)
-    selected = selected_rows(desk)
-    with desk.bill.phase("keys"):
-        label_keys(desk, authority, selected, SHOPPER)
+    authority = own.open(context.market.protocol.scheme)
+    issue(context, authority)
+    selected = selected_rows(context)
+    with context.costs.phase("keys"):
+        label_keys(context, authority, selected, SHOPPER)

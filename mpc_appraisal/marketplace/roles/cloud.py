@@ -13,9 +13,9 @@ from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.marketplace.encryption.scheme import FunctionKey
 from mpc_appraisal.marketplace.encryption.signed_upload import Upload
 from mpc_appraisal.marketplace.messages import count_of, names_of, told_by
-from mpc_appraisal.marketplace.plan import AUTHORITY, SHOPPER, Market
+from mpc_appraisal.marketplace.plan import AUTHORITY, SHOPPER, MarketPlan
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import Steps, TransformCloud
-from mpc_appraisal.marketplace.roles.context import Desk, Selected, selected_rows
+from mpc_appraisal.marketplace.roles.context import RunContext, Selected, selected_rows
 from mpc_appraisal.marketplace.roles.trials import MOST_ROWS, Trials, kept_places
 
 
@@ -26,26 +26,26 @@ class CloudInput:
     inbox: str | Path | None = None
 
 
-def run_transform(desk: Desk, uploads: dict[str, Upload]) -> None:
+def run_transform(context: RunContext, uploads: dict[str, Upload]) -> None:
     """The cloud's part.
 
     A seller whose signed ciphertexts cannot be evaluated is left out, by name, before anything of it is sent; the
     others go on. Raises PeerError for orders of the shopper that are not the plan's, see `trials`.
     """
-    market, messages = desk.market, desk.messages
-    with desk.bill.phase("keys"):
+    market, messages = context.market, context.messages
+    with context.costs.phase("keys"):
         side = TransformCloud(
             messages, market.protocol.scheme, market.architecture, tells_squares(market), market.batch
         )
     products = {}
     for name, found in uploads.items():
-        with desk.bill.phase("keys"):
+        with context.costs.phase("keys"):
             note = messages.hear(AUTHORITY)
             if "refused" in note:
                 continue
             values = messages.receive_array(AUTHORITY)
             key = FunctionKey(market.protocol.scheme.name, market.architecture.features, values, note["key_id"])
-        with desk.bill.phase("predict"):
+        with context.costs.phase("predict"):
             try:
                 products[name] = side.products(key, found.ciphertext)
             except InputError as error:
@@ -53,38 +53,38 @@ def run_transform(desk: Desk, uploads: dict[str, Upload]) -> None:
                 continue
             messages.tell(SHOPPER, {"rows": len(products[name])})
             side.send_logits(products[name])
-    with desk.bill.phase("predict"):
-        selected = selected_rows(desk)
+    with context.costs.phase("predict"):
+        selected = selected_rows(context)
         if any(name not in products for name, _ in selected):
             raise PeerError(f"{SHOPPER} selected rows of a seller that was refused")
         messages.send(SHOPPER, torch.from_numpy(np.stack([uploads[name].labels[row] for name, row in selected])))
     if market.validation:
-        _validate(desk, side, torch.stack([products[name][row] for name, row in selected]), selected)
+        _validate(context, side, torch.stack([products[name][row] for name, row in selected]), selected)
 
 
-def _validate(desk: Desk, side: TransformCloud, bought: Tensor, selected: Selected) -> None:
+def _validate(context: RunContext, side: TransformCloud, bought: Tensor, selected: Selected) -> None:
     """Retrain and predict, subset by subset of the plan, each time from the network that was uploaded: what is refused
     is thereby rolled back. bought: (b, k1) products of the selection."""
-    validation, messages = desk.market.validation, desk.messages
-    how = steps_of(desk)
-    with desk.bill.phase("retrain"):
+    validation, messages = context.market.validation, context.messages
+    how = steps_of(context)
+    with context.costs.phase("retrain"):
         note = messages.hear(SHOPPER)
         with told_by(SHOPPER):
             own_rows, asked_rows = (count_of(note[name], 1, MOST_ROWS) for name in ("own", "validation"))
-            left_out = names_of(note["left_out"], desk.offers.rows)
+            left_out = names_of(note["left_out"], context.offers.rows)
         trials = Trials(kept_places(selected, left_out), validation.granularity)
         own = side.receive_products(own_rows)
-    with desk.bill.phase("validate"):
+    with context.costs.phase("validate"):
         asked = side.receive_products(asked_rows)
     trained = {}
     while (note := messages.hear(SHOPPER)).get("train") is not None:
         with told_by(SHOPPER):
             places = [count_of(place) for place in note["train"]]
         trials.take(places)
-        with desk.bill.phase("retrain"):
+        with context.costs.phase("retrain"):
             side.retrain(torch.cat([own, bought[places]]), how)
             trained[tuple(places)] = side.network()
-        with desk.bill.phase("validate"):
+        with context.costs.phase("validate"):
             side.send_logits(asked)
     with told_by(SHOPPER):
         asked_for = [count_of(place) for place in note["deliver"]]
@@ -96,12 +96,12 @@ def _validate(desk: Desk, side: TransformCloud, bought: Tensor, selected: Select
         side.send_network(delivered)
 
 
-def tells_squares(market: Market) -> bool:
+def tells_squares(market: MarketPlan) -> bool:
     """Whether the cloud gets what exact updates need."""
     return market.validation is not None and market.protocol.update == "exact"
 
 
-def steps_of(desk: Desk) -> Steps:
+def steps_of(context: RunContext) -> Steps:
     """The SGD of the plan's validation."""
-    v = desk.market.validation
+    v = context.market.validation
     return Steps(v.steps, v.lr, v.batch_size, v.momentum, v.seed)

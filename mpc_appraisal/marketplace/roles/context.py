@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.marketplace.messages import count_of, told_by
-from mpc_appraisal.marketplace.plan import SHOPPER, Market
-from mpc_appraisal.marketplace.result import Bill
+from mpc_appraisal.marketplace.plan import SHOPPER, MarketPlan
+from mpc_appraisal.marketplace.result import PhaseCosts
 from mpc_appraisal.marketplace.uploads.inbox import Offers
 from mpc_appraisal.mpc.net.messages import Messages
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
@@ -35,15 +35,15 @@ class Connection:
 
 
 @dataclass(frozen=True, eq=False)
-class Desk:
+class RunContext:
     """rendezvous: for sessions of the engine beside `messages`."""
 
-    market: Market
+    market: MarketPlan
     rendezvous: Rendezvous | TlsLink
     connection: Connection
     messages: Messages
     offers: Offers
-    bill: Bill
+    costs: PhaseCosts
 
 
 def by_seller(selected: Selected) -> dict[str, list[int]]:
@@ -54,12 +54,12 @@ def by_seller(selected: Selected) -> dict[str, list[int]]:
     return found
 
 
-def selected_rows(desk: Desk) -> Selected:
+def selected_rows(context: RunContext) -> Selected:
     """What the shopper selected; rows that are not on offer, or are there twice, are refused."""
-    note, budget = desk.messages.hear(SHOPPER), desk.market.budget
+    note, budget = context.messages.hear(SHOPPER), context.market.budget
     with told_by(SHOPPER):
         told = [(str(name), count_of(row)) for name, row in note["rows"]]
-    offered = all(row < desk.offers.rows.get(name, 0) for name, row in told)
+    offered = all(row < context.offers.rows.get(name, 0) for name, row in told)
     if len(told) != budget or len(set(told)) != budget or not offered:
         raise PeerError(f"{SHOPPER} selected other rows than {budget} of those on offer")
     return told

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
-from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, Market, ShopperInput
-from mpc_appraisal.marketplace.result import Bill, MarketResult, by_phase
+from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, MarketPlan, ShopperInput
+from mpc_appraisal.marketplace.result import MarketResult, PhaseCosts, by_phase
 from mpc_appraisal.marketplace.roles import authority, cloud, shares, shopper
 from mpc_appraisal.marketplace.roles.authority import AuthorityInput
 from mpc_appraisal.marketplace.roles.cloud import CloudInput
-from mpc_appraisal.marketplace.roles.context import Connection, Desk
+from mpc_appraisal.marketplace.roles.context import Connection, RunContext
 from mpc_appraisal.marketplace.uploads.enrolment import registry
 from mpc_appraisal.marketplace.uploads.inbox import agree_offers, read_inbox
 from mpc_appraisal.mpc.backends.fast import open_channel
@@ -34,14 +34,14 @@ Own = ShopperInput | CloudInput | AuthorityInput
 HOLDERS = {"ife_transform": CLOUD, "ife_shares": SHOPPER}  # who the sellers' files go to
 PARTS: dict[str, dict[str, Callable[..., Any]]] = {
     "ife_transform": {
-        SHOPPER: lambda desk, own, uploads: shopper.run_transform(desk, own),
-        CLOUD: lambda desk, own, uploads: cloud.run_transform(desk, uploads),
-        AUTHORITY: lambda desk, own, uploads: authority.run_transform(desk, own),
+        SHOPPER: lambda context, own, uploads: shopper.run_transform(context, own),
+        CLOUD: lambda context, own, uploads: cloud.run_transform(context, uploads),
+        AUTHORITY: lambda context, own, uploads: authority.run_transform(context, own),
     },
     "ife_shares": {
-        SHOPPER: lambda desk, own, uploads: shares.run_shopper(desk, own, uploads),
-        CLOUD: lambda desk, own, uploads: shares.run_cloud(desk),
-        AUTHORITY: lambda desk, own, uploads: shares.run_authority(desk, own),
+        SHOPPER: lambda context, own, uploads: shares.run_shopper(context, own, uploads),
+        CLOUD: lambda context, own, uploads: shares.run_cloud(context),
+        AUTHORITY: lambda context, own, uploads: shares.run_authority(context, own),
     },
 }
 INPUTS = {SHOPPER: ShopperInput, CLOUD: CloudInput, AUTHORITY: AuthorityInput}
@@ -50,7 +50,7 @@ INPUTS = {SHOPPER: ShopperInput, CLOUD: CloudInput, AUTHORITY: AuthorityInput}
 def take_part(
     role: str,
     address: str,
-    market: Market,
+    market: MarketPlan,
     read: Callable[[], Own],
     connection: Connection | None = None,
     hosted: bool = False,
@@ -100,7 +100,7 @@ def take_part(
         raise
 
 
-def _check(role: str, own: Own, market: Market) -> None:
+def _check(role: str, own: Own, market: MarketPlan) -> None:
     if role not in INPUTS or not isinstance(own, INPUTS[role]):
         expected = f"{INPUTS[role].__name__}" if role in INPUTS else f"one of {', '.join(INPUTS)}"
         raise InputError("role and its input", f"{role} with {type(own).__name__}", expected)
@@ -113,19 +113,19 @@ def _check(role: str, own: Own, market: Market) -> None:
 
 
 def _play(
-    role: str, rendezvous: Rendezvous | TlsLink, market: Market, own: Own, connection: Connection
+    role: str, rendezvous: Rendezvous | TlsLink, market: MarketPlan, own: Own, connection: Connection
 ) -> MarketResult | None:
     agree(rendezvous, market.public, market.digest)
     name = market.protocol.name
     known = registry(own.folder) if isinstance(own, AuthorityInput) else {}
-    bill = Bill(Meter())
-    with bill.phase("upload"):  # what reading and verifying the files takes
+    costs = PhaseCosts(Meter())
+    with costs.phase("upload"):  # what reading and verifying the files takes
         offers, uploads = agree_offers(
             rendezvous, HOLDERS[name], known, lambda sellers: read_inbox(own.inbox, sellers, market), market
         )
-    channel = open_channel(rendezvous, bill.meter, connection.timeout, connection.transport.kind)
-    desk = Desk(market, rendezvous, connection, Messages(channel), offers, bill)
-    result = PARTS[name][role](desk, own, uploads)
+    channel = open_channel(rendezvous, costs.meter, connection.timeout, connection.transport.kind)
+    context = RunContext(market, rendezvous, connection, Messages(channel), offers, costs)
+    result = PARTS[name][role](context, own, uploads)
     channel.close()
-    bills = rendezvous.exchange("bill", bill.phases)
-    return replace(result, costs=by_phase(bills)) if result is not None else None
+    costs_by_role = rendezvous.exchange("bill", costs.phases)
+    return replace(result, costs=by_phase(costs_by_role)) if result is not None else None

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpc_appraisal.marketplace.buying.validation import Verdict, validate, wrong_predictions
-from mpc_appraisal.marketplace.plan import Market, SellerInput, ShopperInput, rows_of
+from mpc_appraisal.marketplace.plan import MarketPlan, SellerInput, ShopperInput, rows_of
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import quantised_first
 from mpc_appraisal.marketplace.result import MarketResult
 from mpc_appraisal.marketplace.roles.shopper import chosen
@@ -21,7 +21,7 @@ from mpc_appraisal.models.networks import Network, batches, first_bias, remainin
 EVERYBODY = "everybody"
 
 
-def run_plain(market: Market, shopper: ShopperInput, sellers: Sequence[SellerInput]) -> MarketResult:
+def run_plain(market: MarketPlan, shopper: ShopperInput, sellers: Sequence[SellerInput]) -> MarketResult:
     """Selection and verdicts of the market in the clear."""
     sellers = sorted(sellers, key=lambda seller: seller.name)
     network = shopper.network.to(torch.float64)
@@ -80,7 +80,7 @@ def accepted_places(verdicts: Sequence[Verdict]) -> tuple[int, ...]:
     return tuple(place for verdict in verdicts if verdict.accepted for place in verdict.rows)
 
 
-def _retrained(network: Network, z1: Tensor, y: Tensor, market: Market) -> Network:
+def _retrained(network: Network, z1: Tensor, y: Tensor, market: MarketPlan) -> Network:
     """SGD with momentum on the layers after the first, as `networks.train`; z1 (n, k1), y (n,)."""
     v = market.validation
     layers = [p.clone().requires_grad_() for p in (*network.weights[1:], *network.biases[1:])]

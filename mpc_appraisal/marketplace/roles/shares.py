@@ -26,11 +26,11 @@ from mpc_appraisal.marketplace.encryption.signed_upload import Upload
 from mpc_appraisal.marketplace.messages import count_of, names_of, told_by
 from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, ShopperInput, rows_of
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import quantised_first
-from mpc_appraisal.marketplace.protocols.shares_plan import Cloud, Opened, SharesPlan, Shopper, Training
+from mpc_appraisal.marketplace.protocols.shares_plan import Cloud, OpenedResults, SharesPlan, Shopper, Training
 from mpc_appraisal.marketplace.protocols.shares_protocol import run_shares
 from mpc_appraisal.marketplace.result import MarketResult
 from mpc_appraisal.marketplace.roles.authority import AuthorityInput, issue, label_keys
-from mpc_appraisal.marketplace.roles.context import KEY_BYTES, Desk, by_seller, selected_rows
+from mpc_appraisal.marketplace.roles.context import KEY_BYTES, RunContext, by_seller, selected_rows
 from mpc_appraisal.marketplace.roles.shopper import chosen, kept_of, open_shares
 from mpc_appraisal.marketplace.roles.trials import MOST_ROWS, Trials, kept_places
 from mpc_appraisal.marketplace.uploads.labels import pads
@@ -67,41 +67,41 @@ class PooledCloud(Cloud):
         return self.label_seeds[list(rows)]
 
 
-def run_authority(desk: Desk, own: AuthorityInput) -> None:
+def run_authority(context: RunContext, own: AuthorityInput) -> None:
     """The authority's part: keys, then the dealer of every session."""
-    authority = own.open(desk.market.protocol.scheme)
-    issue(desk, authority)
-    desk.messages.hear(CLOUD)  # it has all keys: nothing waits here while the engine runs
-    _deal(desk, "predict")
-    selected = selected_rows(desk)
-    with desk.bill.phase("keys"):
-        label_keys(desk, authority, selected, CLOUD)
-    for _ in _subsets(desk):
-        if desk.messages.hear(SHOPPER).get("train") is None:  # fewer trials, for a seller was left out
+    authority = own.open(context.market.protocol.scheme)
+    issue(context, authority)
+    context.messages.hear(CLOUD)  # it has all keys: nothing waits here while the engine runs
+    _deal(context, "predict")
+    selected = selected_rows(context)
+    with context.costs.phase("keys"):
+        label_keys(context, authority, selected, CLOUD)
+    for _ in _subsets(context):
+        if context.messages.hear(SHOPPER).get("train") is None:  # fewer trials, for a seller was left out
             break
-        _deal(desk, "retrain")
+        _deal(context, "retrain")
 
 
-def _deal(desk: Desk, phase: str) -> None:
-    with desk.bill.phase(phase):
-        sent = deal(ENGINE, desk.rendezvous, desk.connection.timeout, desk.connection.transport.kind)
-    desk.bill.add(phase, 0.0, sum(sent))
+def _deal(context: RunContext, phase: str) -> None:
+    with context.costs.phase(phase):
+        sent = deal(ENGINE, context.rendezvous, context.connection.timeout, context.connection.transport.kind)
+    context.costs.add(phase, 0.0, sum(sent))
 
 
-def run_cloud(desk: Desk) -> None:
+def run_cloud(context: RunContext) -> None:
     """The cloud's part. It derives from the plan which rows the shopper may have trained on, see `trials`, and it
     rehearses each session itself, so that neither shopper nor authority chooses what it computes, see `mpc.orders`."""
-    market, messages = desk.market, desk.messages
+    market, messages = context.market, context.messages
     scheme, found, key, starts, total = market.protocol.scheme, [], None, {}, 0
-    for name, rows in desk.offers.rows.items():
-        with desk.bill.phase("keys"):
+    for name, rows in context.offers.rows.items():
+        with context.costs.phase("keys"):
             seeds = messages.receive(SHOPPER, (rows, SEED_BYTES), torch.uint8).numpy()
             note = messages.hear(AUTHORITY)
             if "refused" in note:
                 continue
             values = messages.receive_array(AUTHORITY)
             key = FunctionKey(scheme.name, market.architecture.features, values, note["key_id"])
-        with desk.bill.phase("predict"):
+        with context.costs.phase("predict"):
             found.append(torch.from_numpy(scheme.cloud_share(key, seeds)))
             starts[name], total = total, total + rows
     for role in (SHOPPER, AUTHORITY):
@@ -113,29 +113,29 @@ def run_cloud(desk: Desk) -> None:
     if counted != total:
         raise PeerError(f"{SHOPPER} counts {counted} rows, not the {total} that keys were issued for")
     own = PooledCloud(key, first, first=first)
-    _compute(desk, "predict", predicting(desk, total), cloud=own)
-    rows = selected_rows(desk)
-    with desk.bill.phase("keys"):
+    _compute(context, "predict", predicting(context, total), cloud=own)
+    rows = selected_rows(context)
+    with context.costs.phase("keys"):
         keys = messages.receive(AUTHORITY, (market.budget, KEY_BYTES), torch.uint8).numpy()
         note = messages.hear(SHOPPER)
         with told_by(SHOPPER):
             places = [starts[name] + row for name, row in rows]  # KeyError: of a seller that was refused
-            told, left_out = note["places"], names_of(note["left_out"], desk.offers.rows)
+            told, left_out = note["places"], names_of(note["left_out"], context.offers.rows)
         if told != places:
             raise PeerError(f"{SHOPPER} placed other rows than those that it selected")
         selected = first[places]
         padded = pads([row.tobytes() for row in keys], market.architecture.classes)
     classes = market.architecture.classes
     none = FunctionKey(scheme.name, classes, np.zeros((classes, 0), dtype=np.int64))  # the pads are shares already
-    _retrainings(desk, Trials(kept_places(rows, left_out), _granularity(desk)), key, selected, padded, none)
+    _retrainings(context, Trials(kept_places(rows, left_out), _granularity(context)), key, selected, padded, none)
 
 
 def _retrainings(
-    desk: Desk, trials: Trials, key: FunctionKey, selected: Tensor, padded: Tensor, none: FunctionKey
+    context: RunContext, trials: Trials, key: FunctionKey, selected: Tensor, padded: Tensor, none: FunctionKey
 ) -> None:
     """The cloud's part in every trial. selected (b, k), padded (b, C): its shares of all rows that were selected."""
-    messages, sizes = desk.messages, None
-    for _ in _subsets(desk):
+    messages, sizes = context.messages, None
+    for _ in _subsets(context):
         note = messages.hear(SHOPPER)
         if note.get("train") is None:
             break
@@ -148,28 +148,28 @@ def _retrainings(
         sizes, bought = found, selected[picked]
         messages.tell(SHOPPER, {"ready": True})
         one = PooledCloud(key, bought, none, padded[picked], first=bought)
-        _compute(desk, "retrain", training(desk, len(picked), own_rows, asked_rows), cloud=one)
+        _compute(context, "retrain", training(context, len(picked), own_rows, asked_rows), cloud=one)
 
 
-def run_shopper(desk: Desk, own: ShopperInput, uploads: dict[str, Upload]) -> MarketResult:
+def run_shopper(context: RunContext, own: ShopperInput, uploads: dict[str, Upload]) -> MarketResult:
     """The shopper's part; the costs are put in when all roles have told theirs. A seller whose sealed labels do not
     open is left out by its name, and no rows are taken instead; see `shopper.run_transform`."""
-    market, messages = desk.market, desk.messages
+    market, messages = context.market, context.messages
     network = own.network.to(torch.float64)
-    first, refused = quantised_first(network), dict(desk.offers.refused)
+    first, refused = quantised_first(network), dict(context.offers.refused)
     side = Shopper(network, first, next(iter(uploads.values())).ciphertext)  # refuses a bad one before keys are counted
-    with desk.bill.phase("keys"):
+    with context.costs.phase("keys"):
         messages.send(AUTHORITY, torch.from_numpy(first.w).to(torch.int32))
         for found in uploads.values():
             messages.send(CLOUD, torch.from_numpy(np.ascontiguousarray(found.ciphertext.header)))
     shares: dict[str, Tensor] = {}
     for name, found in uploads.items():
-        with desk.bill.phase("keys"):
+        with context.costs.phase("keys"):
             note = messages.hear(AUTHORITY)
         if "refused" in note:
             refused[name] = shown(str(note["refused"]), 500)
             continue
-        with desk.bill.phase("predict"):
+        with context.costs.phase("predict"):
             shares[name] = replace(side, images=found.ciphertext).share(market.protocol.scheme, range(len(found)))
     messages.hear(CLOUD)
     total = sum(map(len, shares.values()))
@@ -177,15 +177,15 @@ def run_shopper(desk: Desk, own: ShopperInput, uploads: dict[str, Upload]) -> Ma
     messages.tell(CLOUD, {"rows": total})
     pooled = torch.cat(list(shares.values()))
     side = PooledShopper(network, first, pooled, first=pooled)
-    logits, opened = _compute(desk, "predict", predicting(desk, total), shopper=side)
+    logits, opened = _compute(context, "predict", predicting(context, total), shopper=side)
     parts = logits.predicted.softmax(dim=1).split([len(share) for share in shares.values()])
     probabilities = dict(zip(shares, parts, strict=True))
     selected = chosen(market, probabilities)
-    with desk.bill.phase("keys"):
+    with context.costs.phase("keys"):
         for role in (CLOUD, AUTHORITY):
             messages.tell(role, {"rows": selected})
         sealed = np.stack([uploads[name].labels[row] for name, row in selected])
-        by_name, left_out = open_shares(desk, selected, sealed)
+        by_name, left_out = open_shares(context, selected, sealed)
         labels = torch.zeros((market.budget, market.architecture.classes), dtype=torch.int64)
         for name, places in by_seller(selected).items():
             if name in by_name:
@@ -194,13 +194,13 @@ def run_shopper(desk: Desk, own: ShopperInput, uploads: dict[str, Upload]) -> Ma
         places = [starts[name] + row for name, row in selected]
         messages.tell(CLOUD, {"places": places, "left_out": list(left_out)})
     opened, kept = list(opened), kept_of(selected, left_out)
-    verdicts = _validate(desk, own, side, labels, pooled[places], opened, kept) if market.validation else []
+    verdicts = _validate(context, own, side, labels, pooled[places], opened, kept) if market.validation else []
     return MarketResult(
         tuple(selected[place] for place in kept),
         probabilities,
         tuple(verdicts),
         {},
-        openings(desk, len(first.w), opened, len(verdicts)),
+        openings(context, len(first.w), opened, len(verdicts)),
         market.protocol.leakage,
         market.protocol.label,
         tuple((refused | left_out).items()),
@@ -208,7 +208,7 @@ def run_shopper(desk: Desk, own: ShopperInput, uploads: dict[str, Upload]) -> Ma
 
 
 def _validate(
-    desk: Desk,
+    context: RunContext,
     own: ShopperInput,
     side: PooledShopper,
     labels: Tensor,
@@ -218,7 +218,7 @@ def _validate(
 ) -> list[Verdict]:
     """As `validation.validate` with keep, on the number of wrong predictions where no more is opened. tried: places of
     the selection; a verdict's rows count the places in it."""
-    market = desk.market
+    market = context.market
     x, y = rows_of(own.own, market.architecture, "own")
     asked_x, asked_y = rows_of(own.validation, market.architecture, "validation")
     rows, classes = torch.cat([x, asked_x]), torch.cat([y, asked_y])
@@ -227,13 +227,13 @@ def _validate(
     parts = subsets(torch.arange(len(tried)), min(market.validation.granularity, len(tried)))
     for place, subset in enumerate(parts):
         picked = torch.cat([kept, rest[subset]])
-        desk.messages.tell(CLOUD, {"train": picked.tolist(), "own": len(x), "validation": len(asked_x)})
-        desk.messages.tell(AUTHORITY, {"train": len(picked)})
-        desk.messages.hear(CLOUD)  # nothing waits here while the engine runs
+        context.messages.tell(CLOUD, {"train": picked.tolist(), "own": len(x), "validation": len(asked_x)})
+        context.messages.tell(AUTHORITY, {"train": len(picked)})
+        context.messages.hear(CLOUD)  # nothing waits here while the engine runs
         one = PooledShopper(
             side.network, side.quantised, bought[picked], labels[picked], rows, classes, first=bought[picked]
         )
-        found, ledger = _compute(desk, "retrain", training(desk, len(picked), len(x), len(asked_x)), shopper=one)
+        found, ledger = _compute(context, "retrain", training(context, len(picked), len(x), len(asked_x)), shopper=one)
         opened += ledger
         wrong = found.errors
         if wrong is None:
@@ -246,9 +246,9 @@ def _validate(
         verdicts.append(Verdict(place, tuple(subset.tolist()), wrong, len(asked_y), threshold))
         if verdicts[-1].accepted:
             kept, threshold = picked, verdicts[-1].error
-    if len(parts) < len(_subsets(desk)):
+    if len(parts) < len(_subsets(context)):
         for role in (CLOUD, AUTHORITY):
-            desk.messages.tell(role, {"train": None})
+            context.messages.tell(role, {"train": None})
     return verdicts
 
 
@@ -262,17 +262,17 @@ def own_logits(side: Shopper) -> Callable[[Tensor], Tensor]:
     return logits
 
 
-def predicting(desk: Desk, rows: int) -> SharesPlan:
+def predicting(context: RunContext, rows: int) -> SharesPlan:
     """The public plan of the session that predicts all records on offer."""
-    market = desk.market
+    market = context.market
     return SharesPlan(
         market.architecture, predicted=tuple(range(rows)), batch=market.batch, scheme=market.protocol.scheme
     )
 
 
-def training(desk: Desk, rows: int, own: int, asked: int) -> SharesPlan:
+def training(context: RunContext, rows: int, own: int, asked: int) -> SharesPlan:
     """Of one retraining on own rows and `rows` bought ones, in the order of `plain` and `ife_transform`: own first."""
-    market, v = desk.market, desk.market.validation
+    market, v = context.market, context.market.validation
     steps = tuple(
         tuple(place + rows if place < own else place - own for place in index.tolist())
         for index in batches(own + rows, v.batch_size, v.steps, v.seed)
@@ -287,16 +287,20 @@ def training(desk: Desk, rows: int, own: int, asked: int) -> SharesPlan:
     )
 
 
-def _compute(desk: Desk, phase: str, plan: SharesPlan, **sides: Any) -> tuple[Opened, Sequence[Opening]]:
+def _compute(
+    context: RunContext, phase: str, plan: SharesPlan, **sides: Any
+) -> tuple[OpenedResults, Sequence[Opening]]:
     """One session of the engine: what it opened here, and its ledger."""
 
-    def program(session: Session, **sides: Any) -> Opened:
+    def program(session: Session, **sides: Any) -> OpenedResults:
         found = run_shares(session, plan, **sides)
         session.mark()
         return found
 
-    with desk.bill.phase(phase):
-        session = open_session(ENGINE, desk.rendezvous, desk.connection.timeout, desk.connection.transport.kind)
+    with context.costs.phase(phase):
+        session = open_session(
+            ENGINE, context.rendezvous, context.connection.timeout, context.connection.transport.kind
+        )
         try:
             session.prepare(program)
             found = program(session, **sides)
@@ -304,22 +308,22 @@ def _compute(desk: Desk, phase: str, plan: SharesPlan, **sides: Any) -> tuple[Op
             session.close(orderly=False)
             raise
         session.close()
-    desk.bill.add(phase, 0.0, session.meter.bytes_sent, session.meter.rounds)
+    context.costs.add(phase, 0.0, session.meter.bytes_sent, session.meter.rounds)
     return found, session.ledger
 
 
-def _granularity(desk: Desk) -> int:
-    return desk.market.validation.granularity if desk.market.validation else desk.market.budget
+def _granularity(context: RunContext) -> int:
+    return context.market.validation.granularity if context.market.validation else context.market.budget
 
 
-def _subsets(desk: Desk) -> range:
-    v = desk.market.validation
-    return range(-(-desk.market.budget // v.granularity) if v else 0)
+def _subsets(context: RunContext) -> range:
+    v = context.market.validation
+    return range(-(-context.market.budget // v.granularity) if v else 0)
 
 
-def openings(desk: Desk, outputs: int, ledger: Sequence[Opening], verdicts: int) -> tuple[Opening, ...]:
+def openings(context: RunContext, outputs: int, ledger: Sequence[Opening], verdicts: int) -> tuple[Opening, ...]:
     """What was opened to whom: beside what the engine's sessions opened, the keys and choices."""
-    market = desk.market
+    market = context.market
     found = [
         Opening("quantised first layer", (AUTHORITY,), outputs * market.architecture.features, "keys are made for it"),
         Opening("rows selected", (CLOUD, AUTHORITY), market.budget, "their shares and label keys are asked for"),

@@ -13,11 +13,11 @@ from mpc_appraisal.common.text import shown
 from mpc_appraisal.marketplace.buying.selection import select
 from mpc_appraisal.marketplace.buying.validation import Verdict, validate, wrong_predictions
 from mpc_appraisal.marketplace.encryption.labels import open_label
-from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, Market, ShopperInput, rows_of
+from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, MarketPlan, ShopperInput, rows_of
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import TransformShopper
 from mpc_appraisal.marketplace.result import MarketResult
 from mpc_appraisal.marketplace.roles.cloud import steps_of, tells_squares
-from mpc_appraisal.marketplace.roles.context import KEY_BYTES, Desk, Selected, by_seller
+from mpc_appraisal.marketplace.roles.context import KEY_BYTES, RunContext, Selected, by_seller
 from mpc_appraisal.marketplace.roles.trials import kept_places
 from mpc_appraisal.marketplace.uploads.inbox import sealed_width
 from mpc_appraisal.marketplace.uploads.labels import NONCE_BYTES, joined, pads, shares_of
@@ -25,7 +25,7 @@ from mpc_appraisal.models.networks import Network
 from mpc_appraisal.mpc.session import Opening
 
 
-def run_transform(desk: Desk, own: ShopperInput) -> MarketResult:
+def run_transform(context: RunContext, own: ShopperInput) -> MarketResult:
     """The shopper's part; the costs are put in when all roles have told theirs.
 
     A seller whose signed file cannot be evaluated is left out before rows are selected. One whose selected labels do
@@ -33,39 +33,39 @@ def run_transform(desk: Desk, own: ShopperInput) -> MarketResult:
     and no others are taken instead, so that nobody can have more labels by calling some bad. Either stands in `refused`
     by its name. Raises InputError, by a seller's name, where nothing is left.
     """
-    market, messages = desk.market, desk.messages
-    with desk.bill.phase("keys"):
+    market, messages = context.market, context.messages
+    with context.costs.phase("keys"):
         side = TransformShopper(messages, own.network, tells_squares(market), market.batch)
         side.send_model()
-    probabilities, refused = {}, dict(desk.offers.refused)
-    for name, rows in desk.offers.rows.items():
-        with desk.bill.phase("keys"):
+    probabilities, refused = {}, dict(context.offers.refused)
+    for name, rows in context.offers.rows.items():
+        with context.costs.phase("keys"):
             note = messages.hear(AUTHORITY)
         if "refused" in note:
             refused[name] = shown(str(note["refused"]), 500)
             continue
-        with desk.bill.phase("predict"):
+        with context.costs.phase("predict"):
             note = messages.hear(CLOUD)
             if "refused" in note:
                 refused[name] = shown(str(note["refused"]), 500)
                 continue
             probabilities[name] = side.logits(rows).softmax(dim=1)
-    with desk.bill.phase("predict"):
+    with context.costs.phase("predict"):
         selected = chosen(market, probabilities, refused)
         for role in (CLOUD, AUTHORITY):
             messages.tell(role, {"rows": selected})
-    with desk.bill.phase("keys"):
-        labels, left_out = _labels(desk, selected)
+    with context.costs.phase("keys"):
+        labels, left_out = _labels(context, selected)
     kept = kept_of(selected, left_out)
     verdicts, network = [], None
     if market.validation:
-        verdicts, network = _validate(desk, side, own, labels, kept, left_out)
+        verdicts, network = _validate(context, side, own, labels, kept, left_out)
     return MarketResult(
         tuple(selected[place] for place in kept),
         probabilities,
         tuple(verdicts),
         {},
-        openings(desk, own, sum(map(len, probabilities.values())), len(verdicts), side.gradients),
+        openings(context, own, sum(map(len, probabilities.values())), len(verdicts), side.gradients),
         market.protocol.leakage,
         market.protocol.label,
         tuple((refused | left_out).items()),
@@ -75,7 +75,7 @@ def run_transform(desk: Desk, own: ShopperInput) -> MarketResult:
 
 
 def chosen(
-    market: Market, probabilities: dict[str, Tensor], refused: Mapping[str, str] | None = None
+    market: MarketPlan, probabilities: dict[str, Tensor], refused: Mapping[str, str] | None = None
 ) -> tuple[tuple[str, int], ...]:
     """The selection over all sellers' rows, in the order of names. InputError where the pool is below the budget."""
     rows = [(name, row) for name, p in probabilities.items() for row in range(len(p))]
@@ -93,33 +93,35 @@ def kept_of(selected: Selected, left_out: Mapping[str, str]) -> list[int]:
     return kept
 
 
-def open_shares(desk: Desk, selected: Selected, sealed: np.ndarray) -> tuple[dict[str, Tensor], dict[str, str]]:
+def open_shares(
+    context: RunContext, selected: Selected, sealed: np.ndarray
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """With the keys that the authority sends: by seller, the shares of its selected labels (b, C); and why other
     sellers are left out, whose labels do not open. Tells the authority the nonces of the pads; for those left out,
     zeros, which open nothing."""
-    keys = desk.messages.receive(AUTHORITY, (len(selected), KEY_BYTES), torch.uint8).numpy()
+    keys = context.messages.receive(AUTHORITY, (len(selected), KEY_BYTES), torch.uint8).numpy()
     shares, nonces, left_out = {}, {}, {}
     for name, places in by_seller(selected).items():
         try:
             opened = [open_label(name, sealed[place], selected[place][1], keys[place].tobytes()) for place in places]
-            nonce, shares[name] = shares_of(np.stack(opened), desk.market.architecture.classes, name)
+            nonce, shares[name] = shares_of(np.stack(opened), context.market.architecture.classes, name)
         except InputError as error:
             nonce, left_out[name] = bytes(NONCE_BYTES), str(error)
         nonces[name] = nonce.hex()
-    desk.messages.tell(AUTHORITY, {"nonces": nonces})
+    context.messages.tell(AUTHORITY, {"nonces": nonces})
     return shares, left_out
 
 
-def _labels(desk: Desk, selected: Selected) -> tuple[Tensor, dict[str, str]]:
+def _labels(context: RunContext, selected: Selected) -> tuple[Tensor, dict[str, str]]:
     """(b,) labels of the selection, in its order, and why sellers are left out, whose labels here mean nothing."""
-    sealed = desk.messages.receive(CLOUD, (len(selected), sealed_width(desk.market)), torch.uint8).numpy()
-    shares, left_out = open_shares(desk, selected, sealed)
-    keys = desk.messages.receive(AUTHORITY, (len(selected), KEY_BYTES), torch.uint8).numpy()
+    sealed = context.messages.receive(CLOUD, (len(selected), sealed_width(context.market)), torch.uint8).numpy()
+    shares, left_out = open_shares(context, selected, sealed)
+    keys = context.messages.receive(AUTHORITY, (len(selected), KEY_BYTES), torch.uint8).numpy()
     labels = torch.zeros(len(selected), dtype=torch.int64)
     for name, places in by_seller(selected).items():
         if name in left_out:
             continue
-        own = pads([keys[place].tobytes() for place in places], desk.market.architecture.classes)
+        own = pads([keys[place].tobytes() for place in places], context.market.architecture.classes)
         try:
             labels[places] = joined(shares[name], own, name)
         except InputError as error:
@@ -128,28 +130,33 @@ def _labels(desk: Desk, selected: Selected) -> tuple[Tensor, dict[str, str]]:
 
 
 def _validate(
-    desk: Desk, side: TransformShopper, own: ShopperInput, labels: Tensor, kept: list[int], left_out: Mapping[str, str]
+    context: RunContext,
+    side: TransformShopper,
+    own: ShopperInput,
+    labels: Tensor,
+    kept: list[int],
+    left_out: Mapping[str, str],
 ) -> tuple[list[Verdict], Network | None]:
     """Verdicts, and the network retrained with what was accepted where the market delivers it. kept: places of the
     selection that are tried; a verdict's rows count the places in `kept`."""
-    market, messages = desk.market, desk.messages
+    market, messages = context.market, context.messages
     x, y = rows_of(own.own, market.architecture, "own")
     asked_x, asked_y = rows_of(own.validation, market.architecture, "validation")
-    with desk.bill.phase("retrain"):
+    with context.costs.phase("retrain"):
         messages.tell(CLOUD, {"own": len(x), "validation": len(asked_x), "left_out": list(left_out)})
         side.send_products(x)
-    with desk.bill.phase("validate"):
+    with context.costs.phase("validate"):
         side.send_products(asked_x)
-    how, tried = steps_of(desk), torch.tensor(kept)
+    how, tried = steps_of(context), torch.tensor(kept)
 
     def retrain(places: Tensor) -> Callable[[Tensor], Tensor]:
-        with desk.bill.phase("retrain"):
+        with context.costs.phase("retrain"):
             messages.tell(CLOUD, {"train": tried[places].tolist()})
             side.retrain(torch.cat([y, labels[tried[places]]]), how)
         return predict
 
     def predict(asked: Tensor) -> Tensor:
-        with desk.bill.phase("validate"):
+        with context.costs.phase("validate"):
             return side.logits(len(asked))
 
     before = wrong_predictions(side.own_logits, asked_x, asked_y) / len(asked_y)
@@ -157,14 +164,14 @@ def _validate(
     verdicts = validate(retrain, places, granularity, asked_x, asked_y, before, keep=True)
     accepted = [kept[place] for verdict in verdicts if verdict.accepted for place in verdict.rows]
     messages.tell(CLOUD, {"train": None, "deliver": accepted if market.validation.deliver else []})
-    with desk.bill.phase("retrain"):
+    with context.costs.phase("retrain"):
         delivered = market.validation.deliver and accepted
         return verdicts, side.network() if delivered else None
 
 
-def openings(desk: Desk, own: ShopperInput, rows: int, verdicts: int, gradients: int) -> tuple[Opening, ...]:
+def openings(context: RunContext, own: ShopperInput, rows: int, verdicts: int, gradients: int) -> tuple[Opening, ...]:
     """What was opened to whom in a run of `ife_transform`."""
-    market = desk.market
+    market = context.market
     architecture, v = market.architecture, market.validation
     k, classes = int(np.prod(architecture.shapes()[0])), architecture.classes
     later = sum(p.numel() for p in (*own.network.weights[1:], *own.network.biases))

@@ -13,7 +13,7 @@ from mpc_appraisal.common.text import shown
 from mpc_appraisal.marketplace.encryption.labels import TAG_BYTES
 from mpc_appraisal.marketplace.encryption.signed_upload import Upload, read_upload
 from mpc_appraisal.marketplace.messages import count_of, id_of, told_by
-from mpc_appraisal.marketplace.plan import Market
+from mpc_appraisal.marketplace.plan import MarketPlan
 from mpc_appraisal.marketplace.uploads.labels import NONCE_BYTES
 from mpc_appraisal.marketplace.uploads.seller import SUFFIX
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
@@ -34,7 +34,7 @@ class Offers:
 
 
 def read_inbox(
-    folder: str | Path, registry: Mapping[str, Mapping[str, str]], market: Market
+    folder: str | Path, registry: Mapping[str, Mapping[str, str]], market: MarketPlan
 ) -> tuple[dict[str, Upload], dict[str, str]]:
     """Uploads by seller, and why others were refused. One bad file does not keep the others from being served."""
     uploads, refused = {}, {}
@@ -47,12 +47,12 @@ def read_inbox(
     return uploads, refused
 
 
-def sealed_width(market: Market) -> int:
+def sealed_width(market: MarketPlan) -> int:
     """Bytes of a sealed label: nonce, a share of 8 bytes a class, tag."""
     return NONCE_BYTES + 8 * market.architecture.classes + TAG_BYTES
 
 
-def _verified(path: Path, name: str, registry: Mapping[str, Mapping[str, str]], market: Market) -> Upload:
+def _verified(path: Path, name: str, registry: Mapping[str, Mapping[str, str]], market: MarketPlan) -> Upload:
     if name not in registry:
         raise InputError(f"upload of {name}", "a seller that the authority does not know", "an enrolled one")
     known, shape, width = registry[name], market.architecture.image, sealed_width(market)
@@ -67,7 +67,7 @@ def _verified(path: Path, name: str, registry: Mapping[str, Mapping[str, str]], 
 
 
 def agree_offers(
-    rendezvous: Rendezvous | TlsLink, holder: str, registry: dict[str, Any], read: Any, market: Market
+    rendezvous: Rendezvous | TlsLink, holder: str, registry: dict[str, Any], read: Any, market: MarketPlan
 ) -> tuple[Offers, dict[str, Upload]]:
     """Every party calls it. registry: at the authority. read: from the registry to uploads and refusals; called at
     `holder` alone.

@@ -32,7 +32,7 @@ CALIBRATION_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkLink:
     """latency: seconds one way; bandwidth: bits a second, each way."""
 
     name: str
@@ -40,8 +40,8 @@ class Network:
     bandwidth: float
 
 
-LAN = Network("LAN", 0.2e-3, 1e9)
-WAN = Network("WAN", 40e-3, 1e8)
+LAN = NetworkLink("LAN", 0.2e-3, 1e9)
+WAN = NetworkLink("WAN", 40e-3, 1e8)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Forecast:
     rounds: int
     work: int
 
-    def seconds(self, network: Network, rate: float) -> float:
+    def seconds(self, network: NetworkLink, rate: float) -> float:
         """By the model above; rate: ring multiply-adds a second."""
         busiest = max(self.bytes_sent.values())
         return self.rounds * network.latency + 8 * busiest / network.bandwidth + self.work / rate

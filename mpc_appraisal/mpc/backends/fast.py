@@ -23,12 +23,12 @@ from mpc_appraisal.mpc.net.tls import TlsChannel
 from mpc_appraisal.mpc.protocols.committed_opening import open_committed
 from mpc_appraisal.mpc.protocols.dealer import Dealer
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.logit_bound import WHAT, WHY, Trained
+from mpc_appraisal.mpc.protocols.logit_bound import WHAT, WHY, TrainedWeights
 from mpc_appraisal.mpc.protocols.orders import Limits, bytes_of, put, taken, tensor_of
-from mpc_appraisal.mpc.protocols.tensors import Context, Private, Secret
+from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor, Secret
 from mpc_appraisal.mpc.ring.fixed_point import decode
 from mpc_appraisal.mpc.ring.prg import KEY_BYTES, DryStream, Stream, new_key
-from mpc_appraisal.mpc.ring.shape_tensor import sketch
+from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 from mpc_appraisal.mpc.session import Session, check_owner
 
 MARGIN_BITS = 8  # an opened value uses the ring but for so many bits; a random ring element mostly does not
@@ -42,13 +42,13 @@ class TrainingContext(Context):
 
     def __init__(self, engine: Engine, logit_bound: float):
         super().__init__(engine, logit_bound)
-        self.trained = Trained(engine)
+        self.trained = TrainedWeights(engine)
 
 
-@ops.trained.register(Private)
-@ops.trained.register(Secret)
+@ops.record_weights.register(PrivateTensor)
+@ops.record_weights.register(Secret)
 def _trained(weights):
-    shared = weights.secret() if isinstance(weights, Private) else weights
+    shared = weights.secret() if isinstance(weights, PrivateTensor) else weights
     weights.context.trained.note(shared.share, shared.bits)
     return weights
 
@@ -61,14 +61,14 @@ class _Engine(Session):
 
     def adopt(self, parts, shape, bits, name):
         dry = self.context.engine.dry
-        return Secret(self.context, sketch(shape) if dry else self._share(self.role, parts, shape, name), bits)
+        return Secret(self.context, shape_tensor(shape) if dry else self._share(self.role, parts, shape, name), bits)
 
-    def _private(self, owner: str, value: torch.Tensor | None, shape, name: str) -> Private:
-        return Private(self.context, rank_of(owner), value, torch.Size(shape), name)
+    def _private(self, owner: str, value: torch.Tensor | None, shape, name: str) -> PrivateTensor:
+        return PrivateTensor(self.context, rank_of(owner), value, torch.Size(shape), name)
 
     def bound_logits(self, bound, weights=None):
         self.context.logit_bound = bound
-        self.context.trained = Trained(self.context.engine, weights)
+        self.context.trained = TrainedWeights(self.context.engine, weights)
 
     def within_bound(self):
         within = self.context.trained.verdict()
@@ -88,30 +88,30 @@ class _Engine(Session):
             "or state a larger session.logit_bound"
         )
 
-    def exactly(self):
+    def require_exact_truncation(self):
         self.context.engine.exact = True
 
     def perturb(self, secret, draw):
-        secret = secret.secret() if isinstance(secret, Private) else secret
+        secret = secret.secret() if isinstance(secret, PrivateTensor) else secret
         if self.context.engine.dry:
             return secret
         return Secret(self.context, secret.share + torch.full_like(secret.share, draw(secret.bits)), secret.bits)
 
     def rounded(self, secret, bits):
-        secret = secret.secret() if isinstance(secret, Private) else secret
+        secret = secret.secret() if isinstance(secret, PrivateTensor) else secret
         if secret.bits <= bits:
             return secret
         found = secret.to_bits(bits)
         found.cut = secret.cut + secret.bits - bits
         return found
 
-    def hold(self, value):
-        if isinstance(value, Private):
+    def cache(self, value):
+        if isinstance(value, PrivateTensor):
             value.masked()
 
-    def forget(self, *values):
+    def evict(self, *values):
         for value in values:
-            if isinstance(value, Private) and value._masked is not None:
+            if isinstance(value, PrivateTensor) and value._masked is not None:
                 self.context.engine.free(value._masked)
                 value._masked = None
 
@@ -152,7 +152,7 @@ class DrySession(_Engine):
         return self._private(owner, value, shape, name)
 
     def _open(self, secret, to):
-        secret = secret.secret() if isinstance(secret, Private) else secret
+        secret = secret.secret() if isinstance(secret, PrivateTensor) else secret
         if len(to) == 2:
             open_committed(self.context.engine, secret.share, b"")
         elif self.role == to[0]:
@@ -212,7 +212,7 @@ class FastSession(_Engine):
         return self._private(owner, value, shape, name)
 
     def _open(self, secret, to):
-        secret = secret.secret() if isinstance(secret, Private) else secret
+        secret = secret.secret() if isinstance(secret, PrivateTensor) else secret
         engine = self.context.engine
         share = engine.blinded(secret.share)
         if len(to) == 2:

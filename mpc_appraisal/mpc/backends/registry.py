@@ -9,15 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.mpc.backends import fast
-from mpc_appraisal.mpc.backends import rtas as helped
+from mpc_appraisal.mpc.backends import fast, rtas
 from mpc_appraisal.mpc.backends.fast import DrySession, FastSession
-from mpc_appraisal.mpc.backends.rtas import HelpedDrySession, HelpedSession
+from mpc_appraisal.mpc.backends.rtas import RtasDrySession, RtasSession
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.net.tls import TlsLink
 from mpc_appraisal.mpc.session import Session
 
-ENGINES = ("fast", "stock", helped.NAME)
+ENGINES = ("fast", "stock", rtas.NAME)
 
 
 def check_engine(engine: str) -> str:
@@ -33,14 +32,14 @@ def open_session(engine: str, rendezvous: Rendezvous | TlsLink, timeout: float, 
         from mpc_appraisal.mpc.backends.stock import StockSession
 
         return StockSession(rendezvous, timeout)
-    return (HelpedSession if engine == helped.NAME else FastSession)(rendezvous, timeout, transport)
+    return (RtasSession if engine == rtas.NAME else FastSession)(rendezvous, timeout, transport)
 
 
 def dry_session(engine: str, role: str) -> DrySession:
     """One owner's dry run. Raises InputError for an engine that cannot be run dry."""
     if check_engine(engine) == "stock":
         raise InputError("session.engine", repr(engine), "fast or rtas: other engines cannot be run dry")
-    return (HelpedDrySession if engine == helped.NAME else DrySession)(role)
+    return (RtasDrySession if engine == rtas.NAME else DrySession)(role)
 
 
 def bounded(engine: str) -> bool:
@@ -61,4 +60,4 @@ def deal(
         from mpc_appraisal.mpc.backends import stock
 
         return stock.deal(rendezvous, timeout)
-    return fast.deal(rendezvous, timeout, transport, helper=engine == helped.NAME, script=script)
+    return fast.deal(rendezvous, timeout, transport, helper=engine == rtas.NAME, script=script)

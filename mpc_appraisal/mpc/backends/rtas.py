@@ -14,12 +14,12 @@ from mpc_appraisal.common.roles import MODEL_OWNER
 from mpc_appraisal.mpc.backends.fast import DrySession, FastSession, _Engine
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.protocols.helper_functions import check_functions
-from mpc_appraisal.mpc.protocols.logit_bound import Trained
+from mpc_appraisal.mpc.protocols.logit_bound import TrainedWeights
 
 NAME = "rtas"
 
 
-class Unbounded(Trained):
+class UnboundedWeights(TrainedWeights):
     """Notes nothing and has no verdict: no weights are held to a bound."""
 
     def note(self, share, bits):
@@ -29,14 +29,14 @@ class Unbounded(Trained):
         return None
 
 
-class _Helped(_Engine):
+class _Rtas(_Engine):
     """What a real session and a dry one share."""
 
     engine = NAME
 
     def _with_helper(self) -> None:
         self.context.engine.helper = True
-        self.context.trained = Unbounded(self.context.engine)
+        self.context.trained = UnboundedWeights(self.context.engine)
 
     def bound_logits(self, bound, weights=None):
         pass
@@ -46,7 +46,7 @@ class _Helped(_Engine):
         return secret.applied(*names)
 
 
-class HelpedDrySession(_Helped, DrySession):
+class RtasDrySession(_Rtas, DrySession):
     """Shapes only."""
 
     def __init__(self, role: str = MODEL_OWNER):
@@ -54,10 +54,10 @@ class HelpedDrySession(_Helped, DrySession):
         self._with_helper()
 
 
-class HelpedSession(_Helped, FastSession):
+class RtasSession(_Rtas, FastSession):
     """An owner's session."""
 
-    rehearsal = HelpedDrySession
+    rehearsal = RtasDrySession
 
     def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp"):
         super().__init__(rendezvous, timeout, transport)

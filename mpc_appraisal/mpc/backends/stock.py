@@ -116,7 +116,7 @@ class Communicator(DistributedCommunicator):
             return super().recv_obj(src, group)
 
 
-class Dealer(TTPServer):
+class StockDealer(TTPServer):
     """The dealer's side of CrypTen's trusted third party: sees shapes, sends shares of triples, nothing else."""
 
     def __init__(self, communicator: Communicator):
@@ -203,4 +203,4 @@ def _join(first, tensors):
 
 def deal(rendezvous: Rendezvous, timeout: float) -> list[int]:
     """Be the dealer until the session ends. Returns the bytes sent by each mark."""
-    return Dealer(Communicator(rendezvous, Meter(), timeout)).serve()
+    return StockDealer(Communicator(rendezvous, Meter(), timeout)).serve()

@@ -26,7 +26,7 @@ DAYS = 30
 
 
 @dataclass(frozen=True)
-class Papers:
+class CertificateFiles:
     """One party's certificate files."""
 
     authority: Path
@@ -34,7 +34,7 @@ class Papers:
     key: Path
 
     @staticmethod
-    def of(folder: str | Path | None, role: str) -> Papers:
+    def of(folder: str | Path | None, role: str) -> CertificateFiles:
         """The files of `role` in `folder`/`role`, or else in `folder` itself; raises InputError for what is wrong."""
         expected = f"a folder with ca.pem, {role}.pem and {role}.key"
         if folder is None:
@@ -42,20 +42,22 @@ class Papers:
                 "session.tls", None, f"{expected}: the transport tls needs it (`mpc-appraisal certificates` makes some)"
             )
         place = Path(folder) / role if (Path(folder) / role).is_dir() else Path(folder)
-        papers = Papers(place / "ca.pem", place / f"{role}.pem", place / f"{role}.key")
-        for path in (papers.authority, papers.certificate, papers.key):
+        certificates = CertificateFiles(place / "ca.pem", place / f"{role}.pem", place / f"{role}.key")
+        for path in (certificates.authority, certificates.certificate, certificates.key):
             if not path.is_file():
                 raise InputError("session.tls", f"{str(folder)!r} without {path.name}", expected)
-        mode = stat.S_IMODE(papers.key.stat().st_mode)
+        mode = stat.S_IMODE(certificates.key.stat().st_mode)
         if mode & 0o077:
-            raise InputError("session.tls", f"{papers.key.name} with mode {mode:o}", "a key for its owner alone: 600")
+            raise InputError(
+                "session.tls", f"{certificates.key.name} with mode {mode:o}", "a key for its owner alone: 600"
+            )
         try:
-            names = names_of(x509.load_pem_x509_certificate(papers.certificate.read_bytes()))
+            names = names_of(x509.load_pem_x509_certificate(certificates.certificate.read_bytes()))
         except (ValueError, OSError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-            raise InputError("session.tls", f"{papers.certificate.name}: no certificate", expected) from error
+            raise InputError("session.tls", f"{certificates.certificate.name}: no certificate", expected) from error
         if names != {role}:
             raise InputError("session.tls", f"a certificate for {_listed(names)}", f"one for {role} alone")
-        return papers
+        return certificates
 
     def context(self, server: bool) -> ssl.SSLContext:
         """TLS 1.3 with certificates on both sides."""

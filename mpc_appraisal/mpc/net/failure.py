@@ -24,7 +24,7 @@ class Interrupted(BaseException):
     """Raised in the main thread, wherever it is, when a party was lost; never leaves `interrupting`."""
 
 
-class Watch(ABC):
+class FailureDetector(ABC):
     """One party's view of whether the others live. A monitor thread of the subclass calls `_fail` and `_tell`.
 
     Args:
@@ -126,7 +126,7 @@ class Watch(ABC):
                 disarm()
 
 
-class Clerk:
+class BlockingCalls:
     """A thread for calls that nothing can interrupt: who asks for one hears of a loss all the same.
 
     Args:

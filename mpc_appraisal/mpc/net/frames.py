@@ -37,7 +37,7 @@ class Kind(IntEnum):
     BYE = 5  # the sender has said everything
 
 
-class Garbled(ValueError):
+class FrameError(ValueError):
     """Bytes that are no frame, or a frame that is not the next."""
 
 
@@ -73,16 +73,16 @@ def pack(header: Header) -> bytes:
 
 
 def unpack(data: bytes | bytearray, expected_sequence: int) -> Header:
-    """A header from its wire form; raises Garbled unless it is the frame that must come next."""
+    """A header from its wire form; raises FrameError unless it is the frame that must come next."""
     magic, kind, dtype, dimensions, sequence, size, *sizes, site = HEADER.unpack(data)
     if magic != MAGIC or kind not in list(Kind) or dtype >= len(DTYPES) or dimensions > DIMENSIONS:
-        raise Garbled("sent bytes that are no message")
+        raise FrameError("sent bytes that are no message")
     if sequence != expected_sequence:
-        raise Garbled(f"sent message {sequence}, expected {expected_sequence}: one was replayed or lost")
+        raise FrameError(f"sent message {sequence}, expected {expected_sequence}: one was replayed or lost")
     where = shown(site.rstrip(b"\0").decode("ascii", "replace"), SITE_BYTES)
     header = Header(Kind(kind), DTYPES[dtype], tuple(sizes[:dimensions]), sequence, size, where)
     if header.kind == Kind.TENSOR and size != nbytes(header.shape, header.dtype):
-        raise Garbled(f"sent {size} bytes for {header.describe()}")
+        raise FrameError(f"sent {size} bytes for {header.describe()}")
     return header
 
 

@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import ROLES, rank_of
-from mpc_appraisal.mpc.net.failure import Clerk
+from mpc_appraisal.mpc.net.failure import BlockingCalls
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 
 
@@ -39,10 +39,10 @@ def open_group(rendezvous: Rendezvous, timeout: float) -> None:
             timeout=timedelta(seconds=timeout),
         )
 
-    clerk = Clerk(rendezvous.check)
+    calls = BlockingCalls(rendezvous.check)
     with PeerErrors(rendezvous, "the other parties"), severable(rendezvous):
-        clerk.call(join)
-    clerk.end()
+        calls.call(join)
+    calls.end()
 
 
 @contextmanager

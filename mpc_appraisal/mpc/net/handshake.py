@@ -21,8 +21,8 @@ from cryptography import x509
 
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.common.text import shown
-from mpc_appraisal.mpc.net.certificates import Papers, certified_role, key_digest
-from mpc_appraisal.mpc.net.frames import Garbled, Kind
+from mpc_appraisal.mpc.net.certificates import CertificateFiles, certified_role, key_digest
+from mpc_appraisal.mpc.net.frames import FrameError, Kind
 from mpc_appraisal.mpc.net.notes import parse, said
 from mpc_appraisal.mpc.net.rendezvous import parse_address
 from mpc_appraisal.mpc.net.strangers import cannot_listen, who_answers
@@ -75,8 +75,8 @@ class Listener:
         joined: called with them after that.
     """
 
-    def __init__(self, papers: Papers, host: str, port: int, name: str, claim: Claim, joined: Joined):
-        self._claim, self._joined, self._context = claim, joined, papers.context(server=True)
+    def __init__(self, certificates: CertificateFiles, host: str, port: int, name: str, claim: Claim, joined: Joined):
+        self._claim, self._joined, self._context = claim, joined, certificates.context(server=True)
         self._socket = _bind(host, port, name)
         self.port = self._socket.getsockname()[1]
         self.turned_away: list[str] = []  # why, the last few
@@ -132,7 +132,7 @@ class Listener:
         hello = _read(incoming, deadline)
         claimed, use, instance = hello.get("role"), hello.get("use"), str(hello.get("instance"))
         if use not in USES:
-            raise Garbled("sent no greeting")
+            raise FrameError("sent no greeting")
         if claimed != role:
             refusal = f"a certificate for {role!r} and claimed to be {claimed!r:.40}; expected the same role"
             outgoing.send(Kind.ABORT, f"it showed {refusal}".encode())
@@ -198,11 +198,11 @@ def _read(incoming: Incoming, deadline: float) -> Hello:
     if header.kind == Kind.ABORT:
         raise PermissionError(said(text))
     if header.kind != Kind.NOTE:
-        raise Garbled("sent no greeting")
+        raise FrameError("sent no greeting")
     try:
         return parse(text, "a newcomer", "hello")
     except PeerError as error:
-        raise Garbled("sent no greeting") from error
+        raise FrameError("sent no greeting") from error
 
 
 def _two_keys(halves: dict[str, Incoming | Outgoing]) -> str | None:
@@ -212,7 +212,12 @@ def _two_keys(halves: dict[str, Incoming | Outgoing]) -> str | None:
 
 
 def dial(
-    peer: str, address: str, role: str, papers: Papers, timeout: float, told: Callable[[str], str | None]
+    peer: str,
+    address: str,
+    role: str,
+    certificates: CertificateFiles,
+    timeout: float,
+    published: Callable[[str], str | None],
 ) -> tuple[Incoming, Outgoing]:
     """Connect to `peer`; tries again until `timeout`.
 
@@ -223,7 +228,7 @@ def dial(
         PeerError: nobody listened, or one of the two refuses the other.
     """
     host, port = parse_address(address)
-    context, instance = papers.context(server=False), os.urandom(8).hex()
+    context, instance = certificates.context(server=False), os.urandom(8).hex()
     deadline, why = time.monotonic() + timeout, ""
     halves: dict[str, Incoming | Outgoing] = {}
     while len(halves) < len(USES):
@@ -232,7 +237,7 @@ def dial(
         patience = min(HANDSHAKE_SECONDS, max(deadline - time.monotonic(), LEAST_SECONDS))
         try:
             sock = _prepare(socket.create_connection((host, port), patience))
-            hello = {"role": role, "use": use, "instance": instance, "address": told(sock.getsockname()[0])}
+            hello = {"role": role, "use": use, "instance": instance, "address": published(sock.getsockname()[0])}
             sock = context.wrap_socket(sock, server_hostname=peer, do_handshake_on_connect=False)
             until = time.monotonic() + patience
             _shake(sock, until)

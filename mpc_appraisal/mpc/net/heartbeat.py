@@ -34,7 +34,7 @@ LIFE, DATA = 0, 1  # what a connection is for
 
 
 @dataclass
-class Line:
+class PeerConnection:
     """The connection with one party. silent: seconds watched without a byte. left: it said goodbye. lost: it is dead or
     frozen."""
 
@@ -54,7 +54,7 @@ class Newcomer:
     hello: bytearray = field(default_factory=bytearray)
 
 
-class Lifelines:
+class Heartbeats:
     """One party's lines, and the thread that watches them.
 
     Args:
@@ -68,7 +68,7 @@ class Lifelines:
         self, role: str, towards: str, freeze: float, fail: Callable[[PeerError], Any], tick: Callable[[], None]
     ):
         self.role, self._freeze, self._fail, self._tick = role, freeze, fail, tick
-        self.lines: dict[str, Line] = {}
+        self.lines: dict[str, PeerConnection] = {}
         self._met: dict[str, deque[socket.socket]] = {name: deque() for name in ROLES}
         self._token = os.urandom(TOKEN_BYTES)
         self._newcomers: list[Newcomer] = []
@@ -101,7 +101,7 @@ class Lifelines:
 
     def _add(self, role: str, sock: socket.socket) -> None:
         sock.setblocking(False)
-        self.lines[role] = Line(sock)
+        self.lines[role] = PeerConnection(sock)
 
     def _accept(self) -> None:
         """Take in who connects; what it says is read as it comes, so that nobody is waited for."""
@@ -165,7 +165,7 @@ class Lifelines:
             self._newcomers = [newcomer for newcomer in self._newcomers if self._greet(newcomer)]
             self._tick()
 
-    def _read(self, role: str, line: Line) -> None:
+    def _read(self, role: str, line: PeerConnection) -> None:
         try:
             data = line.sock.recv(ABORT_BYTES)
         except BlockingIOError:

@@ -21,8 +21,8 @@ import torch.distributed as dist
 from mpc_appraisal.common.environment import whole
 from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
 from mpc_appraisal.common.roles import MODEL_OWNER, ROLES, rank_of
-from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, Clerk, Watch
-from mpc_appraisal.mpc.net.heartbeat import DATA, Lifelines
+from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, BlockingCalls, FailureDetector
+from mpc_appraisal.mpc.net.heartbeat import DATA, Heartbeats
 from mpc_appraisal.mpc.net.notes import LONGEST_NOTE, read, said
 from mpc_appraisal.mpc.net.strangers import cannot_listen, who_answers
 
@@ -44,7 +44,7 @@ def parse_address(rendezvous: str) -> tuple[str, int]:
     return host, port
 
 
-class Rendezvous(Watch):
+class Rendezvous(FailureDetector):
     """The notes of one session, as one party sees them.
 
     Args:
@@ -76,8 +76,8 @@ class Rendezvous(Watch):
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
             self.store = dist.PrefixStore(f"mpc_appraisal/{attempt}", self.store)
         self._topics: set[str] = set()
-        self._clerk = Clerk(self.check, self._look)  # a frozen host must not hold up who asks for a note
-        self._lifelines = Lifelines(role, host, self.freeze, self._fail, self._tell)
+        self._clerk = BlockingCalls(self.check, self._look)  # a frozen host must not hold up who asks for a note
+        self._lifelines = Heartbeats(role, host, self.freeze, self._fail, self._tell)
         self._lines = self._lifelines.lines
         if role == MODEL_OWNER:  # it may be a while until it announces itself: it reads its files before
             self.post()

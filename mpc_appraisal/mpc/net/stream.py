@@ -19,7 +19,7 @@ from contextlib import suppress
 
 import torch
 
-from mpc_appraisal.mpc.net.frames import HEADER, Garbled, Header, Kind, pack, unpack
+from mpc_appraisal.mpc.net.frames import HEADER, FrameError, Header, Kind, pack, unpack
 
 BEAT_SECONDS = 0.5
 INLINE_BYTES = 1 << 20  # what of a message up to this size the socket takes at once, the calling thread sends itself
@@ -67,7 +67,7 @@ class Incoming:
             return 0
         except ssl.SSLError as error:
             self.ended = True
-            raise Garbled(f"broke the encrypted connection ({error.reason})") from error
+            raise FrameError(f"broke the encrypted connection ({error.reason})") from error
         except GONE as error:
             self.ended = True
             raise EOFError(str(error)) from error
@@ -78,7 +78,7 @@ class Incoming:
         return count
 
     def look(self) -> Header | None:
-        """The next header if all of it is here. Raises EOFError, or Garbled if it is none or not the next."""
+        """The next header if all of it is here. Raises EOFError, or FrameError if it is none or not the next."""
         while self.held is None:
             count = self._some(memoryview(self._bytes)[self._filled :])
             if count == 0:
@@ -120,7 +120,9 @@ class Incoming:
     def text(self, limit: int, timeout: float, deadline: float = math.inf) -> bytes:
         """The held frame's payload where it is a short text."""
         if self.held.size > limit:
-            raise Garbled(f"sent a {self.held.kind.name.lower()} of {self.held.size} bytes, expected at most {limit}")
+            raise FrameError(
+                f"sent a {self.held.kind.name.lower()} of {self.held.size} bytes, expected at most {limit}"
+            )
         data = bytearray(self.held.size)
         self.payload(memoryview(data), timeout, deadline)
         return bytes(data)

@@ -21,10 +21,10 @@ from cryptography import x509
 from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, rank_of
 from mpc_appraisal.common.text import shown
-from mpc_appraisal.mpc.net.certificates import Papers, key_digest
+from mpc_appraisal.mpc.net.certificates import CertificateFiles, key_digest
 from mpc_appraisal.mpc.net.channel import Channel
-from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, Watch
-from mpc_appraisal.mpc.net.frames import Garbled, Header, Kind, call_site, nbytes, view_of
+from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, FailureDetector
+from mpc_appraisal.mpc.net.frames import FrameError, Header, Kind, call_site, nbytes, view_of
 from mpc_appraisal.mpc.net.handshake import Hello, Listener, address_of, dial
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.net.notes import check, parse, said
@@ -51,14 +51,14 @@ class Peer:
     inbox: deque[tuple[Header, bytes]] = field(default_factory=deque)
 
 
-class TlsLink(Watch):
+class TlsLink(FailureDetector):
     """The connections of one session, as one party sees them; notes as `Rendezvous` has them, messages by TlsChannel.
 
     Args:
         role: this party's role.
         address: 'tcp://host:port', where the model owner listens.
         timeout: seconds to wait for the other parties to come.
-        folder: this party's certificate files, see `Papers`.
+        folder: this party's certificate files, see `CertificateFiles`.
         freeze: seconds without a sign of life after which a party is taken for lost.
         data_owner_address: where the dealer reaches the data owner; None: at the address by which it reaches the model
             owner, at a free port.
@@ -79,7 +79,7 @@ class TlsLink(Watch):
         super().__init__(freeze)
         host, port = parse_address(address)
         self.role, self.timeout, self.where = role, float(timeout), address
-        self._papers = Papers.of(folder, role)
+        self._papers = CertificateFiles.of(folder, role)
         self._own_address = data_owner_address
         self._peers: dict[str, Peer] = {}
         self._taken: set[str] = set()
@@ -171,7 +171,7 @@ class TlsLink(Watch):
         if isinstance(error, EOFError):
             peer.lost = True
             error = PeerError(self._gone(peer))
-        elif isinstance(error, Garbled):
+        elif isinstance(error, FrameError):
             error = PeerError(f"{peer.role} {error}")
         error = self._error if isinstance(error, Woken) else self._fail(error)
         self._noticed.set()
@@ -223,7 +223,7 @@ class TlsLink(Watch):
             if not peer.left:
                 peer.lost = True
                 self._fail(PeerError(self._gone(peer)))
-        except Garbled as error:
+        except FrameError as error:
             self._fail(PeerError(f"{peer.role} {error}"))
         except (TimeoutError, Woken):
             pass
@@ -269,7 +269,7 @@ class TlsLink(Watch):
                 return tensor
         except TimeoutError as error:
             raise PeerError(f"{source} stopped answering: no message within {timeout:g} s") from error
-        except (EOFError, Garbled, Woken) as error:
+        except (EOFError, FrameError, Woken) as error:
             raise self._named(peer, error) from error
 
     def _next(self, peer: Peer, deadline: float | None, spin: bool = False) -> Header:
@@ -307,7 +307,7 @@ class TlsLink(Watch):
                     text = b"{}"
                 else:
                     text = peer.inbox.popleft()[1] if peer.inbox else peer.incoming.text(NOTE_BYTES, self.freeze)
-        except (EOFError, Garbled, Woken) as error:
+        except (EOFError, FrameError, Woken) as error:
             raise self._named(peer, error) from error
         told = parse(text, peer.role, topic)
         if told.get("topic") != topic or not isinstance(told.get("note"), dict):

@@ -28,7 +28,7 @@ from mpc_appraisal.common.errors import PeerError
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.orders import tensor_of
-from mpc_appraisal.mpc.ring.shape_tensor import sketch
+from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
 NONCE_BYTES = 32
 COMMITMENT_BYTES = 32
@@ -55,7 +55,7 @@ def open_committed(engine: Engine, share: torch.Tensor, context: bytes) -> torch
     other, channel, size = 1 - engine.me, engine.channel, NONCE_BYTES + 8 * share.numel()
     if engine.dry:
         for length in (COMMITMENT_BYTES, size):
-            channel.send(sketch((length,), torch.uint8), other)
+            channel.send(shape_tensor((length,), torch.uint8), other)
             channel.receive((length,), other, torch.uint8)
         return share
     nonce = os.urandom(NONCE_BYTES)

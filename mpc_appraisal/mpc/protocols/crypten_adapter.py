@@ -25,7 +25,7 @@ from mpc_appraisal.mpc.protocols import crypten_compat as _compat
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.limits import RANGE as REACH
 from mpc_appraisal.mpc.protocols.permutation import apply
-from mpc_appraisal.mpc.protocols.tensors import Context, Private, Secret
+from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor, Secret
 from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
 
 crypten = _compat.load()
@@ -221,7 +221,7 @@ class Parts:
     They are masked once, for all products and their gradients; CrypTen would open them anew in each.
     """
 
-    def __init__(self, parts: list[Private]):
+    def __init__(self, parts: list[PrivateTensor]):
         self.parts = parts
 
     def product(self, weights: Any) -> Any:
@@ -257,7 +257,7 @@ class MultipliedByRows(AutogradFunction):
         return parts.transposed_product(gradient)
 
 
-class HelpedReLU(AutogradReLU):
+class ReLUByHelper(AutogradReLU):
     """CrypTen's relu; where the engine has a helper, that gives the value and the derivative in one exchange."""
 
     @staticmethod
@@ -289,7 +289,7 @@ def _relu(self):
     return crypten.mpc.MPCTensor.from_shares(value, precision=bits)
 
 
-FUNCTION_REGISTRY[HelpedReLU.name] = HelpedReLU
+FUNCTION_REGISTRY[ReLUByHelper.name] = ReLUByHelper
 crypten.mpc.MPCTensor.relu = _relu
 
 
@@ -300,7 +300,7 @@ class EngineTape(ops.Tape):
         self.context = Context(context.engine, REACH)  # every softmax here is one of logits that were put in range
 
     def constant(self, value):
-        return (value.secret() if isinstance(value, Private) else value).crypten()
+        return (value.secret() if isinstance(value, PrivateTensor) else value).crypten()
 
     def product(self, parts, weights):
         return weights.multiplied_by_rows(Parts(list(parts)))

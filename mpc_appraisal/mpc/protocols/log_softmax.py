@@ -17,7 +17,7 @@ import torch
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.limits import MAX_LOG_CLASSES, squarings
-from mpc_appraisal.mpc.protocols.masked import Opening, forget, open_all
+from mpc_appraisal.mpc.protocols.masked import MaskedOpening, forget, open_all
 from mpc_appraisal.mpc.protocols.softmax import H_RING, Q_DROP, S_BITS, exponential, normalise, powers, squares
 
 LOG_BITS = 18  # fractional bits of a logarithm
@@ -39,7 +39,7 @@ def log_softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tup
         constant += weight * (rows.drop + Q_DROP) * math.log(2.0)
         rows = squares(engine, divided, classes)
     drop = math.ceil(math.log2(rows.high)) - S_BITS
-    (s,) = open_all(engine, Opening(rows.x.sum(1, keepdim=True), drop, H_RING - drop, 64))
+    (s,) = open_all(engine, MaskedOpening(rows.x.sum(1, keepdim=True), drop, H_RING - drop, 64))
     total = _log(engine, s.share(engine), rows.low / 2.0**drop, rows.high / 2.0**drop)
     forget(engine, s)
     constant += drop * math.log(2.0)

@@ -78,7 +78,7 @@ def weight_limit(
     return WeightLimit(method, bound, row_norm, norm, far, bits)
 
 
-class Trained:
+class TrainedWeights:
     """Notes the trained weights of one appraisal. limit: None where the method has not said that it trains."""
 
     def __init__(self, engine: Engine, limit: WeightLimit | None = None):

@@ -26,7 +26,7 @@ from mpc_appraisal.mpc.ring.shape_tensor import broadcast
 
 
 @dataclass
-class Opening:
+class MaskedOpening:
     """What is to be opened.
 
     share: of v mod 2^ring. drop: the bits that are cut; what is opened is v / 2^drop, within one unit in the last
@@ -41,7 +41,7 @@ class Opening:
     low: int = 8
 
 
-class Opened:
+class MaskedValue:
     """One such value. delta: (any shape) int64. mask: this owner's share of the mask, mod 2^ring.
 
     wrapped: 1 where the mask's top bit matters to a ring of more bits.
@@ -55,7 +55,7 @@ class Opened:
         return engine._first(self.delta) - self.mask
 
 
-def open_all(engine: Engine, *wanted: Opening) -> list[Opened]:
+def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
     """Open several values in one message each way."""
     masks, shown = [], []
     for w in wanted:
@@ -81,11 +81,11 @@ def open_all(engine: Engine, *wanted: Opening) -> list[Opened]:
         if w.ring > w.bits:
             carry, top = engine._dealt(shape, w.ring - w.bits), engine._dealt(shape, w.ring - w.bits)
             mask = mask - ((carry + wrapped * top) << w.bits)
-        opened.append(Opened(key, w.bits, w.ring, total - w.low, mask, wrapped))
+        opened.append(MaskedValue(key, w.bits, w.ring, total - w.low, mask, wrapped))
     return opened
 
 
-def product(engine: Engine, a: Opened, b: Opened, ring: int = 64) -> torch.Tensor:
+def product(engine: Engine, a: MaskedValue, b: MaskedValue, ring: int = 64) -> torch.Tensor:
     """A share of a * b, broadcast, mod 2^ring, or that of the smaller of the two; no message between the owners."""
     ring = min(a.ring, b.ring, ring)
     engine._ask("cross", a.key, b.key, ring)
@@ -105,6 +105,6 @@ def product(engine: Engine, a: Opened, b: Opened, ring: int = 64) -> torch.Tenso
     return out
 
 
-def forget(engine: Engine, *values: Opened) -> None:
+def forget(engine: Engine, *values: MaskedValue) -> None:
     """Have the dealer forget the masks."""
     engine._ask("forget", [v.key for v in values])

@@ -41,7 +41,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.limits import TOLD_WHAT, TOLD_WHY
 from mpc_appraisal.mpc.protocols.logit_bound import none_negative
-from mpc_appraisal.mpc.protocols.tensors import Private, Secret
+from mpc_appraisal.mpc.protocols.tensors import PrivateTensor, Secret
 
 WHAT, WHY = TOLD_WHAT, TOLD_WHY
 WEIGHT_ROOM = 2.0**-14  # what an owner adds to the norm of its weights before it tells it
@@ -86,7 +86,7 @@ def looks(entries: int, cap: float) -> Looks:
         shift = after
 
 
-def weights_within(weights: Private, limit: float, allowance: float) -> torch.Tensor:
+def weights_within(weights: PrivateTensor, limit: float, allowance: float) -> torch.Tensor:
     """Numbers of which none is negative if and only if the columns less their mean are within `limit`, on shares.
 
     With a_c = C w_c - sum of w, exact on ring elements and all that a softmax sees of w_c, in every class
@@ -116,7 +116,7 @@ def weights_within(weights: Private, limit: float, allowance: float) -> torch.Te
     return torch.cat([seen, _below(engine, squares.sum(0), most)])
 
 
-def direction_within(direction: Private, spread: float) -> torch.Tensor:
+def direction_within(direction: PrivateTensor, spread: float) -> torch.Tensor:
     """Numbers of which none is negative if and only if no column is longer than `spread`, and no two columns further
     apart, on shares; exact.
 

@@ -67,7 +67,7 @@ def claim_of(text: bytes) -> bytes:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ScriptRequest:
     """What a script asks for, in elements of 8 bytes.
 
     largest: drawn and shared by one request. total: by all. held: kept from one request to the next, at the most.
@@ -98,7 +98,7 @@ class Limits:
             memory = UNKNOWN_MEMORY
         return Limits(memory=memory)
 
-    def check(self, asked: Asked) -> None:
+    def check(self, asked: ScriptRequest) -> None:
         """Raises DisagreementError, which all parties hear, with the number that is beyond and its limit."""
         memory = ELEMENT_BYTES * (asked.held + COPIES * asked.largest)
         for found, limit, what in (
@@ -215,7 +215,7 @@ class _Measure:
         return 0
 
 
-def measured(script: Sequence[Any]) -> Asked:
+def measured(script: Sequence[Any]) -> ScriptRequest:
     """What a parsed script asks for, from shapes alone. Raises AppraisalError for requests that cannot be answered."""
     follow, largest, total, held = _Measure(), 0, 0, 0
     for request in script:
@@ -225,7 +225,7 @@ def measured(script: Sequence[Any]) -> Asked:
         except (TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError, ValueError) as error:
             raise AppraisalError(f"dealer: refused {name} with {str(arguments)[:80]} ({str(error)[:80]})") from error
         largest, total, held = max(largest, size), total + size, max(held, follow.held)
-    return Asked(len(script), largest, total, held)
+    return ScriptRequest(len(script), largest, total, held)
 
 
 def put(channel: Channel, script: Sequence[Any], role: str) -> None:

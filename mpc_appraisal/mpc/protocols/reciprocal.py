@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.masked import Opened, Opening, forget, open_all, product
+from mpc_appraisal.mpc.protocols.masked import MaskedOpening, MaskedValue, forget, open_all, product
 
 Y_BITS = 24  # of a y on the way; s has two less at most
 MARGIN = 10  # units that an opened value keeps from the end of its range: `Opening.low`, and two for rounding
@@ -32,7 +32,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReciprocalPlan:
     """Steps of t, and the last one, of y alone, for s in a range.
 
     work: fractional bits of t. bits: that y is opened with. s y = t scale for t in [low, high], of which roundings,
@@ -57,7 +57,7 @@ class Plan:
 
 
 @lru_cache(maxsize=64)
-def plan(low: int, high: int, goal: float, work: int, scale: float, precision: int, bits: int | None) -> Plan:
+def plan(low: int, high: int, goal: float, work: int, scale: float, precision: int, bits: int | None) -> ReciprocalPlan:
     """For integers s in [low, high], right within one unit, s y close to `scale`; its factor has `precision` bits.
 
     bits: see `Plan`; None for as many as the ring of 64 leaves.
@@ -89,7 +89,7 @@ def plan(low: int, high: int, goal: float, work: int, scale: float, precision: i
     drift += high / (new_low * scale)
     bits = 64 - drop if bits is None else bits
     low_t, high_t = new_low * (1 - drift), new_high * (1 + drift)
-    how = Plan(tuple(steps), Step(sigma, factor, drop), work, bits, scale, low_t, high_t, drift)
+    how = ReciprocalPlan(tuple(steps), Step(sigma, factor, drop), work, bits, scale, low_t, high_t, drift)
     if max(how.ring(n) for n in range(len(steps) + 1)) > 64 or low_t <= 0:
         raise ArithmeticError(f"no reciprocals of {low} to {high} with a scale of {scale:g} in a ring of 64 bits")
     return how
@@ -103,25 +103,27 @@ def _fraction(value: float, bits: int) -> tuple[int, int]:
     return drop, round(value * 2.0**drop)
 
 
-def inverse(engine: Engine, s: Opened, how: Plan, ring: int) -> Opened:
+def reciprocal(engine: Engine, s: MaskedValue, how: ReciprocalPlan, ring: int) -> MaskedValue:
     """y for s, opened for products mod 2^ring; s, opened for products mod 2^how.ring(0), is forgotten."""
     work, t, y = how.work, s, None
     first = how.steps[0].sigma
     for n, step in enumerate(how.steps):
         share = step.sigma * t.share(engine) - product(engine, t, t, work + 2 + step.drop)
-        wanted = [Opening(share * step.factor, step.drop, work + 2, how.ring(n + 1))]
+        wanted = [MaskedOpening(share * step.factor, step.drop, work + 2, how.ring(n + 1))]
         if n > 0:
-            wanted.append(Opening(_times(engine, s, first, y, t, step.sigma), work + 1, Y_BITS, how.ring(n + 1)))
+            wanted.append(MaskedOpening(_times(engine, s, first, y, t, step.sigma), work + 1, Y_BITS, how.ring(n + 1)))
         opened = open_all(engine, *wanted)
         forget(engine, *(v for v in (t, y) if v is not None and v is not s))
         t, y = opened[0], opened[1] if n > 0 else None
     share = _times(engine, s, first, y, t, how.last.sigma) * how.last.factor
-    (out,) = open_all(engine, Opening(share, how.last.drop, how.bits, ring))
+    (out,) = open_all(engine, MaskedOpening(share, how.last.drop, how.bits, ring))
     forget(engine, *(v for v in (s, t, y) if v is not None))
     return out
 
 
-def _times(engine: Engine, s: Opened, first: int, y: Opened | None, t: Opened, sigma: int) -> torch.Tensor:
+def _times(
+    engine: Engine, s: MaskedValue, first: int, y: MaskedValue | None, t: MaskedValue, sigma: int
+) -> torch.Tensor:
     """y (sigma - t), where y = first - s as long as it was not opened."""
     if y is not None:
         return sigma * y.share(engine) - product(engine, y, t)

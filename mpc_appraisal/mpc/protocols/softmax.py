@@ -29,8 +29,8 @@ import torch
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.limits import MAX_CLASSES, squarings
-from mpc_appraisal.mpc.protocols.masked import Opened, Opening, forget, open_all, product
-from mpc_appraisal.mpc.protocols.reciprocal import Plan, inverse, plan
+from mpc_appraisal.mpc.protocols.masked import MaskedOpening, MaskedValue, forget, open_all, product
+from mpc_appraisal.mpc.protocols.reciprocal import ReciprocalPlan, plan, reciprocal
 from mpc_appraisal.mpc.ring.powers_of_three import LN3, POINT, power_of_three, stretched
 
 BITS = 16  # fractional bits of a probability
@@ -51,7 +51,7 @@ def exponential(engine: Engine, z: torch.Tensor, unit: float, largest: float, ro
         room: log2 of what more than one of them must fit into the ring by.
     """
     drop = max(0, math.ceil(math.log2(largest / unit / (2.0 ** (Z_BITS - 2) - 8))))
-    (opened,) = open_all(engine, Opening(z, drop, Z_BITS, Z_BITS, 1 << (Z_BITS - 2)))
+    (opened,) = open_all(engine, MaskedOpening(z, drop, Z_BITS, Z_BITS, 1 << (Z_BITS - 2)))
     rate = round(unit * 2.0**drop / LN3 * 2.0**POINT)
     offset = math.ceil(largest / LN3 + 1.01)  # two fractions in [-1/2, 1/2) take up to one from the exponent
     mantissa = min(MANTISSA, int((62.9 - room - largest / math.log(2.0) - stretched(offset)) / 2))
@@ -63,7 +63,7 @@ def exponential(engine: Engine, z: torch.Tensor, unit: float, largest: float, ro
 
 
 @dataclass
-class Rows:
+class PositiveRows:
     """Shares x (n, C) mod 2^ring of positive numbers whose rows sum to between low and high.
 
     drop: the bits that are cut when it is opened. one: the integer that stands for 1.
@@ -86,12 +86,12 @@ class Normalised:
 
     q: torch.Tensor
     one: float
-    y: Opened
+    y: MaskedValue
     y_range: tuple[float, float]
-    how: Plan
+    how: ReciprocalPlan
 
 
-def powers(engine: Engine, z: torch.Tensor, bits: int, bound: float, k: int, x_bits: int) -> Rows:
+def powers(engine: Engine, z: torch.Tensor, bits: int, bound: float, k: int, x_bits: int) -> PositiveRows:
     """e^(z / 2^k) of centred logits; x_bits: fractional bits that are kept of it when it is opened."""
     classes, largest = z.shape[1], bound / 2.0**k
     if classes > MAX_CLASSES:
@@ -101,10 +101,10 @@ def powers(engine: Engine, z: torch.Tensor, bits: int, bound: float, k: int, x_b
     room = math.log2(most) - largest / math.log(2.0)
     x, one_bits = exponential(engine, centred, 1.0 / (classes * 2.0 ** (bits + k)), largest, room)
     one = 2.0**one_bits
-    return Rows(x, 64, one_bits - x_bits, one, classes * 0.999 * one, most * one)
+    return PositiveRows(x, 64, one_bits - x_bits, one, classes * 0.999 * one, most * one)
 
 
-def normalise(engine: Engine, rows: Rows, last: bool, wide: bool = False) -> Normalised:
+def normalise(engine: Engine, rows: PositiveRows, last: bool, wide: bool = False) -> Normalised:
     """Divide rows by about their sums: within COARSE, or FINE for the last time. `wide`: y for products mod 2^64."""
     s = rows.x.sum(1, keepdim=True)
     s_drop = math.ceil(math.log2(rows.high)) - S_BITS
@@ -121,24 +121,24 @@ def normalise(engine: Engine, rows: Rows, last: bool, wide: bool = False) -> Nor
     into = 64 if last else Q_RING
     x, s = open_all(
         engine,
-        Opening(rows.x, rows.drop, rows.ring - rows.drop, max(into, rows.ring - rows.drop)),
-        Opening(s, s_drop, rows.ring - s_drop, max(how.ring(0), rows.ring - s_drop)),
+        MaskedOpening(rows.x, rows.drop, rows.ring - rows.drop, max(into, rows.ring - rows.drop)),
+        MaskedOpening(s, s_drop, rows.ring - s_drop, max(how.ring(0), rows.ring - s_drop)),
     )
-    y = inverse(engine, s, how, 64 if wide else into)
+    y = reciprocal(engine, s, how, 64 if wide else into)
     q = product(engine, x, y, into)
     forget(engine, x, y)
     y_range = (how.low * how.scale / high, how.high * how.scale / low)
     return Normalised(q, how.scale * 2.0 ** (s_drop - rows.drop), y, y_range, how)
 
 
-def squares(engine: Engine, n: Normalised, classes: int) -> Rows:
+def squares(engine: Engine, n: Normalised, classes: int) -> PositiveRows:
     """The squares of normalised rows."""
-    (q,) = open_all(engine, Opening(n.q, Q_DROP, Q_RING - Q_DROP, H_RING))
+    (q,) = open_all(engine, MaskedOpening(n.q, Q_DROP, Q_RING - Q_DROP, H_RING))
     x = product(engine, q, q)
     forget(engine, q)
     one = (n.one / 2.0**Q_DROP) ** 2
     drop = math.floor(math.log2(one)) - H_SCALE
-    return Rows(x, H_RING, drop, one, n.how.low**2 / classes * one * 0.99, n.how.high**2 * one * 1.01)
+    return PositiveRows(x, H_RING, drop, one, n.how.low**2 / classes * one * 0.99, n.how.high**2 * one * 1.01)
 
 
 def kept(classes: int) -> int:
@@ -146,7 +146,7 @@ def kept(classes: int) -> int:
     return min(17, max(8, 13 + math.ceil(math.log2(10 / classes))))
 
 
-def normalised(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tuple[Rows, Normalised]:
+def normalised(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tuple[PositiveRows, Normalised]:
     """The last rows (n, C) of positive numbers, and what they are when each is divided by its sum: probabilities."""
     k, classes = squarings(bound), z.shape[1]
     rows = powers(engine, z, bits, bound, k, kept(classes))

@@ -34,13 +34,13 @@ class Context:
         self.engine, self.logit_bound = engine, logit_bound
 
 
-class Private:
+class PrivateTensor:
     """A real tensor that `owner` knows: `value` there (float), None at the other owner. Its shape is public."""
 
     def __init__(self, context: Context, owner: int, value: torch.Tensor | None, shape: torch.Size, name: str):
         self.context, self.owner, self.value, self.shape, self.name = context, owner, value, torch.Size(shape), name
         self._masked: Masked | None = None
-        self._rows_of: tuple[Private, torch.Tensor] | None = None
+        self._rows_of: tuple[PrivateTensor, torch.Tensor] | None = None
         self._rings: dict[int, torch.Tensor] = {}
         # Fractional bits in a product. Logits of more than 32 are truncated exactly: only then it may be more than 16.
         fine = self.shape.numel() <= FINE_ELEMENTS
@@ -56,10 +56,12 @@ class Private:
     def dim(self) -> int:
         return len(self.shape)
 
-    def _local(self, f, *others: Private, shape=None) -> Private:
+    def _local(self, f, *others: PrivateTensor, shape=None) -> PrivateTensor:
         """Something that the owner computes alone."""
         value = f(self.value, *(o.value for o in others)) if self.mine else None
-        return Private(self.context, self.owner, value, value.shape if self.mine else shape or self.shape, self.name)
+        return PrivateTensor(
+            self.context, self.owner, value, value.shape if self.mine else shape or self.shape, self.name
+        )
 
     def ring(self, bits: int) -> torch.Tensor:
         """At its owner, the value with `bits` fractional bits."""
@@ -86,13 +88,13 @@ class Private:
         return torch.zeros(self.shape, dtype=torch.int64, device=device)
 
     # -- what the owner does alone, and what needs both ------------------------------------------------------------
-    def t(self) -> Transposed | Private:
+    def t(self) -> Transposed | PrivateTensor:
         return Transposed(self)
 
-    def matmul(self, other: Private | Secret) -> Private | Secret:
+    def matmul(self, other: PrivateTensor | Secret) -> PrivateTensor | Secret:
         """(n, d) (d, k) -> (n, k)."""
         shape = torch.Size((self.shape[0], other.shape[1]))
-        if isinstance(other, Private):
+        if isinstance(other, PrivateTensor):
             if other.owner == self.owner:
                 return self._local(lambda a, b: a.to(torch.float64).matmul(b.to(torch.float64)), other, shape=shape)
             share = self.context.engine.product(self.masked(), other.masked())
@@ -101,18 +103,18 @@ class Private:
         share = self.context.engine.product_with_shared(self.masked(), other.share)
         return Secret(self.context, share, self.bits + other.bits)
 
-    def __getitem__(self, index: torch.Tensor) -> Private:
+    def __getitem__(self, index: torch.Tensor) -> PrivateTensor:
         rows = self._local(lambda a: a[index], shape=torch.Size((len(index), *self.shape[1:])))
         if len(self.shape) == 2:
             rows._rows_of, rows.bits = (self, index), self.bits
         return rows
 
-    def _arithmetic(self, other: Any, f, secret) -> Private | Secret:
+    def _arithmetic(self, other: Any, f, secret) -> PrivateTensor | Secret:
         if isinstance(other, (int, float)):
             return self._local(lambda a: f(a, other))
         if isinstance(other, Transposed):
             other = other.plain()
-        if isinstance(other, Private) and other.owner == self.owner:
+        if isinstance(other, PrivateTensor) and other.owner == self.owner:
             return self._local(lambda a, b: f(a.to(torch.float64), b.to(torch.float64)), other)
         return secret(self.secret(), other)
 
@@ -128,20 +130,20 @@ class Private:
     def __truediv__(self, other: float):
         return self._local(lambda a: a / other)
 
-    def applied(self, *names: str) -> list[Private]:
+    def applied(self, *names: str) -> list[PrivateTensor]:
         """As `Secret.applied`, by the owner alone."""
         return [self._local(lambda a, name=name: FUNCTIONS[name].compute(a.to(torch.float64))) for name in names]
 
-    def square(self) -> Private:
+    def square(self) -> PrivateTensor:
         return self._local(lambda a: a.to(torch.float64).square())
 
-    def softmax(self, dim: int) -> Private:
+    def softmax(self, dim: int) -> PrivateTensor:
         return self._local(lambda a: a.softmax(dim))
 
-    def log_softmax(self, dim: int) -> Private:
+    def log_softmax(self, dim: int) -> PrivateTensor:
         return self._local(lambda a: a.log_softmax(dim))
 
-    def sum(self, *dim: int, keepdim: bool = False) -> Private:
+    def sum(self, *dim: int, keepdim: bool = False) -> PrivateTensor:
         shape = torch.empty(self.shape, device="meta").sum(*dim, **({"keepdim": keepdim} if dim else {})).shape
         return self._local(lambda a: a.sum(*dim, **({"keepdim": keepdim} if dim else {})), shape=shape)
 
@@ -149,13 +151,13 @@ class Private:
 class Transposed:
     """x.t() of a private x, on its way into a product."""
 
-    def __init__(self, of: Private):
+    def __init__(self, of: PrivateTensor):
         self.of, self.shape = of, torch.Size(reversed(of.shape))
 
-    def t(self) -> Private:
+    def t(self) -> PrivateTensor:
         return self.of
 
-    def plain(self) -> Private:
+    def plain(self) -> PrivateTensor:
         """As a private value of its own, masked anew if it enters a product."""
         return self.of._local(lambda a: a.t(), shape=self.shape)
 
@@ -168,13 +170,13 @@ class Transposed:
     def __mul__(self, other):
         return self.plain() * other
 
-    def __truediv__(self, divisor: float) -> Private:
+    def __truediv__(self, divisor: float) -> PrivateTensor:
         return self.plain() / divisor
 
-    def matmul(self, other: Private | Secret) -> Private | Secret:
+    def matmul(self, other: PrivateTensor | Secret) -> PrivateTensor | Secret:
         """x' other: (d, n) (n, k) -> (d, k)."""
         x, shape = self.of, torch.Size((self.shape[0], other.shape[1]))
-        if isinstance(other, Private):
+        if isinstance(other, PrivateTensor):
             if other.owner == x.owner:
                 return x._local(lambda a, b: a.to(torch.float64).t().matmul(b.to(torch.float64)), other, shape=shape)
             share = x.context.engine.product(x.masked(), other.masked(), transposed=True)
@@ -229,7 +231,7 @@ class Secret:
         return self._with(self.share.sum(*dim, **({"keepdim": keepdim} if dim else {})))
 
     def _aligned(self, other: Any) -> tuple[torch.Tensor, torch.Tensor, int]:
-        if isinstance(other, (Private, Transposed)):
+        if isinstance(other, (PrivateTensor, Transposed)):
             other = (other.plain() if isinstance(other, Transposed) else other).secret()
         if isinstance(other, (int, float)):
             value = torch.full_like(self.share, round(other * 2.0**self.bits))
@@ -255,7 +257,7 @@ class Secret:
     def __mul__(self, other) -> Secret:
         if isinstance(other, (int, float)):
             return self._times_public(float(other))
-        if isinstance(other, Private):
+        if isinstance(other, PrivateTensor):
             other = other.secret()
         a, b = self.operand(), other.operand()
         return self._with(self._engine.multiply(a.share, b.share), a.bits + b.bits)
@@ -274,11 +276,11 @@ class Secret:
         a = self.operand()
         return self._with(self._engine.square(a.share), 2 * a.bits)
 
-    def matmul(self, other: Private | Secret) -> Secret:
+    def matmul(self, other: PrivateTensor | Secret) -> Secret:
         """(k, n) (n, d) -> (k, d); with a private `other` (other' self')', with a shared one by a triple."""
         if isinstance(other, Transposed):
             return other.of.matmul(self.t()).t()
-        if isinstance(other, Private):
+        if isinstance(other, PrivateTensor):
             return other.t().matmul(self.t()).t()
         from mpc_appraisal.mpc.protocols import crypten_adapter as bridge
 
@@ -330,17 +332,17 @@ class Secret:
         return self._with(*log_softmax(self._engine, self.share, self.bits, self.context.logit_bound))
 
 
-@ops.join.register(Private)
+@ops.join.register(PrivateTensor)
 @ops.join.register(Secret)
-def _join(first: Private | Secret, tensors: Sequence[Any]) -> Secret:
-    secrets = [t.secret() if isinstance(t, Private) else t for t in tensors]
+def _join(first: PrivateTensor | Secret, tensors: Sequence[Any]) -> Secret:
+    secrets = [t.secret() if isinstance(t, PrivateTensor) else t for t in tensors]
     bits = max(t.bits for t in secrets)
     shares = [t.share << (bits - t.bits) for t in secrets]
     return Secret(first.context, torch.cat(shares), bits)
 
 
-@ops.fine.register(Private)
-def _fine(value: Private) -> Secret:
+@ops.high_precision.register(PrivateTensor)
+def _fine(value: PrivateTensor) -> Secret:
     return value.secret(NUMBER_BITS)
 
 
@@ -356,9 +358,9 @@ def _choose(bit: Secret, value: Secret) -> Secret:
     return value._with(value._engine.multiply(bit.share, value.share))
 
 
-@ops.tape.register(Private)
+@ops.tape.register(PrivateTensor)
 @ops.tape.register(Secret)
-def _tape(value: Private | Secret) -> ops.Tape:
+def _tape(value: PrivateTensor | Secret) -> ops.Tape:
     from mpc_appraisal.mpc.protocols import crypten_adapter as bridge
 
     return bridge.EngineTape(value.context)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from mpc_appraisal.mpc.ring.shape_tensor import sketch
+from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
 _TYPES = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.int64}
 
@@ -29,7 +29,7 @@ def _parts(size: int) -> list[int]:
 def pack(values: torch.Tensor, size: int) -> torch.Tensor:
     """The low `size` bytes of each int64, as a flat uint8 tensor."""
     if values.is_meta:
-        return sketch((values.numel() * size,), torch.uint8)
+        return shape_tensor((values.numel() * size,), torch.uint8)
     numbers, planes = values.contiguous().numpy().reshape(-1), []
     for part in _parts(size):
         planes.append(numbers.astype(_TYPES[part]).view(np.uint8))
@@ -41,7 +41,7 @@ def pack(values: torch.Tensor, size: int) -> torch.Tensor:
 def unpack(data: torch.Tensor, shape: Sequence[int], size: int) -> torch.Tensor:
     """int64 of `shape` in [0, 2^(8 size)) from their low `size` < 8 bytes; all 64 bits where size is 8."""
     if data.is_meta:
-        return sketch(shape)
+        return shape_tensor(shape)
     raw, count, total, start, shift = data.numpy(), math.prod(shape), None, 0, 0
     for part in _parts(size):
         plane = np.ndarray((count,), _TYPES[part], raw, start)

@@ -17,7 +17,7 @@ import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from mpc_appraisal.mpc.ring.packing import unpack
-from mpc_appraisal.mpc.ring.shape_tensor import sketch
+from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
 KEY_BYTES = 32
 _CHUNK = 1 << 22
@@ -59,4 +59,4 @@ class DryStream:
     """Shapes only, for a dry run."""
 
     def ring(self, shape: Sequence[int], size: int = 8) -> torch.Tensor:
-        return sketch(shape)
+        return shape_tensor(shape)

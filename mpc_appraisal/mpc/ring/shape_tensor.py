@@ -1,8 +1,8 @@
 """A tensor's shape without its values, for dry runs.
 
 torch's own meta tensors take a tenth of a millisecond for an elementwise operation on integers, which is as long as the
-operation itself on real numbers. A `Sketch` is a meta tensor that answers the elementwise operations at once: their
-result has the broadcast shape. All other operations go to torch.
+operation itself on real numbers. A `ShapeTensor` is a meta tensor that answers the elementwise operations at once:
+their result has the broadcast shape. All other operations go to torch.
 """
 
 from __future__ import annotations
@@ -61,22 +61,22 @@ def _first_of(argument: Any) -> torch.Tensor:
     return argument if isinstance(argument, torch.Tensor) else argument[0]
 
 
-class Sketch(torch.Tensor):
+class ShapeTensor(torch.Tensor):
     """See above; made by `sketch`."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunctionSubclass():
             if func.__name__ in SHAPED and "out" not in (kwargs or {}):
-                return sketch(SHAPED[func.__name__](*args, **(kwargs or {})), _first_of(args[0]).dtype)
+                return shape_tensor(SHAPED[func.__name__](*args, **(kwargs or {})), _first_of(args[0]).dtype)
             if func.__name__ not in ELEMENTWISE:
                 result = func(*args, **(kwargs or {}))
                 return result.as_subclass(cls) if isinstance(result, torch.Tensor) else result
             shapes = [a.shape for a in args if isinstance(a, torch.Tensor)]
             whole = shapes[0] if len(shapes) == 1 or shapes[0] == shapes[1] else broadcast(*shapes)
-            return sketch(whole, args[0].dtype if isinstance(args[0], torch.Tensor) else torch.int64)
+            return shape_tensor(whole, args[0].dtype if isinstance(args[0], torch.Tensor) else torch.int64)
 
 
-def sketch(shape: Sequence[int], dtype: torch.dtype = torch.int64) -> Sketch:
+def shape_tensor(shape: Sequence[int], dtype: torch.dtype = torch.int64) -> ShapeTensor:
     """A tensor of `shape` without values."""
-    return torch.empty(tuple(shape), dtype=dtype, device="meta").as_subclass(Sketch)
+    return torch.empty(tuple(shape), dtype=dtype, device="meta").as_subclass(ShapeTensor)

@@ -42,10 +42,10 @@ from mpc_appraisal.methods.gradient_norm import GradientNorm
 from mpc_appraisal.methods.influence import Influence
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.protocols import norm_check
-from mpc_appraisal.mpc.protocols.tensors import Private as Matrix
+from mpc_appraisal.mpc.protocols.tensors import PrivateTensor as Matrix
 from mpc_appraisal.mpc.protocols.tensors import Secret
 from mpc_appraisal.mpc.session import Opening, Session
-from mpc_appraisal.release.base import DECISION, RESULT, Apart, Outcome, bit_of, seen
+from mpc_appraisal.release.base import DECISION, RESULT, Outcome, PerCandidate, bit_of, seen
 from mpc_appraisal.release.bit import LARGEST, WHAT, reaches
 from mpc_appraisal.release.dp.clipping import ROUNDING, check_norm, clip_direction, clip_rows, spread
 from mpc_appraisal.release.dp.rounding import opened_error, softmax_error
@@ -59,7 +59,7 @@ ACCOUNTED_BITS = 16  # the fewest fractional bits of anything that is opened: wh
 
 
 @dataclass(frozen=True)
-class Private(Apart):
+class NoisedRelease(PerCandidate):
     """A noised value or bit, which is (epsilon, delta)-differentially private for one row of the candidate.
 
     Attributes:
@@ -154,12 +154,12 @@ class Private(Apart):
             {"spread": max(_up(spread(d) + 4 * math.sqrt(len(d)) * ROUNDING) for d in directions)} if directions else {}
         )
 
-    def owned(self, method, owned, told):
+    def owned(self, method, owned, published):
         if "direction" not in owned:
             return owned
-        return owned | {"direction": clip_direction(owned["direction"], self.spread or told["spread"])}
+        return owned | {"direction": clip_direction(owned["direction"], self.spread or published["spread"])}
 
-    def check_told(self, session, method, secrets, facts):
+    def check_published_names(self, session, method, secrets, facts):
         # A plain session's tensors are in the clear, and there is nobody there to lie to.
         if not _derived(method) or not isinstance(secrets["weights"], Matrix):
             return

@@ -21,7 +21,7 @@ from three import run
 
 import mpc_appraisal.release.dp.release as release_private
 from mpc_appraisal.appraisal.cost import estimate
-from mpc_appraisal.appraisal.norms import told_norms
+from mpc_appraisal.appraisal.norms import published_norms
 from mpc_appraisal.appraisal.party import take_part
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
 from mpc_appraisal.appraisal.program import program
@@ -43,8 +43,8 @@ from mpc_appraisal.mpc.protocols.norm_check import (
     weights_within,
 )
 from mpc_appraisal.mpc.protocols.tensors import Context
-from mpc_appraisal.mpc.protocols.tensors import Private as Matrix
-from mpc_appraisal.release import Private, Value
+from mpc_appraisal.mpc.protocols.tensors import PrivateTensor as Matrix
+from mpc_appraisal.release import NoisedRelease, Value
 
 torch.set_num_threads(1)
 L2, D, C = 1e-2, 6, 3
@@ -215,7 +215,7 @@ def test_sensitivity_holds_and_is_reached_by_a_direction_at_the_limit_and_rows_o
     limit = math.sqrt(longest_direction(ring)) / 2.0**16
     limit = float(np.nextafter(limit, 2 * limit))
     assert held(ring, lambda m: direction_within(m, limit), 16)
-    v, release = ring.double().numpy() / 2.0**16, Private(epsilon=1.0, row_norm=norm, spread=limit)
+    v, release = ring.double().numpy() / 2.0**16, NoisedRelease(epsilon=1.0, row_norm=norm, spread=limit)
     facts = Facts(D, C, 10, 10, 1, L2, row_norm=norm, longest=norm, logit_bound=8.0, spread=limit)
     delta = release.sensitivity(Influence(), facts)
     off = release_private.softmax_error(C, 8.0)
@@ -232,7 +232,7 @@ def test_sensitivity_holds_and_is_reached_by_a_direction_at_the_limit_and_rows_o
 
 def test_a_longer_matrix_than_told_is_what_breaks_the_guarantee():
     """The same direction told as a thousandth of what it is: one row moves the opened number by far more than Delta."""
-    release = Private(epsilon=1.0, row_norm=3.0)
+    release = NoisedRelease(epsilon=1.0, row_norm=3.0)
     facts = Facts(D, C, 10, 10, 1, L2, row_norm=3.0, longest=3.0, logit_bound=8.0, spread=1e-3)
     assert release.sensitivity(Influence(), facts) < 2 * 3.0 * 1.0 / 500  # a spread of 1 moves it by 6
 
@@ -252,7 +252,7 @@ def dry(method, release, candidates=2, role=MODEL_OWNER) -> DrySession:
 @pytest.mark.parametrize("method", [Influence(), GradientNorm()], ids=lambda m: m.name)
 @pytest.mark.parametrize("what", ["value", "bit"])
 def test_one_bit_is_opened_for_a_method_before_all_else_and_is_asked_for(method, what):
-    release = Private(what=what, row_norm=4.0)
+    release = NoisedRelease(what=what, row_norm=4.0)
     for role in OWNERS:
         opened = [(o.what, o.to, o.numbers) for o in dry(method, release, role=role).ledger]
         assert opened[0] == (WHAT, OWNERS, 1) and WHAT not in [o[0] for o in opened[1:]] and len(opened) == 3
@@ -263,7 +263,7 @@ def test_one_bit_is_opened_for_a_method_before_all_else_and_is_asked_for(method,
 
 
 def test_what_is_charged_by_its_range_alone_is_not_checked():
-    release = Private(row_norm=4.0, ceiling=1.0)
+    release = NoisedRelease(row_norm=4.0, ceiling=1.0)
     assert WHAT not in [o.what for o in dry(Finetuning(steps=1), release).ledger]
     assert WHAT in [o.what for o in dry(Influence(), release).ledger]
     assert WHAT not in [o.what for o in dry(Influence(), Value()).ledger]
@@ -274,12 +274,12 @@ def test_the_told_norm_of_weights_holds_of_them_as_they_are_shared():
     d, c = 50_000, 3  # so many numbers are shared with 16 fractional bits
     theta = torch.zeros(d, c, dtype=torch.float64)
     theta[:, 0], theta[:, 1:] = 2.0**-17 * 1.001, -(2.0**-17) * 1.001
-    plan = Plan((Influence(),), L2, 0, "", fit=None, release=Private(row_norm=4.0))
+    plan = Plan((Influence(),), L2, 0, "", fit=None, release=NoisedRelease(row_norm=4.0))
     owned = {"influence": {"weights": theta, "direction": theta}}
-    told = told_norms(MODEL_OWNER, ModelOwnerInput(), theta, owned, plan)["weight_norm"]
+    published = published_norms(MODEL_OWNER, ModelOwnerInput(), theta, owned, plan)["weight_norm"]
     ring = torch.round(theta * 2.0**16).to(torch.int64)
     assert set(ring.flatten().tolist()) == {-1, 1}
-    assert longest_weights(ring) <= (c * (told - WEIGHT_ROOM) * 2.0**16) ** 2
+    assert longest_weights(ring) <= (c * (published - WEIGHT_ROOM) * 2.0**16) ** 2
 
 
 # ---- between processes, of which the model owner's cheats
@@ -295,7 +295,7 @@ def digits() -> tuple[Dataset, Dataset, Dataset, Dataset]:
     return tuple(Dataset.of(x[start:end], y[start:end], 10, name) for name, (start, end) in parts.items())
 
 
-NOISE = Private(epsilon=1.0, delta=1e-6, row_norm=8.0)
+NOISE = NoisedRelease(epsilon=1.0, delta=1e-6, row_norm=8.0)
 CASES = {
     "clear": (Value(), "nothing"),
     "honest": (NOISE, "nothing"),
@@ -311,15 +311,15 @@ BOUND = 120.0
 def cheat(which: str, patch) -> None:
     """In the model owner's process alone: what it tells stays the same, or what it shares."""
     if which == "spread":
-        tell = Private.tell
-        patch.setattr(Private, "owned", lambda self, method, owned, told: owned)
+        tell = NoisedRelease.tell
+        patch.setattr(NoisedRelease, "owned", lambda self, method, owned, published: owned)
         small = lambda self, role, owned: {"spread": 2.0**-12} if role == MODEL_OWNER else tell(self, role, owned)  # noqa: E731
-        patch.setattr(Private, "tell", small)
+        patch.setattr(NoisedRelease, "tell", small)
     if which == "direction":
-        patch.setattr(Private, "owned", lambda self, method, owned, told: owned)
+        patch.setattr(NoisedRelease, "owned", lambda self, method, owned, published: owned)
     if which == "weights":
-        longer = lambda self, method, owned, told: owned | {"weights": 30 * owned["weights"]}  # noqa: E731
-        patch.setattr(Private, "owned", longer)
+        longer = lambda self, method, owned, published: owned | {"weights": 30 * owned["weights"]}  # noqa: E731
+        patch.setattr(NoisedRelease, "owned", longer)
 
 
 def play(role, address, emit, folder, plans, own, ports, cheats, checked):
@@ -330,7 +330,9 @@ def play(role, address, emit, folder, plans, own, ports, cheats, checked):
             if role == MODEL_OWNER:
                 cheat(which, patch)
             if not check:
-                patch.setattr(Private, "check_told", lambda self, session, method, secrets, facts: None)
+                patch.setattr(
+                    NoisedRelease, "check_published_names", lambda self, session, method, secrets, facts: None
+                )
             try:
                 found.append(take_part(role, f"tcp://127.0.0.1:{port}", plan, lambda: own, emit, session_name="spawn"))
             except Exception as error:  # noqa: BLE001  it is compared
@@ -394,7 +396,7 @@ def test_the_cost_preview_counts_the_check(played, monkeypatch):
     found = estimate(METHODS, facts, 1, BOUND, NOISE)
     for party, count in found.bytes_sent.items():  # what both methods share is halved, to the byte
         assert abs(count - sum(r.bytes_sent[party] for r in records)) <= 2
-    monkeypatch.setattr(Private, "check_told", lambda self, session, method, secrets, facts: None)
+    monkeypatch.setattr(NoisedRelease, "check_published_names", lambda self, session, method, secrets, facts: None)
     without = estimate(METHODS, facts, 1, BOUND, NOISE)
     assert without.rounds < found.rounds
     assert all(without.bytes_sent[party] < found.bytes_sent[party] for party in found.bytes_sent)

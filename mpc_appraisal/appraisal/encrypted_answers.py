@@ -26,7 +26,7 @@ from mpc_appraisal.release.base import Outcome
 SEALED = 1024  # bytes of an answer
 
 
-class Envelope:
+class EncryptedAnswers:
     """One owner's key of one session; `address`: its public part, hexadecimal."""
 
     def __init__(self) -> None:
@@ -64,13 +64,13 @@ KINDS = {"decision": bool, "winner": bool, "rank": int}
 
 def _outcome(text: bytes) -> Outcome:
     """One answer that was sealed. Raises PeerError."""
-    told = parse(text, DATA_OWNER, "answers")
+    published = parse(text, DATA_OWNER, "answers")
     known = {f.name for f in fields(Outcome)}
-    fit = {key: value is None or _is(value, KINDS.get(key, float)) for key, value in told.items()}
-    if set(told) - known or not all(fit.values()):
-        wrong = [key for key in told if key not in known or not fit[key]]
+    fit = {key: value is None or _is(value, KINDS.get(key, float)) for key, value in published.items()}
+    if set(published) - known or not all(fit.values()):
+        wrong = [key for key in published if key not in known or not fit[key]]
         raise PeerError(f"{DATA_OWNER} told an answer that cannot be read: {shown(', '.join(wrong))}")
-    return Outcome(**told)
+    return Outcome(**published)
 
 
 def _is(value: object, kind: type) -> bool:
