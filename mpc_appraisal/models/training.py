@@ -10,8 +10,8 @@ Utility, eq. 2 with the sign turned: mean test loss before minus after retrainin
 from __future__ import annotations
 
 import numpy as np
+import scipy  # which imports `scipy.optimize` when it is first used: half a second that most parties need not spend
 import torch
-from scipy.optimize import minimize
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset, with_bias
@@ -49,7 +49,7 @@ def fit(train: Dataset, l2: float, tolerance: float = 1e-7, iterations: int = 20
     # can still shrink: a restart forgets the curvature that led there.
     for _ in range(3):
         options = {"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 50, "ftol": 0.0, "gtol": tolerance}
-        result = minimize(value_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)
+        result = scipy.optimize.minimize(value_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)
         flat, largest = result.x, float(np.abs(result.jac).max())
         if largest <= tolerance:
             return SoftmaxRegression(torch.from_numpy(flat.copy()).reshape(shape), float(l2))

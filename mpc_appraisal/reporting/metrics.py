@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+import scipy  # which imports `scipy.stats` when it is first used: half a second that most processes need not spend
 
 from mpc_appraisal.common.errors import InputError
 
@@ -24,12 +24,15 @@ def correlations(values: Sequence[float], reference: Sequence[float]) -> dict[st
     defined = a.size >= 2 and bool(np.isfinite(a).all() and np.isfinite(b).all()) and np.ptp(a) > 0 and np.ptp(b) > 0
     if not defined:
         return {"spearman": None, "pearson": None}
-    return {"spearman": _finite(stats.spearmanr(a, b).statistic), "pearson": _finite(stats.pearsonr(a, b).statistic)}
+    return {
+        "spearman": _finite(scipy.stats.spearmanr(a, b).statistic),
+        "pearson": _finite(scipy.stats.pearsonr(a, b).statistic),
+    }
 
 
 def rank_of(values: Sequence[float]) -> list[float]:
     """Rank of each value: 1 is the lowest, equal values share the mean of their ranks."""
-    return stats.rankdata(np.asarray(values, dtype=np.float64)).tolist()
+    return scipy.stats.rankdata(np.asarray(values, dtype=np.float64)).tolist()
 
 
 def _finite(number: float) -> float | None:

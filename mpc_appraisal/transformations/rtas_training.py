@@ -131,13 +131,13 @@ def run_training(
     for batch in plan.batches:
         x = run.rows(lambda b=batch: data.x[list(b)], len(batch))
         run.step(x, batch)
-        session.forget(x)
+        session.evict(x)
     parts = []
     for start in range(0, plan.predicted, CHUNK):
         count = min(CHUNK, plan.predicted - start)
         x = run.rows(lambda s=start, n=count: data.test[s : s + n], count)
         parts.append(run.predict(x))
-        session.forget(x)
+        session.evict(x)
     known = [part for part in parts if part is not None]  # at the model owner
     return TrainedModel(run.layers, run.rest(), torch.cat(known) if known else None)
 
@@ -236,7 +236,7 @@ class _Fast(_Run):
         g = self.session.input(MODEL_OWNER, lambda: self.upper.learn(z, batch, lr), shape, "gradient of RTAS-fast")
         gradient = first_gradient(self.plan.model, x, g)
         self.layers = updated(self.layers, [gradient], rate(lr, len(batch))[1])
-        self.session.forget(g)
+        self.session.evict(g)
 
     def predict(self, x: Any) -> Tensor | None:
         z = self._opened(x)

@@ -177,7 +177,7 @@ def test_keys_may_be_typed_as_openssl_prints_them():
 
 def test_the_request_says_who_shows_which_key_and_that_nobody_does(tmp_path):
     deal = Deal(tmp_path, candidates=(SELLER, SELLER.renamed("other")))
-    facts, told = deal.told()
+    facts, told = deal.published()
     bare, shown = (
         make_request(deal.plan(), facts, told, dict.fromkeys(facts), keys=keys) for keys in (None, {MODEL_OWNER: ONE})
     )

@@ -86,14 +86,14 @@ def compute(
         session.reveal(METHOD.score({"weights": w}, x, y, facts), METHOD.opens, "benchmark")
         opened()
         session.mark()
-        session.forget(w)
+        session.evict(w)
     g = None
     if asked.opens:
         w = session.input(MODEL_OWNER, lambda: weights(own, 0), (d, classes), "w")
         summed = (x.matmul(w).softmax(1) - y).t().matmul(x).t()
         g = session.reveal(summed, "gradient", "benchmark") / n
-        session.forget(w)
-    session.forget(x, y)
+        session.evict(w)
+    session.evict(x, y)
     return g
 
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import scipy  # which imports `scipy.optimize` when it is first used: half a second that most parties need not spend
 import torch
-from scipy.optimize import minimize
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset, with_bias
@@ -125,7 +125,7 @@ class Coalitions(Game):
         options = {"maxiter": 20_000, "maxfun": 40_000, "maxcor": 50, "ftol": 0.0, "gtol": self._tolerance}
         for trial in range(6):  # a restart forgets a curvature that no longer helps; the fourth is from zero
             flat = np.zeros_like(flat) if trial == 3 else flat
-            result = minimize(value_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)
+            result = scipy.optimize.minimize(value_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)
             flat, largest = result.x, float(np.abs(result.jac).max())
             if largest <= self._tolerance:
                 return torch.from_numpy(flat.copy()).reshape(shape)

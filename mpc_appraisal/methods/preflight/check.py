@@ -56,9 +56,8 @@ from functools import partial
 from itertools import combinations
 
 import numpy as np
+import scipy  # which imports `scipy.stats` when it is first used: half a second that most processes need not spend
 import torch
-from scipy import stats
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset, with_bias
@@ -251,11 +250,13 @@ def condition_number(model: SoftmaxRegression, train: Dataset, damping: float = 
         return ((s - p * s.sum(1, keepdim=True)).t().matmul(x).t() / train.rows).reshape(-1).numpy()
 
     size = shape[0] * shape[1]
-    operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
+    operator = scipy.sparse.linalg.LinearOperator((size, size), matvec=product, dtype=np.float64)
     start = _stream(0, SPLIT).standard_normal(size)
     try:
-        largest = float(eigsh(operator, k=1, which="LA", v0=start, tol=1e-2, return_eigenvectors=False)[0])
-    except ArpackNoConvergence as error:  # the closest that it came is close enough
+        largest = float(
+            scipy.sparse.linalg.eigsh(operator, k=1, which="LA", v0=start, tol=1e-2, return_eigenvectors=False)[0]
+        )
+    except scipy.sparse.linalg.ArpackNoConvergence as error:  # the closest that it came is close enough
         largest = float(max(error.eigenvalues, default=0.0))
     d = 2 * model.l2 + damping
     return (max(largest, 0.0) + d) / d if d > 0 else math.inf
@@ -417,7 +418,7 @@ def _agreement(
     together = correlations(a, b)[kind]
     if together is None:
         return Agreement(mean, spread, worst, by_seed)
-    bounds = stats.bootstrap(
+    bounds = scipy.stats.bootstrap(
         (a, b),
         _rank_correlation,
         paired=True,
@@ -431,7 +432,7 @@ def _agreement(
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
     """Spearman along an axis; 0 for a resample that is all one value."""
-    a, b = (stats.rankdata(side, axis=axis) for side in (a, b))
+    a, b = (scipy.stats.rankdata(side, axis=axis) for side in (a, b))
     a, b = (side - side.mean(axis, keepdims=True) for side in (a, b))
     size = np.sqrt((a**2).sum(axis) * (b**2).sum(axis))
     return np.where(size > 0, (a * b).sum(axis) / np.where(size > 0, size, 1.0), 0.0)

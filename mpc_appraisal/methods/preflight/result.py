@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scipy import stats
+import scipy  # which imports `scipy.stats` when it is first used: half a second that most processes need not spend
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.reporting.table import DASH, Table, number
@@ -33,7 +33,7 @@ class Rate:
         errors = [bool(error) for error in errors]
         if not errors:
             return Rate(0, 0, None, None, None)
-        found = stats.binomtest(sum(errors), len(errors))
+        found = scipy.stats.binomtest(sum(errors), len(errors))
         interval = found.proportion_ci(0.95, method="exact")
         return Rate(sum(errors), len(errors), float(found.statistic), float(interval.low), float(interval.high))
 

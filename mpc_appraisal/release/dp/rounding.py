@@ -13,7 +13,7 @@ of t and of y). A row of C entries, each one unit off, sums to C units less or m
 w: a unit of x_opened in parts of the smallest row sum, u = 2^-16. It is `Bounds.softmax_error`.
 
 **What is cut after summing**, at most one unit in the last place each, of OPERAND_BITS: see `opened_error`. All of this
-holds surely only where nothing is truncated in a way that may fail: `Session.exactly`.
+holds surely only where nothing is truncated in a way that may fail: `Session.require_exact_truncation`.
 """
 
 from __future__ import annotations
