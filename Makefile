@@ -7,6 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 # The oldest pandas whose bytes CI compares; it lies beside the environment and comes first on the path.
 PANDAS2 := .venv/pandas-2.3.3
+READERS := $(addprefix tests/data/test_,columns.py data.py digests.py readers.py row_index.py) tests/governance/test_catalogue.py
 RUN ?= outputs/appraise
 
 .PHONY: help setup appraise paper engine marketplace transformations test test-pandas-2 fuzz lint docs clean
@@ -39,11 +40,17 @@ marketplace: $(STAMP)  ## the encrypted marketplace's results, an hour or more; 
 transformations: $(STAMP)  ## random transformations and their attacks; SMALL=1: in minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments transformations $(if $(SMALL),--small)
 
+# Rooms whose tests start few processes run two files at a time. The tests of the others start three or more processes each,
+# which have time limits and would slow each other down.
+PAIRED := $(addprefix tests/,common data governance methods models release reporting transformations)
+ALONE := $(filter-out $(PAIRED) tests/support tests/conftest.py tests/__pycache__,$(wildcard tests/*))
+
 test: $(STAMP)  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PAIRED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ALONE)
 
 test-pandas-2: $(STAMP) $(PANDAS2)  ## run the tests of readers and listings with pandas 2.3.3
-	OMP_NUM_THREADS=1 PYTHONPATH=$(PANDAS2) $(BIN)/python -m pytest $(addprefix tests/data/test_,columns.py data.py digests.py readers.py row_index.py) tests/governance/test_catalogue.py
+	OMP_NUM_THREADS=1 PYTHONPATH=$(PANDAS2) $(BIN)/python -m pytest -n 2 --dist loadfile $(READERS)
 
 $(PANDAS2): $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ pandas==2.3.3 pytz
