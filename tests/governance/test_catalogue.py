@@ -576,7 +576,7 @@ def test_data_that_do_not_match_their_listing_stop_the_appraisal_before_anything
             "error: secret: got .*seller.npz.sales.salt; expected the file with the salt",
         ),
         (["party.listing=[out/sales.json,out/sales.json]"], "error: party.listing: got 2 of them; expected 1: one for"),
-        (["party.listing=out/other.json"], "error: listing: got .*oth(er.json|…); expected an existing file"),
+        (["party.listing=out/other.json"], "error: listing: got .*; expected an existing file"),
     ],
 )
 def test_a_listing_that_cannot_be_checked_stops_the_appraisal(market, processes, own, match):

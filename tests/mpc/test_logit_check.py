@@ -216,7 +216,7 @@ def test_a_dry_run_holds_the_check():
     "method", [Silent(), Unstated(steps=1)], ids=["says and does not tell", "tells and does not say"]
 )
 def test_a_method_that_trains_says_so_and_tells_of_its_weights(method):
-    with pytest.raises(AppraisalError, match=r"logit_growth.*ops\.trained|ops\.trained.*logit_growth"):
+    with pytest.raises(AppraisalError, match=r"logit_growth.*ops\.record_weights|ops\.record_weights.*logit_growth"):
         dry(method)
 
 

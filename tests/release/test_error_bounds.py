@@ -155,7 +155,7 @@ def errors(method, model, train, test, own, repeats: int = 2) -> tuple[float, fl
 @pytest.fixture
 def untrained(monkeypatch):
     """The check of the trained weights' bound has its own tests, and takes a session."""
-    monkeypatch.setattr(module, "trained", lambda weights: weights)
+    monkeypatch.setattr(module, "record_weights", lambda weights: weights)
 
 
 TEXT = (text(200, 0), text(200, 1), text(200, 10))

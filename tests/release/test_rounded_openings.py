@@ -59,7 +59,7 @@ def test_twenty_five_runs_on_one_input_open_numbers_that_differ_by_few_units():
 
 @pytest.mark.parametrize("method", [Finetuning(steps=2), GradientNorm()], ids=lambda m: m.name)
 def test_of_other_methods_few_bits_are_left(method, monkeypatch):
-    monkeypatch.setattr(module, "trained", lambda weights: weights)
+    monkeypatch.setattr(module, "record_weights", lambda weights: weights)
     raw, units, unit = opened(method, 6)
     assert max(units) - min(units) <= (8 if isinstance(method, Finetuning) else 512)
     assert max(abs(u * unit - r) for u, r in zip(units, raw, strict=True)) <= unit

@@ -2,7 +2,7 @@
 
 With v_c the weights of class c minus their mean over the classes, a centred logit is x . v_c, and |x . v_c| <= ||x||
 ||v_c||. No row is longer than the told R, so logits stay within B if no v_c is longer than about B / R. Every trained
-weight matrix that `ops.trained` tells of is noted; its squared norms are computed on shares, all are compared with the
+weight matrix that `ops.record_weights` tells of is noted; its squared norms are computed on shares, all are compared with the
 limit, and the one bit "all are within" is what may be opened.
 
 Nothing here fails with any probability: C v_c = C w_c - sum of w is exact on shares, truncation is exact, and the
@@ -89,7 +89,9 @@ class TrainedWeights:
     def note(self, share: torch.Tensor, bits: int) -> None:
         """Shares of weights (d, C) with `bits` fractional bits; no message, or that of many at once."""
         if self.limit is None:
-            raise AppraisalError("ops.trained: got weights of a method whose logit_growth is 1; expected one above 1")
+            raise AppraisalError(
+                "ops.record_weights: got weights of a method whose logit_growth is 1; expected one above 1"
+            )
         if math.log2(share.shape[1] * self.limit.reach) + bits > LARGEST_BITS:
             raise InputError(
                 "appraisal.lr",
@@ -120,7 +122,7 @@ class TrainedWeights:
             return None
         if not self._outside:
             raise AppraisalError(
-                f"{self.limit.method} states a logit_growth above 1 and told of no weights; expected ops.trained"
+                f"{self.limit.method} states a logit_growth above 1 and told of no weights; expected ops.record_weights"
             )
         return none_negative(self.engine, torch.cat(self._outside))
 
