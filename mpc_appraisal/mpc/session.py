@@ -152,7 +152,7 @@ class Session(ABC):
         """
 
     def check_logits(self) -> None:
-        """Before a result is opened: have all weights of `ops.record_weights` kept the bound? Opens that one bit to both.
+        """Before a result is opened: have all recorded weights kept the bound? Opens that one bit to both.
 
         Only where an engine's softmax needs the bound, and the method trains.
 
