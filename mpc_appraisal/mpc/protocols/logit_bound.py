@@ -2,7 +2,7 @@
 
 With v_c the weights of class c minus their mean over the classes, a centred logit is x . v_c, and |x . v_c| <= ||x||
 ||v_c||. No row is longer than the told R, so logits stay within B if no v_c is longer than about B / R. Every trained
-weight matrix that `ops.record_weights` records is noted; its squared norms are computed on shares, all are compared with
+matrix that `ops.record_weights` records is kept; its squared norms are computed on shares. All are compared with
 the limit, and the one bit "all are within" is what may be opened.
 
 Nothing here fails with any probability: C v_c = C w_c - sum of w is exact on shares, truncation is exact, and the
