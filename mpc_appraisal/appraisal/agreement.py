@@ -162,32 +162,32 @@ def _agreed_answers(
     the others are computed. Raises DisagreementError for keys that were not asked, PeerError for no answers.
     """
     asked = [(method.name, name) for method in plan.methods for name in facts]
-    published = keys_in(said.get("answered"), asked, plan.release.joint, DATA_OWNER)
-    if not published:
+    offered = keys_in(said.get("answered"), asked, plan.release.joint, DATA_OWNER)
+    if not offered:
         return {}
     taken, outcomes = [], dict(known)
     if role == MODEL_OWNER:
-        outcomes = dict(zip(published, encrypted_answers.unseal(said.get("sealed"), len(published)), strict=True))
+        outcomes = dict(zip(offered, encrypted_answers.unseal(said.get("sealed"), len(offered)), strict=True))
         ledgers = own.controls.ledgers
-        taken = [key for key in published if key in marks and _held(ledgers.marked(key[1], marks[key]), outcomes[key])]
+        taken = [key for key in offered if key in marks and _held(ledgers.marked(key[1], marks[key]), outcomes[key])]
         if plan.release.joint:
-            whole = {method for method, _ in published if all(key in taken for key in published if key[0] == method)}
+            whole = {method for method, _ in offered if all(key in taken for key in offered if key[0] == method)}
             taken = [key for key in taken if key[0] in whole]
-        for method, name in (key for key in published if key not in taken):
+        for method, name in (key for key in offered if key not in taken):
             _say(
                 f"the data owner holds an earlier answer of {method} ({printable(name)}); this side's ledger holds no "
                 "such answer to this question, so it is computed anew"
             )
     note = {"taken": [list(key) for key in taken]} if role == MODEL_OWNER else {}
     notes = rendezvous.exchange("answers", note)
-    found = keys_in(notes[MODEL_OWNER].get("taken"), published, plan.release.joint, MODEL_OWNER)
+    found = keys_in(notes[MODEL_OWNER].get("taken"), offered, plan.release.joint, MODEL_OWNER)
     return {key: outcomes.get(key, Outcome()) for key in found}
 
 
-def _held(recorded: list[Any], published: Outcome) -> bool:
+def _held(recorded: list[Any], outcome: Outcome) -> bool:
     """Whether one of the recorded values is this outcome."""
     known = {f.name for f in fields(Outcome)}
-    return any(isinstance(value, dict) and set(value) <= known and Outcome(**value) == published for value in recorded)
+    return any(isinstance(value, dict) and set(value) <= known and Outcome(**value) == outcome for value in recorded)
 
 
 def make_request(

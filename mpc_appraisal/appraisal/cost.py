@@ -38,7 +38,7 @@ def estimate(
     engine: str = "fast",
 ) -> Forecast:
     """Of all `methods` on so many candidates of one size in one session. bound: on the centred logits."""
-    norm = release.tell(DATA_OWNER, {}).get("row_norm", facts.row_norm)
+    norm = release.announce(DATA_OWNER, {}).get("row_norm", facts.row_norm)
     facts = replace(facts, row_norm=norm, longest=norm, logit_bound=bound, spread=1.0)  # no matter to what is sent
 
     def of(count: int) -> Forecast:

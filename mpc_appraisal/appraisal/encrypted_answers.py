@@ -64,13 +64,13 @@ KINDS = {"decision": bool, "winner": bool, "rank": int}
 
 def _outcome(text: bytes) -> Outcome:
     """One answer that was sealed. Raises PeerError."""
-    published = parse(text, DATA_OWNER, "answers")
+    answer = parse(text, DATA_OWNER, "answers")
     known = {f.name for f in fields(Outcome)}
-    fit = {key: value is None or _is(value, KINDS.get(key, float)) for key, value in published.items()}
-    if set(published) - known or not all(fit.values()):
-        wrong = [key for key in published if key not in known or not fit[key]]
+    fit = {key: value is None or _is(value, KINDS.get(key, float)) for key, value in answer.items()}
+    if set(answer) - known or not all(fit.values()):
+        wrong = [key for key in answer if key not in known or not fit[key]]
         raise PeerError(f"{DATA_OWNER} told an answer that cannot be read: {shown(', '.join(wrong))}")
-    return Outcome(**published)
+    return Outcome(**answer)
 
 
 def _is(value: object, kind: type) -> bool:

@@ -32,7 +32,7 @@ WORD = {"columns": "column", "classes": "class"}
 MOST_SHOWN = 10  # names in a message
 MOST_COMPARED, LONGEST = 500, 100  # names, and characters of each, that are looked at for near misses
 NEAR = 0.75  # of difflib's ratio: one letter of four may differ
-Told = dict[str, Any] | None  # {"how": "plain" or "hash", "names": [...]}
+Announced = dict[str, Any] | None  # {"how": "plain" or "hash", "names": [...]}
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,11 @@ def hashed(kind: str, name: str) -> str:
     return hashlib.sha256(DOMAIN[kind] + name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
 
 
-def published(names: Names, how: str) -> dict[str, Told]:
+def published(names: Names, how: str) -> dict[str, Announced]:
     """What an owner tells of its names: 'columns' and 'class_names', None for what it has no names for."""
     check_how(how)
 
-    def part(kind: str, found: tuple[str, ...] | None) -> Told:
+    def part(kind: str, found: tuple[str, ...] | None) -> Announced:
         if found is None:
             return None
         return {"how": how, "names": [hashed(kind, name) if how == HASH else name for name in found]}

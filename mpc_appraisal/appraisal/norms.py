@@ -46,7 +46,7 @@ def published_norms(
         longest = math.sqrt(float(torch.linalg.vector_norm(x, dim=1).max()) ** 2 + 1)  # 1: the constant feature
         return longest + math.sqrt(x.shape[1] + 1) * 2.0**-17
 
-    published = plan.release.tell(role, owned)
+    published = plan.release.announce(role, owned)
     if isinstance(own, DataOwnerInput) and "row_norm" not in published:
         published["row_norm"] = up(max(rows(block.x) for c in own.candidates for block in c.blocks(BLOCK_ROWS)))
     if not isinstance(own, ModelOwnerInput):

@@ -73,16 +73,22 @@ def respelt(plan: Plan, public: dict[str, Any], digest: str) -> Plan:
 
 @dataclass(frozen=True)
 class DisclosureControls:
-    """How an owner looks after what it tells; its own, and told to nobody.
+    """Settings by which one owner limits what it discloses. They are never sent to the other parties.
 
-    counterparty: the other owner, as this one's ledgers call it. keeper: of those ledgers; None: none is kept.
-    listings: of the candidates. At the data owner one for each, or None; at the model owner those that it expects.
-    approval, requests, patience: of the data owner, see `approval.decide`. salt: of the model owner, 32 bytes that it
-    keeps so that a question can be told to be a repetition; None: fresh ones. show: given the request before it is
-    answered, so that its owner can read it. names: 'plain' or 'hash', how it tells the names of columns and classes,
-    see `names`. scale: 'warn', 'refuse' or 'ignore', where the sides' rows differ in length, see `compared`.
-    answered, so that its owner can read it. counterparty_key: SHA-256 of the certificate key that the other owner must
-    show, 64 hex digits; None: any. yes_expires: seconds after which a yes that was not used counts no more.
+    Attributes:
+        counterparty: The name that this owner's ledgers give to the other owner.
+        ledgers: The ledgers to charge before an answer is opened. None charges none.
+        listings: The data owner has one for each candidate, or None. The model owner has those that it expects.
+        approval: How the data owner says yes; see `approval.decide`, also for the next two.
+        requests: The folder of the requests that wait for an answer.
+        patience: The seconds for which a request waits.
+        salt: 32 bytes that the model owner keeps, so that it can show that a question is repeated. None draws new ones.
+        show: A function that is given the request before it is answered, so that its owner can read it.
+        names: 'plain' or 'hash', which is how this owner announces the names of columns and classes; see `names`.
+        scale: 'warn', 'refuse' or 'ignore', where the rows of the two sides differ in length; see `compared`.
+        counterparty_key: The SHA-256 (64 hex digits) of the certificate key that the other owner must show. None
+            accepts every key.
+        yes_expires: The seconds after which a yes that was not used is no longer valid.
     """
 
     counterparty: str = "the other side"

@@ -83,7 +83,7 @@ def program(
                         for key, shape in method.private_shapes(f).items()
                     }
                 with session.meter.phase("private"):
-                    release.check_published_names(session, method, secrets[method.name], f)
+                    release.check_published_norms(session, method, secrets[method.name], f)
             with session.meter.phase("private"):
                 limit = weight_limit_of(method, f, bound, plan)
                 session.bound_logits(bound * method.logit_growth, weights=limit)

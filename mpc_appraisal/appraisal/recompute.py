@@ -76,9 +76,9 @@ def recompute(listing: Listing, data: Dataset | StoredDataset, stated: Mapping[s
         sets = [part.with_classes(record.classes) if part is not None else None for part in (train, test)]
         delivered = _candidate(data, terms, record)
         value = plaintext(method, fitted, *sets, delivered)[0]
-        sentence, published = _compared(record, value, threshold, _bound(record, method, fitted, sets, delivered))
+        sentence, answered = _compared(record, value, threshold, _bound(record, method, fitted, sets, delivered))
         found.append(sentence)
-        compared += published
+        compared += answered
     if not compared:
         raise InputError("record", "no answer that this party was told", "a record with a value or a bit in it")
     return list(dict.fromkeys(found))

@@ -62,12 +62,12 @@ class Plain(PlainSettings):
             for method in plan.methods:
                 start = time.perf_counter()
                 value, paper_value = plaintext(method, model, train, test, data)
-                published = released.get((method.name, data.name), {"value": value, "paper_value": paper_value})
+                answer = released.get((method.name, data.name), {"value": value, "paper_value": paper_value})
                 records.append(
                     Record(
                         method=method.name,
                         candidate=data.name,
-                        **published,
+                        **answer,
                         plaintext_value=value,
                         error_bound=PLAINTEXT.value,
                         error_note=PLAINTEXT.note,
@@ -234,9 +234,9 @@ def _spawned(
 
 def _writer(data: Dataset) -> Callable[[Path], None]:
     names = {"columns": data.columns, "class_names": data.class_names}
-    published = {key: np.array(value, dtype=str) for key, value in names.items() if value is not None}
+    stored = {key: np.array(value, dtype=str) for key, value in names.items() if value is not None}
     return lambda path: np.savez(
-        path, x=data.x.numpy(), y=data.y.numpy(), classes=data.classes, name=data.name, **published
+        path, x=data.x.numpy(), y=data.y.numpy(), classes=data.classes, name=data.name, **stored
     )
 
 

@@ -18,8 +18,7 @@ from mpc_appraisal.appraisal.api import check_seed, run
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.appraisal.sessions import Join, Plain
-from mpc_appraisal.cli import safeguards as controls
-from mpc_appraisal.cli import sweep
+from mpc_appraisal.cli import safeguards, sweep
 from mpc_appraisal.cli.config import absolute, extractor, instantiate, public_part
 from mpc_appraisal.cli.console import wide
 from mpc_appraisal.cli.inputs import read_own, shown
@@ -79,7 +78,7 @@ def check_unused(cfg: DictConfig, release: Release) -> None:
     """
     party = OmegaConf.to_object(cfg.party)
     stated = [key for key, default in BETWEEN.items() if party[key] != default]
-    for key in (one for one in GUARDING if one in stated and party[one] != controls.NONE):
+    for key in (one for one in GUARDING if one in stated and party[one] != safeguards.NONE):
         raise InputError(
             f"party.{key}", party[key], "session=join: with both sides on one machine nothing is asked, kept or charged"
         )

@@ -119,14 +119,14 @@ class Release(ABC):
     def owned(
         self, method: Appraiser, owned: dict[str, torch.Tensor], published: Mapping[str, float]
     ) -> dict[str, Any]:
-        """What the model owner does to a method's tensors; published: its own note."""
+        """What the model owner does to a method's tensors; published: the norms that it has announced."""
         return owned
 
-    def tell(self, role: str, owned: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, float]:
+    def announce(self, role: str, owned: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, float]:
         """What an owner has to tell in the clear beside what it always tells."""
         return {}
 
-    def check_published_names(
+    def check_published_norms(
         self, session: Session, method: Appraiser, secrets: Mapping[str, Any], facts: Facts
     ) -> None:
         """Check on shares what the model owner told of its tensors, once they are in and before anything is opened.

@@ -19,7 +19,7 @@ from test_deal_edges import SELLER, Deal
 
 from mpc_appraisal.appraisal.agreement import check_counterparty, make_request
 from mpc_appraisal.appraisal.plan import DataOwnerInput, DisclosureControls
-from mpc_appraisal.cli import safeguards as guards
+from mpc_appraisal.cli import safeguards
 from mpc_appraisal.cli.config import compose
 from mpc_appraisal.cli.inputs import read_own
 from mpc_appraisal.common.errors import DisagreementError, InputError
@@ -167,12 +167,13 @@ def test_the_digest_of_a_certificates_key(tmp_path):
 @pytest.mark.parametrize("stated", ["acme", ONE[:-1], 3, True])
 def test_a_key_that_is_none(stated):
     with pytest.raises(InputError, match="party.counterparty_key"):
-        guards.key_of({"counterparty_key": stated})
+        safeguards.key_of({"counterparty_key": stated})
 
 
 def test_keys_may_be_typed_as_openssl_prints_them():
     typed = ":".join([ONE[:2].upper()] * 32)
-    assert guards.key_of({"counterparty_key": typed}) == "11" * 32 and guards.key_of({"counterparty_key": None}) is None
+    assert safeguards.key_of({"counterparty_key": typed}) == "11" * 32
+    assert safeguards.key_of({"counterparty_key": None}) is None
 
 
 def test_the_request_says_who_shows_which_key_and_that_nobody_does(tmp_path):
@@ -268,8 +269,8 @@ def test_a_command_says_yes_anew_where_the_old_one_expired_and_a_no_stays(tmp_pa
 @pytest.mark.parametrize("days", [0, -1, True, "week", None, 1e9])
 def test_days_that_are_none(days):
     with pytest.raises(InputError, match="party.yes_expires"):
-        guards.expiry_of({"yes_expires": days})
-    assert guards.expiry_of({"yes_expires": 0.5}) == 43200.0
+        safeguards.expiry_of({"yes_expires": days})
+    assert safeguards.expiry_of({"yes_expires": 0.5}) == 43200.0
 
 
 # ---- real parties over TLS

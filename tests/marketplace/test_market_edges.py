@@ -86,7 +86,7 @@ class Script:
     def send(self, to, values):
         self.sent.append((to, values))
 
-    def tell(self, to, note):
+    def announce(self, to, note):
         self.sent.append((to, note))
 
 

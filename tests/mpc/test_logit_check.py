@@ -11,7 +11,7 @@ import oracles
 import pytest
 import torch
 from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, free_port, write_npz
-from test_bridge import one_party_at_a_time  # noqa: F401  both owners in one process, though CrypTen has globals
+from test_crypten_adapter import one_party_at_a_time  # noqa: F401  both owners in one process, though CrypTen has globals
 from three import run, sharing
 
 from mpc_appraisal import Spawn, appraise

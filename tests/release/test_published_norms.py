@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from processes import free_port
-from test_bridge import one_party_at_a_time  # noqa: F401  both owners in one process, though CrypTen has globals
+from test_crypten_adapter import one_party_at_a_time  # noqa: F401  both owners in one process, though CrypTen has globals
 from three import run
 
 import mpc_appraisal.release.dp.release as release_private
@@ -314,7 +314,7 @@ def cheat(which: str, patch) -> None:
         tell = NoisedRelease.tell
         patch.setattr(NoisedRelease, "owned", lambda self, method, owned, published: owned)
         small = lambda self, role, owned: {"spread": 2.0**-12} if role == MODEL_OWNER else tell(self, role, owned)  # noqa: E731
-        patch.setattr(NoisedRelease, "tell", small)
+        patch.setattr(NoisedRelease, "announce", small)
     if which == "direction":
         patch.setattr(NoisedRelease, "owned", lambda self, method, owned, published: owned)
     if which == "weights":
@@ -331,7 +331,7 @@ def play(role, address, emit, folder, plans, own, ports, cheats, checked):
                 cheat(which, patch)
             if not check:
                 patch.setattr(
-                    NoisedRelease, "check_published_names", lambda self, session, method, secrets, facts: None
+                    NoisedRelease, "check_published_norms", lambda self, session, method, secrets, facts: None
                 )
             try:
                 found.append(take_part(role, f"tcp://127.0.0.1:{port}", plan, lambda: own, emit, session_name="spawn"))
@@ -396,7 +396,7 @@ def test_the_cost_preview_counts_the_check(played, monkeypatch):
     found = estimate(METHODS, facts, 1, BOUND, NOISE)
     for party, count in found.bytes_sent.items():  # what both methods share is halved, to the byte
         assert abs(count - sum(r.bytes_sent[party] for r in records)) <= 2
-    monkeypatch.setattr(NoisedRelease, "check_published_names", lambda self, session, method, secrets, facts: None)
+    monkeypatch.setattr(NoisedRelease, "check_published_norms", lambda self, session, method, secrets, facts: None)
     without = estimate(METHODS, facts, 1, BOUND, NOISE)
     assert without.rounds < found.rounds
     assert all(without.bytes_sent[party] < found.bytes_sent[party] for party in found.bytes_sent)

@@ -21,7 +21,7 @@ import pytest
 import torch
 from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES, free_port
 from scipy import stats
-from test_bridge import one_party_at_a_time  # noqa: F401  both owners in one process, though CrypTen has globals
+from test_crypten_adapter import one_party_at_a_time  # noqa: F401  both owners in one process, though CrypTen has globals
 from three import run
 
 from mpc_appraisal import appraise
@@ -459,7 +459,7 @@ class Threads(FastSession):
         self.role, self.channel, self.context = OWNERS[engine.me], engine.channel, TrainingContext(engine, 16.0)
 
 
-class ShapeTensor(DrySession):
+class ShapesOnly(DrySession):
     """The dry one."""
 
     def __init__(self, engine):
@@ -468,7 +468,7 @@ class ShapeTensor(DrySession):
 
 
 def session_of(engine) -> Session:
-    return (ShapeTensor if engine.dry else Threads)(engine)
+    return (ShapesOnly if engine.dry else Threads)(engine)
 
 
 def shared(ring: list[int], bits: int, seed: int = 0):

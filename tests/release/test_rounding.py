@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import three
 import torch
-from test_bridge import one_party_at_a_time  # noqa: F401  both owners in one process, though CrypTen has globals
+from test_crypten_adapter import one_party_at_a_time  # noqa: F401  both owners in one process, though CrypTen has globals
 from test_release import session_of
 from three import run, sharing
 
@@ -232,7 +232,7 @@ def difference(pair: Pair) -> tuple[float, float, float, float]:
     method, release = pair.method, pair.release
     owned = {"weights": pair.weights, "direction": pair.direction}
     owned = {k: v for k, v in owned.items() if k == "weights" or isinstance(method, Influence)}
-    published = release.tell(MODEL_OWNER, {method.name: owned})
+    published = release.announce(MODEL_OWNER, {method.name: owned})
     owned = {method.name: release.owned(method, owned, published)}
     centred = pair.weights - pair.weights.mean(1, keepdim=True)
     bound = release.row_norm * centred.norm(dim=0).max().item() * 1.01 + 0.1
@@ -332,7 +332,7 @@ def test_random_neighbours_differ_by_no_more_than_the_sensitivity(method, seed, 
 
 def test_the_told_spread_is_kept_by_what_is_shared(same_masks):
     pair = WORST["influence, six rows"]
-    published = pair.release.tell(MODEL_OWNER, {"influence": {"direction": pair.direction}})["spread"]
+    published = pair.release.announce(MODEL_OWNER, {"influence": {"direction": pair.direction}})["spread"]
     out = pair.release.owned(Influence(), {"direction": pair.direction}, {"spread": published})["direction"]
     assert spread(pair.direction) < published <= spread(pair.direction) * (1 + 1 / 8)
     assert spread(encode(out, "direction").double() / 2.0**16) <= published

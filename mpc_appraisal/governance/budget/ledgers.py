@@ -1,11 +1,11 @@
 """What an appraisal keeps its ledgers with: asked before it, charged before anything is opened, settled after.
 
-keeper = LedgerSet.open("acme", {"seller": (ledger_beside("seller.csv"), "seller")}, Policy(epsilon=2.0))
+ledgers = LedgerSet.open("acme", {"seller": (ledger_beside("seller.csv"), "seller")}, Policy(epsilon=2.0))
 asked = {("influence", "seller"): Question("acme", "influence", rows, subject(config=..., model=...), noise)}
-keeper.consult(asked)  # before the other party is met
-granted = keeper.charge(asked)
+ledgers.consult(asked)  # before the other party is met
+granted = ledgers.charge(asked)
 ... open those values that came back as a Charge; the others are answered already ...
-keeper.settle(("influence", "seller"), value)
+ledgers.settle(("influence", "seller"), value)
 """
 
 from __future__ import annotations

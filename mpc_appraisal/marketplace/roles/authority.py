@@ -50,10 +50,10 @@ def issue(context: RunContext, authority: Authority) -> None:
                 key = authority.function_key(name, w)
             except InputError as error:
                 for role in (SHOPPER, CLOUD):
-                    context.messages.tell(role, {"refused": str(error)})
+                    context.messages.announce(role, {"refused": str(error)})
                 continue
             for role in (SHOPPER, CLOUD):
-                context.messages.tell(role, {"key_id": key.key_id})
+                context.messages.announce(role, {"key_id": key.key_id})
             context.messages.send_array(CLOUD, key.values)
 
 

@@ -49,9 +49,9 @@ def run_transform(context: RunContext, uploads: dict[str, Upload]) -> None:
             try:
                 products[name] = side.products(key, found.ciphertext)
             except InputError as error:
-                messages.tell(SHOPPER, {"refused": f"upload of seller {name}: {error}"})
+                messages.announce(SHOPPER, {"refused": f"upload of seller {name}: {error}"})
                 continue
-            messages.tell(SHOPPER, {"rows": len(products[name])})
+            messages.announce(SHOPPER, {"rows": len(products[name])})
             side.send_logits(products[name])
     with context.costs.phase("predict"):
         selected = selected_rows(context)

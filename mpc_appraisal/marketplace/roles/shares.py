@@ -105,7 +105,7 @@ def run_cloud(context: RunContext) -> None:
             found.append(torch.from_numpy(scheme.cloud_share(key, seeds)))
             starts[name], total = total, total + rows
     for role in (SHOPPER, AUTHORITY):
-        messages.tell(role, {"ready": True})
+        messages.announce(role, {"ready": True})
     first = torch.cat(found) if found else torch.empty(0, 0)
     note = messages.hear(SHOPPER)
     with told_by(SHOPPER):
@@ -146,7 +146,7 @@ def _retrainings(
         if sizes not in (None, found):
             raise PeerError(f"{SHOPPER} brought {found} rows of its own; expected {sizes}, as in the trial before")
         sizes, bought = found, selected[picked]
-        messages.tell(SHOPPER, {"ready": True})
+        messages.announce(SHOPPER, {"ready": True})
         one = PooledCloud(key, bought, none, padded[picked], first=bought)
         _compute(context, "retrain", training(context, len(picked), own_rows, asked_rows), cloud=one)
 
@@ -174,7 +174,7 @@ def run_shopper(context: RunContext, own: ShopperInput, uploads: dict[str, Uploa
     messages.hear(CLOUD)
     total = sum(map(len, shares.values()))
     market.check_pool(total, refused)
-    messages.tell(CLOUD, {"rows": total})
+    messages.announce(CLOUD, {"rows": total})
     pooled = torch.cat(list(shares.values()))
     side = PooledShopper(network, first, pooled, first=pooled)
     logits, opened = _compute(context, "predict", predicting(context, total), shopper=side)
@@ -183,7 +183,7 @@ def run_shopper(context: RunContext, own: ShopperInput, uploads: dict[str, Uploa
     selected = chosen(market, probabilities)
     with context.costs.phase("keys"):
         for role in (CLOUD, AUTHORITY):
-            messages.tell(role, {"rows": selected})
+            messages.announce(role, {"rows": selected})
         sealed = np.stack([uploads[name].labels[row] for name, row in selected])
         by_name, left_out = open_shares(context, selected, sealed)
         labels = torch.zeros((market.budget, market.architecture.classes), dtype=torch.int64)
@@ -192,7 +192,7 @@ def run_shopper(context: RunContext, own: ShopperInput, uploads: dict[str, Uploa
                 labels[places] = by_name[name]
         starts = dict(zip(shares, np.cumsum([0, *map(len, shares.values())]).tolist(), strict=False))
         places = [starts[name] + row for name, row in selected]
-        messages.tell(CLOUD, {"places": places, "left_out": list(left_out)})
+        messages.announce(CLOUD, {"places": places, "left_out": list(left_out)})
     opened, kept = list(opened), kept_of(selected, left_out)
     verdicts = _validate(context, own, side, labels, pooled[places], opened, kept) if market.validation else []
     return MarketResult(
@@ -227,8 +227,8 @@ def _validate(
     parts = subsets(torch.arange(len(tried)), min(market.validation.granularity, len(tried)))
     for place, subset in enumerate(parts):
         picked = torch.cat([kept, rest[subset]])
-        context.messages.tell(CLOUD, {"train": picked.tolist(), "own": len(x), "validation": len(asked_x)})
-        context.messages.tell(AUTHORITY, {"train": len(picked)})
+        context.messages.announce(CLOUD, {"train": picked.tolist(), "own": len(x), "validation": len(asked_x)})
+        context.messages.announce(AUTHORITY, {"train": len(picked)})
         context.messages.hear(CLOUD)  # nothing waits here while the engine runs
         one = PooledShopper(
             side.network, side.quantised, bought[picked], labels[picked], rows, classes, first=bought[picked]
@@ -248,7 +248,7 @@ def _validate(
             kept, threshold = picked, verdicts[-1].error
     if len(parts) < len(_subsets(context)):
         for role in (CLOUD, AUTHORITY):
-            context.messages.tell(role, {"train": None})
+            context.messages.announce(role, {"train": None})
     return verdicts
 
 

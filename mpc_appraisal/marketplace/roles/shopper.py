@@ -53,7 +53,7 @@ def run_transform(context: RunContext, own: ShopperInput) -> MarketResult:
     with context.costs.phase("predict"):
         selected = chosen(market, probabilities, refused)
         for role in (CLOUD, AUTHORITY):
-            messages.tell(role, {"rows": selected})
+            messages.announce(role, {"rows": selected})
     with context.costs.phase("keys"):
         labels, left_out = _labels(context, selected)
     kept = kept_of(selected, left_out)
@@ -108,7 +108,7 @@ def open_shares(
         except InputError as error:
             nonce, left_out[name] = bytes(NONCE_BYTES), str(error)
         nonces[name] = nonce.hex()
-    context.messages.tell(AUTHORITY, {"nonces": nonces})
+    context.messages.announce(AUTHORITY, {"nonces": nonces})
     return shares, left_out
 
 
@@ -143,7 +143,7 @@ def _validate(
     x, y = rows_of(own.own, market.architecture, "own")
     asked_x, asked_y = rows_of(own.validation, market.architecture, "validation")
     with context.costs.phase("retrain"):
-        messages.tell(CLOUD, {"own": len(x), "validation": len(asked_x), "left_out": list(left_out)})
+        messages.announce(CLOUD, {"own": len(x), "validation": len(asked_x), "left_out": list(left_out)})
         side.send_products(x)
     with context.costs.phase("validate"):
         side.send_products(asked_x)
@@ -151,7 +151,7 @@ def _validate(
 
     def retrain(places: Tensor) -> Callable[[Tensor], Tensor]:
         with context.costs.phase("retrain"):
-            messages.tell(CLOUD, {"train": tried[places].tolist()})
+            messages.announce(CLOUD, {"train": tried[places].tolist()})
             side.retrain(torch.cat([y, labels[tried[places]]]), how)
         return predict
 
@@ -163,7 +163,7 @@ def _validate(
     places, granularity = torch.arange(len(kept)), min(market.validation.granularity, len(kept))
     verdicts = validate(retrain, places, granularity, asked_x, asked_y, before, keep=True)
     accepted = [kept[place] for verdict in verdicts if verdict.accepted for place in verdict.rows]
-    messages.tell(CLOUD, {"train": None, "deliver": accepted if market.validation.deliver else []})
+    messages.announce(CLOUD, {"train": None, "deliver": accepted if market.validation.deliver else []})
     with context.costs.phase("retrain"):
         delivered = market.validation.deliver and accepted
         return verdicts, side.network() if delivered else None

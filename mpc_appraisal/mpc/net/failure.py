@@ -136,7 +136,7 @@ class BlockingCalls:
     def __init__(self, check: Callable[[], None], idle: Callable[[], None] = lambda: None):
         self._check, self._idle = check, idle
         self._asked: queue.SimpleQueue = queue.SimpleQueue()
-        threading.Thread(target=self._run, daemon=True, name="clerk").start()
+        threading.Thread(target=self._run, daemon=True, name="blocking calls").start()
 
     def _run(self) -> None:
         while True:

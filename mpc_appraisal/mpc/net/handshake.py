@@ -217,12 +217,13 @@ def dial(
     role: str,
     certificates: CertificateFiles,
     timeout: float,
-    published: Callable[[str], str | None],
+    address_for: Callable[[str], str | None],
 ) -> tuple[Incoming, Outgoing]:
     """Connect to `peer`; tries again until `timeout`.
 
     Args:
-        told: gets this party's own address on the way to the peer, returns the address to tell the peer, if any.
+        address_for: It gets this party's own address on the way to the peer. It returns the address that the peer is
+            given, or None.
 
     Raises:
         PeerError: nobody listened, or one of the two refuses the other.
@@ -237,7 +238,7 @@ def dial(
         patience = min(HANDSHAKE_SECONDS, max(deadline - time.monotonic(), LEAST_SECONDS))
         try:
             sock = _prepare(socket.create_connection((host, port), patience))
-            hello = {"role": role, "use": use, "instance": instance, "address": published(sock.getsockname()[0])}
+            hello = {"role": role, "use": use, "instance": instance, "address": address_for(sock.getsockname()[0])}
             sock = context.wrap_socket(sock, server_hostname=peer, do_handshake_on_connect=False)
             until = time.monotonic() + patience
             _shake(sock, until)

@@ -75,7 +75,7 @@ class Heartbeats:
         self._listener = socket.create_server((_own_address(towards), 0))
         self._listener.setblocking(False)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True, name="lifelines")
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="heartbeats")
         self._thread.start()
 
     def note(self) -> dict[str, Any]:

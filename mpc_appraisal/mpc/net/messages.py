@@ -51,7 +51,7 @@ class Messages:
             raise PeerError(f"{source} sent numbers that are NaN or infinite")
         return values
 
-    def tell(self, to: str, note: dict[str, Any]) -> None:
+    def announce(self, to: str, note: dict[str, Any]) -> None:
         """A note; it counts as two waits at the receiver, for its length and itself."""
         text = json.dumps(note).encode()
         self._channel.send(torch.tensor([len(text)]), rank_of(to))
@@ -68,7 +68,7 @@ class Messages:
     def send_array(self, to: str, values: np.ndarray) -> None:
         """An array whose shape the receiver does not know, behind a note on it."""
         values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
-        self.tell(to, {"shape": list(values.shape), "dtype": str(values.dtype).removeprefix("torch.")})
+        self.announce(to, {"shape": list(values.shape), "dtype": str(values.dtype).removeprefix("torch.")})
         self.send(to, values)
 
     def receive_array(self, source: str) -> np.ndarray:

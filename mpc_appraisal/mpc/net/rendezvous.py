@@ -1,7 +1,7 @@
 """Where the parties meet: small public notes (JSON), before anything is shared and after all is opened.
 
 The notes travel through torch's TCPStore, in the clear: sizes, hashes of the public configuration, costs. Nothing
-private is ever posted. Every error names the party that is missing, killed, frozen or disagreed; the lifelines tell.
+private is ever posted. Every error names the party that is missing, killed, frozen or disagreed; the heartbeats say it.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class Rendezvous(FailureDetector):
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
             self.store = dist.PrefixStore(f"mpc_appraisal/{attempt}", self.store)
         self._topics: set[str] = set()
-        self._clerk = BlockingCalls(self.check, self._look)  # a frozen host must not hold up who asks for a note
-        self._lifelines = Heartbeats(role, host, self.freeze, self._fail, self._tell)
-        self._lines = self._lifelines.lines
+        self._blocking = BlockingCalls(self.check, self._look)  # a frozen host must not hold up who asks for a note
+        self._heartbeats = Heartbeats(role, host, self.freeze, self._fail, self._tell)
+        self._lines = self._heartbeats.lines
         if role == MODEL_OWNER:  # it may be a while until it announces itself: it reads its files before
             self.post()
 
@@ -120,7 +120,7 @@ class Rendezvous(FailureDetector):
         )
 
     def post(self) -> None:
-        self._call(lambda: self.store.set(f"line/{self.role}", json.dumps(self._lifelines.note())))
+        self._call(lambda: self.store.set(f"line/{self.role}", json.dumps(self._heartbeats.note())))
 
     def _look(self) -> None:
         """Hear of an abort while this party computes."""
@@ -131,7 +131,7 @@ class Rendezvous(FailureDetector):
     def _call(self, f):
         try:
             until = None if self._until is None else max(self._until, time.monotonic() + CALL_SECONDS)
-            return self._clerk.call(f, until)
+            return self._blocking.call(f, until)
         except TimeoutError as error:
             failed = self._fail(self._nobody())
             self._noticed.set()
@@ -155,7 +155,7 @@ class Rendezvous(FailureDetector):
             for role in ROLES[: rank_of(self.role)]:  # lower ranks listen
                 if role not in self._lines and self._call(lambda role=role: self.store.check([f"line/{role}"])):
                     left = max(deadline - time.monotonic(), POLL_SECONDS)
-                    self._lifelines.dial(role, self._line_of(role), patience=left)
+                    self._heartbeats.dial(role, self._line_of(role), patience=left)
             missing = [role for role in ROLES if role != self.role and role not in self._lines]
             if not missing:
                 self._until = None
@@ -180,7 +180,7 @@ class Rendezvous(FailureDetector):
         with suppress(PeerError):  # those still to come read it there
             if not self._call(lambda: self.store.check(["abort"])):
                 self._call(lambda: self.store.set("abort", words))
-        self._lifelines.leave(words)
+        self._heartbeats.leave(words)
 
     def exchange(self, topic: str, note: dict) -> dict[str, dict]:
         """Post this party's note and return everybody's, by role. Every party calls it, in the same order.
@@ -216,8 +216,8 @@ class Rendezvous(FailureDetector):
         deadline, me = time.monotonic() + timeout, rank_of(self.role)
         for rank, role in enumerate(ROLES):
             if rank < me:
-                sockets[rank] = self._lifelines.dial(role, self._line_of(role), DATA)
-            while rank > me and (sock := self._lifelines.taken(role)) is None:
+                sockets[rank] = self._heartbeats.dial(role, self._line_of(role), DATA)
+            while rank > me and (sock := self._heartbeats.taken(role)) is None:
                 self.check()
                 if time.monotonic() > deadline:
                     raise PeerError(f"{role} did not connect within {timeout:g} s")
@@ -228,7 +228,7 @@ class Rendezvous(FailureDetector):
 
     # -- the end ---------------------------------------------------------------------------------------------------
     def lost(self, role: str) -> PeerError:
-        """The error for a connection with `role` that broke: what the lifelines tell, within a moment."""
+        """The error for a connection with `role` that broke: what the heartbeats say, within a moment."""
         until = time.monotonic() + LAST_WORDS_SECONDS
         while self._error is None and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
@@ -245,13 +245,13 @@ class Rendezvous(FailureDetector):
                 self._call(lambda: self.store.add(f"left/{self.role}", 1))
         with self._lock:
             self._closed = True
-        self._lifelines.leave("")
+        self._heartbeats.leave("")
         patience = LAST_WORDS_SECONDS if any(line.lost for line in self._lines.values()) else linger
         until = time.monotonic() + (patience if self._host else 0.0)
         while time.monotonic() < until and any(self._awaited(role) for role in ROLES if role != self.role):
             time.sleep(POLL_SECONDS)
-        self._lifelines.close()
-        self._clerk.end()
+        self._heartbeats.close()
+        self._blocking.end()
         os.close(self.wake)
         os.close(self._waker)
 

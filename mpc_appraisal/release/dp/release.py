@@ -143,7 +143,7 @@ class NoisedRelease(PerCandidate):
         # A label that the model has no class for is taken for its last: to refuse the data would tell of that row.
         return transformed(data, lambda x: clip_rows(x, self.row_norm), classes)
 
-    def tell(self, role, owned):
+    def announce(self, role, owned):
         if role == DATA_OWNER:
             return {"row_norm": float(self.row_norm)}
         if role != MODEL_OWNER or self.spread is not None:
@@ -159,7 +159,7 @@ class NoisedRelease(PerCandidate):
             return owned
         return owned | {"direction": clip_direction(owned["direction"], self.spread or published["spread"])}
 
-    def check_published_names(self, session, method, secrets, facts):
+    def check_published_norms(self, session, method, secrets, facts):
         # A plain session's tensors are in the clear, and there is nobody there to lie to.
         if not _derived(method) or not isinstance(secrets["weights"], Matrix):
             return

@@ -19,7 +19,7 @@ from mpc_appraisal import Dataset
 from mpc_appraisal.appraisal.agreement import inputs_of
 from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers
 from mpc_appraisal.appraisal.plan import DisclosureControls, ModelOwnerInput
-from mpc_appraisal.cli import safeguards as guards
+from mpc_appraisal.cli import safeguards
 from mpc_appraisal.cli.config import CONF
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.governance.catalogue import publish, read_listing
@@ -48,11 +48,13 @@ def absolute(base: Path) -> Callable[[str], Path]:
 
 def of_data_owner(base: Path, names=("a",), **stated) -> DisclosureControls:
     places = {name: f"own/{name}.csv" for name in names}
-    return guards.of_data_owner(party(**stated), absolute(base), places, (None,) * len(places))
+    return safeguards.of_data_owner(party(**stated), absolute(base), places, (None,) * len(places))
 
 
 def of_model_owner(base: Path, **stated) -> DisclosureControls:
-    return guards.of_model_owner(party(**{"train": "own/train.npz", "test": "own/test.npz"} | stated), absolute(base))
+    return safeguards.of_model_owner(
+        party(**{"train": "own/train.npz", "test": "own/test.npz"} | stated), absolute(base)
+    )
 
 
 def names_in(base: Path) -> set[str]:
@@ -74,14 +76,14 @@ def names_in(base: Path) -> set[str]:
     ],
 )
 def test_one_for_each_file(stated, count, expected):
-    assert guards.one_each(party(ledger=stated), "ledger", count) == expected
+    assert safeguards.one_each(party(ledger=stated), "ledger", count) == expected
 
 
 @pytest.mark.parametrize(("stated", "count"), [("a", 2), (["a", "b"], 1), (["a", "b"], 3), ([], 1)])
 def test_another_number_than_files_is_refused(stated, count):
     found = 1 if isinstance(stated, str) else len(stated)
     with pytest.raises(InputError, match=f"party.ledger: got {found} of them; expected {count}: one for each file"):
-        guards.one_each(party(ledger=stated), "ledger", count)
+        safeguards.one_each(party(ledger=stated), "ledger", count)
 
 
 # ---- ledgers ----
@@ -194,7 +196,7 @@ def test_a_ledger_of_other_data_is_refused(base):
 def test_listed_or_not_the_same_file_has_the_same_ledger(base):
     """A listing is renamed with its price, and what was spent stays spent."""
     for name in ("a", "digits-1", "digits-2"):
-        controls = guards.of_data_owner(party(), absolute(base), {name: "own/a.csv"}, (None,))
+        controls = safeguards.of_data_owner(party(), absolute(base), {name: "own/a.csv"}, (None,))
         controls.ledgers.charge({("m", name): Question(MODEL_OWNER, "m", 100, name)})
     assert controls.ledgers.left("digits-2")["plain_left"] == 17
 
