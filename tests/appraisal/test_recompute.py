@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from processes import DATA_OWNER, MODEL_OWNER, problem, write_csv, write_npz
-from test_deal import OTHER_TRAIN, SELLER, TEST, TRAIN, Listed, value_of
+from test_deal import OTHER_TRAIN, SELLER, TEST, TRAIN, value_of
+from test_deal_listings import Listed
 
 from mpc_appraisal.appraisal.recompute import _compared
 from mpc_appraisal.cli.commands import COMMANDS

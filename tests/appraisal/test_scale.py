@@ -179,7 +179,7 @@ def test_a_column_in_other_units_is_seen_also_where_it_is_centred():
 
 # -- requests and rules of before ------------------------------------------------------------------------------------
 def test_a_request_without_comparisons_reads_and_digests_as_before():
-    from test_approval import CONTENT as old
+    from test_request import CONTENT as old
 
     assert "compared" not in old
     request = Request(old)

@@ -13,9 +13,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from processes import DATA_OWNER, MODEL_OWNER, problem, write_csv
-from test_approval import REQUEST
-from test_deal import Quiet
 from test_deal_edges import SELLER, Deal
+from test_deal_waiting import Quiet
+from test_request import REQUEST
 
 from mpc_appraisal.appraisal.agreement import check_counterparty, make_request
 from mpc_appraisal.appraisal.plan import DataOwnerInput, DisclosureControls

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from test_error_bounds import DIGITS, facts_of
-from test_release import session_of
+from test_release_circuits import session_of
 from three import private, run
 
 from mpc_appraisal.data import with_bias

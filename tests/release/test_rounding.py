@@ -14,7 +14,7 @@ import pytest
 import three
 import torch
 from test_crypten_adapter import one_party_at_a_time  # noqa: F401  both owners in one process, though CrypTen has globals
-from test_release import session_of
+from test_release_circuits import session_of
 from three import run, sharing
 
 from mpc_appraisal.appraisal.plan import Plan

@@ -1,4 +1,4 @@
-"""What the child processes of test_budget.py and test_ledger_set.py do; importing it costs little."""
+"""What the child processes of test_ledger.py and test_ledger_set.py do; importing it costs little."""
 
 from __future__ import annotations
 
