@@ -301,7 +301,7 @@ INSTALLED = {
 )
 def test_a_killed_worker_loses_nothing_finished(tmp_path, preset, worker, options):
     if not INSTALLED[preset]:
-        pytest.skip("an optional extra")
+        pytest.skip(f"launch={preset} needs an optional extra, whose plugin asks pip for a pre-release of hydra-core")
     root = tmp_path / "a" / "sweep"
     options = [f"+launch={preset}", *options, *SPAWN, "seed=0,1,2"]
 
