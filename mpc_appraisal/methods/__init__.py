@@ -19,7 +19,7 @@ from mpc_appraisal.methods.mlp_finetuning import MlpFinetuning
 __all__ = [
     "ALL",
     "METHODS",
-    "YARDSTICKS",
+    "BASELINE_METHODS",
     "Appraiser",
     "Coalitions",
     "Facts",
@@ -45,7 +45,7 @@ __all__ = [
 ALL: tuple[type[Appraiser], ...] = (GradientNorm, Finetuning, Influence)  # what "all" means: the paper's
 METHODS: dict[str, type[Appraiser]] = {method.name: method for method in (*ALL, InfluenceError, MlpFinetuning)}
 Baseline = LeaveOneOut | Shapley  # in the clear, of all candidates together
-YARDSTICKS: dict[str, type[Baseline]] = {LeaveOneOut.name: LeaveOneOut, Shapley.name: Shapley}
+BASELINE_METHODS: dict[str, type[Baseline]] = {LeaveOneOut.name: LeaveOneOut, Shapley.name: Shapley}
 
 
 class Methods:
@@ -102,5 +102,5 @@ def as_baselines(wanted: Collection[str | Baseline], seed: int = 0) -> tuple[Bas
     found = tuple(named.get(one, one) if isinstance(one, str) else one for one in wanted)
     names = [one.name if isinstance(one, Baseline) else None for one in found]
     if None in names or len(set(names)) < len(names):
-        raise InputError("baselines", list(wanted), f"{' and '.join(YARDSTICKS)}, each at most once")
+        raise InputError("baselines", list(wanted), f"{' and '.join(BASELINE_METHODS)}, each at most once")
     return found

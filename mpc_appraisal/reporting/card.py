@@ -116,7 +116,7 @@ def slug(name: str, taken: Iterable[str] = ()) -> str:
 
 
 def sections(records: list[Record], among: dict[str, int]) -> list[Section]:
-    """The card of one candidate, whose records these are, one a method. among: as of `tables.finalists`."""
+    """The card of one candidate, whose records these are, one a method. among: as of `result_tables.finalists`."""
     told = Result(records)
     margins = {record.method: told.margin(record) for record in records}
     shown_with = any(margin is not None for margin in margins.values())  # then the error stands beside its value

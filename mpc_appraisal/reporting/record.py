@@ -29,7 +29,7 @@ from mpc_appraisal.reporting.record_schema import (
 )
 
 SESSIONS = ("plain", "spawn", "join")
-BASELINES = ("retraining", "leave_one_out", "shapley", "random")  # plaintext yardsticks, not private methods
+BASELINES = ("retraining", "leave_one_out", "shapley", "random")  # computed in the clear; no private methods
 ERRORS = {"influence_error": "influence"}  # whose value is minus the standard error of another's, and ranks nothing
 FLOATS = (
     "value",

@@ -211,7 +211,7 @@ def test_what_is_not_here(queue):
     with pytest.raises(InputError, match="a request in"):
         queue.say(ID, True)
     assert not queue.folder.exists()
-    with pytest.raises(InputError, match="folder of a desk"):
+    with pytest.raises(InputError, match="folder of a queue of requests"):
         queue.all()
     queue.put(numbered(1), "acme")
     with pytest.raises(InputError, match="a request in"):

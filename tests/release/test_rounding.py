@@ -1,6 +1,6 @@
 """What fixed point adds to sensitivities, on shares: the stated bounds against integers, and neighbours end to end.
 
-The two runs of a pair are given the same masks, as in the argument of `release/rounding.py`.
+The two runs of a pair are given the same masks, as in the argument of `release/dp/rounding.py`.
 """
 
 from __future__ import annotations

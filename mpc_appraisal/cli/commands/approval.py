@@ -40,7 +40,7 @@ def main(arguments: Sequence[str], console: Any) -> None:
 def _stated(
     action: str, arguments: Sequence[str], ids: int, *keys: str
 ) -> tuple[RequestQueue, list[str], dict[str, str]]:
-    """The desk, the ids, and what was stated as KEY=VALUE."""
+    """The queue, the ids, and what was stated as KEY=VALUE."""
     stated: dict[str, str] = {}
     left = []
     for argument in arguments:

@@ -1,7 +1,7 @@
 """The data owner's yes: to one request, made of public facts, before anything private is shared.
 
 A request (`request`) says what is asked, of which data, what is opened to whom and what it costs. The data owner says
-yes by command, at a desk (`desk`), or by a policy file (`rules`). A refused or changed request never starts.
+yes by command, from a queue (`queue`), or by a policy file (`rules`). A refused or changed request never starts.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ def decide(
     key: str | None = None,
     lasts: float = WEEK,
 ) -> Decision:
-    """The data owner's yes to `request`, or ApprovalError; InputError for what cannot be read.
+    """Return the data owner's yes to `request`.
 
-    how: 'ask' waits at the desk, 'yes' was stated with the public configuration, all else is a policy file's path.
-    key: SHA-256 of the counterparty's certificate key, if it showed one. lasts: seconds that a yes may wait to be used.
-    patience, poll: seconds. check: called each turn, raises where a peer is gone. say: told one line to act on.
+    how: 'ask' puts the request into the queue and waits; 'yes' was stated with the public configuration; every other
+    text is the path of a file of rules. key: the SHA-256 of the certificate key that the counterparty showed, if any.
+    lasts: the seconds for which a yes may wait to be used. patience, poll: seconds. check: a function that is called
+    at each turn and raises where a peer is gone. say: a function that is given one line for the user to act on.
+
+    Raises ApprovalError where there is no yes, and InputError for a file that cannot be read.
     """
     if how == "yes":
         return Decision("stated", stamp(clock()), request.digest)

@@ -1,4 +1,4 @@
-"""The desk: a folder of requests that wait for a word of the data owner, and of the words said.
+"""The queue: a folder of requests that wait for the data owner's answer, and of the answers given.
 
     ID.json     the request: content, digest, counterparty, time        ID.md      the same in words
     ID.yes      a yes that is not used yet                              ID.no      a no, which stays
@@ -41,7 +41,7 @@ PATIENCE = 60.0  # seconds to wait for the lock
 
 @dataclass(frozen=True)
 class PendingRequest:
-    """A request on a desk. state: pending, yes, no, used (its last yes was taken), expired (its yes was not used in
+    """A request in a queue. state: pending, yes, no, used (its last yes was taken), expired (its yes was not used in
     time, so that it waits for another) or damaged; reason: of a no.
 
     A damaged one has no request, and `reason` says what is wrong.
@@ -63,7 +63,7 @@ _SAID = closed(answer=one_of("yes", "no"), digest=_DIGEST, counterparty=NAME, ti
 
 
 class RequestQueue:
-    """The desk in `folder`, made by the first `put`.
+    """The queue in `folder`, which the first `put` makes.
 
     lasts: seconds that a yes may wait to be used. Raises InputError for what cannot be read or written.
     """
@@ -72,7 +72,7 @@ class RequestQueue:
         self.folder, self._clock, self._lasts = Path(folder), clock, lasts
 
     def put(self, request: Request, counterparty: str) -> Path:
-        """Lay the request on the desk, or lay it there anew; returns the path of its text.
+        """Put the request into the queue, or put it there again; returns the path of its text.
 
         An unused yes for this very digest and counterparty still counts until it expires; a no stays. Refuses
         another request that was made to share the id of one that lies here: its reader would have read the other.
@@ -167,9 +167,9 @@ class RequestQueue:
         return PendingRequest(id, state, request, asked["counterparty"], asked["time"], no["reason"] if no else "")
 
     def all(self) -> list[PendingRequest]:
-        """What lies on the desk, the damaged too, the oldest first."""
+        """The requests in the queue, the damaged ones too, the oldest first."""
         if not self.folder.is_dir():
-            raise InputError("in", shown(str(self.folder)), "the folder of a desk")
+            raise InputError("in", shown(str(self.folder)), "the folder of a queue of requests")
         ids = [path.stem for path in self.folder.glob("*.json") if ID.fullmatch(path.stem)]
         return sorted(map(self._look, ids), key=lambda asked: (asked.time, asked.id))
 
@@ -267,7 +267,7 @@ class RequestQueue:
                     yield
             except Timeout:
                 raise InputError(
-                    "requests", "a desk locked by another process", f"a lock within {PATIENCE:g} s"
+                    "requests", "a queue locked by another process", f"a lock within {PATIENCE:g} s"
                 ) from None
 
     @contextmanager

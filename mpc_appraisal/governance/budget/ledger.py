@@ -8,7 +8,7 @@
 
 A charge whose session failed stays charged, for the value may have been opened; asking again is charged again. A
 question that was answered is answered from the record, free. Several questions at once (`consult`, `charge_all`) are
-granted all or none. Why no kill and no second process loses a charge: `chain.py`.
+granted all or none. Why no kill and no second process loses a charge: `hash_chain.py`.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Authority:
         cap_share: independent rows that may be issued for a seller, as a share of its dimension; in (0, 1).
         label_cap: label keys that may be given for a seller; None for no cap.
 
-    A seller enrolled with lower caps keeps them, whatever the desk is opened with later.
+    A seller enrolled with lower caps keeps them, whatever the authority is opened with later.
     """
 
     def __init__(self, folder: Path, scheme: Scheme, cap_share: float = 0.75, label_cap: int | None = None):

@@ -58,7 +58,7 @@ from mpc_appraisal.models.secret_layers import (
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.session import Session
 
-Z_BITS = 4  # fractional bits of <w, x> when it meets its step, of which `ops.fine` takes 40 bits of 2^4 times
+Z_BITS = 4  # fractional bits of <w, x> when it meets its step, of which `ops.high_precision` takes 40 bits of 2^4 times
 
 LEAKAGE = (
     "shopper: logits of the images that are predicted; after retraining, logits or the number of errors on its own "

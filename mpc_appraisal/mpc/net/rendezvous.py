@@ -124,7 +124,7 @@ class Rendezvous(FailureDetector):
 
     def _look(self) -> None:
         """Hear of an abort while this party computes."""
-        with suppress(RuntimeError, ValueError):  # the host is gone, as its lifeline tells
+        with suppress(RuntimeError, ValueError):  # the host is gone, as its heartbeat says
             if self.store.check(["abort"]):
                 self._fail(PeerError(said(self.store.get("abort"))))
 

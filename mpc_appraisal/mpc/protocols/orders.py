@@ -81,7 +81,7 @@ class ScriptRequest:
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that a script may ask, see `Asked`. memory: bytes for held masks and the largest request together."""
+    """The most that a script may ask, see `ScriptRequest`. memory: bytes for held masks and the largest request together."""
 
     requests: int = MAX_REQUESTS
     text: int = MAX_TEXT
