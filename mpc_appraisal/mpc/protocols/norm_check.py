@@ -2,8 +2,8 @@
 
 Noise is scaled to norms that the model owner tells. An owner that tells a small norm and shares a long matrix would see
 through the noise, so norms are compared with what was told before anything is opened, and the one bit "all are within"
-is what `release.dp.release` opens. The bit is a function of the model owner's own matrices and of public numbers. No row
-of the candidate enters it, so it tells nothing of the candidate and needs no noise.
+is what `release.dp.release` opens. The bit is a function of the model owner's own matrices and of public numbers. No
+row of the candidate enters it, so it tells nothing of the candidate and needs no noise.
 
 **A matrix may hold any ring elements**, so a squared norm modulo 2^64 may be small because it has wrapped. Hence looks
 of rising sharpness at all n entries v, each of which makes the next one sure:

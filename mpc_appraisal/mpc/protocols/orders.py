@@ -81,7 +81,10 @@ class ScriptRequest:
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that a script may ask, see `ScriptRequest`. memory: bytes for held masks and the largest request together."""
+    """The most that a script may ask for; see `ScriptRequest` for the fields that it shares.
+
+    memory: The bytes of the masks that are held and of the largest request together.
+    """
 
     requests: int = MAX_REQUESTS
     text: int = MAX_TEXT
