@@ -311,9 +311,9 @@ BOUND = 120.0
 def cheat(which: str, patch) -> None:
     """In the model owner's process alone: what it tells stays the same, or what it shares."""
     if which == "spread":
-        tell = NoisedRelease.tell
+        announce = NoisedRelease.announce
         patch.setattr(NoisedRelease, "owned", lambda self, method, owned, published: owned)
-        small = lambda self, role, owned: {"spread": 2.0**-12} if role == MODEL_OWNER else tell(self, role, owned)  # noqa: E731
+        small = lambda self, role, owned: {"spread": 2.0**-12} if role == MODEL_OWNER else announce(self, role, owned)  # noqa: E731
         patch.setattr(NoisedRelease, "announce", small)
     if which == "direction":
         patch.setattr(NoisedRelease, "owned", lambda self, method, owned, published: owned)
