@@ -410,13 +410,11 @@ TRAIN, TEST, SELLER = (problem(n, 64, 10, seed=k) for k, n in enumerate((150, 60
 
 
 def organisations(processes: Processes, where: str, *public: str, roles=ROLES) -> dict:
-    root = processes.folder
-    own = {
-        MODEL_OWNER: [f"party.train={write_npz(root / 'train.npz', *TRAIN)}", f"party.test={root / 'test.npz'}"],
-        DATA_OWNER: [f"party.data={write_npz(root / 'seller.npz', *SELLER)}"],
-        DEALER: [],
-    }
-    write_npz(root / "test.npz", *TEST)
+    own = {MODEL_OWNER: [], DATA_OWNER: [], DEALER: []}
+    files = ((MODEL_OWNER, "train", TRAIN), (MODEL_OWNER, "test", TEST), (DATA_OWNER, "data", SELLER))
+    for role, name, rows in files:
+        if role in roles:  # a second call must not write a file again that a started party reads
+            own[role].append(f"party.{name}={write_npz(processes.folder / f'{name}.npz', *rows)}")
     common = ["session=join", f"session.rendezvous={where}", "model.l2=1e-2", *public]
     return {role: processes.app(role, *common, f"session.role={role}", *own[role]) for role in roles}
 
