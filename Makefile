@@ -42,8 +42,8 @@ transformations: $(STAMP)  ## random transformations and their attacks; SMALL=1:
 
 # Rooms whose tests start few processes run two files at a time. The tests of the others start three or more processes each,
 # which have time limits and would slow each other down.
-PAIRED := $(addprefix tests/,common data governance methods models release reporting transformations)
-ALONE := $(filter-out $(PAIRED) tests/support tests/conftest.py tests/__pycache__,$(wildcard tests/*))
+ALONE := tests/mpc
+PAIRED := $(filter-out $(ALONE) tests/support tests/conftest.py tests/__pycache__,$(wildcard tests/*))
 
 test: $(STAMP)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PAIRED)
