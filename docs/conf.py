@@ -15,6 +15,7 @@ nb_execution_mode = "off"  # the tests run every block of the pages
 
 html_theme = "furo"
 html_title = "mpc_appraisal"
+html_show_copyright = False
 exclude_patterns = ["_build"]
 
 autodoc_typehints = "description"
