@@ -24,9 +24,9 @@ from mpc_appraisal.data.scenarios import LabelNoise
 from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.backends.fast import DrySession, TrainingContext
+from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT
 from mpc_appraisal.mpc.protocols.logit_bound import (
     CHECK_BITS,
-    WHAT,
     TrainedWeights,
     none_negative,
     squared_norms,
@@ -208,7 +208,7 @@ def dry(method) -> DrySession:
 
 def test_a_dry_run_holds_the_check():
     ledger = dry(Finetuning(steps=2)).ledger
-    assert [opening.what for opening in ledger] == [WHAT, Finetuning.opens] * 2
+    assert [opening.what for opening in ledger] == [LOGIT_CHECK_WHAT, Finetuning.opens] * 2
     assert [opening.what for opening in dry(GradientNorm()).ledger] == [GradientNorm.opens] * 2
 
 
@@ -233,7 +233,7 @@ def test_a_healthy_run_opens_one_bit_more_and_its_values_are_the_plaintext_ones(
     for record in healthy.of("finetuning"):
         assert abs(record.difference) < 2e-4 < 0.2 * abs(record.plaintext_value)
         check, value = record.openings
-        assert (check["what"], check["numbers"], check["to"]) == (WHAT, 1, [MODEL_OWNER, DATA_OWNER])
+        assert (check["what"], check["numbers"], check["to"]) == (LOGIT_CHECK_WHAT, 1, [MODEL_OWNER, DATA_OWNER])
         assert (value["what"], value["numbers"], value["to"]) == (Finetuning.opens, 1, [MODEL_OWNER, DATA_OWNER])
         assert record.failure_probability is not None, "the check leaves the count of failures as it was"
         assert record.estimate["rounds"] == record.rounds

@@ -34,9 +34,8 @@ from mpc_appraisal.mpc.protocols import committed_opening as committed
 from mpc_appraisal.mpc.protocols import orders
 from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.limits import squarings
 from mpc_appraisal.mpc.protocols.orders import Limits, ScriptRequest, claim_of, measured, put, taken, wire
-from mpc_appraisal.mpc.protocols.softmax import Z_BITS
+from mpc_appraisal.mpc.protocols.softmax import Z_BITS, squarings
 from mpc_appraisal.mpc.ring.prg import Stream, new_key
 from mpc_appraisal.release import Best, Bit, NoisedRelease, Value
 

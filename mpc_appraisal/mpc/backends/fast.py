@@ -20,10 +20,11 @@ from mpc_appraisal.mpc.net.meter import Cost, Meter
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.net.tcp import TcpChannel
 from mpc_appraisal.mpc.net.tls import TlsChannel
+from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY
 from mpc_appraisal.mpc.protocols.committed_opening import open_committed
 from mpc_appraisal.mpc.protocols.dealer import Dealer
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.logit_bound import WHAT, WHY, TrainedWeights
+from mpc_appraisal.mpc.protocols.logit_bound import TrainedWeights
 from mpc_appraisal.mpc.protocols.orders import Limits, bytes_of, put, taken, tensor_of
 from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor, Secret
 from mpc_appraisal.mpc.ring.fixed_point import decode
@@ -78,7 +79,7 @@ class _Engine(Session):
         limit, within = self.context.trained.limit, self.within_bound()
         if within is None:
             return
-        opened = self.reveal(within, WHAT, WHY)
+        opened = self.reveal(within, LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY)
         if self.context.engine.dry or opened.item() == 1:
             return
         raise BoundError(

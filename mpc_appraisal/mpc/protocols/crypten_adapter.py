@@ -23,8 +23,8 @@ from torch.distributed import ReduceOp
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.protocols import crypten_compat as _compat
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.limits import RANGE as REACH
 from mpc_appraisal.mpc.protocols.permutation import apply
+from mpc_appraisal.mpc.protocols.softmax import LOGIT_RANGE
 from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor, Secret
 from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
 
@@ -297,7 +297,7 @@ class EngineTape(ops.Tape):
     """CrypTen's autograd over the engine, with the engine's products and softmax; relu at its helper, if any."""
 
     def __init__(self, context: Context):
-        self.context = Context(context.engine, REACH)  # every softmax here is one of logits that were put in range
+        self.context = Context(context.engine, LOGIT_RANGE)  # `_in_range` keeps every logit to this bound.
 
     def constant(self, value):
         return (value.secret() if isinstance(value, PrivateTensor) else value).crypten()
@@ -312,7 +312,7 @@ class EngineTape(ops.Tape):
         return self._in_range(parts).log_softmax(1)
 
     def _in_range(self, parts: Sequence[Any]) -> Secret:
-        """Less the row's largest, and -REACH at least; exact comparisons. A helper needs no range."""
+        """Less the row's largest, and -LOGIT_RANGE at least; exact comparisons. A helper needs no range."""
         z = ops.cat([_secret(self.context, part) for part in parts])
         if self.context.engine.helper:
             return z
@@ -321,4 +321,4 @@ class EngineTape(ops.Tape):
             half = top.shape[0] // 2
             first, second, odd = top[:half], top[half : 2 * half], top[2 * half :]
             top = ops.cat([second + (first - second).relu(), odd])
-        return (z - top.t() + REACH).relu() - REACH
+        return (z - top.t() + LOGIT_RANGE).relu() - LOGIT_RANGE

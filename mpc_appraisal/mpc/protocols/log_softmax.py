@@ -16,10 +16,19 @@ import torch
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.limits import MAX_LOG_CLASSES, squarings
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, forget, open_all
-from mpc_appraisal.mpc.protocols.softmax import H_RING, Q_DROP, S_BITS, exponential, normalise, powers, squares
+from mpc_appraisal.mpc.protocols.softmax import (
+    H_RING,
+    Q_DROP,
+    S_BITS,
+    exponential,
+    normalise,
+    powers,
+    squares,
+    squarings,
+)
 
+MAX_LOG_CLASSES = 10  # The ranges of the logarithms grow with the classes.
 LOG_BITS = 18  # fractional bits of a logarithm
 LARGEST = 3.0  # |z| / T: with ten classes, keeps every range of a logarithm within a factor of about thirty
 X_BITS = 18  # of e^(z / T), opened

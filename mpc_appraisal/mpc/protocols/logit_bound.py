@@ -22,8 +22,6 @@ import torch
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.mpc.protocols.engine import Engine
 
-WHAT = "whether all trained weights kept the logits within their public bound"
-WHY = "checked before the result is opened"
 CHECK_BITS = 18  # fractional bits of the checked weights, at most
 LARGEST_BITS = 60  # of a value here, of the 63 that the ring has: `reach` leaves out the rounding
 GATHERED = 1 << 20  # weights whose norms are computed together, in two rounds

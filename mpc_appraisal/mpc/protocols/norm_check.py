@@ -39,11 +39,9 @@ import torch
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.limits import TOLD_WHAT, TOLD_WHY
 from mpc_appraisal.mpc.protocols.logit_bound import none_negative
 from mpc_appraisal.mpc.protocols.tensors import PrivateTensor, Secret
 
-WHAT, WHY = TOLD_WHAT, TOLD_WHY
 WEIGHT_ROOM = 2.0**-14  # what an owner adds to the norm of its weights before it tells it
 LOGIT_ROOM = 2.0**-18  # of a logit, for its rounding in the softmax
 SQUARES = 2.0**63 * (1 - 1e-9)  # what a sum of squares has to stay below, with room for rounding of these formulas

@@ -28,11 +28,14 @@ import torch
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.limits import MAX_CLASSES, squarings
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, MaskedValue, forget, open_all, product
 from mpc_appraisal.mpc.protocols.reciprocal import ReciprocalPlan, plan, reciprocal
 from mpc_appraisal.mpc.ring.powers_of_three import LN3, POINT, power_of_three, stretched
 
+LARGEST_EXPONENT = 8.0  # |z| / T is at most this.
+MAX_SQUARINGS = 5  # T = 2^k is at most 2^5.
+MAX_CLASSES = 256  # The squares of probabilities of 1 / 256 have four bits left.
+LOGIT_RANGE = 16.0  # A logit further below its row's largest may be replaced: e^-16 is below a unit of a probability.
 BITS = 16  # fractional bits of a probability
 Z_BITS = 24  # of an opened logit
 MANTISSA = 17  # of a power of three, at most
@@ -42,6 +45,16 @@ Q_SCALE, H_SCALE, P_SCALE = 18, 20, 34  # log2 of what 1 is: in q, opened; in it
 COARSE, FINE = 1.7, 1.0 + 2.0**-14  # ratio of the largest to the smallest that a row may be off by, on the way, at last
 COARSE_WORK, FINE_WORK = 12, 16  # see `inverse`
 Q_DROP = Q_RING - 2 - Q_SCALE
+
+
+def squarings(bound: float) -> int:
+    """The number k of squarings, at least 1, with bound / 2^k <= 8.
+
+    Raises InputError: the bound is not above 0, or it needs more than MAX_SQUARINGS squarings.
+    """
+    if not bound > 0 or bound > LARGEST_EXPONENT * 2**MAX_SQUARINGS:
+        raise InputError("session.logit_bound", bound, f"above 0, at most {LARGEST_EXPONENT * 2**MAX_SQUARINGS:g}")
+    return max(1, math.ceil(math.log2(bound / LARGEST_EXPONENT)))
 
 
 def exponential(engine: Engine, z: torch.Tensor, unit: float, largest: float, room: float) -> tuple[torch.Tensor, int]:
