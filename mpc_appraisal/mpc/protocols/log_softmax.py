@@ -16,7 +16,7 @@ import torch
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.masked import MaskedOpening, forget, open_all
+from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all
 from mpc_appraisal.mpc.protocols.softmax import (
     H_RING,
     Q_DROP,
@@ -50,7 +50,7 @@ def log_softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tup
     drop = math.ceil(math.log2(rows.high)) - S_BITS
     (s,) = open_all(engine, MaskedOpening(rows.x.sum(1, keepdim=True), drop, H_RING - drop, 64))
     total = _log(engine, s.share(engine), rows.low / 2.0**drop, rows.high / 2.0**drop)
-    forget(engine, s)
+    evict(engine, s)
     constant += drop * math.log(2.0)
     total = total + engine._first(torch.full_like(total, round(constant * 2.0**LOG_BITS)))
     for log, weight in logs:
