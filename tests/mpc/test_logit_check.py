@@ -110,7 +110,7 @@ def verdict(limit, *weights: torch.Tensor, bits: int = 26) -> int:
     def program(engine):
         trained = TrainedWeights(engine, limit)
         for share in shares:
-            trained.note(share(engine), bits)
+            trained.record(share(engine), bits)
         return trained.verdict()
 
     done = run(program)

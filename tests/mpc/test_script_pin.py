@@ -342,7 +342,7 @@ def test_what_a_script_asks_is_measured():
     ("script", "limits", "said"),
     [
         ([["mask", 1, 0, [2**15, 2**15]]], Limits(largest=2**29), "1073741824 elements in one request.* 536870912"),
-        ([["square", [2**30]]], Limits(), "bytes of memory for held masks and the largest request"),
+        ([["square", [2**30]]], Limits(), "bytes of memory for kept masks and the largest request"),
         ([["mul", [2**16, 1], [2**16]]], Limits(), "4295098368 elements in one request.* at most 2147483648"),
         ([["bilinear", "matmul", [2**20, 1], [1, 2**20], {}]], Limits(), "elements in one request"),
         ([["square", [8]]] * 3, Limits(requests=2), "3 requests; expected at most 2"),

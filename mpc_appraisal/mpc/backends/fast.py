@@ -50,7 +50,7 @@ class TrainingContext(Context):
 @ops.record_weights.register(Secret)
 def _trained(weights):
     shared = weights.secret() if isinstance(weights, PrivateTensor) else weights
-    weights.context.trained.note(shared.share, shared.bits)
+    weights.context.trained.record(shared.share, shared.bits)
     return weights
 
 

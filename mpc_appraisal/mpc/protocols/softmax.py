@@ -17,8 +17,10 @@ classes at any B. It grows with T and the classes. Measured errors are up to 5e-
 256 classes 8e-3 at B = 64 and 0.1 at B = 256. Every truncation is exact within a unit but the last one, which fails
 for an element with a probability of 2^-30.
 
-A softmax of ten classes at B = 16 takes 15 rounds. A logit beyond B would make its row wrong without a sign of it.
-Therefore B is never guessed (see `logit_bound`, and docs/protocols/engine.md for why the ranges hold).
+With ten classes each owner sends 20 bytes an entry in 15 rounds at B = 16, and 52 bytes in 33 rounds at B = 256.
+
+A logit beyond B would make its row wrong without a sign of it, so that B is never guessed (see `logit_bound`). Why the
+ranges hold is explained in docs/protocols/engine.md.
 """
 
 from __future__ import annotations
