@@ -275,7 +275,7 @@ def test_a_wrong_request_is_refused_before_anything_is_shown(request_, match):
 
 def test_a_dealer_that_is_no_helper_is_shown_nothing():
     dealer = Dealer([new_key(), new_key()], lambda correction: None)
-    with pytest.raises(AppraisalError, match="refused to be shown values; expected a session of engine rtas"):
+    with pytest.raises(AppraisalError, match="refused to receive values; expected a session of engine rtas"):
         dealer.run([["apply", ["relu"], [4], 16]], lambda: None)
 
 

@@ -108,27 +108,27 @@ class BridgeProvider(TupleProvider):
 
     def generate_additive_triple(self, size0, size1, op, device=None, *args, **kwargs):
         engine = self.engine
-        engine._ask("bilinear", op, list(size0), list(size1), _plain(kwargs))
-        a, b = engine._triple(size0), engine._triple(size1)
+        engine.ask_dealer("bilinear", op, list(size0), list(size1), _plain(kwargs))
+        a, b = engine.triple_mask(size0), engine.triple_mask(size1)
         shape = getattr(torch, op)(_meta(size0), _meta(size1), **kwargs).shape
-        return self._arithmetic(a), self._arithmetic(b), self._arithmetic(engine._dealt(shape))
+        return self._arithmetic(a), self._arithmetic(b), self._arithmetic(engine.dealer_share(shape))
 
     def square(self, size, device=None):
-        self.engine._ask("square", list(size))
-        a = self.engine._triple(size)
-        return self._arithmetic(a), self._arithmetic(self.engine._dealt(size))
+        self.engine.ask_dealer("square", list(size))
+        a = self.engine.triple_mask(size)
+        return self._arithmetic(a), self._arithmetic(self.engine.dealer_share(size))
 
     def generate_binary_triple(self, size0, size1, device=None):
         engine = self.engine
-        engine._ask("conjunction", list(size0), list(size1))
-        a, b = engine._triple(size0), engine._triple(size1)
-        c = engine._dealt(torch.broadcast_shapes(tuple(size0), tuple(size1)))
+        engine.ask_dealer("conjunction", list(size0), list(size1))
+        a, b = engine.triple_mask(size0), engine.triple_mask(size1)
+        c = engine.dealer_share(torch.broadcast_shapes(tuple(size0), tuple(size1)))
         return tuple(BinarySharedTensor.from_shares(t) for t in (a, b, c))
 
     def B2A_rng(self, size, device=None):
-        self.engine._ask("bit", list(size))
-        bit = self.engine._triple(size) & 1
-        return self._arithmetic(self.engine._dealt(size)), BinarySharedTensor.from_shares(bit)
+        self.engine.ask_dealer("bit", list(size))
+        bit = self.engine.triple_mask(size) & 1
+        return self._arithmetic(self.engine.dealer_share(size)), BinarySharedTensor.from_shares(bit)
 
     def wrap_rng(self, size, device=None):
         raise TypeError("wrap_rng: CrypTen counts wraps for three parties or more; expected two owners")

@@ -49,7 +49,7 @@ from mpc_appraisal.mpc.ring.prg import Stream
 
 MAX_ELEMENTS = 2**31
 MAX_REQUESTS = 10**6
-MAX_BITS = 128  # A value that the helper is shown has at most so many fractional bits.
+MAX_BITS = 128  # A value that the helper receives has at most so many fractional bits.
 BILINEAR = ("mul", "matmul", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d")
 CONVOLUTION_OPTIONS = frozenset({"stride", "padding", "dilation", "groups", "output_padding"})
 PURPOSES = ("mask", "triple", "share")
@@ -130,7 +130,7 @@ class Dealer:
     def run(self, script: list[Request], mark: Callable[[], None]) -> None:
         """Answer every request in order, and call `mark` at each request of that name.
 
-        Raises AppraisalError: a request cannot be answered as it stands.
+        Raises AppraisalError: a request cannot be answered.
         """
         for request in script:
             name, *arguments = request
@@ -248,7 +248,7 @@ class Dealer:
 
     def apply(self, names: list[str], shape: list[int], bits: int) -> Results:
         if self._receive is None:
-            raise AppraisalError("dealer: refused to be shown values; expected a session of engine rtas")
+            raise AppraisalError("dealer: refused to receive values; expected a session of engine rtas")
         if not isinstance(names, list) or check_functions(names) != (len(_shape(shape)) == 2) or not all(shape):
             raise AppraisalError(f"dealer: refused {names!r:.40} of {shape!r:.40}; expected (n), or rows (n, C)")
         scale = _whole(bits, MAX_BITS)

@@ -89,11 +89,12 @@ class Engine:
         return {purpose: DryStream() if key is None else Stream(key, purpose) for purpose in PURPOSES}
 
     # -- the dealer ------------------------------------------------------------------------------------------------
-    def _ask(self, name: str, *arguments: Any) -> None:
+    def ask_dealer(self, name: str, *arguments: Any) -> None:
+        """Add a request to the script, in a dry run. In a real run the dealer has the whole script already."""
         if self.dry:
             self.script.append([name, *arguments])
 
-    def _dealt(self, shape: Sequence[int], bits: int = 64) -> torch.Tensor:
+    def dealer_share(self, shape: Sequence[int], bits: int = 64) -> torch.Tensor:
         """This owner's share mod 2^bits, of shape `shape`, of the next result of the dealer.
 
         The data owner draws its share from its stream; the model owner receives the correction.
@@ -107,7 +108,7 @@ class Engine:
 
     def mark(self) -> None:
         """Ask the dealer to record how much it has sent up to here."""
-        self._ask("mark")
+        self.ask_dealer("mark")
 
     # -- messages --------------------------------------------------------------------------------------------------
     def open(self, *shares: torch.Tensor) -> list[torch.Tensor]:
@@ -138,7 +139,7 @@ class Engine:
         r = self.pair.ring(share.shape)
         return share + r if self.me == 0 else share - r
 
-    def _first(self, value: torch.Tensor) -> torch.Tensor | int:
+    def public_share(self, value: torch.Tensor) -> torch.Tensor | int:
         """This owner's share of a public value: the value itself at rank 0, zero at rank 1."""
         return value if self.me == 0 else 0
 
@@ -150,7 +151,7 @@ class Engine:
         """
         self._next += 1
         masked = Masked(self._next, owner)
-        self._ask("mask", masked.key, owner, list(shape))
+        self.ask_dealer("mask", masked.key, owner, list(shape))
         if self.me == owner:
             masked.clear = clear if isinstance(clear, Matrix) else Matrix(clear)
             masked.mask = Matrix(self.streams["mask"].ring(shape))
@@ -169,7 +170,7 @@ class Engine:
         self._next += 1
         selected = Masked(self._next, base.owner)
         listed = indices.tolist()
-        self._ask("rows", selected.key, base.key, listed)
+        self.ask_dealer("rows", selected.key, base.key, listed)
         for name in ("clear", "mask", "difference"):
             whole = getattr(base, name)
             if whole is not None:
@@ -178,7 +179,7 @@ class Engine:
 
     def free(self, masked: Masked) -> None:
         """Drop a masked matrix here, and its mask at the dealer too."""
-        self._ask("free", masked.key)
+        self.ask_dealer("free", masked.key)
         masked.clear = masked.mask = masked.difference = None
 
     def product(self, left: Masked, right: Masked, transposed: bool = False) -> torch.Tensor:
@@ -189,13 +190,13 @@ class Engine:
         The owner of X = left computes the first term, the owner of W = right computes the second one, and the dealer,
         which knows the masks A and B, shares the third one. The two matrices belong to different owners.
         """
-        self._ask("product", left.key, right.key, int(transposed))
+        self.ask_dealer("product", left.key, right.key, int(transposed))
         shape = ((left_shape(left)[1] if transposed else left_shape(left)[0]), left_shape(right)[1])
         if self.me == left.owner:  # This owner knows X and W - B.
             local = left.clear.product(right.difference.values, transposed)
         else:  # This owner knows B and X - A.
             local = left.difference.product(right.mask.values, transposed)
-        return local + self._dealt(shape)
+        return local + self.dealer_share(shape)
 
     def product_with_shared(self, left: Masked, right: torch.Tensor, transposed: bool = False) -> torch.Tensor:
         """Shares of left @ right, or of left' @ right if `transposed`, for a private matrix and shares of another.
@@ -212,7 +213,8 @@ class Engine:
         return out
 
     # -- elementwise -----------------------------------------------------------------------------------------------
-    def _triple(self, shape: Sequence[int]) -> torch.Tensor:
+    def triple_mask(self, shape: Sequence[int]) -> torch.Tensor:
+        """This owner's share of a random mask that the dealer knows; no message."""
         return self.streams["triple"].ring(shape)
 
     def multiply(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -220,27 +222,27 @@ class Engine:
 
         x y = c + (x - a) b + a (y - b) + (x - a) (y - b)      for a triple a, b, c = a b of the dealer
         """
-        self._ask("mul", list(x.shape), list(y.shape))
-        a, b = self._triple(x.shape), self._triple(y.shape)
-        c = self._dealt(broadcast(x.shape, y.shape))
+        self.ask_dealer("mul", list(x.shape), list(y.shape))
+        a, b = self.triple_mask(x.shape), self.triple_mask(y.shape)
+        c = self.dealer_share(broadcast(x.shape, y.shape))
         e, d = self.open(x - a, y - b)
-        return c + e * b + a * d + self._first(e * d)
+        return c + e * b + a * d + self.public_share(e * d)
 
     def square(self, x: torch.Tensor) -> torch.Tensor:
         """Shares of x * x; one round, with half the bytes of `multiply`."""
-        self._ask("square", list(x.shape))
-        a = self._triple(x.shape)
-        c = self._dealt(x.shape)
+        self.ask_dealer("square", list(x.shape))
+        a = self.triple_mask(x.shape)
+        c = self.dealer_share(x.shape)
         (e,) = self.open(x - a)
-        return c + 2 * e * a + self._first(e * e)
+        return c + 2 * e * a + self.public_share(e * e)
 
     def inner(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """A share, of shape (), of the sum of x * y; x and y have one shape. One round; the dealer sends one number."""
-        self._ask("inner", list(x.shape))
-        a, b = self._triple(x.shape), self._triple(y.shape)
-        c = self._dealt(())
+        self.ask_dealer("inner", list(x.shape))
+        a, b = self.triple_mask(x.shape), self.triple_mask(y.shape)
+        c = self.dealer_share(())
         e, d = self.open(x - a, y - b)
-        return c + (e * b).sum() + (a * d).sum() + self._first((e * d).sum())
+        return c + (e * b).sum() + (a * d).sum() + self.public_share((e * d).sum())
 
     # -- truncation ------------------------------------------------------------------------------------------------
     def truncate(self, v: torch.Tensor, bits: int) -> torch.Tensor:
@@ -251,14 +253,14 @@ class Engine:
         """
         if bits <= 0:
             return v << -bits
-        self._ask("truncate", list(v.shape), bits)
-        r = self._triple(v.shape)
-        shifted, top = self._dealt(v.shape), self._dealt(v.shape, bits)
-        (d,) = self.open(v + r + self._first(torch.full_like(v, 1 << 62)))
+        self.ask_dealer("truncate", list(v.shape), bits)
+        r = self.triple_mask(v.shape)
+        shifted, top = self.dealer_share(v.shape), self.dealer_share(v.shape, bits)
+        (d,) = self.open(v + r + self.public_share(torch.full_like(v, 1 << 62)))
         # v + 2^62 is not negative, so that v + 2^62 + r has wrapped if and only if r's top bit is set and d's is not.
         # In that case 2^64 / 2^bits is missing from d >> bits.
         wrapped = top * (1 - logical_shift(d, 63))
-        out = self._first(logical_shift(d, bits) - (1 << (62 - bits) if bits <= 62 else 0)) - shifted
+        out = self.public_share(logical_shift(d, bits) - (1 << (62 - bits) if bits <= 62 else 0)) - shifted
         return out + (wrapped << (64 - bits))
 
     def truncate_locally(self, v: torch.Tensor, bits: int, largest: float) -> torch.Tensor:

@@ -64,7 +64,7 @@ def log_softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tup
     total = _log(engine, s.share(engine), rows.low / 2.0**drop, rows.high / 2.0**drop)
     evict(engine, s)
     constant += drop * math.log(2.0)
-    total = total + engine._first(torch.full_like(total, round(constant * 2.0**LOG_BITS)))
+    total = total + engine.public_share(torch.full_like(total, round(constant * 2.0**LOG_BITS)))
     for log, weight in logs:
         total = total - log * weight
     if bits > LOG_BITS:
@@ -83,7 +83,7 @@ def _log(engine: Engine, x: torch.Tensor, low: float, high: float) -> torch.Tens
     """Shares of the logarithm, with 18 fractional bits, of shared integers x between low and high."""
     bits = math.ceil(math.log2(high))
     log = logarithm(engine, x, bits, low / 2.0**bits, high / 2.0**bits)
-    return log + engine._first(torch.full_like(log, round(bits * math.log(2.0) * 2.0**LOG_BITS)))
+    return log + engine.public_share(torch.full_like(log, round(bits * math.log(2.0) * 2.0**LOG_BITS)))
 
 
 def polynomial(low: float, high: float) -> np.ndarray:
@@ -109,16 +109,16 @@ def logarithm(engine: Engine, x: torch.Tensor, bits: int, low: float, high: floa
     centre_of, half = (high + low) / 2, (high - low) / 2
     coefficients = polynomial(low, high)
     m = 14 + max(0, math.ceil(math.log2(half)))
-    w = x * round(2.0**m / half) + engine._first(torch.full_like(x, round(-centre_of / half * 2.0 ** (m + bits))))
+    w = x * round(2.0**m / half) + engine.public_share(torch.full_like(x, round(-centre_of / half * 2.0 ** (m + bits))))
     w = engine.truncate(w, m + bits - LOG_BITS)
-    value = w * 0 + engine._first(torch.full_like(x, round(coefficients[-1] * 2.0**LOG_BITS)))
+    value = w * 0 + engine.public_share(torch.full_like(x, round(coefficients[-1] * 2.0**LOG_BITS)))
     for c in coefficients[-2::-1]:
         value = engine.truncate(engine.multiply(value, w), LOG_BITS)
-        value = value + engine._first(torch.full_like(x, round(c * 2.0**LOG_BITS)))
+        value = value + engine.public_share(torch.full_like(x, round(c * 2.0**LOG_BITS)))
     largest = max(abs(math.log(low)), abs(math.log(high))) + 0.2
     reciprocal, reciprocal_bits = exponential(engine, -value, 1.0 / 2.0**LOG_BITS, largest, 0.0)
     reciprocal = engine.truncate(reciprocal, reciprocal_bits - LOG_BITS)
-    d = engine.truncate(engine.multiply(x, reciprocal), bits) - engine._first(torch.full_like(x, 1 << LOG_BITS))
+    d = engine.truncate(engine.multiply(x, reciprocal), bits) - engine.public_share(torch.full_like(x, 1 << LOG_BITS))
     dd = engine.truncate(engine.square(d), LOG_BITS)
     ddd = engine.truncate(engine.multiply(dd, d), LOG_BITS)
     third = engine.truncate_locally(ddd * 21845, 16, LOG_BITS + 10)

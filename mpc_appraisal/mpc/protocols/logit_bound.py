@@ -124,7 +124,7 @@ class TrainedWeights:
         self._gathered.clear()
         norms = squared_norms(self.engine, weights, bits, self.limit.bits)
         limit = math.floor((weights.shape[2] * self.limit.norm) ** 2 * 4.0**self.limit.bits)
-        self._outside.append((self.engine._first(torch.full_like(norms, limit)) - norms).reshape(-1))
+        self._outside.append((self.engine.public_share(torch.full_like(norms, limit)) - norms).reshape(-1))
 
     def verdict(self) -> torch.Tensor | None:
         """Shares (1,) of 1 if all recorded weights are within the limit, else of 0; None for a method without training.
@@ -158,4 +158,4 @@ def none_negative(engine: Engine, share: torch.Tensor) -> torch.Tensor:
     from mpc_appraisal.mpc.protocols import crypten_adapter
 
     negative = crypten_adapter.negative(engine, share).sum(0, keepdim=True)
-    return crypten_adapter.negative(engine, negative - engine._first(torch.ones_like(negative)))
+    return crypten_adapter.negative(engine, negative - engine.public_share(torch.ones_like(negative)))

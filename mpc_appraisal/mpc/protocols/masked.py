@@ -61,25 +61,25 @@ class MaskedValue:
 
     def share(self, engine: Engine) -> torch.Tensor:
         """This owner's additive share of the value mod 2^ring; no message."""
-        return engine._first(self.delta) - self.mask
+        return engine.public_share(self.delta) - self.mask
 
 
 def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
     """Open values under masks of the dealer, all of them in one message each way; one round."""
-    masks, shown = [], []
+    masks, sent = [], []
     for w in wanted:
         engine._next += 1
-        engine._ask("open", engine._next, list(w.share.shape), w.bits, w.ring)
+        engine.ask_dealer("open", engine._next, list(w.share.shape), w.bits, w.ring)
         masks.append((engine._next, engine.streams["triple"].ring(w.share.shape, width(w.bits))))
         share = w.share >> w.drop if w.drop else w.share
         # Both owners round their shares down, which takes off one unit on average. It is added here.
-        share = share + engine._first(torch.full_like(share, w.low + (w.drop > 0)))
-        shown.append(pack(share + masks[-1][1], width(w.bits)))
-    mine = torch.cat(shown) if len(shown) > 1 else shown[0]
+        share = share + engine.public_share(torch.full_like(share, w.low + (w.drop > 0)))
+        sent.append(pack(share + masks[-1][1], width(w.bits)))
+    mine = torch.cat(sent) if len(sent) > 1 else sent[0]
     engine.channel.send(mine, 1 - engine.me)
     theirs = engine.channel.receive(mine.shape, 1 - engine.me, torch.uint8)
     values, start = [], 0
-    for w, (key, mask), own in zip(wanted, masks, shown, strict=True):
+    for w, (key, mask), own in zip(wanted, masks, sent, strict=True):
         size, shape = width(w.bits), w.share.shape
         other = unpack(theirs[start : start + len(own)], shape, size)
         total = unpack(own, shape, size) + other
@@ -88,7 +88,7 @@ def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
             total, mask = total & ((1 << w.bits) - 1), mask & ((1 << w.bits) - 1)
         wrapped = 1 - ((total >> (w.bits - 1)) & 1)
         if w.ring > w.bits:
-            carry, top = engine._dealt(shape, w.ring - w.bits), engine._dealt(shape, w.ring - w.bits)
+            carry, top = engine.dealer_share(shape, w.ring - w.bits), engine.dealer_share(shape, w.ring - w.bits)
             mask = mask - ((carry + wrapped * top) << w.bits)
         values.append(MaskedValue(key, w.bits, w.ring, total - w.low, mask, wrapped))
     return values
@@ -101,23 +101,23 @@ def product(engine: Engine, a: MaskedValue, b: MaskedValue, ring: int = 64) -> t
     an element each.
     """
     ring = min(a.ring, b.ring, ring)
-    engine._ask("cross", a.key, b.key, ring)
+    engine.ask_dealer("cross", a.key, b.key, ring)
     shape = broadcast(a.delta.shape, b.delta.shape)
-    out = engine._dealt(shape, ring) + engine._first(a.delta * b.delta)
+    out = engine.dealer_share(shape, ring) + engine.public_share(a.delta * b.delta)
     if a is b:
         out = out - 2 * a.delta * a.mask
         if ring > a.bits:
-            out += (a.wrapped * engine._dealt(shape, ring - a.bits)) << a.bits
+            out += (a.wrapped * engine.dealer_share(shape, ring - a.bits)) << a.bits
         return out
     out = out - a.delta * b.mask - b.delta * a.mask
     for x in (a, b):
         if ring > x.bits:
-            out += (x.wrapped * engine._dealt(shape, ring - x.bits)) << x.bits
+            out += (x.wrapped * engine.dealer_share(shape, ring - x.bits)) << x.bits
     if ring > a.bits + b.bits:
-        out += (a.wrapped * b.wrapped * engine._dealt(shape, ring - a.bits - b.bits)) << (a.bits + b.bits)
+        out += (a.wrapped * b.wrapped * engine.dealer_share(shape, ring - a.bits - b.bits)) << (a.bits + b.bits)
     return out
 
 
 def evict(engine: Engine, *values: MaskedValue) -> None:
     """Ask the dealer to drop the masks of values that no later product needs; no message."""
-    engine._ask("forget", [v.key for v in values])
+    engine.ask_dealer("forget", [v.key for v in values])

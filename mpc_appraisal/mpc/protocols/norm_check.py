@@ -154,4 +154,4 @@ def _measure(engine: Engine, share: torch.Tensor, plan: NormPasses) -> tuple[tor
 
 def _below(engine: Engine, numbers: torch.Tensor, most: int) -> torch.Tensor:
     """Shares of most - numbers, which are negative where a number exceeds `most`."""
-    return engine._first(torch.full_like(numbers, most)) - numbers
+    return engine.public_share(torch.full_like(numbers, most)) - numbers

@@ -59,7 +59,7 @@ UNKNOWN_MEMORY = 16 << 30  # This is assumed of a machine whose memory cannot be
 _NO_CLAIM = bytes(CLAIM_BYTES)
 
 
-def wire(script: Sequence[Any]) -> bytes:
+def script_json(script: Sequence[Any]) -> bytes:
     """The JSON in which a script is sent; equal scripts give the same bytes at all parties."""
     return json.dumps(script).encode()
 
@@ -77,13 +77,13 @@ class ScriptRequest:
         requests: the number of its requests.
         largest: the largest number of elements of 8 bytes that one request draws and shares.
         total: the number of elements that all requests together draw and share.
-        held: the largest number of elements that the dealer keeps from one request to the next.
+        kept: the largest number of elements that the dealer keeps from one request to the next.
     """
 
     requests: int = 0
     largest: int = 0
     total: int = 0
-    held: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,13 @@ class Limits:
             memory = UNKNOWN_MEMORY
         return Limits(memory=memory)
 
-    def check(self, asked: ScriptRequest) -> None:
+    def check(self, request: ScriptRequest) -> None:
         """Raise DisagreementError, which ends the session at all parties, if a number is beyond its limit."""
-        memory = ELEMENT_BYTES * (asked.held + COPIES * asked.largest)
+        memory = ELEMENT_BYTES * (request.kept + COPIES * request.largest)
         for found, limit, what in (
-            (asked.requests, self.requests, "requests"),
-            (asked.largest, self.largest, "elements in one request"),
-            (asked.total, self.total, "elements in all requests"),
+            (request.requests, self.requests, "requests"),
+            (request.largest, self.largest, "elements in one request"),
+            (request.total, self.total, "elements in all requests"),
             (memory, self.memory, "bytes of memory for kept masks and the largest request"),
         ):
             if found > limit:
@@ -140,7 +140,7 @@ class _Measure:
         self.kept: dict[int, tuple[int, ...]] = {}
         self.selected: dict[int, list[int]] = {}  # the ids of rows of a mask, by the mask's id
         self.opening_masks: dict[int, tuple[int, ...]] = {}
-        self.held = 0
+        self.elements = 0  # what is kept at present
 
     def _key(self, value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
@@ -151,10 +151,10 @@ class _Measure:
         if self._key(key) in self.kept or key in self.opening_masks:
             raise AppraisalError(f"dealer: refused to keep a mask twice as {key}; expected a new name")
         table[key] = shape
-        self.held += copies * math.prod(shape)
+        self.elements += copies * math.prod(shape)
 
     def _drop(self, table: dict[int, tuple[int, ...]], key: Any, copies: int) -> None:
-        self.held -= copies * math.prod(table.pop(self._key(key)))
+        self.elements -= copies * math.prod(table.pop(self._key(key)))
 
     def mask(self, key: Any, owner: Any, shape: Any) -> int:
         if owner not in (0, 1) or isinstance(owner, bool):
@@ -236,25 +236,25 @@ class _Measure:
 
 def measured(script: Sequence[Any]) -> ScriptRequest:
     """What a parsed script asks for, from shapes alone; raises AppraisalError if a request cannot be answered."""
-    follow, largest, total, held = _Measure(), 0, 0, 0
+    follow, largest, total, kept = _Measure(), 0, 0, 0
     for request in script:
         name, *arguments = request
         try:
             size = getattr(follow, name)(*arguments)
         except (TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError, ValueError) as error:
             raise AppraisalError(f"dealer: refused {name} with {str(arguments)[:80]} ({str(error)[:80]})") from error
-        largest, total, held = max(largest, size), total + size, max(held, follow.held)
-    return ScriptRequest(len(script), largest, total, held)
+        largest, total, kept = max(largest, size), total + size, max(kept, follow.elements)
+    return ScriptRequest(len(script), largest, total, kept)
 
 
-def put(channel: Channel, script: Sequence[Any], role: str) -> None:
+def submit_script(channel: Channel, script: Sequence[Any], role: str) -> None:
     """Agree with the other parties on `script`, which this owner's dry run gave; an owner calls this.
 
     role: this owner's name. The owner waits for two messages of the dealer.
 
     Raises DisagreementError: the parties have made different scripts. Nothing has been dealt or shared then.
     """
-    text = wire(script)
+    text = script_json(script)
     channel.send(tensor_of(claim_of(text)), 2)
     claims = bytes_of(channel.receive((3 * CLAIM_BYTES,), 2, torch.uint8))
     _compare(claims, role, claim_of(text))
@@ -263,7 +263,7 @@ def put(channel: Channel, script: Sequence[Any], role: str) -> None:
     channel.receive((1,), 2, torch.uint8)
 
 
-def taken(channel: Channel, limits: Limits, own: Sequence[Any] | None = None) -> list[Any]:
+def receive_script(channel: Channel, limits: Limits, own: Sequence[Any] | None = None) -> list[Any]:
     """Receive the script on which both owners agree, and measure it; the dealer calls this.
 
     Args:
@@ -275,7 +275,7 @@ def taken(channel: Channel, limits: Limits, own: Sequence[Any] | None = None) ->
         DisagreementError: the scripts differ, the model owner sent another one than it claimed, or it is too large.
         AppraisalError: what was sent is no script.
     """
-    mine = _NO_CLAIM if own is None else claim_of(wire(own))
+    mine = _NO_CLAIM if own is None else claim_of(script_json(own))
     found = [bytes_of(channel.receive((CLAIM_BYTES,), rank, torch.uint8)) for rank in range(len(OWNERS))]
     claims = b"".join(found) + mine
     for rank in range(len(OWNERS)):

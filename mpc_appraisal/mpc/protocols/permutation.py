@@ -116,14 +116,14 @@ def apply(engine: Engine, share: torch.Tensor, bits: int, names: Sequence[str]) 
     if bits < 0:
         share, bits = share << -bits, 0
     flat = share if by_rows else share.reshape(-1)
-    engine._ask("apply", list(names), list(flat.shape), bits)
-    shown = engine.blinded(flat)
+    engine.ask_dealer("apply", list(names), list(flat.shape), bits)
+    blinded = engine.blinded(flat)
     shuffle = NoShuffle() if engine.dry else Shuffle.drawn(engine.pair, flat.shape, by_rows)
-    engine.channel.send(shuffle.apply(shown), HELPER)
+    engine.channel.send(shuffle.apply(blinded), HELPER)
     if (
         engine.me == 0
     ):  # This owner waits for the helper, which waits for both owners; the dealer cannot work ahead here.
         engine.channel.meter.waited()
         engine.channel.meter.waited()
-    found = [(shuffle.undo(engine._dealt(flat.shape)), result_bits(name, bits)) for name in names]
+    found = [(shuffle.undo(engine.dealer_share(flat.shape)), result_bits(name, bits)) for name in names]
     return [(each.reshape(share.shape), out) for each, out in found]

@@ -151,5 +151,5 @@ def _times(
     """A share of y (sigma - t). While y has not been opened (None), it stands for first - s."""
     if y is not None:
         return sigma * y.share(engine) - product(engine, y, t)
-    known = engine._first(torch.full_like(t.delta, first * sigma))
+    known = engine.public_share(torch.full_like(t.delta, first * sigma))
     return known - first * t.share(engine) - sigma * s.share(engine) + product(engine, s, t)

@@ -81,8 +81,8 @@ def exponential(
     rate = round(unit * 2.0**drop / LN3 * 2.0**POINT)
     offset = math.ceil(largest / LN3 + 1.01)  # Two fractions in [-1/2, 1/2) lower the exponent by up to one.
     mantissa = min(MANTISSA, int((62.9 - headroom - largest / math.log(2.0) - stretched(offset)) / 2))
-    engine._ask("power", masked.key, rate, mantissa)
-    plain, more = engine._dealt(z.shape), engine._dealt(z.shape)
+    engine.ask_dealer("power", masked.key, rate, mantissa)
+    plain, more = engine.dealer_share(z.shape), engine.dealer_share(z.shape)
     evict(engine, masked)
     share = (plain + masked.wrapped * more) * power_of_three(masked.delta * rate, mantissa, offset)
     return share, stretched(offset) + 2 * mantissa

@@ -262,7 +262,7 @@ class Secret:
             other = (other.plain() if isinstance(other, Transposed) else other).secret()
         if isinstance(other, (int, float)):
             value = torch.full_like(self.share, round(other * 2.0**self.bits))
-            return self.share, self._engine._first(value), self.bits
+            return self.share, self._engine.public_share(value), self.bits
         bits = max(self.bits, other.bits)
         return self.share << (bits - self.bits), other.share << (bits - other.bits), bits
 
