@@ -71,7 +71,7 @@ def logical_shift(x: torch.Tensor, bits: int) -> torch.Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _shape(value: Any) -> tuple[int, ...]:
+def checked_shape(value: Any) -> tuple[int, ...]:
     """`value` as a shape; raises AppraisalError unless it is a list of sizes within MAX_ELEMENTS elements."""
     if not isinstance(value, list) or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in value):
         raise AppraisalError(f"dealer: refused the shape {value!r}; expected a list of sizes")
@@ -151,7 +151,7 @@ class Dealer:
     def open(self, key: int, shape: list[int], bits: int, ring: int) -> Results:
         if not 0 < _whole(bits, 64) <= _whole(ring, 64):
             raise AppraisalError(f"dealer: refused to open {bits!r} bits of {ring!r}; expected 1 to 64 of as many")
-        a, b = (s["triple"].ring(_shape(shape), width(bits)) for s in self._streams)
+        a, b = (s["triple"].ring(checked_shape(shape), width(bits)) for s in self._streams)
         if bits == 64:
             self._opening_masks[key] = Mask(a + b, None, bits)
             return []
@@ -197,7 +197,7 @@ class Dealer:
 
     def mask(self, key: int, owner: int, shape: list[int]) -> Results:
         _whole(owner, 1)
-        self._kept[key] = Matrix(self._streams[owner]["mask"].ring(_shape(shape)))
+        self._kept[key] = Matrix(self._streams[owner]["mask"].ring(checked_shape(shape)))
         return []
 
     def rows(self, key: int, base: int, indices: list[int]) -> Results:
@@ -215,41 +215,43 @@ class Dealer:
         return [(self._kept[left].product(self._kept[right].values, bool(transposed)), 64)]
 
     def mul(self, shape_x: list[int], shape_y: list[int]) -> Results:
-        a, b = self._both(_shape(shape_x)), self._both(_shape(shape_y))
+        a, b = self._both(checked_shape(shape_x)), self._both(checked_shape(shape_y))
         return [(a * b, 64)]
 
     def square(self, shape: list[int]) -> Results:
-        a = self._both(_shape(shape))
+        a = self._both(checked_shape(shape))
         return [(a * a, 64)]
 
     def inner(self, shape: list[int]) -> Results:
-        a, b = self._both(_shape(shape)), self._both(_shape(shape))
+        a, b = self._both(checked_shape(shape)), self._both(checked_shape(shape))
         return [((a * b).sum(), 64)]
 
     def bilinear(self, op: str, shape_x: list[int], shape_y: list[int], options: dict[str, Any]) -> Results:
         if op not in BILINEAR or not set(options) <= CONVOLUTION_OPTIONS:
             raise AppraisalError(f"dealer: refused {op!r:.40}; expected one of {', '.join(BILINEAR)}")
-        a, b = self._both(_shape(shape_x)), self._both(_shape(shape_y))
+        a, b = self._both(checked_shape(shape_x)), self._both(checked_shape(shape_y))
         return [(getattr(torch, op)(a, b, **options), 64)]
 
     def conjunction(self, shape_x: list[int], shape_y: list[int]) -> Results:
-        (a0, a1), (b0, b1) = ([s["triple"].ring(_shape(shape)) for s in self._streams] for shape in (shape_x, shape_y))
+        (a0, a1), (b0, b1) = (
+            [s["triple"].ring(checked_shape(shape)) for s in self._streams] for shape in (shape_x, shape_y)
+        )
         return [((a0 ^ a1) & (b0 ^ b1), 64)]
 
     def bit(self, shape: list[int]) -> Results:
-        a, b = (s["triple"].ring(_shape(shape)) for s in self._streams)
+        a, b = (s["triple"].ring(checked_shape(shape)) for s in self._streams)
         return [((a ^ b) & 1, 64)]
 
     def truncate(self, shape: list[int], bits: int) -> Results:
         if not isinstance(bits, int) or not 0 < bits < 64:
             raise AppraisalError(f"dealer: refused to truncate {bits!r} bits; expected 1 to 63")
-        r = self._both(_shape(shape))
+        r = self._both(checked_shape(shape))
         return [(logical_shift(r, bits), 64), (logical_shift(r, 63), bits)]
 
     def apply(self, names: list[str], shape: list[int], bits: int) -> Results:
         if self._receive is None:
             raise AppraisalError("dealer: refused to receive values; expected a session of engine rtas")
-        if not isinstance(names, list) or check_functions(names) != (len(_shape(shape)) == 2) or not all(shape):
+        if not isinstance(names, list) or check_functions(names) != (len(checked_shape(shape)) == 2) or not all(shape):
             raise AppraisalError(f"dealer: refused {names!r:.40} of {shape!r:.40}; expected (n), or rows (n, C)")
         scale = _whole(bits, MAX_BITS)
         z = self._receive(tuple(shape), 0) + self._receive(tuple(shape), 1)

@@ -54,6 +54,11 @@ class Masked:
         self.mask: Matrix | None = None
         self.difference: Matrix | None = None
 
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the matrix, which both owners know."""
+        return (self.clear or self.difference).shape
+
 
 class Engine:
     """One owner's end of every protocol of this package.
@@ -81,7 +86,7 @@ class Engine:
         self.exact = False  # If true, `truncate_locally` uses the truncation that cannot fail.
         self.helper = False  # If true, the dealer also computes functions of permuted values (see `permutation`).
         self.uncounted = False  # If true, something has run whose failures are not counted in `failure`.
-        self._next = 0
+        self._keys = 0  # the number of keys that `new_key` has given out
 
     @staticmethod
     def streams_of(key: bytes | None) -> dict[str, Any]:
@@ -93,6 +98,11 @@ class Engine:
         """Add a request to the script, in a dry run. In a real run the dealer has the whole script already."""
         if self.dry:
             self.script.append([name, *arguments])
+
+    def new_key(self) -> int:
+        """A number by which the dealer will know a mask, equal at both owners."""
+        self._keys += 1
+        return self._keys
 
     def dealer_share(self, shape: Sequence[int], bits: int = 64) -> torch.Tensor:
         """This owner's share mod 2^bits, of shape `shape`, of the next result of the dealer.
@@ -149,8 +159,7 @@ class Engine:
 
         owner: the rank that knows the matrix. clear: the matrix (int64), None at the other owner.
         """
-        self._next += 1
-        masked = Masked(self._next, owner)
+        masked = Masked(self.new_key(), owner)
         self.ask_dealer("mask", masked.key, owner, list(shape))
         if self.me == owner:
             masked.clear = clear if isinstance(clear, Matrix) else Matrix(clear)
@@ -167,8 +176,7 @@ class Engine:
         The indices are public. Each owner takes them from the agreed program, and the dealer takes them from the script
         on which both owners agree.
         """
-        self._next += 1
-        selected = Masked(self._next, base.owner)
+        selected = Masked(self.new_key(), base.owner)
         listed = indices.tolist()
         self.ask_dealer("rows", selected.key, base.key, listed)
         for name in ("clear", "mask", "difference"):
@@ -191,7 +199,7 @@ class Engine:
         which knows the masks A and B, shares the third one. The two matrices belong to different owners.
         """
         self.ask_dealer("product", left.key, right.key, int(transposed))
-        shape = ((left_shape(left)[1] if transposed else left_shape(left)[0]), left_shape(right)[1])
+        shape = (left.shape[1] if transposed else left.shape[0], right.shape[1])
         if self.me == left.owner:  # This owner knows X and W - B.
             local = left.clear.product(right.difference.values, transposed)
         else:  # This owner knows B and X - A.
@@ -274,8 +282,3 @@ class Engine:
             return self.truncate(v, bits)
         self.failure += v.numel() * 2.0 ** (largest - 64)
         return v >> bits if self.me == 0 else -((-v) >> bits)
-
-
-def left_shape(masked: Masked) -> torch.Size:
-    """The shape of a masked matrix, from whatever this owner has of it."""
-    return (masked.clear or masked.difference).shape

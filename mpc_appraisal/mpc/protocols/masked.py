@@ -68,9 +68,9 @@ def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
     """Open values under masks of the dealer, all of them in one message each way; one round."""
     masks, sent = [], []
     for w in wanted:
-        engine._next += 1
-        engine.ask_dealer("open", engine._next, list(w.share.shape), w.bits, w.ring)
-        masks.append((engine._next, engine.streams["triple"].ring(w.share.shape, width(w.bits))))
+        key = engine.new_key()
+        engine.ask_dealer("open", key, list(w.share.shape), w.bits, w.ring)
+        masks.append((key, engine.streams["triple"].ring(w.share.shape, width(w.bits))))
         share = w.share >> w.drop if w.drop else w.share
         # Both owners round their shares down, which takes off one unit on average. It is added here.
         share = share + engine.public_share(torch.full_like(share, w.low + (w.drop > 0)))

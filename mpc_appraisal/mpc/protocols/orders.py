@@ -44,7 +44,7 @@ from mpc_appraisal.mpc.protocols.dealer import (
     MAX_ELEMENTS,
     MAX_REQUESTS,
     REQUESTS,
-    _shape,
+    checked_shape,
     parse,
 )
 from mpc_appraisal.mpc.ring.shape_tensor import broadcast
@@ -159,7 +159,7 @@ class _Measure:
     def mask(self, key: Any, owner: Any, shape: Any) -> int:
         if owner not in (0, 1) or isinstance(owner, bool):
             raise AppraisalError(f"dealer: refused a mask of owner {owner!r:.40}; expected 0 or 1")
-        self._keep(self.kept, key, _shape(shape), 2)  # Products keep a transposed copy too.
+        self._keep(self.kept, key, checked_shape(shape), 2)  # Products keep a transposed copy too.
         return math.prod(self.kept[key])
 
     def rows(self, key: Any, base: Any, indices: Any) -> int:
@@ -185,7 +185,7 @@ class _Measure:
         return rows * k
 
     def open(self, key: Any, shape: Any, bits: Any, ring: Any) -> int:
-        self._keep(self.opening_masks, key, _shape(shape), 2)  # The dealer keeps the mask and its top bit.
+        self._keep(self.opening_masks, key, checked_shape(shape), 2)  # The dealer keeps the mask and its top bit.
         return 4 * math.prod(self.opening_masks[key])
 
     def cross(self, left: Any, right: Any, ring: Any) -> int:
@@ -200,26 +200,26 @@ class _Measure:
         return 0
 
     def mul(self, shape_x: Any, shape_y: Any) -> int:
-        x, y = _shape(shape_x), _shape(shape_y)
+        x, y = checked_shape(shape_x), checked_shape(shape_y)
         return math.prod(x) + math.prod(y) + math.prod(broadcast(x, y))
 
     conjunction = mul
 
     def square(self, shape: Any) -> int:
-        return 2 * math.prod(_shape(shape))
+        return 2 * math.prod(checked_shape(shape))
 
     bit = square
 
     def inner(self, shape: Any) -> int:
-        return 3 * math.prod(_shape(shape))
+        return 3 * math.prod(checked_shape(shape))
 
     def truncate(self, shape: Any, bits: Any) -> int:
-        return 3 * math.prod(_shape(shape))
+        return 3 * math.prod(checked_shape(shape))
 
     def bilinear(self, op: Any, shape_x: Any, shape_y: Any, options: Any) -> int:
         if op not in BILINEAR or not isinstance(options, dict) or not set(options) <= CONVOLUTION_OPTIONS:
             raise AppraisalError(f"dealer: refused {op!r:.40}; expected one of {', '.join(BILINEAR)}")
-        x, y = _shape(shape_x), _shape(shape_y)
+        x, y = checked_shape(shape_x), checked_shape(shape_y)
         a, b = (torch.empty(shape, dtype=torch.float32, device="meta") for shape in (x, y))
         out = math.prod(getattr(torch, op)(a, b, **options).shape)
         columns = (
@@ -228,7 +228,7 @@ class _Measure:
         return math.prod(x) + math.prod(y) + out + columns
 
     def apply(self, names: Any, shape: Any, bits: Any) -> int:
-        return (2 + len(names)) * math.prod(_shape(shape))
+        return (2 + len(names)) * math.prod(checked_shape(shape))
 
     def mark(self) -> int:
         return 0
