@@ -8,8 +8,8 @@ longest row. `weight_limit` derives `norm`, which is about B / R less the roundi
 trained matrix in `TrainedWeights`.
 
 What leaves each owner are masked values, and shares inside CrypTen's comparison. The backend opens the bit to both
-owners before the result (see `checks`); it reveals that the bound held. Squared norms take two rounds for many matrices
-at once. The comparison of n of them takes 16 rounds and about 216 bytes of each from each owner.
+owners before the result (see `checks`). The bit reveals whether the bound was kept. Squared norms take two rounds for
+many matrices at once. The comparison of n of them takes 16 rounds and about 216 bytes of each from each owner.
 
 The bit is right with certainty. Why no norm can wrap unseen is explained in docs/protocols/engine.md.
 """

@@ -1,7 +1,7 @@
 """Reciprocals of positive shared integers in a known range, by Goldschmidt's iteration on masked values.
 
     t_0 = s,  y_0 = 1                                    s is in [low, high]
-    t' = k t (sigma - t),  y' = y (sigma - t)            s y nu = t -> 1, for the product nu of all factors k
+    t' = k t (sigma - t),  y' = y (sigma - t)            s y nu = t -> 1, for a public factor nu
 
 The result is y = scale t / s, where the last t is near 1. `plan` brings the ratio of the largest such t to the smallest
 below `goal`; roundings add a relative error of at most `ReciprocalPlan.drift`.
