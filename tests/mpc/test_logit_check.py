@@ -66,7 +66,7 @@ def test_the_weights_of_every_step_of_finetuning_are_told():
     norms: dict[int, list[torch.Tensor]] = {0: [], 1: []}
 
     class Normed(TrainedWeights):
-        def note(self, share, bits):
+        def record(self, share, bits):
             found = squared_norms(self.engine, share[None], bits, CHECK_BITS)
             if not self.engine.dry:
                 norms[self.engine.me].append(found)
