@@ -38,8 +38,7 @@ from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.mpc.backends.registry import bounded
 from mpc_appraisal.mpc.backends.rtas_notice import trust_of
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
-from mpc_appraisal.mpc.protocols.limits import TOLD_WHAT
-from mpc_appraisal.mpc.protocols.logit_bound import WHAT, WHY
+from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY, NORM_CHECK_WHAT
 from mpc_appraisal.mpc.session import Opening
 from mpc_appraisal.release.accuracy import doubt_of
 from mpc_appraisal.release.base import Outcome
@@ -102,7 +101,7 @@ def consent(
         ledgers.identity = keys.get(MODEL_OWNER if role == DATA_OWNER else DATA_OWNER)
     questions: dict[Key, Question] = {}
     openings = [o for method in plan.methods for o in _openings(plan, method, 1)]
-    learners = {learner for o in openings if o.what != TOLD_WHAT for learner in o.to}  # it tells nobody anything
+    learners = {learner for o in openings if o.what != NORM_CHECK_WHAT for learner in o.to}  # it tells nobody anything
     if ledgers is not None and learners - {role}:
         questions = questions_of(role, plan, own, facts, inputs, request)
     found = ledgers.consult(questions) if questions else {}
@@ -266,7 +265,8 @@ def rounded_up(number: float) -> float:
 
 def _openings(plan: Plan, method: Appraiser, candidates: int) -> list[Opening]:
     check = plan.release.checks and method.logit_growth > 1 and bounded(plan.engine)
-    return [Opening(WHAT, OWNERS, 1, WHY)] * (check * candidates) + plan.release.openings(method, candidates)
+    checks = [Opening(LOGIT_CHECK_WHAT, OWNERS, 1, LOGIT_CHECK_WHY)] * (check * candidates)
+    return checks + plan.release.openings(method, candidates)
 
 
 def openings_of(plan: Plan, facts: dict[str, Facts], answers: Mapping[Key, Any]) -> list[Opening]:

@@ -12,9 +12,9 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.mpc.backends.registry import bounded
-from mpc_appraisal.mpc.protocols.limits import LARGEST_EXPONENT, MAX_SQUARINGS
 from mpc_appraisal.mpc.protocols.logit_bound import WeightLimit, weight_limit
 from mpc_appraisal.mpc.protocols.norm_check import WEIGHT_ROOM
+from mpc_appraisal.mpc.protocols.softmax import LARGEST_EXPONENT, MAX_SQUARINGS
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, FINE_ELEMENTS
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 from mpc_appraisal.release.dp.clipping import spread

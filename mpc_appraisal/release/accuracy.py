@@ -53,9 +53,20 @@ from mpc_appraisal.methods.influence_error import InfluenceError
 from mpc_appraisal.methods.mlp_finetuning import MlpFinetuning
 from mpc_appraisal.mpc.backends.fast import DrySession
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
-from mpc_appraisal.mpc.protocols.limits import RANGE, squarings
 from mpc_appraisal.mpc.protocols.log_softmax import LARGEST, LOG_BITS, X_BITS, polynomial
-from mpc_appraisal.mpc.protocols.softmax import BITS, MANTISSA, Q_DROP, S_BITS, Z_BITS, kept, normalise, powers, squares
+from mpc_appraisal.mpc.protocols.softmax import (
+    BITS,
+    LOGIT_RANGE,
+    MANTISSA,
+    Q_DROP,
+    S_BITS,
+    Z_BITS,
+    kept,
+    normalise,
+    powers,
+    squares,
+    squarings,
+)
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, FINE_ELEMENTS, OPERAND_BITS
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 from mpc_appraisal.mpc.ring.powers_of_three import LN3, POINT, stretched
@@ -345,10 +356,10 @@ def _finetuning(method: Finetuning, facts: Facts, engine: str, unit: float) -> f
 
 def _perceptron(method: MlpFinetuning, facts: Facts, engine: str, unit: float) -> float:
     classes, total = facts.classes, facts.train_rows + facts.rows
-    off, log = softmax_off(classes, RANGE, engine), log_softmax_off(classes, RANGE, engine)
+    off, log = softmax_off(classes, LOGIT_RANGE, engine), log_softmax_off(classes, LOGIT_RANGE, engine)
     entries = classes * (method.steps * total + 2 * facts.test_rows)
     many = math.sqrt(2 * math.log(2 * entries / CHANCE))  # every entry at once
-    cut = 2 * (classes - 1) * math.exp(-RANGE)
+    cut = 2 * (classes - 1) * math.exp(-LOGIT_RANGE)
     rounded = Rounded(
         row=max(_input(rows, facts) for rows in (facts.train_rows, facts.rows, facts.test_rows)),
         softmax=math.sqrt(classes) * (off.sure + many * off.chance) + cut,

@@ -24,7 +24,7 @@ import torch
 
 from mpc_appraisal.methods.base import Facts
 from mpc_appraisal.methods.mlp_finetuning import PRETRAINING_RATE, MlpFinetuning
-from mpc_appraisal.mpc.protocols.limits import RANGE
+from mpc_appraisal.mpc.protocols.softmax import LOGIT_RANGE
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 
 UNIT = 2.0**-PRECISION_BITS  # of CrypTen's tensors: what one truncation is off by, at most
@@ -173,6 +173,6 @@ def _fits(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> bo
         _logit(method, facts, off, reach) * elsewhere,
         (method.lr * (1 + g_hidden + g_output) + (1 + 2 * method.lr * facts.l2) * (reach.hidden + reach.output))
         * elsewhere,
-        (RANGE + math.log(facts.classes) + 1) * facts.test_rows * 2.0 ** (PRECISION_BITS + LOSS_BITS),
+        (LOGIT_RANGE + math.log(facts.classes) + 1) * facts.test_rows * 2.0 ** (PRECISION_BITS + LOSS_BITS),
     )
     return SLACK * max(largest) < HELD

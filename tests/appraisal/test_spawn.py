@@ -16,7 +16,7 @@ from mpc_appraisal.data import Digits
 from mpc_appraisal.data.scenarios import LabelNoise
 from mpc_appraisal.methods import Appraiser, Finetuning, GradientNorm, Influence
 from mpc_appraisal.models.training import fit
-from mpc_appraisal.mpc.protocols.logit_bound import WHAT
+from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT
 
 # |value - plaintext| by engine and method: a part of |plaintext|, and an absolute part.
 TOLERANCE = {
@@ -131,7 +131,7 @@ def test_a_record_opens_one_number_to_both_owners(result):
         *checks, opening = record.openings
         assert opening["numbers"] == 1 and opening["to"] == [MODEL_OWNER, DATA_OWNER]
         # A method that trains on shares opens one bit before: whether its weights kept the bound on logits.
-        assert [check["what"] for check in checks] == [WHAT] * (record.method == "finetuning")
+        assert [check["what"] for check in checks] == [LOGIT_CHECK_WHAT] * (record.method == "finetuning")
     assert result["influence", "label_noise=1"].openings[0]["what"] == Influence.opens
 
 

@@ -17,11 +17,10 @@ from mpc_appraisal.mpc.net.channel import DryChannel
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.limits import MAX_CLASSES, MAX_LOG_CLASSES, squarings
-from mpc_appraisal.mpc.protocols.log_softmax import log_softmax, logarithm
+from mpc_appraisal.mpc.protocols.log_softmax import MAX_LOG_CLASSES, log_softmax, logarithm
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, open_all, product
 from mpc_appraisal.mpc.protocols.reciprocal import MARGIN, plan, reciprocal
-from mpc_appraisal.mpc.protocols.softmax import COARSE, COARSE_WORK, FINE, FINE_WORK, softmax
+from mpc_appraisal.mpc.protocols.softmax import COARSE, COARSE_WORK, FINE, FINE_WORK, MAX_CLASSES, softmax, squarings
 from mpc_appraisal.mpc.ring.fixed_point import decode, encode
 from mpc_appraisal.mpc.ring.powers_of_three import POINT, power_of_three
 from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key

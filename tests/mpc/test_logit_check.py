@@ -24,9 +24,9 @@ from mpc_appraisal.data.scenarios import LabelNoise
 from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.backends.fast import DrySession, TrainingContext
+from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT
 from mpc_appraisal.mpc.protocols.logit_bound import (
     CHECK_BITS,
-    WHAT,
     TrainedWeights,
     none_negative,
     squared_norms,
@@ -66,7 +66,7 @@ def test_the_weights_of_every_step_of_finetuning_are_told():
     norms: dict[int, list[torch.Tensor]] = {0: [], 1: []}
 
     class Normed(TrainedWeights):
-        def note(self, share, bits):
+        def record(self, share, bits):
             found = squared_norms(self.engine, share[None], bits, CHECK_BITS)
             if not self.engine.dry:
                 norms[self.engine.me].append(found)
@@ -100,7 +100,9 @@ def test_a_negative_number_among_others_is_seen():
     for ring, expected in (([0, 1, large], 1), ([0, -1, large], 0), ([-large, -1, -5], 0), ([0], 1), ([5] * 70, 1)):
         share = sharing(torch.zeros(len(ring)), 0)
         exact = torch.tensor(ring)
-        done = run(lambda e, share=share, exact=exact: none_negative(e, share(e) + (0 if e.dry else e._first(exact))))
+        done = run(
+            lambda e, share=share, exact=exact: none_negative(e, share(e) + (0 if e.dry else e.public_share(exact)))
+        )
         assert (done.results[0] + done.results[1]).tolist() == [expected]
 
 
@@ -110,7 +112,7 @@ def verdict(limit, *weights: torch.Tensor, bits: int = 26) -> int:
     def program(engine):
         trained = TrainedWeights(engine, limit)
         for share in shares:
-            trained.note(share(engine), bits)
+            trained.record(share(engine), bits)
         return trained.verdict()
 
     done = run(program)
@@ -208,7 +210,7 @@ def dry(method) -> DrySession:
 
 def test_a_dry_run_holds_the_check():
     ledger = dry(Finetuning(steps=2)).ledger
-    assert [opening.what for opening in ledger] == [WHAT, Finetuning.opens] * 2
+    assert [opening.what for opening in ledger] == [LOGIT_CHECK_WHAT, Finetuning.opens] * 2
     assert [opening.what for opening in dry(GradientNorm()).ledger] == [GradientNorm.opens] * 2
 
 
@@ -233,7 +235,7 @@ def test_a_healthy_run_opens_one_bit_more_and_its_values_are_the_plaintext_ones(
     for record in healthy.of("finetuning"):
         assert abs(record.difference) < 2e-4 < 0.2 * abs(record.plaintext_value)
         check, value = record.openings
-        assert (check["what"], check["numbers"], check["to"]) == (WHAT, 1, [MODEL_OWNER, DATA_OWNER])
+        assert (check["what"], check["numbers"], check["to"]) == (LOGIT_CHECK_WHAT, 1, [MODEL_OWNER, DATA_OWNER])
         assert (value["what"], value["numbers"], value["to"]) == (Finetuning.opens, 1, [MODEL_OWNER, DATA_OWNER])
         assert record.failure_probability is not None, "the check leaves the count of failures as it was"
         assert record.estimate["rounds"] == record.rounds

@@ -256,7 +256,7 @@ def refused(request: list, match: str, shown: list[torch.Tensor] | None = None) 
         (["apply", ["inverse"], [4], 16], "functions: got 'inverse'; expected some of relu"),
         (["apply", [], [4], 16], "functions: got none"),
         (["apply", ["relu"] * 8, [4], 16], "functions"),
-        (["apply", ["relu", "softmax"], [4], 16], "all of elements, or all of rows"),
+        (["apply", ["relu", "softmax"], [4], 16], "functions of elements alone, or of rows alone"),
         (["apply", "relu", [4], 16], "refused 'relu'"),
         (["apply", [["relu"]], [4], 16], "refused apply"),
         (["apply", ["relu"], [2, 2], 16], "expected \\(n\\)"),
@@ -275,7 +275,7 @@ def test_a_wrong_request_is_refused_before_anything_is_shown(request_, match):
 
 def test_a_dealer_that_is_no_helper_is_shown_nothing():
     dealer = Dealer([new_key(), new_key()], lambda correction: None)
-    with pytest.raises(AppraisalError, match="refused to be shown values; expected a session of engine rtas"):
+    with pytest.raises(AppraisalError, match="refused to receive values; expected a session of engine rtas"):
         dealer.run([["apply", ["relu"], [4], 16]], lambda: None)
 
 
@@ -290,7 +290,7 @@ def test_an_owner_without_a_helper_shows_nothing():
 def test_what_fixed_point_cannot_have_meant_is_refused():
     for wild in (ROOM, -ROOM - 1):
         zero = torch.zeros(4, dtype=torch.int64)
-        refused(["apply", ["relu"], [4], 16], "no plausible value", [zero + wild, zero])
+        refused(["apply", ["relu"], [4], 16], "a value that is not plausible", [zero + wild, zero])
     assert computed("relu", torch.tensor([ROOM - 1, -ROOM]), 55).tolist() == [1 << 18, 0]
     with pytest.raises(AppraisalError, match="exp: a result beyond fixed point"):
         computed("exp", torch.tensor([40]), 0)

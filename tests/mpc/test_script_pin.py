@@ -34,9 +34,8 @@ from mpc_appraisal.mpc.protocols import committed_opening as committed
 from mpc_appraisal.mpc.protocols import orders
 from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.limits import squarings
-from mpc_appraisal.mpc.protocols.orders import Limits, ScriptRequest, claim_of, measured, put, taken, wire
-from mpc_appraisal.mpc.protocols.softmax import Z_BITS
+from mpc_appraisal.mpc.protocols.orders import Limits, ScriptRequest, claim_of, measured, receive_script
+from mpc_appraisal.mpc.protocols.softmax import Z_BITS, squarings
 from mpc_appraisal.mpc.ring.prg import Stream, new_key
 from mpc_appraisal.release import Best, Bit, NoisedRelease, Value
 
@@ -98,12 +97,12 @@ def attack(x: torch.Tensor, labels: torch.Tensor, pinned: bool) -> tuple[dict[in
         if pinned:
             dry = Engine(1, DryChannel(Meter()), Engine.streams_of(None), fast.DryStream(), dry=True)
             score(dry)
-            put(channel, dry.script, DATA_OWNER)
+            orders.submit_script(channel, dry.script, DATA_OWNER)
         score(Engine(1, channel, Engine.streams_of(keys[1]), Stream(pair, "pair")))
 
     def dealer() -> None:
         channel = QueueChannel(2, queues, [])
-        asked = taken(channel, Limits()) if pinned else parse(json.dumps(script))
+        asked = receive_script(channel, Limits()) if pinned else parse(json.dumps(script))
         Dealer(keys, lambda correction: channel.send(correction, 0)).run(asked, lambda: None)
 
     threads = [threading.Thread(target=guarded, args=(part,), daemon=True) for part in (data_owner, dealer)]
@@ -114,7 +113,7 @@ def attack(x: torch.Tensor, labels: torch.Tensor, pinned: bool) -> tuple[dict[in
 
     def model_owner() -> None:
         if pinned:
-            put(channel, script, MODEL_OWNER)
+            orders.submit_script(channel, script, MODEL_OWNER)
         found.update(read(channel, Engine.streams_of(keys[0]), rows, width))
 
     guarded(model_owner)
@@ -199,7 +198,7 @@ def small(session, x=None, w=None) -> torch.Tensor | None:
 def other(session) -> None:
     """A program that only the model owner rehearses: it asks for one request more."""
     small(session)
-    session.context.engine._ask("truncate", [1], 8)
+    session.context.engine.ask_dealer("truncate", [1], 8)
 
 
 def late(share: torch.Tensor, engine, chosen: int) -> torch.Tensor:
@@ -323,18 +322,18 @@ def test_both_owners_make_the_same_script_to_the_byte(engine, methods, release):
     for role in (MODEL_OWNER, DATA_OWNER):
         dry = dry_session(engine, role)
         program(dry, plan, {}, {}, FACTS, 12.0, lambda event: None)
-        texts.append(wire(dry.script))
+        texts.append(orders.script_json(dry.script))
     assert texts[0] == texts[1]
     asked = measured(parse(texts[0].decode()))
     Limits().check(asked)
-    assert asked.requests == len(dry.script) and 0 < asked.largest <= asked.total and asked.held > 0
+    assert asked.requests == len(dry.script) and 0 < asked.largest <= asked.total and asked.kept > 0
 
 
 def test_what_a_script_asks_is_measured():
     asked = measured(SCRIPT)
-    assert asked == ScriptRequest(5, largest=12, total=6 + 8 + 12, held=2 * 14)
+    assert asked == ScriptRequest(5, largest=12, total=6 + 8 + 12, kept=2 * 14)
     freed = [*SCRIPT, ["free", 1], ["free", 2], ["mask", 3, 0, [5, 1]]]
-    assert measured(freed).held == 2 * 14
+    assert measured(freed).kept == 2 * 14
     conv = [["bilinear", "conv2d", [2, 3, 8, 8], [4, 3, 3, 3], {"padding": 1}]]
     assert measured(conv).total == 2 * 3 * 64 + 4 * 27 + 2 * 4 * 64 + 4 * 64 * 27 // 4
 
@@ -343,7 +342,7 @@ def test_what_a_script_asks_is_measured():
     ("script", "limits", "said"),
     [
         ([["mask", 1, 0, [2**15, 2**15]]], Limits(largest=2**29), "1073741824 elements in one request.* 536870912"),
-        ([["square", [2**30]]], Limits(), "bytes of memory for held masks and the largest request"),
+        ([["square", [2**30]]], Limits(), "bytes of memory for kept masks and the largest request"),
         ([["mul", [2**16, 1], [2**16]]], Limits(), "4295098368 elements in one request.* at most 2147483648"),
         ([["bilinear", "matmul", [2**20, 1], [1, 2**20], {}]], Limits(), "elements in one request"),
         ([["square", [8]]] * 3, Limits(requests=2), "3 requests; expected at most 2"),
@@ -370,9 +369,9 @@ class Told:
 
 
 def test_a_text_that_is_too_long_or_another_one_is_refused_and_nobody_is_told_to_go_on():
-    text = wire(SCRIPT)
+    text = orders.script_json(SCRIPT)
     honest = Told(text, claim_of(text))
-    assert taken(honest, Limits()) == SCRIPT and [len(tensor) for _, tensor in honest.sent] == [120, 120, 1, 1]
+    assert receive_script(honest, Limits()) == SCRIPT and [len(tensor) for _, tensor in honest.sent] == [120, 120, 1, 1]
     for limits, sent, claimed, said in (
         (Limits(text=20), text, text, f"script of {len(text)} bytes; expected 1 to 20"),
         (Limits(), text[:-1] + b" ", text, "not the one that it had claimed"),
@@ -380,7 +379,7 @@ def test_a_text_that_is_too_long_or_another_one_is_refused_and_nobody_is_told_to
     ):
         channel = Told(sent, claim_of(claimed))
         with pytest.raises(DisagreementError, match=said):
-            taken(channel, limits)
+            receive_script(channel, limits)
         assert [len(tensor) for _, tensor in channel.sent] == [120, 120]
 
 

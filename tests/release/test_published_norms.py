@@ -39,7 +39,7 @@ from mpc_appraisal.mpc.protocols.norm_check import (
     WEIGHT_ROOM,
     all_hold,
     direction_within,
-    looks,
+    norm_passes,
     weights_within,
 )
 from mpc_appraisal.mpc.protocols.tensors import Context
@@ -174,7 +174,7 @@ def test_weights_too_long_for_whole_squares_are_cut_within_the_stated_allowance(
         return torch.round(ring.double() * (target / norm)).to(torch.int64)
 
     passes, fails = scaled_to(limit - allowance), scaled_to(limit + 1e-6)
-    assert looks(40 * 64, 2.0**37).last > 0, "nothing would be cut"
+    assert norm_passes(40 * 64, 2.0**37).last > 0, "nothing would be cut"
     assert held(passes, lambda m: weights_within(m, limit, allowance), 20)
     assert not held(fails, lambda m: weights_within(m, limit, allowance), 20)
 
@@ -183,7 +183,7 @@ def test_what_passes_every_look_cannot_wrap_in_the_next():
     for entries in (4, 27, 7850, 2**17, 2**24):
         for cap in (1.0, 2.0**26, DIRECTION_CAP, 2.0**34):
             root, reach = math.sqrt(entries), None
-            plan = looks(entries, cap)
+            plan = norm_passes(entries, cap)
             for shift, most in plan.coarse:
                 u = 3.0 * 2.0 ** (62 - shift) + 1 if reach is None else (reach / 2.0**shift + root) / root
                 assert entries * u**2 < 2.0**63 and 0 < most < 2**63

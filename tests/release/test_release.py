@@ -30,7 +30,7 @@ from mpc_appraisal.data import Dataset
 from mpc_appraisal.methods import Appraiser, Finetuning, GradientNorm, Influence
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.net.launch import launch
-from mpc_appraisal.mpc.protocols.logit_bound import WHAT as CHECK
+from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT as CHECK
 from mpc_appraisal.release import Best, Bit, NoisedRelease, Release, Value
 from mpc_appraisal.release.best import WHICH
 from mpc_appraisal.release.bit import WHAT as BIT

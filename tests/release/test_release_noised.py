@@ -41,7 +41,7 @@ from mpc_appraisal.appraisal.plan import DataOwnerInput
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.models.training import fit
-from mpc_appraisal.mpc.protocols.limits import TOLD_WHAT
+from mpc_appraisal.mpc.protocols.checks import NORM_CHECK_WHAT
 from mpc_appraisal.release import Mechanism, Value, epsilon
 from mpc_appraisal.release.bit import WHAT as BIT
 from mpc_appraisal.release.dp.release import NOISED
@@ -53,7 +53,7 @@ OTHERS = tuple(Dataset(1000 * c.x.flip(0) + 7, torch.zeros_like(c.y), C, c.name)
 
 def told_check(name: str) -> list[tuple[str, list[str], int]]:
     """What is opened with the first candidate of gradient norm and influence: that the model owner told true norms."""
-    return [(TOLD_WHAT, list(OWNERS), 1)] if name == next(iter(CANDIDATES)) else []
+    return [(NORM_CHECK_WHAT, list(OWNERS), 1)] if name == next(iter(CANDIDATES)) else []
 
 
 def around(name: str, sign: int) -> dict[str, float]:

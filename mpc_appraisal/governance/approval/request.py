@@ -16,7 +16,7 @@ from typing import Any
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import printable, shown
 from mpc_appraisal.governance.approval.schema import CONTENT, ROLES, read_json
-from mpc_appraisal.mpc.protocols.limits import TOLD_WHAT
+from mpc_appraisal.mpc.protocols.checks import NORM_CHECK_WHAT
 
 WIDTH = 88  # of a line of the text, before escapes
 MARKS = re.compile(r"[\\`*\[\]<>#|~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore within a word is none
@@ -68,7 +68,7 @@ class Request:
     @property
     def learners(self) -> list[str]:
         """The roles that something is opened to, but for the check of what the model owner told of its own values."""
-        told = {role for o in self.content["openings"] if o["what"] != TOLD_WHAT for role in o["to"]}
+        told = {role for o in self.content["openings"] if o["what"] != NORM_CHECK_WHAT for role in o["to"]}
         return [role for role in ROLES if role in told]
 
     @property

@@ -1,1 +1,13 @@
-"""Inner-product functional encryption: sellers encrypt once, an authority issues keys, a cloud computes <x, w>."""
+"""Inner-product functional encryption (IFE) for the marketplace.
+
+A seller encrypts its images x once, the key authority issues function keys for rows w, and the cloud computes <x, w>.
+
+| file | holds |
+|---|---|
+| scheme | the interface of a scheme, its keys and its ciphertexts |
+| lwe, als16 | the two schemes: on lattices (private key) and on an elliptic curve (public key) |
+| authority, rank | the key authority, which counts the independent rows that it issues keys for |
+| convolution | convolutions as inner products |
+| labels, payload, signed_upload | a seller's upload: encrypted labels, arrays, and the signed file |
+| noise, residues, security_estimate | for `lwe`: Gaussian noise, exact products mod 2^64, the cost of known attacks |
+"""

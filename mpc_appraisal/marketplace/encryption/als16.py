@@ -1,17 +1,22 @@
-"""IFE from decisional Diffie-Hellman on secp256k1: public-key, adaptively secure, 128 bits.
+"""IFE from the decisional Diffie-Hellman assumption on secp256k1: public-key, adaptively secure, 128 bits.
 
     setup       s_i, t_i uniform modulo the group's order;  h_i = s_i G + t_i H
     encrypt     C = r G,  D = r H,  E_i = x_i G + r h_i               r fresh for every row
     keygen      (sum_i w_i s_i,  sum_i w_i t_i) = (s_w, t_w)
-    evaluate    sum_i w_i E_i - s_w C - t_w D = <x, w> G, and the logarithm by baby steps and giant steps
+    evaluate    sum_i w_i E_i - s_w C - t_w D = <x, w> G, and its discrete logarithm
+
+The seller sends 33 bytes for each pixel and 66 more for each row. The authority sends 64 bytes for each row w. Whoever
+evaluates learns <x, w>, exactly, and w. The points h_i are public, so that anybody can encrypt.
+
+The order is prime and greater than any inner product, so that keys combine as they do over the integers. H comes from
+hashing a label to a point, so that nobody knows its logarithm. The logarithm of <x, w> G is found by baby steps and
+giant steps: z = i m + j with m = 2^17 + 1, |j| <= 2^16 and |i| <= 2^7, and a table of j G by its first coordinate.
+
+The arithmetic is that of libsecp256k1, through coincurve (extra `curve`). Its multiplication of a point takes variable
+time, and `encrypt` multiplies by the secret r. Do not encrypt where others can measure the time.
 
 Reference: Agrawal, Libert, Stehle, "Fully secure functional encryption for inner products, from standard assumptions",
-CRYPTO 2016, section 3. The order is prime and greater than any inner product, so keys combine as they do over the
-integers. H comes from hashing a label to a point, so nobody knows its logarithm. The arithmetic is libsecp256k1's,
-through coincurve (extra `curve`). Its product of a given point takes variable time, in `encrypt` with the secret r: do
-not encrypt where others can time it. What `evaluate` does in variable time, who evaluates may see.
-
-Logarithms: z = i m + j, m = 2^17 + 1, |j| <= 2^16, |i| <= 2^7: one table of j G, j = 1..2^16, by its first coordinate.
+CRYPTO 2016, section 3.
 """
 
 from __future__ import annotations
@@ -42,20 +47,23 @@ from mpc_appraisal.mpc.ring.prg import Stream, new_key
 
 try:
     from coincurve import PublicKey
-except ModuleNotFoundError:  # told by name where a scheme is made
+except ModuleNotFoundError:  # ALS16 raises InputError with the name of the extra.
     PublicKey = None
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 POINT_BYTES = 33
 SCALAR_BYTES = 32
-_WIDE_BYTES = 48  # 384 bits modulo the order: 2^-128 from uniform
+_WIDE_BYTES = 48  # A number of 384 bits modulo the order is within 2^-128 of uniform.
 _BABY = 1 << 16
 _STEP = 2 * _BABY + 1
 
 
 @dataclass(frozen=True)
 class ALS16(Scheme):
-    """Public-key IFE on an elliptic curve (see the top of the file). InputError where coincurve is not installed."""
+    """Public-key IFE on an elliptic curve, as the head of this file describes it.
+
+    Raises InputError: coincurve is not installed.
+    """
 
     name: ClassVar[str] = "als16"
     public_key: ClassVar[bool] = True
@@ -102,13 +110,16 @@ class ALS16(Scheme):
         check_mine("master", master.scheme, self.name)
         w = self.check_rows(w, master.dimension)
         secrets = _secrets(master)
-        scalars = [sum(map(mul, part, row.tolist())) % ORDER for row in w for part in secrets]
+        scalars = [sum(map(mul, secret, row.tolist())) % ORDER for row in w for secret in secrets]
         packed = b"".join(scalar.to_bytes(SCALAR_BYTES, "big") for scalar in scalars)
         values = np.frombuffer(packed, dtype=np.uint8).reshape(len(w), 2 * SCALAR_BYTES)
         return FunctionKey(self.name, master.dimension, values, master.key_id)
 
     def evaluate(self, key: FunctionKey, w: np.ndarray, c: Ciphertext) -> np.ndarray:
-        """As in the base class. InputError where no inner product below the bound fits: wrong key or altered bytes."""
+        """As in the base class; also raises InputError if no inner product below the bound fits a ciphertext.
+
+        That happens with a foreign key or with altered bytes.
+        """
         w = self.check_fit(key, w, c)
         out = np.zeros((len(c), len(w)), dtype=np.int64)
         for row, (header, body) in enumerate(zip(c.header, c.body, strict=True)):
@@ -116,10 +127,10 @@ class ALS16(Scheme):
             points = _points(body, "ciphertext")
             negated = [_negative(point) for point in points]
             for column, (weights, scalars) in enumerate(zip(w, key.values, strict=True)):
-                parts = [_weighted(points, negated, weights)]
+                terms = [_weighted(points, negated, weights)]
                 for head, scalar in zip(heads, scalars.reshape(2, SCALAR_BYTES), strict=True):
-                    parts.append(_times(head, -int.from_bytes(scalar.tobytes(), "big")))
-                out[row, column] = _logarithm(_sum(parts))
+                    terms.append(_times(head, -int.from_bytes(scalar.tobytes(), "big")))
+                out[row, column] = _logarithm(_sum(terms))
         return out
 
 
@@ -129,23 +140,27 @@ def _generator() -> PublicKey:
 
 @lru_cache(maxsize=1)
 def _second() -> PublicKey:
-    """H: the first hash of the label and a counter that is the first coordinate of a point."""
+    """H: the point whose first coordinate is the first suitable hash of a label and a counter."""
     for counter in range(256):
         digest = hashlib.sha256(b"mpc_appraisal als16 second generator" + bytes([counter])).digest()
         try:
             return PublicKey(b"\x02" + digest)
         except ValueError:
             continue
-    raise AssertionError("half of all first coordinates are of points")
+    raise AssertionError(
+        "none of 256 hashes is the first coordinate of a point, although about half of all numbers are"
+    )
 
 
 def _secrets(master: Master) -> tuple[list[int], list[int]]:
+    """The secret numbers s_i and t_i of a seller."""
     drawn = Stream(master.secret, "als16 secret").ring((2 * master.dimension, _WIDE_BYTES // 8)).numpy()
     numbers = [int.from_bytes(row.tobytes(), "big") % ORDER for row in drawn]
     return numbers[: master.dimension], numbers[master.dimension :]
 
 
 def _points(rows: np.ndarray, what: str) -> list[PublicKey]:
+    """The points whose compressed bytes are `rows` (n, 33); raises InputError, which names `what`, for other bytes."""
     try:
         return [PublicKey(row.tobytes()) for row in rows]
     except ValueError:
@@ -153,6 +168,7 @@ def _points(rows: np.ndarray, what: str) -> list[PublicKey]:
 
 
 def _times(point: PublicKey | None, scalar: int) -> PublicKey | None:
+    """The point times the scalar, which may be negative; None is the neutral element."""
     scalar %= ORDER
     return None if point is None or scalar == 0 else point.multiply(scalar.to_bytes(SCALAR_BYTES, "big"))
 
@@ -164,18 +180,18 @@ def _negative(point: PublicKey) -> PublicKey:
 
 
 def _sum(points: Iterable[PublicKey | None]) -> PublicKey | None:
-    """The sum; None is the neutral element, which libsecp256k1 does not represent."""
+    """The sum of points; None stands for the neutral element, which libsecp256k1 does not represent."""
     points = [point for point in points if point is not None]
     if not points:
         return None
     try:
         return PublicKey.combine_keys(points)
-    except ValueError:  # valid points, so their sum is the neutral element
+    except ValueError:  # The points are valid, so that their sum is the neutral element.
         return None
 
 
 def _weighted(points: list[PublicKey], negated: list[PublicKey], weights: np.ndarray) -> PublicKey | None:
-    """sum_i w_i E_i, bit by bit from the top: additions alone, two or three times as fast as products."""
+    """The sum of w_i E_i, bit by bit from the top. Additions alone are two or three times as fast as products."""
     sizes = np.abs(weights)
     total = None
     for bit in reversed(range(int(sizes.max(initial=0)).bit_length())):
@@ -186,7 +202,7 @@ def _weighted(points: list[PublicKey], negated: list[PublicKey], weights: np.nda
 
 @lru_cache(maxsize=2)
 def _multiples(count: int) -> tuple[PublicKey, ...]:
-    """G, 2 G, ..., count G."""
+    """The points G, 2 G, ..., count G."""
     generator, points = _generator(), [_generator()]
     for _ in range(count - 1):
         points.append(_sum([points[-1], generator]))
@@ -195,7 +211,7 @@ def _multiples(count: int) -> tuple[PublicKey, ...]:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[bytes, tuple[int, int]]:
-    """First coordinate of j G -> (j, parity byte), for j = 1..2^16; built once in a second or less."""
+    """Maps the first coordinate of j G to (j, parity byte), for j = 1..2^16. It is built once, in at most a second."""
     found, point, generator = {}, _generator(), _generator()
     for baby in range(1, _BABY + 1):
         packed = point.format()
@@ -205,7 +221,7 @@ def _table() -> dict[bytes, tuple[int, int]]:
 
 
 def _logarithm(point: PublicKey | None) -> int:
-    """z with z G = point, |z| < 2^24, small ones first. InputError if there is none."""
+    """The number z with z G = point and |z| < 2^24; small numbers are tried first. Raises InputError if none fits."""
     table = _table()
     giants = {sign: _times(_generator(), -sign * _STEP) for sign in (1, -1)}
     reached = {1: point, -1: point}

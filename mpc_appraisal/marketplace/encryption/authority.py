@@ -1,12 +1,17 @@
-"""The key authority: enrols sellers, issues function keys, and counts what they show.
+"""The key authority enrols sellers, issues function keys, and counts what these keys reveal.
 
-k independent rows show <x, w_1> .. <x, w_k> to who evaluates; d of them show x. So the rank of all rows issued for a
-seller is counted, exactly (rank.py), over restarts and processes, and capped at a share of d before a key is made. Rows
-within the span of earlier ones show nothing new and cost nothing. The cap is no promise that x is safe below it: pixels
-are bounded, and 676 convolution rows have given back all 784 by linear programming. Keys of labels are counted as well.
+    issued rows of a seller: rank(w_1, ..., w_k) <= cap = floor(cap_share * d)
 
-State: a folder of mode 700 with one file of mode 600 for each seller, replaced atomically under a lock. It holds the
-master secrets: who reads it reads every upload.
+Keys for k independent rows reveal <x, w_1>, ..., <x, w_k> to whoever evaluates, and d of them reveal x. The authority
+counts the exact rank of all rows that it has issued for a seller (see `rank`), over restarts and processes, and refuses
+to make a key beyond the cap. Rows in the span of earlier rows reveal nothing new and are free. Keys of labels are
+counted as well.
+
+The cap is no promise that x is safe below it: pixels are bounded, and linear programming has recovered all 784 pixels
+from 676 rows of a convolution.
+
+The state is a folder of mode 700 with one file of mode 600 for each seller, which is replaced atomically under a lock.
+It contains the master secrets, so that whoever reads it can decrypt every upload.
 """
 
 from __future__ import annotations
@@ -30,14 +35,14 @@ from mpc_appraisal.marketplace.encryption.scheme import EncryptionKey, FunctionK
 from mpc_appraisal.mpc.ring.prg import new_key
 
 _SELLER = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_PRIMES = 2
-LARGEST = 1 << 34  # bytes of one seller's secrets and counted rows
+_PRIMES = 2  # The rank is counted modulo so many secret primes; the largest of these ranks is taken.
+LARGEST = 1 << 34  # A file with one seller's secrets and counted rows has at most so many bytes.
 _VERIFY_BYTES = 32
 
 
 @dataclass(frozen=True)
 class Enrolment:
-    """What a seller takes home: its encryption key and the secret that its labels' keys come from."""
+    """What a seller receives when it enrols: its encryption key, and the secret that its labels' keys derive from."""
 
     seller: str
     encryption_key: EncryptionKey
@@ -46,7 +51,10 @@ class Enrolment:
 
 @dataclass(frozen=True)
 class Issued:
-    """What has been given out for a seller: independent rows, their cap, and labels' keys."""
+    """What has been issued for a seller.
+
+    rows: the number of independent rows. cap: the largest number of them. labels: the number of label keys.
+    """
 
     rows: int
     cap: int
@@ -55,27 +63,31 @@ class Issued:
 
 @dataclass(frozen=True, eq=False)
 class _Account:
+    """The state of one seller, as its file has it."""
+
     master: Master
-    parameters: dict[str, float]  # of the scheme: other ones would make keys that fit no ciphertext
+    parameters: dict[str, float]  # those of the scheme; keys made with others would fit no ciphertext
     cap_share: float
     label_cap: int | None
     verify_key: bytes
     label_secret: bytes
     primes: tuple[int, ...]
-    rows: np.ndarray  # (r, d) int32, independent of each other
-    labels: dict[str, list[int]]  # purpose and id -> indices, sorted
+    rows: np.ndarray  # (r, d) int32, the independent rows that were issued
+    labels: dict[str, list[int]]  # the sorted indices, by purpose and upload id
 
 
 class Authority:
-    """One authority's desk over a folder of state; any number of processes may open the same folder.
+    """The authority over one folder of state. Any number of processes may open the same folder.
 
     Args:
-        folder: made if it does not exist.
-        scheme: the scheme of all sellers here.
-        cap_share: independent rows that may be issued for a seller, as a share of its dimension; in (0, 1).
-        label_cap: label keys that may be given for a seller; None for no cap.
+        folder: the folder of state, which is created if it does not exist.
+        scheme: the scheme of all sellers of this authority.
+        cap_share: the share of its dimension in (0, 1) up to which independent rows may be issued for a seller.
+        label_cap: how many label keys may be issued for a seller. None sets no cap.
 
-    A seller enrolled with lower caps keeps them, whatever the authority is opened with later.
+    A seller that was enrolled with lower caps keeps them, whatever the authority is opened with later.
+
+    Raises InputError: a cap is out of range.
     """
 
     def __init__(self, folder: Path, scheme: Scheme, cap_share: float = 0.75, label_cap: int | None = None):
@@ -90,7 +102,10 @@ class Authority:
         self._spans: dict[str, tuple[int, tuple[Echelon, ...]]] = {}
 
     def enrol(self, seller: str, dimension: int, verify_key: bytes) -> Enrolment:
-        """Draws a seller's secrets and keeps the key that its uploads are verified by. InputError if it is enrolled."""
+        """Draw a seller's secrets, and store the key by which its uploads are verified (32 bytes).
+
+        Raises InputError: the seller is enrolled already, its name is not allowed, or the key has another length.
+        """
         if len(verify_key) != _VERIFY_BYTES:
             raise InputError(f"verify_key of {seller}", f"{len(verify_key)} bytes", f"{_VERIFY_BYTES}")
         path = self._path(seller)
@@ -117,15 +132,16 @@ class Authority:
         return self._read(seller).verify_key
 
     def issued(self, seller: str) -> Issued:
+        """What has been issued for a seller so far. Raises InputError if the seller is not enrolled."""
         account = self._read(seller)
         ranks = [span.rank for span in self._span(seller, account)]
         return Issued(max(ranks), self._cap(account), _count(account.labels))
 
     def function_key(self, seller: str, w: np.ndarray) -> FunctionKey:
-        """Keys for the rows of w (k, d), once they are counted and the count is on disk.
+        """The function keys for the rows of w (k, d), after the rows have been counted and the count is on disk.
 
-        Raises:
-            InputError: rows out of bound, or more independent ones than the cap leaves; then nothing is counted.
+        Raises InputError: the rows are out of bound, or there are more independent ones than the cap allows. Nothing is
+        counted then.
         """
         with self._lock:
             account = self._read(seller)
@@ -144,8 +160,16 @@ class Authority:
         return self.scheme.keygen(account.master, w)
 
     def label_keys(self, seller: str, upload_id: bytes, indices: Sequence[int], purpose: str = "label") -> list[bytes]:
-        """The keys of these rows' labels, in this order, once they are counted and the count is on disk. The id may be
-        anybody's word; the purpose, one of `labels.PURPOSES`, is the caller's own."""
+        """The keys of these rows' labels, in this order, after they have been counted and the count is on disk.
+
+        Args:
+            seller: the name of the seller.
+            upload_id: the id of the upload, which need not be trusted.
+            indices: the rows of the upload.
+            purpose: one of `labels.PURPOSES`. The caller chooses it; it must not come from another party.
+
+        Raises InputError: the seller is not enrolled, an index is negative, or the keys exceed the cap.
+        """
         indices = [int(index) for index in indices]
         if any(index < 0 for index in indices):
             raise InputError(f"label indices of {seller}", min(indices), "at least 0")
@@ -182,7 +206,10 @@ class Authority:
         return account
 
     def _span(self, seller: str, account: _Account) -> tuple[Echelon, ...]:
-        """The rows' echelon forms; rows are only ever appended, so what was reduced before is kept."""
+        """The echelon forms of the account's rows, one for each prime.
+
+        Rows are only ever appended, so that the forms of earlier rows are cached.
+        """
         empty = tuple(Echelon(account.master.dimension, prime) for prime in account.primes)
         done, spans = self._spans.get(seller, (0, empty))
         if done < len(account.rows):
@@ -220,7 +247,7 @@ def _write(path: Path, account: _Account) -> None:
 
 
 def _parse(path: Path) -> _Account:
-    """Raises InputError, by the file's name, for what `_write` did not write."""
+    """The account in the file `path`; raises InputError, which names the file, if `_write` has not written it."""
     expected = "a seller's secrets as this authority keeps them"
     arrays = read_arrays(path, f"secrets of {path.stem}", expected, LARGEST)
     try:

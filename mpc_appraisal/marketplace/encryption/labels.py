@@ -1,10 +1,13 @@
-"""Labels, each sealed under a key of its own, so that the shopper can be given those of the rows that it buys.
+"""Encrypts each label of an upload under a key of its own, so that the shopper can read those of the rows it buys.
 
-    key_i = HKDF-SHA256(label secret, salt = upload id, info = purpose | i),   sealed_i = AES-256-GCM(key_i, label_i)
+    key_i = HKDF-SHA256(label secret, salt = upload id, info = purpose | i)
+    sealed_i = AES-256-GCM(key_i, label_i)                                       16 bytes more than the label
 
-The label secret is held by seller and authority; the upload's id is fresh, so a key seals one label ever and the nonce
-may be constant. Keys for anything but sealing have another purpose, so that whoever states an id cannot obtain one as
-the other. HKDF: RFC 5869.
+The seller and the authority know the label secret. The seller encrypts the labels, and the authority issues keys for
+single rows to the shopper. The id of each upload is fresh, so that a key encrypts one label only and the nonce may be
+constant. Keys for other uses have another purpose, so that whoever states an id cannot obtain a key for another use.
+
+Reference: HKDF is RFC 5869.
 """
 
 from __future__ import annotations
@@ -23,14 +26,17 @@ _NONCE = bytes(12)
 
 
 def label_key(secret: bytes, upload_id: bytes, index: int, purpose: str = "label") -> bytes:
-    """The 32-byte key of one row's label. InputError for a purpose that is none of PURPOSES."""
+    """The key (32 bytes) of the label of row `index`. Raises InputError unless `purpose` is one of PURPOSES."""
     if purpose not in PURPOSES:
         raise InputError("purpose", repr(purpose), f"one of {', '.join(PURPOSES)}")
     return HKDF(SHA256(), 32, salt=upload_id, info=purpose.encode() + index.to_bytes(8, "big")).derive(secret)
 
 
 def seal_labels(secret: bytes, upload_id: bytes, labels: np.ndarray) -> np.ndarray:
-    """(n,) or (n, L) integers 0..255 -> (n, L + 16) uint8."""
+    """The encrypted labels (n, L + 16) uint8 of labels 0..255, which are (n,) or (n, L).
+
+    Raises InputError: the labels are not whole numbers 0..255 of such a shape.
+    """
     labels = np.asarray(labels)
     if labels.ndim not in (1, 2) or not np.issubdtype(labels.dtype, np.integer):
         raise InputError("labels", f"{labels.dtype} {labels.shape}", "whole numbers, (n,) or (n, L)")
@@ -46,7 +52,10 @@ def seal_labels(secret: bytes, upload_id: bytes, labels: np.ndarray) -> np.ndarr
 
 
 def open_label(seller: str, sealed: np.ndarray, index: int, key: bytes) -> np.ndarray:
-    """(L,) uint8. InputError that names seller and row where the key is not this row's."""
+    """The label (L,) uint8 of row `index`, decrypted by `key`.
+
+    Raises InputError, which names the seller and the row: the key is not that of this row.
+    """
     try:
         return np.frombuffer(AESGCM(key).decrypt(_NONCE, sealed.tobytes(), None), dtype=np.uint8)
     except (InvalidTag, ValueError):

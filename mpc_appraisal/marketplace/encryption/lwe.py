@@ -1,39 +1,21 @@
-"""IFE from learning with errors (LWE), modulo q = 2^64, with a key of the seller's own; exact, and all matrix products.
+"""IFE from learning with errors (LWE), modulo q = 2^64, with a private key for each seller.
 
-    S = PRG(seed)  uniform in Z_q^(n x d)                                   seller and authority
-    c = a S + e + 2^39 x,   a = PRG(public seed) in Z_q^n,   e = round(N(0, sigma^2 I))     fresh for every row
-    sk = S W'  (n, k)
-    c W' - a sk = 2^39 W x + W e,   rounded to a multiple of 2^39:  W x  while  |W e| < 2^38
+    secret      S = PRG(seed), uniform in Z_q^(n x d)                       known to the seller and to the authority
+    encrypt     c = a S + e + 2^39 x,  a = PRG(public seed) in Z_q^n,  e = round(N(0, sigma^2 I))    fresh for each row
+    keygen      sk = S W'  (n, k)
+    evaluate    c W' - a sk = 2^39 W x + W e, rounded to a multiple of 2^39, is W x while |W e| < 2^38
+
+The seller sends c (8 bytes for each of the d pixels) and the public seed (32 bytes) for each row. The authority sends
+sk, which is 8 n bytes for each row of W. Whoever evaluates learns W x, and W is not hidden from it. Of rows that are
+equal in W x it learns no difference, until the keys that were issued have rank d; `authority` counts and caps the rank.
+
+Results are exact. One is wrong with a probability of at most 7e-17 for rows under the bound and the default sigma. The
+security is that of an LWE instance, which takes 167 bits for 784 pixels and 161 bits for 3,072 by the known attacks
+(135 and 129 by the core-SVP count). Both are derived in docs/protocols/functional_encryption.md. Ciphertexts are
+malleable: 2^39 added to a coordinate adds 1 to x. Therefore `signed_upload` signs them.
 
 Reference: Agrawal, Libert, Stehle, "Fully secure functional encryption for inner products, from standard assumptions",
-CRYPTO 2016, section 4, in its secret-key, selective form; S uniform instead of Gaussian, and keys modulo q.
-
-Correctness. 255 |w|_1 < 2^24, so |<x, w>| < 2^24 fits the 25 bits above 2^39. <e, w> is within |w|_1 / 2 of a Gaussian
-of deviation sigma |w|_2. A result is wrong with probability erfc((2^38 - |w|_1 / 2) / (sqrt(2) sigma |w|_2)). With
-sigma = 5e5 the margin is 8.3 deviations for the worst row under the bound (one entry of 65,793): 7e-17. It is 41 for
-25 equal entries and 234 for 784. sigma = 9.09e6 would need |w|_2 < 3780, which sparse rows at the bound exceed.
-
-Security, (i) what issued keys leave: rows x_0, x_1 with W x_0 = W x_1 cannot be told apart, where the pairs are chosen
-before the seeds are drawn and keys at any time. Take u = x_1 - x_0, so W u = 0, and a secret T in Z_q^n: S = T u' + S_0
-with known uniform S_0 is uniform, and S W' = S_0 W' is known without T, whatever the number of keys. From samples
-b = a T + e' with noise N(0, s^2), s = sigma / |u|_2, one makes ciphertexts round(b u' + a S_0 + f + 2^39 x) with
-f ~ N(0, sigma^2 I - s^2 u u'): the noise e' u + f is N(0, sigma^2 I), exactly as in the scheme. Were b uniform,
-b + 2^39 would be as well, and x_0 would become x_1. Each row costs two such steps. |u|_2 <= 255 sqrt(d), so the
-scheme is at least as hard as LWE with n, q and s = sigma / (255 sqrt(d)), one sample a row. Once W has rank d no pair
-is left: authority.py counts and caps the rank. Nothing here hides W, or W x from who evaluates.
-
-(ii) that LWE instance, by the attacks of estimate.py, n = 2560, sigma = 5e5:
-
-    instance                               bits   core-SVP (0.292 beta, a lower bound)
-    d = 784,   s = sigma / 7140 = 70        167    135
-    d = 3072,  s = sigma / 14134 = 35       161    129
-    S itself without the loss of (i)        292    260
-    (n = 2048, sigma = 5e5, d = 784         131     99)
-
-That is above 128 by either count, before the factor 2 rows that the hybrid argument of (i) costs its reduction (17 bits
-for 60,000 rows, for which no attack is known). Selective security, AES-256 as PRG (for the public a, as an ideal one).
-
-Ciphertexts are malleable: 2^39 added to a coordinate adds 1 to x. sealed_upload.py signs them.
+CRYPTO 2016, section 4, in its secret-key, selective form; S is uniform instead of Gaussian, and keys are modulo q.
 """
 
 from __future__ import annotations
@@ -65,19 +47,21 @@ from mpc_appraisal.marketplace.encryption.scheme import (
 from mpc_appraisal.marketplace.encryption.security_estimate import security_bits
 from mpc_appraisal.mpc.ring.prg import Stream, new_key
 
-FRACTION_BITS = 39
-_BLOCK = 1024  # rows at a time, which bounds the memory
+FRACTION_BITS = 39  # A ciphertext encodes x as 2^39 x.
+_BLOCK = 1024  # So many rows are processed at a time, which bounds the memory.
 
 
 @dataclass(frozen=True)
 class LWE(Scheme):
-    """Private-key IFE modulo 2^64 (see the top of the file).
+    """Private-key IFE modulo 2^64, as the head of this file describes it.
 
     Args:
         n: the length of the LWE secret.
-        sigma: standard deviation of a ciphertext's noise.
-        deviations: rows are refused where the margin 2^38 is less than this many deviations of their noise: at 8, a
-            result is wrong with probability at most 1.3e-15.
+        sigma: the standard deviation of a ciphertext's noise.
+        deviations: a row is refused if the margin 2^38 is less than so many standard deviations of its noise. With 8 a
+            result is wrong with a probability of at most 1.3e-15.
+
+    Raises InputError: a parameter is out of range.
     """
 
     name: ClassVar[str] = "lwe"
@@ -97,7 +81,7 @@ class LWE(Scheme):
             raise InputError("deviations", self.deviations, "at least 1")
 
     def security_bits(self, dimension: int) -> float:
-        """Bits of the best known attack on the instance that (i) reduces to, for vectors of `dimension` pixels."""
+        """The cost in bits of the best known attack on the LWE instance behind vectors of `dimension` pixels."""
         return security_bits(self.n, 64, self.sigma / (PIXEL * math.sqrt(check_dimension(dimension))))
 
     def setup(self, dimension: int) -> Master:
@@ -130,6 +114,7 @@ class LWE(Scheme):
         return self.evaluator(key, w)(c)
 
     def evaluator(self, key: FunctionKey, w: np.ndarray) -> Callable[[Ciphertext], np.ndarray]:
+        """As in the base class; the function checks each ciphertext against the key, and the rows are checked once."""
         rows, right = Small(self.check_noise(self.check_key(key, w))), self._residues(key)
 
         def run(c: Ciphertext) -> np.ndarray:
@@ -140,17 +125,20 @@ class LWE(Scheme):
         return run
 
     def shopper_share(self, w: np.ndarray, c: Ciphertext) -> np.ndarray:
-        """c W' (n, k) int64 modulo 2^64, for who holds the ciphertexts' bodies and W; the headers are not read."""
+        """The share c W' (n, k) int64 modulo 2^64 of 2^39 W x + W e; its holder needs W and the ciphertexts' bodies.
+
+        The headers are not read.
+        """
         check_mine("ciphertext", c.scheme, self.name)
         if c.body.dtype != np.int64:
             raise InputError("ciphertext body", f"{c.body.dtype}", "int64")
         return small_product(Small(self.check_rows(w, c.dimension)), c.body.T).T
 
     def cloud_share(self, key: FunctionKey, seeds: np.ndarray) -> np.ndarray:
-        """-a sk (n, k) int64 modulo 2^64, for who holds the function key and the headers (n, 32) of the ciphertexts.
+        """The share -a sk (n, k) int64 modulo 2^64; its holder needs the function key and the seeds (n, 32).
 
-        Added to `shopper_share` modulo 2^64: 2^39 <x, w> + <e, w>. Unless it is rounded off, the noise stays: a
-        deviation of 2^-39 sigma |w|_2 of the unit of <x, w>, at most 0.06.
+        The sum of this and `shopper_share` modulo 2^64 is 2^39 <x, w> + <e, w>. Unless the sum is rounded, the noise
+        stays in it. Its standard deviation is 2^-39 sigma |w|_2 in the unit of <x, w>, which is at most 0.06.
         """
         check_mine("function key", key.scheme, self.name)
         self._check_seeds(seeds)
@@ -162,7 +150,7 @@ class LWE(Scheme):
         return Residues(key.values)
 
     def _masked(self, seeds: np.ndarray, right: Residues) -> np.ndarray:
-        """a sk (n, k) int64 modulo 2^64."""
+        """The product a sk (n, k) int64 modulo 2^64, for the seeds of a."""
         out = np.empty((len(seeds), len(right.values)), dtype=np.int64)
         for start in range(0, len(seeds), _BLOCK):
             run = slice(start, start + _BLOCK)
@@ -170,11 +158,11 @@ class LWE(Scheme):
         return out
 
     def check_rows(self, w: np.ndarray, dimension: int) -> np.ndarray:
-        """As in the base class, and InputError where a row's noise comes too near to the margin."""
+        """As in the base class; also raises InputError where a row's noise comes too near to the margin."""
         return self.check_noise(check_bound(w, dimension=dimension))
 
     def check_noise(self, w: np.ndarray) -> np.ndarray:
-        """w (k, d) int64 as it is. InputError where a row's noise comes too near to the margin."""
+        """`w` (k, d) int64, unchanged; raises InputError where a row's noise comes too near to the margin."""
         norms = np.sqrt((w.astype(np.float64) ** 2).sum(1))
         most = 2.0 ** (FRACTION_BITS - 1) / (self.sigma * self.deviations)
         if norms.max(initial=0) > most:
@@ -188,12 +176,12 @@ class LWE(Scheme):
             raise InputError("ciphertext seeds", f"{seeds.dtype} {seeds.shape}", f"uint8 (n, {SEED_BYTES})")
 
     def _masks(self, seeds: np.ndarray) -> np.ndarray:
-        """a (n, self.n) int64: one row from each public seed."""
+        """The vectors a, one row of length self.n (int64) for each public seed."""
         rows = [Stream(seed.tobytes(), "lwe mask").ring((self.n,)).numpy() for seed in seeds]
         return np.stack(rows) if rows else np.empty((0, self.n), dtype=np.int64)
 
 
 @lru_cache(maxsize=2)
 def _secret(seed: bytes, dimension: int, n: int) -> Residues:
-    """S' (dimension, n) with its limbs: 64 MB for an MNIST image, so that no more than two are kept."""
+    """The transposed secret S' (dimension, n). It takes 64 MB for MNIST images, so that at most two are cached."""
     return Residues(Stream(seed, "lwe secret").ring((dimension, n)).numpy())

@@ -1,13 +1,17 @@
-"""Rounded Gaussian noise: round(sigma z), z by Box and Muller over an AES-CTR keystream keyed by the operating system.
+"""Rounded Gaussian noise for the ciphertexts of `lwe`.
 
-    z = sqrt(-2 log(1 - u)) cos(2 pi v),     u, v uniform of 53 bits
+    round(sigma z),  z = sqrt(-2 log(1 - u)) cos(2 pi v),  u and v uniform with 53 bits         (Box and Muller)
 
-Rounding is no loss: LWE with real Gaussian noise becomes LWE with rounded noise by rounding its samples. What is lost:
-- u < 1 - 2^-53 cuts |z| at 8.58; the cut mass is below 2^-53 a number.
-- float64 moves the edges of the bins by at most 2^-52 |sigma z| < 2^-28 of a bin for sigma < 2^20 (2^-24 for 2^24): a
-  probability is off by that share, so the Kullback-Leibler distance of a number from the rounded Gaussian is below
-  2^-55, and of the 2^26 numbers of 60,000 images below 2^-29: total variation below 2^-15 by Pinsker, and far less than
-  one bit of security in any search problem (its Renyi divergence is 1 + 2^-28).
+The uniform numbers come from an AES-CTR stream with a fresh key of the operating system.
+
+Rounding costs no security, because LWE with real Gaussian noise becomes LWE with rounded noise if its samples are
+rounded. The noise differs from rounded Gaussians in two ways:
+
+- |z| is at most 8.58, since u < 1 - 2^-53. The mass beyond is below 2^-53 for each number.
+- float64 moves the edges of the bins by at most 2^-52 |sigma z|. This is below 2^-28 of a bin for sigma < 2^20, and
+  below 2^-24 for sigma < 2^24. A probability is off by that share, so that the Kullback-Leibler distance from a rounded
+  Gaussian is below 2^-55 for one number, and below 2^-29 for the 2^26 numbers of 60,000 images. By Pinsker the total
+  variation is below 2^-15. The Renyi divergence is 1 + 2^-28, which costs far less than one bit in any search problem.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ _MANTISSA = 53
 
 
 def gaussian(shape: tuple[int, ...], sigma: float) -> np.ndarray:
-    """Fresh int64 numbers of `shape`: rounded Gaussians of standard deviation `sigma`, cut at 8.58 of them."""
+    """Fresh rounded Gaussians (int64) of `shape`, with standard deviation `sigma` and absolute values to 8.58 sigma."""
     count = int(np.prod(shape))
     pairs = (count + 1) // 2
     bits = Stream(new_key(), "gaussian").ring((2, pairs)).numpy().view(np.uint64)

@@ -1,8 +1,8 @@
-"""The arrays of an upload, unpacked only where every entry of the archive has exactly the size that was expected of it.
+"""Reads the arrays of an upload from its npz archive, within sizes that the reader expects.
 
-An archive may hold a small compressed entry that unpacks to any size, or state a shape of any size. So nothing is
-decompressed: all entries must be stored as they are, and each array's bytes are counted against type and shape before
-memory is taken for it; then they are read in blocks.
+A hostile archive may have a small compressed entry that unpacks to any size, or state a shape of any size. Therefore
+every entry must be stored without compression. The bytes of each array are compared with the expected type and shape
+before memory is allocated for it, and the array is then read in blocks.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from typing import Any
 import numpy as np
 
 BLOCK = 1 << 20
-HEADER_BYTES = 4096  # of an array's own header, at most
-ARCHIVE_BYTES = 8192  # of the archive's headers together, at most
-Expected = tuple[Any, tuple[int, ...]]  # type, and shape
+HEADER_BYTES = 4096  # The header of one array has at most so many bytes.
+ARCHIVE_BYTES = 8192  # The headers of the archive together have at most so many bytes.
+Expected = tuple[Any, tuple[int, ...]]  # The type and the shape of an array.
 
 
 def size_of(expected: Expected) -> int:
-    """Bytes of an array of this type and shape."""
+    """The number of bytes of an array of this type and shape."""
     dtype, shape = expected
     return math.prod(shape) * np.dtype(dtype).itemsize
 
 
 def most_bytes(arrays: Mapping[str, Expected]) -> int:
-    """What an archive of these arrays takes at most."""
+    """The largest number of bytes that an archive of these arrays may have."""
     return sum(size_of(each) + HEADER_BYTES for each in arrays.values()) + ARCHIVE_BYTES
 
 
 def unpack(payload: bytes, arrays: Mapping[str, Expected]) -> dict[str, np.ndarray]:
-    """The arrays by name, as np.savez writes them.
+    """The arrays of an archive that np.savez wrote, by name.
 
-    Raises ValueError, saying what was found and what was expected, before memory is taken for an array; and what
-    `zipfile` and `numpy` raise on what is none of theirs.
+    Raises ValueError: an entry is not as expected; the message states what was found and what was expected. `zipfile`
+    and `numpy` raise errors of other kinds for bytes that are no archive or no array.
     """
     with zipfile.ZipFile(io.BytesIO(payload)) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}

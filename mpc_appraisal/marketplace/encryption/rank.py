@@ -1,12 +1,14 @@
-"""The exact rank of integer rows as they come, modulo a prime that is drawn in secret.
+"""The rank of integer rows that arrive one after the other, modulo a secret random prime.
 
-Rows are kept in reduced echelon form B (r, d) with pivot columns P, modulo p: a new block N becomes N - N[:, P] B, what
-is left of it is eliminated in itself, and its pivots are cleared from B.
+    B (r, d): the rows so far in reduced echelon form modulo p, with pivot columns P
+    N (k, d): new rows; N - N[:, P] B is what is new in them
 
-Modulo p the rank is never greater than over the rationals. It is smaller only if p divides one fixed minor, whose prime
-divisors of 31 bits are at most log2(minor) / 30: some 420 of 5e7 such primes for 784 rows of norm below 2^16. The
-authority takes the larger rank of two independent primes: wrong with probability below 2^-32. Were the primes known,
-rows could be made up that are dependent modulo p alone, and so came for free.
+`Echelon` holds B. It eliminates what is new in a block of rows, and clears the new pivots from B.
+
+The rank modulo p is never greater than the rank over the rationals. It is smaller only if p divides one fixed minor.
+This minor has at most log2(minor) / 30 prime divisors of 31 bits, which is about 420 of 5e7 such primes for 784 rows of
+norm below 2^16. The authority takes the larger rank of two independent primes, which is wrong with a probability below
+2^-32. The primes must be secret: whoever knew p could make rows that are dependent modulo p alone, which are free.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ _BLOCK = 32
 
 
 def draw_prime() -> int:
-    """A uniform 31-bit prime from the operating system's randomness."""
+    """A uniform random prime of 31 bits, from the operating system's randomness."""
     while True:
         candidate = (1 << 30) | secrets.randbits(30) | 1
         if _is_prime(candidate):
@@ -28,7 +30,7 @@ def draw_prime() -> int:
 
 
 class Echelon:
-    """The span of the rows so far, modulo `prime` (31 bits)."""
+    """The span of integer rows of length `dimension`, modulo `prime` (31 bits)."""
 
     def __init__(self, dimension: int, prime: int):
         self.prime = prime
@@ -37,15 +39,17 @@ class Echelon:
 
     @property
     def rank(self) -> int:
+        """The number of independent rows."""
         return len(self._pivots)
 
     def copy(self) -> Echelon:
+        """A span of the same rows, to which rows can be added without changing this one."""
         other = Echelon(self._rows.shape[1], self.prime)
-        other._rows, other._pivots = self._rows, list(self._pivots)  # `add` replaces the rows, never alters them
+        other._rows, other._pivots = self._rows, list(self._pivots)  # `add` replaces the rows and never alters them.
         return other
 
     def add(self, rows: np.ndarray) -> np.ndarray:
-        """Takes in rows (k, d) int64; returns which of them (k,) bool were new, each given the ones before it."""
+        """Add rows (k, d) int64. Returns (k,) bool: whether each row is independent of those before it."""
         new = np.zeros(len(rows), dtype=bool)
         for start in range(0, len(rows), _BLOCK):
             new[start : start + _BLOCK] = self._add_block(rows[start : start + _BLOCK])
@@ -77,7 +81,7 @@ class Echelon:
         return np.isin(np.arange(len(rows)), kept)
 
     def _times(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """left @ right modulo the prime, by halves of 16 bits: 2^32 times at most 2^20 terms stays below 2^53."""
+        """left @ right modulo the prime, by halves of 16 bits, so that 2^20 terms of 2^32 stay below 2^53."""
         high_l, low_l = (left >> _HALF).astype(np.float64), (left & 0xFFFF).astype(np.float64)
         high_r, low_r = (right >> _HALF).astype(np.float64), (right & 0xFFFF).astype(np.float64)
         total = (high_l @ high_r).astype(np.int64) % self.prime
@@ -86,7 +90,7 @@ class Echelon:
 
 
 def _is_prime(number: int) -> bool:
-    """Miller and Rabin with bases 2, 3, 5, 7: exact below 3,215,031,751."""
+    """Whether a number is prime, by Miller and Rabin with bases 2, 3, 5 and 7; exact below 3,215,031,751."""
     twos = (number - 1 & 1 - number).bit_length() - 1
     for base in (2, 3, 5, 7):
         power = pow(base, (number - 1) >> twos, number)

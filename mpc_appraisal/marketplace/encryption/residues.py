@@ -1,10 +1,10 @@
-"""Exact products of integer matrices modulo 2^64, by float64 GEMM.
+"""Exact products of integer matrices modulo 2^64, by matrix products of float64.
 
-`product`: both factors use all 64 bits. x = x0 + 2^22 x1 + 2^44 x2 with balanced limbs |x0|, |x1| <= 2^21,
-|x2| <= 2^19; over 2048 terms a product of limbs stays within 2^53, where float64 is exact, and
-x y = sum_{i+j<3} 2^(22(i+j)) x_i y_j modulo 2^64.
+    x = x_0 + 2^22 x_1 + 2^44 x_2,  |x_0|, |x_1| <= 2^21,  |x_2| <= 2^19
+    x y = sum of 2^(22 (i + j)) x_i y_j over i + j < 3, modulo 2^64                                    (`product`)
 
-`small_product`: one factor has rows of |w|_1 <= 2^20: two halves of 32 bits do.
+`product` takes any two matrices of 64-bit integers. Over 2048 terms a product of limbs stays within 2^53, where float64
+is exact. `small_product` takes one factor whose rows satisfy |w|_1 <= 2^20, for which two halves of 32 bits suffice.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from scipy.sparse import csr_array
 _LIMB = 22
 _LIMBS = 3
 _DEPTH = 2048
-_FEW = 4  # rows below which splitting costs more than plain integer products
-_DENSITY = 0.08  # share of non-zero weights below which a sparse product is the faster
+_FEW = 4  # For at most so many rows, integer products are faster than splitting into limbs.
+_DENSITY = 0.08  # Below this share of non-zero weights a sparse product is faster.
 
 
 class Residues:
-    """A matrix modulo 2^64 (int64), with its limbs kept from the first product that needs them."""
+    """A matrix modulo 2^64 (int64). Its limbs are computed for the first product that needs them, and cached."""
 
     def __init__(self, values: np.ndarray):
         self.values = values
@@ -33,28 +33,32 @@ class Residues:
 
 
 def product(left: np.ndarray, right: Residues) -> np.ndarray:
-    """left @ right' modulo 2^64: int64 (m, n), (k, n) -> (m, k)."""
+    """left @ right' modulo 2^64, for int64 matrices: (m, n), (k, n) -> (m, k)."""
     if len(left) <= _FEW:
         return left @ right.values.T
-    parts = list(_limbs(left))
+    limbs = list(_limbs(left))
     out = np.zeros((len(left), len(right.values)), dtype=np.int64)
     for start in range(0, left.shape[1], _DEPTH):
         run = slice(start, start + _DEPTH)
         for i in range(_LIMBS):
             for j in range(_LIMBS - i):
-                exact = parts[i][:, run] @ right.limbs[j][:, run].T
+                exact = limbs[i][:, run] @ right.limbs[j][:, run].T
                 out += exact.astype(np.int64) << (_LIMB * (i + j))
     return out
 
 
 class Small:
-    """A matrix w (k, d) int64 with |w|_1 <= 2^20 in every row, with what its products need kept from the first."""
+    """A matrix w (k, d) int64 with |w|_1 <= 2^20 in every row.
+
+    Its sparse form and its floats are computed for the first product that needs them, and cached.
+    """
 
     def __init__(self, values: np.ndarray):
         self.values = values
 
     @cached_property
     def sparse(self) -> csr_array | None:
+        """The matrix in sparse form, or None if it has too many non-zero weights for that."""
         few = np.count_nonzero(self.values) <= _DENSITY * self.values.size
         return csr_array(self.values.view(np.uint64)) if few else None
 
@@ -64,7 +68,7 @@ class Small:
 
 
 def small_product(w: Small, right: np.ndarray) -> np.ndarray:
-    """w @ right modulo 2^64: int64 (k, d), (d, m) -> (k, m)."""
+    """w @ right modulo 2^64, for int64 matrices: (k, d), (d, m) -> (k, m)."""
     if w.sparse is not None:
         return (w.sparse @ np.ascontiguousarray(right).view(np.uint64)).view(np.int64)
     if right.shape[1] <= _FEW:
@@ -74,6 +78,7 @@ def small_product(w: Small, right: np.ndarray) -> np.ndarray:
 
 
 def _limbs(values: np.ndarray):
+    """The three balanced limbs of int64 numbers as float64 arrays, the lowest first."""
     for bits in (_LIMB, _LIMB, 64 - 2 * _LIMB):
         half = 1 << (bits - 1)
         low = ((values + half) & ((1 << bits) - 1)) - half

@@ -1,10 +1,13 @@
-"""Inner-product functional encryption (IFE): Enc(x) and a function key for w give <x, w>, and nothing else of x.
+"""Inner-product functional encryption (IFE): a ciphertext of x and a function key for w give <x, w>.
 
     setup(d) -> master      encryption_key(master) -> ek      encrypt(ek, x) -> c      keygen(master, w) -> sk
-    evaluate(sk, w, c) = <x, w>, exactly, for every x in {0..255}^d and w with 255 |w|_1 < 2^24
+    evaluate(sk, w, c) = <x, w>, exactly, for every x in {0..255}^d and every w with 255 |w|_1 < 2^24
+
+The authority runs `setup` and `keygen`, the seller runs `encrypt`, and the cloud runs `evaluate`. Whoever evaluates
+learns <x, w> and w, and nothing else of x. But d independent rows w reveal x itself, so that `authority` counts the
+rows. The schemes are in `lwe` and `als16`.
 
 Reference: Abdalla, Bourse, De Caro, Pointcheval, "Simple functional encryption schemes for inner products", PKC 2015.
-Function keys do not hide w, and <x, w> is shown to who evaluates: d independent rows show x itself (see authority.py).
 """
 
 from __future__ import annotations
@@ -20,14 +23,14 @@ import numpy as np
 
 from mpc_appraisal.common.errors import InputError
 
-PIXEL = 255
-BOUND = 1 << 24
+PIXEL = 255  # The largest entry of x.
+BOUND = 1 << 24  # 255 |w|_1 has to stay below this.
 SEED_BYTES = 32
 
 
 @dataclass(frozen=True)
 class Master:
-    """The authority's secret for one seller: 32 bytes from the operating system."""
+    """The authority's secret for one seller: 32 random bytes from the operating system."""
 
     scheme: str
     dimension: int
@@ -35,16 +38,19 @@ class Master:
 
     @property
     def key_id(self) -> str:
-        """A public name of this secret: function keys and ciphertexts of another one are refused by it."""
+        """The public name of this secret, by which keys and ciphertexts of another secret are refused."""
         return hmac.new(self.secret, b"ife key id", hashlib.sha256).hexdigest()[:32]
 
-    def __repr__(self) -> str:  # the secret stays out of logs
+    def __repr__(self) -> str:  # The secret must not appear in logs.
         return f"Master({self.scheme}, dimension {self.dimension})"
 
 
 @dataclass(frozen=True)
 class EncryptionKey:
-    """What the seller encrypts with. LWE: the secret seed. ALS16: public points, 33 bytes for each coordinate."""
+    """What the seller encrypts with.
+
+    material: the secret seed of `LWE`, or the public points of `ALS16` with 33 bytes for each coordinate.
+    """
 
     scheme: str
     dimension: int
@@ -57,7 +63,10 @@ class EncryptionKey:
 
 @dataclass(frozen=True, eq=False)
 class FunctionKey:
-    """Keys of k rows. LWE: values (k, n) int64, that is W S'. ALS16: values (k, 64) uint8, two scalars a row."""
+    """The function keys for k rows.
+
+    values: W S' (k, n) int64 for `LWE`, or two scalars a row, (k, 64) uint8, for `ALS16`.
+    """
 
     scheme: str
     dimension: int
@@ -74,10 +83,10 @@ class FunctionKey:
 
 @dataclass(frozen=True, eq=False)
 class Ciphertext:
-    """n encrypted rows.
+    """The ciphertexts of n rows.
 
-    LWE: body (n, d) int64, header (n, 32) uint8: each row's public seed. ALS16: body (n, d, 33) uint8, header (n, 66)
-    uint8: g^r and h^r.
+    For `LWE` the body is (n, d) int64, and the header (n, 32) uint8 has the public seed of each row. For `ALS16` the
+    body is (n, d, 33) uint8, and the header (n, 66) uint8 has the points r G and r H of each row.
     """
 
     scheme: str
@@ -97,48 +106,59 @@ class Ciphertext:
         return self.header.nbytes + self.body.nbytes
 
     def rows(self, indices: Sequence[int] | np.ndarray | slice) -> Ciphertext:
+        """The ciphertexts of the rows that `indices` selects."""
         return Ciphertext(self.scheme, self.header[indices], self.body[indices], self.key_id)
 
 
 class Scheme(ABC):
-    """An IFE scheme; instances are frozen records of parameters, equal for seller, authority and evaluator."""
+    """An IFE scheme. An instance is a frozen record of parameters, which all parties must have equal.
+
+    name: what keys and ciphertexts call the scheme. public_key: whether the encryption key may be public. header_bytes
+    and body_type: the shape and type of a ciphertext's arrays.
+    """
 
     name: ClassVar[str]
     public_key: ClassVar[bool]
     header_bytes: ClassVar[int]
     body_type: ClassVar[type]
-    body_tail: ClassVar[tuple[int, ...]] = ()  # what follows (n, d) in the shape of a body
+    body_tail: ClassVar[tuple[int, ...]] = ()  # This follows (n, d) in the shape of a body.
 
     @abstractmethod
     def setup(self, dimension: int) -> Master:
-        """A fresh master secret for vectors of `dimension`, from the operating system."""
+        """Draw a master secret for vectors of length `dimension`."""
 
     @abstractmethod
     def encryption_key(self, master: Master) -> EncryptionKey:
-        """What the seller needs to encrypt."""
+        """The key with which the seller encrypts."""
 
     @abstractmethod
     def encrypt(self, key: EncryptionKey, x: np.ndarray) -> Ciphertext:
-        """x (n, d) integers 0..255; randomness is fresh for every row of every call. InputError on other x."""
+        """Encrypt the rows of x (n, d), with fresh randomness for each row of each call.
+
+        Raises InputError: x is not a matrix of integers 0..255 with the key's dimension.
+        """
 
     @abstractmethod
     def keygen(self, master: Master, w: np.ndarray) -> FunctionKey:
-        """Keys for the rows of w (k, d). InputError where 255 |w_j|_1 reaches 2^24."""
+        """The function keys for the rows of w (k, d). Raises InputError if 255 |w_j|_1 reaches 2^24 in a row."""
 
     @abstractmethod
     def evaluate(self, key: FunctionKey, w: np.ndarray, c: Ciphertext) -> np.ndarray:
-        """(n, k) int64, exactly x @ w.T. `w` are the rows that `key` was issued for."""
+        """The exact inner products x @ w.T, (n, k) int64, where `w` has the rows for which `key` was issued.
+
+        Raises InputError: key, rows and ciphertexts do not belong together.
+        """
 
     def evaluator(self, key: FunctionKey, w: np.ndarray) -> Callable[[Ciphertext], np.ndarray]:
-        """`evaluate` for many ciphertexts: what depends on key and rows alone is checked and computed once."""
+        """A function that evaluates any number of ciphertexts; what depends on key and rows alone is done once."""
         return lambda c: self.evaluate(key, w, c)
 
     def check_rows(self, w: np.ndarray, dimension: int) -> np.ndarray:
-        """w as int64 (k, dimension). InputError for rows that `keygen` would refuse."""
+        """`w` as int64 (k, dimension); raises InputError for rows that `keygen` would refuse."""
         return check_bound(w, dimension=dimension)
 
     def check_ciphertext(self, c: Ciphertext) -> None:
-        """InputError unless the arrays have this scheme's types and shapes."""
+        """Raise InputError unless the arrays have this scheme's types and shapes."""
         check_mine("ciphertext", c.scheme, self.name)
         header, body = c.header, c.body
         if header.dtype != np.uint8 or body.ndim < 2 or header.shape != (len(body), self.header_bytes):
@@ -149,12 +169,12 @@ class Scheme(ABC):
             )
 
     def check_fit(self, key: FunctionKey, w: np.ndarray, c: Ciphertext) -> np.ndarray:
-        """The rows of `w` as int64, once key, rows and ciphertexts belong to one secret and have one dimension."""
+        """The rows of `w` as int64; raises InputError unless key, rows and ciphertexts belong together."""
         self.check_pair(key, c)
         return self.check_key(key, w)
 
     def check_pair(self, key: FunctionKey, c: Ciphertext) -> None:
-        """InputError unless key and ciphertexts belong to one secret and have one dimension."""
+        """Raise InputError unless key and ciphertexts belong to one secret and have one dimension."""
         check_mine("function key", key.scheme, self.name)
         self.check_ciphertext(c)
         if c.key_id != key.key_id:
@@ -163,7 +183,7 @@ class Scheme(ABC):
             raise InputError("ciphertext", f"dimension {c.dimension}", f"dimension {key.dimension}")
 
     def check_key(self, key: FunctionKey, w: np.ndarray) -> np.ndarray:
-        """The rows of `w` as int64, as many as the function key has. InputError for others."""
+        """The rows of `w` as int64; raises InputError unless there are as many as the function key has."""
         check_mine("function key", key.scheme, self.name)
         w = check_bound(w, dimension=key.dimension)
         if len(w) != len(key):
@@ -172,13 +192,14 @@ class Scheme(ABC):
 
 
 def check_dimension(dimension: int) -> int:
+    """`dimension` as an int; raises InputError unless it is a positive whole number."""
     if not isinstance(dimension, int | np.integer) or dimension < 1:
         raise InputError("dimension", dimension, "a positive whole number")
     return int(dimension)
 
 
 def check_pixels(x: np.ndarray, dimension: int) -> np.ndarray:
-    """x as int64 (n, dimension). InputError unless it is a matrix of whole numbers 0..255."""
+    """`x` as int64 (n, dimension); raises InputError unless it is a matrix of whole numbers 0..255."""
     x = np.asarray(x)
     if x.ndim != 2 or x.shape[1] != dimension:
         raise InputError("pixels", f"shape {x.shape}", f"(n, {dimension})")
@@ -190,14 +211,17 @@ def check_pixels(x: np.ndarray, dimension: int) -> np.ndarray:
 
 
 def check_bound(w: np.ndarray, bound: int = BOUND, dimension: int | None = None) -> np.ndarray:
-    """w as int64 (k, d). InputError unless it is a matrix of whole numbers, 255 sum_j |w_ij| < bound in every row."""
+    """`w` as int64 (k, d).
+
+    Raises InputError: w is not a matrix of whole numbers, or 255 sum_j |w_ij| reaches `bound` in a row i.
+    """
     w = np.asarray(w)
     if w.ndim != 2 or (dimension is not None and w.shape[1] != dimension):
         raise InputError("weights", f"shape {w.shape}", f"(k, {dimension or 'd'})")
     if not np.issubdtype(w.dtype, np.integer):
         raise InputError("weights", f"dtype {w.dtype}", "whole numbers")
     if w.size:
-        peak = max(abs(int(w.min())), abs(int(w.max())))  # first, so that the sums below cannot overflow
+        peak = max(abs(int(w.min())), abs(int(w.max())))  # This comes first, so that the sums below cannot overflow.
         if PIXEL * peak >= bound:
             raise InputError("weights", f"an entry of size {peak}", f"{PIXEL} times the sum of a row's sizes < {bound}")
         sums = np.abs(w.astype(np.int64)).sum(1)
@@ -208,6 +232,6 @@ def check_bound(w: np.ndarray, bound: int = BOUND, dimension: int | None = None)
 
 
 def check_mine(what: str, scheme: str, name: str) -> None:
-    """InputError unless a key or ciphertext of scheme `scheme` is one of scheme `name`."""
+    """Raise InputError, which names `what`, unless the scheme of a key or a ciphertext is the scheme `name`."""
     if scheme != name:
         raise InputError(what, f"scheme {scheme}", f"scheme {name}")

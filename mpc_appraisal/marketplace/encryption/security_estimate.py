@@ -1,22 +1,25 @@
-"""What the known lattice attacks on an LWE instance cost, in bits.
+"""Estimates the cost, in bits, of the known lattice attacks on an instance of learning with errors (LWE).
 
-BKZ with blocks of beta reaches the root Hermite factor and costs (Chen 2013; Albrecht, Player, Scott 2015, sec. 3.2):
+BKZ with blocks of size beta in dimension D reaches this root Hermite factor, at these costs:
 
     delta(beta) = ((pi beta)^(1/beta) beta / (2 pi e))^(1/(2(beta - 1)))
-    bits(beta)  = 0.292 beta + 16.4 + log2(8 D)       the sieve of Becker, Ducas, Gama, Laarhoven (2016), 8 D calls
-    core(beta)  = 0.292 beta                          one call and no constant: the lower bound of ADPS16
+    bits(beta)  = 0.292 beta + 16.4 + log2(8 D)       8 D calls of the sieve of Becker, Ducas, Gama, Laarhoven (2016)
+    core(beta)  = 0.292 beta                          one call without the constant, which is a lower bound
 
-Primal (Alkim, Ducas, Poeppelmann, Schwabe 2016, sec. 6.3), m samples, D = m + n + 1, the secret brought to the noise's
-distribution: the short vector (s, e, 1) shows in the last block when
+The primal attack takes m samples, has D = m + n + 1, and finds the short vector (s, e, 1) when
 
     sigma sqrt(beta) <= delta^(2 beta - D - 1) q^(m/D)
 
-Dual (same section): a vector of length l = delta^(D-1) q^(n/D), D = m + n, tells LWE from uniform with advantage
-eps = 2 exp(-2 (pi sigma l / q)^2), repeated 1/eps^2 times less the 2^(0.2075 beta) vectors that one sieve gives.
+The dual attack has D = m + n. A vector of length l = delta^(D-1) q^(n/D) distinguishes LWE from uniform samples with
+advantage eps = 2 exp(-2 (pi sigma l / q)^2). It takes 1/eps^2 vectors, of which one sieve gives 2^(0.2075 beta).
 
-Not modelled: hybrid and combinatorial attacks, which need a sparse or small secret (ours is uniform), and dual attacks
-by FFT (MATZOV 2022), which gain a few bits and whose analysis is disputed (Ducas, Pulles 2023). The tests hold the
-estimate against the table of the Homomorphic Encryption Standard (2018).
+`best_attack` returns the cheaper of the two. Hybrid and combinatorial attacks are not modelled, because they need a
+sparse or small secret and that of `lwe` is uniform. Dual attacks by FFT (MATZOV 2022) are not modelled either: they
+gain a few bits, and their analysis is disputed (Ducas, Pulles 2023). The tests compare the estimate with the table of
+the Homomorphic Encryption Standard (2018).
+
+Reference: Chen (2013); Albrecht, Player, Scott (2015), section 3.2; Alkim, Ducas, Poeppelmann, Schwabe (2016),
+section 6.3, for both attacks and the lower bound.
 """
 
 from __future__ import annotations
@@ -29,12 +32,15 @@ from mpc_appraisal.common.errors import InputError
 _SIEVE = 0.292
 _SIEVE_CONSTANT = 16.4
 _SIEVE_VECTORS = 0.2075
-_SMALLEST = 50  # blocks below which the formula of delta is not valid
+_SMALLEST = 50  # For smaller blocks the formula of delta is not valid.
 
 
 @dataclass(frozen=True)
 class Attack:
-    """The cheapest attack found: its name, block size, samples used, cost in bits and that of one core-SVP call."""
+    """An attack on one instance.
+
+    name: primal or dual. block: beta. samples: m. bits: the cost. core_bits: the cost by the core-SVP count.
+    """
 
     name: str
     block: int
@@ -44,12 +50,12 @@ class Attack:
 
 
 def security_bits(n: int, log2_q: float, sigma: float) -> float:
-    """Bits of the cheapest attack on LWE of dimension n, modulus 2^log2_q, noise sigma, uniform secret."""
+    """The bits of the cheapest attack on LWE with a uniform secret of length n, modulus 2^log2_q and noise sigma."""
     return best_attack(n, log2_q, sigma).bits
 
 
 def best_attack(n: int, log2_q: float, sigma: float) -> Attack:
-    """The cheaper of the primal and the dual attack. InputError unless 0 < sigma < q and n >= 64."""
+    """The cheaper of the primal and the dual attack. Raises InputError unless 0 < sigma < 2^log2_q and n >= 64."""
     if n < 64:
         raise InputError("n", n, "at least 64")
     if not 0 < sigma < 2.0**log2_q:
@@ -69,7 +75,7 @@ def _primal(n: int, log2_q: float, sigma: float) -> Attack:
     def found(block: int) -> int | None:
         """The number of samples at which this block size succeeds, if there is one."""
         delta = _log2_delta(block)
-        # m log q / D - (D + 1 - 2 beta) log delta is largest at D = sqrt((n + 1) log q / log delta)
+        # The gain m log q / D - (D + 1 - 2 beta) log delta is largest at D = sqrt((n + 1) log q / log delta).
         size = max(int(math.sqrt((n + 1) * log2_q / delta)), n + 2, block)
         gained = (2 * block - size - 1) * delta + log2_q * (size - n - 1) / size
         return size - n - 1 if math.log2(sigma) + math.log2(block) / 2 <= gained else None
@@ -88,14 +94,14 @@ def _dual(n: int, log2_q: float, sigma: float) -> Attack:
     def attack(block: int) -> Attack:
         delta = _log2_delta(block)
         size = max(int(math.sqrt(n * log2_q / delta)), n + 1)
-        length = (size - 1) * delta + log2_q * n / size  # log2 of it
+        length = (size - 1) * delta + log2_q * n / size  # This is log2 of the length.
         spread = math.pi * 2.0 ** (math.log2(sigma) + length - log2_q)
         repeats = max(0.0, 2 * (2 * spread**2 * math.log2(math.e) - 1) - _SIEVE_VECTORS * block)
         return Attack("dual", block, size - n, _bits(block, size) + repeats, _SIEVE * block + repeats)
 
     best = attack(_SMALLEST)
     block = _SMALLEST
-    while _SIEVE * block < best.bits:  # beyond, the sieve alone costs more
+    while _SIEVE * block < best.bits:  # For larger blocks the sieve alone costs more.
         block += 1
         best = min(best, attack(block), key=lambda found: found.bits)
     return best

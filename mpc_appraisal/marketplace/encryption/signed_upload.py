@@ -1,14 +1,18 @@
-"""A seller's upload: one file of ciphertexts and sealed labels, signed by the seller.
+"""Writes and reads a seller's upload: one signed file of ciphertexts and encrypted labels.
 
     line 1   mpc_appraisal sealed upload 1
     line 2   JSON: seller, scheme, key_id, dimension, image, rows, upload_id, digest = SHA-512 of the payload
     line 3   Ed25519 signature, in hex, of lines 1 and 2
     payload  npz, stored and not compressed (no pickles): body, header, labels
 
-Ciphertexts of either scheme are malleable, so nothing beyond line 2 is parsed before signature and digest hold. A
-seller may sign anything: how many rows it may have, of which size, is the reader's to say. The file's length is
-compared with that before it is read, and every array before memory is taken for it; see `payload`.
-The verification key is the one enrolled at the authority. Ed25519: RFC 8032.
+`write_upload` makes the file, `read_upload` returns an `Upload` or refuses the file, and `open_labels` decrypts labels.
+
+Ciphertexts of both schemes are malleable. Therefore nothing beyond line 2 is parsed before the signature and the digest
+have been verified, by the key that the seller enrolled at the authority. A seller may sign anything, so that the reader
+sets the number of rows and their sizes. The file's length is compared with these before the file is read, and each
+array is compared with them before memory is allocated for it (see `payload`).
+
+Reference: Ed25519 is RFC 8032.
 """
 
 from __future__ import annotations
@@ -40,14 +44,18 @@ _VERSION = b"1"
 _LINE = 1 << 16
 _ID_BYTES = 16
 _BLOCK = 1 << 20
-MOST_ROWS = 1 << 17  # of one upload, unless the reader says otherwise
-MOST_WIDTH = 1 << 14  # bytes of a sealed label, unless the reader says how many
+MOST_ROWS = 1 << 17  # An upload has at most so many rows, unless the reader allows another number.
+MOST_WIDTH = 1 << 14  # An encrypted label has at most so many bytes, unless the reader states its length.
 _TEXTS = ("seller", "scheme", "key_id", "upload_id", "digest")
 
 
 @dataclass(frozen=True, eq=False)
 class Upload:
-    """What a signed file says: n ciphertexts of images (channels, height, width), labels (n, L + 16) uint8, sealed."""
+    """The content of a verified upload.
+
+    seller: its name. image: (channels, height, width) of every image. upload_id: the fresh id of this upload.
+    ciphertext: n encrypted images. labels: the encrypted labels (n, L + 16) uint8.
+    """
 
     seller: str
     image: tuple[int, int, int]
@@ -60,7 +68,7 @@ class Upload:
 
 
 def new_signing_key() -> tuple[bytes, bytes]:
-    """A fresh Ed25519 pair: the seller's private key and the verification key to enrol, 32 bytes each."""
+    """A fresh Ed25519 key pair of 32 bytes each: the seller's private key, and the verification key that it enrols."""
     key = Ed25519PrivateKey.generate()
     return key.private_bytes_raw(), key.public_key().public_bytes_raw()
 
@@ -76,9 +84,20 @@ def write_upload(
     signing_key: bytes,
     label_secret: bytes,
 ) -> None:
-    """Encrypts images x (n, d) of integers 0..255 and labels 0..255, (n,) or (n, L), into one signed file.
+    """Encrypt images and labels into one signed file, which appears whole or not at all.
 
-    InputError for other x, labels or image shapes, before anything is written; the file appears whole or not at all.
+    Args:
+        path: where the file is written.
+        seller: the seller's name.
+        scheme: the scheme in which the images are encrypted, with `key`.
+        key: the seller's encryption key.
+        x: the images (n, d), integers 0..255.
+        labels: the labels (n,) or (n, L), integers 0..255.
+        image: (channels, height, width) of an image, with product d.
+        signing_key: the seller's private key (32 bytes).
+        label_secret: the secret from which the labels' keys derive.
+
+    Raises InputError: images, labels or shapes are others. Nothing has been written then.
     """
     check_mine("encryption key", key.scheme, scheme.name)
     x = check_pixels(x, key.dimension)
@@ -125,15 +144,18 @@ def read_upload(
     rows: int = MOST_ROWS,
     width: int | None = None,
 ) -> Upload:
-    """The upload, once it is shown to be `seller`'s own, whole, of this version and of `scheme`.
+    """Read the upload at `path`, and verify that it is whole, of this version, and signed by `seller`.
 
     Args:
-        image: the images' sides that are expected; None for any, and then only `rows` bounds the file.
-        rows: at most so many rows.
-        width: bytes of a sealed label; None for any up to MOST_WIDTH.
+        path: the file.
+        seller: the name of the seller that must have signed it.
+        verify_key: the key that this seller enrolled.
+        scheme: the scheme that the ciphertexts must have.
+        image: the expected (channels, height, width). None allows any, so that only `rows` bounds the file.
+        rows: the largest number of rows that is allowed.
+        width: the number of bytes of an encrypted label. None allows any up to MOST_WIDTH.
 
-    Raises:
-        InputError: it names the seller, what the file is, and what was expected.
+    Raises InputError: the file is another one. The message names the seller, what was found and what was expected.
     """
     name = f"upload of {seller}"
     try:
@@ -142,24 +164,24 @@ def read_upload(
             claimed = _claimed(name, seller, verify_key, first, second, third)
             if claimed["scheme"] != scheme.name:
                 raise InputError(name, f"scheme {claimed['scheme'][:80]}", f"scheme {scheme.name}")
-            told = _told(name, claimed, image, rows)
+            sizes = _sizes(name, claimed, image, rows)
             left = os.fstat(file.fileno()).st_size - file.tell()
-            most = most_bytes(_arrays(scheme, told, MOST_WIDTH if width is None else width))
+            most = most_bytes(_arrays(scheme, sizes, MOST_WIDTH if width is None else width))
             if left > most:
-                raise InputError(name, f"a payload of {left} bytes", f"at most {most} for {told.rows} rows")
+                raise InputError(name, f"a payload of {left} bytes", f"at most {most} for {sizes.rows} rows")
             payload = _read(file, left)
     except OSError as error:
         raise InputError(name, f"no file that can be read ({type(error).__name__})", "a sealed upload") from None
     if hashlib.sha512(payload).hexdigest() != claimed["digest"]:
         raise InputError(name, f"{len(payload)} altered or cut bytes", "the bytes that the seller signed")
-    upload = _parse(name, claimed, told, scheme, width, payload)
+    upload = _parse(name, claimed, sizes, scheme, width, payload)
     scheme.check_ciphertext(upload.ciphertext)
     return upload
 
 
 @dataclass(frozen=True)
-class _Told:
-    """Sizes that the signed line tells, within what is allowed."""
+class _Sizes:
+    """The sizes that line 2 states, which are within what the reader allows."""
 
     rows: int
     dimension: int
@@ -167,7 +189,7 @@ class _Told:
 
 
 def _claimed(name: str, seller: str, verify_key: bytes, first: bytes, second: bytes, third: bytes) -> dict:
-    """The facts of line 2, once lines 1 and 3 show them to be the seller's."""
+    """The facts of line 2, verified by lines 1 and 3 to be signed by the seller; else InputError."""
     if not first.startswith(_MAGIC) or not first.endswith(b"\n"):
         raise InputError(name, "a file of another kind", "a sealed upload")
     version = first[len(_MAGIC) : -1]
@@ -190,8 +212,8 @@ def _claimed(name: str, seller: str, verify_key: bytes, first: bytes, second: by
     return claimed
 
 
-def _told(name: str, facts: dict, image: tuple[int, int, int] | None, most: int) -> _Told:
-    """Rows, dimension and image of signed facts, compared with what is expected."""
+def _sizes(name: str, facts: dict, image: tuple[int, int, int] | None, most: int) -> _Sizes:
+    """The sizes in signed facts; raises InputError unless they are what the reader expects and at most `most` rows."""
     try:
         sides = tuple(map(operator.index, facts["image"]))
         rows, dimension = (operator.index(facts[key]) for key in ("rows", "dimension"))
@@ -203,20 +225,20 @@ def _told(name: str, facts: dict, image: tuple[int, int, int] | None, most: int)
         raise InputError(name, f"image {sides}", f"three sides with product {dimension}")
     if image is not None and sides != tuple(image):
         raise InputError(name, f"images of shape {sides}", f"shape {tuple(image)}, the network's")
-    return _Told(rows, dimension, sides)
+    return _Sizes(rows, dimension, sides)
 
 
-def _arrays(scheme: Scheme, told: _Told, width: int) -> dict[str, Expected]:
-    """Types and shapes of the payload's arrays."""
+def _arrays(scheme: Scheme, sizes: _Sizes, width: int) -> dict[str, Expected]:
+    """The types and shapes that the payload's arrays must have."""
     return {
-        "body": (scheme.body_type, (told.rows, told.dimension, *scheme.body_tail)),
-        "header": (np.uint8, (told.rows, scheme.header_bytes)),
-        "labels": (np.uint8, (told.rows, width)),
+        "body": (scheme.body_type, (sizes.rows, sizes.dimension, *scheme.body_tail)),
+        "header": (np.uint8, (sizes.rows, scheme.header_bytes)),
+        "labels": (np.uint8, (sizes.rows, width)),
     }
 
 
 def _read(file: BinaryIO, length: int) -> bytearray:
-    """`length` bytes, or what there is, in blocks; what is appended meanwhile is not read."""
+    """At most `length` bytes of the file, read in blocks. Bytes that are appended meanwhile are not read."""
     found = bytearray()
     while len(found) < length and (block := file.read(min(_BLOCK, length - len(found)))):
         found += block
@@ -224,7 +246,10 @@ def _read(file: BinaryIO, length: int) -> bytearray:
 
 
 def open_labels(upload: Upload, indices: Sequence[int], keys: Sequence[bytes]) -> np.ndarray:
-    """(len(indices), L) uint8: the labels of the rows that the authority gave keys for, in the order of `indices`."""
+    """The labels (len(indices), L) uint8 of the rows `indices`, decrypted by the keys that the authority issued.
+
+    Raises InputError: the numbers of keys and rows differ, a row is out of range, or a key does not fit its row.
+    """
     if len(indices) != len(keys):
         raise InputError("label keys", len(keys), f"{len(indices)}, one for each row")
     for index in indices:
@@ -235,7 +260,10 @@ def open_labels(upload: Upload, indices: Sequence[int], keys: Sequence[bytes]) -
 
 
 def _facts(line: bytes) -> dict:
-    """The JSON line as a dictionary, empty where it is none or lacks a text: a claim until the signature holds."""
+    """The JSON of line 2 as a dictionary, which is empty if the line is no such JSON or lacks a text.
+
+    Until the signature has been verified this is a claim only.
+    """
     try:
         facts = json.loads(line)
     except (ValueError, RecursionError):
@@ -243,30 +271,30 @@ def _facts(line: bytes) -> dict:
     return facts if isinstance(facts, dict) and all(isinstance(facts.get(key), str) for key in _TEXTS) else {}
 
 
-def _parse(name: str, facts: dict, told: _Told, scheme: Scheme, width: int | None, payload: bytearray) -> Upload:
-    """Signed, so the seller's own; yet a seller may err, and every array is measured against what it says."""
+def _parse(name: str, facts: dict, sizes: _Sizes, scheme: Scheme, width: int | None, payload: bytearray) -> Upload:
+    """The upload in a verified payload. A seller may sign what is wrong, so that every array is checked; InputError."""
     try:
-        arrays = _arrays(scheme, told, _label_width(payload, told.rows) if width is None else width)
+        arrays = _arrays(scheme, sizes, _label_width(payload, sizes.rows) if width is None else width)
         found = unpack(payload, arrays)
         upload_id = bytes.fromhex(facts["upload_id"])
-    except Exception as error:  # zip, its decompressors and npy raise of many kinds on what is none of theirs
+    except Exception as error:  # zipfile and numpy raise errors of many kinds for bytes that they cannot read.
         said = f": {str(error)[:200]}" if isinstance(error, ValueError) else ""
         raise InputError(
             name,
             f"a payload that cannot be read ({type(error).__name__}{said})",
-            f"{told.rows} rows of dimension {told.dimension}, stored as they are",
+            f"{sizes.rows} rows of dimension {sizes.dimension}, stored as they are",
         ) from None
     if len(upload_id) != _ID_BYTES:
         raise InputError(name, f"an id of {len(upload_id)} bytes", f"{_ID_BYTES}")
     ciphertext = Ciphertext(facts["scheme"], found["header"], found["body"], facts["key_id"])
-    return Upload(facts["seller"], told.image, upload_id, ciphertext, found["labels"])
+    return Upload(facts["seller"], sizes.image, upload_id, ciphertext, found["labels"])
 
 
 def _label_width(payload: bytearray, rows: int) -> int:
-    """Bytes of a sealed label, by the size of their entry; ValueError for more than MOST_WIDTH."""
+    """The number of bytes of an encrypted label, from the entry's header; raises ValueError above MOST_WIDTH."""
     with zipfile.ZipFile(io.BytesIO(payload)) as archive:
         size = archive.getinfo("labels.npy").file_size
-        with archive.open("labels.npy") as file:  # a header is short, and stored entries are not unpacked
+        with archive.open("labels.npy") as file:  # The header is short, and a stored entry is not decompressed.
             if archive.getinfo("labels.npy").compress_type != zipfile.ZIP_STORED:
                 raise ValueError("labels are compressed; expected an entry that is stored as it is")
             np.lib.format.read_magic(file)

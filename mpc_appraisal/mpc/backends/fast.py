@@ -20,11 +20,12 @@ from mpc_appraisal.mpc.net.meter import Cost, Meter
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.net.tcp import TcpChannel
 from mpc_appraisal.mpc.net.tls import TlsChannel
+from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY
 from mpc_appraisal.mpc.protocols.committed_opening import open_committed
 from mpc_appraisal.mpc.protocols.dealer import Dealer
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.logit_bound import WHAT, WHY, TrainedWeights
-from mpc_appraisal.mpc.protocols.orders import Limits, bytes_of, put, taken, tensor_of
+from mpc_appraisal.mpc.protocols.logit_bound import TrainedWeights
+from mpc_appraisal.mpc.protocols.orders import Limits, bytes_of, receive_script, submit_script, tensor_of
 from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor, Secret
 from mpc_appraisal.mpc.ring.fixed_point import decode
 from mpc_appraisal.mpc.ring.prg import KEY_BYTES, DryStream, Stream, new_key
@@ -49,7 +50,7 @@ class TrainingContext(Context):
 @ops.record_weights.register(Secret)
 def _trained(weights):
     shared = weights.secret() if isinstance(weights, PrivateTensor) else weights
-    weights.context.trained.note(shared.share, shared.bits)
+    weights.context.trained.record(shared.share, shared.bits)
     return weights
 
 
@@ -78,7 +79,7 @@ class _Engine(Session):
         limit, within = self.context.trained.limit, self.within_bound()
         if within is None:
             return
-        opened = self.reveal(within, WHAT, WHY)
+        opened = self.reveal(within, LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY)
         if self.context.engine.dry or opened.item() == 1:
             return
         raise BoundError(
@@ -202,7 +203,7 @@ class FastSession(_Engine):
             dry = self.rehearsal(self.role)
             program(dry)
             script = dry.script
-        put(self.channel, script, self.role)
+        submit_script(self.channel, script, self.role)
 
     def input(self, owner, read, shape, name):
         check_owner(owner, name)
@@ -262,7 +263,7 @@ def deal(
     keys = [new_key(), new_key()]
     for rank, key in enumerate(keys):
         channel.send(tensor_of(key), rank)
-    agreed = taken(channel, limits or Limits.of_this_machine(), script)
+    agreed = receive_script(channel, limits or Limits.of_this_machine(), script)
     marks: list[int] = []
     receive = channel.receive if helper else None
     dealer = Dealer(keys, lambda correction: channel.send(correction, 0), receive)

@@ -20,9 +20,9 @@ NAME = "rtas"
 
 
 class UnboundedWeights(TrainedWeights):
-    """Notes nothing and has no verdict: no weights are held to a bound."""
+    """Records nothing and has no verdict, because a helper needs no bound on logits."""
 
-    def note(self, share, bits):
+    def record(self, share, bits):
         pass
 
     def verdict(self):

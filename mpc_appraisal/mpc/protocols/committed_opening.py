@@ -1,19 +1,28 @@
-"""Commit, then open: how a final result is shown to both owners, so that neither chooses it by sending second.
+"""Opens a result to both owners in two steps, commit and open, so that neither owner can choose the result.
 
-    each owner -> the other   SHA-256(nonce, context, share)       nonce: 32 fresh bytes; 32 bytes, one round
-    each owner -> the other   nonce, share                         32 bytes and the share, one round
+    result = share_0 + share_1 mod 2^64
 
-The context is a value of this session alone and the opening's place in it; shape and sender's rank are hashed as well,
-so that no commitment serves elsewhere or for the other owner. Where what is opened is not what was committed to, the
-honest owner has a PeerError with the other's name and releases nothing.
+    each owner -> the other   SHA-256(nonce, context, rank, shape, share)     32 bytes, one round
+    each owner -> the other   nonce (32 fresh random bytes), share            32 bytes and 8 an element, one round
 
-What this prevents: an owner that waits for the other's last share can no longer make the sum what it likes. What it
-does not prevent: whoever adds an error to its share before it commits shifts the result by that amount, blindly, for it
-does not know what it shifts; whoever opens second may refuse to open, having seen the result alone (the other sees that
-it refused); and a result that goes to one owner (release.to) is not covered, for its receiver sends nothing and has
-nothing to choose, and its sender can only shift. Covered are all openings by `session.reveal` to both: values, noised
-values, bits, indices, the bit of the check of logits. The masked values that the protocols open between themselves are
-not: errors in those are errors in wires, which nothing here detects.
+Both owners learn the result, exactly, and nothing else: a commitment hides the share by its nonce. The context is
+unique to the session and to the opening's place in it. It is hashed with the sender's rank and the shape, so that no
+commitment can be used again elsewhere or by the other owner. An owner that receives another share than the one
+committed to raises PeerError with the other's name, and releases nothing.
+
+`session.reveal` opens everything that goes to both owners in this way: values, values with noise, bits, indices, and
+the bits of the checks. Without it, an owner that waits for the other's last share could make the sum whatever it likes.
+
+Three things are not prevented:
+
+- An owner can add an error to its share before it commits. This shifts the result by that amount, but the owner does
+  not know what it shifts.
+- The owner that opens second can refuse to open once it has seen the result. The other owner sees that it refused.
+- A result for one owner alone (release.to) is opened otherwise. Its receiver sends nothing and has nothing to choose,
+  and its sender can only shift it.
+
+Masked values, which the protocols open on their way, are not covered. An error in one of them shifts what is computed,
+and nothing here detects it.
 """
 
 from __future__ import annotations
@@ -35,22 +44,29 @@ COMMITMENT_BYTES = 32
 
 
 def commitment(nonce: bytes, context: bytes, rank: int, share: torch.Tensor) -> bytes:
-    """SHA-256 over nonce, context, the committing owner's rank, the shape, and the share's bytes, each of a fixed
-    length or after its length."""
+    """The commitment (32 bytes) of the owner of `rank` to its `share` (int64, of any shape).
+
+    It is SHA-256 over a label, the nonce, the context, the rank, the shape and the bytes of the share. Each of them has
+    a fixed length or follows its length, but for the share, which comes last and whose length the shape states.
+    """
     shape = ",".join(map(str, share.shape)).encode()
     digest = hashlib.sha256(b"mpc_appraisal opening 1\n" + nonce)
-    for part in (context, bytes([rank]), shape):
-        digest.update(len(part).to_bytes(8, "big") + part)
+    for field in (context, bytes([rank]), shape):
+        digest.update(len(field).to_bytes(8, "big") + field)
     digest.update(share.contiguous().numpy().tobytes())
     return digest.digest()
 
 
 def open_committed(engine: Engine, share: torch.Tensor, context: bytes) -> torch.Tensor:
-    """The sum of both owners' shares, each committed to before either was sent; two rounds.
+    """The sum of both owners' shares mod 2^64, where each owner commits to its share before either is sent.
 
-    share: int64, of any shape. context: equal at both owners, and of this opening alone.
+    Takes two rounds, with 64 bytes and 8 an element from each owner.
 
-    Raises PeerError: the other owner opened another share than it had committed to.
+    Args:
+        share: this owner's share, int64, of any shape.
+        context: bytes that are equal at both owners and that no other opening uses.
+
+    Raises PeerError: the other owner opened another share than the one that it had committed to.
     """
     other, channel, size = 1 - engine.me, engine.channel, NONCE_BYTES + 8 * share.numel()
     if engine.dry:
@@ -69,7 +85,7 @@ def open_committed(engine: Engine, share: torch.Tensor, context: bytes) -> torch
 
 
 def check_opening(committed: bytes, nonce: bytes, context: bytes, rank: int, share: torch.Tensor) -> None:
-    """Raises PeerError unless nonce and share of the owner of `rank` are what it had committed to."""
+    """Raise PeerError unless `nonce` and `share` of the owner of `rank` match its commitment `committed`."""
     if not hmac.compare_digest(committed, commitment(nonce, context, rank, share)):
         raise PeerError(
             f"{OWNERS[rank]} opened another share of the result than the one that it had committed to; expected the "

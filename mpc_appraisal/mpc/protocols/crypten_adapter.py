@@ -1,15 +1,24 @@
-"""CrypTen's secret tensors on the engine: what the engine has no protocol for, CrypTen computes, over our messages.
+"""Runs CrypTen's secret tensors over the engine's channel and dealer, for what the engine has no protocol of its own.
 
-By CrypTen's own extension points: the communicator is the engine's channel, the provider is the engine's dealer, and
-sharings of zero come from the owners' common AES stream. `crypten.generators` is replaced by objects that no torch
-function takes, so that anything that would still draw a share from torch's Mersenne Twister raises.
+`to_crypten` takes shares of the engine and `from_crypten` gives them back; neither sends a message. Comparisons, relu,
+max, convolutions and whatever else an MPCTensor has then run in a session of the engine, in a dry run too. `negative`
+and `bilinear` are single protocols of CrypTen on shares, and `EngineTape` is its autograd. CrypTen's protocols exchange
+masked values and shares, and they reveal nothing to either owner. The channel counts their bytes and rounds.
 
-CrypTen truncates locally, which fails for an element with probability |v| / 2^64 and is then wrong by 2^48: a network's
-training has enough elements to meet that. Divisions by a power of two, which are all of fixed point's, are the engine's
-exact truncation here, at one more round.
+`use` and the import of this file replace the following in CrypTen, and nothing else:
 
-`to_crypten` and `from_crypten` convert without a message. Comparisons, relu, max, convolutions and whatever else an
-MPCTensor has then run in a session of the engine, in a dry run too.
+| in CrypTen | replaced by |
+|---|---|
+| DistributedCommunicator.instance, .is_initialized | the engine's channel |
+| the provider of correlated randomness | requests to the engine's dealer |
+| generators | objects that raise, so that nothing can draw shares from torch's Mersenne Twister |
+| PRZS of both kinds of shares | shares of zero from the stream that the owners share |
+| BinarySharedTensor.rand | bits from an AES stream of each owner |
+| ArithmeticSharedTensor.div_ | the engine's exact truncation, for divisors that are powers of two |
+| MPCTensor.relu, and relu in the autograd | the same, or the function of the helper if the engine has one |
+
+CrypTen's own division truncates locally. It fails for an element with probability |v| / 2^64 and is then wrong by 2^48,
+and the training of a network has enough elements to meet that. The engine's truncation takes one round more.
 """
 
 from __future__ import annotations
@@ -23,8 +32,8 @@ from torch.distributed import ReduceOp
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.protocols import crypten_compat as _compat
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.limits import RANGE as REACH
 from mpc_appraisal.mpc.protocols.permutation import apply
+from mpc_appraisal.mpc.protocols.softmax import LOGIT_RANGE
 from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor, Secret
 from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
 
@@ -35,42 +44,45 @@ from crypten.gradients import FUNCTION_REGISTRY, AutogradFunction, AutogradReLU,
 from crypten.mpc.primitives import ArithmeticSharedTensor, BinarySharedTensor  # noqa: E402
 from crypten.mpc.provider.provider import TupleProvider  # noqa: E402
 
-BITS = 16  # fractional bits of a CrypTen tensor
+BITS = 16  # A CrypTen tensor has so many fractional bits.
 NAME = "ENGINE"
 
 
 class NoGenerator:
-    """Stands where CrypTen keeps torch's generators."""
+    """Takes the place of the dictionaries in which CrypTen keeps torch's generators; any use raises TypeError."""
 
     def __getitem__(self, device: Any) -> Any:
-        raise TypeError("shares, masks and triples come from AES streams; torch's generators are not cryptographic")
+        raise TypeError(
+            "generators: shares, masks and triples come from AES streams; torch's generators are not cryptographic"
+        )
 
 
 class BridgeCommunicator(DistributedCommunicator):
-    """CrypTen's communicator over the engine's channel; two owners."""
+    """CrypTen's communicator between the two owners, over the engine's channel."""
 
     def __init__(self, engine: Engine):
         self.engine, self.rank, self.world_size = engine, engine.me, 2
         self.reset_communication_stats()
 
     def _exchange(self, tensors: list[torch.Tensor], op: Any) -> list[torch.Tensor]:
+        """The sums, or the exclusive ors, of both owners' int64 tensors, in one message each way."""
         mine = torch.cat([t.reshape(-1) for t in tensors])
         self.engine.channel.send(mine, 1 - self.rank)
         theirs = self.engine.channel.receive(mine.shape, 1 - self.rank)
         if op not in (ReduceOp.SUM, ReduceOp.BXOR):
             raise TypeError(f"all_reduce: got {op}; expected SUM or BXOR")
         total = mine + theirs if op == ReduceOp.SUM else mine ^ theirs
-        parts = total.split([t.numel() for t in tensors])
-        return [part.reshape(t.shape) for part, t in zip(parts, tensors, strict=True)]
+        pieces = total.split([t.numel() for t in tensors])
+        return [piece.reshape(t.shape) for piece, t in zip(pieces, tensors, strict=True)]
 
     def all_reduce(self, input, op=ReduceOp.SUM, batched=False):
         return self._exchange(input, op) if batched else self._exchange([input], op)[0]
 
     def reduce(self, input, dst, op=ReduceOp.SUM, batched=False):
-        raise TypeError("what is opened goes through session.reveal, which keeps the ledger")
+        raise TypeError("reduce: results are opened through session.reveal alone, which keeps the ledger")
 
     def broadcast_obj(self, obj, src, group=None):
-        raise TypeError("sizes are public and stated by both owners; objects are not sent")
+        raise TypeError("broadcast_obj: objects are not sent, since both owners state the public sizes themselves")
 
     def get_rank(self):
         return self.rank
@@ -80,7 +92,10 @@ class BridgeCommunicator(DistributedCommunicator):
 
 
 class BridgeProvider(TupleProvider):
-    """CrypTen's provider of correlated randomness, from the engine's streams and dealer."""
+    """CrypTen's provider of correlated randomness, over the engine's streams and dealer.
+
+    Each method asks the dealer for one request of the table in `dealer`, and returns this owner's shares.
+    """
 
     NAME = NAME
 
@@ -93,30 +108,30 @@ class BridgeProvider(TupleProvider):
 
     def generate_additive_triple(self, size0, size1, op, device=None, *args, **kwargs):
         engine = self.engine
-        engine._ask("bilinear", op, list(size0), list(size1), _plain(kwargs))
-        a, b = engine._triple(size0), engine._triple(size1)
+        engine.ask_dealer("bilinear", op, list(size0), list(size1), _plain(kwargs))
+        a, b = engine.triple_mask(size0), engine.triple_mask(size1)
         shape = getattr(torch, op)(_meta(size0), _meta(size1), **kwargs).shape
-        return self._arithmetic(a), self._arithmetic(b), self._arithmetic(engine._dealt(shape))
+        return self._arithmetic(a), self._arithmetic(b), self._arithmetic(engine.dealer_share(shape))
 
     def square(self, size, device=None):
-        self.engine._ask("square", list(size))
-        a = self.engine._triple(size)
-        return self._arithmetic(a), self._arithmetic(self.engine._dealt(size))
+        self.engine.ask_dealer("square", list(size))
+        a = self.engine.triple_mask(size)
+        return self._arithmetic(a), self._arithmetic(self.engine.dealer_share(size))
 
     def generate_binary_triple(self, size0, size1, device=None):
         engine = self.engine
-        engine._ask("conjunction", list(size0), list(size1))
-        a, b = engine._triple(size0), engine._triple(size1)
-        c = engine._dealt(torch.broadcast_shapes(tuple(size0), tuple(size1)))
+        engine.ask_dealer("conjunction", list(size0), list(size1))
+        a, b = engine.triple_mask(size0), engine.triple_mask(size1)
+        c = engine.dealer_share(torch.broadcast_shapes(tuple(size0), tuple(size1)))
         return tuple(BinarySharedTensor.from_shares(t) for t in (a, b, c))
 
     def B2A_rng(self, size, device=None):
-        self.engine._ask("bit", list(size))
-        bit = self.engine._triple(size) & 1
-        return self._arithmetic(self.engine._dealt(size)), BinarySharedTensor.from_shares(bit)
+        self.engine.ask_dealer("bit", list(size))
+        bit = self.engine.triple_mask(size) & 1
+        return self._arithmetic(self.engine.dealer_share(size)), BinarySharedTensor.from_shares(bit)
 
     def wrap_rng(self, size, device=None):
-        raise TypeError("wraps are counted for three parties or more; there are two owners")
+        raise TypeError("wrap_rng: CrypTen counts wraps for three parties or more; expected two owners")
 
 
 def _meta(size) -> torch.Tensor:
@@ -128,7 +143,7 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def use(engine: Engine) -> None:
-    """CrypTen computes over `engine` from here on, in this process."""
+    """Make CrypTen compute over `engine` from now on, in this process."""
     current = DistributedCommunicator.instance
     if isinstance(current, BridgeCommunicator) and current.engine is engine:
         return
@@ -147,7 +162,7 @@ def _zero_sharing(kind: Any, engine: Engine):
     def zeros(*size, device=None):
         shape = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
         r = engine.pair.ring(shape)
-        negated = -r if kind is ArithmeticSharedTensor else r  # the xor of two equal shares is zero
+        negated = -r if kind is ArithmeticSharedTensor else r  # The exclusive or of two equal shares is zero.
         return kind.from_shares(r if engine.me == 0 else negated, precision=0)
 
     return zeros
@@ -164,18 +179,18 @@ def _random_bits(engine: Engine):
     return rand
 
 
-_truncated_locally = ArithmeticSharedTensor.div_
+_crypten_div = ArithmeticSharedTensor.div_
 
 
 def _truncated(self, y):
-    """CrypTen's division in place: exact to a unit by a power of two on the engine, CrypTen's own elsewhere."""
+    """Divide in place: within one unit by a power of two over the engine, and as CrypTen does in all other cases."""
     communicator = DistributedCommunicator.get()
     whole = int(y) if isinstance(y, (int, float)) and y == int(y) and y >= 1 else 0
     if not isinstance(communicator, BridgeCommunicator):
-        return _truncated_locally(self, y)
+        return _crypten_div(self, y)
     if not whole or whole & (whole - 1):
-        communicator.engine.uncounted = True  # CrypTen truncates on its own account
-        return _truncated_locally(self, y)
+        communicator.engine.uncounted = True  # CrypTen truncates locally, and `Engine.failure` does not count it.
+        return _crypten_div(self, y)
     self.share = communicator.engine.truncate(self.share, whole.bit_length() - 1)
     return self
 
@@ -184,7 +199,7 @@ ArithmeticSharedTensor.div_ = _truncated
 
 
 def to_crypten(engine: Engine, share: torch.Tensor) -> Any:
-    """An MPCTensor of shares with 16 fractional bits; no message."""
+    """The MPCTensor of a share with 16 fractional bits; no message."""
     use(engine)
     return crypten.mpc.MPCTensor.from_shares(engine.blinded(share))
 
@@ -192,16 +207,17 @@ def to_crypten(engine: Engine, share: torch.Tensor) -> Any:
 def negative(engine: Engine, share: torch.Tensor) -> torch.Tensor:
     """Shares of 1 where the shared ring element, as a signed 64-bit integer, is below zero, and of 0 elsewhere.
 
-    Exact, for no part of CrypTen's circuit truncates.
+    CrypTen's circuit compares bits and truncates nothing, so that the result is exact. It has the shape of `share`.
     """
     use(engine)
     return crypten.mpc.MPCTensor.from_shares(share, precision=0)._ltz().share
 
 
 def bilinear(engine: Engine, op: str, left: torch.Tensor, right: torch.Tensor, **options: Any) -> torch.Tensor:
-    """Shares of torch's mul, matmul, conv2d or conv_transpose2d of two shared tensors, by Beaver: exact modulo 2^64.
+    """Shares of torch's mul, matmul, conv2d or conv_transpose2d of two shared tensors, exact mod 2^64; one round.
 
-    One round, which opens both under masks; fractional bits add up.
+    Both tensors are opened under masks (Beaver), 8 bytes an element of each. The fractional bits add up. `options` are
+    those of torch's function.
     """
     use(engine)
     x, y = (ArithmeticSharedTensor.from_shares(share, precision=0) for share in (left, right))
@@ -209,32 +225,35 @@ def bilinear(engine: Engine, op: str, left: torch.Tensor, right: torch.Tensor, *
 
 
 def from_crypten(tensor: Any) -> tuple[torch.Tensor, int]:
-    """Shares and fractional bits of an MPCTensor; no message."""
+    """This owner's share of an MPCTensor and the number of its fractional bits.
+
+    No message is sent, unless the tensor is shared by exclusive or: CrypTen then converts it first.
+    """
     if tensor.ptype != crypten.mpc.arithmetic:
         tensor = tensor.to(crypten.mpc.arithmetic)
     return tensor.share, int(tensor.encoder.scale).bit_length() - 1
 
 
-class Parts:
-    """Rows that owners know, one part after the other: a constant on the left of products with CrypTen tensors.
+class RowBlocks:
+    """A matrix (n, d) of blocks of rows, each known to one owner, as the constant left factor of products.
 
-    They are masked once, for all products and their gradients; CrypTen would open them anew in each.
+    The engine masks each block once, for all products and for their gradients. CrypTen would open it in each product.
     """
 
-    def __init__(self, parts: list[PrivateTensor]):
-        self.parts = parts
+    def __init__(self, blocks: list[PrivateTensor]):
+        self.blocks = blocks
 
     def product(self, weights: Any) -> Any:
-        """(n, d) (d, k) -> (n, k)."""
-        return ops.cat([part.matmul(_secret(part.context, weights)) for part in self.parts]).crypten()
+        """The MPCTensor x @ weights, (n, d) (d, k) -> (n, k)."""
+        return ops.cat([block.matmul(_secret(block.context, weights)) for block in self.blocks]).crypten()
 
     def transposed_product(self, gradient: Any) -> Any:
-        """(d, n) (n, k) -> (d, k)."""
+        """The MPCTensor x' @ gradient, (d, n) (n, k) -> (d, k)."""
         total, start = None, 0
-        for part in self.parts:
-            rows = _secret(part.context, gradient)[start : start + part.shape[0]]
-            term = part.t().matmul(rows)
-            total, start = term if total is None else total + term, start + part.shape[0]
+        for block in self.blocks:
+            rows = _secret(block.context, gradient)[start : start + block.shape[0]]
+            term = block.t().matmul(rows)
+            total, start = term if total is None else total + term, start + block.shape[0]
         return total.crypten()
 
 
@@ -244,25 +263,25 @@ def _secret(context: Context, tensor: Any) -> Secret:
 
 @register_function("multiplied_by_rows")
 class MultipliedByRows(AutogradFunction):
-    """Of weights (d, k) and `Parts` (n, d) the product (n, k), in CrypTen's autograd."""
+    """The product (n, k) of `RowBlocks` (n, d) and weights (d, k), in CrypTen's autograd."""
 
     @staticmethod
-    def forward(ctx, weights, parts):
-        ctx.save_for_backward(parts)
-        return parts.product(weights)
+    def forward(ctx, weights, blocks):
+        ctx.save_for_backward(blocks)
+        return blocks.product(weights)
 
     @staticmethod
     def backward(ctx, gradient):
-        (parts,) = ctx.saved_tensors
-        return parts.transposed_product(gradient)
+        (blocks,) = ctx.saved_tensors
+        return blocks.transposed_product(gradient)
 
 
 class ReLUByHelper(AutogradReLU):
-    """CrypTen's relu; where the engine has a helper, that gives the value and the derivative in one exchange."""
+    """CrypTen's relu. A helper, if the engine has one, gives the value and the derivative in one exchange."""
 
     @staticmethod
     def forward(ctx, input):
-        engine = _helped()
+        engine = _engine_with_helper()
         if engine is None:
             return AutogradReLU.forward(ctx, input)
         (value, bits), (positive, _) = apply(engine, *from_crypten(input), ("relu", "step"))
@@ -270,21 +289,21 @@ class ReLUByHelper(AutogradReLU):
         return crypten.mpc.MPCTensor.from_shares(value, precision=bits)
 
 
-def _helped() -> Engine | None:
-    """The engine that CrypTen computes over, if it has a helper."""
+def _engine_with_helper() -> Engine | None:
+    """The engine that CrypTen computes over if that engine has a helper, else None."""
     communicator = DistributedCommunicator.get()
     bridged = isinstance(communicator, BridgeCommunicator) and communicator.engine.helper
     return communicator.engine if bridged else None
 
 
-_compared = crypten.mpc.MPCTensor.relu
+_crypten_relu = crypten.mpc.MPCTensor.relu
 
 
 def _relu(self):
-    """The same where nothing is differentiated."""
-    engine = _helped()
+    """MPCTensor.relu, which CrypTen calls where nothing is differentiated, in the same way as `ReLUByHelper`."""
+    engine = _engine_with_helper()
     if engine is None:
-        return _compared(self)
+        return _crypten_relu(self)
     ((value, bits),) = apply(engine, *from_crypten(self), ("relu",))
     return crypten.mpc.MPCTensor.from_shares(value, precision=bits)
 
@@ -294,16 +313,19 @@ crypten.mpc.MPCTensor.relu = _relu
 
 
 class EngineTape(ops.Tape):
-    """CrypTen's autograd over the engine, with the engine's products and softmax; relu at its helper, if any."""
+    """CrypTen's autograd over the engine, with the engine's products, softmax and log-softmax.
+
+    A relu is computed by CrypTen's comparison, or by the helper if the engine has one.
+    """
 
     def __init__(self, context: Context):
-        self.context = Context(context.engine, REACH)  # every softmax here is one of logits that were put in range
+        self.context = Context(context.engine, LOGIT_RANGE)  # `_in_range` keeps every logit to this bound.
 
     def constant(self, value):
         return (value.secret() if isinstance(value, PrivateTensor) else value).crypten()
 
     def product(self, parts, weights):
-        return weights.multiplied_by_rows(Parts(list(parts)))
+        return weights.multiplied_by_rows(RowBlocks(list(parts)))
 
     def softmax(self, logits):
         return self._in_range([logits]).softmax(1).crypten()
@@ -312,7 +334,10 @@ class EngineTape(ops.Tape):
         return self._in_range(parts).log_softmax(1)
 
     def _in_range(self, parts: Sequence[Any]) -> Secret:
-        """Less the row's largest, and -REACH at least; exact comparisons. A helper needs no range."""
+        """max(z - the largest of its row, -LOGIT_RANGE) for the rows z of all `parts`, by exact comparisons.
+
+        If the engine has a helper, this is z itself, because the helper needs no range.
+        """
         z = ops.cat([_secret(self.context, part) for part in parts])
         if self.context.engine.helper:
             return z
@@ -321,4 +346,4 @@ class EngineTape(ops.Tape):
             half = top.shape[0] // 2
             first, second, odd = top[:half], top[half : 2 * half], top[2 * half :]
             top = ops.cat([second + (first - second).relu(), odd])
-        return (z - top.t() + REACH).relu() - REACH
+        return (z - top.t() + LOGIT_RANGE).relu() - LOGIT_RANGE

@@ -1,7 +1,7 @@
-"""The one place that mends CrypTen 0.4.1 on today's torch. Idempotent; importing it is cheap, `load` imports CrypTen.
+"""Makes CrypTen 0.4.1, whose development ended in 2024, importable with current versions of torch.
 
-CrypTen has stood still since 2024. What is touched of it, and nothing else: `communicator.DistributedCommunicator`,
-`mpc.provider.ttp_provider`, `generators`, `MPCTensor.from_shares`, `ArithmeticSharedTensor.PRZS`, `config.cfg`.
+`load` imports CrypTen and returns the module; it may be called any number of times. Importing this file is cheap. Only
+`crypten_adapter` and `backends.stock` use CrypTen, and `crypten_adapter` lists what is replaced in it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ CRYPTEN_VERSION = "0.4.1"
 
 
 def load() -> ModuleType:
-    """Return the module crypten, importable and configured for a dealer that is a process of its own.
+    """Import and return the module crypten, configured for a dealer that is a process of its own.
 
-    torch 2.9 moved `torch.onnx._internal.registration`; CrypTen imports the old name for a converter that is not used
-    here. Its default provider lets rank 0 deal all triples, and so unmask the other party: it is switched off.
+    CrypTen imports `torch.onnx._internal.registration` for a converter that this package does not use, and torch 2.9
+    moved that module. CrypTen's default provider lets rank 0 deal all triples, with which rank 0 can unmask the other
+    party's values; another provider is set instead.
+
+    Raises AppraisalError: CrypTen cannot be imported; the message says how to install it.
     """
     if "torch.onnx._internal.registration" not in sys.modules:
         try:

@@ -1,32 +1,35 @@
-"""The dealer: correlated randomness by a closed list of requests. It sees shapes, never a value.
+"""The dealer hands the owners correlated randomness, by a closed list of requests. It sees shapes and never a value.
 
-The model owner sends the whole script of requests before the computation begins; the dealer works through it and pushes
-ahead. It works through no script but one that both owners have made, and within limits: see `orders`.
+The model owner sends the whole script of requests before the computation begins. The dealer works through it without
+waiting for anybody. It accepts only a script that both owners have made, within limits (see `orders`).
 
-Each owner shares a key with the dealer. What the dealer computes from the masks that both draw from their
-streams, it splits in two: one part is the next piece of the data owner's stream (nothing is sent), the other, the
-correction, goes to the model owner. So the dealer sends one message a request and the data owner receives none.
+Each owner shares a key with the dealer, and both of them expand it to the same streams. The dealer computes a result
+from the masks that the owners draw, and splits it into two shares. The data owner's share is the next piece of its
+stream, so that nothing is sent to it. The model owner's share is the correction, result - stream: the dealer sends it
+one message a result, of 8 bytes an element, or of ceil(bits / 8) bytes where the result is shared mod 2^bits. Each
+share alone is uniform, and therefore reveals nothing to its owner.
 
 | request | masks drawn | result, shared between the owners |
 |---|---|---|
 | mask id owner shape | A of the owner | none: A is kept |
 | rows id base indices | none | none: rows of a kept mask are kept under a new id |
-| free id | none | none: the mask and its rows are forgotten |
+| free id | none | none: the mask and its rows are dropped |
 | product left right transposed | none | A_left A_right, or A_left' A_right |
 | mul shape shape | a, b of both | a * b, broadcast |
 | square shape | a of both | a * a |
 | inner shape | a, b of both | sum of a * b |
 | truncate shape bits | r of both | r >> bits (unsigned), and the top bit of r |
-| open id shape bits ring | m of both, `bits` bits, kept | where ring > bits: carry of m's two parts; m's top bit |
+| open id shape bits ring | m of both, `bits` bits, kept | where ring > bits: carry of m's two shares; m's top bit |
 | cross id id ring | none | product of two kept masks mod 2^ring, and its corrections for their top bits |
-| power id rate mantissa | none | 3^(-rate m) with and without m's top bit (see `exponent`) |
-| forget ids | none | none: masks of `open` are forgotten |
+| power id rate mantissa | none | 3^(-rate m) with and without m's top bit (see `powers_of_three`) |
+| forget ids | none | none: masks of `open` are dropped |
 | bilinear op shape shape options | a, b of both | matmul or a convolution of a and b (for CrypTen's tensors) |
 | conjunction shape shape | a, b of both, by xor | a & b, by xor |
 | bit shape | a bit of both, by xor | the bit |
-| apply functions shape bits | none: waits for both owners' shares of permuted z | the functions of z; see `permuted` |
+| apply functions shape bits | none, but both owners' shares of permuted z | the functions of z: see `permutation` |
+| mark | none | none: the dealer records how much it has sent so far |
 
-The last is answered in a session of engine rtas alone, whose dealer is the helper too and does see values.
+Only a session of engine rtas answers `apply`: its dealer is the helper too, and it does see values.
 """
 
 from __future__ import annotations
@@ -46,17 +49,17 @@ from mpc_appraisal.mpc.ring.prg import Stream
 
 MAX_ELEMENTS = 2**31
 MAX_REQUESTS = 10**6
-MAX_BITS = 128  # fractional, of a value that the helper is shown
+MAX_BITS = 128  # A value that the helper receives has at most so many fractional bits.
 BILINEAR = ("mul", "matmul", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d")
 CONVOLUTION_OPTIONS = frozenset({"stride", "padding", "dilation", "groups", "output_padding"})
 PURPOSES = ("mask", "triple", "share")
 
 Request = list[Any]
-Results = list[tuple[torch.Tensor, int]]  # what is shared, and how many of its bits
+Results = list[tuple[torch.Tensor, int]]  # Each result is shared modulo 2 to the power of the second entry.
 
 
 class Mask(NamedTuple):
-    """Of an opened value: the mask in [0, 2^bits), and its top bit."""
+    """The mask of an opened value: a number in [0, 2^bits), and its top bit (None for a mask of the whole ring)."""
 
     value: torch.Tensor
     top: torch.Tensor | None
@@ -64,11 +67,12 @@ class Mask(NamedTuple):
 
 
 def logical_shift(x: torch.Tensor, bits: int) -> torch.Tensor:
-    """x >> bits of the unsigned 64-bit number behind int64 `x`; 0 < bits < 64."""
+    """The int64 tensor `x`, read as unsigned 64-bit numbers, shifted right by `bits`; 0 < bits < 64."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _shape(value: Any) -> tuple[int, ...]:
+def checked_shape(value: Any) -> tuple[int, ...]:
+    """`value` as a shape; raises AppraisalError unless it is a list of sizes within MAX_ELEMENTS elements."""
     if not isinstance(value, list) or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in value):
         raise AppraisalError(f"dealer: refused the shape {value!r}; expected a list of sizes")
     size = 1
@@ -80,17 +84,17 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def _whole(value: Any, largest: int) -> int:
-    """`value` if it is a whole number from 0 to `largest`; else an error."""
+    """`value` itself; raises AppraisalError unless it is an integer, and no bool, from 0 to `largest`."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
         raise AppraisalError(f"dealer: refused the number {value!r:.40}; expected 0 to {largest}")
     return value
 
 
 def parse(text: str) -> list[Request]:
-    """A script from its wire form; raises AppraisalError for anything that is not one."""
+    """The script that the JSON `text` states; raises AppraisalError if it is no list of known requests."""
     try:
         script = json.loads(text)
-    except (ValueError, RecursionError, MemoryError) as error:  # no JSON, numbers without end, brackets without end
+    except (ValueError, RecursionError, MemoryError) as error:  # Endless numbers, endless brackets
         raise AppraisalError("dealer: refused a script that is not JSON") from error
     if not isinstance(script, list) or len(script) > MAX_REQUESTS:
         raise AppraisalError("dealer: refused a script; expected a list of at most a million requests")
@@ -102,12 +106,13 @@ def parse(text: str) -> list[Request]:
 
 
 class Dealer:
-    """Works through a script.
+    """The dealer's process: answers the requests of one script, each by the method of the request's name.
 
     Args:
-        keys: of the model owner and of the data owner, each shared with that owner alone.
+        keys: the key of the model owner and that of the data owner, each shared with that owner alone.
         send: sends a correction to the model owner.
-        receive: the next message of a shape from the owner of a rank; None: this dealer is no helper and sees nothing.
+        receive: returns the next message of the given shape from the owner of the given rank. None makes this a dealer
+            that is no helper, and that sees no value.
     """
 
     def __init__(
@@ -118,12 +123,15 @@ class Dealer:
     ):
         self._streams = [{p: Stream(key, p) for p in PURPOSES} for key in keys]
         self._send, self._receive = send, receive
-        self._kept: dict[int, Matrix] = {}
-        self._parts: dict[int, list[int]] = {}
-        self._opened: dict[int, Mask] = {}
+        self._kept: dict[int, Matrix] = {}  # the masks of private matrices
+        self._selected: dict[int, list[int]] = {}  # the ids of rows of a mask, by the mask's id
+        self._opening_masks: dict[int, Mask] = {}
 
     def run(self, script: list[Request], mark: Callable[[], None]) -> None:
-        """Answer every request in order; call `mark` at each mark."""
+        """Answer every request in order, and call `mark` at each request of that name.
+
+        Raises AppraisalError: a request cannot be answered.
+        """
         for request in script:
             name, *arguments = request
             if name == "mark":
@@ -139,22 +147,23 @@ class Dealer:
                 correction = result ^ theirs if name == "conjunction" else result - theirs
                 self._send(correction if size == 8 else pack(correction, size))
 
+    # Each method below checks its arguments, draws the masks of the table above, and returns the results to share.
     def open(self, key: int, shape: list[int], bits: int, ring: int) -> Results:
         if not 0 < _whole(bits, 64) <= _whole(ring, 64):
             raise AppraisalError(f"dealer: refused to open {bits!r} bits of {ring!r}; expected 1 to 64 of as many")
-        a, b = (s["triple"].ring(_shape(shape), width(bits)) for s in self._streams)
+        a, b = (s["triple"].ring(checked_shape(shape), width(bits)) for s in self._streams)
         if bits == 64:
-            self._opened[key] = Mask(a + b, None, bits)
+            self._opening_masks[key] = Mask(a + b, None, bits)
             return []
         ones = (1 << bits) - 1
-        total = (a & ones) + (b & ones)  # of at most 64 bits: a carry into the sign is shifted out as one
+        total = (a & ones) + (b & ones)  # A carry into the sign bit is shifted out as one below.
         mask = total & ones
         top = mask >> (bits - 1)
-        self._opened[key] = Mask(mask, top, bits)
+        self._opening_masks[key] = Mask(mask, top, bits)
         return [((total >> bits) & 1, ring - bits), (top, ring - bits)] if ring > bits else []
 
     def cross(self, left: int, right: int, ring: int) -> Results:
-        a, b = self._opened[left], self._opened[right]
+        a, b = self._opening_masks[left], self._opening_masks[right]
         if not _whole(ring, 64):
             raise AppraisalError("dealer: refused a product mod 2^0; expected a ring of 1 to 64 bits")
         results = [(a.value * b.value, ring)]
@@ -170,7 +179,7 @@ class Dealer:
         return results
 
     def power(self, key: int, rate: int, mantissa: int) -> Results:
-        mask = self._opened[key]
+        mask = self._opening_masks[key]
         if not _whole(mantissa, 20) or not _whole(rate, 1 << 44) or mask.bits + rate.bit_length() > 56:
             raise AppraisalError(f"dealer: refused a power at rate {rate!r} with a mantissa of {mantissa!r} bits")
         plain = power_of_three(-mask.value * rate, mantissa)
@@ -179,7 +188,7 @@ class Dealer:
 
     def forget(self, keys: list[int]) -> Results:
         for key in keys:
-            del self._opened[key]
+            del self._opening_masks[key]
         return []
 
     def _both(self, shape: tuple[int, ...]) -> torch.Tensor:
@@ -188,59 +197,61 @@ class Dealer:
 
     def mask(self, key: int, owner: int, shape: list[int]) -> Results:
         _whole(owner, 1)
-        self._kept[key] = Matrix(self._streams[owner]["mask"].ring(_shape(shape)))
+        self._kept[key] = Matrix(self._streams[owner]["mask"].ring(checked_shape(shape)))
         return []
 
     def rows(self, key: int, base: int, indices: list[int]) -> Results:
         self._kept[key] = self._kept[base].rows(indices)
-        self._parts.setdefault(base, []).append(key)
+        self._selected.setdefault(base, []).append(key)
         return []
 
     def free(self, key: int) -> Results:
         del self._kept[key]
-        for part in self._parts.pop(key, []):
-            self._kept.pop(part, None)
+        for selected in self._selected.pop(key, []):
+            self._kept.pop(selected, None)
         return []
 
     def product(self, left: int, right: int, transposed: bool) -> Results:
         return [(self._kept[left].product(self._kept[right].values, bool(transposed)), 64)]
 
     def mul(self, shape_x: list[int], shape_y: list[int]) -> Results:
-        a, b = self._both(_shape(shape_x)), self._both(_shape(shape_y))
+        a, b = self._both(checked_shape(shape_x)), self._both(checked_shape(shape_y))
         return [(a * b, 64)]
 
     def square(self, shape: list[int]) -> Results:
-        a = self._both(_shape(shape))
+        a = self._both(checked_shape(shape))
         return [(a * a, 64)]
 
     def inner(self, shape: list[int]) -> Results:
-        a, b = self._both(_shape(shape)), self._both(_shape(shape))
+        a, b = self._both(checked_shape(shape)), self._both(checked_shape(shape))
         return [((a * b).sum(), 64)]
 
     def bilinear(self, op: str, shape_x: list[int], shape_y: list[int], options: dict[str, Any]) -> Results:
         if op not in BILINEAR or not set(options) <= CONVOLUTION_OPTIONS:
             raise AppraisalError(f"dealer: refused {op!r:.40}; expected one of {', '.join(BILINEAR)}")
-        a, b = self._both(_shape(shape_x)), self._both(_shape(shape_y))
+        a, b = self._both(checked_shape(shape_x)), self._both(checked_shape(shape_y))
         return [(getattr(torch, op)(a, b, **options), 64)]
 
     def conjunction(self, shape_x: list[int], shape_y: list[int]) -> Results:
-        (a0, a1), (b0, b1) = ([s["triple"].ring(_shape(shape)) for s in self._streams] for shape in (shape_x, shape_y))
+        (a0, a1), (b0, b1) = (
+            [s["triple"].ring(checked_shape(shape)) for s in self._streams] for shape in (shape_x, shape_y)
+        )
         return [((a0 ^ a1) & (b0 ^ b1), 64)]
 
     def bit(self, shape: list[int]) -> Results:
-        a, b = (s["triple"].ring(_shape(shape)) for s in self._streams)
+        a, b = (s["triple"].ring(checked_shape(shape)) for s in self._streams)
         return [((a ^ b) & 1, 64)]
 
     def truncate(self, shape: list[int], bits: int) -> Results:
         if not isinstance(bits, int) or not 0 < bits < 64:
             raise AppraisalError(f"dealer: refused to truncate {bits!r} bits; expected 1 to 63")
-        r = self._both(_shape(shape))
+        r = self._both(checked_shape(shape))
         return [(logical_shift(r, bits), 64), (logical_shift(r, 63), bits)]
 
     def apply(self, names: list[str], shape: list[int], bits: int) -> Results:
         if self._receive is None:
-            raise AppraisalError("dealer: refused to be shown values; expected a session of engine rtas")
-        if not isinstance(names, list) or check_functions(names) != (len(_shape(shape)) == 2) or not all(shape):
+            raise AppraisalError("dealer: refused to receive values; expected a session of engine rtas")
+        if not isinstance(names, list) or check_functions(names) != (len(checked_shape(shape)) == 2) or not all(shape):
             raise AppraisalError(f"dealer: refused {names!r:.40} of {shape!r:.40}; expected (n), or rows (n, C)")
         scale = _whole(bits, MAX_BITS)
         z = self._receive(tuple(shape), 0) + self._receive(tuple(shape), 1)

@@ -1,18 +1,24 @@
-"""The engine: two owners compute on additive shares mod 2^64 with a dealer's help.
+"""The engine computes on additive shares mod 2^64, between two owners, with a dealer that hands out randomness.
 
-A value v is v_0 + v_1 mod 2^64, v_0 at the model owner (rank 0), v_1 at the data owner (rank 1). Correlated randomness
-(see `dealer`) comes from streams that each owner shares with it, and one correction to the model owner.
+    v = v_0 + v_1 mod 2^64          v_0 is at the model owner (rank 0), v_1 at the data owner (rank 1)
 
-- `product`: X of one owner times W of the other. X - A goes to the other owner once, W - B likewise, A and B being
-  masks that the dealer knows; then X W = X (W - B) + (X - A) B + A B, of which one owner computes the first term, the
-  other the second, and the dealer shares the third. A matrix masked once serves every later product.
-- `multiply`, `square`, `inner`: Beaver's, openings batched into one message. Softmax opens each value once instead, in
-  narrower rings: see `opened`.
-- `truncate`: exact up to one unit in the last place: open v + r, shift, correct by the dealer's shares of r >> t and of
-  r's top bit. `truncate_locally` costs nothing and fails for an element with probability |v| / 2^64: counted in
-  `failure`, which every record states.
+| operation | result | one owner sends the other | the dealer sends the model owner | rounds |
+|---|---|---|---|---|
+| `mask` | a private matrix, masked | 8 bytes an element, its owner alone | nothing | 1 |
+| `product` | left @ right, private both | nothing | 8 bytes an element of the result | 0 |
+| `product_with_shared` | left @ right, private and shared | right's size, once | 8 bytes an element of the result | 1 |
+| `multiply`, `square`, `inner` | x y, x^2, sum of x y | both factors' sizes | 8 bytes an element of the result | 1 |
+| `truncate` | v / 2^t, within one unit | v's size | 8 bytes and ceil(t / 8) for each element | 1 |
+| `truncate_locally` | v / 2^t, within one unit | nothing | nothing | 0 |
 
-A dry run of the same program, on shapes, gives the dealer's script before the computation and the cost before that.
+What an owner receives is masked by random ring elements that it does not know, so that it is uniform: the engine
+reveals nothing to either owner, and the dealer sees shapes alone. Every operation but `truncate_locally` is right with
+certainty; that one fails for an element with probability |v| / 2^64, which is summed in `Engine.failure` and stated in
+every record. The owners follow the protocol; an owner that does not can shift results, unnoticed.
+
+A dry run computes the same program on shapes. It gives the script of the dealer's requests and the cost of the run.
+The products are those of Beaver ("Efficient multiparty protocols using circuit randomization", CRYPTO 1991). How they
+work is explained in docs/protocols/engine.md.
 """
 
 from __future__ import annotations
@@ -35,10 +41,11 @@ Size = tuple[int, ...]
 
 
 class Masked:
-    """A private matrix as the engine holds it: masked once, for every product it enters.
+    """A private matrix that has been masked, once for all the products that it enters.
 
-    At its owner `clear` is the matrix and `mask` the mask, kept where a product needs it; at the other owner
-    `difference` is clear - mask.
+    key: the number by which the dealer knows the mask. owner: the rank that knows the matrix. Its owner has `clear`,
+    which is the matrix, and `mask`; the other owner has `difference`, which is clear - mask mod 2^64. What an owner
+    does not have is None.
     """
 
     def __init__(self, key: int, owner: int):
@@ -47,14 +54,21 @@ class Masked:
         self.mask: Matrix | None = None
         self.difference: Matrix | None = None
 
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the matrix, which both owners know."""
+        return (self.clear or self.difference).shape
+
 
 class Engine:
-    """One owner's protocol endpoint.
+    """One owner's end of every protocol of this package.
 
     Args:
-        me: 0 for the model owner, 1 for the data owner.
-        dealer_streams: by purpose, shared with the dealer. `pair`: shared with the other owner.
-        dry: shapes only; fills `script`.
+        me: the rank of this owner, 0 for the model owner and 1 for the data owner.
+        channel: carries the messages to and from the other owner (rank 1 - me) and the dealer (rank 2).
+        dealer_streams: the pseudorandom streams that this owner shares with the dealer, by purpose (see `streams_of`).
+        pair: the pseudorandom stream that both owners share and the dealer does not know.
+        dry: whether the engine computes on shapes alone, and collects in `script` what it would ask of the dealer.
     """
 
     def __init__(
@@ -68,23 +82,33 @@ class Engine:
         self.me, self.channel, self.dry = me, channel, dry
         self.streams, self.pair = dealer_streams, pair
         self.script: list[Request] = []
-        self.failure = 0.0  # bound on the probability that a local truncation has wrapped
-        self.exact = False  # whether truncation that may fail is replaced by truncation that cannot
-        self.helper = False  # whether the dealer also computes functions of permuted values, see `permuted`
-        self.uncounted = False  # whether something has run whose failures are not in `failure`
-        self._next = 0
+        self.failure = 0.0  # This bounds the probability that a local truncation has wrapped.
+        self.exact = False  # If true, `truncate_locally` uses the truncation that cannot fail.
+        self.helper = False  # If true, the dealer also computes functions of permuted values (see `permutation`).
+        self.uncounted = False  # If true, something has run whose failures are not counted in `failure`.
+        self._keys = 0  # the number of keys that `new_key` has given out
 
     @staticmethod
     def streams_of(key: bytes | None) -> dict[str, Any]:
+        """The streams that an owner and the dealer expand from their common key; None gives those of a dry run."""
         return {purpose: DryStream() if key is None else Stream(key, purpose) for purpose in PURPOSES}
 
     # -- the dealer ------------------------------------------------------------------------------------------------
-    def _ask(self, name: str, *arguments: Any) -> None:
+    def ask_dealer(self, name: str, *arguments: Any) -> None:
+        """Add a request to the script, in a dry run. In a real run the dealer has the whole script already."""
         if self.dry:
             self.script.append([name, *arguments])
 
-    def _dealt(self, shape: Sequence[int], bits: int = 64) -> torch.Tensor:
-        """This owner's share, mod 2^bits, of the next thing that the dealer computes."""
+    def new_key(self) -> int:
+        """A number by which the dealer will know a mask, equal at both owners."""
+        self._keys += 1
+        return self._keys
+
+    def dealer_share(self, shape: Sequence[int], bits: int = 64) -> torch.Tensor:
+        """This owner's share mod 2^bits, of shape `shape`, of the next result of the dealer.
+
+        The data owner draws its share from its stream; the model owner receives the correction.
+        """
         size = width(bits)
         if self.me == 1:
             return self.streams["share"].ring(shape, size)
@@ -93,16 +117,18 @@ class Engine:
         return unpack(self.channel.receive((math.prod(shape) * size,), 2, torch.uint8), shape, size)
 
     def mark(self) -> None:
-        """Have the dealer note its traffic up to here."""
-        self._ask("mark")
+        """Ask the dealer to record how much it has sent up to here."""
+        self.ask_dealer("mark")
 
     # -- messages --------------------------------------------------------------------------------------------------
     def open(self, *shares: torch.Tensor) -> list[torch.Tensor]:
-        """The sums of both owners' tensors, in one message each way: masked values, which the protocols open.
+        """Reveal to both owners the sums of their tensors; one message each way, one round.
 
-        Who sends second has seen the other's share, but under a mask that the dealer drew, so it can add an error to
-        what is opened and cannot choose it. Nothing here detects the error. Results that are released are opened
-        otherwise: see `committed`.
+        shares: int64 tensors of any shapes, which are the same at both owners. The sums have the same shapes.
+
+        The protocols use this for masked values only. The owner that sends second has seen the other's share, but the
+        sum is masked by the dealer, so that this owner can add an error to it and cannot choose it. Nothing here
+        detects such an error. Results are opened by `committed_opening` instead.
         """
         mine = shares[0].reshape(-1) if len(shares) == 1 else torch.cat([s.reshape(-1) for s in shares])
         self.channel.send(mine, 1 - self.me)
@@ -115,23 +141,26 @@ class Engine:
         return out
 
     def blinded(self, share: torch.Tensor) -> torch.Tensor:
-        """`share` plus a sharing of zero: of what is opened, nobody then sees more than the sum.
+        """`share` plus a share of zero, so that whoever receives it learns nothing beyond the sum; no message.
 
-        Sums of private values have for shares those values themselves; products have uniform ones anyway.
+        This is needed where a share may be a private value itself, as it is for sums of private values. The shares of
+        a product are uniform anyway.
         """
         r = self.pair.ring(share.shape)
         return share + r if self.me == 0 else share - r
 
-    def _first(self, value: torch.Tensor) -> torch.Tensor | int:
-        """A public value as a share: all of it at rank 0."""
+    def public_share(self, value: torch.Tensor) -> torch.Tensor | int:
+        """This owner's share of a public value: the value itself at rank 0, zero at rank 1."""
         return value if self.me == 0 else 0
 
     # -- private matrices ------------------------------------------------------------------------------------------
     def mask(self, owner: int, clear: torch.Tensor | Matrix | None, shape: Sequence[int]) -> Masked:
-        """Mask a private matrix: one message of its size from its owner to the other."""
-        self._next += 1
-        masked = Masked(self._next, owner)
-        self._ask("mask", masked.key, owner, list(shape))
+        """Mask a private matrix of shape `shape`: its owner sends clear - mask to the other owner, 8 bytes an element.
+
+        owner: the rank that knows the matrix. clear: the matrix (int64), None at the other owner.
+        """
+        masked = Masked(self.new_key(), owner)
+        self.ask_dealer("mask", masked.key, owner, list(shape))
         if self.me == owner:
             masked.clear = clear if isinstance(clear, Matrix) else Matrix(clear)
             masked.mask = Matrix(self.streams["mask"].ring(shape))
@@ -142,41 +171,47 @@ class Engine:
         return masked
 
     def rows(self, base: Masked, indices: torch.Tensor) -> Masked:
-        """Some rows of a masked matrix, under the same mask; no message.
+        """The rows of `base` that `indices` (n,) lists, under the same mask; no message.
 
-        The indices are public: each owner takes them from the agreed program itself and is told none, and the dealer's
-        stand in the script that both owners have made.
+        The indices are public. Each owner takes them from the agreed program, and the dealer takes them from the script
+        on which both owners agree.
         """
-        self._next += 1
-        part = Masked(self._next, base.owner)
+        selected = Masked(self.new_key(), base.owner)
         listed = indices.tolist()
-        self._ask("rows", part.key, base.key, listed)
-        for name in ("clear", "mask", "difference"):  # each owner has some of them
+        self.ask_dealer("rows", selected.key, base.key, listed)
+        for name in ("clear", "mask", "difference"):
             whole = getattr(base, name)
             if whole is not None:
-                setattr(part, name, whole.rows(listed))
-        return part
+                setattr(selected, name, whole.rows(listed))
+        return selected
 
     def free(self, masked: Masked) -> None:
-        """Forget a mask, at the dealer too."""
-        self._ask("free", masked.key)
+        """Drop a masked matrix here, and its mask at the dealer too."""
+        self.ask_dealer("free", masked.key)
         masked.clear = masked.mask = masked.difference = None
 
     def product(self, left: Masked, right: Masked, transposed: bool = False) -> torch.Tensor:
-        """Shares of left @ right, or left' @ right, of different owners; no message between the owners."""
-        self._ask("product", left.key, right.key, int(transposed))
-        shape = ((left_shape(left)[1] if transposed else left_shape(left)[0]), left_shape(right)[1])
-        if self.me == left.owner:  # knows X and W - B
+        """Shares of left @ right, or of left' @ right if `transposed`; no message between the owners.
+
+            X W = X (W - B) + (X - A) B + A B
+
+        The owner of X = left computes the first term, the owner of W = right computes the second one, and the dealer,
+        which knows the masks A and B, shares the third one. The two matrices belong to different owners.
+        """
+        self.ask_dealer("product", left.key, right.key, int(transposed))
+        shape = (left.shape[1] if transposed else left.shape[0], right.shape[1])
+        if self.me == left.owner:  # This owner knows X and W - B.
             local = left.clear.product(right.difference.values, transposed)
-        else:  # knows B and X - A
+        else:  # This owner knows B and X - A.
             local = left.difference.product(right.mask.values, transposed)
-        return local + self._dealt(shape)
+        return local + self.dealer_share(shape)
 
     def product_with_shared(self, left: Masked, right: torch.Tensor, transposed: bool = False) -> torch.Tensor:
-        """Shares of left @ right, or left' @ right, for a private matrix and a shared one.
+        """Shares of left @ right, or of left' @ right if `transposed`, for a private matrix and shares of another.
 
-        The other owner's share is a private matrix of its own, masked for this product alone: one message of right's
-        size, to which left's owner adds its own share, and multiplies once.
+        The owner that does not know `left` masks its share of `right` as a private matrix of its own, for this product
+        alone. This is one message of right's size. The owner of `left` adds its own share to what it receives and
+        multiplies once.
         """
         other = self.mask(1 - left.owner, right if self.me != left.owner else None, right.shape)
         if self.me == left.owner:
@@ -186,59 +221,64 @@ class Engine:
         return out
 
     # -- elementwise -----------------------------------------------------------------------------------------------
-    def _triple(self, shape: Sequence[int]) -> torch.Tensor:
+    def triple_mask(self, shape: Sequence[int]) -> torch.Tensor:
+        """This owner's share of a random mask that the dealer knows; no message."""
         return self.streams["triple"].ring(shape)
 
     def multiply(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """x * y, broadcast; one round."""
-        self._ask("mul", list(x.shape), list(y.shape))
-        a, b = self._triple(x.shape), self._triple(y.shape)
-        c = self._dealt(broadcast(x.shape, y.shape))
+        """Shares of x * y, broadcast, of shares x and y; one round. The fractional bits add up.
+
+        x y = c + (x - a) b + a (y - b) + (x - a) (y - b)      for a triple a, b, c = a b of the dealer
+        """
+        self.ask_dealer("mul", list(x.shape), list(y.shape))
+        a, b = self.triple_mask(x.shape), self.triple_mask(y.shape)
+        c = self.dealer_share(broadcast(x.shape, y.shape))
         e, d = self.open(x - a, y - b)
-        return c + e * b + a * d + self._first(e * d)
+        return c + e * b + a * d + self.public_share(e * d)
 
     def square(self, x: torch.Tensor) -> torch.Tensor:
-        """x * x; one round."""
-        self._ask("square", list(x.shape))
-        a = self._triple(x.shape)
-        c = self._dealt(x.shape)
+        """Shares of x * x; one round, with half the bytes of `multiply`."""
+        self.ask_dealer("square", list(x.shape))
+        a = self.triple_mask(x.shape)
+        c = self.dealer_share(x.shape)
         (e,) = self.open(x - a)
-        return c + 2 * e * a + self._first(e * e)
+        return c + 2 * e * a + self.public_share(e * e)
 
     def inner(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """The sum of x * y, as a share of shape (); the dealer sends one number."""
-        self._ask("inner", list(x.shape))
-        a, b = self._triple(x.shape), self._triple(y.shape)
-        c = self._dealt(())
+        """A share, of shape (), of the sum of x * y; x and y have one shape. One round; the dealer sends one number."""
+        self.ask_dealer("inner", list(x.shape))
+        a, b = self.triple_mask(x.shape), self.triple_mask(y.shape)
+        c = self.dealer_share(())
         e, d = self.open(x - a, y - b)
-        return c + (e * b).sum() + (a * d).sum() + self._first((e * d).sum())
+        return c + (e * b).sum() + (a * d).sum() + self.public_share((e * d).sum())
 
     # -- truncation ------------------------------------------------------------------------------------------------
     def truncate(self, v: torch.Tensor, bits: int) -> torch.Tensor:
-        """floor(v / 2^bits), or one more, for |v| < 2^62; one round, never off by more."""
+        """Shares of floor(v / 2^bits) or of that plus one, for any |v| < 2^62; one round.
+
+        The owners open v + 2^62 + r for a random r and shift it. The dealer's shares of r >> bits and of r's top bit
+        correct the result, which is therefore right within one unit with certainty.
+        """
         if bits <= 0:
             return v << -bits
-        self._ask("truncate", list(v.shape), bits)
-        r = self._triple(v.shape)
-        shifted, top = self._dealt(v.shape), self._dealt(v.shape, bits)
-        (d,) = self.open(v + r + self._first(torch.full_like(v, 1 << 62)))  # non-negative from here on
-        # v + 2^62 + r wrapped iff r's top bit is set and d's is not: then 2^64 / 2^bits is missing from d >> bits
+        self.ask_dealer("truncate", list(v.shape), bits)
+        r = self.triple_mask(v.shape)
+        shifted, top = self.dealer_share(v.shape), self.dealer_share(v.shape, bits)
+        (d,) = self.open(v + r + self.public_share(torch.full_like(v, 1 << 62)))
+        # v + 2^62 is not negative, so that v + 2^62 + r has wrapped if and only if r's top bit is set and d's is not.
+        # In that case 2^64 / 2^bits is missing from d >> bits.
         wrapped = top * (1 - logical_shift(d, 63))
-        out = self._first(logical_shift(d, bits) - (1 << (62 - bits) if bits <= 62 else 0)) - shifted
+        out = self.public_share(logical_shift(d, bits) - (1 << (62 - bits) if bits <= 62 else 0)) - shifted
         return out + (wrapped << (64 - bits))
 
     def truncate_locally(self, v: torch.Tensor, bits: int, largest: float) -> torch.Tensor:
-        """v / 2^bits within one unit, without a message; |v| <= 2^largest.
+        """Shares of v / 2^bits within one unit, for |v| <= 2^largest; no message.
 
-        An element is off by 2^(64 - bits) if the two shares, as integers, wrap: probability at most 2^(largest - 64).
-        Where the engine is `exact`, this is `truncate`.
+        Each owner shifts its own share. An element is off by 2^(64 - bits) if the sum of the two shares wraps as an
+        integer, which has a probability of at most 2^(largest - 64) and is counted in `failure`. If the engine is
+        `exact`, this is `truncate`. The method is that of Mohassel and Zhang ("SecureML", IEEE S&P 2017, section 4.1).
         """
         if bits <= 0 or self.exact:
             return self.truncate(v, bits)
         self.failure += v.numel() * 2.0 ** (largest - 64)
         return v >> bits if self.me == 0 else -((-v) >> bits)
-
-
-def left_shape(masked: Masked) -> torch.Size:
-    """Shape of a masked matrix, whichever part this owner holds."""
-    return (masked.clear or masked.difference).shape

@@ -1,13 +1,18 @@
-"""What the helper of `permuted` computes in the clear: a fixed short list, by name.
+"""The functions that the helper computes in the clear, on values in a random order: a fixed list, by name.
+
+How the values reach the helper, and what the helper learns of them, is stated in `permutation`. `computed` takes ring
+elements with a known number of fractional bits and returns ring elements with those of the table. It computes in
+float64 and rounds, so that a result is off by half a unit in its last place and by the error of float64.
 
 | name | f | fractional bits of the result |
 |---|---|---|
-| relu | max(z, 0) | those of z, at most 18: a product takes it as it is |
-| step | 1 where z > 0, else 0: relu's derivative | 0 |
-| sigmoid | 1 / (1 + e^-z); its derivative is p (1 - p) | 16 |
-| tanh | its derivative is 1 - t^2 | 16 |
-| exp | e^z, z up to 31 | 16 |
-| softmax, log_softmax | of the rows of (n, C) | 16, 18 |
+| relu | max(z, 0) | those of z, at most 18, so that a product takes the result as it is |
+| step | 1 where z > 0, else 0, which is relu's derivative | 0 |
+| sigmoid | p = 1 / (1 + e^-z), whose derivative is p (1 - p) | 16 |
+| tanh | t = tanh z, whose derivative is 1 - t^2 | 16 |
+| exp | e^z, for z up to 31 | 16 |
+| softmax | e^z_c / sum of e^z, on each row of (n, C) | 16 |
+| log_softmax | z_c - ln sum of e^z, on each row of (n, C) | 18 |
 """
 
 from __future__ import annotations
@@ -20,15 +25,19 @@ import torch
 from mpc_appraisal.common.errors import BoundError, InputError
 from mpc_appraisal.mpc.ring.fixed_point import decode
 
-ROOM = 1 << 55  # of a value, as where one is opened, see `fast`: a random ring element mostly is beyond
-LOSSES = 2.0**45  # of the rows' largest losses together: times labels of 16 bits, below 2^61
+ROOM = 1 << 55  # A plausible ring element is below this, as in `backends.fast`; 255 of 256 random ones are not.
+LOSSES = 2.0**45  # The rows' largest losses sum to less than this, so that their products with labels are below 2^61.
 
 
 @dataclass(frozen=True)
 class Function:
-    """compute: on float64, element by element, or on the rows of (n, C) where `rows`.
+    """One function of the list.
 
-    bits: fractional bits of the result; where `keeps`, no more than z has.
+    Attributes:
+        compute: takes and returns a float64 tensor.
+        bits: how many fractional bits the result has.
+        keeps: whether the result has no more fractional bits than z has.
+        rows: whether `compute` acts on the rows of (n, C); otherwise it acts on each element.
     """
 
     compute: Callable[[torch.Tensor], torch.Tensor]
@@ -49,35 +58,44 @@ FUNCTIONS = {
 
 
 def check_functions(names: Sequence[str]) -> bool:
-    """Whether these are functions of rows; raises InputError for others than such, or than such of elements."""
+    """Whether `names` are functions of rows (True) or of elements (False).
+
+    Raises InputError: a name is not on the list, no name is given, or both kinds are mixed.
+    """
     unknown = [name for name in names if name not in FUNCTIONS]
     if unknown or not names or len(names) > len(FUNCTIONS):
         raise InputError("functions", ", ".join(map(repr, names)) or "none", f"some of {', '.join(FUNCTIONS)}")
     kinds = {FUNCTIONS[name].rows for name in names}
     if len(kinds) > 1:
-        raise InputError("functions", ", ".join(names), "all of elements, or all of rows: they are permuted otherwise")
+        raise InputError(
+            "functions",
+            ", ".join(names),
+            "functions of elements alone, or of rows alone, since the two are permuted in different ways",
+        )
     return kinds.pop()
 
 
 def result_bits(name: str, bits: int) -> int:
-    """Fractional bits of the result, of z with `bits`."""
+    """How many fractional bits the result of the function `name` has, for z with `bits`."""
     function = FUNCTIONS[name]
     return min(function.bits, bits) if function.keeps else function.bits
 
 
 def computed(name: str, ring: torch.Tensor, bits: int) -> torch.Tensor:
-    """At the helper: the function of ring elements with `bits` fractional bits, as ring elements of `result_bits`.
+    """The function `name` of ring elements with `bits` fractional bits, as ring elements; the helper calls this.
 
-    Raises BoundError: a value that fixed point cannot have meant, or a result that it cannot hold, or losses whose sum,
-    times labels of 16 bits, it could not.
+    ring: int64, (n,) or, for functions of rows, (n, C). The result has its shape and `result_bits` fractional bits.
+
+    Raises BoundError: a value is beyond what fixed point holds, a result is, or the sum of the losses, times labels of
+    16 bits, would be.
     """
     if ((ring >= ROOM) | (ring < -ROOM)).any():
         raise BoundError(
-            f"{name}: the helper was shown no plausible value, and nothing is released: fixed point overflowed. "
-            "Expected standardised features, and a lower appraisal.lr where a method trains"
+            f"{name}: the helper received a value that is not plausible, since fixed point overflowed, and nothing is "
+            "released. Expected standardised features, and a lower appraisal.lr where a method trains"
         )
     result = FUNCTIONS[name].compute(decode(ring, bits)) * 2.0 ** result_bits(name, bits)
     summed = name == "log_softmax" and not result.abs().amax(1).sum() < LOSSES
     if summed or not (result.abs() < 2.0**62).all():
-        raise BoundError(f"{name}: a result beyond fixed point, and nothing is released; expected smaller values")
+        raise BoundError(f"{name}: a result beyond fixed point, so that nothing is released; expected smaller values")
     return result.round_().to(torch.int64)

@@ -1,14 +1,17 @@
-"""Whether weights that were trained on shares kept the public bound on logits: checked on shares, one bit is opened.
+"""Checks on shares whether the weights of a training kept the public bound on logits, and yields one bit.
 
-With v_c the weights of class c minus their mean over the classes, a centred logit is x . v_c, and |x . v_c| <= ||x||
-||v_c||. No row is longer than the told R, so logits stay within B if no v_c is longer than about B / R. Every trained
-matrix that `ops.record_weights` records is kept; its squared norms are computed on shares. All are compared with
-the limit, and the one bit "all are within" is what may be opened.
+    bit = 1 if ||w_c - mean of w|| <= norm for every class c of every recorded matrix w (d, C), else 0
+    |x . (w_c - mean of w)| <= ||x|| ||w_c - mean of w|| <= B          for every row with ||x|| <= R
 
-Nothing here fails with any probability: C v_c = C w_c - sum of w is exact on shares, truncation is exact, and the
-comparison is CrypTen's circuit on ring elements. No norm can wrap unseen: until the first excess the softmax was within
-its bound, so one step later the weights are within a public `reach`, and `weight_limit` picks fractional bits with
-which the square of that fits the ring. The first excess is therefore seen, whatever becomes of later steps.
+The softmax on shares is right only while every centred logit is within B. The owners announce R, the norm of the
+longest row. `weight_limit` derives `norm`, which is about B / R less the rounding. `ops.record_weights` records each
+trained matrix in `TrainedWeights`.
+
+What leaves each owner are masked values, and shares inside CrypTen's comparison. The backend opens the bit to both
+owners before the result (see `checks`). The bit reveals whether the bound was kept. Squared norms take two rounds for
+many matrices at once. The comparison of n of them takes 16 rounds and about 216 bytes of each from each owner.
+
+The bit is right with certainty. Why no norm can wrap unseen is explained in docs/protocols/engine.md.
 """
 
 from __future__ import annotations
@@ -22,23 +25,22 @@ import torch
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.mpc.protocols.engine import Engine
 
-WHAT = "whether all trained weights kept the logits within their public bound"
-WHY = "checked before the result is opened"
-CHECK_BITS = 18  # fractional bits of the checked weights, at most
-LARGEST_BITS = 60  # of a value here, of the 63 that the ring has: `reach` leaves out the rounding
-GATHERED = 1 << 20  # weights whose norms are computed together, in two rounds
+CHECK_BITS = 18  # The checked weights have at most so many fractional bits.
+LARGEST_BITS = 60  # A value here has at most so many of the ring's 63 bits, since `reach` leaves out rounding.
+GATHERED = 1 << 20  # The norms of about so many weights are computed together, in two rounds.
 
 
 @dataclass(frozen=True)
 class WeightLimit:
-    """What every class's centred weights are compared with; all of it public.
+    """The public limit that every class's centred weights are compared with.
 
     Attributes:
-        method: name, for errors.
-        bound: B, on |centred logits|. row_norm: R, no row is longer.
-        norm: the largest norm of a class's centred weights that passes; rounding is taken off.
-        reach: the largest norm one step after weights that pass.
-        bits: fractional bits of C times the weights when they are squared.
+        method: the name of the method, for error messages.
+        bound: B, the bound on the absolute value of a centred logit.
+        row_norm: R, the norm that no row exceeds.
+        norm: the largest norm of a class's centred weights that passes, after rounding has been subtracted.
+        reach: the largest norm that weights can have one step after weights that passed.
+        bits: how many fractional bits C times the weights have when they are squared.
     """
 
     method: str
@@ -52,20 +54,24 @@ class WeightLimit:
 def weight_limit(
     method: str, bound: float, row_norm: float, shape: tuple[int, int], reach: Callable[[float], float]
 ) -> WeightLimit:
-    """The limit for weights (d, C) = `shape`, the constant feature's among them.
+    """The limit for weights of `shape` (d, C), where d counts the constant feature too.
 
-    reach: from the largest norm before a step to the largest after it.
+    Args:
+        method: the name of the method, for error messages.
+        bound: B, the bound on the absolute value of a centred logit.
+        row_norm: R, the norm that no row exceeds.
+        reach: returns the largest norm after one training step from the largest norm before it.
 
-    Raises InputError: the ring cannot hold what one step may make, or the bound is no more than rounding.
+    Raises InputError: one step may make weights that the ring cannot hold, or the bound is smaller than the rounding.
     """
     rows, classes = shape
     far = reach(bound / row_norm)
     bits = CHECK_BITS
     if math.isfinite(far):
         bits = min(bits, math.floor(LARGEST_BITS / 2 - math.log2(max(classes * far, 1.0))))
-    # The weights of a product and those that are checked differ by rounding: each entry of the start's by 2^-16 at
-    # most, of what was learnt by 2^-18, of the checked by a unit of `bits` divided by C. Entries of a row are off by
-    # 2^-17, logits by less than 2^-14.
+    # The weights in a product and the weights that are checked differ by rounding. An entry of the first weights is off
+    # by at most 2^-16, an entry of what was learnt by 2^-18, and a checked entry by a unit of `bits` divided by C.
+    # An entry of a row is off by 2^-17, and a logit by less than 2^-14.
     off = 2.0**-16 + 2.0**-18 + 2.0**-bits / classes
     norm = (bound - 2.0**-14) / (row_norm + math.sqrt(rows) * 2.0**-17) - math.sqrt(rows) * off
     if not math.isfinite(far) or norm <= 0:
@@ -79,15 +85,23 @@ def weight_limit(
 
 
 class TrainedWeights:
-    """Notes the trained weights of one appraisal. limit: None where the method has not said that it trains."""
+    """Records the trained weights of one appraisal, and checks all of them at its end.
+
+    limit: the public limit, or None for a method that has not declared that it trains (its logit_growth is 1).
+    """
 
     def __init__(self, engine: Engine, limit: WeightLimit | None = None):
         self.engine, self.limit = engine, limit
         self._gathered: list[tuple[torch.Tensor, int]] = []
-        self._outside: list[torch.Tensor] = []  # limit - squared norms, (steps, C) each
+        self._outside: list[torch.Tensor] = []  # Each has limit - squared norm, (steps * C,).
 
-    def note(self, share: torch.Tensor, bits: int) -> None:
-        """Shares of weights (d, C) with `bits` fractional bits; no message, or that of many at once."""
+    def record(self, share: torch.Tensor, bits: int) -> None:
+        """Record shares of weights (d, C) with `bits` fractional bits; two rounds whenever GATHERED of them have come.
+
+        Raises:
+            AppraisalError: the method has not declared that it trains.
+            InputError: weights as long as one step may make them do not fit the ring with these bits.
+        """
         if self.limit is None:
             raise AppraisalError(
                 "ops.record_weights: got weights of a method whose logit_growth is 1; expected one above 1"
@@ -110,40 +124,38 @@ class TrainedWeights:
         self._gathered.clear()
         norms = squared_norms(self.engine, weights, bits, self.limit.bits)
         limit = math.floor((weights.shape[2] * self.limit.norm) ** 2 * 4.0**self.limit.bits)
-        self._outside.append((self.engine._first(torch.full_like(norms, limit)) - norms).reshape(-1))
+        self._outside.append((self.engine.public_share(torch.full_like(norms, limit)) - norms).reshape(-1))
 
     def verdict(self) -> torch.Tensor | None:
-        """Shares (1,) of 1 if all noted weights are within the limit, else of 0; None where the method does not train.
+        """Shares (1,) of 1 if all recorded weights are within the limit, else of 0; None for a method without training.
 
-        Raises AppraisalError: the method trains and told of no weights, so that its bound is not checked.
+        Raises AppraisalError: the method declares that it trains, but it has recorded no weights to check.
         """
         self._compute()
         if self.limit is None:
             return None
         if not self._outside:
             raise AppraisalError(
-                f"{self.limit.method} states a logit_growth above 1 and told of no weights; expected ops.record_weights"
+                f"{self.limit.method} states a logit_growth above 1 but recorded no weights; expected "
+                "ops.record_weights"
             )
         return none_negative(self.engine, torch.cat(self._outside))
 
 
 def squared_norms(engine: Engine, weights: torch.Tensor, bits: int, at: int) -> torch.Tensor:
-    """Squared norms of C times the centred weights of each class; two rounds.
+    """Shares (steps, C), with 2 * `at` fractional bits, of ||C w_c - sum of w||^2 for each class c; two rounds.
 
     Args:
         weights: shares (steps, d, C) with `bits` fractional bits.
-        at: fractional bits of what is squared: each entry is cut to them, exactly up to a unit.
-
-    Returns:
-        Shares (steps, C) with 2 * `at` fractional bits.
+        at: how many fractional bits the entries have when they are squared. Each is truncated to them within a unit.
     """
     centred = weights * weights.shape[2] - weights.sum(2, keepdim=True)
     return engine.square(engine.truncate(centred, bits - at)).sum(1)
 
 
 def none_negative(engine: Engine, share: torch.Tensor) -> torch.Tensor:
-    """Shares (1,) of 1 if no element of (n,) is negative as a signed 64-bit integer, else of 0; exact."""
-    from mpc_appraisal.mpc.protocols import crypten_adapter as bridge
+    """Shares (1,) of 1 if no element of `share` (n,) is negative as a signed 64-bit integer, else of 0; exact."""
+    from mpc_appraisal.mpc.protocols import crypten_adapter
 
-    negative = bridge.negative(engine, share).sum(0, keepdim=True)
-    return bridge.negative(engine, negative - engine._first(torch.ones_like(negative)))
+    negative = crypten_adapter.negative(engine, share).sum(0, keepdim=True)
+    return crypten_adapter.negative(engine, negative - engine.public_share(torch.ones_like(negative)))

@@ -1,17 +1,16 @@
-"""Values opened under masks that the dealer knows: one message an operation, exact, in rings no wider than needed.
+"""Masked values: shared numbers that are opened once under a mask, and then multiplied without further messages.
 
-x is opened once, as delta = x + mask mod 2^bits, and enters any number of products without another message: the dealer,
-which knows both masks, shares the product of the masks, and
+    delta = x + mask mod 2^bits                                                          (opened by `open_all`)
+    x y = delta_x delta_y - delta_x mask_y - delta_y mask_x + mask_x mask_y              (computed by `product`)
 
-    x y = delta_x delta_y - delta_x mask_y - delta_y mask_x + mask_x mask_y.
+The owners send each other their shares of x + mask: ceil(bits / 8) bytes an element, in one message each way for any
+number of values, hence one round. The mask is uniform and only the dealer knows it, so that delta reveals nothing to
+either owner. The dealer sends the model owner shares of the masks' products and of their carries, in rings no wider
+than needed. Only the bits of x + mask above the place that is cut are sent, so that to open is to truncate as well.
 
-(The idea is that of Patra et al., "ABY2.0", USENIX Security 2021.) To open is to truncate as well: of x + mask only
-the bits above the place that is cut are sent. What is known is then x mod 2^bits, of a smaller ring. As x < 2^(bits-1),
-
-
-    x = delta - mask + 2^bits * (the mask's top bit) * (1 - delta's top bit),
-
-and of what is multiplied by 2^bits the dealer shares only the bits that the larger ring has left. Nothing can fail.
+Nothing here fails: an opened value is off by at most one unit in its last place, and a product of opened values is
+exact. How a value in a ring of `bits` bits returns to a wider ring is explained in docs/protocols/engine.md. The idea
+is that of Patra et al. ("ABY2.0", USENIX Security 2021).
 """
 
 from __future__ import annotations
@@ -27,11 +26,15 @@ from mpc_appraisal.mpc.ring.shape_tensor import broadcast
 
 @dataclass
 class MaskedOpening:
-    """What is to be opened.
+    """A value v that is to be opened as v / 2^drop under a mask.
 
-    share: of v mod 2^ring. drop: the bits that are cut; what is opened is v / 2^drop, within one unit in the last
-    place and right on average. bits: of what is opened, at most ring - drop; v / 2^drop + low is in [0, 2^(bits - 1)),
-    unless bits is all that there is to the ring that it is used in. ring: of the products it will enter.
+    Attributes:
+        share: this owner's share of v, in a ring of at least drop + bits bits.
+        drop: how many low bits are cut. The cut is off by at most one unit in the last place, and right on average.
+        bits: the width of the ring in which v / 2^drop is opened. v / 2^drop + low has to lie in [0, 2^(bits - 1)),
+            unless bits equals `ring`, where any value is allowed.
+        ring: the width of the ring of the products that the value enters later, at least `bits`.
+        low: how far below zero v / 2^drop may lie. This is added before the opening and subtracted after it.
     """
 
     share: torch.Tensor
@@ -42,69 +45,79 @@ class MaskedOpening:
 
 
 class MaskedValue:
-    """One such value. delta: (any shape) int64. mask: this owner's share of the mask, mod 2^ring.
+    """A value x that has been opened as delta = x + mask, as one owner has it.
 
-    wrapped: 1 where the mask's top bit matters to a ring of more bits.
+    Attributes:
+        key: the number by which the dealer knows the mask.
+        bits: the width of the ring in which x was opened.
+        ring: the width of the ring of the products that x may enter.
+        delta: the opened x + mask, int64, of x's shape; it is the same at both owners.
+        mask: this owner's share of the mask mod 2^ring, corrected where x + mask has wrapped.
+        wrapped: 1 where delta's top bit is 0, so that x + mask has wrapped if the mask's top bit is 1; else 0.
     """
 
     def __init__(self, key: int, bits: int, ring: int, delta, mask, wrapped):
         self.key, self.bits, self.ring, self.delta, self.mask, self.wrapped = key, bits, ring, delta, mask, wrapped
 
     def share(self, engine: Engine) -> torch.Tensor:
-        """An additive share, mod 2^ring."""
-        return engine._first(self.delta) - self.mask
+        """This owner's additive share of the value mod 2^ring; no message."""
+        return engine.public_share(self.delta) - self.mask
 
 
 def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
-    """Open several values in one message each way."""
-    masks, shown = [], []
+    """Open values under masks of the dealer, all of them in one message each way; one round."""
+    masks, sent = [], []
     for w in wanted:
-        engine._next += 1
-        engine._ask("open", engine._next, list(w.share.shape), w.bits, w.ring)
-        masks.append((engine._next, engine.streams["triple"].ring(w.share.shape, width(w.bits))))
+        key = engine.new_key()
+        engine.ask_dealer("open", key, list(w.share.shape), w.bits, w.ring)
+        masks.append((key, engine.streams["triple"].ring(w.share.shape, width(w.bits))))
         share = w.share >> w.drop if w.drop else w.share
-        # Both owners' parts are rounded down: by one unit together, on average.
-        share = share + engine._first(torch.full_like(share, w.low + (w.drop > 0)))
-        shown.append(pack(share + masks[-1][1], width(w.bits)))
-    mine = torch.cat(shown) if len(shown) > 1 else shown[0]
+        # Both owners round their shares down, which takes off one unit on average. It is added here.
+        share = share + engine.public_share(torch.full_like(share, w.low + (w.drop > 0)))
+        sent.append(pack(share + masks[-1][1], width(w.bits)))
+    mine = torch.cat(sent) if len(sent) > 1 else sent[0]
     engine.channel.send(mine, 1 - engine.me)
     theirs = engine.channel.receive(mine.shape, 1 - engine.me, torch.uint8)
-    opened, start = [], 0
-    for w, (key, mask), part in zip(wanted, masks, shown, strict=True):
+    values, start = [], 0
+    for w, (key, mask), own in zip(wanted, masks, sent, strict=True):
         size, shape = width(w.bits), w.share.shape
-        other = unpack(theirs[start : start + len(part)], shape, size)
-        total = unpack(part, shape, size) + other
-        start += len(part)
+        other = unpack(theirs[start : start + len(own)], shape, size)
+        total = unpack(own, shape, size) + other
+        start += len(own)
         if w.bits < 64:
             total, mask = total & ((1 << w.bits) - 1), mask & ((1 << w.bits) - 1)
         wrapped = 1 - ((total >> (w.bits - 1)) & 1)
         if w.ring > w.bits:
-            carry, top = engine._dealt(shape, w.ring - w.bits), engine._dealt(shape, w.ring - w.bits)
+            carry, top = engine.dealer_share(shape, w.ring - w.bits), engine.dealer_share(shape, w.ring - w.bits)
             mask = mask - ((carry + wrapped * top) << w.bits)
-        opened.append(MaskedValue(key, w.bits, w.ring, total - w.low, mask, wrapped))
-    return opened
+        values.append(MaskedValue(key, w.bits, w.ring, total - w.low, mask, wrapped))
+    return values
 
 
 def product(engine: Engine, a: MaskedValue, b: MaskedValue, ring: int = 64) -> torch.Tensor:
-    """A share of a * b, broadcast, mod 2^ring, or that of the smaller of the two; no message between the owners."""
+    """A share of a * b, broadcast, modulo the smallest of 2^ring, 2^a.ring and 2^b.ring.
+
+    The owners exchange no message. The dealer sends the model owner one to four results, at most ceil(ring / 8) bytes
+    an element each.
+    """
     ring = min(a.ring, b.ring, ring)
-    engine._ask("cross", a.key, b.key, ring)
+    engine.ask_dealer("cross", a.key, b.key, ring)
     shape = broadcast(a.delta.shape, b.delta.shape)
-    out = engine._dealt(shape, ring) + engine._first(a.delta * b.delta)
+    out = engine.dealer_share(shape, ring) + engine.public_share(a.delta * b.delta)
     if a is b:
         out = out - 2 * a.delta * a.mask
         if ring > a.bits:
-            out += (a.wrapped * engine._dealt(shape, ring - a.bits)) << a.bits
+            out += (a.wrapped * engine.dealer_share(shape, ring - a.bits)) << a.bits
         return out
     out = out - a.delta * b.mask - b.delta * a.mask
     for x in (a, b):
         if ring > x.bits:
-            out += (x.wrapped * engine._dealt(shape, ring - x.bits)) << x.bits
+            out += (x.wrapped * engine.dealer_share(shape, ring - x.bits)) << x.bits
     if ring > a.bits + b.bits:
-        out += (a.wrapped * b.wrapped * engine._dealt(shape, ring - a.bits - b.bits)) << (a.bits + b.bits)
+        out += (a.wrapped * b.wrapped * engine.dealer_share(shape, ring - a.bits - b.bits)) << (a.bits + b.bits)
     return out
 
 
-def forget(engine: Engine, *values: MaskedValue) -> None:
-    """Have the dealer forget the masks."""
-    engine._ask("forget", [v.key for v in values])
+def evict(engine: Engine, *values: MaskedValue) -> None:
+    """Ask the dealer to drop the masks of values that no later product needs; no message."""
+    engine.ask_dealer("forget", [v.key for v in values])

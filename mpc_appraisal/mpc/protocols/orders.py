@@ -1,23 +1,26 @@
-"""What a dealer lets itself be asked: one script, which both owners made, within limits, and measured before it works.
+"""Agreement on the dealer's script: the dealer accepts one script, which both owners have made, within limits.
 
-    both owners -> dealer     SHA-256 and length of the script that each has rehearsed: 40 bytes
-    dealer -> both owners     both claims, and the dealer's own where it rehearsed too; whoever sees them differ, stops
-    model owner -> dealer     the script
-    dealer -> both owners     one byte: it is the one that was claimed, and it is within the limits
+A script is the list of requests that a dry run of the agreed program gives (see `dealer`).
 
-Nothing is dealt, and no owner masks a value, before that byte. An owner that made up requests of its own could have the
-dealer share functions of masks that later messages of the other owner stand under, and so read them. So a script that
-one owner alone has made is refused by name at all three parties. What a cheating owner can still do:
+    both owners -> dealer     SHA-256 and length of the script of each owner's dry run         40 bytes each
+    dealer -> both owners     both claims, and the dealer's own if it made a dry run too       120 bytes each
+    model owner -> dealer     the script, as JSON
+    dealer -> both owners     one byte, if the script is the claimed one and is within the limits
 
-- add errors to its own messages and shares, which shifts what is computed by amounts of its choice (see `engine`);
-- state another script, or none, and so end the session before anything is shared;
-- with engine rtas, add errors to what the helper is shown, see `permuted`; it cannot choose what the helper computes;
-- name public facts or a configuration for which the agreed program is large: the limits below end that.
+A party that sees different claims raises DisagreementError. Nothing is dealt, and no owner masks a value, before that
+byte. The dealer measures the script from shapes alone before it allocates any memory. The script contains shapes and
+public numbers, so that nothing private leaves a party.
 
-Two owners together may ask whatever is within the limits; the dealer holds nothing of theirs.
+Why this is needed: an owner that made up requests could have the dealer share functions of masks, and so read what the
+other owner sends under these masks. What a cheating owner can still do:
 
-CrypTen as shipped (`stock`) has no script: its dealer answers one request of the model owner after the other, and is
-covered by none of this.
+- It can add errors to its own messages and shares, which shifts what is computed by amounts of its choice.
+- It can state another script, or none. This ends the session before anything is shared.
+- With engine rtas it can add errors to what the helper receives, but it cannot choose what the helper computes.
+- It can state public facts or a configuration for which the agreed program is large. The limits below end the session.
+
+Two owners together may ask for whatever is within the limits, since the dealer has no secrets of its own. CrypTen as
+shipped (`stock`) has no script: its dealer answers each request of the model owner, and nothing here covers it.
 """
 
 from __future__ import annotations
@@ -41,49 +44,56 @@ from mpc_appraisal.mpc.protocols.dealer import (
     MAX_ELEMENTS,
     MAX_REQUESTS,
     REQUESTS,
-    _shape,
+    checked_shape,
     parse,
 )
 from mpc_appraisal.mpc.ring.shape_tensor import broadcast
 
 DIGEST_BYTES = 32
 CLAIM_BYTES = DIGEST_BYTES + 8
-MAX_TEXT = 2**28  # bytes of a script
-MAX_TOTAL = 2**42  # elements that all requests of a script draw and share
+MAX_TEXT = 2**28  # A script has at most so many bytes.
+MAX_TOTAL = 2**42  # All requests of a script draw and share at most so many elements.
 ELEMENT_BYTES = 8
-COPIES = 2  # of what a request draws and shares, that a dealer has at once
-UNKNOWN_MEMORY = 16 << 30  # of a machine that does not tell
+COPIES = 2  # The dealer has at most so many copies of what one request draws and shares.
+UNKNOWN_MEMORY = 16 << 30  # This is assumed of a machine whose memory cannot be read.
 _NO_CLAIM = bytes(CLAIM_BYTES)
 
 
-def wire(script: Sequence[Any]) -> bytes:
-    """A script as it is sent; the same bytes at all parties."""
+def script_json(script: Sequence[Any]) -> bytes:
+    """The JSON in which a script is sent; equal scripts give the same bytes at all parties."""
     return json.dumps(script).encode()
 
 
 def claim_of(text: bytes) -> bytes:
-    """SHA-256 and length of a script's wire form."""
+    """The claim (40 bytes) to the script whose JSON is `text`: its SHA-256 and its length."""
     return hashlib.sha256(text).digest() + len(text).to_bytes(8, "big")
 
 
 @dataclass(frozen=True)
 class ScriptRequest:
-    """What a script asks for, in elements of 8 bytes.
+    """What a script asks for.
 
-    largest: drawn and shared by one request. total: by all. held: kept from one request to the next, at the most.
+    Attributes:
+        requests: the number of its requests.
+        largest: the largest number of elements of 8 bytes that one request draws and shares.
+        total: the number of elements that all requests together draw and share.
+        kept: the largest number of elements that the dealer keeps from one request to the next.
     """
 
     requests: int = 0
     largest: int = 0
     total: int = 0
-    held: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that a script may ask for; see `ScriptRequest` for the fields that it shares.
+    """The most that a script may ask for.
 
-    memory: The bytes of the masks that are held and of the largest request together.
+    Attributes:
+        requests, largest, total: the limits on the fields of `ScriptRequest` of these names.
+        text: the limit on the bytes of a script's JSON.
+        memory: the limit on the bytes that the kept masks and the largest request take together.
     """
 
     requests: int = MAX_REQUESTS
@@ -94,39 +104,43 @@ class Limits:
 
     @staticmethod
     def of_this_machine() -> Limits:
-        """The limits with as much memory as this machine has."""
+        """The default limits, with the memory of this machine in bytes as the limit on memory."""
         try:
             memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         except (ValueError, OSError, AttributeError):
             memory = UNKNOWN_MEMORY
         return Limits(memory=memory)
 
-    def check(self, asked: ScriptRequest) -> None:
-        """Raises DisagreementError, which all parties hear, with the number that is beyond and its limit."""
-        memory = ELEMENT_BYTES * (asked.held + COPIES * asked.largest)
+    def check(self, request: ScriptRequest) -> None:
+        """Raise DisagreementError, which ends the session at all parties, if a number is beyond its limit."""
+        memory = ELEMENT_BYTES * (request.kept + COPIES * request.largest)
         for found, limit, what in (
-            (asked.requests, self.requests, "requests"),
-            (asked.largest, self.largest, "elements in one request"),
-            (asked.total, self.total, "elements in all requests"),
-            (memory, self.memory, "bytes of memory for held masks and the largest request"),
+            (request.requests, self.requests, "requests"),
+            (request.largest, self.largest, "elements in one request"),
+            (request.total, self.total, "elements in all requests"),
+            (memory, self.memory, "bytes of memory for kept masks and the largest request"),
         ):
             if found > limit:
                 raise DisagreementError(f"dealer: refused a script of {found} {what}; expected at most {limit}")
 
     def check_text(self, length: int) -> None:
-        """The same for the bytes of a script."""
+        """Raise DisagreementError if a script of `length` bytes is empty or beyond the limit."""
         if not 0 < length <= self.text:
             raise DisagreementError(f"dealer: refused a script of {length} bytes; expected 1 to {self.text}")
 
 
 class _Measure:
-    """Follows a script by shapes alone; takes no memory for what it asks."""
+    """Follows a script by shapes alone, and allocates nothing for it.
+
+    Each method has the name and the arguments of a request, checks the arguments, updates what is kept, and returns the
+    number of elements that the dealer would draw and share for the request.
+    """
 
     def __init__(self) -> None:
         self.kept: dict[int, tuple[int, ...]] = {}
-        self.parts: dict[int, list[int]] = {}
-        self.opened: dict[int, tuple[int, ...]] = {}
-        self.held = 0
+        self.selected: dict[int, list[int]] = {}  # the ids of rows of a mask, by the mask's id
+        self.opening_masks: dict[int, tuple[int, ...]] = {}
+        self.elements = 0  # what is kept at present
 
     def _key(self, value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
@@ -134,18 +148,18 @@ class _Measure:
         return value
 
     def _keep(self, table: dict[int, tuple[int, ...]], key: Any, shape: tuple[int, ...], copies: int) -> None:
-        if self._key(key) in self.kept or key in self.opened:
+        if self._key(key) in self.kept or key in self.opening_masks:
             raise AppraisalError(f"dealer: refused to keep a mask twice as {key}; expected a new name")
         table[key] = shape
-        self.held += copies * math.prod(shape)
+        self.elements += copies * math.prod(shape)
 
     def _drop(self, table: dict[int, tuple[int, ...]], key: Any, copies: int) -> None:
-        self.held -= copies * math.prod(table.pop(self._key(key)))
+        self.elements -= copies * math.prod(table.pop(self._key(key)))
 
     def mask(self, key: Any, owner: Any, shape: Any) -> int:
         if owner not in (0, 1) or isinstance(owner, bool):
             raise AppraisalError(f"dealer: refused a mask of owner {owner!r:.40}; expected 0 or 1")
-        self._keep(self.kept, key, _shape(shape), 2)  # products keep a transposed copy
+        self._keep(self.kept, key, checked_shape(shape), 2)  # Products keep a transposed copy too.
         return math.prod(self.kept[key])
 
     def rows(self, key: Any, base: Any, indices: Any) -> int:
@@ -153,14 +167,14 @@ class _Measure:
         if not isinstance(indices, list) or not all(type(i) is int and 0 <= i < height for i in indices):
             raise AppraisalError(f"dealer: refused rows of a mask; expected a list of places 0 to {height - 1}")
         self._keep(self.kept, key, (len(indices), width), 2)
-        self.parts.setdefault(base, []).append(key)
+        self.selected.setdefault(base, []).append(key)
         return len(indices) * width
 
     def free(self, key: Any) -> int:
         self._drop(self.kept, key, 2)
-        for part in self.parts.pop(key, []):
-            if part in self.kept:
-                self._drop(self.kept, part, 2)
+        for selected in self.selected.pop(key, []):
+            if selected in self.kept:
+                self._drop(self.kept, selected, 2)
         return 0
 
     def product(self, left: Any, right: Any, transposed: Any) -> int:
@@ -171,72 +185,76 @@ class _Measure:
         return rows * k
 
     def open(self, key: Any, shape: Any, bits: Any, ring: Any) -> int:
-        self._keep(self.opened, key, _shape(shape), 2)  # the mask, and its top bit
-        return 4 * math.prod(self.opened[key])
+        self._keep(self.opening_masks, key, checked_shape(shape), 2)  # The dealer keeps the mask and its top bit.
+        return 4 * math.prod(self.opening_masks[key])
 
     def cross(self, left: Any, right: Any, ring: Any) -> int:
-        return 4 * math.prod(broadcast(self.opened[self._key(left)], self.opened[self._key(right)]))
+        return 4 * math.prod(broadcast(self.opening_masks[self._key(left)], self.opening_masks[self._key(right)]))
 
     def power(self, key: Any, rate: Any, mantissa: Any) -> int:
-        return 2 * math.prod(self.opened[self._key(key)])
+        return 2 * math.prod(self.opening_masks[self._key(key)])
 
     def forget(self, keys: Any) -> int:
         for key in keys:
-            self._drop(self.opened, key, 2)
+            self._drop(self.opening_masks, key, 2)
         return 0
 
     def mul(self, shape_x: Any, shape_y: Any) -> int:
-        x, y = _shape(shape_x), _shape(shape_y)
+        x, y = checked_shape(shape_x), checked_shape(shape_y)
         return math.prod(x) + math.prod(y) + math.prod(broadcast(x, y))
 
     conjunction = mul
 
     def square(self, shape: Any) -> int:
-        return 2 * math.prod(_shape(shape))
+        return 2 * math.prod(checked_shape(shape))
 
     bit = square
 
     def inner(self, shape: Any) -> int:
-        return 3 * math.prod(_shape(shape))
+        return 3 * math.prod(checked_shape(shape))
 
     def truncate(self, shape: Any, bits: Any) -> int:
-        return 3 * math.prod(_shape(shape))
+        return 3 * math.prod(checked_shape(shape))
 
     def bilinear(self, op: Any, shape_x: Any, shape_y: Any, options: Any) -> int:
         if op not in BILINEAR or not isinstance(options, dict) or not set(options) <= CONVOLUTION_OPTIONS:
             raise AppraisalError(f"dealer: refused {op!r:.40}; expected one of {', '.join(BILINEAR)}")
-        x, y = _shape(shape_x), _shape(shape_y)
+        x, y = checked_shape(shape_x), checked_shape(shape_y)
         a, b = (torch.empty(shape, dtype=torch.float32, device="meta") for shape in (x, y))
         out = math.prod(getattr(torch, op)(a, b, **options).shape)
-        columns = out // max(y[0], 1) * math.prod(y[1:]) // max(x[0], 1) if op.startswith("conv") else 0  # of one image
+        columns = (
+            out // max(y[0], 1) * math.prod(y[1:]) // max(x[0], 1) if op.startswith("conv") else 0
+        )  # for one image
         return math.prod(x) + math.prod(y) + out + columns
 
     def apply(self, names: Any, shape: Any, bits: Any) -> int:
-        return (2 + len(names)) * math.prod(_shape(shape))
+        return (2 + len(names)) * math.prod(checked_shape(shape))
 
     def mark(self) -> int:
         return 0
 
 
 def measured(script: Sequence[Any]) -> ScriptRequest:
-    """What a parsed script asks for, from shapes alone. Raises AppraisalError for requests that cannot be answered."""
-    follow, largest, total, held = _Measure(), 0, 0, 0
+    """What a parsed script asks for, from shapes alone; raises AppraisalError if a request cannot be answered."""
+    follow, largest, total, kept = _Measure(), 0, 0, 0
     for request in script:
         name, *arguments = request
         try:
             size = getattr(follow, name)(*arguments)
         except (TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError, ValueError) as error:
             raise AppraisalError(f"dealer: refused {name} with {str(arguments)[:80]} ({str(error)[:80]})") from error
-        largest, total, held = max(largest, size), total + size, max(held, follow.held)
-    return ScriptRequest(len(script), largest, total, held)
+        largest, total, kept = max(largest, size), total + size, max(kept, follow.elements)
+    return ScriptRequest(len(script), largest, total, kept)
 
 
-def put(channel: Channel, script: Sequence[Any], role: str) -> None:
-    """An owner's part: `script` is what its own dry run gave.
+def submit_script(channel: Channel, script: Sequence[Any], role: str) -> None:
+    """Agree with the other parties on `script`, which this owner's dry run gave; an owner calls this.
 
-    Raises DisagreementError where the parties have made different ones; then nothing was dealt or shared.
+    role: this owner's name. The owner waits for two messages of the dealer.
+
+    Raises DisagreementError: the parties have made different scripts. Nothing has been dealt or shared then.
     """
-    text = wire(script)
+    text = script_json(script)
     channel.send(tensor_of(claim_of(text)), 2)
     claims = bytes_of(channel.receive((3 * CLAIM_BYTES,), 2, torch.uint8))
     _compare(claims, role, claim_of(text))
@@ -245,14 +263,19 @@ def put(channel: Channel, script: Sequence[Any], role: str) -> None:
     channel.receive((1,), 2, torch.uint8)
 
 
-def taken(channel: Channel, limits: Limits, own: Sequence[Any] | None = None) -> list[Any]:
-    """The dealer's part: the script that both owners have made, measured. own: of the dealer's own rehearsal, if any.
+def receive_script(channel: Channel, limits: Limits, own: Sequence[Any] | None = None) -> list[Any]:
+    """Receive the script on which both owners agree, and measure it; the dealer calls this.
+
+    Args:
+        channel: connects the dealer with both owners.
+        limits: the most that the script may ask for.
+        own: the script of the dealer's own dry run, or None if it made none.
 
     Raises:
-        DisagreementError: the scripts differ, or ask for more than the limits.
-        AppraisalError: what was sent is no script, or not the one that was claimed.
+        DisagreementError: the scripts differ, the model owner sent another one than it claimed, or it is too large.
+        AppraisalError: what was sent is no script.
     """
-    mine = _NO_CLAIM if own is None else claim_of(wire(own))
+    mine = _NO_CLAIM if own is None else claim_of(script_json(own))
     found = [bytes_of(channel.receive((CLAIM_BYTES,), rank, torch.uint8)) for rank in range(len(OWNERS))]
     claims = b"".join(found) + mine
     for rank in range(len(OWNERS)):
@@ -271,30 +294,34 @@ def taken(channel: Channel, limits: Limits, own: Sequence[Any] | None = None) ->
 
 
 def _compare(claims: bytes, role: str, own: bytes) -> None:
-    """All claims are equal, and this party's own is among them as it stated it; else a DisagreementError."""
-    parts = [claims[k * CLAIM_BYTES : (k + 1) * CLAIM_BYTES] for k in range(3)]
-    told = dict(zip((*OWNERS, DEALER), parts, strict=True))
-    if told[DEALER] == _NO_CLAIM:
-        del told[DEALER]
-    if len(set(told.values())) == 1 and (own == _NO_CLAIM or own in told.values()):
+    """Raise DisagreementError unless all claims are equal and this party's claim `own` is one of them.
+
+    claims: those of both owners and of the dealer, one after the other. role: the party that compares them. A dealer
+    that made no dry run has _NO_CLAIM in place of a claim, and that is not compared.
+    """
+    claimed = {party: claims[k * CLAIM_BYTES : (k + 1) * CLAIM_BYTES] for k, party in enumerate((*OWNERS, DEALER))}
+    if claimed[DEALER] == _NO_CLAIM:
+        del claimed[DEALER]
+    if len(set(claimed.values())) == 1 and (own == _NO_CLAIM or own in claimed.values()):
         return
-    said = ", ".join(
-        f"{part[:6].hex()} of {int.from_bytes(part[DIGEST_BYTES:], 'big')} bytes at {who}" for who, part in told.items()
+    listed = ", ".join(
+        f"{claim[:6].hex()} of {int.from_bytes(claim[DIGEST_BYTES:], 'big')} bytes at {party}"
+        for party, claim in claimed.items()
     )
     raise DisagreementError(
-        f"the dealer's script differs at {role}: {said}; expected the one script that every party makes of the agreed "
-        "program with the same version of this package. Nothing was dealt, shared or opened"
+        f"the dealer's script differs at {role}: {listed}; expected the one script that every party makes of the "
+        "agreed program with the same version of this package. Nothing was dealt, shared or opened"
     )
 
 
 def tensor_of(data: bytes) -> torch.Tensor:
-    """Bytes as a message."""
+    """The message (uint8, one dimension) with the given bytes."""
     return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
 def bytes_of(tensor: torch.Tensor) -> bytes:
-    """The bytes of a message."""
+    """The bytes of a message, as `tensor_of` made it."""
     return tensor.numpy().tobytes()
 
 
-assert set(REQUESTS) <= set(dir(_Measure)), "every request is measured"
+assert set(REQUESTS) <= set(dir(_Measure)), "_Measure lacks a method for a request"

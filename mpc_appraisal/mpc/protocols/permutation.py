@@ -1,25 +1,32 @@
-"""Functions by permutation at a helper, on shares mod 2^64: the RTAS protocol's (seed paper, section 4.2.1).
+"""Functions that a helper computes in the clear, on values that reach it in a random order (RTAS).
 
-    z = z_0 + z_1,    pi random, known to the owners alone:    helper <- pi(z_0 + r), pi(z_1 - r)
-    helper: f(pi(z)) = s + (f(pi(z)) - s):    s from the data owner's stream, the correction to the model owner
-    f(z) = pi^-1 of both shares
+    f(z) for z = z_0 + z_1 mod 2^64, by a random permutation pi that the owners alone know
 
-The helper is the dealer's process. pi and the sharing of zero r come from the AES stream that the owners share; s from
-that of the data owner and the dealer. So the helper sees z as a multiset and nothing of the order; the owners see
-nothing. Of rows (n, C) the rows are permuted, and the columns of every row by a permutation of its own.
+    owners -> helper          pi(z_0 + r), pi(z_1 - r)                 8 bytes an element from each owner
+    helper -> model owner     f(pi(z)) - s                             8 bytes an element for each function
 
-A permutation is the order of 64-bit keys; keys that are not all different are drawn anew, so every order is as likely
-as any other, but for what AES-CTR lacks of a random stream.
+The helper is the dealer's process. The share s is the next piece of the data owner's stream, so that nothing is sent to
+the data owner. Both owners undo pi on their shares. The permutation and the sharing r of zero come from the stream that
+the owners share. Of rows (n, C) the rows are permuted, and the columns of each row by a permutation of its own.
 
-What a cheating owner can make the helper compute: the functions of the agreed program and no others, on values of the
-agreed shapes, for the script is one that both owners have made, see `orders`, and the helper computes nothing until
-both owners' messages have come. An owner can add an error of its choice to any element before it is permuted, and then
-shares of f(z + error) come back; with an error near 2^55 units it learns, from whether the helper refuses the value, on
-which side of a number of its choice z lies: one comparison a session, and all three parties have seen that the session
-was refused. The helper itself can answer with shares of anything; nothing detects that.
+**The helper sees all values of z, but not their order.** Neither owner learns anything. The values take two messages
+one after the other, hence two rounds. The error is that of `helper_functions`. No bound on z is needed; the helper
+refuses a value of 2^55 units and more, which is not plausible.
 
-Costs 8 bytes an element from each owner, 8 more to the model owner for every function, and two messages one after the
-other. No bound on z is needed; what is no plausible value, at 2^55 units and more, is refused by the helper.
+A permutation is the order of random 64-bit keys, which are drawn anew if two of them are equal. Every order is
+therefore equally likely, up to the distance of AES-CTR from a random stream.
+
+What a cheating owner or helper can do:
+
+- The helper computes the functions of the agreed program alone, on the agreed shapes, since both owners have made its
+  script (see `orders`). It computes nothing before the messages of both owners have come.
+- An owner can add an error of its choice to any element, and shares of f(z + error) come back. With an error near 2^55
+  units it learns on which side of a number of its choice z lies, from whether the helper refuses the value. That is one
+  comparison in a session, and all three parties see that the session was refused.
+- The helper can answer with shares of anything, and nothing detects it.
+
+The protocol is that of section 4.2.1 of the RTAS paper, "Private machine learning by random transformations" (2021), on
+shares in the ring.
 """
 
 from __future__ import annotations
@@ -40,7 +47,7 @@ HELPER = rank_of(DEALER)
 
 
 def order(stream: Any, shape: Sequence[int]) -> torch.Tensor:
-    """Uniformly random orders of 0 .. n - 1 along the last dimension of `shape`, independent of each other."""
+    """Independent, uniformly random orders of 0 .. n - 1 along the last dimension of `shape` (int64)."""
     while True:
         keys = stream.ring(shape).numpy()
         found = keys.argsort(-1)
@@ -51,20 +58,26 @@ def order(stream: Any, shape: Sequence[int]) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Shuffle:
-    """rows (n,): the place that each row comes from. columns (n, C): the same in every row, or None."""
+    """A random order of the elements of (n,), or of the rows of (n, C) and of the columns in each row.
+
+    rows: (n,) the index from which each row comes. columns: (n, C) the same for the columns of each row, or None.
+    """
 
     rows: torch.Tensor
     columns: torch.Tensor | None
 
     @staticmethod
     def drawn(stream: Any, shape: Sequence[int], columns: bool) -> Shuffle:
+        """A random order for a tensor of `shape`, from `stream`; `columns` says whether columns are permuted too."""
         return Shuffle(order(stream, shape[:1]), order(stream, shape) if columns else None)
 
     def apply(self, values: torch.Tensor) -> torch.Tensor:
+        """`values` in this order."""
         moved = values[self.rows]
         return moved if self.columns is None else moved.gather(1, self.columns)
 
     def undo(self, values: torch.Tensor) -> torch.Tensor:
+        """`values`, which are in this order, in their original order."""
         if self.columns is not None:
             values = torch.empty_like(values).scatter_(1, self.columns, values)
         found = torch.empty_like(values)
@@ -73,7 +86,7 @@ class Shuffle:
 
 
 class NoShuffle:
-    """Of a dry run, where shapes are all there is."""
+    """Stands for a `Shuffle` in a dry run, which computes on shapes alone."""
 
     def apply(self, values: torch.Tensor) -> torch.Tensor:
         return values
@@ -82,25 +95,35 @@ class NoShuffle:
 
 
 def apply(engine: Engine, share: torch.Tensor, bits: int, names: Sequence[str]) -> list[tuple[torch.Tensor, int]]:
-    """Shares and fractional bits of each of the functions `names` of z, which the helper is shown once.
+    """Shares of f(z), and the number of their fractional bits, for each function f that `names` lists.
+
+    z is sent to the helper once for all functions; two rounds. Each result has z's shape.
 
     Args:
-        share: of z, with `bits` fractional bits; any shape for functions of elements, (n, C) for those of rows.
+        share: this owner's share of z, of any shape for functions of elements and (n, C) for functions of rows.
+        bits: how many fractional bits z has.
+        names: functions of `helper_functions.FUNCTIONS`, all of elements or all of rows.
 
-    Raises InputError: a function that is not on the list. AppraisalError: the engine is without a helper.
+    Raises:
+        InputError: a function is not on the list, or both kinds are mixed.
+        AppraisalError: the engine has no helper.
     """
     by_rows = check_functions(names)
     if not engine.helper:
-        raise AppraisalError("a function at the helper: the session has none; expected session.engine=rtas")
+        raise AppraisalError(
+            "a function at the helper was requested, but the session has no helper; expected session.engine=rtas"
+        )
     if bits < 0:
         share, bits = share << -bits, 0
     flat = share if by_rows else share.reshape(-1)
-    engine._ask("apply", list(names), list(flat.shape), bits)
-    shown = engine.blinded(flat)
+    engine.ask_dealer("apply", list(names), list(flat.shape), bits)
+    blinded = engine.blinded(flat)
     shuffle = NoShuffle() if engine.dry else Shuffle.drawn(engine.pair, flat.shape, by_rows)
-    engine.channel.send(shuffle.apply(shown), HELPER)
-    if engine.me == 0:  # it waits for the helper, and the helper for the owners: no dealer runs ahead of this
+    engine.channel.send(shuffle.apply(blinded), HELPER)
+    if (
+        engine.me == 0
+    ):  # This owner waits for the helper, which waits for both owners; the dealer cannot work ahead here.
         engine.channel.meter.waited()
         engine.channel.meter.waited()
-    found = [(shuffle.undo(engine._dealt(flat.shape)), result_bits(name, bits)) for name in names]
+    found = [(shuffle.undo(engine.dealer_share(flat.shape)), result_bits(name, bits)) for name in names]
     return [(each.reshape(share.shape), out) for each, out in found]

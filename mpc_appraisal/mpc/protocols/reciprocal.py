@@ -1,10 +1,17 @@
-"""Reciprocals of positive shared numbers of a known range, by Goldschmidt's iteration on opened values.
+"""Reciprocals of positive shared integers in a known range, by Goldschmidt's iteration on masked values.
 
-    t_0 = s, y_0 = 1;   t' = k t (sigma - t),  y' = y (sigma - t);   s y nu = t -> 1
+    t_0 = s,  y_0 = 1                                    s is in [low, high]
+    t' = k t (sigma - t),  y' = y (sigma - t)            s y nu = t -> 1, for a public factor nu
 
-sigma and k bring the known range of t closest to 1 (Chebyshev): the ratio of its largest to its smallest shrinks to a
-quarter a step, and near 1 its distance is squared. One round a step. What is wanted is y alone; the first is linear in
-s, and is not opened.
+The result is y = scale t / s, where the last t is near 1. `plan` brings the ratio of the largest such t to the smallest
+below `goal`; roundings add a relative error of at most `ReciprocalPlan.drift`.
+
+The public numbers sigma and k are those that bring the known range of t closest to 1 (Chebyshev). The ratio of the
+largest t to the smallest shrinks by a factor of about four in a step, and near 1 its distance from 1 is squared. A step
+takes one round, and one more round opens y. In a step each owner sends the other t, in ceil((work + 2) / 8) bytes an
+element, and y in 3 bytes. The first y is linear in s, so that it is not opened. The owners learn masked values only.
+
+The iteration is Goldschmidt's; see Catrina and Saxena ("Secure computation with fixed-point numbers", FC 2010).
 """
 
 from __future__ import annotations
@@ -15,16 +22,16 @@ from functools import lru_cache
 import torch
 
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.masked import MaskedOpening, MaskedValue, forget, open_all, product
+from mpc_appraisal.mpc.protocols.masked import MaskedOpening, MaskedValue, evict, open_all, product
 
-Y_BITS = 24  # of a y on the way; s has two less at most
-MARGIN = 10  # units that an opened value keeps from the end of its range: `Opening.low`, and two for rounding
-_STEP = 7  # bits of k
+Y_BITS = 24  # An intermediate y is opened in a ring of so many bits; s has at most two bits less.
+MARGIN = 10  # An opened value stays so many units inside its range: `MaskedOpening.low`, and two units for rounding.
+_STEP = 7  # The integer that stands for k has so many bits.
 
 
 @dataclass(frozen=True)
 class Step:
-    """To the next value, of integers x (sigma - t): times factor, cut by drop bits."""
+    """One step of the iteration on integers: x becomes x (sigma - t) * factor / 2^drop."""
 
     sigma: int
     factor: int
@@ -33,10 +40,16 @@ class Step:
 
 @dataclass(frozen=True)
 class ReciprocalPlan:
-    """Steps of t, and the last one, of y alone, for s in a range.
+    """The public numbers of the iteration, for every s in one range.
 
-    work: fractional bits of t. bits: that y is opened with. s y = t scale for t in [low, high], of which roundings,
-    each of no mean, are at most the part `drift`.
+    Attributes:
+        steps: the steps of t and y.
+        last: the step of y alone that ends the iteration.
+        work: how many fractional bits t has.
+        bits: the width of the ring in which the last y is opened.
+        scale: the factor in s y = t scale.
+        low, high: the range of the last t, roundings included.
+        drift: the largest relative error of t that comes from roundings. Each of them has a mean of zero.
     """
 
     steps: tuple[Step, ...]
@@ -49,7 +62,7 @@ class ReciprocalPlan:
     drift: float = 0.0
 
     def ring(self, step: int) -> int:
-        """Bits of the ring that t and y are multiplied in after `step` steps; s after none."""
+        """The width in bits of the ring in which t and y are multiplied after `step` steps; ring(0) is for s."""
         if step == len(self.steps):
             return self.last.drop + self.bits
         of_t = self.work + 2 + self.steps[step].drop
@@ -58,13 +71,21 @@ class ReciprocalPlan:
 
 @lru_cache(maxsize=64)
 def plan(low: int, high: int, goal: float, work: int, scale: float, precision: int, bits: int | None) -> ReciprocalPlan:
-    """For integers s in [low, high], right within one unit, s y close to `scale`; its factor has `precision` bits.
+    """The plan that takes integers s in [low, high], each right within one unit, to y close to scale / s.
 
-    bits: see `Plan`; None for as many as the ring of 64 leaves.
+    Args:
+        low, high: the range of s.
+        goal: the ratio of the largest s y to the smallest at which the iteration stops.
+        work: how many fractional bits t has on the way.
+        scale: what s y should be; the plan states the nearest value that its integers allow.
+        precision: how many bits the integer factor of the last step has.
+        bits: the width of the ring in which the last y is opened; None for what the ring of 64 bits leaves.
+
+    Raises ArithmeticError: the range does not fit a ring of 64 bits with this scale.
     """
     steps: list[Step] = []
     at_low, at_high, unit, nu = float(low), float(high), 1.0, 1.0
-    drift = 1.0 / low  # of s y nu from t, relative: by the rounding of s, of t, of y
+    drift = 1.0 / low  # This is the relative distance of s y nu from t, which rounding s, t and y causes.
     while True:
         sigma = round((at_low + at_high) / unit)
         s, delta = sigma * unit, at_high - at_low
@@ -74,13 +95,13 @@ def plan(low: int, high: int, goal: float, work: int, scale: float, precision: i
             break
         drop, factor = _fraction(k * unit * unit * 2.0**work, _STEP)
         while factor * sigma * sigma / 4 / 2.0**drop + MARGIN >= 2.0 ** (work + 1):
-            factor -= 1  # t' is opened with one bit for its whole part: rounded up, k may bring it to 2
+            factor -= 1  # t' is opened with one bit for its integer part, and a k that is rounded up may bring it to 2.
         k = factor / (unit * unit * 2.0 ** (work + drop))
         rounding = 2.0**-work
         new_low, new_high = k * min(at_low * (s - at_low), at_high * (s - at_high)), k * s * s / 4.0
         nu = k if not steps else 2.0 * k * nu
         if steps:
-            drift += nu * high / new_low  # y of at least new_low / (high nu), a unit wrong
+            drift += nu * high / new_low  # y is off by a unit and is at least new_low / (high nu).
         drift += rounding / new_low
         at_low, at_high, unit = new_low - rounding, new_high + rounding, rounding
         steps.append(Step(sigma, factor, drop))
@@ -96,7 +117,7 @@ def plan(low: int, high: int, goal: float, work: int, scale: float, precision: i
 
 
 def _fraction(value: float, bits: int) -> tuple[int, int]:
-    """drop, factor with value = factor / 2^drop, the factor of `bits` bits."""
+    """Integers drop and factor, with `value` close to factor / 2^drop and `bits` bits in the factor."""
     drop = 0
     while value * 2.0**drop < 2.0 ** (bits - 1):
         drop += 1
@@ -104,7 +125,10 @@ def _fraction(value: float, bits: int) -> tuple[int, int]:
 
 
 def reciprocal(engine: Engine, s: MaskedValue, how: ReciprocalPlan, ring: int) -> MaskedValue:
-    """y for s, opened for products mod 2^ring; s, opened for products mod 2^how.ring(0), is forgotten."""
+    """The masked value y close to how.scale / s, for products mod 2^ring; len(how.steps) + 1 rounds.
+
+    s: the masked value to divide by, opened for products mod 2^how.ring(0). Its mask is evicted at the end.
+    """
     work, t, y = how.work, s, None
     first = how.steps[0].sigma
     for n, step in enumerate(how.steps):
@@ -112,20 +136,20 @@ def reciprocal(engine: Engine, s: MaskedValue, how: ReciprocalPlan, ring: int) -
         wanted = [MaskedOpening(share * step.factor, step.drop, work + 2, how.ring(n + 1))]
         if n > 0:
             wanted.append(MaskedOpening(_times(engine, s, first, y, t, step.sigma), work + 1, Y_BITS, how.ring(n + 1)))
-        opened = open_all(engine, *wanted)
-        forget(engine, *(v for v in (t, y) if v is not None and v is not s))
-        t, y = opened[0], opened[1] if n > 0 else None
+        masked = open_all(engine, *wanted)
+        evict(engine, *(v for v in (t, y) if v is not None and v is not s))
+        t, y = masked[0], masked[1] if n > 0 else None
     share = _times(engine, s, first, y, t, how.last.sigma) * how.last.factor
     (out,) = open_all(engine, MaskedOpening(share, how.last.drop, how.bits, ring))
-    forget(engine, *(v for v in (s, t, y) if v is not None))
+    evict(engine, *(v for v in (s, t, y) if v is not None))
     return out
 
 
 def _times(
     engine: Engine, s: MaskedValue, first: int, y: MaskedValue | None, t: MaskedValue, sigma: int
 ) -> torch.Tensor:
-    """y (sigma - t), where y = first - s as long as it was not opened."""
+    """A share of y (sigma - t). While y has not been opened (None), it stands for first - s."""
     if y is not None:
         return sigma * y.share(engine) - product(engine, y, t)
-    known = engine._first(torch.full_like(t.delta, first * sigma))
+    known = engine.public_share(torch.full_like(t.delta, first * sigma))
     return known - first * t.share(engine) - sigma * s.share(engine) + product(engine, s, t)

@@ -1,7 +1,13 @@
 """Private and shared values with the methods of a tensor, so that one formula runs on them and on plain tensors.
 
-A `Private` is known to one owner; what that owner can compute alone stays private and costs nothing. A `Secret` is
-shared: nobody knows it. A product of privates of different owners is a `Secret`, at the cost of one exchange.
+A `PrivateTensor` is known to one owner. What this owner computes alone stays private and sends nothing. A `Secret` is
+shared between the owners, and neither knows it. A product of private tensors of different owners is a `Secret`.
+
+Each method calls a protocol of `engine`, `softmax`, `log_softmax`, `permutation` or `crypten_adapter`. What leaves an
+owner, the error and the cost are stated there. No method reveals a value; results are opened by the session.
+
+Numbers are fixed point: a ring element stands for itself divided by 2^bits, and every tensor has its own `bits`.
+Products add the bits of their factors, and factors with more than OPERAND_BITS bits are truncated first.
 """
 
 from __future__ import annotations
@@ -20,34 +26,45 @@ from mpc_appraisal.mpc.protocols.permutation import apply
 from mpc_appraisal.mpc.protocols.softmax import BITS, softmax
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS, encode
 
-OPERAND_BITS = 18  # fractional bits of an operand of a product, at most
-FINE_BITS = 20  # of a small private matrix in a product: the rounding of weights is the same in every row and adds up
+OPERAND_BITS = 18  # A shared factor of a product has at most so many fractional bits.
+# A private matrix of at most FINE_ELEMENTS elements enters a product with FINE_BITS fractional bits. It may be a matrix
+# of weights, whose rounding is the same in every row of the product and adds up.
+FINE_BITS = 20
 FINE_ELEMENTS = 1 << 17
-NUMBER_BITS = 40  # of a single private number that is compared
-HELD_BITS = 34  # of a value between products, at most, unless it was divided by a power of two
+NUMBER_BITS = 40  # A single private number that is compared has so many fractional bits.
+VALUE_BITS = 34  # A value that is multiplied by a public factor has at most so many fractional bits.
 
 
 class Context:
-    """What the tensors of one session share: the engine and the public bound on logits."""
+    """What all tensors of one session have in common: the engine and the public bound on logits."""
 
     def __init__(self, engine: Engine, logit_bound: float):
         self.engine, self.logit_bound = engine, logit_bound
 
 
 class PrivateTensor:
-    """A real tensor that `owner` knows: `value` there (float), None at the other owner. Its shape is public."""
+    """A real tensor that one owner knows, and whose shape is public.
+
+    Args:
+        context: the session's engine and bound on logits.
+        owner: the rank that knows the tensor.
+        value: the tensor (float) at its owner, None at the other owner.
+        shape: the shape of the tensor, at both owners.
+        name: what error messages call the tensor.
+    """
 
     def __init__(self, context: Context, owner: int, value: torch.Tensor | None, shape: torch.Size, name: str):
         self.context, self.owner, self.value, self.shape, self.name = context, owner, value, torch.Size(shape), name
         self._masked: Masked | None = None
         self._rows_of: tuple[PrivateTensor, torch.Tensor] | None = None
         self._rings: dict[int, torch.Tensor] = {}
-        # Fractional bits in a product. Logits of more than 32 are truncated exactly: only then it may be more than 16.
+        # The fractional bits in a product: this may exceed 16, since logits with more than 32 are truncated exactly.
         fine = self.shape.numel() <= FINE_ELEMENTS
         self.bits = FINE_BITS if fine else PRECISION_BITS
 
     @property
     def mine(self) -> bool:
+        """Whether this owner knows the tensor."""
         return self.context.engine.me == self.owner
 
     def size(self, dim: int | None = None):
@@ -57,22 +74,22 @@ class PrivateTensor:
         return len(self.shape)
 
     def _local(self, f, *others: PrivateTensor, shape=None) -> PrivateTensor:
-        """Something that the owner computes alone."""
+        """The private tensor f(self, *others), which the owner of all of them computes alone."""
         value = f(self.value, *(o.value for o in others)) if self.mine else None
         return PrivateTensor(
             self.context, self.owner, value, value.shape if self.mine else shape or self.shape, self.name
         )
 
     def ring(self, bits: int) -> torch.Tensor:
-        """At its owner, the value with `bits` fractional bits."""
+        """The value as ring elements with `bits` fractional bits; at its owner only. It is encoded once."""
         if bits not in self._rings:
             self._rings[bits] = encode(self.value, self.name, bits) if not self.value.is_meta else self._zeros()
         return self._rings[bits]
 
     def masked(self) -> Masked:
-        """Masked once, kept for the session."""
+        """The masked matrix. It is masked at the first call, at 8 bytes an element, and cached for the session."""
         if self._masked is None and self._rows_of is not None:
-            whole, index = self._rows_of  # the mask travels once, for all batches
+            whole, index = self._rows_of  # The whole matrix is masked once, for all batches of its rows.
             self._masked = self.context.engine.rows(whole.masked(), index)
         elif self._masked is None:
             clear = self.ring(self.bits) if self.mine else None
@@ -80,19 +97,23 @@ class PrivateTensor:
         return self._masked
 
     def secret(self, bits: int = PRECISION_BITS) -> Secret:
-        """As shares, for additions: the whole value at its owner, zero at the other. Openings are masked later."""
+        """The value as shares for sums: all of it at its owner, zero at the other owner; no message.
+
+        These shares are not uniform. They are sent only under masks, see `Engine.blinded`.
+        """
         return Secret(self.context, self.ring(bits) if self.mine else self._zeros(), bits)
 
     def _zeros(self) -> torch.Tensor:
         device = "meta" if self.context.engine.dry else "cpu"
         return torch.zeros(self.shape, dtype=torch.int64, device=device)
 
-    # -- what the owner does alone, and what needs both ------------------------------------------------------------
+    # -- what the owner computes alone, and what needs both owners -------------------------------------------------
     def t(self) -> Transposed | PrivateTensor:
+        """The transposed matrix, which shares this matrix's mask in products."""
         return Transposed(self)
 
     def matmul(self, other: PrivateTensor | Secret) -> PrivateTensor | Secret:
-        """(n, d) (d, k) -> (n, k)."""
+        """The product (n, d) (d, k) -> (n, k): private if `other` is the same owner's, shared otherwise."""
         shape = torch.Size((self.shape[0], other.shape[1]))
         if isinstance(other, PrivateTensor):
             if other.owner == self.owner:
@@ -110,6 +131,7 @@ class PrivateTensor:
         return rows
 
     def _arithmetic(self, other: Any, f, secret) -> PrivateTensor | Secret:
+        """f(self, other) by the owner alone where it knows both or `other` is public, else secret(self, other)."""
         if isinstance(other, (int, float)):
             return self._local(lambda a: f(a, other))
         if isinstance(other, Transposed):
@@ -131,7 +153,7 @@ class PrivateTensor:
         return self._local(lambda a: a / other)
 
     def applied(self, *names: str) -> list[PrivateTensor]:
-        """As `Secret.applied`, by the owner alone."""
+        """The functions `names` of this tensor, as in `Secret.applied`, but computed by the owner alone."""
         return [self._local(lambda a, name=name: FUNCTIONS[name].compute(a.to(torch.float64))) for name in names]
 
     def square(self) -> PrivateTensor:
@@ -149,7 +171,7 @@ class PrivateTensor:
 
 
 class Transposed:
-    """x.t() of a private x, on its way into a product."""
+    """The transpose x.t() of a private matrix x, which enters a product under the mask of x itself."""
 
     def __init__(self, of: PrivateTensor):
         self.of, self.shape = of, torch.Size(reversed(of.shape))
@@ -158,7 +180,7 @@ class Transposed:
         return self.of
 
     def plain(self) -> PrivateTensor:
-        """As a private value of its own, masked anew if it enters a product."""
+        """The transpose as a private tensor of its own, with its own mask if it enters a product."""
         return self.of._local(lambda a: a.t(), shape=self.shape)
 
     def __add__(self, other):
@@ -174,7 +196,7 @@ class Transposed:
         return self.plain() / divisor
 
     def matmul(self, other: PrivateTensor | Secret) -> PrivateTensor | Secret:
-        """x' other: (d, n) (n, k) -> (d, k)."""
+        """The product x' other, (d, n) (n, k) -> (d, k): private if `other` is the same owner's, shared otherwise."""
         x, shape = self.of, torch.Size((self.shape[0], other.shape[1]))
         if isinstance(other, PrivateTensor):
             if other.owner == x.owner:
@@ -187,11 +209,14 @@ class Transposed:
 
 
 class Secret:
-    """Additive shares: this owner's `share` (int64), with `bits` fractional bits."""
+    """A shared real tensor.
+
+    share: this owner's additive share (int64). bits: the number of fractional bits, which both owners know.
+    """
 
     def __init__(self, context: Context, share: torch.Tensor, bits: int):
         self.context, self.share, self.bits = context, share, bits
-        self.cut = 0  # bits taken off it before it is opened: by so much smaller is what the ring can have held
+        self.cut = 0  # So many bits are cut before the value is opened, which lowers the largest plausible value.
 
     @property
     def shape(self) -> torch.Size:
@@ -211,10 +236,11 @@ class Secret:
         return Secret(self.context, share, self.bits if bits is None else bits)
 
     def to_bits(self, bits: int) -> Secret:
-        """The same value with `bits` fractional bits; exact up to a unit in the last place."""
+        """The same value with `bits` fractional bits, within a unit in the last place; one round if bits are cut."""
         return self if bits == self.bits else self._with(self._engine.truncate(self.share, self.bits - bits), bits)
 
     def operand(self) -> Secret:
+        """The value as a factor of a product, with at most OPERAND_BITS fractional bits."""
         return self if self.bits <= OPERAND_BITS else self.to_bits(OPERAND_BITS)
 
     # -- linear ----------------------------------------------------------------------------------------------------
@@ -231,11 +257,12 @@ class Secret:
         return self._with(self.share.sum(*dim, **({"keepdim": keepdim} if dim else {})))
 
     def _aligned(self, other: Any) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Shares of self and of other with the same number of fractional bits, and that number."""
         if isinstance(other, (PrivateTensor, Transposed)):
             other = (other.plain() if isinstance(other, Transposed) else other).secret()
         if isinstance(other, (int, float)):
             value = torch.full_like(self.share, round(other * 2.0**self.bits))
-            return self.share, self._engine._first(value), self.bits
+            return self.share, self._engine.public_share(value), self.bits
         bits = max(self.bits, other.bits)
         return self.share << (bits - self.bits), other.share << (bits - other.bits), bits
 
@@ -250,7 +277,7 @@ class Secret:
     def __truediv__(self, divisor: float) -> Secret:
         power = math.log2(divisor) if divisor > 0 else 0.5
         if power.is_integer():
-            return self._with(self.share, self.bits + int(power))  # exact: the point moves
+            return self._with(self.share, self.bits + int(power))  # This is exact, since only the binary point moves.
         return self * (1.0 / divisor)
 
     # -- products --------------------------------------------------------------------------------------------------
@@ -263,70 +290,76 @@ class Secret:
         return self._with(self._engine.multiply(a.share, b.share), a.bits + b.bits)
 
     def _times_public(self, factor: float) -> Secret:
+        """The value times a public factor, which is rounded to 16 significant bits unless it is a power of two."""
         if factor == 0.0:
             return self._with(self.share * 0)
         mantissa, exponent = math.frexp(factor)
         if abs(mantissa) == 0.5:
             return self._with(self.share * (1 if factor > 0 else -1), self.bits + 1 - exponent)
-        held = self if self.bits <= HELD_BITS else self.to_bits(HELD_BITS - 8)
-        m = round(mantissa * 2.0**PRECISION_BITS)  # 16 significant bits of the factor
-        return self._with(held.share * m, held.bits + PRECISION_BITS - exponent).to_bits(held.bits)
+        value = self if self.bits <= VALUE_BITS else self.to_bits(VALUE_BITS - 8)
+        m = round(mantissa * 2.0**PRECISION_BITS)
+        return self._with(value.share * m, value.bits + PRECISION_BITS - exponent).to_bits(value.bits)
 
     def square(self) -> Secret:
+        """The square of each element, with twice the operand's fractional bits; one round."""
         a = self.operand()
         return self._with(self._engine.square(a.share), 2 * a.bits)
 
     def matmul(self, other: PrivateTensor | Secret) -> Secret:
-        """(k, n) (n, d) -> (k, d); with a private `other` (other' self')', with a shared one by a triple."""
+        """The product (k, n) (n, d) -> (k, d). With a private `other` it is (other' self')', else it takes a triple."""
         if isinstance(other, Transposed):
             return other.of.matmul(self.t()).t()
         if isinstance(other, PrivateTensor):
             return other.t().matmul(self.t()).t()
-        from mpc_appraisal.mpc.protocols import crypten_adapter as bridge
+        from mpc_appraisal.mpc.protocols import crypten_adapter
 
         a, b = self.operand(), other.operand()
-        return self._with(bridge.bilinear(self._engine, "matmul", a.share, b.share), a.bits + b.bits)
+        return self._with(crypten_adapter.bilinear(self._engine, "matmul", a.share, b.share), a.bits + b.bits)
 
-    # -- CrypTen's own ---------------------------------------------------------------------------------------------
+    # -- by CrypTen ------------------------------------------------------------------------------------------------
     def crypten(self):
-        """The same value as CrypTen's secret tensor, computing over this engine; see `bridge`."""
-        from mpc_appraisal.mpc.protocols import crypten_adapter as bridge
+        """The same value as an MPCTensor that computes over this engine; see `crypten_adapter`."""
+        from mpc_appraisal.mpc.protocols import crypten_adapter
 
-        return bridge.to_crypten(self._engine, self.to_bits(PRECISION_BITS).share)
+        return crypten_adapter.to_crypten(self._engine, self.to_bits(PRECISION_BITS).share)
 
     def from_crypten(self, tensor) -> Secret:
-        """A CrypTen tensor of this session as a `Secret`."""
-        from mpc_appraisal.mpc.protocols import crypten_adapter as bridge
+        """The MPCTensor `tensor` of this session as a `Secret`."""
+        from mpc_appraisal.mpc.protocols import crypten_adapter
 
-        return self._with(*bridge.from_crypten(tensor))
+        return self._with(*crypten_adapter.from_crypten(tensor))
 
     def relu(self) -> Secret:
+        """max(z, 0), by CrypTen's comparison, or by the helper if the engine has one."""
         if self._engine.helper:
             return self.applied("relu")[0]
         return self.from_crypten(self.crypten().relu())
 
     def sigmoid(self) -> Secret:
-        """By softmax of (z / 2, -z / 2), over the session's bound on logits: no comparison. Or at a helper."""
+        """1 / (1 + e^-z), as the softmax of (z / 2, -z / 2), or by the helper if the engine has one.
+
+        |z / 2| has to stay within the session's bound on logits unless there is a helper.
+        """
         if self._engine.helper:
             return self.applied("sigmoid")[0]
         half = self.share.reshape(-1, 1)
-        pair = torch.cat([half, -half], dim=1)  # softmax over two classes of z and -z, each half
+        pair = torch.cat([half, -half], dim=1)  # `bits` + 1 makes these z / 2 and -z / 2.
         p = softmax(self._engine, pair, self.bits + 1, self.context.logit_bound)
         return self._with(p[:, 0].reshape(self.shape), BITS)
 
     # -- not linear ------------------------------------------------------------------------------------------------
     def applied(self, *names: str) -> list[Secret]:
-        """The functions `names` at the helper, which is shown this value once, permuted; see `permuted.apply`."""
+        """The functions `names` of this value, which is sent to the helper once, permuted; see `permutation.apply`."""
         return [self._with(*each) for each in apply(self._engine, self.share, self.bits, names)]
 
     def softmax(self, dim: int) -> Secret:
-        """Over the last dimension of (n, C)."""
+        """The probabilities of each row of (n, C); `dim` is ignored, since it is always 1."""
         if self._engine.helper:
             return self.applied("softmax")[0]
         return self._with(softmax(self._engine, self.share, self.bits, self.context.logit_bound), BITS)
 
     def log_softmax(self, dim: int) -> Secret:
-        """Over the last dimension of (n, C)."""
+        """The logarithms of the probabilities of each row of (n, C); `dim` is ignored, since it is always 1."""
         if self._engine.helper:
             return self.applied("log_softmax")[0]
         return self._with(*log_softmax(self._engine, self.share, self.bits, self.context.logit_bound))
@@ -342,15 +375,15 @@ def _join(first: PrivateTensor | Secret, tensors: Sequence[Any]) -> Secret:
 
 
 @ops.high_precision.register(PrivateTensor)
-def _fine(value: PrivateTensor) -> Secret:
+def _high_precision(value: PrivateTensor) -> Secret:
     return value.secret(NUMBER_BITS)
 
 
 @ops.negative.register(Secret)
 def _negative(value: Secret) -> Secret:
-    from mpc_appraisal.mpc.protocols import crypten_adapter as bridge
+    from mpc_appraisal.mpc.protocols import crypten_adapter
 
-    return value._with(bridge.negative(value._engine, value.share), 0)
+    return value._with(crypten_adapter.negative(value._engine, value.share), 0)
 
 
 @ops.choose.register(Secret)
@@ -361,6 +394,6 @@ def _choose(bit: Secret, value: Secret) -> Secret:
 @ops.tape.register(PrivateTensor)
 @ops.tape.register(Secret)
 def _tape(value: PrivateTensor | Secret) -> ops.Tape:
-    from mpc_appraisal.mpc.protocols import crypten_adapter as bridge
+    from mpc_appraisal.mpc.protocols import crypten_adapter
 
-    return bridge.EngineTape(value.context)
+    return crypten_adapter.EngineTape(value.context)

@@ -42,6 +42,7 @@ from mpc_appraisal.methods.gradient_norm import GradientNorm
 from mpc_appraisal.methods.influence import Influence
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.protocols import norm_check
+from mpc_appraisal.mpc.protocols.checks import NORM_CHECK_WHAT, NORM_CHECK_WHY
 from mpc_appraisal.mpc.protocols.tensors import PrivateTensor as Matrix
 from mpc_appraisal.mpc.protocols.tensors import Secret
 from mpc_appraisal.mpc.session import Opening, Session
@@ -125,7 +126,7 @@ class NoisedRelease(PerCandidate):
 
     def openings(self, method, candidates):
         what, why = (WHAT, DECISION) if self.what == "bit" else (NOISED + method.opens, RESULT)
-        check = [Opening(norm_check.WHAT, OWNERS, 1, norm_check.WHY)] if candidates and _derived(method) else []
+        check = [Opening(NORM_CHECK_WHAT, OWNERS, 1, NORM_CHECK_WHY)] if candidates and _derived(method) else []
         return check + [Opening(what, self.learners, 1, why)] * candidates
 
     @property
@@ -171,7 +172,7 @@ class NoisedRelease(PerCandidate):
             parts.append(norm_check.direction_within(secrets["direction"], spread))
         context = secrets["weights"].context
         held = Secret(context, norm_check.all_hold(context.engine, parts), 0)
-        opened = session.reveal(held, norm_check.WHAT, norm_check.WHY)
+        opened = session.reveal(held, NORM_CHECK_WHAT, NORM_CHECK_WHY)
         if context.engine.dry or opened.item() == 1:
             return
         also = f", or an influence direction whose spread is above {spread:g}" if "direction" in secrets else ""
