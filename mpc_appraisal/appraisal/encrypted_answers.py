@@ -20,7 +20,7 @@ from mpc_appraisal.common.errors import DisagreementError, PeerError
 from mpc_appraisal.common.roles import DATA_OWNER
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.budget.ledgers import Key
-from mpc_appraisal.mpc.net.notes import parse
+from mpc_appraisal.mpc.net.message_schemas import parse
 from mpc_appraisal.release.base import Outcome
 
 SEALED = 1024  # bytes of an answer

@@ -170,7 +170,7 @@ class Session(ABC):
         """What the session keeps for these inputs can go."""
 
     def mark(self) -> None:
-        """Have the dealer note its traffic up to here."""
+        """Have the dealer record its traffic up to here."""
 
     def close(self, orderly: bool = True) -> None:
         """Leave; `orderly` if all parties do."""
@@ -245,21 +245,21 @@ def agree(
     Raises:
         DisagreementError: names each key that differs, with both values.
     """
-    notes = rendezvous.exchange("config", {"digest": digest, "public": public})
-    if len({note["digest"] for note in notes.values()}) == 1:
+    messages = rendezvous.exchange("config", {"digest": digest, "public": public})
+    if len({message["digest"] for message in messages.values()}) == 1:
         return public, digest
-    reference = notes[MODEL_OWNER]["public"]
+    reference = messages[MODEL_OWNER]["public"]
     lines = []
-    for role in (r for r in notes if r != MODEL_OWNER):
-        theirs = notes[role]["public"]
+    for role in (r for r in messages if r != MODEL_OWNER):
+        theirs = messages[role]["public"]
         for key in sorted(reference.keys() | theirs.keys()):
             ours, other = reference.get(key, "(absent)"), theirs.get(key, "(absent)")
             if not same(ours, other):
                 values = f"{shown(repr(ours))} at {MODEL_OWNER}, {shown(repr(other))} at {role}"
                 lines.append(f"{shown(key, 200)}: {values}")
-    stated = notes[MODEL_OWNER]["digest"]
+    stated = messages[MODEL_OWNER]["digest"]
     if lines or digest_of is None or digest_of(reference) != stated:
-        hashes = ", ".join(f"{shown(str(note['digest']), 40)} at {role}" for role, note in notes.items())
+        hashes = ", ".join(f"{shown(str(message['digest']), 40)} at {role}" for role, message in messages.items())
         alike = f"the keys that were told are alike, and their hashes are {hashes}; expected one hash"
         raise DisagreementError("the public configurations differ: " + "; ".join(lines or [alike]))
     return reference, stated

@@ -1,4 +1,4 @@
-"""What comes from outside a party: notes and words of peers, the environment, and how a configuration is spelt."""
+"""What comes from outside a party: messages and words of peers, the environment, and how a configuration is spelt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.data import ENVIRONMENT, Mnist
 from mpc_appraisal.methods import Influence
-from mpc_appraisal.mpc.net import frames, notes
+from mpc_appraisal.mpc.net import frames, message_schemas
 from mpc_appraisal.mpc.net.transport import Transport, check_clear
 from mpc_appraisal.mpc.session import agree, same
 from mpc_appraisal.release import Bit
@@ -31,7 +31,7 @@ from mpc_appraisal.reporting.record import read
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\u202egnp\nerror: x"
 
-# ---- notes ----
+# ---- messages ----
 
 FACTS = {"candidates": [{"name": "a", "rows": 4, "features": 3, "listing": None}]}
 
@@ -43,45 +43,45 @@ def facts(**changed) -> bytes:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (facts(rows="many"), "candidates.0.rows in its note on 'facts': got 'many'; expected integer"),
-        (facts(rows=0), "candidates.0.rows in its note on 'facts': got 0; expected 1 or more"),
+        (facts(rows="many"), "candidates.0.rows in its message on 'facts': got 'many'; expected integer"),
+        (facts(rows=0), "candidates.0.rows in its message on 'facts': got 0; expected 1 or more"),
         (facts(rows=True), "candidates.0.rows"),
         (facts(rows=3.0), "candidates.0.rows"),
         (facts(rows=2**60), "candidates.0.rows"),
         (facts(features=[3]), "candidates.0.features"),
         (facts(name="x" * 201), "candidates.0.name"),
         (facts(listing={"name": "a"}), "candidates.0.listing"),
-        (b'{"candidates": []}', "candidates in its note"),
-        (b'{"candidates": {"0": 1}}', "candidates in its note"),
+        (b'{"candidates": []}', "candidates in its message"),
+        (b'{"candidates": {"0": 1}}', "candidates in its message"),
         (b"{}", "got no candidates; expected all of candidates"),
-        (b'{"candidates": NaN}', "its note on 'facts': got NaN; expected finite numbers"),
+        (b'{"candidates": NaN}', "its message on 'facts': got NaN; expected finite numbers"),
         (b'{"candidates": -Infinity}', "got -Infinity; expected finite numbers"),
         (b'{"candidates": 1e999}', "got 1e999; expected finite numbers"),
         (b'{"candidates": ' + b"9" * 100_000 + b"}", "expected finite numbers within 64 bits"),
         (b'{"candidates": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nesting|levels"),
         (b'{"candidates": ' + b"[" * 40 + b"]" * 40 + b"}", "levels"),
-        (b'{"more": "' + b"x" * (notes.LONGEST_TEXT + 1) + b'"}', "a text of"),
-        (b" " * (notes.LONGEST_NOTE + 1), "bytes"),
+        (b'{"more": "' + b"x" * (message_schemas.LONGEST_TEXT + 1) + b'"}', "a text of"),
+        (b" " * (message_schemas.LONGEST_MESSAGE + 1), "bytes"),
         (b"[1]", "expected an object"),
         (b'"\x1b[2J"', "expected"),
         (b"\xff\xfe{", "expected JSON"),
         (b"", "expected JSON"),
     ],
 )
-def test_a_malformed_note_is_its_senders_fault_by_note_and_field(text, words):
-    with pytest.raises(PeerError, match=f"^data_owner told what cannot be read: .*({words})") as error:
-        notes.read(text, DATA_OWNER, "facts")
+def test_a_malformed_message_is_its_senders_fault_by_topic_and_field(text, words):
+    with pytest.raises(PeerError, match=f"^data_owner sent what cannot be read: .*({words})") as error:
+        message_schemas.read(text, DATA_OWNER, "facts")
     assert str(error.value).isprintable() and len(str(error.value)) < 400
 
 
 def test_a_field_that_a_later_version_adds_is_left_alone():
-    assert notes.read(facts(columns="ab"), DATA_OWNER, "facts")["candidates"][0]["columns"] == "ab"
-    assert notes.read(b'{"new": 1}', DEALER, "facts") == {"new": 1}
+    assert message_schemas.read(facts(columns="ab"), DATA_OWNER, "facts")["candidates"][0]["columns"] == "ab"
+    assert message_schemas.read(b'{"new": 1}', DEALER, "facts") == {"new": 1}
 
 
 @pytest.mark.parametrize("transport", ["tcp", "tls"])
 def test_three_parties_hear_who_told_nonsense(transport, tmp_path):
-    """Three connections of the real kinds, in threads: one party's note is malformed, and the others name it."""
+    """Three connections of the real kinds, in threads: one party's message is malformed, and the others name it."""
     from mpc_appraisal.mpc.net.certificates import make_trial
 
     if transport == "tls":
@@ -92,8 +92,8 @@ def test_three_parties_hear_who_told_nonsense(transport, tmp_path):
         party = Transport(transport, str(tmp_path / "tls")).connect(role, where, 20.0)
         try:
             party.announce()
-            note = {"row_norm": "long" if role == DATA_OWNER else 1.0, "weight_norm": 1.0}
-            party.exchange("ready", note)
+            message = {"row_norm": "long" if role == DATA_OWNER else 1.0, "weight_norm": 1.0}
+            party.exchange("ready", message)
         except PeerError as error:
             said[role] = str(error)
             party.abort(error.public)
@@ -105,7 +105,7 @@ def test_three_parties_hear_who_told_nonsense(transport, tmp_path):
         thread.start()
     for thread in threads:
         thread.join(40)
-    named = "data_owner told what cannot be read: row_norm in its note on 'ready': got 'long'; expected number"
+    named = "data_owner sent what cannot be read: row_norm in its message on 'ready': got 'long'; expected number"
     assert named in said[MODEL_OWNER] and named in said[DEALER]
 
 
@@ -158,8 +158,9 @@ def test_a_sealed_answer_of_another_shape_is_refused(text):
 
 
 def test_words_of_a_peer_reach_no_terminal_as_they_are(capsys):
-    assert notes.said(ESCAPES.encode()).isprintable() and len(notes.said(b"x" * 10**6)) <= notes.LONGEST_LINE
-    header = frames.Header(frames.Kind.NOTE, frames.DTYPES[0], (), 0, 0, "\x1b[2Jx.py:1")
+    assert message_schemas.printable(ESCAPES.encode()).isprintable()
+    assert len(message_schemas.printable(b"x" * 10**6)) <= message_schemas.LONGEST_LINE
+    header = frames.Header(frames.Kind.MESSAGE, frames.DTYPES[0], (), 0, 0, "\x1b[2Jx.py:1")
     assert frames.unpack(frames.pack(header), 0).describe().isprintable()
     for error in (PeerError(ESCAPES), DisagreementError(ESCAPES), InputError("x", ESCAPES, "y")):
         assert str(error).replace("\n", " ").isprintable()
@@ -266,10 +267,10 @@ class Told:
     """A meeting in which the others told their configurations."""
 
     def __init__(self, **by_role: dict):
-        self.notes = {r: {"digest": config_hash(public), "public": public} for r, public in by_role.items()}
+        self.messages = {r: {"digest": config_hash(public), "public": public} for r, public in by_role.items()}
 
-    def exchange(self, topic: str, note: dict) -> dict[str, dict]:
-        return self.notes
+    def exchange(self, topic: str, message: dict) -> dict[str, dict]:
+        return self.messages
 
 
 def test_numbers_are_compared_as_numbers_and_the_model_owners_spelling_stands():
@@ -296,7 +297,7 @@ def test_a_difference_names_the_key_and_both_values(key, a, b):
 
 def test_a_hash_that_is_not_the_configurations_is_refused():
     met = Told(model_owner={"a": 1}, data_owner={"a": 1.0}, dealer={"a": 1})
-    met.notes[MODEL_OWNER]["digest"] = "0" * 16
+    met.messages[MODEL_OWNER]["digest"] = "0" * 16
     with pytest.raises(DisagreementError, match="their hashes are .*; expected one hash"):
         agree(met, {"a": 1.0}, config_hash({"a": 1.0}), config_hash)
 

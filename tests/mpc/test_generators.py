@@ -27,7 +27,7 @@ def curious(role, address, emit, folder, engine):
         return None
     session = open_session(engine, rendezvous, 60)
     x, w = torch.rand(SHAPE_X, dtype=torch.float64), torch.randn(SHAPE_W, dtype=torch.float64)
-    state, notes = torch.get_rng_state(), []
+    state, messages = torch.get_rng_state(), []
 
     def program(s):
         a = s.input(DATA_OWNER, lambda: x, SHAPE_X, "x")
@@ -37,23 +37,23 @@ def curious(role, address, emit, folder, engine):
 
     session.prepare(program)
     if role == DATA_OWNER:
-        _listen(session, engine, notes)
+        _listen(session, engine, messages)
     own, _ = program(session)
     used_torch = not torch.equal(state, torch.get_rng_state())
     session.close()
     rendezvous.exchange("done", {})
     rendezvous.close(5)
-    return {"x": x, "w": w, "own": own, "notes": notes, "used_torch": used_torch}
+    return {"x": x, "w": w, "own": own, "messages": messages, "used_torch": used_torch}
 
 
-def _listen(session, engine, notes):
+def _listen(session, engine, messages):
     if engine == "stock":
         plain = session.communicator.all_reduce
 
         def all_reduce(tensors, *args, **kwargs):
             total = plain(tensors, *args, **kwargs)
             pairs = zip(tensors, total, strict=True) if isinstance(tensors, list) else [(tensors, total)]
-            notes.extend(whole - mine for mine, whole in pairs)
+            messages.extend(whole - mine for mine, whole in pairs)
             return total
 
         session.communicator.all_reduce = all_reduce
@@ -62,7 +62,7 @@ def _listen(session, engine, notes):
 
         def receive(*args):
             message = plain(*args)
-            notes.append(message.clone())
+            messages.append(message.clone())
             return message
 
         session.channel._receive = receive
@@ -76,7 +76,7 @@ def run(engine):
 def test_on_crypten_as_shipped_the_data_owner_reads_the_weights():
     parties = run("stock")
     mine = parties[DATA_OWNER]
-    (x_share, w_share), (epsilon, delta) = mine["own"], mine["notes"][:2]
+    (x_share, w_share), (epsilon, delta) = mine["own"], mine["messages"][:2]
     theirs_of_x = encode(mine["x"], "x") - x_share  # the other's share of what is one's own
     mask = theirs_of_x - epsilon
     next_mask = predict(mask, delta.numel())
@@ -89,12 +89,12 @@ def test_in_the_engine_no_message_continues_another_and_torchs_generator_is_not_
     parties = run("fast")
     weights = encode(parties[MODEL_OWNER]["w"], "w")
     assert not parties[DATA_OWNER]["used_torch"] and not parties[MODEL_OWNER]["used_torch"]
-    notes = [n for n in parties[DATA_OWNER]["notes"] if n.dtype == torch.int64]
-    assert any(n.shape == weights.shape for n in notes)  # the masked weights did come by
-    for note in notes:
-        if note.shape == weights.shape:
+    messages = [n for n in parties[DATA_OWNER]["messages"] if n.dtype == torch.int64]
+    assert any(n.shape == weights.shape for n in messages)  # the masked weights did come by
+    for message in messages:
+        if message.shape == weights.shape:
             # Even with the weights known, what masked them is no twister's output.
-            stream = torch.cat([(weights - note).reshape(-1)] * 6)
+            stream = torch.cat([(weights - message).reshape(-1)] * 6)
             assert predict(stream, 1) is None
 
 

@@ -219,26 +219,26 @@ def test_strangers_do_not_use_up_the_meeting(transport, trial):
     assert {role: out for role, (out, _) in said.items()} == dict.fromkeys(said, expected), said
 
 
-def test_silent_connections_do_not_hold_up_the_lifelines():
+def test_silent_connections_do_not_hold_up_the_heartbeats():
     """At a party's own port of the clear transports: signs of life go on while strangers keep silent."""
     from mpc_appraisal.mpc.net.heartbeat import Heartbeats
 
     lost, ticks = [], []
-    lines = Heartbeats(DATA_OWNER, "127.0.0.1", 10.0, lost.append, lambda: ticks.append(time.monotonic()))
+    heartbeats = Heartbeats(DATA_OWNER, "127.0.0.1", 10.0, lost.append, lambda: ticks.append(time.monotonic()))
     held = []
     try:
-        note = lines.note()
+        contact = heartbeats.contact()
         start = time.monotonic()
         for _ in range(20):
-            held.append(socket.create_connection((note["host"], note["port"]), 2))
-        sock = socket.create_connection((note["host"], note["port"]), 2)
-        sock.sendall(bytes.fromhex(note["token"]) + bytes([2, 0]))
+            held.append(socket.create_connection((contact["host"], contact["port"]), 2))
+        sock = socket.create_connection((contact["host"], contact["port"]), 2)
+        sock.sendall(bytes.fromhex(contact["token"]) + bytes([2, 0]))
         held.append(sock)
-        while DEALER not in lines.lines:
+        while DEALER not in heartbeats.connections:
             assert time.monotonic() - start < stretched(5), "the dealer waits behind strangers"
             time.sleep(0.02)
     finally:
-        lines.close()
+        heartbeats.close()
         for sock in held:
             sock.close()
     assert not lost and max(b - a for a, b in zip(ticks, ticks[1:], strict=False)) < stretched(1.0)

@@ -344,7 +344,7 @@ def parties(processes: Processes, trial: Path, what: str) -> dict:
     [
         ("shape", r"\(3, 4\) of int64", r"\(3, 5\) of int64"),
         ("type", r"\(3, 4\) of int64", r"\(3, 4\) of uint8"),
-        ("note", "a note", r"\(12,\) of int64"),
+        ("message", "a message", r"\(12,\) of int64"),
     ],
 )
 def test_programs_that_differ_are_named_with_both_call_sites(what, sent, expected, processes, trial):

@@ -31,7 +31,8 @@ from mpc_appraisal.marketplace.record import MarketRecord
 from mpc_appraisal.marketplace.uploads.enrolment import enrol, read_keys, registry
 from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Dense, Network, initial
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
-from mpc_appraisal.mpc.net import frames, notes
+from mpc_appraisal.mpc.net import frames
+from mpc_appraisal.mpc.net import message_schemas as schemas
 from mpc_appraisal.mpc.net.certificates import CertificateFiles, make_trial
 from mpc_appraisal.mpc.net.handshake import _read as read_hello
 from mpc_appraisal.mpc.net.messages import Messages
@@ -322,8 +323,8 @@ for one in ("ca.pem", "dealer.pem", "dealer.key"):
 
 HEADER = frames.Header(frames.Kind.TENSOR, torch.int64, (2, 3), 0, 48, "party.py:7")
 FRAME = frames.pack(HEADER)
-NOTE = b'{"role": "dealer", "use": "send", "instance": "ab", "address": "tcp://127.0.0.1:1"}'
-HELLO = frames.pack(frames.Header(frames.Kind.NOTE, torch.uint8, (), 0, len(NOTE), "")) + NOTE
+GREETING = b'{"role": "dealer", "use": "send", "instance": "ab", "address": "tcp://127.0.0.1:1"}'
+HELLO = frames.pack(frames.Header(frames.Kind.MESSAGE, torch.uint8, (), 0, len(GREETING), "")) + GREETING
 
 
 class Wire(io.BytesIO):
@@ -362,8 +363,8 @@ def stream(data: bytes) -> None:
             found.text(1 << 16, 1.0)
 
 
-class OneNote:
-    """A channel on which one note has come."""
+class JsonChannel:
+    """A channel on which one JSON message has come."""
 
     meter = None
 
@@ -376,7 +377,7 @@ class OneNote:
 
 LISTED = {"name": "sales", "digest": HASH, "commitment": HASH, "price": 3, "currency": "EUR"}
 REHEARSED = {"bytes_sent": [1], "rounds": [2], "dealt": [3], "work": [4]}
-NOTES: dict[str, dict[str, Any]] = {
+MESSAGES: dict[str, dict[str, Any]] = {
     "meet": {"model_owner": {"address": "tcp://127.0.0.1:1"}},
     "config": {"dealer": {"digest": "ab" * 8, "public": {"model.l2": 0.01, "standardise.mean": [1, 2.5]}}},
     "facts": {
@@ -405,9 +406,9 @@ NOTES: dict[str, dict[str, Any]] = {
     "bill": {"dealer": {"keys": {"seconds": 0.5, "bytes": 3, "rounds": 1}}},
     "line": {"dealer": {"host": "127.0.0.1", "port": 1, "token": "ab" * 16}},
 }
-for topic, by_role in NOTES.items():
-    for role, note in by_role.items():
-        of_bytes(f"note {topic} of {role}", as_json(note), lambda d, r=role, t=topic: notes.read(d, r, t), 16)
+for topic, by_role in MESSAGES.items():
+    for role, message in by_role.items():
+        of_bytes(f"message {topic} of {role}", as_json(message), lambda d, r=role, t=topic: schemas.read(d, r, t), 16)
 
 SCRIPT = [["mark"], ["mask", 0, 0, [2, 3]], ["forget", 0]]
 of_bytes(
@@ -417,10 +418,17 @@ of_bytes(
     "stream of frames", lambda folder: [HELLO + frames.pack(HEADER._replace(sequence=1)) + bytes(48)], heard(stream)
 )
 of_bytes("greeting", lambda folder: [HELLO], heard(lambda data: read_hello(incoming(data), 1e18)))
-of_bytes("message", as_json({"key_id": "a"}, {"rows": [["a", 1]]}), lambda data: Messages(OneNote(data)).hear("dealer"))
+of_bytes(
+    "message", as_json({"key_id": "a"}, {"rows": [["a", 1]]}), lambda data: Messages(JsonChannel(data)).hear("dealer")
+)
 of_bytes("script", as_json(SCRIPT), lambda data: dealer.parse(data.decode("utf-8", "replace")))
 of_bytes("sealed answer", as_json(asdict(Outcome(0.5, rank=1))), lambda data: _outcome(data.ljust(SEALED)))
-of_bytes("words", lambda folder: [b"model_owner stopped: \x1b[2Jno"], lambda data: check_words(notes.said(data)), 0)
+of_bytes(
+    "words",
+    lambda folder: [b"model_owner stopped: \x1b[2Jno"],
+    lambda data: check_words(schemas.printable(data)),
+    0,
+)
 
 
 def check_words(text: str) -> None:
@@ -429,4 +437,4 @@ def check_words(text: str) -> None:
 
 ENVELOPE, OTHER = EncryptedAnswers(), EncryptedAnswers()
 of_bytes("envelope", lambda folder: [json.dumps(OTHER.seal(ENVELOPE.address, [Outcome(1.0)])).encode()],
-         lambda data: ENVELOPE.unseal(notes.parse(data, "data_owner", "approval"), 1))  # fmt: skip
+         lambda data: ENVELOPE.unseal(schemas.parse(data, "data_owner", "approval"), 1))  # fmt: skip

@@ -1,9 +1,14 @@
-"""One party of a session without the engine: `tls_party.py ROLE ADDRESS FOLDER WHAT [TRANSPORT]`, tls if not told.
+"""One party of a session without the engine: `tls_party.py ROLE ADDRESS FOLDER WHAT [TRANSPORT]`, by default over tls.
 
-WHAT: loop, the owners exchange messages until killed; busy, the model owner computes and never looks at its peers;
-load, the model owner does not get to announce itself; result, all are done but for the last note, which the data owner
-and the dealer never post; slow and matmul, the data owner computes for 5 s; big, both owners send more than the window
-before they receive; shape and note, the owners' programs differ.
+WHAT selects what the parties do after they have connected.
+
+    loop                  the owners exchange tensors until they are killed
+    busy                  the model owner computes and never looks at its peers
+    load                  the model owner computes before it announces itself
+    result                all are done, but the data owner and the dealer never send the last message
+    slow, matmul          the data owner computes for 5 s, in Python or in one operation of torch
+    big                   both owners send more than the window before they receive
+    shape, type, message  the owners' programs differ
 """
 
 from __future__ import annotations
@@ -58,7 +63,7 @@ def program(channel: Channel, role: str, what: str, link) -> None:
             channel.send(MANY, 1 - me)
         for _ in range(2):
             assert torch.equal(channel.receive(MANY.shape, 1 - me), MANY)
-    if what == "note" and role == "data_owner":
+    if what == "message" and role == "data_owner":
         link.exchange("elsewhere", {})
     if what in ("shape", "type"):
         if role == "data_owner":

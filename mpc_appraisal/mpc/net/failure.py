@@ -50,8 +50,8 @@ class FailureDetector(ABC):
         """Wait until all three parties are there. Raises PeerError naming who is missing or doubled."""
 
     @abstractmethod
-    def exchange(self, topic: str, note: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Tell the others this party's note and return everybody's, by role. Every party calls it, in the same order.
+    def exchange(self, topic: str, message: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Send this party's message to the others and return all three by role; all parties call it in the same order.
 
         Raises:
             PeerError: a party aborted, died, froze, or is elsewhere in the program.

@@ -30,7 +30,7 @@ _names: dict[str, str] = {}
 class Kind(IntEnum):
     """What a frame is."""
 
-    NOTE = 1  # public JSON
+    MESSAGE = 1  # public JSON
     TENSOR = 2
     HEARTBEAT = 3
     ABORT = 4  # the sender stops; the payload says why

@@ -23,7 +23,7 @@ from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.mpc.net.certificates import CertificateFiles, certified_role, key_digest
 from mpc_appraisal.mpc.net.frames import FrameError, Kind
-from mpc_appraisal.mpc.net.notes import parse, said
+from mpc_appraisal.mpc.net.message_schemas import parse, printable
 from mpc_appraisal.mpc.net.rendezvous import parse_address
 from mpc_appraisal.mpc.net.strangers import cannot_listen, who_answers
 from mpc_appraisal.mpc.net.stream import GONE, Incoming, Outgoing, Woken
@@ -149,7 +149,7 @@ class Listener:
         if refusal:
             outgoing.send(Kind.ABORT, refusal.encode())
             return False
-        outgoing.send(Kind.NOTE, b"{}")
+        outgoing.send(Kind.MESSAGE, b"{}")
         if complete:
             halves["receive"].start()
             self._joined(role, halves["send"], halves["receive"], hello)
@@ -196,8 +196,8 @@ def _read(incoming: Incoming, deadline: float) -> Hello:
     header = incoming.header(deadline)
     text = incoming.text(HELLO_BYTES, HANDSHAKE_SECONDS, deadline)
     if header.kind == Kind.ABORT:
-        raise PermissionError(said(text))
-    if header.kind != Kind.NOTE:
+        raise PermissionError(printable(text))
+    if header.kind != Kind.MESSAGE:
         raise FrameError("sent no greeting")
     try:
         return parse(text, "a newcomer", "hello")
@@ -243,7 +243,7 @@ def dial(
             until = time.monotonic() + patience
             _shake(sock, until)
             incoming, outgoing = Incoming(sock), Outgoing(sock)
-            outgoing.send(Kind.NOTE, json.dumps(hello).encode())
+            outgoing.send(Kind.MESSAGE, json.dumps(hello).encode())
             _read(incoming, until)
             halves[use] = outgoing if use == "send" else incoming
         except ssl.SSLCertVerificationError as error:

@@ -21,7 +21,7 @@ from typing import Any
 
 from mpc_appraisal.common.errors import PeerError
 from mpc_appraisal.common.roles import ROLES, rank_of
-from mpc_appraisal.mpc.net.notes import said
+from mpc_appraisal.mpc.net.message_schemas import printable
 
 BEAT_SECONDS = 0.5
 WATCH_SECONDS = 0.1
@@ -55,7 +55,7 @@ class Newcomer:
 
 
 class Heartbeats:
-    """One party's lines, and the thread that watches them.
+    """One party's connections, and the thread that watches them.
 
     Args:
         towards: a host, on the way to which the others reach this party.
@@ -68,7 +68,7 @@ class Heartbeats:
         self, role: str, towards: str, freeze: float, fail: Callable[[PeerError], Any], tick: Callable[[], None]
     ):
         self.role, self._freeze, self._fail, self._tick = role, freeze, fail, tick
-        self.lines: dict[str, PeerConnection] = {}
+        self.connections: dict[str, PeerConnection] = {}
         self._met: dict[str, deque[socket.socket]] = {name: deque() for name in ROLES}
         self._token = os.urandom(TOKEN_BYTES)
         self._newcomers: list[Newcomer] = []
@@ -78,16 +78,17 @@ class Heartbeats:
         self._thread = threading.Thread(target=self._watch, daemon=True, name="heartbeats")
         self._thread.start()
 
-    def note(self) -> dict[str, Any]:
+    def contact(self) -> dict[str, Any]:
         """What the others need to connect."""
         host, port = self._listener.getsockname()[:2]
         return {"host": host, "port": port, "token": self._token.hex()}
 
-    def dial(self, role: str, note: dict[str, Any], use: int = LIFE, patience: float | None = None) -> socket.socket:
-        """Connect to `role`, whose note it is, within `patience` seconds; raises PeerError."""
+    def dial(self, role: str, contact: dict[str, Any], use: int = LIFE, patience: float | None = None) -> socket.socket:
+        """Connect to `role`, whose `contact` it is, within `patience` seconds; raises PeerError."""
         try:
-            sock = socket.create_connection((note["host"], note["port"]), min(patience or self._freeze, self._freeze))
-            sock.sendall(bytes.fromhex(note["token"]) + bytes([rank_of(self.role), use]))
+            patience = min(patience or self._freeze, self._freeze)
+            sock = socket.create_connection((contact["host"], contact["port"]), patience)
+            sock.sendall(bytes.fromhex(contact["token"]) + bytes([rank_of(self.role), use]))
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise PeerError(f"cannot reach {role} at its address: {reason}") from error
@@ -101,7 +102,7 @@ class Heartbeats:
 
     def _add(self, role: str, sock: socket.socket) -> None:
         sock.setblocking(False)
-        self.lines[role] = PeerConnection(sock)
+        self.connections[role] = PeerConnection(sock)
 
     def _accept(self) -> None:
         """Take in who connects; what it says is read as it comes, so that nobody is waited for."""
@@ -134,7 +135,7 @@ class Heartbeats:
         role = ROLES[hello[-2]] if known and hello[-2] < len(ROLES) else self.role
         if role != self.role and hello[-1] == DATA:
             self._met[role].append(sock)
-        elif role != self.role and role not in self.lines:
+        elif role != self.role and role not in self.connections:
             self._add(role, sock)
         else:
             sock.close()  # a stranger
@@ -142,59 +143,59 @@ class Heartbeats:
     def _watch(self) -> None:
         before = beaten = time.monotonic()
         while not self._stop.is_set():
-            poll, lines = select.poll(), {role: x for role, x in list(self.lines.items()) if not (x.left or x.lost)}
-            newcomers = (newcomer.sock for newcomer in self._newcomers)
-            for each in (self._listener, *newcomers, *(line.sock for line in lines.values())):
+            watched = {role: peer for role, peer in list(self.connections.items()) if not (peer.left or peer.lost)}
+            poll, newcomers = select.poll(), (newcomer.sock for newcomer in self._newcomers)
+            for each in (self._listener, *newcomers, *(peer.sock for peer in watched.values())):
                 poll.register(each, select.POLLIN)
             ready = {descriptor for descriptor, _ in poll.poll(WATCH_SECONDS * 1000)}
             now = time.monotonic()
-            for role, line in lines.items():
-                if line.sock.fileno() in ready:
-                    self._read(role, line)
+            for role, peer in watched.items():
+                if peer.sock.fileno() in ready:
+                    self._read(role, peer)
                 else:  # a pause of this process's own is not the other's silence
-                    line.silent += min(now - before, 2 * WATCH_SECONDS)
-                if line.silent > self._freeze and not line.lost:
-                    line.lost = True
+                    peer.silent += min(now - before, 2 * WATCH_SECONDS)
+                if peer.silent > self._freeze and not peer.lost:
+                    peer.lost = True
                     self._fail(PeerError(f"{role} stopped: no sign of life for {self._freeze:g} s"))
                 if now - beaten >= BEAT_SECONDS:
                     with suppress(OSError):
-                        line.sock.send(BEAT)
+                        peer.sock.send(BEAT)
             before, beaten = now, now if now - beaten >= BEAT_SECONDS else beaten
             if self._listener.fileno() in ready:
                 self._accept()
             self._newcomers = [newcomer for newcomer in self._newcomers if self._greet(newcomer)]
             self._tick()
 
-    def _read(self, role: str, line: PeerConnection) -> None:
+    def _read(self, role: str, peer: PeerConnection) -> None:
         try:
-            data = line.sock.recv(ABORT_BYTES)
+            data = peer.sock.recv(ABORT_BYTES)
         except BlockingIOError:
             return
         except OSError:
             data = b""
-        line.silent = 0.0
-        line.text += data.replace(BEAT, b"")
-        words, bye, _ = line.text.partition(BYE)
+        peer.silent = 0.0
+        peer.text += data.replace(BEAT, b"")
+        words, bye, _ = peer.text.partition(BYE)
         if bye:
-            line.left = True
+            peer.left = True
             if words:
-                self._fail(PeerError(said(words)))
-        elif not data or len(line.text) > ABORT_BYTES:
-            line.lost = True
+                self._fail(PeerError(printable(words)))
+        elif not data or len(peer.text) > ABORT_BYTES:
+            peer.lost = True
             self._fail(PeerError(f"{role} is gone: its process ended, or the network between us"))
 
     def leave(self, words: str) -> None:
         """Say goodbye to those that are there, and why if `words` is not empty."""
-        for line in list(self.lines.values()):
+        for peer in list(self.connections.values()):
             with suppress(OSError):
-                line.sock.send(words.encode().replace(BYE, b"")[: ABORT_BYTES - 1] + BYE)
+                peer.sock.send(words.encode().replace(BYE, b"")[: ABORT_BYTES - 1] + BYE)
 
     def close(self) -> None:
         """Watch no more, and hang up."""
         self._stop.set()
         self._thread.join(2.0)
         newcomers = (newcomer.sock for newcomer in self._newcomers)
-        for sock in (self._listener, *newcomers, *(line.sock for line in self.lines.values())):
+        for sock in (self._listener, *newcomers, *(peer.sock for peer in self.connections.values())):
             sock.close()
 
 

@@ -1,6 +1,9 @@
-"""Reals, integers and small notes over the engine's channel, which carries integers of shapes that both ends know.
+"""Messages between two roles over a channel of the engine: tensors, arrays of unknown shape, and JSON.
 
-float64 travels as the 64 bits that it is; a note is JSON, its length first. Nothing is ever unpickled.
+A channel carries integers of a shape that both ends know. `Messages` adds to it float64, which travels as its 64 bits,
+JSON, which travels behind its length, and arrays, which travel behind a JSON message with their shape. Nothing is ever
+unpickled. The roles of the marketplace use it; the JSON messages that all parties exchange by topic are sent by the
+rendezvous and described in `message_schemas`.
 """
 
 from __future__ import annotations
@@ -17,9 +20,9 @@ from mpc_appraisal.common.errors import PeerError
 from mpc_appraisal.common.roles import rank_of
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.mpc.net.channel import Channel
-from mpc_appraisal.mpc.net.notes import parse
+from mpc_appraisal.mpc.net.message_schemas import parse
 
-NOTE_BYTES = 64 << 20
+MESSAGE_BYTES = 64 << 20
 ARRAY_BYTES = 1 << 34
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.uint8, torch.int32, torch.int64)}
 
@@ -51,33 +54,33 @@ class Messages:
             raise PeerError(f"{source} sent numbers that are NaN or infinite")
         return values
 
-    def announce(self, to: str, note: dict[str, Any]) -> None:
-        """A note; it counts as two waits at the receiver, for its length and itself."""
-        text = json.dumps(note).encode()
+    def announce(self, to: str, message: dict[str, Any]) -> None:
+        """A message; it counts as two waits at the receiver, for its length and itself."""
+        text = json.dumps(message).encode()
         self._channel.send(torch.tensor([len(text)]), rank_of(to))
         self._channel.send(torch.frombuffer(bytearray(text), dtype=torch.uint8), rank_of(to))
 
     def hear(self, source: str) -> dict[str, Any]:
-        """The next note. PeerError where what came is none."""
+        """The next message. PeerError where what came is none."""
         (length,) = self._channel.receive((1,), rank_of(source)).tolist()
-        if not 0 < length <= NOTE_BYTES:
-            raise PeerError(f"{source} sent a note of {length} bytes; expected at most {NOTE_BYTES}")
+        if not 0 < length <= MESSAGE_BYTES:
+            raise PeerError(f"{source} sent a message of {length} bytes; expected at most {MESSAGE_BYTES}")
         text = bytes(self._channel.receive((length,), rank_of(source), torch.uint8).numpy())
-        return parse(text, source, "its part")
+        return parse(text, source, "")
 
     def send_array(self, to: str, values: np.ndarray) -> None:
-        """An array whose shape the receiver does not know, behind a note on it."""
+        """An array whose shape the receiver does not know, behind a message on it."""
         values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
         self.announce(to, {"shape": list(values.shape), "dtype": str(values.dtype).removeprefix("torch.")})
         self.send(to, values)
 
     def receive_array(self, source: str) -> np.ndarray:
         """What `send_array` sends. PeerError for another type, or a size beyond 16 GiB."""
-        note = self.hear(source)
-        shape, dtype = note.get("shape"), _DTYPES.get(str(note.get("dtype")))
+        message = self.hear(source)
+        shape, dtype = message.get("shape"), _DTYPES.get(str(message.get("dtype")))
         sizes = isinstance(shape, list) and all(type(side) is int and side >= 0 for side in shape)
         if dtype is None or not sizes or int(np.prod(shape, dtype=object)) * dtype.itemsize > ARRAY_BYTES:
             raise PeerError(
-                f"{source} announced an array of {shown(note)}; expected integers within {ARRAY_BYTES} bytes"
+                f"{source} announced an array of {shown(message)}; expected integers within {ARRAY_BYTES} bytes"
             )
         return self.receive(source, shape, dtype).numpy()

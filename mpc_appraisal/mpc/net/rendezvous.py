@@ -1,6 +1,6 @@
-"""Where the parties meet: small public notes (JSON), before anything is shared and after all is opened.
+"""Where the parties meet: small public messages (JSON), before anything is shared and after all is opened.
 
-The notes travel through torch's TCPStore, in the clear: sizes, hashes of the public configuration, costs. Nothing
+The messages travel through torch's TCPStore, in the clear: sizes, hashes of the public configuration, costs. Nothing
 private is ever posted. Every error names the party that is missing, killed, frozen or disagreed; the heartbeats say it.
 """
 
@@ -23,7 +23,7 @@ from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
 from mpc_appraisal.common.roles import MODEL_OWNER, ROLES, rank_of
 from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, BlockingCalls, FailureDetector
 from mpc_appraisal.mpc.net.heartbeat import DATA, Heartbeats
-from mpc_appraisal.mpc.net.notes import LONGEST_NOTE, read, said
+from mpc_appraisal.mpc.net.message_schemas import LONGEST_MESSAGE, printable, read
 from mpc_appraisal.mpc.net.strangers import cannot_listen, who_answers
 
 POLL_SECONDS = 0.02
@@ -45,7 +45,7 @@ def parse_address(rendezvous: str) -> tuple[str, int]:
 
 
 class Rendezvous(FailureDetector):
-    """The notes of one session, as one party sees them.
+    """The messages of one session, as one party sees them.
 
     Args:
         role: this party's role.
@@ -72,13 +72,13 @@ class Rendezvous(FailureDetector):
         self._host = role == MODEL_OWNER and not hosted
         self._until: float | None = time.monotonic() + self.timeout  # while the parties meet no call takes longer
         self.store = self._opened(host, port)
-        if address is None:  # torchrun may restart its workers: each attempt gets notes of its own
+        if address is None:  # torchrun may restart its workers: each attempt gets messages of its own
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
             self.store = dist.PrefixStore(f"mpc_appraisal/{attempt}", self.store)
         self._topics: set[str] = set()
-        self._blocking = BlockingCalls(self.check, self._look)  # a frozen host must not hold up who asks for a note
+        self._blocking = BlockingCalls(self.check, self._look)  # a frozen host must not hold up this party
         self._heartbeats = Heartbeats(role, host, self.freeze, self._fail, self._tell)
-        self._lines = self._heartbeats.lines
+        self._peers = self._heartbeats.connections
         if role == MODEL_OWNER:  # it may be a while until it announces itself: it reads its files before
             self.post()
 
@@ -120,13 +120,13 @@ class Rendezvous(FailureDetector):
         )
 
     def post(self) -> None:
-        self._call(lambda: self.store.set(f"line/{self.role}", json.dumps(self._heartbeats.note())))
+        self._call(lambda: self.store.set(f"line/{self.role}", json.dumps(self._heartbeats.contact())))
 
     def _look(self) -> None:
         """Hear of an abort while this party computes."""
         with suppress(RuntimeError, ValueError):  # the host is gone, as its heartbeat says
             if self.store.check(["abort"]):
-                self._fail(PeerError(said(self.store.get("abort"))))
+                self._fail(PeerError(printable(self.store.get("abort"))))
 
     def _call(self, f):
         try:
@@ -139,7 +139,7 @@ class Rendezvous(FailureDetector):
         except (RuntimeError, ValueError) as error:
             raise self._fail(PeerError(f"{MODEL_OWNER} is gone: the rendezvous at {self.where} closed")) from error
 
-    # -- notes -----------------------------------------------------------------------------------------------------
+    # -- messages --------------------------------------------------------------------------------------------------
     def announce(self) -> None:
         """Take the role; wait until all three are taken. Raises PeerError naming who is missing or doubled."""
         deadline = time.monotonic() + self.timeout
@@ -153,10 +153,10 @@ class Rendezvous(FailureDetector):
         while True:
             self._raise_abort()
             for role in ROLES[: rank_of(self.role)]:  # lower ranks listen
-                if role not in self._lines and self._call(lambda role=role: self.store.check([f"line/{role}"])):
+                if role not in self._peers and self._call(lambda role=role: self.store.check([f"line/{role}"])):
                     left = max(deadline - time.monotonic(), POLL_SECONDS)
-                    self._heartbeats.dial(role, self._line_of(role), patience=left)
-            missing = [role for role in ROLES if role != self.role and role not in self._lines]
+                    self._heartbeats.dial(role, self._contact_of(role), patience=left)
+            missing = [role for role in ROLES if role != self.role and role not in self._peers]
             if not missing:
                 self._until = None
                 return
@@ -164,13 +164,13 @@ class Rendezvous(FailureDetector):
                 raise PeerError(f"{' and '.join(missing)} did not come to {self.where} within {self.timeout:g} s")
             time.sleep(POLL_SECONDS)
 
-    def _line_of(self, role: str) -> dict:
+    def _contact_of(self, role: str) -> dict:
         return read(self._call(lambda: self.store.get(f"line/{role}")), role, "line")
 
     def _raise_abort(self) -> None:
         self.check()
         if self._call(lambda: self.store.check(["abort"])):
-            raise self._fail(PeerError(said(self._call(lambda: self.store.get("abort")))))
+            raise self._fail(PeerError(printable(self._call(lambda: self.store.get("abort")))))
 
     def abort(self, message: str) -> None:
         """Tell the others why this party stops: a loss under the name of the lost. `message` holds nothing private."""
@@ -182,41 +182,42 @@ class Rendezvous(FailureDetector):
                 self._call(lambda: self.store.set("abort", words))
         self._heartbeats.leave(words)
 
-    def exchange(self, topic: str, note: dict) -> dict[str, dict]:
-        """Post this party's note and return everybody's, by role. Every party calls it, in the same order.
+    def exchange(self, topic: str, message: dict) -> dict[str, dict]:
+        """Send this party's message to the others and return all three by role; all parties call it in the same order.
 
         Raises:
             PeerError: a party aborted, died, froze or left.
         """
         if topic in self._topics:
-            raise AppraisalError(f"the notes on {topic!r} were already exchanged")
+            raise AppraisalError(f"the messages on {topic!r} were already exchanged")
         self._topics.add(topic)
-        text = json.dumps(note)
-        if len(text) > LONGEST_NOTE:
-            raise InputError(f"this party's note on {topic}", f"{len(text)} bytes", f"at most {LONGEST_NOTE} bytes")
+        text = json.dumps(message)
+        if len(text) > LONGEST_MESSAGE:
+            expected = f"at most {LONGEST_MESSAGE} bytes"
+            raise InputError(f"this party's message on {topic}", f"{len(text)} bytes", expected)
         self._call(lambda: self.store.set(f"note/{topic}/{self.role}", text))
-        notes = {self.role: note}
-        while len(notes) < len(ROLES):
+        messages = {self.role: message}
+        while len(messages) < len(ROLES):
             for role in ROLES:
-                key, left = f"note/{topic}/{role}", role in self._lines and self._lines[role].left
-                if role not in notes and self._call(lambda key=key: self.store.check([key])):
-                    notes[role] = read(self._call(lambda key=key: self.store.get(key)), role, topic)
-                elif role not in notes:
+                key, left = f"note/{topic}/{role}", role in self._peers and self._peers[role].left
+                if role not in messages and self._call(lambda key=key: self.store.check([key])):
+                    messages[role] = read(self._call(lambda key=key: self.store.get(key)), role, topic)
+                elif role not in messages:
                     self._raise_abort()
                     if left:
                         raise PeerError(f"{role} left before the end: it told nothing of {topic}")
-            if len(notes) < len(ROLES):
+            if len(messages) < len(ROLES):
                 time.sleep(POLL_SECONDS)
-        return notes
+        return messages
 
-    # -- connections for messages ----------------------------------------------------------------------------------
+    # -- connections for tensors -----------------------------------------------------------------------------------
     def connections(self, timeout: float) -> dict[int, socket.socket]:
         """A new connection with each of the others, by rank, for whoever carries messages. Raises PeerError."""
         sockets: dict[int, socket.socket | None] = {}
         deadline, me = time.monotonic() + timeout, rank_of(self.role)
         for rank, role in enumerate(ROLES):
             if rank < me:
-                sockets[rank] = self._heartbeats.dial(role, self._line_of(role), DATA)
+                sockets[rank] = self._heartbeats.dial(role, self._contact_of(role), DATA)
             while rank > me and (sock := self._heartbeats.taken(role)) is None:
                 self.check()
                 if time.monotonic() > deadline:
@@ -246,7 +247,7 @@ class Rendezvous(FailureDetector):
         with self._lock:
             self._closed = True
         self._heartbeats.leave("")
-        patience = LAST_WORDS_SECONDS if any(line.lost for line in self._lines.values()) else linger
+        patience = LAST_WORDS_SECONDS if any(peer.lost for peer in self._peers.values()) else linger
         until = time.monotonic() + (patience if self._host else 0.0)
         while time.monotonic() < until and any(self._awaited(role) for role in ROLES if role != self.role):
             time.sleep(POLL_SECONDS)
@@ -256,6 +257,6 @@ class Rendezvous(FailureDetector):
         os.close(self._waker)
 
     def _awaited(self, role: str) -> bool:
-        """At the host: whether `role` may still want to read a note, or to come and hear why the session ended."""
-        line = self._lines.get(role)
-        return not (line.left or line.lost) if line else self.store.add(f"left/{role}", 0) == 0
+        """At the host: whether `role` may still want to read a message, or to come and hear why the session ended."""
+        peer = self._peers.get(role)
+        return not (peer.left or peer.lost) if peer else self.store.add(f"left/{role}", 0) == 0

@@ -1,4 +1,4 @@
-"""Mutual TLS 1.3 between the three parties: notes, messages, signs of life, and who is lost is named.
+"""Mutual TLS 1.3 between the three parties: public messages, tensors, signs of life, and who is lost is named.
 
 The model owner listens at the rendezvous, the data owner at an address that it tells through the model owner; the two
 owners and the dealer are connected in pairs, so that nothing is relayed. A party whose connection ends without a
@@ -26,13 +26,13 @@ from mpc_appraisal.mpc.net.channel import Channel
 from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS, FailureDetector
 from mpc_appraisal.mpc.net.frames import FrameError, Header, Kind, call_site, nbytes, view_of
 from mpc_appraisal.mpc.net.handshake import Hello, Listener, address_of, dial
+from mpc_appraisal.mpc.net.message_schemas import check, parse, printable
 from mpc_appraisal.mpc.net.meter import Meter
-from mpc_appraisal.mpc.net.notes import check, parse, said
 from mpc_appraisal.mpc.net.rendezvous import parse_address
 from mpc_appraisal.mpc.net.stream import Incoming, Outgoing, Woken
 from mpc_appraisal.mpc.ring.buffers import empty
 
-NOTE_BYTES = 16 << 20
+MESSAGE_BYTES = 16 << 20
 ABORT_BYTES = 4096
 WATCH_SECONDS = 0.1
 FLUSH_SECONDS = 0.7  # for the last words to those alive
@@ -41,7 +41,7 @@ POLL_SECONDS = 0.02
 
 @dataclass
 class Peer:
-    """One connected party. left: it said goodbye. lost: it is dead or frozen. inbox: notes read ahead of their use."""
+    """One connected party. left: it said goodbye. lost: it is dead or frozen. inbox: messages read ahead."""
 
     role: str
     incoming: Incoming
@@ -52,7 +52,7 @@ class Peer:
 
 
 class TlsLink(FailureDetector):
-    """The connections of one session, as one party sees them; notes as `Rendezvous` has them, messages by TlsChannel.
+    """The connections of one session, as one party sees them; messages as `Rendezvous` has them, tensors by TlsChannel.
 
     Args:
         role: this party's role.
@@ -134,15 +134,15 @@ class TlsLink(FailureDetector):
             if self._last_words is not None:
                 self._dismiss(self._peers[role], Kind.ABORT)
             elif self.role == MODEL_OWNER and len(self._peers) == len(ROLES) - 1:
-                note = {"topic": "meet", "note": {"address": self._dealer_meets}}
-                self._peers[DEALER].outgoing.send(Kind.NOTE, json.dumps(note).encode(), site=call_site())
+                message = {"topic": "meet", "note": {"address": self._dealer_meets}}
+                self._peers[DEALER].outgoing.send(Kind.MESSAGE, json.dumps(message).encode(), site=call_site())
 
     def announce(self) -> None:
         """Wait until all three parties are connected. Raises PeerError naming who is missing or doubled."""
         deadline = time.monotonic() + self.timeout
         if self.role == DEALER:
             try:
-                address = self._note(self._peers[MODEL_OWNER], "meet", deadline)["address"]
+                address = self._message(self._peers[MODEL_OWNER], "meet", deadline)["address"]
             except TimeoutError:
                 raise PeerError(f"{DATA_OWNER} did not come within {self.timeout:g} s") from None
             try:
@@ -182,7 +182,7 @@ class TlsLink(FailureDetector):
         text = peer.incoming.text(ABORT_BYTES, 2.0)
         if header.kind == Kind.ABORT:
             peer.left = True
-            self._fail(PeerError(said(text)))
+            self._fail(PeerError(printable(text)))
         elif header.kind == Kind.BYE:
             peer.left = True
 
@@ -211,12 +211,12 @@ class TlsLink(FailureDetector):
         incoming = peer.incoming
         try:
             while (header := incoming.look()) is not None:
-                if header.kind not in (Kind.NOTE, Kind.TENSOR):
+                if header.kind not in (Kind.MESSAGE, Kind.TENSOR):
                     self._digest(peer, header)
                 elif not hung:
                     return
-                elif header.kind == Kind.NOTE:
-                    peer.inbox.append((header, incoming.text(NOTE_BYTES, 1.0)))
+                elif header.kind == Kind.MESSAGE:
+                    peer.inbox.append((header, incoming.text(MESSAGE_BYTES, 1.0)))
                 else:
                     incoming.skip(1.0)
         except EOFError:
@@ -244,7 +244,7 @@ class TlsLink(FailureDetector):
             peer.lost = True
             self._fail(PeerError(self._gone(peer)))
 
-    # -- messages --------------------------------------------------------------------------------------------------
+    # -- tensors ---------------------------------------------------------------------------------------------------
     def send(self, to: str, tensor: torch.Tensor) -> None:
         """Send a contiguous tensor; it must not change any more."""
         self.check()
@@ -273,49 +273,49 @@ class TlsLink(FailureDetector):
             raise self._named(peer, error) from error
 
     def _next(self, peer: Peer, deadline: float | None, spin: bool = False) -> Header:
-        """The next note or tensor."""
+        """The next message or tensor."""
         if peer.inbox:
             return peer.inbox[0][0]
-        while (header := peer.incoming.header(deadline, spin)).kind not in (Kind.NOTE, Kind.TENSOR):
+        while (header := peer.incoming.header(deadline, spin)).kind not in (Kind.MESSAGE, Kind.TENSOR):
             self._digest(peer, header)
             self.check()
         return header
 
-    # -- notes -----------------------------------------------------------------------------------------------------
-    def exchange(self, topic: str, note: dict) -> dict[str, dict]:
-        """Tell the others this party's note and return everybody's, by role. Every party calls it, in the same order.
+    # -- messages --------------------------------------------------------------------------------------------------
+    def exchange(self, topic: str, message: dict) -> dict[str, dict]:
+        """Send this party's message to the others and return all three by role; all parties call it in the same order.
 
         Raises:
             PeerError: a party aborted, died, froze, or is elsewhere in the program.
         """
         if topic in self._topics:
-            raise AppraisalError(f"the notes on {topic!r} were already exchanged")
+            raise AppraisalError(f"the messages on {topic!r} were already exchanged")
         self._topics.add(topic)
         self.check()
-        text, notes = json.dumps({"topic": topic, "note": note}).encode(), {self.role: note}
+        text, messages = json.dumps({"topic": topic, "note": message}).encode(), {self.role: message}
         for peer in self._peers.values():
-            peer.outgoing.send(Kind.NOTE, text, site=call_site())
+            peer.outgoing.send(Kind.MESSAGE, text, site=call_site())
         for peer in self._peers.values():
-            notes[peer.role] = self._note(peer, topic, None)
-        return notes
+            messages[peer.role] = self._message(peer, topic, None)
+        return messages
 
-    def _note(self, peer: Peer, topic: str, deadline: float | None) -> dict:
+    def _message(self, peer: Peer, topic: str, deadline: float | None) -> dict:
         try:
             with peer.incoming.lock:
                 header = self._next(peer, deadline)
-                if header.kind != Kind.NOTE:
+                if header.kind != Kind.MESSAGE:
                     text = b"{}"
                 else:
-                    text = peer.inbox.popleft()[1] if peer.inbox else peer.incoming.text(NOTE_BYTES, self.freeze)
+                    text = peer.inbox.popleft()[1] if peer.inbox else peer.incoming.text(MESSAGE_BYTES, self.freeze)
         except (EOFError, FrameError, Woken) as error:
             raise self._named(peer, error) from error
-        told = parse(text, peer.role, topic)
-        if told.get("topic") != topic or not isinstance(told.get("note"), dict):
+        received = parse(text, peer.role, topic)
+        if received.get("topic") != topic or not isinstance(received.get("note"), dict):
             raise PeerError(
-                f"the programs diverged: {peer.role} sent {header.describe()}, expected a note on {topic!r} at "
+                f"the programs diverged: {peer.role} sent {header.describe()}, expected a message on {topic!r} at "
                 f"{call_site()}"
             )
-        return check(told["note"], peer.role, topic)
+        return check(received["note"], peer.role, topic)
 
     # -- the end ---------------------------------------------------------------------------------------------------
     def abort(self, message: str) -> None:

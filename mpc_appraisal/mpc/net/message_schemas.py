@@ -1,8 +1,10 @@
-"""What another party's note may say: each topic has a small schema, and whatever does not fit is that party's fault.
+"""What the JSON messages of a session may contain: one schema for each topic and sender.
 
-A note is JSON that a peer made. `read` refuses what is no JSON, NaN, infinities, numbers beyond 64 bits, deep nesting
-and long texts, then fields that are missing or of another kind. A schema names the fields that are used; others are
-ignored, so that a party of a later version can be talked to.
+A message is JSON that another party made, so nothing in it is trusted. `read` takes its bytes, the sender's role and
+the topic, and returns a dictionary whose fields fit the schema. It raises PeerError, which names the sender, for bytes
+that are not JSON, NaN, infinities, numbers beyond 64 bits, deep nesting, long texts, and missing or ill-typed fields.
+Fields that no schema names are ignored, so that a party of a later version can take part. A new field of a message gets
+a line in `SCHEMAS`. The file `messages` sends the messages of the marketplace, whose fields are checked by its roles.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from mpc_appraisal.common.errors import PeerError
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS
 from mpc_appraisal.common.text import shown
 
-LONGEST_NOTE = 6 << 20  # bytes; torch's store ends a connection that sends 8 MiB
+LONGEST_MESSAGE = 6 << 20  # bytes; torch's store ends a connection that sends 8 MiB
 LONGEST_TEXT = 5 << 20  # characters; answers are sealed into one text
 LONGEST_LINE = 4096  # bytes of the words with which a party stops
 DEEPEST = 32
@@ -73,7 +75,7 @@ ROW_NORM = NORM | {"minimum": 1}  # the constant feature counts
 REHEARSAL = _object(bytes_sent=COUNTS, rounds=COUNTS, dealt=COUNTS, work=COUNTS) | {"additionalProperties": False}
 COST = _object(seconds=_number(), bytes=_whole(0), rounds=_whole(0))
 
-# By topic and, where it matters, by role. A new field of a note gets a line here, outside `required` at first.
+# By topic and sender. A new field is optional at first, because parties of an earlier version do not send it.
 SCHEMAS: dict[str, dict[str, Schema]] = {
     "meet": {MODEL_OWNER: _object(address={"type": ["string", "null"], "maxLength": 300})},
     "config": dict.fromkeys((*OWNERS, DEALER), _object(digest=_text(128), public={"type": "object"})),
@@ -132,46 +134,46 @@ SCHEMAS: dict[str, dict[str, Schema]] = {
 SCHEMAS["ready"][MODEL_OWNER]["properties"]["spread"] = _number()
 
 
-def said(words: bytes | bytearray, longest: int = LONGEST_LINE) -> str:
+def printable(words: bytes | bytearray, longest: int = LONGEST_LINE) -> str:
     """Words of another party as one line that may be printed: control characters and line ends are escaped."""
     return shown(bytes(words[:longest]).decode("utf-8", "replace"), longest)
 
 
 def read(text: bytes, source: str, topic: str) -> dict[str, Any]:
-    """The note of `source` on `topic`, checked. Raises PeerError, which names the party, the note and the field."""
+    """Return the message of `source` on `topic`. Raises PeerError, which names the party, the topic and the field."""
     return check(parse(text, source, topic), source, topic)
 
 
 def parse(text: bytes, source: str, topic: str) -> dict[str, Any]:
     """JSON as another party made it, without a look at its fields. Raises PeerError."""
-    if len(text) > LONGEST_NOTE:
-        raise PeerError(_words(source, topic, f"{len(text)} bytes", f"at most {LONGEST_NOTE}"))
+    if len(text) > LONGEST_MESSAGE:
+        raise PeerError(_words(source, topic, f"{len(text)} bytes", f"at most {LONGEST_MESSAGE}"))
     try:
-        note = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_small)
+        message = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_small)
     except RecursionError:
         raise PeerError(_words(source, topic, "deep nesting", f"at most {DEEPEST} levels")) from None
     except OverflowError as error:
         raise PeerError(_words(source, topic, str(error), "finite numbers within 64 bits")) from None
     except ValueError:
         raise PeerError(_words(source, topic, f"{shown(repr(bytes(text[:40])), 60)}", "JSON")) from None
-    if not isinstance(note, dict):
-        raise PeerError(_words(source, topic, shown(note, 60), "an object of keys and values"))
-    _plain(note, source, topic)
-    return note
+    if not isinstance(message, dict):
+        raise PeerError(_words(source, topic, shown(message, 60), "an object of keys and values"))
+    _plain(message, source, topic)
+    return message
 
 
-def check(note: dict[str, Any], source: str, topic: str) -> dict[str, Any]:
-    """`note` where its fields are what the topic's schema says. Raises PeerError."""
+def check(message: dict[str, Any], source: str, topic: str) -> dict[str, Any]:
+    """`message` where its fields are what the topic's schema says. Raises PeerError."""
     schema = SCHEMAS.get(topic, {}).get(source)
     if schema is None:
-        return note
+        return message
     from jsonschema.exceptions import best_match
 
-    error = best_match(_validator(topic, source).iter_errors(note))
+    error = best_match(_validator(topic, source).iter_errors(message))
     if error is not None:
-        field = shown(".".join(str(part) for part in error.absolute_path), 120)
+        field = shown(".".join(str(key) for key in error.absolute_path), 120)
         raise PeerError(_words(source, topic, *_found(error), field))
-    return note
+    return message
 
 
 @cache
@@ -184,7 +186,7 @@ def _validator(topic: str, source: str) -> Any:
 
 
 def _found(error: Any) -> tuple[str, str]:
-    """What stands in the note, and what was expected, in words."""
+    """What stands in the message, and what was expected, in words."""
     rule, against = error.validator, error.validator_value
     if rule == "required":
         return f"no {', '.join(key for key in against if key not in error.instance)}", f"all of {', '.join(against)}"
@@ -205,13 +207,14 @@ def _found(error: Any) -> tuple[str, str]:
 
 
 def _words(source: str, topic: str, got: str, expected: str, field: str = "") -> str:
-    where = f"{field} in its note on {topic!r}" if field else f"its note on {topic!r}"
-    return f"{source} told what cannot be read: {where}: got {got}; expected {expected}"
+    message = f"its message on {topic!r}" if topic else "its message"
+    where = f"{field} in {message}" if field else message
+    return f"{source} sent what cannot be read: {where}: got {got}; expected {expected}"
 
 
-def _plain(note: Any, source: str, topic: str) -> None:
+def _plain(message: Any, source: str, topic: str) -> None:
     """Raises PeerError for deep nesting and for long texts; without recursion."""
-    waiting = [(note, 1)]
+    waiting = [(message, 1)]
     while waiting:
         value, depth = waiting.pop()
         if depth > DEEPEST:
