@@ -35,8 +35,7 @@ from mpc_appraisal.governance.budget.ledgers import Key, subject
 from mpc_appraisal.governance.budget.limits import Question
 from mpc_appraisal.governance.catalogue import commit
 from mpc_appraisal.methods import Appraiser, Facts
-from mpc_appraisal.mpc.backends.registry import bounded
-from mpc_appraisal.mpc.backends.rtas_notice import trust_of
+from mpc_appraisal.mpc.backends.registry import bounded, trust_of
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY, NORM_CHECK_WHAT
 from mpc_appraisal.mpc.session import Opening

@@ -15,7 +15,7 @@ from mpc_appraisal.common.roles import DEALER, MODEL_OWNER, OWNERS, ROLES
 from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.mpc.backends.cost_model import Rehearsal, forecasts
-from mpc_appraisal.mpc.backends.rtas_notice import trust_of
+from mpc_appraisal.mpc.backends.registry import trust_of
 from mpc_appraisal.mpc.net.meter import by_result
 from mpc_appraisal.release.accuracy import Bound, error_bound
 from mpc_appraisal.release.base import Outcome, Release

@@ -27,8 +27,7 @@ from mpc_appraisal.data import Dataset
 from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.methods import Facts, plaintext
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
-from mpc_appraisal.mpc.backends.registry import check_engine
-from mpc_appraisal.mpc.backends.rtas_notice import warn
+from mpc_appraisal.mpc.backends.registry import check_engine, warn
 from mpc_appraisal.mpc.backends.settings import PlainSettings, SpawnSettings
 from mpc_appraisal.mpc.net.launch import Emit, launch
 from mpc_appraisal.mpc.net.transport import FREEZE_SECONDS, Transport, check_clear, check_seconds

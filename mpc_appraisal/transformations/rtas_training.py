@@ -24,7 +24,7 @@ from torch import Tensor
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.models.secret_layers import BITS, Layer, rounded
-from mpc_appraisal.mpc.backends.rtas_notice import warn
+from mpc_appraisal.mpc.backends.registry import warn
 from mpc_appraisal.mpc.session import PlainSession, Session
 from mpc_appraisal.transformations.rtas_layers import (
     Model,

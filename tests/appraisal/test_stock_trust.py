@@ -8,7 +8,7 @@ from test_deal_edges import Deal
 
 from mpc_appraisal.appraisal.agreement import make_request
 from mpc_appraisal.common.roles import CHEATING, STOCK_TRUST, TRUST
-from mpc_appraisal.mpc.backends.rtas_notice import trust_of
+from mpc_appraisal.mpc.backends.registry import trust_of
 from mpc_appraisal.reporting.card import write_cards
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.result import Result

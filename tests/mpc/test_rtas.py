@@ -36,9 +36,8 @@ from mpc_appraisal.methods import (
     plaintext,
 )
 from mpc_appraisal.models.training import fit
-from mpc_appraisal.mpc.backends.registry import dry_session
-from mpc_appraisal.mpc.backends.rtas import RtasDrySession
-from mpc_appraisal.mpc.backends.rtas_notice import LEAKAGE, trust_of
+from mpc_appraisal.mpc.backends.registry import dry_session, trust_of
+from mpc_appraisal.mpc.backends.rtas import LEAKAGE, RtasDrySession
 from mpc_appraisal.mpc.net.certificates import make_trial
 from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS, ROOM, check_functions, computed, result_bits

@@ -34,7 +34,7 @@ from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.mpc.net import frames
 from mpc_appraisal.mpc.net import message_schemas as schemas
 from mpc_appraisal.mpc.net.certificates import CertificateFiles, make_trial
-from mpc_appraisal.mpc.net.handshake import _read as read_hello
+from mpc_appraisal.mpc.net.handshake import read_hello
 from mpc_appraisal.mpc.net.messages import Messages
 from mpc_appraisal.mpc.net.stream import Incoming
 from mpc_appraisal.mpc.protocols import dealer

@@ -17,7 +17,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.models.networks import Conv, Dense
 from mpc_appraisal.mpc.backends.registry import deal, dry_session, open_session
-from mpc_appraisal.mpc.backends.rtas_notice import LEAKAGE
+from mpc_appraisal.mpc.backends.rtas import LEAKAGE
 from mpc_appraisal.mpc.net.launch import launch
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.session import PlainSession

@@ -20,7 +20,7 @@ from experiments.harness.run import JobStudy, Run
 from experiments.harness.size import Size
 from experiments.studies.transformations import attack_figures, attacks, instahide, picture, protocols, tables
 from mpc_appraisal.common.roles import ASSUMPTION, ROLES
-from mpc_appraisal.mpc.backends.rtas_notice import LEAKAGE as RTAS
+from mpc_appraisal.mpc.backends.rtas import LEAKAGE as RTAS
 from mpc_appraisal.transformations.instahide import LEAKAGE as INSTAHIDE
 
 KEYS = {

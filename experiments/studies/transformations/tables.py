@@ -38,8 +38,8 @@ from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.marketplace.encryption.convolution import patches
 from mpc_appraisal.models.networks import Conv, Dense, batches
 from mpc_appraisal.mpc.backends.cost_model import WAN
+from mpc_appraisal.mpc.backends.registry import warn
 from mpc_appraisal.mpc.backends.rtas import NAME
-from mpc_appraisal.mpc.backends.rtas_notice import warn
 from mpc_appraisal.mpc.session import PlainSession
 from mpc_appraisal.reporting.table import number
 from mpc_appraisal.transformations import rtas_layers

@@ -19,8 +19,7 @@ from mpc_appraisal.methods import Facts, as_methods
 from mpc_appraisal.models.softmax_regression import check_l2
 from mpc_appraisal.mpc.backends.cost_model import LAN, WAN, NetworkLink
 from mpc_appraisal.mpc.backends.fast import DEFAULT_BOUND
-from mpc_appraisal.mpc.backends.registry import bounded, dry_session
-from mpc_appraisal.mpc.backends.rtas_notice import warn
+from mpc_appraisal.mpc.backends.registry import bounded, dry_session, warn
 
 SIZES = {"rows": None, "features": None, "classes": 10, "train_rows": 600, "test_rows": 10_000, "candidates": 1}
 LINKS = {

@@ -54,7 +54,7 @@ def _trained(weights):
     return weights
 
 
-class _Engine(Session):
+class EngineSession(Session):
     """What a real session and a dry one share."""
 
     engine = "fast"
@@ -125,7 +125,7 @@ class _Engine(Session):
         return None if engine.uncounted else engine.failure
 
 
-class DrySession(_Engine):
+class DrySession(EngineSession):
     """Shapes only: gives the dealer's script, and what the program costs one owner."""
 
     dry = True
@@ -173,7 +173,7 @@ def dry_run(program: Callable[[Session], Any]) -> tuple[list[Any], dict[str, Cos
     return script, {role: run.meter.cost() for role, run in runs.items()}, runs[MODEL_OWNER].failure
 
 
-class FastSession(_Engine):
+class FastSession(EngineSession):
     """An owner's session.
 
     Args:

@@ -1,13 +1,19 @@
-"""The engines by name. All give the same Session; they differ in speed, error and trust.
+"""The secure-computation engines by name, for callers that choose one by `session.engine`.
 
-`fast`: nobody sees a value. `stock`: CrypTen as shipped; its generators are not cryptographic. `rtas`: the dealer sees
-permuted values, see `helped`.
+    fast   additive shares modulo 2^64 and AES streams; nobody sees a value
+    stock  CrypTen as shipped; its generators are not cryptographic
+    rtas   `fast` with a helper that computes softmax and activations on permuted values, which the helper sees
+
+All give the same `Session`; they differ in speed, error and trust. A new engine gets a file in this folder, a name in
+`ENGINES` and a branch in the functions below.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+from mpc_appraisal.common import roles
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.backends import fast, rtas
 from mpc_appraisal.mpc.backends.fast import DrySession, FastSession
@@ -20,14 +26,14 @@ ENGINES = ("fast", "stock", rtas.NAME)
 
 
 def check_engine(engine: str) -> str:
-    """Raises InputError for an unknown engine."""
+    """Return `engine`. Raises InputError for an unknown one."""
     if engine not in ENGINES:
         raise InputError("session.engine", repr(engine), f"one of {', '.join(ENGINES)}")
     return engine
 
 
 def open_session(engine: str, rendezvous: Rendezvous | TlsLink, timeout: float, transport: str = "tcp") -> Session:
-    """An owner's session. CrypTen takes a moment to import, so `stock` is imported where it is used."""
+    """Open an owner's session. CrypTen takes a moment to import, so `stock` is imported only where it is used."""
     if check_engine(engine) == "stock":
         from mpc_appraisal.mpc.backends.stock import StockSession
 
@@ -36,15 +42,28 @@ def open_session(engine: str, rendezvous: Rendezvous | TlsLink, timeout: float, 
 
 
 def dry_session(engine: str, role: str) -> DrySession:
-    """One owner's dry run. Raises InputError for an engine that cannot be run dry."""
+    """Make one owner's session on shapes alone. Raises InputError for an engine that cannot be run dry."""
     if check_engine(engine) == "stock":
         raise InputError("session.engine", repr(engine), "fast or rtas: other engines cannot be run dry")
     return (RtasDrySession if engine == rtas.NAME else DrySession)(role)
 
 
 def bounded(engine: str) -> bool:
-    """Whether the engine's softmax needs a public bound on logits."""
+    """Return whether the engine's softmax needs a public bound on logits."""
     return engine == "fast"
+
+
+def trust_of(engine: str) -> str:
+    """Return what must be trusted where this engine computes, and what the engine leaks if it leaks anything."""
+    if engine == "stock":
+        return roles.STOCK_TRUST
+    return f"{rtas.TRUST} {rtas.LEAKAGE}" if engine == rtas.NAME else roles.TRUST
+
+
+def warn(engine: str) -> None:
+    """Print what the engine leaks to standard error, before anything is shared. Prints nothing if it leaks nothing."""
+    if engine == rtas.NAME:
+        print(f"warning: engine {rtas.NAME}: {rtas.LEAKAGE}", file=sys.stderr, flush=True)
 
 
 def deal(
@@ -54,8 +73,14 @@ def deal(
     transport: str = "tcp",
     script: list[Any] | None = None,
 ) -> list[int]:
-    """Be the dealer of one session. Returns the bytes sent by each mark. script: of the dealer's own dry run, if any;
-    see `fast.deal`."""
+    """Be the dealer of one session until it ends.
+
+    Args:
+        timeout: Seconds that one message may take.
+        script: The requests of the dealer's own dry run, if it made one; see `fast.deal`.
+
+    Returns the bytes that the dealer had sent at each mark.
+    """
     if check_engine(engine) == "stock":
         from mpc_appraisal.mpc.backends import stock
 

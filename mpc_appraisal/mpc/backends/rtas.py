@@ -1,26 +1,48 @@
-"""The engine `rtas`: sessions of `fast` whose dealer is a helper too, which computes functions of permuted values.
+"""The engine `rtas`: linear algebra on shares, and softmax and activations by a random permutation at a helper.
 
-softmax, log-softmax, relu and sigmoid of shared values go to the helper. Products, squares and truncation are the
-engine's, for they are cheap and what enters a square is often a gradient. Comparisons are its exact circuits: what a
-release compares with a threshold, or with other candidates, the helper must not see.
+    X W, truncation, squares, comparisons of a release: on shares modulo 2^64, as in the engine `fast`
+    f(z) = pi^-1( f(pi(z)) ),  f in relu, step, sigmoid, tanh, exp: the helper is shown pi(z), pi known to the owners
+    softmax, log_softmax of rows (n, C): rows permuted, and in every row the columns by a permutation of its own
 
-No softmax here needs a public bound on logits: none is checked, and nothing is refused for one. Values beyond fixed
-point are refused where the helper sees them.
+Source: "Private machine learning by random transformations" (anonymous), section 4.2.1. There the shares are floating
+point; here they are in the ring, so that each of them says nothing and the helper sees their sum alone. The helper is
+the dealer's process. Every appraisal method runs on the engine unchanged, with `session.engine=rtas` or
+`protocol=rtas`. The protocol is in `protocols.permutation`, and its functions are in `protocols.helper_functions`.
+
+No softmax here needs a public bound on logits, so none is checked. The helper refuses values beyond fixed point. A
+softmax takes two messages, one after the other. Squares stay on shares, because they are cheap and often come from
+gradients; comparisons of a release stay on shares, because the helper must not see what is compared.
+
+The price is `LEAKAGE`: the engine is never the default, and it is not for data that must stay private from the helper.
 """
 
 from __future__ import annotations
 
+from mpc_appraisal.common import roles
 from mpc_appraisal.common.roles import MODEL_OWNER
-from mpc_appraisal.mpc.backends.fast import DrySession, FastSession, _Engine
+from mpc_appraisal.mpc.backends.fast import DrySession, EngineSession, FastSession
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.protocols.helper_functions import check_functions
 from mpc_appraisal.mpc.protocols.logit_bound import TrainedWeights
 
 NAME = "rtas"
+TRUST = (
+    "The parties follow the protocol, and the helper, which is the dealer too, colludes with neither owner. "
+    f"{roles.CHEATING} A cheating helper can answer anything."
+)
+LEAKAGE = (
+    "The helper sees every value that goes into a softmax or an activation, batch by batch: all logits of the data "
+    "owner's rows, and of the model owner's where a method trains or tests on them. Their order is hidden, the values "
+    "are not: they rank candidates much as the gradient norm does (measured rank correlation .76), and by what is "
+    "missing (1.00), and tell the mix of classes; with the model they tell whether a row is among the data; batches "
+    "and training steps can be linked. Noise and thresholds bound what owners learn, not what the helper sees; what a "
+    "release compares it does not see. That it refuses a value beyond fixed point, both owners learn. Helper and one "
+    "owner together learn everything. Not for data that must stay private from the helper."
+)
 
 
 class UnboundedWeights(TrainedWeights):
-    """Records nothing and has no verdict, because a helper needs no bound on logits."""
+    """A record of trained weights that keeps nothing and has no verdict, because no weights are held to a bound."""
 
     def record(self, share, bits):
         pass
@@ -29,12 +51,12 @@ class UnboundedWeights(TrainedWeights):
         return None
 
 
-class _Rtas(_Engine):
-    """What a real session and a dry one share."""
+class HelperSession(EngineSession):
+    """What a real session and a dry one share: functions go to the helper."""
 
     engine = NAME
 
-    def _with_helper(self) -> None:
+    def _use_helper(self) -> None:
         self.context.engine.helper = True
         self.context.trained = UnboundedWeights(self.context.engine)
 
@@ -46,19 +68,19 @@ class _Rtas(_Engine):
         return secret.applied(*names)
 
 
-class RtasDrySession(_Rtas, DrySession):
-    """Shapes only."""
+class RtasDrySession(HelperSession, DrySession):
+    """An owner's session on shapes alone; see `DrySession`."""
 
     def __init__(self, role: str = MODEL_OWNER):
         super().__init__(role)
-        self._with_helper()
+        self._use_helper()
 
 
-class RtasSession(_Rtas, FastSession):
+class RtasSession(HelperSession, FastSession):
     """An owner's session."""
 
     rehearsal = RtasDrySession
 
     def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp"):
         super().__init__(rendezvous, timeout, transport)
-        self._with_helper()
+        self._use_helper()

@@ -1,7 +1,10 @@
-"""How two parties connect over TLS: one listens, the other dials twice, a connection for each direction.
+"""How two parties connect over TLS: one listens, and the other dials twice, because each direction has a connection.
 
-Who a peer is, its certificate says; the first message must claim the same role. A stranger is dropped, and the listener
-goes on waiting: each newcomer is met by a thread of its own, for a few seconds and no longer.
+`Listener` waits for parties at an address; `dial` connects to one. Both return an `Incoming` and an `Outgoing` stream.
+A peer is whoever its certificate names, and its greeting must claim the same role. The greeting is a JSON message with
+the keys role, use (send or receive), instance (the same on both connections of one party) and address (where the dealer
+reaches the data owner). The listener drops strangers and goes on waiting: a thread of its own greets each newcomer, for
+a few seconds at most.
 """
 
 from __future__ import annotations
@@ -29,24 +32,24 @@ from mpc_appraisal.mpc.net.strangers import cannot_listen, who_answers
 from mpc_appraisal.mpc.net.stream import GONE, Incoming, Outgoing, Woken
 
 HANDSHAKE_SECONDS = 5.0
-GREETERS = 32  # newcomers met at once; when one more comes, the one that has kept silent longest goes
+GREETERS = 32  # newcomers that are greeted at once; one more replaces the one that has been silent longest
 HELLO_BYTES = 4096
 RETRY_SECONDS = 0.1
-LEAST_SECONDS = 0.5  # for a handshake that begins when the time is nearly over
-USES = ("send", "receive")  # what the one who dials does with a connection
+LEAST_SECONDS = 0.5  # the time that a handshake gets even if it begins just before the deadline
+USES = ("send", "receive")  # what the party that dials does with a connection
 
 Hello = dict[str, Any]
-Claim = Callable[[str], str | None]  # role -> why the claim to it is refused, or None: it is taken
+Claim = Callable[[str], str | None]  # takes a role; returns why its claim is refused, or None where it is granted
 Joined = Callable[[str, Incoming, Outgoing, Hello], None]
 
 
 def address_of(host: str, port: int) -> str:
-    """'tcp://host:port'."""
+    """Return 'tcp://host:port', with an IPv6 host in brackets."""
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
-def _shake(sock: ssl.SSLSocket, deadline: float) -> None:
-    """The TLS handshake, ended at the deadline however slowly the other side drips."""
+def _shake_hands(sock: ssl.SSLSocket, deadline: float) -> None:
+    """Do the TLS handshake. Raises TimeoutError at the deadline, however slowly the other side sends its bytes."""
     sock.setblocking(False)
     while True:
         try:
@@ -61,28 +64,31 @@ def _shake(sock: ssl.SSLSocket, deadline: float) -> None:
             raise TimeoutError
 
 
-def _prepare(raw: socket.socket) -> socket.socket:
+def _without_delay(raw: socket.socket) -> socket.socket:
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return raw
 
 
 class Listener:
-    """Waits for parties at an address until closed.
+    """Waits for parties at an address until it is closed.
 
     Args:
-        name: how the address is called in errors.
-        claim: called with the role that the certificate shows once both of its connections are there.
-        joined: called with them after that.
+        host, port: The address. Port 0 chooses a free port, which the attribute `port` then states.
+        name: The configuration key of the address, for error messages.
+        claim: It is called with the role of a party whose two connections have come, and grants or refuses the role.
+        joined: It is called with the role, both streams and the greeting of a party whose claim was granted.
+
+    Raises InputError: Nothing can listen at the address.
     """
 
     def __init__(self, certificates: CertificateFiles, host: str, port: int, name: str, claim: Claim, joined: Joined):
         self._claim, self._joined, self._context = claim, joined, certificates.context(server=True)
         self._socket = _bind(host, port, name)
         self.port = self._socket.getsockname()[1]
-        self.turned_away: list[str] = []  # why, the last few
+        self.turned_away: list[str] = []  # why the last three newcomers were turned away
         self._halves: dict[tuple[str, str], dict[str, Incoming | Outgoing]] = {}
         self._lock, self._closed = threading.Lock(), False
-        self._greeted: list[socket.socket] = []  # newcomers that have not shown who they are, the oldest first
+        self._greeted: list[socket.socket] = []  # newcomers that have not sent a greeting yet, the oldest first
         threading.Thread(target=self._listen, daemon=True, name="listener").start()
 
     def _listen(self) -> None:
@@ -95,13 +101,13 @@ class Listener:
             except OSError:
                 if self._closed:
                     return
-                time.sleep(RETRY_SECONDS)  # too many open files, or a connection that was gone at once
+                time.sleep(RETRY_SECONDS)  # there are too many open files, or the connection was already gone
                 continue
             with self._lock:
                 self._greeted.append(raw)
                 oldest = self._greeted.pop(0) if len(self._greeted) > GREETERS else None
                 if oldest is not None:
-                    with suppress(OSError):  # its greeter, which waits for it, ends by this
+                    with suppress(OSError):  # this ends the greeter that waits for it
                         socket.socket.shutdown(oldest, socket.SHUT_RDWR)
             threading.Thread(target=self._greet, args=(raw,), daemon=True, name="greeter").start()
 
@@ -109,11 +115,11 @@ class Listener:
         sock, kept = None, False
         try:
             deadline = time.monotonic() + HANDSHAKE_SECONDS
-            sock = self._context.wrap_socket(_prepare(raw), server_side=True, do_handshake_on_connect=False)
+            sock = self._context.wrap_socket(_without_delay(raw), server_side=True, do_handshake_on_connect=False)
             with self._lock:
                 self._greeted = [sock if each is raw else each for each in self._greeted]
-            _shake(sock, deadline)
-            kept = self._meet(sock, deadline)
+            _shake_hands(sock, deadline)
+            kept = self._admit(sock, deadline)
         except ssl.SSLCertVerificationError as error:
             self._turn_away(f"a newcomer showed a certificate that is refused: {error.verify_message}")
         except PermissionError as error:
@@ -126,10 +132,11 @@ class Listener:
             if not kept:
                 _hang_up(sock or raw)
 
-    def _meet(self, sock: ssl.SSLSocket, deadline: float) -> bool:
+    def _admit(self, sock: ssl.SSLSocket, deadline: float) -> bool:
+        """Read a newcomer's greeting and grant or refuse its role. Returns whether the connection is kept."""
         role = certified_role(sock)
         incoming, outgoing = Incoming(sock), Outgoing(sock)
-        hello = _read(incoming, deadline)
+        hello = read_hello(incoming, deadline)
         claimed, use, instance = hello.get("role"), hello.get("use"), str(hello.get("instance"))
         if use not in USES:
             raise FrameError("sent no greeting")
@@ -141,7 +148,10 @@ class Listener:
         with self._lock:
             halves = self._halves.setdefault((role, instance), {})
             halves[use] = incoming if use == "send" else outgoing
-            refusal, complete = None, len(halves) == len(USES)  # told here: the other's greeter sees both halves too
+            refusal, complete = (
+                None,
+                len(halves) == len(USES),
+            )  # decided under the lock, so that one greeter alone sees both
             if complete:
                 del self._halves[role, instance]
                 two = _two_keys(halves)
@@ -159,13 +169,13 @@ class Listener:
         self.turned_away = [*self.turned_away[-2:], shown(why, 200)]
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._closed = True
         self._socket.close()
 
 
 def _bind(host: str, port: int, name: str) -> socket.socket:
-    """Listen at `host`, or everywhere where the host is not this machine's own name for itself."""
+    """Listen at `host`, or at all addresses of this machine if `host` is a public address in front of it."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
@@ -175,14 +185,14 @@ def _bind(host: str, port: int, name: str) -> socket.socket:
     try:
         return socket.create_server(found[4][:2], family=found[0], backlog=GREETERS)
     except OSError:
-        try:  # a public address in front of this machine
+        try:
             return socket.create_server(("", port), family=socket.AF_INET, backlog=GREETERS)
         except OSError as error:
             raise cannot_listen(name, address_of(host, port), host, port, error) from error
 
 
 def _hang_up(sock: socket.socket) -> None:
-    """Close so that what was said last arrives: what the other side still sends is read and forgotten."""
+    """Close the connection after the last bytes have arrived; what the other side still sends is discarded."""
     with suppress(*GONE):
         sock.settimeout(1.0)
         sock.shutdown(socket.SHUT_WR)
@@ -192,7 +202,8 @@ def _hang_up(sock: socket.socket) -> None:
     sock.close()
 
 
-def _read(incoming: Incoming, deadline: float) -> Hello:
+def read_hello(incoming: Incoming, deadline: float) -> Hello:
+    """Read the greeting of a newcomer, or the answer to one. Raises PermissionError for a refusal, else FrameError."""
     header = incoming.header(deadline)
     text = incoming.text(HELLO_BYTES, HANDSHAKE_SECONDS, deadline)
     if header.kind == Kind.ABORT:
@@ -206,7 +217,7 @@ def _read(incoming: Incoming, deadline: float) -> Hello:
 
 
 def _two_keys(halves: dict[str, Incoming | Outgoing]) -> str | None:
-    """What is wrong where the two connections of one party show different keys; None where they show one."""
+    """Return what is wrong if the two connections of one party show different keys, or None if they show one."""
     keys = {key_digest(x509.load_der_x509_certificate(half.sock.getpeercert(True))) for half in halves.values()}
     return None if len(keys) == 1 else "certificates of two keys on its two connections; expected one key"
 
@@ -219,54 +230,39 @@ def dial(
     timeout: float,
     address_for: Callable[[str], str | None],
 ) -> tuple[Incoming, Outgoing]:
-    """Connect to `peer`; tries again until `timeout`.
+    """Connect to `peer`, one connection for each direction; tries again until `timeout` seconds have passed.
 
     Args:
         address_for: It gets this party's own address on the way to the peer. It returns the address that the peer is
             given, or None.
 
     Raises:
-        PeerError: nobody listened, or one of the two refuses the other.
+        PeerError: Nobody listened, or one of the two refuses the other.
     """
     host, port = parse_address(address)
     context, instance = certificates.context(server=False), os.urandom(8).hex()
-    deadline, why = time.monotonic() + timeout, ""
+    deadline = time.monotonic() + timeout
     halves: dict[str, Incoming | Outgoing] = {}
     while len(halves) < len(USES):
         use = USES[len(halves)]
-        sock = None
+        hello = {"role": role, "use": use, "instance": instance}
         patience = min(HANDSHAKE_SECONDS, max(deadline - time.monotonic(), LEAST_SECONDS))
         try:
-            sock = _prepare(socket.create_connection((host, port), patience))
-            hello = {"role": role, "use": use, "instance": instance, "address": address_for(sock.getsockname()[0])}
-            sock = context.wrap_socket(sock, server_hostname=peer, do_handshake_on_connect=False)
-            until = time.monotonic() + patience
-            _shake(sock, until)
-            incoming, outgoing = Incoming(sock), Outgoing(sock)
-            outgoing.send(Kind.MESSAGE, json.dumps(hello).encode())
-            _read(incoming, until)
-            halves[use] = outgoing if use == "send" else incoming
+            halves[use] = _connect(context, (host, port), peer, hello, address_for, patience)
         except ssl.SSLCertVerificationError as error:
-            sock.close()
             raise PeerError(f"who listens at {address} is not {peer}: {shown(error.verify_message, 200)}") from error
         except PermissionError as error:
-            if sock is not None:
-                sock.close()
             raise PeerError(f"{peer} refused this party: {error}") from error
         except (*GONE, EOFError, TimeoutError) as error:
-            if sock is not None:
-                sock.close()
-            reason = getattr(error, "reason", None) or getattr(error.__cause__, "reason", None) or ""
-            if "ALERT" in str(reason):
-                said = str(reason).partition("ALERT_")[2].replace("_", " ").lower()
-                raise PeerError(f"{peer} refused this party's certificate: {said}") from error
-            why = (
-                f"; the last attempt ended with {shown(str(reason or error) or type(error).__name__, 120)}"
-                if not isinstance(error, ConnectionRefusedError)
-                else ""
-            )
+            reason = str(getattr(error, "reason", None) or getattr(error.__cause__, "reason", None) or "")
+            if "ALERT" in reason:
+                alert = reason.partition("ALERT_")[2].replace("_", " ").lower()
+                raise PeerError(f"{peer} refused this party's certificate: {alert}") from error
             if time.monotonic() > deadline:
-                message = f"{peer} did not come: no party answered at {address} within {timeout:g} s{why}"
+                message = f"{peer} did not come: no party answered at {address} within {timeout:g} s"
+                if not isinstance(error, ConnectionRefusedError):
+                    cause = reason or str(error) or type(error).__name__
+                    message += f"; the last attempt ended with {shown(cause, 120)}"
                 if (found := who_answers(host, port)) is not None:
                     message += f"; {host}:{port} {found}; it is not the {peer} of an appraisal over tls"
                 raise PeerError(message) from error
@@ -277,3 +273,28 @@ def dial(
         raise PeerError(f"{peer} shows {refusal}")
     halves["send"].start()
     return halves["receive"], halves["send"]
+
+
+def _connect(
+    context: ssl.SSLContext,
+    place: tuple[str, int],
+    peer: str,
+    hello: Hello,
+    address_for: Callable[[str], str | None],
+    patience: float,
+) -> Incoming | Outgoing:
+    """Make one connection and send the greeting `hello` with this party's address. Closes the socket on any error."""
+    sock = socket.create_connection(place, patience)
+    try:
+        sock = _without_delay(sock)
+        hello = hello | {"address": address_for(sock.getsockname()[0])}
+        sock = context.wrap_socket(sock, server_hostname=peer, do_handshake_on_connect=False)
+        deadline = time.monotonic() + patience
+        _shake_hands(sock, deadline)
+        incoming, outgoing = Incoming(sock), Outgoing(sock)
+        outgoing.send(Kind.MESSAGE, json.dumps(hello).encode())
+        read_hello(incoming, deadline)
+    except BaseException:
+        sock.close()
+        raise
+    return outgoing if hello["use"] == "send" else incoming
