@@ -107,7 +107,7 @@ def party(
         for k, asked in enumerate(sessions):
             rendezvous.store = dist.PrefixStore(f"case/{k}", notes)  # each session meets under a name of its own
             rendezvous._topics.clear()
-            rendezvous.post()  # the others find this party under that name too
+            rendezvous.post_contact()  # the others find this party under that name too
             results.append(_measured(rendezvous, own, shapes, asked))
     return results
 

@@ -1,7 +1,8 @@
-"""Who is who: each party's certificate carries its role's name, and nothing else is believed.
+"""Certificates, by which the parties identify each other over TLS: each carries the name of a role as its DNS name.
 
 A party's folder holds `ca.pem` (the authority that all three trust), `<role>.pem` (its certificate) and `<role>.key`.
-`make_trial` makes an authority, three certificates and forgets the authority's key.
+`CertificateFiles` finds and checks these files and makes TLS contexts of them. `make_trial` makes an authority and
+three certificates for a trial, and does not keep the authority's key.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import ROLES
 
-DAYS = 30
+DAYS = 30  # for which a trial certificate is valid
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class CertificateFiles:
 
     @staticmethod
     def of(folder: str | Path | None, role: str) -> CertificateFiles:
-        """The files of `role` in `folder`/`role`, or else in `folder` itself; raises InputError for what is wrong."""
+        """Return the files of `role` in `folder`/`role`, or else in `folder`. Raises InputError if one is wrong."""
         expected = f"a folder with ca.pem, {role}.pem and {role}.key"
         if folder is None:
             raise InputError(
@@ -60,15 +61,15 @@ class CertificateFiles:
         return certificates
 
     def context(self, server: bool) -> ssl.SSLContext:
-        """TLS 1.3 with certificates on both sides."""
+        """Return a context for TLS 1.3 with certificates on both sides. Raises InputError if the files do not fit."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
         if server:
-            context.num_tickets = 0  # nobody resumes, and a ticket that nobody reads would cut the connection short
+            context.num_tickets = 0  # sessions are never resumed, and an unread ticket can cut a connection short
         try:
             context.load_verify_locations(self.authority)
-            context.load_cert_chain(self.certificate, self.key, password=lambda: b"")  # an encrypted key must not ask
+            context.load_cert_chain(self.certificate, self.key, password=lambda: b"")  # never asks for a password
         except (OSError, ValueError) as error:  # an SSLError is an OSError
             fitting = "an authority, a certificate and its key"
             raise InputError("session.tls", f"files that do not fit ({error})", fitting) from error
@@ -76,7 +77,7 @@ class CertificateFiles:
 
 
 def key_digest(certificate: x509.Certificate) -> str:
-    """SHA-256 of the public key of a certificate (SubjectPublicKeyInfo, DER), 64 hex digits: who its holder is."""
+    """Return the SHA-256 of a certificate's public key (SubjectPublicKeyInfo, DER), as 64 hex digits."""
     found = certificate.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -84,7 +85,7 @@ def key_digest(certificate: x509.Certificate) -> str:
 
 
 def names_of(certificate: x509.Certificate) -> set[str]:
-    """The DNS names that a certificate carries."""
+    """Return the DNS names in a certificate."""
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
@@ -93,7 +94,7 @@ def names_of(certificate: x509.Certificate) -> set[str]:
 
 
 def certified_role(sock: ssl.SSLSocket) -> str:
-    """The role that the peer's verified certificate carries; raises PermissionError if it is not exactly one."""
+    """Return the role in the peer's verified certificate. Raises PermissionError unless it names exactly one."""
     names = {value for kind, value in sock.getpeercert().get("subjectAltName", ()) if kind == "DNS"}
     if len(names) != 1 or not names <= set(ROLES):
         raise PermissionError(f"a certificate for {_listed(names)}; expected one for one role alone")
@@ -105,10 +106,12 @@ def _listed(names: set[str]) -> str:
 
 
 def make_trial(folder: Path, days: float = DAYS) -> list[Path]:
-    """Make an authority and a folder with a certificate for each role; the authority's key is not kept.
+    """Make an authority, and for each role a folder with a certificate; return the folders.
+
+    The authority's key is not kept. The certificates are valid for `days` days.
 
     Raises:
-        InputError: a role's folder is already there, or `days` is not above 0.
+        InputError: A role's folder exists already, or `days` is not above 0.
     """
     if not days > 0:
         raise InputError("--days", days, "a number above 0")
@@ -138,7 +141,7 @@ def sign(
     days: float,
     role: str | None = None,
 ) -> x509.Certificate:
-    """A certificate from an hour ago until `days` from now; an authority's own where `role` is None."""
+    """Return a certificate that is valid from an hour ago until `days` from now; of an authority if `role` is None."""
     now, whole = datetime.now(timezone.utc), role is None
     builder = (
         x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
@@ -157,7 +160,7 @@ def sign(
 
 
 def private_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A key's PEM form."""
+    """Return a key in PEM form, without encryption."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

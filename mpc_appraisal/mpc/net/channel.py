@@ -1,6 +1,8 @@
-"""Point-to-point messages between the three parties: ring elements of shapes that both ends know.
+"""Channels, over which the engine sends ring elements of shapes that both ends know.
 
-Two owners and a dealer. The dealer sends to the model owner alone; the data owner shares a key with it instead.
+`Channel` is the base class; its subclasses are `GlooChannel` and `DryChannel` here, `tcp.TcpChannel` and
+`tls.TlsChannel`. Parties are addressed by rank: the model owner is 0, the data owner 1, the dealer 2. The dealer sends
+corrections to the model owner alone, because it shares a key with the data owner.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.ring.buffers import empty
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
-WINDOW = 32  # messages that a sender may be ahead of the receiver
+WINDOW = 32  # messages by which a sender may be ahead of the receiver
 
 
 class Channel(ABC):
-    """One party's connections. Sending does not wait for the receiver; receiving does, and counts as a round."""
+    """One party's connections. Sending does not wait for the receiver. Receiving waits, and counts as a round."""
 
     def __init__(self, meter: Meter):
         self.meter = meter
@@ -36,8 +38,8 @@ class Channel(ABC):
         self._send(tensor.contiguous(), to)
 
     def receive(self, shape: Sequence[int], source: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
-        """The next message from `source`; both ends know its shape."""
-        if source != 2:  # the dealer pushes ahead: what it sends is there before it is needed
+        """Receive the next tensor from `source`, whose shape and type both ends know."""
+        if source != 2:  # the dealer runs ahead, so its messages are there before they are needed
             self.meter.waited()
         return self._receive(tuple(shape), source, dtype)
 
@@ -49,11 +51,11 @@ class Channel(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Send what is left and let go."""
+        """Send what is queued and close the connections."""
 
 
 class GlooChannel(Channel):
-    """Over torch.distributed's gloo: TCP in the clear, for one machine or one trust domain; see `gloo` on losses."""
+    """A channel over torch.distributed's gloo, in the clear. The file `gloo` describes how losses are found."""
 
     def __init__(self, rendezvous: Rendezvous, meter: Meter, timeout: float):
         super().__init__(meter)
@@ -68,7 +70,7 @@ class GlooChannel(Channel):
         with self._errors(to):
             while self._pending and (len(self._pending) >= WINDOW or self._pending[0][0].is_completed()):
                 self._pending.popleft()[0].wait()
-            self._pending.append((dist.isend(tensor, to), tensor))  # the tensor must outlive its sending
+            self._pending.append((dist.isend(tensor, to), tensor))  # the tensor must live until it is sent
 
     def _receive(self, shape, source, dtype):
         tensor = empty(shape, dtype)
@@ -84,7 +86,7 @@ class GlooChannel(Channel):
 
 
 class DryChannel(Channel):
-    """Counts what would be sent and waited for, and what the dealer would send here; carries nothing."""
+    """A channel of a dry run: it counts bytes, rounds and the bytes that the dealer would send here (`dealt`)."""
 
     dealt = 0
 

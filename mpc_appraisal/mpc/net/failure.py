@@ -1,4 +1,9 @@
-"""The first loss of a session: who waits is woken by it, who computes is interrupted by it, and both learn the name."""
+"""Detection of lost parties, which is the same over every transport.
+
+`FailureDetector` is the base class of a party's connection to the others. It keeps the first loss of the session, with
+the name of the lost party: a party that waits is woken by it, and a party that computes is interrupted by it. Its
+subclasses carry the messages and report the losses. `BlockingCalls` runs calls that nothing can interrupt.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +20,25 @@ from typing import Any
 
 from mpc_appraisal.common.errors import InputError, PeerError
 
-FREEZE_SECONDS = 10.0
-NOTICE_SECONDS = 0.3  # a party that waits hears of a loss within this; one that computes is interrupted then
-ASK_SECONDS = 0.1
+NOTICE_SECONDS = 0.3  # a waiting party notices a loss within this time; a computing one is interrupted after it
+ASK_SECONDS = 0.1  # between two looks at whether a party was lost
+FREEZE_SECONDS = 10.0  # without a sign of life, by default
 
 
 class Interrupted(BaseException):
-    """Raised in the main thread, wherever it is, when a party was lost; never leaves `interrupting`."""
+    """Raised in the main thread, wherever it is, when a party was lost. It never leaves `interrupting`."""
 
 
 class FailureDetector(ABC):
-    """One party's view of whether the others live. A monitor thread of the subclass calls `_fail` and `_tell`.
+    """One party's view of whether the others are alive.
+
+    A monitor thread of the subclass calls `_fail` for each loss and `_interrupt_once` again and again.
 
     Args:
-        freeze: seconds without a sign of life after which a party is taken for lost.
+        freeze: A party that gives no sign of life for so many seconds counts as lost.
 
     Attributes:
-        wake: a descriptor that can be read once a party was lost, for who waits in select or poll.
+        wake: This descriptor becomes readable once a party was lost, for waits in select or poll.
     """
 
     def __init__(self, freeze: float):
@@ -39,39 +46,41 @@ class FailureDetector(ABC):
             raise InputError("session.freeze_timeout", freeze, "seconds above 0")
         self.freeze = float(freeze)
         self._error: PeerError | None = None
-        self._closed, self._told, self._noticed = False, False, threading.Event()
+        self._closed, self._interrupted, self._noticed = False, False, threading.Event()
         self._armed: int | None = None
-        self._then: list[Callable[[], None]] = []
+        self._when_lost: list[Callable[[], None]] = []
         self._lock = threading.RLock()
         self.wake, self._waker = os.pipe()
 
     @abstractmethod
     def announce(self) -> None:
-        """Wait until all three parties are there. Raises PeerError naming who is missing or doubled."""
+        """Wait until all three parties are connected. Raises PeerError, which names a missing or duplicate party."""
 
     @abstractmethod
     def exchange(self, topic: str, message: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Send this party's message to the others and return all three by role; all parties call it in the same order.
 
         Raises:
-            PeerError: a party aborted, died, froze, or is elsewhere in the program.
+            PeerError: A party aborted, died or froze, or is at another point of the program.
         """
 
     def certified(self, role: str) -> str | None:
-        """SHA-256 of the public key (SubjectPublicKeyInfo) of the certificate that `role` showed, 64 hex digits; None
-        over a transport without certificates. Call it once all are there."""
+        """Return the SHA-256 of the public key (SubjectPublicKeyInfo) in the certificate of `role`, as 64 hex digits.
+
+        Returns None over a transport without certificates. Call it after `announce`.
+        """
         return None
 
     @abstractmethod
     def abort(self, message: str) -> None:
-        """Tell the others why this party stops: a loss under the name of the lost. `message` holds nothing private."""
+        """Tell the others why this party stops: the first loss, or else `message`, which holds nothing private."""
 
     @abstractmethod
     def close(self, linger: float = 0.0) -> None:
-        """Say goodbye; wait up to `linger` seconds for those that still need this party."""
+        """Leave in good order; wait up to `linger` seconds for parties that still need this one."""
 
     def _fail(self, error: PeerError) -> PeerError:
-        """Note the first loss and wake whoever waits; returns the loss that counts."""
+        """Keep the first loss and wake waiting threads. Returns the loss that is kept."""
         with self._lock:
             if self._error is None and not self._closed:
                 self._error = error
@@ -79,26 +88,26 @@ class FailureDetector(ABC):
         return self._error or error
 
     def check(self) -> None:
-        """Raises PeerError if a party was lost."""
+        """Raise PeerError if a party was lost."""
         if self._error is not None:
             self._noticed.set()
             raise self._error
 
     def reason(self) -> str | None:
-        """Why the session failed, if a party was lost or aborted."""
+        """Return why the session failed, or None if no party was lost or aborted."""
         return None if self._error is None else str(self._error)
 
     def when_lost(self, act: Callable[[], None]) -> None:
-        """Let `act` end a wait of the main thread that nothing else can end."""
-        self._then.append(act)
+        """Call `act` after a loss; it must end a wait of the main thread that nothing else can end."""
+        self._when_lost.append(act)
 
-    def _tell(self) -> None:
-        """Interrupt the main thread unless it finds out about a loss by itself; once."""
-        if self._error is not None and not self._told:
-            self._told = True
+    def _interrupt_once(self) -> None:
+        """After a loss, interrupt the main thread once, unless it notices the loss by itself."""
+        if self._error is not None and not self._interrupted:
+            self._interrupted = True
             if not self._noticed.wait(NOTICE_SECONDS):
                 self._interrupt()
-                for act in self._then:
+                for act in self._when_lost:
                     act()
 
     def _interrupt(self) -> None:
@@ -108,12 +117,12 @@ class FailureDetector(ABC):
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """In the block a loss ends whatever this thread computes, not only its next wait."""
+        """Within the block, a loss ends whatever this thread computes. The block then raises PeerError."""
 
         def disarm() -> None:
             with self._lock:
                 self._armed = None
-            time.sleep(0)  # what was on its way arrives here
+            time.sleep(0)  # an interrupt that is already under way arrives here
 
         self._armed = threading.get_ident()
         try:
@@ -127,21 +136,22 @@ class FailureDetector(ABC):
 
 
 class BlockingCalls:
-    """A thread for calls that nothing can interrupt: who asks for one hears of a loss all the same.
+    """Runs blocking calls in a thread. The caller still gets PeerError if a party is lost meanwhile.
 
     Args:
-        idle: called every half second or so between two calls.
+        check: It raises PeerError if a party was lost.
+        idle: The thread calls it about every half second while there is nothing to run.
     """
 
     def __init__(self, check: Callable[[], None], idle: Callable[[], None] = lambda: None):
         self._check, self._idle = check, idle
-        self._asked: queue.SimpleQueue = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue = queue.SimpleQueue()
         threading.Thread(target=self._run, daemon=True, name="blocking calls").start()
 
     def _run(self) -> None:
         while True:
             try:
-                future, f = self._asked.get(timeout=0.5)
+                future, f = self._calls.get(timeout=0.5)
             except queue.Empty:
                 self._idle()
                 continue
@@ -153,10 +163,13 @@ class BlockingCalls:
                 future.set_exception(error)
 
     def call(self, f: Callable[[], Any], deadline: float | None = None) -> Any:
-        """What `f` returns or raises; PeerError if a party is lost meanwhile, TimeoutError at the deadline (of the
-        monotonic clock), and then `f` may still be under way."""
+        """Return what `f` returns, or raise what it raises.
+
+        Raises PeerError if a party is lost meanwhile, and TimeoutError at the deadline, which is a time of the
+        monotonic clock. After either, `f` may still be running.
+        """
         future: futures.Future = futures.Future()
-        self._asked.put((future, f))
+        self._calls.put((future, f))
         while not future.done():
             try:
                 future.exception(ASK_SECONDS)
@@ -167,5 +180,5 @@ class BlockingCalls:
         return future.result()
 
     def end(self) -> None:
-        """Take no more calls."""
-        self._asked.put((None, None))
+        """End the thread after the calls that are queued."""
+        self._calls.put((None, None))

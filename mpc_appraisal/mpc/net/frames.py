@@ -1,7 +1,9 @@
-"""Messages as they travel between two parties: a header of 128 bytes, then the payload, raw and little-endian.
+"""Frames, in which everything travels between two parties over TLS: a header of 128 bytes, then the payload.
 
-Header: magic, kind, dtype, number of dimensions, sequence number (per direction), size of the payload, shape, and the
-line of code that sent it, so that two programs that go apart are told where. Nothing is ever unpickled.
+The payload is a tensor's memory, little-endian, or text. The header holds magic bytes, kind, dtype, number of
+dimensions, sequence number of its direction, size of the payload in bytes, shape, and the line of code that sent the
+frame, so that two programs that diverge are reported with both lines. Nothing is ever unpickled. `pack` and `unpack`
+convert headers; `stream` sends and receives the frames. The layout is a format: a change of it needs a new magic.
 """
 
 from __future__ import annotations
@@ -19,30 +21,30 @@ from mpc_appraisal.common.text import shown
 
 MAGIC = b"mpc1"
 DIMENSIONS = 6
-SITE_BYTES = 56
+SITE_BYTES = 56  # of the line of code
 HEADER = struct.Struct(f"<4sBBBxQQ{DIMENSIONS}Q{SITE_BYTES}s")
 DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-PLUMBING = {"frames.py", "stream.py", "tls.py", "channel.py", "engine.py"}  # no call site of interest is in these
+PLUMBING = {"frames.py", "stream.py", "tls.py", "channel.py", "engine.py"}  # files that no call site names
 
 _names: dict[str, str] = {}
 
 
 class Kind(IntEnum):
-    """What a frame is."""
+    """What a frame contains."""
 
     MESSAGE = 1  # public JSON
     TENSOR = 2
     HEARTBEAT = 3
-    ABORT = 4  # the sender stops; the payload says why
-    BYE = 5  # the sender has said everything
+    ABORT = 4  # the sender stops, for the reason in the payload
+    BYE = 5  # the sender leaves in good order
 
 
 class FrameError(ValueError):
-    """Bytes that are no frame, or a frame that is not the next."""
+    """The bytes are not a frame, or the frame is not the one that must come next."""
 
 
 class Header(NamedTuple):
-    """A frame without its payload; `size` is the payload's, in bytes."""
+    """A frame without its payload, whose size in bytes is `size`. The field `site` is the line of code that sent it."""
 
     kind: Kind
     dtype: torch.dtype
@@ -52,13 +54,14 @@ class Header(NamedTuple):
     site: str
 
     def describe(self) -> str:
+        """Return the kind or shape of the frame, and the line of code that sent it, for error messages."""
         what = str(self.shape) if self.kind == Kind.TENSOR else f"a {self.kind.name.lower()}"
         kind = f" of {str(self.dtype).removeprefix('torch.')}" if self.kind == Kind.TENSOR else ""
         return f"{what}{kind} at {self.site}"
 
 
 def pack(header: Header) -> bytes:
-    """The header's wire form."""
+    """Return the header as 128 bytes."""
     sizes = (*header.shape, *[0] * (DIMENSIONS - len(header.shape)))
     return HEADER.pack(
         MAGIC,
@@ -73,7 +76,7 @@ def pack(header: Header) -> bytes:
 
 
 def unpack(data: bytes | bytearray, expected_sequence: int) -> Header:
-    """A header from its wire form; raises FrameError unless it is the frame that must come next."""
+    """Return the header in 128 bytes. Raises FrameError unless it is the frame that must come next."""
     magic, kind, dtype, dimensions, sequence, size, *sizes, site = HEADER.unpack(data)
     if magic != MAGIC or kind not in list(Kind) or dtype >= len(DTYPES) or dimensions > DIMENSIONS:
         raise FrameError("sent bytes that are no message")
@@ -87,7 +90,7 @@ def unpack(data: bytes | bytearray, expected_sequence: int) -> Header:
 
 
 def nbytes(shape: Sequence[int], dtype: torch.dtype) -> int:
-    """Size of a tensor of `shape`."""
+    """Return the size of a tensor of `shape` in bytes."""
     size = dtype.itemsize
     for n in shape:
         size *= n
@@ -95,12 +98,12 @@ def nbytes(shape: Sequence[int], dtype: torch.dtype) -> int:
 
 
 def view_of(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a contiguous tensor, in place."""
+    """Return the memory of a contiguous tensor, without a copy."""
     return memoryview(tensor.reshape(-1).numpy()).cast("B") if tensor.numel() else memoryview(b"")
 
 
 def call_site() -> str:
-    """'file.py:line' of the nearest caller that is not part of the transport or the engine's plumbing."""
+    """Return 'file.py:line' of the nearest caller outside the transport and the engine, that is outside `PLUMBING`."""
     frame = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename

@@ -1,7 +1,7 @@
-"""torch.distributed's gloo, joined to a rendezvous: the process group, and its errors with a name.
+"""The process group of torch.distributed's gloo, made from a rendezvous, with errors that name the lost party.
 
-Nothing can interrupt a wait in gloo, and it does not see a frozen party: after a loss the sockets that gloo opened are
-shut down, so that the wait ends with an error (on Linux; elsewhere with gloo's own time-out).
+Nothing can interrupt a wait in gloo, and gloo does not notice a frozen party. So after a loss the sockets that gloo
+opened are shut down, and the wait ends with an error. That works on Linux; elsewhere the wait ends by gloo's time-out.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 
 
 def open_group(rendezvous: Rendezvous, timeout: float) -> None:
-    """Connect the three parties; raises PeerError if one is lost on the way."""
+    """Connect the three parties. Raises PeerError if one is lost, and InputError for a wrong GLOO_SOCKET_IFNAME."""
     stated = os.environ.get("GLOO_SOCKET_IFNAME", "").strip()
     known = [name for _, name in socket.if_nameindex()]
     if not all(name.strip() in known for name in stated.split(",") if name.strip()):
         expected = f"some of {', '.join(known)}, or to be unset"
         raise InputError("the environment's GLOO_SOCKET_IFNAME", repr(stated), expected)
     if not stated and ("://127." in rendezvous.where or "://localhost" in rendezvous.where):
-        os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # parties on one machine talk over loopback alone
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # parties on one machine use the loopback interface
 
     def join() -> None:
         dist.init_process_group(
@@ -47,7 +47,7 @@ def open_group(rendezvous: Rendezvous, timeout: float) -> None:
 
 @contextmanager
 def severable(rendezvous: Rendezvous) -> Iterator[None]:
-    """Gloo connects in the block; a loss ends whoever waits on these connections."""
+    """Within the block gloo makes connections. A later loss ends all waits on them."""
     before = _sockets().values()
     yield
     opened = [name for name in _sockets().values() if name not in before]
@@ -56,14 +56,14 @@ def severable(rendezvous: Rendezvous) -> Iterator[None]:
         for descriptor, name in _sockets().items():
             if name in opened:
                 with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as s:
-                    if not s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):  # gloo dies of that
+                    if not s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):  # a closed listener aborts gloo
                         s.shutdown(socket.SHUT_RDWR)
 
     rendezvous.when_lost(sever)
 
 
 def _sockets() -> dict[int, str]:
-    """This process's sockets: the kernel's name of each by descriptor, for a descriptor may be used again."""
+    """Return the kernel's names of this process's sockets by descriptor, because descriptors are used again."""
     found = {}
     with suppress(OSError):
         for entry in os.listdir("/proc/self/fd"):
@@ -73,7 +73,7 @@ def _sockets() -> dict[int, str]:
 
 
 class PeerErrors:
-    """Turns torch.distributed's errors into PeerError with the party's name, and its reason where it left one."""
+    """Turns errors of torch.distributed into PeerError, with the name of the party and its reason if it gave one."""
 
     def __init__(self, rendezvous: Rendezvous, peer: str):
         self.rendezvous, self.peer = rendezvous, peer

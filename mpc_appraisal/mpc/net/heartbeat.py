@@ -1,8 +1,11 @@
-"""A connection between each two parties that carries signs of life alone, so that the killed and the frozen are named.
+"""Heartbeats over the transports in the clear: how a party learns that another was killed or is frozen.
 
-The kernel closes a killed process's connections at once, whatever the process was doing; a frozen one keeps them and
-falls silent; one that computes long goes on giving signs, for a thread of its own gives them. On the wire: bytes 0 are
-signs of life, a byte 1 is the goodbye, and text before it says why the party stops.
+Each two parties share a TCP connection that carries heartbeats alone. The kernel closes the connections of a killed
+process at once. A frozen process keeps them and falls silent. A process that computes for long still sends heartbeats,
+because a thread of its own sends them. `Heartbeats` also makes the connections that carry data.
+
+On the wire, a connection starts with the listener's token, the rank of the party that dials, and the byte `LIFE` or
+`DATA`. Then bytes 0 are heartbeats, a byte 1 is the goodbye, and text before the goodbye is the reason for stopping.
 """
 
 from __future__ import annotations
@@ -25,18 +28,24 @@ from mpc_appraisal.mpc.net.message_schemas import printable
 
 BEAT_SECONDS = 0.5
 WATCH_SECONDS = 0.1
-HELLO_SECONDS = 0.5  # who connects shows its token at once
-MOST_NEWCOMERS = 64  # strangers that keep silent; the oldest goes when one more comes
+HELLO_SECONDS = 0.5  # a party that connects sends its token at once
+MOST_NEWCOMERS = 64  # connections without a token; one more replaces the oldest
 ABORT_BYTES = 4096
 TOKEN_BYTES = 16
 BEAT, BYE = b"\0", b"\1"
-LIFE, DATA = 0, 1  # what a connection is for
+LIFE, DATA = 0, 1  # the uses of a connection
 
 
 @dataclass
 class PeerConnection:
-    """The connection with one party. silent: seconds watched without a byte. left: it said goodbye. lost: it is dead or
-    frozen."""
+    """The connection with one party.
+
+    Attributes:
+        text: What the party has sent, without heartbeats.
+        silent: The connection was watched for so many seconds without a byte.
+        left: The party has said goodbye.
+        lost: The party is dead or frozen.
+    """
 
     sock: socket.socket
     text: bytearray = field(default_factory=bytearray)
@@ -47,7 +56,7 @@ class PeerConnection:
 
 @dataclass
 class Newcomer:
-    """A connection that has not shown a token yet; it has until the deadline."""
+    """A connection that has not sent its token yet and must do so before the deadline."""
 
     sock: socket.socket
     deadline: float
@@ -58,10 +67,10 @@ class Heartbeats:
     """One party's connections, and the thread that watches them.
 
     Args:
-        towards: a host, on the way to which the others reach this party.
-        freeze: seconds without a sign of life after which a party is taken for lost.
-        fail: told of each loss.
-        tick: called by the thread all the time.
+        towards: The others reach this party at its address on the way to this host.
+        freeze: A party that gives no sign of life for so many seconds counts as lost.
+        fail: It is called with each loss.
+        tick: The thread calls it about every `WATCH_SECONDS`.
     """
 
     def __init__(
@@ -69,7 +78,7 @@ class Heartbeats:
     ):
         self.role, self._freeze, self._fail, self._tick = role, freeze, fail, tick
         self.connections: dict[str, PeerConnection] = {}
-        self._met: dict[str, deque[socket.socket]] = {name: deque() for name in ROLES}
+        self._data: dict[str, deque[socket.socket]] = {name: deque() for name in ROLES}
         self._token = os.urandom(TOKEN_BYTES)
         self._newcomers: list[Newcomer] = []
         self._listener = socket.create_server((_own_address(towards), 0))
@@ -79,12 +88,12 @@ class Heartbeats:
         self._thread.start()
 
     def contact(self) -> dict[str, Any]:
-        """What the others need to connect."""
+        """Return what the others need to connect: the host, the port and the token, as hex digits."""
         host, port = self._listener.getsockname()[:2]
         return {"host": host, "port": port, "token": self._token.hex()}
 
     def dial(self, role: str, contact: dict[str, Any], use: int = LIFE, patience: float | None = None) -> socket.socket:
-        """Connect to `role`, whose `contact` it is, within `patience` seconds; raises PeerError."""
+        """Connect to the party `role` at its `contact` within `patience` seconds. Raises PeerError."""
         try:
             patience = min(patience or self._freeze, self._freeze)
             sock = socket.create_connection((contact["host"], contact["port"]), patience)
@@ -97,15 +106,15 @@ class Heartbeats:
         return sock
 
     def taken(self, role: str) -> socket.socket | None:
-        """A connection that `role` made to carry data, if it has."""
-        return self._met[role].popleft() if self._met[role] else None
+        """Return a connection for data that `role` has made, or None if there is none."""
+        return self._data[role].popleft() if self._data[role] else None
 
     def _add(self, role: str, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.connections[role] = PeerConnection(sock)
 
     def _accept(self) -> None:
-        """Take in who connects; what it says is read as it comes, so that nobody is waited for."""
+        """Accept a connection. Its first bytes are read as they come, so that no newcomer is waited for."""
         with suppress(OSError):
             sock, _ = self._listener.accept()
             sock.setblocking(False)
@@ -114,7 +123,7 @@ class Heartbeats:
             self._newcomers.pop(0).sock.close()
 
     def _greet(self, newcomer: Newcomer) -> bool:
-        """Read what a newcomer says; False where it has said all, or nothing more is expected of it."""
+        """Read what a newcomer has sent. Returns whether more is expected of it."""
         try:
             data = newcomer.sock.recv(TOKEN_BYTES + 2 - len(newcomer.hello))
         except BlockingIOError:
@@ -123,22 +132,23 @@ class Heartbeats:
             data = b""
         newcomer.hello += data or b""
         if len(newcomer.hello) == TOKEN_BYTES + 2:
-            self._meet(newcomer.sock, bytes(newcomer.hello))
+            self._admit(newcomer.sock, bytes(newcomer.hello))
             return False
         if data == b"" or time.monotonic() > newcomer.deadline:
             newcomer.sock.close()
             return False
         return True
 
-    def _meet(self, sock: socket.socket, hello: bytes) -> None:
+    def _admit(self, sock: socket.socket, hello: bytes) -> None:
+        """Keep the connection if its token and role are right; close it otherwise."""
         known = hmac.compare_digest(hello[:TOKEN_BYTES], self._token)
         role = ROLES[hello[-2]] if known and hello[-2] < len(ROLES) else self.role
         if role != self.role and hello[-1] == DATA:
-            self._met[role].append(sock)
+            self._data[role].append(sock)
         elif role != self.role and role not in self.connections:
             self._add(role, sock)
         else:
-            sock.close()  # a stranger
+            sock.close()
 
     def _watch(self) -> None:
         before = beaten = time.monotonic()
@@ -152,7 +162,7 @@ class Heartbeats:
             for role, peer in watched.items():
                 if peer.sock.fileno() in ready:
                     self._read(role, peer)
-                else:  # a pause of this process's own is not the other's silence
+                else:  # a pause of this process does not count as silence of the other
                     peer.silent += min(now - before, 2 * WATCH_SECONDS)
                 if peer.silent > self._freeze and not peer.lost:
                     peer.lost = True
@@ -184,14 +194,14 @@ class Heartbeats:
             peer.lost = True
             self._fail(PeerError(f"{role} is gone: its process ended, or the network between us"))
 
-    def leave(self, words: str) -> None:
-        """Say goodbye to those that are there, and why if `words` is not empty."""
+    def leave(self, reason: str) -> None:
+        """Say goodbye to all connected parties, with the reason if `reason` is not empty."""
         for peer in list(self.connections.values()):
             with suppress(OSError):
-                peer.sock.send(words.encode().replace(BYE, b"")[: ABORT_BYTES - 1] + BYE)
+                peer.sock.send(reason.encode().replace(BYE, b"")[: ABORT_BYTES - 1] + BYE)
 
     def close(self) -> None:
-        """Watch no more, and hang up."""
+        """End the thread and close all connections."""
         self._stop.set()
         self._thread.join(2.0)
         newcomers = (newcomer.sock for newcomer in self._newcomers)
@@ -200,9 +210,9 @@ class Heartbeats:
 
 
 def _own_address(host: str) -> str:
-    """This machine's address on the way to `host`."""
+    """Return this machine's address on the way to `host`."""
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # no packet leaves
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # connecting sends no packet
             probe.connect((host, 9))
             return probe.getsockname()[0]
     except OSError:

@@ -1,14 +1,14 @@
-"""Parties as real processes on this machine: started fresh, supervised together, ended together.
+"""Runs the parties of a session as processes on this machine, which are started and ended together.
 
-`launch` starts one Python process a party with `subprocess` (never fork: a forked child would inherit the parent's
-memory, and with it the other parties' data). Each gets a folder of its own with its own job in it. Results come back
-through that folder once a process has ended, progress as JSON lines on its standard output. A party that fails ends
-the others; a parent that dies ends them all, for each watches its standard input.
+`launch` starts one Python process for each party with `subprocess`. It never forks, because a forked child inherits
+the parent's memory, and with it the other parties' data. Each process gets a folder with its own job. Its result comes
+back through the folder, and its progress as JSON lines on its standard output. If a party fails, the others are ended;
+if the parent dies, all parties end, because each watches its standard input.
 
-A process takes its orders, a pickled function and its arguments, from the parent that started it and from nobody
-else: they lie in a folder of mode 700 before it starts. The parent unpickles what its processes leave there, so it
-trusts them as itself; they are one user's, on one machine. Parties that do not trust each other start their own
-(`session=join`), and the engines fast and rtas unpickle nothing that comes from another party.
+Trust: a process unpickles its function and arguments from a folder of mode 700 that the parent wrote before the process
+started. The parent unpickles what its processes leave there, so it trusts them as it trusts itself; they belong to one
+user on one machine. Parties that do not trust each other start their own processes (`session=join`), and the engines
+fast and rtas unpickle nothing that comes from another party.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import torch.distributed as dist
 
 from mpc_appraisal.common.errors import AppraisalError, PeerError
 
-GRACE_SECONDS = 8.0  # what the others get to hear why one failed, and to end by themselves
-KILLED_GRACE_SECONDS = 1.5  # the same where one was killed and has nothing to say
+GRACE_SECONDS = 8.0  # after a party failed, the others get this time to learn why and to end by themselves
+KILLED_GRACE_SECONDS = 1.5  # the same after a party was killed, which gives no reason
 POLL_SECONDS = 0.02
 
 Emit = Callable[[dict[str, Any]], None]
@@ -39,16 +39,19 @@ PartyFunction = Callable[..., Any]  # (role, address, emit, **job) -> picklable 
 
 
 def launch(function: PartyFunction, jobs: dict[str, dict[str, Any]], emit: Emit, threads: int = 1) -> dict[str, Any]:
-    """Run `function(role, address, emit, **jobs[role])` in one new process a role; return the results by role.
+    """Run `function(role, address, emit, folder, **jobs[role])` in a new process for each role.
 
     Args:
-        function: importable or picklable; the same for every party.
-        jobs: by role, that party's own keyword arguments. A `folder: Path` argument is added: the party's own.
-        emit: called here with each progress event of any party.
-        threads: torch threads of each process. Two or more a party on two cores cost up to ten times.
+        function: It is importable or picklable, and the same for every party. `folder` is the party's own folder.
+        jobs: They hold each party's keyword arguments by role. The key `files`, if there is one, maps file names to
+            functions that write these files into the party's folder; it is not passed on.
+        emit: It is called in this process with each progress event of any party.
+        threads: Each process uses so many torch threads. More threads than cores can cost ten times the time.
+
+    Returns the results of the function by role.
 
     Raises:
-        The error of the party that failed first by itself, or PeerError if one was killed.
+        The error of the party that failed by itself, or PeerError if one was killed.
     """
     store = dist.TCPStore("127.0.0.1", 0, None, True, timedelta(seconds=60), wait_for_workers=False)
     address = f"tcp://127.0.0.1:{store.port}"
@@ -79,9 +82,9 @@ def launch(function: PartyFunction, jobs: dict[str, dict[str, Any]], emit: Emit,
 
 def _start(folder: Path, threads: int) -> subprocess.Popen:
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    # What the caller could import, a method in a module of its own for one, a party must be able to import too.
+    # A party must be able to import what the caller could, for example a method in a module of the caller.
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE"):  # a launcher's own, not the parties'
+    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE"):  # they belong to the launcher of this process
         environment.pop(name, None)
     with open(folder / "stderr.txt", "wb") as stderr:
         return subprocess.Popen(
@@ -94,12 +97,14 @@ def _start(folder: Path, threads: int) -> subprocess.Popen:
 
 
 def _relay(party: subprocess.Popen, emit: Emit) -> threading.Thread:
+    """Start a thread that passes the events on a party's standard output to `emit`."""
+
     def read() -> None:
         for line in party.stdout:
             try:
                 event = json.loads(line)
             except json.JSONDecodeError:
-                continue  # something printed by a library
+                continue  # a library has printed something
             if isinstance(event, dict):
                 emit(event)
 
@@ -109,14 +114,14 @@ def _relay(party: subprocess.Popen, emit: Emit) -> threading.Thread:
 
 
 def _supervise(parties: dict[str, subprocess.Popen], store: dist.TCPStore) -> None:
-    """Wait until all have ended; once one has failed, tell the others, give them a moment and then end them."""
+    """Wait until all parties have ended. Once one has failed, tell the others, and kill them after a grace period."""
     deadline, ended_here = None, set()
     while any(party.poll() is None for party in parties.values()):
         if deadline is None and any(party.poll() not in (None, 0) for party in parties.values()):
             lost = next(role for role, party in parties.items() if party.poll() not in (None, 0))
             killed = parties[lost].returncode < 0
             deadline = time.monotonic() + (KILLED_GRACE_SECONDS if killed else GRACE_SECONDS)
-            if not store.check(["abort"]):  # it may have been killed before it met them
+            if not store.check(["abort"]):  # it may have been killed before it met the others
                 store.set("abort", f"{lost} is gone: its process ended")
         if deadline is not None and time.monotonic() > deadline:
             for role, party in parties.items():
@@ -124,11 +129,12 @@ def _supervise(parties: dict[str, subprocess.Popen], store: dist.TCPStore) -> No
                     party.kill()
                     ended_here.add(role)
         time.sleep(POLL_SECONDS)
-    if any(party.returncode for party in parties.values()):  # all may have failed between two looks
+    if any(party.returncode for party in parties.values()):  # all may have failed between two polls
         _raise_first({role: party for role, party in parties.items() if role not in ended_here})
 
 
 def _raise_first(parties: dict[str, subprocess.Popen]) -> None:
+    """Raise the error of the party that failed by itself; it says more than the errors of those that lost it."""
     errors: dict[str, BaseException] = {}
     for role, party in parties.items():
         folder = Path(party.args[-1])
@@ -138,7 +144,6 @@ def _raise_first(parties: dict[str, subprocess.Popen]) -> None:
             tail = (folder / "stderr.txt").read_text(errors="replace")[-2000:].strip()
             cause = f"was killed by signal {-party.returncode}" if party.returncode < 0 else "ended without a result"
             errors[role] = PeerError(f"{role} {cause}" + (f"; its last words: {tail}" if tail else ""))
-    # The party that failed by itself says more than those that lost it.
     own = [e for e in errors.values() if not isinstance(e, PeerError)]
     killed = [e for r, e in errors.items() if parties[r].returncode < 0]
     raise (own or killed or list(errors.values()))[0]

@@ -19,11 +19,11 @@ from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, OWNERS
 from mpc_appraisal.common.text import shown
 
 LONGEST_MESSAGE = 6 << 20  # bytes; torch's store ends a connection that sends 8 MiB
-LONGEST_TEXT = 5 << 20  # characters; answers are sealed into one text
-LONGEST_LINE = 4096  # bytes of the words with which a party stops
-DEEPEST = 32
-LARGEST = 2**64
-COUNT = 2**53  # of whole numbers that are counts
+LONGEST_TEXT = 5 << 20  # characters; encrypted answers travel as one text
+LONGEST_LINE = 4096  # bytes of the reason with which a party stops
+DEEPEST = 32  # levels of nesting
+LARGEST = 2**64  # absolute value of integers, exclusive
+COUNT = 2**53  # the largest count; float64 holds it exactly
 
 Schema = dict[str, Any]
 
@@ -33,7 +33,7 @@ def _object(**properties: Schema) -> Schema:
 
 
 def _with(schema: Schema, **optional: Schema) -> Schema:
-    """The same object with fields that may be missing."""
+    """Return the schema of the same object with additional optional fields."""
     return schema | {"properties": schema["properties"] | optional}
 
 
@@ -71,7 +71,7 @@ LISTING["properties"] |= {
 }
 LISTING["required"] += ["price", "currency"]
 NORM = {"type": "number", "minimum": 2.0**-30, "maximum": 2.0**63}
-ROW_NORM = NORM | {"minimum": 1}  # the constant feature counts
+ROW_NORM = NORM | {"minimum": 1}  # the constant feature has norm 1
 REHEARSAL = _object(bytes_sent=COUNTS, rounds=COUNTS, dealt=COUNTS, work=COUNTS) | {"additionalProperties": False}
 COST = _object(seconds=_number(), bytes=_whole(0), rounds=_whole(0))
 
@@ -135,7 +135,7 @@ SCHEMAS["ready"][MODEL_OWNER]["properties"]["spread"] = _number()
 
 
 def printable(words: bytes | bytearray, longest: int = LONGEST_LINE) -> str:
-    """Words of another party as one line that may be printed: control characters and line ends are escaped."""
+    """Return another party's text as one line that may be printed; control characters and line ends are escaped."""
     return shown(bytes(words[:longest]).decode("utf-8", "replace"), longest)
 
 
@@ -145,25 +145,27 @@ def read(text: bytes, source: str, topic: str) -> dict[str, Any]:
 
 
 def parse(text: bytes, source: str, topic: str) -> dict[str, Any]:
-    """JSON as another party made it, without a look at its fields. Raises PeerError."""
+    """Return the JSON object that another party sent, whatever its fields are. Raises PeerError."""
     if len(text) > LONGEST_MESSAGE:
-        raise PeerError(_words(source, topic, f"{len(text)} bytes", f"at most {LONGEST_MESSAGE}"))
+        raise PeerError(_unreadable(source, topic, f"{len(text)} bytes", f"at most {LONGEST_MESSAGE}"))
     try:
-        message = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_small)
+        message = json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite_number, parse_int=_small_integer
+        )
     except RecursionError:
-        raise PeerError(_words(source, topic, "deep nesting", f"at most {DEEPEST} levels")) from None
+        raise PeerError(_unreadable(source, topic, "deep nesting", f"at most {DEEPEST} levels")) from None
     except OverflowError as error:
-        raise PeerError(_words(source, topic, str(error), "finite numbers within 64 bits")) from None
+        raise PeerError(_unreadable(source, topic, str(error), "finite numbers within 64 bits")) from None
     except ValueError:
-        raise PeerError(_words(source, topic, f"{shown(repr(bytes(text[:40])), 60)}", "JSON")) from None
+        raise PeerError(_unreadable(source, topic, shown(repr(bytes(text[:40])), 60), "JSON")) from None
     if not isinstance(message, dict):
-        raise PeerError(_words(source, topic, shown(message, 60), "an object of keys and values"))
-    _plain(message, source, topic)
+        raise PeerError(_unreadable(source, topic, shown(message, 60), "an object of keys and values"))
+    _check_size(message, source, topic)
     return message
 
 
 def check(message: dict[str, Any], source: str, topic: str) -> dict[str, Any]:
-    """`message` where its fields are what the topic's schema says. Raises PeerError."""
+    """Return `message` if its fields fit the schema of the topic and the sender. Raises PeerError."""
     schema = SCHEMAS.get(topic, {}).get(source)
     if schema is None:
         return message
@@ -172,21 +174,21 @@ def check(message: dict[str, Any], source: str, topic: str) -> dict[str, Any]:
     error = best_match(_validator(topic, source).iter_errors(message))
     if error is not None:
         field = shown(".".join(str(key) for key in error.absolute_path), 120)
-        raise PeerError(_words(source, topic, *_found(error), field))
+        raise PeerError(_unreadable(source, topic, *_describe(error), field))
     return message
 
 
 @cache
 def _validator(topic: str, source: str) -> Any:
-    from jsonschema import Draft202012Validator, validators  # a tenth of a second to import
+    from jsonschema import Draft202012Validator, validators  # imported here, because it takes a tenth of a second
 
-    # the standard takes 3.0 for an integer; `range` and shapes do not
+    # JSON Schema accepts 3.0 as an integer, but `range` and shapes do not
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
     return validators.extend(Draft202012Validator, type_checker=types)(SCHEMAS[topic][source])
 
 
-def _found(error: Any) -> tuple[str, str]:
-    """What stands in the message, and what was expected, in words."""
+def _describe(error: Any) -> tuple[str, str]:
+    """Return what the message contains and what was expected, in words."""
     rule, against = error.validator, error.validator_value
     if rule == "required":
         return f"no {', '.join(key for key in against if key not in error.instance)}", f"all of {', '.join(against)}"
@@ -206,39 +208,39 @@ def _found(error: Any) -> tuple[str, str]:
     return shown(repr(error.instance), 80), words.get(rule, shown(error.message, 80))
 
 
-def _words(source: str, topic: str, got: str, expected: str, field: str = "") -> str:
+def _unreadable(source: str, topic: str, got: str, expected: str, field: str = "") -> str:
     message = f"its message on {topic!r}" if topic else "its message"
     where = f"{field} in {message}" if field else message
     return f"{source} sent what cannot be read: {where}: got {got}; expected {expected}"
 
 
-def _plain(message: Any, source: str, topic: str) -> None:
-    """Raises PeerError for deep nesting and for long texts; without recursion."""
+def _check_size(message: Any, source: str, topic: str) -> None:
+    """Raise PeerError for deep nesting and long texts. It does not recurse, so that deep nesting is harmless."""
     waiting = [(message, 1)]
     while waiting:
         value, depth = waiting.pop()
         if depth > DEEPEST:
-            raise PeerError(_words(source, topic, f"more than {DEEPEST} levels", f"at most {DEEPEST}"))
+            raise PeerError(_unreadable(source, topic, f"more than {DEEPEST} levels", f"at most {DEEPEST}"))
         if isinstance(value, str) and len(value) > LONGEST_TEXT:
-            raise PeerError(_words(source, topic, f"a text of {len(value)} characters", f"at most {LONGEST_TEXT}"))
+            raise PeerError(_unreadable(source, topic, f"a text of {len(value)} characters", f"at most {LONGEST_TEXT}"))
         if isinstance(value, dict):
             waiting += [(each, depth + 1) for pair in value.items() for each in pair]
         elif isinstance(value, list):
             waiting += [(each, depth + 1) for each in value]
 
 
-def _no_number(text: str) -> Any:
+def _refuse_constant(text: str) -> Any:
     raise OverflowError(text)
 
 
-def _finite(text: str) -> float:
+def _finite_number(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise OverflowError(shown(text, 40))
     return number
 
 
-def _small(text: str) -> int:
+def _small_integer(text: str) -> int:
     if len(text) > 21 or not -LARGEST < (number := int(text)) < LARGEST:
         raise OverflowError(shown(text, 40))
     return number

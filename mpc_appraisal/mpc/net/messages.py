@@ -22,19 +22,23 @@ from mpc_appraisal.common.text import shown
 from mpc_appraisal.mpc.net.channel import Channel
 from mpc_appraisal.mpc.net.message_schemas import parse
 
-MESSAGE_BYTES = 64 << 20
-ARRAY_BYTES = 1 << 34
+MESSAGE_BYTES = 64 << 20  # the longest JSON message
+ARRAY_BYTES = 1 << 34  # the largest array
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.uint8, torch.int32, torch.int64)}
 
 
 class Messages:
-    """One party's messages to the others by role's name. `meter`: the channel's, which counts bytes and rounds."""
+    """Sends one party's messages to the others, and receives theirs, by the name of the role.
+
+    Args:
+        channel: The connections of this party. Its meter, which counts bytes and rounds, is the attribute `meter`.
+    """
 
     def __init__(self, channel: Channel):
         self._channel, self.meter = channel, channel.meter
 
     def send(self, to: str, values: Tensor) -> None:
-        """A tensor of float64, int32, int64 or uint8 whose shape and type the receiver knows."""
+        """Send a tensor of float64, int32, int64 or uint8 whose shape and type the receiver knows."""
         values = values.detach().contiguous()
         if values.dtype == torch.float64:
             values = values.view(torch.int64)
@@ -42,7 +46,7 @@ class Messages:
             self._channel.send(values, rank_of(to))
 
     def receive(self, source: str, shape: Sequence[int], dtype: torch.dtype = torch.float64) -> Tensor:
-        """The next message, of this shape. PeerError where reals are not finite."""
+        """Receive the next tensor, which has this shape and type. Raises PeerError if a float64 is not finite."""
         wire = torch.int64 if dtype == torch.float64 else dtype
         if 0 in shape:
             return torch.empty(tuple(shape), dtype=dtype)
@@ -55,13 +59,13 @@ class Messages:
         return values
 
     def announce(self, to: str, message: dict[str, Any]) -> None:
-        """A message; it counts as two waits at the receiver, for its length and itself."""
+        """Send a JSON object. It counts as two rounds at the receiver, one for its length and one for itself."""
         text = json.dumps(message).encode()
         self._channel.send(torch.tensor([len(text)]), rank_of(to))
         self._channel.send(torch.frombuffer(bytearray(text), dtype=torch.uint8), rank_of(to))
 
     def hear(self, source: str) -> dict[str, Any]:
-        """The next message. PeerError where what came is none."""
+        """Receive the next JSON object. Raises PeerError if what came is not one."""
         (length,) = self._channel.receive((1,), rank_of(source)).tolist()
         if not 0 < length <= MESSAGE_BYTES:
             raise PeerError(f"{source} sent a message of {length} bytes; expected at most {MESSAGE_BYTES}")
@@ -69,13 +73,13 @@ class Messages:
         return parse(text, source, "")
 
     def send_array(self, to: str, values: np.ndarray) -> None:
-        """An array whose shape the receiver does not know, behind a message on it."""
+        """Send an array whose shape the receiver does not know, behind a message with its shape and type."""
         values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
         self.announce(to, {"shape": list(values.shape), "dtype": str(values.dtype).removeprefix("torch.")})
         self.send(to, values)
 
     def receive_array(self, source: str) -> np.ndarray:
-        """What `send_array` sends. PeerError for another type, or a size beyond 16 GiB."""
+        """Receive what `send_array` sends. Raises PeerError for another type, or a size above 16 GiB."""
         message = self.hear(source)
         shape, dtype = message.get("shape"), _DTYPES.get(str(message.get("dtype")))
         sizes = isinstance(shape, list) and all(type(side) is int and side >= 0 for side in shape)

@@ -1,4 +1,8 @@
-"""What a computation costs: seconds by phase, payload bytes sent and rounds, by party."""
+"""What a computation costs one party: seconds by phase, payload bytes that it sent, and rounds.
+
+A `Meter` counts from the beginning of a session, and `Meter.cost` returns what it has counted as a `Cost`. The cost of
+a step is the difference of two costs.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds by phase; payload bytes that this party sent; rounds: times that it waited for the other owner."""
+    """What a computation has cost one party.
+
+    Attributes:
+        seconds: Wall time by phase.
+        bytes_sent: Payload bytes that the party sent.
+        rounds: The number of times that the party waited for the other owner.
+    """
 
     seconds: dict[str, float]
     bytes_sent: int
@@ -29,7 +39,7 @@ class Cost:
         return Cost(seconds, self.bytes_sent + other.bytes_sent, self.rounds + other.rounds)
 
     def divided(self, parts: int) -> list[Cost]:
-        """Equal parts of seconds and bytes; of rounds, which cannot be divided, all in the first."""
+        """Return equal parts of the seconds and bytes. Rounds cannot be divided, so the first part has them all."""
         seconds = {phase: s / parts for phase, s in self.seconds.items()}
         return [
             Cost(seconds, count, 0 if k else self.rounds) for k, count in enumerate(equally(self.bytes_sent, parts))
@@ -37,19 +47,19 @@ class Cost:
 
 
 def equally(count: int, parts: int) -> list[int]:
-    """`count` in whole parts that differ by one at most."""
+    """Return whole numbers that add up to `count` and differ by one at most."""
     return [count // parts + (k < count % parts) for k in range(parts)]
 
 
 def by_result(between_marks: list[int], results: int) -> list[int]:
-    """What was counted between marks as counts by result: what comes after the last result is divided among all."""
+    """Return counts by result of counts between marks. What comes after the last result is divided among all."""
     after = equally(sum(between_marks[results:]), results) if results else []
     return [count + more for count, more in zip(between_marks, after, strict=False)]
 
 
 @dataclass
 class Meter:
-    """Counts since the session began. Bytes are payload: framing of the transport (TCP, TLS) is not in them."""
+    """Counts from the beginning of a session. Bytes are payload, without the framing of the transport."""
 
     bytes_sent: int = 0
     rounds: int = 0
@@ -65,10 +75,13 @@ class Meter:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def sent(self, size: int) -> None:
+        """Count `size` bytes that this party sent."""
         self.bytes_sent += size
 
     def waited(self) -> None:
+        """Count one round."""
         self.rounds += 1
 
     def cost(self) -> Cost:
+        """Return what was counted so far."""
         return Cost(dict(self.seconds), self.bytes_sent, self.rounds)

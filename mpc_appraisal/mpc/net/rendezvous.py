@@ -1,7 +1,9 @@
-"""Where the parties meet: small public messages (JSON), before anything is shared and after all is opened.
+"""How the parties meet over the transports in the clear, and how they exchange public JSON messages.
 
-The messages travel through torch's TCPStore, in the clear: sizes, hashes of the public configuration, costs. Nothing
-private is ever posted. Every error names the party that is missing, killed, frozen or disagreed; the heartbeats say it.
+The messages travel through torch's TCPStore, which the model owner hosts. They are exchanged before anything is shared
+and after everything is opened: sizes, hashes of the public configuration, costs. Nothing private is ever sent this way.
+`Rendezvous` also makes the connections for tensors. Every error names the party that is missing, killed or frozen, as
+the heartbeats report it. `tls.TlsLink` does the same over TLS.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ from mpc_appraisal.mpc.net.strangers import cannot_listen, who_answers
 
 POLL_SECONDS = 0.02
 RETRY_SECONDS = 0.2
-CALL_SECONDS = 1.0  # what a store that lives takes for an answer, on a busy machine
-LAST_WORDS_SECONDS = 1.0  # a party that failed by itself says why; its words may come a moment after its end
+CALL_SECONDS = 1.0  # a running store answers within this time, even on a busy machine
+LAST_WORDS_SECONDS = 1.0  # the reason of a party that failed may arrive so long after its connection closed
 
 
 def parse_address(rendezvous: str) -> tuple[str, int]:
-    """Host and port of 'tcp://host:port'; raises InputError for anything else."""
+    """Return host and port of 'tcp://host:port'. Raises InputError for anything else."""
     try:
         url = urlparse(str(rendezvous))
         scheme, host, port = url.scheme, url.hostname, url.port
@@ -45,14 +47,19 @@ def parse_address(rendezvous: str) -> tuple[str, int]:
 
 
 class Rendezvous(FailureDetector):
-    """The messages of one session, as one party sees them.
+    """The messages and connections of one session, as one party sees them.
 
     Args:
-        role: this party's role.
-        address: 'tcp://host:port'; the model owner hosts it. None under torchrun, whose agent hosts the store.
-        timeout: seconds to wait for the other parties to come.
-        hosted: True if somebody else (a launcher) already hosts the store.
-        freeze: seconds without a sign of life after which a party is taken for lost.
+        role: The role of this party.
+        address: The store is at this 'tcp://host:port', where the model owner hosts it. With None the address comes
+            from the environment of torchrun, whose agent hosts the store.
+        timeout: The party waits so many seconds for the others to come.
+        hosted: A launcher already hosts the store.
+        freeze: A party that gives no sign of life for so many seconds counts as lost.
+
+    Raises:
+        InputError: The address is none, or the model owner cannot listen there.
+        PeerError: The model owner was not found at the address.
     """
 
     def __init__(
@@ -70,22 +77,23 @@ class Rendezvous(FailureDetector):
             host, port = parse_address(address)
         self.where, self._place = f"tcp://{host}:{port}", (host, port)
         self._host = role == MODEL_OWNER and not hosted
-        self._until: float | None = time.monotonic() + self.timeout  # while the parties meet no call takes longer
+        self._until: float | None = time.monotonic() + self.timeout  # the deadline of calls before all have connected
         self.store = self._opened(host, port)
-        if address is None:  # torchrun may restart its workers: each attempt gets messages of its own
+        if address is None:  # torchrun may restart its workers, so each attempt has its own messages
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
             self.store = dist.PrefixStore(f"mpc_appraisal/{attempt}", self.store)
         self._topics: set[str] = set()
-        self._blocking = BlockingCalls(self.check, self._look)  # a frozen host must not hold up this party
-        self._heartbeats = Heartbeats(role, host, self.freeze, self._fail, self._tell)
+        self._blocking = BlockingCalls(self.check, self._look_for_abort)  # a frozen host must not hold up this party
+        self._heartbeats = Heartbeats(role, host, self.freeze, self._fail, self._interrupt_once)
         self._peers = self._heartbeats.connections
-        if role == MODEL_OWNER:  # it may be a while until it announces itself: it reads its files before
-            self.post()
+        if role == MODEL_OWNER:  # it reads its files before it announces itself, which may take a while
+            self.post_contact()
 
     def _opened(self, host: str, port: int) -> dist.TCPStore:
-        """The store, hosted here or found at the address until the timeout, whatever else listens there.
+        """Return the store, which is hosted here or found at the address before the timeout.
 
-        Nothing can interrupt its constructor, which waits for ever for a listener that says nothing: a thread calls it.
+        Its constructor waits for ever for a listener that sends nothing, and cannot be interrupted, so a thread calls
+        it.
         """
         while True:
             made: futures.Future = futures.Future()
@@ -93,7 +101,7 @@ class Rendezvous(FailureDetector):
             def make(made: futures.Future = made) -> None:
                 patience = timedelta(seconds=max(self._until - time.monotonic(), POLL_SECONDS))
                 try:
-                    # No wait for workers here: the parties announce themselves by name, so that a missing one is named.
+                    # It does not wait for workers: the parties announce themselves, so that a missing one can be named.
                     made.set_result(dist.TCPStore(host, port, None, self._host, patience, wait_for_workers=False))
                 except Exception as error:
                     made.set_exception(error)
@@ -109,7 +117,7 @@ class Rendezvous(FailureDetector):
             time.sleep(RETRY_SECONDS)
 
     def _nobody(self) -> PeerError:
-        """The error for a model owner that is not found at the address, with what is there in its place."""
+        """Return the error for a model owner that was not found at the address, with what listens there instead."""
         found = who_answers(*self._place)
         if found is None:
             return PeerError(f"{MODEL_OWNER} did not come: nobody listened at {self.where} within {self.timeout:g} s")
@@ -119,16 +127,18 @@ class Rendezvous(FailureDetector):
             "appraisal in the clear"
         )
 
-    def post(self) -> None:
+    def post_contact(self) -> None:
+        """Publish how the others can connect to this party."""
         self._call(lambda: self.store.set(f"line/{self.role}", json.dumps(self._heartbeats.contact())))
 
-    def _look(self) -> None:
-        """Hear of an abort while this party computes."""
-        with suppress(RuntimeError, ValueError):  # the host is gone, as its heartbeat says
+    def _look_for_abort(self) -> None:
+        """Look whether a party has aborted, while this one computes."""
+        with suppress(RuntimeError, ValueError):  # the host is gone, which its heartbeat reports
             if self.store.check(["abort"]):
                 self._fail(PeerError(printable(self.store.get("abort"))))
 
     def _call(self, f):
+        """Run a call to the store. Raises PeerError if it fails or does not answer in time."""
         try:
             until = None if self._until is None else max(self._until, time.monotonic() + CALL_SECONDS)
             return self._blocking.call(f, until)
@@ -141,7 +151,7 @@ class Rendezvous(FailureDetector):
 
     # -- messages --------------------------------------------------------------------------------------------------
     def announce(self) -> None:
-        """Take the role; wait until all three are taken. Raises PeerError naming who is missing or doubled."""
+        """Claim the role and wait for the other parties. Raises PeerError, which names a missing or duplicate party."""
         deadline = time.monotonic() + self.timeout
         self._until = deadline
         if self._call(lambda: self.store.add(f"taken/{self.role}", 1)) > 1:
@@ -149,10 +159,10 @@ class Rendezvous(FailureDetector):
             self._call(lambda: self.store.set("abort", message))
             raise PeerError(message)
         if self.role != MODEL_OWNER:
-            self.post()
+            self.post_contact()
         while True:
             self._raise_abort()
-            for role in ROLES[: rank_of(self.role)]:  # lower ranks listen
+            for role in ROLES[: rank_of(self.role)]:  # parties of lower rank listen
                 if role not in self._peers and self._call(lambda role=role: self.store.check([f"line/{role}"])):
                     left = max(deadline - time.monotonic(), POLL_SECONDS)
                     self._heartbeats.dial(role, self._contact_of(role), patience=left)
@@ -168,16 +178,17 @@ class Rendezvous(FailureDetector):
         return read(self._call(lambda: self.store.get(f"line/{role}")), role, "line")
 
     def _raise_abort(self) -> None:
+        """Raise PeerError if a party was lost or has aborted."""
         self.check()
         if self._call(lambda: self.store.check(["abort"])):
             raise self._fail(PeerError(printable(self._call(lambda: self.store.get("abort")))))
 
     def abort(self, message: str) -> None:
-        """Tell the others why this party stops: a loss under the name of the lost. `message` holds nothing private."""
+        """Tell the others why this party stops: the first loss, or else `message`, which holds nothing private."""
         if self._closed:
             return
         words = self.reason() or f"{self.role} stopped: {message}"
-        with suppress(PeerError):  # those still to come read it there
+        with suppress(PeerError):  # parties that have not come yet find the reason in the store
             if not self._call(lambda: self.store.check(["abort"])):
                 self._call(lambda: self.store.set("abort", words))
         self._heartbeats.leave(words)
@@ -186,7 +197,8 @@ class Rendezvous(FailureDetector):
         """Send this party's message to the others and return all three by role; all parties call it in the same order.
 
         Raises:
-            PeerError: a party aborted, died, froze or left.
+            PeerError: A party aborted, died, froze or left.
+            InputError: This party's message is too long.
         """
         if topic in self._topics:
             raise AppraisalError(f"the messages on {topic!r} were already exchanged")
@@ -205,14 +217,14 @@ class Rendezvous(FailureDetector):
                 elif role not in messages:
                     self._raise_abort()
                     if left:
-                        raise PeerError(f"{role} left before the end: it told nothing of {topic}")
+                        raise PeerError(f"{role} left before the end: it sent no message on {topic!r}")
             if len(messages) < len(ROLES):
                 time.sleep(POLL_SECONDS)
         return messages
 
     # -- connections for tensors -----------------------------------------------------------------------------------
     def connections(self, timeout: float) -> dict[int, socket.socket]:
-        """A new connection with each of the others, by rank, for whoever carries messages. Raises PeerError."""
+        """Make a new connection with each of the others and return the sockets by rank. Raises PeerError."""
         sockets: dict[int, socket.socket | None] = {}
         deadline, me = time.monotonic() + timeout, rank_of(self.role)
         for rank, role in enumerate(ROLES):
@@ -229,7 +241,7 @@ class Rendezvous(FailureDetector):
 
     # -- the end ---------------------------------------------------------------------------------------------------
     def lost(self, role: str) -> PeerError:
-        """The error for a connection with `role` that broke: what the heartbeats say, within a moment."""
+        """Return the error for a broken connection with `role`. It waits a moment for what the heartbeats report."""
         until = time.monotonic() + LAST_WORDS_SECONDS
         while self._error is None and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
@@ -237,12 +249,15 @@ class Rendezvous(FailureDetector):
         return self._error or self._fail(PeerError(f"lost {role} half way: its process ended or stopped answering"))
 
     def close(self, linger: float = 0.0) -> None:
-        """Say goodbye. A host lingers up to `linger` seconds, after a loss for a moment, so that those alive or to come
-        can read what is left for them."""
+        """Leave in good order.
+
+        The host of the store stays for up to `linger` seconds, or for a moment after a loss, so that the others can
+        still read their messages.
+        """
         if self._closed:
             return
         if not self._host:
-            with suppress(PeerError):  # the host left first
+            with suppress(PeerError):  # the host has left already
                 self._call(lambda: self.store.add(f"left/{self.role}", 1))
         with self._lock:
             self._closed = True
@@ -257,6 +272,6 @@ class Rendezvous(FailureDetector):
         os.close(self._waker)
 
     def _awaited(self, role: str) -> bool:
-        """At the host: whether `role` may still want to read a message, or to come and hear why the session ended."""
+        """Return whether the host must stay for `role`, to let it read its messages or why the session ended."""
         peer = self._peers.get(role)
         return not (peer.left or peer.lost) if peer else self.store.add(f"left/{role}", 0) == 0

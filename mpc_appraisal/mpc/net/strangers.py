@@ -1,4 +1,8 @@
-"""What listens at an address where a party should: for the error of who waited for that party in vain."""
+"""Finds out what listens at an address where a party should, for error messages.
+
+`who_answers` describes the listener in a few words. `cannot_listen` makes the error of a party whose own address is in
+use, or cannot be listened on for another reason.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +16,35 @@ from contextlib import suppress
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 
-LOOK_SECONDS = 0.6  # of which half are listened in silence
-MOST_BYTES = 256
-REQUEST = b"GET / HTTP/1.0\r\n\r\n"  # what line-based servers, HTTP servers and TLS servers all answer in their way
+LOOK_SECONDS = 0.6  # half of it is for a listener that sends something first
+MOST_BYTES = 256  # of an answer
+REQUEST = b"GET / HTTP/1.0\r\n\r\n"  # line-based, HTTP and TLS servers all answer it in their way
 
 
 def who_answers(host: str, port: int, seconds: float = LOOK_SECONDS) -> str | None:
-    """In a few words how the listener at `host`:`port` answers; None where nobody listens."""
+    """Return in a few words how the listener at `host`:`port` answers, or None if nobody listens."""
     try:
         sock = socket.create_connection((host, port), seconds)
     except OSError:
         return None
     with sock:
-        first, closed = _hear(sock, seconds / 2)
+        first, closed = _receive(sock, seconds / 2)
         if not first and not closed:
             with suppress(OSError):
                 sock.sendall(REQUEST)
-            first, closed = _hear(sock, seconds / 2)
-    return "answers as a TLS server does" if not first and _shakes(host, port, seconds) else _words(first, closed)
+            first, closed = _receive(sock, seconds / 2)
+    if not first and _speaks_tls(host, port, seconds):
+        return "answers as a TLS server does"
+    return _describe(first, closed)
 
 
 def cannot_listen(key: str, where: str, host: str, port: int, error: Exception) -> InputError:
-    """The error for a party that cannot listen at `where`, which `key` states: another process does, or else why."""
+    """Return the error of a party that cannot listen at `where`, which is the value of the configuration key `key`."""
     text = str(error)
     if getattr(error, "errno", None) != errno.EADDRINUSE and "address already in use" not in text.lower():
-        # torch's text is long and has the cause at its end
-        said = re.search(r"message: (.+)", text) or re.search(r"(.+)", text)
-        reason = getattr(error, "strerror", None) or (said[1] if said else "it did not answer in time")
+        # torch's text is long and ends with the cause
+        cause = re.search(r"message: (.+)", text) or re.search(r"(.+)", text)
+        reason = getattr(error, "strerror", None) or (cause[1] if cause else "it did not answer in time")
         return InputError(key, where, f"an address of this machine to listen on ({shown(reason, 200)})")
     answers = who_answers(host, port)
     found = f"{where}, where another process listens already" + (f" and {answers}" if answers else "")
@@ -46,8 +52,8 @@ def cannot_listen(key: str, where: str, host: str, port: int, error: Exception) 
     return InputError(key, found, f"a port that is free on this machine: end that process, or change {key}{others}")
 
 
-def _shakes(host: str, port: int, seconds: float) -> bool:
-    """Whether a TLS server listens there, whoever it is; some hang up on plain text without a word."""
+def _speaks_tls(host: str, port: int, seconds: float) -> bool:
+    """Return whether any TLS server listens there. Some close the connection after plain text without an answer."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
@@ -61,8 +67,8 @@ def _shakes(host: str, port: int, seconds: float) -> bool:
         return False
 
 
-def _hear(sock: socket.socket, seconds: float) -> tuple[bytes, bool]:
-    """What comes within so long, and whether the other side then closed."""
+def _receive(sock: socket.socket, seconds: float) -> tuple[bytes, bool]:
+    """Return the bytes that come within `seconds`, and whether the other side has closed the connection."""
     found, until = b"", time.monotonic() + seconds
     while len(found) < MOST_BYTES and (left := until - time.monotonic()) > 0:
         sock.settimeout(left)
@@ -80,14 +86,15 @@ def _hear(sock: socket.socket, seconds: float) -> tuple[bytes, bool]:
     return found, False
 
 
-def _words(heard: bytes, closed: bool) -> str:
-    if not heard:
+def _describe(answer: bytes, closed: bool) -> str:
+    """Return in a few words what a listener has sent."""
+    if not answer:
         return "closes the connection without a word" if closed else "says nothing"
-    line = heard.split(b"\n")[0].rstrip(b"\r")
-    if heard.startswith(b"HTTP/"):
+    line = answer.split(b"\n")[0].rstrip(b"\r")
+    if answer.startswith(b"HTTP/"):
         return f"answers with {shown(repr(line[:60].decode('latin-1')))}: an HTTP server"
-    if heard[:1] in (b"\x15", b"\x16") and heard[1:2] == b"\x03":
+    if answer[:1] in (b"\x15", b"\x16") and answer[1:2] == b"\x03":
         return "answers as a TLS server does"
     if all(32 <= byte < 127 or byte == 9 for byte in line):
         return f"answers with {shown(repr(line[:60].decode('ascii')))}"
-    return f"answers with the bytes {heard[:16].hex()}"
+    return f"answers with the bytes {answer[:16].hex()}"

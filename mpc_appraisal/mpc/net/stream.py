@@ -1,7 +1,8 @@
-"""One direction of a connection: frames out of a queue by a thread of its own, frames in by whoever asks.
+"""Sending and receiving frames over TLS connections, one for each direction.
 
-Each direction is a TCP connection of its own, because one TLS connection must not be read and written by two threads at
-once. Sockets never block: what waits, waits in poll, with an end and a way to be woken.
+`Outgoing` sends frames to one peer, large ones by a thread of its own. `Incoming` reads the frames of one peer. Each
+direction has its own connection, because two threads must not read and write one TLS connection at the same time.
+Sockets never block: waits are in poll, with a deadline and a descriptor that ends them.
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ import torch
 from mpc_appraisal.mpc.net.frames import HEADER, FrameError, Header, Kind, pack, unpack
 
 BEAT_SECONDS = 0.5
-INLINE_BYTES = 1 << 20  # what of a message up to this size the socket takes at once, the calling thread sends itself
-JOINED_BYTES = 64 << 10  # up to this size a message is copied behind its header and sent as one
-WINDOW_BYTES = 256 << 20  # what may wait to be sent before a sender that runs ahead waits for the receiver
+INLINE_BYTES = 1 << 20  # the calling thread sends frames up to this size itself, as far as the socket takes them
+JOINED_BYTES = 64 << 10  # a payload up to this size is copied behind its header and sent with it
+WINDOW_BYTES = 256 << 20  # a sender that runs ahead waits once so many bytes are queued
 CHUNK_BYTES = 1 << 20
 TICK_SECONDS = 0.2
-SPIN_SECONDS = 200e-6  # a small answer mostly comes within this: cheaper than to be put to sleep and woken
-GONE = (OSError, ValueError)  # what a broken or closed TLS socket raises
+SPIN_SECONDS = 200e-6  # small answers mostly come within this time, in which polling is cheaper than sleeping
+GONE = (OSError, ValueError)  # raised by a broken or closed TLS socket
 
 
 class Woken(Exception):
-    """The wait was ended from outside."""
+    """A wait was ended by the descriptor of `Incoming.wake_by`."""
 
 
 class Incoming:
-    """Frames from one peer. Whoever reads holds `lock`.
+    """Reads the frames of one peer. A thread that reads must hold `lock`.
 
     Attributes:
-        heard: when the last byte came.
-        held: a header that was read and whose payload was not.
-        ended: nothing more will come.
+        heard: The time of the last byte, on the monotonic clock.
+        held: A header that was read and whose payload was not, or None.
+        ended: Nothing more will come.
     """
 
     def __init__(self, sock: ssl.SSLSocket):
@@ -54,11 +55,12 @@ class Incoming:
         self._wake: int | None = None
 
     def wake_by(self, descriptor: int) -> None:
-        """Let waits end with Woken once `descriptor` can be read."""
+        """Let waits raise Woken once `descriptor` can be read."""
         self._wake = descriptor
         self._poll.register(descriptor, select.POLLIN)
 
     def _some(self, view: memoryview) -> int:
+        """Read some bytes into `view` and return their number, 0 if none are there yet."""
         if self.ended:
             raise EOFError("nothing more comes")
         try:
@@ -78,7 +80,7 @@ class Incoming:
         return count
 
     def look(self) -> Header | None:
-        """The next header if all of it is here. Raises EOFError, or FrameError if it is none or not the next."""
+        """Return the next header if all of it has come, or else None. Raises EOFError and FrameError."""
         while self.held is None:
             count = self._some(memoryview(self._bytes)[self._filled :])
             if count == 0:
@@ -98,17 +100,22 @@ class Incoming:
                 raise Woken
 
     def header(self, deadline: float | None, spin: bool = False) -> Header:
-        """The next header; waits. Raises TimeoutError and Woken beside what `look` raises."""
+        """Wait for the next header and return it. Raises TimeoutError and Woken, and what `look` raises.
+
+        With `spin` the first moments of the wait are polled.
+        """
         until = time.perf_counter() + SPIN_SECONDS if spin else 0.0
         while (header := self.look()) is None:
             while time.perf_counter() < until and not self._poll.poll(0):
-                os.sched_yield()  # on a shared core the other party needs it to answer
+                os.sched_yield()  # the other party may need this core to answer
             self._wait(deadline)
         return header
 
     def payload(self, view: memoryview, timeout: float, deadline: float = math.inf) -> None:
-        """Fill `view` with the held frame's payload; `timeout` seconds without a byte, and the deadline, raise
-        TimeoutError."""
+        """Read the payload of the held frame into `view`.
+
+        Raises TimeoutError after `timeout` seconds without a byte, and at the deadline.
+        """
         got = 0
         while got < len(view):
             count = self._some(view[got:])
@@ -118,7 +125,7 @@ class Incoming:
         self.held = None
 
     def text(self, limit: int, timeout: float, deadline: float = math.inf) -> bytes:
-        """The held frame's payload where it is a short text."""
+        """Return the payload of the held frame, a text. Raises FrameError if it is longer than `limit` bytes."""
         if self.held.size > limit:
             raise FrameError(
                 f"sent a {self.held.kind.name.lower()} of {self.held.size} bytes, expected at most {limit}"
@@ -128,7 +135,7 @@ class Incoming:
         return bytes(data)
 
     def skip(self, timeout: float) -> None:
-        """Read the held frame's payload and forget it."""
+        """Read the payload of the held frame and discard it."""
         left, scratch = self.held.size, bytearray(CHUNK_BYTES)
         while left:
             count = self._some(memoryview(scratch)[: min(left, CHUNK_BYTES)])
@@ -139,10 +146,10 @@ class Incoming:
 
 
 class Outgoing:
-    """Frames to one peer: small ones at once, others by a thread, which also sends the heartbeats.
+    """Sends frames to one peer: small ones at once, others by a thread, which also sends the heartbeats.
 
     Attributes:
-        broken: when the connection was found broken; None while it is not.
+        broken: The time at which the connection was found broken, or None.
     """
 
     def __init__(self, sock: ssl.SSLSocket):
@@ -154,7 +161,7 @@ class Outgoing:
         self._thread = threading.Thread(target=self._run, daemon=True, name="sender")
 
     def start(self) -> None:
-        """Send from now on by a thread, with heartbeats."""
+        """Start the thread, which sends heartbeats from now on."""
         self._thread.start()
 
     def send(
@@ -166,17 +173,18 @@ class Outgoing:
         site: str = "",
         stop: Callable[[], object] | None = None,
     ) -> None:
-        """Queue a frame. The payload is not copied: it must not change any more.
+        """Queue a frame. The payload is not copied, so it must not change any more.
 
         Args:
-            stop: given by a sender that runs ahead: while very much is under way it waits for the receiver until
-                `stop()`. Two that keep step would wait for each other if both had to stop.
+            site: The line of code that sends the frame.
+            stop: A sender that runs ahead passes this function. It then waits while `WINDOW_BYTES` are queued, until
+                `stop()` is true. Two parties that send to each other must not pass it, or both could wait for ever.
         """
         with self._cond:
             while stop is not None and self._waiting > WINDOW_BYTES and self.broken is None and not stop():
                 self._cond.wait(TICK_SECONDS)
             if self.broken is not None or self._finishing:
-                return  # whoever reads from this peer finds out why
+                return  # the reader of this peer finds out why
             header = pack(Header(kind, dtype, tuple(shape), self._sequence, len(payload), site))
             self._sequence += 1
             parts = [header + bytes(payload)] if len(payload) <= JOINED_BYTES else [header, payload]
@@ -189,6 +197,7 @@ class Outgoing:
                     self._cond.notify_all()
 
     def _push(self, view: memoryview) -> int:
+        """Send some bytes of `view` without waiting and return their number."""
         try:
             return self.sock.send(view[:CHUNK_BYTES])
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
@@ -213,7 +222,7 @@ class Outgoing:
                     if self._finishing or self.broken is not None:
                         break
                     continue
-                view = self._queue[0]  # it stays there while it is sent, so that nothing overtakes it
+                view = self._queue[0]  # it stays in the queue while it is sent, so that no frame overtakes it
             while len(view) and self.broken is None:
                 count = self._push(view)
                 view = view[count:]
@@ -229,13 +238,13 @@ class Outgoing:
             self.sock.shutdown(socket.SHUT_WR)
 
     def finish(self) -> None:
-        """Send what waits and then the end of the stream."""
+        """Let the thread send what is queued and then close this direction."""
         with self._cond:
             self._finishing = True
             self._cond.notify_all()
 
     def join(self, seconds: float) -> None:
-        """Wait until all is sent, at most so long, and close."""
+        """Wait until everything is sent, at most so many seconds, and close the socket."""
         if self._thread.is_alive():
             self._thread.join(max(seconds, 0.0))
         if self._thread.is_alive():

@@ -1,8 +1,8 @@
-"""Plain TCP between the three parties, for one machine or one trust domain: nothing is encrypted, nobody is checked.
+"""The engine's channel over plain TCP, for one machine or one trust domain: nothing is encrypted or authenticated.
 
-It exists because gloo's point-to-point messages take a fraction of a millisecond or more where a socket takes tens of
-microseconds, and an appraisal exchanges hundreds of small messages. What cannot be sent at once waits here and goes out
-while this party waits for the other's message: no threads, and no deadlock when both send at once.
+A socket takes tens of microseconds for a small message, where gloo takes a fraction of a millisecond or more, and an
+appraisal exchanges hundreds of them. Bytes that cannot be sent at once are queued here and sent while this party waits
+for the other. So there are no threads, and no deadlock when both parties send at the same time.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.ring.buffers import empty
 
-WINDOW_BYTES = 64 << 20  # what may wait to be sent before the dealer waits for the receiver
-BUFFER_BYTES = 4 << 20
+WINDOW_BYTES = 64 << 20  # the dealer waits for the receiver once so many bytes are queued
+BUFFER_BYTES = 4 << 20  # of the kernel, for each direction of a socket
 POLL_SECONDS = 0.5
-SPIN_SECONDS = 200e-6
+SPIN_SECONDS = 200e-6  # small answers mostly come within this time, in which polling is cheaper than sleeping
 
 
 class TcpChannel(Channel):
-    """One party's two sockets. Made from a rendezvous, which tells who listens where."""
+    """One party's two sockets, which the rendezvous connects; `timeout` is the seconds that one message may take."""
 
     def __init__(self, rendezvous: Rendezvous, meter: Meter, timeout: float):
         super().__init__(meter)
@@ -45,7 +45,7 @@ class TcpChannel(Channel):
             self._waiting[rank], self._waiting_bytes[rank] = deque(), 0
 
     def _push(self, rank: int) -> None:
-        """Send what waits for `rank` as far as it goes without waiting."""
+        """Send what is queued for `rank`, as far as the socket takes it without waiting."""
         queue = self._waiting[rank]
         try:
             while queue:
@@ -67,12 +67,12 @@ class TcpChannel(Channel):
             self._waiting_bytes[to] += len(data)
             self._push(to)
         deadline = time.monotonic() + self._timeout
-        # Only the dealer runs ahead of the others. Owners keep step, and would wait for each other if both had to stop.
+        # Only the dealer runs ahead. The owners send to each other, so both could wait for ever if they stopped here.
         while self._rendezvous.role == DEALER and self._waiting_bytes[to] > WINDOW_BYTES:
             self._wait(None, deadline, to)
 
     def _wait(self, source: int | None, deadline: float, peer: int) -> None:
-        """Until something can be read from `source` or sent to anybody."""
+        """Wait until bytes of `source` can be read, or queued bytes can be sent. Raises PeerError at the deadline."""
         writable = [self._sockets[r] for r, queue in self._waiting.items() if queue]
         readable = [self._rendezvous.wake] if source is None else [self._rendezvous.wake, self._sockets[source]]
         ready, free, _ = select.select(readable, writable, [], POLL_SECONDS)
@@ -96,7 +96,7 @@ class TcpChannel(Channel):
                 if time.perf_counter() > spin or any(self._waiting.values()):
                     self._wait(source, deadline, source)
                 else:
-                    os.sched_yield()  # the other party may want this very core
+                    os.sched_yield()  # the other party may need this core
                 continue
             except OSError as error:
                 raise self._rendezvous.lost(ROLES[source]) from error

@@ -1,8 +1,12 @@
-"""Mutual TLS 1.3 between the three parties: public messages, tensors, signs of life, and who is lost is named.
+"""Mutual TLS 1.3 between the three parties, for parties of different organisations.
 
-The model owner listens at the rendezvous, the data owner at an address that it tells through the model owner; the two
-owners and the dealer are connected in pairs, so that nothing is relayed. A party whose connection ends without a
-goodbye is dead; one that gives no sign of life for `freeze` seconds is frozen; one that only computes long is neither.
+`TlsLink` is one party's connections to the other two. It exchanges public JSON messages, as `Rendezvous` does over the
+transports in the clear, and carries tensors and heartbeats. `TlsChannel` is the engine's channel over a link. The model
+owner listens at the rendezvous. The data owner listens at an address that the model owner passes on to the dealer. Each
+two parties are connected directly, so that nothing is relayed.
+
+A party whose connection ends without a goodbye is dead, and one that gives no sign of life for `freeze` seconds is
+frozen. A party that computes for long is neither, because a thread sends its heartbeats.
 """
 
 from __future__ import annotations
@@ -35,13 +39,20 @@ from mpc_appraisal.mpc.ring.buffers import empty
 MESSAGE_BYTES = 16 << 20
 ABORT_BYTES = 4096
 WATCH_SECONDS = 0.1
-FLUSH_SECONDS = 0.7  # for the last words to those alive
+FLUSH_SECONDS = 0.7  # for the goodbye to reach the parties that are alive
 POLL_SECONDS = 0.02
 
 
 @dataclass
 class Peer:
-    """One connected party. left: it said goodbye. lost: it is dead or frozen. inbox: messages read ahead."""
+    """One connected party.
+
+    Attributes:
+        incoming, outgoing: The two connections with the party.
+        left: The party has said goodbye.
+        lost: The party is dead or frozen.
+        inbox: Messages that were read before they were asked for.
+    """
 
     role: str
     incoming: Incoming
@@ -52,16 +63,20 @@ class Peer:
 
 
 class TlsLink(FailureDetector):
-    """The connections of one session, as one party sees them; messages as `Rendezvous` has them, tensors by TlsChannel.
+    """The connections of one session, as one party sees them.
 
     Args:
-        role: this party's role.
-        address: 'tcp://host:port', where the model owner listens.
-        timeout: seconds to wait for the other parties to come.
-        folder: this party's certificate files, see `CertificateFiles`.
-        freeze: seconds without a sign of life after which a party is taken for lost.
-        data_owner_address: where the dealer reaches the data owner; None: at the address by which it reaches the model
-            owner, at a free port.
+        role: The role of this party.
+        address: The model owner listens at this 'tcp://host:port'.
+        timeout: The party waits so many seconds for the others to come.
+        folder: The folder of this party's certificate files; see `CertificateFiles`.
+        freeze: A party that gives no sign of life for so many seconds counts as lost.
+        data_owner_address: The dealer reaches the data owner at this 'tcp://host:port'. With None it is the address by
+            which the data owner reaches the model owner, at a free port.
+
+    Raises:
+        InputError: The address or the certificate files are wrong, or this party cannot listen.
+        PeerError: The model owner was not found, or one of the two refuses the other.
     """
 
     def __init__(
@@ -79,11 +94,11 @@ class TlsLink(FailureDetector):
         super().__init__(freeze)
         host, port = parse_address(address)
         self.role, self.timeout, self.where = role, float(timeout), address
-        self._papers = CertificateFiles.of(folder, role)
+        self._certificates = CertificateFiles.of(folder, role)
         self._own_address = data_owner_address
         self._peers: dict[str, Peer] = {}
         self._taken: set[str] = set()
-        self._dealer_meets: str | None = None  # at the model owner: where the dealer finds the data owner
+        self._address_for_dealer: str | None = None  # at the model owner: where the dealer reaches the data owner
         self._topics: set[str] = set()
         self._last_words: str | None = None
         self._stop = threading.Event()
@@ -97,11 +112,11 @@ class TlsLink(FailureDetector):
 
     # -- connections -----------------------------------------------------------------------------------------------
     def _connect(self, peer: str, address: str, patience: float) -> None:
-        pair = dial(peer, address, self.role, self._papers, patience, self._listen)
+        pair = dial(peer, address, self.role, self._certificates, patience, self._listen)
         self._add(peer, *pair, {})
 
     def _listen(self, host: str) -> str | None:
-        """At the data owner: listen for the dealer, and say where."""
+        """At the data owner, listen for the dealer and return the address. Returns None at the others."""
         if self.role != DATA_OWNER:
             return None
         port = 0
@@ -112,10 +127,10 @@ class TlsLink(FailureDetector):
         return address_of(host, self._listener.port)
 
     def _listen_at(self, host: str, port: int, name: str) -> None:
-        self._listener = Listener(self._papers, host, port, name, self._claim, self._add)
+        self._listener = Listener(self._certificates, host, port, name, self._claim, self._add)
 
     def _claim(self, role: str) -> str | None:
-        """Whether a newcomer with the certificate of `role` may have it."""
+        """Grant `role` to a newcomer with its certificate. Returns why it is refused, or None if it is granted."""
         with self._lock:
             if role in self._taken or role == self.role:
                 return f"two parties claim the role {role}"
@@ -125,20 +140,21 @@ class TlsLink(FailureDetector):
         return None
 
     def _add(self, role: str, incoming: Incoming, outgoing: Outgoing, hello: Hello) -> None:
+        """Keep a connected party. The model owner sends the dealer the data owner's address once both have come."""
         incoming.wake_by(self.wake)
         incoming.heard = time.monotonic()
         with self._lock:
             self._peers[role] = Peer(role, incoming, outgoing)
             if role == DATA_OWNER:
-                self._dealer_meets = str(hello.get("address"))
+                self._address_for_dealer = str(hello.get("address"))
             if self._last_words is not None:
                 self._dismiss(self._peers[role], Kind.ABORT)
             elif self.role == MODEL_OWNER and len(self._peers) == len(ROLES) - 1:
-                message = {"topic": "meet", "note": {"address": self._dealer_meets}}
+                message = {"topic": "meet", "note": {"address": self._address_for_dealer}}
                 self._peers[DEALER].outgoing.send(Kind.MESSAGE, json.dumps(message).encode(), site=call_site())
 
     def announce(self) -> None:
-        """Wait until all three parties are connected. Raises PeerError naming who is missing or doubled."""
+        """Wait until all three parties are connected. Raises PeerError, which names a missing or duplicate party."""
         deadline = time.monotonic() + self.timeout
         if self.role == DEALER:
             try:
@@ -148,7 +164,7 @@ class TlsLink(FailureDetector):
             try:
                 parse_address(address)
             except InputError:
-                raise self._fail(PeerError(f"{DATA_OWNER} told no address to meet it at: {shown(address)}")) from None
+                raise self._fail(PeerError(f"{DATA_OWNER} sent no address to reach it at: {shown(address)}")) from None
             self._connect(DATA_OWNER, str(address), max(deadline - time.monotonic(), POLL_SECONDS))
         while len(self._peers) < len(ROLES) - 1:
             self.check()
@@ -162,23 +178,23 @@ class TlsLink(FailureDetector):
 
     def certified(self, role: str) -> str | None:
         if role == self.role:
-            return key_digest(x509.load_pem_x509_certificate(self._papers.certificate.read_bytes()))
+            return key_digest(x509.load_pem_x509_certificate(self._certificates.certificate.read_bytes()))
         return key_digest(x509.load_der_x509_certificate(self._peers[role].incoming.sock.getpeercert(True)))
 
-    # -- what goes wrong -------------------------------------------------------------------------------------------
-    def _named(self, peer: Peer, error: Exception) -> PeerError:
-        """What an error of reading means, with the party's name."""
+    # -- losses ----------------------------------------------------------------------------------------------------
+    def _peer_error(self, peer: Peer, error: Exception) -> PeerError:
+        """Return the PeerError, with the party's name, for an error of reading from it."""
         if isinstance(error, EOFError):
             peer.lost = True
-            error = PeerError(self._gone(peer))
+            error = PeerError(self._loss_of(peer))
         elif isinstance(error, FrameError):
             error = PeerError(f"{peer.role} {error}")
         error = self._error if isinstance(error, Woken) else self._fail(error)
         self._noticed.set()
         return error
 
-    def _digest(self, peer: Peer, header: Header) -> None:
-        """A frame that is no message: a sign of life, a goodbye, or the reason why the peer stops."""
+    def _handle_control(self, peer: Peer, header: Header) -> None:
+        """Handle a frame that is neither message nor tensor: a heartbeat, a goodbye, or the reason for stopping."""
         text = peer.incoming.text(ABORT_BYTES, 2.0)
         if header.kind == Kind.ABORT:
             peer.left = True
@@ -187,7 +203,7 @@ class TlsLink(FailureDetector):
             peer.left = True
 
     def _watch(self) -> None:
-        """The monitor: sees who hangs up and who falls silent while the main thread waits for another or computes."""
+        """Watch, in a thread, who closes its connection or falls silent while the main thread waits or computes."""
         while not self._stop.is_set():
             poll, peers = select.poll(), {}
             for peer in list(self._peers.values()):
@@ -198,21 +214,21 @@ class TlsLink(FailureDetector):
             for descriptor, peer in peers.items():
                 if peer.incoming.lock.acquire(blocking=False):
                     try:
-                        self._look(peer, descriptor in hung)
+                        self._read_ahead(peer, descriptor in hung)
                     finally:
                         peer.incoming.lock.release()
                 elif descriptor in hung:
-                    time.sleep(0.01)  # the main thread is reading what is left
-                self._judge(peer)
-            self._tell()
+                    time.sleep(0.01)  # the main thread reads the rest
+                self._check_alive(peer)
+            self._interrupt_once()
 
-    def _look(self, peer: Peer, hung: bool) -> None:
-        """Read what may be read ahead: signs of life; and all that is left once the peer has hung up."""
+    def _read_ahead(self, peer: Peer, hung: bool) -> None:
+        """Read heartbeats; and, if the peer has closed its connection (`hung`), everything that is left."""
         incoming = peer.incoming
         try:
             while (header := incoming.look()) is not None:
                 if header.kind not in (Kind.MESSAGE, Kind.TENSOR):
-                    self._digest(peer, header)
+                    self._handle_control(peer, header)
                 elif not hung:
                     return
                 elif header.kind == Kind.MESSAGE:
@@ -222,18 +238,20 @@ class TlsLink(FailureDetector):
         except EOFError:
             if not peer.left:
                 peer.lost = True
-                self._fail(PeerError(self._gone(peer)))
+                self._fail(PeerError(self._loss_of(peer)))
         except FrameError as error:
             self._fail(PeerError(f"{peer.role} {error}"))
         except (TimeoutError, Woken):
             pass
 
     @staticmethod
-    def _gone(peer: Peer) -> str:
+    def _loss_of(peer: Peer) -> str:
+        """Return how the party was lost, in words."""
         how = "left before the end" if peer.left else "is gone: its process ended, or the network between us"
         return f"{peer.role} {how}"
 
-    def _judge(self, peer: Peer) -> None:
+    def _check_alive(self, peer: Peer) -> None:
+        """Report the party as lost if it is silent for too long, or if nothing can be sent to it."""
         now, incoming, broken = time.monotonic(), peer.incoming, peer.outgoing.broken
         if peer.left or incoming.ended:
             return
@@ -242,18 +260,18 @@ class TlsLink(FailureDetector):
             self._fail(PeerError(f"{peer.role} stopped: no sign of life for {self.freeze:g} s"))
         elif broken is not None and now - broken > 1.0:
             peer.lost = True
-            self._fail(PeerError(self._gone(peer)))
+            self._fail(PeerError(self._loss_of(peer)))
 
     # -- tensors ---------------------------------------------------------------------------------------------------
     def send(self, to: str, tensor: torch.Tensor) -> None:
-        """Send a contiguous tensor; it must not change any more."""
+        """Send a contiguous tensor. It is not copied, so it must not change any more."""
         self.check()
         outgoing = self._peers[to].outgoing
-        stop = (lambda: self._error is not None) if self.role == DEALER else None  # the owners keep step
+        stop = (lambda: self._error is not None) if self.role == DEALER else None  # the dealer alone runs ahead
         outgoing.send(Kind.TENSOR, view_of(tensor), tensor.dtype, tensor.shape, call_site(), stop)
 
     def receive(self, source: str, shape: tuple[int, ...], dtype: torch.dtype, timeout: float) -> torch.Tensor:
-        """The next message from `source`; raises PeerError, with both call sites if it is not what is expected."""
+        """Receive the next tensor from `source`. Raises PeerError, with both lines of code if it is another one."""
         peer = self._peers[source]
         self.check()
         try:
@@ -270,14 +288,14 @@ class TlsLink(FailureDetector):
         except TimeoutError as error:
             raise PeerError(f"{source} stopped answering: no message within {timeout:g} s") from error
         except (EOFError, FrameError, Woken) as error:
-            raise self._named(peer, error) from error
+            raise self._peer_error(peer, error) from error
 
     def _next(self, peer: Peer, deadline: float | None, spin: bool = False) -> Header:
-        """The next message or tensor."""
+        """Return the header of the next message or tensor."""
         if peer.inbox:
             return peer.inbox[0][0]
         while (header := peer.incoming.header(deadline, spin)).kind not in (Kind.MESSAGE, Kind.TENSOR):
-            self._digest(peer, header)
+            self._handle_control(peer, header)
             self.check()
         return header
 
@@ -286,7 +304,7 @@ class TlsLink(FailureDetector):
         """Send this party's message to the others and return all three by role; all parties call it in the same order.
 
         Raises:
-            PeerError: a party aborted, died, froze, or is elsewhere in the program.
+            PeerError: A party aborted, died or froze, or is at another point of the program.
         """
         if topic in self._topics:
             raise AppraisalError(f"the messages on {topic!r} were already exchanged")
@@ -300,6 +318,7 @@ class TlsLink(FailureDetector):
         return messages
 
     def _message(self, peer: Peer, topic: str, deadline: float | None) -> dict:
+        """Receive the next message of the party, which must be on `topic`."""
         try:
             with peer.incoming.lock:
                 header = self._next(peer, deadline)
@@ -308,7 +327,7 @@ class TlsLink(FailureDetector):
                 else:
                     text = peer.inbox.popleft()[1] if peer.inbox else peer.incoming.text(MESSAGE_BYTES, self.freeze)
         except (EOFError, FrameError, Woken) as error:
-            raise self._named(peer, error) from error
+            raise self._peer_error(peer, error) from error
         received = parse(text, peer.role, topic)
         if received.get("topic") != topic or not isinstance(received.get("note"), dict):
             raise PeerError(
@@ -319,7 +338,7 @@ class TlsLink(FailureDetector):
 
     # -- the end ---------------------------------------------------------------------------------------------------
     def abort(self, message: str) -> None:
-        """Tell the others why this party stops: a loss under the name of the lost. `message` holds nothing private."""
+        """Tell the others why this party stops: the first loss, or else `message`, which holds nothing private."""
         with self._lock:
             if self._last_words is None:
                 self._last_words = self.reason() or f"{self.role} stopped: {message}"
@@ -327,11 +346,12 @@ class TlsLink(FailureDetector):
                     self._dismiss(peer, Kind.ABORT)
 
     def _dismiss(self, peer: Peer, kind: Kind) -> None:
+        """Send the party a goodbye or the reason for stopping, as the last frame."""
         peer.outgoing.send(kind, (self._last_words or "").encode()[:ABORT_BYTES], site=call_site())
         peer.outgoing.finish()
 
     def close(self, linger: float = 0.0) -> None:
-        """Say goodbye. After an abort the model owner lingers, so that those still to come can hear of it."""
+        """Leave in good order. After an abort the model owner waits for parties that have not heard of it yet."""
         deadline = time.monotonic() + linger
         if self.role == MODEL_OWNER and self._last_words is not None:
             while len(self._peers) < len(ROLES) - 1 and time.monotonic() < deadline:
@@ -356,7 +376,7 @@ class TlsLink(FailureDetector):
 
 
 class TlsChannel(Channel):
-    """The engine's messages over a TlsLink."""
+    """The engine's channel over a `TlsLink`; `timeout` is the seconds that one tensor may take."""
 
     def __init__(self, link: TlsLink, meter: Meter, timeout: float):
         super().__init__(meter)
@@ -369,4 +389,4 @@ class TlsChannel(Channel):
         return self._link.receive(ROLES[source], shape, dtype, self._timeout)
 
     def close(self):
-        pass  # what waits goes out before the link's goodbye
+        pass  # the link sends its goodbye only after everything that waits

@@ -1,4 +1,9 @@
-"""The transports: `tcp` and `gloo` in the clear, for one machine or one trust domain; `tls` between strangers."""
+"""The transports by name, for callers that choose one by `session.transport`.
+
+`tcp` and `gloo` send in the clear, for parties on one machine or in one trust domain. `tls` encrypts and authenticates,
+for parties of different organisations. `Transport.connect` meets the other parties; the checks refuse settings that
+the session cannot use.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +17,24 @@ from mpc_appraisal.mpc.net.tls import TlsLink
 
 TRANSPORTS = ("tcp", "gloo", "tls")
 LARGEST_SECONDS = 10**7
-
-CLEAR = ("tcp", "gloo")  # whoever can read the network reads keys, and with them rows and weights
+CLEAR = ("tcp", "gloo")  # whoever can read the network can read keys, and with them rows and weights
 
 
 def check_clear(kind: str, stated: object, key: str = "session.in_the_clear") -> None:
-    """Raises InputError for a transport in the clear between organisations, unless `stated` is True or 'yes'."""
+    """Raise InputError for a transport in the clear unless `stated`, the value of the key `key`, allows it."""
     if not (isinstance(stated, bool) or stated in ("yes", "no")):
         raise InputError(key, repr(stated), "true (or yes), or false (or no)")
     if kind in CLEAR and stated not in (True, "yes"):
-        said = key if key.startswith("--") else f"{key}=true"
+        statement = key if key.startswith("--") else f"{key}=true"
         raise InputError(
             "session.transport",
             f"{kind!r} between organisations",
-            f"tls, or {said}, which states that who can read the network may read keys, rows and weights",
+            f"tls, or {statement}, which states that who can read the network may read keys, rows and weights",
         )
 
 
 def check_seconds(**stated: object) -> None:
-    """Raises InputError, as session.KEY, for what is no number of seconds above 0."""
+    """Raise InputError, which names session.KEY, for a value that is not a number of seconds above 0."""
     for key, value in stated.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not 0 < value <= LARGEST_SECONDS:
@@ -42,10 +46,11 @@ class Transport:
     """How the parties are connected.
 
     Attributes:
-        kind: 'tcp', 'gloo' or 'tls'.
-        tls: this party's own folder of certificate files.
-        freeze_timeout: seconds without a sign of life after which a party is taken for lost.
-        data_owner_address: 'tcp://host:port' where the dealer reaches the data owner (tls); None: found out.
+        kind: The transport is 'tcp', 'gloo' or 'tls'.
+        tls: It is this party's own folder of certificate files; only `tls` needs it.
+        freeze_timeout: A party that gives no sign of life for so many seconds counts as lost.
+        data_owner_address: The dealer reaches the data owner at this 'tcp://host:port' over tls. With None it is the
+            address by which the data owner reaches the model owner, at a free port.
     """
 
     kind: str = "tcp"
@@ -59,12 +64,12 @@ class Transport:
             raise InputError("session.transport", repr(self.kind), f"one of {', '.join(TRANSPORTS)}")
 
     def check_engine(self, engine: str) -> None:
-        """Raises InputError for an engine that cannot use this transport: CrypTen's own knows gloo alone."""
+        """Raise InputError for an engine that cannot use this transport: `stock` does not run over tls."""
         if engine == "stock" and self.kind == "tls":
             raise InputError("session.transport", repr(self.kind), "gloo with session.engine=stock")
 
     def connect(self, role: str, address: str | None, timeout: float, hosted: bool = False) -> Rendezvous | TlsLink:
-        """Meet the other parties at `address`; see `Rendezvous` and `TlsLink`."""
+        """Meet the other parties at `address`; the arguments are those of `Rendezvous` and `TlsLink`."""
         if self.kind == "tls":
             return TlsLink(role, address, timeout, self.tls, self.freeze_timeout, self.data_owner_address)
         return Rendezvous(role, address, timeout, hosted, self.freeze_timeout)

@@ -1,4 +1,8 @@
-"""The process of one party on this machine; started by `launch`, never by hand."""
+"""The process of one party on this machine, which `launch` starts; it is never started by hand.
+
+The only argument is the party's folder. The process reads `job.pkl` there, runs the function in it, and writes
+`result.pkl` or `error.pkl`. It prints progress events as JSON lines, and ends when its standard input is closed.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,10 @@ from mpc_appraisal.common.environment import threads
 
 
 def _end_with_parent() -> None:
+    """End this process when the parent closes the pipe to it, or dies."""
+
     def watch() -> None:
-        while os.read(sys.stdin.fileno(), 1):  # empty when the parent closes the pipe, alive or dead
+        while os.read(sys.stdin.fileno(), 1):  # it returns nothing once the pipe is closed
             pass
         os._exit(17)
 
@@ -32,6 +38,7 @@ def _emit(event: dict[str, Any]) -> None:
 
 
 def main(folder: Path) -> int:
+    """Run the job in `folder`. Returns the exit status."""
     _end_with_parent()
     torch.set_num_threads(threads())
     try:
@@ -60,4 +67,4 @@ if __name__ == "__main__":
     status = main(Path(sys.argv[1]))
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # threads of torch.distributed may hold up an ordinary exit after a peer's death
+    os._exit(status)  # threads of torch.distributed may block an ordinary exit after a peer has died
