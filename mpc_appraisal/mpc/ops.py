@@ -1,4 +1,8 @@
-"""The operations in which plain torch tensors and secret tensors disagree, under one name each."""
+"""Operations on which plain torch tensors and secret tensors differ, under one name each.
+
+Methods call them with tensors of any session: plain tensors, CrypTen's or the engine's. Engines register their own
+versions for their tensor types. Nothing here imports an engine.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import torch
 
 
 def cat(tensors: Sequence[Any]) -> Any:
-    """Rows of several tensors (n_i, k), one after the other; plain, private and shared ones may be mixed."""
+    """Return the rows of several tensors (n_i, k) in one tensor. Plain, private and shared ones may be mixed."""
     if len(tensors) == 1:
         return tensors[0]
     kinds = [t for t in tensors if not isinstance(t, torch.Tensor)]
@@ -19,47 +23,49 @@ def cat(tensors: Sequence[Any]) -> Any:
 
 @singledispatch
 def join(first: Any, tensors: Sequence[Any]) -> Any:
-    """`cat` for the kind of secret tensor that `first` is; engines register theirs."""
+    """Do `cat` for the type of secret tensor that `first` is. Engines register theirs."""
     raise TypeError(f"cat: got {type(first).__name__}; expected tensors of one engine")
 
 
 def level(tensors: Sequence[Any]) -> list[Any]:
-    """The same values with as few fractional bits as the coarsest of them has, so that `cat` does not shift any up."""
+    """Return the tensors with the fewest fractional bits that one of them has, so that `cat` shifts none up."""
     bits = [t.bits for t in tensors if hasattr(t, "bits")]
     return [t.to_bits(min(bits)) for t in tensors] if bits else list(tensors)
 
 
 @singledispatch
 def record_weights(weights: Any) -> Any:
-    """Weights (d, C) that training on secrets has made, before rows are multiplied by them; returned as they are.
+    """Record weights (d, C) that training on secrets has made, before rows are multiplied by them. Returns them.
 
-    Nothing for plain tensors. An engine whose softmax needs a public bound on logits notes them, and before anything is
-    opened it checks that they kept it; engines register that for their tensors.
+    An engine whose softmax needs a public bound on logits keeps them, and checks before anything is opened that they
+    kept the bound. Plain tensors are not recorded.
     """
     return weights
 
 
 @singledispatch
 def negative(value: Any) -> Any:
-    """1 where `value` is below zero, 0 elsewhere; secret where `value` is. Exact."""
+    """Return 1 where `value` is below zero and 0 elsewhere. It is exact, and secret if `value` is."""
     return (value < 0).to(torch.float64)
 
 
 @singledispatch
 def choose(bit: Any, value: Any) -> Any:
-    """bit * value, broadcast, for a `bit` of 0 and 1 as `negative` makes them; exact, with all bits of `value`."""
+    """Return bit * value, broadcast, for a `bit` of 0 and 1 as `negative` returns it. It is exact."""
     return bit * value
 
 
 @singledispatch
 def high_precision(value: Any) -> Any:
-    """A private number, at most 2^15 in absolute value, as a secret one that has more fractional bits than a product
-    would give it."""
+    """Return a private number as a secret one with more fractional bits than a product would have.
+
+    Its absolute value must be at most 2^15.
+    """
     return value
 
 
 class RowBlocks:
-    """A data set too large to hold: blocks of rows (x, y), brought in one after the other and forgotten after use."""
+    """A data set that is too large for memory, as blocks of rows (x, y) that are brought in one after the other."""
 
     def __init__(self, stream: Callable[[], Iterator[tuple[Any, Any]]]):
         self._stream = stream
@@ -69,7 +75,7 @@ class RowBlocks:
 
 
 def blocks(x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
-    """x (n, d) and y (n, C) as blocks of rows; one block where they are held whole."""
+    """Return x (n, d) and y (n, C) as blocks of rows; a data set that is in memory is one block."""
     if isinstance(x, RowBlocks):
         yield from x
     else:
@@ -77,35 +83,36 @@ def blocks(x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
 
 
 class Tape:
-    """Automatic differentiation under one name each: torch's for plain tensors, CrypTen's for its own.
+    """Automatic differentiation, under the same names for all tensors.
 
-    The engine has one of its own, see `bridge`.
+    This one is torch's for plain tensors, and CrypTen's for its tensors. The engine has its own in
+    `protocols.crypten_adapter`. The inputs of `product` and `log_softmax` may be in several blocks of rows.
     """
 
     def constant(self, value: Any) -> Any:
-        """As what this differentiates."""
+        """Return the value as a constant of the differentiation."""
         return value
 
     def leaf(self, value: Any) -> Any:
-        """The same value with a `grad` after a `backward` from what is computed of it."""
+        """Return the value as a variable, which has a `grad` after `backward` of what is computed from it."""
         leaf = value.detach().clone()
         leaf.requires_grad = True
         return leaf
 
-    def product(self, parts: Sequence[Any], weights: Any) -> Any:
-        """(n_i, d) inputs of a session, one after the other, times (d, k): differentiable in the weights alone."""
-        return cat(parts).matmul(weights)
+    def product(self, inputs: Sequence[Any], weights: Any) -> Any:
+        """Return inputs of a session (n_i, d) times weights (d, k), differentiable in the weights alone."""
+        return cat(inputs).matmul(weights)
 
     def softmax(self, logits: Any) -> Any:
-        """Probabilities (n, C), not differentiated: with labels, the gradient that `backward` is started with."""
+        """Return probabilities (n, C), not differentiated. `backward` starts from them less the labels."""
         return logits.detach().softmax(1)
 
-    def log_softmax(self, parts: Sequence[Any]) -> Any:
-        """Of logits (n_i, C), one after the other, for products with inputs of a session; not differentiated."""
-        return cat([part.detach() for part in parts]).log_softmax(1)
+    def log_softmax(self, logits: Sequence[Any]) -> Any:
+        """Return the log-softmax of logits (n_i, C), not differentiated, for products with inputs of a session."""
+        return cat([each.detach() for each in logits]).log_softmax(1)
 
 
 @singledispatch
 def tape(value: Any) -> Tape:
-    """What differentiates formulas of tensors of `value`'s kind; engines register theirs."""
+    """Return the differentiation for tensors of the type of `value`. Engines register theirs."""
     return Tape()

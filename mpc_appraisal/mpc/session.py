@@ -1,8 +1,9 @@
-"""Session: the door between one party's own values and the joint computation.
+"""Sessions, through which one party's private values enter a joint computation and results leave it.
 
-`input` brings a party's private values in, `reveal` is the only way out, `agree` compares public facts, `meter` counts.
-In between stand torch tensors (PlainSession: no privacy, the baseline), CrypTen's secret tensors (`stock`) or the
-engine's (`fast`), which speak one dialect, so that a formula is written once.
+`Session.input` brings a party's values in, and `Session.reveal` is the only way out. In between are torch tensors
+(`PlainSession`, the plaintext baseline), CrypTen's secret tensors (`backends.stock`) or the engine's (`backends.fast`).
+They share one set of operations (see `ops`), so that a method writes its formula once. `agree` compares the parties'
+public configurations before anything is shared.
 """
 
 from __future__ import annotations
@@ -25,12 +26,19 @@ from mpc_appraisal.mpc.protocols.logit_bound import WeightLimit
 from mpc_appraisal.mpc.ring.fixed_point import check_range
 
 Read = Callable[[], torch.Tensor]
-PLAIN_BITS = 36  # fractional bits of noise where nothing is in fixed point
+PLAIN_BITS = 36  # fractional bits of noise in a plain session, which has no fixed point
 
 
 @dataclass(frozen=True)
 class Opening:
-    """One entry of the ledger: what left the computation, to whom, how many numbers, and why."""
+    """One entry of the ledger of a session: something that left the computation.
+
+    Attributes:
+        what: The name of what was opened.
+        to: The roles to which it was opened.
+        numbers: How many numbers it consists of.
+        why: The reason for opening it.
+    """
 
     what: str
     to: tuple[str, ...]
@@ -38,45 +46,56 @@ class Opening:
     why: str
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the entry as JSON values."""
         return asdict(self) | {"to": list(self.to)}
 
 
 class Session(ABC):
-    """One party's view of a joint computation; `role` is the party's name."""
+    """One party's view of a joint computation.
+
+    Attributes:
+        role: The role of this party, or 'everybody' in a plain session.
+        engine: The name of the engine.
+        dry: The session runs on shapes alone, and opens zeros.
+        meter: It counts seconds, bytes and rounds.
+        ledger: It lists everything that was opened.
+    """
 
     role: str
     engine: str
-    dry: ClassVar[bool] = False  # whether the session runs on shapes alone, so that it opens zeros
+    dry: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.meter = Meter()
         self.ledger: list[Opening] = []
-        self._permitted: Counter[tuple[str, tuple[str, ...], int]] | None = None  # None: whatever the program opens
+        self._permitted: Counter[tuple[str, tuple[str, ...], int]] | None = None  # None permits everything
 
     @abstractmethod
     def input(self, owner: str, read: Read, shape: Sequence[int], name: str) -> Any:
         """Bring in a private value.
 
         Args:
-            owner: the role that knows it.
-            read: called in the owner's process alone; returns a real tensor of `shape`.
-            shape: public.
-            name: how the owner calls the value; stands in its errors.
+            owner: The role that knows the value.
+            read: It is called in the owner's process alone and returns a real tensor of `shape`.
+            shape: The shape is public.
+            name: The owner's name for the value, for its error messages.
 
         Raises:
-            InputError: wrong shape, NaN, infinite, or beyond the fixed-point range (in the owner's process).
+            InputError: In the owner's process, if the value has the wrong shape, is NaN or infinite, or is beyond the
+                fixed-point range.
             OwnerError: `owner` is not one of the two owners.
         """
 
-    def adopt(self, parts: Mapping[str, Read], shape: Sequence[int], bits: int, name: str) -> Any:
-        """Bring in a value that already is shared additively modulo 2^64; no message.
+    def adopt(self, shares: Mapping[str, Read], shape: Sequence[int], bits: int, name: str) -> Any:
+        """Bring in a value that is already shared additively modulo 2^64. No message is sent.
 
         Args:
-            parts: by owner, its share: int64, of `shape`. Each is called in that owner's process alone.
-            bits: fractional bits of the value.
-            name: stands in errors.
+            shares: For each owner, a function that returns its share, int64 of `shape`. It is called in that owner's
+                process alone.
+            bits: The number of fractional bits of the value.
+            name: The name of the value, for error messages.
 
-        Raises InputError: wrong shape or type, or an engine that has no such shares.
+        Raises InputError: A share has the wrong shape or type, or the engine has no such shares.
         """
         raise InputError("session.engine", self.engine, f"fast, or a plain session, for {name}: shares modulo 2^64")
 
@@ -84,13 +103,17 @@ class Session(ABC):
     def _open(self, secret: Any, to: tuple[str, ...]) -> torch.Tensor | None: ...
 
     def reveal(self, secret: Any, what: str, why: str, to: Sequence[str] = OWNERS) -> torch.Tensor | None:
-        """Open `secret` to the roles in `to` and write it to the ledger. Returns float64, or None at the others.
+        """Open `secret` to the roles in `to`, and add an entry with `what` and `why` to the ledger.
 
-        To both owners, each commits to its share before either sends it, so that neither chooses the result by sending
-        last; see `committed` for what a cheating owner can still do. To one owner alone there is nothing to choose for
-        the receiver, and the sender can shift the result by an amount of its choice.
+        If it is opened to both owners, each commits to its share before either sends it, so that neither can choose the
+        result by sending last; `protocols.committed_opening` says what a cheating owner can still do. If it is opened
+        to one owner, the other one can shift the result by an amount of its choice.
 
-        Raises PeerError: the other owner opened another share than it had committed to; nothing is released.
+        Returns float64 of the shape of `secret` at the roles in `to`, and None elsewhere.
+
+        Raises:
+            OwnerError: `to` contains other roles than the owners, or the opening is not permitted.
+            PeerError: The other owner opened another share than it had committed to. Nothing is released.
         """
         unknown = [role for role in to if role not in OWNERS]
         if unknown or not to:
@@ -108,76 +131,84 @@ class Session(ABC):
         return opened if self.role in to or self.role == "everybody" else None
 
     def permit(self, openings: Iterable[Opening]) -> None:
-        """From here on open these at most, each as often as it occurs; `reveal` refuses anything else."""
+        """From now on permit these openings alone, each as often as it occurs. `reveal` refuses all others."""
         self._permitted = Counter((o.what, o.to, o.numbers) for o in openings)
 
     def perturb(self, secret: Any, draw: Callable[[int], int]) -> Any:
-        """Add this party's own noise to `secret`, a single number; every owner adds its own.
+        """Add noise to `secret`, a single number. Each owner adds its own noise and sends it to nobody.
 
-        draw: from the number of fractional bits to an integer in units of the last of them, below 2^63; called in each
-        owner's process, and never told.
+        Args:
+            draw: It is called in each owner's process with a number of fractional bits. It returns the noise as an
+                integer in units of the last bit, below 2^63.
         """
         raise InputError("session.engine", self.engine, "fast, or a plain session: noise is added in them alone")
 
     def rounded(self, secret: Any, bits: int) -> Any:
-        """`secret` with `bits` fractional bits at most, what lies below taken off on shares before it is opened.
+        """Return `secret` rounded to at most `bits` fractional bits, on shares, before it is opened.
 
-        One of the two numbers next to it, the nearer one with the greater probability; one round. An engine that has no
-        truncation that cannot fail returns it as it is, and so does one that knows the real number.
+        The result is one of the two neighbours; the nearer one has the greater probability. It takes one round. Engines
+        without an exact truncation, and plain sessions, return `secret` unchanged.
         """
         return secret
 
     def applied(self, secret: Any, names: Sequence[str]) -> list[Any]:
-        """Functions of `functions.FUNCTIONS` of one value, in one exchange with the helper.
+        """Return several functions of one value, in one exchange with the helper; `names` are keys of `FUNCTIONS`.
 
-        Raises InputError: an unknown function, or an engine without a helper.
+        Raises InputError: A function is unknown, or the engine has no helper.
         """
         raise InputError("session.engine", self.engine, f"rtas, or a plain session, for {', '.join(names)} at a helper")
 
     def apply(self, secret: Any, name: str) -> Any:
-        """One such function."""
+        """Return one function of a value; see `applied`."""
         return self.applied(secret, (name,))[0]
 
     def require_exact_truncation(self) -> None:
-        """From here on nothing is truncated in a way that may fail, but the mean of a row's logits in a log-softmax."""
+        """From now on use truncations that cannot fail, except for the mean of a row's logits in a log-softmax."""
 
     def prepare(self, program: Callable[[Session], Any], script: Any = None) -> None:
-        """Be told what will be run, before it is: an engine may want the shapes. script: of a dry run of it, if there
-        was one at the model owner."""
+        """Announce the program before it runs, so that the engine can plan from tensor shapes.
+
+        Args:
+            program: The function that will be called with this session.
+            script: The requests of a dry run of the program, if there was one at the model owner.
+        """
 
     def bound_logits(self, bound: float, weights: WeightLimit | None = None) -> None:
-        """State the public bound on |logits| for what comes next.
+        """State the public bound on the absolute value of logits, for the following computations.
 
-        weights: for a method that trains, what its weights will be held to; see `check_logits`.
+        Args:
+            weights: The limit that `check_logits` compares the weights with, for a method that trains.
         """
 
     def check_logits(self) -> None:
-        """Before a result is opened: have all recorded weights kept the bound? Opens that one bit to both.
+        """Check, before a result is opened, that all recorded weights kept the bound. Opens one bit to both owners.
 
-        Only where an engine's softmax needs the bound, and the method trains.
+        It does nothing if the engine's softmax needs no bound or the method does not train.
 
-        Raises BoundError, at both owners: they have not. AppraisalError: the method told of none.
+        Raises:
+            BoundError: At both owners, if the weights have left the bound.
+            AppraisalError: The method trains and has recorded no weights.
         """
 
     def within_bound(self) -> Any | None:
-        """What `check_logits` opens, as a secret bit (1,); None where nothing needs the bound."""
+        """Return what `check_logits` opens, as a secret bit (1,), or None if nothing needs the bound."""
         return None
 
     def cache(self, value: Any) -> None:
-        """Prepare an input for many uses, so that its cost stands where it is brought in."""
+        """Prepare an input for many uses, so that its cost arises here and not at its first use."""
 
     def evict(self, *values: Any) -> None:
-        """What the session keeps for these inputs can go."""
+        """Release what the session keeps for these inputs."""
 
     def mark(self) -> None:
-        """Have the dealer record its traffic up to here."""
+        """Let the dealer record the bytes that it has sent so far."""
 
     def close(self, orderly: bool = True) -> None:
-        """Leave; `orderly` if all parties do."""
+        """End the session. `orderly` is false after a failure, when messages can no longer be exchanged."""
 
     @property
     def failure(self) -> float | None:
-        """Bound on the probability that fixed point has failed so far, where the engine knows it."""
+        """A bound on the probability that fixed point has failed so far, or None if the engine has none."""
         return None
 
     @staticmethod
@@ -188,15 +219,15 @@ class Session(ABC):
         return values
 
     @staticmethod
-    def _share(owner: str, parts: Mapping[str, Read], shape: Sequence[int], name: str) -> torch.Tensor:
-        share = Session._read(owner, parts[owner], shape, name)
+    def _share(owner: str, shares: Mapping[str, Read], shape: Sequence[int], name: str) -> torch.Tensor:
+        share = Session._read(owner, shares[owner], shape, name)
         if share.dtype != torch.int64:
             raise InputError(name, share.dtype, "a share in torch.int64")
         return share
 
 
 class PlainSession(Session):
-    """Everybody in one process, nothing hidden: the plaintext baseline, in float64."""
+    """All parties in one process and nothing hidden, in float64: the plaintext baseline."""
 
     role, engine = "everybody", "plaintext"
 
@@ -206,22 +237,22 @@ class PlainSession(Session):
         check_range(values, name)
         return values.to(torch.float64)
 
-    def adopt(self, parts, shape, bits, name):
-        return sum(self._share(owner, parts, shape, name) for owner in OWNERS).to(torch.float64) / 2.0**bits
+    def adopt(self, shares, shape, bits, name):
+        return sum(self._share(owner, shares, shape, name) for owner in OWNERS).to(torch.float64) / 2.0**bits
 
     def applied(self, secret, names):
         check_functions(names)
         return [FUNCTIONS[name].compute(secret) for name in names]
 
     def perturb(self, secret, draw):
-        return secret + (draw(PLAIN_BITS) + draw(PLAIN_BITS)) / 2.0**PLAIN_BITS  # that of both owners
+        return secret + (draw(PLAIN_BITS) + draw(PLAIN_BITS)) / 2.0**PLAIN_BITS  # the noise of both owners
 
     def _open(self, secret, to):
         return secret.detach().to(torch.float64)
 
 
 def check_owner(owner: str, name: str) -> None:
-    """Raises OwnerError unless `owner` is one of the two owners."""
+    """Raise OwnerError unless `owner` is one of the two owners."""
     if owner not in OWNERS:
         raise OwnerError(f"input {name!r}: owner {owner!r}; expected one of {OWNERS}")
 
@@ -232,18 +263,19 @@ def agree(
     digest: str,
     digest_of: Callable[[dict[str, Any]], str] | None = None,
 ) -> tuple[dict[str, Any], str]:
-    """Compare the public configuration with the other parties' before anything is shared.
+    """Compare the public configuration with those of the other parties, before anything is shared.
 
-    Numbers are compared as numbers: 1 and 1.0 are the same statement, for which the model owner's spelling then stands.
+    Numbers are compared as numbers: 1 and 1.0 are equal, and then the model owner's spelling counts.
 
     Args:
-        public: flat, key to JSON value; what all parties must state alike.
-        digest: its hash. digest_of: how it is made; None: configurations of other hashes are refused.
+        public: All parties must state these keys with the same JSON values.
+        digest: The hash of `public`.
+        digest_of: It computes the hash of a configuration. With None, configurations of other hashes are refused.
 
-    Returns the configuration and its hash as all parties now state them.
+    Returns the configuration and its hash, as all parties now state them.
 
     Raises:
-        DisagreementError: names each key that differs, with both values.
+        DisagreementError: The configurations differ. It names each key that differs, with both values.
     """
     messages = rendezvous.exchange("config", {"digest": digest, "public": public})
     if len({message["digest"] for message in messages.values()}) == 1:
@@ -260,14 +292,13 @@ def agree(
     stated = messages[MODEL_OWNER]["digest"]
     if lines or digest_of is None or digest_of(reference) != stated:
         hashes = ", ".join(f"{shown(str(message['digest']), 40)} at {role}" for role, message in messages.items())
-        alike = f"the keys that were told are alike, and their hashes are {hashes}; expected one hash"
+        alike = f"the keys that were sent are alike, and their hashes are {hashes}; expected one hash"
         raise DisagreementError("the public configurations differ: " + "; ".join(lines or [alike]))
     return reference, stated
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two JSON values state the same; a whole number may be written as 1 or as 1.0, and a truth value is
-    neither."""
+    """Return whether two JSON values are equal. A whole number may be written as 1 or as 1.0; true is not 1."""
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):

@@ -1,12 +1,11 @@
-"""What a program will cost, from shapes alone: bytes, rounds and local work of a dry run, and time by a stated model.
+"""Predicts what a program will cost from shapes alone: bytes, rounds, local work, and time by a model.
 
-Bytes and rounds are exact: the dry run is the program itself. Time is a model,
+    seconds = rounds * latency + 8 * bytes of the busiest party / bandwidth + work / rate
 
-    seconds = rounds * latency + 8 * bytes of the busiest party / bandwidth + work / rate,
-
-in which both directions of a link carry at once, nothing of the network overlaps with local work, and one dealer serves
-both owners. Local work is counted in ring multiply-adds, whose rate is measured here, on this machine, in a tenth of a
-second; all that is no product (masks, encoding, elementwise steps) counts as ELEMENT multiply-adds a number.
+Bytes and rounds are exact, because `rehearse` runs the program itself dry. The time is a model: both directions of a
+link carry data at the same time, the network does not overlap with local work, and one dealer serves both owners. Local
+work is counted in ring multiply-adds, and `rate` measures how many this machine does in a second. Everything that is
+not a product (masks, encoding, elementwise steps) counts as `ELEMENT` multiply-adds for each number.
 """
 
 from __future__ import annotations
@@ -26,14 +25,20 @@ from mpc_appraisal.mpc.backends.registry import dry_session
 from mpc_appraisal.mpc.net.meter import Cost, by_result
 from mpc_appraisal.mpc.session import Session
 
-ELEMENT = 40  # ring multiply-adds that a masked, drawn or opened number takes in time
-SORT = 4 * ELEMENT  # the same of a number that is permuted, for the helper
+ELEMENT = 40  # a masked, drawn or opened number takes as long as so many ring multiply-adds
+SORT = 4 * ELEMENT  # the same for a number that is permuted for the helper
 CALIBRATION_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class NetworkLink:
-    """latency: seconds one way; bandwidth: bits a second, each way."""
+    """A network between the parties.
+
+    Attributes:
+        name: The name of the network.
+        latency: Seconds that a message takes in one direction.
+        bandwidth: Bits per second in each direction.
+    """
 
     name: str
     latency: float
@@ -46,26 +51,39 @@ WAN = NetworkLink("WAN", 40e-3, 1e8)
 
 @dataclass(frozen=True)
 class Forecast:
-    """bytes_sent by party, rounds, and work: ring multiply-adds at an owner."""
+    """What one result of a program will cost.
+
+    Attributes:
+        bytes_sent: Payload bytes by party.
+        rounds: The number of rounds between the owners.
+        work: Ring multiply-adds at an owner.
+    """
 
     bytes_sent: dict[str, int]
     rounds: int
     work: int
 
     def seconds(self, network: NetworkLink, rate: float) -> float:
-        """By the model above; rate: ring multiply-adds a second."""
+        """Return the time by the model of this file; `rate` is in ring multiply-adds per second."""
         busiest = max(self.bytes_sent.values())
         return self.rounds * network.latency + 8 * busiest / network.bandwidth + self.work / rate
 
     def as_dict(self, rate: float) -> dict[str, float]:
-        """As a record states it: bytes by party, rounds, and the model's seconds on the LAN of this file."""
+        """Return what a record states: bytes by party, rounds, and the seconds of the model on `LAN`."""
         sent = {f"bytes_sent.{party}": count for party, count in self.bytes_sent.items()}
         return {**sent, "rounds": self.rounds, "lan_seconds": self.seconds(LAN, rate)}
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """One owner's dry run, by the results of the program: its own bytes and rounds, the dealer's bytes, the work."""
+    """What one owner's dry run counted, for each result of the program.
+
+    Attributes:
+        bytes_sent: The bytes that the owner sends.
+        rounds: The rounds that the owner waits.
+        dealt: The bytes that the dealer sends to the owner.
+        work: The owner's ring multiply-adds.
+    """
 
     bytes_sent: list[int]
     rounds: list[int]
@@ -74,14 +92,19 @@ class Rehearsal:
 
     @staticmethod
     def of(dry: DrySession, costs: Sequence[Cost]) -> Rehearsal:
-        """dry: a session in which the program has run, with a mark before and after each result; costs: by result."""
+        """Make a rehearsal of a dry session in which the program has run.
+
+        Args:
+            dry: The session has a mark before and after each result.
+            costs: The costs of each result.
+        """
         dealt = [after - before for before, after in zip(dry.marks, dry.marks[1:], strict=False)]
         dealt, work = (by_result(counts, len(costs)) for counts in (dealt, _work(dry.script)))
         return Rehearsal([c.bytes_sent for c in costs], [c.rounds for c in costs], dealt, work)
 
 
 def forecasts(first: Rehearsal, second: Rehearsal) -> list[Forecast]:
-    """By result, of the model owner's and the data owner's dry runs."""
+    """Return a forecast for each result, from the dry runs of the model owner (`first`) and the data owner."""
     return [
         Forecast(
             {MODEL_OWNER: first.bytes_sent[k], DATA_OWNER: second.bytes_sent[k], DEALER: first.dealt[k]},
@@ -92,14 +115,17 @@ def forecasts(first: Rehearsal, second: Rehearsal) -> list[Forecast]:
     ]
 
 
-def total(parts: Sequence[Forecast]) -> Forecast:
-    """The sum of some forecasts."""
-    sent = {party: sum(part.bytes_sent[party] for part in parts) for party in parts[0].bytes_sent}
-    return Forecast(sent, sum(part.rounds for part in parts), sum(part.work for part in parts))
+def total(costs: Sequence[Forecast]) -> Forecast:
+    """Return the sum of some forecasts."""
+    sent = {party: sum(each.bytes_sent[party] for each in costs) for party in costs[0].bytes_sent}
+    return Forecast(sent, sum(each.rounds for each in costs), sum(each.work for each in costs))
 
 
 def repeated(one: Forecast, two: Forecast, times: int) -> Forecast:
-    """`times` candidates of one size, from one and from two: each further one costs what the second does."""
+    """Return the forecast for `times` candidates of one size, from those for one and for two.
+
+    Each further candidate costs as much as the second one.
+    """
 
     def more(a: int, b: int) -> int:
         return a + (times - 1) * (b - a)
@@ -109,37 +135,37 @@ def repeated(one: Forecast, two: Forecast, times: int) -> Forecast:
 
 
 def rehearse(run: Callable[[Session], Sequence[Cost]], role: str, engine: str = "fast") -> Rehearsal:
-    """Run a program dry; `run` returns the cost of each of its results."""
+    """Run a program dry as the owner `role`; `run` returns the cost of each of its results."""
     dry = dry_session(engine, role)
     return Rehearsal.of(dry, run(dry))
 
 
 def _work(script: Sequence[Sequence[Any]]) -> list[int]:
-    """An owner's ring multiply-adds between one mark of the dealer's script and the next."""
+    """Return an owner's ring multiply-adds between each two marks of the dealer's script."""
     shapes: dict[int, Sequence[int]] = {}
-    parts, work = [], 0
+    between_marks, work = [], 0
     for name, *arguments in script:
         if name == "mark":
-            parts.append(work)
+            between_marks.append(work)
             work = 0
         elif name == "mask":
             shapes[arguments[0]] = arguments[2]
             work += ELEMENT * math.prod(arguments[2])
         elif name == "rows":
             shapes[arguments[0]] = (len(arguments[2]), shapes[arguments[1]][1])
-        elif name == "product":  # twice: one owner multiplies its own part of a shared factor too
+        elif name == "product":  # twice, because one owner also multiplies its own share of a shared factor
             work += 2 * math.prod(shapes[arguments[0]]) * shapes[arguments[1]][1]
-        elif name == "apply":  # two sorts, of which each number takes as long as a few that are masked
+        elif name == "apply":  # the helper's permutations take two sorts
             work += (SORT + ELEMENT * len(arguments[0])) * math.prod(arguments[1])
         elif name != "forget":
             numbers = [math.prod(a) for a in arguments if isinstance(a, (list, tuple))]
             work += ELEMENT * max(numbers, default=0)
-    return parts[1:]
+    return between_marks[1:]
 
 
 @lru_cache(maxsize=1)
 def rate() -> float:
-    """Ring multiply-adds a second of one thread of this machine, on products of a gradient's kind."""
+    """Return the ring multiply-adds per second of one thread of this machine, measured on products as of a gradient."""
     x, r = torch.ones(2000, 785, dtype=torch.int64), torch.ones(10, 2000, dtype=torch.int64)
     r @ x
     start, count = time.perf_counter(), 0

@@ -1,8 +1,9 @@
-"""The fast engine as a Session: private and shared tensors over the protocols of `engine`, with a dealer that pushes.
+"""The engine `fast`: a session on the protocols of `protocols.engine`, with a dealer that runs ahead of the owners.
 
-Before the computation both owners run the program dry, on shapes, and tell the dealer the digest of the script of
-requests that comes of it; it works through no other, see `orders`. From then on it is ahead and nobody waits for it.
-What is released to both owners, they commit to before either sends it, see `committed`.
+Before the computation, each owner runs the program dry, on shapes, which gives the script of requests to the dealer.
+Both owners send the dealer the digest of the script, and the dealer works through no other (see `protocols.orders`).
+So nobody waits for the dealer. The owners commit to a result that goes to both before either opens it (see
+`protocols.committed_opening`). `FastSession` is an owner's session, `DrySession` its dry run, and `deal` is the dealer.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from mpc_appraisal.mpc.ring.prg import KEY_BYTES, DryStream, Stream, new_key
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 from mpc_appraisal.mpc.session import Session, check_owner
 
-MARGIN_BITS = 8  # an opened value uses the ring but for so many bits; a random ring element mostly does not
-DEFAULT_BOUND = 16.0
-TAG_NUMBERS = 4
+MARGIN_BITS = 8  # a plausible opened value leaves so many bits of the ring unused, a random element mostly does not
+DEFAULT_BOUND = 16.0  # on the absolute value of logits, until the program states another
+TAG_NUMBERS = 4  # ring elements that make the tag of a session's commitments
 CHANNELS = {"tcp": TcpChannel, "gloo": GlooChannel, "tls": TlsChannel}
 
 
 class TrainingContext(Context):
-    """A context that also notes the trained weights."""
+    """A context of tensors that also records trained weights."""
 
     def __init__(self, engine: Engine, logit_bound: float):
         super().__init__(engine, logit_bound)
@@ -48,14 +49,14 @@ class TrainingContext(Context):
 
 @ops.record_weights.register(PrivateTensor)
 @ops.record_weights.register(Secret)
-def _trained(weights):
+def _record(weights):
     shared = weights.secret() if isinstance(weights, PrivateTensor) else weights
     weights.context.trained.record(shared.share, shared.bits)
     return weights
 
 
 class EngineSession(Session):
-    """What a real session and a dry one share."""
+    """What an owner's session and its dry run share."""
 
     engine = "fast"
     context: TrainingContext
@@ -126,7 +127,7 @@ class EngineSession(Session):
 
 
 class DrySession(EngineSession):
-    """Shapes only: gives the dealer's script, and what the program costs one owner."""
+    """A session on shapes alone. It gives the dealer's script, and what the program costs one owner."""
 
     dry = True
 
@@ -136,11 +137,11 @@ class DrySession(EngineSession):
         streams = Engine.streams_of(None)
         engine = Engine(rank_of(role), DryChannel(self.meter), streams, DryStream(), dry=True)
         self.context = TrainingContext(engine, DEFAULT_BOUND)
-        self.marks: list[int] = []  # bytes that the dealer has sent by each mark; known at the model owner
+        self.marks: list[int] = []  # bytes from the dealer at each mark; the model owner alone knows them
 
     @property
     def script(self) -> list[Any]:
-        """The requests so far."""
+        """The requests to the dealer so far."""
         return self.context.engine.script
 
     def mark(self):
@@ -164,7 +165,7 @@ class DrySession(EngineSession):
 
 
 def dry_run(program: Callable[[Session], Any]) -> tuple[list[Any], dict[str, Cost], float]:
-    """The dealer's script, each owner's cost and the failure probability of `program`, from shapes alone."""
+    """Run `program` dry. Returns the dealer's script, each owner's cost, and the probability that fixed point fails."""
     runs = {}
     for role in OWNERS:
         runs[role] = DrySession(role)
@@ -177,11 +178,13 @@ class FastSession(EngineSession):
     """An owner's session.
 
     Args:
-        timeout: seconds that one message may take.
+        rendezvous: The connection to the other parties.
+        timeout: Seconds that one message may take.
+        transport: The transport by which the rendezvous was made.
     """
 
     rehearsal = DrySession
-    _tag, _opened = b"", 0  # the session's own value, and how much was opened to both; see `committed`
+    _tag, _opened = b"", 0  # a value of this session, and the number of openings to both: they bind commitments
 
     def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp"):
         super().__init__()
@@ -209,7 +212,7 @@ class FastSession(EngineSession):
         check_owner(owner, name)
         value = None
         if self.role == owner:
-            value = self._read(owner, read, shape, name)  # its range is checked where it is encoded
+            value = self._read(owner, read, shape, name)  # `encode` checks its range
         return self._private(owner, value, shape, name)
 
     def _open(self, secret, to):
@@ -219,7 +222,7 @@ class FastSession(EngineSession):
         if len(to) == 2:
             self._opened += 1
             opened = open_committed(engine, share, self._tag + self._opened.to_bytes(8, "big"))
-        elif self.role == to[0]:  # who receives has nothing to choose: it sends nothing
+        elif self.role == to[0]:  # the receiver sends nothing
             opened = share + self.channel.receive(secret.shape, 1 - engine.me)
         else:
             self.channel.send(share, rank_of(to[0]))
@@ -238,7 +241,7 @@ class FastSession(EngineSession):
 
 
 def open_channel(rendezvous: Rendezvous, meter: Meter, timeout: float, transport: str) -> Channel:
-    """Connect this party with the two others."""
+    """Return the channel that connects this party with the two others."""
     return CHANNELS[transport](rendezvous, meter, timeout)
 
 
@@ -250,13 +253,18 @@ def deal(
     script: list[Any] | None = None,
     limits: Limits | None = None,
 ) -> list[int]:
-    """Be the dealer of one session, `helper`: that of `permuted` too. Returns the bytes sent by each mark.
+    """Be the dealer of one session until it ends.
 
     Args:
-        script: what the dealer's own dry run of the agreed program gave: then both owners must have made the same.
-        limits: on what a script may ask; None: what this machine can hold.
+        timeout: Seconds that one message may take.
+        helper: The dealer also computes functions of permuted values; see `protocols.permutation`.
+        script: The requests of the dealer's own dry run of the agreed program. If it is given, both owners must have
+            made the same script.
+        limits: The limits on what a script may ask for. None allows what this machine can hold.
 
-    Raises DisagreementError: the owners have made different scripts, or one beyond the limits; nothing was dealt.
+    Returns the bytes that the dealer had sent at each mark.
+
+    Raises DisagreementError: The owners have made different scripts, or one beyond the limits. Nothing was dealt.
     """
     meter = Meter()
     channel = open_channel(rendezvous, meter, timeout, transport)

@@ -1,4 +1,7 @@
-"""Settings of the sessions that run on one machine, for appraisals and for the marketplace alike."""
+"""Settings of sessions that run on one machine, which appraisals and the marketplace share.
+
+The fields are the keys of the configuration groups `session=plain` and `session=spawn`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS
 
 @dataclass(frozen=True)
 class PlainSettings:
-    """Settings of a run in one process, in the clear."""
+    """Settings of a run in one process, in the clear.
+
+    Attributes:
+        engine: It is always 'plaintext'.
+    """
 
     engine: str = "plaintext"
     name = "plain"
@@ -22,15 +29,18 @@ class PlainSettings:
 
 @dataclass(frozen=True)
 class SpawnSettings:
-    """Settings of a run in which every party is a process of its own on this machine.
+    """Settings of a run in which each party is a process on this machine.
 
     Attributes:
-        threads: torch threads of each process.
-        join_timeout: seconds to wait for the processes to come up.
-        timeout: seconds that one message may take.
-        engine: 'fast', 'stock' for CrypTen as shipped, or 'rtas', whose dealer sees permuted logits: `protocols.rtas`.
-        logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
-        transport, tls, freeze_timeout: see `Transport`; `tls` is the folder of all three parties' folders.
+        threads: Each process uses so many torch threads.
+        join_timeout: The processes must start within so many seconds.
+        timeout: One message may take so many seconds.
+        engine: The engine is 'fast', 'stock' (CrypTen as shipped), or 'rtas', whose dealer sees permuted logits.
+        logit_bound: It is the public bound on the absolute value of logits. None derives it from the norms that the
+            owners announce.
+        transport: The transport is 'tcp', 'gloo' or 'tls'; see `Transport`.
+        tls: It is the folder that contains the three parties' folders of certificate files.
+        freeze_timeout: A party that gives no sign of life for so many seconds counts as lost.
     """
 
     threads: int = 1

@@ -1,12 +1,12 @@
-"""CrypTen 0.4.1 as shipped, joined to a Session: its protocols, its dealer as a third process, its gloo transport.
+"""The engine `stock`: a session on CrypTen 0.4.1 as shipped, with its protocols, its dealer and its gloo transport.
 
-What is replaced, because it is wrong or unsafe as shipped (see the README, "what is protected"): the process group is
-made from the session's own rendezvous and has a time-out; bytes and rounds are counted; errors name the party; the
-dealer answers a closed list of requests and draws its seeds from the operating system; and a result that goes to both
-owners is committed to before it is opened, see `committed`.
+It is the baseline that the other engines are compared with. What is wrong or unsafe as shipped is replaced: the process
+group is made from the session's rendezvous and has a time-out; bytes and rounds are counted; errors name the party; the
+dealer answers a closed list of requests and draws its seeds from the operating system; and owners commit to a result
+that goes to both before they open it (see `protocols.committed_opening`).
 
-The dealer answers the model owner's requests one by one: there is no script that both owners make, so the check of
-`orders` does not cover this engine, and a cheating model owner may ask for what the program has no use for.
+The dealer answers the model owner's requests one by one. Both owners do not make a script of requests, so the check in
+`protocols.orders` does not cover this engine, and a cheating model owner may ask for what the program does not need.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ TERMINATE, MARK = "terminate", "mark"
 
 
 def _nbytes(tensors) -> int:
+    """Return the size of a tensor, or of a list of tensors, in bytes."""
     tensors = tensors if isinstance(tensors, list) else [tensors]
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
 class Communicator(DistributedCommunicator):
-    """CrypTen's communicator over torch.distributed's gloo, made from a rendezvous and metered.
+    """CrypTen's communicator over torch.distributed's gloo, made from a rendezvous, which counts bytes and rounds.
 
-    Bytes are what this party sends: in a ring of two an all-reduce of n bytes sends n bytes a party.
+    The bytes are those that this party sends: an all-reduce of n bytes between two parties sends n bytes from each.
     """
 
     def __init__(self, rendezvous: Rendezvous, meter: Meter, timeout: float):
@@ -53,14 +54,15 @@ class Communicator(DistributedCommunicator):
         self._rendezvous, self._name = rendezvous, rendezvous.role
         self.reset_communication_stats()
         open_group(rendezvous, timeout)
-        with self._named("the other parties"), severable(rendezvous):
+        with self.naming("the other parties"), severable(rendezvous):
             self.ttp_group = dist.new_group([0, 1, 2])
             self.ttp_comm_group = dist.new_group([0, 2])
             self.main_group = dist.new_group([0, 1])
         self.ttp_initialized = True
         DistributedCommunicator.instance = self
 
-    def _named(self, peer: str) -> PeerErrors:
+    def naming(self, peer: str) -> PeerErrors:
+        """Within the returned context, errors of torch.distributed become PeerError, which names `peer`."""
         return PeerErrors(self._rendezvous, peer)
 
     def _other(self) -> str:
@@ -69,7 +71,7 @@ class Communicator(DistributedCommunicator):
     def _collective(self, name: str, size: int, *args, **kwargs):
         self.meter.sent(size)
         self.meter.waited()
-        with self._named(self._other()):
+        with self.naming(self._other()):
             return getattr(super(), name)(*args, **kwargs)
 
     def all_reduce(self, input, *args, **kwargs):
@@ -92,32 +94,32 @@ class Communicator(DistributedCommunicator):
         size = _nbytes(input) if src == self.rank else 0
         self.meter.sent(size)
         self.meter.waited()
-        with self._named(self._other() if src == self.rank else ROLES[src]):  # triples come from the dealer
+        with self.naming(self._other() if src == self.rank else ROLES[src]):  # triples come from the dealer
             return super().broadcast(input, src, *args, **kwargs)
 
     def isend(self, tensor, dst):
         self.meter.sent(_nbytes(tensor))
-        with self._named(ROLES[dst]):
+        with self.naming(ROLES[dst]):
             return super().isend(tensor, dst)
 
     def irecv(self, tensor, src=None):
         self.meter.waited()
-        with self._named(self._other()):
+        with self.naming(self._other()):
             return super().irecv(tensor, src)
 
     def send_obj(self, obj, dst, group=None):
-        self.meter.sent(len(repr(obj)))  # the object's own size; its pickled form is a little larger
-        with self._named(ROLES[dst]):
+        self.meter.sent(len(repr(obj)))  # the size of the object; its pickled form is a little larger
+        with self.naming(ROLES[dst]):
             return super().send_obj(obj, dst, group)
 
     def recv_obj(self, src, group=None):
         self.meter.waited()
-        with self._named(ROLES[src]):
+        with self.naming(ROLES[src]):
             return super().recv_obj(src, group)
 
 
 class StockDealer(TTPServer):
-    """The dealer's side of CrypTen's trusted third party: sees shapes, sends shares of triples, nothing else."""
+    """The dealer's side of CrypTen's trusted third party. It sees shapes and sends shares of triples."""
 
     def __init__(self, communicator: Communicator):
         self.comm, self.meter, self.device = communicator, communicator.meter, "cpu"
@@ -127,7 +129,7 @@ class StockDealer(TTPServer):
         self.marks: list[int] = []
 
     def serve(self) -> list[int]:
-        """Answer requests until the model owner ends the session. Returns the bytes sent by each mark."""
+        """Answer requests until the model owner ends the session. Returns the bytes that were sent at each mark."""
         while True:
             message = self.comm.recv_obj(0, self.ttp_group)
             if message == TERMINATE:
@@ -144,16 +146,16 @@ class StockDealer(TTPServer):
 
 
 class StockSession(Session):
-    """An owner's session over CrypTen as shipped."""
+    """An owner's session on CrypTen as shipped; `timeout` is the seconds that one message may take."""
 
     engine = "stock"
-    _opened = 0  # how much was opened to both
+    _opened = 0  # the number of openings to both owners
 
     def __init__(self, rendezvous: Rendezvous, timeout: float):
         super().__init__()
         self.role = rendezvous.role
         self.communicator = Communicator(rendezvous, self.meter, timeout)
-        with self.communicator._named("the other parties"):
+        with self.communicator.naming("the other parties"):
             crypten._setup_prng()
             TTPClient._init()
 
@@ -172,10 +174,10 @@ class StockSession(Session):
         return None if opened is None else decode(opened, int(secret.encoder.scale).bit_length() - 1)
 
     def _committed(self, share):
-        """The sum of both owners' shares; see `committed`."""
+        """Open a value to both owners. Returns the sum of their shares; see `protocols.committed_opening`."""
         self._opened += 1
         me, nonce, context = self.communicator.rank, os.urandom(NONCE_BYTES), self._opened.to_bytes(8, "big")
-        mine = tensor_of(commitment(nonce, context, me, share)).view(torch.int64)  # all that CrypTen gathers
+        mine = tensor_of(commitment(nonce, context, me, share)).view(torch.int64)  # the only type that CrypTen gathers
         committed = self.communicator.all_gather(mine)[1 - me]
         words = tensor_of(nonce).view(torch.int64)
         opening = self.communicator.all_gather(torch.cat([words, share.reshape(-1)]))[1 - me]
@@ -202,5 +204,5 @@ def _join(first, tensors):
 
 
 def deal(rendezvous: Rendezvous, timeout: float) -> list[int]:
-    """Be the dealer until the session ends. Returns the bytes sent by each mark."""
+    """Be the dealer until the session ends. Returns the bytes that were sent at each mark."""
     return StockDealer(Communicator(rendezvous, Meter(), timeout)).serve()

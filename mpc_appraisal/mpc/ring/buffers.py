@@ -1,7 +1,7 @@
-"""Memory for large tensors.
+"""Memory for large tensors: use `empty` here in place of `torch.empty`.
 
-numpy asks the kernel for huge pages where an array is large, torch does not: the first touch of a fresh torch tensor of
-37 MB takes as long as encrypting it, that of a numpy array a fifth.
+numpy asks the kernel for huge pages for large arrays, and torch does not. The first access to a new torch tensor of
+37 MB takes as long as encrypting it; the first access to a numpy array takes a fifth of that.
 """
 
 from __future__ import annotations
@@ -13,5 +13,5 @@ import torch
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype = torch.int64) -> torch.Tensor:
-    """An uninitialised tensor."""
+    """Return an uninitialised tensor."""
     return torch.from_numpy(np.empty(tuple(shape), torch.empty(0, dtype=dtype).numpy().dtype))

@@ -1,7 +1,7 @@
-"""Ring matrices in the layout that int64 products want.
+"""Matrices over the ring of integers modulo 2^64, in the layouts in which torch's int64 product is fast.
 
-For tall X (n, d) and thin W (d, k), torch's int64 product takes 2.5 times as long as that of W' (k, d) with X' (d, n)
-stored by rows, which is worth a transposition; and X' R is fast as (R' X)'. So a matrix keeps both layouts.
+For tall X (n, d) and thin W (d, k), torch takes 2.5 times as long for X W as for W' (k, d) times X' (d, n) stored by
+rows, which is worth a transposition. X' R is fast as (R' X)'. So a `Matrix` keeps both layouts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mpc_appraisal.mpc.ring.buffers import empty
 
 
 class Matrix:
-    """An int64 matrix (n, d) with products from both sides; the transposed copy is made at its first use."""
+    """An int64 matrix (n, d) with products from both sides. The transposed copy is made at its first use."""
 
     def __init__(self, values: torch.Tensor):
         self.values = values
@@ -25,19 +25,21 @@ class Matrix:
         return self.values.shape
 
     def times(self, right: torch.Tensor) -> torch.Tensor:
-        """values @ right: (n, d) (d, k) -> (n, k)."""
+        """Return values @ right: (n, d) (d, k) -> (n, k)."""
         if self._transposed is None:
             self._transposed = _transpose(self.values)
         return (right.t().contiguous() @ self._transposed).t()
 
     def transposed_times(self, right: torch.Tensor) -> torch.Tensor:
-        """values' @ right: (d, n) (n, k) -> (d, k)."""
+        """Return values' @ right: (d, n) (n, k) -> (d, k)."""
         return (right.t().contiguous() @ self.values).t()
 
     def product(self, right: torch.Tensor, transposed: bool) -> torch.Tensor:
+        """Return `transposed_times(right)` or `times(right)`."""
         return self.transposed_times(right) if transposed else self.times(right)
 
     def rows(self, indices: Sequence[int]) -> Matrix:
+        """Return the matrix of the rows with these indices."""
         if self.values.is_meta:
             return Matrix(self.values.new_empty((len(indices), self.values.shape[1])))
         return Matrix(self.values[torch.as_tensor(indices, dtype=torch.int64)])

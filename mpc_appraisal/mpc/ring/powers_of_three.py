@@ -1,10 +1,10 @@
-"""Powers of three in the ring, to the last bit the same on every machine.
+"""Powers of three modulo 2^64, for exponentials of shared exponents; they are the same to the last bit everywhere.
 
-3 is a unit mod 2^64, so 3^n is one for a negative n too: of additive shares of an exponent everybody can raise 3 to the
-integer part of its own and multiply by a rounded power of the fraction, and the product of all is an exact integer.
-(The idea of exponentiating shares locally is Kelkar et al., "Secure Poisson regression", USENIX Security 2022, there
-modulo a prime.) Both owners multiply by one public power: they must compute it alike, hence in integers, from tables
-that exact decimals give.
+3 is invertible modulo 2^64, so 3^n is a ring element for negative n too. If an exponent is shared additively, each
+party raises 3 to the integer part of its share and multiplies by a rounded power of the fraction, and the product over
+the parties is an exact integer. Source of the idea: Kelkar et al., "Secure Poisson regression", USENIX Security 2022,
+there modulo a prime. Both owners multiply by one public power, which they must compute equally, so it is computed in
+integers, from tables of exact decimals.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch
 
 POINT = 40  # fractional bits of an exponent
 LN3 = 1.0986122886681098
-_TABLE = 10  # bits of a fraction that one table takes
+_TABLE = 10  # bits of a fraction that index one table
 
 
 @lru_cache(maxsize=4)
 def _integer_powers(largest: int) -> torch.Tensor:
-    """3^n mod 2^64 for -largest <= n <= largest."""
+    """Return 3^n mod 2^64 for -largest <= n <= largest."""
     modulus = 1 << 64
     value, row = pow(3, -largest, modulus), []
     for _ in range(2 * largest + 1):
@@ -32,9 +32,10 @@ def _integer_powers(largest: int) -> torch.Tensor:
 
 @lru_cache(maxsize=4)
 def _fractional_powers(offset: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """2^30 * 3^f for the first ten bits of f in [-1/2, 1/2), and for its next ten, in the middle of the rest.
+    """Return tables of 2^30 * 3^f for the first ten bits of f in [-1/2, 1/2), and for its next ten bits.
 
-    The first are stretched by 2^stretched(offset) / 3^offset.
+    The entries of the second table are for the middle of the remaining bits. Those of the first are multiplied by
+    2^stretched(offset) / 3^offset.
     """
     with localcontext() as context:
         context.prec = 60
@@ -42,22 +43,26 @@ def _fractional_powers(offset: int) -> tuple[torch.Tensor, torch.Tensor]:
         stretch = Decimal(1 << stretched(offset)) / Decimal(3) ** offset
         coarse, fine = (Decimal(3) ** (Decimal(1) / n) for n in (size, size**2))
         high, low = [stretch * unit / Decimal(3).sqrt()], [unit * fine.sqrt()]
-        for _ in range(size - 1):  # 60 digits lose four on the way
+        for _ in range(size - 1):  # four of the 60 digits are lost in the loop
             high.append(high[-1] * coarse)
             low.append(low[-1] * fine)
         return tuple(torch.tensor([int(v.to_integral_value()) for v in values]) for values in (high, low))
 
 
 def stretched(offset: int) -> int:
-    """log2 of the power of two next above 3^offset."""
+    """Return log2 of the smallest power of two that is at least 3^offset."""
     return (3**offset - 1).bit_length()
 
 
 def power_of_three(exponent: torch.Tensor, mantissa: int, offset: int = 0) -> torch.Tensor:
-    """3^e * 2^(mantissa + stretched(offset)) mod 2^64, 3^(e + offset) being its integer part; e = exponent / 2^POINT.
+    """Return 3^e * 2^(mantissa + stretched(offset)) mod 2^64, with e = exponent / 2^POINT.
 
-    The fraction of e is in [-1/2, 1/2), so products of two powers have an integer part of e_1 + e_2 - 1 or more.
-    Relative error up to 2^-mantissa and 2^-20.
+    The integer part of e is raised exactly, as 3^(e + offset). Its fraction is in [-1/2, 1/2), so the integer part of a
+    product of two powers is at least e_1 + e_2 - 1. The relative error is at most 2^-mantissa + 2^-20.
+
+    Args:
+        exponent: int64 of any shape, with `POINT` fractional bits.
+        mantissa: The number of bits of the rounded power of the fraction.
     """
     if exponent.is_meta:
         return torch.empty_like(exponent)
@@ -68,7 +73,7 @@ def power_of_three(exponent: torch.Tensor, mantissa: int, offset: int = 0) -> to
     index = (shifted - (whole << POINT)) >> (POINT - 2 * _TABLE)
     high, low = _fractional_powers(offset)
     cut = 60 - mantissa
-    part = (high[index >> _TABLE] * low[index & ((1 << _TABLE) - 1)] + (1 << (cut - 1))) >> cut
+    fraction = (high[index >> _TABLE] * low[index & ((1 << _TABLE) - 1)] + (1 << (cut - 1))) >> cut
     largest = int(torch.maximum(whole.max(), -whole.min())) + offset
     largest = 1 << max(6, largest.bit_length())
-    return _integer_powers(largest)[whole + (offset + largest)].mul_(part)
+    return _integer_powers(largest)[whole + (offset + largest)].mul_(fraction)

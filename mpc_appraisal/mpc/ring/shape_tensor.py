@@ -1,8 +1,8 @@
-"""A tensor's shape without its values, for dry runs.
+"""Tensors without values, for dry runs: `shape_tensor` makes one.
 
 torch's own meta tensors take a tenth of a millisecond for an elementwise operation on integers, which is as long as the
-operation itself on real numbers. A `ShapeTensor` is a meta tensor that answers the elementwise operations at once:
-their result has the broadcast shape. All other operations go to torch.
+operation itself with values. A `ShapeTensor` is a meta tensor that computes the shape of elementwise operations, and of
+those in `SHAPED`, by itself. All other operations go to torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ELEMENTWISE = {
 
 
 def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
-    """As torch.broadcast_shapes, which takes as long as a small product."""
+    """Return torch.broadcast_shapes(*shapes), which itself takes as long as a small product."""
     if all(shape == shapes[0] for shape in shapes):
         return tuple(shapes[0])
     return tuple(torch.broadcast_shapes(*shapes)) if len(shapes) != 2 else _broadcast(*shapes)
@@ -53,7 +53,7 @@ def _sum(t: torch.Tensor, *dims: Any, dim: Any = None, keepdim: bool = False, dt
     return tuple(1 if d in kept else n for d, n in enumerate(t.shape) if keepdim or d not in kept)
 
 
-# torch answers these on meta tensors by its compiler's registrations, whose import takes a second.
+# For these torch imports its compiler on meta tensors, which takes a second.
 SHAPED = {"cat": _cat, "matmul": _matmul, "__matmul__": _matmul, "sum": _sum}
 
 
@@ -62,7 +62,7 @@ def _first_of(argument: Any) -> torch.Tensor:
 
 
 class ShapeTensor(torch.Tensor):
-    """See above; made by `sketch`."""
+    """A meta tensor with fast shapes; `shape_tensor` makes it."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
@@ -78,5 +78,5 @@ class ShapeTensor(torch.Tensor):
 
 
 def shape_tensor(shape: Sequence[int], dtype: torch.dtype = torch.int64) -> ShapeTensor:
-    """A tensor of `shape` without values."""
+    """Return a tensor of `shape` without values."""
     return torch.empty(tuple(shape), dtype=dtype, device="meta").as_subclass(ShapeTensor)
