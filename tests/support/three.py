@@ -1,6 +1,6 @@
 """The engine's three parties as threads of one process with queues between them: for tests of the mathematics alone.
 
-Sessions between real processes are in test_spawn, test_join and test_tls.
+Sessions between real processes are in test_spawn, test_join and test_tls_appraisal.
 """
 
 from __future__ import annotations
