@@ -20,7 +20,7 @@ from mpc_appraisal.mpc.protocols import committed_opening as committed
 
 
 def small(session, x=None, w=None) -> torch.Tensor | None:
-    """The sum of a product of two owners' matrices, opened to both."""
+    """Open the sum of a product of the owners' matrices to both owners."""
     session.mark()
     left = session.input(DATA_OWNER, lambda: x, (3, 2), "x")
     right = session.input(MODEL_OWNER, lambda: w, (2, 4), "w")
@@ -30,13 +30,13 @@ def small(session, x=None, w=None) -> torch.Tensor | None:
 
 
 def other(session) -> None:
-    """A program that only the model owner rehearses: it asks for one request more."""
+    """Run another program, whose dry run has one request more."""
     small(session)
     session.context.engine.ask_dealer("truncate", [1], 8)
 
 
 def late(share: torch.Tensor, engine, chosen: int) -> torch.Tensor:
-    """A cheating owner: it commits to anything, waits for the other's share, and sends what makes the sum `chosen`."""
+    """Cheat: commit to anything, wait for the other owner's share, and send what makes the sum `chosen`."""
     channel, to, size = engine.channel, 1 - engine.me, committed.NONCE_BYTES + 8 * share.numel()
     channel.send(torch.zeros(committed.COMMITMENT_BYTES, dtype=torch.uint8), to)
     channel.receive((committed.COMMITMENT_BYTES,), to, torch.uint8)
@@ -55,7 +55,7 @@ CHEATS = {
 
 
 def play(role, address, emit, folder, values) -> dict[str, object]:
-    """One process: sessions one after the other, of which some are with a cheating owner."""
+    """Run one party's sessions, one after the other. Returns by job what it opened, or the error."""
     rendezvous, said = Rendezvous(role, address, 60.0, hosted=True), {}
     rendezvous.announce()
     for job in JOBS:
@@ -69,7 +69,7 @@ def play(role, address, emit, folder, values) -> dict[str, object]:
 
 
 def one_session(role, rendezvous, job, values) -> tuple[float, int, int] | None:
-    """What was opened here, bytes sent and rounds."""
+    """Run one session. Returns what was opened to this party, the bytes that it sent, and its rounds."""
     if role == DEALER:
         own = {"honest": small, "the dealer's own": other}.get(job)
         deal("fast", rendezvous, 60.0, script=own and script_of(own, MODEL_OWNER))
@@ -117,12 +117,12 @@ def test_scripts_that_differ_are_refused_at_all_three_by_name(played, job):
 
 
 def test_who_opens_last_cannot_choose_the_result(played):
-    """The cheat waits for the other's share to make the sum 42, but had to name what it would send before."""
+    """The cheating owner waits for the other's share to make the sum 42, but it had committed to another share."""
     kind, said = played[MODEL_OWNER]["late"]
     assert kind is PeerError and said.startswith(f"{DATA_OWNER} opened another share")
 
 
 def test_what_is_left_is_a_blind_shift(played):
-    """As `committed_opening` says: an error that is added before the commitment is opened with the rest."""
+    """As `committed_opening` states, an error that an owner adds before it commits is opened with the result."""
     value, _, _ = played[MODEL_OWNER]["shifted"]
     assert value == pytest.approx((X @ W).sum().item() + 1.0, abs=1e-6)

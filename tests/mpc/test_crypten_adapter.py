@@ -1,4 +1,4 @@
-"""CrypTen's tensors over the engine: its protocols, our messages, dealer and randomness."""
+"""CrypTen's tensors on the engine: CrypTen's protocols, with the engine's messages, dealer and randomness."""
 
 from __future__ import annotations
 

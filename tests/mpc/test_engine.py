@@ -1,4 +1,4 @@
-"""The engine's protocols against big integers and float64, and what its messages give away: uniform noise."""
+"""The engine's protocols, compared with big integers and float64; and its messages, which are uniform noise."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_exact_truncation_is_never_off_by_more_than_one_and_is_unbiased(bits):
 
 
 def test_local_truncation_fails_as_often_as_stated():
-    """At |v| = 2^55 it is 2^-9 an element: common enough to count."""
+    """At |v| = 2^55 an element fails with probability 2^-9, which is often enough to count."""
     v = torch.full((200_000,), 2.0**55, dtype=torch.float64)
     share = sharing(v, 0)
     done = run(lambda engine: engine.truncate_locally(share(engine), 20, 55.0))
@@ -145,7 +145,7 @@ def test_elementwise_products():
 
 @pytest.mark.parametrize(("drop", "bits", "ring"), [(0, 64, 64), (7, 24, 24), (20, 24, 40), (30, 20, 64), (3, 30, 61)])
 def test_opened_values_are_exact_to_a_unit_and_so_are_their_products(drop, bits, ring):
-    """Against Python's integers, in the ring that was asked for."""
+    """The result is compared with Python's integers, in the ring that was asked for."""
     largest = 2.0 ** (min(bits, 62 - drop) - 2 + drop)
     x, y = (
         torch.round((torch.rand(3000, 2, dtype=torch.float64, generator=GENERATOR) * 2 - 1) * largest) for _ in "xy"
@@ -178,7 +178,7 @@ def test_an_opening_shows_uniform_bytes_alone():
 
 
 def test_powers_of_three_in_the_ring():
-    """Negative ones too: 3^-n is the inverse mod 2^64; fractions against Python's decimals."""
+    """3^-n is the inverse of 3^n mod 2^64. Fractions are compared with Python's decimals."""
     fractions = torch.linspace(-0.5, 0.499999, 5001, dtype=torch.float64)
     exponent = torch.round(fractions * 2.0**POINT).to(torch.int64)
     for whole in (-40, 0, 7):
@@ -313,7 +313,7 @@ def test_opening_a_sum_of_private_values_shows_the_sum_alone():
 
 
 def test_everything_an_owner_receives_looks_uniform():
-    """All-zero data: any structure in the messages would be structure of the protocol, not of the data."""
+    """The data are zero, so that any structure in the messages would be structure of the protocol."""
     x, w = torch.zeros(400, 30, dtype=torch.float64), torch.zeros(30, 10, dtype=torch.float64)
 
     def program(engine):

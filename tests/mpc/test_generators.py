@@ -1,4 +1,4 @@
-"""The passive recovery of the other owner's weights: it works on CrypTen as shipped, and not on the engine."""
+"""A curious data owner recovers the other owner's weights on CrypTen as shipped, and not on the engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHAPE_X, SHAPE_W = (60, 20), (20, 4)
 
 
 def curious(role, address, emit, folder, engine):
-    """Honest parties that multiply X of one by W of the other; the data owner writes down what it receives."""
+    """Be one of the parties, which multiply X of one owner by W of the other; the data owner keeps its messages."""
     from mpc_appraisal.mpc.backends.registry import deal, open_session
     from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 
@@ -77,7 +77,7 @@ def test_on_crypten_as_shipped_the_data_owner_reads_the_weights():
     parties = run("stock")
     mine = parties[DATA_OWNER]
     (x_share, w_share), (epsilon, delta) = mine["own"], mine["messages"][:2]
-    theirs_of_x = encode(mine["x"], "x") - x_share  # the other's share of what is one's own
+    theirs_of_x = encode(mine["x"], "x") - x_share  # the other owner's share of this owner's value
     mask = theirs_of_x - epsilon
     next_mask = predict(mask, delta.numel())
     assert next_mask is not None
@@ -90,10 +90,10 @@ def test_in_the_engine_no_message_continues_another_and_torchs_generator_is_not_
     weights = encode(parties[MODEL_OWNER]["w"], "w")
     assert not parties[DATA_OWNER]["used_torch"] and not parties[MODEL_OWNER]["used_torch"]
     messages = [n for n in parties[DATA_OWNER]["messages"] if n.dtype == torch.int64]
-    assert any(n.shape == weights.shape for n in messages)  # the masked weights did come by
+    assert any(n.shape == weights.shape for n in messages)  # the masked weights are among them
     for message in messages:
         if message.shape == weights.shape:
-            # Even with the weights known, what masked them is no twister's output.
+            # Even with known weights, the mask is not an output of the Mersenne Twister.
             stream = torch.cat([(weights - message).reshape(-1)] * 6)
             assert predict(stream, 1) is None
 

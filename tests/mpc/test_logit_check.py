@@ -1,4 +1,4 @@
-"""The private check that trained weights keep the public bound on logits: against numpy, at its limit, in processes."""
+"""The check on shares that trained weights keep the public bound on logits: numerically, at its limit, in processes."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def verdict(limit, *weights: torch.Tensor, bits: int = 26) -> int:
 
 
 def of_norm(norm: float, shape: tuple[int, int], worst: int = 0) -> torch.Tensor:
-    """Weights whose centred norm is `norm` in class `worst`, and less in the others; the class mean is not zero."""
+    """Return weights with centred norm `norm` in class `worst` and less in the others. Their class mean is not zero."""
     d, c = shape
     weights = torch.randn(d, c, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     weights = weights - weights.mean(1, keepdim=True)
@@ -184,7 +184,7 @@ def test_what_cannot_be_checked_is_refused():
 
 @dataclass(frozen=True)
 class Silent(Influence):
-    """Says that it trains, and tells of no weights."""
+    """A method that states that it trains, and records no weights."""
 
     name: ClassVar[str] = "silent"
     logit_growth: ClassVar[float] = 1.5
@@ -195,7 +195,7 @@ class Silent(Influence):
 
 @dataclass(frozen=True)
 class Unstated(Finetuning):
-    """Trains, and does not say so."""
+    """A method that trains and does not state it."""
 
     name: ClassVar[str] = "unstated"
     logit_growth: ClassVar[float] = 1.0
@@ -268,7 +268,7 @@ FOLDERS = {MODEL_OWNER: "buyer", DATA_OWNER: "seller", DEALER: "dealer"}
 
 @pytest.fixture(scope="module")
 def overshot(module_processes):
-    """Digits, with a rate at which weights leave the bound by a little: values were a few percent wrong, unseen."""
+    """On digits, at a rate with which weights leave the bound by a little and values are a few percent wrong."""
     root, seller = module_processes.folder, MARKET.candidates[0].data
     parts = {"buyer/train": MARKET.train, "buyer/test": MARKET.test, "seller/seller": seller}
     files = {k: write_npz(root / f"{k}.npz", d.x.numpy(), d.y.numpy()) for k, d in parts.items()}

@@ -43,7 +43,7 @@ PROGRAMS = {
 @pytest.mark.parametrize("engine", ["fast", "rtas"])
 def test_both_owners_make_the_same_script_to_the_byte(engine, methods, release):
     if engine == "rtas" and release.kind == "dp":
-        return  # refused before it comes to a script
+        return  # the engine refuses this release before a script is made
     plan = Plan(methods, L2, 0, config_hash({}), partial(fit, l2=L2), {}, release=release)
     texts = []
     for role in (MODEL_OWNER, DATA_OWNER):
@@ -83,7 +83,7 @@ def test_a_script_beyond_the_limits_is_refused_before_memory_is_taken(script, li
 
 
 class ClaimingChannel:
-    """The dealer's channel: both owners claim `text`, whatever `claimed` says of its length."""
+    """The dealer's channel to two owners, who claim the script with the digest and length `claimed` and send `text`."""
 
     def __init__(self, text: bytes, claimed: bytes):
         self.messages, self.sent = [orders.tensor_of(claimed)] * 2 + [orders.tensor_of(text)], []

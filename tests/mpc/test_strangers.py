@@ -1,4 +1,4 @@
-"""Whatever listens where a party should, or knocks where one listens: the meeting ends in time and says what it met."""
+"""Strangers that listen where a party should, or connect to one: the handshake ends in time and describes them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from mpc_appraisal.mpc.net.strangers import cannot_listen
 from mpc_appraisal.mpc.net.transport import Transport
 
 SECONDS = 2.0  # session.join_timeout
-MORE = 3.0  # what an idle machine may take beyond it: the look at who answers, and ending
+MORE = 3.0  # seconds beyond it on an idle machine, for finding out who answers and for ending
 
 
 @contextmanager
 def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A server of a kind at a free port of loopback; `serve` gets each connection in a thread of its own."""
+    """Run a server at a free port of loopback; `serve` gets each connection in a thread. Yields the port."""
     server, met = socket.create_server(("127.0.0.1", 0)), []
 
     def accept() -> None:
@@ -52,6 +52,7 @@ def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 def drip(sock: socket.socket) -> None:
+    """Send a byte every 0.3 s."""
     for byte in b"\x07\x00\x00\x00" * 100:
         sock.sendall(bytes([byte]))
         time.sleep(0.3)
@@ -86,7 +87,7 @@ def trial(tmp_path_factory):
 
 
 def meet(transport: Transport, role: str, address: str | None) -> tuple[str, float]:
-    """The error of a party that waits for SECONDS, and the seconds until it has said so and left."""
+    """Let a party wait for SECONDS. Returns its error, and the seconds until it has raised it and left."""
     start, party = time.monotonic(), None
     with pytest.raises(PeerError) as error:
         try:
@@ -175,7 +176,7 @@ def test_nobody_is_still_nobody():
 
 
 def knock(port: int, ended: threading.Event) -> None:
-    """Strangers of all kinds, more than are met at once, for as long as the meeting lasts."""
+    """Connect strangers of all kinds until `ended` is set, more than are greeted at the same time."""
     held = []
     while not ended.is_set():
         for said in (b"", b"GET / HTTP/1.1\r\n\r\n", os.urandom(300), b"\x16\x03\x01\x02\x00"):
@@ -191,7 +192,7 @@ def knock(port: int, ended: threading.Event) -> None:
 
 @pytest.mark.parametrize("transport", ["tcp", "tls"])
 def test_strangers_do_not_use_up_the_meeting(transport, trial):
-    """Each party in a process of its own; strangers knock at the model owner's port and at the others' too."""
+    """Each party is a process, and strangers connect to the model owner's port all the time."""
     port, ended = free_port(), threading.Event()
     script = (
         "import sys; from mpc_appraisal.mpc.net.transport import Transport\n"
@@ -220,7 +221,7 @@ def test_strangers_do_not_use_up_the_meeting(transport, trial):
 
 
 def test_silent_connections_do_not_hold_up_the_heartbeats():
-    """At a party's own port of the clear transports: signs of life go on while strangers keep silent."""
+    """At the port of a party over the transports in the clear, heartbeats continue while strangers are silent."""
     from mpc_appraisal.mpc.net.heartbeat import Heartbeats
 
     lost, ticks = [], []

@@ -12,11 +12,11 @@ from processes import DATA_OWNER, DEALER, HERE, MODEL_OWNER, ROLES, Process, Pro
 
 WITHIN = 2.0  # seconds from a kill to the end of the others
 FREEZE = 3.0  # as tls_party states it
-ENDING = 1.5  # seconds that a party may take to end once it knows: the host waits a moment for those still to come
+ENDING = 1.5  # seconds that a party may take to end after it noticed: the host stays a moment for the others
 
 
 def parties(processes: Processes, what: str, transport: str = "tcp", roles=ROLES) -> dict[str, Process]:
-    """Started, and connected where all of `roles` are."""
+    """Start the parties `roles`, and wait until they are connected if these are all. Returns them by role."""
     where = f"tcp://127.0.0.1:{free_port()}"
     script = [sys.executable, str(HERE / "tls_party.py")]
     started = {role: processes.start(role, [*script, role, where, "", what, transport]) for role in reversed(roles)}
@@ -28,7 +28,7 @@ def parties(processes: Processes, what: str, transport: str = "tcp", roles=ROLES
 
 
 def named(started: dict[str, Process], victim: str, how: int, says: str, limit: float) -> float:
-    """Seconds from the signal to the victim until all others have ended and named it."""
+    """Send the signal `how` to the victim. Returns the seconds until all others have ended with its name."""
     os.kill(started[victim].popen.pid, how)
     begun = time.monotonic()
     others = {role: party for role, party in started.items() if role != victim}
