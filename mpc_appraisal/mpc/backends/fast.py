@@ -61,9 +61,9 @@ class EngineSession(Session):
     engine = "fast"
     context: TrainingContext
 
-    def adopt(self, parts, shape, bits, name):
+    def adopt(self, shares, shape, bits, name):
         dry = self.context.engine.dry
-        return Secret(self.context, shape_tensor(shape) if dry else self._share(self.role, parts, shape, name), bits)
+        return Secret(self.context, shape_tensor(shape) if dry else self._share(self.role, shares, shape, name), bits)
 
     def _private(self, owner: str, value: torch.Tensor | None, shape, name: str) -> PrivateTensor:
         return PrivateTensor(self.context, rank_of(owner), value, torch.Size(shape), name)
