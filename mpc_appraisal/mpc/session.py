@@ -123,7 +123,7 @@ class Session(ABC):
             key = (opening.what, opening.to, opening.numbers)
             if not self._permitted[key]:
                 raise OwnerError(
-                    f"reveal {what!r} to {' and '.join(to)}: was not approved; expected what was asked for"
+                    f"reveal {what!r} to {' and '.join(to)}: it was not approved; expected an opening of the request"
                 )
             self._permitted[key] -= 1
         opened = self._open(secret, opening.to)

@@ -229,8 +229,8 @@ class FastSession(EngineSession):
             return None
         if (opened.abs() >= 1 << max(0, 63 - MARGIN_BITS - secret.cut)).any():
             raise AppraisalError(
-                "what was opened is no plausible value, and nothing is released: fixed point overflowed. Expected sums "
-                f"over rows within the ring, and logits within {self.context.logit_bound:g}: standardise the features, "
+                "the opened value is not plausible, so nothing is released: fixed point overflowed. Expected sums over "
+                f"rows within the ring, and logits within {self.context.logit_bound:g}: standardise the features, "
                 "lower appraisal.lr, or state a larger session.logit_bound"
             )
         return decode(opened, secret.bits)

@@ -250,7 +250,7 @@ def dial(
         try:
             halves[use] = _connect(context, (host, port), peer, hello, address_for, patience)
         except ssl.SSLCertVerificationError as error:
-            raise PeerError(f"who listens at {address} is not {peer}: {shown(error.verify_message, 200)}") from error
+            raise PeerError(f"the listener at {address} is not {peer}: {shown(error.verify_message, 200)}") from error
         except PermissionError as error:
             raise PeerError(f"{peer} refused this party: {error}") from error
         except (*GONE, EOFError, TimeoutError) as error:

@@ -143,7 +143,7 @@ def _raise_first(parties: dict[str, subprocess.Popen]) -> None:
         elif party.returncode:
             tail = (folder / "stderr.txt").read_text(errors="replace")[-2000:].strip()
             cause = f"was killed by signal {-party.returncode}" if party.returncode < 0 else "ended without a result"
-            errors[role] = PeerError(f"{role} {cause}" + (f"; its last words: {tail}" if tail else ""))
+            errors[role] = PeerError(f"{role} {cause}" + (f"; its standard error ends with: {tail}" if tail else ""))
     own = [e for e in errors.values() if not isinstance(e, PeerError)]
     killed = [e for r, e in errors.items() if parties[r].returncode < 0]
     raise (own or killed or list(errors.values()))[0]

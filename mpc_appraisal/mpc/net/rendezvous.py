@@ -246,7 +246,7 @@ class Rendezvous(FailureDetector):
         while self._error is None and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
         self._noticed.set()
-        return self._error or self._fail(PeerError(f"lost {role} half way: its process ended or stopped answering"))
+        return self._error or self._fail(PeerError(f"lost {role}: its process ended or stopped answering"))
 
     def close(self, linger: float = 0.0) -> None:
         """Leave in good order.

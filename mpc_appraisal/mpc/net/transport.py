@@ -29,7 +29,7 @@ def check_clear(kind: str, stated: object, key: str = "session.in_the_clear") ->
         raise InputError(
             "session.transport",
             f"{kind!r} between organisations",
-            f"tls, or {statement}, which states that who can read the network may read keys, rows and weights",
+            f"tls, or {statement}, which states that whoever reads the network may read keys, rows and weights",
         )
 
 
