@@ -57,7 +57,9 @@ def test_a_killed_party_is_named_at_any_moment(what, victim, processes):
 @pytest.mark.parametrize("victim", [MODEL_OWNER, DATA_OWNER])
 def test_a_party_killed_before_all_have_come_is_named(victim, processes):
     started = parties(processes, "loop", roles=(MODEL_OWNER, DATA_OWNER))
-    time.sleep(6)  # they have met by then, and wait for the dealer
+    for party in started.values():
+        party.until("announcing", 60)
+    time.sleep(2)  # the two connect within this time, and wait for the dealer
     named(started, victim, signal.SIGKILL, "is gone", WITHIN)
 
 

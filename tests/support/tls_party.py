@@ -89,6 +89,7 @@ def main(role: str, address: str, folder: str, what: str, transport: str = "tls"
             if what == "load" and role == "model_owner":
                 print("running", file=sys.stderr, flush=True)
                 compute(60)
+            print("announcing", file=sys.stderr, flush=True)
             link.announce()
             print("running", file=sys.stderr, flush=True)
             program(open_channel(link, Meter(), 60.0, transport), role, what, link)
