@@ -16,17 +16,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.storage import OWNER_ONLY, PATIENCE, locked, sync_folder, write_whole
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.decision import Clock, Decision, refused, stamp, utc_now
 from mpc_appraisal.governance.approval.request import Request
@@ -36,7 +34,6 @@ FOLDER = "requests"
 WEEK = 7 * 24 * 3600.0  # seconds after which a yes that was not used counts no more
 ID = re.compile(r"[0-9a-f]{12}")
 MOST = 1 << 26  # bytes of a file
-PATIENCE = 60.0  # seconds to wait for the lock
 
 
 @dataclass(frozen=True)
@@ -86,8 +83,9 @@ class RequestQueue:
                 raise InputError("request", request.id, "another id: a different request of this id lies on the desk")
             asked = {"content": request.content, "digest": request.digest, "counterparty": counterparty}
             asked |= {"time": stamp(self._clock()), "used": self._used(request.id), "lasts": self._lasts}
-            self._write(f"{request.id}.md", request.text(), os.replace)
-            self._write(f"{request.id}.json", json.dumps(asked, indent=1, sort_keys=True) + "\n", os.replace)
+            write_whole(self.folder / f"{request.id}.md", request.text(), OWNER_ONLY)
+            entry = json.dumps(asked, indent=1, sort_keys=True) + "\n"
+            write_whole(self.folder / f"{request.id}.json", entry, OWNER_ONLY)
         return self.folder / f"{request.id}.md"
 
     def say(self, id: str, yes: bool, reason: str = "") -> PendingRequest:
@@ -110,7 +108,8 @@ class RequestQueue:
             elif asked.state != "pending":
                 raise InputError(f"request {id}", f"already {asked.state}", "a request without a decision")
             try:
-                self._write(f"{id}.{ending}", json.dumps(answer, indent=1) + "\n", os.link)
+                entry = json.dumps(answer, indent=1) + "\n"
+                write_whole(self.folder / f"{id}.{ending}", entry, OWNER_ONLY, replace=False)
             except FileExistsError:
                 raise InputError(f"request {id}", f"already {ending}", "a request without a decision") from None
         return asked
@@ -192,7 +191,7 @@ class RequestQueue:
             number += 1
         with suppress(FileNotFoundError):
             os.rename(self.folder / f"{id}.yes", aside)
-        self._sync()
+        sync_folder(self.folder)
 
     def _look(self, id: str) -> PendingRequest:
         try:
@@ -229,28 +228,7 @@ class RequestQueue:
             except FileExistsError:
                 number += 1
         os.unlink(taken)
-        self._sync()
-
-    def _write(self, name: str, text: str, place: Callable[[Path, Path], None]) -> None:
-        """A file of mode 0600, whole or not at all. place: os.replace, or os.link, which replaces nothing."""
-        descriptor, aside = tempfile.mkstemp(".new", ".", self.folder)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(text.encode("utf-8"))
-                file.flush()
-                os.fsync(file.fileno())
-            place(Path(aside), self.folder / name)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(aside)
-        self._sync()
-
-    def _sync(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(self.folder)
 
     def _bytes(self, name: str) -> bytes | None:
         try:
@@ -261,14 +239,9 @@ class RequestQueue:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._errors():
-            try:
-                with FileLock(self.folder / ".lock", timeout=PATIENCE, mode=0o600):
-                    yield
-            except Timeout:
-                raise InputError(
-                    "requests", "a queue locked by another process", f"a lock within {PATIENCE:g} s"
-                ) from None
+        busy = InputError("requests", "a queue locked by another process", f"a lock within {PATIENCE:g} s")
+        with self._errors(), locked(self.folder / ".lock", busy, PATIENCE):
+            yield
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -25,15 +25,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from mpc_appraisal.common import storage
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.storage import OWNER_ONLY, PATIENCE, write_whole
 
 FORMAT = "mpc_appraisal budget 1"
 MAGIC = f'{{"ledger":"{FORMAT}",'.encode()
 NOTHING = "0" * 64  # the hash before the first line
 SEAL = b',"seal":"'
-PATIENCE = 60.0  # seconds to wait for the lock
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,10 @@ def locked(path: Path) -> Iterator[None]:
     """One process at a time; the system frees a dead process's lock. Every system error is an InputError."""
     if not path.parent.is_dir():  # which the lock would make
         raise InputError("ledger", f"{path.name} in no folder", "a folder that is there")
+    busy = InputError("ledger", f"{path.name}, locked by another process", f"a lock within {PATIENCE:g} s")
     try:
-        with FileLock(beside(path, ".lock"), timeout=PATIENCE, mode=0o600):
+        with storage.locked(beside(path, ".lock"), busy, PATIENCE):
             yield
-    except Timeout:
-        raise InputError("ledger", f"{path.name}, locked by another process", f"a lock within {PATIENCE:g} s") from None
     except OSError as error:
         expected = "a folder that can be written, on a disk with room; nothing was granted"
         raise InputError("ledger", f"{path.name}: {error.strerror or error}", expected) from error
@@ -123,7 +121,7 @@ def read(path: Path) -> Chain:
 
 def create(path: Path, entry: dict) -> None:
     """Put the first line in place, whole. Under the lock."""
-    _replace(path, _sealed({"ledger": FORMAT, "sequence": 1, "previous": NOTHING, **entry}) + b"\n")
+    write_whole(path, _sealed({"ledger": FORMAT, "sequence": 1, "previous": NOTHING, **entry}) + b"\n", OWNER_ONLY)
     chain = read(path)
     _write_head(path, chain.lines[-1])
 
@@ -143,13 +141,7 @@ def append(path: Path, chain: Chain, entry: dict) -> Chain:
 def _append(path: Path, chain: Chain, entry: dict) -> Chain:
     last = chain.lines[-1]
     raw = _sealed({"sequence": last.number + 1, "previous": last.digest, **entry})
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-    try:
-        _write(descriptor, raw + b"\n" if chain.ended else b"\n" + raw + b"\n")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    _sync_folder(path)
+    storage.append(path, raw + b"\n" if chain.ended else b"\n" + raw + b"\n")
     line = LedgerLine(last.number + 1, hashlib.sha256(raw).hexdigest(), entry)
     _write_head(path, line)
     return Chain((*chain.lines, line), 0, True, True)
@@ -201,33 +193,7 @@ def _read_head(path: Path) -> tuple[int, str] | None:
 
 
 def _write_head(path: Path, line: LedgerLine) -> None:
-    _replace(beside(path, ".head"), f"{line.number} {line.digest}\n".encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file aside and rename it into place: after a crash the old one is there or the new one, whole."""
-    aside = beside(path, ".new")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        _write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(aside, path)
-    _sync_folder(path)
-
-
-def _write(descriptor: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(descriptor, content) :]
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_whole(beside(path, ".head"), f"{line.number} {line.digest}\n", OWNER_ONLY)
 
 
 def _short(content: bytes) -> str:

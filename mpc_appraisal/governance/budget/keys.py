@@ -10,13 +10,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
-import re
 import secrets
-import stat
 from pathlib import Path
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.storage import OWNER_ONLY, read_secret, write_whole
 
 ENDING = ".salt"
 BYTES = 32
@@ -35,20 +33,8 @@ def key_of(ledger: Path) -> bytes:
     """
     path = place(ledger)
     if not path.exists():
-        aside = path.with_name(f"{path.name}.{os.getpid()}.new")
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_bytes(BYTES).hex() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)  # whole or not at all, whenever the process is killed
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise InputError("ledger", f"{path.name} with mode {mode:o}", "a key for its owner alone: 600")
-    text = path.read_bytes()[: 2 * BYTES + 2].decode("ascii", "replace").strip()
-    if not re.fullmatch(f"[0-9a-f]{{{2 * BYTES}}}", text):
-        raise InputError("ledger", f"{path.name} with something else", f"{2 * BYTES} hexadecimal digits")
-    return bytes.fromhex(text)
+        write_whole(path, secrets.token_bytes(BYTES).hex() + "\n", OWNER_ONLY)
+    return read_secret(path, "ledger", "a key", BYTES)
 
 
 def keyed(key: bytes, purpose: str, content: str) -> str:

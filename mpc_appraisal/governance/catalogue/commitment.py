@@ -21,15 +21,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import secrets
-import stat
 import struct
 from pathlib import Path
 
 import numpy as np
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.storage import OWNER_ONLY, read_secret, write_new
 from mpc_appraisal.data import Dataset, StoredDataset
 
 SCHEME = "sha256-salted-rows-1"
@@ -65,13 +64,11 @@ def write_salt(path: str | os.PathLike[str], salt: bytes) -> None:
     """A new file with the salt in hexadecimal, readable by its owner alone; InputError where one is already there."""
     path = Path(path)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_new(path, salt.hex() + "\n", OWNER_ONLY)
     except FileExistsError as error:
         raise InputError("secret", f"{path}, which is already there", "a new file: a salt opens one listing") from error
     except OSError as error:
         raise InputError("secret", f"{path} ({error.strerror})", "a file that can be written") from error
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(salt.hex() + "\n")
 
 
 def read_salt(path: str | os.PathLike[str]) -> bytes:
@@ -79,14 +76,7 @@ def read_salt(path: str | os.PathLike[str]) -> bytes:
     path = Path(path)
     if not path.is_file():
         raise InputError("secret", str(path), "the file with the salt, which publishing the listing wrote")
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise InputError("secret", f"{path.name} with mode {mode:o}", "a salt for its owner alone: 600")
     try:
-        with open(path, "rb") as file:
-            text = file.read(2 * SALT_BYTES + 3).decode("ascii", "replace").strip()
+        return read_secret(path, "secret", "a salt", SALT_BYTES)
     except OSError as error:
         raise InputError("secret", f"{path} ({error.strerror})", "a file that can be read") from error
-    if not re.fullmatch(f"[0-9a-f]{{{2 * SALT_BYTES}}}", text):
-        raise InputError("secret", f"{path.name} with something else", f"{2 * SALT_BYTES} hexadecimal digits")
-    return bytes.fromhex(text)

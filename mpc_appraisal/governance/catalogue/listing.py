@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.storage import write_new
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.catalogue.commitment import SCHEME
 from mpc_appraisal.governance.catalogue.schema import FORMAT, TYPES, VERSION, check_schema
@@ -194,8 +195,7 @@ def _lines(value: Any, depth: int) -> str:
 def write_listing(path: str | os.PathLike[str], listing: Listing) -> None:
     """A new file; InputError where one is already there."""
     try:
-        with open(path, "x", encoding="ascii", newline="\n") as file:
-            file.write(listing.text())
+        write_new(Path(path), listing.text())
     except FileExistsError as error:
         raise InputError("name", f"{path}, which is already there", "a name that the catalogue lacks") from error
     except OSError as error:

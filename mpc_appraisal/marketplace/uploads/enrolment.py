@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.storage import write_whole
 from mpc_appraisal.marketplace.encryption.als16 import ALS16
 from mpc_appraisal.marketplace.encryption.authority import Authority
 from mpc_appraisal.marketplace.encryption.lwe import LWE
@@ -66,9 +67,7 @@ def enrol(
         raise
     place = Path(folder) / REGISTRY
     place.mkdir(exist_ok=True)
-    temporary = place / f"{seller}.{os.urandom(8).hex()}"
-    temporary.write_text(json.dumps(public))
-    os.replace(temporary, place / f"{seller}.json")
+    write_whole(place / f"{seller}.json", json.dumps(public))
     return path
 
 
