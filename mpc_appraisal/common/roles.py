@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.checks import one_of
 
 MODEL_OWNER, DATA_OWNER, DEALER = "model_owner", "data_owner", "dealer"
 ROLES = (MODEL_OWNER, DATA_OWNER, DEALER)  # a role's place is its rank
@@ -36,6 +36,5 @@ STOCK_TRUST = (
 
 def rank_of(role: str) -> int:
     """Rank of `role`; raises InputError for an unknown one."""
-    if role not in ROLES:
-        raise InputError("session.role", repr(role), f"one of {', '.join(ROLES)}")
+    one_of("session.role", role, ROLES)
     return ROLES.index(role)

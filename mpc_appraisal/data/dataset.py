@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError
 
 
@@ -37,12 +38,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         x, y, name = self.x, self.y, self.name
-        if (
-            isinstance(self.classes, bool)
-            or not isinstance(self.classes, numbers.Integral)
-            or (not 2 <= self.classes < 2**31)
-        ):
-            raise InputError(f"{name}: classes", repr(self.classes), "an integer of 2 or more, below 2**31")
+        expected = "an integer of 2 or more, below 2**31"
+        integer(f"{name}: classes", self.classes, 2, 2**31 - 1, expected, kind=numbers.Integral)
         if x.dtype not in (torch.float32, torch.float64):
             raise InputError(name, f"x of {x.dtype}", "x in torch.float32 or torch.float64")
         if y.dtype != torch.int64:

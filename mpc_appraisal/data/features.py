@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from mpc_appraisal.common.archives import read_arrays
+from mpc_appraisal.common.checks import boolean, integer
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.dataset import Dataset
 from mpc_appraisal.data.files import StoredDataset
@@ -153,8 +154,7 @@ class Layers(Extractor):
     _stack: tuple[tuple[torch.Tensor, torch.Tensor], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.last_relu, bool):
-            raise InputError("features.last_relu", repr(self.last_relu), "true or false")
+        boolean("features.last_relu", self.last_relu)
         object.__setattr__(self, "_stack", _read_layers(Path(self.path)))
         if self.sha256 is not None and self.sha256 != self.digest:
             raise InputError("features.sha256", self.digest, f"{self.sha256}, as stated")
@@ -211,9 +211,7 @@ def _digest(extractor: Extractor, weights: list[torch.Tensor]) -> str:
 
 def _check(extractor: Extractor, **least: int) -> None:
     for key, lowest in least.items():
-        number = getattr(extractor, key)
-        if isinstance(number, bool) or not isinstance(number, int) or not lowest <= number < 2**31:
-            raise InputError(f"features.{key}", repr(number), f"an integer of {lowest} or more")
+        integer(f"features.{key}", getattr(extractor, key), lowest, 2**31 - 1, f"an integer of {lowest} or more")
 
 
 def _read_layers(path: Path) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:

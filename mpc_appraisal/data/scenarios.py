@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mpc_appraisal.common.checks import integer, is_integer
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, TrainSize
 
@@ -99,7 +100,7 @@ class LabelNoise(Scenario):
             raise InputError("scenario.labels", list(self.labels), "two different labels")
 
     def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
-        if any(not _integer(label) or not 0 <= label < train.classes for label in self.labels):
+        if any(not is_integer(label, numbers.Integral) or not 0 <= label < train.classes for label in self.labels):
             raise InputError(
                 "scenario.labels",
                 list(self.labels),
@@ -222,8 +223,7 @@ class DistributionMismatch(Scenario):
 
 def _stream(seed: int, *purpose: int) -> np.random.Generator:
     """An independent generator for each seed and purpose."""
-    if not _integer(seed) or seed < 0:
-        raise InputError("seed", repr(seed), "an integer of 0 or more")
+    integer("seed", seed, 0, kind=numbers.Integral)
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=purpose)))
 
 
@@ -286,14 +286,8 @@ def _candidate(name: str, data: Dataset, level: float) -> Candidate:
     return Candidate(name, data.renamed(name), level)
 
 
-def _integer(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
 def _count(name: str, value: Any) -> int:
-    if not _integer(value) or value < 1:
-        raise InputError(name, repr(value), "an integer of 1 or more")
-    return int(value)
+    return int(integer(name, value, 1, kind=numbers.Integral))
 
 
 def _train_size(value: Any) -> int | float | tuple[int, ...]:
@@ -301,7 +295,7 @@ def _train_size(value: Any) -> int | float | tuple[int, ...]:
         return tuple(_count("scenario.train_size", rows) for rows in value)
     if isinstance(value, float) and 0 < value < 1:
         return value
-    if _integer(value) and value >= 1:
+    if is_integer(value, numbers.Integral) and value >= 1:
         return int(value)
     raise InputError(
         "scenario.train_size", repr(value), "a number of rows, a fraction in (0, 1), or the rows of each class"

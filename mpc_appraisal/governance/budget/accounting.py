@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mpc_appraisal.common.checks import number, one_of
 from mpc_appraisal.common.errors import InputError
 
 KINDS = ("plain", "pure", "gaussian", "discrete_gaussian")
@@ -47,8 +48,7 @@ class Mechanism:
     step: float | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError("mechanism.kind", repr(self.kind), f"one of {', '.join(KINDS)}")
+        one_of("mechanism.kind", self.kind, KINDS)
         needed = {"pure": {"epsilon"}, "gaussian": {"sigma"}, "discrete_gaussian": {"sigma", "step"}}
         for key in ("epsilon", "sigma", "step"):
             value = getattr(self, key)
@@ -56,9 +56,7 @@ class Mechanism:
                 if value is not None:
                     raise InputError(f"mechanism.{key}", value, f"nothing, for the kind {self.kind}")
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-                raise InputError(f"mechanism.{key}", value, "a finite number above 0")
-            object.__setattr__(self, key, float(value))
+            object.__setattr__(self, key, number(f"mechanism.{key}", value, above=0))
         if self.kind == "discrete_gaussian" and self.sigma < 3 * self.step:
             raise InputError("mechanism.sigma", self.sigma, f"3 steps of the grid or more: {3 * self.step:g}")
 

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import yaml
 
+from mpc_appraisal.common.checks import integer, number, one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.governance.budget.accounting import Mechanism
 
 LEAST_DELTA = 1e-300  # so that 1 / delta is a number
+COUNT = "a whole number, 0 or more"
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,11 @@ class Policy:
 
     def __post_init__(self) -> None:
         for key, low, high in (("epsilon", 0.0, math.inf), ("delta", LEAST_DELTA, 1.0)):
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value < high:
-                raise InputError(f"policy.{key}", value, f"a number above {low:g} and below {high:g}")
-            object.__setattr__(self, key, float(value))
+            expected = f"a number above {low:g} and below {high:g}"
+            value = number(f"policy.{key}", getattr(self, key), expected, above=low, below=high)
+            object.__setattr__(self, key, value)
         for key in ("minimum_rows", "plain_values"):
-            whole(f"policy.{key}", getattr(self, key))
+            integer(f"policy.{key}", getattr(self, key), 0, expected=COUNT)
 
     @staticmethod
     def read(path: str | Path) -> Policy:
@@ -67,8 +68,7 @@ def limits(stated: Iterable[tuple[str, str]]) -> dict[str, float]:
     """Some of a policy's limits, by key, from texts; InputError for an unknown key, one stated twice, no number."""
     found: dict[str, float] = {}
     for key, value in stated:
-        if key not in LIMITS:
-            raise InputError("policy", repr(key), f"one of {', '.join(LIMITS)}")
+        one_of("policy", key, LIMITS)
         if key in found:
             raise InputError(f"policy.{key}", f"{value}, after {found[key]:g}", "one value")
         kind = LIMITS[key]
@@ -103,7 +103,7 @@ class Question:
     def __post_init__(self) -> None:
         for key in ("counterparty", "method", "subject"):
             text(f"question.{key}", getattr(self, key))
-        whole("question.rows", self.rows)
+        integer("question.rows", self.rows, 0, expected=COUNT)
         if not isinstance(self.mechanism, Mechanism):
             raise InputError("question.mechanism", self.mechanism, "a Mechanism")
 
@@ -128,10 +128,4 @@ class Question:
 def text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value or value != value.strip() or not value.isprintable() or len(value) > 200:
         raise InputError(name, repr(value), "1 to 200 printable characters, none of them a space at either end")
-    return value
-
-
-def whole(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InputError(name, repr(value), "a whole number, 0 or more")
     return value

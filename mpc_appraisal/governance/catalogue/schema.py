@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import printable, shown
 from mpc_appraisal.governance.catalogue.commitment import SCHEME
@@ -100,7 +101,7 @@ def check_schema(content: Any, where: str) -> None:
     validator = validators.extend(Draft202012Validator, type_checker=types)(SCHEMA)
     if isinstance(content, dict):
         version = content.get("version")
-        if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:
+        if is_integer(version) and version > VERSION:
             raise InputError(f"{where}: version", version, f"{VERSION}: a newer mpc_appraisal wrote this listing")
     errors = sorted(validator.iter_errors(content), key=lambda e: [str(p) for p in e.absolute_path])
     if errors:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.backends import fast, rtas
 from mpc_appraisal.mpc.backends.fast import DrySession, FastSession
@@ -21,8 +22,7 @@ ENGINES = ("fast", "stock", rtas.NAME)
 
 def check_engine(engine: str) -> str:
     """Raises InputError for an unknown engine."""
-    if engine not in ENGINES:
-        raise InputError("session.engine", repr(engine), f"one of {', '.join(ENGINES)}")
+    one_of("session.engine", engine, ENGINES)
     return engine
 
 
