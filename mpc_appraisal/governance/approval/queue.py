@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.schema import Schema, hexadecimal, number, one_of, read_json, record, whole
 from mpc_appraisal.common.storage import OWNER_ONLY, PATIENCE, locked, sync_folder, write_whole
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.decision import Clock, Decision, refused, stamp, utc_now
 from mpc_appraisal.governance.approval.request import Request
-from mpc_appraisal.governance.approval.schema import NAME, WORDS, Check, closed, leaf, number, one_of, read_json, whole
+from mpc_appraisal.governance.approval.schema import NAME, WORDS
 
 FOLDER = "requests"
 WEEK = 7 * 24 * 3600.0  # seconds after which a yes that was not used counts no more
@@ -52,11 +53,11 @@ class PendingRequest:
     reason: str = ""
 
 
-_DIGEST: Check = leaf("64 hex digits", lambda v: type(v) is str and re.fullmatch("[0-9a-f]{64}", v) is not None)
-_ASKED = closed(
-    {"lasts": number(0)}, content=lambda value, where: None, digest=_DIGEST, counterparty=NAME, time=NAME, used=whole(0)
+_ASKED = Schema(
+    record({"lasts": number(0)}, content={}, digest=hexadecimal(64), counterparty=NAME, time=NAME, used=whole(0))
 )
-_SAID = closed(answer=one_of("yes", "no"), digest=_DIGEST, counterparty=NAME, time=NAME, reason=WORDS)
+_SAID = Schema(record(answer=one_of("yes", "no"), digest=hexadecimal(64), counterparty=NAME, time=NAME, reason=WORDS))
+_COUNTERPARTY, _REASON = Schema(NAME), Schema(WORDS)
 
 
 class RequestQueue:
@@ -74,7 +75,7 @@ class RequestQueue:
         An unused yes for this very digest and counterparty still counts until it expires; a no stays. Refuses
         another request that was made to share the id of one that lies here: its reader would have read the other.
         """
-        NAME(counterparty, "counterparty")
+        _COUNTERPARTY.check(counterparty, "counterparty")
         with self._errors():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._locked():
@@ -94,7 +95,7 @@ class RequestQueue:
         Refuses a request that is not here, that was changed on the disk, in content or in text, or that has a
         decision, be it used: one yes starts one appraisal, and the next has to be asked for.
         """
-        WORDS(reason, "reason")
+        _REASON.check(reason, "reason")
         self.read(id)  # before the lock, which would make the folder
         with self._locked():
             asked = self.read(id)
@@ -254,10 +255,10 @@ class RequestQueue:
             raise InputError("requests", found, "a folder that can be read and written") from error
 
 
-def _checked(name: str, content: bytes, check: Check) -> dict[str, Any]:
+def _checked(name: str, content: bytes, schema: Schema) -> dict[str, Any]:
     try:
         found = read_json(content.decode("utf-8"))
     except (ValueError, RecursionError):
         raise InputError(name, "no readable JSON", "the file as it was written (damaged?)") from None
-    check(found, name)
+    schema.check(found, name)
     return found

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.schema import read_json
 from mpc_appraisal.common.text import printable, shown
-from mpc_appraisal.governance.approval.schema import CONTENT, ROLES, read_json
+from mpc_appraisal.governance.approval.schema import CONTENT, ROLES
 from mpc_appraisal.mpc.protocols.checks import NORM_CHECK_WHAT
 
 WIDTH = 88  # of a line of the text, before escapes
@@ -34,7 +35,7 @@ class Request:
             copy = read_json(json.dumps(self.content, allow_nan=False))  # tuples become lists
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError("request", shown(str(error)), "finite JSON values, each key once") from None
-        CONTENT(copy, "request")
+        CONTENT.check(copy, "request")
         names = [candidate["name"] for candidate in copy["candidates"]]
         if len(set(names)) < len(names):
             raise InputError("request.candidates", shown(", ".join(names)), "different names")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.schema import read_json
 from mpc_appraisal.common.storage import write_new
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.catalogue.commitment import SCHEME
@@ -213,25 +213,10 @@ def read_listing(path: str | os.PathLike[str]) -> Listing:
             raw = file.read(LARGEST_FILE + 1)
         if len(raw) > LARGEST_FILE:
             raise InputError(where, f"more than {LARGEST_FILE} bytes", "a listing, not data")
-        content = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
+        content = read_json(raw.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(where, shown(str(error)), "a readable JSON file (damaged?)") from error
     listing = Listing.of(content, where)
     if path.name != f"{listing.name}.json":
         raise InputError(f"{where}: name", repr(listing.name), "the file's own name without .json (a copy?)")
     return listing
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"field {next(key for key in keys if keys.count(key) > 1)!r} is stated twice")
-    return found
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is no finite number")
-    return value
