@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import shown
 
 
 def is_integer(value: object, kind: type = int) -> bool:
@@ -69,7 +70,7 @@ def boolean(name: str, value: Any) -> bool:
 def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
     """Return `value` if it is one of these texts."""
     if not isinstance(value, str) or value not in choices:
-        raise InputError(name, repr(value), f"one of {', '.join(choices)}")
+        raise InputError(name, shown(repr(value)), f"one of {', '.join(choices)}")
     return value
 
 
@@ -87,5 +88,5 @@ def _bounds(least: float, above: float, most: float, below: float) -> str:
 
 
 def _quoted(value: object) -> object:
-    """A text in quotation marks, so that '3' is not read as 3; everything else as it is."""
-    return repr(value) if isinstance(value, str) else value
+    """A text in quotation marks, so that '3' is not read as 3, and cut where it is long; everything else as it is."""
+    return shown(repr(value)) if isinstance(value, str) else value

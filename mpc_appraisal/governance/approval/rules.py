@@ -18,6 +18,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from mpc_appraisal.common.checks import integer, number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.request import Request
@@ -153,19 +154,16 @@ def _texts(*choices: str):
     return read
 
 
-def _number(words: str, holds) -> Any:
-    def read(where: str, value: Any) -> float:
-        if type(value) not in (int, float) or not holds(value):
-            raise InputError(where, shown(repr(value)), words)
-        return value
-
-    return read
-
-
 def _whole(where: str, value: Any) -> int:
-    if type(value) is not int or value < 1:
-        raise InputError(where, shown(repr(value)), "a whole number, 1 or more")
-    return value
+    return integer(where, value, 1, expected="a whole number, 1 or more")
+
+
+def _positive(where: str, value: Any) -> float:
+    return number(where, value, above=0)
+
+
+def _probability(where: str, value: Any) -> float:
+    return number(where, value, "a number from 0 to below 1", least=0, below=1)
 
 
 def _true(where: str, value: Any) -> bool:
@@ -223,14 +221,13 @@ def _decimal(text: str, kind: type) -> float:
     return kind(text)
 
 
-_positive = _number("a finite number above 0", lambda v: 0 < v < math.inf)
 READERS = {
     "methods": _texts(),
     "releases": _texts(),
     "learners": _texts(*ROLES),
     "minimum_rows": _whole,
     "maximum_epsilon": _positive,
-    "maximum_delta": _number("a number from 0 to below 1", lambda v: 0 <= v < 1),
+    "maximum_delta": _probability,
     "candidates": _texts(),
     "listed": _true,
     "counterparties": _texts(),
