@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
-from mpc_appraisal.governance.budget.ledger import TOGETHER, Answer, Charge, Ledger, checked, spent_by
+from mpc_appraisal.governance.budget.ledger import TOGETHER, Ledger
 from mpc_appraisal.governance.budget.limits import Policy, Question, text
+from mpc_appraisal.governance.budget.state import Answer, Charge, checked, spent_by
 
 Key = tuple[str, str]  # method and candidate
 EVERY = ""  # in place of a candidate's name, which is never empty
