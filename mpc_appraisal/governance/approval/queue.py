@@ -1,14 +1,13 @@
-"""The queue: a folder of requests that wait for the data owner's answer, and of the answers given.
+"""The request queue: a folder of requests that wait for the data owner's answer, and of the answers given.
 
     ID.json     the request: content, digest, counterparty, time        ID.md      the same in words
     ID.yes      a yes that is not used yet                              ID.no      a no, which stays
     ID.used-N   a yes that started an appraisal; N from 1
     ID.expired-N  a yes that nobody used in time: after a week, or what party.yes_expires states
 
-A file is written aside, flushed to the disk and only then given its name, so a killed process leaves no half of one.
-A yes states the full digest and the counterparty that it was said to, and is taken by renaming its file, which one
-process alone can do; a lock keeps two commands apart. Whoever may write the folder may say yes: it is the data owner's
-own, mode 0700.
+Every file is written whole or not at all. A yes states the full digest and the counterparty that it was said to. It is
+taken by renaming its file, which one process alone can do; a lock keeps two commands apart. Whoever may write the
+folder may say yes; therefore it belongs to the data owner alone, mode 0700.
 """
 
 from __future__ import annotations
@@ -32,17 +31,23 @@ from mpc_appraisal.governance.approval.request import Request
 from mpc_appraisal.governance.approval.schema import NAME, WORDS
 
 FOLDER = "requests"
-WEEK = 7 * 24 * 3600.0  # seconds after which a yes that was not used counts no more
+WEEK = 7 * 24 * 3600.0  # seconds after which an unused yes expires
 ID = re.compile(r"[0-9a-f]{12}")
 MOST = 1 << 26  # bytes of a file
 
 
 @dataclass(frozen=True)
 class PendingRequest:
-    """A request in a queue. state: pending, yes, no, used (its last yes was taken), expired (its yes was not used in
-    time, so that it waits for another) or damaged; reason: of a no.
+    """A request in a queue.
 
-    A damaged one has no request, and `reason` says what is wrong.
+    Attributes:
+        id: the id of the request.
+        state: pending, yes, no, used (its last yes was taken), expired (its yes was not used in time, so that it waits
+            for another one) or damaged.
+        request: the request; None for a damaged one.
+        counterparty: the name of the party that asks.
+        time: the time at which the request was put here, ISO in UTC.
+        reason: the reason of a no, or what is wrong with a damaged request.
     """
 
     id: str
@@ -63,17 +68,18 @@ _COUNTERPARTY, _REASON = Schema(NAME), Schema(WORDS)
 class RequestQueue:
     """The queue in `folder`, which the first `put` makes.
 
-    lasts: seconds that a yes may wait to be used. Raises InputError for what cannot be read or written.
+    clock: a function that returns the time with its zone. lasts: the seconds for which a yes may wait to be used.
+    All methods raise InputError for a file or a folder that cannot be read or written.
     """
 
     def __init__(self, folder: str | os.PathLike[str] = FOLDER, clock: Clock = utc_now, lasts: float = WEEK):
         self.folder, self._clock, self._lasts = Path(folder), clock, lasts
 
     def put(self, request: Request, counterparty: str) -> Path:
-        """Put the request into the queue, or put it there again; returns the path of its text.
+        """Put the request into the queue, or put it there again, and return the path of its text.
 
-        An unused yes for this very digest and counterparty still counts until it expires; a no stays. Refuses
-        another request that was made to share the id of one that lies here: its reader would have read the other.
+        An unused yes for this digest and counterparty still counts until it expires, and a no stays. A request that
+        shares its id with a different request in the queue is refused, because the owner may have read the other one.
         """
         _COUNTERPARTY.check(counterparty, "counterparty")
         with self._errors():
@@ -81,7 +87,7 @@ class RequestQueue:
         with self._locked():
             lying = self._look(request.id)
             if lying.request is not None and lying.request.digest != request.digest:
-                raise InputError("request", request.id, "another id: a different request of this id lies on the desk")
+                raise InputError("request", request.id, "another id: a different request of this id waits in the queue")
             asked = {"content": request.content, "digest": request.digest, "counterparty": counterparty}
             asked |= {"time": stamp(self._clock()), "used": self._used(request.id), "lasts": self._lasts}
             write_whole(self.folder / f"{request.id}.md", request.text(), OWNER_ONLY)
@@ -90,13 +96,13 @@ class RequestQueue:
         return self.folder / f"{request.id}.md"
 
     def say(self, id: str, yes: bool, reason: str = "") -> PendingRequest:
-        """Say yes or no to the request `id`; returns it as it was read.
+        """Say yes or no to the request `id`, and return the request as it was read.
 
-        Refuses a request that is not here, that was changed on the disk, in content or in text, or that has a
-        decision, be it used: one yes starts one appraisal, and the next has to be asked for.
+        Raises InputError for a request that is not here, that was changed on the disk in content or in text, or that
+        has a decision already, even a used one: one yes starts one appraisal, and the next one has to be asked for.
         """
         _REASON.check(reason, "reason")
-        self.read(id)  # before the lock, which would make the folder
+        self.read(id)  # taking the lock would make the folder
         with self._locked():
             asked = self.read(id)
             if self._bytes(f"{id}.md") != asked.request.text().encode("utf-8"):
@@ -116,10 +122,10 @@ class RequestQueue:
         return asked
 
     def take(self, request: Request, counterparty: str) -> Decision | None:
-        """The unused yes to this request, used up by this call; None where there is none yet.
+        """Take the unused yes to this request, which this call uses up; None where there is none yet.
 
-        Raises ApprovalError for a no, and InputError for a decision that is damaged, or meant for another request or
-        counterparty. Of processes that ask at once, one gets the yes.
+        If several processes ask at once, one of them gets the yes. Raises ApprovalError for a no, and InputError for a
+        decision that is damaged, or meant for another request or counterparty.
         """
         with self._errors():
             if (said := self._said(request.id, "no")) is not None:
@@ -136,7 +142,7 @@ class RequestQueue:
                 return None
             taken = self.folder / f".{request.id}.{os.getpid()}-{os.urandom(8).hex()}.taken"
             try:
-                os.rename(self.folder / f"{request.id}.yes", taken)  # of all who try, one succeeds
+                os.rename(self.folder / f"{request.id}.yes", taken)  # one process alone succeeds
             except FileNotFoundError:
                 return None
             if self._said(taken.name[:-6], "taken") != said:
@@ -167,14 +173,14 @@ class RequestQueue:
         return PendingRequest(id, state, request, asked["counterparty"], asked["time"], no["reason"] if no else "")
 
     def all(self) -> list[PendingRequest]:
-        """The requests in the queue, the damaged ones too, the oldest first."""
+        """All requests in the queue, the damaged ones too, the oldest first."""
         if not self.folder.is_dir():
             raise InputError("in", shown(str(self.folder)), "the folder of a queue of requests")
         ids = [path.stem for path in self.folder.glob("*.json") if ID.fullmatch(path.stem)]
         return sorted(map(self._look, ids), key=lambda asked: (asked.time, asked.id))
 
     def pending(self) -> list[PendingRequest]:
-        """Those that wait for a word."""
+        """The requests that wait for an answer."""
         return [asked for asked in self.all() if asked.state in ("pending", "expired")]
 
     def _late(self, said: dict[str, Any], lasts: float) -> bool:
@@ -186,7 +192,7 @@ class RequestQueue:
             raise InputError("yes", shown(said["time"]), "a time with its zone (damaged?)") from None
 
     def _expire(self, id: str) -> None:
-        """Put a yes that came too late aside, over no other; under the lock."""
+        """Rename a yes that came too late to a name that is free. The caller holds the lock."""
         number = 1
         while (aside := self.folder / f"{id}.expired-{number}").exists():
             number += 1
@@ -220,7 +226,7 @@ class RequestQueue:
         return sum(re.fullmatch(rf"{id}\.used-[0-9]+", name) is not None for name in os.listdir(self.folder))
 
     def _keep(self, id: str, taken: Path) -> None:
-        """Name a taken yes ID.used-N, over no other; on the disk before it starts anything."""
+        """Name a taken yes ID.used-N, with N free. The name is on the disk before an appraisal starts."""
         number = self._used(id) + 1
         while True:
             try:

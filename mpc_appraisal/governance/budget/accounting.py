@@ -31,15 +31,18 @@ from mpc_appraisal.common.errors import InputError
 KINDS = ("plain", "pure", "gaussian", "discrete_gaussian")
 ROUNDING = 1.5  # width of the random rounding in the argument above, in steps
 SLACK = 1e-9  # added to epsilon where discrete releases take part: enough for 10^7 of them
-LARGE = 1e4  # beyond it the closed bound will do
+LARGE = 1e4  # an epsilon beyond which the closed bound is good enough
 
 
 @dataclass(frozen=True)
 class Mechanism:
-    """How one value was noised. kind: one of `KINDS`; plain is no noise at all.
+    """How one value was noised.
 
-    epsilon: of a pure release. sigma: standard deviation of a Gaussian one, in units of the value's sensitivity.
-    step: spacing of a discrete Gaussian's grid, in units of the sensitivity; sigma must be 3 steps or more.
+    Attributes:
+        kind: one of `KINDS`; plain means that there is no noise.
+        epsilon: the epsilon of a pure release.
+        sigma: the standard deviation of a Gaussian or discrete Gaussian release, in units of the value's sensitivity.
+        step: the spacing of a discrete Gaussian's grid, in units of the sensitivity; sigma must be 3 steps or more.
     """
 
     kind: str = "plain"
@@ -66,17 +69,17 @@ class Mechanism:
 
     @property
     def gaussian_sigma(self) -> float | None:
-        """The sigma of the continuous Gaussian that is charged; None for what is no Gaussian."""
+        """The sigma of the continuous Gaussian that is charged; None for a mechanism of another kind."""
         return None if self.sigma is None else math.sqrt(self.sigma**2 - (ROUNDING * (self.step or 0.0)) ** 2)
 
 
 def warm_up() -> None:
-    """Import the accountant now: seconds that nobody should spend while holding a lock."""
+    """Import the accountant, which takes seconds, before a lock is taken."""
     import dp_accounting.pld.privacy_loss_distribution  # noqa: F401
 
 
 def epsilon(mechanisms: Iterable[Mechanism], delta: float) -> float:
-    """An upper bound on the epsilon at `delta` of all releases together; infinite when one of them is plain."""
+    """An upper bound on the epsilon at `delta` of all releases together; it is infinite when one of them is plain."""
     mechanisms = list(mechanisms)
     if any(m.plain for m in mechanisms):
         return math.inf
@@ -93,7 +96,7 @@ def epsilon(mechanisms: Iterable[Mechanism], delta: float) -> float:
 
 
 def _by_losses(square: float, pure: Counter, delta: float, interval: float) -> float:
-    """interval: width of the accountant's grid of losses; 10^5 of them span what matters, so it takes milliseconds."""
+    """Epsilon by composing privacy loss distributions. interval: the width of the accountant's grid of losses."""
     from dp_accounting.pld import privacy_loss_distribution as losses
     from dp_accounting.pld.common import DifferentialPrivacyParameters
 

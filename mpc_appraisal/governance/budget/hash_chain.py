@@ -1,18 +1,19 @@
 """The ledger's file: lines of JSON that are only ever appended, each sealed and holding the hash of the one before.
 
-Beside FILE lie FILE.head (number and SHA-256 of the last line that is known to be whole: without it, lines removed from
-the end would not be missed) and FILE.lock. The order of an append, all of it under the lock:
+Beside FILE lie FILE.lock and FILE.head. The head holds the number and the SHA-256 of the last line that is known to be
+whole; without it, nobody would notice that lines were removed from the end. An append takes these steps under the lock:
 
-1. read and check everything; a line that a killed writer left unfinished is ended and explained by a line of kind
-   `tear` that says how many unreadable lines it follows. Only lines after the head may be unfinished.
-2. write the line at the end (O_APPEND), fsync the file, fsync the folder;
-3. write FILE.head aside, fsync it, rename it, fsync the folder.
+1. Everything is read and checked. A line that a killed writer left unfinished is ended, and a line of kind `tear` says
+   how many unreadable lines it follows. Only lines after the head may be unfinished.
+2. The line is written at the end (O_APPEND), and file and folder are brought to the disk.
+3. FILE.head is written whole, and brought to the disk.
 
-An append returns after 3, and only then does the caller release anything. So a kill before 2 is complete leaves
-something that was never granted, a kill after it leaves a line that counts although nothing was released, and nothing
-that was granted can be without a line. The head is never ahead of the file. The first line is renamed into place whole.
+An append returns after step 3, and only then does the caller release anything. A kill before step 2 is complete leaves
+a charge that was never granted. A kill after it leaves a line that counts although nothing was released. Nothing that
+was granted can be without a line. The head is never ahead of the file. The first line appears whole.
 
-Whoever may write the folder can make a new ledger that verifies: note the last hash elsewhere (`budget verify --head`).
+Whoever may write the folder can make a new ledger that verifies. An owner who fears this notes the last hash elsewhere
+(`budget verify --head`).
 """
 
 from __future__ import annotations
@@ -37,7 +38,13 @@ SEAL = b',"seal":"'
 
 @dataclass(frozen=True)
 class LedgerLine:
-    """number: from 1, as in an editor. entry: None where the line cannot be read. digest: SHA-256, 64 hex digits."""
+    """One line of the file.
+
+    Attributes:
+        number: the line's number, from 1, as an editor shows it.
+        digest: the SHA-256 of the line without its newline, 64 hex digits.
+        entry: the line's fields; None where the line cannot be read.
+    """
 
     number: int
     digest: str
@@ -46,8 +53,14 @@ class LedgerLine:
 
 @dataclass(frozen=True)
 class Chain:
-    """A checked file. loose: unreadable lines at the end; ended: whether the last line has its newline; head: whether
-    FILE.head is there."""
+    """A checked file.
+
+    Attributes:
+        lines: all lines, the unreadable ones too.
+        loose: the number of unreadable lines at the end.
+        ended: whether the last line has its newline.
+        head: whether FILE.head is there.
+    """
 
     lines: tuple[LedgerLine, ...]
     loose: int
@@ -56,21 +69,24 @@ class Chain:
 
     @property
     def torn(self) -> bool:
+        """Whether a writer was killed in the middle of a line."""
         return bool(self.loose) or not self.ended
 
 
 def bad_line(path: Path, number: int, found: object, expected: str) -> InputError:
+    """The error for a line of a ledger, by the file's name and the line's number."""
     return InputError(f"{path.name}, line {number}", found, expected)
 
 
 def beside(path: Path, ending: str) -> Path:
+    """The file that lies beside a ledger, as FILE.head does."""
     return path.with_name(path.name + ending)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process at a time; the system frees a dead process's lock. Every system error is an InputError."""
-    if not path.parent.is_dir():  # which the lock would make
+    """Hold the ledger's lock. Every system error inside comes out as an InputError."""
+    if not path.parent.is_dir():  # taking the lock would make the folder
         raise InputError("ledger", f"{path.name} in no folder", "a folder that is there")
     busy = InputError("ledger", f"{path.name}, locked by another process", f"a lock within {PATIENCE:g} s")
     try:
@@ -82,9 +98,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def read(path: Path) -> Chain:
-    """The whole file, checked. The head is read first, so reading without the lock is right too.
+    """Read and check the whole file. The head is read first, so that reading without the lock is right too.
 
-    Raises InputError that names the first bad line; OSError."""
+    Raises InputError, which names the first bad line, and OSError.
+    """
     head = _read_head(path)
     try:
         content = path.read_bytes()
@@ -120,14 +137,14 @@ def read(path: Path) -> Chain:
 
 
 def create(path: Path, entry: dict) -> None:
-    """Put the first line in place, whole. Under the lock."""
+    """Make the ledger with its first line, which appears whole. The caller holds the lock."""
     write_whole(path, _sealed({"ledger": FORMAT, "sequence": 1, "previous": NOTHING, **entry}) + b"\n", OWNER_ONLY)
     chain = read(path)
     _write_head(path, chain.lines[-1])
 
 
 def append(path: Path, chain: Chain, entry: dict) -> Chain:
-    """The chain with one line more, which is on the disk when this returns. Under the lock."""
+    """Append a line, which is on the disk when this returns, and return the longer chain. The caller holds the lock."""
     if os.stat(path).st_nlink != 1:
         raise InputError("ledger", f"{path.name}, a file of several names", "a file of one name: each has its own lock")
     if not chain.head:
@@ -148,7 +165,7 @@ def _append(path: Path, chain: Chain, entry: dict) -> Chain:
 
 
 def _check(path: Path, line: LedgerLine, previous: str, loose: int) -> None:
-    """A readable line against its seal, its place and the line before."""
+    """Compare a readable line with its seal, its place and the line before it; raise InputError where one differs."""
     entry, number = line.entry, line.number
     if not entry.pop("sealed"):
         raise bad_line(path, number, "a changed line", "one that its seal fits")
@@ -163,13 +180,13 @@ def _check(path: Path, line: LedgerLine, previous: str, loose: int) -> None:
 
 
 def _sealed(entry: dict) -> bytes:
-    """One line without its newline; its seal is the SHA-256 of all that stands before the seal."""
+    """The bytes of a line without its newline. Its seal is the SHA-256 of everything before the seal."""
     body = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode()[:-1]
     return body + SEAL + hashlib.sha256(body).hexdigest().encode() + b'"}'
 
 
 def _opened(raw: bytes) -> dict | None:
-    """The entries of a line, `sealed` telling whether its seal fits; None for what is no JSON object."""
+    """The fields of a line, with `sealed` for whether its seal fits; None for a line that is no JSON object."""
     try:
         entry = json.loads(raw)
     except (ValueError, RecursionError):

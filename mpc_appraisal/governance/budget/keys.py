@@ -1,8 +1,8 @@
 """A ledger's own key: 32 random bytes in FILE.ledger.salt, mode 0600, made together with the ledger.
 
-What a ledger says of data is a keyed digest (HMAC-SHA256), so neither the ledger nor a hash of its lines, which cards
-show, can be used to test guesses of the data. Without its key a ledger is as whole as before, but no earlier question
-is recognised any more: it is charged again.
+A ledger describes data by keyed digests (HMAC-SHA256). Therefore neither the ledger nor a hash of its lines, which
+cards show, can be used to test guesses of the data. A ledger whose key is lost still verifies, but it recognises no
+earlier question any more, so that such a question is charged again.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ FIRST_LINE = 1 << 20  # bytes that are read of another ledger
 
 
 def place(ledger: Path) -> Path:
-    """Where the key of a ledger lies: beside it."""
+    """The file of a ledger's key, which lies beside the ledger."""
     return ledger.with_name(ledger.name + ENDING)
 
 
 def key_of(ledger: Path) -> bytes:
-    """The ledger's key, made where there is none; call it under the ledger's lock.
+    """The ledger's key, which is made where there is none. The caller holds the ledger's lock.
 
-    Raises InputError for a file that is no key, or that others may read; OSError.
+    Raises InputError for a file that is no key or that others may read, and OSError.
     """
     path = place(ledger)
     if not path.exists():
@@ -38,14 +38,14 @@ def key_of(ledger: Path) -> bytes:
 
 
 def keyed(key: bytes, purpose: str, content: str) -> str:
-    """HMAC-SHA256 of `content` for one purpose, 64 hex digits."""
+    """The HMAC-SHA256 of `content` for one purpose, 64 hex digits."""
     return hmac.new(key, f"mpc_appraisal ledger {purpose} 1\n{content}".encode(), hashlib.sha256).hexdigest()
 
 
 def twins(ledger: Path, content: str) -> list[str]:
-    """Names of the other ledgers in the same folder that were made for these very data, whatever their file is called.
+    """The names of the other ledgers in the same folder that were made for the same data under another file name.
 
-    content: the data's digest. Ledgers that state no digest, or whose key is not there, cannot be compared.
+    content: the data's digest. A ledger that records no digest, or whose key is not there, cannot be compared.
     """
     found = []
     for other in sorted(ledger.parent.glob("*.ledger")):
@@ -57,5 +57,5 @@ def twins(ledger: Path, content: str) -> list[str]:
             if stated is not None and stated == keyed(key_of(other), "data", content):
                 found.append(other.name)
         except (OSError, ValueError, AttributeError, InputError):
-            continue  # a file that is no ledger is no ledger of these data
+            continue  # a file that is no ledger is passed over
     return found

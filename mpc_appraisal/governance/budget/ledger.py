@@ -6,9 +6,10 @@
         ... open the value ...
         ledger.settle(granted, value)
 
-A charge whose session failed stays charged, for the value may have been opened; asking again is charged again. A
-question that was answered is answered from the record, free. Several questions at once (`consult`, `charge_all`) are
-granted all or none. Why no kill and no second process loses a charge: `hash_chain.py`.
+A charge whose session failed stays charged, because the value may have been opened; the same question, asked again, is
+charged again. A question that was answered is answered from the record without a charge. Several questions at once
+(`consult`, `charge_all`) are granted all or none. `state.py` reads what a ledger says, and `hash_chain.py` explains why
+no kill and no second process loses a charge.
 """
 
 from __future__ import annotations
@@ -31,14 +32,21 @@ TOGETHER = " + "  # between the names of data sets that have one ledger
 
 
 class Ledger:
-    """The ledger in `path`, made if there is none.
+    """The ledger in the file `path`, which is made if it is not there.
 
-    data: the data set's name, needed for a new ledger and checked with an old one. policy: of a new ledger (default:
-    `Policy()`); an old one's must be the same or left out, and is changed by `amend`. clock: the time, with its zone.
-    content: gives the digest of the data for a new ledger, which keeps it under its own key. A ledger for several
-    candidates is called by all their names, with " + " between them, and fits each. twins: ledgers of the same data
-    that lay beside this one when it was made.
-    Raises InputError for what cannot be read or written, or was tampered with.
+    Args:
+        path: the ledger's file.
+        data: the name of the data set. A new ledger needs it, and an old one must have it. A ledger of several
+            candidates is called by all their names, with " + " between them, and fits each.
+        policy: the policy of a new ledger, by default `Policy()`. An old ledger must have the same policy where one is
+            stated; `amend` changes it.
+        clock: a function that returns the time with its zone.
+        content: a function that returns the digest of the data. A new ledger records it under its own key.
+
+    Attributes:
+        twins: the names of ledgers of the same data that lay beside this one when it was made.
+
+    Raises InputError for a ledger that cannot be read or written, or that was tampered with.
     """
 
     twins: Sequence[str] = ()
@@ -76,35 +84,36 @@ class Ledger:
 
     @property
     def keyed(self) -> bool:
-        """Whether all its questions are of a time when ledgers had keys."""
+        """Whether the ledger was made with a key, so that no question in it holds a hash without one."""
         return checked(self.path).check is not None
 
     def key(self) -> tuple[bytes, bool]:
-        """Its key, see `keys`, and whether it is the one that the ledger was made with."""
+        """The ledger's key (see `keys`), and whether it is the one that the ledger was made with."""
         with chain.locked(self.path):
             key, check = key_of(self.path), replay(self.path).check
         return key, check in (None, keyed(key, "check", ""))
 
     def consult(self, questions: Sequence[Question], identity: str | None = None) -> list[Answer | None]:
-        """The recorded answer of each question, or None for one that `charge_all` would charge; changes nothing.
+        """Return the recorded answer of each question, or None for one that `charge_all` would charge.
 
-        identity: SHA-256 of the counterparty's certificate key, if it showed one. Raises InputError where charging them
-        one after the other would be refused. What other processes charge in the meantime is not foreseen.
+        Nothing is changed. identity: the SHA-256 of the counterparty's certificate key, if it showed one. Raises
+        InputError where charging the questions one after the other would be refused. Charges that other processes make
+        in the meantime are not foreseen.
         """
         return recorded(checked(self.path), questions, identity)
 
     def charge(self, question: Question) -> Charge | Answer:
-        """Leave to open the answer, charged; or the recorded answer of a repeated question.
+        """Charge a question and return the permission to open its answer, or return the answer that is recorded.
 
-        Raises InputError, with nothing granted: too few rows, the budget or the cap would be exceeded, a ledger that
-        cannot be written or was tampered with.
+        Raises InputError, and then nothing is granted: for too few rows, for a charge beyond the budget or the cap, and
+        for a ledger that cannot be written or was tampered with.
         """
         return self.charge_all([question])[0]
 
     def charge_all(self, questions: Sequence[Question], identity: str | None = None) -> list[Charge | Answer]:
-        """`charge` of each, in order: either all are granted or, with an InputError, none.
+        """Charge the questions in order, as `charge` does: either all are granted or, with an InputError, none.
 
-        What is refused is refused before anything is written. A kill or a full disk in the middle leaves the first ones
+        A refusal comes before anything is written. A kill or a full disk in the middle leaves the first questions
         charged and not granted. A question without an answer that stands twice in the list is charged twice.
         """
         if any(not question.mechanism.plain for question in questions):
@@ -122,7 +131,10 @@ class Ledger:
         return granted
 
     def settle(self, charge: Charge, value: Any, mark: str | None = None) -> Answer:
-        """Record what was opened for `charge`: any finite JSON value; mark: see `Answer`. Twice the same is once."""
+        """Record the value that was opened for `charge`, any finite JSON value. Repeating the call changes nothing.
+
+        mark: see `Answer`. Raises InputError for a charge of another ledger, and for a second value that differs.
+        """
         try:
             value = json.loads(json.dumps(value, allow_nan=False))
         except (TypeError, ValueError) as error:
@@ -142,9 +154,9 @@ class Ledger:
         return Answer(charge.line, charge.question, value, mark)
 
     def amend(self, policy: Policy | None = None, **limits: float) -> tuple[Policy, Policy]:
-        """Put another policy in force, or (without one) the old one with some limits changed; returns old and new.
+        """Put another policy in force, or the old one with some limits changed; return the old and the new policy.
 
-        The ledger keeps both. What is spent stays spent.
+        The ledger keeps both, and what is spent stays spent.
         """
         with chain.locked(self.path):
             state = replay(self.path)

@@ -24,7 +24,13 @@ TOLERANCE = 1e-6  # relative, of an epsilon that another release of the accounta
 
 @dataclass(frozen=True)
 class Charge:
-    """Leave to open one value, paid for. line: of the ledger; digest: SHA-256 of that line."""
+    """A permission to open one value, which has been paid for.
+
+    Attributes:
+        line: the number of the ledger's line that records the charge.
+        digest: the SHA-256 of that line, 64 hex digits.
+        question: the question that the value answers.
+    """
 
     line: int
     digest: str
@@ -35,8 +41,12 @@ class Charge:
 class Answer:
     """The recorded answer to a question.
 
-    line: the number of the charge's line. value: what `settle` was given, after JSON. mark: what tells the owner that a
-    question is repeated where the question does not show it (see `LedgerSet.marked`); None where nothing does.
+    Attributes:
+        line: the number of the line that records the charge.
+        question: the question that is answered.
+        value: the value that `Ledger.settle` was given, as JSON holds it.
+        mark: a text by which the owner recognises a repeated question whose own fields do not show the repetition (see
+            `LedgerSet.marked`); None where there is no such text.
     """
 
     line: int
@@ -47,8 +57,13 @@ class Answer:
 
 @dataclass
 class Account:
-    """All of one counterparty: charges and answers by the charge's line; last: that of a noised charge, and the
-    policy in force then."""
+    """Everything that one counterparty has asked.
+
+    Attributes:
+        charges: the charges, by the number of their line.
+        answers: the recorded answers, by the number of the charge's line.
+        last: the line of the last noised charge, and the policy that was in force then; None before the first.
+    """
 
     charges: dict[int, Charge] = field(default_factory=dict)
     answers: dict[int, Answer] = field(default_factory=dict)
@@ -56,10 +71,11 @@ class Account:
 
     @property
     def plain(self) -> int:
+        """The number of values that were charged without noise."""
         return sum(charge.question.mechanism.plain for charge in self.charges.values())
 
     def epsilon(self, delta: float, *more: Question) -> float:
-        """Of all noised charges, and of `more`, together; infinite where it is too large to compute."""
+        """The epsilon at `delta` of all noised charges and of `more` together; infinite where it is too large."""
         asked = [*(charge.question for charge in self.charges.values()), *more]
         try:
             return epsilon((q.mechanism for q in asked if not q.mechanism.plain), delta)
@@ -69,11 +85,18 @@ class Account:
 
 @dataclass
 class State:
-    """What a checked ledger says.
+    """What a checked ledger says. Whoever shows one certificate key has one account, whatever names it gives.
 
-    accounts: each by its first name; whoever shows one certificate key has one account, under whatever names: `names`
-    and `identities` (SHA-256 of a key) give the first one. tears: numbers of the lines that explain one. check: what
-    its key must give; digest: of the data, keyed; both None in a ledger that was made before there were keys.
+    Attributes:
+        chain: the lines of the file.
+        data: the name of the data set, or the names of several.
+        policy: the policy that is in force.
+        accounts: the accounts, each by the name that its counterparty gave first.
+        tears: the numbers of the lines that explain damage before them.
+        names: by every name the first name of the same account.
+        identities: by the SHA-256 of every certificate key the first name of its account.
+        check: the digest that the ledger's key must give (see `keys`); None in a ledger older than keys.
+        digest: the keyed digest of the data; None where none was recorded.
     """
 
     chain: chain.Chain
@@ -87,17 +110,17 @@ class State:
     digest: str | None = None
 
     def account(self, name: str, identity: str | None = None) -> Account:
-        """All that was asked under this name, or by who shows this certificate key under any name; not to change."""
+        """What was asked under this name, or under any name by the holder of this certificate key. Do not change it."""
         first, other = self.names.get(name), self.identities.get(identity or "")
         found = [self.accounts[one] for one in dict.fromkeys((first, other)) if one is not None]
         return found[0] if len(found) == 1 else _joined(found)
 
     def known_as(self, name: str) -> list[str]:
-        """All names of one account."""
+        """All names of the account that `name` belongs to."""
         return [each for each, first in self.names.items() if first == self.names.get(name)]
 
     def enter(self, name: str, identity: str | None) -> Account:
-        """The account that a charge belongs to; two that turn out to be of one key become one."""
+        """The account that a charge belongs to. Two accounts that turn out to be of one key become one."""
         first = self.names.setdefault(name, name)
         account = self.accounts.setdefault(first, Account())
         other = self.identities.get(identity or "", first)
@@ -122,7 +145,15 @@ def _joined(accounts: Sequence[Account]) -> Account:
 
 @dataclass(frozen=True)
 class Spent:
-    """A row of `budget show`. epsilon and epsilon_left: at `delta`, of noised values; plain: values without noise."""
+    """What one counterparty has spent: a row of `budget show`.
+
+    Attributes:
+        counterparty: its name, or all its names.
+        questions, answers: the numbers of its charges and of its recorded answers.
+        epsilon, epsilon_left: the epsilon at `delta` of its noised values, and what the policy leaves of it.
+        delta: the delta of the policy in force.
+        plain, plain_left: the number of values without noise, and how many more the policy allows.
+    """
 
     counterparty: str
     questions: int
@@ -135,7 +166,10 @@ class Spent:
 
 
 def recorded(state: State, questions: Sequence[Question], identity: str | None = None) -> list[Answer | None]:
-    """The recorded answer of each, or None: to be charged. InputError where one may not be, after those before it."""
+    """The recorded answer of each question, or None for a question that would have to be charged.
+
+    Raises InputError where the policy does not allow a charge after the ones before it in the list.
+    """
     found: list[Answer | None] = []
     before: dict[str, list[Question]] = {}
     for question in questions:
@@ -152,8 +186,11 @@ def recorded(state: State, questions: Sequence[Question], identity: str | None =
 def check_allowed(
     policy: Policy, account: Account, question: Question, earlier: Sequence[Question] = (), spend: bool = True
 ) -> None:
-    """Refuse what the policy does not allow. earlier: what is to be charged to the account before it. spend: whether to
-    compose epsilon, which takes milliseconds."""
+    """Raise InputError for a question that the policy does not allow.
+
+    earlier: the questions that are to be charged to the account before it. spend: whether to compose epsilon, which
+    takes milliseconds.
+    """
     who = question.counterparty
     if question.rows < policy.minimum_rows:
         raise InputError("budget.rows", question.rows, f"{policy.minimum_rows} rows or more")
@@ -164,14 +201,14 @@ def check_allowed(
             raise InputError("budget.plain_values", plain + 1, expected)
     elif spend:
         after = account.epsilon(policy.delta, *earlier, question)
-        if not after <= policy.epsilon:  # so that what is no number is refused too
+        if not after <= policy.epsilon:  # NaN is refused too
             spent = account.epsilon(policy.delta, *earlier)
             expected = f"at most {policy.epsilon:g} at delta {policy.delta:g} for {who}, of which {spent:.4g} is spent"
             raise InputError("budget.epsilon", f"{after:.4g}", expected)
 
 
 def replay(path: Path) -> State:
-    """Read and check a ledger without changing it; only epsilon is not composed anew. Raises InputError, OSError."""
+    """Read and check a ledger without changing it; `verify` composes epsilon too. Raises InputError and OSError."""
     checked = chain.read(path)
     first = checked.lines[0].entry
     if first is None or first.get("kind") != "open":
@@ -224,12 +261,12 @@ def _identity(entry: dict) -> str | None:
 
 
 def spent(state: State) -> list[Spent]:
-    """A row for each counterparty, called by all its names."""
+    """What each counterparty has spent, under all its names."""
     return [replace(spent_by(state, name), counterparty=", ".join(state.known_as(name))) for name in state.accounts]
 
 
 def spent_by(state: State, counterparty: str, identity: str | None = None) -> Spent:
-    """The row of one counterparty, who may have asked nothing yet, at the policy in force."""
+    """What one counterparty, who may have asked nothing yet, has spent under the policy in force."""
     account, policy = state.account(counterparty, identity), state.policy
     value, plain = account.epsilon(policy.delta), account.plain
     counts, left = (len(account.charges), len(account.answers)), max(0.0, policy.epsilon - value)
@@ -237,7 +274,7 @@ def spent_by(state: State, counterparty: str, identity: str | None = None) -> Sp
 
 
 def checked(path: Path) -> State:
-    """`replay` without the lock, which an append at the same time does not disturb. Raises InputError alone."""
+    """Do what `replay` does, and turn its OSError into InputError. An append at the same time does not disturb it."""
     try:
         return replay(path)
     except OSError as error:
@@ -245,9 +282,9 @@ def checked(path: Path) -> State:
 
 
 def verify(path: str | Path, head: str | None = None) -> State:
-    """Chain, sequence, charges and budgets of a ledger; InputError names the first bad line.
+    """Check the chain, the charges and the budgets of a ledger, and return what it says.
 
-    head: a hash that was noted earlier, which a line must have.
+    head: a hash that was noted earlier, and that one of the lines must have. Raises InputError for the first bad line.
     """
     path = Path(path).resolve()
     state = checked(path)

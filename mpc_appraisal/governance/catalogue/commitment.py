@@ -1,4 +1,4 @@
-"""A commitment to a data set: a salted SHA-256 that binds its owner and tells a reader nothing.
+"""A commitment to a data set: a salted SHA-256 that binds its owner and reveals nothing to a reader.
 
 The digest is the SHA-256 of these bytes, integers and numbers little-endian, without separators:
 
@@ -9,12 +9,13 @@ The digest is the SHA-256 of these bytes, integers and numbers little-endian, wi
         label                              a signed 64-bit integer
         features, in order                 an IEEE 754 double each; -0.0 is written as 0.0
 
-So it does not depend on the file's format or dtype (float32 and integers below 2^53 become doubles exactly), and does
-depend on the order of rows and columns. The numbers are those that this package reads, before any standardisation.
+The digest does not depend on the file's format or type of numbers, because float32 and integers below 2^53 become
+doubles exactly. It does depend on the order of rows and columns. The numbers are those that this package reads, before
+any standardisation.
 
-Why a salt: a bare hash can be tested against guesses. A small data set, or one of which all but one cell is known,
-could be found by trying; with 256 random bits that only the owner has, it cannot. The owner keeps the salt in a file of
-its own, mode 0600; whoever is given salt and data can open the commitment.
+The salt prevents tests of guesses. Without it, a small data set, or one of which all but one cell is known, could be
+found by trying. The owner alone has the 256 random bits, in a file of mode 0600; whoever is given the salt and the data
+can open the commitment.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ BLOCK = 1 << 14  # rows in memory at a time
 
 
 def new_salt() -> bytes:
-    """32 bytes of the operating system."""
+    """32 random bytes of the operating system."""
     return secrets.token_bytes(SALT_BYTES)
 
 
 def commit(data: Dataset | StoredDataset, salt: bytes) -> str:
-    """The digest, 64 hexadecimal digits, read in blocks. Raises InputError for a salt of another length."""
+    """The commitment, 64 hex digits. The data are read in blocks. Raises InputError for a salt of another length."""
     if len(salt) != SALT_BYTES:
         raise InputError("salt", f"{len(salt)} bytes", f"{SALT_BYTES} bytes")
     found = hashlib.sha256(DOMAIN + salt + struct.pack("<3Q", data.rows, data.features, data.classes))
@@ -56,12 +57,12 @@ def commit(data: Dataset | StoredDataset, salt: bytes) -> str:
 
 
 def salt_beside(data: str | os.PathLike[str], name: str) -> Path:
-    """Where the salt for the listing `name` of a data file is, unless its owner says otherwise."""
+    """The file of the salt for the listing `name` of a data file, unless its owner names another one."""
     return Path(f"{os.fspath(data)}.{name}.salt")
 
 
 def write_salt(path: str | os.PathLike[str], salt: bytes) -> None:
-    """A new file with the salt in hexadecimal, readable by its owner alone; InputError where one is already there."""
+    """Write the salt in hexadecimal to a new file of its owner alone. Raises InputError where one is there already."""
     path = Path(path)
     try:
         write_new(path, salt.hex() + "\n", OWNER_ONLY)
@@ -72,7 +73,7 @@ def write_salt(path: str | os.PathLike[str], salt: bytes) -> None:
 
 
 def read_salt(path: str | os.PathLike[str]) -> bytes:
-    """The salt in a file of `write_salt`; InputError for a missing, foreign or widely readable file."""
+    """Read the salt that `write_salt` wrote. Raises InputError for a file that is missing, foreign or not private."""
     path = Path(path)
     if not path.is_file():
         raise InputError("secret", str(path), "the file with the salt, which publishing the listing wrote")
