@@ -20,7 +20,7 @@ def shown(value: Any, longest: int = 80) -> str:
 
 
 def printable(text: str, newlines: bool = False) -> str:
-    """`text` with control characters, terminal escapes and marks of writing direction written as \\x.., say."""
+    """`text` with control characters, terminal escapes and marks of writing direction escaped, as in \\x1b."""
     return "".join(
         c if c.isprintable() or (newlines and c == "\n") else c.encode("unicode_escape").decode() for c in text
     )

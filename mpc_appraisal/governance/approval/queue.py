@@ -88,11 +88,11 @@ class RequestQueue:
             lying = self._look(request.id)
             if lying.request is not None and lying.request.digest != request.digest:
                 raise InputError("request", request.id, "another id: a different request of this id waits in the queue")
-            asked = {"content": request.content, "digest": request.digest, "counterparty": counterparty}
-            asked |= {"time": stamp(self._clock()), "used": self._used(request.id), "lasts": self._lasts}
+            entry = {"content": request.content, "digest": request.digest, "counterparty": counterparty}
+            entry |= {"time": stamp(self._clock()), "used": self._used(request.id), "lasts": self._lasts}
             write_whole(self.folder / f"{request.id}.md", request.text(), OWNER_ONLY)
-            entry = json.dumps(asked, indent=1, sort_keys=True) + "\n"
-            write_whole(self.folder / f"{request.id}.json", entry, OWNER_ONLY)
+            content = json.dumps(entry, indent=1, sort_keys=True) + "\n"
+            write_whole(self.folder / f"{request.id}.json", content, OWNER_ONLY)
         return self.folder / f"{request.id}.md"
 
     def say(self, id: str, yes: bool, reason: str = "") -> PendingRequest:
@@ -104,22 +104,22 @@ class RequestQueue:
         _REASON.check(reason, "reason")
         self.read(id)  # taking the lock would make the folder
         with self._locked():
-            asked = self.read(id)
-            if self._bytes(f"{id}.md") != asked.request.text().encode("utf-8"):
+            pending = self.read(id)
+            if self._bytes(f"{id}.md") != pending.request.text().encode("utf-8"):
                 raise InputError(f"{id}.md", "another text", "the text of the request (changed on the disk?)")
             ending = "yes" if yes else "no"
-            answer = {"answer": ending, "digest": asked.request.digest, "counterparty": asked.counterparty}
+            answer = {"answer": ending, "digest": pending.request.digest, "counterparty": pending.counterparty}
             answer |= {"time": stamp(self._clock()), "reason": reason}
-            if asked.state == "expired":
+            if pending.state == "expired":
                 self._expire(id)
-            elif asked.state != "pending":
-                raise InputError(f"request {id}", f"already {asked.state}", "a request without a decision")
+            elif pending.state != "pending":
+                raise InputError(f"request {id}", f"already {pending.state}", "a request without a decision")
             try:
-                entry = json.dumps(answer, indent=1) + "\n"
-                write_whole(self.folder / f"{id}.{ending}", entry, OWNER_ONLY, replace=False)
+                content = json.dumps(answer, indent=1) + "\n"
+                write_whole(self.folder / f"{id}.{ending}", content, OWNER_ONLY, replace=False)
             except FileExistsError:
                 raise InputError(f"request {id}", f"already {ending}", "a request without a decision") from None
-        return asked
+        return pending
 
     def take(self, request: Request, counterparty: str) -> Decision | None:
         """Take the unused yes to this request, which this call uses up; None where there is none yet.
@@ -158,30 +158,30 @@ class RequestQueue:
             content = self._bytes(f"{id}.json")
             if content is None:
                 raise InputError("request", id, f"the id of a request in {shown(str(self.folder))}")
-            asked = _checked(f"{id}.json", content, _ASKED)
-            request = Request(asked["content"])
-            if request.digest != asked["digest"] or request.id != id:
+            entry = _checked(f"{id}.json", content, _ASKED)
+            request = Request(entry["content"])
+            if request.digest != entry["digest"] or request.id != id:
                 raise InputError(
                     f"{id}.json", "a content of another digest", "the one put there (changed on the disk?)"
                 )
             no, yes = self._said(id, "no"), self._said(id, "yes")
             for said in filter(None, (no, yes)):
                 self._meant(said, request, None)
-            used = "used" if self._used(id) > asked["used"] else "pending"
-            late = yes is not None and self._late(yes, asked.get("lasts", WEEK))
+            used = "used" if self._used(id) > entry["used"] else "pending"
+            late = yes is not None and self._late(yes, entry.get("lasts", WEEK))
         state = "no" if no else "expired" if late else "yes" if yes else used
-        return PendingRequest(id, state, request, asked["counterparty"], asked["time"], no["reason"] if no else "")
+        return PendingRequest(id, state, request, entry["counterparty"], entry["time"], no["reason"] if no else "")
 
     def all(self) -> list[PendingRequest]:
         """All requests in the queue, the damaged ones too, the oldest first."""
         if not self.folder.is_dir():
             raise InputError("in", shown(str(self.folder)), "the folder of a queue of requests")
         ids = [path.stem for path in self.folder.glob("*.json") if ID.fullmatch(path.stem)]
-        return sorted(map(self._look, ids), key=lambda asked: (asked.time, asked.id))
+        return sorted(map(self._look, ids), key=lambda pending: (pending.time, pending.id))
 
     def pending(self) -> list[PendingRequest]:
         """The requests that wait for an answer."""
-        return [asked for asked in self.all() if asked.state in ("pending", "expired")]
+        return [pending for pending in self.all() if pending.state in ("pending", "expired")]
 
     def _late(self, said: dict[str, Any], lasts: float) -> bool:
         """Whether a yes was said too long ago to be used."""

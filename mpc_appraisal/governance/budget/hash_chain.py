@@ -1,4 +1,4 @@
-"""The ledger's file: lines of JSON that are only ever appended, each sealed and holding the hash of the one before.
+"""The ledger's file: lines of JSON that are only appended. Each has a seal and the hash of the line before it.
 
 Beside FILE lie FILE.lock and FILE.head. The head holds the number and the SHA-256 of the last line that is known to be
 whole; without it, nobody would notice that lines were removed from the end. An append takes these steps under the lock:
@@ -128,7 +128,7 @@ def read(path: Path) -> Chain:
         previous = line.digest
     last = len(lines)
     if head is None and last > 1:
-        raise InputError("ledger", f"{path.name} without {path.name}.head", "both: the head tells which line was last")
+        raise InputError("ledger", f"{path.name} without {path.name}.head", "both: the head states which line was last")
     whole = last - (loose or bool(rest))
     if head is not None and whole < head[0]:
         found = "no line" if whole == last else "a line that is cut off or damaged"
