@@ -10,8 +10,8 @@ exactly to one of mu^2 = sum of 1/sigma^2, also when each sigma depends on earli
 **Pure.** A release of epsilon-DP is dominated by randomised response of the same epsilon. Where pure releases take
 part, the composition holds for noise that a policy fixed beforehand, not for noise that depends on earlier answers.
 
-**Discrete Gaussian.** On a grid of the stated step (in units of the sensitivity) it is charged as a Gaussian of variance
-sigma^2 - (1.5 step)^2, plus `SLACK`. docs/protocols/releases.md shows why that is sound.
+**Discrete Gaussian.** On a grid of the stated step (in units of the sensitivity) it is charged as a Gaussian of
+variance sigma^2 - (1.5 step)^2, plus `SLACK`. docs/protocols/releases.md shows why that is sound.
 
 Each owner adds noise of its own to its share and knows it. Against the other owner only one owner's noise counts.
 """
