@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
@@ -119,10 +119,15 @@ class Schema:
 
     @cached_property
     def _validator(self) -> Any:
-        from jsonschema import Draft202012Validator, validators  # a tenth of a second to import
+        return _validator_class()(self.part)
 
-        types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-        return validators.extend(Draft202012Validator, type_checker=types)(self.part)
+
+@cache
+def _validator_class() -> Any:
+    from jsonschema import Draft202012Validator, validators  # a tenth of a second to import
+
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return validators.extend(Draft202012Validator, type_checker=types)
 
 
 def _words(error: Any) -> tuple[str, str]:

@@ -102,7 +102,8 @@ class RequestQueue:
         has a decision already, even a used one: one yes starts one appraisal, and the next one has to be asked for.
         """
         _REASON.check(reason, "reason")
-        self.read(id)  # taking the lock would make the folder
+        if not self.folder.is_dir():
+            self.read(id)  # raises the error; taking the lock would make the folder
         with self._locked():
             pending = self.read(id)
             if self._bytes(f"{id}.md") != pending.request.text().encode("utf-8"):
