@@ -30,9 +30,9 @@ from mpc_appraisal.governance.approval.decide import Request, decide
 from mpc_appraisal.governance.approval.schema import FORMAT
 from mpc_appraisal.governance.budget.accounting import Mechanism
 from mpc_appraisal.governance.budget.keys import keyed
-from mpc_appraisal.governance.budget.ledger import Answer, Charge
 from mpc_appraisal.governance.budget.ledgers import Key, subject
 from mpc_appraisal.governance.budget.limits import Question
+from mpc_appraisal.governance.budget.state import Answer, Charge
 from mpc_appraisal.governance.catalogue import commit
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.mpc.backends.registry import bounded, trust_of

@@ -13,6 +13,7 @@ from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, DisclosureControls, ModelOwnerInput, Plan, needs
 from mpc_appraisal.appraisal.sessions import Join, Plain, Spawn
 from mpc_appraisal.appraisal.sides import together
+from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.data import Dataset, check_gaps
@@ -232,9 +233,7 @@ def _baselines(
 
 def check_seed(seed: Any) -> int:
     """Raises InputError unless `seed` is an integer of 0 or more."""
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
-        raise InputError("seed", repr(seed), "an integer of 0 or more")
-    return int(seed)
+    return int(integer("seed", seed, 0, kind=Integral))
 
 
 def _own(data: Own | None, name: str) -> Dataset | None:

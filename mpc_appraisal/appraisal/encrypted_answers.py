@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from mpc_appraisal.common.checks import is_number
 from mpc_appraisal.common.errors import DisagreementError, PeerError
 from mpc_appraisal.common.roles import DATA_OWNER
 from mpc_appraisal.common.text import shown
@@ -75,7 +76,7 @@ def _outcome(text: bytes) -> Outcome:
 
 def _is(value: object, kind: type) -> bool:
     if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return is_number(value)
     return type(value) is kind
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from mpc_appraisal.appraisal.compared import WARN, Data, Source, check_policy
 from mpc_appraisal.appraisal.names import PLAIN, Names, check_how
+from mpc_appraisal.common.checks import number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import PLACE
 from mpc_appraisal.data import Dataset, StoredDataset
@@ -149,11 +149,7 @@ class ModelOwnerInput:
     def threshold_of(self, method: str) -> float:
         """Raises InputError where there is none that can be compared with."""
         stated = self.threshold.get(method) if isinstance(self.threshold, Mapping) else self.threshold
-        if isinstance(stated, bool) or not isinstance(stated, (int, float)) or not math.isfinite(stated):
-            raise InputError(
-                "party.threshold", stated, f"a finite number, the least value by {method} that is worth it"
-            )
-        return float(stated)
+        return number("party.threshold", stated, f"a finite number, the least value by {method} that is worth it")
 
 
 @dataclass(frozen=True)

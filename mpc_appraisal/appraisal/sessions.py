@@ -19,6 +19,7 @@ from mpc_appraisal.appraisal.outcome import release_of
 from mpc_appraisal.appraisal.party import take_part
 from mpc_appraisal.appraisal.plan import THRESHOLD, DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model
 from mpc_appraisal.appraisal.program import program
+from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.environment import whole
 from mpc_appraisal.common.errors import DisagreementError, InputError
 from mpc_appraisal.common.provenance import revision, versions
@@ -149,8 +150,7 @@ class Join:
     def resolved_role(self) -> str:
         """The role stated, or the one of torchrun's rank."""
         if self.role is not None:
-            if self.role not in ROLES:
-                raise InputError("session.role", repr(self.role), f"one of {', '.join(ROLES)}")
+            one_of("session.role", self.role, ROLES)
             return self.role
         if not os.environ.get("RANK"):
             raise InputError("session.role", None, f"one of {', '.join(ROLES)}, or a launch through torchrun")

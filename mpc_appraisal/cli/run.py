@@ -24,6 +24,7 @@ from mpc_appraisal.cli.console import wide
 from mpc_appraisal.cli.inputs import read_own, shown
 from mpc_appraisal.cli.jobs import job_key, job_settings
 from mpc_appraisal.cli.progress import progress
+from mpc_appraisal.common.checks import boolean
 from mpc_appraisal.common.environment import whole
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
@@ -154,8 +155,7 @@ def run_job(cfg: DictConfig) -> str | None:
     """One job; `sweep.REUSED` where it had finished before."""
     session, sweeping = instantiate(cfg.session), HydraConfig.get().mode == RunMode.MULTIRUN
     for switch in ("resume", "overwrite"):
-        if not isinstance(cfg[switch], bool):
-            raise InputError(switch, cfg[switch], "true or false")
+        boolean(switch, cfg[switch])
     between = isinstance(session, Join)
     if between and cfg.resume:
         raise InputError("resume", "true", "false between organisations (session=join): an answer is asked for anew")

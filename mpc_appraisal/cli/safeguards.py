@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.appraisal.plan import DisclosureControls
+from mpc_appraisal.common.checks import number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.common.text import PLACE
@@ -130,10 +131,7 @@ def key_of(party: Party) -> str | None:
 
 def expiry_of(party: Party) -> float:
     """party.yes_expires, from days to seconds."""
-    days = party["yes_expires"]
-    if isinstance(days, bool) or not isinstance(days, (int, float)) or not 0 < days <= 36500:
-        raise InputError("party.yes_expires", days, "days above 0")
-    return float(days) * 24 * 3600
+    return number("party.yes_expires", party["yes_expires"], "days above 0", above=0, most=36500) * 24 * 3600
 
 
 def _warn(sentence: str) -> None:

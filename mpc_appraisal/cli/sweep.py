@@ -24,15 +24,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.common.provenance import config_hash, versions
+from mpc_appraisal.common.storage import take_lock, write_whole
 
 FINISHED, RECORDS, NOTES, LOCK = "finished.json", "records.jsonl", ".sweep", ".lock"
 SWEEP_LOCK, SUPERSEDED = ".sweep.lock", "records.superseded.jsonl"
 CHOICE = "resume=true, which keeps what is finished, or overwrite=true, which replaces it"
 POLL_SECONDS = 0.3
+SHARED = 0o644  # the mode of a lock in a folder that others may read
 REUSED = "finished before"  # what a job returns that computed nothing
 # Presets and launchers: the extra that installs them, and their module.
 SUBMITIT = ("submitit", "hydra_plugins.hydra_submitit_launcher")
@@ -104,12 +106,7 @@ def supersede(root: Path, key: str, settings: str) -> None:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}.new")
-    with open(beside, "w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    write_whole(path, json.dumps(content))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -164,19 +161,17 @@ def alone(folder: Path, wait: bool = True, name: str = "hydra.sweep.dir", apart:
     place, number = folder, 1
     while True:
         place.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(place / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if not apart and not wait:
+        lock = take_lock(place / LOCK, 0, SHARED)
+        if lock is None and not apart:
+            if not wait:
                 expected = "a folder that no other run is at work in; resume=true waits for it"
-                raise InputError(name, os.path.relpath(place), expected) from None
-            if not apart:
-                print(f"waiting for another process at work in {os.path.relpath(place)}", file=sys.stderr, flush=True)
-                lock.acquire()
-        if lock.is_locked and not (apart and (place / RECORDS).exists()):
-            break
-        lock.release()
+                raise InputError(name, os.path.relpath(place), expected)
+            print(f"waiting for another process at work in {os.path.relpath(place)}", file=sys.stderr, flush=True)
+            lock = take_lock(place / LOCK, None, SHARED)
+        if lock is not None:
+            if not (apart and (place / RECORDS).exists()):
+                break
+            lock.release()
         number += 1
         place = folder.with_name(f"{folder.name}-{number}")
     try:
@@ -191,14 +186,12 @@ _claims: list[FileLock] = []  # at most one: of the sweep that this process star
 def claim(root: Path, resume: bool, overwrite: bool) -> None:
     """Hold the folder of a sweep until it ends; InputError where another sweep is at work there or has left records."""
     root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / SWEEP_LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    lock = take_lock(root / SWEEP_LOCK, 0, SHARED)
+    if lock is None:
         if resume:
             return  # each job waits for its own folder
         expected = "a folder that no other sweep is at work in, or resume=true"
-        raise InputError("hydra.sweep.dir", os.path.relpath(root), expected) from None
+        raise InputError("hydra.sweep.dir", os.path.relpath(root), expected)
     if not resume and not overwrite and (found := next(root.rglob(RECORDS), None)) is not None:
         lock.release()
         kept = os.path.relpath(found.parent)

@@ -1,1 +1,1 @@
-"""What every room may use: names that stay when classes move."""
+"""What every room may use: errors, checks, schemas of JSON, files, locks, texts, roles, stable names, provenance."""

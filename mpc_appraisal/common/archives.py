@@ -1,4 +1,4 @@
-"""Small .npz files of arrays, measured before they are unpacked; whatever is wrong with one is an error by its name."""
+"""Small .npz files of arrays. A file is measured before it is unpacked, and a bad file is an error by its name."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ LARGEST = 1 << 30  # bytes of a model or a network, unpacked
 
 
 def read_arrays(path: str | Path, name: str, expected: str, largest: int = LARGEST) -> dict[str, np.ndarray]:
-    """All arrays of the file, none of them pickled.
+    """Read all arrays of the file, by name; nothing is unpickled.
 
-    Raises InputError under `name`: the file cannot be read, is no such archive, or is larger than `largest` unpacked.
+    expected: in words, what the file should be, for errors. largest: the most bytes that it may have unpacked.
+
+    Raises InputError under `name` for a file that cannot be read, is no such archive, or is too large.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -24,7 +26,7 @@ def read_arrays(path: str | Path, name: str, expected: str, largest: int = LARGE
         if size > largest:
             raise InputError(name, f"{path} of {size} bytes unpacked", f"at most {largest} bytes")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers that old versions wrote
+            warnings.simplefilter("ignore")  # numpy warns about headers that old versions wrote
             with np.load(path, allow_pickle=False) as archive:
                 found = {key: archive[key] for key in archive.files}
         if not all(isinstance(values, np.ndarray) for values in found.values()):
@@ -32,5 +34,5 @@ def read_arrays(path: str | Path, name: str, expected: str, largest: int = LARGE
         return found
     except InputError:
         raise
-    except Exception as error:  # zip, its decompressors and npy raise of many kinds on what is none of theirs
+    except Exception as error:  # zip, its decompressors and npy raise many kinds of errors for foreign bytes
         raise InputError(name, f"{path} ({type(error).__name__})", expected) from error

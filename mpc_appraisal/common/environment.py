@@ -1,4 +1,4 @@
-"""Numbers in the environment, which other programs set: each is read, taken for unset, or refused by its name."""
+"""Numbers in environment variables, which other programs set. A bad one counts as unset, or is an error by its name."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import os
 
 from mpc_appraisal.common.errors import InputError
 
-LARGEST_THREADS = 4096  # more than a machine has cores; torch takes no arbitrary number
+LARGEST_THREADS = 4096  # more than the cores of any machine; torch refuses arbitrarily large numbers
 
 
 def threads() -> int:
-    """OMP_NUM_THREADS as OpenMP reads it: the first of a list ("4,2" is 4); 1 where it is unset or no count."""
+    """OMP_NUM_THREADS as OpenMP reads it: the first number of a list ("4,2" is 4), or 1 where there is no number."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     count = int(first) if first.isascii() and first.isdigit() and len(first) < 10 else 0
     return min(count, LARGEST_THREADS) if count > 0 else 1
 
 
 def whole(name: str, default: int | None, least: int, most: int) -> int:
-    """The variable `name` as a whole number, which a launcher sets; `default` where it is unset or empty.
+    """The variable `name`, which a launcher sets, as a whole number; `default` where it is unset or empty.
 
-    Raises InputError: it is no whole number from `least` to `most`, or it is unset and there is no default.
+    Raises InputError where it is no whole number from `least` to `most`, or is unset and there is no default.
     """
     text = os.environ.get(name, "").strip()
     if not text and default is not None:

@@ -1,6 +1,6 @@
-"""Errors of the package.
+"""Errors of the package. Each has a message for its own party, and `public`, which the other parties may be told.
 
-None of them derives from RuntimeError: CrypTen catches RuntimeError in places and goes on with another protocol, which
+None of them derives from RuntimeError. CrypTen catches RuntimeError in places and goes on with another protocol, which
 would turn a refusal into a wrong number.
 """
 
@@ -10,7 +10,8 @@ import re
 
 from mpc_appraisal.common.text import printable
 
-# Plain words, a key of the configuration or of a budget, or a field of a published listing; no file of its owner's.
+# A public name is plain words, a key of the configuration or of a budget, or a field of a published listing. It is
+# never the name of an owner's file.
 SECTIONS = "appraisal|budget|ledger|mechanism|model|party|policy|question|release|session|standardise"
 PUBLIC_NAME = re.compile(
     rf"([a-z0-9_ ]+|({SECTIONS})(\.(?!json$)[a-z0-9_]+)+)( \([^()]*\))?|listing [a-z0-9_-]+: [a-z0-9_.]+"
@@ -22,20 +23,20 @@ class AppraisalError(Exception):
 
     @property
     def public(self) -> str:
-        """What the other parties may be told; nothing by default, for a message may quote private values."""
+        """The text that other parties may see. By default it says nothing: a message may quote private values."""
         return "it failed, and its message is its own"
 
 
 class InputError(AppraisalError):
-    """A bad input: carries its name, the offending value and what was expected.
+    """A bad input. The error has the input's name, its value and what was expected.
 
-    The whole message stays with the party whose input it is. `public` leaves the value out, for the value may be
-    private: it is what the other parties are told.
+    The whole message stays with the party whose input it is. `public`, which the other parties see, leaves the value
+    out, because it may be private.
     """
 
     def __init__(self, name: str, value: object, expected: str):
         self.name, self.value, self.expected = name, value, expected
-        # a file or a note may hold what a terminal would obey
+        # A file or a message may hold escape sequences that a terminal would obey.
         super().__init__(printable(f"{name}: got {printable(str(value))}; expected {expected}", newlines=True))
 
     def __reduce__(self):
@@ -49,7 +50,7 @@ class InputError(AppraisalError):
 
 
 class DisagreementError(AppraisalError):
-    """The parties state different public facts or configurations; nothing was shared."""
+    """The parties state different public facts or configurations, and nothing was shared."""
 
     def __init__(self, message: str):
         super().__init__(printable(message, newlines=True))  # it may quote what the other party said
@@ -60,7 +61,7 @@ class DisagreementError(AppraisalError):
 
 
 class PeerError(AppraisalError):
-    """Another party failed, vanished or never came; the message names it."""
+    """Another party failed, vanished or never came. The message names it."""
 
     def __init__(self, message: str):
         super().__init__(printable(message, newlines=True))  # it may quote what the other party said
@@ -71,7 +72,7 @@ class PeerError(AppraisalError):
 
 
 class BoundError(AppraisalError):
-    """What was computed left the public range that the protocol is right in; nothing was released."""
+    """A computed value left the public range in which the protocol is right, and nothing was released."""
 
     @property
     def public(self) -> str:

@@ -1,4 +1,4 @@
-"""What computed a result: versions, revision, and the digest of a configuration."""
+"""The provenance of a result: versions of the software, the revision of this project, the digest of a configuration."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def _versions() -> tuple[tuple[str, str | None], ...]:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of what computes; None for what is not installed."""
+    """The versions of the software that computes, by name; None for a package that is not installed."""
     return dict(_versions())
 
 
 @lru_cache(maxsize=1)
 def revision() -> str | None:
-    """Short git hash of the project; None when the package is not run from a checkout."""
+    """The short git hash of the project; None when the package is not run from a checkout."""
     root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():  # never the hash of a repository that merely holds the environment
+    if not (root / ".git").exists():  # an outer repository is not this project
         return None
     try:
         done = subprocess.run(
@@ -46,7 +46,7 @@ def revision() -> str | None:
 
 
 def config_hash(config: Mapping) -> str:
-    """First 16 hex digits of SHA-256 over the canonical JSON (sorted keys, no spaces) of a public configuration."""
+    """The first 16 hex digits of the SHA-256 of a public configuration as JSON with sorted keys and without spaces."""
     try:
         text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -1,19 +1,19 @@
-"""The three roles and their ranks."""
+"""The three roles, their ranks, and the sentences that state what the parties trust."""
 
 from __future__ import annotations
 
-from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.checks import one_of
 
 MODEL_OWNER, DATA_OWNER, DEALER = "model_owner", "data_owner", "dealer"
-ROLES = (MODEL_OWNER, DATA_OWNER, DEALER)  # a role's place is its rank
+ROLES = (MODEL_OWNER, DATA_OWNER, DEALER)  # the place of a role in this tuple is its rank
 OWNERS = (MODEL_OWNER, DATA_OWNER)
 
-# The trust model in one sentence, for reports that compare engines.
+# The trust model in one sentence. Reports that compare engines print it.
 ASSUMPTION = (
     "Semi-honest parties, a dealer that does not collude with either, no integrity of the result against a cheating "
     "party."
 )
-# What a cheating owner can still do; the sentences stand in every request, record and card.
+# What a cheating owner can still do. These sentences stand in every request, record and card.
 CHEATING = (
     "A cheating owner cannot have the dealer unmask the other's rows or weights, and cannot choose what both are "
     "shown. It can shift an opened number blindly, turn a bit, refuse to open after it has seen a result, and bring "
@@ -23,7 +23,7 @@ TRUST = (
     "The parties follow the protocol, and the dealer colludes with neither owner. "
     f"{CHEATING} A cheating dealer can shift results; with one owner's help it reads the other's inputs."
 )
-# CrypTen as shipped: see `mpc.backends.stock`.
+# The trust model of CrypTen as shipped, see `mpc.backends.stock`.
 STOCK_TRUST = (
     "The parties follow the protocol, and the dealer colludes with neither owner. The dealer takes its orders from the "
     "model owner alone (rank 0), one by one, and nothing pins what it deals: there is no script that both owners make "
@@ -35,7 +35,6 @@ STOCK_TRUST = (
 
 
 def rank_of(role: str) -> int:
-    """Rank of `role`; raises InputError for an unknown one."""
-    if role not in ROLES:
-        raise InputError("session.role", repr(role), f"one of {', '.join(ROLES)}")
+    """The rank of `role`. Raises InputError for an unknown role."""
+    one_of("session.role", role, ROLES)
     return ROLES.index(role)

@@ -1,5 +1,5 @@
-"""Labelled data: the record (`dataset`), a party's own files (`files`), public data sets (`public`) and public feature
-extractors (`extractors`)."""
+"""Labelled data: the record (`dataset`), a party's own files (`files`), public data sets (`public`), public feature
+extractors (`features`), markets made of one data set (`scenarios`) and data of low quality (`low_quality`)."""
 
 from mpc_appraisal.data.dataset import Dataset, with_bias
 from mpc_appraisal.data.features import ConvRandom, Extractor, Layers, NoFeatures, RandomRelu, mapped

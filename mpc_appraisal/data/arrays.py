@@ -1,6 +1,6 @@
-"""`.npz` files: arrays x and y, and optionally the names `columns` and `class_names`. Nothing is unpickled.
+"""`.npz` files of arrays x and y, and optionally the names `columns` and `class_names`. Nothing is unpickled.
 
-An array is read only where its header's shape is what its entry's size says, and x in blocks.
+An array is read only where the shape in its header agrees with the size of its entry. x is read in blocks.
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import row_index
 from mpc_appraisal.data.sizes import Sizes
 
-NAMES_BYTES = 1 << 24  # of an array of names, unpacked
+NAMES_BYTES = 1 << 24  # the most bytes of an array of names, unpacked
 
 
 class NpzArrays:
-    """A .npz file. features: of x, flattened; rows; columns and class_names, or None; `blocks`."""
+    """A .npz file of labelled data.
+
+    Attributes:
+        rows: the number of rows of x and y.
+        features: the number of features of a row, flattened.
+        columns, class_names: the names of features and classes; None where the file has none.
+    """
 
     def __init__(self, path: Path, label: str, name: str, sizes: Sizes | None):
         self._path, self._name = path, name
@@ -51,7 +57,7 @@ class NpzArrays:
             row_index.refuse_names(self.columns, name)
 
     def blocks(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(x, y) of `size` rows at a time: x (n, d) and y (n,), numbers as in the file.
+        """Yield (x, y) for `size` rows at a time: x (n, d) and y (n,), with numbers as in the file.
 
         An x that is stored by columns is read whole.
         """
@@ -73,7 +79,7 @@ class NpzArrays:
 
     @contextmanager
     def _opened(self, archive: zipfile.ZipFile, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], Any, bool]]:
-        """One array after its header: the open entry, its shape, type, and whether it is stored by columns."""
+        """Open an array and read its header: the open entry, shape, type, and whether it is stored by columns."""
         with archive.open(f"{key}.npy") as file:
             version = np.lib.format.read_magic(file)
             if version not in ((1, 0), (2, 0), (3, 0)):

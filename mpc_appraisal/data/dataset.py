@@ -1,7 +1,8 @@
 """One validated record of labelled data.
 
 A data set is (x, y): x of shape (n, d) in float32 or float64, all finite, and y of shape (n,) in int64 with labels
-0 .. classes-1. Nothing else gets past `Dataset`, so whatever is shared later has been checked in the owner's process.
+0 .. classes-1. `Dataset` refuses everything else, so that data are checked in the owner's process before they are
+shared.
 """
 
 from __future__ import annotations
@@ -16,15 +17,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled rows. x: (n, d) float32 or float64, finite; y: (n,) int64 with 0 <= y < classes; n, d >= 1.
+    """Labelled rows.
 
-    columns: the names of the d features in order, where they have names; all different. class_names: the names of
-    labels 0, 1, ..., where they have names; all different, and no label is without one.
+    Attributes:
+        x: the features, (n, d) float32 or float64, finite, with n, d >= 1.
+        y: the labels, (n,) int64 with 0 <= y < classes.
+        classes: the number of classes.
+        name: the name of the data set, which errors begin with.
+        columns: the names of the d features in order, all different; None where they have no names.
+        class_names: the names of labels 0, 1, ..., all different, one for each label; None where there are none.
+
     Raises InputError, under `name`, for anything else.
     """
 
@@ -37,12 +45,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         x, y, name = self.x, self.y, self.name
-        if (
-            isinstance(self.classes, bool)
-            or not isinstance(self.classes, numbers.Integral)
-            or (not 2 <= self.classes < 2**31)
-        ):
-            raise InputError(f"{name}: classes", repr(self.classes), "an integer of 2 or more, below 2**31")
+        expected = "an integer of 2 or more, below 2**31"
+        integer(f"{name}: classes", self.classes, 2, 2**31 - 1, expected, kind=numbers.Integral)
         if x.dtype not in (torch.float32, torch.float64):
             raise InputError(name, f"x of {x.dtype}", "x in torch.float32 or torch.float64")
         if y.dtype != torch.int64:
@@ -103,26 +107,26 @@ class Dataset:
         return replace(self, x=self.x[index], y=self.y[index])
 
     def one_hot(self) -> torch.Tensor:
-        """The labels as (n, classes) float64, a single 1 a row."""
+        """The labels as (n, classes) float64, with a single 1 in each row."""
         return torch.nn.functional.one_hot(self.y, self.classes).to(torch.float64)
 
     def renamed(self, name: str) -> Dataset:
         return replace(self, name=name)
 
     def blocks(self, size: int) -> Iterator[Dataset]:
-        """The rows in order, `size` at a time."""
+        """Yield the rows in order, `size` at a time."""
         for start in range(0, self.rows, size):
             end = start + size
             yield replace(self, x=self.x[start:end], y=self.y[start:end])
 
     def with_classes(self, classes: int) -> Dataset:
-        """The same rows for a problem of `classes` classes; InputError if a label does not fit."""
+        """The same rows for a problem of `classes` classes. Raises InputError if a label does not fit."""
         return replace(self, classes=classes, class_names=self.class_names and self.class_names[:classes])
 
     def arranged(self, columns: Sequence[str]) -> Dataset:
-        """The same rows with the features in the order of `columns`, found by name.
+        """The same rows with the features in the order of `columns`, which are found by name.
 
-        Raises InputError, which lists the difference, where the names are others or this data set has none.
+        Raises InputError, which lists the difference, where the names differ or this data set has none.
         """
         order = order_of(self.columns, columns, self.name)
         return self if columns == self.columns else replace(self, x=self.x[:, order], columns=tuple(columns))
@@ -136,11 +140,15 @@ class Dataset:
         columns: Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> Dataset:
-        """A data set from anything array-like (numpy, lists, pandas, torch); the values are copied.
+        """A data set of anything array-like (numpy, lists, pandas, torch). The values are copied.
 
-        x: (n, d), or images (n, ...) that are flattened to (n, d); float32 stays, all else becomes float64.
-        y: (n,) integers, or floats that are whole numbers. classes: where None, max(y) + 1 or the
-        number of class names, whichever is more, and at least 2. columns, class_names: as in `Dataset`.
+        Args:
+            x: the features, (n, d), or images (n, ...) that are flattened to (n, d). float32 is kept, and every other
+                type becomes float64.
+            y: the labels, (n,) integers, or floats that are whole numbers.
+            classes: the number of classes; None for max(y) + 1 or the number of class names, whichever is more, and at
+                least 2.
+            name, columns, class_names: as in `Dataset`.
         """
         features, labels = real_array(x, f"{name}: x"), real_array(y, f"{name}: y")
         if features.ndim > 2:
@@ -170,8 +178,11 @@ class Dataset:
 
 
 def order_of(columns: Sequence[str] | None, expected: Sequence[str], name: str) -> list[int]:
-    """Where each of the `expected` names stands among `columns`. Raises InputError, under `name`, with the names that
-    are missing, those that are additional, and where a missing one may only be written differently."""
+    """The places of the `expected` names among `columns`.
+
+    Raises InputError, under `name`, with the names that are missing and those that are additional; it says where a
+    missing name may only be written differently.
+    """
     if columns is None:
         raise InputError(name, "features without names", f"columns {listed(expected)}")
     missing = [column for column in expected if column not in columns]
@@ -191,7 +202,7 @@ def order_of(columns: Sequence[str] | None, expected: Sequence[str], name: str) 
 
 
 def listed(names: Any, most: int = 20, quoted: bool = True) -> str:
-    """Names as one text, the first `most` of them."""
+    """The first `most` names as one text."""
     if not isinstance(names, (list, tuple)):
         return repr(names)
     shown = ", ".join(repr(name) if quoted else str(name) for name in names[:most])
@@ -199,12 +210,12 @@ def listed(names: Any, most: int = 20, quoted: bool = True) -> str:
 
 
 def with_bias(x: torch.Tensor) -> torch.Tensor:
-    """(n, d) -> (n, d+1): the constant feature 1 as the last column, whose weight is the bias."""
+    """x, (n, d), with the constant feature 1 as a last column, (n, d+1). The weight of that column is the bias."""
     return torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], dim=1)
 
 
 def real_array(values: Any, name: str) -> np.ndarray:
-    """Array-like -> real numbers (bool, integer or float array); InputError for text, objects and ragged lists."""
+    """An array of booleans, integers or floats. Raises InputError for text, objects and ragged lists."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         values = values.to(torch.float64) if values.is_floating_point() and values.dtype != torch.float32 else values

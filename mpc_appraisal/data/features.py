@@ -3,12 +3,12 @@
     phi(x) = the body of a public network,   p(y | x) = softmax(theta' [phi(x), 1])
 
 Both owners apply the same phi in the clear to their own rows, and everything else runs on phi(x) as it does on x.
-Random features: Rahimi and Recht (2007); with relu, Cho and Saul (2009).
+Random features are those of Rahimi and Recht (2007), and with relu those of Cho and Saul (2009).
 
-Same bits on both sides. Weights are numpy's PCG64, whose raw stream is frozen (NEP 19), made into numbers by integer
-arithmetic: (ones among 64 random bits - 32) / 4, binomial, of mean 0 and variance 1, exact in a float. `digest` tells
-them apart. What phi makes of a row is a float64 sum, whose last bits depend on the processor and on the block of rows:
-harmless, since each row is at one owner alone and enters the fixed-point ring rounded to 2^-16.
+The weights have the same bits at both owners. They come from numpy's PCG64, whose raw stream is frozen (NEP 19), by
+integer arithmetic: (ones among 64 random bits - 32) / 4 is binomial, of mean 0 and variance 1, and exact in a float.
+Owners compare `digest`. phi(x) is a float64 sum, whose last bits depend on the processor and on the block of rows. That
+is harmless, because each row is at one owner alone and enters the fixed-point ring rounded to 2^-16.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ import numpy as np
 import torch
 
 from mpc_appraisal.common.archives import read_arrays
+from mpc_appraisal.common.checks import boolean, integer
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.dataset import Dataset
 from mpc_appraisal.data.files import StoredDataset
 
 BLOCK = 256  # rows at a time
-LARGEST = 1 << 31  # bytes of a file of layers, unpacked
+LARGEST = 1 << 31  # the most bytes of a file of layers, unpacked
 REFERENCE = 16  # rows of random weights that the digest of a RandomRelu looks at
 
 
@@ -39,19 +40,19 @@ class Extractor(ABC):
 
     @abstractmethod
     def outputs(self, features: int) -> int:
-        """k for rows of d features; InputError for a d that it does not take."""
+        """k for rows of d features. Raises InputError for a d that the extractor does not take."""
 
     @abstractmethod
     def block(self, x: torch.Tensor) -> torch.Tensor:
-        """A few rows, (b, d) float64 -> (b, k) float64."""
+        """The features of a few rows, (b, d) float64 -> (b, k) float64."""
 
     @property
     @abstractmethod
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of what determines the function: for the public configuration."""
+        """The SHA-256, in hexadecimal, of all that determines the function. The public configuration holds it."""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """x (n, d) float32 or float64 -> (n, k) float64, block by block."""
+        """The features of x, (n, d) float32 or float64 -> (n, k) float64, block by block."""
         features = torch.empty(len(x), self.outputs(x.shape[1]), dtype=torch.float64)
         for start in range(0, len(x), BLOCK):
             features[start : start + BLOCK] = self.block(x[start : start + BLOCK].to(torch.float64))
@@ -99,9 +100,10 @@ class RandomRelu(Extractor):
 class ConvRandom(Extractor):
     """Random filters of size x size, relu, and means over a grid x grid of windows; k = filters * grid^2.
 
-    For square images of `channels` planes, as `Dataset.of` flattens them: d = channels * side^2, plane by plane. Scaled
-    so that ||phi(x)|| is of the order of ||x||: relu of the sum over a filter / (size sqrt(channels)), mean over a
-    window, times the window's side / sqrt(filters). No bias: phi(a x) = a phi(x) for a > 0.
+    The images are square, of `channels` planes, as `Dataset.of` flattens them: d = channels * side^2, plane by plane.
+    The features are scaled so that ||phi(x)|| is of the order of ||x||: the relu of the sum over a filter
+    / (size sqrt(channels)), then the mean over a window, times the window's side / sqrt(filters). There is no bias, so
+    that phi(a x) = a phi(x) for a > 0.
     """
 
     filters: int = 32
@@ -141,10 +143,13 @@ class ConvRandom(Extractor):
 class Layers(Extractor):
     """phi(x) = relu(... relu(x w0 + b0) w1 + b1 ...): dense layers of a public network from a .npz file.
 
-    Arrays w0 (d, k0), b0 (k0,), w1 (k0, k1), b1 (k1,), ...; nothing is unpickled. last_relu: whether a relu follows the
-    last layer too. sha256: where it is stated, a file with another `digest` is refused. The path is no public fact and
-    no part of the digest, which is over last_relu and all numbers as float64.
-    Raises InputError, under "features.path", for a file that is not so.
+    Args:
+        path: the file, of arrays w0 (d, k0), b0 (k0,), w1 (k0, k1), b1 (k1,), ...; nothing is unpickled. The path is no
+            public fact and no part of the digest, which is over last_relu and all numbers as float64.
+        last_relu: whether a relu follows the last layer too.
+        sha256: the `digest` that the file must have, where it is stated.
+
+    Raises InputError, under "features.path", for any other file.
     """
 
     path: str
@@ -153,8 +158,7 @@ class Layers(Extractor):
     _stack: tuple[tuple[torch.Tensor, torch.Tensor], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.last_relu, bool):
-            raise InputError("features.last_relu", repr(self.last_relu), "true or false")
+        boolean("features.last_relu", self.last_relu)
         object.__setattr__(self, "_stack", _read_layers(Path(self.path)))
         if self.sha256 is not None and self.sha256 != self.digest:
             raise InputError("features.sha256", self.digest, f"{self.sha256}, as stated")
@@ -177,9 +181,10 @@ class Layers(Extractor):
 
 
 def mapped(data: Dataset | StoredDataset, extractor: Extractor) -> Dataset | StoredDataset:
-    """The same rows and labels with the extractor's features; what stays in its file is mapped as it is read.
+    """The same rows and labels with the extractor's features, which have no names.
 
-    The new features have no names. Raises InputError where the rows do not fit, or features are not finite.
+    A data set that stays in its file is mapped as it is read. Raises InputError where the rows do not fit, or features
+    are not finite.
     """
     if isinstance(extractor, NoFeatures):
         return data
@@ -191,7 +196,7 @@ def mapped(data: Dataset | StoredDataset, extractor: Extractor) -> Dataset | Sto
 
 @lru_cache(maxsize=4)
 def _random(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """float64 of mean 0 and variance 1, the same on every machine: (ones among 64 bits of PCG64 - 32) / 4."""
+    """Numbers of mean 0 and variance 1, the same on every machine: (ones among 64 bits of PCG64 - 32) / 4."""
     n = np.random.PCG64(seed).random_raw(math.prod(shape))
     for shift, mask in ((1, 0x5555555555555555), (2, 0x3333333333333333), (4, 0x0F0F0F0F0F0F0F0F)):
         n = (n & np.uint64(mask)) + ((n >> np.uint64(shift)) & np.uint64(mask))
@@ -211,9 +216,7 @@ def _digest(extractor: Extractor, weights: list[torch.Tensor]) -> str:
 
 def _check(extractor: Extractor, **least: int) -> None:
     for key, lowest in least.items():
-        number = getattr(extractor, key)
-        if isinstance(number, bool) or not isinstance(number, int) or not lowest <= number < 2**31:
-            raise InputError(f"features.{key}", repr(number), f"an integer of {lowest} or more")
+        integer(f"features.{key}", getattr(extractor, key), lowest, 2**31 - 1, f"an integer of {lowest} or more")
 
 
 def _read_layers(path: Path) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:

@@ -1,7 +1,7 @@
 """A party's own files: `.npz` (arrays x and y), `.csv` and `.parquet` (a label column by name).
 
-A file is read whole into a `Dataset`, or stays where it is as a `StoredDataset` and is read in blocks; both read the
-same blocks (`arrays`, `tables`) and refuse the same with the same words. No reader unpickles anything.
+A file is read whole into a `Dataset`, or stays where it is as a `StoredDataset` and is read in blocks. Both read the
+same blocks (`arrays`, `tables`) and refuse the same faults in the same words. No reader unpickles anything.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ FORMATS = {".npz": NpzArrays, ".csv": CsvTable, ".parquet": ParquetTable}
 def standardise(
     data: Dataset | StoredDataset, mean: float | Sequence[float], scale: float | Sequence[float]
 ) -> Dataset | StoredDataset:
-    """(x - mean) / scale with public numbers, so that both sides can apply the same. Scalars or d numbers each."""
+    """(x - mean) / scale. mean and scale are public, scalars or d numbers each, so that both parties apply the same."""
     if isinstance(data, StoredDataset):
         other = data.changed(partial(standardise, mean=mean, scale=scale))
-        next(other.blocks(1))  # refuses unfit numbers now
+        next(other.blocks(1))  # reading one row refuses unfit numbers now
         return other
     shift, divisor = real_array(mean, "mean"), real_array(scale, "scale")
     for name, value in (("mean", shift), ("scale", divisor)):
@@ -55,11 +55,11 @@ def read_dataset(
     name: str = "party.data",
     sizes: Sizes | None = None,
 ) -> Dataset:
-    """Reads a party's file in float64: `.npz` (arrays x, y), `.csv` or `.parquet` (column `label`, the rest features).
+    """Read a party's file in float64: `.npz` (arrays x, y), `.csv` or `.parquet` (a label column; the rest features).
 
-    `name` is the config key that errors name; a label that YAML took for a number is its text. sizes: rows and features
-    that the file must have, where they are known; it is compared before the file is unpacked. Raises InputError for
-    what cannot be read or is not a `Dataset`.
+    name: the configuration key that errors name. label: the name of the label column; where YAML took it for a number,
+    its text counts. sizes: the rows and features that the file must have, where they are known; they are compared
+    before the file is unpacked. Raises InputError for a file that cannot be read or holds no `Dataset`.
     """
     path = Path(path)
     file = _open(path, str(label), name, sizes)
@@ -78,8 +78,10 @@ def read_dataset(
 def transformed(
     data: Dataset | StoredDataset, rows: Callable[[torch.Tensor], torch.Tensor], classes: int
 ) -> Dataset | StoredDataset:
-    """The same data with `rows` applied to x, (n, d) -> (n, d), block by block; labels of `classes` or more become the
-    last of them."""
+    """The same data with the function `rows`, (n, d) -> (n, d), applied to x block by block.
+
+    classes: labels of `classes` or more become the last class.
+    """
     names = data.class_names and data.class_names[:classes]
     if isinstance(data, StoredDataset):
         facts = {"classes": classes, "class_names": names, "_largest": min(data._largest, classes - 1)}
@@ -91,7 +93,8 @@ class StoredDataset:
     """A data set that stays in its file (.npz with a plain x of two dimensions, or .parquet) and is read in blocks.
 
     Like a `Dataset` it has rows, features, classes, name, columns, class_names, `renamed`, `with_classes`, `arranged`
-    and `blocks`; it has no x. Making it reads the file once and refuses what a `Dataset` refuses.
+    and `blocks`; it has no x. When it is made, the file is read once, and every fault that a `Dataset` refuses is
+    refused.
     """
 
     def __init__(self, path: Path, label: str, classes: int | None, name: str, sizes: Sizes | None = None):
@@ -119,13 +122,15 @@ class StoredDataset:
         return other
 
     def arranged(self, columns: Sequence[str]) -> StoredDataset:
-        """As `Dataset.arranged`; each block is arranged as it is read."""
+        """The same as `Dataset.arranged`. Each block is arranged as it is read."""
         order_of(self.columns, columns, self.name)
         return self.changed(lambda block: block.arranged(columns), columns=tuple(columns))
 
     def changed(self, step: Callable[[Dataset], Dataset], **facts: Any) -> StoredDataset:
-        """The same with `step` applied to each block as it is read, after all earlier steps; facts: what it changes of
-        features, classes, columns and class_names."""
+        """The same data set with `step` applied to each block as it is read, after all earlier steps.
+
+        facts: the features, classes, columns and class_names that the step changes.
+        """
         other = copy.copy(self)
         other._steps = (*self._steps, step)
         for key, value in facts.items():
@@ -133,7 +138,7 @@ class StoredDataset:
         return other
 
     def blocks(self, size: int) -> Iterator[Dataset]:
-        """The rows in order, `size` at a time, in float32 where the file holds no more than that."""
+        """Yield the rows in order, `size` at a time, in float32 where the file holds no more than that."""
         for x, y in self._read(size):
             values = torch.from_numpy(x.astype(_narrow(x.dtype)))
             labels = torch.from_numpy(y.astype(np.int64))
@@ -154,7 +159,7 @@ def open_dataset(
     name: str = "party.data",
     sizes: Sizes | None = None,
 ) -> Dataset | StoredDataset:
-    """`read_dataset`, but a .npz or .parquet file of more than 64 MiB is left where it is."""
+    """The same as `read_dataset`, except that a .npz or .parquet file of more than 64 MiB stays where it is."""
     path = Path(path)
     if path.is_file() and path.suffix.lower() in (".npz", ".parquet") and path.stat().st_size > STORED_BYTES:
         return StoredDataset(path, label, classes, name, sizes)
@@ -162,7 +167,7 @@ def open_dataset(
 
 
 def _open(path: Path, label: str, name: str, sizes: Sizes | None) -> NpzArrays | CsvTable | ParquetTable:
-    """The file with its header read and checked."""
+    """Open the file, and read and check its header."""
     suffix = path.suffix.lower()
     if path.is_dir():
         raise InputError(name, f"{path}, a folder", "an existing file (of a folder, name the files)")
@@ -181,8 +186,11 @@ def _open(path: Path, label: str, name: str, sizes: Sizes | None) -> NpzArrays |
 
 @contextmanager
 def _readable(path: Path, name: str) -> Iterator[None]:
-    """Whatever a reader raises comes out as one InputError: four foreign parsers have exceptions of their own, among
-    them MemoryError for a damaged size, and all mean that the file is not readable."""
+    """Turn every error of a reader into one InputError.
+
+    The four foreign parsers have exceptions of their own, among them MemoryError for a damaged size. All of them mean
+    that the file is not readable.
+    """
     try:
         yield
     except (InputError, GeneratorExit):
@@ -193,6 +201,6 @@ def _readable(path: Path, name: str) -> Iterator[None]:
 
 
 def _narrow(dtype: np.dtype) -> type:
-    """float32 where it holds every number of the type."""
+    """float32 where it holds every number of the type, and float64 otherwise."""
     narrow = dtype.kind in "biu" and dtype.itemsize < 4 or dtype.kind == "f" and dtype.itemsize <= 4
     return np.float32 if narrow else np.float64

@@ -1,4 +1,4 @@
-"""Are these labels classes? What is no class is refused where it is read, long before anything is trained on it."""
+"""Checks that labels are classes. Other labels are refused where they are read, before anything is trained on them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from mpc_appraisal.data.dataset import Dataset
 from mpc_appraisal.data.faults import FEW
 from mpc_appraisal.data.files import StoredDataset
 
-MOST_CLASSES = 256  # as the engine's softmax takes
+MOST_CLASSES = 256  # the most that the engine's softmax takes
 SHOWN = 10
 
 
 def check_kind(data: Dataset | StoredDataset, name: str) -> None:
-    """Refuse, under `name`, labels of more classes than can be appraised: a number to predict, or codes."""
+    """Refuse, under `name`, labels of more classes than can be appraised: they are numbers to predict, or codes."""
     if data.classes <= MOST_CLASSES:
         return
     values, rows = _counts(data)
@@ -29,8 +29,11 @@ def check_kind(data: Dataset | StoredDataset, name: str) -> None:
 
 
 def check_gaps(train: Dataset | StoredDataset | None, name: str) -> None:
-    """Refuse, under `name`, training rows that lack a class below their largest label: it would be a class without
-    rows of every model that is trained on them. Classes that have names are there because someone said so."""
+    """Refuse, under `name`, training rows that lack a class below their largest label.
+
+    Every model that is trained on them would have a class without rows. Classes that have names are not refused,
+    because someone has stated them.
+    """
     if train is None or train.class_names is not None:
         return
     values, rows = _counts(train)
@@ -50,8 +53,8 @@ def check_gaps(train: Dataset | StoredDataset | None, name: str) -> None:
 def check_codes(data: Dataset | StoredDataset, name: str) -> None:
     """Refuse, under `name`, labels that skip more classes than they name, as 10, 20, 30 do: they are codes of classes.
 
-    A data owner may lack some of a model's classes, so that a few gaps are no fault. Class names, or a stated number of
-    classes, say that labels are meant as they are.
+    A data owner may lack some of a model's classes, so that a few gaps are no fault. Nothing is refused where class
+    names or a number of classes are stated.
     """
     if data.class_names is not None:
         return
@@ -65,7 +68,7 @@ def check_codes(data: Dataset | StoredDataset, name: str) -> None:
 
 
 def _counts(data: Dataset | StoredDataset) -> tuple[np.ndarray, np.ndarray]:
-    """The different labels in order, and the rows of each."""
+    """The different labels in order, and the number of rows of each."""
     found: dict[int, int] = {}
     for block in data.blocks(1 << 14):
         for value, rows in zip(*np.unique(block.y.numpy(), return_counts=True), strict=True):

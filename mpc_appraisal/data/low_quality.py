@@ -1,13 +1,13 @@
-"""Data that a shopper should refuse, made from good data of which the truth is known.
+"""Data of low quality that a shopper should refuse, made from good data whose truth is known.
 
 mislabelled   y' uniform on the classes other than y
 irrelevant    images of something else, y' uniform on all classes: shuffled pixels (each image by a permutation of its
               own, so brightness stays and shape goes), or grey crops of foreign colour images
 evasive       y' = argmax_{c != y} p_c: the wrong label that the shopper's model itself finds likeliest. Where the model
-              errs that is its own wrong prediction, elsewhere its second class. Retraining on it moves the model least,
-              so these are the samples most likely to evade validation by retraining.
+              errs, that is its own wrong prediction; elsewhere it is its second class. Retraining on it moves the model
+              least, so that these samples are the most likely to evade validation by retraining.
 
-A seller who can make evasive labels knows the shopper's predictions: a worst case.
+A seller who can make evasive labels knows the shopper's predictions, which is the worst case.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601: red, green, blue
 
 
 def mislabelled(y: Tensor, classes: int, seed: int) -> Tensor:
-    """(n,) labels, each of another class than y's (n,). InputError for labels outside 0 .. classes - 1."""
+    """(n,) labels, each of another class than in y, (n,). Raises InputError for labels outside 0 .. classes - 1."""
     if classes < 2 or bool(((y < 0) | (y >= classes)).any()):
         raise InputError("low_quality.y", f"labels {int(y.min())} .. {int(y.max())} of {classes} classes",
                          "labels 0 .. classes - 1 of two classes or more")  # fmt: skip
@@ -32,20 +32,20 @@ def mislabelled(y: Tensor, classes: int, seed: int) -> Tensor:
 
 
 def random_labels(n: int, classes: int, seed: int) -> Tensor:
-    """(n,) labels, uniform on all classes: of images that show none of them."""
+    """(n,) labels, uniform on all classes, for images that show none of them."""
     return torch.randint(classes, (n,), generator=torch.Generator().manual_seed(seed))
 
 
 def shuffled_pixels(x: Tensor, seed: int) -> Tensor:
-    """(n, d) -> (n, d): the pixels of each row in an order of its own."""
+    """The pixels of each row of x, (n, d), in an order of its own."""
     order = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)).argsort(dim=1)
     return x.gather(1, order)
 
 
 def grey_crops(x: Tensor, side: int) -> Tensor:
-    """(n, 3 h h) colour planes, red first -> (n, side * side): the middle of each image in grey.
+    """The middle of each image in grey, (n, side * side), of colour planes (n, 3 h h), red first.
 
-    InputError where h is no integer or smaller than `side`.
+    Raises InputError where h is no integer or smaller than `side`.
     """
     height = math.isqrt(x.shape[1] // 3)
     if x.shape[1] != 3 * height * height or not 1 <= side <= height:
@@ -58,7 +58,7 @@ def grey_crops(x: Tensor, side: int) -> Tensor:
 
 
 def evasive(p: Tensor, y: Tensor) -> Tensor:
-    """(n,) labels, never y's: the likeliest other class. p (n, C): the model's probabilities or logits."""
+    """(n,) labels, each the likeliest class other than in y. p: the model's probabilities or logits, (n, C)."""
     if p.ndim != 2 or len(p) != len(y) or p.shape[1] < 2:
         raise InputError(
             "low_quality.p",

@@ -1,4 +1,4 @@
-"""Names that a file does not hold itself, and two data sets of one owner brought to the same order of columns."""
+"""Names for data whose file has none, and one order of columns for two data sets of one owner."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ WORDS = {"columns": "columns", "class_names": "class names"}
 
 
 def named(data: Data, columns: Sequence[str] | None, class_names: Sequence[str] | None, key: str) -> Data:
-    """The same data with the stated names where it has none; as many classes as names of classes, at least.
+    """The same data with the stated names where it has none, and with at least as many classes as names of classes.
 
-    Raises InputError, under `key`, where it has other names of its own, or a label is without a name.
+    Raises InputError, under `key`, where the data have other names of their own, or a label is without a name.
     """
     stated = {"columns": columns, "class_names": class_names}
     given: dict[str, Any] = {}
@@ -40,16 +40,16 @@ def named(data: Data, columns: Sequence[str] | None, class_names: Sequence[str] 
             changed: Data = data.changed(partial(_replaced, given=given), **given)
         else:
             changed = replace(data, **given)
-        refuse_row_index(changed, key)  # reads every block, which refuses a label without a name now
+        refuse_row_index(changed, key)  # every block is read, so that a label without a name is refused now
         return changed
     except InputError as error:
         raise InputError(key, error.value, error.expected) from error
 
 
 def alike(train: Data | None, test: Data | None, key: str) -> Data | None:
-    """One owner's `test` with its columns in the order of `train`, where both have names; position decides otherwise.
+    """One owner's `test` with its columns in the order of `train`, by name. Without names position decides.
 
-    Raises InputError, under `key`, with the difference, where the names of columns or of classes are others.
+    Raises InputError, under `key`, with the difference, where the names of columns or of classes differ.
     """
     if train is None or test is None:
         return test
@@ -65,8 +65,11 @@ def alike(train: Data | None, test: Data | None, key: str) -> Data | None:
 
 
 def refuse_row_index(data: Data, key: str) -> Data:
-    """The same data, after each block was read; InputError, under `key`, where a named column is an index of the rows.
-    What is read from a file with names of its own has been looked at there."""
+    """Read every block and return the same data.
+
+    Raises InputError, under `key`, where a named column is an index of the rows. Data from a file with names of its own
+    need no such check, because the file's reader makes it.
+    """
     refuse_names(data.columns, key)
     numbers = RowNumbers(data.columns, key)
     for block in data.blocks(1 << 14):

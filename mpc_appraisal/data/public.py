@@ -1,8 +1,8 @@
-"""Three public data sets: digits, MNIST and CIFAR-10.
+"""Three public data sets: digits, MNIST and CIFAR-10. Each source loads a training set and a test set.
 
-Formats: IDX for MNIST (LeCun, Cortes, Burges: magic number, big-endian sizes, bytes) and the binary version of CIFAR-10
-(Krizhevsky 2009: records of one label byte and 3072 pixel bytes). No reader unpickles anything, and no archive is
-unpacked to disk.
+MNIST is read from IDX files (LeCun, Cortes, Burges: magic number, big-endian sizes, bytes), and CIFAR-10 from its
+binary version (Krizhevsky 2009: records of one label byte and 3072 pixel bytes). No reader unpickles anything, and no
+archive is unpacked to disk.
 """
 
 from __future__ import annotations
@@ -26,8 +26,14 @@ TrainSize = int | float | Sequence[int]
 
 
 class DataSource(ABC):
-    """A public data set. name; classes; train_size: the default size of D_tr for scenarios (rows, fraction, or rows of
-    each class), which the loader itself does not use."""
+    """A public data set.
+
+    Attributes:
+        name: the name of the data set.
+        classes: the number of classes.
+        train_size: the default size of D_tr for scenarios (rows, a fraction, or the rows of each class). The loader
+            itself does not use it.
+    """
 
     name: str
     classes: int
@@ -35,14 +41,14 @@ class DataSource(ABC):
 
     @abstractmethod
     def load(self) -> tuple[Dataset, Dataset]:
-        """(train, test). Raises InputError where files are missing or damaged."""
+        """Load (train, test). Raises InputError where files are missing or damaged."""
 
 
 class Digits(DataSource):
     """scikit-learn's 1,797 handwritten digits, 8 x 8, embedded in that package. Pixels / 16 in float64, ten classes.
 
-    The split is fixed: the first 1,297 rows of one permutation by numpy's RandomState(0), a stream frozen across
-    versions, are train and the other 500 are test. (In file order both halves would be different writers.)
+    The split is fixed. One permutation by numpy's RandomState(0), whose stream is frozen across versions, gives 1,297
+    rows of train and then 500 rows of test. In file order the two would be of different writers.
     """
 
     name, classes = "digits", 10
@@ -65,8 +71,8 @@ class Digits(DataSource):
 class Mnist(DataSource):
     """MNIST: 60,000 + 10,000 images of 28 x 28 in file order. Pixels / 255 in float32, ten classes.
 
-    root: a folder with the four IDX files, gzip or not, or with a subfolder `mnist` of them; else the environment
-    variable MPC_APPRAISAL_DATA; else a download into the user's cache.
+    root: a folder with the four IDX files, gzip or not, or with a subfolder `mnist` of them. Where it is None, the
+    environment variable MPC_APPRAISAL_DATA names the folder, or else the files are downloaded into the user's cache.
     """
 
     name, classes = "mnist", 10
@@ -110,7 +116,8 @@ class Cifar10(DataSource):
 
     Pixels / 255 in float32; 3072 features in file order (32 x 32 red, then green, then blue), rows in file order.
     root: the binary archive (.tar.gz, .tar), or a folder with it or with its .bin files, or with a subfolder `cifar10`
-    or `cifar-10-batches-bin`; else the environment variable MPC_APPRAISAL_DATA; else a download into the user's cache.
+    or `cifar-10-batches-bin`. Where it is None, the environment variable MPC_APPRAISAL_DATA names the folder, or else
+    the archive is downloaded into the user's cache.
     """
 
     name = "cifar10"
@@ -168,14 +175,14 @@ class Cifar10(DataSource):
 
 
 def _folder(root: str | None, name: str) -> Path | None:
-    """The existing place to read `name` from, or None where the user named none (then: download)."""
+    """The folder to read `name` from; None where the user named none, so that the files are downloaded."""
     key = "data.root" if root is not None else ENVIRONMENT
     place = root if root is not None else os.environ.get(ENVIRONMENT)
     if not place or not str(place).strip():
         return None
     try:
         found = Path(place).expanduser()
-    except RuntimeError:  # ~somebody, who is no user here
+    except RuntimeError:  # the path begins with ~NAME of an unknown user
         found = Path(place)
     if not os.path.exists(found):
         raise InputError(key, str(place), f"an existing folder with the files of {name}")
@@ -190,7 +197,7 @@ def _first(folder: Path, names: Sequence[str], expected: str) -> Path:
 
 
 def _download(name: str, url: str, digest: str) -> Path:
-    """Fetches one file into the user's cache, once, and compares its SHA-256."""
+    """Download one file into the user's cache, unless it is there, and compare its SHA-256."""
     import pooch
 
     try:
@@ -203,7 +210,7 @@ def _download(name: str, url: str, digest: str) -> Path:
                 downloader=pooch.HTTPDownloader(timeout=15),
             )
         )
-    except Exception as error:  # no network, a proxy's page, a full disk: the user's way out is the same
+    except Exception as error:  # no network, a proxy's page, a full disk
         raise InputError(
             "data.root",
             f"null, and the download of {url} failed ({type(error).__name__}: {error})",
@@ -212,7 +219,7 @@ def _download(name: str, url: str, digest: str) -> Path:
 
 
 def _idx(path: Path, dimensions: int) -> np.ndarray:
-    """The bytes of an IDX file, as an array of uint8 with `dimensions` dimensions."""
+    """The content of an IDX file as an array of uint8 with `dimensions` dimensions."""
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
@@ -245,7 +252,7 @@ def _tar(path: Path, files: Sequence[str]) -> list[bytes]:
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(path, "r:*") as archive:
-            for member in archive:  # one pass in file order: seeking back in a compressed archive reads it again
+            for member in archive:  # in file order, for seeking back in a compressed archive reads it again
                 file = member.name.rsplit("/", 1)[-1]
                 if file in files and member.isfile():
                     found[file] = archive.extractfile(member).read()

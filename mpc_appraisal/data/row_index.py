@@ -1,8 +1,8 @@
-"""Columns that number rows and describe none: the index of a table, which a program wrote beside the features.
+"""Columns that number the rows: the index of a table, which a program wrote beside the features.
 
-A model would learn from it in what order somebody stored the rows. Some names are made up for an index alone and are
-refused at once. Others are also names of features (`index`): such a column is refused only where its values are the
-numbers of its rows, 0 .. n-1 or 1 .. n in order.
+A model would learn from such a column in what order somebody stored the rows. Some names are made up for an index alone
+and are refused at once. Others, such as `index`, are also names of features; such a column is refused only where its
+values are the numbers of its rows, 0 .. n-1 or 1 .. n in order.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 
 from mpc_appraisal.common.errors import InputError
 
-# pandas' names of an index without a name: in a CSV that is read again, in Parquet, and of dask's.
+# The names that pandas gives an index without a name in CSV and in Parquet, and that dask gives it.
 MADE_UP = re.compile(r"unnamed: \d+(_level_\d+)?(\.\d+)?|__index_level_\d+__|__null_dask_index__", re.IGNORECASE)
-# What reset_index of pandas, with_row_index and with_row_count of polars, and R's tibbles and readr write.
+# The names that reset_index of pandas, with_row_index and with_row_count of polars, and R's tibbles and readr write.
 POSSIBLE = re.compile(r"index|level_\d+|row_nr|row_?names?|\.\.\.\d+", re.IGNORECASE)
-FIRST = (0, 1)  # where row numbers begin
+FIRST = (0, 1)  # the numbers that an index of rows begins with
 EXPECTED = "the features and the label alone: leave the row index out (in pandas, write with index=False, or drop "
 
 
 def refuse(columns: Sequence[str], looks: str, name: str) -> None:
-    """Raises InputError, under `name`, for `columns` that are a row index; looks: by what they are one."""
+    """Raise InputError, under `name`, for `columns` that are a row index. looks: in words, what shows it."""
     word = "columns" if len(columns) > 1 else "a column"
     each = ", ".join(map(repr, columns[:10])) + ", ..." * (len(columns) > 10)
     raise InputError(name, f"{word} {each}, {looks}", f"{EXPECTED}{'them' if len(columns) > 1 else 'it'})")
@@ -45,7 +45,7 @@ class RowNumbers:
 
     def add(self, x: np.ndarray) -> None:
         """Look at the next rows, (n, d)."""
-        held = x.dtype if x.dtype.kind == "f" else np.int64  # numbers rounded as they are in the file
+        held = x.dtype if x.dtype.kind == "f" else np.int64  # large numbers are rounded as they are in the file
         start, end, width = self._rows, self._rows + len(x), x.shape[1]
         self._left = [
             (k, first)
@@ -55,7 +55,7 @@ class RowNumbers:
         self._rows += len(x)
 
     def check(self) -> None:
-        """Raises InputError for a column that held them in all rows so far."""
+        """Raise InputError for a column that held row numbers in all rows so far."""
         for k, first in self._left if self._rows else ():
             numbers = ", ".join(str(first + row) for row in range(min(self._rows, 3))) + ", ..." * (self._rows > 3)
             refuse([self._columns[k]], f"which numbers the rows: {numbers}", self._name)

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mpc_appraisal.common.checks import integer, is_integer
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, TrainSize
 
@@ -33,7 +34,13 @@ SPLIT, TEST, CORRUPT = 0, 1, 2  # the purposes of random numbers
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A data set on offer. level: how far it is corrupted (its ground truth; 0 = not at all)."""
+    """A data set on offer.
+
+    Attributes:
+        name: the name of the candidate.
+        data: the rows.
+        level: the ground truth: how far the rows are corrupted, 0 for not at all.
+    """
 
     name: str
     data: Dataset
@@ -42,7 +49,12 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class MarketData:
-    """train: D_tr and test: D_te at the model owner; candidates: one a data owner, their rows disjoint from D_tr."""
+    """A market.
+
+    Attributes:
+        train, test: D_tr and D_te, which the model owner holds.
+        candidates: the data sets of the data owners, one each. No row of them is in D_tr.
+    """
 
     train: Dataset
     test: Dataset
@@ -50,7 +62,7 @@ class MarketData:
 
 
 class Scenario(ABC):
-    """Splits and corrupts; parameters in the head of this file."""
+    """A way to split and corrupt a data set. The head of this file describes the parameters."""
 
     def __init__(
         self, train_size: TrainSize = 600, candidates: int = 10, size: int | None = None, test_size: int | None = None
@@ -62,11 +74,11 @@ class Scenario(ABC):
 
     @abstractmethod
     def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
-        """The market of `seed`. Raises InputError where the data cannot give what the parameters ask for."""
+        """Make the market of `seed`. Raises InputError where the data cannot give what the parameters ask for."""
 
 
 class Clean(Scenario):
-    """Equal disjoint candidate sets as they are: level 0 for all."""
+    """Equal disjoint candidate sets that are not corrupted; the level of all is 0."""
 
     def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
         own, parts = _split(self, train, self.candidates, seed)
@@ -80,8 +92,9 @@ class Clean(Scenario):
 class LabelNoise(Scenario):
     """Each label of two classes becomes the other one with probability p / candidates, p = 1 .. candidates.
 
-    labels: the two classes (1 and 7 of MNIST, which look alike). include_clean: one more candidate set, p = 0.
-    level = p / candidates. The rows left by D_tr are shared out equally (MNIST: 5,940 each); a remainder is left over.
+    labels: the two classes, by default 1 and 7 of MNIST, which look alike. include_clean: whether there is one more
+    candidate set, with p = 0. The level is p / candidates. The rows that D_tr leaves are shared out equally (MNIST:
+    5,940 each), and a remainder is left over.
     """
 
     def __init__(
@@ -99,7 +112,7 @@ class LabelNoise(Scenario):
             raise InputError("scenario.labels", list(self.labels), "two different labels")
 
     def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
-        if any(not _integer(label) or not 0 <= label < train.classes for label in self.labels):
+        if any(not is_integer(label, numbers.Integral) or not 0 <= label < train.classes for label in self.labels):
             raise InputError(
                 "scenario.labels",
                 list(self.labels),
@@ -118,7 +131,7 @@ class LabelNoise(Scenario):
 class MissingData(Scenario):
     """Each feature of each row is set to 0 with probability p / candidates, p = 1 .. candidates (0 on request).
 
-    level = p / candidates, so that the last set is all zeros. Rows are shared out as in LabelNoise.
+    The level is p / candidates, so that the last set is all zeros. Rows are shared out as in LabelNoise.
     """
 
     def __init__(
@@ -143,12 +156,13 @@ class MissingData(Scenario):
 
 
 class DistributionMismatch(Scenario):
-    """Two classes, in other proportions than the test set: candidate p has p / candidates of class 0, the rest class 1.
+    """Two classes in other proportions than in the test set: candidate p has p / candidates of class 0.
 
-    With 20 candidates that is 5p%, p = 1 .. 20, exactly: `size` is a multiple of `candidates` (null: the largest one
-    that the data allow). D_tr has train_size[0] rows of class 0 and train_size[1] of class 1 (planes and cars, 10:1).
-    The test set is cut to 1:1. No row is in two sets: neither in D_tr and a candidate, nor in two candidates.
-    The level is the distance of the share of class 0 from 1/2, the test set's share; the name gives the share itself.
+    With 20 candidates the share is 5p%, p = 1 .. 20, exactly, because `size` is a multiple of `candidates`; where it is
+    None, it is the largest multiple that the data allow. D_tr has train_size[0] rows of class 0 and train_size[1] rows
+    of class 1 (planes and cars, 10:1). The test set is cut to 1:1. No row is in two sets, neither in D_tr and a
+    candidate nor in two candidates. The level is the distance of the share of class 0 from 1/2, which is the test set's
+    share; the candidate's name gives the share itself.
     """
 
     def __init__(
@@ -176,7 +190,8 @@ class DistributionMismatch(Scenario):
         own, rest = _draw(train, self.train_size, seed)
         count = self.candidates
         pools = [rest[train.y[rest].numpy() == label] for label in (0, 1)]
-        zeros, ones = count * (count + 1) // 2, count * (count - 1) // 2  # needed for each `count` rows of a candidate
+        # The rows of each class that all candidates need together, for `count` rows of one candidate.
+        zeros, ones = count * (count + 1) // 2, count * (count - 1) // 2
         if self.size is None:
             unit = max(1, min(len(pools[0]) // zeros, len(pools[1]) // ones if ones else train.rows))
         else:
@@ -206,7 +221,7 @@ class DistributionMismatch(Scenario):
         return MarketData(train.subset(own), self._balanced(test, seed), tuple(candidates))
 
     def _balanced(self, test: Dataset, seed: int) -> Dataset:
-        """test with as many rows of class 0 as of class 1, in its own order."""
+        """The rows of `test`, in its own order, with as many of class 0 as of class 1."""
         classes = [np.flatnonzero(test.y.numpy() == label) for label in (0, 1)]
         half = min(len(rows) for rows in classes)
         if half == 0:
@@ -222,13 +237,12 @@ class DistributionMismatch(Scenario):
 
 def _stream(seed: int, *purpose: int) -> np.random.Generator:
     """An independent generator for each seed and purpose."""
-    if not _integer(seed) or seed < 0:
-        raise InputError("seed", repr(seed), "an integer of 0 or more")
+    integer("seed", seed, 0, kind=numbers.Integral)
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=purpose)))
 
 
 def _draw(train: Dataset, size: int | float | tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of D_tr and of the rest, both in random order."""
+    """The indices of D_tr and of the rest, both in random order."""
     order = _stream(seed, SPLIT).permutation(train.rows)
     if isinstance(size, tuple):
         if len(size) != train.classes:
@@ -254,7 +268,7 @@ def _draw(train: Dataset, size: int | float | tuple[int, ...], seed: int) -> tup
 
 
 def _split(scenario: Scenario, train: Dataset, sets: int, seed: int) -> tuple[Dataset, list[Dataset]]:
-    """D_tr, and `sets` disjoint sets of equal size out of the rest."""
+    """D_tr, and `sets` disjoint sets of equal size from the rest."""
     own, rest = _draw(train, scenario.train_size, seed)
     rows = len(rest) // sets
     if rows == 0:
@@ -270,7 +284,7 @@ def _split(scenario: Scenario, train: Dataset, sets: int, seed: int) -> tuple[Da
 def _levels(
     scenario: Scenario, train: Dataset, include_clean: bool, seed: int
 ) -> tuple[Dataset, list[float], list[Dataset]]:
-    """D_tr, the levels p / candidates, and a set for each."""
+    """D_tr, the levels p / candidates, and a set of rows for each level."""
     levels = [p / scenario.candidates for p in range(0 if include_clean else 1, scenario.candidates + 1)]
     own, parts = _split(scenario, train, len(levels), seed)
     return own, levels, parts
@@ -286,14 +300,8 @@ def _candidate(name: str, data: Dataset, level: float) -> Candidate:
     return Candidate(name, data.renamed(name), level)
 
 
-def _integer(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
 def _count(name: str, value: Any) -> int:
-    if not _integer(value) or value < 1:
-        raise InputError(name, repr(value), "an integer of 1 or more")
-    return int(value)
+    return int(integer(name, value, 1, kind=numbers.Integral))
 
 
 def _train_size(value: Any) -> int | float | tuple[int, ...]:
@@ -301,7 +309,7 @@ def _train_size(value: Any) -> int | float | tuple[int, ...]:
         return tuple(_count("scenario.train_size", rows) for rows in value)
     if isinstance(value, float) and 0 < value < 1:
         return value
-    if _integer(value) and value >= 1:
+    if is_integer(value, numbers.Integral) and value >= 1:
         return int(value)
     raise InputError(
         "scenario.train_size", repr(value), "a number of rows, a fraction in (0, 1), or the rows of each class"

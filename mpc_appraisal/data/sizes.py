@@ -1,4 +1,4 @@
-"""What a file is measured against before it is unpacked."""
+"""The sizes that a file must have. They are compared before the file is unpacked."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ from mpc_appraisal.common.errors import InputError
 
 @dataclass(frozen=True)
 class Sizes:
-    """The rows and features that somebody has stated of a file. where: who stated them, as errors begin."""
+    """The sizes that a listing states of a file.
+
+    Attributes:
+        rows, features: the numbers of rows and of features.
+        where: the name of the listing, which errors begin with.
+    """
 
     rows: int
     features: int
     where: str
 
     def check(self, rows: int, features: int, more: bool = False) -> None:
-        """Raises InputError where a file says that it holds anything else; more: there are more rows, uncounted."""
+        """Raise InputError where a file has other sizes. more: whether it has more rows, which were not counted."""
         for key, value, stated in (("rows", rows, self.rows), ("features", features, self.features)):
             if value != stated:
                 found = f"{value} or more" if more and key == "rows" else value
                 raise InputError(f"{self.where}: data.{key}", found, f"{stated}, as the listing says")
 
     def check_bytes(self, path: Path, most: int) -> None:
-        """Raises InputError for a file of more bytes than so many rows and features can take."""
+        """Raise InputError for a file of more bytes than these rows and features can take, which is `most`."""
         found = path.stat().st_size
         if found > most:
             expected = f"at most {most}, for {self.rows} rows and {self.features} features, as the listing says"

@@ -1,14 +1,14 @@
 """Tables with a label column and a header: `.csv`, read whole, and `.parquet`, read in blocks, by one set of rules.
 
-A column holds numbers: booleans (as 0 and 1), integers and floats of any width, each value taken as the nearest
-double; what is missing is NaN. Text, dates, times, decimals, categories of texts, lists, structures, and columns
+A column holds numbers: booleans (as 0 and 1), integers and floats of any width. Each value is taken as the nearest
+double, and a missing value is NaN. Text, dates, times, decimals, categories of texts, lists, structures, and columns
 without a type are refused by name. So is a table with an empty or a repeated name, or with a row index among its
-columns, see `row_index`. In Parquet, pandas states which columns are the index of its rows; they are refused too, for
-they may hold numbers of rows or what their owner takes for a feature. An index that pandas states as a range of numbers
-has no column, and nothing is lost of it.
+columns (see `row_index`). In Parquet, pandas states which columns are the index of its rows. They are refused too,
+because they may hold numbers of rows, or something that their owner takes for a feature. An index that pandas states as
+a range of numbers has no column, and nothing of it is lost.
 
-pandas 3.1 and later, and `round_trip` before, take the nearest double of each number of a CSV, so the same file is the
-same bytes under all of them.
+pandas 3.1 and later, and the option `round_trip` of older versions, take the nearest double of each number of a CSV.
+Therefore the same file gives the same bytes under all versions.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from mpc_appraisal.data.sizes import Sizes
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*", re.ASCII)
 SEPARATORS = (";", "\t", "|", " ")
-FIELD_BYTES = 100  # more for a number of a CSV file, and its comma, is no data
+FIELD_BYTES = 100  # the most bytes of a number of a CSV file with its comma
 HEADER_BYTES = 1 << 20
-SHOWN_ROWS = 3  # of an index
-COLUMN_BYTES, CELL_BYTES = 1 << 16, 32  # unpacked, a column chunk of Parquet and a cell of it
+SHOWN_ROWS = 3  # the rows of an index that an error shows
+COLUMN_BYTES, CELL_BYTES = 1 << 16, 32  # the most bytes, unpacked, of a column chunk of Parquet and of a cell
 
 
 def check_columns(columns: Sequence[str], label: str, path: Path, name: str) -> None:
-    """Refuse a header without exactly one column `label`, or with an empty, a repeated or a made-up name."""
+    """Refuse a header that has not exactly one column `label`, or has an empty, a repeated or a made-up name."""
     if (times := columns.count(label)) != 1:
         for separator in SEPARATORS:
             if len(columns) == 1 and separator in columns[0] and (separator != " " or label in columns[0].split()):
@@ -57,14 +57,14 @@ def check_columns(columns: Sequence[str], label: str, path: Path, name: str) -> 
 
 
 def refuse_types(kinds: Sequence[tuple[str, str]], name: str) -> None:
-    """Refuse columns that hold no numbers. kinds: each one's name and what it holds."""
+    """Refuse columns that hold no numbers. kinds: for each such column its name and what it holds."""
     if kinds:
         found = listed([f"{column} ({kind})" for column, kind in kinds], quoted=False)
         raise InputError(name, f"non-numeric columns {found}", "numeric columns only")
 
 
 class ParquetTable:
-    """A Parquet file. columns: the names of its features; rows; `blocks`."""
+    """A Parquet file. columns: the names of its features. rows: the number of its rows."""
 
     class_names = None
 
@@ -96,7 +96,7 @@ class ParquetTable:
                     raise InputError(name, f"{found} in {column.path_in_schema!r}", f"at most {most} bytes")
 
     def blocks(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(x, y) of `size` rows at a time: x (n, d) float64, y (n,) numbers."""
+        """Yield (x, y) for `size` rows at a time: x (n, d) float64, y (n,) numbers."""
         from pyarrow import parquet
 
         with parquet.ParquetFile(self._path) as file:
@@ -108,7 +108,7 @@ class ParquetTable:
 
 
 def _refuse_index(file: Any, name: str, shown: bool) -> None:
-    """Refuse columns that pandas wrote for the index of its rows; shown: with its first values, which are unpacked."""
+    """Refuse columns that pandas wrote for the index of its rows. shown: whether the error shows their first values."""
     schema = file.schema_arrow
     try:
         stated = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
@@ -130,7 +130,7 @@ def _is_number(kind: Any) -> bool:
 
 
 def _numbers(column: Any) -> np.ndarray:
-    """A column of Arrow as numpy's numbers; NaN where it is null."""
+    """A column of Arrow as numbers of numpy, with NaN for null."""
     import pyarrow as pa
 
     column = column.cast(pa.uint8()) if pa.types.is_boolean(column.type) else column
@@ -139,7 +139,7 @@ def _numbers(column: Any) -> np.ndarray:
 
 
 class CsvTable:
-    """A CSV file, read whole, for where a number of it ends is not known before. As `ParquetTable`."""
+    """A CSV file with the same attributes as `ParquetTable`. It is read whole, because its numbers differ in length."""
 
     class_names = None
 
@@ -155,8 +155,11 @@ class CsvTable:
 
 
 def _check_rows(path: Path, label: str, name: str, sizes: Sizes | None) -> list[str]:
-    """The header; refuses rows that have more or fewer fields. Each row is counted, for no reader of tables does: a
-    longer one moves columns by one where its first field may pass for an index."""
+    """Read the header, and refuse rows that have more or fewer fields.
+
+    Every row is counted, because no reader of tables does it: a longer row moves columns by one where its first field
+    may pass for an index.
+    """
     if sizes is not None:
         sizes.check_bytes(path, HEADER_BYTES + (sizes.rows + 1) * (sizes.features + 1) * FIELD_BYTES)
     with open(path, newline="", encoding="utf-8-sig") as file:
@@ -196,10 +199,10 @@ def _blank(row: Sequence[str]) -> bool:
 
 
 def _read_csv(path: Path, header: list[str], label: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    import pandas as pd  # half a second to import, and only needed here
+    import pandas as pd  # the import takes half a second
     from pandas.api.types import is_numeric_dtype
 
-    # From 3.1 on pandas takes the nearest double by itself, and warns of the option.
+    # pandas 3.1 and later takes the nearest double by itself, and warns about the option.
     old = tuple(int(part) for part in pd.__version__.split(".")[:2]) < (3, 1)
     options: dict[str, Any] = {"float_precision": "round_trip"} if old else {}
     table = pd.read_csv(path, low_memory=False, index_col=False, encoding="utf-8-sig", **options)
@@ -224,8 +227,11 @@ def _read_csv(path: Path, header: list[str], label: str, name: str) -> tuple[np.
 
 
 def _as_numbers(values: list[Any]) -> tuple[np.ndarray | None, str]:
-    """Numbers that pandas took for text or objects: booleans beside missing values, integers beyond 64 bits, and what
-    becomes infinite. None, and what is there instead, where a value is none."""
+    """The numbers of a column that pandas took for text or objects.
+
+    These are booleans beside missing values, integers beyond 64 bits, and numbers that become infinite. Where a value
+    is no number, the result is None and, in words, what the column holds.
+    """
     found = np.empty(len(values))
     for k, value in enumerate(values):
         missing = value is None or value != value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
+from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import PeerError
 
 ID_BYTES = 16
@@ -29,7 +30,7 @@ def id_of(text: str) -> bytes:
 
 def count_of(value: object, least: int = 0, most: int | None = None) -> int:
     """A whole number, `least` or more, and `most` at most. ValueError for others."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+    if not is_integer(value) or value < least or (most is not None and value > most):
         raise ValueError("no count")
     return value
 

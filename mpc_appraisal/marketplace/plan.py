@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mpc_appraisal.common.checks import boolean, integer, number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
@@ -48,13 +49,10 @@ class Validation:
     def __post_init__(self) -> None:
         for name in ("granularity", "steps", "batch_size"):
             whole(f"validation {name}", getattr(self, name))
-        if not _real(self.lr) or not 0 < self.lr < float("inf"):
-            raise InputError("validation lr", self.lr, "a finite number above 0")
-        if not _real(self.momentum) or not 0 <= self.momentum < 1:
-            raise InputError("validation momentum", self.momentum, "a number in [0, 1)")
+        number("validation lr", self.lr, above=0, kind=numbers.Real)
+        number("validation momentum", self.momentum, "a number in [0, 1)", least=0, below=1, kind=numbers.Real)
         seeded("validation seed", self.seed)
-        if not isinstance(self.deliver, bool):
-            raise InputError("validation deliver", repr(self.deliver), "True or False")
+        boolean("validation deliver", self.deliver)
 
 
 @dataclass(frozen=True)
@@ -171,18 +169,12 @@ def rows_of(pair: tuple[Any, Any], architecture: Architecture, name: str) -> tup
 
 def whole(name: str, value: object) -> None:
     """Raises InputError unless `value` is a whole number, 1 or more."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise InputError(name, repr(value), "a whole number, 1 or more")
+    integer(name, value, 1, expected="a whole number, 1 or more", kind=numbers.Integral)
 
 
 def seeded(name: str, value: object) -> None:
     """Raises InputError unless `value` is a seed, a whole number 0 .. 2^63 - 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
-        raise InputError(name, repr(value), "a whole number, at least 0 and less than 2^63")
-
-
-def _real(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    integer(name, value, 0, (1 << 63) - 1, "a whole number, at least 0 and less than 2^63")
 
 
 def check_name(name: str) -> None:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.marketplace.plan import MarketPlan, Validation
@@ -73,7 +74,7 @@ def architecture_of(network: str, image: Any = None, classes: Any = None) -> Arc
             raise InputError("plan image", image, "channels, height, width")
         found = replace(found, image=tuple(image))
     if classes is not None:
-        if isinstance(classes, bool) or not isinstance(classes, int):
+        if not is_integer(classes):
             raise InputError("plan classes", repr(classes)[:60], "a whole number, 2 or more")
         *layers, last = found.layers
         found = replace(found, layers=(*layers, replace(last, units=classes)))

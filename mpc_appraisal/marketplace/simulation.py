@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from mpc_appraisal.common.checks import number, one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.data.low_quality import evasive, mislabelled
@@ -64,14 +65,12 @@ class Sellers:
     validation: Validation | None = None
 
     def __post_init__(self) -> None:
-        if self.network not in ARCHITECTURES:
-            raise InputError("market.network", repr(self.network), f"one of {', '.join(ARCHITECTURES)}")
+        one_of("market.network", self.network, ARCHITECTURES)
         for name in ("sellers", "own_rows", "validation_rows", "epochs", "batch_size"):
             whole(f"market.{name}", getattr(self, name))
         if self.low_quality is not None and self.low_quality not in KINDS:
             raise InputError("market.low_quality", repr(self.low_quality), f"{', '.join(KINDS)} or null")
-        if isinstance(self.low_share, bool) or not 0 < self.low_share <= 1:
-            raise InputError("market.low_share", self.low_share, "a share above 0, at most 1")
+        number("market.low_share", self.low_share, "a share above 0, at most 1", above=0, most=1)
 
     def architecture(self, data: Dataset) -> Architecture:
         """The network for the images of `data`."""

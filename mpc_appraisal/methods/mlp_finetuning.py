@@ -33,7 +33,7 @@ from typing import ClassVar
 
 import torch
 
-from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.checks import integer, number
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods.base import Appraiser, Facts, scaled
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
@@ -64,12 +64,8 @@ class MlpFinetuning(Appraiser):
 
     def __post_init__(self) -> None:
         for key, least in (("hidden", 1), ("steps", 1), ("seed", 0), ("pretraining", 0)):
-            number = getattr(self, key)
-            if isinstance(number, bool) or not isinstance(number, int) or not least <= number < 2**63:
-                raise InputError(f"appraisal.{key}", number, f"an integer, {least} or more")
-        lr = self.lr
-        if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not math.isfinite(lr) or lr <= 0:
-            raise InputError("appraisal.lr", lr, "a finite number above 0")
+            integer(f"appraisal.{key}", getattr(self, key), least, 2**63 - 1, f"an integer of {least} or more")
+        number("appraisal.lr", self.lr, above=0)
 
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
         d, c = facts.features + 1, facts.classes

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpc_appraisal.common.archives import read_arrays
+from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import InputError
 
 ARRAYS = "a .npz file that Network.save wrote: 'architecture', 'weight0', 'bias0', 'weight1', ..."
@@ -46,7 +47,7 @@ class Dense:
 
 
 def _size(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
+    return is_integer(value) and least <= value <= LARGEST
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ feature 1. Xu, van der Maaten and Hannun (2022), section 4: L2-regularised logis
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from mpc_appraisal.common.archives import read_arrays
+from mpc_appraisal.common.checks import number
 from mpc_appraisal.common.errors import InputError
 
 ARRAYS = "a .npz file with the arrays 'theta' (features + 1, classes) and 'l2' (one number)"
@@ -80,6 +80,4 @@ class SoftmaxRegression:
 
 def check_l2(l2: float) -> float:
     """Raises InputError unless l2 is a finite number that is not negative."""
-    if isinstance(l2, bool) or not isinstance(l2, (int, float)) or not math.isfinite(l2) or l2 < 0:
-        raise InputError("model.l2", l2, "a finite number, 0 or more")
-    return float(l2)
+    return number("model.l2", l2, least=0)

@@ -2,9 +2,10 @@
 kept in a ledger for each counterparty."""
 
 from mpc_appraisal.governance.budget.accounting import Mechanism, epsilon
-from mpc_appraisal.governance.budget.ledger import Account, Answer, Charge, Ledger, Spent, verify
+from mpc_appraisal.governance.budget.ledger import Ledger
 from mpc_appraisal.governance.budget.ledgers import LedgerSet, ledger_beside, subject
 from mpc_appraisal.governance.budget.limits import Policy, Question
+from mpc_appraisal.governance.budget.state import Account, Answer, Charge, Spent, verify
 from mpc_appraisal.release.base import Outcome, Release
 from mpc_appraisal.release.best import Best
 from mpc_appraisal.release.bit import Bit

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, OWNERS
 from mpc_appraisal.data import Dataset, StoredDataset
@@ -88,8 +89,7 @@ class Release(ABC):
     @property
     def learners(self) -> tuple[str, ...]:
         """The owners who learn it."""
-        if self.to not in TO:
-            raise InputError("release.to", repr(self.to), f"one of {', '.join(TO)}")
+        one_of("release.to", self.to, TO)
         return TO[self.to]
 
     def check(self, methods: Sequence[Appraiser], candidates: Sequence[str] | None = None) -> None:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from mpc_appraisal.common.checks import integer, number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.session import Opening, Session
@@ -46,14 +47,13 @@ class Best(Joint):
 
     def check(self, methods, candidates=None):
         super().check(methods)
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise InputError("release.k", self.k, "an integer, 1 or more")
+        integer("release.k", self.k, 1)
         if self.prices is not None and self.budget is None:
             raise InputError("release.budget", None, "what the winners may cost together, as release.prices are stated")
-        for name, number in {"release.budget": self.budget, **(self.prices or {})}.items():
-            good = isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number < float("inf")
-            if number is not None and not good:
-                raise InputError(name if name == "release.budget" else f"release.prices.{name}", number, "0 or more")
+        prices = {f"release.prices.{name}": price for name, price in (self.prices or {}).items()}
+        for name, price in {"release.budget": self.budget, **prices}.items():
+            if price is not None:
+                number(name, price, "0 or more", least=0)
         if self.budget is not None and len(self.learners) < 2:
             raise InputError("release.to", self.to, "both, where prices decide: who is left follows from who has won")
         if candidates is not None and self.budget is not None and set(self.prices or ()) != set(candidates):

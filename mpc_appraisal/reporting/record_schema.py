@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
+from mpc_appraisal.common.checks import boolean
 from mpc_appraisal.common.errors import InputError
 
 OWNERS = ("model_owner", "data_owner")
@@ -58,9 +59,7 @@ def sentences_of(value: object) -> tuple[str, ...]:
 
 
 def truth_of(key: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise InputError(f"record.{key}", value, "true or false")
-    return value
+    return boolean(f"record.{key}", value)
 
 
 def real_of(key: str, value: object) -> float:

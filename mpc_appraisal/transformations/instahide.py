@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mpc_appraisal.common.checks import integer, one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.models.networks import Network, batches, first, remaining
 from mpc_appraisal.mpc.ring.prg import Stream, new_key
@@ -78,11 +79,9 @@ class InstaHide:
     least: float = 0.3
 
     def __post_init__(self) -> None:
-        if self.mixing not in MIXINGS:
-            raise InputError("protocol.mixing", self.mixing, f"one of {', '.join(MIXINGS)}")
+        one_of("protocol.mixing", self.mixing, MIXINGS)
         lowest = 3 if self.mixing == "cross" else 2
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or not lowest <= self.k <= MOST:
-            raise InputError("protocol.k", self.k, f"an integer, {lowest} .. {MOST}")
+        integer("protocol.k", self.k, lowest, MOST)
         if not 1.3 / self.k <= self.bound <= 1:
             raise InputError("protocol.bound", self.bound, f"1.3 / k = {1.3 / self.k:.3f} .. 1")
         if not 0 <= self.least <= 0.8 or (self.mixing == "cross" and self.least > 1.5 * self.bound):

@@ -227,7 +227,7 @@ def test_a_malformed_address(address):
     [
         ("appraisal.damping=-1", "appraisal.damping: got -1; expected a finite number, 0 or more"),
         ("model.l2=-1", "model.l2: got -1"),
-        ("model.l2=much", "model.l2: got much; expected a finite number, 0 or more"),
+        ("model.l2=much", "model.l2: got 'much'; expected a finite number, 0 or more"),
         ("seed=-1", "seed: got -1; expected an integer of 0 or more"),
         ("seed=one", "seed: got 'one'; expected an integer of 0 or more"),
         ("scenario.candidates=0", "scenario.candidates: got 0; expected an integer of 1 or more"),

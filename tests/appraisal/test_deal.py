@@ -34,7 +34,7 @@ from mpc_appraisal import Dataset
 from mpc_appraisal.cli.commands import COMMANDS
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.governance.approval.decide import RequestQueue
-from mpc_appraisal.governance.budget.ledger import spent
+from mpc_appraisal.governance.budget.state import spent
 from mpc_appraisal.methods import Influence, plaintext
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.release import verify

@@ -23,7 +23,7 @@ from test_deal import (
     value_of,
 )
 
-from mpc_appraisal.governance.budget.ledger import spent
+from mpc_appraisal.governance.budget.state import spent
 from mpc_appraisal.release import Ledger, Policy, Question, verify
 
 # ---- budgets --------------------------------------------------------------------------------------------------

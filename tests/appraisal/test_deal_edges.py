@@ -29,8 +29,8 @@ from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
 from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.roles import OWNERS
-from mpc_appraisal.governance.budget.ledger import spent
 from mpc_appraisal.governance.budget.ledgers import EVERY
+from mpc_appraisal.governance.budget.state import spent
 from mpc_appraisal.methods import Appraiser, Facts, GradientNorm, Influence
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.release import (

@@ -16,7 +16,7 @@ from test_ledger import (
 
 from mpc_appraisal.cli.commands import budget
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.governance.budget.ledger import spent
+from mpc_appraisal.governance.budget.state import spent
 from mpc_appraisal.release import Ledger, Policy, verify
 
 # --- the command

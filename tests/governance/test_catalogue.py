@@ -227,32 +227,32 @@ VIOLATIONS = [
     ("name", "", "1 to 64 of a-z"),
     ("name", "a" * 65, "1 to 64 of a-z"),
     ("name", "other", "the file's own name"),
-    ("title", 3, "a string"),
+    ("title", 3, "a text of at most 200 characters"),
     ("title", "t" * 201, "at most 200"),
-    ("description", None, "a string"),
+    ("description", None, "a text of at most 20000 characters"),
     ("data.rows", 0, "1 or more"),
     ("data.rows", 1.5, "an integer"),
     ("data.rows", True, "an integer"),
     ("data.rows", 1000.0, "an integer"),
     ("data.classes", 10.0, "an integer"),
     ("data.rows", "100", "an integer"),
-    ("data.features", 2**21, "or less"),
+    ("data.features", 2**21, "an integer from 1 to 1048576"),
     ("data.features", 65, "65: one type a feature"),
-    ("data.classes", 1, "2 or more"),
+    ("data.classes", 1, "an integer from 2 to 2147483647"),
     ("data.types.real", 1, "one type a feature"),
     ("data.columns.3.name", "pixel 2", "different names"),
     ("data.columns.3.type", "text", "one of binary, integer, real"),
     ("data.columns.3.type", "real", "types as in data.types"),
     ("terms.price", -1, "0 or more"),
-    ("terms.currency", "euro", "a text that matches"),
-    ("terms.purposes", [], "a list of 1 or more"),
-    ("terms.purposes.0", 1, "a string"),
+    ("terms.currency", "euro", "three capital letters"),
+    ("terms.purposes", [], "a list of 1 to 100"),
+    ("terms.purposes.0", 1, "a text of 1 to 200 characters"),
     ("terms.minimum_rows", 10**6, "at most"),
     ("commitment.scheme", "md5", "'sha256-salted-rows-1'"),
-    ("commitment.digest", "0" * 63, "a text that matches"),
+    ("commitment.digest", "0" * 63, "64 hex digits"),
     ("samples.kind", "none", "one of synthetic, real"),
     ("samples.x.0", [1.0], "64: numbers a row"),
-    ("samples.x.0.0", "1", "a number"),
+    ("samples.x.0.0", "1", "a finite number"),
     ("samples.y.0", 10, "labels 0 .. 9"),
     ("samples.y", [1], "one a row"),
     ("statistics.mean", [1.0], "one a feature"),
@@ -291,7 +291,7 @@ def test_unknown_and_missing_fields(tmp_path, full, part):
 
 
 def test_a_price_has_a_currency():
-    with pytest.raises(InputError, match="terms: got a price without a currency"):
+    with pytest.raises(InputError, match="terms: got price without currency; expected both, or neither"):
         listed(small(), terms=Terms(price=1.0))
 
 

@@ -13,7 +13,7 @@ import pytest
 from budget_child import question
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.governance.budget.ledger import replay
+from mpc_appraisal.governance.budget.state import replay
 from mpc_appraisal.release import Answer, Charge, Ledger, Mechanism, Policy, Question
 
 PROCESSES = multiprocessing.get_context("fork")  # hundreds are started, and imports take seconds

@@ -25,7 +25,7 @@ from mpc_appraisal.cli.inputs import read_own
 from mpc_appraisal.common.errors import DisagreementError, InputError
 from mpc_appraisal.governance.approval.decide import ApprovalError, Request, RequestQueue, Rules, decide
 from mpc_appraisal.governance.budget.keys import keyed, place
-from mpc_appraisal.governance.budget.ledger import spent
+from mpc_appraisal.governance.budget.state import spent
 from mpc_appraisal.governance.catalogue import commit
 from mpc_appraisal.mpc.net.certificates import key_digest, make_trial
 from mpc_appraisal.release import Charge, Ledger, LedgerSet, Mechanism, Policy, Question, epsilon, verify

@@ -14,7 +14,7 @@ import pytest
 from budget_child import question
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
-from mpc_appraisal.governance.budget.ledger import verify
+from mpc_appraisal.governance.budget.state import verify
 from mpc_appraisal.release import Answer, Charge, Ledger, LedgerSet, Mechanism, Policy, epsilon, ledger_beside, subject
 
 PROCESSES = multiprocessing.get_context("fork")

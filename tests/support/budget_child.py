@@ -11,8 +11,9 @@ from pathlib import Path
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.governance.budget.accounting import Mechanism, warm_up
-from mpc_appraisal.governance.budget.ledger import Charge, Ledger
+from mpc_appraisal.governance.budget.ledger import Ledger
 from mpc_appraisal.governance.budget.limits import Question
+from mpc_appraisal.governance.budget.state import Charge
 
 warm_up()
 CALLS = ("open", "write", "fsync", "close", "replace")

@@ -21,7 +21,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Layers, files, public, read_dataset
 from mpc_appraisal.governance.approval.decide import Request, Rules
 from mpc_appraisal.governance.approval.queue import RequestQueue
-from mpc_appraisal.governance.budget.ledger import verify
+from mpc_appraisal.governance.budget.state import verify
 from mpc_appraisal.governance.catalogue import new_salt, publish, read_listing, read_salt, write_salt
 from mpc_appraisal.marketplace.encryption.authority import Authority
 from mpc_appraisal.marketplace.encryption.lwe import LWE

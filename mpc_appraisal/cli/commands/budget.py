@@ -9,8 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.governance.budget.ledger import Ledger, State, spent, verify
+from mpc_appraisal.governance.budget.ledger import Ledger
 from mpc_appraisal.governance.budget.limits import LIMITS, limits
+from mpc_appraisal.governance.budget.state import State, spent, verify
 from mpc_appraisal.reporting.table import DASH, Table, number, whole
 
 ENDING = ".ledger"

@@ -16,7 +16,7 @@ from mpc_appraisal.governance.catalogue.check import check_listing
 from mpc_appraisal.governance.catalogue.commitment import read_salt, salt_beside
 from mpc_appraisal.governance.catalogue.facts import real_samples, statistics, synthetic_samples, types_of
 from mpc_appraisal.governance.catalogue.listing import Listing, Terms, read_listing
-from mpc_appraisal.governance.catalogue.schema import MOST_SAMPLES, NAME, TYPES
+from mpc_appraisal.governance.catalogue.schema import MOST_SAMPLES, NAME, NAMED, TYPES
 from mpc_appraisal.governance.catalogue.store import NUMBERS, TEXTS, Bad, matches, publish, read_catalogue
 from mpc_appraisal.reporting.report import print_table
 from mpc_appraisal.reporting.table import DASH, Table
@@ -214,10 +214,8 @@ def _yes(key: str, text: str) -> bool:
 def _check_name(name: str) -> None:
     import re
 
-    if not re.search(NAME, name):
-        raise InputError(
-            "name", shown(repr(name)), "1 to 64 of a-z, 0-9, '.', '_' and '-', the first and last a letter or digit"
-        )
+    if not re.fullmatch(NAME, name):
+        raise InputError("name", shown(repr(name)), NAMED)
 
 
 def _folder(arguments: Sequence[str]) -> tuple[Path, list[str]]:

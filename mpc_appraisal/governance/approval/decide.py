@@ -1,7 +1,8 @@
-"""The data owner's yes: to one request, made of public facts, before anything private is shared.
+"""The data owner's decision on one request, which is made of public facts, before anything private is shared.
 
 A request (`request`) says what is asked, of which data, what is opened to whom and what it costs. The data owner says
-yes by command, from a queue (`queue`), or by a policy file (`rules`). A refused or changed request never starts.
+yes by a command on a queue (`queue`), by a policy file (`rules`), or with the public configuration. `decide` returns
+the yes or raises an error. A refused or changed request never starts.
 """
 
 from __future__ import annotations
@@ -35,10 +36,19 @@ def decide(
 ) -> Decision:
     """Return the data owner's yes to `request`.
 
-    how: 'ask' puts the request into the queue and waits; 'yes' was stated with the public configuration; every other
-    text is the path of a file of rules. key: the SHA-256 of the certificate key that the counterparty showed, if any.
-    lasts: the seconds for which a yes may wait to be used. patience, poll: seconds. check: a function that is called
-    at each turn and raises where a peer is gone. say: a function that is given one line for the user to act on.
+    Args:
+        request: what is asked.
+        how: 'ask' puts the request into the queue and waits; 'yes' was stated with the public configuration; every
+            other text is the path of a file of rules.
+        queue_folder: the folder of the queue.
+        counterparty: the name of the party that asks.
+        patience: the seconds to wait for an answer.
+        check: a function that is called at each turn and raises where a peer is gone.
+        say: a function that is given one line for the user to act on.
+        poll: the seconds between two looks at the queue.
+        clock: a function that returns the time with its zone.
+        key: the SHA-256 of the certificate key that the counterparty showed, if any.
+        lasts: the seconds for which a yes may wait to be used.
 
     Raises ApprovalError where there is no yes, and InputError for a file that cannot be read.
     """

@@ -1,4 +1,4 @@
-"""A yes, and the error in its place."""
+"""The data owner's decision: a `Decision` is a yes, and an `ApprovalError` stands for everything else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Clock = Callable[[], datetime]
 
 
 class ApprovalError(AppraisalError):
-    """The data owner did not say yes; nothing private was shared. public: without the owner's reasons."""
+    """The data owner did not say yes, and nothing private was shared. `public` leaves out the owner's reasons."""
 
     def __init__(self, message: str, public: str):
         self._public = public
@@ -29,7 +29,13 @@ class ApprovalError(AppraisalError):
 
 @dataclass(frozen=True)
 class Decision:
-    """A yes. how: 'command', 'policy' or 'stated'; time: when it was said, ISO in UTC; digest: of the request."""
+    """A yes.
+
+    Attributes:
+        how: 'command', 'policy' or 'stated'.
+        time: the time at which it was said, ISO in UTC.
+        digest: the digest of the request that it is for.
+    """
 
     how: str
     time: str
@@ -37,7 +43,7 @@ class Decision:
 
 
 def refused(request: Request, reason: str) -> ApprovalError:
-    """Of a no or of a broken policy; the reason stays with the data owner."""
+    """The error for a no or a broken policy. The reason stays with the data owner."""
     public = f"the data owner refused request {request.id}"
     return ApprovalError(f"{public}: {reason}", public)
 
@@ -47,7 +53,7 @@ def utc_now() -> datetime:
 
 
 def stamp(now: datetime) -> str:
-    """ISO in UTC, to the second. Raises InputError for a time without its zone."""
+    """The time as ISO in UTC, to the second. Raises InputError for a time without its zone."""
     if now.tzinfo is None:
         raise InputError("clock", now, "a time with its zone")
     return now.astimezone(timezone.utc).isoformat(timespec="seconds")

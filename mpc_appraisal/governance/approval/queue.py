@@ -1,14 +1,13 @@
-"""The queue: a folder of requests that wait for the data owner's answer, and of the answers given.
+"""The request queue: a folder of requests that wait for the data owner's answer, and of the answers given.
 
     ID.json     the request: content, digest, counterparty, time        ID.md      the same in words
     ID.yes      a yes that is not used yet                              ID.no      a no, which stays
     ID.used-N   a yes that started an appraisal; N from 1
     ID.expired-N  a yes that nobody used in time: after a week, or what party.yes_expires states
 
-A file is written aside, flushed to the disk and only then given its name, so a killed process leaves no half of one.
-A yes states the full digest and the counterparty that it was said to, and is taken by renaming its file, which one
-process alone can do; a lock keeps two commands apart. Whoever may write the folder may say yes: it is the data owner's
-own, mode 0700.
+Every file is written whole or not at all. A yes states the full digest and the counterparty that it was said to. It is
+taken by renaming its file, which one process alone can do; a lock keeps two commands apart. Whoever may write the
+folder may say yes; therefore it belongs to the data owner alone, mode 0700.
 """
 
 from __future__ import annotations
@@ -16,35 +15,39 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.schema import Schema, hexadecimal, number, one_of, read_json, record, whole
+from mpc_appraisal.common.storage import OWNER_ONLY, PATIENCE, locked, sync_folder, write_whole
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.decision import Clock, Decision, refused, stamp, utc_now
 from mpc_appraisal.governance.approval.request import Request
-from mpc_appraisal.governance.approval.schema import NAME, WORDS, Check, closed, leaf, number, one_of, read_json, whole
+from mpc_appraisal.governance.approval.schema import NAME, WORDS
 
 FOLDER = "requests"
-WEEK = 7 * 24 * 3600.0  # seconds after which a yes that was not used counts no more
+WEEK = 7 * 24 * 3600.0  # seconds after which an unused yes expires
 ID = re.compile(r"[0-9a-f]{12}")
 MOST = 1 << 26  # bytes of a file
-PATIENCE = 60.0  # seconds to wait for the lock
 
 
 @dataclass(frozen=True)
 class PendingRequest:
-    """A request in a queue. state: pending, yes, no, used (its last yes was taken), expired (its yes was not used in
-    time, so that it waits for another) or damaged; reason: of a no.
+    """A request in a queue.
 
-    A damaged one has no request, and `reason` says what is wrong.
+    Attributes:
+        id: the id of the request.
+        state: pending, yes, no, used (its last yes was taken), expired (its yes was not used in time, so that it waits
+            for another one) or damaged.
+        request: the request; None for a damaged one.
+        counterparty: the name of the party that asks.
+        time: the time at which the request was put here, ISO in UTC.
+        reason: the reason of a no, or what is wrong with a damaged request.
     """
 
     id: str
@@ -55,71 +58,75 @@ class PendingRequest:
     reason: str = ""
 
 
-_DIGEST: Check = leaf("64 hex digits", lambda v: type(v) is str and re.fullmatch("[0-9a-f]{64}", v) is not None)
-_ASKED = closed(
-    {"lasts": number(0)}, content=lambda value, where: None, digest=_DIGEST, counterparty=NAME, time=NAME, used=whole(0)
+_ASKED = Schema(
+    record({"lasts": number(0)}, content={}, digest=hexadecimal(64), counterparty=NAME, time=NAME, used=whole(0))
 )
-_SAID = closed(answer=one_of("yes", "no"), digest=_DIGEST, counterparty=NAME, time=NAME, reason=WORDS)
+_SAID = Schema(record(answer=one_of("yes", "no"), digest=hexadecimal(64), counterparty=NAME, time=NAME, reason=WORDS))
+_COUNTERPARTY, _REASON = Schema(NAME), Schema(WORDS)
 
 
 class RequestQueue:
     """The queue in `folder`, which the first `put` makes.
 
-    lasts: seconds that a yes may wait to be used. Raises InputError for what cannot be read or written.
+    clock: a function that returns the time with its zone. lasts: the seconds for which a yes may wait to be used.
+    All methods raise InputError for a file or a folder that cannot be read or written.
     """
 
     def __init__(self, folder: str | os.PathLike[str] = FOLDER, clock: Clock = utc_now, lasts: float = WEEK):
         self.folder, self._clock, self._lasts = Path(folder), clock, lasts
 
     def put(self, request: Request, counterparty: str) -> Path:
-        """Put the request into the queue, or put it there again; returns the path of its text.
+        """Put the request into the queue, or put it there again, and return the path of its text.
 
-        An unused yes for this very digest and counterparty still counts until it expires; a no stays. Refuses
-        another request that was made to share the id of one that lies here: its reader would have read the other.
+        An unused yes for this digest and counterparty still counts until it expires, and a no stays. A request that
+        shares its id with a different request in the queue is refused, because the owner may have read the other one.
         """
-        NAME(counterparty, "counterparty")
+        _COUNTERPARTY.check(counterparty, "counterparty")
         with self._errors():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._locked():
             lying = self._look(request.id)
             if lying.request is not None and lying.request.digest != request.digest:
-                raise InputError("request", request.id, "another id: a different request of this id lies on the desk")
-            asked = {"content": request.content, "digest": request.digest, "counterparty": counterparty}
-            asked |= {"time": stamp(self._clock()), "used": self._used(request.id), "lasts": self._lasts}
-            self._write(f"{request.id}.md", request.text(), os.replace)
-            self._write(f"{request.id}.json", json.dumps(asked, indent=1, sort_keys=True) + "\n", os.replace)
+                raise InputError("request", request.id, "another id: a different request of this id waits in the queue")
+            entry = {"content": request.content, "digest": request.digest, "counterparty": counterparty}
+            entry |= {"time": stamp(self._clock()), "used": self._used(request.id), "lasts": self._lasts}
+            write_whole(self.folder / f"{request.id}.md", request.text(), OWNER_ONLY)
+            content = json.dumps(entry, indent=1, sort_keys=True) + "\n"
+            write_whole(self.folder / f"{request.id}.json", content, OWNER_ONLY)
         return self.folder / f"{request.id}.md"
 
     def say(self, id: str, yes: bool, reason: str = "") -> PendingRequest:
-        """Say yes or no to the request `id`; returns it as it was read.
+        """Say yes or no to the request `id`, and return the request as it was read.
 
-        Refuses a request that is not here, that was changed on the disk, in content or in text, or that has a
-        decision, be it used: one yes starts one appraisal, and the next has to be asked for.
+        Raises InputError for a request that is not here, that was changed on the disk in content or in text, or that
+        has a decision already, even a used one: one yes starts one appraisal, and the next one has to be asked for.
         """
-        WORDS(reason, "reason")
-        self.read(id)  # before the lock, which would make the folder
+        _REASON.check(reason, "reason")
+        if not self.folder.is_dir():
+            self.read(id)  # raises the error; taking the lock would make the folder
         with self._locked():
-            asked = self.read(id)
-            if self._bytes(f"{id}.md") != asked.request.text().encode("utf-8"):
+            pending = self.read(id)
+            if self._bytes(f"{id}.md") != pending.request.text().encode("utf-8"):
                 raise InputError(f"{id}.md", "another text", "the text of the request (changed on the disk?)")
             ending = "yes" if yes else "no"
-            answer = {"answer": ending, "digest": asked.request.digest, "counterparty": asked.counterparty}
+            answer = {"answer": ending, "digest": pending.request.digest, "counterparty": pending.counterparty}
             answer |= {"time": stamp(self._clock()), "reason": reason}
-            if asked.state == "expired":
+            if pending.state == "expired":
                 self._expire(id)
-            elif asked.state != "pending":
-                raise InputError(f"request {id}", f"already {asked.state}", "a request without a decision")
+            elif pending.state != "pending":
+                raise InputError(f"request {id}", f"already {pending.state}", "a request without a decision")
             try:
-                self._write(f"{id}.{ending}", json.dumps(answer, indent=1) + "\n", os.link)
+                content = json.dumps(answer, indent=1) + "\n"
+                write_whole(self.folder / f"{id}.{ending}", content, OWNER_ONLY, replace=False)
             except FileExistsError:
                 raise InputError(f"request {id}", f"already {ending}", "a request without a decision") from None
-        return asked
+        return pending
 
     def take(self, request: Request, counterparty: str) -> Decision | None:
-        """The unused yes to this request, used up by this call; None where there is none yet.
+        """Take the unused yes to this request, which this call uses up; None where there is none yet.
 
-        Raises ApprovalError for a no, and InputError for a decision that is damaged, or meant for another request or
-        counterparty. Of processes that ask at once, one gets the yes.
+        If several processes ask at once, one of them gets the yes. Raises ApprovalError for a no, and InputError for a
+        decision that is damaged, or meant for another request or counterparty.
         """
         with self._errors():
             if (said := self._said(request.id, "no")) is not None:
@@ -136,7 +143,7 @@ class RequestQueue:
                 return None
             taken = self.folder / f".{request.id}.{os.getpid()}-{os.urandom(8).hex()}.taken"
             try:
-                os.rename(self.folder / f"{request.id}.yes", taken)  # of all who try, one succeeds
+                os.rename(self.folder / f"{request.id}.yes", taken)  # one process alone succeeds
             except FileNotFoundError:
                 return None
             if self._said(taken.name[:-6], "taken") != said:
@@ -152,30 +159,30 @@ class RequestQueue:
             content = self._bytes(f"{id}.json")
             if content is None:
                 raise InputError("request", id, f"the id of a request in {shown(str(self.folder))}")
-            asked = _checked(f"{id}.json", content, _ASKED)
-            request = Request(asked["content"])
-            if request.digest != asked["digest"] or request.id != id:
+            entry = _checked(f"{id}.json", content, _ASKED)
+            request = Request(entry["content"])
+            if request.digest != entry["digest"] or request.id != id:
                 raise InputError(
                     f"{id}.json", "a content of another digest", "the one put there (changed on the disk?)"
                 )
             no, yes = self._said(id, "no"), self._said(id, "yes")
             for said in filter(None, (no, yes)):
                 self._meant(said, request, None)
-            used = "used" if self._used(id) > asked["used"] else "pending"
-            late = yes is not None and self._late(yes, asked.get("lasts", WEEK))
+            used = "used" if self._used(id) > entry["used"] else "pending"
+            late = yes is not None and self._late(yes, entry.get("lasts", WEEK))
         state = "no" if no else "expired" if late else "yes" if yes else used
-        return PendingRequest(id, state, request, asked["counterparty"], asked["time"], no["reason"] if no else "")
+        return PendingRequest(id, state, request, entry["counterparty"], entry["time"], no["reason"] if no else "")
 
     def all(self) -> list[PendingRequest]:
-        """The requests in the queue, the damaged ones too, the oldest first."""
+        """All requests in the queue, the damaged ones too, the oldest first."""
         if not self.folder.is_dir():
             raise InputError("in", shown(str(self.folder)), "the folder of a queue of requests")
         ids = [path.stem for path in self.folder.glob("*.json") if ID.fullmatch(path.stem)]
-        return sorted(map(self._look, ids), key=lambda asked: (asked.time, asked.id))
+        return sorted(map(self._look, ids), key=lambda pending: (pending.time, pending.id))
 
     def pending(self) -> list[PendingRequest]:
-        """Those that wait for a word."""
-        return [asked for asked in self.all() if asked.state in ("pending", "expired")]
+        """The requests that wait for an answer."""
+        return [pending for pending in self.all() if pending.state in ("pending", "expired")]
 
     def _late(self, said: dict[str, Any], lasts: float) -> bool:
         """Whether a yes was said too long ago to be used."""
@@ -186,13 +193,13 @@ class RequestQueue:
             raise InputError("yes", shown(said["time"]), "a time with its zone (damaged?)") from None
 
     def _expire(self, id: str) -> None:
-        """Put a yes that came too late aside, over no other; under the lock."""
+        """Rename a yes that came too late to a name that is free. The caller holds the lock."""
         number = 1
         while (aside := self.folder / f"{id}.expired-{number}").exists():
             number += 1
         with suppress(FileNotFoundError):
             os.rename(self.folder / f"{id}.yes", aside)
-        self._sync()
+        sync_folder(self.folder)
 
     def _look(self, id: str) -> PendingRequest:
         try:
@@ -220,7 +227,7 @@ class RequestQueue:
         return sum(re.fullmatch(rf"{id}\.used-[0-9]+", name) is not None for name in os.listdir(self.folder))
 
     def _keep(self, id: str, taken: Path) -> None:
-        """Name a taken yes ID.used-N, over no other; on the disk before it starts anything."""
+        """Name a taken yes ID.used-N, with N free. The name is on the disk before an appraisal starts."""
         number = self._used(id) + 1
         while True:
             try:
@@ -229,28 +236,7 @@ class RequestQueue:
             except FileExistsError:
                 number += 1
         os.unlink(taken)
-        self._sync()
-
-    def _write(self, name: str, text: str, place: Callable[[Path, Path], None]) -> None:
-        """A file of mode 0600, whole or not at all. place: os.replace, or os.link, which replaces nothing."""
-        descriptor, aside = tempfile.mkstemp(".new", ".", self.folder)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(text.encode("utf-8"))
-                file.flush()
-                os.fsync(file.fileno())
-            place(Path(aside), self.folder / name)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(aside)
-        self._sync()
-
-    def _sync(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(self.folder)
 
     def _bytes(self, name: str) -> bytes | None:
         try:
@@ -261,14 +247,9 @@ class RequestQueue:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._errors():
-            try:
-                with FileLock(self.folder / ".lock", timeout=PATIENCE, mode=0o600):
-                    yield
-            except Timeout:
-                raise InputError(
-                    "requests", "a queue locked by another process", f"a lock within {PATIENCE:g} s"
-                ) from None
+        busy = InputError("requests", "a queue locked by another process", f"a lock within {PATIENCE:g} s")
+        with self._errors(), locked(self.folder / ".lock", busy, PATIENCE):
+            yield
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -281,10 +262,10 @@ class RequestQueue:
             raise InputError("requests", found, "a folder that can be read and written") from error
 
 
-def _checked(name: str, content: bytes, check: Check) -> dict[str, Any]:
+def _checked(name: str, content: bytes, schema: Schema) -> dict[str, Any]:
     try:
         found = read_json(content.decode("utf-8"))
     except (ValueError, RecursionError):
         raise InputError(name, "no readable JSON", "the file as it was written (damaged?)") from None
-    check(found, name)
+    schema.check(found, name)
     return found

@@ -1,7 +1,8 @@
-"""What the data owner says yes or no to: one appraisal, described by public facts alone.
+"""A request: one appraisal, described by public facts alone, which the data owner says yes or no to.
 
-All sides derive the same request, so its digest is the same everywhere: a yes is for a digest, and for nothing else.
-Names in it come from the other side. In the text they can neither steer a terminal nor look like a part of the text.
+All parties derive the same request, so that its digest is the same everywhere. A yes is for a digest and for nothing
+else. Names in a request come from the other party; in the text they can neither steer a terminal nor look like a part
+of the text.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.schema import read_json
 from mpc_appraisal.common.text import printable, shown
-from mpc_appraisal.governance.approval.schema import CONTENT, ROLES, read_json
+from mpc_appraisal.governance.approval.schema import CONTENT, ROLES
 from mpc_appraisal.mpc.protocols.checks import NORM_CHECK_WHAT
 
 WIDTH = 88  # of a line of the text, before escapes
@@ -25,7 +27,10 @@ OPENERS = re.compile(r"^(\d*)([-+=:.)])")  # what makes the beginning of a line 
 
 @dataclass(frozen=True)
 class Request:
-    """content: JSON values, as `shape.CONTENT` says; copied. Raises InputError with the first bad field."""
+    """One request.
+
+    content: JSON values of the shape `schema.CONTENT`, which are copied. Raises InputError for the first bad field.
+    """
 
     content: dict[str, Any]
 
@@ -34,7 +39,7 @@ class Request:
             copy = read_json(json.dumps(self.content, allow_nan=False))  # tuples become lists
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError("request", shown(str(error)), "finite JSON values, each key once") from None
-        CONTENT(copy, "request")
+        CONTENT.check(copy, "request")
         names = [candidate["name"] for candidate in copy["candidates"]]
         if len(set(names)) < len(names):
             raise InputError("request.candidates", shown(", ".join(names)), "different names")
@@ -49,36 +54,38 @@ class Request:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of `canonical`, 64 hex digits."""
+        """The SHA-256 of `canonical`, 64 hex digits."""
         return hashlib.sha256(self.canonical.encode("ascii")).hexdigest()
 
     @property
     def id(self) -> str:
-        """The first 12 hex digits of the digest: a name, not a proof, for two requests may be made to share it."""
+        """The first 12 hex digits of the digest, a name and no proof: two requests can be made to share them."""
         return self.digest[:12]
 
     @property
     def methods(self) -> list[str]:
+        """The names of the methods."""
         return [method["name"] for method in self.content["methods"]]
 
     @property
     def candidates(self) -> list[str]:
+        """The names of the candidates."""
         return [candidate["name"] for candidate in self.content["candidates"]]
 
     @property
     def learners(self) -> list[str]:
-        """The roles that something is opened to, but for the check of what the model owner told of its own values."""
-        told = {role for o in self.content["openings"] if o["what"] != NORM_CHECK_WHAT for role in o["to"]}
-        return [role for role in ROLES if role in told]
+        """The roles that something is opened to, not counting the check of the norms that the model owner published."""
+        learners = {role for o in self.content["openings"] if o["what"] != NORM_CHECK_WHAT for role in o["to"]}
+        return [role for role in ROLES if role in learners]
 
     @property
     def numbers(self) -> int:
-        """How many numbers are opened in all."""
+        """The number of values that are opened in all."""
         return sum(opening["numbers"] * opening["times"] for opening in self.content["openings"])
 
     @staticmethod
     def from_json(text: str) -> Request:
-        """From the JSON of a content; raises InputError for what is none."""
+        """The request of a content in JSON. Raises InputError for a text that is none."""
         try:
             content = read_json(text)
         except (TypeError, ValueError, RecursionError) as error:
@@ -86,7 +93,7 @@ class Request:
         return Request(content)
 
     def text(self) -> str:
-        """The request in words, as Markdown: the same bytes wherever it is made."""
+        """The request in words, as Markdown. It has the same bytes wherever it is made."""
         parts = [f"# Request {self.id}", *_wrapped(INTRODUCTION, "")]
         for title, sentences in _sections(self):
             parts += ["", f"## {title}", "", *(line for words in sentences for line in _wrapped(words, "- "))]
@@ -183,7 +190,7 @@ def _privacy(privacy: dict[str, Any] | None) -> list[str]:
 
 
 def _wrapped(text: str, mark: str) -> list[str]:
-    """Lines of one paragraph or list item. Broken first and escaped then, so that no escape is torn apart."""
+    """The lines of one paragraph or list item. They are escaped after they are broken, so that no escape is cut."""
     lines = textwrap.wrap(printable(text.strip()), WIDTH - len(mark), break_on_hyphens=False) or [""]
     safe = [OPENERS.sub(r"\1\\\2", MARKS.sub(r"\\\g<0>", line)) for line in lines]
     return [(" " * len(mark) if k else mark) + line for k, line in enumerate(safe)]

@@ -1,11 +1,12 @@
-"""A policy file: what the data owner says yes to without being asked.
+"""A policy file: rules by which a data owner says yes to requests without being asked.
 
     methods: [influence]
     minimum_rows: 500
     learners: [model_owner, data_owner]
     expires: 2027-01-31
 
-Every rule that is stated must hold; what is not stated is not limited.
+Every rule that is stated must hold, and whatever no rule names is not limited. A new rule is a field of `Rules`, a
+reader in `READERS`, and a sentence in `broken`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from mpc_appraisal.common.checks import integer, number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.request import Request
@@ -29,17 +31,24 @@ FLOAT, WHOLE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:int"
 
 @dataclass(frozen=True)
 class Rules:
-    """None: no rule. Raises InputError for a value of another type, and where there is no rule at all.
+    """The rules of one policy file. A field that is None is no rule.
 
     Attributes:
+        methods: the names of the methods that may be computed.
+        releases: the kinds of release that are allowed.
         learners: the roles that anything may be opened to.
-        minimum_rows: of every candidate.
-        maximum_epsilon, maximum_delta: of one value; without noise epsilon is infinite and delta is 1.
-        counterparties: names, as party.counterparty states them, or SHA-256 of certificates' keys (64 hex digits); a
-            name alone shows nothing of who it is, unless party.counterparty_key binds it.
-        listed: True, every candidate is tied to a listing of the catalogue.
-        maximum_openings: how many numbers may be opened in all.
-        expires: a day in UTC, the last one that the rules hold on, or a time with its zone, at which they end.
+        minimum_rows: the rows that every candidate must have.
+        maximum_epsilon, maximum_delta: the most that one value may cost; without noise epsilon is infinite and delta
+            is 1.
+        candidates: the names of the candidates that may be appraised.
+        listed: True where every candidate must be tied to a listing of the catalogue.
+        counterparties: names, as party.counterparty states them, or the SHA-256 of certificates' keys (64 hex digits).
+            A name alone does not prove who asks, unless party.counterparty_key binds it.
+        transports, engines: the transports and engines that are allowed.
+        maximum_openings: the number of values that may be opened in all.
+        expires: the last day in UTC on which the rules hold, or the time with its zone at which they end.
+
+    Raises InputError for a value of another type, and where there is no rule at all.
     """
 
     methods: Texts | None = None
@@ -65,7 +74,7 @@ class Rules:
 
     @staticmethod
     def read(path: str | os.PathLike[str]) -> Rules:
-        """From a YAML file; raises InputError with the key, its value and what was expected."""
+        """Read rules from a YAML file. Raises InputError with the key, its value and what was expected."""
         path = Path(path)
         try:
             content = _yaml(path.read_text(encoding="utf-8"))
@@ -85,8 +94,10 @@ class Rules:
         return Rules(**content)
 
     def broken(self, request: Request, counterparty: str, now: datetime, key: str | None = None) -> list[str]:
-        """A sentence for every rule that the request breaks. now: with its zone. key: SHA-256 of the certificate key
-        that the counterparty showed, if it showed one."""
+        """Return a sentence for every rule that the request breaks.
+
+        now: the time with its zone. key: the SHA-256 of the certificate key that the counterparty showed, if any.
+        """
         if now.tzinfo is None:
             raise InputError("clock", now, "a time with its zone")
         content, privacy = request.content, request.content["privacy"]
@@ -131,7 +142,7 @@ def _above(what: str, key: str, found: float, most: float | None) -> str:
 
 
 def _end(expires: date | datetime) -> datetime:
-    """The first moment that the rules hold no more."""
+    """The first moment at which the rules no longer hold."""
     if isinstance(expires, datetime):
         return expires.astimezone(timezone.utc)
     return datetime.combine(expires, time(), timezone.utc) + timedelta(days=1)
@@ -153,19 +164,16 @@ def _texts(*choices: str):
     return read
 
 
-def _number(words: str, holds) -> Any:
-    def read(where: str, value: Any) -> float:
-        if type(value) not in (int, float) or not holds(value):
-            raise InputError(where, shown(repr(value)), words)
-        return value
-
-    return read
-
-
 def _whole(where: str, value: Any) -> int:
-    if type(value) is not int or value < 1:
-        raise InputError(where, shown(repr(value)), "a whole number, 1 or more")
-    return value
+    return integer(where, value, 1, expected="a whole number, 1 or more")
+
+
+def _positive(where: str, value: Any) -> float:
+    return number(where, value, above=0)
+
+
+def _probability(where: str, value: Any) -> float:
+    return number(where, value, "a number from 0 to below 1", least=0, below=1)
 
 
 def _true(where: str, value: Any) -> bool:
@@ -183,7 +191,7 @@ def _when(where: str, value: Any) -> date | datetime:
                 date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value.replace("Z", "+00:00"))
             )
         if type(found) is date or (type(found) is datetime and found.tzinfo is not None):
-            _end(found)  # the calendar ends in the year 9999
+            _end(found)  # raises OverflowError on the last day of the calendar
             return found
     except (ValueError, OverflowError):
         pass
@@ -191,11 +199,11 @@ def _when(where: str, value: Any) -> date | datetime:
 
 
 def _yaml(text: str) -> Any:
-    """One YAML document whose keys are stated once; raises ValueError."""
+    """Read one YAML document whose keys are stated once; raises ValueError."""
     import yaml
 
     class Once(yaml.SafeLoader):
-        """YAML's own loader lets the last of two equal keys win: a rule would vanish without a word."""
+        """A loader that refuses equal keys. YAML's own loader keeps the last one, and a rule would vanish silently."""
 
         def construct_mapping(self, node, deep=False):
             keys = [key.value for key, _ in node.value]
@@ -203,7 +211,7 @@ def _yaml(text: str) -> Any:
                 raise ValueError(f"a key is stated twice among {', '.join(map(str, keys))}")
             return super().construct_mapping(node, deep)
 
-    # YAML 1.1 takes 0500 for 320, 5:00 for 300 and 1e-6 for a text: numbers here are decimal, and nothing else.
+    # YAML 1.1 takes 0500 for 320, 5:00 for 300 and 1e-6 for a text. Numbers here are decimal.
     Once.add_implicit_resolver(
         FLOAT, re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), [*"-+.0123456789"]
     )
@@ -217,20 +225,19 @@ def _yaml(text: str) -> Any:
 
 def _decimal(text: str, kind: type) -> float:
     if kind is float and re.fullmatch(r"[-+]?\.(inf|nan)", text.lower()):
-        return float(text.replace(".", "", 1))  # which no rule takes, and says so
+        return float(text.replace(".", "", 1))  # the rule itself refuses it, by its name
     if not re.fullmatch(r"[-+]?[0-9]+" if kind is int else r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text):
         raise ValueError(f"{text}, which is no decimal number: quote it where it is meant as a text")
     return kind(text)
 
 
-_positive = _number("a finite number above 0", lambda v: 0 < v < math.inf)
 READERS = {
     "methods": _texts(),
     "releases": _texts(),
     "learners": _texts(*ROLES),
     "minimum_rows": _whole,
     "maximum_epsilon": _positive,
-    "maximum_delta": _number("a number from 0 to below 1", lambda v: 0 <= v < 1),
+    "maximum_delta": _probability,
     "candidates": _texts(),
     "listed": _true,
     "counterparties": _texts(),

@@ -1,21 +1,19 @@
 """Epsilon at a given delta of many releases together, by dp-accounting's privacy loss distributions (PLD).
 
-Koskela, Jalko and Honkela 2020; Doroshenko et al. 2022 (dp-accounting rounds every loss up: an upper bound).
+`Mechanism` states how one value was noised; `epsilon` composes mechanisms. Privacy loss distributions are those of
+Koskela, Jalko and Honkela (2020) and Doroshenko et al. (2022); dp-accounting rounds every loss up, which gives an upper
+bound. A new kind of noise needs a name in `KINDS`, its fields in `Mechanism`, and its loss in `epsilon`.
 
-**Gaussian.** A release with noise sigma (in units of the value's sensitivity) is 1/sigma-GDP, and Gaussian releases
-compose to one of mu^2 = sum of 1/sigma^2 exactly, also when each sigma depends on earlier answers (Smith and Thakurta
-2022). **Pure.** A release of epsilon-DP is dominated by randomised response of the same epsilon. Where pure releases
-take part, the composition is for noise that was fixed beforehand, by a policy, not chosen from earlier answers.
+**Gaussian.** A release with noise sigma (in units of the value's sensitivity) is 1/sigma-GDP. Gaussian releases compose
+exactly to one of mu^2 = sum of 1/sigma^2, also when each sigma depends on earlier answers (Smith and Thakurta 2022).
 
-**Discrete Gaussian**, on a grid of the stated step (in units of the sensitivity), is charged as a Gaussian of variance
-sigma^2 - (1.5 step)^2. Why that is sound: round a Gaussian of that variance at random to the grid, each point by a
-Gaussian weight of width w = 1.5 steps around what is rounded. By Poisson summation the weights' sum is within a factor
-1 +- e of a constant, e = 2 exp(-2 pi^2 1.5^2) < 2e-19 (Peikert 2010, theorem 3.1), so the rounded value has each of its
-probabilities within a factor (1 + e)^2 of the discrete Gaussian of sigma; and rounding is post-processing. What the
-factors add to epsilon, below 1e-17 a release and a number, is covered by `SLACK`. (That the discrete Gaussian of sigma
-has no larger delta than the continuous one of the same sigma is not known at every epsilon, and not relied upon.)
+**Pure.** A release of epsilon-DP is dominated by randomised response of the same epsilon. Where pure releases take
+part, the composition holds for noise that a policy fixed beforehand, not for noise that depends on earlier answers.
 
-Each owner adds noise of its own to its share and knows it: against the other owner only one owner's noise counts.
+**Discrete Gaussian.** On a grid of the stated step (in units of the sensitivity) it is charged as a Gaussian of
+variance sigma^2 - (1.5 step)^2, plus `SLACK`. docs/protocols/releases.md shows why that is sound.
+
+Each owner adds noise of its own to its share and knows it. Against the other owner only one owner's noise counts.
 """
 
 from __future__ import annotations
@@ -25,20 +23,24 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mpc_appraisal.common.checks import number, one_of
 from mpc_appraisal.common.errors import InputError
 
 KINDS = ("plain", "pure", "gaussian", "discrete_gaussian")
-ROUNDING = 1.5  # width of the random rounding in the argument above, in steps
-SLACK = 1e-9  # added to epsilon where discrete releases take part: enough for 10^7 of them
-LARGE = 1e4  # beyond it the closed bound will do
+ROUNDING = 1.5  # the width, in steps, of the random rounding by which a discrete Gaussian is charged
+SLACK = 1e-9  # added to epsilon where discrete releases take part; it is enough for 10^7 of them
+LARGE = 1e4  # an epsilon beyond which the closed bound is good enough
 
 
 @dataclass(frozen=True)
 class Mechanism:
-    """How one value was noised. kind: one of `KINDS`; plain is no noise at all.
+    """How one value was noised.
 
-    epsilon: of a pure release. sigma: standard deviation of a Gaussian one, in units of the value's sensitivity.
-    step: spacing of a discrete Gaussian's grid, in units of the sensitivity; sigma must be 3 steps or more.
+    Attributes:
+        kind: one of `KINDS`; plain means that there is no noise.
+        epsilon: the epsilon of a pure release.
+        sigma: the standard deviation of a Gaussian or discrete Gaussian release, in units of the value's sensitivity.
+        step: the spacing of a discrete Gaussian's grid, in units of the sensitivity; sigma must be 3 steps or more.
     """
 
     kind: str = "plain"
@@ -47,8 +49,7 @@ class Mechanism:
     step: float | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError("mechanism.kind", repr(self.kind), f"one of {', '.join(KINDS)}")
+        one_of("mechanism.kind", self.kind, KINDS)
         needed = {"pure": {"epsilon"}, "gaussian": {"sigma"}, "discrete_gaussian": {"sigma", "step"}}
         for key in ("epsilon", "sigma", "step"):
             value = getattr(self, key)
@@ -56,9 +57,7 @@ class Mechanism:
                 if value is not None:
                     raise InputError(f"mechanism.{key}", value, f"nothing, for the kind {self.kind}")
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-                raise InputError(f"mechanism.{key}", value, "a finite number above 0")
-            object.__setattr__(self, key, float(value))
+            object.__setattr__(self, key, number(f"mechanism.{key}", value, above=0))
         if self.kind == "discrete_gaussian" and self.sigma < 3 * self.step:
             raise InputError("mechanism.sigma", self.sigma, f"3 steps of the grid or more: {3 * self.step:g}")
 
@@ -68,17 +67,17 @@ class Mechanism:
 
     @property
     def gaussian_sigma(self) -> float | None:
-        """The sigma of the continuous Gaussian that is charged; None for what is no Gaussian."""
+        """The sigma of the continuous Gaussian that is charged; None for a mechanism of another kind."""
         return None if self.sigma is None else math.sqrt(self.sigma**2 - (ROUNDING * (self.step or 0.0)) ** 2)
 
 
 def warm_up() -> None:
-    """Import the accountant now: seconds that nobody should spend while holding a lock."""
+    """Import the accountant, which takes seconds, before a lock is taken."""
     import dp_accounting.pld.privacy_loss_distribution  # noqa: F401
 
 
 def epsilon(mechanisms: Iterable[Mechanism], delta: float) -> float:
-    """An upper bound on the epsilon at `delta` of all releases together; infinite when one of them is plain."""
+    """An upper bound on the epsilon at `delta` of all releases together; it is infinite when one of them is plain."""
     mechanisms = list(mechanisms)
     if any(m.plain for m in mechanisms):
         return math.inf
@@ -95,7 +94,7 @@ def epsilon(mechanisms: Iterable[Mechanism], delta: float) -> float:
 
 
 def _by_losses(square: float, pure: Counter, delta: float, interval: float) -> float:
-    """interval: width of the accountant's grid of losses; 10^5 of them span what matters, so it takes milliseconds."""
+    """Epsilon by composing privacy loss distributions. interval: the width of the accountant's grid of losses."""
     from dp_accounting.pld import privacy_loss_distribution as losses
     from dp_accounting.pld.common import DifferentialPrivacyParameters
 

@@ -1,18 +1,19 @@
-"""The ledger's file: lines of JSON that are only ever appended, each sealed and holding the hash of the one before.
+"""The ledger's file: lines of JSON that are only appended. Each has a seal and the hash of the line before it.
 
-Beside FILE lie FILE.head (number and SHA-256 of the last line that is known to be whole: without it, lines removed from
-the end would not be missed) and FILE.lock. The order of an append, all of it under the lock:
+Beside FILE lie FILE.lock and FILE.head. The head holds the number and the SHA-256 of the last line that is known to be
+whole; without it, nobody would notice that lines were removed from the end. An append takes these steps under the lock:
 
-1. read and check everything; a line that a killed writer left unfinished is ended and explained by a line of kind
-   `tear` that says how many unreadable lines it follows. Only lines after the head may be unfinished.
-2. write the line at the end (O_APPEND), fsync the file, fsync the folder;
-3. write FILE.head aside, fsync it, rename it, fsync the folder.
+1. Everything is read and checked. A line that a killed writer left unfinished is ended, and a line of kind `tear` says
+   how many unreadable lines it follows. Only lines after the head may be unfinished.
+2. The line is written at the end (O_APPEND), and file and folder are brought to the disk.
+3. FILE.head is written whole, and brought to the disk.
 
-An append returns after 3, and only then does the caller release anything. So a kill before 2 is complete leaves
-something that was never granted, a kill after it leaves a line that counts although nothing was released, and nothing
-that was granted can be without a line. The head is never ahead of the file. The first line is renamed into place whole.
+An append returns after step 3, and only then does the caller release anything. A kill before step 2 is complete leaves
+a charge that was never granted. A kill after it leaves a line that counts although nothing was released. Nothing that
+was granted can be without a line. The head is never ahead of the file. The first line appears whole.
 
-Whoever may write the folder can make a new ledger that verifies: note the last hash elsewhere (`budget verify --head`).
+Whoever may write the folder can make a new ledger that verifies. An owner who fears this notes the last hash elsewhere
+(`budget verify --head`).
 """
 
 from __future__ import annotations
@@ -25,20 +26,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from mpc_appraisal.common import storage
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.storage import OWNER_ONLY, PATIENCE, write_whole
 
 FORMAT = "mpc_appraisal budget 1"
 MAGIC = f'{{"ledger":"{FORMAT}",'.encode()
 NOTHING = "0" * 64  # the hash before the first line
 SEAL = b',"seal":"'
-PATIENCE = 60.0  # seconds to wait for the lock
 
 
 @dataclass(frozen=True)
 class LedgerLine:
-    """number: from 1, as in an editor. entry: None where the line cannot be read. digest: SHA-256, 64 hex digits."""
+    """One line of the file.
+
+    Attributes:
+        number: the line's number, from 1, as an editor shows it.
+        digest: the SHA-256 of the line without its newline, 64 hex digits.
+        entry: the line's fields; None where the line cannot be read.
+    """
 
     number: int
     digest: str
@@ -47,8 +53,14 @@ class LedgerLine:
 
 @dataclass(frozen=True)
 class Chain:
-    """A checked file. loose: unreadable lines at the end; ended: whether the last line has its newline; head: whether
-    FILE.head is there."""
+    """A checked file.
+
+    Attributes:
+        lines: all lines, the unreadable ones too.
+        loose: the number of unreadable lines at the end.
+        ended: whether the last line has its newline.
+        head: whether FILE.head is there.
+    """
 
     lines: tuple[LedgerLine, ...]
     loose: int
@@ -57,36 +69,39 @@ class Chain:
 
     @property
     def torn(self) -> bool:
+        """Whether a writer was killed in the middle of a line."""
         return bool(self.loose) or not self.ended
 
 
 def bad_line(path: Path, number: int, found: object, expected: str) -> InputError:
+    """The error for a line of a ledger, by the file's name and the line's number."""
     return InputError(f"{path.name}, line {number}", found, expected)
 
 
 def beside(path: Path, ending: str) -> Path:
+    """The file that lies beside a ledger, as FILE.head does."""
     return path.with_name(path.name + ending)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process at a time; the system frees a dead process's lock. Every system error is an InputError."""
-    if not path.parent.is_dir():  # which the lock would make
+    """Hold the ledger's lock. Every system error inside comes out as an InputError."""
+    if not path.parent.is_dir():  # taking the lock would make the folder
         raise InputError("ledger", f"{path.name} in no folder", "a folder that is there")
+    busy = InputError("ledger", f"{path.name}, locked by another process", f"a lock within {PATIENCE:g} s")
     try:
-        with FileLock(beside(path, ".lock"), timeout=PATIENCE, mode=0o600):
+        with storage.locked(beside(path, ".lock"), busy, PATIENCE):
             yield
-    except Timeout:
-        raise InputError("ledger", f"{path.name}, locked by another process", f"a lock within {PATIENCE:g} s") from None
     except OSError as error:
         expected = "a folder that can be written, on a disk with room; nothing was granted"
         raise InputError("ledger", f"{path.name}: {error.strerror or error}", expected) from error
 
 
 def read(path: Path) -> Chain:
-    """The whole file, checked. The head is read first, so reading without the lock is right too.
+    """Read and check the whole file. The head is read first, so that reading without the lock is right too.
 
-    Raises InputError that names the first bad line; OSError."""
+    Raises InputError, which names the first bad line, and OSError.
+    """
     head = _read_head(path)
     try:
         content = path.read_bytes()
@@ -113,7 +128,7 @@ def read(path: Path) -> Chain:
         previous = line.digest
     last = len(lines)
     if head is None and last > 1:
-        raise InputError("ledger", f"{path.name} without {path.name}.head", "both: the head tells which line was last")
+        raise InputError("ledger", f"{path.name} without {path.name}.head", "both: the head states which line was last")
     whole = last - (loose or bool(rest))
     if head is not None and whole < head[0]:
         found = "no line" if whole == last else "a line that is cut off or damaged"
@@ -122,14 +137,14 @@ def read(path: Path) -> Chain:
 
 
 def create(path: Path, entry: dict) -> None:
-    """Put the first line in place, whole. Under the lock."""
-    _replace(path, _sealed({"ledger": FORMAT, "sequence": 1, "previous": NOTHING, **entry}) + b"\n")
+    """Make the ledger with its first line, which appears whole. The caller holds the lock."""
+    write_whole(path, _sealed({"ledger": FORMAT, "sequence": 1, "previous": NOTHING, **entry}) + b"\n", OWNER_ONLY)
     chain = read(path)
     _write_head(path, chain.lines[-1])
 
 
 def append(path: Path, chain: Chain, entry: dict) -> Chain:
-    """The chain with one line more, which is on the disk when this returns. Under the lock."""
+    """Append a line, which is on the disk when this returns, and return the longer chain. The caller holds the lock."""
     if os.stat(path).st_nlink != 1:
         raise InputError("ledger", f"{path.name}, a file of several names", "a file of one name: each has its own lock")
     if not chain.head:
@@ -143,20 +158,14 @@ def append(path: Path, chain: Chain, entry: dict) -> Chain:
 def _append(path: Path, chain: Chain, entry: dict) -> Chain:
     last = chain.lines[-1]
     raw = _sealed({"sequence": last.number + 1, "previous": last.digest, **entry})
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-    try:
-        _write(descriptor, raw + b"\n" if chain.ended else b"\n" + raw + b"\n")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    _sync_folder(path)
+    storage.append(path, raw + b"\n" if chain.ended else b"\n" + raw + b"\n")
     line = LedgerLine(last.number + 1, hashlib.sha256(raw).hexdigest(), entry)
     _write_head(path, line)
     return Chain((*chain.lines, line), 0, True, True)
 
 
 def _check(path: Path, line: LedgerLine, previous: str, loose: int) -> None:
-    """A readable line against its seal, its place and the line before."""
+    """Compare a readable line with its seal, its place and the line before it; raise InputError where one differs."""
     entry, number = line.entry, line.number
     if not entry.pop("sealed"):
         raise bad_line(path, number, "a changed line", "one that its seal fits")
@@ -171,13 +180,13 @@ def _check(path: Path, line: LedgerLine, previous: str, loose: int) -> None:
 
 
 def _sealed(entry: dict) -> bytes:
-    """One line without its newline; its seal is the SHA-256 of all that stands before the seal."""
+    """The bytes of a line without its newline. Its seal is the SHA-256 of everything before the seal."""
     body = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode()[:-1]
     return body + SEAL + hashlib.sha256(body).hexdigest().encode() + b'"}'
 
 
 def _opened(raw: bytes) -> dict | None:
-    """The entries of a line, `sealed` telling whether its seal fits; None for what is no JSON object."""
+    """The fields of a line, with `sealed` for whether its seal fits; None for a line that is no JSON object."""
     try:
         entry = json.loads(raw)
     except (ValueError, RecursionError):
@@ -201,33 +210,7 @@ def _read_head(path: Path) -> tuple[int, str] | None:
 
 
 def _write_head(path: Path, line: LedgerLine) -> None:
-    _replace(beside(path, ".head"), f"{line.number} {line.digest}\n".encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file aside and rename it into place: after a crash the old one is there or the new one, whole."""
-    aside = beside(path, ".new")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        _write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(aside, path)
-    _sync_folder(path)
-
-
-def _write(descriptor: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(descriptor, content) :]
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_whole(beside(path, ".head"), f"{line.number} {line.digest}\n", OWNER_ONLY)
 
 
 def _short(content: bytes) -> str:

@@ -6,153 +6,47 @@
         ... open the value ...
         ledger.settle(granted, value)
 
-A charge whose session failed stays charged, for the value may have been opened; asking again is charged again. A
-question that was answered is answered from the record, free. Several questions at once (`consult`, `charge_all`) are
-granted all or none. Why no kill and no second process loses a charge: `hash_chain.py`.
+A charge whose session failed stays charged, because the value may have been opened; the same question, asked again, is
+charged again. A question that was answered is answered from the record without a charge. Several questions at once
+(`consult`, `charge_all`) are granted all or none. `state.py` reads what a ledger says, and `hash_chain.py` explains why
+no kill and no second process loses a charge.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.governance.budget import hash_chain as chain
-from mpc_appraisal.governance.budget.accounting import epsilon, warm_up
+from mpc_appraisal.governance.budget.accounting import warm_up
 from mpc_appraisal.governance.budget.keys import key_of, keyed, twins
 from mpc_appraisal.governance.budget.limits import Policy, Question, text
+from mpc_appraisal.governance.budget.state import Answer, Charge, checked, recorded, replay
 
 TOGETHER = " + "  # between the names of data sets that have one ledger
-TOLERANCE = 1e-6  # relative, of an epsilon that another release of the accountant computed
-
-
-@dataclass(frozen=True)
-class Charge:
-    """Leave to open one value, paid for. line: of the ledger; digest: SHA-256 of that line."""
-
-    line: int
-    digest: str
-    question: Question
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The recorded answer to a question.
-
-    line: the number of the charge's line. value: what `settle` was given, after JSON. mark: what tells the owner that a
-    question is repeated where the question does not show it (see `LedgerSet.marked`); None where nothing does.
-    """
-
-    line: int
-    question: Question
-    value: Any
-    mark: str | None = None
-
-
-@dataclass
-class Account:
-    """All of one counterparty: charges and answers by the charge's line; last: that of a noised charge, and the
-    policy in force then."""
-
-    charges: dict[int, Charge] = field(default_factory=dict)
-    answers: dict[int, Answer] = field(default_factory=dict)
-    last: tuple[int, Policy] | None = None
-
-    @property
-    def plain(self) -> int:
-        return sum(charge.question.mechanism.plain for charge in self.charges.values())
-
-    def epsilon(self, delta: float, *more: Question) -> float:
-        """Of all noised charges, and of `more`, together; infinite where it is too large to compute."""
-        asked = [*(charge.question for charge in self.charges.values()), *more]
-        try:
-            return epsilon((q.mechanism for q in asked if not q.mechanism.plain), delta)
-        except ArithmeticError:  # noise of next to nothing
-            return math.inf
-
-
-@dataclass
-class State:
-    """What a checked ledger says.
-
-    accounts: each by its first name; whoever shows one certificate key has one account, under whatever names: `names`
-    and `identities` (SHA-256 of a key) give the first one. tears: numbers of the lines that explain one. check: what
-    its key must give; digest: of the data, keyed; both None in a ledger that was made before there were keys.
-    """
-
-    chain: chain.Chain
-    data: str
-    policy: Policy
-    accounts: dict[str, Account] = field(default_factory=dict)
-    tears: list[int] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)
-    identities: dict[str, str] = field(default_factory=dict)
-    check: str | None = None
-    digest: str | None = None
-
-    def account(self, name: str, identity: str | None = None) -> Account:
-        """All that was asked under this name, or by who shows this certificate key under any name; not to change."""
-        first, other = self.names.get(name), self.identities.get(identity or "")
-        found = [self.accounts[one] for one in dict.fromkeys((first, other)) if one is not None]
-        return found[0] if len(found) == 1 else _joined(found)
-
-    def known_as(self, name: str) -> list[str]:
-        """All names of one account."""
-        return [each for each, first in self.names.items() if first == self.names.get(name)]
-
-    def enter(self, name: str, identity: str | None) -> Account:
-        """The account that a charge belongs to; two that turn out to be of one key become one."""
-        first = self.names.setdefault(name, name)
-        account = self.accounts.setdefault(first, Account())
-        other = self.identities.get(identity or "", first)
-        if other != first:
-            self.accounts[other] = _joined([self.accounts[other], self.accounts.pop(first)])
-            for names in (self.names, self.identities):
-                names.update({each: other for each, old in names.items() if old == first})
-            account = self.accounts[other]
-        if identity is not None:
-            self.identities[identity] = self.names[name]
-        return account
-
-
-def _joined(accounts: Sequence[Account]) -> Account:
-    found = Account()
-    for account in accounts:
-        found.charges |= account.charges
-        found.answers |= account.answers
-        found.last = max(filter(None, (found.last, account.last)), key=lambda last: last[0], default=None)
-    return found
-
-
-@dataclass(frozen=True)
-class Spent:
-    """A row of `budget show`. epsilon and epsilon_left: at `delta`, of noised values; plain: values without noise."""
-
-    counterparty: str
-    questions: int
-    answers: int
-    epsilon: float
-    epsilon_left: float
-    delta: float
-    plain: int
-    plain_left: int
 
 
 class Ledger:
-    """The ledger in `path`, made if there is none.
+    """The ledger in the file `path`, which is made if it is not there.
 
-    data: the data set's name, needed for a new ledger and checked with an old one. policy: of a new ledger (default:
-    `Policy()`); an old one's must be the same or left out, and is changed by `amend`. clock: the time, with its zone.
-    content: gives the digest of the data for a new ledger, which keeps it under its own key. A ledger for several
-    candidates is called by all their names, with " + " between them, and fits each. twins: ledgers of the same data
-    that lay beside this one when it was made.
-    Raises InputError for what cannot be read or written, or was tampered with.
+    Args:
+        path: the ledger's file.
+        data: the name of the data set. A new ledger needs it, and an old one must have it. A ledger of several
+            candidates is called by all their names, with " + " between them, and fits each.
+        policy: the policy of a new ledger, by default `Policy()`. An old ledger must have the same policy where one is
+            stated; `amend` changes it.
+        clock: a function that returns the time with its zone.
+        content: a function that returns the digest of the data. A new ledger records it under its own key.
+
+    Attributes:
+        twins: the names of ledgers of the same data that lay beside this one when it was made.
+
+    Raises InputError for a ledger that cannot be read or written, or that was tampered with.
     """
 
     twins: Sequence[str] = ()
@@ -190,42 +84,43 @@ class Ledger:
 
     @property
     def keyed(self) -> bool:
-        """Whether all its questions are of a time when ledgers had keys."""
+        """Whether the ledger was made with a key, so that no question in it holds a hash without one."""
         return checked(self.path).check is not None
 
     def key(self) -> tuple[bytes, bool]:
-        """Its key, see `keys`, and whether it is the one that the ledger was made with."""
+        """The ledger's key (see `keys`), and whether it is the one that the ledger was made with."""
         with chain.locked(self.path):
             key, check = key_of(self.path), replay(self.path).check
         return key, check in (None, keyed(key, "check", ""))
 
     def consult(self, questions: Sequence[Question], identity: str | None = None) -> list[Answer | None]:
-        """The recorded answer of each question, or None for one that `charge_all` would charge; changes nothing.
+        """Return the recorded answer of each question, or None for one that `charge_all` would charge.
 
-        identity: SHA-256 of the counterparty's certificate key, if it showed one. Raises InputError where charging them
-        one after the other would be refused. What other processes charge in the meantime is not foreseen.
+        Nothing is changed. identity: the SHA-256 of the counterparty's certificate key, if it showed one. Raises
+        InputError where charging the questions one after the other would be refused. Charges that other processes make
+        in the meantime are not foreseen.
         """
-        return _granted(checked(self.path), questions, identity)
+        return recorded(checked(self.path), questions, identity)
 
     def charge(self, question: Question) -> Charge | Answer:
-        """Leave to open the answer, charged; or the recorded answer of a repeated question.
+        """Charge a question and return the permission to open its answer, or return the answer that is recorded.
 
-        Raises InputError, with nothing granted: too few rows, the budget or the cap would be exceeded, a ledger that
-        cannot be written or was tampered with.
+        Raises InputError, and then nothing is granted: for too few rows, for a charge beyond the budget or the cap, and
+        for a ledger that cannot be written or was tampered with.
         """
         return self.charge_all([question])[0]
 
     def charge_all(self, questions: Sequence[Question], identity: str | None = None) -> list[Charge | Answer]:
-        """`charge` of each, in order: either all are granted or, with an InputError, none.
+        """Charge the questions in order, as `charge` does: either all are granted or, with an InputError, none.
 
-        What is refused is refused before anything is written. A kill or a full disk in the middle leaves the first ones
+        A refusal comes before anything is written. A kill or a full disk in the middle leaves the first questions
         charged and not granted. A question without an answer that stands twice in the list is charged twice.
         """
         if any(not question.mechanism.plain for question in questions):
             warm_up()
         with chain.locked(self.path):
             state = replay(self.path)
-            granted: list[Charge | Answer | None] = [*_granted(state, questions, identity)]
+            granted: list[Charge | Answer | None] = [*recorded(state, questions, identity)]
             now, links = None if all(granted) else self._now(), state.chain
             for k, question in enumerate(questions):
                 if granted[k] is None:
@@ -236,7 +131,10 @@ class Ledger:
         return granted
 
     def settle(self, charge: Charge, value: Any, mark: str | None = None) -> Answer:
-        """Record what was opened for `charge`: any finite JSON value; mark: see `Answer`. Twice the same is once."""
+        """Record the value that was opened for `charge`, any finite JSON value. Repeating the call changes nothing.
+
+        mark: see `Answer`. Raises InputError for a charge of another ledger, and for a second value that differs.
+        """
         try:
             value = json.loads(json.dumps(value, allow_nan=False))
         except (TypeError, ValueError) as error:
@@ -256,9 +154,9 @@ class Ledger:
         return Answer(charge.line, charge.question, value, mark)
 
     def amend(self, policy: Policy | None = None, **limits: float) -> tuple[Policy, Policy]:
-        """Put another policy in force, or (without one) the old one with some limits changed; returns old and new.
+        """Put another policy in force, or the old one with some limits changed; return the old and the new policy.
 
-        The ledger keeps both. What is spent stays spent.
+        The ledger keeps both, and what is spent stays spent.
         """
         with chain.locked(self.path):
             state = replay(self.path)
@@ -272,133 +170,3 @@ class Ledger:
         if now.tzinfo is None:
             raise InputError("clock", now, "a time with its zone")
         return now.astimezone(timezone.utc).isoformat(timespec="seconds")
-
-
-def _granted(state: State, questions: Sequence[Question], identity: str | None = None) -> list[Answer | None]:
-    """The recorded answer of each, or None: to be charged. InputError where one may not be, after those before it."""
-    found: list[Answer | None] = []
-    before: dict[str, list[Question]] = {}
-    for question in questions:
-        account = state.account(question.counterparty, identity)
-        answer = next((answer for answer in account.answers.values() if answer.question == question), None)
-        if answer is None:
-            earlier = before.setdefault(identity or question.counterparty, [])
-            _check(state.policy, account, question, earlier)
-            earlier.append(question)
-        found.append(answer)
-    return found
-
-
-def _check(
-    policy: Policy, account: Account, question: Question, earlier: Sequence[Question] = (), spend: bool = True
-) -> None:
-    """Refuse what the policy does not allow. earlier: what is to be charged to the account before it. spend: whether to
-    compose epsilon, which takes milliseconds."""
-    who = question.counterparty
-    if question.rows < policy.minimum_rows:
-        raise InputError("budget.rows", question.rows, f"{policy.minimum_rows} rows or more")
-    if question.mechanism.plain:
-        plain = account.plain + sum(q.mechanism.plain for q in earlier)
-        if plain >= policy.plain_values:
-            expected = f"at most {policy.plain_values} values without noise for {who}"
-            raise InputError("budget.plain_values", plain + 1, expected)
-    elif spend:
-        after = account.epsilon(policy.delta, *earlier, question)
-        if not after <= policy.epsilon:  # so that what is no number is refused too
-            spent = account.epsilon(policy.delta, *earlier)
-            expected = f"at most {policy.epsilon:g} at delta {policy.delta:g} for {who}, of which {spent:.4g} is spent"
-            raise InputError("budget.epsilon", f"{after:.4g}", expected)
-
-
-def replay(path: Path) -> State:
-    """Read and check a ledger without changing it; only epsilon is not composed anew. Raises InputError, OSError."""
-    checked = chain.read(path)
-    first = checked.lines[0].entry
-    if first is None or first.get("kind") != "open":
-        raise chain.bad_line(path, 1, "no opening line", "the line that names data set and policy")
-    state: State | None = None
-    for line in checked.lines:
-        if line.entry is None:
-            continue
-        try:
-            if state is None:
-                state = State(checked, text("data", first["data"]), Policy(**first["policy"]))
-                state.check, state.digest = first.get("check"), first.get("digest")
-            else:
-                _enter(state, line)
-        except InputError as error:
-            raise chain.bad_line(path, line.number, f"{error.name} {error.value}", error.expected) from error
-        except (KeyError, TypeError) as error:
-            raise chain.bad_line(path, line.number, f"{error}", "the entries of its kind") from error
-    return state
-
-
-def _enter(state: State, line: chain.LedgerLine) -> None:
-    entry, kind = line.entry, line.entry.get("kind")
-    if kind == "charge":
-        question = Question.from_entry(entry)
-        account = state.enter(question.counterparty, _identity(entry))
-        _check(state.policy, account, question, spend=False)
-        account.charges[line.number] = Charge(line.number, line.digest, question)
-        if not question.mechanism.plain:
-            account.last = line.number, state.policy
-    elif kind == "answer":
-        number = entry["charge"]
-        account = next((a for a in state.accounts.values() if number in a.charges), None)
-        if account is None or number in account.answers:
-            raise InputError("charge", number, "the line of a charge that was not answered before")
-        account.answers[number] = Answer(number, account.charges[number].question, entry["value"], entry.get("mark"))
-    elif kind == "policy":
-        state.policy = Policy(**entry["policy"])
-    elif kind == "tear":
-        state.tears.append(line.number)
-    else:
-        raise InputError("kind", kind, "charge, answer, policy or tear")
-
-
-def _identity(entry: dict) -> str | None:
-    found = entry.get("identity")
-    if found is not None and not (isinstance(found, str) and re.fullmatch("[0-9a-f]{64}", found)):
-        raise InputError("identity", found, "the SHA-256 of a certificate's key, 64 hex digits")
-    return found
-
-
-def spent(state: State) -> list[Spent]:
-    """A row for each counterparty, called by all its names."""
-    return [replace(spent_by(state, name), counterparty=", ".join(state.known_as(name))) for name in state.accounts]
-
-
-def spent_by(state: State, counterparty: str, identity: str | None = None) -> Spent:
-    """The row of one counterparty, who may have asked nothing yet, at the policy in force."""
-    account, policy = state.account(counterparty, identity), state.policy
-    value, plain = account.epsilon(policy.delta), account.plain
-    counts, left = (len(account.charges), len(account.answers)), max(0.0, policy.epsilon - value)
-    return Spent(counterparty, *counts, value, left, policy.delta, plain, max(0, policy.plain_values - plain))
-
-
-def checked(path: Path) -> State:
-    """`replay` without the lock, which an append at the same time does not disturb. Raises InputError alone."""
-    try:
-        return replay(path)
-    except OSError as error:
-        raise InputError("ledger", f"{path.name}: {error.strerror}", "a ledger that can be read") from error
-
-
-def verify(path: str | Path, head: str | None = None) -> State:
-    """Chain, sequence, charges and budgets of a ledger; InputError names the first bad line.
-
-    head: a hash that was noted earlier, which a line must have.
-    """
-    path = Path(path).resolve()
-    state = checked(path)
-    for account in state.accounts.values():
-        if account.last is not None:
-            number, policy = account.last
-            value = account.epsilon(policy.delta)
-            if value > policy.epsilon * (1 + TOLERANCE):
-                raise chain.bad_line(path, number, f"epsilon {value:.6g}", f"at most {policy.epsilon:g}")
-    if head is not None and head not in {line.digest for line in state.chain.lines}:
-        raise InputError(
-            "--head", head, f"the hash of a line of {path.name}, whose last is {state.chain.lines[-1].digest}"
-        )
-    return state

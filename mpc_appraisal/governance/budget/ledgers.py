@@ -1,4 +1,6 @@
-"""What an appraisal keeps its ledgers with: asked before it, charged before anything is opened, settled after.
+"""The ledger set: all ledgers that one party charges in one appraisal.
+
+It is consulted before the other party is met, charged before a value is opened, and settled afterwards.
 
 ledgers = LedgerSet.open("acme", {"seller": (ledger_beside("seller.csv"), "seller")}, Policy(epsilon=2.0))
 asked = {("influence", "seller"): Question("acme", "influence", rows, subject(config=..., model=...), noise)}
@@ -18,15 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
-from mpc_appraisal.governance.budget.ledger import TOGETHER, Answer, Charge, Ledger, checked, spent_by
+from mpc_appraisal.governance.budget.ledger import TOGETHER, Ledger
 from mpc_appraisal.governance.budget.limits import Policy, Question, text
+from mpc_appraisal.governance.budget.state import Answer, Charge, checked, spent_by
 
 Key = tuple[str, str]  # method and candidate
-EVERY = ""  # in place of a candidate's name, which is never empty
+EVERY = ""  # stands for all candidates that have no ledger of their own; a candidate's name is never empty
 
 
 def ledger_beside(file: str | Path) -> Path:
-    """FILE.ledger: where the ledger of a data file, or of a model, is unless its owner says otherwise."""
+    """FILE.ledger, the ledger of a data file or of a model unless its owner names another one."""
     file = Path(file)
     if not file.name:
         raise InputError("ledger", str(file), "a file's name")
@@ -34,7 +37,7 @@ def ledger_beside(file: str | Path) -> Path:
 
 
 def subject(**parts: Any) -> str:
-    """The digest for `Question.subject`: SHA-256 of the canonical JSON of the parts, 64 hex digits."""
+    """The digest for `Question.subject`: the SHA-256 of the canonical JSON of the parts, 64 hex digits."""
     try:
         content = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -46,9 +49,12 @@ def subject(**parts: Any) -> str:
 class LedgerSet:
     """The ledgers of one party for one appraisal.
 
-    counterparty: who asks, as in its questions. ledgers: by candidate; `EVERY` stands for all others: at the model
-    owner all candidates have the one ledger of its model, and what they spend of it adds up. identity: SHA-256 of the
-    certificate key that the counterparty showed at the meeting; None: it showed none.
+    Attributes:
+        counterparty: the name of the party that asks, as its questions state it.
+        ledgers: the ledgers by candidate; `EVERY` stands for all other candidates. At the model owner all candidates
+            share the one ledger of its model, and what they spend adds up.
+        identity: the SHA-256 of the certificate key that the counterparty showed in the handshake; None if it showed
+            none.
     """
 
     counterparty: str
@@ -66,12 +72,17 @@ class LedgerSet:
         policy: Policy | None = None,
         contents: Mapping[str, Callable[[], str]] | None = None,
     ) -> LedgerSet:
-        """places: for each candidate the path of its ledger and the name of its data set (or model): 1 to 200 printable
-        characters. Several candidates may have one ledger, which is then called by all their names. policy: of ledgers
-        that are made now; one that is there must have the same, or none is stated. contents: by candidate what gives
-        the digest of its data, asked for a new ledger of one candidate.
+        """Open the ledgers of an appraisal, and make those that are not there.
 
-        Raises InputError: a ledger of other data, under another policy, damaged, or in a folder that is not there.
+        Args:
+            counterparty: the name of the party that asks.
+            places: for each candidate the path of its ledger and the name of its data set or model, 1 to 200 printable
+                characters. Several candidates may have one ledger, which is then called by all their names.
+            policy: the policy of new ledgers. An old ledger must have the same policy where one is stated.
+            contents: by candidate a function that returns the digest of its data. It is called for a new ledger of one
+                candidate alone.
+
+        Raises InputError for a ledger of other data, under another policy, damaged, or in a folder that is not there.
         """
         text("counterparty", counterparty)  # before any ledger is made
         sharers: dict[Path, dict[str, str]] = {}  # by ledger its candidates and their data's names
@@ -86,20 +97,20 @@ class LedgerSet:
         )
 
     def key(self, name: str) -> bytes:
-        """The key of a candidate's ledger, see `keys`."""
+        """The key of a candidate's ledger (see `keys`)."""
         return self._ledger(name).key()[0]
 
     def foreign_keys(self) -> list[str]:
-        """Names of ledgers whose key is not the one that they were made with."""
+        """The names of ledgers whose key is not the one that they were made with."""
         by_path = {ledger.path: ledger for ledger in self.ledgers.values()}
         return [ledger.path.name for ledger in by_path.values() if not ledger.key()[1]]
 
     def twins(self) -> dict[str, list[str]]:
-        """By the name of a ledger that was made now, those beside it that are of the same data."""
+        """By the name of each ledger that was made now, the names of ledgers beside it that are of the same data."""
         return {ledger.path.name: list(ledger.twins) for ledger in self.ledgers.values() if ledger.twins}
 
     def older(self, questions: Mapping[Key, Question]) -> dict[Key, Question]:
-        """Those that a ledger from before there were keys has answered; their subjects hold a hash without one."""
+        """The questions that a ledger without a key has answered; their subjects hold a hash without a key."""
         found = {}
         for ledger, keys in self._groups(questions):
             if not ledger.keyed:
@@ -109,22 +120,26 @@ class LedgerSet:
         return found
 
     def marked(self, name: str, mark: str) -> list[Any]:
-        """What was recorded for a candidate under this mark: values of answers that a repetition may repeat."""
+        """The values of the answers that were recorded for a candidate under this mark."""
         account = checked(self._ledger(name).path).account(self.counterparty, self.identity)
         return [answer.value for answer in account.answers.values() if answer.mark == mark]
 
     def consult(self, questions: Mapping[Key, Question]) -> dict[Key, Answer | None]:
-        """The recorded answers, None for what would be charged; changes nothing. InputError for what is refused."""
+        """Return the recorded answers, and None for questions that would be charged. Nothing is changed.
+
+        Raises InputError where a charge would be refused.
+        """
         found = {}
         for ledger, keys in self._groups(questions):
             found.update(zip(keys, ledger.consult([questions[key] for key in keys], self.identity), strict=True))
         return {key: found[key] for key in questions}
 
     def charge(self, questions: Mapping[Key, Question]) -> dict[Key, Charge | Answer]:
-        """Leave to open each value, charged, or its recorded answer. InputError, with nothing granted, for a refusal.
+        """Charge the questions and return for each the permission to open its value, or the recorded answer.
 
-        All ledgers are asked before the first is charged. Where another process spends the rest of one in between, the
-        ledgers before it stay charged although nothing is granted.
+        All ledgers are consulted before the first one is charged. If another process spends the rest of a ledger in
+        between, the ledgers before it stay charged although nothing is granted. Raises InputError for a refusal, and
+        then nothing is granted.
         """
         self.consult(questions)
         granted: dict[Key, Charge | Answer] = {}
@@ -137,18 +152,22 @@ class LedgerSet:
         return {key: granted[key] for key in questions}
 
     def settle(self, key: Key, value: Any, mark: str | None = None) -> None:
-        """Record what was opened for a key that was charged here; `{"opened": null}` where this party was not shown it.
-        mark: see `marked`. AppraisalError for another key, InputError for a value that is no finite JSON."""
+        """Record the value that was opened for a key that was charged here.
+
+        value: the value, or `{"opened": null}` where this party was not shown it. mark: see `marked`. Raises
+        AppraisalError for a key that was not charged here, and InputError for a value that is no finite JSON.
+        """
         if key not in self._charges:
             raise AppraisalError(f"{' of '.join(key)} was not charged in this appraisal, so no answer is recorded")
         ledger, charge = self._charges[key]
         ledger.settle(charge, value, mark)
 
     def left(self, name: str) -> dict[str, Any]:
-        """For the record and the appraisal card: what the counterparty has spent of a candidate's ledger, and has left.
+        """What the counterparty has spent and has left of a candidate's ledger, for the record and the appraisal card.
 
-        ledger: its file's name. line: of the last charge of this appraisal for the candidate, or None. head: SHA-256 of
-        the ledger's last whole line, for `budget verify --head`. epsilon, epsilon_left: at `delta`, finite numbers.
+        ledger is the file's name. line is the number of this appraisal's last charge for the candidate, or None. head
+        is the SHA-256 of the ledger's last whole line, for `budget verify --head`. epsilon and epsilon_left are finite
+        numbers at `delta`.
         """
         ledger = self._ledger(name)
         state = checked(ledger.path)
@@ -171,7 +190,7 @@ class LedgerSet:
         raise InputError("candidate", repr(name), f"one that has a ledger: {', '.join(self.ledgers) or 'none has'}")
 
     def _groups(self, questions: Mapping[Key, Question]) -> Iterator[tuple[Ledger, list[Key]]]:
-        """Each ledger with its questions' keys: by file, so that what is asked of one file adds up."""
+        """Each ledger with the keys of its questions. They are grouped by file, so that charges to one file add up."""
         groups: dict[Path, tuple[Ledger, list[Key]]] = {}
         for key, question in questions.items():
             if question.counterparty != self.counterparty:

@@ -1,4 +1,7 @@
-"""What may be asked of a data set (Policy), and what is asked (Question)."""
+"""The limits of a data set (`Policy`) and what a counterparty asks (`Question`).
+
+Both are frozen, checked when they are made, and written into ledgers; a policy is also read from a YAML file.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,24 @@ from pathlib import Path
 
 import yaml
 
+from mpc_appraisal.common.checks import integer, number, one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.governance.budget.accounting import Mechanism
 
 LEAST_DELTA = 1e-300  # so that 1 / delta is a number
+COUNT = "a whole number, 0 or more"
 
 
 @dataclass(frozen=True)
 class Policy:
-    """The limits of one data set, for each counterparty by itself: counterparties who pool their answers add them up.
+    """The limits of one data set for each counterparty by itself. Counterparties that pool their answers add them up.
 
-    epsilon, delta: budget of all noised values together. minimum_rows: smaller data sets are not appraised, for many
-    appraisals of few rows reveal a model. plain_values: how many values may be released without noise; such a value has
-    infinite epsilon, so the cap limits their number and promises nothing more.
+    Attributes:
+        epsilon, delta: the privacy budget of all noised values together.
+        minimum_rows: the rows that a data set must have to be appraised, because many appraisals of few rows reveal a
+            model.
+        plain_values: the number of values that may be released without noise. Such a value has infinite epsilon, so
+            that the cap limits their number and promises nothing more.
     """
 
     epsilon: float = 1.0
@@ -33,22 +41,21 @@ class Policy:
 
     def __post_init__(self) -> None:
         for key, low, high in (("epsilon", 0.0, math.inf), ("delta", LEAST_DELTA, 1.0)):
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value < high:
-                raise InputError(f"policy.{key}", value, f"a number above {low:g} and below {high:g}")
-            object.__setattr__(self, key, float(value))
+            expected = f"a number above {low:g} and below {high:g}"
+            value = number(f"policy.{key}", getattr(self, key), expected, above=low, below=high)
+            object.__setattr__(self, key, value)
         for key in ("minimum_rows", "plain_values"):
-            whole(f"policy.{key}", getattr(self, key))
+            integer(f"policy.{key}", getattr(self, key), 0, expected=COUNT)
 
     @staticmethod
     def read(path: str | Path) -> Policy:
-        """From a YAML file that states some of the limits, as `epsilon: 2`; the others are the defaults.
+        """Read a policy from a YAML file that states some of the limits, as `epsilon: 2`; the others are defaults.
 
         Raises InputError for a file that cannot be read, states nothing, or states what `limits` refuses.
         """
         path = Path(path)
         try:
-            # Nodes and not values: YAML 1.1 takes 1e-6 for a text, and of a key that stands twice the last.
+            # Nodes are read in place of values: YAML 1.1 takes 1e-6 for a text, and the last of two equal keys.
             node = yaml.compose(path.read_bytes(), Loader=yaml.SafeLoader)
         except OSError as error:
             raise InputError("policy", f"{path.name}: {error.strerror}", "a YAML file that can be read") from error
@@ -64,11 +71,13 @@ LIMITS = {f.name: type(f.default) for f in fields(Policy)}  # a policy's keys an
 
 
 def limits(stated: Iterable[tuple[str, str]]) -> dict[str, float]:
-    """Some of a policy's limits, by key, from texts; InputError for an unknown key, one stated twice, no number."""
+    """Some of a policy's limits by key, from texts.
+
+    Raises InputError for an unknown key, a key that is stated twice, and a value that is no number.
+    """
     found: dict[str, float] = {}
     for key, value in stated:
-        if key not in LIMITS:
-            raise InputError("policy", repr(key), f"one of {', '.join(LIMITS)}")
+        one_of("policy", key, LIMITS)
         if key in found:
             raise InputError(f"policy.{key}", f"{value}, after {found[key]:g}", "one value")
         kind = LIMITS[key]
@@ -82,7 +91,7 @@ def limits(stated: Iterable[tuple[str, str]]) -> dict[str, float]:
 
 
 def _plain(node: yaml.Node) -> str:
-    """What a node of YAML says; a text in quotation marks keeps them, for it is no number."""
+    """What a node of YAML says. A text keeps its quotation marks, because it is no number."""
     if not isinstance(node, yaml.ScalarNode):
         return "a list" if isinstance(node, yaml.SequenceNode) else "keys"
     return repr(node.value) if node.style else node.value
@@ -90,9 +99,16 @@ def _plain(node: yaml.Node) -> str:
 
 @dataclass(frozen=True)
 class Question:
-    """One value asked for. counterparty: who learns it, under the one name that the owner knows it by. rows: of the
-    data set. subject: everything else that fixes the answer, as a digest (the configuration and the counterparty's
-    commitment to its own inputs). Two questions are the same when all five are."""
+    """One value that a counterparty asks for. Two questions are the same when all five fields are.
+
+    Attributes:
+        counterparty: the one name that the owner knows the asking party by.
+        method: the name of the method that computes the value.
+        rows: the number of rows of the data set.
+        subject: the digest of everything else that fixes the answer: the configuration, and the counterparty's
+            commitment to its own inputs.
+        mechanism: how the value is noised.
+    """
 
     counterparty: str
     method: str
@@ -103,18 +119,18 @@ class Question:
     def __post_init__(self) -> None:
         for key in ("counterparty", "method", "subject"):
             text(f"question.{key}", getattr(self, key))
-        whole("question.rows", self.rows)
+        integer("question.rows", self.rows, 0, expected=COUNT)
         if not isinstance(self.mechanism, Mechanism):
             raise InputError("question.mechanism", self.mechanism, "a Mechanism")
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON, 64 hex digits."""
+        """The SHA-256 of the question's canonical JSON, 64 hex digits."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @staticmethod
     def from_entry(entry: Mapping) -> Question:
-        """From a ledger's line; raises InputError for what no question has."""
+        """The question that a ledger's line states. Raises InputError where the line states none."""
         keys = [f.name for f in fields(Question) if f.name != "mechanism"]
         try:
             question = Question(**{key: entry[key] for key in keys}, mechanism=Mechanism(**entry["mechanism"]))
@@ -126,12 +142,7 @@ class Question:
 
 
 def text(name: str, value: object) -> str:
+    """Return `value` if it is a name: 1 to 200 printable characters without a space at either end; else InputError."""
     if not isinstance(value, str) or not value or value != value.strip() or not value.isprintable() or len(value) > 200:
         raise InputError(name, repr(value), "1 to 200 printable characters, none of them a space at either end")
-    return value
-
-
-def whole(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InputError(name, repr(value), "a whole number, 0 or more")
     return value

@@ -1,8 +1,9 @@
 """The catalogue: what a data owner publishes about a data set in place of the data.
 
-A listing (`listing`) is one JSON file, valid under a schema (`schema`): sizes, types, encoding, terms, a commitment to
-the data (`commitment`), and on demand statistics or sample rows (`facts`). A catalogue (`store`) is a folder of such
-files, to be put in git or on a web server. `check_listing` (`check`) refuses data that are not what a listing says.
+A listing (`listing`) is one JSON file, valid under a schema (`schema`). It holds sizes, types, encoding, terms, a
+commitment to the data (`commitment`), and on demand statistics or sample rows (`facts`). A catalogue (`store`) is a
+folder of such files, which can be put in git or on a web server. `check_listing` (`check`) refuses data that are not
+what a listing says.
 """
 
 from mpc_appraisal.governance.catalogue.check import check_listing

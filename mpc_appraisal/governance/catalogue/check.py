@@ -1,4 +1,4 @@
-"""Does a data set match its listing? Asked in the data owner's process, before anything is shared."""
+"""The check that a data set matches its listing. The data owner's process makes it before anything is shared."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from mpc_appraisal.governance.catalogue.schema import TYPES
 
 
 def check_listing(listing: Listing, data: Dataset | StoredDataset, salt: bytes) -> None:
-    """Raises InputError with the field, the data's value and the listing's, where data or salt are not the listed.
+    """Raise InputError with the field, the data's value and the listing's value where they differ.
 
-    data: as read from the owner's file, before any standardisation. Its classes may be fewer than the listing's
-    (those of a file are counted by its largest label), not more. The cheap checks come first; the last reads all rows.
+    data: the data set as it was read from the owner's file, before any standardisation. It may have fewer classes than
+    the listing, because the classes of a file are counted by its largest label, but not more. salt: the bytes that the
+    commitment was made with. The cheap checks come first; the last one reads all rows.
     """
 
     def must(field: str, value: object, stated: object) -> None:
@@ -49,7 +50,7 @@ def check_listing(listing: Listing, data: Dataset | StoredDataset, salt: bytes) 
         must("statistics.rows_by_class", list(found.rows_by_class), list(said.rows_by_class))
         for field in ("mean", "deviation"):
             for k, (value, stated) in enumerate(zip(getattr(found, field), getattr(said, field), strict=True)):
-                # both have three digits: one unit of the last may differ by the order of a sum
+                # Both are rounded to three digits, and the last one may depend on the order of a sum.
                 if not math.isclose(value, stated, rel_tol=1.1e-2, abs_tol=1e-9):
                     must(f"statistics.{field}.{k}", value, stated)
     digest = commit(data, salt)

@@ -1,4 +1,4 @@
-"""A commitment to a data set: a salted SHA-256 that binds its owner and tells a reader nothing.
+"""A commitment to a data set: a salted SHA-256 that binds its owner and reveals nothing to a reader.
 
 The digest is the SHA-256 of these bytes, integers and numbers little-endian, without separators:
 
@@ -9,27 +9,27 @@ The digest is the SHA-256 of these bytes, integers and numbers little-endian, wi
         label                              a signed 64-bit integer
         features, in order                 an IEEE 754 double each; -0.0 is written as 0.0
 
-So it does not depend on the file's format or dtype (float32 and integers below 2^53 become doubles exactly), and does
-depend on the order of rows and columns. The numbers are those that this package reads, before any standardisation.
+The digest does not depend on the file's format or type of numbers, because float32 and integers below 2^53 become
+doubles exactly. It does depend on the order of rows and columns. The numbers are those that this package reads, before
+any standardisation.
 
-Why a salt: a bare hash can be tested against guesses. A small data set, or one of which all but one cell is known,
-could be found by trying; with 256 random bits that only the owner has, it cannot. The owner keeps the salt in a file of
-its own, mode 0600; whoever is given salt and data can open the commitment.
+The salt prevents tests of guesses. Without it, a small data set, or one of which all but one cell is known, could be
+found by trying. The owner alone has the 256 random bits, in a file of mode 0600; whoever is given the salt and the data
+can open the commitment.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import secrets
-import stat
 import struct
 from pathlib import Path
 
 import numpy as np
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.storage import OWNER_ONLY, read_secret, write_new
 from mpc_appraisal.data import Dataset, StoredDataset
 
 SCHEME = "sha256-salted-rows-1"
@@ -39,12 +39,12 @@ BLOCK = 1 << 14  # rows in memory at a time
 
 
 def new_salt() -> bytes:
-    """32 bytes of the operating system."""
+    """32 random bytes of the operating system."""
     return secrets.token_bytes(SALT_BYTES)
 
 
 def commit(data: Dataset | StoredDataset, salt: bytes) -> str:
-    """The digest, 64 hexadecimal digits, read in blocks. Raises InputError for a salt of another length."""
+    """The commitment, 64 hex digits. The data are read in blocks. Raises InputError for a salt of another length."""
     if len(salt) != SALT_BYTES:
         raise InputError("salt", f"{len(salt)} bytes", f"{SALT_BYTES} bytes")
     found = hashlib.sha256(DOMAIN + salt + struct.pack("<3Q", data.rows, data.features, data.classes))
@@ -57,36 +57,27 @@ def commit(data: Dataset | StoredDataset, salt: bytes) -> str:
 
 
 def salt_beside(data: str | os.PathLike[str], name: str) -> Path:
-    """Where the salt for the listing `name` of a data file is, unless its owner says otherwise."""
+    """The file of the salt for the listing `name` of a data file, unless its owner names another one."""
     return Path(f"{os.fspath(data)}.{name}.salt")
 
 
 def write_salt(path: str | os.PathLike[str], salt: bytes) -> None:
-    """A new file with the salt in hexadecimal, readable by its owner alone; InputError where one is already there."""
+    """Write the salt in hexadecimal to a new file of its owner alone. Raises InputError where one is there already."""
     path = Path(path)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_new(path, salt.hex() + "\n", OWNER_ONLY)
     except FileExistsError as error:
         raise InputError("secret", f"{path}, which is already there", "a new file: a salt opens one listing") from error
     except OSError as error:
         raise InputError("secret", f"{path} ({error.strerror})", "a file that can be written") from error
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(salt.hex() + "\n")
 
 
 def read_salt(path: str | os.PathLike[str]) -> bytes:
-    """The salt in a file of `write_salt`; InputError for a missing, foreign or widely readable file."""
+    """Read the salt that `write_salt` wrote. Raises InputError for a file that is missing, foreign or not private."""
     path = Path(path)
     if not path.is_file():
         raise InputError("secret", str(path), "the file with the salt, which publishing the listing wrote")
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise InputError("secret", f"{path.name} with mode {mode:o}", "a salt for its owner alone: 600")
     try:
-        with open(path, "rb") as file:
-            text = file.read(2 * SALT_BYTES + 3).decode("ascii", "replace").strip()
+        return read_secret(path, "secret", "a salt", SALT_BYTES)
     except OSError as error:
         raise InputError("secret", f"{path} ({error.strerror})", "a file that can be read") from error
-    if not re.fullmatch(f"[0-9a-f]{{{2 * SALT_BYTES}}}", text):
-        raise InputError("secret", f"{path.name} with something else", f"{2 * SALT_BYTES} hexadecimal digits")
-    return bytes.fromhex(text)

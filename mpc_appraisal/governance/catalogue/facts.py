@@ -1,6 +1,7 @@
-"""What an owner may tell of its data: types, and on demand statistics or sample rows.
+"""What an owner may publish about its data: types, and on demand statistics or sample rows.
 
-Nothing here is differentially private; each kind says in words what it reveals, and the words are published with it.
+Data go in, and a part of a listing comes out. Nothing here is differentially private. Each part says in words what it
+reveals, and the words are published with it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from mpc_appraisal.governance.catalogue.commitment import BLOCK
 from mpc_appraisal.governance.catalogue.listing import Samples, Statistics
 from mpc_appraisal.governance.catalogue.schema import MOST_SAMPLES, TYPES
 
-LEAST_CLASS = 10  # rows of a class, before samples are drawn after it
+LEAST_CLASS = 10  # the fewest rows of a class that samples are drawn after
 NOISE = 0.25  # of a feature's deviation over all rows, added to its deviation within the class
 MOST_STATED_CLASSES = 10_000
 REVEALS_STATISTICS = (
@@ -33,7 +34,7 @@ REVEALS_REAL = "These are real rows of the data set, chosen at random and shown 
 
 
 def types_of(data: Dataset | StoredDataset) -> tuple[str, ...]:
-    """The type of each feature: 'binary' (0 and 1 only), else 'integer', else 'real'."""
+    """The type of each feature: 'binary' where it holds only 0 and 1, else 'integer', else 'real'."""
     binary = integer = np.ones(data.features, bool)
     for block in data.blocks(BLOCK):
         x = block.x.numpy()
@@ -43,7 +44,7 @@ def types_of(data: Dataset | StoredDataset) -> tuple[str, ...]:
 
 
 def statistics(data: Dataset | StoredDataset) -> Statistics:
-    """Rows by class, and the mean and deviation of each feature, rounded to three digits."""
+    """The rows of each class, and the mean and the deviation of each feature, rounded to three digits."""
     if data.classes > MOST_STATED_CLASSES:
         raise InputError("statistics", f"{data.classes} classes", f"at most {MOST_STATED_CLASSES} classes")
     counts = np.zeros(data.classes, np.int64)
@@ -55,10 +56,11 @@ def statistics(data: Dataset | StoredDataset) -> Statistics:
 
 
 def synthetic_samples(data: Dataset | StoredDataset, count: int, random: np.random.Generator | None = None) -> Samples:
-    """`count` invented rows of the classes that have `LEAST_CLASS` rows or more, none of them a row of the data.
+    """Invent `count` rows of the classes that have `LEAST_CLASS` rows or more; none of them is a row of the data.
 
-    random: for tests. By default it comes from the operating system and is forgotten: who knew it could subtract the
-    noise. Raises InputError where the data are so few or so plain that invented rows would be real ones.
+    random: a generator for tests. By default its seed comes from the operating system and is forgotten, because whoever
+    knew it could subtract the noise. Raises InputError where the data are so few or so plain that invented rows would
+    be real ones.
     """
     _check_count(count)
     random = random or np.random.default_rng(secrets.randbits(128))
@@ -91,7 +93,7 @@ def synthetic_samples(data: Dataset | StoredDataset, count: int, random: np.rand
 
 
 def real_samples(data: Dataset | StoredDataset, count: int, random: np.random.Generator | None = None) -> Samples:
-    """`count` rows of the data, chosen at random. random: for tests."""
+    """Choose `count` rows of the data at random. random: a generator for tests."""
     _check_count(count)
     if count > data.rows:
         raise InputError("samples", f"{count} real rows", f"at most the {data.rows} that there are")
@@ -112,7 +114,7 @@ def _check_count(count: int) -> None:
 
 
 def _moments(data: Dataset | StoredDataset, label: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each feature, over the rows of one class or (None) over all; two passes, in float64."""
+    """The mean and the deviation of each feature over the rows of one class, or of all (None), in float64."""
 
     def average(of) -> np.ndarray:
         total, rows = np.zeros(data.features), 0
@@ -127,7 +129,7 @@ def _moments(data: Dataset | StoredDataset, label: int | None) -> tuple[np.ndarr
 
 
 def _are_rows(x: np.ndarray, data: Dataset | StoredDataset) -> np.ndarray:
-    """Which rows of x, (n, d) without -0.0, are rows of the data: (n,) bool."""
+    """Whether each row of x, (n, d) without -0.0, is a row of the data: (n,) bool."""
     mine = [row.tobytes() for row in x]
     sought, found = set(mine), set()
     for block in data.blocks(BLOCK):

@@ -1,20 +1,22 @@
-"""One listing: the record, its file, and what the schema cannot say.
+"""One listing: the record, its file, and the checks that a JSON schema cannot express.
 
-The file is JSON in ASCII, keys sorted, indented by one space, numbers in lists on one line, `<`, `>` and `&` escaped:
-the same listing is the same bytes everywhere, shows readable differences in git, and may stand inside a web page.
+The file is JSON in ASCII with sorted keys, indented by one space, with lists of numbers on one line and with `<`, `>`
+and `&` escaped. Therefore the same listing is the same bytes everywhere, shows readable differences in git, and may
+stand inside a web page.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.schema import read_json
+from mpc_appraisal.common.storage import write_new
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.catalogue.commitment import SCHEME
 from mpc_appraisal.governance.catalogue.schema import FORMAT, TYPES, VERSION, check_schema
@@ -24,7 +26,17 @@ LARGEST_FILE = 1 << 26  # bytes
 
 @dataclass(frozen=True)
 class Terms:
-    """What the owner asks for. text: free; minimum_rows: no appraisal of fewer rows, for small ones reveal more."""
+    """What the owner asks for.
+
+    Attributes:
+        text: the terms in the owner's own words.
+        minimum_rows: the fewest rows that may be appraised, because an appraisal of few rows reveals more.
+        price: the price in `currency`; None where none is stated.
+        currency: three capital letters.
+        licence: the name of the licence.
+        purposes: what the data may be used for.
+        contact: whom to ask.
+    """
 
     text: str = ""
     minimum_rows: int = 1
@@ -37,7 +49,14 @@ class Terms:
 
 @dataclass(frozen=True)
 class Samples:
-    """Example rows. kind: 'synthetic' or 'real'; x: rows of features; y: labels; reveals: what they tell, in words."""
+    """Example rows.
+
+    Attributes:
+        kind: 'synthetic' or 'real'.
+        x: the rows, each a tuple of features.
+        y: the label of each row.
+        reveals: in words, what the rows reveal about the data.
+    """
 
     kind: str
     x: tuple[tuple[float, ...], ...]
@@ -47,7 +66,13 @@ class Samples:
 
 @dataclass(frozen=True)
 class Statistics:
-    """rows_by_class: (classes,); mean and (population) standard deviation of each feature: (features,)."""
+    """Statistics of a data set.
+
+    Attributes:
+        rows_by_class: the number of rows of each class, (classes,).
+        mean, deviation: the mean and the population standard deviation of each feature, (features,).
+        reveals: in words, what the numbers reveal about the data.
+    """
 
     rows_by_class: tuple[int, ...]
     mean: tuple[float, ...]
@@ -60,11 +85,17 @@ class Listing:
     """What is published about a data set. Raises InputError where its parts do not fit together.
 
     Attributes:
+        name: the name of the listing and of its file.
+        rows, features, classes: the sizes of the data set.
         types: how many features hold only 0 and 1 ('binary'), only whole numbers ('integer'), or neither ('real').
+        digest: the commitment to the data, see `commitment.commit`.
+        title, description: what the data are, in the owner's words.
         encoding: how values and labels came about, in the owner's words.
-        columns: (name, type) of each feature, where the owner names them. class_names: of labels 0, 1, ...; or none.
-        digest: of `commitment.commit`.
-        where: what errors call it; not published.
+        columns: the name and the type of each feature, where the owner names them.
+        class_names: the names of labels 0, 1, ...; None where the owner does not name them.
+        terms: what the owner asks for.
+        samples, statistics: what the owner publishes on demand.
+        where: the name of the listing in errors; it is not published.
     """
 
     name: str
@@ -120,7 +151,7 @@ class Listing:
         return tuple(name for name, _ in self.columns) or None
 
     def content(self) -> dict[str, Any]:
-        """The listing as JSON values; what is not stated is left out."""
+        """The listing as JSON values. A field that is not stated is left out."""
         data: dict[str, Any] = {"rows": self.rows, "features": self.features, "classes": self.classes}
         data |= {"types": dict(self.types), "encoding": self.encoding}
         if self.columns:
@@ -143,7 +174,7 @@ class Listing:
 
     @staticmethod
     def of(content: Any, where: str = "listing") -> Listing:
-        """The listing that JSON values state; InputError, with `where` and the field, for anything else."""
+        """The listing that JSON values state. Raises InputError, with `where` and the field, for anything else."""
         check_schema(content, where)
         data, terms = content["data"], content["terms"]
         samples, statistics = content.get("samples"), content.get("statistics")
@@ -167,18 +198,18 @@ class Listing:
         )
 
     def text(self) -> str:
-        """The file's content."""
+        """The content of the listing's file."""
         plain = _lines(self.content(), 0) + "\n"
         return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
     @property
     def file_digest(self) -> str:
-        """SHA-256 of the file that `write_listing` writes, 64 hexadecimal digits: what `sha256sum` prints of it."""
+        """The SHA-256 of the file that `write_listing` writes, 64 hex digits, as `sha256sum` prints it."""
         return hashlib.sha256(self.text().encode("ascii")).hexdigest()
 
 
 def _lines(value: Any, depth: int) -> str:
-    """JSON with sorted keys; a list of plain values on one line."""
+    """JSON with sorted keys, with each list of plain values on one line."""
     if isinstance(value, dict):
         parts = [f"{json.dumps(key)}: {_lines(value[key], depth + 1)}" for key in sorted(value)]
         opening, closing = "{", "}"
@@ -192,10 +223,9 @@ def _lines(value: Any, depth: int) -> str:
 
 
 def write_listing(path: str | os.PathLike[str], listing: Listing) -> None:
-    """A new file; InputError where one is already there."""
+    """Write the listing to a new file. Raises InputError where a file is there already, or the folder refuses."""
     try:
-        with open(path, "x", encoding="ascii", newline="\n") as file:
-            file.write(listing.text())
+        write_new(Path(path), listing.text())
     except FileExistsError as error:
         raise InputError("name", f"{path}, which is already there", "a name that the catalogue lacks") from error
     except OSError as error:
@@ -203,7 +233,7 @@ def write_listing(path: str | os.PathLike[str], listing: Listing) -> None:
 
 
 def read_listing(path: str | os.PathLike[str]) -> Listing:
-    """The listing in a file that is called by its name; InputError with file, field and expectation."""
+    """Read the listing in a file that has its name. Raises InputError with file, field and what was expected."""
     path = Path(path)
     where = shown(path.name)
     if not path.is_file():
@@ -213,25 +243,10 @@ def read_listing(path: str | os.PathLike[str]) -> Listing:
             raw = file.read(LARGEST_FILE + 1)
         if len(raw) > LARGEST_FILE:
             raise InputError(where, f"more than {LARGEST_FILE} bytes", "a listing, not data")
-        content = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
+        content = read_json(raw.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(where, shown(str(error)), "a readable JSON file (damaged?)") from error
     listing = Listing.of(content, where)
     if path.name != f"{listing.name}.json":
         raise InputError(f"{where}: name", repr(listing.name), "the file's own name without .json (a copy?)")
     return listing
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"field {next(key for key in keys if keys.count(key) > 1)!r} is stated twice")
-    return found
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is no finite number")
-    return value

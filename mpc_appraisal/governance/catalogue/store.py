@@ -1,4 +1,7 @@
-"""A catalogue: a folder of listings, `NAME.json` each, and nothing else that matters. Publish, read, search."""
+"""A catalogue: a folder of listings, each in NAME.json. This module publishes, reads and searches listings.
+
+Files with other endings in the folder are ignored.
+"""
 
 from __future__ import annotations
 
@@ -30,16 +33,17 @@ TEXTS = ("name", "title", "currency", "licence", "contact", "purposes", "samples
 
 @dataclass(frozen=True)
 class Bad:
-    """A file of a catalogue that is no listing, and why."""
+    """A file of a catalogue that is no listing, and the error that says why."""
 
     file: str
     error: InputError
 
 
 def publish(data: Any, listing: dict[str, Any], out: str | os.PathLike[str], secret: str | os.PathLike[str]) -> Path:
-    """Commit to `data`, write the salt to `secret` and the listing to out/NAME.json; returns the latter.
+    """Commit to `data`, write the salt to `secret` and the listing to out/NAME.json, and return the listing's file.
 
-    listing: the arguments of `Listing` without sizes and digest. Nothing is written where anything is wrong.
+    listing: the arguments of `Listing` without sizes and digest. Raises InputError where anything is wrong; then
+    nothing is written.
     """
     out, secret = Path(out), Path(secret)
     if secret.resolve().is_relative_to(out.resolve()):
@@ -64,7 +68,7 @@ def publish(data: Any, listing: dict[str, Any], out: str | os.PathLike[str], sec
 
 
 def read_catalogue(folder: str | os.PathLike[str]) -> tuple[list[Listing], list[Bad]]:
-    """The listings of a folder by name, and the files that are none. One commitment in two listings spoils both."""
+    """The listings of a folder by name, and the files that are none. Two listings with one commitment are both bad."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError("in", shown(str(folder)), "the folder of a catalogue")
@@ -86,16 +90,16 @@ def read_catalogue(folder: str | os.PathLike[str]) -> tuple[list[Listing], list[
 
 
 def matches(listing: Listing, terms: Sequence[str]) -> bool:
-    """Whether all terms hold: a word occurs somewhere, or FIELD with an operator and a value, as in rows>=1000.
+    """Whether all terms hold. A term is a word that occurs somewhere, or a condition such as rows>=1000.
 
-    Upper and lower case are one. Texts know = and != alone; a listing that does not state a field fails its term, both
-    ways. Raises InputError for a field that there is none of.
+    Upper and lower case are the same. A text can be compared by = and != alone. A listing that does not state a field
+    fails every condition on it. Raises InputError for an unknown field.
     """
     return all(_condition(listing, term) if CONDITION.fullmatch(term) else _words(listing, term) for term in terms)
 
 
 def fields(listing: Listing) -> dict[str, Any]:
-    """What can be asked for by field; None where the listing does not state it."""
+    """The fields that conditions compare; None where the listing does not state one."""
     terms = listing.terms
     return {
         "rows": listing.rows,

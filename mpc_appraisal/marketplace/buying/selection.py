@@ -22,6 +22,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mpc_appraisal.common.checks import integer, one_of
 from mpc_appraisal.common.errors import InputError
 
 SLACK = 1e-3  # predictions that were computed on shares or on masked weights are rounded
@@ -62,11 +63,10 @@ def select(p: Tensor, strategy: str, budget: int, seed: int = 0) -> Tensor:
 
     Raises InputError for an unknown strategy, a budget outside 1 .. n, and for what are no probabilities.
     """
-    if strategy not in STRATEGIES:
-        raise InputError("selection.strategy", repr(strategy), f"one of {', '.join(STRATEGIES)}")
+    one_of("selection.strategy", strategy, STRATEGIES)
     uncertainty = STRATEGIES[strategy](p, seed)
-    if isinstance(budget, bool) or not isinstance(budget, numbers.Integral) or not 1 <= budget <= len(p):
-        raise InputError("selection.budget", repr(budget), f"an integer in 1 .. {len(p)}, the rows on offer")
+    expected = f"an integer in 1 .. {len(p)}, the rows on offer"
+    integer("selection.budget", budget, 1, len(p), expected, kind=numbers.Integral)
     return torch.sort(uncertainty, descending=True, stable=True).indices[:budget]
 
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import InputError
 
 Predictor = Callable[[Tensor], Tensor]  # x (m, d) -> probabilities or logits (m, C)
@@ -56,7 +57,7 @@ def subsets(selection: Tensor, granularity: int) -> tuple[Tensor, ...]:
 
     Raises InputError for a granularity outside 1 .. b.
     """
-    if isinstance(granularity, bool) or not isinstance(granularity, numbers.Integral) or selection.ndim != 1:
+    if not is_integer(granularity, numbers.Integral) or selection.ndim != 1:
         raise InputError("validation.granularity", repr(granularity), "an integer, for a selection of one dimension")
     if not 1 <= granularity <= len(selection):
         raise InputError("validation.granularity", granularity, f"1 .. {len(selection)}, the rows selected")

@@ -16,19 +16,18 @@ It contains the master secrets, so that whoever reads it can decrypt every uploa
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from mpc_appraisal.common.archives import read_arrays
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.storage import OWNER_ONLY, locked, write_whole
 from mpc_appraisal.marketplace.encryption.labels import label_key
 from mpc_appraisal.marketplace.encryption.rank import Echelon, draw_prime
 from mpc_appraisal.marketplace.encryption.scheme import EncryptionKey, FunctionKey, Master, Scheme
@@ -98,7 +97,7 @@ class Authority:
         self.scheme, self.cap_share, self.label_cap = scheme, cap_share, label_cap
         self._folder = Path(folder)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = FileLock(self._folder / "lock", mode=0o600)
+        self._lock = self._folder / "lock"
         self._spans: dict[str, tuple[int, tuple[Echelon, ...]]] = {}
 
     def enrol(self, seller: str, dimension: int, verify_key: bytes) -> Enrolment:
@@ -121,7 +120,7 @@ class Authority:
             np.zeros((0, dimension), dtype=np.int32),
             {},
         )
-        with self._lock:
+        with locked(self._lock):
             if path.exists():
                 raise InputError("seller", seller, "one that is not enrolled yet")
             _write(path, account)
@@ -143,7 +142,7 @@ class Authority:
         Raises InputError: the rows are out of bound, or there are more independent ones than the cap allows. Nothing is
         counted then.
         """
-        with self._lock:
+        with locked(self._lock):
             account = self._read(seller)
             w = self.scheme.check_rows(w, account.master.dimension)
             spans = tuple(span.copy() for span in self._span(seller, account))
@@ -173,7 +172,7 @@ class Authority:
         indices = [int(index) for index in indices]
         if any(index < 0 for index in indices):
             raise InputError(f"label indices of {seller}", min(indices), "at least 0")
-        with self._lock:
+        with locked(self._lock):
             account = self._read(seller)
             keys = [label_key(account.label_secret, upload_id, index, purpose) for index in indices]
             entry = f"{purpose} {upload_id.hex()}"
@@ -238,12 +237,9 @@ def _write(path: Path, account: _Account) -> None:
         "labels": account.labels,
     }
     packed = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        np.savez(file, facts=packed, rows=account.rows)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    buffer = io.BytesIO()
+    np.savez(buffer, facts=packed, rows=account.rows)
+    write_whole(path, buffer.getbuffer(), OWNER_ONLY)
 
 
 def _parse(path: Path) -> _Account:

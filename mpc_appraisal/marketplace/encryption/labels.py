@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.errors import InputError
 
 TAG_BYTES = 16
@@ -27,8 +28,7 @@ _NONCE = bytes(12)
 
 def label_key(secret: bytes, upload_id: bytes, index: int, purpose: str = "label") -> bytes:
     """The key (32 bytes) of the label of row `index`. Raises InputError unless `purpose` is one of PURPOSES."""
-    if purpose not in PURPOSES:
-        raise InputError("purpose", repr(purpose), f"one of {', '.join(PURPOSES)}")
+    one_of("purpose", purpose, PURPOSES)
     return HKDF(SHA256(), 32, salt=upload_id, info=purpose.encode() + index.to_bytes(8, "big")).derive(secret)
 
 

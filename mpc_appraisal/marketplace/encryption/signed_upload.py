@@ -23,7 +23,6 @@ import json
 import math
 import operator
 import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.storage import OWNER_ONLY, write_whole
 from mpc_appraisal.marketplace.encryption.labels import open_label, seal_labels
 from mpc_appraisal.marketplace.encryption.payload import Expected, most_bytes, unpack
 from mpc_appraisal.marketplace.encryption.scheme import Ciphertext, EncryptionKey, Scheme, check_mine, check_pixels
@@ -123,16 +123,7 @@ def write_upload(
     }
     signed = _MAGIC + _VERSION + b"\n" + json.dumps(facts, sort_keys=True).encode() + b"\n"
     signature = Ed25519PrivateKey.from_private_bytes(signing_key).sign(signed)
-    path = Path(path)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        try:
-            file.write(signed + signature.hex().encode() + b"\n")
-            file.write(payload)
-            file.flush()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    write_whole(Path(path), b"".join((signed, signature.hex().encode(), b"\n", payload)), OWNER_ONLY)
 
 
 def read_upload(

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.marketplace.encryption.scheme import Ciphertext, FunctionKey, Scheme
 from mpc_appraisal.marketplace.protocols.masked_layers import LEAKAGE, CloudSide, Masks, ShopperSide, mask, unmask
@@ -44,8 +44,7 @@ class IfeTransform:
     update: str = "exact"
 
     def __post_init__(self) -> None:
-        if self.update not in UPDATES:
-            raise InputError("protocol update", repr(self.update), f"one of {', '.join(UPDATES)}")
+        one_of("protocol update", self.update, UPDATES)
 
     def check(self, validation: Any) -> None:
         """Any validation will do."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.marketplace.encryption.lwe import FRACTION_BITS, LWE
 from mpc_appraisal.marketplace.encryption.scheme import PIXEL, Ciphertext, FunctionKey
@@ -62,8 +63,7 @@ class SharesPlan:
     scheme: LWE = LWE()
 
     def __post_init__(self) -> None:
-        if self.opens not in OPENS:
-            raise InputError("opens", repr(self.opens), f"one of {', '.join(OPENS)}")
+        one_of("opens", self.opens, OPENS)
         if self.batch < 1 or self.validation < 0:
             raise InputError("batch", (self.batch, self.validation), "one image or more, and no fewer than 0 rows")
         if self.validation and self.training is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.marketplace.encryption.lwe import LWE
 from mpc_appraisal.marketplace.protocols.shares_plan import OPENS
@@ -25,8 +26,7 @@ class IfeShares:
     opens: str = "errors"
 
     def __post_init__(self) -> None:
-        if self.opens not in OPENS:
-            raise InputError("protocol opens", repr(self.opens), f"one of {', '.join(OPENS)}")
+        one_of("protocol opens", self.opens, OPENS)
         if not isinstance(self.scheme, LWE):
             raise InputError("protocol scheme", type(self.scheme).__name__, "LWE")
 

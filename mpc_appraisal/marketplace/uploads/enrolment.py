@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TextIO
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.schema import Schema, many, mapping, matching, number, one_of, read_json, record, text, whole
+from mpc_appraisal.common.storage import write_whole
 from mpc_appraisal.marketplace.encryption.als16 import ALS16
 from mpc_appraisal.marketplace.encryption.authority import Authority
 from mpc_appraisal.marketplace.encryption.lwe import LWE
@@ -21,6 +23,22 @@ SCHEMES: dict[str, type[Scheme]] = {"lwe": LWE, "als16": ALS16}
 SUFFIX = ".enrolment"
 REGISTRY = "registry"
 EXPECTED = "a file that the authority's `enrol` wrote"
+_SIZE, _NAME = whole(1, (1 << 31) - 1), text(1 << 20)
+_SECRET = matching("([0-9a-f]{2})*", "bytes in hexadecimal")
+ENROLMENT = Schema(
+    record(
+        seller=_NAME,
+        scheme=one_of(*SCHEMES),
+        parameters=mapping(_NAME, number()),
+        image=many(_SIZE, 3, 3),
+        classes=_SIZE,
+        dimension=_SIZE,
+        material=_SECRET,
+        key_id=_NAME,
+        label_secret=_SECRET,
+        signing_key=_SECRET,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -66,9 +84,7 @@ def enrol(
         raise
     place = Path(folder) / REGISTRY
     place.mkdir(exist_ok=True)
-    temporary = place / f"{seller}.{os.urandom(8).hex()}"
-    temporary.write_text(json.dumps(public))
-    os.replace(temporary, place / f"{seller}.json")
+    write_whole(place / f"{seller}.json", json.dumps(public))
     return path
 
 
@@ -107,12 +123,10 @@ def registry(folder: str | Path) -> dict[str, dict[str, str]]:
 def read_keys(path: str | Path) -> SellerKeys:
     """At the seller: its enrolment file. InputError where it is none."""
     try:
-        facts = json.loads(Path(path).read_text())
-        whole = (*facts["image"], facts["classes"], facts["dimension"])
-        if not all(type(each) is int and 0 < each < 1 << 31 for each in whole) or len(facts["image"]) != 3:
-            raise ValueError("sizes")
-        if not all(isinstance(facts[key], str) for key in ("seller", "scheme", "key_id")):
-            raise ValueError("names")
+        facts = read_json(Path(path).read_text())
+        wrong = ENROLMENT.violation(facts)
+        if wrong is not None:  # the value may be a secret, and is not shown
+            raise InputError("enrolment", f"{path}, with another {wrong.named('content')}", wrong.expected)
         if not set(facts["parameters"]) <= {each.name for each in fields(SCHEMES[facts["scheme"]])}:
             raise ValueError("parameters")
         key = EncryptionKey(facts["scheme"], facts["dimension"], bytes.fromhex(facts["material"]), facts["key_id"])

@@ -21,6 +21,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from mpc_appraisal.common.checks import integer, number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.methods.baselines.leave_one_out import Emit, Game, Valuation
 
@@ -41,12 +42,8 @@ class Shapley:
 
     def __post_init__(self) -> None:
         for key, least in (("retrainings", 1), ("seed", 0)):
-            number = getattr(self, key)
-            if isinstance(number, bool) or not isinstance(number, int) or number < least:
-                raise InputError(f"baselines.{key}", repr(number), f"an integer, {least} or more")
-        share = self.truncation
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
-            raise InputError("baselines.truncation", repr(share), "a number, 0 or more and below 1")
+            integer(f"baselines.{key}", getattr(self, key), least)
+        number("baselines.truncation", self.truncation, "a number, 0 or more and below 1", least=0, below=1)
 
     def values(self, game: Game, emit: Emit = lambda event: None) -> Valuation:
         """One value a player. emit: given {"done", "of", "method", "candidate"} after each retraining or order.

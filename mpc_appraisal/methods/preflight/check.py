@@ -59,6 +59,7 @@ import numpy as np
 import scipy  # which imports `scipy.stats` when it is first used: half a second that most processes need not spend
 import torch
 
+from mpc_appraisal.common.checks import integer, one_of
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods import Appraiser, Facts, Influence, Retraining, as_methods
@@ -154,10 +155,8 @@ def preflight(
     if not chosen:
         raise InputError("appraisal", methods, f"a method that values data, beside {' or '.join(ERRORS)} or alone")
     for name, value, least in (("seed", seed, 0), ("seeds", seeds, 1), ("parts", parts, 3)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InputError(name, repr(value), f"an integer, {least} or more")
-    if corruption not in CORRUPTIONS:
-        raise InputError("corruption", repr(corruption), f"one of {', '.join(CORRUPTIONS)}")
+        integer(name, value, least)
+    one_of("corruption", corruption, CORRUPTIONS)
     found = _obstacle(train, test, chosen)
     if found is not None:
         raise InputError(*found)

@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 from mpc_appraisal.common import roles
+from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.backends import fast, rtas
 from mpc_appraisal.mpc.backends.fast import DrySession, FastSession
@@ -27,8 +28,7 @@ ENGINES = ("fast", "stock", rtas.NAME)
 
 def check_engine(engine: str) -> str:
     """Return `engine`. Raises InputError for an unknown one."""
-    if engine not in ENGINES:
-        raise InputError("session.engine", repr(engine), f"one of {', '.join(ENGINES)}")
+    one_of("session.engine", engine, ENGINES)
     return engine
 
 

@@ -8,9 +8,7 @@ three certificates for a trial, and does not keep the authority's key.
 from __future__ import annotations
 
 import hashlib
-import os
 import ssl
-import stat
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -22,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import ROLES
+from mpc_appraisal.common.storage import check_private, write_new
 
 DAYS = 30  # for which a trial certificate is valid
 
@@ -47,11 +46,7 @@ class CertificateFiles:
         for path in (certificates.authority, certificates.certificate, certificates.key):
             if not path.is_file():
                 raise InputError("session.tls", f"{str(folder)!r} without {path.name}", expected)
-        mode = stat.S_IMODE(certificates.key.stat().st_mode)
-        if mode & 0o077:
-            raise InputError(
-                "session.tls", f"{certificates.key.name} with mode {mode:o}", "a key for its owner alone: 600"
-            )
+        check_private(certificates.key, "session.tls", "a key")
         try:
             names = names_of(x509.load_pem_x509_certificate(certificates.certificate.read_bytes()))
         except (ValueError, OSError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
@@ -127,9 +122,9 @@ def make_trial(folder: Path, days: float = DAYS) -> list[Path]:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, role)])
         certificate = sign(subject, key, authority.subject, authority_key, days, role)
-        _write(place / "ca.pem", authority.public_bytes(serialization.Encoding.PEM), 0o644)
-        _write(place / f"{role}.pem", certificate.public_bytes(serialization.Encoding.PEM), 0o644)
-        _write(place / f"{role}.key", private_bytes(key), 0o600)
+        write_new(place / "ca.pem", authority.public_bytes(serialization.Encoding.PEM), 0o644)
+        write_new(place / f"{role}.pem", certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+        write_new(place / f"{role}.key", private_bytes(key), 0o600)
     return folders
 
 
@@ -164,8 +159,3 @@ def private_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mpc_appraisal.common.checks import number, one_of
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.common.text import shown
 from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.net.tls import TlsLink
@@ -36,9 +36,8 @@ def check_clear(kind: str, stated: object, key: str = "session.in_the_clear") ->
 def check_seconds(**stated: object) -> None:
     """Raise InputError, which names session.KEY, for a value that is not a number of seconds above 0."""
     for key, value in stated.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 < value <= LARGEST_SECONDS:
-            raise InputError(f"session.{key}", shown(repr(value)), f"seconds above 0, at most {LARGEST_SECONDS}")
+        expected = f"seconds above 0, at most {LARGEST_SECONDS}"
+        number(f"session.{key}", value, expected, above=0, most=LARGEST_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,7 @@ class Transport:
 
     def __post_init__(self):
         check_seconds(freeze_timeout=self.freeze_timeout)
-        if self.kind not in TRANSPORTS:
-            raise InputError("session.transport", repr(self.kind), f"one of {', '.join(TRANSPORTS)}")
+        one_of("session.transport", self.kind, TRANSPORTS)
 
     def check_engine(self, engine: str) -> None:
         """Raise InputError for an engine that cannot use this transport: `stock` does not run over tls."""

@@ -19,6 +19,7 @@ import cloudpickle
 import torch
 
 from mpc_appraisal.common.environment import threads
+from mpc_appraisal.common.storage import write_whole
 
 
 def _end_with_parent() -> None:
@@ -52,15 +53,10 @@ def main(folder: Path) -> int:
             cloudpickle.loads(dumped)
         except (TypeError, pickle.PicklingError, AttributeError):
             dumped = cloudpickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
-        _write(folder / "error.pkl", dumped)
+        write_whole(folder / "error.pkl", dumped)
         return 1
-    _write(folder / "result.pkl", cloudpickle.dumps(result))
+    write_whole(folder / "result.pkl", cloudpickle.dumps(result))
     return 0
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.with_suffix(".part").write_bytes(content)
-    path.with_suffix(".part").rename(path)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.protocols.helper_functions import check_functions, computed
 from mpc_appraisal.mpc.ring.matrix import Matrix
@@ -73,7 +74,7 @@ def logical_shift(x: torch.Tensor, bits: int) -> torch.Tensor:
 
 def checked_shape(value: Any) -> tuple[int, ...]:
     """`value` as a shape; raises AppraisalError unless it is a list of sizes within MAX_ELEMENTS elements."""
-    if not isinstance(value, list) or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in value):
+    if not isinstance(value, list) or not all(is_integer(n) and n >= 0 for n in value):
         raise AppraisalError(f"dealer: refused the shape {value!r}; expected a list of sizes")
     size = 1
     for n in value:
@@ -85,7 +86,7 @@ def checked_shape(value: Any) -> tuple[int, ...]:
 
 def _whole(value: Any, largest: int) -> int:
     """`value` itself; raises AppraisalError unless it is an integer, and no bool, from 0 to `largest`."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
+    if not is_integer(value) or not 0 <= value <= largest:
         raise AppraisalError(f"dealer: refused the number {value!r:.40}; expected 0 to {largest}")
     return value
 

@@ -35,6 +35,7 @@ from typing import Any
 
 import torch
 
+from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import AppraisalError, DisagreementError
 from mpc_appraisal.common.roles import DEALER, OWNERS
 from mpc_appraisal.mpc.net.channel import Channel
@@ -143,7 +144,7 @@ class _Measure:
         self.elements = 0  # what is kept at present
 
     def _key(self, value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool):
+        if not is_integer(value):
             raise AppraisalError(f"dealer: refused the name {value!r:.40} of a mask; expected a whole number")
         return value
 
@@ -157,7 +158,7 @@ class _Measure:
         self.elements -= copies * math.prod(table.pop(self._key(key)))
 
     def mask(self, key: Any, owner: Any, shape: Any) -> int:
-        if owner not in (0, 1) or isinstance(owner, bool):
+        if not is_integer(owner) or owner not in (0, 1):
             raise AppraisalError(f"dealer: refused a mask of owner {owner!r:.40}; expected 0 or 1")
         self._keep(self.kept, key, checked_shape(shape), 2)  # Products keep a transposed copy too.
         return math.prod(self.kept[key])

@@ -24,6 +24,7 @@ import math
 
 import torch
 
+from mpc_appraisal.common.checks import number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS, check_range
 
@@ -32,9 +33,7 @@ ROUNDING = 2.0 ** -(PRECISION_BITS + 1)  # of an entry, at most
 
 def check_norm(norm: float, name: str) -> float:
     """Raises InputError unless `norm` may bound rows that hold a constant feature 1."""
-    if isinstance(norm, bool) or not isinstance(norm, (int, float)) or not 1 < norm < math.inf:
-        raise InputError(name, norm, "a finite norm above 1, the constant feature of every row counted")
-    return float(norm)
+    return number(name, norm, "a finite norm above 1, the constant feature of every row counted", above=1)
 
 
 def radius(norm: float, features: int, name: str = "release.row_norm") -> float:
@@ -85,8 +84,8 @@ def clip_direction(direction: torch.Tensor, bound: float, name: str = "release.d
         got = f"{direction.dtype} of shape {tuple(direction.shape)}"
         raise InputError("direction", got, "floating point of shape (features + 1, classes)")
     margin = 2 * math.sqrt(len(direction)) * ROUNDING  # two columns, each rounded
-    if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not margin < bound < math.inf:
-        raise InputError(name, bound, f"a finite number above {margin:.1e}, which is rounding to 16 fractional bits")
+    expected = f"a finite number above {margin:.1e}, which is rounding to 16 fractional bits"
+    number(name, bound, expected, above=margin)
     check_range(direction, "direction", math.inf)
     centred = direction.to(torch.float64) - direction.to(torch.float64).mean(1, keepdim=True)
     # Always below the margin, not only when it is shrunk: V is rounded either way.

@@ -23,6 +23,7 @@ from functools import lru_cache
 
 import opendp.prelude as dp
 
+from mpc_appraisal.common.checks import integer, number
 from mpc_appraisal.common.errors import InputError
 
 # OpenDP cuts draws off at the ends of 64 bits. Beyond 2^7 deviations there is nothing left to cut off.
@@ -32,19 +33,13 @@ MOST_BITS = 62
 dp.enable_features("contrib")
 
 
-def _positive(name: str, number: float) -> None:
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < math.inf:
-        raise InputError(name, number, "a finite number above 0")
-
-
 def units(sensitivity: float, bits: int) -> int:
     """The sensitivity in ring units of `bits` fractional bits, rounded up, exactly; 1 at least.
 
     Raises InputError for a sensitivity that is not above 0 and finite, and for bits outside 0 .. 62.
     """
-    _positive("release.sensitivity", sensitivity)
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 0 <= bits <= MOST_BITS:
-        raise InputError("release.bits", bits, f"an integer, 0 .. {MOST_BITS}")
+    number("release.sensitivity", sensitivity, above=0)
+    integer("release.bits", bits, 0, MOST_BITS)
     return math.ceil(Fraction(sensitivity) * 2**bits)
 
 
@@ -54,7 +49,7 @@ def scale(sigma: float, sensitivity: float, bits: int) -> float:
     sigma: the noise multiplier, deviations a sensitivity. Raises InputError for bad arguments and for noise that the
     ring cannot hold.
     """
-    _positive("release.sigma", sigma)
+    number("release.sigma", sigma, above=0)
     exact = Fraction(sigma) * units(sensitivity, bits)
     if exact > LARGEST_SCALE:
         raise InputError(
@@ -85,6 +80,5 @@ def deviation(sigma: float, sensitivity: float, bits: int, parties: int = 2) -> 
 
     The discrete Gaussian's deviation is s or less.
     """
-    if isinstance(parties, bool) or not isinstance(parties, int) or parties < 1:
-        raise InputError("parties", parties, "an integer, 1 or more")
+    integer("parties", parties, 1)
     return math.sqrt(parties) * scale(sigma, sensitivity, bits) / 2.0**bits

@@ -33,6 +33,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from mpc_appraisal.common.checks import number
 from mpc_appraisal.common.errors import BoundError, InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, OWNERS
 from mpc_appraisal.data import transformed
@@ -91,10 +92,9 @@ class NoisedRelease(PerCandidate):
         if self.what not in ("value", "bit"):
             raise InputError("release.what", repr(self.what), "value or bit")
         for key in ("epsilon", "delta", "sigma", "ceiling", "spread"):
-            number = getattr(self, key)
-            good = isinstance(number, (int, float)) and not isinstance(number, bool) and 0 < number < math.inf
-            if not (good or (number is None and key in ("sigma", "ceiling", "spread"))):
-                raise InputError(f"release.{key}", number, "a finite number above 0")
+            value = getattr(self, key)
+            if value is not None or key not in ("sigma", "ceiling", "spread"):
+                number(f"release.{key}", value, above=0)
         if self.delta >= 1:
             raise InputError("release.delta", self.delta, "a number below 1")
         if self.row_norm is None:

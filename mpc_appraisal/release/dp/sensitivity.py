@@ -36,6 +36,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mpc_appraisal.common.checks import number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.methods.base import Appraiser, Facts
 from mpc_appraisal.methods.finetuning import Finetuning
@@ -71,19 +72,13 @@ class Bounds:
             check_norm(self.owner_norm, "release.owner_norm")
         for key in ("direction_spread", "ceiling"):
             if getattr(self, key) is not None:
-                _check(f"release.{key}", getattr(self, key), above_zero=True)
+                number(f"release.{key}", getattr(self, key), above=0)
         for key in ("softmax_error", "opened_error"):
-            _check(f"release.{key}", getattr(self, key), above_zero=False)
+            number(f"release.{key}", getattr(self, key), least=0)
 
     def row_gradient(self, norm: float | None = None) -> float:
         """b: no row's gradient is longer; of rows of norm R, or of `norm`."""
         return (math.sqrt(2) + self.softmax_error) * (self.row_norm if norm is None else norm)
-
-
-def _check(name: str, number: float, above_zero: bool) -> None:
-    good = not isinstance(number, bool) and isinstance(number, (int, float)) and 0 <= number < math.inf
-    if not good or (above_zero and number == 0):
-        raise InputError(name, number, "a finite number above 0" if above_zero else "a finite number, 0 or more")
 
 
 def gradient_norm(method: GradientNorm, facts: Facts, bounds: Bounds) -> float:

@@ -1,7 +1,6 @@
-"""Data: what is read equals what was written, byte for byte, and each bad input is an InputError that says what."""
+"""Public data sets: what is read equals the published bytes, and damaged or missing files are errors by name."""
 
 import gzip
-import io
 import os
 import shutil
 import struct
@@ -9,7 +8,6 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -19,14 +17,9 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import (
     ENVIRONMENT,
     Cifar10,
-    Dataset,
     Digits,
     Mnist,
-    read_dataset,
-    standardise,
-    with_bias,
 )
-from mpc_appraisal.data import tables as loaders
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REAL = Path(os.environ.get(ENVIRONMENT) or REPOSITORY.parent / "shared" / "data")
@@ -44,254 +37,6 @@ def real(name):
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch):
     monkeypatch.delenv(ENVIRONMENT, raising=False)
-
-
-# --- Dataset ---------------------------------------------------------------------------------------------------------
-
-
-def test_of_takes_anything_array_like_and_copies():
-    x, y = np.arange(12.0).reshape(3, 4), np.array([0, 2, 1])
-    forms = [
-        (x, y),
-        (x.tolist(), y.tolist()),
-        (pd.DataFrame(x), pd.Series(y)),
-        (torch.tensor(x), torch.tensor(y)),
-        (x.astype(np.int32), y.astype(np.float64)),
-        (x.astype(">f8"), y.astype(np.uint8)),
-        (x[::-1][::-1], y),
-        (x.reshape(3, 2, 2), y),
-        (x.astype(object), y.astype(object)),
-    ]
-    for a, b in forms:
-        data = Dataset.of(a, b)
-        assert data.x.dtype == torch.float64 and data.y.dtype == torch.int64 and data.classes == 3
-        assert data.x.tolist() == x.tolist() and data.y.tolist() == [0, 2, 1]
-        assert (data.rows, data.features) == (3, 4)
-    data = Dataset.of(x, y)
-    x[0, 0] = 99
-    assert data.x[0, 0] == 0
-    assert Dataset.of(np.ones((2, 3), np.float32), [0, 0]).x.dtype == torch.float32
-    assert Dataset.of([[1.0]], [0]).classes == 2
-    assert Dataset.of([[1.0]], [0], classes=5).classes == 5
-
-
-def test_subset_one_hot_renamed_and_bias():
-    data = Dataset.of(np.arange(6.0).reshape(3, 2), [2, 0, 1], name="a")
-    part = data.subset([2, 0])
-    assert part.x.tolist() == [[4, 5], [0, 1]] and part.y.tolist() == [1, 2] and (part.classes, part.name) == (3, "a")
-    assert data.subset(np.array([1])).x.tolist() == [[2, 3]]
-    assert data.one_hot().dtype == torch.float64
-    assert data.one_hot().tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
-    assert data.renamed("b").name == "b" and data.name == "a"
-    assert with_bias(data.x).tolist() == [[0, 1, 1], [2, 3, 1], [4, 5, 1]]
-    assert with_bias(data.x.float()).dtype == torch.float32
-    with pytest.raises(AttributeError):
-        data.name = "c"
-
-
-BAD = {
-    "x of one dimension": (([1.0, 2.0], [0, 1]), "two dimensions"),
-    "no rows": ((np.zeros((0, 3)), []), "one row or more"),
-    "no features": ((np.zeros((2, 0)), [0, 1]), "one feature or more"),
-    "rows differ": (([[1.0], [2.0]], [0]), "as many labels as rows"),
-    "labels in a column": (([[1.0], [2.0]], [[0], [1]]), "one label a row"),
-    "label below range": (([[1.0], [2.0]], [0, -1]), "labels 0 .. 1"),
-    "label not integer": (([[1.0], [2.0]], [0, 0.5]), "integer labels"),
-    "label NaN": (([[1.0], [2.0]], [0, np.nan]), "integer labels"),
-    "label beyond int64": (([[1.0], [2.0]], np.array([0, 2**64 - 1], np.uint64), 2), "labels 0 .. 1"),
-    "NaN": (([[1.0], [np.nan]], [0, 1]), "finite numbers"),
-    "infinity": (([[-np.inf], [1.0]], [0, 1]), "finite numbers"),
-    "text": (([["a"], ["b"]], [0, 1]), "real numbers"),
-    "text labels": (([[1.0], [2.0]], ["a", "b"]), "real numbers"),
-    "complex": (([[1j], [2.0]], [0, 1]), "real numbers"),
-    "ragged": (([[1.0], [2.0, 3.0]], [0, 1]), "rows of equal length"),
-    "label no class count can hold": (([[1.0], [2.0]], [0, 2**63 - 1]), "below"),
-    "one class": (([[1.0]], [0], 1), "2 or more"),
-    "classes not an integer": (([[1.0]], [0], 2.5), "2 or more"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_arrays(case):
-    arguments, expected = BAD[case]
-    with pytest.raises(InputError, match=expected) as error:
-        Dataset.of(*arguments, name="mine")
-    assert error.value.name.startswith("mine")
-
-
-def test_errors_count_and_locate_and_keep_values_private():
-    x = np.ones((5, 3))
-    x[2, 1], x[2, 2], x[4, 0] = np.nan, np.inf, -np.inf
-    with pytest.raises(InputError) as error:
-        Dataset.of(x, np.zeros(5))
-    assert error.value.value == "3 values of x that are NaN or infinite, the first in row 2"
-    with pytest.raises(InputError) as error:
-        Dataset.of(np.ones((3, 1)), [0, 77, 78], classes=10)
-    assert error.value.value == "2 labels out of range, the first is 77 in row 1"
-    assert "77" not in error.value.public
-
-
-def test_the_constructor_is_strict():
-    x, y = torch.ones(2, 1), torch.tensor([0, 1])
-    for bad in ((x.to(torch.int32), y), (x.half(), y), (x, y.float()), (x.reshape(2, 1, 1), y)):
-        with pytest.raises(InputError):
-            Dataset(*bad, classes=2)
-
-
-def test_standardise():
-    data = Dataset.of([[1.0, 10.0], [3.0, 30.0]], [0, 1])
-    assert standardise(data, 1, 2).x.tolist() == [[0, 4.5], [1, 14.5]]
-    assert standardise(data, [2, 20], [1, 10]).x.tolist() == [[-1, -1], [1, 1]]
-    assert standardise(data, OmegaConf.create([2, 20]), OmegaConf.create([1, 10])).x.tolist() == [[-1, -1], [1, 1]]
-    for mean, scale in ((1, 0), ([1, 2], [1, 0]), (np.nan, 1), ([1, 2, 3], 1), (0, "wide"), (0, np.inf)):
-        with pytest.raises(InputError):
-            standardise(data, mean, scale)
-
-
-# --- a party's files -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("suffix", ["npz", "csv", "parquet", "CSV"])
-def test_reads_what_was_written(tmp_path, suffix):
-    generator = np.random.default_rng(0)
-    x, y = generator.standard_normal((20, 3)), generator.integers(0, 4, 20)
-    path = tmp_path / f"party.{suffix}"
-    if suffix == "npz":
-        np.savez(path, x=x, y=y)
-        data = read_dataset(path, classes=6)
-    else:
-        table = pd.DataFrame(x, columns=["a", "b", "c"])
-        table.insert(1, "kind", y)
-        table.to_parquet(path) if suffix == "parquet" else table.to_csv(path, index=False)
-        data = read_dataset(str(path), label="kind", classes=6)
-    assert data.x.dtype == torch.float64 and data.classes == 6 and data.name == "party.data"
-    np.testing.assert_allclose(data.x.numpy(), x, rtol=1e-15)
-    assert data.y.tolist() == y.tolist()
-
-
-def test_npz_images_are_flattened_and_float32_widened(tmp_path):
-    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    np.savez(tmp_path / "a.npz", x=x, y=[1, 0])
-    data = read_dataset(tmp_path / "a.npz")
-    assert data.x.dtype == torch.float64 and data.x.tolist() == x.reshape(2, 12).tolist()
-
-
-def test_parquet_with_nullable_columns(tmp_path):
-    table = pd.DataFrame({"a": pd.array([1, 2], "Int64"), "label": pd.array([0, 1], "Int64")})
-    table.to_parquet(tmp_path / "a.parquet")
-    assert read_dataset(tmp_path / "a.parquet").x.tolist() == [[1], [2]]
-    table.loc[1, "a"] = pd.NA
-    table.to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(InputError, match="1 values of x that are NaN or infinite, the first in row 1"):
-        read_dataset(tmp_path / "a.parquet")
-
-
-TEXT = {
-    "no label column": ("a,b\n1,2\n", "one label column named 'label'"),
-    "two label columns": ("label,a,label\n0,2,0\n", "one label column"),
-    "header alone": ("a,label\n", "one row or more"),
-    "empty": ("", "one row or more"),
-    "text column": ("a,b,label\n1,x,0\n2,y,1\n", "numeric columns only"),
-    "text labels": ("a,label\n1,cat\n2,dog\n", "numeric columns only"),
-    "a value missing": ("a,label\n1,0\n,1\n", "finite numbers"),
-    "an infinity": ("a,label\n1,0\n1e999,1\n", "finite numbers"),
-    "a label missing": ("a,label\n1,0\n2,\n", "integer labels"),
-    "a label not integer": ("a,label\n1,0\n2,0.5\n", "integer labels"),
-    "a label out of range": ("a,label\n1,0\n2,3\n", "labels 0 .. 2"),
-    "a row index": (",a,label\n0,1,0\n1,2,1\n", "index=False"),
-    "equal names": ("a,a,label\n0,1,0\n1,2,1\n", "different, non-empty name"),
-    "long rows": ("a,label\n9,1,0\n9,2,1\n", "a name for every column"),
-    "uneven rows": ("a,label\n1,0\n9,2,1\n", "a field for every name"),
-    "labels alone": ("label\n0\n1\n", "one feature or more"),
-}
-
-
-@pytest.mark.parametrize("case", TEXT)
-def test_bad_csv(tmp_path, case):
-    text, expected = TEXT[case]
-    (tmp_path / "party.csv").write_text(text)
-    with pytest.raises(InputError, match=expected) as error:
-        read_dataset(tmp_path / "party.csv", classes=3, name="party.train")
-    assert error.value.name.startswith("party.train")
-    assert str(tmp_path) not in error.value.public
-
-
-@pytest.mark.parametrize("suffix", ["npz", "csv", "parquet"])
-def test_unreadable_files(tmp_path, suffix):
-    path = tmp_path / f"party.{suffix}"
-    with pytest.raises(InputError, match="an existing file"):
-        read_dataset(path)
-    path.mkdir()
-    with pytest.raises(InputError, match="an existing file"):
-        read_dataset(path)
-    path.rmdir()
-    path.write_bytes(b"\x80\x81\xff\x00\n" * 50)
-    with pytest.raises(InputError, match=f"a readable .{suffix} file"):
-        read_dataset(path)
-    if suffix != "csv":
-        whole = io.BytesIO()
-        if suffix == "npz":
-            np.savez_compressed(whole, x=np.ones((50, 2)), y=np.zeros(50))
-        else:
-            pd.DataFrame({"a": [1.0] * 50, "label": [0] * 50}).to_parquet(whole)
-        path.write_bytes(whole.getvalue()[:-40])
-        with pytest.raises(InputError, match=f"a readable .{suffix} file"):
-            read_dataset(path)
-
-
-def test_file_without_permission(tmp_path, monkeypatch):
-    """The permission is refused by hand, for the superuser, as whom tests may run, may read every file."""
-    path = tmp_path / "party.csv"
-    path.write_text("a,label\n1,0\n")
-    assert read_dataset(path).rows == 1
-
-    def refuse(*arguments, **options):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(loaders, "open", refuse, raising=False)
-    with pytest.raises(InputError, match=r"Permission denied.*a readable .csv file"):
-        read_dataset(path)
-
-
-@pytest.mark.parametrize("file", ["party.txt", "party", "party.csv.gz"])
-def test_unknown_suffix(tmp_path, file):
-    (tmp_path / file).write_text("a,label\n1,0\n")
-    with pytest.raises(InputError, match=".npz, .csv or .parquet"):
-        read_dataset(tmp_path / file)
-
-
-def test_bad_npz(tmp_path):
-    path = tmp_path / "a.npz"
-    for arrays, expected in (
-        ({"x": np.ones((2, 1))}, "arrays named x and y"),
-        ({"y": [0]}, "arrays named x and y"),
-        ({"x": np.ones(2), "y": [0, 1]}, "two dimensions"),
-        ({"x": np.ones((2, 1)), "y": [0]}, "as many labels as rows"),
-        ({"x": [["a"], ["b"]], "y": [0, 1]}, "real numbers"),
-    ):
-        np.savez(path, **arrays)
-        with pytest.raises(InputError, match=expected):
-            read_dataset(path)
-
-
-class Trap:
-    """Its pickle creates a file when it is read."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def test_no_pickle_is_ever_read(tmp_path):
-    np.savez(tmp_path / "a.npz", x=np.array([[Trap(tmp_path / "sprung")]], dtype=object), y=[0])
-    with pytest.raises(InputError, match="a readable .npz file"):
-        read_dataset(tmp_path / "a.npz")
-    assert not (tmp_path / "sprung").exists()
-
-
-# --- public data sets ------------------------------------------------------------------------------------------------
 
 
 def test_digits_is_a_fixed_permutation_of_the_whole():

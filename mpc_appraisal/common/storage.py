@@ -1,0 +1,138 @@
+"""Files that are written whole or not at all, locks that one process holds at a time, and files of secrets.
+
+What goes in is a path and a content, or the path of a lock. What a function here has written is on the disk when it
+returns. Errors of the system come out as they are (OSError); callers turn them into errors that name their input.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mpc_appraisal.common.errors import InputError
+
+PATIENCE = 60.0  # seconds to wait for a lock, where a caller does not say otherwise
+OWNER_ONLY = 0o600  # the mode of files that their owner alone may read
+
+
+def write_whole(path: Path, content: bytes | memoryview | str, mode: int = 0o666, replace: bool = True) -> None:
+    """Write `content` aside and give it its name in one step: a reader finds the old file or the new one, whole.
+
+    A process that is killed meanwhile may leave a file `.*.new` in the folder, which nothing reads. A text is written
+    in UTF-8. The mode is subject to the umask.
+
+    Args:
+        replace: whether the file may take the place of an older one. If not, FileExistsError is raised for one.
+
+    Raises OSError where the system refuses; then nothing has changed.
+    """
+    aside = path.with_name(f".{secrets.token_hex(8)}.new")
+    try:
+        write_new(aside, content, mode, sync=False)
+        (os.replace if replace else os.link)(aside, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(aside)
+    sync_folder(path.parent)
+
+
+def write_new(path: Path, content: bytes | memoryview | str, mode: int = 0o666, sync: bool = True) -> None:
+    """Write a file under a name that is free. A write that fails leaves no file.
+
+    Args:
+        sync: whether the folder, which holds the new name, is brought to the disk too.
+
+    Raises FileExistsError for a name that is taken, and OSError where the system refuses.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        try:
+            write_all(descriptor, content.encode() if isinstance(content, str) else content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        os.unlink(path)
+        raise
+    if sync:
+        sync_folder(path.parent)
+
+
+def append(path: Path, content: bytes) -> None:
+    """Write `content` at the end of a file that is there; raises OSError, and a part of it may be written then."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        write_all(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_folder(path.parent)
+
+
+def write_all(descriptor: int, content: bytes | memoryview) -> None:
+    """Write all of `content`, however many calls the system needs for it."""
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk: a rename outlives a crash only after this."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def take_lock(path: Path, patience: float | None = PATIENCE, mode: int = OWNER_ONLY) -> FileLock | None:
+    """Take the lock that the file `path` stands for; None where another holder keeps it for `patience` seconds.
+
+    The caller calls `release()` on it. The system frees the lock of a process that has died. patience: None waits for
+    as long as it takes. Raises OSError where the file cannot be made.
+    """
+    lock = FileLock(path, timeout=-1 if patience is None else patience, mode=mode)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    return lock
+
+
+@contextmanager
+def locked(path: Path, busy: InputError | None = None, patience: float | None = None) -> Iterator[None]:
+    """Hold the lock `path`, a file of mode 0600. busy: the error that is raised after `patience` seconds of waiting."""
+    lock = take_lock(path, patience)
+    if lock is None:
+        raise busy
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_private(path: Path, name: str, what: str) -> None:
+    """Raise InputError under `name` where others than its owner may read the file, which holds `what`; OSError."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise InputError(name, f"{path.name} with mode {mode:o}", f"{what} for its owner alone: 600")
+
+
+def read_secret(path: Path, name: str, what: str, length: int) -> bytes:
+    """The `length` bytes that a file of its owner alone holds in hexadecimal.
+
+    Raises InputError under `name` for a file that others may read, or that holds something else; OSError.
+    """
+    check_private(path, name, what)
+    with open(path, "rb") as file:
+        text = file.read(2 * length + 3).decode("ascii", "replace").strip()
+    if not re.fullmatch(f"[0-9a-f]{{{2 * length}}}", text):
+        raise InputError(name, f"{path.name} with something else", f"{2 * length} hexadecimal digits")
+    return bytes.fromhex(text)
