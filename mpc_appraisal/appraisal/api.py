@@ -11,7 +11,7 @@ from typing import Any
 from mpc_appraisal.appraisal.compared import warnings_of
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, DisclosureControls, ModelOwnerInput, Plan, needs
-from mpc_appraisal.appraisal.sessions import Join, Plain, Spawn
+from mpc_appraisal.appraisal.sessions import Join, Plain, Session, Spawn
 from mpc_appraisal.appraisal.sides import together
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
@@ -48,7 +48,7 @@ def appraise(
     test: Own | None = None,
     model: SoftmaxRegression | None = None,
     method: str | Appraiser | Sequence[str | Appraiser] = "influence",
-    session: str | Plain | Spawn | Join = "spawn",
+    session: str | Session = "spawn",
     l2: float = 1e-2,
     seed: int = 0,
     release: str | Release = "value",
@@ -91,36 +91,51 @@ def appraise(
         DisagreementError: The sides' columns or classes have different names.
         PeerError: A party failed or vanished.
     """
-    methods, l2, seed = as_methods(method), check_l2(l2), check_seed(seed)
+    methods, l2, seed, release = as_methods(method), check_l2(l2), check_seed(seed), as_release(release)
     baseline_methods = as_baselines(baselines, seed)
-    emit = progress or (lambda event: None)
-    if isinstance(release, str):
-        if release not in RELEASES:
-            raise InputError("release", repr(release), f"one of {', '.join(RELEASES)}, or a release object")
-        release = RELEASES[release]()
     if isinstance(session, Join) != (controls is not None):
         expected = "with a Join mpc_appraisal.DisclosureControls(...), which may be empty; with other sessions none"
         raise InputError("controls", controls, expected)
     controls = controls or DisclosureControls()
     own_train, own_test = _own(train, "train"), _own(test, "test")
-    same = not isinstance(data, (Mapping, tuple)) and isinstance(data, Sequence)
-    same = same and len(data) > 0 and all(isinstance(each, Candidate) for each in data)  # of one `scenario.Market`
-    buyer = ModelOwnerInput(own_train, alike(own_train, own_test, "test"), model, threshold, controls, same=same)
+    drawn = _of_one_market(data)
+    buyer = ModelOwnerInput(own_train, alike(own_train, own_test, "test"), model, threshold, controls, same=drawn)
     candidates = _candidates(data)
     if model is None:
         check_gaps(buyer.train, "train")
     levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
     public = {"methods": [repr(m) for m in methods], "l2": l2, "seed": seed, "release": repr(release)}
     plan = Plan(methods, l2, seed, config_hash(public), partial(fit, l2=l2), public, release=release)
-    if isinstance(session, str):
-        if session not in SESSIONS:
-            raise InputError("session", repr(session), f"one of {', '.join(SESSIONS)}, or a session object")
-        session = SESSIONS[session]()
-    return run(session, plan, buyer, DataOwnerInput(candidates, controls), emit, levels, true_utility, baseline_methods)
+    seller, emit = DataOwnerInput(candidates, controls), progress or (lambda event: None)
+    return run(as_session(session), plan, buyer, seller, emit, levels, true_utility, baseline_methods)
+
+
+def as_release(stated: str | Release) -> Release:
+    """The release object, or the one that the name stands for. Raises InputError for an unknown name."""
+    if isinstance(stated, str):
+        if stated not in RELEASES:
+            raise InputError("release", repr(stated), f"one of {', '.join(RELEASES)}, or a release object")
+        return RELEASES[stated]()
+    return stated
+
+
+def as_session(stated: str | Session) -> Session:
+    """The session object, or the one that the name stands for. Raises InputError for an unknown name."""
+    if isinstance(stated, str):
+        if stated not in SESSIONS:
+            raise InputError("session", repr(stated), f"one of {', '.join(SESSIONS)}, or a session object")
+        return SESSIONS[stated]()
+    return stated
+
+
+def _of_one_market(data: Any) -> bool:
+    """Whether the candidates are those of one `data.scenarios` market, which draws both sides' rows from one data set."""
+    listed = not isinstance(data, (Mapping, tuple)) and isinstance(data, Sequence)
+    return listed and len(data) > 0 and all(isinstance(each, Candidate) for each in data)
 
 
 def run(
-    session: Plain | Spawn | Join,
+    session: Session,
     plan: Plan,
     buyer: ModelOwnerInput,
     seller: DataOwnerInput,
