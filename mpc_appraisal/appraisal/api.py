@@ -1,4 +1,8 @@
-"""`appraise`: one call from Python."""
+"""`appraise`: the appraisal in one call from Python, and the values that are compared with it.
+
+In go both sides' data, or with a `Join` one side's; out comes a `Result`. Where both sides are at hand, each private
+value stands beside the plaintext value and the baselines.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import Any
 from mpc_appraisal.appraisal.compared import warnings_of
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, DisclosureControls, ModelOwnerInput, Plan, needs
+from mpc_appraisal.appraisal.preparation import prepare, transformed
 from mpc_appraisal.appraisal.sessions import Join, Plain, Session, Spawn
 from mpc_appraisal.appraisal.sides import together
 from mpc_appraisal.common.errors import InputError
@@ -27,7 +32,6 @@ from mpc_appraisal.methods import (
     Valuation,
     as_baselines,
     as_methods,
-    plaintext,
 )
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression, check_l2
 from mpc_appraisal.models.training import fit
@@ -129,7 +133,7 @@ def as_session(stated: str | Session) -> Session:
 
 
 def _of_one_market(data: Any) -> bool:
-    """Whether the candidates are those of one `data.scenarios` market, which draws both sides' rows from one data set."""
+    """Whether the candidates are those of one scenario, which draws both sides' rows from one data set."""
     listed = not isinstance(data, (Mapping, tuple)) and isinstance(data, Sequence)
     return listed and len(data) > 0 and all(isinstance(each, Candidate) for each in data)
 
@@ -144,12 +148,21 @@ def run(
     true_utility: bool,
     baselines: Sequence[Baseline] = (),
 ) -> Result:
-    """Run `plan` in `session`; where both sides are at hand, set the plaintext value and the utility beside it."""
+    """Run `plan` in `session`. Where both sides are at hand, the plaintext values and baselines are added.
+
+    Args:
+        buyer: The model owner's input; at another organisation it is empty.
+        seller: The data owner's input; at another organisation it is empty.
+        emit: A function that receives progress events.
+        levels: The scenario's level of each candidate, by name, for its records.
+        true_utility: Whether to retrain with each candidate in the clear too.
+        baselines: The baseline methods to compute in the clear.
+    """
     if baselines:
         between = isinstance(session, Join)
-        for part in ("train", "test"):
-            if between or getattr(buyer, part) is None:
-                lacks = "between organisations" if between else f"no {part} data"
+        for key in ("train", "test"):
+            if between or getattr(buyer, key) is None:
+                lacks = "between organisations" if between else f"no {key} data"
                 raise InputError("baselines", lacks, "both sides' data in one process, with train and test")
     if isinstance(session, Join):
         role = session.resolved_role()
@@ -180,11 +193,15 @@ def compare(
     baselines: Sequence[Baseline],
     emit: Emit,
 ) -> list[Record]:
-    """Set beside each private value what an experimenter who holds both sides can compute in the clear."""
-    model = buyer.model or plan.fit(buyer.train)
-    classes = model.classes
-    train, test = (d.with_classes(classes) if d else None for d in (buyer.train, buyer.test))
-    sets = {c.name: plan.release.transformed(c, classes).with_classes(classes) for c in seller.candidates}
+    """The records with what an experimenter who holds both sides can compute in the clear, and baselines' records.
+
+    The arguments are those of `run`.
+    """
+    classes = max(buyer.classes, plan.classes or 0)
+    prepared = prepare(buyer, plan, classes)
+    model, train, test = prepared.model, prepared.train, prepared.test
+    seller = transformed(seller, plan, {c.name: classes for c in seller.candidates})
+    sets = {c.name: c.with_classes(classes) for c in seller.candidates}
     methods = {m.name: m for m in plan.methods}
     utilities: dict[str, float] = {}
     valuations: dict[str, Valuation] = {}
@@ -200,7 +217,7 @@ def compare(
     for record in records:
         value = record.plaintext_value
         if value is None:
-            value, _ = plaintext(methods[record.method], model, train, test, sets[record.candidate])
+            value, _ = prepared.plaintext(methods[record.method], sets[record.candidate])
         compared.append(
             replace(
                 record,
@@ -216,6 +233,7 @@ def compare(
 def _baselines(
     records: Sequence[Record], utilities: Mapping[str, float], valuations: Mapping[str, Valuation], seed: int
 ) -> list[Record]:
+    """One record for each baseline method and candidate, in the form of the private records."""
     one, random = {r.candidate: r for r in records}, Random(seed)
     values = {"retraining": utilities} if utilities else {}
     values |= {method: valuation.values for method, valuation in valuations.items()}
@@ -253,6 +271,7 @@ def check_seed(seed: Any) -> int:
 
 
 def _own(data: Own | None, name: str) -> Dataset | None:
+    """One argument as a data set. Raises InputError, under `name`, for what is none."""
     if data is None:
         return None
     if isinstance(data, Dataset):
@@ -263,7 +282,10 @@ def _own(data: Own | None, name: str) -> Dataset | None:
 
 
 def columns_of(x: Any, name: str) -> tuple[str, ...] | None:
-    """The names of a pandas DataFrame's columns; None for anything without names, or with pandas' own numbers."""
+    """The names of a pandas DataFrame's columns; None for anything without names, or with pandas' own numbers.
+
+    Raises InputError for names that are empty or occur twice.
+    """
     columns = getattr(x, "columns", None)
     if columns is None or getattr(x, "ndim", 2) != 2 or type(columns).__name__ == "RangeIndex":
         return None
@@ -274,6 +296,7 @@ def columns_of(x: Any, name: str) -> tuple[str, ...] | None:
 
 
 def _candidates(data: Any) -> tuple[Dataset, ...]:
+    """The argument `data` as data sets with different names. Raises InputError where two names are the same."""
     if data is None:
         return ()
     if isinstance(data, Mapping):
