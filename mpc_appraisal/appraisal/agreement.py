@@ -1,11 +1,14 @@
-"""Before anything is shared: the request that all parties see alike, the budgets it fits, the data owner's yes.
+"""What the parties agree on before anything is shared: the request, the charges of both ledgers, the data owner's yes.
 
-1. Every party makes the same request of public facts and compares its digest with the others'.
-2. Each owner that tells the other something asks its ledger whether it may, and what it has told already.
-3. The data owner says yes: by command, by policy file, or with its configuration.
-4. Answers that the data owner's ledger holds are told instead of computed, where the model owner's own ledger holds
-   the same answer to the same question; what it does not hold is computed anew. Then both ledgers are charged.
-5. While the session runs nothing is opened that is not in the request (`Session.permit`); what was, is settled.
+In go the plan, the public facts and one owner's input; out comes an `Agreed` at every party, or an error. The steps:
+
+1. Every party makes the same request from public facts, and compares its digest with the others'.
+2. Each owner whose data the other learns from asks its ledger whether it may answer, and what it has answered before.
+3. The data owner says yes by a command, by a policy file or by its configuration.
+4. The data owner sends the answers that its ledger holds. The model owner takes those that its own ledger holds for the
+   same question, and all others are computed. Then both ledgers are charged.
+5. While the session runs, nothing is opened that is not in the request (`Session.permit`). At its end the ledgers
+   record what was opened.
 """
 
 from __future__ import annotations
@@ -43,11 +46,16 @@ from mpc_appraisal.release.base import Outcome
 
 @dataclass
 class Agreed:
-    """What the parties agreed on. approval: as `Decision`; answers: outcomes that need no computation, at
-    the dealer without what they say.
+    """What the parties agreed on.
 
-    openings: at most these are opened. granted: what this party's ledgers were charged. marks: at the model owner, by
-    which its ledger knows an answer again, see `marks_of`. inputs: the model owner's commitment to all that it brings.
+    Attributes:
+        request: The request, which is the same at every party.
+        approval: How and when the data owner said yes, as in `Decision`.
+        answers: The outcomes that need no computation. At the dealer the outcomes hold nothing.
+        openings: All that the session may open.
+        granted: What this party's ledgers were charged.
+        marks: The marks by which the model owner's ledger recognises an answer; see `marks_of`. Empty at the others.
+        inputs: The model owner's commitment to all that it brings.
     """
 
     request: Request
@@ -69,12 +77,20 @@ def consent(
     listed: Mapping[str, dict[str, Any] | None],
     compared: Sequence[str] = (),
 ) -> Agreed:
-    """Steps 1 to 4; every party calls it.
+    """Steps 1 to 4, which every party calls at the same time.
 
-    listed: what each candidate's listing says, by its name, or None. published: the norms that each owner has
-    announced. compared: sentences on how the two sides' data fit together.
+    Args:
+        role: This party's role.
+        own: This party's own input; None at the dealer.
+        facts: The public facts by candidate's name.
+        published: The norms that each owner has announced, by role.
+        listed: What each candidate's listing says, or None, by candidate's name.
+        compared: Sentences on how the two sides' data fit together.
 
-    Raises DisagreementError: the parties' requests differ. InputError: a ledger refuses. ApprovalError: no yes.
+    Raises:
+        DisagreementError: The parties' requests differ.
+        InputError: A ledger refuses.
+        ApprovalError: The data owner does not say yes.
     """
     keys = {owner: key for owner in OWNERS if (key := rendezvous.certified(owner)) is not None}
     request = make_request(plan, facts, published, listed, compared, keys)
@@ -155,13 +171,13 @@ def _charge(
     known: Mapping[Key, Outcome],
 ) -> dict[Key, Charge | Answer]:
     """Step 4: charge this party's ledgers for the questions that are computed. Raises InputError where one refuses."""
-    for key in known.keys() - answers.keys():  # which the model owner does not take: asked and charged anew
+    for key in known.keys() - answers.keys():  # the model owner does not take these: they are charged anew
         again = subject(again=secrets.token_hex(16), first=questions[key].subject)
         questions[key] = replace(questions[key], subject=again)
     asked = {key: question for key, question in questions.items() if key not in answers}
     granted = own.controls.ledgers.charge(asked) if asked else {}
     for (method, name), one in granted.items():
-        if isinstance(one, Answer) and not plan.release.joint:  # whose answer has no noise, and is told whole
+        if isinstance(one, Answer) and not plan.release.joint:  # a single answer without noise, which is taken whole
             raise InputError(
                 f"the question of {method} ({name})",
                 "one that another session has answered since this one began",
@@ -181,11 +197,12 @@ def _agreed_answers(
     marks: Mapping[Key, str],
     known: Mapping[Key, Outcome],
 ) -> dict[Key, Outcome]:
-    """The answers that both owners take from their ledgers; at the dealer without what they say.
+    """The answers that both owners take from their ledgers; at the dealer they are empty outcomes.
 
-    The data owner says which it holds. The model owner takes those that its own ledger holds for the same question, to
-    the last bit, and says which: on the other's word it takes none, and without a ledger or a salt none either. All
-    the others are computed. Raises DisagreementError for keys that were not asked, PeerError for no answers.
+    The data owner states which answers it holds. The model owner takes those that its own ledger holds for the same
+    question, to the last bit, and states which. It takes none on the other's word alone, so that without a ledger or a
+    salt it takes none. All other answers are computed. Raises DisagreementError for questions that were not asked, and
+    PeerError for answers that cannot be read.
     """
     asked = [(method.name, name) for method in plan.methods for name in facts]
     offered = keys_in(said.get("answered"), asked, plan.release.joint, DATA_OWNER)
@@ -204,9 +221,9 @@ def _agreed_answers(
                 f"the data owner holds an earlier answer of {method} ({printable(name)}); this side's ledger holds no "
                 "such answer to this question, so it is computed anew"
             )
-    note = {"taken": [list(key) for key in taken]} if role == MODEL_OWNER else {}
-    notes = rendezvous.exchange("answers", note)
-    found = keys_in(notes[MODEL_OWNER].get("taken"), offered, plan.release.joint, MODEL_OWNER)
+    message = {"taken": [list(key) for key in taken]} if role == MODEL_OWNER else {}
+    messages = rendezvous.exchange("answers", message)
+    found = keys_in(messages[MODEL_OWNER].get("taken"), offered, plan.release.joint, MODEL_OWNER)
     return {key: outcomes.get(key, Outcome()) for key in found}
 
 
@@ -224,10 +241,14 @@ def make_request(
     compared: Sequence[str] = (),
     keys: Mapping[str, str] | None = None,
 ) -> Request:
-    """What all parties see alike.
+    """The request, which every party makes from the same public facts.
 
-    compared: sentences on how the two sides' data fit together. keys: by owner SHA-256 of its certificate's key; empty
-    where none is shown.
+    Args:
+        facts: The public facts by candidate's name.
+        published: The norms that each owner has announced, by role.
+        listed: What each candidate's listing says, or None, by candidate's name.
+        compared: Sentences on how the two sides' data fit together.
+        keys: The SHA-256 of each owner's certificate key, by role; None where the transport shows none.
     """
     doubt = doubt_of(plan.release, plan.methods, list(with_spread(facts, published).values()), plan.engine)
     first = next(iter(facts.values()))
@@ -269,9 +290,9 @@ def make_request(
 
 
 def check_counterparty(role: str, own: OwnInput, rendezvous: Rendezvous) -> None:
-    """Refuse, at the meeting, a counterparty that shows another certificate key than party.counterparty_key states.
+    """Compare the certificate key that the other owner shows with the one that party.counterparty_key states.
 
-    Raises InputError over a transport that shows none, and DisagreementError for another key.
+    Raises InputError over a transport that shows no key, and DisagreementError for another key.
     """
     stated = own.controls.counterparty_key if own is not None else None
     if stated is None:
@@ -285,19 +306,20 @@ def check_counterparty(role: str, own: OwnInput, rendezvous: Rendezvous) -> None
 
 
 def rounded_up(number: float) -> float:
-    """To four digits: the last ones of a computed number are not the same on every machine, and the request is."""
+    """`number` rounded up to four digits, so that the request is the same on every machine."""
     step = 10.0 ** (math.floor(math.log10(number)) - 3) if number > 0 else 1.0
     return float(f"{math.ceil(number / step) * step:.4g}")
 
 
 def _openings(plan: Plan, method: Appraiser, candidates: int) -> list[Opening]:
+    """All that one method may open for so many candidates."""
     check = plan.release.checks and method.logit_growth > 1 and bounded(plan.engine)
     checks = [Opening(LOGIT_CHECK_WHAT, OWNERS, 1, LOGIT_CHECK_WHY)] * (check * candidates)
     return checks + plan.release.openings(method, candidates)
 
 
 def openings_of(plan: Plan, facts: dict[str, Facts], answers: Mapping[Key, Any]) -> list[Opening]:
-    """At most these are opened by the session that is about to run."""
+    """All that the session may open. answers: the questions whose answers are known, which open nothing."""
     found = []
     for method in plan.methods:
         found += _openings(plan, method, sum((method.name, name) not in answers for name in facts))
@@ -305,13 +327,16 @@ def openings_of(plan: Plan, facts: dict[str, Facts], answers: Mapping[Key, Any])
 
 
 def _known(plan: Plan, found: Mapping[Key, Answer | None]) -> dict[Key, Outcome]:
-    """Outcomes in the data owner's ledger; of a joint release all or none."""
+    """The outcomes that the data owner's ledger holds; for a joint release, all of a method's or none.
+
+    Raises InputError where an answer was opened to the model owner alone, so that this ledger does not hold its value.
+    """
     known = {key: Outcome(**answer.value) for key, answer in found.items() if answer is not None}
     for method, name in known:
         if DATA_OWNER not in plan.release.learners:
             raise InputError(
                 f"the question of {method} ({name})",
-                "an old one, whose answer was told to the model owner alone",
+                "an old one, whose answer was opened to the model owner alone",
                 "a new one: the model owner has the answer in its records",
             )
     if plan.release.joint:
@@ -323,7 +348,7 @@ def _known(plan: Plan, found: Mapping[Key, Answer | None]) -> dict[Key, Outcome]
 
 
 def settle(own: OwnInput, agreed: Agreed, outcomes: Mapping[Key, Outcome]) -> None:
-    """Record in this party's ledgers what it was shown."""
+    """Record in this party's ledgers what it was shown. outcomes: by method and candidate."""
     if own is None or own.controls.ledgers is None:
         return
     for key, granted in agreed.granted.items():

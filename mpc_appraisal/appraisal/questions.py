@@ -23,12 +23,15 @@ from mpc_appraisal.governance.budget.limits import Question
 from mpc_appraisal.governance.catalogue import commit
 from mpc_appraisal.methods import Facts
 
-NO_SALT = bytes(32)  # of hashes that are kept under a key, and of those in ledgers from before there were keys
+NO_SALT = bytes(32)  # for digests that a key protects, and for those of ledgers that are older than keys
 
 
 def inputs_of(own: ModelOwnerInput) -> str:
-    """A commitment to all that the model owner brings, its threshold too, under a salt that it keeps, so that it can
-    repeat a question; a random number where it keeps none, and then no question is a repetition."""
+    """The model owner's commitment to all that it brings, its threshold included.
+
+    It is made under the salt that the owner keeps, so that a repeated question can be recognised. Without a salt it is
+    a random number, and no question counts as repeated.
+    """
     salt = own.controls.salt
     if salt is None:
         return secrets.token_hex(32)
@@ -38,13 +41,16 @@ def inputs_of(own: ModelOwnerInput) -> str:
 def questions_of(
     role: str, plan: Plan, own: OwnInput, facts: dict[str, Facts], inputs: str, request: Request
 ) -> dict[Key, Question]:
-    """What this party's ledgers are asked, by method and candidate.
+    """The questions that this party's ledgers are asked, by method and candidate.
 
-    The data owner's questions are the same when configuration, data and the model owner's inputs are; of the data they
-    hold a digest under the ledger's own key, or one without where a ledger from before there were keys has the answer.
-    The model owner's never are the same: it cannot tell whether the data are those of an earlier run, so that every
-    session is charged, and a repetition is known by its mark (`marks_of`). Noise protects the data owner's rows and
-    nothing of the model, so that to the model owner's ledger every answer is one without noise.
+    The data owner's questions are the same when the configuration, the data and the model owner's inputs are the same.
+    They hold a digest of the data under the ledger's own key, or one without a key where a ledger that is older than
+    keys holds the answer. The model owner's questions are never the same, because it cannot recognise the data of an
+    earlier run. Each of its sessions is charged, and a repetition is recognised by its mark (`marks_of`). Noise
+    protects the data owner's rows and nothing of the model, so that the model owner's ledger counts each answer as one
+    without noise.
+
+    inputs: the model owner's commitment.
     """
     if not isinstance(own, DataOwnerInput):
         hashes = dict.fromkeys(facts, request.digest + secrets.token_hex(16))
@@ -60,6 +66,7 @@ def questions_of(
 def _questions(
     role: str, plan: Plan, own: OwnInput, facts: dict[str, Facts], inputs: str, hashes: Mapping[str, str]
 ) -> dict[Key, Question]:
+    """One question for each method and candidate. hashes: the digest of the data by candidate's name."""
     found, config = {}, _config(plan)
     for method in plan.methods:
         for name, f in facts.items():
@@ -73,7 +80,7 @@ def _questions(
 
 
 def _config(plan: Plan) -> dict[str, Any]:
-    """What of the configuration has a part in an answer; how the parties met has none."""
+    """The part of the configuration that an answer depends on. How the parties are connected is no part of it."""
     config = {key: value for key, value in plan.public.items() if not key.startswith(("session.", "protocol."))}
     return config | {"engine": plan.engine, "methods": [repr(m) for m in plan.methods], "release": repr(plan.release)}
 
@@ -81,9 +88,12 @@ def _config(plan: Plan) -> dict[str, Any]:
 def marks_of(
     plan: Plan, facts: Mapping[str, Facts], inputs: str, listed: Mapping[str, dict[str, Any] | None]
 ) -> dict[Key, str]:
-    """By method and candidate a digest of all that the model owner knows of a question: configuration, its own inputs,
-    public facts, the candidate's name and listing. It is kept with the answer, and never lets a session go uncharged
-    by itself: the same answer must come again from the data owner."""
+    """The marks by which the model owner's ledger recognises a repeated question, by method and candidate.
+
+    A mark is a digest of all that the model owner knows of a question: the configuration, its own inputs, the public
+    facts, the candidate's name and its listing. The ledger keeps it with the answer. A mark alone lets no session go
+    uncharged: the data owner must send the same answer again.
+    """
     found = {}
     for method in plan.methods:
         for name in facts:
