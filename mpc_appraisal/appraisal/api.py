@@ -15,7 +15,7 @@ from typing import Any
 from mpc_appraisal.appraisal.compared import warnings_of
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, DisclosureControls, ModelOwnerInput, Plan, needs
-from mpc_appraisal.appraisal.preparation import prepare, transformed
+from mpc_appraisal.appraisal.preparation import classes_of, prepare, transformed
 from mpc_appraisal.appraisal.sessions import Join, Plain, Session, Spawn
 from mpc_appraisal.appraisal.sides import together
 from mpc_appraisal.common.errors import InputError
@@ -197,7 +197,7 @@ def compare(
 
     The arguments are those of `run`.
     """
-    classes = max(buyer.classes, plan.classes or 0)
+    classes = classes_of(buyer, plan)
     prepared = prepare(buyer, plan, classes)
     model, train, test = prepared.model, prepared.train, prepared.test
     seller = transformed(seller, plan, {c.name: classes for c in seller.candidates})

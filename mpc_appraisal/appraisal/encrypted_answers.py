@@ -54,7 +54,7 @@ class EncryptedAnswers:
         try:
             text = self._cipher(sealed["key"]).decrypt(bytes(12), bytes.fromhex(sealed["text"]), None)
         except (InvalidTag, ValueError, KeyError, TypeError) as error:
-            raise PeerError(f"{DATA_OWNER} told sealed answers that do not open ({type(error).__name__})") from None
+            raise PeerError(f"{DATA_OWNER} sent sealed answers that do not open ({type(error).__name__})") from None
         found = [_outcome(text[k : k + SEALED]) for k in range(0, len(text), SEALED)]
         if len(found) != count:
             raise PeerError(f"{DATA_OWNER} sealed {len(found)} answers; expected {count}, one for each that it names")

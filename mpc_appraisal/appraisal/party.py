@@ -322,7 +322,7 @@ def check_published_names(names: Sequence[str]) -> None:
     try:
         check_names(names)
     except InputError as error:
-        raise PeerError(f"{DATA_OWNER} told {error.name}: {error.value}; expected {error.expected}") from None
+        raise PeerError(f"{DATA_OWNER} announced {error.name}: {error.value}; expected {error.expected}") from None
 
 
 def _check_costs(messages: Mapping[str, dict[str, Any]], results: int) -> None:
@@ -332,11 +332,11 @@ def _check_costs(messages: Mapping[str, dict[str, Any]], results: int) -> None:
         lists |= {f"expected.{key}": values for one in message.get("expected", ()) for key, values in one.items()}
         for key, values in lists.items():
             if len(values) < results:
-                raise PeerError(f"{role} told its costs: {len(values)} {key}; expected {results}, one for each result")
+                raise PeerError(f"{role} sent its costs: {len(values)} {key}; expected {results}, one for each result")
     rehearsed = {len(messages[role]["expected"]) for role in (MODEL_OWNER, DATA_OWNER)}
     if rehearsed not in ({0}, {1}) or (rehearsed == {1} and not messages[MODEL_OWNER]["rate"] > 0):
         raise PeerError(
-            f"{MODEL_OWNER} and {DATA_OWNER} told costs that do not fit: expected a dry run of each, or none"
+            f"{MODEL_OWNER} and {DATA_OWNER} sent costs that do not fit: expected a dry run of each, or none"
         )
 
 

@@ -78,6 +78,11 @@ def prepare(own: ModelOwnerInput, plan: Plan, classes: int) -> Prepared:
     return Prepared(model, train, test, inputs, seconds)
 
 
+def classes_of(own: ModelOwnerInput, plan: Plan) -> int:
+    """The number of classes of a given model, or of the model that will be trained."""
+    return own.classes if own.model is not None else max(own.classes, plan.classes or 0)
+
+
 def transformed(own: OwnInput, plan: Plan, classes: Mapping[str, int]) -> OwnInput:
     """The data owner's rows as the release wants them; any other input as it is. classes: by candidate's name."""
     if not isinstance(own, DataOwnerInput):

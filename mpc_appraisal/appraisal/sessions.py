@@ -22,7 +22,7 @@ from mpc_appraisal.appraisal.norms import published_norms
 from mpc_appraisal.appraisal.outcome import release_of
 from mpc_appraisal.appraisal.party import take_part
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model
-from mpc_appraisal.appraisal.preparation import Prepared, fitted_to_norms, prepare, transformed
+from mpc_appraisal.appraisal.preparation import Prepared, classes_of, fitted_to_norms, prepare, transformed
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.common.environment import whole
 from mpc_appraisal.common.errors import DisagreementError, InputError
@@ -50,7 +50,7 @@ class Plain(PlainSettings):
     def run(self, plan: Plan, buyer: ModelOwnerInput, seller: DataOwnerInput, emit: Emit) -> list[Record]:
         """One record for each candidate and method, with the value that the plan's release gives."""
         check_model(buyer, plan.l2)
-        classes = max(buyer.classes, plan.classes or 0)
+        classes = classes_of(buyer, plan)
         prepared = prepare(buyer, plan, classes)
         seller = transformed(seller, plan, {c.name: classes for c in seller.candidates})
         candidates = {c.name: c.with_classes(classes) for c in seller.candidates}
