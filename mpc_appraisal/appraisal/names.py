@@ -133,7 +133,7 @@ def match(buyer: Mapping[str, Any], seller: Mapping[str, Any], own: Iterable[Nam
     else:
         lacking = _lacking(ours, theirs)
         warnings.append(
-            f"Columns were compared by position alone, for {lacking} no names of them: if their order differs between "
+            f"Columns were compared by position alone, for {lacking} names of them: if their order differs between "
             "the sides, the value is wrong."
         )
     recode = None
@@ -149,7 +149,7 @@ def match(buyer: Mapping[str, Any], seller: Mapping[str, Any], own: Iterable[Nam
         )
         facts.append(_how(buyer, seller, "classes"))
     else:
-        facts.append(f"Classes were compared by number alone, for {_lacking(ours, theirs)} no names of them.")
+        facts.append(f"Classes were compared by number alone, for {_lacking(ours, theirs)} names of them.")
     return Match(order, recode, tuple(facts), tuple(warnings))
 
 
@@ -253,6 +253,7 @@ def _how(buyer: Mapping[str, Any], seller: Mapping[str, Any], kind: str) -> str:
 
 
 def _lacking(ours: Any, theirs: Any) -> str:
+    """Which sides have no names, as the start of a clause."""
     if ours is None and theirs is None:
         return "neither side has"
-    return "the model owner has" if ours is None else "the data owner has"
+    return "the model owner has no" if ours is None else "the data owner has no"
