@@ -79,8 +79,7 @@ def appraise(
             others start their own processes.
         l2: The public weight of the squared norm of the weights in the objective.
         seed: The public seed of public choices, such as batches.
-        release: What is opened of the results: 'value', 'bit', or a `mpc_appraisal.release` object, as
-            `Value(to="model_owner")`.
+        release: What is opened: 'value', 'bit', or an object of `mpc_appraisal.release` as `Value(to="model_owner")`.
         threshold: The model owner's least value worth buying, where a bit is released, or one by method's name.
         controls: With a `Join`, this side's ledgers, approval and listings. `DisclosureControls()` has none of them.
         true_utility: Whether to retrain with each candidate in the clear too, which no market could do.
@@ -101,17 +100,33 @@ def appraise(
         expected = "with a Join mpc_appraisal.DisclosureControls(...), which may be empty; with other sessions none"
         raise InputError("controls", controls, expected)
     controls = controls or DisclosureControls()
-    own_train, own_test = _own(train, "train"), _own(test, "test")
-    drawn = _of_one_market(data)
-    buyer = ModelOwnerInput(own_train, alike(own_train, own_test, "test"), model, threshold, controls, same=drawn)
-    candidates = _candidates(data)
+    buyer = _buyer(train, test, model, threshold, controls, _of_one_market(data))
+    seller, emit = DataOwnerInput(_candidates(data), controls), progress or (lambda event: None)
+    levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
+    plan = _plan(methods, l2, seed, release)
+    return run(as_session(session), plan, buyer, seller, emit, levels, true_utility, baseline_methods)
+
+
+def _buyer(
+    train: Own | None,
+    test: Own | None,
+    model: SoftmaxRegression | None,
+    threshold: float | Mapping[str, float] | None,
+    controls: DisclosureControls,
+    same: bool,
+) -> ModelOwnerInput:
+    """The model owner's input. Raises InputError where a class has no training row, or the test columns differ."""
+    rows = _own(train, "train")
+    buyer = ModelOwnerInput(rows, alike(rows, _own(test, "test"), "test"), model, threshold, controls, same=same)
     if model is None:
         check_gaps(buyer.train, "train")
-    levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
+    return buyer
+
+
+def _plan(methods: tuple[Appraiser, ...], l2: float, seed: int, release: Release) -> Plan:
+    """The plan, whose public configuration is made of these four."""
     public = {"methods": [repr(m) for m in methods], "l2": l2, "seed": seed, "release": repr(release)}
-    plan = Plan(methods, l2, seed, config_hash(public), partial(fit, l2=l2), public, release=release)
-    seller, emit = DataOwnerInput(candidates, controls), progress or (lambda event: None)
-    return run(as_session(session), plan, buyer, seller, emit, levels, true_utility, baseline_methods)
+    return Plan(methods, l2, seed, config_hash(public), partial(fit, l2=l2), public, release=release)
 
 
 def as_release(stated: str | Release) -> Release:

@@ -70,9 +70,9 @@ def program(
         answered: Pairs of a method and a candidate that need no computation, because their answers are known.
     """
     release, of = plan.release, len(plan.methods) * len(facts) - len(answered)
-    secrets: dict[str, dict[str, Any]] = {}
     results: list[Appraised] = []
     scores: list[Score] = []
+    secrets: dict[str, dict[str, Any]] = {}
     if release.exact:
         session.require_exact_truncation()
     session.mark()
@@ -90,10 +90,9 @@ def program(
                 secrets[method.name] = _share_inputs(session, plan, method, own, f)
             with session.meter.phase("private"):
                 score = _score(session, plan, method, name, secrets[method.name], x, y, f, bound)
+                scores.append(score)
                 outcome = Outcome()
-                if release.joint:
-                    scores.append(score)
-                else:
+                if not release.joint:
                     outcome = release.one(session, score, lambda own=own: own.threshold)
             session.mark()
             cost = _with_part(session.meter.cost() - before, shared, len(methods))
