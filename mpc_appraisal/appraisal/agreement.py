@@ -1,11 +1,14 @@
-"""Before anything is shared: the request that all parties see alike, the budgets it fits, the data owner's yes.
+"""What the parties agree on before anything is shared: the request, the charges of both ledgers, the data owner's yes.
 
-1. Every party makes the same request of public facts and compares its digest with the others'.
-2. Each owner that tells the other something asks its ledger whether it may, and what it has told already.
-3. The data owner says yes: by command, by policy file, or with its configuration.
-4. Answers that the data owner's ledger holds are told instead of computed, where the model owner's own ledger holds
-   the same answer to the same question; what it does not hold is computed anew. Then both ledgers are charged.
-5. While the session runs nothing is opened that is not in the request (`Session.permit`); what was, is settled.
+In go the plan, the public facts and one owner's input; out comes an `Agreed` at every party, or an error. The steps:
+
+1. Every party makes the same request from public facts, and compares its digest with the others'.
+2. Each owner whose data the other learns from asks its ledger whether it may answer, and what it has answered before.
+3. The data owner says yes by a command, by a policy file or by its configuration.
+4. The data owner sends the answers that its ledger holds. The model owner takes those that its own ledger holds for the
+   same question, and all others are computed. Then both ledgers are charged.
+5. While the session runs, nothing is opened that is not in the request (`Session.permit`). At its end the ledgers
+   record what was opened.
 """
 
 from __future__ import annotations
@@ -22,18 +25,15 @@ from typing import Any
 from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers, keys_in, text_in
 from mpc_appraisal.appraisal.norms import with_spread
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
-from mpc_appraisal.appraisal.recompute import inputs_digest
+from mpc_appraisal.appraisal.questions import inputs_of, marks_of, questions_of
 from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, OWNERS
 from mpc_appraisal.common.text import printable
 from mpc_appraisal.governance.approval.decide import Request, decide
 from mpc_appraisal.governance.approval.schema import FORMAT
-from mpc_appraisal.governance.budget.accounting import Mechanism
-from mpc_appraisal.governance.budget.keys import keyed
 from mpc_appraisal.governance.budget.ledgers import Key, subject
 from mpc_appraisal.governance.budget.limits import Question
 from mpc_appraisal.governance.budget.state import Answer, Charge
-from mpc_appraisal.governance.catalogue import commit
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.mpc.backends.registry import bounded, trust_of
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
@@ -42,16 +42,19 @@ from mpc_appraisal.mpc.session import Opening
 from mpc_appraisal.release.accuracy import doubt_of
 from mpc_appraisal.release.base import Outcome
 
-NO_SALT = bytes(32)  # of hashes that are kept under a key, and of those in ledgers from before there were keys
-
 
 @dataclass
 class Agreed:
-    """What the parties agreed on. approval: as `Decision`; answers: outcomes that need no computation, at
-    the dealer without what they say.
+    """What the parties agreed on.
 
-    openings: at most these are opened. granted: what this party's ledgers were charged. marks: at the model owner, by
-    which its ledger knows an answer again, see `marks_of`. inputs: the model owner's commitment to all that it brings.
+    Attributes:
+        request: The request, which is the same at every party.
+        approval: How and when the data owner said yes, as in `Decision`.
+        answers: The outcomes that need no computation. At the dealer the outcomes hold nothing.
+        openings: All that the session may open.
+        granted: What this party's ledgers were charged.
+        marks: The marks by which the model owner's ledger recognises an answer; see `marks_of`. Empty at the others.
+        inputs: The model owner's commitment to all that it brings.
     """
 
     request: Request
@@ -73,73 +76,113 @@ def consent(
     listed: Mapping[str, dict[str, Any] | None],
     compared: Sequence[str] = (),
 ) -> Agreed:
-    """Steps 1 to 4; every party calls it.
+    """Steps 1 to 4, which every party calls at the same time.
 
-    listed: what each candidate's listing says, by its name, or None. published: the norms that each owner has
-    announced. compared: sentences on how the two sides' data fit together.
+    Args:
+        role: This party's role.
+        own: This party's own input; None at the dealer.
+        facts: The public facts by candidate's name.
+        published: The norms that each owner has announced, by role.
+        listed: What each candidate's listing says, or None, by candidate's name.
+        compared: Sentences on how the two sides' data fit together.
 
-    Raises DisagreementError: the parties' requests differ. InputError: a ledger refuses. ApprovalError: no yes.
+    Raises:
+        DisagreementError: The parties' requests differ.
+        InputError: A ledger refuses.
+        ApprovalError: The data owner does not say yes.
     """
     keys = {owner: key for owner in OWNERS if (key := rendezvous.certified(owner)) is not None}
     request = make_request(plan, facts, published, listed, compared, keys)
-    note: dict[str, Any] = {"digest": request.digest}
-    encrypted_answers = EncryptedAnswers()  # the dealer, who reads all notes, shall read no answer
-    if isinstance(own, ModelOwnerInput):
-        note |= {"inputs": inputs_of(own), "key": encrypted_answers.address}
-    notes = rendezvous.exchange("request", note)
-    for name, theirs in notes.items():
-        if (digest := text_in(theirs, "digest", name)) != request.digest:
-            raise DisagreementError(f"the request is {request.id} here, {digest[:12]!r} at {name}")
-    inputs = text_in(notes[MODEL_OWNER], "inputs", MODEL_OWNER)
-    if not re.fullmatch("[0-9a-f]{64}", inputs):
-        raise PeerError(f"{MODEL_OWNER} sent {inputs[:40]!r} for a commitment to its inputs; expected 64 hex digits")
+    encrypted_answers = EncryptedAnswers()  # the dealer, who reads all messages, shall read no answer
+    inputs, address = _same_request(rendezvous, own, request, encrypted_answers)
+    ledgers = own.controls.ledgers if own is not None else None
     if own is not None and own.controls.show is not None:
         own.controls.show(request)
-    ledgers = own.controls.ledgers if own is not None else None
     if ledgers is not None:
         ledgers.identity = keys.get(MODEL_OWNER if role == DATA_OWNER else DATA_OWNER)
     questions: dict[Key, Question] = {}
-    openings = [o for method in plan.methods for o in _openings(plan, method, 1)]
-    learners = {learner for o in openings if o.what != NORM_CHECK_WHAT for learner in o.to}  # it tells nobody anything
-    if ledgers is not None and learners - {role}:
+    if ledgers is not None and _learners(plan) - {role}:
         questions = questions_of(role, plan, own, facts, inputs, request)
     found = ledgers.consult(questions) if questions else {}
     marks = marks_of(plan, facts, inputs, listed) if questions and role == MODEL_OWNER else {}
-    known: dict[Key, Outcome] = {}
-    note = {}
+    known = _known(plan, found) if isinstance(own, DataOwnerInput) else {}
+    message: dict[str, Any] = {}
     if isinstance(own, DataOwnerInput):
-        known = _known(plan, found)
-        controls = own.controls
-        decision = decide(
-            request,
-            controls.approval,
-            controls.requests,
-            controls.counterparty,
-            controls.patience,
-            rendezvous.check,
-            _say,
-            key=keys.get(MODEL_OWNER),
-            lasts=controls.yes_expires,
-        )
-        note = {"how": decision.how, "time": decision.time, "answered": [list(key) for key in known]}
-        note["sealed"] = encrypted_answers.seal(notes[MODEL_OWNER].get("key"), list(known.values()))
-    said = rendezvous.exchange("approval", note)[DATA_OWNER]
+        message = _decision(rendezvous, own, request, keys.get(MODEL_OWNER))
+        message["answered"] = [list(key) for key in known]
+        message["sealed"] = encrypted_answers.seal(address, list(known.values()))
+    said = rendezvous.exchange("approval", message)[DATA_OWNER]
     approval = {key: text_in(said, key, DATA_OWNER) for key in ("how", "time")}
     answers = _agreed_answers(role, rendezvous, plan, own, facts, said, encrypted_answers, marks, known)
-    for key in known.keys() - answers.keys():  # which the model owner does not take: asked and charged anew
+    granted = _charge(own, plan, questions, answers, known)
+    rendezvous.exchange("charged", {})  # nothing is shared before both ledgers hold it
+    return Agreed(request, approval, answers, openings_of(plan, facts, answers), granted, marks, inputs)
+
+
+def _same_request(
+    rendezvous: Rendezvous, own: OwnInput, request: Request, encrypted_answers: EncryptedAnswers
+) -> tuple[str, Any]:
+    """Step 1. Returns the model owner's commitment to its inputs, and the address for which answers are encrypted.
+
+    Raises DisagreementError where another party's request has another digest, PeerError for a malformed message.
+    """
+    message: dict[str, Any] = {"digest": request.digest}
+    if isinstance(own, ModelOwnerInput):
+        message |= {"inputs": inputs_of(own), "key": encrypted_answers.address}
+    messages = rendezvous.exchange("request", message)
+    for name, theirs in messages.items():
+        if (digest := text_in(theirs, "digest", name)) != request.digest:
+            raise DisagreementError(f"the request is {request.id} here, {digest[:12]!r} at {name}")
+    inputs = text_in(messages[MODEL_OWNER], "inputs", MODEL_OWNER)
+    if not re.fullmatch("[0-9a-f]{64}", inputs):
+        raise PeerError(f"{MODEL_OWNER} sent {inputs[:40]!r} for a commitment to its inputs; expected 64 hex digits")
+    return inputs, messages[MODEL_OWNER].get("key")
+
+
+def _learners(plan: Plan) -> set[str]:
+    """The owners who learn something from the run. The check of published norms is left out: it discloses nothing."""
+    openings = [one for method in plan.methods for one in _openings(plan, method, 1)]
+    return {learner for one in openings if one.what != NORM_CHECK_WHAT for learner in one.to}
+
+
+def _decision(rendezvous: Rendezvous, own: DataOwnerInput, request: Request, key: str | None) -> dict[str, Any]:
+    """Step 3: the data owner's yes, as its message states it. Raises ApprovalError where there is none."""
+    controls = own.controls
+    decision = decide(
+        request,
+        controls.approval,
+        controls.requests,
+        controls.counterparty,
+        controls.patience,
+        rendezvous.check,
+        _say,
+        key=key,
+        lasts=controls.yes_expires,
+    )
+    return {"how": decision.how, "time": decision.time}
+
+
+def _charge(
+    own: OwnInput,
+    plan: Plan,
+    questions: dict[Key, Question],
+    answers: Mapping[Key, Outcome],
+    known: Mapping[Key, Outcome],
+) -> dict[Key, Charge | Answer]:
+    """Step 4: charge this party's ledgers for the questions that are computed. Raises InputError where one refuses."""
+    for key in known.keys() - answers.keys():  # the model owner does not take these: they are charged anew
         again = subject(again=secrets.token_hex(16), first=questions[key].subject)
         questions[key] = replace(questions[key], subject=again)
     asked = {key: question for key, question in questions.items() if key not in answers}
-    granted = ledgers.charge(asked) if asked else {}
+    granted = own.controls.ledgers.charge(asked) if asked else {}
     for (method, name), one in granted.items():
-        if isinstance(one, Answer) and not plan.release.joint:  # whose answer has no noise, and is told whole
+        if isinstance(one, Answer) and not plan.release.joint:  # a single answer without noise, which is taken whole
             raise InputError(
                 f"the question of {method} ({name})",
                 "one that another session has answered since this one began",
                 "to be asked again: its answer is in the ledger",
             )
-    rendezvous.exchange("charged", {})  # nothing is shared before both ledgers hold it
-    return Agreed(request, approval, answers, openings_of(plan, facts, answers), granted, marks, inputs)
+    return granted
 
 
 def _agreed_answers(
@@ -153,11 +196,12 @@ def _agreed_answers(
     marks: Mapping[Key, str],
     known: Mapping[Key, Outcome],
 ) -> dict[Key, Outcome]:
-    """The answers that both owners take from their ledgers; at the dealer without what they say.
+    """The answers that both owners take from their ledgers; at the dealer they are empty outcomes.
 
-    The data owner says which it holds. The model owner takes those that its own ledger holds for the same question, to
-    the last bit, and says which: on the other's word it takes none, and without a ledger or a salt none either. All
-    the others are computed. Raises DisagreementError for keys that were not asked, PeerError for no answers.
+    The data owner states which answers it holds. The model owner takes those that its own ledger holds for the same
+    question, to the last bit, and states which. It takes none on the other's word alone, so that without a ledger or a
+    salt it takes none. All other answers are computed. Raises DisagreementError for questions that were not asked, and
+    PeerError for answers that cannot be read.
     """
     asked = [(method.name, name) for method in plan.methods for name in facts]
     offered = keys_in(said.get("answered"), asked, plan.release.joint, DATA_OWNER)
@@ -176,9 +220,9 @@ def _agreed_answers(
                 f"the data owner holds an earlier answer of {method} ({printable(name)}); this side's ledger holds no "
                 "such answer to this question, so it is computed anew"
             )
-    note = {"taken": [list(key) for key in taken]} if role == MODEL_OWNER else {}
-    notes = rendezvous.exchange("answers", note)
-    found = keys_in(notes[MODEL_OWNER].get("taken"), offered, plan.release.joint, MODEL_OWNER)
+    message = {"taken": [list(key) for key in taken]} if role == MODEL_OWNER else {}
+    messages = rendezvous.exchange("answers", message)
+    found = keys_in(messages[MODEL_OWNER].get("taken"), offered, plan.release.joint, MODEL_OWNER)
     return {key: outcomes.get(key, Outcome()) for key in found}
 
 
@@ -196,10 +240,14 @@ def make_request(
     compared: Sequence[str] = (),
     keys: Mapping[str, str] | None = None,
 ) -> Request:
-    """What all parties see alike.
+    """The request, which every party makes from the same public facts.
 
-    compared: sentences on how the two sides' data fit together. keys: by owner SHA-256 of its certificate's key; empty
-    where none is shown.
+    Args:
+        facts: The public facts by candidate's name.
+        published: The norms that each owner has announced, by role.
+        listed: What each candidate's listing says, or None, by candidate's name.
+        compared: Sentences on how the two sides' data fit together.
+        keys: The SHA-256 of each owner's certificate key, by role; None where the transport shows none.
     """
     doubt = doubt_of(plan.release, plan.methods, list(with_spread(facts, published).values()), plan.engine)
     first = next(iter(facts.values()))
@@ -241,9 +289,9 @@ def make_request(
 
 
 def check_counterparty(role: str, own: OwnInput, rendezvous: Rendezvous) -> None:
-    """Refuse, at the meeting, a counterparty that shows another certificate key than party.counterparty_key states.
+    """Compare the certificate key that the other owner shows with the one that party.counterparty_key states.
 
-    Raises InputError over a transport that shows none, and DisagreementError for another key.
+    Raises InputError over a transport that shows no key, and DisagreementError for another key.
     """
     stated = own.controls.counterparty_key if own is not None else None
     if stated is None:
@@ -257,102 +305,37 @@ def check_counterparty(role: str, own: OwnInput, rendezvous: Rendezvous) -> None
 
 
 def rounded_up(number: float) -> float:
-    """To four digits: the last ones of a computed number are not the same on every machine, and the request is."""
+    """`number` rounded up to four digits, so that the request is the same on every machine."""
     step = 10.0 ** (math.floor(math.log10(number)) - 3) if number > 0 else 1.0
     return float(f"{math.ceil(number / step) * step:.4g}")
 
 
 def _openings(plan: Plan, method: Appraiser, candidates: int) -> list[Opening]:
+    """All that one method may open for so many candidates."""
     check = plan.release.checks and method.logit_growth > 1 and bounded(plan.engine)
     checks = [Opening(LOGIT_CHECK_WHAT, OWNERS, 1, LOGIT_CHECK_WHY)] * (check * candidates)
     return checks + plan.release.openings(method, candidates)
 
 
 def openings_of(plan: Plan, facts: dict[str, Facts], answers: Mapping[Key, Any]) -> list[Opening]:
-    """At most these are opened by the session that is about to run."""
+    """All that the session may open. answers: the questions whose answers are known, which open nothing."""
     found = []
     for method in plan.methods:
         found += _openings(plan, method, sum((method.name, name) not in answers for name in facts))
     return found
 
 
-def inputs_of(own: ModelOwnerInput) -> str:
-    """A commitment to all that the model owner brings, its threshold too, under a salt that it keeps, so that it can
-    repeat a question; a random number where it keeps none, and then no question is a repetition."""
-    salt = own.controls.salt
-    if salt is None:
-        return secrets.token_hex(32)
-    return inputs_digest(salt, (own.train, own.test), own.model, own.threshold)
-
-
-def questions_of(
-    role: str, plan: Plan, own: OwnInput, facts: dict[str, Facts], inputs: str, request: Request
-) -> dict[Key, Question]:
-    """What this party's ledgers are asked, by method and candidate.
-
-    The data owner's questions are the same when configuration, data and the model owner's inputs are; of the data they
-    hold a digest under the ledger's own key, or one without where a ledger from before there were keys has the answer.
-    The model owner's never are the same: it cannot tell whether the data are those of an earlier run, so that every
-    session is charged, and a repetition is known by its mark (`marks_of`). Noise protects the data owner's rows and
-    nothing of the model, so that to the model owner's ledger every answer is one without noise.
-    """
-    if not isinstance(own, DataOwnerInput):
-        hashes = dict.fromkeys(facts, request.digest + secrets.token_hex(16))
-        return _questions(role, plan, own, facts, inputs, hashes)
-    plain, ledgers = {c.name: commit(c, NO_SALT) for c in own.candidates}, own.controls.ledgers
-    if ledgers is None:
-        return _questions(role, plan, own, facts, inputs, plain)
-    under_keys = {name: keyed(ledgers.key(name), "question", digest) for name, digest in plain.items()}
-    old = ledgers.older(_questions(role, plan, own, facts, inputs, plain))
-    return _questions(role, plan, own, facts, inputs, under_keys) | old
-
-
-def _questions(
-    role: str, plan: Plan, own: OwnInput, facts: dict[str, Facts], inputs: str, hashes: Mapping[str, str]
-) -> dict[Key, Question]:
-    found, config = {}, _config(plan)
-    for method in plan.methods:
-        for name, f in facts.items():
-            mechanism = Mechanism()
-            if role == DATA_OWNER and plan.release.privacy(method, f) is not None:
-                mechanism = plan.release.mechanism(method, f)
-            data = dict(hashes) if plan.release.joint else hashes[name]
-            about = subject(config=config, data=data, inputs=inputs, facts=asdict(f))
-            found[method.name, name] = Question(own.controls.counterparty, method.name, f.rows, about, mechanism)
-    return found
-
-
-def _config(plan: Plan) -> dict[str, Any]:
-    """What of the configuration has a part in an answer; how the parties met has none."""
-    config = {key: value for key, value in plan.public.items() if not key.startswith(("session.", "protocol."))}
-    return config | {"engine": plan.engine, "methods": [repr(m) for m in plan.methods], "release": repr(plan.release)}
-
-
-def marks_of(
-    plan: Plan, facts: Mapping[str, Facts], inputs: str, listed: Mapping[str, dict[str, Any] | None]
-) -> dict[Key, str]:
-    """By method and candidate a digest of all that the model owner knows of a question: configuration, its own inputs,
-    public facts, the candidate's name and listing. It is kept with the answer, and never lets a session go uncharged
-    by itself: the same answer must come again from the data owner."""
-    found = {}
-    for method in plan.methods:
-        for name in facts:
-            about = {
-                each: [asdict(facts[each]), listed.get(each)] for each in (facts if plan.release.joint else [name])
-            }
-            parts = {"config": _config(plan), "inputs": inputs, "about": about}
-            found[method.name, name] = subject(method=method.name, candidate=name, **parts)
-    return found
-
-
 def _known(plan: Plan, found: Mapping[Key, Answer | None]) -> dict[Key, Outcome]:
-    """Outcomes in the data owner's ledger; of a joint release all or none."""
+    """The outcomes that the data owner's ledger holds; for a joint release, all of a method's or none.
+
+    Raises InputError where an answer was opened to the model owner alone, so that this ledger does not hold its value.
+    """
     known = {key: Outcome(**answer.value) for key, answer in found.items() if answer is not None}
     for method, name in known:
         if DATA_OWNER not in plan.release.learners:
             raise InputError(
                 f"the question of {method} ({name})",
-                "an old one, whose answer was told to the model owner alone",
+                "an old one, whose answer was opened to the model owner alone",
                 "a new one: the model owner has the answer in its records",
             )
     if plan.release.joint:
@@ -364,7 +347,7 @@ def _known(plan: Plan, found: Mapping[Key, Answer | None]) -> dict[Key, Outcome]
 
 
 def settle(own: OwnInput, agreed: Agreed, outcomes: Mapping[Key, Outcome]) -> None:
-    """Record in this party's ledgers what it was shown."""
+    """Record in this party's ledgers what it was shown. outcomes: by method and candidate."""
     if own is None or own.controls.ledgers is None:
         return
     for key, granted in agreed.granted.items():

@@ -1,4 +1,8 @@
-"""`appraise`: one call from Python."""
+"""`appraise`: the appraisal in one call from Python, and the values that are compared with it.
+
+In go both sides' data, or with a `Join` one side's; out comes a `Result`. Where both sides are at hand, each private
+value stands beside the plaintext value and the baselines.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ from typing import Any
 from mpc_appraisal.appraisal.compared import warnings_of
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, DisclosureControls, ModelOwnerInput, Plan, needs
-from mpc_appraisal.appraisal.sessions import Join, Plain, Spawn
+from mpc_appraisal.appraisal.preparation import classes_of, prepare, transformed
+from mpc_appraisal.appraisal.sessions import Join, Plain, Session, Spawn
 from mpc_appraisal.appraisal.sides import together
 from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError
@@ -28,7 +33,6 @@ from mpc_appraisal.methods import (
     Valuation,
     as_baselines,
     as_methods,
-    plaintext,
 )
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression, check_l2
 from mpc_appraisal.models.training import fit
@@ -49,7 +53,7 @@ def appraise(
     test: Own | None = None,
     model: SoftmaxRegression | None = None,
     method: str | Appraiser | Sequence[str | Appraiser] = "influence",
-    session: str | Plain | Spawn | Join = "spawn",
+    session: str | Session = "spawn",
     l2: float = 1e-2,
     seed: int = 0,
     release: str | Release = "value",
@@ -76,8 +80,7 @@ def appraise(
             others start their own processes.
         l2: The public weight of the squared norm of the weights in the objective.
         seed: The public seed of public choices, such as batches.
-        release: What is opened of the results: 'value', 'bit', or a `mpc_appraisal.release` object, as
-            `Value(to="model_owner")`.
+        release: What is opened: 'value', 'bit', or an object of `mpc_appraisal.release` as `Value(to="model_owner")`.
         threshold: The model owner's least value worth buying, where a bit is released, or one by method's name.
         controls: With a `Join`, this side's ledgers, approval and listings. `DisclosureControls()` has none of them.
         true_utility: Whether to retrain with each candidate in the clear too, which no market could do.
@@ -92,36 +95,67 @@ def appraise(
         DisagreementError: The sides' columns or classes have different names.
         PeerError: A party failed or vanished.
     """
-    methods, l2, seed = as_methods(method), check_l2(l2), check_seed(seed)
+    methods, l2, seed, release = as_methods(method), check_l2(l2), check_seed(seed), as_release(release)
     baseline_methods = as_baselines(baselines, seed)
-    emit = progress or (lambda event: None)
-    if isinstance(release, str):
-        if release not in RELEASES:
-            raise InputError("release", repr(release), f"one of {', '.join(RELEASES)}, or a release object")
-        release = RELEASES[release]()
     if isinstance(session, Join) != (controls is not None):
         expected = "with a Join mpc_appraisal.DisclosureControls(...), which may be empty; with other sessions none"
         raise InputError("controls", controls, expected)
     controls = controls or DisclosureControls()
-    own_train, own_test = _own(train, "train"), _own(test, "test")
-    same = not isinstance(data, (Mapping, tuple)) and isinstance(data, Sequence)
-    same = same and len(data) > 0 and all(isinstance(each, Candidate) for each in data)  # of one `scenario.Market`
-    buyer = ModelOwnerInput(own_train, alike(own_train, own_test, "test"), model, threshold, controls, same=same)
-    candidates = _candidates(data)
+    buyer = _buyer(train, test, model, threshold, controls, _of_one_market(data))
+    seller, emit = DataOwnerInput(_candidates(data), controls), progress or (lambda event: None)
+    levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
+    plan = _plan(methods, l2, seed, release)
+    return run(as_session(session), plan, buyer, seller, emit, levels, true_utility, baseline_methods)
+
+
+def _buyer(
+    train: Own | None,
+    test: Own | None,
+    model: SoftmaxRegression | None,
+    threshold: float | Mapping[str, float] | None,
+    controls: DisclosureControls,
+    same: bool,
+) -> ModelOwnerInput:
+    """The model owner's input. Raises InputError where a class has no training row, or the test columns differ."""
+    rows = _own(train, "train")
+    buyer = ModelOwnerInput(rows, alike(rows, _own(test, "test"), "test"), model, threshold, controls, same=same)
     if model is None:
         check_gaps(buyer.train, "train")
-    levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
+    return buyer
+
+
+def _plan(methods: tuple[Appraiser, ...], l2: float, seed: int, release: Release) -> Plan:
+    """The plan, whose public configuration is made of these four."""
     public = {"methods": [repr(m) for m in methods], "l2": l2, "seed": seed, "release": repr(release)}
-    plan = Plan(methods, l2, seed, config_hash(public), partial(fit, l2=l2), public, release=release)
-    if isinstance(session, str):
-        if session not in SESSIONS:
-            raise InputError("session", repr(session), f"one of {', '.join(SESSIONS)}, or a session object")
-        session = SESSIONS[session]()
-    return run(session, plan, buyer, DataOwnerInput(candidates, controls), emit, levels, true_utility, baseline_methods)
+    return Plan(methods, l2, seed, config_hash(public), partial(fit, l2=l2), public, release=release)
+
+
+def as_release(stated: str | Release) -> Release:
+    """The release object, or the one that the name stands for. Raises InputError for an unknown name."""
+    if isinstance(stated, str):
+        if stated not in RELEASES:
+            raise InputError("release", repr(stated), f"one of {', '.join(RELEASES)}, or a release object")
+        return RELEASES[stated]()
+    return stated
+
+
+def as_session(stated: str | Session) -> Session:
+    """The session object, or the one that the name stands for. Raises InputError for an unknown name."""
+    if isinstance(stated, str):
+        if stated not in SESSIONS:
+            raise InputError("session", repr(stated), f"one of {', '.join(SESSIONS)}, or a session object")
+        return SESSIONS[stated]()
+    return stated
+
+
+def _of_one_market(data: Any) -> bool:
+    """Whether the candidates are those of one scenario, which draws both sides' rows from one data set."""
+    listed = not isinstance(data, (Mapping, tuple)) and isinstance(data, Sequence)
+    return listed and len(data) > 0 and all(isinstance(each, Candidate) for each in data)
 
 
 def run(
-    session: Plain | Spawn | Join,
+    session: Session,
     plan: Plan,
     buyer: ModelOwnerInput,
     seller: DataOwnerInput,
@@ -130,12 +164,21 @@ def run(
     true_utility: bool,
     baselines: Sequence[Baseline] = (),
 ) -> Result:
-    """Run `plan` in `session`; where both sides are at hand, set the plaintext value and the utility beside it."""
+    """Run `plan` in `session`. Where both sides are at hand, the plaintext values and baselines are added.
+
+    Args:
+        buyer: The model owner's input; at another organisation it is empty.
+        seller: The data owner's input; at another organisation it is empty.
+        emit: A function that receives progress events.
+        levels: The scenario's level of each candidate, by name, for its records.
+        true_utility: Whether to retrain with each candidate in the clear too.
+        baselines: The baseline methods to compute in the clear.
+    """
     if baselines:
         between = isinstance(session, Join)
-        for part in ("train", "test"):
-            if between or getattr(buyer, part) is None:
-                lacks = "between organisations" if between else f"no {part} data"
+        for key in ("train", "test"):
+            if between or getattr(buyer, key) is None:
+                lacks = "between organisations" if between else f"no {key} data"
                 raise InputError("baselines", lacks, "both sides' data in one process, with train and test")
     if isinstance(session, Join):
         role = session.resolved_role()
@@ -166,11 +209,15 @@ def compare(
     baselines: Sequence[Baseline],
     emit: Emit,
 ) -> list[Record]:
-    """Set beside each private value what an experimenter who holds both sides can compute in the clear."""
-    model = buyer.model or plan.fit(buyer.train)
-    classes = model.classes
-    train, test = (d.with_classes(classes) if d else None for d in (buyer.train, buyer.test))
-    sets = {c.name: plan.release.transformed(c, classes).with_classes(classes) for c in seller.candidates}
+    """The records with what an experimenter who holds both sides can compute in the clear, and baselines' records.
+
+    The arguments are those of `run`.
+    """
+    classes = classes_of(buyer, plan)
+    prepared = prepare(buyer, plan, classes)
+    model, train, test = prepared.model, prepared.train, prepared.test
+    seller = transformed(seller, plan, {c.name: classes for c in seller.candidates})
+    sets = {c.name: c.with_classes(classes) for c in seller.candidates}
     methods = {m.name: m for m in plan.methods}
     utilities: dict[str, float] = {}
     valuations: dict[str, Valuation] = {}
@@ -186,7 +233,7 @@ def compare(
     for record in records:
         value = record.plaintext_value
         if value is None:
-            value, _ = plaintext(methods[record.method], model, train, test, sets[record.candidate])
+            value, _ = prepared.plaintext(methods[record.method], sets[record.candidate])
         compared.append(
             replace(
                 record,
@@ -202,6 +249,7 @@ def compare(
 def _baselines(
     records: Sequence[Record], utilities: Mapping[str, float], valuations: Mapping[str, Valuation], seed: int
 ) -> list[Record]:
+    """One record for each baseline method and candidate, in the form of the private records."""
     one, random = {r.candidate: r for r in records}, Random(seed)
     values = {"retraining": utilities} if utilities else {}
     values |= {method: valuation.values for method, valuation in valuations.items()}
@@ -237,6 +285,7 @@ def check_seed(seed: Any) -> int:
 
 
 def _own(data: Own | None, name: str) -> Dataset | None:
+    """One argument as a data set. Raises InputError, under `name`, for what is none."""
     if data is None:
         return None
     if isinstance(data, Dataset):
@@ -247,7 +296,10 @@ def _own(data: Own | None, name: str) -> Dataset | None:
 
 
 def columns_of(x: Any, name: str) -> tuple[str, ...] | None:
-    """The names of a pandas DataFrame's columns; None for anything without names, or with pandas' own numbers."""
+    """The names of a pandas DataFrame's columns; None for anything without names, or with pandas' own numbers.
+
+    Raises InputError for names that are empty or occur twice.
+    """
     columns = getattr(x, "columns", None)
     if columns is None or getattr(x, "ndim", 2) != 2 or type(columns).__name__ == "RangeIndex":
         return None
@@ -258,6 +310,7 @@ def columns_of(x: Any, name: str) -> tuple[str, ...] | None:
 
 
 def _candidates(data: Any) -> tuple[Dataset, ...]:
+    """The argument `data` as data sets with different names. Raises InputError where two names are the same."""
     if data is None:
         return ()
     if isinstance(data, Mapping):

@@ -1,20 +1,22 @@
-"""Do the two sides' rows fit together? What was compared, and what looks wrong: one list for every output.
+"""Whether the two sides' rows fit together: what was compared, and what looks wrong.
 
-A finding is a fact (for the request alone) or a warning (for request, record, report, card and standard error). All of
-them but those of `statistics_findings` are made of public notes, so that every party makes the same request of them.
+In go the parties' messages on names, classes and norms, and at the model owner a listing; out comes one list of
+`Finding`s for every output. A finding is a fact, which only the request states, or a warning, which request, record,
+report, card and standard error state. All findings but those of `statistics_findings` are made of public messages, so
+that every party makes the same request of them.
 
-names       as `names.match` says
-classes     how many classes of the model the data owner has no row of, and the model owner's training rows. The counts
-            of rows by class stay with their owner. Under release=dp the data owner tells nothing of its labels.
-scale       the told norms: RATIO times as long, or as short, is no accident of sampling. It is below the factors by
-            which units and encodings differ (10, 12, 16, 100, 255, 1000) and above what two samples of one source
-            differ by in their longest rows. The constant feature 1 is taken off, and told norms are rounded up to four
-            bits, so that rows much shorter than 1 cannot be told apart. Under release=dp the data owner tells the
-            public norm that its rows are cut to, and nothing is compared.
-statistics  of a listing, with the model owner's training rows, in its own process. A column is off where the means are
-            DEVIATIONS pooled deviations apart, or one deviation is SPREADS times the other. Two samples of the digits
-            of 20 and 600 rows are less than 1 deviation apart in every pixel, one class alone and all classes less than
-            3, and transposed images 4 or more.
+names       `names.match` compares the names of columns and classes.
+classes     The data owner and the model owner announce how many of the model's classes they have no row of. The counts
+            of rows by class stay with their owner. Under release=dp the data owner announces nothing of its labels.
+scale       Rows that are RATIO times as long as the other side's are no accident of sampling. RATIO is below the
+            factors by which units and encodings differ (10, 12, 16, 100, 255, 1000), and above the factor by which the
+            longest rows of two samples of one source differ. The constant feature 1 is taken off. Announced norms are
+            rounded up to four bits, so that rows much shorter than 1 cannot be distinguished. Under release=dp the
+            data owner announces the public norm that its rows are clipped to, and nothing is compared.
+statistics  The model owner compares a listing's statistics with its training rows in its own process. A column is far
+            off where the means are DEVIATIONS pooled deviations apart, or where one deviation is SPREADS times the
+            other. Two samples of 20 and 600 rows of the digits are less than 1 deviation apart in every pixel, one
+            class and all classes are less than 3 apart, and transposed images are 4 or more apart.
 """
 
 from __future__ import annotations
@@ -40,15 +42,23 @@ RATIO = 4.0
 DEVIATIONS, SPREADS = 3.0, 10.0
 WARN, REFUSE, IGNORE = "warn", "refuse", "ignore"
 POLICIES = (WARN, REFUSE, IGNORE)
-BLOCK = 1 << 13
-MOST_SHOWN = 8  # columns in a message
+BLOCK = 1 << 13  # the number of rows that are read at a time
+MOST_SHOWN = 8  # the largest number of columns in a message
 NAMES, CLASSES, SCALE, STATISTICS = "names", "classes", "scale", "statistics"
 Data = Dataset | StoredDataset
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence about one candidate. public: made of what all parties were told."""
+    """One sentence about one candidate.
+
+    Attributes:
+        topic: NAMES, CLASSES, SCALE or STATISTICS.
+        candidate: The candidate's name.
+        text: The sentence.
+        warning: Whether something looks wrong; otherwise the sentence states what was compared.
+        public: Whether it follows from messages that all parties have read.
+    """
 
     topic: str
     candidate: str
@@ -59,14 +69,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class Source:
-    """A candidate as its file holds it, and what is done to its rows before they are used (both sides do the same)."""
+    """A candidate before its rows were changed for use.
+
+    Attributes:
+        data: The rows as their file holds them.
+        prepare: The function that both sides apply to their rows before use.
+    """
 
     data: Data
     prepare: Callable[[Data], Data]
 
 
 def check_policy(stated: Any, key: str = "party.scale") -> str:
-    """Raises InputError unless it is 'warn', 'refuse' or 'ignore'."""
+    """`stated`, which must be 'warn', 'refuse' or 'ignore'. Raises InputError, under `key`, for anything else."""
     if stated not in POLICIES:
         raise InputError(key, shown(repr(stated)), f"one of {', '.join(POLICIES)}")
     return stated
@@ -74,7 +89,7 @@ def check_policy(stated: Any, key: str = "party.scale") -> str:
 
 # -- sentences -----------------------------------------------------------------------------------------------------
 def sentences(findings: Iterable[Finding], candidates: Collection[str]) -> list[str]:
-    """Each text once; with the candidates' names where it does not hold of all `candidates`."""
+    """Each text once. It starts with the candidates' names where it does not hold for all `candidates`."""
     about: dict[str, list[str]] = {}
     for one in findings:
         about.setdefault(one.text, []).append(one.candidate)
@@ -85,18 +100,22 @@ def sentences(findings: Iterable[Finding], candidates: Collection[str]) -> list[
 
 
 def warnings_of(findings: Iterable[Finding], candidate: str) -> tuple[str, ...]:
-    """The warnings of one candidate, for its record. A record refuses what looks like a path, so it holds no slash."""
+    """The warnings of one candidate for its record. Slashes are encoded, since a record refuses paths."""
     texts = (one.text for one in findings if one.warning and one.candidate == candidate)
     return tuple(dict.fromkeys(text.replace("/", "%2F").replace("\\", "%5C") for text in texts))
 
 
 def quoted(name: str) -> str:
+    """A name in quotes for a message, shortened and without control characters."""
     return f"'{shown(name, 60)}'"
 
 
 # -- names ---------------------------------------------------------------------------------------------------------
 def names_findings(matches: Mapping[str, Match], trained: bool) -> list[Finding]:
-    """trained: whether the model owner brings training rows, whose names are then those of its model."""
+    """The sentences that `names.match` made.
+
+    trained: whether the model owner brings training rows, so that their names are those of its model.
+    """
     weights = "A trained model has no names: its weights are taken to be in the order of the model owner's test rows."
     found = [Finding(NAMES, name, weights, False) for name, one in matches.items() if one.order and not trained]
     return found + [
@@ -130,7 +149,7 @@ def _recoded(data: Dataset, recode: Sequence[int], classes: int) -> Dataset:
 
 # -- classes without rows ------------------------------------------------------------------------------------------
 def rows_by_class(data: Data, classes: int) -> list[int]:
-    """How many rows each class of the model has; rows of labels beyond them are not counted."""
+    """The number of rows of each class of the model. Rows with larger labels are not counted."""
     counts = torch.zeros(classes, dtype=torch.int64)
     for block in data.blocks(BLOCK):
         counts += torch.bincount(block.y, minlength=classes)[:classes]
@@ -140,20 +159,22 @@ def rows_by_class(data: Data, classes: int) -> list[int]:
 def classes_findings(published: Mapping[str, Any], names: Iterable[str], classes: int) -> list[Finding]:
     """Sentences on classes without rows.
 
-    published: by role, the message with 'without_rows': a number or None of the model owner, a list with one number
-    for each candidate of the data owner, or None where an owner states nothing of its labels.
+    published: by role, the message with 'without_rows'. The model owner states a number, and the data owner a number by
+    candidate's name; either states None where it announces nothing of its labels.
+
+    Raises PeerError where the data owner names other candidates, or an owner states more classes than there are.
     """
     own, theirs = published[MODEL_OWNER].get("without_rows"), published[DATA_OWNER].get("without_rows")
     names, found = list(names), []
     if theirs is not None and set(theirs) != set(names):
-        told_of = ", ".join(map(quoted, list(theirs)[:MOST_SHOWN])) or "none"
+        announced = ", ".join(map(quoted, list(theirs)[:MOST_SHOWN])) or "none"
         raise PeerError(
-            f"{DATA_OWNER} told of classes without rows for the candidates {told_of}; expected them for "
+            f"{DATA_OWNER} announced classes without rows for the candidates {announced}; expected them for "
             f"{', '.join(map(quoted, names[:MOST_SHOWN]))}"
         )
     for role, most in ((MODEL_OWNER, own or 0), (DATA_OWNER, max((theirs or {}).values(), default=0))):
         if most > classes:
-            raise PeerError(f"{role} told of {most} classes without rows; expected at most {classes}")
+            raise PeerError(f"{role} announced {most} classes without rows; expected at most {classes}")
     for name in names:
         if own:
             found.append(
@@ -169,7 +190,7 @@ def classes_findings(published: Mapping[str, Any], names: Iterable[str], classes
             text = f"The model owner's training rows have each of the model's {classes} classes."
             found.append(Finding(CLASSES, name, text, False))
         if theirs is None:
-            text = "The data owner tells nothing of its labels, not how many of the classes it has no row of."
+            text = "The data owner announces nothing of its labels, not even how many of the classes it has no row of."
             found.append(Finding(CLASSES, name, text, False))
         elif theirs[name]:
             found.append(
@@ -192,9 +213,9 @@ def _lacking(count: int, classes: int) -> str:
 
 
 def counted(counts: Sequence[int], key: str) -> str:
-    """A line for the rows' owner alone."""
+    """A line on the rows of each class, which is printed for their owner alone. key: how the owner calls the rows."""
     rows = ", ".join(f"{label}: {count}" for label, count in enumerate(counts[:20])) + ", ..." * (len(counts) > 20)
-    return f"{key} has these rows by class, which nobody else is told: {rows}"
+    return f"{key} has these rows by class, which are not sent to anybody else: {rows}"
 
 
 # -- lengths of rows -----------------------------------------------------------------------------------------------
@@ -204,13 +225,13 @@ def scale_findings(
     """Sentences on the scale of the rows.
 
     published: the norms that each owner has announced. hidden: whether the data owner's norm is the public one to
-    which rows are cut. rows: the number of rows of the model owner.
+    which rows are clipped. rows: the number of the model owner's rows.
     """
     names = list(names)
     if hidden:
         text = (
-            "The lengths of the two sides' rows were not compared: under release=dp the data owner tells the public "
-            "norm that its rows are cut to."
+            "The lengths of the two sides' rows were not compared: under release=dp the data owner announces the "
+            "public norm that its rows are clipped to."
         )
         return [Finding(SCALE, name, text, False) for name in names]
     if not rows:
@@ -230,14 +251,14 @@ def scale_findings(
 
 
 def refuse_scale(findings: Iterable[Finding], policy: str) -> None:
-    """Raises DisagreementError for a warning on scale where this side's policy is to refuse."""
+    """Raises DisagreementError where a finding warns of the scale and this side's policy is 'refuse'."""
     found = [one.text for one in findings if one.topic == SCALE and one.warning]
     if found and policy == REFUSE:
         raise DisagreementError(f"{found[0]} This is refused, as party.scale=refuse says")
 
 
 def kept(findings: Iterable[Finding], policy: str) -> list[Finding]:
-    """Without the warnings on scale where this side ignores them."""
+    """The findings without those that warn of the scale, where this side's policy is 'ignore'."""
     return [one for one in findings if not (policy == IGNORE and one.topic == SCALE and one.warning)]
 
 
@@ -245,9 +266,9 @@ def kept(findings: Iterable[Finding], policy: str) -> list[Finding]:
 def statistics_findings(
     name: str, listing: Listing | None, train: Data | None, match: Match, names: Names
 ) -> list[Finding]:
-    """Columns of a listing whose statistics are far from those of the model owner's training rows; for its eyes alone.
+    """A warning of columns whose listed statistics are far from the model owner's training rows; it stays with them.
 
-    train: as its file holds it. names: of the model owner's columns.
+    train: the training rows as their file holds them. names: the names of the model owner's columns.
     """
     if listing is None or listing.statistics is None or train is None or train.classes > MOST_STATED_CLASSES:
         return []
@@ -280,12 +301,12 @@ def statistics_findings(
 
 
 def far(mean: np.ndarray, deviation: np.ndarray, mean2: np.ndarray, deviation2: np.ndarray) -> list[int]:
-    """Numbers of columns whose means are DEVIATIONS apart or whose deviations differ SPREADS times; all shapes (d,)."""
+    """The numbers of the columns whose means or deviations are far apart. All arrays have shape (d,)."""
     pooled = np.sqrt((deviation**2 + deviation2**2) / 2)
     size = np.maximum(np.abs(mean), np.abs(mean2))
     apart = np.abs(mean - mean2)
     shifted = apart >= DEVIATIONS * pooled
-    shifted &= apart > 0.011 * size  # both have three digits, so that each is off by up to half a percent
+    shifted &= apart > 0.011 * size  # both have three digits, so that each is off by half a percent at most
     small, large = np.minimum(deviation, deviation2), np.maximum(deviation, deviation2)
     spread = (small > 0) & (large >= SPREADS * small)
     return np.flatnonzero(shifted | spread).tolist()

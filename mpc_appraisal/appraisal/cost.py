@@ -1,6 +1,7 @@
-"""Rounds, bytes and time of an appraisal before it is run, from public sizes alone.
+"""Rounds, bytes and time of an appraisal, computed before it is run.
 
-Nothing is read and nothing is sent: the program runs on shapes.
+In go the methods, the public sizes and the network links; out comes a `Forecast` or a table of forecasts. No data are
+read and nothing is sent, because the program runs on tensor shapes alone.
 """
 
 from __future__ import annotations
@@ -37,9 +38,15 @@ def estimate(
     release: Release = VALUE,
     engine: str = "fast",
 ) -> Forecast:
-    """Of all `methods` on so many candidates of one size in one session. bound: on the centred logits."""
+    """What all `methods` cost in one session.
+
+    Args:
+        facts: The sizes of the model owner's rows and of every candidate.
+        candidates: The number of candidates.
+        bound: The public bound on the centred logits.
+    """
     norm = release.announce(DATA_OWNER, {}).get("row_norm", facts.row_norm)
-    facts = replace(facts, row_norm=norm, longest=norm, logit_bound=bound, spread=1.0)  # no matter to what is sent
+    facts = replace(facts, row_norm=norm, longest=norm, logit_bound=bound, spread=1.0)  # does not change what is sent
 
     def of(count: int) -> Forecast:
         plan = Plan(tuple(methods), facts.l2, 0, "", fit=None, engine=engine, release=release)
@@ -50,7 +57,7 @@ def estimate(
 
         return total(forecasts(*(rehearse(run, role, engine) for role in OWNERS)))
 
-    if release.joint:  # all pairs are compared: no candidate costs what another does
+    if release.joint:  # all pairs are compared, so that the cost is no multiple of one candidate's
         return of(candidates)
     one = of(1)
     return one if candidates == 1 else repeated(one, of(2), candidates)
@@ -65,7 +72,7 @@ def table(
     release: Release = VALUE,
     engine: str = "fast",
 ) -> Table:
-    """A row for each method by itself, and one for all of them in one session."""
+    """The costs as a table: one row for each method by itself, and one for all of them in one session."""
     runs = [(method.name, (method,)) for method in methods]
     if len(methods) > 1:
         runs.append(("all in one session", tuple(methods)))

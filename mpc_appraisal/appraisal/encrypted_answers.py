@@ -1,7 +1,8 @@
-"""Answers for one reader in a note that all parties read: the dealer carries no value, and learns none.
+"""Recorded answers that travel in a message which all parties read, encrypted so that one owner alone reads them.
 
-Each owner makes an X25519 key for one session; what they agree on encrypts one text (AES-256-GCM), whose length is
-public: every answer takes as many bytes.
+In go outcomes of the data owner's ledger; out they come at the model owner, and the dealer learns their number alone.
+Each owner makes an X25519 key for one session. The secret that both keys give encrypts one text (AES-256-GCM), in which
+every answer takes the same number of bytes. The end of the file holds the readers of messages about answers.
 """
 
 from __future__ import annotations
@@ -24,18 +25,21 @@ from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.mpc.net.message_schemas import parse
 from mpc_appraisal.release.base import Outcome
 
-SEALED = 1024  # bytes of an answer
+SEALED = 1024  # bytes that one answer takes in the text
 
 
 class EncryptedAnswers:
-    """One owner's key of one session; `address`: its public part, hexadecimal."""
+    """One owner's key for one session. `address` is its public part in hexadecimal digits."""
 
     def __init__(self) -> None:
         self._secret = X25519PrivateKey.generate()
         self.address = self._secret.public_key().public_bytes_raw().hex()
 
     def seal(self, to: str, outcomes: Sequence[Outcome]) -> dict[str, str]:
-        """JSON for a note; whoever made `to` alone can open it. Once: the nonce is a constant."""
+        """The encrypted outcomes as JSON for a message, which only the owner of the address `to` can read.
+
+        A key encrypts once, because the nonce is a constant. Raises PeerError where `to` is no address.
+        """
         text = "".join(json.dumps(asdict(outcome)).ljust(SEALED) for outcome in outcomes).encode()
         try:
             cipher = self._cipher(to)
@@ -44,11 +48,14 @@ class EncryptedAnswers:
         return {"key": self.address, "text": cipher.encrypt(bytes(12), text, None).hex()}
 
     def unseal(self, sealed: Any, count: int) -> list[Outcome]:
-        """What the owner of the key in the note has sealed for this one; PeerError for what is not `count` outcomes."""
+        """The outcomes that the other owner encrypted for this key.
+
+        Raises PeerError for a text that does not decrypt, or that holds another number of outcomes than `count`.
+        """
         try:
             text = self._cipher(sealed["key"]).decrypt(bytes(12), bytes.fromhex(sealed["text"]), None)
         except (InvalidTag, ValueError, KeyError, TypeError) as error:
-            raise PeerError(f"{DATA_OWNER} told sealed answers that do not open ({type(error).__name__})") from None
+            raise PeerError(f"{DATA_OWNER} sent sealed answers that do not open ({type(error).__name__})") from None
         found = [_outcome(text[k : k + SEALED]) for k in range(0, len(text), SEALED)]
         if len(found) != count:
             raise PeerError(f"{DATA_OWNER} sealed {len(found)} answers; expected {count}, one for each that it names")
@@ -64,7 +71,7 @@ KINDS = {"decision": bool, "winner": bool, "rank": int}
 
 
 def _outcome(text: bytes) -> Outcome:
-    """One answer that was sealed. Raises PeerError."""
+    """One answer from its decrypted text. Raises PeerError where it is no `Outcome`."""
     answer = parse(text, DATA_OWNER, "answers")
     known = {f.name for f in fields(Outcome)}
     fit = {key: value is None or _is(value, KINDS.get(key, float)) for key, value in answer.items()}
@@ -81,9 +88,10 @@ def _is(value: object, kind: type) -> bool:
 
 
 def keys_in(said: Any, asked: Collection[Key], joint: bool, who: str) -> list[Key]:
-    """The questions that a note names: pairs of a method and a candidate, each asked in this session and named once.
+    """The questions that a message names: pairs of a method and a candidate.
 
-    joint: of one method all or none are named. Raises DisagreementError for anything else.
+    Each must be asked in this session and be named once; where `joint` is true, a method's questions are named all or
+    not at all. Raises DisagreementError for anything else.
     """
     expected = "expected questions of this session, each once" + " and with all others of its method" * joint
     if not isinstance(said, list):
@@ -101,9 +109,9 @@ def keys_in(said: Any, asked: Collection[Key], joint: bool, who: str) -> list[Ke
     return found
 
 
-def text_in(note: Mapping[str, Any], key: str, who: str) -> str:
-    """A text of another party's note; PeerError where there is none."""
-    found = note.get(key)
+def text_in(message: Mapping[str, Any], key: str, who: str) -> str:
+    """The text that another party's message holds under `key`. Raises PeerError where there is none."""
+    found = message.get(key)
     if not isinstance(found, str):
-        raise PeerError(f"{who} sent a note with {str(found)[:40]!r} for {key!r}; expected a text")
+        raise PeerError(f"{who} sent a message with {str(found)[:40]!r} for {key!r}; expected a text")
     return found

@@ -1,14 +1,18 @@
-"""Is a model that its owner brings the minimum on its training rows that the methods take it for?
+"""Whether a model that its owner brings is the minimum on its training rows that the methods take it for.
+
+In go the model owner's model and training rows; out comes nothing, a warning or an error. It all happens at the model
+owner and in the clear. The methods assume
 
     theta = arg min  mean over D_tr of L(x, y; theta)  +  l2 ||theta||^2,   the bias among the entries of theta
 
-At a minimum the gradient is 0: a fit leaves 1e-7, and models of other conventions leave a hundredth or more. Influence
-and fine-tuning then tell of the wrong model: in one case 0.0894 where 0.0636 is right. The usual conventions are tried,
-at the model owner and in the clear:
+At a minimum the gradient is 0. Our own fit leaves 1e-7 of it, and models that follow another convention leave a
+hundredth or more. Influence and fine-tuning then value data for the wrong model: in one case the value was 0.0894 where
+0.0636 is right. These usual conventions are tried, so that the error can name the one that fits:
 
 - the bias is not penalised (scikit-learn's `LogisticRegression` with its intercept, R's glmnet);
-- two classes in one column [0, w] (scikit-learn's `coef_`): the same predictions as [-w/2, w/2], another penalty;
-- another l2, found by least squares: gradient of the loss + 2 l2 theta = 0.
+- two classes stand in one column, [0, w] (scikit-learn's `coef_`), which predicts the same as [-w/2, w/2] and is
+  penalised otherwise;
+- l2 is another one, which is found by least squares from: gradient of the loss + 2 l2 theta = 0.
 """
 
 from __future__ import annotations
@@ -26,8 +30,8 @@ from mpc_appraisal.methods import Appraiser
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import objective
 
-TOLERANCE = 1e-3  # of the gradient's largest entry, in parts of the features' largest root mean square
-SAME = 1e-2  # relative, of two l2
+TOLERANCE = 1e-3  # the largest entry that a gradient at a minimum may have, in the features' largest root mean square
+SAME = 1e-2  # the relative difference up to which two l2 count as one
 KNOWN = (
     "a model trained on rows with a constant feature that is penalised like the others, two columns for two classes: "
     "in scikit-learn LogisticRegression(C=1 / (2 * l2 * rows), fit_intercept=False) with a column of ones appended for "
@@ -37,14 +41,19 @@ KNOWN = (
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """gradient: its largest entry at theta. reason: the convention by which theta is a minimum, in words, or None."""
+    """Why a model is no minimum.
+
+    Attributes:
+        gradient: The largest absolute entry of the objective's gradient at theta.
+        reason: The convention by which theta is a minimum, in words. None means that none of them fits.
+    """
 
     gradient: float
     reason: str | None
 
 
 def examine(model: SoftmaxRegression, train: Dataset) -> GradientCheck | None:
-    """None where the model is a minimum on `train`, (n, d) with labels below its number of classes."""
+    """How the model departs from a minimum on `train`, whose labels it has columns for; None where it is a minimum."""
     x, y = with_bias(train.x.to(torch.float64)), train.y
     scale = TOLERANCE * max(1.0, x.square().mean(0).sqrt().max().item())
     loss = objective(model.theta, x, y, 0.0)[1]
@@ -66,6 +75,7 @@ def examine(model: SoftmaxRegression, train: Dataset) -> GradientCheck | None:
 
 
 def _words(model: SoftmaxRegression, l2: float, shifted: bool, unpenalised: bool) -> str:
+    """The convention in words, with the l2 that it was trained with where that is another one."""
     said = []
     if unpenalised:
         said.append("its intercept is not penalised (as scikit-learn trains it)")
@@ -81,15 +91,15 @@ def _words(model: SoftmaxRegression, l2: float, shifted: bool, unpenalised: bool
 
 
 def check_given(own: ModelOwnerInput, plan: Plan) -> ModelOwnerInput:
-    """`own`, after a look at its model where it also brings training rows.
+    """Check the model of an owner that also brings training rows, and return `own` unchanged.
 
-    A warning goes to standard error where the model is no minimum on them. Raises InputError where a method needs the
-    rows, so that its value depends on it, and the convention is known: then there is something to do.
+    A warning goes to standard error where the model is no minimum on these rows. Raises InputError where the convention
+    is known, so that the owner can act on it, and a method needs the rows, so that its value depends on it.
     """
     if own.model is None or own.train is None:
         return own
     if own.train.features != own.model.features or own.train.classes > own.model.classes:
-        return own  # which is refused elsewhere, by name
+        return own  # `plan.needs` and the parties refuse it by name
     found = examine(own.model, own.train)
     if found is None:
         return own
@@ -112,4 +122,5 @@ def check_given(own: ModelOwnerInput, plan: Plan) -> ModelOwnerInput:
 
 
 def _mattering(methods: Iterable[Appraiser]) -> str:
+    """The names of the methods whose value depends on the minimum."""
     return " and ".join(method.name for method in methods if "train" in method.needs)

@@ -1,15 +1,17 @@
-"""Names of columns and classes: told between the owners, compared, and what follows for the data owner's rows.
+"""Whether both sides mean the same columns and classes, and how the data owner's rows are put into the same order.
+
+In go the names that each owner announces; out comes a `Match` for each candidate, or a `NamesError`.
 
 A value is right only where both sides mean the same by a column and by a label. Where both sides name their columns,
 the names decide and the order does not: the data owner puts its columns into the model owner's order before anything is
 shared. Where the names differ, every party refuses, and says what is missing, what is additional and what is nearly the
-same. Where a side has no names (arrays, a .npz file without `columns`), position decides, and every output says so.
-The same holds for the names of classes; but a data owner may lack classes of the model, for it may have no such rows.
+same. Where a side has no names (arrays, or a .npz file without `columns`), position decides, and every output says so.
+The same holds for the names of classes, except that a data owner may lack classes, because it may have no such rows.
 
-Names are told in the clear by default (party.names=plain): a side that sees both lists can say what to do, and names
-are what a listing publishes anyway. With party.names=hash a side tells the first 128 bits of SHA-256 over a fixed text
-and the name. That hides a name from nobody who can guess it: a hash can be tested against any list of guesses. The
-notes are read by all three parties, the dealer included.
+Names are announced in the clear by default (party.names=plain): a side that sees both lists can say what to do, and a
+listing publishes them anyway. With party.names=hash a side announces the first 128 bits of SHA-256 over a fixed text
+and the name. This hides no name from somebody who can guess it, because a hash can be tested against any list of
+guesses. All three parties read these messages, the dealer included.
 """
 
 from __future__ import annotations
@@ -26,18 +28,18 @@ from mpc_appraisal.common.text import shown
 
 PLAIN, HASH = "plain", "hash"
 HOW = (PLAIN, HASH)
-DIGITS = 32  # hexadecimal, of a hash: 128 bits, so that two different names do not meet by chance
+DIGITS = 32  # hexadecimal digits of a hash: with 128 bits two different names do not meet by chance
 DOMAIN = {"columns": b"mpc_appraisal column name 1\n", "classes": b"mpc_appraisal class name 1\n"}
 WORD = {"columns": "column", "classes": "class"}
-MOST_SHOWN = 10  # names in a message
-MOST_COMPARED, LONGEST = 500, 100  # names, and characters of each, that are looked at for near misses
-NEAR = 0.75  # of difflib's ratio: one letter of four may differ
+MOST_SHOWN = 10  # the largest number of names in an error message
+MOST_COMPARED, LONGEST = 500, 100  # the names that are searched for near misses, and the characters of each
+NEAR = 0.75  # the least ratio of difflib for a near miss: one letter of four may differ
 Announced = dict[str, Any] | None  # {"how": "plain" or "hash", "names": [...]}
 
 
 @dataclass(frozen=True)
 class Names:
-    """What one data set calls its columns and classes; None where it has no names."""
+    """The names that one data set gives to its columns and classes. None means that it has no names."""
 
     columns: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
@@ -47,9 +49,11 @@ class Names:
 class Match:
     """How a candidate's columns and classes fit the model owner's.
 
-    order: for each column of the model owner, its place among the candidate's; None where position decides.
-    recode: for each class of the candidate, its number at the model owner; None where the number decides.
-    facts: sentences on what was compared. warnings: sentences on what could not be.
+    Attributes:
+        order: For each column of the model owner, its place among the candidate's. None means that position decides.
+        recode: For each class of the candidate, its number at the model owner. None means that the number decides.
+        facts: Sentences on what was compared.
+        warnings: Sentences on what could not be compared.
     """
 
     order: tuple[int, ...] | None
@@ -59,7 +63,7 @@ class Match:
 
 
 class NamesError(DisagreementError):
-    """The sides' names differ. public: without the names that a side told as hashes alone."""
+    """The sides' names differ. `public` is the message without the names that a side announced as hashes."""
 
     def __init__(self, message: str, public: str):
         self._public = public
@@ -81,28 +85,37 @@ def check_how(how: Any, key: str = "party.names") -> str:
 
 
 def hashed(kind: str, name: str) -> str:
-    """The hash of a column's or a class's name, 32 hexadecimal digits. kind: 'columns' or 'classes'."""
+    """The hash of one name, in 32 hexadecimal digits. kind: 'columns' or 'classes'."""
     return hashlib.sha256(DOMAIN[kind] + name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
 
 
 def published(names: Names, how: str) -> dict[str, Announced]:
-    """What an owner tells of its names: 'columns' and 'class_names', None for what it has no names for."""
+    """What an owner announces of its names: 'columns' and 'class_names', each None where it has no names for them.
+
+    how: 'plain' or 'hash'.
+    """
     check_how(how)
 
-    def part(kind: str, found: tuple[str, ...] | None) -> Announced:
+    def announced(kind: str, found: tuple[str, ...] | None) -> Announced:
         if found is None:
             return None
         return {"how": how, "names": [hashed(kind, name) if how == HASH else name for name in found]}
 
-    return {"columns": part("columns", names.columns), "class_names": part("classes", names.classes)}
+    return {"columns": announced("columns", names.columns), "class_names": announced("classes", names.classes)}
 
 
 def match(buyer: Mapping[str, Any], seller: Mapping[str, Any], own: Iterable[Names] = (), same: bool = False) -> Match:
-    """Compare what the model owner and the data owner told of one candidate; the same at every party.
+    """Compare the names that both owners announced for one candidate; every party finds the same.
 
-    buyer, seller: notes with 'columns' and 'class_names', as `published` makes them, and the candidate's 'name'.
-    own: this party's names, for messages to itself alone. same: both sides' rows were drawn from one data set in this
-    process, so that there is nothing to compare. Raises NamesError where the names differ.
+    Args:
+        buyer: The model owner's message, with 'columns' and 'class_names' as `published` makes them.
+        seller: The data owner's message on one candidate, with the same fields and the candidate's 'name'.
+        own: This party's own names, which error messages may show to this party alone.
+        same: Whether both sides' rows were drawn from one data set in this process, which leaves nothing to compare.
+
+    Raises:
+        NamesError: The names differ.
+        DisagreementError: An owner announced something that is no list of different names.
     """
     if same:
         return Match(None, None, ("Both sides' rows were drawn from one data set.",), ())
@@ -120,7 +133,7 @@ def match(buyer: Mapping[str, Any], seller: Mapping[str, Any], own: Iterable[Nam
     else:
         lacking = _lacking(ours, theirs)
         warnings.append(
-            f"Columns were compared by position alone, for {lacking} no names of them: if their order differs between "
+            f"Columns were compared by position alone, for {lacking} names of them: if their order differs between "
             "the sides, the value is wrong."
         )
     recode = None
@@ -136,28 +149,31 @@ def match(buyer: Mapping[str, Any], seller: Mapping[str, Any], own: Iterable[Nam
         )
         facts.append(_how(buyer, seller, "classes"))
     else:
-        facts.append(f"Classes were compared by number alone, for {_lacking(ours, theirs)} no names of them.")
+        facts.append(f"Classes were compared by number alone, for {_lacking(ours, theirs)} names of them.")
     return Match(order, recode, tuple(facts), tuple(warnings))
 
 
-def _read(note: Mapping[str, Any], kind: str, role: str) -> dict[str, str | None] | None:
-    """{hash: name, None where it was told as a hash}, in the order told; refused where it is not of that shape."""
-    part = note.get("columns" if kind == "columns" else "class_names")
-    if part is None:
+def _read(message: Mapping[str, Any], kind: str, role: str) -> dict[str, str | None] | None:
+    """The announced names by their hash and in their order; a name is None where it was announced as a hash alone.
+
+    Raises DisagreementError for what is no list of different names.
+    """
+    stated = message.get("columns" if kind == "columns" else "class_names")
+    if stated is None:
         return None
-    names = part.get("names") if isinstance(part, dict) else None
+    names = stated.get("names") if isinstance(stated, dict) else None
     fits = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
     if not fits:
-        raise DisagreementError(f"the {role} told names of {kind} that are no list of texts; expected such a list")
-    if part.get("how") not in HOW:
-        stated = shown(repr(part.get("how")))
-        raise DisagreementError(f"the {role} told its names of {kind} by {stated}; expected one of {', '.join(HOW)}")
-    if part["how"] == HASH:
+        raise DisagreementError(f"the {role} announced names of {kind} that are no list of texts; expected such a list")
+    if stated.get("how") not in HOW:
+        way = shown(repr(stated.get("how")))
+        raise DisagreementError(f"the {role} announced its names of {kind} by {way}; expected one of {', '.join(HOW)}")
+    if stated["how"] == HASH:
         found: dict[str, str | None] = dict.fromkeys(names)
     else:
         found = {hashed(kind, name): name for name in names}
     if len(found) < len(names):
-        raise DisagreementError(f"the {role} told one name of a {WORD[kind]} twice; expected different names")
+        raise DisagreementError(f"the {role} announced one name of a {WORD[kind]} twice; expected different names")
     return found
 
 
@@ -175,7 +191,7 @@ def _refuse(
     if not missing and not added:
         return
     mine = {hashed(kind, text): text for each in own for text in (getattr(each, kind) or ())}
-    public = {key: text for part in (ours, theirs) for key, text in part.items() if text is not None}
+    public = {key: text for names in (ours, theirs) for key, text in names.items() if text is not None}
     if not whole:
         missing = [key for key in ours if key not in theirs]  # for the message: a class that is spelt otherwise
     texts = [_difference(name, kind, missing, added, known) for known in (public | mine, public)]
@@ -183,6 +199,7 @@ def _refuse(
 
 
 def _difference(name: str, kind: str, missing: list[str], added: list[str], known: Mapping[str, str]) -> str:
+    """The error message. known: the names that it may show, by their hashes."""
     near = []
     plain = {known[key][:LONGEST]: _folded(known[key]) for key in missing[:MOST_COMPARED] if key in known}
     for key in added[:MOST_SHOWN]:
@@ -203,12 +220,15 @@ def _difference(name: str, kind: str, missing: list[str], added: list[str], know
 
 
 def _list(keys: Sequence[str], known: Mapping[str, str]) -> str:
-    found = [_quoted(known[key]) if key in known else f"one told as the hash {key[:8]}" for key in keys[:MOST_SHOWN]]
+    found = [
+        _quoted(known[key]) if key in known else f"one announced as the hash {key[:8]}" for key in keys[:MOST_SHOWN]
+    ]
     more = len(keys) - len(found)
     return ", ".join(found) + (f" and {more} more" if more else "")
 
 
 def _folded(text: str) -> str:
+    """The text by which near misses are found: its letters and digits, whatever their case."""
     return "".join(c for c in text.casefold() if c.isalnum())
 
 
@@ -228,11 +248,12 @@ def _how(buyer: Mapping[str, Any], seller: Mapping[str, Any], kind: str) -> str:
     words = {PLAIN: "in the clear", HASH: "as hashes, which can be tested against guesses"}
     ways = [words[note[key]["how"]] for note in (buyer, seller)]
     if ways[0] == ways[1]:
-        return f"Both owners told the names of their {kind} {ways[0]}."
-    return f"The model owner told the names of its {kind} {ways[0]}; the data owner told its own {ways[1]}."
+        return f"Both owners announced the names of their {kind} {ways[0]}."
+    return f"The model owner announced the names of its {kind} {ways[0]}; the data owner announced its own {ways[1]}."
 
 
 def _lacking(ours: Any, theirs: Any) -> str:
+    """Which sides have no names, as the start of a clause."""
     if ours is None and theirs is None:
         return "neither side has"
-    return "the model owner has" if ours is None else "the data owner has"
+    return "the model owner has no" if ours is None else "the data owner has no"

@@ -1,13 +1,18 @@
-"""Norms that the owners tell: the bound on logits that follows, and whether the ring holds what they allow."""
+"""The norms that the owners announce, the bound on logits that follows, and whether the ring holds what they allow.
+
+In go one owner's rows or weights, and then both owners' announced norms; out come the norms to announce, the public
+bound on the centred logits, and facts that hold the norms. Every party computes the same bound and refuses alike.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 
-from mpc_appraisal.appraisal.plan import BLOCK_ROWS, DataOwnerInput, ModelOwnerInput, OwnInput, Plan
+from mpc_appraisal.appraisal.plan import BLOCK_ROWS, DataOwnerInput, MethodInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.methods import Appraiser, Facts
@@ -19,41 +24,50 @@ from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, FINE_ELEMENTS
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 from mpc_appraisal.release.dp.clipping import spread
 
-LARGEST_BOUND = LARGEST_EXPONENT * 2**MAX_SQUARINGS  # on logits, for a softmax
-UNCHECKED_BOUND = 2.0**14  # on logits that a helper sees: products of 40 fractional bits stay within the ring
-SPREAD = "direction_spread"  # as it is told
-LARGEST_SUM = 2.0**29  # of rows of a gradient, with 32 fractional bits
+LARGEST_BOUND = LARGEST_EXPONENT * 2**MAX_SQUARINGS  # the largest bound on logits that the softmax can be computed for
+UNCHECKED_BOUND = 2.0**14  # the same where a helper sees the logits: products of 40 fractional bits fit into the ring
+SPREAD = "direction_spread"  # the field of the message that announces it
+LARGEST_SUM = 2.0**29  # the largest sum of rows' gradients that the ring holds with 32 fractional bits
 
 
 def published_norms(
-    role: str, own: OwnInput, theta: torch.Tensor | None, owned: dict[str, dict[str, torch.Tensor]], plan: Plan
+    role: str,
+    own: OwnInput,
+    theta: torch.Tensor | None,
+    inputs: Mapping[str, MethodInput],
+    plan: Plan,
+    longest: float | None = None,
 ) -> dict[str, float]:
-    """What a public bound on logits is made of: the largest norm of a row of one's data, and of a class's weights.
+    """The norms that one owner announces, from which every party derives a public bound on logits.
 
-    |x . (w_c - mean w)| <= ||x|| ||w_c - mean w||. Each owner computes its own, adds what fixed point rounds
-    (2^-17 for each of d + 1 entries; to a logit, 2^-14), and tells it rounded up to four bits. Where noise is to hide
-    the data owner's rows it tells the public norm that they are clipped to in place of theirs.
+    They are the largest norm of a row and of a class's centred weights: |x . (w_c - mean w)| <= ||x|| ||w_c - mean w||.
+    Each owner adds what fixed point may round (2^-17 for each of d + 1 entries; 2^-14 for a logit), and rounds up to
+    four bits. Where noise hides the data owner's rows, it announces the public norm that they are clipped to.
 
-    The model owner tells the largest distance of two columns of its influence direction in the same way, where a method
-    has one and no noise is scaled to it: how far off a value may be follows from it.
+    Where a method has an influence direction and no noise is scaled to it, the model owner also announces the largest
+    distance of two of its columns, from which the error bound of a value follows.
+
+    Args:
+        theta: The model's weights (d + 1, C) at the model owner; None at the others.
+        inputs: What the model owner brings to each method; empty at the others.
+        longest: The bound on the candidates' rows where `check_candidates` has found it; None reads the rows.
     """
 
     def up(norm: float) -> float:
         mantissa, exponent = math.frexp(norm)
         return math.ldexp(math.ceil(mantissa * 16) / 16, exponent)
 
-    def rows(x: torch.Tensor) -> float:
-        longest = math.sqrt(float(torch.linalg.vector_norm(x, dim=1).max()) ** 2 + 1)  # 1: the constant feature
-        return longest + math.sqrt(x.shape[1] + 1) * 2.0**-17
-
+    owned = {name: one.tensors for name, one in inputs.items()}
     published = plan.release.announce(role, owned)
     if isinstance(own, DataOwnerInput) and "row_norm" not in published:
-        published["row_norm"] = up(max(rows(block.x) for c in own.candidates for block in c.blocks(BLOCK_ROWS)))
+        if longest is None:
+            longest = max(row_norm(block.x) for c in own.candidates for block in c.blocks(BLOCK_ROWS))
+        published["row_norm"] = up(longest)
     if not isinstance(own, ModelOwnerInput):
         return published
-    parts = [rows(d.x) for d in (own.train, own.test) if d is not None]
+    parts = [row_norm(d.x) for d in (own.train, own.test) if d is not None]
     norm = class_norm(theta) + math.sqrt(len(theta)) * 2.0**-17
-    # As they are shared, where noise is to count on it: rounding of all classes may add up.
+    # The norm must hold for the weights as they are shared: the rounding of all classes may add up.
     bits = FINE_BITS if theta.numel() <= FINE_ELEMENTS else PRECISION_BITS
     shared = [torch.round(each["weights"] * 2.0**bits) / 2.0**bits for each in owned.values() if "weights" in each]
     norm = max([norm, *map(class_norm, shared)]) + WEIGHT_ROOM  # no row is shorter than 1
@@ -63,17 +77,24 @@ def published_norms(
     return published | {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(norm)}
 
 
+def row_norm(x: torch.Tensor) -> float:
+    """A bound on the norm of every row of x (n, d) as it is shared: with the constant feature 1 and rounded."""
+    longest = math.sqrt(float(torch.linalg.vector_norm(x, dim=1).max()) ** 2 + 1)
+    return longest + math.sqrt(x.shape[1] + 1) * 2.0**-17
+
+
 def class_norm(theta: torch.Tensor) -> float:
-    """The largest norm of a class's weights (d, C) less their mean over the classes."""
+    """The largest norm of a column of theta (d + 1, C) less the mean of its columns, which are the classes."""
     return float((theta - theta.mean(1, keepdim=True)).norm(dim=0).max())
 
 
-def check_norms(notes: dict[str, dict[str, float]], plan: Plan, facts: dict[str, Facts]) -> float:
-    """The bound on centred logits that follows from the norms that the owners told, or the stated one if larger.
+def check_norms(published: Mapping[str, dict[str, float]], plan: Plan, facts: dict[str, Facts]) -> float:
+    """The bound on centred logits that follows from the announced norms, or the stated bound where that is larger.
 
-    Raises, at every party alike, InputError: the ring cannot hold what these norms allow.
+    published: the announced norms by role. Raises InputError, at every party alike, where the ring cannot hold what
+    these norms allow.
     """
-    buyer, longest = notes[MODEL_OWNER], notes[DATA_OWNER]["row_norm"]
+    buyer, longest = published[MODEL_OWNER], published[DATA_OWNER]["row_norm"]
     derived = max(buyer["row_norm"], longest) * buyer["weight_norm"]
     if plan.engine == "stock":
         return derived
@@ -95,11 +116,11 @@ def check_norms(notes: dict[str, dict[str, float]], plan: Plan, facts: dict[str,
                 f"at most {LARGEST_BOUND:g}: rows of norm {longest:g} and weights of norm {buyer['weight_norm']:g} are "
                 "too large together; standardise the features, or raise model.l2",
             )
-    for name, f in with_norms(facts, notes, bound).items():
+    for name, f in with_norms(facts, published, bound).items():
         for method in plan.methods:
             summed = method.summed_rows(f)
             pieces = [f.rows, BLOCK_ROWS, f.rows % BLOCK_ROWS or BLOCK_ROWS, f.train_rows or f.rows]
-            small = min(pieces) * (f.features + 1) <= FINE_ELEMENTS  # held with four bits more
+            small = min(pieces) * (f.features + 1) <= FINE_ELEMENTS  # such a matrix has four fractional bits more
             if summed * f.longest > LARGEST_SUM / (16 if small else 1):
                 raise InputError(
                     f"party.data ({name})",
@@ -110,24 +131,27 @@ def check_norms(notes: dict[str, dict[str, float]], plan: Plan, facts: dict[str,
     return bound
 
 
-def with_norms(facts: dict[str, Facts], notes: dict[str, dict[str, float]], bound: float) -> dict[str, Facts]:
-    """`facts` with the norms that the owners told, and the bound on logits that `check_norms` made of them."""
-    buyer, seller = notes[MODEL_OWNER]["row_norm"], notes[DATA_OWNER]["row_norm"]
-    published = {"row_norm": seller, "longest": max(buyer, seller), "spread": notes[MODEL_OWNER].get("spread")}
-    return {name: replace(f, **published, logit_bound=bound) for name, f in facts.items()}
+def with_norms(facts: dict[str, Facts], published: Mapping[str, dict[str, float]], bound: float) -> dict[str, Facts]:
+    """`facts` with the announced norms, and the bound on logits that `check_norms` derived from them."""
+    buyer, seller = published[MODEL_OWNER]["row_norm"], published[DATA_OWNER]["row_norm"]
+    norms = {"row_norm": seller, "longest": max(buyer, seller), "spread": published[MODEL_OWNER].get("spread")}
+    return {name: replace(f, **norms, logit_bound=bound) for name, f in facts.items()}
 
 
-def with_spread(facts: dict[str, Facts], notes: dict[str, dict[str, float]]) -> dict[str, Facts]:
-    """`facts` with the spread of the influence direction that the model owner told, where no noise is scaled to it.
+def with_spread(facts: dict[str, Facts], published: Mapping[str, dict[str, float]]) -> dict[str, Facts]:
+    """`facts` with the announced spread of the influence direction, where no noise is scaled to it.
 
-    The ledgers' questions do not hold it, so that a question of an earlier version is still the same question.
+    Ledgers' questions do not hold this spread, so that a question of an earlier version is still the same question.
     """
-    published = notes[MODEL_OWNER].get(SPREAD)
-    return facts if published is None else {name: replace(f, spread=published) for name, f in facts.items()}
+    spread_of = published[MODEL_OWNER].get(SPREAD)
+    return facts if spread_of is None else {name: replace(f, spread=spread_of) for name, f in facts.items()}
 
 
 def weight_limit_of(method: Appraiser, facts: Facts, bound: float, plan: Plan) -> WeightLimit | None:
-    """What the weights of a method that trains are held to; raises InputError where that cannot be checked."""
+    """The limit that the weights of a training method must keep; None where nothing needs one.
+
+    Raises InputError where the limit cannot be checked on shares.
+    """
     if method.logit_growth <= 1 or not bounded(plan.engine):
         return None
     shape, grown = (facts.features + 1, facts.classes), bound * method.logit_growth

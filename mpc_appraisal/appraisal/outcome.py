@@ -1,4 +1,8 @@
-"""One finished appraisal at one owner, and the records that it keeps of it."""
+"""One finished session at one owner, and the records that the owner keeps of it.
+
+In go the agreement, the results of the joint computation and every party's costs; out comes one `Record` for each
+method and candidate.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +25,26 @@ from mpc_appraisal.release.accuracy import Bound, error_bound
 from mpc_appraisal.release.base import Outcome, Release
 from mpc_appraisal.reporting.record import Record
 
-NORMAL_95 = 1.96  # deviations that 95% of normal noise is within
+NORMAL_95 = 1.96  # 95% of normal noise is within so many standard deviations
 
 
 @dataclass
 class Run:
-    """seconds: of the owner's own work in the clear, by method. results, engine, costs: of what was computed, if
-    anything was; costs: every party's note. findings: on how the two sides' data fit together."""
+    """One session at one owner.
+
+    Attributes:
+        role: This party's role.
+        plan: The plan that all parties state alike.
+        facts: The public facts by candidate's name.
+        listed: What each candidate's listing says, or None, by candidate's name.
+        agreed: What the parties agreed on before anything was shared.
+        seconds: The time of the owner's own work in the clear, by method's name.
+        session: The name of the kind of session, which the records state.
+        findings: How the two sides' data fit together.
+        results: What was computed; empty where every answer was known.
+        engine: The engine that computed it.
+        costs: Every party's message on its costs, by role.
+    """
 
     role: str
     plan: Plan
@@ -42,11 +59,11 @@ class Run:
     costs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def outcomes(self) -> dict[Key, Outcome]:
-        """By method and candidate, from the ledger's record or computed."""
+        """The outcomes by method and candidate, whether computed or taken from the ledger."""
         return self.agreed.answers | {(r.method.name, r.candidate): r.outcome for r in self.results}
 
     def records(self, own: OwnInput) -> list[Record]:
-        """One for each method and candidate: methods in their order, candidates in theirs."""
+        """One record for each method and candidate, method by method in the plan's order. own: this owner's input."""
         computed = {(r.method.name, r.candidate): self._of_result(k) for k, r in enumerate(self.results)}
         found = []
         for method in self.plan.methods:
@@ -56,7 +73,7 @@ class Run:
         return found
 
     def _of_result(self, k: int) -> dict[str, Any]:
-        """What a computation of its own adds to a record."""
+        """The fields of a record that only a computed answer has. k: the number of the result."""
         r, costs = self.results[k], self.costs
         sent = {name: costs[name]["bytes"] for name in OWNERS}
         sent[DEALER] = by_result(costs[DEALER]["bytes"], len(self.results))
@@ -109,7 +126,10 @@ class Run:
 
 
 def terms_of(plan: Plan, method: Appraiser, inputs: str | None) -> dict[str, Any]:
-    """What somebody who has all data needs beside them to compute the value again; public facts alone."""
+    """The public facts that somebody who has all data needs to compute the value again; see `recompute`.
+
+    inputs: the model owner's commitment to its inputs, where its salt is kept.
+    """
     settings = {each.name: getattr(method, each.name) for each in fields(method)} if is_dataclass(method) else None
     if settings is not None and not all(isinstance(one, (int, float, str, type(None))) for one in settings.values()):
         settings = None
@@ -133,7 +153,10 @@ def release_of(
     answered: bool = False,
     bound: Bound | None = None,
 ) -> dict[str, Any]:
-    """What a record says of the release of one outcome; bound: of what fixed point adds to a value."""
+    """What a record says of the release of one outcome.
+
+    answered: whether the answer was taken from the ledgers. bound: the bound on what fixed point adds to a value.
+    """
     found: dict[str, Any] = {"kind": release.kind, "to": list(release.learners), "answered": answered}
     found |= {"decision": outcome.decision, "winner": outcome.winner, "rank": outcome.rank}
     if bound is not None and (release.threshold or release.joint):

@@ -1,10 +1,16 @@
-"""What the parties of an appraisal state alike, and what each owner brings."""
+"""What the parties of an appraisal state alike, what each owner brings, and the checks of both.
+
+`Plan` holds the public settings of one session. `ModelOwnerInput` and `DataOwnerInput` hold one owner's own side, and
+never leave its process. The functions below refuse inputs that do not fit the plan; the errors name the input.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
+
+import torch
 
 from mpc_appraisal.appraisal.compared import WARN, Data, Source, check_policy
 from mpc_appraisal.appraisal.names import PLAIN, Names, check_how
@@ -22,8 +28,7 @@ from mpc_appraisal.mpc.session import same
 from mpc_appraisal.release.base import Release
 from mpc_appraisal.release.value import Value
 
-THRESHOLD = "threshold"  # where a model owner's threshold stands among a method's tensors
-BLOCK_ROWS = 1 << 13  # of a candidate, read at a time
+BLOCK_ROWS = 1 << 13  # the number of a candidate's rows that are read at a time
 
 
 @dataclass(frozen=True)
@@ -31,14 +36,19 @@ class Plan:
     """What all parties state alike, and nothing else.
 
     Attributes:
-        public: the public configuration, flat (key to JSON value); `digest` is its hash.
-        fit: trains the model owner's model; its parameters are in `public`.
-        join_timeout: seconds to wait for a party to come.
-        timeout: seconds that one message may take.
+        methods: The methods that score every candidate.
+        l2: The weight of the squared norm of the weights in the model's objective.
+        seed: The seed of public choices, such as batches.
+        digest: The hash of `public`.
+        fit: A function that trains the model owner's model. Its parameters are in `public`.
+        public: The public configuration as a flat mapping from a key to a JSON value.
+        classes: The number of classes where the configuration states it. None takes it from the model owner's input.
+        join_timeout: The seconds to wait for a party to come.
+        timeout: The seconds that one message may take.
         engine: 'fast', 'stock' for CrypTen as shipped, or 'rtas', whose dealer sees permuted logits: `protocols.rtas`.
-        logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
-        release: what of the results is opened to whom.
-        transport: how the parties are connected; with this party's own certificate files, if any.
+        logit_bound: The public bound on |logits|. None derives it from the norms that the owners announce.
+        release: Which of the results is opened, and to whom.
+        transport: The connections of the parties, with this party's own certificate files if there are any.
     """
 
     methods: tuple[Appraiser, ...]
@@ -57,8 +67,11 @@ class Plan:
 
 
 def respelt(plan: Plan, public: dict[str, Any], digest: str) -> Plan:
-    """`plan` as `mpc.session.agree` has it: where the model owner wrote 1.0 for this party's 1, so do the methods and
-    the release, whose texts the parties compare."""
+    """`plan` with the public configuration that `mpc.session.agree` returned.
+
+    Where the model owner wrote 1.0 for this party's 1, the methods and the release state 1.0 too, because the parties
+    compare their texts.
+    """
     if digest == plan.digest:
         return plan
     changed = {key.rsplit(".", 1)[-1]: v for key, v in public.items() if repr(v) != repr(plan.public.get(key))}
@@ -111,11 +124,17 @@ class DisclosureControls:
 
 @dataclass(frozen=True)
 class ModelOwnerInput:
-    """What the model owner brings: a model, or data to train it on; test data where the method needs it.
+    """What the model owner brings.
 
-    threshold: the least value that it would buy, where a bit is released; one for all methods, or by method's name.
-    raw: the training rows (else the test rows) as their file holds them, where they were changed before use. same: both
-    sides' rows were drawn from one data set in this process.
+    Attributes:
+        train: The rows to train the model on, or that a given model was trained on.
+        test: The test rows, where a method needs them.
+        model: A trained model. None trains one on `train`.
+        threshold: The least value that it would buy, where a bit is released: one for all methods, or one by method's
+            name.
+        controls: The settings by which it limits what it discloses.
+        raw: The training rows, or else the test rows, as their file holds them, where they were changed before use.
+        same: Whether both sides' rows were drawn from one data set in this process.
     """
 
     train: Dataset | None = None
@@ -133,7 +152,7 @@ class ModelOwnerInput:
 
     @property
     def names(self) -> Names:
-        """What its columns and classes are called."""
+        """The names of its columns and classes."""
         known = [part for part in (self.raw, self.train, self.test) if part is not None]
         if self.raw is not None:  # the columns of what an extractor made are not those of the file
             return Names(self.raw.columns, _first(known, "class_names"))
@@ -141,22 +160,25 @@ class ModelOwnerInput:
 
     @property
     def classes(self) -> int:
-        """Of the model, or of the rows and their names where there is no model yet."""
+        """The number of classes of the model, or of the rows and their names where there is no model yet."""
         if self.model is not None:
             return int(self.model.classes)
         return max(data.classes for data in (self.train, self.test) if data is not None)
 
     def threshold_of(self, method: str) -> float:
-        """Raises InputError where there is none that can be compared with."""
+        """The threshold for one method. Raises InputError where it is no finite number."""
         stated = self.threshold.get(method) if isinstance(self.threshold, Mapping) else self.threshold
         return number("party.threshold", stated, f"a finite number, the least value by {method} that is worth it")
 
 
 @dataclass(frozen=True)
 class DataOwnerInput:
-    """What the data owner brings: one or more candidate data sets. Their names are told to the other side.
+    """What the data owner brings.
 
-    sources: of the candidates, where their rows were changed before use; none otherwise.
+    Attributes:
+        candidates: One or more data sets. Their names are announced to the other parties.
+        controls: The settings by which it limits what it discloses.
+        sources: Each candidate as its file holds it, where the rows were changed before use; empty otherwise.
     """
 
     candidates: tuple[Dataset | StoredDataset, ...]
@@ -165,9 +187,22 @@ class DataOwnerInput:
 
     @property
     def names(self) -> list[Names]:
-        """What each candidate's columns and classes are called."""
+        """The names of each candidate's columns and classes."""
         raw = [source.data for source in self.sources] or self.candidates
         return [Names(each.columns, each.class_names) for each in raw]
+
+
+@dataclass(frozen=True)
+class MethodInput:
+    """What the model owner brings to the joint computation of one method. It never leaves its process unshared.
+
+    Attributes:
+        tensors: What `Appraiser.prepare` computed, with the keys and shapes of `Appraiser.private_shapes`.
+        threshold: The least value that it would buy. None where the release compares with no threshold.
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+    threshold: float | None = None
 
 
 OwnInput = ModelOwnerInput | DataOwnerInput | None
@@ -179,7 +214,7 @@ def _first(parts: Sequence[Data], key: str) -> tuple[str, ...] | None:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Refuse names of candidates that a record may not hold, or that cannot be told apart."""
+    """Raises InputError for candidates' names that a record may not hold, or that occur twice."""
     for name in names:
         fits = isinstance(name, str) and name.strip() and len(name) <= 200 and name.isprintable()
         if not fits or PLACE.search(name):
@@ -189,7 +224,7 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def needs(methods: Sequence[Appraiser], own: ModelOwnerInput) -> None:
-    """Refuse a model owner's input that lacks what a method needs; the error names it."""
+    """Raises InputError where the model owner's input lacks what a method needs; the error names it."""
     if own.model is None and own.train is None:
         raise InputError("party.train", None, "a data set to train the model on, or a trained model as party.model")
     for method in methods:
@@ -204,13 +239,16 @@ def needs(methods: Sequence[Appraiser], own: ModelOwnerInput) -> None:
 
 
 def check_classes(own: ModelOwnerInput) -> None:
-    """Refuse names of classes that a given model has no column for, or lacks."""
+    """Raises InputError where a given model has another number of classes than there are names of classes."""
     names = own.names.classes
     if own.model is not None and names is not None and len(names) != own.model.classes:
         raise InputError("party.class_names", f"{len(names)} names", f"{own.model.classes}: the model's classes")
 
 
 def check_model(own: ModelOwnerInput, l2: float) -> None:
-    """Refuse a trained model whose regulariser is not the public one: formulas use the public, its Hessian its own."""
+    """Raises InputError for a trained model whose l2 is not the public one.
+
+    The formulas use the public l2, and the model's Hessian would use its own.
+    """
     if own.model is not None and own.model.l2 != l2:
         raise InputError("party.model", f"a model trained with l2 = {own.model.l2:g}", f"{l2:g}, as model.l2 states")

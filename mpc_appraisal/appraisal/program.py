@@ -1,31 +1,41 @@
-"""The joint computation of an appraisal: candidates are brought in, every method scores them, the result is opened."""
+"""The joint computation of an appraisal: the owners share their inputs, every method scores every candidate, and the
+release opens the results.
+
+In go a session, the plan, one party's own values and the public facts; out comes what this party was shown. The same
+function runs at each owner, over plain tensors for the baseline, and dry, on shapes alone, to forecast costs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from mpc_appraisal.appraisal.norms import weight_limit_of
-from mpc_appraisal.appraisal.plan import BLOCK_ROWS, THRESHOLD, Emit, Plan
+from mpc_appraisal.appraisal.plan import BLOCK_ROWS, Emit, MethodInput, Plan
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import Dataset, StoredDataset, with_bias
+from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.mpc.net.meter import Cost
 from mpc_appraisal.mpc.ops import RowBlocks
 from mpc_appraisal.mpc.session import Opening, Session
 from mpc_appraisal.release.base import Outcome, Score
 
-HELD_ROWS = 1 << 15  # a larger candidate is brought in block by block, anew for each method
+HELD_ROWS = 1 << 15  # a candidate with more rows is shared block by block, anew for each method
 
 
 @dataclass(frozen=True)
 class Appraised:
-    """What one appraisal told this party, its cost, and the bound on the probability that it is wrong by a wrap.
+    """One candidate's appraisal by one method, as one party knows it.
 
-    openings: all that this appraisal opened, in order; what a joint release opened stands with every candidate.
+    Attributes:
+        method: The method.
+        candidate: The candidate's name.
+        outcome: What this party was shown.
+        cost: What the appraisal cost this party.
+        failure: The bound on the probability that the value is wrong because a number wrapped in the ring.
+        openings: All that this appraisal opened, in order. What a joint release opened stands with every candidate.
     """
 
     method: Appraiser
@@ -39,22 +49,30 @@ class Appraised:
 def program(
     session: Session,
     plan: Plan,
-    candidates: dict[str, Dataset | StoredDataset],
-    owned: dict[str, dict[str, torch.Tensor]],
+    candidates: Mapping[str, Dataset | StoredDataset],
+    inputs: Mapping[str, MethodInput],
     facts: dict[str, Facts],
     bound: float,
     emit: Emit,
-    answered: Collection[tuple[str, str]] = (),
+    answered: Collection[Key] = (),
 ) -> list[Appraised]:
-    """The joint computation; run dry it needs `facts` alone.
+    """Appraise every candidate by every method; a dry run needs `facts` alone.
 
-    A candidate is brought in once and used by every method; what that costs is divided among them. `answered`: (method,
-    candidate) that need no computation, for their answers are known.
+    A candidate is shared once and used by every method, and what that costs is divided among them.
+
+    Args:
+        session: This party's side of the joint computation.
+        candidates: The data owner's rows by candidate's name; empty in every other process.
+        inputs: What the model owner brings, by method's name; empty in every other process.
+        facts: The public facts by candidate's name; their order is that of the computation.
+        bound: The public bound on the centred logits.
+        emit: A function that receives progress events at the model owner.
+        answered: Pairs of a method and a candidate that need no computation, because their answers are known.
     """
-    release, secrets = plan.release, {}
+    release, of = plan.release, len(plan.methods) * len(facts) - len(answered)
     results: list[Appraised] = []
     scores: list[Score] = []
-    of = len(plan.methods) * len(facts) - len(answered)
+    secrets: dict[str, dict[str, Any]] = {}
     if release.exact:
         session.require_exact_truncation()
     session.mark()
@@ -63,38 +81,19 @@ def program(
         if not methods:
             continue
         before = session.meter.cost()
-        own = candidates.get(name)
-        held = f.rows <= HELD_ROWS or not all(method.streams for method in methods)
-        with session.meter.phase("share"):
-            if held:
-                x, y = _bring_in(session, name, f, lambda own=own: next(own.blocks(own.rows)))  # a stored one too
-                session.cache(x)  # every method multiplies by it
-            else:
-                x, y = RowBlocks(lambda name=name, f=f, own=own: _stream(session, name, f, own)), None
+        x, y = _share_candidate(session, methods, name, f, candidates.get(name))
         shared = session.meter.cost() - before
         for method in methods:
             before, failed, known = session.meter.cost(), session.failure, len(session.ledger)
+            own = inputs.get(method.name)
             if method.name not in secrets:
-                with session.meter.phase("share"):
-                    secrets[method.name] = {
-                        key: session.input(
-                            MODEL_OWNER, lambda m=method, k=key: owned[m.name][k], shape, f"{key} of {method.name}"
-                        )
-                        for key, shape in method.private_shapes(f).items()
-                    }
-                with session.meter.phase("private"):
-                    release.check_published_norms(session, method, secrets[method.name], f)
+                secrets[method.name] = _share_inputs(session, plan, method, own, f)
             with session.meter.phase("private"):
-                limit = weight_limit_of(method, f, bound, plan)
-                session.bound_logits(bound * method.logit_growth, weights=limit)
-                score = Score(method, name, f, method.score(secrets[method.name], x, y, f))
-                if release.checks:
-                    session.check_logits()
+                score = _score(session, plan, method, name, secrets[method.name], x, y, f, bound)
+                scores.append(score)
                 outcome = Outcome()
-                if release.joint:
-                    scores.append(score)
-                else:
-                    outcome = release.one(session, score, lambda m=method: owned[m.name][THRESHOLD].item())
+                if not release.joint:
+                    outcome = release.one(session, score, lambda own=own: own.threshold)
             session.mark()
             cost = _with_part(session.meter.cost() - before, shared, len(methods))
             now = session.failure
@@ -102,19 +101,70 @@ def program(
             results.append(Appraised(method, name, outcome, cost, failure, tuple(session.ledger[known:])))
             if session.role == MODEL_OWNER:
                 emit({"done": len(results), "of": of, "method": method.name, "candidate": name})
-        if held:
+        if y is not None:
             session.evict(x, y)
-    for method in plan.methods if release.joint else ():
-        places = [k for k, score in enumerate(scores) if score.method is method]
-        if places:
-            _compare(session, plan, [scores[k] for k in places], results, places)
     if release.joint:
-        session.mark()  # the dealer's part in it is divided among all results
+        _compare_all(session, plan, scores, results)
     return results
 
 
+def _share_candidate(
+    session: Session, methods: Sequence[Appraiser], name: str, f: Facts, own: Dataset | StoredDataset | None
+) -> tuple[Any, Any]:
+    """A candidate's x (n, d + 1) and y (n, C) on shares; of a large one its blocks of both, and None for y."""
+    with session.meter.phase("share"):
+        if f.rows > HELD_ROWS and all(method.streams for method in methods):
+            return RowBlocks(lambda: _stream(session, name, f, own)), None
+        x, y = _bring_in(session, name, f, lambda: next(own.blocks(own.rows)))  # a stored one too
+        session.cache(x)  # every method multiplies by it
+        return x, y
+
+
+def _share_inputs(session: Session, plan: Plan, method: Appraiser, own: MethodInput | None, f: Facts) -> dict[str, Any]:
+    """The model owner's tensors for one method on shares, checked against the norms that it has announced."""
+    with session.meter.phase("share"):
+        secrets = {
+            key: session.input(MODEL_OWNER, lambda key=key: own.tensors[key], shape, f"{key} of {method.name}")
+            for key, shape in method.private_shapes(f).items()
+        }
+    with session.meter.phase("private"):
+        plan.release.check_published_norms(session, method, secrets, f)
+    return secrets
+
+
+def _score(
+    session: Session,
+    plan: Plan,
+    method: Appraiser,
+    name: str,
+    secrets: dict[str, Any],
+    x: Any,
+    y: Any,
+    f: Facts,
+    bound: float,
+) -> Score:
+    """One candidate's score by one method, still on shares. Raises BoundError where logits left their bound."""
+    session.bound_logits(bound * method.logit_growth, weights=weight_limit_of(method, f, bound, plan))
+    score = Score(method, name, f, method.score(secrets, x, y, f))
+    if plan.release.checks:
+        session.check_logits()
+    return score
+
+
+def _compare_all(session: Session, plan: Plan, scores: list[Score], results: list[Appraised]) -> None:
+    """Release the scores of each method together, into `results`, which has one entry for each score."""
+    for method in plan.methods:
+        places = [k for k, score in enumerate(scores) if score.method is method]
+        if places:
+            _compare(session, plan, [scores[k] for k in places], results, places)
+    session.mark()  # the dealer's part in it is divided among all results
+
+
 def _compare(session: Session, plan: Plan, scores: list[Score], results: list[Appraised], places: list[int]) -> None:
-    """Release all scores of a method together; its cost is divided among them, but all rounds are the first one's."""
+    """Release all scores of one method together, into the results at `places`.
+
+    The cost is divided among them, but for the rounds, which the first one has.
+    """
     before, known = session.meter.cost(), len(session.ledger)
     with session.meter.phase("private"):
         outcomes = plan.release.all(session, scores)
@@ -125,7 +175,7 @@ def _compare(session: Session, plan: Plan, scores: list[Score], results: list[Ap
 
 
 def _bring_in(session: Session, name: str, f: Facts, read: Callable[[], Dataset]) -> tuple[Any, Any]:
-    """x (n, d + 1) and y (n, C) of the data owner; `read` is called in its process alone."""
+    """The data owner's x (n, d + 1) and y (n, C) on shares; `read` is called in its process alone."""
     x = session.input(DATA_OWNER, lambda: with_bias(read().x), (f.rows, f.features + 1), f"party.data ({name})")
     y = session.input(
         DATA_OWNER,
@@ -137,7 +187,7 @@ def _bring_in(session: Session, name: str, f: Facts, read: Callable[[], Dataset]
 
 
 def _stream(session: Session, name: str, f: Facts, own: Dataset | StoredDataset | None) -> Iterator[tuple[Any, Any]]:
-    """A candidate's rows in blocks, each forgotten once it has been used."""
+    """A candidate's blocks of rows on shares; the session evicts each block once it has been used."""
     source = own.blocks(BLOCK_ROWS) if own is not None else None
     for start in range(0, f.rows, BLOCK_ROWS):
         block = next(source) if source is not None else None
@@ -148,7 +198,7 @@ def _stream(session: Session, name: str, f: Facts, own: Dataset | StoredDataset 
 
 
 def _with_part(cost: Cost, shared: Cost, m: int) -> Cost:
-    """`cost` and an equal part of what sharing the candidate cost, since `m` methods use it."""
+    """`cost` and an equal share of what bringing in the candidate cost, since `m` methods use it."""
     seconds = dict(cost.seconds)
     seconds["share"] = seconds.get("share", 0.0) + shared.seconds.get("share", 0.0) / m
     return Cost(seconds, cost.bytes_sent + shared.bytes_sent // m, cost.rounds + shared.rounds)

@@ -1,7 +1,8 @@
-"""After the deal: do the delivered data, the buyer's own model and the recorded answer agree?
+"""Whether the delivered data, the model owner's own files and the recorded answer agree after a purchase.
 
-The buyer has the data, its own files and its record, so that it can compute the answer in the clear. What agrees was
-not shifted, not set by the other side and not computed on other rows, up to the error that the record states.
+In go a listing, the delivered data and the model owner's record and files; out come sentences on what agrees, or an
+error. The model owner then holds both sides' data, so that it computes the answer in the clear. An answer that agrees
+was not altered by the other side and not computed on other rows, up to the error that the record states.
 """
 
 from __future__ import annotations
@@ -31,15 +32,18 @@ from mpc_appraisal.release.accuracy import LOOSELY, error_bound
 from mpc_appraisal.release.dp.clipping import clip_rows, spread
 from mpc_appraisal.reporting.record import Record, read
 
-RELATIVE, ABSOLUTE = 1e-3, 2e-4  # what fixed point mostly changes, where a record states no bound or a loose one
-DEVIATIONS = 5.0  # of noise that was added on purpose: beyond them once in 1.7 million answers
-NORMAL_95 = 1.96  # deviations within a record's interval
-BLOCK = 1 << 13  # rows
-ALL = ("record", "train", "test", "model", "salt", "threshold")  # keys of the command
+RELATIVE, ABSOLUTE = 1e-3, 2e-4  # the accepted differences where a record states no bound or a loose one
+DEVIATIONS = 5.0  # the accepted deviations of added noise, which one answer in 1.7 million exceeds
+NORMAL_95 = 1.96  # half the length of a record's interval, in deviations of its noise
+BLOCK = 1 << 13  # the number of rows that are read at a time
+ALL = ("record", "train", "test", "model", "salt", "threshold")  # the keys of the command
 
 
 def inputs_digest(salt: bytes, sets: Sequence[Dataset | None], model: SoftmaxRegression | None, threshold: Any) -> str:
-    """A commitment to all that a model owner brings: training and test set, a given model, its thresholds."""
+    """A commitment, in 64 hexadecimal digits, to all that a model owner brings.
+
+    salt: 32 random bytes that the owner keeps. sets: its training and its test rows. threshold: as it was stated.
+    """
     found = hashlib.sha256(salt)
     for data in sets:
         found.update(commit(data, salt).encode() if data is not None else b"-")
@@ -52,10 +56,13 @@ def inputs_digest(salt: bytes, sets: Sequence[Dataset | None], model: SoftmaxReg
 
 
 def recompute(listing: Listing, data: Dataset | StoredDataset, stated: Mapping[str, str]) -> list[str]:
-    """A sentence for each record of the listed data that agrees.
+    """One sentence for each record of the listed data that agrees.
 
-    data: as read, and already checked against the listing. stated: the command's arguments, of `ALL` and label.
-    Raises InputError for the first thing that does not agree, or that nothing can be said of.
+    Args:
+        data: The delivered rows, which have been checked against the listing.
+        stated: The command's arguments, with keys of `ALL` and 'label'.
+
+    Raises InputError for the first thing that does not agree, or that cannot be checked.
     """
     records = _records(listing, stated["record"])
     threshold = _threshold(stated.get("threshold"))
@@ -80,11 +87,12 @@ def recompute(listing: Listing, data: Dataset | StoredDataset, stated: Mapping[s
         found.append(sentence)
         compared += answered
     if not compared:
-        raise InputError("record", "no answer that this party was told", "a record with a value or a bit in it")
+        raise InputError("record", "no answer that was opened to this party", "a record with a value or a bit in it")
     return list(dict.fromkeys(found))
 
 
 def _records(listing: Listing, path: str) -> list[Record]:
+    """The records of the listed data. Raises InputError where there are none, or where they are of other data."""
     known = [r for r in read(path) if not r.baseline and r.listing is not None]
     found = [r for r in known if r.listing["name"] == listing.name]
     if not found:
@@ -100,7 +108,7 @@ def _records(listing: Listing, path: str) -> list[Record]:
 
 
 def _terms(record: Record) -> tuple[dict[str, Any], Appraiser]:
-    """What the record says of how its number came about, and the method with its settings."""
+    """The settings that the record states, and the method with them. Raises InputError where it states none."""
     terms = record.recompute
     if terms is None or terms["settings"] is None or record.method not in METHODS:
         found = f"nothing of the settings of {shown(record.method)}"
@@ -114,6 +122,7 @@ def _terms(record: Record) -> tuple[dict[str, Any], Appraiser]:
 
 
 def _own(stated: Mapping[str, str], key: str, terms: Mapping[str, Any], record: Record) -> Dataset | None:
+    """The model owner's training or test rows, as they entered the computation; None where no file is stated."""
     if not stated.get(key):
         return None
     data = read_dataset(Path(stated[key]), stated.get("label", "label"), None, key)
@@ -150,7 +159,10 @@ def _same_model(
     model: SoftmaxRegression | None,
     threshold: Any,
 ) -> str:
-    """Whether these are the files that the model owner brought: by the commitment to them, if its salt is there."""
+    """A sentence on whether these are the files that the model owner brought, by its commitment to them.
+
+    Raises InputError where the commitment is another one. Without the salt nothing is compared.
+    """
     first = next(stated[key] for key in ("model", "train", "test") if stated.get(key))
     place = Path(stated["salt"]) if stated.get("salt") else Path(f"{first}.inputs.salt")
     if terms["inputs"] is None or not (stated.get("salt") or place.is_file()):
@@ -167,7 +179,7 @@ def _same_model(
 def _bound(
     record: Record, method: Appraiser, model: SoftmaxRegression, sets: list[Dataset | None], delivered: Dataset
 ) -> float | None:
-    """The error bound that the delivered rows and this model give, twice as large as it is derived.
+    """Twice the error bound that the delivered rows and this model give; None where no bound is derived.
 
     The record's own bound rests on norms that the other side announced. A longer norm than the rows have would let it
     shift the value within a bound that it chose.
@@ -194,9 +206,9 @@ def _bound(
 
 
 def _compared(record: Record, value: float, threshold: Any, delivered: float | None) -> tuple[str, bool]:
-    """A sentence on one record, and whether there was an answer to compare. Raises InputError where it disagrees.
+    """A sentence on one record, and whether it holds an answer that could be compared.
 
-    delivered: the bound of `_bound`.
+    delivered: the bound that `_bound` gives. Raises InputError where the answer disagrees.
     """
     name, bound, words = f"record: {shown(record.method)} of {shown(record.candidate)}", record.error_bound, "its bound"
     if bound is None or record.method in LOOSELY:
@@ -213,13 +225,13 @@ def _compared(record: Record, value: float, threshold: Any, delivered: float | N
         if least is None:
             raise InputError("threshold", "nothing", "threshold=NUMBER: what the bit was compared with")
         if (record.release or {}).get("sigma") is not None:
-            return f"{name}: a bit with noise, of which no single value can tell whether it is right", False
+            return f"{name}: a bit with noise, which no single value can prove right or wrong", False
         if abs(value - least) > bound and (value >= least) != record.decision:
             raise InputError(name, "yes" if record.decision else "no", f"the other answer: the value is {value:.6g}")
         near = "; the value is so near the threshold that either answer may be right" * (abs(value - least) <= bound)
         return f"{name}: the answer agrees with the value {value:.6g}{near}", True
     if record.value is None:
-        return f"{name}: no value was told to this party, so that there is none to compare", False
+        return f"{name}: no value was opened to this party, so that there is none to compare", False
     if not abs(record.value - value) <= bound:
         expected = f"{value:.6g} within {bound:.2g} ({words}): the data, the model or the number are others"
         raise InputError(name, f"{record.value:.6g}", expected)
@@ -230,7 +242,7 @@ def _compared(record: Record, value: float, threshold: Any, delivered: float | N
 
 
 def _threshold(text: str | None) -> Any:
-    """A number, or by method's name, as {influence: 0.3}."""
+    """The threshold in `text`: a number, or numbers by method's name as in {influence: 0.3}."""
     if not text:
         return None
     pairs = re.fullmatch(r"\{(.*)\}", text.strip())

@@ -1,4 +1,9 @@
-"""Three ways to run one appraisal: plain (one process, no privacy), spawn (this machine), join (one organisation)."""
+"""Three ways to run one appraisal: `Plain` in one process in the clear, `Spawn` in three processes of this machine, and
+`Join` as one organisation's own process.
+
+In go a plan and the inputs that are at hand; out come records. `Spawn` and `Join` run `party.take_part` in each
+process. `Plain` takes the same steps of `preparation` and `program` over plain tensors.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +11,18 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from mpc_appraisal.appraisal.norms import check_norms, published_norms, with_norms
+from mpc_appraisal.appraisal.norms import published_norms
 from mpc_appraisal.appraisal.outcome import release_of
 from mpc_appraisal.appraisal.party import take_part
-from mpc_appraisal.appraisal.plan import THRESHOLD, DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model
+from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model
+from mpc_appraisal.appraisal.preparation import Prepared, classes_of, fitted_to_norms, prepare, transformed
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.environment import whole
@@ -26,7 +31,7 @@ from mpc_appraisal.common.provenance import revision, versions
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.governance.budget.ledgers import Key
-from mpc_appraisal.methods import Facts, plaintext
+from mpc_appraisal.methods import Facts
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.mpc.backends.registry import check_engine, warn
 from mpc_appraisal.mpc.backends.settings import PlainSettings, SpawnSettings
@@ -43,25 +48,25 @@ class Plain(PlainSettings):
     """Everything happens in this process in float64. It is the baseline, hides nothing, and has no engine to choose."""
 
     def run(self, plan: Plan, buyer: ModelOwnerInput, seller: DataOwnerInput, emit: Emit) -> list[Record]:
+        """One record for each candidate and method, with the value that the plan's release gives."""
         check_model(buyer, plan.l2)
-        start = time.perf_counter()
-        model = buyer.model or plan.fit(buyer.train)
-        train, test = (d.with_classes(model.classes) if d else None for d in (buyer.train, buyer.test))
-        fitted = time.perf_counter() - start
-        released = _released(plan, buyer, seller, model, train, test) if plan.release.kind != "value" else {}
+        classes = classes_of(buyer, plan)
+        prepared = prepare(buyer, plan, classes)
+        seller = transformed(seller, plan, {c.name: classes for c in seller.candidates})
+        candidates = {c.name: c.with_classes(classes) for c in seller.candidates}
+        released = _released(plan, buyer, prepared, candidates) if plan.release.kind != "value" else {}
         records = []
-        for candidate in seller.candidates:
-            if candidate.features != model.features:
+        for data in candidates.values():
+            if data.features != prepared.model.features:
                 raise DisagreementError(
-                    f"features: {model.features} at {MODEL_OWNER}, {candidate.features} at {DATA_OWNER} in "
-                    f"{candidate.name!r}; expected the same number"
+                    f"features: {prepared.model.features} at {MODEL_OWNER}, {data.features} at {DATA_OWNER} in "
+                    f"{data.name!r}; expected the same number"
                 )
-            candidate = plan.release.transformed(candidate, model.classes)
-            check_range(candidate.x, f"party.data ({candidate.name})")
-            data = candidate.with_classes(model.classes)
+            check_range(data.x, f"party.data ({data.name})")
             for method in plan.methods:
                 start = time.perf_counter()
-                value, paper_value = plaintext(method, model, train, test, data)
+                value, paper_value = prepared.plaintext(method, data)
+                seconds = time.perf_counter() - start + prepared.seconds[method.name]
                 answer = released.get((method.name, data.name), {"value": value, "paper_value": paper_value})
                 records.append(
                     Record(
@@ -74,7 +79,7 @@ class Plain(PlainSettings):
                         n=data.rows,
                         features=data.features,
                         classes=data.classes,
-                        seconds={"plaintext": time.perf_counter() - start + fitted},
+                        seconds={"plaintext": seconds},
                         seed=plan.seed,
                         versions=versions(),
                         config_hash=plan.digest,
@@ -95,10 +100,11 @@ class Spawn(SpawnSettings):
     """Model owner, data owner and dealer are three processes on this machine, each with its own files alone."""
 
     def run(self, plan: Plan, buyer: ModelOwnerInput, seller: DataOwnerInput, emit: Emit) -> list[Record]:
+        """Write each owner's input into its own folder, start the parties, and return the model owner's records."""
         plan = _with(plan, self, None)
-        parts = {"train": buyer.train, "test": buyer.test}
+        sets = {"train": buyer.train, "test": buyer.test}
         buyer_files: dict[str, Callable[[Path], None]] = {
-            f"{k}.npz": _writer(d) for k, d in parts.items() if d is not None
+            f"{key}.npz": _writer(data) for key, data in sets.items() if data is not None
         }
         if buyer.model is not None:
             buyer_files["model.npz"] = buyer.model.save
@@ -120,17 +126,20 @@ class Spawn(SpawnSettings):
 
 @dataclass(frozen=True)
 class Join:
-    """This process is one organisation's; the others start theirs.
+    """This process belongs to one organisation, and the others start their own.
 
     Attributes:
-        role: 'model_owner', 'data_owner' or 'dealer'; None takes it from torchrun's rank (0, 1, 2).
-        rendezvous: 'tcp://host:port', where the model owner listens; None under torchrun only.
-        join_timeout: seconds to wait for the others to come.
-        timeout: seconds that one message may take.
+        role: 'model_owner', 'data_owner' or 'dealer'. None takes it from torchrun's rank (0, 1, 2).
+        rendezvous: The address 'tcp://host:port' at which the model owner listens. None is for torchrun alone.
+        join_timeout: The seconds to wait for the others to come.
+        timeout: The seconds that one message may take.
         engine: 'fast', 'stock' for CrypTen as shipped, or 'rtas', whose dealer sees permuted logits: `protocols.rtas`.
-        logit_bound: public bound on |logits|; None derives it from norms that the owners tell.
-        transport, tls, freeze_timeout, data_owner_address: see `Transport`.
-        in_the_clear: True, or 'yes', states that who can read the network may read keys and shares; the transports tcp
+        logit_bound: The public bound on |logits|. None derives it from the norms that the owners announce.
+        transport: The kind of connection; see `Transport`, also for the next three.
+        tls: The folder of this party's certificate files.
+        freeze_timeout: The seconds after which a silent peer counts as lost.
+        data_owner_address: The address at which the data owner listens for the dealer.
+        in_the_clear: True or 'yes' accepts that whoever can read the network reads keys and shares. The transports tcp
             and gloo are refused without it.
     """
 
@@ -148,7 +157,7 @@ class Join:
     name = "join"
 
     def resolved_role(self) -> str:
-        """The role stated, or the one of torchrun's rank."""
+        """The stated role, or the one of torchrun's rank. Raises InputError where neither gives one."""
         if self.role is not None:
             one_of("session.role", self.role, ROLES)
             return self.role
@@ -160,7 +169,7 @@ class Join:
         return ROLES[whole("RANK", None, 0, len(ROLES) - 1)]
 
     def run(self, plan: Plan, read: Callable[[str], OwnInput], emit: Emit) -> list[Record]:
-        """Play this organisation's part; `read(role)` returns its own input."""
+        """Take part as this organisation and return its records. `read(role)` returns its own input."""
         role = self.resolved_role()
         check_clear(self.transport, self.in_the_clear)
         plan = _with(plan, self, self.data_owner_address)
@@ -171,34 +180,20 @@ Session = Plain | Spawn | Join
 
 
 def _released(
-    plan: Plan,
-    buyer: ModelOwnerInput,
-    seller: DataOwnerInput,
-    model: SoftmaxRegression,
-    train: Dataset | None,
-    test: Dataset | None,
+    plan: Plan, buyer: ModelOwnerInput, prepared: Prepared, candidates: Mapping[str, Dataset]
 ) -> dict[Key, dict[str, Any]]:
-    """What a release other than the value's would tell of each appraisal, by method and candidate, in the clear."""
+    """What the release discloses of each appraisal, by the steps of `party`, whose secrets are in the clear here."""
     release = plan.release
-    release.check(plan.methods, [c.name for c in seller.candidates])
-    seller = DataOwnerInput(
-        tuple(release.transformed(c, model.classes).with_classes(model.classes) for c in seller.candidates)
-    )
-    owned = {method.name: method.prepare(model, train, test) for method in plan.methods}
+    release.check(plan.methods, list(candidates))
+    seller = DataOwnerInput(tuple(candidates.values()))
     published = {
-        MODEL_OWNER: published_norms(MODEL_OWNER, buyer, model.theta, owned, plan),
+        MODEL_OWNER: published_norms(MODEL_OWNER, buyer, prepared.model.theta, prepared.inputs, plan),
         DATA_OWNER: published_norms(DATA_OWNER, seller, None, {}, plan),
     }
-    facts = {c.name: Facts.of(model, train, test, c) for c in seller.candidates}
-    bound = check_norms(published, plan, facts)
-    facts = with_norms(facts, published, bound)
-    for method in plan.methods:
-        owned[method.name] = release.owned(method, owned[method.name], published[MODEL_OWNER])
-        if release.threshold:
-            owned[method.name][THRESHOLD] = torch.tensor(buyer.threshold_of(method.name), dtype=torch.float64)
+    facts = {name: Facts.of(prepared.model, prepared.train, prepared.test, c) for name, c in candidates.items()}
+    bound, facts, inputs = fitted_to_norms(plan, facts, published, prepared.inputs)
     found = {}
-    candidates = {c.name: c for c in seller.candidates}
-    for r in program(PlainSession(), plan, candidates, owned, facts, bound, lambda event: None):
+    for r in program(PlainSession(), plan, candidates, inputs, facts, bound, lambda event: None):
         f, opened = facts[r.candidate], r.outcome.opened
         found[r.method.name, r.candidate] = {
             "value": None if opened is None else r.method.value(opened, f),
@@ -209,6 +204,7 @@ def _released(
 
 
 def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> Plan:
+    """`plan` with the session's engine, time limits and transport. Raises InputError for settings that do not fit."""
     check_seconds(join_timeout=session.join_timeout, timeout=session.timeout)
     warn(check_engine(session.engine))
     folder = None if session.tls is None else str(Path(session.tls).absolute())
@@ -227,11 +223,13 @@ def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> 
 def _spawned(
     role: str, address: str, emit: Emit, folder: Path, plan: Plan, read, rendezvous: str | None = None
 ) -> list[Record]:
+    """What each spawned process runs. rendezvous: the address in place of the launcher's own."""
     where = rendezvous or address
     return take_part(role, where, plan, lambda: read(folder), emit, hosted=True, session_name="spawn")
 
 
 def _writer(data: Dataset) -> Callable[[Path], None]:
+    """A function that writes the data set to a file, as `_read_file` reads it."""
     names = {"columns": data.columns, "class_names": data.class_names}
     stored = {key: np.array(value, dtype=str) for key, value in names.items() if value is not None}
     return lambda path: np.savez(
@@ -246,13 +244,13 @@ def _read_file(path: Path) -> Dataset:
 
 
 def _read_buyer(folder: Path) -> ModelOwnerInput:
-    def part(name: str) -> Dataset | None:
+    def rows(name: str) -> Dataset | None:
         return _read_file(folder / name) if (folder / name).exists() else None
 
     model = SoftmaxRegression.load(folder / "model.npz") if (folder / "model.npz").exists() else None
     stated = folder / "threshold.json"
     threshold = json.loads(stated.read_text()) if stated.exists() else None
-    return ModelOwnerInput(part("train.npz"), part("test.npz"), model, threshold)
+    return ModelOwnerInput(rows("train.npz"), rows("test.npz"), model, threshold)
 
 
 def _read_seller(folder: Path) -> DataOwnerInput:

@@ -1,4 +1,8 @@
-"""Both sides' data fitted together in one process, by the rules of `party`: for session=plain and spawn."""
+"""Whether both sides' data fit together where one process holds them: for session=plain and session=spawn.
+
+In go both owners' inputs and the plan; out come the same inputs with equal numbers of classes and equal orders of
+columns, and the findings. The rules are those that `party` applies to the messages of connected parties.
+"""
 
 from __future__ import annotations
 
@@ -33,19 +37,19 @@ from mpc_appraisal.common.text import printable
 def together(
     buyer: ModelOwnerInput, seller: DataOwnerInput, plan: Plan
 ) -> tuple[ModelOwnerInput, DataOwnerInput, list[Finding]]:
-    """The same inputs, all of one number of classes, the candidates' columns and labels in the model owner's order; and
-    what was found, whose warnings go to standard error.
+    """Both inputs with one number of classes, columns and labels in the model owner's order, and the findings.
 
-    Raises NamesError and DisagreementError where the sides do not fit, InputError as `check_classes`.
+    Warnings go to standard error. Raises NamesError and DisagreementError where the sides do not fit, and InputError as
+    `check_classes` does.
     """
     check_classes(buyer)
     classes = max(buyer.classes, plan.classes or 0)
     if buyer.model is None:
         buyer = replace(buyer, **{part: _lifted(getattr(buyer, part), classes) for part in ("train", "test")})
-    note = published(buyer.names, buyer.controls.names)
+    message = published(buyer.names, buyer.controls.names)
     matches = {
         c.name: match(
-            note, {"name": c.name} | published(names, seller.controls.names), (buyer.names, names), buyer.same
+            message, {"name": c.name} | published(names, seller.controls.names), (buyer.names, names), buyer.same
         )
         for c, names in zip(seller.candidates, seller.names, strict=True)
     }
@@ -72,7 +76,10 @@ def together(
 
 
 def in_order(own: OwnInput, matches: Mapping[str, Match], classes: int) -> OwnInput:
-    """The data owner's rows in the model owner's order of columns and numbers of classes; all else as it is."""
+    """The data owner's rows in the model owner's order of columns and with its labels; any other input as it is.
+
+    matches: by candidate's name. classes: the model's number of classes.
+    """
     if not isinstance(own, DataOwnerInput):
         return own
     sources = own.sources or (None,) * len(own.candidates)
@@ -81,7 +88,10 @@ def in_order(own: OwnInput, matches: Mapping[str, Match], classes: int) -> OwnIn
 
 
 def without_rows(data: Data, classes: int, key: str, aloud: bool) -> int:
-    """How many classes the rows lack. aloud: where one has none, their owner alone is told how many rows each has."""
+    """The number of classes that have no row.
+
+    key: how their owner calls the rows. aloud: whether the counts of rows by class are printed where a class has none.
+    """
     counts = rows_by_class(data, classes)
     lacking = counts.count(0)
     if lacking and aloud:
@@ -90,7 +100,7 @@ def without_rows(data: Data, classes: int, key: str, aloud: bool) -> int:
 
 
 def say(findings: Sequence[Finding], candidates: Collection[str]) -> None:
-    """Their sentences to standard error, each once."""
+    """Print the sentences of the findings to standard error, each once."""
     for text in sentences(findings, candidates):
         print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
 
@@ -102,11 +112,11 @@ def _lifted(data: Data | None, classes: int) -> Data | None:
 def _classes(buyer: ModelOwnerInput, seller: DataOwnerInput, plan: Plan, classes: int) -> list[Finding]:
     own = None if buyer.train is None else without_rows(buyer.train, classes, "train", True)
     theirs = {c.name: without_rows(c, classes, f"data ({c.name})", True) for c in seller.candidates}
-    notes = {
+    messages = {
         MODEL_OWNER: {"without_rows": own},
         DATA_OWNER: {"without_rows": None if plan.release.kind == "dp" else theirs},
     }
-    return classes_findings(notes, theirs, classes)
+    return classes_findings(messages, theirs, classes)
 
 
 def _scale(buyer: ModelOwnerInput, seller: DataOwnerInput, plan: Plan, classes: int) -> list[Finding]:
@@ -116,8 +126,8 @@ def _scale(buyer: ModelOwnerInput, seller: DataOwnerInput, plan: Plan, classes: 
     if plan.release.kind == "dp":
         return scale_findings({}, names, True, rows)
     no_weights = torch.zeros(features + 1, classes, dtype=torch.float64)
-    notes = {
+    norms = {
         MODEL_OWNER: published_norms(MODEL_OWNER, buyer, no_weights, {}, plan),
         DATA_OWNER: published_norms(DATA_OWNER, seller, None, {}, plan),
     }
-    return scale_findings(notes, names, False, rows)
+    return scale_findings(norms, names, False, rows)

@@ -7,6 +7,7 @@ shared.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import math
 import numbers
@@ -44,9 +45,17 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        x, y, name = self.x, self.y, self.name
+        self._check_classes()
+        self._check_rows()
+        self._check_labels()
+        self._check_names()
+
+    def _check_classes(self) -> None:
         expected = "an integer of 2 or more, below 2**31"
-        integer(f"{name}: classes", self.classes, 2, 2**31 - 1, expected, kind=numbers.Integral)
+        integer(f"{self.name}: classes", self.classes, 2, 2**31 - 1, expected, kind=numbers.Integral)
+
+    def _check_rows(self) -> None:
+        x, y, name = self.x, self.y, self.name
         if x.dtype not in (torch.float32, torch.float64):
             raise InputError(name, f"x of {x.dtype}", "x in torch.float32 or torch.float64")
         if y.dtype != torch.int64:
@@ -70,15 +79,16 @@ class Dataset:
                 f"{int(bad.sum())} values of x that are NaN or infinite, the first in row {first}",
                 "finite numbers only",
             )
-        wrong = (y < 0) | (y >= self.classes)
+
+    def _check_labels(self) -> None:
+        wrong = (self.y < 0) | (self.y >= self.classes)
         if wrong.any():
             first = int(wrong.nonzero()[0])
             raise InputError(
-                name,
-                f"{int(wrong.sum())} labels out of range, the first is {int(y[first])} in row {first}",
+                self.name,
+                f"{int(wrong.sum())} labels out of range, the first is {int(self.y[first])} in row {first}",
                 f"labels 0 .. {self.classes - 1}",
             )
-        self._check_names()
 
     def _check_names(self) -> None:
         for key, names in (("columns", self.columns), ("class names", self.class_names)):
@@ -110,18 +120,30 @@ class Dataset:
         """The labels as (n, classes) float64, with a single 1 in each row."""
         return torch.nn.functional.one_hot(self.y, self.classes).to(torch.float64)
 
+    def _of_checked(self, **changes: Any) -> Dataset:
+        """This data set with other fields, without another look at them: rows that were checked once stay good."""
+        other = copy.copy(self)  # which does not call __post_init__
+        for key, value in changes.items():
+            object.__setattr__(other, key, value)
+        return other
+
     def renamed(self, name: str) -> Dataset:
-        return replace(self, name=name)
+        """The same rows under another name, by which errors call them."""
+        return self._of_checked(name=name)
 
     def blocks(self, size: int) -> Iterator[Dataset]:
         """Yield the rows in order, `size` at a time."""
         for start in range(0, self.rows, size):
             end = start + size
-            yield replace(self, x=self.x[start:end], y=self.y[start:end])
+            yield self._of_checked(x=self.x[start:end], y=self.y[start:end])
 
     def with_classes(self, classes: int) -> Dataset:
         """The same rows for a problem of `classes` classes. Raises InputError if a label does not fit."""
-        return replace(self, classes=classes, class_names=self.class_names and self.class_names[:classes])
+        other = self._of_checked(classes=classes, class_names=self.class_names and self.class_names[:classes])
+        other._check_classes()
+        other._check_labels()
+        other._check_names()
+        return other
 
     def arranged(self, columns: Sequence[str]) -> Dataset:
         """The same rows with the features in the order of `columns`, which are found by name.
@@ -129,7 +151,9 @@ class Dataset:
         Raises InputError, which lists the difference, where the names differ or this data set has none.
         """
         order = order_of(self.columns, columns, self.name)
-        return self if columns == self.columns else replace(self, x=self.x[:, order], columns=tuple(columns))
+        if columns == self.columns:
+            return self
+        return self._of_checked(x=self.x[:, order], columns=tuple(columns))
 
     @staticmethod
     def of(

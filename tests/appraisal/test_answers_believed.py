@@ -10,9 +10,11 @@ from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from test_deal_edges import OTHER, SELLER, Deal
 
 from mpc_appraisal.appraisal import agreement as consent_module
-from mpc_appraisal.appraisal.agreement import Agreed, make_request, questions_of
+from mpc_appraisal.appraisal import questions
+from mpc_appraisal.appraisal.agreement import Agreed, make_request
 from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers, keys_in
 from mpc_appraisal.appraisal.plan import ModelOwnerInput
+from mpc_appraisal.appraisal.questions import questions_of
 from mpc_appraisal.common.errors import DisagreementError, PeerError
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.release import Best, Outcome
@@ -138,7 +140,7 @@ def test_an_old_ledgers_answer_is_still_found_and_a_new_ledger_holds_no_bare_has
         chain, "create", lambda path, entry: real(path, {k: v for k, v in entry.items() if k != "check"})
     )
     with monkeypatch.context() as patch:
-        patch.setattr(consent_module, "keyed", lambda key, purpose, content: content)
+        patch.setattr(questions, "keyed", lambda key, purpose, content: content)
         deal.settle(good(deal.agree()))
     monkeypatch.setattr(chain, "create", real)
     lines = [json.loads(line) for line in (tmp_path / "seller.ledger").read_text().splitlines()]

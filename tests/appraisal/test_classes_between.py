@@ -63,7 +63,7 @@ def test_labels_from_one_that_lack_the_top_class_are_warned_of_everywhere(sessio
 def test_counts_of_rows_by_class_stay_with_their_owner(session):
     root, ended = session
     counts = f"0: 0, 1: {(SHIFTED[1] == 1).sum()}, 2: {(SHIFTED[1] == 2).sum()}"
-    assert counts in ended[DATA_OWNER].err and "nobody else is told" in ended[DATA_OWNER].err
+    assert counts in ended[DATA_OWNER].err and "which are not sent to anybody else" in ended[DATA_OWNER].err
     for role in (MODEL_OWNER, DEALER):
         assert "rows by class" not in ended[role].err
     for path in (root / DATA_OWNER / "run").rglob("*.*"):  # what may be handed on

@@ -6,14 +6,7 @@ import re
 import struct
 
 import pytest
-from processes import (
-    DATA_OWNER,
-    DEALER,
-    MODEL_OWNER,
-    ROLES,
-    problem,
-)
-from test_deal import (
+from deals import (
     OWNERS,
     SECOND,
     SELLER,
@@ -21,6 +14,13 @@ from test_deal import (
     Market,
     close,
     value_of,
+)
+from processes import (
+    DATA_OWNER,
+    DEALER,
+    MODEL_OWNER,
+    ROLES,
+    problem,
 )
 
 from mpc_appraisal.governance.budget.state import spent

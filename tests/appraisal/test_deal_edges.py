@@ -17,8 +17,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from deals import Market, close, value_of
 from processes import DATA_OWNER, DEALER, HERE, MODEL_OWNER, ROLES, free_port, problem, write_npz
-from test_deal import Market, close, value_of
 
 import mpc_appraisal
 from mpc_appraisal import Dataset, DisclosureControls, Join, appraise

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from processes import DATA_OWNER, problem, write_npz
+from processes import problem, write_npz
 from test_deal_edges import CLASSES, L2, NOISED, TEST, TRAIN, VALUE, Deal, R
 from test_release import Asked, launched
 
 from mpc_appraisal import Dataset
-from mpc_appraisal.appraisal import party
+from mpc_appraisal.appraisal import preparation
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import OWNERS
@@ -75,12 +75,13 @@ def test_only_without_noise_are_they_refused(stored, kind):
     for release in (VALUE, Bit(), Best()):
         plan = replace(Deal(Path(), release).plan(), release=release)
         with pytest.raises(InputError) as error:
-            party._prepare(DATA_OWNER, party._transformed(DataOwnerInput((data,)), plan, facts), plan, facts)
+            own = preparation.transformed(DataOwnerInput((data,)), plan, {"seller": CLASSES})
+            preparation.check_candidates(own, facts)
         assert str(error.value).startswith("party.data (seller): got a label 9; expected labels from 0 to 2")
         assert error.value.public == "bad input in party.data (seller)"
     plan = Deal(Path(), NOISED).plan()
-    own = party._transformed(DataOwnerInput((data,)), plan, facts)
-    party._prepare(DATA_OWNER, own, plan, facts)
+    own = preparation.transformed(DataOwnerInput((data,)), plan, {"seller": CLASSES})
+    preparation.check_candidates(own, facts)
     expected = ordinary(Dataset.of(*beyond(), None, "seller"))
     (whole,) = own.candidates[0].blocks(1000)
     assert torch.equal(whole.y, expected.y) and torch.allclose(whole.x, expected.x, atol=1e-4)

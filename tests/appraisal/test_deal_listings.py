@@ -6,19 +6,19 @@ import hashlib
 import json
 
 import numpy as np
+from deals import (
+    OWNERS,
+    SELLER,
+    Market,
+    close,
+    value_of,
+)
 from processes import (
     DATA_OWNER,
     DEALER,
     MODEL_OWNER,
     ROLES,
     Processes,
-)
-from test_deal import (
-    OWNERS,
-    SELLER,
-    Market,
-    close,
-    value_of,
 )
 
 from mpc_appraisal.cli.commands import COMMANDS

@@ -8,6 +8,12 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from deals import (
+    OWNERS,
+    SELLER,
+    Market,
+    Session,
+)
 from processes import (
     DATA_OWNER,
     DEALER,
@@ -17,12 +23,6 @@ from processes import (
     problem,
     stretched,
     write_csv,
-)
-from test_deal import (
-    OWNERS,
-    SELLER,
-    Market,
-    Session,
 )
 
 from mpc_appraisal.cli.commands import COMMANDS

@@ -78,7 +78,7 @@ def test_the_request_says_what_was_told_of_names_and_a_side_that_prefers_hashes_
     root, _ = session
     request = " ".join((root / DATA_OWNER / "run" / "request.md").read_text().split())
     assert "both sides have the same 5, in another order, and the data owner's were put into the model" in request
-    assert "told the names of its columns in the clear; the data owner told its own as hashes" in request
+    assert "announced the names of its columns in the clear; the data owner announced its own as hashes" in request
 
 
 def test_different_names_are_refused_by_all_with_the_difference_and_nothing_is_charged(tmp_path):
@@ -124,7 +124,7 @@ def test_a_refusal_tells_the_others_no_name_that_was_told_as_a_hash():
     mine = Names(("age", "hiv status"))
     with pytest.raises(NamesError, match="additional at the data_owner: 'hiv status'") as error:
         match(*notes(Names(("age", "income")), mine, ("plain", "hash")), own=[mine])
-    assert "hiv" not in error.value.public and "one told as the hash" in error.value.public
+    assert "hiv" not in error.value.public and "one announced as the hash" in error.value.public
     assert "missing at the data_owner: 'income'" in error.value.public
 
 

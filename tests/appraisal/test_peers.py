@@ -123,14 +123,14 @@ def test_costs_that_do_not_fit_the_results_are_their_senders_fault():
         (DATA_OWNER, {"expected": [one, one]}),
         (MODEL_OWNER, {"rate": 0}),
     ):
-        with pytest.raises(PeerError, match=f"^.*{role} .*told"):
+        with pytest.raises(PeerError, match=f"^.*{role} .*sent"):
             check_costs(published | {role: published[role] | changed}, 1)
 
 
 @pytest.mark.parametrize("names", [["a", "a"], ["../x/y.csv"], ["\x1b[2J"], [" "]])
-def test_names_of_candidates_are_checked_where_they_are_told(names):
+def test_names_of_candidates_are_checked_where_they_are_announced(names):
     check_published_names(["digits-a", "Zahlen (zwei) é"])
-    with pytest.raises(PeerError, match="^data_owner told ") as error:
+    with pytest.raises(PeerError, match="^data_owner announced ") as error:
         check_published_names(names)
     assert str(error.value).isprintable()
 

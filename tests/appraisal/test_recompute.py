@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from deals import OTHER_TRAIN, SELLER, TEST, TRAIN, value_of
 from processes import DATA_OWNER, MODEL_OWNER, problem, write_csv, write_npz
-from test_deal import OTHER_TRAIN, SELLER, TEST, TRAIN, value_of
 from test_deal_listings import Listed
 
 from mpc_appraisal.appraisal.recompute import _compared

@@ -8,7 +8,7 @@ from processes import problem, write_npz
 
 from mpc_appraisal import Dataset
 from mpc_appraisal.appraisal import program as joint
-from mpc_appraisal.appraisal.plan import Plan
+from mpc_appraisal.appraisal.plan import MethodInput, Plan
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.data import StoredDataset
 from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence, plaintext
@@ -27,7 +27,7 @@ def test_values_are_those_of_the_rows_in_memory(tmp_path, monkeypatch, method, h
     model = fit(train, 1e-2)
     facts = {"rows": Facts.of(model, train, test, rows)}
     plan = Plan((method,), 1e-2, 0, "", fit=None)
-    owned = {method.name: method.prepare(model, train, test)}
-    (result,) = program(PlainSession(), plan, {"rows": stored}, owned, facts, 16.0, lambda event: None)
+    inputs = {method.name: MethodInput(method.prepare(model, train, test))}
+    (result,) = program(PlainSession(), plan, {"rows": stored}, inputs, facts, 16.0, lambda event: None)
     expected, _ = plaintext(method, model, train, test, rows)
     assert np.isclose(method.value(result.outcome.opened, facts["rows"]), expected, rtol=1e-9)

@@ -16,9 +16,9 @@ import yaml
 from processes import DATA_OWNER, MODEL_OWNER, problem
 
 from mpc_appraisal import Dataset
-from mpc_appraisal.appraisal.agreement import inputs_of
 from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers
 from mpc_appraisal.appraisal.plan import DisclosureControls, ModelOwnerInput
+from mpc_appraisal.appraisal.questions import inputs_of
 from mpc_appraisal.cli import safeguards
 from mpc_appraisal.cli.config import CONF
 from mpc_appraisal.common.errors import InputError, PeerError

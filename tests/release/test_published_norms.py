@@ -23,7 +23,7 @@ import mpc_appraisal.release.dp.release as release_private
 from mpc_appraisal.appraisal.cost import estimate
 from mpc_appraisal.appraisal.norms import published_norms
 from mpc_appraisal.appraisal.party import take_part
-from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
+from mpc_appraisal.appraisal.plan import DataOwnerInput, MethodInput, ModelOwnerInput, Plan
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
@@ -275,8 +275,8 @@ def test_the_told_norm_of_weights_holds_of_them_as_they_are_shared():
     theta = torch.zeros(d, c, dtype=torch.float64)
     theta[:, 0], theta[:, 1:] = 2.0**-17 * 1.001, -(2.0**-17) * 1.001
     plan = Plan((Influence(),), L2, 0, "", fit=None, release=NoisedRelease(row_norm=4.0))
-    owned = {"influence": {"weights": theta, "direction": theta}}
-    published = published_norms(MODEL_OWNER, ModelOwnerInput(), theta, owned, plan)["weight_norm"]
+    inputs = {"influence": MethodInput({"weights": theta, "direction": theta})}
+    published = published_norms(MODEL_OWNER, ModelOwnerInput(), theta, inputs, plan)["weight_norm"]
     ring = torch.round(theta * 2.0**16).to(torch.int64)
     assert set(ring.flatten().tolist()) == {-1, 1}
     assert longest_weights(ring) <= (c * (published - WEIGHT_ROOM) * 2.0**16) ** 2

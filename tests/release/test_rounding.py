@@ -17,7 +17,7 @@ from test_crypten_adapter import one_party_at_a_time  # noqa: F401  both owners 
 from test_release_circuits import session_of
 from three import run, sharing
 
-from mpc_appraisal.appraisal.plan import Plan
+from mpc_appraisal.appraisal.plan import MethodInput, Plan
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
@@ -233,7 +233,7 @@ def difference(pair: Pair) -> tuple[float, float, float, float]:
     owned = {"weights": pair.weights, "direction": pair.direction}
     owned = {k: v for k, v in owned.items() if k == "weights" or isinstance(method, Influence)}
     published = release.announce(MODEL_OWNER, {method.name: owned})
-    owned = {method.name: release.owned(method, owned, published)}
+    owned = release.owned(method, owned, published)
     centred = pair.weights - pair.weights.mean(1, keepdim=True)
     bound = release.row_norm * centred.norm(dim=0).max().item() * 1.01 + 0.1
     f = Facts(len(pair.weights) - 1, pair.weights.shape[1], 20, 20, len(pair.x), 1e-2, release.row_norm,
@@ -244,7 +244,7 @@ def difference(pair: Pair) -> tuple[float, float, float, float]:
 
         def appraised(engine, own=own):
             found = noted(engine)
-            mine = ({}, {}) if engine.dry else (own, owned)
+            mine = ({}, {}) if engine.dry else (own, {method.name: MethodInput(owned)})
             return program(session_of(engine), plan, *mine, {"one": f}, bound, lambda event: None), found
 
         done = run(appraised)
@@ -252,7 +252,7 @@ def difference(pair: Pair) -> tuple[float, float, float, float]:
         assert result.outcome.opened is not None and result.failure == 0.0
         opened.append(result.outcome.opened)
         probabilities.append(done.results[0][1][0] + done.results[1][1][0])
-        exact = method.score(owned[method.name], with_bias(own["one"].x), candidate.one_hot(), f).item()
+        exact = method.score(owned, with_bias(own["one"].x), candidate.one_hot(), f).item()
     assert torch.equal(probabilities[0][1:], probabilities[1][1:]), "the other rows are the same to the bit"
     return abs(opened[0] - opened[1]), release.sensitivity(method, f), opened[1], exact
 

@@ -1,0 +1,128 @@
+"""Each owner's own work in the clear, before anything is shared: the same for a party and for the plain session.
+
+In go one owner's input, the plan and the public number of classes; out come the data owner's rows as the release wants
+them, the model owner's trained model with its input to each method, and, once both owners have published their norms,
+the public bound on logits. Nothing here sends anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from mpc_appraisal.appraisal.norms import check_norms, row_norm, with_norms
+from mpc_appraisal.appraisal.plan import BLOCK_ROWS, DataOwnerInput, MethodInput, ModelOwnerInput, OwnInput, Plan
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import MODEL_OWNER
+from mpc_appraisal.data import Dataset, with_bias
+from mpc_appraisal.methods import Appraiser, Facts
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.mpc.net.meter import Meter
+from mpc_appraisal.mpc.ring.fixed_point import check_range
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the model owner has computed in the clear.
+
+    Attributes:
+        model: The model that it brought, or that it trained.
+        train: Its training rows with the model's number of classes, or None.
+        test: Its test rows with the model's number of classes, or None.
+        inputs: What it brings to each method, by method's name.
+        seconds: The time of the fit and of the method's preparation, by method's name.
+    """
+
+    model: SoftmaxRegression
+    train: Dataset | None
+    test: Dataset | None
+    inputs: dict[str, MethodInput]
+    seconds: dict[str, float]
+
+    def check_range(self) -> None:
+        """Raises InputError for a tensor that fixed point cannot hold."""
+        for name, own in self.inputs.items():
+            for key, values in own.tensors.items():
+                check_range(values, f"{key} of {name}")
+
+    def plaintext(self, method: Appraiser, candidate: Dataset) -> tuple[float, float]:
+        """The baseline (value, paper_value) of one candidate by one method, in float64 and in the clear.
+
+        candidate: rows with the model's number of classes.
+        """
+        facts = Facts.of(self.model, self.train, self.test, candidate)
+        x = with_bias(candidate.x.to(torch.float64))
+        opened = method.score(self.inputs[method.name].tensors, x, candidate.one_hot(), facts).item()
+        return method.value(opened, facts), method.paper_value(opened, facts)
+
+
+def prepare(own: ModelOwnerInput, plan: Plan, classes: int) -> Prepared:
+    """Train the model where none was brought, and compute what each method needs of the model owner.
+
+    classes: the number of classes that both sides agreed on. Raises InputError where a method lacks rows, or the
+    release lacks a threshold.
+    """
+    meter, inputs = Meter(), {}
+    with meter.phase("fit"):
+        train, test = (data.with_classes(classes) if data else None for data in (own.train, own.test))
+        model = own.model or plan.fit(train)
+    for method in plan.methods:
+        with meter.phase(method.name):
+            method.require(train, test)
+            tensors = method.prepare(model, train, test)
+        threshold = own.threshold_of(method.name) if plan.release.threshold else None
+        inputs[method.name] = MethodInput(tensors, threshold)
+    seconds = {m.name: meter.seconds["fit"] + meter.seconds[m.name] for m in plan.methods}
+    return Prepared(model, train, test, inputs, seconds)
+
+
+def classes_of(own: ModelOwnerInput, plan: Plan) -> int:
+    """The number of classes of a given model, or of the model that will be trained."""
+    return own.classes if own.model is not None else max(own.classes, plan.classes or 0)
+
+
+def transformed(own: OwnInput, plan: Plan, classes: Mapping[str, int]) -> OwnInput:
+    """The data owner's rows as the release wants them; any other input as it is. classes: by candidate's name."""
+    if not isinstance(own, DataOwnerInput):
+        return own
+    return replace(own, candidates=tuple(plan.release.transformed(c, classes[c.name]) for c in own.candidates))
+
+
+def check_candidates(own: DataOwnerInput, facts: Mapping[str, Facts]) -> float:
+    """The longest row of all candidates, as `row_norm` bounds it; all rows are read once.
+
+    Raises InputError for a label that the model has no class for, or a number that fixed point cannot hold.
+    """
+    longest = 1.0
+    for candidate in own.candidates:
+        if candidate.classes > facts[candidate.name].classes:
+            raise InputError(
+                f"party.data ({candidate.name})",
+                f"a label {candidate.classes - 1}",
+                f"labels from 0 to {facts[candidate.name].classes - 1}: the model has that many classes",
+            )
+        for block in candidate.blocks(BLOCK_ROWS):
+            check_range(block.x, f"party.data ({candidate.name})")
+            longest = max(longest, row_norm(block.x))
+    return longest
+
+
+def fitted_to_norms(
+    plan: Plan,
+    facts: dict[str, Facts],
+    published: Mapping[str, dict[str, float]],
+    inputs: Mapping[str, MethodInput],
+) -> tuple[float, dict[str, Facts], dict[str, MethodInput]]:
+    """The bound on logits, the facts with the published norms, and the inputs as these norms promise them.
+
+    published: the norms that each owner has published. Raises InputError as `check_norms`, at every party alike.
+    """
+    bound = check_norms(published, plan, facts)
+    kept = {
+        m.name: replace(own, tensors=plan.release.owned(m, own.tensors, published[MODEL_OWNER]))
+        for m in plan.methods
+        if (own := inputs.get(m.name)) is not None
+    }
+    return bound, with_norms(facts, published, bound), kept

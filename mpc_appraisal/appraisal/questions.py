@@ -1,0 +1,105 @@
+"""What each owner's ledger is asked before an answer is opened, and how a question is recognised when it is repeated.
+
+In go the plan, the public facts and one owner's inputs; out come its `Question`s by method and candidate, and the model
+owner's commitment and marks. A question's digest decides whether an answer is charged again, so that a change to what
+enters it charges answered questions anew; tests pin the digests of today.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
+from mpc_appraisal.appraisal.recompute import inputs_digest
+from mpc_appraisal.common.roles import DATA_OWNER
+from mpc_appraisal.governance.approval.decide import Request
+from mpc_appraisal.governance.budget.accounting import Mechanism
+from mpc_appraisal.governance.budget.keys import keyed
+from mpc_appraisal.governance.budget.ledgers import Key, subject
+from mpc_appraisal.governance.budget.limits import Question
+from mpc_appraisal.governance.catalogue import commit
+from mpc_appraisal.methods import Facts
+
+NO_SALT = bytes(32)  # for digests that a key protects, and for those of ledgers that are older than keys
+
+
+def inputs_of(own: ModelOwnerInput) -> str:
+    """The model owner's commitment to all that it brings, its threshold included.
+
+    It is made under the salt that the owner keeps, so that a repeated question can be recognised. Without a salt it is
+    a random number, and no question counts as repeated.
+    """
+    salt = own.controls.salt
+    if salt is None:
+        return secrets.token_hex(32)
+    return inputs_digest(salt, (own.train, own.test), own.model, own.threshold)
+
+
+def questions_of(
+    role: str, plan: Plan, own: OwnInput, facts: dict[str, Facts], inputs: str, request: Request
+) -> dict[Key, Question]:
+    """The questions that this party's ledgers are asked, by method and candidate.
+
+    The data owner's questions are the same when the configuration, the data and the model owner's inputs are the same.
+    They hold a digest of the data under the ledger's own key, or one without a key where a ledger that is older than
+    keys holds the answer. The model owner's questions are never the same, because it cannot recognise the data of an
+    earlier run. Each of its sessions is charged, and a repetition is recognised by its mark (`marks_of`). Noise
+    protects the data owner's rows and nothing of the model, so that the model owner's ledger counts each answer as one
+    without noise.
+
+    inputs: the model owner's commitment.
+    """
+    if not isinstance(own, DataOwnerInput):
+        hashes = dict.fromkeys(facts, request.digest + secrets.token_hex(16))
+        return _questions(role, plan, own, facts, inputs, hashes)
+    plain, ledgers = {c.name: commit(c, NO_SALT) for c in own.candidates}, own.controls.ledgers
+    if ledgers is None:
+        return _questions(role, plan, own, facts, inputs, plain)
+    under_keys = {name: keyed(ledgers.key(name), "question", digest) for name, digest in plain.items()}
+    old = ledgers.older(_questions(role, plan, own, facts, inputs, plain))
+    return _questions(role, plan, own, facts, inputs, under_keys) | old
+
+
+def _questions(
+    role: str, plan: Plan, own: OwnInput, facts: dict[str, Facts], inputs: str, hashes: Mapping[str, str]
+) -> dict[Key, Question]:
+    """One question for each method and candidate. hashes: the digest of the data by candidate's name."""
+    found, config = {}, _config(plan)
+    for method in plan.methods:
+        for name, f in facts.items():
+            mechanism = Mechanism()
+            if role == DATA_OWNER and plan.release.privacy(method, f) is not None:
+                mechanism = plan.release.mechanism(method, f)
+            data = dict(hashes) if plan.release.joint else hashes[name]
+            about = subject(config=config, data=data, inputs=inputs, facts=asdict(f))
+            found[method.name, name] = Question(own.controls.counterparty, method.name, f.rows, about, mechanism)
+    return found
+
+
+def _config(plan: Plan) -> dict[str, Any]:
+    """The part of the configuration that an answer depends on. How the parties are connected is no part of it."""
+    config = {key: value for key, value in plan.public.items() if not key.startswith(("session.", "protocol."))}
+    return config | {"engine": plan.engine, "methods": [repr(m) for m in plan.methods], "release": repr(plan.release)}
+
+
+def marks_of(
+    plan: Plan, facts: Mapping[str, Facts], inputs: str, listed: Mapping[str, dict[str, Any] | None]
+) -> dict[Key, str]:
+    """The marks by which the model owner's ledger recognises a repeated question, by method and candidate.
+
+    A mark is a digest of all that the model owner knows of a question: the configuration, its own inputs, the public
+    facts, the candidate's name and its listing. The ledger keeps it with the answer. A mark alone lets no session go
+    uncharged: the data owner must send the same answer again.
+    """
+    found = {}
+    for method in plan.methods:
+        for name in facts:
+            about = {
+                each: [asdict(facts[each]), listed.get(each)] for each in (facts if plan.release.joint else [name])
+            }
+            parts = {"config": _config(plan), "inputs": inputs, "about": about}
+            found[method.name, name] = subject(method=method.name, candidate=name, **parts)
+    return found
