@@ -77,7 +77,7 @@ def _outcome(text: bytes) -> Outcome:
     fit = {key: value is None or _is(value, KINDS.get(key, float)) for key, value in answer.items()}
     if set(answer) - known or not all(fit.values()):
         wrong = [key for key in answer if key not in known or not fit[key]]
-        raise PeerError(f"{DATA_OWNER} told an answer that cannot be read: {shown(', '.join(wrong))}")
+        raise PeerError(f"{DATA_OWNER} sent an answer that cannot be read: {shown(', '.join(wrong))}")
     return Outcome(**answer)
 
 

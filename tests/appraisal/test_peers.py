@@ -150,7 +150,7 @@ def test_sealed_answers_that_do_not_open_are_their_senders_fault(text):
 def test_a_sealed_answer_of_another_shape_is_refused(text):
     ours, theirs = EncryptedAnswers(), EncryptedAnswers()
     secret = theirs._cipher(ours.address).encrypt(bytes(12), text.ljust(1024).encode(), None).hex()
-    with pytest.raises(PeerError, match="^data_owner told"):
+    with pytest.raises(PeerError, match="^data_owner sent"):
         ours.unseal({"key": theirs.address, "text": secret}, 1)
 
 
