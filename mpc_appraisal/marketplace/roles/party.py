@@ -7,11 +7,10 @@ they have ended before, and their files are all that there is of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, MarketPlan, ShopperInput
 from mpc_appraisal.marketplace.result import MarketResult, PhaseCosts, by_phase
 from mpc_appraisal.marketplace.roles import authority, cloud, shares, shopper
@@ -21,14 +20,11 @@ from mpc_appraisal.marketplace.roles.context import Connection, RunContext
 from mpc_appraisal.marketplace.uploads.enrolment import registry
 from mpc_appraisal.marketplace.uploads.inbox import agree_offers, read_inbox
 from mpc_appraisal.mpc.backends.fast import open_channel
+from mpc_appraisal.mpc.net.lifecycle import Link, attend
 from mpc_appraisal.mpc.net.messages import Messages
 from mpc_appraisal.mpc.net.meter import Meter
-from mpc_appraisal.mpc.net.rendezvous import Rendezvous
-from mpc_appraisal.mpc.net.tls import TlsLink
 from mpc_appraisal.mpc.session import agree
 
-LINGER_SECONDS = 5.0
-TELL_SECONDS = 6.0  # how long a role that cannot go on tries to tell the others
 Own = ShopperInput | CloudInput | AuthorityInput
 
 HOLDERS = {"ife_transform": CLOUD, "ife_shares": SHOPPER}  # who the sellers' files go to
@@ -70,34 +66,21 @@ def take_part(
         plans differ. PeerError: another role failed, vanished or never came; it is named.
     """
     connection = connection or Connection()
-    rendezvous, own, refusal = None, None, None
-    if role == SHOPPER:
-        rendezvous = connection.transport.connect(role, address, connection.join_timeout, hosted)
-    try:
+
+    def checked() -> Own:
         own = read()
         _check(role, own, market)
-    except AppraisalError as error:
-        refusal = error
-    try:
-        if rendezvous is None:
-            patience = TELL_SECONDS if refusal else connection.join_timeout
-            rendezvous = connection.transport.connect(role, address, patience, hosted)
-        if refusal:
-            raise refusal
-        with rendezvous.interrupting():
-            rendezvous.announce()
-            result = _play(role, rendezvous, market, own, connection)
-            with suppress(PeerError):  # this role has all that it came for
-                rendezvous.exchange("done", {})
-        rendezvous.close(LINGER_SECONDS)
-        return result
-    except BaseException as error:
-        if rendezvous is not None:
-            rendezvous.abort(error.public if isinstance(error, AppraisalError) else "it was interrupted")
-            rendezvous.close(LINGER_SECONDS)
-        if refusal is not None:
-            raise refusal from None  # whether or not the others could be told
-        raise
+        return own
+
+    return attend(
+        role,
+        connection.transport,
+        address,
+        connection.join_timeout,
+        checked,
+        lambda rendezvous, own: _play(role, rendezvous, market, own, connection),
+        hosted,
+    )
 
 
 def _check(role: str, own: Own, market: MarketPlan) -> None:
@@ -112,9 +95,7 @@ def _check(role: str, own: Own, market: MarketPlan) -> None:
         )
 
 
-def _play(
-    role: str, rendezvous: Rendezvous | TlsLink, market: MarketPlan, own: Own, connection: Connection
-) -> MarketResult | None:
+def _play(role: str, rendezvous: Link, market: MarketPlan, own: Own, connection: Connection) -> MarketResult | None:
     agree(rendezvous, market.public, market.digest)
     name = market.protocol.name
     known = registry(own.folder) if isinstance(own, AuthorityInput) else {}
