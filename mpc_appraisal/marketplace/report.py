@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mpc_appraisal.marketplace.record import MarketRecord
 from mpc_appraisal.marketplace.simulation import by_seller
-from mpc_appraisal.reporting.report import PAGE, STYLE, markdown, print_table
+from mpc_appraisal.reporting.page import Page, write_page
+from mpc_appraisal.reporting.report import print_table
 from mpc_appraisal.reporting.table import DASH, Table, number
 
 TITLE = "Try before you buy"
@@ -138,15 +139,11 @@ def print_market(record: MarketRecord, console) -> None:
 
 def write_market(record: MarketRecord, folder: str | Path) -> list[Path]:
     """Writes report.md and report.html into `folder`; returns the paths."""
-    from jinja2 import Environment
-
-    folder = Path(folder)
-    main, details, said = list(tables(record)), [selected(record), run(record)], sentences(record)
-    page = Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
-    html, text = folder / "report.html", folder / "report.md"
-    html.write_text(
-        page.render(title=TITLE, style=STYLE, main=main, details=details, trust=said, figures=[]), encoding="utf-8"
+    page = Page(
+        TITLE,
+        main=list(tables(record)),
+        trust=sentences(record),
+        details=[selected(record), run(record)],
+        trust_title="What leaks, and trust",
     )
-    parts = [f"# {TITLE}", *map(markdown, main), "## What leaks, and trust", *said, *map(markdown, details)]
-    text.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    return [text, html]
+    return write_page(page, folder)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpc_appraisal.common.text import shown
+from mpc_appraisal.reporting.page import render
 from mpc_appraisal.reporting.record import Record
-from mpc_appraisal.reporting.report import STYLE
 from mpc_appraisal.reporting.result import Result
 from mpc_appraisal.reporting.result_tables import COVERS, INTERVAL, finalists, parties
 from mpc_appraisal.reporting.table import number
@@ -35,41 +35,6 @@ SIDES = {
     "join": "an appraisal between organisations, each in its own process",
 }
 
-CARD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-{{ style | safe }}
-body { max-width: 46rem; overflow-wrap: anywhere; }
-h1 { margin-bottom: .3rem; } h2 { margin: 1.1rem 0 .3rem; border-bottom: 1px solid #c5ccd4; }
-p.answer { font-size: 1.15rem; font-weight: 600; margin: .5rem 0 .2rem; } p.note { max-width: none; }
-dl { display: grid; grid-template-columns: 9.5rem 1fr; gap: .15rem 1rem; margin: .3rem 0; font-size: .92rem; }
-dt { color: #55606d; } dd { margin: 0; } dd.hash { font: .82rem/1.7 ui-monospace, monospace; }
-ol { margin: .3rem 0; padding-left: 1.3rem; font-size: .92rem; } li { margin: .25rem 0; }
-code { display: block; font-size: .82rem; background: #f3f5f7; padding: .2rem .5rem; white-space: pre-wrap; }
-@media (max-width: 34rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; } }
-@page { size: A4; margin: 12mm; }
-@media print { html { font-size: 12px; } body { font-size: 12px; line-height: 1.35; margin: 0; padding: 0;
-  max-width: none; } h2 { margin: .7rem 0 .2rem; } li, dd { break-inside: avoid; } }
-</style></head><body>
-<h1>{{ title }}</h1>
-<p class="note">{{ subtitle }}</p>
-{% for section in sections %}<section><h2>{{ section.title }}</h2>
-{% for headline, notes in section.answers %}<p class="answer">{{ headline }}</p>
-{% for note in notes %}<p class="note">{{ note }}</p>
-{% endfor %}{% endfor %}
-{% if section.facts %}<dl>
-{% for key, text in section.facts %}<dt>{{ key }}</dt>
-<dd{% if text | length == 64 %} class="hash"{% endif %}>{{ text }}</dd>
-{% endfor %}</dl>{% endif %}
-{% if section.steps %}<ol>
-{% for sentence, command in section.steps %}<li>{{ sentence }}{% if command %}<code>{{ command }}</code>{% endif %}</li>
-{% endfor %}</ol>{% endif %}
-</section>
-{% endfor %}
-</body></html>
-"""
-
 
 @dataclass(frozen=True)
 class Section:
@@ -83,11 +48,8 @@ class Section:
 
 def write_cards(result: Result, folder: str | Path) -> list[Path]:
     """Writes card-<slug>.md and card-<slug>.html for each candidate that a private session appraised; their paths."""
-    from jinja2 import Environment
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    page = Environment(autoescape=True, trim_blocks=True).from_string(CARD)
     private = Result(record for record in result if record.session in SIDES and not record.baseline)
     among, taken, written = finalists(private), set(), []
     for candidate in private.candidates:
@@ -95,12 +57,10 @@ def write_cards(result: Result, folder: str | Path) -> list[Path]:
         title, found = f"Appraisal card: {shown(candidate, NAME)}", sections(records, among)
         place = slug(candidate, taken)
         taken.add(place)
-        text, html = folder / f"card-{place}.md", folder / f"card-{place}.html"
-        text.write_text(_markdown(title, _subtitle(records), found), encoding="utf-8")
-        html.write_text(
-            page.render(title=title, subtitle=_subtitle(records), sections=found, style=STYLE), encoding="utf-8"
-        )
-        written += [text, html]
+        for form in ("md", "html"):
+            page = render(f"card.{form}.jinja", title=title, subtitle=_subtitle(records), sections=found)
+            written.append(folder / f"card-{place}.{form}")
+            written[-1].write_text(page, encoding="utf-8")
     return written
 
 
@@ -345,23 +305,3 @@ def _repeat(records: list[Record]) -> str:
     if any(r.release and r.release["epsilon"] is not None for r in records):
         return text + " A computation anew has new noise: another number."
     return text + " A computation anew agrees up to fixed-point rounding."
-
-
-def _markdown(title: str, subtitle: str, found: list[Section]) -> str:
-    parts = [f"# {_escape(title)}", _escape(subtitle)]
-    for section in found:
-        parts.append(f"## {_escape(section.title)}")
-        for headline, notes in section.answers:
-            parts += [f"**{_escape(headline)}**", *map(_escape, notes)]
-        if section.facts:
-            parts.append("\n".join(f"- {_escape(key)}: {_escape(text)}" for key, text in section.facts))
-        for place, (sentence, command) in enumerate(section.steps, start=1):
-            indent = " " * (len(str(place)) + 2)
-            code = f"\n\n{indent}```\n{indent}{command}\n{indent}```" if command else ""
-            parts.append(f"{place}. {_escape(sentence)}{code}")
-    return "\n\n".join(parts) + "\n"
-
-
-def _escape(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no link that a renderer makes by itself."""
-    return re.sub(r"(?i)\bwww\.", lambda found: found[0][:-1] + "\\.", re.sub(r"([\\`*_\[\]<>|&#~$@])", r"\\\1", text))
