@@ -1,4 +1,9 @@
-"""Reports from records alone: on the console, in markdown and as one HTML file that needs no other file."""
+"""The report of an appraisal: on the console, in Markdown and as one HTML file that needs no other file.
+
+What goes in is a `Result`, that is, the records of a run and nothing else. `print_result` shows it on a console, and
+`write_report` writes the pages and their figures. The tables are made in `result_tables`, and the layout of the pages
+may be changed in templates/.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +33,7 @@ CAPTIONS = {
 
 
 def print_result(result: Result, console=None) -> None:
-    """Tables, openings, trust and a bar for each value, on a rich console (a new one by default)."""
+    """Print tables, openings, trust and a bar for each value on a rich console, a new one by default."""
     from rich.console import Console
     from rich.rule import Rule
     from rich.text import Text
@@ -58,7 +63,7 @@ def _warned(result: Result) -> list[Table]:
 
 
 def print_table(table: Table, console) -> None:
-    """One table and its notes on a rich console."""
+    """Print one table and its notes on a rich console."""
     from rich.text import Text
 
     console.print(_rich_table(table) if table.rows else Text(table.title, style="bold"))
@@ -67,12 +72,12 @@ def print_table(table: Table, console) -> None:
 
 
 def write_report(result: Result, folder: str | Path) -> list[Path]:
-    """Writes report.md, report.html and the figures (PNG and SVG) into `folder`; returns the paths."""
+    """Write report.md, report.html and the figures (PNG and SVG) into `folder`, and return their paths."""
     from mpc_appraisal.reporting.figures import cost_figure, save, values_figure
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    figures = [("values", values_figure), ("costs", cost_figure)] if len(result) else []  # a dealer has no records
+    figures = [("values", values_figure), ("costs", cost_figure)] if len(result) else []  # a dealer keeps no records
     drawn = [(name, figure) for name, draw in figures if (figure := draw(result)) is not None]
     images = [path for name, figure in drawn for path in save(figure, folder, name)]
     page = Page(
@@ -86,7 +91,7 @@ def write_report(result: Result, folder: str | Path) -> list[Path]:
 
 
 def caption(name: str, result: Result) -> str:
-    """Of a figure; what only noised values and decisions have is explained where they are."""
+    """Return the caption of a figure, which explains bars and squares only where the figure has them."""
     text = CAPTIONS[name]
     if name == "values" and any(record.interval for record in result):
         text += " Bars: the 95% interval that the noise leaves."
