@@ -12,17 +12,9 @@ from typing import Any
 import numpy as np
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.marketplace.plan import (
-    AUTHORITY,
-    CLOUD,
-    SELLERS,
-    SHOPPER,
-    MarketPlan,
-    SellerInput,
-    ShopperInput,
-    whole,
-)
+from mpc_appraisal.marketplace.plan import MarketPlan, SellerInput, ShopperInput, whole
 from mpc_appraisal.marketplace.result import PHASES, MarketResult, PhaseCosts, by_phase
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SELLERS, SHOPPER
 from mpc_appraisal.marketplace.roles.authority import CAP_SHARE, AuthorityInput
 from mpc_appraisal.marketplace.roles.cloud import CloudInput
 from mpc_appraisal.marketplace.roles.context import Connection

@@ -12,7 +12,7 @@ ID_BYTES = 16
 
 
 @contextmanager
-def told_by(role: str) -> Iterator[None]:
+def announced_by(role: str) -> Iterator[None]:
     """PeerError, naming `role`, where the block cannot read what it told."""
     try:
         yield

@@ -16,15 +16,12 @@ from torch import Tensor
 from mpc_appraisal.common.checks import boolean, integer, number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
-from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.marketplace.buying.selection import STRATEGIES
 from mpc_appraisal.marketplace.encryption.signed_upload import MOST_ROWS
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
 from mpc_appraisal.marketplace.protocols.strategy import IfeShares
 from mpc_appraisal.models.networks import Architecture, Network
 
-SHOPPER, CLOUD, AUTHORITY = MODEL_OWNER, DATA_OWNER, DEALER  # the transport's roles
-SELLERS = "sellers"
 PIXEL = 255
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 Protocol = IfeTransform | IfeShares

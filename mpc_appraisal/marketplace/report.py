@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mpc_appraisal.marketplace.record import MarketRecord
+from mpc_appraisal.marketplace.roles import SPOKEN
 from mpc_appraisal.marketplace.simulation import by_seller
 from mpc_appraisal.reporting.page import Page, write_page
 from mpc_appraisal.reporting.report import print_table
 from mpc_appraisal.reporting.table import DASH, Table, number
 
 TITLE = "Try before you buy"
-ROLES = {"model_owner": "shopper", "data_owner": "cloud", "dealer": "key authority"}
 LISTED = 10  # sellers named in the report
 
 
 def name_of(role: str) -> str:
     """A role as the marketplace calls it."""
-    return ROLES.get(role, role.replace("_", " "))
+    return SPOKEN.get(role, role.replace("_", " "))
 
 
 def summary(record: MarketRecord) -> Table:

@@ -20,18 +20,11 @@ from test_market_edges import PLAN, ROWS, SMALL_LWE, TINY, altered, stocked
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.marketplace.encryption.als16 import ALS16
 from mpc_appraisal.marketplace.encryption.payload import unpack
-from mpc_appraisal.marketplace.plan import (
-    AUTHORITY,
-    CLOUD,
-    SHOPPER,
-    MarketPlan,
-    SellerInput,
-    ShopperInput,
-    Validation,
-)
+from mpc_appraisal.marketplace.plan import MarketPlan, SellerInput, ShopperInput, Validation
 from mpc_appraisal.marketplace.plan_file import market_of
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
 from mpc_appraisal.marketplace.protocols.strategy import IfeShares
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER
 from mpc_appraisal.marketplace.roles.authority import AuthorityInput
 from mpc_appraisal.marketplace.roles.cloud import CloudInput
 from mpc_appraisal.marketplace.roles.context import Connection

@@ -20,10 +20,11 @@ from mpc_appraisal.common.roles import DEALER
 from mpc_appraisal.marketplace.encryption.authority import Authority
 from mpc_appraisal.marketplace.encryption.labels import open_label
 from mpc_appraisal.marketplace.encryption.lwe import LWE
-from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, MarketPlan, SellerInput, ShopperInput, Validation
+from mpc_appraisal.marketplace.plan import MarketPlan, SellerInput, ShopperInput, Validation
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
 from mpc_appraisal.marketplace.protocols.strategy import IfeShares
 from mpc_appraisal.marketplace.result import PhaseCosts
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER
 from mpc_appraisal.marketplace.roles import authority as authority_part
 from mpc_appraisal.marketplace.roles import cloud as cloud_part
 from mpc_appraisal.marketplace.roles import shares as shares_part

@@ -26,20 +26,12 @@ from mpc_appraisal.marketplace.encryption.als16 import ALS16
 from mpc_appraisal.marketplace.encryption.authority import Authority
 from mpc_appraisal.marketplace.encryption.labels import label_key
 from mpc_appraisal.marketplace.encryption.lwe import LWE
-from mpc_appraisal.marketplace.plan import (
-    AUTHORITY,
-    CLOUD,
-    SELLERS,
-    SHOPPER,
-    MarketPlan,
-    SellerInput,
-    ShopperInput,
-    Validation,
-)
+from mpc_appraisal.marketplace.plan import MarketPlan, SellerInput, ShopperInput, Validation
 from mpc_appraisal.marketplace.plan_file import architecture_of, market_of, read_plan
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform, quantised_first
 from mpc_appraisal.marketplace.protocols.strategy import IfeShares
 from mpc_appraisal.marketplace.result import MarketResult
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SELLERS, SHOPPER
 from mpc_appraisal.marketplace.roles import cloud as cloud_part
 from mpc_appraisal.marketplace.roles.authority import AuthorityInput
 from mpc_appraisal.marketplace.roles.cloud import CloudInput

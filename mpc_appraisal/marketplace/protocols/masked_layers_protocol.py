@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from mpc_appraisal.common.checks import one_of
-from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.marketplace.encryption.scheme import Ciphertext, FunctionKey, Scheme
 from mpc_appraisal.marketplace.protocols.masked_layers import LEAKAGE, CloudSide, Masks, ShopperSide, mask, unmask
 from mpc_appraisal.marketplace.protocols.quantised import PIXEL, Quantised, quantise
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER
 from mpc_appraisal.models.networks import Architecture, Network, batches, first_bias, first_matrix
 from mpc_appraisal.mpc.net.messages import Messages
 
@@ -90,19 +90,19 @@ class TransformShopper:
     def send_model(self) -> None:
         """The first layer to authority and cloud, the others, masked, to the cloud."""
         w = torch.from_numpy(self._first.w).to(torch.int32)
-        self._messages.send(DEALER, w)
-        self._messages.send(DATA_OWNER, w)
-        self._messages.send(DATA_OWNER, torch.from_numpy(self._first.step))
+        self._messages.send(AUTHORITY, w)
+        self._messages.send(CLOUD, w)
+        self._messages.send(CLOUD, torch.from_numpy(self._first.step))
         for values in (*self._masked.weights[1:], *self._masked.biases):
-            self._messages.send(DATA_OWNER, values)
+            self._messages.send(CLOUD, values)
         if self._exact:
             for square in self._side.squares():
-                self._messages.send(DATA_OWNER, square)
+                self._messages.send(CLOUD, square)
 
     def logits(self, rows: int) -> Tensor:
         """(rows, C) float64 of records that the cloud predicts."""
         classes = self._masked.architecture.classes
-        found = [self._messages.receive(DATA_OWNER, (size, classes)) for size in _parts(rows, self._batch)]
+        found = [self._messages.receive(CLOUD, (size, classes)) for size in _parts(rows, self._batch)]
         return self._side.logits(torch.cat(found))
 
     def own_logits(self, x: Tensor) -> Tensor:
@@ -117,18 +117,18 @@ class TransformShopper:
     def send_products(self, x: Tensor) -> None:
         """The masked first layer's products with own rows x (m, d) in 0 .. 255."""
         for part in self._products(x).split(self._batch):
-            self._messages.send(DATA_OWNER, part)
+            self._messages.send(CLOUD, part)
 
     def retrain(self, y: Tensor, how: Steps) -> None:
         """Answer each forward pass with the gradient; y (n,): labels of all rows that the cloud trains on."""
         for index in batches(len(y), how.batch_size, how.steps, how.seed):
-            z = self._messages.receive(DATA_OWNER, (len(index), self._masked.architecture.classes))
-            self._messages.send(DATA_OWNER, self._side.gradient(z, y[index]))
+            z = self._messages.receive(CLOUD, (len(index), self._masked.architecture.classes))
+            self._messages.send(CLOUD, self._side.gradient(z, y[index]))
             self.gradients += len(index)
 
     def network(self) -> Network:
         """The cloud's present network, unmasked; its first layer is the one that was masked, not quantised."""
-        weights, biases = _receive_layers(self._messages, DATA_OWNER, self._masked.architecture)
+        weights, biases = _receive_layers(self._messages, CLOUD, self._masked.architecture)
         masked = Network(self._masked.architecture, self._masked.weights[:1] + weights, biases)
         return unmask(masked, self._masks)
 
@@ -139,16 +139,16 @@ class TransformCloud:
     def __init__(self, messages: Messages, scheme: Scheme, architecture: Architecture, exact: bool, batch: int):
         self._messages, self._scheme, self._batch, self._architecture = messages, scheme, batch, architecture
         k, d = math.prod(architecture.shapes()[0]), architecture.features
-        self._w = messages.receive(MODEL_OWNER, (k, d), torch.int32).to(torch.int64).numpy()
-        step = messages.receive(MODEL_OWNER, (k,))
+        self._w = messages.receive(SHOPPER, (k, d), torch.int32).to(torch.int64).numpy()
+        step = messages.receive(SHOPPER, (k,))
         self._first = Quantised(self._w, step.numpy(), np.zeros(k))
-        weights, biases = _receive_layers(messages, MODEL_OWNER, architecture)
+        weights, biases = _receive_layers(messages, SHOPPER, architecture)
         unused = torch.zeros(architecture.weight_shapes()[0], dtype=torch.float64)  # the first layer is in `_first`
         self._uploaded = Network(architecture, (unused, *weights), biases)
         self._squares = None
         if exact:
             units = [shape[0] for shape in architecture.shapes()[:-1]]
-            self._squares = tuple(messages.receive(MODEL_OWNER, (n,)) for n in units)
+            self._squares = tuple(messages.receive(SHOPPER, (n,)) for n in units)
         self._side = self._started(None)
 
     def _started(self, how: Steps | None) -> CloudSide:
@@ -172,32 +172,32 @@ class TransformCloud:
     def receive_products(self, rows: int) -> Tensor:
         """Those of the shopper's own rows."""
         width = len(self._w)
-        return torch.cat([self._messages.receive(MODEL_OWNER, (n, width)) for n in _parts(rows, self._batch)])
+        return torch.cat([self._messages.receive(SHOPPER, (n, width)) for n in _parts(rows, self._batch)])
 
     def retrain(self, products: Tensor, how: Steps) -> None:
         """From the network that was uploaded, with the shopper's gradients."""
         self._side = self._started(how)
         for index in batches(len(products), how.batch_size, how.steps, how.seed):
-            self._messages.send(MODEL_OWNER, self._side.forward(products[index]))
-            self._side.backward(self._messages.receive(MODEL_OWNER, (len(index), self._architecture.classes)))
+            self._messages.send(SHOPPER, self._side.forward(products[index]))
+            self._side.backward(self._messages.receive(SHOPPER, (len(index), self._architecture.classes)))
 
     def send_logits(self, products: Tensor) -> None:
         """z~ of the present network."""
         for part in products.split(self._batch):
-            self._messages.send(MODEL_OWNER, self._side.forward(part))
+            self._messages.send(SHOPPER, self._side.forward(part))
 
     def network(self) -> Network:
         return self._side.network
 
     def send_network(self, network: Network) -> None:
         for values in (*network.weights[1:], *network.biases):
-            self._messages.send(MODEL_OWNER, values)
+            self._messages.send(SHOPPER, values)
 
 
 def receive_first(messages: Messages, architecture: Architecture) -> np.ndarray:
     """At the authority: the rows (k, d) int64 that keys are asked for."""
     k = math.prod(architecture.shapes()[0])
-    return messages.receive(MODEL_OWNER, (k, architecture.features), torch.int32).to(torch.int64).numpy()
+    return messages.receive(SHOPPER, (k, architecture.features), torch.int32).to(torch.int64).numpy()
 
 
 def quantised_first(network: Network) -> Quantised:

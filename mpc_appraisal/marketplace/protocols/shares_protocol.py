@@ -29,7 +29,6 @@ from typing import Any
 
 import torch
 
-from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.marketplace.encryption.lwe import FRACTION_BITS
 from mpc_appraisal.marketplace.encryption.scheme import PIXEL
 from mpc_appraisal.marketplace.protocols.shares_plan import (
@@ -42,6 +41,7 @@ from mpc_appraisal.marketplace.protocols.shares_plan import (
     flat,
     shaped,
 )
+from mpc_appraisal.marketplace.roles import CLOUD, SHOPPER
 from mpc_appraisal.models.secret_layers import (
     BITS,
     REACH,
@@ -100,12 +100,12 @@ def run_shares(
             rounded(forward(plan.architecture, layers, inputs.activation(rows)).logits, BITS),
             "logits of encrypted images",
             "the shopper selects by them",
-            to=(MODEL_OWNER,),
+            to=(SHOPPER,),
         )
         for rows in _chunks(plan.predicted, plan.batch)
     ]
     validation, wrong = _validated(session, plan, layers, inputs) if plan.validation else (None, None)
-    if session.role == DATA_OWNER:
+    if session.role == CLOUD:
         return OpenedResults()
     return OpenedResults(torch.cat(predicted) if predicted else None, validation, wrong)
 
@@ -122,7 +122,7 @@ class _Inputs:
         self.bias = self._private(lambda: shopper.bias, (1, width), "first bias")
 
     def _private(self, read: Callable[[], torch.Tensor], shape: Sequence[int], name: str) -> Any:
-        return self.session.input(MODEL_OWNER, read, shape, f"{name} of party.model")
+        return self.session.input(SHOPPER, read, shape, f"{name} of party.model")
 
     def layers(self) -> list[Layer]:
         """The shopper's layers but the first."""
@@ -138,8 +138,8 @@ class _Inputs:
         plan, scheme = self.plan, self.plan.scheme
         v = self.session.adopt(
             {
-                MODEL_OWNER: lambda: self.shopper.share(scheme, rows),
-                DATA_OWNER: lambda: self.cloud.share(scheme, rows),
+                SHOPPER: lambda: self.shopper.share(scheme, rows),
+                CLOUD: lambda: self.cloud.share(scheme, rows),
             },
             (len(rows), plan.outputs),
             FRACTION_BITS,
@@ -157,8 +157,8 @@ class _Inputs:
         scheme, classes = self.plan.scheme, self.plan.architecture.classes
         return self.session.adopt(
             {
-                MODEL_OWNER: lambda: self.shopper.label_share(scheme, rows, classes),
-                DATA_OWNER: lambda: self.cloud.label_share(scheme, rows),
+                SHOPPER: lambda: self.shopper.label_share(scheme, rows, classes),
+                CLOUD: lambda: self.cloud.label_share(scheme, rows),
             },
             (len(rows), classes),
             FRACTION_BITS,
@@ -194,8 +194,8 @@ def _validated(session: Session, plan: SharesPlan, layers: list[Layer], inputs: 
         z = forward(plan.architecture, layers, a).logits
         parts.append(rounded(z, BITS) if plan.opens == "logits" else errors(z, y).reshape(1))
     if plan.opens == "logits":
-        return session.reveal(ops.cat(parts), "logits of validation rows", why, to=(MODEL_OWNER,)), None
-    total = session.reveal(ops.cat(parts).sum(), "errors on validation rows", why, to=(MODEL_OWNER,))
+        return session.reveal(ops.cat(parts), "logits of validation rows", why, to=(SHOPPER,)), None
+    total = session.reveal(ops.cat(parts).sum(), "errors on validation rows", why, to=(SHOPPER,))
     return None, None if total is None else round(total.item())
 
 

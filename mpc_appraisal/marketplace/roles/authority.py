@@ -18,9 +18,9 @@ import torch
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.marketplace.encryption.authority import Authority
 from mpc_appraisal.marketplace.encryption.scheme import Scheme
-from mpc_appraisal.marketplace.messages import id_of, told_by
-from mpc_appraisal.marketplace.plan import CLOUD, SHOPPER
+from mpc_appraisal.marketplace.messages import announced_by, id_of
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import receive_first
+from mpc_appraisal.marketplace.roles import CLOUD, SHOPPER
 from mpc_appraisal.marketplace.roles.context import KEY_BYTES, RunContext, Selected, by_seller, selected_rows
 
 CAP_SHARE = 0.9
@@ -64,7 +64,7 @@ def label_keys(context: RunContext, authority: Authority, selected: Selected, pa
     """
     _send_keys(context, authority, selected, context.offers.ids, "label", SHOPPER)
     note = context.messages.hear(SHOPPER)
-    with told_by(SHOPPER):
+    with announced_by(SHOPPER):
         nonces = {name: id_of(note["nonces"][name]) for name in by_seller(selected)}
     _send_keys(context, authority, selected, nonces, "pad", pads_to)
 

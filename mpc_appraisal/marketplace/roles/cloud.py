@@ -12,9 +12,10 @@ from torch import Tensor
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.marketplace.encryption.scheme import FunctionKey
 from mpc_appraisal.marketplace.encryption.signed_upload import Upload
-from mpc_appraisal.marketplace.messages import count_of, names_of, told_by
-from mpc_appraisal.marketplace.plan import AUTHORITY, SHOPPER, MarketPlan
+from mpc_appraisal.marketplace.messages import announced_by, count_of, names_of
+from mpc_appraisal.marketplace.plan import MarketPlan
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import Steps, TransformCloud
+from mpc_appraisal.marketplace.roles import AUTHORITY, SHOPPER
 from mpc_appraisal.marketplace.roles.context import RunContext, Selected, selected_rows
 from mpc_appraisal.marketplace.roles.trials import MOST_ROWS, Trials, kept_places
 
@@ -69,7 +70,7 @@ def _validate(context: RunContext, side: TransformCloud, bought: Tensor, selecte
     how = steps_of(context)
     with context.costs.phase("retrain"):
         note = messages.hear(SHOPPER)
-        with told_by(SHOPPER):
+        with announced_by(SHOPPER):
             own_rows, asked_rows = (count_of(note[name], 1, MOST_ROWS) for name in ("own", "validation"))
             left_out = names_of(note["left_out"], context.offers.rows)
         trials = Trials(kept_places(selected, left_out), validation.granularity)
@@ -78,7 +79,7 @@ def _validate(context: RunContext, side: TransformCloud, bought: Tensor, selecte
         asked = side.receive_products(asked_rows)
     trained = {}
     while (note := messages.hear(SHOPPER)).get("train") is not None:
-        with told_by(SHOPPER):
+        with announced_by(SHOPPER):
             places = [count_of(place) for place in note["train"]]
         trials.take(places)
         with context.costs.phase("retrain"):
@@ -86,7 +87,7 @@ def _validate(context: RunContext, side: TransformCloud, bought: Tensor, selecte
             trained[tuple(places)] = side.network()
         with context.costs.phase("validate"):
             side.send_logits(asked)
-    with told_by(SHOPPER):
+    with announced_by(SHOPPER):
         asked_for = [count_of(place) for place in note["deliver"]]
         delivered = None
         if validation.deliver and asked_for:

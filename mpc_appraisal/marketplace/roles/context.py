@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mpc_appraisal.common.errors import InputError, PeerError
-from mpc_appraisal.marketplace.messages import count_of, told_by
-from mpc_appraisal.marketplace.plan import SHOPPER, MarketPlan
+from mpc_appraisal.marketplace.messages import announced_by, count_of
+from mpc_appraisal.marketplace.plan import MarketPlan
 from mpc_appraisal.marketplace.result import PhaseCosts
+from mpc_appraisal.marketplace.roles import SHOPPER
 from mpc_appraisal.marketplace.uploads.inbox import Offers
 from mpc_appraisal.mpc.net.messages import Messages
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
@@ -57,7 +58,7 @@ def by_seller(selected: Selected) -> dict[str, list[int]]:
 def selected_rows(context: RunContext) -> Selected:
     """What the shopper selected; rows that are not on offer, or are there twice, are refused."""
     note, budget = context.messages.hear(SHOPPER), context.market.budget
-    with told_by(SHOPPER):
+    with announced_by(SHOPPER):
         told = [(str(name), count_of(row)) for name, row in note["rows"]]
     offered = all(row < context.offers.rows.get(name, 0) for name, row in told)
     if len(told) != budget or len(set(told)) != budget or not offered:

@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, MarketPlan, ShopperInput
+from mpc_appraisal.marketplace.plan import MarketPlan, ShopperInput
 from mpc_appraisal.marketplace.result import MarketResult, PhaseCosts, by_phase
-from mpc_appraisal.marketplace.roles import authority, cloud, shares, shopper
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER, authority, cloud, shares, shopper
 from mpc_appraisal.marketplace.roles.authority import AuthorityInput
 from mpc_appraisal.marketplace.roles.cloud import CloudInput
 from mpc_appraisal.marketplace.roles.context import Connection, RunContext

@@ -23,12 +23,13 @@ from mpc_appraisal.common.text import shown
 from mpc_appraisal.marketplace.buying.validation import Verdict, subsets, wrong_predictions
 from mpc_appraisal.marketplace.encryption.scheme import SEED_BYTES, FunctionKey
 from mpc_appraisal.marketplace.encryption.signed_upload import Upload
-from mpc_appraisal.marketplace.messages import count_of, names_of, told_by
-from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, ShopperInput, rows_of
+from mpc_appraisal.marketplace.messages import announced_by, count_of, names_of
+from mpc_appraisal.marketplace.plan import ShopperInput, rows_of
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import quantised_first
 from mpc_appraisal.marketplace.protocols.shares_plan import Cloud, OpenedResults, SharesPlan, Shopper, Training
 from mpc_appraisal.marketplace.protocols.shares_protocol import run_shares
 from mpc_appraisal.marketplace.result import MarketResult
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER
 from mpc_appraisal.marketplace.roles.authority import AuthorityInput, issue, label_keys
 from mpc_appraisal.marketplace.roles.context import KEY_BYTES, RunContext, by_seller, selected_rows
 from mpc_appraisal.marketplace.roles.shopper import chosen, kept_of, open_shares
@@ -108,7 +109,7 @@ def run_cloud(context: RunContext) -> None:
         messages.announce(role, {"ready": True})
     first = torch.cat(found) if found else torch.empty(0, 0)
     note = messages.hear(SHOPPER)
-    with told_by(SHOPPER):
+    with announced_by(SHOPPER):
         counted = count_of(note["rows"], 1)
     if counted != total:
         raise PeerError(f"{SHOPPER} counts {counted} rows, not the {total} that keys were issued for")
@@ -118,7 +119,7 @@ def run_cloud(context: RunContext) -> None:
     with context.costs.phase("keys"):
         keys = messages.receive(AUTHORITY, (market.budget, KEY_BYTES), torch.uint8).numpy()
         note = messages.hear(SHOPPER)
-        with told_by(SHOPPER):
+        with announced_by(SHOPPER):
             places = [starts[name] + row for name, row in rows]  # KeyError: of a seller that was refused
             told, left_out = note["places"], names_of(note["left_out"], context.offers.rows)
         if told != places:
@@ -139,7 +140,7 @@ def _retrainings(
         note = messages.hear(SHOPPER)
         if note.get("train") is None:
             break
-        with told_by(SHOPPER):
+        with announced_by(SHOPPER):
             picked = [count_of(place) for place in note["train"]]
             own_rows, asked_rows = found = [count_of(note[name], 1, MOST_ROWS) for name in ("own", "validation")]
         trials.take(picked)

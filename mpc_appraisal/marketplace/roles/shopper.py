@@ -13,9 +13,10 @@ from mpc_appraisal.common.text import shown
 from mpc_appraisal.marketplace.buying.selection import select
 from mpc_appraisal.marketplace.buying.validation import Verdict, validate, wrong_predictions
 from mpc_appraisal.marketplace.encryption.labels import open_label
-from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, MarketPlan, ShopperInput, rows_of
+from mpc_appraisal.marketplace.plan import MarketPlan, ShopperInput, rows_of
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import TransformShopper
 from mpc_appraisal.marketplace.result import MarketResult
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER
 from mpc_appraisal.marketplace.roles.cloud import steps_of, tells_squares
 from mpc_appraisal.marketplace.roles.context import KEY_BYTES, RunContext, Selected, by_seller
 from mpc_appraisal.marketplace.roles.trials import kept_places

@@ -19,7 +19,7 @@ import torch
 
 from mpc_appraisal.common.errors import PeerError
 from mpc_appraisal.marketplace.buying.validation import subsets
-from mpc_appraisal.marketplace.plan import SHOPPER
+from mpc_appraisal.marketplace.roles import SHOPPER
 
 MOST_ROWS = 1 << 20  # of the shopper's own, to train or to validate on
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.common.roles import DEALER
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.marketplace.encryption.labels import TAG_BYTES
 from mpc_appraisal.marketplace.encryption.signed_upload import Upload, read_upload
-from mpc_appraisal.marketplace.messages import count_of, id_of, told_by
+from mpc_appraisal.marketplace.messages import announced_by, count_of, id_of
 from mpc_appraisal.marketplace.plan import MarketPlan
+from mpc_appraisal.marketplace.roles import AUTHORITY
 from mpc_appraisal.marketplace.uploads.labels import NONCE_BYTES
 from mpc_appraisal.marketplace.uploads.seller import SUFFIX
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
@@ -75,13 +75,13 @@ def agree_offers(
     Raises, at every party alike, InputError where nothing is left on offer or less than the budget, PeerError where the
     holder's note cannot be read.
     """
-    known = rendezvous.exchange("registry", {"sellers": registry})[DEALER]["sellers"]
+    known = rendezvous.exchange("registry", {"sellers": registry})[AUTHORITY]["sellers"]
     uploads, refused = read(known) if rendezvous.role == holder else ({}, {})
     note = {"rows": {}, "ids": {}, "refused": refused}
     for name, found in uploads.items():
         note["rows"][name], note["ids"][name] = len(found), found.upload_id.hex()
     told = rendezvous.exchange("offers", note)[holder]
-    with told_by(holder):
+    with announced_by(holder):
         offers = Offers(
             {name: count_of(rows, 1) for name, rows in told["rows"].items()},
             {name: id_of(told["ids"][name]) for name in told["rows"]},
