@@ -1,4 +1,8 @@
-"""The report of a marketplace run, from its record alone: on the console, in Markdown and as one HTML file."""
+"""The report of a marketplace run: on the console, in Markdown and as one HTML file.
+
+What goes in is a `MarketRecord` and nothing else. Each function that returns a `Table` makes one section of the report;
+the layout of the pages is in reporting/templates/.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +17,16 @@ from mpc_appraisal.reporting.report import print_table
 from mpc_appraisal.reporting.table import DASH, Table, number
 
 TITLE = "Try before you buy"
-LISTED = 10  # sellers named in the report
+LISTED = 10  # how many sellers the report names
 
 
 def name_of(role: str) -> str:
-    """A role as the marketplace calls it."""
+    """Return what the marketplace calls a role."""
     return SPOKEN.get(role, role.replace("_", " "))
 
 
 def summary(record: MarketRecord) -> Table:
-    """What was found, and how it was hidden."""
+    """Make the sentences at the top: what was found, and how it was hidden."""
     verdicts, selected = record["verdicts"], record["selected"]
     counts = by_seller([(name, row) for name, row in selected])
     notes = [
@@ -63,7 +67,7 @@ def _judged(record: MarketRecord) -> str:
 
 
 def costs(record: MarketRecord) -> Table:
-    """Seconds, bytes and rounds by phase and role."""
+    """Make the table of seconds, megabytes and rounds by phase and role."""
     rows = [
         (phase, name_of(role), number(c["seconds"], 3), number(c["bytes"] / 1e6, 3), str(int(c["rounds"])))
         for phase, roles in record["costs"].items()
@@ -74,7 +78,7 @@ def costs(record: MarketRecord) -> Table:
 
 
 def openings(record: MarketRecord) -> Table:
-    """Who learned what."""
+    """Make the table of who learned what."""
     rows = [
         (", ".join(map(name_of, o["to"])) or "nobody", o["what"], str(o["numbers"]), o["why"])
         for o in record["openings"]
@@ -84,6 +88,7 @@ def openings(record: MarketRecord) -> Table:
 
 
 def verdicts(record: MarketRecord) -> Table:
+    """Make the table of subsets that were tried, each with its verdict."""
     rows = [
         (
             str(k),
@@ -100,6 +105,7 @@ def verdicts(record: MarketRecord) -> Table:
 
 
 def selected(record: MarketRecord) -> Table:
+    """Make the table of how many rows of each seller were selected."""
     counts = by_seller([(name, row) for name, row in record["selected"]])
     rows = [(name, str(count)) for name, count in list(counts.items())[:LISTED]]
     left = len(counts) - len(rows)
@@ -109,6 +115,7 @@ def selected(record: MarketRecord) -> Table:
 
 
 def run(record: MarketRecord) -> Table:
+    """Make the table of the facts of the run, from protocol to versions."""
     keys = ("protocol", "session", "network", "sellers", "offered", "selection", "budget", "seed", "config", "revision")
     rows = [(key, DASH if record[key] is None else str(record[key])) for key in (*keys, "time")]
     rows += [(key, value or DASH) for key, value in record["versions"].items()]
@@ -116,17 +123,17 @@ def run(record: MarketRecord) -> Table:
 
 
 def sentences(record: MarketRecord) -> list[str]:
-    """What leaks, and whom one has to trust."""
+    """Return sentences on what leaks and whom one has to trust."""
     return [*record["leakage"], record["trust"]]
 
 
 def tables(record: MarketRecord) -> Iterator[Table]:
-    """What a reader wants first."""
+    """Return the tables that a reader wants first."""
     yield from (summary(record), openings(record), verdicts(record), costs(record))
 
 
 def print_market(record: MarketRecord, console) -> None:
-    """Tables, leakage and trust on a rich console."""
+    """Print the tables, the leakage and the trust on a rich console."""
     from rich.text import Text
 
     for table in tables(record):
@@ -138,7 +145,7 @@ def print_market(record: MarketRecord, console) -> None:
 
 
 def write_market(record: MarketRecord, folder: str | Path) -> list[Path]:
-    """Writes report.md and report.html into `folder`; returns the paths."""
+    """Write report.md and report.html into `folder`, and return their paths."""
     page = Page(
         TITLE,
         main=list(tables(record)),
