@@ -106,7 +106,7 @@ class MarketPlan:
             "batch": self.batch,
             **(
                 {} if self.seller_rows == MOST_ROWS else {"seller_rows": self.seller_rows}
-            ),  # older plans, which lack the key, stay equal
+            ),  # older plans lack this key, and stay equal
             **{f"validation.{key}": value for key, value in validation.items()},
         }
 
