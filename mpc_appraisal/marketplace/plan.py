@@ -104,9 +104,8 @@ class MarketPlan:
             "budget": self.budget,
             "seed": self.seed,
             "batch": self.batch,
-            **(
-                {} if self.seller_rows == MOST_ROWS else {"seller_rows": self.seller_rows}
-            ),  # older plans lack this key, and stay equal
+            # Older plans lack this key; a plan that states the default stays equal to them.
+            **({} if self.seller_rows == MOST_ROWS else {"seller_rows": self.seller_rows}),
             **{f"validation.{key}": value for key, value in validation.items()},
         }
 

@@ -53,9 +53,8 @@ def read_inbox(
     """
     uploads, refused = {}, {}
     paths = {path.name.removesuffix(SUFFIX): path for path in Path(folder).glob(f"*{SUFFIX}")}
-    for name, path in sorted(
-        paths.items()
-    ):  # in the order of names, as in the baseline; that of files has "a-b" before "a"
+    # The baseline goes by the order of names, too; the order of files would put "a-b" before "a".
+    for name, path in sorted(paths.items()):
         try:
             uploads[name] = _verified(path, name, registry, market)
         except InputError as error:
