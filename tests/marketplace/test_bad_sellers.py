@@ -47,8 +47,8 @@ def arrays_of(path) -> dict[str, np.ndarray]:
 def signed(path, key: bytes, payload: bytes, **facts) -> None:
     """The file with another payload and other facts, signed by its seller."""
     first, second, *_ = path.read_bytes().split(b"\n", 3)
-    told = json.loads(second) | {"digest": hashlib.sha512(payload).hexdigest()} | facts
-    lines = first + b"\n" + json.dumps(told).encode() + b"\n"
+    stated = json.loads(second) | {"digest": hashlib.sha512(payload).hexdigest()} | facts
+    lines = first + b"\n" + json.dumps(stated).encode() + b"\n"
     signature = Ed25519PrivateKey.from_private_bytes(key).sign(lines).hex().encode()
     path.write_bytes(lines + signature + b"\n" + payload)
 
@@ -109,7 +109,7 @@ def long_tail(path, key):
     signed(path, key, packed(arrays_of(path)) + bytes(100_000))
 
 
-def told(**facts):
+def stating(**facts):
     return lambda path, key: altered(path, key, facts)
 
 
@@ -124,12 +124,12 @@ BAD = {
     "another type": (another_type, "body is uint64"),
     "a header that states more": (another_header, r"body is int64 \(9, 8\)|cannot be read \(BadZipFile"),
     "a long tail": (long_tail, "a payload of .* bytes; expected at most"),
-    "rows below nothing": (told(rows=-1), "got -1 rows"),
-    "rows without end": (told(rows=10**30), f"got {10**30} rows; expected at most 6"),
-    "rows that are true": (told(rows="3"), "sizes that cannot be read"),
-    "an image of other sides": (told(image=[2, 1, 4]), r"images of shape \(2, 1, 4\); expected shape \(1, 2, 4\)"),
-    "negative sides": (told(image=[-1, -2, 4]), "three sides with product"),
-    "another dimension": (told(dimension=9), "three sides with product 9"),
+    "rows below nothing": (stating(rows=-1), "got -1 rows"),
+    "rows without end": (stating(rows=10**30), f"got {10**30} rows; expected at most 6"),
+    "rows that are true": (stating(rows="3"), "sizes that cannot be read"),
+    "an image of other sides": (stating(image=[2, 1, 4]), r"images of shape \(2, 1, 4\); expected shape \(1, 2, 4\)"),
+    "negative sides": (stating(image=[-1, -2, 4]), "three sides with product"),
+    "another dimension": (stating(dimension=9), "three sides with product 9"),
 }
 CAPPED = replace(PLAN, seller_rows=6)
 

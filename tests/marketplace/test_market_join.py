@@ -85,10 +85,10 @@ def test_organisations_enrol_upload_and_join_by_commands_over_tls(tmp_path):
             started[role] = processes.start(role, [*command, *files, "--tls", folder])
         ended = {role: process.wait(120) for role, process in started.items()}
     assert {role: one.code for role, one in ended.items()} == dict.fromkeys(own, 0), ended
-    told = json.loads((tmp_path / "result.json").read_text())
+    result = json.loads((tmp_path / "result.json").read_text())
     plain = run_market(read_plan(tmp_path / "plan.json"), shopper, sellers, Plain())
-    assert [tuple(pair) for pair in told["selected"]] == list(plain.selected)
-    assert [verdict["wrong"] for verdict in told["verdicts"]] == [verdict.wrong for verdict in plain.verdicts]
+    assert [tuple(pair) for pair in result["selected"]] == list(plain.selected)
+    assert [verdict["wrong"] for verdict in result["verdicts"]] == [verdict.wrong for verdict in plain.verdicts]
     assert "not encryption" in ended["shopper"].out
     assert not ended["cloud"].out and not ended["authority"].out
     found = Network.load(tmp_path / "retrained.npz")

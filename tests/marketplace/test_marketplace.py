@@ -91,14 +91,14 @@ def test_costs_are_told_by_phase_and_role(runs):
 
 def test_openings_say_who_learned_what(runs):
     plan, _, sellers, _, spawned = runs
-    told = {(opening.what, opening.to): opening.numbers for opening in spawned.openings}
+    opened = {(opening.what, opening.to): opening.numbers for opening in spawned.openings}
     rows = sum(len(seller.x) for seller in sellers)
-    labels = [what for what, _ in told if what.startswith("labels")]
-    to_cloud = [what for what, to in told if CLOUD in to]
+    labels = [what for what, _ in opened if what.startswith("labels")]
+    to_cloud = [what for what, to in opened if CLOUD in to]
     if plan.protocol.name == "ife_transform":
         outputs = int(np.prod(plan.architecture.shapes()[0]))
-        assert told["first-layer products of all records", (CLOUD,)] == rows * outputs
-        assert told["logits of all records", (SHOPPER,)] == rows * 10 and labels
+        assert opened["first-layer products of all records", (CLOUD,)] == rows * outputs
+        assert opened["logits of all records", (SHOPPER,)] == rows * 10 and labels
     else:
         assert sum(o.numbers for o in spawned.openings if o.what == "logits of encrypted images") == rows * 10
         assert not labels and sorted(to_cloud) == ["rows selected", "which subsets were accepted"]

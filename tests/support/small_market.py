@@ -21,7 +21,7 @@ from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransf
 from mpc_appraisal.marketplace.protocols.strategy import IfeShares
 from mpc_appraisal.marketplace.result import MarketResult
 from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER
-from mpc_appraisal.marketplace.roles import cloud as cloud_part
+from mpc_appraisal.marketplace.roles import cloud as cloud_role
 from mpc_appraisal.marketplace.roles.authority import AuthorityInput
 from mpc_appraisal.marketplace.roles.cloud import CloudInput
 from mpc_appraisal.marketplace.roles.context import Connection
@@ -126,13 +126,13 @@ def served(found, names: list[str]) -> None:
 def playing(role, address, emit, folder, plan, inputs, dies, tls):
     """One role, over TLS where it has certificates; the cloud may end in the middle of its predictions."""
     if role == CLOUD and dies:
-        products = cloud_part.TransformCloud.products
+        products = cloud_role.TransformCloud.products
 
         def once(self, key, ciphertext):
             products(self, key, ciphertext)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        cloud_part.TransformCloud.products = once
+        cloud_role.TransformCloud.products = once
     where, certificates = tls or (address, None)
     transport = Transport("tls", certificates) if tls else Transport()
     return take_part(role, where, plan, lambda: inputs[role], Connection(transport, join_timeout=60.0), hosted=True)
