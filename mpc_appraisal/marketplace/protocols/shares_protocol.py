@@ -53,21 +53,21 @@ from mpc_appraisal.mpc.session import Session
 Z_BITS = 4
 
 LEAKAGE = (
-    "shopper: logits of the images that are predicted; after retraining, logits or the number of errors on its own "
-    "validation images. Logits say something of an image to who knows the model, and logits of images of one's choice "
-    "say much of retrained weights; a number of errors says little. "
-    "cloud: nothing of images or labels, and of the model linear relations among the rows of W (a row of zeros, equal "
-    "rows), also between runs on one seller, for the same relations hold among function keys. It knows the "
-    "architecture, the learning rate, how many rows there are, "
-    "which ciphertexts are used (so which were selected), and the batches in order. "
-    "authority: the quantised first layer W, from the request for keys, and the shapes of all that is computed. "
-    "sellers: nothing; they are offline. "
-    "shopper and cloud together: <w, x> for every row of W, so x itself where W has as many independent rows as an "
+    "The shopper learns the logits of the images that are predicted and, after retraining, the logits of its own "
+    "validation images or the number of errors on them. Logits reveal something of an image to whoever knows the "
+    "model, and logits of chosen images reveal much of retrained weights; a number of errors reveals little. "
+    "The cloud learns nothing of images or labels. Of the model it learns linear relations among the rows of W (a row "
+    "of zeros, equal rows), also between runs with one seller, because the same relations hold among function keys. It "
+    "knows the architecture, the learning rate, how many rows there are, which ciphertexts are used (so which were "
+    "selected), and the batches in order. "
+    "The authority learns the quantised first layer W, from the request for keys, and the shapes of all that is "
+    "computed. Sellers learn nothing; they are offline. "
+    "Shopper and cloud together have <w, x> for every row of W, so x itself where W has as many independent rows as an "
     "image has pixels, and every label. "
-    "authority and shopper together: every image and label, for the authority has S and the shopper c. "
-    "authority and cloud together: the model and every first-layer output, from which pixels follow, for the authority "
-    "deals the masks under which the cloud sees them. "
-    "All of it against parties that follow the protocol; nothing shows a result that was tampered with."
+    "Authority and shopper together have every image and label, because the authority has S and the shopper c. "
+    "Authority and cloud together have the model and every first-layer output, from which pixels follow, because the "
+    "authority deals the masks under which the cloud sees them. "
+    "All of this holds against parties that follow the protocol; nothing reveals that a result was tampered with."
 )
 
 
