@@ -1,5 +1,5 @@
 """A seller whose signed file is bad never stops the others: files are measured before they are unpacked, and whoever
-cannot be evaluated or opened is left out by name. And the cloud takes no orders but the plan's."""
+cannot be evaluated or opened is left out by name. The cloud refuses what the plan does not have."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def arrays_of(path) -> dict[str, np.ndarray]:
 
 
 def signed(path, key: bytes, payload: bytes, **facts) -> None:
-    """The file with another payload and other facts, signed by its seller."""
+    """Write the file with another payload and other facts, signed by its seller."""
     first, second, *_ = path.read_bytes().split(b"\n", 3)
     stated = json.loads(second) | {"digest": hashlib.sha512(payload).hexdigest()} | facts
     lines = first + b"\n" + json.dumps(stated).encode() + b"\n"
@@ -63,7 +63,7 @@ def compressed(path, key):
     signed(path, key, packed(arrays_of(path), compressed=True))
 
 
-def many_rows(path, key):  # small when compressed: as many rows as it says
+def many_rows(path, key):  # small when compressed, but it has as many rows as it says
     arrays = {name: np.zeros((4000, *values.shape[1:]), values.dtype) for name, values in arrays_of(path).items()}
     signed(path, key, packed(arrays, compressed=True), rows=4000)
 
@@ -93,7 +93,7 @@ def another_type(path, key):
 
 
 def another_header(path, key):
-    """An array's header that states more rows than its entry has bytes for."""
+    """Write an array's header that states more rows than its entry has bytes for."""
     payload = packed(arrays_of(path)).replace(b"'shape': (3, 8), ", b"'shape': (9, 8), ")
     signed(path, key, payload)
 
@@ -148,7 +148,7 @@ def test_a_file_that_is_not_what_it_states_is_refused_by_name_and_the_others_are
 
 
 def test_nothing_is_read_of_a_file_that_is_too_long(tmp_path):
-    """A sparse file of 8 GiB behind a signature that holds."""
+    """The file is sparse and has 8 GiB behind a good signature."""
     stocked(tmp_path, "ann", "bob")
     with open(tmp_path / "inbox" / "ann.upload", "r+b") as file:
         file.truncate(8 << 30)
@@ -180,7 +180,7 @@ def playing(role, address, emit, folder, plan, inputs):
 
 
 def ran(tmp_path, scheme, protocol, spoil):
-    """What the shopper has of a market of ann, bob and cat, whose files `spoil` has changed."""
+    """Return the shopper's result of a market of ann, bob and cat, whose files `spoil` has changed."""
     rng = np.random.default_rng(5)
     for name in ("ann", "bob", "cat"):
         file = enrol(tmp_path / "state", name, TINY, tmp_path / "homes", scheme, 0.9)

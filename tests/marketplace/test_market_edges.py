@@ -50,7 +50,7 @@ def images(seed: int = 0) -> np.ndarray:
 
 
 def stocked(folder: Path, *names: str, cap_share: float = 0.9) -> Path:
-    """Enrolled sellers and their uploads in `folder`'s state, homes and inbox."""
+    """Enrol sellers and upload for them, into the folders state, homes and inbox of `folder`."""
     for name in names:
         file = enrol(folder / "state", name, TINY, folder / "homes", SMALL_LWE, cap_share)
         upload(SellerInput(name, images(), np.arange(ROWS)), file, folder / "inbox")
@@ -58,7 +58,7 @@ def stocked(folder: Path, *names: str, cap_share: float = 0.9) -> Path:
 
 
 def altered(path: Path, signing_key: bytes, facts: dict | None = None, **arrays) -> None:
-    """Signed again by its seller, with other facts or arrays."""
+    """Write the file with other facts or arrays, signed again by its seller."""
     first, second, _, payload = path.read_bytes().split(b"\n", 3)
     with np.load(io.BytesIO(payload)) as found:
         buffer = io.BytesIO()
@@ -139,7 +139,7 @@ def test_one_bad_file_does_not_keep_the_others_from_being_served(tmp_path, chang
 
 
 def test_sellers_are_in_the_order_of_names(tmp_path):
-    """As in the baseline: with the files' suffix, '-' and '.' would decide."""
+    """The order is that of the baseline; with the suffix of the files, '-' and '.' would decide."""
     stocked(tmp_path, "a-b", "a", "a_b")
     uploads, _ = read_inbox(tmp_path / "inbox", registry(tmp_path / "state"), PLAN)
     assert list(uploads) == sorted(uploads) == ["a", "a-b", "a_b"]
@@ -257,7 +257,7 @@ def test_nonces_that_are_none_are_the_shopper_s_fault(tmp_path, message):
     script = Script(message)
     with pytest.raises(PeerError, match=SHOPPER):
         authority_role.label_keys(context_of(script, ids={"ann": bytes(16)}), authority, [("ann", 0)], CLOUD)
-    assert [to for to, _ in script.sent] == [SHOPPER] and authority.issued("ann").labels == 1  # no pad
+    assert [to for to, _ in script.sent] == [SHOPPER] and authority.issued("ann").labels == 1  # no pad's key was sent
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_a_cloud_that_is_killed_half_way_is_named_and_nothing_hangs(simulated):
 
 
 def test_organisations_enrol_upload_and_join_by_commands_over_tls(tmp_path):
-    """Each by a command of its own with files of its own; the last three as processes that meet."""
+    """Each runs a command of its own with files of its own; the last three are processes that meet."""
     architecture = architecture_of("cnn", [1, 8, 8])
     shopper, sellers = problem(architecture, sellers=2)
     stated = {
@@ -53,7 +53,7 @@ def test_organisations_enrol_upload_and_join_by_commands_over_tls(tmp_path):
         np.savez(tmp_path / f"{seller.name}.npz", x=seller.x, y=seller.y)
         main(["enrol", str(tmp_path / "state"), seller.name, "--out", str(tmp_path), "--image", "1", "8", "8"])
         enrolment = tmp_path / f"{seller.name}.enrolment"
-        assert enrolment.stat().st_mode & 0o077 == 0  # for its owner alone
+        assert enrolment.stat().st_mode & 0o077 == 0  # its owner alone may read it
         main(["upload", str(tmp_path / f"{seller.name}.npz"), str(enrolment), "--out", str(tmp_path / "inbox")])
     shopper.network.save(tmp_path / "network.npz")
     for name in ("own", "validation"):

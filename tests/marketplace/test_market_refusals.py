@@ -80,7 +80,7 @@ def test_a_seller_over_its_key_cap_is_refused_by_name(simulated):
 
 
 def test_shares_over_tls_serve_who_is_left_as_the_baseline_does(tmp_path):
-    """One seller of four is over its cap and one file is cut: rows are counted past them."""
+    """One seller of four is over its cap and one file is cut, so the rows are counted without them."""
     validation = Validation(4, steps=2, lr=0.05, batch_size=16)
     plan = replace(market(protocol=IfeShares(LWE(), opens="logits"), budget=4), validation=validation)
     shopper, sellers = problem(SMALL, sellers=4, rows=8)

@@ -37,7 +37,7 @@ PLANS = {
 
 @pytest.fixture(scope="module", params=PLANS)
 def runs(request):
-    """The baseline's result and that of real processes, with the plan and inputs."""
+    """The plan, the inputs, and the results of the baseline and of real processes."""
     plan = PLANS[request.param]
     shopper, sellers = problem(plan.architecture)
     plain = run_market(plan, shopper, sellers, Plain())
@@ -56,7 +56,7 @@ def test_real_processes_select_and_judge_as_the_baseline(runs):
 
 
 def test_the_baseline_predicts_as_the_network_itself(runs):
-    """But for the quantised first layer: its error times the other layers' norms, and half of it in a probability."""
+    """Only the quantised first layer differs: by its error times the other layers' norms, halved in a probability."""
     _, shopper, sellers, plain, _ = runs
     network = shopper.network.to(torch.float64)
     bound = quantised_first(network).error.max() / 2
@@ -77,7 +77,7 @@ def test_every_output_says_what_the_strategy_is(runs):
 def test_costs_are_told_by_phase_and_role(runs):
     plan, _, sellers, _, spawned = runs
     assert set(spawned.costs["enrol"]) == {AUTHORITY} and set(spawned.costs["encrypt"]) == {SELLERS}
-    # a ciphertext is 8 bytes a pixel, a seed of 32, and a sealed label of 112
+    # A ciphertext has 8 bytes a pixel and a seed of 32, and a sealed label has 112.
     rows = sum(len(seller.x) for seller in sellers)
     sent = spawned.costs["upload"][SELLERS]["bytes"]
     assert 0 < sent - rows * (8 * plan.architecture.features + 32 + 112) < 2000 * len(sellers)
@@ -114,7 +114,7 @@ def test_labels_of_the_selection_alone_are_told(runs):
 
 
 def test_the_delivered_network_is_the_one_that_sgd_gives():
-    """`networks.train` on own rows and the accepted ones is the oracle, first layer frozen and quantised before."""
+    """The oracle is `networks.train` on own and accepted rows, with the first layer quantised and frozen."""
     plan = market()
     shopper, sellers = problem(SMALL)
     plain, masked = run_market(plan, shopper, sellers, Plain()), in_threads(plan, shopper, sellers)[SHOPPER]
@@ -133,7 +133,7 @@ def test_the_delivered_network_is_the_one_that_sgd_gives():
         assert (found - close).abs().max() <= WEIGHT
         assert (close - expected).abs().max() <= 10 * error < 0.01
     moved = max((p - q).abs().max() for p, q in zip(oracle.weights, shopper.network.weights, strict=True))
-    assert moved > 100 * WEIGHT  # it did train
+    assert moved > 100 * WEIGHT  # training moved the weights
 
 
 def test_preconditioned_updates_select_alike_and_train_otherwise():

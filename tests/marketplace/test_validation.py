@@ -25,7 +25,7 @@ def test_bad_granularities_are_refused(granularity):
 
 
 def predictor(wrong: int, y: torch.Tensor):
-    """Of so many of the first rows another class than y."""
+    """Make a model that predicts another class than y for the first `wrong` rows."""
 
     def predict(x: torch.Tensor) -> torch.Tensor:
         found = y.clone()
@@ -116,6 +116,6 @@ def test_uniform_rows_are_as_many_of_each_class():
     rows = uniform(y, 24, 3, 0)
     assert len(set(rows.tolist())) == 24 and torch.bincount(y[rows]).tolist() == [8, 8, 8]
     assert torch.equal(rows, uniform(y, 24, 3, 0)) and not torch.equal(rows, uniform(y, 24, 3, 1))
-    for size in (30, 10, 0):  # ten of class 1, of which there are nine; no multiple of three; none
+    for size in (30, 10, 0):  # more of class 1 than there are, no multiple of three, and none
         with pytest.raises(InputError, match=r"validation\.size"):
             uniform(y, size, 3, 0)

@@ -42,7 +42,7 @@ CAP = 0.9
 
 
 def digits(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Handwritten digits, 8 x 8, resampled to size x size: x (1797, size^2) uint8, y."""
+    """Return handwritten digits of 8 x 8 pixels, resampled to size x size: x (1797, size^2) uint8, and y."""
     data = load_digits()
     images = torch.from_numpy(data.images)[:, None] * (255 / 16)
     images = torch.nn.functional.interpolate(images, size=(size, size), mode="nearest")
@@ -50,7 +50,7 @@ def digits(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def problem(architecture: Architecture, sellers: int = 3, rows: int = 20) -> tuple[ShopperInput, list[SellerInput]]:
-    """A shopper with a badly trained network, and sellers with rows of their own; the last one's labels are wrong."""
+    """Make a shopper with a badly trained network, and sellers with rows; the last seller's labels are wrong."""
     x, y = digits(architecture.image[1])
     own, asked, offered = slice(0, 100), slice(100, 300), range(300, 300 + sellers * rows, rows)
     network = train(
@@ -71,7 +71,7 @@ def market(architecture: Architecture = SMALL, protocol=TRANSFORM, budget: int =
 
 
 def stocked(folder: Path, plan: MarketPlan, sellers: list[SellerInput]) -> dict[str, Path]:
-    """Enrolled sellers and their uploads: the folders of authority, enrolments and inbox."""
+    """Enrol sellers and upload for them. Returns the folders of authority, enrolments and inbox."""
     places = {name: folder / name for name in ("authority", "enrolments", "inbox")}
     for seller in sellers:
         file = enrol(
@@ -82,7 +82,7 @@ def stocked(folder: Path, plan: MarketPlan, sellers: list[SellerInput]) -> dict[
 
 
 def inputs_of(plan: MarketPlan, shopper: ShopperInput, places: dict[str, Path]) -> dict[str, Own]:
-    """What each role brings."""
+    """Return the input of each role."""
     to_shopper = plan.protocol.name == "ife_shares"
     return {
         SHOPPER: replace(shopper, inbox=places["inbox"] if to_shopper else None),
@@ -124,7 +124,7 @@ def served(found, names: list[str]) -> None:
 
 
 def playing(role, address, emit, folder, plan, inputs, dies, tls):
-    """One role, over TLS where it has certificates; the cloud may end in the middle of its predictions."""
+    """Run one role, over TLS where it has certificates; the cloud may be killed in the middle of its predictions."""
     if role == CLOUD and dies:
         products = cloud_role.TransformCloud.products
 
@@ -139,6 +139,6 @@ def playing(role, address, emit, folder, plan, inputs, dies, tls):
 
 
 def in_processes(plan: MarketPlan, shopper: ShopperInput, places: dict[str, Path], dies: bool = False, tls=None):
-    """What the shopper has of a run of the three roles in processes of their own. tls: address and certificates."""
+    """Run the three roles in processes of their own. tls: address and certificates. Returns the shopper's result."""
     job = {"plan": plan, "inputs": inputs_of(plan, shopper, places), "dies": dies, "tls": tls}
     return launch(playing, {role: dict(job) for role in job["inputs"]}, lambda event: None)[SHOPPER]
