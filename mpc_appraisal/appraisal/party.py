@@ -8,7 +8,6 @@ input in its own process, and announces of it what `Facts` and `norms.published_
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -42,7 +41,7 @@ from mpc_appraisal.appraisal.plan import (
 from mpc_appraisal.appraisal.preparation import Prepared, check_candidates, fitted_to_norms, prepare, transformed
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.appraisal.sides import in_order, say, without_rows
-from mpc_appraisal.common.errors import AppraisalError, DisagreementError, InputError, PeerError
+from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.governance.budget.ledgers import Key
@@ -50,13 +49,11 @@ from mpc_appraisal.governance.catalogue import Listing
 from mpc_appraisal.methods import Facts
 from mpc_appraisal.mpc.backends.cost_model import Rehearsal, rate
 from mpc_appraisal.mpc.backends.registry import deal, dry_session, open_session
+from mpc_appraisal.mpc.net.lifecycle import attend
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.session import agree
 from mpc_appraisal.release.base import Release
 from mpc_appraisal.reporting.record import Record
-
-LINGER_SECONDS = 5.0  # how long a party waits for the others before it closes its connections
-TELL_SECONDS = 6.0  # how long a party that cannot go on tries to reach the others
 
 
 def take_part(
@@ -87,34 +84,15 @@ def take_part(
         DisagreementError: The parties' public facts differ.
         PeerError: Another party failed, vanished or never came.
     """
-    rendezvous, own, refusal = None, None, None
-    if role == MODEL_OWNER:  # it hosts the rendezvous, so that it opens it before it reads its input
-        rendezvous = plan.transport.connect(role, address, plan.join_timeout, hosted)
-    try:
-        own = read()
-    except AppraisalError as error:
-        refusal = error
-    try:
-        if rendezvous is None:
-            patience = TELL_SECONDS if refusal else plan.join_timeout
-            rendezvous = plan.transport.connect(role, address, patience, hosted)
-        if refusal:
-            raise refusal
-        with rendezvous.interrupting():
-            rendezvous.announce()
-            records = _appraise(role, rendezvous, plan, own, emit, session_name)
-            with suppress(PeerError):  # this party already has its results
-                rendezvous.exchange("done", {})
-        rendezvous.close(LINGER_SECONDS)
-        return records
-    except BaseException as error:
-        if rendezvous is not None:
-            # A lost peer is reported to the others too: a party connected to this one alone would blame this one.
-            rendezvous.abort(error.public if isinstance(error, AppraisalError) else "it was interrupted")
-            rendezvous.close(LINGER_SECONDS)
-        if refusal is not None:
-            raise refusal from None  # whether or not the others could be reached
-        raise
+    return attend(
+        role,
+        plan.transport,
+        address,
+        plan.join_timeout,
+        read,
+        lambda rendezvous, own: _appraise(role, rendezvous, plan, own, emit, session_name),
+        hosted,
+    )
 
 
 def _appraise(

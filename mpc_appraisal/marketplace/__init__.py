@@ -1,5 +1,17 @@
-"""The encrypted marketplace: sellers upload once, a shopper tries before it buys, a cloud computes, an authority issues
-keys."""
+"""The encrypted marketplace: "try before you buy" (Song, Cao, Sun, Li, Ke).
+
+Sellers upload encrypted images once and leave. A shopper has a network; it receives predictions for the rows on offer,
+selects the most uncertain ones under a budget, and tries subsets of them before it buys. A cloud computes on the
+uploads, and a key authority issues keys. What goes in is a `MarketPlan`, a `ShopperInput` and one `SellerInput` for
+each seller; `run_market` returns a `MarketResult`. How rows are selected (buying/) and how they are hidden (protocols/,
+encryption/) may be changed independently of each other.
+
+The words of an appraisal map to those of the marketplace as follows, and each protocol keeps to one set of words:
+
+    model owner    shopper          has the network, and pays
+    data owner     sellers, cloud   the sellers own the data; the cloud takes their seat once they have left
+    dealer         key authority    issues function keys, and deals correlated randomness to sessions on shares
+"""
 
 from mpc_appraisal.marketplace.api import run_market
 from mpc_appraisal.marketplace.plan import MarketPlan, SellerInput, ShopperInput, Validation

@@ -1,4 +1,8 @@
-"""`run_market`: the whole marketplace from Python, in one process in the clear or in processes of its own roles."""
+"""`run_market`: the whole marketplace from Python.
+
+What goes in are the plan, the shopper's input and the sellers' inputs; what comes out is the shopper's `MarketResult`.
+The run takes place in one process in the clear, which is the baseline, or in separate processes of the roles.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,9 @@ from typing import Any
 import numpy as np
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.marketplace.plan import (
-    AUTHORITY,
-    CLOUD,
-    SELLERS,
-    SHOPPER,
-    MarketPlan,
-    SellerInput,
-    ShopperInput,
-    whole,
-)
+from mpc_appraisal.marketplace.plan import MarketPlan, SellerInput, ShopperInput, whole
 from mpc_appraisal.marketplace.result import PHASES, MarketResult, PhaseCosts, by_phase
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SELLERS, SHOPPER
 from mpc_appraisal.marketplace.roles.authority import CAP_SHARE, AuthorityInput
 from mpc_appraisal.marketplace.roles.cloud import CloudInput
 from mpc_appraisal.marketplace.roles.context import Connection
@@ -52,15 +48,21 @@ def run_market(
     """Enrol, upload, predict, select and validate.
 
     Args:
-        session: `Plain` (one process, no privacy: the baseline) or `Spawn` (each role, and groups of sellers, in
-            processes and with files of their own on this machine), the default; `logit_bound` is not used.
-        cap_share: independent first-layer rows that the authority issues keys for, at most, as a share of the pixels.
-        sellers_per_process: of sellers, which are all gone before the shopper comes.
+        market: the public plan.
+        shopper: the shopper's input.
+        sellers: one input for each seller; their names differ.
+        session: `PlainSettings` for the baseline, one process without privacy; or `SpawnSettings`, the default, where
+            each role and each group of sellers has a process and files of its own on this machine. The setting
+            `logit_bound` is not used.
+        cap_share: the most independent first-layer rows that the authority issues keys for, as a share of the pixels.
+        sellers_per_process: how many sellers share a process. All sellers have left before the shopper comes.
+        emit: receives progress events.
 
     Returns the shopper's `MarketResult`.
 
     Raises:
-        InputError: a bad argument or input, by name. PeerError: a role failed or vanished, named.
+        InputError: an argument or input is bad; the error names it. PeerError: a role failed or vanished; the error
+            names it.
     """
     session = session or SpawnSettings()
     whole("sellers_per_process", sellers_per_process)
@@ -110,7 +112,7 @@ def _run_spawned(
         enrolled = launch(_enrol, {AUTHORITY: job | {"cap_share": cap_share}}, emit, session.threads)[AUTHORITY]
         groups = [sellers[start : start + per_process] for start in range(0, len(sellers), per_process)]
         receipts: list[Receipt] = []
-        for place, group in enumerate(groups):  # one process at a time: they need not be here together
+        for place, group in enumerate(groups):  # one process at a time, because sellers need not meet
             files = {f"{s.name}.npz": _writer(s) for s in group}
             files |= {f"{s.name}{SUFFIX}": _copier(enrolments / f"{s.name}{SUFFIX}") for s in group}
             name = f"{SELLERS}-{place}"
@@ -133,7 +135,7 @@ def _run_spawned(
 
 
 def _where(session: SpawnSettings) -> str | None:
-    """An address for TLS: the launcher's own rendezvous is in the clear."""
+    """Return an address for TLS, since the launcher's own rendezvous is in the clear; None for other transports."""
     if session.transport != "tls":
         return None
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -141,7 +143,7 @@ def _where(session: SpawnSettings) -> str | None:
 
 
 def _enrol(role, address, emit, folder, names, market: MarketPlan, state, out, cap_share):
-    """The authority before the run."""
+    """Run the authority before the market: it enrols all sellers. Returns its costs by phase."""
     costs = PhaseCosts(Meter())
     with costs.phase("enrol"):
         for name in names:
@@ -150,7 +152,7 @@ def _enrol(role, address, emit, folder, names, market: MarketPlan, state, out, c
 
 
 def _sell(role, address, emit, folder, inbox) -> list[Receipt]:
-    """Some sellers, one after the other."""
+    """Run some sellers, one after the other. Returns a receipt for each."""
     receipts = []
     for path in sorted(folder.glob("*.npz")):
         with np.load(path, allow_pickle=False) as arrays:

@@ -1,4 +1,8 @@
-"""What all parties of a marketplace agree on, and what each brings: nothing is sent before the plans are equal."""
+"""The public plan of a market, on which all roles agree, and the private inputs of sellers and shopper.
+
+Nothing is sent before the plans of shopper, cloud and authority are found equal. `MarketPlan.public` and the digest of
+it are what they compare, so the keys and values there must not change.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +20,12 @@ from torch import Tensor
 from mpc_appraisal.common.checks import boolean, integer, number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
-from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.marketplace.buying.selection import STRATEGIES
 from mpc_appraisal.marketplace.encryption.signed_upload import MOST_ROWS
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
 from mpc_appraisal.marketplace.protocols.strategy import IfeShares
 from mpc_appraisal.models.networks import Architecture, Network
 
-SHOPPER, CLOUD, AUTHORITY = MODEL_OWNER, DATA_OWNER, DEALER  # the transport's roles
-SELLERS = "sellers"
 PIXEL = 255
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 Protocol = IfeTransform | IfeShares
@@ -32,10 +33,12 @@ Protocol = IfeTransform | IfeShares
 
 @dataclass(frozen=True)
 class Validation:
-    """Retraining on subsets of the selection, the first layer frozen.
+    """How the selection is tried: by retraining on subsets of it, while the first layer stays frozen.
 
-    granularity: rows of a subset. steps, lr, batch_size, momentum, seed: SGD, as `networks.train`. deliver: the shopper
-    gets the network retrained with the accepted subsets.
+    Attributes:
+        granularity: the number of rows of a subset.
+        steps, lr, batch_size, momentum, seed: the settings of SGD, as in `networks.train`.
+        deliver: True if the shopper gets the network that was retrained with the accepted subsets.
     """
 
     granularity: int
@@ -57,11 +60,17 @@ class Validation:
 
 @dataclass(frozen=True)
 class MarketPlan:
-    """The public plan: equal at shopper, cloud and key authority.
+    """The public plan, which is equal at shopper, cloud and key authority.
 
-    selection: a name in `selection.STRATEGIES`. budget: rows to select over all sellers. validation: None to select
-    only. seed: of random selection. batch: images of one message. seller_rows: the most rows that one seller's upload
-    may have; a larger one is refused by name before it is read.
+    Attributes:
+        architecture: the architecture of the shopper's network, and with it the size of the images.
+        protocol: the strategy that hides the data.
+        selection: the rule of selection, a name in `selection.STRATEGIES`.
+        budget: the number of rows to select over all sellers.
+        validation: how the selection is tried; None where rows are only selected.
+        seed: the seed of random selection.
+        batch: the number of images in one message.
+        seller_rows: the most rows that one seller's upload may have; a larger one is refused by name before it is read.
     """
 
     architecture: Architecture
@@ -86,7 +95,7 @@ class MarketPlan:
 
     @property
     def public(self) -> dict[str, Any]:
-        """Flat, key to JSON value."""
+        """The plan as a flat mapping of keys to JSON values, which the roles compare."""
         validation = asdict(self.validation) if self.validation else {}
         return {
             "architecture": repr(self.architecture),
@@ -95,7 +104,8 @@ class MarketPlan:
             "budget": self.budget,
             "seed": self.seed,
             "batch": self.batch,
-            **({} if self.seller_rows == MOST_ROWS else {"seller_rows": self.seller_rows}),  # plans before it are equal
+            # Older plans lack this key; a plan that states the default stays equal to them.
+            **({} if self.seller_rows == MOST_ROWS else {"seller_rows": self.seller_rows}),
             **{f"validation.{key}": value for key, value in validation.items()},
         }
 
@@ -104,7 +114,7 @@ class MarketPlan:
         return config_hash(self.public)
 
     def check_pool(self, rows: int, refused: Mapping[str, str] | None = None) -> None:
-        """Raises InputError where fewer rows are on offer than the budget. refused: why, by seller."""
+        """Raise InputError where fewer rows are on offer than the budget. refused: by seller, why it was refused."""
         if self.budget > rows:
             why = "".join(f"; {name} was refused: {text}" for name, text in list((refused or {}).items())[:1])
             raise InputError("budget", self.budget, f"at most {rows}, the rows on offer{why}")
@@ -112,7 +122,13 @@ class MarketPlan:
 
 @dataclass(frozen=True, eq=False)
 class SellerInput:
-    """One seller's images, x (n, d) uint8, row-major, and labels y (n,) int64."""
+    """The private input of one seller.
+
+    Attributes:
+        name: the seller's name, which is also the stem of its files.
+        x: the images, (n, d) uint8, row-major.
+        y: the labels, (n,) int64.
+    """
 
     name: str
     x: np.ndarray | Tensor
@@ -131,9 +147,15 @@ class SellerInput:
 
 @dataclass(frozen=True, eq=False)
 class ShopperInput:
-    """The shopper's network, trained in the clear; its own rows (x, y) and those it validates on, of uniformly
-    distributed classes. x: (m, d) uint8, or real in [0, 1]; y: (m,) int64. Needed for validation alone: own,
-    validation. inbox: the folder of sellers' uploads, where the strategy sends them to the shopper (`ife_shares`)."""
+    """The private input of the shopper.
+
+    Attributes:
+        network: the shopper's network, trained in the clear.
+        own: the shopper's own training rows (x, y), with x (m, d) uint8 or real in [0, 1], and y (m,) int64. They are
+            needed for validation alone.
+        validation: rows of the same form, of uniformly distributed classes, on which the shopper judges subsets.
+        inbox: the folder of sellers' uploads, for the strategy that sends them to the shopper (`ife_shares`).
+    """
 
     network: Network
     own: tuple[Any, Any] | None = None
@@ -141,7 +163,7 @@ class ShopperInput:
     inbox: str | Path | None = None
 
     def check(self, market: MarketPlan) -> None:
-        """Raises InputError where network or rows do not fit the market."""
+        """Raise InputError where the network or the rows do not fit the market."""
         if self.network.architecture != market.architecture:
             found = self.network.architecture.name
             raise InputError("network", f"architecture {found}", f"the market's, {market.architecture.name}")
@@ -154,8 +176,14 @@ class ShopperInput:
 
 
 def rows_of(pair: tuple[Any, Any], architecture: Architecture, name: str) -> tuple[Tensor, Tensor]:
-    """x (m, d) int64 in 0 .. 255, rounded to whole pixels as sellers' images are, and y (m,) int64; InputError for
-    others."""
+    """Check rows of the shopper and round them to whole pixels, as sellers' images are.
+
+    Args:
+        pair: x (m, d), uint8 or real in [0, 1], and labels y (m,).
+        name: how errors call the rows, 'own' or 'validation'.
+
+    Returns x (m, d) int64 in 0 .. 255 and y (m,) int64. Raises InputError for rows of another form.
+    """
     x, y = (torch.as_tensor(values) for values in pair)
     x = x.to(torch.float64) if x.dtype == torch.uint8 else torch.round(x.to(torch.float64) * PIXEL)
     if x.ndim != 2 or x.shape[1] != architecture.features or len(x) == 0:
@@ -168,16 +196,16 @@ def rows_of(pair: tuple[Any, Any], architecture: Architecture, name: str) -> tup
 
 
 def whole(name: str, value: object) -> None:
-    """Raises InputError unless `value` is a whole number, 1 or more."""
+    """Raise InputError unless `value` is a whole number, 1 or more."""
     integer(name, value, 1, expected="a whole number, 1 or more", kind=numbers.Integral)
 
 
 def seeded(name: str, value: object) -> None:
-    """Raises InputError unless `value` is a seed, a whole number 0 .. 2^63 - 1."""
+    """Raise InputError unless `value` is a seed, a whole number 0 .. 2^63 - 1."""
     integer(name, value, 0, (1 << 63) - 1, "a whole number, at least 0 and less than 2^63")
 
 
 def check_name(name: str) -> None:
-    """A seller's name is also a file's. Raises InputError for others."""
+    """Raise InputError unless `name` can name a seller, and with it the seller's files."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise InputError("seller", repr(name), f"a name that matches {NAME.pattern}")

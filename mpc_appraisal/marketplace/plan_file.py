@@ -1,11 +1,14 @@
-"""The market's plan as a JSON file, which shopper, cloud and authority each have; what they state must be equal.
+"""The plan of a market as a JSON file.
+
+Shopper, cloud and authority each have such a file, and the plans in them must be equal. `read_plan` makes a
+`MarketPlan` of a file, for example of this one:
 
     {"network": "cnn", "image": [1, 28, 28], "classes": 10, "protocol": "ife_transform", "scheme": "lwe",
      "update": "exact", "selection": "margin", "budget": 500, "seed": 0, "batch": 256,
      "validation": {"granularity": 100, "steps": 100, "lr": 0.05, "batch_size": 64}}
 
-Needed: protocol, selection, budget. `update` belongs to ife_transform, `opens` to ife_shares. `seller_rows`: the most
-rows of one seller's upload, 131,072 unless it is stated.
+The keys protocol, selection and budget must be stated. `update` belongs to ife_transform alone, and `opens` to
+ife_shares alone. `seller_rows` is the most rows that one seller's upload may have; it is 131,072 unless it is stated.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ KEYS = {"network", "image", "classes", "protocol", "scheme", "validation"} | MAR
 
 
 def read_plan(path: str | Path) -> MarketPlan:
-    """The plan of a file. InputError, naming the key, for what does not fit."""
+    """Read the plan in a file. Raises InputError, which names the key, for what does not fit."""
     try:
         stated = json.loads(Path(path).read_text())
     except (OSError, ValueError, RecursionError) as error:
@@ -41,7 +44,7 @@ def read_plan(path: str | Path) -> MarketPlan:
 
 
 def market_of(stated: Mapping[str, Any]) -> MarketPlan:
-    """The plan that `stated`, as read from JSON, describes."""
+    """Make the plan that `stated`, as read from JSON, describes. Raises InputError, which names the key."""
     if not isinstance(stated, Mapping):
         raise InputError("plan", type(stated).__name__, "an object of keys and values")
     protocol = _one_of(PROTOCOLS, stated.get("protocol"), "protocol")
@@ -67,7 +70,10 @@ def market_of(stated: Mapping[str, Any]) -> MarketPlan:
 
 
 def architecture_of(network: str, image: Any = None, classes: Any = None) -> Architecture:
-    """A network by name, for images (channels, height, width) and a number of classes, by default its own."""
+    """Return the architecture of this name, adapted to images (channels, height, width) and a number of classes.
+
+    image, classes: None keeps those of the named architecture. Raises InputError, which names the key.
+    """
     found = _one_of(ARCHITECTURES, network, "network")
     if image is not None:
         if not isinstance(image, list | tuple) or len(image) != 3 or not all(isinstance(s, int) for s in image):

@@ -1,4 +1,4 @@
-"""What is kept of a marketplace run: one JSON line, from which its report is made."""
+"""The record of a marketplace run: one line of JSON, from which the report is made."""
 
 from __future__ import annotations
 
@@ -23,14 +23,23 @@ KIND = "marketplace"
 
 @dataclass(frozen=True)
 class MarketRecord:
-    """facts: what stands in the line. `errors`: wrong predictions in the clear on independent test rows, of the network
-    before and after, for experiments alone; after: None where it is not delivered."""
+    """What is kept of one run.
+
+    Attributes:
+        facts: the content of the line, with the keys KEYS. Its entry `errors` exists in experiments alone: it counts
+            the wrong predictions, in the clear and on independent test rows, of the network before the purchase and
+            after it; `after` is None where no network is delivered.
+    """
 
     facts: Mapping[str, Any]
 
     @staticmethod
     def of(result: MarketResult, stated: Mapping[str, Any]) -> MarketRecord:
-        """stated: config, seed, session, protocol, trust, network, sellers, offered, selection, budget, low, errors."""
+        """Make the record of `result`.
+
+        stated: what the result does not say: config, seed, session, protocol, trust, network, sellers, offered,
+        selection, budget, low and errors.
+        """
         verdicts = [
             {
                 "rows": len(v.rows),
@@ -61,12 +70,12 @@ class MarketRecord:
         return self.facts[key]
 
     def write(self, path: str | Path) -> None:
-        """One line, in place of what was there."""
+        """Write the line to `path`, in place of whatever the file held."""
         Path(path).write_text(json.dumps(self.facts, allow_nan=False, sort_keys=True) + "\n", encoding="utf-8")
 
     @staticmethod
     def read(path: str | Path) -> MarketRecord:
-        """Reads what `write` writes; InputError, by file, for anything else."""
+        """Read what `write` wrote. Raises InputError, which names the file, for anything else."""
         try:
             facts = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:

@@ -1,4 +1,8 @@
-"""The report of a marketplace run, from its record alone: on the console, in Markdown and as one HTML file."""
+"""The report of a marketplace run: on the console, in Markdown and as one HTML file.
+
+What goes in is a `MarketRecord` and nothing else. Each function that returns a `Table` makes one section of the report;
+the layout of the pages is in reporting/templates/.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mpc_appraisal.marketplace.record import MarketRecord
+from mpc_appraisal.marketplace.roles import SPOKEN
 from mpc_appraisal.marketplace.simulation import by_seller
-from mpc_appraisal.reporting.report import PAGE, STYLE, markdown, print_table
+from mpc_appraisal.reporting.page import Page, write_page
+from mpc_appraisal.reporting.report import print_table
 from mpc_appraisal.reporting.table import DASH, Table, number
 
 TITLE = "Try before you buy"
-ROLES = {"model_owner": "shopper", "data_owner": "cloud", "dealer": "key authority"}
-LISTED = 10  # sellers named in the report
+LISTED = 10  # how many sellers the report names
 
 
 def name_of(role: str) -> str:
-    """A role as the marketplace calls it."""
-    return ROLES.get(role, role.replace("_", " "))
+    """Return what the marketplace calls a role."""
+    return SPOKEN.get(role, role.replace("_", " "))
 
 
 def summary(record: MarketRecord) -> Table:
-    """What was found, and how it was hidden."""
+    """Make the sentences at the top: what was found, and how it was hidden."""
     verdicts, selected = record["verdicts"], record["selected"]
     counts = by_seller([(name, row) for name, row in selected])
     notes = [
@@ -62,7 +67,7 @@ def _judged(record: MarketRecord) -> str:
 
 
 def costs(record: MarketRecord) -> Table:
-    """Seconds, bytes and rounds by phase and role."""
+    """Make the table of seconds, megabytes and rounds by phase and role."""
     rows = [
         (phase, name_of(role), number(c["seconds"], 3), number(c["bytes"] / 1e6, 3), str(int(c["rounds"])))
         for phase, roles in record["costs"].items()
@@ -73,7 +78,7 @@ def costs(record: MarketRecord) -> Table:
 
 
 def openings(record: MarketRecord) -> Table:
-    """Who learned what."""
+    """Make the table of who learned what."""
     rows = [
         (", ".join(map(name_of, o["to"])) or "nobody", o["what"], str(o["numbers"]), o["why"])
         for o in record["openings"]
@@ -83,6 +88,7 @@ def openings(record: MarketRecord) -> Table:
 
 
 def verdicts(record: MarketRecord) -> Table:
+    """Make the table of subsets that were tried, each with its verdict."""
     rows = [
         (
             str(k),
@@ -99,6 +105,7 @@ def verdicts(record: MarketRecord) -> Table:
 
 
 def selected(record: MarketRecord) -> Table:
+    """Make the table of how many rows of each seller were selected."""
     counts = by_seller([(name, row) for name, row in record["selected"]])
     rows = [(name, str(count)) for name, count in list(counts.items())[:LISTED]]
     left = len(counts) - len(rows)
@@ -108,6 +115,7 @@ def selected(record: MarketRecord) -> Table:
 
 
 def run(record: MarketRecord) -> Table:
+    """Make the table of the facts of the run, from protocol to versions."""
     keys = ("protocol", "session", "network", "sellers", "offered", "selection", "budget", "seed", "config", "revision")
     rows = [(key, DASH if record[key] is None else str(record[key])) for key in (*keys, "time")]
     rows += [(key, value or DASH) for key, value in record["versions"].items()]
@@ -115,17 +123,17 @@ def run(record: MarketRecord) -> Table:
 
 
 def sentences(record: MarketRecord) -> list[str]:
-    """What leaks, and whom one has to trust."""
+    """Return sentences on what leaks and whom one has to trust."""
     return [*record["leakage"], record["trust"]]
 
 
 def tables(record: MarketRecord) -> Iterator[Table]:
-    """What a reader wants first."""
+    """Return the tables that a reader wants first."""
     yield from (summary(record), openings(record), verdicts(record), costs(record))
 
 
 def print_market(record: MarketRecord, console) -> None:
-    """Tables, leakage and trust on a rich console."""
+    """Print the tables, the leakage and the trust on a rich console."""
     from rich.text import Text
 
     for table in tables(record):
@@ -137,16 +145,12 @@ def print_market(record: MarketRecord, console) -> None:
 
 
 def write_market(record: MarketRecord, folder: str | Path) -> list[Path]:
-    """Writes report.md and report.html into `folder`; returns the paths."""
-    from jinja2 import Environment
-
-    folder = Path(folder)
-    main, details, said = list(tables(record)), [selected(record), run(record)], sentences(record)
-    page = Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
-    html, text = folder / "report.html", folder / "report.md"
-    html.write_text(
-        page.render(title=TITLE, style=STYLE, main=main, details=details, trust=said, figures=[]), encoding="utf-8"
+    """Write report.md and report.html into `folder`, and return their paths."""
+    page = Page(
+        TITLE,
+        main=list(tables(record)),
+        trust=sentences(record),
+        details=[selected(record), run(record)],
+        trust_title="What leaks, and trust",
     )
-    parts = [f"# {TITLE}", *map(markdown, main), "## What leaks, and trust", *said, *map(markdown, details)]
-    text.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    return [text, html]
+    return write_page(page, folder)

@@ -1,4 +1,4 @@
-"""What the shopper has of a marketplace run."""
+"""The result of a marketplace run, which the shopper alone has, and the costs of each role by phase."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Costs = dict[str, dict[str, dict[str, float]]]
 
 @dataclass(frozen=True, eq=False)
 class MarketResult:
-    """The shopper's.
+    """What the shopper has at the end of a run.
 
     Attributes:
-        selected: (seller, row), most uncertain first; without rows of sellers whose labels turned out bad.
-        probabilities: by seller, (n, C) float64.
-        verdicts: of validation; `rows` count the places in `selected`.
-        costs: phase -> role -> seconds, bytes that the role sent, rounds that it waited.
-        openings: what was opened to whom.
-        leakage: what the strategy leaks, in sentences.
-        label: what kind of protection the strategy is.
-        refused: (seller, why): its rows were not on offer, or were left out.
-        labels: of the selected rows, in their order; None where nobody learns them.
-        network: retrained with the accepted subsets, where the market delivers it.
+        selected: pairs (seller, row), most uncertain first, without the rows of sellers whose labels turned out bad.
+        probabilities: the predicted class probabilities of all rows on offer, by seller, (n, C) float64.
+        verdicts: the verdicts of the validation; their `rows` are places in `selected`.
+        costs: phase -> role -> seconds, bytes that the role sent, and rounds that it waited.
+        openings: one entry for each thing that was opened, with those to whom it was opened.
+        leakage: sentences on what the strategy leaks.
+        label: the kind of protection that the strategy offers, in a few words.
+        refused: pairs (seller, reason) of the sellers whose rows were not on offer or were left out.
+        labels: the labels of the selected rows, in their order; None where nobody learns them.
+        network: the network retrained with the accepted subsets; None where the market does not deliver it.
     """
 
     selected: tuple[tuple[str, int], ...]
@@ -48,20 +48,20 @@ class MarketResult:
 
     @property
     def accepted(self) -> tuple[tuple[str, int], ...]:
-        """The selected rows of accepted subsets."""
+        """Return the selected rows of the accepted subsets, as pairs (seller, row)."""
         return tuple(self.selected[place] for verdict in self.verdicts if verdict.accepted for place in verdict.rows)
 
 
 @dataclass
 class PhaseCosts:
-    """One role's costs by phase."""
+    """The costs of one role by phase: seconds, bytes sent and rounds."""
 
     meter: Meter
     phases: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add what the block takes to phase `name`."""
+        """Add what the block costs to the phase `name`."""
         before = self.meter.cost()
         with self.meter.phase(name):
             yield
@@ -76,7 +76,7 @@ class PhaseCosts:
 
 
 def by_phase(costs_by_role: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Costs:
-    """role -> phase -> cost as phase -> role -> cost, in the order of PHASES."""
+    """Turn role -> phase -> cost into phase -> role -> cost, in the order of PHASES."""
     found: Costs = {}
     for phase in PHASES:
         at = {role: dict(phases[phase]) for role, phases in costs_by_role.items() if phase in phases}

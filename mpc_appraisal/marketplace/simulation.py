@@ -1,8 +1,9 @@
-"""One data set becomes a marketplace: a shopper with a network of its own, and sellers with images of theirs.
+"""A simulated market, made from one data set: a shopper with a network of its own, and sellers with their images.
 
-MNIST in 101 subsets (Song et al., "Try Before You Buy", slides "Experiment Setup"): one is the shopper's, the
-others are 100 sellers'. The shopper's size is a parameter, for an equal split cannot give the slides' 5,500 and 55,000
-both.
+The published experiment divides MNIST into 101 subsets (Song et al., "Try Before You Buy", slides "Experiment Setup"):
+one belongs to the shopper and the others to 100 sellers. The size of the shopper's subset is a parameter here, because
+an equal split cannot give both the 5,500 and the 55,000 rows that the slides state. `Sellers` holds the settings, and
+its `build` makes the market.
 """
 
 from __future__ import annotations
@@ -27,7 +28,15 @@ KINDS = ("mislabelled", "evasive")
 
 @dataclass(frozen=True, eq=False)
 class SimulatedMarket:
-    """What `Sellers.build` gives: the plan, and what each party brings. low: names of sellers with bad labels."""
+    """A market that `Sellers.build` made.
+
+    Attributes:
+        market: the public plan.
+        shopper: the shopper's input.
+        sellers: the sellers' inputs.
+        low: the names of the sellers with bad labels.
+        test: independent rows, on which the worth of the purchase can be measured in the clear.
+    """
 
     market: MarketPlan
     shopper: ShopperInput
@@ -38,13 +47,20 @@ class SimulatedMarket:
 
 @dataclass(frozen=True)
 class Sellers:
-    """The marketplace of an experiment.
+    """The settings of a simulated market. Raises InputError for a setting that does not fit.
 
-    network: a name in `networks.ARCHITECTURES`, for the data's images. sellers: how many. own_rows: of the shopper, on
-    which it trains in the clear by SGD (epochs, lr, batch_size, momentum). rows: all sellers' together; None: all that
-    is left. validation_rows: of the test data, as many of each class; the other test rows measure, in the clear, what
-    the purchase is worth. low_quality: 'mislabelled' or 'evasive', of the first `low_share` of the sellers; None: all
-    sell good data. selection, budget, validation, batch: see `Market`. Raises InputError for what does not fit.
+    Attributes:
+        network: a name in `networks.ARCHITECTURES`; the architecture is adapted to the images of the data.
+        sellers: the number of sellers.
+        own_rows: the number of rows on which the shopper trains its network in the clear.
+        rows: the number of rows of all sellers together; None for all rows that are left.
+        validation_rows: the number of test rows, as many of each class, on which the shopper validates. The other test
+            rows measure, in the clear, what the purchase is worth.
+        epochs, lr, batch_size, momentum: the settings of SGD for the shopper's first training.
+        low_quality: how the first sellers' labels are bad, 'mislabelled' or 'evasive'; None where all are good.
+        low_share: the share of sellers with bad labels.
+        selection, budget, batch, validation: see `MarketPlan`.
+        key_cap: the most independent first-layer rows that the authority issues keys for, as a share of the pixels.
     """
 
     network: str = "cnn"
@@ -73,7 +89,7 @@ class Sellers:
         number("market.low_share", self.low_share, "a share above 0, at most 1", above=0, most=1)
 
     def architecture(self, data: Dataset) -> Architecture:
-        """The network for the images of `data`."""
+        """Return the architecture for the images of `data`."""
         if data.features not in IMAGES:
             sizes = ", ".join(f"{features} ({'x'.join(map(str, size))})" for features, size in IMAGES.items())
             raise InputError("data", f"{data.features} features", f"images of {sizes}")
@@ -82,7 +98,7 @@ class Sellers:
         return replace(found, layers=(*layers, replace(last, units=data.classes)))
 
     def build(self, data: Dataset, test: Dataset, protocol: Protocol, seed: int) -> SimulatedMarket:
-        """The market of `seed`; x of `data` and `test` in [0, 1], rounded to 8 bits a pixel."""
+        """Make the market of `seed`. The x of `data` and `test` lie in [0, 1] and are rounded to 8 bits a pixel."""
         market = MarketPlan(
             self.architecture(data), protocol, self.selection, self.budget, self.validation, seed, self.batch
         )
@@ -128,7 +144,7 @@ def _pixels(x: torch.Tensor) -> np.ndarray:
 
 
 def _rounded(x: torch.Tensor) -> torch.Tensor:
-    """To the 8 bits a pixel that sellers encrypt, so that one network sees alike images of both."""
+    """Round to the 8 bits a pixel that sellers encrypt, so that the network sees the images of both sides alike."""
     return torch.from_numpy(_pixels(x)).to(torch.float32) / PIXEL
 
 
@@ -139,12 +155,12 @@ def _low(kind: str, network: Network, part: Dataset, seed: int) -> torch.Tensor:
 
 
 def errors(network: Network, data: Dataset) -> int:
-    """Wrong predictions of `network` on `data`, in the clear."""
+    """Count the wrong predictions of `network` on `data`, in the clear."""
     return int((network.logits(_rounded(data.x)).argmax(1) != data.y).sum())
 
 
 def by_seller(selected: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """How many rows of each seller were selected, most first."""
+    """Count the selected rows of each seller, the largest number first."""
     counts: dict[str, int] = {}
     for name, _ in selected:
         counts[name] = counts.get(name, 0) + 1

@@ -1,8 +1,11 @@
 """Appraisal cards: one page for each candidate of a private run, for a manager to read and an auditor to check.
 
-The answer first, then what binds it to the data, what was told to whom, what it spent, who allowed it, and how to
-verify each of these. Made of records and of nothing else. Candidates' names, listings and approvals are foreign text:
-escaped in both forms, and a command to copy holds none of it but hashes and a listing's name, whose forms are checked.
+What goes in are the records of a run and nothing else; what comes out is, for each candidate, one page in Markdown and
+one in HTML, from templates/card.md.jinja and card.html.jinja. A card states the answer first, then what binds it to the
+data, what was opened to whom, what it spent, who allowed it, and how to verify each of these. The functions here
+compose the sentences, which may be reworded; the templates set the layout. Names of candidates, listings and approvals
+are foreign text, which both templates escape. A command to copy holds no foreign text but hashes and the name of a
+listing, whose forms are checked.
 """
 
 from __future__ import annotations
@@ -14,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpc_appraisal.common.text import shown
+from mpc_appraisal.reporting.page import render
 from mpc_appraisal.reporting.record import Record
-from mpc_appraisal.reporting.report import STYLE
 from mpc_appraisal.reporting.result import Result
 from mpc_appraisal.reporting.result_tables import COVERS, INTERVAL, finalists, parties
 from mpc_appraisal.reporting.table import number
 
-NAME, TEXT = 80, 240  # characters shown of a name, of a sentence
+NAME, TEXT = 80, 240  # the longest name and the longest sentence that are shown whole, in characters
 FAILURE = "Fixed-point arithmetic failed somewhere with a probability of at most {}."
 SAMPLING = (
     "Sampling error of the data itself is not in this: another sample from the same source would give another answer."
@@ -35,45 +38,17 @@ SIDES = {
     "join": "an appraisal between organisations, each in its own process",
 }
 
-CARD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-{{ style | safe }}
-body { max-width: 46rem; overflow-wrap: anywhere; }
-h1 { margin-bottom: .3rem; } h2 { margin: 1.1rem 0 .3rem; border-bottom: 1px solid #c5ccd4; }
-p.answer { font-size: 1.15rem; font-weight: 600; margin: .5rem 0 .2rem; } p.note { max-width: none; }
-dl { display: grid; grid-template-columns: 9.5rem 1fr; gap: .15rem 1rem; margin: .3rem 0; font-size: .92rem; }
-dt { color: #55606d; } dd { margin: 0; } dd.hash { font: .82rem/1.7 ui-monospace, monospace; }
-ol { margin: .3rem 0; padding-left: 1.3rem; font-size: .92rem; } li { margin: .25rem 0; }
-code { display: block; font-size: .82rem; background: #f3f5f7; padding: .2rem .5rem; white-space: pre-wrap; }
-@media (max-width: 34rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; } }
-@page { size: A4; margin: 12mm; }
-@media print { html { font-size: 12px; } body { font-size: 12px; line-height: 1.35; margin: 0; padding: 0;
-  max-width: none; } h2 { margin: .7rem 0 .2rem; } li, dd { break-inside: avoid; } }
-</style></head><body>
-<h1>{{ title }}</h1>
-<p class="note">{{ subtitle }}</p>
-{% for section in sections %}<section><h2>{{ section.title }}</h2>
-{% for headline, notes in section.answers %}<p class="answer">{{ headline }}</p>
-{% for note in notes %}<p class="note">{{ note }}</p>
-{% endfor %}{% endfor %}
-{% if section.facts %}<dl>
-{% for key, text in section.facts %}<dt>{{ key }}</dt>
-<dd{% if text | length == 64 %} class="hash"{% endif %}>{{ text }}</dd>
-{% endfor %}</dl>{% endif %}
-{% if section.steps %}<ol>
-{% for sentence, command in section.steps %}<li>{{ sentence }}{% if command %}<code>{{ command }}</code>{% endif %}</li>
-{% endfor %}</ol>{% endif %}
-</section>
-{% endfor %}
-</body></html>
-"""
-
 
 @dataclass(frozen=True)
 class Section:
-    """answers: a headline and the sentences under it; facts: label and text; steps: a sentence and a command or ""."""
+    """One section of a card.
+
+    Attributes:
+        title: the heading.
+        answers: each is a headline with the sentences under it.
+        facts: each is a label with its text.
+        steps: each is a sentence that says what to check, with the command for it, or "" where there is none.
+    """
 
     title: str
     answers: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -82,12 +57,9 @@ class Section:
 
 
 def write_cards(result: Result, folder: str | Path) -> list[Path]:
-    """Writes card-<slug>.md and card-<slug>.html for each candidate that a private session appraised; their paths."""
-    from jinja2 import Environment
-
+    """Write card-<slug>.md and card-<slug>.html for each candidate of a private session, and return their paths."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    page = Environment(autoescape=True, trim_blocks=True).from_string(CARD)
     private = Result(record for record in result if record.session in SIDES and not record.baseline)
     among, taken, written = finalists(private), set(), []
     for candidate in private.candidates:
@@ -95,17 +67,15 @@ def write_cards(result: Result, folder: str | Path) -> list[Path]:
         title, found = f"Appraisal card: {shown(candidate, NAME)}", sections(records, among)
         place = slug(candidate, taken)
         taken.add(place)
-        text, html = folder / f"card-{place}.md", folder / f"card-{place}.html"
-        text.write_text(_markdown(title, _subtitle(records), found), encoding="utf-8")
-        html.write_text(
-            page.render(title=title, subtitle=_subtitle(records), sections=found, style=STYLE), encoding="utf-8"
-        )
-        written += [text, html]
+        for form in ("md", "html"):
+            page = render(f"card.{form}.jinja", title=title, subtitle=_subtitle(records), sections=found)
+            written.append(folder / f"card-{place}.{form}")
+            written[-1].write_text(page, encoding="utf-8")
     return written
 
 
 def slug(name: str, taken: Iterable[str] = ()) -> str:
-    """A file name's part of a-z, 0-9 and '-', at most 48 long and not among `taken`."""
+    """Make a part of a file name from `name`: of a-z, 0-9 and '-', at most 48 characters, and not among `taken`."""
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     base = re.sub("[^a-z0-9]+", "-", ascii_name).strip("-")[:40].strip("-") or "candidate"
     found, count = base, 1
@@ -116,9 +86,16 @@ def slug(name: str, taken: Iterable[str] = ()) -> str:
 
 
 def sections(records: list[Record], among: dict[str, int]) -> list[Section]:
-    """The card of one candidate, whose records these are, one a method. among: as of `result_tables.finalists`."""
-    told = Result(records)
-    margins = {record.method: told.margin(record) for record in records}
+    """Compose the card of one candidate.
+
+    Args:
+        records: the candidate's records, one for each method.
+        among: by method, how many candidates were compared, as `result_tables.finalists` counts them.
+
+    Returns the sections that have any content.
+    """
+    result = Result(records)
+    margins = {record.method: result.margin(record) for record in records}
     shown_with = any(margin is not None for margin in margins.values())  # then the error stands beside its value
     answers = [_answer(r, among[r.method], margins[r.method]) for r in records if not (r.error and shown_with)]
     found = [
@@ -142,7 +119,7 @@ def _subtitle(records: list[Record]) -> str:
 
 
 def _facts(records: list[Record], of: Callable[[Record], list[tuple[str, str]]]) -> tuple[tuple[str, str], ...]:
-    """Those of all methods, once where they agree; where methods differ, each with its name."""
+    """Return what `of` finds in each record: a fact that all methods share once, any other with its method's name."""
     by_method = {record.method: of(record) for record in records}
     common = [fact for fact in next(iter(by_method.values())) if all(fact in facts for facts in by_method.values())]
     own = [
@@ -155,7 +132,7 @@ def _facts(records: list[Record], of: Callable[[Record], list[tuple[str, str]]])
 
 
 def _answer(record: Record, among: int, margin: float | None) -> tuple[str, tuple[str, ...]]:
-    """The headline of one method, and how sure it is, in words. margin: as of `Result.margin`."""
+    """Return the headline of one method and, in words, how certain it is. margin: see `Result.margin`."""
     release = record.release or {}
     method, notes = shown(record.method, NAME), []
     noised = any(release.get(key) is not None for key in ("epsilon", "deviation", "low"))
@@ -168,8 +145,8 @@ def _answer(record: Record, among: int, margin: float | None) -> tuple[str, tupl
     elif record.winner is not None:
         place = f"rank {record.rank} " if record.rank else ""
         headline = f"Winner: {place}among {among} candidates" if record.winner else f"Not a winner among {among}"
-        told = "" if record.winner else ": nothing else about this one was told"
-        notes.append(f"All candidates were compared in secret, and only the winners were opened{told}.")
+        rest = "" if record.winner else ": nothing else about this one was told"
+        notes.append(f"All candidates were compared in secret, and only the winners were opened{rest}.")
         if record.value is not None:
             notes.append(f"Its value: {number(record.value)}.")
     elif record.value is not None:
@@ -200,7 +177,7 @@ def _answer(record: Record, among: int, margin: float | None) -> tuple[str, tupl
 
 
 def _doubt(record: Record) -> list[str]:
-    """What fixed point may have changed where it did not fail."""
+    """Return sentences on how far fixed-point arithmetic may have moved the answer where it did not fail."""
     notes, within = [], record.uncertain_within
     if record.decision is not None and within:
         notes.append(f"The decision is certain only for a value farther than {number(within, 2)} from the threshold.")
@@ -306,7 +283,7 @@ def _trust(record: Record) -> list[tuple[str, str]]:
 
 
 def _steps(records: list[Record]) -> Iterable[tuple[str, str]]:
-    """What anybody can check with this card in hand. The hashes are those of the records, whose form is checked."""
+    """Return what anybody who holds this card can check. Its hashes come from records, whose form has been checked."""
     for head, name in dict.fromkeys((r.budget["head"], r.budget["ledger"]) for r in records if r.budget):
         yield (
             f"The budget: whoever holds the ledger “{shown(name, NAME)}”, the file LEDGER, can show that it is whole "
@@ -321,10 +298,11 @@ def _steps(records: list[Record]) -> Iterable[tuple[str, str]]:
             f"mpc-appraisal catalogue check listing={name}.json data=FILE secret=SALT record=records.jsonl"
             " train=FILE test=FILE",
         )
-    desk = dict.fromkeys(r.request["id"] for r in records if r.request and r.request["how"] == "command")
-    for name in desk:
-        if re.fullmatch("[0-9a-f]{12}", name):  # a foreign text is never a part of a command
-            yield "The approval: the data owner's desk still has the request.", f"mpc-appraisal approval show {name}"
+    requests = dict.fromkeys(r.request["id"] for r in records if r.request and r.request["how"] == "command")
+    for name in requests:
+        if re.fullmatch("[0-9a-f]{12}", name):  # foreign text never becomes a part of a command
+            kept = "The approval: the data owner's request queue still has the request."
+            yield kept, f"mpc-appraisal approval show {name}"
     if hashes := ", ".join(dict.fromkeys(r.config_hash for r in records if r.config_hash)):
         sides = "the cards of both sides must state" if records[0].session == "join" else "a repetition must state"
         request = ", and the same SHA-256 of the request" if any(r.request for r in records) else ""
@@ -345,23 +323,3 @@ def _repeat(records: list[Record]) -> str:
     if any(r.release and r.release["epsilon"] is not None for r in records):
         return text + " A computation anew has new noise: another number."
     return text + " A computation anew agrees up to fixed-point rounding."
-
-
-def _markdown(title: str, subtitle: str, found: list[Section]) -> str:
-    parts = [f"# {_escape(title)}", _escape(subtitle)]
-    for section in found:
-        parts.append(f"## {_escape(section.title)}")
-        for headline, notes in section.answers:
-            parts += [f"**{_escape(headline)}**", *map(_escape, notes)]
-        if section.facts:
-            parts.append("\n".join(f"- {_escape(key)}: {_escape(text)}" for key, text in section.facts))
-        for place, (sentence, command) in enumerate(section.steps, start=1):
-            indent = " " * (len(str(place)) + 2)
-            code = f"\n\n{indent}```\n{indent}{command}\n{indent}```" if command else ""
-            parts.append(f"{place}. {_escape(sentence)}{code}")
-    return "\n\n".join(parts) + "\n"
-
-
-def _escape(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no link that a renderer makes by itself."""
-    return re.sub(r"(?i)\bwww\.", lambda found: found[0][:-1] + "\\.", re.sub(r"([\\`*_\[\]<>|&#~$@])", r"\\\1", text))

@@ -20,7 +20,7 @@ from mpc_appraisal.marketplace.encryption.authority import Authority
 
 
 def rational_rank(rows: np.ndarray) -> int:
-    """By Bareiss' elimination over Python's integers."""
+    """Compute the rank by Bareiss' elimination over Python's integers."""
     left, found, last = [list(map(int, row)) for row in rows], 0, 1
     for column in range(rows.shape[1]):
         pivot = next((i for i in range(found, len(left)) if left[i][column]), None)
@@ -71,7 +71,7 @@ def test_keys_are_counted_by_rank_and_capped_before_they_are_made(context):
     assert authority.issued("ann").rows == 3
     with pytest.raises(InputError, match="rows for ann: got 5 independent ones .*; expected at most 4"):
         authority.function_key("ann", np.eye(8, dtype=np.int64)[:2])
-    assert authority.issued("ann").rows == 3  # refused whole: nothing was counted
+    assert authority.issued("ann").rows == 3  # it was refused as a whole, so nothing was counted
     authority.function_key("ann", np.eye(8, dtype=np.int64)[:1])
     assert authority.issued("ann").rows == 4
     with pytest.raises(InputError, match="weights"):

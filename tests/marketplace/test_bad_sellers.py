@@ -1,5 +1,5 @@
 """A seller whose signed file is bad never stops the others: files are measured before they are unpacked, and whoever
-cannot be evaluated or opened is left out by name. And the cloud takes no orders but the plan's."""
+cannot be evaluated or opened is left out by name. The cloud refuses what the plan does not have."""
 
 from __future__ import annotations
 
@@ -20,18 +20,11 @@ from test_market_edges import PLAN, ROWS, SMALL_LWE, TINY, altered, stocked
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.marketplace.encryption.als16 import ALS16
 from mpc_appraisal.marketplace.encryption.payload import unpack
-from mpc_appraisal.marketplace.plan import (
-    AUTHORITY,
-    CLOUD,
-    SHOPPER,
-    MarketPlan,
-    SellerInput,
-    ShopperInput,
-    Validation,
-)
+from mpc_appraisal.marketplace.plan import MarketPlan, SellerInput, ShopperInput, Validation
 from mpc_appraisal.marketplace.plan_file import market_of
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
 from mpc_appraisal.marketplace.protocols.strategy import IfeShares
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER
 from mpc_appraisal.marketplace.roles.authority import AuthorityInput
 from mpc_appraisal.marketplace.roles.cloud import CloudInput
 from mpc_appraisal.marketplace.roles.context import Connection
@@ -52,10 +45,10 @@ def arrays_of(path) -> dict[str, np.ndarray]:
 
 
 def signed(path, key: bytes, payload: bytes, **facts) -> None:
-    """The file with another payload and other facts, signed by its seller."""
+    """Write the file with another payload and other facts, signed by its seller."""
     first, second, *_ = path.read_bytes().split(b"\n", 3)
-    told = json.loads(second) | {"digest": hashlib.sha512(payload).hexdigest()} | facts
-    lines = first + b"\n" + json.dumps(told).encode() + b"\n"
+    stated = json.loads(second) | {"digest": hashlib.sha512(payload).hexdigest()} | facts
+    lines = first + b"\n" + json.dumps(stated).encode() + b"\n"
     signature = Ed25519PrivateKey.from_private_bytes(key).sign(lines).hex().encode()
     path.write_bytes(lines + signature + b"\n" + payload)
 
@@ -70,7 +63,7 @@ def compressed(path, key):
     signed(path, key, packed(arrays_of(path), compressed=True))
 
 
-def many_rows(path, key):  # small when compressed: as many rows as it says
+def many_rows(path, key):  # small when compressed, but it has as many rows as it says
     arrays = {name: np.zeros((4000, *values.shape[1:]), values.dtype) for name, values in arrays_of(path).items()}
     signed(path, key, packed(arrays, compressed=True), rows=4000)
 
@@ -100,7 +93,7 @@ def another_type(path, key):
 
 
 def another_header(path, key):
-    """An array's header that states more rows than its entry has bytes for."""
+    """Write an array's header that states more rows than its entry has bytes for."""
     payload = packed(arrays_of(path)).replace(b"'shape': (3, 8), ", b"'shape': (9, 8), ")
     signed(path, key, payload)
 
@@ -116,7 +109,7 @@ def long_tail(path, key):
     signed(path, key, packed(arrays_of(path)) + bytes(100_000))
 
 
-def told(**facts):
+def stating(**facts):
     return lambda path, key: altered(path, key, facts)
 
 
@@ -131,12 +124,12 @@ BAD = {
     "another type": (another_type, "body is uint64"),
     "a header that states more": (another_header, r"body is int64 \(9, 8\)|cannot be read \(BadZipFile"),
     "a long tail": (long_tail, "a payload of .* bytes; expected at most"),
-    "rows below nothing": (told(rows=-1), "got -1 rows"),
-    "rows without end": (told(rows=10**30), f"got {10**30} rows; expected at most 6"),
-    "rows that are true": (told(rows="3"), "sizes that cannot be read"),
-    "an image of other sides": (told(image=[2, 1, 4]), r"images of shape \(2, 1, 4\); expected shape \(1, 2, 4\)"),
-    "negative sides": (told(image=[-1, -2, 4]), "three sides with product"),
-    "another dimension": (told(dimension=9), "three sides with product 9"),
+    "rows below nothing": (stating(rows=-1), "got -1 rows"),
+    "rows without end": (stating(rows=10**30), f"got {10**30} rows; expected at most 6"),
+    "rows that are true": (stating(rows="3"), "sizes that cannot be read"),
+    "an image of other sides": (stating(image=[2, 1, 4]), r"images of shape \(2, 1, 4\); expected shape \(1, 2, 4\)"),
+    "negative sides": (stating(image=[-1, -2, 4]), "three sides with product"),
+    "another dimension": (stating(dimension=9), "three sides with product 9"),
 }
 CAPPED = replace(PLAN, seller_rows=6)
 
@@ -155,7 +148,7 @@ def test_a_file_that_is_not_what_it_states_is_refused_by_name_and_the_others_are
 
 
 def test_nothing_is_read_of_a_file_that_is_too_long(tmp_path):
-    """A sparse file of 8 GiB behind a signature that holds."""
+    """The file is sparse and has 8 GiB behind a good signature."""
     stocked(tmp_path, "ann", "bob")
     with open(tmp_path / "inbox" / "ann.upload", "r+b") as file:
         file.truncate(8 << 30)
@@ -187,7 +180,7 @@ def playing(role, address, emit, folder, plan, inputs):
 
 
 def ran(tmp_path, scheme, protocol, spoil):
-    """What the shopper has of a market of ann, bob and cat, whose files `spoil` has changed."""
+    """Return the shopper's result of a market of ann, bob and cat, whose files `spoil` has changed."""
     rng = np.random.default_rng(5)
     for name in ("ann", "bob", "cat"):
         file = enrol(tmp_path / "state", name, TINY, tmp_path / "homes", scheme, 0.9)

@@ -19,7 +19,7 @@ from mpc_appraisal.marketplace.encryption.residues import Residues, Small, produ
 from mpc_appraisal.marketplace.encryption.scheme import BOUND, PIXEL, check_bound
 from mpc_appraisal.marketplace.encryption.security_estimate import best_attack, security_bits
 
-MOST = (BOUND - 1) // PIXEL  # the greatest sum of a row's sizes
+MOST = (BOUND - 1) // PIXEL  # the greatest sum of the sizes of a row's entries
 SMALL_LWE = LWE(n=32)  # exact as the default one, and quick; not secure
 SCHEMES = [SMALL_LWE, ALS16()]
 BY_NAME = {"ids": lambda value: getattr(value, "name", str(value))}
@@ -30,12 +30,12 @@ def rng() -> np.random.Generator:
 
 
 def big(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """x @ w.T over Python's integers."""
+    """Compute x @ w.T over Python's integers."""
     return x.astype(object) @ w.T.astype(object)
 
 
 def wrapped(numbers: np.ndarray) -> np.ndarray:
-    """Python integers modulo 2^64, as int64."""
+    """Reduce Python integers modulo 2^64, as int64."""
     return np.array([int(v) % 2**64 for v in numbers.flat], dtype=np.uint64).view(np.int64).reshape(numbers.shape)
 
 
@@ -134,7 +134,7 @@ def test_rows_of_ciphertexts_are_those_of_x(scheme):
     c = scheme.encrypt(scheme.encryption_key(master), x)
     assert (scheme.evaluate(scheme.keygen(master, w), w, c.rows([4, 1])) == big(x[[4, 1]], w)).all()
     assert scheme.evaluate(scheme.keygen(master, w), w, c.rows([])).shape == (0, 2)
-    evaluate = scheme.evaluator(scheme.keygen(master, w), w)  # once for many
+    evaluate = scheme.evaluator(scheme.keygen(master, w), w)  # one evaluator serves many rows
     assert all((evaluate(c.rows([k])) == big(x[[k]], w)).all() for k in range(5))
     with pytest.raises(InputError, match="ciphertext"):
         evaluate(scheme.encrypt(scheme.encryption_key(scheme.setup(4)), x))
@@ -219,7 +219,7 @@ def test_shares_add_up_to_the_scaled_product_and_the_noise_has_its_deviation():
     assert np.abs(noise).max() < 2 ** (FRACTION_BITS - 1)
     deviations = noise / (scheme.sigma * np.sqrt((w.astype(float) ** 2).sum(1)))
     assert abs(deviations.std() - 1) < 5 / math.sqrt(2 * 400 * 3)
-    for share in (shopper, cloud):  # alone uniform over the ring: its mean square is 2^128 / 12
+    for share in (shopper, cloud):  # a share alone is uniform over the ring, with a mean square of 2^128 / 12
         assert abs((share / 2.0**64).std() - 12**-0.5) < 0.03
 
 

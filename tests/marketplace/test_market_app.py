@@ -17,7 +17,8 @@ from mpc_appraisal.data import Digits
 from mpc_appraisal.marketplace.encryption.lwe import LWE
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
 from mpc_appraisal.marketplace.record import MarketRecord
-from mpc_appraisal.marketplace.report import ROLES, write_market
+from mpc_appraisal.marketplace.report import write_market
+from mpc_appraisal.marketplace.roles import SPOKEN
 from mpc_appraisal.marketplace.simulation import Sellers, by_seller, errors
 
 SMALL = ["market.sellers=3", "market.own_rows=100", "market.rows=60", "market.budget=8", "market.validation_rows=20",
@@ -74,7 +75,7 @@ def test_every_output_says_what_leaks_and_what_it_cost(protocol, done):
     assert all(c["seconds"] >= 0 for roles in record["costs"].values() for c in roles.values())
     sent = sum(c["bytes"] for roles in record["costs"].values() for c in roles.values())
     assert sent > 60 * 64 * 8  # more than the ciphertexts of the rows on offer
-    assert record["openings"] and {to for o in record["openings"] for to in o["to"]} <= {*ROLES}
+    assert record["openings"] and {to for o in record["openings"] for to in o["to"]} <= {*SPOKEN}
 
 
 def test_the_obfuscation_is_called_one(done):

@@ -1,5 +1,5 @@
-"""The marketplace at its edges: files and notes that a peer or a seller made up, caps that were stated twice, and what
-is checked before it costs anything."""
+"""The marketplace at its edges: files and messages that a peer or a seller made up, caps that were stated twice, and
+what is checked before it costs anything."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from mpc_appraisal.common.roles import DEALER
 from mpc_appraisal.marketplace.encryption.authority import Authority
 from mpc_appraisal.marketplace.encryption.labels import open_label
 from mpc_appraisal.marketplace.encryption.lwe import LWE
-from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, MarketPlan, SellerInput, ShopperInput, Validation
+from mpc_appraisal.marketplace.plan import MarketPlan, SellerInput, ShopperInput, Validation
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
 from mpc_appraisal.marketplace.protocols.strategy import IfeShares
 from mpc_appraisal.marketplace.result import PhaseCosts
-from mpc_appraisal.marketplace.roles import authority as authority_part
-from mpc_appraisal.marketplace.roles import cloud as cloud_part
-from mpc_appraisal.marketplace.roles import shares as shares_part
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER
+from mpc_appraisal.marketplace.roles import authority as authority_role
+from mpc_appraisal.marketplace.roles import cloud as cloud_role
+from mpc_appraisal.marketplace.roles import shares as shares_role
 from mpc_appraisal.marketplace.roles.cloud import run_transform
 from mpc_appraisal.marketplace.roles.context import selected_rows
 from mpc_appraisal.marketplace.uploads.enrolment import SUFFIX, enrol, read_keys, registry
@@ -49,7 +50,7 @@ def images(seed: int = 0) -> np.ndarray:
 
 
 def stocked(folder: Path, *names: str, cap_share: float = 0.9) -> Path:
-    """Enrolled sellers and their uploads in `folder`'s state, homes and inbox."""
+    """Enrol sellers and upload for them, into the folders state, homes and inbox of `folder`."""
     for name in names:
         file = enrol(folder / "state", name, TINY, folder / "homes", SMALL_LWE, cap_share)
         upload(SellerInput(name, images(), np.arange(ROWS)), file, folder / "inbox")
@@ -57,15 +58,15 @@ def stocked(folder: Path, *names: str, cap_share: float = 0.9) -> Path:
 
 
 def altered(path: Path, signing_key: bytes, facts: dict | None = None, **arrays) -> None:
-    """Signed again by its seller, with other facts or arrays."""
+    """Write the file with other facts or arrays, signed again by its seller."""
     first, second, _, payload = path.read_bytes().split(b"\n", 3)
     with np.load(io.BytesIO(payload)) as found:
         buffer = io.BytesIO()
         np.savez(buffer, **(dict(found) | arrays))
     packed = (facts or {}).get("payload", buffer.getvalue())
-    told = json.loads(second) | {"digest": hashlib.sha512(packed).hexdigest()} | (facts or {})
-    told.pop("payload", None)
-    signed = first + b"\n" + json.dumps(told).encode() + b"\n"
+    stated = json.loads(second) | {"digest": hashlib.sha512(packed).hexdigest()} | (facts or {})
+    stated.pop("payload", None)
+    signed = first + b"\n" + json.dumps(stated).encode() + b"\n"
     signature = Ed25519PrivateKey.from_private_bytes(signing_key).sign(signed).hex().encode()
     path.write_bytes(signed + signature + b"\n" + packed)
 
@@ -86,11 +87,11 @@ class Script:
     def send(self, to, values):
         self.sent.append((to, values))
 
-    def announce(self, to, note):
-        self.sent.append((to, note))
+    def announce(self, to, message):
+        self.sent.append((to, message))
 
 
-def desk_of(messages: Script, market: MarketPlan = PLAN, rows: dict | None = None, ids: dict | None = None):
+def context_of(messages: Script, market: MarketPlan = PLAN, rows: dict | None = None, ids: dict | None = None):
     offers = Offers(rows or {"ann": ROWS}, ids or {}, {})
     return SimpleNamespace(market=market, messages=messages, offers=offers, costs=PhaseCosts(Meter()))
 
@@ -138,7 +139,7 @@ def test_one_bad_file_does_not_keep_the_others_from_being_served(tmp_path, chang
 
 
 def test_sellers_are_in_the_order_of_names(tmp_path):
-    """As in the baseline: with the files' suffix, '-' and '.' would decide."""
+    """The order is that of the baseline; with the suffix of the files, '-' and '.' would decide."""
     stocked(tmp_path, "a-b", "a", "a_b")
     uploads, _ = read_inbox(tmp_path / "inbox", registry(tmp_path / "state"), PLAN)
     assert list(uploads) == sorted(uploads) == ["a", "a-b", "a_b"]
@@ -151,8 +152,8 @@ def test_a_pad_is_not_got_as_a_label_s_key(tmp_path):
     uploads, _ = read_inbox(tmp_path / "inbox", registry(tmp_path / "state"), PLAN)
     found, places = uploads["ann"], [("ann", row) for row in range(2)]
     first = Script({"nonces": {"ann": "00" * 16}})
-    context = desk_of(first, ids={"ann": found.upload_id})
-    authority_part.label_keys(context, authority, places, CLOUD)
+    context = context_of(first, ids={"ann": found.upload_id})
+    authority_role.label_keys(context, authority, places, CLOUD)
     (to, keys), (pads_to, _) = first.sent
     assert (to, pads_to) == (SHOPPER, CLOUD)
     opened = [open_label("ann", found.labels[row], row, keys[row].numpy().tobytes()) for row in range(2)]
@@ -160,12 +161,12 @@ def test_a_pad_is_not_got_as_a_label_s_key(tmp_path):
     old_name = hashlib.sha256(b"mpc_appraisal label pads" + nonce).digest()
     for stated in (nonce, old_name):
         second = Script({"nonces": {"ann": "00" * 16}})
-        authority_part.label_keys(desk_of(second, ids={"ann": stated}), authority, places, CLOUD)
+        authority_role.label_keys(context_of(second, ids={"ann": stated}), authority, places, CLOUD)
         got = [row.numpy().tobytes() for row in second.sent[0][1]]
         with pytest.raises(InputError, match="a row that is no label"):
             joined(shares, pads(got, 4), "ann")
     third = Script({"nonces": {"ann": nonce.hex()}})
-    authority_part.label_keys(desk_of(third, ids={"ann": found.upload_id}), authority, places, CLOUD)
+    authority_role.label_keys(context_of(third, ids={"ann": found.upload_id}), authority, places, CLOUD)
     right = [row.numpy().tobytes() for row in third.sent[1][1]]
     assert joined(shares, pads(right, 4), "ann").tolist() == [0, 1]
 
@@ -230,9 +231,9 @@ def test_an_enrolment_that_fails_leaves_the_name_free(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "state" / "registry").iterdir()] == ["ann.json"]
 
 
-# -- notes ---------------------------------------------------------------------------------------------------------
+# -- messages ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "note",
+    "message",
     [
         {"rows": [["ann", 0], ["ann", 1], ["ann", 1]]},
         {"rows": [["ann", 0], ["ann", 0]]},
@@ -244,23 +245,23 @@ def test_an_enrolment_that_fails_leaves_the_name_free(tmp_path, monkeypatch):
         {},
     ],
 )
-def test_a_selection_that_is_none_is_the_shopper_s_fault(note):
-    assert selected_rows(desk_of(Script({"rows": [["ann", 2], ["ann", 0]]}))) == [("ann", 2), ("ann", 0)]
+def test_a_selection_that_is_none_is_the_shopper_s_fault(message):
+    assert selected_rows(context_of(Script({"rows": [["ann", 2], ["ann", 0]]}))) == [("ann", 2), ("ann", 0)]
     with pytest.raises(PeerError, match=SHOPPER):
-        selected_rows(desk_of(Script(note)))
+        selected_rows(context_of(Script(message)))
 
 
-@pytest.mark.parametrize("note", [{}, {"nonces": {}}, {"nonces": {"ann": "zz"}}, {"nonces": {"ann": "00" * 32}}])
-def test_nonces_that_are_none_are_the_shopper_s_fault(tmp_path, note):
+@pytest.mark.parametrize("message", [{}, {"nonces": {}}, {"nonces": {"ann": "zz"}}, {"nonces": {"ann": "00" * 32}}])
+def test_nonces_that_are_none_are_the_shopper_s_fault(tmp_path, message):
     authority = Authority(stocked(tmp_path, "ann") / "state", SMALL_LWE, 0.9)
-    script = Script(note)
+    script = Script(message)
     with pytest.raises(PeerError, match=SHOPPER):
-        authority_part.label_keys(desk_of(script, ids={"ann": bytes(16)}), authority, [("ann", 0)], CLOUD)
-    assert [to for to, _ in script.sent] == [SHOPPER] and authority.issued("ann").labels == 1  # no pad
+        authority_role.label_keys(context_of(script, ids={"ann": bytes(16)}), authority, [("ann", 0)], CLOUD)
+    assert [to for to, _ in script.sent] == [SHOPPER] and authority.issued("ann").labels == 1  # no pad's key was sent
 
 
 @pytest.mark.parametrize(
-    "told",
+    "announced",
     [
         {"rows": {"ann": 3}, "ids": {"ann": "00" * 32}, "refused": {}},
         {"rows": {"ann": 3}, "ids": {"ann": "zz"}, "refused": {}},
@@ -269,19 +270,19 @@ def test_nonces_that_are_none_are_the_shopper_s_fault(tmp_path, note):
         {"rows": {"ann": 3}, "ids": {"ann": "00" * 16}, "refused": 1},
     ],
 )
-def test_offers_that_are_none_are_the_holder_s_fault(told):
-    def meet(told):
-        notes = {"registry": {DEALER: {"sellers": {}}}, "offers": {SHOPPER: told}}
-        rendezvous = SimpleNamespace(role=AUTHORITY, exchange=lambda what, note: notes[what])
+def test_offers_that_are_none_are_the_holder_s_fault(announced):
+    def meet(announced):
+        messages = {"registry": {DEALER: {"sellers": {}}}, "offers": {SHOPPER: announced}}
+        rendezvous = SimpleNamespace(role=AUTHORITY, exchange=lambda what, message: messages[what])
         return agree_offers(rendezvous, SHOPPER, {}, None, SHARED)[0]
 
     assert meet({"rows": {"ann": 3}, "ids": {"ann": "00" * 16}, "refused": {}}).ids == {"ann": bytes(16)}
     with pytest.raises(PeerError, match=SHOPPER):
-        meet(told)
+        meet(announced)
 
 
 @pytest.mark.parametrize(
-    "notes",
+    "messages",
     [
         [{"own": 1}],
         [{"own": 1, "validation": "1", "left_out": []}],
@@ -297,12 +298,12 @@ def test_offers_that_are_none_are_the_holder_s_fault(told):
         [ASKED | {"left_out": ["ann"]}, {"train": [0]}],
     ],
 )
-def test_what_the_cloud_is_asked_for_is_checked(notes):
+def test_what_the_cloud_is_asked_for_is_checked(messages):
     validation = Validation(1, steps=1, lr=0.1, batch_size=2, deliver=True)
-    context = desk_of(Script(*notes), MarketPlan(TINY, IfeTransform(SMALL_LWE), "margin", 2, validation))
+    context = context_of(Script(*messages), MarketPlan(TINY, IfeTransform(SMALL_LWE), "margin", 2, validation))
     side = SimpleNamespace(receive_products=lambda rows: torch.zeros(rows, 3))
     with pytest.raises(PeerError, match=SHOPPER):
-        cloud_part._validate(context, side, torch.zeros(2, 3), [("ann", 0), ("ann", 1)])
+        cloud_role._validate(context, side, torch.zeros(2, 3), [("ann", 0), ("ann", 1)])
 
 
 # -- before it costs -----------------------------------------------------------------------------------------------
@@ -313,7 +314,7 @@ def test_a_network_out_of_range_is_refused_before_keys_are_asked_for(tmp_path):
     network.biases[0][0] = 1e9
     script = Script()
     with pytest.raises(InputError, match="party.model"):
-        shares_part.run_shopper(desk_of(script, SHARED), ShopperInput(network), uploads)
+        shares_role.run_shopper(context_of(script, SHARED), ShopperInput(network), uploads)
     assert not script.sent
 
 
@@ -360,16 +361,18 @@ def test_a_seller_whose_signed_ciphertexts_cannot_be_evaluated_is_left_out_by_na
         def send_logits(self, products):
             script.sent.append((SHOPPER, products))
 
-    monkeypatch.setattr(cloud_part, "TransformCloud", Side)
+    monkeypatch.setattr(cloud_role, "TransformCloud", Side)
     keys = [{"key_id": uploads[name].ciphertext.key_id} for name in ("ann", "bob")]
     script = Script(*keys, {"rows": [["bob", 0], ["bob", 2]]}, arrays=[np.zeros((3, 32), dtype=np.int64)] * 2)
-    run_transform(desk_of(script, rows={"ann": ROWS, "bob": ROWS}), uploads)
-    (_, refused), (_, told), *_, (_, labels) = script.sent
-    assert refused["refused"].startswith("upload of seller ann: ciphertext: got no inner product") and told["rows"] == 3
+    run_transform(context_of(script, rows={"ann": ROWS, "bob": ROWS}), uploads)
+    (_, refused), (_, answer), *_, (_, labels) = script.sent
+    assert (
+        refused["refused"].startswith("upload of seller ann: ciphertext: got no inner product") and answer["rows"] == 3
+    )
     assert torch.equal(labels, torch.from_numpy(uploads["bob"].labels[[0, 2]]))
     script = Script(*keys, {"rows": [["bob", 0], ["ann", 2]]}, arrays=[np.zeros((3, 32), dtype=np.int64)] * 2)
     with pytest.raises(PeerError, match="selected rows of a seller that was refused"):
-        run_transform(desk_of(script, rows={"ann": ROWS, "bob": ROWS}), uploads)
+        run_transform(context_of(script, rows={"ann": ROWS, "bob": ROWS}), uploads)
 
 
 def test_sealed_labels_of_two_uploads_are_refused_by_the_seller_s_name():

@@ -19,9 +19,10 @@ import numpy as np
 from mpc_appraisal.common.archives import read_arrays
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
-from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, SellerInput, ShopperInput
+from mpc_appraisal.marketplace.plan import SellerInput, ShopperInput
 from mpc_appraisal.marketplace.plan_file import architecture_of, read_plan
 from mpc_appraisal.marketplace.result import MarketResult
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER
 from mpc_appraisal.marketplace.roles.authority import CAP_SHARE, AuthorityInput
 from mpc_appraisal.marketplace.roles.cloud import CloudInput
 from mpc_appraisal.marketplace.roles.context import TRANSPORTS, Connection

@@ -1,17 +1,20 @@
-"""Selection of what to buy by uncertainty sampling, from predictions alone (Song et al., "Try Before You Buy", slides
+"""Selection of rows to buy by uncertainty sampling, from predictions alone (Song et al., "Try Before You Buy", slides
 "Rationale behind Data Selection"; Settles 2009, "Active Learning Literature Survey", section 3.1).
 
-For class probabilities p_1 >= p_2 >= ... of one row, u is the higher the more uncertain the model is:
+What goes in are the class probabilities of all rows on offer; what comes out are the numbers of the selected rows. A
+new rule is one more function in STRATEGIES. For the class probabilities p_1 >= p_2 >= ... of one row, u grows with the
+uncertainty of the model:
 
 least_confidence   u = 1 - p_1
 margin             u = 1 - (p_1 - p_2)
 entropy            u = -sum_c p_c log p_c        (nats)
 random             u ~ uniform on [0, 1)         (what the others must beat)
 
-selected           the `budget` rows of largest u, most uncertain first; of equal ones the first row first
+selected           the `budget` rows of largest u, most uncertain first; among equal rows the one with the lower number
 
-The slides' band [0.495, 0.555] around 0.5 is the margin of two classes; with ten, p_1 < 0.5 is rare and says less.
-Who selects sees the predictions of all rows on offer: p tells the shopper, who knows the model, much about them.
+The slides' band [0.495, 0.555] around 0.5 is the margin of two classes; with ten classes, p_1 < 0.5 is rare and says
+less. Whoever selects sees the predictions of all rows on offer, and these reveal much about the rows to the shopper,
+who knows the model.
 """
 
 from __future__ import annotations
@@ -25,28 +28,31 @@ from torch import Tensor
 from mpc_appraisal.common.checks import integer, one_of
 from mpc_appraisal.common.errors import InputError
 
-SLACK = 1e-3  # predictions that were computed on shares or on masked weights are rounded
+SLACK = 1e-3  # how far probabilities may be off, since those computed on shares or on masked weights are rounded
 
 
 def least_confidence(p: Tensor) -> Tensor:
-    """(n, C) probabilities -> (n,) in [0, 1 - 1/C], float64. InputError for what are no probabilities."""
+    """Map (n, C) probabilities to (n,) numbers in [0, 1 - 1/C], float64. Raises InputError for no probabilities."""
     return 1 - _checked(p).amax(dim=1)
 
 
 def margin(p: Tensor) -> Tensor:
-    """(n, C) probabilities -> (n,) in [0, 1], float64. InputError for what are no probabilities."""
+    """Map (n, C) probabilities to (n,) numbers in [0, 1], float64. Raises InputError for no probabilities."""
     first, second = _checked(p).topk(2, dim=1).values.unbind(dim=1)
     return 1 - (first - second)
 
 
 def entropy(p: Tensor) -> Tensor:
-    """(n, C) probabilities -> (n,) in [0, log C], float64, with 0 log 0 = 0. InputError for no probabilities."""
+    """Map (n, C) probabilities to (n,) numbers in [0, log C], float64, with 0 log 0 = 0.
+
+    Raises InputError for no probabilities.
+    """
     p = _checked(p)
     return -torch.special.xlogy(p, p).sum(dim=1)
 
 
 def random(n: int, seed: int) -> Tensor:
-    """(n,) numbers that do not depend on the data, float64; the same for the same seed."""
+    """Draw (n,) numbers that do not depend on the data, float64; equal seeds give equal numbers."""
     return torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
@@ -59,9 +65,17 @@ STRATEGIES: dict[str, Callable[[Tensor, int], Tensor]] = {
 
 
 def select(p: Tensor, strategy: str, budget: int, seed: int = 0) -> Tensor:
-    """(budget,) row numbers of p (n, C), most uncertain first. seed: of `random` alone.
+    """Select the most uncertain rows.
 
-    Raises InputError for an unknown strategy, a budget outside 1 .. n, and for what are no probabilities.
+    Args:
+        p: the class probabilities of the rows on offer, (n, C).
+        strategy: a name in STRATEGIES.
+        budget: the number of rows to select.
+        seed: the seed of the strategy 'random'.
+
+    Returns (budget,) row numbers, most uncertain first.
+
+    Raises InputError for an unknown strategy, a budget outside 1 .. n, and a p that holds no probabilities.
     """
     one_of("selection.strategy", strategy, STRATEGIES)
     uncertainty = STRATEGIES[strategy](p, seed)
@@ -71,12 +85,12 @@ def select(p: Tensor, strategy: str, budget: int, seed: int = 0) -> Tensor:
 
 
 def _checked(p: Tensor) -> Tensor:
-    """p in float64, cut to [0, 1]."""
+    """Check that the rows of p are probabilities within SLACK; returns them in float64, cut to [0, 1]."""
     if p.ndim != 2 or len(p) == 0 or p.shape[1] < 2:
         raise InputError("selection.p", f"shape {tuple(p.shape)}", "(rows, classes), one row and two classes or more")
     p = p.to(torch.float64)
     off = torch.maximum((p.sum(dim=1) - 1).abs(), torch.maximum(-p, p - 1).amax(dim=1))
-    if not bool((off <= SLACK).all()):  # NaN is not either
+    if not bool((off <= SLACK).all()):  # a NaN fails this comparison too
         row = int((~(off <= SLACK)).nonzero()[0])
         raise InputError("selection.p", f"row {row} that sums to {float(p[row].sum()):g}",
                          f"probabilities: numbers in [0, 1] that sum to 1, within {SLACK:g}")  # fmt: skip

@@ -1,19 +1,19 @@
-"""Validation of selected data by trying it (Song et al., "Try Before You Buy", slides "Data Validation", "Backup: Data
-Validation"): labels and images are not seen, so the model tries them.
+"""Validation of selected data by trial (Song et al., "Try Before You Buy", slides "Data Validation", "Backup: Data
+Validation"): the shopper cannot see labels and images, so a retrained model shows what they are worth.
 
 S_1, S_2, ...   the selection, in subsets of `granularity` rows
-model_j         retrained, from the present weights, on the shopper's own data and S_j
+model_j         the model retrained, from the present weights, on the shopper's own data and S_j
 error_j         wrong predictions of model_j on uniformly distributed validation data / their number
-accepted        error_j <= T, and T is the previous prediction error
+accepted        error_j <= T, where T is the previous prediction error
 
-The slides print error < T. Errors are counts, so ties occur: a tie is no evidence against the data, and is accepted.
+The slides print error < T. Errors are counts, so ties occur. A tie is no evidence against the data and is accepted.
 
-The rule is the error, not the loss: some wrong labels spread an overconfident model's probabilities out, so its loss
-falls while it errs more, and the loss would accept them. Own data belong to the retraining: on a small S_j alone it
-forgets, and good data are refused.
+The rule compares errors and not losses: some wrong labels spread out an overconfident model's probabilities, so its
+loss falls while it errs more, and a rule on the loss would accept them. Own data are part of the retraining, because a
+model that is retrained on a small S_j alone forgets, and good data would be refused.
 
-How a model is retrained and asked, in the clear or encrypted, is the caller's: see `Retrain`. The verdicts are the
-shopper's, a count of wrong predictions for each subset; subsets of one row would tell which single row helps.
+The caller decides how a model is retrained and asked, in the clear or encrypted; see `Retrain`. The shopper learns a
+count of wrong predictions for each subset; subsets of one row would reveal which single row helps.
 """
 
 from __future__ import annotations
@@ -35,7 +35,15 @@ Retrain = Callable[[Tensor], Predictor]  # numbers (g,) of rows on offer -> the 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of one subset. rows: its row numbers; wrong of `of` validation rows; threshold: T."""
+    """The verdict on one subset.
+
+    Attributes:
+        subset: the place of the subset in the sequence of trials.
+        rows: the row numbers of the subset.
+        wrong: the number of validation rows that the retrained model predicts wrongly.
+        of: the number of validation rows.
+        threshold: the error T that the retrained model must not exceed.
+    """
 
     subset: int
     rows: tuple[int, ...]
@@ -53,7 +61,7 @@ class Verdict:
 
 
 def subsets(selection: Tensor, granularity: int) -> tuple[Tensor, ...]:
-    """The selection (b,) in its order, in parts of `granularity` rows; the last has what is left.
+    """Divide the selection (b,), in its order, into parts of `granularity` rows; the last one has what is left.
 
     Raises InputError for a granularity outside 1 .. b.
     """
@@ -65,7 +73,10 @@ def subsets(selection: Tensor, granularity: int) -> tuple[Tensor, ...]:
 
 
 def wrong_predictions(predict: Predictor, x: Tensor, y: Tensor) -> int:
-    """How many rows of x (m, d) are predicted as another class than y (m,). InputError for unfit shapes."""
+    """Count the rows of x (m, d) that are predicted as another class than y (m,).
+
+    Raises InputError for predictions of another shape, or that are not finite.
+    """
     scores = predict(x)
     if scores.ndim != 2 or len(scores) != len(y) or len(y) == 0:
         raise InputError("validation.predictions", f"shape {tuple(scores.shape)} for {len(y)} labels",
@@ -78,12 +89,20 @@ def wrong_predictions(predict: Predictor, x: Tensor, y: Tensor) -> int:
 def validate(
     retrain: Retrain, selection: Tensor, granularity: int, x: Tensor, y: Tensor, threshold: float, keep: bool = False
 ) -> list[Verdict]:
-    """A verdict for each subset of `selection`, on validation data x (m, d), y (m,).
+    """Try each subset of a selection.
 
-    threshold: T, the error in [0, 1] of the model before. keep: an accepted subset stays, so that the next one is
-    retrained beside it and T becomes its error; otherwise each is tried on its own against the first T.
+    Args:
+        retrain: retrains the model with the rows that it is given.
+        selection: the numbers of the selected rows, (b,).
+        granularity: the number of rows of a subset.
+        x, y: the validation data, (m, d) and (m,).
+        threshold: T, the error in [0, 1] of the model before.
+        keep: True if an accepted subset stays, so that the next one is retrained beside it and T becomes its error;
+            otherwise each subset is tried on its own against the first T.
 
-    Raises InputError for a threshold outside [0, 1], and see `subsets` and `wrong_predictions`.
+    Returns one verdict for each subset.
+
+    Raises InputError for a threshold outside [0, 1], and where `subsets` or `wrong_predictions` raise it.
     """
     if not (isinstance(threshold, numbers.Real) and math.isfinite(threshold) and 0 <= threshold <= 1):
         raise InputError("validation.threshold", repr(threshold), "an error in [0, 1]")
@@ -98,9 +117,9 @@ def validate(
 
 
 def uniform(y: Tensor, size: int, classes: int, seed: int) -> Tensor:
-    """(size,) numbers of rows, drawn at random with as many of each class: "uniformly distributed" validation data.
+    """Draw "uniformly distributed" validation data: (size,) row numbers at random, equally many of each class.
 
-    Raises InputError where `size` is no multiple of `classes`, or a class has too few rows.
+    Raises InputError where `size` is no multiple of `classes`, or where a class has too few rows.
     """
     if size < classes or size % classes:
         raise InputError("validation.size", size, f"a multiple of the {classes} classes")

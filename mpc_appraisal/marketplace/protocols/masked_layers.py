@@ -1,27 +1,21 @@
 """The layers after the first on masked weights: a diagonal times a permutation for each layer.
 
     M_l = D_l P_l,  l < L    D_l a positive diagonal, P_l a permutation, per channel: both commute with ReLU and pooling
-    M_L = C                  orthogonal, for the output layer has no ReLU
+    M_L = C                  orthogonal, because the output layer has no ReLU
     W~_l = M_l W_l M_{l-1}^-1,  b~_l = M_l b_l,  M_0 = I        =>        z~_l = M_l z_l
 
-So the cloud runs the plain network's code on masked weights, and the shopper alone turns z~_L into z_L = C' z~_L. A
-gradient is covariant, g~ = M^-T g. For the logits' mean cross-entropy g_L = (p - e_y) / n, and g~_L = C g_L since C is
-orthogonal; by back propagation grad W~_l = g~_l' a~_{l-1} = M_l^-T grad W_l M_{l-1}^T. One step of SGD in two modes:
+The cloud runs the code of the plain network on masked weights, and the shopper alone turns z~_L into z_L = C' z~_L. For
+one step of SGD the shopper sends the gradient g~_L = C (p - e_y) / n, and the cloud updates in one of two modes:
 
     exact             W~_l -= lr (M_l M_l') grad W~_l (M_{l-1} M_{l-1}')^-1,    b~_l -= lr (M_l M_l') grad b~_l
-    which masks       W_l -= lr grad W_l,    b_l -= lr grad b_l
     preconditioned    W~_l -= lr grad W~_l,    b~_l -= lr grad b~_l
-    which masks       W_l -= lr (M_l' M_l)^-1 grad W_l (M_{l-1}' M_{l-1}),    b_l -= lr (M_l' M_l)^-1 grad b_l
 
-M_l M_l' is D_l^2 for a hidden layer and I for the output. The exact mode needs these squares at the cloud and so tells
-it D_l: what stays hidden then are the permutations and C. The preconditioned mode tells nothing more, and scales the
-step of each weight by a square of D_{l-1} over one of D_l, between spread^-4 and spread^4: it takes another path and
-diverges at rates at which plain SGD converges. With spread = 1 (permutations and C alone) both are plain SGD. Momentum
-and weight decay transform like the step itself. The first layer is frozen: its gradient would need x.
+The exact mode is plain SGD on the unmasked network; it reveals D_l to the cloud. The preconditioned mode reveals
+nothing more, takes another path, and diverges at rates at which plain SGD converges. The first layer is frozen.
 
-Slides "Try before you buy" (Song, Cao, Sun, Li, Ke); the group, C, the exact update and freezing fill their gaps.
-
-What it leaks: see LEAKAGE, which whoever offers this must print.
+LEAKAGE states what this leaks, and whoever offers it must print that. docs/protocols/marketplace.md has the derivation.
+Source: slides "Try before you buy" (Song, Cao, Sun, Li, Ke); the choice of masks, C, the exact update and the frozen
+first layer fill their gaps.
 """
 
 from __future__ import annotations
@@ -50,8 +44,14 @@ SPREAD = 4.0
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """The shopper's secret. For every layer but the last, scales[l] (units,) positive float64 and orders[l] (units,) a
-    permutation: (M_l z)_i = scales[l][i] z[orders[l][i]], a channel being a unit. output: C (C, C), orthogonal."""
+    """The shopper's secret: (M_l z)_i = scales[l][i] z[orders[l][i]], where a channel of a convolution is one unit.
+
+    Attributes:
+        architecture: the architecture of the network that is masked.
+        scales: for every layer but the last, its positive factors, (units,) float64.
+        orders: for every layer but the last, its permutation, (units,) int64.
+        output: the orthogonal matrix C of the output layer, (C, C) float64.
+    """
 
     architecture: Architecture
     scales: tuple[Tensor, ...]
@@ -60,10 +60,10 @@ class Masks:
 
     @staticmethod
     def draw(architecture: Architecture, key: bytes | None = None, spread: float = SPREAD) -> Masks:
-        """Scales log-uniform in [1 / spread, spread], uniform permutations, C uniform on the orthogonal group.
+        """Draw masks: scales log-uniform in [1 / spread, spread], uniform permutations, and C uniform (Haar).
 
-        key: 32 bytes, never used twice; by default fresh from the operating system. Raises InputError for another
-        length or spread < 1.
+        key: 32 bytes, never used twice; None draws a fresh key from the operating system. Raises InputError for a key
+        of another length, and for a spread below 1.
         """
         if key is not None and len(key) != KEY_BYTES:
             raise InputError("key", f"{len(key)} bytes", f"{KEY_BYTES} bytes")
@@ -77,12 +77,12 @@ class Masks:
         return Masks(architecture, scales, orders, _orthogonal(stream, architecture.classes))
 
     def squares(self) -> tuple[Tensor, ...]:
-        """The diagonals of M_l M_l', in masked order: what the exact mode tells the cloud."""
+        """Return the diagonals of M_l M_l', in masked order, which the exact mode reveals to the cloud."""
         return tuple(scale.square() for scale in self.scales)
 
 
 def mask(network: Network, masks: Masks) -> Network:
-    """W~_l = M_l W_l M_{l-1}^-1 and b~_l = M_l b_l, a network of the same architecture and floating type."""
+    """Mask a network: W~_l = M_l W_l M_{l-1}^-1 and b~_l = M_l b_l, of the same architecture and floating type."""
     _same(network.architecture, masks)
     weights, biases = [], []
     for level, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
@@ -100,7 +100,7 @@ def mask(network: Network, masks: Masks) -> Network:
 
 
 def unmask(masked: Network, masks: Masks) -> Network:
-    """The network that `mask` made `masked` of: W_l = M_l^-1 W~_l M_{l-1}, b_l = M_l^-1 b~_l."""
+    """Undo `mask`: W_l = M_l^-1 W~_l M_{l-1} and b_l = M_l^-1 b~_l."""
     _same(masked.architecture, masks)
     weights, biases = [], []
     for level, (weight, bias) in enumerate(zip(masked.weights, masked.biases, strict=True)):
@@ -119,30 +119,34 @@ def unmask(masked: Network, masks: Masks) -> Network:
 
 
 def unmask_logits(masked: Tensor, masks: Masks) -> Tensor:
-    """z~ (n, C) -> z = C' z~ (n, C), float64."""
+    """Turn masked logits z~ (n, C) into z = C' z~, (n, C) float64."""
     return masked.to(torch.float64) @ masks.output
 
 
 def masked_gradient(gradient: Tensor, masks: Masks) -> Tensor:
-    """Gradient with respect to the logits (n, C) -> with respect to z~ (n, C), float64: C^-T g = C g."""
+    """Turn a gradient g (n, C) with respect to the logits into C^-T g = C g with respect to z~, (n, C) float64."""
     return gradient.to(torch.float64) @ masks.output.T
 
 
 @dataclass(frozen=True, eq=False)
 class ShopperSide:
-    """What the shopper computes: it holds the masks and the labels, and needs neither x nor a hidden value."""
+    """What the shopper computes. It has the masks and the labels, and needs neither x nor a hidden value."""
 
     masks: Masks
 
     def logits(self, masked: Tensor) -> Tensor:
-        """From the cloud's z~ (n, C): z (n, C) float64."""
+        """Return the logits z (n, C), float64, for the cloud's z~ (n, C)."""
         return unmask_logits(masked, self.masks)
 
     def probabilities(self, masked: Tensor) -> Tensor:
+        """Return the class probabilities (n, C), float64, for the cloud's z~ (n, C)."""
         return self.logits(masked).softmax(dim=1)
 
     def gradient(self, masked: Tensor, y: Tensor) -> Tensor:
-        """z~ (n, C) and labels (n,) -> what goes to the cloud: C (p - e_y) / n, (n, C) float64."""
+        """Return the gradient that goes to the cloud, C (p - e_y) / n, (n, C) float64.
+
+        masked: the cloud's z~ (n, C). y: the labels, (n,) int64. Raises InputError for labels of another form.
+        """
         classes = self.masks.architecture.classes
         if y.shape != masked.shape[:1] or y.dtype != torch.int64 or not ((y >= 0) & (y < classes)).all():
             raise InputError("y", tuple(y.shape), f"{len(masked)} labels 0 .. {classes - 1} in torch.int64")
@@ -150,15 +154,17 @@ class ShopperSide:
         return masked_gradient(error / len(y), self.masks)
 
     def squares(self) -> tuple[Tensor, ...]:
-        """What the exact mode sends to the cloud, once."""
+        """Return what the exact mode sends to the cloud once."""
         return self.masks.squares()
 
 
 class CloudSide:
-    """What the cloud computes: it holds masked layers and first-layer inner products, and never labels or masks.
+    """What the cloud computes. It has masked layers and first-layer inner products, and never labels or masks.
 
-    masked: from `mask`. squares: from `ShopperSide.squares` for exact updates, None for preconditioned ones. lr,
-    momentum, weight_decay: as `networks.train`. `network` is the present masked model; its first layer stays.
+    Args:
+        masked: the network that `mask` made. Its first layer stays; `network` is the present masked network.
+        squares: what `ShopperSide.squares` returns, for exact updates; None for preconditioned ones.
+        lr, momentum, weight_decay: the settings of SGD, as in `networks.train`.
     """
 
     def __init__(
@@ -178,7 +184,10 @@ class CloudSide:
         self._kept: tuple[list[Tensor], Tensor] | None = None
 
     def forward(self, products: Tensor) -> Tensor:
-        """First-layer inner products W~_1 x (n, k1), without bias -> z~ (n, C), kept for one `backward`."""
+        """Return z~ (n, C) for first-layer inner products W~_1 x (n, k1) without bias, and keep it for one `backward`.
+
+        Raises InputError for products of another shape.
+        """
         bias = first_bias(self.network)
         if products.dim() != 2 or products.shape[1] != len(bias):
             raise InputError("products", tuple(products.shape), f"shape (rows, {len(bias)})")
@@ -189,7 +198,10 @@ class CloudSide:
         return z.detach()
 
     def backward(self, gradient: Tensor) -> None:
-        """One update from the gradient with respect to the last `forward`'s z~ (n, C), as the shopper sends it."""
+        """Update the network from the gradient (n, C) with respect to the z~ of the last `forward`.
+
+        Raises InputError for a gradient of another shape, or without a forward pass before it.
+        """
         if self._kept is None:
             raise InputError("gradient", "no forward pass before it", "a forward pass for each update")
         leaves, z = self._kept
@@ -210,7 +222,7 @@ class CloudSide:
 
 
 def _metrics(masked: Network, squares: Sequence[Tensor]) -> list[Tensor]:
-    """Factors of the exact update for W~_2 .. W~_L and b~_2 .. b~_L: (M_l M_l') beside (M_{l-1} M_{l-1}')^-1."""
+    """Return the factors of the exact update for W~_2 .. W~_L and b~_2 .. b~_L."""
     units = [(len(weight),) for weight in masked.weights[:-1]]
     if [tuple(square.shape) for square in squares] != units or not all((square > 0).all() for square in squares):
         raise InputError("squares", [tuple(s.shape) for s in squares], f"positive numbers of shapes {units}")
@@ -223,17 +235,17 @@ def _metrics(masked: Network, squares: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _down(weight: Tensor, unit: Tensor) -> Tensor:
-    """One number a unit, shaped to multiply the rows (outputs) of a weight."""
+    """Shape one number for each unit so that it multiplies the rows (outputs) of a weight."""
     return unit.reshape(-1, *[1] * (weight.dim() - 1))
 
 
 def _along(weight: Tensor, unit: Tensor) -> Tensor:
-    """One number a unit of the layer before, shaped to multiply the columns: several a channel in a matrix."""
+    """Shape one number for each unit of the layer before so that it multiplies the columns (inputs) of a weight."""
     return unit.repeat_interleave(weight.shape[1] // len(unit)).reshape(1, -1, *[1] * (weight.dim() - 2))
 
 
 def _columns(weight: Tensor, order: Tensor) -> Tensor:
-    """A permutation of the units before a layer -> of its weight's columns."""
+    """Turn a permutation of the units before a layer into one of its weight's columns."""
     positions = weight.shape[1] // len(order)
     return (order[:, None] * positions + torch.arange(positions)).flatten()
 
@@ -244,13 +256,14 @@ def _same(architecture: Architecture, masks: Masks) -> None:
 
 
 def _orthogonal(stream: Stream, size: int) -> Tensor:
-    """Uniform (Haar) on the orthogonal matrices: Q of a Gaussian matrix, R's diagonal made positive (Mezzadri 2007)."""
-    uniform = 1 - _uniform(stream, (2, size, size))  # in (0, 1]: Box and Muller (1958) take its logarithm
+    """Draw from the Haar measure on orthogonal matrices: Q of a Gaussian matrix whose R has a positive diagonal
+    (Mezzadri 2007)."""
+    uniform = 1 - _uniform(stream, (2, size, size))  # in (0, 1], since Box and Muller (1958) take its logarithm
     gaussian = torch.sqrt(-2 * torch.log(uniform[0])) * torch.cos(2 * math.pi * uniform[1])
     q, r = torch.linalg.qr(gaussian)
     return q * torch.sign(torch.diagonal(r))
 
 
 def _uniform(stream: Stream, shape: tuple[int, ...]) -> Tensor:
-    """Uniform in [0, 1), float64: 53 bits of each ring element."""
+    """Draw uniformly from [0, 1), float64, with 53 bits of each ring element."""
     return (stream.ring(shape) >> 11 & (2**53 - 1)).to(torch.float64) / 2**53

@@ -5,11 +5,11 @@
     cloud       z~ = f~(evaluate(sk, w, Enc(x)))                   (n, C) to the shopper, which has z = C' z~
     shopper     g~ = C (p - e_y) / n                               (n, C) to the cloud, which makes one step with it
 
-Quantising commutes with M_1, whose scales are positive and act on rows: the model is the one with the quantised first
-layer, in float64. Of its own rows, which need no hiding from itself, the shopper sends the products W~_1 x.
+Quantising commutes with M_1, whose scales are positive and act on rows. So the model is the one with the quantised
+first layer, in float64. For its own rows the shopper sends the products W~_1 x, which it can compute itself.
 
-Slides "Try before you buy" (Song, Cao, Sun, Li, Ke); see `matrix_transform` for what fills their gaps. What is sent and
-computed is here; who is asked what and when is in `marketplace`.
+This file holds what is computed and sent; roles/ says who is asked what, and when. Source: slides "Try before you buy"
+(Song, Cao, Sun, Li, Ke); `masked_layers` says what fills their gaps.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from mpc_appraisal.common.checks import one_of
-from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.marketplace.encryption.scheme import Ciphertext, FunctionKey, Scheme
 from mpc_appraisal.marketplace.protocols.masked_layers import LEAKAGE, CloudSide, Masks, ShopperSide, mask, unmask
 from mpc_appraisal.marketplace.protocols.quantised import PIXEL, Quantised, quantise
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER
 from mpc_appraisal.models.networks import Architecture, Network, batches, first_bias, first_matrix
 from mpc_appraisal.mpc.net.messages import Messages
 
@@ -36,7 +36,12 @@ UPDATES = ("exact", "preconditioned")
 
 @dataclass(frozen=True)
 class IfeTransform:
-    """The strategy. scheme: of functional encryption. update: 'exact' or 'preconditioned', see `matrix_transform`."""
+    """The strategy in which the layers after the first run on masked weights.
+
+    Attributes:
+        scheme: the scheme of functional encryption.
+        update: the mode of the cloud's updates, 'exact' or 'preconditioned', see `masked_layers`.
+    """
 
     name: ClassVar[str] = "ife_transform"
     label: ClassVar[str] = "an obfuscation, not encryption: the cloud holds an equivalent model"
@@ -47,11 +52,11 @@ class IfeTransform:
         one_of("protocol update", self.update, UPDATES)
 
     def check(self, validation: Any) -> None:
-        """Any validation will do."""
+        """Accept every validation."""
 
     @property
     def leakage(self) -> tuple[str, ...]:
-        """What it leaks, a sentence each."""
+        """Sentences that state what the strategy leaks."""
         return (
             LEAKAGE,
             "The cloud knows the masked first layer and its inner products with every record: from as many independent "
@@ -66,7 +71,7 @@ class IfeTransform:
 
 @dataclass(frozen=True)
 class Steps:
-    """SGD of one retraining, as `networks.train` with the first layer frozen."""
+    """The settings of SGD in one retraining, as in `networks.train`, with the first layer frozen."""
 
     steps: int
     lr: float
@@ -76,7 +81,14 @@ class Steps:
 
 
 class TransformShopper:
-    """The shopper: it holds the masks. exact: the cloud is told what exact updates need. batch: rows of a message."""
+    """The shopper's side, which has the masks.
+
+    Args:
+        messages: the shopper's messages to the other roles.
+        network: the shopper's network.
+        exact: True if the cloud is sent what exact updates need.
+        batch: the number of rows in one message.
+    """
 
     def __init__(self, messages: Messages, network: Network, exact: bool, batch: int):
         self._messages, self._batch, self._exact = messages, batch, exact
@@ -88,67 +100,75 @@ class TransformShopper:
         self.gradients = 0  # rows of gradients sent so far
 
     def send_model(self) -> None:
-        """The first layer to authority and cloud, the others, masked, to the cloud."""
+        """Send the masked first layer to authority and cloud, and the other masked layers to the cloud."""
         w = torch.from_numpy(self._first.w).to(torch.int32)
-        self._messages.send(DEALER, w)
-        self._messages.send(DATA_OWNER, w)
-        self._messages.send(DATA_OWNER, torch.from_numpy(self._first.step))
+        self._messages.send(AUTHORITY, w)
+        self._messages.send(CLOUD, w)
+        self._messages.send(CLOUD, torch.from_numpy(self._first.step))
         for values in (*self._masked.weights[1:], *self._masked.biases):
-            self._messages.send(DATA_OWNER, values)
+            self._messages.send(CLOUD, values)
         if self._exact:
             for square in self._side.squares():
-                self._messages.send(DATA_OWNER, square)
+                self._messages.send(CLOUD, square)
 
     def logits(self, rows: int) -> Tensor:
-        """(rows, C) float64 of records that the cloud predicts."""
+        """Receive the logits (rows, C), float64, of records that the cloud predicts."""
         classes = self._masked.architecture.classes
-        found = [self._messages.receive(DATA_OWNER, (size, classes)) for size in _parts(rows, self._batch)]
+        found = [self._messages.receive(CLOUD, (size, classes)) for size in _parts(rows, self._batch)]
         return self._side.logits(torch.cat(found))
 
     def own_logits(self, x: Tensor) -> Tensor:
-        """(m, C) float64 of own rows x (m, d) in 0 .. 255, by itself, as the cloud would compute them."""
+        """Compute the logits (m, C), float64, of own rows x (m, d) in 0 .. 255, as the cloud would."""
         z1 = self._products(x) + first_bias(self._masked)
         return self._side.logits(self._masked.from_hidden(z1))
 
     def _products(self, x: Tensor) -> Tensor:
-        """(m, k1), exact: integers below 2^24 in float64."""
+        """Return the first layer's products (m, k1); they are exact, as integers below 2^24 in float64."""
         return self._first.real(x.to(torch.float64) @ torch.from_numpy(self._first.w.T).to(torch.float64))
 
     def send_products(self, x: Tensor) -> None:
-        """The masked first layer's products with own rows x (m, d) in 0 .. 255."""
+        """Send the products of the masked first layer with own rows x (m, d) in 0 .. 255."""
         for part in self._products(x).split(self._batch):
-            self._messages.send(DATA_OWNER, part)
+            self._messages.send(CLOUD, part)
 
     def retrain(self, y: Tensor, how: Steps) -> None:
-        """Answer each forward pass with the gradient; y (n,): labels of all rows that the cloud trains on."""
+        """Answer each forward pass with its gradient. y: the labels (n,) of all rows that the cloud trains on."""
         for index in batches(len(y), how.batch_size, how.steps, how.seed):
-            z = self._messages.receive(DATA_OWNER, (len(index), self._masked.architecture.classes))
-            self._messages.send(DATA_OWNER, self._side.gradient(z, y[index]))
+            z = self._messages.receive(CLOUD, (len(index), self._masked.architecture.classes))
+            self._messages.send(CLOUD, self._side.gradient(z, y[index]))
             self.gradients += len(index)
 
     def network(self) -> Network:
-        """The cloud's present network, unmasked; its first layer is the one that was masked, not quantised."""
-        weights, biases = _receive_layers(self._messages, DATA_OWNER, self._masked.architecture)
+        """Receive the cloud's present network and unmask it. Its first layer is the one before quantising."""
+        weights, biases = _receive_layers(self._messages, CLOUD, self._masked.architecture)
         masked = Network(self._masked.architecture, self._masked.weights[:1] + weights, biases)
         return unmask(masked, self._masks)
 
 
 class TransformCloud:
-    """The cloud: it holds ciphertexts, keys and the masked network. The model is received when it is made."""
+    """The cloud's side, which has ciphertexts, keys and the masked network; it receives the network when it is made.
+
+    Args:
+        messages: the cloud's messages to the other roles.
+        scheme: the scheme of functional encryption.
+        architecture: the architecture of the network.
+        exact: True if the shopper sends what exact updates need.
+        batch: the number of rows in one message.
+    """
 
     def __init__(self, messages: Messages, scheme: Scheme, architecture: Architecture, exact: bool, batch: int):
         self._messages, self._scheme, self._batch, self._architecture = messages, scheme, batch, architecture
         k, d = math.prod(architecture.shapes()[0]), architecture.features
-        self._w = messages.receive(MODEL_OWNER, (k, d), torch.int32).to(torch.int64).numpy()
-        step = messages.receive(MODEL_OWNER, (k,))
+        self._w = messages.receive(SHOPPER, (k, d), torch.int32).to(torch.int64).numpy()
+        step = messages.receive(SHOPPER, (k,))
         self._first = Quantised(self._w, step.numpy(), np.zeros(k))
-        weights, biases = _receive_layers(messages, MODEL_OWNER, architecture)
+        weights, biases = _receive_layers(messages, SHOPPER, architecture)
         unused = torch.zeros(architecture.weight_shapes()[0], dtype=torch.float64)  # the first layer is in `_first`
         self._uploaded = Network(architecture, (unused, *weights), biases)
         self._squares = None
         if exact:
             units = [shape[0] for shape in architecture.shapes()[:-1]]
-            self._squares = tuple(messages.receive(MODEL_OWNER, (n,)) for n in units)
+            self._squares = tuple(messages.receive(SHOPPER, (n,)) for n in units)
         self._side = self._started(None)
 
     def _started(self, how: Steps | None) -> CloudSide:
@@ -156,57 +176,58 @@ class TransformCloud:
         return CloudSide(self._uploaded, self._squares if how else None, **rates)
 
     def products(self, key: FunctionKey, ciphertext: Ciphertext) -> Tensor:
-        """The first layer's products (n, k1) of all rows, before anything of them is sent. InputError where a row
-        cannot be evaluated."""
+        """Return the first layer's products (n, k1) of all rows. Raises InputError where a row cannot be evaluated."""
         found, evaluate = [], self._scheme.evaluator(key, self._w)
         for start in range(0, len(ciphertext), self._batch):
             found.append(self._first.real(evaluate(ciphertext.rows(slice(start, start + self._batch)))))
         return torch.cat(found)
 
     def predict(self, key: FunctionKey, ciphertext: Ciphertext) -> Tensor:
-        """Send the shopper z~ of all rows; returns the products (n, k1) for retraining."""
+        """Send the shopper z~ of all rows, and return the products (n, k1) for retraining."""
         found = self.products(key, ciphertext)
         self.send_logits(found)
         return found
 
     def receive_products(self, rows: int) -> Tensor:
-        """Those of the shopper's own rows."""
+        """Receive the products (rows, k1) of the shopper's own rows."""
         width = len(self._w)
-        return torch.cat([self._messages.receive(MODEL_OWNER, (n, width)) for n in _parts(rows, self._batch)])
+        return torch.cat([self._messages.receive(SHOPPER, (n, width)) for n in _parts(rows, self._batch)])
 
     def retrain(self, products: Tensor, how: Steps) -> None:
-        """From the network that was uploaded, with the shopper's gradients."""
+        """Retrain from the network that was uploaded, with the gradients that the shopper sends."""
         self._side = self._started(how)
         for index in batches(len(products), how.batch_size, how.steps, how.seed):
-            self._messages.send(MODEL_OWNER, self._side.forward(products[index]))
-            self._side.backward(self._messages.receive(MODEL_OWNER, (len(index), self._architecture.classes)))
+            self._messages.send(SHOPPER, self._side.forward(products[index]))
+            self._side.backward(self._messages.receive(SHOPPER, (len(index), self._architecture.classes)))
 
     def send_logits(self, products: Tensor) -> None:
-        """z~ of the present network."""
+        """Send the shopper z~ of the present network."""
         for part in products.split(self._batch):
-            self._messages.send(MODEL_OWNER, self._side.forward(part))
+            self._messages.send(SHOPPER, self._side.forward(part))
 
     def network(self) -> Network:
+        """Return the present masked network."""
         return self._side.network
 
     def send_network(self, network: Network) -> None:
+        """Send the shopper all layers of a masked network but the first weights."""
         for values in (*network.weights[1:], *network.biases):
-            self._messages.send(MODEL_OWNER, values)
+            self._messages.send(SHOPPER, values)
 
 
 def receive_first(messages: Messages, architecture: Architecture) -> np.ndarray:
-    """At the authority: the rows (k, d) int64 that keys are asked for."""
+    """At the authority: receive the rows (k, d) int64 that keys are asked for."""
     k = math.prod(architecture.shapes()[0])
-    return messages.receive(MODEL_OWNER, (k, architecture.features), torch.int32).to(torch.int64).numpy()
+    return messages.receive(SHOPPER, (k, architecture.features), torch.int32).to(torch.int64).numpy()
 
 
 def quantised_first(network: Network) -> Quantised:
-    """The first layer that all strategies compute with, unmasked: the baseline's."""
+    """Return the quantised first layer of an unmasked network, with which the baseline and `ife_shares` compute."""
     return quantise(first_matrix(network.to(torch.float64)), pixel=PIXEL)
 
 
 def _receive_layers(messages: Messages, source: str, architecture: Architecture):
-    """Weights of all layers but the first, and all biases."""
+    """Receive the weights of all layers but the first, and all biases."""
     shapes = architecture.weight_shapes()
     weights = tuple(messages.receive(source, shape) for shape in shapes[1:])
     return weights, tuple(messages.receive(source, shape[:1]) for shape in shapes)

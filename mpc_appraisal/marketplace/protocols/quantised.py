@@ -1,8 +1,10 @@
 """A first-layer matrix in small integers, as precise as an exact inner product of the scheme allows.
 
+What goes in is a real matrix; what comes out are integers with a step for each row, such that
+
     w_ij = round(W_ij / step_i),    pixel * sum_j |w_ij| < bound,    z_real_i = z_i step_i / pixel
 
-for every row i: then |<x, w_i>| < bound for all integer x in 0 .. pixel, and the real input is x / pixel in [0, 1].
+for every row i. Then |<x, w_i>| < bound for all integer x in 0 .. pixel. The real input is x / pixel in [0, 1].
 """
 
 from __future__ import annotations
@@ -21,8 +23,15 @@ PIXEL = 255
 
 @dataclass(frozen=True, eq=False)
 class Quantised:
-    """w: (k, d) int64. step: (k,) float64, positive. pixel: the integer that stands for 1. error: (k,) float64, the
-    largest |real z - exact z| of a row over all inputs in [0, 1], before the rounding of inputs and of floats."""
+    """A quantised matrix.
+
+    Attributes:
+        w: the integers, (k, d) int64.
+        step: the step of each row, (k,) float64, positive.
+        error: the largest |real z - exact z| of each row over all inputs in [0, 1], (k,) float64, not counting the
+            rounding of inputs and of floats.
+        pixel: the integer that stands for 1.
+    """
 
     w: np.ndarray
     step: np.ndarray
@@ -30,7 +39,7 @@ class Quantised:
     pixel: int = PIXEL
 
     def real(self, z: np.ndarray | Tensor) -> Tensor:
-        """Integer inner products z (n, k) -> float64 (n, k): z * step / pixel."""
+        """Turn integer inner products z (n, k) into real ones, (n, k) float64: z * step / pixel."""
         return torch.as_tensor(z).to(torch.float64) * torch.from_numpy(self.step / self.pixel)
 
     @property
@@ -40,10 +49,10 @@ class Quantised:
 
 
 def quantise(matrix: np.ndarray | Tensor, bound: int = BOUND, pixel: int = PIXEL) -> Quantised:
-    """(k, d) real -> integers under the bound, with the smallest step of each row up to rounding; zero rows stay zero.
+    """Quantise a real matrix (k, d) under the bound, with the smallest step of each row up to rounding.
 
-    Raises InputError for a matrix that is not 2-d, finite and non-empty, or a bound that leaves a row less than d units
-    (rounding could then not be made to fit).
+    Rows of zeros stay zero. Raises InputError for a matrix that is not 2-d, finite and non-empty, and for a bound that
+    leaves a row less than d units, because rounding could then not be made to fit.
     """
     real = torch.as_tensor(matrix).detach().to(torch.float64).numpy()
     if real.ndim != 2 or real.size == 0 or not np.isfinite(np.abs(real).sum(axis=1)).all():
@@ -58,14 +67,15 @@ def quantise(matrix: np.ndarray | Tensor, bound: int = BOUND, pixel: int = PIXEL
         total = np.abs(w).sum(axis=1)
         if (total <= limit).all():
             break
-        step = np.where(total > limit, step * (total / limit), step)  # rounding went up: a slightly coarser step
+        # Rounding exceeded the limit in some rows, which take a slightly coarser step.
+        step = np.where(total > limit, step * (total / limit), step)
     gap = real - w * step[:, None]
     error = np.maximum(gap.clip(min=0).sum(axis=1), -gap.clip(max=0).sum(axis=1))
     return Quantised(w.astype(np.int64), step, error, pixel)
 
 
 def pixels(x: np.ndarray | Tensor, pixel: int = PIXEL) -> np.ndarray:
-    """Real images (n, d) in [0, 1] -> int64 0 .. pixel, rounded; raises InputError outside [0, 1]."""
+    """Round real images (n, d) in [0, 1] to int64 in 0 .. pixel. Raises InputError outside [0, 1]."""
     real = torch.as_tensor(x).detach().to(torch.float64).numpy()
     if real.ndim != 2 or not ((real >= 0) & (real <= 1)).all():
         raise InputError("x", real.shape, "images (n, d) with numbers in [0, 1]")

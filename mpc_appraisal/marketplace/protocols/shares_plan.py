@@ -1,4 +1,8 @@
-"""What the parties of `ife_shares` know and bring: the public plan, the shopper's side, the cloud's side."""
+"""What goes into a computation of `ife_shares`, and what comes out.
+
+`SharesPlan` is public. `Shopper` and `Cloud` are the private sides, each of which is read by its owner alone, and
+`check` compares a side with the plan. `OpenedResults` is what the shopper gets.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +22,20 @@ from mpc_appraisal.marketplace.protocols.quantised import Quantised
 from mpc_appraisal.models.networks import Architecture, Conv, Network, first_bias
 from mpc_appraisal.models.secret_layers import activated
 
-LARGEST = 2.0**12  # of |<W, x - 1/2>| and of the first bias: their sum has 48 fractional bits below 2^62
+# The largest |<W, x - 1/2>| and the largest first bias: their sum with 48 fractional bits stays below 2^62.
+LARGEST = 2.0**12
 OPENS = ("logits", "errors")
 
 
 @dataclass(frozen=True)
 class Training:
-    """SGD on all layers but the first.
+    """Retraining by SGD on all layers but the first.
 
-    rows: ciphertexts, public. own: rows of the shopper's own that follow them. batches: places 0 .. rows + own - 1 of
-    each step. lr: learning rate.
+    Attributes:
+        rows: the numbers of the ciphertexts to train on, which are public.
+        batches: for each step, the places of its rows in 0 .. rows + own - 1.
+        lr: the learning rate.
+        own: the number of the shopper's own rows, which follow the ciphertexts.
     """
 
     rows: tuple[int, ...]
@@ -47,11 +55,17 @@ class Training:
 
 @dataclass(frozen=True)
 class SharesPlan:
-    """What all parties know of one run.
+    """What all roles know of one session.
 
-    predicted: ciphertexts whose logits the shopper gets, by the retrained network where there is a training.
-    validation: rows of the shopper's own, in the clear at the shopper, which the retrained network predicts.
-    opens: of validation, 'logits' or 'errors' (their number alone). batch: images that go through together.
+    Attributes:
+        architecture: the architecture of the network.
+        predicted: the numbers of the ciphertexts whose logits the shopper gets, from the retrained network where there
+            is a training.
+        training: the retraining; None for none.
+        validation: the number of the shopper's rows, in the clear at the shopper, that the retrained network predicts.
+        opens: what is opened of a validation, 'logits' or 'errors' (their number alone).
+        batch: the number of images that are computed together.
+        scheme: the lattice scheme of the ciphertexts.
     """
 
     architecture: Architecture
@@ -73,7 +87,7 @@ class SharesPlan:
 
     @property
     def outputs(self) -> int:
-        """Rows k of the first layer's matrix."""
+        """The number k of rows of the first layer's matrix."""
         return math.prod(self.architecture.shapes()[0])
 
     @property
@@ -83,9 +97,16 @@ class SharesPlan:
 
 @dataclass(frozen=True, eq=False)
 class Shopper:
-    """What the shopper brings. images, labels: Ciphertexts; their headers are not read.
+    """What the shopper brings.
 
-    x (own + validation, d) integers 0..255 and y its labels: rows for training first, then those for validation.
+    Attributes:
+        network: the shopper's network.
+        quantised: its quantised first layer.
+        images: the encrypted images, of which the headers are not read.
+        labels: the encrypted labels, likewise; None where nothing is trained.
+        x: the shopper's own rows, (own + validation, d) integers 0 .. 255: first those to train on, then those to
+            validate on.
+        y: their labels.
     """
 
     network: Network
@@ -108,32 +129,41 @@ class Shopper:
 
     @property
     def bias(self) -> Tensor:
-        """(1, k): the first layer's bias, plus <w, 255/2> step / 255."""
+        """The first layer's bias plus <w, 255/2> step / 255, (1, k) float64."""
         centre = torch.from_numpy(self.quantised.w.sum(1) * self.quantised.step / 2)
         return (first_bias(self.network).to(torch.float64) + centre)[None]
 
     def share(self, scheme: LWE, rows: Sequence[int]) -> Tensor:
-        """(n, k) int64 modulo 2^64: this side's share of 2^39 <w, x - 255/2>."""
+        """Return this side's share of 2^39 <w, x - 255/2>, (n, k) int64 modulo 2^64."""
         w = self.quantised.w
         centre = (w.sum(1) * PIXEL) << (FRACTION_BITS - 1)
         return torch.from_numpy(scheme.shopper_share(w, self.images.rows(list(rows))) - centre)
 
     def label_share(self, scheme: LWE, rows: Sequence[int], classes: int) -> Tensor:
+        """Return this side's share of the one-hot labels, (n, C) int64 modulo 2^64."""
         return torch.from_numpy(scheme.shopper_share(label_rows(classes), self.labels.rows(list(rows))).copy())
 
     def activation(self, rows: slice) -> Tensor:
-        """The first layer's activation of own rows, flat or as images, as the next layer takes it; float64."""
+        """Return the first layer's activation of own rows, float64, in the shape that the next layer takes."""
         architecture = self.network.architecture
         z = self.quantised.real(self.x[rows].numpy() @ self.quantised.w.T) + first_bias(self.network)
         return flat(architecture, activated(architecture.layers[0], shaped(architecture, z))[0])
 
     def one_hot(self, rows: slice) -> Tensor:
+        """Return the labels of own rows as one-hot vectors, (n, C) float64."""
         return torch.from_numpy(one_hot(self.y[rows].numpy(), self.network.architecture.classes)).to(torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """What the cloud brings: function keys, and the ciphertexts' headers (n, 32), of images and of labels."""
+    """What the cloud brings.
+
+    Attributes:
+        key: the function key of the first layer.
+        seeds: the headers of the encrypted images, (n, 32) uint8.
+        label_key: the function key of labels; None where nothing is trained.
+        label_seeds: the headers of the encrypted labels, (n, 32) uint8; None where nothing is trained.
+    """
 
     key: FunctionKey
     seeds: np.ndarray
@@ -141,16 +171,23 @@ class Cloud:
     label_seeds: np.ndarray | None = None
 
     def share(self, scheme: LWE, rows: Sequence[int]) -> Tensor:
+        """Return this side's share of 2^39 <w, x>, (n, k) int64 modulo 2^64."""
         return torch.from_numpy(scheme.cloud_share(self.key, self.seeds[list(rows)]))
 
     def label_share(self, scheme: LWE, rows: Sequence[int]) -> Tensor:
+        """Return this side's share of the one-hot labels, (n, C) int64 modulo 2^64."""
         return torch.from_numpy(scheme.cloud_share(self.label_key, self.label_seeds[list(rows)]))
 
 
 @dataclass(frozen=True)
 class OpenedResults:
-    """At the shopper, float64: logits (n, C) of `predicted` rows and of validation rows, or the number of errors on the
-    latter. None elsewhere, and for what was not asked."""
+    """What a session opened to the shopper. Every field is None at the other roles, and where it was not asked for.
+
+    Attributes:
+        predicted: the logits of the plan's `predicted` rows, (n, C) float64.
+        validation: the logits of the validation rows, (n, C) float64.
+        errors: the number of wrong predictions on the validation rows.
+    """
 
     predicted: Tensor | None = None
     validation: Tensor | None = None
@@ -158,7 +195,7 @@ class OpenedResults:
 
 
 def one_hot(y: np.ndarray, classes: int) -> np.ndarray:
-    """(n,) labels -> (n, classes) int64: what a seller encrypts, under a master of dimension `classes`."""
+    """Turn labels (n,) into what a seller encrypts under a master key of dimension `classes`, (n, classes) int64."""
     y = np.asarray(y)
     if y.ndim != 1 or (len(y) and not (y.min() >= 0 and y.max() < classes)):
         raise InputError("labels", y.shape, f"a vector of labels 0 .. {classes - 1}")
@@ -166,12 +203,12 @@ def one_hot(y: np.ndarray, classes: int) -> np.ndarray:
 
 
 def label_rows(classes: int) -> np.ndarray:
-    """(classes, classes) int64: the rows for which the authority issues the cloud a key for labels."""
+    """Return the rows for which the authority issues the cloud's key of labels, (classes, classes) int64."""
     return np.eye(classes, dtype=np.int64)
 
 
 def check(plan: SharesPlan, shopper: Shopper | None, cloud: Cloud | None) -> None:
-    """Raises InputError where an owner's side does not fit the plan; before anything is shared."""
+    """Raise InputError where a side does not fit the plan; this happens before anything is shared."""
     training = plan.training
     used = (*plan.predicted, *(training.rows if training else ()))
     sealed = max((*(training.rows if training else ()), -1))
@@ -199,17 +236,17 @@ def check(plan: SharesPlan, shopper: Shopper | None, cloud: Cloud | None) -> Non
 
 
 def shaped(architecture: Architecture, z: Tensor) -> Tensor:
-    """(n, k) -> (n, channels, height, width) of a first convolution; (n, k) of a first matrix."""
+    """Shape first-layer outputs (n, k): (n, channels, height, width) for a convolution, (n, k) for a matrix."""
     return z.reshape(len(z), *architecture.shapes()[0])
 
 
 def flat(architecture: Architecture, a: Tensor) -> Tensor:
-    """As the second layer takes it: images for a convolution, rows for a matrix."""
+    """Shape activations as the second layer takes them: images for a convolution, rows for a matrix."""
     return a if isinstance(architecture.layers[1], Conv) else a.flatten(1)
 
 
 def activation_shape(architecture: Architecture, count: int) -> tuple[int, ...]:
-    """Of `count` first-layer activations, as the second layer takes them."""
+    """Return the shape of `count` first-layer activations as the second layer takes them."""
     first, shape = architecture.layers[0], architecture.shapes()[0]
     if isinstance(first, Conv):
         shape = (shape[0], *(side // first.pool for side in shape[1:]))

@@ -1,25 +1,16 @@
-"""Predictions and retraining on encrypted images, where the first layer's output continues as shares (ours).
+"""`ife_shares`: predictions and retraining on encrypted images, where the first layer's output continues as shares.
 
     v = c W' + (-a sk) = 2^39 <w, x> + noise   (mod 2^64)      c W' at the shopper, -a sk at the cloud: already shares
     z_1 = (<w, x> - <w, 255/2>) s + (b + <w, 255/2> s),   s = step / 255,    then ReLU and the other layers on shares
 
-The shopper is the model owner, the cloud the data owner, the key authority the dealer. The shopper holds W and the
-ciphertexts' bodies c, the cloud the function key sk = S W' and the public seeds of a; see ife.lwe. W x takes neither a
-message nor a triple, and nobody sees it.
+The shopper has W and the bodies c of the ciphertexts; the cloud has the function key sk = S W' and the public seeds of
+a, see `encryption.lwe`. W x takes neither a message nor a triple, and nobody sees it. The centre <w, 255/2> moves from
+the shopper's share to the bias, so that |v| < 2^62 and the truncation is exact. Labels are one-hot vectors, of which
+the same sum gives shares.
 
-Truncation. |<w, x>| < 2^24 takes the whole ring, and the exact truncation asks |v| < 2^62. Pixels lie in 0..255, so
-<w, x - 255/2> is at most 255 sum |w| / 2 <= (2^24 - 1) / 2, and 2^39 times that, plus noise below 2^38, is below
-2^38 (2^24 - 1) + 2^38 = 2^62. So the shopper takes 2^39 <w, 255/2> = 2^38 255 sum w, an integer, off its own share and
-adds its real value to the bias: exact, private, free. Then three rounds: a truncation to 4 fractional bits, a product
-with the private step of every row at 44, a truncation to those of `shared_layers`. |<W, x - 1/2>| and the bias are at
-most 2^12 each, so with 48 fractional bits they stay below 2^62.
-
-Labels are LWE vectors too, one-hot, under a master of their own and identity keys: the same sum gives shares of them.
-Selected rows are public; images, labels, first-layer outputs, hidden values and retrained weights stay shared.
-
-Error, measured: logits of trained MNIST networks (mlp, cnn, cnn6; up to 15) within 5e-5 of those of the quantised
-network in float64, within 1e-3 after ten steps that move them by 1 to 3. A unit that is nearer to zero than its error
-may fire in one computation and not in the other, which changes a gradient, as it does between float32 and float64.
+What goes in is a `SharesPlan` with each role's side, and what comes out are `OpenedResults`. The selected rows are
+public. Images, labels, first-layer outputs, hidden values and retrained weights stay shared; LEAKAGE states what does
+not. docs/protocols/marketplace.md has the bounds and the measured error. The protocol is ours.
 """
 
 from __future__ import annotations
@@ -29,7 +20,6 @@ from typing import Any
 
 import torch
 
-from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.marketplace.encryption.lwe import FRACTION_BITS
 from mpc_appraisal.marketplace.encryption.scheme import PIXEL
 from mpc_appraisal.marketplace.protocols.shares_plan import (
@@ -42,6 +32,7 @@ from mpc_appraisal.marketplace.protocols.shares_plan import (
     flat,
     shaped,
 )
+from mpc_appraisal.marketplace.roles import CLOUD, SHOPPER
 from mpc_appraisal.models.secret_layers import (
     BITS,
     REACH,
@@ -58,37 +49,43 @@ from mpc_appraisal.models.secret_layers import (
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.session import Session
 
-Z_BITS = 4  # fractional bits of <w, x> when it meets its step, of which `ops.high_precision` takes 40 bits of 2^4 times
+# Fractional bits of <w, x> in the product with its step; `ops.high_precision` takes 40 bits of 2^4 times the step.
+Z_BITS = 4
 
 LEAKAGE = (
-    "shopper: logits of the images that are predicted; after retraining, logits or the number of errors on its own "
-    "validation images. Logits say something of an image to who knows the model, and logits of images of one's choice "
-    "say much of retrained weights; a number of errors says little. "
-    "cloud: nothing of images or labels, and of the model linear relations among the rows of W (a row of zeros, equal "
-    "rows), also between runs on one seller, for the same relations hold among function keys. It knows the "
-    "architecture, the learning rate, how many rows there are, "
-    "which ciphertexts are used (so which were selected), and the batches in order. "
-    "authority: the quantised first layer W, from the request for keys, and the shapes of all that is computed. "
-    "sellers: nothing; they are offline. "
-    "shopper and cloud together: <w, x> for every row of W, so x itself where W has as many independent rows as an "
+    "The shopper learns the logits of the images that are predicted and, after retraining, the logits of its own "
+    "validation images or the number of errors on them. Logits reveal something of an image to whoever knows the "
+    "model, and logits of chosen images reveal much of retrained weights; a number of errors reveals little. "
+    "The cloud learns nothing of images or labels. Of the model it learns linear relations among the rows of W (a row "
+    "of zeros, equal rows), also between runs with one seller, because the same relations hold among function keys. It "
+    "knows the architecture, the learning rate, how many rows there are, which ciphertexts are used (so which were "
+    "selected), and the batches in order. "
+    "The authority learns the quantised first layer W, from the request for keys, and the shapes of all that is "
+    "computed. Sellers learn nothing; they are offline. "
+    "Shopper and cloud together have <w, x> for every row of W, so x itself where W has as many independent rows as an "
     "image has pixels, and every label. "
-    "authority and shopper together: every image and label, for the authority has S and the shopper c. "
-    "authority and cloud together: the model and every first-layer output, from which pixels follow, for the authority "
-    "deals the masks under which the cloud sees them. "
-    "All of it against parties that follow the protocol; nothing shows a result that was tampered with."
+    "Authority and shopper together have every image and label, because the authority has S and the shopper c. "
+    "Authority and cloud together have the model and every first-layer output, from which pixels follow, because the "
+    "authority deals the masks under which the cloud sees them. "
+    "All of this holds against parties that follow the protocol; nothing reveals that a result was tampered with."
 )
 
 
 def run_shares(
     session: Session, plan: SharesPlan, shopper: Shopper | None = None, cloud: Cloud | None = None
 ) -> OpenedResults:
-    """The joint computation: each owner gives its own side, a plain session both (the plaintext baseline), a dry run
-    neither.
+    """Run one session: predict, or retrain and validate, as the plan says.
 
-    To buy: one session with a plan that predicts all rows; the shopper selects and tells the rows; a second session
-    whose plan trains on those and predicts its validation rows.
+    A purchase takes two kinds of sessions. The first has a plan that predicts all rows, after which the shopper selects
+    rows and announces them. Each later one has a plan that trains on some of those rows and predicts the validation
+    rows.
 
-    Raises InputError where an owner's side does not fit the plan.
+    Args:
+        session: the session of the engine.
+        plan: the public plan.
+        shopper, cloud: this role's own side. A plain session, which is the baseline, is given both; a dry run neither.
+
+    Returns what was opened to this role. Raises InputError where a side does not fit the plan.
     """
     check(plan, shopper, cloud)
     inputs = _Inputs(session, plan, shopper, cloud)
@@ -100,18 +97,18 @@ def run_shares(
             rounded(forward(plan.architecture, layers, inputs.activation(rows)).logits, BITS),
             "logits of encrypted images",
             "the shopper selects by them",
-            to=(MODEL_OWNER,),
+            to=(SHOPPER,),
         )
         for rows in _chunks(plan.predicted, plan.batch)
     ]
     validation, wrong = _validated(session, plan, layers, inputs) if plan.validation else (None, None)
-    if session.role == DATA_OWNER:
+    if session.role == CLOUD:
         return OpenedResults()
     return OpenedResults(torch.cat(predicted) if predicted else None, validation, wrong)
 
 
 class _Inputs:
-    """What comes into the session, from either side."""
+    """What comes into the session from either side."""
 
     def __init__(self, session: Session, plan: SharesPlan, shopper: Shopper | None, cloud: Cloud | None):
         self.session, self.plan, self.shopper, self.cloud = session, plan, shopper, cloud
@@ -122,10 +119,10 @@ class _Inputs:
         self.bias = self._private(lambda: shopper.bias, (1, width), "first bias")
 
     def _private(self, read: Callable[[], torch.Tensor], shape: Sequence[int], name: str) -> Any:
-        return self.session.input(MODEL_OWNER, read, shape, f"{name} of party.model")
+        return self.session.input(SHOPPER, read, shape, f"{name} of party.model")
 
     def layers(self) -> list[Layer]:
-        """The shopper's layers but the first."""
+        """Share all of the shopper's layers but the first."""
         found = []
         for place, shape in enumerate(self.plan.architecture.weight_shapes()[1:], 1):
             weight = self._private(lambda k=place: self.shopper.network.weights[k], shape, f"weight {place}")
@@ -134,12 +131,12 @@ class _Inputs:
         return found
 
     def activation(self, rows: Sequence[int]) -> Any:
-        """Of encrypted images: the first layer's activation, as the next layer takes it."""
+        """Compute the first layer's activation of encrypted images, in the shape that the next layer takes."""
         plan, scheme = self.plan, self.plan.scheme
         v = self.session.adopt(
             {
-                MODEL_OWNER: lambda: self.shopper.share(scheme, rows),
-                DATA_OWNER: lambda: self.cloud.share(scheme, rows),
+                SHOPPER: lambda: self.shopper.share(scheme, rows),
+                CLOUD: lambda: self.cloud.share(scheme, rows),
             },
             (len(rows), plan.outputs),
             FRACTION_BITS,
@@ -153,12 +150,12 @@ class _Inputs:
         return moved(activated(first, z)[0], lambda t: flat(plan.architecture, t))
 
     def labels(self, rows: Sequence[int]) -> Any:
-        """Of encrypted rows, one-hot (n, C)."""
+        """Return the one-hot labels of encrypted rows, (n, C)."""
         scheme, classes = self.plan.scheme, self.plan.architecture.classes
         return self.session.adopt(
             {
-                MODEL_OWNER: lambda: self.shopper.label_share(scheme, rows, classes),
-                DATA_OWNER: lambda: self.cloud.label_share(scheme, rows),
+                SHOPPER: lambda: self.shopper.label_share(scheme, rows, classes),
+                CLOUD: lambda: self.cloud.label_share(scheme, rows),
             },
             (len(rows), classes),
             FRACTION_BITS,
@@ -166,7 +163,7 @@ class _Inputs:
         )
 
     def own(self, start: int, count: int) -> tuple[Any, Any]:
-        """Own rows of the shopper: activation and one-hot labels, private."""
+        """Share rows of the shopper's own. Returns their first-layer activation and their one-hot labels."""
         rows, architecture = slice(start, start + count), self.plan.architecture
         shape = activation_shape(architecture, count)
         a = self._private(lambda: self.shopper.activation(rows), shape, "own rows")
@@ -186,7 +183,7 @@ def _retrained(session: Session, plan: SharesPlan, layers: list[Layer], inputs: 
 
 
 def _validated(session: Session, plan: SharesPlan, layers: list[Layer], inputs: _Inputs) -> tuple[Any, Any]:
-    """Logits or the number of errors of the shopper's validation rows."""
+    """Open the logits of the validation rows, or the number of errors on them; the other of the two is None."""
     start, parts = plan.training.own, []
     why = "the shopper's verdict on the retrained network"
     for rows in _chunks(range(start, start + plan.validation), plan.batch):
@@ -194,8 +191,8 @@ def _validated(session: Session, plan: SharesPlan, layers: list[Layer], inputs: 
         z = forward(plan.architecture, layers, a).logits
         parts.append(rounded(z, BITS) if plan.opens == "logits" else errors(z, y).reshape(1))
     if plan.opens == "logits":
-        return session.reveal(ops.cat(parts), "logits of validation rows", why, to=(MODEL_OWNER,)), None
-    total = session.reveal(ops.cat(parts).sum(), "errors on validation rows", why, to=(MODEL_OWNER,))
+        return session.reveal(ops.cat(parts), "logits of validation rows", why, to=(SHOPPER,)), None
+    total = session.reveal(ops.cat(parts).sum(), "errors on validation rows", why, to=(SHOPPER,))
     return None, None if total is None else round(total.item())
 
 

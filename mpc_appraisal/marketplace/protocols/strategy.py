@@ -1,4 +1,7 @@
-"""`ife_shares` as a strategy of the marketplace; the computation is in `protocols.ife_shares`."""
+"""`ife_shares` as a strategy of the marketplace: its options, what it refuses, and what it leaks.
+
+The computation is in `shares_protocol`.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,11 @@ from mpc_appraisal.marketplace.protocols.shares_protocol import LEAKAGE
 
 @dataclass(frozen=True)
 class IfeShares:
-    """The first layer's outputs continue as secret shares.
+    """The strategy in which the outputs of the first layer continue as secret shares.
 
-    scheme: the lattice scheme; no other has outputs that are shares. opens: of validation, 'errors' (their number) or
-    'logits', to the shopper.
+    Attributes:
+        scheme: the lattice scheme, the only one whose outputs are shares.
+        opens: what the shopper learns of a validation, 'errors' for their number or 'logits'.
     """
 
     name: ClassVar[str] = "ife_shares"
@@ -32,18 +36,18 @@ class IfeShares:
 
     @property
     def leakage(self) -> tuple[str, ...]:
-        """What it leaks, a sentence each."""
+        """Sentences that state what the strategy leaks."""
         return (
             LEAKAGE,
             "The sellers' files go to the shopper and must never have come to the cloud: with ciphertexts and function "
             "keys it would find the first layer, and with it every inner product.",
-            "Labels are told to nobody; shopper and cloud together have those of the selected rows. So "
+            "Nobody learns a label; shopper and cloud together have those of the selected rows. So "
             "nobody sees whether they are labels: a seller may seal any numbers, and validation alone judges them.",
             "Cloud and authority see which records were selected, the cloud also which subsets were accepted.",
         )
 
     def check(self, validation: Any) -> None:
-        """Raises InputError for a validation that shares cannot do."""
+        """Raise InputError for a validation that cannot be computed on shares."""
         if validation and validation.momentum:
             raise InputError("validation momentum", validation.momentum, "0: training on shares is plain SGD")
         if validation and validation.deliver:

@@ -1,10 +1,15 @@
-"""The key authority in a run: keys of the first layer for each seller under its cap, then keys of selected labels.
+"""The key authority in a run: it issues keys of the first layer for each seller, then keys of the selected labels.
 
-What the shopper can ask of it: one first layer a run, of the agreed shape; any rows of it, so functions of an image of
-its choice, up to the seller's cap of independent ones, which is counted over all runs, also of those that failed and of
-several at once; keys of `budget` labels a run, of rows of its choice and of any upload's id, counted as well and capped
-where a cap is stated. A shopper that states another upload's id has keys that open labels of that one. Of sessions on
-shares it deals what shopper and cloud have both rehearsed, see `mpc.orders`, and no more of them than the plan has.
+What a shopper can ask of the authority is limited as follows.
+
+- In a run it can ask for the keys of one first layer, of the agreed shape. It chooses the rows of that layer, and so
+  the functions of an image, up to the seller's cap of independent rows. The cap is counted over all runs, those that
+  failed and those that run at once among them.
+- In a run it can ask for the keys of `budget` labels, of rows and of an upload's id that it chooses. They are counted
+  as well, and capped where a cap is stated. A shopper that states the id of another upload gets keys that open labels
+  of that one.
+- In sessions on shares the authority deals what shopper and cloud have both rehearsed, see `mpc.protocols.orders`, and
+  no more sessions than the plan has.
 """
 
 from __future__ import annotations
@@ -18,9 +23,9 @@ import torch
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.marketplace.encryption.authority import Authority
 from mpc_appraisal.marketplace.encryption.scheme import Scheme
-from mpc_appraisal.marketplace.messages import id_of, told_by
-from mpc_appraisal.marketplace.plan import CLOUD, SHOPPER
+from mpc_appraisal.marketplace.messages import announced_by, id_of
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import receive_first
+from mpc_appraisal.marketplace.roles import CLOUD, SHOPPER
 from mpc_appraisal.marketplace.roles.context import KEY_BYTES, RunContext, Selected, by_seller, selected_rows
 
 CAP_SHARE = 0.9
@@ -28,21 +33,29 @@ CAP_SHARE = 0.9
 
 @dataclass(frozen=True)
 class AuthorityInput:
-    """folder: its state, see `enrolment.enrol`. cap_share: see `Authority`. label_cap: labels given of one seller at
-    most; None for no cap."""
+    """The private input of the key authority.
+
+    Attributes:
+        folder: the folder with the authority's state, see `enrolment.enrol`.
+        cap_share: the most independent first-layer rows that it issues keys for, as a share of the pixels.
+        label_cap: the most labels of one seller that it issues keys for; None for no cap.
+    """
 
     folder: str | Path
     cap_share: float = CAP_SHARE
     label_cap: int | None = None
 
     def open(self, scheme: Scheme) -> Authority:
-        keys = None if self.label_cap is None else 2 * self.label_cap  # a label takes two: of its share and of its pad
+        """Open the authority in the folder. A label takes two keys, one of its share and one of its pad."""
+        keys = None if self.label_cap is None else 2 * self.label_cap
         return Authority(Path(self.folder), scheme, self.cap_share, keys)
 
 
 def issue(context: RunContext, authority: Authority) -> None:
-    """Function keys of the shopper's rows, seller by seller, to the cloud; a seller whose cap they exceed is refused by
-    name, and the others are served."""
+    """Send the cloud the function keys of the shopper's first layer, seller by seller.
+
+    A seller whose cap they exceed is refused by its name, and the others are served.
+    """
     with context.costs.phase("keys"):
         w = receive_first(context.messages, context.market.architecture)
         for name in context.offers.rows:
@@ -58,14 +71,15 @@ def issue(context: RunContext, authority: Authority) -> None:
 
 
 def label_keys(context: RunContext, authority: Authority, selected: Selected, pads_to: str) -> None:
-    """Keys of the selected labels' sealed shares to the shopper, those of their pads to `pads_to`.
+    """Send the shopper the keys of the selected labels' sealed shares, and `pads_to` the keys of their pads.
 
-    Ids and nonces are told by others; what a key is for is decided here, so the keys of pads are got in no other step.
+    The ids and nonces come from other roles, but the purpose of a key is decided here. So nobody can obtain the keys of
+    pads in another step.
     """
     _send_keys(context, authority, selected, context.offers.ids, "label", SHOPPER)
-    note = context.messages.hear(SHOPPER)
-    with told_by(SHOPPER):
-        nonces = {name: id_of(note["nonces"][name]) for name in by_seller(selected)}
+    message = context.messages.hear(SHOPPER)
+    with announced_by(SHOPPER):
+        nonces = {name: id_of(message["nonces"][name]) for name in by_seller(selected)}
     _send_keys(context, authority, selected, nonces, "pad", pads_to)
 
 
@@ -80,7 +94,7 @@ def _send_keys(
 
 
 def run_transform(context: RunContext, own: AuthorityInput) -> None:
-    """The authority's part of `ife_transform`."""
+    """Run the authority's side of `ife_transform`."""
     authority = own.open(context.market.protocol.scheme)
     issue(context, authority)
     selected = selected_rows(context)

@@ -1,4 +1,7 @@
-"""The cloud in `ife_transform`: evaluates ciphertexts, predicts and retrains masked layers, and learns no label."""
+"""The cloud in `ife_transform`: it evaluates ciphertexts, and predicts and retrains with masked layers.
+
+What goes in are the sellers' uploads; predictions and gradients go to and from the shopper. The cloud learns no label.
+"""
 
 from __future__ import annotations
 
@@ -12,39 +15,44 @@ from torch import Tensor
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.marketplace.encryption.scheme import FunctionKey
 from mpc_appraisal.marketplace.encryption.signed_upload import Upload
-from mpc_appraisal.marketplace.messages import count_of, names_of, told_by
-from mpc_appraisal.marketplace.plan import AUTHORITY, SHOPPER, MarketPlan
+from mpc_appraisal.marketplace.messages import announced_by, count_of, names_of
+from mpc_appraisal.marketplace.plan import MarketPlan
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import Steps, TransformCloud
+from mpc_appraisal.marketplace.roles import AUTHORITY, SHOPPER
 from mpc_appraisal.marketplace.roles.context import RunContext, Selected, selected_rows
 from mpc_appraisal.marketplace.roles.trials import MOST_ROWS, Trials, kept_places
 
 
 @dataclass(frozen=True)
 class CloudInput:
-    """inbox: the folder of sellers' uploads; None in `ife_shares`, where they must not come to the cloud."""
+    """The private input of the cloud.
+
+    Attributes:
+        inbox: the folder of sellers' uploads; None in `ife_shares`, where the cloud must not have them.
+    """
 
     inbox: str | Path | None = None
 
 
 def run_transform(context: RunContext, uploads: dict[str, Upload]) -> None:
-    """The cloud's part.
+    """Run the cloud's side of `ife_transform`.
 
-    A seller whose signed ciphertexts cannot be evaluated is left out, by name, before anything of it is sent; the
-    others go on. Raises PeerError for orders of the shopper that are not the plan's, see `trials`.
+    A seller whose signed ciphertexts cannot be evaluated is left out by its name before anything of it is sent, and the
+    others are served. Raises PeerError where the shopper asks for what the plan does not have, see `trials`.
     """
     market, messages = context.market, context.messages
     with context.costs.phase("keys"):
         side = TransformCloud(
-            messages, market.protocol.scheme, market.architecture, tells_squares(market), market.batch
+            messages, market.protocol.scheme, market.architecture, needs_squares(market), market.batch
         )
     products = {}
     for name, found in uploads.items():
         with context.costs.phase("keys"):
-            note = messages.hear(AUTHORITY)
-            if "refused" in note:
+            message = messages.hear(AUTHORITY)
+            if "refused" in message:
                 continue
             values = messages.receive_array(AUTHORITY)
-            key = FunctionKey(market.protocol.scheme.name, market.architecture.features, values, note["key_id"])
+            key = FunctionKey(market.protocol.scheme.name, market.architecture.features, values, message["key_id"])
         with context.costs.phase("predict"):
             try:
                 products[name] = side.products(key, found.ciphertext)
@@ -63,31 +71,34 @@ def run_transform(context: RunContext, uploads: dict[str, Upload]) -> None:
 
 
 def _validate(context: RunContext, side: TransformCloud, bought: Tensor, selected: Selected) -> None:
-    """Retrain and predict, subset by subset of the plan, each time from the network that was uploaded: what is refused
-    is thereby rolled back. bought: (b, k1) products of the selection."""
+    """Retrain and predict for each subset of the plan.
+
+    Each retraining starts from the network that was uploaded, which undoes what was refused before. bought: the
+    first-layer products of the selection, (b, k1).
+    """
     validation, messages = context.market.validation, context.messages
     how = steps_of(context)
     with context.costs.phase("retrain"):
-        note = messages.hear(SHOPPER)
-        with told_by(SHOPPER):
-            own_rows, asked_rows = (count_of(note[name], 1, MOST_ROWS) for name in ("own", "validation"))
-            left_out = names_of(note["left_out"], context.offers.rows)
+        message = messages.hear(SHOPPER)
+        with announced_by(SHOPPER):
+            own_rows, asked_rows = (count_of(message[name], 1, MOST_ROWS) for name in ("own", "validation"))
+            left_out = names_of(message["left_out"], context.offers.rows)
         trials = Trials(kept_places(selected, left_out), validation.granularity)
         own = side.receive_products(own_rows)
     with context.costs.phase("validate"):
         asked = side.receive_products(asked_rows)
     trained = {}
-    while (note := messages.hear(SHOPPER)).get("train") is not None:
-        with told_by(SHOPPER):
-            places = [count_of(place) for place in note["train"]]
+    while (message := messages.hear(SHOPPER)).get("train") is not None:
+        with announced_by(SHOPPER):
+            places = [count_of(place) for place in message["train"]]
         trials.take(places)
         with context.costs.phase("retrain"):
             side.retrain(torch.cat([own, bought[places]]), how)
             trained[tuple(places)] = side.network()
         with context.costs.phase("validate"):
             side.send_logits(asked)
-    with told_by(SHOPPER):
-        asked_for = [count_of(place) for place in note["deliver"]]
+    with announced_by(SHOPPER):
+        asked_for = [count_of(place) for place in message["deliver"]]
         delivered = None
         if validation.deliver and asked_for:
             trials.deliver(asked_for)
@@ -96,12 +107,12 @@ def _validate(context: RunContext, side: TransformCloud, bought: Tensor, selecte
         side.send_network(delivered)
 
 
-def tells_squares(market: MarketPlan) -> bool:
-    """Whether the cloud gets what exact updates need."""
+def needs_squares(market: MarketPlan) -> bool:
+    """Return whether the cloud needs the squared mask factors, that is, whether its updates are exact."""
     return market.validation is not None and market.protocol.update == "exact"
 
 
 def steps_of(context: RunContext) -> Steps:
-    """The SGD of the plan's validation."""
+    """Return the settings of SGD in the plan's validation."""
     v = context.market.validation
     return Steps(v.steps, v.lr, v.batch_size, v.momentum, v.seed)

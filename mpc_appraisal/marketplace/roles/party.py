@@ -1,38 +1,36 @@
-"""What one role does in a run of the marketplace: meet, agree on the plan and the offers, play its part, leave.
+"""What one role does in a run of the marketplace: it meets the others, agrees on plan and offers, runs, and leaves.
 
-The same function runs in every process, spawned on one machine or started by an organisation. Sellers take no part:
-they have ended before, and their files are all that there is of them.
+`take_part` runs in every process, spawned on one machine or started by an organisation. What goes in is the role with
+the public plan and a function that reads the role's own input; what comes out is the result, at the shopper alone.
+Sellers take no part: they have left before, and only their files are there. SIDES lists what each role runs in each
+protocol, and a new protocol is added there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
-from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, MarketPlan, ShopperInput
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.marketplace.plan import MarketPlan, ShopperInput
 from mpc_appraisal.marketplace.result import MarketResult, PhaseCosts, by_phase
-from mpc_appraisal.marketplace.roles import authority, cloud, shares, shopper
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER, authority, cloud, shares, shopper
 from mpc_appraisal.marketplace.roles.authority import AuthorityInput
 from mpc_appraisal.marketplace.roles.cloud import CloudInput
 from mpc_appraisal.marketplace.roles.context import Connection, RunContext
 from mpc_appraisal.marketplace.uploads.enrolment import registry
 from mpc_appraisal.marketplace.uploads.inbox import agree_offers, read_inbox
 from mpc_appraisal.mpc.backends.fast import open_channel
+from mpc_appraisal.mpc.net.lifecycle import Link, attend
 from mpc_appraisal.mpc.net.messages import Messages
 from mpc_appraisal.mpc.net.meter import Meter
-from mpc_appraisal.mpc.net.rendezvous import Rendezvous
-from mpc_appraisal.mpc.net.tls import TlsLink
 from mpc_appraisal.mpc.session import agree
 
-LINGER_SECONDS = 5.0
-TELL_SECONDS = 6.0  # how long a role that cannot go on tries to tell the others
 Own = ShopperInput | CloudInput | AuthorityInput
 
-HOLDERS = {"ife_transform": CLOUD, "ife_shares": SHOPPER}  # who the sellers' files go to
-PARTS: dict[str, dict[str, Callable[..., Any]]] = {
+HOLDERS = {"ife_transform": CLOUD, "ife_shares": SHOPPER}  # the role that receives the sellers' files
+SIDES: dict[str, dict[str, Callable[..., Any]]] = {
     "ife_transform": {
         SHOPPER: lambda context, own, uploads: shopper.run_transform(context, own),
         CLOUD: lambda context, own, uploads: cloud.run_transform(context, uploads),
@@ -55,49 +53,39 @@ def take_part(
     connection: Connection | None = None,
     hosted: bool = False,
 ) -> MarketResult | None:
-    """Play `role` in the market.
+    """Take `role` in a run of the market.
 
     Args:
         role: 'model_owner' (shopper), 'data_owner' (cloud) or 'dealer' (key authority).
         address: 'tcp://host:port', where the shopper listens.
+        market: the public plan.
         read: returns this role's own input, a ShopperInput, CloudInput or AuthorityInput; called in this process alone.
-        hosted: a launcher hosts the rendezvous.
+        connection: how the roles meet.
+        hosted: True if a launcher hosts the rendezvous.
 
-    Returns the result at the shopper, None at the others.
+    Returns the result at the shopper, and None at the other roles.
 
     Raises:
-        InputError: this role's own input is bad, nothing is on offer, or less than the budget. DisagreementError: the
-        plans differ. PeerError: another role failed, vanished or never came; it is named.
+        InputError: this role's own input is bad, nothing is on offer, or less than the budget.
+        DisagreementError: the plans of the roles differ.
+        PeerError: another role failed, vanished or never came; the error names it.
     """
     connection = connection or Connection()
-    rendezvous, own, refusal = None, None, None
-    if role == SHOPPER:
-        rendezvous = connection.transport.connect(role, address, connection.join_timeout, hosted)
-    try:
+
+    def checked() -> Own:
         own = read()
         _check(role, own, market)
-    except AppraisalError as error:
-        refusal = error
-    try:
-        if rendezvous is None:
-            patience = TELL_SECONDS if refusal else connection.join_timeout
-            rendezvous = connection.transport.connect(role, address, patience, hosted)
-        if refusal:
-            raise refusal
-        with rendezvous.interrupting():
-            rendezvous.announce()
-            result = _play(role, rendezvous, market, own, connection)
-            with suppress(PeerError):  # this role has all that it came for
-                rendezvous.exchange("done", {})
-        rendezvous.close(LINGER_SECONDS)
-        return result
-    except BaseException as error:
-        if rendezvous is not None:
-            rendezvous.abort(error.public if isinstance(error, AppraisalError) else "it was interrupted")
-            rendezvous.close(LINGER_SECONDS)
-        if refusal is not None:
-            raise refusal from None  # whether or not the others could be told
-        raise
+        return own
+
+    return attend(
+        role,
+        connection.transport,
+        address,
+        connection.join_timeout,
+        checked,
+        lambda rendezvous, own: _run(role, rendezvous, market, own, connection),
+        hosted,
+    )
 
 
 def _check(role: str, own: Own, market: MarketPlan) -> None:
@@ -112,20 +100,18 @@ def _check(role: str, own: Own, market: MarketPlan) -> None:
         )
 
 
-def _play(
-    role: str, rendezvous: Rendezvous | TlsLink, market: MarketPlan, own: Own, connection: Connection
-) -> MarketResult | None:
+def _run(role: str, rendezvous: Link, market: MarketPlan, own: Own, connection: Connection) -> MarketResult | None:
     agree(rendezvous, market.public, market.digest)
     name = market.protocol.name
     known = registry(own.folder) if isinstance(own, AuthorityInput) else {}
     costs = PhaseCosts(Meter())
-    with costs.phase("upload"):  # what reading and verifying the files takes
+    with costs.phase("upload"):  # counts the time that reading and verifying the files takes
         offers, uploads = agree_offers(
             rendezvous, HOLDERS[name], known, lambda sellers: read_inbox(own.inbox, sellers, market), market
         )
     channel = open_channel(rendezvous, costs.meter, connection.timeout, connection.transport.kind)
     context = RunContext(market, rendezvous, connection, Messages(channel), offers, costs)
-    result = PARTS[name][role](context, own, uploads)
+    result = SIDES[name][role](context, own, uploads)
     channel.close()
     costs_by_role = rendezvous.exchange("bill", costs.phases)
     return replace(result, costs=by_phase(costs_by_role)) if result is not None else None

@@ -1,4 +1,7 @@
-"""The baseline: the same market in one process, in float64, with the same quantised first layer. It hides nothing."""
+"""The baseline: the same market in one process, in float64 and with the same quantised first layer.
+
+It hides nothing. Selections and verdicts of the private protocols are compared with those of `run_plain`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ EVERYBODY = "everybody"
 
 
 def run_plain(market: MarketPlan, shopper: ShopperInput, sellers: Sequence[SellerInput]) -> MarketResult:
-    """Selection and verdicts of the market in the clear."""
+    """Select and validate in the clear. Returns the same kind of result as a private run."""
     sellers = sorted(sellers, key=lambda seller: seller.name)
     network = shopper.network.to(torch.float64)
     first = quantised_first(network)
@@ -30,7 +33,7 @@ def run_plain(market: MarketPlan, shopper: ShopperInput, sellers: Sequence[Selle
     costs: dict[str, dict[str, dict[str, float]]] = {}
 
     def hidden(x: np.ndarray | Tensor) -> Tensor:
-        """z_1 of pixels 0 .. 255, with the quantised first layer."""
+        """Return z_1 of pixels 0 .. 255, with the quantised first layer."""
         return first.real(torch.as_tensor(x).to(torch.float64) @ torch.from_numpy(first.w.T).to(torch.float64)) + bias
 
     start = time.perf_counter()
@@ -76,12 +79,12 @@ def run_plain(market: MarketPlan, shopper: ShopperInput, sellers: Sequence[Selle
 
 
 def accepted_places(verdicts: Sequence[Verdict]) -> tuple[int, ...]:
-    """Places in the selection, of all accepted subsets."""
+    """Return the places in the selection of all accepted subsets."""
     return tuple(place for verdict in verdicts if verdict.accepted for place in verdict.rows)
 
 
 def _retrained(network: Network, z1: Tensor, y: Tensor, market: MarketPlan) -> Network:
-    """SGD with momentum on the layers after the first, as `networks.train`; z1 (n, k1), y (n,)."""
+    """Retrain the layers after the first by SGD with momentum, as `networks.train` does; z1 (n, k1), y (n,)."""
     v = market.validation
     layers = [p.clone().requires_grad_() for p in (*network.weights[1:], *network.biases[1:])]
     half, velocities = len(layers) // 2, [torch.zeros_like(p) for p in layers]

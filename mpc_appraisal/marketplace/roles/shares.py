@@ -1,11 +1,12 @@
-"""`ife_shares` in the marketplace: the three roles' parts.
+"""`ife_shares` in the marketplace: what each of the three roles does, and what it holds.
 
     shopper     w, its ciphertexts' bodies c       c w' - centre                        one additive share of <w, x>
     cloud       sk = S w', public seeds of a       -a sk                                the other
     labels      shopper: sealed shares, opened for the selected rows; cloud: the pads
 
-Every prediction and every retraining is a session of the engine with the authority as dealer; between sessions go notes
-on what comes next. Sellers' files lie at the shopper: see the strategy's leakage.
+Every prediction and every retraining is a session of the engine, with the authority as dealer; between the sessions the
+roles announce what comes next. The sellers' files are at the shopper, for the reason that the strategy's leakage
+states.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from mpc_appraisal.common.text import shown
 from mpc_appraisal.marketplace.buying.validation import Verdict, subsets, wrong_predictions
 from mpc_appraisal.marketplace.encryption.scheme import SEED_BYTES, FunctionKey
 from mpc_appraisal.marketplace.encryption.signed_upload import Upload
-from mpc_appraisal.marketplace.messages import count_of, names_of, told_by
-from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, ShopperInput, rows_of
+from mpc_appraisal.marketplace.messages import announced_by, count_of, names_of
+from mpc_appraisal.marketplace.plan import ShopperInput, rows_of
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import quantised_first
 from mpc_appraisal.marketplace.protocols.shares_plan import Cloud, OpenedResults, SharesPlan, Shopper, Training
 from mpc_appraisal.marketplace.protocols.shares_protocol import run_shares
 from mpc_appraisal.marketplace.result import MarketResult
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER
 from mpc_appraisal.marketplace.roles.authority import AuthorityInput, issue, label_keys
 from mpc_appraisal.marketplace.roles.context import KEY_BYTES, RunContext, by_seller, selected_rows
 from mpc_appraisal.marketplace.roles.shopper import chosen, kept_of, open_shares
@@ -43,7 +45,13 @@ ENGINE = "fast"
 
 @dataclass(frozen=True, eq=False)
 class PooledShopper(Shopper):
-    """Rows of all sellers. first (N, k): their shares. `labels` are shares (b, C) of the rows that are trained on."""
+    """The shopper's side of a session over the rows of all sellers.
+
+    `labels` holds shares (b, C) of the labels of the rows that are trained on.
+
+    Attributes:
+        first: this side's shares of the first-layer outputs, (N, k).
+    """
 
     first: Tensor | None = None
 
@@ -56,7 +64,13 @@ class PooledShopper(Shopper):
 
 @dataclass(frozen=True, eq=False)
 class PooledCloud(Cloud):
-    """The same at the cloud; `label_seeds` are the labels' pads (b, C)."""
+    """The cloud's side of a session over the rows of all sellers.
+
+    `label_seeds` holds the pads (b, C) of the labels of the rows that are trained on.
+
+    Attributes:
+        first: this side's shares of the first-layer outputs, (N, k).
+    """
 
     first: Tensor | None = None
 
@@ -68,16 +82,16 @@ class PooledCloud(Cloud):
 
 
 def run_authority(context: RunContext, own: AuthorityInput) -> None:
-    """The authority's part: keys, then the dealer of every session."""
+    """Run the authority's side of `ife_shares`: it issues keys, then it is the dealer of every session."""
     authority = own.open(context.market.protocol.scheme)
     issue(context, authority)
-    context.messages.hear(CLOUD)  # it has all keys: nothing waits here while the engine runs
+    context.messages.hear(CLOUD)  # the cloud has all keys, so no message waits while the engine runs
     _deal(context, "predict")
     selected = selected_rows(context)
     with context.costs.phase("keys"):
         label_keys(context, authority, selected, CLOUD)
     for _ in _subsets(context):
-        if context.messages.hear(SHOPPER).get("train") is None:  # fewer trials, for a seller was left out
+        if context.messages.hear(SHOPPER).get("train") is None:  # there are fewer trials, because a seller was left out
             break
         _deal(context, "retrain")
 
@@ -89,27 +103,30 @@ def _deal(context: RunContext, phase: str) -> None:
 
 
 def run_cloud(context: RunContext) -> None:
-    """The cloud's part. It derives from the plan which rows the shopper may have trained on, see `trials`, and it
-    rehearses each session itself, so that neither shopper nor authority chooses what it computes, see `mpc.orders`."""
+    """Run the cloud's side of `ife_shares`.
+
+    The cloud derives from the plan which rows may be trained on, see `trials`, and it rehearses each session itself,
+    see `mpc.protocols.orders`. So neither shopper nor authority chooses what the cloud computes.
+    """
     market, messages = context.market, context.messages
     scheme, found, key, starts, total = market.protocol.scheme, [], None, {}, 0
     for name, rows in context.offers.rows.items():
         with context.costs.phase("keys"):
             seeds = messages.receive(SHOPPER, (rows, SEED_BYTES), torch.uint8).numpy()
-            note = messages.hear(AUTHORITY)
-            if "refused" in note:
+            message = messages.hear(AUTHORITY)
+            if "refused" in message:
                 continue
             values = messages.receive_array(AUTHORITY)
-            key = FunctionKey(scheme.name, market.architecture.features, values, note["key_id"])
+            key = FunctionKey(scheme.name, market.architecture.features, values, message["key_id"])
         with context.costs.phase("predict"):
             found.append(torch.from_numpy(scheme.cloud_share(key, seeds)))
             starts[name], total = total, total + rows
     for role in (SHOPPER, AUTHORITY):
         messages.announce(role, {"ready": True})
     first = torch.cat(found) if found else torch.empty(0, 0)
-    note = messages.hear(SHOPPER)
-    with told_by(SHOPPER):
-        counted = count_of(note["rows"], 1)
+    message = messages.hear(SHOPPER)
+    with announced_by(SHOPPER):
+        counted = count_of(message["rows"], 1)
     if counted != total:
         raise PeerError(f"{SHOPPER} counts {counted} rows, not the {total} that keys were issued for")
     own = PooledCloud(key, first, first=first)
@@ -117,31 +134,41 @@ def run_cloud(context: RunContext) -> None:
     rows = selected_rows(context)
     with context.costs.phase("keys"):
         keys = messages.receive(AUTHORITY, (market.budget, KEY_BYTES), torch.uint8).numpy()
-        note = messages.hear(SHOPPER)
-        with told_by(SHOPPER):
-            places = [starts[name] + row for name, row in rows]  # KeyError: of a seller that was refused
-            told, left_out = note["places"], names_of(note["left_out"], context.offers.rows)
-        if told != places:
+        message = messages.hear(SHOPPER)
+        with announced_by(SHOPPER):
+            places = [starts[name] + row for name, row in rows]  # a seller that was refused gives a KeyError
+            announced, left_out = message["places"], names_of(message["left_out"], context.offers.rows)
+        if announced != places:
             raise PeerError(f"{SHOPPER} placed other rows than those that it selected")
         selected = first[places]
         padded = pads([row.tobytes() for row in keys], market.architecture.classes)
     classes = market.architecture.classes
-    none = FunctionKey(scheme.name, classes, np.zeros((classes, 0), dtype=np.int64))  # the pads are shares already
+    # The pads are shares already, so this key evaluates nothing.
+    none = FunctionKey(scheme.name, classes, np.zeros((classes, 0), dtype=np.int64))
     _retrainings(context, Trials(kept_places(rows, left_out), _granularity(context)), key, selected, padded, none)
 
 
 def _retrainings(
     context: RunContext, trials: Trials, key: FunctionKey, selected: Tensor, padded: Tensor, none: FunctionKey
 ) -> None:
-    """The cloud's part in every trial. selected (b, k), padded (b, C): its shares of all rows that were selected."""
+    """Run the cloud's side of every trial.
+
+    Args:
+        context: this role's view of the run.
+        trials: the trials that the plan allows.
+        key: the function key of the first layer.
+        selected: this side's shares of the first-layer outputs of all selected rows, (b, k).
+        padded: this side's shares of their labels, (b, C).
+        none: a key for labels that evaluates nothing.
+    """
     messages, sizes = context.messages, None
     for _ in _subsets(context):
-        note = messages.hear(SHOPPER)
-        if note.get("train") is None:
+        message = messages.hear(SHOPPER)
+        if message.get("train") is None:
             break
-        with told_by(SHOPPER):
-            picked = [count_of(place) for place in note["train"]]
-            own_rows, asked_rows = found = [count_of(note[name], 1, MOST_ROWS) for name in ("own", "validation")]
+        with announced_by(SHOPPER):
+            picked = [count_of(place) for place in message["train"]]
+            own_rows, asked_rows = found = [count_of(message[name], 1, MOST_ROWS) for name in ("own", "validation")]
         trials.take(picked)
         if sizes not in (None, found):
             raise PeerError(f"{SHOPPER} brought {found} rows of its own; expected {sizes}, as in the trial before")
@@ -152,12 +179,16 @@ def _retrainings(
 
 
 def run_shopper(context: RunContext, own: ShopperInput, uploads: dict[str, Upload]) -> MarketResult:
-    """The shopper's part; the costs are put in when all roles have told theirs. A seller whose sealed labels do not
-    open is left out by its name, and no rows are taken instead; see `shopper.run_transform`."""
+    """Run the shopper's side of `ife_shares`.
+
+    A seller whose sealed labels do not open is left out by its name, and no rows replace its rows; see
+    `shopper.run_transform`. Returns the result without costs, which are added when all roles have announced theirs.
+    """
     market, messages = context.market, context.messages
     network = own.network.to(torch.float64)
     first, refused = quantised_first(network), dict(context.offers.refused)
-    side = Shopper(network, first, next(iter(uploads.values())).ciphertext)  # refuses a bad one before keys are counted
+    # A bad network is refused here, before keys are counted.
+    side = Shopper(network, first, next(iter(uploads.values())).ciphertext)
     with context.costs.phase("keys"):
         messages.send(AUTHORITY, torch.from_numpy(first.w).to(torch.int32))
         for found in uploads.values():
@@ -165,9 +196,9 @@ def run_shopper(context: RunContext, own: ShopperInput, uploads: dict[str, Uploa
     shares: dict[str, Tensor] = {}
     for name, found in uploads.items():
         with context.costs.phase("keys"):
-            note = messages.hear(AUTHORITY)
-        if "refused" in note:
-            refused[name] = shown(str(note["refused"]), 500)
+            message = messages.hear(AUTHORITY)
+        if "refused" in message:
+            refused[name] = shown(str(message["refused"]), 500)
             continue
         with context.costs.phase("predict"):
             shares[name] = replace(side, images=found.ciphertext).share(market.protocol.scheme, range(len(found)))
@@ -216,8 +247,13 @@ def _validate(
     opened: list[Opening],
     tried: list[int],
 ) -> list[Verdict]:
-    """As `validation.validate` with keep, on the number of wrong predictions where no more is opened. tried: places of
-    the selection; a verdict's rows count the places in it."""
+    """Try the subsets of the selection, as `validation.validate` does with keep.
+
+    Only the number of wrong predictions is used, since the plan may open no more than that. tried: the places of the
+    selection that are tried. The rows of a verdict are places in `tried`. Appends to `opened` what each session opened.
+
+    Raises BoundError where training has left the range in which shares are right.
+    """
     market = context.market
     x, y = rows_of(own.own, market.architecture, "own")
     asked_x, asked_y = rows_of(own.validation, market.architecture, "validation")
@@ -229,7 +265,7 @@ def _validate(
         picked = torch.cat([kept, rest[subset]])
         context.messages.announce(CLOUD, {"train": picked.tolist(), "own": len(x), "validation": len(asked_x)})
         context.messages.announce(AUTHORITY, {"train": len(picked)})
-        context.messages.hear(CLOUD)  # nothing waits here while the engine runs
+        context.messages.hear(CLOUD)  # no message waits while the engine runs
         one = PooledShopper(
             side.network, side.quantised, bought[picked], labels[picked], rows, classes, first=bought[picked]
         )
@@ -253,7 +289,7 @@ def _validate(
 
 
 def own_logits(side: Shopper) -> Callable[[Tensor], Tensor]:
-    """The shopper's network with the quantised first layer, on pixels (m, d)."""
+    """Return the shopper's network with the quantised first layer, as a function of pixels (m, d)."""
     network: Network = side.network
 
     def logits(x: Tensor) -> Tensor:
@@ -263,7 +299,7 @@ def own_logits(side: Shopper) -> Callable[[Tensor], Tensor]:
 
 
 def predicting(context: RunContext, rows: int) -> SharesPlan:
-    """The public plan of the session that predicts all records on offer."""
+    """Return the public plan of the session that predicts all records on offer."""
     market = context.market
     return SharesPlan(
         market.architecture, predicted=tuple(range(rows)), batch=market.batch, scheme=market.protocol.scheme
@@ -271,7 +307,10 @@ def predicting(context: RunContext, rows: int) -> SharesPlan:
 
 
 def training(context: RunContext, rows: int, own: int, asked: int) -> SharesPlan:
-    """Of one retraining on own rows and `rows` bought ones, in the order of `plain` and `ife_transform`: own first."""
+    """Return the public plan of one retraining on `own` own rows and `rows` bought ones.
+
+    The batches count own rows first, as `plain` and `ife_transform` do. asked: the number of validation rows.
+    """
     market, v = context.market, context.market.validation
     steps = tuple(
         tuple(place + rows if place < own else place - own for place in index.tolist())
@@ -290,7 +329,7 @@ def training(context: RunContext, rows: int, own: int, asked: int) -> SharesPlan
 def _compute(
     context: RunContext, phase: str, plan: SharesPlan, **sides: Any
 ) -> tuple[OpenedResults, Sequence[Opening]]:
-    """One session of the engine: what it opened here, and its ledger."""
+    """Run one session of the engine. Returns what it opened to this role, and the list of all its openings."""
 
     def program(session: Session, **sides: Any) -> OpenedResults:
         found = run_shares(session, plan, **sides)
@@ -322,7 +361,7 @@ def _subsets(context: RunContext) -> range:
 
 
 def openings(context: RunContext, outputs: int, ledger: Sequence[Opening], verdicts: int) -> tuple[Opening, ...]:
-    """What was opened to whom: beside what the engine's sessions opened, the keys and choices."""
+    """List what was opened to whom: keys and choices, and what the engine's sessions opened."""
     market = context.market
     found = [
         Opening("quantised first layer", (AUTHORITY,), outputs * market.architecture.features, "keys are made for it"),

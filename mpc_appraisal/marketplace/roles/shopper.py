@@ -1,4 +1,8 @@
-"""The shopper in `ife_transform`: masks its model, reads predictions, selects, buys labels to try, and judges."""
+"""The shopper in `ife_transform`: it masks its model, reads predictions, selects rows, and tries their labels.
+
+What goes in is the shopper's network with its own rows; what comes out is the `MarketResult`. The arithmetic on masks
+is in protocols/, and this file says which role is asked what, and when.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,11 @@ from mpc_appraisal.common.text import shown
 from mpc_appraisal.marketplace.buying.selection import select
 from mpc_appraisal.marketplace.buying.validation import Verdict, validate, wrong_predictions
 from mpc_appraisal.marketplace.encryption.labels import open_label
-from mpc_appraisal.marketplace.plan import AUTHORITY, CLOUD, SHOPPER, MarketPlan, ShopperInput, rows_of
+from mpc_appraisal.marketplace.plan import MarketPlan, ShopperInput, rows_of
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import TransformShopper
 from mpc_appraisal.marketplace.result import MarketResult
-from mpc_appraisal.marketplace.roles.cloud import steps_of, tells_squares
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER
+from mpc_appraisal.marketplace.roles.cloud import needs_squares, steps_of
 from mpc_appraisal.marketplace.roles.context import KEY_BYTES, RunContext, Selected, by_seller
 from mpc_appraisal.marketplace.roles.trials import kept_places
 from mpc_appraisal.marketplace.uploads.inbox import sealed_width
@@ -26,28 +31,32 @@ from mpc_appraisal.mpc.session import Opening
 
 
 def run_transform(context: RunContext, own: ShopperInput) -> MarketResult:
-    """The shopper's part; the costs are put in when all roles have told theirs.
+    """Run the shopper's side of `ife_transform`.
 
-    A seller whose signed file cannot be evaluated is left out before rows are selected. One whose selected labels do
-    not open, or are no labels, is left out after it, for they open then: the selection has fewer rows than the budget,
-    and no others are taken instead, so that nobody can have more labels by calling some bad. Either stands in `refused`
-    by its name. Raises InputError, by a seller's name, where nothing is left.
+    A seller whose signed file cannot be evaluated is left out before rows are selected. A seller whose selected labels
+    do not open, or are no labels, is left out afterwards, because labels are opened only then. The selection then has
+    fewer rows than the budget, and no others replace them, so that nobody can obtain more labels by calling some bad.
+    Both kinds of sellers stand in `refused` by their names.
+
+    Returns the result without costs, which are added when all roles have announced theirs.
+
+    Raises InputError, which names a seller, where nothing is left.
     """
     market, messages = context.market, context.messages
     with context.costs.phase("keys"):
-        side = TransformShopper(messages, own.network, tells_squares(market), market.batch)
+        side = TransformShopper(messages, own.network, needs_squares(market), market.batch)
         side.send_model()
     probabilities, refused = {}, dict(context.offers.refused)
     for name, rows in context.offers.rows.items():
         with context.costs.phase("keys"):
-            note = messages.hear(AUTHORITY)
-        if "refused" in note:
-            refused[name] = shown(str(note["refused"]), 500)
+            message = messages.hear(AUTHORITY)
+        if "refused" in message:
+            refused[name] = shown(str(message["refused"]), 500)
             continue
         with context.costs.phase("predict"):
-            note = messages.hear(CLOUD)
-            if "refused" in note:
-                refused[name] = shown(str(note["refused"]), 500)
+            message = messages.hear(CLOUD)
+            if "refused" in message:
+                refused[name] = shown(str(message["refused"]), 500)
                 continue
             probabilities[name] = side.logits(rows).softmax(dim=1)
     with context.costs.phase("predict"):
@@ -77,7 +86,15 @@ def run_transform(context: RunContext, own: ShopperInput) -> MarketResult:
 def chosen(
     market: MarketPlan, probabilities: dict[str, Tensor], refused: Mapping[str, str] | None = None
 ) -> tuple[tuple[str, int], ...]:
-    """The selection over all sellers' rows, in the order of names. InputError where the pool is below the budget."""
+    """Select over the rows of all sellers, in the order of names.
+
+    Args:
+        market: the public plan.
+        probabilities: the predicted probabilities of each seller's rows, (n, C).
+        refused: by seller, why it was refused; for the error alone.
+
+    Returns pairs (seller, row), most uncertain first. Raises InputError for fewer rows than the budget.
+    """
     rows = [(name, row) for name, p in probabilities.items() for row in range(len(p))]
     market.check_pool(len(rows), refused)
     pool = torch.cat(list(probabilities.values()))
@@ -85,7 +102,7 @@ def chosen(
 
 
 def kept_of(selected: Selected, left_out: Mapping[str, str]) -> list[int]:
-    """Places of the selection that are left. InputError, by a seller's name, where none is."""
+    """Return the places of the selection that are left. Raises InputError, which names a seller, where none is."""
     kept = kept_places(selected, list(left_out))
     if not kept:
         name, why = next(iter(left_out.items()))
@@ -96,9 +113,18 @@ def kept_of(selected: Selected, left_out: Mapping[str, str]) -> list[int]:
 def open_shares(
     context: RunContext, selected: Selected, sealed: np.ndarray
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """With the keys that the authority sends: by seller, the shares of its selected labels (b, C); and why other
-    sellers are left out, whose labels do not open. Tells the authority the nonces of the pads; for those left out,
-    zeros, which open nothing."""
+    """Open the sealed labels of the selection with the keys that the authority sends.
+
+    The authority is sent the nonces of the pads; those of sellers that are left out are zeros, which open nothing.
+
+    Args:
+        context: this role's view of the run.
+        selected: the selection, b pairs (seller, row).
+        sealed: the sealed labels in the order of the selection, (b, width) uint8.
+
+    Returns, by seller, the shares of its selected labels, (rows, C); and by seller, why it is left out because its
+    labels do not open.
+    """
     keys = context.messages.receive(AUTHORITY, (len(selected), KEY_BYTES), torch.uint8).numpy()
     shares, nonces, left_out = {}, {}, {}
     for name, places in by_seller(selected).items():
@@ -113,7 +139,11 @@ def open_shares(
 
 
 def _labels(context: RunContext, selected: Selected) -> tuple[Tensor, dict[str, str]]:
-    """(b,) labels of the selection, in its order, and why sellers are left out, whose labels here mean nothing."""
+    """Obtain the labels of the selection.
+
+    Returns the labels (b,), in the order of the selection; and by seller, why it is left out. The labels of a seller
+    that is left out mean nothing.
+    """
     sealed = context.messages.receive(CLOUD, (len(selected), sealed_width(context.market)), torch.uint8).numpy()
     shares, left_out = open_shares(context, selected, sealed)
     keys = context.messages.receive(AUTHORITY, (len(selected), KEY_BYTES), torch.uint8).numpy()
@@ -137,8 +167,12 @@ def _validate(
     kept: list[int],
     left_out: Mapping[str, str],
 ) -> tuple[list[Verdict], Network | None]:
-    """Verdicts, and the network retrained with what was accepted where the market delivers it. kept: places of the
-    selection that are tried; a verdict's rows count the places in `kept`."""
+    """Try the subsets of the selection.
+
+    kept: the places of the selection that are tried. The rows of a verdict are places in `kept`.
+
+    Returns the verdicts, and the network retrained with what was accepted, or None where the market delivers none.
+    """
     market, messages = context.market, context.messages
     x, y = rows_of(own.own, market.architecture, "own")
     asked_x, asked_y = rows_of(own.validation, market.architecture, "validation")
@@ -170,7 +204,7 @@ def _validate(
 
 
 def openings(context: RunContext, own: ShopperInput, rows: int, verdicts: int, gradients: int) -> tuple[Opening, ...]:
-    """What was opened to whom in a run of `ife_transform`."""
+    """List what was opened to whom in a run of `ife_transform`."""
     market = context.market
     architecture, v = market.architecture, market.validation
     k, classes = int(np.prod(architecture.shapes()[0])), architecture.classes
@@ -194,7 +228,7 @@ def openings(context: RunContext, own: ShopperInput, rows: int, verdicts: int, g
         Opening("logits of the validation rows", (SHOPPER,), asked_rows * classes * verdicts, "verdicts"),
         Opening("which subsets were accepted", (CLOUD,), verdicts, "later subsets are trained beside them"),
     ]
-    if tells_squares(market):
+    if needs_squares(market):
         units = sum(shape[0] for shape in architecture.shapes()[:-1])
         found.append(Opening("squared mask factors", (CLOUD,), units, "exact updates"))
     if v.deliver:

@@ -1,4 +1,8 @@
-"""Enrolment: the authority draws a seller's secrets, keeps them, and writes the one file that the seller takes home."""
+"""Enrolment: the authority draws a seller's secrets, keeps them, and writes the one file that the seller takes home.
+
+`enrol` runs at the authority and writes the file, and `read_keys` reads it at the seller. `registry` returns what is
+public of all enrolled sellers, so that their uploads can be verified.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +47,17 @@ ENROLMENT = Schema(
 
 @dataclass(frozen=True)
 class SellerKeys:
-    """What an enrolment file holds: secrets of one seller; they stay out of logs."""
+    """The content of an enrolment file: the secrets of one seller, which are kept out of logs.
+
+    Attributes:
+        seller: the seller's name.
+        scheme: the scheme of functional encryption.
+        image: the shape of an image, (channels, height, width).
+        classes: the number of classes.
+        encryption_key: the key that the seller encrypts its images with.
+        label_secret: the secret of seller and authority, of which the keys of labels are derived.
+        signing_key: the private key that signs the upload.
+    """
 
     seller: str
     scheme: Scheme
@@ -57,16 +71,22 @@ class SellerKeys:
 def enrol(
     folder: str | Path, seller: str, architecture: Architecture, out: str | Path, scheme: Scheme, cap_share: float
 ) -> Path:
-    """At the authority: enrol `seller` for images and classes of `architecture`.
+    """At the authority: enrol `seller` for the images and classes of `architecture`.
+
+    The authority draws the signing key too. So it could sign for the seller, just as it could read the uploads.
 
     Args:
-        folder: the authority's state.
-        out: a folder; the seller's file, mode 600, is written to it as NAME.enrolment and must travel in private.
+        folder: the folder with the authority's state.
+        seller: the seller's name.
+        architecture: the architecture of the market's network.
+        out: the folder into which the seller's file NAME.enrolment is written, with mode 600. The file must travel in
+            private.
+        scheme: the scheme of functional encryption.
         cap_share: see `Authority`.
 
-    Returns the file. The authority draws the signing key too: it could sign for the seller, as it could read it.
+    Returns the path of the file.
 
-    Raises InputError for a bad or enrolled name, or where the file is there already; then nothing is enrolled.
+    Raises InputError for a bad name, a name that is enrolled, or a file that exists already; then nothing is enrolled.
     """
     check_name(seller)
     authority = Authority(Path(folder), scheme, cap_share)
@@ -76,7 +96,7 @@ def enrol(
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise InputError("enrolment", path, "no such file yet: it may hold a seller's secrets") from None
-    try:  # the file first: a name that is enrolled without its file would be lost
+    try:  # the file comes first, because a name that is enrolled without its file would be lost
         with open(descriptor, "w") as file:
             public = _enrol(authority, seller, architecture, file)
     except BaseException:
@@ -89,7 +109,7 @@ def enrol(
 
 
 def _enrol(authority: Authority, seller: str, architecture: Architecture, file: TextIO) -> dict[str, str]:
-    """Writes what the seller takes home; returns what is public of it."""
+    """Write what the seller takes home, and return what is public of it."""
     secret, verify_key = new_signing_key()
     made = authority.enrol(seller, architecture.features, verify_key)
     facts = {
@@ -109,7 +129,10 @@ def _enrol(authority: Authority, seller: str, architecture: Architecture, file: 
 
 
 def registry(folder: str | Path) -> dict[str, dict[str, str]]:
-    """At the authority: by seller, the public key that its uploads verify by and the public name of its secret."""
+    """At the authority: return, by seller, the public key that verifies its uploads and the public id of its secret.
+
+    Raises InputError, which names the seller, for a file that cannot be read.
+    """
     found = {}
     for path in sorted((Path(folder) / REGISTRY).glob("*.json")):
         try:
@@ -121,7 +144,7 @@ def registry(folder: str | Path) -> dict[str, dict[str, str]]:
 
 
 def read_keys(path: str | Path) -> SellerKeys:
-    """At the seller: its enrolment file. InputError where it is none."""
+    """At the seller: read an enrolment file. Raises InputError for any other file."""
     try:
         facts = read_json(Path(path).read_text())
         wrong = ENROLMENT.violation(facts)

@@ -1,28 +1,37 @@
-"""The uploads that came: each is on offer once its signature, its keys and its shape hold, else refused by its name."""
+"""The inbox of uploads, and the offers that all roles agree on.
+
+The role that holds the inbox reads the folder of uploads. An upload is on offer once its signature, its keys and its
+shape are found right; any other is refused by its name. `agree_offers` announces the result to the other roles.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.common.roles import DEALER
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.marketplace.encryption.labels import TAG_BYTES
 from mpc_appraisal.marketplace.encryption.signed_upload import Upload, read_upload
-from mpc_appraisal.marketplace.messages import count_of, id_of, told_by
+from mpc_appraisal.marketplace.messages import announced_by, count_of, id_of
 from mpc_appraisal.marketplace.plan import MarketPlan
+from mpc_appraisal.marketplace.roles import AUTHORITY
 from mpc_appraisal.marketplace.uploads.labels import NONCE_BYTES
 from mpc_appraisal.marketplace.uploads.seller import SUFFIX
-from mpc_appraisal.mpc.net.rendezvous import Rendezvous
-from mpc_appraisal.mpc.net.tls import TlsLink
+from mpc_appraisal.mpc.net.lifecycle import Link
 
 
 @dataclass(frozen=True)
 class Offers:
-    """What is on offer, by seller in the order of names: rows, and the uploads' ids. refused: by file's name, why."""
+    """What is on offer in a run.
+
+    Attributes:
+        rows: the number of rows on offer, by seller, in the order of names.
+        ids: the id of the upload, by seller.
+        refused: by the name of a file, why it was refused.
+    """
 
     rows: dict[str, int]
     ids: dict[str, bytes]
@@ -36,10 +45,16 @@ class Offers:
 def read_inbox(
     folder: str | Path, registry: Mapping[str, Mapping[str, str]], market: MarketPlan
 ) -> tuple[dict[str, Upload], dict[str, str]]:
-    """Uploads by seller, and why others were refused. One bad file does not keep the others from being served."""
+    """Read the uploads in `folder`; one bad file does not keep the others from being served.
+
+    registry: what is public of the enrolled sellers, as `enrolment.registry` returns it.
+
+    Returns the good uploads by seller, and by name why others were refused.
+    """
     uploads, refused = {}, {}
     paths = {path.name.removesuffix(SUFFIX): path for path in Path(folder).glob(f"*{SUFFIX}")}
-    for name, path in sorted(paths.items()):  # by names, as the baseline: files' would put "a-b" before "a"
+    # The baseline goes by the order of names, too; the order of files would put "a-b" before "a".
+    for name, path in sorted(paths.items()):
         try:
             uploads[name] = _verified(path, name, registry, market)
         except InputError as error:
@@ -48,7 +63,7 @@ def read_inbox(
 
 
 def sealed_width(market: MarketPlan) -> int:
-    """Bytes of a sealed label: nonce, a share of 8 bytes a class, tag."""
+    """Return the number of bytes of a sealed label: its nonce, a share of 8 bytes for each class, and a tag."""
     return NONCE_BYTES + 8 * market.architecture.classes + TAG_BYTES
 
 
@@ -67,28 +82,40 @@ def _verified(path: Path, name: str, registry: Mapping[str, Mapping[str, str]], 
 
 
 def agree_offers(
-    rendezvous: Rendezvous | TlsLink, holder: str, registry: dict[str, Any], read: Any, market: MarketPlan
+    rendezvous: Link,
+    holder: str,
+    registry: dict[str, Any],
+    read: Callable[[Mapping[str, Mapping[str, str]]], tuple[dict[str, Upload], dict[str, str]]],
+    market: MarketPlan,
 ) -> tuple[Offers, dict[str, Upload]]:
-    """Every party calls it. registry: at the authority. read: from the registry to uploads and refusals; called at
-    `holder` alone.
+    """Agree on what is on offer; every role calls it.
 
-    Raises, at every party alike, InputError where nothing is left on offer or less than the budget, PeerError where the
-    holder's note cannot be read.
+    Args:
+        rendezvous: where the roles meet.
+        holder: the role that holds the inbox.
+        registry: what is public of the enrolled sellers, at the authority; empty elsewhere.
+        read: makes uploads and refusals of the registry, as `read_inbox` does; it is called at `holder` alone.
+        market: the public plan.
+
+    Returns the offers, and the uploads by seller, which are empty everywhere but at `holder`.
+
+    Raises InputError at every role alike where nothing is on offer, or less than the budget; PeerError where the
+    holder's message cannot be read.
     """
-    known = rendezvous.exchange("registry", {"sellers": registry})[DEALER]["sellers"]
+    known = rendezvous.exchange("registry", {"sellers": registry})[AUTHORITY]["sellers"]
     uploads, refused = read(known) if rendezvous.role == holder else ({}, {})
-    note = {"rows": {}, "ids": {}, "refused": refused}
+    own = {"rows": {}, "ids": {}, "refused": refused}
     for name, found in uploads.items():
-        note["rows"][name], note["ids"][name] = len(found), found.upload_id.hex()
-    told = rendezvous.exchange("offers", note)[holder]
-    with told_by(holder):
+        own["rows"][name], own["ids"][name] = len(found), found.upload_id.hex()
+    message = rendezvous.exchange("offers", own)[holder]
+    with announced_by(holder):
         offers = Offers(
-            {name: count_of(rows, 1) for name, rows in told["rows"].items()},
-            {name: id_of(told["ids"][name]) for name in told["rows"]},
-            {shown(name, 200): shown(str(why), 500) for name, why in told["refused"].items()},
+            {name: count_of(rows, 1) for name, rows in message["rows"].items()},
+            {name: id_of(message["ids"][name]) for name in message["rows"]},
+            {shown(name, 200): shown(str(why), 500) for name, why in message["refused"].items()},
         )
     if not offers.rows:
         why = "; ".join(offers.refused.values()) or "no file in the inbox"
-        raise InputError("uploads", why, "one seller's at least")
+        raise InputError("uploads", why, "the upload of one seller at least")
     market.check_pool(offers.total, offers.refused)
     return offers, uploads

@@ -1,11 +1,14 @@
-"""Labels that can be opened to the shopper, or to nobody and yet be used: the seller seals a share of each.
+"""Sealed labels, which can be opened to the shopper, or be used although nobody opens them.
+
+The seller seals a share of each label when it uploads:
 
     pad_i = PRG(key'_i) in Z_{2^64}^C
     share_i = 2^39 onehot(y_i) - pad_i,    sealed_i = AES-GCM(key_i, nonce | share_i)
 
-key_i and key'_i come from the label secret of seller and authority, for two purposes; key'_i with the upload's fresh
-nonce. Whoever is given both has the label; if one party is given key_i and another key'_i, they hold additive shares,
-mod 2^64, of the one-hot label, in the fixed point of the lattice scheme's products, and nobody has the label.
+Both key_i and key'_i are derived from the label secret of seller and authority, for two purposes, and key'_i also from
+the upload's fresh nonce. Whoever is given both keys has the label. If one party is given key_i and another key'_i, they
+hold additive shares, mod 2^64, of the one-hot label, in the fixed point of the lattice scheme's products, and nobody
+has the label.
 """
 
 from __future__ import annotations
@@ -28,13 +31,16 @@ _ONE = 1 << FRACTION_BITS
 
 
 def pads(keys: Sequence[bytes], classes: int) -> Tensor:
-    """(n, C) int64 from the keys of n pads."""
+    """Expand the keys of n pads to the pads, (n, C) int64."""
     rows = [Stream(key, "label pad").ring((classes,)) for key in keys]
     return torch.stack(rows) if rows else torch.empty((0, classes), dtype=torch.int64)
 
 
 def label_shares(y: np.ndarray, classes: int, secret: bytes) -> np.ndarray:
-    """Labels (n,) -> (n, 16 + 8 C) uint8, what the seller seals. InputError for labels outside 0 .. C - 1."""
+    """Make of labels (n,) what the seller seals, (n, 16 + 8 C) uint8.
+
+    Raises InputError for labels outside 0 .. C - 1.
+    """
     if y.size and (y.min() < 0 or y.max() >= classes):
         raise InputError("labels", f"{y.min()}..{y.max()}", f"0..{classes - 1}")
     nonce = os.urandom(NONCE_BYTES)
@@ -45,7 +51,7 @@ def label_shares(y: np.ndarray, classes: int, secret: bytes) -> np.ndarray:
 
 
 def shares_of(opened: np.ndarray, classes: int, seller: str) -> tuple[bytes, Tensor]:
-    """The nonce and shares (n, C) int64 from opened rows. InputError where they are not of this form."""
+    """Read the nonce and the shares (n, C) int64 in opened rows. Raises InputError for rows of another form."""
     if opened.ndim != 2 or opened.shape[1] != NONCE_BYTES + 8 * classes or not len(opened):
         raise InputError(f"labels of {seller}", f"opened as {opened.shape}", f"(rows, {NONCE_BYTES + 8 * classes})")
     nonces = {row.tobytes() for row in opened[:, :NONCE_BYTES]}
@@ -55,7 +61,7 @@ def shares_of(opened: np.ndarray, classes: int, seller: str) -> tuple[bytes, Ten
 
 
 def joined(shares: Tensor, pads: Tensor, seller: str) -> Tensor:
-    """(n,) labels from both shares. InputError where a row is no one-hot vector."""
+    """Add both shares and return the labels (n,). Raises InputError where a row is no one-hot vector."""
     total = shares + pads
     if not bool((((total == 0) | (total == _ONE)).all(1) & (total.sum(1) == _ONE)).all()):
         raise InputError(f"labels of {seller}", "a row that is no label", "one class of each row")

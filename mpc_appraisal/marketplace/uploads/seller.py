@@ -1,4 +1,7 @@
-"""A seller: reads its enrolment, encrypts its images, seals its labels, writes one signed file, and is done."""
+"""A seller: it reads its enrolment file, encrypts its images, seals its labels and writes one signed file.
+
+After that the seller takes no part in any run. What goes in is a `SellerInput`; what comes out is the file NAME.upload.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,15 @@ SUFFIX = ".upload"
 
 @dataclass(frozen=True)
 class Receipt:
-    """What an upload took: seconds of encrypting and writing, bytes of the file."""
+    """What an upload cost the seller.
+
+    Attributes:
+        seller: the seller's name.
+        file: the path of the upload.
+        rows: the number of rows in it.
+        seconds: the time that encrypting and writing took.
+        bytes: the size of the file.
+    """
 
     seller: str
     file: Path
@@ -27,9 +38,9 @@ class Receipt:
 
 
 def upload(data: SellerInput, enrolment: str | Path, out: str | Path) -> Receipt:
-    """At the seller: encrypt `data` with the keys of the enrolment file into `out`/NAME.upload.
+    """At the seller: encrypt `data` with the keys in the file `enrolment`, and write them to `out`/NAME.upload.
 
-    The file is authenticated and may travel in the open. Raises InputError where data do not fit the enrolment.
+    The file is authenticated and may travel in the open. Raises InputError where the data do not fit the enrolment.
     """
     keys = read_keys(enrolment)
     if keys.seller != data.name:

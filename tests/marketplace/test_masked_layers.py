@@ -25,7 +25,7 @@ from mpc_appraisal.marketplace.protocols.masked_layers import (
 )
 from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Conv, Dense, Network, first_bias, initial
 
-TOLERANCE = 1e-9  # of float64: masks of spread 4 over six layers cost a few digits of sixteen
+TOLERANCE = 1e-9  # masks of spread 4 over six layers cost float64 a few of its sixteen digits
 KEY = bytes(range(32))
 SMALL = {
     "dense": Architecture("dense", (1, 4, 4), (Dense(7), Dense(6), Dense(3))),
@@ -37,7 +37,7 @@ EVERY = [*ARCHITECTURES.values(), *SMALL.values()]
 
 
 def network_of(architecture: Architecture, seed: int = 0) -> Network:
-    """Random weights and, unlike `initial`, random biases."""
+    """Draw random weights and, unlike `initial`, random biases."""
     drawn = initial(architecture, seed, torch.float64)
     generator = torch.Generator().manual_seed(seed + 1)
     biases = tuple(torch.randn(len(b), generator=generator, dtype=torch.float64) / 4 for b in drawn.biases)
@@ -51,7 +51,7 @@ def images(architecture: Architecture, rows: int, seed: int = 0) -> tuple[torch.
 
 
 def module(network: Network) -> nn.Sequential:
-    """The plain network as torch.nn modules."""
+    """Build the plain network of torch.nn modules."""
     parts: list[nn.Module] = [nn.Unflatten(1, network.architecture.image)]
     flat = False
     for layer, weight, bias in zip(network.architecture.layers, network.weights, network.biases, strict=True):
@@ -71,7 +71,7 @@ def layers_of(model: nn.Sequential) -> list[nn.Module]:
 
 
 def products(masked: Network, x: torch.Tensor) -> torch.Tensor:
-    """What the scheme gives the cloud: first-layer inner products without bias."""
+    """Compute what the scheme gives the cloud, first-layer inner products without bias."""
     return masked.hidden(x) - first_bias(masked)
 
 
@@ -81,7 +81,7 @@ def far(one: Network, other: Network) -> float:
 
 
 def matrices(masks: Masks) -> list[torch.Tensor]:
-    """M_l as dense matrices, built from their definition: row i has scale_i in column order_i."""
+    """Build M_l as dense matrices from their definition: row i has scale_i in column order_i."""
     found = []
     for scale, order in zip(masks.scales, masks.orders, strict=True):
         matrix = torch.zeros(len(scale), len(scale), dtype=torch.float64)
@@ -127,7 +127,7 @@ def test_float32_networks_stay_float32_and_agree():
 @pytest.mark.parametrize("architecture", EVERY, ids=lambda a: a.name)
 @pytest.mark.parametrize(("momentum", "decay"), [(0.0, 0.0), (0.9, 0.01)])
 def test_exact_updates_are_plain_sgd(architecture, momentum, decay):
-    """Several steps, each on its own batch, against torch.optim.SGD with the first layer frozen."""
+    """Several steps, each on its own batch, agree with torch.optim.SGD with the first layer frozen."""
     network, masks = network_of(architecture), Masks.draw(architecture, KEY)
     model, options = module(network), {"lr": 0.02, "momentum": momentum, "weight_decay": decay}
     trained = [p for layer in layers_of(model)[1:] for p in layer.parameters()]
@@ -150,7 +150,7 @@ def test_exact_updates_are_plain_sgd(architecture, momentum, decay):
 
 
 def test_preconditioned_updates_are_the_stated_ones():
-    """W_l -= lr (M_l' M_l)^-1 grad W_l (M_{l-1}' M_{l-1}), with plain gradients from autograd and M_l as matrices."""
+    """The step is W_l -= lr (M_l' M_l)^-1 grad W_l (M_{l-1}' M_{l-1}), by autograd and with M_l as matrices."""
     network, masks = network_of(SMALL["dense"]), Masks.draw(SMALL["dense"], KEY)
     x, y = images(SMALL["dense"], 6)
     model, rate = module(network), 1e-3
@@ -182,7 +182,7 @@ def test_without_scales_preconditioned_updates_are_plain_sgd():
 
 
 def test_the_masked_gradient_is_the_derivative_by_the_masked_logits():
-    """Autograd of the loss, written as a function of z~."""
+    """The oracle is autograd of the loss as a function of z~."""
     masks, y = Masks.draw(ARCHITECTURES["mlp"], KEY), torch.tensor([3, 1, 4])
     z = torch.randn(3, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     (expected,) = torch.autograd.grad(nn.functional.cross_entropy(z @ masks.output, y), z)
@@ -234,7 +234,7 @@ def test_bad_input_is_refused():
         lambda: unmask(network_of(SMALL["convs"]), masks),
         lambda: shopper.gradient(z, y[:-1]),
         lambda: shopper.gradient(z, y + 3),
-        lambda: cloud.backward(shopper.gradient(z, y)),  # a second update of one forward pass
+        lambda: cloud.backward(shopper.gradient(z, y)),  # a second update after one forward pass
         lambda: CloudSide(masked, shopper.squares()[:1], lr=0.1),
         lambda: CloudSide(masked, [-square for square in shopper.squares()], lr=0.1),
         lambda: CloudSide(masked, lr=0.0),

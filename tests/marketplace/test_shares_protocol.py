@@ -1,4 +1,4 @@
-"""`ife_shares`: in three real processes against plaintext, whose oracle is torch's own layers and autograd."""
+"""`ife_shares` in three real processes against plaintext, whose oracle is torch's own layers and autograd."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ TRAINING = Training(rows=(5, 1, 6, 2), batches=((0, 1, 4, 5), (2, 3, 6, 7), (0, 
 
 @dataclass(frozen=True)
 class Case:
-    """One network with a seller's rows and the shopper's own, in the clear and as each side has them."""
+    """A network, a seller's rows and the shopper's own rows, in the clear and as each side has them."""
 
     network: Network
     x: np.ndarray
@@ -95,7 +95,7 @@ NETWORKS = [name for name in CASES if name != "extreme"]
 
 
 def hidden(one: Case, rows) -> torch.Tensor:
-    """The first layer's z of the quantised network, by exact integers."""
+    """Compute the first layer's z of the quantised network in exact integers."""
     return one.shopper.quantised.real(one.x[rows] @ one.shopper.quantised.w.T) + first_bias(one.network)
 
 
@@ -104,7 +104,7 @@ def plain_logits(one: Case, rows) -> torch.Tensor:
 
 
 def retrained(one: Case, training: Training, until: int | None = None) -> Network:
-    """By torch's autograd and mean cross-entropy."""
+    """Retrain with torch's autograd and mean cross-entropy."""
     rows = [*training.rows, *range(ROWS, ROWS + training.own)]
     z1, y = hidden(one, rows), torch.from_numpy(one.y[rows])
     network = one.network
@@ -139,7 +139,7 @@ def computed(session: Session, sides: dict) -> list[OpenedResults]:
 
 
 def party(role, address, emit, folder, sides):
-    """One process: its own side alone."""
+    """Run one process, which has its own side alone."""
     rendezvous = Rendezvous(role, address, 60.0, hosted=True)
     rendezvous.announce()
     if role == DEALER:
@@ -176,7 +176,7 @@ def private(results):
 @pytest.mark.parametrize("name", list(CASES))
 @pytest.mark.parametrize("kind", ["predict", "retrain"])
 def test_in_one_process_it_is_the_networks_own_arithmetic(name, kind):
-    """The formulas on plain tensors against torch's layers and autograd; what is left is the ciphertexts' noise."""
+    """The formulas on plain tensors agree with torch's layers and autograd, up to the noise of the ciphertexts."""
     one, plan = CASES[name], plans(name)[kind]
     opened = run_shares(PlainSession(), plan, one.shopper, one.cloud)
     network = one.network if plan.training is None else retrained(one, plan.training)
@@ -188,7 +188,7 @@ def test_in_one_process_it_is_the_networks_own_arithmetic(name, kind):
 
 
 def error_of(one: Case, rows) -> torch.Tensor:
-    """(n, C): what fixed point can have moved a logit by, layer by layer, in the worst case."""
+    """Bound what fixed point can have moved each logit by, layer by layer, in the worst case, (n, C)."""
     q, architecture = one.shopper.quantised, one.network.architecture
     unit = 2.0**-FRACTION_BITS * SCHEME.sigma * SCHEME.deviations * np.sqrt((q.w**2.0).sum(1)) + 2.0**-Z_BITS
     coarse = [1.01 * 2.0 ** -room(layer) for layer in architecture.layers]  # a truncation, and a bias of 40 bits

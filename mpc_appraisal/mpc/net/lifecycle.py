@@ -1,0 +1,81 @@
+"""The lifecycle of a party in a session of any kind: it meets the others, runs, tells them how it ended, and leaves.
+
+A party of an appraisal and a role of the marketplace both go through `attend`, each with its own function to run. What
+goes in is a transport with an address, a function that reads this party's own input, and that function to run; what
+comes out is the function's result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from mpc_appraisal.common.errors import AppraisalError, PeerError
+from mpc_appraisal.common.roles import MODEL_OWNER
+from mpc_appraisal.mpc.net.rendezvous import Rendezvous
+from mpc_appraisal.mpc.net.tls import TlsLink
+from mpc_appraisal.mpc.net.transport import Transport
+
+LINGER_SECONDS = 5.0  # how long the host of a rendezvous stays at most, so that the others can read what is left
+REFUSAL_SECONDS = 6.0  # how long a party with a bad input tries to reach the others, to tell them that it stops
+Link = Rendezvous | TlsLink
+Input = TypeVar("Input")
+Result = TypeVar("Result")
+
+
+def attend(
+    role: str,
+    transport: Transport,
+    address: str | None,
+    join_timeout: float,
+    read: Callable[[], Input],
+    run: Callable[[Link, Input], Result],
+    hosted: bool = False,
+) -> Result:
+    """Take `role` in a session from the meeting to the goodbye.
+
+    The model owner hosts the rendezvous, so it opens it before it reads its input, which may take a while; the others
+    read first. A party that fails tells the others why, in words without anything private, before it raises.
+
+    Args:
+        role: 'model_owner', 'data_owner' or 'dealer'.
+        transport: how the parties are connected.
+        address: 'tcp://host:port' of the rendezvous; None under torchrun.
+        join_timeout: seconds to wait for the other parties to come.
+        read: returns this party's own input and raises an AppraisalError where it is bad; called in this process alone.
+        run: what this party does once all have met; it is given the rendezvous and the input.
+        hosted: True if a launcher hosts the rendezvous.
+
+    Returns what `run` returned.
+
+    Raises:
+        PeerError: another party failed, vanished or never came. Whatever `read` and `run` raise is raised as well.
+    """
+    rendezvous, own, refusal = None, None, None
+    if role == MODEL_OWNER:
+        rendezvous = transport.connect(role, address, join_timeout, hosted)
+    try:
+        own = read()
+    except AppraisalError as error:
+        refusal = error
+    try:
+        if rendezvous is None:
+            rendezvous = transport.connect(role, address, REFUSAL_SECONDS if refusal else join_timeout, hosted)
+        if refusal:
+            raise refusal
+        with rendezvous.interrupting():
+            rendezvous.announce()
+            result = run(rendezvous, own)
+            with suppress(PeerError):  # this party already has everything that it came for
+                rendezvous.exchange("done", {})
+        rendezvous.close(LINGER_SECONDS)
+        return result
+    except BaseException as error:
+        if rendezvous is not None:
+            # A lost peer is passed on too: a party that talks to this one alone would blame this one.
+            rendezvous.abort(error.public if isinstance(error, AppraisalError) else "it was interrupted")
+            rendezvous.close(LINGER_SECONDS)
+        if refusal is not None:
+            raise refusal from None  # whether or not the others could be told
+        raise

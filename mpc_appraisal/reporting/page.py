@@ -1,0 +1,94 @@
+"""Pages made from the templates in templates/: a report as one HTML file that needs no other file, and in Markdown.
+
+What goes in is a `Page` with its tables, sentences and figures; `write_page` writes it in both forms. `render` fills in
+any one template by its name. The layout of reports and cards is in the templates and may be changed there. A template
+whose name ends in html.jinja escapes every value; one in Markdown escapes with the filters `cell` and `inert`.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpc_appraisal.reporting.table import Table
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+@dataclass(frozen=True)
+class Image:
+    """A figure of a page. drawing: the path of its SVG, beside which the same figure lies as PNG."""
+
+    drawing: Path
+    caption: str
+
+    @property
+    def file(self) -> str:
+        """The name of the PNG file, to which the Markdown page refers."""
+        return self.drawing.with_suffix(".png").name
+
+    @property
+    def source(self) -> str:
+        """The SVG as a data URL, which the HTML page holds."""
+        return "data:image/svg+xml;base64," + base64.b64encode(self.drawing.read_bytes()).decode()
+
+
+@dataclass(frozen=True)
+class Page:
+    """The content of a report, in the order in which a reader sees it.
+
+    Attributes:
+        title: the heading of the whole page.
+        main: the tables at the top.
+        trust: sentences on what the reader has to trust.
+        figures: the figures, which follow the section on trust.
+        details: the tables at the end, which the HTML page can fold away.
+        trust_title: the heading of the section on trust in Markdown; in HTML the heading is always "Trust".
+    """
+
+    title: str
+    main: Sequence[Table]
+    trust: Sequence[str]
+    details: Sequence[Table]
+    figures: Sequence[Image] = ()
+    trust_title: str = "Trust"
+
+
+def write_page(page: Page, folder: str | Path) -> list[Path]:
+    """Write report.md and report.html into `folder`, and return their paths."""
+    written = [Path(folder, f"report.{form}") for form in ("md", "html")]
+    for path in written:
+        path.write_text(render(f"{path.name}.jinja", page=page), encoding="utf-8")
+    return written
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill in one of the templates in templates/, for example 'card.html.jinja'."""
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    escape = select_autoescape(disabled_extensions=["md.jinja"], default=True)
+    loader = PackageLoader("mpc_appraisal.reporting", "templates")
+    found = Environment(loader=loader, autoescape=escape, trim_blocks=True, undefined=StrictUndefined)
+    found.filters |= {"cell": cell, "inert": inert}
+    return found
+
+
+def cell(text: str) -> str:
+    """Text that stays within its cell of a table in Markdown."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def inert(text: str) -> str:
+    """Text that Markdown shows as it is: no markup, no HTML, no link that a renderer makes by itself."""
+    return re.sub(r"(?i)\bwww\.", lambda found: found[0][:-1] + "\\.", re.sub(r"([\\`*_\[\]<>|&#~$@])", r"\\\1", text))
