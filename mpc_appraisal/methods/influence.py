@@ -15,9 +15,12 @@ products.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+import scipy  # which imports `scipy.sparse.linalg` when it is first used: time that most processes need not spend
 import torch
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
@@ -77,35 +80,57 @@ def inverse_hessian_product(
 ) -> torch.Tensor:
     """V with H V = gradient, both (d + 1, C), by conjugate gradients, preconditioned by the diagonal of H.
 
-    H V = X'(P * XV - P * rowsum(P * XV)) / n + (2 l2 + damping) V: two products, never the ((d + 1) C)^2 matrix.
-    Raises AppraisalError when the relative residual does not reach `tolerance`.
+    H is that of the mean cross-entropy on `train` with 2 l2 + damping added to its diagonal. The loop is
+    `scipy.sparse.linalg.cg`. Raises AppraisalError where the relative residual does not reach `tolerance` in so many
+    iterations, or where H is singular.
     """
-    x = with_bias(train.x.to(torch.float64))
-    p = model.logits(train.x).softmax(1)
-    diagonal = 2 * model.l2 + damping
+    curvature, constant, shape = cross_entropy_hessian(model, train), 2 * model.l2 + damping, gradient.shape
+    x, p = with_bias(train.x.to(torch.float64)), model.logits(train.x).softmax(1)
+    diagonal = ((p - p.square()).t().matmul(x.square()).t() / train.rows + constant).clamp_min(1e-300)
+    diagonal, right = diagonal.reshape(-1).numpy(), gradient.reshape(-1).numpy()
+    latest = np.zeros_like(right)
 
-    def hessian(v: torch.Tensor) -> torch.Tensor:
+    def product(flat: np.ndarray) -> np.ndarray:
+        v = torch.from_numpy(np.ascontiguousarray(flat)).reshape(shape)
+        return (curvature(v) + constant * v).reshape(-1).numpy()
+
+    def curved(flat: np.ndarray) -> np.ndarray:
+        found = product(flat)
+        if flat.any() and not 0 < flat @ found < math.inf:  # scipy would go on with NaN
+            raise ZeroDivisionError
+        return found
+
+    def keep(solution: np.ndarray) -> None:
+        latest[:] = solution
+
+    size = (len(right), len(right))
+    hessian = scipy.sparse.linalg.LinearOperator(size, matvec=curved, dtype=np.float64)
+    scaling = scipy.sparse.linalg.LinearOperator(size, matvec=lambda flat: flat / diagonal, dtype=np.float64)
+    options = {"rtol": tolerance, "atol": 0.0, "maxiter": iterations, "M": scaling, "callback": keep}
+    try:
+        solution, missed = scipy.sparse.linalg.cg(hessian, right, **options)
+    except ZeroDivisionError:
+        missed = True
+    if missed:
+        residual, bound = np.linalg.norm(right - product(latest)), tolerance * np.linalg.norm(right)
+        raise AppraisalError(
+            f"influence: H V = gradient was not solved: residual {residual:.1e}, expected at most {bound:.1e}; the "
+            f"Hessian on {train.name} is singular or nearly so, which a larger model.l2 (now {model.l2}) or "
+            "appraisal.damping mends"
+        )
+    return torch.from_numpy(solution).reshape(shape)
+
+
+def cross_entropy_hessian(model: SoftmaxRegression, train: Dataset) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function that multiplies V (d + 1, C) by the Hessian of the mean cross-entropy on `train`.
+
+    It computes X'(P * XV - P * rowsum(P * XV)) / n, P being the probabilities: two products with X. The matrix of
+    ((d + 1) C)^2 numbers is never formed.
+    """
+    x, p = with_bias(train.x.to(torch.float64)), model.logits(train.x).softmax(1)
+
+    def product(v: torch.Tensor) -> torch.Tensor:
         s = p * x.matmul(v)
-        return (s - p * s.sum(1, keepdim=True)).t().matmul(x).t() / train.rows + diagonal * v
+        return (s - p * s.sum(1, keepdim=True)).t().matmul(x).t() / train.rows
 
-    condition = ((p - p.square()).t().matmul(x.square()).t() / train.rows + diagonal).clamp_min(1e-300)
-    solution, residual = torch.zeros_like(gradient), gradient.clone()
-    bound, size = tolerance * gradient.norm().item(), gradient.norm().item()
-    ahead = residual / condition
-    step, slope = ahead, (residual * ahead).sum().item()
-    for _ in range(iterations):
-        if size <= bound:
-            return solution
-        curved = hessian(step)
-        curvature = (step * curved).sum().item()
-        if not curvature > 0 or not math.isfinite(curvature):
-            break
-        length = slope / curvature
-        solution, residual = solution + length * step, residual - length * curved
-        size, ahead = residual.norm().item(), residual / condition
-        previous, slope = slope, (residual * ahead).sum().item()
-        step = ahead + (slope / previous) * step
-    raise AppraisalError(
-        f"influence: H V = gradient was not solved: residual {size:.1e}, expected at most {bound:.1e}; the Hessian on "
-        f"{train.name} is singular or nearly so, which a larger model.l2 (now {model.l2}) or appraisal.damping mends"
-    )
+    return product
