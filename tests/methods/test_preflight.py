@@ -18,16 +18,12 @@ from mpc_appraisal.cli.commands import preflight as preflight_command
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset, Digits, with_bias
 from mpc_appraisal.methods import Finetuning, GradientNorm, Influence, plaintext
-from mpc_appraisal.methods.preflight import check as module
-from mpc_appraisal.methods.preflight.check import (
-    condition_number,
-    glance,
-    possible,
-    preflight,
-    threshold_of,
-    verdict_of,
-)
+from mpc_appraisal.methods.preflight import parts as rows_of
+from mpc_appraisal.methods.preflight.check import glance, possible, preflight
 from mpc_appraisal.methods.preflight.result import DOUBTFUL, INVERTED, TRUSTED, Rate
+from mpc_appraisal.methods.preflight.study import condition_number
+from mpc_appraisal.methods.preflight.threshold import calibrated, threshold_of
+from mpc_appraisal.methods.preflight.verdict import verdict_of
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import fit, utility
 from mpc_appraisal.reporting.table import Table
@@ -101,7 +97,7 @@ def test_values_utilities_and_correlations_are_those_of_the_definitions(data):
             return score
 
     check = preflight(train, test, Spy(), 1e-2, quick=True, parts=5, seed=3)["influence"]
-    own, held = module._split(train, 3, 0)
+    own, held = rows_of.split(train, 3, 0)
     model = fit(own, 1e-2, 1e-8)
     parts = [Dataset(x, y, 10) for x, y, _ in seen["parts"][:5]]
     values = [plaintext(Influence(), model, own, test, part)[0] for part in parts]
@@ -124,21 +120,21 @@ def test_values_utilities_and_correlations_are_those_of_the_definitions(data):
 
 
 def test_swaps_exchange_two_classes_and_nothing_else(data):
-    own, held = module._split(data[0], 0, 0)
+    own, held = rows_of.split(data[0], 0, 0)
     model, present = fit(own, 1e-2), [k for k in range(10) if (held.y == k).sum() >= 3]
-    swaps = module._swaps(held, model, np.random.default_rng(0), 1000)
+    swaps = rows_of.swaps(held, model, np.random.default_rng(0), 1000)
     assert len(swaps) == len(present) * (len(present) - 1) // 2  # it tells all digits apart
     for swap in swaps:
         changed = swap.y != held.y
         classes = set(held.y[changed].tolist())
         assert len(classes) == 2 and torch.equal(changed, torch.isin(held.y, torch.tensor(sorted(classes))))
-    assert len(module._swaps(held, model, np.random.default_rng(0), 7)) == 7
+    assert len(rows_of.swaps(held, model, np.random.default_rng(0), 7)) == 7
 
 
 def test_pairs_that_the_model_does_not_tell_apart_are_no_evidence(data):
-    own, held = module._split(data[0], 0, 0)
+    own, held = rows_of.split(data[0], 0, 0)
     blind = SoftmaxRegression(torch.zeros(65, 10, dtype=torch.float64), 1e-2)
-    assert module._swaps(held, blind, np.random.default_rng(0), 45) == []
+    assert rows_of.swaps(held, blind, np.random.default_rng(0), 45) == []
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -167,7 +163,7 @@ def test_a_clean_threshold_is_in_the_middle():
 def test_rates_are_of_thresholds_that_did_not_see_the_seed():
     rng = np.random.default_rng(5)
     values, utilities = rng.normal(size=(3, 8)), rng.normal(size=(3, 8))
-    found = module._calibrated(values, utilities, "value")
+    found = calibrated(values, utilities, "value")
     accepts = rejects = 0
     for s in range(3):
         others = [k for k in range(3) if k != s]
@@ -346,8 +342,8 @@ def test_a_glance_never_stops_a_run(data):
 
 
 def test_large_data_are_sampled(data, monkeypatch):
-    monkeypatch.setattr(module, "TRAIN_ROWS", 80)
-    monkeypatch.setattr(module, "TEST_ROWS", 60)
+    monkeypatch.setattr(rows_of, "TRAIN_ROWS", 80)
+    monkeypatch.setattr(rows_of, "TEST_ROWS", 60)
     found = preflight(*data, quick=True, parts=4)
     assert sum(found.rows[:2]) == 80 and found.rows[2] == 60
     assert any("80 of 160 training rows" in note for note in found.tables()[0].notes)

@@ -16,6 +16,7 @@ TRUSTED, DOUBTFUL, INVERTED = "trusted", "doubtful", "inverted"
 MEAN, WORST, OPPOSITE = 0.8, 0.5, -0.3  # cut-offs on r_s
 PAIRS, MOST_PAIRS = 0.08, 1 / 3  # cut-offs on w
 LOSS = 1.5  # times the best test loss: what a suggested l2 may cost
+PER_ROW = "value per row"  # the unit of a threshold for a value that is a sum over rows
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Threshold:
 
     def of(self, rows: int) -> float | None:
         """In the method's own values, for a candidate of so many rows."""
-        return self.value * rows if self.value is not None and self.unit == "value per row" else self.value
+        return self.value * rows if self.value is not None and self.unit == PER_ROW else self.value
 
 
 @dataclass(frozen=True)
