@@ -3,13 +3,14 @@
     f_if(D_a) = - 1 / (|D_a| |D_te|)  sum over D_te, D_a of  grad L_te' H^-1 grad L_a
               = - 1 / |D_a|  < X' (softmax(X theta) - Y), V >,    V = H^-1 grad (mean test loss)
 
-Xu, van der Maaten and Hannun (2022), eq. 7 (its sign, not that of eq. 6). H is the Hessian of the whole objective on
-D_tr: the mean cross-entropy's plus 2 * l2 + damping on the diagonal; the paper's H leaves the regulariser out and is
-singular with more weights than rows. V is the model owner's own work, in the clear; no gradient of a single example is
-ever formed. With a small l2 the inverse amplifies noise: below about 2e-3 on MNIST single runs rank candidates wrongly.
+This is eq. 7 of Xu, van der Maaten and Hannun (2022), with its sign and not that of eq. 6. H is the Hessian of the
+whole objective on D_tr: that of the mean cross-entropy plus 2 * l2 + damping on the diagonal. The paper's H leaves the
+regulariser out and is singular with more weights than rows. The model owner computes V in the clear; no gradient of a
+single example is ever formed. With a small l2 the inverse amplifies noise: below about 2e-3 on MNIST, single runs rank
+candidates wrongly.
 
-Needs a training and a test set. Opens the sum over D_a. Costs two products with X, a softmax over D_a, and (d + 1) x C
-products.
+The method needs a training and a test set. It opens the sum over D_a. It costs two products with X, a softmax over D_a,
+and (d + 1) x C products.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ from mpc_appraisal.models.training import objective
 
 @dataclass(frozen=True)
 class Influence(Appraiser):
-    """Eq. 7; value = -f_if. damping: added to the diagonal of H beside 2 * l2; 0 or more."""
+    """Eq. 7; the value is -f_if.
+
+    Attributes:
+        damping: A number, 0 or more, that is added to the diagonal of H beside 2 * l2.
+    """
 
     damping: float = 0.0
 
