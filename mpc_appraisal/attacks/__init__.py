@@ -1,1 +1,4 @@
-"""Attacks on protocols of this project and on CrypTen as shipped: each a file, each run as a test."""
+"""Attacks on protocols of this project and on CrypTen as it is shipped: one file an attack, and each runs as a test.
+
+Each file begins with the formula, then says who can run the attack, what goes in and comes out, and what stops it.
+"""

@@ -1,7 +1,7 @@
 """The model owner's softmax regression, recovered by a dishonest data owner from values of gradient-norm appraisals.
 
-`gradient_norm` opens f = || sum over rows of x' (p(x) - e_y)' ||_F to both owners: a sum, not a mean, without the
-regulariser, x' = [x, 1]. For n copies of one record, chosen by the data owner, that is a product of norms:
+`gradient_norm` opens f = || sum over rows of x' (p(x) - e_y)' ||_F to both owners: a sum and not a mean, without the
+regulariser, with x' = [x, 1]. For n copies of one record, which the data owner chooses, this is a product of norms:
 
     f = n ||x'|| ||p(x) - e_y||,    g_y = (f / (n ||x'||))^2 = ||p||^2 + 1 - 2 p_y
 
@@ -9,17 +9,19 @@ Over all C labels of one x, sum g = C ||p||^2 + C - 2, and ||p||^2 drops out:
 
     p_y = 1 / C + (mean g - g_y) / 2           C = 2: g_0 = 2 p_1^2, so p_1 = f / (n ||x'|| sqrt(2)) of one label alone
 
-log p(x) = x' W + a constant for each x. So x = 0 gives the bias and x = t u the weights along u: with the d unit
-vectors, (d + 1) C appraisals give W up to the same vector added to every class, on which no prediction depends; d + 1
-for C = 2. Unknowns number (d + 1)(C - 1), and an appraisal is one number. Fewer directions, principal ones of the
-attacker's own rows, give the model's part in their span. Nobody deviates from the protocol: only data are chosen.
+log p(x) is x' W plus a constant for each x. So x = 0 gives the bias, and x = t u the weights along u. With the d unit
+vectors, (d + 1) C appraisals give W up to one vector added to every class, on which no prediction depends; C = 2 takes
+d + 1. There are (d + 1)(C - 1) unknowns, and an appraisal is one number. Fewer directions, such as principal ones of
+the attacker's own rows, give the model's part in their span. Nobody deviates from the protocol: only data are chosen.
 
-Precision: an error e of g puts about e / (2 p_y) on log p_y, and 1 / t of that on W; t is a compromise, for a large t
-makes p_y small. Repeated appraisals of one probe average errors out that are independent, as noise is. n is a guard's
-minimum number of rows and costs the attacker nothing: rows that differ by `jitter` matter in its square only, and
-against noise of a fixed size n makes the signal n times as large. (Padding with x = 0 would be solvable too; copies are
-simpler.) All of it rests on the data owner being told something: the value, or a bit of it (`from_bits`). release=dp
-noises the squared norm for the data owner's rows; whoever learns it takes its own part of the noise off.
+An error e of g puts about e / (2 p_y) on log p_y, and 1 / t of that on W; t is a compromise, because a large t makes
+p_y small. Repeated appraisals of one probe average out errors that are independent, as noise is. A minimum number of
+rows n, which disclosure controls may ask for, costs the attacker nothing: rows that differ by `jitter` matter only in
+its square, and against noise of a fixed size n makes the signal n times as large. (Padding with x = 0 could be solved
+too, but copies are simpler.)
+
+The attack rests on an opening to the data owner: the value, or a bit of it (`from_bits`). release=dp adds noise to the
+squared norm for the data owner's rows; the owner that learns the result subtracts its own part of the noise.
 """
 
 from __future__ import annotations
@@ -35,11 +37,14 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 
-FLOOR = 1e-6  # of a recovered probability: below what the opened value resolves
+FLOOR = 1e-6  # the least recovered probability, below what the opened value resolves
 
 
 def appraisals(directions: int, classes: int, repeats: int = 1) -> int:
-    """How many values `probes` asks for; with directions = d the whole model: (d + 1) C, or d + 1 for two classes."""
+    """The number of values that `probes` asks for. With d directions, (d + 1) C values give the whole model.
+
+    Two classes take d + 1.
+    """
     return (directions + 1) * (classes if classes > 2 else 1) * repeats
 
 
@@ -55,8 +60,16 @@ def probes(
 ) -> list[Dataset]:
     """Candidates to appraise, in this order: x = 0 and x = size * each direction, all labels of each, `repeats` times.
 
-    size: t, in units of the features. directions: (k, features); unit vectors by default. rows: of each candidate, all
-    copies of one record, moved by normal noise of standard deviation `jitter` about their mean (0 for exact copies).
+    Args:
+        features, classes: d and C of the model.
+        size: t, in units of the features.
+        directions: (k, features); unit vectors by default.
+        rows: The rows of each candidate, all copies of one record.
+        jitter: The standard deviation of the normal noise that moves the copies about their mean; 0 for exact copies.
+        repeats: How often each probe is appraised.
+        seed: The seed of the noise.
+
+    Raises InputError for a bad number or a shape that does not fit.
     """
     for name, number in (("features", features), ("classes", classes), ("rows", rows), ("repeats", repeats)):
         if number < (2 if name == "classes" else 1):
@@ -77,14 +90,16 @@ def probes(
 
 
 def principal(x: torch.Tensor, directions: int) -> torch.Tensor:
-    """The first principal directions (directions, d) of the attacker's own rows x (n, d), not centred, of length 1."""
+    """The first principal directions (directions, d), of length 1, of the attacker's rows x (n, d), not centred."""
     return torch.linalg.svd(x.to(torch.float64), full_matrices=False).Vh[:directions]
 
 
 def recover(values: Sequence[float], candidates: Sequence[Dataset]) -> SoftmaxRegression:
-    """The model from the values (or raw norms: the sign is dropped) of whole `probes`; theta has mean 0 over classes.
+    """The model, from the values of all of `probes`; theta has mean 0 over the classes.
 
-    Repeated probes are averaged first. Directions that were not probed get weight 0 (the least norm that fits).
+    The sign of a value is dropped, so that raw norms will do. Repeated probes are averaged first. Directions that were
+    not probed get weight 0, which is the least norm that fits. Raises InputError for values or candidates that are not
+    those of `probes`.
     """
     x, y, norms, _ = _distinct(values, candidates)
     classes = candidates[0].classes
@@ -112,18 +127,24 @@ def most_likely(
     power: int = 1,
     guess: SoftmaxRegression | None = None,
 ) -> SoftmaxRegression:
-    """The same from values with Gaussian noise of standard deviation `noise`, where `recover` breaks down.
+    """The most likely model, from values with Gaussian noise, with which `recover` fails; by L-BFGS.
 
-    arg min  sum over values of (f^power - f(theta)^power)^2 / (2 noise^2)  +  ||theta - guess||^2 / (2 prior^2)
+        arg min  sum over values of (f^power - f(theta)^power)^2 / (2 noise^2)  +  ||theta - guess||^2 / (2 prior^2)
 
-    prior: standard deviation of a weight, the attacker's guess. power: 2 where the squared norm was noised and told, as
-    release=dp does. guess: a model to start from, trained on the attacker's own rows for one; None: zero. By L-BFGS;
-    any set of probes will do.
+    Args:
+        values, candidates: The values of any set of probes.
+        noise: The standard deviation of the noise.
+        prior: The standard deviation of a weight, as the attacker guesses it.
+        iterations: The most iterations of L-BFGS.
+        power: 2 where the squared norm was noised and opened, as release=dp does; otherwise 1.
+        guess: A model to start from, for example one trained on the attacker's own rows; None starts from zero.
+
+    Raises InputError for a noise or prior that is not above 0, and for values that do not fit the candidates.
     """
     if not (noise > 0 and prior > 0):
         raise InputError("noise, prior", (noise, prior), "numbers above 0")
     x, y, norms, counts = _distinct(values, candidates, power)
-    scale = (x.norm(dim=1) * candidates[0].rows) ** power  # of the values, and so of their noise
+    scale = (x.norm(dim=1) * candidates[0].rows) ** power  # the scale of the values and of their noise
     weight, labels = counts * (scale / noise).square(), torch.eye(candidates[0].classes, dtype=torch.float64)[y]
     shape = (x.shape[1], candidates[0].classes)
     start = torch.zeros(shape, dtype=torch.float64) if guess is None else guess.theta.to(torch.float64)
@@ -139,12 +160,21 @@ def most_likely(
 def from_bits(
     bits: Sequence[bool], candidates: Sequence[Dataset], prior: float = 0.3, width: float = 0.03, iterations: int = 300
 ) -> SoftmaxRegression:
-    """The model from bits alone, each whether a norm f was at most tau, the model owner's secret threshold.
+    """The model from bits alone: whether each norm f was at most tau, the model owner's secret threshold.
 
-    arg min  sum over bits of log(1 + exp(+-(log f(theta) - log tau) / width))  +  ||theta||^2 / (2 prior^2)
+        arg min over theta and tau
+        sum over bits of log(1 + exp(+-(log f(theta) - log tau) / width))  +  ||theta||^2 / (2 prior^2)
 
-    over theta and tau, with + for a norm within tau. width: how sharply a bit is taken, in parts of f; bits of shares
-    are exact, but a small width is harder to search with. candidates: any, each copies of one record with one label.
+    The sign is + for a norm within tau.
+
+    Args:
+        bits, candidates: A bit for each candidate; each candidate is copies of one record with one label.
+        prior: The standard deviation of a weight, as the attacker guesses it.
+        width: How sharply a bit is taken, as a share of f. Bits of shares are exact, but a small width is harder to
+            search with.
+        iterations: The most iterations of L-BFGS.
+
+    Raises InputError for bits that do not fit the candidates.
     """
     if len(bits) != len(candidates) or not bits:
         raise InputError("bits", f"{len(bits)} bits", f"one for each of the {len(candidates)} candidates")
@@ -161,12 +191,12 @@ def from_bits(
         return wrong.sum() + theta.square().sum() / (2 * prior**2)
 
     start = torch.zeros(shape[0] * shape[1] + 1, dtype=torch.float64)
-    start[-1] = size.log().mean()  # of a norm where p is even
+    start[-1] = size.log().mean()  # about the norm of even probabilities
     return SoftmaxRegression(_least(loss, start, iterations)[:-1].reshape(shape), 0.0)
 
 
 def agreement(model: SoftmaxRegression, stolen: SoftmaxRegression, x: torch.Tensor) -> float:
-    """Fraction of the rows x (n, d) for which both predict the same class."""
+    """The fraction of the rows x (n, d) for which both models predict the same class."""
     return (model.logits(x).argmax(1) == stolen.logits(x).argmax(1)).double().mean().item()
 
 
@@ -176,12 +206,12 @@ def probability_error(model: SoftmaxRegression, stolen: SoftmaxRegression, x: to
 
 
 def chance(model: SoftmaxRegression, x: torch.Tensor) -> float:
-    """Agreement of the best constant prediction: the share of the class that the model predicts most."""
+    """The agreement of the best constant prediction: the share of the class that the model predicts most often."""
     return model.logits(x).argmax(1).bincount().max().item() / len(x)
 
 
 def _least(loss: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, iterations: int) -> torch.Tensor:
-    """Where L-BFGS from `start` (k,) ends."""
+    """The point (k,) at which L-BFGS from `start` (k,) ends."""
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         at = torch.tensor(flat, requires_grad=True)
@@ -197,9 +227,10 @@ def _least(loss: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, it
 def _distinct(
     values: Sequence[float], candidates: Sequence[Dataset], power: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of m different probes: x' (m, d + 1), y (m,), the mean of f / (n ||x'||) (m,), and of how many values (m,).
+    """The m different probes: x' (m, d + 1), y (m,), the mean of f / (n ||x'||) (m,), and the number of values (m,).
 
-    power: the values are f^power, and so is the mean; with 2 a negative one is noise.
+    power: values and means are f^power; with 2 a negative value is due to noise. Raises InputError for values that do
+    not fit the candidates, and for candidates with several labels or numbers of rows.
     """
     if len(values) != len(candidates) or not values:
         raise InputError("values", f"{len(values)} values", f"one for each of the {len(candidates)} candidates")
@@ -211,7 +242,7 @@ def _distinct(
         groups.setdefault((x.tobytes(), data.y[0].item()), []).append(k)
     x = with_bias(torch.stack([candidates[ks[0]].x.to(torch.float64).mean(0) for ks in groups.values()]))
     y = torch.tensor([label for _, label in groups])
-    # The sign is that of the orientation, "higher is better": all values of honest runs have the same.
+    # All values of honest runs have the same sign, since higher is better.
     sign = -1.0 if power == 1 and sum(values) < 0 else 1.0
     means = torch.tensor([sign * sum(values[k] for k in ks) / len(ks) for ks in groups.values()], dtype=torch.float64)
     counts = torch.tensor([float(len(ks)) for ks in groups.values()], dtype=torch.float64)

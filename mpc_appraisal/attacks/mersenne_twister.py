@@ -1,9 +1,12 @@
 """Recover a Mersenne Twister from its outputs, and with it the other owner's secret.
 
-CrypTen 0.4.1 draws Beaver masks from torch's generator, MT19937. When an owner multiplies its own X by the other's W,
-the other's message for X is x_0 - a_0, where x_0 = X - x_1 is known to the owner of X. So it learns a_0: the output of
-the other's generator. 312 consecutive 64-bit outputs are the generator's whole state; the next are the mask b_0 of W's
-message w_0 - b_0, and W = w_0 + w_1 is plain. Nobody deviates from the protocol; an honest dealer does not help.
+    x_0 - a_0        the other owner's message for X, in the product of X and the other's W
+    x_0 = X - x_1    known to the owner of X, who therefore learns a_0, outputs of the other's generator
+    b_0              the next outputs, the mask of the message w_0 - b_0; then W = w_0 + w_1 is plain
+
+CrypTen 0.4.1 draws Beaver masks from torch's generator, MT19937, and 312 consecutive 64-bit outputs are its whole
+state. Nobody deviates from the protocol, and an honest dealer does not help. Masks from a cryptographic generator, as
+the backends of this package draw them, stop the attack.
 """
 
 from __future__ import annotations
@@ -11,12 +14,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-WORDS = 624  # 32-bit words of state
+WORDS = 624  # the state has so many 32-bit words
 MODULUS = 2**64 - 1  # torch.randint over [-2^63, 2^63 - 1) reduces a 64-bit word by this
 
 
 def untemper(y: np.ndarray) -> np.ndarray:
-    """Words of state from outputs of MT19937 (uint32): its output function backwards."""
+    """The words of state behind outputs of MT19937 (uint32), by its output function backwards."""
     y = y.astype(np.uint32)
     y ^= y >> np.uint32(18)
     y ^= (y << np.uint32(15)) & np.uint32(0xEFC60000)
@@ -30,9 +33,10 @@ def untemper(y: np.ndarray) -> np.ndarray:
 
 
 def predict(seen: torch.Tensor, count: int) -> torch.Tensor | None:
-    """The `count` ring elements that torch's generator gives after those `seen` (int64, any shape, 400 or more).
+    """The `count` ring elements that torch's generator gives after those `seen` (int64, any shape, 320 or more).
 
-    Returns None if what was seen did not come from a Mersenne Twister: its end is predicted from its beginning to tell.
+    Returns None where those seen did not come from a Mersenne Twister, which shows when their end is predicted from
+    their beginning. Raises ValueError for too few.
     """
     flat = seen.reshape(-1).numpy()
     known = WORDS // 2

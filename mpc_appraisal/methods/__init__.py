@@ -1,4 +1,7 @@
-"""Appraisal methods, one file each, and how to name them."""
+"""Appraisal methods, one file each, and the functions that turn names into methods.
+
+A new method is a file beside the others and one entry in METHODS. `base` says what a method must state.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +45,9 @@ __all__ = [
     "scaled",
 ]
 
-ALL: tuple[type[Appraiser], ...] = (GradientNorm, Finetuning, Influence)  # what "all" means: the paper's
+ALL: tuple[type[Appraiser], ...] = (GradientNorm, Finetuning, Influence)  # the paper's methods, which "all" means
 METHODS: dict[str, type[Appraiser]] = {method.name: method for method in (*ALL, InfluenceError, MlpFinetuning)}
-Baseline = LeaveOneOut | Shapley  # in the clear, of all candidates together
+Baseline = LeaveOneOut | Shapley  # computed in the clear, from all candidates together
 BASELINE_METHODS: dict[str, type[Baseline]] = {LeaveOneOut.name: LeaveOneOut, Shapley.name: Shapley}
 
 
@@ -67,10 +70,12 @@ class Methods:
 
 
 def as_methods(methods: str | Appraiser | Iterable[str | Appraiser]) -> tuple[Appraiser, ...]:
-    """One method, several, or their names ("all" for the paper's three, each with its defaults) as a tuple of methods.
+    """A tuple of methods, from one method, several, or their names.
 
-    Raises InputError for an unknown name, for none at all, for two methods of one name, whose results could not be told
-    apart, and for an influence beside the error of another.
+    The name "all" stands for the paper's three methods, each with its defaults.
+
+    Raises InputError for an unknown name, for no method, for two methods of one name, whose results could not be
+    distinguished, and for an influence beside the error of an influence with other damping.
     """
     items = [methods] if isinstance(methods, (str, Appraiser)) else list(methods)
     found: list[Appraiser] = []
@@ -95,7 +100,11 @@ def as_methods(methods: str | Appraiser | Iterable[str | Appraiser]) -> tuple[Ap
 
 
 def as_baselines(wanted: Collection[str | Baseline], seed: int = 0) -> tuple[Baseline, ...]:
-    """Plaintext baselines over sets of candidates by name or as objects; InputError for another name, or one twice."""
+    """A tuple of plaintext baselines over sets of candidates, from names or objects.
+
+    seed: of the random orders of a `Shapley` that is given by name. Raises InputError for an unknown name, and for one
+    that occurs twice.
+    """
     if isinstance(wanted, str):
         wanted = [wanted]
     named = {"leave_one_out": LeaveOneOut(), "shapley": Shapley(seed=seed)}

@@ -2,14 +2,15 @@
 
     f_ft(D_a) = sum over D_te of  L(x, y; theta_ft) - L(x, y; theta)
 
-theta_ft after `steps` steps of gradient descent at rate `lr` from theta on the objective over D_tr and D_a together:
-theta <- theta - lr (mean gradient of L over the rows of the step + 2 * l2 * theta).
-Xu, van der Maaten and Hannun (2022), eq. 4; all rows at every step, as in its figure 3, or batches of random rows, the
-randomness public. A rate above 2 / (largest curvature) overshoots: on MNIST 1.0 does after a few steps, 0.1 does not.
+    theta <- theta - lr (mean gradient of L over the rows of the step + 2 * l2 * theta)
 
-Needs a training and a test set. Training, weights and both losses stay secret; opens the sum of eq. 4, and before it
-one bit: whether the weights of every step kept the public bound on logits. If not, the sum is not opened.
-Costs two products and a softmax over the step's rows at every step, and two products and two softmaxes over D_te.
+theta_ft is what `steps` such steps make of theta, on the objective over D_tr and D_a together. This is eq. 4 of Xu, van
+der Maaten and Hannun (2022), with all rows at every step, as in its figure 3, or with batches of random rows, whose
+order is public. A rate above 2 / (largest curvature) overshoots: on MNIST 1.0 does after a few steps, 0.1 does not.
+
+The method needs a training and a test set. Training, weights and both losses stay secret. It opens the sum of eq. 4,
+and before it one bit: whether the weights of every step kept the public bound on logits. If not, the sum is not opened.
+Each step costs two products and a softmax over its rows, and the end two products and two softmaxes over D_te.
 """
 
 from __future__ import annotations
@@ -79,9 +80,9 @@ class Finetuning(Appraiser):
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
         weights, test_x = owned["weights"], owned["test_x"]
-        # What is learnt is kept apart from the weights, theta_t = theta - unit * moved: at a small rate it would vanish
-        # in the last bits of the weights. For the same reason the logits are X theta - unit * (X moved), in which
-        # X theta is computed once; the number of products is that of X theta_t.
+        # The change is kept apart from the weights, theta_t = theta - unit * moved, because at a small rate it would
+        # vanish in the last bits of the weights. For the same reason the logits are X theta - unit * (X moved), in
+        # which X theta is computed once; the number of products is that of X theta_t.
         unit, moved, current = min(self.lr, 1.0), None, weights
         parts = [(owned["train_x"], owned["train_y"]), (x, y)]
         everything = [(a, b, a.matmul(weights)) for a, b in parts] if self._all_rows(facts) else None
@@ -97,7 +98,7 @@ class Finetuning(Appraiser):
                 features.append(a)
                 labels.append(b)
                 logits.append(start if moved is None else start - scaled(a.matmul(moved), unit))
-            probabilities = cat(logits).softmax(1)  # one softmax a step, whoever's rows they are
+            probabilities = cat(logits).softmax(1)  # one softmax a step, whichever owner's rows they are
             gradient, n = None, 0
             for a, b, (_, index) in zip(features, labels, used, strict=True):
                 part = probabilities[n : n + len(index)]
@@ -105,17 +106,17 @@ class Finetuning(Appraiser):
                 gradient, n = term if gradient is None else gradient + term, n + len(index)
             if facts.l2 > 0:
                 gradient = gradient + scaled(current, 2 * facts.l2 * n)
-            # The sum is divided once, by n and with the rate: the mean gradient has few bits to lose.
+            # The sum is divided once, by n and with the rate, because the mean gradient has few bits to lose.
             change = scaled(gradient, self.lr / unit / n)
             moved = change if moved is None else moved + change
             current = record_weights(weights - scaled(moved, unit))
         before = test_x.matmul(weights)
         after = before - scaled(test_x.matmul(moved), unit)
-        # Both losses by one formula, so that what it is off by largely cancels.
+        # Both losses are computed by one formula, so that its errors largely cancel.
         return ((before.log_softmax(1) - after.log_softmax(1)) * owned["test_y"]).sum()
 
     def reach(self, norm: float, facts: Facts) -> float:
-        # A class's mean gradient is a mean of (p - y) x, |p - y| <= 1, and centred already; 1% for rounding.
+        # A class's mean gradient is a mean of (p - y) x with |p - y| <= 1, and it is centred; 1% is for rounding.
         return 1.01 * (norm * (1 + 2 * self.lr * facts.l2) + self.lr * facts.longest)
 
     def summed_rows(self, facts: Facts) -> int:
@@ -138,10 +139,10 @@ class Finetuning(Appraiser):
         return self.batch_size is None or self.batch_size >= facts.train_rows + facts.rows
 
     def schedule(self, facts: Facts) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """For each step, the rows of D_tr and those of D_a, as two LongTensors.
+        """For each step, the numbers of the rows of D_tr and of D_a that it takes, as two LongTensors.
 
-        Batches run through a random order of all rows, D_tr first in the numbering; a rest too short for a batch is
-        left out and a new order drawn.
+        Batches run through a random order of all rows, in whose numbering D_tr comes first. A rest that is too short
+        for a batch is left out, and a new order is drawn.
         """
         total = facts.train_rows + facts.rows
         size = total if self._all_rows(facts) else self.batch_size

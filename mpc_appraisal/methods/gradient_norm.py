@@ -2,9 +2,9 @@
 
     f_gn(D_a) = || sum over D_a of grad L(x, y; theta) ||_2 = || X' (softmax(X theta) - Y) ||_F
 
-Xu, van der Maaten and Hannun (2022), eq. 3: a sum over D_a, without the regulariser.
-Needs the model alone. Opens the squared norm; the root and the scale are public arithmetic on it.
-Costs two products with X, a softmax over D_a, and squares of (d + 1) x C numbers.
+This is eq. 3 of Xu, van der Maaten and Hannun (2022): a sum over D_a, without the regulariser. The method needs the
+model alone. It opens the squared norm; the root and the scale are public arithmetic on it. It costs two products with
+X, a softmax over D_a, and the squares of (d + 1) x C numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 
 @dataclass(frozen=True)
 class GradientNorm(Appraiser):
-    """Eq. 3; value = -f_gn."""
+    """Eq. 3; the value is -f_gn."""
 
     name: ClassVar[str] = "gradient_norm"
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -51,10 +51,11 @@ class GradientNorm(Appraiser):
 
     @staticmethod
     def scale(facts: Facts) -> float:
-        """The public power of two between 2^7.5 / (n R) and 2^8.5 / (n R), R being the bound on the rows' norms.
+        """The public power of two by which the gradient is multiplied before it is squared.
 
-        Each row's gradient is (p - y) x', of norm at most sqrt(2) R, so the scaled norm is at most 2^9 and its square
-        2^18: inside the ring with 36 fractional bits. A mean gradient a thousandth of R long is still (0.2)^2 when
-        squared, against a rounding of 2^-19 for each entry.
+        It lies between 2^7.5 / (n R) and 2^8.5 / (n R), R being the bound on the rows' norms. Each row's gradient is
+        (p - y) x', of norm at most sqrt(2) R, so the scaled norm is at most 2^9 and its square 2^18, which is inside
+        the ring with 36 fractional bits. A mean gradient a thousandth of R long is still (0.2)^2 when squared, against
+        a rounding of 2^-19 for each entry.
         """
         return 2.0 ** math.floor(8.5 - math.log2(facts.rows * facts.row_norm))

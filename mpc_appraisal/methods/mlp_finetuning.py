@@ -3,26 +3,29 @@
     f(D_a) = sum over D_te of  L(x, y; theta_ft) - L(x, y; theta)
     logits(x; theta) = relu([x, 1] W) V + b,    theta = (W, V, b) of shapes (d + 1, h), (h, C), (1, C)
 
-theta_ft after `steps` steps of gradient descent at rate `lr` from theta on D_tr and D_a together:
-theta <- theta - lr grad(mean L over all rows + l2 ||theta||^2), L the cross-entropy. Xu, van der Maaten and Hannun
-(2022), eq. 4, for a model that is not convex. The model owner trains theta on D_tr in the clear, with Adam from a
-public initialisation; of the run's softmax regression nothing is used but its l2.
+    theta <- theta - lr grad(mean L over all rows + l2 ||theta||^2)
 
-Gradients are those of automatic differentiation: torch's on plain tensors, CrypTen's on shares. It starts at the logits
-with softmax(logits) - y, the exact gradient of the summed cross-entropy, and the sum is divided with the rate: of 16
-bits the mean over many rows has few left. CrypTen's own cross-entropy divides first, and takes a logarithm that no
-gradient needs. On the engine a row's largest logit is taken off by comparisons, and what lies more than 16 below it is
-put at 16 below: no public bound on logits is needed, and softmax and log-softmax are the engine's. A test row's loss
-counts as 16 at most. Of training that diverges nothing else tells: the value is then that of very bad data or, beyond
-the ring, one of chance. Where a helper computes softmaxes (RTAS) nothing is put anywhere, and divergence is an error.
+theta_ft is what `steps` such steps make of theta, on D_tr and D_a together; L is the cross-entropy. This is eq. 4 of
+Xu, van der Maaten and Hannun (2022) for a model that is not convex. The model owner trains theta on D_tr in the clear,
+with Adam from a public initialisation. Only the l2 of the run's softmax regression is used.
 
-Measured error of the value against float64: 8e-6 (standard deviation) and 1.1e-5 at most for ten candidates of digits,
-1e-6 for 5,940 rows of MNIST; 4e-4 at most on CrypTen as shipped. It was 0.1 and more where every unit is at zero in
-every row, at a rate of 0.5: a unit may switch by an error of any size. A record's bound counts on that: see
-docs/protocols/perceptron_bound.md.
+Gradients come from automatic differentiation: torch's on plain tensors, CrypTen's on shares. It starts at the logits
+with softmax(logits) - y, the exact gradient of the summed cross-entropy. The sum is divided together with the rate,
+because a mean over many rows would have few of its 16 bits left. CrypTen's own cross-entropy divides first, and takes a
+logarithm that no gradient needs. On the engine comparisons subtract a row's largest logit, and logits more than 16
+below it are set to 16 below. Hence no public bound on logits is needed, softmax and log-softmax are the engine's, and
+a test row's loss counts as 16 at most. Training that diverges leaves no other trace: the value is then that of very bad
+data or, beyond the ring, a random one. Where a helper computes softmaxes (RTAS), logits are not limited, and divergence
+is an error.
 
-Needs a training and a test set. Opens the sum alone: weights, gradients, losses and which units fire stay secret. Each
-step costs four products, a comparison for every row and unit and two for every row and class, and a softmax.
+The measured error of the value against float64 is 8e-6 (standard deviation) and 1.1e-5 at most for ten candidates of
+digits, 1e-6 for 5,940 rows of MNIST, and 4e-4 at most on CrypTen as shipped. It was 0.1 and more where every unit is at
+zero in every row, at a rate of 0.5, because a unit may switch by an error of any size. The error bound of a record
+allows for that: see docs/protocols/perceptron_bound.md.
+
+The method needs a training and a test set. It opens the sum alone: weights, gradients, losses and which units fire stay
+secret. Each step costs four products, a comparison for every row and unit and two for every row and class, and a
+softmax.
 """
 
 from __future__ import annotations
@@ -47,8 +50,12 @@ PRETRAINING_RATE = 0.01  # of Adam
 class MlpFinetuning(Appraiser):
     """Equation 4 for a perceptron of one hidden layer. The value is the fall of the mean test loss.
 
-    hidden: h, 1 or more. steps: of fine-tuning, 1 or more. lr: learning rate, > 0. seed: of the public initialisation.
-    pretraining: steps, all rows in each, of the model owner's own training; 0 or more.
+    Attributes:
+        hidden: h, the number of hidden units, 1 or more.
+        steps: The number of steps of fine-tuning, 1 or more.
+        lr: The learning rate, above 0.
+        seed: The seed of the public initialisation.
+        pretraining: The number of steps, with all rows in each, of the model owner's own training; 0 or more.
     """
 
     hidden: int = 32
@@ -102,7 +109,7 @@ class MlpFinetuning(Appraiser):
                 for w, leaf in zip(weights, leaves, strict=True)
             ]
         after = logits(graph.product([owned["test_x"]], weights[0]), *weights[1:])
-        # Both losses by one formula, so that what it is off by largely cancels.
+        # Both losses are computed by one formula, so that its errors largely cancel.
         both = graph.log_softmax([graph.constant(owned["before"]), after])
         return ((both[: facts.test_rows] - both[facts.test_rows :]) * owned["test_y"]).sum()
 
@@ -122,7 +129,7 @@ class MlpFinetuning(Appraiser):
         return 0.0 - opened / facts.test_rows
 
     def pretrained(self, x: torch.Tensor, y: torch.Tensor, l2: float) -> list[torch.Tensor]:
-        """W, V and b after the model owner's own training; x (n, d + 1), y (n, C) one-hot. The same at every call."""
+        """W, V and b after the model owner's own training, the same at every call; x (n, d + 1), y (n, C) one-hot."""
         generator, (d, c) = torch.Generator().manual_seed(self.seed), (x.shape[1], y.shape[1])
         weights = [
             torch.randn(d, self.hidden, dtype=torch.float64, generator=generator) * math.sqrt(2 / d),
@@ -139,5 +146,5 @@ class MlpFinetuning(Appraiser):
 
 
 def logits(hidden: torch.Tensor, output: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """relu(hidden) output + bias: (n, h), (h, C), (1, C) -> (n, C), plain or CrypTen's."""
+    """relu(hidden) output + bias, (n, C), from (n, h), (h, C) and (1, C): plain tensors or CrypTen's."""
     return hidden.relu().matmul(output) + bias

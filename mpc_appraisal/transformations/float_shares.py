@@ -1,4 +1,4 @@
-"""Shares in floating point, as the paper has them (sections 4.1, 4.2.1), and its logistic regression on them.
+"""Shares in floating point, as the RTAS paper has them (sections 4.1, 4.2.1), and its logistic regression on them.
 
     share        <x>_0 = r,   <x>_1 = x - r,   r normal of deviation s, greater than x's
     product      x y = (x - u)(y - v) + (x - u) v + u (y - v) + u v:   u, v, u v shared by the helper, x - u, y - v open
@@ -7,13 +7,13 @@
 
 The three parties run one program: owners 0 and 1, and the helper, whose tensors are zeros of the right shapes.
 
-It is here to be measured, not to be used. A normal r hides less with every new sharing of the same x (see
-`attacks.rtas_float_drift`), and x - u is such a sharing at every step. The parts of a product of n terms
-have a deviation of about s^2 sqrt(n) whatever the product is, so those of the weights drift apart, T steps by about
-s^2 sqrt(n T) (`Found.spread`), and float32 leaves an error of 2^-24 of that.
-torch's generators are not cryptographic, as numpy's in the paper are not.
+The code is here to be measured and not to be used. A normal r hides less with every new sharing of the same x (see
+`attacks.rtas.float_drift`), and x - u is such a sharing at every step. The shares of a product of n terms have a
+deviation of about s^2 sqrt(n) whatever the product is. Hence those of the weights drift apart, in T steps by about
+s^2 sqrt(n T) (`FittedModel.spread`), and float32 leaves an error of 2^-24 of that. torch's generators are not
+cryptographic, and neither are numpy's in the paper.
 
-Costs 4 bytes a number; the helper sends the parts of u, v and u v to both owners, for no streams are shared.
+A number costs 4 bytes. The helper sends the shares of u, v and u v to both owners, because no streams are shared.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ def _random() -> torch.Generator:
 
 
 class Floats:
-    """One party's end.
+    """One party's side of computations on shares in floating point.
 
     Args:
-        me: MODEL, DATA or HELPER.
-        deviation: s, the same at all.
+        me: The party's rank: MODEL, DATA or HELPER.
+        channel: The party's connections to the others.
+        deviation: s, the same at all parties.
 
     Raises InputError unless s is above 0.
     """
@@ -67,7 +68,7 @@ class Floats:
         return self.channel.receive(tuple(shape), source, torch.float32)
 
     def share(self, value: Tensor | None, shape: Sequence[int], owner: int) -> Tensor:
-        """The owner's value (float32) as shares; None at the others."""
+        """Shares of the owner's value (float32), which is None at the other parties."""
         if self.me == HELPER:
             return torch.zeros(tuple(shape))
         if self.me != owner:
@@ -77,7 +78,7 @@ class Floats:
         return r
 
     def _dealt(self, value: Tensor | None, shape: Sequence[int]) -> Tensor:
-        """The helper's value as shares."""
+        """Shares of the helper's value, which is None at the owners."""
         if self.me != HELPER:
             return self._receive(shape, HELPER)
         r = self._noise(shape)
@@ -86,14 +87,14 @@ class Floats:
         return torch.zeros(tuple(shape))
 
     def open(self, share: Tensor) -> Tensor:
-        """The value, at both owners."""
+        """The value behind a share, at both owners."""
         if self.me == HELPER:
             return share
         self.channel.send(share, 1 - self.me)
         return share + self._receive(share.shape, 1 - self.me)
 
     def product(self, x: Tensor, y: Tensor, op: Callable[[Tensor, Tensor], Tensor] = torch.matmul) -> Tensor:
-        """Shares of op(x, y), torch.matmul or torch.mul."""
+        """Shares of op(x, y), where op is torch.matmul or torch.mul."""
         if self.me == HELPER:
             u, v = self._noise(x.shape), self._noise(y.shape)
             for each in (u, v):
@@ -107,7 +108,7 @@ class Floats:
         return op(e, v) + op(u, f) + w + public
 
     def applied(self, z: Tensor, functions: Sequence[Callable[[Tensor], Tensor]]) -> list[Tensor]:
-        """Shares of each function of z, element by element; the helper sees z permuted."""
+        """Shares of each function of z, element by element; the helper sees the elements of z in a random order."""
         size = (z.numel(),)
         if self.me == HELPER:
             seen = self._receive(size, MODEL) + self._receive(size, DATA)
@@ -131,8 +132,14 @@ def _slope(z: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class FloatPlan:
-    """Public. rows, features: of x; batches: rows of each step; predicted: rows of the test data. lr: of the loss, the
-    mean squared one."""
+    """The public plan of a logistic regression.
+
+    Attributes:
+        rows, features: The shape of x.
+        batches: The numbers of the rows of each step.
+        lr: The learning rate, for the mean squared loss.
+        predicted: The number of rows of the test data.
+    """
 
     rows: int
     features: int
@@ -142,9 +149,13 @@ class FloatPlan:
 
 
 class FittedModel(NamedTuple):
-    """weight (features, 1), bias (1, 1) and predictions (predicted, 1), opened at both owners; zeros at the helper.
+    """A trained model and its predictions, which are opened to both owners; the helper has zeros.
 
-    spread: root mean square of this party's share of the weight after each step.
+    Attributes:
+        weight: (features, 1).
+        bias: (1, 1).
+        predicted: (predicted, 1).
+        spread: The root mean square of this party's share of the weight after each step.
     """
 
     weight: Tensor
@@ -161,10 +172,10 @@ def logistic(
     test: Tensor | None = None,
     weight: Tensor | None = None,
 ) -> FittedModel:
-    """The paper's logistic regression; b begins at 0. All float32.
+    """The paper's logistic regression in float32; b begins at 0.
 
-    The data owner gives x (rows, features), y (rows, 1) and test (predicted, features), the model owner the weight
-    (features, 1) that training begins with, the helper nothing.
+    The data owner gives x (rows, features), y (rows, 1) and test (predicted, features). The model owner gives the
+    weight (features, 1) with which training begins. The helper gives nothing.
     """
     x = floats.share(x, (plan.rows, plan.features), DATA)
     y = floats.share(y, (plan.rows, 1), DATA)

@@ -5,17 +5,18 @@
     inside    all private;                                                label  l_1 y_1 + ... + l_k y_k
     inference x_1 private, x_2 .. x_k public,  l_1 the largest;           no label
 
-Source: Huang, Song, Li and Arora, "InstaHide: Instance-hiding Schemes for Private Distributed Learning", ICML 2020. An
-image has mean 0, for of pixels that are never negative |z| is the mixture itself, and the signs hide nothing. In every
-epoch each private image is x_1 of one encoding. Readings: l is uniform on the simplex, under c1 and c2 by rejection;
-the other images are drawn uniformly, all k different; labels of public images count nothing, so that those of a
-cross-dataset encoding sum to less than 1, as in the authors' program; encodings are in random order, or their place
-would name their image. Signs are uniform and independent, so |z| says all that z says: `fit` trains on |z|.
+The source is Huang, Song, Li and Arora, "InstaHide: Instance-hiding Schemes for Private Distributed Learning", ICML
+2020. An image has mean 0, because for pixels that are never negative |z| is the mixture itself, and the signs hide
+nothing. In every epoch each private image is x_1 of one encoding. Where the paper is open, this file reads it so: l is
+uniform on the simplex, under c1 and c2 by rejection; the other images are drawn uniformly, all k different; labels of
+public images count nothing, so that those of a cross-dataset encoding sum to less than 1, as in the authors' program;
+encodings are in random order, or their place would name their image. Signs are uniform and independent, so that |z| has
+all the information of z: `fit` trains on |z|.
 
-Every number of a key comes from AES in counter mode under a fresh key of the operating system: the authors' challenge
-drew from numpy's Mersenne Twister and fell to a search of its seeds (`attacks.instahide_seed`).
+Every number of a key comes from AES in counter mode under a fresh key of the operating system. The authors' challenge
+drew from numpy's Mersenne Twister and was broken by a search of its seeds (`attacks.instahide.seed`).
 
-What it leaks: see LEAKAGE, which whoever offers this must print.
+LEAKAGE states what an encoding leaks; a program that offers InstaHide must print it.
 """
 
 from __future__ import annotations
@@ -39,13 +40,18 @@ LEAKAGE = (
     "safe either. Labels travel in the clear, with the weights of the private images where their classes differ."
 )
 MIXINGS = ("cross", "inside")
-CENTRED = 1e-3  # mean of an image's pixels, at most, in their root mean square
-MOST = 8  # images mixed: coefficients are drawn by rejection
+CENTRED = 1e-3  # the largest mean of an image's pixels, as a share of their root mean square
+MOST = 8  # the most images in a mixture, because coefficients are drawn by rejection
 
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """What is handed out. z: (rows, d). labels: (rows, C), at most 1 a row, or None (inference)."""
+    """What is published.
+
+    Attributes:
+        z: The encodings (rows, d).
+        labels: Their label weights (rows, C), whose sum is at most 1 in each row; None for inference.
+    """
 
     z: Tensor
     labels: Tensor | None
@@ -53,8 +59,14 @@ class Encoding:
 
 @dataclass(frozen=True, eq=False)
 class Key:
-    """The secret of one epoch, never used again. coefficients: (rows, k) float64. private: (rows, 1, 2 or k) row
-    numbers of private images, public: (rows, the rest) of public ones, int64. signs: (rows, d) int8, -1 or 1."""
+    """The secret of one epoch, which is never used again.
+
+    Attributes:
+        coefficients: (rows, k) float64.
+        private: (rows, 1, 2 or k) int64, the row numbers of private images.
+        public: (rows, the rest of k) int64, the row numbers of public images.
+        signs: (rows, d) int8, -1 or 1.
+    """
 
     coefficients: Tensor
     private: Tensor
@@ -67,8 +79,13 @@ class Key:
 
 @dataclass(frozen=True)
 class InstaHide:
-    """k: images in a mixture, 2 .. 8. mixing: "cross" (k >= 3) or "inside". bound: c1, at least 1.3 / k. least: c2, the
-    private images' sum of a cross-dataset mixture at least, 0 .. 0.8; the defaults are the authors'.
+    """The parameters of InstaHide; the defaults are the authors'.
+
+    Attributes:
+        k: The number of images in a mixture, 2 .. 8.
+        mixing: "cross", with k of 3 or more, or "inside".
+        bound: c1, the largest coefficient, at least 1.3 / k.
+        least: c2, the least sum of the private images' coefficients in a cross-dataset mixture, 0 .. 0.8.
 
     Raises InputError for other values.
     """
@@ -89,11 +106,11 @@ class InstaHide:
 
     @property
     def mixed(self) -> int:
-        """Private images in a training mixture."""
+        """The number of private images in a training mixture."""
         return 2 if self.mixing == "cross" else self.k
 
     def encrypt(self, x: Tensor, y: Tensor, public: Tensor | None = None) -> Encoding:
-        """One epoch: an encoding of each private image, under a new key that is forgotten, in random order.
+        """One epoch: an encoding of each private image, in random order, under a new key that is not kept.
 
         x: (n, d) images of mean 0. y: (n, C) label weights, one-hot rows. public: (m, d), for cross-dataset mixing.
         Raises InputError for images that are not of mean 0, for too few of them, and for shapes that do not fit.
@@ -106,9 +123,9 @@ class InstaHide:
         return apply(key, x, y, public)
 
     def infer(self, x: Tensor, public: Tensor, count: int = 10) -> Tensor:
-        """(count, n, d): `count` encodings of each image, mixed with public ones alone; predictions are averaged.
+        """`count` encodings of each image, (count, n, d), mixed with public ones alone; predictions are averaged.
 
-        Raises InputError as `encrypt` does.
+        Raises InputError as `encrypt` does, and for a count below 1.
         """
         if count < 1:
             raise InputError("count", count, "1 or more")
@@ -122,14 +139,14 @@ class InstaHide:
         return torch.stack(found)
 
     def draw(self, stream: Stream, shape: Sequence[int], public: int, *, alone: bool = False) -> Key:
-        """A key for n images of d pixels (shape) and `public` public ones, each private image first in one row.
+        """A key under which each private image comes first in one row.
 
-        alone: one private image and k - 1 public ones, the largest coefficient being the private image's, in the order
-        of the images; otherwise in random order.
+        shape: n images of d pixels. public: the number of public images. alone: mix one private image, which gets the
+        largest coefficient, with k - 1 public ones, in the order of the images; otherwise the order is random.
         """
         rows, width = shape
         mixed = 1 if alone else self.mixed
-        # a stable sort makes a tie of two 64-bit numbers harmless
+        # A stable sort makes a tie of two 64-bit numbers harmless.
         own = (torch.arange(rows) if alone else torch.argsort(stream.ring((rows,)), stable=True))[:, None]
 
         def partners(index: Tensor) -> Tensor:
@@ -193,8 +210,12 @@ def fit(
     momentum: float = 0.9,
     seed: int = 0,
 ) -> Network:
-    """SGD on the mean cross-entropy with label weights y (n, C): on |z| of fresh encodings in every epoch, or on
-    x (n, d) where `hide` is None. As many steps and images either way. The rate falls to a tenth for the last third."""
+    """A network that SGD trains on the mean cross-entropy with label weights y (n, C).
+
+    It trains on |z| of fresh encodings in every epoch, or on x (n, d) where `hide` is None, with as many steps and
+    images either way. The rate falls to a tenth for the last third of the epochs. public: (m, d), for cross-dataset
+    mixing. Raises InputError as `InstaHide.encrypt` does.
+    """
     leaves = [p.clone().requires_grad_() for p in (*network.weights, *network.biases)]
     half, steps = len(leaves) // 2, -(-len(x) // batch_size)
     optimiser = torch.optim.SGD(leaves, lr, momentum=momentum)
@@ -215,12 +236,12 @@ def fit(
 
 
 def predict(network: Network, hide: InstaHide, x: Tensor, public: Tensor, count: int = 10) -> Tensor:
-    """Probabilities (n, C) by a network that `fit` trained on encodings: the mean over `count` of each image."""
+    """Probabilities (n, C) by a network that `fit` trained on encodings, averaged over `count` of each image."""
     return torch.stack([network.probabilities(z.abs()) for z in hide.infer(x, public, count)]).mean(dim=0)
 
 
 def _redrawn(rows: int, drawn: Callable[[Tensor], Tensor], allowed: Callable[[Tensor], Tensor]) -> Tensor:
-    """Rows drawn again until allowed."""
+    """Rows of which each is drawn again until it is allowed."""
     found = drawn(torch.arange(rows))
     while len(left := (~allowed(found)).nonzero().squeeze(1)):
         found[left] = drawn(left)
@@ -228,27 +249,27 @@ def _redrawn(rows: int, drawn: Callable[[Tensor], Tensor], allowed: Callable[[Te
 
 
 def _signs(stream: Stream, rows: int, width: int) -> Tensor:
-    """Uniform -1 or 1, int8 (rows, width): a bit of the stream each."""
+    """Uniform -1 or 1, int8 (rows, width), each from one bit of the stream."""
     words = stream.ring((rows, -(-width // 64))).numpy()
     bits = np.unpackbits(words.view(np.uint8), axis=1, count=width)
     return torch.from_numpy(bits.view(np.int8)).mul_(2).sub_(1)
 
 
 def _different(index: Tensor) -> Tensor:
-    """Rows of (rows, c) without a number twice."""
+    """Which rows of (rows, c) have no number twice."""
     ordered = index.sort(dim=1).values
     return (ordered[:, 1:] != ordered[:, :-1]).all(dim=1)
 
 
 def _simplex(stream: Stream, shape: tuple[int, int]) -> Tensor:
-    """Uniform on the simplex, float64 (rows, k): exponential numbers over their sum."""
+    """Uniform points on the simplex, float64 (rows, k): exponential numbers over their sum."""
     uniform = ((stream.ring(shape) >> 11 & (2**53 - 1)).to(torch.float64) + 0.5) / 2**53
     exponential = -torch.log(uniform)
     return exponential / exponential.sum(dim=1, keepdim=True)
 
 
 def _drawn(key: Key, public: Tensor | None) -> None:
-    """Checks the public images that a key mixes in, not all of a large set in every epoch."""
+    """Checks the public images that a key mixes in; a large set is not checked as a whole in every epoch."""
     if public is not None and key.public.numel():
         rows = key.public.unique()
         _images("public", public[rows] if 2 * len(rows) < len(public) else public)
@@ -257,7 +278,7 @@ def _drawn(key: Key, public: Tensor | None) -> None:
 def _images(name: str, x: Tensor) -> None:
     if x.dim() != 2 or 0 in x.shape or not x.is_floating_point():
         raise InputError(name, f"{tuple(x.shape)} {x.dtype}", "(rows, pixels), one of each or more, floating")
-    root = torch.linalg.vector_norm(x, dim=1) / x.shape[1] ** 0.5  # of the mean square: not finite where a pixel is not
+    root = torch.linalg.vector_norm(x, dim=1) / x.shape[1] ** 0.5  # not finite where a pixel is not
     if not torch.isfinite(root).all():
         raise InputError(name, "NaN, infinity or numbers too large to square", "finite numbers")
     off = (x.mean(dim=1).abs() > CENTRED * root) | (root == 0)

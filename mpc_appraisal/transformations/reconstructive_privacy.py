@@ -1,25 +1,25 @@
-"""Reconstructive privacy: how likely an adversary recovers x from T(x), and what its theorems leave out.
+"""Reconstructive privacy: how likely it is that an adversary recovers x from T(x), and what the theorems leave out.
 
     definition 3.1   epsilon = max over A of P(A(T(x)) = x)            = sum_t max_x P(x) P(t | x)
     definition 3.2   epsilon = max over A of P(|A(T(x)) - x| < delta)  = sum_t max_a sum_{|x - a| < delta} P(x) P(t | x)
     theorem 3.3      T(x) = A x, m projections of x in R^n:  epsilon = P(chi_{n - m} < delta)
     theorem 3.4      T(x) = x permuted:                      epsilon = prod_v n_v! / n!,  n_v: how often v occurs
 
-"Private Machine Learning by Random Transformations" (2021), section 3. The definitions print "< epsilon"; here epsilon
-is the least number that no adversary exceeds, and the best adversary attains it. It depends on the prior P(x), which is
-what the paper calls auxiliary information.
+These are definitions and theorems of "Private Machine Learning by Random Transformations" (2021), section 3. The
+definitions print "< epsilon"; here epsilon is the least number that no adversary exceeds, and the best adversary
+attains it. It depends on the prior P(x), which the paper calls auxiliary information.
 
-Where the theorems say less than they seem to:
-- 3.3's proof treats one projection: it takes n - 1 for the dimensions left whatever m is. With m projections of the
-  same x the adversary loses n - m, and with m = n nothing is hidden. Whether A is the same each time plays no part.
+The theorems say less than they seem to:
+- The proof of 3.3 treats one projection: it takes n - 1 for the dimensions left, whatever m is. With m projections of
+  the same x only n - m are left, and with m = n nothing is hidden. Whether A is the same each time does not matter.
 - 3.3 holds for independent standard normal x. Real rows are correlated: 100 projections of an image of 784 pixels leave
-  684 dimensions and little of the image (`attacks.rtas_known_rows` measures it). Bounded or whole-numbered x can be
-  determined by fewer equations still (`attacks.pixel_recovery`).
-- delta is a Euclidean distance over the whole vector: a small epsilon says nothing of one coordinate.
+  684 dimensions hidden but little of the image (`attacks.rtas.known_rows` measures it). Fewer equations still can
+  determine an x that is bounded or whole-numbered (`attacks.pixel_recovery`).
+- delta is a Euclidean distance over the whole vector: a small epsilon says nothing about one coordinate.
 - 3.4 prints 1 / n!, which needs distinct values and no prior: with equal values there are fewer orders, and with a
   prior the likeliest order may have any probability (`permutation_under`).
-- 3.4 counts whole vectors. The values stay visible: their histogram, sums, extremes and whether a known value is among
-  them are told without error. Most positions can be right with an epsilon of nothing (`positions`).
+- 3.4 counts whole vectors. The values stay visible, and with them their histogram, sums, extremes, and whether a known
+  value is among them. Most positions can be right although epsilon is next to nothing (`positions`).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from scipy import stats
 
 from mpc_appraisal.common.errors import InputError
 
-SLACK = 1e-9  # by which probabilities may miss a sum of 1
+SLACK = 1e-9  # the most by which a sum of probabilities may differ from 1
 
 
 def exact(prior: np.ndarray, channel: np.ndarray) -> float:
     """Definition 3.1 for finitely many x and t. prior: (X,) P(x). channel: (X, T) P(t | x), rows that sum to 1.
 
-    Assumes that the adversary knows both and wants x exactly. Raises InputError for what is no distribution.
+    It assumes that the adversary knows both and wants x exactly. Raises InputError for what is no distribution.
     """
     prior, channel = _checked(prior, channel)
     return float((prior[:, None] * channel).max(axis=0).sum())
@@ -49,8 +49,8 @@ def exact(prior: np.ndarray, channel: np.ndarray) -> float:
 def within(prior: np.ndarray, channel: np.ndarray, distances: np.ndarray, delta: float) -> float:
     """Definition 3.2 for finitely many x, t and answers. distances: (answers, X), of answer a from x.
 
-    Answers need not be values of x: a mean may be near to many. Raises InputError as `exact`, and for other shapes or
-    a delta that is not above 0.
+    Answers need not be values of x: a mean may be near to many. Raises InputError as `exact` does, and for other shapes
+    or a delta that is not above 0.
     """
     prior, channel = _checked(prior, channel)
     distances = np.asarray(distances, np.float64)
@@ -63,9 +63,9 @@ def within(prior: np.ndarray, channel: np.ndarray, distances: np.ndarray, delta:
 def additive_noise(deviation: float, delta: float, prior: float = math.inf) -> float:
     """Definition 3.2 of T(x) = x + e, e normal of `deviation`; x normal of deviation `prior`, or flat where infinite.
 
-    The paper's example: deviation 1, delta 3, flat prior: 0.997. Knowing where x lies, the adversary does better: x
-    given x + e is normal of variance 1 / (1 / deviation^2 + 1 / prior^2). Assumes one observation: T of them with
-    fresh noise divide deviation^2 by T.
+    The paper's example has deviation 1, delta 3 and a flat prior, which give 0.997. An adversary that knows where x
+    lies does better: x given x + e is normal of variance 1 / (1 / deviation^2 + 1 / prior^2). One observation is
+    assumed; T of them with fresh noise divide deviation^2 by T. Raises InputError for numbers that are not above 0.
     """
     if not deviation > 0 or not prior > 0:
         raise InputError("deviation", (deviation, prior), "numbers above 0")
@@ -76,10 +76,11 @@ def additive_noise(deviation: float, delta: float, prior: float = math.inf) -> f
 def linear(dimensions: int, projections: int, delta: float) -> float:
     """Theorem 3.3 corrected: P(|y| < delta) of y standard normal in n - m dimensions; 1 for m >= n.
 
-    Assumes x in R^n standard normal, A (m, n) of full rank and known to the adversary, noiseless outputs, Euclidean
-    distance over the whole of x. Given A x the rest of x is standard normal in the null space of A, and no ball of
-    radius delta holds more of it than the one about A^+ A x: the adversary that answers so attains the number. One that
-    does not know A does no better. Raises InputError unless n >= 1, m >= 0 and delta > 0.
+    It assumes that x in R^n is standard normal, that A (m, n) has full rank and is known to the adversary, that outputs
+    have no noise, and that distance is Euclidean over the whole of x. Given A x the rest of x is standard normal in the
+    null space of A, and no ball of radius delta has more of it than the one about A^+ A x: the adversary that answers
+    A^+ A x attains the number. One that does not know A does no better. Raises InputError unless n >= 1, m >= 0 and
+    delta > 0.
     """
     if dimensions < 1 or projections < 0:
         raise InputError("dimensions", (dimensions, projections), "n of 1 or more, m of 0 or more")
@@ -88,15 +89,18 @@ def linear(dimensions: int, projections: int, delta: float) -> float:
 
 
 def linear_as_printed(dimensions: int, delta: float) -> float:
-    """Theorem 3.3 as printed, n - 1 dimensions whatever m: right for one projection, too small for more."""
+    """Theorem 3.3 as printed, with n - 1 dimensions whatever m is: right for one projection, too small for more.
+
+    Raises InputError as `linear` does.
+    """
     return linear(dimensions, 1, delta)
 
 
 def permutation(values: Sequence[Hashable]) -> Fraction:
     """Theorem 3.4 with multiplicities: prod n_v! / n!, which is 1 / n! for distinct values.
 
-    Assumes a uniform permutation and a prior that gives every order of `values` the same probability. Exact, for a
-    float would be 0 from n = 178 on. Raises InputError for no values.
+    It assumes a uniform permutation, and a prior that gives every order of `values` the same probability. The result is
+    exact, because a float would be 0 from n = 178 on. Raises InputError for no values.
     """
     counts = _counted(values)
     return Fraction(math.prod(map(math.factorial, counts)), math.factorial(sum(counts)))
@@ -105,8 +109,8 @@ def permutation(values: Sequence[Hashable]) -> Fraction:
 def permutation_under(prior: Mapping[tuple[Hashable, ...], float]) -> float:
     """Theorem 3.4 under a prior over vectors of one length: sum over multisets of the likeliest order in each.
 
-    The seen order says nothing of the true one, so the multiset is all that the adversary has. Raises InputError for
-    what is no distribution, or vectors of several lengths.
+    The seen order says nothing about the true one, so the multiset is all that the adversary has. Raises InputError for
+    probabilities that are no distribution, and for vectors of several lengths.
     """
     if len({len(vector) for vector in prior}) != 1:
         raise InputError("prior", f"{len(prior)} vectors", "one vector or more, all of one length")
@@ -119,10 +123,11 @@ def permutation_under(prior: Mapping[tuple[Hashable, ...], float]) -> float:
 
 
 def positions(values: Sequence[Hashable]) -> float:
-    """Share of positions that are right, at best, in an answer to permuted `values`: max n_v / n.
+    """The largest share of positions that an answer to permuted `values` can have right: max n_v / n.
 
-    By naming the commonest value everywhere. Assumes what `permutation` does: with a prior it is more. An image of
-    which 81% is blank is 81% recovered, with an epsilon of nothing.
+    The answer names the commonest value everywhere. The assumptions are those of `permutation`; with a prior the share
+    is larger. An image of which 81% is blank is 81% recovered, although epsilon is next to nothing. Raises InputError
+    for no values.
     """
     counts = _counted(values)
     return max(counts) / sum(counts)

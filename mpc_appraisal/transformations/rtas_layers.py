@@ -3,13 +3,13 @@
     z_l = a_{l-1} W_l + b_l,   a_l = relu or sigmoid of z_l,   loss = mean over rows of sum over outputs (a_L - y)^2
     g_L = c (a_L - y) f'(z_L),   g_{l-1} = (g_l W_l') f'(z_{l-1}),   W_l <- W_l - a_{l-1}' g_l,   c = 2 lr / n
 
-"Private machine learning by random transformations" (anonymous), sections 4.2 to 5.4. The first layer may be a
-convolution, as there. f goes to the session's helper (engine rtas), which gives relu's slope too; a sigmoid's is
-a (1 - a), on shares.
+These are the networks of "Private machine learning by random transformations" (anonymous), sections 4.2 to 5.4, in
+which the first layer may be a convolution. f goes to the session's helper (engine rtas), which gives relu's slope too;
+a sigmoid's slope is a (1 - a), on shares.
 
-Fixed point: weights, relu and g have BITS fractional bits, a sigmoid 16. c = m 2^e, m of RATE_BITS bits: (a_L - y) m
-times a (1 - a) has 62 bits and is truncated once; 2^e moves the binary point of the gradients, which are truncated all
-in one message, straight to the weights' precision. So the rate in effect is lr (1 +- 2^-RATE_BITS).
+In fixed point, weights, relu and g have BITS fractional bits, and a sigmoid has 16. c = m 2^e with m of RATE_BITS bits:
+(a_L - y) m times a (1 - a) has 62 bits and is truncated once. 2^e moves the binary point of the gradients, which are
+truncated all in one message, straight to the weights' precision. So the rate in effect is lr (1 +- 2^-RATE_BITS).
 """
 
 from __future__ import annotations
@@ -35,7 +35,12 @@ RELU, SIGMOID = "relu", "sigmoid"
 
 @dataclass(frozen=True)
 class Model:
-    """image: (channels, height, width). layers: each with its function; a convolution may be the first.
+    """A network.
+
+    Attributes:
+        name: Its name in tables.
+        image: The shape (channels, height, width) of an input.
+        layers: Each layer with the name of its function; a convolution may be the first.
 
     Raises InputError for other functions, a convolution elsewhere or with a pool, or a last function but a sigmoid.
     """
@@ -56,14 +61,15 @@ class Model:
 
     @property
     def outputs(self) -> int:
+        """The number of outputs of the last layer."""
         return self.layers[-1][0].units
 
     def input_shape(self, rows: int) -> tuple[int, ...]:
-        """Of x: images before a convolution, else a matrix."""
+        """The shape of x: images before a convolution, otherwise a matrix."""
         return (rows, *self.image) if isinstance(self.layers[0][0], Conv) else (rows, math.prod(self.image))
 
     def first_shape(self) -> tuple[int, ...]:
-        """Of the first layer's z of one row."""
+        """The shape of the first layer's z of one row."""
         layer = self.layers[0][0]
         if isinstance(layer, Dense):
             return (layer.units,)
@@ -71,7 +77,7 @@ class Model:
         return (layer.channels, *sides)
 
     def shapes(self) -> list[tuple[tuple[int, ...], tuple[int, int]]]:
-        """Of each weight, convolution (out, in, k, k) or dense (in, out), and bias (1, out)."""
+        """The shapes of each layer's weight, convolution (out, in, k, k) or dense (in, out), and bias (1, out)."""
         found, inputs = [], math.prod(self.image)
         for layer, _ in self.layers:
             if isinstance(layer, Conv):
@@ -85,12 +91,15 @@ class Model:
 
 MNIST = (1, 28, 28)
 LOGISTIC = Model("logistic regression", MNIST, ((Dense(1), SIGMOID),))
-# 4 x 13 x 13 first outputs; the paper's "13 x 13 x 5" is not what its 4 filters give.
+# The first layer has 4 x 13 x 13 outputs; the paper's "13 x 13 x 5" is not what its 4 filters give.
 CNN = Model("CNN", MNIST, ((Conv(4, 4, stride=2), RELU), (Dense(100), SIGMOID), (Dense(10), SIGMOID)))
 
 
 def initial(model: Model, seed: int, scale: float = 1.0) -> list[Layer]:
-    """Glorot and Bengio (2010), uniform, times `scale`; biases 0. float64; the same for the same seed."""
+    """Initial float64 layers: uniform weights (Glorot and Bengio 2010) times `scale`, and biases of 0.
+
+    They are the same for the same seed.
+    """
     generator, found = torch.Generator().manual_seed(seed), []
     for shape, bias in model.shapes():
         taps = math.prod(shape[2:])
@@ -101,9 +110,10 @@ def initial(model: Model, seed: int, scale: float = 1.0) -> list[Layer]:
 
 
 def halves(layers: Sequence[Layer], seed: int) -> tuple[list[Layer], Layer]:
-    """For RTAS-fast: layers of which the first is the label owner's part, and the data owner's; they add up to it.
+    """For RTAS-fast, the label owner's layers, of which the first is its part, and the data owner's part of the first.
 
-    So that a run begins where another did; in use each owner draws its part itself, and tells nobody.
+    Both parts add up to the first of `layers`, so that a run begins where another one did. In use each owner draws its
+    part itself, and nobody else learns it.
     """
     generator = torch.Generator().manual_seed(seed)
     part = Layer(*(torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in layers[0]))
@@ -113,7 +123,13 @@ def halves(layers: Sequence[Layer], seed: int) -> tuple[list[Layer], Layer]:
 
 # -- one step ------------------------------------------------------------------------------------------------------
 class LaterForwardPass(NamedTuple):
-    """Of the layers after the first: their inputs, every function's slope, and the output (n, outputs)."""
+    """What the layers after the first made of z_1.
+
+    Attributes:
+        inputs: The input of each layer after the first.
+        slopes: The slope of each function, that of the first layer included.
+        output: The output (n, outputs).
+    """
 
     inputs: list[Any]
     slopes: list[Any]
@@ -121,7 +137,7 @@ class LaterForwardPass(NamedTuple):
 
 
 def activated(session: Session, z: Any, name: str, slope: bool) -> tuple[Any, Any]:
-    """f(z) and, where asked for, f'(z)."""
+    """f(z), and f'(z) where `slope` asks for it, otherwise None."""
     if session.engine in (NAME, PlainSession.engine):
         a, *steps = session.applied(z, (RELU, "step") if slope and name == RELU else (name,))
     elif name == RELU:
@@ -136,7 +152,7 @@ def activated(session: Session, z: Any, name: str, slope: bool) -> tuple[Any, An
 
 
 def first(model: Model, layer: Layer, x: Any) -> Any:
-    """z_1 of x, as `input_shape` has it; weights private or shared, or plain."""
+    """z_1 of x, which has the shape `input_shape`; weights may be private, shared or plain."""
     return _multiplied(model.layers[0][0], layer, x)
 
 
@@ -150,7 +166,7 @@ def _multiplied(kind: Conv | Dense, layer: Layer, a: Any) -> Any:
 
 
 def onward(session: Session, model: Model, layers: Sequence[Layer], z: Any, slopes: bool) -> LaterForwardPass:
-    """From z_1 through the first function and `layers`, all but the first."""
+    """The way from z_1 through the first function and `layers`, which are all but the first."""
     a, slope = activated(session, z, model.layers[0][1], slopes)
     inputs, found = [], [slope]
     for (kind, name), layer in zip(model.layers[1:], layers, strict=True):
@@ -164,7 +180,10 @@ def onward(session: Session, model: Model, layers: Sequence[Layer], z: Any, slop
 def backward(
     model: Model, layers: Sequence[Layer], done: LaterForwardPass, y: Any, mantissa: int
 ) -> tuple[Any, list[Layer]]:
-    """g_1, and gradients of `layers`, for y (n, outputs); times mantissa / 2^RATE_BITS, so without 2^e."""
+    """g_1 and the gradients of `layers` (all but the first) for y (n, outputs), without the factor 2^e.
+
+    mantissa: m, as an integer; it is divided by 2^RATE_BITS.
+    """
     g = moved(done.output - y, lambda t: t * mantissa) / 2.0**RATE_BITS
     found, slope = [], done.slopes[-1]
     for place in range(len(layers) - 1, -1, -1):
@@ -179,12 +198,12 @@ def backward(
 
 
 def first_gradient(model: Model, x: Any, g: Any) -> Layer:
-    """Of W_1 and b_1, for g_1 (n, ...), which may be private."""
+    """The gradients of W_1 and b_1 for g_1 (n, ...), which may be private."""
     kind = model.layers[0][0]
     if isinstance(kind, Dense):
         return Layer(x.t().matmul(g), rounded(g.sum(0, keepdim=True), BITS))
     g = rounded(g, BITS)
-    # dW[o, i] = sum over rows and positions of x[i] g[o]: a convolution with rows and channels exchanged
+    # dW[o, i] is the sum over rows and positions of x[i] g[o]: a convolution with rows and channels exchanged.
     swapped, by = (moved(t, lambda t: t.transpose(0, 1)) for t in (rounded(x, BITS), g))
     out = bilinear(swapped, "conv2d", by, padding=kind.padding, dilation=kind.stride)
     weight = moved(out, lambda t: t[:, :, : kind.kernel, : kind.kernel].transpose(0, 1))
@@ -192,13 +211,13 @@ def first_gradient(model: Model, x: Any, g: Any) -> Layer:
 
 
 def rate(lr: float, rows: int) -> tuple[int, int]:
-    """(mantissa, e) with mantissa 2^(e - RATE_BITS) = 2 lr / rows, nearly."""
+    """(mantissa, e) such that mantissa 2^(e - RATE_BITS) is nearly 2 lr / rows."""
     mantissa, exponent = math.frexp(2 * lr / rows)
     return round(mantissa * 2**RATE_BITS), exponent
 
 
 def updated(layers: Sequence[Layer], gradients: Sequence[Layer], exponent: int) -> list[Layer]:
-    """Layers less 2^exponent times the gradients, truncated in one message."""
+    """The layers less 2^exponent times the gradients, which are truncated in one message."""
     flat = ops.cat([moved(d, lambda t: t.reshape(-1)) for layer in gradients for d in layer])
     flat, start, found = rounded(flat / 2.0**-exponent, BITS), 0, []
     for layer in layers:
@@ -212,7 +231,7 @@ def updated(layers: Sequence[Layer], gradients: Sequence[Layer], exponent: int) 
 
 
 def step(session: Session, model: Model, layers: Sequence[Layer], x: Any, y: Any, lr: float) -> list[Layer]:
-    """RTAS: all layers, shared at BITS, after one step."""
+    """One step of RTAS: all layers after it, shared with BITS fractional bits."""
     mantissa, exponent = rate(lr, x.shape[0])
     done = onward(session, model, layers[1:], first(model, layers[0], x), True)
     g, found = backward(model, layers[1:], done, y, mantissa)

@@ -1,13 +1,16 @@
-"""RTAS and RTAS-fast: training and inference of small networks on shares (seed paper, sections 4.2, 4.3, 5.3, 5.4).
+"""RTAS and RTAS-fast: training and inference of small networks on shares.
 
-RTAS        every weight, output, activation and gradient is shared; functions go to the helper of a session of engine
-            rtas. The data owner has x and y, the model owner the weights that training begins with.
-RTAS-fast   z_1 = x W_1 + b_1 is computed on shares and opened to the label owner, which has y, trains the other layers
-            in the clear and brings in the gradient g_1 of z_1; then W_1 <- W_1 - x' g_1 on shares. W_1 begins as the
-            sum of a part of each owner, so that nobody knows it. The label owner is the session's model owner.
+    RTAS        every weight, output, activation and gradient is shared; functions go to the helper of a session of
+                engine rtas. The data owner has x and y, the model owner the weights with which training begins.
+    RTAS-fast   z_1 = x W_1 + b_1 is computed on shares and opened to the label owner, which has y, trains the other
+                layers in the clear and brings in the gradient g_1 of z_1; then W_1 <- W_1 - x' g_1 on shares. W_1
+                begins as the sum of a part of each owner, so that nobody knows it.
 
-Formulas are those of `rtas_layers`. On a plain session this is the plaintext baseline; RTAS on engine fast is training
-that shows no helper anything. Each batch of x is masked once, for its product forward and the one backward.
+The protocols are those of "Private machine learning by random transformations" (anonymous), sections 4.2, 4.3, 5.3 and
+5.4; the formulas are in `rtas_layers`. The label owner is the session's model owner. A public plan and each owner's
+side go in, and trained layers and predictions come out. On a plain session this is the plaintext baseline, and RTAS on
+engine fast is training that shows no values to a helper. Each batch of x is masked once, for its product forward and
+the one backward.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from mpc_appraisal.transformations.rtas_layers import (
     updated,
 )
 
-CHUNK = 1024  # rows that are predicted at once
+CHUNK = 1024  # the most rows that are predicted at once
 
 LEAKAGE_FAST = (
     "The label owner sees the first layer's output X W0 + b0 of every row, in order, at every step, and of every row "
@@ -50,13 +53,13 @@ LEAKAGE_FAST = (
 
 
 class LabelOwner:
-    """RTAS-fast's other side: the layers after the first, in the clear. y: (rows, outputs)."""
+    """The label owner of RTAS-fast, which has the later layers, and labels y (rows, outputs), in the clear."""
 
     def __init__(self, model: Model, layers: Sequence[Layer], y: Tensor | None):
         self.model, self.layers, self.y = model, list(layers), y
 
     def learn(self, z: Tensor, batch: Sequence[int], lr: float) -> Tensor:
-        """Train on a batch's z_1; returns g_1."""
+        """Trains on z_1 of a batch and returns g_1."""
         mantissa, exponent = rate(lr, len(z))
         done = onward(PlainSession(), self.model, self.layers, z, True)
         g, found = backward(self.model, self.layers, done, self.y[list(batch)].to(z.dtype), mantissa)
@@ -65,12 +68,23 @@ class LabelOwner:
         return g
 
     def predict(self, z: Tensor) -> Tensor:
+        """The outputs (rows, outputs) for z_1."""
         return onward(PlainSession(), self.model, self.layers, z, False).output
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Public. batches: rows of each step, in order. predicted: rows of the data owner's test data. fast: RTAS-fast."""
+    """The public plan of a run.
+
+    Attributes:
+        model: The network.
+        batches: The numbers of the rows of each step, in order.
+        lr: The learning rate.
+        predicted: The number of rows of the data owner's test data.
+        fast: Whether the protocol is RTAS-fast.
+
+    Raises InputError for a bad rate, for a step without rows, and for a plan with nothing to do.
+    """
 
     model: Model
     batches: tuple[tuple[int, ...], ...] = ()
@@ -87,7 +101,14 @@ class TrainingPlan:
 
 @dataclass(frozen=True, eq=False)
 class DataSide:
-    """x (rows, d) and y (rows, outputs) to train on, test (rows, d). first: RTAS-fast's part, and then no y."""
+    """What the data owner brings.
+
+    Attributes:
+        x: The rows (rows, d) to train on.
+        y: Their labels (rows, outputs); None in RTAS-fast.
+        test: The rows (rows, d) to predict.
+        first: Its part of the first layer in RTAS-fast.
+    """
 
     x: Tensor | None = None
     y: Tensor | None = None
@@ -97,15 +118,25 @@ class DataSide:
 
 @dataclass(frozen=True, eq=False)
 class ModelSide:
-    """All layers. RTAS-fast: the first is a part, and y (rows, outputs) are the labels."""
+    """What the model owner brings.
+
+    Attributes:
+        layers: All layers; in RTAS-fast the first is its part only.
+        y: The labels (rows, outputs) in RTAS-fast.
+    """
 
     layers: Sequence[Layer]
     y: Tensor | None = None
 
 
 class TrainedModel(NamedTuple):
-    """layers: shared where they were trained on shares, and in RTAS-fast the first alone. rest: RTAS-fast's other
-    layers, at the label owner. predicted: (rows, outputs), at the model owner."""
+    """The result of a run.
+
+    Attributes:
+        layers: The layers that were trained on shares, still shared; in RTAS-fast the first alone.
+        rest: The other layers of RTAS-fast, at the label owner; empty elsewhere.
+        predicted: The predictions (rows, outputs) at the model owner; None elsewhere.
+    """
 
     layers: list[Layer]
     rest: list[Layer]
@@ -115,10 +146,10 @@ class TrainedModel(NamedTuple):
 def run_training(
     session: Session, plan: TrainingPlan, data: DataSide | None = None, model: ModelSide | None = None
 ) -> TrainedModel:
-    """The joint computation: each owner gives its own side, a plain session both, a dry run neither. Prints what leaks
-    where a side is given.
+    """Train and predict as the plan says.
 
-    RTAS is this on a session of engine rtas; predictions and nothing else are opened, to the model owner.
+    Each owner gives its own side, a plain session both, and a dry run neither. Where a side is given, what leaks is
+    printed first. On a session of engine rtas this is RTAS: only predictions are opened, to the model owner.
 
     Raises InputError for sides that do not fit the plan.
     """
@@ -138,12 +169,12 @@ def run_training(
         x = run.rows(lambda s=start, n=count: data.test[s : s + n], count)
         parts.append(run.predict(x))
         session.evict(x)
-    known = [part for part in parts if part is not None]  # at the model owner
+    known = [part for part in parts if part is not None]  # the model owner alone has them
     return TrainedModel(run.layers, run.rest(), torch.cat(known) if known else None)
 
 
 def warn_fast() -> None:
-    """Say what RTAS-fast leaks, to standard error."""
+    """Prints what RTAS-fast leaks to standard error."""
     print(f"warning: RTAS-fast: {LEAKAGE_FAST}", file=sys.stderr, flush=True)
 
 
@@ -176,7 +207,7 @@ def _check_layers(name: str, layers: Sequence[Layer | None], shapes: Sequence[An
 
 
 class _Run:
-    """What RTAS and RTAS-fast share: what comes into the session."""
+    """What RTAS and RTAS-fast have in common: how rows and layers come into the session."""
 
     def __init__(self, session: Session, plan: TrainingPlan, data: DataSide | None, side: ModelSide | None):
         self.session, self.plan, self.data, self.side = session, plan, data, side

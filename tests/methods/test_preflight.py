@@ -1,33 +1,21 @@
-"""The model owner's pre-flight: against oracles, on methods that are known to fail, and as a command on real files."""
+"""Pre-flights on the digits: of methods that are known to work or to fail, and against the definitions."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from mpc_appraisal.cli.commands import COMMANDS
-from mpc_appraisal.cli.commands import preflight as preflight_command
 from mpc_appraisal.common.errors import AppraisalError, InputError
-from mpc_appraisal.data import Dataset, Digits, with_bias
+from mpc_appraisal.data import Dataset, Digits
 from mpc_appraisal.methods import Finetuning, GradientNorm, Influence, plaintext
-from mpc_appraisal.methods.preflight import check as module
-from mpc_appraisal.methods.preflight.check import (
-    condition_number,
-    glance,
-    possible,
-    preflight,
-    threshold_of,
-    verdict_of,
-)
-from mpc_appraisal.methods.preflight.result import DOUBTFUL, INVERTED, TRUSTED, Rate
+from mpc_appraisal.methods.preflight import parts as rows_of
+from mpc_appraisal.methods.preflight.check import glance, possible, preflight
+from mpc_appraisal.methods.preflight.result import INVERTED, TRUSTED
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import fit, utility
 from mpc_appraisal.reporting.table import Table
@@ -101,7 +89,7 @@ def test_values_utilities_and_correlations_are_those_of_the_definitions(data):
             return score
 
     check = preflight(train, test, Spy(), 1e-2, quick=True, parts=5, seed=3)["influence"]
-    own, held = module._split(train, 3, 0)
+    own, held = rows_of.split(train, 3, 0)
     model = fit(own, 1e-2, 1e-8)
     parts = [Dataset(x, y, 10) for x, y, _ in seen["parts"][:5]]
     values = [plaintext(Influence(), model, own, test, part)[0] for part in parts]
@@ -124,69 +112,21 @@ def test_values_utilities_and_correlations_are_those_of_the_definitions(data):
 
 
 def test_swaps_exchange_two_classes_and_nothing_else(data):
-    own, held = module._split(data[0], 0, 0)
+    own, held = rows_of.split(data[0], 0, 0)
     model, present = fit(own, 1e-2), [k for k in range(10) if (held.y == k).sum() >= 3]
-    swaps = module._swaps(held, model, np.random.default_rng(0), 1000)
+    swaps = rows_of.swaps(held, model, np.random.default_rng(0), 1000)
     assert len(swaps) == len(present) * (len(present) - 1) // 2  # it tells all digits apart
     for swap in swaps:
         changed = swap.y != held.y
         classes = set(held.y[changed].tolist())
         assert len(classes) == 2 and torch.equal(changed, torch.isin(held.y, torch.tensor(sorted(classes))))
-    assert len(module._swaps(held, model, np.random.default_rng(0), 7)) == 7
+    assert len(rows_of.swaps(held, model, np.random.default_rng(0), 7)) == 7
 
 
 def test_pairs_that_the_model_does_not_tell_apart_are_no_evidence(data):
-    own, held = module._split(data[0], 0, 0)
+    own, held = rows_of.split(data[0], 0, 0)
     blind = SoftmaxRegression(torch.zeros(65, 10, dtype=torch.float64), 1e-2)
-    assert module._swaps(held, blind, np.random.default_rng(0), 45) == []
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_threshold_against_brute_force(seed):
-    rng = np.random.default_rng(seed)
-    n = int(rng.integers(2, 12))
-    values = np.round(rng.normal(size=n), 1)  # with ties
-    good = values + rng.normal(size=n) > 0
-    found = threshold_of(values, good)
-    if good.all() or not good.any():
-        assert found is None
-        return
-
-    def cost(t):
-        return (values[~good] >= t).mean() + (values[good] < t).mean()
-
-    edges = sorted(set(values))
-    everywhere = [edges[0] - 1, *edges, *(np.add(edges[1:], edges[:-1]) / 2), edges[-1] + 1]
-    assert cost(found) == pytest.approx(min(map(cost, everywhere)))
-
-
-def test_a_clean_threshold_is_in_the_middle():
-    assert threshold_of([-3.0, -2.0, 4.0, 5.0], [False, False, True, True]) == 1.0
-
-
-def test_rates_are_of_thresholds_that_did_not_see_the_seed():
-    rng = np.random.default_rng(5)
-    values, utilities = rng.normal(size=(3, 8)), rng.normal(size=(3, 8))
-    found = module._calibrated(values, utilities, "value")
-    accepts = rejects = 0
-    for s in range(3):
-        others = [k for k in range(3) if k != s]
-        t = threshold_of(values[others].ravel(), utilities[others].ravel() > 0)
-        accepts += sum(v >= t and u <= 0 for v, u in zip(values[s], utilities[s], strict=True))
-        rejects += sum(v < t and u > 0 for v, u in zip(values[s], utilities[s], strict=True))
-    assert (found.false_accept.wrong, found.false_reject.wrong) == (accepts, rejects)
-    assert found.false_accept.of == (utilities <= 0).sum() and found.false_reject.of == (utilities > 0).sum()
-    assert found.zero_false_accept.wrong == ((values >= 0) & (utilities <= 0)).sum()
-    assert found.zero_false_reject.wrong == ((values < 0) & (utilities > 0)).sum()
-
-
-@pytest.mark.parametrize(("wrong", "of"), [(0, 9), (3, 10), (7, 7)])
-def test_intervals_are_clopper_and_pearsons(wrong, of):
-    rate = Rate.count([True] * wrong + [False] * (of - wrong))
-    assert rate.rate == wrong / of
-    assert rate.low == pytest.approx(stats.beta.ppf(0.025, wrong, of - wrong + 1) if wrong else 0.0)
-    assert rate.high == pytest.approx(stats.beta.ppf(0.975, wrong + 1, of - wrong) if wrong < of else 1.0)
-    assert Rate.count([]) == Rate(0, 0, None, None, None)
+    assert rows_of.swaps(held, blind, np.random.default_rng(0), 45) == []
 
 
 def test_units(found):
@@ -204,40 +144,6 @@ def test_zero_accepts_what_the_calibrated_threshold_refuses(data):
     assert threshold.zero_false_accept.wrong > threshold.false_accept.wrong
     assert threshold.false_accept.of == threshold.zero_false_accept.of > 0
     assert threshold.false_reject.of > 0
-
-
-@pytest.mark.parametrize(
-    ("ranks", "swaps", "verdict"),
-    [
-        ([0.9, 0.8, 0.7], (), TRUSTED),
-        ([0.9, 0.9, 0.5], (), DOUBTFUL),  # one seed too low
-        ([0.8, 0.7, 0.7], (), DOUBTFUL),
-        ([0.9], (3, 45), TRUSTED),
-        ([0.9], (4, 45), DOUBTFUL),
-        ([0.9], (18, 45), INVERTED),
-        ([0.9], (1, 2), DOUBTFUL),  # too few to be sure
-        ([-0.2, -0.5], (), INVERTED),
-        ([0.9, None], (), DOUBTFUL),
-        ([None], (), DOUBTFUL),
-    ],
-)
-def test_verdicts(ranks, swaps, verdict):
-    assert verdict_of(ranks, *swaps) == verdict
-
-
-def test_condition_number_against_the_dense_hessian():
-    rng = np.random.default_rng(0)
-    data = Dataset.of(rng.normal(size=(40, 3)), rng.integers(0, 3, 40), 3)
-    model, x = fit(data, 1e-3), with_bias(data.x)
-
-    def loss(flat):
-        return torch.nn.functional.cross_entropy(x @ flat.reshape(4, 3), data.y)
-
-    eigenvalues = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, model.theta.reshape(-1)))
-    assert abs(eigenvalues[0]) < 1e-12  # the smallest is 0, as the docstring says
-    for damping in (0.0, 0.5):
-        d = 2e-3 + damping
-        assert condition_number(model, data, damping) == pytest.approx((eigenvalues[-1].item() + d) / d, rel=0.02)
 
 
 def test_a_badly_conditioned_model_is_warned_of_and_a_larger_l2_suggested(data):
@@ -346,82 +252,8 @@ def test_a_glance_never_stops_a_run(data):
 
 
 def test_large_data_are_sampled(data, monkeypatch):
-    monkeypatch.setattr(module, "TRAIN_ROWS", 80)
-    monkeypatch.setattr(module, "TEST_ROWS", 60)
+    monkeypatch.setattr(rows_of, "TRAIN_ROWS", 80)
+    monkeypatch.setattr(rows_of, "TEST_ROWS", 60)
     found = preflight(*data, quick=True, parts=4)
     assert sum(found.rows[:2]) == 80 and found.rows[2] == 60
     assert any("80 of 160 training rows" in note for note in found.tables()[0].notes)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    place = tmp_path_factory.mktemp("example")
-    COMMANDS["example"]([str(place / "files")])
-    return place / "files"
-
-
-def command(*arguments):
-    try:
-        preflight_command.main(list(arguments))
-    except SystemExit as ended:
-        return ended.code
-    return 0
-
-
-def test_command_on_the_example_files(folder, capsys, tmp_path):
-    files = [f"train={folder / 'train.npz'}", f"test={folder / 'test.npz'}", "quick=yes"]
-    assert command(*files, f"out={tmp_path / 'found.json'}", "parts=6") == 0
-    shown = capsys.readouterr().out
-    assert "influence" in shown and "trusted" in shown and "Calibrated thresholds" in shown and "warning" not in shown
-    stored = json.loads((tmp_path / "found.json").read_text())
-    assert stored["l2"] == 1e-2 and stored["checks"][0]["verdict"] == TRUSTED and stored["parts"] == 6
-    assert command(*files, "corruption=missing", "appraisal=gradient_norm", "l2=0.003") == 1
-    shown = capsys.readouterr().out
-    assert "warning: gradient_norm is" in shown and "l2 = 0.003" in shown
-
-
-def test_command_takes_the_configuration(folder, capsys, tmp_path):
-    files = [f"train={folder / 'train.npz'}", f"test={folder / 'test.npz'}", "quick=yes", "parts=3"]
-    outs = [tmp_path / f"{k}.json" for k in range(3)]
-    for out, more in zip(outs, ([], ["appraisal.damping=10"], ["standardise.scale=4"]), strict=True):
-        command(*files, f"out={out}", *more)
-    plain, damped, scaled = (json.loads(out.read_text())["checks"][0]["condition"] for out in outs)
-    assert damped < 2 < scaled < plain
-
-
-@pytest.mark.parametrize(
-    ("arguments", "name"),
-    [
-        (["train=a.npz"], "test"),
-        (["test=a.npz"], "train"),
-        (["train=a.npz", "test=b.npz", "train=c.npz"], "preflight"),
-        (["train=a.npz", "test=b.npz", "guess"], "preflight"),
-        (["train=nowhere.npz", "test=b.npz"], "train"),
-        (["train=a.npz", "test=b.npz", "l2=much"], "l2"),
-        (["train=a.npz", "test=b.npz", "guess=1"], "arguments"),
-    ],
-)
-def test_command_names_what_is_wrong(arguments, name):
-    with pytest.raises(InputError) as error:
-        preflight_command.main(arguments)
-    assert error.value.name == name
-
-
-@pytest.mark.parametrize(("key", "value"), product(["seeds", "search", "quick", "parts"], ["few"]))
-def test_command_refuses_bad_values(folder, key, value):
-    with pytest.raises(InputError) as error:
-        preflight_command.main([f"train={folder / 'train.npz'}", f"test={folder / 'test.npz'}", f"{key}={value}"])
-    assert error.value.name == key
-
-
-def test_help(capsys):
-    for arguments in ([], ["--help"]):
-        preflight_command.main(arguments)
-        assert capsys.readouterr().out.startswith("usage: mpc-appraisal preflight train=FILE test=FILE")
-
-
-def test_the_program_knows_the_command(folder):
-    assert "preflight" in COMMANDS
-    run = [sys.executable, "-m", "mpc_appraisal.cli.app", "preflight", f"train={folder / 'train.npz'}"]
-    ended = subprocess.run(run, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 2 and "test: got nothing" in ended.stderr

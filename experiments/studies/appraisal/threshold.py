@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from experiments.harness.plots import BLUE, GREY, INK, ORANGE, blank, plain
 from experiments.harness.records import Row, select
 from experiments.studies.appraisal.tables import COUNTS, pick
-from mpc_appraisal.methods.preflight.check import threshold_of
 from mpc_appraisal.methods.preflight.result import Rate
+from mpc_appraisal.methods.preflight.threshold import threshold_of
 
 METHODS = {"gradient_norm": "gradient norm", "finetuning": "fine-tuning", "influence": "influence"}
 

@@ -1,0 +1,1 @@
+"""Attacks on InstaHide: ranking of candidates, recovery of images, a search of seeds, and a challenge to score them."""

@@ -1,13 +1,13 @@
-"""A challenge of our own after that of InstaHide's authors (n = 100 images, T = 50 epochs, k = 6), with a score.
+"""A challenge, after that of InstaHide's authors (n = 100 images, T = 50 epochs, k = 6), and how answers are scored.
 
-    given      encodings of all epochs in random order, their labels, images of each class, k; public images beside it
-    sealed     SHA-256("instahide challenge 1\\n" || salt || n || d || the private images), published with it
-    score      correlation of |recovered| with |private| pixels, images matched one to one (Hungarian method);
-               an image is identified where its match is nearer to it than to any other image, private or decoy
+    given        encodings of all epochs in random order, their labels, images of each class, k; public images beside it
+    commitment   SHA-256("instahide challenge 1\\n" || salt || n || d || the private images), published with it
+    score        correlation of |recovered| with |private| pixels, images matched one to one (Hungarian method);
+                 an image is identified where its match is nearer to it than to any other image, private or decoy
 
-Decoys are images of the same kind: among n private ones alone half of any n images would be nearest to their match.
-Absolute pixels, for an encoding does not tell a pixel's sign. The commitment binds the maker to the answer before
-anybody tries; the salt keeps guesses at images from being tested against it.
+Decoys are images of the same kind: among n private images alone, half of any n images would be nearest to their match.
+Pixels are compared without their sign, which an encoding does not disclose. The commitment binds the maker to the
+answer before anybody tries, and the salt prevents guesses at images from being tested against it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,15 @@ SALT_BYTES = 32
 
 @dataclass(frozen=True, eq=False)
 class Challenge:
-    """What is published. encoding: (n T, d) and labels (n T, C). counts: private images of each class."""
+    """What is published.
+
+    Attributes:
+        encoding: z (n T, d) and labels (n T, C).
+        counts: The number of private images of each class.
+        hide: The parameters of the encoding.
+        epochs: T, the number of epochs.
+        commitment: The hash that binds the maker to its answer, as hexadecimal digits.
+    """
 
     encoding: Encoding
     counts: tuple[int, ...]
@@ -43,7 +51,12 @@ class Challenge:
 
 @dataclass(frozen=True, eq=False)
 class ChallengeSecret:
-    """What its maker keeps until the end. images: (n, d); salt: 32 bytes."""
+    """What the maker of a challenge keeps until the end.
+
+    Attributes:
+        images: The private images (n, d).
+        salt: 32 random bytes.
+    """
 
     images: Tensor
     salt: bytes
@@ -54,14 +67,22 @@ class ChallengeSecret:
 
 @dataclass(frozen=True)
 class ChallengeScore:
-    """correlation: of absolute pixels, the mean over private images, 0 for one without a match. identified: a share."""
+    """How good an answer is.
+
+    Attributes:
+        correlation: The correlation of absolute pixels, averaged over private images; one without a match counts as 0.
+        identified: The share of private images that are identified.
+    """
 
     correlation: float
     identified: float
 
 
 def make(hide: InstaHide, x: Tensor, y: Tensor, public: Tensor, epochs: int) -> tuple[Challenge, ChallengeSecret]:
-    """x: (n, d) of mean 0; y: (n, C) one-hot; public: (m, d). Raises InputError as `InstaHide.encrypt`."""
+    """A new challenge from private images x (n, d) of mean 0, labels y (n, C) one-hot and public images (m, d).
+
+    Raises InputError as `InstaHide.encrypt` does, and for no epochs.
+    """
     if epochs < 1:
         raise InputError("epochs", epochs, "1 or more")
     parts = [hide.encrypt(x, y, public) for _ in range(epochs)]
@@ -76,10 +97,10 @@ def make(hide: InstaHide, x: Tensor, y: Tensor, public: Tensor, epochs: int) -> 
 def score(
     challenge: Challenge, answer: ChallengeSecret, recovered: Tensor, decoys: Tensor | None = None
 ) -> ChallengeScore:
-    """Of recovered images (m, d), in any order, fewer or more than n; decoys (any number, d).
+    """The score of recovered images (m, d), in any order, of which there may be fewer or more than n.
 
-    Raises InputError for another answer than the one that was committed to, and for images of another shape or not
-    finite.
+    decoys: images (any number, d). Raises InputError for another answer than the one that was committed to, and for
+    images of another shape or with numbers that are not finite.
     """
     if not hmac.compare_digest(_digest(answer.images, answer.salt), challenge.commitment):
         raise InputError("answer", "another digest", f"the answer that {challenge.commitment[:16]}... commits to")
@@ -87,7 +108,7 @@ def score(
 
 
 def compare(recovered: Tensor, private: Tensor, decoys: Tensor | None = None) -> ChallengeScore:
-    """recovered (m, d) against private (n, d); see `score`."""
+    """The score of recovered images (m, d) against private ones (n, d), as in `score`."""
     if recovered.dim() != 2 or recovered.shape[1] != private.shape[1] or not torch.isfinite(recovered).all():
         raise InputError("recovered", tuple(recovered.shape), f"finite, shape (rows, {private.shape[1]})")
     table = _standard(recovered) @ _standard(private).T

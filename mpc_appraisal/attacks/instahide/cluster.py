@@ -1,22 +1,22 @@
 """Private images from many InstaHide encodings, without a neural network: grouping, then phase retrieval.
 
-    grouping    f_e = W' (z_e^2 - m)  (`instahide_rank`),   f_e ~ l_i^2 u_i + l_j^2 u_j + noise,   u_i = W' (x_i^2 - q)
+    grouping    f_e = W' (z_e^2 - m)  (`rank`),   f_e ~ l_i^2 u_i + l_j^2 u_j + noise,   u_i = W' (x_i^2 - q)
                 minimise over images i, j of the label's classes and over u    sum_e ||f_e - l_i^2 u_i - l_j^2 u_j||^2
     retrieval   minimise over x    sum_e || |l_i x_i + l_j x_j| - |z_e| ||^2,    every pixel by itself
 
 Encodings of n images lie near n directions: the leading n singular vectors of all f_e keep the signal and drop most of
 the noise. The first u are encodings of large norm, each after the directions of those before it are projected out
-(successive projection, Araujo et al. 2001), with as many from each class as it has images; then pairs and u alternate,
-and of some restarts the lowest sum is kept. A label that names two classes gives both coefficients away; one that names
-a single class gives their sum, and a few ratios are tried. Retrieval alternates between signs and least squares
+(successive projection, Araujo et al. 2001), with as many from each class as it has images. Then pairs and u alternate,
+and of some restarts the lowest sum is kept. A label that names two classes discloses both coefficients; one that names
+a single class discloses their sum, and a few ratios are tried. Retrieval alternates between signs and least squares
 (Gerchberg and Saxton 1972), with tanh(m z / v) for the sign of m, the mean sign under Gaussian noise of variance v that
 the public images leave.
 
-Setting and idea: Carlini et al., "Is Private Learning Possible with Instance Encoding?" (2021), who train a network to
-tell which encodings share an image. Known to the attacker: k, the number of images of each class, the labels, public
-images of the same kind. What it cannot tell is the sign of a pixel, common to all images: it finds |x|. With fewer
-encodings of an image it finds less of it; with one each, what comes out is little more than the encodings themselves,
-which still tell an image among candidates (`instahide_rank`).
+Setting and idea come from Carlini et al., "Is Private Learning Possible with Instance Encoding?" (2021), who train a
+network to decide which encodings share an image. The attacker knows k, the number of images of each class, the labels,
+and public images of the same kind. It finds |x|, because the sign of a pixel, common to all images, stays hidden. With
+fewer encodings of an image it finds less of it. With one of each, it finds little more than the encodings themselves,
+which still identify an image among candidates (`rank`).
 """
 
 from __future__ import annotations
@@ -31,17 +31,23 @@ from mpc_appraisal.attacks.instahide.rank import Squares
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.transformations.instahide import Encoding
 
-RATIOS = (0.08, 0.17, 0.27, 0.36, 0.45)  # of two coefficients of which the sum is known; and the other way round
-CELLS = 4_000_000  # pairs times encodings in memory
+RATIOS = (0.08, 0.17, 0.27, 0.36, 0.45)  # tried for two coefficients whose sum is known, in either order
+CELLS = 4_000_000  # the most pairs times encodings in memory at once
 RIDGE = 1e-3
-LEAST = 0.1  # coefficient of an image in the encoding that it starts from
-FLOOR = 0.01  # of the noise's variance
+LEAST = 0.1  # the least coefficient assumed of an image in the encoding that it starts from
+FLOOR = 0.01  # the least variance of the noise
 
 
 @dataclass(frozen=True, eq=False)
 class RecoveredImages:
-    """images: (n, d), right up to the sign of each pixel. classes: (n,). weights: (rows, n) coefficients, 0 where an
-    encoding is not of an image. misfit: of the grouping; lower is better."""
+    """What the attacker recovered.
+
+    Attributes:
+        images: (n, d), right up to the sign of each pixel.
+        classes: (n,), the class of each image.
+        weights: (rows, n), the coefficient of each image in each encoding, 0 where it is not in it.
+        misfit: The sum that the grouping minimises; lower is better.
+    """
 
     images: Tensor
     classes: Tensor
@@ -53,8 +59,17 @@ def recover(encoding: Encoding, counts: Sequence[int], squares: Squares, *, rest
             steps: int = 25, seed: int = 0) -> RecoveredImages:  # fmt: skip
     """All private images from the encodings of all epochs (rows, d) with labels (rows, C).
 
-    counts: private images of each class. Raises InputError where fewer encodings than images are given, or labels name
-    no class or more than two (cross-dataset mixing has one or two).
+    Args:
+        encoding: The encodings and their labels.
+        counts: The number of private images of each class.
+        squares: The whitening that `rank.learn` makes from public images.
+        restarts: The number of starts of the grouping.
+        rounds: The most alternations of each start.
+        steps: The number of steps of the retrieval.
+        seed: The seed of all random numbers.
+
+    Raises InputError where fewer encodings than images are given, or labels name no class or more than two
+    (cross-dataset mixing has one or two).
     """
     z, labels, total = encoding.z, encoding.labels, sum(counts)
     if labels is None or labels.shape != (len(z), len(counts)) or len(z) < total:
@@ -84,10 +99,10 @@ def retrieve(z: Tensor, labels: Tensor, weights: Tensor, squares: Squares, steps
              generator: torch.Generator) -> Tensor:  # fmt: skip
     """Images (n, d) from |z| (rows, d) and each encoding's coefficients (rows, n), up to the sign of each pixel.
 
-    Alternation stops in the nearest minimum, so that of exact coefficients too some pixels come out wrong.
+    Alternation stops in the nearest minimum, so that even with exact coefficients some pixels come out wrong.
     """
     others = squares.k - 2
-    # l uniform on the simplex: m coefficients of sum v have the mean sum of squares 2 v^2 / (m + 1)
+    # Uniform on the simplex, m coefficients of sum v have the mean sum of squares 2 v^2 / (m + 1).
     noise = (2 * (1 - labels.sum(dim=1)).square() / (others + 1)).clamp_min(FLOOR)[:, None]
     z, eye = z.abs(), torch.eye(weights.shape[1], dtype=z.dtype)
     square = weights.square()
@@ -119,7 +134,7 @@ def _group(points: Tensor, labels: Tensor, counts: Sequence[int], generator: tor
 
 def _starts(points: Tensor, labels: Tensor, counts: Sequence[int], generator: torch.Generator | None
             ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """An encoding and a class for each image: the largest left, or with a generator one of the five largest."""
+    """The encoding and class that each image starts from: the largest left, or with a generator one of five."""
     left, rest = torch.tensor(counts), points.clone()
     seeds, classes = [], []
     for _ in range(sum(counts)):

@@ -1,15 +1,15 @@
-"""One InstaHide encoding ranked against candidate images: which of them is in it?
+"""Candidate images ranked by how likely each of them is in one InstaHide encoding.
 
     z = s * sum_i l_i x_i,  so  z^2 = sum_i l_i^2 x_i^2 + cross terms,  whatever the signs s
     score(x) = W' (z^2 - m) . c / ||c||,    c = W' (x^2 - q)
     m, C     mean and covariance of z^2 over encodings of public images, W W' = (C + ridge)^-1;  q the mean of x^2
 
 Squares undo the signs, and the cross terms have mean 0 over images of mean 0. Whitening makes the other images of the
-mixture alike in all directions; without it the few directions in which all photographs are alike drown the rest. It is
-Fisher's discriminant (1936) with a shift in the direction c. Scores of several encodings of one image add up.
+mixture alike in all directions; without it the few directions in which all photographs are alike would dominate. This
+is Fisher's discriminant (1936) with a shift in the direction c. Scores of several encodings of one image add up.
 
-Whoever has public images of the same kind can do this; no encoding of the victim's is needed to learn W. The signs keep
-the pixels' own signs, and an image that is not among the candidates is not found, only missed.
+An attacker that has public images of the same kind can do this, and needs none of the victim's encodings to learn W.
+The pixels' own signs stay hidden, and an image that is not among the candidates is not found.
 """
 
 from __future__ import annotations
@@ -27,7 +27,14 @@ RIDGE = 0.02  # of the mean variance of a squared pixel
 
 @dataclass(frozen=True, eq=False)
 class Squares:
-    """Whitened squares. mean: (d,) of z^2; power: (d,) of x^2; whiten: (d, d); k: of the mixtures."""
+    """The whitening of squares.
+
+    Attributes:
+        mean: (d,), the mean of z^2.
+        power: (d,), the mean of x^2.
+        whiten: (d, d), W.
+        k: The number of images in a mixture.
+    """
 
     mean: Tensor
     power: Tensor
@@ -35,16 +42,16 @@ class Squares:
     k: int
 
     def of_encodings(self, z: Tensor) -> Tensor:
-        """(rows, d) -> (rows, d)."""
+        """The whitened squares (rows, d) of encodings z (rows, d)."""
         return (z.square() - self.mean) @ self.whiten
 
     def of_images(self, x: Tensor) -> Tensor:
-        """(rows, d) -> (rows, d)."""
+        """The whitened squares (rows, d) of images x (rows, d)."""
         return (x.square() - self.power) @ self.whiten
 
 
 def learn(hide: InstaHide, public: Tensor, count: int = 3500) -> Squares:
-    """From `count` encodings, or a few more, of public images (m, d) that the attacker makes itself.
+    """The whitening, from `count` encodings or a few more, which the attacker makes of public images (m, d) itself.
 
     Raises InputError for fewer than 2 k images.
     """
@@ -62,7 +69,7 @@ def learn(hide: InstaHide, public: Tensor, count: int = 3500) -> Squares:
 
 
 def scores(squares: Squares, z: Tensor, candidates: Tensor) -> Tensor:
-    """z (rows, d) against candidates (m, d) -> (rows, m); the highest of a row is the attacker's guess.
+    """The scores (rows, m) of candidates (m, d) in encodings z (rows, d); the highest of a row is the attacker's guess.
 
     Raises InputError where the pixels do not match.
     """
@@ -75,5 +82,8 @@ def scores(squares: Squares, z: Tensor, candidates: Tensor) -> Tensor:
 
 
 def places(found: Tensor, right: Tensor) -> Tensor:
-    """Rank of each row's right candidate, 1 the first: found (rows, m), right (rows,) columns -> (rows,)."""
+    """The rank (rows,) of each row's right candidate, 1 for the first.
+
+    found: scores (rows, m). right: the column (rows,) of the right candidate.
+    """
     return 1 + (found > found.gather(1, right[:, None])).sum(dim=1)

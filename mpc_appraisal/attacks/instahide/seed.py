@@ -8,9 +8,9 @@ MT19937 (Matsumoto and Nishimura 1998) of a 32-bit seed:
 
     w_0 = seed,  w_i = 1812433253 (w_{i-1} ^ w_{i-1} >> 30) + i;    v_i = w_{i+397} ^ twist(w_i, w_{i+1});  tempered v_i
 
-so that the first outputs need about 400 words of 624, all seeds of a block at once. Carlini et al. (2021) broke the
-challenge so in 120 CPU hours. `insecure_key` stands here and not in the protocol: a weak generator is no choice there.
-Against AES under a key of 256 random bits there is nothing to search.
+so that the first outputs take about 400 words of 624, for all seeds of a block at once. Carlini et al. (2021) broke the
+challenge in this way in 120 CPU hours. `insecure_key` stands here and not in the protocol, where a weak generator is no
+choice. The attack stops at AES under a key of 256 random bits, which leaves nothing to search.
 """
 
 from __future__ import annotations
@@ -26,22 +26,30 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.transformations.instahide import Encoding, InstaHide, Key
 
 SEEDS = 2**32
-BLOCK = 1 << 14  # seeds at once: an array of them stays in the processor's cache
-TOLERANCE = 1e-5  # of a coefficient in a label of float32
+BLOCK = 1 << 14  # seeds tried at once; an array of so many stays in the processor's cache
+TOLERANCE = 1e-5  # the error of a coefficient in a label of float32
 _WIDE, _SHIFT = np.uint32(1812433253), 397
 
 
 @dataclass(frozen=True)
 class RecoveredSeed:
-    """seed: or None where no seed fits. tried: how many were."""
+    """The result of a search.
+
+    Attributes:
+        seed: The seed, or None where no seed fits.
+        tried: The number of seeds that were tried.
+    """
 
     seed: int | None
     tried: int
 
 
 def insecure_key(hide: InstaHide, shape: Sequence[int], public: int, seed: int) -> Key:
-    """A key by numpy's RandomState(seed), of cross-dataset mixing: coefficients of all rows, again for those not
-    allowed, then partners, public images (which may repeat) and signs. For this attack's test alone."""
+    """A key of cross-dataset mixing by numpy's RandomState(seed), for the test of this attack alone.
+
+    The generator gives the coefficients of all rows, again for those that are not allowed, then partners, public images
+    (which may repeat) and signs. shape: rows and pixels. public: the number of public images.
+    """
     rows, width = shape
     generator = np.random.RandomState(seed)
     coefficients = _normalised(generator.random_sample((rows, hide.k)))
@@ -57,8 +65,9 @@ def insecure_key(hide: InstaHide, shape: Sequence[int], public: int, seed: int) 
 def search(hide: InstaHide, encoding: Encoding, public: int, seeds: range, rows: int = 6) -> RecoveredSeed:
     """The seed among `seeds` that gives all labels; of the encodings whose label names two classes, `rows` are tried.
 
-    A row whose coefficients were drawn twice is lost, and then the next one finds the seed: a third or fewer are.
-    Raises InputError for seeds that are not of 32 bits or a step other than 1, and where no label names two classes.
+    A row whose coefficients were drawn twice is lost, which happens to a third or fewer, and then the next one finds
+    the seed. public: the number of public images. Raises InputError for seeds that are not of 32 bits or a step other
+    than 1, and where no label names two classes.
     """
     if seeds.step != 1 or not 0 <= seeds.start <= seeds.stop <= SEEDS:
         raise InputError("seeds", seeds, "a range within 0 .. 2^32")
@@ -85,7 +94,7 @@ def search(hide: InstaHide, encoding: Encoding, public: int, seeds: range, rows:
 def reconstruct(key: Key, encoding: Encoding, public: Tensor) -> Tensor:
     """Private images (n, d) float64 from the encodings that `key` made, by least squares.
 
-    With one epoch, as many equations as images. Raises InputError where they do not determine them.
+    One epoch gives as many equations as images. Raises InputError where they do not determine the images.
     """
     rows, count = len(encoding.z), int(key.private.max()) + 1
     weights = key.coefficients.to(torch.float64)
@@ -99,7 +108,7 @@ def reconstruct(key: Key, encoding: Encoding, public: Tensor) -> Tensor:
 
 
 def _explains(hide: InstaHide, encoding: Encoding, public: int, seed: int) -> bool:
-    """Whether a seed's coefficients are those of all labels: their sums, whatever the classes."""
+    """Whether a seed's coefficients have the sums of all labels, whatever the classes are."""
     key = insecure_key(hide, (len(encoding.z), 1), public, seed)
     off = key.coefficients[:, :2].sum(dim=1) - encoding.labels.to(torch.float64).sum(dim=1)
     return bool(off.abs().max() < TOLERANCE)
@@ -114,7 +123,7 @@ def _allowed(hide: InstaHide, coefficients: np.ndarray) -> np.ndarray:
 
 
 def _uniform(seeds: np.ndarray, skip: int, count: int) -> np.ndarray:
-    """(count, seeds): RandomState(seed).random_sample() after `skip` words, of every seed."""
+    """RandomState(seed).random_sample() after `skip` words, for every seed: (count, seeds)."""
     words = 2 * count
     low = np.empty((words + 1, len(seeds)), np.uint32)
     high = np.empty((words, len(seeds)), np.uint32)
@@ -135,5 +144,5 @@ def _uniform(seeds: np.ndarray, skip: int, count: int) -> np.ndarray:
     value ^= (value << np.uint32(7)) & np.uint32(0x9D2C5680)
     value ^= (value << np.uint32(15)) & np.uint32(0xEFC60000)
     value ^= value >> np.uint32(18)
-    upper, lower = value[0::2] >> np.uint32(5), value[1::2] >> np.uint32(6)  # a double of 53 bits from two words
+    upper, lower = value[0::2] >> np.uint32(5), value[1::2] >> np.uint32(6)  # two words give a double of 53 bits
     return (upper * 67108864.0 + lower) / 9007199254740992.0

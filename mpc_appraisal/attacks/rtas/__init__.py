@@ -1,0 +1,1 @@
+"""Attacks on random transformations (RTAS and RTAS-fast), and `view`, what a helper sees and they take."""

@@ -1,15 +1,15 @@
-"""The helper and one owner together: every value in the clear, exactly.
+"""The helper and one owner together: they have every value in the clear, exactly.
 
-    permuted   the helper has P z, either owner knows P:            z = P^-1 (P z)
-    masked     both owners see x - u mod 2^64, the dealer knows u:  x = (x - u) + u
+    permuted   the helper has P z, and either owner knows P:             z = P^-1 (P z)
+    masked     both owners see x - u mod 2^64, and the dealer knows u:   x = (x - u) + u
 
-The owners must both know the permutation, or their shares could not be put back in order. Where the helper is also the
+Both owners must know the permutation, or their shares could not be put back in order. Where the helper is also the
 dealer of multiplication triples, as in RTAS with one third party, it made the masks u as well: with one owner's records
-it has the inputs, not only what functions were computed of.
+it has the inputs too, and not only the arguments of functions.
 
-It stops only where they do not collude. Alone, an owner has uniform ring elements, and the helper the permuted values,
-of which a guess puts about one in its place. The second line holds for every protocol with a dealer; triples made
-without one stop it.
+The attack stops only where they do not collude. Alone, an owner has uniform ring elements, and the helper the permuted
+values, of which a guess puts about one in its place. The second line holds for every protocol with a dealer; triples
+made without one stop it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,8 @@ from mpc_appraisal.common.errors import InputError
 def undo(view: View, order: Tensor) -> Tensor:
     """z in the owners' order, from the helper's view and a permutation that an owner knows.
 
-    (n, C), or (n C,) where entries are hidden. Columns that were permuted within rows stay so: the owners know their
-    orders likewise.
-
-    Raises InputError for what is no permutation of the view's length.
+    The result is (n, C), or (n C,) where entries are hidden. Columns that were permuted within rows stay permuted; the
+    owners know their orders as well. Raises InputError where `order` is no permutation of the view's length.
     """
     if not torch.equal(order.sort().values, torch.arange(len(view.values))):
         raise InputError("order", tuple(order.shape), f"a permutation of 0 .. {len(view.values) - 1}")
@@ -47,5 +45,5 @@ def unmask(opened: Tensor, mask: Tensor) -> Tensor:
 
 
 def exact_share(found: Tensor, truth: Tensor, tolerance: float = 0.0) -> float:
-    """Share of values within `tolerance` of the truth."""
+    """The share of values within `tolerance` of the truth."""
     return float(((found - truth).abs() <= tolerance).double().mean())

@@ -6,9 +6,10 @@
     error      r + (x - r) - x in float32, up to about s 2^-24: the price of a large s
 
 Training shares or masks its data again at every step (x - u of a multiplication triple is such a share), so T is the
-number of steps. No s is safe: T = s^2 / v corr^2 / (1 - corr^2) sharings reach any correlation, and precision bounds s.
+number of steps, and the party that receives the shares attacks. No s is safe: T = s^2 / v corr^2 / (1 - corr^2)
+sharings reach any correlation, and precision bounds s.
 
-It stops in the ring: x - r mod 2^64 with r uniform is uniform whatever x is, and so are any T of them together.
+The attack stops in the ring: x - r mod 2^64 with r uniform is uniform whatever x is, and so are any T of them together.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ def float_means(x: Tensor, deviation: float, times: Sequence[int], seed: int) ->
 
 
 def ring_means(x: Tensor, times: Sequence[int], key: bytes) -> dict[int, Tensor]:
-    """The same of shares in the ring of 2^64, read as signed numbers; r from the stream of `key`."""
+    """The mean of the first T shares in the ring of 2^64, for each T, read as signed numbers.
+
+    key: of the stream that gives r. Raises InputError as `float_means` does for times.
+    """
     ring, stream = encode(x.to(torch.float64), "x"), Stream(key, "shares")
     return _means(x, times, lambda: (ring - stream.ring(x.shape)).to(torch.float64) / 2**PRECISION_BITS)
 
@@ -54,25 +58,28 @@ def _means(x: Tensor, times: Sequence[int], share) -> dict[int, Tensor]:
 
 
 def correlation(estimate: Tensor, x: Tensor) -> float:
-    """Pearson's, over all entries."""
+    """Pearson's correlation over all entries."""
     pair = torch.stack([estimate.reshape(-1).to(torch.float64), x.reshape(-1).to(torch.float64)])
     return float(torch.corrcoef(pair)[0, 1])
 
 
 def expected(deviation: float, variance: float, times: int) -> float:
-    """The formula's correlation."""
+    """The correlation that the formula gives for T = times."""
     return 1 / math.sqrt(1 + deviation**2 / (times * variance))
 
 
 def sharings(deviation: float, variance: float, reached: float) -> int:
-    """How many sharings reach a correlation; the formula's T, rounded up. Raises InputError unless 0 < reached < 1."""
+    """The number of sharings that reach a correlation: the formula's T, rounded up.
+
+    Raises InputError unless 0 < reached < 1.
+    """
     if not 0 < reached < 1:
         raise InputError("reached", reached, "a correlation between 0 and 1")
     return math.ceil(deviation**2 / variance * reached**2 / (1 - reached**2))
 
 
 def rounding(x: Tensor, deviation: float, seed: int) -> float:
-    """Root mean square of r + (x - r) - x in float32: what a large deviation costs in precision."""
+    """The root mean square of r + (x - r) - x in float32: what a large deviation costs in precision."""
     r = deviation * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
     x = x.to(torch.float32)
     return float(((r + (x - r)).double() - x.double()).square().mean().sqrt())

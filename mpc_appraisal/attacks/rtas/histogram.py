@@ -3,13 +3,14 @@
     mix        w = arg max sum_i log sum_c w_c p(v_i | c)      by expectation-maximisation, v_i a seen row or entry
     appraisal  f(D) = a + b' phi(view of D)                    ridge regression on batches of the helper's own
 
-A permutation hides which value is whose, not the values. The helper knows the model and has labelled rows of the same
-kind (public ones): p(v | c) and pairs of view and appraisal come from them. phi: by rank within a row, mean softmax,
-mean and deciles of the logits. Saerens, Latinne and Decaestecker (2002) give the iteration for w.
+A permutation hides which value belongs to which row, but not the values. The helper knows the model and has labelled
+rows of the same kind (public ones), from which p(v | c) and pairs of view and appraisal come. phi has, by rank within a
+row, the mean softmax and the mean and deciles of the logits. Saerens, Latinne and Decaestecker (2002) give the
+iteration for w.
 
-It stops where the values do not depend on what is asked: label noise moves f and leaves logits as they are, and the
-correlation is 0. The class mix blurs where columns, and more so where entries are permuted and classes are many; for
-one logit a row, as in logistic regression, there is nothing to tear apart.
+The attack stops where the values do not depend on what is asked: label noise changes f and leaves logits as they are,
+and the correlation is 0. The class mix blurs where columns are permuted, and more so where entries are and classes are
+many; one logit for each row, as in logistic regression, leaves nothing to separate.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from mpc_appraisal.data import Dataset
 from mpc_appraisal.models.training import fit
 
 DECILES = torch.linspace(0.05, 0.95, 10, dtype=torch.float64)
-BINS = 40  # of a histogram of single entries
+BINS = 40  # in a histogram of single entries
 ROUNDS = 500
 L2 = 1e-4
 
 
 def class_mix(view: View, reference: View, labels: Tensor, classes: int) -> Tensor:
-    """Share of each class in the batch seen (classes,). reference: a view of the helper's own rows, hidden likewise, of
-    which it knows the order; labels: (n,) int64 of those rows, before they are permuted.
+    """The share of each class in the batch seen, (classes,).
 
-    Raises InputError for views that are not hidden likewise.
+    reference: a view of the helper's own rows, whose order it knows. labels: (n,) int64 of those rows before they are
+    permuted. Raises InputError where both views are not hidden in the same way.
     """
     if view.hidden != reference.hidden:
         raise InputError("reference", reference.hidden, f"hidden like the view: {view.hidden}")
@@ -52,7 +53,7 @@ def class_mix(view: View, reference: View, labels: Tensor, classes: int) -> Tens
 
 
 def _by_rows(values: Tensor, own: Tensor, of: Tensor, classes: int) -> Tensor:
-    """p(v | c) up to a factor for each v, (n, classes): a softmax regression's p(c | v) over its share of c."""
+    """p(v | c) up to a factor for each v, (n, classes): p(c | v) by softmax regression, divided by the share of c."""
     mean, deviation = own.mean(dim=0), own.std(dim=0).clamp_min(1e-9)
     model = fit(Dataset((own - mean) / deviation, of, classes), L2)
     share = torch.bincount(of, minlength=classes).to(torch.float64) / len(of)
@@ -62,20 +63,26 @@ def _by_rows(values: Tensor, own: Tensor, of: Tensor, classes: int) -> Tensor:
 def _by_bins(values: Tensor, own: Tensor, of: Tensor, classes: int) -> Tensor:
     """p(v | c), (n, classes), by histograms with bins of equal counts."""
     edges = own.quantile(torch.linspace(0, 1, BINS + 1, dtype=own.dtype)[1:-1])
-    # One more row of each class, spread over all bins, so that none is impossible.
+    # One more row of each class is spread over all bins, so that no bin is impossible.
     counts = torch.full((classes, BINS), 1 / BINS, dtype=torch.float64)
     counts.index_put_((of, torch.bucketize(own, edges)), torch.ones(len(own), dtype=torch.float64), accumulate=True)
     return (counts / counts.sum(dim=1, keepdim=True))[:, torch.bucketize(values, edges)].t()
 
 
 def agreement(found: Tensor, truth: Tensor) -> float:
-    """1 - total variation distance of two mixes: 1 where they are equal, 0 where they share no class."""
+    """One less the total variation distance of two mixes: 1 where they are equal, 0 where they share no class."""
     return 1 - float((found - truth).abs().sum()) / 2
 
 
 @dataclass(frozen=True, eq=False)
 class Appraisal:
-    """Ridge regression of an appraisal on `features` of a view."""
+    """A ridge regression of an appraisal on `features` of a view.
+
+    Attributes:
+        weights: b, (12 C,), of the standardised features.
+        mean, deviation: The mean and standard deviation of each feature, (12 C,).
+        level: a, the mean appraisal.
+    """
 
     weights: Tensor
     mean: Tensor
@@ -84,7 +91,10 @@ class Appraisal:
 
     @staticmethod
     def learn(views: Sequence[View], values: Sequence[float], ridge: float = 10.0) -> Appraisal:
-        """From batches that the helper made itself. Raises InputError for fewer than two, or as many values."""
+        """Fit to batches that the helper made itself.
+
+        Raises InputError for fewer than two views, or another number of values.
+        """
         if len(views) < 2 or len(views) != len(values):
             raise InputError("views", (len(views), len(values)), "two views or more, with a value each")
         x, y = torch.stack([features(view) for view in views]), torch.tensor(values, dtype=torch.float64)
@@ -94,10 +104,11 @@ class Appraisal:
         return Appraisal(torch.linalg.solve(gram, x.t() @ (y - y.mean())), mean, deviation, float(y.mean()))
 
     def predict(self, view: View) -> float:
+        """The appraisal of the batch seen. Raises InputError where entries are hidden."""
         return float((features(view) - self.mean) / self.deviation @ self.weights) + self.level
 
 
 def features(view: View) -> Tensor:
-    """phi of a view with C columns, whatever their order: (12 C,). Raises InputError where entries are hidden."""
+    """phi (12 C,) of a view with C columns, whatever their order. Raises InputError where entries are hidden."""
     z = view.rows.sort(dim=1).values
     return torch.cat([z.softmax(1).mean(dim=0), z.mean(dim=0), z.quantile(DECILES, dim=0).reshape(-1)])

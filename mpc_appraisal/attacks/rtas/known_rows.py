@@ -7,13 +7,13 @@
                v the variance of what W0 leaves unexplained where fewer than d rows are known
     pixels     minimise sum x subject to |x W0 - z| <= tolerance, 0 <= x <= highest, rounded
 
-"A random transformation" is the paper's word for X W0 with W0 unknown (section 4.2.2): theorem 3.3 then leaves n - m
-dimensions unknown, 684 of 784 with 100 outputs, but says so of normal, independent pixels. `explained` measures what
-is unknown of real ones.
+"A random transformation" is the paper's name for X W0 with W0 unknown (section 4.2.2). Its theorem 3.3 then leaves
+n - m dimensions unknown, 684 of 784 with 100 outputs, but for normal, independent pixels. `explained` measures what
+stays unknown of real ones.
 
-It stops with no known rows (W0 is then unknown up to any change of basis), weakens with fewer outputs (one logit tells
-next to nothing) and with fewer known rows than outputs of a dense layer; W0 that moves at each step must be solved anew
-in that step, which one image suffices for behind a convolution.
+The attack stops with no known rows (W0 is then unknown up to any change of basis). It weakens with fewer outputs (one
+logit discloses next to nothing), and with fewer known rows than a dense layer has outputs. A W0 that changes at each
+step must be solved anew in that step, for which one image suffices behind a convolution.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from mpc_appraisal.common.errors import InputError
 
 
 def dense(x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """W0 (d, m) of least norm from known rows x (k, d) and outputs z (k, m). Raises InputError for other shapes."""
+    """W0 (d, m) of least norm, from known rows x (k, d) and outputs z (k, m). Raises InputError for other shapes."""
     if x.ndim != 2 or z.ndim != 2 or len(x) != len(z) or not len(x):
         raise InputError("z", (np.shape(x), np.shape(z)), "as many rows of outputs as known rows, one or more")
     return np.linalg.lstsq(x, z, rcond=None)[0]
 
 
 def filters(images: np.ndarray, z: np.ndarray, kernel: int, stride: int) -> np.ndarray:
-    """Filters (f, kernel, kernel) from known images (k, h, w) and outputs z (k, f, h', w'), without bias or padding.
+    """Filters (f, kernel, kernel), from known images (k, h, w) and outputs z (k, f, h', w') without bias or padding.
 
     Raises InputError for shapes that do not fit.
     """
@@ -46,7 +46,7 @@ def filters(images: np.ndarray, z: np.ndarray, kernel: int, stride: int) -> np.n
 
 
 def matrix(found: np.ndarray, side: int, stride: int) -> np.ndarray:
-    """W0 (side^2, f h' w') of filters (f, kernel, kernel) over side x side images: columns by filter, then place."""
+    """W0 (side^2, f h' w') of filters (f, kernel, kernel) on side x side images; columns go by filter, then place."""
     kernel = found.shape[1]
     unit = np.eye(side * side).reshape(-1, side, side)
     windows = sliding_window_view(unit, (kernel, kernel), axis=(1, 2))[:, ::stride, ::stride]
@@ -54,10 +54,10 @@ def matrix(found: np.ndarray, side: int, stride: int) -> np.ndarray:
 
 
 def noise(w: np.ndarray, x: np.ndarray, kind: np.ndarray) -> float:
-    """Variance of an output that w (d, m), found from known rows x (k, d), cannot account for: 0 once they span `kind`.
+    """The variance of an output that w (d, m), found from known rows x (k, d), cannot account for.
 
-    What rows of the same `kind` (n, d) have outside the span of x, times the mean square of the weights there, taken to
-    be that of the weights found.
+    It is the part of rows of the same `kind` (n, d) outside the span of x, times the mean square of the weights there,
+    which is assumed to be that of the weights found. It is 0 once x spans `kind`.
     """
     _, sizes, directions = np.linalg.svd(x, full_matrices=False)
     span = directions[sizes > 1e-9 * sizes[0]]
@@ -66,10 +66,12 @@ def noise(w: np.ndarray, x: np.ndarray, kind: np.ndarray) -> float:
 
 
 def rows(w: np.ndarray, z: np.ndarray, kind: np.ndarray, variance: float = 0.0) -> np.ndarray:
-    """Inputs (n, d) from outputs z (n, m) and w (d, m): the best linear estimate under mean and covariance of `kind`
-    (k, d), rows of the same kind of data. variance: of noise in each output. Where w has rank d it is x itself."""
+    """Inputs (n, d) from outputs z (n, m) and w (d, m), by the best linear estimate; exact where w has rank d.
+
+    kind: (k, d), rows of the same kind of data, which give mean and covariance. variance: of the noise in each output.
+    """
     mean = kind.mean(axis=0)
-    # A hair of white noise: directions in which these rows do not vary are still inverted where w determines them.
+    # With a little white noise, directions in which these rows do not vary are still found where w determines them.
     covariance = np.cov(kind.T) + 1e-9 * np.eye(kind.shape[1])
     gram = w.T @ covariance @ w + variance * np.eye(w.shape[1])
     gain = np.linalg.lstsq(gram, w.T @ covariance, rcond=1e-12)[0]
@@ -77,9 +79,10 @@ def rows(w: np.ndarray, z: np.ndarray, kind: np.ndarray, variance: float = 0.0) 
 
 
 def pixels(w: np.ndarray, z: np.ndarray, tolerance: float, highest: int = 255) -> np.ndarray:
-    """Whole-numbered inputs (n, d) in 0 .. highest of least sum whose outputs are within `tolerance` of z (n, m).
+    """Whole-numbered inputs (n, d) in 0 .. highest, of least sum, whose outputs are within `tolerance` of z (n, m).
 
-    Where there are none, all 0. `pixel_recovery` is the same for exact outputs. Raises InputError for other shapes.
+    An input is all 0 where none fits. `pixel_recovery` is the same for exact outputs. Raises InputError for other
+    shapes.
     """
     if w.ndim != 2 or z.ndim != 2 or z.shape[1] != w.shape[1]:
         raise InputError("z", z.shape, f"one output for each of the columns of w, {w.shape}")
@@ -93,5 +96,5 @@ def pixels(w: np.ndarray, z: np.ndarray, tolerance: float, highest: int = 255) -
 
 
 def explained(found: np.ndarray, truth: np.ndarray, mean: np.ndarray) -> float:
-    """1 - squared error / squared distance of the truth from `mean` (d,), not below 0: an answer of the mean has 0."""
+    """One less squared error over squared distance of the truth from `mean` (d,), at least 0: the mean itself has 0."""
     return max(0.0, 1 - float(np.square(found - truth).sum() / np.square(truth - mean).sum()))

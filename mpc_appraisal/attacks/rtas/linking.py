@@ -1,14 +1,15 @@
-"""Which row of one epoch is which row of the next? The helper matches permuted values by nearness.
+"""Rows linked across epochs: the helper finds which permuted row of one epoch is which row of the next.
 
     match     pi = arg min over permutations of sum_i || u_i - v_pi(i) ||_1        u, v: the rows seen in two epochs
     follow    M = arg min sum_i || [u_i, 1] M - v_pi(i) ||^2, and match [u, 1] M anew
 
-A training step moves the model little, so an example's logits stay near themselves; what moves all of them together is
-an affine map of the logits, and is fitted. Linked rows are pseudonyms: what is known of one sight holds for all, and
-the path of an example through training tells hard ones from easy ones and members from newcomers.
+A training step changes the model little, so an example's logits stay near their last place. What moves all of them
+together is an affine map of the logits, and it is fitted. Linked rows are pseudonyms: what is known of one sight holds
+for all, and the path of an example through training distinguishes hard examples from easy ones, and members from
+newcomers.
 
-It weakens with the distance between sights and with the number of rows, and is near to a guess for one logit a row.
-It stops where the helper sees the rows once (inference), or none (the engine without a helper).
+The attack weakens with the distance between sights and with the number of rows, and it is near to a guess for one logit
+in each row. It stops where the helper sees the rows once (inference), or not at all (the engine without a helper).
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ ROUNDS = 4
 
 
 def link(before: View, after: View, rounds: int = ROUNDS) -> Tensor:
-    """For each seen row of `before` the seen row of `after` that is taken for the same example (n,).
+    """For each seen row of `before`, the number of the seen row of `after` that seems to be the same example, (n,).
 
-    rounds: matchings, each after the map fitted to the one before. Raises InputError for views of different shapes.
+    rounds: the number of matchings; each follows the map that is fitted to the matching before. Raises InputError for
+    views of different shapes, and for no rounds.
     """
     if before.values.shape != after.values.shape or rounds < 1:
         raise InputError("after", (tuple(after.values.shape), rounds), "as many rows and columns as before, a round")
@@ -46,15 +48,15 @@ def link(before: View, after: View, rounds: int = ROUNDS) -> Tensor:
 
 
 def linked(found: Tensor, before: View, after: View) -> float:
-    """Share of rows linked rightly; 1 / n for a guess."""
+    """The share of rows that are linked correctly; 1 / n for a guess."""
     return float((after.order[found] == before.order).double().mean())
 
 
 def sights(x: Tensor, y: Tensor, classes: int, epochs: int, batch: int, rate: float, seed: int) -> Tensor:
-    """The logits that a softmax regression has of each row when it is used, (epochs, n, C) float64: a helper's values.
+    """The values that a helper sees in training: each row's logits when it is used, (epochs, n, C) float64.
 
-    x: (n, d). SGD on the cross-entropy from zero weights, the rows in a fresh order each epoch. classes = 2: one logit
-    through a sigmoid, C = 1.
+    A softmax regression is trained on rows x (n, d) by SGD on the cross-entropy from zero weights, with the rows in a
+    fresh order each epoch. Two classes have one logit, which goes through a sigmoid, and C = 1.
     """
     x = torch.cat([x.to(torch.float64), torch.ones(len(x), 1, dtype=torch.float64)], dim=1)
     target = y[:, None].to(torch.float64) if classes == 2 else one_hot(y, classes).to(torch.float64)

@@ -1,14 +1,14 @@
-"""Is a given example in the batch? The helper that knows the model looks for its logits among the values seen.
+"""Whether a given example is in the batch: a helper that knows the model looks for its logits among the values seen.
 
     rows, columns   d(x) = min over seen rows v of max_c |v_c - z_c(x)|      both sorted, where columns are hidden
     entries         d(x) = max over c of min over seen values v of |v - z_c(x)|
     member          d(x) < tolerance
 
-z(x) is what the model makes of x, up to the fixed-point precision. A chance hit of a non-member needs C coincidences
-of width 2 tolerance: never for ten logits, about 2 n tolerance p(v) for one.
+z(x) are the model's logits of x, up to the fixed-point precision. A chance hit of a non-member takes C coincidences of
+width 2 tolerance: it never happens for ten logits, and has the probability 2 n tolerance p(v) or so for one.
 
-It stops where the helper does not know the model: with weights of another training the nearest row is as near for
-non-members as for members, or almost. It does not stop by hiding the order of columns as well.
+The attack stops where the helper does not know the model: with weights of another training the nearest row is almost as
+near for non-members as for members. To hide the order of columns as well does not stop it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TOLERANCE = 2.0**-12  # sixteen times the precision of the ring
 
 
 def distances(view: View, logits: Tensor) -> Tensor:
-    """d of each candidate (m,), from its logits (m, C). Raises InputError for rows of another width."""
+    """d (m,) of each candidate, from its logits (m, C). Raises InputError for rows of another width."""
     if logits.dim() != 2 or (view.hidden != "entries" and logits.shape[1] != view.values.shape[1]):
         raise InputError("logits", tuple(logits.shape), "one row a candidate, as many columns as were seen")
     logits = logits.to(torch.float64)
@@ -35,18 +35,24 @@ def distances(view: View, logits: Tensor) -> Tensor:
 
 
 def members(view: View, logits: Tensor, tolerance: float = TOLERANCE) -> Tensor:
-    """(m,) bool. Raises InputError as `distances`, and for a tolerance that is not above 0."""
+    """Whether each candidate is a member, (m,) bool.
+
+    Raises InputError as `distances` does, and for a tolerance that is not above 0.
+    """
     if not tolerance > 0:
         raise InputError("tolerance", tolerance, "a number above 0")
     return distances(view, logits) < tolerance
 
 
 def accuracy(inside: Tensor, outside: Tensor) -> float:
-    """Mean of the shares told rightly among members and among non-members, from `members` of each: 1/2 for a guess."""
+    """The mean of the shares that are right among members and among non-members; 1/2 for a guess.
+
+    inside, outside: what `members` says of members and of non-members.
+    """
     return (float(inside.double().mean()) + 1 - float(outside.double().mean())) / 2
 
 
 def ranked(inside: Tensor, outside: Tensor) -> float:
-    """P(d of a member < d of a non-member), ties half: the area under the ROC curve, 1/2 for a guess."""
+    """P(d of a member < d of a non-member), where ties count half: the area under the ROC curve; 1/2 for a guess."""
     less = (inside[:, None] < outside).double() + 0.5 * (inside[:, None] == outside).double()
     return float(less.mean())

@@ -1,11 +1,11 @@
-"""What a helper that computes functions of permuted values sees, simulated: the input of the attacks on RTAS.
+"""What a helper that computes functions of permuted values sees, in simulation: the input of the attacks on RTAS.
 
     rows      z -> P z              the rows of z (n, C) in a secret order, entries of a row together and in order
-    columns   z_i -> (P z)_i Q_i    each row's entries too, in a fresh secret order a row: enough for a row softmax
+    columns   z_i -> (P z)_i Q_i    each row's entries too, in a fresh secret order for each row: enough for a softmax
     entries   vec z -> P vec z      all n C values in one secret order: enough for an element-wise function
 
-"Private Machine Learning by Random Transformations" (2021), section 4.2.1. Values are what the ring holds: multiples of
-2^-16, one up or down at random as a truncated product leaves them.
+"Private Machine Learning by Random Transformations" (2021), section 4.2.1. Values are those of the ring:
+multiples of 2^-16, rounded up or down at random as a truncated product leaves them.
 """
 
 from __future__ import annotations
@@ -23,27 +23,35 @@ HIDDEN = ("rows", "columns", "entries")
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """values: (n, C), or (n C,) where entries are hidden. order: (n,) or (n C,), the place in z of each seen row or
-    entry: it is the owners' secret, and attacks are measured by it. hidden: of HIDDEN."""
+    """The values that a helper sees, and their order, by which attacks are measured.
+
+    Attributes:
+        values: (n, C), or (n C,) where entries are hidden.
+        order: (n,) or (n C,), the place in z of each seen row or entry; it is the owners' secret.
+        hidden: How the order is hidden, one of HIDDEN.
+    """
 
     values: Tensor
     order: Tensor
     hidden: str
 
     def comparable(self, z: Tensor) -> Tensor:
-        """Rows of known values in the form in which they can be compared with seen ones: sorted where columns are."""
+        """Rows of known values in a form that compares with seen ones: sorted where the order of columns is hidden."""
         return z.sort(dim=1).values if self.hidden == "columns" else z
 
     @property
     def rows(self) -> Tensor:
-        """(n, C), comparable with other rows. Raises InputError where entries are hidden."""
+        """The values (n, C), comparable with other rows. Raises InputError where entries are hidden."""
         if self.hidden == "entries":
             raise InputError("view", "entries in one order", "rows whose entries stay together")
         return self.comparable(self.values)
 
 
 def seen(z: Tensor, hidden: str, seed: int, bits: int = PRECISION_BITS) -> View:
-    """z: (n, C) real. Raises InputError for another shape or way of hiding."""
+    """The view of z (n, C), in a random order. Raises InputError for another shape or way of hiding.
+
+    bits: the fractional bits of the values.
+    """
     if z.dim() != 2 or hidden not in HIDDEN:
         raise InputError("z", (tuple(z.shape), hidden), f"shape (rows, columns), hidden one of {', '.join(HIDDEN)}")
     draw = torch.Generator().manual_seed(seed)

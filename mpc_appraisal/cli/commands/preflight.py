@@ -16,7 +16,8 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import check_gaps, check_kind, mapped, read_dataset, standardise
 from mpc_appraisal.data.naming import alike
 from mpc_appraisal.methods import as_methods
-from mpc_appraisal.methods.preflight.check import CORRUPTIONS, preflight
+from mpc_appraisal.methods.preflight.check import preflight
+from mpc_appraisal.methods.preflight.parts import CORRUPTIONS
 from mpc_appraisal.models.softmax_regression import check_l2
 
 KEYS = ("train", "test", "l2", "seed", "seeds", "parts", "classes", "corruption", "search", "quick", "label", "out")

@@ -1,12 +1,13 @@
-"""Leave one out: what a candidate adds to all the others; in the clear, for experiments only.
+"""Leave one out: what a candidate adds to all the others; it runs in the clear and serves experiments only.
 
     loo(c) = v(N) - v(N \\ {c}),   v(S) = mean over D_te of  L(x, y; theta) - L(x, y; theta_S)
 
-N: all candidates; theta_S fitted on D_tr and the candidates in S together; v({c}) is `Retraining`'s utility of c, and
-v of no candidate is 0. Cook (1977), of single points; the rival of Ghorbani and Zou (2019). Of two candidates that
-bring the same, each is worth next to nothing here: the other one is still there. m candidates take m + 1 retrainings.
+N is the set of all candidates, and theta_S is fitted on D_tr and the candidates in S together. v({c}) is the utility of
+c by `Retraining`, and v of no candidate is 0. Cook (1977) left out single points; Ghorbani and Zou (2019) compare with
+it. Of two candidates that bring the same, each is worth next to nothing here, because the other one is still there. m
+candidates take m + 1 retrainings.
 
-The game v itself, `Coalitions`, stands here too; `shapley` shares it.
+The game v itself, `Coalitions`, stands here too, and `shapley` uses it.
 """
 
 from __future__ import annotations
@@ -31,10 +32,15 @@ Emit = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Valuation:
-    """A value for each player, by name.
+    """A value for each player.
 
-    standard_errors: of the sampling, one a player; zeros where nothing was sampled. The tolerance of the retrainings
-    is in neither. retrainings: how many this took; what the game had met before is not counted again.
+    Attributes:
+        values: {player: value}.
+        standard_errors: {player: standard error of the sampling}, zeros where nothing was sampled. The tolerance of the
+            retrainings is not part of it.
+        retrainings: The number of retrainings that this took; sets that the game already knew are not counted.
+        exact: Whether the values are exact.
+        permutations: The number of random orders that were sampled.
     """
 
     values: dict[str, float]
@@ -48,14 +54,18 @@ class Valuation:
         """How it was computed, as one sentence."""
         how = "exact" if self.exact else f"{self.permutations:,} permutations"
         error = max(self.standard_errors.values())
-        told = "" if self.exact else f", standard error at most {error:.2g}"
-        return f"By {self.retrainings:,} retrainings, {how}{told}."
+        sampling = "" if self.exact else f", standard error at most {error:.2g}"
+        return f"By {self.retrainings:,} retrainings, {how}{sampling}."
 
 
 class Game(ABC):
     """Players 0 .. m-1, and what each set of them is worth; nothing is computed twice.
 
-    names: of the players, all different. retrainings: how many sets were computed so far.
+    Attributes:
+        names: The names of the players, all different.
+        retrainings: The number of sets that were computed so far.
+
+    Raises InputError for no names, and for a name that occurs twice.
     """
 
     def __init__(self, names: Sequence[str]):
@@ -69,7 +79,7 @@ class Game(ABC):
         """v(S) of a set that is not empty."""
 
     def value(self, members: Collection[int]) -> float:
-        """v(S), remembered; 0 for nobody."""
+        """v(S), computed once and then remembered; 0 for the empty set."""
         key = frozenset(members)
         if key not in self._known:
             self._known[key] = self.worth(key)
@@ -80,10 +90,18 @@ class Game(ABC):
 class Coalitions(Game):
     """v(S): the fall of the mean test loss by retraining on D_tr and the candidates in S.
 
-    Each fit starts where the last one ended. All rows are held in float64. model: the fit on `train` where the caller
-    has it, or the model that is to be improved. tolerance: as in `training.fit`, the largest entry of the gradient at
-    the end; v is then exact to about tolerance / l2 times the norm of the test loss's gradient.
-    Raises InputError where features or classes of a candidate or of `test` are not those of `train`.
+    Each fit starts where the last one ended. All rows are kept in float64.
+
+    Args:
+        train, test: The model owner's rows.
+        candidates: The players.
+        l2: The strength of the regulariser.
+        model: The fit on `train` where the caller has it, or the model that is to be improved.
+        tolerance: The largest entry of the gradient at the end, as in `training.fit`; v is then exact to about
+            tolerance / l2 times the norm of the test loss's gradient.
+
+    Raises InputError where features or classes of a candidate or of `test` are not those of `train`, and AppraisalError
+    where a retraining does not converge.
     """
 
     def __init__(
@@ -110,7 +128,7 @@ class Coalitions(Game):
         return self._before - mean_loss(SoftmaxRegression(self._theta, self._l2), self._test)
 
     def _fit(self, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-        """The minimiser on all parts together, (d + 1, C), from the last one by L-BFGS."""
+        """The minimiser on all parts together, (d + 1, C), by L-BFGS from the last one."""
         shape, rows = self._theta.shape, sum(len(y) for _, y in parts)
 
         def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -142,7 +160,10 @@ class LeaveOneOut:
     name: ClassVar[str] = "leave_one_out"
 
     def values(self, game: Game, emit: Emit = lambda event: None) -> Valuation:
-        """One value a player. emit: given {"done", "of", "method", "candidate"} after each retraining."""
+        """One value for each player.
+
+        emit: receives {"done", "of", "method", "candidate"} after each retraining.
+        """
         everybody, before = frozenset(range(len(game.names))), game.retrainings
         total, values = game.value(everybody), {}
         for k, name in enumerate(game.names):

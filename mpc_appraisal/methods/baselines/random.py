@@ -1,4 +1,4 @@
-"""Random values: what a method must beat.
+"""Random values, which every method must beat.
 
 f(D_a) ~ uniform on [0, 1), independent of the data
 """
@@ -11,7 +11,7 @@ from mpc_appraisal.data import Dataset
 
 
 class Random:
-    """The i-th candidate asked about gets the i-th number of the seed's sequence."""
+    """Gives the i-th candidate that it is asked about the i-th number of the seed's sequence."""
 
     name = "random"
 

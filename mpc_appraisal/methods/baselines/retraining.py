@@ -1,8 +1,9 @@
-"""Retraining, the baseline that all methods approximate; in the clear, for experiments only.
+"""Retraining, the baseline that all methods approximate; it serves experiments and the pre-flight.
 
     -U(D_a) = mean over D_te of  L(x, y; theta) - L(x, y; theta*),   theta* fitted on D_tr and D_a together
 
-Xu, van der Maaten and Hannun (2022), eq. 2, negated: higher is better. It sees everything; nothing is private.
+This is eq. 2 of Xu, van der Maaten and Hannun (2022), negated, so that higher is better. Training rows, test rows and
+candidates go in, all in the clear.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from mpc_appraisal.models.training import fit, utility
 
 
 class Retraining:
-    """Values candidates by what they are worth; the fit on `train` alone is made once."""
+    """Values each candidate by the fall of the test loss that it brings; the fit on `train` alone is made once."""
 
     name = "retraining"
 
@@ -32,9 +33,9 @@ class Retraining:
 
     @cached_property
     def model(self) -> SoftmaxRegression:
-        """The model before: the given one or the fit on `train`."""
+        """The model before the retraining: the given one, or the fit on `train`."""
         return self._given if self._given is not None else fit(self.train, self.l2, self.tolerance)
 
     def value(self, candidate: Dataset) -> float:
-        """Fall of the mean test loss by retraining with the candidate."""
+        """The fall of the mean test loss by retraining with the candidate."""
         return utility(self.train, self.test, candidate, self.l2, self.model, self.tolerance)

@@ -1,16 +1,18 @@
-"""Shapley values of the candidates; in the clear, for experiments only.
+"""Shapley values of the candidates; they are computed in the clear and serve experiments only.
 
     phi(c) = sum over S in N \\ {c} of  |S|! (m - 1 - |S|)! / m!  (v(S + c) - v(S))
            = mean over all orders of N of  v(those before c, and c) - v(those before c)
 
-v(S): the fall of the mean test loss by retraining on D_tr and S (`leave_one_out`), m = |N|. Shapley (1953): the one
-division of v(N) in which equals get the same, who adds nothing gets nothing, and two games add up.
+v(S) is the fall of the mean test loss by retraining on D_tr and S (`leave_one_out`), and m = |N|. Shapley (1953) shows
+that this is the one division of v(N) in which equals get the same, a candidate that adds nothing gets nothing, and the
+values of two games add up.
 
-Exact where 2^m - 1 retrainings are allowed. Beyond, truncated Monte Carlo: Ghorbani and Zou (2019), "Data Shapley",
-algorithm 1. Random orders are walked from the front, each next candidate credited with what it adds; once
-|v(N) - v(those before)| < truncation * |v(N)|, the rest of the order is credited with 0. The mean over T orders is the
-value, sd / sqrt(T) over them its standard error. Truncation is a bias that the standard error does not see: together
-the values miss v(N) by less than truncation * |v(N)|; one alone by more, where what it adds depends on who is there.
+The values are exact where 2^m - 1 retrainings are allowed. Beyond that they are sampled by truncated Monte Carlo:
+Ghorbani and Zou (2019), "Data Shapley", algorithm 1. A random order is walked from the front, and each next candidate
+is credited with what it adds. Once |v(N) - v(those before)| < truncation * |v(N)|, the rest of the order is credited
+with 0. The mean over T orders is the value, and sd / sqrt(T) over them its standard error. Truncation is a bias that
+the standard error does not show: together the values miss v(N) by less than truncation * |v(N)|, but a single value can
+miss by more, where what a candidate adds depends on which others are there.
 """
 
 from __future__ import annotations
@@ -28,10 +30,13 @@ from mpc_appraisal.methods.baselines.leave_one_out import Emit, Game, Valuation
 
 @dataclass(frozen=True)
 class Shapley:
-    """Exact, or sampled, so that it takes at most `retrainings` of them (the default: exact up to ten candidates).
+    """Shapley values, exact or sampled.
 
-    truncation: a share of |v(N)|, 0 for none. seed: of the random orders. A retraining of 6,000 rows of 784 features
-    takes seconds, so state a smaller number than 1023 for large data; orders are at most as many as retrainings.
+    Attributes:
+        retrainings: The most retrainings to make; the default is exact up to ten candidates. A retraining on 6,000 rows
+            of 784 features takes seconds, so state a smaller number for large data. There are at most as many orders.
+        truncation: The share of |v(N)| at which an order is cut off; 0 for no truncation.
+        seed: The seed of the random orders.
     """
 
     retrainings: int = 1023
@@ -46,9 +51,10 @@ class Shapley:
         number("baselines.truncation", self.truncation, "a number, 0 or more and below 1", least=0, below=1)
 
     def values(self, game: Game, emit: Emit = lambda event: None) -> Valuation:
-        """One value a player. emit: given {"done", "of", "method", "candidate"} after each retraining or order.
+        """One value for each player.
 
-        Raises InputError where the retrainings allowed are too few for two orders, 2 m - 1.
+        emit: receives {"done", "of", "method", "candidate"} after each retraining or order. Raises InputError where the
+        allowed retrainings are fewer than 2 m - 1, which two orders take.
         """
         m = len(game.names)
         if m < 64 and 2**m - 1 <= self.retrainings:
@@ -60,7 +66,7 @@ class Shapley:
 
     def _exact(self, game: Game, emit: Emit) -> Valuation:
         m, before = len(game.names), game.retrainings
-        for k in range(1, 2**m):  # in Gray's order, in which neighbours differ by one player: short ways to refit
+        for k in range(1, 2**m):  # in Gray's order neighbours differ by one player, so that each refit starts close
             game.value(_members(k ^ (k >> 1)))
             name = game.names[(k & -k).bit_length() - 1]
             emit({"done": k, "of": 2**m - 1, "method": self.name, "candidate": name})

@@ -1,4 +1,8 @@
-"""What a pre-flight found: verdicts and figures, thresholds, trials of other l2; as tables, warnings and JSON."""
+"""What a pre-flight found: verdicts and figures, thresholds, and trials of other l2.
+
+`check.preflight` makes a `Preflight`, which shows itself as tables, warnings and JSON. The cut-offs of the verdicts
+stand at the head, because tables and warnings state them.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +20,19 @@ TRUSTED, DOUBTFUL, INVERTED = "trusted", "doubtful", "inverted"
 MEAN, WORST, OPPOSITE = 0.8, 0.5, -0.3  # cut-offs on r_s
 PAIRS, MOST_PAIRS = 0.08, 1 / 3  # cut-offs on w
 LOSS = 1.5  # times the best test loss: what a suggested l2 may cost
+PER_ROW = "value per row"  # the unit of a threshold for a value that is a sum over rows
 
 
 @dataclass(frozen=True)
 class Rate:
-    """wrong of so many; low, high: the 95% Clopper-Pearson interval of the rate. None where nothing could go wrong."""
+    """How many of some decisions were wrong.
+
+    Attributes:
+        wrong: The number of wrong decisions.
+        of: The number of decisions.
+        rate: wrong / of, or None for no decisions.
+        low, high: The ends of the rate's 95% Clopper-Pearson interval, or None for no decisions.
+    """
 
     wrong: int
     of: int
@@ -30,6 +42,7 @@ class Rate:
 
     @staticmethod
     def count(errors: Iterable[bool]) -> Rate:
+        """The rate of True among `errors`."""
         errors = [bool(error) for error in errors]
         if not errors:
             return Rate(0, 0, None, None, None)
@@ -40,10 +53,14 @@ class Rate:
 
 @dataclass(frozen=True)
 class Threshold:
-    """The least value to buy at. unit: "value" for candidates of any size, "value per row", or "value of N rows".
+    """The least value at which the model owner should buy, and how often it errs.
 
-    value: None where no part was good, or none bad. Rates: of the calibrated threshold on parts that did not calibrate
-    it, and of zero.
+    Attributes:
+        value: The calibrated threshold, or None where all parts were good or all were bad.
+        unit: "value" for candidates of any size, "value per row", or "value of N rows".
+        false_accept: The rate of bad parts that the threshold accepts, on parts that did not calibrate it.
+        false_reject: The rate of good parts that the threshold refuses, on parts that did not calibrate it.
+        zero_false_accept, zero_false_reject: The same rates of the threshold zero.
     """
 
     value: float | None
@@ -54,15 +71,19 @@ class Threshold:
     zero_false_reject: Rate
 
     def of(self, rows: int) -> float | None:
-        """In the method's own values, for a candidate of so many rows."""
-        return self.value * rows if self.value is not None and self.unit == "value per row" else self.value
+        """The threshold for a candidate of so many rows, in the method's own values."""
+        return self.value * rows if self.value is not None and self.unit == PER_ROW else self.value
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Correlation over the K parts: mean, standard deviation and worst over seeds; by_seed, None where undefined.
+    """A correlation over the K parts.
 
-    pooled: of all seeds' parts together; low, high: its 95% percentile bootstrap interval over parts (rank only).
+    Attributes:
+        mean, spread, worst: Its mean, standard deviation and least number over the seeds.
+        by_seed: The correlation of each seed, None where it is undefined.
+        pooled: The correlation over the parts of all seeds together.
+        low, high: The ends of the 95% percentile bootstrap interval of `pooled` over parts; ranks only.
     """
 
     mean: float | None
@@ -76,10 +97,17 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Check:
-    """What was found about one method. rank, pearson: of its values with the utility; level: with the rate, by rank.
+    """What was found about one method.
 
-    pairs, wrong: pairs of classes tried over all seeds, and those whose swap did not lower the value. condition: of the
-    Hessian that the method inverts, None for a method that inverts none.
+    Attributes:
+        method: The method's name.
+        verdict: TRUSTED, DOUBTFUL or INVERTED.
+        rank, pearson: How its values agree with the utility.
+        level: How its values agree with the rate of corruption, by rank.
+        wrong: The number of pairs of classes whose swap did not lower the value.
+        pairs: The number of pairs tried over all seeds.
+        condition: The condition number of the Hessian that the method inverts; None for a method that inverts none.
+        threshold: The calibrated threshold.
     """
 
     method: str
@@ -94,14 +122,21 @@ class Check:
 
     @property
     def share(self) -> float:
+        """w, the share of swaps that did not lower the value; 0 where none was tried."""
         return self.wrong / self.pairs if self.pairs else 0.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One l2 of the search. loss, error: test loss and share of test errors of the fits on O, means over seeds.
+    """One l2 of the search.
 
-    fits: whether the loss is within 50% of the best.
+    Attributes:
+        l2: The strength of the regulariser.
+        loss, error: The test loss and the share of test errors of the fits on O, averaged over the seeds.
+        fits: Whether the loss is within 50% of the best.
+        rank: {method: mean r_s, or None where it is undefined}.
+        share: {method: w}.
+        verdicts: {method: its verdict, or "failed"}.
     """
 
     l2: float
@@ -114,18 +149,29 @@ class Trial:
 
     @property
     def trusted(self) -> bool:
+        """Whether all methods are trusted at this l2."""
         return bool(self.verdicts) and set(self.verdicts.values()) == {TRUSTED}
 
     @property
     def score(self) -> float:
+        """The sum over methods of mean r_s - w, with -1 for an undefined r_s."""
         return sum((-1.0 if self.rank[name] is None else self.rank[name]) - self.share[name] for name in self.rank)
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """The result. skipped: (method, why) of those that could not be checked. rows: of O, a part and the test set.
+    """The result of a pre-flight.
 
-    suggested_l2: the best of `trials`, None where no search was made or nothing was found that is better.
+    Attributes:
+        l2: The strength of the model's regulariser.
+        corruption: "labels" or "missing".
+        seed, seeds, parts: The settings of the pre-flight.
+        rows: The numbers of rows of O, of a part and of the test set.
+        given: The numbers of training and test rows that the model owner gave.
+        checks: One check for each method that could be checked.
+        skipped: (method, reason) of each method that could not be checked.
+        trials: One trial for each l2 of the search, empty where none was made.
+        suggested_l2: The best of `trials`; None where no search was made, or where nothing better was found.
     """
 
     l2: float
@@ -141,6 +187,7 @@ class Preflight:
     suggested_l2: float | None
 
     def __getitem__(self, method: str) -> Check:
+        """The check of a method, by name. Raises InputError for a method that was not checked."""
         for check in self.checks:
             if check.method == method:
                 return check
@@ -148,19 +195,20 @@ class Preflight:
 
     @property
     def trusted(self) -> bool:
+        """Whether every method could be checked and is trusted."""
         return not self.skipped and all(check.verdict == TRUSTED for check in self.checks)
 
     @property
     def threshold(self) -> dict[str, float | None]:
-        """{method: the calibrated threshold}, in the unit that its check states."""
+        """{method: the calibrated threshold}, each in the unit that its check states."""
         return {check.method: check.threshold.value for check in self.checks}
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, texts, lists and dictionaries: JSON."""
+        """Everything, and the warnings, as numbers, texts, lists and dictionaries that JSON has."""
         return {**_plain(asdict(self)), "warnings": self.warnings()}
 
     def warnings(self) -> list[str]:
-        """A sentence with figures for each method that is not trusted, and what would help; nothing where all are."""
+        """A sentence with figures for each method that is not trusted, and one about what would help."""
         found = [f"{name} could not be checked: {why}" for name, why in self.skipped]
         for check in self.checks:
             if check.verdict == TRUSTED:
@@ -186,7 +234,7 @@ class Preflight:
         return found
 
     def _price(self, best: Trial) -> str:
-        """What a suggested l2 costs."""
+        """The end of a sentence: the test loss and error that a suggested l2 costs."""
         now = next(trial for trial in self.trials if trial.l2 == self.l2)
         return (
             f"; there the test loss is {number(best.loss, 3)} (now {number(now.loss, 3)}) and the test error "
@@ -194,7 +242,10 @@ class Preflight:
         )
 
     def tables(self) -> list[Table]:
-        """Verdicts, thresholds and, where one was made, the search of l2."""
+        """The verdicts, the thresholds and, where one was made, the search for another l2."""
+        return [self._verdicts(), self._thresholds(), *([self._search()] if self.trials else [])]
+
+    def _verdicts(self) -> Table:
         own, part, test = self.rows
         checks = [
             (
@@ -220,34 +271,27 @@ class Preflight:
             notes.append(f"A sample: {own + part} of {self.given[0]} training rows.")
         header = ("method", "verdict", "utility, rank", "worst", "pooled, 95%", "utility, Pearson", "level, rank")
         header += ("swaps unseen", "condition")
-        tables = [Table("Pre-flight on the model owner's own data", header, "llrrrrrrr", checks, tuple(notes))]
-        tables.append(self._thresholds())
-        if self.trials:
-            names = [check.method for check in self.checks]
-            rows = [
-                (
-                    f"{trial.l2:g}"
-                    + " (suggested)" * (trial.l2 == self.suggested_l2)
-                    + " (now)" * (trial.l2 == self.l2),
-                    number(trial.loss, 3),
-                    f"{100 * trial.error:.1f}%",
-                    "yes" if trial.fits else "no",
-                    *(
-                        f"{trial.verdicts[name]} {_signed(trial.rank[name])}, {100 * trial.share[name]:.0f}%"
-                        if name in trial.rank
-                        else DASH
-                        for name in names
-                    ),
-                )
-                for trial in self.trials
-            ]
-            note = (
-                f"Fine: within {100 * (LOSS - 1):.0f}% of the best loss. Cells: verdict, utility by rank, swaps unseen."
+        return Table("Pre-flight on the model owner's own data", header, "llrrrrrrr", checks, tuple(notes))
+
+    def _search(self) -> Table:
+        names = [check.method for check in self.checks]
+        rows = [
+            (
+                f"{trial.l2:g}" + " (suggested)" * (trial.l2 == self.suggested_l2) + " (now)" * (trial.l2 == self.l2),
+                number(trial.loss, 3),
+                f"{100 * trial.error:.1f}%",
+                "yes" if trial.fits else "no",
+                *(
+                    f"{trial.verdicts[name]} {_signed(trial.rank[name])}, {100 * trial.share[name]:.0f}%"
+                    if name in trial.rank
+                    else DASH
+                    for name in names
+                ),
             )
-            tables.append(
-                Table("l2", ("l2", "test loss", "error", "fine", *names), "lrrl" + "l" * len(names), rows, (note,))
-            )
-        return tables
+            for trial in self.trials
+        ]
+        note = f"Fine: within {100 * (LOSS - 1):.0f}% of the best loss. Cells: verdict, utility by rank, swaps unseen."
+        return Table("l2", ("l2", "test loss", "error", "fine", *names), "lrrl" + "l" * len(names), rows, (note,))
 
     def _thresholds(self) -> Table:
         rows = [
@@ -267,7 +311,7 @@ class Preflight:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has neither tuples nor infinity."""
+    """The value without tuples and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _plain(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,0 +1,186 @@
+"""What a pre-flight measures at one l2: the values of the corrupted parts, and what the parts are truly worth.
+
+    theta_s   fitted on O_s, for each split s
+    value_p   = the method's value of H_p, in the clear
+    utility_p = mean test loss of theta_s minus that after retraining on O_s and H_p    (retraining.py, eq. 2 negated)
+    condition = (largest + d) / d  of the Hessian,  d = 2 l2 + damping
+
+A `Subject` goes in: the methods, the splits and the test rows. A `Study` comes out, with one `Check` for each method. A
+study takes K + 1 fits for each split. The cross-entropy's own smallest eigenvalue is 0, because adding one vector to
+the weights of all classes changes nothing; hence d alone stands below the fraction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy  # which imports `scipy.sparse.linalg` when it is first used: time that most processes need not spend
+import torch
+
+from mpc_appraisal.common.errors import AppraisalError
+from mpc_appraisal.data import Dataset, with_bias
+from mpc_appraisal.methods import Appraiser, Facts, Influence, Retraining
+from mpc_appraisal.methods.influence import cross_entropy_hessian
+from mpc_appraisal.methods.preflight.parts import CORRUPT, SPLIT, SWAP, corrupted, stream, swaps
+from mpc_appraisal.methods.preflight.result import PER_ROW, Check
+from mpc_appraisal.methods.preflight.threshold import calibrated, unit_of
+from mpc_appraisal.methods.preflight.verdict import agreement_of, verdict_of
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import accuracy, mean_loss
+
+TOLERANCE = 1e-6  # of the retraining; a utility is then right to 1e-9 or so
+SWAPS, SLOW_SWAPS = 45, 10  # pairs of classes tried for each seed; fewer for methods that train
+Fit = Callable[[Dataset], SoftmaxRegression]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is studied at every l2.
+
+    Attributes:
+        methods: The methods that are checked.
+        splits: O and H of each split.
+        test: The test rows.
+        parts: K, the number of corrupted parts of each split.
+        corruption: The kind of corruption, one of `parts.CORRUPTIONS`.
+        seed: The seed of the corruption.
+    """
+
+    methods: Sequence[Appraiser]
+    splits: Sequence[tuple[Dataset, Dataset]]
+    test: Dataset
+    parts: int
+    corruption: str
+    seed: int
+
+    @property
+    def rates(self) -> list[float]:
+        """The rate of corruption of each part."""
+        return [(p / self.parts) ** 2 for p in range(self.parts)]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was found at one l2.
+
+    Attributes:
+        l2: The strength of the regulariser.
+        loss: The mean test loss of the models, averaged over the splits.
+        error: The share of test errors of the models, averaged over the splits.
+        checks: One for each method that could be checked.
+        skipped: (method, reason) of each that could not.
+    """
+
+    l2: float
+    loss: float
+    error: float
+    checks: tuple[Check, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class _World:
+    """One split at one l2: its rows, the model that appraises, the corrupted parts and their true utilities."""
+
+    own: Dataset
+    held: Dataset
+    model: SoftmaxRegression
+    parts: list[Dataset]
+    utilities: list[float]
+
+
+def study(subject: Subject, l2: float, fit: Fit, given: SoftmaxRegression | None = None) -> Study:
+    """Appraise and retrain at one l2.
+
+    fit: trains theta_s on O_s. given: the model that appraises in place of every theta_s; utilities are still those of
+    theta_s. Raises AppraisalError where a model does not converge; a method that fails is skipped.
+    """
+    worlds = [_world(subject, s, l2, fit, given) for s in range(len(subject.splits))]
+    checks, skipped = [], []
+    for method in subject.methods:
+        try:
+            checks.append(_check(subject, method, worlds))
+        except AppraisalError as error:
+            skipped.append((method.name, str(error).removeprefix(f"{method.name}: ")))
+    loss = np.mean([mean_loss(world.model, subject.test) for world in worlds])
+    error = np.mean([1 - accuracy(world.model, subject.test) for world in worlds])
+    return Study(l2, float(loss), float(error), tuple(checks), tuple(skipped))
+
+
+def _world(subject: Subject, s: int, l2: float, fit: Fit, given: SoftmaxRegression | None) -> _World:
+    own, held = subject.splits[s]
+    model = fit(own)
+    parts = [
+        corrupted(held, rate, subject.corruption, stream(subject.seed, CORRUPT, s, p))
+        for p, rate in enumerate(subject.rates)
+    ]
+    truth = Retraining(own, subject.test, l2, model, TOLERANCE)
+    return _World(own, held, given or model, parts, [truth.value(part) for part in parts])
+
+
+def _check(subject: Subject, method: Appraiser, worlds: Sequence[_World]) -> Check:
+    """The check of one method over all splits. Raises AppraisalError where the method fails."""
+    values, wrong, pairs, conditions, unit = [], 0, 0, [], "value"
+    for s, world in enumerate(worlds):
+        value = valuer(method, world.model, world.own, subject.test)
+        values.append([value(part) for part in world.parts])
+        if subject.corruption == "labels":
+            most = SWAPS if method.streams else SLOW_SWAPS
+            swapped = swaps(world.held, world.model, stream(subject.seed, SWAP, s), most)
+            clean = value(world.held)
+            wrong, pairs = wrong + sum(not value(swap) < clean for swap in swapped), pairs + len(swapped)
+        if isinstance(method, Influence):
+            conditions.append(condition_number(world.model, world.own, method.damping))
+        if s == 0:
+            unit = unit_of(value, world.held)
+    utilities = [world.utilities for world in worlds]
+    rank = agreement_of(values, utilities, "spearman", True)
+    per = [world.held.rows if unit == PER_ROW else 1 for world in worlds]
+    return Check(
+        method.name,
+        verdict_of(rank.by_seed, wrong, pairs),
+        rank,
+        agreement_of(values, utilities, "pearson"),
+        agreement_of(values, [subject.rates] * len(worlds), "spearman"),
+        wrong,
+        pairs,
+        max(conditions, default=None),
+        calibrated([[v / n for v in row] for row, n in zip(values, per, strict=True)], utilities, unit),
+    )
+
+
+def valuer(method: Appraiser, model: SoftmaxRegression, train: Dataset, test: Dataset) -> Callable[[Dataset], float]:
+    """A function that gives what `methods.plaintext` gives, and prepares the model owner's tensors only once."""
+    method.require(train, test)
+    owned = method.prepare(model, train, test)
+
+    def value(part: Dataset) -> float:
+        facts = Facts.of(model, train, test, part)
+        x = with_bias(part.x.to(torch.float64))
+        return method.value(method.score(owned, x, part.one_hot(), facts).item(), facts)
+
+    return value
+
+
+def condition_number(model: SoftmaxRegression, train: Dataset, damping: float = 0.0) -> float:
+    """(largest + d) / d of the Hessian on `train`, to within a few percent; infinity where d is 0."""
+    curvature, shape = cross_entropy_hessian(model, train), (train.features + 1, model.classes)
+
+    def product(flat: np.ndarray) -> np.ndarray:
+        v = torch.from_numpy(np.ascontiguousarray(flat, dtype=np.float64)).reshape(shape)
+        return curvature(v).reshape(-1).numpy()
+
+    size = shape[0] * shape[1]
+    operator = scipy.sparse.linalg.LinearOperator((size, size), matvec=product, dtype=np.float64)
+    start = stream(0, SPLIT).standard_normal(size)
+    try:
+        largest = float(
+            scipy.sparse.linalg.eigsh(operator, k=1, which="LA", v0=start, tol=1e-2, return_eigenvectors=False)[0]
+        )
+    except scipy.sparse.linalg.ArpackNoConvergence as error:  # the closest that it came is close enough
+        largest = float(max(error.eigenvalues, default=0.0))
+    d = 2 * model.l2 + damping
+    return (max(largest, 0.0) + d) / d if d > 0 else math.inf
