@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.common.stable_names import stable
-from mpc_appraisal.data import Extractor
+from mpc_appraisal.data import Extractor, mapped, standardise
+from mpc_appraisal.data.naming import Data
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
 CONF = CHECKOUT if CHECKOUT.is_dir() else Path(str(resources.files("mpc_appraisal"))) / "conf"
@@ -52,6 +53,22 @@ def extractor(cfg: DictConfig) -> Extractor:
     """The public feature extractor; its file, if it has one, as it was typed."""
     own = {"path": str(absolute(cfg.features.path))} if cfg.features.get("path") else {}
     return instantiate(OmegaConf.merge(cfg.features, own))
+
+
+def preparation(cfg: DictConfig) -> Callable[[Data], Data]:
+    """Return what both owners do to a data set before it is used: its rows are standardised, then mapped to features.
+
+    The settings are public. The returned function raises InputError if the rows do not fit them.
+    """
+    features = extractor(cfg)
+    mean, scale = (OmegaConf.to_object(cfg.standardise)[key] for key in ("mean", "scale"))
+
+    def prepared(data: Data) -> Data:
+        if mean is not None or scale is not None:
+            data = standardise(data, 0.0 if mean is None else mean, 1.0 if scale is None else scale)
+        return mapped(data, features)
+
+    return prepared
 
 
 def instantiate(cfg: DictConfig) -> Any:
