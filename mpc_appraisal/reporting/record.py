@@ -12,9 +12,11 @@ import operator
 import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import PLACE
+from mpc_appraisal.reporting.json_lines import object_of, read_lines, short_line
 from mpc_appraisal.reporting.record_schema import (
     NESTED,
     check_agreement,
@@ -23,7 +25,6 @@ from mpc_appraisal.reporting.record_schema import (
     number_of,
     opening_of,
     sentences_of,
-    short_line,
     text_of,
     texts_of,
 )
@@ -213,17 +214,17 @@ class Record:
 
     @staticmethod
     def from_json(line: str) -> Record:
-        try:
-            entries = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError("record", short_line(line), f"one JSON object ({error})") from None
+        """Read what `to_json` writes, by this or an earlier version. Raises InputError for anything else."""
+        return Record.of(object_of(line, "record"))
+
+    @staticmethod
+    def of(entries: dict[str, Any]) -> Record:
+        """Make a record of one line's object. Raises InputError for a strange, a missing or a wrong key."""
         known = [f.name for f in fields(Record)]
-        if not isinstance(entries, dict):
-            raise InputError("record", short_line(line), "one JSON object")
         if strange := sorted(set(entries) - set(known)):
             raise InputError("record", ", ".join(strange), f"no other keys than {', '.join(known)}")
         if missing := [key for key in known[:3] if key not in entries]:
-            raise InputError("record", short_line(line), f"the keys {', '.join(missing)}")
+            raise InputError("record", short_line(json.dumps(entries)), f"the keys {', '.join(missing)}")
         return Record(**entries)
 
 
@@ -241,23 +242,5 @@ def append(path: str | Path, record: Record) -> None:
 
 
 def read(path: str | Path) -> list[Record]:
-    """All records of a file. InputError with the line's number for a bad, an empty or an unfinished line."""
-    try:
-        lines = Path(path).read_bytes().split(b"\n")
-    except OSError as error:
-        raise InputError(str(path), error.strerror, "a readable file of records") from None
-    if lines[-1]:
-        raise InputError(
-            f"{path}, line {len(lines)}",
-            short_line(lines[-1].decode(errors="replace")),
-            "a whole line: the last one was not written to its end; the lines before it are whole",
-        )
-    records = []
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            records.append(Record.from_json(line.decode()))
-        except (InputError, UnicodeDecodeError) as error:
-            expected = error.expected if isinstance(error, InputError) else "text in UTF-8"
-            shown = error.value if isinstance(error, InputError) else short_line(repr(line))
-            raise InputError(f"{path}, line {number}", shown, expected) from None
-    return records
+    """Read all records of a file. Raises InputError with the number of a bad, an empty or an unfinished line."""
+    return read_lines(path, Record.of)

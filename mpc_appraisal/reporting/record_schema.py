@@ -207,7 +207,3 @@ def texts_of(value: object):
     elif isinstance(value, (list, tuple)):
         for inner in value:
             yield from texts_of(inner)
-
-
-def short_line(line: str) -> str:
-    return line if len(line) <= 60 else line[:57] + "..."

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from mpc_appraisal.reporting.record import ERRORS, Record
-from mpc_appraisal.reporting.result import Result
+from mpc_appraisal.reporting.run_records import RunRecords
 from mpc_appraisal.reporting.table import DASH, Table, lines_of, number, whole
 
 INTERVAL = "95% interval by the bootstrap over the candidate's rows:"
@@ -20,7 +20,7 @@ COVERS = (
 BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
-def values_table(result: Result, full: bool = False) -> Table:
+def values_table(result: RunRecords, full: bool = False) -> Table:
     """The main table; `full` adds the equation's own number and the bound on the error. A column "answer" comes where
     something else than a value was told."""
     told = any(told_otherwise(record) for record in result)
@@ -71,7 +71,7 @@ def values_table(result: Result, full: bool = False) -> Table:
     )
 
 
-def with_margin(result: Result, record: Record) -> str:
+def with_margin(result: RunRecords, record: Record) -> str:
     """The value, with half its 95% interval where its standard error was told too."""
     margin = result.margin(record)
     return number(record.value) if margin is None else f"{number(record.value)} ± {number(margin, 2)}"
@@ -89,7 +89,7 @@ def yes_or_no(records: Iterable[Record]) -> bool:
     )
 
 
-def finalists(result: Result) -> dict[str, int]:
+def finalists(result: RunRecords) -> dict[str, int]:
     """{method: how many of its candidates competed to be among the best}."""
     return {m: sum(r.winner is not None for r in result.of(m)) for m in result.methods}
 
@@ -107,7 +107,7 @@ def answer(record: Record, among: int) -> str:
     return record.answer if record.value is None else number(record.value)
 
 
-def _release_notes(result: Result) -> list[str]:
+def _release_notes(result: RunRecords) -> list[str]:
     """What a reader must know of answers that are no plain values; nothing where all are."""
     notes = []
     if any(record.decision is not None for record in result):
@@ -131,7 +131,7 @@ def _release_notes(result: Result) -> list[str]:
     return notes
 
 
-def doubts(result: Result) -> list[str]:
+def doubts(result: RunRecords) -> list[str]:
     """What fixed point leaves uncertain of decisions and of an order, a sentence for each method."""
     notes = []
     for method in result.methods:
@@ -169,7 +169,7 @@ def parties(roles: Iterable[str]) -> str:
     return " and ".join(role.replace("_", " ") for role in roles)
 
 
-def correlations_table(result: Result) -> Table:
+def correlations_table(result: RunRecords) -> Table:
     rows = []
     for method, found in result.correlations().items():
         cells = [found[reference][kind] for reference in ("utility", "level") for kind in ("spearman", "pearson")]
@@ -198,7 +198,7 @@ def correlations_table(result: Result) -> Table:
     )
 
 
-def openings_table(result: Result) -> Table:
+def openings_table(result: RunRecords) -> Table:
     """Who learned what. Equal openings of one method are one row that names its candidates."""
     groups: dict[tuple, list[str]] = {}
     for record in result:
@@ -232,7 +232,7 @@ def openings_table(result: Result) -> Table:
     )
 
 
-def trust(result: Result) -> list[str]:
+def trust(result: RunRecords) -> list[str]:
     """The trust models that the records state, one sentence each, with their methods where there are several."""
     stated: dict[str, list[str]] = {} if len(result) else {"No trust model is stated.": []}
     for record in result:
@@ -244,7 +244,7 @@ def trust(result: Result) -> list[str]:
     return [f"{', '.join(methods)}: {sentence}" for sentence, methods in stated.items()]
 
 
-def candidates_table(result: Result) -> Table:
+def candidates_table(result: RunRecords) -> Table:
     rows = dict.fromkeys(
         (r.candidate, whole(r.n), whole(r.features), whole(r.classes), number(r.level), number(r.utility))
         for r in result
@@ -252,7 +252,7 @@ def candidates_table(result: Result) -> Table:
     return Table("Candidates", ("candidate", "rows", "features", "classes", "level", "utility"), "lrrrrr", list(rows))
 
 
-def costs_table(result: Result) -> Table:
+def costs_table(result: RunRecords) -> Table:
     phases = list(dict.fromkeys(phase for record in result for phase in record.seconds))
     parties = list(dict.fromkeys(party for record in result for party in record.bytes_sent))
     estimated = any(record.estimate for record in result)
@@ -295,7 +295,7 @@ def _estimates(record: Record, parties: list[str]) -> tuple[str, ...]:
     )
 
 
-def run_table(result: Result) -> Table:
+def run_table(result: RunRecords) -> Table:
     """What the run was: each fact once, with all its values where records differ."""
     facts: dict[str, dict[str, None]] = {}
     for record in result:
@@ -312,7 +312,7 @@ def run_table(result: Result) -> Table:
     return Table("Run", ("fact", "value"), "ll", [(key, ", ".join(values)) for key, values in facts.items()])
 
 
-def warnings_table(result: Result) -> Table:
+def warnings_table(result: RunRecords) -> Table:
     """What the records warn of, each sentence once with its candidates; no rows where there is nothing."""
     about: dict[str, dict[str, None]] = {}
     for record in result:
@@ -323,7 +323,7 @@ def warnings_table(result: Result) -> Table:
     return Table("Warnings", ("candidate", "warning"), "ll", rows)
 
 
-def bars(result: Result, width: int = 40) -> list[tuple[str, list[tuple[str, str, str]]]]:
+def bars(result: RunRecords, width: int = 40) -> list[tuple[str, list[tuple[str, str, str]]]]:
     """For each method its (candidate, bar, value): the bar runs from the method's lowest value to its highest."""
     charts = []
     for method in result.methods:
@@ -341,7 +341,7 @@ def bars(result: Result, width: int = 40) -> list[tuple[str, list[tuple[str, str
     return charts
 
 
-def plain_text(result: Result) -> str:
+def plain_text(result: RunRecords) -> str:
     """Values, correlations and openings for a plain terminal."""
     tables = [values_table(result), correlations_table(result), openings_table(result)]
     tables[1:1] = [table for table in (warnings_table(result),) if table.rows]

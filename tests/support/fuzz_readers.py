@@ -212,7 +212,7 @@ LAYERS = {"w0": np.ones((3, 2)), "b0": np.zeros(2)}
 
 def market_record(folder: Path) -> list[bytes]:
     facts = dict.fromkeys(record_keys(), 0) | {"kind": record_kind()}
-    return [json.dumps(facts).encode()]
+    return [json.dumps(facts).encode() + b"\n"]
 
 
 def record_keys() -> set[str]:
