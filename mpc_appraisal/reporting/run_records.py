@@ -135,8 +135,8 @@ class RunRecords(Sequence):
         """Correlate values with the truth: {method: {"utility": {"spearman", "pearson"}, "level": {...}}}.
 
         A good method correlates positively with utility and negatively with level, because level is corruption. A
-        number is None if the reference is unknown, if there are fewer than two candidates, or if all are equal. There is
-        no entry for a method that gives the error of another one's value.
+        number is None if the reference is unknown, if there are fewer than two candidates, or if all are equal. A
+        method that gives the error of another one's value has no entry.
         """
         table: dict[str, dict[str, dict[str, float | None]]] = {}
         for method in self.methods:

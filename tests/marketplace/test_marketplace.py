@@ -19,7 +19,8 @@ from processes import HERE, Processes, free_port
 from sklearn.datasets import load_digits
 
 from mpc_appraisal.appraisal.sessions import Plain, Spawn
-from mpc_appraisal.cli.commands.market import ROLES, main
+from mpc_appraisal.cli.commands.market import main
+from mpc_appraisal.cli.commands.market.join import ROLES
 from mpc_appraisal.common.errors import AppraisalError, DisagreementError, InputError, PeerError
 from mpc_appraisal.marketplace.api import run_market
 from mpc_appraisal.marketplace.encryption.als16 import ALS16

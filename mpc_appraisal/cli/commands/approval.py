@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mpc_appraisal.cli.arguments import split
+from mpc_appraisal.cli.console import terminal
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.queue import FOLDER, PendingRequest, RequestQueue
@@ -26,29 +28,22 @@ no:      never; to take it back, or a yes that is not used yet, remove DIR/ID.no
 in=DIR:  where the requests lie (default: {FOLDER}); reason=TEXT: kept with the no, and not told to the other side"""
 
 
-def main(arguments: Sequence[str], console: Any) -> None:
-    """The subcommand. console: of rich, where tables go. Raises InputError."""
+def main(arguments: Sequence[str], console: Any = None) -> None:
+    """Run the subcommand. Tables go to the rich console; by default to the terminal's. Raises InputError."""
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
         return
     actions: dict[str, Callable[[Sequence[str], Any], None]] = {"list": _list, "show": _show, "yes": _yes, "no": _no}
     if arguments[0] not in actions:
         raise InputError("approval", shown(arguments[0]), f"one of {', '.join(actions)}")
-    actions[arguments[0]](arguments[1:], console)
+    actions[arguments[0]](arguments[1:], console or terminal())
 
 
 def _stated(
     action: str, arguments: Sequence[str], ids: int, *keys: str
 ) -> tuple[RequestQueue, list[str], dict[str, str]]:
-    """The queue, the ids, and what was stated as KEY=VALUE."""
-    stated: dict[str, str] = {}
-    left = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if equals and key in ("in", *keys) and key not in stated:
-            stated[key] = value
-        else:
-            left.append(argument)
+    """Return the queue, the ids, and the values of the arguments KEY=VALUE."""
+    stated, left = split(arguments, ("in", *keys))
     if len(left) != ids or any("=" in one for one in left) or not stated.get("in", FOLDER):
         expected = " ".join(["ID"] * ids + [f"[{key}=...]" for key in ("in", *keys)])
         raise InputError(f"approval {action}", shown(" ".join(arguments)) or "nothing", expected)
