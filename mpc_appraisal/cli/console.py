@@ -1,4 +1,4 @@
-"""The terminal that tables are printed on, and the threads that a process may use."""
+"""The terminal on which commands print tables, and the number of threads that a process uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`mpc-appraisal approval`: read what was asked of the data owner, and say yes or no to it."""
+"""`mpc-appraisal approval`: the data owner reads the requests for an appraisal, and says yes or no to each.
+
+Input: the folder of requests. Output: a table, a request in words, or an answer that the waiting appraisal reads.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,14 @@ USAGE = f"""usage: mpc-appraisal approval list [in=DIR]
 
 the data owner's answer to a request for an appraisal, before anything private is shared
 
-list:    all requests: pending, yes (not used yet), expired (a yes that was not used in time: a week, or what
-         party.yes_expires states; it waits for another), no, or used; status 1 where one is damaged
-show:    the request in words
-yes:     let one appraisal start, exactly as the request says; a repeat has to be asked for again
-no:      never; to take it back, or a yes that is not used yet, remove DIR/ID.no or DIR/ID.yes
-in=DIR:  where the requests lie (default: {FOLDER}); reason=TEXT: kept with the no, and not told to the other side"""
+list:    print all requests, each of which is pending, yes (not used yet), no, used, or expired: its yes was not used in
+         time, which is a week or what party.yes_expires states, and it waits for another. Status 1 says that a request
+         is damaged
+show:    print the request in words
+yes:     let one appraisal start, exactly as the request says. A repeat has to be requested again
+no:      refuse the request. To take back a no, or a yes that is not used yet, remove DIR/ID.no or DIR/ID.yes
+in=DIR:  the folder of the requests (default: {FOLDER})
+reason=TEXT: a reason, which is kept with the no and is not sent to the other side"""
 
 
 def main(arguments: Sequence[str], console: Any = None) -> None:
@@ -95,9 +100,10 @@ def _no(arguments: Sequence[str], console: Any) -> None:
 
 
 def _line(asked: PendingRequest) -> str:
+    """Say in one line what was answered."""
     request = asked.request
     learners = " and ".join(role.replace("_", " ") for role in request.learners)
     return (
         f"request {asked.id} of {shown(asked.counterparty)}: {shown(', '.join(request.methods))} of "
-        f"{shown(', '.join(request.candidates))}, release {request.content['release']['kind']}, told to {learners}"
+        f"{shown(', '.join(request.candidates))}, release {request.content['release']['kind']}, released to {learners}"
     )

@@ -1,8 +1,9 @@
-"""`mpc-appraisal preflight`: can the method be trusted on this model? From the model owner's own files, in the clear.
+"""`mpc-appraisal preflight`: can the method be trusted on this model? The model owner's own files tell, in the clear.
 
     mpc-appraisal preflight train=train.npz test=test.npz appraisal=influence l2=1e-2
 
-What is not a key of its own is configuration, as for the app: appraisal.damping=..., standardise.mean=..., ...
+Input: the model owner's two files. Output: tables and warnings, and the figures as JSON. Arguments that are no keys of
+the command are configuration, as for the app: appraisal.damping=..., standardise.mean=..., ...
 """
 
 from __future__ import annotations
@@ -24,20 +25,23 @@ from mpc_appraisal.models.softmax_regression import check_l2
 KEYS = ("train", "test", "l2", "seed", "seeds", "parts", "classes", "corruption", "search", "quick", "label", "out")
 USAGE = f"""usage: mpc-appraisal preflight train=FILE test=FILE [KEY=VALUE ...] [CONFIGURATION ...]
 
-can the method be trusted on this model? Corrupts held-out rows of one's own data at known rates, appraises them in the
-clear, retrains with them, and compares; for the model owner, before anything is private. Nothing is sent or charged
+Can the method be trusted on this model? The command corrupts held-out rows of the model owner's own data at known
+rates, appraises them in the clear, retrains the model with them, and compares. Nothing is sent or charged.
 
-train, test: .npz (arrays x, y), .csv or .parquet; label=COLUMN (default: label), classes=N where the files need them
-l2=X:        of the model (default: model.l2 of the configuration)
-seeds=N:     splits (default: 3); parts=N: corrupted parts of each (default: 10); seed=N: of both (default: 0)
-corruption:  one of {", ".join(CORRUPTIONS)} (default: labels)
-search:      yes or no: try other l2 (default: where a method is not trusted)
-quick:       yes: one split and no search (default: no)
-out=FILE:    also write the figures, as JSON
+train, test: the files, .npz (arrays x, y), .csv or .parquet, with label=COLUMN (default: label) and classes=N if they
+             need them
+l2=X:        the model's regularisation, a number of 0 or more (default: model.l2 of the configuration)
+seeds=N:     the number of splits (default: 3)
+parts=N:     the number of corrupted parts of each split (default: 10)
+seed=N:      the seed of splits and parts (default: 0)
+corruption:  how rows are corrupted, one of {", ".join(CORRUPTIONS)} (default: labels)
+search:      yes or no: whether other l2 are tried (default: if a method is not trusted)
+quick:       yes or no: whether there is one split and no search (default: no)
+out=FILE:    the figures are written into this file too, as JSON
 configuration, as for the app: appraisal=influence (default), gradient_norm, finetuning, all; appraisal.damping=...,
              standardise.mean=...
 
-status 0 where every method is trusted, 1 where one is doubtful, inverted or could not be checked, 2 for a bad input"""
+The status is 0 if every method is trusted, 1 if one is doubtful, inverted or could not be checked, 2 for bad input."""
 
 
 def main(arguments: Sequence[str]) -> None:

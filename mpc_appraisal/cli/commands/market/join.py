@@ -30,28 +30,34 @@ ROLES = {"shopper": SHOPPER, "cloud": CLOUD, "authority": AUTHORITY}
 
 def add(actions: argparse._SubParsersAction) -> None:
     """Add the action's arguments."""
-    parser = actions.add_parser("join", help="shopper, cloud or authority: play a part")
+    parser = actions.add_parser("join", help="shopper, cloud or authority: take part in a run")
     parser.set_defaults(run=run)
     parser.add_argument("ROLE", choices=sorted(ROLES))
-    parser.add_argument("ADDRESS", help="tcp://HOST:PORT where the shopper listens; the same at all")
-    parser.add_argument("PLAN", type=Path, help="the plan's JSON file; equal at all three")
+    parser.add_argument("ADDRESS", help="the address where the shopper listens, tcp://HOST:PORT, equal at all three")
+    parser.add_argument("PLAN", type=Path, help="the plan's JSON file, equal at all three")
     parser.add_argument("--network", type=Path, help="shopper: the network's .npz file")
     parser.add_argument("--own", type=Path, help=f"shopper: own rows, {ARRAYS}")
-    parser.add_argument("--validation", type=Path, help="shopper: rows to validate on, likewise")
+    parser.add_argument("--validation", type=Path, help="shopper: rows to validate on, a file of the same form")
     parser.add_argument("--inbox", type=Path, help="cloud (ife_transform), shopper (ife_shares): the sellers' uploads")
     parser.add_argument("--state", type=Path, help="authority: its folder")
-    parser.add_argument("--out", type=Path, help="shopper: where the result goes, as JSON")
-    parser.add_argument("--deliver", type=Path, help="shopper: where a delivered network goes")
-    parser.add_argument("--transport", choices=TRANSPORTS, default="tls", help="default: %(default)s")
-    parser.add_argument("--tls", help="folder of certificate files: see `mpc-appraisal certificates`")
+    parser.add_argument("--out", type=Path, help="shopper: the file for the result, as JSON")
+    parser.add_argument("--deliver", type=Path, help="shopper: the file for a delivered network")
+    parser.add_argument(
+        "--transport", choices=TRANSPORTS, default="tls", help="how messages travel (default: %(default)s)"
+    )
+    parser.add_argument("--tls", help="the folder of certificate files; see `mpc-appraisal certificates`")
     parser.add_argument(
         "--in-the-clear",
         action="store_true",
-        help="state that who can read the network may read all that is sent; --transport tcp needs it",
+        help="state that anybody who can read the network may read all that is sent; --transport tcp needs it",
     )
-    parser.add_argument("--join-timeout", type=float, default=120.0, help="seconds to wait for the others")
-    parser.add_argument("--timeout", type=float, default=300.0, help="seconds that one message may take")
-    parser.add_argument("--label-cap", type=int, help="authority: labels of one seller at most; default: no cap")
+    parser.add_argument(
+        "--join-timeout", type=float, default=120.0, help="seconds to wait for the others (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=300.0, help="seconds that one message may take (default: %(default)s)"
+    )
+    parser.add_argument("--label-cap", type=int, help="authority: the most labels of one seller (default: no cap)")
     add_cap_share(parser)
 
 
