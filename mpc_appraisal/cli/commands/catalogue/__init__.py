@@ -45,9 +45,10 @@ search:  print a table of the listings in which all words occur and all conditio
 show:    print everything that one listing says
 check:   are these the data that the listing commits to? The buyer asks it once data and salt are delivered, and the
          owner may ask it before. secret=FILE is the salt (default: FILE.NAME.salt beside the data). Status 2 says that
-         they are not. The check shows that the delivered data are the listed ones. That they are the appraised ones is the
-         data owner's word, unless record=records.jsonl of the appraisal is stated with the buyer's own train=, test= or
-         model=. Then the answer is computed again in the clear, and status 2 says that data, model or value are others.
+         they are not. The check shows that the delivered data are the listed ones. That they are the appraised ones
+         is the data owner's word, unless record=records.jsonl of the appraisal is stated with the buyer's own train=,
+         test= or model=. Then the answer is computed again in the clear, and status 2 says that data, model or value
+         are others.
          salt=FILE is the salt of the buyer's own commitment (default: FILE.inputs.salt beside its model or train=).
          threshold=NUMBER is needed if a bit was released. An answer that agrees may still be off within the stated
          error
