@@ -1,4 +1,4 @@
-"""Two runs and one folder: the second is refused or kept apart, and of one question there is one truth."""
+"""Two runs in one folder: the second is refused or kept apart, and the records of one question are those of one run."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_sweep_holds_its_folder_to_the_end(tmp_path):
     with other:
         with pytest.raises(InputError, match="hydra.sweep.dir: got .*; expected a folder that no other sweep"):
             sweep.claim(tmp_path, resume=False, overwrite=False)
-        sweep.claim(tmp_path, resume=True, overwrite=False)  # whose jobs wait for their folders
+        sweep.claim(tmp_path, resume=True, overwrite=False)  # The jobs of a resumed sweep wait for their folders.
     job(tmp_path, "deep/0", "a" * 16)
     with pytest.raises(InputError, match="with records in .*deep/0; expected no records; or resume=true"):
         sweep.claim(tmp_path, resume=False, overwrite=False)

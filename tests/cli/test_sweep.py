@@ -1,4 +1,4 @@
-"""Sweeps with real processes: resumed after kill -9, failures among others, progress, launchers where installed."""
+"""Sweeps with real processes: they resume after kill -9, survive failed jobs, show progress, and use the launchers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NOTHING = "finished before, nothing computed: "
 
 
 def start(processes: Processes, name: str, *overrides: str) -> Process:
-    """A sweep whose folder is `name`/sweep."""
+    """Return the command of a sweep whose folder is `name`/sweep."""
     return processes.start(name, [*APP, "--multirun", "hydra.sweep.dir=sweep", *overrides], {"HYDRA_FULL_ERROR": "0"})
 
 
@@ -46,7 +46,7 @@ def swept(folder: Path, name: str, *overrides: str, timeout: float = 120) -> End
 
 
 def kept(root: Path) -> dict[str, tuple[int, int, bytes]]:
-    """By folder, what a finished job left: times of both files and the bytes of the records."""
+    """Return what each finished job left: the times of both files and the bytes of the records, by folder."""
     return {
         str(path.parent.relative_to(root)): (
             path.stat().st_mtime_ns,
@@ -70,7 +70,7 @@ def until(condition, process: Process, timeout: float = 60) -> None:
 
 
 def below(pid: int, text: str) -> list[int]:
-    """Descendants of a process whose command holds `text`; a launcher's may lead groups of their own."""
+    """Return the descendants of a process whose command holds `text`. Those of a launcher may lead their own groups."""
     found = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, timeout=10).stdout
     rows = [line.split(None, 2) for line in found.splitlines() if len(line.split(None, 2)) == 3]
     family, size = {pid}, 0
@@ -84,7 +84,7 @@ def parties(pid: int) -> list[int]:
     return below(pid, "mpc_appraisal.mpc.net.worker")
 
 
-# ---- what a finished job is known by ----
+# ---- keys of finished jobs ----
 
 
 def test_resume_and_hydra_are_not_in_the_public_hash_nor_in_the_jobs():
@@ -153,7 +153,7 @@ def test_a_resumed_job_goes_where_it_finished_and_never_over_another(tmp_path):
     place = {key: finished.folder_of(tmp_path, 0, key * 16) for key in "abc"}
     assert place == {"a": "0", "b": "deep/er", "c": "0-cccccccc"}
     assert finished.folder_of(tmp_path, 1, "c" * 16) == "1" and finished.folder_of(tmp_path, 1, "a" * 16) == "0"
-    changed(tmp_path / "0", version="0.0.1")  # computed anew in its own place, and not lost to others
+    changed(tmp_path / "0", version="0.0.1")  # It is computed anew in its own place.
     assert (
         finished.folder_of(tmp_path, 0, "a" * 16) == "0" and finished.folder_of(tmp_path, 0, "c" * 16) == "0-cccccccc"
     )
@@ -261,7 +261,7 @@ def test_only_what_is_damaged_or_new_is_computed_again(tmp_path):
 
 
 def test_failing_jobs_do_not_lose_the_others(tmp_path):
-    """An error of the package is a line; any other one, as of a folder where a file is to be, has its traceback too."""
+    """An error of the package is one line. Any other error, as of a folder in a file's place, has a traceback too."""
     (tmp_path / "a" / "sweep" / "0" / "report.html").mkdir(parents=True)
     ended = swept(tmp_path, "a", *PLAIN, "seed=0,1", "model.l2=1e-2,-1")
     assert ended.code == 2 and ended.err.count("Traceback") == 1
