@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.reporting.json_lines import read_lines
 
 Row = dict[str, Any]
 ABOUT = {"machine", "versions", "revision", "command"}  # the keys that say where and how a record was made
-ONE_OBJECT = "one JSON object"
 THIS_VERSION = "records of this version"
 
 
@@ -40,8 +40,7 @@ def read_rows(path: Path, keys: Mapping[str, Set[str]]) -> tuple[Row, list[Row]]
     """
     if not path.is_file():
         raise InputError("--out", f"no file {path.name} in {path.parent.name}", "the records of an earlier run")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [_row(f"{path.name}, line {place}", line, keys) for place, line in enumerate(lines, start=1)]
+    rows = read_lines(path, lambda row: _checked(row, keys), path.name)
     if "about" not in keys:
         if not rows:
             raise InputError("--out", f"{path.name} without lines", "the records of an earlier run")
@@ -51,13 +50,10 @@ def read_rows(path: Path, keys: Mapping[str, Set[str]]) -> tuple[Row, list[Row]]
     return rows[0], rows[1:]
 
 
-def _row(name: str, line: str, keys: Mapping[str, Set[str]]) -> Row:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(name, f"{line[:40]!r}", f"{ONE_OBJECT} ({error})") from None
-    if not isinstance(row, dict) or part_of(row) not in keys:
-        raise InputError(name, f"{line[:40]!r}", f"{ONE_OBJECT}, its part one of {', '.join(keys)}")
+def _checked(row: Row, keys: Mapping[str, Set[str]]) -> Row:
+    """Return the row if its part is known and all keys of its part are there."""
+    if part_of(row) not in keys:
+        raise InputError("part", f"part {row.get('part')!r}", f"a part that is one of {', '.join(keys)}")
     if missing := sorted(keys[part_of(row)] - set(row)):
-        raise InputError(name, f"no {', '.join(missing)}", THIS_VERSION)
+        raise InputError("row", f"no {', '.join(missing)}", THIS_VERSION)
     return row

@@ -1,4 +1,8 @@
-"""`mpc-appraisal`: the Hydra app. It wires; what it wires is elsewhere."""
+"""`mpc-appraisal`: the entry point of the command line.
+
+A first word that names a subcommand runs it; see `commands`. Otherwise Hydra reads the arguments as configuration and
+runs one job, or with --multirun a sweep of jobs; see `run` and `jobs`. Expected errors become one line and status 2.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mpc_appraisal.cli import sweep
+from mpc_appraisal.cli import launchers, sweep
 from mpc_appraisal.cli.commands import COMMANDS
 from mpc_appraisal.cli.config import CONF
 from mpc_appraisal.cli.console import set_threads
@@ -21,8 +25,11 @@ from mpc_appraisal.common.errors import AppraisalError
 
 @hydra.main(version_base=None, config_path=str(CONF), config_name="config")
 def app(cfg: DictConfig) -> str | None:
-    """One job of the app. An expected error is one line on standard error and exit status 2, not a traceback; in a
-    sweep it is left to `Jobs`, and the next job comes."""
+    """Run one job.
+
+    An expected error is one line on standard error and exit status 2, and no traceback. In a sweep the error is left to
+    `Jobs`, and the next job runs.
+    """
     set_threads()
     try:
         return run_job(cfg)
@@ -31,7 +38,7 @@ def app(cfg: DictConfig) -> str | None:
             raise
         sys.stdout.flush()
         print(f"error: {error}", file=sys.stderr, flush=True)
-        os._exit(2)  # threads of torch.distributed may hold up an ordinary exit after a peer's death
+        os._exit(2)  # After a peer's death, threads of torch.distributed may hold up an ordinary exit.
     except KeyboardInterrupt:
         if sweep.started_here():
             raise
@@ -40,20 +47,23 @@ def app(cfg: DictConfig) -> str | None:
 
 
 def ordered(arguments: Sequence[str]) -> list[str]:
-    """Options first and overrides after them, each in their order: argparse, which Hydra uses, reads overrides in one
-    place alone, so that those before `--multirun` would be all that it takes."""
+    """Return the arguments with all options before all overrides, each in their order.
+
+    Hydra's argparse reads overrides in one place only. It would refuse those that follow `--multirun` if others stand
+    before it.
+    """
     overrides = [each for each in arguments if each[:1] == "~" or ("=" in each and each[:1] != "-")]
     options = [each for each in arguments if each not in overrides]
     return [*options, *overrides]
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line. This is the entry point of the console script."""
     try:
         if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
             return COMMANDS[sys.argv[1]](sys.argv[2:])
         sys.argv[1:] = ordered(sys.argv[1:])
-        sweep.check_launcher(sys.argv[1:])
+        launchers.check_launcher(sys.argv[1:])
     except AppraisalError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -70,7 +80,7 @@ def main() -> None:
     done = sweep.end()
     if done.failed:
         sys.stdout.flush()
-        (os._exit if done.inside else sys.exit)(2)  # as in `app`; a launcher's workers want an ordinary exit
+        (os._exit if done.inside else sys.exit)(2)  # As in `app`; a launcher's workers need an ordinary exit.
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
-"""The app's configuration: where it lies, how it is composed, and which part of it is public."""
+"""The app's configuration: where its files are, how it is composed, and which part of it is public.
+
+Input: overrides from the command line, or the configuration that Hydra composed. Output: the objects that it describes,
+and the public configuration, whose digest the parties compare.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,11 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.common.stable_names import stable
-from mpc_appraisal.data import Extractor
+from mpc_appraisal.data import Extractor, mapped, standardise
+from mpc_appraisal.data.naming import Data
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
 CONF = CHECKOUT if CHECKOUT.is_dir() else Path(str(resources.files("mpc_appraisal"))) / "conf"
-# One party's own; where a machine keeps public files, or is to be found, is no public fact.
+# Configuration keys that belong to one party and are excluded from the public configuration.
 OWN = (
     "party",
     "session.role",
@@ -32,7 +37,7 @@ OWN = (
 
 
 def public_part(cfg: DictConfig) -> dict[str, Any]:
-    """What all parties must state alike: the resolved configuration without each party's own, flat."""
+    """Return what all parties must state alike, by its full key: the resolved configuration without the keys of OWN."""
 
     def flatten(node: Any, prefix: str) -> dict[str, Any]:
         if isinstance(node, dict) and node:
@@ -44,18 +49,34 @@ def public_part(cfg: DictConfig) -> dict[str, Any]:
 
 
 def absolute(path: str) -> Path:
-    """Of a path as it was typed: Hydra may have changed the folder."""
+    """Return the absolute path of a path as it was typed, before Hydra may have changed the folder."""
     return Path(hydra.utils.to_absolute_path(str(path)))
 
 
 def extractor(cfg: DictConfig) -> Extractor:
-    """The public feature extractor; its file, if it has one, as it was typed."""
+    """Return the public feature extractor. The path of its file, if it has one, is taken as it was typed."""
     own = {"path": str(absolute(cfg.features.path))} if cfg.features.get("path") else {}
     return instantiate(OmegaConf.merge(cfg.features, own))
 
 
+def preparation(cfg: DictConfig) -> Callable[[Data], Data]:
+    """Return what both owners do to a data set before it is used: its rows are standardised, then mapped to features.
+
+    The settings are public. The returned function raises InputError if the rows do not fit them.
+    """
+    features = extractor(cfg)
+    mean, scale = (OmegaConf.to_object(cfg.standardise)[key] for key in ("mean", "scale"))
+
+    def prepared(data: Data) -> Data:
+        if mean is not None or scale is not None:
+            data = standardise(data, 0.0 if mean is None else mean, 1.0 if scale is None else scale)
+        return mapped(data, features)
+
+    return prepared
+
+
 def instantiate(cfg: DictConfig) -> Any:
-    """Hydra's instantiate; what a constructor refuses comes out as its own error and not as Hydra's."""
+    """Build an object as Hydra does. An error of its constructor is raised as it is, and not as an error of Hydra's."""
     try:
         return hydra.utils.instantiate(cfg)
     except InstantiationException as error:
@@ -66,7 +87,7 @@ def instantiate(cfg: DictConfig) -> Any:
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
-    """The app's configuration without running it; InputError for what it does not know."""
+    """Compose the app's configuration without running it. Raises InputError for overrides that it does not know."""
     try:
         with hydra.initialize_config_dir(str(CONF), version_base=None):
             return hydra.compose("config", list(overrides))

@@ -1,4 +1,4 @@
-"""The terminal that tables are printed on, and the threads that a process may use."""
+"""The terminal on which commands print tables, and the number of threads that a process uses."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from mpc_appraisal.common.environment import threads
 WIDTH = 120  # columns of the tables where the output is not a terminal
 
 
+def terminal() -> Console:
+    """Return a console on standard output that has room for a table."""
+    return wide(Console())
+
+
 def wide(console: Console) -> Console:
-    """A file or a pipe has no width of its own: it gets room for a table."""
+    """Return a console of WIDTH columns in place of one on a file or a pipe, which has no width of its own."""
     return Console(width=WIDTH) if not console.is_terminal and console.width < WIDTH else console
 
 
 def set_threads() -> None:
+    """Let torch use as many threads in this process as the environment allows."""
     import torch
 
     torch.set_num_threads(threads())

@@ -1,104 +1,160 @@
-"""What one party reads from its own files."""
+"""What one party reads from its own files, as the keys under `party` of the configuration name them.
+
+Input: the configuration and the party's role. Output: a `ModelOwnerInput` or a `DataOwnerInput`, which holds the
+party's data and its disclosure controls. No file of another role is opened.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from mpc_appraisal.appraisal.compared import Source
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, needs
 from mpc_appraisal.appraisal.sessions import Join
 from mpc_appraisal.cli import safeguards
-from mpc_appraisal.cli.config import absolute, extractor, instantiate
+from mpc_appraisal.cli.config import absolute, instantiate, preparation
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
-from mpc_appraisal.data import Sizes, check_gaps, check_kind, mapped, open_dataset, read_dataset, standardise
-from mpc_appraisal.data.naming import alike, named
+from mpc_appraisal.data import Sizes, check_gaps, check_kind, open_dataset, read_dataset
+from mpc_appraisal.data.naming import Data, alike, named
 from mpc_appraisal.governance.approval.decide import Request
-from mpc_appraisal.governance.catalogue import check_listing, commit, read_listing, read_salt, salt_beside
+from mpc_appraisal.governance.catalogue import Listing, check_listing, commit, read_listing, read_salt, salt_beside
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 
 
-def read_own(cfg: DictConfig, role: str, methods) -> OwnInput:
-    """Read the files of one role, and of no other."""
-    party = OmegaConf.to_object(cfg.party)
+def read_own(cfg: DictConfig, role: str, methods: Sequence[Any]) -> OwnInput:
+    """Read the files of one role, and of no other. The dealer has no files, and its input is None.
 
-    def read(path: str, name: str, reader: Callable[..., Any] = read_dataset, listed: Any = (None, None)) -> Any:
+    Raises InputError by the key of a file that is missing, damaged, or not what its listing says.
+    """
+    files = _PartyFiles(cfg)
+    if role == MODEL_OWNER:
+        return _read_model_owner(files, methods)
+    if role == DATA_OWNER:
+        return _read_data_owner(files)
+    return None
+
+
+class _PartyFiles:
+    """How the data files of one party are read and prepared.
+
+    Attributes:
+        party: The keys under `party`, as plain Python values.
+        prepared: The public function that is applied to a data set before it is used.
+        class_names: The names of the labels 0, 1, ...; None if party.class_names does not state them.
+        between: Whether the session is between organisations.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.party: dict[str, Any] = OmegaConf.to_object(cfg.party)
+        self.prepared = preparation(cfg)
+        self.class_names = safeguards.class_names(self.party)
+        self.between = isinstance(instantiate(cfg.session), Join)
+
+    def read(
+        self, path: str, key: str, reader: Callable[..., Data] = read_dataset, offer: _Offer | None = None
+    ) -> Data:
+        """Read one data file with its names. With an offer, the data must be those that the listing commits to."""
         file = absolute(path)
-        listing = read_listing(absolute(listed[0])) if listed[0] else None
+        listing = offer.listing if offer else None
         sizes = listing and Sizes(listing.rows, listing.features, f"listing {listing.name}")
-        data = named(reader(file, cfg.party.label, None, name, sizes), None, class_names, "party.class_names")
-        check_kind(data, name)
+        data = named(reader(file, self.party["label"], None, key, sizes), None, self.class_names, "party.class_names")
+        check_kind(data, key)
         if listing is not None:
-            salt = absolute(listed[1]) if listed[1] else salt_beside(file, listing.name)
+            salt = absolute(offer.secret) if offer.secret else salt_beside(file, listing.name)
             check_listing(listing, data, read_salt(salt))
             data = named(data, listing.column_names, listing.class_names, f"listing {listing.name}: data")
         return data
 
-    def prepared(data: Any) -> Any:
-        if cfg.standardise.mean is not None or cfg.standardise.scale is not None:
-            mean = 0.0 if cfg.standardise.mean is None else OmegaConf.to_object(cfg.standardise).get("mean")
-            scale = 1.0 if cfg.standardise.scale is None else OmegaConf.to_object(cfg.standardise).get("scale")
-            data = standardise(data, mean, scale)
-        return mapped(data, features)
+    def read_if_stated(self, key: str) -> Data | None:
+        """Read the data file that the key of `party` names; None if the key is not stated."""
+        return self.read(self.party[key], f"party.{key}") if self.party[key] else None
 
-    features = extractor(cfg)
-    class_names = safeguards.class_names(party)
-    between = isinstance(instantiate(cfg.session), Join)
-    if role == MODEL_OWNER:
-        train = read(cfg.party.train, "party.train") if cfg.party.train else None
-        test = read(cfg.party.test, "party.test") if cfg.party.test else None
-        test = alike(train, test, "party.test")
-        own = ModelOwnerInput(
-            prepared(train) if train is not None else None,
-            prepared(test) if test is not None else None,
-            SoftmaxRegression.load(absolute(cfg.party.model)) if cfg.party.model else None,
-            party["threshold"],
-            safeguards.without_controls(party),
-            test if train is None else train,
-        )
-        needs(methods, own)
-        if own.model is None:
-            check_gaps(own.train, "party.train")
-        return replace(own, controls=safeguards.of_model_owner(party, absolute)) if between else own
-    if role == DATA_OWNER:
-        if not cfg.party.data:
-            raise InputError("party.data", None, "one file or a list of files, each a candidate")
-        paths = [cfg.party.data] if isinstance(cfg.party.data, str) else list(cfg.party.data)
-        listed = list(zip(*(safeguards.one_each(party, key, len(paths)) for key in ("listing", "secret")), strict=True))
-        listings = tuple(read_listing(hydra.utils.to_absolute_path(one)) if one else None for one, _ in listed)
-        names = [Path(path).stem if one is None else one.name for path, one in zip(paths, listings, strict=True)]
-        if len(set(names)) < len(names):
-            raise InputError("party.data", names, "files of different names: a candidate is called by its file's name")
-        # With both sides at hand the plaintext value is computed too, from data in memory.
-        reader = open_dataset if between else read_dataset
-        files = zip(paths, names, listed, strict=True)
-        sources = tuple(
-            Source(read(path, "party.data", reader, own).renamed(name), prepared) for path, name, own in files
-        )
+
+@dataclass(frozen=True)
+class _Offer:
+    """How one candidate is offered.
+
+    Attributes:
+        listing: The listing of the data; None if the data are not listed.
+        secret: The path of the file with the listing's salt; None stands for the place beside the data.
+    """
+
+    listing: Listing | None
+    secret: str | None
+
+
+def _read_model_owner(files: _PartyFiles, methods: Sequence[Any]) -> ModelOwnerInput:
+    """Training data, test data and the model, as far as they are stated."""
+    party = files.party
+    train = files.read_if_stated("train")
+    test = alike(train, files.read_if_stated("test"), "party.test")
+    own = ModelOwnerInput(
+        files.prepared(train) if train is not None else None,
+        files.prepared(test) if test is not None else None,
+        SoftmaxRegression.load(absolute(party["model"])) if party["model"] else None,
+        party["threshold"],
+        safeguards.without_controls(party),
+        test if train is None else train,
+    )
+    needs(methods, own)
+    if own.model is None:
+        check_gaps(own.train, "party.train")
+    return replace(own, controls=safeguards.of_model_owner(party, absolute)) if files.between else own
+
+
+def _read_data_owner(files: _PartyFiles) -> DataOwnerInput:
+    """One candidate for each file of party.data. A candidate is called as its listing is, or else as its file is."""
+    party = files.party
+    if not party["data"]:
+        raise InputError("party.data", None, "one file or a list of files, each a candidate")
+    paths = [party["data"]] if isinstance(party["data"], str) else list(party["data"])
+    offers = _offers(party, len(paths))
+    names = [Path(path).stem if o.listing is None else o.listing.name for path, o in zip(paths, offers, strict=True)]
+    if len(set(names)) < len(names):
+        raise InputError("party.data", names, "files of different names: a candidate is called by its file's name")
+    # A run on one machine computes the plaintext value too, from data in memory.
+    reader = open_dataset if files.between else read_dataset
+    sources = tuple(
+        Source(files.read(path, "party.data", reader, offer).renamed(name), files.prepared)
+        for path, name, offer in zip(paths, names, offers, strict=True)
+    )
+    listings = tuple(offer.listing for offer in offers)
+    if files.between:
         places = dict(zip(names, paths, strict=True))
+        controls = safeguards.of_data_owner(party, absolute, places, listings, _contents(party, places))
+    else:
         controls = replace(safeguards.without_controls(party), listings=listings)
-        if between:
-            raw = {
-                name: lambda path=path: commit(
-                    open_dataset(absolute(path), cfg.party.label, None, "party.data"), bytes(32)
-                )
-                for name, path in places.items()
-            }
-            controls = safeguards.of_data_owner(party, absolute, places, listings, raw)
-        return DataOwnerInput(tuple(source.prepare(source.data) for source in sources), controls, sources)
-    return None
+    return DataOwnerInput(tuple(source.prepare(source.data) for source in sources), controls, sources)
+
+
+def _offers(party: safeguards.Party, count: int) -> list[_Offer]:
+    """The listing and the salt's path of each of `count` files of party.data."""
+    listed = zip(*(safeguards.one_each(party, key, count) for key in ("listing", "secret")), strict=True)
+    return [_Offer(read_listing(absolute(listing)) if listing else None, secret) for listing, secret in listed]
+
+
+def _contents(party: safeguards.Party, places: dict[str, str]) -> dict[str, Callable[[], str]]:
+    """For each candidate a function that returns the digest of what its file holds, whatever it is called."""
+
+    def digest(path: str) -> str:
+        return commit(open_dataset(absolute(path), party["label"], None, "party.data"), bytes(32))
+
+    return {name: lambda path=path: digest(path) for name, path in places.items()}
 
 
 def shown(own: OwnInput, folder: Path) -> OwnInput:
-    """The same, its owner shown the request: its text goes into `folder`, one line to standard error."""
+    """Return the same input with a control that shows the owner the request before the appraisal starts.
+
+    The request's text goes into `folder`/request.md, and one line about it goes to standard error.
+    """
 
     def show(request: Request) -> None:
         (folder / "request.md").write_text(request.text(), encoding="utf-8")

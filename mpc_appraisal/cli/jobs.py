@@ -1,4 +1,8 @@
-"""Jobs of a sweep: the key that a finished job is known by, its folder, and what is told while a sweep runs."""
+"""Jobs of a sweep as Hydra runs them: the key of a finished job, its folder, and a callback that reports on jobs.
+
+Input: the configuration of a job or of a sweep. Output: keys and folders for `finished`, and calls of `sweep`. This is
+the only file of the app that knows Hydra's callbacks and resolvers.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,14 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from mpc_appraisal.cli import sweep
+from mpc_appraisal.cli import finished, launchers, sweep
 from mpc_appraisal.cli.config import absolute
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.stable_names import stable
 
 
 def job_config(cfg: DictConfig) -> dict[str, Any]:
-    """A job's configuration without what has no part in its result."""
+    """Return a job's configuration without the keys that do not change its result."""
     kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "resume", "overwrite")])
     config = stable(OmegaConf.to_container(kept, resolve=True))
     for key in ("counterparty_key", "yes_expires"):
@@ -28,32 +32,35 @@ def job_config(cfg: DictConfig) -> dict[str, Any]:
 
 
 def job_key(cfg: DictConfig) -> str:
-    """What a finished job is known by: its configuration but `resume` and Hydra's own, and its files' contents."""
+    """Return the key of a finished job: a hash of its configuration and of its files' contents."""
     config = job_config(cfg)
     data = config["party"]["data"]
     named = [*(data if isinstance(data, list) else [data]), *(config["party"][k] for k in ("train", "test", "model"))]
     named.append(config["features"].get("path"))
-    return sweep.job_key(config, [absolute(path) for path in named if path])
+    return finished.job_key(config, [absolute(path) for path in named if path])
 
 
 def job_settings(cfg: DictConfig) -> str:
-    """The same without the files' contents: what stays the same when a file changes."""
-    return sweep.settings_key(job_config(cfg))
+    """Return the key of a job's configuration alone, which stays the same when a file changes."""
+    return finished.settings_key(job_config(cfg))
 
 
 def job_folder(number: int, *, _root_: DictConfig) -> str:
-    """Of one job inside the sweep's folder."""
+    """Return the folder of one job inside the sweep's folder."""
     if _root_.resume is not True:
         return str(number)
-    return sweep.folder_of(absolute(_root_.hydra.sweep.dir), number, job_key(_root_), job_settings(_root_))
+    return finished.folder_of(absolute(_root_.hydra.sweep.dir), number, job_key(_root_), job_settings(_root_))
 
 
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
-OmegaConf.register_new_resolver("jobs_at_once", sweep.jobs_at_once, replace=True)
+OmegaConf.register_new_resolver("jobs_at_once", launchers.jobs_at_once, replace=True)
 
 
 class Jobs(Callback):
-    """Tells what a sweep's jobs do, and keeps a failed one from ending the others. It travels to where they run."""
+    """Hydra's callback that reports on a sweep's jobs, and keeps a failed job from ending the others.
+
+    The launcher pickles it and sends it to the processes in which the jobs run.
+    """
 
     def __init__(self) -> None:
         self.sweep: sweep.Sweep | None = None
@@ -72,7 +79,7 @@ class Jobs(Callback):
         root = absolute(config.hydra.sweep.dir)
         try:
             sweep.claim(root, config.resume is True, config.overwrite is True)
-        except InputError as error:  # Hydra would make a warning of it
+        except InputError as error:  # Hydra would turn the error into a warning.
             print(f"error: {error}", file=sys.stderr, flush=True)
             raise SystemExit(2) from None
         self.sweep = sweep.Sweep(root, total, swept)
@@ -85,7 +92,7 @@ class Jobs(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         if self.sweep is not None:
             failed = job_return.status == JobStatus.FAILED
-            result = job_return._return_value  # the property raises where the job failed
+            result = job_return._return_value  # The property raises if the job failed.
             number, overrides = config.hydra.job.num, list(config.hydra.overrides.task)
             self.sweep.ends(number, overrides, result, result if failed else None)
             # The sweeper would raise at the first failed job; `main` says which failed, at the end.

@@ -1,4 +1,7 @@
-"""The marketplace as the app runs it: a data set is split, the sellers sell, the shopper selects and validates."""
+"""The marketplace as an experiment of the app: a data set is split, sellers sell, the shopper selects and validates.
+
+Input: the parts that the configuration describes. Output: one record of the run.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,18 @@ def market(
     seed: int,
     public: dict[str, Any],
 ) -> MarketRecord:
-    """One run on the data of `source`, and its record.
+    """Run the marketplace once, and return its record.
 
-    public: the configuration, flat; the record has its hash.
-    Raises InputError for what does not fit, before anything is sent.
+    Args:
+        sellers: Who sells, what the shopper does and how it validates.
+        protocol: The protocol between shopper, cloud and authority.
+        session: A session of one machine: plain or spawn.
+        source: It returns the training data and the test data.
+        seed: The seed of the split and of the run.
+        public: The public configuration by key; the record has its hash.
+
+    Raises:
+        InputError: Something does not fit. Nothing was sent.
     """
     if session.name not in ("plain", "spawn"):
         raise InputError("session", session.name, "plain or spawn; between organisations: `mpc-appraisal market`")

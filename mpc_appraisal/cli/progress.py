@@ -1,4 +1,4 @@
-"""Progress on the terminal: one bar, fed by events {"done", "of", "method", "candidate"}."""
+"""Progress on the terminal: one bar, which events {"done", "of", "method", "candidate"} move on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from mpc_appraisal.common.text import shown
 
 @contextmanager
 def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A rich progress bar on standard error; a line for each step where that is no terminal."""
+    """Yield a function that takes events and shows them on standard error.
+
+    They are shown as a progress bar, or as a line for each step if standard error is no terminal.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -47,5 +50,5 @@ def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
 
 
 def _named(event: dict[str, Any]) -> str:
-    """Method and candidate; the other side may have chosen the candidate's name."""
+    """Name method and candidate. The candidate's name is escaped, because the other side may have chosen it."""
     return shown(f"{event['method']} {event['candidate']}", 300)

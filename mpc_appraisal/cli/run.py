@@ -1,4 +1,8 @@
-"""One run of the app: an appraisal or a marketplace, and what is written in its folder."""
+"""One job of the app: it runs an appraisal or a marketplace, and writes records and reports into its folder.
+
+Input: the configuration that Hydra composed. Output: records.jsonl, report, figures and cards in the job's folder, and
+tables on the terminal.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from mpc_appraisal.appraisal.api import check_seed, run
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.appraisal.sessions import Join, Plain
-from mpc_appraisal.cli import safeguards, sweep
+from mpc_appraisal.cli import finished, safeguards, sweep
 from mpc_appraisal.cli.config import absolute, extractor, instantiate, public_part
 from mpc_appraisal.cli.console import wide
 from mpc_appraisal.cli.inputs import read_own, shown
@@ -40,8 +44,7 @@ from mpc_appraisal.reporting.record import append
 from mpc_appraisal.reporting.report import print_result, write_report
 from mpc_appraisal.reporting.result import Result
 
-# Keys of `party` that mean something between organisations alone, with their defaults; those of a ledger or an approval
-# promise what no run on one machine does.
+# Keys of `party` that mean something only between organisations, with their defaults.
 BETWEEN = {
     "salt": None,
     "counterparty": None,
@@ -51,20 +54,24 @@ BETWEEN = {
     "requests": "requests",
     "patience": 3600,
 }
-GUARDING = ("ledger", "policy")
+GUARDING = ("ledger", "policy")  # the keys among them that promise a protection; a run on one machine refuses them
+# Keys of `party` that mean something only for a file, with their defaults.
 OF_FILES = {"listing": None, "secret": None, "label": "label"}
 
 
 def wants_preflight(cfg: DictConfig) -> bool:
-    """party.preflight: quick or no."""
+    """Return whether party.preflight asks for a check. Raises InputError unless it is quick or no."""
     stated = cfg.party.preflight
-    if stated not in ("quick", "no", False):  # a bare no is a truth value in YAML
+    if stated not in ("quick", "no", False):  # YAML reads a bare no as false.
         raise InputError("party.preflight", stated, "quick or no")
     return stated == "quick"
 
 
 def look(own: ModelOwnerInput, plan: Plan, folder: Path) -> None:
-    """The pre-flight on the model owner's own data: warnings to standard error, all of it to its folder."""
+    """Check the methods on the model owner's own data.
+
+    Warnings go to standard error, and all figures to preflight.json in `folder`.
+    """
     found, sentences = glance(own.train, own.test, plan.methods, plan.l2, plan.fit, plan.seed, own.model)
     for sentence in sentences if found is not None else ():
         print(f"warning: {sentence}", file=sys.stderr, flush=True)
@@ -73,20 +80,26 @@ def look(own: ModelOwnerInput, plan: Plan, folder: Path) -> None:
 
 
 def check_unused(cfg: DictConfig, release: Release) -> None:
-    """With both sides on one machine: say which keys of `party` have no effect, and refuse what would mislead.
+    """Warn of keys of `party` that have no effect, because both sides are on one machine.
 
-    Raises InputError: a key of organisations that guards data, or one of files where the data are built in.
+    Raises InputError for a key that promises a protection, and for a key of files if no file is stated.
     """
     party = OmegaConf.to_object(cfg.party)
     stated = [key for key, default in BETWEEN.items() if party[key] != default]
     for key in (one for one in GUARDING if one in stated and party[one] != safeguards.NONE):
         raise InputError(
-            f"party.{key}", party[key], "session=join: with both sides on one machine nothing is asked, kept or charged"
+            f"party.{key}",
+            party[key],
+            "session=join, because with both sides on one machine no request, ledger or charge exists",
         )
     built_in = not any(party[key] for key in ("data", "train", "test", "model"))
     for key, default in OF_FILES.items():
         if built_in and party[key] != default:
-            raise InputError(f"party.{key}", party[key], "party.data, party.train or party.model beside it: no file")
+            raise InputError(
+                f"party.{key}",
+                party[key],
+                "party.data, party.train or party.model beside it, because the key belongs to a file",
+            )
     if party["threshold"] is not None and not release.threshold:
         stated.append("threshold")
     if stated:
@@ -95,7 +108,10 @@ def check_unused(cfg: DictConfig, release: Release) -> None:
 
 
 def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], folder: Path) -> Result:
-    """Run the appraisal that `cfg` describes. folder: of the run, for what is to be seen before it ends."""
+    """Run the appraisal that the configuration describes, and return its records.
+
+    emit: a function that takes events of progress. folder: the run's folder, for files that are needed before it ends.
+    """
     methods = as_methods(instantiate(cfg.appraisal))
     features = extractor(cfg)
     public, seed = public_part(cfg) | {"features.digest": features.digest}, check_seed(cfg.seed)
@@ -143,7 +159,7 @@ def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], fol
 
 
 def output_folder(session: Any) -> Path:
-    """The run's folder; a folder of its own for each role when torchrun starts several on one machine."""
+    """Create and return the run's folder. Roles that torchrun starts on one machine have a folder each inside it."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     if isinstance(session, str) and session.endswith("Join") and whole("LOCAL_WORLD_SIZE", 1, 1, 1 << 20) > 1:
         folder = folder / Join().resolved_role()
@@ -152,39 +168,41 @@ def output_folder(session: Any) -> Path:
 
 
 def run_job(cfg: DictConfig) -> str | None:
-    """One job; `sweep.REUSED` where it had finished before."""
+    """Run one job. Return `sweep.REUSED` if it finished before and was not computed again."""
     session, sweeping = instantiate(cfg.session), HydraConfig.get().mode == RunMode.MULTIRUN
     for switch in ("resume", "overwrite"):
         boolean(switch, cfg[switch])
     between = isinstance(session, Join)
     if between and cfg.resume:
-        raise InputError("resume", "true", "false between organisations (session=join): an answer is asked for anew")
+        raise InputError(
+            "resume", "true", "false between organisations (session=join), where an answer is requested anew"
+        )
     folder = output_folder(cfg.session.get("_target_"))
     root = absolute(HydraConfig.get().sweep.dir) if sweeping else folder
     name = "hydra.sweep.dir" if sweeping else "hydra.run.dir"
     stated = any(each.startswith("hydra.run.dir=") for each in HydraConfig.get().overrides.hydra)
-    with sweep.alone(folder, cfg.resume, name, apart=not (stated or sweeping or cfg.resume)) as folder:
+    with finished.alone(folder, cfg.resume, name, apart=not (stated or sweeping or cfg.resume)) as folder:
         if not (cfg.resume or cfg.overwrite):
-            sweep.fresh(folder, name)
+            finished.fresh(folder, name)
         if between:
             return _compute(cfg, folder)
         key, settings = job_key(cfg), job_settings(cfg)
-        found = sweep.find(root, key, folder) if cfg.resume else None
+        found = finished.find(root, key, folder) if cfg.resume else None
         if found is not None:
             print(f"finished before, nothing computed: {os.path.relpath(found)}")
             return sweep.REUSED
-        said = sweep.mark(folder)
+        said = finished.mark(folder)
         if cfg.resume and sweeping and said.get("config") not in (None, key) and said.get("settings") != settings:
             raise InputError(
                 "hydra.sweep.dir", os.path.relpath(folder), "no finished job of another configuration there"
             )
         _compute(cfg, folder, key, settings)
-        sweep.supersede(root, key, settings)
+        finished.supersede(root, key, settings)
         return None
 
 
 def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: str | None = None) -> None:
-    """key: what the finished job is known by; None: it is not to be known."""
+    """Compute one job, and write its files. key, settings: of the finished job; None leaves it unmarked."""
     if "market" in cfg:
         return _market(cfg, folder, key, settings)
     with progress() as emit:
@@ -192,28 +210,28 @@ def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: st
     if not len(result):
         print("dealer: done; it saw sizes and requests, and keeps no record")
         return
-    sweep.clear(folder)
+    finished.clear(folder)
     for record in result:
-        append(folder / sweep.RECORDS, record)
+        append(folder / finished.RECORDS, record)
     print_result(result, wide(Console()))
     write_report(result, folder)
     write_cards(result, folder)
     if key is not None:
-        sweep.finish(folder, key, settings)
+        finished.finish(folder, key, settings)
     print(f"records, report, figures and cards: {os.path.relpath(folder)}")
 
 
 def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None) -> None:
-    """A run of the marketplace, where the protocol is one."""
+    """Run the marketplace, and write its files."""
     from mpc_appraisal.cli.market import market
     from mpc_appraisal.marketplace.report import print_market, write_market
 
     sellers, protocol, session = instantiate(cfg.market), instantiate(cfg.protocol), instantiate(cfg.session)
     record = market(sellers, protocol, session, instantiate(cfg.data).load, check_seed(cfg.seed), public_part(cfg))
-    sweep.clear(folder)
-    record.write(folder / sweep.RECORDS)
+    finished.clear(folder)
+    record.write(folder / finished.RECORDS)
     print_market(record, wide(Console()))
     write_market(record, folder)
     if key is not None:
-        sweep.finish(folder, key, settings)
+        finished.finish(folder, key, settings)
     print(f"record and report: {os.path.relpath(folder)}")

@@ -1,4 +1,8 @@
-"""An owner's ledgers, approval and salts, from what it states under `party`; see `plan.DisclosureControls`."""
+"""An owner's disclosure controls: ledgers, approval, salts and listings, from what it states under `party`.
+
+Input: the keys under `party`, and a function that makes typed paths absolute. Output: a `plan.DisclosureControls`.
+Ledgers and salts that are not there are made. A wrong key raises InputError before anything is sent or charged.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +21,17 @@ from mpc_appraisal.governance.budget.ledgers import EVERY
 from mpc_appraisal.governance.catalogue import Listing, new_salt, read_listing, read_salt, write_salt
 from mpc_appraisal.release import LedgerSet, Policy, ledger_beside
 
-NONE = "none"
-Party = Mapping[str, Any]  # the keys of `party` in conf/config.yaml
-Absolute = Callable[[str], Path]  # of a path as it was typed
+NONE = "none"  # the word for no ledger, and for no salt
+Party = Mapping[str, Any]  # the keys under `party` in conf/config.yaml
+Absolute = Callable[[str], Path]  # makes a path absolute that was typed
 
 
 def of_model_owner(party: Party, absolute: Absolute) -> DisclosureControls:
-    """One ledger for its model, whoever's data it is about; the salt by which its questions are known; its listings."""
+    """Return the model owner's controls.
+
+    It keeps one ledger for its model, whosever data are appraised, and a salt that lets repeated questions be
+    recognised.
+    """
     own = absolute(next(party[key] for key in ("model", "train", "test") if party[key]))
     listings = party["listing"] or ()
     listings = [listings] if isinstance(listings, str) else list(listings)
@@ -39,12 +47,12 @@ def of_model_owner(party: Party, absolute: Absolute) -> DisclosureControls:
 
 
 def without_controls(party: Party) -> DisclosureControls:
-    """Of either owner in a trial on one machine: how data are compared, and nothing else."""
+    """Return the controls of either owner in a run on one machine, which say how data are compared and nothing else."""
     return DisclosureControls(names=party["names"], scale=party["scale"])
 
 
 def class_names(party: Party) -> tuple[str, ...] | None:
-    """party.class_names, a list of different texts; None where it is not stated."""
+    """Return party.class_names, a list of different texts, or None if it is not stated."""
     stated = party["class_names"]
     if stated is None:
         return None
@@ -60,16 +68,23 @@ def of_data_owner(
     listings: tuple[Listing | None, ...],
     contents: Mapping[str, Callable[[], str]] | None = None,
 ) -> DisclosureControls:
-    """A ledger for each candidate; places: its file by its name. contents: by its name what gives its data's digest."""
+    """Return the data owner's controls, with a ledger for each candidate.
+
+    Args:
+        places: The file of each candidate, by the candidate's name.
+        listings: The listing of each candidate, or None, in the order of `places`.
+        contents: For each candidate a function that returns the digest of its data.
+    """
     if not isinstance(party["patience"], (int, float)) or not party["patience"] > 0:
         raise InputError("party.patience", party["patience"], "seconds above 0")
-    requests = Path(str(party["requests"]))  # as it was typed, for that is how `approval yes` finds it,
-    if requests.absolute() != absolute(str(requests)):  # unless Hydra has changed the folder
+    # `approval yes` finds the folder as it was typed, unless Hydra has changed the current folder.
+    requests = Path(str(party["requests"]))
+    if requests.absolute() != absolute(str(requests)):
         requests = absolute(str(requests))
-    approval = "yes" if party["approval"] is True else str(party["approval"])  # a bare yes is a truth value in YAML
+    approval = "yes" if party["approval"] is True else str(party["approval"])  # YAML reads a bare yes as true.
     return DisclosureControls(
         counterparty=counterparty_of(party, MODEL_OWNER),
-        # by the file's name: listed or not, and under whichever listing, the same data have one budget
+        # A ledger goes by the file's name, so that the same data have one budget under whatever listing they are.
         ledgers=ledgers_of(
             party,
             absolute,
@@ -95,12 +110,20 @@ def ledgers_of(
     owned: Mapping[str, tuple[Path, str]],
     contents: Mapping[str, Callable[[], str]] | None = None,
 ) -> LedgerSet | None:
-    """owned: by candidate its file and the name of what is in it. The ledgers are made where there are none."""
+    """Open the ledgers of one owner, and make those that are not there. Return None if party.ledger says none.
+
+    Args:
+        other: The other owner's role, which is its name if party.counterparty states none.
+        owned: For each candidate its file, and the name that the ledger gives to the data.
+        contents: For each candidate a function that returns the digest of its data, by which copies are recognised.
+    """
     policy = Policy.read(absolute(party["policy"])) if party["policy"] else None
     stated = one_each(party, "ledger", len(owned))
     if NONE in stated:
         if set(stated) != {NONE} or policy is not None:
-            raise InputError("party.ledger", stated, f"{NONE} for all files and no party.policy, or no {NONE}")
+            raise InputError(
+                "party.ledger", stated, f"{NONE} for all files and no party.policy, or a ledger for every file"
+            )
         return None
     places = {
         name: (ledger_beside(file) if ledger is None else absolute(ledger), what)
@@ -118,7 +141,7 @@ def ledgers_of(
 
 
 def key_of(party: Party) -> str | None:
-    """party.counterparty_key, in lower case and without colons."""
+    """Return party.counterparty_key in lower case and without colons, or None if it is not stated."""
     stated = party["counterparty_key"]
     if stated is None:
         return None
@@ -130,7 +153,7 @@ def key_of(party: Party) -> str | None:
 
 
 def expiry_of(party: Party) -> float:
-    """party.yes_expires, from days to seconds."""
+    """Return party.yes_expires, which is stated in days, in seconds."""
     return number("party.yes_expires", party["yes_expires"], "days above 0", above=0, most=36500) * 24 * 3600
 
 
@@ -139,7 +162,10 @@ def _warn(sentence: str) -> None:
 
 
 def counterparty_of(party: Party, other: str) -> str:
-    """What this owner calls the other one; refused here, before anything is spent, if no record may hold it."""
+    """Return what this owner calls the other one.
+
+    A name that no record may hold raises InputError here, before anything is spent.
+    """
     name = party["counterparty"] or other
     if not isinstance(name, str) or PLACE.search(name):
         raise InputError("party.counterparty", repr(name), "a name that is no path and no address: records hold it")
@@ -147,7 +173,7 @@ def counterparty_of(party: Party, other: str) -> str:
 
 
 def own_salt(party: Party, absolute: Absolute, file: Path) -> bytes | None:
-    """The salt in party.salt, or beside `file`; made where there is none."""
+    """Return the salt in party.salt, or beside `file`, where it is made if it is not there. None if it says none."""
     if party["salt"] == NONE:
         return None
     place = absolute(party["salt"]) if party["salt"] else file.with_name(f"{file.name}.inputs.salt")
@@ -157,7 +183,7 @@ def own_salt(party: Party, absolute: Absolute, file: Path) -> bytes | None:
 
 
 def one_each(party: Party, key: str, count: int) -> list[str | None]:
-    """party.`key` as a list of one for each of `count` files of party.data; None for each where it is not stated."""
+    """Return a key of `party` as a list of one value for each of `count` files; each is None if it is not stated."""
     stated = party[key]
     values = [None] * count if stated is None else [stated] if isinstance(stated, str) else list(stated)
     if values == [NONE]:

@@ -12,6 +12,7 @@ from typing import Any
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import revision, versions
 from mpc_appraisal.marketplace.result import MarketResult
+from mpc_appraisal.reporting.json_lines import read_lines
 
 KEYS = {
     "kind", "config", "revision", "versions", "time", "seed", "session", "protocol", "label", "leakage", "trust",
@@ -19,6 +20,7 @@ KEYS = {
     "low", "errors",
 }  # fmt: skip
 KIND = "marketplace"
+ONE_LINE = "one line of a marketplace run"
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,14 @@ class MarketRecord:
 
     @staticmethod
     def read(path: str | Path) -> MarketRecord:
-        """Read what `write` wrote. Raises InputError, which names the file, for anything else."""
+        """Read what `write` writes. Raises InputError, which names the file, for anything else."""
         try:
-            facts = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(str(path), type(error).__name__, "one line of a marketplace run") from None
-        missing = sorted(KEYS - set(facts)) if isinstance(facts, dict) else sorted(KEYS)
-        if missing or facts["kind"] != KIND:
-            raise InputError(str(path), f"no {', '.join(missing) or KIND}", "one line of a marketplace run")
-        return MarketRecord(facts)
+            found = read_lines(path, lambda facts: facts)
+        except InputError as error:
+            raise InputError(error.name, error.value, f"{ONE_LINE}: {error.expected}") from None
+        if len(found) != 1:
+            raise InputError(str(path), f"{len(found)} lines", ONE_LINE)
+        missing = sorted(KEYS - set(found[0]))
+        if missing or found[0]["kind"] != KIND:
+            raise InputError(str(path), f"no {', '.join(missing) or KIND}", ONE_LINE)
+        return MarketRecord(found[0])

@@ -1,10 +1,15 @@
-"""Figures from records alone: values against the truth, and costs. Drawn without a display (Agg)."""
+"""Figures of a run: values against the truth, and costs.
+
+Input: the records of one run. Output: matplotlib figures, and PNG and SVG files. No display is needed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -17,12 +22,13 @@ BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#6b7280"
 
 
 def values_figure(result: Result) -> Figure | None:
-    """A column for each method: value against level (or candidate); under it, value against utility where known.
+    """Draw values, with a column of panels for each method. Return None if there is nothing to draw.
 
-    Rings are the method's values, crosses the same in the clear; titles give Spearman's rank correlation of the rings.
-    Bars are the intervals that noise leaves, or those by the bootstrap. A method that told decisions or winners alone
-    has a row of squares for yes and one for no. Baselines are drawn only where there is nothing else; None where there
-    is nothing at all.
+    The upper panel has the value against level, or against the candidate if levels are not known. The lower one has the
+    value against utility, as far as it is known. Rings are the method's values and crosses are the same in the clear;
+    titles give Spearman's rank correlation of the rings. Bars are the intervals that noise leaves, or those by the
+    bootstrap. A method that released only decisions or winners has a row of squares for yes and one for no. Baselines
+    are drawn only if there is nothing else.
     """
     drawable = [m for m in result.methods if any(_drawable(r) and not r.error for r in result.of(m))]
     methods = [m for m in drawable if not result.of(m)[0].baseline] or drawable
@@ -33,7 +39,7 @@ def values_figure(result: Result) -> Figure | None:
     leveled = all(r.level is not None for r in result)
     names = max((len(r.candidate) for r in result), default=0)
     panel = 4.0 if leveled else max(4.0, 0.32 * len(result.candidates) + 1.2)
-    extra = 0 if leveled else min(2.0, 0.06 * names)  # room for the names under the axis
+    extra = 0 if leveled else min(2.0, 0.06 * names)  # inches for the names under the axis
     figure = Figure(figsize=(max(5.0, panel * columns), 3.4 * rows + 0.5 + extra), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -74,7 +80,7 @@ def values_figure(result: Result) -> Figure | None:
 
 
 def cost_figure(result: Result) -> Figure:
-    """Seconds and MB sent, a dot for each candidate, on log scales; "none" where nothing was spent."""
+    """Draw seconds and MB sent on log scales, with a dot for each candidate, and "none" if nothing was spent."""
     methods = result.methods
     figure = Figure(figsize=(9.0, 1.5 + 0.42 * len(methods)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -114,7 +120,7 @@ def cost_figure(result: Result) -> Figure:
 
 
 def save(figure: Figure, folder: str | Path, name: str) -> tuple[Path, Path]:
-    """Writes <name>.png and <name>.svg; the same figure gives the same SVG (no date, fixed ids)."""
+    """Write <name>.png and <name>.svg, and return both paths. The same figure gives the same SVG."""
     png, svg = Path(folder) / f"{name}.png", Path(folder) / f"{name}.svg"
     figure.savefig(png, dpi=130)
     with matplotlib.rc_context({"svg.hashsalt": name}):
@@ -123,10 +129,12 @@ def save(figure: Figure, folder: str | Path, name: str) -> tuple[Path, Path]:
 
 
 def _drawable(record: Record) -> bool:
+    """Return whether the record has a value or an answer."""
     return any(x is not None for x in (record.value, record.plaintext_value, record.decision, record.winner))
 
 
-def _points(axis, places, records, result: Result) -> None:
+def _points(axis: Axes, places: Sequence[float], records: Sequence[Record], result: Result) -> None:
+    """Draw the records of one method at their places on the horizontal axis."""
     if yes_or_no(records):
         answers = [r.winner if r.decision is None else r.decision for r in records]
         known = [(p, int(a)) for p, a in zip(places, answers, strict=True) if a is not None]
@@ -169,7 +177,8 @@ def _points(axis, places, records, result: Result) -> None:
     _plain(axis)
 
 
-def _plain(axis) -> None:
+def _plain(axis: Axes) -> None:
+    """Draw a faint grid, and no frame on the right and at the top."""
     axis.grid(True, color="#e5e7eb", linewidth=0.8)
     axis.set_axisbelow(True)
     for side in ("top", "right"):

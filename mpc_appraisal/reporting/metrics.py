@@ -1,6 +1,7 @@
-"""How well values agree with a reference: rank (Spearman) and linear (Pearson) correlation.
+"""How well values agree with a reference: rank correlation (Spearman) and linear correlation (Pearson).
 
-Xu, van der Maaten and Hannun (2022) do not say which of the two their tables print, so both are reported.
+Input: values and reference values, one pair for each candidate. Output: both correlations, or ranks. Xu, van der Maaten
+and Hannun (2022) do not say which of the two their tables print, so that both are reported.
 """
 
 from __future__ import annotations
@@ -8,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy  # which imports `scipy.stats` when it is first used: half a second that most processes need not spend
+import scipy  # It imports `scipy.stats` on first use, so that most processes save half a second.
 
 from mpc_appraisal.common.errors import InputError
 
 
 def correlations(values: Sequence[float], reference: Sequence[float]) -> dict[str, float | None]:
-    """{"spearman": r, "pearson": r}; None where it is not defined: fewer than two pairs, a constant or non-finite side.
+    """Return {"spearman": r, "pearson": r}.
 
-    Raises InputError when the lengths differ.
+    A correlation is None if it is not defined: for fewer than two pairs, or if one side is constant or not finite.
+    Raises InputError if the lengths differ.
     """
     a, b = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1:
@@ -31,10 +33,10 @@ def correlations(values: Sequence[float], reference: Sequence[float]) -> dict[st
 
 
 def rank_of(values: Sequence[float]) -> list[float]:
-    """Rank of each value: 1 is the lowest, equal values share the mean of their ranks."""
+    """Return the rank of each value. 1 is the lowest, and equal values share the mean of their ranks."""
     return scipy.stats.rankdata(np.asarray(values, dtype=np.float64)).tolist()
 
 
 def _finite(number: float) -> float | None:
-    """None for the NaN that spreads too small for float64 give."""
+    """Return None for NaN, which spreads too small for float64 give."""
     return float(number) if np.isfinite(number) else None

@@ -1,8 +1,8 @@
-"""Record: one result of one method on one candidate, kept as one line of JSON.
+"""Record: one result of one method on one candidate, which is kept as one line of JSON.
 
-Every table, figure and report is rendered from records and from nothing else, so a record holds all that a reader
-needs to judge the number: what it cost, what was opened to whom, and which configuration and versions gave it.
-A record never holds a path, a host or a user name, nor a number that is not finite.
+Every table, figure and report is rendered from records and from nothing else. So a record holds all that a reader needs
+to judge the number: what it cost, what was opened to whom, and which configuration and versions gave it. A record never
+holds a path, a host or a user name, nor a number that is not finite. `append` writes a record and `read` reads a file.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import operator
 import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import PLACE
+from mpc_appraisal.reporting.json_lines import object_of, read_lines, short_line
 from mpc_appraisal.reporting.record_schema import (
     NESTED,
     check_agreement,
@@ -23,14 +25,14 @@ from mpc_appraisal.reporting.record_schema import (
     number_of,
     opening_of,
     sentences_of,
-    short_line,
     text_of,
     texts_of,
 )
 
 SESSIONS = ("plain", "spawn", "join")
-BASELINES = ("retraining", "leave_one_out", "shapley", "random")  # computed in the clear; no private methods
-ERRORS = {"influence_error": "influence"}  # whose value is minus the standard error of another's, and ranks nothing
+BASELINES = ("retraining", "leave_one_out", "shapley", "random")  # methods that are computed in the clear
+# Methods whose value is minus the standard error of another method's value. They rank nothing.
+ERRORS = {"influence_error": "influence"}
 FLOATS = (
     "value",
     "paper_value",
@@ -49,15 +51,14 @@ UNKNOWN_BETWEEN_ORGANISATIONS = ("plaintext_value", "difference", "level", "util
 class Record:
     """What one method says of one candidate.
 
-    None means that a number is not known, or that there was no such thing. A threshold is in no record: there is no key
-    for it.
+    None means that a number is not known, or that there was no such thing. No key holds a threshold, which is secret.
 
     Attributes:
         value: The method's value. A higher value is better data for this model owner.
         paper_value: The number of the published equation as it stands.
-        difference: `value` less `plaintext_value`.
-        error_bound: The most that fixed point may add to the difference, noise on purpose apart; `release.accuracy`
-            derives it.
+        difference: `value` minus `plaintext_value`.
+        error_bound: The most that fixed point may add to the difference. Noise that is added on purpose is not in it.
+            `release.accuracy` derives it.
         error_note: What the bound rests on, or why there is none.
         level: The corruption that the scenario put into the candidate.
         utility: The fall of the mean test loss when the model is retrained with the candidate.
@@ -151,6 +152,7 @@ class Record:
 
     @property
     def total_seconds(self) -> float:
+        """Seconds of all phases together."""
         return sum(self.seconds.values())
 
     @property
@@ -160,48 +162,55 @@ class Record:
 
     @property
     def baseline(self) -> bool:
+        """Whether the method is computed in the clear, to compare with."""
         return self.method in BASELINES
 
     @property
     def error(self) -> bool:
-        """Whether the value is minus the standard error of another method's."""
+        """Whether the value is minus the standard error of another method's value."""
         return self.method in ERRORS
 
     @property
     def decision(self) -> bool | None:
-        """The one bit that was opened: whether the value reached the secret threshold."""
+        """The one bit that was opened: whether the value reached the secret threshold. None if no bit was opened."""
         return (self.release or {}).get("decision")
 
     @property
     def winner(self) -> bool | None:
-        """Whether the candidate is among the best ones that were opened."""
+        """Whether the candidate is among the best ones that were opened. None if it did not compete."""
         return (self.release or {}).get("winner")
 
     @property
     def rank(self) -> int | None:
-        """Place among the best, 1 first."""
+        """The candidate's place among the best, which starts at 1."""
         return (self.release or {}).get("rank")
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95% interval of the value that the noise leaves."""
+        """The 95% interval of the value that the noise leaves."""
         low, high = ((self.release or {}).get(key) for key in ("low", "high"))
         return None if low is None or high is None else (low, high)
 
     @property
     def uncertain_within(self) -> float | None:
-        """A decision is certain for values farther than this from the threshold, an order for values that are farther
-        apart than this of both together; None where no bound is known, and where nothing is compared."""
+        """The error that fixed point may add to a value that is compared.
+
+        A decision is certain if the value is farther than this from the threshold. An order is certain if two values
+        are farther apart than this number of both together. None if no bound is known or nothing is compared.
+        """
         return (self.release or {}).get("uncertain_within")
 
     @property
     def answered(self) -> bool:
-        """Whether the answer is the ledger's record of an earlier one, so that nothing was computed."""
+        """Whether the answer is the ledger's record of an earlier answer, so that nothing was computed."""
         return bool(self.release and self.release["answered"])
 
     @property
     def answer(self) -> str | None:
-        """What was told, in a word: "yes", "no", "winner 1", "not a winner" or a number; None: not to this party."""
+        """What was released, in a word: "yes", "no", "winner 1", "not a winner" or a number.
+
+        None if nothing was released to this party.
+        """
         if self.decision is not None:
             return "yes" if self.decision else "no"
         if self.winner is not None:
@@ -209,26 +218,30 @@ class Record:
         return None if self.value is None else f"{self.value:.4g}"
 
     def to_json(self) -> str:
+        """Write the record as one line of JSON, without its end."""
         return json.dumps(asdict(self), allow_nan=False, ensure_ascii=False)
 
     @staticmethod
     def from_json(line: str) -> Record:
-        try:
-            entries = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError("record", short_line(line), f"one JSON object ({error})") from None
+        """Read what `to_json` writes, by this or an earlier version. Raises InputError for anything else."""
+        return Record.of(object_of(line, "record"))
+
+    @staticmethod
+    def of(entries: dict[str, Any]) -> Record:
+        """Make a record of one line's object. Raises InputError for a strange, a missing or a wrong key."""
         known = [f.name for f in fields(Record)]
-        if not isinstance(entries, dict):
-            raise InputError("record", short_line(line), "one JSON object")
         if strange := sorted(set(entries) - set(known)):
             raise InputError("record", ", ".join(strange), f"no other keys than {', '.join(known)}")
         if missing := [key for key in known[:3] if key not in entries]:
-            raise InputError("record", short_line(line), f"the keys {', '.join(missing)}")
+            raise InputError("record", short_line(json.dumps(entries)), f"the keys {', '.join(missing)}")
         return Record(**entries)
 
 
 def append(path: str | Path, record: Record) -> None:
-    """Adds one line and waits until it is on the disk: a run that dies keeps what it had."""
+    """Add one line to a file, and wait until it is on the disk, so that a run that dies keeps what it had.
+
+    Raises InputError, and writes nothing, if the last line of the file is unfinished.
+    """
     line = (record.to_json() + "\n").encode()
     with open(path, "ab+") as file:
         if file.tell():
@@ -241,23 +254,5 @@ def append(path: str | Path, record: Record) -> None:
 
 
 def read(path: str | Path) -> list[Record]:
-    """All records of a file. InputError with the line's number for a bad, an empty or an unfinished line."""
-    try:
-        lines = Path(path).read_bytes().split(b"\n")
-    except OSError as error:
-        raise InputError(str(path), error.strerror, "a readable file of records") from None
-    if lines[-1]:
-        raise InputError(
-            f"{path}, line {len(lines)}",
-            short_line(lines[-1].decode(errors="replace")),
-            "a whole line: the last one was not written to its end; the lines before it are whole",
-        )
-    records = []
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            records.append(Record.from_json(line.decode()))
-        except (InputError, UnicodeDecodeError) as error:
-            expected = error.expected if isinstance(error, InputError) else "text in UTF-8"
-            shown = error.value if isinstance(error, InputError) else short_line(repr(line))
-            raise InputError(f"{path}, line {number}", shown, expected) from None
-    return records
+    """Read all records of a file. Raises InputError with the number of a bad, an empty or an unfinished line."""
+    return read_lines(path, Record.of)

@@ -1,21 +1,28 @@
-"""What each field of a record may hold. Every check returns the value, or raises InputError by the field's name."""
+"""What each field of a record may hold.
+
+Every check takes a field's name and a value, and returns the value in its plain form, or raises InputError by the name.
+"""
 
 from __future__ import annotations
 
 import math
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping
 from datetime import datetime
+from typing import Any
 
 from mpc_appraisal.common.checks import boolean
 from mpc_appraisal.common.errors import InputError
 
+Check = Callable[[str, object], Any]  # takes a field's name and a value
+
 OWNERS = ("model_owner", "data_owner")
-HOW = ("command", "policy", "stated")  # a request was approved
+HOW = ("command", "policy", "stated")  # how a request can have been approved
 
 
-def number_of(key: str, value: object, kind) -> float | int | None:
+def number_of(key: str, value: object, kind: Callable[[Any], float]) -> float | int | None:
+    """A finite number that `kind` converts, or None."""
     if value is None:
         return None
     try:
@@ -29,13 +36,15 @@ def number_of(key: str, value: object, kind) -> float | int | None:
     return number
 
 
-def mapping_of(key: str, value: object):
+def mapping_of(key: str, value: object) -> ItemsView:
+    """The pairs of a dictionary."""
     if not isinstance(value, Mapping):
         raise InputError(f"record.{key}", value, "a dictionary")
     return value.items()
 
 
 def opening_of(opening: object) -> dict:
+    """One opening: what was opened to whom, how many numbers it has, and why."""
     if set(dict(mapping_of("openings", opening))) != {"what", "to", "numbers", "why"}:
         raise InputError("record.openings", sorted(opening), "the keys what, to, numbers and why")
     return {
@@ -47,32 +56,39 @@ def opening_of(opening: object) -> dict:
 
 
 def text_of(key: str, value: object) -> str:
+    """A text that is not blank."""
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"record.{key}", value, "a text")
     return value
 
 
 def sentences_of(value: object) -> tuple[str, ...]:
+    """The warnings, each a text."""
     if not isinstance(value, (list, tuple)):
         raise InputError("record.warnings", value, "a list of texts")
     return tuple(text_of("warnings", each) for each in value)
 
 
 def truth_of(key: str, value: object) -> bool:
+    """True or false."""
     return boolean(f"record.{key}", value)
 
 
 def real_of(key: str, value: object) -> float:
+    """A finite number."""
     return number_of(key, value, float)
 
 
 def numbers_of(key: str, value: object) -> float | list[float]:
+    """A finite number, or a list of them."""
     if isinstance(value, (list, tuple)):
         return [number_of(key, one, float) for one in value]
     return number_of(key, value, float)
 
 
-def at_least(least: int, kind=float):
+def at_least(least: int, kind: Callable[[Any], float] = float) -> Check:
+    """Return a check for a number that is not below `least`."""
+
     def check(key: str, value: object) -> float | int:
         number = number_of(key, value, kind)
         if number < least:
@@ -82,7 +98,9 @@ def at_least(least: int, kind=float):
     return check
 
 
-def one_of(choices: tuple[str, ...]):
+def one_of(choices: tuple[str, ...]) -> Check:
+    """Return a check for one of these texts."""
+
     def check(key: str, value: object) -> str:
         if value not in choices:
             raise InputError(f"record.{key}", value, f"one of {', '.join(choices)}")
@@ -91,7 +109,9 @@ def one_of(choices: tuple[str, ...]):
     return check
 
 
-def matches(pattern: str, expected: str):
+def matches(pattern: str, expected: str) -> Check:
+    """Return a check for a text that the pattern matches as a whole."""
+
     def check(key: str, value: object) -> str:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
             raise InputError(f"record.{key}", value, expected)
@@ -101,6 +121,7 @@ def matches(pattern: str, expected: str):
 
 
 def roles_of(key: str, value: object) -> list[str]:
+    """One owner or both."""
     found = list(value) if isinstance(value, (list, tuple)) else []
     if not found or any(role not in OWNERS for role in found) or len(set(found)) < len(found):
         raise InputError(f"record.{key}", value, f"a list of {', '.join(OWNERS)}, each at most once, not empty")
@@ -108,6 +129,7 @@ def roles_of(key: str, value: object) -> list[str]:
 
 
 def time_of(key: str, value: object) -> str:
+    """A time in ISO 8601, with its zone."""
     try:
         if datetime.fromisoformat(value.replace("Z", "+00:00")).tzinfo is not None:
             return value
@@ -117,7 +139,7 @@ def time_of(key: str, value: object) -> str:
 
 
 sha256 = matches("[0-9a-f]{64}", "a SHA-256: 64 hexadecimal digits")
-# Of each nested fact: a check for every key, and the keys that must be known.
+# What was opened, and to whom. Each nested fact has a check for every key.
 RELEASE = {
     "kind": matches("[a-z][a-z0-9_]{0,31}", "a release's name, as value, bit, best or dp"),
     "to": roles_of,
@@ -126,46 +148,53 @@ RELEASE = {
     "rank": at_least(1, operator.index),
     "sigma": at_least(0),
     "sensitivity": at_least(0),
-    "deviation": at_least(0),  # standard deviation of all noise, in units of the opened number
+    "deviation": at_least(0),  # the standard deviation of all noise, in units of the opened number
     "low": real_of,
     "high": real_of,
-    "epsilon": at_least(0),  # of this one answer
+    "epsilon": at_least(0),  # the privacy loss of this one answer
     "delta": at_least(0),
     "protects": text_of,
     "answered": truth_of,
-    # Of what is told without a value: it is certain only where the value is farther than this from the threshold, or
-    # from another candidate's by more than this of both together.
+    # An answer without a value is certain only if the value is farther than this from the threshold, or farther from
+    # another candidate's value than this of both together.
     "uncertain_within": at_least(0),
 }
+# What binds the data to an offer.
 LISTING = {
-    "name": matches(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", "a listing's name"),  # it is part of a command to copy
-    "digest": sha256,  # of the listing's file
+    "name": matches(
+        r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", "a listing's name"
+    ),  # The name is part of a command to copy.
+    "digest": sha256,  # the digest of the listing's file
     "commitment": sha256,
     "price": at_least(0),
     "currency": matches("[A-Z]{3}", "three capital letters"),
 }
+# What the data owner approved, and how.
 REQUEST = {"id": text_of, "digest": sha256, "how": one_of(HOW), "time": time_of}
+# The ledger that was charged, and what is left of its budget.
 BUDGET = {
     "ledger": text_of,
     "line": at_least(1, operator.index),
     "head": sha256,
     "counterparty": text_of,
-    "epsilon": at_least(0),  # spent by the counterparty, this answer included
+    "epsilon": at_least(0),  # what the counterparty has spent, with this answer
     "epsilon_left": at_least(0),
     "delta": at_least(0),
     "plain_left": at_least(0, operator.index),
-    "counterparty_key": sha256,  # of its certificate; None: it showed none
+    "counterparty_key": sha256,  # the key of the counterparty's certificate; None if it showed none
 }
+# What is needed beside the data to compute the value again.
 RECOMPUTE = {
     "l2": at_least(0),
-    "settings": lambda key, value: dict(mapping_of(key, value)),  # of the method, by name
-    "tolerance": at_least(0),  # of the model's fit
-    "mean": numbers_of,  # of the public standardisation: one number, or one for each feature
+    "settings": lambda key, value: dict(mapping_of(key, value)),  # the method's settings by name
+    "tolerance": at_least(0),  # the tolerance of the model's fit
+    "mean": numbers_of,  # the public standardisation: one number, or one for each feature
     "scale": numbers_of,
-    "features": text_of,  # digest of the public feature extractor
-    "row_norm": at_least(0),  # that rows were cut to
+    "features": text_of,  # the digest of the public feature extractor
+    "row_norm": at_least(0),  # the norm that rows were clipped to
     "inputs": sha256,  # the model owner's commitment to its data and model
 }
+# For each nested fact, its checks and the keys that must be known.
 NESTED = {
     "recompute": (RECOMPUTE, {"l2"}),
     "release": (RELEASE, {"kind", "to", "answered"}),
@@ -176,7 +205,7 @@ NESTED = {
 
 
 def nested_of(key: str, value: object, checks: Mapping, required: set[str]) -> dict:
-    """All keys of `checks`, in that order; None for what is not known."""
+    """A dictionary with all keys of `checks`, in that order; what is not known is None."""
     found = dict(mapping_of(key, value))
     if strange := sorted(str(name) for name in set(found) - set(checks)):
         raise InputError(f"record.{key}", ", ".join(strange), f"no other keys than {', '.join(checks)}")
@@ -187,9 +216,9 @@ def nested_of(key: str, value: object, checks: Mapping, required: set[str]) -> d
 
 
 def check_agreement(release: Mapping, value: float | None, paper_value: float | None) -> None:
-    """Refuses what one release cannot have told together."""
+    """Raise InputError for facts that one release cannot have opened together."""
     if release["kind"] == "bit" and (value is not None or paper_value is not None):
-        raise InputError("record.value", value, "null beside a bit: a bit is all that is told")
+        raise InputError("record.value", value, "null beside a bit, because nothing else is released")
     if release["rank"] is not None and release["winner"] is not True:
         raise InputError("record.release.rank", release["rank"], "null for a candidate that is no winner")
     low, high = release["low"], release["high"]
@@ -197,7 +226,8 @@ def check_agreement(release: Mapping, value: float | None, paper_value: float | 
         raise InputError("record.release.low", low, f"an interval together with release.high, {high}")
 
 
-def texts_of(value: object):
+def texts_of(value: object) -> Iterator[str]:
+    """Yield every text in nested dictionaries and lists, keys included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -207,7 +237,3 @@ def texts_of(value: object):
     elif isinstance(value, (list, tuple)):
         for inner in value:
             yield from texts_of(inner)
-
-
-def short_line(line: str) -> str:
-    return line if len(line) <= 60 else line[:57] + "..."

@@ -1,6 +1,8 @@
-"""Records as tables of text: the one source of every report, on the console, in markdown and in HTML.
+"""Tables of a run's records: the one source of every report, on the console, in markdown and in HTML.
 
-Cells: four significant digits, seconds three, MB = bytes sent by all parties / 10^6, a dash for what is unknown.
+Input: the records of one run. Output: tables whose cells are texts, with the sentences under them. Numbers have four
+significant digits, seconds have three, MB are the bytes sent by all parties / 10^6, and a dash stands for what is
+unknown.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from mpc_appraisal.reporting.record import ERRORS, Record
-from mpc_appraisal.reporting.result import Result
+from mpc_appraisal.reporting.run_records import RunRecords
 from mpc_appraisal.reporting.table import DASH, Table, lines_of, number, whole
 
 INTERVAL = "95% interval by the bootstrap over the candidate's rows:"
@@ -20,11 +22,13 @@ COVERS = (
 BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
-def values_table(result: Result, full: bool = False) -> Table:
-    """The main table; `full` adds the equation's own number and the bound on the error. A column "answer" comes where
-    something else than a value was told."""
-    told = any(told_otherwise(record) for record in result)
-    header = ("method", "candidate", *("answer",) * told, "private value", "plaintext value", "difference")
+def values_table(result: RunRecords, full: bool = False) -> Table:
+    """Return the main table. full: whether it has the equation's own number and the bound on the error too.
+
+    The table has a column "answer" if something else than a value was released of any record.
+    """
+    answers = any(released_otherwise(record) for record in result)
+    header = ("method", "candidate", *("answer",) * answers, "private value", "plaintext value", "difference")
     header += ("seconds", "MB sent", "rounds")
     among = finalists(result)
     rows = []
@@ -34,7 +38,7 @@ def values_table(result: Result, full: bool = False) -> Table:
         row = (
             record.method,
             record.candidate,
-            *(answer(record, among[record.method]),) * told,
+            *(answer(record, among[record.method]),) * answers,
             DASH if plain else with_margin(result, record),
             with_margin(result, record) if plain and record.value == in_the_clear else number(in_the_clear),
             number(record.difference),
@@ -44,24 +48,24 @@ def values_table(result: Result, full: bool = False) -> Table:
         )
         rows.append(row + (number(record.paper_value), number(record.error_bound)) * full)
     if not rows:
-        return Table("Values", header, "ll" + "r" * 6, [], ("No records: this party was given no results.",))
+        return Table("Values", header, "ll" + "r" * 6, [], ("No records: this party received no results.",))
     notes = ["Value: higher is better data for this buyer. Values of different methods have different scales."]
     if full:
         notes.append("The paper's value is the raw number of the method's equation, in the equation's own orientation.")
     if any(record.session == "plain" for record in result):
         clear = ", ".join(dict.fromkeys(record.method for record in result if record.session == "plain"))
-        notes.append(f"Computed in the clear, with all data in one place, so without a private value: {clear}.")
+        notes.append(f"Computed in the clear, with all data in one place, so that there is no private value: {clear}.")
     if any(record.session == "join" for record in result):
         notes.append(
-            f"{DASH} under plaintext value and difference: nobody may know it, for it would take the data of "
+            f"{DASH} under plaintext value and difference: nobody may know them, because they would take the data of "
             "one organisation and the model of the other in one place."
         )
     if any(result.margin(record) is not None for record in result):
         notes.append(f"± is a {INTERVAL} {COVERS}")
     if any(record.error for record in result):
         known = ", ".join(f"{error} is minus the standard error of {of}" for error, of in ERRORS.items())
-        notes.append(f"{known}: no value of data, and not ranked.")
-    names = 2 + told
+        notes.append(f"{known}: it is no value of data, and it is not ranked.")
+    names = 2 + answers
     return Table(
         "Values",
         header + ("paper's value", "error bound") * full,
@@ -71,31 +75,31 @@ def values_table(result: Result, full: bool = False) -> Table:
     )
 
 
-def with_margin(result: Result, record: Record) -> str:
-    """The value, with half its 95% interval where its standard error was told too."""
+def with_margin(result: RunRecords, record: Record) -> str:
+    """Return the value as a text, with half its 95% interval if its standard error is known too."""
     margin = result.margin(record)
     return number(record.value) if margin is None else f"{number(record.value)} ± {number(margin, 2)}"
 
 
-def told_otherwise(record: Record) -> bool:
-    """Whether a decision, a winner or an interval was told, or a value to the other side alone."""
+def released_otherwise(record: Record) -> bool:
+    """Return whether a decision, a winner or an interval was released, or a value to the other side alone."""
     return record.release is not None and (record.interval is not None or record.value is None)
 
 
 def yes_or_no(records: Iterable[Record]) -> bool:
-    """Whether decisions or winners were told, and no values."""
+    """Return whether decisions or winners were released, and no values."""
     return any(r.decision is not None or r.winner is not None for r in records) and all(
         r.value is None for r in records
     )
 
 
-def finalists(result: Result) -> dict[str, int]:
-    """{method: how many of its candidates competed to be among the best}."""
+def finalists(result: RunRecords) -> dict[str, int]:
+    """Return, for each method, how many candidates competed to be among the best."""
     return {m: sum(r.winner is not None for r in result.of(m)) for m in result.methods}
 
 
 def answer(record: Record, among: int) -> str:
-    """What was told, for a cell. among: how many candidates competed to be among the best."""
+    """Return what was released, as a cell. among: how many candidates competed to be among the best."""
     if record.decision is None and record.winner:
         return f"winner {record.rank} of {among}" if record.rank else f"a winner of {among}"
     if record.decision is None and record.winner is None and record.interval:
@@ -107,13 +111,17 @@ def answer(record: Record, among: int) -> str:
     return record.answer if record.value is None else number(record.value)
 
 
-def _release_notes(result: Result) -> list[str]:
-    """What a reader must know of answers that are no plain values; nothing where all are."""
+def _release_notes(result: RunRecords) -> list[str]:
+    """Return what a reader must know of answers that are no plain values."""
     notes = []
     if any(record.decision is not None for record in result):
-        notes.append("Yes: the value reached the model owner's secret threshold; no: it did not. No value was told.")
+        notes.append(
+            "Yes: the value reached the model owner's secret threshold; no: it did not. No value was released."
+        )
     if any(record.winner is not None for record in result):
-        notes.append("Winner: among the best candidates, which alone were told; 1 is the best.")
+        notes.append(
+            "Winner: the candidate is among the best, and nothing was released of the others. Number 1 is the best."
+        )
     if any(record.interval for record in result):
         notes.append(
             "Interval: noise was added to the value on purpose, and with 95% certainty the value without noise lies in "
@@ -131,8 +139,8 @@ def _release_notes(result: Result) -> list[str]:
     return notes
 
 
-def doubts(result: Result) -> list[str]:
-    """What fixed point leaves uncertain of decisions and of an order, a sentence for each method."""
+def doubts(result: RunRecords) -> list[str]:
+    """Return what fixed point leaves uncertain of decisions and of an order, in a sentence for each method."""
     notes = []
     for method in result.methods:
         records = [record for record in result.of(method) if record.uncertain_within]
@@ -151,7 +159,7 @@ def doubts(result: Result) -> list[str]:
 
 
 def ties(records: Sequence[Record]) -> list[str]:
-    """Winners whose values were told and are next to each other within what fixed point may add to both."""
+    """Return the pairs of winners whose values differ by less than the error that fixed point may add to both."""
     ranked = sorted((r for r in records if r.winner and r.value is not None), key=lambda r: -r.value)
     return [
         f"{a.candidate} and {b.candidate}"
@@ -161,15 +169,17 @@ def ties(records: Sequence[Record]) -> list[str]:
 
 
 def _list(names: list[str], most: int = 6) -> str:
-    """A note of a long run names a few and counts the rest."""
+    """Join names to a text, which names a few of a long list and counts the rest."""
     return ", ".join(names if len(names) <= most else [*names[:most], f"and {len(names) - most} more"])
 
 
 def parties(roles: Iterable[str]) -> str:
+    """Join roles to a text, as in "model owner and data owner"."""
     return " and ".join(role.replace("_", " ") for role in roles)
 
 
-def correlations_table(result: Result) -> Table:
+def correlations_table(result: RunRecords) -> Table:
+    """Return how the values of each method correlate with utility and with level."""
     rows = []
     for method, found in result.correlations().items():
         cells = [found[reference][kind] for reference in ("utility", "level") for kind in ("spearman", "pearson")]
@@ -180,15 +190,17 @@ def correlations_table(result: Result) -> Table:
     if not rows:
         return Table("Correlation of value with the truth", (), "", [], ("No records.",))
     notes = [
-        "Utility is what retraining with the candidate takes off the mean test loss: a good method correlates "
-        "positively. Level is the corruption put into the candidate: a good method correlates negatively."
+        "Utility is the fall of the mean test loss when the model is retrained with the candidate, with which a good "
+        "method correlates positively. Level is the corruption of the candidate, with which it correlates negatively."
     ]
     if any(record.session == "join" for record in result):
         notes.append(f"{DASH}: between organisations nobody may know utility or level.")
     elif all(text == DASH for row in rows for text in row[1:]):
-        notes.append(f"{DASH}: it takes two or more candidates that differ, with a known utility or level.")
+        notes.append(
+            f"{DASH}: a correlation takes two or more candidates that differ and have a known utility or level."
+        )
     if any(record.release and record.value is None for record in result):
-        notes.append("Candidates whose value was not told do not count.")
+        notes.append("Candidates whose value was not released do not count.")
     return Table(
         "Correlation of value with the truth",
         ("method", "utility, rank", "utility, Pearson", "level, rank", "level, Pearson"),
@@ -198,8 +210,8 @@ def correlations_table(result: Result) -> Table:
     )
 
 
-def openings_table(result: Result) -> Table:
-    """Who learned what. Equal openings of one method are one row that names its candidates."""
+def openings_table(result: RunRecords) -> Table:
+    """Return who learned what. Equal openings of one method are one row, which names its candidates."""
     groups: dict[tuple, list[str]] = {}
     for record in result:
         counts = Counter((tuple(o["to"]), o["what"], o["numbers"], o["why"]) for o in record.openings)
@@ -218,11 +230,11 @@ def openings_table(result: Result) -> Table:
                 "each" if everyone else ", ".join(candidates),
             )
         )
-    notes = ["Numbers: how many numbers one candidate's appraisal opened."]
+    notes = ["Numbers: how many numbers the appraisal of one candidate opened."]
     if not rows:
         notes = ["Nothing was opened by a protocol."]
     if any(record.session == "plain" and not record.baseline for record in result):
-        notes.append("Methods computed in the clear open nothing, for nothing was hidden.")
+        notes.append("Methods computed in the clear open nothing, because nothing was hidden.")
     return Table(
         "What was opened",
         ("who learned", "what", "numbers", "why", "method", "candidate"),
@@ -232,8 +244,8 @@ def openings_table(result: Result) -> Table:
     )
 
 
-def trust(result: Result) -> list[str]:
-    """The trust models that the records state, one sentence each, with their methods where there are several."""
+def trust(result: RunRecords) -> list[str]:
+    """Return the trust models that the records state, one sentence each, with their methods if there are several."""
     stated: dict[str, list[str]] = {} if len(result) else {"No trust model is stated.": []}
     for record in result:
         methods = stated.setdefault(record.trust or "No trust model is stated.", [])
@@ -244,7 +256,8 @@ def trust(result: Result) -> list[str]:
     return [f"{', '.join(methods)}: {sentence}" for sentence, methods in stated.items()]
 
 
-def candidates_table(result: Result) -> Table:
+def candidates_table(result: RunRecords) -> Table:
+    """Return the sizes of the candidates and, as far as they are known, their level and utility."""
     rows = dict.fromkeys(
         (r.candidate, whole(r.n), whole(r.features), whole(r.classes), number(r.level), number(r.utility))
         for r in result
@@ -252,7 +265,8 @@ def candidates_table(result: Result) -> Table:
     return Table("Candidates", ("candidate", "rows", "features", "classes", "level", "utility"), "lrrrrr", list(rows))
 
 
-def costs_table(result: Result) -> Table:
+def costs_table(result: RunRecords) -> Table:
+    """Return seconds by phase and megabytes by party, and beside them what a dry run estimated."""
     phases = list(dict.fromkeys(phase for record in result for phase in record.seconds))
     parties = list(dict.fromkeys(party for record in result for party in record.bytes_sent))
     estimated = any(record.estimate for record in result)
@@ -275,14 +289,15 @@ def costs_table(result: Result) -> Table:
         *("rounds", "estimated rounds", "share and private, s", "estimated on a LAN, s") * estimated,
     )
     notes = (
-        "Estimated: from sizes alone, by a dry run of the same program. Seconds on a LAN are a model: rounds times its "
-        "latency, bytes over its bandwidth, and the products at a rate measured here; bytes and rounds are exact.",
+        "Estimates come from sizes alone, by a dry run of the same program; bytes and rounds are exact. Seconds on a "
+        "LAN follow a model: rounds times its latency, bytes over its bandwidth, and the products at a rate that is "
+        "measured here.",
     ) * estimated
     return Table("Costs by phase and party", header, "ll" + "r" * (len(header) - 2), rows, notes)
 
 
 def _estimates(record: Record, parties: list[str]) -> tuple[str, ...]:
-    """Cells of the estimate beside what was measured."""
+    """Return the cells of the estimate, with what was measured beside them."""
     found = record.estimate or {}
     sent = [found.get(f"bytes_sent.{party}") for party in parties]
     together = sum(record.seconds.get(phase, 0.0) for phase in ("share", "private"))
@@ -295,8 +310,8 @@ def _estimates(record: Record, parties: list[str]) -> tuple[str, ...]:
     )
 
 
-def run_table(result: Result) -> Table:
-    """What the run was: each fact once, with all its values where records differ."""
+def run_table(result: RunRecords) -> Table:
+    """Return the facts of the run. A fact in which records differ has all its values."""
     facts: dict[str, dict[str, None]] = {}
     for record in result:
         pairs = {
@@ -312,8 +327,8 @@ def run_table(result: Result) -> Table:
     return Table("Run", ("fact", "value"), "ll", [(key, ", ".join(values)) for key, values in facts.items()])
 
 
-def warnings_table(result: Result) -> Table:
-    """What the records warn of, each sentence once with its candidates; no rows where there is nothing."""
+def warnings_table(result: RunRecords) -> Table:
+    """Return the warnings of the records, each sentence once with its candidates. There may be no rows."""
     about: dict[str, dict[str, None]] = {}
     for record in result:
         for text in record.warnings:
@@ -323,8 +338,12 @@ def warnings_table(result: Result) -> Table:
     return Table("Warnings", ("candidate", "warning"), "ll", rows)
 
 
-def bars(result: Result, width: int = 40) -> list[tuple[str, list[tuple[str, str, str]]]]:
-    """For each method its (candidate, bar, value): the bar runs from the method's lowest value to its highest."""
+def bars(result: RunRecords, width: int = 40) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Return for each method its (candidate, bar, value).
+
+    A bar is a text of at most `width` blocks. The shortest one stands for the method's lowest value, the longest one
+    for its highest.
+    """
     charts = []
     for method in result.methods:
         records = [record for record in result.of(method) if record.value is not None and not record.error]
@@ -341,8 +360,8 @@ def bars(result: Result, width: int = 40) -> list[tuple[str, list[tuple[str, str
     return charts
 
 
-def plain_text(result: Result) -> str:
-    """Values, correlations and openings for a plain terminal."""
+def plain_text(result: RunRecords) -> str:
+    """Return values, warnings, correlations, openings and trust as text for a plain terminal."""
     tables = [values_table(result), correlations_table(result), openings_table(result)]
     tables[1:1] = [table for table in (warnings_table(result),) if table.rows]
     blocks = [lines_of(table) for table in tables]

@@ -1,4 +1,4 @@
-"""One table: its title, header, rows and notes, and how its numbers are written."""
+"""One table of texts, how numbers become cells, and how a table becomes lines for a plain terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """title; header and rows of text; align: one letter, l or r, a column; notes: sentences under the table."""
+    """A table of texts, which every report shows.
+
+    Attributes:
+        title: The table's title.
+        header: The names of the columns.
+        align: One letter for each column: l for left, r for right.
+        rows: The rows, each with a cell for each column.
+        notes: The sentences under the table.
+    """
 
     title: str
     header: tuple[str, ...]
@@ -20,7 +28,10 @@ class Table:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """`digits` significant digits, more where the whole part is longer; powers of ten beyond 10^-3 and 10^6."""
+    """Write a number with `digits` significant digits, or a dash for None.
+
+    A longer whole part is written in full. Below 10^-3 and from 10^6 on, the number has a power of ten.
+    """
     if value is None:
         return DASH
     if value == 0:
@@ -32,10 +43,12 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def whole(value: int | None) -> str:
+    """Write a whole number, or a dash for None."""
     return DASH if value is None else str(value)
 
 
 def lines_of(table: Table) -> list[str]:
+    """Write a table as lines whose columns are padded with spaces."""
     if not table.rows:
         return [table.title, *table.notes]
     rows = [table.header, *table.rows]

@@ -39,7 +39,7 @@ def test_the_command(queue, capsys):
     command("yes", ID, place)
     line = capsys.readouterr().out
     assert line.startswith(f"approved, for one appraisal: request {ID} ") and line.count("\n") == 1
-    assert "influence of digits-a, digits-b, release dp, told to model owner and data owner" in line
+    assert "influence of digits-a, digits-b, release dp, released to model owner and data owner" in line
     command("no", place, numbered(1).id, "reason=a=b")
     assert capsys.readouterr().out.startswith(f"refused: request {numbered(1).id}")
     assert queue.read(numbered(1).id).reason == "a=b"

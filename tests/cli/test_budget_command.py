@@ -90,7 +90,7 @@ def test_set_refuses_what_is_no_limit(full, stated, message):
 
 def test_set_needs_a_ledger_that_is_there_and_whole(full, capsys):
     with pytest.raises(
-        InputError, match="FILE: got none.ledger; expected .*the first appraisal of a data set makes it"
+        InputError, match="FILE: got none.ledger; expected an existing ledger, which the first appraisal of a data set"
     ):
         budget.main(["set", str(full.parent / "none.ledger"), "epsilon=2"])
     assert {file.name for file in full.parent.iterdir()} == {full.name + end for end in ("", ".head", ".lock", ".salt")}
@@ -109,7 +109,7 @@ def test_set_needs_a_ledger_that_is_there_and_whole(full, capsys):
 
 
 def test_a_change_keeps_what_another_process_changed_just_before(path, monkeypatch):
-    """It changes what is in force under the lock, not what was read before."""
+    """The command changes the limits that are in force under the lock, and not those that it read before."""
     Ledger(path, "seller")
 
     def overtaken(file):

@@ -98,7 +98,7 @@ def test_check_tells_the_listed_data_from_others(tmp_path, capsys):
 
 
 def appraise(processes, root, *own):
-    """How each party ends, where the data owner states `own` beside its file."""
+    """Return how each party ends if the data owner states `own` beside its file."""
     public = ["session=join", f"session.rendezvous=tcp://127.0.0.1:{free_port()}", "appraisal=gradient_norm"]
     files = {
         MODEL_OWNER: [f"party.train={root}/train.npz", f"party.test={root}/test.npz"],
@@ -111,7 +111,7 @@ def appraise(processes, root, *own):
 
 @pytest.fixture
 def market(tmp_path):
-    """Files of both sides, and the seller's data published as the listing `sales`."""
+    """Make the files of both sides, and publish the seller's data as the listing `sales`."""
     for k, name in enumerate(("train", "test", "seller")):
         write_npz(tmp_path / f"{name}.npz", *problem(50, seed=k))
     data = read_dataset(tmp_path / "seller.npz")

@@ -1,4 +1,4 @@
-"""Two runs and one folder: the second is refused or kept apart, and of one question there is one truth."""
+"""Two runs in one folder: the second is refused or kept apart, and the records of one question are those of one run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 from processes import APP, Processes, problem, stretched, write_npz
 
-from mpc_appraisal.cli import sweep
+from mpc_appraisal.cli import finished, sweep
 from mpc_appraisal.cli.config import compose, public_part
 from mpc_appraisal.cli.jobs import job_key, job_settings
 from mpc_appraisal.common.errors import InputError
@@ -22,32 +22,32 @@ def job(root, name: str, key: str, settings: str | None = None):
     folder = root / name
     folder.mkdir(parents=True)
     (folder / "records.jsonl").write_text(RECORD)
-    sweep.finish(folder, key, settings)
+    finished.finish(folder, key, settings)
     return folder
 
 
 def test_a_run_at_work_keeps_the_others_out_or_apart_or_waiting(tmp_path):
     folder = tmp_path / "run"
-    with sweep.alone(folder) as held:
+    with finished.alone(folder) as held:
         assert held == folder
         with (
             pytest.raises(InputError, match="hydra.run.dir: got .*run; expected a folder that no other run is at work"),
-            sweep.alone(folder, wait=False, name="hydra.run.dir"),
+            finished.alone(folder, wait=False, name="hydra.run.dir"),
         ):
             pass
-        with sweep.alone(folder, wait=False, apart=True) as second:
+        with finished.alone(folder, wait=False, apart=True) as second:
             assert second == tmp_path / "run-2"
-            with sweep.alone(folder, wait=False, apart=True) as third:
+            with finished.alone(folder, wait=False, apart=True) as third:
                 assert third == tmp_path / "run-3"
-    with sweep.alone(folder, wait=False) as again:
+    with finished.alone(folder, wait=False) as again:
         assert again == folder
 
 
 def test_records_of_an_earlier_run_are_refused_or_left_where_they_are(tmp_path):
     folder = job(tmp_path, "run", "a" * 16)
     with pytest.raises(InputError, match="hydra.run.dir: got .*run; expected .*overwrite=true, which replaces it"):
-        sweep.fresh(folder, "hydra.run.dir")
-    with sweep.alone(folder, wait=False, apart=True) as place:
+        finished.fresh(folder, "hydra.run.dir")
+    with finished.alone(folder, wait=False, apart=True) as place:
         assert place == tmp_path / "run-2"
     assert (folder / "records.jsonl").read_text() == RECORD
 
@@ -57,7 +57,7 @@ def test_a_sweep_holds_its_folder_to_the_end(tmp_path):
     with other:
         with pytest.raises(InputError, match="hydra.sweep.dir: got .*; expected a folder that no other sweep"):
             sweep.claim(tmp_path, resume=False, overwrite=False)
-        sweep.claim(tmp_path, resume=True, overwrite=False)  # whose jobs wait for their folders
+        sweep.claim(tmp_path, resume=True, overwrite=False)  # The jobs of a resumed sweep wait for their folders.
     job(tmp_path, "deep/0", "a" * 16)
     with pytest.raises(InputError, match="with records in .*deep/0; expected no records; or resume=true"):
         sweep.claim(tmp_path, resume=False, overwrite=False)
@@ -88,11 +88,13 @@ def test_a_changed_file_is_the_same_settings_and_another_job(tmp_path):
 
 def test_what_a_changed_file_made_untrue_is_replaced_in_its_place_or_put_aside(tmp_path):
     job(tmp_path, "0", "a" * 16, "s" * 16), job(tmp_path, "1", "b" * 16, "t" * 16)
-    assert sweep.folder_of(tmp_path, 5, "c" * 16, "s" * 16) == "0"  # the same settings, other contents
-    assert sweep.folder_of(tmp_path, 0, "c" * 16, "u" * 16) == "0-cccccccc"  # other settings go elsewhere
-    sweep.supersede(tmp_path, "c" * 16, "s" * 16)
+    assert finished.folder_of(tmp_path, 5, "c" * 16, "s" * 16) == "0"  # the same settings, other contents
+    assert finished.folder_of(tmp_path, 0, "c" * 16, "u" * 16) == "0-cccccccc"  # other settings go elsewhere
+    finished.supersede(tmp_path, "c" * 16, "s" * 16)
     assert [path.parent.name for path in tmp_path.rglob("records.jsonl")] == ["1"]
-    assert (tmp_path / "0" / sweep.SUPERSEDED).read_text() == RECORD and not (tmp_path / "0" / "finished.json").exists()
+    assert (tmp_path / "0" / finished.SUPERSEDED).read_text() == RECORD and not (
+        tmp_path / "0" / "finished.json"
+    ).exists()
 
 
 def test_real_sweeps_and_runs_in_one_folder(tmp_path):

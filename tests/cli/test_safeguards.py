@@ -1,4 +1,4 @@
-"""What an owner states under `party` about its ledgers, approval and salts, read without a session."""
+"""The disclosure controls of an owner are read from the keys under `party`, without a session."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEFAULT = yaml.safe_load((CONF / "config.yaml").read_text())["party"]
 
 @pytest.fixture
 def base(tmp_path) -> Path:
-    """Where paths were typed; the files that they name need not be there for a guard."""
+    """Make the folder in which paths were typed. The files that they name need not be there."""
     folder = tmp_path / "typed"
     (folder / "own").mkdir(parents=True)
     return folder
@@ -145,8 +145,8 @@ def test_the_policy_file_holds_for_new_ledgers_and_not_for_others(base):
     of_data_owner(base, policy="policy.yaml")
     opening = json.loads((base / "own" / "a.csv.ledger").read_text().splitlines()[0])
     assert Policy(**opening["policy"]) == Policy(epsilon=2.0, minimum_rows=500)
-    of_data_owner(base, policy="policy.yaml")  # the same again
-    of_data_owner(base)  # or none
+    of_data_owner(base, policy="policy.yaml")  # The same policy is accepted again.
+    of_data_owner(base)  # No policy is accepted, too.
     (base / "policy.yaml").write_text("epsilon: 3\n")
     with pytest.raises(
         InputError, match=r"ledger.policy: got epsilon=3.0, minimum_rows=100; expected epsilon=2.0, min"
@@ -190,11 +190,11 @@ def test_a_ledger_of_other_data_is_refused(base):
     with pytest.raises(InputError, match="ledger.data: got 'train'; expected 'a'"):
         of_model_owner(base, ledger="a.ledger")
     with pytest.raises(InputError, match=r"ledger.data: got 'a \+ b'; expected 'a'"):
-        of_data_owner(base, ("a", "b"), ledger=["a.ledger", "a.ledger"])  # the ledger is of the first alone
+        of_data_owner(base, ("a", "b"), ledger=["a.ledger", "a.ledger"])  # The ledger is only for the first file.
 
 
 def test_listed_or_not_the_same_file_has_the_same_ledger(base):
-    """A listing is renamed with its price, and what was spent stays spent."""
+    """A listing gets a new name and a new price, and what was spent stays spent."""
     for name in ("a", "digits-1", "digits-2"):
         controls = safeguards.of_data_owner(party(), absolute(base), {name: "own/a.csv"}, (None,))
         controls.ledgers.charge({("m", name): Question(MODEL_OWNER, "m", 100, name)})
@@ -289,7 +289,7 @@ def test_patience_in_seconds(base):
 
 
 def test_paths_are_those_of_the_folder_where_they_were_typed(base, tmp_path, monkeypatch):
-    """With hydra.job.chdir=true the process is in another folder by then."""
+    """With hydra.job.chdir=true, the process is in another folder when the paths are read."""
     elsewhere = tmp_path / "run"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -302,7 +302,7 @@ def test_paths_are_those_of_the_folder_where_they_were_typed(base, tmp_path, mon
 
 
 def test_the_desk_is_called_as_it_was_typed_where_no_folder_was_changed(base, monkeypatch):
-    """So that the command which is printed is the one that works there."""
+    """The printed command must work in the folder where the path was typed."""
     monkeypatch.chdir(base)
     assert of_data_owner(base).requests == "requests"
     assert of_data_owner(base, requests="own/desk").requests == "own/desk"

@@ -1,4 +1,4 @@
-"""Sweeps with real processes: resumed after kill -9, failures among others, progress, launchers where installed."""
+"""Sweeps with real processes: they resume after kill -9, survive failed jobs, show progress, and use the launchers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from omegaconf import OmegaConf
 from processes import APP, Ended, Process, Processes, gone, stretched
 
-from mpc_appraisal.cli import sweep
+from mpc_appraisal.cli import finished, launchers, sweep
 from mpc_appraisal.cli.config import compose, public_part
 from mpc_appraisal.cli.jobs import job_key
 from mpc_appraisal.common.errors import InputError
@@ -36,7 +36,7 @@ NOTHING = "finished before, nothing computed: "
 
 
 def start(processes: Processes, name: str, *overrides: str) -> Process:
-    """A sweep whose folder is `name`/sweep."""
+    """Return the command of a sweep whose folder is `name`/sweep."""
     return processes.start(name, [*APP, "--multirun", "hydra.sweep.dir=sweep", *overrides], {"HYDRA_FULL_ERROR": "0"})
 
 
@@ -46,7 +46,7 @@ def swept(folder: Path, name: str, *overrides: str, timeout: float = 120) -> End
 
 
 def kept(root: Path) -> dict[str, tuple[int, int, bytes]]:
-    """By folder, what a finished job left: times of both files and the bytes of the records."""
+    """Return what each finished job left: the times of both files and the bytes of the records, by folder."""
     return {
         str(path.parent.relative_to(root)): (
             path.stat().st_mtime_ns,
@@ -70,7 +70,7 @@ def until(condition, process: Process, timeout: float = 60) -> None:
 
 
 def below(pid: int, text: str) -> list[int]:
-    """Descendants of a process whose command holds `text`; a launcher's may lead groups of their own."""
+    """Return the descendants of a process whose command holds `text`. Those of a launcher may lead their own groups."""
     found = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, timeout=10).stdout
     rows = [line.split(None, 2) for line in found.splitlines() if len(line.split(None, 2)) == 3]
     family, size = {pid}, 0
@@ -84,7 +84,7 @@ def parties(pid: int) -> list[int]:
     return below(pid, "mpc_appraisal.mpc.net.worker")
 
 
-# ---- what a finished job is known by ----
+# ---- keys of finished jobs ----
 
 
 def test_resume_and_hydra_are_not_in_the_public_hash_nor_in_the_jobs():
@@ -113,7 +113,7 @@ def job(root: Path, name: str, key: str) -> Path:
     folder = root / name
     folder.mkdir(parents=True)
     (folder / "records.jsonl").write_text(RECORD)
-    sweep.finish(folder, key)
+    finished.finish(folder, key)
     return folder
 
 
@@ -141,20 +141,22 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_what_contradicts_the_mark_is_not_finished(tmp_path, damage):
     folder = job(tmp_path, "0", "a" * 16)
-    assert sweep.finished(folder, "a" * 16) and sweep.find(tmp_path, "a" * 16, tmp_path / "5") == folder
+    assert finished.finished(folder, "a" * 16) and finished.find(tmp_path, "a" * 16, tmp_path / "5") == folder
     DAMAGE[damage](folder)
-    assert not sweep.finished(folder, "a" * 16) and sweep.find(tmp_path, "a" * 16, folder) is None
+    assert not finished.finished(folder, "a" * 16) and finished.find(tmp_path, "a" * 16, folder) is None
     assert not list(tmp_path.rglob("*.new"))
 
 
 def test_a_resumed_job_goes_where_it_finished_and_never_over_another(tmp_path):
     job(tmp_path, "0", "a" * 16), job(tmp_path, "deep/er", "b" * 16)
     (tmp_path / "1").mkdir()
-    place = {key: sweep.folder_of(tmp_path, 0, key * 16) for key in "abc"}
+    place = {key: finished.folder_of(tmp_path, 0, key * 16) for key in "abc"}
     assert place == {"a": "0", "b": "deep/er", "c": "0-cccccccc"}
-    assert sweep.folder_of(tmp_path, 1, "c" * 16) == "1" and sweep.folder_of(tmp_path, 1, "a" * 16) == "0"
-    changed(tmp_path / "0", version="0.0.1")  # computed anew in its own place, and not lost to others
-    assert sweep.folder_of(tmp_path, 0, "a" * 16) == "0" and sweep.folder_of(tmp_path, 0, "c" * 16) == "0-cccccccc"
+    assert finished.folder_of(tmp_path, 1, "c" * 16) == "1" and finished.folder_of(tmp_path, 1, "a" * 16) == "0"
+    changed(tmp_path / "0", version="0.0.1")  # It is computed anew in its own place.
+    assert (
+        finished.folder_of(tmp_path, 0, "a" * 16) == "0" and finished.folder_of(tmp_path, 0, "c" * 16) == "0-cccccccc"
+    )
 
 
 def test_lines_of_progress(tmp_path, monkeypatch):
@@ -173,16 +175,16 @@ def test_lines_of_progress(tmp_path, monkeypatch):
 
 def test_jobs_at_once():
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    assert sweep.jobs_at_once(1) == cores and sweep.jobs_at_once(10_000) == 1
+    assert launchers.jobs_at_once(1) == cores and launchers.jobs_at_once(10_000) == 1
 
 
 def test_a_launcher_without_its_plugin_names_the_extra(monkeypatch):
-    monkeypatch.setattr(sweep, "find_spec", lambda name: None)
+    monkeypatch.setattr(launchers, "find_spec", lambda name: None)
     for argument in ("+launch=joblib", "launch=slurm", "hydra/launcher=submitit_local"):
         extra = "joblib" if "joblib" in argument else "submitit"
         with pytest.raises(InputError, match=rf"pip install 'mpc_appraisal\[{extra}\]'"):
-            sweep.check_launcher(["--multirun", argument])
-    sweep.check_launcher(["--multirun", "hydra/launcher=basic", "seed=0"])
+            launchers.check_launcher(["--multirun", argument])
+    launchers.check_launcher(["--multirun", "hydra/launcher=basic", "seed=0"])
 
 
 @pytest.mark.parametrize("preset", ["joblib", "submitit_local", "slurm"])
@@ -190,7 +192,7 @@ def test_presets_ask_for_three_processes_a_job(preset):
     found = OmegaConf.load(Path(sweep.__file__).parents[2] / "conf" / "launch" / f"{preset}.yaml").hydra
     assert found.job.env_set.OMP_NUM_THREADS == "1"
     if preset == "joblib":
-        assert found.launcher.n_jobs == sweep.jobs_at_once(3)
+        assert found.launcher.n_jobs == launchers.jobs_at_once(3)
     else:
         assert found.launcher.cpus_per_task == 3 and found.launcher.tasks_per_node == 1
 
@@ -259,7 +261,7 @@ def test_only_what_is_damaged_or_new_is_computed_again(tmp_path):
 
 
 def test_failing_jobs_do_not_lose_the_others(tmp_path):
-    """An error of the package is a line; any other one, as of a folder where a file is to be, has its traceback too."""
+    """An error of the package is one line. Any other error, as of a folder in a file's place, has a traceback too."""
     (tmp_path / "a" / "sweep" / "0" / "report.html").mkdir(parents=True)
     ended = swept(tmp_path, "a", *PLAIN, "seed=0,1", "model.l2=1e-2,-1")
     assert ended.code == 2 and ended.err.count("Traceback") == 1
@@ -288,7 +290,7 @@ def test_resume_is_for_one_machine_and_for_single_runs_too(tmp_path):
 
 INSTALLED = {
     preset: importlib.util.find_spec("hydra_plugins") and importlib.util.find_spec(module)
-    for preset, (_, module) in sweep.LAUNCHERS.items()
+    for preset, (_, module) in launchers.LAUNCHERS.items()
 }
 
 

@@ -15,6 +15,7 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mpc_appraisal.cli.commands import market as command
+from mpc_appraisal.cli.commands.market import join
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.common.roles import DEALER
 from mpc_appraisal.marketplace.encryption.authority import Authority
@@ -204,7 +205,7 @@ def test_the_lower_cap_of_enrolment_and_run_holds(tmp_path):
 
 def test_join_takes_a_cap_on_labels(tmp_path, monkeypatch):
     brought = []
-    monkeypatch.setattr(command, "take_part", lambda role, where, market, read, connection: brought.append(read()))
+    monkeypatch.setattr(join, "take_part", lambda role, where, market, read, connection: brought.append(read()))
     (tmp_path / "plan.json").write_text('{"protocol": "ife_transform", "selection": "margin", "budget": 2}')
     command.main(["join", "authority", "tcp://127.0.0.1:1", str(tmp_path / "plan.json"), "--state", str(tmp_path),
                   "--label-cap", "7"])  # fmt: skip

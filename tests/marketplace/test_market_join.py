@@ -19,7 +19,8 @@ from small_market import (
 )
 
 from mpc_appraisal.appraisal.sessions import Plain
-from mpc_appraisal.cli.commands.market import ROLES, main
+from mpc_appraisal.cli.commands.market import main
+from mpc_appraisal.cli.commands.market.join import ROLES
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.marketplace.api import run_market
 from mpc_appraisal.marketplace.plan_file import architecture_of, market_of, read_plan

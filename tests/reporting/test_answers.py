@@ -1,4 +1,4 @@
-"""Results and reports of answers that are no plain values."""
+"""Results and reports show answers that are no plain values."""
 
 from __future__ import annotations
 

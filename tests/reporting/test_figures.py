@@ -1,4 +1,4 @@
-"""Figures of a report."""
+"""Figures show the values and the costs of the records."""
 
 from __future__ import annotations
 

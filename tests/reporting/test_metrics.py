@@ -1,4 +1,4 @@
-"""Correlations against their definitions."""
+"""Correlations are compared with their definitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results and reports: indexing, sorting, correlations against scipy, and every number of the records and no other."""
+"""Reports show every number of the records and no other number."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def join_records() -> list[Record]:
 
 
 class Page(HTMLParser):
-    """Text, tables as lists of rows, image sources; checks that each element that opens also closes."""
+    """Parses a page into text, tables as lists of rows, and sources of images. Each element that opens must close."""
 
     VOID = ("meta", "img", "br")
 
@@ -134,12 +134,12 @@ class Page(HTMLParser):
 
 
 def close(shown: str, true: float) -> bool:
-    """Rounded at the third significant digit or later."""
+    """Return whether a shown number is another one that was rounded at its third significant digit or later."""
     return abs(float(shown) - true) <= 5.01e-3 * abs(true)
 
 
 def numbers_of(result: Result) -> list[float]:
-    """Every number that a report may show, straight from the records."""
+    """Return every number of the records that a report may show."""
     found = []
     for r in result:
         found += [

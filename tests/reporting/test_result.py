@@ -1,4 +1,4 @@
-"""Results: indexing, sorting and correlations against scipy."""
+"""Results are indexed and sorted, and their correlations are those of scipy."""
 
 from __future__ import annotations
 

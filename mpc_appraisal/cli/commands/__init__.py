@@ -1,44 +1,22 @@
-"""Subcommands of `mpc-appraisal` that are no appraisal: `mpc-appraisal NAME ...`."""
+"""Subcommands of `mpc-appraisal`: `mpc-appraisal NAME ...` runs `main` of the module of that name in this folder.
+
+A module is imported only when its command is run, because most of them need rooms that no other command needs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
-from mpc_appraisal.cli.commands import approval, budget, catalogue, certificates, cost, example, preflight
-
-
-def run_catalogue(arguments: Sequence[str]) -> None:
-    """Publish a listing of data; list, search and show listings."""
-    from rich.console import Console
-
-    from mpc_appraisal.cli.console import wide
-
-    catalogue.main(arguments, wide(Console()))
+Command = Callable[[Sequence[str]], None]
+NAMES = ("approval", "budget", "catalogue", "certificates", "cost", "example", "market", "preflight")
 
 
-def run_approval(arguments: Sequence[str]) -> None:
-    """List the requests that wait for the data owner, show one, and say yes or no."""
-    from rich.console import Console
+def _command(name: str) -> Command:
+    def run(arguments: Sequence[str]) -> None:
+        import_module(f"{__name__}.{name}").main(arguments)
 
-    from mpc_appraisal.cli.console import wide
-
-    approval.main(arguments, wide(Console()))
+    return run
 
 
-def run_market(arguments: Sequence[str]) -> None:
-    """The encrypted marketplace between organisations: enrol, upload, join."""
-    from mpc_appraisal.cli.commands.market import main  # with the marketplace, which no other command needs
-
-    main(arguments)
-
-
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
-    "approval": run_approval,
-    "budget": budget.main,
-    "catalogue": run_catalogue,
-    "certificates": certificates.main,
-    "cost": cost.main,
-    "example": example.main,
-    "market": run_market,
-    "preflight": preflight.main,
-}
+COMMANDS: dict[str, Command] = {name: _command(name) for name in NAMES}

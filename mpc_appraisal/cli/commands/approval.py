@@ -1,10 +1,15 @@
-"""`mpc-appraisal approval`: read what was asked of the data owner, and say yes or no to it."""
+"""`mpc-appraisal approval`: the data owner reads the requests for an appraisal, and says yes or no to each.
+
+Input: the folder of requests. Output: a table, a request in words, or an answer that the waiting appraisal reads.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mpc_appraisal.cli.arguments import split
+from mpc_appraisal.cli.console import terminal
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.queue import FOLDER, PendingRequest, RequestQueue
@@ -18,37 +23,32 @@ USAGE = f"""usage: mpc-appraisal approval list [in=DIR]
 
 the data owner's answer to a request for an appraisal, before anything private is shared
 
-list:    all requests: pending, yes (not used yet), expired (a yes that was not used in time: a week, or what
-         party.yes_expires states; it waits for another), no, or used; status 1 where one is damaged
-show:    the request in words
-yes:     let one appraisal start, exactly as the request says; a repeat has to be asked for again
-no:      never; to take it back, or a yes that is not used yet, remove DIR/ID.no or DIR/ID.yes
-in=DIR:  where the requests lie (default: {FOLDER}); reason=TEXT: kept with the no, and not told to the other side"""
+list:    print all requests, each of which is pending, yes (not used yet), no, used, or expired: its yes was not used in
+         time, which is a week or what party.yes_expires states, and it waits for another. Status 1 says that a request
+         is damaged
+show:    print the request in words
+yes:     let one appraisal start, exactly as the request says. A repeat has to be requested again
+no:      refuse the request. To take back a no, or a yes that is not used yet, remove DIR/ID.no or DIR/ID.yes
+in=DIR:  the folder of the requests (default: {FOLDER})
+reason=TEXT: a reason, which is kept with the no and is not sent to the other side"""
 
 
-def main(arguments: Sequence[str], console: Any) -> None:
-    """The subcommand. console: of rich, where tables go. Raises InputError."""
+def main(arguments: Sequence[str], console: Any = None) -> None:
+    """Run the subcommand. Tables go to the rich console; by default to the terminal's. Raises InputError."""
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
         return
     actions: dict[str, Callable[[Sequence[str], Any], None]] = {"list": _list, "show": _show, "yes": _yes, "no": _no}
     if arguments[0] not in actions:
         raise InputError("approval", shown(arguments[0]), f"one of {', '.join(actions)}")
-    actions[arguments[0]](arguments[1:], console)
+    actions[arguments[0]](arguments[1:], console or terminal())
 
 
 def _stated(
     action: str, arguments: Sequence[str], ids: int, *keys: str
 ) -> tuple[RequestQueue, list[str], dict[str, str]]:
-    """The queue, the ids, and what was stated as KEY=VALUE."""
-    stated: dict[str, str] = {}
-    left = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if equals and key in ("in", *keys) and key not in stated:
-            stated[key] = value
-        else:
-            left.append(argument)
+    """Return the queue, the ids, and the values of the arguments KEY=VALUE."""
+    stated, left = split(arguments, ("in", *keys))
     if len(left) != ids or any("=" in one for one in left) or not stated.get("in", FOLDER):
         expected = " ".join(["ID"] * ids + [f"[{key}=...]" for key in ("in", *keys)])
         raise InputError(f"approval {action}", shown(" ".join(arguments)) or "nothing", expected)
@@ -100,9 +100,10 @@ def _no(arguments: Sequence[str], console: Any) -> None:
 
 
 def _line(asked: PendingRequest) -> str:
+    """Say in one line what was answered."""
     request = asked.request
     learners = " and ".join(role.replace("_", " ") for role in request.learners)
     return (
         f"request {asked.id} of {shown(asked.counterparty)}: {shown(', '.join(request.methods))} of "
-        f"{shown(', '.join(request.candidates))}, release {request.content['release']['kind']}, told to {learners}"
+        f"{shown(', '.join(request.candidates))}, release {request.content['release']['kind']}, released to {learners}"
     )

@@ -1,5 +1,7 @@
-"""`mpc-appraisal budget`: what each counterparty has spent of a data set's privacy budget; is the ledger whole? And the
-command that changes a policy: what is spent stays spent."""
+"""`mpc-appraisal budget`: show what each counterparty has spent, verify a ledger, and set the limits of its policy.
+
+Input: a ledger, or a folder of ledgers. Output: a table for each ledger. Changing a limit leaves spent budget spent.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ ENDING = ".ledger"
 
 
 def files(place: Path) -> list[Path]:
-    """The ledger, or all ledgers of a folder."""
+    """Return the ledger, or all ledgers of a folder. Raises InputError for a folder without ledgers."""
     found = sorted(place.glob(f"*{ENDING}")) if place.is_dir() else [place]
     if not found:
         raise InputError("PLACE", place.name, f"a ledger, or a folder with files *{ENDING}")
@@ -26,7 +28,7 @@ def files(place: Path) -> list[Path]:
 
 
 def table(state: State) -> Table:
-    """A row for each counterparty."""
+    """Return a table of what is spent and left, with a row for each counterparty."""
     policy = state.policy
     header = ("counterparty", "questions", "answers", "epsilon spent", "epsilon left", "plain values", "plain left")
     rows = [
@@ -42,51 +44,54 @@ def table(state: State) -> Table:
         for row in spent(state)
     ] or [(DASH,) * len(header)]
     notes = [
-        f"Budget for each counterparty: epsilon {policy.epsilon:g} at delta {policy.delta:g}, all its noised values "
-        f"together; {policy.plain_values} values without noise; data sets of {policy.minimum_rows} rows or more.",
-        "A question without an answer was charged and its session failed, or still runs. A plain value, released "
-        "without noise, has infinite epsilon: only the number of such values is limited.",
+        f"Each counterparty has a budget of epsilon {policy.epsilon:g} at delta {policy.delta:g} for all its noised "
+        f"values together, and of {policy.plain_values} values without noise, for data sets of {policy.minimum_rows} "
+        "rows or more.",
+        "A question without an answer was charged, and its session failed or still runs. A plain value, which is "
+        "released without noise, has infinite epsilon, so that only the number of such values is limited.",
     ]
     return Table(f"Privacy budget of {state.data}", header, "l" + "r" * 6, rows, (*notes, *tears(state)))
 
 
 def tears(state: State) -> list[str]:
-    """What writers that were killed left behind."""
-    found = [f"Line {n}: a writer was stopped before it; nothing was granted by what it left." for n in state.tears]
+    """Return a sentence for each line that a writer left unfinished when it was stopped."""
+    found = [f"Line {n}: a writer was stopped before this line, and what it left granted nothing." for n in state.tears]
     if state.chain.torn:
         found.append(
-            "The last line is unfinished: it is being written, or its writer was stopped; the next repairs it."
+            "The last line is unfinished: it is being written, or its writer was stopped and the next one repairs it."
         )
     return found
 
 
 def amend(file: Path, stated: Sequence[str]) -> list[str]:
-    """Change limits of the policy in force (`key=value`); a sentence for each that has another value now."""
+    """Change limits of the policy in force, each stated as key=value. Return a sentence for each that changed."""
     pairs = [pair.partition("=") for pair in stated]
     for pair, (_, equals, _) in zip(stated, pairs, strict=True):
         if not equals:
             raise InputError("KEY=VALUE", repr(pair), "a limit and its value, as epsilon=2")
     changes = limits((key, value) for key, _, value in pairs)
     if not file.exists() and not file.with_name(file.name + ".head").exists():
-        raise InputError("FILE", file.name, "a ledger that is there: the first appraisal of a data set makes it")
+        raise InputError("FILE", file.name, "an existing ledger, which the first appraisal of a data set makes")
     verify(file)
     old, new = (asdict(policy) for policy in Ledger(file).amend(**changes))
     return [f"{key}: {old[key]} -> {new[key]}" for key in LIMITS if old[key] != new[key]]
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The subcommand."""
+    """Run the subcommand. Raises InputError for a bad argument or a ledger that is not whole."""
     parser = argparse.ArgumentParser(
         prog="mpc-appraisal budget",
         description="The privacy budget of a data set. show and verify change nothing; set changes the policy in "
         "force, and spent budget stays spent.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="show | verify | set")
-    show = commands.add_parser("show", help="what each counterparty has asked and spent, and what is left")
+    show = commands.add_parser("show", help="show what each counterparty has asked and spent, and what is left")
     show.add_argument("PLACE", type=Path, help=f"a ledger, or a folder of ledgers (*{ENDING})")
     check = commands.add_parser("verify", help="check chain, sequence, charges and budgets; name the first bad line")
     check.add_argument("FILE", type=Path, help="a ledger")
-    check.add_argument("--head", metavar="HASH", help="a last hash noted earlier: the ledger must still hold that line")
+    check.add_argument(
+        "--head", metavar="HASH", help="a last hash that was noted earlier, whose line the ledger must still hold"
+    )
     change = commands.add_parser(
         "set",
         help="change limits of the policy in force; spent budget stays spent",
@@ -109,7 +114,9 @@ def main(arguments: Sequence[str]) -> None:
     from mpc_appraisal.reporting.report import print_table
 
     if stated.command == "set":
-        for sentence in amend(stated.FILE, stated.LIMIT) or ["nothing changed: these limits are in force already"]:
+        for sentence in amend(stated.FILE, stated.LIMIT) or [
+            "nothing changed, because these limits are in force already"
+        ]:
             print(sentence)
     for place in [stated.FILE] if stated.command == "set" else files(stated.PLACE):
         print_table(table(verify(place)), wide(Console()))

@@ -1,4 +1,7 @@
-"""`mpc-appraisal certificates`: a trial authority, and a folder with a certificate for each role."""
+"""`mpc-appraisal certificates`: make a trial authority, and a folder with a certificate for each role.
+
+Input: a folder and the days of validity. Output: DIR/ROLE/ca.pem, ROLE.pem and ROLE.key for each role.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,17 @@ from mpc_appraisal.mpc.net.certificates import DAYS, make_trial
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Make a trial authority and a folder with a certificate for each role."""
+    """Run the subcommand. Raises InputError for a bad argument."""
     parser = argparse.ArgumentParser(
         prog="mpc-appraisal certificates",
         description="Make a trial authority and, for each role, a folder with ca.pem, <role>.pem and <role>.key. "
-        "On one machine, state session.transport=tls session.tls=DIR; between organisations, give each its folder, "
-        "over a safe way. The authority's key is not kept: nobody can be added later.",
+        "On one machine, state session.transport=tls session.tls=DIR. Between organisations, give each its folder in a "
+        "safe way. The authority's key is not kept, so that nobody can be added later.",
     )
-    parser.add_argument("DIR", type=Path, help="where the folders go")
-    parser.add_argument("--days", type=float, default=DAYS, help="validity (default: %(default)s)")
+    parser.add_argument("DIR", type=Path, help="the folder in which the folders are made")
+    parser.add_argument(
+        "--days", type=float, default=DAYS, help="how many days the certificates are valid (default: %(default)s)"
+    )
     stated = parser.parse_args(arguments)
     for folder in make_trial(stated.DIR, stated.days):
         print(f"{folder.name}: {folder}")

@@ -1,8 +1,8 @@
-"""`mpc-appraisal cost`: rounds, bytes and time of an appraisal before it is run, from public sizes alone.
+"""`mpc-appraisal cost`: estimate rounds, bytes and time of an appraisal before it is run, from public sizes alone.
 
     mpc-appraisal cost appraisal=influence rows=5940 features=784 candidates=10 wan.latency_ms=40 wan.mbit=100
 
-Sizes and links are plain KEY=VALUE; everything else is configuration, as for the app. No data are read.
+Sizes and links are written KEY=VALUE, and everything else is configuration, as for the app. No data are read.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ LINKS = {
 }
 USAGE = f"""usage: mpc-appraisal cost rows=N features=N [KEY=VALUE ...] [CONFIGURATION ...]
 
-rounds, bytes and time before anything is run, from public sizes alone
+estimate rounds, bytes and time before anything is run, from public sizes alone
 
-sizes:  rows (of a candidate) and features, both needed; and, with their defaults,
+sizes:  rows (of a candidate) and features must be stated; the others and their defaults are
         {" ".join(f"{k}={v}" for k, v in SIZES.items() if v is not None)}
 links:  {" ".join(f"{k}={v:g}" for k, v in LINKS.items())}
 configuration, as for the app: appraisal=..., model.l2=..., release=..., session.logit_bound=..."""
 
 
 def stated(arguments: Sequence[str]) -> tuple[dict[str, int], list[NetworkLink], list[str]]:
-    """Sizes, the two links and what is left for the configuration. Raises InputError by name."""
+    """Return sizes, the two links and the overrides of the configuration. Raises InputError by name."""
     sizes, links, left = dict(SIZES), dict(LINKS), []
     for argument in arguments:
         key, equals, text = argument.partition("=")
@@ -80,7 +80,7 @@ def _positive(key: str, text: str) -> float:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The subcommand."""
+    """Run the subcommand. Raises InputError for a bad argument."""
     import torch
     from rich.console import Console
 
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> None:
     sizes, links, overrides = stated(arguments)
     cfg: Any = compose(overrides)
     engine = cfg.session.get("engine", "fast")
-    dry_session(engine, MODEL_OWNER)  # refuses an engine that cannot be run dry
+    dry_session(engine, MODEL_OWNER)  # It refuses an engine that cannot be run dry.
     warn(engine)
     methods, bound = as_methods(instantiate(cfg.appraisal)), cfg.session.get("logit_bound")
     for method in methods:
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str]) -> None:
     print_table(found, wide(Console()))
     if not bound and bounded(engine):
         print(
-            f"Logits within {DEFAULT_BOUND:g} before training are assumed; a run derives the bound from norms, or "
-            "session.logit_bound states it."
+            f"It is assumed that logits are within {DEFAULT_BOUND:g} before training. A run derives the bound from "
+            "norms, or takes session.logit_bound."
         )
     print(f"mpc_appraisal {versions()['mpc_appraisal']}")

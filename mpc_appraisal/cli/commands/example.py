@@ -1,4 +1,7 @@
-"""`mpc-appraisal example DIR`: files of two organisations for a first try, from scikit-learn's digits."""
+"""`mpc-appraisal example DIR`: write files of two organisations for a first try, from scikit-learn's digits.
+
+Output: train.npz and test.npz of the model owner, seller.csv of the data owner, and trial certificates of each role.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, Digits
 from mpc_appraisal.mpc.net.certificates import make_trial
 
-TRAIN, SELLER = (0, 600), (700, 1200)  # rows of the digits; disjoint
+TRAIN, SELLER = (0, 600), (700, 1200)  # the rows of the digits that each owner gets, which are disjoint
 CERTIFICATES = "certificates"
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The subcommand."""
+    """Run the subcommand. Raises InputError if DIR has files of these names."""
     import pandas as pd
 
     parser = argparse.ArgumentParser(
@@ -27,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
         "scikit-learn's handwritten digits, for a first try of the commands in the README. DIR/certificates gets a "
         "trial certificate for each role, as `mpc-appraisal certificates` makes them.",
     )
-    parser.add_argument("DIR", type=Path, help="a folder; made where there is none")
+    parser.add_argument("DIR", type=Path, help="a folder, which is made if it is not there")
     folder = parser.parse_args(arguments).DIR
     rows, test = Digits().load()
     taken = [name for name in ("train.npz", "test.npz", "seller.csv", CERTIFICATES) if (folder / name).exists()]
@@ -38,7 +41,9 @@ def main(arguments: Sequence[str]) -> None:
     def part(bounds: tuple[int, int]) -> Dataset:
         return rows.subset(torch.arange(*bounds))
 
-    columns = [f"pixel {k}" for k in range(rows.features)]  # at both sides, so that they are compared by name
+    columns = [
+        f"pixel {k}" for k in range(rows.features)
+    ]  # Both sides state names, so that columns are compared by name.
     for name, data in (("train", part(TRAIN)), ("test", test)):
         np.savez(folder / f"{name}.npz", x=data.x.numpy(), y=data.y.numpy(), columns=np.array(columns))
     seller = part(SELLER)

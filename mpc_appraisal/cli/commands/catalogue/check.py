@@ -1,0 +1,45 @@
+"""`mpc-appraisal catalogue check`: are these the data that the listing commits to, and that the record speaks of?
+
+Input: a listing, a data file and the salt; for an answer, too, the appraisal's record and the buyer's own files.
+Output: a sentence for each thing that was compared and agrees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mpc_appraisal.cli.commands.catalogue.listings import key_values, read_listed
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data import Sizes
+from mpc_appraisal.governance.catalogue.check import check_listing
+from mpc_appraisal.governance.catalogue.commitment import read_salt, salt_beside
+from mpc_appraisal.governance.catalogue.listing import read_listing
+
+CHECKED = ("listing", "data", "secret", "label", "classes")
+OWN = ("record", "train", "test", "model", "salt", "threshold")  # the keys for computing an answer again
+
+
+def run(arguments: Sequence[str], console: Any) -> None:
+    """Compare the data with the listing's commitment and, if a record is stated, compute its answer again.
+
+    Raises InputError if data, model or value are others than those of the listing and the record.
+    """
+    stated = key_values("check", arguments, (*CHECKED, *OWN), ("listing", "data"))
+    own = sorted(set(OWN) & set(stated) - {"record"})
+    if own and not stated.get("record"):
+        raise InputError("record", "nothing", f"record=FILE, the appraisal's records, beside {', '.join(own)}")
+    listing, file = read_listing(stated["listing"]), Path(stated["data"])
+    salt = read_salt(stated.get("secret") or salt_beside(file, listing.name))
+    sizes = Sizes(listing.rows, listing.features, f"listing {listing.name}")
+    data = read_listed(file, stated, sizes)
+    check_listing(listing, data, salt)
+    found = []
+    if stated.get("record"):
+        from mpc_appraisal.appraisal.recompute import recompute  # slow: it imports all methods
+
+        found = recompute(listing, data, stated)
+    print(f"the data are those of listing {listing.name}: commitment {listing.digest}")
+    for sentence in found:
+        print(sentence)

@@ -1,0 +1,23 @@
+"""`mpc-appraisal catalogue list`: a table of all listings of a catalogue. Status 1 says that a file of it is bad."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mpc_appraisal.cli.commands.catalogue.listings import folder_of, name_bad, table_of
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import shown
+from mpc_appraisal.governance.catalogue.store import read_catalogue
+from mpc_appraisal.reporting.report import print_table
+
+
+def run(arguments: Sequence[str], console: Any) -> None:
+    """Print the table, and name bad files on standard error."""
+    folder, others = folder_of(arguments)
+    if others:
+        raise InputError("list", shown(" ".join(others)), "in=DIR alone (to choose among listings: search)")
+    listings, bad = read_catalogue(folder)
+    print_table(table_of(f"Catalogue of {len(listings)}", listings), console)
+    if name_bad(bad):
+        raise SystemExit(1)

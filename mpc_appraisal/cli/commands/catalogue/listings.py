@@ -1,0 +1,81 @@
+"""What the actions of `mpc-appraisal catalogue` share: the folder of listings, their arguments, and a table of them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mpc_appraisal.cli.arguments import number, split
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import printable, shown
+from mpc_appraisal.data import Sizes, open_dataset
+from mpc_appraisal.data.naming import Data
+from mpc_appraisal.governance.catalogue.listing import Listing, Terms
+from mpc_appraisal.governance.catalogue.schema import NAME, NAMED
+from mpc_appraisal.governance.catalogue.store import Bad
+from mpc_appraisal.reporting.table import DASH, Table
+
+FOLDER = "catalogue"  # the catalogue's folder if in= or out= does not name one
+
+
+def folder_of(arguments: Sequence[str]) -> tuple[Path, list[str]]:
+    """Return the catalogue's folder, and the arguments that do not name it."""
+    places = [argument[3:] for argument in arguments if argument.startswith("in=")]
+    if len(places) > 1:
+        raise InputError("in", shown(", ".join(places)), "one folder")
+    return Path(places[0] if places else FOLDER), [a for a in arguments if not a.startswith("in=")]
+
+
+def key_values(action: str, arguments: Sequence[str], keys: Sequence[str], needed: Sequence[str]) -> dict[str, str]:
+    """Return the values of the arguments KEY=VALUE. Raises InputError for another argument or a missing key."""
+    stated, others = split(arguments, keys)
+    if others:
+        raise InputError(action, shown(others[0]), f"KEY=VALUE, each key once, of {', '.join(keys)}")
+    for key in needed:
+        if not stated.get(key):
+            raise InputError(key, "nothing", f"{key}=...")
+    return stated
+
+
+def check_name(name: str) -> None:
+    """Raise InputError for a text that is no listing's name; no folder but the catalogue is entered by a name."""
+    if not re.fullmatch(NAME, name):
+        raise InputError("name", shown(repr(name)), NAMED)
+
+
+def read_listed(file: Path, stated: dict[str, str], sizes: Sizes | None = None) -> Data:
+    """Open the data file with label= and classes= as they are stated, and with a listing's sizes if these are known."""
+    classes = number("classes", stated["classes"], int) if "classes" in stated else None
+    return open_dataset(file, stated.get("label", "label"), classes, "data", sizes)
+
+
+def name_bad(bad: list[Bad]) -> bool:
+    """Print the bad files of a catalogue on standard error, and return whether there are any."""
+    for one in bad:
+        print(f"bad listing: {printable(str(one.error))}", file=sys.stderr)
+    return bool(bad)
+
+
+def price_of(terms: Terms) -> str:
+    """The price with its currency, or a dash."""
+    return DASH if terms.price is None else f"{terms.price:.15g} {terms.currency}"
+
+
+def table_of(title: str, listings: list[Listing]) -> Table:
+    """A row for each listing."""
+    rows = [
+        (
+            listing.name,
+            shown(listing.title, 40),
+            *(str(size) for size in (listing.rows, listing.features, listing.classes)),
+            price_of(listing.terms),
+            shown(listing.terms.licence or DASH, 24),
+            listing.samples.kind if listing.samples else "none",
+        )
+        for listing in listings
+    ]
+    return Table(
+        title, ("name", "title", "rows", "features", "classes", "price", "licence", "samples"), "llrrrrll", rows
+    )

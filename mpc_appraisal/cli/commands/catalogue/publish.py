@@ -1,0 +1,112 @@
+"""`mpc-appraisal catalogue publish`: write a listing of data into a catalogue. The data stay with their owner.
+
+Input: a data file, the listing's name, and what the owner wants to say of the data. Output: NAME.json in the catalogue,
+and a file with the salt of the listing's commitment, which stays with the owner.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mpc_appraisal.cli.arguments import number, yes_or_no
+from mpc_appraisal.cli.commands.catalogue.listings import FOLDER, check_name, key_values, read_listed
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import shown
+from mpc_appraisal.data import check_codes, check_kind
+from mpc_appraisal.data.naming import named
+from mpc_appraisal.governance.catalogue.commitment import salt_beside
+from mpc_appraisal.governance.catalogue.facts import real_samples, statistics, synthetic_samples, types_of
+from mpc_appraisal.governance.catalogue.listing import Terms
+from mpc_appraisal.governance.catalogue.schema import TYPES
+from mpc_appraisal.governance.catalogue.store import publish
+
+FILE = "file"  # stands for the names that the file itself has
+TERMS = ("terms", "minimum_rows", "price", "currency", "licence", "purposes", "contact")
+KEYS = ("data", "name", "out", "secret", "label", "classes", "title", "description", "encoding", "columns")
+KEYS += ("class_names", "samples", "statistics", *TERMS)
+
+
+def run(arguments: Sequence[str], console: Any) -> None:
+    """Write the listing into the catalogue, and the salt of its commitment beside the data or where secret= says."""
+    stated = key_values("publish", arguments, KEYS, ("data", "name"))
+    file, name, out = Path(stated["data"]), stated["name"], Path(stated.get("out") or FOLDER)
+    check_name(name)
+    if file.resolve().is_relative_to(out.resolve()):
+        raise InputError("data", str(file), f"a file outside {out}, which is meant to be published")
+    secret = Path(stated.get("secret") or salt_beside(file, name))
+    data = read_listed(file, stated)
+    check_kind(data, "data")
+    class_names = _published("class_names", stated, data.class_names)
+    data = named(data, None, class_names or None, "class_names")
+    if not class_names and "classes" not in stated:
+        check_codes(data, "data")
+    if class_names and len(class_names) != data.classes:
+        raise InputError("class_names", f"{len(class_names)} names", f"{data.classes}, one a class")
+    types = types_of(data)
+    columns = _published("columns", stated, data.columns)
+    if columns and len(columns) != data.features:
+        raise InputError("columns", f"{len(columns)} names", f"{data.features}, one a feature")
+    given: dict[str, Any] = {
+        "name": name,
+        "types": {kind: Counter(types)[kind] for kind in TYPES},
+        "columns": tuple(zip(columns, types, strict=True)) if columns else (),
+        "class_names": class_names or None,
+        "terms": _terms(stated),
+        "samples": _samples(stated.get("samples", "none"), data),
+        "statistics": statistics(data) if yes_or_no("statistics", stated.get("statistics", "no")) else None,
+    }
+    given |= {key: stated.get(key, "") for key in ("title", "description", "encoding")}
+    path = publish(data, given, out, secret)
+    print(f"listing: {path}")
+    print(f"salt: {secret} (secret; keep it with the data, for without it no appraisal can run against the listing)")
+    for key in ("samples", "statistics"):
+        if given[key]:
+            print(f"{key}: {given[key].reveals}")
+
+
+def _terms(stated: dict[str, str]) -> Terms:
+    """What the owner asks for, from the arguments of the same names."""
+    return Terms(
+        text=stated.get("terms", ""),
+        minimum_rows=number("minimum_rows", stated.get("minimum_rows", "1"), int),
+        price=number("price", stated["price"], float) if "price" in stated else None,
+        currency=stated.get("currency"),
+        licence=stated.get("licence"),
+        purposes=_names(stated.get("purposes", "")),
+        contact=stated.get("contact"),
+    )
+
+
+def _samples(text: str, data: Any) -> Any:
+    """The sample rows of none, synthetic:N or real:N; None for none."""
+    kind, _, count = text.partition(":")
+    makers = {"synthetic": synthetic_samples, "real": real_samples}
+    if text == "none":
+        return None
+    if kind not in makers:
+        raise InputError("samples", shown(text), "none, synthetic:N or real:N")
+    return makers[kind](data, number("samples", count, int))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """The names between commas."""
+    return tuple(part.strip() for part in text.split(",")) if text else ()
+
+
+def _published(key: str, stated: dict[str, str], own: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the names to publish. The word `file` stands for the file's own names, from which no other may differ."""
+    names = _names(stated.get(key, ""))
+    if names == (FILE,) and own != (FILE,):
+        if own is None:
+            raise InputError(key, FILE, f"names, for the file states none ({key}=A,B,...)")
+        names = own
+    if names and own is not None and names != own:
+        raise InputError(
+            key,
+            shown(", ".join(names), 200),
+            f"{shown(', '.join(own), 200)}, as the file itself says ({key}={FILE} publishes its own names)",
+        )
+    return names

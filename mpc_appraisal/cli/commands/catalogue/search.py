@@ -1,0 +1,19 @@
+"""`mpc-appraisal catalogue search`: a table of the listings in which all words occur and all conditions hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mpc_appraisal.cli.commands.catalogue.listings import folder_of, name_bad, table_of
+from mpc_appraisal.governance.catalogue.store import matches, read_catalogue
+from mpc_appraisal.reporting.report import print_table
+
+
+def run(arguments: Sequence[str], console: Any) -> None:
+    """Print the table, and name bad files on standard error."""
+    folder, terms = folder_of(arguments)
+    listings, bad = read_catalogue(folder)
+    found = [listing for listing in listings if matches(listing, terms)]
+    print_table(table_of(f"{len(found)} of {len(listings)} listings", found), console)
+    name_bad(bad)

@@ -1,0 +1,70 @@
+"""`mpc-appraisal catalogue show`: everything that one listing says, and its sample rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mpc_appraisal.cli.commands.catalogue.listings import check_name, folder_of, price_of
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import printable, shown
+from mpc_appraisal.governance.catalogue.listing import Listing, read_listing
+from mpc_appraisal.reporting.report import print_table
+from mpc_appraisal.reporting.table import DASH, Table
+
+SHOWN_FEATURES = 12  # columns of the table of sample rows; more do not fit
+
+
+def run(arguments: Sequence[str], console: Any) -> None:
+    """Print the listing of one name, and its sample rows if there are some."""
+    folder, names = folder_of(arguments)
+    if len(names) != 1:
+        raise InputError("show", shown(" ".join(names)) or "nothing", "one name, and in=DIR")
+    check_name(names[0])
+    listing = read_listing(folder / f"{names[0]}.json")
+    rows = [(key, printable(text, newlines=True) or DASH) for key, text in _facts(listing).items()]
+    print_table(Table(listing.name, ("field", "value"), "ll", rows), console)
+    if listing.samples:
+        print_table(_samples(listing), console)
+
+
+def _facts(listing: Listing) -> dict[str, str]:
+    """Every field of the listing as a text."""
+    terms = listing.terms
+    types = ", ".join(f"{count} {kind}" for kind, count in listing.types.items() if count)
+    pairs = {
+        "title": listing.title,
+        "description": listing.description,
+        "rows": str(listing.rows),
+        "features": f"{listing.features} ({types})",
+        "classes": str(listing.classes),
+        "encoding": listing.encoding,
+        "columns": ", ".join(f"{name} ({kind})" for name, kind in listing.columns),
+        "class names": ", ".join(listing.class_names or ()),
+        "terms": terms.text,
+        "price": price_of(terms),
+        "licence": terms.licence or "",
+        "purposes": ", ".join(terms.purposes),
+        "minimum rows": str(terms.minimum_rows),
+        "contact": terms.contact or "",
+        "commitment": listing.digest,
+    }
+    if listing.statistics:
+        pairs["rows by class"] = ", ".join(map(str, listing.statistics.rows_by_class))
+        pairs["statistics reveal"] = listing.statistics.reveals
+    if listing.samples:
+        pairs["samples reveal"] = listing.samples.reveals
+    return pairs
+
+
+def _samples(listing: Listing) -> Table:
+    """The sample rows, with as many features as a terminal has room for."""
+    features = min(listing.features, SHOWN_FEATURES)
+    names = [shown(name, 20) for name, _ in listing.columns[:features]] or [f"x{k}" for k in range(features)]
+    rows = [
+        (str(y), *(f"{value:.6g}" for value in x[:features]))
+        for x, y in zip(listing.samples.x, listing.samples.y, strict=True)
+    ]
+    note = f"The first {features} of {listing.features} features; all are in the file."
+    notes = (note,) if features < listing.features else ()
+    return Table(f"Samples ({listing.samples.kind})", ("label", *names), "r" * (features + 1), rows, notes)

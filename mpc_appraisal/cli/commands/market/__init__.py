@@ -1,0 +1,28 @@
+"""`mpc-appraisal market`: the marketplace between organisations. Files travel as they like; three parties meet online.
+
+authority   enrol      writes a seller's secrets into one file, for the seller alone
+seller      upload     writes one signed file of ciphertexts; then the seller is done
+three       join       shopper, cloud and authority meet, each with the same plan file and inputs of its own
+
+Each action is one file of this folder, which adds its arguments to the parser and runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from mpc_appraisal.cli.commands.market import enrol, join, upload
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the subcommand. Raises InputError, DisagreementError and PeerError; see `take_part`."""
+    parser = argparse.ArgumentParser(prog="mpc-appraisal market", description="The encrypted marketplace.")
+    actions = parser.add_subparsers(dest="action", required=True)
+    for action in (enrol, upload, join):
+        action.add(actions)
+    stated = parser.parse_args(arguments)
+    stated.run(stated)
+
+
+__all__ = ["main"]

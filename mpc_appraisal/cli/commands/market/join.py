@@ -1,0 +1,121 @@
+"""`mpc-appraisal market join`: shopper, cloud or authority takes part in one run of the marketplace.
+
+Input: the role, the shopper's address, the plan file that is equal at all three, and the role's own files. Output: the
+shopper prints the result, and writes it as JSON and the delivered network where it asks for that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mpc_appraisal.cli.commands.market.options import ARRAYS, add_cap_share, read_images
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.marketplace.plan import ShopperInput
+from mpc_appraisal.marketplace.plan_file import read_plan
+from mpc_appraisal.marketplace.result import MarketResult
+from mpc_appraisal.marketplace.roles import AUTHORITY, CLOUD, SHOPPER
+from mpc_appraisal.marketplace.roles.authority import AuthorityInput
+from mpc_appraisal.marketplace.roles.cloud import CloudInput
+from mpc_appraisal.marketplace.roles.context import TRANSPORTS, Connection
+from mpc_appraisal.marketplace.roles.party import Own, take_part
+from mpc_appraisal.models.networks import Network
+from mpc_appraisal.mpc.net.transport import Transport, check_clear
+
+ROLES = {"shopper": SHOPPER, "cloud": CLOUD, "authority": AUTHORITY}
+
+
+def add(actions: argparse._SubParsersAction) -> None:
+    """Add the action's arguments."""
+    parser = actions.add_parser("join", help="shopper, cloud or authority: take part in a run")
+    parser.set_defaults(run=run)
+    parser.add_argument("ROLE", choices=sorted(ROLES))
+    parser.add_argument("ADDRESS", help="the address where the shopper listens, tcp://HOST:PORT, equal at all three")
+    parser.add_argument("PLAN", type=Path, help="the plan's JSON file, equal at all three")
+    parser.add_argument("--network", type=Path, help="shopper: the network's .npz file")
+    parser.add_argument("--own", type=Path, help=f"shopper: own rows, {ARRAYS}")
+    parser.add_argument("--validation", type=Path, help="shopper: rows to validate on, a file of the same form")
+    parser.add_argument("--inbox", type=Path, help="cloud (ife_transform), shopper (ife_shares): the sellers' uploads")
+    parser.add_argument("--state", type=Path, help="authority: its folder")
+    parser.add_argument("--out", type=Path, help="shopper: the file for the result, as JSON")
+    parser.add_argument("--deliver", type=Path, help="shopper: the file for a delivered network")
+    parser.add_argument(
+        "--transport", choices=TRANSPORTS, default="tls", help="how messages travel (default: %(default)s)"
+    )
+    parser.add_argument("--tls", help="the folder of certificate files; see `mpc-appraisal certificates`")
+    parser.add_argument(
+        "--in-the-clear",
+        action="store_true",
+        help="state that anybody who can read the network may read all that is sent; --transport tcp needs it",
+    )
+    parser.add_argument(
+        "--join-timeout", type=float, default=120.0, help="seconds to wait for the others (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=300.0, help="seconds that one message may take (default: %(default)s)"
+    )
+    parser.add_argument("--label-cap", type=int, help="authority: the most labels of one seller (default: no cap)")
+    add_cap_share(parser)
+
+
+def run(stated: argparse.Namespace) -> None:
+    """Take part in one role. The shopper prints the result, and writes it where --out and --deliver say so."""
+    market = read_plan(stated.PLAN)
+    reads: dict[str, Callable[[], Own]] = {
+        SHOPPER: lambda: ShopperInput(
+            Network.load(_needed(stated.network, "network")),
+            None if stated.own is None else read_images(stated.own, "own"),
+            None if stated.validation is None else read_images(stated.validation, "validation"),
+            stated.inbox,
+        ),
+        CLOUD: lambda: CloudInput(stated.inbox),
+        AUTHORITY: lambda: AuthorityInput(_needed(stated.state, "state"), stated.cap_share, stated.label_cap),
+    }
+    role = ROLES[stated.ROLE]
+    check_clear(stated.transport, stated.in_the_clear, "--in-the-clear")
+    connection = Connection(Transport(stated.transport, stated.tls), stated.join_timeout, stated.timeout)
+    result = take_part(role, stated.ADDRESS, market, reads[role], connection)
+    if result is not None:
+        _print(result, stated)
+
+
+def _print(result: MarketResult, stated: argparse.Namespace) -> None:
+    """Print the result, and write what was asked for."""
+    print(f"{result.label}")
+    for sentence in result.leakage:
+        print(f"- {sentence}")
+    for name, why in result.refused:
+        print(f"refused: {name}: {why}")
+    print(f"selected {len(result.selected)} rows of {len(result.probabilities)} sellers")
+    for verdict in result.verdicts:
+        word = "accepted" if verdict.accepted else "refused"
+        print(f"subset {verdict.subset}: error {verdict.error:.4f}, threshold {verdict.threshold:.4f}: {word}")
+    if stated.out is not None:
+        stated.out.write_text(json.dumps(as_json(result), indent=1) + "\n")
+    if stated.deliver is not None and result.network is not None:
+        result.network.save(stated.deliver)
+
+
+def as_json(result: MarketResult) -> dict[str, Any]:
+    """Return all of the result but the predictions and the network."""
+    return {
+        "label": result.label,
+        "leakage": list(result.leakage),
+        "selected": [list(pair) for pair in result.selected],
+        "verdicts": [asdict(v) | {"error": v.error, "accepted": v.accepted} for v in result.verdicts],
+        "labels": None if result.labels is None else result.labels.tolist(),
+        "refused": [list(pair) for pair in result.refused],
+        "costs": result.costs,
+        "openings": [opening.as_dict() for opening in result.openings],
+    }
+
+
+def _needed(path: Path | None, name: str) -> Path:
+    """Return the path, which the role cannot do without."""
+    if path is None:
+        raise InputError(name, None, f"--{name}: this role needs it")
+    return path

@@ -1,0 +1,35 @@
+"""What the actions of `mpc-appraisal market` share: one argument, and how images are read."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from mpc_appraisal.common.archives import read_arrays
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import shown
+from mpc_appraisal.marketplace.roles.authority import CAP_SHARE
+
+LARGEST = 1 << 34  # bytes that a party's own images may take when they are unpacked
+ARRAYS = "a .npz file with x (rows, pixels) uint8 and y (rows,) integers"
+
+
+def add_cap_share(parser: argparse.ArgumentParser) -> None:
+    """Add --cap-share, which enrolment and the run both state."""
+    parser.add_argument(
+        "--cap-share",
+        type=float,
+        default=CAP_SHARE,
+        help="authority: the most independent rows that it issues keys for, as a share of the pixels; the lower one of "
+        "enrolment's and the run's counts (default: %(default)s)",
+    )
+
+
+def read_images(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read images and labels. Raises InputError under `name` if the file lacks one of them."""
+    arrays = read_arrays(path, name, ARRAYS, LARGEST)
+    if not {"x", "y"} <= set(arrays):
+        raise InputError(name, f"{path} with {shown(', '.join(arrays)) or 'no arrays'}", ARRAYS)
+    return arrays["x"], arrays["y"]

@@ -1,0 +1,28 @@
+"""`mpc-appraisal market upload`: a seller encrypts images and labels into one signed file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mpc_appraisal.cli.commands.market.options import ARRAYS, read_images
+from mpc_appraisal.marketplace.plan import SellerInput
+from mpc_appraisal.marketplace.uploads.seller import upload
+
+
+def add(actions: argparse._SubParsersAction) -> None:
+    """Add the action's arguments."""
+    parser = actions.add_parser("upload", help="at a seller: encrypt images and labels into one signed file")
+    parser.set_defaults(run=run)
+    parser.add_argument("DATA", type=Path, help=ARRAYS)
+    parser.add_argument("ENROLMENT", type=Path, help="the file from the authority")
+    parser.add_argument(
+        "--out", type=Path, default=Path("."), help="the folder for SELLER.upload, which may travel in the open"
+    )
+
+
+def run(stated: argparse.Namespace) -> None:
+    """Write one upload, and print its size."""
+    x, y = read_images(stated.DATA, "data")
+    receipt = upload(SellerInput(stated.ENROLMENT.stem, x, y), stated.ENROLMENT, stated.out)
+    print(f"{receipt.file}: {receipt.rows} rows, {receipt.bytes} bytes, {receipt.seconds:.2f} s")

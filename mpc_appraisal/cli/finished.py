@@ -1,0 +1,172 @@
+"""Finished jobs: what a job leaves in its folder so that it is not computed again, and who may write in a folder.
+
+A job that has written all its files writes `finished.json` last: a hash of its configuration, SHA-256 of its records
+and the package version. If a folder's contents contradict this mark, its job is computed again. Input: folders and keys
+of jobs. Output: the folder that a job takes or finished in before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.provenance import config_hash, versions
+from mpc_appraisal.common.storage import take_lock, write_whole
+
+FINISHED, RECORDS, SUPERSEDED, LOCK = "finished.json", "records.jsonl", "records.superseded.jsonl", ".lock"
+SHARED = 0o644  # the mode of a lock in a folder that others may read
+CHOICE = "resume=true, which keeps what is finished, or overwrite=true, which replaces it"
+
+
+# ---- keys ----
+
+
+def job_key(config: Mapping[str, Any], files: Iterable[Path]) -> str:
+    """Hash a job's whole configuration and the contents of the files that it names."""
+    return config_hash({"config": config, "files": [_sha256(path) for path in files]})
+
+
+def settings_key(config: Mapping[str, Any]) -> str:
+    """Hash a job's whole configuration alone, so that the key stays the same while the files that it names change."""
+    return config_hash({"config": config})
+
+
+def _sha256(path: Path) -> str | None:
+    found = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                found.update(block)
+    except OSError:
+        return None
+    return found.hexdigest()
+
+
+# ---- marks ----
+
+
+def finish(folder: Path, key: str, settings: str | None = None) -> None:
+    """Mark the run in `folder` as whole. This is the last thing that a job writes, and it is written in one step."""
+    text = {"config": key, "records": _sha256(folder / RECORDS), "version": versions()["mpc_appraisal"]}
+    write_json(folder / FINISHED, text | ({} if settings is None else {"settings": settings}))
+
+
+def mark(folder: Path) -> dict[str, Any]:
+    """Return what `finished.json` says, or nothing if the records are not those that it speaks of."""
+    found = read_json(folder / FINISHED)
+    return found if found and found.get("records") == (_sha256(folder / RECORDS) or "") else {}
+
+
+def finished(folder: Path, key: str) -> bool:
+    """Return whether a whole run of this very configuration, by this version of the package, stands in `folder`."""
+    found = mark(folder)
+    stated = found.get("config") == key and found.get("version") == versions()["mpc_appraisal"]
+    return stated and (folder / RECORDS).stat().st_size > 0
+
+
+def find(root: Path, key: str, first: Path) -> Path | None:
+    """Return the folder of a finished run: `first`, or else any folder in `root`, for a sweep may be defined anew."""
+    if finished(first, key):
+        return first
+    return next((path.parent for path in sorted(root.rglob(FINISHED)) if finished(path.parent, key)), None)
+
+
+def stale(root: Path, key: str, settings: str) -> list[Path]:
+    """Return the folders of finished runs of these very settings on files that have changed since."""
+    marks = ((path.parent, mark(path.parent)) for path in sorted(root.rglob(FINISHED)))
+    return [folder for folder, said in marks if said.get("settings") == settings and said.get("config") != key]
+
+
+def supersede(root: Path, key: str, settings: str) -> None:
+    """Put aside the records of runs of these settings on earlier contents of the files: no report may read both."""
+    for folder in stale(root, key, settings):
+        os.replace(folder / RECORDS, folder / SUPERSEDED)
+        (folder / FINISHED).unlink()
+        where = os.path.relpath(folder / SUPERSEDED)
+        print(f"a file has changed since an earlier run, whose records are put aside: {where}", file=sys.stderr)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file in one step, and wait until it is on the disk. The folder is created."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(content))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a file; an empty one if the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# ---- folders ----
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run left and a reader would take for the next run's."""
+    for path in (folder / FINISHED, folder / RECORDS, *folder.glob("card-*.md"), *folder.glob("card-*.html")):
+        path.unlink(missing_ok=True)
+
+
+def fresh(folder: Path, name: str) -> None:
+    """Raise InputError under `name`, the key that states the folder, if it holds the records of an earlier run."""
+    if (folder / RECORDS).exists():
+        expected = f"a folder without records of an earlier run; or {CHOICE}"
+        raise InputError(name, os.path.relpath(folder), expected)
+
+
+def folder_of(root: Path, number: int, key: str, settings: str | None = None) -> str:
+    """Return the folder, inside `root`, of a resumed sweep's job.
+
+    It is the folder where the job finished before, or else the job's number. It is never a folder that keeps a finished
+    run of another configuration, as the folder of job 0 does when a seed was put in front of the others. A run of the
+    same settings on files that have changed since is replaced in its own folder.
+    """
+    found = find(root, key, root / str(number))
+    if found is None and settings is not None:
+        found = next(iter(stale(root, key, settings)), None)
+    if found is not None:
+        return str(found.relative_to(root))
+    return str(number) if mark(root / str(number)).get("config") in (None, key) else f"{number}-{key[:8]}"
+
+
+@contextmanager
+def alone(folder: Path, wait: bool = True, name: str = "hydra.sweep.dir", apart: bool = False) -> Iterator[Path]:
+    """Hold a folder against other processes, and yield the folder that is held.
+
+    Args:
+        folder: It is created if it is not there.
+        wait: Whether to wait for another process at work in the folder, such as a job that outlived its sweep. Without
+            it, InputError is raised.
+        name: The key that states the folder; the error names it.
+        apart: Whether nobody chose the folder's name. If the folder is taken or has records, one beside it is held.
+    """
+    place, number = folder, 1
+    while True:
+        place.mkdir(parents=True, exist_ok=True)
+        lock = take_lock(place / LOCK, 0, SHARED)
+        if lock is None and not apart:
+            if not wait:
+                expected = "a folder that no other run is at work in; resume=true waits for it"
+                raise InputError(name, os.path.relpath(place), expected)
+            print(f"waiting for another process at work in {os.path.relpath(place)}", file=sys.stderr, flush=True)
+            lock = take_lock(place / LOCK, None, SHARED)
+        if lock is not None:
+            if not (apart and (place / RECORDS).exists()):
+                break
+            lock.release()
+        number += 1
+        place = folder.with_name(f"{folder.name}-{number}")
+    try:
+        yield place
+    finally:
+        lock.release()

@@ -1,0 +1,84 @@
+"""Readers of listings, requests, rules, policies and ledgers."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fuzz_registry import READERS, Reader, X, Y, as_json, of_bytes, of_file, saved
+
+from mpc_appraisal.data import read_dataset
+from mpc_appraisal.governance.approval.decide import Request, Rules
+from mpc_appraisal.governance.approval.queue import RequestQueue
+from mpc_appraisal.governance.budget.state import verify
+from mpc_appraisal.governance.catalogue import new_salt, publish, read_listing, read_salt, write_salt
+from mpc_appraisal.release import Ledger, Policy
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+
+
+def listing(folder: Path) -> list[bytes]:
+    data = read_dataset_of(folder)
+    stated = {"name": "sales", "types": {"binary": 0, "integer": 0, "real": 3}}
+    (folder / "out").mkdir()
+    return [Path(publish(data, stated, folder / "out", folder / "salt")).read_bytes()]
+
+
+def in_listing(data: bytes, folder: Path) -> Any:
+    (folder / "sales.json").write_bytes(data)  # a listing is called as its file is
+    return read_listing(folder / "sales.json")
+
+
+def read_dataset_of(folder: Path) -> Any:
+    np.savez(folder / "data.npz", x=X, y=Y)
+    return read_dataset(folder / "data.npz")
+
+
+REQUEST = {
+    "format": "mpc_appraisal request 1",
+    "methods": [{"name": "influence", "settings": "Influence(damping=0.0)", "opens": "the influence"}],
+    "model": {"features": 64, "classes": 10, "train_rows": 600, "test_rows": 500, "l2": 0.01},
+    "candidates": [{"name": "digits-a", "rows": 440, "listing": None}],
+    "release": {"kind": "value", "words": "both owners learn the value of each candidate"},
+    "openings": [
+        {"what": "the value", "to": ["model_owner"], "numbers": 1, "why": "result", "times": 1, "method": "influence"}
+    ],
+    "privacy": None,
+    "told": {"data_owner": {"row_norm": 9.5}, "model_owner": {"row_norm": 9.5, "weight_norm": 1.2}},
+    "protocol": {"engine": "fast", "transport": "tls", "trust": "Semi-honest parties."},
+    "config": "0123456789abcdef",
+}
+
+
+def laid(folder: Path) -> list[bytes]:
+    request = Request(REQUEST)
+    RequestQueue(folder / "desk", lambda: NOON).put(request, "acme")
+    return [(folder / "desk" / f"{request.id}.json").read_bytes()]
+
+
+def on_desk(data: bytes, folder: Path) -> Any:
+    request = Request(REQUEST)
+    (folder / "desk" / f"{request.id}.json").write_bytes(data)
+    return RequestQueue(folder / "desk", lambda: NOON).read(request.id)
+
+
+def charged(folder: Path) -> list[bytes]:
+    Ledger(folder / "seed.ledger", "sales", Policy(), lambda: NOON)
+    return [(folder / "seed.ledger").read_bytes()]
+
+
+def private_salt(path: Path) -> bytes:
+    path.chmod(0o600)
+    return read_salt(path)
+
+
+RULES = b"methods: [influence]\nminimum_rows: 100\nmaximum_epsilon: 0.5\nlisted: true\nexpires: 2030-01-01\n"
+READERS.append(Reader("listing", listing, in_listing))
+of_file("salt", ".salt", saved(lambda path: write_salt(path, new_salt()), ".salt"), private_salt)
+of_bytes("request", as_json(REQUEST), lambda data: Request.from_json(data.decode("utf-8", "replace")))
+READERS.append(Reader("desk", laid, on_desk))
+of_file("ledger", ".ledger", charged, verify)
+of_file("policy", ".yaml", lambda folder: [b"epsilon: 1.0\ndelta: 1e-6\nminimum_rows: 50\n"], Policy.read)
+of_file("rules", ".yaml", lambda folder: [RULES], Rules.read)
