@@ -132,7 +132,8 @@ def consent(
     asked = {key: question for key, question in questions.items() if key not in answers}
     granted = ledgers.charge(asked) if asked else {}
     for (method, name), one in granted.items():
-        if isinstance(one, Answer) and not plan.release.joint:  # whose answer has no noise, and is told whole
+        # The answer of a joint release has no noise, and it is announced as a whole.
+        if isinstance(one, Answer) and not plan.release.description.joint:
             raise InputError(
                 f"the question of {method} ({name})",
                 "one that another session has answered since this one began",
@@ -160,7 +161,7 @@ def _agreed_answers(
     the others are computed. Raises DisagreementError for keys that were not asked, PeerError for no answers.
     """
     asked = [(method.name, name) for method in plan.methods for name in facts]
-    offered = keys_in(said.get("answered"), asked, plan.release.joint, DATA_OWNER)
+    offered = keys_in(said.get("answered"), asked, plan.release.description.joint, DATA_OWNER)
     if not offered:
         return {}
     taken, outcomes = [], dict(known)
@@ -168,7 +169,7 @@ def _agreed_answers(
         outcomes = dict(zip(offered, encrypted_answers.unseal(said.get("sealed"), len(offered)), strict=True))
         ledgers = own.controls.ledgers
         taken = [key for key in offered if key in marks and _held(ledgers.marked(key[1], marks[key]), outcomes[key])]
-        if plan.release.joint:
+        if plan.release.description.joint:
             whole = {method for method, _ in offered if all(key in taken for key in offered if key[0] == method)}
             taken = [key for key in taken if key[0] in whole]
         for method, name in (key for key in offered if key not in taken):
@@ -178,7 +179,7 @@ def _agreed_answers(
             )
     note = {"taken": [list(key) for key in taken]} if role == MODEL_OWNER else {}
     notes = rendezvous.exchange("answers", note)
-    found = keys_in(notes[MODEL_OWNER].get("taken"), offered, plan.release.joint, MODEL_OWNER)
+    found = keys_in(notes[MODEL_OWNER].get("taken"), offered, plan.release.description.joint, MODEL_OWNER)
     return {key: outcomes.get(key, Outcome()) for key in found}
 
 
@@ -201,7 +202,8 @@ def make_request(
     compared: sentences on how the two sides' data fit together. keys: by owner SHA-256 of its certificate's key; empty
     where none is shown.
     """
-    doubt = doubt_of(plan.release, plan.methods, list(with_spread(facts, published).values()), plan.engine)
+    described = plan.release.description
+    doubt = doubt_of(described, plan.methods, list(with_spread(facts, published).values()), plan.engine)
     first = next(iter(facts.values()))
     openings = [
         asdict(opening) | {"to": list(opening.to), "times": times, "method": method.name}
@@ -212,10 +214,10 @@ def make_request(
     example = next(iter(noise.values()))
     privacy = None
     if example is not None:
-        worst = rounded_up(max(each["epsilon"] for each in noise.values()))
-        privacy = {key: example[key] for key in ("sigma", "delta", "row_norm", "protects")}
-        privacy |= {"mechanism": "discrete_gaussian", "epsilon": worst}
-        privacy["sensitivity"] = {", ".join(key): rounded_up(each["sensitivity"]) for key, each in noise.items()}
+        worst = rounded_up(max(each.epsilon for each in noise.values()))
+        privacy = {key: getattr(example, key) for key in ("sigma", "delta", "row_norm", "protects")}
+        privacy |= {"mechanism": example.mechanism.kind, "epsilon": worst}
+        privacy["sensitivity"] = {", ".join(key): rounded_up(each.sensitivity) for key, each in noise.items()}
     return Request(
         {
             "format": FORMAT,
@@ -228,7 +230,7 @@ def make_request(
                 "l2": first.l2,
             },
             "candidates": [{"name": name, "rows": f.rows, "listing": listed.get(name)} for name, f in facts.items()],
-            "release": {"kind": plan.release.kind, "words": " ".join([plan.release.words, *doubt])},
+            "release": {"kind": described.kind, "words": " ".join([described.words, *doubt])},
             "openings": openings,
             "privacy": privacy,
             "told": {role: dict(published[role]) for role in (DATA_OWNER, MODEL_OWNER)},
@@ -263,9 +265,10 @@ def rounded_up(number: float) -> float:
 
 
 def _openings(plan: Plan, method: Appraiser, candidates: int) -> list[Opening]:
-    check = plan.release.checks and method.logit_growth > 1 and bounded(plan.engine)
+    described = plan.release.description
+    check = not described.noised and method.logit_growth > 1 and bounded(plan.engine)
     checks = [Opening(LOGIT_CHECK_WHAT, OWNERS, 1, LOGIT_CHECK_WHY)] * (check * candidates)
-    return checks + plan.release.openings(method, candidates)
+    return checks + described.openings(method, candidates)
 
 
 def openings_of(plan: Plan, facts: dict[str, Facts], answers: Mapping[Key, Any]) -> list[Opening]:
@@ -313,10 +316,9 @@ def _questions(
     found, config = {}, _config(plan)
     for method in plan.methods:
         for name, f in facts.items():
-            mechanism = Mechanism()
-            if role == DATA_OWNER and plan.release.privacy(method, f) is not None:
-                mechanism = plan.release.mechanism(method, f)
-            data = dict(hashes) if plan.release.joint else hashes[name]
+            privacy = plan.release.privacy(method, f) if role == DATA_OWNER else None
+            mechanism = Mechanism() if privacy is None else privacy.mechanism
+            data = dict(hashes) if plan.release.description.joint else hashes[name]
             about = subject(config=config, data=data, inputs=inputs, facts=asdict(f))
             found[method.name, name] = Question(own.controls.counterparty, method.name, f.rows, about, mechanism)
     return found
@@ -334,12 +336,10 @@ def marks_of(
     """By method and candidate a digest of all that the model owner knows of a question: configuration, its own inputs,
     public facts, the candidate's name and listing. It is kept with the answer, and never lets a session go uncharged
     by itself: the same answer must come again from the data owner."""
-    found = {}
+    found, joint = {}, plan.release.description.joint
     for method in plan.methods:
         for name in facts:
-            about = {
-                each: [asdict(facts[each]), listed.get(each)] for each in (facts if plan.release.joint else [name])
-            }
+            about = {each: [asdict(facts[each]), listed.get(each)] for each in (facts if joint else [name])}
             parts = {"config": _config(plan), "inputs": inputs, "about": about}
             found[method.name, name] = subject(method=method.name, candidate=name, **parts)
     return found
@@ -349,13 +349,13 @@ def _known(plan: Plan, found: Mapping[Key, Answer | None]) -> dict[Key, Outcome]
     """Outcomes in the data owner's ledger; of a joint release all or none."""
     known = {key: Outcome(**answer.value) for key, answer in found.items() if answer is not None}
     for method, name in known:
-        if DATA_OWNER not in plan.release.learners:
+        if DATA_OWNER not in plan.release.description.learners:
             raise InputError(
                 f"the question of {method} ({name})",
                 "an old one, whose answer was told to the model owner alone",
                 "a new one: the model owner has the answer in its records",
             )
-    if plan.release.joint:
+    if plan.release.description.joint:
         for method in {m for m, _ in found}:
             keys = [key for key in found if key[0] == method]
             if not all(key in known for key in keys):

@@ -33,6 +33,7 @@ from mpc_appraisal.models.softmax_regression import SoftmaxRegression, check_l2
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.net.launch import Emit
 from mpc_appraisal.release import Bit, Release, Value
+from mpc_appraisal.release.dp.clipping import clipped
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.result import Result
 
@@ -169,7 +170,8 @@ def compare(
     model = buyer.model or plan.fit(buyer.train)
     classes = model.classes
     train, test = (d.with_classes(classes) if d else None for d in (buyer.train, buyer.test))
-    sets = {c.name: plan.release.transformed(c, classes).with_classes(classes) for c in seller.candidates}
+    row_norm = plan.release.description.row_norm
+    sets = {c.name: clipped(c, row_norm, classes).with_classes(classes) for c in seller.candidates}
     methods = {m.name: m for m in plan.methods}
     utilities: dict[str, float] = {}
     valuations: dict[str, Valuation] = {}

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from mpc_appraisal.appraisal.plan import Plan
 from mpc_appraisal.appraisal.program import program
-from mpc_appraisal.common.roles import DATA_OWNER, OWNERS, ROLES
+from mpc_appraisal.common.roles import OWNERS, ROLES
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.mpc.backends.cost_model import (
     ELEMENT,
@@ -38,7 +38,7 @@ def estimate(
     engine: str = "fast",
 ) -> Forecast:
     """Of all `methods` on so many candidates of one size in one session. bound: on the centred logits."""
-    norm = release.announce(DATA_OWNER, {}).get("row_norm", facts.row_norm)
+    norm = release.description.row_norm or facts.row_norm
     facts = replace(facts, row_norm=norm, longest=norm, logit_bound=bound, spread=1.0)  # no matter to what is sent
 
     def of(count: int) -> Forecast:
@@ -50,7 +50,7 @@ def estimate(
 
         return total(forecasts(*(rehearse(run, role, engine) for role in OWNERS)))
 
-    if release.joint:  # all pairs are compared: no candidate costs what another does
+    if release.description.joint:  # all pairs are compared: no candidate costs what another does
         return of(candidates)
     one = of(1)
     return one if candidates == 1 else repeated(one, of(2), candidates)

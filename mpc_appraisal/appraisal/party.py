@@ -56,6 +56,7 @@ from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.ring.fixed_point import check_range
 from mpc_appraisal.mpc.session import agree
 from mpc_appraisal.release.base import Release
+from mpc_appraisal.release.dp.clipping import clipped
 from mpc_appraisal.reporting.record import Record
 
 LINGER_SECONDS = 5.0
@@ -128,9 +129,10 @@ def _appraise(
     findings = _findings(rendezvous, own, plan, facts, matches, session_name == "join")
     seconds, owned, theta = _prepare(role, own, plan, facts)
     # Whoever refuses its input has said so once all are ready; from here on values are shared.
-    ready = rendezvous.exchange("ready", published_norms(role, own, theta, owned, plan))
+    shared, announced = plan.release.announce(owned)
+    ready = rendezvous.exchange("ready", announced | published_norms(role, own, theta, owned, plan))
     first = next(iter(facts.values()))
-    findings += scale_findings(ready, facts, plan.release.kind == "dp", first.train_rows + first.test_rows)
+    findings += scale_findings(ready, facts, plan.release.description.noised, first.train_rows + first.test_rows)
     policy = own.controls.scale if own is not None else WARN
     own_findings = kept(findings, policy)
     if session_name == "join":  # both sides of a trial on one machine are told by who started it
@@ -138,7 +140,6 @@ def _appraise(
     refuse_scale(findings, policy)
     bound = check_norms(ready, plan, facts)
     facts = with_norms(facts, ready, bound)
-    owned = {m.name: plan.release.owned(m, owned[m.name], ready[role]) for m in plan.methods if m.name in owned}
     # What cannot be computed is refused before anybody is asked.
     rehearsed = _rehearsed(role, plan, facts, bound, ())
     compared = sentences((one for one in findings if one.public), facts)
@@ -151,7 +152,7 @@ def _appraise(
             marks = deal(plan.engine, rendezvous, plan.timeout, plan.transport.kind, rehearsed[1] or None)
             rendezvous.exchange("costs", {"bytes": [b - a for a, b in zip(marks, marks[1:], strict=False)]})
         else:
-            _compute(run, rendezvous, own, owned, bound, rehearsed, emit)
+            _compute(run, rendezvous, own, shared, bound, rehearsed, emit)
     if role == DEALER:
         return []
     settle(own, agreed, run.outcomes())
@@ -204,15 +205,16 @@ def _rehearsed(
 def _fitted(plan: Plan, candidates: list[str], listed: Mapping[str, dict[str, Any] | None]) -> Release:
     """The release with what the listings say of prices; refused, at every party alike, where it does not fit."""
     prices = {name: one for name, one in listed.items() if one is not None and one["price"] is not None}
-    release = plan.release.priced({name: one["price"] for name, one in prices.items()})
+    release = plan.release.fitted(plan.methods, candidates, {name: one["price"] for name, one in prices.items()})
     currencies = sorted({one["currency"] for one in prices.values()})
     if release is not plan.release and len(currencies) > 1:
         raise InputError("release.budget", f"prices in {', '.join(currencies)}", "one currency in all listings")
-    release.check(plan.methods, candidates)
-    if plan.engine == "rtas" and release.kind == "dp":
-        raise InputError("release", "dp", "session.engine=fast: whether the helper refuses a value has no noise")
-    if plan.engine == "stock" and release.kind != "value":
-        raise InputError("release", release.kind, "value: CrypTen as shipped opens nothing else here")
+    described = release.description
+    if plan.engine == "rtas" and described.noised:
+        expected = "session.engine=fast: whether the helper refuses a value has no noise"
+        raise InputError("release", described.kind, expected)
+    if plan.engine == "stock" and not described.plain_value:
+        raise InputError("release", described.kind, "value: CrypTen as shipped opens nothing else here")
     return release
 
 
@@ -220,7 +222,8 @@ def _transformed(own: OwnInput, plan: Plan, facts: dict[str, Facts]) -> OwnInput
     """The data owner's rows as the release wants them."""
     if not isinstance(own, DataOwnerInput):
         return own
-    sets = (plan.release.transformed(c, facts[c.name].classes) for c in own.candidates)
+    row_norm = plan.release.description.row_norm
+    sets = (clipped(c, row_norm, facts[c.name].classes) for c in own.candidates)
     return replace(own, candidates=tuple(sets))
 
 
@@ -304,7 +307,7 @@ def _findings(
         for name, fit in matches.items():
             local += statistics_findings(name, listings.get(name), own.rows, fit, own.names)
     elif isinstance(own, DataOwnerInput):
-        hidden = plan.release.kind == "dp"  # whose labels are protected too
+        hidden = plan.release.description.noised  # whose labels are protected too
         counts = {c.name: without_rows(c, classes, f"party.data ({c.name})", aloud) for c in own.candidates}
         note["without_rows"] = None if hidden else counts
     notes = rendezvous.exchange("classes", note)
@@ -390,7 +393,7 @@ def _prepare(
             owned[method.name] = method.prepare(model, train, test)
         for key, values in owned[method.name].items():
             check_range(values, f"{key} of {method.name}")
-        if plan.release.threshold:
+        if plan.release.description.threshold:
             owned[method.name][THRESHOLD] = torch.tensor(own.threshold_of(method.name), dtype=torch.float64)
     seconds = {m.name: meter.seconds["fit"] + meter.seconds[m.name] for m in plan.methods}
     return seconds, owned, model.theta

@@ -17,6 +17,7 @@ from mpc_appraisal.mpc.net.meter import Cost
 from mpc_appraisal.mpc.ops import RowBlocks
 from mpc_appraisal.mpc.session import Opening, Session
 from mpc_appraisal.release.base import Outcome, Score
+from mpc_appraisal.release.dp.announced_norms import check_announced_norms
 
 HELD_ROWS = 1 << 15  # a larger candidate is brought in block by block, anew for each method
 
@@ -51,11 +52,11 @@ def program(
     A candidate is brought in once and used by every method; what that costs is divided among them. `answered`: (method,
     candidate) that need no computation, for their answers are known.
     """
-    release, secrets = plan.release, {}
+    release, described, secrets = plan.release, plan.release.description, {}
     results: list[Appraised] = []
     scores: list[Score] = []
     of = len(plan.methods) * len(facts) - len(answered)
-    if release.exact:
+    if described.noised:
         session.require_exact_truncation()
     session.mark()
     for name, f in facts.items():
@@ -83,18 +84,18 @@ def program(
                         for key, shape in method.private_shapes(f).items()
                     }
                 with session.meter.phase("private"):
-                    release.check_published_norms(session, method, secrets[method.name], f)
+                    check_announced_norms(session, described, method, secrets[method.name], f)
             with session.meter.phase("private"):
                 limit = weight_limit_of(method, f, bound, plan)
                 session.bound_logits(bound * method.logit_growth, weights=limit)
                 score = Score(method, name, f, method.score(secrets[method.name], x, y, f))
-                if release.checks:
+                if not described.noised:  # no noise covers that bit
                     session.check_logits()
                 outcome = Outcome()
-                if release.joint:
+                if described.joint:
                     scores.append(score)
                 else:
-                    outcome = release.one(session, score, lambda m=method: owned[m.name][THRESHOLD].item())
+                    (outcome,) = release.open(session, [score], lambda m=method: owned[m.name][THRESHOLD].item())
             session.mark()
             cost = _with_part(session.meter.cost() - before, shared, len(methods))
             now = session.failure
@@ -104,11 +105,11 @@ def program(
                 emit({"done": len(results), "of": of, "method": method.name, "candidate": name})
         if held:
             session.evict(x, y)
-    for method in plan.methods if release.joint else ():
+    for method in plan.methods if described.joint else ():
         places = [k for k, score in enumerate(scores) if score.method is method]
         if places:
             _compare(session, plan, [scores[k] for k in places], results, places)
-    if release.joint:
+    if described.joint:
         session.mark()  # the dealer's part in it is divided among all results
     return results
 
@@ -117,7 +118,7 @@ def _compare(session: Session, plan: Plan, scores: list[Score], results: list[Ap
     """Release all scores of a method together; its cost is divided among them, but all rounds are the first one's."""
     before, known = session.meter.cost(), len(session.ledger)
     with session.meter.phase("private"):
-        outcomes = plan.release.all(session, scores)
+        outcomes = plan.release.open(session, scores)
     parts, openings = (session.meter.cost() - before).divided(len(places)), tuple(session.ledger[known:])
     for k, outcome, part in zip(places, outcomes, parts, strict=True):
         r = results[k]

@@ -34,6 +34,7 @@ from mpc_appraisal.mpc.net.transport import FREEZE_SECONDS, Transport, check_cle
 from mpc_appraisal.mpc.ring.fixed_point import check_range
 from mpc_appraisal.mpc.session import PlainSession
 from mpc_appraisal.release.accuracy import PLAINTEXT
+from mpc_appraisal.release.dp.clipping import clipped
 from mpc_appraisal.reporting.record import Record
 
 
@@ -47,7 +48,8 @@ class Plain(PlainSettings):
         model = buyer.model or plan.fit(buyer.train)
         train, test = (d.with_classes(model.classes) if d else None for d in (buyer.train, buyer.test))
         fitted = time.perf_counter() - start
-        released = _released(plan, buyer, seller, model, train, test) if plan.release.kind != "value" else {}
+        described = plan.release.description
+        released = {} if described.plain_value else _released(plan, buyer, seller, model, train, test)
         records = []
         for candidate in seller.candidates:
             if candidate.features != model.features:
@@ -55,7 +57,7 @@ class Plain(PlainSettings):
                     f"features: {model.features} at {MODEL_OWNER}, {candidate.features} at {DATA_OWNER} in "
                     f"{candidate.name!r}; expected the same number"
                 )
-            candidate = plan.release.transformed(candidate, model.classes)
+            candidate = clipped(candidate, described.row_norm, model.classes)
             check_range(candidate.x, f"party.data ({candidate.name})")
             data = candidate.with_classes(model.classes)
             for method in plan.methods:
@@ -179,26 +181,26 @@ def _released(
     test: Dataset | None,
 ) -> dict[Key, dict[str, Any]]:
     """What a release other than the value's would tell of each appraisal, by method and candidate, in the clear."""
-    release = plan.release
-    release.check(plan.methods, [c.name for c in seller.candidates])
+    release = plan.release.fitted(plan.methods, [c.name for c in seller.candidates])
+    row_norm = release.description.row_norm
     seller = DataOwnerInput(
-        tuple(release.transformed(c, model.classes).with_classes(model.classes) for c in seller.candidates)
+        tuple(clipped(c, row_norm, model.classes).with_classes(model.classes) for c in seller.candidates)
     )
     owned = {method.name: method.prepare(model, train, test) for method in plan.methods}
+    shared, announced = release.announce(owned)
     published = {
-        MODEL_OWNER: published_norms(MODEL_OWNER, buyer, model.theta, owned, plan),
+        MODEL_OWNER: announced | published_norms(MODEL_OWNER, buyer, model.theta, owned, plan),
         DATA_OWNER: published_norms(DATA_OWNER, seller, None, {}, plan),
     }
     facts = {c.name: Facts.of(model, train, test, c) for c in seller.candidates}
     bound = check_norms(published, plan, facts)
     facts = with_norms(facts, published, bound)
     for method in plan.methods:
-        owned[method.name] = release.owned(method, owned[method.name], published[MODEL_OWNER])
-        if release.threshold:
-            owned[method.name][THRESHOLD] = torch.tensor(buyer.threshold_of(method.name), dtype=torch.float64)
+        if release.description.threshold:
+            shared[method.name][THRESHOLD] = torch.tensor(buyer.threshold_of(method.name), dtype=torch.float64)
     found = {}
     candidates = {c.name: c for c in seller.candidates}
-    for r in program(PlainSession(), plan, candidates, owned, facts, bound, lambda event: None):
+    for r in program(PlainSession(), plan, candidates, shared, facts, bound, lambda event: None):
         f, opened = facts[r.candidate], r.outcome.opened
         found[r.method.name, r.candidate] = {
             "value": None if opened is None else r.method.value(opened, f),

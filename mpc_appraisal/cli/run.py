@@ -86,7 +86,7 @@ def check_unused(cfg: DictConfig, release: Release) -> None:
     for key, default in OF_FILES.items():
         if built_in and party[key] != default:
             raise InputError(f"party.{key}", party[key], "party.data, party.train or party.model beside it: no file")
-    if party["threshold"] is not None and not release.threshold:
+    if party["threshold"] is not None and not release.description.threshold:
         stated.append("threshold")
     if stated:
         what = " and ".join(f"party.{key}" for key in stated)

@@ -40,7 +40,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -70,6 +69,7 @@ from mpc_appraisal.mpc.protocols.softmax import (
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, FINE_ELEMENTS, OPERAND_BITS
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 from mpc_appraisal.mpc.ring.powers_of_three import LN3, POINT, stretched
+from mpc_appraisal.release.description import ReleaseDescription
 from mpc_appraisal.release.perceptron_accuracy import BEYOND, LOOSE, UNIT, Rounded, perceptron_bound
 
 CHANCE = 1e-9  # that an error is beyond its bound, by the masks alone
@@ -138,15 +138,20 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
     return Bound(found, note) if math.isfinite(found) else Bound(None, NOT_DERIVED)
 
 
-def doubt_of(release: Any, methods: Sequence[Appraiser], facts: Sequence[Facts], engine: str) -> list[str]:
-    """What a release that compares values says of its own certainty, a sentence for each method; empty for others."""
-    if not (release.threshold or release.joint):
+def doubt_of(
+    described: ReleaseDescription, methods: Sequence[Appraiser], facts: Sequence[Facts], engine: str
+) -> list[str]:
+    """What a release that compares values says of its own certainty, in a sentence for each method.
+
+    A release that compares nothing says nothing.
+    """
+    if not described.compared:
         return []
     found = []
     for method in methods:
-        bounds = [error_bound(method, f, engine, True, release.joint).value for f in facts]
+        bounds = [error_bound(method, f, engine, True, described.joint).value for f in facts]
         worst = None if None in bounds else max(bounds)
-        found.append(f"By {method.name}: {certainty(worst, release.joint)}")
+        found.append(f"By {method.name}: {certainty(worst, described.joint)}")
     return found
 
 

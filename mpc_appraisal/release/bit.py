@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
 from mpc_appraisal.common.roles import MODEL_OWNER
 from mpc_appraisal.mpc import ops
-from mpc_appraisal.mpc.session import Opening, Session
-from mpc_appraisal.release.base import DECISION, Outcome, PerCandidate, Score, bit_of, seen
+from mpc_appraisal.mpc.session import Session
+from mpc_appraisal.release.base import DECISION, Outcome, Release, Score, bit_of, learners_of, seen
+from mpc_appraisal.release.description import OpenedNumber, ReleaseDescription
 
 UNIT = 2.0**11  # of the shared threshold
 LARGEST = (
@@ -43,26 +44,26 @@ def reaches(session: Session, score: Score, value: Any, threshold: Callable[[], 
 
 
 @dataclass(frozen=True)
-class Bit(PerCandidate):
+class Bit(Release):
     """The decision, and nothing else of the value."""
 
     to: str = "both"
-    kind: ClassVar[str] = "bit"
-    threshold: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self.check(())
-
-    def openings(self, method, candidates):
-        return [Opening(WHAT, self.learners, 1, DECISION)] * candidates
+        learners_of(self.to)
 
     @property
-    def words(self):
-        return (
+    def description(self):
+        learners = learners_of(self.to)
+        words = (
             "One bit for each candidate and method, whether its value reaches a threshold that the model owner alone "
-            f"knows, is told to {' and '.join(self.learners)}; the value is not."
+            f"knows, is told to {' and '.join(learners)}; the value is not."
         )
+        return ReleaseDescription("bit", learners, words, (OpenedNumber(WHAT, DECISION),), threshold=True)
 
-    def one(self, session, score, threshold):
-        bit = session.reveal(reaches(session, score, score.score, threshold), WHAT, DECISION, self.learners)
-        return Outcome(decision=bit_of(bit) if seen(session, self.learners) else None)
+    def open(self, session, scores, threshold=None):
+        learners, outcomes = learners_of(self.to), []
+        for score in scores:
+            bit = session.reveal(reaches(session, score, score.score, threshold), WHAT, DECISION, learners)
+            outcomes.append(Outcome(decision=bit_of(bit) if seen(session, learners) else None))
+        return outcomes

@@ -19,6 +19,7 @@ from processes import free_port
 from test_crypten_adapter import one_party_at_a_time  # noqa: F401  both owners in one process, though CrypTen has globals
 from three import run
 
+import mpc_appraisal.appraisal.program as joint_program
 import mpc_appraisal.release.dp.release as release_private
 from mpc_appraisal.appraisal.cost import estimate
 from mpc_appraisal.appraisal.norms import published_norms
@@ -256,9 +257,9 @@ def test_one_bit_is_opened_for_a_method_before_all_else_and_is_asked_for(method,
     for role in OWNERS:
         opened = [(o.what, o.to, o.numbers) for o in dry(method, release, role=role).ledger]
         assert opened[0] == (WHAT, OWNERS, 1) and WHAT not in [o[0] for o in opened[1:]] and len(opened) == 3
-        asked = [(o.what, o.to, o.numbers) for o in release.openings(method, 2)]
+        asked = [(o.what, o.to, o.numbers) for o in release.description.openings(method, 2)]
         assert sorted(asked) == sorted(opened)
-    assert release.openings(method, 0) == []
+    assert release.description.openings(method, 0) == []
     assert dry(method, release).script == dry(method, release, role=DATA_OWNER).script, "the dealer is asked alike"
 
 
@@ -311,15 +312,17 @@ BOUND = 120.0
 def cheat(which: str, patch) -> None:
     """In the model owner's process alone: what it tells stays the same, or what it shares."""
     if which == "spread":
-        announce = NoisedRelease.announce
-        patch.setattr(NoisedRelease, "owned", lambda self, method, owned, published: owned)
-        small = lambda self, role, owned: {"spread": 2.0**-12} if role == MODEL_OWNER else announce(self, role, owned)  # noqa: E731
-        patch.setattr(NoisedRelease, "announce", small)
+        patch.setattr(NoisedRelease, "announce", lambda self, owned: (owned, {"spread": 2.0**-12}))
     if which == "direction":
-        patch.setattr(NoisedRelease, "owned", lambda self, method, owned, published: owned)
+        patch.setattr(NoisedRelease, "announce", lambda self, owned: (owned, {}))
     if which == "weights":
-        longer = lambda self, method, owned, published: owned | {"weights": 30 * owned["weights"]}  # noqa: E731
-        patch.setattr(NoisedRelease, "owned", longer)
+        announce = NoisedRelease.announce
+
+        def longer(self, owned):
+            shared, announced = announce(self, owned)
+            return {m: one | {"weights": 30 * one["weights"]} for m, one in shared.items()}, announced
+
+        patch.setattr(NoisedRelease, "announce", longer)
 
 
 def play(role, address, emit, folder, plans, own, ports, cheats, checked):
@@ -330,9 +333,7 @@ def play(role, address, emit, folder, plans, own, ports, cheats, checked):
             if role == MODEL_OWNER:
                 cheat(which, patch)
             if not check:
-                patch.setattr(
-                    NoisedRelease, "check_published_norms", lambda self, session, method, secrets, facts: None
-                )
+                patch.setattr(joint_program, "check_announced_norms", lambda *given: None)
             try:
                 found.append(take_part(role, f"tcp://127.0.0.1:{port}", plan, lambda: own, emit, session_name="spawn"))
             except Exception as error:  # noqa: BLE001  it is compared
@@ -396,7 +397,7 @@ def test_the_cost_preview_counts_the_check(played, monkeypatch):
     found = estimate(METHODS, facts, 1, BOUND, NOISE)
     for party, count in found.bytes_sent.items():  # what both methods share is halved, to the byte
         assert abs(count - sum(r.bytes_sent[party] for r in records)) <= 2
-    monkeypatch.setattr(NoisedRelease, "check_published_norms", lambda self, session, method, secrets, facts: None)
+    monkeypatch.setattr(joint_program, "check_announced_norms", lambda *given: None)
     without = estimate(METHODS, facts, 1, BOUND, NOISE)
     assert without.rounds < found.rounds
     assert all(without.bytes_sent[party] < found.bytes_sent[party] for party in found.bytes_sent)

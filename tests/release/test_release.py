@@ -210,8 +210,8 @@ def test_the_bit_is_right_and_is_all_that_is_opened(bare, key):
     release, t = BITS[key]
     for role, records in bare[key].items():
         for (method, name), record in records.items():
-            assert listed(record) == expected(method, (BIT, list(release.learners)))
-            published = truth()[method, name] >= t[method] if role in release.learners else None
+            assert listed(record) == expected(method, (BIT, list(release.description.learners)))
+            published = truth()[method, name] >= t[method] if role in release.description.learners else None
             assert record.release["decision"] is published, (method, name, record.release)
             assert record.value is record.paper_value is record.plaintext_value is None
             assert all(record.release[key] is None for key in ("low", "high", "deviation", "winner", "rank"))
@@ -221,7 +221,7 @@ def test_the_bit_is_right_and_is_all_that_is_opened(bare, key):
 def test_a_plain_session_decides_alike(bare, key):
     release, t = BITS[key]
     plain = appraise(CANDIDATES, train=TRAIN, test=TEST, method=METHODS, session="plain", release=release, threshold=t)
-    learner = release.learners[0]
+    learner = release.description.learners[0]
     for record in plain:
         assert record.release["decision"] is bare[key][learner][record.method, record.candidate].release["decision"]
         assert record.value is None

@@ -155,6 +155,6 @@ def test_what_is_told_before_does_not_depend_on_the_rows(noised):
     for release in (PRIVATE, Value()):
         plan = replace(Asked(release).plan(), release=release)
         for key, data in (("these", tuple(CANDIDATES.values())), ("others", OTHERS)):
-            notes[release.kind, key] = published_norms(DATA_OWNER, DataOwnerInput(data), None, {}, plan)
+            notes[release.description.kind, key] = published_norms(DATA_OWNER, DataOwnerInput(data), None, {}, plan)
     assert notes["dp", "these"] == notes["dp", "others"] == {"row_norm": R}
     assert notes["value", "these"] != notes["value", "others"]

@@ -21,10 +21,12 @@ not clip has its value blurred by less noise than R stands for, for which no gua
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data import Dataset, StoredDataset, transformed
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS, check_range
 
 ROUNDING = 2.0 ** -(PRECISION_BITS + 1)  # of an entry, at most
@@ -60,6 +62,15 @@ def clip_rows(x: torch.Tensor, norm: float, name: str = "release.row_norm") -> t
     norms = torch.linalg.vector_norm(rows / largest, dim=1, keepdim=True)
     long = norms * largest > limit  # true when the product overflows, as it should be
     return torch.where(long, rows / largest * (limit / norms), rows)
+
+
+def clipped(data: Dataset | StoredDataset, norm: float | None, classes: int) -> Dataset | StoredDataset:
+    """The candidate as its owner shares it under a release whose rows are clipped to `norm`; None changes nothing.
+
+    A label that the model has no class for is taken for the last of the model's `classes`, because to refuse the data
+    would tell of that row.
+    """
+    return data if norm is None else transformed(data, partial(clip_rows, norm=norm), classes)
 
 
 def clipped_share(x: torch.Tensor, norm: float) -> float:

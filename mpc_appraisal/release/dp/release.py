@@ -29,26 +29,22 @@ of it says little at any epsilon that means something.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
-from mpc_appraisal.common.errors import BoundError, InputError
-from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, OWNERS
-from mpc_appraisal.data import transformed
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.governance.budget.accounting import Mechanism, epsilon
 from mpc_appraisal.methods.base import Appraiser, Facts
 from mpc_appraisal.methods.gradient_norm import GradientNorm
 from mpc_appraisal.methods.influence import Influence
 from mpc_appraisal.mpc import ops
-from mpc_appraisal.mpc.protocols import norm_check
-from mpc_appraisal.mpc.protocols.checks import NORM_CHECK_WHAT, NORM_CHECK_WHY
-from mpc_appraisal.mpc.protocols.tensors import PrivateTensor as Matrix
-from mpc_appraisal.mpc.protocols.tensors import Secret
-from mpc_appraisal.mpc.session import Opening, Session
-from mpc_appraisal.release.base import DECISION, RESULT, Outcome, PerCandidate, bit_of, seen
+from mpc_appraisal.mpc.session import Session
+from mpc_appraisal.release.base import DECISION, RESULT, Outcome, Release, Score, bit_of, learners_of, seen
 from mpc_appraisal.release.bit import LARGEST, WHAT, reaches
-from mpc_appraisal.release.dp.clipping import ROUNDING, check_norm, clip_direction, clip_rows, spread
+from mpc_appraisal.release.description import OpenedNumber, Privacy, ReleaseDescription
+from mpc_appraisal.release.dp.clipping import ROUNDING, check_norm, clip_direction, spread
 from mpc_appraisal.release.dp.rounding import opened_error, softmax_error
 from mpc_appraisal.release.dp.sensitivity import PROTECTS, Bounds, sensitivity
 
@@ -59,8 +55,12 @@ LARGEST_NOISE = 2.0**17  # deviation of one owner's, in units of what is opened;
 ACCOUNTED_BITS = 16  # the fewest fractional bits of anything that is opened: what the grid of the noise is charged as
 
 
+# The sensitivity of these methods is derived from norms. A subclass may open another number, and is not one of them.
+DERIVED = (GradientNorm, Influence)
+
+
 @dataclass(frozen=True)
-class NoisedRelease(PerCandidate):
+class NoisedRelease(Release):
     """A noised value or bit, which is (epsilon, delta)-differentially private for one row of the candidate.
 
     Attributes:
@@ -83,9 +83,6 @@ class NoisedRelease(PerCandidate):
     ceiling: float | None = None
     spread: float | None = None
     to: str = "both"
-    kind: ClassVar[str] = "dp"
-    exact: ClassVar[bool] = True
-    checks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.what not in ("value", "bit"):
@@ -107,80 +104,58 @@ class NoisedRelease(PerCandidate):
         check_norm(self.row_norm, "release.row_norm")
         if self.sigma is None:
             object.__setattr__(self, "sigma", smallest_sigma(float(self.epsilon), float(self.delta)))
-        self.check(())
+        learners_of(self.to)
 
     @property
-    def threshold(self) -> bool:
-        return self.what == "bit"
+    def description(self):
+        learners = learners_of(self.to)
+        if self.what == "bit":
+            number = OpenedNumber(WHAT, DECISION)
+            what = (
+                "One bit for each candidate and method, whether its noised value reaches a threshold that the model "
+                "owner alone knows,"
+            )
+        else:
+            number = OpenedNumber(NOISED + "{opens}", RESULT)
+            what = "The value of each candidate by each method, with noise of both owners,"
+        return ReleaseDescription(
+            kind="dp",
+            learners=learners,
+            words=f"{what} is told to {' and '.join(learners)}.",
+            opened=(number,),
+            threshold=self.what == "bit",
+            row_norm=self.row_norm,
+            spread=self.spread,
+            checked=DERIVED,
+        )
 
-    def check(self, methods, candidates=None):
-        super().check(methods)
+    def fitted(self, methods, candidates=None, prices=None):
+        super().fitted(methods)
         for method in methods:
-            if not _derived(method) and self.ceiling is None:
+            if type(method) not in DERIVED and self.ceiling is None:
                 raise InputError(
                     "release.ceiling",
                     None,
                     f"the largest |value| of {method.name} to be told apart, for no sensitivity of it on shares is "
                     "derived",
                 )
+        return self
 
-    def openings(self, method, candidates):
-        what, why = (WHAT, DECISION) if self.what == "bit" else (NOISED + method.opens, RESULT)
-        check = [Opening(NORM_CHECK_WHAT, OWNERS, 1, NORM_CHECK_WHY)] if candidates and _derived(method) else []
-        return check + [Opening(what, self.learners, 1, why)] * candidates
-
-    @property
-    def words(self):
-        what = (
-            "One bit for each candidate and method, whether its noised value reaches a threshold that the model owner "
-            "alone knows,"
-            if self.what == "bit"
-            else "The value of each candidate by each method, with noise of both owners,"
-        )
-        return f"{what} is told to {' and '.join(self.learners)}."
-
-    # -- inputs ----------------------------------------------------------------------------------------------------
-    def transformed(self, data, classes):
-        # A label that the model has no class for is taken for its last: to refuse the data would tell of that row.
-        return transformed(data, lambda x: clip_rows(x, self.row_norm), classes)
-
-    def announce(self, role, owned):
-        if role == DATA_OWNER:
-            return {"row_norm": float(self.row_norm)}
-        if role != MODEL_OWNER or self.spread is not None:
-            return {}
+    def announce(self, owned):
         directions = [tensors["direction"] for tensors in owned.values() if "direction" in tensors]
-        # twice the room that rounding needs, so that `clip_direction` does not shrink it
-        return (
-            {"spread": max(_up(spread(d) + 4 * math.sqrt(len(d)) * ROUNDING) for d in directions)} if directions else {}
-        )
-
-    def owned(self, method, owned, published):
-        if "direction" not in owned:
-            return owned
-        return owned | {"direction": clip_direction(owned["direction"], self.spread or published["spread"])}
-
-    def check_published_norms(self, session, method, secrets, facts):
-        # A plain session's tensors are in the clear, and there is nobody there to lie to.
-        if not _derived(method) or not isinstance(secrets["weights"], Matrix):
-            return
-        # The largest norm of a class's centred weights with which rows within R keep the bound on logits.
-        limit = (facts.logit_bound - norm_check.LOGIT_ROOM) / self.row_norm
-        parts = [norm_check.weights_within(secrets["weights"], limit, norm_check.WEIGHT_ROOM - norm_check.LOGIT_ROOM)]
-        spread = self.spread or facts.spread
-        if "direction" in secrets:
-            parts.append(norm_check.direction_within(secrets["direction"], spread))
-        context = secrets["weights"].context
-        held = Secret(context, norm_check.all_hold(context.engine, parts), 0)
-        opened = session.reveal(held, NORM_CHECK_WHAT, NORM_CHECK_WHY)
-        if context.engine.dry or opened.item() == 1:
-            return
-        also = f", or an influence direction whose spread is above {spread:g}" if "direction" in secrets else ""
-        raise BoundError(
-            f"{method.name}: model_owner has shared weights whose classes' centred norm is above {limit:g}{also}, and "
-            "no value is released. Expected matrices as short as model_owner told, for noise and the bound on logits "
-            "are made of that"
-        )
+        if not directions:
+            return super().announce(owned)
+        bound, published = self.spread, {}
+        if bound is None:  # twice the room that rounding needs, so that `clip_direction` does not shrink it
+            bound = max(_up(spread(d) + 4 * math.sqrt(len(d)) * ROUNDING) for d in directions)
+            published = {"spread": bound}
+        clipped = {
+            method: {
+                key: clip_direction(values, bound) if key == "direction" else values for key, values in tensors.items()
+            }
+            for method, tensors in owned.items()
+        }
+        return clipped, published
 
     # -- noise -----------------------------------------------------------------------------------------------------
     def range_of(self, method: Appraiser, facts: Facts) -> tuple[float, float] | None:
@@ -199,7 +174,7 @@ class NoisedRelease(PerCandidate):
         limits, found = self.range_of(method, facts), []
         if limits is not None:
             found.append(limits[1] - limits[0])
-        if _derived(method):
+        if type(method) in DERIVED:
             direction = self.spread or facts.spread
             error = softmax_error(facts.classes, facts.logit_bound)
             bounds = Bounds(self.row_norm, direction_spread=direction, softmax_error=error)
@@ -242,19 +217,23 @@ class NoisedRelease(PerCandidate):
 
     def privacy(self, method, facts):
         mechanism = self.mechanism(method, facts)
-        return {
-            "sigma": self.sigma,
-            "sensitivity": self.sensitivity(method, facts),
-            "epsilon": epsilon([mechanism], self.delta),
-            "delta": float(self.delta),
-            "row_norm": float(self.row_norm),
-            "protects": PROTECTS,
-        }
+        return Privacy(
+            mechanism=mechanism,
+            sigma=self.sigma,
+            sensitivity=self.sensitivity(method, facts),
+            epsilon=epsilon([mechanism], self.delta),
+            delta=float(self.delta),
+            row_norm=float(self.row_norm),
+            protects=PROTECTS,
+        )
 
     # -- on shares -------------------------------------------------------------------------------------------------
-    def one(self, session: Session, score, threshold):
+    def open(self, session, scores, threshold=None):
+        return [self._open_one(session, score, threshold) for score in scores]
+
+    def _open_one(self, session: Session, score: Score, threshold: Callable[[], float] | None) -> Outcome:
         method, facts, value = score.method, score.facts, score.score.reshape(1)
-        delta = self.sensitivity(method, facts)
+        delta, learners = self.sensitivity(method, facts), learners_of(self.to)
         within = session.within_bound()
         if within is not None:
             value = ops.choose(within, value)
@@ -263,11 +242,11 @@ class NoisedRelease(PerCandidate):
             value = clamp(value, *limits)
         value = session.perturb(value, lambda bits: self._draw(delta, bits))
         spent = {"sigma": self.sigma, "sensitivity": delta, "deviation": math.sqrt(2.0) * self.sigma * delta}
-        shown = seen(session, self.learners)
+        shown = seen(session, learners)
         if self.what == "bit":
-            bit = session.reveal(reaches(session, score, value, threshold), WHAT, DECISION, self.learners)
+            bit = session.reveal(reaches(session, score, value, threshold), WHAT, DECISION, learners)
             return Outcome(decision=bit_of(bit) if shown else None, **spent)
-        opened = session.reveal(value, NOISED + method.opens, RESULT, self.learners)
+        opened = session.reveal(value, NOISED + method.opens, RESULT, learners)
         return Outcome(float(opened) if shown else None, **spent)
 
     def _draw(self, delta: float, bits: int) -> int:
@@ -276,11 +255,6 @@ class NoisedRelease(PerCandidate):
         if bits < ACCOUNTED_BITS:
             raise InputError("release", f"{bits} fractional bits", f"{ACCOUNTED_BITS} or more of what is noised")
         return noise(self.sigma, delta, bits)
-
-
-def _derived(method: Appraiser) -> bool:
-    """Whether the sensitivity of `method` is derived from norms; a subclass may open another number."""
-    return type(method) in (GradientNorm, Influence)
 
 
 def clamp(value: Any, low: float, high: float) -> Any:
