@@ -229,7 +229,7 @@ def test_a_plain_session_decides_alike(bare, key):
 
 def test_both_decisions_occur_for_each_method_and_candidate(bare):
     for pair in itertools.product(OPENS, CANDIDATES):
-        decisions = {bare[key][BITS[key][0].learners[0]][pair].release["decision"] for key in SIDES}
+        decisions = {bare[key][BITS[key][0].description.learners[0]][pair].release["decision"] for key in SIDES}
         assert decisions == {True, False}
 
 
@@ -256,9 +256,12 @@ def test_the_winners_are_those_of_a_sort_and_the_others_have_no_value(bare, key)
             won = winners(method, best, list(CANDIDATES), truth())
             for name in CANDIDATES:
                 record = records[method, name]
-                openings = [(WHICH, list(best.learners)), (OPENS[method], list(best.learners))] * len(won)
+                openings = [
+                    (WHICH, list(best.description.learners)),
+                    (OPENS[method], list(best.description.learners)),
+                ] * len(won)
                 assert listed(record) == expected(method, *openings)
-                if role not in best.learners:
+                if role not in best.description.learners:
                     assert record.release["winner"] is record.release["rank"] is record.value is None
                 elif name in won:
                     assert (record.release["winner"], record.release["rank"]) == (True, won.index(name) + 1)
@@ -291,7 +294,7 @@ def test_a_value_that_is_told_is_found_in_the_record(bare):
 @pytest.mark.parametrize("key", list(BESTS))
 def test_a_plain_session_has_the_same_winners(bare, key):
     plain = appraise(CANDIDATES, train=TRAIN, test=TEST, method=METHODS, session="plain", release=BESTS[key])
-    records = bare[key][BESTS[key].learners[0]]
+    records = bare[key][BESTS[key].description.learners[0]]
     for record in plain:
         theirs = records[record.method, record.candidate]
         assert record.release["rank"] == theirs.release["rank"] and (record.value is None) == (theirs.value is None)
