@@ -1,12 +1,12 @@
-"""Release of the best k of many candidates, or of the best that a price budget buys: only the winners are opened.
+"""Release of the best k of many candidates, or of the best that a price budget buys. Only the winners are opened.
 
-All pairs of scores are compared on shares, value_i < value_j, exactly (CrypTen's circuit): a bit each, never opened.
-The rank of candidate i is the number of candidates better than it, a sum of those bits; of equals, the first is better.
+    rank_i = sum over j of [value_j is better than value_i]
+    winner t is the candidate whose secret bit [rank < t] - [rank < t - 1] is 1
 
-Without prices, winner t is the candidate whose rank is t - 1: [rank < t] - [rank < t - 1] is a secret 1 at the winner
-and 0 elsewhere. Its number and, by an inner product with the scores, its value are opened; nothing of the others is.
-With prices, which are public, the best candidate that what is left of the budget can pay is taken, k times at most: the
-ranks are counted among those candidates alone, which are known to whoever knows the winners before.
+All pairs of scores are compared on shares, exactly (CrypTen's circuit), and no bit of a comparison is ever opened. Of
+equals the first is better. For each winner its number is opened, and its value by an inner product with the scores.
+With prices, which are public, each step takes the best candidate that what is left of the budget can pay, k times at
+most. The ranks are then counted among those candidates alone, who are known to everyone who knows the winners before.
 """
 
 from __future__ import annotations
@@ -158,19 +158,20 @@ class Best(Release):
 
 
 def _pick(at: Any, values: Any) -> tuple[Any, Any]:
-    """Number and score of the candidate where `at` (m,) is 1, not 0; secret."""
+    """The secret number and score of the candidate at which `at` (m,) is 1 and not 0."""
     number = at.sum() - at.sum()
     for j in range(1, at.shape[0]):
-        number = number + at[j:].sum()  # the sum of j at_j in additions alone, which are exact
+        number = number + at[j:].sum()  # this adds up j at_j in additions alone, which are exact
     return number, ops.choose(at, values).sum()
 
 
 def _pairs(m: int) -> list[tuple[int, int]]:
+    """All pairs i < j of m candidates."""
     return [(i, j) for i in range(m) for j in range(i + 1, m)]
 
 
 def _beaten(scores: Sequence[Score]) -> Any:
-    """For all pairs i < j a secret bit: 1 where j is strictly better than i; None for a single candidate."""
+    """A secret bit for every pair i < j, which is 1 if j is strictly better than i. None for a single candidate."""
     if len(scores) < 2:
         return None
     values = ops.cat(ops.level([s.method.comparable(s.score, s.facts).reshape(1) for s in scores]))
@@ -180,7 +181,7 @@ def _beaten(scores: Sequence[Score]) -> Any:
 
 
 def _ranks(beaten: Any, values: Any, able: Sequence[bool]) -> Any:
-    """How many of those who are able are better than each of them, (m,); m for the others."""
+    """The rank of each candidate, (m,): how many of those that `able` names are better. It is m for all others."""
     m = len(able)
     if beaten is None:
         return values - values + (0.0 if able[0] else 1.0)

@@ -223,7 +223,7 @@ def test_a_rate_that_overshoots_needs_the_growth_that_is_stated():
 # --- sensitivity: what is stated about it
 
 
-def test_the_sensitivities_are_the_formulas_of_the_docstrings():
+def test_the_sensitivities_are_the_stated_formulas():
     r, n, s = 3.0, 40, GradientNorm.scale(facts(40))
     assert sensitivity(GradientNorm(), facts(n), Bounds(r)) == pytest.approx(8 * (n - 1) * s**2 * r**2)
     one = facts(1)

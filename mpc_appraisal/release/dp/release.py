@@ -1,29 +1,20 @@
 """Differentially private release: the value, or the bit, with each owner's own discrete Gaussian noise.
 
-1. The data owner clips its rows to the public R (`clipping`), and takes a label that the model has no class for as its
-   last class; the model owner clips its influence direction to the spread that it tells. Nothing else that is told
-   depends on the candidate's rows but their number.
-2. What the model owner told is checked on shares as soon as its matrices are in (`norm_check`): that the direction
-   keeps its spread, to which noise is scaled, and the weights the bound on logits, without which probabilities as
-   computed may leave the simplex that all sensitivities count on. One bit is opened to both owners for each method.
-   Where it is 0 both stop with an error that names the model owner: nothing has been opened by that method then, and
-   the ledgers keep the charge, as after any session that failed. The check is exact: sensitivities need no slack.
-3. What is to be opened is brought into a public range [low, high] on shares, exactly and whatever it is, where
-   `ceiling`, the largest absolute value that is told apart, states one. Then Delta <= high - low for any method. With
-   the bits of CrypTen's circuit, modulo 2^64, `v <- v + [v - low < 0] (low - v)` and `v <- v + [high - v < 0]
-   (high - v)`.
-4. Delta, the sensitivity, is the smaller of that and of `sensitivity`, derived for gradient norm and influence alone;
-   rounding on shares is counted in (`rounding`), and nothing is truncated in a way that may fail. The smaller one may
-   count although the told spread is in it, for that is checked; only a model owner that alters its shares after the
-   check makes it false.
-5. Each owner adds noise of sigma Delta of its own to its share (`noise`), and then the sum is opened, or compared with
-   the threshold: the bit costs what the value would.
+    released = clamp(score, low, high) + noise of the model owner + noise of the data owner,    sigma Delta each
 
-Methods that need a ceiling are charged high - low, which is true whatever the model owner shares: of them nothing is
-checked. Fine-tuning trains on shares, and no sure bound on what rounding makes of that is known: it needs a ceiling. It
-does not open whether its weights kept the bound on logits, a bit that no noise covers, but releases a noised 0 where
-they did not: check by release=value on data of one's own that they do. With Delta of twice the ceiling a single value
-of it says little at any epsilon that means something.
+1. The data owner clips its rows to the public R (`clipping.clipped`), and the model owner its influence direction to
+   the spread that it announces (`NoisedRelease.announce`).
+2. What the model owner announced is checked on shares, as soon as its matrices are there (`announced_norms`).
+3. The score is brought into a public range [low, high] on shares, exactly and whatever it is, if a `ceiling` is stated.
+4. Delta, the sensitivity, is the smaller of high - low and of what `sensitivity` derives from norms. The derived one
+   counts the rounding on shares in, and nothing is truncated in a way that may fail.
+5. Each owner adds its own noise to its share, and the sum is opened or compared with the threshold. The bit costs what
+   the value would.
+
+Methods without a derived sensitivity need a ceiling. They are charged high - low, which holds whatever the model owner
+shares. Fine-tuning is one of them; with a Delta of twice the ceiling, a single value of it says little at any epsilon
+that means something. It releases a noised 0 if its weights left the bound on logits, so check by release=value on data
+of your own that they do not. The proofs are in docs/protocols/releases.md.
 """
 
 from __future__ import annotations
@@ -49,11 +40,10 @@ from mpc_appraisal.release.dp.rounding import opened_error, softmax_error
 from mpc_appraisal.release.dp.sensitivity import PROTECTS, Bounds, sensitivity
 
 NOISED = "with noise of both owners: "
-HELD = 2.0**26  # what 36 fractional bits and a sign surely leave of the ring
+HELD = 2.0**26  # numbers below this surely fit into the ring with 36 fractional bits and a sign
 SMALLEST_SIGMA, LARGEST_SIGMA = 1e-3, 1e6
-LARGEST_NOISE = 2.0**17  # deviation of one owner's, in units of what is opened; see `_largest_noise`
-ACCOUNTED_BITS = 16  # the fewest fractional bits of anything that is opened: what the grid of the noise is charged as
-
+LARGEST_NOISE = 2.0**17  # the largest deviation of one owner's noise, in opened units; see `_largest_noise`
+ACCOUNTED_BITS = 16  # the fewest fractional bits of anything that is opened; the grid of the noise is charged as theirs
 
 # The sensitivity of these methods is derived from norms. A subclass may open another number, and is not one of them.
 DERIVED = (GradientNorm, Influence)
@@ -98,7 +88,7 @@ class NoisedRelease(Release):
             raise InputError(
                 "release.row_norm",
                 None,
-                "a public norm, above 1, that rows are clipped to, the constant feature 1 counted; one that is told "
+                "a public norm, above 1, that rows are clipped to, the constant feature 1 counted; one that is taken "
                 "from the data would tell of the data",
             )
         check_norm(self.row_norm, "release.row_norm")
@@ -159,18 +149,18 @@ class NoisedRelease(Release):
 
     # -- noise -----------------------------------------------------------------------------------------------------
     def range_of(self, method: Appraiser, facts: Facts) -> tuple[float, float] | None:
-        """What is opened is brought between these two; None where there is no ceiling."""
+        """The range that the opened number is brought into. None stands for no range, as there is no ceiling."""
         if self.ceiling is None:
             return None
         ends = [method.opened_at(value, facts) for value in (-self.ceiling, self.ceiling)]
-        if isinstance(method, GradientNorm):  # whose square is at most 2^18
+        if isinstance(method, GradientNorm):  # its square is at most 2^18
             return 0.0, min(max(ends), LARGEST)
         if max(map(abs, ends)) > LARGEST:
             raise InputError("release.ceiling", self.ceiling, f"{method.name} of at most {LARGEST:g} when it is opened")
         return min(ends), max(ends)
 
     def sensitivity(self, method: Appraiser, facts: Facts) -> float:
-        """Delta of the number that is noised, rounding on shares included."""
+        """The sensitivity Delta of the number that noise is added to, with the rounding on shares counted in."""
         limits, found = self.range_of(method, facts), []
         if limits is not None:
             found.append(limits[1] - limits[0])
@@ -184,14 +174,17 @@ class NoisedRelease(Release):
                 held = True
             else:
                 off, ceiling = opened_error(method, facts, 0.0, direction), None
-                # Of a sum that wraps the two ends of the range are neighbours.
+                # If a sum may wrap, neighbours may be at the two ends of the range, and only the range counts.
                 held = limits is None or facts.rows * self.row_norm * direction * (1 + error) + off < HELD
             if held:
                 found.append(sensitivity(method, facts, replace(bounds, ceiling=ceiling, opened_error=off)))
         return min(found)
 
     def mechanism(self, method: Appraiser, facts: Facts) -> Mechanism:
-        """As it is charged: its grid is at most as coarse as 16 fractional bits are."""
+        """The mechanism as it is charged, with a grid that is as coarse as 16 fractional bits.
+
+        Raises InputError for noise that the ring cannot hold, or that is too little for the grid.
+        """
         delta = self.sensitivity(method, facts)
         largest = self._largest_noise(method)
         if self.sigma * delta > largest:
@@ -206,10 +199,11 @@ class NoisedRelease(Release):
         return Mechanism("discrete_gaussian", sigma=self.sigma, step=grid)
 
     def _largest_noise(self, method: Appraiser) -> float:
-        """So that an opening hardly ever refuses noise as implausible, which it does from 2^55 units on.
+        """The largest deviation of one owner's noise that an opening hardly ever refuses as implausible.
 
-        That is 2^21 at 34 fractional bits, and 2^19 at the 36 of a squared norm, which is up to 2^18 itself: noise of
-        both owners exceeds what is left with a probability below 1e-7. Before a bit the ring alone has to hold it.
+        An opening refuses numbers from 2^55 units on. That is 2^21 at 34 fractional bits, and 2^19 at the 36 bits of a
+        squared norm, which is up to 2^18 itself. The noise of both owners exceeds what is left with a probability below
+        1e-7. Before a comparison the number is not opened, and only the ring has to hold it.
         """
         if self.what == "bit":
             return 2 * LARGEST_NOISE
@@ -250,7 +244,8 @@ class NoisedRelease(Release):
         return Outcome(float(opened) if shown else None, **spent)
 
     def _draw(self, delta: float, bits: int) -> int:
-        from mpc_appraisal.release.dp.noise import noise  # its library takes a moment to import
+        """This owner's noise for a number of so many fractional bits."""
+        from mpc_appraisal.release.dp.noise import noise  # the import of its library takes a moment
 
         if bits < ACCOUNTED_BITS:
             raise InputError("release", f"{bits} fractional bits", f"{ACCOUNTED_BITS} or more of what is noised")
@@ -258,25 +253,33 @@ class NoisedRelease(Release):
 
 
 def clamp(value: Any, low: float, high: float) -> Any:
-    """`value` brought between two public numbers, on shares too and for any ring element; see the module."""
+    """`value` brought between two public numbers, on plain tensors or on shares.
+
+        v <- v + [v - low < 0] (low - v),    v <- v + [high - v < 0] (high - v)
+
+    With the exact bits of CrypTen's circuit, modulo 2^64, this holds for any ring element.
+    """
     value = value + ops.choose(ops.negative(value - low), _less(low, value))
     return value + ops.choose(ops.negative(_less(high, value)), _less(high, value))
 
 
 def _less(public: float, value: Any) -> Any:
+    """public - value."""
     return value * -1.0 + public
 
 
 def _up(number: float) -> float:
+    """The number rounded up to four bits."""
     mantissa, exponent = math.frexp(number)
     return math.ldexp(math.ceil(mantissa * 16) / 16, exponent)
 
 
 @lru_cache(maxsize=64)
 def smallest_sigma(target: float, delta: float) -> float:
-    """The smallest sigma, to four digits and rounded up, whose one release has an epsilon of `target` or less.
+    """The smallest sigma, to four digits and rounded up, with which one release has an epsilon of `target` or less.
 
-    Sought on the Gaussian's exact curve (Balle and Wang 2018, theorem 8), and held to what the accountant charges.
+    It is sought on the Gaussian's exact curve (Balle and Wang 2018, theorem 8), and then raised until the accountant
+    charges no more than `target`. Raises InputError if no sigma up to LARGEST_SIGMA is enough.
     """
     from scipy.optimize import brentq
 
@@ -292,7 +295,7 @@ def smallest_sigma(target: float, delta: float) -> float:
         return epsilon([Mechanism("gaussian", sigma=sigma)], delta) <= target
 
     found = low = _four_digits(found * 1.0001)  # the grid of the discrete noise is charged as a little less
-    while not fits(found):  # far off where the accountant's grid of losses is coarse beside the target
+    while not fits(found):  # the accountant's grid of losses may be coarse beside a small target
         low, found = found, _four_digits(2 * found)
     while low < (middle := _four_digits((low + found) / 2)) < found:
         low, found = (low, middle) if fits(middle) else (middle, found)
@@ -300,12 +303,13 @@ def smallest_sigma(target: float, delta: float) -> float:
 
 
 def _four_digits(number: float) -> float:
-    """Rounded up."""
+    """The number rounded up to four digits."""
     digits = 3 - math.floor(math.log10(number))
     return float(f"{math.ceil(number * 10.0**digits) * 10.0**-digits:.4g}")
 
 
 def _delta_of(sigma: float, target: float) -> float:
+    """The delta of one Gaussian release at epsilon = `target`."""
     from scipy.special import log_ndtr, ndtr
 
     return float(ndtr(0.5 / sigma - target * sigma) - math.exp(target + log_ndtr(-0.5 / sigma - target * sigma)))
