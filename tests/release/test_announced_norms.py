@@ -71,8 +71,8 @@ def test_sensitivity_holds_and_is_reached_by_a_direction_at_the_limit_and_rows_o
     assert not held(ring * 2, lambda m: direction_within(m, limit), 16)
 
 
-def test_a_longer_matrix_than_told_is_what_breaks_the_guarantee():
-    """The same direction told as a thousandth of what it is: one row moves the opened number by far more than Delta."""
+def test_a_longer_matrix_than_announced_is_what_breaks_the_guarantee():
+    """A direction is announced as a thousandth of what it is. One row then moves the number by far more than Delta."""
     release = NoisedRelease(epsilon=1.0, row_norm=3.0)
     facts = Facts(D, C, 10, 10, 1, L2, row_norm=3.0, longest=3.0, logit_bound=8.0, spread=1e-3)
     assert release.sensitivity(Influence(), facts) < 2 * 3.0 * 1.0 / 500  # a spread of 1 moves it by 6
@@ -110,7 +110,7 @@ def test_what_is_charged_by_its_range_alone_is_not_checked():
     assert WHAT not in [o.what for o in dry(Influence(), Value()).ledger]
 
 
-def test_the_told_norm_of_weights_holds_of_them_as_they_are_shared():
+def test_the_announced_norm_of_weights_holds_of_them_as_they_are_shared():
     """All entries rounded against the owner: by half a unit of 16 bits up in one class, and down in the others."""
     d, c = 50_000, 3  # so many numbers are shared with 16 fractional bits
     theta = torch.zeros(d, c, dtype=torch.float64)
@@ -150,7 +150,7 @@ BOUND = 120.0
 
 
 def cheat(which: str, patch) -> None:
-    """In the model owner's process alone: what it tells stays the same, or what it shares."""
+    """Patch the model owner's process, so that it announces or shares something else than it should."""
     if which == "spread":
         patch.setattr(NoisedRelease, "announce", lambda self, owned: (owned, {"spread": 2.0**-12}))
     if which == "direction":
@@ -244,7 +244,7 @@ def test_the_cost_preview_counts_the_check(played, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["spread", "stated spread", "weights"])
-def test_a_model_owner_that_shares_longer_matrices_than_told_is_named_and_nothing_is_opened(played, name):
+def test_a_model_owner_that_shares_longer_matrices_than_announced_is_named_and_nothing_is_opened(played, name):
     for role in OWNERS:
         assert isinstance(played[name][role], str), "a value was released"
         for part in ("BoundError", "model_owner has shared weights", "no value is released"):

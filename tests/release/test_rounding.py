@@ -326,7 +326,7 @@ def test_random_neighbours_differ_by_no_more_than_the_sensitivity(method, seed, 
     assert found <= stated and (found > 0 or ceiling is not None)
 
 
-def test_the_told_spread_is_kept_by_what_is_shared(same_masks):
+def test_the_announced_spread_is_kept_by_what_is_shared(same_masks):
     pair = WORST["influence, six rows"]
     owned, announced = pair.release.announce({"influence": {"direction": pair.direction}})
     out, published = owned["influence"]["direction"], announced["spread"]
