@@ -136,10 +136,7 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
 def doubt_of(
     described: ReleaseDescription, methods: Sequence[Appraiser], facts: Sequence[Facts], engine: str
 ) -> list[str]:
-    """What a release that compares values says of its own certainty, in a sentence for each method.
-
-    A release that compares nothing says nothing.
-    """
+    """What a release that compares values says of its certainty, in a sentence for each method. Others say nothing."""
     if not described.compared:
         return []
     found = []
