@@ -176,7 +176,8 @@ def _charge(
     asked = {key: question for key, question in questions.items() if key not in answers}
     granted = own.controls.ledgers.charge(asked) if asked else {}
     for (method, name), one in granted.items():
-        if isinstance(one, Answer) and not plan.release.joint:  # a single answer without noise, which is taken whole
+        # The answer of a joint release has no noise, and it is announced as a whole.
+        if isinstance(one, Answer) and not plan.release.description.joint:
             raise InputError(
                 f"the question of {method} ({name})",
                 "one that another session has answered since this one began",
@@ -204,7 +205,7 @@ def _agreed_answers(
     PeerError for answers that cannot be read.
     """
     asked = [(method.name, name) for method in plan.methods for name in facts]
-    offered = keys_in(said.get("answered"), asked, plan.release.joint, DATA_OWNER)
+    offered = keys_in(said.get("answered"), asked, plan.release.description.joint, DATA_OWNER)
     if not offered:
         return {}
     taken, outcomes = [], dict(known)
@@ -212,7 +213,7 @@ def _agreed_answers(
         outcomes = dict(zip(offered, encrypted_answers.unseal(said.get("sealed"), len(offered)), strict=True))
         ledgers = own.controls.ledgers
         taken = [key for key in offered if key in marks and _held(ledgers.marked(key[1], marks[key]), outcomes[key])]
-        if plan.release.joint:
+        if plan.release.description.joint:
             whole = {method for method, _ in offered if all(key in taken for key in offered if key[0] == method)}
             taken = [key for key in taken if key[0] in whole]
         for method, name in (key for key in offered if key not in taken):
@@ -222,7 +223,7 @@ def _agreed_answers(
             )
     message = {"taken": [list(key) for key in taken]} if role == MODEL_OWNER else {}
     messages = rendezvous.exchange("answers", message)
-    found = keys_in(messages[MODEL_OWNER].get("taken"), offered, plan.release.joint, MODEL_OWNER)
+    found = keys_in(messages[MODEL_OWNER].get("taken"), offered, plan.release.description.joint, MODEL_OWNER)
     return {key: outcomes.get(key, Outcome()) for key in found}
 
 
@@ -249,7 +250,8 @@ def make_request(
         compared: Sentences on how the two sides' data fit together.
         keys: The SHA-256 of each owner's certificate key, by role; None where the transport shows none.
     """
-    doubt = doubt_of(plan.release, plan.methods, list(with_spread(facts, published).values()), plan.engine)
+    described = plan.release.description
+    doubt = doubt_of(described, plan.methods, list(with_spread(facts, published).values()), plan.engine)
     first = next(iter(facts.values()))
     openings = [
         asdict(opening) | {"to": list(opening.to), "times": times, "method": method.name}
@@ -260,10 +262,10 @@ def make_request(
     example = next(iter(noise.values()))
     privacy = None
     if example is not None:
-        worst = rounded_up(max(each["epsilon"] for each in noise.values()))
-        privacy = {key: example[key] for key in ("sigma", "delta", "row_norm", "protects")}
-        privacy |= {"mechanism": "discrete_gaussian", "epsilon": worst}
-        privacy["sensitivity"] = {", ".join(key): rounded_up(each["sensitivity"]) for key, each in noise.items()}
+        worst = rounded_up(max(each.epsilon for each in noise.values()))
+        privacy = {key: getattr(example, key) for key in ("sigma", "delta", "row_norm", "protects")}
+        privacy |= {"mechanism": example.mechanism.kind, "epsilon": worst}
+        privacy["sensitivity"] = {", ".join(key): rounded_up(each.sensitivity) for key, each in noise.items()}
     return Request(
         {
             "format": FORMAT,
@@ -276,7 +278,7 @@ def make_request(
                 "l2": first.l2,
             },
             "candidates": [{"name": name, "rows": f.rows, "listing": listed.get(name)} for name, f in facts.items()],
-            "release": {"kind": plan.release.kind, "words": " ".join([plan.release.words, *doubt])},
+            "release": {"kind": described.kind, "words": " ".join([described.words, *doubt])},
             "openings": openings,
             "privacy": privacy,
             "told": {role: dict(published[role]) for role in (DATA_OWNER, MODEL_OWNER)},
@@ -312,9 +314,10 @@ def rounded_up(number: float) -> float:
 
 def _openings(plan: Plan, method: Appraiser, candidates: int) -> list[Opening]:
     """All that one method may open for so many candidates."""
-    check = plan.release.checks and method.logit_growth > 1 and bounded(plan.engine)
+    described = plan.release.description
+    check = not described.noised and method.logit_growth > 1 and bounded(plan.engine)
     checks = [Opening(LOGIT_CHECK_WHAT, OWNERS, 1, LOGIT_CHECK_WHY)] * (check * candidates)
-    return checks + plan.release.openings(method, candidates)
+    return checks + described.openings(method, candidates)
 
 
 def openings_of(plan: Plan, facts: dict[str, Facts], answers: Mapping[Key, Any]) -> list[Opening]:
@@ -332,13 +335,13 @@ def _known(plan: Plan, found: Mapping[Key, Answer | None]) -> dict[Key, Outcome]
     """
     known = {key: Outcome(**answer.value) for key, answer in found.items() if answer is not None}
     for method, name in known:
-        if DATA_OWNER not in plan.release.learners:
+        if DATA_OWNER not in plan.release.description.learners:
             raise InputError(
                 f"the question of {method} ({name})",
                 "an old one, whose answer was opened to the model owner alone",
                 "a new one: the model owner has the answer in its records",
             )
-    if plan.release.joint:
+    if plan.release.description.joint:
         for method in {m for m, _ in found}:
             keys = [key for key in found if key[0] == method]
             if not all(key in known for key in keys):

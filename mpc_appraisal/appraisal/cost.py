@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from mpc_appraisal.appraisal.plan import Plan
 from mpc_appraisal.appraisal.program import program
-from mpc_appraisal.common.roles import DATA_OWNER, OWNERS, ROLES
+from mpc_appraisal.common.roles import OWNERS, ROLES
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.mpc.backends.cost_model import (
     ELEMENT,
@@ -45,7 +45,7 @@ def estimate(
         candidates: The number of candidates.
         bound: The public bound on the centred logits.
     """
-    norm = release.announce(DATA_OWNER, {}).get("row_norm", facts.row_norm)
+    norm = release.description.row_norm or facts.row_norm
     facts = replace(facts, row_norm=norm, longest=norm, logit_bound=bound, spread=1.0)  # does not change what is sent
 
     def of(count: int) -> Forecast:
@@ -57,7 +57,7 @@ def estimate(
 
         return total(forecasts(*(rehearse(run, role, engine) for role in OWNERS)))
 
-    if release.joint:  # all pairs are compared, so that the cost is no multiple of one candidate's
+    if release.description.joint:  # all pairs are compared, so that the cost is no multiple of one candidate's
         return of(candidates)
     one = of(1)
     return one if candidates == 1 else repeated(one, of(2), candidates)

@@ -58,8 +58,10 @@ def published_norms(
         return math.ldexp(math.ceil(mantissa * 16) / 16, exponent)
 
     owned = {name: one.tensors for name, one in inputs.items()}
-    published = plan.release.announce(role, owned)
-    if isinstance(own, DataOwnerInput) and "row_norm" not in published:
+    described, published = plan.release.description, {}
+    if isinstance(own, DataOwnerInput) and described.noised:
+        published["row_norm"] = float(described.row_norm)
+    elif isinstance(own, DataOwnerInput):
         if longest is None:
             longest = max(row_norm(block.x) for c in own.candidates for block in c.blocks(BLOCK_ROWS))
         published["row_norm"] = up(longest)
@@ -72,7 +74,7 @@ def published_norms(
     shared = [torch.round(each["weights"] * 2.0**bits) / 2.0**bits for each in owned.values() if "weights" in each]
     norm = max([norm, *map(class_norm, shared)]) + WEIGHT_ROOM  # no row is shorter than 1
     directions = [tensors["direction"] for tensors in owned.values() if "direction" in tensors]
-    if directions and plan.release.kind != "dp":
+    if directions and not described.noised:
         published[SPREAD] = up(max(spread(d) + 2 * math.sqrt(len(d)) * 2.0**-17 for d in directions))
     return published | {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(norm)}
 

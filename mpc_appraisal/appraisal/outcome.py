@@ -95,8 +95,8 @@ class Run:
         opened = outcome.opened
         ledgers = own.controls.ledgers if own is not None else None
         unsalted = isinstance(own, ModelOwnerInput) and own.controls.salt is None  # nobody could open the commitment
-        release = self.plan.release
-        bound = error_bound(method, f, self.plan.engine, release.kind != "dp", release.joint)
+        release, described = self.plan.release, self.plan.release.description
+        bound = error_bound(method, f, self.plan.engine, not described.noised, described.joint)
         return Record(
             method=method.name,
             candidate=name,
@@ -140,7 +140,7 @@ def terms_of(plan: Plan, method: Appraiser, inputs: str | None) -> dict[str, Any
         "mean": plan.public.get("standardise.mean"),
         "scale": plan.public.get("standardise.scale"),
         "features": plan.public.get("features.digest"),
-        "row_norm": getattr(plan.release, "row_norm", None),
+        "row_norm": plan.release.description.row_norm,
         "inputs": inputs,
     }
 
@@ -157,13 +157,14 @@ def release_of(
 
     answered: whether the answer was taken from the ledgers. bound: the bound on what fixed point adds to a value.
     """
-    found: dict[str, Any] = {"kind": release.kind, "to": list(release.learners), "answered": answered}
+    described = release.description
+    found: dict[str, Any] = {"kind": described.kind, "to": list(described.learners), "answered": answered}
     found |= {"decision": outcome.decision, "winner": outcome.winner, "rank": outcome.rank}
-    if bound is not None and (release.threshold or release.joint):
+    if bound is not None and described.compared:
         found["uncertain_within"] = bound.value
-    noise = release.privacy(method, f)
-    if noise is not None:
-        found |= {key: noise[key] for key in ("sigma", "sensitivity", "epsilon", "delta", "protects")}
+    privacy = release.privacy(method, f)
+    if privacy is not None:
+        found |= {key: getattr(privacy, key) for key in ("sigma", "sensitivity", "epsilon", "delta", "protects")}
         found["deviation"] = outcome.deviation
     if outcome.opened is not None and outcome.deviation is not None:
         off = NORMAL_95 * outcome.deviation

@@ -38,7 +38,14 @@ from mpc_appraisal.appraisal.plan import (
     check_names,
     respelt,
 )
-from mpc_appraisal.appraisal.preparation import Prepared, check_candidates, fitted_to_norms, prepare, transformed
+from mpc_appraisal.appraisal.preparation import (
+    Prepared,
+    announce,
+    check_candidates,
+    fitted_to_norms,
+    prepare,
+    transformed,
+)
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.appraisal.sides import in_order, say, without_rows
 from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
@@ -111,14 +118,15 @@ def _appraise(
     inputs, seconds = (prepared.inputs, prepared.seconds) if prepared is not None else ({}, {})
     # A party that refuses its own input has done so before this exchange ends.
     theta = prepared.model.theta if prepared is not None else None
-    ready = rendezvous.exchange("ready", published_norms(role, own, theta, inputs, plan, longest))
-    findings += scale_findings(ready, facts, plan.release.kind == "dp", first.train_rows + first.test_rows)
+    shared, announced = announce(plan.release, inputs)
+    ready = rendezvous.exchange("ready", announced | published_norms(role, own, theta, inputs, plan, longest))
+    findings += scale_findings(ready, facts, plan.release.description.noised, first.train_rows + first.test_rows)
     policy = own.controls.scale if own is not None else WARN
     own_findings = kept(findings, policy)
     if session_name == "join":  # on one machine `sides.together` has printed them for both sides
         say([one for one in own_findings if one.warning], facts)
     refuse_scale(findings, policy)
-    bound, facts, inputs = fitted_to_norms(plan, facts, ready, inputs)
+    bound, facts = fitted_to_norms(plan, facts, ready)
     # A program that cannot be computed is refused before a ledger or the data owner is asked.
     rehearsed = _rehearsed(role, plan, facts, bound, ())
     compared = sentences((one for one in findings if one.public), facts)
@@ -131,7 +139,7 @@ def _appraise(
             marks = deal(plan.engine, rendezvous, plan.timeout, plan.transport.kind, rehearsed[1] or None)
             rendezvous.exchange("costs", {"bytes": [b - a for a, b in zip(marks, marks[1:], strict=False)]})
         else:
-            _compute(run, rendezvous, own, inputs, bound, rehearsed, emit)
+            _compute(run, rendezvous, own, shared, bound, rehearsed, emit)
     if role == DEALER:
         return []
     settle(own, agreed, run.outcomes())
@@ -185,15 +193,16 @@ def _rehearsed(
 def _fitted(plan: Plan, candidates: list[str], listed: Mapping[str, dict[str, Any] | None]) -> Release:
     """The release with the listed prices. Raises InputError, at every party alike, where it does not fit the plan."""
     prices = {name: one for name, one in listed.items() if one is not None and one["price"] is not None}
-    release = plan.release.priced({name: one["price"] for name, one in prices.items()})
+    release = plan.release.fitted(plan.methods, candidates, {name: one["price"] for name, one in prices.items()})
     currencies = sorted({one["currency"] for one in prices.values()})
     if release is not plan.release and len(currencies) > 1:
         raise InputError("release.budget", f"prices in {', '.join(currencies)}", "one currency in all listings")
-    release.check(plan.methods, candidates)
-    if plan.engine == "rtas" and release.kind == "dp":
-        raise InputError("release", "dp", "session.engine=fast: whether the helper refuses a value has no noise")
-    if plan.engine == "stock" and release.kind != "value":
-        raise InputError("release", release.kind, "value: CrypTen as shipped opens nothing else here")
+    described = release.description
+    if plan.engine == "rtas" and described.noised:
+        expected = "session.engine=fast: whether the helper refuses a value has no noise"
+        raise InputError("release", described.kind, expected)
+    if plan.engine == "stock" and not described.plain_value:
+        raise InputError("release", described.kind, "value: CrypTen as shipped opens nothing else here")
     return release
 
 
@@ -285,7 +294,7 @@ def _findings(
         for name, fit in matches.items():
             local += statistics_findings(name, listings.get(name), own.rows, fit, own.names)
     elif isinstance(own, DataOwnerInput):
-        hidden = plan.release.kind == "dp"  # noise protects the labels too
+        hidden = plan.release.description.noised  # noise protects the labels too
         counts = {c.name: without_rows(c, classes, f"party.data ({c.name})", aloud) for c in own.candidates}
         message["without_rows"] = None if hidden else counts
     messages = rendezvous.exchange("classes", message)

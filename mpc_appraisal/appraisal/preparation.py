@@ -15,12 +15,13 @@ import torch
 from mpc_appraisal.appraisal.norms import check_norms, row_norm, with_norms
 from mpc_appraisal.appraisal.plan import BLOCK_ROWS, DataOwnerInput, MethodInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.common.roles import MODEL_OWNER
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.ring.fixed_point import check_range
+from mpc_appraisal.release.base import Release
+from mpc_appraisal.release.dp.clipping import clipped
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def prepare(own: ModelOwnerInput, plan: Plan, classes: int) -> Prepared:
         with meter.phase(method.name):
             method.require(train, test)
             tensors = method.prepare(model, train, test)
-        threshold = own.threshold_of(method.name) if plan.release.threshold else None
+        threshold = own.threshold_of(method.name) if plan.release.description.threshold else None
         inputs[method.name] = MethodInput(tensors, threshold)
     seconds = {m.name: meter.seconds["fit"] + meter.seconds[m.name] for m in plan.methods}
     return Prepared(model, train, test, inputs, seconds)
@@ -87,7 +88,8 @@ def transformed(own: OwnInput, plan: Plan, classes: Mapping[str, int]) -> OwnInp
     """The data owner's rows as the release wants them; any other input as it is. classes: by candidate's name."""
     if not isinstance(own, DataOwnerInput):
         return own
-    return replace(own, candidates=tuple(plan.release.transformed(c, classes[c.name]) for c in own.candidates))
+    norm = plan.release.description.row_norm
+    return replace(own, candidates=tuple(clipped(c, norm, classes[c.name]) for c in own.candidates))
 
 
 def check_candidates(own: DataOwnerInput, facts: Mapping[str, Facts]) -> float:
@@ -109,20 +111,21 @@ def check_candidates(own: DataOwnerInput, facts: Mapping[str, Facts]) -> float:
     return longest
 
 
+def announce(release: Release, inputs: Mapping[str, MethodInput]) -> tuple[dict[str, MethodInput], dict[str, float]]:
+    """The model owner's inputs as the release lets them be shared, and the norms that it announces about them.
+
+    inputs: by method's name; empty at the other parties.
+    """
+    tensors, norms = release.announce({name: one.tensors for name, one in inputs.items()})
+    return {name: replace(one, tensors=tensors[name]) for name, one in inputs.items()}, norms
+
+
 def fitted_to_norms(
-    plan: Plan,
-    facts: dict[str, Facts],
-    published: Mapping[str, dict[str, float]],
-    inputs: Mapping[str, MethodInput],
-) -> tuple[float, dict[str, Facts], dict[str, MethodInput]]:
-    """The bound on logits, the facts with the published norms, and the inputs as these norms promise them.
+    plan: Plan, facts: dict[str, Facts], published: Mapping[str, dict[str, float]]
+) -> tuple[float, dict[str, Facts]]:
+    """The bound on logits, and the facts with the published norms.
 
     published: the norms that each owner has published. Raises InputError as `check_norms`, at every party alike.
     """
     bound = check_norms(published, plan, facts)
-    kept = {
-        m.name: replace(own, tensors=plan.release.owned(m, own.tensors, published[MODEL_OWNER]))
-        for m in plan.methods
-        if (own := inputs.get(m.name)) is not None
-    }
-    return bound, with_norms(facts, published, bound), kept
+    return bound, with_norms(facts, published, bound)

@@ -21,6 +21,7 @@ from mpc_appraisal.mpc.net.meter import Cost
 from mpc_appraisal.mpc.ops import RowBlocks
 from mpc_appraisal.mpc.session import Opening, Session
 from mpc_appraisal.release.base import Outcome, Score
+from mpc_appraisal.release.dp.announced_norms import check_announced_norms
 
 HELD_ROWS = 1 << 15  # a candidate with more rows is shared block by block, anew for each method
 
@@ -69,11 +70,12 @@ def program(
         emit: A function that receives progress events at the model owner.
         answered: Pairs of a method and a candidate that need no computation, because their answers are known.
     """
-    release, of = plan.release, len(plan.methods) * len(facts) - len(answered)
+    release, described = plan.release, plan.release.description
+    of = len(plan.methods) * len(facts) - len(answered)
     results: list[Appraised] = []
     scores: list[Score] = []
     secrets: dict[str, dict[str, Any]] = {}
-    if release.exact:
+    if described.noised:
         session.require_exact_truncation()
     session.mark()
     for name, f in facts.items():
@@ -92,8 +94,8 @@ def program(
                 score = _score(session, plan, method, name, secrets[method.name], x, y, f, bound)
                 scores.append(score)
                 outcome = Outcome()
-                if not release.joint:
-                    outcome = release.one(session, score, lambda own=own: own.threshold)
+                if not described.joint:
+                    (outcome,) = release.open(session, [score], lambda own=own: own.threshold)
             session.mark()
             cost = _with_part(session.meter.cost() - before, shared, len(methods))
             now = session.failure
@@ -103,7 +105,7 @@ def program(
                 emit({"done": len(results), "of": of, "method": method.name, "candidate": name})
         if y is not None:
             session.evict(x, y)
-    if release.joint:
+    if described.joint:
         _compare_all(session, plan, scores, results)
     return results
 
@@ -128,7 +130,7 @@ def _share_inputs(session: Session, plan: Plan, method: Appraiser, own: MethodIn
             for key, shape in method.private_shapes(f).items()
         }
     with session.meter.phase("private"):
-        plan.release.check_published_norms(session, method, secrets, f)
+        check_announced_norms(session, plan.release.description, method, secrets, f)
     return secrets
 
 
@@ -146,7 +148,7 @@ def _score(
     """One candidate's score by one method, still on shares. Raises BoundError where logits left their bound."""
     session.bound_logits(bound * method.logit_growth, weights=weight_limit_of(method, f, bound, plan))
     score = Score(method, name, f, method.score(secrets, x, y, f))
-    if plan.release.checks:
+    if not plan.release.description.noised:  # no noise would cover that bit
         session.check_logits()
     return score
 
@@ -167,7 +169,7 @@ def _compare(session: Session, plan: Plan, scores: list[Score], results: list[Ap
     """
     before, known = session.meter.cost(), len(session.ledger)
     with session.meter.phase("private"):
-        outcomes = plan.release.all(session, scores)
+        outcomes = plan.release.open(session, scores)
     parts, openings = (session.meter.cost() - before).divided(len(places)), tuple(session.ledger[known:])
     for k, outcome, part in zip(places, outcomes, parts, strict=True):
         r = results[k]

@@ -70,10 +70,9 @@ def _questions(
     found, config = {}, _config(plan)
     for method in plan.methods:
         for name, f in facts.items():
-            mechanism = Mechanism()
-            if role == DATA_OWNER and plan.release.privacy(method, f) is not None:
-                mechanism = plan.release.mechanism(method, f)
-            data = dict(hashes) if plan.release.joint else hashes[name]
+            privacy = plan.release.privacy(method, f) if role == DATA_OWNER else None
+            mechanism = Mechanism() if privacy is None else privacy.mechanism
+            data = dict(hashes) if plan.release.description.joint else hashes[name]
             about = subject(config=config, data=data, inputs=inputs, facts=asdict(f))
             found[method.name, name] = Question(own.controls.counterparty, method.name, f.rows, about, mechanism)
     return found
@@ -94,12 +93,10 @@ def marks_of(
     facts, the candidate's name and its listing. The ledger keeps it with the answer. A mark alone lets no session go
     uncharged: the data owner must send the same answer again.
     """
-    found = {}
+    found, joint = {}, plan.release.description.joint
     for method in plan.methods:
         for name in facts:
-            about = {
-                each: [asdict(facts[each]), listed.get(each)] for each in (facts if plan.release.joint else [name])
-            }
+            about = {each: [asdict(facts[each]), listed.get(each)] for each in (facts if joint else [name])}
             parts = {"config": _config(plan), "inputs": inputs, "about": about}
             found[method.name, name] = subject(method=method.name, candidate=name, **parts)
     return found

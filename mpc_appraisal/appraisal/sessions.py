@@ -22,7 +22,7 @@ from mpc_appraisal.appraisal.norms import published_norms
 from mpc_appraisal.appraisal.outcome import release_of
 from mpc_appraisal.appraisal.party import take_part
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model
-from mpc_appraisal.appraisal.preparation import Prepared, classes_of, fitted_to_norms, prepare, transformed
+from mpc_appraisal.appraisal.preparation import Prepared, announce, classes_of, fitted_to_norms, prepare, transformed
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.environment import whole
@@ -54,7 +54,7 @@ class Plain(PlainSettings):
         prepared = prepare(buyer, plan, classes)
         seller = transformed(seller, plan, {c.name: classes for c in seller.candidates})
         candidates = {c.name: c.with_classes(classes) for c in seller.candidates}
-        released = _released(plan, buyer, prepared, candidates) if plan.release.kind != "value" else {}
+        released = {} if plan.release.description.plain_value else _released(plan, buyer, prepared, candidates)
         records = []
         for data in candidates.values():
             if data.features != prepared.model.features:
@@ -183,17 +183,18 @@ def _released(
     plan: Plan, buyer: ModelOwnerInput, prepared: Prepared, candidates: Mapping[str, Dataset]
 ) -> dict[Key, dict[str, Any]]:
     """What the release discloses of each appraisal, by the steps of `party`, whose secrets are in the clear here."""
-    release = plan.release
-    release.check(plan.methods, list(candidates))
+    release = plan.release.fitted(plan.methods, list(candidates))
     seller = DataOwnerInput(tuple(candidates.values()))
+    shared, announced = announce(release, prepared.inputs)
+    buyers = published_norms(MODEL_OWNER, buyer, prepared.model.theta, prepared.inputs, plan)
     published = {
-        MODEL_OWNER: published_norms(MODEL_OWNER, buyer, prepared.model.theta, prepared.inputs, plan),
+        MODEL_OWNER: announced | buyers,
         DATA_OWNER: published_norms(DATA_OWNER, seller, None, {}, plan),
     }
     facts = {name: Facts.of(prepared.model, prepared.train, prepared.test, c) for name, c in candidates.items()}
-    bound, facts, inputs = fitted_to_norms(plan, facts, published, prepared.inputs)
+    bound, facts = fitted_to_norms(plan, facts, published)
     found = {}
-    for r in program(PlainSession(), plan, candidates, inputs, facts, bound, lambda event: None):
+    for r in program(PlainSession(), plan, candidates, shared, facts, bound, lambda event: None):
         f, opened = facts[r.candidate], r.outcome.opened
         found[r.method.name, r.candidate] = {
             "value": None if opened is None else r.method.value(opened, f),

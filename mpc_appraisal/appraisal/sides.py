@@ -114,7 +114,7 @@ def _classes(buyer: ModelOwnerInput, seller: DataOwnerInput, plan: Plan, classes
     theirs = {c.name: without_rows(c, classes, f"data ({c.name})", True) for c in seller.candidates}
     messages = {
         MODEL_OWNER: {"without_rows": own},
-        DATA_OWNER: {"without_rows": None if plan.release.kind == "dp" else theirs},
+        DATA_OWNER: {"without_rows": None if plan.release.description.noised else theirs},
     }
     return classes_findings(messages, theirs, classes)
 
@@ -123,7 +123,7 @@ def _scale(buyer: ModelOwnerInput, seller: DataOwnerInput, plan: Plan, classes: 
     features = seller.candidates[0].features
     rows = sum(part.rows for part in (buyer.train, buyer.test) if part is not None)
     names = [c.name for c in seller.candidates]
-    if plan.release.kind == "dp":
+    if plan.release.description.noised:
         return scale_findings({}, names, True, rows)
     no_weights = torch.zeros(features + 1, classes, dtype=torch.float64)
     norms = {

@@ -100,7 +100,7 @@ def check_unused(cfg: DictConfig, release: Release) -> None:
                 party[key],
                 "party.data, party.train or party.model beside it, because the key belongs to a file",
             )
-    if party["threshold"] is not None and not release.threshold:
+    if party["threshold"] is not None and not release.description.threshold:
         stated.append("threshold")
     if stated:
         what = " and ".join(f"party.{key}" for key in stated)

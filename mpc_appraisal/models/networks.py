@@ -2,8 +2,10 @@
 
     z_l = W_l a_{l-1} + b_l,    a_l = average pool(ReLU(z_l)),    a_0 = x in [0, 1],    p = softmax(z_L)
 
-W_l is a convolution (cross-correlation, zero padding) or a matrix. Only ReLU and average pooling occur between layers:
-both commute with a positive diagonal and a permutation of channels, which `protocols.matrix_transform` rests on.
+W_l is a convolution (cross-correlation, zero padding) or a matrix. Only ReLU and average pooling occur between layers,
+because both commute with a positive diagonal and a permutation of channels, on which the marketplace's matrix
+transformation rests. `Architecture` says which layers there are, `Network` holds their weights and its file, and
+`train` runs plain SGD. To add a network, add its layers to `ARCHITECTURES`.
 """
 
 from __future__ import annotations
@@ -25,12 +27,12 @@ from mpc_appraisal.common.errors import InputError
 
 ARRAYS = "a .npz file that Network.save wrote: 'architecture', 'weight0', 'bias0', 'weight1', ..."
 
-LARGEST = 1 << 24  # pixels of an image, units and channels of a layer
+LARGEST = 1 << 24  # the most pixels of an image, and the most units or channels of a layer
 
 
 @dataclass(frozen=True)
 class Conv:
-    """Convolution of `channels` filters kernel x kernel, then ReLU, then average pooling over pool x pool."""
+    """A convolution of `channels` filters kernel x kernel, then ReLU, then average pooling over pool x pool."""
 
     channels: int
     kernel: int
@@ -52,10 +54,15 @@ def _size(value: object, least: int) -> bool:
 
 @dataclass(frozen=True)
 class Architecture:
-    """image: (channels, height, width). layers: convolutions, then dense ones; the last is Dense(classes).
+    """The shape of a network.
 
-    Raises InputError when layers do not fit: fewer than two, a convolution after a dense layer or last, a kernel larger
-    than its padded input, or a pool that does not divide its input.
+    Raises InputError for layers that do not fit: fewer than two, a convolution after a dense layer or at the end, a
+    kernel larger than its padded input, or a pool that does not divide its input.
+
+    Attributes:
+        name: The name in `ARCHITECTURES`.
+        image: The channels, height and width of an input.
+        layers: The convolutions, and after them the dense layers. The last layer is Dense(classes).
     """
 
     name: str
@@ -86,15 +93,16 @@ class Architecture:
 
     @property
     def features(self) -> int:
-        """Pixels d of an image."""
+        """The number d of pixels of an image."""
         return math.prod(self.image)
 
     @property
     def classes(self) -> int:
+        """The number C of classes."""
         return self.layers[-1].units
 
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shape of each layer's z: (channels, height, width) of a convolution before its pool, (units,) of a matrix."""
+        """The shape of each layer's z: (channels, height, width) of a convolution before its pool, or (units,)."""
         found, shape = [], self.image
         for layer in self.layers:
             if isinstance(layer, Conv):
@@ -107,7 +115,7 @@ class Architecture:
         return tuple(found)
 
     def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shape of each W: (out, in, kernel, kernel) or (out, in)."""
+        """The shape of each W: (out, in, kernel, kernel) or (out, in)."""
         found, inputs, flat = [], self.image[0], self.features
         for layer, shape in zip(self.layers, self.shapes(), strict=True):
             if isinstance(layer, Conv):
@@ -130,8 +138,11 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def remaining(architecture: Architecture, weights: Sequence[Tensor], biases: Sequence[Tensor], z1: Tensor) -> Tensor:
-    """From the first layer's z (n, k1), that of the layer which the last of `weights` belongs to: with all of them the
-    logits (n, C). weights and biases: of the second layer and those after it, in order."""
+    """The layers after the first, from its z (n, k1). With the weights of all of them the result is the logits (n, C).
+
+    `weights` and `biases` are those of the second layer and of the next ones, in order. The result is z of the layer
+    that the last of them belongs to.
+    """
     z = z1.reshape(len(z1), *architecture.shapes()[0])
     before = architecture.layers[0]
     for layer, weight, bias in zip(architecture.layers[1:], weights, biases, strict=False):
@@ -147,7 +158,7 @@ def remaining(architecture: Architecture, weights: Sequence[Tensor], biases: Seq
 
 
 def first(architecture: Architecture, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    """The first layer's z (n, k1) before ReLU, row-major (channel, height, width), from images x (n, d)."""
+    """The first layer's z (n, k1) before ReLU from images x (n, d), row-major (channel, height, width)."""
     layer = architecture.layers[0]
     if isinstance(layer, Dense):
         return functional.linear(x, weight, bias)
@@ -157,9 +168,14 @@ def first(architecture: Architecture, weight: Tensor, bias: Tensor | None, x: Te
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """weights: conv (out, in, k, k), dense (out, in); biases: (out,); all of one floating type, finite.
+    """A network with its weights, all finite and of one floating type.
 
-    Raises InputError when a shape or a type is not the architecture's.
+    Raises InputError for a shape that is not the architecture's, or for another type.
+
+    Attributes:
+        architecture: The layers.
+        weights: One tensor for each layer, (out, in, k, k) of a convolution and (out, in) of a matrix.
+        biases: One tensor (out,) for each layer.
     """
 
     architecture: Architecture
@@ -181,31 +197,33 @@ class Network:
 
     @property
     def dtype(self) -> torch.dtype:
+        """The floating type of all weights."""
         return self.weights[0].dtype
 
     def to(self, dtype: torch.dtype) -> Network:
+        """The same network in another floating type."""
         return Network(self.architecture, *(tuple(p.to(dtype) for p in ps) for ps in (self.weights, self.biases)))
 
     def hidden(self, x: Tensor) -> Tensor:
-        """The first layer's z before ReLU: x (n, d) in [0, 1] -> (n, k1), in the network's type."""
+        """The first layer's z (n, k1) before ReLU, of x (n, d) in [0, 1], in the network's type."""
         _check(x, self.architecture.features, "x")
         return first(self.architecture, self.weights[0], self.biases[0], x.to(self.dtype))
 
     def from_hidden(self, z1: Tensor) -> Tensor:
-        """The remaining layers: z1 (n, k1) -> logits (n, C)."""
+        """The logits (n, C) from the first layer's z, which is z1 (n, k1)."""
         _check(z1, math.prod(self.architecture.shapes()[0]), "z1")
         return remaining(self.architecture, self.weights[1:], self.biases[1:], z1.to(self.dtype))
 
     def logits(self, x: Tensor) -> Tensor:
-        """x (n, d) in [0, 1] -> (n, C)."""
+        """The logits (n, C) of x (n, d) in [0, 1]."""
         return self.from_hidden(self.hidden(x))
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """x (n, d) in [0, 1] -> (n, C), rows summing to 1."""
+        """The probabilities (n, C) of x (n, d) in [0, 1]. Every row sums to 1."""
         return self.logits(x).softmax(dim=1)
 
     def save(self, path: str | Path) -> None:
-        """Writes a .npz file at exactly this path."""
+        """Write the network to a .npz file at exactly this path."""
         arrays = {f"weight{i}": weight.numpy() for i, weight in enumerate(self.weights)}
         arrays |= {f"bias{i}": bias.numpy() for i, bias in enumerate(self.biases)}
         kinds = [type(layer).__name__ for layer in self.architecture.layers]
@@ -214,7 +232,7 @@ class Network:
 
     @staticmethod
     def load(path: str | Path, name: str = "party.model") -> Network:
-        """Reads what `save` writes; raises InputError under `name` when the file is no such network."""
+        """Read what `save` writes. Raises InputError, under `name`, if the file holds no such network."""
         arrays = read_arrays(path, name, ARRAYS)
         try:
             stated = json.loads(str(arrays["architecture"]))
@@ -233,7 +251,10 @@ class Network:
 
 
 def initial(architecture: Architecture, seed: int, dtype: torch.dtype = torch.float32) -> Network:
-    """He, Zhang, Ren and Sun (2015): weights normal with variance 2 / fan-in, biases 0; the same for the same seed."""
+    """An untrained network, the same for the same seed.
+
+    The weights are normal with variance 2 / fan-in, and the biases are 0 (He, Zhang, Ren and Sun 2015).
+    """
     generator = torch.Generator().manual_seed(seed)
     weights = tuple(
         torch.randn(shape, generator=generator, dtype=torch.float64) * math.sqrt(2 / math.prod(shape[1:]))
@@ -256,23 +277,30 @@ def train(
     freeze_first: bool = False,
     weight_decay: float = 0.0,
 ) -> Network:
-    """The network after SGD on the mean softmax cross-entropy; x (n, d) in [0, 1], y (n,) int64. A new network.
+    """A new network, after SGD on the mean softmax cross-entropy.
 
-    v <- momentum v + grad + weight_decay w,  w <- w - lr v, as torch.optim.SGD. Either `epochs` (10 where neither is
-    given) or `steps`; every epoch shuffles anew, and its last batch may be smaller. freeze_first: W_1 and b_1 stay, and
-    the first layer is evaluated once for all rows (n k1 numbers of memory). Deterministic on one machine: seed.
+        v <- momentum v + grad + weight_decay w,    w <- w - lr v        (as torch.optim.SGD)
+
+    Every epoch shuffles the rows anew, and its last batch may be smaller. The same seed gives the same network on one
+    machine. Raises InputError for bad arguments.
+
+    Args:
+        network: The network to start from. It stays as it is.
+        x: The images (n, d), in [0, 1].
+        y: The labels (n,), int64.
+        epochs: The number of epochs. It is 10 if neither `epochs` nor `steps` is given, and not both may be.
+        steps: The number of batches.
+        lr: The learning rate.
+        batch_size: The rows of a batch.
+        momentum: The momentum, in [0, 1).
+        seed: The seed of the shuffles.
+        freeze_first: Whether the first layer stays as it is. It is then evaluated once for all rows, which takes n k1
+            numbers of memory.
+        weight_decay: The weight decay, 0 or more.
     """
-    _check(x, network.architecture.features, "x")
-    if y.shape != (len(x),) or y.dtype != torch.int64 or len(x) == 0:
-        raise InputError("y", f"{tuple(y.shape)} {y.dtype}", f"({len(x)},) labels in torch.int64, one row or more")
-    if y.min() < 0 or y.max() >= network.architecture.classes:
-        raise InputError("y", "labels out of range", f"labels 0 .. {network.architecture.classes - 1}")
-    if epochs is not None and steps is not None:
-        raise InputError("epochs", epochs, "epochs or steps, not both")
+    _check_training(network, x, y, epochs, steps)
     if batch_size < 1 or not lr > 0 or not 0 <= momentum < 1 or not weight_decay >= 0:
         raise InputError("lr", (lr, batch_size, momentum, weight_decay), "lr > 0, batch >= 1, momentum in [0, 1)")
-    if any(count is not None and count < 1 for count in (epochs, steps)):
-        raise InputError("epochs", epochs or steps, "1 or more")
     if steps is None:
         steps = (10 if epochs is None else epochs) * -(-len(x) // batch_size)
     frozen = 1 if freeze_first else 0
@@ -297,8 +325,21 @@ def train(
     return replace(network, weights=network.weights[:frozen] + found[0], biases=network.biases[:frozen] + found[1])
 
 
+def _check_training(network: Network, x: Tensor, y: Tensor, epochs: int | None, steps: int | None) -> None:
+    """Raises InputError for rows or labels that do not fit the network, or for a bad number of epochs or steps."""
+    _check(x, network.architecture.features, "x")
+    if y.shape != (len(x),) or y.dtype != torch.int64 or len(x) == 0:
+        raise InputError("y", f"{tuple(y.shape)} {y.dtype}", f"({len(x)},) labels in torch.int64, one row or more")
+    if y.min() < 0 or y.max() >= network.architecture.classes:
+        raise InputError("y", "labels out of range", f"labels 0 .. {network.architecture.classes - 1}")
+    if epochs is not None and steps is not None:
+        raise InputError("epochs", epochs, "epochs or steps, not both")
+    if any(count is not None and count < 1 for count in (epochs, steps)):
+        raise InputError("epochs", epochs or steps, "1 or more")
+
+
 def batches(rows: int, batch_size: int, steps: int, seed: int) -> Iterator[Tensor]:
-    """`steps` index tensors: row numbers of successive batches, shuffled anew every epoch by one seeded generator."""
+    """The row numbers of `steps` successive batches, shuffled anew every epoch by one seeded generator."""
     generator = torch.Generator().manual_seed(seed)
     while steps > 0:
         for index in torch.randperm(rows, generator=generator).split(batch_size)[:steps]:
@@ -307,13 +348,16 @@ def batches(rows: int, batch_size: int, steps: int, seed: int) -> Iterator[Tenso
 
 
 def first_matrix(network: Network) -> Tensor:
-    """(k1, d): hidden(x) = x @ first_matrix.T + first_bias; of a convolution its Toeplitz rows."""
+    """The first layer as a matrix (k1, d), so that hidden(x) = x @ first_matrix.T + first_bias.
+
+    Of a convolution these are its Toeplitz rows.
+    """
     weight = network.weights[0]
     return first(network.architecture, weight, None, torch.eye(network.architecture.features, dtype=weight.dtype)).T
 
 
 def first_bias(network: Network) -> Tensor:
-    """(k1,): the first layer's bias, repeated for every position of a convolution."""
+    """The first layer's bias (k1,), repeated for every position of a convolution."""
     return network.biases[0].repeat_interleave(math.prod(network.architecture.shapes()[0][1:]))
 
 

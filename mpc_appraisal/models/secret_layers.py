@@ -1,14 +1,15 @@
-"""The layers after the first and gradient descent on them: one formula for plain tensors and for shares.
+"""The layers of a network after the first, and gradient descent on them: one formula for plain tensors and for shares.
 
     z_l = W_l a_{l-1} + b_l,   a_l = pool([z_l > 0] z_l),   g_L = (softmax(z_L) - y) lr / n
     dW_l = g_l a_{l-1}',   db_l = sum g_l,   g_{l-1} = [z_{l-1} > 0] unpool(W_l' g_l),   theta_l <- theta_l - d theta_l
 
-as `networks.remaining` and its gradient of the mean cross-entropy; plain SGD, no momentum. What an owner knows enters a
-product masked once for all batches, two shared matrices by a triple each time. The bit [z > 0] is computed once, by an
-exact comparison, and serves the gradient too. lr / n = m 2^e with m in [1/2, 1): g_L is multiplied by m, and 2^e moves
-the binary point of dW, so a large gradient is truncated once, straight to the weights' precision.
+These are `networks.remaining` and the gradient of its mean cross-entropy, in plain SGD without momentum. `sgd` trains,
+`forward` gives logits, and `errors` counts wrong rows. A matrix that an owner knows enters its products masked once for
+all batches; two shared matrices take a triple each time. The bit [z > 0] is computed once, by an exact comparison, and
+serves the gradient too. With lr / n = m 2^e and m in [1/2, 1), g_L is multiplied by m, and 2^e moves the binary point
+of dW, so that a large gradient is truncated once, straight to the precision of the weights.
 
-Values between products have BITS fractional bits; sums of products stay below 2^(62 - 2 BITS) = 2^26.
+Values between products have BITS fractional bits, and sums of products must stay below 2^(62 - 2 BITS) = 2^26.
 """
 
 from __future__ import annotations
@@ -25,18 +26,24 @@ from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.protocols.tensors import PrivateTensor, Secret
 
 BITS = 18
-REACH = 16.0  # a logit further below its row's largest is put there: e^-16 is nothing to a probability of 16 bits
+REACH = 16.0  # a logit further below its row's largest is put there, since e^-16 is below 16 fractional bits
 
 
 class Layer(NamedTuple):
-    """weight: conv (out, in, k, k) or dense (out, in). bias: (1, out). Plain, private or shared."""
+    """One layer, plain, private or shared. The weight is (out, in, k, k) or (out, in), and the bias is (1, out)."""
 
     weight: Any
     bias: Any
 
 
 class ForwardPass(NamedTuple):
-    """What a forward pass leaves for the backward one: each layer's input, and where its z was positive."""
+    """What a forward pass leaves for the backward pass.
+
+    Attributes:
+        inputs: The input of each layer.
+        positive: The bits [z > 0] of each layer but the last.
+        logits: The logits (n, C).
+    """
 
     inputs: list[Any]
     positive: list[Any]
@@ -46,7 +53,7 @@ class ForwardPass(NamedTuple):
 # -- what plain tensors and shares do differently ------------------------------------------------------------------
 @singledispatch
 def rounded(value: Any, bits: int) -> Any:
-    """The same as shares of so many fractional bits, within a unit of the last; plain tensors as they are."""
+    """The value as shares of so many fractional bits, within one unit of the last. Plain tensors stay as they are."""
     return value
 
 
@@ -62,7 +69,7 @@ def _(value: Secret, bits: int) -> Secret:
 
 @singledispatch
 def moved(value: Any, move: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """A torch function that only picks and rearranges elements, on the tensor or on the shares."""
+    """Apply a torch function that only picks and rearranges elements, to the tensor or to the shares."""
     return move(value)
 
 
@@ -73,7 +80,10 @@ def _(value: Secret, move: Callable[[torch.Tensor], torch.Tensor]) -> Secret:
 
 @singledispatch
 def bilinear(left: Any, op: str, right: Any, **options: Any) -> Any:
-    """torch.mul, conv2d or conv_transpose2d of two plain or two shared tensors; fractional bits add up, one round."""
+    """torch.mul, conv2d or conv_transpose2d of two plain or two shared tensors.
+
+    On shares it takes one round, and the fractional bits add up.
+    """
     return getattr(torch, op)(left, right, **options)
 
 
@@ -87,13 +97,16 @@ def _(left: Secret, op: str, right: Secret, **options: Any) -> Secret:
 
 # -- forward -------------------------------------------------------------------------------------------------------
 def room(layer: Conv | Dense) -> int:
-    """Fractional bits of z at which an average pool's result has BITS without a truncation: what it divides by."""
+    """The fractional bits of z with which the result of the average pool has BITS without a truncation.
+
+    The division by a power of two only moves the binary point.
+    """
     power = math.log2(layer.pool**2) if isinstance(layer, Conv) else 0.0
     return BITS - int(power) if power.is_integer() else BITS
 
 
 def activated(layer: Conv | Dense, z: Any) -> tuple[Any, Any]:
-    """a = pool(relu(z)) and the bits [z > 0]; z (n, channels, height, width) or (n, units)."""
+    """a = pool(relu(z)) and the bits [z > 0], of z (n, channels, height, width) or (n, units)."""
     positive = ops.negative(z * -1.0)
     a = ops.choose(positive, z)
     if isinstance(layer, Conv) and layer.pool > 1:
@@ -104,7 +117,7 @@ def activated(layer: Conv | Dense, z: Any) -> tuple[Any, Any]:
 
 
 def multiplied(layer: Conv | Dense, weight: Any, a: Any) -> Any:
-    """W a: a (n, ...) -> (n, out, height, width) or (n, out)."""
+    """The product W a of a (n, ...), which is (n, out, height, width) or (n, out)."""
     if isinstance(layer, Conv):
         a, weight = rounded(a, BITS), rounded(weight, BITS)
         return bilinear(a, "conv2d", weight, stride=layer.stride, padding=layer.padding)
@@ -113,7 +126,7 @@ def multiplied(layer: Conv | Dense, weight: Any, a: Any) -> Any:
 
 
 def forward(architecture: Architecture, layers: Sequence[Layer], a: Any) -> ForwardPass:
-    """From the first layer's activation a (n, ...) through `layers`, all but the first, to logits (n, C)."""
+    """From the first layer's activation a (n, ...) through `layers`, which are all but the first, to logits (n, C)."""
     inputs, positive = [], []
     for place, (layer, (weight, bias)) in enumerate(zip(architecture.layers[1:], layers, strict=True), 2):
         inputs.append(a)
@@ -128,7 +141,10 @@ def forward(architecture: Architecture, layers: Sequence[Layer], a: Any) -> Forw
 
 # -- backward ------------------------------------------------------------------------------------------------------
 def probabilities(z: Any) -> Any:
-    """softmax of logits (n, C), less the row's largest and -REACH at least: for an engine told of REACH as bound."""
+    """The softmax of logits (n, C) less the row's largest, which are put at -REACH if they are below.
+
+    The engine's bound on logits has to be REACH.
+    """
     top = z.t()
     while top.shape[0] > 1:
         half = top.shape[0] // 2
@@ -143,7 +159,7 @@ def _relu(z: Any) -> Any:
 
 
 def gradients(architecture: Architecture, layers: Sequence[Layer], done: ForwardPass, g: Any) -> list[Layer]:
-    """Of every layer's weight and bias, for the gradient g (n, C) with respect to the logits."""
+    """The gradients of every layer's weight and bias, for the gradient g (n, C) with respect to the logits."""
     found: list[Layer] = []
     for place in range(len(layers) - 1, -1, -1):
         layer, before, a = architecture.layers[place + 1], architecture.layers[place], done.inputs[place]
@@ -167,27 +183,27 @@ def gradients(architecture: Architecture, layers: Sequence[Layer], done: Forward
 
 
 def _kernel_gradient(layer: Conv, a: Any, g: Any) -> Any:
-    """dW[o, i] = sum over rows and positions of a[i] g[o]: a convolution with rows and channels exchanged."""
+    """dW[o, i] = sum over rows and positions of a[i] g[o], a convolution with rows and channels exchanged."""
     swapped, by = (moved(t, lambda t: t.transpose(0, 1)) for t in (a, g))
     out = bilinear(swapped, "conv2d", by, padding=layer.padding, dilation=layer.stride)
     return moved(out, lambda t: t[:, :, : layer.kernel, : layer.kernel].transpose(0, 1))
 
 
 def _undone(layer: Conv, inputs: torch.Size, outputs: torch.Size) -> dict[str, Any]:
-    """Options of the transposed convolution; its output takes the shape of the convolution's input."""
+    """The options with which the transposed convolution's output has the shape of the convolution's input."""
     reached = [(side - 1) * layer.stride + layer.kernel - 2 * layer.padding for side in outputs[2:]]
     missing = [side - found for side, found in zip(inputs[2:], reached, strict=True)]
     return {"stride": layer.stride, "padding": layer.padding, "output_padding": missing}
 
 
 def _spread(t: torch.Tensor, p: int) -> torch.Tensor:
-    """(n, c, h, w) -> (n, c, p h, p w), each element p by p times."""
+    """t (n, c, h, w) with each element repeated p by p times, (n, c, p h, p w)."""
     n, c, h, w = t.shape
     return t.reshape(n, c, h, 1, w, 1).expand(n, c, h, p, w, p).reshape(n, c, h * p, w * p)
 
 
 def step(architecture: Architecture, layers: Sequence[Layer], a: Any, y: Any, lr: float) -> list[Layer]:
-    """Layers after one step on a batch: a (n, ...) the first layer's activation, y (n, C) one-hot."""
+    """The layers after one step on a batch, with a (n, ...) the first layer's activation and y (n, C) one-hot."""
     done = forward(architecture, layers, a)
     mantissa, exponent = math.frexp(lr / a.shape[0])
     g = rounded((probabilities(done.logits) - y) * mantissa, BITS)
@@ -200,7 +216,10 @@ def step(architecture: Architecture, layers: Sequence[Layer], a: Any, y: Any, lr
 def sgd(
     architecture: Architecture, layers: Sequence[Layer], a: Any, y: Any, batches: Sequence[Sequence[int]], lr: float
 ) -> list[Layer]:
-    """Layers, shared where any of this is, after a step for each of `batches`, public rows of a and y."""
+    """The layers after one step for each of `batches`, which are public row numbers of a and y.
+
+    They are shared if the layers, a or y are.
+    """
     layers = [Layer(*(rounded(p, BITS) for p in layer)) for layer in layers]
     for batch in batches:
         index = torch.tensor(batch, dtype=torch.int64)
@@ -209,7 +228,10 @@ def sgd(
 
 
 def errors(z: Any, y: Any) -> Any:
-    """How many rows of logits (n, C) have a larger logit than their label's, as a secret number; y (n, C) one-hot."""
+    """How many rows of logits z (n, C) have a larger logit than that of their label, as a secret number.
+
+    y (n, C) is one-hot.
+    """
     z = rounded(z, BITS)
     own = (z * y).sum(1, keepdim=True)
     above = ops.negative(own - z).sum(1)

@@ -1,7 +1,10 @@
-"""Model parameters as frozen records.
+"""Softmax regression, the model that appraisals value data for, as a frozen record with its file.
 
-Softmax regression: p(y | x) = softmax(theta' [x, 1]); the last row of theta is the bias, the weight of a constant
-feature 1. Xu, van der Maaten and Hannun (2022), section 4: L2-regularised logistic regressors.
+    p(y | x) = softmax(theta' [x, 1])
+
+The last row of theta is the bias, which is the weight of a constant feature 1 (Xu, van der Maaten and Hannun 2022,
+section 4: L2-regularised logistic regressors). `load` and `save` define the file that a model owner may bring; its
+format must not change. Training is in `models.training`.
 """
 
 from __future__ import annotations
@@ -21,10 +24,11 @@ ARRAYS = "a .npz file with the arrays 'theta' (features + 1, classes) and 'l2' (
 
 @dataclass(frozen=True, eq=False)
 class SoftmaxRegression:
-    """Trained parameters and the regulariser that they were trained with.
+    """Trained parameters, and the regulariser that they were trained with. Raises InputError for bad values.
 
-    theta: (d + 1, C) float64, finite, the bias in the last row. l2: the factor of ||theta||^2 beside the mean loss.
-    Raises InputError when either is not so.
+    Attributes:
+        theta: The weights (d + 1, C) in float64, all finite. The bias is the last row.
+        l2: The factor of ||theta||^2 beside the mean loss. It is finite and not negative.
     """
 
     theta: torch.Tensor
@@ -47,26 +51,30 @@ class SoftmaxRegression:
 
     @property
     def classes(self) -> int:
+        """Number of classes."""
         return self.theta.shape[1]
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """x (n, d) without the constant feature -> (n, C) float64."""
+        """The logits (n, C) in float64 of rows x (n, d), without the constant feature.
+
+        Raises InputError for another number of features.
+        """
         if x.dim() != 2 or x.shape[1] != self.features:
             raise InputError("x", tuple(x.shape), f"shape (rows, {self.features}), as the model was trained on")
         return torch.addmm(self.theta[-1], x.to(torch.float64), self.theta[:-1])
 
     def save(self, path: str | Path) -> None:
-        """Writes `theta` and `l2` to a .npz file at exactly this path."""
+        """Write `theta` and `l2` to a .npz file at exactly this path."""
         with open(path, "wb") as file:
             np.savez(file, theta=self.theta.numpy(), l2=np.float64(self.l2))
 
     @staticmethod
     def load(path: str | Path, name: str = "party.model") -> SoftmaxRegression:
-        """Reads what `save` writes; raises InputError under `name` when the file is no such model."""
+        """Read what `save` writes. Raises InputError, under `name`, if the file holds no such model."""
         arrays = read_arrays(path, name, ARRAYS)
         try:
             theta, l2 = np.asarray(arrays["theta"], dtype=np.float64), arrays["l2"]
-            # A float32 of 0.01 is not 0.01: what is meant is the shortest decimal that it is the nearest to.
+            # A float32 of 0.01 is not 0.01. The shortest decimal that it is the nearest float to is what was meant.
             l2 = np.array([float(str(value)) for value in l2.ravel()]) if l2.dtype.kind == "f" else l2.astype("f8")
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise InputError(name, f"{path} ({type(error).__name__})", ARRAYS) from error
@@ -79,5 +87,5 @@ class SoftmaxRegression:
 
 
 def check_l2(l2: float) -> float:
-    """Raises InputError unless l2 is a finite number that is not negative."""
+    """Return l2 as a float. Raises InputError unless it is a finite number that is not negative."""
     return number("model.l2", l2, least=0)

@@ -1,16 +1,17 @@
-"""Fit and evaluate softmax regression in the clear.
+"""Training and evaluation of softmax regression in the clear.
 
     theta = arg min  mean over D of L(x, y; theta)  +  l2 ||theta||^2
 
-with L the cross-entropy and theta including the bias, by L-BFGS in float64 from zero to convergence. Xu, van der Maaten
-and Hannun (2022), eq. 1, with the mean in place of the sum, so that l2 means the same for any number of rows.
-Utility, eq. 2 with the sign turned: mean test loss before minus after retraining on D_tr and D_a together.
+L is the cross-entropy and theta includes the bias. `fit` minimises by L-BFGS in float64, from zero to convergence (Xu,
+van der Maaten and Hannun 2022, eq. 1, with the mean in place of the sum, so that l2 means the same for any number of
+rows). `utility` is their eq. 2 with the sign turned: the mean test loss before retraining with the candidate, less the
+loss after it. `fit` is also the `_target_` of conf/model, and its name there is part of stored digests.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import scipy  # which imports `scipy.optimize` when it is first used: half a second that most parties need not spend
+import scipy  # it imports `scipy.optimize` at its first use, half a second that most parties need not spend
 import torch
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
@@ -19,7 +20,10 @@ from mpc_appraisal.models.softmax_regression import SoftmaxRegression, check_l2
 
 
 def objective(theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor, l2: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Value () and gradient (d + 1, C) at theta (d + 1, C); x (n, d + 1) with the constant feature, y (n,) int64."""
+    """The objective () and its gradient (d + 1, C) at theta (d + 1, C).
+
+    x is (n, d + 1) with the constant feature, and y is (n,) int64.
+    """
     logp = x.matmul(theta).log_softmax(1)
     rows = torch.arange(len(y))
     value = l2 * theta.square().sum() - logp[rows, y].mean()
@@ -31,8 +35,14 @@ def objective(theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor, l2: float) 
 def fit(train: Dataset, l2: float, tolerance: float = 1e-7, iterations: int = 20_000) -> SoftmaxRegression:
     """The minimiser of the objective on `train`.
 
-    tolerance: the largest entry of the gradient at which it counts as converged. Raises AppraisalError when it is not
-    reached (no regulariser on separable data has no minimiser, for one) and InputError for a bad l2 or tolerance.
+    Args:
+        train: The training rows.
+        l2: The factor of ||theta||^2.
+        tolerance: The largest entry of the gradient at which the fit counts as converged.
+        iterations: The most iterations of one run of L-BFGS, of which there are three at most.
+
+    Raises InputError for a bad l2 or tolerance, and AppraisalError if the tolerance is not reached. Separable data
+    without a regulariser, for instance, have no minimiser.
     """
     check_l2(l2)
     if not 0 < tolerance < 1:
@@ -45,8 +55,8 @@ def fit(train: Dataset, l2: float, tolerance: float = 1e-7, iterations: int = 20
         return value.item(), gradient.reshape(-1).numpy()
 
     flat, largest = np.zeros(shape[0] * shape[1]), np.inf
-    # Near the optimum the loss no longer changes in its last digits and the line search may give up while the gradient
-    # can still shrink: a restart forgets the curvature that led there.
+    # Near the optimum the loss no longer changes in its last digits, and the line search may give up while the gradient
+    # can still shrink. A restart forgets the curvature that led there.
     for _ in range(3):
         options = {"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 50, "ftol": 0.0, "gtol": tolerance}
         result = scipy.optimize.minimize(value_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)
@@ -60,17 +70,17 @@ def fit(train: Dataset, l2: float, tolerance: float = 1e-7, iterations: int = 20
 
 
 def mean_loss(model: SoftmaxRegression, data: Dataset) -> float:
-    """Mean cross-entropy on `data`, without the regulariser."""
+    """The mean cross-entropy on `data`, without the regulariser."""
     return torch.nn.functional.cross_entropy(model.logits(data.x), data.y).item()
 
 
 def accuracy(model: SoftmaxRegression, data: Dataset) -> float:
-    """Fraction of rows whose most probable class is the label."""
+    """The fraction of rows whose most probable class is the label."""
     return (model.logits(data.x).argmax(1) == data.y).double().mean().item()
 
 
 def union(first: Dataset, second: Dataset) -> Dataset:
-    """The rows of both, in order; raises InputError when features or classes differ."""
+    """The rows of both, in order. Raises InputError if their features or classes differ."""
     for what in ("features", "classes"):
         expected, got = getattr(first, what), getattr(second, what)
         if got != expected:
@@ -88,9 +98,9 @@ def utility(
     model: SoftmaxRegression | None = None,
     tolerance: float = 1e-7,
 ) -> float:
-    """How much the mean test loss falls by retraining with the candidate: eq. 2 negated, higher is better.
+    """How much the mean test loss falls by retraining with the candidate (eq. 2 negated). Higher is better.
 
-    model: the fit on `train` alone when the caller has it already; it is fitted here otherwise.
+    `model` is the fit on `train` alone, if the caller has it already. Otherwise it is fitted here.
     """
     before = model if model is not None else fit(train, l2, tolerance)
     after = fit(union(train, candidate), l2, tolerance)

@@ -1,5 +1,8 @@
-"""What is released of an appraisal (`rule` and its strategies), and what that costs: the privacy budget of a data set,
-kept in a ledger for each counterparty."""
+"""What is opened of an appraisal: `Release` and its four strategies `Value`, `Bit`, `Best` and `NoisedRelease`.
+
+Every strategy has a `ReleaseDescription`, from which the agreement, the ledgers and the record read what it opens, to
+whom, and at what cost. The names of the privacy budget are kept here as well, for callers of earlier versions.
+"""
 
 from mpc_appraisal.governance.budget.accounting import Mechanism, epsilon
 from mpc_appraisal.governance.budget.ledger import Ledger
@@ -9,6 +12,7 @@ from mpc_appraisal.governance.budget.state import Account, Answer, Charge, Spent
 from mpc_appraisal.release.base import Outcome, Release
 from mpc_appraisal.release.best import Best
 from mpc_appraisal.release.bit import Bit
+from mpc_appraisal.release.description import Privacy, ReleaseDescription
 from mpc_appraisal.release.dp.release import NoisedRelease
 from mpc_appraisal.release.value import Value
 
@@ -24,8 +28,10 @@ __all__ = [
     "Outcome",
     "Policy",
     "NoisedRelease",
+    "Privacy",
     "Question",
     "Release",
+    "ReleaseDescription",
     "Spent",
     "Value",
     "epsilon",

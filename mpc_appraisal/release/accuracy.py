@@ -1,37 +1,15 @@
-"""What fixed point may add to a value: a bound from public facts, for every method that one is derived for.
+"""Bounds on what fixed point adds to a value, from public facts, for every method that one is derived for.
 
-|value - value in float64| <= B but with a probability of CHANCE, whatever the data are, and where nothing wraps
-(`Record.failure_probability`). Errors are of two kinds.
+    |value - value in float64| <= B, except with a probability of CHANCE
 
-*Sure*: the rounding of inputs to nearest (2^-17, 2^-21 for small matrices), the public factors' last bits, how close
-an approximation is. They may all have one sign, so they are added up, over rows too.
+whatever the data are, and where nothing wraps (`Record.failure_probability`). `error_bound` takes a method and its
+public facts and gives B, or the reason for which there is none. B adds up errors that are sure, such as the rounding of
+inputs, and errors by chance, which come from the stochastic roundings on shares. The second kind grows as the root of
+the number of rows. `Off` holds both for one row; each function of the last section follows them through one method.
 
-*By chance*: every truncation on shares is a stochastic rounding. With v = q + f of a whole q and a fraction f, what
-comes out is q + 1 with probability f and else q, by masks that are uniform and new: its mean is v, whatever happened
-before. A sum of a_k e_k with such e_k in intervals of length u_k and factors a_k that earlier steps fix has
-    P(|sum| > t) <= 2 exp(-t^2 / (2 sum b_k^2)),    b_k = a_k u_k / 2                  (Hoeffding 1963, Azuma 1967)
-and of vectors the same for the norm, with b_k = |a_k| u_k (Pinelis 1994). So they grow as the root of the rows.
-
-**Softmax** of a row, of true probabilities P. At stage j of `mpc.softmax` the row is p, and P is what its T-th power is
-when its entries are divided by their sum, T = 2^(k - j). A unit e in p_l moves P by T e (P_l / p_l) (1_l - P), and
-sum_l (P_l / p_l)^2 (1 - P_l)^2 <= C g, for sum_l P_l / p_l <= C (Hoelder). g is the most that (P_l / p_l) (1 - P_l)^2
-can be, with 1 / p_l = sum_m P_m^(1/T) / P_l^(1/T). Hence on sum_l c_l p_l, where no two c differ by more than W and
-none is larger: b <= W T (u / 2) sqrt(C g). What a row was divided by cancels, but at last: there its sum is off by a
-part `drift` by chance and the rest of [how.low, how.high] surely. An error of at most e in each logit gives W e / 2.
-
-**Log-softmax** the same without centring, z - ln sum e^z, and its logarithms with their weights 2^(k - j): the distance
-of the series from ln, which is found on a grid, is sure and of one sign; the rest is by chance.
-
-**The methods.** R bounds rows, D the distance of two columns of the influence direction, w a class's weights.
-influence, its mean over n rows: W = R D. gradient norm: the norm of the gradient's error, W = sqrt 2 R, over n rows.
-influence_error: |se' - se| <= the root mean square of rows' errors / sqrt n. finetuning: the weights move by lr times
-the gradient's error at each step, and the mean test loss by at most sqrt 2 R times that. A rate up to 2 / (R^2 / 2 + 2
-l2) shrinks the distance of two trainings (Boehning 1992); above it public facts do not exclude that it grows, and the
-bound is stated for training that does not amplify an error (`Bound.note`). What is then left at a small rate is the
-logarithm's: the loss before is exact, in the clear at its owner, and that after is not. mlp_finetuning has another
-kind of bound, see `perceptron_accuracy`: on how far training moves the loss at all, as units may switch.
-
-Sums of rows' worst cases are far above what rows of real data have: see the test for how far.
+The derivation is in docs/protocols/releases.md, that of `mlp_finetuning` in docs/protocols/perceptron_bound.md. To
+bound a new method, derive its B there and add its function to `BOUNDS`. The constants and formulas here are part of the
+proof and are not to be tuned.
 """
 
 from __future__ import annotations
@@ -40,7 +18,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -70,17 +47,18 @@ from mpc_appraisal.mpc.protocols.softmax import (
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, FINE_ELEMENTS, OPERAND_BITS
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 from mpc_appraisal.mpc.ring.powers_of_three import LN3, POINT, stretched
+from mpc_appraisal.release.description import ReleaseDescription
 from mpc_appraisal.release.perceptron_accuracy import BEYOND, LOOSE, UNIT, Rounded, perceptron_bound
 
-CHANCE = 1e-9  # that an error is beyond its bound, by the masks alone
-LAMBDA = math.sqrt(2 * math.log(2 / CHANCE))
-INPUT = 2.0 ** -(PRECISION_BITS + 1)  # rounding of an input that is shared as it is
-TABLE = 2.0**-24  # mean of the relative error of a power of three, at most; see the test
-CHANGE_BITS = 26  # the fewest fractional bits that a public factor leaves
+CHANCE = 1e-9  # the probability with which an error is beyond its bound, by the masks alone
+LAMBDA = math.sqrt(2 * math.log(2 / CHANCE))  # deviations that a sum of chance errors keeps to
+INPUT = 2.0 ** -(PRECISION_BITS + 1)  # the rounding of an input that is shared as it is
+TABLE = 2.0**-24  # the largest mean relative error of a power of three; a test measures it
+CHANGE_BITS = 26  # the fewest fractional bits that are left after a product with a public factor
 EXACT = "Computed in float64: no fixed point."
 STOCK = "No bound: CrypTen as shipped approximates exponentials by a series that is not bounded here."
 NO_SPREAD = "No bound: without l2 and damping nothing public bounds the influence direction."
-NO_NORMS = "No bound: it follows from norms that the owners tell, and none were told."
+NO_NORMS = "No bound: it follows from norms that the owners announce, and none were announced."
 NOT_DERIVED = "No bound is derived for this method: see its own documentation for the errors that were measured."
 STABLE = (
     "For training that does not amplify an error, which public facts make sure only up to a learning rate of {:.3g}."
@@ -89,29 +67,46 @@ STABLE = (
 
 @dataclass(frozen=True)
 class Bound:
-    """value: B, in units of the value; None where there is none. note: what it rests on, or why there is none."""
+    """A bound on the error of one value.
+
+    Attributes:
+        value: The bound B, in units of the value. None means that no bound is known.
+        note: What the bound rests on, or the reason for which there is none.
+    """
 
     value: float | None
     note: str | None = None
 
 
 PLAINTEXT = Bound(0.0, EXACT)
-LOOSELY = frozenset({MlpFinetuning.name})  # a value may be within its bound and far from what honest runs give
+LOOSELY = frozenset({MlpFinetuning.name})  # values of these may be within the bound and far from honest runs
 
 
 @dataclass(frozen=True)
 class Off:
-    """An error per row: sure, and by chance as the root of the sum of b_k^2."""
+    """The error of one row.
+
+    Attributes:
+        sure: The part that may have one sign in every row.
+        chance: The part by chance, as the root of the sum of b_k^2 over its sources.
+    """
 
     sure: float
     chance: float
 
 
 def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = True, compared: bool = False) -> Bound:
-    """B for one value; `facts` with the norms that the owners told. rounded: whether it is opened on `grid`. compared:
-    whether it is compared with those of other candidates on shares, of other sizes.
+    """The bound B on the error of one value.
 
-    A decision, or an order, is certain only for values farther than B from the threshold, or than both B apart.
+    A decision is certain only for a value farther than B from the threshold, and an order only for values farther apart
+    than both their bounds.
+
+    Args:
+        method: The method whose value it is.
+        facts: The public facts of the question, with the norms that the owners announced.
+        engine: 'fast', 'rtas', 'stock' or 'plaintext'.
+        rounded: Whether the value is rounded to `grid` before it is opened.
+        compared: Whether the value is compared on shares with values of candidates of other sizes.
     """
     if engine == "plaintext":
         return PLAINTEXT
@@ -138,20 +133,25 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
     return Bound(found, note) if math.isfinite(found) else Bound(None, NOT_DERIVED)
 
 
-def doubt_of(release: Any, methods: Sequence[Appraiser], facts: Sequence[Facts], engine: str) -> list[str]:
-    """What a release that compares values says of its own certainty, a sentence for each method; empty for others."""
-    if not (release.threshold or release.joint):
+def doubt_of(
+    described: ReleaseDescription, methods: Sequence[Appraiser], facts: Sequence[Facts], engine: str
+) -> list[str]:
+    """What a release that compares values says of its certainty, in a sentence for each method. Others say nothing."""
+    if not described.compared:
         return []
     found = []
     for method in methods:
-        bounds = [error_bound(method, f, engine, True, release.joint).value for f in facts]
+        bounds = [error_bound(method, f, engine, True, described.joint).value for f in facts]
         worst = None if None in bounds else max(bounds)
-        found.append(f"By {method.name}: {certainty(worst, release.joint)}")
+        found.append(f"By {method.name}: {certainty(worst, described.joint)}")
     return found
 
 
 def certainty(within: float | None, joint: bool) -> str:
-    """In words, how far values must be apart for a comparison of them on shares to be certain."""
+    """A sentence on how far values must be apart for their comparison on shares to be certain.
+
+    `within` is the largest error bound of the values. None means that no bound is known.
+    """
     if within is None:
         return "no bound on the error is known, and no comparison on shares is certain of close values."
     if joint:
@@ -160,7 +160,7 @@ def certainty(within: float | None, joint: bool) -> str:
 
 
 def two_digits(number: float) -> float:
-    """Rounded up."""
+    """The number rounded up to two digits."""
     if number <= 0:
         return 0.0
     step = 10.0 ** (math.floor(math.log10(number)) - 1)
@@ -168,13 +168,14 @@ def two_digits(number: float) -> float:
 
 
 def grid(method: Appraiser, facts: Facts) -> int:
-    """Fractional bits that an opened number is rounded to on shares: what lies below is the engine's rounding.
+    """The number of fractional bits that an opened number is rounded to on shares.
 
-    What a run adds by chance grows as the root of the rows that are summed. One unit is about two deviations of one run
-    from another, so that it adds no more to a value than a run does: 2^-11 in the sum of 150 rows' influence, and 3e-6
-    in their mean; of the engine's rounding a bit or two are left. Of the squared norm a run's part depends on the norm,
-    which is secret: its unit is that of a mean gradient of a hundredth of the rows' norm, and some bits of larger ones
-    are still rounding. With noise on purpose nothing is rounded: noise of both owners lies over all of these bits.
+    The bits below show the engine's rounding and nothing of the value. What a run adds by chance grows as the root of
+    the rows that are summed, and one unit of the grid is about two deviations of one run from another. So the grid adds
+    no more to a value than a run does (2^-11 in the sum of 150 rows' influence, 3e-6 in their mean), and a bit or two
+    of the engine's rounding are left. The error of a squared norm depends on the norm, which is secret. Its unit is
+    that of a mean gradient of a hundredth of the rows' norm, and some bits of larger norms are still rounding. An
+    answer with noise is not rounded, because the noise of both owners lies over all of these bits.
     """
     if type(method) is GradientNorm:
         return 14
@@ -188,7 +189,10 @@ def grid(method: Appraiser, facts: Facts) -> int:
 
 @lru_cache(maxsize=64)
 def softmax_off(classes: int, bound: float, engine: str) -> Off:
-    """Of a functional of a row's probabilities whose coefficients differ by at most 1, computed from given logits."""
+    """The error of a weighted sum of one row's probabilities, computed from given logits.
+
+    No two of the weights differ by more than 1. `bound` is the public bound on the centred logits.
+    """
     if engine != "fast":
         return Off(classes * 2.0 ** -(FUNCTIONS["softmax"].bits + 1), 0.0)
     k = squarings(bound)
@@ -206,7 +210,7 @@ def softmax_off(classes: int, bound: float, engine: str) -> Off:
 
 @lru_cache(maxsize=64)
 def log_softmax_off(classes: int, bound: float, engine: str) -> Off:
-    """Of an entry of a row's log-softmax, as computed from given logits."""
+    """The error of an entry of one row's log-softmax, computed from given logits within `bound`."""
     if engine != "fast":
         return Off(2.0 ** -(FUNCTIONS["log_softmax"].bits + 1), 0.0)
     squarings(bound)
@@ -227,8 +231,11 @@ def log_softmax_off(classes: int, bound: float, engine: str) -> Off:
 
 
 def _stages(classes: int, bound: float, k: int, x_bits: int, log: bool):
-    """(T, u) of every value that is opened on the way, u in parts of its row's sum; and the plan of the last division,
-    or (weight, low, high) of the logarithms."""
+    """The plan of the engine's softmax, or of its log-softmax if `log` is true, in `k` stages.
+
+    Returns (T, u) of every value that is opened on the way, where u is its unit in parts of its row's sum. With them
+    comes the plan of the last division, or (weight, low, high) of every logarithm.
+    """
     engine = DrySession().context.engine
     logits = torch.zeros(1, classes, dtype=torch.int64, device="meta")
     rows = powers(engine, logits, 36, bound, k, x_bits)
@@ -248,15 +255,19 @@ def _stages(classes: int, bound: float, k: int, x_bits: int, log: bool):
 
 
 def _normal(low: float, high: float) -> tuple[float, float]:
+    """The interval divided by the power of two that brings `high` to 1 at most."""
     bits = math.ceil(math.log2(high))
     return low / 2.0**bits, high / 2.0**bits
 
 
 def _power(largest: float, classes: int, unit: float, room: float | None = None) -> tuple[float, float, float]:
-    """Of an exponential of |z| <= largest: the relative error by chance, the sure one, and the step of the opened z."""
+    """The errors of an exponential of |z| <= largest.
+
+    Returns the relative error by chance, the sure relative error, and the step of the opened z. `unit` is that of z.
+    """
     if room is None:
         room = math.log2(classes * math.cosh(largest) * 1.001) - largest / math.log(2.0)
-    # `unit` stands for 2^36 of the engine's where z has that many bits: only its place to the next power matters.
+    # Where z has 36 fractional bits, `unit` stands for 2^36 units: only its place to the next power of two matters.
     fine = unit * 2.0**-36 if classes > 1 else unit
     drop = max(0, math.ceil(math.log2(largest / fine / (2.0 ** (Z_BITS - 2) - 8))))
     step = fine * 2.0**drop
@@ -270,7 +281,7 @@ def _power(largest: float, classes: int, unit: float, room: float | None = None)
 
 @lru_cache(maxsize=128)
 def _steepest(classes: int, times: float, centred: bool) -> float:
-    """g: the largest (P / p) (1 - P)^2 of an entry, or P / p where not centred."""
+    """The largest (P / p) (1 - P)^2 of an entry, which is g; without centring the largest P / p."""
     m, s = np.linspace(0.0, 1.0, 2001), 1 / times
     found = m ** (1 - s) * (m**s + (classes - 1) ** (1 - s) * (1 - m) ** s)
     return 1.01 * float((found * (1 - m) ** 2 if centred else found).max())
@@ -278,7 +289,7 @@ def _steepest(classes: int, times: float, centred: bool) -> float:
 
 @lru_cache(maxsize=128)
 def _series(low: float, high: float) -> float:
-    """How far the series of `logsoftmax.logarithm` is from ln on [low, high]."""
+    """How far the series of `log_softmax.logarithm` is from ln on [low, high]."""
     x = np.linspace(low, high, 4001)
     start = np.polynomial.polynomial.polyval((x - (high + low) / 2) / ((high - low) / 2), polynomial(low, high))
     d = x * np.exp(-start) - 1
@@ -289,18 +300,18 @@ def _series(low: float, high: float) -> float:
 
 
 def _input(rows: int, facts: Facts) -> float:
-    """What rounding a matrix of so many rows moves one of them by."""
+    """How far rounding moves one row of a matrix of so many rows."""
     bits = FINE_BITS if rows * (facts.features + 1) <= FINE_ELEMENTS else PRECISION_BITS
     return math.sqrt(facts.features + 1) * 2.0 ** -(bits + 1)
 
 
 def _weights(facts: Facts) -> float:
-    """w: of a class's centred weights."""
+    """The largest norm of a class's centred weights."""
     return facts.logit_bound / facts.longest
 
 
 def _logits(facts: Facts) -> float:
-    """What rounding the candidate's rows and the weights adds to a centred logit."""
+    """The error of a centred logit from the rounding of the candidate's rows and of the weights."""
     return 1.01 * (_input(facts.rows, facts) * _weights(facts) + 2 * facts.row_norm * _input(facts.classes, facts))
 
 
@@ -316,7 +327,7 @@ def _influence(method: Influence, facts: Facts, engine: str, unit: float) -> flo
     off, n, width = softmax_off(facts.classes, facts.logit_bound, engine), facts.rows, facts.row_norm * facts.spread
     root = math.sqrt(facts.features + 1)
     sure = width * (off.sure + _logits(facts) / 2) + _input(n, facts) * facts.spread
-    sure += facts.row_norm * 2 * root * INPUT  # the direction's own rounding
+    sure += facts.row_norm * 2 * root * INPUT  # the rounding of the direction
     cut = 2.0**-OPERAND_BITS * facts.classes * root * facts.spread
     return sure + LAMBDA * width * off.chance / math.sqrt(n) + (cut + unit) / n
 
@@ -326,7 +337,7 @@ def _influence_error(method: InfluenceError, facts: Facts, engine: str, unit: fl
     scale, many = method.scale(facts), math.sqrt(2 * math.log(2 * n / CHANCE))
     product = _input(n, facts) * facts.spread + 2 * facts.row_norm * _input(facts.classes, facts)
     row = width * (off.sure + _logits(facts) / 2 + many * off.chance) + product + 2 * 2.0**-OPERAND_BITS
-    row += 2.0**-OPERAND_BITS * scale * 2 + 2 * width * INPUT  # deviations, and the mean's public factor
+    row += 2.0**-OPERAND_BITS * scale * 2 + 2 * width * INPUT  # of the deviations, and of the mean's public factor
     return row / math.sqrt(n) + math.sqrt(unit) * scale / n
 
 
@@ -336,7 +347,7 @@ def _finetuning(method: Finetuning, facts: Facts, engine: str, unit: float) -> f
     total, longest, root = facts.train_rows + facts.rows, facts.longest, math.sqrt(facts.features + 1)
     m = min(total, method.batch_size or total)
     rate, steps, weights = min(method.lr, 1.0), method.steps, _weights(facts)
-    # What the weights have moved by, for a class. A public factor that is off is a rate that is, in every step alike.
+    # How far training moves a class's weights. An error of a public factor is one of the rate, in every step alike.
     moved = min(method.lr * steps * (longest + 2 * facts.l2 * weights), (1 + method.logit_growth) * weights)
     slope = math.sqrt(2) * longest
     decay = 2 * facts.l2 * math.sqrt(facts.classes) * (1 + method.logit_growth) * weights
@@ -358,12 +369,12 @@ def _perceptron(method: MlpFinetuning, facts: Facts, engine: str, unit: float) -
     classes, total = facts.classes, facts.train_rows + facts.rows
     off, log = softmax_off(classes, LOGIT_RANGE, engine), log_softmax_off(classes, LOGIT_RANGE, engine)
     entries = classes * (method.steps * total + 2 * facts.test_rows)
-    many = math.sqrt(2 * math.log(2 * entries / CHANCE))  # every entry at once
+    many = math.sqrt(2 * math.log(2 * entries / CHANCE))  # deviations that all entries keep to at once
     cut = 2 * (classes - 1) * math.exp(-LOGIT_RANGE)
     rounded = Rounded(
         row=max(_input(rows, facts) for rows in (facts.train_rows, facts.rows, facts.test_rows)),
         softmax=math.sqrt(classes) * (off.sure + many * off.chance) + cut,
-        loss=log.sure + many * log.chance + cut + 2 * UNIT,  # two: the mean of logits of 16 bits
+        loss=log.sure + many * log.chance + cut + 2 * UNIT,  # two units for the mean of logits of 16 bits
         unit=unit,
         opened=2.0 ** (63 - grid(method, facts)),
     )
@@ -371,7 +382,7 @@ def _perceptron(method: MlpFinetuning, facts: Facts, engine: str, unit: float) -
 
 
 def _tilt(factor: float) -> float:
-    """Relative error of a public factor as `Secret` multiplies by it: 16 bits of it are kept."""
+    """The relative error of a public factor, of which `Secret` keeps 16 bits when it multiplies."""
     if factor <= 0:
         return 0.0
     mantissa = math.frexp(factor)[0]

@@ -1,52 +1,55 @@
-"""Release of the best k of many candidates, or of the best that a price budget buys: only the winners are opened.
+"""Release of the best k of many candidates, or of the best that a price budget buys. Only the winners are opened.
 
-All pairs of scores are compared on shares, value_i < value_j, exactly (CrypTen's circuit): a bit each, never opened.
-The rank of candidate i is the number of candidates better than it, a sum of those bits; of equals, the first is better.
+    rank_i = sum over j of [value_j is better than value_i]
+    winner t is the candidate whose secret bit [rank < t] - [rank < t - 1] is 1
 
-Without prices, winner t is the candidate whose rank is t - 1: [rank < t] - [rank < t - 1] is a secret 1 at the winner
-and 0 elsewhere. Its number and, by an inner product with the scores, its value are opened; nothing of the others is.
-With prices, which are public, the best candidate that what is left of the budget can pay is taken, k times at most: the
-ranks are counted among those candidates alone, which are known to whoever knows the winners before.
+All pairs of scores are compared on shares, exactly (CrypTen's circuit), and no bit of a comparison is ever opened. Of
+equals the first is better. For each winner its number is opened, and its value by an inner product with the scores.
+With prices, which are public, each step takes the best candidate that what is left of the budget can pay, k times at
+most. The ranks are then counted among those candidates alone, who are known to everyone who knows the winners before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
 from mpc_appraisal.common.checks import integer, number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc import ops
-from mpc_appraisal.mpc.session import Opening, Session
+from mpc_appraisal.mpc.session import Session
 from mpc_appraisal.release.accuracy import grid
-from mpc_appraisal.release.base import RESULT, Joint, Outcome, Score, index_of, seen
+from mpc_appraisal.release.base import RESULT, Outcome, Release, Score, index_of, learners_of, seen
+from mpc_appraisal.release.description import OpenedNumber, ReleaseDescription
 
 WHICH = "the number of the best candidate that is left"
 WHY = "only winners are opened"
 
 
 @dataclass(frozen=True)
-class Best(Joint):
-    """k: how many win, at most. budget: what the winners may cost together; prices: by candidate, or None where the
-    listings state them."""
+class Best(Release):
+    """The winners among the candidates, and their values.
+
+    Attributes:
+        k: The most candidates that can win.
+        to: The owners who learn the winners.
+        budget: What the winners may cost together. None buys the best k at any price.
+        prices: The price of each candidate, by name. None takes the prices of the listings.
+    """
 
     k: int = 1
     to: str = "both"
     budget: float | None = None
     prices: Mapping[str, float] | None = None
-    kind: ClassVar[str] = "best"
 
     def __post_init__(self) -> None:
         if self.prices is not None:  # Hydra's own mapping does not compare, pickle or print as a dictionary
             object.__setattr__(self, "prices", {str(name): price for name, price in self.prices.items()})
-        self.check(())
-
-    def check(self, methods, candidates=None):
-        super().check(methods)
+        learners = learners_of(self.to)
         integer("release.k", self.k, 1)
         if self.prices is not None and self.budget is None:
             raise InputError("release.budget", None, "what the winners may cost together, as release.prices are stated")
@@ -54,96 +57,121 @@ class Best(Joint):
         for name, price in {"release.budget": self.budget, **prices}.items():
             if price is not None:
                 number(name, price, "0 or more", least=0)
-        if self.budget is not None and len(self.learners) < 2:
+        if self.budget is not None and len(learners) < 2:
             raise InputError("release.to", self.to, "both, where prices decide: who is left follows from who has won")
-        if candidates is not None and self.budget is not None and set(self.prices or ()) != set(candidates):
-            stated = sorted(self.prices or ())
-            raise InputError("release.prices", stated, f"one for each of {sorted(candidates)}, or listings with prices")
-
-    def priced(self, prices):
-        if self.budget is None or self.prices is not None:
-            return self
-        return replace(self, prices={name: price for name, price in prices.items() if price is not None})
-
-    def openings(self, method, candidates):
-        winners = min(self.k, candidates)
-        return [Opening(WHICH, self.learners, 1, WHY), Opening(method.opens, self.learners, 1, RESULT)] * winners
 
     @property
-    def words(self):
+    def description(self):
+        learners = learners_of(self.to)
         prices = ", ".join(f"{name}: {price:.15g}" for name, price in (self.prices or {}).items())
         paid = f" that {self.budget:.15g} can pay at their prices ({prices})" if self.budget is not None else ""
-        return (
+        words = (
             f"Of all candidates the best {self.k}{paid}, by each method, and the values of those alone are told to "
-            f"{' and '.join(self.learners)}."
+            f"{' and '.join(learners)}."
         )
+        numbers = OpenedNumber(WHICH, WHY), OpenedNumber("{opens}", RESULT)
+        return ReleaseDescription("best", learners, words, numbers, winners=self.k)
 
-    def all(self, session, scores):
+    def fitted(self, methods, candidates=None, prices=None):
+        super().fitted(methods)
+        found = self
+        if prices is not None and self.budget is not None and self.prices is None:
+            found = replace(self, prices={name: price for name, price in prices.items() if price is not None})
+        if candidates is not None and self.budget is not None and set(found.prices or ()) != set(candidates):
+            stated = sorted(found.prices or ())
+            raise InputError("release.prices", stated, f"one for each of {sorted(candidates)}, or listings with prices")
+        return found
+
+    def open(self, session, scores, threshold=None):
         m, values = len(scores), ops.cat([score.score.reshape(1) for score in scores])
         beaten = _beaten(scores)
-        won: list[tuple[int | None, float | None]] = []
-        left = [True] * m
         finest = max(grid(s.method, s.facts) for s in scores)
 
         def picked(at: Any) -> tuple[Any, Any]:
-            # The value is rounded in every step, for the dealer deals for the rounding whether it is opened or not.
+            # The value is rounded in every step, because the dealer deals for the rounding whether it is opened or not.
             number, score = _pick(at, values)
             return number, session.rounded(score, finest)
 
         if self.budget is None:
-            rank, steps = _ranks(beaten, values, [True] * m), range(min(self.k, m))
-            below = [ops.negative(rank - float(t)) for t in range(len(steps) + 1)]  # [rank < t]
-            for t in steps:
-                index, opened = self._open(session, scores, *picked(below[t + 1] - below[t]), left)
-                if index is not None:
-                    left[index] = False
-                won.append((index, opened))
+            won = self._at_any_price(session, scores, _ranks(beaten, values, [True] * m), picked)
         else:
-            # In decimals as they are stated: three at 0.1 cost 0.3.
-            money = Fraction(str(self.budget))
-            prices = [Fraction(str(self.prices[score.candidate])) for score in scores]
-            for _ in range(min(self.k, m)):
-                able = [free and price <= money for free, price in zip(left, prices, strict=True)]
-                # Computed where nothing can be paid too: the dealer was told of every step before the first.
-                found = picked(ops.negative(_ranks(beaten, values, able) - 1.0))
-                if any(able):
-                    index, opened = self._open(session, scores, *found, able)
-                    left[index], money = False, money - prices[index]
-                    won.append((index, opened))
-        if not seen(session, self.learners):
+            won = self._within_budget(session, scores, lambda able: _ranks(beaten, values, able), picked)
+        if not seen(session, learners_of(self.to)):
             return [Outcome()] * m
         outcomes = [Outcome(winner=False)] * m
         for rank, (index, opened) in enumerate(won, start=1):
             outcomes[index] = Outcome(opened, winner=True, rank=rank)
         return outcomes
 
-    def _open(
+    def _at_any_price(
+        self, session: Session, scores: Sequence[Score], rank: Any, picked: Callable[[Any], tuple[Any, Any]]
+    ) -> list[tuple[int | None, float | None]]:
+        """The numbers and values of the best k, the best first."""
+        won: list[tuple[int | None, float | None]] = []
+        steps, left = range(min(self.k, len(scores))), [True] * len(scores)
+        below = [ops.negative(rank - float(t)) for t in range(len(steps) + 1)]  # [rank < t]
+        for t in steps:
+            index, opened = self._reveal(session, scores, *picked(below[t + 1] - below[t]), left)
+            if index is not None:
+                left[index] = False
+            won.append((index, opened))
+        return won
+
+    def _within_budget(
+        self,
+        session: Session,
+        scores: Sequence[Score],
+        rank_among: Callable[[Sequence[bool]], Any],
+        picked: Callable[[Any], tuple[Any, Any]],
+    ) -> list[tuple[int | None, float | None]]:
+        """The same of those that the budget can pay. `rank_among` ranks the candidates that its argument names."""
+        won: list[tuple[int | None, float | None]] = []
+        left = [True] * len(scores)
+        # The prices are taken as the decimals that were stated, so that three at 0.1 cost 0.3.
+        money = Fraction(str(self.budget))
+        prices = [Fraction(str(self.prices[score.candidate])) for score in scores]
+        for _ in range(min(self.k, len(scores))):
+            able = [free and price <= money for free, price in zip(left, prices, strict=True)]
+            # A step runs even if nothing can be paid any more, because the dealer was told of every step before.
+            found = picked(ops.negative(rank_among(able) - 1.0))
+            if any(able):
+                index, opened = self._reveal(session, scores, *found, able)
+                left[index], money = False, money - prices[index]
+                won.append((index, opened))
+        return won
+
+    def _reveal(
         self, session: Session, scores: Sequence[Score], number: Any, score: Any, free: Sequence[bool]
     ) -> tuple[int | None, float | None]:
-        """Number and value of the picked candidate; None where this party is not shown them. free: who has not won."""
-        which = session.reveal(number, WHICH, WHY, self.learners)
-        shown = seen(session, self.learners)
+        """The number and the value of the picked candidate, or None where this party is not shown them.
+
+        `free` says which candidates have not won yet.
+        """
+        learners = learners_of(self.to)
+        which = session.reveal(number, WHICH, WHY, learners)
+        shown = seen(session, learners)
         index = None
-        if shown:  # a dry run opens zeros
-            index = int(which) if session.dry else index_of(which, free)
-        opened = session.reveal(score, scores[0].method.opens, RESULT, self.learners)
+        if shown:
+            index = int(which) if session.dry else index_of(which, free)  # a dry run opens zeros
+        opened = session.reveal(score, scores[0].method.opens, RESULT, learners)
         return (index, float(opened)) if shown else (None, None)
 
 
 def _pick(at: Any, values: Any) -> tuple[Any, Any]:
-    """Number and score of the candidate where `at` (m,) is 1, not 0; secret."""
+    """The secret number and score of the candidate at which `at` (m,) is 1 and not 0."""
     number = at.sum() - at.sum()
     for j in range(1, at.shape[0]):
-        number = number + at[j:].sum()  # the sum of j at_j in additions alone, which are exact
+        number = number + at[j:].sum()  # this adds up j at_j in additions alone, which are exact
     return number, ops.choose(at, values).sum()
 
 
 def _pairs(m: int) -> list[tuple[int, int]]:
+    """All pairs i < j of m candidates."""
     return [(i, j) for i in range(m) for j in range(i + 1, m)]
 
 
 def _beaten(scores: Sequence[Score]) -> Any:
-    """For all pairs i < j a secret bit: 1 where j is strictly better than i; None for a single candidate."""
+    """A secret bit for every pair i < j, which is 1 if j is strictly better than i. None for a single candidate."""
     if len(scores) < 2:
         return None
     values = ops.cat(ops.level([s.method.comparable(s.score, s.facts).reshape(1) for s in scores]))
@@ -153,7 +181,7 @@ def _beaten(scores: Sequence[Score]) -> Any:
 
 
 def _ranks(beaten: Any, values: Any, able: Sequence[bool]) -> Any:
-    """How many of those who are able are better than each of them, (m,); m for the others."""
+    """The rank of each candidate, (m,): how many of those that `able` names are better. It is m for all others."""
     m = len(able)
     if beaten is None:
         return values - values + (0.0 if able[0] else 1.0)

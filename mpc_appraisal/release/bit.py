@@ -1,68 +1,72 @@
 """Release of one bit: does the value reach a threshold that the model owner alone knows?
 
-    value >= threshold   where the value rises with what the method would open:   not [opened - t < 0]
-                         where it falls:                                          not [t - opened < 0]
+    value >= threshold   if the value rises with the number that the method would open:   not [opened - t < 0]
+                         if it falls with that number:                                    not [t - opened < 0]
 
-t is the threshold in units of that number, `Appraiser.opened_at`, shared by the model owner with 29 fractional bits.
-The difference's sign is computed on shares (CrypTen's circuit, exact) and is all that is opened. Whoever asks again
-with another threshold halves the interval that the value is in: 20 bits are a value, and the ledger counts each as one.
+t is the threshold in units of that number (`Appraiser.opened_at`), which the model owner shares with 29 fractional
+bits. The sign of the difference is computed on shares, exactly (CrypTen's circuit), and is all that is opened. Whoever
+asks again with another threshold halves the interval that the value is in. 20 bits are a value, and the ledger counts
+each bit as one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
 from mpc_appraisal.common.roles import MODEL_OWNER
 from mpc_appraisal.mpc import ops
-from mpc_appraisal.mpc.session import Opening, Session
-from mpc_appraisal.release.base import DECISION, Outcome, PerCandidate, Score, bit_of, seen
+from mpc_appraisal.mpc.session import Session
+from mpc_appraisal.release.base import DECISION, Outcome, Release, Score, bit_of, learners_of, seen
+from mpc_appraisal.release.description import OpenedNumber, ReleaseDescription
 
-UNIT = 2.0**11  # of the shared threshold
-LARGEST = (
-    2.0**14 * UNIT
-)  # of a threshold, and of what is compared with it: a value is refused as implausible from 2^21 on
+UNIT = 2.0**11  # the threshold is shared in parts of this number
+# The largest threshold, and the largest number compared with it. A value from 2^21 on is refused as implausible.
+LARGEST = 2.0**14 * UNIT
 WHAT = "one bit: whether the value reaches the threshold"
 
 
 def reaches(session: Session, score: Score, value: Any, threshold: Callable[[], float]) -> Any:
-    """1 where `value`, of score's scale, reaches the threshold, else 0; secret. threshold: in the model owner alone."""
+    """A secret 1 if `value`, which has the scale of the score, reaches the threshold, and a secret 0 if it does not.
+
+    `threshold` is called in the model owner's process alone.
+    """
 
     def read() -> torch.Tensor:
         t = score.method.opened_at(threshold(), score.facts)
         return torch.tensor([min(max(t, -LARGEST), LARGEST) / UNIT], dtype=torch.float64)
 
-    score.method.opened_at(0.0, score.facts)  # refused before anything runs, for a dry run comes here too
+    score.method.opened_at(0.0, score.facts)  # a dry run comes here too and refuses a bad method before anything runs
     private = session.input(MODEL_OWNER, read, (1,), f"party.threshold for {score.candidate}")
     t = ops.high_precision(private) / (1 / UNIT)
-    below = value - t if score.method.rising else t - value  # t is of shape (1,), and so is this
+    below = value - t if score.method.rising else t - value  # of shape (1,), as t is
     return ops.negative(below) * -1.0 + 1.0
 
 
 @dataclass(frozen=True)
-class Bit(PerCandidate):
+class Bit(Release):
     """The decision, and nothing else of the value."""
 
     to: str = "both"
-    kind: ClassVar[str] = "bit"
-    threshold: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self.check(())
-
-    def openings(self, method, candidates):
-        return [Opening(WHAT, self.learners, 1, DECISION)] * candidates
+        learners_of(self.to)
 
     @property
-    def words(self):
-        return (
+    def description(self):
+        learners = learners_of(self.to)
+        words = (
             "One bit for each candidate and method, whether its value reaches a threshold that the model owner alone "
-            f"knows, is told to {' and '.join(self.learners)}; the value is not."
+            f"knows, is told to {' and '.join(learners)}; the value is not."
         )
+        return ReleaseDescription("bit", learners, words, (OpenedNumber(WHAT, DECISION),), threshold=True)
 
-    def one(self, session, score, threshold):
-        bit = session.reveal(reaches(session, score, score.score, threshold), WHAT, DECISION, self.learners)
-        return Outcome(decision=bit_of(bit) if seen(session, self.learners) else None)
+    def open(self, session, scores, threshold=None):
+        learners, outcomes = learners_of(self.to), []
+        for score in scores:
+            bit = session.reveal(reaches(session, score, score.score, threshold), WHAT, DECISION, learners)
+            outcomes.append(Outcome(decision=bit_of(bit) if seen(session, learners) else None))
+        return outcomes

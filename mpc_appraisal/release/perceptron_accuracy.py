@@ -1,16 +1,13 @@
-"""What fixed point may add to the value of `mlp_finetuning`: a bound from public facts, however units switch.
+"""A bound on what fixed point adds to the value of `mlp_finetuning`, from public facts and however units switch.
 
-A unit whose input is near zero may be on in one run and off in the other, by an error of any size, and public facts do
-not say how many such units there are. So the distance of the two trainings is not followed: that of each from their
-common start is. With R a longest row, a = |W|, q = |(V, b)|, B = |b|, D = sqrt 2 + e of the softmax's error e, and
-g_W = D R q, g_q = D sqrt(R^2 a^2 + 1) for the gradients of a row's loss, a step of rate lr and r of rounding makes
+    |value - value in float64| <= (2 + sqrt 2) t + what the losses are off by
+    t = R m_W q + sqrt(R^2 a^2 + 1) m_q
 
-    a <- min(a + lr g_W, sqrt(a^2 + 2 lr (P + D B) + lr^2 g_W^2)) + r        P = ln C + e |z|
-    q <- min(q + lr g_q, sqrt(q^2 + 2 lr P + lr^2 g_q^2)) + r                B <- B + lr D + r
-
-and moves W by lr (g_W + 2 l2 a) + r and (V, b) by lr (g_q + 2 l2 q) + r at most: in all by m_W and m_q. Logits move by
-t = R m_W q + sqrt(R^2 a_0^2 + 1) m_q at most, a row's loss by sqrt 2 t, and by 2 t where logits are put in range. Hence
-|value - value in float64| <= (2 + sqrt 2) t + what the losses are off by. Proofs: docs/protocols/perceptron_bound.md.
+A unit whose input is near zero may be on in one run and off in the other, and public facts do not say how many such
+units there are. So the bound does not follow the distance of the two trainings. It follows how far each of them is from
+their common start: `start` gives bounds on the weights W and (V, b), `step` moves them by one step of training, and t
+bounds how far the logits of a test row move. `perceptron_bound` puts these together. The proof, in the same letters, is
+in docs/protocols/perceptron_bound.md; no constant here may change without it.
 """
 
 from __future__ import annotations
@@ -27,11 +24,11 @@ from mpc_appraisal.methods.mlp_finetuning import PRETRAINING_RATE, MlpFinetuning
 from mpc_appraisal.mpc.protocols.softmax import LOGIT_RANGE
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 
-UNIT = 2.0**-PRECISION_BITS  # of CrypTen's tensors: what one truncation is off by, at most
-HELD = 2.0**62  # what a number must stay below to be truncated
-ROW_BITS, LOSS_BITS = 20, 18  # fractional bits of rows in products, and of logarithms, at most
-COUNTED = 1 << 20  # steps of the model owner's own training that are added up one by one
-SLACK = 1.01  # for products of roundings, and for float64's own
+UNIT = 2.0**-PRECISION_BITS  # the unit of CrypTen's tensors, and the largest error of one truncation
+HELD = 2.0**62  # a number must stay below this to be truncated to a unit
+ROW_BITS, LOSS_BITS = 20, 18  # the most fractional bits of rows in products, and of logarithms
+COUNTED = 1 << 20  # this many steps of the model owner's own training are added up one by one
+SLACK = 1.01  # the room for products of roundings, and for the rounding of float64
 LOOSE = (
     "The bound is loose: a unit of the network may switch by an error of any size, so this is how far public facts let "
     "training move the loss, or what the ring holds. Errors that were measured are far smaller; see the method's page."
@@ -41,8 +38,15 @@ BEYOND = "No bound: public facts let this many steps at this rate move the weigh
 
 @dataclass(frozen=True)
 class Rounded:
-    """What the engine is off by, at most. row: the norm of a row of inputs. softmax: that of a row's probabilities.
-    loss: a row's loss, of given logits. unit: the opened sum. opened: the largest number that may be opened."""
+    """The largest errors of the engine.
+
+    Attributes:
+        row: The norm of the rounding of one row of inputs.
+        softmax: The norm of the error of one row's probabilities.
+        loss: The error of one row's loss, for given logits.
+        unit: The error of the opened sum.
+        opened: The largest number that may be opened.
+    """
 
     row: float
     softmax: float
@@ -53,7 +57,15 @@ class Rounded:
 
 @dataclass(frozen=True)
 class Reach:
-    """Bounds on |W|, |(V, b)| and |b|, and on how far the first two are from where training started."""
+    """Bounds on the weights after some steps of training.
+
+    Attributes:
+        hidden: The bound on |W|.
+        output: The bound on |(V, b)|.
+        bias: The bound on |b|.
+        hidden_moved: The bound on how far W is from its start.
+        output_moved: The bound on how far (V, b) is from its start.
+    """
 
     hidden: float
     output: float
@@ -63,7 +75,7 @@ class Reach:
 
 
 def perceptron_bound(method: MlpFinetuning, facts: Facts, off: Rounded) -> float:
-    """B, infinite only where float64 holds no bound on the weights."""
+    """The bound B on the error of a value. It is infinite only if float64 holds no bound on the weights."""
     reach = start(method, facts)
     first, fits = reach, _fits(method, facts, off, reach)
     for _ in range(method.steps):
@@ -72,13 +84,16 @@ def perceptron_bound(method: MlpFinetuning, facts: Facts, off: Rounded) -> float
             return math.inf
         fits = fits and _fits(method, facts, off, reach)
     moved = SLACK * _logits_moved(method, facts, off, first, reach)
-    if not fits:  # anything that the ring holds may be opened; the value in the clear is still near 0
+    if not fits:  # anything that the ring holds may be opened, but the value in the clear is still near 0
         return off.opened / facts.test_rows + math.sqrt(2) * moved
     return (2 + math.sqrt(2)) * moved + 2 * off.loss + off.unit / facts.test_rows
 
 
 def start(method: MlpFinetuning, facts: Facts) -> Reach:
-    """After the model owner's own training, and as shared; its initial weights are public."""
+    """The bounds after the model owner's own training, on the weights as they are shared.
+
+    The initial weights are public, because the seed is.
+    """
     d, h, c = facts.features + 1, method.hidden, facts.classes
     hidden, output = _initial(method.seed, d, h, c)
     each, rounded = adam_reach(method.pretraining), UNIT / 2
@@ -97,9 +112,12 @@ def _initial(seed: int, d: int, h: int, c: int) -> tuple[float, float]:
 
 @lru_cache(maxsize=64)
 def adam_reach(steps: int) -> float:
-    """How far Adam moves a weight, whatever the gradients: |m / sqrt v| <= sqrt(sum a_i^2 / b_i) by Cauchy-Schwarz, of
-    m = sum a_i g_i and v = sum b_i g_i^2 with both corrections."""
-    first, second = 0.9, 0.999  # torch's
+    """How far Adam moves a weight in so many steps, whatever the gradients are.
+
+    |m / sqrt v| <= sqrt(sum a_i^2 / b_i) by Cauchy-Schwarz, where m = sum a_i g_i and v = sum b_i g_i^2 with both
+    corrections.
+    """
+    first, second = 0.9, 0.999  # the defaults of torch.optim.Adam
     t = np.arange(1, min(steps, COUNTED) + 1)
     ratio = first**2 / second
     ends = (1 - second**t) * (1 - ratio**t) / (1 - ratio) / (1 - second)
@@ -109,25 +127,25 @@ def adam_reach(steps: int) -> float:
 
 
 def _gradients(facts: Facts, off: Rounded, reach: Reach) -> tuple[float, float, float]:
-    """D, g_W and g_q."""
+    """The bounds D on the norm of p - y, g_W on the gradient of W, and g_q on that of (V, b)."""
     row, tail = facts.longest + off.row, math.sqrt(2) + off.softmax
     return tail, tail * row * reach.output, tail * math.hypot(row * reach.hidden, 1.0)
 
 
 def _logit(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> float:
-    """|z| of a row, as it is computed."""
+    """The bound on the norm of a row's computed logits."""
     fired = (facts.longest + off.row) * reach.hidden + math.sqrt(method.hidden) * UNIT
     return fired * reach.output + reach.bias + math.sqrt(facts.classes) * UNIT
 
 
 def step(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> Reach:
-    """After one step more, of either run."""
+    """The bounds after one more step, of the private run and of the one in float64."""
     lr, c, h = method.lr, facts.classes, method.hidden
     tail, g_hidden, g_output = _gradients(facts, off, reach)
     decay, rows = 2 * lr * facts.l2, facts.train_rows + facts.rows
 
     def rounding(count: int, gradient: float, weight: float, inner: float = 0.0) -> float:
-        """Of a step: sums and products are cut once each, public factors have 16 bits."""
+        """The rounding of a step: sums and products are cut once each, and public factors keep 16 bits."""
         once = (lr / rows + 3 + 3 * (decay > 0)) * UNIT * math.sqrt(count)
         return SLACK * (once + UNIT * (lr * gradient + decay * weight) + lr * inner)
 
@@ -138,7 +156,7 @@ def step(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> Rea
     across = tail * (reach.bias + reach.output * math.sqrt(h) * UNIT)
 
     def grown(norm: float, gradient: float, against: float) -> float:
-        """Weights that are about to grow are those that a gradient at right angles moves."""
+        """The smaller of two bounds on a norm: the triangle inequality, and the one for a gradient at right angles."""
         straight = norm * max(1.0, decay - 1) + lr * gradient
         if decay > 1:
             return straight
@@ -154,7 +172,7 @@ def step(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> Rea
 
 
 def _logits_moved(method: MlpFinetuning, facts: Facts, off: Rounded, first: Reach, last: Reach) -> float:
-    """t: the distance of a test row's logits, after training and before."""
+    """The bound t on the distance of a test row's logits after training from those before."""
     row = facts.longest + off.row
     fired = row * last.hidden_moved + off.row * first.hidden + math.sqrt(method.hidden) * UNIT
     moved = fired * last.output + math.hypot(row * first.hidden, 1.0) * last.output_moved
@@ -162,7 +180,7 @@ def _logits_moved(method: MlpFinetuning, facts: Facts, off: Rounded, first: Reac
 
 
 def _fits(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> bool:
-    """Whether public facts keep everything that is truncated within the ring."""
+    """Whether public facts keep every number that is truncated within the ring."""
     row, rows = facts.longest + off.row, facts.train_rows + facts.rows
     _, g_hidden, g_output = _gradients(facts, off, reach)
     by_rows, elsewhere = 2.0 ** (PRECISION_BITS + ROW_BITS), 2.0 ** (2 * PRECISION_BITS)

@@ -1,33 +1,40 @@
-"""Release of the value itself: to both owners, or to one of them."""
+"""Release of the value itself, to both owners or to one of them.
+
+The score is rounded on shares to a grid before it is opened, so that what is opened shows little of the engine's
+rounding. The value is all that a data owner or a model owner learns; but many values of chosen data reveal a model.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from mpc_appraisal.mpc.session import Opening
 from mpc_appraisal.release.accuracy import grid
-from mpc_appraisal.release.base import RESULT, Outcome, PerCandidate, seen
+from mpc_appraisal.release.base import RESULT, Outcome, Release, learners_of, seen
+from mpc_appraisal.release.description import OpenedNumber, ReleaseDescription
 
 
 @dataclass(frozen=True)
-class Value(PerCandidate):
-    """The number that a method opens. It is all there is to know: many values of chosen data reveal a model."""
+class Value(Release):
+    """The number that a method opens."""
 
     to: str = "both"
-    kind: ClassVar[str] = "value"
 
     def __post_init__(self) -> None:
-        self.check(())
-
-    def openings(self, method, candidates):
-        return [Opening(method.opens, self.learners, 1, RESULT)] * candidates
+        learners_of(self.to)
 
     @property
-    def words(self):
-        return f"The value of each candidate by each method is told to {' and '.join(self.learners)}."
+    def description(self):
+        learners = learners_of(self.to)
+        words = f"The value of each candidate by each method is told to {' and '.join(learners)}."
+        return ReleaseDescription("value", learners, words, (OpenedNumber("{opens}", RESULT),))
 
-    def one(self, session, score, threshold):
-        rounded = session.rounded(score.score, grid(score.method, score.facts))
-        opened = session.reveal(rounded, score.method.opens, RESULT, self.learners)
-        return Outcome(float(opened) if seen(session, self.learners) else None)
+    def fitted(self, methods, candidates=None, prices=None):
+        return self  # every method has a value
+
+    def open(self, session, scores, threshold=None):
+        learners, outcomes = learners_of(self.to), []
+        for score in scores:
+            rounded = session.rounded(score.score, grid(score.method, score.facts))
+            opened = session.reveal(rounded, score.method.opens, RESULT, learners)
+            outcomes.append(Outcome(float(opened) if seen(session, learners) else None))
+        return outcomes

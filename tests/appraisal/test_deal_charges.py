@@ -196,9 +196,9 @@ def test_epsilon_and_sensitivities_in_a_request_have_four_digits(tmp_path, metho
     facts, published = deal.published()
     privacy = make_request(deal.plan(), facts, published, dict.fromkeys(facts)).content["privacy"]
     exact = {(m.name, name): release.privacy(m, f) for m in methods for name, f in facts.items()}
-    worst = max(each["epsilon"] for each in exact.values())
+    worst = max(each.epsilon for each in exact.values())
     numbers = [(privacy["epsilon"], worst)]
-    numbers += [(privacy["sensitivity"][", ".join(key)], each["sensitivity"]) for key, each in exact.items()]
+    numbers += [(privacy["sensitivity"][", ".join(key)], each.sensitivity) for key, each in exact.items()]
     for stated, number in numbers:
         assert float(f"{stated:.4g}") == stated and number <= stated < number * 1.001
     assert any(stated != number for stated, number in numbers)

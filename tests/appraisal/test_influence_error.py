@@ -251,8 +251,8 @@ def test_in_the_clear_the_interval_is_beside_the_plaintext_value():
     ],
 )
 def test_only_its_value_can_be_released(session, release):
-    release.check([Influence()])
-    threshold = 0.0 if release.threshold else None
+    release.fitted([Influence()])
+    threshold = 0.0 if release.description.threshold else None
     with pytest.raises(InputError, match="^release: got .* of influence_error; expected release=value: it is the"):
         appraise(CANDIDATE, train=TRAIN, test=TEST, method=BOTH, session=session, release=release, threshold=threshold)
 

@@ -42,7 +42,7 @@ PROGRAMS = {
 @pytest.mark.parametrize(("methods", "release"), PROGRAMS.values(), ids=PROGRAMS)
 @pytest.mark.parametrize("engine", ["fast", "rtas"])
 def test_both_owners_make_the_same_script_to_the_byte(engine, methods, release):
-    if engine == "rtas" and release.kind == "dp":
+    if engine == "rtas" and release.description.noised:
         return  # the engine refuses this release before a script is made
     plan = Plan(methods, L2, 0, config_hash({}), partial(fit, l2=L2), {}, release=release)
     texts = []

@@ -123,7 +123,7 @@ def up(number: float) -> float:
 
 
 def facts_of(method, model, train, test, own) -> tuple[Facts, dict[str, torch.Tensor]]:
-    """Public facts as the owners would tell them, and the model owner's tensors."""
+    """The public facts as the owners would announce them, and the model owner's tensors."""
     norms = [up(with_bias(data.x).norm(dim=1).max().item()) for data in (own, train, test)]
     weight = up((model.theta - model.theta.mean(1, keepdim=True)).norm(dim=0).max().item())
     owned = method.prepare(model, train, test)

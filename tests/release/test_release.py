@@ -210,8 +210,8 @@ def test_the_bit_is_right_and_is_all_that_is_opened(bare, key):
     release, t = BITS[key]
     for role, records in bare[key].items():
         for (method, name), record in records.items():
-            assert listed(record) == expected(method, (BIT, list(release.learners)))
-            published = truth()[method, name] >= t[method] if role in release.learners else None
+            assert listed(record) == expected(method, (BIT, list(release.description.learners)))
+            published = truth()[method, name] >= t[method] if role in release.description.learners else None
             assert record.release["decision"] is published, (method, name, record.release)
             assert record.value is record.paper_value is record.plaintext_value is None
             assert all(record.release[key] is None for key in ("low", "high", "deviation", "winner", "rank"))
@@ -221,7 +221,7 @@ def test_the_bit_is_right_and_is_all_that_is_opened(bare, key):
 def test_a_plain_session_decides_alike(bare, key):
     release, t = BITS[key]
     plain = appraise(CANDIDATES, train=TRAIN, test=TEST, method=METHODS, session="plain", release=release, threshold=t)
-    learner = release.learners[0]
+    learner = release.description.learners[0]
     for record in plain:
         assert record.release["decision"] is bare[key][learner][record.method, record.candidate].release["decision"]
         assert record.value is None
@@ -229,7 +229,7 @@ def test_a_plain_session_decides_alike(bare, key):
 
 def test_both_decisions_occur_for_each_method_and_candidate(bare):
     for pair in itertools.product(OPENS, CANDIDATES):
-        decisions = {bare[key][BITS[key][0].learners[0]][pair].release["decision"] for key in SIDES}
+        decisions = {bare[key][BITS[key][0].description.learners[0]][pair].release["decision"] for key in SIDES}
         assert decisions == {True, False}
 
 
@@ -256,9 +256,12 @@ def test_the_winners_are_those_of_a_sort_and_the_others_have_no_value(bare, key)
             won = winners(method, best, list(CANDIDATES), truth())
             for name in CANDIDATES:
                 record = records[method, name]
-                openings = [(WHICH, list(best.learners)), (OPENS[method], list(best.learners))] * len(won)
+                openings = [
+                    (WHICH, list(best.description.learners)),
+                    (OPENS[method], list(best.description.learners)),
+                ] * len(won)
                 assert listed(record) == expected(method, *openings)
-                if role not in best.learners:
+                if role not in best.description.learners:
                     assert record.release["winner"] is record.release["rank"] is record.value is None
                 elif name in won:
                     assert (record.release["winner"], record.release["rank"]) == (True, won.index(name) + 1)
@@ -291,7 +294,7 @@ def test_a_value_that_is_told_is_found_in_the_record(bare):
 @pytest.mark.parametrize("key", list(BESTS))
 def test_a_plain_session_has_the_same_winners(bare, key):
     plain = appraise(CANDIDATES, train=TRAIN, test=TEST, method=METHODS, session="plain", release=BESTS[key])
-    records = bare[key][BESTS[key].learners[0]]
+    records = bare[key][BESTS[key].description.learners[0]]
     for record in plain:
         theirs = records[record.method, record.candidate]
         assert record.release["rank"] == theirs.release["rank"] and (record.value is None) == (theirs.value is None)

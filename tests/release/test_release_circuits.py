@@ -173,9 +173,9 @@ def test_the_best_of_equals_are_the_first_and_prices_are_added_exactly(method):
         found = []
         for release, names, secrets in built:
             session = session_of(engine)
-            session.permit(release.openings(method, len(names)))
+            session.permit(release.description.openings(method, len(names)))
             scores = [Score(method, n, FACTS, secret(session)) for n, secret in zip(names, secrets, strict=True)]
-            found.append((release.all(session, scores), session.ledger))
+            found.append((release.open(session, scores), session.ledger))
         return found
 
     counts = set()
@@ -291,7 +291,7 @@ def released(factors: tuple[float, float]) -> tuple[np.ndarray, list[np.ndarray]
         object.__setattr__(mine, "factor", factors[engine.me])
         object.__setattr__(mine, "drawn", [])
         score = Score(Influence(), "", FACTS, secret(session))
-        opened = [mine.one(session, score, None).opened for _ in range(DRAWS)]
+        opened = [mine.open(session, [score])[0].opened for _ in range(DRAWS)]
         return opened, mine.drawn
 
     done = run(program)
@@ -322,7 +322,7 @@ def test_noise_of_a_wrong_scale_or_of_one_owner_alone_is_noticed(factors):
 def test_a_plain_session_adds_the_noise_of_both():
     release, session = NoisedRelease(sigma=2.0, row_norm=R), PlainSession()
     score = Score(Influence(), "", FACTS, torch.tensor(3.0, dtype=torch.float64))
-    noise = np.array([release.one(session, score, None).opened for _ in range(DRAWS)]) - 3
+    noise = np.array([release.open(session, [score])[0].opened for _ in range(DRAWS)]) - 3
     assert is_noise(noise, math.sqrt(2) * 2.0 * release.sensitivity(Influence(), FACTS))
 
 
@@ -341,6 +341,6 @@ def test_the_most_noise_that_is_allowed_can_be_opened(method, bits, most):
     assert 2 * stats.norm.sf((2.0 ** (55 - bits) - most) / deviation) < 1e-7
     secret, release = shared([0], bits), NoisedRelease(sigma=low, row_norm=R)
     released = run(
-        lambda e: [release.one(s := session_of(e), Score(method, "", f, secret(s)), None) for _ in range(20)]
+        lambda e: [release.open(s := session_of(e), [Score(method, "", f, secret(s))])[0] for _ in range(20)]
     )
     assert all(abs(outcome.opened) > 0 for outcome in released.results[0])

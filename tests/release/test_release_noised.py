@@ -51,8 +51,8 @@ from mpc_appraisal.release.dp.release import NOISED
 OTHERS = tuple(Dataset(1000 * c.x.flip(0) + 7, torch.zeros_like(c.y), C, c.name) for c in CANDIDATES.values())
 
 
-def told_check(name: str) -> list[tuple[str, list[str], int]]:
-    """What is opened with the first candidate of gradient norm and influence: that the model owner told true norms."""
+def norm_check_of(name: str) -> list[tuple[str, list[str], int]]:
+    """The check that is opened with the first candidate of each method: the norms that were announced are true."""
     return [(NORM_CHECK_WHAT, list(OWNERS), 1)] if name == next(iter(CANDIDATES)) else []
 
 
@@ -80,7 +80,7 @@ def test_a_noised_value_is_that_of_clipped_rows_and_its_noise_is_stated(noised):
             deviation = (published["high"] - published["low"]) / (2 * 1.96)
             assert published["low"] <= record.value <= published["high"]
             assert abs(record.value - value) < off(method, value) + 7 * deviation < abs(truth()[method, name] - value)
-            assert listed(record) == [*told_check(name), (NOISED + OPENS[method], list(OWNERS), 1)]
+            assert listed(record) == [*norm_check_of(name), (NOISED + OPENS[method], list(OWNERS), 1)]
             assert published["deviation"] == pytest.approx(
                 math.sqrt(2) * published["sigma"] * published["sensitivity"], rel=1e-12
             )
@@ -98,7 +98,7 @@ def test_the_stated_sensitivities_are_about_those_of_real_numbers(noised):
     for (method, name), record in noised["value"][MODEL_OWNER].items():
         rows, published = SIZES[name][0], record.release["sensitivity"]
         if method == "influence":
-            assert 2 * R * widest < published < 1.2 * 2 * R * widest  # D is told rounded up to four bits
+            assert 2 * R * widest < published < 1.2 * 2 * R * widest  # D is announced rounded up to four bits
         else:
             scale = 2.0 ** math.floor(math.log2(2**8.5 / (rows * R)))
             assert 1 < published / (8 * (rows - 1) * scale**2 * R**2) < 1.05
@@ -107,7 +107,7 @@ def test_the_stated_sensitivities_are_about_those_of_real_numbers(noised):
 def test_a_noised_value_to_one_owner(noised):
     for role, records in noised["to one"].items():
         for (method, name), record in records.items():
-            assert listed(record) == [*told_check(name), (NOISED + OPENS[method], [DATA_OWNER], 1)]
+            assert listed(record) == [*norm_check_of(name), (NOISED + OPENS[method], [DATA_OWNER], 1)]
             if role == DATA_OWNER:
                 assert abs(record.value - truth(R)[method, name]) < 5 * off(method, record.value)
             else:
@@ -119,7 +119,7 @@ def test_a_noised_bit(noised, key):
     for records in noised[key].values():
         for (method, name), record in records.items():
             assert record.release["decision"] is (truth(R)[method, name] >= NOISED_BITS[key][method])
-            assert listed(record) == [*told_check(name), (BIT, list(OWNERS), 1)] and record.value is None
+            assert listed(record) == [*norm_check_of(name), (BIT, list(OWNERS), 1)] and record.value is None
             assert record.release["sensitivity"] > 0 and record.release["epsilon"] > 0
     decisions = {r.release["decision"] for (_, name), r in noised[key][MODEL_OWNER].items() if name == key[1]}
     assert decisions == {key[0] == "below"}
@@ -147,14 +147,14 @@ def test_private_finetuning_opens_one_number_and_none_of_weights_that_left_the_b
     assert min(abs(truth(R, 40.0)["finetuning", name]) for name in CANDIDATES) > 0.2
 
 
-def test_what_is_told_before_does_not_depend_on_the_rows(noised):
-    """The request holds the notes that the owners told; its digest is the same for very different rows."""
+def test_what_is_announced_before_does_not_depend_on_the_rows(noised):
+    """The request holds what the owners announced, and its digest is the same for very different rows."""
     digests = {key: {r.request["digest"] for r in noised[key][MODEL_OWNER].values()} for key in noised}
     assert len(digests["value"]) == 1 and digests["value"] == digests["other data"]
     notes = {}
     for release in (PRIVATE, Value()):
         plan = replace(Asked(release).plan(), release=release)
         for key, data in (("these", tuple(CANDIDATES.values())), ("others", OTHERS)):
-            notes[release.kind, key] = published_norms(DATA_OWNER, DataOwnerInput(data), None, {}, plan)
+            notes[release.description.kind, key] = published_norms(DATA_OWNER, DataOwnerInput(data), None, {}, plan)
     assert notes["dp", "these"] == notes["dp", "others"] == {"row_norm": R}
     assert notes["value", "these"] != notes["value", "others"]

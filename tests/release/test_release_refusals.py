@@ -37,8 +37,8 @@ from mpc_appraisal.release.dp.release import smallest_sigma
         (lambda: NoisedRelease(row_norm=3.0, spread=math.inf), r"^release\.spread: got inf"),
         (lambda: NoisedRelease(row_norm=3.0, what="rank"), r"^release\.what: got 'rank'"),
         (lambda: NoisedRelease(row_norm=3.0, to="dealer"), r"^release\.to: got 'dealer'"),
-        (lambda: NoisedRelease(row_norm=3.0).check(TUNED), r"^release\.ceiling: got None.*finetuning"),
-        (lambda: NoisedRelease(row_norm=3.0).check([Number()]), r"^release\.ceiling: got None.*number"),
+        (lambda: NoisedRelease(row_norm=3.0).fitted(TUNED), r"^release\.ceiling: got None.*finetuning"),
+        (lambda: NoisedRelease(row_norm=3.0).fitted([Number()]), r"^release\.ceiling: got None.*number"),
         (lambda: Value("nobody"), r"^release\.to: got 'nobody'"),
         (lambda: Bit("nobody"), r"^release\.to: got 'nobody'"),
         (lambda: Best(1, "nobody"), r"^release\.to: got 'nobody'"),
@@ -50,9 +50,9 @@ from mpc_appraisal.release.dp.release import smallest_sigma
         (lambda: Best(1, prices={"a": 1.0}), r"^release\.budget: got None"),
         (lambda: Best(1, budget=1.0, prices={"a": math.inf}), r"^release\.prices\.a: got inf"),
         (lambda: Best(1, MODEL_OWNER, 1.0, {"a": 1.0}), r"^release\.to: got .*model_owner"),
-        (lambda: Best(1, budget=1.0).check((), ["a"]), r"^release\.prices: got \[\].*'a'"),
-        (lambda: Best(1, budget=1.0, prices={"a": 1.0}).check((), ["a", "b"]), r"^release\.prices: got \['a'\].*'b'"),
-        (lambda: Best(1, budget=1.0).priced({"a": 1.0, "b": None}).check((), "ab"), r"^release\.prices: got \['a'\]"),
+        (lambda: Best(1, budget=1.0).fitted((), ["a"]), r"^release\.prices: got \[\].*'a'"),
+        (lambda: Best(1, budget=1.0, prices={"a": 1.0}).fitted((), ["a", "b"]), r"^release\.prices: got \['a'\].*'b'"),
+        (lambda: Best(1, budget=1.0).fitted((), "ab", {"a": 1.0, "b": None}), r"^release\.prices: got \['a'\]"),
     ],
 )
 def test_a_release_that_cannot_be_is_refused_by_name(make, said):
@@ -95,7 +95,11 @@ def test_noise_that_the_ring_cannot_hold_is_refused_before_anything_is_shared():
 def test_crypten_as_shipped_opens_values_alone(release):
     for engine in ("fast", "stock"):
         plan = replace(Asked(release, TWO).plan(), engine=engine)
-        with nullcontext() if engine == "fast" else pytest.raises(InputError, match=rf"^release: got '?{release.kind}"):
+        with (
+            nullcontext()
+            if engine == "fast"
+            else pytest.raises(InputError, match=rf"^release: got '?{release.description.kind}")
+        ):
             assert _fitted(plan, list(CANDIDATES), {}) is release
 
 
@@ -113,4 +117,4 @@ def test_the_smallest_sigma_is_enough_and_hardly_more(target, delta):
     assert epsilon([Mechanism("gaussian", sigma=sigma)], delta) <= target
     assert epsilon([Mechanism("gaussian", sigma=0.998 * sigma)], delta) > target
     release = NoisedRelease(epsilon=target, delta=delta, row_norm=R)
-    assert 0.99 * target < release.privacy(Influence(), FACTS)["epsilon"] <= target
+    assert 0.99 * target < release.privacy(Influence(), FACTS).epsilon <= target

@@ -69,7 +69,7 @@ def test_a_dry_run_asks_for_the_same_and_a_coarser_number_is_left_alone():
     dry = DrySession()
     number = Secret(dry.context, torch.zeros((), dtype=torch.int64, device="meta"), 34)
     facts, _ = facts_of(Influence(), MODEL, TRAIN, TEST, OWN)
-    Value().one(dry, Score(Influence(), "a", facts, number), lambda: 0.0)
+    Value().open(dry, [Score(Influence(), "a", facts, number)])
     bits = grid(Influence(), facts)
     assert [request[0] for request in dry.script] == ["truncate"] and dry.script[0][2] == 34 - bits
     coarse = Secret(dry.context, number.share, bits)

@@ -27,7 +27,7 @@ from mpc_appraisal.mpc.protocols.softmax import BITS, softmax
 from mpc_appraisal.mpc.protocols.tensors import OPERAND_BITS
 from mpc_appraisal.mpc.ring.fixed_point import encode
 from mpc_appraisal.release import NoisedRelease
-from mpc_appraisal.release.dp.clipping import clip_direction, clip_rows, spread
+from mpc_appraisal.release.dp.clipping import clip_direction, clip_rows, clipped, spread
 from mpc_appraisal.release.dp.rounding import LOGIT_BITS, opened_error, softmax_error
 
 torch.set_num_threads(1)
@@ -196,9 +196,6 @@ class Silent(NoisedRelease):
 class Unclipped(Silent):
     """The same of rows as they are."""
 
-    def transformed(self, data, classes):
-        return data
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -232,15 +229,14 @@ def difference(pair: Pair) -> tuple[float, float, float, float]:
     method, release = pair.method, pair.release
     owned = {"weights": pair.weights, "direction": pair.direction}
     owned = {k: v for k, v in owned.items() if k == "weights" or isinstance(method, Influence)}
-    published = release.announce(MODEL_OWNER, {method.name: owned})
-    owned = release.owned(method, owned, published)
+    owned, published = release.announce({method.name: owned})
     centred = pair.weights - pair.weights.mean(1, keepdim=True)
     bound = release.row_norm * centred.norm(dim=0).max().item() * 1.01 + 0.1
     f = Facts(len(pair.weights) - 1, pair.weights.shape[1], 20, 20, len(pair.x), 1e-2, release.row_norm,
               release.row_norm, bound, published.get("spread"))  # fmt: skip
     plan, opened, probabilities = Plan((method,), 1e-2, 0, "", None, release=release), [], []
     for candidate in pair.candidates():
-        own = {"one": release.transformed(candidate, f.classes)}
+        own = {"one": clipped(candidate, None if isinstance(release, Unclipped) else release.row_norm, f.classes)}
 
         def appraised(engine, own=own):
             found = noted(engine)
@@ -330,11 +326,13 @@ def test_random_neighbours_differ_by_no_more_than_the_sensitivity(method, seed, 
     assert found <= stated and (found > 0 or ceiling is not None)
 
 
-def test_the_told_spread_is_kept_by_what_is_shared(same_masks):
+def test_the_announced_spread_is_kept_by_what_is_shared(same_masks):
     pair = WORST["influence, six rows"]
-    published = pair.release.announce(MODEL_OWNER, {"influence": {"direction": pair.direction}})["spread"]
-    out = pair.release.owned(Influence(), {"direction": pair.direction}, {"spread": published})["direction"]
+    owned, announced = pair.release.announce({"influence": {"direction": pair.direction}})
+    out, published = owned["influence"]["direction"], announced["spread"]
     assert spread(pair.direction) < published <= spread(pair.direction) * (1 + 1 / 8)
     assert spread(encode(out, "direction").double() / 2.0**16) <= published
-    shrunk = Silent(sigma=1.0, row_norm=LONG, spread=0.5).owned(Influence(), {"direction": pair.direction}, {})
-    assert 0.49 < spread(encode(shrunk["direction"], "direction").double() / 2.0**16) <= 0.5
+    silent = Silent(sigma=1.0, row_norm=LONG, spread=0.5)
+    shrunk, announced = silent.announce({"influence": {"direction": pair.direction}})
+    assert announced == {}
+    assert 0.49 < spread(encode(shrunk["influence"]["direction"], "direction").double() / 2.0**16) <= 0.5

@@ -105,8 +105,7 @@ def main(arguments: Sequence[str]) -> None:
     numbers = (sizes[key] for key in ("features", "classes", "train_rows", "test_rows", "rows"))
     facts = Facts(*numbers, check_l2(cfg.model.l2))
     names = [f"candidate {k}" for k in range(sizes["candidates"])]
-    release = instantiate(cfg.release).priced(dict.fromkeys(names, 0.0))
-    release.check(methods, names)
+    release = instantiate(cfg.release).fitted(methods, names, dict.fromkeys(names, 0.0))
     found = table(methods, facts, sizes["candidates"], float(bound or DEFAULT_BOUND), links, release, engine)
     print_table(found, wide(Console()))
     if not bound and bounded(engine):

@@ -1,67 +1,57 @@
 """Differentially private release: the value, or the bit, with each owner's own discrete Gaussian noise.
 
-1. The data owner clips its rows to the public R (`clipping`), and takes a label that the model has no class for as its
-   last class; the model owner clips its influence direction to the spread that it tells. Nothing else that is told
-   depends on the candidate's rows but their number.
-2. What the model owner told is checked on shares as soon as its matrices are in (`norm_check`): that the direction
-   keeps its spread, to which noise is scaled, and the weights the bound on logits, without which probabilities as
-   computed may leave the simplex that all sensitivities count on. One bit is opened to both owners for each method.
-   Where it is 0 both stop with an error that names the model owner: nothing has been opened by that method then, and
-   the ledgers keep the charge, as after any session that failed. The check is exact: sensitivities need no slack.
-3. What is to be opened is brought into a public range [low, high] on shares, exactly and whatever it is, where
-   `ceiling`, the largest absolute value that is told apart, states one. Then Delta <= high - low for any method. With
-   the bits of CrypTen's circuit, modulo 2^64, `v <- v + [v - low < 0] (low - v)` and `v <- v + [high - v < 0]
-   (high - v)`.
-4. Delta, the sensitivity, is the smaller of that and of `sensitivity`, derived for gradient norm and influence alone;
-   rounding on shares is counted in (`rounding`), and nothing is truncated in a way that may fail. The smaller one may
-   count although the told spread is in it, for that is checked; only a model owner that alters its shares after the
-   check makes it false.
-5. Each owner adds noise of sigma Delta of its own to its share (`noise`), and then the sum is opened, or compared with
-   the threshold: the bit costs what the value would.
+    released = clamp(score, low, high) + noise of the model owner + noise of the data owner,    sigma Delta each
 
-Methods that need a ceiling are charged high - low, which is true whatever the model owner shares: of them nothing is
-checked. Fine-tuning trains on shares, and no sure bound on what rounding makes of that is known: it needs a ceiling. It
-does not open whether its weights kept the bound on logits, a bit that no noise covers, but releases a noised 0 where
-they did not: check by release=value on data of one's own that they do. With Delta of twice the ceiling a single value
-of it says little at any epsilon that means something.
+1. The data owner clips its rows to the public R (`clipping.clipped`), and the model owner its influence direction to
+   the spread that it announces (`NoisedRelease.announce`).
+2. What the model owner announced is checked on shares, as soon as its matrices are there (`announced_norms`).
+3. The score is brought into a public range [low, high] on shares, exactly and whatever it is, if a `ceiling` is stated.
+4. Delta, the sensitivity, is the smaller of high - low and of what `sensitivity` derives from norms. The derived one
+   counts the rounding on shares in, and nothing is truncated in a way that may fail.
+5. Each owner adds its own noise to its share, and the sum is opened or compared with the threshold. The bit costs what
+   the value would.
+
+Methods without a derived sensitivity need a ceiling. They are charged high - low, which holds whatever the model owner
+shares. Fine-tuning is one of them; with a Delta of twice the ceiling, a single value of it says little at any epsilon
+that means something. It releases a noised 0 if its weights left the bound on logits, so check by release=value on data
+of your own that they do not. The proofs are in docs/protocols/releases.md.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 from mpc_appraisal.common.checks import number
-from mpc_appraisal.common.errors import BoundError, InputError
-from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, OWNERS
-from mpc_appraisal.data import transformed
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.governance.budget.accounting import Mechanism, epsilon
 from mpc_appraisal.methods.base import Appraiser, Facts
 from mpc_appraisal.methods.gradient_norm import GradientNorm
 from mpc_appraisal.methods.influence import Influence
 from mpc_appraisal.mpc import ops
-from mpc_appraisal.mpc.protocols import norm_check
-from mpc_appraisal.mpc.protocols.checks import NORM_CHECK_WHAT, NORM_CHECK_WHY
-from mpc_appraisal.mpc.protocols.tensors import PrivateTensor as Matrix
-from mpc_appraisal.mpc.protocols.tensors import Secret
-from mpc_appraisal.mpc.session import Opening, Session
-from mpc_appraisal.release.base import DECISION, RESULT, Outcome, PerCandidate, bit_of, seen
+from mpc_appraisal.mpc.session import Session
+from mpc_appraisal.release.base import DECISION, RESULT, Outcome, Release, Score, bit_of, learners_of, seen
 from mpc_appraisal.release.bit import LARGEST, WHAT, reaches
-from mpc_appraisal.release.dp.clipping import ROUNDING, check_norm, clip_direction, clip_rows, spread
+from mpc_appraisal.release.description import OpenedNumber, Privacy, ReleaseDescription
+from mpc_appraisal.release.dp.clipping import ROUNDING, check_norm, clip_direction, spread
 from mpc_appraisal.release.dp.rounding import opened_error, softmax_error
 from mpc_appraisal.release.dp.sensitivity import PROTECTS, Bounds, sensitivity
 
 NOISED = "with noise of both owners: "
-HELD = 2.0**26  # what 36 fractional bits and a sign surely leave of the ring
+HELD = 2.0**26  # numbers below this surely fit into the ring with 36 fractional bits and a sign
 SMALLEST_SIGMA, LARGEST_SIGMA = 1e-3, 1e6
-LARGEST_NOISE = 2.0**17  # deviation of one owner's, in units of what is opened; see `_largest_noise`
-ACCOUNTED_BITS = 16  # the fewest fractional bits of anything that is opened: what the grid of the noise is charged as
+LARGEST_NOISE = 2.0**17  # the largest deviation of one owner's noise, in opened units; see `_largest_noise`
+ACCOUNTED_BITS = 16  # the fewest fractional bits of anything that is opened; the grid of the noise is charged as theirs
+
+# The sensitivity of these methods is derived from norms. A subclass may open another number, and is not one of them.
+DERIVED = (GradientNorm, Influence)
 
 
 @dataclass(frozen=True)
-class NoisedRelease(PerCandidate):
+class NoisedRelease(Release):
     """A noised value or bit, which is (epsilon, delta)-differentially private for one row of the candidate.
 
     Attributes:
@@ -84,9 +74,6 @@ class NoisedRelease(PerCandidate):
     ceiling: float | None = None
     spread: float | None = None
     to: str = "both"
-    kind: ClassVar[str] = "dp"
-    exact: ClassVar[bool] = True
-    checks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.what not in ("value", "bit"):
@@ -101,105 +88,83 @@ class NoisedRelease(PerCandidate):
             raise InputError(
                 "release.row_norm",
                 None,
-                "a public norm, above 1, that rows are clipped to, the constant feature 1 counted; one that is told "
+                "a public norm, above 1, that rows are clipped to, the constant feature 1 counted; one that is taken "
                 "from the data would tell of the data",
             )
         check_norm(self.row_norm, "release.row_norm")
         if self.sigma is None:
             object.__setattr__(self, "sigma", smallest_sigma(float(self.epsilon), float(self.delta)))
-        self.check(())
+        learners_of(self.to)
 
     @property
-    def threshold(self) -> bool:
-        return self.what == "bit"
+    def description(self):
+        learners = learners_of(self.to)
+        if self.what == "bit":
+            opened = OpenedNumber(WHAT, DECISION)
+            what = (
+                "One bit for each candidate and method, whether its noised value reaches a threshold that the model "
+                "owner alone knows,"
+            )
+        else:
+            opened = OpenedNumber(NOISED + "{opens}", RESULT)
+            what = "The value of each candidate by each method, with noise of both owners,"
+        return ReleaseDescription(
+            kind="dp",
+            learners=learners,
+            words=f"{what} is told to {' and '.join(learners)}.",
+            opened=(opened,),
+            threshold=self.what == "bit",
+            row_norm=self.row_norm,
+            spread=self.spread,
+            checked=DERIVED,
+        )
 
-    def check(self, methods, candidates=None):
-        super().check(methods)
+    def fitted(self, methods, candidates=None, prices=None):
+        super().fitted(methods)
         for method in methods:
-            if not _derived(method) and self.ceiling is None:
+            if type(method) not in DERIVED and self.ceiling is None:
                 raise InputError(
                     "release.ceiling",
                     None,
                     f"the largest |value| of {method.name} to be told apart, for no sensitivity of it on shares is "
                     "derived",
                 )
+        return self
 
-    def openings(self, method, candidates):
-        what, why = (WHAT, DECISION) if self.what == "bit" else (NOISED + method.opens, RESULT)
-        check = [Opening(NORM_CHECK_WHAT, OWNERS, 1, NORM_CHECK_WHY)] if candidates and _derived(method) else []
-        return check + [Opening(what, self.learners, 1, why)] * candidates
-
-    @property
-    def words(self):
-        what = (
-            "One bit for each candidate and method, whether its noised value reaches a threshold that the model owner "
-            "alone knows,"
-            if self.what == "bit"
-            else "The value of each candidate by each method, with noise of both owners,"
-        )
-        return f"{what} is told to {' and '.join(self.learners)}."
-
-    # -- inputs ----------------------------------------------------------------------------------------------------
-    def transformed(self, data, classes):
-        # A label that the model has no class for is taken for its last: to refuse the data would tell of that row.
-        return transformed(data, lambda x: clip_rows(x, self.row_norm), classes)
-
-    def announce(self, role, owned):
-        if role == DATA_OWNER:
-            return {"row_norm": float(self.row_norm)}
-        if role != MODEL_OWNER or self.spread is not None:
-            return {}
+    def announce(self, owned):
         directions = [tensors["direction"] for tensors in owned.values() if "direction" in tensors]
-        # twice the room that rounding needs, so that `clip_direction` does not shrink it
-        return (
-            {"spread": max(_up(spread(d) + 4 * math.sqrt(len(d)) * ROUNDING) for d in directions)} if directions else {}
-        )
-
-    def owned(self, method, owned, published):
-        if "direction" not in owned:
-            return owned
-        return owned | {"direction": clip_direction(owned["direction"], self.spread or published["spread"])}
-
-    def check_published_norms(self, session, method, secrets, facts):
-        # A plain session's tensors are in the clear, and there is nobody there to lie to.
-        if not _derived(method) or not isinstance(secrets["weights"], Matrix):
-            return
-        # The largest norm of a class's centred weights with which rows within R keep the bound on logits.
-        limit = (facts.logit_bound - norm_check.LOGIT_ROOM) / self.row_norm
-        parts = [norm_check.weights_within(secrets["weights"], limit, norm_check.WEIGHT_ROOM - norm_check.LOGIT_ROOM)]
-        spread = self.spread or facts.spread
-        if "direction" in secrets:
-            parts.append(norm_check.direction_within(secrets["direction"], spread))
-        context = secrets["weights"].context
-        held = Secret(context, norm_check.all_hold(context.engine, parts), 0)
-        opened = session.reveal(held, NORM_CHECK_WHAT, NORM_CHECK_WHY)
-        if context.engine.dry or opened.item() == 1:
-            return
-        also = f", or an influence direction whose spread is above {spread:g}" if "direction" in secrets else ""
-        raise BoundError(
-            f"{method.name}: model_owner has shared weights whose classes' centred norm is above {limit:g}{also}, and "
-            "no value is released. Expected matrices as short as model_owner told, for noise and the bound on logits "
-            "are made of that"
-        )
+        if not directions:
+            return super().announce(owned)
+        bound, published = self.spread, {}
+        if bound is None:  # twice the room that rounding needs, so that `clip_direction` does not shrink it
+            bound = max(_up(spread(d) + 4 * math.sqrt(len(d)) * ROUNDING) for d in directions)
+            published = {"spread": bound}
+        clipped = {
+            method: {
+                key: clip_direction(values, bound) if key == "direction" else values for key, values in tensors.items()
+            }
+            for method, tensors in owned.items()
+        }
+        return clipped, published
 
     # -- noise -----------------------------------------------------------------------------------------------------
     def range_of(self, method: Appraiser, facts: Facts) -> tuple[float, float] | None:
-        """What is opened is brought between these two; None where there is no ceiling."""
+        """The range that the opened number is brought into. None stands for no range, as there is no ceiling."""
         if self.ceiling is None:
             return None
         ends = [method.opened_at(value, facts) for value in (-self.ceiling, self.ceiling)]
-        if isinstance(method, GradientNorm):  # whose square is at most 2^18
+        if isinstance(method, GradientNorm):  # its square is at most 2^18
             return 0.0, min(max(ends), LARGEST)
         if max(map(abs, ends)) > LARGEST:
             raise InputError("release.ceiling", self.ceiling, f"{method.name} of at most {LARGEST:g} when it is opened")
         return min(ends), max(ends)
 
     def sensitivity(self, method: Appraiser, facts: Facts) -> float:
-        """Delta of the number that is noised, rounding on shares included."""
+        """The sensitivity Delta of the number that noise is added to, with the rounding on shares counted in."""
         limits, found = self.range_of(method, facts), []
         if limits is not None:
             found.append(limits[1] - limits[0])
-        if _derived(method):
+        if type(method) in DERIVED:
             direction = self.spread or facts.spread
             error = softmax_error(facts.classes, facts.logit_bound)
             bounds = Bounds(self.row_norm, direction_spread=direction, softmax_error=error)
@@ -209,14 +174,17 @@ class NoisedRelease(PerCandidate):
                 held = True
             else:
                 off, ceiling = opened_error(method, facts, 0.0, direction), None
-                # Of a sum that wraps the two ends of the range are neighbours.
+                # If a sum may wrap, neighbours may be at the two ends of the range, and only the range counts.
                 held = limits is None or facts.rows * self.row_norm * direction * (1 + error) + off < HELD
             if held:
                 found.append(sensitivity(method, facts, replace(bounds, ceiling=ceiling, opened_error=off)))
         return min(found)
 
     def mechanism(self, method: Appraiser, facts: Facts) -> Mechanism:
-        """As it is charged: its grid is at most as coarse as 16 fractional bits are."""
+        """The mechanism as it is charged, with a grid that is as coarse as 16 fractional bits.
+
+        Raises InputError for noise that the ring cannot hold, or that is too little for the grid.
+        """
         delta = self.sensitivity(method, facts)
         largest = self._largest_noise(method)
         if self.sigma * delta > largest:
@@ -231,10 +199,11 @@ class NoisedRelease(PerCandidate):
         return Mechanism("discrete_gaussian", sigma=self.sigma, step=grid)
 
     def _largest_noise(self, method: Appraiser) -> float:
-        """So that an opening hardly ever refuses noise as implausible, which it does from 2^55 units on.
+        """The largest deviation of one owner's noise that an opening hardly ever refuses as implausible.
 
-        That is 2^21 at 34 fractional bits, and 2^19 at the 36 of a squared norm, which is up to 2^18 itself: noise of
-        both owners exceeds what is left with a probability below 1e-7. Before a bit the ring alone has to hold it.
+        An opening refuses numbers from 2^55 units on. That is 2^21 at 34 fractional bits, and 2^19 at the 36 bits of a
+        squared norm, which is up to 2^18 itself. The noise of both owners exceeds what is left with a probability below
+        1e-7. Before a comparison the number is not opened, and only the ring has to hold it.
         """
         if self.what == "bit":
             return 2 * LARGEST_NOISE
@@ -242,19 +211,23 @@ class NoisedRelease(PerCandidate):
 
     def privacy(self, method, facts):
         mechanism = self.mechanism(method, facts)
-        return {
-            "sigma": self.sigma,
-            "sensitivity": self.sensitivity(method, facts),
-            "epsilon": epsilon([mechanism], self.delta),
-            "delta": float(self.delta),
-            "row_norm": float(self.row_norm),
-            "protects": PROTECTS,
-        }
+        return Privacy(
+            mechanism=mechanism,
+            sigma=self.sigma,
+            sensitivity=self.sensitivity(method, facts),
+            epsilon=epsilon([mechanism], self.delta),
+            delta=float(self.delta),
+            row_norm=float(self.row_norm),
+            protects=PROTECTS,
+        )
 
     # -- on shares -------------------------------------------------------------------------------------------------
-    def one(self, session: Session, score, threshold):
+    def open(self, session, scores, threshold=None):
+        return [self._open_one(session, score, threshold) for score in scores]
+
+    def _open_one(self, session: Session, score: Score, threshold: Callable[[], float] | None) -> Outcome:
         method, facts, value = score.method, score.facts, score.score.reshape(1)
-        delta = self.sensitivity(method, facts)
+        delta, learners = self.sensitivity(method, facts), learners_of(self.to)
         within = session.within_bound()
         if within is not None:
             value = ops.choose(within, value)
@@ -263,46 +236,50 @@ class NoisedRelease(PerCandidate):
             value = clamp(value, *limits)
         value = session.perturb(value, lambda bits: self._draw(delta, bits))
         spent = {"sigma": self.sigma, "sensitivity": delta, "deviation": math.sqrt(2.0) * self.sigma * delta}
-        shown = seen(session, self.learners)
+        shown = seen(session, learners)
         if self.what == "bit":
-            bit = session.reveal(reaches(session, score, value, threshold), WHAT, DECISION, self.learners)
+            bit = session.reveal(reaches(session, score, value, threshold), WHAT, DECISION, learners)
             return Outcome(decision=bit_of(bit) if shown else None, **spent)
-        opened = session.reveal(value, NOISED + method.opens, RESULT, self.learners)
+        opened = session.reveal(value, NOISED + method.opens, RESULT, learners)
         return Outcome(float(opened) if shown else None, **spent)
 
     def _draw(self, delta: float, bits: int) -> int:
-        from mpc_appraisal.release.dp.noise import noise  # its library takes a moment to import
+        """This owner's noise for a number of so many fractional bits."""
+        from mpc_appraisal.release.dp.noise import noise  # the import of its library takes a moment
 
         if bits < ACCOUNTED_BITS:
             raise InputError("release", f"{bits} fractional bits", f"{ACCOUNTED_BITS} or more of what is noised")
         return noise(self.sigma, delta, bits)
 
 
-def _derived(method: Appraiser) -> bool:
-    """Whether the sensitivity of `method` is derived from norms; a subclass may open another number."""
-    return type(method) in (GradientNorm, Influence)
-
-
 def clamp(value: Any, low: float, high: float) -> Any:
-    """`value` brought between two public numbers, on shares too and for any ring element; see the module."""
+    """`value` brought between two public numbers, on plain tensors or on shares.
+
+        v <- v + [v - low < 0] (low - v),    v <- v + [high - v < 0] (high - v)
+
+    With the exact bits of CrypTen's circuit, modulo 2^64, this holds for any ring element.
+    """
     value = value + ops.choose(ops.negative(value - low), _less(low, value))
     return value + ops.choose(ops.negative(_less(high, value)), _less(high, value))
 
 
 def _less(public: float, value: Any) -> Any:
+    """public - value."""
     return value * -1.0 + public
 
 
 def _up(number: float) -> float:
+    """The number rounded up to four bits."""
     mantissa, exponent = math.frexp(number)
     return math.ldexp(math.ceil(mantissa * 16) / 16, exponent)
 
 
 @lru_cache(maxsize=64)
 def smallest_sigma(target: float, delta: float) -> float:
-    """The smallest sigma, to four digits and rounded up, whose one release has an epsilon of `target` or less.
+    """The smallest sigma, to four digits and rounded up, with which one release has an epsilon of `target` or less.
 
-    Sought on the Gaussian's exact curve (Balle and Wang 2018, theorem 8), and held to what the accountant charges.
+    It is sought on the Gaussian's exact curve (Balle and Wang 2018, theorem 8), and then raised until the accountant
+    charges no more than `target`. Raises InputError if no sigma up to LARGEST_SIGMA is enough.
     """
     from scipy.optimize import brentq
 
@@ -318,7 +295,7 @@ def smallest_sigma(target: float, delta: float) -> float:
         return epsilon([Mechanism("gaussian", sigma=sigma)], delta) <= target
 
     found = low = _four_digits(found * 1.0001)  # the grid of the discrete noise is charged as a little less
-    while not fits(found):  # far off where the accountant's grid of losses is coarse beside the target
+    while not fits(found):  # the accountant's grid of losses may be coarse beside a small target
         low, found = found, _four_digits(2 * found)
     while low < (middle := _four_digits((low + found) / 2)) < found:
         low, found = (low, middle) if fits(middle) else (middle, found)
@@ -326,12 +303,13 @@ def smallest_sigma(target: float, delta: float) -> float:
 
 
 def _four_digits(number: float) -> float:
-    """Rounded up."""
+    """The number rounded up to four digits."""
     digits = 3 - math.floor(math.log10(number))
     return float(f"{math.ceil(number * 10.0**digits) * 10.0**-digits:.4g}")
 
 
 def _delta_of(sigma: float, target: float) -> float:
+    """The delta of one Gaussian release at epsilon = `target`."""
     from scipy.special import log_ndtr, ndtr
 
     return float(ndtr(0.5 / sigma - target * sigma) - math.exp(target + log_ndtr(-0.5 / sigma - target * sigma)))

@@ -1,19 +1,12 @@
-"""What fixed point adds to sensitivities: sure bounds, for noise that has to cover everything that a row can change.
+"""What fixed point adds to sensitivities: sure bounds, because noise has to cover everything that a row can change.
 
-Two runs on neighbouring candidates are compared with the same masks, which do not depend on the data. The engine works
-row by row until rows are summed, so all other rows' terms are then the same, to the bit. What is left:
+`softmax_error` bounds the error e of one row's probabilities, and `opened_error` what is cut after rows are summed:
 
-**The replaced row's term**, x (p - y)' with p the softmax *as computed*. It need not be close to the true one, only to
-the simplex. With the last normalisation, p = x_opened y cut to 16 bits, where x_opened >= -1 unit, and the sum of the
-row's x times y is between `how.low` and `how.high` of the plan (`inverse.plan`, which counts the rounding of the sum,
-of t and of y). A row of C entries, each one unit off, sums to C units less or more. Hence the distance
+    e = f + C u + 2 C (w + u),    f = max(high (1 + C w) - 1, 1 - low (1 - C w)),    u = 2^-16
 
-    e = sum |p - nearest point of the simplex| <= f + C u + 2 C (w + u),  f = max(high (1 + C w) - 1, 1 - low (1 - C w))
-
-w: a unit of x_opened in parts of the smallest row sum, u = 2^-16. It is `Bounds.softmax_error`.
-
-**What is cut after summing**, at most one unit in the last place each, of OPERAND_BITS: see `opened_error`. All of this
-holds surely only where nothing is truncated in a way that may fail: `Session.require_exact_truncation`.
+where w is a unit of the row's last opened value in parts of its smallest sum, and low and high are those of the plan of
+the reciprocal. Both hold only if nothing is truncated in a way that may fail (`Session.require_exact_truncation`). The
+derivation is in docs/protocols/releases.md. To change the engine's softmax is to change these bounds.
 """
 
 from __future__ import annotations
@@ -31,14 +24,14 @@ from mpc_appraisal.mpc.backends.fast import DrySession
 from mpc_appraisal.mpc.protocols.softmax import BITS, normalised
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, OPERAND_BITS
 
-LOGIT_BITS = (32, 36, 2 * FINE_BITS)  # fractional bits of logits, by the sizes of the two matrices
+LOGIT_BITS = (32, 36, 2 * FINE_BITS)  # the fractional bits that logits can have, by the sizes of the two matrices
 
 
 @lru_cache(maxsize=64)
 def softmax_error(classes: int, bound: float) -> float:
-    """e: how far the probabilities of one row, as computed, are from the simplex at most, summed over C `classes`.
+    """The largest distance e of one row's computed probabilities from the simplex, summed over its `classes`.
 
-    bound: public, on the centred logits. Raises InputError for what the engine refuses.
+    `bound` is the public bound on the centred logits. Raises InputError for what the engine refuses.
     """
     worst = 0.0
     for bits in LOGIT_BITS:
@@ -53,14 +46,15 @@ def softmax_error(classes: int, bound: float) -> float:
 
 
 def opened_error(method: Appraiser, facts: Facts, row: float, direction: float | None = None) -> float:
-    """A sure bound on what is lost between the rows' terms, as computed, and the number that is opened.
+    """A sure bound on what is lost between the rows' computed terms and the number that is opened.
 
-    row: bound on the norm of one row's scaled gradient; direction: on the distance of two columns of V.
+    Args:
+        method: gradient_norm or influence, whose sums are cut to OPERAND_BITS before they enter a product.
+        facts: The public facts of the question.
+        row: A bound on the norm of one row's scaled gradient.
+        direction: A bound on the distance of two columns of the influence direction.
 
-    gradient_norm: the D C entries of s G, D = features + 1, are cut to OPERAND_BITS before they are squared:
-        | ||s G + d||^2 - ||s G||^2 | <= 2 n row ||d|| + ||d||^2,   ||d|| <= 2^-18 sqrt(D C).
-    influence: G is cut the same before it is multiplied by V: |<d, V>| <= 2^-18 sum |V| <= 2^-18 C sqrt(D) times the
-        longest column, of which none is longer than the distance of two, as V is centred.
+    Raises InputError for any other method.
     """
     cut, entries = 2.0**-OPERAND_BITS, (facts.features + 1) * facts.classes
     if type(method) is GradientNorm:

@@ -1,0 +1,118 @@
+"""The description of a release: what it opens of an appraisal, to whom, and what one answer costs in privacy.
+
+A release strategy makes a `ReleaseDescription` from its own settings, and a `Privacy` from the public facts of one
+question. The agreement, the ledgers, the record and the card read these two and never the strategy itself. To add a
+release, describe it in these fields; a field that no reader can act upon does not belong here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mpc_appraisal.common.roles import OWNERS
+from mpc_appraisal.governance.budget.accounting import Mechanism
+from mpc_appraisal.methods.base import Appraiser
+from mpc_appraisal.mpc.protocols.checks import NORM_CHECK_WHAT, NORM_CHECK_WHY
+from mpc_appraisal.mpc.session import Opening
+
+
+@dataclass(frozen=True)
+class OpenedNumber:
+    """A number that a release opens.
+
+    Attributes:
+        what: The name of the number. `{opens}` in it stands for `Appraiser.opens` of the method.
+        why: The reason for which the number is opened.
+    """
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """What the noise of one answer guarantees, and what the answer is charged.
+
+    Attributes:
+        mechanism: The mechanism as the ledger's accountant charges it.
+        sigma: The standard deviation of one owner's noise, in sensitivities.
+        sensitivity: How far one row of the candidate can move the number that is opened, in units of that number.
+        epsilon: The privacy loss of this answer alone.
+        delta: The probability with which the loss may be larger.
+        row_norm: The public norm that the candidate's rows are clipped to.
+        protects: Whose data the guarantee is for, in words.
+    """
+
+    mechanism: Mechanism
+    sigma: float
+    sensitivity: float
+    epsilon: float
+    delta: float
+    row_norm: float
+    protects: str
+
+
+@dataclass(frozen=True)
+class ReleaseDescription:
+    """What a release opens, and to whom.
+
+    Attributes:
+        kind: The name of the release in requests and records: 'value', 'bit', 'best' or 'dp'.
+        learners: The owners that learn the answer.
+        words: The answer and its learners in one sentence, as the request shows them.
+        opened: The numbers that are opened for each candidate, or for each winner.
+        winners: The number of candidates that can win. None opens something of every candidate.
+        threshold: Whether the model owner brings a threshold that values are compared with.
+        row_norm: The public norm that the data owner's rows are clipped to. None means that no answer has noise.
+        spread: The stated spread of the influence direction, to which noise is scaled. None takes what the model owner
+            announces.
+        checked: The methods whose announced norms are checked on shares before anything else of them is opened.
+    """
+
+    kind: str
+    learners: tuple[str, ...]
+    words: str
+    opened: tuple[OpenedNumber, ...]
+    winners: int | None = None
+    threshold: bool = False
+    row_norm: float | None = None
+    spread: float | None = None
+    checked: tuple[type[Appraiser], ...] = ()
+
+    @property
+    def joint(self) -> bool:
+        """Whether the candidates are compared with each other, so that nothing is opened before the last is scored."""
+        return self.winners is not None
+
+    @property
+    def noised(self) -> bool:
+        """Whether noise protects every row of the candidate.
+
+        The data owner then announces nothing that depends on its rows or labels, no truncation may fail, and no bit
+        about trained weights is opened, since no noise would cover it.
+        """
+        return self.row_norm is not None
+
+    @property
+    def compared(self) -> bool:
+        """Whether values are compared on shares, so that the answer is uncertain for values that are close."""
+        return self.threshold or self.joint
+
+    @property
+    def plain_value(self) -> bool:
+        """Whether the value of every candidate is opened as it is."""
+        return not self.noised and not self.compared
+
+    def checks(self, method: Appraiser) -> bool:
+        """Whether the norms that the model owner announced for `method` are checked on shares."""
+        return type(method) in self.checked
+
+    def openings(self, method: Appraiser, candidates: int) -> list[Opening]:
+        """The most that is opened for one method and so many candidates, in the order in which it is opened.
+
+        The check of a bound on logits is not among them, because it belongs to the method and not to the release.
+        """
+        check = [Opening(NORM_CHECK_WHAT, OWNERS, 1, NORM_CHECK_WHY)] if candidates and self.checks(method) else []
+        answers = candidates if self.winners is None else min(self.winners, candidates)
+        numbers = [Opening(one.what.format(opens=method.opens), self.learners, 1, one.why) for one in self.opened]
+        return check + numbers * answers
