@@ -5,8 +5,8 @@ nothing of the package. SPU computes in a ring of 64 bits, by its own fixed poin
 trusted to make the triples, which are never sent. All inputs are secret and are shared beforehand: neither that nor the
 opening is timed.
 
-    python spu.py '{"folder": DIR}'        computes the gradient of the inputs in DIR once for each line that it reads
-    python spu.py '{"side": 28, "hidden": 100, "batch": 32, "inferred": 1024, "turns": 3, "lr": 0.1}'
+    python spu_rival.py '{"folder": DIR}'  computes the gradient of the inputs in DIR once for each line that it reads
+    python spu_rival.py '{"side": 28, "hidden": 100, "batch": 32, "inferred": 1024, "turns": 3, "lr": 0.1}'
                                            trains on one batch, and infers one, by each model of RTAS
 
 It prints a line of JSON for each gradient, or for each model and operation: the seconds at the slower party (a list

@@ -223,9 +223,9 @@ def test_every_engine_and_method_states_a_bound_or_why_there_is_none():
 
 
 def test_a_request_says_what_no_comparison_is_certain_of():
-    assert doubt_of(Value(), [Influence()], [FACTS], "fast") == []
-    (bit,) = doubt_of(Bit(), [Finetuning(lr=1e-3)], [FACTS], "fast")
-    (best,) = doubt_of(Best(), [Influence()], [FACTS], "fast")
+    assert doubt_of(Value().description, [Influence()], [FACTS], "fast") == []
+    (bit,) = doubt_of(Bit().description, [Finetuning(lr=1e-3)], [FACTS], "fast")
+    (best,) = doubt_of(Best().description, [Influence()], [FACTS], "fast")
     assert "farther than" in bit and "threshold" in bit and "order" in best
     assert certainty(0.00123, False).startswith("a decision is certain only for a value farther than 0.0013 from")
     assert "no bound" in certainty(None, True)

@@ -190,7 +190,7 @@ def test_a_record_says_that_the_bound_is_loose_or_that_no_float_holds_one():
 def test_a_comparison_is_certain_only_beyond_the_bound():
     method = MlpFinetuning(steps=1, lr=1e-4, pretraining=0)
     bound = error_bound(method, FACTS, "fast").value
-    (bit,) = doubt_of(Bit(), [method], [FACTS], "fast")
-    (best,) = doubt_of(Best(), [method], [FACTS], "fast")
+    (bit,) = doubt_of(Bit().description, [method], [FACTS], "fast")
+    (best,) = doubt_of(Best().description, [method], [FACTS], "fast")
     assert float(bit.split("farther than ")[1].split(" ")[0]) >= bound
     assert float(best.split("farther apart than ")[1].rstrip(".")) >= 2 * bound

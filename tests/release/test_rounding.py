@@ -229,7 +229,8 @@ def difference(pair: Pair) -> tuple[float, float, float, float]:
     method, release = pair.method, pair.release
     owned = {"weights": pair.weights, "direction": pair.direction}
     owned = {k: v for k, v in owned.items() if k == "weights" or isinstance(method, Influence)}
-    owned, published = release.announce({method.name: owned})
+    tensors, published = release.announce({method.name: owned})
+    owned = tensors[method.name]
     centred = pair.weights - pair.weights.mean(1, keepdim=True)
     bound = release.row_norm * centred.norm(dim=0).max().item() * 1.01 + 0.1
     f = Facts(len(pair.weights) - 1, pair.weights.shape[1], 20, 20, len(pair.x), 1e-2, release.row_norm,

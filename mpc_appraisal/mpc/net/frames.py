@@ -103,7 +103,7 @@ def view_of(tensor: torch.Tensor) -> memoryview:
 
 
 def call_site() -> str:
-    """Return 'file.py:line' of the nearest caller outside the transport and the engine, that is outside `PLUMBING`."""
+    """Return 'FILE:LINE' of the nearest caller outside the transport and the engine, that is outside `PLUMBING`."""
     frame = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
