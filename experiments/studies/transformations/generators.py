@@ -1,8 +1,8 @@
 """The passive attack on generators that are not cryptographic, on CrypTen as shipped and on the engine.
 
-Two honest parties multiply X of the data owner by W of the model owner. The data owner, who knows X, writes down what it
-receives and looks for a Mersenne Twister in it (`attacks.mersenne_twister`). What it recovers is the share of W within a
-unit of fixed point. On the engine it tries every message of at least as many ring elements, with W known.
+Two honest parties multiply X of the data owner by W of the model owner. The data owner, who knows X, writes down what
+it receives and looks for a Mersenne Twister in it (`attacks.mersenne_twister`). What it recovers is the share of W
+within a unit of fixed point. On the engine it tries every message of at least as many ring elements, with W known.
 """
 
 from __future__ import annotations
