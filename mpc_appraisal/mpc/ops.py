@@ -114,5 +114,5 @@ class Tape:
 
 @singledispatch
 def tape(value: Any) -> Tape:
-    """Return the differentiation for tensors of the type of `value`. Engines register theirs."""
+    """Return the differentiation for tensors of the type of `value`. Backends register theirs."""
     return Tape()

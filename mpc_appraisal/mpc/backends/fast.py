@@ -278,3 +278,11 @@ def deal(
     dealer.run(agreed, lambda: marks.append(meter.bytes_sent))
     channel.close()
     return marks
+
+
+@ops.tape.register(PrivateTensor)
+@ops.tape.register(Secret)
+def _tape(value: PrivateTensor | Secret) -> ops.Tape:
+    from mpc_appraisal.mpc.protocols.crypten_tape import EngineTape  # CrypTen takes a second to import
+
+    return EngineTape(value.context)

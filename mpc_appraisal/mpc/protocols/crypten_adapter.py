@@ -2,8 +2,8 @@
 
 `to_crypten` takes shares of the engine and `from_crypten` gives them back; neither sends a message. Comparisons, relu,
 max, convolutions and whatever else an MPCTensor has then run in a session of the engine, in a dry run too. `negative`
-and `bilinear` are single protocols of CrypTen on shares, and `EngineTape` is its autograd. CrypTen's protocols exchange
-masked values and shares, and they reveal nothing to either owner. The channel counts their bytes and rounds.
+and `bilinear` are single protocols of CrypTen on shares, and its autograd is in `crypten_tape`. CrypTen's protocols
+exchange masked values and shares, and they reveal nothing to either owner. The channel counts their bytes and rounds.
 
 `use` and the import of this file replace the following in CrypTen, and nothing else:
 
@@ -23,24 +23,20 @@ and the training of a network has enough elements to meet that. The engine's tru
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.distributed import ReduceOp
 
-from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.protocols import crypten_compat as _compat
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.permutation import apply
-from mpc_appraisal.mpc.protocols.softmax import LOGIT_RANGE
-from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor, Secret
 from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
 
 crypten = _compat.load()
 
 from crypten.communicator.distributed_communicator import DistributedCommunicator  # noqa: E402
-from crypten.gradients import FUNCTION_REGISTRY, AutogradFunction, AutogradReLU, register_function  # noqa: E402
+from crypten.gradients import FUNCTION_REGISTRY, AutogradReLU  # noqa: E402
 from crypten.mpc.primitives import ArithmeticSharedTensor, BinarySharedTensor  # noqa: E402
 from crypten.mpc.provider.provider import TupleProvider  # noqa: E402
 
@@ -234,48 +230,6 @@ def from_crypten(tensor: Any) -> tuple[torch.Tensor, int]:
     return tensor.share, int(tensor.encoder.scale).bit_length() - 1
 
 
-class RowBlocks:
-    """A matrix (n, d) of blocks of rows, each known to one owner, as the constant left factor of products.
-
-    The engine masks each block once, for all products and for their gradients. CrypTen would open it in each product.
-    """
-
-    def __init__(self, blocks: list[PrivateTensor]):
-        self.blocks = blocks
-
-    def product(self, weights: Any) -> Any:
-        """The MPCTensor x @ weights, (n, d) (d, k) -> (n, k)."""
-        return ops.cat([block.matmul(_secret(block.context, weights)) for block in self.blocks]).crypten()
-
-    def transposed_product(self, gradient: Any) -> Any:
-        """The MPCTensor x' @ gradient, (d, n) (n, k) -> (d, k)."""
-        total, start = None, 0
-        for block in self.blocks:
-            rows = _secret(block.context, gradient)[start : start + block.shape[0]]
-            term = block.t().matmul(rows)
-            total, start = term if total is None else total + term, start + block.shape[0]
-        return total.crypten()
-
-
-def _secret(context: Context, tensor: Any) -> Secret:
-    return Secret(context, *from_crypten(tensor))
-
-
-@register_function("multiplied_by_rows")
-class MultipliedByRows(AutogradFunction):
-    """The product (n, k) of `RowBlocks` (n, d) and weights (d, k), in CrypTen's autograd."""
-
-    @staticmethod
-    def forward(ctx, weights, blocks):
-        ctx.save_for_backward(blocks)
-        return blocks.product(weights)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        (blocks,) = ctx.saved_tensors
-        return blocks.transposed_product(gradient)
-
-
 class ReLUByHelper(AutogradReLU):
     """CrypTen's relu. A helper, if the engine has one, gives the value and the derivative in one exchange."""
 
@@ -310,40 +264,3 @@ def _relu(self):
 
 FUNCTION_REGISTRY[ReLUByHelper.name] = ReLUByHelper
 crypten.mpc.MPCTensor.relu = _relu
-
-
-class EngineTape(ops.Tape):
-    """CrypTen's autograd over the engine, with the engine's products, softmax and log-softmax.
-
-    A relu is computed by CrypTen's comparison, or by the helper if the engine has one.
-    """
-
-    def __init__(self, context: Context):
-        self.context = Context(context.engine, LOGIT_RANGE)  # `_in_range` keeps every logit to this bound.
-
-    def constant(self, value):
-        return (value.secret() if isinstance(value, PrivateTensor) else value).crypten()
-
-    def product(self, parts, weights):
-        return weights.multiplied_by_rows(RowBlocks(list(parts)))
-
-    def softmax(self, logits):
-        return self._in_range([logits]).softmax(1).crypten()
-
-    def log_softmax(self, parts):
-        return self._in_range(parts).log_softmax(1)
-
-    def _in_range(self, parts: Sequence[Any]) -> Secret:
-        """max(z - the largest of its row, -LOGIT_RANGE) for the rows z of all `parts`, by exact comparisons.
-
-        If the engine has a helper, this is z itself, because the helper needs no range.
-        """
-        z = ops.cat([_secret(self.context, part) for part in parts])
-        if self.context.engine.helper:
-            return z
-        top = z.t()
-        while top.shape[0] > 1:
-            half = top.shape[0] // 2
-            first, second, odd = top[:half], top[half : 2 * half], top[2 * half :]
-            top = ops.cat([second + (first - second).relu(), odd])
-        return (z - top.t() + LOGIT_RANGE).relu() - LOGIT_RANGE

@@ -389,11 +389,3 @@ def _negative(value: Secret) -> Secret:
 @ops.choose.register(Secret)
 def _choose(bit: Secret, value: Secret) -> Secret:
     return value._with(value._engine.multiply(bit.share, value.share))
-
-
-@ops.tape.register(PrivateTensor)
-@ops.tape.register(Secret)
-def _tape(value: PrivateTensor | Secret) -> ops.Tape:
-    from mpc_appraisal.mpc.protocols import crypten_adapter
-
-    return crypten_adapter.EngineTape(value.context)
