@@ -70,7 +70,7 @@ def program(
         emit: A function that receives progress events at the model owner.
         answered: Pairs of a method and a candidate that need no computation, because their answers are known.
     """
-    release, described = plan.release, plan.release.description
+    described = plan.release.description
     of = len(plan.methods) * len(facts) - len(answered)
     results: list[Appraised] = []
     scores: list[Score] = []
@@ -93,14 +93,12 @@ def program(
             with session.meter.phase("private"):
                 score = _score(session, plan, method, name, secrets[method.name], x, y, f, bound)
                 scores.append(score)
-                outcome = Outcome()
-                if not described.joint:
-                    (outcome,) = release.open(session, [score], lambda own=own: own.threshold)
+                opened = [Outcome()] if described.joint else plan.release.open(session, [score], lambda o=own: o.threshold)
             session.mark()
             cost = _with_part(session.meter.cost() - before, shared, len(methods))
             now = session.failure
             failure = None if failed is None or now is None else now - failed
-            results.append(Appraised(method, name, outcome, cost, failure, tuple(session.ledger[known:])))
+            results.append(Appraised(method, name, opened[0], cost, failure, tuple(session.ledger[known:])))
             if session.role == MODEL_OWNER:
                 emit({"done": len(results), "of": of, "method": method.name, "candidate": name})
         if y is not None:
