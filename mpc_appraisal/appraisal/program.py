@@ -73,8 +73,7 @@ def program(
     described = plan.release.description
     of = len(plan.methods) * len(facts) - len(answered)
     results: list[Appraised] = []
-    scores: list[Score] = []
-    secrets: dict[str, dict[str, Any]] = {}
+    scores, secrets = [], {}
     if described.noised:
         session.require_exact_truncation()
     session.mark()
@@ -93,7 +92,9 @@ def program(
             with session.meter.phase("private"):
                 score = _score(session, plan, method, name, secrets[method.name], x, y, f, bound)
                 scores.append(score)
-                opened = [Outcome()] if described.joint else plan.release.open(session, [score], lambda o=own: o.threshold)
+                opened = [Outcome()]
+                if not described.joint:
+                    opened = plan.release.open(session, [score], lambda own=own: own.threshold)
             session.mark()
             cost = _with_part(session.meter.cost() - before, shared, len(methods))
             now = session.failure
