@@ -28,9 +28,9 @@ class Facts:
     Attributes:
         features: d, the number of features without the bias.
         classes: C, the number of classes.
-        train_rows: |D_tr|; 0 where the model owner brings a trained model only.
-        test_rows: |D_te|; 0 where the model owner has no test set.
-        rows: |D_a|, the number of the candidate's rows.
+        train_rows: `|D_tr|`; 0 where the model owner brings a trained model only.
+        test_rows: `|D_te|`; 0 where the model owner has no test set.
+        rows: `|D_a|`, the number of the candidate's rows.
         l2: The strength of the regulariser in the model's objective.
         row_norm: No row of D_a, its constant feature included, is longer; the data owner announces it.
         longest: No row of either owner is longer.
