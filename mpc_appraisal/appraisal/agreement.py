@@ -1,14 +1,20 @@
-"""What the parties agree on before anything is shared: the request, the charges of both ledgers, the data owner's yes.
+"""What the three parties of an appraisal agree on before any secret is shared.
 
-In go the plan, the public facts and one owner's input; out comes an `Agreed` at every party, or an error. The steps:
+The parties are the model owner, the data owner, and the dealer, who supplies random numbers and may read no answer. In
+go the plan, the public facts about each candidate, and the input of the party that runs this file. Out comes an
+`Agreed`, or an error at every party. These are the steps of `consent`:
 
-1. Every party makes the same request from public facts, and compares its digest with the others'.
-2. Each owner whose data the other learns from asks its ledger whether it may answer, and what it has answered before.
+1. Every party makes the same request from public facts, and compares its digest with the digests of the others.
+2. An owner whose data the other owner learns from asks its own ledger which answers it may give and which it gave.
 3. The data owner says yes by a command, by a policy file or by its configuration.
-4. The data owner sends the answers that its ledger holds. The model owner takes those that its own ledger holds for the
-   same question, and all others are computed. Then both ledgers are charged.
+4. The data owner sends the answers that its ledger holds. The model owner takes an answer if its own ledger holds the
+   same answer to the same question. Every other answer will be computed. Then both ledgers are charged.
 5. While the session runs, nothing is opened that is not in the request (`Session.permit`). At its end the ledgers
    record what was opened.
+
+A new public fact may be added to the request, and a new check to the steps. Three things have to stay: every party
+makes the same exchanges in the same order; the request holds nothing private and nothing that differs between machines;
+and both ledgers are charged before anything is shared.
 """
 
 from __future__ import annotations

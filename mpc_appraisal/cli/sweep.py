@@ -1,8 +1,12 @@
-"""Sweeps: what the jobs of a sweep say about themselves, and the line that sums a sweep up.
+"""What users see of a sweep, which is one command that runs many jobs (`--multirun`): each job's start and end.
 
-Under some launchers jobs run in other processes or on other machines. So each job leaves messages, one small JSON file
-each, in a folder of the sweep; the process that started the sweep reads and prints them. Input: a job's number, its
-overrides and its outcome. Output: lines on standard error, and a summary.
+A launcher may run jobs in other processes or on other machines. So each job leaves messages, one small JSON file each,
+in a folder of the sweep, and the process that started the sweep reads and prints them. In go a job's number, its
+overrides (the words of the command line that it differs by) and its outcome. Out come lines on standard error, and a
+summary. The file also locks the folder of a sweep, so that a second sweep cannot lose its records.
+
+The wording of the lines and the pause between two looks may change. The lock and the names of the messages have to stay
+as they are while a sweep may be resumed by another version.
 """
 
 from __future__ import annotations

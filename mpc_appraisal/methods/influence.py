@@ -1,16 +1,21 @@
-"""Influence functions.
+"""Influence functions estimate how much a candidate's rows would lower the model owner's test loss.
 
     f_if(D_a) = - 1 / (|D_a| |D_te|)  sum over D_te, D_a of  grad L_te' H^-1 grad L_a
               = - 1 / |D_a|  < X' (softmax(X theta) - Y), V >,    V = H^-1 grad (mean test loss)
 
-This is eq. 7 of Xu, van der Maaten and Hannun (2022), with its sign and not that of eq. 6. H is the Hessian of the
-whole objective on D_tr: that of the mean cross-entropy plus 2 * l2 + damping on the diagonal. The paper's H leaves the
-regulariser out and is singular with more weights than rows. The model owner computes V in the clear; no gradient of a
-single example is ever formed. With a small l2 the inverse amplifies noise: below about 2e-3 on MNIST, single runs rank
-candidates wrongly.
+D_tr and D_te are the model owner's training and test rows, and theta (d + 1, C) are its weights for d features, a
+constant one and C classes. D_a is the candidate: X (n, d + 1) are its rows and Y (n, C) its one-hot labels. H is the
+Hessian of the objective on D_tr: that of the mean cross-entropy, with 2 * l2 + damping added to its diagonal. The value
+is -f_if, so that a higher value means better data.
 
-The method needs a training and a test set. It opens the sum over D_a. It costs two products with X, a softmax over D_a,
-and (d + 1) x C products.
+The model owner computes V in the clear, and no gradient of a single row is ever formed. The sum over D_a is opened. It
+costs two products with X, a softmax over D_a, and products of (d + 1) x C numbers. With a small l2 the inverse
+amplifies noise: below about 2e-3 on MNIST, one run may rank candidates wrongly.
+
+This is equation 7 of Xu, van der Maaten and Hannun, "Data Appraisal Without Data Sharing" (2022); the sign is that of
+equation 7, since the sign of their equation 6 differs. The paper's H leaves the regulariser out, and such an H is
+singular with more weights than rows. `damping` and the solver may change; the formula is pinned by tests against
+autograd.
 """
 
 from __future__ import annotations
@@ -33,10 +38,10 @@ from mpc_appraisal.models.training import objective
 
 @dataclass(frozen=True)
 class Influence(Appraiser):
-    """Eq. 7; the value is -f_if.
+    """The method: equation 7, whose value is -f_if.
 
     Attributes:
-        damping: A number, 0 or more, that is added to the diagonal of H beside 2 * l2.
+        damping: What is added to the diagonal of H beside 2 * l2, a finite number of 0 or more.
     """
 
     damping: float = 0.0
@@ -83,7 +88,7 @@ def inverse_hessian_product(
     tolerance: float = 1e-10,
     iterations: int = 20_000,
 ) -> torch.Tensor:
-    """V with H V = gradient, both (d + 1, C), by conjugate gradients, preconditioned by the diagonal of H.
+    """Solve H V = gradient for V, both (d + 1, C), by conjugate gradients with the diagonal of H as preconditioner.
 
     H is that of the mean cross-entropy on `train` with 2 l2 + damping added to its diagonal. The loop is
     `scipy.sparse.linalg.cg`. Raises AppraisalError where the relative residual does not reach `tolerance` in so many
@@ -101,7 +106,7 @@ def inverse_hessian_product(
 
     def curved(flat: np.ndarray) -> np.ndarray:
         found = product(flat)
-        if flat.any() and not 0 < flat @ found < math.inf:  # scipy would go on with NaN
+        if flat.any() and not 0 < flat @ found < math.inf:  # scipy would continue with NaN
             raise ZeroDivisionError
         return found
 
@@ -127,7 +132,7 @@ def inverse_hessian_product(
 
 
 def cross_entropy_hessian(model: SoftmaxRegression, train: Dataset) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function that multiplies V (d + 1, C) by the Hessian of the mean cross-entropy on `train`.
+    """Return a function that multiplies V (d + 1, C) by the Hessian of the mean cross-entropy on `train`.
 
     It computes X'(P * XV - P * rowsum(P * XV)) / n, P being the probabilities: two products with X. The matrix of
     ((d + 1) C)^2 numbers is never formed.

@@ -300,7 +300,8 @@ def train(
     """
     _check_training(network, x, y, epochs, steps)
     if batch_size < 1 or not lr > 0 or not 0 <= momentum < 1 or not weight_decay >= 0:
-        raise InputError("lr", (lr, batch_size, momentum, weight_decay), "lr > 0, batch >= 1, momentum in [0, 1)")
+        expected = "lr > 0, batch >= 1, momentum in [0, 1), decay >= 0"
+        raise InputError("lr", (lr, batch_size, momentum, weight_decay), expected)
     if steps is None:
         steps = (10 if epochs is None else epochs) * -(-len(x) // batch_size)
     frozen = 1 if freeze_first else 0

@@ -1,12 +1,16 @@
-"""Release of one bit: does the value reach a threshold that the model owner alone knows?
+"""This release opens one bit of each value: whether it reaches a threshold that the model owner alone knows.
 
     value >= threshold   if the value rises with the number that the method would open:   not [opened - t < 0]
                          if it falls with that number:                                    not [t - opened < 0]
 
-t is the threshold in units of that number (`Appraiser.opened_at`), which the model owner shares with 29 fractional
-bits. The sign of the difference is computed on shares, exactly (CrypTen's circuit), and is all that is opened. Whoever
-asks again with another threshold halves the interval that the value is in. 20 bits are a value, and the ledger counts
-each bit as one.
+In go the scores, which are still shared, and a function that gives the threshold at the model owner. Out comes the
+decision, at the owners that the field `to` names: 'both', 'model_owner' or 'data_owner'. t is the threshold in the
+units of the opened number (`Appraiser.opened_at`). CrypTen's circuit computes the sign of the difference on shares,
+exactly, and only the sign is opened.
+
+An owner that asks again with another threshold halves the interval that the value lies in, so that some 20 bits
+disclose a value; the ledger counts each bit as one answer. The words and the numbers here stand in requests and
+ledgers. They may change only together with the tests that pin them.
 """
 
 from __future__ import annotations
@@ -23,8 +27,9 @@ from mpc_appraisal.mpc.session import Session
 from mpc_appraisal.release.base import DECISION, Outcome, Release, Score, bit_of, learners_of, seen
 from mpc_appraisal.release.description import OpenedNumber, ReleaseDescription
 
-UNIT = 2.0**11  # the threshold is shared in parts of this number
-# The largest threshold, and the largest number compared with it. A value from 2^21 on is refused as implausible.
+# The threshold is shared in units of this number, which leaves 29 of its 40 fractional bits (`tensors.NUMBER_BITS`).
+UNIT = 2.0**11
+# A larger threshold is taken for this one. It is beyond every value, because an opening refuses numbers from 2^21 on.
 LARGEST = 2.0**14 * UNIT
 WHAT = "one bit: whether the value reaches the threshold"
 
@@ -39,7 +44,7 @@ def reaches(session: Session, score: Score, value: Any, threshold: Callable[[], 
         t = score.method.opened_at(threshold(), score.facts)
         return torch.tensor([min(max(t, -LARGEST), LARGEST) / UNIT], dtype=torch.float64)
 
-    score.method.opened_at(0.0, score.facts)  # a dry run comes here too and refuses a bad method before anything runs
+    score.method.opened_at(0.0, score.facts)  # so that a dry run refuses an unfit method before anything runs
     private = session.input(MODEL_OWNER, read, (1,), f"party.threshold for {score.candidate}")
     t = ops.high_precision(private) / (1 / UNIT)
     below = value - t if score.method.rising else t - value  # of shape (1,), as t is
@@ -48,7 +53,7 @@ def reaches(session: Session, score: Score, value: Any, threshold: Callable[[], 
 
 @dataclass(frozen=True)
 class Bit(Release):
-    """The decision, and nothing else of the value."""
+    """The strategy that opens the decision and nothing else of the value. `to` names the owners that learn it."""
 
     to: str = "both"
 

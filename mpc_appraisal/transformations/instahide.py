@@ -85,7 +85,8 @@ class InstaHide:
         k: The number of images in a mixture, 2 .. 8.
         mixing: "cross", with k of 3 or more, or "inside".
         bound: c1, the largest coefficient, at least 1.3 / k.
-        least: c2, the least sum of the private images' coefficients in a cross-dataset mixture, 0 .. 0.8.
+        least: c2, the least sum of the private images' coefficients in a cross-dataset mixture, 0 .. 0.8 and at most
+            1.5 * bound.
 
     Raises InputError for other values.
     """
@@ -123,7 +124,9 @@ class InstaHide:
         return apply(key, x, y, public)
 
     def infer(self, x: Tensor, public: Tensor, count: int = 10) -> Tensor:
-        """`count` encodings of each image, (count, n, d), mixed with public ones alone; predictions are averaged.
+        """Return `count` encodings of each image, (count, n, d), mixed with public images alone.
+
+        `predict` averages the predictions of them.
 
         Raises InputError as `encrypt` does, and for a count below 1.
         """

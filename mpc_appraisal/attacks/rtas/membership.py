@@ -1,14 +1,20 @@
-"""Whether a given example is in the batch: a helper that knows the model looks for its logits among the values seen.
+"""The membership attack on RTAS: a helper that knows the model finds out whether a given row is in the batch.
 
-    rows, columns   d(x) = min over seen rows v of max_c |v_c - z_c(x)|      both sorted, where columns are hidden
+RTAS ("Private machine learning by random transformations") lets a helper apply functions to values in a random order.
+The helper looks for the row's logits among the values that it has seen:
+
+    rows, columns   d(x) = min over seen rows v of max_c |v_c - z_c(x)|     (v and z sorted where columns are hidden)
     entries         d(x) = max over c of min over seen values v of |v - z_c(x)|
     member          d(x) < tolerance
 
-z(x) are the model's logits of x, up to the fixed-point precision. A chance hit of a non-member takes C coincidences of
-width 2 tolerance: it never happens for ten logits, and has the probability 2 n tolerance p(v) or so for one.
+In go a `View`, which holds what the helper saw, and the C logits z(x) of each tried row, up to the precision of fixed
+point. Out come the distances d, or a yes or no for each row, and the share that is right.
 
-The attack stops where the helper does not know the model: with weights of another training the nearest row is almost as
-near for non-members as for members. To hide the order of columns as well does not stop it.
+A row that is not in the batch is taken for a member by chance if C logits are each met within the tolerance. For
+ten logits this is negligible. For one logit it has a probability of about 2 n tolerance p, where n values were seen and
+p is their density at z(x). The attack fails where the helper does not know the model: with weights of another training, the
+nearest row is almost as near for other rows as for members. Hiding the order of columns does not stop it. `tolerance`
+may change; it has to stay above the rounding of fixed point.
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ TOLERANCE = 2.0**-12  # sixteen times the precision of the ring
 
 
 def distances(view: View, logits: Tensor) -> Tensor:
-    """d (m,) of each candidate, from its logits (m, C). Raises InputError for rows of another width."""
+    """Return d (m,) of each tried row, from its logits (m, C). Raises InputError for rows of another width."""
     if logits.dim() != 2 or (view.hidden != "entries" and logits.shape[1] != view.values.shape[1]):
         raise InputError("logits", tuple(logits.shape), "one row a candidate, as many columns as were seen")
     logits = logits.to(torch.float64)
@@ -35,7 +41,7 @@ def distances(view: View, logits: Tensor) -> Tensor:
 
 
 def members(view: View, logits: Tensor, tolerance: float = TOLERANCE) -> Tensor:
-    """Whether each candidate is a member, (m,) bool.
+    """Say of each tried row whether it is a member, (m,) bool.
 
     Raises InputError as `distances` does, and for a tolerance that is not above 0.
     """
@@ -45,14 +51,21 @@ def members(view: View, logits: Tensor, tolerance: float = TOLERANCE) -> Tensor:
 
 
 def accuracy(inside: Tensor, outside: Tensor) -> float:
-    """The mean of the shares that are right among members and among non-members; 1/2 for a guess.
+    """Return the balanced accuracy, which is 1/2 for a guess.
 
-    inside, outside: what `members` says of members and of non-members.
+    Args:
+        inside: What `members` says of rows that are in the batch, bool.
+        outside: What `members` says of rows that are not, bool.
     """
     return (float(inside.double().mean()) + 1 - float(outside.double().mean())) / 2
 
 
 def ranked(inside: Tensor, outside: Tensor) -> float:
-    """P(d of a member < d of a non-member), where ties count half: the area under the ROC curve; 1/2 for a guess."""
+    """Return the area under the ROC curve: how probably a member's d is the smaller one, where ties count half.
+
+    Args:
+        inside: The `distances` of rows that are in the batch.
+        outside: The `distances` of rows that are not.
+    """
     less = (inside[:, None] < outside).double() + 0.5 * (inside[:, None] == outside).double()
     return float(less.mean())

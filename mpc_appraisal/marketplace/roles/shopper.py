@@ -1,7 +1,13 @@
-"""The shopper in `ife_transform`: it masks its model, reads predictions, selects rows, and tries their labels.
+"""The shopper's part in a run of `ife_transform`, the marketplace's protocol on masked layers.
 
-What goes in is the shopper's network with its own rows; what comes out is the `MarketResult`. The arithmetic on masks
-is in protocols/, and this file says which role is asked what, and when.
+The shopper wants to buy rows from sellers whose encrypted images lie at a cloud; an authority holds the keys. The
+shopper sends its network under secret masks, reads the predictions of all rows on offer, selects the most uncertain
+ones, obtains their labels, and retrains the network on subsets to see whether they help. In go the run's context, which
+sends messages to cloud and authority, and the shopper's network with rows of its own. Out comes the `MarketResult`
+without costs, or an InputError that names a seller. How masks are computed is in `protocols`.
+
+The rules of selection and of validation may change (`buying`). The order and the contents of messages have to fit
+`cloud.py` and `authority.py`, and `openings` has to name everything that a run opens.
 """
 
 from __future__ import annotations

@@ -1,16 +1,23 @@
-"""Masked values: shared numbers that are opened once under a mask, and then multiplied without further messages.
+"""Shared numbers that are opened once under a mask, so that the owners multiply them later without another message.
 
     delta = x + mask mod 2^bits                                                          (opened by `open_all`)
     x y = delta_x delta_y - delta_x mask_y - delta_y mask_x + mask_x mask_y              (computed by `product`)
 
-The owners send each other their shares of x + mask: ceil(bits / 8) bytes an element, in one message each way for any
-number of values, hence one round. The mask is uniform and only the dealer knows it, so that delta reveals nothing to
-either owner. The dealer sends the model owner shares of the masks' products and of their carries, in rings no wider
-than needed. Only the bits of x + mask above the place that is cut are sent, so that to open is to truncate as well.
+The two owners hold additive shares in a ring, the integers mod 2^64 or fewer bits; the dealer is the third party and
+draws the masks. In go an engine (one owner's end) with the values to open; out come `MaskedValue`s, and shares of their
+products.
 
-Nothing here fails: an opened value is off by at most one unit in its last place, and a product of opened values is
-exact. How a value in a ring of `bits` bits returns to a wider ring is explained in docs/protocols/engine.md. The idea
-is that of Patra et al. ("ABY2.0", USENIX Security 2021).
+The owners send each other their shares of x + mask: ceil(bits / 8) bytes an element, in one message each way for any
+number of values, which is one round. The mask is uniform and only the dealer knows it, so that delta reveals nothing to
+either owner. The dealer sends the model owner shares of the products of masks, and of the carries that arise where
+x + mask exceeds its ring, in rings no wider than needed. Only the bits above the place that is cut are sent, so that an
+opening truncates as well.
+
+No step fails at random. A value within its stated range is opened with an error of at most one unit in its last place,
+and a product of opened values is exact. The range itself is not checked, because the value is secret: whoever calls
+`open_all` has to derive `bits` and `low` from public bounds, and both owners have to make the same calls in the same
+order. How a value returns to a wider ring is explained in docs/protocols/engine.md. The idea is that of Patra et al.
+("ABY2.0", USENIX Security 2021).
 """
 
 from __future__ import annotations
@@ -26,7 +33,7 @@ from mpc_appraisal.mpc.ring.shape_tensor import broadcast
 
 @dataclass
 class MaskedOpening:
-    """A value v that is to be opened as v / 2^drop under a mask.
+    """The order to open a value v as v / 2^drop under a mask.
 
     Attributes:
         share: this owner's share of v, in a ring of at least drop + bits bits.
@@ -34,7 +41,8 @@ class MaskedOpening:
         bits: the width of the ring in which v / 2^drop is opened. v / 2^drop + low has to lie in [0, 2^(bits - 1)),
             unless bits equals `ring`, where any value is allowed.
         ring: the width of the ring of the products that the value enters later, at least `bits`.
-        low: how far below zero v / 2^drop may lie. This is added before the opening and subtracted after it.
+        low: the largest amount by which v / 2^drop may lie below zero. It is added before the opening and subtracted
+            after it.
     """
 
     share: torch.Tensor
@@ -53,19 +61,20 @@ class MaskedValue:
         ring: the width of the ring of the products that x may enter.
         delta: the opened x + mask, int64, of x's shape; it is the same at both owners.
         mask: this owner's share of the mask mod 2^ring, corrected where x + mask has wrapped.
-        wrapped: 1 where delta's top bit is 0, so that x + mask has wrapped if the mask's top bit is 1; else 0.
+        wrapped: 1 where the opened sum, before `low` is subtracted, has the top bit 0, and 0 elsewhere. There x + mask
+            has exceeded its ring if the mask's top bit is 1.
     """
 
     def __init__(self, key: int, bits: int, ring: int, delta, mask, wrapped):
         self.key, self.bits, self.ring, self.delta, self.mask, self.wrapped = key, bits, ring, delta, mask, wrapped
 
     def share(self, engine: Engine) -> torch.Tensor:
-        """This owner's additive share of the value mod 2^ring; no message."""
+        """Return this owner's additive share of the value mod 2^ring, which takes no message."""
         return engine.public_share(self.delta) - self.mask
 
 
 def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
-    """Open values under masks of the dealer, all of them in one message each way; one round."""
+    """Open all `wanted` values under masks of the dealer, in one message each way, which is one round."""
     masks, sent = [], []
     for w in wanted:
         key = engine.new_key()
@@ -95,7 +104,7 @@ def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
 
 
 def product(engine: Engine, a: MaskedValue, b: MaskedValue, ring: int = 64) -> torch.Tensor:
-    """A share of a * b, broadcast, modulo the smallest of 2^ring, 2^a.ring and 2^b.ring.
+    """Return a share of a * b, broadcast, modulo the smallest of 2^ring, 2^a.ring and 2^b.ring.
 
     The owners exchange no message. The dealer sends the model owner one to four results, at most ceil(ring / 8) bytes
     an element each.
@@ -119,5 +128,5 @@ def product(engine: Engine, a: MaskedValue, b: MaskedValue, ring: int = 64) -> t
 
 
 def evict(engine: Engine, *values: MaskedValue) -> None:
-    """Ask the dealer to drop the masks of values that no later product needs; no message."""
+    """Ask the dealer to drop the masks of values that no later product needs. This sends the other owner nothing."""
     engine.ask_dealer("forget", [v.key for v in values])
