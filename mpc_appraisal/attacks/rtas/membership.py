@@ -10,11 +10,11 @@ The helper looks for the row's logits among the values that it has seen:
 In go a `View`, which holds what the helper saw, and the C logits z(x) of each tried row, up to the precision of fixed
 point. Out come the distances d, or a yes or no for each row, and the share that is right.
 
-A row that is not in the batch is taken for a member by chance if C logits are each met within the tolerance. For
-ten logits this is negligible. For one logit it has a probability of about 2 n tolerance p, where n values were seen and
-p is their density at z(x). The attack fails where the helper does not know the model: with weights of another training, the
-nearest row is almost as near for other rows as for members. Hiding the order of columns does not stop it. `tolerance`
-may change; it has to stay above the rounding of fixed point.
+A row that is not in the batch is taken for a member by chance if C logits are each met within the tolerance. For ten
+logits this is negligible. For one logit it has a probability of about 2 n tolerance p, where n values were seen and p
+is their density at z(x). The attack fails where the helper does not know the model: with weights of another training,
+the nearest row is almost as near for other rows as for members. Hiding the order of columns does not stop it.
+`tolerance` may change; it has to stay above the rounding of fixed point.
 """
 
 from __future__ import annotations
