@@ -1,6 +1,12 @@
 """Appraisal methods, one file each, and the functions that turn names into methods.
 
-A new method is a file beside the others and one entry in METHODS. `base` says what a method must state.
+A method is the formula by which a candidate, a data set that the data owner offers, gets its value for the model owner.
+In go the names or objects that a user states. Out come tuples of methods: `as_methods` for the private ones, and
+`as_baselines` for those that are computed in the clear and serve comparisons.
+
+A new method is a file beside the others and one entry in METHODS; `base` says what a method must state. The names in
+METHODS have to stay, because configurations, records and ledgers hold them. A class that moves to another file keeps
+its stable name (`common.stable_names`).
 """
 
 from __future__ import annotations
@@ -52,7 +58,11 @@ BASELINE_METHODS: dict[str, type[Baseline]] = {LeaveOneOut.name: LeaveOneOut, Sh
 
 
 class Methods:
-    """Several methods for one run: Methods(influence=Influence(), finetuning=Finetuning(steps=4))."""
+    """Hold several methods for one run: Methods(influence=Influence(), finetuning=Finetuning(steps=4)).
+
+    The names of the arguments serve error messages only. Iterating gives the methods in order. Raises InputError for no
+    method, and for an argument that is no method.
+    """
 
     def __init__(self, **appraisers: Appraiser):
         if not appraisers:
@@ -70,12 +80,12 @@ class Methods:
 
 
 def as_methods(methods: str | Appraiser | Iterable[str | Appraiser]) -> tuple[Appraiser, ...]:
-    """A tuple of methods, from one method, several, or their names.
+    """Return a tuple of methods, from one method, from several, or from their names.
 
     The name "all" stands for the paper's three methods, each with its defaults.
 
-    Raises InputError for an unknown name, for no method, for two methods of one name, whose results could not be
-    distinguished, and for an influence beside the error of an influence with other damping.
+    Raises InputError for an unknown name, for no method, for two methods of the same name, whose results could not be
+    distinguished, and for an `Influence` beside an `InfluenceError` with other damping.
     """
     items = [methods] if isinstance(methods, (str, Appraiser)) else list(methods)
     found: list[Appraiser] = []
@@ -100,10 +110,13 @@ def as_methods(methods: str | Appraiser | Iterable[str | Appraiser]) -> tuple[Ap
 
 
 def as_baselines(wanted: Collection[str | Baseline], seed: int = 0) -> tuple[Baseline, ...]:
-    """A tuple of plaintext baselines over sets of candidates, from names or objects.
+    """Return a tuple of the plaintext baselines that value candidates together, from names or objects.
 
-    seed: of the random orders of a `Shapley` that is given by name. Raises InputError for an unknown name, and for one
-    that occurs twice.
+    Args:
+        wanted: Names in BASELINE_METHODS, objects, or one name.
+        seed: The seed of the random orders of a `Shapley` that is given by name.
+
+    Raises InputError for an unknown name, and for a baseline that occurs twice.
     """
     if isinstance(wanted, str):
         wanted = [wanted]

@@ -1,9 +1,17 @@
 """What every appraisal method states about itself, and its plaintext run.
 
-A method has two halves. `prepare` runs in the clear in the model owner's process, and the tensors that it returns stay
-the model owner's. `score` is the formula. It is written once and runs on plain float64 tensors (the baseline) and on
-secret tensors (the product), so it uses only what both have: matmul, t, + and -, secret * secret, secret * float,
+A method has two halves. `prepare` runs in the clear in the model owner's process; in go the model and the model owner's
+data, and out come tensors that stay the model owner's. `score` is the formula; in go these tensors and the candidate's
+rows, and out comes one number, which the run opens, that is, makes known. `paper_value` and `value` are public
+arithmetic on the opened number.
+
+`score` is written once and runs on plain float64 tensors (the baseline) and on secret tensors, which are shared between
+the two owners (the product). So it may use only what both have: matmul, t, + and -, secret * secret, secret * float,
 secret / float, sum() and sum(1), square, softmax(1), log_softmax(1) and rows picked by a LongTensor.
+
+In this file D_tr and D_te are the model owner's training and test rows, and D_a is the candidate. d is the number of
+features, C that of classes, and theta (d + 1, C) are the weights, with the bias as the last row. New optional
+attributes may be added. The names of the attributes and methods have to stay, since sessions and releases call them.
 """
 
 from __future__ import annotations
@@ -23,19 +31,20 @@ from mpc_appraisal.mpc.ops import blocks
 
 @dataclass(frozen=True)
 class Facts:
-    """Public sizes and norms, which all parties know before anything is shared.
+    """Hold the public sizes and norms, which all parties know before anything is shared.
 
     Attributes:
         features: d, the number of features without the bias.
         classes: C, the number of classes.
-        train_rows: `|D_tr|`; 0 where the model owner brings a trained model only.
-        test_rows: `|D_te|`; 0 where the model owner has no test set.
-        rows: `|D_a|`, the number of the candidate's rows.
+        train_rows: The number of rows of D_tr; 0 where the model owner brings a trained model only.
+        test_rows: The number of rows of D_te; 0 where the model owner has no test set.
+        rows: The number of rows of D_a, the candidate.
         l2: The strength of the regulariser in the model's objective.
-        row_norm: No row of D_a, its constant feature included, is longer; the data owner announces it.
-        longest: No row of either owner is longer.
-        logit_bound: No centred logit is larger in size.
-        spread: A bound on the influence direction, which the model owner announces where noise is scaled to it.
+        row_norm: A bound on the Euclidean norm of the rows of D_a, each with its constant feature 1. The data owner
+            announces it.
+        longest: The same bound for the rows of both owners.
+        logit_bound: A bound on the size of a centred logit, which is a logit less the mean over its row's classes.
+        spread: A bound on the influence direction, which the model owner announces; None where it announces none.
     """
 
     features: int
@@ -51,13 +60,13 @@ class Facts:
 
     @staticmethod
     def of(model: SoftmaxRegression, train: Dataset | None, test: Dataset | None, candidate: Dataset) -> Facts:
-        """The sizes of one appraisal; its norms keep their defaults."""
+        """Return the sizes of one appraisal. The norms keep their defaults."""
         rows = [0 if data is None else data.rows for data in (train, test)]
         return Facts(model.features, model.classes, *rows, candidate.rows, model.l2)
 
 
 class Appraiser(ABC):
-    """One appraisal method.
+    """State what a run has to know of an appraisal method; every method derives from this class.
 
     Attributes:
         name: The method's name in configurations and records.
@@ -66,7 +75,7 @@ class Appraiser(ABC):
         streams: Whether one pass over blocks of rows is enough; otherwise x and y are kept whole.
         rising: Whether a larger opened number is a higher value.
         incomparable: Why the method can be released as a value only; empty where other releases can have it too.
-        logit_growth: By what factor the method's training may raise the bound on logits; 1 for no training.
+        logit_growth: The factor by which the method's training may raise the bound on logits; 1 for no training.
     """
 
     name: ClassVar[str]
@@ -79,67 +88,80 @@ class Appraiser(ABC):
 
     @abstractmethod
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
-        """The names and public shapes of the tensors that the model owner contributes, in order."""
+        """Return the names and public shapes of the tensors that the model owner contributes, in order."""
 
     @abstractmethod
     def prepare(self, model: SoftmaxRegression, train: Dataset | None, test: Dataset | None) -> dict[str, torch.Tensor]:
-        """The model owner's float64 tensors, with the names and shapes of `private_shapes`, computed in the clear."""
+        """Compute the model owner's float64 tensors in the clear, with the names and shapes of `private_shapes`.
+
+        Raises InputError where a data set is missing that the method needs.
+        """
 
     @abstractmethod
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
-        """The formula on plain or secret tensors: a scalar from the candidate's rows.
+        """Compute the formula on plain or secret tensors, and return one number as a tensor without dimensions.
 
-        owned: the tensors of `prepare`. x: (n, d + 1), with the constant feature. y: (n, C), one-hot.
+        Args:
+            owned: The tensors of `prepare`.
+            x: The candidate's rows (n, d + 1), with the constant feature.
+            y: The candidate's labels (n, C), one-hot.
+            facts: The public sizes and norms.
         """
 
     def reach(self, norm: float, facts: Facts) -> float:
-        """The largest norm that a class's centred weights can have after one step of training from weights of `norm`.
+        """Bound the norm of a class's centred weights after one step of training from weights of norm `norm`.
 
-        A method that trains states it. It makes the private check of the logits' bound sure; see `logit_check`.
+        A method that trains overrides this. The bound makes the private check of the logits sure; see `logit_check`. By
+        default it is infinite.
         """
         return math.inf
 
     def summed_rows(self, facts: Facts) -> int:
-        """The number of rows whose gradients are summed before a division; the ring must have room for the sum."""
+        """Return how many rows' gradients are summed before a division; the ring must have room for the sum.
+
+        The ring is the integers modulo 2^64, in which shares are added.
+        """
         return facts.rows
 
     def opened_at(self, value: float, facts: Facts) -> float:
-        """The number that would be opened if the result were `value`, so that thresholds can be compared with it.
+        """Return the number that would be opened if `value` were the value, so that thresholds compare with it.
 
         Raises InputError for a method that does not state it: such a method can only release the value itself.
         """
         raise InputError("release", f"a comparison of {self.name}", f"release=value: {self.name} has no opened_at")
 
     def comparable(self, score: torch.Tensor, facts: Facts) -> torch.Tensor:
-        """A number from a candidate's `score`, plain or secret, that compares with those of candidates of other sizes.
+        """Return a number from a candidate's `score` that compares with those of candidates of other sizes.
 
-        Raises InputError for a method that does not state it.
+        The score is plain or secret, and the number is of the same kind. Raises InputError for a method that does not
+        state it.
         """
         raise InputError("release", f"a comparison of {self.name}", f"release=value: {self.name} has no comparable")
 
     @abstractmethod
     def paper_value(self, opened: float, facts: Facts) -> float:
-        """The number of the published equation, from the opened one."""
+        """Return the number of the published equation, from the opened number."""
 
     def value(self, opened: float, facts: Facts) -> float:
-        """The value, from the opened number: higher is better data for this model owner.
+        """Return the value, from the opened number: a higher value means better data for this model owner.
 
-        The published numbers are lower for better data.
+        By default the value is minus `paper_value`, because the published numbers are lower for better data.
         """
         return 0.0 - self.paper_value(opened, facts)  # never -0.0
 
     def require(self, train: Dataset | None, test: Dataset | None) -> None:
-        """Raises InputError that names the data set which the method needs and the model owner lacks."""
+        """Raise InputError that names the data set which the method needs and the model owner lacks."""
         for key, data, what in (("train", train, "a training set"), ("test", test, "a test set")):
             if key in self.needs and data is None:
                 raise InputError(f"party.{key}", "nothing", f"{what}, which the method {self.name} needs")
 
 
 def summed_gradient(weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """The sum over rows of grad L, X' (softmax(X W) - Y), of shape (d + 1, C).
+    """Return the sum over rows of the gradient of the loss L, X' (softmax(X W) - Y), of shape (d + 1, C).
 
-    Rows that come in blocks are taken block by block. (R' X)' gives the same numbers as X' R, several times faster on
-    int64 shares.
+    L is the cross-entropy of one row. X (n, d + 1) are the rows `x`, W (d + 1, C) the `weights` and Y (n, C) the
+    one-hot labels `y`. Rows that come in blocks are taken block by block. With R = softmax(X W) - Y, (R' X)' gives the
+    same numbers as X' R, several times faster on int64 shares.
     """
     total = None
     for rows, labels in blocks(x, y):
@@ -149,19 +171,20 @@ def summed_gradient(weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> 
 
 
 def centred(theta: torch.Tensor) -> torch.Tensor:
-    """Weights (d + 1, C) less their mean over the classes, which changes no softmax, gradient or step of training.
+    """Return weights (d + 1, C) less their mean over the classes; no softmax, gradient or step of training changes.
 
     Apart from rounding, logits then sum to zero over the classes, on which fixed point relies where it takes their
-    mean. A regulariser, 2 l2 theta at each step, shrinks the mean that is left out and has no other effect on it.
+    mean. A regulariser, which adds 2 l2 theta to the gradient at each step, shrinks the mean that is left out and has
+    no other effect on it.
     """
     return theta - theta.mean(1, keepdim=True)
 
 
 def scaled(tensor: torch.Tensor, factor: float) -> torch.Tensor:
-    """tensor * factor for a public factor > 0, without the loss of precision that a small factor suffers in 16 bits.
+    """Return tensor * factor for a public factor > 0, without the loss that a small factor suffers in 16 bits.
 
-    In 16 fractional bits 1e-6 is 0. A small factor is therefore split as m / 2^k with m in [1, 2): the division by a
-    public power of two is exact, and m keeps 16 bits of its own.
+    Fixed point has 16 fractional bits, in which 1e-6 is 0. A small factor is therefore split as m / 2^k with m in [1,
+    2): the division by a public power of two is exact, and m keeps 16 bits of its own.
     """
     if factor >= 1.0:
         return tensor if factor == 1.0 else tensor * float(factor)
@@ -174,7 +197,7 @@ def scaled(tensor: torch.Tensor, factor: float) -> torch.Tensor:
 def plaintext(
     appraiser: Appraiser, model: SoftmaxRegression, train: Dataset | None, test: Dataset | None, candidate: Dataset
 ) -> tuple[float, float]:
-    """(value, paper_value) of one candidate in float64 and in the clear: the baseline of the private run.
+    """Return (value, paper_value) of one candidate in float64 and in the clear: the baseline of the private run.
 
     Raises InputError where the model owner lacks a data set that the method needs.
     """

@@ -1,16 +1,21 @@
-"""Fine-tuning.
+"""Fine-tuning: how much the model's test loss falls when a few steps of training include the candidate.
 
     f_ft(D_a) = sum over D_te of  L(x, y; theta_ft) - L(x, y; theta)
 
     theta <- theta - lr (mean gradient of L over the rows of the step + 2 * l2 * theta)
 
-theta_ft is what `steps` such steps make of theta, on the objective over D_tr and D_a together. This is eq. 4 of Xu, van
-der Maaten and Hannun (2022), with all rows at every step, as in its figure 3, or with batches of random rows, whose
-order is public. A rate above 2 / (largest curvature) overshoots: on MNIST 1.0 does after a few steps, 0.1 does not.
+D_tr and D_te are the model owner's training and test rows, D_a is the candidate, and L is the cross-entropy of a row.
+theta (d + 1, C) are the weights, and theta_ft is what `steps` such steps make of them, on the objective over D_tr and
+D_a together. The value is -f_ft divided by the number of test rows. This is eq. 4 of Xu, van der Maaten and Hannun
+(2022), with all rows at every step, as in its figure 3, or with batches of random rows, whose order is public.
 
-The method needs a training and a test set. Training, weights and both losses stay secret. It opens the sum of eq. 4,
-and before it one bit: whether the weights of every step kept the public bound on logits. If not, the sum is not opened.
-Each step costs two products and a softmax over its rows, and the end two products and two softmaxes over D_te.
+The method needs a training and a test set. Training, weights and both losses stay secret. The method opens the sum of
+eq. 4, and before that one bit: whether the weights of every step kept the public bound on logits. If not, the sum is
+not opened. Each step costs two products and a softmax over its rows, and the end two products and two softmaxes over
+D_te. A rate above 2 / (largest curvature) overshoots: on MNIST 1.0 does after a few steps, 0.1 does not.
+
+Defaults and the arrangement of products may change. The formula and the public order of the rows have to stay: the
+plaintext and the private run must take the same rows.
 """
 
 from __future__ import annotations
@@ -36,8 +41,10 @@ class Finetuning(Appraiser):
     Attributes:
         steps: The number of steps of gradient descent, 1 or more.
         lr: The learning rate, above 0.
-        batch_size: The rows of training set and candidate together at each step; None takes all.
+        batch_size: How many rows, of training set and candidate together, a step takes; None takes all.
         seed: The seed of the public order of the rows when there are batches.
+
+    Raises InputError for an attribute out of range.
     """
 
     steps: int = 16
@@ -139,10 +146,10 @@ class Finetuning(Appraiser):
         return self.batch_size is None or self.batch_size >= facts.train_rows + facts.rows
 
     def schedule(self, facts: Facts) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """For each step, the numbers of the rows of D_tr and of D_a that it takes, as two LongTensors.
+        """Yield for each step the numbers of the rows of D_tr and of D_a that the step takes, as two LongTensors.
 
-        Batches run through a random order of all rows, in whose numbering D_tr comes first. A rest that is too short
-        for a batch is left out, and a new order is drawn.
+        Batches run through a random order of all rows, in which the rows of D_tr are numbered before those of D_a. A
+        rest that is too short for a batch is left out, and a new order is drawn.
         """
         total = facts.train_rows + facts.rows
         size = total if self._all_rows(facts) else self.batch_size

@@ -1,10 +1,15 @@
-"""Norm of the parameter gradient.
+"""The norm of the parameter gradient on the candidate's rows: how far the model is from fitting them.
 
     f_gn(D_a) = || sum over D_a of grad L(x, y; theta) ||_2 = || X' (softmax(X theta) - Y) ||_F
 
+D_a is the candidate: X (n, d + 1) are its rows, with the constant feature, and Y (n, C) its one-hot labels. theta
+(d + 1, C) are the model's weights and L is the cross-entropy of a row. The value is -f_gn.
+
 This is eq. 3 of Xu, van der Maaten and Hannun (2022): a sum over D_a, without the regulariser. The method needs the
-model alone. It opens the squared norm; the root and the scale are public arithmetic on it. It costs two products with
-X, a softmax over D_a, and the squares of (d + 1) x C numbers.
+model alone. It opens the squared norm, times a public power of two; the root and the scale are public arithmetic on
+the opened number. The method costs two products with X, a softmax over D_a, and the squares of (d + 1) x C numbers.
+
+The power of two may change if the squares keep inside the ring; the formula has to stay.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 
 @dataclass(frozen=True)
 class GradientNorm(Appraiser):
-    """Eq. 3; the value is -f_gn."""
+    """Equation 3 is the method, and the value is -f_gn."""
 
     name: ClassVar[str] = "gradient_norm"
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -51,11 +56,11 @@ class GradientNorm(Appraiser):
 
     @staticmethod
     def scale(facts: Facts) -> float:
-        """The public power of two by which the gradient is multiplied before it is squared.
+        """Return the public power of two by which the gradient is multiplied before it is squared.
 
-        It lies between 2^7.5 / (n R) and 2^8.5 / (n R), R being the bound on the rows' norms. Each row's gradient is
-        (p - y) x', of norm at most sqrt(2) R, so the scaled norm is at most 2^9 and its square 2^18, which is inside
-        the ring with 36 fractional bits. A mean gradient a thousandth of R long is still (0.2)^2 when squared, against
-        a rounding of 2^-19 for each entry.
+        It lies between 2^7.5 / (n R) and 2^8.5 / (n R), where n is the number of rows and R the bound on their norms.
+        Each row's gradient is (p - y) x', with p the probabilities and y the one-hot label. Its norm is at most sqrt(2)
+        R, so the scaled norm is at most 2^9 and its square 2^18, which is inside the ring with 36 fractional bits. A
+        mean gradient a thousandth of R long is still (0.2)^2 when squared, against a rounding of 2^-19 for each entry.
         """
         return 2.0 ** math.floor(8.5 - math.log2(facts.rows * facts.row_norm))

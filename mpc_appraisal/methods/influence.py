@@ -38,10 +38,12 @@ from mpc_appraisal.models.training import objective
 
 @dataclass(frozen=True)
 class Influence(Appraiser):
-    """The method: equation 7, whose value is -f_if.
+    """Equation 7 is the method, and the value is -f_if.
 
     Attributes:
         damping: What is added to the diagonal of H beside 2 * l2, a finite number of 0 or more.
+
+    Raises InputError for another damping.
     """
 
     damping: float = 0.0

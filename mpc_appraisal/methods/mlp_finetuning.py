@@ -1,13 +1,15 @@
-"""Fine-tuning of a small multilayer perceptron.
+"""Fine-tuning of a small multilayer perceptron, for a model owner whose model is not convex.
 
     f(D_a) = sum over D_te of  L(x, y; theta_ft) - L(x, y; theta)
     logits(x; theta) = relu([x, 1] W) V + b,    theta = (W, V, b) of shapes (d + 1, h), (h, C), (1, C)
 
     theta <- theta - lr grad(mean L over all rows + l2 ||theta||^2)
 
-theta_ft is what `steps` such steps make of theta, on D_tr and D_a together; L is the cross-entropy. This is eq. 4 of
-Xu, van der Maaten and Hannun (2022) for a model that is not convex. The model owner trains theta on D_tr in the clear,
-with Adam from a public initialisation. Only the l2 of the run's softmax regression is used.
+D_tr and D_te are the model owner's training and test rows, D_a is the candidate, and L is the cross-entropy. d is the
+number of features, h of hidden units, C of classes. theta_ft is what `steps` such steps make of theta, on D_tr and D_a
+together. This is eq. 4 of Xu, van der Maaten and Hannun (2022). The value is -f divided by the number of test rows. The
+model owner trains theta on D_tr in the clear, with Adam from a public initialisation. Of the run's softmax regression
+only the l2 is used.
 
 Gradients come from automatic differentiation: torch's on plain tensors, CrypTen's on shares. It starts at the logits
 with softmax(logits) - y, the exact gradient of the summed cross-entropy. The sum is divided together with the rate,
@@ -15,17 +17,17 @@ because a mean over many rows would have few of its 16 bits left. CrypTen's own 
 logarithm that no gradient needs. On the engine comparisons subtract a row's largest logit, and logits more than 16
 below it are set to 16 below. Hence no public bound on logits is needed, softmax and log-softmax are the engine's, and
 a test row's loss counts as 16 at most. Training that diverges leaves no other trace: the value is then that of very bad
-data or, beyond the ring, a random one. Where a helper computes softmaxes (RTAS), logits are not limited, and divergence
-is an error.
+data or, beyond the ring, a random one. Where the dealer's process computes softmaxes as a helper (the
+backend `rtas`), logits are not limited, and divergence is an error.
 
 The measured error of the value against float64 is 8e-6 (standard deviation) and 1.1e-5 at most for ten candidates of
 digits, 1e-6 for 5,940 rows of MNIST, and 4e-4 at most on CrypTen as shipped. It was 0.1 and more where every unit is at
 zero in every row, at a rate of 0.5, because a unit may switch by an error of any size. The error bound of a record
 allows for that: see docs/protocols/perceptron_bound.md.
 
-The method needs a training and a test set. It opens the sum alone: weights, gradients, losses and which units fire stay
-secret. Each step costs four products, a comparison for every row and unit and two for every row and class, and a
-softmax.
+The method needs a training and a test set. It opens the sum f alone: weights, gradients, losses and which units fire
+stay secret. Each step costs four products, a comparison for every row and unit and two for every row and class, and a
+softmax. Defaults may change; a change to the formula needs another error bound.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ PRETRAINING_RATE = 0.01  # of Adam
 
 @dataclass(frozen=True)
 class MlpFinetuning(Appraiser):
-    """Equation 4 for a perceptron of one hidden layer. The value is the fall of the mean test loss.
+    """Equation 4 for a perceptron of one hidden layer is the method. The value is the fall of the mean test loss.
 
     Attributes:
         hidden: h, the number of hidden units, 1 or more.
@@ -56,6 +58,8 @@ class MlpFinetuning(Appraiser):
         lr: The learning rate, above 0.
         seed: The seed of the public initialisation.
         pretraining: The number of steps, with all rows in each, of the model owner's own training; 0 or more.
+
+    Raises InputError for an attribute out of range.
     """
 
     hidden: int = 32
@@ -129,7 +133,13 @@ class MlpFinetuning(Appraiser):
         return 0.0 - opened / facts.test_rows
 
     def pretrained(self, x: torch.Tensor, y: torch.Tensor, l2: float) -> list[torch.Tensor]:
-        """W, V and b after the model owner's own training, the same at every call; x (n, d + 1), y (n, C) one-hot."""
+        """Return W, V and b after the model owner's own training, the same at every call.
+
+        Args:
+            x: The training rows (n, d + 1), with the constant feature, in float64.
+            y: The labels (n, C), one-hot.
+            l2: The strength of the regulariser.
+        """
         generator, (d, c) = torch.Generator().manual_seed(self.seed), (x.shape[1], y.shape[1])
         weights = [
             torch.randn(d, self.hidden, dtype=torch.float64, generator=generator) * math.sqrt(2 / d),
@@ -146,5 +156,5 @@ class MlpFinetuning(Appraiser):
 
 
 def logits(hidden: torch.Tensor, output: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """relu(hidden) output + bias, (n, C), from (n, h), (h, C) and (1, C): plain tensors or CrypTen's."""
+    """Return relu(hidden) output + bias, (n, C), from (n, h), (h, C) and (1, C): plain tensors or CrypTen's."""
     return hidden.relu().matmul(output) + bias

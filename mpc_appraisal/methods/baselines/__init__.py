@@ -1,1 +1,5 @@
-"""Baselines in the clear, one file each: what the private methods approximate, and what they must beat."""
+"""Baselines in the clear, one file each: what the private methods approximate, and what they must beat.
+
+In go rows of both owners, and out come values, higher for better data. Both sides' rows have to be in one process, so
+that baselines serve experiments and the pre-flight, a check of methods on the model owner's own rows.
+"""

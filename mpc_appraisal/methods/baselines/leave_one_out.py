@@ -1,13 +1,15 @@
-"""Leave one out: what a candidate adds to all the others; it runs in the clear and serves experiments only.
+"""Leave one out: what a candidate adds to all the others. It runs in the clear and serves experiments only.
 
     loo(c) = v(N) - v(N \\ {c}),   v(S) = mean over D_te of  L(x, y; theta) - L(x, y; theta_S)
 
-N is the set of all candidates, and theta_S is fitted on D_tr and the candidates in S together. v({c}) is the utility of
-c by `Retraining`, and v of no candidate is 0. Cook (1977) left out single points; Ghorbani and Zou (2019) compare with
-it. Of two candidates that bring the same, each is worth next to nothing here, because the other one is still there. m
-candidates take m + 1 retrainings.
+N is the set of all candidates, the data sets that are valued. D_tr and D_te are the model owner's training and test
+rows, L is the cross-entropy of a row, theta are the model's weights, and theta_S those fitted on D_tr and the
+candidates in S together. v({c}) is the utility of c by `Retraining`, and v of no candidate is 0. Cook (1977) left out
+single points; Ghorbani and Zou (2019) compare with that. Where two candidates bring the same, leave one out gives next
+to nothing to either, because the other one is still there. m candidates take m + 1 retrainings.
 
-The game v itself, `Coalitions`, stands here too, and `shapley` uses it.
+The function v itself, which game theory calls a game, stands here too as `Coalitions`, and `shapley` uses it. The
+solver's options may change; the formulas and the name "leave_one_out", which records hold, have to stay.
 """
 
 from __future__ import annotations
@@ -32,12 +34,12 @@ Emit = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Valuation:
-    """A value for each player.
+    """Hold a value for each player, that is, for each candidate.
 
     Attributes:
         values: {player: value}.
         standard_errors: {player: standard error of the sampling}, zeros where nothing was sampled. The tolerance of the
-            retrainings is not part of it.
+            retrainings is not part of them.
         retrainings: The number of retrainings that this took; sets that the game already knew are not counted.
         exact: Whether the values are exact.
         permutations: The number of random orders that were sampled.
@@ -51,7 +53,7 @@ class Valuation:
 
     @property
     def words(self) -> str:
-        """How it was computed, as one sentence."""
+        """How the values were computed, as one sentence."""
         how = "exact" if self.exact else f"{self.permutations:,} permutations"
         error = max(self.standard_errors.values())
         sampling = "" if self.exact else f", standard error at most {error:.2g}"
@@ -59,7 +61,7 @@ class Valuation:
 
 
 class Game(ABC):
-    """Players 0 .. m-1, and what each set of them is worth; nothing is computed twice.
+    """Give what each set of the players 0 .. m-1 is worth, v(S); nothing is computed twice.
 
     Attributes:
         names: The names of the players, all different.
@@ -76,10 +78,10 @@ class Game(ABC):
 
     @abstractmethod
     def worth(self, members: frozenset[int]) -> float:
-        """v(S) of a set that is not empty."""
+        """Compute v(S) of a set that is not empty."""
 
     def value(self, members: Collection[int]) -> float:
-        """v(S), computed once and then remembered; 0 for the empty set."""
+        """Return v(S), computed once and then remembered; 0 for the empty set."""
         key = frozenset(members)
         if key not in self._known:
             self._known[key] = self.worth(key)
@@ -88,7 +90,7 @@ class Game(ABC):
 
 
 class Coalitions(Game):
-    """v(S): the fall of the mean test loss by retraining on D_tr and the candidates in S.
+    """The game v(S) is the fall of the mean test loss by retraining on D_tr and the candidates in S.
 
     Each fit starts where the last one ended. All rows are kept in float64.
 
@@ -128,7 +130,7 @@ class Coalitions(Game):
         return self._before - mean_loss(SoftmaxRegression(self._theta, self._l2), self._test)
 
     def _fit(self, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-        """The minimiser on all parts together, (d + 1, C), by L-BFGS from the last one."""
+        """Return the minimiser on all parts together, (d + 1, C), by L-BFGS from the last minimiser."""
         shape, rows = self._theta.shape, sum(len(y) for _, y in parts)
 
         def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -155,14 +157,14 @@ class Coalitions(Game):
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """v(N) - v(N without the candidate), for each."""
+    """Value each candidate at v(N) - v(N without the candidate)."""
 
     name: ClassVar[str] = "leave_one_out"
 
     def values(self, game: Game, emit: Emit = lambda event: None) -> Valuation:
-        """One value for each player.
+        """Compute one value for each player.
 
-        emit: receives {"done", "of", "method", "candidate"} after each retraining.
+        emit: receives {"done", "of", "method", "candidate"} after each player.
         """
         everybody, before = frozenset(range(len(game.names))), game.retrainings
         total, values = game.value(everybody), {}

@@ -2,8 +2,11 @@
 
     -U(D_a) = mean over D_te of  L(x, y; theta) - L(x, y; theta*),   theta* fitted on D_tr and D_a together
 
-This is eq. 2 of Xu, van der Maaten and Hannun (2022), negated, so that higher is better. Training rows, test rows and
-candidates go in, all in the clear.
+D_tr and D_te are the model owner's training and test rows, D_a is the candidate, L is the cross-entropy of a row, and
+theta are the weights before retraining. This is eq. 2 of Xu, van der Maaten and Hannun (2022), negated, so that a
+higher number means better data. Training rows, test rows and candidates go in, all in the clear, and one number for
+each candidate comes out. The formula stands in `models.training.utility` and has to stay what the pre-flight and
+`leave_one_out` take it for.
 """
 
 from __future__ import annotations
@@ -16,7 +19,14 @@ from mpc_appraisal.models.training import fit, utility
 
 
 class Retraining:
-    """Values each candidate by the fall of the test loss that it brings; the fit on `train` alone is made once."""
+    """Value each candidate by the fall of the test loss that it brings; the fit on `train` alone is made once.
+
+    Args:
+        train, test: The model owner's rows.
+        l2: The strength of the regulariser.
+        model: The model before the retraining; None fits it on `train`.
+        tolerance: The largest entry of the gradient at which a fit counts as converged.
+    """
 
     name = "retraining"
 
@@ -37,5 +47,8 @@ class Retraining:
         return self._given if self._given is not None else fit(self.train, self.l2, self.tolerance)
 
     def value(self, candidate: Dataset) -> float:
-        """The fall of the mean test loss by retraining with the candidate."""
+        """Return the fall of the mean test loss by retraining with the candidate.
+
+        Raises InputError for another number of features or classes, and AppraisalError where a fit does not converge.
+        """
         return utility(self.train, self.test, candidate, self.l2, self.model, self.tolerance)

@@ -3,16 +3,20 @@
     phi(c) = sum over S in N \\ {c} of  |S|! (m - 1 - |S|)! / m!  (v(S + c) - v(S))
            = mean over all orders of N of  v(those before c, and c) - v(those before c)
 
-v(S) is the fall of the mean test loss by retraining on D_tr and S (`leave_one_out`), and m = |N|. Shapley (1953) shows
-that this is the one division of v(N) in which equals get the same, a candidate that adds nothing gets nothing, and the
-values of two games add up.
+N is the set of all candidates, m is their number, c is one of them and S a set of others. v(S) is the fall of the mean
+test loss by retraining on the model owner's training rows and S (`leave_one_out`). Shapley (1953) shows that this is
+the one division of v(N) in which equals get the same, a candidate that adds nothing gets nothing, and the values of two
+games add up.
 
 The values are exact where 2^m - 1 retrainings are allowed. Beyond that they are sampled by truncated Monte Carlo:
 Ghorbani and Zou (2019), "Data Shapley", algorithm 1. A random order is walked from the front, and each next candidate
-is credited with what it adds. Once |v(N) - v(those before)| < truncation * |v(N)|, the rest of the order is credited
-with 0. The mean over T orders is the value, and sd / sqrt(T) over them its standard error. Truncation is a bias that
-the standard error does not show: together the values miss v(N) by less than truncation * |v(N)|, but a single value can
-miss by more, where what a candidate adds depends on which others are there.
+is credited with what it adds. Once v(N) and v of the candidates before differ by less than truncation times the size of
+v(N), the rest of the order is credited with 0. The value is the mean of the credits over T orders, and its standard
+error is their standard deviation divided by sqrt(T). Truncation is a bias that the standard error does not show:
+together the values miss v(N) by less than truncation times its size, but a single value can miss by more, where what a
+candidate adds depends on which others are there.
+
+Defaults may change. The order in which random numbers are drawn has to stay, so that a seed gives the same values.
 """
 
 from __future__ import annotations
@@ -30,13 +34,15 @@ from mpc_appraisal.methods.baselines.leave_one_out import Emit, Game, Valuation
 
 @dataclass(frozen=True)
 class Shapley:
-    """Shapley values, exact or sampled.
+    """Value each candidate at its Shapley value, exact or sampled.
 
     Attributes:
         retrainings: The most retrainings to make; the default is exact up to ten candidates. A retraining on 6,000 rows
             of 784 features takes seconds, so state a smaller number for large data. There are at most as many orders.
-        truncation: The share of |v(N)| at which an order is cut off; 0 for no truncation.
+        truncation: The share of the size of v(N) at which an order is cut off; 0 for no truncation.
         seed: The seed of the random orders.
+
+    Raises InputError for an attribute out of range.
     """
 
     retrainings: int = 1023
@@ -51,7 +57,7 @@ class Shapley:
         number("baselines.truncation", self.truncation, "a number, 0 or more and below 1", least=0, below=1)
 
     def values(self, game: Game, emit: Emit = lambda event: None) -> Valuation:
-        """One value for each player.
+        """Compute one value for each player.
 
         emit: receives {"done", "of", "method", "candidate"} after each retraining or order. Raises InputError where the
         allowed retrainings are fewer than 2 m - 1, which two orders take.
@@ -102,5 +108,5 @@ class Shapley:
 
 
 def _members(mask: int) -> frozenset[int]:
-    """The players whose bits are set."""
+    """Return the players whose bits are set in `mask`."""
     return frozenset(k for k in range(mask.bit_length()) if mask >> k & 1)

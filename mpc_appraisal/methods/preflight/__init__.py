@@ -1,5 +1,7 @@
 """The pre-flight: whether a method can be trusted on a model, from the model owner's own rows and in the clear.
 
-`check` is the way in. `parts` divides and corrupts rows, `study` appraises the parts and retrains with them at one l2,
-`verdict` and `threshold` judge what came of it, `search` tries other l2, and `result` holds the findings.
+`check` is the way in: the model owner's rows and methods go in, and a `Preflight` comes out. `parts` divides and
+corrupts rows, `study` appraises the parts and retrains with them at one l2 (the strength of the regulariser), `verdict`
+and `threshold` judge what came of that, `search` tries other l2, and `result` holds the findings. Nothing here may
+share or open anything: the data owner takes no part.
 """

@@ -1,7 +1,7 @@
 """Pre-flight: whether a method can be trusted on a model, found on the model owner's own rows before a private run.
 
 For each seed s the model owner's training rows are split, class by class, into an own part O (3/4) and a held-out part
-H, and theta_s is fitted on O. From H come K parts that differ in their corruption alone.
+H, and a model theta_s is fitted on O. From H come K parts, numbered p, that differ in their corruption alone.
 
     value_p    = the method's value of the part H_p, in the clear                   (study.py)
     utility_p  = mean test loss of theta_s minus that after retraining on O and H_p
@@ -9,12 +9,13 @@ H, and theta_s is fitted on O. From H come K parts that differ in their corrupti
     w          = share of the swaps of two classes' labels in H that do not lower the value
 
 The verdict on each method rests on r_s and w, a decision threshold is calibrated on values and utilities
-(threshold.py), and where a method is not trusted other l2 are tried (search.py). Why the test is built so, and what was
-measured with it: docs/protocols/preflight.md.
+(threshold.py), and where a method is not trusted other l2, strengths of the regulariser, are tried (search.py). Why the
+test is built so, and what was measured with it: docs/protocols/preflight.md.
 
 Training and test rows of the model owner go in, of which at most 1,000 and 2,000 are used, and a `Preflight` comes out.
-Everything is float64 and in the clear, in the model owner's process; nothing is shared, opened or charged. It takes
-K + 1 fits for each seed and each l2.
+Everything is float64 and in the clear, in the model owner's process; nothing is shared, opened or charged. The
+pre-flight takes K + 1 fits for each seed and each l2. The least numbers of rows may change; `glance` has to raise no
+AppraisalError, because it must stop no run.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ CLASS_ROWS, LEAST_TRAIN, LEAST_TEST = 8, 40, 20  # rows without which no pre-fli
 
 
 def possible(train: Dataset | None, test: Dataset | None, methods: Iterable[Appraiser] = ()) -> str | None:
-    """Why no pre-flight of `methods` can be made with these data, in a sentence; None where one can be made."""
+    """Return a sentence why no pre-flight of `methods` can be made with these data; None where one can be made."""
     found = _obstacle(train, test, methods)
     return None if found is None else f"no pre-flight: {found[1]}, and it takes {found[2]}"
 
@@ -54,9 +55,10 @@ def glance(
     seed: int = 0,
     model: SoftmaxRegression | None = None,
 ) -> tuple[Preflight | None, list[str]]:
-    """The quick pre-flight before a run, and its warnings; (None, [reason]) where none can be made.
+    """Make the quick pre-flight before a run; return it with its warnings, or None with the reason why there is none.
 
-    It stops no run, because it raises no AppraisalError. The arguments are those of `preflight`.
+    It stops no run, because it raises no AppraisalError. The arguments are those of `preflight`. For methods that value
+    no data, such as an error alone, it returns (None, []).
     """
     methods = tuple(methods)
     reason = possible(train, test, methods)
@@ -126,14 +128,14 @@ def preflight(
 
 
 def _check_settings(seed: int, seeds: int, parts: int, corruption: str) -> None:
-    """Raises InputError that names the first bad setting."""
+    """Raise InputError that names the first bad setting."""
     for name, value, least in (("seed", seed, 0), ("seeds", seeds, 1), ("parts", parts, 3)):
         integer(name, value, least)
     one_of("corruption", corruption, CORRUPTIONS)
 
 
 def _classes(train: Dataset, test: Dataset, stated: int | None, model: SoftmaxRegression | None) -> int:
-    """The number of classes of the model that appraises. Raises InputError for a model that does not fit the data."""
+    """Return the number of classes of the model that appraises. Raises InputError for a model that does not fit."""
     count = max(train.classes, test.classes) if stated is None else stated
     if model is None:
         return count
@@ -147,12 +149,12 @@ def _classes(train: Dataset, test: Dataset, stated: int | None, model: SoftmaxRe
 
 
 def _valuing(methods: Iterable[Appraiser]) -> tuple[Appraiser, ...]:
-    """The methods that value data; the error of another method's value is none of them."""
+    """Return the methods that value data; the error of another method's value does not."""
     return tuple(method for method in methods if method.name not in ERRORS)
 
 
 def _obstacle(train: Dataset | None, test: Dataset | None, methods: Iterable[Appraiser]) -> tuple[str, str, str] | None:
-    """(name, what there is, what a pre-flight takes) where the data do not allow one."""
+    """Return (name, what there is, what a pre-flight takes) where the data do not allow one; None where they do."""
     for method in methods:
         if more := method.needs - {"train", "test"}:
             needed = f"{method.name}, which needs {', '.join(sorted(more))}"

@@ -5,8 +5,10 @@
                                                                 missing:  each feature becomes 0 at that rate
     H_ab   = H with all labels a and b exchanged
 
-Data sets go in and data sets come out. Every random number comes from `stream`, so that one seed gives the same parts
-again. Why all parts share their rows, and why the rates are squares: docs/protocols/preflight.md.
+O are the own rows, on which a model is fitted; H are the held-out rows, which play the candidates. Data sets go in and
+data sets come out. Every random number comes from `stream`, so that one seed gives the same parts again: the purposes,
+their numbers and the order of drawing have to stay. The sizes may change. Why all parts share their rows, and why the
+rates are squares: docs/protocols/preflight.md.
 """
 
 from __future__ import annotations
@@ -29,19 +31,22 @@ SPLIT, TEST, CORRUPT, SWAP = range(4)  # the purposes of random numbers
 
 
 def stream(seed: int, *purpose: int) -> np.random.Generator:
-    """An independent generator for each seed and purpose."""
+    """Return an independent generator for each seed and purpose.
+
+    seed: 0 or more. purpose: one of SPLIT, TEST, CORRUPT and SWAP, and further integers such as the split's number.
+    """
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=(977, *purpose))))
 
 
 def sampled(test: Dataset, seed: int) -> Dataset:
-    """The test rows, or TEST_ROWS of them drawn at random where there are more."""
+    """Return the test rows, or TEST_ROWS of them drawn at random where there are more."""
     if test.rows <= TEST_ROWS:
         return test
     return test.subset(np.sort(stream(seed, TEST).permutation(test.rows)[:TEST_ROWS]))
 
 
 def split(train: Dataset, seed: int, s: int) -> tuple[Dataset, Dataset]:
-    """O and H of the split number s, from at most TRAIN_ROWS rows drawn at random."""
+    """Return O and H of the split number s, from at most TRAIN_ROWS rows drawn at random."""
     order = stream(seed, SPLIT, s).permutation(train.rows)[:TRAIN_ROWS]
     labels, own, held = train.y.numpy()[order], [], []
     for label in range(train.classes):
@@ -53,7 +58,10 @@ def split(train: Dataset, seed: int, s: int) -> tuple[Dataset, Dataset]:
 
 
 def corrupted(part: Dataset, rate: float, corruption: str, generator: np.random.Generator) -> Dataset:
-    """`part` with each label, or each feature, corrupted with probability `rate`. corruption: one of CORRUPTIONS."""
+    """Return `part` with each label, or each feature, corrupted with probability `rate`.
+
+    corruption: one of CORRUPTIONS. A feature becomes 0, and a label becomes one of the others.
+    """
     if corruption == "missing":
         missing = torch.from_numpy(generator.random(tuple(part.x.shape)) < rate)
         return Dataset(part.x.masked_fill(missing, 0.0), part.y, part.classes, part.name)
@@ -63,7 +71,7 @@ def corrupted(part: Dataset, rate: float, corruption: str, generator: np.random.
 
 
 def swaps(part: Dataset, model: SoftmaxRegression, generator: np.random.Generator, most: int) -> list[Dataset]:
-    """H_ab for at most `most` pairs of classes, drawn at random where there are more.
+    """Return H_ab for at most `most` pairs of classes, drawn at random where there are more.
 
     A pair is left out where one of its classes has fewer than SWAP_ROWS rows, or where the model does not distinguish
     the two: the swap must raise the model's loss, or it is no evidence of harm.

@@ -1,7 +1,13 @@
 """What a pre-flight found: verdicts and figures, thresholds, and trials of other l2.
 
-`check.preflight` makes a `Preflight`, which shows itself as tables, warnings and JSON. The cut-offs of the verdicts
-stand at the head, because tables and warnings state them.
+`check.preflight` makes a `Preflight` from what `study`, `verdict`, `threshold` and `search` found; out come tables,
+warnings and JSON. l2 is the strength of the regulariser, O are the rows on which a model is fitted, and a part is a
+corrupted copy of held-out rows. r_s is the rank correlation of value and utility on seed s, and w the share of the
+swaps of two classes' labels that do not lower the value.
+
+The cut-offs of the verdicts stand at the head, because tables and warnings state them. They were set on measurements
+(docs/protocols/preflight.md): change neither without the other. The names of fields have to stay, because JSON has
+them.
 """
 
 from __future__ import annotations
@@ -25,7 +31,7 @@ PER_ROW = "value per row"  # the unit of a threshold for a value that is a sum o
 
 @dataclass(frozen=True)
 class Rate:
-    """How many of some decisions were wrong.
+    """Hold how many of some decisions were wrong.
 
     Attributes:
         wrong: The number of wrong decisions.
@@ -42,7 +48,7 @@ class Rate:
 
     @staticmethod
     def count(errors: Iterable[bool]) -> Rate:
-        """The rate of True among `errors`."""
+        """Return the rate of True among `errors`."""
         errors = [bool(error) for error in errors]
         if not errors:
             return Rate(0, 0, None, None, None)
@@ -53,7 +59,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Threshold:
-    """The least value at which the model owner should buy, and how often it errs.
+    """Hold the least value at which the model owner should buy, and how often that decision errs.
 
     Attributes:
         value: The calibrated threshold, or None where all parts were good or all were bad.
@@ -71,16 +77,16 @@ class Threshold:
     zero_false_reject: Rate
 
     def of(self, rows: int) -> float | None:
-        """The threshold for a candidate of so many rows, in the method's own values."""
+        """Return the threshold for a candidate of so many rows, in the method's own values."""
         return self.value * rows if self.value is not None and self.unit == PER_ROW else self.value
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """A correlation over the K parts.
+    """Hold a correlation over the K parts.
 
     Attributes:
-        mean, spread, worst: Its mean, standard deviation and least number over the seeds.
+        mean, spread, worst: The correlation's mean, standard deviation and least number over the seeds.
         by_seed: The correlation of each seed, None where it is undefined.
         pooled: The correlation over the parts of all seeds together.
         low, high: The ends of the 95% percentile bootstrap interval of `pooled` over parts; ranks only.
@@ -97,13 +103,13 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Check:
-    """What was found about one method.
+    """Hold what was found about one method.
 
     Attributes:
         method: The method's name.
         verdict: TRUSTED, DOUBTFUL or INVERTED.
-        rank, pearson: How its values agree with the utility.
-        level: How its values agree with the rate of corruption, by rank.
+        rank, pearson: How the method's values agree with the utility.
+        level: How the method's values agree with the rate of corruption, by rank.
         wrong: The number of pairs of classes whose swap did not lower the value.
         pairs: The number of pairs tried over all seeds.
         condition: The condition number of the Hessian that the method inverts; None for a method that inverts none.
@@ -128,7 +134,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Trial:
-    """One l2 of the search.
+    """Hold what was found at one l2 of the search.
 
     Attributes:
         l2: The strength of the regulariser.
@@ -160,7 +166,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Preflight:
-    """The result of a pre-flight.
+    """Hold the result of a pre-flight.
 
     Attributes:
         l2: The strength of the model's regulariser.
@@ -187,7 +193,7 @@ class Preflight:
     suggested_l2: float | None
 
     def __getitem__(self, method: str) -> Check:
-        """The check of a method, by name. Raises InputError for a method that was not checked."""
+        """Return the check of a method, by name. Raises InputError for a method that was not checked."""
         for check in self.checks:
             if check.method == method:
                 return check
@@ -204,11 +210,11 @@ class Preflight:
         return {check.method: check.threshold.value for check in self.checks}
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, and the warnings, as numbers, texts, lists and dictionaries that JSON has."""
+        """Return all fields, and the warnings, as numbers, texts, lists and dictionaries that JSON has."""
         return {**_plain(asdict(self)), "warnings": self.warnings()}
 
     def warnings(self) -> list[str]:
-        """A sentence with figures for each method that is not trusted, and one about what would help."""
+        """Return a sentence with figures for each method that is not trusted, and one about what would help."""
         found = [f"{name} could not be checked: {why}" for name, why in self.skipped]
         for check in self.checks:
             if check.verdict == TRUSTED:
@@ -234,7 +240,7 @@ class Preflight:
         return found
 
     def _price(self, best: Trial) -> str:
-        """The end of a sentence: the test loss and error that a suggested l2 costs."""
+        """Return the end of a sentence: the test loss and error that a suggested l2 costs."""
         now = next(trial for trial in self.trials if trial.l2 == self.l2)
         return (
             f"; there the test loss is {number(best.loss, 3)} (now {number(now.loss, 3)}) and the test error "
@@ -242,7 +248,7 @@ class Preflight:
         )
 
     def tables(self) -> list[Table]:
-        """The verdicts, the thresholds and, where one was made, the search for another l2."""
+        """Return the verdicts, the thresholds and, where one was made, the search for another l2."""
         return [self._verdicts(), self._thresholds(), *([self._search()] if self.trials else [])]
 
     def _verdicts(self) -> Table:
@@ -311,7 +317,7 @@ class Preflight:
 
 
 def _plain(value: Any) -> Any:
-    """The value without tuples and infinity, which JSON does not have."""
+    """Return the value without tuples and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _plain(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):

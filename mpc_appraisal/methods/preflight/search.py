@@ -1,14 +1,17 @@
 """The pre-flight's search for a better l2, where a method is not trusted at the present one.
 
-    grid        l2 times 1/10 .. 10, or 1 .. 100 where the present l2 fails, for a smaller one conditions worse still;
-                within [1e-6, 1]
+    grid        l2 times 1/10 .. 10, or 1 .. 100 where a method is not trusted at the present l2, for a smaller l2
+                conditions worse still; within [1e-6, 1]
     allowed     a test loss of at most 1.5 times the best
     suggested   of the allowed, the least test loss at which all methods are trusted,
                 or else the best sum over methods of (mean r_s - w)
 
-A study of the present l2 goes in, and one `Trial` for each l2 comes out. Half as much loss again is much, but most of
-it arises because a larger l2 makes the model less sure of itself. The test error stands beside it, and the model that
-appraises need not be the one that is deployed.
+l2 is the strength of the regulariser, r_s the rank correlation of value and utility on seed s, and w the share of the
+swaps of two classes' labels that do not lower the value. A study of the present l2 goes in, and one `Trial` for each l2
+comes out. A loss half as large again is much, but most of it arises because a larger l2 makes the model less sure of
+itself. The test error stands beside the loss, and the model that appraises need not be the one that is deployed.
+
+The grid may change. The present l2 has to stay among the trials, because a suggestion is compared with it.
 """
 
 from __future__ import annotations
@@ -26,7 +29,11 @@ LEAST, MOST = 1e-6, 1.0
 
 
 def trials(now: Study, subject: Subject, factors: Sequence[float]) -> tuple[Trial, ...]:
-    """The present l2 and those of the grid, in rising order. An l2 at which the model does not converge is left out."""
+    """Return a trial of the present l2 and of each l2 of the grid, in rising order.
+
+    now: the study of the present l2. factors: what the present l2 is multiplied by. An l2 at which the model does not
+    converge is left out.
+    """
     base = max(now.l2, 1e-5)
     grid = sorted({float(f"{min(max(base * factor, LEAST), MOST):.3g}") for factor in factors} - {now.l2})
     studies = [now]
@@ -51,7 +58,7 @@ def trials(now: Study, subject: Subject, factors: Sequence[float]) -> tuple[Tria
 
 
 def suggested(tried: Sequence[Trial], l2: float) -> float | None:
-    """The suggested l2, or None where no trial is better than the present l2."""
+    """Return the suggested l2, or None where no trial is better than the present l2."""
     allowed = [trial for trial in tried if trial.fits and trial.rank]
     trusted = [trial for trial in allowed if trial.trusted]
     if trusted:

@@ -5,9 +5,12 @@
     utility_p = mean test loss of theta_s minus that after retraining on O_s and H_p    (retraining.py, eq. 2 negated)
     condition = (largest + d) / d  of the Hessian,  d = 2 l2 + damping
 
-A `Subject` goes in: the methods, the splits and the test rows. A `Study` comes out, with one `Check` for each method. A
-study takes K + 1 fits for each split. The cross-entropy's own smallest eigenvalue is 0, because adding one vector to
-the weights of all classes changes nothing; hence d alone stands below the fraction.
+l2 is the strength of the regulariser. O_s are the model owner's own rows in split s, and H_p is part p of K corrupted
+copies of the held-out rows (`parts`). A `Subject` goes in: the methods, the splits and the test rows. A `Study` comes
+out, with one `Check` for each method. A study takes K + 1 fits for each split. The smallest eigenvalue of the Hessian
+of the cross-entropy alone is 0, because adding one vector to the weights of all classes changes nothing; hence d alone
+stands below the fraction. The numbers of swaps may change. All l2 have to be studied on the same parts, which the
+subject's seed makes, or their studies do not compare.
 """
 
 from __future__ import annotations
@@ -38,11 +41,11 @@ Fit = Callable[[Dataset], SoftmaxRegression]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is studied at every l2.
+    """Hold what is studied at every l2.
 
     Attributes:
         methods: The methods that are checked.
-        splits: O and H of each split.
+        splits: O and H of each split, that is, the own and the held-out rows.
         test: The test rows.
         parts: K, the number of corrupted parts of each split.
         corruption: The kind of corruption, one of `parts.CORRUPTIONS`.
@@ -64,14 +67,14 @@ class Subject:
 
 @dataclass(frozen=True)
 class Study:
-    """What was found at one l2.
+    """Hold what was found at one l2.
 
     Attributes:
         l2: The strength of the regulariser.
         loss: The mean test loss of the models, averaged over the splits.
         error: The share of test errors of the models, averaged over the splits.
-        checks: One for each method that could be checked.
-        skipped: (method, reason) of each that could not.
+        checks: One check for each method that could be checked.
+        skipped: (method, reason) of each method that could not be checked.
     """
 
     l2: float
@@ -83,7 +86,7 @@ class Study:
 
 @dataclass(frozen=True)
 class _World:
-    """One split at one l2: its rows, the model that appraises, the corrupted parts and their true utilities."""
+    """Hold one split at one l2: its rows, the model that appraises, the corrupted parts and their true utilities."""
 
     own: Dataset
     held: Dataset
@@ -95,8 +98,13 @@ class _World:
 def study(subject: Subject, l2: float, fit: Fit, given: SoftmaxRegression | None = None) -> Study:
     """Appraise and retrain at one l2.
 
-    fit: trains theta_s on O_s. given: the model that appraises in place of every theta_s; utilities are still those of
-    theta_s. Raises AppraisalError where a model does not converge; a method that fails is skipped.
+    Args:
+        subject: What is studied.
+        l2: The strength of the regulariser.
+        fit: Trains theta_s on O_s.
+        given: The model that appraises in place of every theta_s; utilities are still those of theta_s.
+
+    Raises AppraisalError where a model does not converge; a method that fails is skipped.
     """
     worlds = [_world(subject, s, l2, fit, given) for s in range(len(subject.splits))]
     checks, skipped = [], []
@@ -122,7 +130,7 @@ def _world(subject: Subject, s: int, l2: float, fit: Fit, given: SoftmaxRegressi
 
 
 def _check(subject: Subject, method: Appraiser, worlds: Sequence[_World]) -> Check:
-    """The check of one method over all splits. Raises AppraisalError where the method fails."""
+    """Return the check of one method over all splits. Raises AppraisalError where the method fails."""
     values, wrong, pairs, conditions, unit = [], 0, 0, [], "value"
     for s, world in enumerate(worlds):
         value = valuer(method, world.model, world.own, subject.test)
@@ -153,7 +161,10 @@ def _check(subject: Subject, method: Appraiser, worlds: Sequence[_World]) -> Che
 
 
 def valuer(method: Appraiser, model: SoftmaxRegression, train: Dataset, test: Dataset) -> Callable[[Dataset], float]:
-    """A function that gives what `methods.plaintext` gives, and prepares the model owner's tensors only once."""
+    """Return a function that values data sets as `methods.plaintext` does, with tensors that are prepared once.
+
+    Raises InputError where the method needs a data set that is None.
+    """
     method.require(train, test)
     owned = method.prepare(model, train, test)
 
@@ -166,7 +177,10 @@ def valuer(method: Appraiser, model: SoftmaxRegression, train: Dataset, test: Da
 
 
 def condition_number(model: SoftmaxRegression, train: Dataset, damping: float = 0.0) -> float:
-    """(largest + d) / d of the Hessian on `train`, to within a few percent; infinity where d is 0."""
+    """Return (largest + d) / d of the Hessian on `train`, to within a few percent; infinity where d is 0.
+
+    largest is the largest eigenvalue of the Hessian of the mean cross-entropy, and d = 2 l2 + damping.
+    """
     curvature, shape = cross_entropy_hessian(model, train), (train.features + 1, model.classes)
 
     def product(flat: np.ndarray) -> np.ndarray:

@@ -3,10 +3,12 @@
     t = arg min  FA(t) + FR(t)      FA: share of the parts with utility <= 0 whose value is >= t  (bought, and bad)
                                     FR: share of the parts with utility > 0 whose value is < t    (good, and refused)
 
-The parts of all seeds calibrate t, which lies in the middle of the widest gap among the best. The rates of error are
-counted on each seed with a t from the other seeds, or with one seed on each part with a t from the other parts. Beside
-them stand those of t = 0. The intervals are Clopper and Pearson's (95%). Parts of one seed share rows, so that the
-intervals are too narrow rather than too wide.
+A part is a corrupted copy of held-out rows, and its utility is how much the test loss falls by retraining with it.
+Values and utilities go in, and a `Threshold` comes out. The parts of all seeds calibrate t, which lies in the middle of
+the widest gap between two neighbouring values, among the cuts that err least. The rates of error are counted on each
+seed with a t from the other seeds, or with one seed on each part with a t from the other parts. Beside these rates
+stand those of t = 0. The intervals are Clopper and Pearson's (95%). Parts of one seed share rows, so that the intervals
+are too narrow rather than too wide. Whatever changes, a rate has to be counted on parts that did not calibrate its t.
 """
 
 from __future__ import annotations
@@ -22,9 +24,13 @@ from mpc_appraisal.models.training import union
 
 
 def threshold_of(values: Sequence[float], good: Sequence[bool]) -> float | None:
-    """t with the least FA + FR for accepting values >= t, in the middle of the widest gap among the best.
+    """Return t with the least FA + FR for accepting values >= t, in the middle of the widest gap among the best.
 
-    None where all are good or all are bad: then nothing shows where one becomes the other.
+    Args:
+        values: The values of the parts.
+        good: Whether the utility of each part is above 0, in the same order.
+
+    Returns None where all are good or all are bad: then nothing shows where good becomes bad.
     """
     order = np.argsort(values, kind="stable")
     sorted_values, sorted_good = np.asarray(values, dtype=np.float64)[order], np.asarray(good, dtype=bool)[order]
@@ -49,7 +55,10 @@ def threshold_of(values: Sequence[float], good: Sequence[bool]) -> float | None:
 
 
 def calibrated(values: Sequence[Sequence[float]], utilities: Sequence[Sequence[float]], unit: str) -> Threshold:
-    """The threshold and its rates of error, from values and utilities by seed and part, both in the same order."""
+    """Return the threshold and its rates of error.
+
+    values, utilities: by seed and part, both in the same order. unit: the unit of the values, from `unit_of`.
+    """
     flat = np.concatenate([np.asarray(row) for row in values])
     good = np.concatenate([np.asarray(row) for row in utilities]) > 0
     groups = np.repeat(np.arange(len(values)), [len(row) for row in values])
@@ -67,10 +76,10 @@ def calibrated(values: Sequence[Sequence[float]], utilities: Sequence[Sequence[f
 
 
 def unit_of(value: Callable[[Dataset], float], part: Dataset) -> str:
-    """The unit of a threshold, found by appraising `part` twice over.
+    """Return the unit of a threshold, found by appraising `part` twice over.
 
-    A value that doubles is a sum, and its threshold is per row. One that stays is a mean, and its threshold holds for
-    any size. Any other value has a threshold for candidates of about as many rows as `part` has.
+    A value that doubles is a sum, and its threshold is per row. A value that stays is a mean, and its threshold holds
+    for any size. Any other value has a threshold for candidates of about as many rows as `part` has.
     """
     one, two = value(part), value(union(part, part))
     if math.isclose(two, 2 * one, rel_tol=1e-6):

@@ -7,6 +7,7 @@
     inverted   mean r_s <= -0.3,  or  w > 1/3 with a 95% interval above 0.08
     doubtful   otherwise, and where an r_s is undefined because all values are alike
 
+A part is a corrupted copy of held-out rows, and its utility is how much the test loss falls by retraining with it.
 Correlations and counts go in, and words or `Agreement`s come out. The cut-offs stand in `result`. They were set on
 measurements, which docs/protocols/preflight.md describes: change neither without the other.
 """
@@ -34,7 +35,7 @@ from mpc_appraisal.reporting.metrics import correlations
 
 
 def verdict_of(ranks: Sequence[float | None], wrong: int = 0, pairs: int = 0) -> str:
-    """The verdict from r_s of each seed (None where it is undefined) and w = wrong / pairs."""
+    """Return the verdict from r_s of each seed (None where it is undefined) and w = wrong / pairs."""
     swaps = Rate.count([True] * wrong + [False] * (pairs - wrong))
     share, sure_of = swaps.rate or 0.0, swaps.low or 0.0
     known = [r for r in ranks if r is not None]
@@ -48,7 +49,7 @@ def verdict_of(ranks: Sequence[float | None], wrong: int = 0, pairs: int = 0) ->
 def agreement_of(
     values: Sequence[Sequence[float]], truth: Sequence[Sequence[float]], kind: str, pooled: bool = False
 ) -> Agreement:
-    """The correlation of values with the truth, both by seed and part.
+    """Return the correlation of values with the truth, both by seed and part.
 
     kind: "spearman" or "pearson". pooled: also correlate the parts of all seeds together, with a bootstrap interval.
     """
@@ -75,7 +76,7 @@ def agreement_of(
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Spearman's correlation along an axis; 0 for a resample whose values are all alike."""
+    """Return Spearman's correlation along an axis; 0 for a resample whose values are all alike."""
     a, b = (scipy.stats.rankdata(side, axis=axis) for side in (a, b))
     a, b = (side - side.mean(axis, keepdims=True) for side in (a, b))
     size = np.sqrt((a**2).sum(axis) * (b**2).sum(axis))
