@@ -2,10 +2,14 @@
 
     z_l = W_l a_{l-1} + b_l,    a_l = average pool(ReLU(z_l)),    a_0 = x in [0, 1],    p = softmax(z_L)
 
-W_l is a convolution (cross-correlation, zero padding) or a matrix. Only ReLU and average pooling occur between layers,
-because both commute with a positive diagonal and a permutation of channels, on which the marketplace's matrix
-transformation rests. `Architecture` says which layers there are, `Network` holds their weights and its file, and
-`train` runs plain SGD. To add a network, add its layers to `ARCHITECTURES`.
+A shopper is the model owner of the encrypted marketplace. W_l is a convolution (cross-correlation, zero padding) or a
+matrix, b_l a bias, and z_l the output of layer l before its ReLU; a network has L layers. n is a number of rows, d of
+pixels, C of classes, and k1 of the first layer's outputs. `Architecture` says which layers there are, `Network` holds
+their weights and its file, and `train` runs plain SGD: images and labels go in, a new network comes out.
+
+To add a network, add its layers to `ARCHITECTURES`. Only ReLU and average pooling may occur between layers, because
+both commute with a positive diagonal and a permutation of channels, on which the marketplace's matrix transformation
+rests. The arrays of the file have to stay, since `load` reads files of earlier runs.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ LARGEST = 1 << 24  # the most pixels of an image, and the most units or channels
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution of `channels` filters kernel x kernel, then ReLU, then average pooling over pool x pool."""
+    """Describe a convolution of `channels` filters kernel x kernel, then ReLU, then averages over pool x pool."""
 
     channels: int
     kernel: int
@@ -43,7 +47,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class Dense:
-    """A matrix of `units` rows, then ReLU unless it is the last layer."""
+    """Describe a matrix of `units` rows, then ReLU unless it is the last layer."""
 
     units: int
 
@@ -54,7 +58,7 @@ def _size(value: object, least: int) -> bool:
 
 @dataclass(frozen=True)
 class Architecture:
-    """The shape of a network.
+    """Describe the shape of a network.
 
     Raises InputError for layers that do not fit: fewer than two, a convolution after a dense layer or at the end, a
     kernel larger than its padded input, or a pool that does not divide its input.
@@ -102,7 +106,7 @@ class Architecture:
         return self.layers[-1].units
 
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shape of each layer's z: (channels, height, width) of a convolution before its pool, or (units,)."""
+        """Return the shape of each layer's z: (channels, height, width), before any pool, or (units,)."""
         found, shape = [], self.image
         for layer in self.layers:
             if isinstance(layer, Conv):
@@ -115,7 +119,7 @@ class Architecture:
         return tuple(found)
 
     def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shape of each W: (out, in, kernel, kernel) or (out, in)."""
+        """Return the shape of each W: (out, in, kernel, kernel) or (out, in)."""
         found, inputs, flat = [], self.image[0], self.features
         for layer, shape in zip(self.layers, self.shapes(), strict=True):
             if isinstance(layer, Conv):
@@ -138,10 +142,10 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def remaining(architecture: Architecture, weights: Sequence[Tensor], biases: Sequence[Tensor], z1: Tensor) -> Tensor:
-    """The layers after the first, from its z (n, k1). With the weights of all of them the result is the logits (n, C).
+    """Evaluate the layers after the first, from the first layer's z (n, k1).
 
     `weights` and `biases` are those of the second layer and of the next ones, in order. The result is z of the layer
-    that the last of them belongs to.
+    that the last of them belongs to: the logits (n, C) where all layers are given.
     """
     z = z1.reshape(len(z1), *architecture.shapes()[0])
     before = architecture.layers[0]
@@ -158,7 +162,7 @@ def remaining(architecture: Architecture, weights: Sequence[Tensor], biases: Seq
 
 
 def first(architecture: Architecture, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    """The first layer's z (n, k1) before ReLU from images x (n, d), row-major (channel, height, width)."""
+    """Return the first layer's z (n, k1) before ReLU from images x (n, d), row-major (channel, height, width)."""
     layer = architecture.layers[0]
     if isinstance(layer, Dense):
         return functional.linear(x, weight, bias)
@@ -168,13 +172,13 @@ def first(architecture: Architecture, weight: Tensor, bias: Tensor | None, x: Te
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network with its weights, all finite and of one floating type.
+    """Hold a network with its weights, all finite and of one floating type.
 
     Raises InputError for a shape that is not the architecture's, or for another type.
 
     Attributes:
         architecture: The layers.
-        weights: One tensor for each layer, (out, in, k, k) of a convolution and (out, in) of a matrix.
+        weights: One tensor for each layer, (out, in, k, k) of a convolution with kernel k and (out, in) of a matrix.
         biases: One tensor (out,) for each layer.
     """
 
@@ -201,25 +205,31 @@ class Network:
         return self.weights[0].dtype
 
     def to(self, dtype: torch.dtype) -> Network:
-        """The same network in another floating type."""
+        """Return the same network in another floating type."""
         return Network(self.architecture, *(tuple(p.to(dtype) for p in ps) for ps in (self.weights, self.biases)))
 
     def hidden(self, x: Tensor) -> Tensor:
-        """The first layer's z (n, k1) before ReLU, of x (n, d) in [0, 1], in the network's type."""
+        """Return the first layer's z (n, k1) before ReLU, of x (n, d) in [0, 1], in the network's type.
+
+        Raises InputError for another shape of x.
+        """
         _check(x, self.architecture.features, "x")
         return first(self.architecture, self.weights[0], self.biases[0], x.to(self.dtype))
 
     def from_hidden(self, z1: Tensor) -> Tensor:
-        """The logits (n, C) from the first layer's z, which is z1 (n, k1)."""
+        """Return the logits (n, C) from the first layer's z, which is z1 (n, k1).
+
+        Raises InputError for another shape of z1.
+        """
         _check(z1, math.prod(self.architecture.shapes()[0]), "z1")
         return remaining(self.architecture, self.weights[1:], self.biases[1:], z1.to(self.dtype))
 
     def logits(self, x: Tensor) -> Tensor:
-        """The logits (n, C) of x (n, d) in [0, 1]."""
+        """Return the logits (n, C) of x (n, d) in [0, 1]. Raises InputError for another shape."""
         return self.from_hidden(self.hidden(x))
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """The probabilities (n, C) of x (n, d) in [0, 1]. Every row sums to 1."""
+        """Return the probabilities (n, C) of x (n, d) in [0, 1]. Every row sums to 1."""
         return self.logits(x).softmax(dim=1)
 
     def save(self, path: str | Path) -> None:
@@ -251,9 +261,10 @@ class Network:
 
 
 def initial(architecture: Architecture, seed: int, dtype: torch.dtype = torch.float32) -> Network:
-    """An untrained network, the same for the same seed.
+    """Return an untrained network, the same for the same seed.
 
-    The weights are normal with variance 2 / fan-in, and the biases are 0 (He, Zhang, Ren and Sun 2015).
+    The weights are normal with variance 2 / fan-in, the number of inputs of one output, and the biases are 0 (He,
+    Zhang, Ren and Sun 2015).
     """
     generator = torch.Generator().manual_seed(seed)
     weights = tuple(
@@ -277,7 +288,7 @@ def train(
     freeze_first: bool = False,
     weight_decay: float = 0.0,
 ) -> Network:
-    """A new network, after SGD on the mean softmax cross-entropy.
+    """Return a new network, after SGD on the mean softmax cross-entropy.
 
         v <- momentum v + grad + weight_decay w,    w <- w - lr v        (as torch.optim.SGD)
 
@@ -294,8 +305,7 @@ def train(
         batch_size: The rows of a batch.
         momentum: The momentum, in [0, 1).
         seed: The seed of the shuffles.
-        freeze_first: Whether the first layer stays as it is. It is then evaluated once for all rows, which takes n k1
-            numbers of memory.
+        freeze_first: Whether the first layer stays as it is, evaluated once for all rows: n k1 numbers of memory.
         weight_decay: The weight decay, 0 or more.
     """
     _check_training(network, x, y, epochs, steps)
@@ -327,7 +337,7 @@ def train(
 
 
 def _check_training(network: Network, x: Tensor, y: Tensor, epochs: int | None, steps: int | None) -> None:
-    """Raises InputError for rows or labels that do not fit the network, or for a bad number of epochs or steps."""
+    """Raise InputError for rows or labels that do not fit the network, or for a bad number of epochs or steps."""
     _check(x, network.architecture.features, "x")
     if y.shape != (len(x),) or y.dtype != torch.int64 or len(x) == 0:
         raise InputError("y", f"{tuple(y.shape)} {y.dtype}", f"({len(x)},) labels in torch.int64, one row or more")
@@ -340,7 +350,7 @@ def _check_training(network: Network, x: Tensor, y: Tensor, epochs: int | None, 
 
 
 def batches(rows: int, batch_size: int, steps: int, seed: int) -> Iterator[Tensor]:
-    """The row numbers of `steps` successive batches, shuffled anew every epoch by one seeded generator."""
+    """Yield the row numbers of `steps` successive batches, shuffled anew every epoch by one seeded generator."""
     generator = torch.Generator().manual_seed(seed)
     while steps > 0:
         for index in torch.randperm(rows, generator=generator).split(batch_size)[:steps]:
@@ -349,16 +359,16 @@ def batches(rows: int, batch_size: int, steps: int, seed: int) -> Iterator[Tenso
 
 
 def first_matrix(network: Network) -> Tensor:
-    """The first layer as a matrix (k1, d), so that hidden(x) = x @ first_matrix.T + first_bias.
+    """Return the first layer as a matrix (k1, d), so that hidden(x) = x @ first_matrix.T + first_bias.
 
-    Of a convolution these are its Toeplitz rows.
+    For a convolution the rows are those of its Toeplitz matrix.
     """
     weight = network.weights[0]
     return first(network.architecture, weight, None, torch.eye(network.architecture.features, dtype=weight.dtype)).T
 
 
 def first_bias(network: Network) -> Tensor:
-    """The first layer's bias (k1,), repeated for every position of a convolution."""
+    """Return the first layer's bias (k1,), repeated for every position of a convolution."""
     return network.biases[0].repeat_interleave(math.prod(network.architecture.shapes()[0][1:]))
 
 

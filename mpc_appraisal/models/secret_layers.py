@@ -3,13 +3,18 @@
     z_l = W_l a_{l-1} + b_l,   a_l = pool([z_l > 0] z_l),   g_L = (softmax(z_L) - y) lr / n
     dW_l = g_l a_{l-1}',   db_l = sum g_l,   g_{l-1} = [z_{l-1} > 0] unpool(W_l' g_l),   theta_l <- theta_l - d theta_l
 
-These are `networks.remaining` and the gradient of its mean cross-entropy, in plain SGD without momentum. `sgd` trains,
-`forward` gives logits, and `errors` counts wrong rows. A matrix that an owner knows enters its products masked once for
-all batches; two shared matrices take a triple each time. The bit [z > 0] is computed once, by an exact comparison, and
-serves the gradient too. With lr / n = m 2^e and m in [1/2, 1), g_L is multiplied by m, and 2^e moves the binary point
-of dW, so that a large gradient is truncated once, straight to the precision of the weights.
+z_l, a_l, W_l and b_l are as in `networks`; n is the number of rows of a batch, y (n, C) their one-hot labels, lr the
+rate, and theta_l stands for W_l and b_l. A share is one of two ring elements, one at each owner, that add up to a
+secret value. These are `networks.remaining` and the gradient of its mean cross-entropy, in plain SGD without momentum.
+`sgd` trains, `forward` gives logits, and `errors` counts wrong rows; nothing is opened here.
 
-Values between products have BITS fractional bits, and sums of products must stay below 2^(62 - 2 BITS) = 2^26.
+A matrix that an owner knows enters its products masked once for all batches; two shared matrices take a triple of the
+dealer's random numbers each time. The bit [z > 0] is computed once, by an exact comparison, and serves the gradient
+too. With lr / n = m 2^e and m in [1/2, 1), g_L is multiplied by m, and 2^e moves the binary point of dW, so that a
+large gradient is truncated once, straight to the precision of the weights.
+
+Values between products have BITS fractional bits, and sums of products must stay below 2^(62 - 2 BITS) = 2^26. BITS may
+change within that bound; the formulas have to stay those of `networks`, which the plain run is compared with.
 """
 
 from __future__ import annotations
@@ -30,14 +35,14 @@ REACH = 16.0  # a logit further below its row's largest is put there, since e^-1
 
 
 class Layer(NamedTuple):
-    """One layer, plain, private or shared. The weight is (out, in, k, k) or (out, in), and the bias is (1, out)."""
+    """Hold one layer, plain, private or shared: weight (out, in, k, k) or (out, in), and bias (1, out)."""
 
     weight: Any
     bias: Any
 
 
 class ForwardPass(NamedTuple):
-    """What a forward pass leaves for the backward pass.
+    """Hold what a forward pass leaves for the backward pass.
 
     Attributes:
         inputs: The input of each layer.
@@ -53,7 +58,7 @@ class ForwardPass(NamedTuple):
 # -- what plain tensors and shares do differently ------------------------------------------------------------------
 @singledispatch
 def rounded(value: Any, bits: int) -> Any:
-    """The value as shares of so many fractional bits, within one unit of the last. Plain tensors stay as they are."""
+    """Return shares of `bits` fractional bits, within one unit of the last. Plain tensors stay as they are."""
     return value
 
 
@@ -80,7 +85,7 @@ def _(value: Secret, move: Callable[[torch.Tensor], torch.Tensor]) -> Secret:
 
 @singledispatch
 def bilinear(left: Any, op: str, right: Any, **options: Any) -> Any:
-    """torch.mul, conv2d or conv_transpose2d of two plain or two shared tensors.
+    """Apply torch.mul, conv2d or conv_transpose2d to two plain or two shared tensors.
 
     On shares it takes one round, and the fractional bits add up.
     """
@@ -97,7 +102,7 @@ def _(left: Secret, op: str, right: Secret, **options: Any) -> Secret:
 
 # -- forward -------------------------------------------------------------------------------------------------------
 def room(layer: Conv | Dense) -> int:
-    """The fractional bits of z with which the result of the average pool has BITS without a truncation.
+    """Return the fractional bits of z with which the result of the average pool has BITS without a truncation.
 
     The division by a power of two only moves the binary point.
     """
@@ -106,7 +111,7 @@ def room(layer: Conv | Dense) -> int:
 
 
 def activated(layer: Conv | Dense, z: Any) -> tuple[Any, Any]:
-    """a = pool(relu(z)) and the bits [z > 0], of z (n, channels, height, width) or (n, units)."""
+    """Return a = pool(relu(z)) and the bits [z > 0], of z (n, channels, height, width) or (n, units)."""
     positive = ops.negative(z * -1.0)
     a = ops.choose(positive, z)
     if isinstance(layer, Conv) and layer.pool > 1:
@@ -117,7 +122,7 @@ def activated(layer: Conv | Dense, z: Any) -> tuple[Any, Any]:
 
 
 def multiplied(layer: Conv | Dense, weight: Any, a: Any) -> Any:
-    """The product W a of a (n, ...), which is (n, out, height, width) or (n, out)."""
+    """Return the product W a of a (n, ...), which is (n, out, height, width) or (n, out)."""
     if isinstance(layer, Conv):
         a, weight = rounded(a, BITS), rounded(weight, BITS)
         return bilinear(a, "conv2d", weight, stride=layer.stride, padding=layer.padding)
@@ -126,7 +131,7 @@ def multiplied(layer: Conv | Dense, weight: Any, a: Any) -> Any:
 
 
 def forward(architecture: Architecture, layers: Sequence[Layer], a: Any) -> ForwardPass:
-    """From the first layer's activation a (n, ...) through `layers`, which are all but the first, to logits (n, C)."""
+    """Evaluate `layers`, which are all but the first, from the first layer's activation a (n, ...) to logits (n, C)."""
     inputs, positive = [], []
     for place, (layer, (weight, bias)) in enumerate(zip(architecture.layers[1:], layers, strict=True), 2):
         inputs.append(a)
@@ -141,7 +146,7 @@ def forward(architecture: Architecture, layers: Sequence[Layer], a: Any) -> Forw
 
 # -- backward ------------------------------------------------------------------------------------------------------
 def probabilities(z: Any) -> Any:
-    """The softmax of logits (n, C) less the row's largest, which are put at -REACH if they are below.
+    """Return the softmax of logits (n, C) less the row's largest; what is below -REACH is put at -REACH.
 
     The engine's bound on logits has to be REACH.
     """
@@ -159,7 +164,7 @@ def _relu(z: Any) -> Any:
 
 
 def gradients(architecture: Architecture, layers: Sequence[Layer], done: ForwardPass, g: Any) -> list[Layer]:
-    """The gradients of every layer's weight and bias, for the gradient g (n, C) with respect to the logits."""
+    """Return the gradients of every layer's weight and bias, for the gradient g (n, C) with respect to the logits."""
     found: list[Layer] = []
     for place in range(len(layers) - 1, -1, -1):
         layer, before, a = architecture.layers[place + 1], architecture.layers[place], done.inputs[place]
@@ -183,27 +188,27 @@ def gradients(architecture: Architecture, layers: Sequence[Layer], done: Forward
 
 
 def _kernel_gradient(layer: Conv, a: Any, g: Any) -> Any:
-    """dW[o, i] = sum over rows and positions of a[i] g[o], a convolution with rows and channels exchanged."""
+    """Return dW[o, i] = sum over rows and positions of a[i] g[o], a convolution with rows and channels exchanged."""
     swapped, by = (moved(t, lambda t: t.transpose(0, 1)) for t in (a, g))
     out = bilinear(swapped, "conv2d", by, padding=layer.padding, dilation=layer.stride)
     return moved(out, lambda t: t[:, :, : layer.kernel, : layer.kernel].transpose(0, 1))
 
 
 def _undone(layer: Conv, inputs: torch.Size, outputs: torch.Size) -> dict[str, Any]:
-    """The options with which the transposed convolution's output has the shape of the convolution's input."""
+    """Return the options with which the transposed convolution's output has the shape of the convolution's input."""
     reached = [(side - 1) * layer.stride + layer.kernel - 2 * layer.padding for side in outputs[2:]]
     missing = [side - found for side, found in zip(inputs[2:], reached, strict=True)]
     return {"stride": layer.stride, "padding": layer.padding, "output_padding": missing}
 
 
 def _spread(t: torch.Tensor, p: int) -> torch.Tensor:
-    """t (n, c, h, w) with each element repeated p by p times, (n, c, p h, p w)."""
+    """Return t (n, c, h, w) with each element repeated p by p times, (n, c, p h, p w)."""
     n, c, h, w = t.shape
     return t.reshape(n, c, h, 1, w, 1).expand(n, c, h, p, w, p).reshape(n, c, h * p, w * p)
 
 
 def step(architecture: Architecture, layers: Sequence[Layer], a: Any, y: Any, lr: float) -> list[Layer]:
-    """The layers after one step on a batch, with a (n, ...) the first layer's activation and y (n, C) one-hot."""
+    """Return the layers after one step on a batch: a (n, ...), the first layer's activation, and y (n, C), one-hot."""
     done = forward(architecture, layers, a)
     mantissa, exponent = math.frexp(lr / a.shape[0])
     g = rounded((probabilities(done.logits) - y) * mantissa, BITS)
@@ -216,9 +221,9 @@ def step(architecture: Architecture, layers: Sequence[Layer], a: Any, y: Any, lr
 def sgd(
     architecture: Architecture, layers: Sequence[Layer], a: Any, y: Any, batches: Sequence[Sequence[int]], lr: float
 ) -> list[Layer]:
-    """The layers after one step for each of `batches`, which are public row numbers of a and y.
+    """Return the layers after one step for each of `batches`, which are public row numbers of a and y.
 
-    They are shared if the layers, a or y are.
+    The result is shared if the layers, a or y are.
     """
     layers = [Layer(*(rounded(p, BITS) for p in layer)) for layer in layers]
     for batch in batches:
@@ -228,9 +233,9 @@ def sgd(
 
 
 def errors(z: Any, y: Any) -> Any:
-    """How many rows of logits z (n, C) have a larger logit than that of their label, as a secret number.
+    """Count the rows of logits z (n, C) that have a larger logit than that of their label, as a secret number.
 
-    y (n, C) is one-hot.
+    y (n, C) is one-hot. For plain tensors the number is plain.
     """
     z = rounded(z, BITS)
     own = (z * y).sum(1, keepdim=True)

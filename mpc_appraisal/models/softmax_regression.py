@@ -2,8 +2,9 @@
 
     p(y | x) = softmax(theta' [x, 1])
 
-The last row of theta is the bias, which is the weight of a constant feature 1 (Xu, van der Maaten and Hannun 2022,
-section 4: L2-regularised logistic regressors). `load` and `save` define the file that a model owner may bring; its
+x are the d features of a row, y is its class out of C, and theta (d + 1, C) are the weights. The last row of theta is
+the bias, which is the weight of a constant feature 1 (Xu, van der Maaten and Hannun 2022, section 4: L2-regularised
+logistic regressors). Rows go in, logits come out. `load` and `save` define the file that a model owner may bring; its
 format must not change. Training is in `models.training`.
 """
 
@@ -24,7 +25,7 @@ ARRAYS = "a .npz file with the arrays 'theta' (features + 1, classes) and 'l2' (
 
 @dataclass(frozen=True, eq=False)
 class SoftmaxRegression:
-    """Trained parameters, and the regulariser that they were trained with. Raises InputError for bad values.
+    """Hold trained parameters, and the regulariser that they were trained with. Raises InputError for bad values.
 
     Attributes:
         theta: The weights (d + 1, C) in float64, all finite. The bias is the last row.
@@ -46,16 +47,16 @@ class SoftmaxRegression:
 
     @property
     def features(self) -> int:
-        """Number of features, without the bias."""
+        """The number d of features, without the bias."""
         return self.theta.shape[0] - 1
 
     @property
     def classes(self) -> int:
-        """Number of classes."""
+        """The number C of classes."""
         return self.theta.shape[1]
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """The logits (n, C) in float64 of rows x (n, d), without the constant feature.
+        """Return the logits (n, C) in float64 of rows x (n, d), without the constant feature.
 
         Raises InputError for another number of features.
         """

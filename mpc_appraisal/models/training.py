@@ -2,10 +2,14 @@
 
     theta = arg min  mean over D of L(x, y; theta)  +  l2 ||theta||^2
 
-L is the cross-entropy and theta includes the bias. `fit` minimises by L-BFGS in float64, from zero to convergence (Xu,
-van der Maaten and Hannun 2022, eq. 1, with the mean in place of the sum, so that l2 means the same for any number of
-rows). `utility` is their eq. 2 with the sign turned: the mean test loss before retraining with the candidate, less the
-loss after it. `fit` is also the `_target_` of conf/model, and its name there is part of stored digests.
+D are the training rows, L is the cross-entropy of a row, and theta (d + 1, C) are the weights of d features and the
+bias for C classes. Data sets go in; models, losses and utilities come out. `fit` minimises by L-BFGS in float64, from
+zero to convergence (Xu, van der Maaten and Hannun 2022, eq. 1, with the mean in place of the sum, so that l2 means the
+same for any number of rows). `utility` is their eq. 2 with the sign turned: the mean test loss before retraining with
+the candidate, a data set on offer, less the loss after retraining.
+
+The solver may change. The objective has to stay, because `methods.influence` differentiates it. `fit` is also the
+`_target_` of conf/model, and its name there is part of stored digests.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from mpc_appraisal.models.softmax_regression import SoftmaxRegression, check_l2
 
 
 def objective(theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor, l2: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """The objective () and its gradient (d + 1, C) at theta (d + 1, C).
+    """Return the objective, a tensor without dimensions, and its gradient (d + 1, C) at theta (d + 1, C).
 
     x is (n, d + 1) with the constant feature, and y is (n,) int64.
     """
@@ -33,7 +37,7 @@ def objective(theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor, l2: float) 
 
 
 def fit(train: Dataset, l2: float, tolerance: float = 1e-7, iterations: int = 20_000) -> SoftmaxRegression:
-    """The minimiser of the objective on `train`.
+    """Return the minimiser of the objective on `train`.
 
     Args:
         train: The training rows.
@@ -70,17 +74,20 @@ def fit(train: Dataset, l2: float, tolerance: float = 1e-7, iterations: int = 20
 
 
 def mean_loss(model: SoftmaxRegression, data: Dataset) -> float:
-    """The mean cross-entropy on `data`, without the regulariser."""
+    """Return the mean cross-entropy on `data`, without the regulariser."""
     return torch.nn.functional.cross_entropy(model.logits(data.x), data.y).item()
 
 
 def accuracy(model: SoftmaxRegression, data: Dataset) -> float:
-    """The fraction of rows whose most probable class is the label."""
+    """Return the fraction of rows whose most probable class is the label."""
     return (model.logits(data.x).argmax(1) == data.y).double().mean().item()
 
 
 def union(first: Dataset, second: Dataset) -> Dataset:
-    """The rows of both, in order. Raises InputError if their features or classes differ."""
+    """Return the rows of both, in order and in float64. Raises InputError if their features or classes differ.
+
+    The names of columns and classes are those of `first`.
+    """
     for what in ("features", "classes"):
         expected, got = getattr(first, what), getattr(second, what)
         if got != expected:
@@ -98,9 +105,10 @@ def utility(
     model: SoftmaxRegression | None = None,
     tolerance: float = 1e-7,
 ) -> float:
-    """How much the mean test loss falls by retraining with the candidate (eq. 2 negated). Higher is better.
+    """Return how much the mean test loss falls by retraining with the candidate (eq. 2 negated). Higher is better.
 
-    `model` is the fit on `train` alone, if the caller has it already. Otherwise it is fitted here.
+    `model` is the fit on `train` alone, if the caller has it already. Otherwise it is fitted here. l2 and tolerance are
+    those of `fit`, whose errors are raised.
     """
     before = model if model is not None else fit(train, l2, tolerance)
     after = fit(union(train, candidate), l2, tolerance)
