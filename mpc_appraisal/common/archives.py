@@ -1,4 +1,8 @@
-"""Small .npz files of arrays. A file is measured before it is unpacked, and a bad file is an error by its name."""
+"""Small .npz files of arrays: models, networks and layers that a user brings.
+
+A path goes in, and arrays by name come out. The file is measured before it is unpacked, and a bad file is an error by
+the name of its setting. LARGEST may change. Nothing may ever be unpickled: the file may come from a stranger.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,11 @@ LARGEST = 1 << 30  # bytes of a model or a network, unpacked
 def read_arrays(path: str | Path, name: str, expected: str, largest: int = LARGEST) -> dict[str, np.ndarray]:
     """Read all arrays of the file, by name; nothing is unpickled.
 
-    expected: in words, what the file should be, for errors. largest: the most bytes that it may have unpacked.
+    Args:
+        path: The file.
+        name: The setting that names the file, for errors.
+        expected: What the file should be, in words, for errors.
+        largest: The most bytes that the file may have unpacked.
 
     Raises InputError under `name` for a file that cannot be read, is no such archive, or is too large.
     """

@@ -1,8 +1,9 @@
 """Checks of single values that a user states: an integer, a finite number, true or false, one of several texts.
 
 A check is given the value's name and the value, and returns the value. It raises InputError with the name, the value
-and what was expected; a caller may word the expectation, where it knows more than the bounds. `True` and `False` are
-never taken for numbers. Predicates (`is_integer`, `is_number`) serve callers that raise errors of another kind.
+and what was expected; a caller may word the expectation, where the caller knows more than the bounds. `True` and
+`False` must never be taken for numbers. Predicates (`is_integer`, `is_number`) serve callers that raise errors of
+another kind. A new check may be added; the words of the errors are pinned by tests.
 """
 
 from __future__ import annotations
@@ -17,12 +18,18 @@ from mpc_appraisal.common.text import shown
 
 
 def is_integer(value: object, kind: type = int) -> bool:
-    """Whether `value` is an integer and no truth value. kind: `numbers.Integral` admits the integers of numpy too."""
+    """Return whether `value` is an integer and no truth value.
+
+    kind: `numbers.Integral` admits the integers of numpy too.
+    """
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def is_number(value: object, kind: type | tuple[type, ...] = (int, float)) -> bool:
-    """Whether `value` is a number, finite or not, and no truth value. kind: `numbers.Real` admits those of numpy."""
+    """Return whether `value` is a number, finite or not, and no truth value.
+
+    kind: `numbers.Real` admits the numbers of numpy too.
+    """
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
@@ -34,7 +41,10 @@ def integer(
     expected: str | None = None,
     kind: type = int,
 ) -> Any:
-    """Return `value` if it is an integer from `least` to `most`; see `is_integer` for `kind`."""
+    """Return `value` if it is an integer from `least` to `most`, and raise InputError otherwise.
+
+    expected: what the error says was expected; None makes it of the bounds. kind: as for `is_integer`.
+    """
     low, high = -math.inf if least is None else least, math.inf if most is None else most
     if not is_integer(value, kind) or not low <= value <= high:
         bounds = "" if least is None else f" of {least} or more" if most is None else f" from {least} to {most}"
@@ -53,7 +63,11 @@ def number(
     below: float = math.inf,
     kind: type | tuple[type, ...] = (int, float),
 ) -> float:
-    """Return `value` as a float if it is a finite number within the bounds; see `is_number` for `kind`."""
+    """Return `value` as a float if it is a finite number within the bounds, and raise InputError otherwise.
+
+    The number may equal `least` and `most`, but neither `above` nor `below`. expected: what the error says was
+    expected; None makes it of the bounds. kind: as for `is_number`.
+    """
     found = _float(value) if is_number(value, kind) else math.nan
     if not (math.isfinite(found) and least <= found <= most and above < found < below):
         raise InputError(name, _quoted(value), expected or f"a finite number{_bounds(least, above, most, below)}")
@@ -61,14 +75,14 @@ def number(
 
 
 def boolean(name: str, value: Any) -> bool:
-    """Return `value` if it is True or False."""
+    """Return `value` if it is True or False, and raise InputError otherwise."""
     if not isinstance(value, bool):
         raise InputError(name, _quoted(value), "true or false")
     return value
 
 
 def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
-    """Return `value` if it is one of these texts."""
+    """Return `value` if it is one of these texts, and raise InputError otherwise."""
     if not isinstance(value, str) or value not in choices:
         raise InputError(name, shown(repr(value)), f"one of {', '.join(choices)}")
     return value
@@ -88,5 +102,5 @@ def _bounds(least: float, above: float, most: float, below: float) -> str:
 
 
 def _quoted(value: object) -> object:
-    """A text in quotation marks, so that '3' is not read as 3, and cut where it is long; everything else as it is."""
+    """Put a text in quotation marks, so that '3' is not read as 3, and cut a long one; leave everything else."""
     return shown(repr(value)) if isinstance(value, str) else value

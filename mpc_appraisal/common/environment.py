@@ -1,4 +1,8 @@
-"""Numbers in environment variables, which other programs set. A bad one counts as unset, or is an error by its name."""
+"""Numbers in environment variables, which other programs set.
+
+The name of a variable goes in, and a whole number comes out. A bad number of threads counts as 1; any other bad number
+is an error by the variable's name. The bounds may change.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,17 @@ LARGEST_THREADS = 4096  # more than the cores of any machine; torch refuses arbi
 
 
 def threads() -> int:
-    """OMP_NUM_THREADS as OpenMP reads it: the first number of a list ("4,2" is 4), or 1 where there is no number."""
+    """Return OMP_NUM_THREADS as OpenMP reads it: the first number of a list, so that "4,2" is 4.
+
+    The result is 1 where there is no number, and at most LARGEST_THREADS.
+    """
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     count = int(first) if first.isascii() and first.isdigit() and len(first) < 10 else 0
     return min(count, LARGEST_THREADS) if count > 0 else 1
 
 
 def whole(name: str, default: int | None, least: int, most: int) -> int:
-    """The variable `name`, which a launcher sets, as a whole number; `default` where it is unset or empty.
+    """Return the variable `name`, which a launcher sets, as a whole number; `default` where it is unset or empty.
 
     Raises InputError where it is no whole number from `least` to `most`, or is unset and there is no default.
     """

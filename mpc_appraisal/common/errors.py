@@ -1,7 +1,9 @@
 """Errors of the package. Each has a message for its own party, and `public`, which the other parties may be told.
 
-None of them derives from RuntimeError. CrypTen catches RuntimeError in places and goes on with another protocol, which
-would turn a refusal into a wrong number.
+A party is one of the three processes that compute together: model owner, data owner and dealer. A new error is a class
+here that says what of its message is public; by default nothing is. Two things have to stay. No error derives from
+RuntimeError: CrypTen catches RuntimeError in places and goes on with another protocol, which would turn a refusal into
+a wrong number. And `public` never holds a private value.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ PUBLIC_NAME = re.compile(
 
 
 class AppraisalError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Every error that this package raises on purpose derives from this class."""
 
     @property
     def public(self) -> str:
@@ -28,10 +30,15 @@ class AppraisalError(Exception):
 
 
 class InputError(AppraisalError):
-    """A bad input. The error has the input's name, its value and what was expected.
+    """This error refuses a bad input. It has the input's name, its value and what was expected.
 
     The whole message stays with the party whose input it is. `public`, which the other parties see, leaves the value
     out, because it may be private.
+
+    Args:
+        name: The input: a key of the configuration, or plain words.
+        value: What was found.
+        expected: What would be right, in words.
     """
 
     def __init__(self, name: str, value: object, expected: str):
@@ -50,7 +57,7 @@ class InputError(AppraisalError):
 
 
 class DisagreementError(AppraisalError):
-    """The parties state different public facts or configurations, and nothing was shared."""
+    """This error says that the parties state different public facts or configurations. Nothing was shared."""
 
     def __init__(self, message: str):
         super().__init__(printable(message, newlines=True))  # it may quote what the other party said
@@ -61,7 +68,7 @@ class DisagreementError(AppraisalError):
 
 
 class PeerError(AppraisalError):
-    """Another party failed, vanished or never came. The message names it."""
+    """This error says that another party failed, vanished or never came. The message names that party."""
 
     def __init__(self, message: str):
         super().__init__(printable(message, newlines=True))  # it may quote what the other party said
@@ -72,7 +79,10 @@ class PeerError(AppraisalError):
 
 
 class BoundError(AppraisalError):
-    """A computed value left the public range in which the protocol is right, and nothing was released."""
+    """This error says that a computed value left the public range in which the protocol is right.
+
+    Nothing was released.
+    """
 
     @property
     def public(self) -> str:
@@ -80,4 +90,4 @@ class BoundError(AppraisalError):
 
 
 class OwnerError(AppraisalError):
-    """A private value was asked of, or shown to, the wrong party."""
+    """This error says that a private value was asked of, or shown to, the wrong party."""

@@ -1,4 +1,9 @@
-"""The provenance of a result: versions of the software, the revision of this project, the digest of a configuration."""
+"""The provenance of a result: versions of the software, the revision of this project, the digest of a configuration.
+
+Nothing but a public configuration goes in, and short texts come out, which records of results hold. A further package
+may be added to the versions. `config_hash` has to stay as it is, because the parties compare their configurations by it, and
+records hold it.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +31,13 @@ def _versions() -> tuple[tuple[str, str | None], ...]:
 
 
 def versions() -> dict[str, str | None]:
-    """The versions of the software that computes, by name; None for a package that is not installed."""
+    """Return the versions of the software that computes, by name; None for a package that is not installed."""
     return dict(_versions())
 
 
 @lru_cache(maxsize=1)
 def revision() -> str | None:
-    """The short git hash of the project; None when the package is not run from a checkout."""
+    """Return the short git hash of the project; None when the package is not run from a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # an outer repository is not this project
         return None
@@ -46,7 +51,10 @@ def revision() -> str | None:
 
 
 def config_hash(config: Mapping) -> str:
-    """The first 16 hex digits of the SHA-256 of a public configuration as JSON with sorted keys and without spaces."""
+    """Return the first 16 hex digits of the SHA-256 of a public configuration.
+
+    The configuration is taken as JSON with sorted keys and without spaces. Raises InputError for what JSON cannot hold.
+    """
     try:
         text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -1,8 +1,10 @@
 """Schemas of JSON: how JSON from a file is read, what its fields may hold, and what an error says of the first bad one.
 
-`read_json` reads a text; functions such as `record`, `text` and `whole` build a JSON schema of the 2020-12 draft; a
-`Schema` checks values by it and raises InputError with the field's name, its value and what was expected. A part of a
-schema that has a `description` states the expectation in words; for others it follows from the rule that is broken.
+`read_json` reads a text; functions such as `record`, `text` and `whole` build a JSON schema of the 2020-12 draft, a
+dictionary that is called a part here; a `Schema` checks values by a part and raises InputError with the field's name,
+its value and what was expected. A part that has a `description` states the expectation in words; for others the
+expectation follows from the rule that is broken. A new function for a part may be added. Reading has to stay strict (no
+field twice, no infinite number, no unknown field), because files come from strangers and their digests are compared.
 """
 
 from __future__ import annotations
@@ -31,36 +33,43 @@ def read_json(text: str) -> Any:
 
 
 def record(optional: dict[str, Part] | None = None, **required: Part) -> Part:
-    """An object with all required fields, perhaps optional ones, and no other, so that nothing is asked for unseen."""
+    """Describe an object with all required fields, perhaps optional ones, and no other.
+
+    An unknown field is refused, so that nothing is asked for unseen.
+    """
     fields = required | (optional or {})
     return {"type": "object", "additionalProperties": False, "required": list(required), "properties": fields}
 
 
 def text(longest: int, shortest: int = 0) -> Part:
+    """Describe a text of `shortest` to `longest` characters."""
     words = f"a text of {f'{shortest} to' if shortest else 'at most'} {longest} characters"
     return {"type": "string", "minLength": shortest, "maxLength": longest, "description": words}
 
 
 def matching(pattern: str, expected: str) -> Part:
-    """A text that the pattern describes from its beginning to its end."""
+    """Describe a text that the pattern matches from its beginning to its end. expected: what errors say of it."""
     return {"type": "string", "pattern": f"^({pattern})$(?!\n)", "description": expected}
 
 
 def hexadecimal(digits: int) -> Part:
+    """Describe a text of so many digits 0 to 9 and a to f."""
     return matching(f"[0-9a-f]{{{digits}}}", f"{digits} hex digits")
 
 
 def one_of(*choices: str) -> Part:
+    """Describe a value that is one of `choices`."""
     return {"enum": list(choices)}
 
 
 def whole(least: int, most: int = COUNT) -> Part:
+    """Describe an integer from `least` to `most`."""
     words = f"an integer of {least} or more" if most == COUNT else f"an integer from {least} to {most}"
     return {"type": "integer", "minimum": least, "maximum": most, "description": words}
 
 
 def number(least: float | None = None, below: float | None = None) -> Part:
-    """A number that a float can hold."""
+    """Describe a number that a float can hold, `least` or more and smaller than `below`."""
     words = "a finite number" + ("" if least is None else f", {least:g} or more")
     found = {"type": "number", "minimum": -LARGEST if least is None else least, "maximum": LARGEST}
     if below is None:
@@ -69,37 +78,43 @@ def number(least: float | None = None, below: float | None = None) -> Part:
 
 
 def many(items: Part, least: int = 1, most: int | None = None) -> Part:
-    """A list of `least` to `most` items."""
+    """Describe a list of `least` to `most` items."""
     found = {"type": "array", "items": items, "minItems": least, "description": f"a list of {least} or more"}
     return found if most is None else found | {"maxItems": most, "description": f"a list of {least} to {most}"}
 
 
 def mapping(keys: Part, values: Part) -> Part:
-    """An object of any number of fields."""
+    """Describe an object of any number of fields. keys, values: what the fields' names and values may be."""
     return {"type": "object", "propertyNames": keys, "additionalProperties": values}
 
 
 def nullable(part: Part) -> Part:
-    """`part`, which has a type, or null. A description says so too."""
+    """Describe a value that is `part`, which has a type, or null. A description says so too."""
     words = {"description": f"{part['description']}, or null"} if "description" in part else {}
     return part | {"type": [part["type"], "null"]} | words
 
 
 @dataclass(frozen=True)
 class Violation:
-    """What is wrong with a value. path: keys and places that lead to the bad field. got, expected: in words."""
+    """State what is wrong with a value.
+
+    Attributes:
+        path: The keys and places that lead to the bad field.
+        got: What the field holds, in words.
+        expected: What was expected, in words.
+    """
 
     path: tuple[str | int, ...]
     got: str
     expected: str
 
     def named(self, name: str) -> str:
-        """The bad field of the value that is called `name`, as in name.candidates[0].rows."""
+        """Return the bad field of the value that is called `name`, as in name.candidates[0].rows."""
         return name + "".join(f"[{p}]" if isinstance(p, int) else f".{shown(p)}" for p in self.path)
 
 
 class Schema:
-    """A JSON schema that values are checked by. An integer is one that JSON writes without a fraction: 3, not 3.0."""
+    """Check values by a JSON schema. An integer is a number that JSON writes without a fraction: 3, not 3.0."""
 
     def __init__(self, part: Part):
         self.part = part
@@ -111,7 +126,7 @@ class Schema:
             raise InputError(wrong.named(name), wrong.got, wrong.expected)
 
     def violation(self, value: Any) -> Violation | None:
-        """What is wrong with `value`, the field that is least deep first; None where nothing is."""
+        """Return what is wrong with `value`, the field that is least deep first; None where nothing is."""
         from jsonschema.exceptions import best_match
 
         error = best_match(self._validator.iter_errors(value))
@@ -131,7 +146,7 @@ def _validator_class() -> Any:
 
 
 def _words(error: Any) -> tuple[str, str]:
-    """What a field holds, and what was expected of it."""
+    """Return what a field holds, and what was expected of it."""
     value, rule, against = error.instance, error.validator, error.validator_value
     if rule == "required":
         return f"no {', '.join(key for key in against if key not in value)}", f"all of {', '.join(against)}"

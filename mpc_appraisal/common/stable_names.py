@@ -1,12 +1,13 @@
 """Names of strategies that stay when a class moves to another file.
 
-The configuration names a strategy by its class path (`_target_`). The digest of the public configuration, the key of a
-finished job and the digest of a question in a ledger contain the strategy too. A digest must not change when a class
-moves, or an answered question would be new and would be charged again. Therefore digests contain the stable name.
+A strategy is a class or function that the configuration chooses, such as a method, by its class path (`_target_`). The
+digest of the public configuration, the key of a finished job and the digest of a question in a ledger, the file of what
+an owner has answered, contain the strategy too. A digest must not change when a class moves, or an answered question
+would be new and would be charged again. Therefore digests contain the stable name.
 
 The stable name of a strategy of this package is the class path that it had when ledgers were first written. A class
-that moves gets a new key in the table below and keeps its value. A class of somebody else's package has no entry: its
-class path is its stable name.
+that moves gets a new key in the table below and keeps its value; no value may ever change. A class of somebody else's
+package has no entry: its class path is its stable name.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ STABLE_NAMES = {
 
 
 def stable(value: Any) -> Any:
-    """`value`, a tree of dictionaries and lists as the configuration holds it, with stable names for class paths."""
+    """Return `value` with stable names for class paths.
+
+    value: a tree of dictionaries and lists, as the configuration holds it.
+    """
     if isinstance(value, dict):
         return {key: _named(child) if key == TARGET else stable(child) for key, child in value.items()}
     return [stable(child) for child in value] if isinstance(value, list) else value

@@ -1,7 +1,9 @@
 """Files that are written whole or not at all, locks that one process holds at a time, and files of secrets.
 
-What goes in is a path and a content, or the path of a lock. What a function here has written is on the disk when it
-returns. Errors of the system come out as they are (OSError); callers turn them into errors that name their input.
+What goes in is a path and a content, or the path of a lock. What `write_whole`, `append` and, unless `sync` is False,
+`write_new` have written is on the disk when they return. Errors of the system come out as they are (OSError); callers
+turn them into errors that name their input. The order of writing, fsync and renaming has to stay: ledgers, the files of
+what an owner has answered, rely on it after a crash.
 """
 
 from __future__ import annotations
@@ -26,12 +28,16 @@ def write_whole(path: Path, content: bytes | memoryview | str, mode: int = 0o666
     """Write `content` aside and give it its name in one step: a reader finds the old file or the new one, whole.
 
     A process that is killed meanwhile may leave a file `.*.new` in the folder, which nothing reads. A text is written
-    in UTF-8. The mode is subject to the umask.
+    in UTF-8.
 
     Args:
-        replace: whether the file may take the place of an older one. If not, FileExistsError is raised for one.
+        path: The file.
+        content: What the file shall hold.
+        mode: The mode of a new file, subject to the umask.
+        replace: Whether the file may take the place of an older one. If not, FileExistsError is raised for one.
 
-    Raises OSError where the system refuses; then nothing has changed.
+    Raises OSError where the system refuses. The file is then as before, unless the folder alone, after the new name was
+    given, could not be brought to the disk.
     """
     aside = path.with_name(f".{secrets.token_hex(8)}.new")
     try:
@@ -47,7 +53,10 @@ def write_new(path: Path, content: bytes | memoryview | str, mode: int = 0o666, 
     """Write a file under a name that is free. A write that fails leaves no file.
 
     Args:
-        sync: whether the folder, which holds the new name, is brought to the disk too.
+        path: The file.
+        content: What the file shall hold; a text is written in UTF-8.
+        mode: The mode of the file, subject to the umask.
+        sync: Whether the folder, which holds the new name, is brought to the disk too.
 
     Raises FileExistsError for a name that is taken, and OSError where the system refuses.
     """
@@ -66,7 +75,7 @@ def write_new(path: Path, content: bytes | memoryview | str, mode: int = 0o666, 
 
 
 def append(path: Path, content: bytes) -> None:
-    """Write `content` at the end of a file that is there; raises OSError, and a part of it may be written then."""
+    """Write `content` at the end of a file that is there; raises OSError, and then a part may be written."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
         write_all(descriptor, content)
@@ -93,10 +102,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def take_lock(path: Path, patience: float | None = PATIENCE, mode: int = OWNER_ONLY) -> FileLock | None:
-    """Take the lock that the file `path` stands for; None where another holder keeps it for `patience` seconds.
+    """Take the lock that the file `path` stands for; return None where another holder keeps it for `patience` seconds.
 
-    The caller calls `release()` on it. The system frees the lock of a process that has died. patience: None waits for
-    as long as it takes. Raises OSError where the file cannot be made.
+    The caller calls `release()` on the lock. The system frees the lock of a process that has died. patience: None waits
+    for as long as it takes. Raises OSError where the file cannot be made.
     """
     lock = FileLock(path, timeout=-1 if patience is None else patience, mode=mode)
     try:
@@ -108,7 +117,13 @@ def take_lock(path: Path, patience: float | None = PATIENCE, mode: int = OWNER_O
 
 @contextmanager
 def locked(path: Path, busy: InputError | None = None, patience: float | None = None) -> Iterator[None]:
-    """Hold the lock `path`, a file of mode 0600. busy: the error that is raised after `patience` seconds of waiting."""
+    """Hold the lock `path`, a file of mode 0600, while the body of the `with` statement runs.
+
+    Args:
+        path: The lock.
+        busy: The error that is raised after `patience` seconds of waiting.
+        patience: The seconds to wait; None waits for as long as it takes.
+    """
     lock = take_lock(path, patience)
     if lock is None:
         raise busy
@@ -119,16 +134,19 @@ def locked(path: Path, busy: InputError | None = None, patience: float | None = 
 
 
 def check_private(path: Path, name: str, what: str) -> None:
-    """Raise InputError under `name` where others than its owner may read the file, which holds `what`; OSError."""
+    """Raise InputError under `name` where others than its owner may read the file, which holds `what`.
+
+    Raises OSError where the file cannot be looked at.
+    """
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise InputError(name, f"{path.name} with mode {mode:o}", f"{what} for its owner alone: 600")
 
 
 def read_secret(path: Path, name: str, what: str, length: int) -> bytes:
-    """The `length` bytes that a file of its owner alone holds in hexadecimal.
+    """Return the `length` bytes that a file of its owner alone holds in hexadecimal.
 
-    Raises InputError under `name` for a file that others may read, or that holds something else; OSError.
+    Raises InputError under `name` for a file that others may read, or that holds something else, and OSError.
     """
     check_private(path, name, what)
     with open(path, "rb") as file:

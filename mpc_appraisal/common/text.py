@@ -1,6 +1,8 @@
 """Text of strangers, made safe for a terminal and for a page.
 
-Any text goes in; a printable one of limited length comes out.
+Any text goes in; a printable one comes out, and `shown` limits its length too. The limit may change. Control
+characters, terminal escapes and marks of writing direction have to be escaped, since a stranger may write them in a
+name or a message.
 """
 
 from __future__ import annotations
@@ -13,14 +15,20 @@ PLACE = re.compile(r"(^|[\s'\"(=,\[])(~[/\\]|/[^\s/]|[A-Za-z]:[\\/])|://|[/\\][^
 
 
 def shown(value: Any, longest: int = 80) -> str:
-    """A foreign value as one line for a terminal. Characters that are not printable are escaped; long text is cut."""
+    """Return a foreign value as one line for a terminal, of at most `longest` characters.
+
+    Characters that are not printable are escaped, and a long text is cut.
+    """
     text = value if isinstance(value, str) else repr(value)
     text = printable(text[: 2 * longest])
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def printable(text: str, newlines: bool = False) -> str:
-    """`text` with control characters, terminal escapes and marks of writing direction escaped, as in \\x1b."""
+    """Return `text` with control characters, terminal escapes and marks of writing direction escaped, as in \\x1b.
+
+    newlines: whether ends of lines stay as they are.
+    """
     return "".join(
         c if c.isprintable() or (newlines and c == "\n") else c.encode("unicode_escape").decode() for c in text
     )
