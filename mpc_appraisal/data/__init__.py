@@ -1,5 +1,10 @@
-"""Labelled data: the record (`dataset`), a party's own files (`files`), public data sets (`public`), public feature
-extractors (`features`), markets made of one data set (`scenarios`) and data of low quality (`low_quality`)."""
+"""Labelled data, from files, public sets and scenarios, as one checked record.
+
+`dataset` is the record, `files` reads a party's own files, `public` loads public data sets, `features` are public
+feature extractors, `scenarios` make markets of one data set, and `low_quality` makes data that should be refused. In go
+files, arrays or names of public sets; out come data sets whose numbers are checked. A new source or extractor is a
+class beside the others. The names below have to stay, because configurations and other rooms use them.
+"""
 
 from mpc_appraisal.data.dataset import Dataset, with_bias
 from mpc_appraisal.data.features import ConvRandom, Extractor, Layers, NoFeatures, RandomRelu, mapped

@@ -1,6 +1,9 @@
-"""`.npz` files of arrays x and y, and optionally the names `columns` and `class_names`. Nothing is unpickled.
+"""`.npz` files of arrays x and y, and optionally the names `columns` and `class_names`.
 
-An array is read only where the shape in its header agrees with the size of its entry. x is read in blocks.
+A file goes in, and blocks of rows come out: n rows of d features, and one label a row. An array is read only where the
+shape in its header agrees with the size of its entry, so that a damaged or hostile file takes no more memory than it
+states. x is read in blocks. Nothing may ever be unpickled, and errors begin with the name of the setting that gave the
+file. The limit on names may change.
 """
 
 from __future__ import annotations
@@ -22,12 +25,20 @@ NAMES_BYTES = 1 << 24  # the most bytes of an array of names, unpacked
 
 
 class NpzArrays:
-    """A .npz file of labelled data.
+    """Read a .npz file of labelled data.
+
+    Args:
+        path: the file.
+        label: not used; a .npz file has its labels in y. `files` calls all readers with the same arguments.
+        name: the setting that errors begin with.
+        sizes: the sizes that the file must have, where they are known.
 
     Attributes:
         rows: the number of rows of x and y.
         features: the number of features of a row, flattened.
         columns, class_names: the names of features and classes; None where the file has none.
+
+    Raises InputError for a file that is not of this form, or not of these sizes.
     """
 
     def __init__(self, path: Path, label: str, name: str, sizes: Sizes | None):
@@ -59,7 +70,7 @@ class NpzArrays:
     def blocks(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (x, y) for `size` rows at a time: x (n, d) and y (n,), with numbers as in the file.
 
-        An x that is stored by columns is read whole.
+        An x that is stored by columns is read whole. Raises InputError for a file that is cut off.
         """
         with zipfile.ZipFile(self._path) as archive:
             with self._opened(archive, "y") as (file, shape, dtype, _):
@@ -79,7 +90,7 @@ class NpzArrays:
 
     @contextmanager
     def _opened(self, archive: zipfile.ZipFile, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], Any, bool]]:
-        """Open an array and read its header: the open entry, shape, type, and whether it is stored by columns."""
+        """Open an array and read its header: yield the open entry, shape, type, and whether it is stored by columns."""
         with archive.open(f"{key}.npy") as file:
             version = np.lib.format.read_magic(file)
             if version not in ((1, 0), (2, 0), (3, 0)):

@@ -1,8 +1,9 @@
 """One validated record of labelled data.
 
 A data set is (x, y): x of shape (n, d) in float32 or float64, all finite, and y of shape (n,) in int64 with labels
-0 .. classes-1. `Dataset` refuses everything else, so that data are checked in the owner's process before they are
-shared.
+0 .. classes-1. n is the number of rows and d that of features. Arrays go in, and a `Dataset` or an error by its name
+comes out. `Dataset` refuses everything else, so that data are checked in the owner's process before they are shared.
+Further checks and methods may be added; what a `Dataset` promises has to stay, because no later step looks again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from mpc_appraisal.common.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled rows.
+    """Hold labelled rows.
 
     Attributes:
         x: the features, (n, d) float32 or float64, finite, with n, d >= 1.
@@ -105,30 +106,32 @@ class Dataset:
 
     @property
     def rows(self) -> int:
+        """The number n of rows."""
         return self.x.shape[0]
 
     @property
     def features(self) -> int:
+        """The number d of features, without a constant feature."""
         return self.x.shape[1]
 
     def subset(self, index: torch.Tensor | Sequence[int] | np.ndarray) -> Dataset:
-        """The rows at `index` (integers, in that order; shape (m,)) as a new data set of the same name."""
+        """Return the rows at `index` (integers, in that order; shape (m,)) as a new data set of the same name."""
         index = torch.as_tensor(index, dtype=torch.int64)
         return replace(self, x=self.x[index], y=self.y[index])
 
     def one_hot(self) -> torch.Tensor:
-        """The labels as (n, classes) float64, with a single 1 in each row."""
+        """Return the labels as (n, classes) float64, with a single 1 in each row."""
         return torch.nn.functional.one_hot(self.y, self.classes).to(torch.float64)
 
     def _of_checked(self, **changes: Any) -> Dataset:
-        """This data set with other fields, without another look at them: rows that were checked once stay good."""
+        """Return this data set with other fields, unchecked: rows that were checked once stay good."""
         other = copy.copy(self)  # which does not call __post_init__
         for key, value in changes.items():
             object.__setattr__(other, key, value)
         return other
 
     def renamed(self, name: str) -> Dataset:
-        """The same rows under another name, by which errors call them."""
+        """Return the same rows under another name, which errors then begin with."""
         return self._of_checked(name=name)
 
     def blocks(self, size: int) -> Iterator[Dataset]:
@@ -138,7 +141,7 @@ class Dataset:
             yield self._of_checked(x=self.x[start:end], y=self.y[start:end])
 
     def with_classes(self, classes: int) -> Dataset:
-        """The same rows for a problem of `classes` classes. Raises InputError if a label does not fit."""
+        """Return the same rows for a problem of `classes` classes. Raises InputError if a label does not fit."""
         other = self._of_checked(classes=classes, class_names=self.class_names and self.class_names[:classes])
         other._check_classes()
         other._check_labels()
@@ -146,7 +149,7 @@ class Dataset:
         return other
 
     def arranged(self, columns: Sequence[str]) -> Dataset:
-        """The same rows with the features in the order of `columns`, which are found by name.
+        """Return the same rows with the features in the order of `columns`, which are found by name.
 
         Raises InputError, which lists the difference, where the names differ or this data set has none.
         """
@@ -164,7 +167,7 @@ class Dataset:
         columns: Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> Dataset:
-        """A data set of anything array-like (numpy, lists, pandas, torch). The values are copied.
+        """Return a data set of anything array-like (numpy, lists, pandas, torch). The values are copied.
 
         Args:
             x: the features, (n, d), or images (n, ...) that are flattened to (n, d). float32 is kept, and every other
@@ -173,6 +176,8 @@ class Dataset:
             classes: the number of classes; None for max(y) + 1 or the number of class names, whichever is more, and at
                 least 2.
             name, columns, class_names: as in `Dataset`.
+
+        Raises InputError, under `name` or a name that begins so, where the values are no such data.
         """
         features, labels = real_array(x, f"{name}: x"), real_array(y, f"{name}: y")
         if features.ndim > 2:
@@ -202,10 +207,10 @@ class Dataset:
 
 
 def order_of(columns: Sequence[str] | None, expected: Sequence[str], name: str) -> list[int]:
-    """The places of the `expected` names among `columns`.
+    """Return the places of the `expected` names among `columns`.
 
-    Raises InputError, under `name`, with the names that are missing and those that are additional; it says where a
-    missing name may only be written differently.
+    Raises InputError, under `name`, with the names that are missing and those that are additional; the error says where
+    a missing name may only be written differently.
     """
     if columns is None:
         raise InputError(name, "features without names", f"columns {listed(expected)}")
@@ -226,7 +231,7 @@ def order_of(columns: Sequence[str] | None, expected: Sequence[str], name: str) 
 
 
 def listed(names: Any, most: int = 20, quoted: bool = True) -> str:
-    """The first `most` names as one text."""
+    """Return the first `most` names as one text, and how many more there are."""
     if not isinstance(names, (list, tuple)):
         return repr(names)
     shown = ", ".join(repr(name) if quoted else str(name) for name in names[:most])
@@ -234,12 +239,12 @@ def listed(names: Any, most: int = 20, quoted: bool = True) -> str:
 
 
 def with_bias(x: torch.Tensor) -> torch.Tensor:
-    """x, (n, d), with the constant feature 1 as a last column, (n, d+1). The weight of that column is the bias."""
+    """Return x, (n, d), with the constant feature 1 as a last column, (n, d+1); its weight is the bias."""
     return torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], dim=1)
 
 
 def real_array(values: Any, name: str) -> np.ndarray:
-    """An array of booleans, integers or floats. Raises InputError for text, objects and ragged lists."""
+    """Return an array of booleans, integers or floats. Raises InputError for text, objects and ragged lists."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         values = values.to(torch.float64) if values.is_floating_point() and values.dtype != torch.float32 else values

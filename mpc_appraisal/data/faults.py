@@ -1,6 +1,8 @@
 """Faults of rows that are read in blocks.
 
-Blocks of rows go in. Faults are counted over all of them, so that one error says the same for every size of block.
+Blocks of rows go in: features x (n, d) and labels y (n,). Labels as integers come out, and at the end the number of
+classes or an error. Faults are counted over all blocks, so that one error says the same for every size of block; this
+has to stay, and so has the agreement with what `Dataset` refuses. The limits FEW and MOST_COUNTED may change.
 """
 
 from __future__ import annotations
@@ -17,9 +19,16 @@ MOST_COUNTED = 1000  # different labels are counted up to this number
 
 
 class Faults:
-    """Counts values and labels that no data set may hold, and looks for row numbers among the named columns.
+    """Count values and labels that no data set may hold, and look for row numbers among the named columns.
 
-    largest: the largest label so far.
+    Args:
+        name: the setting that errors begin with.
+        classes: the number of classes; None where the labels show it.
+        class_names: the names of the classes, or None.
+        columns: the names of the features, or None.
+
+    Attributes:
+        largest: the largest label so far.
     """
 
     def __init__(
@@ -34,7 +43,7 @@ class Faults:
         self._different: set[float] = set()
 
     def add(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Count the next rows, x (n, d) floats and y (n,) numbers, and return the labels as int64.
+        """Count the faults of the next rows, x (n, d) floats and y (n,) numbers, and return the labels as int64.
 
         A bad label comes out as an arbitrary number; `found` refuses it.
         """
@@ -64,7 +73,10 @@ class Faults:
             found[0] += int(bad.sum())
 
     def found(self, rows: int) -> int:
-        """The number of classes. Raises InputError where anything was wrong, or where there were not `rows` rows."""
+        """Return the number of classes.
+
+        Raises InputError where anything was wrong, or where there were not `rows` rows.
+        """
         if rows != self._rows:
             raise InputError(self.name, f"{self._rows} rows", f"{rows}, as the file says in its header")
         expected = f"labels 0 .. {self.classes - 1}" if self.classes else "labels 0, 1, 2, ..., below 2**31 - 1"

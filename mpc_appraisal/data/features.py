@@ -2,13 +2,17 @@
 
     phi(x) = the body of a public network,   p(y | x) = softmax(theta' [phi(x), 1])
 
-Both owners apply the same phi in the clear to their own rows, and everything else runs on phi(x) as it does on x.
-Random features are those of Rahimi and Recht (2007), and with relu those of Cho and Saul (2009).
+x are the d features of a row, phi(x) the k features that the extractor makes of them, y is the class, and theta are the
+private weights. Both owners apply the same phi in the clear to their own rows, and everything else runs on phi(x) as it
+does on x. Random features are those of Rahimi and Recht (2007), and with relu those of Cho and Saul (2009).
 
 The weights have the same bits at both owners. They come from numpy's PCG64, whose raw stream is frozen (NEP 19), by
 integer arithmetic: (ones among 64 random bits - 32) / 4 is binomial, of mean 0 and variance 1, and exact in a float.
 Owners compare `digest`. phi(x) is a float64 sum, whose last bits depend on the processor and on the block of rows. That
 is harmless, because each row is at one owner alone and enters the fixed-point ring rounded to 2^-16.
+
+A new extractor is a class here and an entry in the configuration. The weights and the digest of an existing extractor
+have to stay, bit by bit, because the other owner may run another version.
 """
 
 from __future__ import annotations
@@ -36,15 +40,15 @@ REFERENCE = 16  # rows of random weights that the digest of a RandomRelu looks a
 
 
 class Extractor(ABC):
-    """A public function of rows, (n, d) -> (n, k) float64."""
+    """Map rows by a public function, (n, d) -> (n, k) float64."""
 
     @abstractmethod
     def outputs(self, features: int) -> int:
-        """k for rows of d features. Raises InputError for a d that the extractor does not take."""
+        """Return k for rows of d features. Raises InputError for a d that the extractor does not take."""
 
     @abstractmethod
     def block(self, x: torch.Tensor) -> torch.Tensor:
-        """The features of a few rows, (b, d) float64 -> (b, k) float64."""
+        """Compute the features of a few rows, (b, d) float64 -> (b, k) float64."""
 
     @property
     @abstractmethod
@@ -52,7 +56,7 @@ class Extractor(ABC):
         """The SHA-256, in hexadecimal, of all that determines the function. The public configuration holds it."""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """The features of x, (n, d) float32 or float64 -> (n, k) float64, block by block."""
+        """Compute the features of x, (n, d) float32 or float64 -> (n, k) float64, block by block."""
         features = torch.empty(len(x), self.outputs(x.shape[1]), dtype=torch.float64)
         for start in range(0, len(x), BLOCK):
             features[start : start + BLOCK] = self.block(x[start : start + BLOCK].to(torch.float64))
@@ -61,7 +65,7 @@ class Extractor(ABC):
 
 @dataclass(frozen=True)
 class NoFeatures(Extractor):
-    """phi(x) = x."""
+    """Leave the rows as they are: phi(x) = x."""
 
     def outputs(self, features: int) -> int:
         return features
@@ -76,7 +80,14 @@ class NoFeatures(Extractor):
 
 @dataclass(frozen=True)
 class RandomRelu(Extractor):
-    """phi(x) = relu(W x + b) / sqrt(width), k = width; W and b random: ||phi(x)|| is about ||[x, 1]|| / sqrt(2)."""
+    """Map rows by one random layer: phi(x) = relu(W x + b) / sqrt(width), with k = width.
+
+    W and b are random, and ||phi(x)|| is about ||[x, 1]|| / sqrt(2).
+
+    Attributes:
+        width: k, the number of features, 1 or more.
+        seed: the seed of the public weights, 0 or more.
+    """
 
     width: int = 256
     seed: int = 0
@@ -98,12 +109,19 @@ class RandomRelu(Extractor):
 
 @dataclass(frozen=True)
 class ConvRandom(Extractor):
-    """Random filters of size x size, relu, and means over a grid x grid of windows; k = filters * grid^2.
+    """Map images by random filters of size x size, relu, and means over a grid x grid of windows; k = filters * grid^2.
 
     The images are square, of `channels` planes, as `Dataset.of` flattens them: d = channels * side^2, plane by plane.
     The features are scaled so that ||phi(x)|| is of the order of ||x||: the relu of the sum over a filter
     / (size sqrt(channels)), then the mean over a window, times the window's side / sqrt(filters). There is no bias, so
     that phi(a x) = a phi(x) for a > 0.
+
+    Attributes:
+        filters: the number of filters, 1 or more.
+        size: the side of a filter in pixels.
+        grid: the number of windows along a side.
+        channels: the number of planes of an image.
+        seed: the seed of the public weights, 0 or more.
     """
 
     filters: int = 32
@@ -141,7 +159,7 @@ class ConvRandom(Extractor):
 
 @dataclass(frozen=True)
 class Layers(Extractor):
-    """phi(x) = relu(... relu(x w0 + b0) w1 + b1 ...): dense layers of a public network from a .npz file.
+    """Map rows by dense layers of a public network from a .npz file: phi(x) = relu(... relu(x w0 + b0) w1 + b1 ...).
 
     Args:
         path: the file, of arrays w0 (d, k0), b0 (k0,), w1 (k0, k1), b1 (k1,), ...; nothing is unpickled. The path is no
@@ -149,7 +167,7 @@ class Layers(Extractor):
         last_relu: whether a relu follows the last layer too.
         sha256: the `digest` that the file must have, where it is stated.
 
-    Raises InputError, under "features.path", for any other file.
+    Raises InputError, under "features.path", for any other file, and under "features.sha256" for another digest.
     """
 
     path: str
@@ -181,7 +199,7 @@ class Layers(Extractor):
 
 
 def mapped(data: Dataset | StoredDataset, extractor: Extractor) -> Dataset | StoredDataset:
-    """The same rows and labels with the extractor's features, which have no names.
+    """Return the same rows and labels with the extractor's features, which have no names.
 
     A data set that stays in its file is mapped as it is read. Raises InputError where the rows do not fit, or features
     are not finite.
@@ -196,7 +214,7 @@ def mapped(data: Dataset | StoredDataset, extractor: Extractor) -> Dataset | Sto
 
 @lru_cache(maxsize=4)
 def _random(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """Numbers of mean 0 and variance 1, the same on every machine: (ones among 64 bits of PCG64 - 32) / 4."""
+    """Return numbers of mean 0 and variance 1, the same on every machine: (ones among 64 bits of PCG64 - 32) / 4."""
     n = np.random.PCG64(seed).random_raw(math.prod(shape))
     for shift, mask in ((1, 0x5555555555555555), (2, 0x3333333333333333), (4, 0x0F0F0F0F0F0F0F0F)):
         n = (n & np.uint64(mask)) + ((n >> np.uint64(shift)) & np.uint64(mask))

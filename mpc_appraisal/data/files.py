@@ -1,7 +1,9 @@
 """A party's own files: `.npz` (arrays x and y), `.csv` and `.parquet` (a label column by name).
 
-A file is read whole into a `Dataset`, or stays where it is as a `StoredDataset` and is read in blocks. Both read the
-same blocks (`arrays`, `tables`) and refuse the same faults in the same words. No reader unpickles anything.
+A path goes in. The file is read whole into a `Dataset`, or stays where it is as a `StoredDataset` and is read in
+blocks. Both read the same blocks (`arrays`, `tables`) and refuse the same faults in the same words, which has to stay:
+the size of a file must not decide what is refused. A new format is a reader with `rows`, `features`, `columns`,
+`class_names` and `blocks`, and an entry in FORMATS. No reader may unpickle anything. The sizes of blocks may change.
 """
 
 from __future__ import annotations
@@ -33,7 +35,11 @@ FORMATS = {".npz": NpzArrays, ".csv": CsvTable, ".parquet": ParquetTable}
 def standardise(
     data: Dataset | StoredDataset, mean: float | Sequence[float], scale: float | Sequence[float]
 ) -> Dataset | StoredDataset:
-    """(x - mean) / scale. mean and scale are public, scalars or d numbers each, so that both parties apply the same."""
+    """Return the data with (x - mean) / scale in place of x.
+
+    mean and scale are public, scalars or d numbers each, so that both parties apply the same. Raises InputError for
+    another shape, for a number that is not finite, and for a scale of 0.
+    """
     if isinstance(data, StoredDataset):
         other = data.changed(partial(standardise, mean=mean, scale=scale))
         next(other.blocks(1))  # reading one row refuses unfit numbers now
@@ -57,9 +63,15 @@ def read_dataset(
 ) -> Dataset:
     """Read a party's file in float64: `.npz` (arrays x, y), `.csv` or `.parquet` (a label column; the rest features).
 
-    name: the configuration key that errors name. label: the name of the label column; where YAML took it for a number,
-    its text counts. sizes: the rows and features that the file must have, where they are known; they are compared
-    before the file is unpacked. Raises InputError for a file that cannot be read or holds no `Dataset`.
+    Args:
+        path: the file.
+        label: the name of the label column; where YAML took it for a number, its text counts.
+        classes: the number of classes; None where the labels or the names of classes show it.
+        name: the configuration key that errors name.
+        sizes: the rows and features that the file must have, where they are known; they are compared before the file is
+            unpacked.
+
+    Raises InputError for a file that cannot be read or holds no `Dataset`.
     """
     path = Path(path)
     file = _open(path, str(label), name, sizes)
@@ -78,7 +90,7 @@ def read_dataset(
 def transformed(
     data: Dataset | StoredDataset, rows: Callable[[torch.Tensor], torch.Tensor], classes: int
 ) -> Dataset | StoredDataset:
-    """The same data with the function `rows`, (n, d) -> (n, d), applied to x block by block.
+    """Return the same data with the function `rows`, (n, d) -> (n, d), applied to x block by block.
 
     classes: labels of `classes` or more become the last class.
     """
@@ -90,11 +102,12 @@ def transformed(
 
 
 class StoredDataset:
-    """A data set that stays in its file (.npz with a plain x of two dimensions, or .parquet) and is read in blocks.
+    """Hold a data set that stays in its file and is read in blocks.
 
-    Like a `Dataset` it has rows, features, classes, name, columns, class_names, `renamed`, `with_classes`, `arranged`
-    and `blocks`; it has no x. When it is made, the file is read once, and every fault that a `Dataset` refuses is
-    refused.
+    The file is a .npz with a plain x of two dimensions, or a .parquet. Like a `Dataset`, this has rows, features,
+    classes, name, columns, class_names, `renamed`, `with_classes`, `arranged` and `blocks`; it has no x. When it is
+    made, the file is read once, and every fault that a `Dataset` refuses is refused. The arguments are those of
+    `read_dataset`.
     """
 
     def __init__(self, path: Path, label: str, classes: int | None, name: str, sizes: Sizes | None = None):
@@ -110,11 +123,13 @@ class StoredDataset:
         self._largest = faults.largest
 
     def renamed(self, name: str) -> StoredDataset:
+        """Return the same data set under another name, which errors then begin with."""
         other = copy.copy(self)
         other.name = name
         return other
 
     def with_classes(self, classes: int) -> StoredDataset:
+        """Return the same data set for a problem of `classes` classes. Raises InputError if a label does not fit."""
         if classes <= self._largest:
             raise InputError(self.name, f"a label {self._largest}", f"labels 0 .. {classes - 1}")
         other = copy.copy(self)
@@ -122,12 +137,12 @@ class StoredDataset:
         return other
 
     def arranged(self, columns: Sequence[str]) -> StoredDataset:
-        """The same as `Dataset.arranged`. Each block is arranged as it is read."""
+        """Return the same as `Dataset.arranged`. Each block is arranged as it is read."""
         order_of(self.columns, columns, self.name)
         return self.changed(lambda block: block.arranged(columns), columns=tuple(columns))
 
     def changed(self, step: Callable[[Dataset], Dataset], **facts: Any) -> StoredDataset:
-        """The same data set with `step` applied to each block as it is read, after all earlier steps.
+        """Return the same data set with `step` applied to each block as it is read, after all earlier steps.
 
         facts: the features, classes, columns and class_names that the step changes.
         """
@@ -159,7 +174,7 @@ def open_dataset(
     name: str = "party.data",
     sizes: Sizes | None = None,
 ) -> Dataset | StoredDataset:
-    """The same as `read_dataset`, except that a .npz or .parquet file of more than 64 MiB stays where it is."""
+    """Do the same as `read_dataset`, except that a .npz or .parquet file of more than 64 MiB stays where it is."""
     path = Path(path)
     if path.is_file() and path.suffix.lower() in (".npz", ".parquet") and path.stat().st_size > STORED_BYTES:
         return StoredDataset(path, label, classes, name, sizes)
@@ -201,6 +216,6 @@ def _readable(path: Path, name: str) -> Iterator[None]:
 
 
 def _narrow(dtype: np.dtype) -> type:
-    """float32 where it holds every number of the type, and float64 otherwise."""
+    """Return float32 where it holds every number of the type, and float64 otherwise."""
     narrow = dtype.kind in "biu" and dtype.itemsize < 4 or dtype.kind == "f" and dtype.itemsize <= 4
     return np.float32 if narrow else np.float64

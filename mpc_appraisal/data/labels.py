@@ -1,4 +1,9 @@
-"""Checks that labels are classes. Other labels are refused where they are read, before anything is trained on them."""
+"""Checks that labels are classes.
+
+A data set and the name of its setting go in; nothing or an InputError comes out. Labels that are numbers to predict, or
+codes such as 10, 20, 30, are refused where they are read, before anything is trained on them. Thresholds may change,
+but MOST_CLASSES has to be the most that the engine's softmax takes.
+"""
 
 from __future__ import annotations
 
@@ -51,10 +56,10 @@ def check_gaps(train: Dataset | StoredDataset | None, name: str) -> None:
 
 
 def check_codes(data: Dataset | StoredDataset, name: str) -> None:
-    """Refuse, under `name`, labels that skip more classes than they name, as 10, 20, 30 do: they are codes of classes.
+    """Refuse, under `name`, labels that skip more classes than they name, as 10, 20, 30 do: such labels are codes.
 
     A data owner may lack some of a model's classes, so that a few gaps are no fault. Nothing is refused where class
-    names or a number of classes are stated.
+    names are stated, as they are where someone means the labels so.
     """
     if data.class_names is not None:
         return
@@ -68,7 +73,7 @@ def check_codes(data: Dataset | StoredDataset, name: str) -> None:
 
 
 def _counts(data: Dataset | StoredDataset) -> tuple[np.ndarray, np.ndarray]:
-    """The different labels in order, and the number of rows of each."""
+    """Return the different labels in order, and the number of rows of each."""
     found: dict[int, int] = {}
     for block in data.blocks(1 << 14):
         for value, rows in zip(*np.unique(block.y.numpy(), return_counts=True), strict=True):

@@ -1,4 +1,8 @@
-"""Names for data whose file has none, and one order of columns for two data sets of one owner."""
+"""Names for data whose file has none, and one order of columns for two data sets of one owner.
+
+Data sets and stated names go in; data sets with names, with columns in one order, or an InputError come out. Names that
+a file states itself have to win: stated names that differ from them are an error and are never taken silently.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,12 @@ WORDS = {"columns": "columns", "class_names": "class names"}
 
 
 def named(data: Data, columns: Sequence[str] | None, class_names: Sequence[str] | None, key: str) -> Data:
-    """The same data with the stated names where it has none, and with at least as many classes as names of classes.
+    """Return the same data with the stated names where it has none, and at least as many classes as class names.
+
+    Args:
+        data: the data set.
+        columns, class_names: the stated names; None for none.
+        key: the setting that errors name.
 
     Raises InputError, under `key`, where the data have other names of their own, or a label is without a name.
     """
@@ -47,7 +56,7 @@ def named(data: Data, columns: Sequence[str] | None, class_names: Sequence[str] 
 
 
 def alike(train: Data | None, test: Data | None, key: str) -> Data | None:
-    """One owner's `test` with its columns in the order of `train`, by name. Without names position decides.
+    """Return one owner's `test` with its columns in the order of `train`, by name. Without names position decides.
 
     Raises InputError, under `key`, with the difference, where the names of columns or of classes differ.
     """

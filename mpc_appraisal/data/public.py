@@ -1,8 +1,12 @@
 """Three public data sets: digits, MNIST and CIFAR-10. Each source loads a training set and a test set.
 
-MNIST is read from IDX files (LeCun, Cortes, Burges: magic number, big-endian sizes, bytes), and CIFAR-10 from its
-binary version (Krizhevsky 2009: records of one label byte and 3072 pixel bytes). No reader unpickles anything, and no
-archive is unpacked to disk.
+A folder, or nothing, goes in, and a pair of `Dataset` comes out. MNIST is read from IDX files (LeCun, Cortes, Burges:
+magic number, big-endian sizes, bytes), and CIFAR-10 from its binary version (Krizhevsky 2009: records of one label byte
+and 3072 pixel bytes). No reader unpickles anything, and no archive is unpacked to disk.
+
+A new source is a subclass of `DataSource` and an entry in the configuration. The split of the digits, the order of rows
+and the scale of pixels have to stay, because published results and seeds rest on them; a download has to be compared
+with its SHA-256.
 """
 
 from __future__ import annotations
@@ -26,13 +30,13 @@ TrainSize = int | float | Sequence[int]
 
 
 class DataSource(ABC):
-    """A public data set.
+    """Load a public data set; every source derives from this class.
 
     Attributes:
         name: the name of the data set.
         classes: the number of classes.
-        train_size: the default size of D_tr for scenarios (rows, a fraction, or the rows of each class). The loader
-            itself does not use it.
+        train_size: the default size, for scenarios, of the model owner's training set (rows, a fraction, or the rows of
+            each class). The loader itself does not use it.
     """
 
     name: str
@@ -45,10 +49,10 @@ class DataSource(ABC):
 
 
 class Digits(DataSource):
-    """scikit-learn's 1,797 handwritten digits, 8 x 8, embedded in that package. Pixels / 16 in float64, ten classes.
+    """Load scikit-learn's 1,797 handwritten digits, 8 x 8, embedded in that package: pixels / 16, ten classes.
 
-    The split is fixed. One permutation by numpy's RandomState(0), whose stream is frozen across versions, gives 1,297
-    rows of train and then 500 rows of test. In file order the two would be of different writers.
+    The pixels are float64. The split is fixed. One permutation by numpy's RandomState(0), whose stream is frozen across
+    versions, gives 1,297 rows of train and then 500 rows of test. In file order the two would be of different writers.
     """
 
     name, classes = "digits", 10
@@ -69,7 +73,7 @@ class Digits(DataSource):
 
 
 class Mnist(DataSource):
-    """MNIST: 60,000 + 10,000 images of 28 x 28 in file order. Pixels / 255 in float32, ten classes.
+    """Load MNIST: 60,000 + 10,000 images of 28 x 28 in file order. Pixels / 255 in float32, ten classes.
 
     root: a folder with the four IDX files, gzip or not, or with a subfolder `mnist` of them. Where it is None, the
     environment variable MPC_APPRAISAL_DATA names the folder, or else the files are downloaded into the user's cache.
@@ -112,12 +116,13 @@ class Mnist(DataSource):
 
 
 class Cifar10(DataSource):
-    """CIFAR-10, the classes `labels` alone, as classes 0, 1, ... in the order given (0 airplane, 1 automobile, ...).
+    """Load CIFAR-10, the classes `labels` alone, as classes 0, 1, ... in the order given.
 
+    In `labels` 0 is airplane, 1 automobile and so on.
     Pixels / 255 in float32; 3072 features in file order (32 x 32 red, then green, then blue), rows in file order.
     root: the binary archive (.tar.gz, .tar), or a folder with it or with its .bin files, or with a subfolder `cifar10`
     or `cifar-10-batches-bin`. Where it is None, the environment variable MPC_APPRAISAL_DATA names the folder, or else
-    the archive is downloaded into the user's cache.
+    the archive is downloaded into the user's cache. Raises InputError for other labels than different ones of 0 .. 9.
     """
 
     name = "cifar10"
@@ -175,7 +180,7 @@ class Cifar10(DataSource):
 
 
 def _folder(root: str | None, name: str) -> Path | None:
-    """The folder to read `name` from; None where the user named none, so that the files are downloaded."""
+    """Return the folder to read `name` from; None where the user named none, so that the files are downloaded."""
     key = "data.root" if root is not None else ENVIRONMENT
     place = root if root is not None else os.environ.get(ENVIRONMENT)
     if not place or not str(place).strip():
@@ -219,7 +224,7 @@ def _download(name: str, url: str, digest: str) -> Path:
 
 
 def _idx(path: Path, dimensions: int) -> np.ndarray:
-    """The content of an IDX file as an array of uint8 with `dimensions` dimensions."""
+    """Return the content of an IDX file as an array of uint8 with `dimensions` dimensions."""
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw

@@ -1,8 +1,10 @@
 """Columns that number the rows: the index of a table, which a program wrote beside the features.
 
-A model would learn from such a column in what order somebody stored the rows. Some names are made up for an index alone
-and are refused at once. Others, such as `index`, are also names of features; such a column is refused only where its
-values are the numbers of its rows, 0 .. n-1 or 1 .. n in order.
+A model would learn from such a column in what order somebody stored the rows. Names of columns and blocks of rows go
+in; nothing or an InputError comes out. Some names are made up for an index alone and are refused at once. Others, such
+as `index`, are also names of features; such a column is refused only where its values are the numbers of its rows,
+0 .. n-1 or 1 .. n in order. Names may be added to the two patterns. A column whose name is not among them has to pass,
+whatever its values are.
 """
 
 from __future__ import annotations
@@ -23,20 +25,23 @@ EXPECTED = "the features and the label alone: leave the row index out (in pandas
 
 
 def refuse(columns: Sequence[str], looks: str, name: str) -> None:
-    """Raise InputError, under `name`, for `columns` that are a row index. looks: in words, what shows it."""
+    """Raise InputError, under `name`, for `columns` that are a row index. looks: what shows it, in words."""
     word = "columns" if len(columns) > 1 else "a column"
     each = ", ".join(map(repr, columns[:10])) + ", ..." * (len(columns) > 10)
     raise InputError(name, f"{word} {each}, {looks}", f"{EXPECTED}{'them' if len(columns) > 1 else 'it'})")
 
 
 def refuse_names(columns: Sequence[str] | None, name: str) -> None:
-    """Refuse names that a table program makes up for a row index."""
+    """Raise InputError, under `name`, for names that a table program makes up for a row index."""
     if found := [column for column in columns or () if MADE_UP.fullmatch(column.strip())]:
         refuse(found, "which is how a table program names a row index that it wrote as a column", name)
 
 
 class RowNumbers:
-    """Looks, block by block, for columns that hold the numbers of their rows."""
+    """Look, block by block, for columns that hold the numbers of their rows.
+
+    columns: the names of the features, or None. name: the setting that errors begin with.
+    """
 
     def __init__(self, columns: Sequence[str] | None, name: str):
         self._columns, self._name, self._rows = columns, name, 0

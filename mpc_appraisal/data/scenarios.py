@@ -1,17 +1,22 @@
 """Scenarios: one data set becomes a buyer's market, with a ground truth for every candidate set.
 
 A scenario splits `train` into D_tr, which the model owner holds, and candidate sets that data owners offer, then
-corrupts candidate p by a known `level`, 0 for none. The experiments are those of data appraisal (Xu, van der Maaten,
-Hannun, "Data Appraisal Without Data Sharing", section 4); sizes that the paper leaves out are parameters.
+corrupts candidate p by a known `level`, 0 for none. D_te is the model owner's test set. A training and a test set go
+in, and a `MarketData` comes out. The experiments are those of data appraisal (Xu, van der Maaten, Hannun, "Data
+Appraisal Without Data Sharing", section 4); sizes that the paper leaves out are parameters.
 
 All scenarios share these parameters:
 
 - `train_size` is the size of D_tr: rows, a fraction in (0, 1) of train, or a list of rows of each class. The rows are
   drawn at random.
+- `candidates` is the number of candidate sets, one more where a clean set is included.
 - `size` is the most rows that a candidate set has; None takes all there are.
 - `test_size` is the most rows of the test set, drawn at random and kept in their order; None takes all.
 - `seed` of `build` fixes the market. Global generators are neither read nor moved. Each purpose has a stream of its
   own, so that a smaller `test_size` leaves D_tr and the candidates as they were.
+
+A new scenario is a subclass of `Scenario` and an entry in the configuration. The purposes, the order of drawing and the
+candidates' names have to stay, so that a seed gives the market of earlier records.
 """
 
 from __future__ import annotations
@@ -34,7 +39,7 @@ SPLIT, TEST, CORRUPT = 0, 1, 2  # the purposes of random numbers
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A data set on offer.
+    """Hold a data set on offer.
 
     Attributes:
         name: the name of the candidate.
@@ -49,7 +54,7 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class MarketData:
-    """A market.
+    """Hold a market.
 
     Attributes:
         train, test: D_tr and D_te, which the model owner holds.
@@ -62,7 +67,10 @@ class MarketData:
 
 
 class Scenario(ABC):
-    """A way to split and corrupt a data set. The head of this file describes the parameters."""
+    """Split and corrupt a data set; every scenario derives from this class.
+
+    The head of this file describes the parameters. Raises InputError for a parameter out of range.
+    """
 
     def __init__(
         self, train_size: TrainSize = 600, candidates: int = 10, size: int | None = None, test_size: int | None = None
@@ -78,7 +86,7 @@ class Scenario(ABC):
 
 
 class Clean(Scenario):
-    """Equal disjoint candidate sets that are not corrupted; the level of all is 0."""
+    """Make equal disjoint candidate sets that are not corrupted; the level of all is 0."""
 
     def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
         own, parts = _split(self, train, self.candidates, seed)
@@ -90,7 +98,7 @@ class Clean(Scenario):
 
 
 class LabelNoise(Scenario):
-    """Each label of two classes becomes the other one with probability p / candidates, p = 1 .. candidates.
+    """Turn each label of two classes into the other one with probability p / candidates, p = 1 .. candidates.
 
     labels: the two classes, by default 1 and 7 of MNIST, which look alike. include_clean: whether there is one more
     candidate set, with p = 0. The level is p / candidates. The rows that D_tr leaves are shared out equally (MNIST:
@@ -129,9 +137,10 @@ class LabelNoise(Scenario):
 
 
 class MissingData(Scenario):
-    """Each feature of each row is set to 0 with probability p / candidates, p = 1 .. candidates (0 on request).
+    """Set each feature of each row to 0 with probability p / candidates, p = 1 .. candidates.
 
-    The level is p / candidates, so that the last set is all zeros. Rows are shared out as in LabelNoise.
+    include_clean: whether there is one more candidate set, with p = 0. The level is p / candidates, so that the last
+    set is all zeros. Rows are shared out as in LabelNoise.
     """
 
     def __init__(
@@ -156,13 +165,13 @@ class MissingData(Scenario):
 
 
 class DistributionMismatch(Scenario):
-    """Two classes in other proportions than in the test set: candidate p has p / candidates of class 0.
+    """Offer two classes in other proportions than in the test set: candidate p has p / candidates of class 0.
 
-    With 20 candidates the share is 5p%, p = 1 .. 20, exactly, because `size` is a multiple of `candidates`; where it is
-    None, it is the largest multiple that the data allow. D_tr has train_size[0] rows of class 0 and train_size[1] rows
-    of class 1 (planes and cars, 10:1). The test set is cut to 1:1. No row is in two sets, neither in D_tr and a
-    candidate nor in two candidates. The level is the distance of the share of class 0 from 1/2, which is the test set's
-    share; the candidate's name gives the share itself.
+    With 20 candidates the share is 5p%, p = 1 .. 20, exactly, because `size` is a multiple of `candidates`; where
+    `size` is None, it is the largest multiple that the data allow. D_tr has train_size[0] rows of class 0 and
+    train_size[1] rows of class 1 (planes and cars, 10:1). The test set is cut to 1:1. No row is in two sets, neither in
+    D_tr and a candidate nor in two candidates. The level is the distance of the share of class 0 from 1/2, which is the
+    test set's share; the candidate's name gives the share itself.
     """
 
     def __init__(
@@ -221,7 +230,7 @@ class DistributionMismatch(Scenario):
         return MarketData(train.subset(own), self._balanced(test, seed), tuple(candidates))
 
     def _balanced(self, test: Dataset, seed: int) -> Dataset:
-        """The rows of `test`, in its own order, with as many of class 0 as of class 1."""
+        """Return the rows of `test`, in their order, with as many of class 0 as of class 1."""
         classes = [np.flatnonzero(test.y.numpy() == label) for label in (0, 1)]
         half = min(len(rows) for rows in classes)
         if half == 0:
@@ -236,13 +245,13 @@ class DistributionMismatch(Scenario):
 
 
 def _stream(seed: int, *purpose: int) -> np.random.Generator:
-    """An independent generator for each seed and purpose."""
+    """Return an independent generator for each seed and purpose."""
     integer("seed", seed, 0, kind=numbers.Integral)
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=purpose)))
 
 
 def _draw(train: Dataset, size: int | float | tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The indices of D_tr and of the rest, both in random order."""
+    """Return the indices of D_tr and of the rest, both in random order."""
     order = _stream(seed, SPLIT).permutation(train.rows)
     if isinstance(size, tuple):
         if len(size) != train.classes:
@@ -268,7 +277,7 @@ def _draw(train: Dataset, size: int | float | tuple[int, ...], seed: int) -> tup
 
 
 def _split(scenario: Scenario, train: Dataset, sets: int, seed: int) -> tuple[Dataset, list[Dataset]]:
-    """D_tr, and `sets` disjoint sets of equal size from the rest."""
+    """Return D_tr, and `sets` disjoint sets of equal size from the rest."""
     own, rest = _draw(train, scenario.train_size, seed)
     rows = len(rest) // sets
     if rows == 0:
@@ -284,7 +293,7 @@ def _split(scenario: Scenario, train: Dataset, sets: int, seed: int) -> tuple[Da
 def _levels(
     scenario: Scenario, train: Dataset, include_clean: bool, seed: int
 ) -> tuple[Dataset, list[float], list[Dataset]]:
-    """D_tr, the levels p / candidates, and a set of rows for each level."""
+    """Return D_tr, the levels p / candidates, and a set of rows for each level."""
     levels = [p / scenario.candidates for p in range(0 if include_clean else 1, scenario.candidates + 1)]
     own, parts = _split(scenario, train, len(levels), seed)
     return own, levels, parts

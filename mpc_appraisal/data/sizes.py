@@ -1,4 +1,8 @@
-"""The sizes that a file must have. They are compared before the file is unpacked."""
+"""The sizes that a file must have, because a listing states them; they are compared before the file is unpacked.
+
+A listing is the data owner's public description of a data set. The sizes of a file go in; nothing or an InputError
+comes out. The comparison has to stand before the unpacking, so that a file cannot fill the memory.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from mpc_appraisal.common.errors import InputError
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes that a listing states of a file.
+    """Hold the sizes that a listing states of a file.
 
     Attributes:
         rows, features: the numbers of rows and of features.
@@ -22,7 +26,7 @@ class Sizes:
     where: str
 
     def check(self, rows: int, features: int, more: bool = False) -> None:
-        """Raise InputError where a file has other sizes. more: whether it has more rows, which were not counted."""
+        """Raise InputError where a file has other sizes. more: whether there are more rows, which were not counted."""
         for key, value, stated in (("rows", rows, self.rows), ("features", features, self.features)):
             if value != stated:
                 found = f"{value} or more" if more and key == "rows" else value

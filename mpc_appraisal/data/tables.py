@@ -1,14 +1,16 @@
 """Tables with a label column and a header: `.csv`, read whole, and `.parquet`, read in blocks, by one set of rules.
 
-A column holds numbers: booleans (as 0 and 1), integers and floats of any width. Each value is taken as the nearest
-double, and a missing value is NaN. Text, dates, times, decimals, categories of texts, lists, structures, and columns
-without a type are refused by name. So is a table with an empty or a repeated name, or with a row index among its
-columns (see `row_index`). In Parquet, pandas states which columns are the index of its rows. They are refused too,
-because they may hold numbers of rows, or something that their owner takes for a feature. An index that pandas states as
-a range of numbers has no column, and nothing of it is lost.
+A file goes in, and blocks of rows (x, y) come out: features (n, d), and labels (n,). A column holds numbers: booleans
+(as 0 and 1), integers and floats of any width. Each value is taken as the nearest double, and a missing value is NaN.
+Text, dates, times, decimals, categories of texts, lists, structures, and columns without a type are refused by name. So
+is a table with an empty or a repeated name, or with a row index among its columns (see `row_index`). In Parquet, pandas
+states which columns are the index of its rows. Such columns are refused too, because they may hold numbers of rows, or
+something that their owner takes for a feature. An index that pandas states as a range of numbers has no column, and
+nothing of it is lost.
 
 pandas 3.1 and later, and the option `round_trip` of older versions, take the nearest double of each number of a CSV.
-Therefore the same file gives the same bytes under all versions.
+Therefore the same file gives the same bytes under all versions. This has to stay, because a commitment to a data set is
+a hash of its numbers. Limits on sizes may change.
 """
 
 from __future__ import annotations
@@ -37,7 +39,10 @@ COLUMN_BYTES, CELL_BYTES = 1 << 16, 32  # the most bytes, unpacked, of a column 
 
 
 def check_columns(columns: Sequence[str], label: str, path: Path, name: str) -> None:
-    """Refuse a header that has not exactly one column `label`, or has an empty, a repeated or a made-up name."""
+    """Raise InputError for a header without exactly one column `label`, or with an empty, repeated or made-up name.
+
+    path: the file, for the error. name: the setting that errors begin with.
+    """
     if (times := columns.count(label)) != 1:
         for separator in SEPARATORS:
             if len(columns) == 1 and separator in columns[0] and (separator != " " or label in columns[0].split()):
@@ -57,14 +62,24 @@ def check_columns(columns: Sequence[str], label: str, path: Path, name: str) -> 
 
 
 def refuse_types(kinds: Sequence[tuple[str, str]], name: str) -> None:
-    """Refuse columns that hold no numbers. kinds: for each such column its name and what it holds."""
+    """Raise InputError for columns that hold no numbers. kinds: for each such column its name and what it holds."""
     if kinds:
         found = listed([f"{column} ({kind})" for column, kind in kinds], quoted=False)
         raise InputError(name, f"non-numeric columns {found}", "numeric columns only")
 
 
 class ParquetTable:
-    """A Parquet file. columns: the names of its features. rows: the number of its rows."""
+    """Read a Parquet file.
+
+    The arguments are those of `arrays.NpzArrays`, with `label` the name of the label column.
+
+    Attributes:
+        columns: the names of the features.
+        class_names: None, because a table has none.
+        rows, features: the numbers of rows and of features.
+
+    Raises InputError for a table that is refused, or not of these sizes.
+    """
 
     class_names = None
 
@@ -108,7 +123,10 @@ class ParquetTable:
 
 
 def _refuse_index(file: Any, name: str, shown: bool) -> None:
-    """Refuse columns that pandas wrote for the index of its rows. shown: whether the error shows their first values."""
+    """Raise InputError for columns that pandas wrote for the index of its rows.
+
+    shown: whether the error shows their first values.
+    """
     schema = file.schema_arrow
     try:
         stated = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
@@ -130,7 +148,7 @@ def _is_number(kind: Any) -> bool:
 
 
 def _numbers(column: Any) -> np.ndarray:
-    """A column of Arrow as numbers of numpy, with NaN for null."""
+    """Return a column of Arrow as numbers of numpy, with NaN for null."""
     import pyarrow as pa
 
     column = column.cast(pa.uint8()) if pa.types.is_boolean(column.type) else column
@@ -139,7 +157,7 @@ def _numbers(column: Any) -> np.ndarray:
 
 
 class CsvTable:
-    """A CSV file with the same attributes as `ParquetTable`. It is read whole, because its numbers differ in length."""
+    """Read a CSV file with the same attributes as `ParquetTable`: read whole, because its numbers differ in length."""
 
     class_names = None
 
@@ -150,6 +168,7 @@ class CsvTable:
         self.rows, self.features = self._x.shape
 
     def blocks(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (x, y) for `size` rows at a time: x (n, d) float64, y (n,) numbers."""
         for start in range(0, self.rows, size):
             yield self._x[start : start + size], self._y[start : start + size]
 
@@ -157,7 +176,7 @@ class CsvTable:
 def _check_rows(path: Path, label: str, name: str, sizes: Sizes | None) -> list[str]:
     """Read the header, and refuse rows that have more or fewer fields.
 
-    Every row is counted, because no reader of tables does it: a longer row moves columns by one where its first field
+    Every row is counted, because no reader of tables does this: a longer row moves columns by one where its first field
     may pass for an index.
     """
     if sizes is not None:
@@ -227,7 +246,7 @@ def _read_csv(path: Path, header: list[str], label: str, name: str) -> tuple[np.
 
 
 def _as_numbers(values: list[Any]) -> tuple[np.ndarray | None, str]:
-    """The numbers of a column that pandas took for text or objects.
+    """Return the numbers of a column that pandas took for text or objects.
 
     These are booleans beside missing values, integers beyond 64 bits, and numbers that become infinite. Where a value
     is no number, the result is None and, in words, what the column holds.

@@ -305,7 +305,7 @@ def train(
         batch_size: The rows of a batch.
         momentum: The momentum, in [0, 1).
         seed: The seed of the shuffles.
-        freeze_first: Whether the first layer stays as it is, evaluated once for all rows: n k1 numbers of memory.
+        freeze_first: Whether the first layer stays as it is. Its n k1 outputs are then computed once and kept.
         weight_decay: The weight decay, 0 or more.
     """
     _check_training(network, x, y, epochs, steps)
