@@ -1,11 +1,13 @@
 """Appraisal cards: one page for each candidate of a private run, for a manager to read and an auditor to check.
 
 What goes in are the records of a run and nothing else; what comes out is, for each candidate, one page in Markdown and
-one in HTML, from templates/card.md.jinja and card.html.jinja. A card states the answer first, then what binds it to the
-data, what was opened to whom, what it spent, who allowed it, and how to verify each of these. The functions here
-compose the sentences, which may be reworded; the templates set the layout. Names of candidates, listings and approvals
-are foreign text, which both templates escape. A command to copy holds no foreign text but hashes and the name of a
-listing, whose forms are checked.
+one in HTML, from templates/card.md.jinja and card.html.jinja. A candidate is a data set on offer. A card states the
+answer first, then what binds the answer to the data, what was opened to whom, what was spent, who allowed it, and how
+to verify each of these. To open a number is to make it known to a party.
+
+The functions here compose the sentences, which may be reworded; the templates set the layout. Names of candidates,
+listings and approvals are foreign text, which both templates escape. A command to copy may hold no foreign text but
+hashes and the name of a listing, whose forms are checked: somebody will paste the command into a shell.
 """
 
 from __future__ import annotations
@@ -41,13 +43,13 @@ SIDES = {
 
 @dataclass(frozen=True)
 class Section:
-    """One section of a card.
+    """Hold one section of a card.
 
     Attributes:
         title: the heading.
         answers: each is a headline with the sentences under it.
         facts: each is a label with its text.
-        steps: each is a sentence that says what to check, with the command for it, or "" where there is none.
+        steps: each is a sentence that says what to check, with the command for the check, or "" where there is none.
     """
 
     title: str

@@ -1,6 +1,8 @@
 """Figures of a run: values against the truth, and costs.
 
-Input: the records of one run. Output: matplotlib figures, and PNG and SVG files. No display is needed.
+The records of one run go in; matplotlib figures, and PNG and SVG files come out. The truth is a candidate's level, the
+corruption that a scenario put into it, or its utility, the fall of the test loss by retraining with it. No display is
+needed. Colours, sizes and labels may change. The same figure has to give the same SVG, so that files can be compared.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Files of one JSON object a line: the one reader of all records, whether of an appraisal, a marketplace or a study.
 
-Input: a path, and a function that makes a record from one line's object. Output: the records in the order of the lines.
-What cannot be read raises InputError, which names the file and the line.
+A path goes in, and a function that makes a record from one line's object. Out come the records in the order of the
+lines. What cannot be read raises InputError, which names the file and the line. An unfinished last line has to be
+refused, because it shows that a run died while it wrote.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ def read_lines(path: str | Path, make: Callable[[dict[str, Any]], Made], name: s
 
     Args:
         path: The file.
-        make: It raises InputError for an object that is no record. The error's value and expectation are kept, and
-            its name becomes the file and the line.
+        make: Makes a record from an object, and raises InputError for an object that is no record. The error's value
+            and expectation are kept, and its name becomes the file and the line.
         name: What errors call the file; its path by default.
 
     Raises:
@@ -64,5 +65,5 @@ def object_of(line: str, name: str) -> dict[str, Any]:
 
 
 def short_line(line: str) -> str:
-    """Cut a line to what an error shows of it."""
+    """Cut a line to the length that an error shows."""
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."

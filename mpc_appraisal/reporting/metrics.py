@@ -1,7 +1,8 @@
 """How well values agree with a reference: rank correlation (Spearman) and linear correlation (Pearson).
 
-Input: values and reference values, one pair for each candidate. Output: both correlations, or ranks. Xu, van der Maaten
-and Hannun (2022) do not say which of the two their tables print, so that both are reported.
+Values and reference values go in, one pair for each candidate. Both correlations, or ranks, come out. Xu, van der
+Maaten and Hannun (2022) do not say which of the two correlations their tables print, so that both are reported. What is
+undefined has to be None and never NaN, because records and JSON hold no NaN.
 """
 
 from __future__ import annotations

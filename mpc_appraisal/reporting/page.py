@@ -1,8 +1,9 @@
 """Pages made from the templates in templates/: a report as one HTML file that needs no other file, and in Markdown.
 
-What goes in is a `Page` with its tables, sentences and figures; `write_page` writes it in both forms. `render` fills in
-any one template by its name. The layout of reports and cards is in the templates and may be changed there. A template
-whose name ends in html.jinja escapes every value; one in Markdown escapes with the filters `cell` and `inert`.
+What goes in is a `Page` with its tables, sentences and figures; `write_page` writes the page in both forms. `render`
+fills in any one template by its name. The layout of reports and cards is in the templates and may be changed there. A
+template whose name ends in html.jinja escapes every value; a template in Markdown escapes with the filters `cell` and
+`inert`. The escaping has to stay, because names of candidates come from the other party.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Image:
-    """A figure of a page. drawing: the path of its SVG, beside which the same figure lies as PNG."""
+    """Hold a figure of a page.
+
+    Attributes:
+        drawing: The path of the SVG, beside which the same figure lies as PNG.
+        caption: The sentence under the figure.
+    """
 
     drawing: Path
     caption: str
@@ -41,7 +47,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Page:
-    """The content of a report, in the order in which a reader sees it.
+    """Hold the content of a report, in the order in which a reader sees it.
 
     Attributes:
         title: the heading of the whole page.
@@ -85,10 +91,10 @@ def _environment() -> Environment:
 
 
 def cell(text: str) -> str:
-    """Text that stays within its cell of a table in Markdown."""
+    """Escape a text so that it stays within its cell of a table in Markdown."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
 def inert(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no link that a renderer makes by itself."""
+    """Escape a text so that Markdown shows it as it is: no markup, no HTML, no link that a renderer makes by itself."""
     return re.sub(r"(?i)\bwww\.", lambda found: found[0][:-1] + "\\.", re.sub(r"([\\`*_\[\]<>|&#~$@])", r"\\\1", text))

@@ -1,8 +1,12 @@
 """Record: one result of one method on one candidate, which is kept as one line of JSON.
 
 Every table, figure and report is rendered from records and from nothing else. So a record holds all that a reader needs
-to judge the number: what it cost, what was opened to whom, and which configuration and versions gave it. A record never
-holds a path, a host or a user name, nor a number that is not finite. `append` writes a record and `read` reads a file.
+to judge the number: what it cost, what was opened to whom, and which configuration and versions gave it. To open a
+number is to make it known to a party. `append` writes a record to a file and `read` reads a file.
+
+A new key may be added with a default, after the others. A key must not be renamed or removed, because files of earlier
+versions are read. A record may never hold a path, a host or a user name, nor a number that is not finite, nor a
+threshold: records may be published.
 """
 
 from __future__ import annotations
@@ -49,30 +53,41 @@ UNKNOWN_BETWEEN_ORGANISATIONS = ("plaintext_value", "difference", "level", "util
 
 @dataclass(frozen=True)
 class Record:
-    """What one method says of one candidate.
+    """Hold what one method says of one candidate.
 
     None means that a number is not known, or that there was no such thing. No key holds a threshold, which is secret.
 
     Attributes:
+        method, candidate: The names of the method and of the candidate, the data set that was appraised.
         value: The method's value. A higher value is better data for this model owner.
         paper_value: The number of the published equation as it stands.
+        plaintext_value: The value computed in the clear, to compare with.
         difference: `value` minus `plaintext_value`.
         error_bound: The most that fixed point may add to the difference. Noise that is added on purpose is not in it.
             `release.accuracy` derives it.
         error_note: What the bound rests on, or why there is none.
+        n, features, classes: The candidate's numbers of rows, of features without the bias, and of classes.
         level: The corruption that the scenario put into the candidate.
         utility: The fall of the mean test loss when the model is retrained with the candidate.
         failure_probability: A bound on the probability that fixed point wrapped somewhere in this appraisal.
         estimate: What a dry run foretold: `bytes_sent.<party>`, `rounds`, and `lan_seconds` by a stated model of a LAN.
         seconds: Seconds by phase. Phases do not overlap.
         bytes_sent: Bytes by party.
-        release: What was opened, and to whom; see `RELEASE` in `record_schema`.
+        rounds: The number of exchanges of messages that each waited for the one before.
+        seed: The seed of the run.
+        openings: What was opened, to whom, how many numbers, and why.
+        versions, revision, config_hash: The software, its git revision, and the digest of the public configuration.
+        session: How the run was made, one of SESSIONS.
+        engine: The engine that computed.
+        role: The party that wrote the record.
+        trust: What the parties trusted, in a sentence.
+        release: What was opened of the answer, and to whom; see `RELEASE` in `record_schema`.
         listing: What binds the data to an offer; see `LISTING`.
         request: What the data owner approved; see `REQUEST`.
         budget: The ledger that was charged; see `BUDGET`.
         recompute: What is needed beside the data to compute the value again; see `RECOMPUTE`.
-        warnings: Sentences on how the two sides' data fit together, or on what was not compared. The two sides' may
-            differ.
+        warnings: Sentences on how the two sides' data fit together, or on what was not compared. The two sides'
+            warnings may differ.
 
     Raises:
         InputError: A number is not finite, a type is wrong, a text holds a place (a path or an address), or a fact is
@@ -177,17 +192,17 @@ class Record:
 
     @property
     def winner(self) -> bool | None:
-        """Whether the candidate is among the best ones that were opened. None if it did not compete."""
+        """Whether the candidate is among the best ones that were opened. None if the candidate did not compete."""
         return (self.release or {}).get("winner")
 
     @property
     def rank(self) -> int | None:
-        """The candidate's place among the best, which starts at 1."""
+        """The candidate's place among the best, from 1 on. None if no place was opened."""
         return (self.release or {}).get("rank")
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95% interval of the value that the noise leaves."""
+        """The 95% interval of the value that the noise leaves. None if no interval was released."""
         low, high = ((self.release or {}).get(key) for key in ("low", "high"))
         return None if low is None or high is None else (low, high)
 
@@ -195,8 +210,8 @@ class Record:
     def uncertain_within(self) -> float | None:
         """The error that fixed point may add to a value that is compared.
 
-        A decision is certain if the value is farther than this from the threshold. An order is certain if two values
-        are farther apart than this number of both together. None if no bound is known or nothing is compared.
+        A decision is certain if the value is farther than this error from the threshold. An order is certain if two
+        values are farther apart than the errors of both together. None if no bound is known or nothing is compared.
         """
         return (self.release or {}).get("uncertain_within")
 

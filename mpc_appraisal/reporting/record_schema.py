@@ -1,6 +1,9 @@
 """What each field of a record may hold.
 
 Every check takes a field's name and a value, and returns the value in its plain form, or raises InputError by the name.
+`record` calls the checks of a record's own fields; RELEASE, LISTING, REQUEST, BUDGET and RECOMPUTE have a check for
+each key of a nested dictionary, and NESTED says which of these keys must be known. A new key may be added, with None
+where it is not known. No key may be removed and no check made stricter, because files of earlier versions are read.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ HOW = ("command", "policy", "stated")  # how a request can have been approved
 
 
 def number_of(key: str, value: object, kind: Callable[[Any], float]) -> float | int | None:
-    """A finite number that `kind` converts, or None."""
+    """Return a finite number that `kind` converts, or None for None. Raises InputError for anything else."""
     if value is None:
         return None
     try:
@@ -37,14 +40,17 @@ def number_of(key: str, value: object, kind: Callable[[Any], float]) -> float | 
 
 
 def mapping_of(key: str, value: object) -> ItemsView:
-    """The pairs of a dictionary."""
+    """Return the pairs of a dictionary. Raises InputError for anything else."""
     if not isinstance(value, Mapping):
         raise InputError(f"record.{key}", value, "a dictionary")
     return value.items()
 
 
 def opening_of(opening: object) -> dict:
-    """One opening: what was opened to whom, how many numbers it has, and why."""
+    """Return one opening in its plain form: what was opened to whom, how many numbers, and why.
+
+    Raises InputError for other keys or a bad number.
+    """
     if set(dict(mapping_of("openings", opening))) != {"what", "to", "numbers", "why"}:
         raise InputError("record.openings", sorted(opening), "the keys what, to, numbers and why")
     return {
@@ -56,31 +62,31 @@ def opening_of(opening: object) -> dict:
 
 
 def text_of(key: str, value: object) -> str:
-    """A text that is not blank."""
+    """Return a text that is not blank. Raises InputError for anything else."""
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"record.{key}", value, "a text")
     return value
 
 
 def sentences_of(value: object) -> tuple[str, ...]:
-    """The warnings, each a text."""
+    """Return the warnings, each a text. Raises InputError for anything else."""
     if not isinstance(value, (list, tuple)):
         raise InputError("record.warnings", value, "a list of texts")
     return tuple(text_of("warnings", each) for each in value)
 
 
 def truth_of(key: str, value: object) -> bool:
-    """True or false."""
+    """Return True or False. Raises InputError for anything else."""
     return boolean(f"record.{key}", value)
 
 
 def real_of(key: str, value: object) -> float:
-    """A finite number."""
+    """Return a finite number, or None for None. Raises InputError for anything else."""
     return number_of(key, value, float)
 
 
 def numbers_of(key: str, value: object) -> float | list[float]:
-    """A finite number, or a list of them."""
+    """Return a finite number, or a list of finite numbers. Raises InputError for anything else."""
     if isinstance(value, (list, tuple)):
         return [number_of(key, one, float) for one in value]
     return number_of(key, value, float)
@@ -121,7 +127,7 @@ def matches(pattern: str, expected: str) -> Check:
 
 
 def roles_of(key: str, value: object) -> list[str]:
-    """One owner or both."""
+    """Return one owner or both, as a list. Raises InputError for anything else."""
     found = list(value) if isinstance(value, (list, tuple)) else []
     if not found or any(role not in OWNERS for role in found) or len(set(found)) < len(found):
         raise InputError(f"record.{key}", value, f"a list of {', '.join(OWNERS)}, each at most once, not empty")
@@ -129,7 +135,7 @@ def roles_of(key: str, value: object) -> list[str]:
 
 
 def time_of(key: str, value: object) -> str:
-    """A time in ISO 8601, with its zone."""
+    """Return a time in ISO 8601, with its zone. Raises InputError for anything else."""
     try:
         if datetime.fromisoformat(value.replace("Z", "+00:00")).tzinfo is not None:
             return value
@@ -205,7 +211,11 @@ NESTED = {
 
 
 def nested_of(key: str, value: object, checks: Mapping, required: set[str]) -> dict:
-    """A dictionary with all keys of `checks`, in that order; what is not known is None."""
+    """Return a dictionary with all keys of `checks`, in that order; what is not known is None.
+
+    key: the field of the record. required: the keys that must be known. Raises InputError for a missing, a strange or a
+    wrong key.
+    """
     found = dict(mapping_of(key, value))
     if strange := sorted(str(name) for name in set(found) - set(checks)):
         raise InputError(f"record.{key}", ", ".join(strange), f"no other keys than {', '.join(checks)}")

@@ -1,8 +1,9 @@
 """The report of an appraisal: on the console, in Markdown and as one HTML file that needs no other file.
 
-What goes in is a `Result`, that is, the records of a run and nothing else. `print_result` shows it on a console, and
-`write_report` writes the pages and their figures. The tables are made in `result_tables`, and the layout of the pages
-may be changed in templates/.
+What goes in is a `Result`, that is, the records of a run and nothing else. `print_result` shows the result on a
+console, and `write_report` writes the pages and their figures. The tables are made in `result_tables`; captions may be
+changed here, and the layout of the pages in templates/. The names of the files have to stay, because the documentation
+and users refer to them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Result: the records of one run as a user gets them. It prints itself as tables and turns into a pandas frame.
 
-Input: records, at most one for each method and candidate. Indexing, sorting and correlations are those of `RunRecords`.
+Records go in, at most one for each method and candidate. Indexing, sorting and correlations are those of `RunRecords`.
+A column may be added to the frame. Names of columns have to stay, because users' programs read them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ RELEASED = ("kind", "decision", "winner", "rank", "low", "high", "epsilon")  # k
 
 
 class Result(RunRecords):
-    """The records of one run: at most one for each method and candidate.
+    """Hold the records of one run: at most one for each method and candidate.
 
     result[3], result[1:4]            by position
     result["seller a"]                its record if one method was run, baselines aside; else {method: record}

@@ -1,8 +1,9 @@
 """Tables of a run's records: the one source of every report, on the console, in markdown and in HTML.
 
-Input: the records of one run. Output: tables whose cells are texts, with the sentences under them. Numbers have four
+The records of one run go in. Tables come out whose cells are texts, with the sentences under them. Numbers have four
 significant digits, seconds have three, MB are the bytes sent by all parties / 10^6, and a dash stands for what is
-unknown.
+unknown. Words may be changed and tables added. A table has to state what its numbers do not cover, and may compute
+nothing that is not in the records.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
 def values_table(result: RunRecords, full: bool = False) -> Table:
-    """Return the main table. full: whether it has the equation's own number and the bound on the error too.
+    """Return the main table, with a row for each record.
 
-    The table has a column "answer" if something else than a value was released of any record.
+    full: whether it has the equation's own number and the bound on the error too. The table has a column "answer" if
+    something else than a value was released of any record.
     """
     answers = any(released_otherwise(record) for record in result)
     header = ("method", "candidate", *("answer",) * answers, "private value", "plaintext value", "difference")
@@ -82,7 +84,10 @@ def with_margin(result: RunRecords, record: Record) -> str:
 
 
 def released_otherwise(record: Record) -> bool:
-    """Return whether a decision, a winner or an interval was released, or a value to the other side alone."""
+    """Return whether something else than the value was released: a decision, a winner or an interval.
+
+    This also holds where the value went to the other side alone.
+    """
     return record.release is not None and (record.interval is not None or record.value is None)
 
 
@@ -341,8 +346,8 @@ def warnings_table(result: RunRecords) -> Table:
 def bars(result: RunRecords, width: int = 40) -> list[tuple[str, list[tuple[str, str, str]]]]:
     """Return for each method its (candidate, bar, value).
 
-    A bar is a text of at most `width` blocks. The shortest one stands for the method's lowest value, the longest one
-    for its highest.
+    A bar is a text of at most `width` blocks. The shortest bar stands for the method's lowest value, the longest bar
+    for its highest. Methods with fewer than two values have no entry.
     """
     charts = []
     for method in result.methods:

@@ -1,7 +1,8 @@
 """RunRecords: the records of one run, as a sequence that can be indexed by candidate, sorted and compared.
 
-Input: records, at most one for each method and candidate. Output: single records, other sequences, margins and
-correlations. Tables, figures and `Result` are made from it.
+Records go in, at most one for each method and candidate. Out come single records, other sequences, margins and
+correlations. Tables, figures and `Result` are made from this class. A new key of records whose values cannot be sorted
+has to be added to NESTED.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ NESTED = (
 
 
 class RunRecords(Sequence):
-    """The records of one run: at most one for each method and candidate.
+    """Hold the records of one run: at most one for each method and candidate.
 
     records[3], records[1:4]           by position
     records["seller a"]                its record if one method was run, baselines aside; else {method: record}
@@ -94,8 +95,9 @@ class RunRecords(Sequence):
     def sort(self, by: str = "value", descending: bool = True) -> RunRecords:
         """Return the records in the order of one of their keys, or of total_seconds or megabytes.
 
-        Records whose key is not known come last. If they are sorted by value, then these are ordered by their answers:
-        winners by rank, and yes before no. Raises InputError for a key that cannot be sorted by.
+        Records whose key is not known come last. If the records are sorted by value, then those without a value are
+        ordered by their answers: winners by rank, and yes before no. Raises InputError for a key that cannot be sorted
+        by.
         """
         keys = [f.name for f in fields(Record) if f.name not in NESTED]
         if by not in (*keys, *DERIVED):
@@ -109,9 +111,10 @@ class RunRecords(Sequence):
     def margin(self, record: Record) -> float | None:
         """Return half the 95% interval of a record's value by the bootstrap over the candidate's rows.
 
-        The interval is value ± margin; `methods.influence_error` says what it covers. The margin is None if the value
-        or its standard error, which is a method of its own, was not opened to this party. It is None, too, if the
-        standard error is 0, as for one row or for copies of one row, because it then says nothing.
+        The interval is value ± margin; `methods.influence_error` says what the interval covers. The margin is None if
+        the value or its standard error, which is a method of its own, was not opened to this party. The margin is None,
+        too, if the standard error is 0, as for one row or for copies of one row, because the standard error then says
+        nothing.
         """
         found = [self._by_key.get((error, record.candidate)) for error, of in ERRORS.items() if of == record.method]
         known = [error.value for error in found if error is not None and error.value is not None]

@@ -1,4 +1,9 @@
-"""One table of texts, how numbers become cells, and how a table becomes lines for a plain terminal."""
+"""One table of texts, how numbers become cells, and how a table becomes lines for a plain terminal.
+
+Numbers and texts go in; a `Table`, cells and lines come out. Every report, on the console, in Markdown and in HTML,
+shows this class. Widths and the sign for what is unknown may change. A cell has to be a text, so that all reports show
+the same digits.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts, which every report shows.
+    """Hold a table of texts, which every report shows.
 
     Attributes:
         title: The table's title.
