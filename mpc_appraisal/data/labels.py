@@ -59,7 +59,7 @@ def check_codes(data: Dataset | StoredDataset, name: str) -> None:
     """Refuse, under `name`, labels that skip more classes than they name, as 10, 20, 30 do: such labels are codes.
 
     A data owner may lack some of a model's classes, so that a few gaps are no fault. Nothing is refused where class
-    names are stated, as they are where someone means the labels so.
+    names are stated, because someone has meant the labels so.
     """
     if data.class_names is not None:
         return

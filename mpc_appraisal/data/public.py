@@ -118,8 +118,9 @@ class Mnist(DataSource):
 class Cifar10(DataSource):
     """Load CIFAR-10, the classes `labels` alone, as classes 0, 1, ... in the order given.
 
-    In `labels` 0 is airplane, 1 automobile and so on.
-    Pixels / 255 in float32; 3072 features in file order (32 x 32 red, then green, then blue), rows in file order.
+    In `labels` 0 is airplane, 1 automobile and so on. Pixels / 255 in float32; 3072 features in file order (32 x 32
+    red, then green, then blue), rows in file order.
+
     root: the binary archive (.tar.gz, .tar), or a folder with it or with its .bin files, or with a subfolder `cifar10`
     or `cifar-10-batches-bin`. Where it is None, the environment variable MPC_APPRAISAL_DATA names the folder, or else
     the archive is downloaded into the user's cache. Raises InputError for other labels than different ones of 0 .. 9.
