@@ -1,8 +1,8 @@
 """The provenance of a result: versions of the software, the revision of this project, the digest of a configuration.
 
 Nothing but a public configuration goes in, and short texts come out, which records of results hold. A further package
-may be added to the versions. `config_hash` has to stay as it is, because the parties compare their
-configurations by this digest, and records hold it.
+may be added to the versions. `config_hash` has to stay as it is, because the parties compare their configurations by
+this digest, and records hold it.
 """
 
 from __future__ import annotations

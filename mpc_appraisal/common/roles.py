@@ -1,9 +1,9 @@
 """The three roles, their ranks, and the sentences that state what the parties trust.
 
 The model owner has the model, the data owner the candidates, which are the data sets on offer, and the dealer supplies
-random numbers. A rank is the number of a party in a session. Roles and ranks have to stay, because messages,
-certificates and records hold them. The sentences stand in requests, records and cards: with another wording, a request
-has another digest, and the parties must all have the same.
+random numbers. A rank is the number of a party in a session. Roles and ranks have to stay, because messages and records
+hold them. The sentences stand in requests, records and cards: with another wording, a request has another digest, and
+the parties must all have the same.
 """
 
 from __future__ import annotations

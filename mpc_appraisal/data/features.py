@@ -9,7 +9,8 @@ does on x. Random features are those of Rahimi and Recht (2007), and with relu t
 The weights have the same bits at both owners. They come from numpy's PCG64, whose raw stream is frozen (NEP 19), by
 integer arithmetic: (ones among 64 random bits - 32) / 4 is binomial, of mean 0 and variance 1, and exact in a float.
 Owners compare `digest`. phi(x) is a float64 sum, whose last bits depend on the processor and on the block of rows. That
-is harmless, because each row is at one owner alone and enters the fixed-point ring rounded to 2^-16.
+is harmless, because each row is at one owner alone and enters the fixed-point ring (integers modulo 2^64 that stand for
+real numbers) rounded to 2^-16.
 
 A new extractor is a class here and an entry in the configuration. The weights and the digest of an existing extractor
 have to stay, bit by bit, because the other owner may run another version.
@@ -112,9 +113,9 @@ class ConvRandom(Extractor):
     """Map images by random filters of size x size, relu, and means over a grid x grid of windows; k = filters * grid^2.
 
     The images are square, of `channels` planes, as `Dataset.of` flattens them: d = channels * side^2, plane by plane.
-    The features are scaled so that ||phi(x)|| is of the order of ||x||: the relu of the sum over a filter
-    / (size sqrt(channels)), then the mean over a window, times the window's side / sqrt(filters). There is no bias, so
-    that phi(a x) = a phi(x) for a > 0.
+    The features are scaled so that ||phi(x)|| is of the order of ||x||: the relu of the sum over a filter / (size
+    sqrt(channels)), then the mean over a window, times the window's side / sqrt(filters). There is no bias, so that
+    phi(a x) = a phi(x) for a > 0.
 
     Attributes:
         filters: the number of filters, 1 or more.

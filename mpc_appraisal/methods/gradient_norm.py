@@ -2,12 +2,12 @@
 
     f_gn(D_a) = || sum over D_a of grad L(x, y; theta) ||_2 = || X' (softmax(X theta) - Y) ||_F
 
-D_a is the candidate: X (n, d + 1) are its rows, with the constant feature, and Y (n, C) its one-hot labels. theta
-(d + 1, C) are the model's weights and L is the cross-entropy of a row. The value is -f_gn.
+D_a is the candidate: X (n, d + 1) are its rows, with the constant feature, and Y (n, C) its one-hot labels. theta (d +
+1, C) are the model's weights and L is the cross-entropy of a row. The value is -f_gn.
 
 This is eq. 3 of Xu, van der Maaten and Hannun (2022): a sum over D_a, without the regulariser. The method needs the
-model alone. It opens the squared norm, times a public power of two; the root and the scale are public arithmetic on
-the opened number. The method costs two products with X, a softmax over D_a, and the squares of (d + 1) x C numbers.
+model alone. It opens the squared norm, times a public power of two; the root and the scale are public arithmetic on the
+opened number. The method costs two products with X, a softmax over D_a, and the squares of (d + 1) x C numbers.
 
 The power of two may change if the squares keep inside the ring; the formula has to stay.
 """
@@ -60,7 +60,8 @@ class GradientNorm(Appraiser):
 
         It lies between 2^7.5 / (n R) and 2^8.5 / (n R), where n is the number of rows and R the bound on their norms.
         Each row's gradient is (p - y) x', with p the probabilities and y the one-hot label. Its norm is at most sqrt(2)
-        R, so the scaled norm is at most 2^9 and its square 2^18, which is inside the ring with 36 fractional bits. A
-        mean gradient a thousandth of R long is still (0.2)^2 when squared, against a rounding of 2^-19 for each entry.
+        R, so the scaled norm is at most 2^9 and its square 2^18, which is inside the ring, the integers modulo 2^64,
+        with 36 fractional bits. A mean gradient a thousandth of R long is still (0.2)^2 when squared, against a
+        rounding of 2^-19 for each entry.
         """
         return 2.0 ** math.floor(8.5 - math.log2(facts.rows * facts.row_norm))

@@ -11,19 +11,19 @@ together. This is eq. 4 of Xu, van der Maaten and Hannun (2022). The value is -f
 model owner trains theta on D_tr in the clear, with Adam from a public initialisation. Of the run's softmax regression
 only the l2 is used.
 
-Gradients come from automatic differentiation: torch's on plain tensors, CrypTen's on shares. It starts at the logits
-with softmax(logits) - y, the exact gradient of the summed cross-entropy. The sum is divided together with the rate,
-because a mean over many rows would have few of its 16 bits left. CrypTen's own cross-entropy divides first, and takes a
-logarithm that no gradient needs. On the engine comparisons subtract a row's largest logit, and logits more than 16
-below it are set to 16 below. Hence no public bound on logits is needed, softmax and log-softmax are the engine's, and
-a test row's loss counts as 16 at most. Training that diverges leaves no other trace: the value is then that of very bad
-data or, beyond the ring, a random one. Where the dealer's process computes softmaxes as a helper (the
+Gradients come from automatic differentiation: torch's on plain tensors, CrypTen's on shares. Differentiation starts at
+the logits with softmax(logits) - y, the exact gradient of the summed cross-entropy. The sum is divided together with
+the rate, because a mean over many rows would have few of its 16 bits left. CrypTen's own cross-entropy divides first,
+and takes a logarithm that no gradient needs. On the engine comparisons subtract a row's largest logit, and logits more
+than 16 below that are set to 16 below. Hence no public bound on logits is needed, softmax and log-softmax are the
+engine's, and a test row's loss counts as 16 at most. Training that diverges leaves no other trace: the value is then
+that of very bad data or, beyond the ring, a random one. Where the dealer's process computes softmaxes as a helper (the
 backend `rtas`), logits are not limited, and divergence is an error.
 
 The measured error of the value against float64 is 8e-6 (standard deviation) and 1.1e-5 at most for ten candidates of
-digits, 1e-6 for 5,940 rows of MNIST, and 4e-4 at most on CrypTen as shipped. It was 0.1 and more where every unit is at
-zero in every row, at a rate of 0.5, because a unit may switch by an error of any size. The error bound of a record
-allows for that: see docs/protocols/perceptron_bound.md.
+digits, 1e-6 for 5,940 rows of MNIST, and 4e-4 at most on CrypTen as shipped. The error was 0.1 and more where every
+unit is at zero in every row, at a rate of 0.5, because a unit may switch by an error of any size. The error bound of a
+record allows for that: see docs/protocols/perceptron_bound.md.
 
 The method needs a training and a test set. It opens the sum f alone: weights, gradients, losses and which units fire
 stay secret. Each step costs four products, a comparison for every row and unit and two for every row and class, and a

@@ -26,11 +26,11 @@ BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#6b7280"
 def values_figure(result: Result) -> Figure | None:
     """Draw values, with a column of panels for each method. Return None if there is nothing to draw.
 
-    The upper panel has the value against level, or against the candidate if levels are not known. The lower one has the
-    value against utility, as far as it is known. Rings are the method's values and crosses are the same in the clear;
-    titles give Spearman's rank correlation of the rings. Bars are the intervals that noise leaves, or those by the
-    bootstrap. A method that released only decisions or winners has a row of squares for yes and one for no. Baselines
-    are drawn only if there is nothing else.
+    The upper panel has the value against level, or against the candidate if levels are not known. The lower panel has
+    the value against utility, as far as it is known. Rings are the method's values and crosses are the same in the
+    clear; titles give Spearman's rank correlation of the rings. Bars are the intervals that noise leaves, or the
+    intervals by the bootstrap. A method that released only decisions or winners has a row of squares for yes and a row
+    for no. Baselines are drawn only if there is nothing else.
     """
     drawable = [m for m in result.methods if any(_drawable(r) and not r.error for r in result.of(m))]
     methods = [m for m in drawable if not result.of(m)[0].baseline] or drawable
