@@ -113,8 +113,8 @@ class ConvRandom(Extractor):
     """Map images by random filters of size x size, relu, and means over a grid x grid of windows; k = filters * grid^2.
 
     The images are square, of `channels` planes, as `Dataset.of` flattens them: d = channels * side^2, plane by plane.
-    The features are scaled so that ||phi(x)|| is of the order of ||x||: the relu of the sum over a filter / (size
-    sqrt(channels)), then the mean over a window, times the window's side / sqrt(filters). There is no bias, so that
+    The features are scaled so that ||phi(x)|| is of the order of ||x||: the relu of the sum over a filter, divided by
+    size sqrt(channels), then the mean over a window, times the window's side / sqrt(filters). There is no bias, so that
     phi(a x) = a phi(x) for a > 0.
 
     Attributes:

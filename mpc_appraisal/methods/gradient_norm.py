@@ -2,8 +2,8 @@
 
     f_gn(D_a) = || sum over D_a of grad L(x, y; theta) ||_2 = || X' (softmax(X theta) - Y) ||_F
 
-D_a is the candidate: X (n, d + 1) are its rows, with the constant feature, and Y (n, C) its one-hot labels. theta (d +
-1, C) are the model's weights and L is the cross-entropy of a row. The value is -f_gn.
+D_a is the candidate: X (n, d + 1) are its rows, with the constant feature, and Y (n, C) its one-hot labels.
+theta (d + 1, C) are the model's weights and L is the cross-entropy of a row. The value is -f_gn.
 
 This is eq. 3 of Xu, van der Maaten and Hannun (2022): a sum over D_a, without the regulariser. The method needs the
 model alone. It opens the squared norm, times a public power of two; the root and the scale are public arithmetic on the
