@@ -5,8 +5,8 @@ listing, which is the public description of a data set. Out comes one list of `F
 a fact, which only the request states, or a warning, which request, record, report, card and standard error state. Four
 topics are compared:
 
-names       `names.match` compares the names of columns and classes. classes     The data owner and the model owner
-announce how many of the model's classes they have no row of. The counts
+names       `names.match` compares the names of columns and classes.
+classes     The data owner and the model owner announce how many of the model's classes they have no row of. The counts
             of rows by class stay with their owner. Under release=dp the data owner announces nothing of its labels.
 scale       A warning says that one side's longest row is RATIO times as long as the other's, which is no accident of
             sampling. RATIO is below the factors by which units and encodings differ (10, 12, 16, 100, 255, 1000), and
