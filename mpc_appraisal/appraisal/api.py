@@ -86,10 +86,8 @@ def appraise(
         l2: The public weight of the squared norm of the weights in the objective.
         seed: The public seed of public choices, such as batches.
         release: What is opened: 'value', 'bit', or an object of `mpc_appraisal.release` as `Value(to="model_owner")`.
-        threshold: The model owner's least value worth buying, where a bit is released: one number, or one by method's
-            name.
-        controls: With a `Join`, this side's ledgers, approval and listings. `DisclosureControls()` has none of them.
-            With other sessions it must not be given.
+        threshold: The model owner's least value worth buying, where a bit is released, or one value by method's name.
+        controls: With a `Join` only: this side's ledgers, approval and listings. `DisclosureControls()` has none.
         true_utility: Whether to retrain with each candidate in the clear too, which no market could do.
         baselines: 'leave_one_out' and 'shapley' of all candidates together, in the clear, by name or as objects.
         progress: A function that is called with events {"done", "of", "method", "candidate"}.

@@ -3,7 +3,7 @@
 In go the agreement, the results of the joint computation and every party's costs. Out comes one `Record`, a line of
 JSON, for each method and candidate (one data set of the data owner). An outcome is what one party was shown: a value, a
 bit or a rank. The fields of a record are those of `reporting.record`; a field may be added there and filled here. A
-record may hold public facts and what its owner was shown, and nothing private, because records are handed on.
+record must hold no rows, no weights and no paths, because records are handed on.
 """
 
 from __future__ import annotations

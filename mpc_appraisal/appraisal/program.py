@@ -4,8 +4,8 @@ release opens the results.
 In go a session, the plan, one party's own values and the public facts (sizes and norms); out comes what this party was
 shown. A candidate is one data set of the data owner. An input is shared when each owner holds one of two ring elements
 that add up to it. The same function runs at each owner, over plain tensors for the baseline, and dry, on shapes alone,
-to forecast costs. For this reason no step may depend on private values or on what was opened: the dealer, who supplies
-random numbers, follows the script of the dry run. HELD_ROWS may change only at all parties at once.
+to forecast costs. For this reason the sequence of steps must not depend on private values or on what was opened: the
+dealer, who supplies random numbers, follows the script of the dry run. HELD_ROWS has to be the same at all parties.
 """
 
 from __future__ import annotations
@@ -61,25 +61,18 @@ def program(
     emit: Emit,
     answered: Collection[Key] = (),
 ) -> list[Appraised]:
-    """Appraise every candidate by every method; a dry run needs `facts` alone.
+    """Appraise every candidate by every method, and return one entry for each pair; a dry run needs `facts` alone.
 
-    A candidate is shared once and used by every method, and the cost of sharing it is divided among the methods.
+    A candidate is shared once for all methods, at a divided cost. Raises BoundError where a checked bound is broken.
 
     Args:
-        session: This party's side of the joint computation.
-        plan: What all parties state alike.
+        session: This party's side of the joint computation, which the public `plan` describes.
         candidates: The data owner's rows by candidate's name; empty in every other process.
         inputs: What the model owner brings, by method's name; empty in every other process.
         facts: The public facts by candidate's name; their order is that of the computation.
         bound: The public bound on the centred logits.
         emit: A function that receives progress events at the model owner.
         answered: Pairs of a method and a candidate that need no computation, because their answers are known.
-
-    Returns:
-        One entry for each candidate and method that was computed, candidate by candidate.
-
-    Raises:
-        BoundError: Logits or announced norms left their bound. It is raised at both owners.
     """
     described = plan.release.description
     of = len(plan.methods) * len(facts) - len(answered)

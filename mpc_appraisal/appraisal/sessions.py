@@ -3,9 +3,10 @@
 
 In go a plan and the inputs that are at hand; out come records, one for each method and candidate (a data set of the
 data owner; in the code the data owner is also the seller, and the model owner the buyer). `Spawn` and `Join` run
-`party.take_part` in each process. `Plain` takes the same steps of `preparation` and `program` over plain tensors, and
-has to keep doing so, because its values are the baseline of private ones. The names of fields stand in configurations
-(conf/session) and have to stay; a field may be added with a default.
+`party.take_part` in each process. `Plain` takes the same steps of `preparation` in the clear, and those of `program`
+where a release opens anything but plain values. It has to keep doing so, because its values are the baseline of
+private ones. The names of fields stand in configurations (conf/session) and have to stay; a field may be added with a
+default.
 """
 
 from __future__ import annotations
