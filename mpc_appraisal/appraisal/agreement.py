@@ -125,7 +125,7 @@ def consent(
     approval = {key: text_in(said, key, DATA_OWNER) for key in ("how", "time")}
     answers = _agreed_answers(role, rendezvous, plan, own, facts, said, encrypted_answers, marks, known)
     granted = _charge(own, plan, questions, answers, known)
-    rendezvous.exchange("charged", {})  # nothing is shared before both ledgers hold it
+    rendezvous.exchange("charged", {})  # nothing is shared before both ledgers hold their charges
     return Agreed(request, approval, answers, openings_of(plan, facts, answers), granted, marks, inputs)
 
 
@@ -186,13 +186,13 @@ def _charge(
 
     Raises InputError where a ledger refuses.
     """
-    for key in known.keys() - answers.keys():  # the model owner does not take these: they are charged anew
+    for key in known.keys() - answers.keys():  # the model owner does not take these answers, so they are charged anew
         again = subject(again=secrets.token_hex(16), first=questions[key].subject)
         questions[key] = replace(questions[key], subject=again)
     asked = {key: question for key, question in questions.items() if key not in answers}
     granted = own.controls.ledgers.charge(asked) if asked else {}
     for (method, name), one in granted.items():
-        # The answer of a joint release has no noise, and it is announced as a whole.
+        # The answer of a joint release has no noise and is announced as a whole, so that it is no error here.
         if isinstance(one, Answer) and not plan.release.description.joint:
             raise InputError(
                 f"the question of {method} ({name})",

@@ -88,7 +88,7 @@ def _words(model: SoftmaxRegression, l2: float, shifted: bool, unpenalised: bool
         said.append("its intercept is not penalised (as scikit-learn trains it)")
     if shifted and model.classes == 2:
         said.append("its two classes are in one column, [0, w]")
-        if abs(l2 - 2 * model.l2) <= SAME * l2:  # what one column of such a penalty comes to
+        if abs(l2 - 2 * model.l2) <= SAME * l2:  # an l2 on w alone comes to 2 l2 on [-w/2, w/2]
             l2 = model.l2
     elif shifted:
         said.append("its columns do not sum to nothing, as those of a minimum do")
@@ -107,7 +107,7 @@ def check_given(own: ModelOwnerInput, plan: Plan) -> ModelOwnerInput:
     if own.model is None or own.train is None:
         return own
     if own.train.features != own.model.features or own.train.classes > own.model.classes:
-        return own  # `plan.needs` and the parties refuse it by name
+        return own  # `plan.needs` and the parties refuse such an input by name
     found = examine(own.model, own.train)
     if found is None:
         return own

@@ -37,7 +37,7 @@ DOMAIN = {"columns": b"mpc_appraisal column name 1\n", "classes": b"mpc_appraisa
 WORD = {"columns": "column", "classes": "class"}
 MOST_SHOWN = 10  # the largest number of names in an error message
 MOST_COMPARED, LONGEST = 500, 100  # the names that are searched for near misses, and the characters of each
-NEAR = 0.75  # the least ratio of difflib for a near miss: one letter of four may differ
+NEAR = 0.75  # two names with this ratio of difflib or more are near misses: one letter of four may differ
 Announced = dict[str, Any] | None  # {"how": "plain" or "hash", "names": [...]}
 
 

@@ -30,8 +30,8 @@ from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 from mpc_appraisal.release.dp.clipping import spread
 
 LARGEST_BOUND = LARGEST_EXPONENT * 2**MAX_SQUARINGS  # the largest bound on logits that the softmax can be computed for
-UNCHECKED_BOUND = 2.0**14  # the same where a helper sees the logits: products of 40 fractional bits fit into the ring
-SPREAD = "direction_spread"  # the field of the message that announces it
+UNCHECKED_BOUND = 2.0**14  # the largest bound where a helper sees the logits: products of 40 fractional bits fit
+SPREAD = "direction_spread"  # the field of the message that announces the direction's spread
 LARGEST_SUM = 2.0**29  # the largest sum of rows' gradients that the ring holds with 32 fractional bits
 
 

@@ -85,7 +85,7 @@ class Run:
         return {
             "seconds": r.cost.seconds | plaintext,
             "bytes_sent": {name: sent[name][k] for name in ROLES},
-            "rounds": max(costs[name]["rounds"][k] for name in OWNERS),  # one owner may only ever send
+            "rounds": max(costs[name]["rounds"][k] for name in OWNERS),  # an owner that only sends counts no rounds
             "failure_probability": r.failure,
             "estimate": forecast,
             "openings": tuple(opening.as_dict() for opening in r.openings),

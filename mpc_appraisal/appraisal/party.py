@@ -122,14 +122,14 @@ def _appraise(
     first = next(iter(facts.values()))
     prepared, longest = _prepare(own, plan, facts)
     inputs, seconds = (prepared.inputs, prepared.seconds) if prepared is not None else ({}, {})
-    # A party that refuses its own input has done so before this exchange ends.
+    # A party that refuses its own input has to do so before the exchange "ready" ends.
     theta = prepared.model.theta if prepared is not None else None
     shared, announced = announce(plan.release, inputs)
     ready = rendezvous.exchange("ready", announced | published_norms(role, own, theta, inputs, plan, longest))
     findings += scale_findings(ready, facts, plan.release.description.noised, first.train_rows + first.test_rows)
     policy = own.controls.scale if own is not None else WARN
     own_findings = kept(findings, policy)
-    if session_name == "join":  # on one machine `sides.together` has printed them for both sides
+    if session_name == "join":  # on one machine `sides.together` has printed the warnings of both sides
         say([one for one in own_findings if one.warning], facts)
     refuse_scale(findings, policy)
     bound, facts = fitted_to_norms(plan, facts, ready)

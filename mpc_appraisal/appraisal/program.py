@@ -123,7 +123,7 @@ def _share_candidate(
     with session.meter.phase("share"):
         if f.rows > HELD_ROWS and all(method.streams for method in methods):
             return RowBlocks(lambda: _stream(session, name, f, own)), None
-        x, y = _bring_in(session, name, f, lambda: next(own.blocks(own.rows)))  # a stored one too
+        x, y = _bring_in(session, name, f, lambda: next(own.blocks(own.rows)))  # one block of all rows
         session.cache(x)  # every method multiplies by it
         return x, y
 
@@ -165,7 +165,7 @@ def _compare_all(session: Session, plan: Plan, scores: list[Score], results: lis
         places = [k for k, score in enumerate(scores) if score.method is method]
         if places:
             _compare(session, plan, [scores[k] for k in places], results, places)
-    session.mark()  # the dealer's part in it is divided among all results
+    session.mark()  # the bytes that the dealer sent for comparisons are divided among all results
 
 
 def _compare(session: Session, plan: Plan, scores: list[Score], results: list[Appraised], places: list[int]) -> None:

@@ -80,7 +80,7 @@ class Bound:
 
 
 PLAINTEXT = Bound(0.0, EXACT)
-LOOSELY = frozenset({MlpFinetuning.name})  # values of these may be within the bound and far from honest runs
+LOOSELY = frozenset({MlpFinetuning.name})  # values of these methods may be within the bound and far from honest runs
 
 
 @dataclass(frozen=True)

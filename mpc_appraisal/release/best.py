@@ -94,7 +94,7 @@ class Best(Release):
         finest = max(grid(s.method, s.facts) for s in scores)
 
         def picked(at: Any) -> tuple[Any, Any]:
-            # The value is rounded in every step, because the dealer deals for the rounding whether it is opened or not.
+            # The value is rounded even in a step that opens nothing, because the dealer deals for every rounding.
             number, score = _pick(at, values)
             return number, session.rounded(score, finest)
 

@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> None:
     sizes, links, overrides = stated(arguments)
     cfg: Any = compose(overrides)
     engine = cfg.session.get("engine", "fast")
-    dry_session(engine, MODEL_OWNER)  # It refuses an engine that cannot be run dry.
+    dry_session(engine, MODEL_OWNER)  # This refuses an engine that cannot be run dry.
     warn(engine)
     methods, bound = as_methods(instantiate(cfg.appraisal)), cfg.session.get("logit_bound")
     for method in methods:
