@@ -6,7 +6,7 @@ The bound B holds whatever the data are, if no number wraps in the ring (`Record
 takes a method and its public facts (sizes, and norms that the owners announced) and returns B, or the reason for which
 there is none. B adds up errors that are sure, such as the rounding of inputs, and errors by chance, which come from the
 stochastic roundings on shares and grow as the root of the number of rows. `Off` holds both for one row; each function
-of the last section, which takes the unit of the opened number too, follows both through one method and returns B.
+of the last section follows both through one method and returns B, where `unit` is that of the opened number.
 
 The derivation is in docs/protocols/releases.md, that of `mlp_finetuning` in docs/protocols/perceptron_bound.md. To
 bound a new method, derive its B there and add its function to `BOUNDS`. The constants and formulas here are part of the
