@@ -59,7 +59,8 @@ class Agreed:
         answers: The outcomes that need no computation. At the dealer the outcomes hold nothing.
         openings: All that the session may open.
         granted: What this party's ledgers were charged.
-        marks: The marks by which the model owner's ledger recognises an answer; see `marks_of`. Empty at the others.
+        marks: The marks by which the model owner's ledger recognises an answer; see `marks_of`. The other parties have
+            none.
         inputs: The model owner's commitment to all that it brings.
     """
 
@@ -82,10 +83,12 @@ def consent(
     listed: Mapping[str, dict[str, Any] | None],
     compared: Sequence[str] = (),
 ) -> Agreed:
-    """Steps 1 to 4, which every party calls at the same time.
+    """Take steps 1 to 4, which every party calls at the same time, and return what was agreed.
 
     Args:
         role: This party's role.
+        rendezvous: The connection to the other parties.
+        plan: What all parties state alike.
         own: This party's own input; None at the dealer.
         facts: The public facts by candidate's name.
         published: The norms that each owner has announced, by role.
@@ -96,6 +99,7 @@ def consent(
         DisagreementError: The parties' requests differ.
         InputError: A ledger refuses.
         ApprovalError: The data owner does not say yes.
+        PeerError: Another party sent a message that cannot be read.
     """
     keys = {owner: key for owner in OWNERS if (key := rendezvous.certified(owner)) is not None}
     request = make_request(plan, facts, published, listed, compared, keys)
@@ -121,14 +125,14 @@ def consent(
     approval = {key: text_in(said, key, DATA_OWNER) for key in ("how", "time")}
     answers = _agreed_answers(role, rendezvous, plan, own, facts, said, encrypted_answers, marks, known)
     granted = _charge(own, plan, questions, answers, known)
-    rendezvous.exchange("charged", {})  # nothing is shared before both ledgers hold it
+    rendezvous.exchange("charged", {})  # nothing is shared before both ledgers hold their charges
     return Agreed(request, approval, answers, openings_of(plan, facts, answers), granted, marks, inputs)
 
 
 def _same_request(
     rendezvous: Rendezvous, own: OwnInput, request: Request, encrypted_answers: EncryptedAnswers
 ) -> tuple[str, Any]:
-    """Step 1. Returns the model owner's commitment to its inputs, and the address for which answers are encrypted.
+    """Take step 1. Returns the model owner's commitment to its inputs, and the address for which answers are encrypted.
 
     Raises DisagreementError where another party's request has another digest, PeerError for a malformed message.
     """
@@ -146,13 +150,16 @@ def _same_request(
 
 
 def _learners(plan: Plan) -> set[str]:
-    """The owners who learn something from the run. The check of published norms is left out: it discloses nothing."""
+    """Return the owners who learn something from the run.
+
+    The check of announced norms is left out, because it discloses nothing.
+    """
     openings = [one for method in plan.methods for one in _openings(plan, method, 1)]
     return {learner for one in openings if one.what != NORM_CHECK_WHAT for learner in one.to}
 
 
 def _decision(rendezvous: Rendezvous, own: DataOwnerInput, request: Request, key: str | None) -> dict[str, Any]:
-    """Step 3: the data owner's yes, as its message states it. Raises ApprovalError where there is none."""
+    """Take step 3: return the data owner's yes, as its message states it. Raises ApprovalError where there is none."""
     controls = own.controls
     decision = decide(
         request,
@@ -175,14 +182,17 @@ def _charge(
     answers: Mapping[Key, Outcome],
     known: Mapping[Key, Outcome],
 ) -> dict[Key, Charge | Answer]:
-    """Step 4: charge this party's ledgers for the questions that are computed. Raises InputError where one refuses."""
-    for key in known.keys() - answers.keys():  # the model owner does not take these: they are charged anew
+    """Charge this party's ledgers in step 4 for the questions that are computed, and return what was granted.
+
+    Raises InputError where a ledger refuses.
+    """
+    for key in known.keys() - answers.keys():  # the model owner does not take these answers, so they are charged anew
         again = subject(again=secrets.token_hex(16), first=questions[key].subject)
         questions[key] = replace(questions[key], subject=again)
     asked = {key: question for key, question in questions.items() if key not in answers}
     granted = own.controls.ledgers.charge(asked) if asked else {}
     for (method, name), one in granted.items():
-        # The answer of a joint release has no noise, and it is announced as a whole.
+        # The answer of a joint release has no noise and is announced as a whole, so that it is no error here.
         if isinstance(one, Answer) and not plan.release.description.joint:
             raise InputError(
                 f"the question of {method} ({name})",
@@ -203,12 +213,12 @@ def _agreed_answers(
     marks: Mapping[Key, str],
     known: Mapping[Key, Outcome],
 ) -> dict[Key, Outcome]:
-    """The answers that both owners take from their ledgers; at the dealer they are empty outcomes.
+    """Return the answers that both owners take from their ledgers; at the dealer they are empty outcomes.
 
-    The data owner states which answers it holds. The model owner takes those that its own ledger holds for the same
-    question, to the last bit, and states which. It takes none on the other's word alone, so that without a ledger or a
-    salt it takes none. All other answers are computed. Raises DisagreementError for questions that were not asked, and
-    PeerError for answers that cannot be read.
+    The data owner states which answers it holds. The model owner takes an answer if its own ledger holds the same
+    answer to the same question, to the last bit, and states which it takes. It takes none on the other's word alone, so
+    that without a ledger or a salt it takes none. All other answers are computed. Raises DisagreementError for
+    questions that were not asked, and PeerError for answers that cannot be read.
     """
     asked = [(method.name, name) for method in plan.methods for name in facts]
     offered = keys_in(said.get("answered"), asked, plan.release.description.joint, DATA_OWNER)
@@ -234,7 +244,7 @@ def _agreed_answers(
 
 
 def _held(recorded: list[Any], outcome: Outcome) -> bool:
-    """Whether one of the recorded values is this outcome."""
+    """Return whether one of the recorded values is this outcome."""
     known = {f.name for f in fields(Outcome)}
     return any(isinstance(value, dict) and set(value) <= known and Outcome(**value) == outcome for value in recorded)
 
@@ -247,9 +257,10 @@ def make_request(
     compared: Sequence[str] = (),
     keys: Mapping[str, str] | None = None,
 ) -> Request:
-    """The request, which every party makes from the same public facts.
+    """Return the request, which every party makes from the same public facts.
 
     Args:
+        plan: What all parties state alike.
         facts: The public facts by candidate's name.
         published: The norms that each owner has announced, by role.
         listed: What each candidate's listing says, or None, by candidate's name.
@@ -313,13 +324,13 @@ def check_counterparty(role: str, own: OwnInput, rendezvous: Rendezvous) -> None
 
 
 def rounded_up(number: float) -> float:
-    """`number` rounded up to four digits, so that the request is the same on every machine."""
+    """Return `number` rounded up to four digits, so that the request is the same on every machine."""
     step = 10.0 ** (math.floor(math.log10(number)) - 3) if number > 0 else 1.0
     return float(f"{math.ceil(number / step) * step:.4g}")
 
 
 def _openings(plan: Plan, method: Appraiser, candidates: int) -> list[Opening]:
-    """All that one method may open for so many candidates."""
+    """Return all that one method may open for so many `candidates`."""
     described = plan.release.description
     check = not described.noised and method.logit_growth > 1 and bounded(plan.engine)
     checks = [Opening(LOGIT_CHECK_WHAT, OWNERS, 1, LOGIT_CHECK_WHY)] * (check * candidates)
@@ -327,7 +338,10 @@ def _openings(plan: Plan, method: Appraiser, candidates: int) -> list[Opening]:
 
 
 def openings_of(plan: Plan, facts: dict[str, Facts], answers: Mapping[Key, Any]) -> list[Opening]:
-    """All that the session may open. answers: the questions whose answers are known, which open nothing."""
+    """Return all that the session may open.
+
+    answers: the questions whose answers are known, by method and candidate; such a question opens nothing.
+    """
     found = []
     for method in plan.methods:
         found += _openings(plan, method, sum((method.name, name) not in answers for name in facts))
@@ -335,7 +349,7 @@ def openings_of(plan: Plan, facts: dict[str, Facts], answers: Mapping[Key, Any])
 
 
 def _known(plan: Plan, found: Mapping[Key, Answer | None]) -> dict[Key, Outcome]:
-    """The outcomes that the data owner's ledger holds; for a joint release, all of a method's or none.
+    """Return the outcomes that the data owner's ledger holds; for a joint release, all of a method's or none.
 
     Raises InputError where an answer was opened to the model owner alone, so that this ledger does not hold its value.
     """

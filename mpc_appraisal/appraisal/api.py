@@ -1,7 +1,12 @@
 """`appraise`: the appraisal in one call from Python, and the values that are compared with it.
 
-In go both sides' data, or with a `Join` one side's; out comes a `Result`. Where both sides are at hand, each private
-value stands beside the plaintext value and the baselines.
+In go both sides' data, or with a `Join` the data of this organisation alone. Out comes a `Result`, which holds one
+`Record` for each method and candidate. A candidate is one data set of the data owner (in the code also: seller), whose
+value for the model of the model owner (also: buyer) is computed. Where both sides are at hand, each private value
+stands beside the plaintext value, which is computed in the clear in float64, and beside baselines such as retraining.
+
+`SESSIONS`, `RELEASES` and the signature of `appraise` are the package's public interface: names may be added, and none
+may be renamed. The configuration that `_plan` makes may change only at all parties at once, which compare its hash.
 """
 
 from __future__ import annotations
@@ -73,16 +78,16 @@ def appraise(
         test: The model owner's test rows, in the same form.
         model: A trained model in place of `train`, where the method allows it. Beside `train` it has to be a minimum on
             those rows; see `given_model`.
-        method: 'gradient_norm', 'finetuning', 'influence', an `Appraiser`, or several of them. 'influence_error' beside
-            'influence' gives it a 95% interval, `Result.margin`.
+        method: 'gradient_norm', 'finetuning', 'influence', an `Appraiser`, or several of them. Where 'influence_error'
+            stands beside 'influence', each value of influence gets a 95% interval, `Result.margin`.
         session: 'spawn' runs three processes on this machine, 'plain' computes in the clear (the baseline), and a
-            session object does what it states. With a `Join` only this organisation's own side is given, and the
-            others start their own processes.
+            session object does what it states. With a `Join` only this organisation's own side is given, and the others
+            start their own processes.
         l2: The public weight of the squared norm of the weights in the objective.
         seed: The public seed of public choices, such as batches.
         release: What is opened: 'value', 'bit', or an object of `mpc_appraisal.release` as `Value(to="model_owner")`.
-        threshold: The model owner's least value worth buying, where a bit is released, or one by method's name.
-        controls: With a `Join`, this side's ledgers, approval and listings. `DisclosureControls()` has none of them.
+        threshold: The model owner's least value worth buying, where a bit is released, or one value by method's name.
+        controls: With a `Join` only: this side's ledgers, approval and listings. `DisclosureControls()` has none.
         true_utility: Whether to retrain with each candidate in the clear too, which no market could do.
         baselines: 'leave_one_out' and 'shapley' of all candidates together, in the clear, by name or as objects.
         progress: A function that is called with events {"done", "of", "method", "candidate"}.
@@ -116,7 +121,7 @@ def _buyer(
     controls: DisclosureControls,
     same: bool,
 ) -> ModelOwnerInput:
-    """The model owner's input. Raises InputError where a class has no training row, or the test columns differ."""
+    """Return the model owner's input. Raises InputError where a class has no training row, or columns differ."""
     rows = _own(train, "train")
     buyer = ModelOwnerInput(rows, alike(rows, _own(test, "test"), "test"), model, threshold, controls, same=same)
     if model is None:
@@ -125,13 +130,13 @@ def _buyer(
 
 
 def _plan(methods: tuple[Appraiser, ...], l2: float, seed: int, release: Release) -> Plan:
-    """The plan, whose public configuration is made of these four."""
+    """Return the plan of one session, whose public configuration is made of these four."""
     public = {"methods": [repr(m) for m in methods], "l2": l2, "seed": seed, "release": repr(release)}
     return Plan(methods, l2, seed, config_hash(public), partial(fit, l2=l2), public, release=release)
 
 
 def as_release(stated: str | Release) -> Release:
-    """The release object, or the one that the name stands for. Raises InputError for an unknown name."""
+    """Return the release object, or the one that the name stands for. Raises InputError for an unknown name."""
     if isinstance(stated, str):
         if stated not in RELEASES:
             raise InputError("release", repr(stated), f"one of {', '.join(RELEASES)}, or a release object")
@@ -140,7 +145,7 @@ def as_release(stated: str | Release) -> Release:
 
 
 def as_session(stated: str | Session) -> Session:
-    """The session object, or the one that the name stands for. Raises InputError for an unknown name."""
+    """Return the session object, or the one that the name stands for. Raises InputError for an unknown name."""
     if isinstance(stated, str):
         if stated not in SESSIONS:
             raise InputError("session", repr(stated), f"one of {', '.join(SESSIONS)}, or a session object")
@@ -149,7 +154,7 @@ def as_session(stated: str | Session) -> Session:
 
 
 def _of_one_market(data: Any) -> bool:
-    """Whether the candidates are those of one scenario, which draws both sides' rows from one data set."""
+    """Return whether the candidates are those of one scenario, which draws both sides' rows from one data set."""
     listed = not isinstance(data, (Mapping, tuple)) and isinstance(data, Sequence)
     return listed and len(data) > 0 and all(isinstance(each, Candidate) for each in data)
 
@@ -167,12 +172,19 @@ def run(
     """Run `plan` in `session`. Where both sides are at hand, the plaintext values and baselines are added.
 
     Args:
+        session: The kind of session.
+        plan: What all parties state alike.
         buyer: The model owner's input; at another organisation it is empty.
         seller: The data owner's input; at another organisation it is empty.
         emit: A function that receives progress events.
         levels: The scenario's level of each candidate, by name, for its records.
         true_utility: Whether to retrain with each candidate in the clear too.
         baselines: The baseline methods to compute in the clear.
+
+    Raises:
+        InputError: An input lacks what a method or a baseline needs, or does not fit the plan.
+        DisagreementError: The two sides' data or public facts differ.
+        PeerError: A party failed or vanished.
     """
     if baselines:
         between = isinstance(session, Join)
@@ -209,9 +221,9 @@ def compare(
     baselines: Sequence[Baseline],
     emit: Emit,
 ) -> list[Record]:
-    """The records with what an experimenter who holds both sides can compute in the clear, and baselines' records.
+    """Add to the records what an experimenter with both sides' data can compute in the clear.
 
-    The arguments are those of `run`.
+    Returns these records and the baselines' records. The arguments are those of `run`.
     """
     classes = classes_of(buyer, plan)
     prepared = prepare(buyer, plan, classes)
@@ -249,7 +261,7 @@ def compare(
 def _baselines(
     records: Sequence[Record], utilities: Mapping[str, float], valuations: Mapping[str, Valuation], seed: int
 ) -> list[Record]:
-    """One record for each baseline method and candidate, in the form of the private records."""
+    """Return one record for each baseline method and candidate, in the form of the private records."""
     one, random = {r.candidate: r for r in records}, Random(seed)
     values = {"retraining": utilities} if utilities else {}
     values |= {method: valuation.values for method, valuation in valuations.items()}
@@ -280,12 +292,12 @@ def _baselines(
 
 
 def check_seed(seed: Any) -> int:
-    """Raises InputError unless `seed` is an integer of 0 or more."""
+    """Return `seed` as an integer. Raises InputError unless it is an integer of 0 or more."""
     return int(integer("seed", seed, 0, kind=Integral))
 
 
 def _own(data: Own | None, name: str) -> Dataset | None:
-    """One argument as a data set. Raises InputError, under `name`, for what is none."""
+    """Return one argument as a data set, or None. Raises InputError, under `name`, for anything else."""
     if data is None:
         return None
     if isinstance(data, Dataset):
@@ -296,9 +308,9 @@ def _own(data: Own | None, name: str) -> Dataset | None:
 
 
 def columns_of(x: Any, name: str) -> tuple[str, ...] | None:
-    """The names of a pandas DataFrame's columns; None for anything without names, or with pandas' own numbers.
+    """Return the names of a pandas DataFrame's columns, or None for anything without names or with pandas' own numbers.
 
-    Raises InputError for names that are empty or occur twice.
+    Raises InputError, under `name`, for names that are empty or occur twice.
     """
     columns = getattr(x, "columns", None)
     if columns is None or getattr(x, "ndim", 2) != 2 or type(columns).__name__ == "RangeIndex":
@@ -310,7 +322,7 @@ def columns_of(x: Any, name: str) -> tuple[str, ...] | None:
 
 
 def _candidates(data: Any) -> tuple[Dataset, ...]:
-    """The argument `data` as data sets with different names. Raises InputError where two names are the same."""
+    """Return the argument `data` as data sets with different names. Raises InputError where two names are the same."""
     if data is None:
         return ()
     if isinstance(data, Mapping):

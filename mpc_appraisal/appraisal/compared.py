@@ -1,22 +1,26 @@
 """Whether the two sides' rows fit together: what was compared, and what looks wrong.
 
-In go the parties' messages on names, classes and norms, and at the model owner a listing; out comes one list of
-`Finding`s for every output. A finding is a fact, which only the request states, or a warning, which request, record,
-report, card and standard error state. All findings but those of `statistics_findings` are made of public messages, so
-that every party makes the same request of them.
+In go the parties' messages on names, classes and norms (bounds on the lengths of rows), and at the model owner a
+listing, which is the public description of a data set. Out comes one list of `Finding`s for every output. A finding is
+a fact, which only the request states, or a warning, which request, record, report, card and standard error state. Four
+topics are compared:
 
 names       `names.match` compares the names of columns and classes.
 classes     The data owner and the model owner announce how many of the model's classes they have no row of. The counts
             of rows by class stay with their owner. Under release=dp the data owner announces nothing of its labels.
-scale       Rows that are RATIO times as long as the other side's are no accident of sampling. RATIO is below the
-            factors by which units and encodings differ (10, 12, 16, 100, 255, 1000), and above the factor by which the
-            longest rows of two samples of one source differ. The constant feature 1 is taken off. Announced norms are
-            rounded up to four bits, so that rows much shorter than 1 cannot be distinguished. Under release=dp the
-            data owner announces the public norm that its rows are clipped to, and nothing is compared.
+scale       A warning says that one side's longest row is RATIO times as long as the other's, which is no accident of
+            sampling. RATIO is below the factors by which units and encodings differ (10, 12, 16, 100, 255, 1000), and
+            above the factor by which the longest rows of two samples of one source differ. The constant feature 1 is
+            taken off. Announced norms are rounded up to four bits, so that rows much shorter than 1 cannot be
+            distinguished. Under release=dp the data owner announces the public norm that its rows are clipped to, and
+            nothing is compared.
 statistics  The model owner compares a listing's statistics with its training rows in its own process. A column is far
             off where the means are DEVIATIONS pooled deviations apart, or where one deviation is SPREADS times the
             other. Two samples of 20 and 600 rows of the digits are less than 1 deviation apart in every pixel, one
             class and all classes are less than 3 apart, and transposed images are 4 or more apart.
+
+A topic may be added. All findings but those of `statistics_findings` have to be made of public messages alone, so that
+every party makes the same request of them. Their sentences and RATIO may change only at all parties at once.
 """
 
 from __future__ import annotations
@@ -50,14 +54,14 @@ Data = Dataset | StoredDataset
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence about one candidate.
+    """One sentence about one candidate, which is one data set of the data owner.
 
     Attributes:
         topic: NAMES, CLASSES, SCALE or STATISTICS.
         candidate: The candidate's name.
         text: The sentence.
         warning: Whether something looks wrong; otherwise the sentence states what was compared.
-        public: Whether it follows from messages that all parties have read.
+        public: Whether the sentence follows from messages that all parties have read.
     """
 
     topic: str
@@ -81,7 +85,7 @@ class Source:
 
 
 def check_policy(stated: Any, key: str = "party.scale") -> str:
-    """`stated`, which must be 'warn', 'refuse' or 'ignore'. Raises InputError, under `key`, for anything else."""
+    """Return `stated`. Raises InputError, under `key`, unless it is 'warn', 'refuse' or 'ignore'."""
     if stated not in POLICIES:
         raise InputError(key, shown(repr(stated)), f"one of {', '.join(POLICIES)}")
     return stated
@@ -89,7 +93,7 @@ def check_policy(stated: Any, key: str = "party.scale") -> str:
 
 # -- sentences -----------------------------------------------------------------------------------------------------
 def sentences(findings: Iterable[Finding], candidates: Collection[str]) -> list[str]:
-    """Each text once. It starts with the candidates' names where it does not hold for all `candidates`."""
+    """Return each text once. A text starts with the candidates' names where it does not hold for all `candidates`."""
     about: dict[str, list[str]] = {}
     for one in findings:
         about.setdefault(one.text, []).append(one.candidate)
@@ -100,21 +104,23 @@ def sentences(findings: Iterable[Finding], candidates: Collection[str]) -> list[
 
 
 def warnings_of(findings: Iterable[Finding], candidate: str) -> tuple[str, ...]:
-    """The warnings of one candidate for its record. Slashes are encoded, since a record refuses paths."""
+    """Return the warnings of one candidate for its record. Slashes are encoded, since a record refuses paths."""
     texts = (one.text for one in findings if one.warning and one.candidate == candidate)
     return tuple(dict.fromkeys(text.replace("/", "%2F").replace("\\", "%5C") for text in texts))
 
 
 def quoted(name: str) -> str:
-    """A name in quotes for a message, shortened and without control characters."""
+    """Return a name in quotes for a message, shortened and without control characters."""
     return f"'{shown(name, 60)}'"
 
 
 # -- names ---------------------------------------------------------------------------------------------------------
 def names_findings(matches: Mapping[str, Match], trained: bool) -> list[Finding]:
-    """The sentences that `names.match` made.
+    """Return the sentences that `names.match` made, as findings.
 
-    trained: whether the model owner brings training rows, so that their names are those of its model.
+    Args:
+        matches: How each candidate's names fit the model owner's, by candidate's name.
+        trained: Whether the model owner brings training rows, so that their names are those of its model.
     """
     weights = "A trained model has no names: its weights are taken to be in the order of the model owner's test rows."
     found = [Finding(NAMES, name, weights, False) for name, one in matches.items() if one.order and not trained]
@@ -127,7 +133,14 @@ def names_findings(matches: Mapping[str, Match], trained: bool) -> list[Finding]
 
 
 def fitted(data: Data, source: Source | None, match: Match, classes: int) -> Data:
-    """A candidate with its columns in the model owner's order and its labels in the model owner's numbers."""
+    """Return a candidate with its columns in the model owner's order and its labels in the model owner's numbers.
+
+    Args:
+        data: The candidate's rows as they will be shared.
+        source: The same rows as their file holds them; None where they were not changed.
+        match: The order of columns and the numbers of classes.
+        classes: The model's number of classes.
+    """
     moved = match.order is not None and match.order != tuple(range(len(match.order)))
     if moved:
         raw = data if source is None else source.data
@@ -149,7 +162,7 @@ def _recoded(data: Dataset, recode: Sequence[int], classes: int) -> Dataset:
 
 # -- classes without rows ------------------------------------------------------------------------------------------
 def rows_by_class(data: Data, classes: int) -> list[int]:
-    """The number of rows of each class of the model. Rows with larger labels are not counted."""
+    """Return the number of rows of each class of the model. Rows with larger labels are not counted."""
     counts = torch.zeros(classes, dtype=torch.int64)
     for block in data.blocks(BLOCK):
         counts += torch.bincount(block.y, minlength=classes)[:classes]
@@ -157,12 +170,16 @@ def rows_by_class(data: Data, classes: int) -> list[int]:
 
 
 def classes_findings(published: Mapping[str, Any], names: Iterable[str], classes: int) -> list[Finding]:
-    """Sentences on classes without rows.
+    """Return sentences on classes without rows.
 
-    published: by role, the message with 'without_rows'. The model owner states a number, and the data owner a number by
-    candidate's name; either states None where it announces nothing of its labels.
+    Args:
+        published: By role, the message with 'without_rows'. The model owner states a number, and the data owner a
+            number by candidate's name; an owner that announces nothing of its labels states None.
+        names: The candidates' names.
+        classes: The model's number of classes.
 
-    Raises PeerError where the data owner names other candidates, or an owner states more classes than there are.
+    Raises:
+        PeerError: The data owner names other candidates, or an owner states more classes than there are.
     """
     own, theirs = published[MODEL_OWNER].get("without_rows"), published[DATA_OWNER].get("without_rows")
     names, found = list(names), []
@@ -213,7 +230,7 @@ def _lacking(count: int, classes: int) -> str:
 
 
 def counted(counts: Sequence[int], key: str) -> str:
-    """A line on the rows of each class, which is printed for their owner alone. key: how the owner calls the rows."""
+    """Return a line on the rows of each class, for their owner alone. key: how the owner calls the rows."""
     rows = ", ".join(f"{label}: {count}" for label, count in enumerate(counts[:20])) + ", ..." * (len(counts) > 20)
     return f"{key} has these rows by class, which are not sent to anybody else: {rows}"
 
@@ -222,10 +239,13 @@ def counted(counts: Sequence[int], key: str) -> str:
 def scale_findings(
     published: Mapping[str, Mapping[str, float]], names: Iterable[str], hidden: bool, rows: int
 ) -> list[Finding]:
-    """Sentences on the scale of the rows.
+    """Return sentences on the scale of the rows.
 
-    published: the norms that each owner has announced. hidden: whether the data owner's norm is the public one to
-    which rows are clipped. rows: the number of the model owner's rows.
+    Args:
+        published: The norms that each owner has announced, by role.
+        names: The candidates' names.
+        hidden: Whether the data owner's norm is the public one to which rows are clipped.
+        rows: The number of the model owner's rows.
     """
     names = list(names)
     if hidden:
@@ -251,14 +271,14 @@ def scale_findings(
 
 
 def refuse_scale(findings: Iterable[Finding], policy: str) -> None:
-    """Raises DisagreementError where a finding warns of the scale and this side's policy is 'refuse'."""
+    """Raise DisagreementError where a finding warns of the scale and this side's policy is 'refuse'."""
     found = [one.text for one in findings if one.topic == SCALE and one.warning]
     if found and policy == REFUSE:
         raise DisagreementError(f"{found[0]} This is refused, as party.scale=refuse says")
 
 
 def kept(findings: Iterable[Finding], policy: str) -> list[Finding]:
-    """The findings without those that warn of the scale, where this side's policy is 'ignore'."""
+    """Return the findings, without those that warn of the scale where this side's policy is 'ignore'."""
     return [one for one in findings if not (policy == IGNORE and one.topic == SCALE and one.warning)]
 
 
@@ -266,9 +286,16 @@ def kept(findings: Iterable[Finding], policy: str) -> list[Finding]:
 def statistics_findings(
     name: str, listing: Listing | None, train: Data | None, match: Match, names: Names
 ) -> list[Finding]:
-    """A warning of columns whose listed statistics are far from the model owner's training rows; it stays with them.
+    """Return a warning of columns whose listed statistics are far from the model owner's training rows, or nothing.
 
-    train: the training rows as their file holds them. names: the names of the model owner's columns.
+    The warning stays with the model owner. Nothing is compared without a listing's statistics or without training rows.
+
+    Args:
+        name: The candidate's name.
+        listing: The candidate's listing.
+        train: The training rows as their file holds them.
+        match: How the candidate's columns fit the model owner's.
+        names: The names of the model owner's columns.
     """
     if listing is None or listing.statistics is None or train is None or train.classes > MOST_STATED_CLASSES:
         return []
@@ -301,7 +328,7 @@ def statistics_findings(
 
 
 def far(mean: np.ndarray, deviation: np.ndarray, mean2: np.ndarray, deviation2: np.ndarray) -> list[int]:
-    """The numbers of the columns whose means or deviations are far apart. All arrays have shape (d,)."""
+    """Return the numbers of the columns whose means or deviations are far apart. All arrays have shape (d,)."""
     pooled = np.sqrt((deviation**2 + deviation2**2) / 2)
     size = np.maximum(np.abs(mean), np.abs(mean2))
     apart = np.abs(mean - mean2)

@@ -1,7 +1,10 @@
 """Rounds, bytes and time of an appraisal, computed before it is run.
 
-In go the methods, the public sizes and the network links; out comes a `Forecast` or a table of forecasts. No data are
-read and nothing is sent, because the program runs on tensor shapes alone.
+In go the methods, the public sizes and norms (`Facts`), the number of candidates, which are the data sets to appraise,
+and the network links. Out comes a `Forecast` or a table of forecasts. A round is one exchange of messages that cannot
+start before the one before it ended. No data are read and nothing is sent, because the program runs on tensor shapes
+alone. The table's words may change. `estimate` has to run the same `program` as an appraisal does, since the rounds and
+bytes are exact only for that reason; the time is a model.
 """
 
 from __future__ import annotations
@@ -38,12 +41,15 @@ def estimate(
     release: Release = VALUE,
     engine: str = "fast",
 ) -> Forecast:
-    """What all `methods` cost in one session.
+    """Return what all `methods` cost in one session.
 
     Args:
+        methods: The methods of the session.
         facts: The sizes of the model owner's rows and of every candidate.
         candidates: The number of candidates.
         bound: The public bound on the centred logits.
+        release: What is opened, and to whom.
+        engine: 'fast' or 'rtas'.
     """
     norm = release.description.row_norm or facts.row_norm
     facts = replace(facts, row_norm=norm, longest=norm, logit_bound=bound, spread=1.0)  # does not change what is sent
@@ -72,7 +78,10 @@ def table(
     release: Release = VALUE,
     engine: str = "fast",
 ) -> Table:
-    """The costs as a table: one row for each method by itself, and one for all of them in one session."""
+    """Return the costs as a table: one row for each method by itself, and one for all of them in one session.
+
+    The arguments are those of `estimate`, and `links` are the network links that times are computed for.
+    """
     runs = [(method.name, (method,)) for method in methods]
     if len(methods) > 1:
         runs.append(("all in one session", tuple(methods)))

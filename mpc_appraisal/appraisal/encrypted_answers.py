@@ -1,8 +1,13 @@
 """Recorded answers that travel in a message which all parties read, encrypted so that one owner alone reads them.
 
-In go outcomes of the data owner's ledger; out they come at the model owner, and the dealer learns their number alone.
-Each owner makes an X25519 key for one session. The secret that both keys give encrypts one text (AES-256-GCM), in which
-every answer takes the same number of bytes. The end of the file holds the readers of messages about answers.
+An answer is the outcome of an earlier appraisal, which the data owner's ledger (its file of what the other side was
+told) has recorded. In go such outcomes at the data owner. Out come the same outcomes at the model owner, and the
+dealer, who supplies random numbers, learns only how many there are. Each owner makes an X25519 key for one session. The
+secret that both keys give encrypts one text (AES-256-GCM), in which every answer takes the same number of bytes. The
+end of the file holds the readers of messages about answers.
+
+The length SEALED and the text that enters the key may change only at both owners at once. A key has to be new in each
+session and may encrypt one text only, because the nonce is a constant.
 """
 
 from __future__ import annotations
@@ -29,14 +34,18 @@ SEALED = 1024  # bytes that one answer takes in the text
 
 
 class EncryptedAnswers:
-    """One owner's key for one session. `address` is its public part in hexadecimal digits."""
+    """One owner's key for one session.
+
+    Attributes:
+        address: The public part of the key, in hexadecimal digits.
+    """
 
     def __init__(self) -> None:
         self._secret = X25519PrivateKey.generate()
         self.address = self._secret.public_key().public_bytes_raw().hex()
 
     def seal(self, to: str, outcomes: Sequence[Outcome]) -> dict[str, str]:
-        """The encrypted outcomes as JSON for a message, which only the owner of the address `to` can read.
+        """Return the encrypted outcomes for a message, which only the owner of the address `to` can read.
 
         A key encrypts once, because the nonce is a constant. Raises PeerError where `to` is no address.
         """
@@ -48,7 +57,7 @@ class EncryptedAnswers:
         return {"key": self.address, "text": cipher.encrypt(bytes(12), text, None).hex()}
 
     def unseal(self, sealed: Any, count: int) -> list[Outcome]:
-        """The outcomes that the other owner encrypted for this key.
+        """Return the outcomes that the other owner encrypted for this key.
 
         Raises PeerError for a text that does not decrypt, or that holds another number of outcomes than `count`.
         """
@@ -71,7 +80,7 @@ KINDS = {"decision": bool, "winner": bool, "rank": int}
 
 
 def _outcome(text: bytes) -> Outcome:
-    """One answer from its decrypted text. Raises PeerError where it is no `Outcome`."""
+    """Read one answer from its decrypted text. Raises PeerError where it is no `Outcome`."""
     answer = parse(text, DATA_OWNER, "answers")
     known = {f.name for f in fields(Outcome)}
     fit = {key: value is None or _is(value, KINDS.get(key, float)) for key, value in answer.items()}
@@ -88,10 +97,17 @@ def _is(value: object, kind: type) -> bool:
 
 
 def keys_in(said: Any, asked: Collection[Key], joint: bool, who: str) -> list[Key]:
-    """The questions that a message names: pairs of a method and a candidate.
+    """Return the questions that a message names: pairs of a method and a candidate.
 
-    Each must be asked in this session and be named once; where `joint` is true, a method's questions are named all or
-    not at all. Raises DisagreementError for anything else.
+    Args:
+        said: What the message holds, which may be anything.
+        asked: The questions of this session. Each named question must be one of them, and be named once.
+        joint: Whether candidates are compared with each other, so that a method's questions are named all or not at
+            all.
+        who: The role that sent the message.
+
+    Raises:
+        DisagreementError: The message names anything else.
     """
     expected = "expected questions of this session, each once" + " and with all others of its method" * joint
     if not isinstance(said, list):
@@ -110,7 +126,7 @@ def keys_in(said: Any, asked: Collection[Key], joint: bool, who: str) -> list[Ke
 
 
 def text_in(message: Mapping[str, Any], key: str, who: str) -> str:
-    """The text that another party's message holds under `key`. Raises PeerError where there is none."""
+    """Return the text that another party's message holds under `key`. Raises PeerError where there is none."""
     found = message.get(key)
     if not isinstance(found, str):
         raise PeerError(f"{who} sent a message with {str(found)[:40]!r} for {key!r}; expected a text")

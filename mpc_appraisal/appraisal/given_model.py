@@ -1,18 +1,22 @@
 """Whether a model that its owner brings is the minimum on its training rows that the methods take it for.
 
-In go the model owner's model and training rows; out comes nothing, a warning or an error. It all happens at the model
-owner and in the clear. The methods assume
+In go the model owner's model and training rows; out comes nothing, a warning or an error. All of this happens at the
+model owner and in the clear. The methods assume
 
     theta = arg min  mean over D_tr of L(x, y; theta)  +  l2 ||theta||^2,   the bias among the entries of theta
 
-At a minimum the gradient is 0. Our own fit leaves 1e-7 of it, and models that follow another convention leave a
-hundredth or more. Influence and fine-tuning then value data for the wrong model: in one case the value was 0.0894 where
-0.0636 is right. These usual conventions are tried, so that the error can name the one that fits:
+where theta (d + 1, C) are the weights for d features, a bias and C classes, D_tr the training rows with features x and
+labels y, and L the cross-entropy. At a minimum the gradient is 0. Our own fit leaves 1e-7 of it, and models that follow
+another convention leave a hundredth or more. Influence and fine-tuning then value data for the wrong model: in one case
+the value was 0.0894 where 0.0636 is right. These usual conventions are tried, so that the error can name the one that
+fits:
 
 - the bias is not penalised (scikit-learn's `LogisticRegression` with its intercept, R's glmnet);
 - two classes stand in one column, [0, w] (scikit-learn's `coef_`), which predicts the same as [-w/2, w/2] and is
   penalised otherwise;
 - l2 is another one, which is found by least squares from: gradient of the loss + 2 l2 theta = 0.
+
+A convention may be added here. TOLERANCE has to stay between what our own fit and what another convention leaves.
 """
 
 from __future__ import annotations
@@ -53,7 +57,10 @@ class GradientCheck:
 
 
 def examine(model: SoftmaxRegression, train: Dataset) -> GradientCheck | None:
-    """How the model departs from a minimum on `train`, whose labels it has columns for; None where it is a minimum."""
+    """Return how the model departs from a minimum on `train`, or None where it is a minimum.
+
+    The labels of `train` must be below the model's number of classes.
+    """
     x, y = with_bias(train.x.to(torch.float64)), train.y
     scale = TOLERANCE * max(1.0, x.square().mean(0).sqrt().max().item())
     loss = objective(model.theta, x, y, 0.0)[1]
@@ -75,13 +82,13 @@ def examine(model: SoftmaxRegression, train: Dataset) -> GradientCheck | None:
 
 
 def _words(model: SoftmaxRegression, l2: float, shifted: bool, unpenalised: bool) -> str:
-    """The convention in words, with the l2 that it was trained with where that is another one."""
+    """Return the convention in words, with the l2 that the model was trained with where that is another one."""
     said = []
     if unpenalised:
         said.append("its intercept is not penalised (as scikit-learn trains it)")
     if shifted and model.classes == 2:
         said.append("its two classes are in one column, [0, w]")
-        if abs(l2 - 2 * model.l2) <= SAME * l2:  # what one column of such a penalty comes to
+        if abs(l2 - 2 * model.l2) <= SAME * l2:  # an l2 on w alone comes to 2 l2 on [-w/2, w/2]
             l2 = model.l2
     elif shifted:
         said.append("its columns do not sum to nothing, as those of a minimum do")
@@ -94,12 +101,13 @@ def check_given(own: ModelOwnerInput, plan: Plan) -> ModelOwnerInput:
     """Check the model of an owner that also brings training rows, and return `own` unchanged.
 
     A warning goes to standard error where the model is no minimum on these rows. Raises InputError where the convention
-    is known, so that the owner can act on it, and a method needs the rows, so that its value depends on it.
+    is known, so that the owner can act on the error, and a method needs the rows, so that its value depends on the
+    minimum.
     """
     if own.model is None or own.train is None:
         return own
     if own.train.features != own.model.features or own.train.classes > own.model.classes:
-        return own  # `plan.needs` and the parties refuse it by name
+        return own  # `plan.needs` and the parties refuse such an input by name
     found = examine(own.model, own.train)
     if found is None:
         return own
@@ -122,5 +130,5 @@ def check_given(own: ModelOwnerInput, plan: Plan) -> ModelOwnerInput:
 
 
 def _mattering(methods: Iterable[Appraiser]) -> str:
-    """The names of the methods whose value depends on the minimum."""
+    """Return the names of the methods whose value depends on the minimum."""
     return " and ".join(method.name for method in methods if "train" in method.needs)

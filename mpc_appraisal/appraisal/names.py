@@ -1,6 +1,7 @@
 """Whether both sides mean the same columns and classes, and how the data owner's rows are put into the same order.
 
-In go the names that each owner announces; out comes a `Match` for each candidate, or a `NamesError`.
+In go the names that each owner announces; out comes a `Match` for each candidate (one data set of the data owner), or a
+`NamesError`.
 
 A value is right only where both sides mean the same by a column and by a label. Where both sides name their columns,
 the names decide and the order does not: the data owner puts its columns into the model owner's order before anything is
@@ -9,9 +10,12 @@ same. Where a side has no names (arrays, or a .npz file without `columns`), posi
 The same holds for the names of classes, except that a data owner may lack classes, because it may have no such rows.
 
 Names are announced in the clear by default (party.names=plain): a side that sees both lists can say what to do, and a
-listing publishes them anyway. With party.names=hash a side announces the first 128 bits of SHA-256 over a fixed text
-and the name. This hides no name from somebody who can guess it, because a hash can be tested against any list of
-guesses. All three parties read these messages, the dealer included.
+listing publishes the names anyway. With party.names=hash a side announces the first 128 bits of SHA-256 over a fixed
+text and the name. This hides no name from somebody who can guess it, because a hash can be tested against any list of
+guesses. All three parties read these messages, the dealer (who supplies random numbers) included.
+
+The search for near misses may change. DOMAIN and DIGITS have to stay, because both owners must hash alike, and every
+party must find the same `Match`, because its sentences stand in the request.
 """
 
 from __future__ import annotations
@@ -33,13 +37,18 @@ DOMAIN = {"columns": b"mpc_appraisal column name 1\n", "classes": b"mpc_appraisa
 WORD = {"columns": "column", "classes": "class"}
 MOST_SHOWN = 10  # the largest number of names in an error message
 MOST_COMPARED, LONGEST = 500, 100  # the names that are searched for near misses, and the characters of each
-NEAR = 0.75  # the least ratio of difflib for a near miss: one letter of four may differ
+NEAR = 0.75  # two names with this ratio of difflib or more are near misses: one letter of four may differ
 Announced = dict[str, Any] | None  # {"how": "plain" or "hash", "names": [...]}
 
 
 @dataclass(frozen=True)
 class Names:
-    """The names that one data set gives to its columns and classes. None means that it has no names."""
+    """The names that one data set gives to its columns and classes.
+
+    Attributes:
+        columns: The names of the columns, in order; None where there are none.
+        classes: The names of the labels 0, 1, ...; None where there are none.
+    """
 
     columns: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
@@ -63,7 +72,11 @@ class Match:
 
 
 class NamesError(DisagreementError):
-    """The sides' names differ. `public` is the message without the names that a side announced as hashes."""
+    """The sides' names differ.
+
+    Attributes:
+        public: The message without the names that a side announced as hashes.
+    """
 
     def __init__(self, message: str, public: str):
         self._public = public
@@ -74,23 +87,24 @@ class NamesError(DisagreementError):
 
     @property
     def public(self) -> str:
+        """Return the message that every party may read."""
         return self._public
 
 
 def check_how(how: Any, key: str = "party.names") -> str:
-    """Raises InputError unless `how` is 'plain' or 'hash'."""
+    """Return `how`. Raises InputError, under `key`, unless it is 'plain' or 'hash'."""
     if how not in HOW:
         raise InputError(key, shown(repr(how)), f"one of {', '.join(HOW)}")
     return how
 
 
 def hashed(kind: str, name: str) -> str:
-    """The hash of one name, in 32 hexadecimal digits. kind: 'columns' or 'classes'."""
+    """Return the hash of one name, in 32 hexadecimal digits. kind: 'columns' or 'classes'."""
     return hashlib.sha256(DOMAIN[kind] + name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
 
 
 def published(names: Names, how: str) -> dict[str, Announced]:
-    """What an owner announces of its names: 'columns' and 'class_names', each None where it has no names for them.
+    """Return what an owner announces of its names, under 'columns' and 'class_names'. None stands for no names.
 
     how: 'plain' or 'hash'.
     """
@@ -154,7 +168,7 @@ def match(buyer: Mapping[str, Any], seller: Mapping[str, Any], own: Iterable[Nam
 
 
 def _read(message: Mapping[str, Any], kind: str, role: str) -> dict[str, str | None] | None:
-    """The announced names by their hash and in their order; a name is None where it was announced as a hash alone.
+    """Return the announced names by their hash and in their order; a name is None where only its hash was announced.
 
     Raises DisagreementError for what is no list of different names.
     """
@@ -185,7 +199,7 @@ def _refuse(
     own: Sequence[Names],
     whole: bool,
 ) -> None:
-    """Raises NamesError unless the names are the same, or (not whole) the data owner's are among the model owner's."""
+    """Raise NamesError unless the names are the same, or (not whole) the data owner's are among the model owner's."""
     missing = [key for key in ours if key not in theirs] if whole else []
     added = [key for key in theirs if key not in ours]
     if not missing and not added:
@@ -199,7 +213,7 @@ def _refuse(
 
 
 def _difference(name: str, kind: str, missing: list[str], added: list[str], known: Mapping[str, str]) -> str:
-    """The error message. known: the names that it may show, by their hashes."""
+    """Return the error message. known: the names that the message may show, by their hashes."""
     near = []
     plain = {known[key][:LONGEST]: _folded(known[key]) for key in missing[:MOST_COMPARED] if key in known}
     for key in added[:MOST_SHOWN]:
@@ -228,7 +242,7 @@ def _list(keys: Sequence[str], known: Mapping[str, str]) -> str:
 
 
 def _folded(text: str) -> str:
-    """The text by which near misses are found: its letters and digits, whatever their case."""
+    """Return the text by which near misses are found: the letters and digits of `text`, whatever their case."""
     return "".join(c for c in text.casefold() if c.isalnum())
 
 
@@ -253,7 +267,7 @@ def _how(buyer: Mapping[str, Any], seller: Mapping[str, Any], kind: str) -> str:
 
 
 def _lacking(ours: Any, theirs: Any) -> str:
-    """Which sides have no names, as the start of a clause."""
+    """Say which sides have no names, as the start of a clause."""
     if ours is None and theirs is None:
         return "neither side has"
     return "the model owner has no" if ours is None else "the data owner has no"

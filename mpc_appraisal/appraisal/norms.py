@@ -1,7 +1,12 @@
 """The norms that the owners announce, the bound on logits that follows, and whether the ring holds what they allow.
 
-In go one owner's rows or weights, and then both owners' announced norms; out come the norms to announce, the public
-bound on the centred logits, and facts that hold the norms. Every party computes the same bound and refuses alike.
+A norm is a bound on the length of an owner's rows or of the model's weights. A logit is the product of a row and the
+weights of a class. In go one owner's rows or weights, and then both owners' announced norms. Out come the norms to
+announce, the public bound on the centred logits, and facts (public sizes and norms) that hold the norms. The ring is
+the integers modulo 2^64, in which numbers are shared and must not wrap.
+
+Every party has to compute the same bound and refuse alike, from announced numbers alone. The limits follow from the
+engine's number formats (`mpc.protocols`) and may change only with those.
 """
 
 from __future__ import annotations
@@ -25,8 +30,8 @@ from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 from mpc_appraisal.release.dp.clipping import spread
 
 LARGEST_BOUND = LARGEST_EXPONENT * 2**MAX_SQUARINGS  # the largest bound on logits that the softmax can be computed for
-UNCHECKED_BOUND = 2.0**14  # the same where a helper sees the logits: products of 40 fractional bits fit into the ring
-SPREAD = "direction_spread"  # the field of the message that announces it
+UNCHECKED_BOUND = 2.0**14  # the largest bound where a helper sees the logits: products of 40 fractional bits fit
+SPREAD = "direction_spread"  # the field of the message that announces the direction's spread
 LARGEST_SUM = 2.0**29  # the largest sum of rows' gradients that the ring holds with 32 fractional bits
 
 
@@ -38,18 +43,22 @@ def published_norms(
     plan: Plan,
     longest: float | None = None,
 ) -> dict[str, float]:
-    """The norms that one owner announces, from which every party derives a public bound on logits.
+    """Return the norms that one owner announces, from which every party derives a public bound on logits.
 
-    They are the largest norm of a row and of a class's centred weights: |x . (w_c - mean w)| <= ||x|| ||w_c - mean w||.
-    Each owner adds what fixed point may round (2^-17 for each of d + 1 entries; 2^-14 for a logit), and rounds up to
-    four bits. Where noise hides the data owner's rows, it announces the public norm that they are clipped to.
+    They are the largest norm of a row x and of a class's centred weights w_c: `|x . (w_c - mean w)|` is at most the
+    product of the norms of x and of w_c - mean w. Each owner adds what fixed point may round (2^-17 for each of d + 1
+    entries; 2^-14 for a logit), and rounds up to four bits. Where noise hides the data owner's rows, that owner
+    announces the public norm that they are clipped to.
 
     Where a method has an influence direction and no noise is scaled to it, the model owner also announces the largest
-    distance of two of its columns, from which the error bound of a value follows.
+    distance of two of the direction's columns, from which the error bound of a value follows.
 
     Args:
-        theta: The model's weights (d + 1, C) at the model owner; None at the others.
+        role: The role of the owner. It is not used: the kind of `own` decides.
+        own: This owner's input; nothing is announced for any other party.
+        theta: The model's weights (d + 1, C), for d features and C classes, at the model owner; None at the others.
         inputs: What the model owner brings to each method; empty at the others.
+        plan: What all parties state alike.
         longest: The bound on the candidates' rows where `check_candidates` has found it; None reads the rows.
     """
 
@@ -80,21 +89,30 @@ def published_norms(
 
 
 def row_norm(x: torch.Tensor) -> float:
-    """A bound on the norm of every row of x (n, d) as it is shared: with the constant feature 1 and rounded."""
+    """Return a bound on the norm of every row of x (n, d) as it is shared: with the constant feature 1 and rounded."""
     longest = math.sqrt(float(torch.linalg.vector_norm(x, dim=1).max()) ** 2 + 1)
     return longest + math.sqrt(x.shape[1] + 1) * 2.0**-17
 
 
 def class_norm(theta: torch.Tensor) -> float:
-    """The largest norm of a column of theta (d + 1, C) less the mean of its columns, which are the classes."""
+    """Return the largest norm of a column of theta (d + 1, C) less the mean of its columns, which are the classes."""
     return float((theta - theta.mean(1, keepdim=True)).norm(dim=0).max())
 
 
 def check_norms(published: Mapping[str, dict[str, float]], plan: Plan, facts: dict[str, Facts]) -> float:
-    """The bound on centred logits that follows from the announced norms, or the stated bound where that is larger.
+    """Return the bound on centred logits: the stated one, or else the one that the announced norms give.
 
-    published: the announced norms by role. Raises InputError, at every party alike, where the ring cannot hold what
-    these norms allow.
+    The engine `stock` knows no stated bound. On an engine that checks the bound on shares, the stated one must not be
+    smaller than the derived one.
+
+    Args:
+        published: The announced norms, by role.
+        plan: What all parties state alike.
+        facts: The public facts by candidate's name.
+
+    Raises:
+        InputError: The stated bound is too small, or the ring cannot hold what these norms allow. It is raised at every
+            party alike.
     """
     buyer, longest = published[MODEL_OWNER], published[DATA_OWNER]["row_norm"]
     derived = max(buyer["row_norm"], longest) * buyer["weight_norm"]
@@ -134,14 +152,14 @@ def check_norms(published: Mapping[str, dict[str, float]], plan: Plan, facts: di
 
 
 def with_norms(facts: dict[str, Facts], published: Mapping[str, dict[str, float]], bound: float) -> dict[str, Facts]:
-    """`facts` with the announced norms, and the bound on logits that `check_norms` derived from them."""
+    """Return `facts` with the announced norms, and the bound on logits that `check_norms` derived from them."""
     buyer, seller = published[MODEL_OWNER]["row_norm"], published[DATA_OWNER]["row_norm"]
     norms = {"row_norm": seller, "longest": max(buyer, seller), "spread": published[MODEL_OWNER].get("spread")}
     return {name: replace(f, **norms, logit_bound=bound) for name, f in facts.items()}
 
 
 def with_spread(facts: dict[str, Facts], published: Mapping[str, dict[str, float]]) -> dict[str, Facts]:
-    """`facts` with the announced spread of the influence direction, where no noise is scaled to it.
+    """Return `facts` with the announced spread of the influence direction, where no noise is scaled to it.
 
     Ledgers' questions do not hold this spread, so that a question of an earlier version is still the same question.
     """
@@ -150,7 +168,7 @@ def with_spread(facts: dict[str, Facts], published: Mapping[str, dict[str, float
 
 
 def weight_limit_of(method: Appraiser, facts: Facts, bound: float, plan: Plan) -> WeightLimit | None:
-    """The limit that the weights of a training method must keep; None where nothing needs one.
+    """Return the limit that the weights of a training method must keep, or None where nothing needs one.
 
     Raises InputError where the limit cannot be checked on shares.
     """

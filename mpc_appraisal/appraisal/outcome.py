@@ -1,7 +1,9 @@
 """One finished session at one owner, and the records that the owner keeps of it.
 
-In go the agreement, the results of the joint computation and every party's costs; out comes one `Record` for each
-method and candidate.
+In go the agreement, the results of the joint computation and every party's costs. Out comes one `Record`, a line of
+JSON, for each method and candidate (one data set of the data owner). An outcome is what one party was shown: a value, a
+bit or a rank. The fields of a record are those of `reporting.record`; a field may be added there and filled here. A
+record must hold no rows, no weights and no paths, because records are handed on.
 """
 
 from __future__ import annotations
@@ -35,14 +37,14 @@ class Run:
     Attributes:
         role: This party's role.
         plan: The plan that all parties state alike.
-        facts: The public facts by candidate's name.
+        facts: The public facts (sizes and norms) by candidate's name.
         listed: What each candidate's listing says, or None, by candidate's name.
         agreed: What the parties agreed on before anything was shared.
         seconds: The time of the owner's own work in the clear, by method's name.
         session: The name of the kind of session, which the records state.
         findings: How the two sides' data fit together.
         results: What was computed; empty where every answer was known.
-        engine: The engine that computed it.
+        engine: The engine that computed the results; 'none' where nothing was computed.
         costs: Every party's message on its costs, by role.
     """
 
@@ -59,11 +61,11 @@ class Run:
     costs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def outcomes(self) -> dict[Key, Outcome]:
-        """The outcomes by method and candidate, whether computed or taken from the ledger."""
+        """Return the outcomes by method and candidate, whether computed or taken from the ledger."""
         return self.agreed.answers | {(r.method.name, r.candidate): r.outcome for r in self.results}
 
     def records(self, own: OwnInput) -> list[Record]:
-        """One record for each method and candidate, method by method in the plan's order. own: this owner's input."""
+        """Return one record for each method and candidate, in the plan's order of methods. own: this owner's input."""
         computed = {(r.method.name, r.candidate): self._of_result(k) for k, r in enumerate(self.results)}
         found = []
         for method in self.plan.methods:
@@ -73,7 +75,7 @@ class Run:
         return found
 
     def _of_result(self, k: int) -> dict[str, Any]:
-        """The fields of a record that only a computed answer has. k: the number of the result."""
+        """Return the fields of a record that only a computed answer has. k: the number of the result."""
         r, costs = self.results[k], self.costs
         sent = {name: costs[name]["bytes"] for name in OWNERS}
         sent[DEALER] = by_result(costs[DEALER]["bytes"], len(self.results))
@@ -83,7 +85,7 @@ class Run:
         return {
             "seconds": r.cost.seconds | plaintext,
             "bytes_sent": {name: sent[name][k] for name in ROLES},
-            "rounds": max(costs[name]["rounds"][k] for name in OWNERS),  # one owner may only ever send
+            "rounds": max(costs[name]["rounds"][k] for name in OWNERS),  # an owner that only sends counts no rounds
             "failure_probability": r.failure,
             "estimate": forecast,
             "openings": tuple(opening.as_dict() for opening in r.openings),
@@ -126,9 +128,9 @@ class Run:
 
 
 def terms_of(plan: Plan, method: Appraiser, inputs: str | None) -> dict[str, Any]:
-    """The public facts that somebody who has all data needs to compute the value again; see `recompute`.
+    """Return the public facts that somebody who has all data needs to compute the value again; see `recompute`.
 
-    inputs: the model owner's commitment to its inputs, where its salt is kept.
+    inputs: the model owner's commitment to its inputs, or None where it keeps no salt, so that nobody could open it.
     """
     settings = {each.name: getattr(method, each.name) for each in fields(method)} if is_dataclass(method) else None
     if settings is not None and not all(isinstance(one, (int, float, str, type(None))) for one in settings.values()):
@@ -153,9 +155,15 @@ def release_of(
     answered: bool = False,
     bound: Bound | None = None,
 ) -> dict[str, Any]:
-    """What a record says of the release of one outcome.
+    """Return what a record says of the release of one outcome.
 
-    answered: whether the answer was taken from the ledgers. bound: the bound on what fixed point adds to a value.
+    Args:
+        release: The strategy that opened the outcome.
+        method: The method that was released.
+        f: The public facts of the candidate.
+        outcome: What this party was shown.
+        answered: Whether the answer was taken from the ledgers.
+        bound: The bound on what fixed point adds to a value.
     """
     described = release.description
     found: dict[str, Any] = {"kind": described.kind, "to": list(described.learners), "answered": answered}

@@ -1,8 +1,13 @@
 """What one party does in an appraisal: connect, agree, check, compute together, and leave with its records.
 
-In go a role, the plan and a function that reads this party's own input; out come the party's records. The same function
-runs in every process, whether it was spawned on one machine or started by an organisation. Each party reads its own
-input in its own process, and announces of it what `Facts` and `norms.published_norms` hold.
+The parties are the model owner, the data owner, whose data sets (candidates) are appraised, and the dealer, who
+supplies random numbers. In go a role, the plan and a function that reads this party's own input; out come the party's
+records. The same function runs in every process, whether it was spawned on one machine or started by an organisation.
+Each party reads its own input in its own process, and announces of it what `Facts` and `norms.published_norms` hold.
+
+Every party has to make the same exchanges (`Rendezvous.exchange`) in the same order, and to refuse public messages for
+the same reasons, since otherwise one party waits for a message that never comes. A check of a party's own input may be
+added before the exchange named "ready": what it refuses is then refused before a ledger or the data owner is asked.
 """
 
 from __future__ import annotations
@@ -89,6 +94,7 @@ def take_part(
     Raises:
         InputError: This party's own input is bad.
         DisagreementError: The parties' public facts differ.
+        ApprovalError: The data owner does not say yes.
         PeerError: Another party failed, vanished or never came.
     """
     return attend(
@@ -105,7 +111,7 @@ def take_part(
 def _appraise(
     role: str, rendezvous: Rendezvous, plan: Plan, own: OwnInput, emit: Emit, session_name: str
 ) -> list[Record]:
-    """The appraisal between connected parties, in the order in which they exchange messages."""
+    """Appraise between connected parties, and return this party's records. The order is that of the exchanges."""
     check_counterparty(role, own, rendezvous)
     plan = respelt(plan, *agree(rendezvous, plan.public, plan.digest, config_hash))
     facts, listed, matches = _facts(rendezvous, own, plan)
@@ -116,14 +122,14 @@ def _appraise(
     first = next(iter(facts.values()))
     prepared, longest = _prepare(own, plan, facts)
     inputs, seconds = (prepared.inputs, prepared.seconds) if prepared is not None else ({}, {})
-    # A party that refuses its own input has done so before this exchange ends.
+    # A party that refuses its own input has to do so before the exchange "ready" ends.
     theta = prepared.model.theta if prepared is not None else None
     shared, announced = announce(plan.release, inputs)
     ready = rendezvous.exchange("ready", announced | published_norms(role, own, theta, inputs, plan, longest))
     findings += scale_findings(ready, facts, plan.release.description.noised, first.train_rows + first.test_rows)
     policy = own.controls.scale if own is not None else WARN
     own_findings = kept(findings, policy)
-    if session_name == "join":  # on one machine `sides.together` has printed them for both sides
+    if session_name == "join":  # on one machine `sides.together` has printed the warnings of both sides
         say([one for one in own_findings if one.warning], facts)
     refuse_scale(findings, policy)
     bound, facts = fitted_to_norms(plan, facts, ready)
@@ -155,7 +161,7 @@ def _compute(
     rehearsed: tuple[list[Rehearsal], list[Any]],
     emit: Emit,
 ) -> None:
-    """An owner's side of the joint computation; its results and costs go into `run`."""
+    """Play an owner's side of the joint computation; its results and costs go into `run`."""
     role, plan, facts, agreed = run.role, run.plan, run.facts, run.agreed
     expected, script = rehearsed
     session = open_session(plan.engine, rendezvous, plan.timeout, plan.transport.kind)
@@ -179,9 +185,10 @@ def _compute(
 def _rehearsed(
     role: str, plan: Plan, facts: dict[str, Facts], bound: float, answered: tuple[Key, ...]
 ) -> tuple[list[Rehearsal], list[Any]]:
-    """What the program will cost this owner, and the dealer's script; both empty for an engine without dry runs.
+    """Return what the program will cost this owner, and the script of requests to the dealer.
 
-    The dealer rehearses the model owner's side, because it follows no script but its own; see `orders`.
+    Both are empty for an engine without dry runs. The dealer rehearses the model owner's side itself, because it
+    follows no script but its own; see `orders`.
     """
     if plan.engine == "stock":
         return [], []
@@ -191,7 +198,7 @@ def _rehearsed(
 
 
 def _fitted(plan: Plan, candidates: list[str], listed: Mapping[str, dict[str, Any] | None]) -> Release:
-    """The release with the listed prices. Raises InputError, at every party alike, where it does not fit the plan."""
+    """Return the release with the listed prices. Raises InputError, at every party alike, where it does not fit."""
     prices = {name: one for name, one in listed.items() if one is not None and one["price"] is not None}
     release = plan.release.fitted(plan.methods, candidates, {name: one["price"] for name, one in prices.items()})
     currencies = sorted({one["currency"] for one in prices.values()})
@@ -207,9 +214,10 @@ def _fitted(plan: Plan, candidates: list[str], listed: Mapping[str, dict[str, An
 
 
 def _prepare(own: OwnInput, plan: Plan, facts: dict[str, Facts]) -> tuple[Prepared | None, float | None]:
-    """Each owner's own work in the clear, and the last checks of its values.
+    """Do each owner's own work in the clear, and the last checks of its values.
 
-    Returns what the model owner has prepared, and the data owner's longest row; None for the other one's.
+    Returns the model owner's prepared inputs and the bound on the data owner's longest row. At each owner the other's
+    part is None, and at the dealer both are.
     """
     if isinstance(own, DataOwnerInput):
         return None, check_candidates(own, facts)
@@ -225,7 +233,8 @@ def _facts(
 ) -> tuple[dict[str, Facts], dict[str, dict[str, Any] | None], dict[str, Match]]:
     """Exchange sizes, names and listings, and check that they fit; every party checks the same and fails alike.
 
-    Returns by candidate's name its facts, what its listing says or None, and how its names fit the model owner's.
+    Returns three mappings from a candidate's name: to its facts, to what its listing says or None, and to how its
+    columns and classes fit the model owner's.
     """
     messages = rendezvous.exchange("facts", _facts_message(own, plan))
     buyer, sets = messages[MODEL_OWNER], messages[DATA_OWNER]["candidates"]
@@ -246,7 +255,7 @@ def _facts(
 
 
 def _facts_message(own: OwnInput, plan: Plan) -> dict[str, Any]:
-    """What this party announces of its input before anything else. Raises InputError where the input is bad."""
+    """Return what this party announces of its input before anything else. Raises InputError where the input is bad."""
     if isinstance(own, ModelOwnerInput):
         check_model(own, plan.l2)
         check_classes(own)
@@ -279,7 +288,7 @@ def _findings(
     matches: dict[str, Match],
     aloud: bool,
 ) -> list[Finding]:
-    """The findings on names and classes, and at the model owner on listings.
+    """Return the findings on names and classes, and at the model owner those on listings' statistics.
 
     An owner announces how many classes it has no row of, and never how many rows a class has. aloud: whether an owner
     with such classes prints its own counts to standard error.
@@ -328,7 +337,7 @@ def _check_costs(messages: Mapping[str, dict[str, Any]], results: int) -> None:
 
 
 def _said(listing: Listing | None) -> dict[str, Any] | None:
-    """What the parties announce, request and record of a listing."""
+    """Return what the parties announce, request and record of a listing."""
     if listing is None:
         return None
     terms = listing.terms

@@ -1,7 +1,12 @@
 """What the parties of an appraisal state alike, what each owner brings, and the checks of both.
 
-`Plan` holds the public settings of one session. `ModelOwnerInput` and `DataOwnerInput` hold one owner's own side, and
-never leave its process. The functions below refuse inputs that do not fit the plan; the errors name the input.
+`Plan` holds the public settings of one session, which every party builds from its own configuration. `ModelOwnerInput`
+and `DataOwnerInput` hold one owner's own side, and never leave its process. A candidate is one data set of the data
+owner, whose value for the model owner's model is computed. The functions below take such inputs and refuse what does
+not fit the plan; the errors name the input.
+
+A field may be added with a default. What goes into `Plan` has to be public, because a plan's settings are compared and
+recorded; what is private belongs into an owner's input.
 """
 
 from __future__ import annotations
@@ -45,8 +50,9 @@ class Plan:
         classes: The number of classes where the configuration states it. None takes it from the model owner's input.
         join_timeout: The seconds to wait for a party to come.
         timeout: The seconds that one message may take.
-        engine: 'fast', 'stock' for CrypTen as shipped, or 'rtas', whose dealer sees permuted logits: `protocols.rtas`.
-        logit_bound: The public bound on |logits|. None derives it from the norms that the owners announce.
+        engine: 'fast', 'stock' for CrypTen as shipped, or 'rtas', whose dealer sees permuted logits: `backends.rtas`.
+        logit_bound: The public bound on the absolute value of logits. None derives it from the norms that the owners
+            announce.
         release: Which of the results is opened, and to whom.
         transport: The connections of the parties, with this party's own certificate files if there are any.
     """
@@ -67,7 +73,7 @@ class Plan:
 
 
 def respelt(plan: Plan, public: dict[str, Any], digest: str) -> Plan:
-    """`plan` with the public configuration that `mpc.session.agree` returned.
+    """Return `plan` with the public configuration that `mpc.session.agree` returned.
 
     Where the model owner wrote 1.0 for this party's 1, the methods and the release state 1.0 too, because the parties
     compare their texts.
@@ -91,17 +97,22 @@ class DisclosureControls:
     Attributes:
         counterparty: The name that this owner's ledgers give to the other owner.
         ledgers: The ledgers to charge before an answer is opened. None charges none.
-        listings: The data owner has one for each candidate, or None. The model owner has those that it expects.
-        approval: How the data owner says yes; see `approval.decide`, also for the next two.
+        listings: At the data owner the listing of each candidate, or None for one that is not listed. At the model
+            owner the listings that it expects.
+        approval: How the data owner says yes; see `approval.decide`, also for the next two fields.
         requests: The folder of the requests that wait for an answer.
         patience: The seconds for which a request waits.
-        salt: 32 bytes that the model owner keeps, so that it can show that a question is repeated. None draws new ones.
+        salt: 32 bytes that the model owner keeps, so that it can show that a question is repeated. None commits to its
+            inputs by a random number.
         show: A function that is given the request before it is answered, so that its owner can read it.
         names: 'plain' or 'hash', which is how this owner announces the names of columns and classes; see `names`.
         scale: 'warn', 'refuse' or 'ignore', where the rows of the two sides differ in length; see `compared`.
         counterparty_key: The SHA-256 (64 hex digits) of the certificate key that the other owner must show. None
             accepts every key.
         yes_expires: The seconds after which a yes that was not used is no longer valid.
+
+    Raises:
+        InputError: `names` or `scale` is another word.
     """
 
     counterparty: str = "the other side"
@@ -130,9 +141,9 @@ class ModelOwnerInput:
         train: The rows to train the model on, or that a given model was trained on.
         test: The test rows, where a method needs them.
         model: A trained model. None trains one on `train`.
-        threshold: The least value that it would buy, where a bit is released: one for all methods, or one by method's
-            name.
-        controls: The settings by which it limits what it discloses.
+        threshold: The least value that the model owner would buy, where a bit is released: one for all methods, or one
+            by method's name.
+        controls: The settings by which the model owner limits what it discloses.
         raw: The training rows, or else the test rows, as their file holds them, where they were changed before use.
         same: Whether both sides' rows were drawn from one data set in this process.
     """
@@ -147,12 +158,12 @@ class ModelOwnerInput:
 
     @property
     def rows(self) -> Data | None:
-        """The training rows as their file holds them; None without training rows."""
+        """Return the training rows as their file holds them; None without training rows."""
         return None if self.train is None else self.raw or self.train
 
     @property
     def names(self) -> Names:
-        """The names of its columns and classes."""
+        """Return the names of the model owner's columns and classes."""
         known = [part for part in (self.raw, self.train, self.test) if part is not None]
         if self.raw is not None:  # the columns of what an extractor made are not those of the file
             return Names(self.raw.columns, _first(known, "class_names"))
@@ -160,13 +171,13 @@ class ModelOwnerInput:
 
     @property
     def classes(self) -> int:
-        """The number of classes of the model, or of the rows and their names where there is no model yet."""
+        """Return the number of classes of the model, or of the rows and their names where there is no model yet."""
         if self.model is not None:
             return int(self.model.classes)
         return max(data.classes for data in (self.train, self.test) if data is not None)
 
     def threshold_of(self, method: str) -> float:
-        """The threshold for one method. Raises InputError where it is no finite number."""
+        """Return the threshold for one method. Raises InputError where it is no finite number."""
         stated = self.threshold.get(method) if isinstance(self.threshold, Mapping) else self.threshold
         return number("party.threshold", stated, f"a finite number, the least value by {method} that is worth it")
 
@@ -177,7 +188,7 @@ class DataOwnerInput:
 
     Attributes:
         candidates: One or more data sets. Their names are announced to the other parties.
-        controls: The settings by which it limits what it discloses.
+        controls: The settings by which the data owner limits what it discloses.
         sources: Each candidate as its file holds it, where the rows were changed before use; empty otherwise.
     """
 
@@ -187,7 +198,7 @@ class DataOwnerInput:
 
     @property
     def names(self) -> list[Names]:
-        """The names of each candidate's columns and classes."""
+        """Return the names of each candidate's columns and classes."""
         raw = [source.data for source in self.sources] or self.candidates
         return [Names(each.columns, each.class_names) for each in raw]
 
@@ -198,7 +209,7 @@ class MethodInput:
 
     Attributes:
         tensors: What `Appraiser.prepare` computed, with the keys and shapes of `Appraiser.private_shapes`.
-        threshold: The least value that it would buy. None where the release compares with no threshold.
+        threshold: The least value that the model owner would buy. None where the release compares with no threshold.
     """
 
     tensors: Mapping[str, torch.Tensor]
@@ -214,7 +225,7 @@ def _first(parts: Sequence[Data], key: str) -> tuple[str, ...] | None:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raises InputError for candidates' names that a record may not hold, or that occur twice."""
+    """Raise InputError for candidates' names that a record may not hold, or that occur twice."""
     for name in names:
         fits = isinstance(name, str) and name.strip() and len(name) <= 200 and name.isprintable()
         if not fits or PLACE.search(name):
@@ -224,7 +235,10 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def needs(methods: Sequence[Appraiser], own: ModelOwnerInput) -> None:
-    """Raises InputError where the model owner's input lacks what a method needs; the error names it."""
+    """Raise InputError where the model owner's input lacks what a method needs; the error names it.
+
+    The parts of the input must also have one number of features.
+    """
     if own.model is None and own.train is None:
         raise InputError("party.train", None, "a data set to train the model on, or a trained model as party.model")
     for method in methods:
@@ -239,14 +253,14 @@ def needs(methods: Sequence[Appraiser], own: ModelOwnerInput) -> None:
 
 
 def check_classes(own: ModelOwnerInput) -> None:
-    """Raises InputError where a given model has another number of classes than there are names of classes."""
+    """Raise InputError where a given model has another number of classes than there are names of classes."""
     names = own.names.classes
     if own.model is not None and names is not None and len(names) != own.model.classes:
         raise InputError("party.class_names", f"{len(names)} names", f"{own.model.classes}: the model's classes")
 
 
 def check_model(own: ModelOwnerInput, l2: float) -> None:
-    """Raises InputError for a trained model whose l2 is not the public one.
+    """Raise InputError for a trained model whose l2 is not the public one.
 
     The formulas use the public l2, and the model's Hessian would use its own.
     """

@@ -1,8 +1,10 @@
 """Each owner's own work in the clear, before anything is shared: the same for a party and for the plain session.
 
-In go one owner's input, the plan and the public number of classes; out come the data owner's rows as the release wants
-them, the model owner's trained model with its input to each method, and, once both owners have published their norms,
-the public bound on logits. Nothing here sends anything.
+In go one owner's input, the plan and the public number of classes. Out come the data owner's rows as the release wants
+them, the model owner's trained model with its input to each method, and, once both owners have published their norms
+(bounds on the lengths of rows and weights), the public bound on logits. A candidate is one data set of the data owner.
+Nothing here sends anything, and this has to stay so. `party` and `sessions` call the same functions, so that a change
+here holds for private runs and for the baseline.
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ class Prepared:
     """What the model owner has computed in the clear.
 
     Attributes:
-        model: The model that it brought, or that it trained.
+        model: The model that the model owner brought, or that it trained.
         train: Its training rows with the model's number of classes, or None.
         test: Its test rows with the model's number of classes, or None.
         inputs: What it brings to each method, by method's name.
-        seconds: The time of the fit and of the method's preparation, by method's name.
+        seconds: The seconds of the fit and of the method's preparation together, by method's name.
     """
 
     model: SoftmaxRegression
@@ -43,13 +45,13 @@ class Prepared:
     seconds: dict[str, float]
 
     def check_range(self) -> None:
-        """Raises InputError for a tensor that fixed point cannot hold."""
+        """Raise InputError for a tensor that fixed point cannot hold."""
         for name, own in self.inputs.items():
             for key, values in own.tensors.items():
                 check_range(values, f"{key} of {name}")
 
     def plaintext(self, method: Appraiser, candidate: Dataset) -> tuple[float, float]:
-        """The baseline (value, paper_value) of one candidate by one method, in float64 and in the clear.
+        """Return the baseline (value, paper_value) of one candidate by one method, in float64 and in the clear.
 
         candidate: rows with the model's number of classes.
         """
@@ -62,8 +64,13 @@ class Prepared:
 def prepare(own: ModelOwnerInput, plan: Plan, classes: int) -> Prepared:
     """Train the model where none was brought, and compute what each method needs of the model owner.
 
-    classes: the number of classes that both sides agreed on. Raises InputError where a method lacks rows, or the
-    release lacks a threshold.
+    Args:
+        own: The model owner's input.
+        plan: What all parties state alike.
+        classes: The number of classes that both sides agreed on.
+
+    Raises:
+        InputError: A method lacks rows, or the release lacks a threshold.
     """
     meter, inputs = Meter(), {}
     with meter.phase("fit"):
@@ -80,12 +87,15 @@ def prepare(own: ModelOwnerInput, plan: Plan, classes: int) -> Prepared:
 
 
 def classes_of(own: ModelOwnerInput, plan: Plan) -> int:
-    """The number of classes of a given model, or of the model that will be trained."""
+    """Return the number of classes of a given model, or of the model that will be trained."""
     return own.classes if own.model is not None else max(own.classes, plan.classes or 0)
 
 
 def transformed(own: OwnInput, plan: Plan, classes: Mapping[str, int]) -> OwnInput:
-    """The data owner's rows as the release wants them; any other input as it is. classes: by candidate's name."""
+    """Return the data owner's rows as the release wants them; any other input as it is.
+
+    classes: the model's number of classes, by candidate's name.
+    """
     if not isinstance(own, DataOwnerInput):
         return own
     norm = plan.release.description.row_norm
@@ -93,7 +103,7 @@ def transformed(own: OwnInput, plan: Plan, classes: Mapping[str, int]) -> OwnInp
 
 
 def check_candidates(own: DataOwnerInput, facts: Mapping[str, Facts]) -> float:
-    """The longest row of all candidates, as `row_norm` bounds it; all rows are read once.
+    """Return a bound on the longest row of all candidates, as `row_norm` gives it; all rows are read once.
 
     Raises InputError for a label that the model has no class for, or a number that fixed point cannot hold.
     """
@@ -112,7 +122,7 @@ def check_candidates(own: DataOwnerInput, facts: Mapping[str, Facts]) -> float:
 
 
 def announce(release: Release, inputs: Mapping[str, MethodInput]) -> tuple[dict[str, MethodInput], dict[str, float]]:
-    """The model owner's inputs as the release lets them be shared, and the norms that it announces about them.
+    """Return the model owner's inputs as the release lets them be shared, and the norms that it announces about them.
 
     inputs: by method's name; empty at the other parties.
     """
@@ -123,9 +133,10 @@ def announce(release: Release, inputs: Mapping[str, MethodInput]) -> tuple[dict[
 def fitted_to_norms(
     plan: Plan, facts: dict[str, Facts], published: Mapping[str, dict[str, float]]
 ) -> tuple[float, dict[str, Facts]]:
-    """The bound on logits, and the facts with the published norms.
+    """Return the bound on logits, and the facts with the published norms.
 
-    published: the norms that each owner has published. Raises InputError as `check_norms`, at every party alike.
+    published: the norms that each owner has published, by role. Raises InputError as `check_norms`, at every party
+    alike.
     """
     bound = check_norms(published, plan, facts)
     return bound, with_norms(facts, published, bound)

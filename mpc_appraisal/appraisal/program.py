@@ -1,8 +1,11 @@
 """The joint computation of an appraisal: the owners share their inputs, every method scores every candidate, and the
 release opens the results.
 
-In go a session, the plan, one party's own values and the public facts; out comes what this party was shown. The same
-function runs at each owner, over plain tensors for the baseline, and dry, on shapes alone, to forecast costs.
+In go a session, the plan, one party's own values and the public facts (sizes and norms); out comes what this party was
+shown. A candidate is one data set of the data owner. An input is shared when each owner holds one of two ring elements
+that add up to it. The same function runs at each owner, over plain tensors for the baseline, and dry, on shapes alone,
+to forecast costs. For this reason the sequence of steps must not depend on private values or on what was opened: the
+dealer, who supplies random numbers, follows the script of the dry run. HELD_ROWS has to be the same at all parties.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ class Appraised:
         candidate: The candidate's name.
         outcome: What this party was shown.
         cost: What the appraisal cost this party.
-        failure: The bound on the probability that the value is wrong because a number wrapped in the ring.
+        failure: The bound on the probability that the value is wrong because a number wrapped in the ring; None if
+            unknown.
         openings: All that this appraisal opened, in order. What a joint release opened stands with every candidate.
     """
 
@@ -57,12 +61,12 @@ def program(
     emit: Emit,
     answered: Collection[Key] = (),
 ) -> list[Appraised]:
-    """Appraise every candidate by every method; a dry run needs `facts` alone.
+    """Appraise every candidate by every method, and return one entry for each pair; a dry run needs `facts` alone.
 
-    A candidate is shared once and used by every method, and what that costs is divided among them.
+    A candidate is shared once for all methods, at a divided cost. Raises BoundError where a checked bound is broken.
 
     Args:
-        session: This party's side of the joint computation.
+        session: This party's side of the joint computation, which the public `plan` describes.
         candidates: The data owner's rows by candidate's name; empty in every other process.
         inputs: What the model owner brings, by method's name; empty in every other process.
         facts: The public facts by candidate's name; their order is that of the computation.
@@ -112,17 +116,20 @@ def program(
 def _share_candidate(
     session: Session, methods: Sequence[Appraiser], name: str, f: Facts, own: Dataset | StoredDataset | None
 ) -> tuple[Any, Any]:
-    """A candidate's x (n, d + 1) and y (n, C) on shares; of a large one its blocks of both, and None for y."""
+    """Share a candidate's x (n, d + 1) and y (n, C): n rows of d features and a constant, with labels of C classes.
+
+    Of a large candidate the blocks of both are returned in place of x, and None in place of y.
+    """
     with session.meter.phase("share"):
         if f.rows > HELD_ROWS and all(method.streams for method in methods):
             return RowBlocks(lambda: _stream(session, name, f, own)), None
-        x, y = _bring_in(session, name, f, lambda: next(own.blocks(own.rows)))  # a stored one too
+        x, y = _bring_in(session, name, f, lambda: next(own.blocks(own.rows)))  # one block of all rows
         session.cache(x)  # every method multiplies by it
         return x, y
 
 
 def _share_inputs(session: Session, plan: Plan, method: Appraiser, own: MethodInput | None, f: Facts) -> dict[str, Any]:
-    """The model owner's tensors for one method on shares, checked against the norms that it has announced."""
+    """Share the model owner's tensors for one method, and check them against the norms that it has announced."""
     with session.meter.phase("share"):
         secrets = {
             key: session.input(MODEL_OWNER, lambda key=key: own.tensors[key], shape, f"{key} of {method.name}")
@@ -144,7 +151,7 @@ def _score(
     f: Facts,
     bound: float,
 ) -> Score:
-    """One candidate's score by one method, still on shares. Raises BoundError where logits left their bound."""
+    """Return one candidate's score by one method, still on shares. Raises BoundError where logits left their bound."""
     session.bound_logits(bound * method.logit_growth, weights=weight_limit_of(method, f, bound, plan))
     score = Score(method, name, f, method.score(secrets, x, y, f))
     if not plan.release.description.noised:  # no noise would cover that bit
@@ -158,13 +165,13 @@ def _compare_all(session: Session, plan: Plan, scores: list[Score], results: lis
         places = [k for k, score in enumerate(scores) if score.method is method]
         if places:
             _compare(session, plan, [scores[k] for k in places], results, places)
-    session.mark()  # the dealer's part in it is divided among all results
+    session.mark()  # the bytes that the dealer sent for comparisons are divided among all results
 
 
 def _compare(session: Session, plan: Plan, scores: list[Score], results: list[Appraised], places: list[int]) -> None:
     """Release all scores of one method together, into the results at `places`.
 
-    The cost is divided among them, but for the rounds, which the first one has.
+    The cost is divided among these results, but for the rounds, which the first one has.
     """
     before, known = session.meter.cost(), len(session.ledger)
     with session.meter.phase("private"):
@@ -176,7 +183,7 @@ def _compare(session: Session, plan: Plan, scores: list[Score], results: list[Ap
 
 
 def _bring_in(session: Session, name: str, f: Facts, read: Callable[[], Dataset]) -> tuple[Any, Any]:
-    """The data owner's x (n, d + 1) and y (n, C) on shares; `read` is called in its process alone."""
+    """Share the data owner's x (n, d + 1) and y (n, C); `read` is called in its process alone."""
     x = session.input(DATA_OWNER, lambda: with_bias(read().x), (f.rows, f.features + 1), f"party.data ({name})")
     y = session.input(
         DATA_OWNER,
@@ -188,7 +195,7 @@ def _bring_in(session: Session, name: str, f: Facts, read: Callable[[], Dataset]
 
 
 def _stream(session: Session, name: str, f: Facts, own: Dataset | StoredDataset | None) -> Iterator[tuple[Any, Any]]:
-    """A candidate's blocks of rows on shares; the session evicts each block once it has been used."""
+    """Share a candidate block by block; the session evicts each block once it has been used."""
     source = own.blocks(BLOCK_ROWS) if own is not None else None
     for start in range(0, f.rows, BLOCK_ROWS):
         block = next(source) if source is not None else None
@@ -199,7 +206,10 @@ def _stream(session: Session, name: str, f: Facts, own: Dataset | StoredDataset 
 
 
 def _with_part(cost: Cost, shared: Cost, m: int) -> Cost:
-    """`cost` and an equal share of what bringing in the candidate cost, since `m` methods use it."""
+    """Return `cost` plus an equal part of the cost of sharing the candidate, since `m` methods use it.
+
+    Seconds and bytes are divided. Rounds count whole.
+    """
     seconds = dict(cost.seconds)
     seconds["share"] = seconds.get("share", 0.0) + shared.seconds.get("share", 0.0) / m
     return Cost(seconds, cost.bytes_sent + shared.bytes_sent // m, cost.rounds + shared.rounds)

@@ -1,8 +1,10 @@
 """What each owner's ledger is asked before an answer is opened, and how a question is recognised when it is repeated.
 
-In go the plan, the public facts and one owner's inputs; out come its `Question`s by method and candidate, and the model
-owner's commitment and marks. A question's digest decides whether an answer is charged again, so that a change to what
-enters it charges answered questions anew; tests pin the digests of today.
+A ledger is an owner's file of what the other side was told. A question stands for one method and one candidate (a data
+set of the data owner). In go the plan, the public facts and one owner's inputs. Out come its `Question`s by method and
+candidate; the model owner's commitment, a hash that binds it to its inputs; and its marks, which are digests by which
+its ledger recognises a repeated question. A question's digest decides whether an answer is charged again, so that a
+change to what enters it charges answered questions anew; tests pin the digests of today, which have to stay.
 """
 
 from __future__ import annotations
@@ -27,10 +29,10 @@ NO_SALT = bytes(32)  # for digests that a key protects, and for those of ledgers
 
 
 def inputs_of(own: ModelOwnerInput) -> str:
-    """The model owner's commitment to all that it brings, its threshold included.
+    """Return the model owner's commitment to all that it brings, its threshold included.
 
-    It is made under the salt that the owner keeps, so that a repeated question can be recognised. Without a salt it is
-    a random number, and no question counts as repeated.
+    The commitment is made under the salt that the owner keeps, so that a repeated question can be recognised. Without a
+    salt it is a random number, and no question counts as repeated.
     """
     salt = own.controls.salt
     if salt is None:
@@ -41,7 +43,7 @@ def inputs_of(own: ModelOwnerInput) -> str:
 def questions_of(
     role: str, plan: Plan, own: OwnInput, facts: dict[str, Facts], inputs: str, request: Request
 ) -> dict[Key, Question]:
-    """The questions that this party's ledgers are asked, by method and candidate.
+    """Return the questions that this party's ledgers are asked, by method and candidate.
 
     The data owner's questions are the same when the configuration, the data and the model owner's inputs are the same.
     They hold a digest of the data under the ledger's own key, or one without a key where a ledger that is older than
@@ -50,7 +52,13 @@ def questions_of(
     protects the data owner's rows and nothing of the model, so that the model owner's ledger counts each answer as one
     without noise.
 
-    inputs: the model owner's commitment.
+    Args:
+        role: This party's role, which is that of an owner.
+        plan: What all parties state alike.
+        own: This owner's input.
+        facts: The public facts by candidate's name.
+        inputs: The model owner's commitment.
+        request: The request that the parties agreed on.
     """
     if not isinstance(own, DataOwnerInput):
         hashes = dict.fromkeys(facts, request.digest + secrets.token_hex(16))
@@ -66,7 +74,7 @@ def questions_of(
 def _questions(
     role: str, plan: Plan, own: OwnInput, facts: dict[str, Facts], inputs: str, hashes: Mapping[str, str]
 ) -> dict[Key, Question]:
-    """One question for each method and candidate. hashes: the digest of the data by candidate's name."""
+    """Return one question for each method and candidate. hashes: the digest of the data by candidate's name."""
     found, config = {}, _config(plan)
     for method in plan.methods:
         for name, f in facts.items():
@@ -79,7 +87,7 @@ def _questions(
 
 
 def _config(plan: Plan) -> dict[str, Any]:
-    """The part of the configuration that an answer depends on. How the parties are connected is no part of it."""
+    """Return the part of the configuration that an answer depends on. The kind of connection is no part of it."""
     config = {key: value for key, value in plan.public.items() if not key.startswith(("session.", "protocol."))}
     return config | {"engine": plan.engine, "methods": [repr(m) for m in plan.methods], "release": repr(plan.release)}
 
@@ -87,11 +95,11 @@ def _config(plan: Plan) -> dict[str, Any]:
 def marks_of(
     plan: Plan, facts: Mapping[str, Facts], inputs: str, listed: Mapping[str, dict[str, Any] | None]
 ) -> dict[Key, str]:
-    """The marks by which the model owner's ledger recognises a repeated question, by method and candidate.
+    """Return the marks by which the model owner's ledger recognises a repeated question, by method and candidate.
 
     A mark is a digest of all that the model owner knows of a question: the configuration, its own inputs, the public
-    facts, the candidate's name and its listing. The ledger keeps it with the answer. A mark alone lets no session go
-    uncharged: the data owner must send the same answer again.
+    facts, the candidate's name and its listing. The ledger keeps the mark with the answer. A mark alone lets no session
+    go uncharged: the data owner must send the same answer again.
     """
     found, joint = {}, plan.release.description.joint
     for method in plan.methods:

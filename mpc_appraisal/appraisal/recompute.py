@@ -1,8 +1,10 @@
 """Whether the delivered data, the model owner's own files and the recorded answer agree after a purchase.
 
-In go a listing, the delivered data and the model owner's record and files; out come sentences on what agrees, or an
-error. The model owner then holds both sides' data, so that it computes the answer in the clear. An answer that agrees
-was not altered by the other side and not computed on other rows, up to the error that the record states.
+In go a listing (the public description of a data set), the delivered data, and the model owner's record and files; out
+come sentences on what agrees, or an error. The model owner then holds both sides' data, so that it computes the answer
+in the clear. An answer that agrees was not altered by the other side and not computed on other rows, up to the error
+that the record states. What `inputs_digest` hashes has to stay, because records hold such commitments. The accepted
+differences may change only with a reason for the new ones: they decide what a cheating side could hide.
 """
 
 from __future__ import annotations
@@ -40,9 +42,13 @@ ALL = ("record", "train", "test", "model", "salt", "threshold")  # the keys of t
 
 
 def inputs_digest(salt: bytes, sets: Sequence[Dataset | None], model: SoftmaxRegression | None, threshold: Any) -> str:
-    """A commitment, in 64 hexadecimal digits, to all that a model owner brings.
+    """Return a commitment, in 64 hexadecimal digits, to all that a model owner brings.
 
-    salt: 32 random bytes that the owner keeps. sets: its training and its test rows. threshold: as it was stated.
+    Args:
+        salt: 32 random bytes that the owner keeps.
+        sets: The owner's training rows and its test rows, each of which may be None.
+        model: The model that the owner brings, if it brings one.
+        threshold: The threshold as it was stated: None, a number, or numbers by method's name.
     """
     found = hashlib.sha256(salt)
     for data in sets:
@@ -56,13 +62,15 @@ def inputs_digest(salt: bytes, sets: Sequence[Dataset | None], model: SoftmaxReg
 
 
 def recompute(listing: Listing, data: Dataset | StoredDataset, stated: Mapping[str, str]) -> list[str]:
-    """One sentence for each record of the listed data that agrees.
+    """Return one sentence for each record of the listed data, and for what was said of the model owner's commitment.
 
     Args:
+        listing: The listing of the data.
         data: The delivered rows, which have been checked against the listing.
         stated: The command's arguments, with keys of `ALL` and 'label'.
 
-    Raises InputError for the first thing that does not agree, or that cannot be checked.
+    Raises:
+        InputError: Something does not agree, or cannot be checked. The first such thing is named.
     """
     records = _records(listing, stated["record"])
     threshold = _threshold(stated.get("threshold"))
@@ -92,7 +100,7 @@ def recompute(listing: Listing, data: Dataset | StoredDataset, stated: Mapping[s
 
 
 def _records(listing: Listing, path: str) -> list[Record]:
-    """The records of the listed data. Raises InputError where there are none, or where they are of other data."""
+    """Return the records of the listed data. Raises InputError where there are none, or of other data."""
     known = [r for r in read(path) if not r.baseline and r.listing is not None]
     found = [r for r in known if r.listing["name"] == listing.name]
     if not found:
@@ -108,7 +116,7 @@ def _records(listing: Listing, path: str) -> list[Record]:
 
 
 def _terms(record: Record) -> tuple[dict[str, Any], Appraiser]:
-    """The settings that the record states, and the method with them. Raises InputError where it states none."""
+    """Return the settings that the record states, and the method with them. Raises InputError where it states none."""
     terms = record.recompute
     if terms is None or terms["settings"] is None or record.method not in METHODS:
         found = f"nothing of the settings of {shown(record.method)}"
@@ -122,7 +130,7 @@ def _terms(record: Record) -> tuple[dict[str, Any], Appraiser]:
 
 
 def _own(stated: Mapping[str, str], key: str, terms: Mapping[str, Any], record: Record) -> Dataset | None:
-    """The model owner's training or test rows, as they entered the computation; None where no file is stated."""
+    """Return the model owner's training or test rows as they entered the computation; None where no file is stated."""
     if not stated.get(key):
         return None
     data = read_dataset(Path(stated[key]), stated.get("label", "label"), None, key)
@@ -141,7 +149,7 @@ def _standardised(data: Dataset, terms: Mapping[str, Any]) -> Dataset:
 
 
 def _candidate(data: Dataset | StoredDataset, terms: Mapping[str, Any], record: Record) -> Dataset:
-    """The delivered data as they entered the computation."""
+    """Return the delivered data as they entered the computation."""
     blocks = list(data.blocks(BLOCK))
     x, y = torch.cat([block.x for block in blocks]), torch.cat([block.y for block in blocks])
     if terms["row_norm"] is None:
@@ -159,7 +167,7 @@ def _same_model(
     model: SoftmaxRegression | None,
     threshold: Any,
 ) -> str:
-    """A sentence on whether these are the files that the model owner brought, by its commitment to them.
+    """Say whether these are the files that the model owner brought, by its commitment to them.
 
     Raises InputError where the commitment is another one. Without the salt nothing is compared.
     """
@@ -179,10 +187,10 @@ def _same_model(
 def _bound(
     record: Record, method: Appraiser, model: SoftmaxRegression, sets: list[Dataset | None], delivered: Dataset
 ) -> float | None:
-    """Twice the error bound that the delivered rows and this model give; None where no bound is derived.
+    """Return twice the error bound that the delivered rows and this model give; None where no bound is derived.
 
-    The record's own bound rests on norms that the other side announced. A longer norm than the rows have would let it
-    shift the value within a bound that it chose.
+    The record's own bound rests on norms that the other side announced. If the other side announced a longer norm than
+    its rows have, it could shift the value within a bound that it chose.
     """
 
     def longest(data: Dataset | None) -> float:
@@ -206,7 +214,7 @@ def _bound(
 
 
 def _compared(record: Record, value: float, threshold: Any, delivered: float | None) -> tuple[str, bool]:
-    """A sentence on one record, and whether it holds an answer that could be compared.
+    """Return a sentence on one record, and whether the record holds an answer that could be compared.
 
     delivered: the bound that `_bound` gives. Raises InputError where the answer disagrees.
     """
@@ -242,7 +250,10 @@ def _compared(record: Record, value: float, threshold: Any, delivered: float | N
 
 
 def _threshold(text: str | None) -> Any:
-    """The threshold in `text`: a number, or numbers by method's name as in {influence: 0.3}."""
+    """Read the threshold in `text`: a number, or numbers by method's name as in {influence: 0.3}.
+
+    Raises InputError for any other text. A lone infinity or NaN counts as no threshold.
+    """
     if not text:
         return None
     pairs = re.fullmatch(r"\{(.*)\}", text.strip())

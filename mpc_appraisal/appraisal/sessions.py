@@ -1,8 +1,12 @@
 """Three ways to run one appraisal: `Plain` in one process in the clear, `Spawn` in three processes of this machine, and
 `Join` as one organisation's own process.
 
-In go a plan and the inputs that are at hand; out come records. `Spawn` and `Join` run `party.take_part` in each
-process. `Plain` takes the same steps of `preparation` and `program` over plain tensors.
+In go a plan and the inputs that are at hand; out come records, one for each method and candidate (a data set of the
+data owner; in the code the data owner is also the seller, and the model owner the buyer). `Spawn` and `Join` run
+`party.take_part` in each process. `Plain` takes the same steps of `preparation` in the clear, and those of `program`
+where a release opens anything but plain values. It has to keep doing so, because its values are the baseline of
+private ones. The names of fields stand in configurations (conf/session) and have to stay; a field may be added with a
+default.
 """
 
 from __future__ import annotations
@@ -48,7 +52,18 @@ class Plain(PlainSettings):
     """Everything happens in this process in float64. It is the baseline, hides nothing, and has no engine to choose."""
 
     def run(self, plan: Plan, buyer: ModelOwnerInput, seller: DataOwnerInput, emit: Emit) -> list[Record]:
-        """One record for each candidate and method, with the value that the plan's release gives."""
+        """Return one record for each candidate and method, with the value that the plan's release gives.
+
+        Args:
+            plan: What the parties would state alike.
+            buyer: The model owner's input.
+            seller: The data owner's input.
+            emit: A function that receives progress events.
+
+        Raises:
+            InputError: An input does not fit the plan, or fixed point could not hold it.
+            DisagreementError: The two sides' numbers of features differ.
+        """
         check_model(buyer, plan.l2)
         classes = classes_of(buyer, plan)
         prepared = prepare(buyer, plan, classes)
@@ -100,7 +115,10 @@ class Spawn(SpawnSettings):
     """Model owner, data owner and dealer are three processes on this machine, each with its own files alone."""
 
     def run(self, plan: Plan, buyer: ModelOwnerInput, seller: DataOwnerInput, emit: Emit) -> list[Record]:
-        """Write each owner's input into its own folder, start the parties, and return the model owner's records."""
+        """Write each owner's input into its own folder, start the parties, and return the model owner's records.
+
+        The arguments are those of `Plain.run`. Raises what `party.take_part` raises in one of the processes.
+        """
         plan = _with(plan, self, None)
         sets = {"train": buyer.train, "test": buyer.test}
         buyer_files: dict[str, Callable[[Path], None]] = {
@@ -133,9 +151,10 @@ class Join:
         rendezvous: The address 'tcp://host:port' at which the model owner listens. None is for torchrun alone.
         join_timeout: The seconds to wait for the others to come.
         timeout: The seconds that one message may take.
-        engine: 'fast', 'stock' for CrypTen as shipped, or 'rtas', whose dealer sees permuted logits: `protocols.rtas`.
-        logit_bound: The public bound on |logits|. None derives it from the norms that the owners announce.
-        transport: The kind of connection; see `Transport`, also for the next three.
+        engine: 'fast', 'stock' for CrypTen as shipped, or 'rtas', whose dealer sees permuted logits: `backends.rtas`.
+        logit_bound: The public bound on the absolute value of logits. None derives it from the norms that the owners
+            announce.
+        transport: The kind of connection; see `Transport`, also for the next three fields.
         tls: The folder of this party's certificate files.
         freeze_timeout: The seconds after which a silent peer counts as lost.
         data_owner_address: The address at which the data owner listens for the dealer.
@@ -157,7 +176,7 @@ class Join:
     name = "join"
 
     def resolved_role(self) -> str:
-        """The stated role, or the one of torchrun's rank. Raises InputError where neither gives one."""
+        """Return the stated role, or the one of torchrun's rank. Raises InputError where neither gives one."""
         if self.role is not None:
             one_of("session.role", self.role, ROLES)
             return self.role
@@ -169,7 +188,16 @@ class Join:
         return ROLES[whole("RANK", None, 0, len(ROLES) - 1)]
 
     def run(self, plan: Plan, read: Callable[[str], OwnInput], emit: Emit) -> list[Record]:
-        """Take part as this organisation and return its records. `read(role)` returns its own input."""
+        """Take part as this organisation, and return its records.
+
+        Args:
+            plan: What all parties state alike.
+            read: A function that returns the input of this organisation's role, which it is given.
+            emit: A function that receives progress events.
+
+        Raises:
+            InputError: A setting does not fit, or else what `party.take_part` raises.
+        """
         role = self.resolved_role()
         check_clear(self.transport, self.in_the_clear)
         plan = _with(plan, self, self.data_owner_address)
@@ -182,7 +210,7 @@ Session = Plain | Spawn | Join
 def _released(
     plan: Plan, buyer: ModelOwnerInput, prepared: Prepared, candidates: Mapping[str, Dataset]
 ) -> dict[Key, dict[str, Any]]:
-    """What the release discloses of each appraisal, by the steps of `party`, whose secrets are in the clear here."""
+    """Return what the release discloses of each appraisal, by the steps of `party` with all secrets in the clear."""
     release = plan.release.fitted(plan.methods, list(candidates))
     seller = DataOwnerInput(tuple(candidates.values()))
     shared, announced = announce(release, prepared.inputs)
@@ -205,7 +233,7 @@ def _released(
 
 
 def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> Plan:
-    """`plan` with the session's engine, time limits and transport. Raises InputError for settings that do not fit."""
+    """Return `plan` with the session's engine, time limits and transport. Raises InputError for unfit settings."""
     check_seconds(join_timeout=session.join_timeout, timeout=session.timeout)
     warn(check_engine(session.engine))
     folder = None if session.tls is None else str(Path(session.tls).absolute())
@@ -224,13 +252,13 @@ def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> 
 def _spawned(
     role: str, address: str, emit: Emit, folder: Path, plan: Plan, read, rendezvous: str | None = None
 ) -> list[Record]:
-    """What each spawned process runs. rendezvous: the address in place of the launcher's own."""
+    """Run one party in a spawned process. rendezvous: the address in place of the launcher's own."""
     where = rendezvous or address
     return take_part(role, where, plan, lambda: read(folder), emit, hosted=True, session_name="spawn")
 
 
 def _writer(data: Dataset) -> Callable[[Path], None]:
-    """A function that writes the data set to a file, as `_read_file` reads it."""
+    """Return a function that writes the data set to a file, as `_read_file` reads it."""
     names = {"columns": data.columns, "class_names": data.class_names}
     stored = {key: np.array(value, dtype=str) for key, value in names.items() if value is not None}
     return lambda path: np.savez(

@@ -1,7 +1,10 @@
 """Whether both sides' data fit together where one process holds them: for session=plain and session=spawn.
 
 In go both owners' inputs and the plan; out come the same inputs with equal numbers of classes and equal orders of
-columns, and the findings. The rules are those that `party` applies to the messages of connected parties.
+columns, and the findings, which are sentences on what was compared and what looks wrong. In the code the model owner is
+also the buyer, the data owner the seller, and a candidate one data set of the seller. The rules are those that `party`
+applies to the messages of connected parties. A rule has to change in both, because data that one process accepts should
+be accepted between organisations too.
 """
 
 from __future__ import annotations
@@ -37,10 +40,19 @@ from mpc_appraisal.common.text import printable
 def together(
     buyer: ModelOwnerInput, seller: DataOwnerInput, plan: Plan
 ) -> tuple[ModelOwnerInput, DataOwnerInput, list[Finding]]:
-    """Both inputs with one number of classes, columns and labels in the model owner's order, and the findings.
+    """Return both inputs with one number of classes, columns and labels in the model owner's order, and the findings.
 
-    Warnings go to standard error. Raises NamesError and DisagreementError where the sides do not fit, and InputError as
-    `check_classes` does.
+    Warnings go to standard error.
+
+    Args:
+        buyer: The model owner's input.
+        seller: The data owner's input.
+        plan: What the parties would state alike.
+
+    Raises:
+        NamesError: The sides' names of columns or classes differ.
+        DisagreementError: The sides' numbers of features differ, or an owner refuses the scale of the rows.
+        InputError: `check_classes` refuses the model owner's input.
     """
     check_classes(buyer)
     classes = max(buyer.classes, plan.classes or 0)
@@ -76,7 +88,7 @@ def together(
 
 
 def in_order(own: OwnInput, matches: Mapping[str, Match], classes: int) -> OwnInput:
-    """The data owner's rows in the model owner's order of columns and with its labels; any other input as it is.
+    """Return the data owner's rows in the model owner's order of columns and with its labels; any other input as it is.
 
     matches: by candidate's name. classes: the model's number of classes.
     """
@@ -88,9 +100,13 @@ def in_order(own: OwnInput, matches: Mapping[str, Match], classes: int) -> OwnIn
 
 
 def without_rows(data: Data, classes: int, key: str, aloud: bool) -> int:
-    """The number of classes that have no row.
+    """Return the number of classes that have no row.
 
-    key: how their owner calls the rows. aloud: whether the counts of rows by class are printed where a class has none.
+    Args:
+        data: One owner's rows.
+        classes: The model's number of classes.
+        key: What the owner calls these rows, for the warning.
+        aloud: Whether the counts of rows by class are printed where a class has no row.
     """
     counts = rows_by_class(data, classes)
     lacking = counts.count(0)

@@ -1,7 +1,12 @@
 """`mpc-appraisal`: the entry point of the command line.
 
-A first word that names a subcommand runs it; see `commands`. Otherwise Hydra reads the arguments as configuration and
-runs one job, or with --multirun a sweep of jobs; see `run` and `jobs`. Expected errors become one line and status 2.
+In go the words of the command line. A first word that names a subcommand runs it; see `commands`. Otherwise Hydra, a
+library for configurations, reads the words as configuration and runs one job (one appraisal or marketplace), or with
+--multirun a sweep of jobs; see `run` and `jobs`. Out comes an exit status: 0, 2 for an expected error, which is one
+line on standard error, or 130 for an interruption; a subcommand may state others.
+
+The statuses have to stay, because scripts rely on them. `app` has to end the process without waiting for threads where
+its comments say so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Arguments of subcommands that are written KEY=VALUE: how they are told from other arguments, and read as values.
 
-Input: the words of the command line. Output: texts by key, numbers and truth values. A value that cannot be read raises
-InputError with the key, the text and what was expected.
+In go the words of the command line; out come texts by key, numbers and truth values. A value that cannot be read raises
+InputError with the key, the text and what was expected. A reader for another kind of value may be added. Numbers from
+2^53 on have to stay refused, because a float does not tell all whole numbers apart from there.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ def split(arguments: Sequence[str], keys: Collection[str]) -> tuple[dict[str, st
 
 
 def number(key: str, text: str, kind: type) -> Any:
-    """Read a finite number below 2^53 in size. kind: int or float."""
+    """Read a finite number below 2^53 in size. Raises InputError, under `key`, for any other text.
+
+    kind: int or float.
+    """
     try:
         value = kind(text)
         if abs(value) < 2.0**53:  # false for NaN and for the infinite ones
@@ -38,7 +42,7 @@ def number(key: str, text: str, kind: type) -> Any:
 
 
 def yes_or_no(key: str, text: str) -> bool:
-    """Read yes or no."""
+    """Read yes as true and no as false. Raises InputError, under `key`, for any other text."""
     if text not in ("yes", "no"):
         raise InputError(key, shown(repr(text)), "yes or no")
     return text == "yes"

@@ -1,7 +1,9 @@
 """The app's configuration: where its files are, how it is composed, and which part of it is public.
 
-Input: overrides from the command line, or the configuration that Hydra composed. Output: the objects that it describes,
-and the public configuration, whose digest the parties compare.
+In go overrides from the command line, or the configuration that Hydra composed of conf/ and these overrides. Out come
+the objects that the configuration describes, and the public configuration, whose digest the parties of an appraisal
+compare before anything is shared. A key may be added to `OWN` only if it belongs to one party alone; every other key is
+public, and all parties have to state it alike.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ OWN = (
 
 
 def public_part(cfg: DictConfig) -> dict[str, Any]:
-    """Return what all parties must state alike, by its full key: the resolved configuration without the keys of OWN."""
+    """Return the resolved configuration without the keys of OWN, by its full keys. All parties must state it alike."""
 
     def flatten(node: Any, prefix: str) -> dict[str, Any]:
         if isinstance(node, dict) and node:
@@ -60,9 +62,10 @@ def extractor(cfg: DictConfig) -> Extractor:
 
 
 def preparation(cfg: DictConfig) -> Callable[[Data], Data]:
-    """Return what both owners do to a data set before it is used: its rows are standardised, then mapped to features.
+    """Return the function that both owners apply to a data set before it is used.
 
-    The settings are public. The returned function raises InputError if the rows do not fit them.
+    The function standardises the rows, and then maps them to features. Its settings are public. It raises InputError if
+    the rows do not fit them.
     """
     features = extractor(cfg)
     mean, scale = (OmegaConf.to_object(cfg.standardise)[key] for key in ("mean", "scale"))
@@ -76,7 +79,7 @@ def preparation(cfg: DictConfig) -> Callable[[Data], Data]:
 
 
 def instantiate(cfg: DictConfig) -> Any:
-    """Build an object as Hydra does. An error of its constructor is raised as it is, and not as an error of Hydra's."""
+    """Build an object as Hydra does. An error of the object's constructor is raised unchanged."""
     try:
         return hydra.utils.instantiate(cfg)
     except InstantiationException as error:

@@ -1,4 +1,7 @@
-"""The terminal on which commands print tables, and the number of threads that a process uses."""
+"""The terminal on which commands print tables, and the number of threads that a process uses.
+
+`terminal` and `wide` return a console of the library rich for a table; `set_threads` limits torch. WIDTH may change.
+"""
 
 from __future__ import annotations
 

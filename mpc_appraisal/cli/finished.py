@@ -1,8 +1,12 @@
 """Finished jobs: what a job leaves in its folder so that it is not computed again, and who may write in a folder.
 
-A job that has written all its files writes `finished.json` last: a hash of its configuration, SHA-256 of its records
-and the package version. If a folder's contents contradict this mark, its job is computed again. Input: folders and keys
-of jobs. Output: the folder that a job takes or finished in before.
+A job is one run of the app, alone or as part of a sweep. In go folders and keys of jobs, which are hashes of a job's
+configuration and files. Out comes the folder that a job takes, or that it finished in before. A job that has written
+all its files writes `finished.json` last: the key, the SHA-256 of its records and the package version. This file is the
+job's mark. If a folder's contents contradict its mark, its job is computed again.
+
+What a key hashes and the names of the files have to stay: a change computes all finished jobs anew. The mark has to be
+the last thing that a job writes, because whatever stops the job earlier leaves no mark then.
 """
 
 from __future__ import annotations
@@ -53,13 +57,19 @@ def _sha256(path: Path) -> str | None:
 
 
 def finish(folder: Path, key: str, settings: str | None = None) -> None:
-    """Mark the run in `folder` as whole. This is the last thing that a job writes, and it is written in one step."""
+    """Mark the run in `folder` as whole. The mark is the last thing that a job writes, and it is written in one step.
+
+    Args:
+        folder: The job's folder, which has its records.
+        key: The hash of the job's configuration and files, from `job_key`.
+        settings: The hash of the configuration alone, from `settings_key`; None leaves it out.
+    """
     text = {"config": key, "records": _sha256(folder / RECORDS), "version": versions()["mpc_appraisal"]}
     write_json(folder / FINISHED, text | ({} if settings is None else {"settings": settings}))
 
 
 def mark(folder: Path) -> dict[str, Any]:
-    """Return what `finished.json` says, or nothing if the records are not those that it speaks of."""
+    """Return what `finished.json` says, or an empty mapping if the records are not those that it hashes."""
     found = read_json(folder / FINISHED)
     return found if found and found.get("records") == (_sha256(folder / RECORDS) or "") else {}
 
@@ -72,14 +82,17 @@ def finished(folder: Path, key: str) -> bool:
 
 
 def find(root: Path, key: str, first: Path) -> Path | None:
-    """Return the folder of a finished run: `first`, or else any folder in `root`, for a sweep may be defined anew."""
+    """Return the folder of a finished run of this key, or None.
+
+    `first` is looked at first, and then every folder in `root`, because a sweep may have been defined anew.
+    """
     if finished(first, key):
         return first
     return next((path.parent for path in sorted(root.rglob(FINISHED)) if finished(path.parent, key)), None)
 
 
 def stale(root: Path, key: str, settings: str) -> list[Path]:
-    """Return the folders of finished runs of these very settings on files that have changed since."""
+    """Return the folders of finished runs of these very settings whose files have changed since."""
     marks = ((path.parent, mark(path.parent)) for path in sorted(root.rglob(FINISHED)))
     return [folder for folder, said in marks if said.get("settings") == settings and said.get("config") != key]
 
@@ -112,7 +125,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier run left and a reader would take for the next run's."""
+    """Remove the files of an earlier run that would be taken for those of the next run: mark, records and cards."""
     for path in (folder / FINISHED, folder / RECORDS, *folder.glob("card-*.md"), *folder.glob("card-*.html")):
         path.unlink(missing_ok=True)
 
@@ -125,11 +138,11 @@ def fresh(folder: Path, name: str) -> None:
 
 
 def folder_of(root: Path, number: int, key: str, settings: str | None = None) -> str:
-    """Return the folder, inside `root`, of a resumed sweep's job.
+    """Return the name of the folder, inside `root`, of a resumed sweep's job.
 
-    It is the folder where the job finished before, or else the job's number. It is never a folder that keeps a finished
-    run of another configuration, as the folder of job 0 does when a seed was put in front of the others. A run of the
-    same settings on files that have changed since is replaced in its own folder.
+    The name is that of the folder where the job finished before, or else the job's number. It is never that of a folder
+    with a finished run of another configuration, as the folder of job 0 has when a seed was put in front of the others.
+    A run of the same settings on files that have changed since is replaced in its own folder.
     """
     found = find(root, key, root / str(number))
     if found is None and settings is not None:
@@ -144,11 +157,14 @@ def alone(folder: Path, wait: bool = True, name: str = "hydra.sweep.dir", apart:
     """Hold a folder against other processes, and yield the folder that is held.
 
     Args:
-        folder: It is created if it is not there.
+        folder: The folder, which is created if it is not there.
         wait: Whether to wait for another process at work in the folder, such as a job that outlived its sweep. Without
-            it, InputError is raised.
+            waiting, InputError is raised.
         name: The key that states the folder; the error names it.
-        apart: Whether nobody chose the folder's name. If the folder is taken or has records, one beside it is held.
+        apart: Whether nobody chose the folder's name. If such a folder is taken or has records, one beside it is held.
+
+    Raises:
+        InputError: Another process is at work in the folder, and neither `wait` nor `apart` is true.
     """
     place, number = folder, 1
     while True:

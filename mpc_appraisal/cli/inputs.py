@@ -1,7 +1,8 @@
 """What one party reads from its own files, as the keys under `party` of the configuration name them.
 
-Input: the configuration and the party's role. Output: a `ModelOwnerInput` or a `DataOwnerInput`, which holds the
-party's data and its disclosure controls. No file of another role is opened.
+In go the configuration and the party's role. Out comes a `ModelOwnerInput` or a `DataOwnerInput`, which holds the
+party's data and its disclosure controls (its ledgers, approval, salts and listings). A file format or a key may be
+added. No file of another role may be opened, and nothing here may be sent: this is the private side of one party.
 """
 
 from __future__ import annotations
@@ -32,7 +33,13 @@ from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 def read_own(cfg: DictConfig, role: str, methods: Sequence[Any]) -> OwnInput:
     """Read the files of one role, and of no other. The dealer has no files, and its input is None.
 
-    Raises InputError by the key of a file that is missing, damaged, or not what its listing says.
+    Args:
+        cfg: The composed configuration.
+        role: 'model_owner', 'data_owner' or 'dealer'.
+        methods: The methods of the run, whose needs the model owner's input is checked against.
+
+    Raises:
+        InputError: A file is missing, damaged, or not what its listing says. The error names the file's key.
     """
     files = _PartyFiles(cfg)
     if role == MODEL_OWNER:
@@ -92,7 +99,7 @@ class _Offer:
 
 
 def _read_model_owner(files: _PartyFiles, methods: Sequence[Any]) -> ModelOwnerInput:
-    """Training data, test data and the model, as far as they are stated."""
+    """Read training data, test data and the model, as far as they are stated."""
     party = files.party
     train = files.read_if_stated("train")
     test = alike(train, files.read_if_stated("test"), "party.test")
@@ -111,7 +118,7 @@ def _read_model_owner(files: _PartyFiles, methods: Sequence[Any]) -> ModelOwnerI
 
 
 def _read_data_owner(files: _PartyFiles) -> DataOwnerInput:
-    """One candidate for each file of party.data. A candidate is called as its listing is, or else as its file is."""
+    """Read one candidate from each file of party.data. A candidate has the name of its listing, or else of its file."""
     party = files.party
     if not party["data"]:
         raise InputError("party.data", None, "one file or a list of files, each a candidate")
@@ -136,13 +143,13 @@ def _read_data_owner(files: _PartyFiles) -> DataOwnerInput:
 
 
 def _offers(party: safeguards.Party, count: int) -> list[_Offer]:
-    """The listing and the salt's path of each of `count` files of party.data."""
+    """Return the listing and the salt's path of each of `count` files of party.data."""
     listed = zip(*(safeguards.one_each(party, key, count) for key in ("listing", "secret")), strict=True)
     return [_Offer(read_listing(absolute(listing)) if listing else None, secret) for listing, secret in listed]
 
 
 def _contents(party: safeguards.Party, places: dict[str, str]) -> dict[str, Callable[[], str]]:
-    """For each candidate a function that returns the digest of what its file holds, whatever it is called."""
+    """Return for each candidate a function that returns the digest of its file's data, whatever the file is called."""
 
     def digest(path: str) -> str:
         return commit(open_dataset(absolute(path), party["label"], None, "party.data"), bytes(32))

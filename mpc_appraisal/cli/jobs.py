@@ -1,7 +1,9 @@
 """Jobs of a sweep as Hydra runs them: the key of a finished job, its folder, and a callback that reports on jobs.
 
-Input: the configuration of a job or of a sweep. Output: keys and folders for `finished`, and calls of `sweep`. This is
-the only file of the app that knows Hydra's callbacks and resolvers.
+In go the configuration of a job or of a sweep, which is one command that runs many jobs. Out come keys and folders for
+`finished`, and calls of `sweep`. This is the only file of the app that knows Hydra's callbacks and resolvers (functions
+that conf/ calls by name). The names of the resolvers stand in conf/ and have to stay. What `job_config` keeps decides
+whether a finished job is computed again, so that only keys without an effect on the result may be left out.
 """
 
 from __future__ import annotations

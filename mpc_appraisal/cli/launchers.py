@@ -1,4 +1,9 @@
-"""Launchers of sweeps: how many jobs run at once on this machine, and whether a launcher's plugin is installed."""
+"""Launchers of sweeps: how many jobs run at once on this machine, and whether a launcher's plugin is installed.
+
+A launcher is the part of Hydra that runs the jobs of a sweep, in this process or elsewhere. In go the number of
+processes of a job, or the words of the command line; out comes a number of jobs, or an error that says what to install.
+A launcher is added in `LAUNCHERS` and in conf/launch; its extra has to be one of this package's.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,7 @@ LAUNCHERS = {
 
 
 def jobs_at_once(processes: int) -> int:
-    """Return how many jobs of so many processes each this machine has cores for; it is 1 at least."""
+    """Return how many jobs of `processes` processes each this machine has cores for. The result is 1 at least."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return max(1, cores // processes)
 

@@ -1,6 +1,9 @@
 """The marketplace as an experiment of the app: a data set is split, sellers sell, the shopper selects and validates.
 
-Input: the parts that the configuration describes. Output: one record of the run.
+In go the parts that the configuration describes; out comes one record of the run. The shopper has a network and buys
+rows for it, the cloud computes on encrypted rows, and the key authority issues keys. All of them run on this machine.
+Between organisations `mpc-appraisal market` is used instead. The names of the record's settings have to stay, because
+`MarketRecord` and reports read them.
 """
 
 from __future__ import annotations
@@ -34,12 +37,12 @@ def market(
         sellers: Who sells, what the shopper does and how it validates.
         protocol: The protocol between shopper, cloud and authority.
         session: A session of one machine: plain or spawn.
-        source: It returns the training data and the test data.
+        source: A function that returns the training data and the test data.
         seed: The seed of the split and of the run.
-        public: The public configuration by key; the record has its hash.
+        public: The public configuration by key, of which the record has the hash.
 
     Raises:
-        InputError: Something does not fit. Nothing was sent.
+        InputError: A setting or an input does not fit. Nothing was sent.
     """
     if session.name not in ("plain", "spawn"):
         raise InputError("session", session.name, "plain or spawn; between organisations: `mpc-appraisal market`")

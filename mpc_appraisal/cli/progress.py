@@ -1,4 +1,8 @@
-"""Progress on the terminal: one bar, which events {"done", "of", "method", "candidate"} move on."""
+"""Progress on the terminal: one bar, or one line for each step if standard error is no terminal.
+
+In go events {"done", "of", "method", "candidate"}: how many steps are done, of how many, and which step ended. An event
+without "done" is ignored. The looks may change; standard output has to stay free, because results go there.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from mpc_appraisal.common.text import shown
 def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
     """Yield a function that takes events and shows them on standard error.
 
-    They are shown as a progress bar, or as a line for each step if standard error is no terminal.
+    Events move a progress bar on, or print a line for each step if standard error is no terminal.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

@@ -1,7 +1,10 @@
 """One job of the app: it runs an appraisal or a marketplace, and writes records and reports into its folder.
 
-Input: the configuration that Hydra composed. Output: records.jsonl, report, figures and cards in the job's folder, and
-tables on the terminal.
+In go the configuration that Hydra composed. Out come records.jsonl, report, figures and cards in the job's folder, and
+tables on the terminal. An appraisal computes what the data owner's data sets (candidates) are worth for the model
+owner's model. The order of steps in `run_job` has to stay: the folder is held before anything is written, earlier files
+are removed only once a result is there, and the job is marked as finished last. A key of `party` that has no effect in
+a run on one machine belongs into `BETWEEN` or `OF_FILES`, so that `check_unused` warns of it.
 """
 
 from __future__ import annotations
@@ -68,7 +71,7 @@ def wants_preflight(cfg: DictConfig) -> bool:
 
 
 def look(own: ModelOwnerInput, plan: Plan, folder: Path) -> None:
-    """Check the methods on the model owner's own data.
+    """Check the methods on the model owner's own data, in the clear.
 
     Warnings go to standard error, and all figures to preflight.json in `folder`.
     """
@@ -110,7 +113,13 @@ def check_unused(cfg: DictConfig, release: Release) -> None:
 def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], folder: Path) -> Result:
     """Run the appraisal that the configuration describes, and return its records.
 
-    emit: a function that takes events of progress. folder: the run's folder, for files that are needed before it ends.
+    Args:
+        cfg: The composed configuration.
+        emit: A function that takes events of progress.
+        folder: The run's folder, for files that are needed before it ends.
+
+    Raises:
+        InputError: A key or an input does not fit.
     """
     methods = as_methods(instantiate(cfg.appraisal))
     features = extractor(cfg)
@@ -159,7 +168,7 @@ def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], fol
 
 
 def output_folder(session: Any) -> Path:
-    """Create and return the run's folder. Roles that torchrun starts on one machine have a folder each inside it."""
+    """Create and return the run's folder. Where torchrun starts several roles on one machine, each role has its own."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     if isinstance(session, str) and session.endswith("Join") and whole("LOCAL_WORLD_SIZE", 1, 1, 1 << 20) > 1:
         folder = folder / Join().resolved_role()
@@ -168,7 +177,10 @@ def output_folder(session: Any) -> Path:
 
 
 def run_job(cfg: DictConfig) -> str | None:
-    """Run one job. Return `sweep.REUSED` if it finished before and was not computed again."""
+    """Run one job. Return `sweep.REUSED` if the job finished before and was not computed again, otherwise None.
+
+    Raises InputError for a key that does not fit, or a folder that is taken or has records.
+    """
     session, sweeping = instantiate(cfg.session), HydraConfig.get().mode == RunMode.MULTIRUN
     for switch in ("resume", "overwrite"):
         boolean(switch, cfg[switch])
@@ -202,7 +214,10 @@ def run_job(cfg: DictConfig) -> str | None:
 
 
 def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: str | None = None) -> None:
-    """Compute one job, and write its files. key, settings: of the finished job; None leaves it unmarked."""
+    """Compute one job, and write its files.
+
+    key, settings: the hashes that mark the finished job. Without them the job is left unmarked.
+    """
     if "market" in cfg:
         return _market(cfg, folder, key, settings)
     with progress() as emit:

@@ -1,7 +1,10 @@
 """An owner's disclosure controls: ledgers, approval, salts and listings, from what it states under `party`.
 
-Input: the keys under `party`, and a function that makes typed paths absolute. Output: a `plan.DisclosureControls`.
-Ledgers and salts that are not there are made. A wrong key raises InputError before anything is sent or charged.
+In go the keys under `party`, and a function that makes typed paths absolute; out comes a `plan.DisclosureControls`. A
+ledger is the file in which an owner records what the other side was told, a listing the public description of a data
+set, and a salt the random bytes that keep a commitment to data from being guessed. Ledgers and salts that are not there
+are made. A control may be added. A wrong key has to raise InputError here, before anything is sent or charged, and a
+ledger has to go by the data's file and not by their listing, so that the same data have one budget.
 """
 
 from __future__ import annotations
@@ -29,8 +32,8 @@ Absolute = Callable[[str], Path]  # makes a path absolute that was typed
 def of_model_owner(party: Party, absolute: Absolute) -> DisclosureControls:
     """Return the model owner's controls.
 
-    It keeps one ledger for its model, whosever data are appraised, and a salt that lets repeated questions be
-    recognised.
+    The model owner has one ledger for its model, whosever data are appraised, and a salt that lets repeated questions
+    be recognised. Raises InputError for a key that does not fit.
     """
     own = absolute(next(party[key] for key in ("model", "train", "test") if party[key]))
     listings = party["listing"] or ()
@@ -47,12 +50,15 @@ def of_model_owner(party: Party, absolute: Absolute) -> DisclosureControls:
 
 
 def without_controls(party: Party) -> DisclosureControls:
-    """Return the controls of either owner in a run on one machine, which say how data are compared and nothing else."""
+    """Return the controls of either owner in a run on one machine: how data are compared, and nothing else."""
     return DisclosureControls(names=party["names"], scale=party["scale"])
 
 
 def class_names(party: Party) -> tuple[str, ...] | None:
-    """Return party.class_names, a list of different texts, or None if it is not stated."""
+    """Return party.class_names, a list of different texts, or None if it is not stated.
+
+    Raises InputError for anything else.
+    """
     stated = party["class_names"]
     if stated is None:
         return None
@@ -68,12 +74,17 @@ def of_data_owner(
     listings: tuple[Listing | None, ...],
     contents: Mapping[str, Callable[[], str]] | None = None,
 ) -> DisclosureControls:
-    """Return the data owner's controls, with a ledger for each candidate.
+    """Return the data owner's controls, with a ledger for each candidate, which is one of its data sets.
 
     Args:
+        party: The keys under `party`.
+        absolute: A function that makes a typed path absolute.
         places: The file of each candidate, by the candidate's name.
         listings: The listing of each candidate, or None, in the order of `places`.
         contents: For each candidate a function that returns the digest of its data.
+
+    Raises:
+        InputError: A key does not fit.
     """
     if not isinstance(party["patience"], (int, float)) or not party["patience"] > 0:
         raise InputError("party.patience", party["patience"], "seconds above 0")
@@ -113,9 +124,14 @@ def ledgers_of(
     """Open the ledgers of one owner, and make those that are not there. Return None if party.ledger says none.
 
     Args:
+        party: The keys under `party`.
+        absolute: A function that makes a typed path absolute.
         other: The other owner's role, which is its name if party.counterparty states none.
         owned: For each candidate its file, and the name that the ledger gives to the data.
         contents: For each candidate a function that returns the digest of its data, by which copies are recognised.
+
+    Raises:
+        InputError: The ledgers or the policy do not fit the files.
     """
     policy = Policy.read(absolute(party["policy"])) if party["policy"] else None
     stated = one_each(party, "ledger", len(owned))
@@ -141,7 +157,10 @@ def ledgers_of(
 
 
 def key_of(party: Party) -> str | None:
-    """Return party.counterparty_key in lower case and without colons, or None if it is not stated."""
+    """Return party.counterparty_key in lower case and without colons, or None if it is not stated.
+
+    Raises InputError unless the key is the 64 hexadecimal digits of a SHA-256.
+    """
     stated = party["counterparty_key"]
     if stated is None:
         return None
@@ -153,7 +172,7 @@ def key_of(party: Party) -> str | None:
 
 
 def expiry_of(party: Party) -> float:
-    """Return party.yes_expires, which is stated in days, in seconds."""
+    """Return party.yes_expires, which is stated in days, in seconds. Raises InputError unless it is above 0."""
     return number("party.yes_expires", party["yes_expires"], "days above 0", above=0, most=36500) * 24 * 3600
 
 
@@ -162,7 +181,7 @@ def _warn(sentence: str) -> None:
 
 
 def counterparty_of(party: Party, other: str) -> str:
-    """Return what this owner calls the other one.
+    """Return what this owner calls the other one: party.counterparty, or else the role `other`.
 
     A name that no record may hold raises InputError here, before anything is spent.
     """
@@ -173,7 +192,10 @@ def counterparty_of(party: Party, other: str) -> str:
 
 
 def own_salt(party: Party, absolute: Absolute, file: Path) -> bytes | None:
-    """Return the salt in party.salt, or beside `file`, where it is made if it is not there. None if it says none."""
+    """Return the salt in party.salt, or beside `file` if that key states none. Return None if the key says none.
+
+    The salt is made if it is not there.
+    """
     if party["salt"] == NONE:
         return None
     place = absolute(party["salt"]) if party["salt"] else file.with_name(f"{file.name}.inputs.salt")
@@ -183,7 +205,10 @@ def own_salt(party: Party, absolute: Absolute, file: Path) -> bytes | None:
 
 
 def one_each(party: Party, key: str, count: int) -> list[str | None]:
-    """Return a key of `party` as a list of one value for each of `count` files; each is None if it is not stated."""
+    """Return a key of `party` as a list with one value for each of `count` files, each None if the key is not stated.
+
+    Raises InputError for another number of values.
+    """
     stated = party[key]
     values = [None] * count if stated is None else [stated] if isinstance(stated, str) else list(stated)
     if values == [NONE]:

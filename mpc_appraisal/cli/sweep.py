@@ -104,7 +104,7 @@ class Sweep:
 
     @property
     def messages(self) -> Path:
-        """The folder of this sweep's messages."""
+        """Return the folder of this sweep's messages."""
         return self.folder / MESSAGES / f"{self.pid}-{platform.node()}-{self.started:.6f}"
 
     def read(self) -> list[dict[str, Any]]:
@@ -129,11 +129,11 @@ class Sweep:
         return f"{text} ({clock(elapsed)} so far{rest})"
 
     def begins(self, number: int, overrides: Sequence[str]) -> None:
-        """Say that a job begins. It is called where the job runs."""
+        """Say that a job begins. This is called where the job runs."""
         self._say(number, overrides, "started", self.line(number, overrides))
 
     def ends(self, number: int, overrides: Sequence[str], result: Any, error: BaseException | None) -> None:
-        """Say how a job ended. It is called where the job ran.
+        """Say how a job ended. This is called where the job ran.
 
         An error of this package is printed as one line; any other error is printed with its traceback too.
         """

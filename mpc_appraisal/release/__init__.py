@@ -1,7 +1,9 @@
-"""What is opened of an appraisal: `Release` and its four strategies `Value`, `Bit`, `Best` and `NoisedRelease`.
+"""Strategies that decide what is opened of an appraisal: `Release` and its four kinds.
 
-Every strategy has a `ReleaseDescription`, from which the agreement, the ledgers and the record read what it opens, to
-whom, and at what cost. The names of the privacy budget are kept here as well, for callers of earlier versions.
+`Value` opens the value, `Bit` one bit of it, `Best` the best candidates alone, and `NoisedRelease` a value or a bit
+with noise. Every strategy has a `ReleaseDescription`, from which the agreement, the ledgers and the record read what it
+opens, to whom, and at what cost. A new strategy is added here and in conf/release. This room also exports the names of
+the privacy budget, which is kept in `governance.budget`, for callers of earlier versions; those names have to stay.
 """
 
 from mpc_appraisal.governance.budget.accounting import Mechanism, epsilon

@@ -2,10 +2,11 @@
 
     |value - value in float64| <= B, except with a probability of CHANCE
 
-whatever the data are, and where nothing wraps (`Record.failure_probability`). `error_bound` takes a method and its
-public facts and gives B, or the reason for which there is none. B adds up errors that are sure, such as the rounding of
-inputs, and errors by chance, which come from the stochastic roundings on shares. The second kind grows as the root of
-the number of rows. `Off` holds both for one row; each function of the last section follows them through one method.
+The bound B holds whatever the data are, if no number wraps in the ring (`Record.failure_probability`). `error_bound`
+takes a method and its public facts (sizes, and norms that the owners announced) and returns B, or the reason for which
+there is none. B adds up errors that are sure, such as the rounding of inputs, and errors by chance, which come from the
+stochastic roundings on shares and grow as the root of the number of rows. `Off` holds both for one row; each function
+of the last section follows both through one method and returns B, where `unit` is that of the opened number.
 
 The derivation is in docs/protocols/releases.md, that of `mlp_finetuning` in docs/protocols/perceptron_bound.md. To
 bound a new method, derive its B there and add its function to `BOUNDS`. The constants and formulas here are part of the
@@ -79,16 +80,16 @@ class Bound:
 
 
 PLAINTEXT = Bound(0.0, EXACT)
-LOOSELY = frozenset({MlpFinetuning.name})  # values of these may be within the bound and far from honest runs
+LOOSELY = frozenset({MlpFinetuning.name})  # values of these methods may be within the bound and far from honest runs
 
 
 @dataclass(frozen=True)
 class Off:
-    """The error of one row.
+    """The error of one row, in units of the function's result.
 
     Attributes:
         sure: The part that may have one sign in every row.
-        chance: The part by chance, as the root of the sum of b_k^2 over its sources.
+        chance: The part by chance: the root of the sum of b_k^2, where b_k bounds the error of source k.
     """
 
     sure: float
@@ -96,13 +97,13 @@ class Off:
 
 
 def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = True, compared: bool = False) -> Bound:
-    """The bound B on the error of one value.
+    """Return the bound B on the error of one value, in units of the value.
 
     A decision is certain only for a value farther than B from the threshold, and an order only for values farther apart
     than both their bounds.
 
     Args:
-        method: The method whose value it is.
+        method: The method that computes the value.
         facts: The public facts of the question, with the norms that the owners announced.
         engine: 'fast', 'rtas', 'stock' or 'plaintext'.
         rounded: Whether the value is rounded to `grid` before it is opened.
@@ -136,7 +137,7 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
 def doubt_of(
     described: ReleaseDescription, methods: Sequence[Appraiser], facts: Sequence[Facts], engine: str
 ) -> list[str]:
-    """What a release that compares values says of its certainty, in a sentence for each method. Others say nothing."""
+    """Return a sentence for each method on how certain its comparisons are; none if nothing is compared."""
     if not described.compared:
         return []
     found = []
@@ -148,7 +149,7 @@ def doubt_of(
 
 
 def certainty(within: float | None, joint: bool) -> str:
-    """A sentence on how far values must be apart for their comparison on shares to be certain.
+    """Return a sentence on how far values must be apart for their comparison on shares to be certain.
 
     `within` is the largest error bound of the values. None means that no bound is known.
     """
@@ -160,7 +161,7 @@ def certainty(within: float | None, joint: bool) -> str:
 
 
 def two_digits(number: float) -> float:
-    """The number rounded up to two digits."""
+    """Return the number rounded up to two digits."""
     if number <= 0:
         return 0.0
     step = 10.0 ** (math.floor(math.log10(number)) - 1)
@@ -168,7 +169,7 @@ def two_digits(number: float) -> float:
 
 
 def grid(method: Appraiser, facts: Facts) -> int:
-    """The number of fractional bits that an opened number is rounded to on shares.
+    """Return the number of fractional bits that an opened number is rounded to on shares.
 
     The bits below show the engine's rounding and nothing of the value. What a run adds by chance grows as the root of
     the rows that are summed, and one unit of the grid is about two deviations of one run from another. So the grid adds
@@ -189,7 +190,7 @@ def grid(method: Appraiser, facts: Facts) -> int:
 
 @lru_cache(maxsize=64)
 def softmax_off(classes: int, bound: float, engine: str) -> Off:
-    """The error of a weighted sum of one row's probabilities, computed from given logits.
+    """Return the error of a weighted sum of one row's probabilities, computed from given logits.
 
     No two of the weights differ by more than 1. `bound` is the public bound on the centred logits.
     """
@@ -210,7 +211,7 @@ def softmax_off(classes: int, bound: float, engine: str) -> Off:
 
 @lru_cache(maxsize=64)
 def log_softmax_off(classes: int, bound: float, engine: str) -> Off:
-    """The error of an entry of one row's log-softmax, computed from given logits within `bound`."""
+    """Return the error of an entry of one row's log-softmax, computed from given logits within `bound`."""
     if engine != "fast":
         return Off(2.0 ** -(FUNCTIONS["log_softmax"].bits + 1), 0.0)
     squarings(bound)
@@ -231,10 +232,10 @@ def log_softmax_off(classes: int, bound: float, engine: str) -> Off:
 
 
 def _stages(classes: int, bound: float, k: int, x_bits: int, log: bool):
-    """The plan of the engine's softmax, or of its log-softmax if `log` is true, in `k` stages.
+    """Plan the engine's softmax, or its log-softmax if `log` is true, in `k` stages.
 
-    Returns (T, u) of every value that is opened on the way, where u is its unit in parts of its row's sum. With them
-    comes the plan of the last division, or (weight, low, high) of every logarithm.
+    Returns (T, u) of every value that is opened on the way: T is the power that later stages raise it to, u its unit in
+    parts of its row's sum. With them comes the plan of the last division, or (weight, low, high) of every logarithm.
     """
     engine = DrySession().context.engine
     logits = torch.zeros(1, classes, dtype=torch.int64, device="meta")
@@ -255,13 +256,13 @@ def _stages(classes: int, bound: float, k: int, x_bits: int, log: bool):
 
 
 def _normal(low: float, high: float) -> tuple[float, float]:
-    """The interval divided by the power of two that brings `high` to 1 at most."""
+    """Return the interval divided by the power of two that brings `high` to 1 at most."""
     bits = math.ceil(math.log2(high))
     return low / 2.0**bits, high / 2.0**bits
 
 
 def _power(largest: float, classes: int, unit: float, room: float | None = None) -> tuple[float, float, float]:
-    """The errors of an exponential of |z| <= largest.
+    """Bound the errors of an exponential of numbers z of at most `largest` in size.
 
     Returns the relative error by chance, the sure relative error, and the step of the opened z. `unit` is that of z.
     """
@@ -281,7 +282,7 @@ def _power(largest: float, classes: int, unit: float, room: float | None = None)
 
 @lru_cache(maxsize=128)
 def _steepest(classes: int, times: float, centred: bool) -> float:
-    """The largest (P / p) (1 - P)^2 of an entry, which is g; without centring the largest P / p."""
+    """Return a bound on (P / p) (1 - P)^2, where P is p^times rescaled; if not `centred`, on P / p."""
     m, s = np.linspace(0.0, 1.0, 2001), 1 / times
     found = m ** (1 - s) * (m**s + (classes - 1) ** (1 - s) * (1 - m) ** s)
     return 1.01 * float((found * (1 - m) ** 2 if centred else found).max())
@@ -289,7 +290,7 @@ def _steepest(classes: int, times: float, centred: bool) -> float:
 
 @lru_cache(maxsize=128)
 def _series(low: float, high: float) -> float:
-    """How far the series of `log_softmax.logarithm` is from ln on [low, high]."""
+    """Return a bound on how far the series of `log_softmax.logarithm` is from ln on [low, high]."""
     x = np.linspace(low, high, 4001)
     start = np.polynomial.polynomial.polyval((x - (high + low) / 2) / ((high - low) / 2), polynomial(low, high))
     d = x * np.exp(-start) - 1
@@ -300,18 +301,18 @@ def _series(low: float, high: float) -> float:
 
 
 def _input(rows: int, facts: Facts) -> float:
-    """How far rounding moves one row of a matrix of so many rows."""
+    """Return how far rounding moves one row of a matrix of `rows` rows, in the Euclidean norm."""
     bits = FINE_BITS if rows * (facts.features + 1) <= FINE_ELEMENTS else PRECISION_BITS
     return math.sqrt(facts.features + 1) * 2.0 ** -(bits + 1)
 
 
 def _weights(facts: Facts) -> float:
-    """The largest norm of a class's centred weights."""
+    """Return the largest norm of a class's centred weights."""
     return facts.logit_bound / facts.longest
 
 
 def _logits(facts: Facts) -> float:
-    """The error of a centred logit from the rounding of the candidate's rows and of the weights."""
+    """Return the error of a centred logit from the rounding of the candidate's rows and of the weights."""
     return 1.01 * (_input(facts.rows, facts) * _weights(facts) + 2 * facts.row_norm * _input(facts.classes, facts))
 
 
@@ -382,7 +383,7 @@ def _perceptron(method: MlpFinetuning, facts: Facts, engine: str, unit: float) -
 
 
 def _tilt(factor: float) -> float:
-    """The relative error of a public factor, of which `Secret` keeps 16 bits when it multiplies."""
+    """Return the relative error of a public factor, of which `Secret` keeps 16 bits when it multiplies."""
     if factor <= 0:
         return 0.0
     mantissa = math.frexp(factor)[0]

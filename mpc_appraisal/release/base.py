@@ -1,8 +1,14 @@
-"""The interface of a release: a strategy that opens a score, or part of what it says, to some of the owners.
+"""The interface of a release: a strategy that opens the scores of an appraisal, or a part of what they say, to owners.
 
-A strategy has two verbs. `announce` bounds what the model owner will share and states the bound, before the
-computation. `open` opens the answer at its end. Everything else that other rooms must know of a strategy is in its
-`description`, and in the `privacy` of one answer. To add a release, write a subclass of `Release` in a file of its own.
+A score is the number that a method computes for one candidate (the data set that is appraised). It stays on shares, two
+ring elements of which each owner holds one, until a release opens it, so that an owner learns it. A strategy has two
+verbs. `announce` is called before the computation, with the model owner's tensors, and returns the tensors that may be
+shared and the norms that are announced of them. `open` is called at the end, with the scores, and returns what this
+party was shown. Every other module reads of a strategy only its `description` and the `privacy` of one answer.
+
+To add a release, write a subclass of `Release` in a file of its own. The texts `RESULT` and `DECISION` stand in
+requests and ledgers, and the fields of `Outcome` in ledgers and in messages between the owners, so that both have to
+stay as they are.
 """
 
 from __future__ import annotations
@@ -34,7 +40,7 @@ class Outcome:
         opened: The number that `Appraiser.opens` names.
         decision: Whether the value reaches the threshold.
         winner: Whether the candidate is among the best of the run.
-        rank: The candidate's place among all candidates of the run. The best has rank 1.
+        rank: The candidate's place among all candidates of the run, where the best has rank 1. Only winners have one.
         sigma: The standard deviation of one owner's noise, in sensitivities.
         sensitivity: How far one row can move the opened number, in units of that number.
         deviation: The standard deviation of both owners' noise together, in units of the opened number.
@@ -51,7 +57,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Score:
-    """A score that is not opened yet. `score` is a plain or a secret number of shape ()."""
+    """A score that is not opened yet.
+
+    Attributes:
+        method: The method that computed the score.
+        candidate: The candidate's name.
+        facts: The public sizes and norms of this candidate's appraisal.
+        score: The score, a plain or a secret number of shape ().
+    """
 
     method: Appraiser
     candidate: str
@@ -60,14 +73,18 @@ class Score:
 
 
 class Release(ABC):
-    """One way of releasing. Its field `to` is 'both', 'model_owner' or 'data_owner'."""
+    """One way of releasing the scores of an appraisal.
+
+    Attributes:
+        to: Who learns the answer: 'both', 'model_owner' or 'data_owner'.
+    """
 
     to: str
 
     @property
     @abstractmethod
     def description(self) -> ReleaseDescription:
-        """What is opened, and to whom."""
+        """Return what is opened, and to whom."""
 
     def fitted(
         self,
@@ -75,14 +92,15 @@ class Release(ABC):
         candidates: Sequence[str] | None = None,
         prices: Mapping[str, float | None] | None = None,
     ) -> Release:
-        """This release for these methods and candidates.
+        """Return this release for these methods and candidates.
 
         Args:
             methods: The methods of the run.
             candidates: The candidates' names. None leaves out the checks that need them.
             prices: The candidates' listed prices, by name. A price is None if the listing states none.
 
-        Raises InputError for what cannot be released in this way.
+        Raises:
+            InputError: A method or a candidate cannot be released in this way.
         """
         for method in methods:
             if method.incomparable:
@@ -93,13 +111,14 @@ class Release(ABC):
     def announce(
         self, owned: Mapping[str, Mapping[str, torch.Tensor]]
     ) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, float]]:
-        """Bound what the model owner will share.
+        """Bound what the model owner will share, and state the bound.
 
         Args:
-            owned: The model owner's tensors, by method and name. Every other party has none.
+            owned: The model owner's tensors, by method's name and tensor's name. Every other party passes an empty
+                mapping.
 
         Returns:
-            The tensors as they will be shared, and the norms that the model owner announces about them.
+            The tensors as they will be shared, and by name the norms that the model owner announces of them.
         """
         return {method: dict(tensors) for method, tensors in owned.items()}, {}
 
@@ -107,32 +126,35 @@ class Release(ABC):
     def open(
         self, session: Session, scores: Sequence[Score], threshold: Callable[[], float] | None = None
     ) -> list[Outcome]:
-        """Open what is released of these scores of one method, and return what this party sees, in their order.
+        """Open what this release tells of the scores of one method, and return what this party sees, in the scores'
+        order.
 
-        A joint release is given the scores of all candidates at once, every other release one after the other.
-        `threshold` is called in the model owner's process alone.
+        Args:
+            session: This party's side of the joint computation.
+            scores: The scores of all candidates if the release is joint, otherwise those that are ready.
+            threshold: A function that returns the model owner's least value, called in the model owner's process alone.
         """
 
     def privacy(self, method: Appraiser, facts: Facts) -> Privacy | None:
-        """What the noise of one answer guarantees and what it is charged. None stands for an answer without noise."""
+        """Return what the noise of one answer guarantees and what the answer is charged, or None if it has no noise."""
         return None
 
 
 def learners_of(to: str) -> tuple[str, ...]:
-    """The owners that `release.to` names. Raises InputError for any other word."""
+    """Return the owners that the word `to` of release.to names. Raises InputError for an unknown word."""
     one_of("release.to", to, TO)
     return TO[to]
 
 
 def seen(session: Session, learners: Sequence[str]) -> bool:
-    """Whether this process is shown what `learners` are shown."""
+    """Return whether this process is shown what `learners` are shown. A plain session is shown everything."""
     return session.role in learners or session.role == "everybody"
 
 
 def bit_of(opened: torch.Tensor) -> bool:
-    """The bit that was opened, of shape (1,) or ().
+    """Return the opened bit, of shape (1,) or (), as a truth value.
 
-    Raises PeerError for any number but 0 and 1: an owner has altered its share then, and nothing is released.
+    Raises PeerError for any number but 0 and 1. An owner has then altered its share, and nothing is released.
     """
     number = float(opened.item())
     if number not in (0.0, 1.0):
@@ -144,10 +166,14 @@ def bit_of(opened: torch.Tensor) -> bool:
 
 
 def index_of(opened: torch.Tensor, free: Sequence[bool]) -> int:
-    """The number of the winning candidate that was opened. `free` says which candidates can win.
+    """Return the opened number of the winning candidate as an integer. Candidates are counted from 0.
 
-    Raises PeerError unless it is the whole number of such a candidate: an owner has altered its share then, and nothing
-    more is released.
+    Args:
+        opened: The number, of one element.
+        free: For each candidate whether it can still win.
+
+    Raises PeerError unless the number is a whole number and names a candidate that can win. An owner has then altered
+    its share, and nothing more is released.
     """
     number = float(opened.item())
     if not (number.is_integer() and 0 <= number < len(free) and free[int(number)]):

@@ -1,12 +1,18 @@
-"""Release of the best k of many candidates, or of the best that a price budget buys. Only the winners are opened.
+"""This release opens the best k of many candidates, or the best that a price budget buys, and nothing of the others.
 
     rank_i = sum over j of [value_j is better than value_i]
     winner t is the candidate whose secret bit [rank < t] - [rank < t - 1] is 1
 
-All pairs of scores are compared on shares, exactly (CrypTen's circuit), and no bit of a comparison is ever opened. Of
-equals the first is better. For each winner its number is opened, and its value by an inner product with the scores.
+In go the scores of all candidates i of one method, which are still shared. Out come the numbers and values of the
+winners t = 1 ... k at the owners that the field `to` names; every other candidate is marked as no winner. All pairs of
+scores are compared on shares, exactly (CrypTen's circuit), and no bit of a comparison is ever opened. Of equal
+candidates the first counts as better. For each winner its number (its place among the candidates) is opened, and its
+value, which is the inner product of the secret bits and the scores.
+
 With prices, which are public, each step takes the best candidate that what is left of the budget can pay, k times at
-most. The ranks are then counted among those candidates alone, who are known to everyone who knows the winners before.
+most. A step ranks only the candidates that it can pay. Everyone who knows the earlier winners knows which these are, so
+that such a release has to go to both owners. The number of steps and what a step draws from the dealer (who supplies
+random numbers) must not depend on opened numbers, because the dealer plans them before the run.
 """
 
 from __future__ import annotations
@@ -32,11 +38,11 @@ WHY = "only winners are opened"
 
 @dataclass(frozen=True)
 class Best(Release):
-    """The winners among the candidates, and their values.
+    """The strategy that opens the winners among the candidates, and their values.
 
     Attributes:
-        k: The most candidates that can win.
-        to: The owners who learn the winners.
+        k: The most candidates that can win, 1 or more.
+        to: The owners who learn the winners. A budget needs 'both'.
         budget: What the winners may cost together. None buys the best k at any price.
         prices: The price of each candidate, by name. None takes the prices of the listings.
     """
@@ -88,7 +94,7 @@ class Best(Release):
         finest = max(grid(s.method, s.facts) for s in scores)
 
         def picked(at: Any) -> tuple[Any, Any]:
-            # The value is rounded in every step, because the dealer deals for the rounding whether it is opened or not.
+            # The value is rounded even in a step that opens nothing, because the dealer deals for every rounding.
             number, score = _pick(at, values)
             return number, session.rounded(score, finest)
 
@@ -106,7 +112,10 @@ class Best(Release):
     def _at_any_price(
         self, session: Session, scores: Sequence[Score], rank: Any, picked: Callable[[Any], tuple[Any, Any]]
     ) -> list[tuple[int | None, float | None]]:
-        """The numbers and values of the best k, the best first."""
+        """Return the numbers and values of the best k candidates, the best first.
+
+        `rank` (m,) holds the secret ranks, which count from 0.
+        """
         won: list[tuple[int | None, float | None]] = []
         steps, left = range(min(self.k, len(scores))), [True] * len(scores)
         below = [ops.negative(rank - float(t)) for t in range(len(steps) + 1)]  # [rank < t]
@@ -124,7 +133,10 @@ class Best(Release):
         rank_among: Callable[[Sequence[bool]], Any],
         picked: Callable[[Any], tuple[Any, Any]],
     ) -> list[tuple[int | None, float | None]]:
-        """The same of those that the budget can pay. `rank_among` ranks the candidates that its argument names."""
+        """Return the numbers and values of the winners that the budget can pay, the best first.
+
+        `rank_among` returns the secret ranks among the candidates that its argument marks as true.
+        """
         won: list[tuple[int | None, float | None]] = []
         left = [True] * len(scores)
         # The prices are taken as the decimals that were stated, so that three at 0.1 cost 0.3.
@@ -143,9 +155,9 @@ class Best(Release):
     def _reveal(
         self, session: Session, scores: Sequence[Score], number: Any, score: Any, free: Sequence[bool]
     ) -> tuple[int | None, float | None]:
-        """The number and the value of the picked candidate, or None where this party is not shown them.
+        """Return the number and the value of the picked candidate, or None for both where this party is not shown them.
 
-        `free` says which candidates have not won yet.
+        `free` says for each candidate whether it can win in this step.
         """
         learners = learners_of(self.to)
         which = session.reveal(number, WHICH, WHY, learners)
@@ -158,7 +170,7 @@ class Best(Release):
 
 
 def _pick(at: Any, values: Any) -> tuple[Any, Any]:
-    """The secret number and score of the candidate at which `at` (m,) is 1 and not 0."""
+    """Return the secret number and score of the candidate at which `at` (m,) is 1 and not 0."""
     number = at.sum() - at.sum()
     for j in range(1, at.shape[0]):
         number = number + at[j:].sum()  # this adds up j at_j in additions alone, which are exact
@@ -166,12 +178,12 @@ def _pick(at: Any, values: Any) -> tuple[Any, Any]:
 
 
 def _pairs(m: int) -> list[tuple[int, int]]:
-    """All pairs i < j of m candidates."""
+    """Return all pairs i < j of m candidates."""
     return [(i, j) for i in range(m) for j in range(i + 1, m)]
 
 
 def _beaten(scores: Sequence[Score]) -> Any:
-    """A secret bit for every pair i < j, which is 1 if j is strictly better than i. None for a single candidate."""
+    """Return a secret bit for every pair i < j, 1 if j is strictly better than i; or None for one candidate."""
     if len(scores) < 2:
         return None
     values = ops.cat(ops.level([s.method.comparable(s.score, s.facts).reshape(1) for s in scores]))
@@ -181,7 +193,11 @@ def _beaten(scores: Sequence[Score]) -> Any:
 
 
 def _ranks(beaten: Any, values: Any, able: Sequence[bool]) -> Any:
-    """The rank of each candidate, (m,): how many of those that `able` names are better. It is m for all others."""
+    """Return the secret ranks (m,) of the candidates.
+
+    A rank counts how many of the candidates that `able` marks are better. It is m for a candidate that is not marked.
+    `beaten` is what `_beaten` returns, and `values` (m,) are the scores.
+    """
     m = len(able)
     if beaten is None:
         return values - values + (0.0 if able[0] else 1.0)

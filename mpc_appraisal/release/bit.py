@@ -35,9 +35,16 @@ WHAT = "one bit: whether the value reaches the threshold"
 
 
 def reaches(session: Session, score: Score, value: Any, threshold: Callable[[], float]) -> Any:
-    """A secret 1 if `value`, which has the scale of the score, reaches the threshold, and a secret 0 if it does not.
+    """Return a secret 1 if `value`, which has the scale of the score, reaches the threshold, otherwise a secret 0.
 
-    `threshold` is called in the model owner's process alone.
+    Args:
+        session: This party's side of the joint computation.
+        score: The score with its method, candidate and facts.
+        value: The number that is compared, of shape (1,) or (), plain or secret. It may be the score with noise.
+        threshold: A function that returns the model owner's least value, called in the model owner's process alone.
+
+    Raises:
+        InputError: The method cannot state a threshold in units of the opened number.
     """
 
     def read() -> torch.Tensor:

@@ -1,8 +1,10 @@
 """The description of a release: what it opens of an appraisal, to whom, and what one answer costs in privacy.
 
 A release strategy makes a `ReleaseDescription` from its own settings, and a `Privacy` from the public facts of one
-question. The agreement, the ledgers, the record and the card read these two and never the strategy itself. To add a
-release, describe it in these fields; a field that no reader can act upon does not belong here.
+question (one method and one candidate). The agreement, the ledgers, the record and the card read these two and never
+the strategy itself. To add a release, describe it in these fields. A field may be added if some reader acts upon it.
+`ReleaseDescription.openings` has to name all that `Release.open` reveals, because the session refuses every opening
+that it does not name.
 """
 
 from __future__ import annotations
@@ -59,9 +61,9 @@ class ReleaseDescription:
     Attributes:
         kind: The name of the release in requests and records: 'value', 'bit', 'best' or 'dp'.
         learners: The owners that learn the answer.
-        words: The answer and its learners in one sentence, as the request shows them.
+        words: One sentence for the request that says what the answer is and who learns it.
         opened: The numbers that are opened for each candidate, or for each winner.
-        winners: The number of candidates that can win. None opens something of every candidate.
+        winners: The largest number of candidates that can win. None opens something of every candidate.
         threshold: Whether the model owner brings a threshold that values are compared with.
         row_norm: The public norm that the data owner's rows are clipped to. None means that no answer has noise.
         spread: The stated spread of the influence direction, to which noise is scaled. None takes what the model owner
@@ -81,36 +83,40 @@ class ReleaseDescription:
 
     @property
     def joint(self) -> bool:
-        """Whether the candidates are compared with each other, so that nothing is opened before the last is scored."""
+        """Return whether the candidates are compared with each other.
+
+        If so, nothing is opened before the last of them has a score.
+        """
         return self.winners is not None
 
     @property
     def noised(self) -> bool:
-        """Whether noise protects every row of the candidate.
+        """Return whether noise protects every row of the candidate.
 
-        The data owner then announces nothing that depends on its rows or labels, no truncation may fail, and no bit
-        about trained weights is opened, since no noise would cover it.
+        If so, the data owner announces nothing that depends on its rows or labels, no truncation may fail, and no bit
+        about trained weights is opened, since no noise would cover that bit.
         """
         return self.row_norm is not None
 
     @property
     def compared(self) -> bool:
-        """Whether values are compared on shares, so that the answer is uncertain for values that are close."""
+        """Return whether values are compared on shares, so that the answer is uncertain for values that are close."""
         return self.threshold or self.joint
 
     @property
     def plain_value(self) -> bool:
-        """Whether the value of every candidate is opened as it is."""
+        """Return whether the value of every candidate is opened as it is."""
         return not self.noised and not self.compared
 
     def checks(self, method: Appraiser) -> bool:
-        """Whether the norms that the model owner announced for `method` are checked on shares."""
+        """Return whether the norms that the model owner announced for `method` are checked on shares."""
         return type(method) in self.checked
 
     def openings(self, method: Appraiser, candidates: int) -> list[Opening]:
-        """The most that is opened for one method and so many candidates, in the order in which it is opened.
+        """Return the most that is opened for one method and so many `candidates`, in the order in which it is opened.
 
-        The check of a bound on logits is not among them, because it belongs to the method and not to the release.
+        The check of a bound on logits is not among the openings, because it belongs to the method and not to the
+        release.
         """
         check = [Opening(NORM_CHECK_WHAT, OWNERS, 1, NORM_CHECK_WHY)] if candidates and self.checks(method) else []
         answers = candidates if self.winners is None else min(self.winners, candidates)

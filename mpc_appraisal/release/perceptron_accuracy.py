@@ -3,11 +3,15 @@
     |value - value in float64| <= (2 + sqrt 2) t + what the losses are off by
     t = R m_W q + sqrt(R^2 a^2 + 1) m_q
 
+In go the method's settings, the public facts and the engine's errors (`Rounded`); out comes the bound. R is the norm of
+the longest row, its rounding counted. a bounds the norm of the hidden weights W at the start of training, and q that of
+the output weights V and biases b together, at its end. m_W and m_q bound how far training moves W and (V, b).
+
 A unit whose input is near zero may be on in one run and off in the other, and public facts do not say how many such
 units there are. So the bound does not follow the distance of the two trainings. It follows how far each of them is from
-their common start: `start` gives bounds on the weights W and (V, b), `step` moves them by one step of training, and t
-bounds how far the logits of a test row move. `perceptron_bound` puts these together. The proof, in the same letters, is
-in docs/protocols/perceptron_bound.md; no constant here may change without it.
+their common start: `start` gives bounds on the weights W and (V, b), `step` moves these bounds by one step of training,
+and t bounds how far the logits of a test row move. `perceptron_bound` puts these together. The proof, in the same
+letters, is in docs/protocols/perceptron_bound.md; no constant and no formula here may change without it.
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ class Rounded:
         row: The norm of the rounding of one row of inputs.
         softmax: The norm of the error of one row's probabilities.
         loss: The error of one row's loss, for given logits.
-        unit: The error of the opened sum.
+        unit: The error of the opened sum of losses.
         opened: The largest number that may be opened.
     """
 
@@ -57,12 +61,12 @@ class Rounded:
 
 @dataclass(frozen=True)
 class Reach:
-    """Bounds on the weights after some steps of training.
+    """Bounds on the weights after some steps of training. Norms are Euclidean, over all entries.
 
     Attributes:
-        hidden: The bound on |W|.
-        output: The bound on |(V, b)|.
-        bias: The bound on |b|.
+        hidden: The bound on the norm of W.
+        output: The bound on the norm of (V, b).
+        bias: The bound on the norm of b.
         hidden_moved: The bound on how far W is from its start.
         output_moved: The bound on how far (V, b) is from its start.
     """
@@ -75,7 +79,15 @@ class Reach:
 
 
 def perceptron_bound(method: MlpFinetuning, facts: Facts, off: Rounded) -> float:
-    """The bound B on the error of a value. It is infinite only if float64 holds no bound on the weights."""
+    """Return the bound on the error of a value, in units of the value.
+
+    Args:
+        method: The method, with its numbers of units and steps, its rate and its seed.
+        facts: The public facts, with the norms that the owners announced.
+        off: The engine's errors.
+
+    The bound is infinite only if float64 holds no bound on the weights.
+    """
     reach = start(method, facts)
     first, fits = reach, _fits(method, facts, off, reach)
     for _ in range(method.steps):
@@ -90,7 +102,7 @@ def perceptron_bound(method: MlpFinetuning, facts: Facts, off: Rounded) -> float
 
 
 def start(method: MlpFinetuning, facts: Facts) -> Reach:
-    """The bounds after the model owner's own training, on the weights as they are shared.
+    """Return the bounds after the model owner's own training, on the weights as they are shared.
 
     The initial weights are public, because the seed is.
     """
@@ -104,7 +116,7 @@ def start(method: MlpFinetuning, facts: Facts) -> Reach:
 
 @lru_cache(maxsize=64)
 def _initial(seed: int, d: int, h: int, c: int) -> tuple[float, float]:
-    """The norms of W and V before any training."""
+    """Return the norms of W (d, h) and V (h, c) before any training, where d counts the constant feature."""
     nothing = torch.zeros(0, d, dtype=torch.float64), torch.zeros(0, c, dtype=torch.float64)
     hidden, output, _ = MlpFinetuning(hidden=h, seed=seed, pretraining=0).pretrained(*nothing, 0.0)
     return float(hidden.norm()), float(output.norm())
@@ -112,10 +124,10 @@ def _initial(seed: int, d: int, h: int, c: int) -> tuple[float, float]:
 
 @lru_cache(maxsize=64)
 def adam_reach(steps: int) -> float:
-    """How far Adam moves a weight in so many steps, whatever the gradients are.
+    """Return how far Adam moves a weight in `steps` steps, whatever the gradients g_i of these steps are.
 
-    |m / sqrt v| <= sqrt(sum a_i^2 / b_i) by Cauchy-Schwarz, where m = sum a_i g_i and v = sum b_i g_i^2 with both
-    corrections.
+    A step moves the weight by the rate times m / sqrt v, where m = sum a_i g_i and v = sum b_i g_i^2, both with Adam's
+    corrections for their start. By Cauchy-Schwarz the size of m / sqrt v is at most sqrt(sum a_i^2 / b_i).
     """
     first, second = 0.9, 0.999  # the defaults of torch.optim.Adam
     t = np.arange(1, min(steps, COUNTED) + 1)
@@ -127,25 +139,25 @@ def adam_reach(steps: int) -> float:
 
 
 def _gradients(facts: Facts, off: Rounded, reach: Reach) -> tuple[float, float, float]:
-    """The bounds D on the norm of p - y, g_W on the gradient of W, and g_q on that of (V, b)."""
+    """Return the bounds D on the norm of p - y, g_W on that of the gradient of W, and g_q on that of (V, b)'s."""
     row, tail = facts.longest + off.row, math.sqrt(2) + off.softmax
     return tail, tail * row * reach.output, tail * math.hypot(row * reach.hidden, 1.0)
 
 
 def _logit(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> float:
-    """The bound on the norm of a row's computed logits."""
+    """Return the bound on the norm of a row's computed logits."""
     fired = (facts.longest + off.row) * reach.hidden + math.sqrt(method.hidden) * UNIT
     return fired * reach.output + reach.bias + math.sqrt(facts.classes) * UNIT
 
 
 def step(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> Reach:
-    """The bounds after one more step, of the private run and of the one in float64."""
+    """Return the bounds after one more step, which hold for the private run and for the one in float64."""
     lr, c, h = method.lr, facts.classes, method.hidden
     tail, g_hidden, g_output = _gradients(facts, off, reach)
     decay, rows = 2 * lr * facts.l2, facts.train_rows + facts.rows
 
     def rounding(count: int, gradient: float, weight: float, inner: float = 0.0) -> float:
-        """The rounding of a step: sums and products are cut once each, and public factors keep 16 bits."""
+        """Bound the rounding of a step: sums and products are cut once each, and public factors keep 16 bits."""
         once = (lr / rows + 3 + 3 * (decay > 0)) * UNIT * math.sqrt(count)
         return SLACK * (once + UNIT * (lr * gradient + decay * weight) + lr * inner)
 
@@ -156,7 +168,7 @@ def step(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> Rea
     across = tail * (reach.bias + reach.output * math.sqrt(h) * UNIT)
 
     def grown(norm: float, gradient: float, against: float) -> float:
-        """The smaller of two bounds on a norm: the triangle inequality, and the one for a gradient at right angles."""
+        """Return the smaller of two bounds: the triangle inequality's, and the one for a gradient at right angles."""
         straight = norm * max(1.0, decay - 1) + lr * gradient
         if decay > 1:
             return straight
@@ -172,7 +184,7 @@ def step(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> Rea
 
 
 def _logits_moved(method: MlpFinetuning, facts: Facts, off: Rounded, first: Reach, last: Reach) -> float:
-    """The bound t on the distance of a test row's logits after training from those before."""
+    """Return the bound t on the distance of a test row's logits after training from those before."""
     row = facts.longest + off.row
     fired = row * last.hidden_moved + off.row * first.hidden + math.sqrt(method.hidden) * UNIT
     moved = fired * last.output + math.hypot(row * first.hidden, 1.0) * last.output_moved
@@ -180,7 +192,7 @@ def _logits_moved(method: MlpFinetuning, facts: Facts, off: Rounded, first: Reac
 
 
 def _fits(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> bool:
-    """Whether public facts keep every number that is truncated within the ring."""
+    """Return whether public facts keep every number that is truncated within the ring."""
     row, rows = facts.longest + off.row, facts.train_rows + facts.rows
     _, g_hidden, g_output = _gradients(facts, off, reach)
     by_rows, elsewhere = 2.0 ** (PRECISION_BITS + ROW_BITS), 2.0 ** (2 * PRECISION_BITS)

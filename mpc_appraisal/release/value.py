@@ -1,7 +1,10 @@
-"""Release of the value itself, to both owners or to one of them.
+"""This release opens the value itself, to both owners or to one of them.
 
-The score is rounded on shares to a grid before it is opened, so that what is opened shows little of the engine's
-rounding. The value is all that a data owner or a model owner learns; but many values of chosen data reveal a model.
+In go the scores, which are still shared. Out comes for each the number that the method opens, at the owners that the
+field `to` names. Before it is opened, the score is rounded on shares to a grid (`accuracy.grid`), so that the opened
+number shows little of the engine's rounding. An owner learns the value and nothing else, but many values of chosen data
+reveal a model. The words of the description may change only at all parties at once: they stand in the request, whose
+digests the parties compare.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from mpc_appraisal.release.description import OpenedNumber, ReleaseDescription
 
 @dataclass(frozen=True)
 class Value(Release):
-    """The number that a method opens."""
+    """The strategy that opens the number of every score. `to` names the owners that learn it."""
 
     to: str = "both"
 

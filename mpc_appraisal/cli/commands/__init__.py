@@ -1,6 +1,8 @@
 """Subcommands of `mpc-appraisal`: `mpc-appraisal NAME ...` runs `main` of the module of that name in this folder.
 
-A module is imported only when its command is run, because most of them need rooms that no other command needs.
+In go the words after the name; a command prints what it finds, and raises InputError for bad arguments. A module is
+imported only when its command is run, because most of them need rooms that no other command needs, and this has to stay
+so. To add a command, add its module here and its name to NAMES; names that exist have to stay.
 """
 
 from __future__ import annotations

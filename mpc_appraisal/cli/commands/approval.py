@@ -1,6 +1,9 @@
 """`mpc-appraisal approval`: the data owner reads the requests for an appraisal, and says yes or no to each.
 
-Input: the folder of requests. Output: a table, a request in words, or an answer that the waiting appraisal reads.
+A request states what an appraisal will compute and open, and waits in a folder until the data owner answers. In go the
+folder of requests and the words of the command. Out comes a table, a request in words, or an answer (a file in the same
+folder) that the waiting appraisal reads. The looks may change. A text that the other side may have chosen has to be
+printed through `shown`, because such a text could hold control characters.
 """
 
 from __future__ import annotations
@@ -34,7 +37,10 @@ reason=TEXT: a reason, which is kept with the no and is not sent to the other si
 
 
 def main(arguments: Sequence[str], console: Any = None) -> None:
-    """Run the subcommand. Tables go to the rich console; by default to the terminal's. Raises InputError."""
+    """Run the subcommand. Tables go to the rich console; by default to the terminal's.
+
+    Raises InputError for a bad argument, and SystemExit with status 1 if `list` meets a damaged request.
+    """
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
         return

@@ -1,6 +1,8 @@
 """`mpc-appraisal budget`: show what each counterparty has spent, verify a ledger, and set the limits of its policy.
 
-Input: a ledger, or a folder of ledgers. Output: a table for each ledger. Changing a limit leaves spent budget spent.
+A ledger is the file in which an owner records what each counterparty (the other owner of an appraisal) was told of a
+data set, and its policy limits how much that may be. In go a ledger, or a folder of ledgers; out comes a table for each
+ledger. The looks may change. Only `set` may write, and it may only add to a ledger: spent budget stays spent.
 """
 
 from __future__ import annotations
@@ -64,7 +66,15 @@ def tears(state: State) -> list[str]:
 
 
 def amend(file: Path, stated: Sequence[str]) -> list[str]:
-    """Change limits of the policy in force, each stated as key=value. Return a sentence for each that changed."""
+    """Change limits of the policy in force, and return a sentence for each limit that changed.
+
+    Args:
+        file: The ledger.
+        stated: The limits, each as key=value.
+
+    Raises:
+        InputError: A limit is bad, or the ledger is missing or not whole.
+    """
     pairs = [pair.partition("=") for pair in stated]
     for pair, (_, equals, _) in zip(stated, pairs, strict=True):
         if not equals:

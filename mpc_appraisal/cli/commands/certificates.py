@@ -1,6 +1,7 @@
 """`mpc-appraisal certificates`: make a trial authority, and a folder with a certificate for each role.
 
-Input: a folder and the days of validity. Output: DIR/ROLE/ca.pem, ROLE.pem and ROLE.key for each role.
+In go a folder and the days of validity. Out come DIR/ROLE/ca.pem, ROLE.pem and ROLE.key for each role. These names have
+to stay, because session.tls expects them. The authority's key must not be kept, so that nobody can be added later.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
     mpc-appraisal cost appraisal=influence rows=5940 features=784 candidates=10 wan.latency_ms=40 wan.mbit=100
 
-Sizes and links are written KEY=VALUE, and everything else is configuration, as for the app. No data are read.
+Sizes and links are written KEY=VALUE, and everything else is configuration, as for the app. Out comes a table on the
+terminal. A candidate is one data set that is appraised, and rows counts its rows. A size or its default may be added to
+`SIZES`. No data are read, and this has to stay so.
 """
 
 from __future__ import annotations
@@ -38,7 +40,10 @@ configuration, as for the app: appraisal=..., model.l2=..., release=..., session
 
 
 def stated(arguments: Sequence[str]) -> tuple[dict[str, int], list[NetworkLink], list[str]]:
-    """Return sizes, the two links and the overrides of the configuration. Raises InputError by name."""
+    """Return sizes, the two links and the overrides of the configuration.
+
+    Raises InputError, under its key, for a size or link that is missing or bad.
+    """
     sizes, links, left = dict(SIZES), dict(LINKS), []
     for argument in arguments:
         key, equals, text = argument.partition("=")
@@ -95,7 +100,7 @@ def main(arguments: Sequence[str]) -> None:
     sizes, links, overrides = stated(arguments)
     cfg: Any = compose(overrides)
     engine = cfg.session.get("engine", "fast")
-    dry_session(engine, MODEL_OWNER)  # It refuses an engine that cannot be run dry.
+    dry_session(engine, MODEL_OWNER)  # This refuses an engine that cannot be run dry.
     warn(engine)
     methods, bound = as_methods(instantiate(cfg.appraisal)), cfg.session.get("logit_bound")
     for method in methods:

@@ -1,6 +1,8 @@
 """`mpc-appraisal example DIR`: write files of two organisations for a first try, from scikit-learn's digits.
 
-Output: train.npz and test.npz of the model owner, seller.csv of the data owner, and trial certificates of each role.
+In goes a folder. Out come train.npz and test.npz of the model owner, seller.csv of the data owner, and trial
+certificates of each role. The names of the files stand in README.md and have to stay as they are there. The rows of the
+two owners have to stay disjoint.
 """
 
 from __future__ import annotations

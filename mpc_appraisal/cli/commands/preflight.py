@@ -2,8 +2,9 @@
 
     mpc-appraisal preflight train=train.npz test=test.npz appraisal=influence l2=1e-2
 
-Input: the model owner's two files. Output: tables and warnings, and the figures as JSON. Arguments that are no keys of
-the command are configuration, as for the app: appraisal.damping=..., standardise.mean=..., ...
+In go the model owner's two files. Out come tables and warnings, the figures as JSON if out=FILE is stated, and exit
+status 1 if a method is not trusted. Arguments that are no keys of the command are configuration, as for the app:
+appraisal.damping=..., standardise.mean=..., ... A key may be added to `KEYS`; the statuses have to stay.
 """
 
 from __future__ import annotations
@@ -116,7 +117,10 @@ def _data(own: dict[str, str], cfg: Any) -> tuple[Data, Data]:
 
 
 def stated(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Return the command's own keys, and the overrides of the configuration. Raises InputError by name."""
+    """Return the command's own keys, and the overrides of the configuration.
+
+    Raises InputError for a bad argument or a missing key.
+    """
     own, overrides = split(arguments, KEYS)
     for override in overrides:
         key, equals, _ = override.partition("=")

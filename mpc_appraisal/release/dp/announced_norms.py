@@ -1,9 +1,13 @@
-"""Whether the matrices that the model owner has shared keep the norms that it announced, checked on shares.
+"""Check on shares that the matrices that the model owner has shared keep the norms that it announced.
 
-Noise is scaled to these norms, and so is the bound on logits, without which the computed probabilities may leave the
-simplex that all sensitivities count on. The check is exact, so that sensitivities need no slack. It opens one bit to
-both owners for each method. If the bit is 0, both stop before anything else of that method is opened, and the ledgers
-keep the charge, as after any session that failed. How the bit is computed is in `mpc.protocols.norm_check`.
+In go a method's shared weights, its shared influence direction if it has one, and the public facts. Nothing comes out,
+or `BoundError` at both owners. Noise is scaled to these norms, and so is the bound on logits, without which the
+computed probabilities may leave the simplex that all sensitivities count on. The check is exact, so that sensitivities
+need no slack. It opens one bit to both owners for each method. If the bit is 0, both stop before anything else of that
+method is opened, and the ledgers keep the charge, as after any session that failed.
+
+How the bit is computed is in `mpc.protocols.norm_check`. The check has to stay exact and to come before every other
+opening of its method; the sensitivities of `dp.sensitivity` count on both.
 """
 
 from __future__ import annotations
@@ -26,7 +30,17 @@ def check_announced_norms(
     """Check what the model owner announced of its `secrets`, once they are shared and before anything is opened.
 
     Nothing is done where the release does not count on these norms, or in a plain session, whose tensors are in the
-    clear. Raises BoundError, at both owners, if a matrix is longer than announced.
+    clear.
+
+    Args:
+        session: This owner's side of the joint computation.
+        described: The release's description.
+        method: The method whose matrices are checked.
+        secrets: The shared matrices (d + 1, C) of d features and C classes, by the names 'weights' and 'direction'.
+        facts: The public facts, with the bound on logits.
+
+    Raises:
+        BoundError: A matrix is longer than announced. It is raised at both owners.
     """
     if not described.checks(method) or not isinstance(secrets["weights"], PrivateTensor):
         return

@@ -2,10 +2,14 @@
 
     x  <-  x * min(1, r / ||x||),    r = sqrt(R^2 - 1) - sqrt(d) 2^-17
 
-R bounds the norm of a row with its constant feature: ||[x, 1]|| <= R. It is public and has to be chosen before anybody
-looks at the data, because a quantile of the candidate's own norms would tell of them. The data owner clips its rows
-with `clipped`, and the model owner its influence direction with `clip_direction`. What clipping does to a value, and
-which of the two is checked on shares, is in docs/protocols/releases.md.
+x is a row of d features, and R bounds its norm once the constant feature 1 is appended: `||[x, 1]|| <= R`. r leaves
+room for the rounding of each entry to fixed point, which is 2^-17 at most. R is public and has to be chosen before
+anybody looks at the data, because a quantile of the candidate's own norms would tell of them. The data owner clips its
+rows with `clipped`, and the model owner its influence direction, a matrix with a column for each class, with
+`clip_direction`.
+
+What clipping does to a value, and which of the two is checked on shares, is in docs/protocols/releases.md. How the
+norms are computed may change; the bounds R and `bound` have to hold after rounding, because noise is scaled to them.
 """
 
 from __future__ import annotations
@@ -24,14 +28,14 @@ ROUNDING = 2.0 ** -(PRECISION_BITS + 1)  # the largest rounding error of an entr
 
 
 def check_norm(norm: float, name: str) -> float:
-    """Raises InputError unless `norm` may bound rows that hold a constant feature 1."""
+    """Return `norm` if it may bound rows that hold a constant feature 1. Raises InputError, under `name`, otherwise."""
     return number(name, norm, "a finite norm above 1, the constant feature of every row counted", above=1)
 
 
 def radius(norm: float, features: int, name: str = "release.row_norm") -> float:
-    """The largest norm r of a row of `features` entries, without the constant feature, that is left as it is.
+    """Return the largest norm r of a row of `features` entries, without the constant feature, that is left as it is.
 
-    Raises InputError, under `name`, for a norm that leaves nothing beside the rounding of the entries.
+    `norm` is R. Raises InputError, under `name`, for a norm that leaves nothing beside the rounding of the entries.
     """
     room = math.sqrt(check_norm(norm, name) ** 2 - 1) - math.sqrt(features) * ROUNDING
     if room <= 0:
@@ -42,7 +46,8 @@ def radius(norm: float, features: int, name: str = "release.row_norm") -> float:
 def clip_rows(x: torch.Tensor, norm: float, name: str = "release.row_norm") -> torch.Tensor:
     """Clip the rows of x (n, d), without the constant feature, to R = `norm`. Returns (n, d) in float64.
 
-    Raises InputError if x is no such matrix or holds NaN or infinity, and under `name` if `norm` is not above 1.
+    Raises InputError if x is not a floating-point matrix or holds NaN or infinity, and under `name` if `norm` is no
+    finite number above 1 or leaves no room for rounding.
     """
     if x.dim() != 2 or not x.is_floating_point():
         raise InputError("x", f"{x.dtype} of shape {tuple(x.shape)}", "floating point of shape (rows, features)")
@@ -57,7 +62,7 @@ def clip_rows(x: torch.Tensor, norm: float, name: str = "release.row_norm") -> t
 
 
 def clipped(data: Dataset | StoredDataset, norm: float | None, classes: int) -> Dataset | StoredDataset:
-    """The candidate as its owner shares it under a release whose rows are clipped to `norm`; None changes nothing.
+    """Return the candidate as its owner shares it when rows are clipped to `norm`. None changes nothing.
 
     A label that the model has no class for is taken for the last of the model's `classes`, because to refuse the data
     would tell of that row.
@@ -66,25 +71,25 @@ def clipped(data: Dataset | StoredDataset, norm: float | None, classes: int) -> 
 
 
 def clipped_share(x: torch.Tensor, norm: float) -> float:
-    """The fraction of the rows of x (n, d) that `clip_rows` changes. It is private to their owner."""
+    """Return the fraction of the rows of x (n, d) that `clip_rows` changes. It is private to their owner."""
     return (clip_rows(x, norm) != x).any(1).double().mean().item()
 
 
 def spread(direction: torch.Tensor) -> float:
-    """The spread of a direction (d + 1, C): the largest distance between two of its columns."""
+    """Return the spread of a direction (d + 1, C): the largest distance between two of its columns."""
     columns = direction.to(torch.float64).t().contiguous()
     return max(torch.linalg.vector_norm(columns - column, dim=1).max().item() for column in columns)
 
 
 def clip_direction(direction: torch.Tensor, bound: float, name: str = "release.direction_spread") -> torch.Tensor:
-    """The model owner's influence direction V (d + 1, C) with a spread of at most `bound` once it is shared.
+    """Return the model owner's influence direction V (d + 1, C) with a spread of at most `bound` once it is shared.
 
-    The mean of the columns is taken off. No value depends on it, since the rows of softmax(X W) - Y sum to zero. A
-    direction of a larger spread is shrunk as a whole, which multiplies all values of that model owner by one factor and
-    keeps their order.
+    The mean of the columns is taken off. No value depends on that mean, since the rows of softmax(X W) - Y sum to zero,
+    where X are a candidate's rows, Y its one-hot labels and W the weights. A direction of a larger spread is shrunk as
+    a whole, which multiplies all values of that model owner by one factor and keeps their order.
 
-    Raises InputError if V is no such matrix or holds NaN or infinity, and under `name` if `bound` is not above the
-    rounding of two columns.
+    Raises InputError if V is not a floating-point matrix or holds NaN or infinity, and under `name` if `bound` is not
+    above the rounding of two columns.
     """
     if direction.dim() != 2 or not direction.is_floating_point():
         got = f"{direction.dtype} of shape {tuple(direction.shape)}"

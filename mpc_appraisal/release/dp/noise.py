@@ -2,10 +2,14 @@
 
     Pr[k] proportional to exp(-k^2 / (2 s^2)) for integers k,    s = sigma ceil(sensitivity 2^bits)
 
-`noise` draws one party's own noise, which the party adds to its share before the opening. One such draw on an integer
-of sensitivity s / sigma is 1 / (2 sigma^2)-zCDP. The sampler is exact and takes its randomness from the operating
-system. It has no seed, hence no test and no run can repeat a draw. Why each party draws the full noise, and why the
-sensitivity is rounded up to whole units, is in docs/protocols/releases.md.
+In go sigma (the standard deviation of one party's noise, in sensitivities), the sensitivity of the opened number (how
+far one row can move it) and its fractional bits. Out comes an integer k: `noise` draws one party's own noise, which the
+party adds to its share before the opening. One such draw on an integer of sensitivity s / sigma is 1 / (2
+sigma^2)-zCDP.
+
+The sampler is exact and takes its randomness from the operating system. It has no seed, hence no test and no run can
+repeat a draw. It may be exchanged only for one that is exact too, because the accountant charges this distribution. Why
+each party draws the full noise, and why the sensitivity is rounded up to whole units, is in docs/protocols/releases.md.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ dp.enable_features("contrib")
 
 
 def units(sensitivity: float, bits: int) -> int:
-    """The sensitivity in ring units of `bits` fractional bits, rounded up. It is 1 at least.
+    """Return the sensitivity in ring units of `bits` fractional bits, rounded up. It is 1 at least.
 
     Raises InputError for a sensitivity that is not above 0 and finite, and for bits outside 0 .. 62.
     """
@@ -37,7 +41,7 @@ def units(sensitivity: float, bits: int) -> int:
 
 
 def scale(sigma: float, sensitivity: float, bits: int) -> float:
-    """The scale s of one party's noise, in ring units. It is never below sigma times the sensitivity.
+    """Return the scale s of one party's noise, in ring units. It is never below sigma times the sensitivity.
 
     `sigma` is the standard deviation of the noise in sensitivities. Raises InputError for bad arguments and for noise
     that the ring cannot hold.
@@ -64,14 +68,14 @@ def noise(sigma: float, sensitivity: float, bits: int) -> int:
 
 @lru_cache(maxsize=16)
 def _sampler(s: float) -> dp.Measurement:
-    """A function from an integer to the integer plus a draw at scale s. It has no state."""
+    """Return a function from an integer to the integer plus a draw at scale s. The function has no state."""
     return dp.m.make_gaussian(dp.atom_domain(T="i64"), dp.absolute_distance(T="i64"), scale=s)
 
 
 def deviation(sigma: float, sensitivity: float, bits: int, parties: int = 2) -> float:
-    """The standard deviation of the noise of all parties together, in units of the opened number.
+    """Return the standard deviation of the noise of all parties together, in units of the opened number.
 
-    It is a bound, because the deviation of a discrete Gaussian is s or less.
+    The result is an upper bound, because the deviation of a discrete Gaussian is s or less.
     """
     integer("parties", parties, 1)
     return math.sqrt(parties) * scale(sigma, sensitivity, bits) / 2.0**bits

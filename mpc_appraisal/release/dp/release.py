@@ -1,20 +1,25 @@
-"""Differentially private release: the value, or the bit, with each owner's own discrete Gaussian noise.
+"""Differentially private release: it opens the value, or the bit, with each owner's own discrete Gaussian noise.
 
     released = clamp(score, low, high) + noise of the model owner + noise of the data owner,    sigma Delta each
 
-1. The data owner clips its rows to the public R (`clipping.clipped`), and the model owner its influence direction to
-   the spread that it announces (`NoisedRelease.announce`).
+In go the scores, which are still shared, and for the bit the model owner's threshold. Out comes the noised number or
+bit at the owners that the field `to` names. These are the steps:
+
+1. The data owner clips its rows to the public norm R (`clipping.clipped`), and the model owner its influence direction
+   to the spread that it announces (`NoisedRelease.announce`).
 2. What the model owner announced is checked on shares, as soon as its matrices are there (`announced_norms`).
-3. The score is brought into a public range [low, high] on shares, exactly and whatever it is, if a `ceiling` is stated.
-4. Delta, the sensitivity, is the smaller of high - low and of what `sensitivity` derives from norms. The derived one
-   counts the rounding on shares in, and nothing is truncated in a way that may fail.
-5. Each owner adds its own noise to its share, and the sum is opened or compared with the threshold. The bit costs what
-   the value would.
+3. If a `ceiling` is stated, the score, whatever it is, is brought into a public range [low, high] on shares, exactly.
+4. Delta is the sensitivity, which is how far one row can move the number. It is the smaller of high - low and of what
+   `sensitivity` derives from norms. The derived one counts in the rounding on shares, and nothing is truncated in a
+   way that may fail.
+5. Each owner adds its own noise of deviation sigma Delta to its share, and the sum is opened or compared with the
+   threshold. The bit costs what the value would.
 
 Methods without a derived sensitivity need a ceiling. They are charged high - low, which holds whatever the model owner
 shares. Fine-tuning is one of them; with a Delta of twice the ceiling, a single value of it says little at any epsilon
-that means something. It releases a noised 0 if its weights left the bound on logits, so check by release=value on data
-of your own that they do not. The proofs are in docs/protocols/releases.md.
+that means something. Its release is a noised 0 if its weights left the bound on logits, so check by release=value on
+data of your own that they do not. The proofs are in docs/protocols/releases.md. The steps, their order and the
+constants are part of the proofs and may change only with them.
 """
 
 from __future__ import annotations
@@ -57,13 +62,17 @@ class NoisedRelease(Release):
     Attributes:
         what: 'value' or 'bit'.
         epsilon: The privacy loss of one answer.
-        delta: The probability with which the loss may be larger.
+        delta: The probability with which the loss may be larger, below 1.
         sigma: The standard deviation of one owner's noise, in sensitivities. None takes the smallest that epsilon and
             delta allow.
-        row_norm: The public norm that rows are clipped to, the constant feature counted. It is to be chosen before
+        row_norm: The public norm R that rows are clipped to, the constant feature counted. It has to be chosen before
             anybody looks at the data.
-        ceiling: The largest absolute value that is told apart.
+        ceiling: The largest absolute value that is told apart, in units of the value. None cuts nothing off.
         spread: The spread of the influence direction. None lets the model owner announce its own.
+        to: The owners that learn the answer: 'both', 'model_owner' or 'data_owner'.
+
+    Raises:
+        InputError: A field is missing or outside its range.
     """
 
     what: str = "value"
@@ -149,7 +158,10 @@ class NoisedRelease(Release):
 
     # -- noise -----------------------------------------------------------------------------------------------------
     def range_of(self, method: Appraiser, facts: Facts) -> tuple[float, float] | None:
-        """The range that the opened number is brought into. None stands for no range, as there is no ceiling."""
+        """Return the range that the opened number is brought into. None stands for no range, as there is no ceiling.
+
+        Raises InputError for a ceiling whose opened number is too large.
+        """
         if self.ceiling is None:
             return None
         ends = [method.opened_at(value, facts) for value in (-self.ceiling, self.ceiling)]
@@ -160,7 +172,7 @@ class NoisedRelease(Release):
         return min(ends), max(ends)
 
     def sensitivity(self, method: Appraiser, facts: Facts) -> float:
-        """The sensitivity Delta of the number that noise is added to, with the rounding on shares counted in."""
+        """Return the sensitivity Delta of the number that noise is added to, with the rounding on shares counted in."""
         limits, found = self.range_of(method, facts), []
         if limits is not None:
             found.append(limits[1] - limits[0])
@@ -181,7 +193,7 @@ class NoisedRelease(Release):
         return min(found)
 
     def mechanism(self, method: Appraiser, facts: Facts) -> Mechanism:
-        """The mechanism as it is charged, with a grid that is as coarse as 16 fractional bits.
+        """Return the mechanism as it is charged, with a grid that is as coarse as 16 fractional bits.
 
         Raises InputError for noise that the ring cannot hold, or that is too little for the grid.
         """
@@ -199,7 +211,7 @@ class NoisedRelease(Release):
         return Mechanism("discrete_gaussian", sigma=self.sigma, step=grid)
 
     def _largest_noise(self, method: Appraiser) -> float:
-        """The largest deviation of one owner's noise that an opening hardly ever refuses as implausible.
+        """Return the largest deviation of one owner's noise that an opening hardly ever refuses as implausible.
 
         An opening refuses numbers from 2^55 units on. That is 2^21 at 34 fractional bits, and 2^19 at the 36 bits of a
         squared norm, which is up to 2^18 itself. The noise of both owners exceeds what is left with a probability below
@@ -244,7 +256,7 @@ class NoisedRelease(Release):
         return Outcome(float(opened) if shown else None, **spent)
 
     def _draw(self, delta: float, bits: int) -> int:
-        """This owner's noise for a number of so many fractional bits."""
+        """Draw this owner's noise for a number of `bits` fractional bits. Raises InputError for too few of them."""
         from mpc_appraisal.release.dp.noise import noise  # the import of its library takes a moment
 
         if bits < ACCOUNTED_BITS:
@@ -253,33 +265,35 @@ class NoisedRelease(Release):
 
 
 def clamp(value: Any, low: float, high: float) -> Any:
-    """`value` brought between two public numbers, on plain tensors or on shares.
+    """Bring `value` between two public numbers, on plain tensors or on shares.
 
         v <- v + [v - low < 0] (low - v),    v <- v + [high - v < 0] (high - v)
 
-    With the exact bits of CrypTen's circuit, modulo 2^64, this holds for any ring element.
+    v is the value, and [...] is 1 if the condition holds, otherwise 0. With the exact bits of CrypTen's circuit, modulo
+    2^64, this holds for any ring element.
     """
     value = value + ops.choose(ops.negative(value - low), _less(low, value))
     return value + ops.choose(ops.negative(_less(high, value)), _less(high, value))
 
 
 def _less(public: float, value: Any) -> Any:
-    """public - value."""
+    """Return public - value."""
     return value * -1.0 + public
 
 
 def _up(number: float) -> float:
-    """The number rounded up to four bits."""
+    """Return the number rounded up to four bits."""
     mantissa, exponent = math.frexp(number)
     return math.ldexp(math.ceil(mantissa * 16) / 16, exponent)
 
 
 @lru_cache(maxsize=64)
 def smallest_sigma(target: float, delta: float) -> float:
-    """The smallest sigma, to four digits and rounded up, with which one release has an epsilon of `target` or less.
+    """Return the smallest sigma, to four digits and rounded up, for which one release costs at most `target`.
 
-    It is sought on the Gaussian's exact curve (Balle and Wang 2018, theorem 8), and then raised until the accountant
-    charges no more than `target`. Raises InputError if no sigma up to LARGEST_SIGMA is enough.
+    Sigma is one owner's noise in sensitivities, and `target` an epsilon at this `delta`. The function seeks sigma on
+    the Gaussian's exact curve (Balle and Wang 2018, theorem 8), and then raises it until the accountant charges no more
+    than `target`. Raises InputError if no sigma up to LARGEST_SIGMA is enough.
     """
     from scipy.optimize import brentq
 
@@ -303,13 +317,13 @@ def smallest_sigma(target: float, delta: float) -> float:
 
 
 def _four_digits(number: float) -> float:
-    """The number rounded up to four digits."""
+    """Return the number rounded up to four digits."""
     digits = 3 - math.floor(math.log10(number))
     return float(f"{math.ceil(number * 10.0**digits) * 10.0**-digits:.4g}")
 
 
 def _delta_of(sigma: float, target: float) -> float:
-    """The delta of one Gaussian release at epsilon = `target`."""
+    """Return the delta of one Gaussian release at epsilon = `target`."""
     from scipy.special import log_ndtr, ndtr
 
     return float(ndtr(0.5 / sigma - target * sigma) - math.exp(target + log_ndtr(-0.5 / sigma - target * sigma)))

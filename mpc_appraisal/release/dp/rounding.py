@@ -4,9 +4,11 @@
 
     e = f + C u + 2 C (w + u),    f = max(high (1 + C w) - 1, 1 - low (1 - C w)),    u = 2^-16
 
-where w is a unit of the row's last opened value in parts of its smallest sum, and low and high are those of the plan of
-the reciprocal. Both hold only if nothing is truncated in a way that may fail (`Session.require_exact_truncation`). The
-derivation is in docs/protocols/releases.md. To change the engine's softmax is to change these bounds.
+C is the number of classes and u the unit of a computed probability. w is a unit of the row's last opened value in parts
+of its smallest sum, and low and high are the ends of the engine's plan for its last division (`normalised`). In go
+public sizes and bounds; out come the two errors. Both hold only if nothing is truncated in a way that may fail
+(`Session.require_exact_truncation`). The derivation is in docs/protocols/releases.md. Whoever changes the engine's
+softmax has to derive these bounds anew.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ LOGIT_BITS = (32, 36, 2 * FINE_BITS)  # the fractional bits that logits can have
 
 @lru_cache(maxsize=64)
 def softmax_error(classes: int, bound: float) -> float:
-    """The largest distance e of one row's computed probabilities from the simplex, summed over its `classes`.
+    """Return the largest distance e of one row's computed probabilities from the simplex, summed over its `classes`.
 
     `bound` is the public bound on the centred logits. Raises InputError for what the engine refuses.
     """
@@ -46,15 +48,16 @@ def softmax_error(classes: int, bound: float) -> float:
 
 
 def opened_error(method: Appraiser, facts: Facts, row: float, direction: float | None = None) -> float:
-    """A sure bound on what is lost between the rows' computed terms and the number that is opened.
+    """Return a sure bound on what is lost between the rows' computed terms and the number that is opened.
 
     Args:
         method: gradient_norm or influence, whose sums are cut to OPERAND_BITS before they enter a product.
         facts: The public facts of the question.
-        row: A bound on the norm of one row's scaled gradient.
-        direction: A bound on the distance of two columns of the influence direction.
+        row: A bound on the norm of one row's scaled gradient. Only gradient_norm uses it.
+        direction: A bound on the distance of two columns of the influence direction. Only influence uses it.
 
-    Raises InputError for any other method.
+    Raises:
+        InputError: The method is another one, or influence comes without `direction`.
     """
     cut, entries = 2.0**-OPERAND_BITS, (facts.features + 1) * facts.classes
     if type(method) is GradientNorm:

@@ -4,11 +4,16 @@
     influence       2 R D
     finetuning      |D_te| sqrt(2) R_o max u,    u <- kappa u + 2 lr b / m
 
-R is the public norm of a clipped row and b = sqrt(2) R bounds the gradient of a row's loss, whatever the weights are.
-Two candidates are neighbours if they have the same number n of rows and differ in one row, in any way. `sensitivity`
-takes a method, its public facts and the `Bounds` that hold for every candidate that might have come. Which data the
-guarantee protects, and the proofs, are in docs/protocols/releases.md. A new method needs a proof there before it gets a
-function here.
+R is the public norm of a clipped row and R_o that of the model owner's rows. b = sqrt(2) R bounds the gradient of a
+row's loss, whatever the weights are. n is the candidate's number of rows, s the public scale of gradient_norm, and D
+the spread of the influence direction (the largest distance of two of its columns). D_te are the test rows. u bounds how
+far apart two trainings are that differ in one row; a step at rate lr over m rows multiplies u by kappa at most, and
+adds the last term if the row is in the step. The code adds the errors of fixed point, which `Bounds` states.
+
+In go a method, its public facts and the `Bounds` that hold for every candidate that might have come; out comes the
+sensitivity. Two candidates are neighbours if they have the same number n of rows and differ in one row, in any way.
+Which data the guarantee protects, and the proofs, are in docs/protocols/releases.md. A formula may change only with its
+proof, and a new method needs a proof there before it gets a function here.
 """
 
 from __future__ import annotations
@@ -34,17 +39,19 @@ PROTECTS = "one row of the data owner's candidate; nothing of the model owner's 
 class Bounds:
     """What is public and true of every candidate that might have come.
 
-    The two errors default to none, which is right only for real numbers: who releases from shares has to state them. An
-    error that is random must hold surely, or the probability that it does not has to be added to delta. Raises
-    InputError for a bound that cannot be one.
+    The two errors default to none, which is right only for real numbers: whoever releases from shares has to state
+    them. An error that is random must hold surely, or the probability that it does not has to be added to delta.
 
     Attributes:
         row_norm: The norm R of the candidate's rows, the constant feature counted.
-        owner_norm: The same of the model owner's training and test rows. None takes R.
+        owner_norm: The norm of the model owner's training and test rows, counted in the same way. None takes R.
         direction_spread: The spread D of the influence direction; see `clipping.clip_direction`.
         ceiling: The number at which the squared norm is cut off, on shares, before noise is added. None cuts nothing.
         softmax_error: The summed error of one row's probabilities; see `rounding.softmax_error`.
-        opened_error: The bound on every other error of the opened number. Neighbours may differ by twice of it.
+        opened_error: The bound on every other error of the opened number. Neighbours may differ by twice this error.
+
+    Raises:
+        InputError: A field cannot be such a bound.
     """
 
     row_norm: float
@@ -65,15 +72,16 @@ class Bounds:
             number(f"release.{key}", getattr(self, key), least=0)
 
     def row_gradient(self, norm: float | None = None) -> float:
-        """The largest norm b of a row's gradient, for rows of norm R or of `norm`."""
+        """Return the largest norm b of a row's gradient, for rows of norm R or of `norm`."""
         return (math.sqrt(2) + self.softmax_error) * (self.row_norm if norm is None else norm)
 
 
 def gradient_norm(method: GradientNorm, facts: Facts, bounds: Bounds) -> float:
-    """The sensitivity of S = ||s G||^2, where G sums n rows' gradients and s = `GradientNorm.scale` is public.
+    """Return the sensitivity of S = ||s G||^2, where G sums n rows' gradients and s = `GradientNorm.scale` is public.
 
-    Without a ceiling it is 8 (n - 1) s^2 R^2 for two rows or more. That is 4 / n of the largest square, but far above
-    the square of a model that fits. Raises InputError if `facts` scales by another norm than the rows are clipped to.
+    Without a ceiling it is 8 (n - 1) s^2 R^2 for two rows or more, plus errors. That is 4 / n of the largest square,
+    but far above the square of a model that fits. Raises InputError if `facts` scales by another norm than the rows are
+    clipped to.
     """
     if facts.row_norm != bounds.row_norm:
         raise InputError(
@@ -90,10 +98,11 @@ def gradient_norm(method: GradientNorm, facts: Facts, bounds: Bounds) -> float:
 
 
 def influence(method: Influence, facts: Facts, bounds: Bounds) -> float:
-    """The sensitivity of the sum, not the mean, over n rows of x' V (p - y), where V is the model owner's direction.
+    """Return the sensitivity of the sum, not the mean, over n rows of x' V (p - y).
 
-    Every row's term is within +- R D. The model owner announces D, or it is stated before. That V keeps it is checked
-    on shares, exactly, so that no slack is added. Raises InputError if no D is known.
+    x is a row, p its probabilities, y its one-hot label and V the model owner's direction. Every row's term is within
+    +- R D. The model owner announces the spread D of V, or the release states it. That V keeps D is checked on shares,
+    exactly, so that no slack is added. Raises InputError if no D is known.
     """
     if bounds.direction_spread is None:
         raise InputError(
@@ -103,7 +112,7 @@ def influence(method: Influence, facts: Facts, bounds: Bounds) -> float:
 
 
 def finetuning(method: Finetuning, facts: Facts, bounds: Bounds) -> float:
-    """The sensitivity of the sum over D_te of the loss after training less the loss before it.
+    """Return the sensitivity of the sum over the test rows D_te of the loss after training less the loss before it.
 
     `u` follows the distance of the weights of two trainings that differ in one row, by steps of gradient descent
     (Hardt, Recht and Singer 2016, sections 2 and 3, for a public order of rows). A step multiplies the distance by
@@ -135,9 +144,9 @@ SENSITIVITIES: dict[type[Appraiser], Callable[..., float]] = {
 
 
 def sensitivity(method: Appraiser, facts: Facts, bounds: Bounds) -> float:
-    """The sensitivity of the number that `method` opens, in units of that number and before `paper_value`.
+    """Return the sensitivity of the number that `method` opens, in units of that number and before `paper_value`.
 
-    Raises InputError for a method that has no derived sensitivity. Nothing of it may be released as private.
+    Raises InputError for a method that has no derived sensitivity. Nothing of such a method may be released as private.
     """
     if type(method) not in SENSITIVITIES:  # a subclass may open another number
         known = ", ".join(kind.name for kind in SENSITIVITIES)

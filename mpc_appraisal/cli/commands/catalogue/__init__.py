@@ -1,6 +1,9 @@
 """`mpc-appraisal catalogue`: publish a listing, check data against one, and list, search and show those of a folder.
 
-Each action is one file of this folder, and its `run` takes the arguments that follow the action's name.
+A listing is the public description of a data set: sizes, terms and a commitment, which is a salted hash that binds its
+owner to the data. Each action is one file of this folder, and its `run` takes the arguments that follow the action's
+name and a rich console for tables. To add an action, add its file to `ACTIONS`. A catalogue is meant to be published,
+so that no action may write data into it beyond what the owner asked to publish.
 """
 
 from __future__ import annotations
@@ -65,7 +68,10 @@ ACTIONS: dict[str, Callable[[Sequence[str], Any], None]] = {
 
 
 def main(arguments: Sequence[str], console: Any = None) -> None:
-    """Run the subcommand. Tables go to the rich console; by default to the terminal's. Raises InputError."""
+    """Run the subcommand. Tables go to the rich console; by default to the terminal's.
+
+    Raises InputError for a bad argument, and what the action raises.
+    """
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
         return

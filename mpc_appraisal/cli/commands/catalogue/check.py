@@ -1,7 +1,8 @@
 """`mpc-appraisal catalogue check`: are these the data that the listing commits to, and that the record speaks of?
 
-Input: a listing, a data file and the salt; for an answer, too, the appraisal's record and the buyer's own files.
-Output: a sentence for each thing that was compared and agrees.
+In go a listing (the public description of a data set), a data file and the salt of the listing's commitment; to check
+an answer, also the appraisal's record and the buyer's own files. Out comes a sentence for each thing that was compared
+and agrees, or InputError for the first that does not. A comparison may be added; none may be left out without a word.
 """
 
 from __future__ import annotations

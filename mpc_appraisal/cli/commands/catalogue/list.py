@@ -1,4 +1,8 @@
-"""`mpc-appraisal catalogue list`: a table of all listings of a catalogue. Status 1 says that a file of it is bad."""
+"""`mpc-appraisal catalogue list`: print a table of all listings of a catalogue.
+
+In goes the catalogue, a folder of listings, and out comes the table. Status 1 says that a file of the folder is bad.
+The table may change; a bad file has to be named and must not keep the others from being listed.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,10 @@ from mpc_appraisal.reporting.report import print_table
 
 
 def run(arguments: Sequence[str], console: Any) -> None:
-    """Print the table, and name bad files on standard error."""
+    """Print the table, and name bad files on standard error.
+
+    Raises InputError for any other argument than in=DIR, and SystemExit with status 1 if a file is bad.
+    """
     folder, others = folder_of(arguments)
     if others:
         raise InputError("list", shown(" ".join(others)), "in=DIR alone (to choose among listings: search)")

@@ -1,4 +1,9 @@
-"""What the actions of `mpc-appraisal catalogue` share: the folder of listings, their arguments, and a table of them."""
+"""What the actions of `mpc-appraisal catalogue` share: the folder of listings, their arguments, and a table of them.
+
+A listing is the public description of a data set, and its folder is the catalogue. In go the words of the command line
+or listings; out come paths, values, data and tables. Columns may be added to the table. A text of a listing has to be
+printed through `shown` or `printable`, and a name be checked by `check_name` before it becomes a path: others wrote it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,7 @@ FOLDER = "catalogue"  # the catalogue's folder if in= or out= does not name one
 
 
 def folder_of(arguments: Sequence[str]) -> tuple[Path, list[str]]:
-    """Return the catalogue's folder, and the arguments that do not name it."""
+    """Return the catalogue's folder, and the arguments that do not name it. Raises InputError for two folders."""
     places = [argument[3:] for argument in arguments if argument.startswith("in=")]
     if len(places) > 1:
         raise InputError("in", shown(", ".join(places)), "one folder")
@@ -40,13 +45,19 @@ def key_values(action: str, arguments: Sequence[str], keys: Sequence[str], neede
 
 
 def check_name(name: str) -> None:
-    """Raise InputError for a text that is no listing's name; no folder but the catalogue is entered by a name."""
+    """Raise InputError for a text that cannot be a listing's name, so that a name leads into no other folder."""
     if not re.fullmatch(NAME, name):
         raise InputError("name", shown(repr(name)), NAMED)
 
 
 def read_listed(file: Path, stated: dict[str, str], sizes: Sizes | None = None) -> Data:
-    """Open the data file with label= and classes= as they are stated, and with a listing's sizes if these are known."""
+    """Open the data file. Raises InputError if it cannot be read or does not fit.
+
+    Args:
+        file: The data file.
+        stated: The command's arguments, of which label= and classes= are used.
+        sizes: The sizes that a listing states, if there is one.
+    """
     classes = number("classes", stated["classes"], int) if "classes" in stated else None
     return open_dataset(file, stated.get("label", "label"), classes, "data", sizes)
 
@@ -59,12 +70,12 @@ def name_bad(bad: list[Bad]) -> bool:
 
 
 def price_of(terms: Terms) -> str:
-    """The price with its currency, or a dash."""
+    """Return the price with its currency, or a dash."""
     return DASH if terms.price is None else f"{terms.price:.15g} {terms.currency}"
 
 
 def table_of(title: str, listings: list[Listing]) -> Table:
-    """A row for each listing."""
+    """Return a table with a row for each listing."""
     rows = [
         (
             listing.name,

@@ -1,7 +1,9 @@
 """`mpc-appraisal catalogue publish`: write a listing of data into a catalogue. The data stay with their owner.
 
-Input: a data file, the listing's name, and what the owner wants to say of the data. Output: NAME.json in the catalogue,
-and a file with the salt of the listing's commitment, which stays with the owner.
+In go a data file, the listing's name, and what the owner wants to say of the data. Out come NAME.json in the catalogue
+(a folder that is meant to be published), and a file with the salt of the listing's commitment, which stays with the
+owner. A field is added to `KEYS` and to the listing's schema. By default nothing may be published but sizes, types and
+the commitment, and what a further field reveals has to be printed.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ KEYS += ("class_names", "samples", "statistics", *TERMS)
 
 
 def run(arguments: Sequence[str], console: Any) -> None:
-    """Write the listing into the catalogue, and the salt of its commitment beside the data or where secret= says."""
+    """Write the listing into the catalogue, and the salt of its commitment beside the data or where secret= says.
+
+    Raises InputError for a bad argument, data that do not fit it, or a data file inside the catalogue.
+    """
     stated = key_values("publish", arguments, KEYS, ("data", "name"))
     file, name, out = Path(stated["data"]), stated["name"], Path(stated.get("out") or FOLDER)
     check_name(name)
@@ -68,7 +73,7 @@ def run(arguments: Sequence[str], console: Any) -> None:
 
 
 def _terms(stated: dict[str, str]) -> Terms:
-    """What the owner asks for, from the arguments of the same names."""
+    """Return what the owner asks for, from the arguments of the same names."""
     return Terms(
         text=stated.get("terms", ""),
         minimum_rows=number("minimum_rows", stated.get("minimum_rows", "1"), int),
@@ -81,7 +86,7 @@ def _terms(stated: dict[str, str]) -> Terms:
 
 
 def _samples(text: str, data: Any) -> Any:
-    """The sample rows of none, synthetic:N or real:N; None for none."""
+    """Return the sample rows that none, synthetic:N or real:N asks for; None for none."""
     kind, _, count = text.partition(":")
     makers = {"synthetic": synthetic_samples, "real": real_samples}
     if text == "none":
@@ -92,7 +97,7 @@ def _samples(text: str, data: Any) -> Any:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """The names between commas."""
+    """Return the names between commas."""
     return tuple(part.strip() for part in text.split(",")) if text else ()
 
 

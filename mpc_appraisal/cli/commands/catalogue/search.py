@@ -1,4 +1,8 @@
-"""`mpc-appraisal catalogue search`: a table of the listings in which all words occur and all conditions hold."""
+"""`mpc-appraisal catalogue search`: print a table of the listings in which all words occur and all conditions hold.
+
+In go the catalogue (a folder of listings), words and conditions such as 'rows>=200'; out comes the table. The table may
+change. What words and conditions mean is defined in `governance.catalogue.store`.
+"""
 
 from __future__ import annotations
 

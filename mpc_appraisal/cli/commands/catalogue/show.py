@@ -1,4 +1,8 @@
-"""`mpc-appraisal catalogue show`: everything that one listing says, and its sample rows."""
+"""`mpc-appraisal catalogue show`: print everything that one listing says, and its sample rows.
+
+In go the name of a listing and its folder; out come one or two tables. A field may be added. A text of the listing has
+to be printed through `printable` or `shown`, because its author could have put control characters into it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,10 @@ SHOWN_FEATURES = 12  # columns of the table of sample rows; more do not fit
 
 
 def run(arguments: Sequence[str], console: Any) -> None:
-    """Print the listing of one name, and its sample rows if there are some."""
+    """Print the listing of one name, and its sample rows if it has some.
+
+    Raises InputError for a bad name or a bad listing.
+    """
     folder, names = folder_of(arguments)
     if len(names) != 1:
         raise InputError("show", shown(" ".join(names)) or "nothing", "one name, and in=DIR")
@@ -29,7 +36,7 @@ def run(arguments: Sequence[str], console: Any) -> None:
 
 
 def _facts(listing: Listing) -> dict[str, str]:
-    """Every field of the listing as a text."""
+    """Return every field of the listing as a text."""
     terms = listing.terms
     types = ", ".join(f"{count} {kind}" for kind, count in listing.types.items() if count)
     pairs = {
@@ -58,7 +65,7 @@ def _facts(listing: Listing) -> dict[str, str]:
 
 
 def _samples(listing: Listing) -> Table:
-    """The sample rows, with as many features as a terminal has room for."""
+    """Return a table of the sample rows, with as many features as a terminal has room for."""
     features = min(listing.features, SHOWN_FEATURES)
     names = [shown(name, 20) for name, _ in listing.columns[:features]] or [f"x{k}" for k in range(features)]
     rows = [

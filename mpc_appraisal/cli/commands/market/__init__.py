@@ -4,7 +4,9 @@ authority   enrol      writes a seller's secrets into one file, for the seller a
 seller      upload     writes one signed file of ciphertexts; then the seller is done
 three       join       shopper, cloud and authority meet, each with the same plan file and inputs of its own
 
-Each action is one file of this folder, which adds its arguments to the parser and runs.
+The shopper has a network and buys rows for it, the cloud computes on encrypted rows, and the key authority issues keys.
+Each action is one file of this folder, which adds its arguments to the parser (`add`) and runs (`run`). To add an
+action, add its file to `main`.
 """
 
 from __future__ import annotations

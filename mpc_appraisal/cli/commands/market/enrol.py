@@ -1,4 +1,8 @@
-"""`mpc-appraisal market enrol`: the authority draws a seller's secrets and writes them into one file for it."""
+"""`mpc-appraisal market enrol`: the authority draws a seller's secrets and writes them into one file for this seller.
+
+In go the authority's folder, the seller's name and the network that the data will be used with; out comes
+SELLER.enrolment. Defaults and help may change. The file holds secrets, so that nothing but its place may be printed.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,7 @@ def add(actions: argparse._SubParsersAction) -> None:
 
 
 def run(stated: argparse.Namespace) -> None:
-    """Enrol one seller, and print where its file is."""
+    """Enrol one seller, and print where the seller's file is. Raises InputError for a bad argument."""
     architecture = architecture_of(stated.network, stated.image, stated.classes)
     path = enrol(stated.STATE, stated.SELLER, architecture, stated.out, SCHEMES[stated.scheme](), stated.cap_share)
     print(f"{path}: secrets of {stated.SELLER}, for it alone")

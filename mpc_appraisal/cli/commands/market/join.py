@@ -1,7 +1,9 @@
 """`mpc-appraisal market join`: shopper, cloud or authority takes part in one run of the marketplace.
 
-Input: the role, the shopper's address, the plan file that is equal at all three, and the role's own files. Output: the
-shopper prints the result, and writes it as JSON and the delivered network where it asks for that.
+In go the role, the shopper's address, the plan file that is equal at all three, and the role's own files. The shopper
+has a network and buys rows for it, the cloud computes on encrypted rows, and the authority issues keys. Out come, at
+the shopper alone, the result in words, as JSON (--out) and the delivered network (--deliver), if there is one. An
+argument may be added. A role may read its own files alone, which is why `run` reads them in functions by role.
 """
 
 from __future__ import annotations
@@ -63,7 +65,10 @@ def add(actions: argparse._SubParsersAction) -> None:
 
 
 def run(stated: argparse.Namespace) -> None:
-    """Take part in one role. The shopper prints the result, and writes it where --out and --deliver say so."""
+    """Take part in one role. The shopper prints the result, and writes it where --out and --deliver say so.
+
+    Raises InputError, DisagreementError and PeerError as `take_part` does, and InputError for a missing file.
+    """
     market = read_plan(stated.PLAN)
     reads: dict[str, Callable[[], Own]] = {
         SHOPPER: lambda: ShopperInput(
@@ -101,7 +106,7 @@ def _print(result: MarketResult, stated: argparse.Namespace) -> None:
 
 
 def as_json(result: MarketResult) -> dict[str, Any]:
-    """Return all of the result but the predictions and the network."""
+    """Return all of the result but the predictions and the network, in values that JSON has."""
     return {
         "label": result.label,
         "leakage": list(result.leakage),
@@ -115,7 +120,7 @@ def as_json(result: MarketResult) -> dict[str, Any]:
 
 
 def _needed(path: Path | None, name: str) -> Path:
-    """Return the path, which the role cannot do without."""
+    """Return the path, which the role cannot do without. Raises InputError if it is None."""
     if path is None:
         raise InputError(name, None, f"--{name}: this role needs it")
     return path

@@ -1,4 +1,8 @@
-"""What the actions of `mpc-appraisal market` share: one argument, and how images are read."""
+"""What the actions of `mpc-appraisal market` share: one argument, and how images are read.
+
+In go a parser or the path of a .npz file; out come the parser's new argument, or images and labels as arrays. LARGEST
+may change: it limits the memory that a party's own file may take.
+"""
 
 from __future__ import annotations
 

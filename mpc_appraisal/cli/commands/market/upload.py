@@ -1,4 +1,8 @@
-"""`mpc-appraisal market upload`: a seller encrypts images and labels into one signed file."""
+"""`mpc-appraisal market upload`: a seller encrypts images and labels into one signed file.
+
+In go the seller's data and the file from the authority with the seller's secrets; out comes SELLER.upload, which may
+travel in the open. The seller takes no further part. Nothing of the data may be printed but its size.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ def add(actions: argparse._SubParsersAction) -> None:
 
 
 def run(stated: argparse.Namespace) -> None:
-    """Write one upload, and print its size."""
+    """Write one upload, and print its size. Raises InputError for a bad file."""
     x, y = read_images(stated.DATA, "data")
     receipt = upload(SellerInput(stated.ENROLMENT.stem, x, y), stated.ENROLMENT, stated.out)
     print(f"{receipt.file}: {receipt.rows} rows, {receipt.bytes} bytes, {receipt.seconds:.2f} s")
