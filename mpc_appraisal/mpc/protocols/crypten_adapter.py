@@ -58,7 +58,10 @@ class NoGenerator:
 
 
 class BridgeCommunicator(DistributedCommunicator):
-    """CrypTen's communicator between the two owners, over the engine's channel."""
+    """CrypTen's communicator between the two owners, over the engine's channel.
+
+    The methods are CrypTen's. Those that would open a result or send an object raise TypeError.
+    """
 
     def __init__(self, engine: Engine):
         self.engine, self.rank, self.world_size = engine, engine.me, 2

@@ -3,10 +3,10 @@
     t_0 = s,  y_0 = 1                                    s is in [low, high]
     t' = k t (sigma - t),  y' = y (sigma - t)            s y nu = t -> 1, for a public factor nu
 
-In goes a masked value s (see `masked`), one integer an element, and a plan, which `plan` makes of public numbers alone.
-Out comes the masked value y = scale t / s, where t and y are the last of the iteration and the last t is near 1; t' and
-y' are the next t and y. `plan` brings the ratio of the largest such t to the smallest below `goal`; roundings add a
-relative error of at most `ReciprocalPlan.drift`.
+In go a masked value s (see `masked`), whose elements are all inverted at once, and the public numbers that `plan`
+makes of the range. Out comes the masked value y = scale t / s, for the last t of the iteration, which is near 1;
+t' and y' are the next t and y. `plan` brings the ratio of the largest last t to the smallest below `goal`; roundings
+add a relative error of at most `ReciprocalPlan.drift`.
 
 The public numbers sigma and k are those that bring the known range of t closest to 1 (Chebyshev). The ratio of the
 largest t to the smallest shrinks by a factor of about four in a step, and near 1 its distance from 1 is squared. A step

@@ -5,7 +5,8 @@ shared between the owners, and neither knows it. A product of private tensors of
 owners make the same calls in the same order, on tensors of the same shapes.
 
 Each method calls a protocol of `engine`, `softmax`, `log_softmax`, `permutation` or `crypten_adapter`. What leaves an
-owner, the error and the cost are stated in those files. No method reveals a value; results are opened by the session.
+owner, the error and the cost are stated in those files. A method without a docstring does what torch's method of that
+name does. No method reveals a value; results are opened by the session.
 
 Numbers are fixed point: a ring element (an integer mod 2^64) stands for itself divided by 2^bits, and every tensor has
 its own `bits`. Products add the bits of their factors, and factors with more than OPERAND_BITS bits are truncated
