@@ -61,7 +61,7 @@ def _record(weights):
 
 
 class EngineSession(Session):
-    """What `FastSession` and `DrySession` have in common."""
+    """What `FastSession` and `DrySession` have in common; `Session` describes the methods."""
 
     engine = "fast"
     context: TrainingContext

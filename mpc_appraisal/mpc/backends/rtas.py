@@ -55,7 +55,7 @@ class UnboundedWeights(TrainedWeights):
 
 
 class HelperSession(EngineSession):
-    """What `RtasSession` and `RtasDrySession` have in common: functions go to the helper."""
+    """What `RtasSession` and `RtasDrySession` share: the use of the helper. `Session` describes the methods."""
 
     engine = NAME
 

@@ -47,7 +47,8 @@ def _nbytes(tensors) -> int:
 class Communicator(DistributedCommunicator):
     """CrypTen's communicator over torch.distributed's gloo, made from a rendezvous; it counts bytes and rounds.
 
-    The counted bytes are those that this party sends: in an all-reduce of n bytes, each of two parties sends n bytes.
+    The methods are CrypTen's; here they also count, and turn errors into PeerError. The counted bytes are those that
+    this party sends: in an all-reduce of n bytes, each of two parties sends n bytes.
 
     Args:
         rendezvous: The connection to the other parties.
@@ -158,7 +159,12 @@ class StockDealer(TTPServer):
 
 
 class StockSession(Session):
-    """An owner's session on CrypTen as shipped; one message may take `timeout` seconds."""
+    """An owner's session on CrypTen as shipped. `Session` describes the methods.
+
+    Args:
+        rendezvous: The connection to the other parties.
+        timeout: The seconds that one message may take.
+    """
 
     engine = "stock"
     _opened = 0  # the number of openings to both owners

@@ -3,7 +3,7 @@
 In goes a `Rendezvous`, by which the parties have met; out comes torch's global process group, over which `channel` and
 the engine stock send. Nothing can interrupt a wait in gloo, and gloo does not notice a frozen party. So after a loss
 the sockets that gloo opened are shut down, and the wait ends with an error. That works on Linux; elsewhere the wait
-ends by gloo's time-out. Every call into torch.distributed has to stay inside `PeerErrors`, or its error names nobody.
+ends by gloo's time-out. Every call that may wait in gloo has to stay inside `PeerErrors`, or its error names nobody.
 """
 
 from __future__ import annotations
