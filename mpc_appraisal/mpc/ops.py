@@ -1,7 +1,11 @@
-"""Operations on which plain torch tensors and secret tensors differ, under one name each.
+"""The operations that plain torch tensors and secret tensors do differently, under one name each.
 
-Methods call them with tensors of any session: plain tensors, CrypTen's or the engine's. Engines register their own
-versions for their tensor types. Nothing here imports an engine.
+A method of appraisal calls these functions with the tensors of any session: plain torch tensors, CrypTen's secret
+tensors or the engine's. The functions here are the versions for plain tensors, and some of them refuse other types. An
+engine registers its own version for its tensor types (`singledispatch`), so that a method writes its formula once.
+
+In shapes, n is a number of rows, d of features and C of classes. A new operation may be added; it needs a version in
+every engine whose sessions are to run it. No engine may be imported here, because engines import this file.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import torch
 
 
 def cat(tensors: Sequence[Any]) -> Any:
-    """Return the rows of several tensors (n_i, k) in one tensor. Plain, private and shared ones may be mixed."""
+    """Return the rows of several tensors (n_i, k) in one tensor. Plain, private and shared tensors may be mixed."""
     if len(tensors) == 1:
         return tensors[0]
     kinds = [t for t in tensors if not isinstance(t, torch.Tensor)]
@@ -23,49 +27,59 @@ def cat(tensors: Sequence[Any]) -> Any:
 
 @singledispatch
 def join(first: Any, tensors: Sequence[Any]) -> Any:
-    """Do `cat` for the type of secret tensor that `first` is. Engines register theirs."""
+    """Return the rows of all `tensors` in one, for `cat`. `first` is one of them, and its type selects the engine.
+
+    Raises TypeError: no engine has registered a version for the type of `first`.
+    """
     raise TypeError(f"cat: got {type(first).__name__}; expected tensors of one engine")
 
 
 def level(tensors: Sequence[Any]) -> list[Any]:
-    """Return the tensors with the fewest fractional bits that one of them has, so that `cat` shifts none up."""
+    """Return the tensors, each cut to the fewest fractional bits that any of them has, so that `cat` shifts none up.
+
+    The tensors are secrets of the engine, or none of them has the attribute `bits` and they are returned as they are.
+    """
     bits = [t.bits for t in tensors if hasattr(t, "bits")]
     return [t.to_bits(min(bits)) for t in tensors] if bits else list(tensors)
 
 
 @singledispatch
 def record_weights(weights: Any) -> Any:
-    """Record weights (d, C) that training on secrets has made, before rows are multiplied by them. Returns them.
+    """Record weights (d, C) that training on secrets has made, before rows are multiplied by them; return the weights.
 
-    An engine whose softmax needs a public bound on logits keeps them, and checks before anything is opened that they
-    kept the bound. Plain tensors are not recorded.
+    An engine whose softmax needs a public bound on logits keeps the recorded weights, and checks before anything is
+    opened that they respect the bound (`Session.check_logits`). Plain tensors are not recorded.
     """
     return weights
 
 
 @singledispatch
 def negative(value: Any) -> Any:
-    """Return 1 where `value` is below zero and 0 elsewhere. It is exact, and secret if `value` is."""
+    """Return 1 where `value` is below zero and 0 elsewhere. The result is exact, and secret if `value` is secret."""
     return (value < 0).to(torch.float64)
 
 
 @singledispatch
 def choose(bit: Any, value: Any) -> Any:
-    """Return bit * value, broadcast, for a `bit` of 0 and 1 as `negative` returns it. It is exact."""
+    """Return bit * value, broadcast and exact, for a `bit` of 0 and 1 as `negative` returns it."""
     return bit * value
 
 
 @singledispatch
 def high_precision(value: Any) -> Any:
-    """Return a private number as a secret one with more fractional bits than a product would have.
+    """Return a private number as a secret with more fractional bits than a product would have, for comparisons.
 
-    Its absolute value must be at most 2^15.
+    The absolute value of the number must be at most 2^15. A plain tensor is returned as it is.
     """
     return value
 
 
 class RowBlocks:
-    """A data set that is too large for memory, as blocks of rows (x, y) that are brought in one after the other."""
+    """A data set that is too large for memory, as blocks of rows (x, y) that are brought in one after the other.
+
+    Args:
+        stream: A function that returns an iterator over all blocks, from the first; x is (n_i, d) and y is (n_i, C).
+    """
 
     def __init__(self, stream: Callable[[], Iterator[tuple[Any, Any]]]):
         self._stream = stream
@@ -75,7 +89,7 @@ class RowBlocks:
 
 
 def blocks(x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
-    """Return x (n, d) and y (n, C) as blocks of rows; a data set that is in memory is one block."""
+    """Yield a data set as blocks of rows (x, y): those of a `RowBlocks` x, or else x (n, d) and y (n, C) at once."""
     if isinstance(x, RowBlocks):
         yield from x
     else:
@@ -85,8 +99,8 @@ def blocks(x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
 class Tape:
     """Automatic differentiation, under the same names for all tensors.
 
-    This one is torch's for plain tensors, and CrypTen's for its tensors. The engine has its own in
-    `protocols.crypten_adapter`. The inputs of `product` and `log_softmax` may be in several blocks of rows.
+    This class serves plain tensors, by torch's autograd, and CrypTen's tensors, by CrypTen's. The engine's tensors have
+    `protocols.crypten_tape.EngineTape`. The inputs of `product` and `log_softmax` may be in several blocks of rows.
     """
 
     def constant(self, value: Any) -> Any:
@@ -114,5 +128,5 @@ class Tape:
 
 @singledispatch
 def tape(value: Any) -> Tape:
-    """Return the differentiation for tensors of the type of `value`. Backends register theirs."""
+    """Return the `Tape` for tensors of the type of `value`. Engines register theirs."""
     return Tape()

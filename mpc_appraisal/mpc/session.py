@@ -1,9 +1,15 @@
-"""Sessions, through which one party's private values enter a joint computation and results leave it.
+"""A session is one party's end of a joint computation: private values enter it, and only what is opened leaves it.
 
-`Session.input` brings a party's values in, and `Session.reveal` is the only way out. In between are torch tensors
-(`PlainSession`, the plaintext baseline), CrypTen's secret tensors (`backends.stock`) or the engine's (`backends.fast`).
-They share one set of operations (see `ops`), so that a method writes its formula once. `agree` compares the parties'
-public configurations before anything is shared.
+The owners (the model owner and the data owner) bring values in by `Session.input`. Inside, a value is a secret: it is
+shared between the owners, and neither knows it. `Session.reveal` opens a secret, that is, it shows the value to the
+roles that it names. It is the only way out, and it enters each opening into a list, the session's ledger.
+
+The values in between are torch tensors (`PlainSession`, which hides nothing and is the plaintext baseline), CrypTen's
+secret tensors (`backends.stock`) or the engine's (`backends.fast`). All of them have one set of operations (see `ops`),
+so that a method writes its formula once. `agree` compares the parties' public configurations before anything is shared.
+
+A new operation may be added, with a default here that refuses or does nothing, and a version in each engine that has
+it. Two things have to stay: nothing is opened except through `reveal`, and `reveal` refuses what was not permitted.
 """
 
 from __future__ import annotations
@@ -31,12 +37,12 @@ PLAIN_BITS = 36  # fractional bits of noise in a plain session, which has no fix
 
 @dataclass(frozen=True)
 class Opening:
-    """One entry of the ledger of a session: something that left the computation.
+    """One entry of the ledger of a session, which lists what was opened.
 
     Attributes:
         what: The name of what was opened.
-        to: The roles to which it was opened.
-        numbers: How many numbers it consists of.
+        to: The roles that learnt it.
+        numbers: The count of numbers that it consists of.
         why: The reason for opening it.
     """
 
@@ -51,14 +57,14 @@ class Opening:
 
 
 class Session(ABC):
-    """One party's view of a joint computation.
+    """One party's view of a joint computation. Every party makes the same calls in the same order.
 
     Attributes:
         role: The role of this party, or 'everybody' in a plain session.
         engine: The name of the engine.
-        dry: The session runs on shapes alone, and opens zeros.
-        meter: It counts seconds, bytes and rounds.
-        ledger: It lists everything that was opened.
+        dry: True if the session runs on shapes alone, to count costs; such a session opens zeros.
+        meter: The counter of this party's seconds, bytes and rounds.
+        ledger: The list of everything that was opened.
     """
 
     role: str
@@ -72,12 +78,12 @@ class Session(ABC):
 
     @abstractmethod
     def input(self, owner: str, read: Read, shape: Sequence[int], name: str) -> Any:
-        """Bring in a private value.
+        """Bring in a value that one owner knows, and return the tensor that stands for it in this session.
 
         Args:
             owner: The role that knows the value.
-            read: It is called in the owner's process alone and returns a real tensor of `shape`.
-            shape: The shape is public.
+            read: A function that returns the value, a real tensor of `shape`, called in the owner's process alone.
+            shape: The shape of the value, which is public.
             name: The owner's name for the value, for its error messages.
 
         Raises:
@@ -87,12 +93,13 @@ class Session(ABC):
         """
 
     def adopt(self, shares: Mapping[str, Read], shape: Sequence[int], bits: int, name: str) -> Any:
-        """Bring in a value that is already shared additively modulo 2^64. No message is sent.
+        """Bring in a value that is already shared additively modulo 2^64, and return its tensor. No message is sent.
 
         Args:
-            shares: For each owner, a function that returns its share, int64 of `shape`. It is called in that owner's
-                process alone.
-            bits: The number of fractional bits of the value.
+            shares: For each owner, a function that returns the owner's share, int64 of `shape`. The function is called
+                in that owner's process alone.
+            shape: The shape of the value, which is public.
+            bits: The number of fractional bits of the value; a ring element stands for itself divided by 2^bits.
             name: The name of the value, for error messages.
 
         Raises InputError: A share has the wrong shape or type, or the engine has no such shares.
@@ -105,9 +112,9 @@ class Session(ABC):
     def reveal(self, secret: Any, what: str, why: str, to: Sequence[str] = OWNERS) -> torch.Tensor | None:
         """Open `secret` to the roles in `to`, and add an entry with `what` and `why` to the ledger.
 
-        If it is opened to both owners, each commits to its share before either sends it, so that neither can choose the
-        result by sending last; `protocols.committed_opening` says what a cheating owner can still do. If it is opened
-        to one owner, the other one can shift the result by an amount of its choice.
+        For an opening to both owners, each owner commits to its share before either share is sent, so that no owner can
+        choose the result by sending last; `protocols.committed_opening` says what a cheating owner can still do. In an
+        opening to one owner, the other owner can shift the result by an amount of its choice.
 
         Returns float64 of the shape of `secret` at the roles in `to`, and None elsewhere.
 
@@ -131,59 +138,78 @@ class Session(ABC):
         return opened if self.role in to or self.role == "everybody" else None
 
     def permit(self, openings: Iterable[Opening]) -> None:
-        """From now on permit these openings alone, each as often as it occurs. `reveal` refuses all others."""
+        """From now on permit these openings alone, each as often as `openings` lists it; `reveal` refuses all others.
+
+        An opening counts as permitted if its `what`, `to` and `numbers` are those of an entry.
+        """
         self._permitted = Counter((o.what, o.to, o.numbers) for o in openings)
 
     def perturb(self, secret: Any, draw: Callable[[int], int]) -> Any:
-        """Add noise to `secret`, a single number. Each owner adds its own noise and sends it to nobody.
+        """Return `secret`, a single number, plus noise that each owner draws for itself and sends to nobody.
 
         Args:
-            draw: It is called in each owner's process with a number of fractional bits. It returns the noise as an
-                integer in units of the last bit, below 2^63.
+            draw: A function that returns one owner's noise, an integer below 2^63 in units of the last fractional bit.
+                It is called in each owner's process with the number of fractional bits.
+
+        Raises InputError: The engine adds no noise.
         """
         raise InputError("session.engine", self.engine, "fast, or a plain session: noise is added in them alone")
 
     def rounded(self, secret: Any, bits: int) -> Any:
         """Return `secret` rounded to at most `bits` fractional bits, on shares, before it is opened.
 
-        The result is one of the two neighbours; the nearer one has the greater probability. It takes one round. Engines
-        without an exact truncation, and plain sessions, return `secret` unchanged.
+        The result is one of the two neighbouring numbers; the nearer neighbour has the greater probability. Rounding
+        takes one round. Engines without an exact truncation, and plain sessions, return `secret` unchanged.
         """
         return secret
 
     def applied(self, secret: Any, names: Sequence[str]) -> list[Any]:
-        """Return several functions of one value, in one exchange with the helper; `names` are keys of `FUNCTIONS`.
+        """Return several functions of one value, in one exchange with the helper.
+
+        The helper is the dealer of the engine rtas, which computes functions on values in a random order.
+
+        Args:
+            names: Keys of `FUNCTIONS`.
 
         Raises InputError: A function is unknown, or the engine has no helper.
         """
         raise InputError("session.engine", self.engine, f"rtas, or a plain session, for {', '.join(names)} at a helper")
 
     def apply(self, secret: Any, name: str) -> Any:
-        """Return one function of a value; see `applied`."""
+        """Return the function `name` of a value, as `applied` does for several functions."""
         return self.applied(secret, (name,))[0]
 
     def require_exact_truncation(self) -> None:
-        """From now on use truncations that cannot fail, except for the mean of a row's logits in a log-softmax."""
+        """From now on use truncations that cannot fail, except for the mean of a row's logits in a log-softmax.
+
+        Engines without such truncations, and plain sessions, do nothing.
+        """
 
     def prepare(self, program: Callable[[Session], Any], script: Any = None) -> None:
         """Announce the program before it runs, so that the engine can plan from tensor shapes.
 
         Args:
-            program: The function that will be called with this session.
-            script: The requests of a dry run of the program, if there was one at the model owner.
+            program: The function that will be called with this session. Every party announces the same program.
+            script: The requests to the dealer that a dry run of the program has made; with None this call makes the
+                dry run.
         """
 
     def bound_logits(self, bound: float, weights: WeightLimit | None = None) -> None:
         """State the public bound on the absolute value of logits, for the following computations.
 
+        Logits are the products of rows with weights, from which a softmax is taken. The softmax of the engine fast is
+        right only within this bound; other engines ignore it.
+
         Args:
+            bound: The bound on logits that are centred within their row.
             weights: The limit that `check_logits` compares the weights with, for a method that trains.
         """
 
     def check_logits(self) -> None:
-        """Check, before a result is opened, that all recorded weights kept the bound. Opens one bit to both owners.
+        """Check, before a result is opened, that all recorded weights kept the bound; open one bit to both owners.
 
-        It does nothing if the engine's softmax needs no bound or the method does not train.
+        `ops.record_weights` records weights. Nothing is checked if the engine's softmax needs no bound or the method
+        does not train.
 
         Raises:
             BoundError: At both owners, if the weights have left the bound.
@@ -195,10 +221,10 @@ class Session(ABC):
         return None
 
     def cache(self, value: Any) -> None:
-        """Prepare an input for many uses, so that its cost arises here and not at its first use."""
+        """Send what all later uses of the input `value` need, so that the cost arises here and not at its first use."""
 
     def evict(self, *values: Any) -> None:
-        """Release what the session keeps for these inputs."""
+        """Release what the session and the dealer keep for these inputs; using them again sends everything again."""
 
     def mark(self) -> None:
         """Let the dealer record the bytes that it has sent so far."""
@@ -208,7 +234,7 @@ class Session(ABC):
 
     @property
     def failure(self) -> float | None:
-        """A bound on the probability that fixed point has failed so far, or None if the engine has none."""
+        """Return a bound on the probability that fixed point has failed so far, or None if the engine has no bound."""
         return None
 
     @staticmethod
@@ -227,7 +253,7 @@ class Session(ABC):
 
 
 class PlainSession(Session):
-    """All parties in one process and nothing hidden, in float64: the plaintext baseline."""
+    """The plaintext baseline: all parties are in one process, nothing is hidden, and numbers are float64."""
 
     role, engine = "everybody", "plaintext"
 
@@ -268,11 +294,13 @@ def agree(
     Numbers are compared as numbers: 1 and 1.0 are equal, and then the model owner's spelling counts.
 
     Args:
-        public: All parties must state these keys with the same JSON values.
+        rendezvous: The connection to the other parties.
+        public: This party's public configuration. All parties must state the same keys with the same JSON values.
         digest: The hash of `public`.
-        digest_of: It computes the hash of a configuration. With None, configurations of other hashes are refused.
+        digest_of: A function that computes the hash of a configuration. With None, configurations whose hashes differ
+            are refused.
 
-    Returns the configuration and its hash, as all parties now state them.
+    Returns the configuration and its hash, which are now the same at all parties.
 
     Raises:
         DisagreementError: The configurations differ. It names each key that differs, with both values.
@@ -298,7 +326,7 @@ def agree(
 
 
 def same(a: Any, b: Any) -> bool:
-    """Return whether two JSON values are equal. A whole number may be written as 1 or as 1.0; true is not 1."""
+    """Return whether two JSON values are equal; 1 and 1.0 are equal, and true and 1 are not."""
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):

@@ -2,10 +2,15 @@
 
     seconds = rounds * latency + 8 * bytes of the busiest party / bandwidth + work / rate
 
-Bytes and rounds are exact, because `rehearse` runs the program itself dry. The time is a model: both directions of a
-link carry data at the same time, the network does not overlap with local work, and one dealer serves both owners. Local
-work is counted in ring multiply-adds, and `rate` measures how many this machine does in a second. Everything that is
-not a product (masks, encoding, elementwise steps) counts as `ELEMENT` multiply-adds for each number.
+In goes a program, which is the function that a session will run; out comes a `Forecast` for each result of the program.
+Bytes and rounds are exact, because `rehearse` runs the program itself dry (on shapes). The time is a model: both
+directions of a link carry data at the same time, the network does not overlap with local work, and one dealer serves
+both owners. Local work is counted in ring multiply-adds (a product and a sum of integers mod 2^64), and `rate` measures
+how many of them this machine does in a second. Everything that is not a product (masks, encoding, elementwise steps)
+counts as `ELEMENT` multiply-adds for each number.
+
+The constants of the model may change. The fields of `Rehearsal` may not change alone: the owners exchange them, and
+`net.message_schemas` lists them.
 """
 
 from __future__ import annotations
@@ -32,12 +37,12 @@ CALIBRATION_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class NetworkLink:
-    """A network between the parties.
+    """A network between the parties, as the model sees it.
 
     Attributes:
         name: The name of the network.
-        latency: Seconds that a message takes in one direction.
-        bandwidth: Bits per second in each direction.
+        latency: The seconds that a message takes in one direction.
+        bandwidth: The bits per second in each direction.
     """
 
     name: str
@@ -54,9 +59,9 @@ class Forecast:
     """What one result of a program will cost.
 
     Attributes:
-        bytes_sent: Payload bytes by party.
+        bytes_sent: The payload bytes that each party sends, by role.
         rounds: The number of rounds between the owners.
-        work: Ring multiply-adds at an owner.
+        work: The ring multiply-adds at an owner.
     """
 
     bytes_sent: dict[str, int]
@@ -64,7 +69,7 @@ class Forecast:
     work: int
 
     def seconds(self, network: NetworkLink, rate: float) -> float:
-        """Return the time by the model of this file; `rate` is in ring multiply-adds per second."""
+        """Return the time by the model of this file, in seconds; `rate` is in ring multiply-adds per second."""
         busiest = max(self.bytes_sent.values())
         return self.rounds * network.latency + 8 * busiest / network.bandwidth + self.work / rate
 
@@ -76,11 +81,11 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What one owner's dry run counted, for each result of the program.
+    """What one owner's dry run counted. Each list has one number for each result of the program.
 
     Attributes:
-        bytes_sent: The bytes that the owner sends.
-        rounds: The rounds that the owner waits.
+        bytes_sent: The payload bytes that the owner sends.
+        rounds: The rounds for which the owner waits.
         dealt: The bytes that the dealer sends to the owner.
         work: The owner's ring multiply-adds.
     """
@@ -95,8 +100,8 @@ class Rehearsal:
         """Make a rehearsal of a dry session in which the program has run.
 
         Args:
-            dry: The session has a mark before and after each result.
-            costs: The costs of each result.
+            dry: The dry session, with a mark (`Session.mark`) before and after each result.
+            costs: The owner's cost of each result.
         """
         dealt = [after - before for before, after in zip(dry.marks, dry.marks[1:], strict=False)]
         dealt, work = (by_result(counts, len(costs)) for counts in (dealt, _work(dry.script)))
@@ -104,7 +109,7 @@ class Rehearsal:
 
 
 def forecasts(first: Rehearsal, second: Rehearsal) -> list[Forecast]:
-    """Return a forecast for each result, from the dry runs of the model owner (`first`) and the data owner."""
+    """Return a forecast for each result, from dry runs of the model owner (`first`) and the data owner (`second`)."""
     return [
         Forecast(
             {MODEL_OWNER: first.bytes_sent[k], DATA_OWNER: second.bytes_sent[k], DEALER: first.dealt[k]},
@@ -116,15 +121,15 @@ def forecasts(first: Rehearsal, second: Rehearsal) -> list[Forecast]:
 
 
 def total(costs: Sequence[Forecast]) -> Forecast:
-    """Return the sum of some forecasts."""
+    """Return the sum of one or more forecasts."""
     sent = {party: sum(each.bytes_sent[party] for each in costs) for party in costs[0].bytes_sent}
     return Forecast(sent, sum(each.rounds for each in costs), sum(each.work for each in costs))
 
 
 def repeated(one: Forecast, two: Forecast, times: int) -> Forecast:
-    """Return the forecast for `times` candidates of one size, from those for one and for two.
+    """Return the forecast for `times` candidates of one size, from the forecasts for one and for two candidates.
 
-    Each further candidate costs as much as the second one.
+    A candidate is a data set that is appraised. Each further candidate costs as much as the second candidate.
     """
 
     def more(a: int, b: int) -> int:
@@ -135,13 +140,21 @@ def repeated(one: Forecast, two: Forecast, times: int) -> Forecast:
 
 
 def rehearse(run: Callable[[Session], Sequence[Cost]], role: str, engine: str = "fast") -> Rehearsal:
-    """Run a program dry as the owner `role`; `run` returns the cost of each of its results."""
+    """Run a program dry as the owner `role`, and return what the run counted.
+
+    Args:
+        run: The program, which takes a session and returns the cost of each of its results.
+        role: 'model_owner' or 'data_owner'.
+        engine: The name of the engine.
+
+    Raises InputError: The engine cannot be run dry.
+    """
     dry = dry_session(engine, role)
     return Rehearsal.of(dry, run(dry))
 
 
 def _work(script: Sequence[Sequence[Any]]) -> list[int]:
-    """Return an owner's ring multiply-adds between each two marks of the dealer's script."""
+    """Return an owner's ring multiply-adds between each mark of the dealer's script and the next mark."""
     shapes: dict[int, Sequence[int]] = {}
     between_marks, work = [], 0
     for name, *arguments in script:

@@ -1,9 +1,14 @@
 """The engine `fast`: a session on the protocols of `protocols.engine`, with a dealer that runs ahead of the owners.
 
-Before the computation, each owner runs the program dry, on shapes, which gives the script of requests to the dealer.
+`FastSession` is an owner's session, `DrySession` is its dry run (the same program on shapes), and `deal` is the dealer.
+Before the computation, each owner runs the program dry, which gives the script, the list of requests to the dealer.
 Both owners send the dealer the digest of the script, and the dealer works through no other (see `protocols.orders`).
-So nobody waits for the dealer. The owners commit to a result that goes to both before either opens it (see
-`protocols.committed_opening`). `FastSession` is an owner's session, `DrySession` its dry run, and `deal` is the dealer.
+So nobody waits for the dealer. The owners commit to a result that goes to both before either owner opens it (see
+`protocols.committed_opening`).
+
+An operation of a session may be added, in `EngineSession` if a dry run does the same. `DrySession` and `FastSession`
+have to make the same requests and send messages of the same sizes: otherwise the dealer's answers do not fit, and the
+stated costs are wrong.
 """
 
 from __future__ import annotations
@@ -33,14 +38,14 @@ from mpc_appraisal.mpc.ring.prg import KEY_BYTES, DryStream, Stream, new_key
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 from mpc_appraisal.mpc.session import Session, check_owner
 
-MARGIN_BITS = 8  # a plausible opened value leaves so many bits of the ring unused, a random element mostly does not
-DEFAULT_BOUND = 16.0  # on the absolute value of logits, until the program states another
-TAG_NUMBERS = 4  # ring elements that make the tag of a session's commitments
+MARGIN_BITS = 8  # A plausible opened value leaves so many bits of the ring unused; a random element mostly does not.
+DEFAULT_BOUND = 16.0  # The bound on the absolute value of logits, until the program states another bound.
+TAG_NUMBERS = 4  # So many ring elements make the tag of a session's commitments.
 CHANNELS = {"tcp": TcpChannel, "gloo": GlooChannel, "tls": TlsChannel}
 
 
 class TrainingContext(Context):
-    """A context of tensors that also records trained weights."""
+    """What a session's tensors have in common, with the record of the weights that training has made (`trained`)."""
 
     def __init__(self, engine: Engine, logit_bound: float):
         super().__init__(engine, logit_bound)
@@ -56,7 +61,7 @@ def _record(weights):
 
 
 class EngineSession(Session):
-    """What an owner's session and its dry run share."""
+    """What `FastSession` and `DrySession` have in common; `Session` describes the methods."""
 
     engine = "fast"
     context: TrainingContext
@@ -127,7 +132,7 @@ class EngineSession(Session):
 
 
 class DrySession(EngineSession):
-    """A session on shapes alone. It gives the dealer's script, and what the program costs one owner."""
+    """A session on shapes alone. It gives the dealer's script, and counts what the program costs the owner `role`."""
 
     dry = True
 
@@ -137,11 +142,11 @@ class DrySession(EngineSession):
         streams = Engine.streams_of(None)
         engine = Engine(rank_of(role), DryChannel(self.meter), streams, DryStream(), dry=True)
         self.context = TrainingContext(engine, DEFAULT_BOUND)
-        self.marks: list[int] = []  # bytes from the dealer at each mark; the model owner alone knows them
+        self.marks: list[int] = []  # the bytes that the dealer has sent here at each mark; the data owner gets none
 
     @property
     def script(self) -> list[Any]:
-        """The requests to the dealer so far."""
+        """Return the requests to the dealer so far."""
         return self.context.engine.script
 
     def mark(self):
@@ -165,7 +170,10 @@ class DrySession(EngineSession):
 
 
 def dry_run(program: Callable[[Session], Any]) -> tuple[list[Any], dict[str, Cost], float]:
-    """Run `program` dry. Returns the dealer's script, each owner's cost, and the probability that fixed point fails."""
+    """Run `program` dry, once as each owner.
+
+    Returns the dealer's script, each owner's cost by role, and a bound on the probability that fixed point fails.
+    """
     runs = {}
     for role in OWNERS:
         runs[role] = DrySession(role)
@@ -175,16 +183,16 @@ def dry_run(program: Callable[[Session], Any]) -> tuple[list[Any], dict[str, Cos
 
 
 class FastSession(EngineSession):
-    """An owner's session.
+    """An owner's session on the engine fast.
 
     Args:
         rendezvous: The connection to the other parties.
-        timeout: Seconds that one message may take.
-        transport: The transport by which the rendezvous was made.
+        timeout: The seconds that one message may take.
+        transport: The transport by which the rendezvous was made, a key of CHANNELS.
     """
 
     rehearsal = DrySession
-    _tag, _opened = b"", 0  # a value of this session, and the number of openings to both: they bind commitments
+    _tag, _opened = b"", 0  # a value of this session, and the number of openings to both owners: they bind commitments
 
     def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp"):
         super().__init__()
@@ -241,7 +249,7 @@ class FastSession(EngineSession):
 
 
 def open_channel(rendezvous: Rendezvous, meter: Meter, timeout: float, transport: str) -> Channel:
-    """Return the channel that connects this party with the two others."""
+    """Return the channel, over `transport`, that connects this party with the others; `meter` counts what is sent."""
     return CHANNELS[transport](rendezvous, meter, timeout)
 
 
@@ -256,10 +264,12 @@ def deal(
     """Be the dealer of one session until it ends.
 
     Args:
-        timeout: Seconds that one message may take.
-        helper: The dealer also computes functions of permuted values; see `protocols.permutation`.
-        script: The requests of the dealer's own dry run of the agreed program. If it is given, both owners must have
-            made the same script.
+        rendezvous: The connection to the owners.
+        timeout: The seconds that one message may take.
+        transport: The transport by which the rendezvous was made.
+        helper: True if the dealer also computes functions of permuted values; see `protocols.permutation`.
+        script: The requests of the dealer's own dry run of the agreed program, with which the owners' script has to
+            agree. With None the two owners' scripts are compared with each other alone.
         limits: The limits on what a script may ask for. None allows what this machine can hold.
 
     Returns the bytes that the dealer had sent at each mark.

@@ -1,11 +1,13 @@
-"""The secure-computation engines by name, for callers that choose one by `session.engine`.
+"""The secure-computation engines by name, for callers that choose an engine by `session.engine`.
 
     fast   additive shares modulo 2^64 and AES streams; nobody sees a value
     stock  CrypTen as shipped; its generators are not cryptographic
     rtas   `fast` with a helper that computes softmax and activations on permuted values, which the helper sees
 
-All give the same `Session`; they differ in speed, error and trust. A new engine gets a file in this folder, a name in
-`ENGINES` and a branch in the functions below.
+In goes a name; out come an owner's session, a dry session (on shapes alone), the dealer, or words on what has to be
+trusted. The three engines give the same `Session`; they differ in speed, error and trust. A new engine gets a file in
+this folder, a name in `ENGINES` and a branch in the functions below. The names have to stay: configurations, requests
+and records contain them.
 """
 
 from __future__ import annotations
@@ -27,13 +29,24 @@ ENGINES = ("fast", "stock", rtas.NAME)
 
 
 def check_engine(engine: str) -> str:
-    """Return `engine`. Raises InputError for an unknown one."""
+    """Return `engine`. Raises InputError for a name that is not in ENGINES."""
     one_of("session.engine", engine, ENGINES)
     return engine
 
 
 def open_session(engine: str, rendezvous: Rendezvous | TlsLink, timeout: float, transport: str = "tcp") -> Session:
-    """Open an owner's session. CrypTen takes a moment to import, so `stock` is imported only where it is used."""
+    """Open an owner's session on the engine.
+
+    CrypTen takes a moment to import, so the engine `stock` is imported only where it is used.
+
+    Args:
+        engine: A name of ENGINES.
+        rendezvous: The connection to the other parties.
+        timeout: The seconds that one message may take.
+        transport: The transport by which the rendezvous was made; `stock` always uses gloo.
+
+    Raises InputError: The engine is unknown.
+    """
     if check_engine(engine) == "stock":
         from mpc_appraisal.mpc.backends.stock import StockSession
 
@@ -42,7 +55,7 @@ def open_session(engine: str, rendezvous: Rendezvous | TlsLink, timeout: float, 
 
 
 def dry_session(engine: str, role: str) -> DrySession:
-    """Make one owner's session on shapes alone. Raises InputError for an engine that cannot be run dry."""
+    """Return a session of the owner `role` on shapes alone. Raises InputError for an engine that cannot be run dry."""
     if check_engine(engine) == "stock":
         raise InputError("session.engine", repr(engine), "fast or rtas: other engines cannot be run dry")
     return (RtasDrySession if engine == rtas.NAME else DrySession)(role)
@@ -76,8 +89,11 @@ def deal(
     """Be the dealer of one session until it ends.
 
     Args:
-        timeout: Seconds that one message may take.
-        script: The requests of the dealer's own dry run, if it made one; see `fast.deal`.
+        engine: A name of ENGINES.
+        rendezvous: The connection to the owners.
+        timeout: The seconds that one message may take.
+        transport: The transport by which the rendezvous was made.
+        script: The requests of the dealer's own dry run, or None if it made no dry run; see `fast.deal`.
 
     Returns the bytes that the dealer had sent at each mark.
     """

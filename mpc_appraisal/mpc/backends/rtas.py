@@ -4,16 +4,19 @@
     f(z) = pi^-1( f(pi(z)) ),  f in relu, step, sigmoid, tanh, exp: the helper is shown pi(z), pi known to the owners
     softmax, log_softmax of rows (n, C): rows permuted, and in every row the columns by a permutation of its own
 
-Source: "Private machine learning by random transformations" (anonymous), section 4.2.1. There the shares are floating
-point; here they are in the ring, so that each of them says nothing and the helper sees their sum alone. The helper is
-the dealer's process. Every appraisal method runs on the engine unchanged, with `session.engine=rtas` or
-`protocol=rtas`. The protocol is in `protocols.permutation`, and its functions are in `protocols.helper_functions`.
+X are rows of data, W are weights, z are values of a network, and pi is a permutation; a release is the form in which a
+result is opened. The helper is the dealer's process. Every appraisal method runs on the engine unchanged, with
+`session.engine=rtas` or `protocol=rtas`. The protocol is in `protocols.permutation`, and its functions are in
+`protocols.helper_functions`. Source: "Private machine learning by random transformations" (anonymous), section 4.2.1.
+There the shares are floating point; here they are in the ring, so that each share says nothing and the helper sees the
+sums alone.
 
 No softmax here needs a public bound on logits, so none is checked. The helper refuses values beyond fixed point. A
 softmax takes two messages, one after the other. Squares stay on shares, because they are cheap and often come from
 gradients; comparisons of a release stay on shares, because the helper must not see what is compared.
 
-The price is `LEAKAGE`: the engine is never the default, and it is not for data that must stay private from the helper.
+The price is `LEAKAGE`: the engine must never become the default, and it is not for data that must stay private from the
+helper. `TRUST` and `LEAKAGE` are shown to users and stand in requests; they may change only with what the engine does.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ LEAKAGE = (
 
 
 class UnboundedWeights(TrainedWeights):
-    """A record of trained weights that keeps nothing and has no verdict, because no weights are held to a bound."""
+    """A record of trained weights that keeps nothing and has no verdict, because no bound on weights is needed."""
 
     def record(self, share, bits):
         pass
@@ -52,7 +55,7 @@ class UnboundedWeights(TrainedWeights):
 
 
 class HelperSession(EngineSession):
-    """What a real session and a dry one share: functions go to the helper."""
+    """What `RtasSession` and `RtasDrySession` share: the use of the helper. `Session` describes the methods."""
 
     engine = NAME
 
@@ -77,7 +80,7 @@ class RtasDrySession(HelperSession, DrySession):
 
 
 class RtasSession(HelperSession, FastSession):
-    """An owner's session."""
+    """An owner's session on the engine rtas; the arguments are those of `FastSession`."""
 
     rehearsal = RtasDrySession
 

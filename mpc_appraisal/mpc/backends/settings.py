@@ -1,6 +1,8 @@
 """Settings of sessions that run on one machine, which appraisals and the marketplace share.
 
-The fields are the keys of the configuration groups `session=plain` and `session=spawn`.
+In go values of the configuration; out come dataclasses that hold them. The fields are the keys of the configuration
+groups `session=plain` and `session=spawn`. A field may be added with a default; a field's name has to stay the key of
+the configuration.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ class PlainSettings:
     """Settings of a run in one process, in the clear.
 
     Attributes:
-        engine: It is always 'plaintext'.
+        engine: Always 'plaintext'; any other value raises InputError.
     """
 
     engine: str = "plaintext"
@@ -32,15 +34,15 @@ class SpawnSettings:
     """Settings of a run in which each party is a process on this machine.
 
     Attributes:
-        threads: Each process uses so many torch threads.
-        join_timeout: The processes must start within so many seconds.
-        timeout: One message may take so many seconds.
-        engine: The engine is 'fast', 'stock' (CrypTen as shipped), or 'rtas', whose dealer sees permuted logits.
-        logit_bound: It is the public bound on the absolute value of logits. None derives it from the norms that the
+        threads: How many torch threads each process uses.
+        join_timeout: The seconds within which the processes must start.
+        timeout: The seconds that one message may take.
+        engine: 'fast', 'stock' (CrypTen as shipped), or 'rtas', whose dealer sees permuted logits.
+        logit_bound: The public bound on the absolute value of logits. None derives the bound from the norms that the
             owners announce.
-        transport: The transport is 'tcp', 'gloo' or 'tls'; see `Transport`.
-        tls: It is the folder that contains the three parties' folders of certificate files.
-        freeze_timeout: A party that gives no sign of life for so many seconds counts as lost.
+        transport: 'tcp', 'gloo' or 'tls'; see `Transport`.
+        tls: The folder that contains the three parties' folders of certificate files; only 'tls' needs it.
+        freeze_timeout: The seconds without a sign of life after which a party counts as lost.
     """
 
     threads: int = 1

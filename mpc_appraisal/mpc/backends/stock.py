@@ -1,11 +1,12 @@
 """The engine `stock`: a session on CrypTen 0.4.1 as shipped, with its protocols, its dealer and its gloo transport.
 
-It is the baseline that the other engines are compared with. What is wrong or unsafe as shipped is replaced: the process
-group is made from the session's rendezvous and has a time-out; bytes and rounds are counted; errors name the party; the
-dealer answers a closed list of requests and draws its seeds from the operating system; and owners commit to a result
-that goes to both before they open it (see `protocols.committed_opening`).
+It is the baseline that the other engines are compared with. Therefore CrypTen's protocols and its generators of
+randomness have to stay as shipped. What is wrong or unsafe around them is replaced: the process group is made from the
+session's rendezvous and has a time-out; bytes and rounds are counted; errors name the party; the dealer answers a
+closed list of requests and draws its seeds from the operating system; and the owners commit to a result that goes to
+both before either owner opens it (see `protocols.committed_opening`).
 
-The dealer answers the model owner's requests one by one. Both owners do not make a script of requests, so the check in
+The dealer answers the model owner's requests one by one. The owners make no script of requests, so the check in
 `protocols.orders` does not cover this engine, and a cheating model owner may ask for what the program does not need.
 """
 
@@ -44,9 +45,15 @@ def _nbytes(tensors) -> int:
 
 
 class Communicator(DistributedCommunicator):
-    """CrypTen's communicator over torch.distributed's gloo, made from a rendezvous, which counts bytes and rounds.
+    """CrypTen's communicator over torch.distributed's gloo, made from a rendezvous; it counts bytes and rounds.
 
-    The bytes are those that this party sends: an all-reduce of n bytes between two parties sends n bytes from each.
+    The methods are CrypTen's; here they also count, and turn errors into PeerError. The counted bytes are those that
+    this party sends: in an all-reduce of n bytes, each of two parties sends n bytes.
+
+    Args:
+        rendezvous: The connection to the other parties.
+        meter: What counts the bytes and rounds.
+        timeout: The seconds that one message may take.
     """
 
     def __init__(self, rendezvous: Rendezvous, meter: Meter, timeout: float):
@@ -62,7 +69,7 @@ class Communicator(DistributedCommunicator):
         DistributedCommunicator.instance = self
 
     def naming(self, peer: str) -> PeerErrors:
-        """Within the returned context, errors of torch.distributed become PeerError, which names `peer`."""
+        """Return a context in which errors of torch.distributed become PeerError, which names `peer`."""
         return PeerErrors(self._rendezvous, peer)
 
     def _other(self) -> str:
@@ -119,7 +126,10 @@ class Communicator(DistributedCommunicator):
 
 
 class StockDealer(TTPServer):
-    """The dealer's side of CrypTen's trusted third party. It sees shapes and sends shares of triples."""
+    """The dealer's side of CrypTen's trusted third party, which sees shapes and sends shares of triples.
+
+    A triple is a set of random numbers, such as a, b and a b, by which the owners multiply shares.
+    """
 
     def __init__(self, communicator: Communicator):
         self.comm, self.meter, self.device = communicator, communicator.meter, "cpu"
@@ -129,7 +139,10 @@ class StockDealer(TTPServer):
         self.marks: list[int] = []
 
     def serve(self) -> list[int]:
-        """Answer requests until the model owner ends the session. Returns the bytes that were sent at each mark."""
+        """Answer requests until the model owner ends the session, and return the bytes that had been sent at each mark.
+
+        Raises AppraisalError: A request is not in REQUESTS.
+        """
         while True:
             message = self.comm.recv_obj(0, self.ttp_group)
             if message == TERMINATE:
@@ -146,7 +159,12 @@ class StockDealer(TTPServer):
 
 
 class StockSession(Session):
-    """An owner's session on CrypTen as shipped; `timeout` is the seconds that one message may take."""
+    """An owner's session on CrypTen as shipped. `Session` describes the methods.
+
+    Args:
+        rendezvous: The connection to the other parties.
+        timeout: The seconds that one message may take.
+    """
 
     engine = "stock"
     _opened = 0  # the number of openings to both owners
@@ -174,7 +192,7 @@ class StockSession(Session):
         return None if opened is None else decode(opened, int(secret.encoder.scale).bit_length() - 1)
 
     def _committed(self, share):
-        """Open a value to both owners. Returns the sum of their shares; see `protocols.committed_opening`."""
+        """Return the sum of both owners' shares, opened as in `protocols.committed_opening`."""
         self._opened += 1
         me, nonce, context = self.communicator.rank, os.urandom(NONCE_BYTES), self._opened.to_bytes(8, "big")
         mine = tensor_of(commitment(nonce, context, me, share)).view(torch.int64)  # the only type that CrypTen gathers
@@ -204,5 +222,5 @@ def _join(first, tensors):
 
 
 def deal(rendezvous: Rendezvous, timeout: float) -> list[int]:
-    """Be the dealer until the session ends. Returns the bytes that were sent at each mark."""
+    """Be the dealer until the session ends, and return the bytes that had been sent at each mark."""
     return StockDealer(Communicator(rendezvous, Meter(), timeout)).serve()

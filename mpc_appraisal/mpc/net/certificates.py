@@ -1,8 +1,12 @@
 """Certificates, by which the parties identify each other over TLS: each carries the name of a role as its DNS name.
 
-A party's folder holds `ca.pem` (the authority that all three trust), `<role>.pem` (its certificate) and `<role>.key`.
-`CertificateFiles` finds and checks these files and makes TLS contexts of them. `make_trial` makes an authority and
-three certificates for a trial, and does not keep the authority's key.
+The roles are model_owner, data_owner and dealer. A party's folder holds `ca.pem` (the certificate of the authority,
+which all three trust), `<role>.pem` (the party's certificate) and `<role>.key` (its private key). `CertificateFiles`
+finds and checks these files and makes TLS contexts from them. `make_trial` makes an authority and three certificates
+for a trial, and does not keep the authority's key.
+
+The checks may become stricter, and the keys of a trial may be of another kind. The names of the files, and one role a
+certificate, have to stay: parties exchange such files before they meet.
 """
 
 from __future__ import annotations
@@ -22,12 +26,18 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import ROLES
 from mpc_appraisal.common.storage import check_private, write_new
 
-DAYS = 30  # for which a trial certificate is valid
+DAYS = 30  # A trial certificate is valid for so many days.
 
 
 @dataclass(frozen=True)
 class CertificateFiles:
-    """One party's certificate files."""
+    """The paths of one party's certificate files.
+
+    Attributes:
+        authority: The certificate of the authority.
+        certificate: The party's own certificate.
+        key: The party's private key.
+    """
 
     authority: Path
     certificate: Path
@@ -35,7 +45,11 @@ class CertificateFiles:
 
     @staticmethod
     def of(folder: str | Path | None, role: str) -> CertificateFiles:
-        """Return the files of `role` in `folder`/`role`, or else in `folder`. Raises InputError if one is wrong."""
+        """Return the files of `role` in `folder`/`role` if this is a folder, or else in `folder`.
+
+        Raises InputError: No folder is given, a file is missing, others may read the key, or the certificate is not one
+            for `role` alone.
+        """
         expected = f"a folder with ca.pem, {role}.pem and {role}.key"
         if folder is None:
             raise InputError(
@@ -56,7 +70,10 @@ class CertificateFiles:
         return certificates
 
     def context(self, server: bool) -> ssl.SSLContext:
-        """Return a context for TLS 1.3 with certificates on both sides. Raises InputError if the files do not fit."""
+        """Return a context for TLS 1.3 in which both sides show certificates, of the listening side if `server`.
+
+        Raises InputError: The files do not fit together.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
@@ -101,7 +118,7 @@ def _listed(names: set[str]) -> str:
 
 
 def make_trial(folder: Path, days: float = DAYS) -> list[Path]:
-    """Make an authority, and for each role a folder with a certificate; return the folders.
+    """Make an authority, and for each role a folder in `folder` with certificate files; return the roles' folders.
 
     The authority's key is not kept. The certificates are valid for `days` days.
 
@@ -136,7 +153,14 @@ def sign(
     days: float,
     role: str | None = None,
 ) -> x509.Certificate:
-    """Return a certificate that is valid from an hour ago until `days` from now; of an authority if `role` is None."""
+    """Return a certificate that is valid from an hour ago until `days` days from now.
+
+    Args:
+        subject, key: The name and the key of the holder.
+        issuer, issuer_key: The name and the key of the authority that signs.
+        days: The number of days.
+        role: The role that the certificate names; None makes the certificate of an authority.
+    """
     now, whole = datetime.now(timezone.utc), role is None
     builder = (
         x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
@@ -155,7 +179,7 @@ def sign(
 
 
 def private_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return a key in PEM form, without encryption."""
+    """Return a private key in PEM form, without encryption."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

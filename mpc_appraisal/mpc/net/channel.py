@@ -1,8 +1,12 @@
-"""Channels, over which the engine sends ring elements of shapes that both ends know.
+"""Channels, over which the engine sends ring elements (integers mod 2^64) of shapes that both ends know.
 
 `Channel` is the base class; its subclasses are `GlooChannel` and `DryChannel` here, `tcp.TcpChannel` and
-`tls.TlsChannel`. Parties are addressed by rank: the model owner is 0, the data owner 1, the dealer 2. The dealer sends
-corrections to the model owner alone, because it shares a key with the data owner.
+`tls.TlsChannel`. Parties are addressed by rank: the model owner is 0, the data owner 1, the dealer 2. In go tensors,
+and at the other end come tensors of the same shape and type; a channel counts bytes and rounds in its meter. The dealer
+sends corrections to the model owner alone, because it shares a key with the data owner.
+
+A channel may be added for another transport. Two properties have to stay: messages keep their order, and
+a send does not wait for the receiver while little is queued, since the owners send to each other at the same time.
 """
 
 from __future__ import annotations
@@ -23,22 +27,31 @@ from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.ring.buffers import empty
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
-WINDOW = 32  # messages by which a sender may be ahead of the receiver
+WINDOW = 32  # A sender may be ahead of the receiver by so many messages.
 
 
 class Channel(ABC):
-    """One party's connections. Sending does not wait for the receiver. Receiving waits, and counts as a round."""
+    """One party's connections to the others.
+
+    Receiving waits for the message, and counts as a round unless the dealer is the source.
+
+    Args:
+        meter: What counts bytes and rounds.
+    """
 
     def __init__(self, meter: Meter):
         self.meter = meter
 
     def send(self, tensor: torch.Tensor, to: int) -> None:
-        """Send ring elements (int64) or bytes (uint8)."""
+        """Send ring elements (int64) or bytes (uint8) to the party of rank `to`."""
         self.meter.sent(tensor.numel() * tensor.element_size())
         self._send(tensor.contiguous(), to)
 
     def receive(self, shape: Sequence[int], source: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
-        """Receive the next tensor from `source`, whose shape and type both ends know."""
+        """Return the next tensor from the party of rank `source`; both ends know its shape and type.
+
+        Raises PeerError: The party was lost or does not answer.
+        """
         if source != 2:  # the dealer runs ahead, so its messages are there before they are needed
             self.meter.waited()
         return self._receive(tuple(shape), source, dtype)
@@ -55,7 +68,13 @@ class Channel(ABC):
 
 
 class GlooChannel(Channel):
-    """A channel over torch.distributed's gloo, in the clear. The file `gloo` describes how losses are found."""
+    """A channel over torch.distributed's gloo, in the clear. The file `gloo` says how lost parties are noticed.
+
+    Args:
+        rendezvous: The connection by which the parties have met.
+        meter: What counts bytes and rounds.
+        timeout: The seconds that one message may take.
+    """
 
     def __init__(self, rendezvous: Rendezvous, meter: Meter, timeout: float):
         super().__init__(meter)
@@ -86,7 +105,7 @@ class GlooChannel(Channel):
 
 
 class DryChannel(Channel):
-    """A channel of a dry run: it counts bytes, rounds and the bytes that the dealer would send here (`dealt`)."""
+    """A channel of a dry run, which sends nothing. It counts bytes, rounds, and the bytes from the dealer (`dealt`)."""
 
     dealt = 0
 

@@ -1,8 +1,12 @@
 """Detection of lost parties, which is the same over every transport.
 
-`FailureDetector` is the base class of a party's connection to the others. It keeps the first loss of the session, with
-the name of the lost party: a party that waits is woken by it, and a party that computes is interrupted by it. Its
-subclasses carry the messages and report the losses. `BlockingCalls` runs calls that nothing can interrupt.
+A party is lost if its process ended, if it is frozen or if it has aborted. `FailureDetector` is the base class of a
+party's connection to the others. It keeps the first loss of the session, with the name of the lost party. A party that
+waits is woken by the loss, and a party that computes is interrupted by it. The subclasses carry the messages and report
+the losses. `BlockingCalls` runs calls that nothing can interrupt.
+
+The times may change. It has to stay that the first loss is kept, since later errors are mostly consequences of it, and
+that every wait of a subclass ends at a loss.
 """
 
 from __future__ import annotations
@@ -21,12 +25,12 @@ from typing import Any
 from mpc_appraisal.common.errors import InputError, PeerError
 
 NOTICE_SECONDS = 0.3  # a waiting party notices a loss within this time; a computing one is interrupted after it
-ASK_SECONDS = 0.1  # between two looks at whether a party was lost
-FREEZE_SECONDS = 10.0  # without a sign of life, by default
+ASK_SECONDS = 0.1  # the time between two looks at whether a party was lost
+FREEZE_SECONDS = 10.0  # a party that gives no sign of life for this time counts as lost, by default
 
 
 class Interrupted(BaseException):
-    """Raised in the main thread, wherever it is, when a party was lost. It never leaves `interrupting`."""
+    """What is raised in the main thread, wherever it is, when a party was lost. It never leaves `interrupting`."""
 
 
 class FailureDetector(ABC):
@@ -35,10 +39,12 @@ class FailureDetector(ABC):
     A monitor thread of the subclass calls `_fail` for each loss and `_interrupt_once` again and again.
 
     Args:
-        freeze: A party that gives no sign of life for so many seconds counts as lost.
+        freeze: The seconds without a sign of life after which a party counts as lost.
 
     Attributes:
-        wake: This descriptor becomes readable once a party was lost, for waits in select or poll.
+        wake: A descriptor that becomes readable once a party was lost, for waits in select or poll.
+
+    Raises InputError: `freeze` is not above 0.
     """
 
     def __init__(self, freeze: float):
@@ -58,16 +64,23 @@ class FailureDetector(ABC):
 
     @abstractmethod
     def exchange(self, topic: str, message: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Send this party's message to the others and return all three by role; all parties call it in the same order.
+        """Send this party's message to the others, and return the messages of all three parties by role.
+
+        All parties call this with the same topics in the same order.
+
+        Args:
+            topic: What the messages are about; each topic is used once in a session.
+            message: A JSON object that holds nothing private.
 
         Raises:
+            AppraisalError: The messages on this topic were already exchanged.
             PeerError: A party aborted, died or froze, or is at another point of the program.
         """
 
     def certified(self, role: str) -> str | None:
         """Return the SHA-256 of the public key (SubjectPublicKeyInfo) in the certificate of `role`, as 64 hex digits.
 
-        Returns None over a transport without certificates. Call it after `announce`.
+        Returns None over a transport without certificates. Call this after `announce`.
         """
         return None
 
@@ -77,7 +90,7 @@ class FailureDetector(ABC):
 
     @abstractmethod
     def close(self, linger: float = 0.0) -> None:
-        """Leave in good order; wait up to `linger` seconds for parties that still need this one."""
+        """Leave in good order; wait up to `linger` seconds for parties that still need this party."""
 
     def _fail(self, error: PeerError) -> PeerError:
         """Keep the first loss and wake waiting threads. Returns the loss that is kept."""
@@ -88,7 +101,7 @@ class FailureDetector(ABC):
         return self._error or error
 
     def check(self) -> None:
-        """Raise PeerError if a party was lost."""
+        """Raise the PeerError that was kept if a party was lost."""
         if self._error is not None:
             self._noticed.set()
             raise self._error
@@ -98,7 +111,7 @@ class FailureDetector(ABC):
         return None if self._error is None else str(self._error)
 
     def when_lost(self, act: Callable[[], None]) -> None:
-        """Call `act` after a loss; it must end a wait of the main thread that nothing else can end."""
+        """Call `act` after a loss. It is meant to end a wait of the main thread that nothing else can end."""
         self._when_lost.append(act)
 
     def _interrupt_once(self) -> None:
@@ -117,7 +130,7 @@ class FailureDetector(ABC):
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Within the block, a loss ends whatever this thread computes. The block then raises PeerError."""
+        """Return a context in which a loss ends whatever this thread computes, and then raises PeerError."""
 
         def disarm() -> None:
             with self._lock:
@@ -136,11 +149,11 @@ class FailureDetector(ABC):
 
 
 class BlockingCalls:
-    """Runs blocking calls in a thread. The caller still gets PeerError if a party is lost meanwhile.
+    """A thread that runs blocking calls, so that the caller still gets PeerError if a party is lost meanwhile.
 
     Args:
-        check: It raises PeerError if a party was lost.
-        idle: The thread calls it about every half second while there is nothing to run.
+        check: A function that raises PeerError if a party was lost.
+        idle: A function that the thread calls about every half second while there is nothing to run.
     """
 
     def __init__(self, check: Callable[[], None], idle: Callable[[], None] = lambda: None):
@@ -166,7 +179,7 @@ class BlockingCalls:
         """Return what `f` returns, or raise what it raises.
 
         Raises PeerError if a party is lost meanwhile, and TimeoutError at the deadline, which is a time of the
-        monotonic clock. After either, `f` may still be running.
+        monotonic clock. After either error, `f` may still be running.
         """
         future: futures.Future = futures.Future()
         self._calls.put((future, f))

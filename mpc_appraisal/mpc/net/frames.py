@@ -2,8 +2,10 @@
 
 The payload is a tensor's memory, little-endian, or text. The header holds magic bytes, kind, dtype, number of
 dimensions, sequence number of its direction, size of the payload in bytes, shape, and the line of code that sent the
-frame, so that two programs that diverge are reported with both lines. Nothing is ever unpickled. `pack` and `unpack`
-convert headers; `stream` sends and receives the frames. The layout is a format: a change of it needs a new magic.
+frame, so that two programs that diverge are reported with both lines. Nothing is ever unpickled. `pack` takes a
+`Header` and returns its bytes, `unpack` does the reverse, and `stream` sends and receives the frames.
+
+The layout is a format that two versions of this package share: a change of it needs a new magic.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from mpc_appraisal.common.text import shown
 
 MAGIC = b"mpc1"
 DIMENSIONS = 6
-SITE_BYTES = 56  # of the line of code
+SITE_BYTES = 56  # the field for the line of code
 HEADER = struct.Struct(f"<4sBBBxQQ{DIMENSIONS}Q{SITE_BYTES}s")
 DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 PLUMBING = {"frames.py", "stream.py", "tls.py", "channel.py", "engine.py"}  # files that no call site names
@@ -40,11 +42,19 @@ class Kind(IntEnum):
 
 
 class FrameError(ValueError):
-    """The bytes are not a frame, or the frame is not the one that must come next."""
+    """The error for bytes that are not a frame, or for a frame that is not the frame that must come next."""
 
 
 class Header(NamedTuple):
-    """A frame without its payload, whose size in bytes is `size`. The field `site` is the line of code that sent it."""
+    """A frame without its payload.
+
+    Attributes:
+        kind: What the frame contains.
+        dtype, shape: The type and the shape of the tensor; other kinds leave the shape empty.
+        sequence: The number of frames that were sent before it in the same direction.
+        size: The size of the payload in bytes.
+        site: The line of code that sent the frame.
+    """
 
     kind: Kind
     dtype: torch.dtype
@@ -76,7 +86,10 @@ def pack(header: Header) -> bytes:
 
 
 def unpack(data: bytes | bytearray, expected_sequence: int) -> Header:
-    """Return the header in 128 bytes. Raises FrameError unless it is the frame that must come next."""
+    """Return the header that the 128 bytes `data` hold.
+
+    Raises FrameError: The bytes are no header, or its sequence number is not `expected_sequence`.
+    """
     magic, kind, dtype, dimensions, sequence, size, *sizes, site = HEADER.unpack(data)
     if magic != MAGIC or kind not in list(Kind) or dtype >= len(DTYPES) or dimensions > DIMENSIONS:
         raise FrameError("sent bytes that are no message")
@@ -90,7 +103,7 @@ def unpack(data: bytes | bytearray, expected_sequence: int) -> Header:
 
 
 def nbytes(shape: Sequence[int], dtype: torch.dtype) -> int:
-    """Return the size of a tensor of `shape` in bytes."""
+    """Return the size in bytes of a tensor of `shape` and `dtype`."""
     size = dtype.itemsize
     for n in shape:
         size *= n
@@ -103,7 +116,7 @@ def view_of(tensor: torch.Tensor) -> memoryview:
 
 
 def call_site() -> str:
-    """Return 'FILE:LINE' of the nearest caller outside the transport and the engine, that is outside `PLUMBING`."""
+    """Return 'FILE:LINE' of the nearest caller whose file is not in PLUMBING (the transport and the engine)."""
     frame = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename

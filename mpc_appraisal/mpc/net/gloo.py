@@ -1,7 +1,9 @@
 """The process group of torch.distributed's gloo, made from a rendezvous, with errors that name the lost party.
 
-Nothing can interrupt a wait in gloo, and gloo does not notice a frozen party. So after a loss the sockets that gloo
-opened are shut down, and the wait ends with an error. That works on Linux; elsewhere the wait ends by gloo's time-out.
+In goes a `Rendezvous`, by which the parties have met; out comes torch's global process group, over which `channel` and
+the engine stock send. Nothing can interrupt a wait in gloo, and gloo does not notice a frozen party. So after a loss
+the sockets that gloo opened are shut down, and the wait ends with an error. That works on Linux; elsewhere the wait
+ends by gloo's time-out. Every call that may wait in gloo has to stay inside `PeerErrors`, or its error names nobody.
 """
 
 from __future__ import annotations
@@ -21,7 +23,12 @@ from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 
 
 def open_group(rendezvous: Rendezvous, timeout: float) -> None:
-    """Connect the three parties. Raises PeerError if one is lost, and InputError for a wrong GLOO_SOCKET_IFNAME."""
+    """Connect the three parties; one message may then take `timeout` seconds.
+
+    Raises:
+        PeerError: A party was lost.
+        InputError: The environment's GLOO_SOCKET_IFNAME names a network interface that this machine does not have.
+    """
     stated = os.environ.get("GLOO_SOCKET_IFNAME", "").strip()
     known = [name for _, name in socket.if_nameindex()]
     if not all(name.strip() in known for name in stated.split(",") if name.strip()):
@@ -47,7 +54,7 @@ def open_group(rendezvous: Rendezvous, timeout: float) -> None:
 
 @contextmanager
 def severable(rendezvous: Rendezvous) -> Iterator[None]:
-    """Within the block gloo makes connections. A later loss ends all waits on them."""
+    """Return a context in which gloo makes connections; a later loss of a party ends all waits on these connections."""
     before = _sockets().values()
     yield
     opened = [name for name in _sockets().values() if name not in before]
@@ -73,7 +80,12 @@ def _sockets() -> dict[int, str]:
 
 
 class PeerErrors:
-    """Turns errors of torch.distributed into PeerError, with the name of the party and its reason if it gave one."""
+    """A context that turns errors of torch.distributed into PeerError, with the party's name and reason if it gave one.
+
+    Args:
+        rendezvous: The connection that knows which party was lost.
+        peer: The name of the party that the calls in the context wait for.
+    """
 
     def __init__(self, rendezvous: Rendezvous, peer: str):
         self.rendezvous, self.peer = rendezvous, peer

@@ -1,10 +1,14 @@
 """How two parties connect over TLS: one listens, and the other dials twice, because each direction has a connection.
 
-`Listener` waits for parties at an address; `dial` connects to one. Both return an `Incoming` and an `Outgoing` stream.
-A peer is whoever its certificate names, and its greeting must claim the same role. The greeting is a JSON message with
-the keys role, use (send or receive), instance (the same on both connections of one party) and address (where the dealer
-reaches the data owner). The listener drops strangers and goes on waiting: a thread of its own greets each newcomer, for
-a few seconds at most.
+`Listener` waits for parties at an address; `dial` connects to a party. Both give an `Incoming` and an `Outgoing` stream
+for the peer, which is the party at the other end. A peer is whoever its certificate names, and its greeting must claim
+the same role. The greeting is a JSON message with the keys role, use (send or receive), instance (the same on both
+connections of one party) and address (where the dealer reaches the data owner). A newcomer is whoever has connected and
+is not yet known to be a party. The listener drops newcomers that are no party and goes on waiting: a thread of its own
+greets each newcomer, for a few seconds at most.
+
+The times and GREETERS may change. The order has to stay: certificate, then greeting, then the grant of the role, and
+nothing else is read from a newcomer before the grant.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ HANDSHAKE_SECONDS = 5.0
 GREETERS = 32  # newcomers that are greeted at once; one more replaces the one that has been silent longest
 HELLO_BYTES = 4096
 RETRY_SECONDS = 0.1
-LEAST_SECONDS = 0.5  # the time that a handshake gets even if it begins just before the deadline
+LEAST_SECONDS = 0.5  # a handshake gets this time even if it begins just before the deadline
 USES = ("send", "receive")  # what the party that dials does with a connection
 
 Hello = dict[str, Any]
@@ -49,7 +53,7 @@ def address_of(host: str, port: int) -> str:
 
 
 def _shake_hands(sock: ssl.SSLSocket, deadline: float) -> None:
-    """Do the TLS handshake. Raises TimeoutError at the deadline, however slowly the other side sends its bytes."""
+    """Do the TLS handshake. Raises TimeoutError at the deadline (monotonic clock), however slowly bytes arrive."""
     sock.setblocking(False)
     while True:
         try:
@@ -70,13 +74,14 @@ def _without_delay(raw: socket.socket) -> socket.socket:
 
 
 class Listener:
-    """Waits for parties at an address until it is closed.
+    """A socket and its threads, which wait for parties at an address until `close`.
 
     Args:
+        certificates: This party's certificate files.
         host, port: The address. Port 0 chooses a free port, which the attribute `port` then states.
         name: The configuration key of the address, for error messages.
-        claim: It is called with the role of a party whose two connections have come, and grants or refuses the role.
-        joined: It is called with the role, both streams and the greeting of a party whose claim was granted.
+        claim: A function that grants or refuses the role of a party whose two connections have come (see `Claim`).
+        joined: A function that is called with the role, both streams and the greeting of an admitted party.
 
     Raises InputError: Nothing can listen at the address.
     """
@@ -133,7 +138,7 @@ class Listener:
                 _hang_up(sock or raw)
 
     def _admit(self, sock: ssl.SSLSocket, deadline: float) -> bool:
-        """Read a newcomer's greeting and grant or refuse its role. Returns whether the connection is kept."""
+        """Read a newcomer's greeting, grant or refuse its role, and return whether the connection is kept."""
         role = certified_role(sock)
         incoming, outgoing = Incoming(sock), Outgoing(sock)
         hello = read_hello(incoming, deadline)
@@ -175,7 +180,10 @@ class Listener:
 
 
 def _bind(host: str, port: int, name: str) -> socket.socket:
-    """Listen at `host`, or at all addresses of this machine if `host` is a public address in front of it."""
+    """Return a socket that listens at `host`, or at all of this machine's addresses if it cannot listen at `host`.
+
+    Raises InputError, which names the key `name`, if nothing can listen there.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
@@ -192,7 +200,7 @@ def _bind(host: str, port: int, name: str) -> socket.socket:
 
 
 def _hang_up(sock: socket.socket) -> None:
-    """Close the connection after the last bytes have arrived; what the other side still sends is discarded."""
+    """Close the connection after the last bytes have arrived, and discard what the other side still sends."""
     with suppress(*GONE):
         sock.settimeout(1.0)
         sock.shutdown(socket.SHUT_WR)
@@ -203,7 +211,13 @@ def _hang_up(sock: socket.socket) -> None:
 
 
 def read_hello(incoming: Incoming, deadline: float) -> Hello:
-    """Read the greeting of a newcomer, or the answer to one. Raises PermissionError for a refusal, else FrameError."""
+    """Return the greeting of a newcomer, or the answer to a greeting, which must come before the deadline.
+
+    Raises:
+        PermissionError: What came is a refusal.
+        FrameError: What came is no greeting.
+        TimeoutError: Nothing came in time.
+    """
     header = incoming.header(deadline)
     text = incoming.text(HELLO_BYTES, HANDSHAKE_SECONDS, deadline)
     if header.kind == Kind.ABORT:
@@ -217,7 +231,7 @@ def read_hello(incoming: Incoming, deadline: float) -> Hello:
 
 
 def _two_keys(halves: dict[str, Incoming | Outgoing]) -> str | None:
-    """Return what is wrong if the two connections of one party show different keys, or None if they show one."""
+    """Return what is wrong if the two connections of one party show different keys, or None if both show one key."""
     keys = {key_digest(x509.load_der_x509_certificate(half.sock.getpeercert(True))) for half in halves.values()}
     return None if len(keys) == 1 else "certificates of two keys on its two connections; expected one key"
 
@@ -230,14 +244,18 @@ def dial(
     timeout: float,
     address_for: Callable[[str], str | None],
 ) -> tuple[Incoming, Outgoing]:
-    """Connect to `peer`, one connection for each direction; tries again until `timeout` seconds have passed.
+    """Connect to `peer`, once for each direction, and return the two streams.
 
     Args:
-        address_for: It gets this party's own address on the way to the peer. It returns the address that the peer is
+        peer: The role of the party that listens.
+        address: The 'tcp://host:port' at which it listens.
+        role: The role of this party.
+        certificates: This party's certificate files.
+        timeout: The seconds for which connecting is tried again and again.
+        address_for: A function from this party's own address on the way to the peer to the address that the peer is
             given, or None.
 
-    Raises:
-        PeerError: Nobody listened, or one of the two refuses the other.
+    Raises PeerError: Nobody listened, or one of the two parties refuses the other.
     """
     host, port = parse_address(address)
     context, instance = certificates.context(server=False), os.urandom(8).hex()
@@ -283,7 +301,7 @@ def _connect(
     address_for: Callable[[str], str | None],
     patience: float,
 ) -> Incoming | Outgoing:
-    """Make one connection and send the greeting `hello` with this party's address. Closes the socket on any error."""
+    """Make one connection, and send the greeting `hello` with this party's address. Any error closes the socket."""
     sock = socket.create_connection(place, patience)
     try:
         sock = _without_delay(sock)

@@ -1,11 +1,14 @@
 """Heartbeats over the transports in the clear: how a party learns that another was killed or is frozen.
 
 Each two parties share a TCP connection that carries heartbeats alone. The kernel closes the connections of a killed
-process at once. A frozen process keeps them and falls silent. A process that computes for long still sends heartbeats,
-because a thread of its own sends them. `Heartbeats` also makes the connections that carry data.
+process at once. A frozen process keeps its connections and falls silent. A process that computes for long still sends
+heartbeats, because a thread of its own sends them. `Heartbeats` reports each loss to a function that it is given, and
+also makes the connections that carry data.
 
-On the wire, a connection starts with the listener's token, the rank of the party that dials, and the byte `LIFE` or
-`DATA`. Then bytes 0 are heartbeats, a byte 1 is the goodbye, and text before the goodbye is the reason for stopping.
+On the wire, a connection starts with the listener's token (random bytes that only the parties are told), the rank of
+the party that dials, and the byte `LIFE` or `DATA`. Then bytes 0 are heartbeats, a byte 1 is the goodbye, and text
+before the goodbye is the reason for stopping. These bytes have to stay the same at all parties; the times and limits
+below may change.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from mpc_appraisal.mpc.net.message_schemas import printable
 BEAT_SECONDS = 0.5
 WATCH_SECONDS = 0.1
 HELLO_SECONDS = 0.5  # a party that connects sends its token at once
-MOST_NEWCOMERS = 64  # connections without a token; one more replaces the oldest
+MOST_NEWCOMERS = 64  # connections that have not sent a token yet; one more replaces the oldest
 ABORT_BYTES = 4096
 TOKEN_BYTES = 16
 BEAT, BYE = b"\0", b"\1"
@@ -38,13 +41,14 @@ LIFE, DATA = 0, 1  # the uses of a connection
 
 @dataclass
 class PeerConnection:
-    """The connection with one party.
+    """The connection for heartbeats with one party.
 
     Attributes:
+        sock: The socket.
         text: What the party has sent, without heartbeats.
-        silent: The connection was watched for so many seconds without a byte.
-        left: The party has said goodbye.
-        lost: The party is dead or frozen.
+        silent: The seconds for which the connection was watched without a byte.
+        left: True once the party has said goodbye.
+        lost: True once the party is dead or frozen.
     """
 
     sock: socket.socket
@@ -56,7 +60,7 @@ class PeerConnection:
 
 @dataclass
 class Newcomer:
-    """A connection that has not sent its token yet and must do so before the deadline."""
+    """A connection that has not sent its whole token yet, and must send it before the deadline (monotonic clock)."""
 
     sock: socket.socket
     deadline: float
@@ -64,13 +68,14 @@ class Newcomer:
 
 
 class Heartbeats:
-    """One party's connections, and the thread that watches them.
+    """One party's connections, and the thread that watches the heartbeats on them.
 
     Args:
-        towards: The others reach this party at its address on the way to this host.
-        freeze: A party that gives no sign of life for so many seconds counts as lost.
-        fail: It is called with each loss.
-        tick: The thread calls it about every `WATCH_SECONDS`.
+        role: The role of this party.
+        towards: A host. The others reach this party at the address that this machine has on the way to the host.
+        freeze: The seconds without a sign of life after which a party counts as lost.
+        fail: A function that is called with each loss.
+        tick: A function that the thread calls about every `WATCH_SECONDS`.
     """
 
     def __init__(
@@ -88,12 +93,20 @@ class Heartbeats:
         self._thread.start()
 
     def contact(self) -> dict[str, Any]:
-        """Return what the others need to connect: the host, the port and the token, as hex digits."""
+        """Return what the others need to connect: host, port, and token as hex digits."""
         host, port = self._listener.getsockname()[:2]
         return {"host": host, "port": port, "token": self._token.hex()}
 
     def dial(self, role: str, contact: dict[str, Any], use: int = LIFE, patience: float | None = None) -> socket.socket:
-        """Connect to the party `role` at its `contact` within `patience` seconds. Raises PeerError."""
+        """Connect to the party `role`, and return the socket.
+
+        Args:
+            contact: What that party's method `contact` has returned.
+            use: LIFE for heartbeats, or DATA.
+            patience: The seconds that connecting may take, at most `freeze`; None takes `freeze`.
+
+        Raises PeerError: The party cannot be reached.
+        """
         try:
             patience = min(patience or self._freeze, self._freeze)
             sock = socket.create_connection((contact["host"], contact["port"]), patience)
@@ -106,7 +119,7 @@ class Heartbeats:
         return sock
 
     def taken(self, role: str) -> socket.socket | None:
-        """Return a connection for data that `role` has made, or None if there is none."""
+        """Return the next connection for data that `role` has made, or None if there is none."""
         return self._data[role].popleft() if self._data[role] else None
 
     def _add(self, role: str, sock: socket.socket) -> None:
@@ -114,7 +127,7 @@ class Heartbeats:
         self.connections[role] = PeerConnection(sock)
 
     def _accept(self) -> None:
-        """Accept a connection. Its first bytes are read as they come, so that no newcomer is waited for."""
+        """Accept a connection. Its first bytes are read later, as they come, so that no newcomer is waited for."""
         with suppress(OSError):
             sock, _ = self._listener.accept()
             sock.setblocking(False)
@@ -123,7 +136,7 @@ class Heartbeats:
             self._newcomers.pop(0).sock.close()
 
     def _greet(self, newcomer: Newcomer) -> bool:
-        """Read what a newcomer has sent. Returns whether more is expected of it."""
+        """Read what a newcomer has sent, and return whether more is expected of it."""
         try:
             data = newcomer.sock.recv(TOKEN_BYTES + 2 - len(newcomer.hello))
         except BlockingIOError:
@@ -140,7 +153,7 @@ class Heartbeats:
         return True
 
     def _admit(self, sock: socket.socket, hello: bytes) -> None:
-        """Keep the connection if its token and role are right; close it otherwise."""
+        """Keep the connection if its token and its role are right, and close it otherwise."""
         known = hmac.compare_digest(hello[:TOKEN_BYTES], self._token)
         role = ROLES[hello[-2]] if known and hello[-2] < len(ROLES) else self.role
         if role != self.role and hello[-1] == DATA:
@@ -195,7 +208,7 @@ class Heartbeats:
             self._fail(PeerError(f"{role} is gone: its process ended, or the network between us"))
 
     def leave(self, reason: str) -> None:
-        """Say goodbye to all connected parties, with the reason if `reason` is not empty."""
+        """Say goodbye to all connected parties; a `reason` that is not empty tells them why this party stops."""
         for peer in list(self.connections.values()):
             with suppress(OSError):
                 peer.sock.send(reason.encode().replace(BYE, b"")[: ABORT_BYTES - 1] + BYE)

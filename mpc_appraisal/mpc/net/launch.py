@@ -1,14 +1,16 @@
 """Runs the parties of a session as processes on this machine, which are started and ended together.
 
-`launch` starts one Python process for each party with `subprocess`. It never forks, because a forked child inherits
-the parent's memory, and with it the other parties' data. Each process gets a folder with its own job. Its result comes
-back through the folder, and its progress as JSON lines on its standard output. If a party fails, the others are ended;
-if the parent dies, all parties end, because each watches its standard input.
+`launch` takes a function and each party's arguments, and returns each party's result. It starts one Python process for
+each party with `subprocess`. It must never fork, because a forked child inherits the parent's memory, and with it the
+other parties' data. Each process gets a folder with its own job. Its result comes back through the folder, and its
+progress as JSON lines on its standard output. If a party fails, the others are ended; if the parent dies, all parties
+end, because each watches its standard input.
 
 Trust: a process unpickles its function and arguments from a folder of mode 700 that the parent wrote before the process
 started. The parent unpickles what its processes leave there, so it trusts them as it trusts itself; they belong to one
 user on one machine. Parties that do not trust each other start their own processes (`session=join`), and the engines
-fast and rtas unpickle nothing that comes from another party.
+fast and rtas unpickle nothing that comes from another party. The grace periods may change. Nothing
+else may be unpickled.
 """
 
 from __future__ import annotations
@@ -42,16 +44,17 @@ def launch(function: PartyFunction, jobs: dict[str, dict[str, Any]], emit: Emit,
     """Run `function(role, address, emit, folder, **jobs[role])` in a new process for each role.
 
     Args:
-        function: It is importable or picklable, and the same for every party. `folder` is the party's own folder.
-        jobs: They hold each party's keyword arguments by role. The key `files`, if there is one, maps file names to
-            functions that write these files into the party's folder; it is not passed on.
-        emit: It is called in this process with each progress event of any party.
-        threads: Each process uses so many torch threads. More threads than cores can cost ten times the time.
+        function: What each party runs, importable or picklable. `address` is the rendezvous, 'tcp://host:port', and
+            `folder` is the party's own folder.
+        jobs: Each party's keyword arguments, by role. The key `files`, if there is one, maps file names to functions
+            that write these files into the party's folder; it is removed from the job and not passed on.
+        emit: A function that is called in this process with each progress event of any party.
+        threads: How many torch threads each process uses. More threads than cores can cost ten times the time.
 
     Returns the results of the function by role.
 
     Raises:
-        The error of the party that failed by itself, or PeerError if one was killed.
+        The error of the party that failed by itself, or PeerError if a party was killed.
     """
     store = dist.TCPStore("127.0.0.1", 0, None, True, timedelta(seconds=60), wait_for_workers=False)
     address = f"tcp://127.0.0.1:{store.port}"
@@ -114,7 +117,7 @@ def _relay(party: subprocess.Popen, emit: Emit) -> threading.Thread:
 
 
 def _supervise(parties: dict[str, subprocess.Popen], store: dist.TCPStore) -> None:
-    """Wait until all parties have ended. Once one has failed, tell the others, and kill them after a grace period."""
+    """Wait until all parties have ended. If a party fails, tell the others, and kill them after a grace period."""
     deadline, ended_here = None, set()
     while any(party.poll() is None for party in parties.values()):
         if deadline is None and any(party.poll() not in (None, 0) for party in parties.values()):
@@ -134,7 +137,7 @@ def _supervise(parties: dict[str, subprocess.Popen], store: dist.TCPStore) -> No
 
 
 def _raise_first(parties: dict[str, subprocess.Popen]) -> None:
-    """Raise the error of the party that failed by itself; it says more than the errors of those that lost it."""
+    """Raise the error of the party that failed by itself, which says more than the errors of parties that lost it."""
     errors: dict[str, BaseException] = {}
     for role, party in parties.items():
         folder = Path(party.args[-1])

@@ -1,8 +1,12 @@
 """The lifecycle of a party in a session of any kind: it meets the others, runs, tells them how it ended, and leaves.
 
-A party of an appraisal and a role of the marketplace both go through `attend`, each with its own function to run. What
-goes in is a transport with an address, a function that reads this party's own input, and that function to run; what
-comes out is the function's result.
+A party of an appraisal and a role of the marketplace both go through `attend`, each with its own function to run. In
+goes a transport with an address, a function that reads this party's own input, and the function to run; out comes the
+function's result.
+
+The times may change. It has to stay that a party which fails tells the others before it leaves, in words without
+anything private, and that the model owner opens the rendezvous before it reads its input, since the others wait for
+the rendezvous.
 """
 
 from __future__ import annotations
@@ -35,16 +39,17 @@ def attend(
 ) -> Result:
     """Take `role` in a session from the meeting to the goodbye.
 
-    The model owner hosts the rendezvous, so it opens it before it reads its input, which may take a while; the others
-    read first. A party that fails tells the others why, in words without anything private, before it raises.
+    The model owner hosts the rendezvous, so it opens the rendezvous before it reads its input, which may take a while;
+    the others read their input first. A party that fails tells the others why, in words without anything private,
+    before it raises.
 
     Args:
         role: 'model_owner', 'data_owner' or 'dealer'.
         transport: how the parties are connected.
         address: 'tcp://host:port' of the rendezvous; None under torchrun.
         join_timeout: seconds to wait for the other parties to come.
-        read: returns this party's own input and raises an AppraisalError where it is bad; called in this process alone.
-        run: what this party does once all have met; it is given the rendezvous and the input.
+        read: a function that returns this party's own input, or raises an AppraisalError for a bad input.
+        run: a function of the rendezvous and the input, which is what this party does once all have met.
         hosted: True if a launcher hosts the rendezvous.
 
     Returns what `run` returned.

@@ -3,8 +3,11 @@
 A message is JSON that another party made, so nothing in it is trusted. `read` takes its bytes, the sender's role and
 the topic, and returns a dictionary whose fields fit the schema. It raises PeerError, which names the sender, for bytes
 that are not JSON, NaN, infinities, numbers beyond 64 bits, deep nesting, long texts, and missing or ill-typed fields.
-Fields that no schema names are ignored, so that a party of a later version can take part. A new field of a message gets
-a line in `SCHEMAS`. The file `messages` sends the messages of the marketplace, whose fields are checked by its roles.
+Fields that no schema names are ignored, so that a party of a later version can take part. The file `messages` sends the
+messages of the marketplace, whose fields the marketplace's roles check.
+
+A new field of a message gets a line in `SCHEMAS`, and is optional at first, because parties of an earlier version do
+not send it. The names and types of existing fields have to stay, since parties of two versions exchange them.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from mpc_appraisal.common.text import shown
 
 LONGEST_MESSAGE = 6 << 20  # bytes; torch's store ends a connection that sends 8 MiB
 LONGEST_TEXT = 5 << 20  # characters; encrypted answers travel as one text
-LONGEST_LINE = 4096  # bytes of the reason with which a party stops
+LONGEST_LINE = 4096  # bytes that are read of the reason with which a party stops
 DEEPEST = 32  # levels of nesting
 LARGEST = 2**64  # absolute value of integers, exclusive
 COUNT = 2**53  # the largest count; float64 holds it exactly
@@ -140,12 +143,18 @@ def printable(words: bytes | bytearray, longest: int = LONGEST_LINE) -> str:
 
 
 def read(text: bytes, source: str, topic: str) -> dict[str, Any]:
-    """Return the message of `source` on `topic`. Raises PeerError, which names the party, the topic and the field."""
+    """Return the message of the role `source` on `topic`, read from the bytes `text`.
+
+    Raises PeerError, which names the party, the topic and the field, for a message that does not fit.
+    """
     return check(parse(text, source, topic), source, topic)
 
 
 def parse(text: bytes, source: str, topic: str) -> dict[str, Any]:
-    """Return the JSON object that another party sent, whatever its fields are. Raises PeerError."""
+    """Return the JSON object that the role `source` sent as `text`, whatever its fields are.
+
+    Raises PeerError: The text is too long, is no JSON object, or contains what the top of this file excludes.
+    """
     if len(text) > LONGEST_MESSAGE:
         raise PeerError(_unreadable(source, topic, f"{len(text)} bytes", f"at most {LONGEST_MESSAGE}"))
     try:
@@ -165,7 +174,10 @@ def parse(text: bytes, source: str, topic: str) -> dict[str, Any]:
 
 
 def check(message: dict[str, Any], source: str, topic: str) -> dict[str, Any]:
-    """Return `message` if its fields fit the schema of the topic and the sender. Raises PeerError."""
+    """Return `message` if its fields fit the schema of the topic and of the sender `source`, or if there is no schema.
+
+    Raises PeerError: A field is missing or does not fit.
+    """
     schema = SCHEMAS.get(topic, {}).get(source)
     if schema is None:
         return message
@@ -188,7 +200,7 @@ def _validator(topic: str, source: str) -> Any:
 
 
 def _describe(error: Any) -> tuple[str, str]:
-    """Return what the message contains and what was expected, in words."""
+    """Return what the message contains and what was expected, in words, for an error of jsonschema."""
     rule, against = error.validator, error.validator_value
     if rule == "required":
         return f"no {', '.join(key for key in against if key not in error.instance)}", f"all of {', '.join(against)}"
@@ -215,7 +227,7 @@ def _unreadable(source: str, topic: str, got: str, expected: str, field: str = "
 
 
 def _check_size(message: Any, source: str, topic: str) -> None:
-    """Raise PeerError for deep nesting and long texts. It does not recurse, so that deep nesting is harmless."""
+    """Raise PeerError for deep nesting and long texts, without recursion, so that deep nesting is harmless."""
     waiting = [(message, 1)]
     while waiting:
         value, depth = waiting.pop()

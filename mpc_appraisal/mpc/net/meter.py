@@ -1,7 +1,9 @@
 """What a computation costs one party: seconds by phase, payload bytes that it sent, and rounds.
 
-A `Meter` counts from the beginning of a session, and `Meter.cost` returns what it has counted as a `Cost`. The cost of
-a step is the difference of two costs.
+A round is a wait of this party for a message of another party; what the dealer sends ahead does not count. A `Meter`
+counts from the beginning of a session, and `Meter.cost` returns what it has counted as a `Cost`. The cost of a step is
+the difference of two costs. What is counted has to stay the same in a real session and in a dry run, since forecasts
+are made by dry runs.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ class Cost:
     """What a computation has cost one party.
 
     Attributes:
-        seconds: Wall time by phase.
-        bytes_sent: Payload bytes that the party sent.
-        rounds: The number of times that the party waited for the other owner.
+        seconds: The wall time in each phase, by the phase's name.
+        bytes_sent: The payload bytes that the party sent.
+        rounds: The number of times that the party waited for a message of another party.
     """
 
     seconds: dict[str, float]
@@ -39,7 +41,7 @@ class Cost:
         return Cost(seconds, self.bytes_sent + other.bytes_sent, self.rounds + other.rounds)
 
     def divided(self, parts: int) -> list[Cost]:
-        """Return equal parts of the seconds and bytes. Rounds cannot be divided, so the first part has them all."""
+        """Return `parts` equal parts of the seconds and bytes. Rounds cannot be divided, so the first part has them."""
         seconds = {phase: s / parts for phase, s in self.seconds.items()}
         return [
             Cost(seconds, count, 0 if k else self.rounds) for k, count in enumerate(equally(self.bytes_sent, parts))
@@ -47,19 +49,22 @@ class Cost:
 
 
 def equally(count: int, parts: int) -> list[int]:
-    """Return whole numbers that add up to `count` and differ by one at most."""
+    """Return `parts` whole numbers that add up to `count` and differ by one at most."""
     return [count // parts + (k < count % parts) for k in range(parts)]
 
 
 def by_result(between_marks: list[int], results: int) -> list[int]:
-    """Return counts by result of counts between marks. What comes after the last result is divided among all."""
+    """Return counts for each of the `results` results of a program, from the counts between its marks.
+
+    The counts after the last result are divided equally among all results.
+    """
     after = equally(sum(between_marks[results:]), results) if results else []
     return [count + more for count, more in zip(between_marks, after, strict=False)]
 
 
 @dataclass
 class Meter:
-    """Counts from the beginning of a session. Bytes are payload, without the framing of the transport."""
+    """The counter of a session from its beginning. Bytes are payload, without the framing of the transport."""
 
     bytes_sent: int = 0
     rounds: int = 0
@@ -67,7 +72,7 @@ class Meter:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the wall time of the block to phase `name`."""
+        """Return a context whose wall time is added to the phase `name`."""
         start = time.perf_counter()
         try:
             yield
@@ -79,9 +84,9 @@ class Meter:
         self.bytes_sent += size
 
     def waited(self) -> None:
-        """Count one round."""
+        """Count one wait for a message, which is one round."""
         self.rounds += 1
 
     def cost(self) -> Cost:
-        """Return what was counted so far."""
+        """Return what has been counted so far."""
         return Cost(dict(self.seconds), self.bytes_sent, self.rounds)

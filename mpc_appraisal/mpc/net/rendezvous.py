@@ -1,9 +1,12 @@
 """How the parties meet over the transports in the clear, and how they exchange public JSON messages.
 
-The messages travel through torch's TCPStore, which the model owner hosts. They are exchanged before anything is shared
-and after everything is opened: sizes, hashes of the public configuration, costs. Nothing private is ever sent this way.
-`Rendezvous` also makes the connections for tensors. Every error names the party that is missing, killed or frozen, as
-the heartbeats report it. `tls.TlsLink` does the same over TLS.
+The messages travel through torch's TCPStore (a table of keys and values), which the model owner hosts. They are
+exchanged before anything is shared and after everything is opened: sizes, hashes of the public configuration, costs.
+Nothing private may ever be sent this way. `Rendezvous` also makes the connections for tensors. Every error names the
+party that is missing, killed or frozen, as the heartbeats report it. `tls.TlsLink` does the same over TLS.
+
+The times below may change. The keys of the store ('line/ROLE', 'note/TOPIC/ROLE', 'taken/ROLE', 'left/ROLE' and
+'abort') have to stay the same at all parties, and `launch` writes 'abort' too.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ LAST_WORDS_SECONDS = 1.0  # the reason of a party that failed may arrive so long
 
 
 def parse_address(rendezvous: str) -> tuple[str, int]:
-    """Return host and port of 'tcp://host:port'. Raises InputError for anything else."""
+    """Return the host and the port of 'tcp://host:port'. Raises InputError for anything else."""
     try:
         url = urlparse(str(rendezvous))
         scheme, host, port = url.scheme, url.hostname, url.port
@@ -51,14 +54,14 @@ class Rendezvous(FailureDetector):
 
     Args:
         role: The role of this party.
-        address: The store is at this 'tcp://host:port', where the model owner hosts it. With None the address comes
-            from the environment of torchrun, whose agent hosts the store.
-        timeout: The party waits so many seconds for the others to come.
-        hosted: A launcher already hosts the store.
-        freeze: A party that gives no sign of life for so many seconds counts as lost.
+        address: The 'tcp://host:port' at which the model owner hosts the store. With None the address comes from the
+            environment of torchrun, whose agent may host the store.
+        timeout: The seconds for which this party waits for the others to come.
+        hosted: True if a launcher already hosts the store.
+        freeze: The seconds without a sign of life after which a party counts as lost.
 
     Raises:
-        InputError: The address is none, or the model owner cannot listen there.
+        InputError: The address is no address, or the model owner cannot listen there.
         PeerError: The model owner was not found at the address.
     """
 
@@ -92,8 +95,8 @@ class Rendezvous(FailureDetector):
     def _opened(self, host: str, port: int) -> dist.TCPStore:
         """Return the store, which is hosted here or found at the address before the timeout.
 
-        Its constructor waits for ever for a listener that sends nothing, and cannot be interrupted, so a thread calls
-        it.
+        The store's constructor waits for ever for a listener that sends nothing, and cannot be interrupted, so a thread
+        calls it.
         """
         while True:
             made: futures.Future = futures.Future()
@@ -132,13 +135,13 @@ class Rendezvous(FailureDetector):
         self._call(lambda: self.store.set(f"line/{self.role}", json.dumps(self._heartbeats.contact())))
 
     def _look_for_abort(self) -> None:
-        """Look whether a party has aborted, while this one computes."""
+        """Look whether a party has aborted, while this party computes."""
         with suppress(RuntimeError, ValueError):  # the host is gone, which its heartbeat reports
             if self.store.check(["abort"]):
                 self._fail(PeerError(printable(self.store.get("abort"))))
 
     def _call(self, f):
-        """Run a call to the store. Raises PeerError if it fails or does not answer in time."""
+        """Return what `f`, a call to the store, returns. Raises PeerError if the store fails or is too late."""
         try:
             until = None if self._until is None else max(self._until, time.monotonic() + CALL_SECONDS)
             return self._blocking.call(f, until)
@@ -184,7 +187,7 @@ class Rendezvous(FailureDetector):
             raise self._fail(PeerError(printable(self._call(lambda: self.store.get("abort")))))
 
     def abort(self, message: str) -> None:
-        """Tell the others why this party stops: the first loss, or else `message`, which holds nothing private."""
+        """Tell the others why this party stops: the first loss, or else `message`, which must hold nothing private."""
         if self._closed:
             return
         words = self.reason() or f"{self.role} stopped: {message}"
@@ -194,9 +197,12 @@ class Rendezvous(FailureDetector):
         self._heartbeats.leave(words)
 
     def exchange(self, topic: str, message: dict) -> dict[str, dict]:
-        """Send this party's message to the others and return all three by role; all parties call it in the same order.
+        """Send this party's message to the others, and return the messages of all three parties by role.
+
+        All parties call this with the same topics in the same order.
 
         Raises:
+            AppraisalError: The messages on this topic were already exchanged.
             PeerError: A party aborted, died, froze or left.
             InputError: This party's message is too long.
         """
@@ -224,7 +230,10 @@ class Rendezvous(FailureDetector):
 
     # -- connections for tensors -----------------------------------------------------------------------------------
     def connections(self, timeout: float) -> dict[int, socket.socket]:
-        """Make a new connection with each of the others and return the sockets by rank. Raises PeerError."""
+        """Make a new connection with each of the others within `timeout` seconds, and return the sockets by rank.
+
+        Raises PeerError: A party does not connect in time, or was lost.
+        """
         sockets: dict[int, socket.socket | None] = {}
         deadline, me = time.monotonic() + timeout, rank_of(self.role)
         for rank, role in enumerate(ROLES):
@@ -241,7 +250,7 @@ class Rendezvous(FailureDetector):
 
     # -- the end ---------------------------------------------------------------------------------------------------
     def lost(self, role: str) -> PeerError:
-        """Return the error for a broken connection with `role`. It waits a moment for what the heartbeats report."""
+        """Return the error for a broken connection with `role`, after a moment's wait for the heartbeats' report."""
         until = time.monotonic() + LAST_WORDS_SECONDS
         while self._error is None and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
@@ -272,6 +281,6 @@ class Rendezvous(FailureDetector):
         os.close(self._waker)
 
     def _awaited(self, role: str) -> bool:
-        """Return whether the host must stay for `role`, to let it read its messages or why the session ended."""
+        """Return whether the host must stay so that `role` can read its messages, or why the session ended."""
         peer = self._peers.get(role)
         return not (peer.left or peer.lost) if peer else self.store.add(f"left/{role}", 0) == 0

@@ -1,7 +1,9 @@
 """Finds out what listens at an address where a party should, for error messages.
 
-`who_answers` describes the listener in a few words. `cannot_listen` makes the error of a party whose own address is in
-use, or cannot be listened on for another reason.
+`who_answers` takes a host and a port and describes the listener in a few words. `cannot_listen` makes the error of a
+party whose own address is in use, or cannot be listened on for another reason. The words may change, as far as tests do
+not pin them. What a listener sends is printed as one short, escaped line, and that has to stay: the listener may be
+anybody.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ from contextlib import suppress
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 
-LOOK_SECONDS = 0.6  # half of it is for a listener that sends something first
-MOST_BYTES = 256  # of an answer
+LOOK_SECONDS = 0.6  # half of this time is for a listener that sends something first
+MOST_BYTES = 256  # so many bytes of an answer are read
 REQUEST = b"GET / HTTP/1.0\r\n\r\n"  # line-based, HTTP and TLS servers all answer it in their way
 
 
 def who_answers(host: str, port: int, seconds: float = LOOK_SECONDS) -> str | None:
-    """Return in a few words how the listener at `host`:`port` answers, or None if nobody listens."""
+    """Return in a few words how the listener at `host` and `port` answers, or None if nobody listens there.
+
+    `seconds` is the time for each of the two connections that this may make.
+    """
     try:
         sock = socket.create_connection((host, port), seconds)
     except OSError:
@@ -39,7 +44,14 @@ def who_answers(host: str, port: int, seconds: float = LOOK_SECONDS) -> str | No
 
 
 def cannot_listen(key: str, where: str, host: str, port: int, error: Exception) -> InputError:
-    """Return the error of a party that cannot listen at `where`, which is the value of the configuration key `key`."""
+    """Return the error of a party that cannot listen at an address.
+
+    Args:
+        key: The configuration key, or the words, by which the user states the address.
+        where: The address as the user wrote it.
+        host, port: The parts of the address.
+        error: What the attempt to listen has raised.
+    """
     text = str(error)
     if getattr(error, "errno", None) != errno.EADDRINUSE and "address already in use" not in text.lower():
         # torch's text is long and ends with the cause
@@ -53,7 +65,7 @@ def cannot_listen(key: str, where: str, host: str, port: int, error: Exception) 
 
 
 def _speaks_tls(host: str, port: int, seconds: float) -> bool:
-    """Return whether any TLS server listens there. Some close the connection after plain text without an answer."""
+    """Return whether a TLS server listens there. Some servers answer plain text only by closing the connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:

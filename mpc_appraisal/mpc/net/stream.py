@@ -1,8 +1,11 @@
 """Sending and receiving frames over TLS connections, one for each direction.
 
-`Outgoing` sends frames to one peer, large ones by a thread of its own. `Incoming` reads the frames of one peer. Each
-direction has its own connection, because two threads must not read and write one TLS connection at the same time.
-Sockets never block: waits are in poll, with a deadline and a descriptor that ends them.
+A frame is a header and a payload (see `frames`), and a peer is the party at the other end. `Outgoing` sends frames to a
+peer, large frames by a thread of its own. `Incoming` reads the frames of a peer. Each direction has its own connection,
+because two threads must not read and write one TLS connection at the same time.
+
+The sizes and times below may change. Sockets must never block: waits are in poll, with a deadline and a descriptor that
+ends them. Frames must leave in the order of their sequence numbers.
 """
 
 from __future__ import annotations
@@ -33,16 +36,17 @@ GONE = (OSError, ValueError)  # raised by a broken or closed TLS socket
 
 
 class Woken(Exception):
-    """A wait was ended by the descriptor of `Incoming.wake_by`."""
+    """What a wait raises that was ended by the descriptor of `Incoming.wake_by`."""
 
 
 class Incoming:
-    """Reads the frames of one peer. A thread that reads must hold `lock`.
+    """The receiving end of one peer's frames.
 
     Attributes:
+        lock: The lock that a thread must hold while it reads.
         heard: The time of the last byte, on the monotonic clock.
-        held: A header that was read and whose payload was not, or None.
-        ended: Nothing more will come.
+        held: The header of a frame whose payload has not been read yet, or None.
+        ended: True once nothing more will come.
     """
 
     def __init__(self, sock: ssl.SSLSocket):
@@ -55,12 +59,12 @@ class Incoming:
         self._wake: int | None = None
 
     def wake_by(self, descriptor: int) -> None:
-        """Let waits raise Woken once `descriptor` can be read."""
+        """Let all waits raise Woken once `descriptor` can be read."""
         self._wake = descriptor
         self._poll.register(descriptor, select.POLLIN)
 
     def _some(self, view: memoryview) -> int:
-        """Read some bytes into `view` and return their number, 0 if none are there yet."""
+        """Read some bytes into `view` and return how many, 0 if there are none yet."""
         if self.ended:
             raise EOFError("nothing more comes")
         try:
@@ -80,7 +84,10 @@ class Incoming:
         return count
 
     def look(self) -> Header | None:
-        """Return the next header if all of it has come, or else None. Raises EOFError and FrameError."""
+        """Return the next header if all of it has come, or else None.
+
+        Raises EOFError at the end of the connection, and FrameError for what is not the next frame.
+        """
         while self.held is None:
             count = self._some(memoryview(self._bytes)[self._filled :])
             if count == 0:
@@ -100,9 +107,9 @@ class Incoming:
                 raise Woken
 
     def header(self, deadline: float | None, spin: bool = False) -> Header:
-        """Wait for the next header and return it. Raises TimeoutError and Woken, and what `look` raises.
+        """Wait for the next header and return it. With `spin` the first moments of the wait are polled.
 
-        With `spin` the first moments of the wait are polled.
+        Raises TimeoutError at the deadline (monotonic clock; None never ends), Woken, and what `look` raises.
         """
         until = time.perf_counter() + SPIN_SECONDS if spin else 0.0
         while (header := self.look()) is None:
@@ -114,7 +121,7 @@ class Incoming:
     def payload(self, view: memoryview, timeout: float, deadline: float = math.inf) -> None:
         """Read the payload of the held frame into `view`.
 
-        Raises TimeoutError after `timeout` seconds without a byte, and at the deadline.
+        Raises TimeoutError after `timeout` seconds without a byte, and at the deadline; Woken, EOFError and FrameError.
         """
         got = 0
         while got < len(view):
@@ -125,7 +132,10 @@ class Incoming:
         self.held = None
 
     def text(self, limit: int, timeout: float, deadline: float = math.inf) -> bytes:
-        """Return the payload of the held frame, a text. Raises FrameError if it is longer than `limit` bytes."""
+        """Return the payload of the held frame, a text.
+
+        Raises FrameError if the text is longer than `limit` bytes, and what `payload` raises.
+        """
         if self.held.size > limit:
             raise FrameError(
                 f"sent a {self.held.kind.name.lower()} of {self.held.size} bytes, expected at most {limit}"
@@ -135,7 +145,7 @@ class Incoming:
         return bytes(data)
 
     def skip(self, timeout: float) -> None:
-        """Read the payload of the held frame and discard it."""
+        """Read the payload of the held frame and discard it. Raises what `payload` raises."""
         left, scratch = self.held.size, bytearray(CHUNK_BYTES)
         while left:
             count = self._some(memoryview(scratch)[: min(left, CHUNK_BYTES)])
@@ -146,10 +156,10 @@ class Incoming:
 
 
 class Outgoing:
-    """Sends frames to one peer: small ones at once, others by a thread, which also sends the heartbeats.
+    """The sending end of frames to one peer: small frames leave at once, others by a thread, as do the heartbeats.
 
     Attributes:
-        broken: The time at which the connection was found broken, or None.
+        broken: The time at which the connection was found broken, on the monotonic clock, or None.
     """
 
     def __init__(self, sock: ssl.SSLSocket):
@@ -173,12 +183,16 @@ class Outgoing:
         site: str = "",
         stop: Callable[[], object] | None = None,
     ) -> None:
-        """Queue a frame. The payload is not copied, so it must not change any more.
+        """Queue a frame, or drop it if the connection is broken. The payload must not change, since it is not copied.
 
         Args:
+            kind: What the frame contains.
+            payload: The bytes of the payload.
+            dtype, shape: The type and the shape of a tensor.
             site: The line of code that sends the frame.
-            stop: A sender that runs ahead passes this function. It then waits while `WINDOW_BYTES` are queued, until
-                `stop()` is true. Two parties that send to each other must not pass it, or both could wait for ever.
+            stop: A function for a sender that runs ahead, as the dealer does: the call then waits while more than
+                `WINDOW_BYTES` are queued, until `stop()` is true. Two parties that send to each other must not pass a
+                function, or both could wait for ever.
         """
         with self._cond:
             while stop is not None and self._waiting > WINDOW_BYTES and self.broken is None and not stop():
@@ -197,7 +211,7 @@ class Outgoing:
                     self._cond.notify_all()
 
     def _push(self, view: memoryview) -> int:
-        """Send some bytes of `view` without waiting and return their number."""
+        """Send some bytes of `view` without waiting and return how many."""
         try:
             return self.sock.send(view[:CHUNK_BYTES])
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
@@ -244,7 +258,7 @@ class Outgoing:
             self._cond.notify_all()
 
     def join(self, seconds: float) -> None:
-        """Wait until everything is sent, at most so many seconds, and close the socket."""
+        """Wait until everything is sent, at most about `seconds`, and close the socket."""
         if self._thread.is_alive():
             self._thread.join(max(seconds, 0.0))
         if self._thread.is_alive():

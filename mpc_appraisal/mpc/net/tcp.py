@@ -1,8 +1,10 @@
 """The engine's channel over plain TCP, for one machine or one trust domain: nothing is encrypted or authenticated.
 
-A socket takes tens of microseconds for a small message, where gloo takes a fraction of a millisecond or more, and an
-appraisal exchanges hundreds of them. Bytes that cannot be sent at once are queued here and sent while this party waits
-for the other. So there are no threads, and no deadlock when both parties send at the same time.
+In go the tensors of `Channel`, and their bytes travel without any framing: both ends know shapes and types. A socket
+takes tens of microseconds for a small message, where gloo takes a fraction of a millisecond or more, and an appraisal
+exchanges hundreds of them. Bytes that cannot be sent at once are queued here and sent while this party waits for the
+other. So there are no threads, and no deadlock when both parties send at the same time. The sizes and times may change;
+an owner that sends must never wait until its queue is short, or that deadlock returns.
 """
 
 from __future__ import annotations
@@ -23,13 +25,19 @@ from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.ring.buffers import empty
 
 WINDOW_BYTES = 64 << 20  # the dealer waits for the receiver once so many bytes are queued
-BUFFER_BYTES = 4 << 20  # of the kernel, for each direction of a socket
+BUFFER_BYTES = 4 << 20  # the size of the kernel's buffer for each direction of a socket
 POLL_SECONDS = 0.5
 SPIN_SECONDS = 200e-6  # small answers mostly come within this time, in which polling is cheaper than sleeping
 
 
 class TcpChannel(Channel):
-    """One party's two sockets, which the rendezvous connects; `timeout` is the seconds that one message may take."""
+    """One party's two sockets, which the rendezvous connects.
+
+    Args:
+        rendezvous: The connection by which the parties have met.
+        meter: What counts bytes and rounds.
+        timeout: The seconds without progress after which a message fails with PeerError.
+    """
 
     def __init__(self, rendezvous: Rendezvous, meter: Meter, timeout: float):
         super().__init__(meter)
@@ -72,7 +80,10 @@ class TcpChannel(Channel):
             self._wait(None, deadline, to)
 
     def _wait(self, source: int | None, deadline: float, peer: int) -> None:
-        """Wait until bytes of `source` can be read, or queued bytes can be sent. Raises PeerError at the deadline."""
+        """Wait until bytes of rank `source` can be read, or queued bytes can be sent, for a short time at most.
+
+        Raises PeerError, which names the rank `peer`, at the deadline (monotonic clock).
+        """
         writable = [self._sockets[r] for r, queue in self._waiting.items() if queue]
         readable = [self._rendezvous.wake] if source is None else [self._rendezvous.wake, self._sockets[source]]
         ready, free, _ = select.select(readable, writable, [], POLL_SECONDS)

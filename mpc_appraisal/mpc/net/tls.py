@@ -5,8 +5,9 @@ transports in the clear, and carries tensors and heartbeats. `TlsChannel` is the
 owner listens at the rendezvous. The data owner listens at an address that the model owner passes on to the dealer. Each
 two parties are connected directly, so that nothing is relayed.
 
-A party whose connection ends without a goodbye is dead, and one that gives no sign of life for `freeze` seconds is
-frozen. A party that computes for long is neither, because a thread sends its heartbeats.
+A party whose connection ends without a goodbye is dead, and a party that gives no sign of life for `freeze` seconds is
+frozen. A party that computes for long is neither, because a thread sends its heartbeats. The times and sizes may
+change. Who listens and who dials, and the form of a message ('topic' and 'note'), have to stay at all parties.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from mpc_appraisal.mpc.ring.buffers import empty
 MESSAGE_BYTES = 16 << 20
 ABORT_BYTES = 4096
 WATCH_SECONDS = 0.1
-FLUSH_SECONDS = 0.7  # for the goodbye to reach the parties that are alive
+FLUSH_SECONDS = 0.7  # the goodbye may take this time to reach the parties that are alive
 POLL_SECONDS = 0.02
 
 
@@ -49,9 +50,9 @@ class Peer:
 
     Attributes:
         incoming, outgoing: The two connections with the party.
-        left: The party has said goodbye.
-        lost: The party is dead or frozen.
-        inbox: Messages that were read before they were asked for.
+        left: True once the party has said goodbye.
+        lost: True once the party is dead or frozen.
+        inbox: The messages that were read before they were asked for.
     """
 
     role: str
@@ -67,16 +68,16 @@ class TlsLink(FailureDetector):
 
     Args:
         role: The role of this party.
-        address: The model owner listens at this 'tcp://host:port'.
-        timeout: The party waits so many seconds for the others to come.
+        address: The 'tcp://host:port' at which the model owner listens.
+        timeout: The seconds for which this party waits for the others to come.
         folder: The folder of this party's certificate files; see `CertificateFiles`.
-        freeze: A party that gives no sign of life for so many seconds counts as lost.
-        data_owner_address: The dealer reaches the data owner at this 'tcp://host:port'. With None it is the address by
-            which the data owner reaches the model owner, at a free port.
+        freeze: The seconds without a sign of life after which a party counts as lost.
+        data_owner_address: The 'tcp://host:port' at which the dealer reaches the data owner. None takes the address
+            that the data owner has on the way to the model owner, at a free port.
 
     Raises:
         InputError: The address or the certificate files are wrong, or this party cannot listen.
-        PeerError: The model owner was not found, or one of the two refuses the other.
+        PeerError: The model owner was not found, or one of the two parties refuses the other.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class TlsLink(FailureDetector):
         self._add(peer, *pair, {})
 
     def _listen(self, host: str) -> str | None:
-        """At the data owner, listen for the dealer and return the address. Returns None at the others."""
+        """Listen for the dealer at the data owner and return the address; return None at the other parties."""
         if self.role != DATA_OWNER:
             return None
         port = 0
@@ -130,7 +131,7 @@ class TlsLink(FailureDetector):
         self._listener = Listener(self._certificates, host, port, name, self._claim, self._add)
 
     def _claim(self, role: str) -> str | None:
-        """Grant `role` to a newcomer with its certificate. Returns why it is refused, or None if it is granted."""
+        """Grant `role` to a newcomer with its certificate, and return None, or return why the role is refused."""
         with self._lock:
             if role in self._taken or role == self.role:
                 return f"two parties claim the role {role}"
@@ -183,7 +184,7 @@ class TlsLink(FailureDetector):
 
     # -- losses ----------------------------------------------------------------------------------------------------
     def _peer_error(self, peer: Peer, error: Exception) -> PeerError:
-        """Return the PeerError, with the party's name, for an error of reading from it."""
+        """Return the PeerError, with the party's name, for an error that reading from the party has raised."""
         if isinstance(error, EOFError):
             peer.lost = True
             error = PeerError(self._loss_of(peer))
@@ -223,7 +224,7 @@ class TlsLink(FailureDetector):
             self._interrupt_once()
 
     def _read_ahead(self, peer: Peer, hung: bool) -> None:
-        """Read heartbeats; and, if the peer has closed its connection (`hung`), everything that is left."""
+        """Read heartbeats and, if the peer has closed its connection (`hung`), everything that is left."""
         incoming = peer.incoming
         try:
             while (header := incoming.look()) is not None:
@@ -264,14 +265,14 @@ class TlsLink(FailureDetector):
 
     # -- tensors ---------------------------------------------------------------------------------------------------
     def send(self, to: str, tensor: torch.Tensor) -> None:
-        """Send a contiguous tensor. It is not copied, so it must not change any more."""
+        """Send a contiguous tensor to the role `to`. It must not change any more, since it is not copied."""
         self.check()
         outgoing = self._peers[to].outgoing
         stop = (lambda: self._error is not None) if self.role == DEALER else None  # the dealer alone runs ahead
         outgoing.send(Kind.TENSOR, view_of(tensor), tensor.dtype, tensor.shape, call_site(), stop)
 
     def receive(self, source: str, shape: tuple[int, ...], dtype: torch.dtype, timeout: float) -> torch.Tensor:
-        """Receive the next tensor from `source`. Raises PeerError, with both lines of code if it is another one."""
+        """Return the next tensor from the role `source`. Raises PeerError, with both lines of code if it is another."""
         peer = self._peers[source]
         self.check()
         try:
@@ -301,9 +302,10 @@ class TlsLink(FailureDetector):
 
     # -- messages --------------------------------------------------------------------------------------------------
     def exchange(self, topic: str, message: dict) -> dict[str, dict]:
-        """Send this party's message to the others and return all three by role; all parties call it in the same order.
+        """Send this party's message on `topic` to the others, and return the messages of all three parties by role.
 
         Raises:
+            AppraisalError: The messages on this topic were already exchanged.
             PeerError: A party aborted, died or froze, or is at another point of the program.
         """
         if topic in self._topics:
@@ -318,7 +320,7 @@ class TlsLink(FailureDetector):
         return messages
 
     def _message(self, peer: Peer, topic: str, deadline: float | None) -> dict:
-        """Receive the next message of the party, which must be on `topic`."""
+        """Return the next message of the party, which must be on `topic`."""
         try:
             with peer.incoming.lock:
                 header = self._next(peer, deadline)
@@ -338,7 +340,7 @@ class TlsLink(FailureDetector):
 
     # -- the end ---------------------------------------------------------------------------------------------------
     def abort(self, message: str) -> None:
-        """Tell the others why this party stops: the first loss, or else `message`, which holds nothing private."""
+        """Tell the others why this party stops: the first loss, or else `message`, which must hold nothing private."""
         with self._lock:
             if self._last_words is None:
                 self._last_words = self.reason() or f"{self.role} stopped: {message}"
@@ -376,7 +378,7 @@ class TlsLink(FailureDetector):
 
 
 class TlsChannel(Channel):
-    """The engine's channel over a `TlsLink`; `timeout` is the seconds that one tensor may take."""
+    """The engine's channel over a `TlsLink`; one tensor may take `timeout` seconds."""
 
     def __init__(self, link: TlsLink, meter: Meter, timeout: float):
         super().__init__(meter)

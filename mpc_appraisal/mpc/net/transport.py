@@ -1,8 +1,11 @@
-"""The transports by name, for callers that choose one by `session.transport`.
+"""The transports by name, for callers that choose a transport by `session.transport`.
 
 `tcp` and `gloo` send in the clear, for parties on one machine or in one trust domain. `tls` encrypts and authenticates,
-for parties of different organisations. `Transport.connect` meets the other parties; the checks refuse settings that
-the session cannot use.
+for parties of different organisations. In go the settings of a session; out comes a connection, by `Transport.connect`.
+The checks refuse settings that the session cannot use.
+
+A transport may be added, with a name in TRANSPORTS. A transport that does not encrypt belongs in CLEAR too, and it has
+to stay that `check_clear` refuses such a transport between organisations unless the user states it.
 """
 
 from __future__ import annotations
@@ -21,7 +24,10 @@ CLEAR = ("tcp", "gloo")  # whoever can read the network can read keys, and with 
 
 
 def check_clear(kind: str, stated: object, key: str = "session.in_the_clear") -> None:
-    """Raise InputError for a transport in the clear unless `stated`, the value of the key `key`, allows it."""
+    """Raise InputError for a transport in the clear unless `stated`, the value of the key `key`, allows it.
+
+    The value has to be true, false, 'yes' or 'no' in any case.
+    """
     if not (isinstance(stated, bool) or stated in ("yes", "no")):
         raise InputError(key, repr(stated), "true (or yes), or false (or no)")
     if kind in CLEAR and stated not in (True, "yes"):
@@ -45,11 +51,13 @@ class Transport:
     """How the parties are connected.
 
     Attributes:
-        kind: The transport is 'tcp', 'gloo' or 'tls'.
-        tls: It is this party's own folder of certificate files; only `tls` needs it.
-        freeze_timeout: A party that gives no sign of life for so many seconds counts as lost.
-        data_owner_address: The dealer reaches the data owner at this 'tcp://host:port' over tls. With None it is the
-            address by which the data owner reaches the model owner, at a free port.
+        kind: 'tcp', 'gloo' or 'tls'.
+        tls: This party's own folder of certificate files; only 'tls' needs it.
+        freeze_timeout: The seconds without a sign of life after which a party counts as lost.
+        data_owner_address: The 'tcp://host:port' at which the dealer reaches the data owner over tls. None takes the
+            address that the data owner has on the way to the model owner, at a free port.
+
+    Raises InputError: `kind` is unknown, or `freeze_timeout` is not a number above 0.
     """
 
     kind: str = "tcp"
@@ -67,7 +75,10 @@ class Transport:
             raise InputError("session.transport", repr(self.kind), "gloo with session.engine=stock")
 
     def connect(self, role: str, address: str | None, timeout: float, hosted: bool = False) -> Rendezvous | TlsLink:
-        """Meet the other parties at `address`; the arguments are those of `Rendezvous` and `TlsLink`."""
+        """Meet the other parties at `address` and return the connection.
+
+        The arguments and the errors are those of `Rendezvous` and `TlsLink`; `hosted` has no effect over tls.
+        """
         if self.kind == "tls":
             return TlsLink(role, address, timeout, self.tls, self.freeze_timeout, self.data_owner_address)
         return Rendezvous(role, address, timeout, hosted, self.freeze_timeout)

@@ -1,7 +1,9 @@
 """The process of one party on this machine, which `launch` starts; it is never started by hand.
 
 The only argument is the party's folder. The process reads `job.pkl` there, runs the function in it, and writes
-`result.pkl` or `error.pkl`. It prints progress events as JSON lines, and ends when its standard input is closed.
+`result.pkl` or `error.pkl`. It prints progress events as JSON lines, and ends when its standard input is closed. The
+names of the files, the JSON lines and that end have to stay, because `launch` relies on them. The process must unpickle
+nothing but its own job and, to see whether it can be read, its own error.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def _emit(event: dict[str, Any]) -> None:
 
 
 def main(folder: Path) -> int:
-    """Run the job in `folder`. Returns the exit status."""
+    """Run the job in `folder`, and return the exit status: 0 with a result, 1 with an error."""
     _end_with_parent()
     torch.set_num_threads(threads())
     try:

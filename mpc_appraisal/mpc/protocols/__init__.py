@@ -1,11 +1,14 @@
-"""What the owners compute on shares, one protocol a file; each file begins with its formula.
+"""What the two owners compute on shares, one protocol a file; most files begin with the formula that they compute.
+
+The model owner and the data owner each hold one share of every secret value, and a dealer hands both of them random
+numbers that belong together. In the engine rtas the dealer is the helper too, which computes functions in the clear.
 
 | file | computes |
 |---|---|
-| engine, dealer | products, squares and truncations on additive shares, with randomness from a dealer |
+| engine, dealer | products, squares and truncations on additive shares, with randomness from the dealer |
 | orders | which requests the dealer accepts |
 | masked, reciprocal, softmax, log_softmax | the softmax without comparisons, and its logarithm |
-| permutation, helper_functions | functions that a helper computes in the clear, on values in a random order |
+| permutation, helper_functions | functions that the helper computes in the clear, on values in a random order |
 | crypten_adapter, crypten_compat | comparisons, relu and convolutions, by CrypTen over the engine |
 | crypten_tape | the differentiation of formulas on shares, by CrypTen's autograd |
 | tensors | private and shared values with the methods of a tensor, which call all of the above |

@@ -1,28 +1,30 @@
 """Opens a result to both owners in two steps, commit and open, so that neither owner can choose the result.
 
-    result = share_0 + share_1 mod 2^64
+    result = share_0 + share_1 mod 2^64              share_0 is the model owner's, share_1 is the data owner's
 
     each owner -> the other   SHA-256(nonce, context, rank, shape, share)     32 bytes, one round
     each owner -> the other   nonce (32 fresh random bytes), share            32 bytes and 8 an element, one round
 
-Both owners learn the result, exactly, and nothing else: a commitment hides the share by its nonce. The context is
-unique to the session and to the opening's place in it. It is hashed with the sender's rank and the shape, so that no
-commitment can be used again elsewhere or by the other owner. An owner that receives another share than the one
-committed to raises PeerError with the other's name, and releases nothing.
+In goes one owner's share; out comes the result, exactly, at both owners. They learn nothing else: a commitment hides
+the share by its nonce. The context is unique to the session and to the opening's place in the session. It is hashed
+with the sender's rank (0 or 1) and the shape, so that no commitment can be used again elsewhere or by the other owner.
+An owner that receives another share than the share committed to raises PeerError with the other's name, and releases
+nothing.
 
 `session.reveal` opens everything that goes to both owners in this way: values, values with noise, bits, indices, and
 the bits of the checks. Without it, an owner that waits for the other's last share could make the sum whatever it likes.
+What is hashed, and the order of the messages, have to stay the same at both owners: a change needs another label.
 
 Three things are not prevented:
 
 - An owner can add an error to its share before it commits. This shifts the result by that amount, but the owner does
   not know what it shifts.
-- The owner that opens second can refuse to open once it has seen the result. The other owner sees that it refused.
+- The owner that opens second can refuse to open once it has seen the result. The other owner sees the refusal.
 - A result for one owner alone (release.to) is opened otherwise. Its receiver sends nothing and has nothing to choose,
-  and its sender can only shift it.
+  and its sender can only shift the result.
 
-Masked values, which the protocols open on their way, are not covered. An error in one of them shifts what is computed,
-and nothing here detects it.
+Masked values, which the protocols open on their way, are not covered. An error in a masked value shifts what is
+computed, and nothing here detects the error.
 """
 
 from __future__ import annotations
@@ -44,10 +46,11 @@ COMMITMENT_BYTES = 32
 
 
 def commitment(nonce: bytes, context: bytes, rank: int, share: torch.Tensor) -> bytes:
-    """The commitment (32 bytes) of the owner of `rank` to its `share` (int64, of any shape).
+    """Return the commitment (32 bytes) of the owner of `rank` to its `share` (int64, of any shape).
 
-    It is SHA-256 over a label, the nonce, the context, the rank, the shape and the bytes of the share. Each of them has
-    a fixed length or follows its length, but for the share, which comes last and whose length the shape states.
+    The commitment is SHA-256 over a label, the nonce, the context, the rank, the shape and the bytes of the share. The
+    label and the nonce have fixed lengths. The context, the rank and the shape each follow their length. The share
+    comes last, and the shape states its length.
     """
     shape = ",".join(map(str, share.shape)).encode()
     digest = hashlib.sha256(b"mpc_appraisal opening 1\n" + nonce)
@@ -58,15 +61,17 @@ def commitment(nonce: bytes, context: bytes, rank: int, share: torch.Tensor) -> 
 
 
 def open_committed(engine: Engine, share: torch.Tensor, context: bytes) -> torch.Tensor:
-    """The sum of both owners' shares mod 2^64, where each owner commits to its share before either is sent.
+    """Return the sum of both owners' shares mod 2^64; each owner commits to its share before either share is sent.
 
-    Takes two rounds, with 64 bytes and 8 an element from each owner.
+    This takes two rounds, with 64 bytes and 8 an element from each owner. In a dry run, which counts messages on
+    shapes, the share itself is returned.
 
     Args:
+        engine: this owner's end.
         share: this owner's share, int64, of any shape.
         context: bytes that are equal at both owners and that no other opening uses.
 
-    Raises PeerError: the other owner opened another share than the one that it had committed to.
+    Raises PeerError: the other owner opened another share than the share that it had committed to.
     """
     other, channel, size = 1 - engine.me, engine.channel, NONCE_BYTES + 8 * share.numel()
     if engine.dry:

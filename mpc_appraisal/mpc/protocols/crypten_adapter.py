@@ -1,9 +1,10 @@
-"""Runs CrypTen's secret tensors over the engine's channel and dealer, for what the engine has no protocol of its own.
+"""Runs CrypTen's secret tensors over the engine's channel and dealer, for operations that the engine itself lacks.
 
-`to_crypten` takes shares of the engine and `from_crypten` gives them back; neither sends a message. Comparisons, relu,
-max, convolutions and whatever else an MPCTensor has then run in a session of the engine, in a dry run too. `negative`
-and `bilinear` are single protocols of CrypTen on shares, and its autograd is in `crypten_tape`. CrypTen's protocols
-exchange masked values and shares, and they reveal nothing to either owner. The channel counts their bytes and rounds.
+An engine is one owner's end (see `engine`); an MPCTensor is CrypTen's secret tensor. `to_crypten` takes shares of the
+engine and `from_crypten` gives shares back; neither sends a message. Comparisons, relu, max, convolutions and whatever
+else an MPCTensor has then run in a session of the engine, in a dry run too. `negative` and `bilinear` are single
+protocols of CrypTen on shares, and CrypTen's autograd is in `crypten_tape`. CrypTen's protocols exchange masked values
+and shares, and they reveal nothing to either owner. The channel counts their bytes and rounds.
 
 `use` and the import of this file replace the following in CrypTen, and nothing else:
 
@@ -12,13 +13,16 @@ exchange masked values and shares, and they reveal nothing to either owner. The 
 | DistributedCommunicator.instance, .is_initialized | the engine's channel |
 | the provider of correlated randomness | requests to the engine's dealer |
 | generators | objects that raise, so that nothing can draw shares from torch's Mersenne Twister |
-| PRZS of both kinds of shares | shares of zero from the stream that the owners share |
+| PRZS of both kinds of shares (shares of zero) | shares of zero from the stream that the owners share |
 | BinarySharedTensor.rand | bits from an AES stream of each owner |
 | ArithmeticSharedTensor.div_ | the engine's exact truncation, for divisors that are powers of two |
-| MPCTensor.relu, and relu in the autograd | the same, or the function of the helper if the engine has one |
+| MPCTensor.relu, and relu in the autograd | the same, or the function of the helper if the engine has a helper |
 
-CrypTen's own division truncates locally. It fails for an element with probability |v| / 2^64 and is then wrong by 2^48,
-and the training of a network has enough elements to meet that. The engine's truncation takes one round more.
+CrypTen's own division truncates locally. It fails for an element v with probability |v| / 2^64 and is then wrong by
+2^48, and the training of a network has enough elements to meet that. The engine's truncation takes one round more.
+
+The replaced names are internals of CrypTen 0.4.1. A replacement may be added with a line in the table; no replacement
+may let CrypTen draw shares or masks from torch's generators, or open a result, which `session.reveal` alone does.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ NAME = "ENGINE"
 
 
 class NoGenerator:
-    """Takes the place of the dictionaries in which CrypTen keeps torch's generators; any use raises TypeError."""
+    """What replaces the dictionaries in which CrypTen keeps torch's generators; any look-up raises TypeError."""
 
     def __getitem__(self, device: Any) -> Any:
         raise TypeError(
@@ -54,14 +58,17 @@ class NoGenerator:
 
 
 class BridgeCommunicator(DistributedCommunicator):
-    """CrypTen's communicator between the two owners, over the engine's channel."""
+    """CrypTen's communicator between the two owners, over the engine's channel.
+
+    The methods are CrypTen's. Those that would open a result or send an object raise TypeError.
+    """
 
     def __init__(self, engine: Engine):
         self.engine, self.rank, self.world_size = engine, engine.me, 2
         self.reset_communication_stats()
 
     def _exchange(self, tensors: list[torch.Tensor], op: Any) -> list[torch.Tensor]:
-        """The sums, or the exclusive ors, of both owners' int64 tensors, in one message each way."""
+        """Return the sums, or the exclusive ors, of both owners' int64 tensors, in one message each way."""
         mine = torch.cat([t.reshape(-1) for t in tensors])
         self.engine.channel.send(mine, 1 - self.rank)
         theirs = self.engine.channel.receive(mine.shape, 1 - self.rank)
@@ -90,7 +97,8 @@ class BridgeCommunicator(DistributedCommunicator):
 class BridgeProvider(TupleProvider):
     """CrypTen's provider of correlated randomness, over the engine's streams and dealer.
 
-    Each method asks the dealer for one request of the table in `dealer`, and returns this owner's shares.
+    Each method makes one request of the table in `dealer`, and returns this owner's shares of the masks that both
+    owners draw and of the dealer's result.
     """
 
     NAME = NAME
@@ -139,7 +147,7 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def use(engine: Engine) -> None:
-    """Make CrypTen compute over `engine` from now on, in this process."""
+    """Make CrypTen compute over `engine` from now on, in this process. Repeating the call does nothing."""
     current = DistributedCommunicator.instance
     if isinstance(current, BridgeCommunicator) and current.engine is engine:
         return
@@ -179,7 +187,7 @@ _crypten_div = ArithmeticSharedTensor.div_
 
 
 def _truncated(self, y):
-    """Divide in place: within one unit by a power of two over the engine, and as CrypTen does in all other cases."""
+    """Divide in place by y: within one unit for a power of two over the engine, and else as CrypTen itself divides."""
     communicator = DistributedCommunicator.get()
     whole = int(y) if isinstance(y, (int, float)) and y == int(y) and y >= 1 else 0
     if not isinstance(communicator, BridgeCommunicator):
@@ -195,25 +203,31 @@ ArithmeticSharedTensor.div_ = _truncated
 
 
 def to_crypten(engine: Engine, share: torch.Tensor) -> Any:
-    """The MPCTensor of a share with 16 fractional bits; no message."""
+    """Return the MPCTensor of this owner's share with 16 fractional bits; no message is sent."""
     use(engine)
     return crypten.mpc.MPCTensor.from_shares(engine.blinded(share))
 
 
 def negative(engine: Engine, share: torch.Tensor) -> torch.Tensor:
-    """Shares of 1 where the shared ring element, as a signed 64-bit integer, is below zero, and of 0 elsewhere.
+    """Return shares of 1 where the shared ring element is below zero as a signed 64-bit integer, and of 0 elsewhere.
 
-    CrypTen's circuit compares bits and truncates nothing, so that the result is exact. It has the shape of `share`.
+    CrypTen's circuit compares bits and truncates nothing, so that the result is exact. The result has the shape of
+    `share` and no fractional bits.
     """
     use(engine)
     return crypten.mpc.MPCTensor.from_shares(share, precision=0)._ltz().share
 
 
 def bilinear(engine: Engine, op: str, left: torch.Tensor, right: torch.Tensor, **options: Any) -> torch.Tensor:
-    """Shares of torch's mul, matmul, conv2d or conv_transpose2d of two shared tensors, exact mod 2^64; one round.
+    """Return shares of torch's function `op` of two shared tensors, exact mod 2^64; one round.
 
-    Both tensors are opened under masks (Beaver), 8 bytes an element of each. The fractional bits add up. `options` are
-    those of torch's function.
+    Both tensors are opened under masks (Beaver), 8 bytes an element of each. The fractional bits add up.
+
+    Args:
+        engine: this owner's end.
+        op: one of `dealer.BILINEAR`: 'mul', 'matmul' or a convolution.
+        left, right: this owner's shares (int64) of the two arguments of torch's function.
+        options: the further arguments of torch's function.
     """
     use(engine)
     x, y = (ArithmeticSharedTensor.from_shares(share, precision=0) for share in (left, right))
@@ -221,9 +235,9 @@ def bilinear(engine: Engine, op: str, left: torch.Tensor, right: torch.Tensor, *
 
 
 def from_crypten(tensor: Any) -> tuple[torch.Tensor, int]:
-    """This owner's share of an MPCTensor and the number of its fractional bits.
+    """Return this owner's share of an MPCTensor and the number of its fractional bits.
 
-    No message is sent, unless the tensor is shared by exclusive or: CrypTen then converts it first.
+    No message is sent, unless the tensor is shared by exclusive or, in which case CrypTen converts the sharing first.
     """
     if tensor.ptype != crypten.mpc.arithmetic:
         tensor = tensor.to(crypten.mpc.arithmetic)
@@ -231,7 +245,7 @@ def from_crypten(tensor: Any) -> tuple[torch.Tensor, int]:
 
 
 class ReLUByHelper(AutogradReLU):
-    """CrypTen's relu. A helper, if the engine has one, gives the value and the derivative in one exchange."""
+    """CrypTen's relu in its autograd. A helper, if the engine has one, gives value and derivative in one exchange."""
 
     @staticmethod
     def forward(ctx, input):
@@ -244,7 +258,7 @@ class ReLUByHelper(AutogradReLU):
 
 
 def _engine_with_helper() -> Engine | None:
-    """The engine that CrypTen computes over if that engine has a helper, else None."""
+    """Return the engine that CrypTen computes over if that engine has a helper, else None."""
     communicator = DistributedCommunicator.get()
     bridged = isinstance(communicator, BridgeCommunicator) and communicator.engine.helper
     return communicator.engine if bridged else None
@@ -254,7 +268,7 @@ _crypten_relu = crypten.mpc.MPCTensor.relu
 
 
 def _relu(self):
-    """MPCTensor.relu, which CrypTen calls where nothing is differentiated, in the same way as `ReLUByHelper`."""
+    """Return relu where nothing is differentiated (MPCTensor.relu), by the helper if there is one (`ReLUByHelper`)."""
     engine = _engine_with_helper()
     if engine is None:
         return _crypten_relu(self)

@@ -1,7 +1,9 @@
 """Makes CrypTen 0.4.1, whose development ended in 2024, importable with current versions of torch.
 
-`load` imports CrypTen and returns the module; it may be called any number of times. Importing this file is cheap. Only
-`crypten_adapter` and `backends.stock` use CrypTen, and `crypten_adapter` lists what is replaced in it.
+`load` imports CrypTen and returns the module; it may be called any number of times. Only `crypten_adapter` and
+`backends.stock` use CrypTen, and `crypten_adapter` lists what is replaced in CrypTen. Two things have to stay: CrypTen
+is imported inside `load` alone, so that importing this file is cheap, and CrypTen's default provider is not used (see
+`load`). The work-around for torch may change with torch.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ def load() -> ModuleType:
     """Import and return the module crypten, configured for a dealer that is a process of its own.
 
     CrypTen imports `torch.onnx._internal.registration` for a converter that this package does not use, and torch 2.9
-    moved that module. CrypTen's default provider lets rank 0 deal all triples, with which rank 0 can unmask the other
-    party's values; another provider is set instead.
+    moved that module. CrypTen's default provider lets rank 0 deal all triples (random numbers that hide
+    the factors of products), with which rank 0 can unmask the other party's values; another provider is set instead.
 
     Raises AppraisalError: CrypTen cannot be imported; the message says how to install it.
     """

@@ -1,8 +1,12 @@
 """CrypTen's autograd over the engine, by which methods train on shares.
 
-`EngineTape` is what `ops.tape` returns for tensors of a session. A formula that is differentiated runs on MPCTensors of
-`crypten_adapter`; its products, softmax and log-softmax are those of the engine. What is sent, and what each protocol
-costs, is stated there.
+`EngineTape` is what `ops.tape` returns for tensors of a session on an engine. A formula that is differentiated runs on
+MPCTensors, CrypTen's secret tensors (see `crypten_adapter`); its products, softmax and log-softmax are the engine's.
+What is sent, and what each protocol costs, is stated in those files.
+
+In shapes, n is a number of rows, d of features, k of columns of a matrix of weights, and C of classes. The way in which
+products are computed may change. It has to stay that gradients flow to the weights alone, and that every row of logits
+is brought into LOGIT_RANGE before a softmax, which is right only within its bound.
 """
 
 from __future__ import annotations
@@ -20,20 +24,21 @@ from crypten.gradients import AutogradFunction, register_function  # noqa: E402 
 
 
 class ConstantRows:
-    """A matrix (n, d) of blocks of rows, each known to one owner, which is the constant left factor of products.
+    """A matrix (n, d) that is the constant left factor of products, as blocks of rows that one owner each knows.
 
-    The engine masks each block once, for all products and for their gradients. CrypTen would open it in each product.
+    The engine masks each block once, for all products and for their gradients. CrypTen would open each block under a
+    mask in every product.
     """
 
     def __init__(self, blocks: list[PrivateTensor]):
         self.blocks = blocks
 
     def product(self, weights: Any) -> Any:
-        """The MPCTensor x @ weights, (n, d) (d, k) -> (n, k)."""
+        """Return the MPCTensor x @ weights, (n, d) (d, k) -> (n, k), where x are all blocks."""
         return ops.cat([block.matmul(_secret(block.context, weights)) for block in self.blocks]).crypten()
 
     def transposed_product(self, gradient: Any) -> Any:
-        """The MPCTensor x' @ gradient, (d, n) (n, k) -> (d, k)."""
+        """Return the MPCTensor x' @ gradient, (d, n) (n, k) -> (d, k), where x are all blocks."""
         total, start = None, 0
         for block in self.blocks:
             rows = _secret(block.context, gradient)[start : start + block.shape[0]]
@@ -64,7 +69,7 @@ class MultipliedByRows(AutogradFunction):
 class EngineTape(ops.Tape):
     """CrypTen's autograd over the engine, with the engine's products, softmax and log-softmax.
 
-    A relu is computed by CrypTen's comparison, or by the helper if the engine has one.
+    `ops.Tape` describes the methods. A relu is computed by CrypTen's comparison, or by the helper if there is one.
     """
 
     def __init__(self, context: Context):
@@ -83,9 +88,9 @@ class EngineTape(ops.Tape):
         return self._in_range(parts).log_softmax(1)
 
     def _in_range(self, parts: Sequence[Any]) -> Secret:
-        """max(z - the largest of its row, -LOGIT_RANGE) for the rows z of all `parts`, by exact comparisons.
+        """Return max(z - the largest of its row, -LOGIT_RANGE) for the rows z of all `parts`, by exact comparisons.
 
-        If the engine has a helper, this is z itself, because the helper needs no range.
+        If the engine has a helper, z itself is returned, because the helper needs no range.
         """
         z = ops.cat([_secret(self.context, part) for part in parts])
         if self.context.engine.helper:

@@ -1,13 +1,17 @@
 """The dealer hands the owners correlated randomness, by a closed list of requests. It sees shapes and never a value.
 
-The model owner sends the whole script of requests before the computation begins. The dealer works through it without
-waiting for anybody. It accepts only a script that both owners have made, within limits (see `orders`).
+The owners (model owner, rank 0, and data owner, rank 1) compute on shares mod 2^64. For most steps they need random
+numbers that belong together, for example shares of a, b and a b. In goes the script, which is the list of all requests
+of a session; out come the results, each split into two shares. The model owner sends the script before the computation
+begins, and the dealer works through it without waiting for anybody. It accepts only a script that both owners have
+made, within limits (see `orders`).
 
-Each owner shares a key with the dealer, and both of them expand it to the same streams. The dealer computes a result
-from the masks that the owners draw, and splits it into two shares. The data owner's share is the next piece of its
-stream, so that nothing is sent to it. The model owner's share is the correction, result - stream: the dealer sends it
-one message a result, of 8 bytes an element, or of ceil(bits / 8) bytes where the result is shared mod 2^bits. Each
-share alone is uniform, and therefore reveals nothing to its owner.
+Each owner shares a key with the dealer, and both expand this key to the same streams of random numbers. The dealer
+computes a result from the masks (random numbers) that the owners draw from their streams, and splits the result into
+two shares. The data owner's share is the next piece of its stream, so that nothing is sent to it. The model owner's
+share is the correction, result - stream: the dealer sends it one message a result, of 8 bytes an element, or of
+ceil(bits / 8) bytes where the result is shared mod 2^bits. Each share alone is uniform, and therefore reveals nothing
+to its owner.
 
 | request | masks drawn | result, shared between the owners |
 |---|---|---|
@@ -29,7 +33,11 @@ share alone is uniform, and therefore reveals nothing to its owner.
 | apply functions shape bits | none, but both owners' shares of permuted z | the functions of z: see `permutation` |
 | mark | none | none: the dealer records how much it has sent so far |
 
-Only a session of engine rtas answers `apply`: its dealer is the helper too, and it does see values.
+An id is a number by which a mask is known. A mask "of both" is the sum, or the exclusive or, of what the two owners
+draw. Only a session of engine rtas answers `apply`: its dealer is the helper too, and it does see values.
+
+A request may be added; it needs a line above, a method of `Dealer` and a measure in `orders`. What a request draws, and
+in which order, has to stay in step with the engine, since owners and dealer read the same streams.
 """
 
 from __future__ import annotations
@@ -60,7 +68,7 @@ Results = list[tuple[torch.Tensor, int]]  # Each result is shared modulo 2 to th
 
 
 class Mask(NamedTuple):
-    """The mask of an opened value: a number in [0, 2^bits), and its top bit (None for a mask of the whole ring)."""
+    """The mask of an opened value: a number in [0, 2^bits), and its top bit, which is None if `bits` is 64."""
 
     value: torch.Tensor
     top: torch.Tensor | None
@@ -68,12 +76,12 @@ class Mask(NamedTuple):
 
 
 def logical_shift(x: torch.Tensor, bits: int) -> torch.Tensor:
-    """The int64 tensor `x`, read as unsigned 64-bit numbers, shifted right by `bits`; 0 < bits < 64."""
+    """Return the int64 tensor `x`, read as unsigned 64-bit numbers, shifted right by `bits`; 0 < bits < 64."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def checked_shape(value: Any) -> tuple[int, ...]:
-    """`value` as a shape; raises AppraisalError unless it is a list of sizes within MAX_ELEMENTS elements."""
+    """Return `value` as a shape. Raises AppraisalError unless it is a list of sizes within MAX_ELEMENTS elements."""
     if not isinstance(value, list) or not all(is_integer(n) and n >= 0 for n in value):
         raise AppraisalError(f"dealer: refused the shape {value!r}; expected a list of sizes")
     size = 1
@@ -85,14 +93,17 @@ def checked_shape(value: Any) -> tuple[int, ...]:
 
 
 def _whole(value: Any, largest: int) -> int:
-    """`value` itself; raises AppraisalError unless it is an integer, and no bool, from 0 to `largest`."""
+    """Return `value` itself. Raises AppraisalError unless it is an integer, and no bool, from 0 to `largest`."""
     if not is_integer(value) or not 0 <= value <= largest:
         raise AppraisalError(f"dealer: refused the number {value!r:.40}; expected 0 to {largest}")
     return value
 
 
 def parse(text: str) -> list[Request]:
-    """The script that the JSON `text` states; raises AppraisalError if it is no list of known requests."""
+    """Return the script that the JSON `text` states. Raises AppraisalError if it is no list of known requests.
+
+    The arguments of the requests are not checked here.
+    """
     try:
         script = json.loads(text)
     except (ValueError, RecursionError, MemoryError) as error:  # Endless numbers, endless brackets
@@ -107,13 +118,16 @@ def parse(text: str) -> list[Request]:
 
 
 class Dealer:
-    """The dealer's process: answers the requests of one script, each by the method of the request's name.
+    """The dealer, which answers the requests of one script, each by the method of the request's name.
+
+    The table above says what each of these methods draws and shares. A method raises AppraisalError for an argument
+    that it refuses. Other errors that wrong arguments cause are turned into AppraisalError by `run`.
 
     Args:
-        keys: the key of the model owner and that of the data owner, each shared with that owner alone.
-        send: sends a correction to the model owner.
-        receive: returns the next message of the given shape from the owner of the given rank. None makes this a dealer
-            that is no helper, and that sees no value.
+        keys: the model owner's key and the data owner's key, each shared with that owner alone.
+        send: a function that sends a correction to the model owner.
+        receive: a function that returns the next message of the given shape from the owner of the given rank. None
+            makes this a dealer that is no helper, and that sees no value.
     """
 
     def __init__(
@@ -129,9 +143,9 @@ class Dealer:
         self._opening_masks: dict[int, Mask] = {}
 
     def run(self, script: list[Request], mark: Callable[[], None]) -> None:
-        """Answer every request in order, and call `mark` at each request of that name.
+        """Answer every request of the script in order, and call `mark` at each request of that name.
 
-        Raises AppraisalError: a request cannot be answered.
+        Raises AppraisalError: a request cannot be answered. The results of earlier requests have been sent then.
         """
         for request in script:
             name, *arguments = request
@@ -148,8 +162,10 @@ class Dealer:
                 correction = result ^ theirs if name == "conjunction" else result - theirs
                 self._send(correction if size == 8 else pack(correction, size))
 
-    # Each method below checks its arguments, draws the masks of the table above, and returns the results to share.
+    # Each method below checks its arguments, draws the masks of the table above, and returns the results, which `run`
+    # then splits into shares. "Share" in their docstrings means this.
     def open(self, key: int, shape: list[int], bits: int, ring: int) -> Results:
+        """Draw and keep the mask of a value opened mod 2^bits, and share the corrections that widen it to 2^ring."""
         if not 0 < _whole(bits, 64) <= _whole(ring, 64):
             raise AppraisalError(f"dealer: refused to open {bits!r} bits of {ring!r}; expected 1 to 64 of as many")
         a, b = (s["triple"].ring(checked_shape(shape), width(bits)) for s in self._streams)
@@ -164,6 +180,7 @@ class Dealer:
         return [((total >> bits) & 1, ring - bits), (top, ring - bits)] if ring > bits else []
 
     def cross(self, left: int, right: int, ring: int) -> Results:
+        """Share the product of two kept masks of `open` mod 2^ring, and its corrections for their top bits."""
         a, b = self._opening_masks[left], self._opening_masks[right]
         if not _whole(ring, 64):
             raise AppraisalError("dealer: refused a product mod 2^0; expected a ring of 1 to 64 bits")
@@ -180,6 +197,7 @@ class Dealer:
         return results
 
     def power(self, key: int, rate: int, mantissa: int) -> Results:
+        """Share 3^(-rate m / 2^40) for a kept mask m, and what is added to it where the opened value has wrapped."""
         mask = self._opening_masks[key]
         if not _whole(mantissa, 20) or not _whole(rate, 1 << 44) or mask.bits + rate.bit_length() > 56:
             raise AppraisalError(f"dealer: refused a power at rate {rate!r} with a mantissa of {mantissa!r} bits")
@@ -188,6 +206,7 @@ class Dealer:
         return [(plain, 64), (wrapped - plain, 64)]
 
     def forget(self, keys: list[int]) -> Results:
+        """Drop kept masks of `open`."""
         for key in keys:
             del self._opening_masks[key]
         return []
@@ -197,59 +216,74 @@ class Dealer:
         return a.add_(b)
 
     def mask(self, key: int, owner: int, shape: list[int]) -> Results:
+        """Draw and keep the mask of a private matrix of the owner of rank `owner`."""
         _whole(owner, 1)
         self._kept[key] = Matrix(self._streams[owner]["mask"].ring(checked_shape(shape)))
         return []
 
     def rows(self, key: int, base: int, indices: list[int]) -> Results:
+        """Keep the rows `indices` of the mask `base` under the new id `key`."""
         self._kept[key] = self._kept[base].rows(indices)
         self._selected.setdefault(base, []).append(key)
         return []
 
     def free(self, key: int) -> Results:
+        """Drop the mask of a private matrix, and all rows that were selected from it."""
         del self._kept[key]
         for selected in self._selected.pop(key, []):
             self._kept.pop(selected, None)
         return []
 
     def product(self, left: int, right: int, transposed: bool) -> Results:
+        """Share the matrix product of two kept masks, of which the left one may be transposed."""
         return [(self._kept[left].product(self._kept[right].values, bool(transposed)), 64)]
 
     def mul(self, shape_x: list[int], shape_y: list[int]) -> Results:
+        """Share the elementwise product of two masks, broadcast."""
         a, b = self._both(checked_shape(shape_x)), self._both(checked_shape(shape_y))
         return [(a * b, 64)]
 
     def square(self, shape: list[int]) -> Results:
+        """Share the elementwise square of a mask."""
         a = self._both(checked_shape(shape))
         return [(a * a, 64)]
 
     def inner(self, shape: list[int]) -> Results:
+        """Share the sum of the elementwise product of two masks, one number."""
         a, b = self._both(checked_shape(shape)), self._both(checked_shape(shape))
         return [((a * b).sum(), 64)]
 
     def bilinear(self, op: str, shape_x: list[int], shape_y: list[int], options: dict[str, Any]) -> Results:
+        """Share torch's function `op`, one of BILINEAR, of two masks."""
         if op not in BILINEAR or not set(options) <= CONVOLUTION_OPTIONS:
             raise AppraisalError(f"dealer: refused {op!r:.40}; expected one of {', '.join(BILINEAR)}")
         a, b = self._both(checked_shape(shape_x)), self._both(checked_shape(shape_y))
         return [(getattr(torch, op)(a, b, **options), 64)]
 
     def conjunction(self, shape_x: list[int], shape_y: list[int]) -> Results:
+        """Share, by exclusive or, the bitwise and of two masks that are shared by exclusive or."""
         (a0, a1), (b0, b1) = (
             [s["triple"].ring(checked_shape(shape)) for s in self._streams] for shape in (shape_x, shape_y)
         )
         return [((a0 ^ a1) & (b0 ^ b1), 64)]
 
     def bit(self, shape: list[int]) -> Results:
+        """Share additively a random bit whose exclusive-or shares are the lowest bits that the owners draw."""
         a, b = (s["triple"].ring(checked_shape(shape)) for s in self._streams)
         return [((a ^ b) & 1, 64)]
 
     def truncate(self, shape: list[int], bits: int) -> Results:
+        """Share the mask r shifted right by `bits`, and mod 2^bits the top bit of r."""
         if not isinstance(bits, int) or not 0 < bits < 64:
             raise AppraisalError(f"dealer: refused to truncate {bits!r} bits; expected 1 to 63")
         r = self._both(checked_shape(shape))
         return [(logical_shift(r, bits), 64), (logical_shift(r, 63), bits)]
 
     def apply(self, names: list[str], shape: list[int], bits: int) -> Results:
+        """Receive the shares of permuted values z with `bits` fractional bits, and share each named function of z.
+
+        Raises BoundError where a value or a result is beyond fixed point (see `helper_functions.computed`).
+        """
         if self._receive is None:
             raise AppraisalError("dealer: refused to receive values; expected a session of engine rtas")
         if not isinstance(names, list) or check_functions(names) != (len(checked_shape(shape)) == 2) or not all(shape):

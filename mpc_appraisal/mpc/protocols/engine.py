@@ -2,6 +2,9 @@
 
     v = v_0 + v_1 mod 2^64          v_0 is at the model owner (rank 0), v_1 at the data owner (rank 1)
 
+An `Engine` is one owner's end: it holds v_0 or v_1 of every shared value v. In go shares, and private matrices that one
+owner knows, as int64 tensors; out come shares.
+
 | operation | result | one owner sends the other | the dealer sends the model owner | rounds |
 |---|---|---|---|---|
 | `mask` | a private matrix, masked | 8 bytes an element, its owner alone | nothing | 1 |
@@ -11,14 +14,16 @@
 | `truncate` | v / 2^t, within one unit | v's size | 8 bytes and ceil(t / 8) for each element | 1 |
 | `truncate_locally` | v / 2^t, within one unit | nothing | nothing | 0 |
 
-What an owner receives is masked by random ring elements that it does not know, so that it is uniform: the engine
-reveals nothing to either owner, and the dealer sees shapes alone. Every operation but `truncate_locally` is right with
-certainty; that one fails for an element with probability |v| / 2^64, which is summed in `Engine.failure` and stated in
-every record. The owners follow the protocol; an owner that does not can shift results, unnoticed.
+What an owner receives is masked by random ring elements that this owner does not know, so that it is uniform: the
+engine reveals nothing to either owner, and the dealer sees shapes alone. Every operation but `truncate_locally` is
+right with certainty. `truncate_locally` fails for an element with probability |v| / 2^64; these probabilities are
+summed in `Engine.failure` and stated in every record. The owners follow the protocol; an owner that does not can shift
+results, unnoticed.
 
-A dry run computes the same program on shapes. It gives the script of the dealer's requests and the cost of the run.
-The products are those of Beaver ("Efficient multiparty protocols using circuit randomization", CRYPTO 1991). How they
-work is explained in docs/protocols/engine.md.
+A dry run computes the same program on shapes. It gives the script of the dealer's requests and the cost of the run. An
+operation may be added, with a request of the dealer where it needs randomness. Both owners have to make the same calls
+in the same order, and draw from their streams exactly what `dealer` draws. The products are those of Beaver ("Efficient
+multiparty protocols using circuit randomization", CRYPTO 1991). How they work is explained in docs/protocols/engine.md.
 """
 
 from __future__ import annotations
@@ -43,9 +48,12 @@ Size = tuple[int, ...]
 class Masked:
     """A private matrix that has been masked, once for all the products that it enters.
 
-    key: the number by which the dealer knows the mask. owner: the rank that knows the matrix. Its owner has `clear`,
-    which is the matrix, and `mask`; the other owner has `difference`, which is clear - mask mod 2^64. What an owner
-    does not have is None.
+    Attributes:
+        key: the number by which the dealer knows the mask.
+        owner: the rank of the owner that knows the matrix.
+        clear: the matrix; None at the other owner.
+        mask: the mask, a random matrix of the same shape; None at the other owner.
+        difference: clear - mask mod 2^64, at the other owner; None at the owner of the matrix.
     """
 
     def __init__(self, key: int, owner: int):
@@ -56,16 +64,18 @@ class Masked:
 
     @property
     def shape(self) -> torch.Size:
-        """The shape of the matrix, which both owners know."""
+        """Return the shape of the matrix, which both owners know."""
         return (self.clear or self.difference).shape
 
 
 class Engine:
     """One owner's end of every protocol of this package.
 
+    Unless a method says otherwise, its arguments and its result are this owner's shares, int64 tensors mod 2^64.
+
     Args:
         me: the rank of this owner, 0 for the model owner and 1 for the data owner.
-        channel: carries the messages to and from the other owner (rank 1 - me) and the dealer (rank 2).
+        channel: the channel to the other owner (rank 1 - me) and to the dealer (rank 2).
         dealer_streams: the pseudorandom streams that this owner shares with the dealer, by purpose (see `streams_of`).
         pair: the pseudorandom stream that both owners share and the dealer does not know.
         dry: whether the engine computes on shapes alone, and collects in `script` what it would ask of the dealer.
@@ -90,22 +100,25 @@ class Engine:
 
     @staticmethod
     def streams_of(key: bytes | None) -> dict[str, Any]:
-        """The streams that an owner and the dealer expand from their common key; None gives those of a dry run."""
+        """Return the streams that an owner and the dealer expand from their common key, by purpose.
+
+        With None in place of the key, the streams are those of a dry run, which give shapes alone.
+        """
         return {purpose: DryStream() if key is None else Stream(key, purpose) for purpose in PURPOSES}
 
     # -- the dealer ------------------------------------------------------------------------------------------------
     def ask_dealer(self, name: str, *arguments: Any) -> None:
-        """Add a request to the script, in a dry run. In a real run the dealer has the whole script already."""
+        """Add a request to the script, in a dry run. In a real run, where the dealer has the script, do nothing."""
         if self.dry:
             self.script.append([name, *arguments])
 
     def new_key(self) -> int:
-        """A number by which the dealer will know a mask, equal at both owners."""
+        """Return a new number by which the dealer will know a mask; it is equal at both owners."""
         self._keys += 1
         return self._keys
 
     def dealer_share(self, shape: Sequence[int], bits: int = 64) -> torch.Tensor:
-        """This owner's share mod 2^bits, of shape `shape`, of the next result of the dealer.
+        """Return this owner's share mod 2^bits, of shape `shape`, of the next result of the dealer.
 
         The data owner draws its share from its stream; the model owner receives the correction.
         """
@@ -117,17 +130,17 @@ class Engine:
         return unpack(self.channel.receive((math.prod(shape) * size,), 2, torch.uint8), shape, size)
 
     def mark(self) -> None:
-        """Ask the dealer to record how much it has sent up to here."""
+        """Ask the dealer to record how many bytes it has sent up to here."""
         self.ask_dealer("mark")
 
     # -- messages --------------------------------------------------------------------------------------------------
     def open(self, *shares: torch.Tensor) -> list[torch.Tensor]:
-        """Reveal to both owners the sums of their tensors; one message each way, one round.
+        """Show both owners the sums of their `shares`, and return the sums; one message each way, one round.
 
-        shares: int64 tensors of any shapes, which are the same at both owners. The sums have the same shapes.
+        `shares` are int64 tensors of any shapes, which are the same at both owners and are the shapes of the sums.
 
         The protocols use this for masked values only. The owner that sends second has seen the other's share, but the
-        sum is masked by the dealer, so that this owner can add an error to it and cannot choose it. Nothing here
+        sum is masked by the dealer, so that this owner can add an error to the sum and cannot choose it. Nothing here
         detects such an error. Results are opened by `committed_opening` instead.
         """
         mine = shares[0].reshape(-1) if len(shares) == 1 else torch.cat([s.reshape(-1) for s in shares])
@@ -141,23 +154,26 @@ class Engine:
         return out
 
     def blinded(self, share: torch.Tensor) -> torch.Tensor:
-        """`share` plus a share of zero, so that whoever receives it learns nothing beyond the sum; no message.
+        """Return `share` plus a share of zero, so that a receiver learns nothing beyond the sum; no message.
 
-        This is needed where a share may be a private value itself, as it is for sums of private values. The shares of
-        a product are uniform anyway.
+        Blinding is needed where a share may be a private value itself, as in sums of private values. The shares of a
+        product are uniform anyway.
         """
         r = self.pair.ring(share.shape)
         return share + r if self.me == 0 else share - r
 
     def public_share(self, value: torch.Tensor) -> torch.Tensor | int:
-        """This owner's share of a public value: the value itself at rank 0, zero at rank 1."""
+        """Return this owner's share of a public value: the value itself at rank 0, zero at rank 1."""
         return value if self.me == 0 else 0
 
     # -- private matrices ------------------------------------------------------------------------------------------
     def mask(self, owner: int, clear: torch.Tensor | Matrix | None, shape: Sequence[int]) -> Masked:
-        """Mask a private matrix of shape `shape`: its owner sends clear - mask to the other owner, 8 bytes an element.
+        """Mask a private matrix: its owner sends clear - mask to the other owner, 8 bytes an element.
 
-        owner: the rank that knows the matrix. clear: the matrix (int64), None at the other owner.
+        Args:
+            owner: the rank of the owner that knows the matrix.
+            clear: the matrix (int64); None at the other owner.
+            shape: the shape of the matrix, which is public.
         """
         masked = Masked(self.new_key(), owner)
         self.ask_dealer("mask", masked.key, owner, list(shape))
@@ -171,10 +187,10 @@ class Engine:
         return masked
 
     def rows(self, base: Masked, indices: torch.Tensor) -> Masked:
-        """The rows of `base` that `indices` (n,) lists, under the same mask; no message.
+        """Return the rows of `base` that `indices` (n,) lists, under the same mask; no message.
 
-        The indices are public. Each owner takes them from the agreed program, and the dealer takes them from the script
-        on which both owners agree.
+        The indices are public. Each owner takes the indices from the agreed program, and the dealer takes them from the
+        script on which both owners agree.
         """
         selected = Masked(self.new_key(), base.owner)
         listed = indices.tolist()
@@ -186,17 +202,19 @@ class Engine:
         return selected
 
     def free(self, masked: Masked) -> None:
-        """Drop a masked matrix here, and its mask at the dealer too."""
+        """Drop a masked matrix here, and its mask at the dealer too, with all rows that were selected from it there."""
         self.ask_dealer("free", masked.key)
         masked.clear = masked.mask = masked.difference = None
 
     def product(self, left: Masked, right: Masked, transposed: bool = False) -> torch.Tensor:
-        """Shares of left @ right, or of left' @ right if `transposed`; no message between the owners.
+        """Return shares of left @ right, or of left' @ right if `transposed`; no message between the owners.
 
             X W = X (W - B) + (X - A) B + A B
 
-        The owner of X = left computes the first term, the owner of W = right computes the second one, and the dealer,
-        which knows the masks A and B, shares the third one. The two matrices belong to different owners.
+        X is `left` and A its mask; W is `right` and B its mask. The owner of X computes the first term, the owner of W
+        computes the second term, and the dealer, which knows both masks, shares the third term. The two matrices must
+        belong to different owners. The result is (n, k) for X (n, d) and W (d, k), or (d, k) if X (n, d) is transposed
+        and W is (n, k).
         """
         self.ask_dealer("product", left.key, right.key, int(transposed))
         shape = (left.shape[1] if transposed else left.shape[0], right.shape[1])
@@ -207,11 +225,11 @@ class Engine:
         return local + self.dealer_share(shape)
 
     def product_with_shared(self, left: Masked, right: torch.Tensor, transposed: bool = False) -> torch.Tensor:
-        """Shares of left @ right, or of left' @ right if `transposed`, for a private matrix and shares of another.
+        """Return shares of left @ right, or of left' @ right if `transposed`; `left` is private, and `right` is shared.
 
         The owner that does not know `left` masks its share of `right` as a private matrix of its own, for this product
-        alone. This is one message of right's size. The owner of `left` adds its own share to what it receives and
-        multiplies once.
+        alone. This is one message of right's size. The owner of `left` adds its own share of `right` to what it
+        receives and multiplies once.
         """
         other = self.mask(1 - left.owner, right if self.me != left.owner else None, right.shape)
         if self.me == left.owner:
@@ -222,11 +240,11 @@ class Engine:
 
     # -- elementwise -----------------------------------------------------------------------------------------------
     def triple_mask(self, shape: Sequence[int]) -> torch.Tensor:
-        """This owner's share of a random mask that the dealer knows; no message."""
+        """Return this owner's share of a random mask that the dealer knows; no message."""
         return self.streams["triple"].ring(shape)
 
     def multiply(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Shares of x * y, broadcast, of shares x and y; one round. The fractional bits add up.
+        """Return shares of x * y, broadcast; one round. The fractional bits of x and y add up.
 
         x y = c + (x - a) b + a (y - b) + (x - a) (y - b)      for a triple a, b, c = a b of the dealer
         """
@@ -237,7 +255,7 @@ class Engine:
         return c + e * b + a * d + self.public_share(e * d)
 
     def square(self, x: torch.Tensor) -> torch.Tensor:
-        """Shares of x * x; one round, with half the bytes of `multiply`."""
+        """Return shares of x * x; one round, with half the bytes of `multiply`."""
         self.ask_dealer("square", list(x.shape))
         a = self.triple_mask(x.shape)
         c = self.dealer_share(x.shape)
@@ -245,7 +263,10 @@ class Engine:
         return c + 2 * e * a + self.public_share(e * e)
 
     def inner(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """A share, of shape (), of the sum of x * y; x and y have one shape. One round; the dealer sends one number."""
+        """Return a share, of shape (), of the sum of x * y for x and y of one shape; one round.
+
+        The dealer sends one number.
+        """
         self.ask_dealer("inner", list(x.shape))
         a, b = self.triple_mask(x.shape), self.triple_mask(y.shape)
         c = self.dealer_share(())
@@ -254,10 +275,11 @@ class Engine:
 
     # -- truncation ------------------------------------------------------------------------------------------------
     def truncate(self, v: torch.Tensor, bits: int) -> torch.Tensor:
-        """Shares of floor(v / 2^bits) or of that plus one, for any |v| < 2^62; one round.
+        """Return shares of floor(v / 2^bits), or of that plus one, for any |v| < 2^62; one round.
 
-        The owners open v + 2^62 + r for a random r and shift it. The dealer's shares of r >> bits and of r's top bit
-        correct the result, which is therefore right within one unit with certainty.
+        The owners open v + 2^62 + r for a random r and shift the sum. The dealer's shares of r >> bits and of r's top
+        bit correct the result, which is therefore right within one unit with certainty. Where `bits` is 0 or negative,
+        the result is v * 2^-bits, and no message is sent.
         """
         if bits <= 0:
             return v << -bits
@@ -272,7 +294,7 @@ class Engine:
         return out + (wrapped << (64 - bits))
 
     def truncate_locally(self, v: torch.Tensor, bits: int, largest: float) -> torch.Tensor:
-        """Shares of v / 2^bits within one unit, for |v| <= 2^largest; no message.
+        """Return shares of v / 2^bits within one unit, for |v| <= 2^largest; no message.
 
         Each owner shifts its own share. An element is off by 2^(64 - bits) if the sum of the two shares wraps as an
         integer, which has a probability of at most 2^(largest - 64) and is counted in `failure`. If the engine is

@@ -1,8 +1,9 @@
 """The functions that the helper computes in the clear, on values in a random order: a fixed list, by name.
 
-How the values reach the helper, and what the helper learns of them, is stated in `permutation`. `computed` takes ring
-elements with a known number of fractional bits and returns ring elements with those of the table. It computes in
-float64 and rounds, so that a result is off by half a unit in its last place and by the error of float64.
+The helper is the dealer of a session of engine rtas. How the values z reach the helper, and what the helper learns of
+them, is stated in `permutation`. `computed` takes ring elements with a known number of fractional bits and returns ring
+elements with the fractional bits of the table. It computes in float64 and rounds, so that a result is off by half a
+unit in its last place and by the error of float64.
 
 | name | f | fractional bits of the result |
 |---|---|---|
@@ -13,6 +14,9 @@ float64 and rounds, so that a result is off by half a unit in its last place and
 | exp | e^z, for z up to 31 | 16 |
 | softmax | e^z_c / sum of e^z, on each row of (n, C) | 16 |
 | log_softmax | z_c - ln sum of e^z, on each row of (n, C) | 18 |
+
+A function may be added with a line in `FUNCTIONS` and in this table. The refusals of `computed` have to stay: a value
+that has overflowed would otherwise give a wrong result without a sign.
 """
 
 from __future__ import annotations
@@ -34,10 +38,10 @@ class Function:
     """One function of the list.
 
     Attributes:
-        compute: takes and returns a float64 tensor.
+        compute: the function, which takes and returns a float64 tensor.
         bits: how many fractional bits the result has.
         keeps: whether the result has no more fractional bits than z has.
-        rows: whether `compute` acts on the rows of (n, C); otherwise it acts on each element.
+        rows: whether the function acts on the rows of (n, C); otherwise it acts on each element.
     """
 
     compute: Callable[[torch.Tensor], torch.Tensor]
@@ -58,7 +62,7 @@ FUNCTIONS = {
 
 
 def check_functions(names: Sequence[str]) -> bool:
-    """Whether `names` are functions of rows (True) or of elements (False).
+    """Return whether `names` are functions of rows (True) or of elements (False).
 
     Raises InputError: a name is not on the list, no name is given, or both kinds are mixed.
     """
@@ -76,18 +80,22 @@ def check_functions(names: Sequence[str]) -> bool:
 
 
 def result_bits(name: str, bits: int) -> int:
-    """How many fractional bits the result of the function `name` has, for z with `bits`."""
+    """Return how many fractional bits the result of the function `name` has, for z with `bits` of them."""
     function = FUNCTIONS[name]
     return min(function.bits, bits) if function.keeps else function.bits
 
 
 def computed(name: str, ring: torch.Tensor, bits: int) -> torch.Tensor:
-    """The function `name` of ring elements with `bits` fractional bits, as ring elements; the helper calls this.
+    """Return the function `name` of ring elements, as ring elements; the helper calls this.
 
-    ring: int64, (n,) or, for functions of rows, (n, C). The result has its shape and `result_bits` fractional bits.
+    Args:
+        name: a key of FUNCTIONS.
+        ring: int64, (n,) or, for functions of rows, (n, C), the shape of the result too. The result has
+            `result_bits` fractional bits.
+        bits: the number of fractional bits of `ring`.
 
-    Raises BoundError: a value is beyond what fixed point holds, a result is, or the sum of the losses, times labels of
-    16 bits, would be.
+    Raises BoundError: a value or a result is beyond what fixed point holds, or the sum of the rows' losses, times
+        labels of 16 bits, would be.
     """
     if ((ring >= ROOM) | (ring < -ROOM)).any():
         raise BoundError(

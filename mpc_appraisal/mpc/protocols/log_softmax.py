@@ -3,13 +3,17 @@
     ln softmax(z) = z - ln sum e^z                                        z (n, C), |z| <= B after centring a row
     ln sum e^z = ln sum x_k - sum over j < k of 2^(k - j) ln y_j
 
-The numbers x_j and y_j are those of `softmax`: x_0 = e^(z / T), T = 2^k, and x_(j+1) = (x_j y_j)^2, where y_j is the
-masked reciprocal by which a row is normalised.
+z are the logits of n rows and C classes, B is their public bound, and centring subtracts the mean of a row. The numbers
+x_j and y_j are those of `softmax`: x_0 = e^(z / T), T = 2^k for k squarings, and x_(j+1) = (x_j y_j)^2, where y_j is
+the masked reciprocal by which a row is normalised. In go shares of z, and out come shares of ln softmax(z).
 
 What leaves each owner are values under masks that the dealer draws. Nothing is revealed to anybody; B, k and the shapes
 are public. The error of the logarithm of y_j counts 2^(k - j) times; `release.accuracy.log_softmax_off` bounds the
 total. The shares of a row's sum wrap with a probability that is counted in `Engine.failure`. With ten classes each
 owner sends 129 bytes an entry in 100 rounds at B = 16, and 253 bytes in 202 rounds at B = 256.
+
+The constants below may change only together with that bound on the error: they keep every logarithm within the range on
+which its polynomial is right.
 """
 
 from __future__ import annotations
@@ -40,11 +44,13 @@ X_BITS = 18  # An opened e^(z / T) has so many fractional bits.
 
 
 def log_softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tuple[torch.Tensor, int]:
-    """Shares of ln softmax(z), (n, C), and the number of their fractional bits.
+    """Return shares of ln softmax(z), (n, C), and the number of their fractional bits, LOG_BITS.
 
     Args:
+        engine: this owner's end.
         z: shares of logits (n, C) with `bits` fractional bits.
-        bound: B, with |z| <= B after each row is centred.
+        bits: the number of fractional bits of z.
+        bound: B, with |z| <= B after each row is centred. It is not checked here, since z is secret.
 
     Raises InputError: the bound is too large, see `softmax.squarings`, or there are more than MAX_LOG_CLASSES classes.
     """
@@ -73,23 +79,23 @@ def log_softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tup
 
 
 def _centred(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> torch.Tensor:
-    """z minus the mean of its row, on shares. The mean is off by at most a unit in the last place; no message."""
+    """Return shares of z minus the mean of its row; no message. The mean is off by at most a unit in the last place."""
     total, classes = z.sum(1, keepdim=True), z.shape[1]
     engine.failure += len(z) * classes * 2.0 ** (math.log2(bound) + bits - 64)  # The shares of a row's sum may wrap.
     return z - torch.div(total, classes, rounding_mode="floor")
 
 
 def _log(engine: Engine, x: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """Shares of the logarithm, with 18 fractional bits, of shared integers x between low and high."""
+    """Return shares of ln x, with 18 fractional bits, for shared integers x between low and high."""
     bits = math.ceil(math.log2(high))
     log = logarithm(engine, x, bits, low / 2.0**bits, high / 2.0**bits)
     return log + engine.public_share(torch.full_like(log, round(bits * math.log(2.0) * 2.0**LOG_BITS)))
 
 
 def polynomial(low: float, high: float) -> np.ndarray:
-    """The coefficients, the lowest first, of a polynomial of degree 6 that approximates ln x on [low, high].
+    """Return the coefficients, the lowest first, of a polynomial of degree 6 that approximates ln x on [low, high].
 
-    Its variable is x mapped linearly from [low, high] to [-1, 1].
+    The variable of the polynomial is x mapped linearly from [low, high] to [-1, 1].
     """
     centre_of, half = (high + low) / 2, (high - low) / 2
     grid = low + (high - low) * (np.cos(np.linspace(0, np.pi, 400)) + 1) / 2
@@ -98,13 +104,15 @@ def polynomial(low: float, high: float) -> np.ndarray:
 
 
 def logarithm(engine: Engine, x: torch.Tensor, bits: int, low: float, high: float) -> torch.Tensor:
-    """Shares of ln x with 18 fractional bits, right within 2^-15 if high / low is at most about 15.
+    """Return shares of ln x with 18 fractional bits, right within 2^-15 if high / low is at most about 15.
 
     A polynomial gives L with x e^-L = 1 + d and |d| < 0.1; then ln x is close to L + d - d^2 / 2 + d^3 / 3.
 
     Args:
-        x: shares with `bits` fractional bits.
-        low, high: the range of x.
+        engine: this owner's end.
+        x: shares, of any shape, with `bits` fractional bits.
+        bits: the number of fractional bits of x.
+        low, high: the public range of the real number x, with low above 0.
     """
     centre_of, half = (high + low) / 2, (high - low) / 2
     coefficients = polynomial(low, high)

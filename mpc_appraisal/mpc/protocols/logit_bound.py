@@ -3,15 +3,17 @@
     bit = 1 if ||w_c - mean of w|| <= norm for every class c of every recorded matrix w (d, C), else 0
     |x . (w_c - mean of w)| <= ||x|| ||w_c - mean of w|| <= B          for every row with ||x|| <= R
 
-The softmax on shares is right only while every centred logit is within B. The owners announce R, the norm of the
-longest row. `weight_limit` derives `norm`, which is about B / R less the rounding. `ops.record_weights` records each
-trained matrix in `TrainedWeights`.
+w are the weights of d features and C classes, w_c is the column of class c, and the mean is over the classes. x is a
+row of data. A centred logit is x . (w_c - mean of w). The softmax on shares is right only while every centred logit is
+within B. The owners announce R, the norm of the longest row. `weight_limit` derives `norm`, which is about B / R less
+the rounding. `ops.record_weights` records each trained matrix in `TrainedWeights`.
 
 What leaves each owner are masked values, and shares inside CrypTen's comparison. The backend opens the bit to both
 owners before the result (see `checks`). The bit reveals whether the bound was kept. Squared norms take two rounds for
 many matrices at once. The comparison of n of them takes 16 rounds and about 216 bytes of each from each owner.
 
-The bit is right with certainty. Why no norm can wrap unseen is explained in docs/protocols/engine.md.
+The bit is right with certainty. Why no norm can wrap unseen is explained in docs/protocols/engine.md. How many norms
+are computed together may change; the limits on bits and on rounding may change only together with that explanation.
 """
 
 from __future__ import annotations
@@ -32,15 +34,15 @@ GATHERED = 1 << 20  # The norms of about so many weights are computed together, 
 
 @dataclass(frozen=True)
 class WeightLimit:
-    """The public limit that every class's centred weights are compared with.
+    """The public limit that every class's centred weights (w_c - mean of w) are compared with.
 
     Attributes:
-        method: the name of the method, for error messages.
+        method: the name of the method that trains, for error messages.
         bound: B, the bound on the absolute value of a centred logit.
         row_norm: R, the norm that no row exceeds.
         norm: the largest norm of a class's centred weights that passes, after rounding has been subtracted.
-        reach: the largest norm that weights can have one step after weights that passed.
-        bits: how many fractional bits C times the weights have when they are squared.
+        reach: the largest norm that weights can have one training step after weights that passed.
+        bits: how many fractional bits C times the centred weights have when they are squared.
     """
 
     method: str
@@ -54,13 +56,14 @@ class WeightLimit:
 def weight_limit(
     method: str, bound: float, row_norm: float, shape: tuple[int, int], reach: Callable[[float], float]
 ) -> WeightLimit:
-    """The limit for weights of `shape` (d, C), where d counts the constant feature too.
+    """Return the limit for the weights of one method.
 
     Args:
         method: the name of the method, for error messages.
         bound: B, the bound on the absolute value of a centred logit.
         row_norm: R, the norm that no row exceeds.
-        reach: returns the largest norm after one training step from the largest norm before it.
+        shape: (d, C), where d counts the constant feature too.
+        reach: a function that returns the largest norm after one training step from the largest norm before it.
 
     Raises InputError: one step may make weights that the ring cannot hold, or the bound is smaller than the rounding.
     """
@@ -85,9 +88,11 @@ def weight_limit(
 
 
 class TrainedWeights:
-    """Records the trained weights of one appraisal, and checks all of them at its end.
+    """The record of one appraisal's trained weights, which are all checked at its end.
 
-    limit: the public limit, or None for a method that has not declared that it trains (its logit_growth is 1).
+    Args:
+        engine: this owner's end.
+        limit: the public limit, or None for a method that has not declared that it trains (its logit_growth is 1).
     """
 
     def __init__(self, engine: Engine, limit: WeightLimit | None = None):
@@ -96,7 +101,10 @@ class TrainedWeights:
         self._outside: list[torch.Tensor] = []  # Each has limit - squared norm, (steps * C,).
 
     def record(self, share: torch.Tensor, bits: int) -> None:
-        """Record shares of weights (d, C) with `bits` fractional bits; two rounds whenever GATHERED of them have come.
+        """Record shares of weights (d, C) with `bits` fractional bits.
+
+        Norms are computed, in two rounds, whenever GATHERED weights have come. Both owners record matrices of the same
+        shapes in the same order.
 
         Raises:
             AppraisalError: the method has not declared that it trains.
@@ -127,7 +135,7 @@ class TrainedWeights:
         self._outside.append((self.engine.public_share(torch.full_like(norms, limit)) - norms).reshape(-1))
 
     def verdict(self) -> torch.Tensor | None:
-        """Shares (1,) of 1 if all recorded weights are within the limit, else of 0; None for a method without training.
+        """Return shares (1,) of 1 if all recorded weights are within the limit, else of 0; None without a limit.
 
         Raises AppraisalError: the method declares that it trains, but it has recorded no weights to check.
         """
@@ -143,18 +151,23 @@ class TrainedWeights:
 
 
 def squared_norms(engine: Engine, weights: torch.Tensor, bits: int, at: int) -> torch.Tensor:
-    """Shares (steps, C), with 2 * `at` fractional bits, of ||C w_c - sum of w||^2 for each class c; two rounds.
+    """Return shares (steps, C), with 2 * `at` fractional bits, of ||C w_c - sum of w||^2 for each class c.
+
+    This takes two rounds. C w_c - sum of w is C times the centred weights, which is exact on shares.
 
     Args:
+        engine: this owner's end.
         weights: shares (steps, d, C) with `bits` fractional bits.
-        at: how many fractional bits the entries have when they are squared. Each is truncated to them within a unit.
+        bits: the number of fractional bits of the weights.
+        at: how many fractional bits the entries have when they are squared. Every entry is truncated to `at` bits,
+            within a unit.
     """
     centred = weights * weights.shape[2] - weights.sum(2, keepdim=True)
     return engine.square(engine.truncate(centred, bits - at)).sum(1)
 
 
 def none_negative(engine: Engine, share: torch.Tensor) -> torch.Tensor:
-    """Shares (1,) of 1 if no element of `share` (n,) is negative as a signed 64-bit integer, else of 0; exact."""
+    """Return shares (1,) of 1 if no element of `share` (n,) is negative as a signed 64-bit integer, else of 0."""
     from mpc_appraisal.mpc.protocols import crypten_adapter
 
     negative = crypten_adapter.negative(engine, share).sum(0, keepdim=True)

@@ -4,17 +4,19 @@
     direction v (d, C):    ||v_c|| <= spread, ||v_c - v_e|| <= spread for all c, e     (`direction_within`)
     bit = 1 if all of these hold, else 0                                               (`all_hold`)
 
-The noise of `release.dp` is scaled to norms that the model owner announces. An owner that announced a small norm and
-shared a long matrix would see through the noise. Therefore the norms are compared before anything is opened, and
+The model owner holds both matrices, for d features and C classes: w are its weights, and v is its influence
+direction (V in `methods.influence`). w_c and v_c are columns, and the mean is over the classes. The noise of
+`release.dp` is scaled to norms that the model owner announces (limit and spread). An owner that announced a small norm
+and shared a long matrix would see through the noise. Therefore the norms are compared before anything is opened, and
 `release.dp.release` opens the bit to both owners first. The bit depends on the model owner's own matrices and on public
-numbers alone, so that it reveals nothing of the candidate and needs no noise.
+numbers alone, so that it reveals nothing of the candidate (the data owner's data) and needs no noise.
 
 What leaves each owner are masked values, and shares inside CrypTen's comparison. The matrix may hold any ring elements,
 so that it is measured in several passes of ever finer units, and no sum of squares can wrap unseen. A pass costs each
-owner 16 bytes an entry. It takes one round, all squares together take another one, and the comparison takes 16.
+owner 16 bytes an entry. It takes one round, all squares together take another round, and the comparison takes 16.
 
 The bit is right for any matrix, with certainty. The proof, and what the check cannot find, are in
-docs/protocols/norm_check.md.
+docs/protocols/norm_check.md; the constants and the passes below may change only together with that proof.
 """
 
 from __future__ import annotations
@@ -40,12 +42,12 @@ DIRECTION_CAP = 2.0**30
 
 @dataclass(frozen=True)
 class NormPasses:
-    """The passes over all entries v of one matrix.
+    """The passes in which all entries v of one matrix are measured.
 
     Attributes:
-        coarse: pairs (t, T), in this order. Each pass compares the sum of (v / 2^t)^2 with T.
-        reach: the largest norm of a matrix that passes all of them, in units of the last place.
-        last: the t of the pass that measures the columns one by one.
+        coarse: pairs (t, T), in the order of the passes. Each pass compares the sum of (v / 2^t)^2 with T.
+        reach: the largest norm of a matrix that passes all coarse passes, in units of the last place.
+        last: the t of the last pass, which measures the columns one by one.
     """
 
     coarse: tuple[tuple[int, int], ...]
@@ -54,9 +56,9 @@ class NormPasses:
 
 
 def norm_passes(entries: int, cap: float) -> NormPasses:
-    """The passes for a matrix of `entries` numbers, such that every matrix of norm up to `cap` passes.
+    """Return the passes for a matrix of `entries` numbers, such that every matrix of norm up to `cap` passes.
 
-    cap: in units of the last place.
+    The cap is in units of the last place.
 
     Raises InputError: there are so many entries, or the cap is so large, that the first pass could not decide.
     """
@@ -80,15 +82,17 @@ def norm_passes(entries: int, cap: float) -> NormPasses:
 
 
 def weights_within(weights: PrivateTensor, limit: float, allowance: float) -> torch.Tensor:
-    """Shares of numbers, none of which is negative if and only if ||w_c - mean of w|| <= limit for every class c.
+    """Return shares of numbers, of which none is negative if and only if ||w_c - mean of w|| <= limit for every c.
 
-    The check computes C w_c - sum of w, which is exact in the ring, and compares its norm with C `limit`. The shares
-    are the mask and the masked matrix that every product with w uses, so that exactly this matrix is checked.
+    The check computes C w_c - sum of w, which is exact in the ring, and compares the norm of each column with C times
+    the limit. The shares are the mask and the masked matrix that every product with w uses, so that exactly this matrix
+    is checked.
 
     Args:
         weights: w (d, C), a matrix of the model owner.
-        limit: the largest norm that may pass.
-        allowance: where entries have to be truncated, a matrix whose norm is above limit - allowance may fail.
+        limit: the largest norm that may pass, as a real number.
+        allowance: how far below the limit a norm has to be in order to pass for certain, where entries have to be
+            truncated.
 
     Raises InputError: truncation would need a larger allowance.
     """
@@ -110,9 +114,10 @@ def weights_within(weights: PrivateTensor, limit: float, allowance: float) -> to
 
 
 def direction_within(direction: PrivateTensor, spread: float) -> torch.Tensor:
-    """Shares of numbers, none of which is negative if and only if all ||v_c|| and ||v_c - v_e|| are at most `spread`.
+    """Return shares of numbers, of which none is negative if and only if v is short enough.
 
-    The comparison is exact, since nothing is truncated.
+    v is short enough if ||v_c|| and ||v_c - v_e|| are at most `spread` for all classes c and e. The comparison is
+    exact, since the numbers of the last pass are not truncated.
 
     Args:
         direction: v (d, C), a matrix of the model owner, as it enters a product of shares with 16 fractional bits.
@@ -140,12 +145,15 @@ def direction_within(direction: PrivateTensor, spread: float) -> torch.Tensor:
 
 
 def all_hold(engine: Engine, parts: list[torch.Tensor]) -> torch.Tensor:
-    """Shares (1,) of 1 if no number of any of `parts` is negative, else of 0."""
+    """Return shares (1,) of 1 if no number of any of `parts` is negative, else of 0.
+
+    `parts` are results of `weights_within` and `direction_within`.
+    """
     return none_negative(engine, torch.cat(parts))
 
 
 def _measure(engine: Engine, share: torch.Tensor, plan: NormPasses) -> tuple[torch.Tensor, torch.Tensor]:
-    """Shares of T - sum of squares for each coarse pass, and of the squares of the last pass's entries; two rounds."""
+    """Return shares of T - sum of squares for each coarse pass, and of the last pass's squared entries; two rounds."""
     shifts = [shift for shift, _ in plan.coarse] + [plan.last]
     squares = engine.square(torch.stack([engine.truncate(share, shift) for shift in shifts]))
     coarse = [_below(engine, one.sum().reshape(1), most) for one, (_, most) in zip(squares, plan.coarse, strict=False)]
@@ -153,5 +161,5 @@ def _measure(engine: Engine, share: torch.Tensor, plan: NormPasses) -> tuple[tor
 
 
 def _below(engine: Engine, numbers: torch.Tensor, most: int) -> torch.Tensor:
-    """Shares of most - numbers, which are negative where a number exceeds `most`."""
+    """Return shares of most - numbers, which are negative where a number exceeds `most`."""
     return engine.public_share(torch.full_like(numbers, most)) - numbers

@@ -1,18 +1,20 @@
 """Agreement on the dealer's script: the dealer accepts one script, which both owners have made, within limits.
 
-A script is the list of requests that a dry run of the agreed program gives (see `dealer`).
+A script is the list of requests that a dry run of the agreed program gives (see `dealer`). A claim is the SHA-256 and
+the length of a script. In goes the script of each owner's dry run; out comes the script that the dealer will answer, or
+an error at every party.
 
-    both owners -> dealer     SHA-256 and length of the script of each owner's dry run         40 bytes each
+    both owners -> dealer     the claim to the script of each owner's dry run                  40 bytes each
     dealer -> both owners     both claims, and the dealer's own if it made a dry run too       120 bytes each
     model owner -> dealer     the script, as JSON
     dealer -> both owners     one byte, if the script is the claimed one and is within the limits
 
 A party that sees different claims raises DisagreementError. Nothing is dealt, and no owner masks a value, before that
-byte. The dealer measures the script from shapes alone before it allocates any memory. The script contains shapes and
-public numbers, so that nothing private leaves a party.
+one byte. The dealer measures the script from shapes alone before it allocates any memory. The script contains shapes
+and public numbers, so that nothing private leaves a party.
 
-Why this is needed: an owner that made up requests could have the dealer share functions of masks, and so read what the
-other owner sends under these masks. What a cheating owner can still do:
+This is needed because an owner that made up requests could have the dealer share functions of masks, and so read what
+the other owner sends under these masks. What a cheating owner can still do:
 
 - It can add errors to its own messages and shares, which shifts what is computed by amounts of its choice.
 - It can state another script, or none. This ends the session before anything is shared.
@@ -20,7 +22,9 @@ other owner sends under these masks. What a cheating owner can still do:
 - It can state public facts or a configuration for which the agreed program is large. The limits below end the session.
 
 Two owners together may ask for whatever is within the limits, since the dealer has no secrets of its own. CrypTen as
-shipped (`stock`) has no script: its dealer answers each request of the model owner, and nothing here covers it.
+shipped (`stock`) has no script: its dealer answers each request of the model owner, and nothing here covers it. The
+limits may change: the dealer alone applies them. The messages above, and the JSON of a script, have to be the same at
+all parties.
 """
 
 from __future__ import annotations
@@ -61,22 +65,22 @@ _NO_CLAIM = bytes(CLAIM_BYTES)
 
 
 def script_json(script: Sequence[Any]) -> bytes:
-    """The JSON in which a script is sent; equal scripts give the same bytes at all parties."""
+    """Return the JSON in which a script is sent; equal scripts give the same bytes at all parties."""
     return json.dumps(script).encode()
 
 
 def claim_of(text: bytes) -> bytes:
-    """The claim (40 bytes) to the script whose JSON is `text`: its SHA-256 and its length."""
+    """Return the claim (40 bytes) to the script whose JSON is `text`: the SHA-256 and the length of the JSON."""
     return hashlib.sha256(text).digest() + len(text).to_bytes(8, "big")
 
 
 @dataclass(frozen=True)
 class ScriptRequest:
-    """What a script asks for.
+    """The size of what a script asks for. An element is a number of 8 bytes.
 
     Attributes:
-        requests: the number of its requests.
-        largest: the largest number of elements of 8 bytes that one request draws and shares.
+        requests: the number of requests in the script.
+        largest: the largest number of elements that one request draws and shares.
         total: the number of elements that all requests together draw and share.
         kept: the largest number of elements that the dealer keeps from one request to the next.
     """
@@ -105,7 +109,7 @@ class Limits:
 
     @staticmethod
     def of_this_machine() -> Limits:
-        """The default limits, with the memory of this machine in bytes as the limit on memory."""
+        """Return the default limits, with the memory of this machine in bytes as the limit on memory."""
         try:
             memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         except (ValueError, OSError, AttributeError):
@@ -131,10 +135,10 @@ class Limits:
 
 
 class _Measure:
-    """Follows a script by shapes alone, and allocates nothing for it.
+    """The measure of a script, which follows the script by shapes alone and allocates nothing for it.
 
-    Each method has the name and the arguments of a request, checks the arguments, updates what is kept, and returns the
-    number of elements that the dealer would draw and share for the request.
+    Each method without an underscore has the name and the arguments of a request. It checks the arguments, updates what
+    is kept, and returns the number of elements that the dealer would draw and share for the request.
     """
 
     def __init__(self) -> None:
@@ -236,7 +240,7 @@ class _Measure:
 
 
 def measured(script: Sequence[Any]) -> ScriptRequest:
-    """What a parsed script asks for, from shapes alone; raises AppraisalError if a request cannot be answered."""
+    """Return what a parsed script asks for, from shapes. Raises AppraisalError if a request cannot be answered."""
     follow, largest, total, kept = _Measure(), 0, 0, 0
     for request in script:
         name, *arguments = request
@@ -249,9 +253,14 @@ def measured(script: Sequence[Any]) -> ScriptRequest:
 
 
 def submit_script(channel: Channel, script: Sequence[Any], role: str) -> None:
-    """Agree with the other parties on `script`, which this owner's dry run gave; an owner calls this.
+    """Agree with the other parties on `script`, which this owner's dry run gave; each owner calls this.
 
-    role: this owner's name. The owner waits for two messages of the dealer.
+    The owner waits for two messages of the dealer.
+
+    Args:
+        channel: connects this owner with the dealer.
+        script: the requests.
+        role: this owner's role.
 
     Raises DisagreementError: the parties have made different scripts. Nothing has been dealt or shared then.
     """
@@ -265,7 +274,7 @@ def submit_script(channel: Channel, script: Sequence[Any], role: str) -> None:
 
 
 def receive_script(channel: Channel, limits: Limits, own: Sequence[Any] | None = None) -> list[Any]:
-    """Receive the script on which both owners agree, and measure it; the dealer calls this.
+    """Return the script on which both owners agree, after checking it against the limits; the dealer calls this.
 
     Args:
         channel: connects the dealer with both owners.
@@ -273,7 +282,8 @@ def receive_script(channel: Channel, limits: Limits, own: Sequence[Any] | None =
         own: the script of the dealer's own dry run, or None if it made none.
 
     Raises:
-        DisagreementError: the scripts differ, the model owner sent another one than it claimed, or it is too large.
+        DisagreementError: the scripts differ, the model owner sent another script than it claimed, or the script is
+            too large.
         AppraisalError: what was sent is no script.
     """
     mine = _NO_CLAIM if own is None else claim_of(script_json(own))
@@ -297,8 +307,8 @@ def receive_script(channel: Channel, limits: Limits, own: Sequence[Any] | None =
 def _compare(claims: bytes, role: str, own: bytes) -> None:
     """Raise DisagreementError unless all claims are equal and this party's claim `own` is one of them.
 
-    claims: those of both owners and of the dealer, one after the other. role: the party that compares them. A dealer
-    that made no dry run has _NO_CLAIM in place of a claim, and that is not compared.
+    `claims` are the claims of the model owner, the data owner and the dealer, one after the other. `role` is the party
+    that compares the claims. A dealer that made no dry run has _NO_CLAIM in place of a claim, which is not compared.
     """
     claimed = {party: claims[k * CLAIM_BYTES : (k + 1) * CLAIM_BYTES] for k, party in enumerate((*OWNERS, DEALER))}
     if claimed[DEALER] == _NO_CLAIM:
@@ -316,12 +326,12 @@ def _compare(claims: bytes, role: str, own: bytes) -> None:
 
 
 def tensor_of(data: bytes) -> torch.Tensor:
-    """The message (uint8, one dimension) with the given bytes."""
+    """Return the message (uint8, one dimension) with the given bytes."""
     return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
 def bytes_of(tensor: torch.Tensor) -> bytes:
-    """The bytes of a message, as `tensor_of` made it."""
+    """Return the bytes of a message that `tensor_of` has made."""
     return tensor.numpy().tobytes()
 
 

@@ -3,15 +3,20 @@
     t_0 = s,  y_0 = 1                                    s is in [low, high]
     t' = k t (sigma - t),  y' = y (sigma - t)            s y nu = t -> 1, for a public factor nu
 
-The result is y = scale t / s, where the last t is near 1. `plan` brings the ratio of the largest such t to the smallest
-below `goal`; roundings add a relative error of at most `ReciprocalPlan.drift`.
+In go a masked value s (see `masked`), whose elements are all inverted at once, and the public numbers that `plan`
+makes of the range. Out comes the masked value y = scale t / s, for the last t of the iteration, which is near 1;
+t' and y' are the next t and y. `plan` brings the ratio of the largest last t to the smallest below `goal`; roundings
+add a relative error of at most `ReciprocalPlan.drift`.
 
 The public numbers sigma and k are those that bring the known range of t closest to 1 (Chebyshev). The ratio of the
 largest t to the smallest shrinks by a factor of about four in a step, and near 1 its distance from 1 is squared. A step
 takes one round, and one more round opens y. In a step each owner sends the other t, in ceil((work + 2) / 8) bytes an
-element, and y in 3 bytes. The first y is linear in s, so that it is not opened. The owners learn masked values only.
+element, and y in 3 bytes, where `work` is how many fractional bits t has. The first y is linear in s, so that it is not
+opened. The owners learn masked values only.
 
-The iteration is Goldschmidt's; see Catrina and Saxena ("Secure computation with fixed-point numbers", FC 2010).
+The iteration is Goldschmidt's; see Catrina and Saxena ("Secure computation with fixed-point numbers", FC 2010). The
+widths below may change only where `plan` still keeps every opened value within its ring: a value outside would be wrong
+without a sign.
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ _STEP = 7  # The integer that stands for k has so many bits.
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the iteration on integers: x becomes x (sigma - t) * factor / 2^drop."""
+    """One step of the iteration on integers, in which x (t or y) becomes x (sigma - t) * factor / 2^drop."""
 
     sigma: int
     factor: int
@@ -46,10 +51,10 @@ class ReciprocalPlan:
         steps: the steps of t and y.
         last: the step of y alone that ends the iteration.
         work: how many fractional bits t has.
-        bits: the width of the ring in which the last y is opened.
+        bits: the width in bits of the ring in which the last y is opened.
         scale: the factor in s y = t scale.
         low, high: the range of the last t, roundings included.
-        drift: the largest relative error of t that comes from roundings. Each of them has a mean of zero.
+        drift: the largest relative error of t that comes from roundings. Each rounding has a mean of zero.
     """
 
     steps: tuple[Step, ...]
@@ -62,7 +67,7 @@ class ReciprocalPlan:
     drift: float = 0.0
 
     def ring(self, step: int) -> int:
-        """The width in bits of the ring in which t and y are multiplied after `step` steps; ring(0) is for s."""
+        """Return the width in bits of the ring in which t and y are multiplied after `step` steps; ring(0) is for s."""
         if step == len(self.steps):
             return self.last.drop + self.bits
         of_t = self.work + 2 + self.steps[step].drop
@@ -71,15 +76,15 @@ class ReciprocalPlan:
 
 @lru_cache(maxsize=64)
 def plan(low: int, high: int, goal: float, work: int, scale: float, precision: int, bits: int | None) -> ReciprocalPlan:
-    """The plan that takes integers s in [low, high], each right within one unit, to y close to scale / s.
+    """Return the plan that takes integers s in [low, high], each right within one unit, to y close to scale / s.
 
     Args:
-        low, high: the range of s.
+        low, high: the range of s, with low above 0.
         goal: the ratio of the largest s y to the smallest at which the iteration stops.
         work: how many fractional bits t has on the way.
         scale: what s y should be; the plan states the nearest value that its integers allow.
         precision: how many bits the integer factor of the last step has.
-        bits: the width of the ring in which the last y is opened; None for what the ring of 64 bits leaves.
+        bits: the width in bits of the ring in which the last y is opened; None takes what the ring of 64 bits leaves.
 
     Raises ArithmeticError: the range does not fit a ring of 64 bits with this scale.
     """
@@ -117,7 +122,7 @@ def plan(low: int, high: int, goal: float, work: int, scale: float, precision: i
 
 
 def _fraction(value: float, bits: int) -> tuple[int, int]:
-    """Integers drop and factor, with `value` close to factor / 2^drop and `bits` bits in the factor."""
+    """Return integers drop and factor, with `value` close to factor / 2^drop and `bits` bits in the factor."""
     drop = 0
     while value * 2.0**drop < 2.0 ** (bits - 1):
         drop += 1
@@ -125,9 +130,13 @@ def _fraction(value: float, bits: int) -> tuple[int, int]:
 
 
 def reciprocal(engine: Engine, s: MaskedValue, how: ReciprocalPlan, ring: int) -> MaskedValue:
-    """The masked value y close to how.scale / s, for products mod 2^ring; len(how.steps) + 1 rounds.
+    """Return the masked value y close to how.scale / s, after len(how.steps) + 1 rounds.
 
-    s: the masked value to divide by, opened for products mod 2^how.ring(0). Its mask is evicted at the end.
+    Args:
+        engine: this owner's end.
+        s: the masked value to divide by, opened for products mod 2^how.ring(0). Its mask is dropped at the end.
+        how: the plan for the range of s, the same at both owners.
+        ring: the width in bits of the ring of the products that y may enter later.
     """
     work, t, y = how.work, s, None
     first = how.steps[0].sigma
@@ -148,7 +157,7 @@ def reciprocal(engine: Engine, s: MaskedValue, how: ReciprocalPlan, ring: int) -
 def _times(
     engine: Engine, s: MaskedValue, first: int, y: MaskedValue | None, t: MaskedValue, sigma: int
 ) -> torch.Tensor:
-    """A share of y (sigma - t). While y has not been opened (None), it stands for first - s."""
+    """Return a share of y (sigma - t). While y has not been opened (None), y is first - s."""
     if y is not None:
         return sigma * y.share(engine) - product(engine, y, t)
     known = engine.public_share(torch.full_like(t.delta, first * sigma))

@@ -3,14 +3,17 @@
     softmax(z) = e^z / sum of e^z                                              z (n, C), |z| <= B after centring a row
     x_0 = e^(z / T), T = 2^k;   x_(j+1) = (x_j / about its row's sum)^2;   softmax(z) = x_k / its row's sum
 
-What leaves each owner are values under masks that the dealer draws (see `masked`). The dealer sends the model owner
-results of its requests. Nothing is revealed to anybody; B, k and the shapes are public.
+z are the logits of n rows and C classes, B is their public bound, and k is the number of squarings. In go shares of z;
+out come shares of the probabilities, with 16 fractional bits. What leaves each owner are values under masks that the
+dealer draws (see `masked`). The dealer sends the model owner results of its requests. Nothing is revealed to anybody;
+B, k and the shapes are public.
 
-- The logits are centred within their row, which is free on shares. The sum of a row is then in a known range.
-- The exponential is e^x = e^(x + m) e^(-m). The owners compute the first factor from the opened x + m, and the dealer
-  shares the second one. Both are powers of three (see `powers_of_three`).
-- Row sums are divided by as in `reciprocal`. Intermediate normalisations may be coarse, because their factors cancel.
-  Only the last one must be precise.
+- The logits are centred within their row (the row's mean is subtracted), which is free on shares. The sum of a row of
+  x_0 is then in a known range.
+- The exponential is e^x = e^(x + m) e^(-m) for a mask m. The owners compute the first factor from the opened x + m, and
+  the dealer shares the second factor. Both are powers of three (see `powers_of_three`).
+- Rows are divided by their sums as in `reciprocal`. Intermediate normalisations may be coarse, because their factors
+  cancel. Only the last normalisation must be precise.
 
 The error of a probability has a standard deviation of 1e-5 at B = 16 with ten classes. It is at most 4e-4 for up to ten
 classes at any B. It grows with T and the classes. Measured errors are up to 5e-3 with 50 classes at B = 256, and with
@@ -19,8 +22,9 @@ for an element with a probability of 2^-30.
 
 With ten classes each owner sends 20 bytes an entry in 15 rounds at B = 16, and 52 bytes in 33 rounds at B = 256.
 
-A logit beyond B would make its row wrong without a sign of it, so that B is never guessed (see `logit_bound`). Why the
-ranges hold is explained in docs/protocols/engine.md.
+A logit beyond B would make its row wrong without a sign of it, so that B is never guessed (see `logit_bound`). The
+constants below fit together: they keep every value within its ring, which docs/protocols/engine.md explains, and they
+may change only together with that explanation and the errors stated here.
 """
 
 from __future__ import annotations
@@ -54,7 +58,7 @@ Q_DROP = Q_RING - 2 - Q_SCALE  # So many bits of q are cut when it is opened.
 
 
 def squarings(bound: float) -> int:
-    """The number k of squarings, at least 1, with bound / 2^k <= 8.
+    """Return the number k of squarings, at least 1, with bound / 2^k <= 8.
 
     Raises InputError: the bound is not above 0, or it needs more than MAX_SQUARINGS squarings.
     """
@@ -66,9 +70,10 @@ def squarings(bound: float) -> int:
 def exponential(
     engine: Engine, z: torch.Tensor, unit: float, largest: float, headroom: float
 ) -> tuple[torch.Tensor, int]:
-    """Shares of e^(z * unit) and the number of its fractional bits, which is what the ring holds; one round.
+    """Return shares of e^(z * unit) and the number of their fractional bits, as many as the ring holds; one round.
 
     Args:
+        engine: this owner's end.
         z: shares, of any shape, of integers with |z * unit| <= largest.
         unit: the real number that the integer 1 stands for.
         largest: a bound on |z * unit|, at most 8.
@@ -94,9 +99,9 @@ class PositiveRows:
 
     Attributes:
         x: shares (n, C) mod 2^ring.
-        ring: the width of their ring in bits.
-        drop: how many bits are cut when x is opened.
-        one: the integer that stands for 1.
+        ring: the width of the ring of x in bits.
+        drop: how many low bits are cut when x is opened.
+        one: the integer that stands for 1 in x.
         low, high: the integers between which the sum of every row lies.
     """
 
@@ -110,14 +115,14 @@ class PositiveRows:
 
 @dataclass
 class Normalised:
-    """Rows that have been divided by approximations of their sums.
+    """Positive rows that have been divided by approximations of their sums.
 
     Attributes:
         q: shares (n, C) of the divided rows, mod 2^64 after the last normalisation and mod 2^32 before it.
         one: the number that stands for 1 in q.
         y: the masked reciprocals (n, 1) by which the opened rows were multiplied.
-        y_range: the numbers between which every y lies.
-        how: the plan of the reciprocals. Every row of q sums to between how.low and how.high times `one`.
+        y_range: the two numbers between which every y lies.
+        how: the plan of the reciprocals. The sum of every row of q is between how.low and how.high times `one`.
     """
 
     q: torch.Tensor
@@ -128,10 +133,12 @@ class Normalised:
 
 
 def powers(engine: Engine, z: torch.Tensor, bits: int, bound: float, k: int, x_bits: int) -> PositiveRows:
-    """Shares of e^(z / 2^k) for the logits z (n, C), which are centred here; one round.
+    """Return shares of e^(z / 2^k) for the logits z (n, C), which are centred here; one round.
 
     Args:
+        engine: this owner's end.
         z: shares with `bits` fractional bits.
+        bits: the number of fractional bits of z.
         bound: B, with |z| <= B after centring.
         k: the number of squarings that follow.
         x_bits: how many fractional bits are left when the result is opened.
@@ -150,9 +157,13 @@ def powers(engine: Engine, z: torch.Tensor, bits: int, bound: float, k: int, x_b
 
 
 def normalise(engine: Engine, rows: PositiveRows, last: bool, wide: bool = False) -> Normalised:
-    """Divide rows by their sums, up to the factor COARSE, or up to FINE if `last`.
+    """Divide rows by their sums, up to the factor COARSE, or up to the factor FINE if `last`.
 
-    wide: whether y is opened for products mod 2^64, as the last y always is, rather than mod 2^32.
+    Args:
+        engine: this owner's end.
+        rows: the rows to divide. The masks under which they are opened are dropped at the end.
+        last: whether this is the last normalisation, which gives the probabilities.
+        wide: whether y is opened for products mod 2^64, as the last y always is, rather than mod 2^32.
     """
     s = rows.x.sum(1, keepdim=True)
     s_drop = math.ceil(math.log2(rows.high)) - S_BITS
@@ -180,7 +191,7 @@ def normalise(engine: Engine, rows: PositiveRows, last: bool, wide: bool = False
 
 
 def squares(engine: Engine, n: Normalised, classes: int) -> PositiveRows:
-    """The squares of normalised rows; one round."""
+    """Return the squares of rows that an intermediate normalisation has divided, of `classes` columns; one round."""
     (q,) = open_all(engine, MaskedOpening(n.q, Q_DROP, Q_RING - Q_DROP, H_RING))
     x = product(engine, q, q)
     evict(engine, q)
@@ -190,14 +201,14 @@ def squares(engine: Engine, n: Normalised, classes: int) -> PositiveRows:
 
 
 def kept(classes: int) -> int:
-    """How many fractional bits of e^(z / T) are kept. A row's sum is at least C, so that fewer classes need more."""
+    """Return how many fractional bits of e^(z / T) are kept. A row's sum is at least C, so few classes need more."""
     return min(17, max(8, 13 + math.ceil(math.log2(10 / classes))))
 
 
 def normalised(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tuple[PositiveRows, Normalised]:
-    """The rows x_k of the formula above, and these rows divided by their sums, which are the probabilities.
+    """Return the rows x_k of the formula above, and these rows divided by their sums, which are the probabilities.
 
-    Takes shares z (n, C) with `bits` fractional bits; |z| <= bound after centring.
+    The arguments and the errors are those of `softmax`.
     """
     k, classes = squarings(bound), z.shape[1]
     rows = powers(engine, z, bits, bound, k, kept(classes))
@@ -207,11 +218,13 @@ def normalised(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tupl
 
 
 def softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> torch.Tensor:
-    """Shares of softmax(z), (n, C), with 16 fractional bits.
+    """Return shares of softmax(z), (n, C), with 16 fractional bits.
 
     Args:
+        engine: this owner's end.
         z: shares of logits (n, C) with `bits` fractional bits.
-        bound: B, with |z| <= B after each row is centred.
+        bits: the number of fractional bits of z.
+        bound: B, with |z| <= B after each row is centred. It is not checked here, since z is secret.
 
     Raises InputError: the bound or the number of classes is too large, see `squarings` and `powers`.
     """

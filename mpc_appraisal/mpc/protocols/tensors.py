@@ -1,13 +1,16 @@
 """Private and shared values with the methods of a tensor, so that one formula runs on them and on plain tensors.
 
 A `PrivateTensor` is known to one owner. What this owner computes alone stays private and sends nothing. A `Secret` is
-shared between the owners, and neither knows it. A product of private tensors of different owners is a `Secret`.
+shared between the owners, and neither knows it. A product of private tensors of different owners is a `Secret`. Both
+owners make the same calls in the same order, on tensors of the same shapes.
 
 Each method calls a protocol of `engine`, `softmax`, `log_softmax`, `permutation` or `crypten_adapter`. What leaves an
-owner, the error and the cost are stated there. No method reveals a value; results are opened by the session.
+owner, the error and the cost are stated in those files. A method without a docstring does what torch's method of that
+name does. No method reveals a value; results are opened by the session.
 
-Numbers are fixed point: a ring element stands for itself divided by 2^bits, and every tensor has its own `bits`.
-Products add the bits of their factors, and factors with more than OPERAND_BITS bits are truncated first.
+Numbers are fixed point: a ring element (an integer mod 2^64) stands for itself divided by 2^bits, and every tensor has
+its own `bits`. Products add the bits of their factors, and factors with more than OPERAND_BITS bits are truncated
+first. A method of torch may be added. The numbers of bits below fit the ring together with docs/protocols/engine.md.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ VALUE_BITS = 34  # A value that is multiplied by a public factor has at most so 
 
 
 class Context:
-    """What all tensors of one session have in common: the engine and the public bound on logits."""
+    """What all tensors of one session have in common: this owner's engine and the public bound on logits."""
 
     def __init__(self, engine: Engine, logit_bound: float):
         self.engine, self.logit_bound = engine, logit_bound
@@ -47,7 +50,7 @@ class PrivateTensor:
 
     Args:
         context: the session's engine and bound on logits.
-        owner: the rank that knows the tensor.
+        owner: the rank of the owner that knows the tensor, 0 or 1.
         value: the tensor (float) at its owner, None at the other owner.
         shape: the shape of the tensor, at both owners.
         name: what error messages call the tensor.
@@ -64,7 +67,7 @@ class PrivateTensor:
 
     @property
     def mine(self) -> bool:
-        """Whether this owner knows the tensor."""
+        """Return whether the tensor belongs to the owner of this process."""
         return self.context.engine.me == self.owner
 
     def size(self, dim: int | None = None):
@@ -74,20 +77,20 @@ class PrivateTensor:
         return len(self.shape)
 
     def _local(self, f, *others: PrivateTensor, shape=None) -> PrivateTensor:
-        """The private tensor f(self, *others), which the owner of all of them computes alone."""
+        """Return the private tensor f(self, *others), which the owner of all these tensors computes alone."""
         value = f(self.value, *(o.value for o in others)) if self.mine else None
         return PrivateTensor(
             self.context, self.owner, value, value.shape if self.mine else shape or self.shape, self.name
         )
 
     def ring(self, bits: int) -> torch.Tensor:
-        """The value as ring elements with `bits` fractional bits; at its owner only. It is encoded once."""
+        """Return the value as ring elements with `bits` fractional bits, encoded once; at its owner only."""
         if bits not in self._rings:
             self._rings[bits] = encode(self.value, self.name, bits) if not self.value.is_meta else self._zeros()
         return self._rings[bits]
 
     def masked(self) -> Masked:
-        """The masked matrix. It is masked at the first call, at 8 bytes an element, and cached for the session."""
+        """Return the masked matrix, which the first call masks (8 bytes an element) and later calls use again."""
         if self._masked is None and self._rows_of is not None:
             whole, index = self._rows_of  # The whole matrix is masked once, for all batches of its rows.
             self._masked = self.context.engine.rows(whole.masked(), index)
@@ -97,9 +100,9 @@ class PrivateTensor:
         return self._masked
 
     def secret(self, bits: int = PRECISION_BITS) -> Secret:
-        """The value as shares for sums: all of it at its owner, zero at the other owner; no message.
+        """Return shares of the value for sums: the whole value at its owner, zero at the other owner; no message.
 
-        These shares are not uniform. They are sent only under masks, see `Engine.blinded`.
+        These shares are not uniform. They must be sent only under masks, see `Engine.blinded`.
         """
         return Secret(self.context, self.ring(bits) if self.mine else self._zeros(), bits)
 
@@ -109,11 +112,11 @@ class PrivateTensor:
 
     # -- what the owner computes alone, and what needs both owners -------------------------------------------------
     def t(self) -> Transposed | PrivateTensor:
-        """The transposed matrix, which shares this matrix's mask in products."""
+        """Return the transposed matrix, which uses this matrix's mask in products."""
         return Transposed(self)
 
     def matmul(self, other: PrivateTensor | Secret) -> PrivateTensor | Secret:
-        """The product (n, d) (d, k) -> (n, k): private if `other` is the same owner's, shared otherwise."""
+        """Return the product (n, d) (d, k) -> (n, k): private if `other` is the same owner's, shared otherwise."""
         shape = torch.Size((self.shape[0], other.shape[1]))
         if isinstance(other, PrivateTensor):
             if other.owner == self.owner:
@@ -131,7 +134,7 @@ class PrivateTensor:
         return rows
 
     def _arithmetic(self, other: Any, f, secret) -> PrivateTensor | Secret:
-        """f(self, other) by the owner alone where it knows both or `other` is public, else secret(self, other)."""
+        """Return f(self, other), computed by the owner alone, if it knows both operands, else secret(self, other)."""
         if isinstance(other, (int, float)):
             return self._local(lambda a: f(a, other))
         if isinstance(other, Transposed):
@@ -153,7 +156,7 @@ class PrivateTensor:
         return self._local(lambda a: a / other)
 
     def applied(self, *names: str) -> list[PrivateTensor]:
-        """The functions `names` of this tensor, as in `Secret.applied`, but computed by the owner alone."""
+        """Return the functions `names` of this tensor, as `Secret.applied` does, but computed by the owner alone."""
         return [self._local(lambda a, name=name: FUNCTIONS[name].compute(a.to(torch.float64))) for name in names]
 
     def square(self) -> PrivateTensor:
@@ -171,7 +174,7 @@ class PrivateTensor:
 
 
 class Transposed:
-    """The transpose x.t() of a private matrix x, which enters a product under the mask of x itself."""
+    """The transpose x' of a private matrix x, which enters a product under the mask of x itself."""
 
     def __init__(self, of: PrivateTensor):
         self.of, self.shape = of, torch.Size(reversed(of.shape))
@@ -180,7 +183,7 @@ class Transposed:
         return self.of
 
     def plain(self) -> PrivateTensor:
-        """The transpose as a private tensor of its own, with its own mask if it enters a product."""
+        """Return the transpose as a private tensor of its own, with its own mask if it enters a product."""
         return self.of._local(lambda a: a.t(), shape=self.shape)
 
     def __add__(self, other):
@@ -196,7 +199,7 @@ class Transposed:
         return self.plain() / divisor
 
     def matmul(self, other: PrivateTensor | Secret) -> PrivateTensor | Secret:
-        """The product x' other, (d, n) (n, k) -> (d, k): private if `other` is the same owner's, shared otherwise."""
+        """Return x' @ other, (d, n) (n, k) -> (d, k): private if `other` is the same owner's, shared otherwise."""
         x, shape = self.of, torch.Size((self.shape[0], other.shape[1]))
         if isinstance(other, PrivateTensor):
             if other.owner == x.owner:
@@ -211,7 +214,10 @@ class Transposed:
 class Secret:
     """A shared real tensor.
 
-    share: this owner's additive share (int64). bits: the number of fractional bits, which both owners know.
+    Args:
+        context: the session's engine and bound on logits.
+        share: this owner's additive share (int64).
+        bits: the number of fractional bits, which both owners know.
     """
 
     def __init__(self, context: Context, share: torch.Tensor, bits: int):
@@ -236,11 +242,11 @@ class Secret:
         return Secret(self.context, share, self.bits if bits is None else bits)
 
     def to_bits(self, bits: int) -> Secret:
-        """The same value with `bits` fractional bits, within a unit in the last place; one round if bits are cut."""
+        """Return the value with `bits` fractional bits, within a unit in the last place; one round if bits are cut."""
         return self if bits == self.bits else self._with(self._engine.truncate(self.share, self.bits - bits), bits)
 
     def operand(self) -> Secret:
-        """The value as a factor of a product, with at most OPERAND_BITS fractional bits."""
+        """Return the value as a factor of a product, with at most OPERAND_BITS fractional bits."""
         return self if self.bits <= OPERAND_BITS else self.to_bits(OPERAND_BITS)
 
     # -- linear ----------------------------------------------------------------------------------------------------
@@ -257,7 +263,7 @@ class Secret:
         return self._with(self.share.sum(*dim, **({"keepdim": keepdim} if dim else {})))
 
     def _aligned(self, other: Any) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Shares of self and of other with the same number of fractional bits, and that number."""
+        """Return shares of self and of `other` with one number of fractional bits, and this number."""
         if isinstance(other, (PrivateTensor, Transposed)):
             other = (other.plain() if isinstance(other, Transposed) else other).secret()
         if isinstance(other, (int, float)):
@@ -290,7 +296,7 @@ class Secret:
         return self._with(self._engine.multiply(a.share, b.share), a.bits + b.bits)
 
     def _times_public(self, factor: float) -> Secret:
-        """The value times a public factor, which is rounded to 16 significant bits unless it is a power of two."""
+        """Return the value times a public factor, rounded to 16 significant bits unless it is a power of two."""
         if factor == 0.0:
             return self._with(self.share * 0)
         mantissa, exponent = math.frexp(factor)
@@ -301,12 +307,12 @@ class Secret:
         return self._with(value.share * m, value.bits + PRECISION_BITS - exponent).to_bits(value.bits)
 
     def square(self) -> Secret:
-        """The square of each element, with twice the operand's fractional bits; one round."""
+        """Return the square of each element, with twice the operand's fractional bits; one round."""
         a = self.operand()
         return self._with(self._engine.square(a.share), 2 * a.bits)
 
     def matmul(self, other: PrivateTensor | Secret) -> Secret:
-        """The product (k, n) (n, d) -> (k, d). With a private `other` it is (other' self')', else it takes a triple."""
+        """Return the product (k, n) (n, d) -> (k, d): (other' self')' if `other` is private, else by a triple."""
         if isinstance(other, Transposed):
             return other.of.matmul(self.t()).t()
         if isinstance(other, PrivateTensor):
@@ -318,25 +324,25 @@ class Secret:
 
     # -- by CrypTen ------------------------------------------------------------------------------------------------
     def crypten(self):
-        """The same value as an MPCTensor that computes over this engine; see `crypten_adapter`."""
+        """Return the same value as an MPCTensor that computes over this engine; see `crypten_adapter`."""
         from mpc_appraisal.mpc.protocols import crypten_adapter
 
         return crypten_adapter.to_crypten(self._engine, self.to_bits(PRECISION_BITS).share)
 
     def from_crypten(self, tensor) -> Secret:
-        """The MPCTensor `tensor` of this session as a `Secret`."""
+        """Return the MPCTensor `tensor` of this session as a `Secret`."""
         from mpc_appraisal.mpc.protocols import crypten_adapter
 
         return self._with(*crypten_adapter.from_crypten(tensor))
 
     def relu(self) -> Secret:
-        """max(z, 0), by CrypTen's comparison, or by the helper if the engine has one."""
+        """Return max(z, 0), by CrypTen's comparison, or by the helper if the engine has a helper."""
         if self._engine.helper:
             return self.applied("relu")[0]
         return self.from_crypten(self.crypten().relu())
 
     def sigmoid(self) -> Secret:
-        """1 / (1 + e^-z), as the softmax of (z / 2, -z / 2), or by the helper if the engine has one.
+        """Return 1 / (1 + e^-z), as the softmax of (z / 2, -z / 2), or by the helper if the engine has a helper.
 
         |z / 2| has to stay within the session's bound on logits unless there is a helper.
         """
@@ -349,17 +355,17 @@ class Secret:
 
     # -- not linear ------------------------------------------------------------------------------------------------
     def applied(self, *names: str) -> list[Secret]:
-        """The functions `names` of this value, which is sent to the helper once, permuted; see `permutation.apply`."""
+        """Return the functions `names` of this value, which is sent once, permuted; see `permutation.apply`."""
         return [self._with(*each) for each in apply(self._engine, self.share, self.bits, names)]
 
     def softmax(self, dim: int) -> Secret:
-        """The probabilities of each row of (n, C); `dim` is ignored, since it is always 1."""
+        """Return the probabilities of each row of (n, C); `dim` is ignored, since it is always 1."""
         if self._engine.helper:
             return self.applied("softmax")[0]
         return self._with(softmax(self._engine, self.share, self.bits, self.context.logit_bound), BITS)
 
     def log_softmax(self, dim: int) -> Secret:
-        """The logarithms of the probabilities of each row of (n, C); `dim` is ignored, since it is always 1."""
+        """Return the logarithms of the probabilities of each row of (n, C); `dim` is ignored, since it is always 1."""
         if self._engine.helper:
             return self.applied("log_softmax")[0]
         return self._with(*log_softmax(self._engine, self.share, self.bits, self.context.logit_bound))

@@ -1,8 +1,11 @@
 """Fixed point: a real v is encoded as the ring element round(v * 2^16) mod 2^64.
 
-`encode` and `decode` convert real tensors and ring elements (int64), in float64 and exactly. CrypTen's encoder is not
-used, because it truncates, accepts NaN, infinity and overflow silently, and decodes some small negative numbers wrong
-by exactly 1.0.
+A ring element is an integer mod 2^64, stored as int64; 16 is the usual number of fractional bits, and callers may state
+another. In go real tensors, and out come ring elements (`encode`), or the reverse (`decode`), in float64 and exactly.
+CrypTen's encoder is not used, because it truncates, accepts NaN, infinity and overflow silently, and decodes some small
+negative numbers wrong by exactly 1.0.
+
+PRECISION_BITS and MAX_ABS have to stay: the protocols derive from them which sums fit the ring.
 """
 
 from __future__ import annotations
@@ -13,17 +16,17 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.ring.buffers import empty
 
 PRECISION_BITS = 16
-_BLOCK = 1 << 16  # numbers that stay in the cache
+_BLOCK = 1 << 16  # so many numbers are encoded at once, which stay in the processor's cache
 # A product of two encoded values has 32 fractional bits in a signed 64-bit ring, which leaves 31 bits for the sum of
 # the products of a row. With inputs up to 2^15 that is enough for 2^16 products with a weight of one.
 MAX_ABS = 2.0**15
 
 
 def check_range(values: torch.Tensor, name: str, limit: float = MAX_ABS) -> None:
-    """Refuse values that fixed point cannot represent.
+    """Raise InputError for values that fixed point cannot represent.
 
     Args:
-        values: The values are floating point, of any shape.
+        values: Floating-point numbers, of any shape.
         name: The user's name for the values, for the error message.
         limit: The largest absolute value that is accepted.
 
@@ -42,7 +45,10 @@ def check_range(values: torch.Tensor, name: str, limit: float = MAX_ABS) -> None
 
 
 def encode(values: torch.Tensor, name: str, bits: int = PRECISION_BITS) -> torch.Tensor:
-    """Return ring elements (int64, same shape) of real `values`, rounded to nearest with `bits` fractional bits."""
+    """Return ring elements (int64, same shape) of real `values`, rounded to nearest with `bits` fractional bits.
+
+    Raises InputError, which calls the values `name`, for values that `check_range` refuses.
+    """
     check_range(values, name)
     flat = values.reshape(-1)
     ring, real = empty(flat.shape), torch.empty(min(_BLOCK, flat.numel()), dtype=torch.float64)
@@ -53,5 +59,5 @@ def encode(values: torch.Tensor, name: str, bits: int = PRECISION_BITS) -> torch
 
 
 def decode(ring: torch.Tensor, bits: int = PRECISION_BITS) -> torch.Tensor:
-    """Return the reals (float64) of signed ring elements with `bits` fractional bits; it is exact below 2^53."""
+    """Return the reals (float64) of signed ring elements with `bits` fractional bits; elements below 2^53 are exact."""
     return ring.to(torch.float64) / 2.0**bits

@@ -1,7 +1,9 @@
 """Matrices over the ring of integers modulo 2^64, in the layouts in which torch's int64 product is fast.
 
-For tall X (n, d) and thin W (d, k), torch takes 2.5 times as long for X W as for W' (k, d) times X' (d, n) stored by
-rows, which is worth a transposition. X' R is fast as (R' X)'. So a `Matrix` keeps both layouts.
+In go int64 matrices; out come their products, which wrap modulo 2^64 as the ring does. For tall X (n, d) and thin
+W (d, k), torch takes 2.5 times as long for X W as for W' (k, d) times X' (d, n) stored by rows, which is worth a
+transposition (' marks a transpose). X' R, for R (n, k), is fast as (R' X)'. So a `Matrix` keeps both layouts. The
+layouts may change with torch; the products have to stay exact.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from mpc_appraisal.mpc.ring.buffers import empty
 
 
 class Matrix:
-    """An int64 matrix (n, d) with products from both sides. The transposed copy is made at its first use."""
+    """An int64 matrix (n, d) with the products that the protocols need. It is transposed once, at the first use."""
 
     def __init__(self, values: torch.Tensor):
         self.values = values
@@ -35,7 +37,7 @@ class Matrix:
         return (right.t().contiguous() @ self.values).t()
 
     def product(self, right: torch.Tensor, transposed: bool) -> torch.Tensor:
-        """Return `transposed_times(right)` or `times(right)`."""
+        """Return `transposed_times(right)` if `transposed`, else `times(right)`."""
         return self.transposed_times(right) if transposed else self.times(right)
 
     def rows(self, indices: Sequence[int]) -> Matrix:
@@ -49,6 +51,6 @@ def _transpose(values: torch.Tensor) -> torch.Tensor:
     if values.is_meta:
         return values.t()
     out = empty((values.shape[1], values.shape[0]))
-    for start in range(0, len(values), 256):  # blocks that stay in the cache
+    for start in range(0, len(values), 256):  # these blocks stay in the processor's cache
         out[:, start : start + 256] = values[start : start + 256].t()
     return out

@@ -1,8 +1,9 @@
 """Packing of ring elements of fewer than 64 bits into bytes, so that messages are as short as possible.
 
-`pack` returns the low bytes of int64 numbers, and `unpack` the numbers. A number of 3 bytes is sent as one of 2 bytes
-and one of 1 byte: first the lower pieces of all numbers, then the upper ones. So each piece is an array of machine
-numbers, which is converted in one pass.
+`pack` takes int64 numbers and returns their low bytes, and `unpack` takes these bytes and returns numbers. A number of
+3 bytes is sent as a number of 2 bytes and a number of 1 byte: first the lower pieces of all numbers, then the upper
+pieces. So each piece is an array of machine numbers, which is converted in one pass. The layout is a format between the
+parties, so that all of them have to run the same one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _TYPES = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.int64}
 
 
 def width(bits: int) -> int:
-    """Return the number of bytes for a number of `bits` bits."""
+    """Return how many bytes a number of `bits` bits takes."""
     return -(-bits // 8)
 
 
@@ -29,7 +30,7 @@ def _pieces(size: int) -> list[int]:
 
 
 def pack(values: torch.Tensor, size: int) -> torch.Tensor:
-    """Return the low `size` bytes of each int64, as a flat uint8 tensor."""
+    """Return the low `size` bytes of each int64 of `values` (any shape), as a flat uint8 tensor."""
     if values.is_meta:
         return shape_tensor((values.numel() * size,), torch.uint8)
     numbers, planes = values.contiguous().numpy().reshape(-1), []
@@ -41,7 +42,10 @@ def pack(values: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def unpack(data: torch.Tensor, shape: Sequence[int], size: int) -> torch.Tensor:
-    """Return int64 of `shape` from their low `size` bytes: in [0, 2^(8 size)) below size 8, and all 64 bits at 8."""
+    """Return the int64 numbers, of `shape`, whose low `size` bytes `pack` has put into `data`.
+
+    Below size 8 the numbers are in [0, 2^(8 size)); at size 8 they have all 64 bits.
+    """
     if data.is_meta:
         return shape_tensor(shape)
     raw, count, total, start, shift = data.numpy(), math.prod(shape), None, 0, 0

@@ -2,9 +2,12 @@
 
 3 is invertible modulo 2^64, so 3^n is a ring element for negative n too. If an exponent is shared additively, each
 party raises 3 to the integer part of its share and multiplies by a rounded power of the fraction, and the product over
-the parties is an exact integer. Source of the idea: Kelkar et al., "Secure Poisson regression", USENIX Security 2022,
-there modulo a prime. Both owners multiply by one public power, which they must compute equally, so it is computed in
-integers, from tables of exact decimals.
+the parties is an exact integer. In go exponents with POINT fractional bits; out come ring elements.
+
+The tables may be made in another way, as long as every machine gets the same integers: both owners multiply by one
+public power, and a difference in its last bit would make their shares disagree. So the tables come from exact decimals,
+and all else is computed in integers. Source of the idea: Kelkar et al., "Secure Poisson regression", USENIX Security
+2022, there modulo a prime.
 """
 
 from __future__ import annotations
@@ -14,14 +17,14 @@ from functools import lru_cache
 
 import torch
 
-POINT = 40  # fractional bits of an exponent
+POINT = 40  # An exponent has so many fractional bits.
 LN3 = 1.0986122886681098
-_TABLE = 10  # bits of a fraction that index one table
+_TABLE = 10  # So many bits of a fraction index one table.
 
 
 @lru_cache(maxsize=4)
 def _integer_powers(largest: int) -> torch.Tensor:
-    """Return 3^n mod 2^64 for -largest <= n <= largest."""
+    """Return 3^n mod 2^64 for -largest <= n <= largest, as int64 (2 * largest + 1,)."""
     modulus = 1 << 64
     value, row = pow(3, -largest, modulus), []
     for _ in range(2 * largest + 1):
@@ -34,8 +37,8 @@ def _integer_powers(largest: int) -> torch.Tensor:
 def _fractional_powers(offset: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return tables of 2^30 * 3^f for the first ten bits of f in [-1/2, 1/2), and for its next ten bits.
 
-    The entries of the second table are for the middle of the remaining bits. Those of the first are multiplied by
-    2^stretched(offset) / 3^offset.
+    The entries of the second table are for the middle of the remaining bits. The entries of the first table are
+    multiplied by 2^stretched(offset) / 3^offset.
     """
     with localcontext() as context:
         context.prec = 60
@@ -50,7 +53,7 @@ def _fractional_powers(offset: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def stretched(offset: int) -> int:
-    """Return log2 of the smallest power of two that is at least 3^offset."""
+    """Return log2 of the smallest power of two that is at least 3^offset, for a whole `offset` of 0 or more."""
     return (3**offset - 1).bit_length()
 
 
@@ -63,6 +66,8 @@ def power_of_three(exponent: torch.Tensor, mantissa: int, offset: int = 0) -> to
     Args:
         exponent: int64 of any shape, with `POINT` fractional bits.
         mantissa: The number of bits of the rounded power of the fraction.
+        offset: What is added to the integer part of e, and taken out again by the factor of the fraction. With a large
+            enough offset, the powers of all parties together raise 3 to an integer of 0 or more.
     """
     if exponent.is_meta:
         return torch.empty_like(exponent)

@@ -1,8 +1,10 @@
 """Cryptographic randomness: AES-256 in counter mode, with keys from the operating system.
 
-`new_key` draws a key. Two parties with the same key draw the same ring elements from a `Stream`. CrypTen draws shares,
-masks and triples from torch's Mersenne Twister, whose state follows from a few of its outputs, so a party that knows
-its own input sees enough of the stream to unmask the other's. Nothing of torch's generators is used here.
+`new_key` draws a key. Two parties with the same key draw the same ring elements (int64) from a `Stream`, and to
+everybody else these elements look random. CrypTen draws shares, masks and triples from torch's Mersenne Twister, whose
+state follows from a few of its outputs, so a party that knows its own input sees enough of the stream to unmask the
+other's input. Nothing of torch's generators is used here, and that has to stay. The cipher, and how a stream is read,
+may change only at all parties together.
 """
 
 from __future__ import annotations
@@ -33,8 +35,11 @@ class Stream:
     """A stream of uniform ring elements. Two parties with the same key and purpose draw the same elements.
 
     Args:
-        key: The key has 32 bytes.
-        purpose: Streams of different purposes are independent, so that a mask is never a share of something else.
+        key: The key, of 32 bytes.
+        purpose: A word for what the stream is used for. Streams of different purposes are independent, so that a mask
+            is never a share of something else.
+
+    Raises ValueError: The key has another length.
     """
 
     def __init__(self, key: bytes, purpose: str):
@@ -44,7 +49,10 @@ class Stream:
         self._cipher = Cipher(algorithms.AES(derived), modes.CTR(bytes(16))).encryptor()
 
     def ring(self, shape: Sequence[int], size: int = 8) -> torch.Tensor:
-        """Return uniform numbers of `size` bytes as int64 of `shape`: in [0, 2^(8 size)), or all 64 bits at size 8."""
+        """Return the next uniform numbers of `size` bytes, as int64 of `shape`.
+
+        Below size 8 the numbers are in [0, 2^(8 size)); at size 8 they have all 64 bits.
+        """
         shape = tuple(shape)
         length = size * int(np.prod(shape, dtype=np.int64))
         out = np.empty(length + 16, dtype=np.uint8)  # the cipher needs a block more than it writes
@@ -56,7 +64,7 @@ class Stream:
 
 
 class DryStream:
-    """A stream of shapes alone, for a dry run."""
+    """What stands for a `Stream` in a dry run: it gives shapes without values."""
 
     def ring(self, shape: Sequence[int], size: int = 8) -> torch.Tensor:
         return shape_tensor(shape)

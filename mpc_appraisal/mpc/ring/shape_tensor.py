@@ -1,8 +1,9 @@
-"""Tensors without values, for dry runs: `shape_tensor` makes one.
+"""Tensors without values, for dry runs, which count what a program sends from shapes alone; `shape_tensor` makes one.
 
 torch's own meta tensors take a tenth of a millisecond for an elementwise operation on integers, which is as long as the
 operation itself with values. A `ShapeTensor` is a meta tensor that computes the shape of elementwise operations, and of
-those in `SHAPED`, by itself. All other operations go to torch.
+the operations in `SHAPED`, by itself. All other operations go to torch. An operation may be added to ELEMENTWISE or
+SHAPED; the shape and type of its result have to be those that torch gives.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ ELEMENTWISE = {
 
 
 def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
-    """Return torch.broadcast_shapes(*shapes), which itself takes as long as a small product."""
+    """Return what torch.broadcast_shapes(*shapes) returns; that function itself takes as long as a small product.
+
+    Raises RuntimeError: the shapes do not go together.
+    """
     if all(shape == shapes[0] for shape in shapes):
         return tuple(shapes[0])
     return tuple(torch.broadcast_shapes(*shapes)) if len(shapes) != 2 else _broadcast(*shapes)
@@ -53,7 +57,7 @@ def _sum(t: torch.Tensor, *dims: Any, dim: Any = None, keepdim: bool = False, dt
     return tuple(1 if d in kept else n for d, n in enumerate(t.shape) if keepdim or d not in kept)
 
 
-# For these torch imports its compiler on meta tensors, which takes a second.
+# For these operations on meta tensors torch imports its compiler, which takes a second.
 SHAPED = {"cat": _cat, "matmul": _matmul, "__matmul__": _matmul, "sum": _sum}
 
 
@@ -78,5 +82,5 @@ class ShapeTensor(torch.Tensor):
 
 
 def shape_tensor(shape: Sequence[int], dtype: torch.dtype = torch.int64) -> ShapeTensor:
-    """Return a tensor of `shape` without values."""
+    """Return a tensor of `shape` and `dtype` without values."""
     return torch.empty(tuple(shape), dtype=dtype, device="meta").as_subclass(ShapeTensor)
