@@ -81,9 +81,11 @@ class ALS16(Scheme):
             raise InputError("scheme als16", "no coincurve", "the extra `curve`: pip install mpc_appraisal[curve]")
 
     def setup(self, dimension: int) -> Master:
+        """Draw a master secret of 32 bytes, as in the base class."""
         return Master(self.name, check_dimension(dimension), new_key())
 
     def encryption_key(self, master: Master) -> EncryptionKey:
+        """Return the public points h_i, 33 bytes each, as the key with which the seller encrypts."""
         check_mine("master", master.scheme, self.name)
         firsts, seconds = _secrets(master)
         points = (_sum([_times(_generator(), s), _times(_second(), t)]) for s, t in zip(firsts, seconds, strict=True))
@@ -91,6 +93,7 @@ class ALS16(Scheme):
         return EncryptionKey(self.name, master.dimension, material, master.key_id)
 
     def encrypt(self, key: EncryptionKey, x: np.ndarray) -> Ciphertext:
+        """Encrypt the rows of x (n, d), as in the base class, with a fresh r for each row."""
         check_mine("encryption key", key.scheme, self.name)
         x = check_pixels(x, key.dimension)
         bases = _points(
@@ -112,6 +115,7 @@ class ALS16(Scheme):
         )
 
     def keygen(self, master: Master, w: np.ndarray) -> FunctionKey:
+        """Return the function keys for the rows of w (k, d), as in the base class."""
         check_mine("master", master.scheme, self.name)
         w = self.check_rows(w, master.dimension)
         secrets = _secrets(master)

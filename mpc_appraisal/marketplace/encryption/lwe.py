@@ -91,13 +91,16 @@ class LWE(Scheme):
         return security_bits(self.n, 64, self.sigma / (PIXEL * math.sqrt(check_dimension(dimension))))
 
     def setup(self, dimension: int) -> Master:
+        """Draw a master secret of 32 bytes, as in the base class."""
         return Master(self.name, check_dimension(dimension), new_key())
 
     def encryption_key(self, master: Master) -> EncryptionKey:
+        """Return the secret seed itself as the key with which the seller encrypts."""
         check_mine("master", master.scheme, self.name)
         return EncryptionKey(self.name, master.dimension, master.secret, master.key_id)
 
     def encrypt(self, key: EncryptionKey, x: np.ndarray) -> Ciphertext:
+        """Encrypt the rows of x (n, d), as in the base class, with a fresh public seed and noise for each row."""
         check_mine("encryption key", key.scheme, self.name)
         x = check_pixels(x, key.dimension)
         secret = _secret(key.material, key.dimension, self.n)
@@ -110,12 +113,14 @@ class LWE(Scheme):
         return Ciphertext(self.name, seeds, body, key.key_id)
 
     def keygen(self, master: Master, w: np.ndarray) -> FunctionKey:
+        """Return the function keys for the rows of w (k, d), as in the base class."""
         check_mine("master", master.scheme, self.name)
         w = self.check_rows(w, master.dimension)
         secret = _secret(master.secret, master.dimension, self.n)
         return FunctionKey(self.name, master.dimension, small_product(Small(w), secret.values), master.key_id)
 
     def evaluate(self, key: FunctionKey, w: np.ndarray, c: Ciphertext) -> np.ndarray:
+        """Return the exact inner products x @ w.T, (n, k) int64, as in the base class."""
         self.check_pair(key, c)
         return self.evaluator(key, w)(c)
 

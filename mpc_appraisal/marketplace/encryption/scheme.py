@@ -27,7 +27,7 @@ import numpy as np
 from mpc_appraisal.common.errors import InputError
 
 PIXEL = 255  # The largest entry of x.
-BOUND = 1 << 24  # 255 |w|_1 has to stay below this.
+BOUND = 1 << 24  # 255 |w|_1 has to stay below this number.
 SEED_BYTES = 32
 
 

@@ -61,9 +61,11 @@ class PooledShopper(Shopper):
     first: Tensor | None = None
 
     def share(self, scheme, rows):
+        """Return this side's shares of the first-layer outputs of `rows`, (n, k)."""
         return self.first[list(rows)]
 
     def label_share(self, scheme, rows, classes):
+        """Return this side's shares of the labels of `rows`, (n, C)."""
         return self.labels[list(rows)]
 
 
@@ -80,9 +82,11 @@ class PooledCloud(Cloud):
     first: Tensor | None = None
 
     def share(self, scheme, rows):
+        """Return this side's shares of the first-layer outputs of `rows`, (n, k)."""
         return self.first[list(rows)]
 
     def label_share(self, scheme, rows):
+        """Return this side's shares of the labels of `rows`, (n, C)."""
         return self.label_seeds[list(rows)]
 
 
