@@ -1,5 +1,4 @@
-"""The attack that copies the shopper's classifier, used by the cloud that has its masked layers (matrix
-transformation).
+"""The attack that copies the shopper's classifier, used by the cloud that has its masked layers.
 
     z~ = M z,  M orthogonal (C, C) and unknown to the cloud, which has k labelled records (z~_i, y_i)
     minimise over orthogonal A    sum_i ||z~_i A - (e_{y_i} - 1 / C)||^2;    a record's class is argmax (z~ A)

@@ -170,8 +170,7 @@ def most_likely(
 def from_bits(
     bits: Sequence[bool], candidates: Sequence[Dataset], prior: float = 0.3, width: float = 0.03, iterations: int = 300
 ) -> SoftmaxRegression:
-    """Find the model from bits alone, which say whether each norm f was at most tau, the model owner's secret
-    threshold.
+    """Find the model from bits, which say whether each norm f was at most tau, the model owner's secret threshold.
 
         arg min over theta and tau
         sum over bits of log(1 + exp(+-(log f(theta) - log tau) / width))  +  ||theta||^2 / (2 prior^2)
@@ -238,8 +237,10 @@ def _least(loss: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, it
 def _distinct(
     values: Sequence[float], candidates: Sequence[Dataset], power: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the m different probes: x' (m, d + 1), y (m,), the mean of f / (n ||x'||) (m,), and the counts of values
-    (m,).
+    """Return the m different probes.
+
+    They are x' (m, d + 1), y (m,), the mean of f / (n ||x'||) (m,), and the number of values (m,).
+
 
     With `power` 2, values are f^2 and so are the means; a negative value is then due to noise. Raises InputError for
     values that do not fit the candidates, and for candidates with several labels or numbers of rows.

@@ -1,12 +1,12 @@
 """Checks of messages that another role of the marketplace sent.
 
-The roles (shopper, cloud, key authority) do not trust each other's messages. In goes one field of a message; out comes
-its value, or an error. A message that does not read as it should is the fault of the role that sent it, and the error
-names that role. The functions `id_of`, `count_of` and `names_of` read one field each and raise ValueError; they are
-used inside `announced_by`, which turns a ValueError into a PeerError.
+In goes one field of a message; out comes its value, or an error. A message of shopper, cloud or key authority that does
+not read as it should is the fault of the role that sent it, and the error names that role. The functions `id_of`,
+`count_of` and `names_of` read one field each and raise ValueError; they are used inside `announced_by`, which turns a
+ValueError into a PeerError.
 
-A further reader of a field may be added, if it raises ValueError for bad content. No reader may accept more than the
-field needs, because what passes here is used without another check.
+A further reader of a field may be added, if it raises ValueError for bad content. No reader may accept more than its
+field needs, because the roles do not trust each other.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A `MarketPlan` says what everybody may know: the architecture of the network, the protocol that hides the data, the rule
 of selection, the budget, and how the selection is validated. Shopper, cloud and key authority each have the plan;
 nothing is sent before their plans are found equal. `SellerInput` and `ShopperInput` hold what one role alone may read.
-All are checked when they are made or by `check`, and raise InputError.
+Bad values raise InputError, when a record is made or by `check`.
 
 A field with a default may be added to the plan. The roles compare `MarketPlan.public` and its digest, so the keys and
 values there must not change: a new key may appear there only where its field differs from the default.

@@ -116,8 +116,9 @@ def linear(dimensions: int, projections: int, delta: float) -> float:
 
 
 def linear_as_printed(dimensions: int, delta: float) -> float:
-    """Compute theorem 3.3 as printed, with n - 1 dimensions whatever m is: right for one projection, too small for
-    more.
+    """Compute theorem 3.3 as printed, with n - 1 dimensions whatever m is.
+
+    The result is right for one projection, and too small for more.
 
     Raises InputError as `linear` does.
     """

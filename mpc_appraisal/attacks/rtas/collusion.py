@@ -10,7 +10,7 @@ the masks u as well: with one owner's records it has the inputs too, and not onl
 
 The attack stops only where they do not collude. Alone, an owner has uniform ring elements, and the helper the permuted
 values, of which a guess puts about one in its place. The second line holds for every protocol with a dealer; triples
-made without a dealer stop it. Nothing here has a setting; the two formulas are all that there is.
+made without a dealer stop it. The two formulas have to stay exact; `tolerance` may change.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""The attack on RTAS-fast with known rows: who sees the first layer's outputs solves for the layer, then for all
-inputs.
+"""The attack on RTAS-fast with known rows: who sees the first layer's outputs solves for the layer, then for inputs.
 
     given      Z = X W0 (n, m), rows in order, at the label owner or a third party; k rows x of X that it knows
     dense      W0 = X_k^+ Z_k: exact on the span of the known rows, all of W0 from k = d independent ones
@@ -97,8 +96,9 @@ def rows(w: np.ndarray, z: np.ndarray, kind: np.ndarray, variance: float = 0.0) 
 
 
 def pixels(w: np.ndarray, z: np.ndarray, tolerance: float, highest: int = 255) -> np.ndarray:
-    """Find whole-numbered inputs (n, d) in 0 .. highest, of least sum, whose outputs are within `tolerance` of z (n,
-    m).
+    """Find whole-numbered inputs (n, d) in 0 .. highest, of least sum, that explain the outputs z (n, m).
+
+    The outputs of such an input under w (d, m) are within `tolerance` of z.
 
     An input is all 0 where none fits. `pixel_recovery` is the same for exact outputs. Raises InputError for other
     shapes.

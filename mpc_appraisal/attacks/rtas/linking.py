@@ -27,8 +27,7 @@ ROUNDS = 4
 
 
 def link(before: View, after: View, rounds: int = ROUNDS) -> Tensor:
-    """Return, for each seen row of `before`, the number of the seen row of `after` that seems to be the same example,
-    (n,).
+    """Return, for each seen row of `before`, the number of the seen row of `after` that seems to be the same, (n,).
 
     Args:
         before, after: the views of two epochs.

@@ -5,8 +5,8 @@ digests (HMAC-SHA256). Therefore neither the ledger nor a hash of its lines, whi
 guesses of the data. In go the ledger's path and a content; out come the key and digests under it. A ledger whose key is
 lost still verifies, but it recognises no earlier question any more, so that such a question is charged again.
 
-A purpose may be added. The text that `keyed` hashes and the form of the file have to stay, or
-known questions would not be recognised.
+A purpose may be added. The text that `keyed` hashes and the form of the file have to stay, or known questions would not
+be recognised.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ def keyed(key: bytes, purpose: str, content: str) -> str:
 
 
 def twins(ledger: Path, content: str) -> list[str]:
-    """Return the names of the other ledgers in the same folder that were made for the same data under another file
-    name.
+    """Return the names of other ledgers in the same folder that were made for the same data.
 
     Args:
         ledger: the path of this ledger.

@@ -99,8 +99,9 @@ class Ledger:
         return key, check in (None, keyed(key, "check", ""))
 
     def consult(self, questions: Sequence[Question], identity: str | None = None) -> list[Answer | None]:
-        """Return the recorded answer of each question, or None for one that `charge_all` would charge. Nothing is
-        changed.
+        """Return the recorded answer of each question, or None for one that `charge_all` would charge.
+
+        Nothing is changed.
 
         Args:
             questions: the questions, in the order in which they would be charged.

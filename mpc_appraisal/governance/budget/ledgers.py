@@ -181,8 +181,7 @@ class LedgerSet:
         ledger.settle(charge, value, mark)
 
     def left(self, name: str) -> dict[str, Any]:
-        """Return what the counterparty has spent and has left of a candidate's ledger, for the record and the appraisal
-        card.
+        """Return what the counterparty has spent and has left of a candidate's ledger, for the record and the card.
 
         `ledger` is the file's name. `line` is the number of this appraisal's last charge for the candidate, or None.
         `head` is the SHA-256 of the ledger's last whole line, for `budget verify --head`. `epsilon` and `epsilon_left`

@@ -2,8 +2,8 @@
 
 In go a listing, the data owner's data and the salt of the commitment; out comes nothing, or an InputError that names
 the field. The data owner's process makes the check before anything is shared, so that what was published is what is
-appraised. A further field of a listing needs a check here. No check may be dropped, and that of the commitment should
-stay the last, because it reads all rows.
+appraised. A further field that states a fact of the data needs a check here. No check may be dropped, and that of the
+commitment should stay the last, because it reads all rows.
 """
 
 from __future__ import annotations

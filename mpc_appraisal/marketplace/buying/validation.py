@@ -1,4 +1,4 @@
-"""Validation of selected data by trial: a retrained model shows what labels and images are worth that nobody can see.
+"""Validation of data by trial: a retrained model shows what labels and images are worth that the shopper cannot see.
 
     S_1, S_2, ...   the selection, in subsets of `granularity` rows
     model_j         the model retrained, from the present weights, on the shopper's own data and S_j
@@ -10,10 +10,10 @@ The caller decides how a model is retrained and asked, in the clear or encrypted
 predictions for each subset; subsets of one row would reveal which single row helps.
 
 How a model is retrained may change. The rule and the order of trials have to stay, because `roles.trials` and
-`roles.shares` follow the same ones. The rule compares errors and not losses: some wrong labels spread out an
-overconfident model's probabilities, so that its loss falls while its errors increase, and a rule on the loss would
-accept such labels. Own data are part of the retraining, because a model that is retrained on a small S_j alone forgets,
-and good data would be refused.
+`roles.shares` follow both. The rule compares errors and not losses: some wrong labels spread out an overconfident
+model's probabilities, so that its loss falls while its errors increase, and a rule on the loss would accept such
+labels. Own data are part of the retraining, because a model that is retrained on a small S_j alone forgets, and good
+data would be refused.
 
 The source is Song et al., "Try Before You Buy", slides "Data Validation" and "Backup: Data Validation". The slides
 print error < T. Errors are counts, so ties occur. A tie is no evidence against the data and is accepted.
@@ -66,8 +66,7 @@ class Verdict:
 
 
 def subsets(selection: Tensor, granularity: int) -> tuple[Tensor, ...]:
-    """Divide the selection (b,), in its order, into parts of `granularity` rows; the last part has the rows that are
-    left.
+    """Divide the selection (b,), in its order, into parts of `granularity` rows; the last part has what is left.
 
     Raises InputError for a granularity outside 1 .. b.
     """

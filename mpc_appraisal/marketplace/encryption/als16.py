@@ -170,8 +170,9 @@ def _secrets(master: Master) -> tuple[list[int], list[int]]:
 
 
 def _points(rows: np.ndarray, what: str) -> list[PublicKey]:
-    """Return the points whose compressed bytes are `rows` (n, 33). Raises InputError, which names `what`, for other
-    bytes.
+    """Return the points whose compressed bytes are `rows` (n, 33).
+
+    Raises InputError, which names `what`, for other bytes.
     """
     try:
         return [PublicKey(row.tobytes()) for row in rows]

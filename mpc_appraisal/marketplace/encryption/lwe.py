@@ -175,8 +175,9 @@ class LWE(Scheme):
         return out
 
     def check_rows(self, w: np.ndarray, dimension: int) -> np.ndarray:
-        """Return the rows as in the base class. Also raises InputError where a row's noise comes too near to the
-        margin.
+        """Return the rows as in the base class.
+
+        Also raises InputError where a row's noise comes too near to the margin.
         """
         return self.check_noise(check_bound(w, dimension=dimension))
 

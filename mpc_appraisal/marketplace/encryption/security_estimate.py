@@ -58,8 +58,9 @@ class Attack:
 
 
 def security_bits(n: int, log2_q: float, sigma: float) -> float:
-    """Return the bits of the cheapest attack on LWE with a uniform secret of length n, modulus 2^log2_q and noise
-    sigma.
+    """Return the bits of the cheapest attack on LWE.
+
+    The secret of length n is uniform, the modulus is 2^log2_q, and sigma is the standard deviation of the noise.
 
     Raises InputError as `best_attack` does.
     """

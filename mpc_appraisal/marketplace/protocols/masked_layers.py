@@ -277,8 +277,10 @@ def _same(architecture: Architecture, masks: Masks) -> None:
 
 
 def _orthogonal(stream: Stream, size: int) -> Tensor:
-    """Draw from the Haar measure on orthogonal matrices: Q of a Gaussian matrix whose R has a positive diagonal
-    (Mezzadri 2007)."""
+    """Draw from the Haar measure on orthogonal matrices (Mezzadri 2007).
+
+    The result is Q of a Gaussian matrix whose R has a positive diagonal.
+    """
     uniform = 1 - _uniform(stream, (2, size, size))  # in (0, 1], since Box and Muller (1958) take its logarithm
     gaussian = torch.sqrt(-2 * torch.log(uniform[0])) * torch.cos(2 * math.pi * uniform[1])
     q, r = torch.linalg.qr(gaussian)

@@ -3,8 +3,8 @@
 `enrol` runs at the key authority: in go the seller's name and the market's architecture, out comes the file
 NAME.enrolment. `read_keys` reads that file at the seller. `registry` returns what is public of all enrolled sellers, so
 that their uploads can be verified. A scheme may be added to SCHEMES. The fields of an enrolment file are closed by the
-schema ENROLMENT and have to stay, because sellers keep such files; and the file has to be written before the name is
-enrolled, so that no name is enrolled without its file.
+schema ENROLMENT and have to stay, because sellers keep such files. The file has to be made before the name is enrolled,
+because a name that is enrolled cannot be enrolled again.
 """
 
 from __future__ import annotations
