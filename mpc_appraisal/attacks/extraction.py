@@ -241,7 +241,6 @@ def _distinct(
 
     They are x' (m, d + 1), y (m,), the mean of f / (n ||x'||) (m,), and the number of values (m,).
 
-
     With `power` 2, values are f^2 and so are the means; a negative value is then due to noise. Raises InputError for
     values that do not fit the candidates, and for candidates with several labels or numbers of rows.
     """
