@@ -1,7 +1,9 @@
-"""The model owner's softmax regression, recovered by a dishonest data owner from values of gradient-norm appraisals.
+"""The attack that recovers the model owner's softmax regression, by a data owner that chooses what is appraised.
 
-`gradient_norm` opens f = || sum over rows of x' (p(x) - e_y)' ||_F to both owners: a sum and not a mean, without the
-regulariser, with x' = [x, 1]. For n copies of one record, which the data owner chooses, this is a product of norms:
+The method `gradient_norm` opens f = || sum over rows of x' (p(x) - e_y)' ||_F to both owners: a sum and not a mean,
+without the regulariser. x (d,) is a row of features, x' = [x, 1], p(x) are the model's probabilities of C classes, e_y
+is the one-hot label, and W the weights. For n copies of one record, which the data owner chooses, f is a product of
+norms:
 
     f = n ||x'|| ||p(x) - e_y||,    g_y = (f / (n ||x'||))^2 = ||p||^2 + 1 - 2 p_y
 
@@ -13,6 +15,7 @@ log p(x) is x' W plus a constant for each x. So x = 0 gives the bias, and x = t 
 vectors, (d + 1) C appraisals give W up to one vector added to every class, on which no prediction depends; C = 2 takes
 d + 1. There are (d + 1)(C - 1) unknowns, and an appraisal is one number. Fewer directions, such as principal ones of
 the attacker's own rows, give the model's part in their span. Nobody deviates from the protocol: only data are chosen.
+In go the sizes of the model, then the values of `probes`; out comes a model.
 
 An error e of g puts about e / (2 p_y) on log p_y, and 1 / t of that on W; t is a compromise, because a large t makes
 p_y small. Repeated appraisals of one probe average out errors that are independent, as noise is. A minimum number of
@@ -21,7 +24,8 @@ its square, and against noise of a fixed size n makes the signal n times as larg
 too, but copies are simpler.)
 
 The attack rests on an opening to the data owner: the value, or a bit of it (`from_bits`). release=dp adds noise to the
-squared norm for the data owner's rows; the owner that learns the result subtracts its own part of the noise.
+squared norm for the data owner's rows; the owner that learns the result subtracts its own part of the noise. The
+solvers may change. The order of `probes` has to stay, because `recover` relies on it.
 """
 
 from __future__ import annotations
@@ -41,9 +45,9 @@ FLOOR = 1e-6  # the least recovered probability, below what the opened value res
 
 
 def appraisals(directions: int, classes: int, repeats: int = 1) -> int:
-    """The number of values that `probes` asks for. With d directions, (d + 1) C values give the whole model.
+    """Return the number of values that `probes` asks for.
 
-    Two classes take d + 1.
+    With d directions, (d + 1) C values give the whole model; two classes take d + 1.
     """
     return (directions + 1) * (classes if classes > 2 else 1) * repeats
 
@@ -58,7 +62,10 @@ def probes(
     repeats: int = 1,
     seed: int = 0,
 ) -> list[Dataset]:
-    """Candidates to appraise, in this order: x = 0 and x = size * each direction, all labels of each, `repeats` times.
+    """Make the candidates to appraise: x = 0 and x = size * each direction, all labels of each, each `repeats` times.
+
+    With two classes label 0 alone is asked for. The candidates are in this order, labels within x and repeats within
+    labels.
 
     Args:
         features, classes: d and C of the model.
@@ -90,12 +97,15 @@ def probes(
 
 
 def principal(x: torch.Tensor, directions: int) -> torch.Tensor:
-    """The first principal directions (directions, d), of length 1, of the attacker's rows x (n, d), not centred."""
+    """Return the first principal directions (directions, d), of length 1, of the attacker's rows x (n, d).
+
+    The rows are not centred.
+    """
     return torch.linalg.svd(x.to(torch.float64), full_matrices=False).Vh[:directions]
 
 
 def recover(values: Sequence[float], candidates: Sequence[Dataset]) -> SoftmaxRegression:
-    """The model, from the values of all of `probes`; theta has mean 0 over the classes.
+    """Recover the model from the values of all of `probes`; the weights theta have mean 0 over the classes.
 
     The sign of a value is dropped, so that raw norms will do. Repeated probes are averaged first. Directions that were
     not probed get weight 0, which is the least norm that fits. Raises InputError for values or candidates that are not
@@ -127,7 +137,7 @@ def most_likely(
     power: int = 1,
     guess: SoftmaxRegression | None = None,
 ) -> SoftmaxRegression:
-    """The most likely model, from values with Gaussian noise, with which `recover` fails; by L-BFGS.
+    """Find the most likely model, by L-BFGS, from values with Gaussian noise, with which `recover` fails.
 
         arg min  sum over values of (f^power - f(theta)^power)^2 / (2 noise^2)  +  ||theta - guess||^2 / (2 prior^2)
 
@@ -135,7 +145,7 @@ def most_likely(
         values, candidates: The values of any set of probes.
         noise: The standard deviation of the noise.
         prior: The standard deviation of a weight, as the attacker guesses it.
-        iterations: The most iterations of L-BFGS.
+        iterations: The largest number of iterations of L-BFGS.
         power: 2 where the squared norm was noised and opened, as release=dp does; otherwise 1.
         guess: A model to start from, for example one trained on the attacker's own rows; None starts from zero.
 
@@ -160,7 +170,7 @@ def most_likely(
 def from_bits(
     bits: Sequence[bool], candidates: Sequence[Dataset], prior: float = 0.3, width: float = 0.03, iterations: int = 300
 ) -> SoftmaxRegression:
-    """The model from bits alone: whether each norm f was at most tau, the model owner's secret threshold.
+    """Find the model from bits, which say whether each norm f was at most tau, the model owner's secret threshold.
 
         arg min over theta and tau
         sum over bits of log(1 + exp(+-(log f(theta) - log tau) / width))  +  ||theta||^2 / (2 prior^2)
@@ -172,7 +182,7 @@ def from_bits(
         prior: The standard deviation of a weight, as the attacker guesses it.
         width: How sharply a bit is taken, as a share of f. Bits of shares are exact, but a small width is harder to
             search with.
-        iterations: The most iterations of L-BFGS.
+        iterations: The largest number of iterations of L-BFGS.
 
     Raises InputError for bits that do not fit the candidates.
     """
@@ -196,22 +206,22 @@ def from_bits(
 
 
 def agreement(model: SoftmaxRegression, stolen: SoftmaxRegression, x: torch.Tensor) -> float:
-    """The fraction of the rows x (n, d) for which both models predict the same class."""
+    """Return the fraction of the rows x (n, d) for which both models predict the same class."""
     return (model.logits(x).argmax(1) == stolen.logits(x).argmax(1)).double().mean().item()
 
 
 def probability_error(model: SoftmaxRegression, stolen: SoftmaxRegression, x: torch.Tensor) -> float:
-    """The largest difference of a class's probability over the rows x (n, d)."""
+    """Return the largest difference of a class's probability over the rows x (n, d)."""
     return (model.logits(x).softmax(1) - stolen.logits(x).softmax(1)).abs().max().item()
 
 
 def chance(model: SoftmaxRegression, x: torch.Tensor) -> float:
-    """The agreement of the best constant prediction: the share of the class that the model predicts most often."""
+    """Return the agreement of the best constant prediction: the share of the class that the model predicts most."""
     return model.logits(x).argmax(1).bincount().max().item() / len(x)
 
 
 def _least(loss: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, iterations: int) -> torch.Tensor:
-    """The point (k,) at which L-BFGS from `start` (k,) ends."""
+    """Return the point (k,) at which L-BFGS from `start` (k,) ends."""
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         at = torch.tensor(flat, requires_grad=True)
@@ -227,10 +237,12 @@ def _least(loss: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, it
 def _distinct(
     values: Sequence[float], candidates: Sequence[Dataset], power: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The m different probes: x' (m, d + 1), y (m,), the mean of f / (n ||x'||) (m,), and the number of values (m,).
+    """Return the m different probes.
 
-    power: values and means are f^power; with 2 a negative value is due to noise. Raises InputError for values that do
-    not fit the candidates, and for candidates with several labels or numbers of rows.
+    They are x' (m, d + 1), y (m,), the mean of f / (n ||x'||) (m,), and the number of values (m,).
+
+    With `power` 2, values are f^2 and so are the means; a negative value is then due to noise. Raises InputError for
+    values that do not fit the candidates, and for candidates with several labels or numbers of rows.
     """
     if len(values) != len(candidates) or not values:
         raise InputError("values", f"{len(values)} values", f"one for each of the {len(candidates)} candidates")

@@ -1,12 +1,14 @@
-"""Recover a Mersenne Twister from its outputs, and with it the other owner's secret.
+"""The attack that recovers a Mersenne Twister from its outputs, and with it the other owner's secret.
 
     x_0 - a_0        the other owner's message for X, in the product of X and the other's W
     x_0 = X - x_1    known to the owner of X, who therefore learns a_0, outputs of the other's generator
     b_0              the next outputs, the mask of the message w_0 - b_0; then W = w_0 + w_1 is plain
 
-CrypTen 0.4.1 draws Beaver masks from torch's generator, MT19937, and 312 consecutive 64-bit outputs are its whole
-state. Nobody deviates from the protocol, and an honest dealer does not help. Masks from a cryptographic generator, as
-the backends of this package draw them, stop the attack.
+Two owners multiply X and W on additive shares (x_0, x_1 and w_0, w_1), which Beaver masks a and b hide; index 0 is the
+other owner's share. In go ring elements that the generator gave; out come the next ones. CrypTen 0.4.1 draws Beaver
+masks from torch's generator, MT19937, and 312 consecutive 64-bit outputs are its whole state. Nobody deviates from the
+protocol, and an honest dealer does not help. Masks from a cryptographic generator, as the backends of this package draw
+them, stop the attack. The constants are those of MT19937 and of torch's mapping to the ring, and have to stay.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ MODULUS = 2**64 - 1  # torch.randint over [-2^63, 2^63 - 1) reduces a 64-bit wor
 
 
 def untemper(y: np.ndarray) -> np.ndarray:
-    """The words of state behind outputs of MT19937 (uint32), by its output function backwards."""
+    """Return the words of state behind outputs of MT19937 (uint32), by running its output function backwards."""
     y = y.astype(np.uint32)
     y ^= y >> np.uint32(18)
     y ^= (y << np.uint32(15)) & np.uint32(0xEFC60000)
@@ -33,10 +35,14 @@ def untemper(y: np.ndarray) -> np.ndarray:
 
 
 def predict(seen: torch.Tensor, count: int) -> torch.Tensor | None:
-    """The `count` ring elements that torch's generator gives after those `seen` (int64, any shape, 320 or more).
+    """Return the `count` ring elements that torch's generator gives after those in `seen`.
 
-    Returns None where those seen did not come from a Mersenne Twister, which shows when their end is predicted from
-    their beginning. Raises ValueError for too few.
+    Args:
+        seen: consecutive outputs, int64 of any shape, 320 or more.
+        count: the number of outputs to predict.
+
+    Returns None where `seen` did not come from a Mersenne Twister, which shows when the end of `seen` is predicted from
+    its beginning. Raises ValueError for too few outputs.
     """
     flat = seen.reshape(-1).numpy()
     known = WORDS // 2

@@ -1,7 +1,13 @@
-"""`run_market`: the whole marketplace from Python.
+"""`run_market` runs a whole marketplace from Python, on one machine.
 
-What goes in are the plan, the shopper's input and the sellers' inputs; what comes out is the shopper's `MarketResult`.
-The run takes place in one process in the clear, which is the baseline, or in separate processes of the roles.
+In go the public plan, the shopper's input and the sellers' inputs. Out comes the shopper's `MarketResult`. A run takes
+place in one process in the clear, which is the baseline, or in processes of the roles: shopper, cloud, key authority,
+and groups of sellers, which have left before the other roles meet. Organisations on several machines do not use this
+file; each calls `roles.party.take_part`.
+
+How many sellers share a process and how files reach a process may change. Three things have to stay: each process is
+given its own role's files alone; the sellers' files go to the role in `HOLDERS` and nowhere else; and `_enrol`, `_sell`
+and `_spawned` take the arguments that `launch` passes to them.
 """
 
 from __future__ import annotations
@@ -45,24 +51,25 @@ def run_market(
     sellers_per_process: int = SELLERS_PER_PROCESS,
     emit: Emit = lambda event: None,
 ) -> MarketResult:
-    """Enrol, upload, predict, select and validate.
+    """Enrol the sellers, let them upload, then predict, select and validate.
 
     Args:
         market: the public plan.
         shopper: the shopper's input.
-        sellers: one input for each seller; their names differ.
+        sellers: one input for each seller; no two have the same name.
         session: `PlainSettings` for the baseline, one process without privacy; or `SpawnSettings`, the default, where
             each role and each group of sellers has a process and files of its own on this machine. The setting
             `logit_bound` is not used.
-        cap_share: the most independent first-layer rows that the authority issues keys for, as a share of the pixels.
+        cap_share: the largest number of independent first-layer rows that the authority issues keys for, as a share of
+            the pixels of an image.
         sellers_per_process: how many sellers share a process. All sellers have left before the shopper comes.
-        emit: receives progress events.
+        emit: a function that receives progress events.
 
     Returns the shopper's `MarketResult`.
 
     Raises:
-        InputError: an argument or input is bad; the error names it. PeerError: a role failed or vanished; the error
-            names it.
+        InputError: an argument or input is bad; the error names it.
+        PeerError: a role failed or vanished; the error names the role.
     """
     session = session or SpawnSettings()
     whole("sellers_per_process", sellers_per_process)
@@ -135,7 +142,10 @@ def _run_spawned(
 
 
 def _where(session: SpawnSettings) -> str | None:
-    """Return an address for TLS, since the launcher's own rendezvous is in the clear; None for other transports."""
+    """Return a free local address for TLS, and None for other transports, which use the launcher's rendezvous.
+
+    TLS needs an address of its own because the launcher's rendezvous is in the clear.
+    """
     if session.transport != "tls":
         return None
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -143,7 +153,7 @@ def _where(session: SpawnSettings) -> str | None:
 
 
 def _enrol(role, address, emit, folder, names, market: MarketPlan, state, out, cap_share):
-    """Run the authority before the market: it enrols all sellers. Returns its costs by phase."""
+    """Run the authority before the market, where it enrols all sellers. Returns its costs by phase."""
     costs = PhaseCosts(Meter())
     with costs.phase("enrol"):
         for name in names:

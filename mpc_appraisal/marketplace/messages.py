@@ -1,8 +1,12 @@
-"""Checks of messages that another role sent.
+"""Checks of messages that another role of the marketplace sent.
 
-Whatever does not read as it should is that role's fault, and the error names the role. The functions `id_of`,
-`count_of` and `names_of` read one field each; they are used inside `announced_by`, which turns their ValueError into a
-PeerError.
+In goes one field of a message; out comes its value, or an error. A message of shopper, cloud or key authority that does
+not read as it should is the fault of the role that sent it, and the error names that role. The functions `id_of`,
+`count_of` and `names_of` read one field each and raise ValueError; they are used inside `announced_by`, which turns a
+ValueError into a PeerError.
+
+A further reader of a field may be added, if it raises ValueError for bad content. No reader may accept more than its
+field needs, because the roles do not trust each other.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ ID_BYTES = 16
 
 @contextmanager
 def announced_by(role: str) -> Iterator[None]:
-    """Raise a PeerError that names `role` where the block cannot read a message from it."""
+    """Run a block that reads a message of `role`, and turn its errors of reading into a PeerError that names `role`."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -26,7 +30,7 @@ def announced_by(role: str) -> Iterator[None]:
 
 
 def id_of(text: str) -> bytes:
-    """Read an upload's id or nonce from its hex digits. Raises ValueError unless it has 16 bytes."""
+    """Read the 16 bytes of an upload's id, or of a nonce, from hex digits. Raises ValueError for another length."""
     found = bytes.fromhex(text)
     if len(found) != ID_BYTES:
         raise ValueError(f"{len(found)} bytes")
@@ -41,7 +45,7 @@ def count_of(value: object, least: int = 0, most: int | None = None) -> int:
 
 
 def names_of(value: object, known: Collection[str]) -> list[str]:
-    """Read a list of names that are all among `known` and differ. Raises ValueError for anything else."""
+    """Read a list of different names that are all among `known`. Raises ValueError for anything else."""
     if not isinstance(value, list) or len(set(value)) != len(value) or not set(value) <= set(known):
         raise ValueError("no list of names")
     return value

@@ -1,7 +1,12 @@
 """The public plan of a market, on which all roles agree, and the private inputs of sellers and shopper.
 
-Nothing is sent before the plans of shopper, cloud and authority are found equal. `MarketPlan.public` and the digest of
-it are what they compare, so the keys and values there must not change.
+A `MarketPlan` says what everybody may know: the architecture of the network, the protocol that hides the data, the rule
+of selection, the budget, and how the selection is validated. Shopper, cloud and key authority each have the plan;
+nothing is sent before their plans are found equal. `SellerInput` and `ShopperInput` hold what one role alone may read.
+Bad values raise InputError, when a record is made or by `check`.
+
+A field with a default may be added to the plan. The roles compare `MarketPlan.public` and its digest, so the keys and
+values there must not change: a new key may appear there only where its field differs from the default.
 """
 
 from __future__ import annotations
@@ -37,8 +42,11 @@ class Validation:
 
     Attributes:
         granularity: the number of rows of a subset.
-        steps, lr, batch_size, momentum, seed: the settings of SGD, as in `networks.train`.
+        steps, lr, batch_size, momentum, seed: the settings of stochastic gradient descent (SGD), as in
+            `networks.train`.
         deliver: True if the shopper gets the network that was retrained with the accepted subsets.
+
+    Raises InputError for a setting that is out of range.
     """
 
     granularity: int
@@ -70,7 +78,10 @@ class MarketPlan:
         validation: how the selection is tried; None where rows are only selected.
         seed: the seed of random selection.
         batch: the number of images in one message.
-        seller_rows: the most rows that one seller's upload may have; a larger one is refused by name before it is read.
+        seller_rows: the largest number of rows that one seller's upload may have; a larger upload is refused by the
+            seller's name before it is read.
+
+    Raises InputError for a field that is out of range, and for a validation that the protocol cannot compute.
     """
 
     architecture: Architecture
@@ -95,7 +106,7 @@ class MarketPlan:
 
     @property
     def public(self) -> dict[str, Any]:
-        """The plan as a flat mapping of keys to JSON values, which the roles compare."""
+        """Return the plan as a flat mapping of keys to JSON values, which the roles compare."""
         validation = asdict(self.validation) if self.validation else {}
         return {
             "architecture": repr(self.architecture),
@@ -111,10 +122,16 @@ class MarketPlan:
 
     @property
     def digest(self) -> str:
+        """Return the digest of `public`, which the roles compare as well."""
         return config_hash(self.public)
 
     def check_pool(self, rows: int, refused: Mapping[str, str] | None = None) -> None:
-        """Raise InputError where fewer rows are on offer than the budget. refused: by seller, why it was refused."""
+        """Raise InputError where fewer rows are on offer than the budget.
+
+        Args:
+            rows: the number of rows on offer.
+            refused: by seller, why its rows were refused. The error states the first of these reasons.
+        """
         if self.budget > rows:
             why = "".join(f"; {name} was refused: {text}" for name, text in list((refused or {}).items())[:1])
             raise InputError("budget", self.budget, f"at most {rows}, the rows on offer{why}")
@@ -126,8 +143,10 @@ class SellerInput:
 
     Attributes:
         name: the seller's name, which is also the stem of its files.
-        x: the images, (n, d) uint8, row-major.
-        y: the labels, (n,) int64.
+        x: the images, (n, d) uint8, where each row is an image in row-major order.
+        y: the labels, (n,) integers.
+
+    Raises InputError for a bad name, and for images or labels of another type or shape.
     """
 
     name: str
@@ -151,10 +170,10 @@ class ShopperInput:
 
     Attributes:
         network: the shopper's network, trained in the clear.
-        own: the shopper's own training rows (x, y), with x (m, d) uint8 or real in [0, 1], and y (m,) int64. They are
-            needed for validation alone.
-        validation: rows of the same form, of uniformly distributed classes, on which the shopper judges subsets.
-        inbox: the folder of sellers' uploads, for the strategy that sends them to the shopper (`ife_shares`).
+        own: the shopper's own training rows (x, y), with x (m, d) uint8 or real in [0, 1], and y (m,) integers. Only a
+            market that validates needs them.
+        validation: rows of the same form, with uniformly distributed classes, on which the shopper judges subsets.
+        inbox: the folder of sellers' uploads, for the strategy that sends the uploads to the shopper (`ife_shares`).
     """
 
     network: Network
@@ -180,6 +199,7 @@ def rows_of(pair: tuple[Any, Any], architecture: Architecture, name: str) -> tup
 
     Args:
         pair: x (m, d), uint8 or real in [0, 1], and labels y (m,).
+        architecture: the architecture whose images and classes the rows have to fit.
         name: how errors call the rows, 'own' or 'validation'.
 
     Returns x (m, d) int64 in 0 .. 255 and y (m,) int64. Raises InputError for rows of another form.

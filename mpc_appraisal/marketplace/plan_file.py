@@ -1,14 +1,16 @@
-"""The plan of a market as a JSON file.
+"""The plan of a market as a JSON file, which shopper, cloud and key authority each have.
 
-Shopper, cloud and authority each have such a file, and the plans in them must be equal. `read_plan` makes a
-`MarketPlan` of a file, for example of this one:
+In goes such a file; out comes a `MarketPlan`, or an InputError that names the key that does not fit. The plans that the
+three roles read must be equal. This is an example:
 
     {"network": "cnn", "image": [1, 28, 28], "classes": 10, "protocol": "ife_transform", "scheme": "lwe",
      "update": "exact", "selection": "margin", "budget": 500, "seed": 0, "batch": 256,
      "validation": {"granularity": 100, "steps": 100, "lr": 0.05, "batch_size": 64}}
 
 The keys protocol, selection and budget must be stated. `update` belongs to ife_transform alone, and `opens` to
-ife_shares alone. `seller_rows` is the most rows that one seller's upload may have; it is 131,072 unless it is stated.
+ife_shares alone. `seller_rows` is the largest number of rows that one seller's upload may have; it is 131,072 unless it
+is stated. Another key or protocol may be added to the tables below. Known keys have to keep their names and defaults,
+because organisations keep such files.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ KEYS = {"network", "image", "classes", "protocol", "scheme", "validation"} | MAR
 
 
 def read_plan(path: str | Path) -> MarketPlan:
-    """Read the plan in a file. Raises InputError, which names the key, for what does not fit."""
+    """Read the plan in the file `path`. Raises InputError for a file that is no JSON, and as `market_of` does."""
     try:
         stated = json.loads(Path(path).read_text())
     except (OSError, ValueError, RecursionError) as error:
@@ -44,7 +46,7 @@ def read_plan(path: str | Path) -> MarketPlan:
 
 
 def market_of(stated: Mapping[str, Any]) -> MarketPlan:
-    """Make the plan that `stated`, as read from JSON, describes. Raises InputError, which names the key."""
+    """Make the plan that `stated`, as read from JSON, describes. Raises InputError, which names the key at fault."""
     if not isinstance(stated, Mapping):
         raise InputError("plan", type(stated).__name__, "an object of keys and values")
     protocol = _one_of(PROTOCOLS, stated.get("protocol"), "protocol")
@@ -70,9 +72,14 @@ def market_of(stated: Mapping[str, Any]) -> MarketPlan:
 
 
 def architecture_of(network: str, image: Any = None, classes: Any = None) -> Architecture:
-    """Return the architecture of this name, adapted to images (channels, height, width) and a number of classes.
+    """Return the architecture of this name, adapted to the images and classes of a market.
 
-    image, classes: None keeps those of the named architecture. Raises InputError, which names the key.
+    Args:
+        network: a name in `networks.ARCHITECTURES`.
+        image: (channels, height, width) of an image; None keeps that of the named architecture.
+        classes: the number of classes; None keeps that of the named architecture.
+
+    Raises InputError, which names the key that is wrong.
     """
     found = _one_of(ARCHITECTURES, network, "network")
     if image is not None:

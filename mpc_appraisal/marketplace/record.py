@@ -1,4 +1,12 @@
-"""The record of a marketplace run: one line of JSON, from which the report is made."""
+"""The record of a marketplace run: one line of JSON, from which the report is made.
+
+In go a `MarketResult` and the facts that it does not state; out comes a `MarketRecord`, which is written to a file and
+read back. The record holds no pixel, no label of a row and no probability: it says which rows were selected, what the
+verdicts on subsets were, what was opened to whom, and what the run cost.
+
+A key may be added. A key that is added to KEYS is required of every record that is read, so that records of earlier
+runs would be refused; known keys have to keep their names.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +36,9 @@ class MarketRecord:
     """What is kept of one run.
 
     Attributes:
-        facts: the content of the line, with the keys KEYS. Its entry `errors` exists in experiments alone: it counts
-            the wrong predictions, in the clear and on independent test rows, of the network before the purchase and
-            after it; `after` is None where no network is delivered.
+        facts: the content of the line, with the keys KEYS. Its entry `errors` belongs to experiments, where sellers are
+            simulated: it counts the wrong predictions, in the clear and on independent test rows, of the network before
+            the purchase and after it; its part `after` is None where no network is delivered.
     """
 
     facts: Mapping[str, Any]
@@ -39,8 +47,10 @@ class MarketRecord:
     def of(result: MarketResult, stated: Mapping[str, Any]) -> MarketRecord:
         """Make the record of `result`.
 
-        stated: what the result does not say: config, seed, session, protocol, trust, network, sellers, offered,
-        selection, budget, low and errors.
+        Args:
+            result: what the run returned.
+            stated: what the result does not say: config, seed, session, protocol, trust, network, sellers, offered,
+                selection, budget, low and errors.
         """
         verdicts = [
             {
@@ -77,7 +87,7 @@ class MarketRecord:
 
     @staticmethod
     def read(path: str | Path) -> MarketRecord:
-        """Read what `write` writes. Raises InputError, which names the file, for anything else."""
+        """Read a file that `write` wrote. Raises InputError, which names the file, for any other file."""
         try:
             found = read_lines(path, lambda facts: facts)
         except InputError as error:

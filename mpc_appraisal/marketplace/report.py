@@ -1,7 +1,10 @@
 """The report of a marketplace run: on the console, in Markdown and as one HTML file.
 
-What goes in is a `MarketRecord` and nothing else. Each function that returns a `Table` makes one section of the report;
-the layout of the pages is in reporting/templates/.
+In goes a `MarketRecord` and nothing else, so that a report can be made again from the line that a run wrote. Out come
+tables on a console, or the files report.md and report.html. Each function that returns a `Table` makes one section of
+the report; the layout of the pages is in reporting/templates/. Wording, order and sections may change. The report has
+to keep the tables of openings and the sentences on leakage and trust, because a protocol of the marketplace may not be
+shown without what it leaks.
 """
 
 from __future__ import annotations
@@ -67,7 +70,7 @@ def _judged(record: MarketRecord) -> str:
 
 
 def costs(record: MarketRecord) -> Table:
-    """Make the table of seconds, megabytes and rounds by phase and role."""
+    """Make the table of seconds, megabytes sent and rounds, by phase and role."""
     rows = [
         (phase, name_of(role), number(c["seconds"], 3), number(c["bytes"] / 1e6, 3), str(int(c["rounds"])))
         for phase, roles in record["costs"].items()
@@ -78,7 +81,7 @@ def costs(record: MarketRecord) -> Table:
 
 
 def openings(record: MarketRecord) -> Table:
-    """Make the table of who learned what."""
+    """Make the table of what a protocol opened, to whom, how many numbers, and why."""
     rows = [
         (", ".join(map(name_of, o["to"])) or "nobody", o["what"], str(o["numbers"]), o["why"])
         for o in record["openings"]
@@ -105,7 +108,7 @@ def verdicts(record: MarketRecord) -> Table:
 
 
 def selected(record: MarketRecord) -> Table:
-    """Make the table of how many rows of each seller were selected."""
+    """Make the table of how many rows of each seller were selected. It lists the first LISTED sellers."""
     counts = by_seller([(name, row) for name, row in record["selected"]])
     rows = [(name, str(count)) for name, count in list(counts.items())[:LISTED]]
     left = len(counts) - len(rows)
@@ -123,12 +126,12 @@ def run(record: MarketRecord) -> Table:
 
 
 def sentences(record: MarketRecord) -> list[str]:
-    """Return sentences on what leaks and whom one has to trust."""
+    """Return the sentences on what leaks and whom one has to trust."""
     return [*record["leakage"], record["trust"]]
 
 
 def tables(record: MarketRecord) -> Iterator[Table]:
-    """Return the tables that a reader wants first."""
+    """Yield the tables that a reader wants first, in the order of the report."""
     yield from (summary(record), openings(record), verdicts(record), costs(record))
 
 

@@ -1,4 +1,10 @@
-"""The result of a marketplace run, which the shopper alone has, and the costs of each role by phase."""
+"""The result of a marketplace run, which the shopper alone has, and the costs of each role by phase.
+
+In go what the roles measured and what the shopper found; out come a `MarketResult`, and tables of costs. The phases are
+named in PHASES, in the order of a run: the authority enrols sellers, a seller encrypts and uploads, keys are issued,
+rows are predicted, the network is retrained, and subsets are validated. A phase may be added to PHASES; a phase that is
+not there is dropped by `by_phase`. The names of phases stand in records and have to stay.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +30,11 @@ class MarketResult:
 
     Attributes:
         selected: pairs (seller, row), most uncertain first, without the rows of sellers whose labels turned out bad.
-        probabilities: the predicted class probabilities of all rows on offer, by seller, (n, C) float64.
+        probabilities: the predicted class probabilities of all rows on offer, by seller, (n, C) float64 for n rows and
+            C classes.
         verdicts: the verdicts of the validation; their `rows` are places in `selected`.
         costs: phase -> role -> seconds, bytes that the role sent, and rounds that it waited.
-        openings: one entry for each thing that was opened, with those to whom it was opened.
+        openings: one entry for each thing that was opened, with the roles to which it was opened.
         leakage: sentences on what the strategy leaks.
         label: the kind of protection that the strategy offers, in a few words.
         refused: pairs (seller, reason) of the sellers whose rows were not on offer or were left out.
@@ -54,7 +61,12 @@ class MarketResult:
 
 @dataclass
 class PhaseCosts:
-    """The costs of one role by phase: seconds, bytes sent and rounds."""
+    """The costs of one role by phase: seconds, bytes sent and rounds.
+
+    Attributes:
+        meter: what measures the role's time and messages.
+        phases: phase -> 'seconds', 'bytes' and 'rounds', added up over the blocks of a phase.
+    """
 
     meter: Meter
     phases: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -69,6 +81,7 @@ class PhaseCosts:
         self.add(name, sum(spent.seconds.values()), spent.bytes_sent, spent.rounds)
 
     def add(self, name: str, seconds: float, sent: int = 0, rounds: int = 0) -> None:
+        """Add seconds, bytes sent and rounds to the phase `name`."""
         entry = self.phases.setdefault(name, {"seconds": 0.0, "bytes": 0, "rounds": 0})
         entry["seconds"] += seconds
         entry["bytes"] += sent

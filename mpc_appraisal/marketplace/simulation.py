@@ -1,9 +1,12 @@
 """A simulated market, made from one data set: a shopper with a network of its own, and sellers with their images.
 
-The published experiment divides MNIST into 101 subsets (Song et al., "Try Before You Buy", slides "Experiment Setup"):
-one belongs to the shopper and the others to 100 sellers. The size of the shopper's subset is a parameter here, because
-an equal split cannot give both the 5,500 and the 55,000 rows that the slides state. `Sellers` holds the settings, and
-its `build` makes the market.
+In go a data set, a test set, a protocol and a seed; out comes a `SimulatedMarket`. `Sellers` holds the settings, and
+its `build` makes the market. The published experiment divides MNIST into 101 subsets (Song et al., "Try Before You
+Buy", slides "Experiment Setup"): one belongs to the shopper and the others to 100 sellers. The size of the shopper's
+subset is a parameter here, because an equal split cannot give both the 5,500 and the 55,000 rows that the slides state.
+
+A setting with a default may be added. The order in which rows are drawn from the seed has to stay, so that experiments
+can be repeated; and the shopper's rows have to be rounded as the sellers' are, so that a network sees both alike.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ class SimulatedMarket:
         shopper: the shopper's input.
         sellers: the sellers' inputs.
         low: the names of the sellers with bad labels.
-        test: independent rows, on which the worth of the purchase can be measured in the clear.
+        test: rows that no role has, on which the worth of the purchase can be measured in the clear.
     """
 
     market: MarketPlan
@@ -54,13 +57,14 @@ class Sellers:
         sellers: the number of sellers.
         own_rows: the number of rows on which the shopper trains its network in the clear.
         rows: the number of rows of all sellers together; None for all rows that are left.
-        validation_rows: the number of test rows, as many of each class, on which the shopper validates. The other test
-            rows measure, in the clear, what the purchase is worth.
+        validation_rows: the number of test rows, equally many of each class, on which the shopper validates. The other
+            test rows measure, in the clear, what the purchase is worth.
         epochs, lr, batch_size, momentum: the settings of SGD for the shopper's first training.
         low_quality: how the first sellers' labels are bad, 'mislabelled' or 'evasive'; None where all are good.
         low_share: the share of sellers with bad labels.
-        selection, budget, batch, validation: see `MarketPlan`.
-        key_cap: the most independent first-layer rows that the authority issues keys for, as a share of the pixels.
+        selection, budget, batch, validation: as in `MarketPlan`.
+        key_cap: the largest number of independent first-layer rows that the authority issues keys for, as a share of
+            the pixels of an image.
     """
 
     network: str = "cnn"
@@ -89,7 +93,7 @@ class Sellers:
         number("market.low_share", self.low_share, "a share above 0, at most 1", above=0, most=1)
 
     def architecture(self, data: Dataset) -> Architecture:
-        """Return the architecture for the images of `data`."""
+        """Return the architecture for the images of `data`. Raises InputError for images of a size not in IMAGES."""
         if data.features not in IMAGES:
             sizes = ", ".join(f"{features} ({'x'.join(map(str, size))})" for features, size in IMAGES.items())
             raise InputError("data", f"{data.features} features", f"images of {sizes}")
@@ -98,7 +102,16 @@ class Sellers:
         return replace(found, layers=(*layers, replace(last, units=data.classes)))
 
     def build(self, data: Dataset, test: Dataset, protocol: Protocol, seed: int) -> SimulatedMarket:
-        """Make the market of `seed`. The x of `data` and `test` lie in [0, 1] and are rounded to 8 bits a pixel."""
+        """Make the market of `seed`.
+
+        Args:
+            data: the rows of shopper and sellers, with x (n, d) in [0, 1], which is rounded to 8 bits a pixel.
+            test: the rows for validation and for `SimulatedMarket.test`, likewise.
+            protocol: the strategy that hides the data.
+            seed: what rows, training and bad labels are drawn from.
+
+        Raises InputError where the data have too few rows, images of an unknown size, or pixels outside [0, 1].
+        """
         market = MarketPlan(
             self.architecture(data), protocol, self.selection, self.budget, self.validation, seed, self.batch
         )
@@ -160,7 +173,7 @@ def errors(network: Network, data: Dataset) -> int:
 
 
 def by_seller(selected: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """Count the selected rows of each seller, the largest number first."""
+    """Count the selected rows of each seller, from pairs (seller, row). The largest number comes first."""
     counts: dict[str, int] = {}
     for name, _ in selected:
         counts[name] = counts.get(name, 0) + 1

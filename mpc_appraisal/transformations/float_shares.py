@@ -5,15 +5,18 @@
     function     both owners permute z alike, the helper adds the parts, applies f and f', and shares both
     step         p = sigmoid(x w + b),   g = c (p - y) p (1 - p),   w <- w - x' g,   b <- b - sum g,   c = 2 lr / n
 
-The three parties run one program: owners 0 and 1, and the helper, whose tensors are zeros of the right shapes.
+The three parties run one program: owners 0 and 1, and the helper, whose tensors are zeros of the right shapes. x (n, d)
+and y (n, 1) are rows and labels of the data owner, w (d, 1) and b are the model's weights, lr is the learning rate, and
+u, v are random matrices that the helper deals. In go a public plan and an owner's tensors; out comes a `FittedModel`.
 
 The code is here to be measured and not to be used. A normal r hides less with every new sharing of the same x (see
 `attacks.rtas.float_drift`), and x - u is such a sharing at every step. The shares of a product of n terms have a
-deviation of about s^2 sqrt(n) whatever the product is. Hence those of the weights drift apart, in T steps by about
-s^2 sqrt(n T) (`FittedModel.spread`), and float32 leaves an error of 2^-24 of that. torch's generators are not
+deviation of about s^2 sqrt(n) whatever the product is. Hence those of the weights drift apart, in T steps by about s^2
+sqrt(n T) (`FittedModel.spread`), and float32 leaves an error of 2^-24 of that. torch's generators are not
 cryptographic, and neither are numpy's in the paper.
 
-A number costs 4 bytes. The helper sends the shares of u, v and u v to both owners, because no streams are shared.
+A number costs 4 bytes. The helper sends the shares of u, v and u v to both owners, because no streams are shared. The
+formulas have to stay those of the paper, and all three parties have to make the same calls in the same order.
 """
 
 from __future__ import annotations
@@ -68,7 +71,13 @@ class Floats:
         return self.channel.receive(tuple(shape), source, torch.float32)
 
     def share(self, value: Tensor | None, shape: Sequence[int], owner: int) -> Tensor:
-        """Shares of the owner's value (float32), which is None at the other parties."""
+        """Share the owner's value, float32 of `shape`, and return this party's share.
+
+        Args:
+            value: the value at its owner; None at the other parties.
+            shape: the shape of the value.
+            owner: the rank of the owner, MODEL or DATA.
+        """
         if self.me == HELPER:
             return torch.zeros(tuple(shape))
         if self.me != owner:
@@ -78,7 +87,7 @@ class Floats:
         return r
 
     def _dealt(self, value: Tensor | None, shape: Sequence[int]) -> Tensor:
-        """Shares of the helper's value, which is None at the owners."""
+        """Share the helper's value, which is None at the owners, and return this party's share."""
         if self.me != HELPER:
             return self._receive(shape, HELPER)
         r = self._noise(shape)
@@ -87,14 +96,14 @@ class Floats:
         return torch.zeros(tuple(shape))
 
     def open(self, share: Tensor) -> Tensor:
-        """The value behind a share, at both owners."""
+        """Return the value behind a share, at both owners; the helper gets its zeros back."""
         if self.me == HELPER:
             return share
         self.channel.send(share, 1 - self.me)
         return share + self._receive(share.shape, 1 - self.me)
 
     def product(self, x: Tensor, y: Tensor, op: Callable[[Tensor, Tensor], Tensor] = torch.matmul) -> Tensor:
-        """Shares of op(x, y), where op is torch.matmul or torch.mul."""
+        """Return a share of op(x, y) for shares x and y, where op is torch.matmul or torch.mul."""
         if self.me == HELPER:
             u, v = self._noise(x.shape), self._noise(y.shape)
             for each in (u, v):
@@ -108,7 +117,10 @@ class Floats:
         return op(e, v) + op(u, f) + w + public
 
     def applied(self, z: Tensor, functions: Sequence[Callable[[Tensor], Tensor]]) -> list[Tensor]:
-        """Shares of each function of z, element by element; the helper sees the elements of z in a random order."""
+        """Return a share of each function of z, element by element.
+
+        The helper sees the elements of z in a random order, which both owners know.
+        """
         size = (z.numel(),)
         if self.me == HELPER:
             seen = self._receive(size, MODEL) + self._receive(size, DATA)
@@ -154,7 +166,7 @@ class FittedModel(NamedTuple):
     Attributes:
         weight: (features, 1).
         bias: (1, 1).
-        predicted: (predicted, 1).
+        predicted: The probabilities (predicted, 1) of the test rows.
         spread: The root mean square of this party's share of the weight after each step.
     """
 
@@ -172,10 +184,17 @@ def logistic(
     test: Tensor | None = None,
     weight: Tensor | None = None,
 ) -> FittedModel:
-    """The paper's logistic regression in float32; b begins at 0.
+    """Train the paper's logistic regression in float32, and predict; b begins at 0.
 
-    The data owner gives x (rows, features), y (rows, 1) and test (predicted, features). The model owner gives the
-    weight (features, 1) with which training begins. The helper gives nothing.
+    Args:
+        floats: this party's side.
+        plan: the public plan.
+        x: the rows (rows, features), at the data owner.
+        y: their labels (rows, 1), at the data owner.
+        test: the rows (predicted, features) to predict, at the data owner.
+        weight: the weight (features, 1) with which training begins, at the model owner.
+
+    Each tensor is None at the parties that do not give it, and the helper gives none.
     """
     x = floats.share(x, (plan.rows, plan.features), DATA)
     y = floats.share(y, (plan.rows, 1), DATA)

@@ -5,18 +5,21 @@
     inside    all private;                                                label  l_1 y_1 + ... + l_k y_k
     inference x_1 private, x_2 .. x_k public,  l_1 the largest;           no label
 
-The source is Huang, Song, Li and Arora, "InstaHide: Instance-hiding Schemes for Private Distributed Learning", ICML
-2020. An image has mean 0, because for pixels that are never negative |z| is the mixture itself, and the signs hide
-nothing. In every epoch each private image is x_1 of one encoding. Where the paper is open, this file reads it so: l is
-uniform on the simplex, under c1 and c2 by rejection; the other images are drawn uniformly, all k different; labels of
-public images count nothing, so that those of a cross-dataset encoding sum to less than 1, as in the authors' program;
-encodings are in random order, or their place would name their image. Signs are uniform and independent, so that |z| has
-all the information of z: `fit` trains on |z|.
+z is an encoding, s are its signs, x_i the k images in it, y_i their one-hot labels and l_i their coefficients. In go
+private images with labels, and public images; out come encodings, or a network that was trained on encodings. The
+source is Huang, Song, Li and Arora, "InstaHide: Instance-hiding Schemes for Private Distributed Learning", ICML 2020.
+An image has mean 0, because for pixels that are never negative `|z|` is the mixture itself, and the signs hide nothing.
+In every epoch each private image is x_1 of one encoding. Where the paper is open, this file reads it so: l is uniform
+on the simplex, under c1 and c2 by rejection; the other images are drawn uniformly, all k different; labels of public
+images count nothing, so that those of a cross-dataset encoding sum to less than 1, as in the authors' program;
+encodings are in random order, or their place would name their image. Signs are uniform and independent, so that `|z|`
+has all the information of z: `fit` trains on `|z|`.
 
 Every number of a key comes from AES in counter mode under a fresh key of the operating system. The authors' challenge
 drew from numpy's Mersenne Twister and was broken by a search of its seeds (`attacks.instahide.seed`).
 
-LEAKAGE states what an encoding leaks; a program that offers InstaHide must print it.
+The parameters and the training may change. A key must never be used for two epochs, and its generator has to stay
+cryptographic. LEAKAGE states what an encoding leaks; a program that offers InstaHide must print it.
 """
 
 from __future__ import annotations
@@ -84,7 +87,7 @@ class InstaHide:
     Attributes:
         k: The number of images in a mixture, 2 .. 8.
         mixing: "cross", with k of 3 or more, or "inside".
-        bound: c1, the largest coefficient, at least 1.3 / k.
+        bound: c1, the largest coefficient, 1.3 / k .. 1.
         least: c2, the least sum of the private images' coefficients in a cross-dataset mixture, 0 .. 0.8 and at most
             1.5 * bound.
 
@@ -107,13 +110,17 @@ class InstaHide:
 
     @property
     def mixed(self) -> int:
-        """The number of private images in a training mixture."""
+        """Return the number of private images in a training mixture."""
         return 2 if self.mixing == "cross" else self.k
 
     def encrypt(self, x: Tensor, y: Tensor, public: Tensor | None = None) -> Encoding:
-        """One epoch: an encoding of each private image, in random order, under a new key that is not kept.
+        """Encode one epoch: make an encoding of each private image, in random order, under a new key that is not kept.
 
-        x: (n, d) images of mean 0. y: (n, C) label weights, one-hot rows. public: (m, d), for cross-dataset mixing.
+        Args:
+            x: The private images (n, d), each of mean 0.
+            y: Their label weights (n, C), one-hot rows.
+            public: The public images (m, d), for cross-dataset mixing.
+
         Raises InputError for images that are not of mean 0, for too few of them, and for shapes that do not fit.
         """
         _images("x", x)
@@ -126,7 +133,12 @@ class InstaHide:
     def infer(self, x: Tensor, public: Tensor, count: int = 10) -> Tensor:
         """Return `count` encodings of each image, (count, n, d), mixed with public images alone.
 
-        `predict` averages the predictions of them.
+        `predict` averages the predictions of the encodings.
+
+        Args:
+            x: The private images (n, d), each of mean 0.
+            public: The public images (m, d).
+            count: The number of encodings of each image.
 
         Raises InputError as `encrypt` does, and for a count below 1.
         """
@@ -142,10 +154,14 @@ class InstaHide:
         return torch.stack(found)
 
     def draw(self, stream: Stream, shape: Sequence[int], public: int, *, alone: bool = False) -> Key:
-        """A key under which each private image comes first in one row.
+        """Draw a key under which each private image comes first in one row.
 
-        shape: n images of d pixels. public: the number of public images. alone: mix one private image, which gets the
-        largest coefficient, with k - 1 public ones, in the order of the images; otherwise the order is random.
+        Args:
+            stream: The stream of random numbers.
+            shape: The number n of images and d of pixels.
+            public: The number of public images.
+            alone: True to mix one private image, which gets the largest coefficient, with k - 1 public ones, in the
+                order of the images; otherwise the order is random.
         """
         rows, width = shape
         mixed = 1 if alone else self.mixed
@@ -180,7 +196,14 @@ class InstaHide:
 
 
 def apply(key: Key, x: Tensor, y: Tensor | None, public: Tensor | None) -> Encoding:
-    """The encodings of x (n, d), y (n, C) and public (m, d) under a key."""
+    """Return the encodings of images under a key.
+
+    Args:
+        key: The key, which must not be used again.
+        x: The private images (n, d).
+        y: Their label weights (n, C); None for inference.
+        public: The public images (m, d); None where the key mixes in none.
+    """
     weights, mixed = key.coefficients.to(x.dtype), key.private.shape[1]
     mixture, labels = torch.zeros_like(x), None if y is None else torch.zeros_like(y)
     for place in range(weights.shape[1]):
@@ -195,7 +218,7 @@ def apply(key: Key, x: Tensor, y: Tensor | None, public: Tensor | None) -> Encod
 
 
 def centred(x: Tensor) -> Tensor:
-    """Each image (n, d) with mean 0 and standard deviation 1; a constant image becomes 0."""
+    """Shift and scale each image (n, d) to mean 0 and standard deviation 1; a constant image becomes 0."""
     x = x - x.mean(dim=1, keepdim=True)
     return x / x.std(dim=1, keepdim=True, correction=0).clamp_min(torch.finfo(x.dtype).tiny ** 0.5)
 
@@ -213,11 +236,21 @@ def fit(
     momentum: float = 0.9,
     seed: int = 0,
 ) -> Network:
-    """A network that SGD trains on the mean cross-entropy with label weights y (n, C).
+    """Train a network by SGD on the mean cross-entropy with label weights, and return it.
 
-    It trains on |z| of fresh encodings in every epoch, or on x (n, d) where `hide` is None, with as many steps and
-    images either way. The rate falls to a tenth for the last third of the epochs. public: (m, d), for cross-dataset
-    mixing. Raises InputError as `InstaHide.encrypt` does.
+    Training uses |z| of fresh encodings in every epoch, or x where `hide` is None, with as many steps and images either
+    way. The rate falls to a tenth for the last third of the epochs.
+
+    Args:
+        network: The network to start from.
+        x: The private images (n, d).
+        y: Their label weights (n, C).
+        epochs: The number of epochs.
+        hide: The parameters of the encodings; None to train on x itself.
+        public: The public images (m, d), for cross-dataset mixing.
+        lr, batch_size, momentum, seed: The settings of SGD.
+
+    Raises InputError as `InstaHide.encrypt` does.
     """
     leaves = [p.clone().requires_grad_() for p in (*network.weights, *network.biases)]
     half, steps = len(leaves) // 2, -(-len(x) // batch_size)
@@ -239,12 +272,12 @@ def fit(
 
 
 def predict(network: Network, hide: InstaHide, x: Tensor, public: Tensor, count: int = 10) -> Tensor:
-    """Probabilities (n, C) by a network that `fit` trained on encodings, averaged over `count` of each image."""
+    """Predict probabilities (n, C) by a network that `fit` trained on encodings, averaged over `count` of each."""
     return torch.stack([network.probabilities(z.abs()) for z in hide.infer(x, public, count)]).mean(dim=0)
 
 
 def _redrawn(rows: int, drawn: Callable[[Tensor], Tensor], allowed: Callable[[Tensor], Tensor]) -> Tensor:
-    """Rows of which each is drawn again until it is allowed."""
+    """Draw rows, and draw each again until it is allowed."""
     found = drawn(torch.arange(rows))
     while len(left := (~allowed(found)).nonzero().squeeze(1)):
         found[left] = drawn(left)
@@ -252,27 +285,27 @@ def _redrawn(rows: int, drawn: Callable[[Tensor], Tensor], allowed: Callable[[Te
 
 
 def _signs(stream: Stream, rows: int, width: int) -> Tensor:
-    """Uniform -1 or 1, int8 (rows, width), each from one bit of the stream."""
+    """Draw uniform signs -1 or 1, int8 (rows, width), each from one bit of the stream."""
     words = stream.ring((rows, -(-width // 64))).numpy()
     bits = np.unpackbits(words.view(np.uint8), axis=1, count=width)
     return torch.from_numpy(bits.view(np.int8)).mul_(2).sub_(1)
 
 
 def _different(index: Tensor) -> Tensor:
-    """Which rows of (rows, c) have no number twice."""
+    """Say which rows of (rows, c) have no number twice."""
     ordered = index.sort(dim=1).values
     return (ordered[:, 1:] != ordered[:, :-1]).all(dim=1)
 
 
 def _simplex(stream: Stream, shape: tuple[int, int]) -> Tensor:
-    """Uniform points on the simplex, float64 (rows, k): exponential numbers over their sum."""
+    """Draw uniform points on the simplex, float64 (rows, k): exponential numbers over their sum."""
     uniform = ((stream.ring(shape) >> 11 & (2**53 - 1)).to(torch.float64) + 0.5) / 2**53
     exponential = -torch.log(uniform)
     return exponential / exponential.sum(dim=1, keepdim=True)
 
 
 def _drawn(key: Key, public: Tensor | None) -> None:
-    """Checks the public images that a key mixes in; a large set is not checked as a whole in every epoch."""
+    """Check the public images that a key mixes in; a large set is not checked as a whole in every epoch."""
     if public is not None and key.public.numel():
         rows = key.public.unique()
         _images("public", public[rows] if 2 * len(rows) < len(public) else public)
@@ -281,7 +314,7 @@ def _drawn(key: Key, public: Tensor | None) -> None:
 def _images(name: str, x: Tensor) -> None:
     if x.dim() != 2 or 0 in x.shape or not x.is_floating_point():
         raise InputError(name, f"{tuple(x.shape)} {x.dtype}", "(rows, pixels), one of each or more, floating")
-    root = torch.linalg.vector_norm(x, dim=1) / x.shape[1] ** 0.5  # not finite where a pixel is not
+    root = torch.linalg.vector_norm(x, dim=1) / x.shape[1] ** 0.5  # it is not finite where a pixel is not finite
     if not torch.isfinite(root).all():
         raise InputError(name, "NaN, infinity or numbers too large to square", "finite numbers")
     off = (x.mean(dim=1).abs() > CENTRED * root) | (root == 0)

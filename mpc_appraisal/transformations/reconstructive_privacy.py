@@ -5,11 +5,14 @@
     theorem 3.3      T(x) = A x, m projections of x in R^n:  epsilon = P(chi_{n - m} < delta)
     theorem 3.4      T(x) = x permuted:                      epsilon = prod_v n_v! / n!,  n_v: how often v occurs
 
-These are definitions and theorems of "Private Machine Learning by Random Transformations" (2021), section 3. The
-definitions print "< epsilon"; here epsilon is the least number that no adversary exceeds, and the best adversary
-attains it. It depends on the prior P(x), which the paper calls auxiliary information.
+x is a secret vector of n numbers, T a transformation, t what the adversary sees, and A the adversary's answer, except
+in theorem 3.3, where A is a matrix (m, n). In go a prior P(x) with a transformation or its sizes; out comes epsilon, a
+probability. These are definitions and theorems of "Private Machine Learning by Random Transformations" (2021), section
+3. The definitions print "< epsilon"; here epsilon is the least number that no adversary exceeds, and the best adversary
+attains it. It depends on the prior, which the paper calls auxiliary information.
 
 The theorems say less than they seem to:
+
 - The proof of 3.3 treats one projection: it takes n - 1 for the dimensions left, whatever m is. With m projections of
   the same x only n - m are left, and with m = n nothing is hidden. Whether A is the same each time does not matter.
 - 3.3 holds for independent standard normal x. Real rows are correlated: 100 projections of an image of 784 pixels leave
@@ -20,6 +23,9 @@ The theorems say less than they seem to:
   prior the likeliest order may have any probability (`permutation_under`).
 - 3.4 counts whole vectors. The values stay visible, and with them their histogram, sums, extremes, and whether a known
   value is among them. Most positions can be right although epsilon is next to nothing (`positions`).
+
+A function for a further transformation may be added. Each function has to state its assumptions, and
+`linear_as_printed` has to stay as the paper prints the theorem.
 """
 
 from __future__ import annotations
@@ -38,19 +44,30 @@ SLACK = 1e-9  # the most by which a sum of probabilities may differ from 1
 
 
 def exact(prior: np.ndarray, channel: np.ndarray) -> float:
-    """Definition 3.1 for finitely many x and t. prior: (X,) P(x). channel: (X, T) P(t | x), rows that sum to 1.
+    """Compute definition 3.1 for finitely many x and t.
 
-    It assumes that the adversary knows both and wants x exactly. Raises InputError for what is no distribution.
+    Args:
+        prior: P(x), (X,).
+        channel: P(t | x), (X, T), rows that sum to 1.
+
+    The definition assumes that the adversary knows both and wants x exactly. Raises InputError for what is no
+    distribution.
     """
     prior, channel = _checked(prior, channel)
     return float((prior[:, None] * channel).max(axis=0).sum())
 
 
 def within(prior: np.ndarray, channel: np.ndarray, distances: np.ndarray, delta: float) -> float:
-    """Definition 3.2 for finitely many x, t and answers. distances: (answers, X), of answer a from x.
+    """Compute definition 3.2 for finitely many x, t and answers.
 
-    Answers need not be values of x: a mean may be near to many. Raises InputError as `exact` does, and for other shapes
-    or a delta that is not above 0.
+    Args:
+        prior: P(x), (X,).
+        channel: P(t | x), (X, T), rows that sum to 1.
+        distances: the distance of answer a from x, (answers, X). Answers need not be values of x: a mean may be near to
+            many.
+        delta: the distance below which an answer counts as right.
+
+    Raises InputError as `exact` does, and for other shapes or a delta that is not above 0.
     """
     prior, channel = _checked(prior, channel)
     distances = np.asarray(distances, np.float64)
@@ -61,7 +78,12 @@ def within(prior: np.ndarray, channel: np.ndarray, distances: np.ndarray, delta:
 
 
 def additive_noise(deviation: float, delta: float, prior: float = math.inf) -> float:
-    """Definition 3.2 of T(x) = x + e, e normal of `deviation`; x normal of deviation `prior`, or flat where infinite.
+    """Compute definition 3.2 of T(x) = x + e for one number x and normal noise e.
+
+    Args:
+        deviation: the standard deviation of e.
+        delta: the distance below which an answer counts as right.
+        prior: the standard deviation of x, which is normal; x is flat where `prior` is infinite.
 
     The paper's example has deviation 1, delta 3 and a flat prior, which give 0.997. An adversary that knows where x
     lies does better: x given x + e is normal of variance 1 / (1 / deviation^2 + 1 / prior^2). One observation is
@@ -74,13 +96,18 @@ def additive_noise(deviation: float, delta: float, prior: float = math.inf) -> f
 
 
 def linear(dimensions: int, projections: int, delta: float) -> float:
-    """Theorem 3.3 corrected: P(|y| < delta) of y standard normal in n - m dimensions; 1 for m >= n.
+    """Compute theorem 3.3 corrected: P(|y| < delta) of y standard normal in n - m dimensions; 1 for m >= n.
 
-    It assumes that x in R^n is standard normal, that A (m, n) has full rank and is known to the adversary, that outputs
-    have no noise, and that distance is Euclidean over the whole of x. Given A x the rest of x is standard normal in the
-    null space of A, and no ball of radius delta has more of it than the one about A^+ A x: the adversary that answers
-    A^+ A x attains the number. One that does not know A does no better. Raises InputError unless n >= 1, m >= 0 and
-    delta > 0.
+    Args:
+        dimensions: n.
+        projections: m.
+        delta: the distance below which an answer counts as right.
+
+    The theorem assumes that x in R^n is standard normal, that A (m, n) has full rank and is known to the adversary,
+    that outputs have no noise, and that distance is Euclidean over the whole of x. Given A x the rest of x is standard
+    normal in the null space of A, and no ball of radius delta has more of it than the one about A^+ A x: the adversary
+    that answers A^+ A x attains the number. An adversary that does not know A does no better. Raises InputError unless
+    n >= 1, m >= 0 and delta > 0.
     """
     if dimensions < 1 or projections < 0:
         raise InputError("dimensions", (dimensions, projections), "n of 1 or more, m of 0 or more")
@@ -89,7 +116,9 @@ def linear(dimensions: int, projections: int, delta: float) -> float:
 
 
 def linear_as_printed(dimensions: int, delta: float) -> float:
-    """Theorem 3.3 as printed, with n - 1 dimensions whatever m is: right for one projection, too small for more.
+    """Compute theorem 3.3 as printed, with n - 1 dimensions whatever m is.
+
+    The result is right for one projection, and too small for more.
 
     Raises InputError as `linear` does.
     """
@@ -97,17 +126,20 @@ def linear_as_printed(dimensions: int, delta: float) -> float:
 
 
 def permutation(values: Sequence[Hashable]) -> Fraction:
-    """Theorem 3.4 with multiplicities: prod n_v! / n!, which is 1 / n! for distinct values.
+    """Compute theorem 3.4 with multiplicities: prod n_v! / n!, which is 1 / n! for distinct values.
 
-    It assumes a uniform permutation, and a prior that gives every order of `values` the same probability. The result is
-    exact, because a float would be 0 from n = 178 on. Raises InputError for no values.
+    The theorem assumes a uniform permutation, and a prior that gives every order of `values` the same probability. The
+    result is exact, because a float would be 0 from n = 178 on. Raises InputError for no values.
     """
     counts = _counted(values)
     return Fraction(math.prod(map(math.factorial, counts)), math.factorial(sum(counts)))
 
 
 def permutation_under(prior: Mapping[tuple[Hashable, ...], float]) -> float:
-    """Theorem 3.4 under a prior over vectors of one length: sum over multisets of the likeliest order in each.
+    """Compute theorem 3.4 under a prior over vectors of one length: sum over multisets of the likeliest order in each.
+
+    Args:
+        prior: the probability of each vector, by the vector.
 
     The seen order says nothing about the true one, so the multiset is all that the adversary has. Raises InputError for
     probabilities that are no distribution, and for vectors of several lengths.
@@ -123,7 +155,7 @@ def permutation_under(prior: Mapping[tuple[Hashable, ...], float]) -> float:
 
 
 def positions(values: Sequence[Hashable]) -> float:
-    """The largest share of positions that an answer to permuted `values` can have right: max n_v / n.
+    """Return the largest share of positions that an answer to permuted `values` can have right: max n_v / n.
 
     The answer names the commonest value everywhere. The assumptions are those of `permutation`; with a prior the share
     is larger. An image of which 81% is blank is 81% recovered, although epsilon is next to nothing. Raises InputError

@@ -3,13 +3,19 @@
     z_l = a_{l-1} W_l + b_l,   a_l = relu or sigmoid of z_l,   loss = mean over rows of sum over outputs (a_L - y)^2
     g_L = c (a_L - y) f'(z_L),   g_{l-1} = (g_l W_l') f'(z_{l-1}),   W_l <- W_l - a_{l-1}' g_l,   c = 2 lr / n
 
-These are the networks of "Private machine learning by random transformations" (anonymous), sections 4.2 to 5.4, in
-which the first layer may be a convolution. f goes to the session's helper (engine rtas), which gives relu's slope too;
-a sigmoid's slope is a (1 - a), on shares.
+W_l, b_l, z_l, a_l and g_l are the weights, biases, outputs, activations and gradients of layer l = 1 .. L, a_0 = x (n,
+d) are the rows, y (n, outputs) the labels, f is relu or sigmoid, and lr the learning rate. In go layers and rows,
+shared or plain; out come layers after one step, or outputs. These are the networks of "Private machine learning by
+random transformations" (anonymous), sections 4.2 to 5.4, in which the first layer may be a convolution. f goes to the
+session's helper (engine rtas), a third party that applies functions to permuted values and gives relu's slope too; a
+sigmoid's slope is a (1 - a), on shares.
 
 In fixed point, weights, relu and g have BITS fractional bits, and a sigmoid has 16. c = m 2^e with m of RATE_BITS bits:
 (a_L - y) m times a (1 - a) has 62 bits and is truncated once. 2^e moves the binary point of the gradients, which are
 truncated all in one message, straight to the weights' precision. So the rate in effect is lr (1 +- 2^-RATE_BITS).
+
+A network may be added as a `Model`. BITS, SIGMOID_BITS and RATE_BITS may change only together, because a product has to
+fit the ring; and the plain code has to stay the same formula, because it is the baseline.
 """
 
 from __future__ import annotations
@@ -61,15 +67,15 @@ class Model:
 
     @property
     def outputs(self) -> int:
-        """The number of outputs of the last layer."""
+        """Return the number of outputs of the last layer."""
         return self.layers[-1][0].units
 
     def input_shape(self, rows: int) -> tuple[int, ...]:
-        """The shape of x: images before a convolution, otherwise a matrix."""
+        """Return the shape of x: images before a convolution, otherwise a matrix."""
         return (rows, *self.image) if isinstance(self.layers[0][0], Conv) else (rows, math.prod(self.image))
 
     def first_shape(self) -> tuple[int, ...]:
-        """The shape of the first layer's z of one row."""
+        """Return the shape of the first layer's z of one row."""
         layer = self.layers[0][0]
         if isinstance(layer, Dense):
             return (layer.units,)
@@ -77,7 +83,10 @@ class Model:
         return (layer.channels, *sides)
 
     def shapes(self) -> list[tuple[tuple[int, ...], tuple[int, int]]]:
-        """The shapes of each layer's weight, convolution (out, in, k, k) or dense (in, out), and bias (1, out)."""
+        """Return the shapes of each layer's weight and bias.
+
+        A convolution has a weight (out, in, k, k), a dense layer (in, out), and both have a bias (1, out).
+        """
         found, inputs = [], math.prod(self.image)
         for layer, _ in self.layers:
             if isinstance(layer, Conv):
@@ -96,9 +105,9 @@ CNN = Model("CNN", MNIST, ((Conv(4, 4, stride=2), RELU), (Dense(100), SIGMOID), 
 
 
 def initial(model: Model, seed: int, scale: float = 1.0) -> list[Layer]:
-    """Initial float64 layers: uniform weights (Glorot and Bengio 2010) times `scale`, and biases of 0.
+    """Draw initial float64 layers: uniform weights (Glorot and Bengio 2010) times `scale`, and biases of 0.
 
-    They are the same for the same seed.
+    Equal seeds give equal layers.
     """
     generator, found = torch.Generator().manual_seed(seed), []
     for shape, bias in model.shapes():
@@ -110,10 +119,10 @@ def initial(model: Model, seed: int, scale: float = 1.0) -> list[Layer]:
 
 
 def halves(layers: Sequence[Layer], seed: int) -> tuple[list[Layer], Layer]:
-    """For RTAS-fast, the label owner's layers, of which the first is its part, and the data owner's part of the first.
+    """Split layers for RTAS-fast into the label owner's layers and the data owner's part of the first layer.
 
-    Both parts add up to the first of `layers`, so that a run begins where another one did. In use each owner draws its
-    part itself, and nobody else learns it.
+    The first of the label owner's layers is its part of the first layer. Both parts add up to the first of `layers`, so
+    that a run begins where another one did. In use each owner draws its part itself, and nobody else learns it.
     """
     generator = torch.Generator().manual_seed(seed)
     part = Layer(*(torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in layers[0]))
@@ -137,7 +146,7 @@ class LaterForwardPass(NamedTuple):
 
 
 def activated(session: Session, z: Any, name: str, slope: bool) -> tuple[Any, Any]:
-    """f(z), and f'(z) where `slope` asks for it, otherwise None."""
+    """Return f(z), and f'(z) where `slope` asks for it, otherwise None. `name` is RELU or SIGMOID."""
     if session.engine in (NAME, PlainSession.engine):
         a, *steps = session.applied(z, (RELU, "step") if slope and name == RELU else (name,))
     elif name == RELU:
@@ -152,7 +161,7 @@ def activated(session: Session, z: Any, name: str, slope: bool) -> tuple[Any, An
 
 
 def first(model: Model, layer: Layer, x: Any) -> Any:
-    """z_1 of x, which has the shape `input_shape`; weights may be private, shared or plain."""
+    """Return z_1 of x, which has the shape `input_shape`; weights may be private, shared or plain."""
     return _multiplied(model.layers[0][0], layer, x)
 
 
@@ -166,7 +175,7 @@ def _multiplied(kind: Conv | Dense, layer: Layer, a: Any) -> Any:
 
 
 def onward(session: Session, model: Model, layers: Sequence[Layer], z: Any, slopes: bool) -> LaterForwardPass:
-    """The way from z_1 through the first function and `layers`, which are all but the first."""
+    """Compute the way from z_1 through the first function and `layers`, which are all but the first."""
     a, slope = activated(session, z, model.layers[0][1], slopes)
     inputs, found = [], [slope]
     for (kind, name), layer in zip(model.layers[1:], layers, strict=True):
@@ -180,9 +189,14 @@ def onward(session: Session, model: Model, layers: Sequence[Layer], z: Any, slop
 def backward(
     model: Model, layers: Sequence[Layer], done: LaterForwardPass, y: Any, mantissa: int
 ) -> tuple[Any, list[Layer]]:
-    """g_1 and the gradients of `layers` (all but the first) for y (n, outputs), without the factor 2^e.
+    """Return g_1 and the gradients of `layers`, without the factor 2^e.
 
-    mantissa: m, as an integer; it is divided by 2^RATE_BITS.
+    Args:
+        model: The network.
+        layers: All layers but the first.
+        done: What `onward` returned, with slopes.
+        y: The labels (n, outputs).
+        mantissa: m, as an integer; it is divided by 2^RATE_BITS.
     """
     g = moved(done.output - y, lambda t: t * mantissa) / 2.0**RATE_BITS
     found, slope = [], done.slopes[-1]
@@ -198,7 +212,7 @@ def backward(
 
 
 def first_gradient(model: Model, x: Any, g: Any) -> Layer:
-    """The gradients of W_1 and b_1 for g_1 (n, ...), which may be private."""
+    """Return the gradients of W_1 and b_1 for g_1 (n, ...), which may be private."""
     kind = model.layers[0][0]
     if isinstance(kind, Dense):
         return Layer(x.t().matmul(g), rounded(g.sum(0, keepdim=True), BITS))
@@ -211,13 +225,13 @@ def first_gradient(model: Model, x: Any, g: Any) -> Layer:
 
 
 def rate(lr: float, rows: int) -> tuple[int, int]:
-    """(mantissa, e) such that mantissa 2^(e - RATE_BITS) is nearly 2 lr / rows."""
+    """Return (mantissa, e) such that mantissa 2^(e - RATE_BITS) is nearly 2 lr / rows."""
     mantissa, exponent = math.frexp(2 * lr / rows)
     return round(mantissa * 2**RATE_BITS), exponent
 
 
 def updated(layers: Sequence[Layer], gradients: Sequence[Layer], exponent: int) -> list[Layer]:
-    """The layers less 2^exponent times the gradients, which are truncated in one message."""
+    """Return the layers less 2^exponent times the gradients, which are truncated in one message."""
     flat = ops.cat([moved(d, lambda t: t.reshape(-1)) for layer in gradients for d in layer])
     flat, start, found = rounded(flat / 2.0**-exponent, BITS), 0, []
     for layer in layers:
@@ -231,7 +245,7 @@ def updated(layers: Sequence[Layer], gradients: Sequence[Layer], exponent: int) 
 
 
 def step(session: Session, model: Model, layers: Sequence[Layer], x: Any, y: Any, lr: float) -> list[Layer]:
-    """One step of RTAS: all layers after it, shared with BITS fractional bits."""
+    """Make one step of RTAS, and return all layers after it, shared with BITS fractional bits."""
     mantissa, exponent = rate(lr, x.shape[0])
     done = onward(session, model, layers[1:], first(model, layers[0], x), True)
     g, found = backward(model, layers[1:], done, y, mantissa)

@@ -6,11 +6,14 @@
                 layers in the clear and brings in the gradient g_1 of z_1; then W_1 <- W_1 - x' g_1 on shares. W_1
                 begins as the sum of a part of each owner, so that nobody knows it.
 
+x (n, d) are rows, y (n, outputs) labels, W_1 and b_1 the first layer, and a helper is a third party that applies
+functions to permuted values. The label owner is the session's model owner. In go a public plan and each owner's side;
+out come trained layers and predictions. On a plain session this is the plaintext baseline, and RTAS on engine fast is
+training that shows no values to a helper. Each batch of x is masked once, for its product forward and the one backward.
+
 The protocols are those of "Private machine learning by random transformations" (anonymous), sections 4.2, 4.3, 5.3 and
-5.4; the formulas are in `rtas_layers`. The label owner is the session's model owner. A public plan and each owner's
-side go in, and trained layers and predictions come out. On a plain session this is the plaintext baseline, and RTAS on
-engine fast is training that shows no values to a helper. Each batch of x is masked once, for its product forward and
-the one backward.
+5.4; the formulas are in `rtas_layers`. CHUNK may change at all parties together. What leaks has to be printed before
+anything is shared, and LEAKAGE_FAST has to name what RTAS-fast opens.
 """
 
 from __future__ import annotations
@@ -53,13 +56,19 @@ LEAKAGE_FAST = (
 
 
 class LabelOwner:
-    """The label owner of RTAS-fast, which has the later layers, and labels y (rows, outputs), in the clear."""
+    """The label owner of RTAS-fast, which has the layers after the first, and the labels, in the clear.
+
+    Args:
+        model: The network.
+        layers: All layers but the first.
+        y: The labels (rows, outputs); None where nothing is trained.
+    """
 
     def __init__(self, model: Model, layers: Sequence[Layer], y: Tensor | None):
         self.model, self.layers, self.y = model, list(layers), y
 
     def learn(self, z: Tensor, batch: Sequence[int], lr: float) -> Tensor:
-        """Trains on z_1 of a batch and returns g_1."""
+        """Train on z_1 of a batch, whose row numbers are `batch`, and return g_1."""
         mantissa, exponent = rate(lr, len(z))
         done = onward(PlainSession(), self.model, self.layers, z, True)
         g, found = backward(self.model, self.layers, done, self.y[list(batch)].to(z.dtype), mantissa)
@@ -68,7 +77,7 @@ class LabelOwner:
         return g
 
     def predict(self, z: Tensor) -> Tensor:
-        """The outputs (rows, outputs) for z_1."""
+        """Return the outputs (rows, outputs) for z_1."""
         return onward(PlainSession(), self.model, self.layers, z, False).output
 
 
@@ -81,7 +90,7 @@ class TrainingPlan:
         batches: The numbers of the rows of each step, in order.
         lr: The learning rate.
         predicted: The number of rows of the data owner's test data.
-        fast: Whether the protocol is RTAS-fast.
+        fast: True if the protocol is RTAS-fast.
 
     Raises InputError for a bad rate, for a step without rows, and for a plan with nothing to do.
     """
@@ -107,7 +116,7 @@ class DataSide:
         x: The rows (rows, d) to train on.
         y: Their labels (rows, outputs); None in RTAS-fast.
         test: The rows (rows, d) to predict.
-        first: Its part of the first layer in RTAS-fast.
+        first: The data owner's part of the first layer in RTAS-fast; None in RTAS.
     """
 
     x: Tensor | None = None
@@ -121,8 +130,8 @@ class ModelSide:
     """What the model owner brings.
 
     Attributes:
-        layers: All layers; in RTAS-fast the first is its part only.
-        y: The labels (rows, outputs) in RTAS-fast.
+        layers: All layers; in RTAS-fast the first is the model owner's part only.
+        y: The labels (rows, outputs) in RTAS-fast; None in RTAS.
     """
 
     layers: Sequence[Layer]
@@ -148,10 +157,12 @@ def run_training(
 ) -> TrainedModel:
     """Train and predict as the plan says.
 
-    Each owner gives its own side, a plain session both, and a dry run neither. Where a side is given, what leaks is
-    printed first. On a session of engine rtas this is RTAS: only predictions are opened, to the model owner.
+    Args:
+        session: The session. On engine rtas this is RTAS: only predictions are opened, to the model owner.
+        plan: The public plan.
+        data, model: The sides. Each owner gives its own side, a plain session both, and a dry run neither.
 
-    Raises InputError for sides that do not fit the plan.
+    Where a side is given, what leaks is printed first. Raises InputError for sides that do not fit the plan.
     """
     _check(plan, data, model)
     if data is not None or model is not None:
@@ -174,7 +185,7 @@ def run_training(
 
 
 def warn_fast() -> None:
-    """Prints what RTAS-fast leaks to standard error."""
+    """Print what RTAS-fast leaks to standard error."""
     print(f"warning: RTAS-fast: {LEAKAGE_FAST}", file=sys.stderr, flush=True)
 
 
@@ -207,7 +218,7 @@ def _check_layers(name: str, layers: Sequence[Layer | None], shapes: Sequence[An
 
 
 class _Run:
-    """What RTAS and RTAS-fast have in common: how rows and layers come into the session."""
+    """The base of RTAS and RTAS-fast: how rows and layers come into the session."""
 
     def __init__(self, session: Session, plan: TrainingPlan, data: DataSide | None, side: ModelSide | None):
         self.session, self.plan, self.data, self.side = session, plan, data, side

@@ -5,9 +5,12 @@
     score        correlation of |recovered| with |private| pixels, images matched one to one (Hungarian method);
                  an image is identified where its match is nearer to it than to any other image, private or decoy
 
-Decoys are images of the same kind: among n private images alone, half of any n images would be nearest to their match.
-Pixels are compared without their sign, which an encoding does not disclose. The commitment binds the maker to the
-answer before anybody tries, and the salt prevents guesses at images from being tested against it.
+n private images of d pixels are each encoded in T epochs, as mixtures of k images. In go the images of the maker, then
+an attacker's answer; out come the challenge with the maker's secret, then a score. Decoys are images of the same kind:
+among n private images alone, half of any n images would be nearest to their match. Pixels are compared without their
+sign, which an encoding does not disclose. The commitment binds the maker to the answer before anybody tries, and the
+salt prevents guesses at images from being tested against it. The bytes of the commitment have to stay, or published
+challenges could not be scored; a further score may be added.
 """
 
 from __future__ import annotations
@@ -70,7 +73,8 @@ class ChallengeScore:
     """How good an answer is.
 
     Attributes:
-        correlation: The correlation of absolute pixels, averaged over private images; one without a match counts as 0.
+        correlation: The correlation of absolute pixels, averaged over private images; an image without a match counts
+            as 0.
         identified: The share of private images that are identified.
     """
 
@@ -79,9 +83,17 @@ class ChallengeScore:
 
 
 def make(hide: InstaHide, x: Tensor, y: Tensor, public: Tensor, epochs: int) -> tuple[Challenge, ChallengeSecret]:
-    """A new challenge from private images x (n, d) of mean 0, labels y (n, C) one-hot and public images (m, d).
+    """Make a new challenge.
 
-    Raises InputError as `InstaHide.encrypt` does, and for no epochs.
+    Args:
+        hide: the parameters of the encoding.
+        x: the private images (n, d), of mean 0.
+        y: their labels (n, C), one-hot.
+        public: the public images (m, d).
+        epochs: T.
+
+    Returns what is published, and what the maker keeps. Raises InputError as `InstaHide.encrypt` does, and for no
+    epochs.
     """
     if epochs < 1:
         raise InputError("epochs", epochs, "1 or more")
@@ -97,10 +109,16 @@ def make(hide: InstaHide, x: Tensor, y: Tensor, public: Tensor, epochs: int) -> 
 def score(
     challenge: Challenge, answer: ChallengeSecret, recovered: Tensor, decoys: Tensor | None = None
 ) -> ChallengeScore:
-    """The score of recovered images (m, d), in any order, of which there may be fewer or more than n.
+    """Score recovered images (m, d), in any order, of which there may be fewer or more than n.
 
-    decoys: images (any number, d). Raises InputError for another answer than the one that was committed to, and for
-    images of another shape or with numbers that are not finite.
+    Args:
+        challenge: what was published.
+        answer: what its maker kept.
+        recovered: the attacker's images (m, d).
+        decoys: images (any number, d) of the same kind; None for no decoys.
+
+    Raises InputError for another answer than the one that was committed to, and for images of another shape or with
+    numbers that are not finite.
     """
     if not hmac.compare_digest(_digest(answer.images, answer.salt), challenge.commitment):
         raise InputError("answer", "another digest", f"the answer that {challenge.commitment[:16]}... commits to")
@@ -108,7 +126,7 @@ def score(
 
 
 def compare(recovered: Tensor, private: Tensor, decoys: Tensor | None = None) -> ChallengeScore:
-    """The score of recovered images (m, d) against private ones (n, d), as in `score`."""
+    """Score recovered images (m, d) against private ones (n, d), as `score` does but without a commitment."""
     if recovered.dim() != 2 or recovered.shape[1] != private.shape[1] or not torch.isfinite(recovered).all():
         raise InputError("recovered", tuple(recovered.shape), f"finite, shape (rows, {private.shape[1]})")
     table = _standard(recovered) @ _standard(private).T

@@ -1,8 +1,12 @@
-"""Private images from many InstaHide encodings, without a neural network: grouping, then phase retrieval.
+"""The attack that finds private images in many InstaHide encodings, by grouping and phase retrieval, with no network.
 
     grouping    f_e = W' (z_e^2 - m)  (`rank`),   f_e ~ l_i^2 u_i + l_j^2 u_j + noise,   u_i = W' (x_i^2 - q)
                 minimise over images i, j of the label's classes and over u    sum_e ||f_e - l_i^2 u_i - l_j^2 u_j||^2
     retrieval   minimise over x    sum_e || |l_i x_i + l_j x_j| - |z_e| ||^2,    every pixel by itself
+
+z_e is the encoding e, x_i the private image i, and l_i its coefficient in e; W, m and q are those of `rank`. In go
+encodings with labels, the number of images of each class, k, and public images of the same kind (by `rank.learn`); out
+come n images without the signs of pixels.
 
 Encodings of n images lie near n directions: the leading n singular vectors of all f_e keep the signal and drop most of
 the noise. The first u are encodings of large norm, each after the directions of those before it are projected out
@@ -13,10 +17,10 @@ a single class discloses their sum, and a few ratios are tried. Retrieval altern
 the public images leave.
 
 Setting and idea come from Carlini et al., "Is Private Learning Possible with Instance Encoding?" (2021), who train a
-network to decide which encodings share an image. The attacker knows k, the number of images of each class, the labels,
-and public images of the same kind. It finds |x|, because the sign of a pixel, common to all images, stays hidden. With
-fewer encodings of an image it finds less of it. With one of each, it finds little more than the encodings themselves,
-which still identify an image among candidates (`rank`).
+network to decide which encodings share an image. The attack finds `|x|`, because the sign of a pixel, common to all
+images, stays hidden. With fewer encodings of an image it finds less of it. With one of each, it finds little more than
+the encodings themselves, which still identify an image among candidates (`rank`). The constants below may change; they
+decide how much is found, not what.
 """
 
 from __future__ import annotations
@@ -45,7 +49,8 @@ class RecoveredImages:
     Attributes:
         images: (n, d), right up to the sign of each pixel.
         classes: (n,), the class of each image.
-        weights: (rows, n), the coefficient of each image in each encoding, 0 where it is not in it.
+        weights: (rows, n), the coefficient of each image in each encoding, 0 where the encoding does not hold the
+            image.
         misfit: The sum that the grouping minimises; lower is better.
     """
 
@@ -57,19 +62,19 @@ class RecoveredImages:
 
 def recover(encoding: Encoding, counts: Sequence[int], squares: Squares, *, restarts: int = 6, rounds: int = 12,
             steps: int = 25, seed: int = 0) -> RecoveredImages:  # fmt: skip
-    """All private images from the encodings of all epochs (rows, d) with labels (rows, C).
+    """Recover all private images from the encodings of all epochs (rows, d) with labels (rows, C).
 
     Args:
         encoding: The encodings and their labels.
         counts: The number of private images of each class.
         squares: The whitening that `rank.learn` makes from public images.
         restarts: The number of starts of the grouping.
-        rounds: The most alternations of each start.
+        rounds: The largest number of alternations of each start.
         steps: The number of steps of the retrieval.
         seed: The seed of all random numbers.
 
-    Raises InputError where fewer encodings than images are given, or labels name no class or more than two
-    (cross-dataset mixing has one or two).
+    Raises InputError where fewer encodings than images are given, or labels name no class, more than two (cross-dataset
+    mixing has one or two), or a class without images.
     """
     z, labels, total = encoding.z, encoding.labels, sum(counts)
     if labels is None or labels.shape != (len(z), len(counts)) or len(z) < total:
@@ -97,7 +102,15 @@ def recover(encoding: Encoding, counts: Sequence[int], squares: Squares, *, rest
 
 def retrieve(z: Tensor, labels: Tensor, weights: Tensor, squares: Squares, steps: int,
              generator: torch.Generator) -> Tensor:  # fmt: skip
-    """Images (n, d) from |z| (rows, d) and each encoding's coefficients (rows, n), up to the sign of each pixel.
+    """Return images (n, d) from |z| (rows, d) and each encoding's coefficients (rows, n), up to the sign of each pixel.
+
+    Args:
+        z: the encodings (rows, d).
+        labels: their label weights (rows, C).
+        weights: the coefficient of each image in each encoding, (rows, n).
+        squares: the whitening of `rank.learn`.
+        steps: the number of alternations.
+        generator: the generator of the first signs.
 
     Alternation stops in the nearest minimum, so that even with exact coefficients some pixels come out wrong.
     """
@@ -118,7 +131,7 @@ def retrieve(z: Tensor, labels: Tensor, weights: Tensor, squares: Squares, steps
 
 def _group(points: Tensor, labels: Tensor, counts: Sequence[int], generator: torch.Generator | None,
            rounds: int) -> tuple[Tensor, Tensor, float]:  # fmt: skip
-    """Squared coefficients (rows, n), the images' classes (n,) and the misfit, from one start."""
+    """Return squared coefficients (rows, n), the images' classes (n,) and the misfit, from one start."""
     seeds, classes = _starts(points, labels, counts, generator)
     centres = points[seeds] / labels[seeds, classes].clamp_min(LEAST).square()[:, None]
     eye = RIDGE * torch.eye(len(centres), dtype=points.dtype)
@@ -134,7 +147,7 @@ def _group(points: Tensor, labels: Tensor, counts: Sequence[int], generator: tor
 
 def _starts(points: Tensor, labels: Tensor, counts: Sequence[int], generator: torch.Generator | None
             ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The encoding and class that each image starts from: the largest left, or with a generator one of five."""
+    """Choose the encoding and class that each image starts from: the largest left, or with a generator one of five."""
     left, rest = torch.tensor(counts), points.clone()
     seeds, classes = [], []
     for _ in range(sum(counts)):
@@ -152,7 +165,7 @@ def _starts(points: Tensor, labels: Tensor, counts: Sequence[int], generator: to
 
 
 def _assign(points: Tensor, labels: Tensor, centres: Tensor, classes: Tensor) -> tuple[Tensor, float]:
-    """The best pair of images for each encoding: squared coefficients (rows, n), and the sum of misfits."""
+    """Find the best pair of images for each encoding: squared coefficients (rows, n), and the sum of misfits."""
     products, gram = points @ centres.T, centres @ centres.T
     square, total = points.new_zeros(len(points), len(centres)), 0.0
     for rows, one, two in _kinds(labels):
@@ -182,7 +195,7 @@ def _assign(points: Tensor, labels: Tensor, centres: Tensor, classes: Tensor) ->
 
 
 def _kinds(labels: Tensor) -> Iterator[tuple[Tensor, int, int]]:
-    """Row numbers of the encodings that name classes (one, two), for all pairs one <= two that occur."""
+    """Yield the row numbers of the encodings that name classes (one, two), for all pairs one <= two that occur."""
     top = labels.topk(2, dim=1)
     two = torch.where(top.values[:, 1] > 0, top.indices[:, 1], top.indices[:, 0])
     pairs = torch.stack([torch.minimum(top.indices[:, 0], two), torch.maximum(top.indices[:, 0], two)], dim=1)

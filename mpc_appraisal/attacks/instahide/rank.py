@@ -1,15 +1,18 @@
-"""Candidate images ranked by how likely each of them is in one InstaHide encoding.
+"""The attack that ranks candidate images by how likely each of them is in one InstaHide encoding.
 
     z = s * sum_i l_i x_i,  so  z^2 = sum_i l_i^2 x_i^2 + cross terms,  whatever the signs s
     score(x) = W' (z^2 - m) . c / ||c||,    c = W' (x^2 - q)
     m, C     mean and covariance of z^2 over encodings of public images, W W' = (C + ridge)^-1;  q the mean of x^2
 
-Squares undo the signs, and the cross terms have mean 0 over images of mean 0. Whitening makes the other images of the
-mixture alike in all directions; without it the few directions in which all photographs are alike would dominate. This
-is Fisher's discriminant (1936) with a shift in the direction c. Scores of several encodings of one image add up.
+z (d,) is an encoding, x_i are the images in it and l_i their coefficients. In go encodings, candidates and public
+images of the same kind; out come scores. Squares undo the signs, and the cross terms have mean 0 over images of mean 0.
+Whitening makes the other images of the mixture alike in all directions; without it the few directions in which all
+photographs are alike would dominate. This is Fisher's discriminant (1936) with a shift in the direction c. Scores of
+several encodings of one image add up.
 
 An attacker that has public images of the same kind can do this, and needs none of the victim's encodings to learn W.
-The pixels' own signs stay hidden, and an image that is not among the candidates is not found.
+The pixels' own signs stay hidden, and an image that is not among the candidates is not found. RIDGE and `count` may
+change. `Squares` has to stay what `cluster` takes.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from torch import Tensor
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.transformations.instahide import InstaHide
 
-RIDGE = 0.02  # of the mean variance of a squared pixel
+RIDGE = 0.02  # the share of the mean variance of a squared pixel that is added to every variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,16 +45,21 @@ class Squares:
     k: int
 
     def of_encodings(self, z: Tensor) -> Tensor:
-        """The whitened squares (rows, d) of encodings z (rows, d)."""
+        """Return the whitened squares (rows, d) of encodings z (rows, d)."""
         return (z.square() - self.mean) @ self.whiten
 
     def of_images(self, x: Tensor) -> Tensor:
-        """The whitened squares (rows, d) of images x (rows, d)."""
+        """Return the whitened squares (rows, d) of images x (rows, d)."""
         return (x.square() - self.power) @ self.whiten
 
 
 def learn(hide: InstaHide, public: Tensor, count: int = 3500) -> Squares:
-    """The whitening, from `count` encodings or a few more, which the attacker makes of public images (m, d) itself.
+    """Learn the whitening from encodings that the attacker makes of public images itself.
+
+    Args:
+        hide: the parameters of the encoding.
+        public: the public images (m, d).
+        count: the number of encodings to make, or a few more.
 
     Raises InputError for fewer than 2 k images.
     """
@@ -69,9 +77,9 @@ def learn(hide: InstaHide, public: Tensor, count: int = 3500) -> Squares:
 
 
 def scores(squares: Squares, z: Tensor, candidates: Tensor) -> Tensor:
-    """The scores (rows, m) of candidates (m, d) in encodings z (rows, d); the highest of a row is the attacker's guess.
+    """Return the scores (rows, m) of candidates (m, d) in encodings z (rows, d).
 
-    Raises InputError where the pixels do not match.
+    The highest score of a row is the attacker's guess. Raises InputError where the pixels do not match.
     """
     width = len(squares.mean)
     for name, found in (("z", z), ("candidates", candidates)):
@@ -82,8 +90,10 @@ def scores(squares: Squares, z: Tensor, candidates: Tensor) -> Tensor:
 
 
 def places(found: Tensor, right: Tensor) -> Tensor:
-    """The rank (rows,) of each row's right candidate, 1 for the first.
+    """Return the rank (rows,) of each row's right candidate, 1 for the first.
 
-    found: scores (rows, m). right: the column (rows,) of the right candidate.
+    Args:
+        found: the scores (rows, m).
+        right: the column (rows,) of the right candidate.
     """
     return 1 + (found > found.gather(1, right[:, None])).sum(dim=1)

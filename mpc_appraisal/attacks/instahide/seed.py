@@ -1,16 +1,19 @@
-"""Seed search: InstaHide from a generator that is not cryptographic, as the authors' first challenge was.
+"""The attack by a search of seeds: InstaHide from a generator that is not cryptographic, as in the first challenge.
 
     given     encodings in the order drawn, their labels, the public images, and that numpy's RandomState(seed) drew all
     search    every 32-bit seed: the two coefficients of the labels of one encoding, from the first words of MT19937
     then      the whole key from the seed, and  s * z - sum public = sum_private l_i x_i:  x by least squares, exact
 
-MT19937 (Matsumoto and Nishimura 1998) of a 32-bit seed:
+z is an encoding, s its signs, x_i are its images and l_i their coefficients. MT19937 (Matsumoto and Nishimura 1998) of
+a 32-bit seed has words of state w and gives tempered words v:
 
     w_0 = seed,  w_i = 1812433253 (w_{i-1} ^ w_{i-1} >> 30) + i;    v_i = w_{i+397} ^ twist(w_i, w_{i+1});  tempered v_i
 
-so that the first outputs take about 400 words of 624, for all seeds of a block at once. Carlini et al. (2021) broke the
-challenge in this way in 120 CPU hours. `insecure_key` stands here and not in the protocol, where a weak generator is no
-choice. The attack stops at AES under a key of 256 random bits, which leaves nothing to search.
+so that the first outputs take about 400 words of 624, for all seeds of a block at once. In go encodings with labels,
+then a seed; out come the seed, then the images. Carlini et al. (2021) broke the challenge of InstaHide's authors in
+this way in 120 CPU hours. `insecure_key` stands here and not in the protocol, where a weak generator is no choice. The
+attack stops at AES under a key of 256 random bits, which leaves nothing to search. BLOCK may change; the order in which
+`insecure_key` draws has to stay, because `search` computes the same numbers.
 """
 
 from __future__ import annotations
@@ -45,10 +48,16 @@ class RecoveredSeed:
 
 
 def insecure_key(hide: InstaHide, shape: Sequence[int], public: int, seed: int) -> Key:
-    """A key of cross-dataset mixing by numpy's RandomState(seed), for the test of this attack alone.
+    """Make a key of cross-dataset mixing by numpy's RandomState(seed), for the test of this attack alone.
+
+    Args:
+        hide: the parameters of the encoding.
+        shape: the numbers of rows and of pixels.
+        public: the number of public images.
+        seed: the seed, of 32 bits.
 
     The generator gives the coefficients of all rows, again for those that are not allowed, then partners, public images
-    (which may repeat) and signs. shape: rows and pixels. public: the number of public images.
+    (which may repeat) and signs.
     """
     rows, width = shape
     generator = np.random.RandomState(seed)
@@ -63,11 +72,18 @@ def insecure_key(hide: InstaHide, shape: Sequence[int], public: int, seed: int) 
 
 
 def search(hide: InstaHide, encoding: Encoding, public: int, seeds: range, rows: int = 6) -> RecoveredSeed:
-    """The seed among `seeds` that gives all labels; of the encodings whose label names two classes, `rows` are tried.
+    """Search `seeds` for the seed that gives all labels.
 
-    A row whose coefficients were drawn twice is lost, which happens to a third or fewer, and then the next one finds
-    the seed. public: the number of public images. Raises InputError for seeds that are not of 32 bits or a step other
-    than 1, and where no label names two classes.
+    Args:
+        hide: the parameters of the encoding.
+        encoding: the encodings with their labels.
+        public: the number of public images.
+        seeds: the seeds to try.
+        rows: how many of the encodings whose label names two classes are tried.
+
+    A row whose coefficients were drawn twice is lost, which happens to a third or fewer, and then the next row finds
+    the seed. Raises InputError for seeds that are not of 32 bits or a step other than 1, and where no label early
+    enough names two classes.
     """
     if seeds.step != 1 or not 0 <= seeds.start <= seeds.stop <= SEEDS:
         raise InputError("seeds", seeds, "a range within 0 .. 2^32")
@@ -92,7 +108,12 @@ def search(hide: InstaHide, encoding: Encoding, public: int, seeds: range, rows:
 
 
 def reconstruct(key: Key, encoding: Encoding, public: Tensor) -> Tensor:
-    """Private images (n, d) float64 from the encodings that `key` made, by least squares.
+    """Return private images (n, d) float64 from the encodings that `key` made, by least squares.
+
+    Args:
+        key: the key, for example that of `insecure_key`.
+        encoding: the encodings.
+        public: the public images (m, d).
 
     One epoch gives as many equations as images. Raises InputError where they do not determine the images.
     """
@@ -108,7 +129,7 @@ def reconstruct(key: Key, encoding: Encoding, public: Tensor) -> Tensor:
 
 
 def _explains(hide: InstaHide, encoding: Encoding, public: int, seed: int) -> bool:
-    """Whether a seed's coefficients have the sums of all labels, whatever the classes are."""
+    """Say whether a seed's coefficients have the sums of all labels, whatever the classes are."""
     key = insecure_key(hide, (len(encoding.z), 1), public, seed)
     off = key.coefficients[:, :2].sum(dim=1) - encoding.labels.to(torch.float64).sum(dim=1)
     return bool(off.abs().max() < TOLERANCE)
@@ -123,7 +144,7 @@ def _allowed(hide: InstaHide, coefficients: np.ndarray) -> np.ndarray:
 
 
 def _uniform(seeds: np.ndarray, skip: int, count: int) -> np.ndarray:
-    """RandomState(seed).random_sample() after `skip` words, for every seed: (count, seeds)."""
+    """Return RandomState(seed).random_sample() after `skip` words, for every seed: (count, seeds)."""
     words = 2 * count
     low = np.empty((words + 1, len(seeds)), np.uint32)
     high = np.empty((words, len(seeds)), np.uint32)

@@ -1,16 +1,18 @@
-"""The helper's histogram: class mix and quality of a batch, from values whose order is hidden.
+"""The attack by the helper's histogram: class mix and quality of a batch, from values whose order is hidden.
 
     mix        w = arg max sum_i log sum_c w_c p(v_i | c)      by expectation-maximisation, v_i a seen row or entry
     appraisal  f(D) = a + b' phi(view of D)                    ridge regression on batches of the helper's own
 
-A permutation hides which value belongs to which row, but not the values. The helper knows the model and has labelled
-rows of the same kind (public ones), from which p(v | c) and pairs of view and appraisal come. phi has, by rank within a
-row, the mean softmax and the mean and deciles of the logits. Saerens, Latinne and Decaestecker (2002) give the
-iteration for w.
+w_c is the share of class c in the batch D, and phi has numbers that sum a view up. In go a `View` of the batch, and
+views of the helper's own rows; out come w, or an estimate of the appraisal. A permutation hides which value belongs to
+which row, but not the values. The helper knows the model and has labelled rows of the same kind (public ones), from
+which p(v | c) and pairs of view and appraisal come. phi has, by rank within a row, the mean softmax and the mean and
+deciles of the logits. Saerens, Latinne and Decaestecker (2002) give the iteration for w.
 
 The attack stops where the values do not depend on what is asked: label noise changes f and leaves logits as they are,
 and the correlation is 0. The class mix blurs where columns are permuted, and more so where entries are and classes are
-many; one logit for each row, as in logistic regression, leaves nothing to separate.
+many; one logit for each row, as in logistic regression, leaves nothing to separate. BINS, ROUNDS and the ridge may
+change; `features` has to be the same for views that are learned from and views that are predicted.
 """
 
 from __future__ import annotations
@@ -27,16 +29,21 @@ from mpc_appraisal.data import Dataset
 from mpc_appraisal.models.training import fit
 
 DECILES = torch.linspace(0.05, 0.95, 10, dtype=torch.float64)
-BINS = 40  # in a histogram of single entries
+BINS = 40  # the number of bins in a histogram of single entries
 ROUNDS = 500
 L2 = 1e-4
 
 
 def class_mix(view: View, reference: View, labels: Tensor, classes: int) -> Tensor:
-    """The share of each class in the batch seen, (classes,).
+    """Return the share of each class in the batch seen, (classes,).
 
-    reference: a view of the helper's own rows, whose order it knows. labels: (n,) int64 of those rows before they are
-    permuted. Raises InputError where both views are not hidden in the same way.
+    Args:
+        view: the view of the batch.
+        reference: a view of the helper's own rows, whose order it knows.
+        labels: the labels (n,) int64 of the helper's own rows before they are permuted.
+        classes: the number of classes.
+
+    Raises InputError where both views are not hidden in the same way.
     """
     if view.hidden != reference.hidden:
         raise InputError("reference", reference.hidden, f"hidden like the view: {view.hidden}")
@@ -53,7 +60,7 @@ def class_mix(view: View, reference: View, labels: Tensor, classes: int) -> Tens
 
 
 def _by_rows(values: Tensor, own: Tensor, of: Tensor, classes: int) -> Tensor:
-    """p(v | c) up to a factor for each v, (n, classes): p(c | v) by softmax regression, divided by the share of c."""
+    """Return p(v | c) up to a factor for each v, (n, classes): p(c | v) by softmax regression over the share of c."""
     mean, deviation = own.mean(dim=0), own.std(dim=0).clamp_min(1e-9)
     model = fit(Dataset((own - mean) / deviation, of, classes), L2)
     share = torch.bincount(of, minlength=classes).to(torch.float64) / len(of)
@@ -61,7 +68,7 @@ def _by_rows(values: Tensor, own: Tensor, of: Tensor, classes: int) -> Tensor:
 
 
 def _by_bins(values: Tensor, own: Tensor, of: Tensor, classes: int) -> Tensor:
-    """p(v | c), (n, classes), by histograms with bins of equal counts."""
+    """Return p(v | c), (n, classes), by histograms with bins of equal counts."""
     edges = own.quantile(torch.linspace(0, 1, BINS + 1, dtype=own.dtype)[1:-1])
     # One more row of each class is spread over all bins, so that no bin is impossible.
     counts = torch.full((classes, BINS), 1 / BINS, dtype=torch.float64)
@@ -70,7 +77,7 @@ def _by_bins(values: Tensor, own: Tensor, of: Tensor, classes: int) -> Tensor:
 
 
 def agreement(found: Tensor, truth: Tensor) -> float:
-    """One less the total variation distance of two mixes: 1 where they are equal, 0 where they share no class."""
+    """Return 1 less the total variation distance of two mixes: 1 where they are equal, 0 where they share no class."""
     return 1 - float((found - truth).abs().sum()) / 2
 
 
@@ -93,6 +100,11 @@ class Appraisal:
     def learn(views: Sequence[View], values: Sequence[float], ridge: float = 10.0) -> Appraisal:
         """Fit to batches that the helper made itself.
 
+        Args:
+            views: the views of these batches.
+            values: the appraisal of each.
+            ridge: what is added to the diagonal of the normal equations.
+
         Raises InputError for fewer than two views, or another number of values.
         """
         if len(views) < 2 or len(views) != len(values):
@@ -104,11 +116,11 @@ class Appraisal:
         return Appraisal(torch.linalg.solve(gram, x.t() @ (y - y.mean())), mean, deviation, float(y.mean()))
 
     def predict(self, view: View) -> float:
-        """The appraisal of the batch seen. Raises InputError where entries are hidden."""
+        """Estimate the appraisal of the batch seen. Raises InputError where entries are hidden."""
         return float((features(view) - self.mean) / self.deviation @ self.weights) + self.level
 
 
 def features(view: View) -> Tensor:
-    """phi (12 C,) of a view with C columns, whatever their order. Raises InputError where entries are hidden."""
+    """Return phi (12 C,) of a view with C columns, whatever their order. Raises InputError where entries are hidden."""
     z = view.rows.sort(dim=1).values
     return torch.cat([z.softmax(1).mean(dim=0), z.mean(dim=0), z.quantile(DECILES, dim=0).reshape(-1)])

@@ -1,15 +1,16 @@
-"""Rows linked across epochs: the helper finds which permuted row of one epoch is which row of the next.
+"""The attack that links rows across epochs: the helper finds which permuted row of one epoch is which row of the next.
 
     match     pi = arg min over permutations of sum_i || u_i - v_pi(i) ||_1        u, v: the rows seen in two epochs
     follow    M = arg min sum_i || [u_i, 1] M - v_pi(i) ||^2, and match [u, 1] M anew
 
-A training step changes the model little, so an example's logits stay near their last place. What moves all of them
-together is an affine map of the logits, and it is fitted. Linked rows are pseudonyms: what is known of one sight holds
-for all, and the path of an example through training distinguishes hard examples from easy ones, and members from
-newcomers.
+In go two `View`s of the same rows; out comes the permutation pi. A training step changes the model little, so an
+example's logits stay near their last place. What moves all of them together is an affine map M of the logits, and M is
+fitted. Linked rows are pseudonyms: what is known of one sight holds for all, and the path of an example through
+training distinguishes hard examples from easy ones, and members from newcomers.
 
 The attack weakens with the distance between sights and with the number of rows, and it is near to a guess for one logit
 in each row. It stops where the helper sees the rows once (inference), or not at all (the engine without a helper).
+ROUNDS and the training that `sights` simulates may change.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ ROUNDS = 4
 
 
 def link(before: View, after: View, rounds: int = ROUNDS) -> Tensor:
-    """For each seen row of `before`, the number of the seen row of `after` that seems to be the same example, (n,).
+    """Return, for each seen row of `before`, the number of the seen row of `after` that seems to be the same, (n,).
 
-    rounds: the number of matchings; each follows the map that is fitted to the matching before. Raises InputError for
-    views of different shapes, and for no rounds.
+    Args:
+        before, after: the views of two epochs.
+        rounds: the number of matchings; each follows the map that is fitted to the matching before.
+
+    Raises InputError for views of different shapes, and for no rounds.
     """
     if before.values.shape != after.values.shape or rounds < 1:
         raise InputError("after", (tuple(after.values.shape), rounds), "as many rows and columns as before, a round")
@@ -48,15 +52,19 @@ def link(before: View, after: View, rounds: int = ROUNDS) -> Tensor:
 
 
 def linked(found: Tensor, before: View, after: View) -> float:
-    """The share of rows that are linked correctly; 1 / n for a guess."""
+    """Return the share of rows that are linked correctly, which is 1 / n for a guess."""
     return float((after.order[found] == before.order).double().mean())
 
 
 def sights(x: Tensor, y: Tensor, classes: int, epochs: int, batch: int, rate: float, seed: int) -> Tensor:
-    """The values that a helper sees in training: each row's logits when it is used, (epochs, n, C) float64.
+    """Return the values that a helper sees in training: each row's logits when it is used, (epochs, n, C) float64.
 
-    A softmax regression is trained on rows x (n, d) by SGD on the cross-entropy from zero weights, with the rows in a
-    fresh order each epoch. Two classes have one logit, which goes through a sigmoid, and C = 1.
+    Args:
+        x: the rows (n, d).
+        y: the labels (n,).
+        classes: the number of classes. Two classes have one logit, which goes through a sigmoid, and C = 1.
+        epochs, batch, rate: the settings of SGD on the cross-entropy, from zero weights.
+        seed: the seed of the order of rows, which is fresh each epoch.
     """
     x = torch.cat([x.to(torch.float64), torch.ones(len(x), 1, dtype=torch.float64)], dim=1)
     target = y[:, None].to(torch.float64) if classes == 2 else one_hot(y, classes).to(torch.float64)

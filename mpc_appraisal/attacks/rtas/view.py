@@ -4,8 +4,11 @@
     columns   z_i -> (P z)_i Q_i    each row's entries too, in a fresh secret order for each row: enough for a softmax
     entries   vec z -> P vec z      all n C values in one secret order: enough for an element-wise function
 
-"Private Machine Learning by Random Transformations" (2021), section 4.2.1. Values are those of the ring:
-multiples of 2^-16, rounded up or down at random as a truncated product leaves them.
+The helper is a third party; the two owners of the data choose the permutations P and Q_i. In goes z (n, C), for example
+logits of n rows; out comes a `View`. The three ways of hiding are those of "Private Machine Learning by Random
+Transformations" (2021), section 4.2.1. Values are those of the ring: multiples of 2^-16, rounded up or down at random
+as a truncated product leaves them. Another way of hiding may be added to HIDDEN, if `rows` and `comparable` know it.
+The rounding has to stay that of the ring, because the tolerances of attacks rest on it.
 """
 
 from __future__ import annotations
@@ -36,21 +39,27 @@ class View:
     hidden: str
 
     def comparable(self, z: Tensor) -> Tensor:
-        """Rows of known values in a form that compares with seen ones: sorted where the order of columns is hidden."""
+        """Bring rows z of known values into a form that compares with seen rows: sorted where columns are hidden."""
         return z.sort(dim=1).values if self.hidden == "columns" else z
 
     @property
     def rows(self) -> Tensor:
-        """The values (n, C), comparable with other rows. Raises InputError where entries are hidden."""
+        """Return the values (n, C), comparable with other rows. Raises InputError where entries are hidden."""
         if self.hidden == "entries":
             raise InputError("view", "entries in one order", "rows whose entries stay together")
         return self.comparable(self.values)
 
 
 def seen(z: Tensor, hidden: str, seed: int, bits: int = PRECISION_BITS) -> View:
-    """The view of z (n, C), in a random order. Raises InputError for another shape or way of hiding.
+    """Return the view of z (n, C), in a random order.
 
-    bits: the fractional bits of the values.
+    Args:
+        z: the values.
+        hidden: how the order is hidden, one of HIDDEN.
+        seed: the seed of orders and rounding.
+        bits: the fractional bits of the values.
+
+    Raises InputError for another shape or way of hiding.
     """
     if z.dim() != 2 or hidden not in HIDDEN:
         raise InputError("z", (tuple(z.shape), hidden), f"shape (rows, columns), hidden one of {', '.join(HIDDEN)}")

@@ -1,8 +1,12 @@
 """The data owner's decision on one request, which is made of public facts, before anything private is shared.
 
-A request (`request`) says what is asked, of which data, what is opened to whom and what it costs. The data owner says
-yes by a command on a queue (`queue`), by a policy file (`rules`), or with the public configuration. `decide` returns
-the yes or raises an error. A refused or changed request never starts.
+The data owner is the party whose data are appraised, and the counterparty is the party that asks. A request (`request`)
+says what is asked, of which data, what is opened to whom and what it costs. In go the request and the way in which it
+is decided: by a command on a queue (`queue`), by a policy file (`rules`), or by a yes in the public configuration. Out
+comes the yes, or an ApprovalError. A refused or changed request never starts.
+
+Another way to decide may be added to `decide`. Each way has to end in a `Decision` for the digest of the very request,
+and the reasons of a no have to stay with the data owner. The names in `__all__` are what other code imports from here.
 """
 
 from __future__ import annotations
@@ -38,8 +42,8 @@ def decide(
 
     Args:
         request: what is asked.
-        how: 'ask' puts the request into the queue and waits; 'yes' was stated with the public configuration; every
-            other text is the path of a file of rules.
+        how: 'ask' puts the request into the queue and waits; 'yes' means that the yes was stated with the public
+            configuration; every other text is the path of a file of rules.
         queue_folder: the folder of the queue.
         counterparty: the name of the party that asks.
         patience: the seconds to wait for an answer.

@@ -1,4 +1,9 @@
-"""The data owner's decision: a `Decision` is a yes, and an `ApprovalError` stands for everything else."""
+"""The data owner's decision: a `Decision` is a yes, and an `ApprovalError` stands for everything else.
+
+The ways to decide (`decide`, `queue`, `rules`) make one of the two here, and the appraisal reads it. A field may be
+added to `Decision`. What `ApprovalError.public` says goes to the other party, so it must never hold the owner's
+reasons. Times have to stay ISO with their zone, because the queue reads them back.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,12 @@ Clock = Callable[[], datetime]
 
 
 class ApprovalError(AppraisalError):
-    """The data owner did not say yes, and nothing private was shared. `public` leaves out the owner's reasons."""
+    """The error that says that the data owner did not say yes, and that nothing private was shared.
+
+    Args:
+        message: what the data owner reads, with its reasons.
+        public: what the other party reads, without the owner's reasons.
+    """
 
     def __init__(self, message: str, public: str):
         self._public = public
@@ -24,17 +34,18 @@ class ApprovalError(AppraisalError):
 
     @property
     def public(self) -> str:
+        """Return the message for the other party, which leaves out the owner's reasons."""
         return self._public
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A yes.
+    """A yes to one request.
 
     Attributes:
         how: 'command', 'policy' or 'stated'.
-        time: the time at which it was said, ISO in UTC.
-        digest: the digest of the request that it is for.
+        time: the time at which the yes was said, ISO in UTC.
+        digest: the digest of the request that the yes is for.
     """
 
     how: str
@@ -43,17 +54,18 @@ class Decision:
 
 
 def refused(request: Request, reason: str) -> ApprovalError:
-    """The error for a no or a broken policy. The reason stays with the data owner."""
+    """Return the error for a no or a broken policy. The reason stays with the data owner."""
     public = f"the data owner refused request {request.id}"
     return ApprovalError(f"{public}: {reason}", public)
 
 
 def utc_now() -> datetime:
+    """Return the present time in UTC."""
     return datetime.now(timezone.utc)
 
 
 def stamp(now: datetime) -> str:
-    """The time as ISO in UTC, to the second. Raises InputError for a time without its zone."""
+    """Return the time as ISO in UTC, to the second. Raises InputError for a time without its zone."""
     if now.tzinfo is None:
         raise InputError("clock", now, "a time with its zone")
     return now.astimezone(timezone.utc).isoformat(timespec="seconds")

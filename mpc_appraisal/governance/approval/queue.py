@@ -5,9 +5,13 @@
     ID.used-N   a yes that started an appraisal; N from 1
     ID.expired-N  a yes that nobody used in time: after a week, or what party.yes_expires states
 
+ID is the request's id, 12 hex digits, and the counterparty is the party that asks. In go requests (`put`) and the
+owner's answers (`say`); out come a yes for one appraisal (`take`) and the state of the queue (`all`).
+
 Every file is written whole or not at all. A yes states the full digest and the counterparty that it was said to. It is
 taken by renaming its file, which one process alone can do; a lock keeps two commands apart. Whoever may write the
-folder may say yes; therefore it belongs to the data owner alone, mode 0700.
+folder may say yes; therefore the folder belongs to the data owner alone, mode 0700. These rules and the names of files
+have to stay. A field may be added to a file as an optional one, because files of older versions wait in queues.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from mpc_appraisal.governance.approval.schema import NAME, WORDS
 FOLDER = "requests"
 WEEK = 7 * 24 * 3600.0  # seconds after which an unused yes expires
 ID = re.compile(r"[0-9a-f]{12}")
-MOST = 1 << 26  # bytes of a file
+MOST = 1 << 26  # the largest size of a file of the queue, in bytes
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,11 @@ _COUNTERPARTY, _REASON = Schema(NAME), Schema(WORDS)
 class RequestQueue:
     """The queue in `folder`, which the first `put` makes.
 
-    clock: a function that returns the time with its zone. lasts: the seconds for which a yes may wait to be used.
+    Args:
+        folder: the folder of the queue.
+        clock: a function that returns the time with its zone.
+        lasts: the seconds for which a yes may wait to be used.
+
     All methods raise InputError for a file or a folder that cannot be read or written.
     """
 
@@ -78,8 +86,9 @@ class RequestQueue:
     def put(self, request: Request, counterparty: str) -> Path:
         """Put the request into the queue, or put it there again, and return the path of its text.
 
-        An unused yes for this digest and counterparty still counts until it expires, and a no stays. A request that
-        shares its id with a different request in the queue is refused, because the owner may have read the other one.
+        An unused yes for this digest and counterparty still counts until it expires, and a no stays. Raises InputError
+        for a request that shares its id with a different request in the queue, because the owner may have read the
+        other one.
         """
         _COUNTERPARTY.check(counterparty, "counterparty")
         with self._errors():
@@ -99,7 +108,7 @@ class RequestQueue:
         """Say yes or no to the request `id`, and return the request as it was read.
 
         Raises InputError for a request that is not here, that was changed on the disk in content or in text, or that
-        has a decision already, even a used one: one yes starts one appraisal, and the next one has to be asked for.
+        has a decision already, even a used one: one yes starts one appraisal, and another yes has to be asked for.
         """
         _REASON.check(reason, "reason")
         if not self.folder.is_dir():
@@ -123,7 +132,7 @@ class RequestQueue:
         return pending
 
     def take(self, request: Request, counterparty: str) -> Decision | None:
-        """Take the unused yes to this request, which this call uses up; None where there is none yet.
+        """Take the unused yes to this request, which this call uses up. Returns None where there is no yes.
 
         If several processes ask at once, one of them gets the yes. Raises ApprovalError for a no, and InputError for a
         decision that is damaged, or meant for another request or counterparty.
@@ -152,7 +161,7 @@ class RequestQueue:
         return Decision("command", said["time"], said["digest"])
 
     def read(self, id: str) -> PendingRequest:
-        """The request `id`; raises InputError where there is none, or a damaged one."""
+        """Return the request `id`. Raises InputError where there is no such request, or a damaged one."""
         if not isinstance(id, str) or not ID.fullmatch(id):
             raise InputError("request", shown(repr(id)), "the id of a request: 12 hex digits")
         with self._errors():
@@ -174,18 +183,18 @@ class RequestQueue:
         return PendingRequest(id, state, request, entry["counterparty"], entry["time"], no["reason"] if no else "")
 
     def all(self) -> list[PendingRequest]:
-        """All requests in the queue, the damaged ones too, the oldest first."""
+        """Return all requests in the queue, the damaged ones too, the oldest first."""
         if not self.folder.is_dir():
             raise InputError("in", shown(str(self.folder)), "the folder of a queue of requests")
         ids = [path.stem for path in self.folder.glob("*.json") if ID.fullmatch(path.stem)]
         return sorted(map(self._look, ids), key=lambda pending: (pending.time, pending.id))
 
     def pending(self) -> list[PendingRequest]:
-        """The requests that wait for an answer."""
+        """Return the requests that wait for an answer, those with an expired yes among them."""
         return [pending for pending in self.all() if pending.state in ("pending", "expired")]
 
     def _late(self, said: dict[str, Any], lasts: float) -> bool:
-        """Whether a yes was said too long ago to be used."""
+        """Say whether a yes was said too long ago to be used."""
         try:
             then = datetime.fromisoformat(said["time"])
             return self._clock() - then > timedelta(seconds=lasts)

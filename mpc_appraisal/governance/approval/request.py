@@ -1,8 +1,13 @@
 """A request: one appraisal, described by public facts alone, which the data owner says yes or no to.
 
-All parties derive the same request, so that its digest is the same everywhere. A yes is for a digest and for nothing
-else. Names in a request come from the other party; in the text they can neither steer a terminal nor look like a part
-of the text.
+In goes a content of the shape `schema.CONTENT`; out come its canonical JSON, its digest, and a text in words for the
+data owner. The model owner asks, and the candidates are the data owner's data sets. All parties derive the same
+request, so that its digest is the same everywhere. A yes is for a digest and for nothing else. Names in a request come
+from the other party; in the text they can neither steer a terminal nor look like a part of the text.
+
+A new field of the content needs a sentence in `_sections`, so that nothing is asked for that the text does not show.
+The canonical form and the words of the text have to stay byte for byte, because requests wait in queues and are
+compared with what was written there.
 """
 
 from __future__ import annotations
@@ -20,8 +25,8 @@ from mpc_appraisal.common.text import printable, shown
 from mpc_appraisal.governance.approval.schema import CONTENT, ROLES
 from mpc_appraisal.mpc.protocols.checks import NORM_CHECK_WHAT
 
-WIDTH = 88  # of a line of the text, before escapes
-MARKS = re.compile(r"[\\`*\[\]<>#|~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore within a word is none
+WIDTH = 88  # the most characters in a line of the text, before escapes
+MARKS = re.compile(r"[\\`*\[\]<>#|~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore within a word is no mark
 OPENERS = re.compile(r"^(\d*)([-+=:.)])")  # what makes the beginning of a line a list, a heading or a table
 
 
@@ -29,7 +34,11 @@ OPENERS = re.compile(r"^(\d*)([-+=:.)])")  # what makes the beginning of a line 
 class Request:
     """One request.
 
-    content: JSON values of the shape `schema.CONTENT`, which are copied. Raises InputError for the first bad field.
+    Args:
+        content: JSON values of the shape `schema.CONTENT`, which are copied.
+
+    Raises InputError for the first bad field, for two candidates of one name, and for a release of kind dp without
+    noise.
     """
 
     content: dict[str, Any]
@@ -49,43 +58,47 @@ class Request:
 
     @property
     def canonical(self) -> str:
-        """The content as JSON in ASCII, keys sorted, without spaces."""
+        """Return the content as JSON in ASCII, keys sorted, without spaces."""
         return json.dumps(self.content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of `canonical`, 64 hex digits."""
+        """Return the SHA-256 of `canonical`, 64 hex digits."""
         return hashlib.sha256(self.canonical.encode("ascii")).hexdigest()
 
     @property
     def id(self) -> str:
-        """The first 12 hex digits of the digest, a name and no proof: two requests can be made to share them."""
+        """Return the first 12 hex digits of the digest, a name and no proof: two requests can be made to share them."""
         return self.digest[:12]
 
     @property
     def methods(self) -> list[str]:
-        """The names of the methods."""
+        """Return the names of the methods."""
         return [method["name"] for method in self.content["methods"]]
 
     @property
     def candidates(self) -> list[str]:
-        """The names of the candidates."""
+        """Return the names of the candidates."""
         return [candidate["name"] for candidate in self.content["candidates"]]
 
     @property
     def learners(self) -> list[str]:
-        """The roles that something is opened to, not counting the check of the norms that the model owner published."""
+        """Return the roles that something is opened to.
+
+        The check of norms, which says whether the model owner's matrices are as short as the noise counts on, is left
+        out.
+        """
         learners = {role for o in self.content["openings"] if o["what"] != NORM_CHECK_WHAT for role in o["to"]}
         return [role for role in ROLES if role in learners]
 
     @property
     def numbers(self) -> int:
-        """The number of values that are opened in all."""
+        """Return the number of values that are opened in all."""
         return sum(opening["numbers"] * opening["times"] for opening in self.content["openings"])
 
     @staticmethod
     def from_json(text: str) -> Request:
-        """The request of a content in JSON. Raises InputError for a text that is none."""
+        """Return the request of a content in JSON. Raises InputError for a text that is no such content."""
         try:
             content = read_json(text)
         except (TypeError, ValueError, RecursionError) as error:
@@ -93,7 +106,7 @@ class Request:
         return Request(content)
 
     def text(self) -> str:
-        """The request in words, as Markdown. It has the same bytes wherever it is made."""
+        """Return the request in words, as Markdown. The text has the same bytes wherever it is made."""
         parts = [f"# Request {self.id}", *_wrapped(INTRODUCTION, "")]
         for title, sentences in _sections(self):
             parts += ["", f"## {title}", "", *(line for words in sentences for line in _wrapped(words, "- "))]
@@ -190,7 +203,7 @@ def _privacy(privacy: dict[str, Any] | None) -> list[str]:
 
 
 def _wrapped(text: str, mark: str) -> list[str]:
-    """The lines of one paragraph or list item. They are escaped after they are broken, so that no escape is cut."""
+    """Return the lines of one paragraph or list item, escaped after they are broken, so that no escape is cut."""
     lines = textwrap.wrap(printable(text.strip()), WIDTH - len(mark), break_on_hyphens=False) or [""]
     safe = [OPENERS.sub(r"\1\\\2", MARKS.sub(r"\\\g<0>", line)) for line in lines]
     return [(" " * len(mark) if k else mark) + line for k, line in enumerate(safe)]

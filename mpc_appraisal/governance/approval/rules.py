@@ -5,8 +5,10 @@
     learners: [model_owner, data_owner]
     expires: 2027-01-31
 
+In go a YAML file and a request; out comes a sentence for every rule that the request breaks, and no sentence means yes.
 Every rule that is stated must hold, and whatever no rule names is not limited. A new rule is a field of `Rules`, a
-reader in `READERS`, and a sentence in `broken`.
+reader in `READERS`, and a sentence in `broken`. Known keys have to keep their meaning, because owners keep such files;
+and an unknown key, an empty value or a key stated twice has to stay an error, so that no rule is lost silently.
 """
 
 from __future__ import annotations
@@ -37,15 +39,15 @@ class Rules:
         methods: the names of the methods that may be computed.
         releases: the kinds of release that are allowed.
         learners: the roles that anything may be opened to.
-        minimum_rows: the rows that every candidate must have.
-        maximum_epsilon, maximum_delta: the most that one value may cost; without noise epsilon is infinite and delta
-            is 1.
+        minimum_rows: the smallest number of rows that every candidate must have.
+        maximum_epsilon, maximum_delta: the largest epsilon and delta that one value may cost; without noise epsilon is
+            infinite and delta is 1.
         candidates: the names of the candidates that may be appraised.
         listed: True where every candidate must be tied to a listing of the catalogue.
         counterparties: names, as party.counterparty states them, or the SHA-256 of certificates' keys (64 hex digits).
             A name alone does not prove who asks, unless party.counterparty_key binds it.
         transports, engines: the transports and engines that are allowed.
-        maximum_openings: the number of values that may be opened in all.
+        maximum_openings: the largest number of values that may be opened in all.
         expires: the last day in UTC on which the rules hold, or the time with its zone at which they end.
 
     Raises InputError for a value of another type, and where there is no rule at all.
@@ -96,7 +98,13 @@ class Rules:
     def broken(self, request: Request, counterparty: str, now: datetime, key: str | None = None) -> list[str]:
         """Return a sentence for every rule that the request breaks.
 
-        now: the time with its zone. key: the SHA-256 of the certificate key that the counterparty showed, if any.
+        Args:
+            request: what is asked.
+            counterparty: the name of the party that asks.
+            now: the time with its zone.
+            key: the SHA-256 of the certificate key that the counterparty showed, if any.
+
+        Raises InputError for a time without its zone.
         """
         if now.tzinfo is None:
             raise InputError("clock", now, "a time with its zone")
@@ -142,7 +150,7 @@ def _above(what: str, key: str, found: float, most: float | None) -> str:
 
 
 def _end(expires: date | datetime) -> datetime:
-    """The first moment at which the rules no longer hold."""
+    """Return the first moment at which the rules no longer hold."""
     if isinstance(expires, datetime):
         return expires.astimezone(timezone.utc)
     return datetime.combine(expires, time(), timezone.utc) + timedelta(days=1)
@@ -199,7 +207,7 @@ def _when(where: str, value: Any) -> date | datetime:
 
 
 def _yaml(text: str) -> Any:
-    """Read one YAML document whose keys are stated once; raises ValueError."""
+    """Read one YAML document whose keys are stated once. Raises ValueError for any other text."""
     import yaml
 
     class Once(yaml.SafeLoader):

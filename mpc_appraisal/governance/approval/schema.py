@@ -1,8 +1,9 @@
 """The shape of a request's content, closed at every level.
 
-It goes into `Request`, which refuses a content of another shape: a field that is not known is an error, so that nothing
-can be asked for that the text does not show. A new field is added to `CONTENT` as an optional one at first, because
-requests that older versions made wait in queues; and to the text that `request` makes of it.
+In goes JSON; `CONTENT` says what in it is of another shape, and `Request` refuses such a content: a field that is not
+known is an error, so that nothing can be asked for that the text does not show. A new field is added to `CONTENT` as an
+optional one at first, because requests that older versions made wait in queues; and it is added to the text that
+`request` makes. Known fields have to keep their names and types.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ PRIVACY = record(
 CONTENT = Schema(
     record(
         optional={
-            "keys": mapping(ROLE, hexadecimal(64)),  # by role SHA-256 of the certificate's key, where it was shown
+            "keys": mapping(ROLE, hexadecimal(64)),  # by role, the SHA-256 of the certificate's key that it showed
             "compared": many(WORDS),  # requests that were made before this field was known wait in queues
         },
         format=one_of(FORMAT),

@@ -1,8 +1,11 @@
 """Epsilon at a given delta of many releases together, by dp-accounting's privacy loss distributions (PLD).
 
-`Mechanism` states how one value was noised; `epsilon` composes mechanisms. Privacy loss distributions are those of
-Koskela, Jalko and Honkela (2020) and Doroshenko et al. (2022); dp-accounting rounds every loss up, which gives an upper
-bound. A new kind of noise needs a name in `KINDS`, its fields in `Mechanism`, and its loss in `epsilon`.
+In go mechanisms and delta; out comes an upper bound on epsilon. Epsilon and delta are the parameters of differential
+privacy (DP). A release is one value that was opened, and `Mechanism` states how it was noised; `epsilon` composes
+mechanisms. Privacy loss distributions are those of Koskela, Jalko and Honkela (2020) and Doroshenko et al. (2022);
+dp-accounting rounds every loss up, which gives an upper bound. A new kind of noise needs a name in `KINDS`, its fields
+in `Mechanism`, and its loss in `epsilon`. The result has to stay an upper bound, and old mechanisms have to stay
+readable, because ledgers hold them.
 
 **Gaussian.** A release with noise sigma (in units of the value's sensitivity) is 1/sigma-GDP. Gaussian releases compose
 exactly to one of mu^2 = sum of 1/sigma^2, also when each sigma depends on earlier answers (Smith and Thakurta 2022).
@@ -10,7 +13,7 @@ exactly to one of mu^2 = sum of 1/sigma^2, also when each sigma depends on earli
 **Pure.** A release of epsilon-DP is dominated by randomised response of the same epsilon. Where pure releases take
 part, the composition holds for noise that a policy fixed beforehand, not for noise that depends on earlier answers.
 
-**Discrete Gaussian.** On a grid of the stated step (in units of the sensitivity) it is charged as a Gaussian of
+**Discrete Gaussian.** On a grid of the stated step (in units of the sensitivity) a release is charged as a Gaussian of
 variance sigma^2 - (1.5 step)^2, plus `SLACK`. docs/protocols/releases.md shows why that is sound.
 
 Each owner adds noise of its own to its share and knows it. Against the other owner only one owner's noise counts.
@@ -37,10 +40,13 @@ class Mechanism:
     """How one value was noised.
 
     Attributes:
-        kind: one of `KINDS`; plain means that there is no noise.
+        kind: one of `KINDS`; 'plain' means that there is no noise.
         epsilon: the epsilon of a pure release.
         sigma: the standard deviation of a Gaussian or discrete Gaussian release, in units of the value's sensitivity.
         step: the spacing of a discrete Gaussian's grid, in units of the sensitivity; sigma must be 3 steps or more.
+
+    Raises InputError for a field that is missing, for a field that the kind does not have, and for a number out of
+    range.
     """
 
     kind: str = "plain"
@@ -63,11 +69,12 @@ class Mechanism:
 
     @property
     def plain(self) -> bool:
+        """Return whether the value was released without noise."""
         return self.kind == "plain"
 
     @property
     def gaussian_sigma(self) -> float | None:
-        """The sigma of the continuous Gaussian that is charged; None for a mechanism of another kind."""
+        """Return the sigma of the continuous Gaussian that is charged; None for a mechanism of another kind."""
         return None if self.sigma is None else math.sqrt(self.sigma**2 - (ROUNDING * (self.step or 0.0)) ** 2)
 
 
@@ -77,7 +84,10 @@ def warm_up() -> None:
 
 
 def epsilon(mechanisms: Iterable[Mechanism], delta: float) -> float:
-    """An upper bound on the epsilon at `delta` of all releases together; it is infinite when one of them is plain."""
+    """Return an upper bound on the epsilon at `delta` of all releases together.
+
+    The bound is infinite when one of the releases is plain, and 0 when there is none.
+    """
     mechanisms = list(mechanisms)
     if any(m.plain for m in mechanisms):
         return math.inf
@@ -94,7 +104,14 @@ def epsilon(mechanisms: Iterable[Mechanism], delta: float) -> float:
 
 
 def _by_losses(square: float, pure: Counter, delta: float, interval: float) -> float:
-    """Epsilon by composing privacy loss distributions. interval: the width of the accountant's grid of losses."""
+    """Compute epsilon by composing privacy loss distributions.
+
+    Args:
+        square: mu^2 of all Gaussian releases together.
+        pure: how many pure releases there are, by their epsilon.
+        delta: the delta at which epsilon is wanted.
+        interval: the width of the accountant's grid of losses.
+    """
     from dp_accounting.pld import privacy_loss_distribution as losses
     from dp_accounting.pld.common import DifferentialPrivacyParameters
 

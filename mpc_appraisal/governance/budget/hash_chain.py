@@ -1,7 +1,9 @@
 """The ledger's file: lines of JSON that are only appended. Each has a seal and the hash of the line before it.
 
-Beside FILE lie FILE.lock and FILE.head. The head holds the number and the SHA-256 of the last line that is known to be
-whole; without it, nobody would notice that lines were removed from the end. An append takes these steps under the lock:
+In go the path of a ledger and entries to append; out comes a checked `Chain` of lines, or an InputError that names the
+first bad line. A charge is a line that pays for a value before it is opened. Beside FILE lie FILE.lock and FILE.head.
+The head holds the number and the SHA-256 of the last line that is known to be whole; without the head, nobody would
+notice that lines were removed from the end. An append takes these steps under the lock:
 
 1. Everything is read and checked. A line that a killed writer left unfinished is ended, and a line of kind `tear` says
    how many unreadable lines it follows. Only lines after the head may be unfinished.
@@ -10,7 +12,8 @@ whole; without it, nobody would notice that lines were removed from the end. An 
 
 An append returns after step 3, and only then does the caller release anything. A kill before step 2 is complete leaves
 a charge that was never granted. A kill after it leaves a line that counts although nothing was released. Nothing that
-was granted can be without a line. The head is never ahead of the file. The first line appears whole.
+was granted can be without a line. The head is never ahead of the file. The first line appears whole. The steps and the
+format of a line have to stay, because ledgers are kept; how lines are read may change.
 
 Whoever may write the folder can make a new ledger that verifies. An owner who fears this notes the last hash elsewhere
 (`budget verify --head`).
@@ -53,13 +56,13 @@ class LedgerLine:
 
 @dataclass(frozen=True)
 class Chain:
-    """A checked file.
+    """The lines of a file that was read and checked.
 
     Attributes:
         lines: all lines, the unreadable ones too.
         loose: the number of unreadable lines at the end.
-        ended: whether the last line has its newline.
-        head: whether FILE.head is there.
+        ended: True if the last line has its newline.
+        head: True if FILE.head is there.
     """
 
     lines: tuple[LedgerLine, ...]
@@ -69,17 +72,17 @@ class Chain:
 
     @property
     def torn(self) -> bool:
-        """Whether a writer was killed in the middle of a line."""
+        """Return whether a writer was killed in the middle of a line."""
         return bool(self.loose) or not self.ended
 
 
 def bad_line(path: Path, number: int, found: object, expected: str) -> InputError:
-    """The error for a line of a ledger, by the file's name and the line's number."""
+    """Return the error for a line of a ledger, by the file's name and the line's number."""
     return InputError(f"{path.name}, line {number}", found, expected)
 
 
 def beside(path: Path, ending: str) -> Path:
-    """The file that lies beside a ledger, as FILE.head does."""
+    """Return the path of the file that lies beside a ledger, as FILE.head does."""
     return path.with_name(path.name + ending)
 
 
@@ -137,14 +140,22 @@ def read(path: Path) -> Chain:
 
 
 def create(path: Path, entry: dict) -> None:
-    """Make the ledger with its first line, which appears whole. The caller holds the lock."""
+    """Make the ledger with `entry` as its first line, which appears whole. The caller holds the lock."""
     write_whole(path, _sealed({"ledger": FORMAT, "sequence": 1, "previous": NOTHING, **entry}) + b"\n", OWNER_ONLY)
     chain = read(path)
     _write_head(path, chain.lines[-1])
 
 
 def append(path: Path, chain: Chain, entry: dict) -> Chain:
-    """Append a line, which is on the disk when this returns, and return the longer chain. The caller holds the lock."""
+    """Append a line, which is on the disk when this returns, and return the longer chain.
+
+    Args:
+        path: the ledger's file.
+        chain: what `read` returned under the same lock.
+        entry: the fields of the line, with its kind and time.
+
+    The caller holds the lock. Raises InputError for a file that has several names.
+    """
     if os.stat(path).st_nlink != 1:
         raise InputError("ledger", f"{path.name}, a file of several names", "a file of one name: each has its own lock")
     if not chain.head:
@@ -180,13 +191,13 @@ def _check(path: Path, line: LedgerLine, previous: str, loose: int) -> None:
 
 
 def _sealed(entry: dict) -> bytes:
-    """The bytes of a line without its newline. Its seal is the SHA-256 of everything before the seal."""
+    """Return the bytes of a line without its newline. Its seal is the SHA-256 of everything before the seal."""
     body = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode()[:-1]
     return body + SEAL + hashlib.sha256(body).hexdigest().encode() + b'"}'
 
 
 def _opened(raw: bytes) -> dict | None:
-    """The fields of a line, with `sealed` for whether its seal fits; None for a line that is no JSON object."""
+    """Return the fields of a line, with `sealed` for whether its seal fits; None for a line that is no JSON object."""
     try:
         entry = json.loads(raw)
     except (ValueError, RecursionError):

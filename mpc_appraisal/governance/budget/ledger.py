@@ -6,10 +6,14 @@
         ... open the value ...
         ledger.settle(granted, value)
 
-A charge whose session failed stays charged, because the value may have been opened; the same question, asked again, is
-charged again. A question that was answered is answered from the record without a charge. Several questions at once
-(`consult`, `charge_all`) are granted all or none. `state.py` reads what a ledger says, and `hash_chain.py` explains why
-no kill and no second process loses a charge.
+In go questions of a counterparty, which is the party that asks; out comes, for each, a `Charge` (the permission to open
+the value) or the recorded `Answer`. A charge whose session failed stays charged, because the value may have been
+opened; the same question, asked again, is charged again. A question that was answered is answered from the record
+without a charge. Several questions at once (`consult`, `charge_all`) are granted all or none. `state.py` reads what a
+ledger says, and `hash_chain.py` explains why no kill and no second process loses a charge.
+
+A field may be added to a line. No line may ever be removed or rewritten, a charge has to be on the disk before it is
+returned, and every change has to be made under the lock.
 """
 
 from __future__ import annotations
@@ -36,12 +40,13 @@ class Ledger:
 
     Args:
         path: the ledger's file.
-        data: the name of the data set. A new ledger needs it, and an old one must have it. A ledger of several
-            candidates is called by all their names, with " + " between them, and fits each.
+        data: the name of the data set. A new ledger needs it, and an old ledger must have it. A ledger of several
+            candidates (data sets that are appraised) is called by all their names, with " + " between them, and fits
+            each.
         policy: the policy of a new ledger, by default `Policy()`. An old ledger must have the same policy where one is
             stated; `amend` changes it.
         clock: a function that returns the time with its zone.
-        content: a function that returns the digest of the data. A new ledger records it under its own key.
+        content: a function that returns the digest of the data. A new ledger records the digest under its own key.
 
     Attributes:
         twins: the names of ledgers of the same data that lay beside this one when it was made.
@@ -84,11 +89,11 @@ class Ledger:
 
     @property
     def keyed(self) -> bool:
-        """Whether the ledger was made with a key, so that no question in it holds a hash without one."""
+        """Return whether the ledger was made with a key, so that no question in it holds a hash without a key."""
         return checked(self.path).check is not None
 
     def key(self) -> tuple[bytes, bool]:
-        """The ledger's key (see `keys`), and whether it is the one that the ledger was made with."""
+        """Return the ledger's key (see `keys`), and whether it is the one that the ledger was made with."""
         with chain.locked(self.path):
             key, check = key_of(self.path), replay(self.path).check
         return key, check in (None, keyed(key, "check", ""))
@@ -96,9 +101,14 @@ class Ledger:
     def consult(self, questions: Sequence[Question], identity: str | None = None) -> list[Answer | None]:
         """Return the recorded answer of each question, or None for one that `charge_all` would charge.
 
-        Nothing is changed. identity: the SHA-256 of the counterparty's certificate key, if it showed one. Raises
-        InputError where charging the questions one after the other would be refused. Charges that other processes make
-        in the meantime are not foreseen.
+        Nothing is changed.
+
+        Args:
+            questions: the questions, in the order in which they would be charged.
+            identity: the SHA-256 of the counterparty's certificate key, if it showed one.
+
+        Raises InputError where charging the questions one after the other would be refused. Charges that other
+        processes make in the meantime are not foreseen.
         """
         return recorded(checked(self.path), questions, identity)
 
@@ -131,9 +141,15 @@ class Ledger:
         return granted
 
     def settle(self, charge: Charge, value: Any, mark: str | None = None) -> Answer:
-        """Record the value that was opened for `charge`, any finite JSON value. Repeating the call changes nothing.
+        """Record the value that was opened for `charge`. Repeating the call changes nothing.
 
-        mark: see `Answer`. Raises InputError for a charge of another ledger, and for a second value that differs.
+        Args:
+            charge: a charge of this ledger.
+            value: any finite JSON value.
+            mark: a text by which the owner recognises a repeated question, see `Answer`.
+
+        Returns the recorded answer. Raises InputError for a charge of another ledger, and for a second value that
+        differs.
         """
         try:
             value = json.loads(json.dumps(value, allow_nan=False))
@@ -154,7 +170,7 @@ class Ledger:
         return Answer(charge.line, charge.question, value, mark)
 
     def amend(self, policy: Policy | None = None, **limits: float) -> tuple[Policy, Policy]:
-        """Put another policy in force, or the old one with some limits changed; return the old and the new policy.
+        """Put another policy in force, or the old policy with some limits changed; return the old and the new policy.
 
         The ledger keeps both, and what is spent stays spent.
         """

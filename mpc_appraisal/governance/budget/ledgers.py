@@ -1,13 +1,19 @@
 """The ledger set: all ledgers that one party charges in one appraisal.
 
-It is consulted before the other party is met, charged before a value is opened, and settled afterwards.
+A ledger is the file in which an owner records what was asked of its data or model, and a candidate is a data set that
+is appraised. In go questions by method and candidate; out come permissions to open a value, or recorded answers. The
+set is consulted before the other party is met, charged before a value is opened, and settled afterwards:
 
-ledgers = LedgerSet.open("acme", {"seller": (ledger_beside("seller.csv"), "seller")}, Policy(epsilon=2.0))
-asked = {("influence", "seller"): Question("acme", "influence", rows, subject(config=..., model=...), noise)}
-ledgers.consult(asked)  # before the other party is met
-granted = ledgers.charge(asked)
-... open those values that came back as a Charge; the others are answered already ...
-ledgers.settle(("influence", "seller"), value)
+    ledgers = LedgerSet.open("acme", {"seller": (ledger_beside("seller.csv"), "seller")}, Policy(epsilon=2.0))
+    asked = {("influence", "seller"): Question("acme", "influence", rows, subject(config=..., model=...), noise)}
+    ledgers.consult(asked)  # before the other party is met
+    granted = ledgers.charge(asked)
+    ... open those values that came back as a Charge; the others are answered already ...
+    ledgers.settle(("influence", "seller"), value)
+
+What `left` states for the record may grow. The order of the three steps has to stay, questions to one file have to be
+charged together, and `subject` has to give the same digest for the same parts, or a repeated question would be charged
+again.
 """
 
 from __future__ import annotations
@@ -29,7 +35,10 @@ EVERY = ""  # stands for all candidates that have no ledger of their own; a cand
 
 
 def ledger_beside(file: str | Path) -> Path:
-    """FILE.ledger, the ledger of a data file or of a model unless its owner names another one."""
+    """Return FILE.ledger, the ledger of a data file or of a model unless its owner names another path.
+
+    Raises InputError for a path without a file's name.
+    """
     file = Path(file)
     if not file.name:
         raise InputError("ledger", str(file), "a file's name")
@@ -37,7 +46,10 @@ def ledger_beside(file: str | Path) -> Path:
 
 
 def subject(**parts: Any) -> str:
-    """The digest for `Question.subject`: the SHA-256 of the canonical JSON of the parts, 64 hex digits."""
+    """Return the digest for `Question.subject`: the SHA-256 of the canonical JSON of the parts, 64 hex digits.
+
+    Raises InputError for parts that are no finite JSON values.
+    """
     try:
         content = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -55,6 +67,8 @@ class LedgerSet:
             share the one ledger of its model, and what they spend adds up.
         identity: the SHA-256 of the certificate key that the counterparty showed in the handshake; None if it showed
             none.
+
+    Raises InputError for a counterparty's name that `limits.text` refuses.
     """
 
     counterparty: str
@@ -79,13 +93,13 @@ class LedgerSet:
             places: for each candidate the path of its ledger and the name of its data set or model, 1 to 200 printable
                 characters. Several candidates may have one ledger, which is then called by all their names.
             policy: the policy of new ledgers. An old ledger must have the same policy where one is stated.
-            contents: by candidate a function that returns the digest of its data. It is called for a new ledger of one
-                candidate alone.
+            contents: by candidate, a function that returns the digest of its data. The function is called for a new
+                ledger of one candidate alone.
 
         Raises InputError for a ledger of other data, under another policy, damaged, or in a folder that is not there.
         """
         text("counterparty", counterparty)  # before any ledger is made
-        sharers: dict[Path, dict[str, str]] = {}  # by ledger its candidates and their data's names
+        sharers: dict[Path, dict[str, str]] = {}  # by ledger's path: its candidates, with their data's names
         for candidate, (path, data) in places.items():
             sharers.setdefault(Path(path).resolve(), {})[candidate] = text("ledger.data", data)
         opened = {}
@@ -97,20 +111,20 @@ class LedgerSet:
         )
 
     def key(self, name: str) -> bytes:
-        """The key of a candidate's ledger (see `keys`)."""
+        """Return the key of a candidate's ledger (see `keys`)."""
         return self._ledger(name).key()[0]
 
     def foreign_keys(self) -> list[str]:
-        """The names of ledgers whose key is not the one that they were made with."""
+        """Return the names of ledgers whose key is not the one that they were made with."""
         by_path = {ledger.path: ledger for ledger in self.ledgers.values()}
         return [ledger.path.name for ledger in by_path.values() if not ledger.key()[1]]
 
     def twins(self) -> dict[str, list[str]]:
-        """By the name of each ledger that was made now, the names of ledgers beside it that are of the same data."""
+        """Return, by the name of each ledger that was made now, the names of ledgers beside it of the same data."""
         return {ledger.path.name: list(ledger.twins) for ledger in self.ledgers.values() if ledger.twins}
 
     def older(self, questions: Mapping[Key, Question]) -> dict[Key, Question]:
-        """The questions that a ledger without a key has answered; their subjects hold a hash without a key."""
+        """Return the questions that a ledger without a key has answered; their subjects hold a hash without a key."""
         found = {}
         for ledger, keys in self._groups(questions):
             if not ledger.keyed:
@@ -120,7 +134,7 @@ class LedgerSet:
         return found
 
     def marked(self, name: str, mark: str) -> list[Any]:
-        """The values of the answers that were recorded for a candidate under this mark."""
+        """Return the values of the answers that were recorded for the candidate `name` under this mark."""
         account = checked(self._ledger(name).path).account(self.counterparty, self.identity)
         return [answer.value for answer in account.answers.values() if answer.mark == mark]
 
@@ -154,8 +168,12 @@ class LedgerSet:
     def settle(self, key: Key, value: Any, mark: str | None = None) -> None:
         """Record the value that was opened for a key that was charged here.
 
-        value: the value, or `{"opened": null}` where this party was not shown it. mark: see `marked`. Raises
-        AppraisalError for a key that was not charged here, and InputError for a value that is no finite JSON.
+        Args:
+            key: the method and the candidate.
+            value: the value, or `{"opened": null}` where this party was not shown it.
+            mark: a text by which `marked` finds the value again.
+
+        Raises AppraisalError for a key that was not charged here, and InputError for a value that is no finite JSON.
         """
         if key not in self._charges:
             raise AppraisalError(f"{' of '.join(key)} was not charged in this appraisal, so no answer is recorded")
@@ -163,11 +181,11 @@ class LedgerSet:
         ledger.settle(charge, value, mark)
 
     def left(self, name: str) -> dict[str, Any]:
-        """What the counterparty has spent and has left of a candidate's ledger, for the record and the appraisal card.
+        """Return what the counterparty has spent and has left of a candidate's ledger, for the record and the card.
 
-        ledger is the file's name. line is the number of this appraisal's last charge for the candidate, or None. head
-        is the SHA-256 of the ledger's last whole line, for `budget verify --head`. epsilon and epsilon_left are finite
-        numbers at `delta`.
+        `ledger` is the file's name. `line` is the number of this appraisal's last charge for the candidate, or None.
+        `head` is the SHA-256 of the ledger's last whole line, for `budget verify --head`. `epsilon` and `epsilon_left`
+        are numbers at `delta`, and `plain_left` is how many more values without noise the policy allows.
         """
         ledger = self._ledger(name)
         state = checked(ledger.path)
@@ -190,7 +208,7 @@ class LedgerSet:
         raise InputError("candidate", repr(name), f"one that has a ledger: {', '.join(self.ledgers) or 'none has'}")
 
     def _groups(self, questions: Mapping[Key, Question]) -> Iterator[tuple[Ledger, list[Key]]]:
-        """Each ledger with the keys of its questions. They are grouped by file, so that charges to one file add up."""
+        """Yield each ledger with the keys of its questions, grouped by file, so that charges to one file add up."""
         groups: dict[Path, tuple[Ledger, list[Key]]] = {}
         for key, question in questions.items():
             if question.counterparty != self.counterparty:

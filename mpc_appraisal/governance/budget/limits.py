@@ -1,6 +1,10 @@
 """The limits of a data set (`Policy`) and what a counterparty asks (`Question`).
 
-Both are frozen, checked when they are made, and written into ledgers; a policy is also read from a YAML file.
+A counterparty is the party that asks for values. Both classes are frozen, checked when they are made, and written into
+ledgers; a policy is also read from a YAML file. In go numbers and texts; out come the two records, or an InputError
+that names the field. A limit with a default may be added to `Policy`, with its check in `state`. The fields of
+`Question` and its digest have to stay, because two questions are the same when all fields are, and ledgers hold the
+digests.
 """
 
 from __future__ import annotations
@@ -28,10 +32,12 @@ class Policy:
 
     Attributes:
         epsilon, delta: the privacy budget of all noised values together.
-        minimum_rows: the rows that a data set must have to be appraised, because many appraisals of few rows reveal a
-            model.
+        minimum_rows: the smallest number of rows that a data set must have to be appraised, because many appraisals of
+            few rows reveal a model.
         plain_values: the number of values that may be released without noise. Such a value has infinite epsilon, so
             that the cap limits their number and promises nothing more.
+
+    Raises InputError for a limit that is out of range.
     """
 
     epsilon: float = 1.0
@@ -71,7 +77,7 @@ LIMITS = {f.name: type(f.default) for f in fields(Policy)}  # a policy's keys an
 
 
 def limits(stated: Iterable[tuple[str, str]]) -> dict[str, float]:
-    """Some of a policy's limits by key, from texts.
+    """Return some of a policy's limits by key, read from pairs of texts (key, value).
 
     Raises InputError for an unknown key, a key that is stated twice, and a value that is no number.
     """
@@ -91,7 +97,7 @@ def limits(stated: Iterable[tuple[str, str]]) -> dict[str, float]:
 
 
 def _plain(node: yaml.Node) -> str:
-    """What a node of YAML says. A text keeps its quotation marks, because it is no number."""
+    """Return what a node of YAML says. A text keeps its quotation marks, because it is no number."""
     if not isinstance(node, yaml.ScalarNode):
         return "a list" if isinstance(node, yaml.SequenceNode) else "keys"
     return repr(node.value) if node.style else node.value
@@ -108,6 +114,8 @@ class Question:
         subject: the digest of everything else that fixes the answer: the configuration, and the counterparty's
             commitment to its own inputs.
         mechanism: how the value is noised.
+
+    Raises InputError for a field of another form.
     """
 
     counterparty: str
@@ -125,12 +133,12 @@ class Question:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the question's canonical JSON, 64 hex digits."""
+        """Return the SHA-256 of the question's canonical JSON, 64 hex digits."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @staticmethod
     def from_entry(entry: Mapping) -> Question:
-        """The question that a ledger's line states. Raises InputError where the line states none."""
+        """Return the question that a ledger's line states. Raises InputError where the line states no question."""
         keys = [f.name for f in fields(Question) if f.name != "mechanism"]
         try:
             question = Question(**{key: entry[key] for key in keys}, mechanism=Mechanism(**entry["mechanism"]))

@@ -1,8 +1,11 @@
 """What a checked ledger says: accounts with their charges and answers, the policy in force, and what is left to spend.
 
-The path of a ledger goes in, and a `State` comes out; nothing here changes a file or takes a lock. `replay` reads
-every line in order and refuses the first one that the lines before it do not allow. A new kind of line is entered in
-`_enter`.
+In goes the path of a ledger; out comes a `State`, or an InputError that names the first bad line. An account is
+everything that one counterparty, the party that asks, was charged for and answered. Nothing here changes a file or
+takes a lock. `replay` reads every line in order and refuses the first line that the lines before it do not allow.
+
+A new kind of line is entered in `_enter`. Lines of every earlier version have to stay readable, a charge that was
+allowed when it was made has to stay allowed, and no question may be left out of an account's epsilon.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from mpc_appraisal.governance.budget import hash_chain as chain
 from mpc_appraisal.governance.budget.accounting import epsilon
 from mpc_appraisal.governance.budget.limits import Policy, Question, text
 
-TOLERANCE = 1e-6  # relative, of an epsilon that another release of the accountant computed
+TOLERANCE = 1e-6  # the relative excess that is allowed for an epsilon that another release of the accountant computed
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,11 @@ class Account:
 
     @property
     def plain(self) -> int:
-        """The number of values that were charged without noise."""
+        """Return the number of values that were charged without noise."""
         return sum(charge.question.mechanism.plain for charge in self.charges.values())
 
     def epsilon(self, delta: float, *more: Question) -> float:
-        """The epsilon at `delta` of all noised charges and of `more` together; infinite where it is too large."""
+        """Return the epsilon at `delta` of all noised charges and of `more` together; infinite if too large."""
         asked = [*(charge.question for charge in self.charges.values()), *more]
         try:
             return epsilon((q.mechanism for q in asked if not q.mechanism.plain), delta)
@@ -93,8 +96,8 @@ class State:
         policy: the policy that is in force.
         accounts: the accounts, each by the name that its counterparty gave first.
         tears: the numbers of the lines that explain damage before them.
-        names: by every name the first name of the same account.
-        identities: by the SHA-256 of every certificate key the first name of its account.
+        names: by every name, the first name of the same account.
+        identities: by the SHA-256 of every certificate key, the name that its account is stored under.
         check: the digest that the ledger's key must give (see `keys`); None in a ledger older than keys.
         digest: the keyed digest of the data; None where none was recorded.
     """
@@ -110,17 +113,20 @@ class State:
     digest: str | None = None
 
     def account(self, name: str, identity: str | None = None) -> Account:
-        """What was asked under this name, or under any name by the holder of this certificate key. Do not change it."""
+        """Return what was asked under this name, or under any name by the holder of this certificate key.
+
+        The caller must not change what is returned, because it may be this state's own account.
+        """
         first, other = self.names.get(name), self.identities.get(identity or "")
         found = [self.accounts[one] for one in dict.fromkeys((first, other)) if one is not None]
         return found[0] if len(found) == 1 else _joined(found)
 
     def known_as(self, name: str) -> list[str]:
-        """All names of the account that `name` belongs to."""
+        """Return all names of the account that `name` belongs to."""
         return [each for each, first in self.names.items() if first == self.names.get(name)]
 
     def enter(self, name: str, identity: str | None) -> Account:
-        """The account that a charge belongs to. Two accounts that turn out to be of one key become one."""
+        """Return the account that a charge belongs to. Two accounts that turn out to be of one key become one."""
         first = self.names.setdefault(name, name)
         account = self.accounts.setdefault(first, Account())
         other = self.identities.get(identity or "", first)
@@ -148,7 +154,7 @@ class Spent:
     """What one counterparty has spent: a row of `budget show`.
 
     Attributes:
-        counterparty: its name, or all its names.
+        counterparty: the counterparty's name, or all its names.
         questions, answers: the numbers of its charges and of its recorded answers.
         epsilon, epsilon_left: the epsilon at `delta` of its noised values, and what the policy leaves of it.
         delta: the delta of the policy in force.
@@ -166,9 +172,14 @@ class Spent:
 
 
 def recorded(state: State, questions: Sequence[Question], identity: str | None = None) -> list[Answer | None]:
-    """The recorded answer of each question, or None for a question that would have to be charged.
+    """Return the recorded answer of each question, or None for a question that would have to be charged.
 
-    Raises InputError where the policy does not allow a charge after the ones before it in the list.
+    Args:
+        state: what the ledger says.
+        questions: the questions, in the order in which they would be charged.
+        identity: the SHA-256 of the counterparty's certificate key, if it showed one.
+
+    Raises InputError where the policy does not allow a charge after the charges before it in the list.
     """
     found: list[Answer | None] = []
     before: dict[str, list[Question]] = {}
@@ -188,8 +199,12 @@ def check_allowed(
 ) -> None:
     """Raise InputError for a question that the policy does not allow.
 
-    earlier: the questions that are to be charged to the account before it. spend: whether to compose epsilon, which
-    takes milliseconds.
+    Args:
+        policy: the policy in force.
+        account: the account that the question would be charged to.
+        question: the question.
+        earlier: the questions that are to be charged to the account before this question.
+        spend: True to compose epsilon too, which takes milliseconds.
     """
     who = question.counterparty
     if question.rows < policy.minimum_rows:
@@ -208,7 +223,10 @@ def check_allowed(
 
 
 def replay(path: Path) -> State:
-    """Read and check a ledger without changing it; `verify` composes epsilon too. Raises InputError and OSError."""
+    """Read and check a ledger without changing it. Only `verify` composes epsilon too.
+
+    Raises InputError, which names the first bad line, and OSError.
+    """
     checked = chain.read(path)
     first = checked.lines[0].entry
     if first is None or first.get("kind") != "open":
@@ -261,12 +279,12 @@ def _identity(entry: dict) -> str | None:
 
 
 def spent(state: State) -> list[Spent]:
-    """What each counterparty has spent, under all its names."""
+    """Return what each counterparty has spent, under all its names."""
     return [replace(spent_by(state, name), counterparty=", ".join(state.known_as(name))) for name in state.accounts]
 
 
 def spent_by(state: State, counterparty: str, identity: str | None = None) -> Spent:
-    """What one counterparty, who may have asked nothing yet, has spent under the policy in force."""
+    """Return what one counterparty, who may have asked nothing yet, has spent under the policy in force."""
     account, policy = state.account(counterparty, identity), state.policy
     value, plain = account.epsilon(policy.delta), account.plain
     counts, left = (len(account.charges), len(account.answers)), max(0.0, policy.epsilon - value)
@@ -284,7 +302,11 @@ def checked(path: Path) -> State:
 def verify(path: str | Path, head: str | None = None) -> State:
     """Check the chain, the charges and the budgets of a ledger, and return what it says.
 
-    head: a hash that was noted earlier, and that one of the lines must have. Raises InputError for the first bad line.
+    Args:
+        path: the ledger's file.
+        head: a hash that was noted earlier, and that one of the lines must have; None for no such check.
+
+    Raises InputError for the first bad line.
     """
     path = Path(path).resolve()
     state = checked(path)

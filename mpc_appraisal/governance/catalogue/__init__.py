@@ -3,7 +3,8 @@
 A listing (`listing`) is one JSON file, valid under a schema (`schema`). It holds sizes, types, encoding, terms, a
 commitment to the data (`commitment`), and on demand statistics or sample rows (`facts`). A catalogue (`store`) is a
 folder of such files, which can be put in git or on a web server. `check_listing` (`check`) refuses data that are not
-what a listing says.
+what a listing says. In go data and the owner's words; out come files, or errors. The names in `__all__` are what other
+code imports from here, and the form of a listing has to stay, because others have copies.
 """
 
 from mpc_appraisal.governance.catalogue.check import check_listing

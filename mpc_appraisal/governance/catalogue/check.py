@@ -1,4 +1,10 @@
-"""The check that a data set matches its listing. The data owner's process makes it before anything is shared."""
+"""The check that a data set matches its listing.
+
+In go a listing, the data owner's data and the salt of the commitment; out comes nothing, or an InputError that names
+the field. The data owner's process makes the check before anything is shared, so that what was published is what is
+appraised. A further field that states a fact of the data needs a check here. No check may be dropped, and that of the
+commitment should stay the last, because it reads all rows.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +23,13 @@ from mpc_appraisal.governance.catalogue.schema import TYPES
 def check_listing(listing: Listing, data: Dataset | StoredDataset, salt: bytes) -> None:
     """Raise InputError with the field, the data's value and the listing's value where they differ.
 
-    data: the data set as it was read from the owner's file, before any standardisation. It may have fewer classes than
-    the listing, because the classes of a file are counted by its largest label, but not more. salt: the bytes that the
-    commitment was made with. The cheap checks come first; the last one reads all rows.
+    Args:
+        listing: what was published.
+        data: the data set as it was read from the owner's file, before any standardisation. It may have fewer classes
+            than the listing, because the classes of a file are counted by its largest label, but not more.
+        salt: the bytes that the commitment was made with.
+
+    The cheap checks come first; the last one reads all rows.
     """
 
     def must(field: str, value: object, stated: object) -> None:

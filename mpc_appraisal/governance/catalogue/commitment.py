@@ -1,6 +1,7 @@
 """A commitment to a data set: a salted SHA-256 that binds its owner and reveals nothing to a reader.
 
-The digest is the SHA-256 of these bytes, integers and numbers little-endian, without separators:
+In go the data and a salt; out comes a digest, which is published. The digest is the SHA-256 of these bytes, integers
+and numbers little-endian, without separators:
 
     "mpc_appraisal data commitment 1\\n"   ASCII, 32 bytes
     salt                                   32 random bytes
@@ -11,7 +12,8 @@ The digest is the SHA-256 of these bytes, integers and numbers little-endian, wi
 
 The digest does not depend on the file's format or type of numbers, because float32 and integers below 2^53 become
 doubles exactly. It does depend on the order of rows and columns. The numbers are those that this package reads, before
-any standardisation.
+any standardisation. These bytes have to stay, or published digests would fit no data; another layout needs another
+first line and another SCHEME. The size of a block may change.
 
 The salt prevents tests of guesses. Without it, a small data set, or one of which all but one cell is known, could be
 found by trying. The owner alone has the 256 random bits, in a file of mode 0600; whoever is given the salt and the data
@@ -39,12 +41,15 @@ BLOCK = 1 << 14  # rows in memory at a time
 
 
 def new_salt() -> bytes:
-    """32 random bytes of the operating system."""
+    """Return 32 random bytes of the operating system."""
     return secrets.token_bytes(SALT_BYTES)
 
 
 def commit(data: Dataset | StoredDataset, salt: bytes) -> str:
-    """The commitment, 64 hex digits. The data are read in blocks. Raises InputError for a salt of another length."""
+    """Return the commitment to the data, 64 hex digits; the data are read in blocks.
+
+    Raises InputError for a salt of another length.
+    """
     if len(salt) != SALT_BYTES:
         raise InputError("salt", f"{len(salt)} bytes", f"{SALT_BYTES} bytes")
     found = hashlib.sha256(DOMAIN + salt + struct.pack("<3Q", data.rows, data.features, data.classes))
@@ -57,7 +62,7 @@ def commit(data: Dataset | StoredDataset, salt: bytes) -> str:
 
 
 def salt_beside(data: str | os.PathLike[str], name: str) -> Path:
-    """The file of the salt for the listing `name` of a data file, unless its owner names another one."""
+    """Return the path of the salt for the listing `name` of a data file, unless its owner names another path."""
     return Path(f"{os.fspath(data)}.{name}.salt")
 
 

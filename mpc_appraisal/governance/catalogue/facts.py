@@ -1,7 +1,9 @@
 """What an owner may publish about its data: types, and on demand statistics or sample rows.
 
-Data go in, and a part of a listing comes out. Nothing here is differentially private. Each part says in words what it
-reveals, and the words are published with it.
+In goes a data set; out comes a part of a listing. Nothing here is differentially private. Each part says in words what
+it reveals, and the words are published with it. Another fact may be added, with its words. The words and what is
+computed may change only together; and where invented rows are drawn, the seed has to be forgotten and real rows thrown
+away.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from mpc_appraisal.governance.catalogue.listing import Samples, Statistics
 from mpc_appraisal.governance.catalogue.schema import MOST_SAMPLES, TYPES
 
 LEAST_CLASS = 10  # the fewest rows of a class that samples are drawn after
-NOISE = 0.25  # of a feature's deviation over all rows, added to its deviation within the class
+NOISE = 0.25  # the share of a feature's deviation over all rows by which its deviation within the class is widened
 MOST_STATED_CLASSES = 10_000
 REVEALS_STATISTICS = (
     "Exact numbers of rows by class; each feature's mean and standard deviation over all rows, to three digits. In a "
@@ -34,7 +36,7 @@ REVEALS_REAL = "These are real rows of the data set, chosen at random and shown 
 
 
 def types_of(data: Dataset | StoredDataset) -> tuple[str, ...]:
-    """The type of each feature: 'binary' where it holds only 0 and 1, else 'integer', else 'real'."""
+    """Return the type of each feature: 'binary' where it holds only 0 and 1, else 'integer', else 'real'."""
     binary = integer = np.ones(data.features, bool)
     for block in data.blocks(BLOCK):
         x = block.x.numpy()
@@ -44,7 +46,10 @@ def types_of(data: Dataset | StoredDataset) -> tuple[str, ...]:
 
 
 def statistics(data: Dataset | StoredDataset) -> Statistics:
-    """The rows of each class, and the mean and the deviation of each feature, rounded to three digits."""
+    """Return the number of rows of each class, and the mean and the deviation of each feature, rounded to three digits.
+
+    Raises InputError for more than MOST_STATED_CLASSES classes.
+    """
     if data.classes > MOST_STATED_CLASSES:
         raise InputError("statistics", f"{data.classes} classes", f"at most {MOST_STATED_CLASSES} classes")
     counts = np.zeros(data.classes, np.int64)
@@ -58,9 +63,14 @@ def statistics(data: Dataset | StoredDataset) -> Statistics:
 def synthetic_samples(data: Dataset | StoredDataset, count: int, random: np.random.Generator | None = None) -> Samples:
     """Invent `count` rows of the classes that have `LEAST_CLASS` rows or more; none of them is a row of the data.
 
-    random: a generator for tests. By default its seed comes from the operating system and is forgotten, because whoever
-    knew it could subtract the noise. Raises InputError where the data are so few or so plain that invented rows would
-    be real ones.
+    Args:
+        data: the data set.
+        count: the number of rows to invent.
+        random: a generator for tests. By default its seed comes from the operating system and is forgotten, because
+            whoever knew the seed could subtract the noise.
+
+    Raises InputError for a count out of range, and where the data are so few or so plain that invented rows would be
+    real ones.
     """
     _check_count(count)
     random = random or np.random.default_rng(secrets.randbits(128))
@@ -93,7 +103,15 @@ def synthetic_samples(data: Dataset | StoredDataset, count: int, random: np.rand
 
 
 def real_samples(data: Dataset | StoredDataset, count: int, random: np.random.Generator | None = None) -> Samples:
-    """Choose `count` rows of the data at random. random: a generator for tests."""
+    """Choose `count` rows of the data at random, without repetition.
+
+    Args:
+        data: the data set.
+        count: the number of rows.
+        random: a generator for tests.
+
+    Raises InputError for a count out of range, or above the number of rows.
+    """
     _check_count(count)
     if count > data.rows:
         raise InputError("samples", f"{count} real rows", f"at most the {data.rows} that there are")
@@ -114,7 +132,7 @@ def _check_count(count: int) -> None:
 
 
 def _moments(data: Dataset | StoredDataset, label: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """The mean and the deviation of each feature over the rows of one class, or of all (None), in float64."""
+    """Return the mean and the deviation of each feature over the rows of one class, or of all (None), in float64."""
 
     def average(of) -> np.ndarray:
         total, rows = np.zeros(data.features), 0
@@ -129,7 +147,7 @@ def _moments(data: Dataset | StoredDataset, label: int | None) -> tuple[np.ndarr
 
 
 def _are_rows(x: np.ndarray, data: Dataset | StoredDataset) -> np.ndarray:
-    """Whether each row of x, (n, d) without -0.0, is a row of the data: (n,) bool."""
+    """Say of each row of x, (n, d) without -0.0, whether it is a row of the data: (n,) bool."""
     mine = [row.tobytes() for row in x]
     sought, found = set(mine), set()
     for block in data.blocks(BLOCK):

@@ -1,8 +1,10 @@
 """One listing: the record, its file, and the checks that a JSON schema cannot express.
 
-The file is JSON in ASCII with sorted keys, indented by one space, with lists of numbers on one line and with `<`, `>`
-and `&` escaped. Therefore the same listing is the same bytes everywhere, shows readable differences in git, and may
-stand inside a web page.
+In go the owner's facts and words, or a file; out comes a `Listing`, or its file. The file is JSON in ASCII with sorted
+keys, indented by one space, with lists of numbers on one line and with `<`, `>` and `&` escaped. Therefore the same
+listing is the same bytes everywhere, shows readable differences in git, and may stand inside a web page. The bytes of a
+file have to stay, because requests state its digest. A new field needs a place in `content`, in `of` and in the schema,
+and has to be left out where it is not stated.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.catalogue.commitment import SCHEME
 from mpc_appraisal.governance.catalogue.schema import FORMAT, TYPES, VERSION, check_schema
 
-LARGEST_FILE = 1 << 26  # bytes
+LARGEST_FILE = 1 << 26  # the largest size of a listing's file, in bytes
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Terms:
 
     Attributes:
         text: the terms in the owner's own words.
-        minimum_rows: the fewest rows that may be appraised, because an appraisal of few rows reveals more.
-        price: the price in `currency`; None where none is stated.
+        minimum_rows: the smallest number of rows that may be appraised, because an appraisal of few rows reveals more.
+        price: the price in `currency`; None where no price is stated.
         currency: three capital letters.
         licence: the name of the licence.
         purposes: what the data may be used for.
@@ -147,11 +149,11 @@ class Listing:
 
     @property
     def column_names(self) -> tuple[str, ...] | None:
-        """The names of the features in order; None where the owner does not name them."""
+        """Return the names of the features in order; None where the owner does not name them."""
         return tuple(name for name, _ in self.columns) or None
 
     def content(self) -> dict[str, Any]:
-        """The listing as JSON values. A field that is not stated is left out."""
+        """Return the listing as JSON values. A field that is not stated is left out."""
         data: dict[str, Any] = {"rows": self.rows, "features": self.features, "classes": self.classes}
         data |= {"types": dict(self.types), "encoding": self.encoding}
         if self.columns:
@@ -174,7 +176,7 @@ class Listing:
 
     @staticmethod
     def of(content: Any, where: str = "listing") -> Listing:
-        """The listing that JSON values state. Raises InputError, with `where` and the field, for anything else."""
+        """Return the listing that JSON values state. Raises InputError, with `where` and the field, for other JSON."""
         check_schema(content, where)
         data, terms = content["data"], content["terms"]
         samples, statistics = content.get("samples"), content.get("statistics")
@@ -198,18 +200,18 @@ class Listing:
         )
 
     def text(self) -> str:
-        """The content of the listing's file."""
+        """Return the content of the listing's file."""
         plain = _lines(self.content(), 0) + "\n"
         return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
     @property
     def file_digest(self) -> str:
-        """The SHA-256 of the file that `write_listing` writes, 64 hex digits, as `sha256sum` prints it."""
+        """Return the SHA-256 of the file that `write_listing` writes, 64 hex digits, as `sha256sum` prints it."""
         return hashlib.sha256(self.text().encode("ascii")).hexdigest()
 
 
 def _lines(value: Any, depth: int) -> str:
-    """JSON with sorted keys, with each list of plain values on one line."""
+    """Return JSON with sorted keys, with each list of plain values on one line."""
     if isinstance(value, dict):
         parts = [f"{json.dumps(key)}: {_lines(value[key], depth + 1)}" for key in sorted(value)]
         opening, closing = "{", "}"
@@ -233,7 +235,10 @@ def write_listing(path: str | os.PathLike[str], listing: Listing) -> None:
 
 
 def read_listing(path: str | os.PathLike[str]) -> Listing:
-    """Read the listing in a file that has its name. Raises InputError with file, field and what was expected."""
+    """Read the listing in the file `path`, whose name must be the listing's.
+
+    Raises InputError with file, field and what was expected.
+    """
     path = Path(path)
     where = shown(path.name)
     if not path.is_file():

@@ -1,8 +1,9 @@
 """The JSON schema of a listing, version 1.
 
-A listing's JSON goes in, and an error that names the first bad field comes out. Unknown fields are refused at every
-level, so that a misspelt term is not taken for no term. A new field makes listings that older versions refuse; another
-meaning of a field, or a field that must be there, needs another `VERSION`.
+In goes a listing's JSON; out comes nothing, or an InputError that names the first bad field. Unknown fields are refused
+at every level, so that a misspelt term is not taken for no term. A new field makes listings that older versions refuse;
+another meaning of a field, or a field that must be there, needs another `VERSION`. Known fields have to keep their
+names and types, because others have copies of listings.
 """
 
 from __future__ import annotations

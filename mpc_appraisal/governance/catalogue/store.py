@@ -1,6 +1,9 @@
 """A catalogue: a folder of listings, each in NAME.json. This module publishes, reads and searches listings.
 
-Files with other endings in the folder are ignored.
+In go data with the owner's words, a folder, or the words of a search; out come the files of a listing, the listings of
+a folder, or whether a listing is found. Files with other endings in the folder are ignored. A field may be added to a
+search, in NUMBERS or TEXTS and in `fields`. The salt of a commitment has to be written outside the folder, which is
+meant to be published, and before the listing, so that no listing is without its salt.
 """
 
 from __future__ import annotations
@@ -42,8 +45,13 @@ class Bad:
 def publish(data: Any, listing: dict[str, Any], out: str | os.PathLike[str], secret: str | os.PathLike[str]) -> Path:
     """Commit to `data`, write the salt to `secret` and the listing to out/NAME.json, and return the listing's file.
 
-    listing: the arguments of `Listing` without sizes and digest. Raises InputError where anything is wrong; then
-    nothing is written.
+    Args:
+        data: the data set.
+        listing: the arguments of `Listing` without sizes and digest.
+        out: the folder of the catalogue.
+        secret: the file for the salt, which lies outside of `out`.
+
+    Raises InputError where anything is wrong; then no file is written.
     """
     out, secret = Path(out), Path(secret)
     if secret.resolve().is_relative_to(out.resolve()):
@@ -68,7 +76,10 @@ def publish(data: Any, listing: dict[str, Any], out: str | os.PathLike[str], sec
 
 
 def read_catalogue(folder: str | os.PathLike[str]) -> tuple[list[Listing], list[Bad]]:
-    """The listings of a folder by name, and the files that are none. Two listings with one commitment are both bad."""
+    """Return the listings of a folder by name, and the files that are no listings.
+
+    Two listings with one commitment are both bad. Raises InputError where there is no such folder.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError("in", shown(str(folder)), "the folder of a catalogue")
@@ -90,16 +101,17 @@ def read_catalogue(folder: str | os.PathLike[str]) -> tuple[list[Listing], list[
 
 
 def matches(listing: Listing, terms: Sequence[str]) -> bool:
-    """Whether all terms hold. A term is a word that occurs somewhere, or a condition such as rows>=1000.
+    """Say whether all terms hold. A term is a word that occurs somewhere, or a condition such as rows>=1000.
 
     Upper and lower case are the same. A text can be compared by = and != alone. A listing that does not state a field
-    fails every condition on it. Raises InputError for an unknown field.
+    fails every condition on that field. Raises InputError for an unknown field, and for a condition that cannot be
+    read.
     """
     return all(_condition(listing, term) if CONDITION.fullmatch(term) else _words(listing, term) for term in terms)
 
 
 def fields(listing: Listing) -> dict[str, Any]:
-    """The fields that conditions compare; None where the listing does not state one."""
+    """Return the fields that conditions compare; None where the listing does not state a field."""
     terms = listing.terms
     return {
         "rows": listing.rows,

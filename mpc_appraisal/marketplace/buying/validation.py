@@ -1,19 +1,22 @@
-"""Validation of selected data by trial (Song et al., "Try Before You Buy", slides "Data Validation", "Backup: Data
-Validation"): the shopper cannot see labels and images, so a retrained model shows what they are worth.
+"""Validation of data by trial: a retrained model shows what labels and images are worth that the shopper cannot see.
 
-S_1, S_2, ...   the selection, in subsets of `granularity` rows
-model_j         the model retrained, from the present weights, on the shopper's own data and S_j
-error_j         wrong predictions of model_j on uniformly distributed validation data / their number
-accepted        error_j <= T, where T is the previous prediction error
+    S_1, S_2, ...   the selection, in subsets of `granularity` rows
+    model_j         the model retrained, from the present weights, on the shopper's own data and S_j
+    error_j         wrong predictions of model_j on uniformly distributed validation data / their number
+    accepted        error_j <= T, where T is the previous prediction error
 
-The slides print error < T. Errors are counts, so ties occur. A tie is no evidence against the data and is accepted.
+In go the selection, the shopper's validation data, T, and a function `Retrain`; out comes a `Verdict` for each subset.
+The caller decides how a model is retrained and asked, in the clear or encrypted. The shopper learns a count of wrong
+predictions for each subset; subsets of one row would reveal which single row helps.
 
-The rule compares errors and not losses: some wrong labels spread out an overconfident model's probabilities, so its
-loss falls while it errs more, and a rule on the loss would accept them. Own data are part of the retraining, because a
-model that is retrained on a small S_j alone forgets, and good data would be refused.
+How a model is retrained may change. The rule and the order of trials have to stay, because `roles.trials` and
+`roles.shares` follow both. The rule compares errors and not losses: some wrong labels spread out an overconfident
+model's probabilities, so that its loss falls while its errors increase, and a rule on the loss would accept such
+labels. Own data are part of the retraining, because a model that is retrained on a small S_j alone forgets, and good
+data would be refused.
 
-The caller decides how a model is retrained and asked, in the clear or encrypted; see `Retrain`. The shopper learns a
-count of wrong predictions for each subset; subsets of one row would reveal which single row helps.
+The source is Song et al., "Try Before You Buy", slides "Data Validation" and "Backup: Data Validation". The slides
+print error < T. Errors are counts, so ties occur. A tie is no evidence against the data and is accepted.
 """
 
 from __future__ import annotations
@@ -53,15 +56,17 @@ class Verdict:
 
     @property
     def error(self) -> float:
+        """Return the error of the retrained model, in [0, 1]."""
         return self.wrong / self.of
 
     @property
     def accepted(self) -> bool:
+        """Return whether the retrained model's error is at most T."""
         return self.error <= self.threshold
 
 
 def subsets(selection: Tensor, granularity: int) -> tuple[Tensor, ...]:
-    """Divide the selection (b,), in its order, into parts of `granularity` rows; the last one has what is left.
+    """Divide the selection (b,), in its order, into parts of `granularity` rows; the last part has what is left.
 
     Raises InputError for a granularity outside 1 .. b.
     """
@@ -73,9 +78,9 @@ def subsets(selection: Tensor, granularity: int) -> tuple[Tensor, ...]:
 
 
 def wrong_predictions(predict: Predictor, x: Tensor, y: Tensor) -> int:
-    """Count the rows of x (m, d) that are predicted as another class than y (m,).
+    """Count the rows of x (m, d) for which `predict` gives another class than y (m,).
 
-    Raises InputError for predictions of another shape, or that are not finite.
+    Raises InputError for predictions of another shape, and for predictions that are not finite.
     """
     scores = predict(x)
     if scores.ndim != 2 or len(scores) != len(y) or len(y) == 0:
@@ -92,13 +97,13 @@ def validate(
     """Try each subset of a selection.
 
     Args:
-        retrain: retrains the model with the rows that it is given.
+        retrain: a function that retrains the model with the rows whose numbers it is given, and returns the model.
         selection: the numbers of the selected rows, (b,).
         granularity: the number of rows of a subset.
         x, y: the validation data, (m, d) and (m,).
-        threshold: T, the error in [0, 1] of the model before.
-        keep: True if an accepted subset stays, so that the next one is retrained beside it and T becomes its error;
-            otherwise each subset is tried on its own against the first T.
+        threshold: T, the error in [0, 1] of the model before it is retrained.
+        keep: True if an accepted subset stays, so that the next subset is retrained beside it and T becomes its error;
+            False if each subset is tried on its own against the first T.
 
     Returns one verdict for each subset.
 
@@ -117,7 +122,15 @@ def validate(
 
 
 def uniform(y: Tensor, size: int, classes: int, seed: int) -> Tensor:
-    """Draw "uniformly distributed" validation data: (size,) row numbers at random, equally many of each class.
+    """Draw "uniformly distributed" validation data: the numbers of `size` random rows, equally many of each class.
+
+    Args:
+        y: the labels to draw from, (m,).
+        size: the number of rows to draw, a multiple of `classes`.
+        classes: the number of classes.
+        seed: the seed of the draw.
+
+    Returns (size,) row numbers, class by class.
 
     Raises InputError where `size` is no multiple of `classes`, or where a class has too few rows.
     """

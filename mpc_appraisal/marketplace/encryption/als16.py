@@ -1,5 +1,8 @@
 """IFE from the decisional Diffie-Hellman assumption on secp256k1: public-key, adaptively secure, 128 bits.
 
+In go pixels x (n, d) at the seller and rows w (k, d) at the authority; out come the exact inner products <x, w> at the
+cloud. G is the group's generator, H a second point, and i the number of a pixel:
+
     setup       s_i, t_i uniform modulo the group's order;  h_i = s_i G + t_i H
     encrypt     C = r G,  D = r H,  E_i = x_i G + r h_i               r fresh for every row
     keygen      (sum_i w_i s_i,  sum_i w_i t_i) = (s_w, t_w)
@@ -10,10 +13,12 @@ evaluates learns <x, w>, exactly, and w. The points h_i are public, so that anyb
 
 The order is prime and greater than any inner product, so that keys combine as they do over the integers. H comes from
 hashing a label to a point, so that nobody knows its logarithm. The logarithm of <x, w> G is found by baby steps and
-giant steps: z = i m + j with m = 2^17 + 1, |j| <= 2^16 and |i| <= 2^7, and a table of j G by its first coordinate.
+giant steps: z = i m + j with m = 2^17 + 1, `|j| <= 2^16` and `|i| <= 2^7`, and a table of j G by its first coordinate.
 
-The arithmetic is that of libsecp256k1, through coincurve (extra `curve`). Its multiplication of a point takes variable
-time, and `encrypt` multiplies by the secret r. Do not encrypt where others can measure the time.
+The search for the logarithm may change. The label of H, the layout of points and the derivation of secrets from a
+master have to stay, because uploads and the authority's files are kept. The arithmetic is that of libsecp256k1, through
+coincurve (extra `curve`). Its multiplication of a point takes variable time, and `encrypt` multiplies by the secret r.
+Do not encrypt where others can measure the time.
 
 Reference: Agrawal, Libert, Stehle, "Fully secure functional encryption for inner products, from standard assumptions",
 CRYPTO 2016, section 3.
@@ -62,7 +67,7 @@ _STEP = 2 * _BABY + 1
 class ALS16(Scheme):
     """Public-key IFE on an elliptic curve, as the head of this file describes it.
 
-    Raises InputError: coincurve is not installed.
+    Raises InputError where coincurve is not installed.
     """
 
     name: ClassVar[str] = "als16"
@@ -76,9 +81,11 @@ class ALS16(Scheme):
             raise InputError("scheme als16", "no coincurve", "the extra `curve`: pip install mpc_appraisal[curve]")
 
     def setup(self, dimension: int) -> Master:
+        """Draw a master secret of 32 bytes, as in the base class."""
         return Master(self.name, check_dimension(dimension), new_key())
 
     def encryption_key(self, master: Master) -> EncryptionKey:
+        """Return the public points h_i, 33 bytes each, as the key with which the seller encrypts."""
         check_mine("master", master.scheme, self.name)
         firsts, seconds = _secrets(master)
         points = (_sum([_times(_generator(), s), _times(_second(), t)]) for s, t in zip(firsts, seconds, strict=True))
@@ -86,6 +93,7 @@ class ALS16(Scheme):
         return EncryptionKey(self.name, master.dimension, material, master.key_id)
 
     def encrypt(self, key: EncryptionKey, x: np.ndarray) -> Ciphertext:
+        """Encrypt the rows of x (n, d), as in the base class, with a fresh r for each row."""
         check_mine("encryption key", key.scheme, self.name)
         x = check_pixels(x, key.dimension)
         bases = _points(
@@ -107,6 +115,7 @@ class ALS16(Scheme):
         )
 
     def keygen(self, master: Master, w: np.ndarray) -> FunctionKey:
+        """Return the function keys for the rows of w (k, d), as in the base class."""
         check_mine("master", master.scheme, self.name)
         w = self.check_rows(w, master.dimension)
         secrets = _secrets(master)
@@ -116,9 +125,10 @@ class ALS16(Scheme):
         return FunctionKey(self.name, master.dimension, values, master.key_id)
 
     def evaluate(self, key: FunctionKey, w: np.ndarray, c: Ciphertext) -> np.ndarray:
-        """As in the base class; also raises InputError if no inner product below the bound fits a ciphertext.
+        """Return the inner products, as in the base class.
 
-        That happens with a foreign key or with altered bytes.
+        Also raises InputError if no inner product below the bound fits a ciphertext, which happens with a foreign key
+        or with altered bytes.
         """
         w = self.check_fit(key, w, c)
         out = np.zeros((len(c), len(w)), dtype=np.int64)
@@ -140,7 +150,7 @@ def _generator() -> PublicKey:
 
 @lru_cache(maxsize=1)
 def _second() -> PublicKey:
-    """H: the point whose first coordinate is the first suitable hash of a label and a counter."""
+    """Return H: the point whose first coordinate is the first suitable hash of a label and a counter."""
     for counter in range(256):
         digest = hashlib.sha256(b"mpc_appraisal als16 second generator" + bytes([counter])).digest()
         try:
@@ -153,14 +163,17 @@ def _second() -> PublicKey:
 
 
 def _secrets(master: Master) -> tuple[list[int], list[int]]:
-    """The secret numbers s_i and t_i of a seller."""
+    """Return the secret numbers s_i and t_i of a seller."""
     drawn = Stream(master.secret, "als16 secret").ring((2 * master.dimension, _WIDE_BYTES // 8)).numpy()
     numbers = [int.from_bytes(row.tobytes(), "big") % ORDER for row in drawn]
     return numbers[: master.dimension], numbers[master.dimension :]
 
 
 def _points(rows: np.ndarray, what: str) -> list[PublicKey]:
-    """The points whose compressed bytes are `rows` (n, 33); raises InputError, which names `what`, for other bytes."""
+    """Return the points whose compressed bytes are `rows` (n, 33).
+
+    Raises InputError, which names `what`, for other bytes.
+    """
     try:
         return [PublicKey(row.tobytes()) for row in rows]
     except ValueError:
@@ -168,7 +181,7 @@ def _points(rows: np.ndarray, what: str) -> list[PublicKey]:
 
 
 def _times(point: PublicKey | None, scalar: int) -> PublicKey | None:
-    """The point times the scalar, which may be negative; None is the neutral element."""
+    """Multiply a point by a scalar, which may be negative; None is the neutral element."""
     scalar %= ORDER
     return None if point is None or scalar == 0 else point.multiply(scalar.to_bytes(SCALAR_BYTES, "big"))
 
@@ -180,7 +193,7 @@ def _negative(point: PublicKey) -> PublicKey:
 
 
 def _sum(points: Iterable[PublicKey | None]) -> PublicKey | None:
-    """The sum of points; None stands for the neutral element, which libsecp256k1 does not represent."""
+    """Add points; None stands for the neutral element, which libsecp256k1 does not represent."""
     points = [point for point in points if point is not None]
     if not points:
         return None
@@ -191,7 +204,7 @@ def _sum(points: Iterable[PublicKey | None]) -> PublicKey | None:
 
 
 def _weighted(points: list[PublicKey], negated: list[PublicKey], weights: np.ndarray) -> PublicKey | None:
-    """The sum of w_i E_i, bit by bit from the top. Additions alone are two or three times as fast as products."""
+    """Return the sum of w_i E_i, bit by bit from the top. Additions are two or three times as fast as products."""
     sizes = np.abs(weights)
     total = None
     for bit in reversed(range(int(sizes.max(initial=0)).bit_length())):
@@ -202,7 +215,7 @@ def _weighted(points: list[PublicKey], negated: list[PublicKey], weights: np.nda
 
 @lru_cache(maxsize=2)
 def _multiples(count: int) -> tuple[PublicKey, ...]:
-    """The points G, 2 G, ..., count G."""
+    """Return the points G, 2 G, ..., count G."""
     generator, points = _generator(), [_generator()]
     for _ in range(count - 1):
         points.append(_sum([points[-1], generator]))
@@ -211,7 +224,7 @@ def _multiples(count: int) -> tuple[PublicKey, ...]:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[bytes, tuple[int, int]]:
-    """Maps the first coordinate of j G to (j, parity byte), for j = 1..2^16. It is built once, in at most a second."""
+    """Map the first coordinate of j G to (j, parity byte), for j = 1..2^16. It is built once, in at most a second."""
     found, point, generator = {}, _generator(), _generator()
     for baby in range(1, _BABY + 1):
         packed = point.format()
@@ -221,7 +234,7 @@ def _table() -> dict[bytes, tuple[int, int]]:
 
 
 def _logarithm(point: PublicKey | None) -> int:
-    """The number z with z G = point and |z| < 2^24; small numbers are tried first. Raises InputError if none fits."""
+    """Find z with z G = point and |z| < 2^24, trying small numbers first. Raises InputError if none fits."""
     table = _table()
     giants = {sign: _times(_generator(), -sign * _STEP) for sign in (1, -1)}
     reached = {1: point, -1: point}

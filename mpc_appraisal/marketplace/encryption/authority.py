@@ -2,16 +2,19 @@
 
     issued rows of a seller: rank(w_1, ..., w_k) <= cap = floor(cap_share * d)
 
-Keys for k independent rows reveal <x, w_1>, ..., <x, w_k> to whoever evaluates, and d of them reveal x. The authority
-counts the exact rank of all rows that it has issued for a seller (see `rank`), over restarts and processes, and refuses
-to make a key beyond the cap. Rows in the span of earlier rows reveal nothing new and are free. Keys of labels are
-counted as well.
+A row w is a row of a network's first layer, d the number of pixels x of an image. Keys for k independent rows reveal
+<x, w_1>, ..., <x, w_k> to whoever evaluates, and d of them reveal x. The authority counts the exact rank of all rows
+that it has issued for a seller (see `rank`), over restarts and processes, and refuses to make a key beyond the cap.
+Rows in the span of earlier rows reveal nothing new and are free. Keys of labels are counted as well. The cap is no
+promise that x is safe below it: pixels are bounded, and linear programming has recovered all 784 pixels from 676 rows
+of a convolution.
 
-The cap is no promise that x is safe below it: pixels are bounded, and linear programming has recovered all 784 pixels
-from 676 rows of a convolution.
+In go the names of sellers, rows and the numbers of labels; out come keys, or an InputError. The state is a folder of
+mode 700 with one file of mode 600 for each seller, which is replaced atomically under a lock. It contains the master
+secrets, so that whoever reads it can decrypt every upload.
 
-The state is a folder of mode 700 with one file of mode 600 for each seller, which is replaced atomically under a lock.
-It contains the master secrets, so that whoever reads it can decrypt every upload.
+What is counted may become stricter. The count has to be on disk before a key is returned, a seller's own lower cap has
+to stay, and the fields of a seller's file have to stay readable.
 """
 
 from __future__ import annotations
@@ -41,7 +44,13 @@ _VERIFY_BYTES = 32
 
 @dataclass(frozen=True)
 class Enrolment:
-    """What a seller receives when it enrols: its encryption key, and the secret that its labels' keys derive from."""
+    """What a seller receives when it enrols.
+
+    Attributes:
+        seller: the seller's name.
+        encryption_key: the key that the seller encrypts images with.
+        label_secret: the secret, 32 bytes, from which the keys of its labels derive.
+    """
 
     seller: str
     encryption_key: EncryptionKey
@@ -52,7 +61,10 @@ class Enrolment:
 class Issued:
     """What has been issued for a seller.
 
-    rows: the number of independent rows. cap: the largest number of them. labels: the number of label keys.
+    Attributes:
+        rows: the number of independent rows.
+        cap: the largest number of independent rows that may be issued.
+        labels: the number of label keys.
     """
 
     rows: int
@@ -81,12 +93,12 @@ class Authority:
     Args:
         folder: the folder of state, which is created if it does not exist.
         scheme: the scheme of all sellers of this authority.
-        cap_share: the share of its dimension in (0, 1) up to which independent rows may be issued for a seller.
+        cap_share: the share of its dimension, in (0, 1), up to which independent rows may be issued for a seller.
         label_cap: how many label keys may be issued for a seller. None sets no cap.
 
     A seller that was enrolled with lower caps keeps them, whatever the authority is opened with later.
 
-    Raises InputError: a cap is out of range.
+    Raises InputError where a cap is out of range.
     """
 
     def __init__(self, folder: Path, scheme: Scheme, cap_share: float = 0.75, label_cap: int | None = None):
@@ -101,9 +113,14 @@ class Authority:
         self._spans: dict[str, tuple[int, tuple[Echelon, ...]]] = {}
 
     def enrol(self, seller: str, dimension: int, verify_key: bytes) -> Enrolment:
-        """Draw a seller's secrets, and store the key by which its uploads are verified (32 bytes).
+        """Draw a seller's secrets, and store the key by which its uploads are verified.
 
-        Raises InputError: the seller is enrolled already, its name is not allowed, or the key has another length.
+        Args:
+            seller: the seller's name.
+            dimension: the number of pixels of an image.
+            verify_key: the verification key, 32 bytes.
+
+        Raises InputError where the seller is enrolled already, its name is not allowed, or the key has another length.
         """
         if len(verify_key) != _VERIFY_BYTES:
             raise InputError(f"verify_key of {seller}", f"{len(verify_key)} bytes", f"{_VERIFY_BYTES}")
@@ -127,20 +144,20 @@ class Authority:
         return Enrolment(seller, self.scheme.encryption_key(master), account.label_secret)
 
     def verify_key(self, seller: str) -> bytes:
-        """The key by which the cloud and shoppers verify this seller's uploads."""
+        """Return the key by which this seller's uploads are verified. Raises InputError for a seller not enrolled."""
         return self._read(seller).verify_key
 
     def issued(self, seller: str) -> Issued:
-        """What has been issued for a seller so far. Raises InputError if the seller is not enrolled."""
+        """Return what has been issued for a seller so far. Raises InputError for a seller that is not enrolled."""
         account = self._read(seller)
         ranks = [span.rank for span in self._span(seller, account)]
         return Issued(max(ranks), self._cap(account), _count(account.labels))
 
     def function_key(self, seller: str, w: np.ndarray) -> FunctionKey:
-        """The function keys for the rows of w (k, d), after the rows have been counted and the count is on disk.
+        """Return the function keys for the rows of w (k, d), after the rows have been counted and the count is on disk.
 
-        Raises InputError: the rows are out of bound, or there are more independent ones than the cap allows. Nothing is
-        counted then.
+        Raises InputError where the seller is not enrolled, the rows are out of bound, or more of them are independent
+        than the cap allows. Nothing is counted then.
         """
         with locked(self._lock):
             account = self._read(seller)
@@ -159,15 +176,16 @@ class Authority:
         return self.scheme.keygen(account.master, w)
 
     def label_keys(self, seller: str, upload_id: bytes, indices: Sequence[int], purpose: str = "label") -> list[bytes]:
-        """The keys of these rows' labels, in this order, after they have been counted and the count is on disk.
+        """Return the keys of these rows' labels, in this order, after they have been counted and the count is on disk.
 
         Args:
             seller: the name of the seller.
             upload_id: the id of the upload, which need not be trusted.
-            indices: the rows of the upload.
+            indices: the numbers of the rows in the upload.
             purpose: one of `labels.PURPOSES`. The caller chooses it; it must not come from another party.
 
-        Raises InputError: the seller is not enrolled, an index is negative, or the keys exceed the cap.
+        Raises InputError where the seller is not enrolled, an index is negative, the purpose is unknown, or the keys
+        exceed the cap. Nothing is counted then.
         """
         indices = [int(index) for index in indices]
         if any(index < 0 for index in indices):
@@ -205,7 +223,7 @@ class Authority:
         return account
 
     def _span(self, seller: str, account: _Account) -> tuple[Echelon, ...]:
-        """The echelon forms of the account's rows, one for each prime.
+        """Return the echelon forms of the account's rows, one for each prime.
 
         Rows are only ever appended, so that the forms of earlier rows are cached.
         """
@@ -243,7 +261,7 @@ def _write(path: Path, account: _Account) -> None:
 
 
 def _parse(path: Path) -> _Account:
-    """The account in the file `path`; raises InputError, which names the file, if `_write` has not written it."""
+    """Return the account in the file `path`. Raises InputError, which names the file, if `_write` did not write it."""
     expected = "a seller's secrets as this authority keeps them"
     arrays = read_arrays(path, f"secrets of {path.stem}", expected, LARGEST)
     try:

@@ -2,11 +2,14 @@
 
     z[o, p, q] = sum_{c, i, j} kernel[o, c, i, j] x[c, s p + i - padding, s q + j - padding]
 
-With patches there is one ciphertext for each output position and one function key for each output channel. This
-takes more bytes of ciphertexts. With Toeplitz rows there is one ciphertext for an image and one function key for
-each channel and position. This uses up the authority's cap on rows.
+x is an image with channels c, o an output channel, (p, q) a position of the output, (i, j) a place in the kernel, and s
+the stride. In go images or kernels; out come the vectors that an IFE scheme takes. With patches there is one ciphertext
+for each output position and one function key for each output channel. This takes more bytes of ciphertexts. With
+Toeplitz rows there is one ciphertext for an image and one function key for each channel and position. This uses up the
+authority's cap on rows.
 
-Images and outputs are flattened in row-major order, as in torch: (channels, height, width).
+How the indices are computed may change. Images and outputs have to stay flattened in row-major order, as in torch:
+(channels, height, width); and `outputs` has to give the order of `toeplitz`.
 """
 
 from __future__ import annotations
@@ -17,9 +20,16 @@ from mpc_appraisal.common.errors import InputError
 
 
 def patches(x: np.ndarray, image: tuple[int, int, int], kernel: int, stride: int = 1, padding: int = 0) -> np.ndarray:
-    """The patches (n * positions, channels * kernel^2) of images x (n, d); the positions of an image are consecutive.
+    """Return the patches (n * positions, channels * kernel^2) of images x (n, d).
 
-    Raises InputError: the images have another shape, or the kernel does not fit them.
+    Args:
+        x: the images (n, d), integers.
+        image: (channels, height, width) of an image, with product d.
+        kernel: the side of the kernel, in pixels.
+        stride, padding: those of the convolution, in pixels.
+
+    The positions of an image are consecutive. Raises InputError where the images have another shape, or the kernel does
+    not fit them.
     """
     where, inside = _taps(image, kernel, stride, padding)
     if x.ndim != 2 or x.shape[1] != int(np.prod(image)):
@@ -28,16 +38,26 @@ def patches(x: np.ndarray, image: tuple[int, int, int], kernel: int, stride: int
 
 
 def outputs(z: np.ndarray, images: int) -> np.ndarray:
-    """Inner products of patches (images * positions, out), in the order of `toeplitz`: (images, out * positions)."""
+    """Bring inner products of patches into the order of `toeplitz`.
+
+    Args:
+        z: the inner products (images * positions, out).
+        images: the number of images.
+
+    Returns (images, out * positions).
+    """
     return z.reshape(images, -1, z.shape[1]).swapaxes(1, 2).reshape(images, -1)
 
 
 def toeplitz(kernels: np.ndarray, image: tuple[int, int, int], stride: int = 1, padding: int = 0) -> np.ndarray:
-    """The rows (out * positions, d) int64 with which the convolution is x @ rows.T.
+    """Return the rows (out * positions, d) int64 with which the convolution is x @ rows.T.
 
-    kernels: (out, channels, kernel, kernel), integers.
+    Args:
+        kernels: (out, channels, kernel, kernel), integers.
+        image: (channels, height, width) of an image, with product d.
+        stride, padding: those of the convolution, in pixels.
 
-    Raises InputError: the kernels have another shape, or they do not fit the image.
+    Raises InputError where the kernels have another shape, or do not fit the image.
     """
     if kernels.ndim != 4 or kernels.shape[1] != image[0] or kernels.shape[2] != kernels.shape[3]:
         raise InputError("kernels", f"shape {kernels.shape}", f"(out, {image[0]}, kernel, kernel)")
@@ -49,7 +69,7 @@ def toeplitz(kernels: np.ndarray, image: tuple[int, int, int], stride: int = 1, 
 
 
 def _taps(image: tuple[int, int, int], kernel: int, stride: int, padding: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each position and each entry of the kernel, the index of the pixel, and whether it lies in the image.
+    """Return, for each position and each entry of the kernel, the index of the pixel, and whether it lies in the image.
 
     The index of a pixel outside of the image is 0.
     """

@@ -1,18 +1,24 @@
 """IFE from learning with errors (LWE), modulo q = 2^64, with a private key for each seller.
 
+In go pixels x (d,) at the seller and rows W (k, d) at the authority; out come the exact inner products W x, or two
+shares of them. A prime marks a transpose, and PRG expands a seed to ring elements:
+
     secret      S = PRG(seed), uniform in Z_q^(n x d)                       known to the seller and to the authority
     encrypt     c = a S + e + 2^39 x,  a = PRG(public seed) in Z_q^n,  e = round(N(0, sigma^2 I))    fresh for each row
     keygen      sk = S W'  (n, k)
     evaluate    c W' - a sk = 2^39 W x + W e, rounded to a multiple of 2^39, is W x while |W e| < 2^38
 
 The seller sends c (8 bytes for each of the d pixels) and the public seed (32 bytes) for each row. The authority sends
-sk, which is 8 n bytes for each row of W. Whoever evaluates learns W x, and W is not hidden from it. Of rows that are
-equal in W x it learns no difference, until the keys that were issued have rank d; `authority` counts and caps the rank.
+sk, which is 8 n bytes for each row of W. Whoever evaluates learns W x, and W is not hidden from it. Of two images that
+are equal in W x it learns no difference, until the keys that were issued have rank d; `authority` counts and caps the
+rank.
 
-Results are exact. One is wrong with a probability of at most 7e-17 for rows under the bound and the default sigma. The
-security is that of an LWE instance, which takes 167 bits for 784 pixels and 161 bits for 3,072 by the known attacks
+Results are exact. A result is wrong with a probability of at most 7e-17 for rows under the bound and the default sigma.
+The security is that of an LWE instance, which takes 167 bits for 784 pixels and 161 bits for 3,072 by the known attacks
 (135 and 129 by the core-SVP count). Both are derived in docs/protocols/functional_encryption.md. Ciphertexts are
-malleable: 2^39 added to a coordinate adds 1 to x. Therefore `signed_upload` signs them.
+malleable: 2^39 added to a coordinate adds 1 to x. Therefore `signed_upload` signs them. How products are computed may
+change. n, sigma and FRACTION_BITS may change only with that derivation; keys and ciphertexts of other parameters do not
+fit.
 
 Reference: Agrawal, Libert, Stehle, "Fully secure functional encryption for inner products, from standard assumptions",
 CRYPTO 2016, section 4, in its secret-key, selective form; S is uniform instead of Gaussian, and keys are modulo q.
@@ -58,10 +64,10 @@ class LWE(Scheme):
     Args:
         n: the length of the LWE secret.
         sigma: the standard deviation of a ciphertext's noise.
-        deviations: a row is refused if the margin 2^38 is less than so many standard deviations of its noise. With 8 a
-            result is wrong with a probability of at most 1.3e-15.
+        deviations: a row w is refused if the margin 2^38 is less than so many standard deviations of its noise. With 8
+            a result is wrong with a probability of at most 1.3e-15.
 
-    Raises InputError: a parameter is out of range.
+    Raises InputError where a parameter is out of range.
     """
 
     name: ClassVar[str] = "lwe"
@@ -81,17 +87,20 @@ class LWE(Scheme):
             raise InputError("deviations", self.deviations, "at least 1")
 
     def security_bits(self, dimension: int) -> float:
-        """The cost in bits of the best known attack on the LWE instance behind vectors of `dimension` pixels."""
+        """Return the cost in bits of the best known attack on the LWE instance behind vectors of `dimension` pixels."""
         return security_bits(self.n, 64, self.sigma / (PIXEL * math.sqrt(check_dimension(dimension))))
 
     def setup(self, dimension: int) -> Master:
+        """Draw a master secret of 32 bytes, as in the base class."""
         return Master(self.name, check_dimension(dimension), new_key())
 
     def encryption_key(self, master: Master) -> EncryptionKey:
+        """Return the secret seed itself as the key with which the seller encrypts."""
         check_mine("master", master.scheme, self.name)
         return EncryptionKey(self.name, master.dimension, master.secret, master.key_id)
 
     def encrypt(self, key: EncryptionKey, x: np.ndarray) -> Ciphertext:
+        """Encrypt the rows of x (n, d), as in the base class, with a fresh public seed and noise for each row."""
         check_mine("encryption key", key.scheme, self.name)
         x = check_pixels(x, key.dimension)
         secret = _secret(key.material, key.dimension, self.n)
@@ -104,17 +113,22 @@ class LWE(Scheme):
         return Ciphertext(self.name, seeds, body, key.key_id)
 
     def keygen(self, master: Master, w: np.ndarray) -> FunctionKey:
+        """Return the function keys for the rows of w (k, d), as in the base class."""
         check_mine("master", master.scheme, self.name)
         w = self.check_rows(w, master.dimension)
         secret = _secret(master.secret, master.dimension, self.n)
         return FunctionKey(self.name, master.dimension, small_product(Small(w), secret.values), master.key_id)
 
     def evaluate(self, key: FunctionKey, w: np.ndarray, c: Ciphertext) -> np.ndarray:
+        """Return the exact inner products x @ w.T, (n, k) int64, as in the base class."""
         self.check_pair(key, c)
         return self.evaluator(key, w)(c)
 
     def evaluator(self, key: FunctionKey, w: np.ndarray) -> Callable[[Ciphertext], np.ndarray]:
-        """As in the base class; the function checks each ciphertext against the key, and the rows are checked once."""
+        """Return a function that evaluates ciphertexts, as in the base class.
+
+        The rows are checked once, here; the function checks each ciphertext against the key.
+        """
         rows, right = Small(self.check_noise(self.check_key(key, w))), self._residues(key)
 
         def run(c: Ciphertext) -> np.ndarray:
@@ -125,9 +139,10 @@ class LWE(Scheme):
         return run
 
     def shopper_share(self, w: np.ndarray, c: Ciphertext) -> np.ndarray:
-        """The share c W' (n, k) int64 modulo 2^64 of 2^39 W x + W e; its holder needs W and the ciphertexts' bodies.
+        """Return the share c W' (n, k) int64 modulo 2^64 of 2^39 W x + W e, for n ciphertexts.
 
-        The headers are not read.
+        Whoever computes this share needs W (k, d) and the ciphertexts' bodies; the headers are not read. Raises
+        InputError for ciphertexts of another scheme or type, and for rows that `check_rows` refuses.
         """
         check_mine("ciphertext", c.scheme, self.name)
         if c.body.dtype != np.int64:
@@ -135,10 +150,12 @@ class LWE(Scheme):
         return small_product(Small(self.check_rows(w, c.dimension)), c.body.T).T
 
     def cloud_share(self, key: FunctionKey, seeds: np.ndarray) -> np.ndarray:
-        """The share -a sk (n, k) int64 modulo 2^64; its holder needs the function key and the seeds (n, 32).
+        """Return the share -a sk (n, k) int64 modulo 2^64, for n ciphertexts.
 
-        The sum of this and `shopper_share` modulo 2^64 is 2^39 <x, w> + <e, w>. Unless the sum is rounded, the noise
-        stays in it. Its standard deviation is 2^-39 sigma |w|_2 in the unit of <x, w>, which is at most 0.06.
+        Whoever computes this share needs the function key and the seeds (n, 32) uint8. The sum of this and
+        `shopper_share` modulo 2^64 is 2^39 <x, w> + <e, w>. Unless the sum is rounded, the noise stays in it. Its
+        standard deviation is 2^-39 sigma `|w|_2` in the unit of <x, w>, which is at most 0.06. Raises InputError for a
+        key of another scheme or length, and for seeds of another form.
         """
         check_mine("function key", key.scheme, self.name)
         self._check_seeds(seeds)
@@ -150,7 +167,7 @@ class LWE(Scheme):
         return Residues(key.values)
 
     def _masked(self, seeds: np.ndarray, right: Residues) -> np.ndarray:
-        """The product a sk (n, k) int64 modulo 2^64, for the seeds of a."""
+        """Return the product a sk (n, k) int64 modulo 2^64, for the seeds of a."""
         out = np.empty((len(seeds), len(right.values)), dtype=np.int64)
         for start in range(0, len(seeds), _BLOCK):
             run = slice(start, start + _BLOCK)
@@ -158,11 +175,14 @@ class LWE(Scheme):
         return out
 
     def check_rows(self, w: np.ndarray, dimension: int) -> np.ndarray:
-        """As in the base class; also raises InputError where a row's noise comes too near to the margin."""
+        """Return the rows as in the base class.
+
+        Also raises InputError where a row's noise comes too near to the margin.
+        """
         return self.check_noise(check_bound(w, dimension=dimension))
 
     def check_noise(self, w: np.ndarray) -> np.ndarray:
-        """`w` (k, d) int64, unchanged; raises InputError where a row's noise comes too near to the margin."""
+        """Return `w` (k, d) int64 unchanged. Raises InputError where a row's noise comes too near to the margin."""
         norms = np.sqrt((w.astype(np.float64) ** 2).sum(1))
         most = 2.0 ** (FRACTION_BITS - 1) / (self.sigma * self.deviations)
         if norms.max(initial=0) > most:
@@ -176,12 +196,12 @@ class LWE(Scheme):
             raise InputError("ciphertext seeds", f"{seeds.dtype} {seeds.shape}", f"uint8 (n, {SEED_BYTES})")
 
     def _masks(self, seeds: np.ndarray) -> np.ndarray:
-        """The vectors a, one row of length self.n (int64) for each public seed."""
+        """Return the vectors a, one row of length self.n (int64) for each public seed."""
         rows = [Stream(seed.tobytes(), "lwe mask").ring((self.n,)).numpy() for seed in seeds]
         return np.stack(rows) if rows else np.empty((0, self.n), dtype=np.int64)
 
 
 @lru_cache(maxsize=2)
 def _secret(seed: bytes, dimension: int, n: int) -> Residues:
-    """The transposed secret S' (dimension, n). It takes 64 MB for MNIST images, so that at most two are cached."""
+    """Return the transposed secret S' (dimension, n). It takes 64 MB for MNIST images, so that at most 2 are cached."""
     return Residues(Stream(seed, "lwe secret").ring((dimension, n)).numpy())

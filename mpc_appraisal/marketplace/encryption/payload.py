@@ -1,8 +1,10 @@
 """Reads the arrays of an upload from its npz archive, within sizes that the reader expects.
 
-A hostile archive may have a small compressed entry that unpacks to any size, or state a shape of any size. Therefore
-every entry must be stored without compression. The bytes of each array are compared with the expected type and shape
-before memory is allocated for it, and the array is then read in blocks.
+In go the bytes of an archive and, by name, the type and shape that each array must have; out come the arrays, or an
+error. A hostile archive may have a small compressed entry that unpacks to any size, or state a shape of any size.
+Therefore every entry must be stored without compression. The bytes of each array are compared with the expected type
+and shape before memory is allocated for it, and the array is then read in blocks. The size of a block may change. The
+order has to stay: no memory is allocated for an entry before its size has been checked.
 """
 
 from __future__ import annotations
@@ -22,21 +24,25 @@ Expected = tuple[Any, tuple[int, ...]]  # The type and the shape of an array.
 
 
 def size_of(expected: Expected) -> int:
-    """The number of bytes of an array of this type and shape."""
+    """Return the number of bytes of an array of this type and shape."""
     dtype, shape = expected
     return math.prod(shape) * np.dtype(dtype).itemsize
 
 
 def most_bytes(arrays: Mapping[str, Expected]) -> int:
-    """The largest number of bytes that an archive of these arrays may have."""
+    """Return the largest number of bytes that an archive of these arrays may have."""
     return sum(size_of(each) + HEADER_BYTES for each in arrays.values()) + ARCHIVE_BYTES
 
 
 def unpack(payload: bytes, arrays: Mapping[str, Expected]) -> dict[str, np.ndarray]:
-    """The arrays of an archive that np.savez wrote, by name.
+    """Return the arrays of an archive that np.savez wrote, by name.
 
-    Raises ValueError: an entry is not as expected; the message states what was found and what was expected. `zipfile`
-    and `numpy` raise errors of other kinds for bytes that are no archive or no array.
+    Args:
+        payload: the bytes of the archive.
+        arrays: by name, the type and the shape that each array must have.
+
+    Raises ValueError where an entry is not as expected; the message states what was found and what was expected.
+    `zipfile` and `numpy` raise errors of other kinds for bytes that are no archive or no array.
     """
     with zipfile.ZipFile(io.BytesIO(payload)) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}

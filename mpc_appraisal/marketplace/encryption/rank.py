@@ -1,14 +1,16 @@
-"""The rank of integer rows that arrive one after the other, modulo a secret random prime.
+"""The rank of integer rows that arrive one after the other, modulo a secret random prime p.
 
     B (r, d): the rows so far in reduced echelon form modulo p, with pivot columns P
     N (k, d): new rows; N - N[:, P] B is what is new in them
 
-`Echelon` holds B. It eliminates what is new in a block of rows, and clears the new pivots from B.
+In go rows of integers; out comes whether each is independent of the rows before it. `Echelon` holds B. It eliminates
+what is new in a block of rows, and clears the new pivots from B.
 
 The rank modulo p is never greater than the rank over the rationals. It is smaller only if p divides one fixed minor.
 This minor has at most log2(minor) / 30 prime divisors of 31 bits, which is about 420 of 5e7 such primes for 784 rows of
 norm below 2^16. The authority takes the larger rank of two independent primes, which is wrong with a probability below
-2^-32. The primes must be secret: whoever knew p could make rows that are dependent modulo p alone, which are free.
+2^-32. The elimination may change, as long as products stay exact. The primes must stay secret, random and of 31 bits:
+whoever knew p could make rows that are dependent modulo p alone, which are free.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ _BLOCK = 32
 
 
 def draw_prime() -> int:
-    """A uniform random prime of 31 bits, from the operating system's randomness."""
+    """Draw a uniform random prime of 31 bits, from the operating system's randomness."""
     while True:
         candidate = (1 << 30) | secrets.randbits(30) | 1
         if _is_prime(candidate):
@@ -39,17 +41,17 @@ class Echelon:
 
     @property
     def rank(self) -> int:
-        """The number of independent rows."""
+        """Return the number of independent rows."""
         return len(self._pivots)
 
     def copy(self) -> Echelon:
-        """A span of the same rows, to which rows can be added without changing this one."""
+        """Return a span of the same rows, to which rows can be added without changing this span."""
         other = Echelon(self._rows.shape[1], self.prime)
         other._rows, other._pivots = self._rows, list(self._pivots)  # `add` replaces the rows and never alters them.
         return other
 
     def add(self, rows: np.ndarray) -> np.ndarray:
-        """Add rows (k, d) int64. Returns (k,) bool: whether each row is independent of those before it."""
+        """Add rows (k, d) int64. Returns (k,) bool: whether each row is independent of all rows before it."""
         new = np.zeros(len(rows), dtype=bool)
         for start in range(0, len(rows), _BLOCK):
             new[start : start + _BLOCK] = self._add_block(rows[start : start + _BLOCK])
@@ -81,7 +83,7 @@ class Echelon:
         return np.isin(np.arange(len(rows)), kept)
 
     def _times(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """left @ right modulo the prime, by halves of 16 bits, so that 2^20 terms of 2^32 stay below 2^53."""
+        """Return left @ right modulo the prime, by halves of 16 bits, so that 2^20 terms of 2^32 stay below 2^53."""
         high_l, low_l = (left >> _HALF).astype(np.float64), (left & 0xFFFF).astype(np.float64)
         high_r, low_r = (right >> _HALF).astype(np.float64), (right & 0xFFFF).astype(np.float64)
         total = (high_l @ high_r).astype(np.int64) % self.prime
@@ -90,7 +92,7 @@ class Echelon:
 
 
 def _is_prime(number: int) -> bool:
-    """Whether a number is prime, by Miller and Rabin with bases 2, 3, 5 and 7; exact below 3,215,031,751."""
+    """Say whether a number is prime, by Miller and Rabin with bases 2, 3, 5 and 7; exact below 3,215,031,751."""
     twos = (number - 1 & 1 - number).bit_length() - 1
     for base in (2, 3, 5, 7):
         power = pow(base, (number - 1) >> twos, number)

@@ -3,8 +3,11 @@
     x = x_0 + 2^22 x_1 + 2^44 x_2,  |x_0|, |x_1| <= 2^21,  |x_2| <= 2^19
     x y = sum of 2^(22 (i + j)) x_i y_j over i + j < 3, modulo 2^64                                    (`product`)
 
-`product` takes any two matrices of 64-bit integers. Over 2048 terms a product of limbs stays within 2^53, where float64
-is exact. `small_product` takes one factor whose rows satisfy |w|_1 <= 2^20, for which two halves of 32 bits suffice.
+x and y are numbers of two int64 matrices, and x_i and y_j their limbs. `product` takes any two matrices of 64-bit
+integers. Over 2048 terms a product of limbs stays within 2^53, where float64 is exact. `small_product` takes one factor
+whose rows satisfy `|w|_1 <= 2^20`, for which two halves of 32 bits suffice. Callers have to keep this bound, which is
+not checked here. Thresholds of speed (_FEW, _DENSITY) may change; the sizes of limbs and _DEPTH may change only
+together, so that all sums stay within 2^53.
 """
 
 from __future__ import annotations
@@ -29,11 +32,12 @@ class Residues:
 
     @cached_property
     def limbs(self) -> tuple[np.ndarray, ...]:
+        """Return the three limbs of the matrix as float64, the lowest first."""
         return tuple(_limbs(self.values))
 
 
 def product(left: np.ndarray, right: Residues) -> np.ndarray:
-    """left @ right' modulo 2^64, for int64 matrices: (m, n), (k, n) -> (m, k)."""
+    """Return left @ right' modulo 2^64, for int64 matrices: (m, n), (k, n) -> (m, k)."""
     if len(left) <= _FEW:
         return left @ right.values.T
     limbs = list(_limbs(left))
@@ -50,7 +54,7 @@ def product(left: np.ndarray, right: Residues) -> np.ndarray:
 class Small:
     """A matrix w (k, d) int64 with |w|_1 <= 2^20 in every row.
 
-    Its sparse form and its floats are computed for the first product that needs them, and cached.
+    The sparse form and the floats are computed for the first product that needs them, and cached.
     """
 
     def __init__(self, values: np.ndarray):
@@ -58,17 +62,18 @@ class Small:
 
     @cached_property
     def sparse(self) -> csr_array | None:
-        """The matrix in sparse form, or None if it has too many non-zero weights for that."""
+        """Return the matrix in sparse form, or None if it has too many non-zero weights for that."""
         few = np.count_nonzero(self.values) <= _DENSITY * self.values.size
         return csr_array(self.values.view(np.uint64)) if few else None
 
     @cached_property
     def floats(self) -> np.ndarray:
+        """Return the matrix in float64."""
         return self.values.astype(np.float64)
 
 
 def small_product(w: Small, right: np.ndarray) -> np.ndarray:
-    """w @ right modulo 2^64, for int64 matrices: (k, d), (d, m) -> (k, m)."""
+    """Return w @ right modulo 2^64, for int64 matrices: (k, d), (d, m) -> (k, m)."""
     if w.sparse is not None:
         return (w.sparse @ np.ascontiguousarray(right).view(np.uint64)).view(np.int64)
     if right.shape[1] <= _FEW:
@@ -78,7 +83,7 @@ def small_product(w: Small, right: np.ndarray) -> np.ndarray:
 
 
 def _limbs(values: np.ndarray):
-    """The three balanced limbs of int64 numbers as float64 arrays, the lowest first."""
+    """Yield the three balanced limbs of int64 numbers as float64 arrays, the lowest first."""
     for bits in (_LIMB, _LIMB, 64 - 2 * _LIMB):
         half = 1 << (bits - 1)
         low = ((values + half) & ((1 << bits) - 1)) - half

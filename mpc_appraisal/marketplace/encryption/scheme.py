@@ -3,11 +3,14 @@
     setup(d) -> master      encryption_key(master) -> ek      encrypt(ek, x) -> c      keygen(master, w) -> sk
     evaluate(sk, w, c) = <x, w>, exactly, for every x in {0..255}^d and every w with 255 |w|_1 < 2^24
 
-The authority runs `setup` and `keygen`, the seller runs `encrypt`, and the cloud runs `evaluate`. Whoever evaluates
-learns <x, w> and w, and nothing else of x. But d independent rows w reveal x itself, so that `authority` counts the
-rows. The schemes are in `lwe` and `als16`.
+x is an image of d pixels and w a row of weights. The authority runs `setup` and `keygen`, the seller runs `encrypt`,
+and the cloud runs `evaluate`. Whoever evaluates learns <x, w> and w, and nothing else of x. But d independent rows w
+reveal x itself, so that `authority` counts the rows. This file holds the interface, the keys, the ciphertexts and their
+checks; the schemes are in `lwe` and `als16`.
 
-Reference: Abdalla, Bourse, De Caro, Pointcheval, "Simple functional encryption schemes for inner products", PKC 2015.
+A scheme may be added. Exactness and the bound have to stay, because `protocols.quantised` relies on both; and keys of
+one secret must refuse ciphertexts of another, by `key_id`. Reference: Abdalla, Bourse, De Caro, Pointcheval, "Simple
+functional encryption schemes for inner products", PKC 2015.
 """
 
 from __future__ import annotations
@@ -24,13 +27,19 @@ import numpy as np
 from mpc_appraisal.common.errors import InputError
 
 PIXEL = 255  # The largest entry of x.
-BOUND = 1 << 24  # 255 |w|_1 has to stay below this.
+BOUND = 1 << 24  # 255 |w|_1 has to stay below this number.
 SEED_BYTES = 32
 
 
 @dataclass(frozen=True)
 class Master:
-    """The authority's secret for one seller: 32 random bytes from the operating system."""
+    """The authority's secret for one seller.
+
+    Attributes:
+        scheme: the name of the scheme.
+        dimension: the number d of pixels of an image.
+        secret: 32 random bytes from the operating system.
+    """
 
     scheme: str
     dimension: int
@@ -38,7 +47,7 @@ class Master:
 
     @property
     def key_id(self) -> str:
-        """The public name of this secret, by which keys and ciphertexts of another secret are refused."""
+        """Return the public name of this secret, by which keys and ciphertexts of another secret are refused."""
         return hmac.new(self.secret, b"ife key id", hashlib.sha256).hexdigest()[:32]
 
     def __repr__(self) -> str:  # The secret must not appear in logs.
@@ -49,7 +58,11 @@ class Master:
 class EncryptionKey:
     """What the seller encrypts with.
 
-    material: the secret seed of `LWE`, or the public points of `ALS16` with 33 bytes for each coordinate.
+    Attributes:
+        scheme: the name of the scheme.
+        dimension: the number d of pixels of an image.
+        material: the secret seed of `LWE`, or the public points of `ALS16` with 33 bytes for each coordinate.
+        key_id: the public name of the master secret.
     """
 
     scheme: str
@@ -65,7 +78,11 @@ class EncryptionKey:
 class FunctionKey:
     """The function keys for k rows.
 
-    values: W S' (k, n) int64 for `LWE`, or two scalars a row, (k, 64) uint8, for `ALS16`.
+    Attributes:
+        scheme: the name of the scheme.
+        dimension: the number d of pixels of an image.
+        values: W S' (k, n) int64 for `LWE`, or two scalars a row, (k, 64) uint8, for `ALS16`.
+        key_id: the public name of the master secret.
     """
 
     scheme: str
@@ -78,6 +95,7 @@ class FunctionKey:
 
     @property
     def nbytes(self) -> int:
+        """Return the number of bytes of the values."""
         return self.values.nbytes
 
 
@@ -85,8 +103,12 @@ class FunctionKey:
 class Ciphertext:
     """The ciphertexts of n rows.
 
-    For `LWE` the body is (n, d) int64, and the header (n, 32) uint8 has the public seed of each row. For `ALS16` the
-    body is (n, d, 33) uint8, and the header (n, 66) uint8 has the points r G and r H of each row.
+    Attributes:
+        scheme: the name of the scheme.
+        header: for `LWE` the public seed of each row, (n, 32) uint8; for `ALS16` the points r G and r H of each row,
+            (n, 66) uint8.
+        body: for `LWE` (n, d) int64, for `ALS16` (n, d, 33) uint8.
+        key_id: the public name of the master secret.
     """
 
     scheme: str
@@ -99,22 +121,28 @@ class Ciphertext:
 
     @property
     def dimension(self) -> int:
+        """Return the number d of pixels of an image."""
         return self.body.shape[1]
 
     @property
     def nbytes(self) -> int:
+        """Return the number of bytes of header and body."""
         return self.header.nbytes + self.body.nbytes
 
     def rows(self, indices: Sequence[int] | np.ndarray | slice) -> Ciphertext:
-        """The ciphertexts of the rows that `indices` selects."""
+        """Return the ciphertexts of the rows that `indices` selects."""
         return Ciphertext(self.scheme, self.header[indices], self.body[indices], self.key_id)
 
 
 class Scheme(ABC):
     """An IFE scheme. An instance is a frozen record of parameters, which all parties must have equal.
 
-    name: what keys and ciphertexts call the scheme. public_key: whether the encryption key may be public. header_bytes
-    and body_type: the shape and type of a ciphertext's arrays.
+    Attributes:
+        name: what keys and ciphertexts call the scheme.
+        public_key: True if the encryption key may be public.
+        header_bytes: the number of bytes of a row's header.
+        body_type: the type of a body's numbers.
+        body_tail: what follows (n, d) in the shape of a body.
     """
 
     name: ClassVar[str]
@@ -129,32 +157,37 @@ class Scheme(ABC):
 
     @abstractmethod
     def encryption_key(self, master: Master) -> EncryptionKey:
-        """The key with which the seller encrypts."""
+        """Return the key with which the seller encrypts. Raises InputError for a master of another scheme."""
 
     @abstractmethod
     def encrypt(self, key: EncryptionKey, x: np.ndarray) -> Ciphertext:
         """Encrypt the rows of x (n, d), with fresh randomness for each row of each call.
 
-        Raises InputError: x is not a matrix of integers 0..255 with the key's dimension.
+        Raises InputError where x is not a matrix of integers 0..255 with the key's dimension.
         """
 
     @abstractmethod
     def keygen(self, master: Master, w: np.ndarray) -> FunctionKey:
-        """The function keys for the rows of w (k, d). Raises InputError if 255 |w_j|_1 reaches 2^24 in a row."""
+        """Return the function keys for the rows of w (k, d). Raises InputError if 255 |w_j|_1 reaches 2^24 in a row."""
 
     @abstractmethod
     def evaluate(self, key: FunctionKey, w: np.ndarray, c: Ciphertext) -> np.ndarray:
-        """The exact inner products x @ w.T, (n, k) int64, where `w` has the rows for which `key` was issued.
+        """Return the exact inner products x @ w.T, (n, k) int64.
 
-        Raises InputError: key, rows and ciphertexts do not belong together.
+        Args:
+            key: the function key.
+            w: the rows (k, d) for which `key` was issued.
+            c: the ciphertexts of x.
+
+        Raises InputError where key, rows and ciphertexts do not belong together.
         """
 
     def evaluator(self, key: FunctionKey, w: np.ndarray) -> Callable[[Ciphertext], np.ndarray]:
-        """A function that evaluates any number of ciphertexts; what depends on key and rows alone is done once."""
+        """Return a function that evaluates any number of ciphertexts; what key and rows alone decide is done once."""
         return lambda c: self.evaluate(key, w, c)
 
     def check_rows(self, w: np.ndarray, dimension: int) -> np.ndarray:
-        """`w` as int64 (k, dimension); raises InputError for rows that `keygen` would refuse."""
+        """Return `w` as int64 (k, dimension). Raises InputError for rows that `keygen` would refuse."""
         return check_bound(w, dimension=dimension)
 
     def check_ciphertext(self, c: Ciphertext) -> None:
@@ -169,7 +202,7 @@ class Scheme(ABC):
             )
 
     def check_fit(self, key: FunctionKey, w: np.ndarray, c: Ciphertext) -> np.ndarray:
-        """The rows of `w` as int64; raises InputError unless key, rows and ciphertexts belong together."""
+        """Return the rows of `w` as int64. Raises InputError unless key, rows and ciphertexts belong together."""
         self.check_pair(key, c)
         return self.check_key(key, w)
 
@@ -183,7 +216,7 @@ class Scheme(ABC):
             raise InputError("ciphertext", f"dimension {c.dimension}", f"dimension {key.dimension}")
 
     def check_key(self, key: FunctionKey, w: np.ndarray) -> np.ndarray:
-        """The rows of `w` as int64; raises InputError unless there are as many as the function key has."""
+        """Return the rows of `w` as int64. Raises InputError unless they are as many as the function key has."""
         check_mine("function key", key.scheme, self.name)
         w = check_bound(w, dimension=key.dimension)
         if len(w) != len(key):
@@ -192,14 +225,14 @@ class Scheme(ABC):
 
 
 def check_dimension(dimension: int) -> int:
-    """`dimension` as an int; raises InputError unless it is a positive whole number."""
+    """Return `dimension` as an int. Raises InputError unless it is a positive whole number."""
     if not isinstance(dimension, int | np.integer) or dimension < 1:
         raise InputError("dimension", dimension, "a positive whole number")
     return int(dimension)
 
 
 def check_pixels(x: np.ndarray, dimension: int) -> np.ndarray:
-    """`x` as int64 (n, dimension); raises InputError unless it is a matrix of whole numbers 0..255."""
+    """Return `x` as int64 (n, dimension). Raises InputError unless it is a matrix of whole numbers 0..255."""
     x = np.asarray(x)
     if x.ndim != 2 or x.shape[1] != dimension:
         raise InputError("pixels", f"shape {x.shape}", f"(n, {dimension})")
@@ -211,9 +244,14 @@ def check_pixels(x: np.ndarray, dimension: int) -> np.ndarray:
 
 
 def check_bound(w: np.ndarray, bound: int = BOUND, dimension: int | None = None) -> np.ndarray:
-    """`w` as int64 (k, d).
+    """Return `w` as int64 (k, d).
 
-    Raises InputError: w is not a matrix of whole numbers, or 255 sum_j |w_ij| reaches `bound` in a row i.
+    Args:
+        w: the rows of weights.
+        bound: what 255 sum_j |w_ij| must stay below in every row i.
+        dimension: the number d that the rows must have; None allows any.
+
+    Raises InputError where w is not a matrix of whole numbers of this shape, or a row reaches the bound.
     """
     w = np.asarray(w)
     if w.ndim != 2 or (dimension is not None and w.shape[1] != dimension):

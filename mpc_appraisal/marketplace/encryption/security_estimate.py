@@ -1,6 +1,8 @@
 """Estimates the cost, in bits, of the known lattice attacks on an instance of learning with errors (LWE).
 
-BKZ with blocks of size beta in dimension D reaches this root Hermite factor, at these costs:
+In go the length n of a uniform secret, the modulus q and the standard deviation sigma of the noise; out comes the
+cheapest known attack. BKZ with blocks of size beta in dimension D reaches the root Hermite factor delta, at these
+costs:
 
     delta(beta) = ((pi beta)^(1/beta) beta / (2 pi e))^(1/(2(beta - 1)))
     bits(beta)  = 0.292 beta + 16.4 + log2(8 D)       8 D calls of the sieve of Becker, Ducas, Gama, Laarhoven (2016)
@@ -15,11 +17,12 @@ advantage eps = 2 exp(-2 (pi sigma l / q)^2). It takes 1/eps^2 vectors, of which
 
 `best_attack` returns the cheaper of the two. Hybrid and combinatorial attacks are not modelled, because they need a
 sparse or small secret and that of `lwe` is uniform. Dual attacks by FFT (MATZOV 2022) are not modelled either: they
-gain a few bits, and their analysis is disputed (Ducas, Pulles 2023). The tests compare the estimate with the table of
-the Homomorphic Encryption Standard (2018).
+gain a few bits, and their analysis is disputed (Ducas, Pulles 2023). An attack may be added to the minimum of
+`best_attack`. The formulas have to stay in agreement with the table of the Homomorphic Encryption Standard (2018), with
+which the tests compare the estimate.
 
-Reference: Chen (2013); Albrecht, Player, Scott (2015), section 3.2; Alkim, Ducas, Poeppelmann, Schwabe (2016),
-section 6.3, for both attacks and the lower bound.
+Reference: Chen (2013); Albrecht, Player, Scott (2015), section 3.2; Alkim, Ducas, Poeppelmann, Schwabe (2016), section
+6.3, for both attacks and the lower bound.
 """
 
 from __future__ import annotations
@@ -39,7 +42,12 @@ _SMALLEST = 50  # For smaller blocks the formula of delta is not valid.
 class Attack:
     """An attack on one instance.
 
-    name: primal or dual. block: beta. samples: m. bits: the cost. core_bits: the cost by the core-SVP count.
+    Attributes:
+        name: 'primal' or 'dual'.
+        block: the size beta of blocks.
+        samples: the number m of samples.
+        bits: the cost in bits.
+        core_bits: the cost in bits by the core-SVP count.
     """
 
     name: str
@@ -50,12 +58,20 @@ class Attack:
 
 
 def security_bits(n: int, log2_q: float, sigma: float) -> float:
-    """The bits of the cheapest attack on LWE with a uniform secret of length n, modulus 2^log2_q and noise sigma."""
+    """Return the bits of the cheapest attack on LWE.
+
+    The secret of length n is uniform, the modulus is 2^log2_q, and sigma is the standard deviation of the noise.
+
+    Raises InputError as `best_attack` does.
+    """
     return best_attack(n, log2_q, sigma).bits
 
 
 def best_attack(n: int, log2_q: float, sigma: float) -> Attack:
-    """The cheaper of the primal and the dual attack. Raises InputError unless 0 < sigma < 2^log2_q and n >= 64."""
+    """Return the cheaper of the primal and the dual attack.
+
+    Raises InputError unless 0 < sigma < 2^log2_q and n >= 64.
+    """
     if n < 64:
         raise InputError("n", n, "at least 64")
     if not 0 < sigma < 2.0**log2_q:
@@ -73,7 +89,7 @@ def _bits(block: int, dimension: int) -> float:
 
 def _primal(n: int, log2_q: float, sigma: float) -> Attack:
     def found(block: int) -> int | None:
-        """The number of samples at which this block size succeeds, if there is one."""
+        """Return the number of samples at which this block size succeeds, or None."""
         delta = _log2_delta(block)
         # The gain m log q / D - (D + 1 - 2 beta) log delta is largest at D = sqrt((n + 1) log q / log delta).
         size = max(int(math.sqrt((n + 1) * log2_q / delta)), n + 2, block)

@@ -5,14 +5,15 @@
     line 3   Ed25519 signature, in hex, of lines 1 and 2
     payload  npz, stored and not compressed (no pickles): body, header, labels
 
-`write_upload` makes the file, `read_upload` returns an `Upload` or refuses the file, and `open_labels` decrypts labels.
+`write_upload` makes the file from images, labels and keys; `read_upload` returns an `Upload` or refuses the file with
+an InputError; and `open_labels` decrypts labels.
 
 Ciphertexts of both schemes are malleable. Therefore nothing beyond line 2 is parsed before the signature and the digest
 have been verified, by the key that the seller enrolled at the authority. A seller may sign anything, so that the reader
-sets the number of rows and their sizes. The file's length is compared with these before the file is read, and each
-array is compared with them before memory is allocated for it (see `payload`).
-
-Reference: Ed25519 is RFC 8032.
+sets the number of rows and their sizes. The file's length is compared with these sizes before the file is read, and
+each array is compared with its size before memory is allocated for it (see `payload`). This order of checks has to
+stay. Another layout of the file needs another number in line 1, because uploads are kept. Reference: Ed25519 is RFC
+8032.
 """
 
 from __future__ import annotations
@@ -53,8 +54,12 @@ _TEXTS = ("seller", "scheme", "key_id", "upload_id", "digest")
 class Upload:
     """The content of a verified upload.
 
-    seller: its name. image: (channels, height, width) of every image. upload_id: the fresh id of this upload.
-    ciphertext: n encrypted images. labels: the encrypted labels (n, L + 16) uint8.
+    Attributes:
+        seller: the seller's name.
+        image: (channels, height, width) of every image.
+        upload_id: the fresh id of this upload, 16 bytes.
+        ciphertext: n encrypted images.
+        labels: the encrypted labels, (n, L + 16) uint8.
     """
 
     seller: str
@@ -68,7 +73,7 @@ class Upload:
 
 
 def new_signing_key() -> tuple[bytes, bytes]:
-    """A fresh Ed25519 key pair of 32 bytes each: the seller's private key, and the verification key that it enrols."""
+    """Draw an Ed25519 key pair of 32 bytes each: the seller's private key, and the verification key that it enrols."""
     key = Ed25519PrivateKey.generate()
     return key.private_bytes_raw(), key.public_key().public_bytes_raw()
 
@@ -97,7 +102,7 @@ def write_upload(
         signing_key: the seller's private key (32 bytes).
         label_secret: the secret from which the labels' keys derive.
 
-    Raises InputError: images, labels or shapes are others. Nothing has been written then.
+    Raises InputError for images, labels or shapes of another form. Nothing has been written then.
     """
     check_mine("encryption key", key.scheme, scheme.name)
     x = check_pixels(x, key.dimension)
@@ -146,7 +151,7 @@ def read_upload(
         rows: the largest number of rows that is allowed.
         width: the number of bytes of an encrypted label. None allows any up to MOST_WIDTH.
 
-    Raises InputError: the file is another one. The message names the seller, what was found and what was expected.
+    Raises InputError for any other file. The message names the seller, what was found and what was expected.
     """
     name = f"upload of {seller}"
     try:
@@ -180,7 +185,7 @@ class _Sizes:
 
 
 def _claimed(name: str, seller: str, verify_key: bytes, first: bytes, second: bytes, third: bytes) -> dict:
-    """The facts of line 2, verified by lines 1 and 3 to be signed by the seller; else InputError."""
+    """Return the facts of line 2, verified by lines 1 and 3 to be signed by the seller. Raises InputError otherwise."""
     if not first.startswith(_MAGIC) or not first.endswith(b"\n"):
         raise InputError(name, "a file of another kind", "a sealed upload")
     version = first[len(_MAGIC) : -1]
@@ -204,7 +209,10 @@ def _claimed(name: str, seller: str, verify_key: bytes, first: bytes, second: by
 
 
 def _sizes(name: str, facts: dict, image: tuple[int, int, int] | None, most: int) -> _Sizes:
-    """The sizes in signed facts; raises InputError unless they are what the reader expects and at most `most` rows."""
+    """Return the sizes in signed facts.
+
+    Raises InputError unless the sizes are what the reader expects and the rows are at most `most`.
+    """
     try:
         sides = tuple(map(operator.index, facts["image"]))
         rows, dimension = (operator.index(facts[key]) for key in ("rows", "dimension"))
@@ -220,7 +228,7 @@ def _sizes(name: str, facts: dict, image: tuple[int, int, int] | None, most: int
 
 
 def _arrays(scheme: Scheme, sizes: _Sizes, width: int) -> dict[str, Expected]:
-    """The types and shapes that the payload's arrays must have."""
+    """Return the types and shapes that the payload's arrays must have."""
     return {
         "body": (scheme.body_type, (sizes.rows, sizes.dimension, *scheme.body_tail)),
         "header": (np.uint8, (sizes.rows, scheme.header_bytes)),
@@ -229,7 +237,7 @@ def _arrays(scheme: Scheme, sizes: _Sizes, width: int) -> dict[str, Expected]:
 
 
 def _read(file: BinaryIO, length: int) -> bytearray:
-    """At most `length` bytes of the file, read in blocks. Bytes that are appended meanwhile are not read."""
+    """Read at most `length` bytes of the file, in blocks. Bytes that are appended meanwhile are not read."""
     found = bytearray()
     while len(found) < length and (block := file.read(min(_BLOCK, length - len(found)))):
         found += block
@@ -237,9 +245,16 @@ def _read(file: BinaryIO, length: int) -> bytearray:
 
 
 def open_labels(upload: Upload, indices: Sequence[int], keys: Sequence[bytes]) -> np.ndarray:
-    """The labels (len(indices), L) uint8 of the rows `indices`, decrypted by the keys that the authority issued.
+    """Decrypt labels of an upload by the keys that the authority issued.
 
-    Raises InputError: the numbers of keys and rows differ, a row is out of range, or a key does not fit its row.
+    Args:
+        upload: the upload, which has n rows.
+        indices: the numbers of the rows, each in 0 .. n - 1.
+        keys: the key of each of these rows, in the same order.
+
+    Returns the labels, (len(indices), L) uint8.
+
+    Raises InputError where the numbers of keys and rows differ, a row is out of range, or a key does not fit its row.
     """
     if len(indices) != len(keys):
         raise InputError("label keys", len(keys), f"{len(indices)}, one for each row")
@@ -251,9 +266,9 @@ def open_labels(upload: Upload, indices: Sequence[int], keys: Sequence[bytes]) -
 
 
 def _facts(line: bytes) -> dict:
-    """The JSON of line 2 as a dictionary, which is empty if the line is no such JSON or lacks a text.
+    """Return the JSON of line 2 as a dictionary, which is empty if the line is no such JSON or lacks a text.
 
-    Until the signature has been verified this is a claim only.
+    Until the signature has been verified, the facts are a claim only.
     """
     try:
         facts = json.loads(line)
@@ -263,7 +278,10 @@ def _facts(line: bytes) -> dict:
 
 
 def _parse(name: str, facts: dict, sizes: _Sizes, scheme: Scheme, width: int | None, payload: bytearray) -> Upload:
-    """The upload in a verified payload. A seller may sign what is wrong, so that every array is checked; InputError."""
+    """Return the upload in a verified payload.
+
+    A seller may sign what is wrong, so that every array is checked. Raises InputError for what does not fit.
+    """
     try:
         arrays = _arrays(scheme, sizes, _label_width(payload, sizes.rows) if width is None else width)
         found = unpack(payload, arrays)
@@ -282,7 +300,7 @@ def _parse(name: str, facts: dict, sizes: _Sizes, scheme: Scheme, width: int | N
 
 
 def _label_width(payload: bytearray, rows: int) -> int:
-    """The number of bytes of an encrypted label, from the entry's header; raises ValueError above MOST_WIDTH."""
+    """Return the number of bytes of an encrypted label, from the entry's header. Raises ValueError above MOST_WIDTH."""
     with zipfile.ZipFile(io.BytesIO(payload)) as archive:
         size = archive.getinfo("labels.npy").file_size
         with archive.open("labels.npy") as file:  # The header is short, and a stored entry is not decompressed.

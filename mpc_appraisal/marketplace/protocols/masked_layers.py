@@ -1,11 +1,15 @@
 """The layers after the first on masked weights: a diagonal times a permutation for each layer.
 
+A network has layers l = 1 .. L with weights W_l, biases b_l and outputs z_l; a tilde marks what is masked, and a prime
+a transpose. The shopper has the masks M_l, and the cloud has the masked network:
+
     M_l = D_l P_l,  l < L    D_l a positive diagonal, P_l a permutation, per channel: both commute with ReLU and pooling
     M_L = C                  orthogonal, because the output layer has no ReLU
     W~_l = M_l W_l M_{l-1}^-1,  b~_l = M_l b_l,  M_0 = I        =>        z~_l = M_l z_l
 
 The cloud runs the code of the plain network on masked weights, and the shopper alone turns z~_L into z_L = C' z~_L. For
-one step of SGD the shopper sends the gradient g~_L = C (p - e_y) / n, and the cloud updates in one of two modes:
+one step of SGD on n rows with probabilities p and one-hot labels e_y, the shopper sends the gradient g~_L = C (p - e_y)
+/ n, and the cloud updates in one of two modes, with learning rate lr:
 
     exact             W~_l -= lr (M_l M_l') grad W~_l (M_{l-1} M_{l-1}')^-1,    b~_l -= lr (M_l M_l') grad b~_l
     preconditioned    W~_l -= lr grad W~_l,    b~_l -= lr grad b~_l
@@ -13,9 +17,9 @@ one step of SGD the shopper sends the gradient g~_L = C (p - e_y) / n, and the c
 The exact mode is plain SGD on the unmasked network; it reveals D_l to the cloud. The preconditioned mode reveals
 nothing more, takes another path, and diverges at rates at which plain SGD converges. The first layer is frozen.
 
-LEAKAGE states what this leaks, and whoever offers it must print that. docs/protocols/marketplace.md has the derivation.
-Source: slides "Try before you buy" (Song, Cao, Sun, Li, Ke); the choice of masks, C, the exact update and the frozen
-first layer fill their gaps.
+LEAKAGE states what this leaks, and whoever offers it must print that; a change of the masks or of what is sent has to
+change LEAKAGE too. docs/protocols/marketplace.md has the derivation. Source: slides "Try before you buy" (Song, Cao,
+Sun, Li, Ke); the choice of masks, C, the exact update and the frozen first layer fill their gaps.
 """
 
 from __future__ import annotations
@@ -62,8 +66,12 @@ class Masks:
     def draw(architecture: Architecture, key: bytes | None = None, spread: float = SPREAD) -> Masks:
         """Draw masks: scales log-uniform in [1 / spread, spread], uniform permutations, and C uniform (Haar).
 
-        key: 32 bytes, never used twice; None draws a fresh key from the operating system. Raises InputError for a key
-        of another length, and for a spread below 1.
+        Args:
+            architecture: the architecture of the network that is masked.
+            key: 32 bytes, never used twice; None draws a fresh key from the operating system.
+            spread: the largest factor of a unit, 1 or more.
+
+        Raises InputError for a key of another length, and for a spread below 1.
         """
         if key is not None and len(key) != KEY_BYTES:
             raise InputError("key", f"{len(key)} bytes", f"{KEY_BYTES} bytes")
@@ -82,7 +90,10 @@ class Masks:
 
 
 def mask(network: Network, masks: Masks) -> Network:
-    """Mask a network: W~_l = M_l W_l M_{l-1}^-1 and b~_l = M_l b_l, of the same architecture and floating type."""
+    """Mask a network: W~_l = M_l W_l M_{l-1}^-1 and b~_l = M_l b_l, of the same architecture and floating type.
+
+    Raises InputError for masks of another architecture.
+    """
     _same(network.architecture, masks)
     weights, biases = [], []
     for level, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
@@ -100,7 +111,10 @@ def mask(network: Network, masks: Masks) -> Network:
 
 
 def unmask(masked: Network, masks: Masks) -> Network:
-    """Undo `mask`: W_l = M_l^-1 W~_l M_{l-1} and b_l = M_l^-1 b~_l."""
+    """Undo `mask`: W_l = M_l^-1 W~_l M_{l-1} and b_l = M_l^-1 b~_l.
+
+    Raises InputError for masks of another architecture.
+    """
     _same(masked.architecture, masks)
     weights, biases = [], []
     for level, (weight, bias) in enumerate(zip(masked.weights, masked.biases, strict=True)):
@@ -130,7 +144,7 @@ def masked_gradient(gradient: Tensor, masks: Masks) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ShopperSide:
-    """What the shopper computes. It has the masks and the labels, and needs neither x nor a hidden value."""
+    """What the shopper computes. The shopper has the masks and the labels, and needs neither x nor a hidden value."""
 
     masks: Masks
 
@@ -145,7 +159,11 @@ class ShopperSide:
     def gradient(self, masked: Tensor, y: Tensor) -> Tensor:
         """Return the gradient that goes to the cloud, C (p - e_y) / n, (n, C) float64.
 
-        masked: the cloud's z~ (n, C). y: the labels, (n,) int64. Raises InputError for labels of another form.
+        Args:
+            masked: the cloud's z~ (n, C).
+            y: the labels, (n,) int64.
+
+        Raises InputError for labels of another form.
         """
         classes = self.masks.architecture.classes
         if y.shape != masked.shape[:1] or y.dtype != torch.int64 or not ((y >= 0) & (y < classes)).all():
@@ -154,17 +172,20 @@ class ShopperSide:
         return masked_gradient(error / len(y), self.masks)
 
     def squares(self) -> tuple[Tensor, ...]:
-        """Return what the exact mode sends to the cloud once."""
+        """Return what the exact mode sends to the cloud once, the diagonals of M_l M_l'."""
         return self.masks.squares()
 
 
 class CloudSide:
-    """What the cloud computes. It has masked layers and first-layer inner products, and never labels or masks.
+    """What the cloud computes. The cloud has masked layers and first-layer inner products, and never labels or masks.
 
     Args:
-        masked: the network that `mask` made. Its first layer stays; `network` is the present masked network.
-        squares: what `ShopperSide.squares` returns, for exact updates; None for preconditioned ones.
+        masked: the network that `mask` made. Its first layer stays as it is; the attribute `network` is the present
+            masked network.
+        squares: what `ShopperSide.squares` returns, for exact updates; None for preconditioned updates.
         lr, momentum, weight_decay: the settings of SGD, as in `networks.train`.
+
+    Raises InputError for a setting that is out of range, and for squares that do not fit the network.
     """
 
     def __init__(
@@ -184,9 +205,9 @@ class CloudSide:
         self._kept: tuple[list[Tensor], Tensor] | None = None
 
     def forward(self, products: Tensor) -> Tensor:
-        """Return z~ (n, C) for first-layer inner products W~_1 x (n, k1) without bias, and keep it for one `backward`.
+        """Return z~ (n, C) for first-layer inner products W~_1 x (n, k1) without bias, and keep z~ for one `backward`.
 
-        Raises InputError for products of another shape.
+        k1 is the number of outputs of the first layer. Raises InputError for products of another shape.
         """
         bias = first_bias(self.network)
         if products.dim() != 2 or products.shape[1] != len(bias):
@@ -256,8 +277,10 @@ def _same(architecture: Architecture, masks: Masks) -> None:
 
 
 def _orthogonal(stream: Stream, size: int) -> Tensor:
-    """Draw from the Haar measure on orthogonal matrices: Q of a Gaussian matrix whose R has a positive diagonal
-    (Mezzadri 2007)."""
+    """Draw from the Haar measure on orthogonal matrices (Mezzadri 2007).
+
+    The result is Q of a Gaussian matrix whose R has a positive diagonal.
+    """
     uniform = 1 - _uniform(stream, (2, size, size))  # in (0, 1], since Box and Muller (1958) take its logarithm
     gaussian = torch.sqrt(-2 * torch.log(uniform[0])) * torch.cos(2 * math.pi * uniform[1])
     q, r = torch.linalg.qr(gaussian)

@@ -1,5 +1,8 @@
 """`ife_transform`: the first layer by functional encryption, the remaining layers on masked weights.
 
+W_l, b_l and z_l are weights, biases and outputs of layer l, M_l the masks, a tilde marks what is masked (see
+`masked_layers`), Enc(x) is a seller's encrypted row, and f~ the masked layers after the first:
+
     shopper     W~_l = M_l W_l M_{l-1}^-1,  w = quantise(W~_1)    w to authority and cloud, W~_2.. and b~ to the cloud
     authority   sk = keygen(w), one for each seller                to the cloud
     cloud       z~ = f~(evaluate(sk, w, Enc(x)))                   (n, C) to the shopper, which has z = C' z~
@@ -8,8 +11,9 @@
 Quantising commutes with M_1, whose scales are positive and act on rows. So the model is the one with the quantised
 first layer, in float64. For its own rows the shopper sends the products W~_1 x, which it can compute itself.
 
-This file holds what is computed and sent; roles/ says who is asked what, and when. Source: slides "Try before you buy"
-(Song, Cao, Sun, Li, Ke); `masked_layers` says what fills their gaps.
+This file holds what is computed and sent; roles/ says who is asked what, and when. What one side sends, the other side
+has to receive in the same order and shape. `IfeTransform.leakage` has to name everything that is sent. Source: slides
+"Try before you buy" (Song, Cao, Sun, Li, Ke); `masked_layers` says what fills their gaps.
 """
 
 from __future__ import annotations
@@ -52,11 +56,11 @@ class IfeTransform:
         one_of("protocol update", self.update, UPDATES)
 
     def check(self, validation: Any) -> None:
-        """Accept every validation."""
+        """Accept every validation, as this strategy can compute each."""
 
     @property
     def leakage(self) -> tuple[str, ...]:
-        """Sentences that state what the strategy leaks."""
+        """Return sentences that state what the strategy leaks."""
         return (
             LEAKAGE,
             "The cloud knows the masked first layer and its inner products with every record: from as many independent "
@@ -112,7 +116,7 @@ class TransformShopper:
                 self._messages.send(CLOUD, square)
 
     def logits(self, rows: int) -> Tensor:
-        """Receive the logits (rows, C), float64, of records that the cloud predicts."""
+        """Receive z~ of `rows` records that the cloud predicts, and return their logits (rows, C), float64."""
         classes = self._masked.architecture.classes
         found = [self._messages.receive(CLOUD, (size, classes)) for size in _parts(rows, self._batch)]
         return self._side.logits(torch.cat(found))
@@ -132,7 +136,12 @@ class TransformShopper:
             self._messages.send(CLOUD, part)
 
     def retrain(self, y: Tensor, how: Steps) -> None:
-        """Answer each forward pass with its gradient. y: the labels (n,) of all rows that the cloud trains on."""
+        """Answer each forward pass of a retraining with its gradient.
+
+        Args:
+            y: the labels (n,) of all rows that the cloud trains on, in the cloud's order.
+            how: the settings of SGD, equal at the cloud.
+        """
         for index in batches(len(y), how.batch_size, how.steps, how.seed):
             z = self._messages.receive(CLOUD, (len(index), self._masked.architecture.classes))
             self._messages.send(CLOUD, self._side.gradient(z, y[index]))
@@ -146,7 +155,7 @@ class TransformShopper:
 
 
 class TransformCloud:
-    """The cloud's side, which has ciphertexts, keys and the masked network; it receives the network when it is made.
+    """The cloud's side, which has ciphertexts, keys and the masked network. Making it receives the network.
 
     Args:
         messages: the cloud's messages to the other roles.
@@ -216,7 +225,7 @@ class TransformCloud:
 
 
 def receive_first(messages: Messages, architecture: Architecture) -> np.ndarray:
-    """At the authority: receive the rows (k, d) int64 that keys are asked for."""
+    """At the authority: receive the rows (k, d) int64 for which the shopper asks for keys."""
     k = math.prod(architecture.shapes()[0])
     return messages.receive(SHOPPER, (k, architecture.features), torch.int32).to(torch.int64).numpy()
 

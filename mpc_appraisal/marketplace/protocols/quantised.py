@@ -1,10 +1,13 @@
 """A first-layer matrix in small integers, as precise as an exact inner product of the scheme allows.
 
-What goes in is a real matrix; what comes out are integers with a step for each row, such that
+In goes a real matrix W (k, d); out come integers w (k, d) with a step for each row. The real input lies in [0, 1] and
+is x / pixel for whole pixels x in 0 .. pixel; z_i is the integer product of x and row i, and z_real_i the real product:
 
     w_ij = round(W_ij / step_i),    pixel * sum_j |w_ij| < bound,    z_real_i = z_i step_i / pixel
 
-for every row i. Then |<x, w_i>| < bound for all integer x in 0 .. pixel. The real input is x / pixel in [0, 1].
+Then `|<x, w_i>| < bound` for every row i and all such x. How the step is found may change. BOUND and PIXEL have to
+agree with those of `encryption.scheme`, and the bound has to hold for every row, because the authority refuses a key
+for any other row.
 """
 
 from __future__ import annotations
@@ -44,12 +47,17 @@ class Quantised:
 
     @property
     def matrix(self) -> Tensor:
-        """The real matrix that the integers stand for, (k, d) float64: w * step."""
+        """Return the real matrix that the integers stand for, (k, d) float64: w * step."""
         return torch.from_numpy(self.w * self.step[:, None])
 
 
 def quantise(matrix: np.ndarray | Tensor, bound: int = BOUND, pixel: int = PIXEL) -> Quantised:
     """Quantise a real matrix (k, d) under the bound, with the smallest step of each row up to rounding.
+
+    Args:
+        matrix: the real matrix (k, d).
+        bound: what pixel * sum_j |w_ij| has to stay below.
+        pixel: the integer that stands for 1.
 
     Rows of zeros stay zero. Raises InputError for a matrix that is not 2-d, finite and non-empty, and for a bound that
     leaves a row less than d units, because rounding could then not be made to fit.
@@ -75,7 +83,10 @@ def quantise(matrix: np.ndarray | Tensor, bound: int = BOUND, pixel: int = PIXEL
 
 
 def pixels(x: np.ndarray | Tensor, pixel: int = PIXEL) -> np.ndarray:
-    """Round real images (n, d) in [0, 1] to int64 in 0 .. pixel. Raises InputError outside [0, 1]."""
+    """Round real images (n, d) in [0, 1] to int64 in 0 .. pixel.
+
+    Raises InputError for another shape and for numbers outside [0, 1].
+    """
     real = torch.as_tensor(x).detach().to(torch.float64).numpy()
     if real.ndim != 2 or not ((real >= 0) & (real <= 1)).all():
         raise InputError("x", real.shape, "images (n, d) with numbers in [0, 1]")

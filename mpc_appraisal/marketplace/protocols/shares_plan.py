@@ -1,7 +1,12 @@
 """What goes into a computation of `ife_shares`, and what comes out.
 
-`SharesPlan` is public. `Shopper` and `Cloud` are the private sides, each of which is read by its owner alone, and
-`check` compares a side with the plan. `OpenedResults` is what the shopper gets.
+`SharesPlan` is public. `Shopper` and `Cloud` are the private sides; each is read by its owner alone, and `check`
+compares a side with the plan before anything is shared. `OpenedResults` is what the shopper gets. In the shapes, n is a
+number of rows, d of pixels, k of first-layer outputs and C of classes; w (k, d) is the quantised first layer, and a
+share is an integer mod 2^64 that gives the shared number when it is added to the other role's share.
+
+A field with a default may be added to the plan, together with its check. Both sides have to give shares of the same
+number: what `Shopper.share` subtracts for the centre, `Shopper.bias` adds.
 """
 
 from __future__ import annotations
@@ -33,9 +38,11 @@ class Training:
 
     Attributes:
         rows: the numbers of the ciphertexts to train on, which are public.
-        batches: for each step, the places of its rows in 0 .. rows + own - 1.
+        batches: for each step, the places of its rows in 0 .. len(rows) + own - 1.
         lr: the learning rate.
         own: the number of the shopper's own rows, which follow the ciphertexts.
+
+    Raises InputError for batches that are empty or out of range, and for a rate that is not above 0.
     """
 
     rows: tuple[int, ...]
@@ -63,9 +70,11 @@ class SharesPlan:
             is a training.
         training: the retraining; None for none.
         validation: the number of the shopper's rows, in the clear at the shopper, that the retrained network predicts.
-        opens: what is opened of a validation, 'logits' or 'errors' (their number alone).
+        opens: what is opened of a validation, 'logits', or 'errors' for the number of wrong predictions alone.
         batch: the number of images that are computed together.
         scheme: the lattice scheme of the ciphertexts.
+
+    Raises InputError for a field that is out of range, and for a plan that computes nothing.
     """
 
     architecture: Architecture
@@ -87,11 +96,12 @@ class SharesPlan:
 
     @property
     def outputs(self) -> int:
-        """The number k of rows of the first layer's matrix."""
+        """Return the number k of rows of the first layer's matrix."""
         return math.prod(self.architecture.shapes()[0])
 
     @property
     def classes(self) -> int:
+        """Return the number C of classes."""
         return self.architecture.classes
 
 
@@ -103,10 +113,12 @@ class Shopper:
         network: the shopper's network.
         quantised: its quantised first layer.
         images: the encrypted images, of which the headers are not read.
-        labels: the encrypted labels, likewise; None where nothing is trained.
+        labels: the encrypted labels, of which the headers are not read; None where nothing is trained.
         x: the shopper's own rows, (own + validation, d) integers 0 .. 255: first those to train on, then those to
             validate on.
-        y: their labels.
+        y: the labels of x.
+
+    Raises InputError for a quantised layer that does not fit the network, and for outputs that may exceed LARGEST.
     """
 
     network: Network
@@ -129,7 +141,7 @@ class Shopper:
 
     @property
     def bias(self) -> Tensor:
-        """The first layer's bias plus <w, 255/2> step / 255, (1, k) float64."""
+        """Return the first layer's bias plus <w, 255/2> step / 255, (1, k) float64."""
         centre = torch.from_numpy(self.quantised.w.sum(1) * self.quantised.step / 2)
         return (first_bias(self.network).to(torch.float64) + centre)[None]
 
@@ -160,7 +172,7 @@ class Cloud:
 
     Attributes:
         key: the function key of the first layer.
-        seeds: the headers of the encrypted images, (n, 32) uint8.
+        seeds: the headers of the encrypted images, (n, 32) uint8, which are public seeds.
         label_key: the function key of labels; None where nothing is trained.
         label_seeds: the headers of the encrypted labels, (n, 32) uint8; None where nothing is trained.
     """
@@ -181,7 +193,7 @@ class Cloud:
 
 @dataclass(frozen=True)
 class OpenedResults:
-    """What a session opened to the shopper. Every field is None at the other roles, and where it was not asked for.
+    """What a session opened to the shopper. A field is None at every other role, and where it was not asked for.
 
     Attributes:
         predicted: the logits of the plan's `predicted` rows, (n, C) float64.
@@ -195,7 +207,10 @@ class OpenedResults:
 
 
 def one_hot(y: np.ndarray, classes: int) -> np.ndarray:
-    """Turn labels (n,) into what a seller encrypts under a master key of dimension `classes`, (n, classes) int64."""
+    """Turn labels (n,) into what a seller encrypts under a master key of dimension `classes`, (n, classes) int64.
+
+    Raises InputError for labels outside 0 .. classes - 1.
+    """
     y = np.asarray(y)
     if y.ndim != 1 or (len(y) and not (y.min() >= 0 and y.max() < classes)):
         raise InputError("labels", y.shape, f"a vector of labels 0 .. {classes - 1}")
@@ -208,7 +223,10 @@ def label_rows(classes: int) -> np.ndarray:
 
 
 def check(plan: SharesPlan, shopper: Shopper | None, cloud: Cloud | None) -> None:
-    """Raise InputError where a side does not fit the plan; this happens before anything is shared."""
+    """Raise InputError where a side does not fit the plan. This happens before anything is shared.
+
+    A role passes its own side and None for the other; with None for both, nothing is checked.
+    """
     training = plan.training
     used = (*plan.predicted, *(training.rows if training else ()))
     sealed = max((*(training.rows if training else ()), -1))
@@ -236,12 +254,12 @@ def check(plan: SharesPlan, shopper: Shopper | None, cloud: Cloud | None) -> Non
 
 
 def shaped(architecture: Architecture, z: Tensor) -> Tensor:
-    """Shape first-layer outputs (n, k): (n, channels, height, width) for a convolution, (n, k) for a matrix."""
+    """Shape first-layer outputs z (n, k): (n, channels, height, width) for a convolution, (n, k) for a matrix."""
     return z.reshape(len(z), *architecture.shapes()[0])
 
 
 def flat(architecture: Architecture, a: Tensor) -> Tensor:
-    """Shape activations as the second layer takes them: images for a convolution, rows for a matrix."""
+    """Shape activations `a` as the second layer takes them: images for a convolution, rows for a matrix."""
     return a if isinstance(architecture.layers[1], Conv) else a.flatten(1)
 
 

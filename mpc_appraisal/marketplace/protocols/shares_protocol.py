@@ -3,14 +3,16 @@
     v = c W' + (-a sk) = 2^39 <w, x> + noise   (mod 2^64)      c W' at the shopper, -a sk at the cloud: already shares
     z_1 = (<w, x> - <w, 255/2>) s + (b + <w, 255/2> s),   s = step / 255,    then ReLU and the other layers on shares
 
-The shopper has W and the bodies c of the ciphertexts; the cloud has the function key sk = S W' and the public seeds of
-a, see `encryption.lwe`. W x takes neither a message nor a triple, and nobody sees it. The centre <w, 255/2> moves from
-the shopper's share to the bias, so that |v| < 2^62 and the truncation is exact. Labels are one-hot vectors, of which
-the same sum gives shares.
+The shopper has W, the quantised first layer with rows w, its bias b and its steps, and the bodies c of the ciphertexts
+of rows x; the cloud has the function key sk = S W' for the seller's secret S, and the public seeds of a, see
+`encryption.lwe`. W x takes neither a message nor a triple, and nobody sees it. The centre <w, 255/2> moves from the
+shopper's share to the bias, so that `|v| < 2^62` and the truncation is exact. Labels are one-hot vectors, of which the
+same sum gives shares.
 
-What goes in is a `SharesPlan` with each role's side, and what comes out are `OpenedResults`. The selected rows are
-public. Images, labels, first-layer outputs, hidden values and retrained weights stay shared; LEAKAGE states what does
-not. docs/protocols/marketplace.md has the bounds and the measured error. The protocol is ours.
+In go a `SharesPlan` and this role's side; out come `OpenedResults`. The selected rows are public. Images, labels,
+first-layer outputs, hidden values and retrained weights stay shared; LEAKAGE states what does not, and has to be
+changed with whatever is opened. Both roles have to make the same calls in the same order. docs/protocols/marketplace.md
+has the bounds and the measured error. The protocol is ours.
 """
 
 from __future__ import annotations
@@ -76,9 +78,9 @@ def run_shares(
 ) -> OpenedResults:
     """Run one session: predict, or retrain and validate, as the plan says.
 
-    A purchase takes two kinds of sessions. The first has a plan that predicts all rows, after which the shopper selects
-    rows and announces them. Each later one has a plan that trains on some of those rows and predicts the validation
-    rows.
+    A purchase takes two kinds of sessions. The first kind has a plan that predicts all rows, after which the shopper
+    selects rows and announces them. Each later session has a plan that trains on some of these rows and predicts the
+    validation rows.
 
     Args:
         session: the session of the engine.
@@ -108,7 +110,7 @@ def run_shares(
 
 
 class _Inputs:
-    """What comes into the session from either side."""
+    """The shared numbers that come into a session from either side."""
 
     def __init__(self, session: Session, plan: SharesPlan, shopper: Shopper | None, cloud: Cloud | None):
         self.session, self.plan, self.shopper, self.cloud = session, plan, shopper, cloud
@@ -163,7 +165,7 @@ class _Inputs:
         )
 
     def own(self, start: int, count: int) -> tuple[Any, Any]:
-        """Share rows of the shopper's own. Returns their first-layer activation and their one-hot labels."""
+        """Share `count` of the shopper's own rows from `start` on, and return their activations and one-hot labels."""
         rows, architecture = slice(start, start + count), self.plan.architecture
         shape = activation_shape(architecture, count)
         a = self._private(lambda: self.shopper.activation(rows), shape, "own rows")
@@ -183,7 +185,7 @@ def _retrained(session: Session, plan: SharesPlan, layers: list[Layer], inputs: 
 
 
 def _validated(session: Session, plan: SharesPlan, layers: list[Layer], inputs: _Inputs) -> tuple[Any, Any]:
-    """Open the logits of the validation rows, or the number of errors on them; the other of the two is None."""
+    """Open the logits of the validation rows, or the number of errors on them. Returns both, one of which is None."""
     start, parts = plan.training.own, []
     why = "the shopper's verdict on the retrained network"
     for rows in _chunks(range(start, start + plan.validation), plan.batch):

@@ -1,6 +1,8 @@
 """`ife_shares` as a strategy of the marketplace: its options, what it refuses, and what it leaks.
 
-The computation is in `shares_protocol`.
+In goes a lattice scheme with the option `opens`; out come the checks that a `MarketPlan` makes and the sentences that a
+result carries. The computation is in `shares_protocol`. An option may be added with a default. `name` and the
+representation of the object stand in plans that roles compare, and `leakage` has to name all that a run reveals.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ class IfeShares:
 
     Attributes:
         scheme: the lattice scheme, the only one whose outputs are shares.
-        opens: what the shopper learns of a validation, 'errors' for their number or 'logits'.
+        opens: what the shopper learns of a validation: 'errors' for the number of wrong predictions, or 'logits'.
+
+    Raises InputError for another scheme and another `opens`.
     """
 
     name: ClassVar[str] = "ife_shares"
@@ -36,7 +40,7 @@ class IfeShares:
 
     @property
     def leakage(self) -> tuple[str, ...]:
-        """Sentences that state what the strategy leaks."""
+        """Return sentences that state what the strategy leaks."""
         return (
             LEAKAGE,
             "The sellers' files go to the shopper and must never have come to the cloud: with ciphertexts and function "

@@ -1,8 +1,10 @@
 """The roles of the marketplace, one file each, and the seats that they take between the processes.
 
-Shopper, cloud and key authority meet as model owner, data owner and dealer, because that is how the transport knows its
-three parties. The code of the marketplace says SHOPPER, CLOUD and AUTHORITY throughout; costs, errors and records carry
-the names of the seats. Sellers take no seat: they have left before a run begins.
+The roles are the shopper, who wants to buy rows, the cloud, which computes on sellers' uploads, and the key authority.
+They meet as model owner, data owner and dealer, because that is how the transport knows its three parties. The code of
+the marketplace says SHOPPER, CLOUD and AUTHORITY throughout; costs, errors and records carry the names of the seats, so
+that the seats may not be exchanged. SPOKEN, the words of reports, may change. Sellers take no seat: they have left
+before a run begins.
 """
 
 from __future__ import annotations

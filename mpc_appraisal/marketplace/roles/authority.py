@@ -1,15 +1,19 @@
 """The key authority in a run: it issues keys of the first layer for each seller, then keys of the selected labels.
 
-What a shopper can ask of the authority is limited as follows.
+In go the run's context and the folder with the authority's state; out go messages with keys to shopper and cloud. What
+a shopper can ask of the authority is limited as follows, and these limits have to stay:
 
-- In a run it can ask for the keys of one first layer, of the agreed shape. It chooses the rows of that layer, and so
-  the functions of an image, up to the seller's cap of independent rows. The cap is counted over all runs, those that
-  failed and those that run at once among them.
-- In a run it can ask for the keys of `budget` labels, of rows and of an upload's id that it chooses. They are counted
-  as well, and capped where a cap is stated. A shopper that states the id of another upload gets keys that open labels
-  of that one.
+- In a run a shopper can ask for the keys of one first layer, of the agreed shape. It chooses the rows of that layer,
+  and so the functions of an image, up to the seller's cap of independent rows. The cap is counted over all runs,
+  including runs that failed and runs at the same time.
+- In a run a shopper can ask for the keys of `budget` labels, of rows and of an upload's id that it chooses. The keys
+  are counted as well, and capped where a cap is stated. A shopper that states the id of another upload gets keys that
+  open labels of that upload.
 - In sessions on shares the authority deals what shopper and cloud have both rehearsed, see `mpc.protocols.orders`, and
   no more sessions than the plan has.
+
+The order of messages has to fit `cloud`, `shopper` and `shares`, and the purpose of a key has to be decided in this
+file.
 """
 
 from __future__ import annotations
@@ -37,8 +41,8 @@ class AuthorityInput:
 
     Attributes:
         folder: the folder with the authority's state, see `enrolment.enrol`.
-        cap_share: the most independent first-layer rows that it issues keys for, as a share of the pixels.
-        label_cap: the most labels of one seller that it issues keys for; None for no cap.
+        cap_share: the largest number of independent first-layer rows that it issues keys for, as a share of the pixels.
+        label_cap: the largest number of one seller's labels that it issues keys for; None for no cap.
     """
 
     folder: str | Path
@@ -54,7 +58,7 @@ class AuthorityInput:
 def issue(context: RunContext, authority: Authority) -> None:
     """Send the cloud the function keys of the shopper's first layer, seller by seller.
 
-    A seller whose cap they exceed is refused by its name, and the others are served.
+    A seller whose cap the rows exceed is refused by its name, and the others are served.
     """
     with context.costs.phase("keys"):
         w = receive_first(context.messages, context.market.architecture)
@@ -72,6 +76,13 @@ def issue(context: RunContext, authority: Authority) -> None:
 
 def label_keys(context: RunContext, authority: Authority, selected: Selected, pads_to: str) -> None:
     """Send the shopper the keys of the selected labels' sealed shares, and `pads_to` the keys of their pads.
+
+    Args:
+        context: this role's view of the run.
+        authority: the opened authority.
+        selected: the selection, pairs (seller, row).
+        pads_to: the role that gets the keys of pads: the shopper, who then has the labels, or the cloud, which then has
+            the other share.
 
     The ids and nonces come from other roles, but the purpose of a key is decided here. So nobody can obtain the keys of
     pads in another step.

@@ -1,6 +1,9 @@
 """The cloud in `ife_transform`: it evaluates ciphertexts, and predicts and retrains with masked layers.
 
-What goes in are the sellers' uploads; predictions and gradients go to and from the shopper. The cloud learns no label.
+In go the run's context and the sellers' uploads; predictions go to the shopper, and gradients come from it. The cloud
+learns no label. It serves every seller that it can, and derives from the plan what it may be asked (`trials`). How it
+computes may change (`protocols`). The order and the contents of messages have to fit `shopper` and `authority`; and
+nothing of an upload may be sent before all of its ciphertexts were evaluated.
 """
 
 from __future__ import annotations
@@ -37,8 +40,9 @@ class CloudInput:
 def run_transform(context: RunContext, uploads: dict[str, Upload]) -> None:
     """Run the cloud's side of `ife_transform`.
 
-    A seller whose signed ciphertexts cannot be evaluated is left out by its name before anything of it is sent, and the
-    others are served. Raises PeerError where the shopper asks for what the plan does not have, see `trials`.
+    A seller whose signed ciphertexts cannot be evaluated is left out by its name before anything of that seller is
+    sent, and the others are served. Raises PeerError where the shopper asks for what the plan does not have, see
+    `trials`.
     """
     market, messages = context.market, context.messages
     with context.costs.phase("keys"):
@@ -73,8 +77,13 @@ def run_transform(context: RunContext, uploads: dict[str, Upload]) -> None:
 def _validate(context: RunContext, side: TransformCloud, bought: Tensor, selected: Selected) -> None:
     """Retrain and predict for each subset of the plan.
 
-    Each retraining starts from the network that was uploaded, which undoes what was refused before. bought: the
-    first-layer products of the selection, (b, k1).
+    Each retraining starts from the network that was uploaded, which undoes what was refused before.
+
+    Args:
+        context: this role's view of the run.
+        side: the cloud's computations.
+        bought: the first-layer products of the selection, (b, k1).
+        selected: the selection, b pairs (seller, row).
     """
     validation, messages = context.market.validation, context.messages
     how = steps_of(context)
@@ -108,7 +117,7 @@ def _validate(context: RunContext, side: TransformCloud, bought: Tensor, selecte
 
 
 def needs_squares(market: MarketPlan) -> bool:
-    """Return whether the cloud needs the squared mask factors, that is, whether its updates are exact."""
+    """Return whether the cloud needs the squared mask factors, because its updates are exact."""
     return market.validation is not None and market.protocol.update == "exact"
 
 

@@ -1,4 +1,10 @@
-"""What every role has during a run: the plan, its messages, its costs, and what is on offer."""
+"""What every role has during a run: the plan, its messages, its costs, and what is on offer.
+
+`party` makes one `RunContext` for a role's run and hands it to the functions of that role. In go a `Connection` and
+what the roles agreed on; `selected_rows` returns the shopper's selection after it was checked. A field may be added to
+the context. KEY_BYTES is the length of a label's key and stands in messages; the checks of `selected_rows` have to
+stay, because cloud and authority rely on them.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +34,8 @@ class Connection:
         transport: the transport between the roles, 'tcp' or 'tls'.
         join_timeout: seconds to wait for the other roles to come.
         timeout: seconds that one message may take.
+
+    Raises InputError for times that are no seconds, and for another transport.
     """
 
     transport: Transport = field(default_factory=Transport)
@@ -62,7 +70,7 @@ class RunContext:
 
 
 def by_seller(selected: Selected) -> dict[str, list[int]]:
-    """Group the places in the selection by seller."""
+    """Group the places in the selection by seller: name -> places, in the order of the selection."""
     found: dict[str, list[int]] = {}
     for place, (name, _) in enumerate(selected):
         found.setdefault(name, []).append(place)
@@ -70,9 +78,10 @@ def by_seller(selected: Selected) -> dict[str, list[int]]:
 
 
 def selected_rows(context: RunContext) -> Selected:
-    """Receive the shopper's selection.
+    """Receive the shopper's selection, `budget` pairs (seller, row).
 
-    Raises PeerError for rows that are not on offer or stand there twice, and for another number than the budget.
+    Raises PeerError for rows that are not on offer, for a row that stands there twice, and for another number of rows
+    than the budget.
     """
     message, budget = context.messages.hear(SHOPPER), context.market.budget
     with announced_by(SHOPPER):

@@ -1,9 +1,12 @@
 """What one role does in a run of the marketplace: it meets the others, agrees on plan and offers, runs, and leaves.
 
-`take_part` runs in every process, spawned on one machine or started by an organisation. What goes in is the role with
-the public plan and a function that reads the role's own input; what comes out is the result, at the shopper alone.
-Sellers take no part: they have left before, and only their files are there. SIDES lists what each role runs in each
-protocol, and a new protocol is added there.
+`take_part` runs in every process, spawned on one machine or started by an organisation. In go the role, the public
+plan, and a function that reads the role's own input; out comes the result, at the shopper alone. Sellers take no part:
+they have left before, and only their files are there.
+
+SIDES lists what each role runs in each protocol, and HOLDERS which role receives the sellers' files; a new protocol is
+added to both. The steps of `_run` have to stay in their order and equal at all roles: the plans are compared before
+anything else is sent, and the offers are agreed on before a protocol starts.
 """
 
 from __future__ import annotations
@@ -59,14 +62,15 @@ def take_part(
         role: 'model_owner' (shopper), 'data_owner' (cloud) or 'dealer' (key authority).
         address: 'tcp://host:port', where the shopper listens.
         market: the public plan.
-        read: returns this role's own input, a ShopperInput, CloudInput or AuthorityInput; called in this process alone.
+        read: a function that returns this role's own input, a ShopperInput, CloudInput or AuthorityInput; it is called
+            in this process alone.
         connection: how the roles meet.
         hosted: True if a launcher hosts the rendezvous.
 
     Returns the result at the shopper, and None at the other roles.
 
     Raises:
-        InputError: this role's own input is bad, nothing is on offer, or less than the budget.
+        InputError: this role's own input is bad, nothing is on offer, or fewer rows than the budget.
         DisagreementError: the plans of the roles differ.
         PeerError: another role failed, vanished or never came; the error names it.
     """

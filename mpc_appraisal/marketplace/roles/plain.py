@@ -1,6 +1,9 @@
 """The baseline: the same market in one process, in float64 and with the same quantised first layer.
 
-It hides nothing. Selections and verdicts of the private protocols are compared with those of `run_plain`.
+In go the plan and the inputs of shopper and sellers; out comes a `MarketResult`. The baseline hides nothing. Selections
+and verdicts of the private protocols are compared with those of `run_plain`. So the order of sellers, the rule of
+selection, the batches and the steps of SGD have to stay those of the private protocols; how they are computed may
+change.
 """
 
 from __future__ import annotations
@@ -25,7 +28,15 @@ EVERYBODY = "everybody"
 
 
 def run_plain(market: MarketPlan, shopper: ShopperInput, sellers: Sequence[SellerInput]) -> MarketResult:
-    """Select and validate in the clear. Returns the same kind of result as a private run."""
+    """Select and validate in the clear. Returns the same kind of result as a private run.
+
+    Args:
+        market: the public plan.
+        shopper: the shopper's input.
+        sellers: one input for each seller, in any order.
+
+    Raises InputError where fewer rows are on offer than the budget, and where the shopper's rows have another form.
+    """
     sellers = sorted(sellers, key=lambda seller: seller.name)
     network = shopper.network.to(torch.float64)
     first = quantised_first(network)
@@ -79,7 +90,7 @@ def run_plain(market: MarketPlan, shopper: ShopperInput, sellers: Sequence[Selle
 
 
 def accepted_places(verdicts: Sequence[Verdict]) -> tuple[int, ...]:
-    """Return the places in the selection of all accepted subsets."""
+    """Return the places in the selection of all accepted subsets, in the order of trials."""
     return tuple(place for verdict in verdicts if verdict.accepted for place in verdict.rows)
 
 

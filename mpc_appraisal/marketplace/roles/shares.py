@@ -1,12 +1,17 @@
 """`ife_shares` in the marketplace: what each of the three roles does, and what it holds.
 
     shopper     w, its ciphertexts' bodies c       c w' - centre                        one additive share of <w, x>
-    cloud       sk = S w', public seeds of a       -a sk                                the other
+    cloud       sk = S w', public seeds of a       -a sk                                the other share
     labels      shopper: sealed shares, opened for the selected rows; cloud: the pads
 
-Every prediction and every retraining is a session of the engine, with the authority as dealer; between the sessions the
-roles announce what comes next. The sellers' files are at the shopper, for the reason that the strategy's leakage
-states.
+w is the quantised first layer, x a seller's row, S the seller's secret and sk the function key; the formulas are in
+`protocols.shares_protocol`. In go the run's context and a role's own input; out comes the `MarketResult`, at the
+shopper alone. Every prediction and every retraining is a session of the engine, with the authority as dealer; between
+the sessions the roles announce what comes next. The sellers' files are at the shopper, for the reason that the
+strategy's leakage states.
+
+What is computed may change in `protocols`. The order of messages has to stay equal at the three roles, no message may
+wait while the engine runs, and `openings` has to name what a run opens.
 """
 
 from __future__ import annotations
@@ -56,9 +61,11 @@ class PooledShopper(Shopper):
     first: Tensor | None = None
 
     def share(self, scheme, rows):
+        """Return this side's shares of the first-layer outputs of `rows`, (n, k)."""
         return self.first[list(rows)]
 
     def label_share(self, scheme, rows, classes):
+        """Return this side's shares of the labels of `rows`, (n, C)."""
         return self.labels[list(rows)]
 
 
@@ -75,14 +82,16 @@ class PooledCloud(Cloud):
     first: Tensor | None = None
 
     def share(self, scheme, rows):
+        """Return this side's shares of the first-layer outputs of `rows`, (n, k)."""
         return self.first[list(rows)]
 
     def label_share(self, scheme, rows):
+        """Return this side's shares of the labels of `rows`, (n, C)."""
         return self.label_seeds[list(rows)]
 
 
 def run_authority(context: RunContext, own: AuthorityInput) -> None:
-    """Run the authority's side of `ife_shares`: it issues keys, then it is the dealer of every session."""
+    """Run the authority's side of `ife_shares`: the authority issues keys, then it is the dealer of every session."""
     authority = own.open(context.market.protocol.scheme)
     issue(context, authority)
     context.messages.hear(CLOUD)  # the cloud has all keys, so no message waits while the engine runs
@@ -106,7 +115,8 @@ def run_cloud(context: RunContext) -> None:
     """Run the cloud's side of `ife_shares`.
 
     The cloud derives from the plan which rows may be trained on, see `trials`, and it rehearses each session itself,
-    see `mpc.protocols.orders`. So neither shopper nor authority chooses what the cloud computes.
+    see `mpc.protocols.orders`. So neither shopper nor authority chooses what the cloud computes. Raises PeerError where
+    another role's message does not fit the plan.
     """
     market, messages = context.market, context.messages
     scheme, found, key, starts, total = market.protocol.scheme, [], None, {}, 0
@@ -181,8 +191,9 @@ def _retrainings(
 def run_shopper(context: RunContext, own: ShopperInput, uploads: dict[str, Upload]) -> MarketResult:
     """Run the shopper's side of `ife_shares`.
 
-    A seller whose sealed labels do not open is left out by its name, and no rows replace its rows; see
+    A seller whose sealed labels do not open is left out by its name, and no rows replace that seller's rows; see
     `shopper.run_transform`. Returns the result without costs, which are added when all roles have announced theirs.
+    Raises InputError where too few rows are left, and BoundError where training leaves the range of shares.
     """
     market, messages = context.market, context.messages
     network = own.network.to(torch.float64)
@@ -249,8 +260,9 @@ def _validate(
 ) -> list[Verdict]:
     """Try the subsets of the selection, as `validation.validate` does with keep.
 
-    Only the number of wrong predictions is used, since the plan may open no more than that. tried: the places of the
-    selection that are tried. The rows of a verdict are places in `tried`. Appends to `opened` what each session opened.
+    Only the number of wrong predictions is used, since the plan may open no more than that. `tried` has the places of
+    the selection that are tried, and the rows of a verdict are places in `tried`. Appends to `opened` what each session
+    opened.
 
     Raises BoundError where training has left the range in which shares are right.
     """
@@ -309,7 +321,7 @@ def predicting(context: RunContext, rows: int) -> SharesPlan:
 def training(context: RunContext, rows: int, own: int, asked: int) -> SharesPlan:
     """Return the public plan of one retraining on `own` own rows and `rows` bought ones.
 
-    The batches count own rows first, as `plain` and `ife_transform` do. asked: the number of validation rows.
+    The batches count own rows first, as `plain` and `ife_transform` do. `asked` is the number of validation rows.
     """
     market, v = context.market, context.market.validation
     steps = tuple(
@@ -361,7 +373,7 @@ def _subsets(context: RunContext) -> range:
 
 
 def openings(context: RunContext, outputs: int, ledger: Sequence[Opening], verdicts: int) -> tuple[Opening, ...]:
-    """List what was opened to whom: keys and choices, and what the engine's sessions opened."""
+    """List what was opened to whom in a run of `ife_shares`: keys, choices, and what the engine's sessions opened."""
     market = context.market
     found = [
         Opening("quantised first layer", (AUTHORITY,), outputs * market.architecture.features, "keys are made for it"),

@@ -92,11 +92,11 @@ def run_transform(context: RunContext, own: ShopperInput) -> MarketResult:
 def chosen(
     market: MarketPlan, probabilities: dict[str, Tensor], refused: Mapping[str, str] | None = None
 ) -> tuple[tuple[str, int], ...]:
-    """Select over the rows of all sellers, in the order of names.
+    """Select over the rows of all sellers, in the order of `probabilities`, which is that of names.
 
     Args:
         market: the public plan.
-        probabilities: the predicted probabilities of each seller's rows, (n, C).
+        probabilities: the predicted probabilities of each seller's rows, (n, C), by seller.
         refused: by seller, why it was refused; for the error alone.
 
     Returns pairs (seller, row), most uncertain first. Raises InputError for fewer rows than the budget.
@@ -108,7 +108,7 @@ def chosen(
 
 
 def kept_of(selected: Selected, left_out: Mapping[str, str]) -> list[int]:
-    """Return the places of the selection that are left. Raises InputError, which names a seller, where none is."""
+    """Return the places of the selection that are left. Raises InputError, which names a seller, if none is left."""
     kept = kept_places(selected, list(left_out))
     if not kept:
         name, why = next(iter(left_out.items()))
@@ -121,15 +121,15 @@ def open_shares(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Open the sealed labels of the selection with the keys that the authority sends.
 
-    The authority is sent the nonces of the pads; those of sellers that are left out are zeros, which open nothing.
+    The authority is sent the nonces of the pads. For a seller that is left out the nonce is zeros, which open nothing.
 
     Args:
         context: this role's view of the run.
         selected: the selection, b pairs (seller, row).
         sealed: the sealed labels in the order of the selection, (b, width) uint8.
 
-    Returns, by seller, the shares of its selected labels, (rows, C); and by seller, why it is left out because its
-    labels do not open.
+    Returns, by seller, the shares of its selected labels, (rows, C); and by seller, why a seller whose labels do not
+    open is left out.
     """
     keys = context.messages.receive(AUTHORITY, (len(selected), KEY_BYTES), torch.uint8).numpy()
     shares, nonces, left_out = {}, {}, {}
@@ -147,8 +147,8 @@ def open_shares(
 def _labels(context: RunContext, selected: Selected) -> tuple[Tensor, dict[str, str]]:
     """Obtain the labels of the selection.
 
-    Returns the labels (b,), in the order of the selection; and by seller, why it is left out. The labels of a seller
-    that is left out mean nothing.
+    Returns the labels (b,), in the order of the selection; and by seller, why a seller is left out. The labels of a
+    seller that is left out mean nothing.
     """
     sealed = context.messages.receive(CLOUD, (len(selected), sealed_width(context.market)), torch.uint8).numpy()
     shares, left_out = open_shares(context, selected, sealed)
@@ -175,7 +175,7 @@ def _validate(
 ) -> tuple[list[Verdict], Network | None]:
     """Try the subsets of the selection.
 
-    kept: the places of the selection that are tried. The rows of a verdict are places in `kept`.
+    `kept` has the places of the selection that are tried, and the rows of a verdict are places in `kept`.
 
     Returns the verdicts, and the network retrained with what was accepted, or None where the market delivers none.
     """

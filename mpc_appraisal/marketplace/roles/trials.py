@@ -2,18 +2,23 @@
 
 Suppose that the cloud trained on whatever rows it is asked to. Then a cheating shopper could have it train on one row,
 on one row many times, or any number of times, and every answer would reveal more of those rows. So the cloud derives
-the subsets from the plan, as `validation.validate` does, and refuses any other request by the shopper's name.
+the subsets from the plan, as `validation.validate` does, and refuses any other request by the shopper's name. In go the
+places of the rows that are tried and the shopper's requests; out comes a PeerError for a request that the plan does not
+allow.
 
 What a cheating shopper can still do:
 
 - It can say that a subset was accepted, or was not, whatever its own rows showed. So it chooses one of 2^k sequences of
   k trials.
-- It can leave out sellers, as an honest one does whose labels do not open, so that fewer rows are tried together.
+- It can leave out sellers, as an honest shopper does with sellers whose labels do not open, so that fewer rows are
+  tried together.
 - It can bring own and validation rows of its choice, and it learns what the plan opens of them.
 - It can state the ids or nonces of other uploads to the authority, and so obtain label keys of other rows, which are
   counted alike.
 - It can run the whole market again. The authority counts keys of functions and of labels over all runs; nobody counts
   trials.
+
+The checks may become stricter, never looser; and the order of subsets may change only together with `validation`.
 """
 
 from __future__ import annotations
@@ -34,7 +39,7 @@ class Trials:
 
     Args:
         places: the places in the selection of the rows that are tried, in order.
-        granularity: the number of rows of a subset.
+        granularity: the number of rows of a subset; where fewer rows are tried, all of them are one subset.
     """
 
     def __init__(self, places: Sequence[int], granularity: int):
@@ -46,7 +51,7 @@ class Trials:
     def take(self, picked: Sequence[int]) -> None:
         """Begin the trial that trains on the rows at the places `picked`.
 
-        Raises PeerError unless these are the next subset beside all accepted ones.
+        Raises PeerError unless these places are the accepted subsets followed by the next subset.
         """
         picked = tuple(picked)
         if not self._left:
@@ -68,5 +73,5 @@ class Trials:
 
 
 def kept_places(selected: Sequence[tuple[str, int]], left_out: Sequence[str]) -> list[int]:
-    """Return the places in the selection of all rows but those of the sellers that were left out."""
+    """Return the places in the selection of all rows but those of the sellers in `left_out`."""
     return [place for place, (name, _) in enumerate(selected) if name not in set(left_out)]

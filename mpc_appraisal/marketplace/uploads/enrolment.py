@@ -1,7 +1,10 @@
 """Enrolment: the authority draws a seller's secrets, keeps them, and writes the one file that the seller takes home.
 
-`enrol` runs at the authority and writes the file, and `read_keys` reads it at the seller. `registry` returns what is
-public of all enrolled sellers, so that their uploads can be verified.
+`enrol` runs at the key authority: in go the seller's name and the market's architecture, out comes the file
+NAME.enrolment. `read_keys` reads that file at the seller. `registry` returns what is public of all enrolled sellers, so
+that their uploads can be verified. A scheme may be added to SCHEMES. The fields of an enrolment file are closed by the
+schema ENROLMENT and have to stay, because sellers keep such files. The file has to be made before the name is enrolled,
+because a name that is enrolled cannot be enrolled again.
 """
 
 from __future__ import annotations
@@ -55,8 +58,8 @@ class SellerKeys:
         image: the shape of an image, (channels, height, width).
         classes: the number of classes.
         encryption_key: the key that the seller encrypts its images with.
-        label_secret: the secret of seller and authority, of which the keys of labels are derived.
-        signing_key: the private key that signs the upload.
+        label_secret: the secret of seller and authority, from which the keys of labels are derived.
+        signing_key: the private key that signs the upload, 32 bytes.
     """
 
     seller: str
@@ -82,7 +85,8 @@ def enrol(
         out: the folder into which the seller's file NAME.enrolment is written, with mode 600. The file must travel in
             private.
         scheme: the scheme of functional encryption.
-        cap_share: see `Authority`.
+        cap_share: the largest number of independent rows that keys are issued for, as a share of the pixels; see
+            `Authority`.
 
     Returns the path of the file.
 
@@ -109,7 +113,7 @@ def enrol(
 
 
 def _enrol(authority: Authority, seller: str, architecture: Architecture, file: TextIO) -> dict[str, str]:
-    """Write what the seller takes home, and return what is public of it."""
+    """Write what the seller takes home into `file`, and return the public verification key and the key's id."""
     secret, verify_key = new_signing_key()
     made = authority.enrol(seller, architecture.features, verify_key)
     facts = {
@@ -129,9 +133,10 @@ def _enrol(authority: Authority, seller: str, architecture: Architecture, file: 
 
 
 def registry(folder: str | Path) -> dict[str, dict[str, str]]:
-    """At the authority: return, by seller, the public key that verifies its uploads and the public id of its secret.
+    """At the authority: return what is public of the sellers enrolled in `folder`.
 
-    Raises InputError, which names the seller, for a file that cannot be read.
+    Returns, by seller, 'verify_key', the key in hexadecimal that verifies the seller's uploads, and 'key_id', the
+    public id of its secret. Raises InputError, which names the seller, for a file that cannot be read.
     """
     found = {}
     for path in sorted((Path(folder) / REGISTRY).glob("*.json")):
@@ -144,7 +149,7 @@ def registry(folder: str | Path) -> dict[str, dict[str, str]]:
 
 
 def read_keys(path: str | Path) -> SellerKeys:
-    """At the seller: read an enrolment file. Raises InputError for any other file."""
+    """At the seller: read the enrolment file at `path`. Raises InputError for any other file, and shows no secret."""
     try:
         facts = read_json(Path(path).read_text())
         wrong = ENROLMENT.violation(facts)

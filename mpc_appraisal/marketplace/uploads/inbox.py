@@ -1,7 +1,11 @@
 """The inbox of uploads, and the offers that all roles agree on.
 
-The role that holds the inbox reads the folder of uploads. An upload is on offer once its signature, its keys and its
-shape are found right; any other is refused by its name. `agree_offers` announces the result to the other roles.
+In `ife_transform` the cloud holds the inbox, a folder of sellers' signed files, and in `ife_shares` the shopper does.
+`read_inbox` reads the folder: an upload is on offer once its signature, its keys and its shape are found right; any
+other upload is refused by its name. `agree_offers` announces the result to the other roles and returns the same
+`Offers` at each. A further check may be added to `_verified`, if it raises InputError. The order of the two exchanges
+and the keys of the messages have to stay equal at all roles, and offers have to be in the order of names, because the
+baseline selects in that order.
 """
 
 from __future__ import annotations
@@ -25,12 +29,12 @@ from mpc_appraisal.mpc.net.lifecycle import Link
 
 @dataclass(frozen=True)
 class Offers:
-    """What is on offer in a run.
+    """What is on offer in a run, which is equal at all roles.
 
     Attributes:
         rows: the number of rows on offer, by seller, in the order of names.
-        ids: the id of the upload, by seller.
-        refused: by the name of a file, why it was refused.
+        ids: the id of the upload, 16 bytes, by seller.
+        refused: why an upload was refused, by the name of its file.
     """
 
     rows: dict[str, int]
@@ -39,6 +43,7 @@ class Offers:
 
     @property
     def total(self) -> int:
+        """Return the number of rows on offer over all sellers."""
         return sum(self.rows.values())
 
 
@@ -47,7 +52,10 @@ def read_inbox(
 ) -> tuple[dict[str, Upload], dict[str, str]]:
     """Read the uploads in `folder`; one bad file does not keep the others from being served.
 
-    registry: what is public of the enrolled sellers, as `enrolment.registry` returns it.
+    Args:
+        folder: the folder with the sellers' files.
+        registry: what is public of the enrolled sellers, as `enrolment.registry` returns it.
+        market: the public plan, which the uploads have to fit.
 
     Returns the good uploads by seller, and by name why others were refused.
     """
@@ -88,18 +96,19 @@ def agree_offers(
     read: Callable[[Mapping[str, Mapping[str, str]]], tuple[dict[str, Upload], dict[str, str]]],
     market: MarketPlan,
 ) -> tuple[Offers, dict[str, Upload]]:
-    """Agree on what is on offer; every role calls it.
+    """Agree on what is on offer. Every role calls this function at the same place of a run.
 
     Args:
         rendezvous: where the roles meet.
         holder: the role that holds the inbox.
         registry: what is public of the enrolled sellers, at the authority; empty elsewhere.
-        read: makes uploads and refusals of the registry, as `read_inbox` does; it is called at `holder` alone.
+        read: a function of the registry that returns uploads and refusals, as `read_inbox` does; it is called at
+            `holder` alone.
         market: the public plan.
 
     Returns the offers, and the uploads by seller, which are empty everywhere but at `holder`.
 
-    Raises InputError at every role alike where nothing is on offer, or less than the budget; PeerError where the
+    Raises InputError at every role alike where nothing is on offer, or fewer rows than the budget; PeerError where the
     holder's message cannot be read.
     """
     known = rendezvous.exchange("registry", {"sellers": registry})[AUTHORITY]["sellers"]

@@ -1,14 +1,19 @@
 """Sealed labels, which can be opened to the shopper, or be used although nobody opens them.
 
-The seller seals a share of each label when it uploads:
+The seller seals a share of each label y_i when it uploads; C is the number of classes, i the number of a row, and PRG
+the project's generator of random ring elements:
 
     pad_i = PRG(key'_i) in Z_{2^64}^C
     share_i = 2^39 onehot(y_i) - pad_i,    sealed_i = AES-GCM(key_i, nonce | share_i)
 
-Both key_i and key'_i are derived from the label secret of seller and authority, for two purposes, and key'_i also from
-the upload's fresh nonce. Whoever is given both keys has the label. If one party is given key_i and another key'_i, they
-hold additive shares, mod 2^64, of the one-hot label, in the fixed point of the lattice scheme's products, and nobody
-has the label.
+Both key_i and key'_i are derived from the label secret, which seller and authority know, for two purposes, and key'_i
+also from the upload's fresh nonce. Whoever is given both keys has the label. If one party is given key_i and another
+party key'_i, the two hold additive shares, mod 2^64, of the one-hot label, in the fixed point of the lattice scheme's
+products, and nobody has the label.
+
+In go labels at the seller, and opened rows or keys at the roles; out come shares, pads and labels. The layout of a
+sealed row (16 bytes of nonce, then 8 C bytes of shares) and the purposes have to stay, because sellers' files are
+written once and kept.
 """
 
 from __future__ import annotations
@@ -31,13 +36,18 @@ _ONE = 1 << FRACTION_BITS
 
 
 def pads(keys: Sequence[bytes], classes: int) -> Tensor:
-    """Expand the keys of n pads to the pads, (n, C) int64."""
+    """Expand the keys of n pads, 32 bytes each, to the pads (n, C) int64, which are elements of the ring mod 2^64."""
     rows = [Stream(key, "label pad").ring((classes,)) for key in keys]
     return torch.stack(rows) if rows else torch.empty((0, classes), dtype=torch.int64)
 
 
 def label_shares(y: np.ndarray, classes: int, secret: bytes) -> np.ndarray:
-    """Make of labels (n,) what the seller seals, (n, 16 + 8 C) uint8.
+    """Turn labels (n,) into what the seller seals, (n, 16 + 8 C) uint8: the nonce, then the shares.
+
+    Args:
+        y: the labels, (n,) integers in 0 .. C - 1.
+        classes: the number C of classes.
+        secret: the label secret of seller and authority.
 
     Raises InputError for labels outside 0 .. C - 1.
     """
@@ -51,7 +61,15 @@ def label_shares(y: np.ndarray, classes: int, secret: bytes) -> np.ndarray:
 
 
 def shares_of(opened: np.ndarray, classes: int, seller: str) -> tuple[bytes, Tensor]:
-    """Read the nonce and the shares (n, C) int64 in opened rows. Raises InputError for rows of another form."""
+    """Read the nonce and the shares (n, C) int64 from opened rows.
+
+    Args:
+        opened: the rows that the seller sealed, after decryption, (n, 16 + 8 C) uint8.
+        classes: the number C of classes.
+        seller: the seller's name, for errors.
+
+    Raises InputError for rows of another form, and for rows with different nonces.
+    """
     if opened.ndim != 2 or opened.shape[1] != NONCE_BYTES + 8 * classes or not len(opened):
         raise InputError(f"labels of {seller}", f"opened as {opened.shape}", f"(rows, {NONCE_BYTES + 8 * classes})")
     nonces = {row.tobytes() for row in opened[:, :NONCE_BYTES]}
@@ -61,7 +79,10 @@ def shares_of(opened: np.ndarray, classes: int, seller: str) -> tuple[bytes, Ten
 
 
 def joined(shares: Tensor, pads: Tensor, seller: str) -> Tensor:
-    """Add both shares and return the labels (n,). Raises InputError where a row is no one-hot vector."""
+    """Add shares and pads, both (n, C) int64, and return the labels (n,).
+
+    Raises InputError, which names the seller, where a row is no one-hot vector.
+    """
     total = shares + pads
     if not bool((((total == 0) | (total == _ONE)).all(1) & (total.sum(1) == _ONE)).all()):
         raise InputError(f"labels of {seller}", "a row that is no label", "one class of each row")

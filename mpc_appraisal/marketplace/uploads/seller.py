@@ -1,6 +1,9 @@
-"""A seller: it reads its enrolment file, encrypts its images, seals its labels and writes one signed file.
+"""A seller's only step: it reads its enrolment file, encrypts its images, seals its labels and writes one signed file.
 
-After that the seller takes no part in any run. What goes in is a `SellerInput`; what comes out is the file NAME.upload.
+In go a `SellerInput` and the file NAME.enrolment, which the key authority wrote; out comes the file NAME.upload with a
+`Receipt` of its cost. After that the seller takes no part in any run. What an upload consists of is decided in
+`encryption.signed_upload` and `uploads.labels`; this file may change in how it measures and where it writes. The ending
+SUFFIX has to stay, because `inbox` looks for it.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ class Receipt:
 def upload(data: SellerInput, enrolment: str | Path, out: str | Path) -> Receipt:
     """At the seller: encrypt `data` with the keys in the file `enrolment`, and write them to `out`/NAME.upload.
 
-    The file is authenticated and may travel in the open. Raises InputError where the data do not fit the enrolment.
+    The file is authenticated and may travel in the open; with `ife_shares` it must not reach the cloud. Raises
+    InputError where the data do not fit the enrolment.
     """
     keys = read_keys(enrolment)
     if keys.seller != data.name:
