@@ -22,9 +22,10 @@ from mpc_appraisal.common.errors import InputError
 
 PATIENCE = 60.0  # seconds to wait for a lock, where a caller does not say otherwise
 OWNER_ONLY = 0o600  # the mode of files that their owner alone may read
+Content = bytes | memoryview | str | tuple[bytes | memoryview | str, ...]
 
 
-def write_whole(path: Path, content: bytes | memoryview | str, mode: int = 0o666, replace: bool = True) -> None:
+def write_whole(path: Path, content: Content, mode: int = 0o666, replace: bool = True) -> None:
     """Write `content` aside and give it its name in one step: a reader finds the old file or the new one, whole.
 
     A process that is killed meanwhile may leave a file `.*.new` in the folder, which nothing reads. A text is written
@@ -32,7 +33,7 @@ def write_whole(path: Path, content: bytes | memoryview | str, mode: int = 0o666
 
     Args:
         path: The file.
-        content: What the file shall hold.
+        content: What the file shall hold, whole or in pieces.
         mode: The mode of a new file, subject to the umask.
         replace: Whether the file may take the place of an older one. If not, FileExistsError is raised for one.
 
@@ -49,12 +50,12 @@ def write_whole(path: Path, content: bytes | memoryview | str, mode: int = 0o666
     sync_folder(path.parent)
 
 
-def write_new(path: Path, content: bytes | memoryview | str, mode: int = 0o666, sync: bool = True) -> None:
+def write_new(path: Path, content: Content, mode: int = 0o666, sync: bool = True) -> None:
     """Write a file under a name that is free. A write that fails leaves no file.
 
     Args:
         path: The file.
-        content: What the file shall hold; a text is written in UTF-8.
+        content: What the file shall hold, whole or in pieces; a text is written in UTF-8.
         mode: The mode of the file, subject to the umask.
         sync: Whether the folder, which holds the new name, is brought to the disk too.
 
@@ -63,7 +64,8 @@ def write_new(path: Path, content: bytes | memoryview | str, mode: int = 0o666, 
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
-            write_all(descriptor, content.encode() if isinstance(content, str) else content)
+            for piece in content if isinstance(content, tuple) else (content,):
+                write_all(descriptor, piece.encode() if isinstance(piece, str) else piece)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

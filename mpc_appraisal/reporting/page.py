@@ -55,7 +55,7 @@ class Page:
         trust: sentences on what the reader has to trust.
         figures: the figures, which follow the section on trust.
         details: the tables at the end, which the HTML page can fold away.
-        trust_title: the heading of the section on trust in Markdown; in HTML the heading is always "Trust".
+        trust_title: the heading of the section on trust.
     """
 
     title: str

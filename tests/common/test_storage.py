@@ -75,3 +75,9 @@ def test_a_secret_is_for_its_owner_alone(tmp_path):
     os.chmod(path, 0o640)
     with pytest.raises(InputError, match="secret: got a.salt with mode 640; expected a salt for its owner alone: 600"):
         read_secret(path, "secret", "a salt", 4)
+
+
+def test_a_content_in_pieces_is_written_in_their_order(tmp_path):
+    path = tmp_path / "whole"
+    write_whole(path, (b"one ", memoryview(b"two "), "three é"))
+    assert path.read_bytes() == "one two three é".encode()

@@ -211,6 +211,11 @@ def test_what_is_not_here(queue):
     with pytest.raises(InputError, match="a request in"):
         queue.say(ID, True)
     assert not queue.folder.exists()
+    queue.folder.mkdir()
+    with pytest.raises(InputError, match="a request in"):
+        queue.say(ID, True)
+    assert list(queue.folder.iterdir()) == []  # a folder of another kind, stated by mistake, stays as it is
+    queue.folder.rmdir()
     with pytest.raises(InputError, match="folder of a queue of requests"):
         queue.all()
     queue.put(numbered(1), "acme")

@@ -111,8 +111,8 @@ class RequestQueue:
         has a decision already, even a used one: one yes starts one appraisal, and another yes has to be asked for.
         """
         _REASON.check(reason, "reason")
-        if not self.folder.is_dir():
-            self.read(id)  # raises the error; taking the lock would make the folder
+        if not (isinstance(id, str) and ID.fullmatch(id) and (self.folder / f"{id}.json").is_file()):
+            self.read(id)  # This raises the error. Taking the lock would make a folder or a file.
         with self._locked():
             pending = self.read(id)
             if self._bytes(f"{id}.md") != pending.request.text().encode("utf-8"):

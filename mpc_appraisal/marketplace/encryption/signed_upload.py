@@ -128,7 +128,7 @@ def write_upload(
     }
     signed = _MAGIC + _VERSION + b"\n" + json.dumps(facts, sort_keys=True).encode() + b"\n"
     signature = Ed25519PrivateKey.from_private_bytes(signing_key).sign(signed)
-    write_whole(Path(path), b"".join((signed, signature.hex().encode(), b"\n", payload)), OWNER_ONLY)
+    write_whole(Path(path), (signed, signature.hex().encode(), b"\n", payload), OWNER_ONLY)
 
 
 def read_upload(
