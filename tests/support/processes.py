@@ -20,6 +20,7 @@ MODEL_OWNER, DATA_OWNER, DEALER = ROLES = ("model_owner", "data_owner", "dealer"
 
 
 UNGUARDED = ("party.approval=yes", "party.ledger=none", "party.salt=none")
+UNCHECKED = ("party.preflight=no",)  # the pre-flight has tests of its own, and takes a second and a half a session
 CLEAR = ("session.transport=tcp", "session.in_the_clear=true")  # on loopback, where a test is about something else
 
 
@@ -109,9 +110,10 @@ class Processes:
 
     def app(self, name: str, *overrides: str, audited: bool = False) -> Process:
         """The app as one organisation starts it, in a folder `name` of its own; its run folder is `name`/run."""
-        if "session=join" in overrides:  # unless a test is about them: approved beforehand, no ledgers
+        if "session=join" in overrides:  # unless a test is about them: approved beforehand, no ledgers, no pre-flight
             stated = {override.partition("=")[0] for override in overrides}
-            overrides += tuple(each for each in (*UNGUARDED, *CLEAR) if each.partition("=")[0] not in stated)
+            default = (*UNGUARDED, *UNCHECKED, *CLEAR)
+            overrides += tuple(each for each in default if each.partition("=")[0] not in stated)
         run = f"hydra.run.dir={self.folder / name / 'run'}"
         command = [sys.executable, str(HERE / "audited.py"), str(self.folder / name / "opened.txt")] if audited else APP
         return self.start(name, [*command, *overrides, run])
