@@ -102,5 +102,7 @@ def _bounds(least: float, above: float, most: float, below: float) -> str:
 
 
 def _quoted(value: object) -> object:
-    """Put a text in quotation marks, so that '3' is not read as 3, and cut a long one; leave everything else."""
+    """Put a text in quotation marks, so that '3' is not read as 3, and cut what is long; leave everything else."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"{value:.3g}" if value.bit_length() < 1000 else f"an integer of {value.bit_length()} bits"
     return shown(repr(value)) if isinstance(value, str) else value

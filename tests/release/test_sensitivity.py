@@ -286,7 +286,7 @@ def test_a_method_without_a_derivation_is_refused_by_name():
 def test_bounds_that_are_missing_or_told_from_the_data_are_refused():
     with pytest.raises(InputError, match="release.direction_spread: got nothing"):
         sensitivity(Influence(), facts(3), Bounds(3.0))
-    with pytest.raises(InputError, match="scales gradient_norm: got 2.7; expected 3, .*tells of the data"):
+    with pytest.raises(InputError, match="scales gradient_norm: got 2.7; expected 3, .*tells of them"):
         sensitivity(GradientNorm(), facts(3, norm=2.7), Bounds(3.0))
     with pytest.raises(InputError, match="appraisal.lr: got 1e\\+200"):
         sensitivity(Finetuning(lr=1e200), facts(3), Bounds(3.0))

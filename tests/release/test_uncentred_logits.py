@@ -64,9 +64,9 @@ def appraised(method, model, monkeypatch):
 
 
 class Untold:
-    """Takes the place of the note of trained weights, which this does not test."""
+    """Takes the place of what records trained weights, which this does not test."""
 
-    def note(self, share, bits):
+    def record(self, share, bits):
         pass
 
 
