@@ -346,7 +346,8 @@ def test_a_job_that_was_asked_otherwise_before_is_run_afresh(tmp_path, monkeypat
     other, done = finish(0, "data=digits"), finish(1, *sweep.fixed)
 
     def refuse(command, **_):  # as the app does over a finished job, though Hydra has written the new overrides
-        assert command[-3].startswith("hydra.sweep.dir") and "seed=0" in command and not (other / "report.md").exists()
+        assert f"hydra.sweep.dir={tmp_path / 'grid'}" in command and "seed=0" in command
+        assert not (other / "report.md").exists()
         return subprocess.CompletedProcess(command, 1, "", "error: seed=0: refused\n")
 
     monkeypatch.setattr(sweeps.subprocess, "run", refuse)

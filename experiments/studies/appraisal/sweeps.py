@@ -126,7 +126,8 @@ class AppSweep:
         place = self.folder(work, attempt, values[0]).parent
         swept = f"{self.axis}={','.join(map(str, values))}", f"hydra.sweep.dir={place}"
         subfolder = f"hydra.sweep.subdir={self.short}${{{self.axis}}}"
-        done = run_app("--multirun", *self.fixed, *ATTEMPTS[attempt], *swept, subfolder, *RESUME, log=log)
+        own = ("party.preflight=no", *RESUME)  # `Preflights` measures the pre-flight, once a seed
+        done = run_app("--multirun", *self.fixed, *ATTEMPTS[attempt], *swept, subfolder, *own, log=log)
         return done.stderr if done.returncode else ""
 
     def rows(self, work: Path) -> list[Row]:
