@@ -10,12 +10,9 @@ import numpy as np
 import pytest
 from processes import HERE, Processes, free_port
 from small_market import (
-    SMALL,
     WEIGHT,
     in_processes,
-    market,
     problem,
-    stocked,
 )
 
 from mpc_appraisal.appraisal.sessions import Plain
@@ -26,13 +23,6 @@ from mpc_appraisal.marketplace.api import run_market
 from mpc_appraisal.marketplace.plan_file import architecture_of, market_of, read_plan
 from mpc_appraisal.models.networks import Network
 from mpc_appraisal.mpc.net.certificates import make_trial
-
-
-@pytest.fixture
-def simulated(tmp_path):
-    plan = market()
-    shopper, sellers = problem(SMALL)
-    return plan, shopper, sellers, stocked(tmp_path, plan, sellers)
 
 
 def test_a_cloud_that_is_killed_half_way_is_named_and_nothing_hangs(simulated):

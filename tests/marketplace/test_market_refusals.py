@@ -35,13 +35,6 @@ from mpc_appraisal.models.networks import ARCHITECTURES
 from mpc_appraisal.mpc.net.certificates import make_trial
 
 
-@pytest.fixture
-def simulated(tmp_path):
-    plan = market()
-    shopper, sellers = problem(SMALL)
-    return plan, shopper, sellers, stocked(tmp_path, plan, sellers)
-
-
 def test_a_tampered_upload_is_refused_by_name_and_the_others_are_served(simulated):
     plan, shopper, sellers, places = simulated
     path = places["inbox"] / "seller-1.upload"
