@@ -245,10 +245,11 @@ def test_the_cost_preview_counts_the_check(played, monkeypatch):
 
 @pytest.mark.parametrize("name", ["spread", "stated spread", "weights"])
 def test_a_model_owner_that_shares_longer_matrices_than_announced_is_named_and_nothing_is_opened(played, name):
-    for role in OWNERS:
+    for role in OWNERS:  # the owner that opens the verdict last may hear of the other's stop first
         assert isinstance(played[name][role], str), "a value was released"
-        for part in ("BoundError", "model_owner has shared weights", "no value is released"):
+        for part in ("model_owner has shared weights", "no value is released"):
             assert part in played[name][role], played[name][role]
+    assert any(played[name][role].startswith("BoundError") for role in OWNERS), played[name]
     assert isinstance(played[name][DEALER], str)
 
 
