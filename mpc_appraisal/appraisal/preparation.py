@@ -1,10 +1,11 @@
-"""Each owner's own work in the clear, before anything is shared: the same for a party and for the plain session.
+"""The work that each owner does in the clear before anything is shared. Private runs and the baseline both use it.
 
-In go one owner's input, the plan and the public number of classes. Out come the data owner's rows as the release wants
-them, the model owner's trained model with its input to each method, and, once both owners have published their norms
-(bounds on the lengths of rows and weights), the public bound on logits. A candidate is one data set of the data owner.
-Nothing here sends anything, and this has to stay so. `party` and `sessions` call the same functions, so that a change
-here holds for private runs and for the baseline.
+In go one owner's input, the plan and the public facts (sizes, the number of classes). Out come the data owner's rows,
+clipped to the length that the release prescribes, the model owner's trained model with its input to each method, and,
+once both owners have published their norms (bounds on the lengths of rows and weights), the public bound on logits with
+the facts that the norms complete. A candidate is one data set of the data owner. Nothing here sends anything, and this
+has to stay so. `party` and `sessions` call the same functions, so that a change here holds for private runs and for the
+baseline.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def classes_of(own: ModelOwnerInput, plan: Plan) -> int:
 
 
 def transformed(own: OwnInput, plan: Plan, classes: Mapping[str, int]) -> OwnInput:
-    """Return the data owner's rows as the release wants them; any other input as it is.
+    """Return the data owner's rows, clipped to the length that the release prescribes; any other input as it is.
 
     classes: the model's number of classes, by candidate's name.
     """
@@ -103,18 +104,16 @@ def transformed(own: OwnInput, plan: Plan, classes: Mapping[str, int]) -> OwnInp
 
 
 def check_candidates(own: DataOwnerInput, facts: Mapping[str, Facts]) -> float:
-    """Return a bound on the longest row of all candidates, as `row_norm` gives it; all rows are read once.
+    """Return a bound on the length of all candidates' rows, at least 1, as `row_norm` gives it; all rows are read once.
 
     Raises InputError for a label that the model has no class for, or a number that fixed point cannot hold.
     """
     longest = 1.0
     for candidate in own.candidates:
-        if candidate.classes > facts[candidate.name].classes:
-            raise InputError(
-                f"party.data ({candidate.name})",
-                f"a label {candidate.classes - 1}",
-                f"labels from 0 to {facts[candidate.name].classes - 1}: the model has that many classes",
-            )
+        known = facts[candidate.name].classes
+        if candidate.classes > known:
+            expected = f"labels from 0 to {known - 1}: the model has {known} classes"
+            raise InputError(f"party.data ({candidate.name})", f"a label {candidate.classes - 1}", expected)
         for block in candidate.blocks(BLOCK_ROWS):
             check_range(block.x, f"party.data ({candidate.name})")
             longest = max(longest, row_norm(block.x))
@@ -122,7 +121,8 @@ def check_candidates(own: DataOwnerInput, facts: Mapping[str, Facts]) -> float:
 
 
 def announce(release: Release, inputs: Mapping[str, MethodInput]) -> tuple[dict[str, MethodInput], dict[str, float]]:
-    """Return the model owner's inputs as the release lets them be shared, and the norms that it announces about them.
+    """Return the model owner's inputs as the release lets them be shared, and the norms that the release announces
+    about them.
 
     inputs: by method's name; empty at the other parties.
     """
@@ -135,8 +135,8 @@ def fitted_to_norms(
 ) -> tuple[float, dict[str, Facts]]:
     """Return the bound on logits, and the facts with the published norms.
 
-    published: the norms that each owner has published, by role. Raises InputError as `check_norms`, at every party
-    alike.
+    published: the norms that each owner has published, by role. Raises the InputError of `check_norms`: since
+    the norms are public, every party raises it.
     """
     bound = check_norms(published, plan, facts)
     return bound, with_norms(facts, published, bound)

@@ -2,8 +2,8 @@
 
 In go a listing (the public description of a data set), the delivered data, and the model owner's record and files; out
 come sentences on what agrees, or an error. The model owner then holds both sides' data, so that it computes the answer
-in the clear. An answer that agrees was not altered by the other side and not computed on other rows, up to the error
-that the record states. What `inputs_digest` hashes has to stay, because records hold such commitments. The accepted
+in the clear. If the answer agrees, the other side did not alter it and used these rows, up to the difference that is
+accepted (`_compared`). What `inputs_digest` hashes has to stay, because records hold such commitments. The accepted
 differences may change only with a reason for the new ones: they decide what a cheating side could hide.
 """
 
@@ -62,7 +62,7 @@ def inputs_digest(salt: bytes, sets: Sequence[Dataset | None], model: SoftmaxReg
 
 
 def recompute(listing: Listing, data: Dataset | StoredDataset, stated: Mapping[str, str]) -> list[str]:
-    """Return one sentence for each record of the listed data, and for what was said of the model owner's commitment.
+    """Return one sentence for each record of the listed data, and one on the commitment to the model owner's files.
 
     Args:
         listing: The listing of the data.
@@ -119,10 +119,14 @@ def _terms(record: Record) -> tuple[dict[str, Any], Appraiser]:
     """Return the settings that the record states, and the method with them. Raises InputError where it states none."""
     terms = record.recompute
     if terms is None or terms["settings"] is None or record.method not in METHODS:
-        found = f"nothing of the settings of {shown(record.method)}"
+        found = f"a record of {shown(record.method)} without its settings"
         raise InputError("record: recompute", found, "l2 and the method's settings, as records state since version 0.1")
     if terms["features"] not in (None, NoFeatures().digest):
-        raise InputError("record: features", "a public feature extractor", "none: data behind one are not recomputed")
+        raise InputError(
+            "record: features",
+            "a public feature extractor",
+            "no feature extractor, because answers on extracted features cannot be recomputed",
+        )
     try:
         return terms, METHODS[record.method](**terms["settings"])
     except TypeError as error:
@@ -175,12 +179,13 @@ def _same_model(
     place = Path(stated["salt"]) if stated.get("salt") else Path(f"{first}.inputs.salt")
     if terms["inputs"] is None or not (stated.get("salt") or place.is_file()):
         return (
-            "the model's commitment was not compared, for its salt is not there: the value alone speaks for the model"
+            "the model owner's files were not compared with a commitment, because the record has none or its salt was "
+            "not found; only the value shows that they are the same"
         )
     found = inputs_digest(read_salt(place), (train, test), model, threshold)
     if found != terms["inputs"]:
         expected = f"the commitment {terms['inputs'][:16]}… of the record (another file, threshold or salt?)"
-        raise InputError("train, test, model, threshold", f"files of the commitment {found[:16]}…", expected)
+        raise InputError("train, test, model, threshold", f"files whose commitment is {found[:16]}…", expected)
     return f"the model owner's inputs are those of the record: commitment {found}"
 
 
@@ -189,8 +194,9 @@ def _bound(
 ) -> float | None:
     """Return twice the error bound that the delivered rows and this model give; None where no bound is derived.
 
-    The record's own bound rests on norms that the other side announced. If the other side announced a longer norm than
-    its rows have, it could shift the value within a bound that it chose.
+    The factor two leaves room for the rounding of both computations. The record's own bound rests on norms that the
+    other side announced: a norm that it announced too large would widen the bound, and a value that was shifted within
+    that bound would pass unnoticed.
     """
 
     def longest(data: Dataset | None) -> float:
@@ -216,7 +222,7 @@ def _bound(
 def _compared(record: Record, value: float, threshold: Any, delivered: float | None) -> tuple[str, bool]:
     """Return a sentence on one record, and whether the record holds an answer that could be compared.
 
-    delivered: the bound that `_bound` gives. Raises InputError where the answer disagrees.
+    delivered: the bound that `_bound` gives, which is already doubled. Raises InputError where the answer disagrees.
     """
     name, bound, words = f"record: {shown(record.method)} of {shown(record.candidate)}", record.error_bound, "its bound"
     if bound is None or record.method in LOOSELY:
@@ -241,7 +247,9 @@ def _compared(record: Record, value: float, threshold: Any, delivered: float | N
     if record.value is None:
         return f"{name}: no value was opened to this party, so that there is none to compare", False
     if not abs(record.value - value) <= bound:
-        expected = f"{value:.6g} within {bound:.2g} ({words}): the data, the model or the number are others"
+        expected = (
+            f"{value:.6g} within {bound:.2g} ({words}): the data, the model or the recorded number is another one"
+        )
         raise InputError(name, f"{record.value:.6g}", expected)
     return (
         f"{name}: {record.value:.6g} agrees with {value:.6g}, computed in the clear, within {bound:.2g} ({words})",

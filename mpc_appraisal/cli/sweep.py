@@ -2,11 +2,12 @@
 
 A launcher may run jobs in other processes or on other machines. So each job leaves messages, one small JSON file each,
 in a folder of the sweep, and the process that started the sweep reads and prints them. In go a job's number, its
-overrides (the words of the command line that it differs by) and its outcome. Out come lines on standard error, and a
-summary. The file also locks the folder of a sweep, so that a second sweep cannot lose its records.
+overrides (its words of the command line, of which some differ between jobs) and its outcome. Out come lines on standard
+error, and a summary. This module also locks the folder of a sweep, so that a second sweep cannot overwrite the records
+of the first.
 
-The wording of the lines and the pause between two looks may change. The lock and the names of the messages have to stay
-as they are while a sweep may be resumed by another version.
+The wording of the lines and POLL_SECONDS may change. The lock and the names of the messages have to stay as they are
+while a sweep may be resumed by another version.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from mpc_appraisal.common.storage import take_lock
 
 MESSAGES, SWEEP_LOCK = ".sweep", ".sweep.lock"
 POLL_SECONDS = 0.3
-REUSED = "finished before"  # what a job returns that computed nothing
+REUSED = "finished before"  # what a job returns if its records existed already
 
 
 # ---- a sweep's folder ----
@@ -76,7 +77,7 @@ def _stderr() -> list[Any]:
 
 
 def clock(seconds: float) -> str:
-    """Write a duration as 1:02:05, or as 2:05 if it is below an hour."""
+    """Return a duration as text: 1:02:05, or 2:05 if it is below an hour."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -117,7 +118,7 @@ class Sweep:
         return " ".join(named or overrides)
 
     def line(self, number: int, overrides: Sequence[str]) -> str:
-        """Write a job's line, as in "[3/15] seed=2 appraisal=influence (0:41 so far, about 4:10 to go)"."""
+        """Return a job's line, as in "[3/15] seed=2 appraisal=influence (0:41 so far, about 4:10 to go)"."""
         text = f"[{number + 1}/{self.total or '?'}] {self.label(overrides)}".rstrip()
         ended = [each for each in self.read() if each["state"] != "started"]
         if not ended:
@@ -184,7 +185,7 @@ def _alive(pid: int) -> bool:
 
 
 def _watch(sweep: Sweep, over: threading.Event) -> None:
-    """Print each line that a job printed somewhere else, until the sweep is over."""
+    """Print each line that a job printed somewhere else, until the sweep is over; equal lines are printed once."""
     shown: set[str] = set()
     last = False
     while not last:
@@ -217,7 +218,7 @@ class Summary:
 
 
 def end(whole: bool = True) -> Summary:
-    """End the sweep, and print one line that sums it up. whole: whether the launcher came to its end."""
+    """End the sweep, and print one line that sums it up. whole: whether the launcher ran all jobs."""
     while _claims:
         _claims.pop().release()
     if not _started:
@@ -240,6 +241,6 @@ def end(whole: bool = True) -> Summary:
         print(f"{len(failed)} of {total} jobs failed: {'; '.join(failed)}", file=sys.stderr, flush=True)
     elif whole:
         before = sum(each["state"] == REUSED for each in messages)
-        text = f"{len(done)} of {total} jobs finished" + (f", {before} of them before" if before else "")
+        text = f"{len(done)} of {total} jobs finished" + (f", {before} of them in an earlier run" if before else "")
         print(f"{text} ({where})", file=sys.stderr, flush=True)
     return Summary(len(failed), total, all(each["pid"] == os.getpid() for each in messages))

@@ -2,11 +2,11 @@
 
 A file goes in, and blocks of rows (x, y) come out: features (n, d), and labels (n,). A column holds numbers: booleans
 (as 0 and 1), integers and floats of any width. Each value is taken as the nearest double, and a missing value is NaN.
-Text, dates, times, decimals, categories of texts, lists, structures, and columns without a type are refused by name. So
-is a table with an empty or a repeated name, or with a row index among its columns (see `row_index`). In Parquet, pandas
-states which columns are the index of its rows. Such columns are refused too, because they may hold numbers of rows, or
-something that their owner takes for a feature. An index that pandas states as a range of numbers has no column, and
-nothing of it is lost.
+Text, dates, times, decimals, categories of texts, lists, structures, and columns of Parquet's null type are refused,
+and the error names the column. So is a table with an empty or a repeated name, or with a row index among its columns
+(see `row_index`). In Parquet, pandas states which columns are the index of its rows. Such columns are refused too,
+because they may hold row numbers, or something that their owner takes for a feature. An index that is stored as a range
+of numbers has no column, so that there is nothing to refuse.
 
 pandas 3.1 and later, and the option `round_trip` of older versions, take the nearest double of each number of a CSV.
 Therefore the same file gives the same bytes under all versions. This has to stay, because a commitment to a data set is
@@ -35,11 +35,11 @@ SEPARATORS = (";", "\t", "|", " ")
 FIELD_BYTES = 100  # the most bytes of a number of a CSV file with its comma
 HEADER_BYTES = 1 << 20
 SHOWN_ROWS = 3  # the rows of an index that an error shows
-COLUMN_BYTES, CELL_BYTES = 1 << 16, 32  # the most bytes, unpacked, of a column chunk of Parquet and of a cell
+COLUMN_BYTES, CELL_BYTES = 1 << 16, 32  # a column chunk of Parquet has at most the sum of both, the second for each row
 
 
 def check_columns(columns: Sequence[str], label: str, path: Path, name: str) -> None:
-    """Raise InputError for a header without exactly one column `label`, or with an empty, repeated or made-up name.
+    """Raise InputError for a header without exactly one column `label`, or with a name that is refused.
 
     path: the file, for the error. name: the setting that errors begin with.
     """
@@ -174,10 +174,10 @@ class CsvTable:
 
 
 def _check_rows(path: Path, label: str, name: str, sizes: Sizes | None) -> list[str]:
-    """Read the header, and refuse rows that have more or fewer fields.
+    """Read the header, and refuse rows that have more or fewer fields than the header.
 
-    Every row is counted, because no reader of tables does this: a longer row moves columns by one where its first field
-    may pass for an index.
+    The fields of every row are counted, because readers of tables do not: of rows with one field too many they may
+    take the first field for an index, and shift the columns.
     """
     if sizes is not None:
         sizes.check_bytes(path, HEADER_BYTES + (sizes.rows + 1) * (sizes.features + 1) * FIELD_BYTES)
@@ -228,7 +228,9 @@ def _read_csv(path: Path, header: list[str], label: str, name: str) -> tuple[np.
     if table.empty:
         raise InputError(name, f"{path} with no rows", "one row or more")
     if table.shape[1] != len(header):
-        raise InputError(name, f"{path} with {table.shape[1]} columns", f"{len(header)}, as its header has names")
+        raise InputError(
+            name, f"{path} with {table.shape[1]} columns", f"{len(header)}, as many as its header has names"
+        )
     table.columns = range(len(header))
     columns, bad = [], []
     for k, column in enumerate(header):
@@ -248,7 +250,7 @@ def _read_csv(path: Path, header: list[str], label: str, name: str) -> tuple[np.
 def _as_numbers(values: list[Any]) -> tuple[np.ndarray | None, str]:
     """Return the numbers of a column that pandas took for text or objects.
 
-    These are booleans beside missing values, integers beyond 64 bits, and numbers that become infinite. Where a value
+    These are booleans beside missing values, integers beyond 64 bits, and numbers too large for a double. Where a value
     is no number, the result is None and, in words, what the column holds.
     """
     found = np.empty(len(values))

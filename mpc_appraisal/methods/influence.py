@@ -10,12 +10,11 @@ is -f_if, so that a higher value means better data.
 
 The model owner computes V in the clear, and no gradient of a single row is ever formed. The sum over D_a is opened. It
 costs two products with X, a softmax over D_a, and products of (d + 1) x C numbers. With a small l2 the inverse
-amplifies noise: below about 2e-3 on MNIST, one run may rank candidates wrongly.
+amplifies the rounding of fixed point: with an l2 below about 2e-3 on MNIST, one run may rank candidates wrongly.
 
-This is equation 7 of Xu, van der Maaten and Hannun, "Data Appraisal Without Data Sharing" (2022); the sign is that of
-equation 7, since the sign of their equation 6 differs. The paper's H leaves the regulariser out, and such an H is
-singular with more weights than rows. `damping` and the solver may change; the formula is pinned by tests against
-autograd.
+This is equation 7 of Xu, van der Maaten and Hannun, "Data Appraisal Without Data Sharing" (2022). Their equations 6 and
+7 differ in sign, and this file follows equation 7. The paper's H leaves the regulariser out, and such an H is singular
+with more weights than rows. `damping` and the solver may change; the formula is pinned by tests against autograd.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import scipy  # which imports `scipy.sparse.linalg` when it is first used: time that most processes need not spend
+import scipy  # it loads `scipy.sparse.linalg` at its first use, so that most processes do not pay for it
 import torch
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
@@ -38,12 +37,12 @@ from mpc_appraisal.models.training import objective
 
 @dataclass(frozen=True)
 class Influence(Appraiser):
-    """Equation 7 is the method, and the value is -f_if.
+    """Appraise by equation 7; the value is -f_if.
 
     Attributes:
         damping: What is added to the diagonal of H beside 2 * l2, a finite number of 0 or more.
 
-    Raises InputError for another damping.
+    Raises InputError for any other damping.
     """
 
     damping: float = 0.0
@@ -93,8 +92,8 @@ def inverse_hessian_product(
     """Solve H V = gradient for V, both (d + 1, C), by conjugate gradients with the diagonal of H as preconditioner.
 
     H is that of the mean cross-entropy on `train` with 2 l2 + damping added to its diagonal. The loop is
-    `scipy.sparse.linalg.cg`. Raises AppraisalError where the relative residual does not reach `tolerance` in so many
-    iterations, or where H is singular.
+    `scipy.sparse.linalg.cg`. Raises AppraisalError where the relative residual does not reach `tolerance` within
+    `iterations` iterations, or where H is singular.
     """
     curvature, constant, shape = cross_entropy_hessian(model, train), 2 * model.l2 + damping, gradient.shape
     x, p = with_bias(train.x.to(torch.float64)), model.logits(train.x).softmax(1)

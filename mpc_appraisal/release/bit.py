@@ -8,8 +8,8 @@ decision, at the owners that the field `to` names: 'both', 'model_owner' or 'dat
 units of the opened number (`Appraiser.opened_at`). CrypTen's circuit computes the sign of the difference on shares,
 exactly, and only the sign is opened.
 
-An owner that asks again with another threshold halves the interval that the value lies in, so that some 20 bits
-disclose a value; the ledger counts each bit as one answer. The words and the numbers here stand in requests and
+An owner that asks again and again with other thresholds can halve the interval of the value each time, so that about 20
+bits disclose the value; the ledger counts each bit as one answer. The words and the numbers here appear in requests and
 ledgers. They may change only together with the tests that pin them.
 """
 
@@ -27,9 +27,10 @@ from mpc_appraisal.mpc.session import Session
 from mpc_appraisal.release.base import DECISION, Outcome, Release, Score, bit_of, learners_of, seen
 from mpc_appraisal.release.description import OpenedNumber, ReleaseDescription
 
-# The threshold is shared in units of this number, which leaves 29 of its 40 fractional bits (`tensors.NUMBER_BITS`).
+# The threshold is shared divided by this number, so that 29 of the 40 fractional bits (`tensors.NUMBER_BITS`) remain
+# for its fraction.
 UNIT = 2.0**11
-# A larger threshold is taken for this one. It is beyond every value, because an opening refuses numbers from 2^21 on.
+# A larger threshold is replaced by this one. It is beyond every value, because an opening refuses numbers from 2^21 on.
 LARGEST = 2.0**14 * UNIT
 WHAT = "one bit: whether the value reaches the threshold"
 
@@ -41,7 +42,7 @@ def reaches(session: Session, score: Score, value: Any, threshold: Callable[[], 
         session: This party's side of the joint computation.
         score: The score with its method, candidate and facts.
         value: The number that is compared, of shape (1,) or (), plain or secret. It may be the score with noise.
-        threshold: A function that returns the model owner's least value, called in the model owner's process alone.
+        threshold: A function that returns the model owner's threshold, called in the model owner's process alone.
 
     Raises:
         InputError: The method cannot state a threshold in units of the opened number.

@@ -62,7 +62,7 @@ def test_an_honest_deal_agrees(deal, capsys):
 def test_a_shifted_value_is_found(deal):
     right = value_of(SELLER)
     for value in (right + 0.01, -right, 42.0):
-        with pytest.raises(InputError, match="record: influence of one: got .*the data, the model or the number are"):
+        with pytest.raises(InputError, match="record: influence of one: got .*the data, the model or the recorded number"):
             check(deal, record=changed(deal, "shifted", value=value, error_bound=None))
     with pytest.raises(InputError, match="its bound"):
         check(deal, record=changed(deal, "bound", value=right + 2e-5, error_bound=1e-5))
@@ -87,13 +87,13 @@ def test_a_loose_bound_covers_no_shifted_value():
 
 def test_another_model_is_found_by_its_commitment_and_by_the_value(deal, tmp_path, capsys):
     other = write_npz(tmp_path / "other.npz", *OTHER_TRAIN)
-    with pytest.raises(InputError, match="train, test, model, threshold: got files of the commitment"):
+    with pytest.raises(InputError, match="train, test, model, threshold: got files whose commitment is"):
         check(deal, train=other, salt=f"{deal.market.train}.inputs.salt")
     with pytest.raises(InputError, match="record: influence of one: got "):
         check(deal, train=other)
     same = write_npz(tmp_path / "same.npz", *TRAIN)
     check(deal, train=same)
-    assert "the value alone speaks for the model" in capsys.readouterr().out
+    assert "only the value shows that they are the same" in capsys.readouterr().out
 
 
 def test_other_data_are_found_delivered_or_appraised(deal, tmp_path):
@@ -102,7 +102,7 @@ def test_other_data_are_found_delivered_or_appraised(deal, tmp_path):
     with pytest.raises(InputError, match="listing one: commitment.digest"):
         check(deal, data=flipped)
     appraised = value_of(problem(120, seed=77))  # the owner ran with rows of its own choice
-    with pytest.raises(InputError, match="the data, the model or the number are others"):
+    with pytest.raises(InputError, match="the data, the model or the recorded number is another one"):
         check(deal, record=changed(deal, "substituted", value=appraised, error_bound=None))
     record = next(r for r in read(deal.record) if r.candidate == "one")
     listing = record.listing | {"commitment": "0" * 64}

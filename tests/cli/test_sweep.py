@@ -233,7 +233,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     new = next(name for name in after if name.startswith("0-"))
     assert seeds(root) == {"0": 0, new: 7, "2": 1}
     assert {record.session for record in read(root / "2" / "records.jsonl")} >= {"spawn"}
-    assert "3 of 3 jobs finished, 1 of them before" in again.err
+    assert "3 of 3 jobs finished, 1 of them in an earlier run" in again.err
     assert not list(root.rglob("*.new")) and not (root / ".sweep").exists()
 
 
@@ -248,7 +248,7 @@ def test_only_what_is_damaged_or_new_is_computed_again(tmp_path):
     before = kept(root)
     os.truncate(root / "1" / "records.jsonl", 100)
     again = swept(tmp_path, "a", *PLAIN, "seed=0,1,2", "resume=true")
-    assert again.code == 0 and "3 of 3 jobs finished, 2 of them before" in again.err
+    assert again.code == 0 and "3 of 3 jobs finished, 2 of them in an earlier run" in again.err
     assert [line for line in again.out.splitlines() if NOTHING in line] == [f"{NOTHING}sweep/{k}" for k in (0, 2)]
     after = kept(root)
     assert (after["0"], after["2"]) == (before["0"], before["2"]) and after["1"][0] > before["1"][0]
@@ -319,7 +319,7 @@ def test_a_killed_worker_loses_nothing_finished(tmp_path, preset, worker, option
         bad = start(processes, "b", *options[:2], *PLAIN, "model.l2=-1,1e-2").wait(stretched(120))
     assert again.code == 0 and seeds(root) == {"0": 0, "1": 1, "2": 2}, again.err
     assert {name: kept(root)[name] for name in before} == before
-    assert f"3 of 3 jobs finished, {len(before)} of them before" in again.err
+    assert f"3 of 3 jobs finished, {len(before)} of them in an earlier run" in again.err
     assert all(again.err.count(f"[{k}/3] seed={k - 1}") == 1 for k in (1, 2, 3)), again.err
     assert bad.code == 2 and bad.err.count("error: model.l2=-1: ") == 1, bad.err
     assert "1 of 2 jobs failed: model.l2=-1\n" in bad.err and list(kept(tmp_path / "b" / "sweep")) == ["1"]

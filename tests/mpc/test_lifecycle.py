@@ -68,6 +68,21 @@ def test_the_model_owner_opens_the_rendezvous_before_it_reads_and_the_others_rea
         assert place.calls == first + rest
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_a_host_that_stops_while_it_reads_announces_it_to_those_who_wait(error):
+    def stopped():
+        raise error
+
+    place, alone = Place(), Place()
+    with pytest.raises(error):
+        played(place, MODEL_OWNER, read=stopped)
+    left = [("abort", "it was interrupted"), ("close", LINGER_SECONDS)]
+    assert place.calls == [("connect", 60.0, True), "read"] + left
+    with pytest.raises(error):
+        played(alone, DATA_OWNER, read=stopped)
+    assert alone.calls == ["read"]  # it has not met anybody yet
+
+
 @pytest.mark.parametrize("nobody", [False, True])
 def test_a_bad_input_is_raised_whether_or_not_the_others_can_be_told(nobody):
     place = Place(nobody=nobody)

@@ -1,19 +1,23 @@
-"""The ledger's file: lines of JSON that are only appended. Each has a seal and the hash of the line before it.
+"""The ledger's file: lines of JSON that are only appended, each with a seal and the hash of the line before it.
+
+The seal of a line is the SHA-256 of the line itself.
 
 In go the path of a ledger and entries to append; out comes a checked `Chain` of lines, or an InputError that names the
 first bad line. A charge is a line that pays for a value before it is opened. Beside FILE lie FILE.lock and FILE.head.
 The head holds the number and the SHA-256 of the last line that is known to be whole; without the head, nobody would
 notice that lines were removed from the end. An append takes these steps under the lock:
 
-1. Everything is read and checked. A line that a killed writer left unfinished is ended, and a line of kind `tear` says
-   how many unreadable lines it follows. Only lines after the head may be unfinished.
+1. The caller has read and checked everything with `read`. If a killed writer left an unfinished line, a newline ends
+   it, and a line of kind `tear` then states how many unreadable lines stand before it. Only lines after the one that
+   the head names may be unfinished.
 2. The line is written at the end (O_APPEND), and file and folder are brought to the disk.
 3. FILE.head is written whole, and brought to the disk.
 
-An append returns after step 3, and only then does the caller release anything. A kill before step 2 is complete leaves
-a charge that was never granted. A kill after it leaves a line that counts although nothing was released. Nothing that
-was granted can be without a line. The head is never ahead of the file. The first line appears whole. The steps and the
-format of a line have to stay, because ledgers are kept; how lines are read may change.
+An append returns after step 3, and only then does the caller release anything. If the process is killed before step 2
+ends, nothing was granted, and the line may be unfinished. If it is killed later, the line counts, though nothing was
+released. So every granted charge has a line. The head is never ahead of the file. A file is created together with its
+first line, never with a part of it. The steps and the format of a line have to stay, because ledgers are kept; how
+lines are read may change.
 
 Whoever may write the folder can make a new ledger that verifies. An owner who fears this notes the last hash elsewhere
 (`budget verify --head`).
@@ -101,7 +105,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def read(path: Path) -> Chain:
-    """Read and check the whole file. The head is read first, so that reading without the lock is right too.
+    """Read and check the whole file, with or without the lock.
+
+    The head is read first: lines that are appended meanwhile only make the file longer than the head says.
+
 
     Raises InputError, which names the first bad line, and OSError.
     """
@@ -181,11 +188,12 @@ def _check(path: Path, line: LedgerLine, previous: str, loose: int) -> None:
     if not entry.pop("sealed"):
         raise bad_line(path, number, "a changed line", "one that its seal fits")
     if loose and (entry.get("kind") != "tear" or entry.get("lines") != loose):
-        raise bad_line(path, number - loose, "a line that is damaged", "JSON, or a tear that the next line explains")
+        expected = "JSON, or a line of kind tear after the damage, which states how many lines are damaged"
+        raise bad_line(path, number - loose, "a line that is damaged", expected)
     if entry.get("sequence") != number:
         raise bad_line(path, number, f"sequence {entry.get('sequence')}", f"sequence {number}")
     if entry.get("previous") != previous:
-        raise bad_line(path, number, "another line before it", "the line whose hash it states")
+        raise bad_line(path, number, "the hash of another line", "the hash of the line before it")
     if not loose and entry.get("kind") == "tear" and entry.get("lines") != 0:
         raise bad_line(path, number, "a tear without damage before it", "the damaged lines that it explains")
 

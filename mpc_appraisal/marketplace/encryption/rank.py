@@ -3,14 +3,14 @@
     B (r, d): the rows so far in reduced echelon form modulo p, with pivot columns P
     N (k, d): new rows; N - N[:, P] B is what is new in them
 
-In go rows of integers; out comes whether each is independent of the rows before it. `Echelon` holds B. It eliminates
-what is new in a block of rows, and clears the new pivots from B.
+In go rows of integers; out comes whether each is independent of the rows before it. `Echelon` holds B. It brings
+what is new in a block of rows to echelon form, and clears the new pivot columns in B.
 
 The rank modulo p is never greater than the rank over the rationals. It is smaller only if p divides one fixed minor.
 This minor has at most log2(minor) / 30 prime divisors of 31 bits, which is about 420 of 5e7 such primes for 784 rows of
 norm below 2^16. The authority takes the larger rank of two independent primes, which is wrong with a probability below
 2^-32. The elimination may change, as long as products stay exact. The primes must stay secret, random and of 31 bits:
-whoever knew p could make rows that are dependent modulo p alone, which are free.
+whoever knew p could make rows that look dependent modulo p and are not, and the authority would not count them.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ class Echelon:
         return np.isin(np.arange(len(rows)), kept)
 
     def _times(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Return left @ right modulo the prime, by halves of 16 bits, so that 2^20 terms of 2^32 stay below 2^53."""
+        """Return left @ right modulo the prime, by halves of 16 bits.
+
+        Sums of up to 2^20 products below 2^32 are exact in float64, so rows may be no longer than that.
+        """
         high_l, low_l = (left >> _HALF).astype(np.float64), (left & 0xFFFF).astype(np.float64)
         high_r, low_r = (right >> _HALF).astype(np.float64), (right & 0xFFFF).astype(np.float64)
         total = (high_l @ high_r).astype(np.int64) % self.prime

@@ -21,7 +21,7 @@ from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.net.tls import TlsLink
 from mpc_appraisal.mpc.net.transport import Transport
 
-LINGER_SECONDS = 5.0  # how long the host of a rendezvous stays at most, so that the others can read what is left
+LINGER_SECONDS = 5.0  # how long the host of a rendezvous stays at most: the others still read the last messages
 REFUSAL_SECONDS = 6.0  # how long a party with a bad input tries to reach the others, to tell them that it stops
 Link = Rendezvous | TlsLink
 Input = TypeVar("Input")
@@ -64,6 +64,10 @@ def attend(
         own = read()
     except AppraisalError as error:
         refusal = error
+    except BaseException:
+        if rendezvous is not None:
+            _leave(rendezvous, "it was interrupted")
+        raise
     try:
         if rendezvous is None:
             rendezvous = transport.connect(role, address, REFUSAL_SECONDS if refusal else join_timeout, hosted)
@@ -78,9 +82,15 @@ def attend(
         return result
     except BaseException as error:
         if rendezvous is not None:
-            # A lost peer is passed on too: a party that talks to this one alone would blame this one.
-            rendezvous.abort(error.public if isinstance(error, AppraisalError) else "it was interrupted")
-            rendezvous.close(LINGER_SECONDS)
+            # A lost peer is announced to the others too. A party that talks to this one alone would otherwise take this
+            # one for the lost one.
+            _leave(rendezvous, error.public if isinstance(error, AppraisalError) else "it was interrupted")
         if refusal is not None:
-            raise refusal from None  # whether or not the others could be told
+            raise refusal from None  # whether or not the others could be reached
         raise
+
+
+def _leave(rendezvous: Link, reason: str) -> None:
+    """Announce to the others why this party stops, and leave."""
+    rendezvous.abort(reason)
+    rendezvous.close(LINGER_SECONDS)

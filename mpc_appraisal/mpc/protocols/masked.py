@@ -1,4 +1,4 @@
-"""Shared numbers that are opened once under a mask, so that the owners multiply them later without another message.
+"""Shared numbers that are opened once under a mask, so that the owners later multiply them without a message.
 
     delta = x + mask mod 2^bits                                                          (opened by `open_all`)
     x y = delta_x delta_y - delta_x mask_y - delta_y mask_x + mask_x mask_y              (computed by `product`)
@@ -9,15 +9,15 @@ products.
 
 The owners send each other their shares of x + mask: ceil(bits / 8) bytes an element, in one message each way for any
 number of values, which is one round. The mask is uniform and only the dealer knows it, so that delta reveals nothing to
-either owner. The dealer sends the model owner shares of the products of masks, and of the carries that arise where
-x + mask exceeds its ring, in rings no wider than needed. Only the bits above the place that is cut are sent, so that an
-opening truncates as well.
+either owner. The dealer sends the model owner shares of the products of masks, and of the carries, which
+arise where x + mask overflows its ring. Each goes in the narrowest ring that suffices. An opening may also divide by
+2^drop: the low `drop` bits are then cut before anything is sent.
 
-No step fails at random. A value within its stated range is opened with an error of at most one unit in its last place,
-and a product of opened values is exact. The range itself is not checked, because the value is secret: whoever calls
-`open_all` has to derive `bits` and `low` from public bounds, and both owners have to make the same calls in the same
-order. How a value returns to a wider ring is explained in docs/protocols/engine.md. The idea is that of Patra et al.
-("ABY2.0", USENIX Security 2021).
+No step gives a badly wrong result with some small probability. A value within its stated range is opened with an error
+of at most one unit in its last place, and a product of opened values is exact. The range itself is not checked, because
+the value is secret: whoever calls `open_all` has to derive `bits` and `low` from public bounds, and both owners have to
+make the same calls in the same order. How a value returns to a wider ring is explained in docs/protocols/engine.md. The
+idea is that of Patra et al. ("ABY2.0", USENIX Security 2021).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mpc_appraisal.mpc.ring.shape_tensor import broadcast
 
 @dataclass
 class MaskedOpening:
-    """The order to open a value v as v / 2^drop under a mask.
+    """A request to open a value v as v / 2^drop under a mask.
 
     Attributes:
         share: this owner's share of v, in a ring of at least drop + bits bits.
@@ -61,8 +61,9 @@ class MaskedValue:
         ring: the width of the ring of the products that x may enter.
         delta: the opened x + mask, int64, of x's shape; it is the same at both owners.
         mask: this owner's share of the mask mod 2^ring, corrected where x + mask has wrapped.
-        wrapped: 1 where the opened sum, before `low` is subtracted, has the top bit 0, and 0 elsewhere. There x + mask
-            has exceeded its ring if the mask's top bit is 1.
+        wrapped: 1 where the top bit of x + low + mask mod 2^bits is 0, and 0 elsewhere. An element with a 1 has
+        overflowed
+            its ring exactly if the mask's top bit is 1, which only the dealer knows.
     """
 
     def __init__(self, key: int, bits: int, ring: int, delta, mask, wrapped):
@@ -81,7 +82,7 @@ def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
         engine.ask_dealer("open", key, list(w.share.shape), w.bits, w.ring)
         masks.append((key, engine.streams["triple"].ring(w.share.shape, width(w.bits))))
         share = w.share >> w.drop if w.drop else w.share
-        # Both owners round their shares down, which takes off one unit on average. It is added here.
+        # Both owners round their shares down, which lowers the sum by one unit on average. This line adds it back.
         share = share + engine.public_share(torch.full_like(share, w.low + (w.drop > 0)))
         sent.append(pack(share + masks[-1][1], width(w.bits)))
     mine = torch.cat(sent) if len(sent) > 1 else sent[0]
