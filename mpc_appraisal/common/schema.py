@@ -41,6 +41,11 @@ def record(optional: dict[str, Part] | None = None, **required: Part) -> Part:
     return {"type": "object", "additionalProperties": False, "required": list(required), "properties": fields}
 
 
+def open_record(optional: dict[str, Part] | None = None, **required: Part) -> Part:
+    """Describe an object with all required fields and perhaps optional ones; fields that are not named are ignored."""
+    return record(optional, **required) | {"additionalProperties": True}
+
+
 def text(longest: int, shortest: int = 0) -> Part:
     """Describe a text of `shortest` to `longest` characters."""
     words = f"a text of {f'{shortest} to' if shortest else 'at most'} {longest} characters"
@@ -68,10 +73,11 @@ def whole(least: int, most: int = COUNT) -> Part:
     return {"type": "integer", "minimum": least, "maximum": most, "description": words}
 
 
-def number(least: float | None = None, below: float | None = None) -> Part:
-    """Describe a number that a float can hold, `least` or more and smaller than `below`."""
+def number(least: float | None = None, below: float | None = None, most: float = LARGEST) -> Part:
+    """Describe a number that a float can hold, `least` or more, smaller than `below` and at most `most`."""
     words = "a finite number" + ("" if least is None else f", {least:g} or more")
-    found = {"type": "number", "minimum": -LARGEST if least is None else least, "maximum": LARGEST}
+    words += "" if most == LARGEST else f" and at most {most:g}"
+    found = {"type": "number", "minimum": -LARGEST if least is None else least, "maximum": most}
     if below is None:
         return found | {"description": words}
     return found | {"exclusiveMaximum": below, "description": f"{words} and below {below:g}"}

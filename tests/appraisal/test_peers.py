@@ -43,8 +43,11 @@ def facts(**changed) -> bytes:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (facts(rows="many"), "candidates.0.rows in its message on 'facts': got 'many'; expected integer"),
-        (facts(rows=0), "candidates.0.rows in its message on 'facts': got 0; expected 1 or more"),
+        (
+            facts(rows="many"),
+            "candidates.0.rows in its message on 'facts': got 'many'; expected an integer of 1 or more",
+        ),
+        (facts(rows=0), "candidates.0.rows in its message on 'facts': got 0; expected an integer of 1 or more"),
         (facts(rows=True), "candidates.0.rows"),
         (facts(rows=3.0), "candidates.0.rows"),
         (facts(rows=2**60), "candidates.0.rows"),
@@ -105,7 +108,9 @@ def test_three_parties_hear_who_told_nonsense(transport, tmp_path):
         thread.start()
     for thread in threads:
         thread.join(40)
-    named = "data_owner sent what cannot be read: row_norm in its message on 'ready': got 'long'; expected number"
+    named = (
+        "data_owner sent what cannot be read: row_norm in its message on 'ready': got 'long'; expected a finite number"
+    )
     assert named in said[MODEL_OWNER] and named in said[DEALER]
 
 

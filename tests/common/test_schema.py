@@ -15,6 +15,7 @@ from mpc_appraisal.common.schema import (
     nullable,
     number,
     one_of,
+    open_record,
     read_json,
     record,
     text,
@@ -63,6 +64,18 @@ def test_what_fits_passes():
 def test_what_does_not_fit_is_named(value, message):
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         OFFERS.check(value, "r")
+
+
+def test_an_open_object_leaves_other_fields_alone_and_names_its_own():
+    schema = Schema(open_record({"norm": number(1, most=8)}, rows=whole(1)))
+    schema.check({"rows": 1, "later": "x"}, "m")
+    schema.check({"rows": 1, "norm": 8}, "m")
+    for value, message in (
+        ({"norm": 1}, "m: got no rows; expected all of rows"),
+        ({"rows": 1, "norm": 8.5}, "m.norm: got 8.5; expected a finite number, 1 or more and at most 8"),
+    ):
+        with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+            schema.check(value, "m")
 
 
 def test_rules_without_a_description_have_words_too():
