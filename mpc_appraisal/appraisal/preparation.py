@@ -10,16 +10,14 @@ baseline.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import torch
 
 from mpc_appraisal.appraisal.norms import check_norms, row_norm, with_norms
 from mpc_appraisal.appraisal.plan import BLOCK_ROWS, DataOwnerInput, MethodInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.data import Dataset, with_bias
-from mpc_appraisal.methods import Appraiser, Facts
+from mpc_appraisal.data import Dataset
+from mpc_appraisal.methods import Appraiser, Facts, plaintext_of
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.ring.fixed_point import check_range
@@ -57,33 +55,33 @@ class Prepared:
         candidate: rows with the model's number of classes.
         """
         facts = Facts.of(self.model, self.train, self.test, candidate)
-        x = with_bias(candidate.x.to(torch.float64))
-        opened = method.score(self.inputs[method.name].tensors, x, candidate.one_hot(), facts).item()
-        return method.value(opened, facts), method.paper_value(opened, facts)
+        return plaintext_of(method, self.inputs[method.name].tensors, facts, candidate)
 
 
-def prepare(own: ModelOwnerInput, plan: Plan, classes: int) -> Prepared:
+def prepare(own: ModelOwnerInput, plan: Plan, classes: int, methods: Sequence[Appraiser] | None = None) -> Prepared:
     """Train the model where none was brought, and compute what each method needs of the model owner.
 
     Args:
         own: The model owner's input.
         plan: What all parties state alike.
         classes: The number of classes that both sides agreed on.
+        methods: The methods of the plan to prepare; None prepares all of them.
 
     Raises:
         InputError: A method lacks rows, or the release lacks a threshold.
     """
     meter, inputs = Meter(), {}
+    methods = plan.methods if methods is None else methods
     with meter.phase("fit"):
         train, test = (data.with_classes(classes) if data else None for data in (own.train, own.test))
         model = own.model or plan.fit(train)
-    for method in plan.methods:
+    for method in methods:
         with meter.phase(method.name):
             method.require(train, test)
             tensors = method.prepare(model, train, test)
         threshold = own.threshold_of(method.name) if plan.release.description.threshold else None
         inputs[method.name] = MethodInput(tensors, threshold)
-    seconds = {m.name: meter.seconds["fit"] + meter.seconds[m.name] for m in plan.methods}
+    seconds = {m.name: meter.seconds["fit"] + meter.seconds[m.name] for m in methods}
     return Prepared(model, train, test, inputs, seconds)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.methods.base import Appraiser, Facts, plaintext, scaled
+from mpc_appraisal.methods.base import Appraiser, Facts, plaintext, plaintext_of, scaled
 from mpc_appraisal.methods.baselines.leave_one_out import Coalitions, Game, LeaveOneOut, Valuation
 from mpc_appraisal.methods.baselines.random import Random
 from mpc_appraisal.methods.baselines.retraining import Retraining
@@ -48,6 +48,7 @@ __all__ = [
     "as_methods",
     "as_baselines",
     "plaintext",
+    "plaintext_of",
     "scaled",
 ]
 

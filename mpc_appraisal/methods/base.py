@@ -202,7 +202,21 @@ def plaintext(
     Raises InputError where the model owner lacks a data set that the method needs.
     """
     appraiser.require(train, test)
-    facts = Facts.of(model, train, test, candidate)
+    owned = appraiser.prepare(model, train, test)
+    return plaintext_of(appraiser, owned, Facts.of(model, train, test, candidate), candidate)
+
+
+def plaintext_of(
+    appraiser: Appraiser, owned: dict[str, torch.Tensor], facts: Facts, candidate: Dataset
+) -> tuple[float, float]:
+    """Return (value, paper_value) of one candidate as `plaintext` does, with tensors that were prepared before.
+
+    Args:
+        appraiser: The method.
+        owned: The tensors of the method's `prepare`; they serve any number of candidates.
+        facts: The sizes of this appraisal.
+        candidate: The candidate's rows, with the model's number of classes.
+    """
     x = with_bias(candidate.x.to(torch.float64))
-    opened = appraiser.score(appraiser.prepare(model, train, test), x, candidate.one_hot(), facts).item()
+    opened = appraiser.score(owned, x, candidate.one_hot(), facts).item()
     return appraiser.value(opened, facts), appraiser.paper_value(opened, facts)

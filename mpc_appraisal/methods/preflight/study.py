@@ -24,8 +24,8 @@ import scipy  # which imports `scipy.sparse.linalg` when it is first used: time 
 import torch
 
 from mpc_appraisal.common.errors import AppraisalError
-from mpc_appraisal.data import Dataset, with_bias
-from mpc_appraisal.methods import Appraiser, Facts, Influence, Retraining
+from mpc_appraisal.data import Dataset
+from mpc_appraisal.methods import Appraiser, Facts, Influence, Retraining, plaintext_of
 from mpc_appraisal.methods.influence import cross_entropy_hessian
 from mpc_appraisal.methods.preflight.parts import CORRUPT, SPLIT, SWAP, corrupted, stream, swaps
 from mpc_appraisal.methods.preflight.result import PER_ROW, Check
@@ -169,9 +169,7 @@ def valuer(method: Appraiser, model: SoftmaxRegression, train: Dataset, test: Da
     owned = method.prepare(model, train, test)
 
     def value(part: Dataset) -> float:
-        facts = Facts.of(model, train, test, part)
-        x = with_bias(part.x.to(torch.float64))
-        return method.value(method.score(owned, x, part.one_hot(), facts).item(), facts)
+        return plaintext_of(method, owned, Facts.of(model, train, test, part), part)[0]
 
     return value
 
