@@ -225,21 +225,25 @@ def compare(
 
     Returns these records and the baselines' records. The arguments are those of `run`.
     """
-    classes = classes_of(buyer, plan)
-    prepared = prepare(buyer, plan, classes)
-    model, train, test = prepared.model, prepared.train, prepared.test
-    seller = transformed(seller, plan, {c.name: classes for c in seller.candidates})
-    sets = {c.name: c.with_classes(classes) for c in seller.candidates}
-    methods = {m.name: m for m in plan.methods}
+    retrain = true_utility and buyer.train is not None and buyer.test is not None
+    lacking = {record.method for record in records if record.plaintext_value is None}
+    methods = {m.name: m for m in plan.methods if m.name in lacking}
     utilities: dict[str, float] = {}
     valuations: dict[str, Valuation] = {}
-    if true_utility and train is not None and test is not None:
-        retraining = Retraining(train, test, plan.l2, None if buyer.model else model)
+    if methods or retrain or baselines:  # the records of a plain session hold their plaintext values already
+        classes = classes_of(buyer, plan)
+        prepared = prepare(buyer, plan, classes, tuple(methods.values()))
+        seller = transformed(seller, plan, {c.name: classes for c in seller.candidates})
+        sets = {c.name: c.with_classes(classes) for c in seller.candidates}
+        sides = prepared.train, prepared.test
+        start = None if buyer.model else prepared.model
+    if retrain:
+        retraining = Retraining(*sides, plan.l2, start)
         for k, (name, data) in enumerate(sets.items()):
             utilities[name] = retraining.value(data)
             emit({"done": k + 1, "of": len(sets), "method": "retraining", "candidate": name})
     if baselines:
-        game = Coalitions(train, test, list(sets.values()), plan.l2, None if buyer.model else model)
+        game = Coalitions(*sides, list(sets.values()), plan.l2, start)
         valuations = {one.name: one.values(game, emit) for one in baselines}
     compared = []
     for record in records:
