@@ -8,6 +8,7 @@ what an owner has answered, rely on it after a crash.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -28,8 +29,8 @@ Content = bytes | memoryview | str | tuple[bytes | memoryview | str, ...]
 def write_whole(path: Path, content: Content, mode: int = 0o666, replace: bool = True) -> None:
     """Write `content` aside and give it its name in one step: a reader finds the old file or the new one, whole.
 
-    A process that is killed meanwhile may leave a file `.*.new` in the folder, which nothing reads. A text is written
-    in UTF-8.
+    A process that is killed meanwhile may leave a file `.*.new` in the folder, which nothing reads, and which
+    `remove_leftovers` removes. A text is written in UTF-8.
 
     Args:
         path: The file.
@@ -40,7 +41,7 @@ def write_whole(path: Path, content: Content, mode: int = 0o666, replace: bool =
     Raises OSError where the system refuses. The file is then as before, unless the folder alone, after the new name was
     given, could not be brought to the disk.
     """
-    aside = path.with_name(f".{secrets.token_hex(8)}.new")
+    aside = path.with_name(f".{_mark(path)}-{secrets.token_hex(8)}.new")
     try:
         write_new(aside, content, mode, sync=False)
         (os.replace if replace else os.link)(aside, path)
@@ -48,6 +49,25 @@ def write_whole(path: Path, content: Content, mode: int = 0o666, replace: bool =
         with suppress(FileNotFoundError):
             os.unlink(aside)
     sync_folder(path.parent)
+
+
+def remove_leftovers(*paths: Path) -> None:
+    """Remove what killed processes have left of writing these files by `write_whole`.
+
+    The files lie in one folder, and the caller holds a lock that all of their writers hold: no other process writes
+    them now. Raises OSError where the system refuses.
+    """
+    starts = tuple(f".{_mark(path)}-" for path in paths)
+    with os.scandir(paths[0].parent) as entries:
+        left = [entry.path for entry in entries if entry.name.startswith(starts) and entry.name.endswith(".new")]
+    for path in left:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _mark(path: Path) -> str:
+    """Return 16 hex digits that stand for a file's name, which may itself be as long as a name can be."""
+    return hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
 
 
 def write_new(path: Path, content: Content, mode: int = 0o666, sync: bool = True) -> None:

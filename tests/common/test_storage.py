@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.common.storage import OWNER_ONLY, locked, read_secret, take_lock, write_new, write_whole
+from mpc_appraisal.common.storage import (
+    OWNER_ONLY,
+    locked,
+    read_secret,
+    remove_leftovers,
+    take_lock,
+    write_new,
+    write_whole,
+)
 
 
 def mode(path) -> int:
@@ -53,6 +65,31 @@ def test_a_failed_write_of_a_new_file_leaves_none(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         write_new(tmp_path / "a", "new")
     assert not os.listdir(tmp_path)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mpc_appraisal.common.storage import write_whole
+os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
+write_whole(Path(sys.argv[1]), "of a killed process")
+"""
+
+
+def test_what_a_killed_process_left_aside_is_removed_for_the_files_that_are_named(tmp_path):
+    names = ["a", "b", "é" * 127]  # the last one is as long as a name can be
+    for name in names:
+        killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / name)], check=False)
+        assert killed.returncode == -signal.SIGKILL
+    write_whole(tmp_path / "a.new", "a file of that name")
+    left = {path.name for path in tmp_path.iterdir()} - {"a.new"}
+    assert len(left) == 3 and all(re.fullmatch(r"\.[0-9a-f]{16}-[0-9a-f]{16}\.new", name) for name in left)
+    remove_leftovers(tmp_path / "a", tmp_path / names[2])
+    (other,) = {path.name for path in tmp_path.iterdir()} - {"a.new"}
+    assert other in left and (tmp_path / other).read_text() == "of a killed process"
+    remove_leftovers(tmp_path / "b")
+    remove_leftovers(tmp_path / "b")
+    assert os.listdir(tmp_path) == ["a.new"]
 
 
 def test_a_lock_has_one_holder(tmp_path):

@@ -55,7 +55,7 @@ def test_no_granted_charge_is_lost_when_the_writer_is_killed_at_random(path):
 def test_no_granted_charge_is_lost_at_any_system_call(tmp_path, manner, size):
     """Of one question, and of three that are charged at once."""
     counted: set[int] = set()
-    ended, stop, tears, unanswered = False, 0, 0, 0
+    ended, stop, tears, unanswered, leftovers = False, 0, 0, 0, 0
     while not ended:
         stop += 1
         path = tmp_path / f"{stop}.ledger"
@@ -74,15 +74,17 @@ def test_no_granted_charge_is_lost_at_any_system_call(tmp_path, manner, size):
         else:
             assert not granted
             torn = False
+        leftovers += bool(list(tmp_path.glob(".*.new")))
         # The next one repairs, says so, and loses nothing.
         ledger = Ledger(path, "seller")
         again = ledger.charge(question("the next"))
         found, state = charges(path), verify(path)
         assert granted <= set(found) and (str(again.line), again.digest, "the next") in found
         assert bool(state.tears) == torn and not state.chain.torn
+        assert not list(tmp_path.glob(".*.new"))  # what was left between a write and its rename
         tears += torn
         unanswered += any(subject == "the one" and not answers for (_, _, subject), answers in found.items())
-    assert stop > 35 * size**0.5 and unanswered > 3
+    assert stop > 35 * size**0.5 and unanswered > 3 and leftovers > 10
     assert counted == set(range(size + 1))  # it was killed between any two lines
     assert tears == {"half": 2 * size, "but one": 2 * size}.get(manner, 0)
 

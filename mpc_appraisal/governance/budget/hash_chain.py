@@ -13,6 +13,8 @@ notice that lines were removed from the end. An append takes these steps under t
 2. The line is written at the end (O_APPEND), and file and folder are brought to the disk.
 3. FILE.head is written whole, and brought to the disk.
 
+A file that a killed writer left aside (`.*.new`) is removed by the next writer, under the lock too.
+
 An append returns after step 3, and only then does the caller release anything. If the process is killed before step 2
 ends, nothing was granted, and the line may be unfinished. If it is killed later, the line counts, though nothing was
 released. So every granted charge has a line. The head is never ahead of the file. A file is created together with its
@@ -35,7 +37,7 @@ from pathlib import Path
 
 from mpc_appraisal.common import storage
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.common.storage import OWNER_ONLY, PATIENCE, write_whole
+from mpc_appraisal.common.storage import OWNER_ONLY, PATIENCE, remove_leftovers, write_whole
 
 FORMAT = "mpc_appraisal budget 1"
 MAGIC = f'{{"ledger":"{FORMAT}",'.encode()
@@ -148,6 +150,7 @@ def read(path: Path) -> Chain:
 
 def create(path: Path, entry: dict) -> None:
     """Make the ledger with `entry` as its first line, which appears whole. The caller holds the lock."""
+    remove_leftovers(path, beside(path, ".head"))
     write_whole(path, _sealed({"ledger": FORMAT, "sequence": 1, "previous": NOTHING, **entry}) + b"\n", OWNER_ONLY)
     chain = read(path)
     _write_head(path, chain.lines[-1])
@@ -165,6 +168,7 @@ def append(path: Path, chain: Chain, entry: dict) -> Chain:
     """
     if os.stat(path).st_nlink != 1:
         raise InputError("ledger", f"{path.name}, a file of several names", "a file of one name: each has its own lock")
+    remove_leftovers(path, beside(path, ".head"))
     if not chain.head:
         _write_head(path, chain.lines[-1])
     if chain.torn:

@@ -18,7 +18,7 @@ import secrets
 from pathlib import Path
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.common.storage import OWNER_ONLY, read_secret, write_whole
+from mpc_appraisal.common.storage import OWNER_ONLY, read_secret, remove_leftovers, write_whole
 
 ENDING = ".salt"
 BYTES = 32
@@ -37,6 +37,7 @@ def key_of(ledger: Path) -> bytes:
     """
     path = place(ledger)
     if not path.exists():
+        remove_leftovers(path)
         write_whole(path, secrets.token_bytes(BYTES).hex() + "\n", OWNER_ONLY)
     return read_secret(path, "ledger", "a key", BYTES)
 
