@@ -1,7 +1,7 @@
 """Recorded answers that travel in a message which all parties read, encrypted so that one owner alone reads them.
 
-An answer is the outcome of an earlier appraisal, which the data owner's ledger (its file of what the other side was
-told) has recorded. In go such outcomes at the data owner. Out come the same outcomes at the model owner, and the
+An answer is the outcome of an earlier appraisal, which the data owner's ledger (its file of what was opened to the
+other side) has recorded. In go such outcomes at the data owner. Out come the same outcomes at the model owner, and the
 dealer, who supplies random numbers, learns only how many there are. Each owner makes an X25519 key for one session. The
 secret that both keys give encrypts one text (AES-256-GCM), in which every answer takes the same number of bytes. The
 end of the file holds the readers of messages about answers.

@@ -120,12 +120,12 @@ def check_norms(published: Mapping[str, dict[str, float]], plan: Plan, facts: di
         return derived
     checked = bounded(plan.engine)
     if checked and plan.logit_bound is not None and plan.logit_bound < derived:
-        raise InputError("session.logit_bound", plan.logit_bound, f"{derived:g} or more, by the told norms")
+        raise InputError("session.logit_bound", plan.logit_bound, f"{derived:g} or more, by the announced norms")
     bound = plan.logit_bound or derived
     if not checked and derived > UNCHECKED_BOUND:
         raise InputError(
             "the bound on logits",
-            f"{derived:g} by the told norms",
+            f"{derived:g} by the announced norms",
             f"at most {UNCHECKED_BOUND:g}: standardise the features, or raise model.l2",
         )
     for method in plan.methods:

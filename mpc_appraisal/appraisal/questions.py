@@ -1,10 +1,11 @@
 """What each owner's ledger is asked before an answer is opened, and how a question is recognised when it is repeated.
 
-A ledger is an owner's file of what the other side was told. A question stands for one method and one candidate (a data
-set of the data owner). In go the plan, the public facts and one owner's inputs. Out come its `Question`s by method and
-candidate; the model owner's commitment, a hash that binds it to its inputs; and its marks, which are digests by which
-its ledger recognises a repeated question. A question's digest decides whether an answer is charged again, so that a
-change to what enters it charges answered questions anew; tests pin the digests of today, which have to stay.
+A ledger is an owner's file of the answers that were opened to the other side. A question stands for one method and one
+candidate (a data set of the data owner). In go the plan, the public facts and one owner's inputs. Out come its
+`Question`s by method and candidate; the model owner's commitment, a hash that binds it to its inputs; and its marks,
+which are digests by which its ledger recognises a repeated question. A question's digest decides whether an answer is
+charged again, so that a change to what enters it charges answered questions anew; tests pin the digests of today, which
+have to stay.
 """
 
 from __future__ import annotations

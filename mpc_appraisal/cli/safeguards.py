@@ -1,10 +1,10 @@
 """An owner's disclosure controls: ledgers, approval, salts and listings, from what it states under `party`.
 
 In go the keys under `party`, and a function that makes typed paths absolute; out comes a `plan.DisclosureControls`. A
-ledger is the file in which an owner records what the other side was told, a listing the public description of a data
-set, and a salt the random bytes that keep a commitment to data from being guessed. Ledgers and salts that are not there
-are made. A control may be added. A wrong key has to raise InputError here, before anything is sent or charged, and a
-ledger has to go by the data's file and not by their listing, so that the same data have one budget.
+ledger is the file in which an owner records what was opened to the other side, a listing the public description of a
+data set, and a salt the random bytes that keep a commitment to data from being guessed. Ledgers and salts that are not
+there are made. A control may be added. A wrong key has to raise InputError here, before anything is sent or charged,
+and a ledger has to go by the data's file and not by their listing, so that the same data have one budget.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors of the package. Each has a message for its own party, and `public`, which the other parties may be told.
+"""Errors of the package. Each has a message for its own party, and `public`, which may be announced to the others.
 
 A party is one of the three processes that compute together: model owner, data owner and dealer. A new error is a class
 here that says what of its message is public; by default nothing is. Two things have to stay. No error derives from

@@ -126,8 +126,7 @@ class Release(ABC):
     def open(
         self, session: Session, scores: Sequence[Score], threshold: Callable[[], float] | None = None
     ) -> list[Outcome]:
-        """Open what this release tells of the scores of one method, and return what this party sees, in the scores'
-        order.
+        """Open what this release makes known of one method's scores, and return what this party sees, in their order.
 
         Args:
             session: This party's side of the joint computation.

@@ -144,7 +144,7 @@ class Best(Release):
         prices = [Fraction(str(self.prices[score.candidate])) for score in scores]
         for _ in range(min(self.k, len(scores))):
             able = [free and price <= money for free, price in zip(left, prices, strict=True)]
-            # A step runs even if nothing can be paid any more, because the dealer was told of every step before.
+            # A step runs even if nothing can be paid any more, because every step was announced to the dealer before.
             found = picked(ops.negative(rank_among(able) - 1.0))
             if any(able):
                 index, opened = self._reveal(session, scores, *found, able)

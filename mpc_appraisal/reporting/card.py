@@ -141,13 +141,13 @@ def _answer(record: Record, among: int, margin: float | None) -> tuple[str, tupl
     if record.decision is not None:
         headline = "Yes" if record.decision else "No"
         what = "reached" if record.decision else "did not reach"
-        notes.append(f"The value {what} the model owner's secret threshold. That is all that was told: no value.")
+        notes.append(f"The value {what} the model owner's secret threshold. That is all that was opened: no value.")
         if noised:
             notes.append("Noise was added before the comparison: a value near the threshold may fall on either side.")
     elif record.winner is not None:
         place = f"rank {record.rank} " if record.rank else ""
         headline = f"Winner: {place}among {among} candidates" if record.winner else f"Not a winner among {among}"
-        rest = "" if record.winner else ": nothing else about this one was told"
+        rest = "" if record.winner else ": nothing else about this one was opened"
         notes.append(f"All candidates were compared in secret, and only the winners were opened{rest}.")
         if record.value is not None:
             notes.append(f"Its value: {number(record.value)}.")
@@ -158,7 +158,7 @@ def _answer(record: Record, among: int, margin: float | None) -> tuple[str, tupl
             headline += f" ± {number(margin, 2)}"
             notes.append(f"Between {low} and {high}, a {INTERVAL} {COVERS}")
     else:
-        headline = "Not told to this party"
+        headline = "Not opened to this party"
         if release:
             notes.append(f"The answer went to the {parties(release['to'])} alone.")
     if record.interval and record.value is not None:

@@ -99,7 +99,7 @@ def caption(name: str, result: Result) -> str:
     if name == "values" and any(result.margin(record) is not None for record in result):
         text += " Bars: the 95% interval by the bootstrap over the candidate's rows."
     if name == "values" and any(yes_or_no(result.of(method)) for method in result.methods):
-        text += " Squares: yes or no, where that was told and no value."
+        text += " Squares: yes or no, where that was opened and no value."
     return text
 
 

@@ -112,7 +112,7 @@ def answer(record: Record, among: int) -> str:
     if record.session == "plain" or (record.release is None and record.value is None):
         return DASH
     if record.answer is None:
-        return "not told"
+        return "not opened"
     return record.answer if record.value is None else number(record.value)
 
 
@@ -138,7 +138,7 @@ def _release_notes(result: RunRecords) -> list[str]:
         if record.release and record.answer is None:
             hidden.setdefault(parties(record.release["to"]), []).append(f"{record.method} of {record.candidate}")
     for who, what in hidden.items():
-        notes.append(f"Not told to this party, but to the {who} alone: {_list(what)}.")
+        notes.append(f"Not opened to this party, but to the {who} alone: {_list(what)}.")
     if answered := [f"{record.method} of {record.candidate}" for record in result if record.answered]:
         notes.append(f"From the ledger's record of an earlier answer, so that nothing was computed: {_list(answered)}.")
     return notes

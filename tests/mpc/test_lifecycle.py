@@ -1,4 +1,4 @@
-"""The lifecycle of a party: it meets the others, runs, tells them how it ended, and leaves."""
+"""The lifecycle of a party: it meets the others, runs, announces its end, and leaves."""
 
 from __future__ import annotations
 

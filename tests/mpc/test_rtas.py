@@ -196,7 +196,7 @@ def test_what_a_helper_makes_unsafe_is_refused_by_name():
     with pytest.raises(InputError, match="release: got dp; expected session.engine=fast: whether the helper refuses"):
         appraise(offered, **appraised, release=private)
     wide = [Dataset(c.x * 1e4, c.y, c.classes, c.name) for c in offered]
-    with pytest.raises(InputError, match="the bound on logits: got .* by the told norms; expected at most 16384"):
+    with pytest.raises(InputError, match="the bound on logits: got .* by the announced norms; expected at most 16384"):
         appraise(wide, **appraised)
 
 

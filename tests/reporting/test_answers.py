@@ -52,7 +52,7 @@ SHOWN = {
     "e": ("no", DASH),
     "f": ("0.1200 to 0.3100 (95%)", "0.2000"),
     "g": ("0.3000", "0.3000"),
-    "h": ("not told", DASH),
+    "h": ("not opened", DASH),
     "i": ("a winner of 2", DASH),
     "j": ("not a winner", DASH),
 }

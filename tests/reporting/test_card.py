@@ -1,4 +1,4 @@
-"""Cards: one page a candidate, the answer first, everything foreign escaped, and nothing that was not told."""
+"""Cards: one page a candidate, the answer first, everything foreign escaped, and nothing that was not opened."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_the_order_of_a_card(tmp_path):
 @pytest.mark.parametrize("answer, words", [(True, "influence: Yes"), (False, "influence: No")])
 def test_the_card_of_a_bit_has_the_bit_and_no_number(tmp_path, answer, words):
     what = "reached the model owner's secret threshold" if answer else "did not reach the model owner's secret"
-    says(tmp_path, [one(kind="bit", decision=answer)], yes=(words, what, "no value"), no=("Not told", "Winner"))
+    says(tmp_path, [one(kind="bit", decision=answer)], yes=(words, what, "no value"), no=("Not opened", "Winner"))
 
 
 def test_the_cards_of_a_winner_and_of_a_loser(tmp_path):
@@ -129,7 +129,7 @@ def test_the_cards_of_a_winner_and_of_a_loser(tmp_path):
     ]
     says(tmp_path, rows, 0, ("influence: Winner: rank 1 among 4 candidates", "Its value: 0.5000"))
     says(tmp_path, rows, 1, ("influence: Winner: rank 2 among 4 candidates",), ("Its value",))
-    says(tmp_path, rows, 2, ("Not a winner among 4", "nothing else about this one was told"), ("rank", "0.5000"))
+    says(tmp_path, rows, 2, ("Not a winner among 4", "nothing else about this one was opened"), ("rank", "0.5000"))
 
 
 def test_the_card_of_a_noised_value_gives_the_interval(tmp_path):
@@ -171,7 +171,7 @@ def test_data_without_a_listing_are_bound_by_nothing(tmp_path):
 
 def test_a_party_that_was_not_told_gets_a_card_that_says_so(tmp_path):
     row = one(None, to=["data_owner"], more={"openings": ({**OPENING, "to": ["data_owner"]},)})
-    says(tmp_path, [row], yes=("Not told to this party", "to the data owner alone"), no=("None", "0.2150"))
+    says(tmp_path, [row], yes=("Not opened to this party", "to the data owner alone"), no=("None", "0.2150"))
 
 
 def test_records_of_before_have_cards_too(tmp_path):

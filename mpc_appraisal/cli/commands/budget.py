@@ -1,8 +1,8 @@
 """`mpc-appraisal budget`: show what each counterparty has spent, verify a ledger, and set the limits of its policy.
 
-A ledger is the file in which an owner records what each counterparty (the other owner of an appraisal) was told of a
-data set, and its policy limits how much that may be. In go a ledger, or a folder of ledgers; out comes a table for each
-ledger. The looks may change. Only `set` may write, and it may only add to a ledger: spent budget stays spent.
+A ledger is the file in which an owner records what was opened of a data set to each counterparty (the other owner of an
+appraisal), and its policy limits how much that may be. In go a ledger, or a folder of ledgers; out comes a table for
+each ledger. The looks may change. Only `set` may write, and it may only add to a ledger: spent budget stays spent.
 """
 
 from __future__ import annotations

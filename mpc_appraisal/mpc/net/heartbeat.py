@@ -5,10 +5,10 @@ process at once. A frozen process keeps its connections and falls silent. A proc
 heartbeats, because a thread of its own sends them. `Heartbeats` reports each loss to a function that it is given, and
 also makes the connections that carry data.
 
-On the wire, a connection starts with the listener's token (random bytes that only the parties are told), the rank of
-the party that dials, and the byte `LIFE` or `DATA`. Then bytes 0 are heartbeats, a byte 1 is the goodbye, and text
-before the goodbye is the reason for stopping. These bytes have to stay the same at all parties; the times and limits
-below may change.
+On the wire, a connection starts with the listener's token (random bytes that are announced to the parties alone), the
+rank of the party that dials, and the byte `LIFE` or `DATA`. Then bytes 0 are heartbeats, a byte 1 is the goodbye, and
+text before the goodbye is the reason for stopping. These bytes have to stay the same at all parties; the times and
+limits below may change.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ class Heartbeats:
             self._fail(PeerError(f"{role} is gone: its process ended, or the network between us"))
 
     def leave(self, reason: str) -> None:
-        """Say goodbye to all connected parties; a `reason` that is not empty tells them why this party stops."""
+        """Say goodbye to all connected parties; a `reason` that is not empty announces why this party stops."""
         for peer in list(self.connections.values()):
             with suppress(OSError):
                 peer.sock.send(reason.encode().replace(BYE, b"")[: ABORT_BYTES - 1] + BYE)

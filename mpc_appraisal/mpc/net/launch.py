@@ -117,7 +117,7 @@ def _relay(party: subprocess.Popen, emit: Emit) -> threading.Thread:
 
 
 def _supervise(parties: dict[str, subprocess.Popen], store: dist.TCPStore) -> None:
-    """Wait until all parties have ended. If a party fails, tell the others, and kill them after a grace period."""
+    """Wait until all parties have ended. If a party fails, announce it and, a while later, kill the others."""
     deadline, ended_here = None, set()
     while any(party.poll() is None for party in parties.values()):
         if deadline is None and any(party.poll() not in (None, 0) for party in parties.values()):

@@ -1,12 +1,12 @@
-"""The lifecycle of a party in a session of any kind: it meets the others, runs, tells them how it ended, and leaves.
+"""The lifecycle of a party in a session of any kind: it meets the others, runs, announces its end, and leaves.
 
 A party of an appraisal and a role of the marketplace both go through `attend`, each with its own function to run. In
 goes a transport with an address, a function that reads this party's own input, and the function to run; out comes the
 function's result.
 
-The times may change. It has to stay that a party which fails tells the others before it leaves, in words without
-anything private, and that the model owner opens the rendezvous before it reads its input, since the others wait for
-the rendezvous.
+The times may change. It has to stay that a party which fails announces it to the others before it leaves, in words
+without anything private, and that the model owner opens the rendezvous before it reads its input, since the others wait
+for the rendezvous.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mpc_appraisal.mpc.net.tls import TlsLink
 from mpc_appraisal.mpc.net.transport import Transport
 
 LINGER_SECONDS = 5.0  # how long the host of a rendezvous stays at most: the others still read the last messages
-REFUSAL_SECONDS = 6.0  # how long a party with a bad input tries to reach the others, to tell them that it stops
+REFUSAL_SECONDS = 6.0  # how long a party with a bad input tries to reach the others, to announce that it stops
 Link = Rendezvous | TlsLink
 Input = TypeVar("Input")
 Result = TypeVar("Result")
@@ -40,8 +40,8 @@ def attend(
     """Take `role` in a session from the meeting to the goodbye.
 
     The model owner hosts the rendezvous, so it opens the rendezvous before it reads its input, which may take a while;
-    the others read their input first. A party that fails tells the others why, in words without anything private,
-    before it raises.
+    the others read their input first. A party that fails announces why to the others, in words without anything
+    private, before it raises.
 
     Args:
         role: 'model_owner', 'data_owner' or 'dealer'.
