@@ -1,6 +1,6 @@
 """The terminal on which commands print tables, and the number of threads that a process uses.
 
-`terminal` and `wide` return a console of the library rich for a table; `set_threads` limits torch. WIDTH may change.
+`terminal` returns a console of the library rich for a table; `set_threads` limits torch. WIDTH may change.
 """
 
 from __future__ import annotations
@@ -13,12 +13,8 @@ WIDTH = 120  # columns of the tables where the output is not a terminal
 
 
 def terminal() -> Console:
-    """Return a console on standard output that has room for a table."""
-    return wide(Console())
-
-
-def wide(console: Console) -> Console:
-    """Return a console of WIDTH columns in place of one on a file or a pipe, which has no width of its own."""
+    """Return a console on standard output, of WIDTH columns where it is a file or a pipe, which has no width."""
+    console = Console()
     return Console(width=WIDTH) if not console.is_terminal and console.width < WIDTH else console
 
 

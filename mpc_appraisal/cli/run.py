@@ -19,7 +19,6 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from mpc_appraisal.appraisal.api import check_seed, run
 from mpc_appraisal.appraisal.given_model import check_given
@@ -27,7 +26,7 @@ from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInp
 from mpc_appraisal.appraisal.sessions import Join, Plain
 from mpc_appraisal.cli import finished, safeguards, sweep
 from mpc_appraisal.cli.config import absolute, extractor, instantiate, public_part
-from mpc_appraisal.cli.console import wide
+from mpc_appraisal.cli.console import terminal
 from mpc_appraisal.cli.inputs import read_own, shown
 from mpc_appraisal.cli.jobs import job_key, job_settings
 from mpc_appraisal.cli.progress import progress
@@ -228,7 +227,7 @@ def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: st
     finished.clear(folder)
     for record in result:
         append(folder / finished.RECORDS, record)
-    print_result(result, wide(Console()))
+    print_result(result, terminal())
     write_report(result, folder)
     write_cards(result, folder)
     if key is not None:
@@ -245,7 +244,7 @@ def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None
     record = market(sellers, protocol, session, instantiate(cfg.data).load, check_seed(cfg.seed), public_part(cfg))
     finished.clear(folder)
     record.write(folder / finished.RECORDS)
-    print_market(record, wide(Console()))
+    print_market(record, terminal())
     write_market(record, folder)
     if key is not None:
         finished.finish(folder, key, settings)

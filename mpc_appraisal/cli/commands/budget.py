@@ -118,9 +118,8 @@ def main(arguments: Sequence[str]) -> None:
             print(sentence)
         print(f"{stated.FILE.name}: {len(state.chain.lines)} lines, whole; last hash {state.chain.lines[-1].digest}")
         return
-    from rich.console import Console
 
-    from mpc_appraisal.cli.console import wide
+    from mpc_appraisal.cli.console import terminal
     from mpc_appraisal.reporting.report import print_table
 
     if stated.command == "set":
@@ -129,7 +128,7 @@ def main(arguments: Sequence[str]) -> None:
         ]:
             print(sentence)
     for place in [stated.FILE] if stated.command == "set" else files(stated.PLACE):
-        print_table(table(verify(place)), wide(Console()))
+        print_table(table(verify(place)), terminal())
 
 
 __all__ = ["main", "table"]

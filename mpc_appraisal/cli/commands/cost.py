@@ -87,10 +87,9 @@ def _positive(key: str, text: str) -> float:
 def main(arguments: Sequence[str]) -> None:
     """Run the subcommand. Raises InputError for a bad argument."""
     import torch
-    from rich.console import Console
 
     from mpc_appraisal.cli.config import compose, instantiate
-    from mpc_appraisal.cli.console import wide
+    from mpc_appraisal.cli.console import terminal
     from mpc_appraisal.reporting.report import print_table
 
     if not arguments or {"-h", "--help"} & set(arguments):
@@ -112,7 +111,7 @@ def main(arguments: Sequence[str]) -> None:
     names = [f"candidate {k}" for k in range(sizes["candidates"])]
     release = instantiate(cfg.release).fitted(methods, names, dict.fromkeys(names, 0.0))
     found = table(methods, facts, sizes["candidates"], float(bound or DEFAULT_BOUND), links, release, engine)
-    print_table(found, wide(Console()))
+    print_table(found, terminal())
     if not bound and bounded(engine):
         print(
             f"It is assumed that logits are within {DEFAULT_BOUND:g} before training. A run derives the bound from "

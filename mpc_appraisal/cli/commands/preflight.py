@@ -55,16 +55,15 @@ def main(arguments: Sequence[str]) -> None:
         print(USAGE)
         return
     import torch
-    from rich.console import Console
 
-    from mpc_appraisal.cli.console import wide
+    from mpc_appraisal.cli.console import terminal
     from mpc_appraisal.reporting.report import print_table
 
     torch.set_num_threads(1)  # as each party runs
     own, overrides = stated(arguments)
     found = _check(own, _configuration(own, overrides))
     for table in found.tables():
-        print_table(table, wide(Console()))
+        print_table(table, terminal())
     for sentence in found.warnings():
         print(f"warning: {sentence}")
     if "out" in own:
