@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache, cached_property
 from typing import Any
 
+from mpc_appraisal.common.checks import is_number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 
 COUNT = 2**53  # the largest whole number: beyond it JSON readers differ
 LARGEST = sys.float_info.max
+ZONED_TIME = "zoned-time"  # a format of texts, in the sense of JSON schemas
 
 Part = dict[str, Any]  # a JSON schema of one value
 
@@ -67,9 +71,9 @@ def one_of(*choices: str) -> Part:
     return {"enum": list(choices)}
 
 
-def whole(least: int, most: int = COUNT) -> Part:
+def whole(least: int, most: float = COUNT) -> Part:
     """Describe an integer from `least` to `most`."""
-    words = f"an integer of {least} or more" if most == COUNT else f"an integer from {least} to {most}"
+    words = f"an integer of {least} or more" if most >= COUNT else f"an integer from {least} to {most}"
     return {"type": "integer", "minimum": least, "maximum": most, "description": words}
 
 
@@ -81,6 +85,12 @@ def number(least: float | None = None, below: float | None = None, most: float =
     if below is None:
         return found | {"description": words}
     return found | {"exclusiveMaximum": below, "description": f"{words} and below {below:g}"}
+
+
+def zoned_time() -> Part:
+    """Describe a text that states a time with its zone in ISO 8601."""
+    words = "a time with its zone, as in 2026-01-31T12:00:00+00:00"
+    return {"type": "string", "format": ZONED_TIME, "description": words}
 
 
 def many(items: Part, least: int = 1, most: int | None = None) -> Part:
@@ -120,7 +130,10 @@ class Violation:
 
 
 class Schema:
-    """Check values by a JSON schema. An integer is a number that JSON writes without a fraction: 3, not 3.0."""
+    """Check values by a JSON schema.
+
+    An integer is a number that JSON writes without a fraction: 3, not 3.0. NaN is no number.
+    """
 
     def __init__(self, part: Part):
         self.part = part
@@ -140,7 +153,7 @@ class Schema:
 
     @cached_property
     def _validator(self) -> Any:
-        return _validator_class()(self.part)
+        return _validator_class()(self.part, format_checker=_formats())
 
 
 @cache
@@ -148,7 +161,22 @@ def _validator_class() -> Any:
     from jsonschema import Draft202012Validator, validators  # a tenth of a second to import
 
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    # NaN alone differs from itself; math.isnan fails for large integers
+    types = types.redefine("number", lambda _, value: is_number(value, numbers.Real) and value == value)
     return validators.extend(Draft202012Validator, type_checker=types)
+
+
+@cache
+def _formats() -> Any:
+    from jsonschema import FormatChecker
+
+    found = FormatChecker(formats=())
+    found.checks(ZONED_TIME, raises=ValueError)(_has_zone)
+    return found
+
+
+def _has_zone(value: Any) -> bool:
+    return not isinstance(value, str) or datetime.fromisoformat(value.replace("Z", "+00:00")).tzinfo is not None
 
 
 def _words(error: Any) -> tuple[str, str]:

@@ -145,9 +145,9 @@ class Record:
         put("versions", dict(mapping_of("versions", self.versions)))
         put("openings", tuple(opening_of(opening) for opening in self.openings))
         put("warnings", sentences_of(self.warnings))
-        for key, (checks, required) in NESTED.items():
+        for key, schema in NESTED.items():
             if getattr(self, key) is not None:
-                put(key, nested_of(key, getattr(self, key), checks, required))
+                put(key, nested_of(key, getattr(self, key), schema))
         if self.release:
             check_agreement(self.release, self.value, self.paper_value)
         if self.error_note is not None:

@@ -1,26 +1,34 @@
 """What each field of a record may hold.
 
-Every check takes a field's name and a value, and returns the value in its plain form, or raises InputError by the name.
-`record` calls the checks of a record's own fields; RELEASE, LISTING, REQUEST, BUDGET and RECOMPUTE have a check for
-each key of a nested dictionary, and NESTED says which of these keys must be known. A new key may be added, with None
-where it is not known. No key may be removed and no check made stricter, because files of earlier versions are read.
+RELEASE, LISTING, REQUEST, BUDGET and RECOMPUTE are the JSON schemas of a record's nested dictionaries; `nested_of`
+makes their numbers plain and checks them. `record` calls the checks of a record's own fields, which take a field's name
+and a value, and return the value in its plain form. All raise InputError by the field's name. A new key may be added,
+with None where it is not known. No key may be removed and no check made stricter, because files of earlier versions are
+read.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-import re
 from collections.abc import Callable, ItemsView, Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
-from mpc_appraisal.common.checks import boolean
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import OWNERS
+from mpc_appraisal.common.schema import (
+    LARGEST,
+    Part,
+    Schema,
+    hexadecimal,
+    matching,
+    nullable,
+    number,
+    one_of,
+    whole,
+    zoned_time,
+)
 
-Check = Callable[[str, object], Any]  # takes a field's name and a value
-
-OWNERS = ("model_owner", "data_owner")
 HOW = ("command", "policy", "stated")  # how a request can have been approved
 
 
@@ -75,154 +83,116 @@ def sentences_of(value: object) -> tuple[str, ...]:
     return tuple(text_of("warnings", each) for each in value)
 
 
-def truth_of(key: str, value: object) -> bool:
-    """Return True or False. Raises InputError for anything else."""
-    return boolean(f"record.{key}", value)
+def _facts(required: tuple[str, ...], **properties: Part) -> Schema:
+    """Return the schema of a nested dictionary, whose keys are written in this order."""
+    closed = {"type": "object", "additionalProperties": False}
+    return Schema(closed | {"required": list(required), "properties": properties})
 
 
-def real_of(key: str, value: object) -> float:
-    """Return a finite number, or None for None. Raises InputError for anything else."""
-    return number_of(key, value, float)
-
-
-def numbers_of(key: str, value: object) -> float | list[float]:
-    """Return a finite number, or a list of finite numbers. Raises InputError for anything else."""
-    if isinstance(value, (list, tuple)):
-        return [number_of(key, one, float) for one in value]
-    return number_of(key, value, float)
-
-
-def at_least(least: int, kind: Callable[[Any], float] = float) -> Check:
-    """Return a check for a number that is not below `least`."""
-
-    def check(key: str, value: object) -> float | int:
-        number = number_of(key, value, kind)
-        if number < least:
-            raise InputError(f"record.{key}", number, f"{least} or more")
-        return number
-
-    return check
-
-
-def one_of(choices: tuple[str, ...]) -> Check:
-    """Return a check for one of these texts."""
-
-    def check(key: str, value: object) -> str:
-        if value not in choices:
-            raise InputError(f"record.{key}", value, f"one of {', '.join(choices)}")
-        return value
-
-    return check
-
-
-def matches(pattern: str, expected: str) -> Check:
-    """Return a check for a text that the pattern matches as a whole."""
-
-    def check(key: str, value: object) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise InputError(f"record.{key}", value, expected)
-        return value
-
-    return check
-
-
-def roles_of(key: str, value: object) -> list[str]:
-    """Return one owner or both, as a list. Raises InputError for anything else."""
-    found = list(value) if isinstance(value, (list, tuple)) else []
-    if not found or any(role not in OWNERS for role in found) or len(set(found)) < len(found):
-        raise InputError(f"record.{key}", value, f"a list of {', '.join(OWNERS)}, each at most once, not empty")
-    return found
-
-
-def time_of(key: str, value: object) -> str:
-    """Return a time in ISO 8601, with its zone. Raises InputError for anything else."""
-    try:
-        if datetime.fromisoformat(value.replace("Z", "+00:00")).tzinfo is not None:
-            return value
-    except (AttributeError, ValueError):
-        pass
-    raise InputError(f"record.{key}", value, "a time with its zone, as in 2026-01-31T12:00:00+00:00")
-
-
-sha256 = matches("[0-9a-f]{64}", "a SHA-256: 64 hexadecimal digits")
-# What was opened, and to whom. Each nested fact has a check for every key.
-RELEASE = {
-    "kind": matches("[a-z][a-z0-9_]{0,31}", "a release's name, as value, bit, best or dp"),
-    "to": roles_of,
-    "decision": truth_of,
-    "winner": truth_of,
-    "rank": at_least(1, operator.index),
-    "sigma": at_least(0),
-    "sensitivity": at_least(0),
-    "deviation": at_least(0),  # the standard deviation of all noise, in units of the opened number
-    "low": real_of,
-    "high": real_of,
-    "epsilon": at_least(0),  # the privacy loss of this one answer
-    "delta": at_least(0),
-    "protects": text_of,
-    "answered": truth_of,
+SHA256 = hexadecimal(64)
+TEXT = {"type": "string", "pattern": r"\S", "description": "a text"}
+TRUTH = {"type": "boolean", "description": "true or false"}
+NUMBERS = number() | {
+    "type": ["number", "array"],
+    "items": nullable(number()),
+    "description": "a finite number, or a list of them",
+}
+ROLES = {
+    "type": "array",
+    "items": one_of(*OWNERS),
+    "minItems": 1,
+    "uniqueItems": True,
+    "description": f"a list of {', '.join(OWNERS)}, each at most once, not empty",
+}
+# What was opened, and to whom.
+RELEASE = _facts(
+    ("kind", "to", "answered"),
+    kind=matching("[a-z][a-z0-9_]{0,31}", "a release's name, as value, bit, best or dp"),
+    to=ROLES,
+    decision=TRUTH,
+    winner=TRUTH,
+    rank=whole(1, LARGEST),
+    sigma=number(0),
+    sensitivity=number(0),
+    deviation=number(0),  # the standard deviation of all noise, in units of the opened number
+    low=number(),
+    high=number(),
+    epsilon=number(0),  # the privacy loss of this one answer
+    delta=number(0),
+    protects=TEXT,
+    answered=TRUTH,
     # An answer without a value is certain only if the value is farther than this from the threshold, or farther from
     # another candidate's value than this of both together.
-    "uncertain_within": at_least(0),
-}
+    uncertain_within=number(0),
+)
 # What binds the data to an offer.
-LISTING = {
-    "name": matches(
-        r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", "a listing's name"
-    ),  # The name is part of a command to copy.
-    "digest": sha256,  # the digest of the listing's file
-    "commitment": sha256,
-    "price": at_least(0),
-    "currency": matches("[A-Z]{3}", "three capital letters"),
-}
+LISTING = _facts(
+    ("name", "digest", "commitment"),
+    name=matching("[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", "a listing's name"),  # a part of a command to copy
+    digest=SHA256,  # the digest of the listing's file
+    commitment=SHA256,
+    price=number(0),
+    currency=matching("[A-Z]{3}", "three capital letters"),
+)
 # What the data owner approved, and how.
-REQUEST = {"id": text_of, "digest": sha256, "how": one_of(HOW), "time": time_of}
+REQUEST = _facts(("id", "digest", "how", "time"), id=TEXT, digest=SHA256, how=one_of(*HOW), time=zoned_time())
 # The ledger that was charged, and what is left of its budget.
-BUDGET = {
-    "ledger": text_of,
-    "line": at_least(1, operator.index),
-    "head": sha256,
-    "counterparty": text_of,
-    "epsilon": at_least(0),  # what the counterparty has spent, with this answer
-    "epsilon_left": at_least(0),
-    "delta": at_least(0),
-    "plain_left": at_least(0, operator.index),
-    "counterparty_key": sha256,  # the key of the counterparty's certificate; None if it showed none
-}
+BUDGET = _facts(
+    ("ledger", "head", "counterparty"),
+    ledger=TEXT,
+    line=whole(1, LARGEST),
+    head=SHA256,
+    counterparty=TEXT,
+    epsilon=number(0),  # what the counterparty has spent, with this answer
+    epsilon_left=number(0),
+    delta=number(0),
+    plain_left=whole(0, LARGEST),
+    counterparty_key=SHA256,  # the key of the counterparty's certificate; None if it showed none
+)
 # What is needed beside the data to compute the value again.
-RECOMPUTE = {
-    "l2": at_least(0),
-    "settings": lambda key, value: dict(mapping_of(key, value)),  # the method's settings by name
-    "tolerance": at_least(0),  # the tolerance of the model's fit
-    "mean": numbers_of,  # the public standardisation: one number, or one for each feature
-    "scale": numbers_of,
-    "features": text_of,  # the digest of the public feature extractor
-    "row_norm": at_least(0),  # the norm that rows were clipped to
-    "inputs": sha256,  # the model owner's commitment to its data and model
-}
-# For each nested fact, its checks and the keys that must be known.
-NESTED = {
-    "recompute": (RECOMPUTE, {"l2"}),
-    "release": (RELEASE, {"kind", "to", "answered"}),
-    "listing": (LISTING, {"name", "digest", "commitment"}),
-    "request": (REQUEST, set(REQUEST)),
-    "budget": (BUDGET, {"ledger", "head", "counterparty"}),
-}
+RECOMPUTE = _facts(
+    ("l2",),
+    l2=number(0),
+    settings={"type": "object"},  # the method's settings by name
+    tolerance=number(0),  # the tolerance of the model's fit
+    mean=NUMBERS,  # the public standardisation: one number, or one for each feature
+    scale=NUMBERS,
+    features=TEXT,  # the digest of the public feature extractor
+    row_norm=number(0),  # the norm that rows were clipped to
+    inputs=SHA256,  # the model owner's commitment to its data and model
+)
+NESTED = {"recompute": RECOMPUTE, "release": RELEASE, "listing": LISTING, "request": REQUEST, "budget": BUDGET}
 
 
-def nested_of(key: str, value: object, checks: Mapping, required: set[str]) -> dict:
-    """Return a dictionary with all keys of `checks`, in that order; what is not known is None.
+def nested_of(key: str, value: object, schema: Schema) -> dict:
+    """Return a dictionary with all keys of the schema, in its order; what is not known is None.
 
-    key: the field of the record. required: the keys that must be known. Raises InputError for a missing, a strange or a
-    wrong key.
+    key: the field of the record. Raises InputError for a missing, a strange or a wrong key.
     """
-    found = dict(mapping_of(key, value))
-    if strange := sorted(str(name) for name in set(found) - set(checks)):
-        raise InputError(f"record.{key}", ", ".join(strange), f"no other keys than {', '.join(checks)}")
-    if missing := sorted(name for name in required if found.get(name) is None):
-        raise InputError(f"record.{key}", f"no {', '.join(missing)}", f"the keys {', '.join(sorted(required))}")
-    known = ((name, check, found.get(name)) for name, check in checks.items())
-    return {name: None if item is None else check(f"{key}.{name}", item) for name, check, item in known}
+    parts = schema.part["properties"]
+    found = {
+        name: _plain(item, parts.get(name, {}))
+        for name, item in mapping_of(key, value)
+        if item is not None or name not in parts
+    }
+    schema.check(found, f"record.{key}")
+    return {name: found.get(name) for name in parts}
+
+
+def _plain(value: object, part: Part) -> Any:
+    """Return numbers, lists and dictionaries of any kind as those of Python; anything else is left to the schema."""
+    kinds = part.get("type", ())
+    if "array" in kinds and isinstance(value, (list, tuple)):
+        return [_plain(one, part["items"]) for one in value]
+    if kinds == "object" and isinstance(value, Mapping):
+        return dict(value)
+    convert = float if "number" in kinds else operator.index if "integer" in kinds else None
+    if convert is None or isinstance(value, (str, bool)):
+        return value
+    try:
+        return convert(value)
+    except (TypeError, ValueError, OverflowError):
+        return value
 
 
 def check_agreement(release: Mapping, value: float | None, paper_value: float | None) -> None:

@@ -20,6 +20,7 @@ from mpc_appraisal.common.schema import (
     record,
     text,
     whole,
+    zoned_time,
 )
 
 OFFER = record(
@@ -50,6 +51,7 @@ def test_what_fits_passes():
         (content() | {"more": 1}, "r: got 'more'; expected no field but offers, share, way"),
         (content() | {"offers": []}, "r.offers: got []; expected a list of 1 to 2"),
         (content() | {"share": 1}, "r.share: got 1; expected a finite number, 0 or more and below 1"),
+        (content() | {"share": float("nan")}, "r.share: got nan; expected a finite number, 0 or more and below 1"),
         (content() | {"way": "up"}, "r.way: got 'up'; expected one of in, out"),
         (content(rows=3.0), "r.offers[1].rows: got 3.0; expected an integer of 1 or more"),
         (content(rows=True), "r.offers[1].rows: got True; expected an integer of 1 or more"),
@@ -76,6 +78,15 @@ def test_an_open_object_leaves_other_fields_alone_and_names_its_own():
     ):
         with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
             schema.check(value, "m")
+
+
+@pytest.mark.parametrize("time", ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.500+01:30", "2026-01-31 12:00-08:00"])
+def test_a_time_with_its_zone_passes_and_others_do_not(time):
+    schema = Schema(zoned_time())
+    schema.check(time, "t")
+    for wrong in ("yesterday", "2026-01-31", "2026-01-31T12:00:00", time + "x", "", 3, None):
+        with pytest.raises(InputError, match="^t: got .*; expected a time with its zone, as in 2026-01-31T12:00:00"):
+            schema.check(wrong, "t")
 
 
 def test_rules_without_a_description_have_words_too():

@@ -249,7 +249,7 @@ def test_html_is_one_file_without_scripts(tmp_path):
 
 
 def test_a_threshold_has_no_place_in_a_record_and_so_none_on_a_card():
-    with pytest.raises(InputError, match="record.release: got threshold"):
+    with pytest.raises(InputError, match="record.release: got 'threshold'"):
         one(kind="bit", decision=True, threshold=0.3)
     with pytest.raises(InputError, match="record.value"):
         one(0.5, kind="bit", decision=True)

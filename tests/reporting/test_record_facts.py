@@ -28,19 +28,19 @@ def test_a_record_of_before_is_still_read():
 
 @pytest.mark.parametrize("key", module.NESTED)
 def test_what_is_left_out_is_none_and_what_must_be_known_is_asked_for(key):
-    checks, required = module.NESTED[key]
+    keys, required = module.NESTED[key].part["properties"], module.NESTED[key].part["required"]
     full = getattr(FULL, key)
-    assert list(full) == list(checks)
+    assert list(full) == list(keys)
     least = {name: full[name] for name in required}
     record = dataclasses.replace(FULL, **{key: least})
-    assert getattr(record, key) == {name: least.get(name) for name in checks}
+    assert getattr(record, key) == {name: least.get(name) for name in keys}
     assert Record.from_json(record.to_json()) == record
     for name in required:
         for lacking in ({**least, name: None}, {k: v for k, v in least.items() if k != name}):
-            with pytest.raises(InputError, match=f"record.{key}: got no {name}; expected the keys"):
+            with pytest.raises(InputError, match=f"record.{key}: got no {name}; expected all of {', '.join(required)}"):
                 dataclasses.replace(FULL, **{key: lacking})
     for strange in ({**full, "threshold": 0.5}, {**full, 3: 4}):
-        with pytest.raises(InputError, match=f"record.{key}: got .*; expected no other keys than"):
+        with pytest.raises(InputError, match=f"record.{key}: got .*; expected no field but {', '.join(keys)}"):
             dataclasses.replace(FULL, **{key: strange})
     for other in ("text", [1], 3.0, True):
         with pytest.raises(InputError, match=f"record.{key}: got .*; expected a dictionary"):
@@ -86,7 +86,7 @@ WRONG = {
 
 
 def test_every_nested_key_is_tested_with_wrong_values():
-    assert set(WRONG) == {f"{key}.{name}" for key, (checks, _) in module.NESTED.items() for name in checks}
+    assert set(WRONG) == {f"{key}.{name}" for key, one in module.NESTED.items() for name in one.part["properties"]}
 
 
 @pytest.mark.parametrize(("key", "wrong"), [(key, wrong) for key, values in WRONG.items() for wrong in values])
