@@ -9,7 +9,7 @@ record must hold no rows, no weights and no paths, because records are handed on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mpc_appraisal.appraisal.agreement import Agreed
@@ -132,7 +132,7 @@ def terms_of(plan: Plan, method: Appraiser, inputs: str | None) -> dict[str, Any
 
     inputs: the model owner's commitment to its inputs, or None where it keeps no salt, so that nobody could open it.
     """
-    settings = {each.name: getattr(method, each.name) for each in fields(method)} if is_dataclass(method) else None
+    settings = method.settings
     if settings is not None and not all(isinstance(one, (int, float, str, type(None))) for one in settings.values()):
         settings = None
     return {

@@ -18,7 +18,7 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
-from mpc_appraisal.common.stable_names import stable
+from mpc_appraisal.common.stable_names import TARGET, stable
 from mpc_appraisal.data import Extractor, mapped, standardise
 from mpc_appraisal.data.naming import Data
 
@@ -37,17 +37,42 @@ OWN = (
     "overwrite",
 )
 
+# The methods that have a metric, by their stable names. Those of their settings that the model owner keeps to itself are
+# OWN_OF_METRIC; a setting of ADDED is newer than the first digests of configurations, which hold it only where it is
+# another than here.
+WITH_METRIC = ("mpc_appraisal.appraisal.Influence", "mpc_appraisal.appraisal.InfluenceError")
+OWN_OF_METRIC = ("group", "class_weights")
+ADDED = {"metric": "log_loss", "group": None, "class_weights": None}
+
 
 def public_part(cfg: DictConfig) -> dict[str, Any]:
-    """Return the resolved configuration without the keys of OWN, by its full keys. All parties must state it alike."""
+    """Return the resolved configuration by its full keys, which all parties must state alike.
+
+    The keys of OWN are left out, and so are the settings of metrics that the model owner keeps to itself.
+    """
 
     def flatten(node: Any, prefix: str) -> dict[str, Any]:
         if isinstance(node, dict) and node:
             return {k: v for key, child in node.items() for k, v in flatten(child, f"{prefix}{key}.").items()}
         return {prefix[:-1]: node}
 
-    flat = flatten(stable(OmegaConf.to_container(cfg, resolve=True)), "")
+    flat = flatten(without_added(stable(OmegaConf.to_container(cfg, resolve=True)), OWN_OF_METRIC), "")
     return {k: v for k, v in flat.items() if not any(k == own or k.startswith(f"{own}.") for own in OWN)}
+
+
+def without_added(tree: Any, own: Sequence[str] = ()) -> Any:
+    """Return a configuration with stable names, without the settings of ADDED that have their default.
+
+    own: the settings of methods with a metric that are left out whatever they are.
+    """
+    if not isinstance(tree, dict):
+        return tree
+    measured = tree.get(TARGET) in WITH_METRIC
+    return {
+        key: without_added(child, own)
+        for key, child in tree.items()
+        if not (measured and (key in own or key in ADDED and child == ADDED[key]))
+    }
 
 
 def absolute(path: str) -> Path:

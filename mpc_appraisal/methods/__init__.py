@@ -86,7 +86,7 @@ def as_methods(methods: str | Appraiser | Iterable[str | Appraiser]) -> tuple[Ap
     The name "all" stands for the paper's three methods, each with its defaults.
 
     Raises InputError for an unknown name, for no method, for two methods of the same name, whose results could not be
-    distinguished, and for an `Influence` beside an `InfluenceError` with other damping.
+    distinguished, and for an `Influence` beside an `InfluenceError` with other damping or another metric.
     """
     items = [methods] if isinstance(methods, (str, Appraiser)) else list(methods)
     found: list[Appraiser] = []
@@ -107,6 +107,9 @@ def as_methods(methods: str | Appraiser | Iterable[str | Appraiser]) -> tuple[Ap
     if value is not None and error is not None and value.damping != error.damping:
         expected = f"{value.damping}, that of the influence beside it"
         raise InputError("appraisal.influence_error.damping", error.damping, expected)
+    if value is not None and error is not None and value.measure != error.measure:
+        expected = f"{value.metric} with its settings, the metric of the influence beside it"
+        raise InputError("appraisal.influence_error.metric", error.metric, expected)
     return tuple(found)
 
 

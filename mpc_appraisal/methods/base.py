@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar
 
 import torch
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, with_bias
+from mpc_appraisal.methods.metrics import Measure
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.mpc.ops import blocks
 
@@ -85,6 +86,16 @@ class Appraiser(ABC):
     rising: ClassVar[bool] = False
     incomparable: ClassVar[str] = ""
     logit_growth: ClassVar[float] = 1.0
+
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """The public settings by name; None for a method whose settings are not known."""
+        return {each.name: getattr(self, each.name) for each in fields(self)} if is_dataclass(self) else None
+
+    @property
+    def measure(self) -> Measure:
+        """The metric of the test predictions whose fall by retraining the value is to agree with; the log loss here."""
+        return Measure()
 
     @abstractmethod
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:

@@ -8,6 +8,9 @@ constant one and C classes. D_a is the candidate: X (n, d + 1) are its rows and 
 Hessian of the objective on D_tr: that of the mean cross-entropy, with 2 * l2 + damping added to its diagonal. The value
 is -f_if, so that a higher value means better data.
 
+In place of the mean test loss, V may hold the gradient of another metric of the test predictions (`metrics`), whose
+fall the value then estimates; all that follows stays as it is.
+
 The model owner computes V in the clear, and no gradient of a single row is ever formed. The sum over D_a is opened. It
 costs two products with X, a softmax over D_a, and products of (d + 1) x C numbers. With a small l2 the inverse
 amplifies the rounding of fixed point: with an l2 below about 2e-3 on MNIST, one run may rank candidates wrongly.
@@ -31,18 +34,20 @@ import torch
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods.base import Appraiser, Facts, centred, scaled, summed_gradient
+from mpc_appraisal.methods.metrics import LOG_LOSS, ByMetric
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import objective
 
 
-@dataclass(frozen=True)
-class Influence(Appraiser):
+@dataclass(frozen=True, repr=False)
+class Influence(ByMetric, Appraiser):
     """Appraise by equation 7; the value is -f_if.
 
     Attributes:
         damping: What is added to the diagonal of H beside 2 * l2, a finite number of 0 or more.
+        metric, group, class_weights: The metric in place of the mean test loss; see `ByMetric`.
 
-    Raises InputError for any other damping.
+    Raises InputError for any other damping, or for what `ByMetric` refuses.
     """
 
     damping: float = 0.0
@@ -53,6 +58,10 @@ class Influence(Appraiser):
     opens: ClassVar[str] = "influence on the mean test loss, summed over the candidate's rows"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.metric != LOG_LOSS:
+            words = f"influence on the {self.measure.words} of the test rows, summed over the candidate's rows"
+            object.__setattr__(self, "opens", words)
         if not isinstance(self.damping, (int, float)) or not math.isfinite(self.damping) or self.damping < 0:
             raise InputError("appraisal.damping", self.damping, "a finite number, 0 or more")
 
@@ -62,7 +71,10 @@ class Influence(Appraiser):
 
     def prepare(self, model: SoftmaxRegression, train: Dataset | None, test: Dataset | None) -> dict[str, torch.Tensor]:
         self.require(train, test)
-        gradient = objective(model.theta, with_bias(test.x.to(torch.float64)), test.y, 0.0)[1]
+        if self.metric == LOG_LOSS:
+            gradient = objective(model.theta, with_bias(test.x.to(torch.float64)), test.y, 0.0)[1]
+        else:
+            gradient = self.measure.gradient(model, test)
         return {
             "weights": centred(model.theta),
             "direction": inverse_hessian_product(model, train, gradient, self.damping),

@@ -44,18 +44,19 @@ import torch
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.methods.base import Appraiser, Facts, scaled
 from mpc_appraisal.methods.influence import Influence
+from mpc_appraisal.methods.metrics import ByMetric
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.mpc.ops import blocks
 
 
-@dataclass(frozen=True)
-class InfluenceError(Appraiser):
+@dataclass(frozen=True, repr=False)
+class InfluenceError(ByMetric, Appraiser):
     """The value is -se: the higher it is, the surer is the influence. It is no value of data and ranks no candidates.
 
     Attributes:
-        damping: The damping of the `Influence` whose error is stated.
+        damping, metric, group, class_weights: The settings of the `Influence` whose error is stated.
 
-    Raises InputError for a damping that `Influence` refuses.
+    Raises InputError for a setting that `Influence` refuses.
     """
 
     damping: float = 0.0
@@ -69,14 +70,22 @@ class InfluenceError(Appraiser):
     incomparable: ClassVar[str] = "it is the error of another value, and nothing to be reached, ranked or noised"
 
     def __post_init__(self) -> None:
-        Influence(self.damping)  # refuses what influence does
+        super().__post_init__()
+        if self.influence.measure.stated is not None:  # reading `influence` refuses what influence does
+            words = f"{InfluenceError.opens}; the influence is that on the {self.measure.words} of the test rows"
+            object.__setattr__(self, "opens", words)
+
+    @property
+    def influence(self) -> Influence:
+        """The method whose error this one states."""
+        return Influence(self.damping, metric=self.metric, group=self.group, class_weights=self.class_weights)
 
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
-        return Influence(self.damping).private_shapes(facts)
+        return self.influence.private_shapes(facts)
 
     def prepare(self, model: SoftmaxRegression, train: Dataset | None, test: Dataset | None) -> dict[str, torch.Tensor]:
         self.require(train, test)
-        return Influence(self.damping).prepare(model, train, test)
+        return self.influence.prepare(model, train, test)
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
         scale, parts, squares = self.scale(facts), [], None

@@ -28,6 +28,7 @@ from mpc_appraisal.methods.finetuning import Finetuning
 from mpc_appraisal.methods.gradient_norm import GradientNorm
 from mpc_appraisal.methods.influence import Influence
 from mpc_appraisal.methods.influence_error import InfluenceError
+from mpc_appraisal.methods.metrics import METRICS
 from mpc_appraisal.methods.mlp_finetuning import MlpFinetuning
 from mpc_appraisal.mpc.backends.fast import DrySession
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
@@ -59,6 +60,7 @@ CHANGE_BITS = 26  # the fewest fractional bits that are left after a product wit
 EXACT = "Computed in float64: no fixed point."
 STOCK = "No bound: CrypTen as shipped approximates exponentials by a series that is not bounded here."
 NO_SPREAD = "No bound: without l2 and damping nothing public bounds the influence direction."
+OWN_METRIC = "No bound: nothing public bounds the influence direction of the model owner's own metric."
 NO_NORMS = "No bound: it follows from norms that the owners announce, and none were announced."
 NOT_DERIVED = "No bound is derived for this method: see its own documentation for the errors that were measured."
 STABLE = (
@@ -121,6 +123,8 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
         curvature = 2 * facts.l2 + method.damping
         if curvature == 0:
             return Bound(None, NO_SPREAD)
+        if method.metric not in METRICS:  # of each of these metrics the gradient's norm is at most sqrt(2) longest
+            return Bound(None, OWN_METRIC)
         facts = replace(facts, spread=2 * facts.longest / curvature)
     found = BOUNDS[type(method)](method, facts, engine, 2.0 ** -grid(method, facts) if rounded else 0.0)
     if compared and type(method) is Influence:
