@@ -41,6 +41,7 @@ from mpc_appraisal.governance.budget.ledgers import Key, subject
 from mpc_appraisal.governance.budget.limits import Question
 from mpc_appraisal.governance.budget.state import Answer, Charge
 from mpc_appraisal.methods import Appraiser, Facts
+from mpc_appraisal.methods.metrics import sentences
 from mpc_appraisal.mpc.backends.registry import bounded, trust_of
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY, NORM_CHECK_WHAT
@@ -104,7 +105,7 @@ def consent(
     keys = {owner: key for owner in OWNERS if (key := rendezvous.certified(owner)) is not None}
     request = make_request(plan, facts, published, listed, compared, keys)
     encrypted_answers = EncryptedAnswers()  # the dealer, who reads all messages, shall read no answer
-    inputs, address = _same_request(rendezvous, own, request, encrypted_answers)
+    inputs, address = _same_request(rendezvous, plan, own, request, encrypted_answers)
     ledgers = own.controls.ledgers if own is not None else None
     if own is not None and own.controls.show is not None:
         own.controls.show(request)
@@ -130,7 +131,7 @@ def consent(
 
 
 def _same_request(
-    rendezvous: Rendezvous, own: OwnInput, request: Request, encrypted_answers: EncryptedAnswers
+    rendezvous: Rendezvous, plan: Plan, own: OwnInput, request: Request, encrypted_answers: EncryptedAnswers
 ) -> tuple[str, Any]:
     """Take step 1. Returns the model owner's commitment to its inputs, and the address for which answers are encrypted.
 
@@ -138,7 +139,7 @@ def _same_request(
     """
     message: dict[str, Any] = {"digest": request.digest}
     if isinstance(own, ModelOwnerInput):
-        message |= {"inputs": inputs_of(own), "key": encrypted_answers.address}
+        message |= {"inputs": inputs_of(own, plan.methods), "key": encrypted_answers.address}
     messages = rendezvous.exchange("request", message)
     for name, theirs in messages.items():
         if (digest := text_in(theirs, "digest", name)) != request.digest:
@@ -303,6 +304,7 @@ def make_request(
             "config": plan.digest,
         }
         | ({"compared": list(compared)} if compared else {})
+        | ({"metrics": metrics} if (metrics := sentences(plan.methods)) else {})
         | ({"keys": dict(keys)} if keys else {})
     )
 

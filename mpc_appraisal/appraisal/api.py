@@ -39,6 +39,7 @@ from mpc_appraisal.methods import (
     as_baselines,
     as_methods,
 )
+from mpc_appraisal.methods.metrics import Measure
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression, check_l2
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.net.launch import Emit
@@ -228,7 +229,10 @@ def compare(
     retrain = true_utility and buyer.train is not None and buyer.test is not None
     lacking = {record.method for record in records if record.plaintext_value is None}
     methods = {m.name: m for m in plan.methods if m.name in lacking}
-    utilities: dict[str, float] = {}
+    measures = {m.name: m.measure for m in plan.methods}
+    # What the baselines measure: the metric of all methods, or else the mean test loss.
+    truth = plan.methods[0].measure if len(set(measures.values())) == 1 else Measure()
+    utilities: dict[Measure, dict[str, float]] = {}
     valuations: dict[str, Valuation] = {}
     if methods or retrain or baselines:  # the records of a plain session hold their plaintext values already
         classes = classes_of(buyer, plan)
@@ -239,11 +243,12 @@ def compare(
         start = None if buyer.model else prepared.model
     if retrain:
         retraining = Retraining(*sides, plan.l2, start)
-        for k, (name, data) in enumerate(sets.items()):
-            utilities[name] = retraining.value(data)
-            emit({"done": k + 1, "of": len(sets), "method": "retraining", "candidate": name})
+        asked = [(measure, name) for measure in dict.fromkeys([truth, *measures.values()]) for name in sets]
+        for k, (measure, name) in enumerate(asked):
+            utilities.setdefault(measure, {})[name] = retraining.value(sets[name], measure)
+            emit({"done": k + 1, "of": len(asked), "method": "retraining", "candidate": name})
     if baselines:
-        game = Coalitions(*sides, list(sets.values()), plan.l2, start)
+        game = Coalitions(*sides, list(sets.values()), plan.l2, start, measure=truth)
         valuations = {one.name: one.values(game, emit) for one in baselines}
     compared = []
     for record in records:
@@ -256,16 +261,23 @@ def compare(
                 plaintext_value=value,
                 difference=None if record.value is None else record.value - value,
                 level=levels.get(record.candidate),
-                utility=utilities.get(record.candidate),
+                utility=utilities.get(measures[record.method], {}).get(record.candidate),
             )
         )
-    return compared + _baselines(compared, utilities, valuations, plan.seed)
+    return compared + _baselines(compared, utilities.get(truth, {}), valuations, plan.seed, truth)
 
 
 def _baselines(
-    records: Sequence[Record], utilities: Mapping[str, float], valuations: Mapping[str, Valuation], seed: int
+    records: Sequence[Record],
+    utilities: Mapping[str, float],
+    valuations: Mapping[str, Valuation],
+    seed: int,
+    truth: Measure,
 ) -> list[Record]:
-    """Return one record for each baseline method and candidate, in the form of the private records."""
+    """Return one record for each baseline method and candidate, in the form of the private records.
+
+    truth: the metric by which `utilities` and `valuations` are measured.
+    """
     one, random = {r.candidate: r for r in records}, Random(seed)
     values = {"retraining": utilities} if utilities else {}
     values |= {method: valuation.values for method, valuation in valuations.items()}
@@ -285,11 +297,20 @@ def _baselines(
         "estimate": None,
         "paper_value": None,
         "difference": None,
+        "metric": truth.stated,
         **dict.fromkeys(("release", "listing", "request", "budget")),
     }
     stated = {method: f"{trust} {valuation.words}" for method, valuation in valuations.items()}
     return [
-        replace(one[c], method=method, value=v, plaintext_value=v, trust=stated.get(method, trust), **plain)
+        replace(
+            one[c],
+            method=method,
+            value=v,
+            plaintext_value=v,
+            utility=utilities.get(c),
+            trust=stated.get(method, trust),
+            **plain,
+        )
         for method, by_candidate in values.items()
         for c, v in by_candidate.items()
     ]

@@ -122,6 +122,7 @@ class Run:
             request={"id": agreed.request.id, "digest": agreed.request.digest, **agreed.approval},
             budget=ledgers.left(name) if ledgers is not None else None,
             warnings=warnings_of(self.findings, name),
+            metric=method.measure.stated,
             recompute=terms_of(self.plan, method, None if unsalted else agreed.inputs),
             **computed,
         )

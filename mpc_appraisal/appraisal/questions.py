@@ -11,7 +11,7 @@ have to stay.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,21 +24,24 @@ from mpc_appraisal.governance.budget.keys import keyed
 from mpc_appraisal.governance.budget.ledgers import Key, subject
 from mpc_appraisal.governance.budget.limits import Question
 from mpc_appraisal.governance.catalogue import commit
-from mpc_appraisal.methods import Facts
+from mpc_appraisal.methods import Appraiser, Facts
+from mpc_appraisal.methods.metrics import own_settings
 
 NO_SALT = bytes(32)  # for digests that a key protects, and for those of ledgers that are older than keys
 
 
-def inputs_of(own: ModelOwnerInput) -> str:
-    """Return the model owner's commitment to all that it brings, its threshold included.
+def inputs_of(own: ModelOwnerInput, methods: Sequence[Appraiser] = ()) -> str:
+    """Return the model owner's commitment to all that it brings, its threshold and its own settings included.
 
     The commitment is made under the salt that the owner keeps, so that a repeated question can be recognised. Without a
     salt it is a random number, and no question counts as repeated.
+
+    methods: the methods of the session, whose settings may belong to the model owner alone.
     """
     salt = own.controls.salt
     if salt is None:
         return secrets.token_hex(32)
-    return inputs_digest(salt, (own.train, own.test), own.model, own.threshold)
+    return inputs_digest(salt, (own.train, own.test), own.model, own.threshold, own_settings(methods))
 
 
 def questions_of(

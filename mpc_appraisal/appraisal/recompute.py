@@ -28,6 +28,7 @@ from mpc_appraisal.governance.catalogue.commitment import commit, read_salt
 from mpc_appraisal.governance.catalogue.listing import Listing
 from mpc_appraisal.methods import METHODS, Appraiser, plaintext
 from mpc_appraisal.methods.base import Facts
+from mpc_appraisal.methods.metrics import LOG_LOSS, ByMetric, own_settings
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.release.accuracy import LOOSELY, error_bound
@@ -38,10 +39,17 @@ RELATIVE, ABSOLUTE = 1e-3, 2e-4  # the accepted differences where a record state
 DEVIATIONS = 5.0  # the accepted deviations of added noise, which one answer in 1.7 million exceeds
 NORMAL_95 = 1.96  # half the length of a record's interval, in deviations of its noise
 BLOCK = 1 << 13  # the number of rows that are read at a time
-ALL = ("record", "train", "test", "model", "salt", "threshold")  # the keys of the command
+METRIC = ("metric", "group", "class_weights")  # the keys of the command for a metric, as under appraisal
+ALL = ("record", "train", "test", "model", "salt", "threshold", *METRIC)  # the keys of the command
 
 
-def inputs_digest(salt: bytes, sets: Sequence[Dataset | None], model: SoftmaxRegression | None, threshold: Any) -> str:
+def inputs_digest(
+    salt: bytes,
+    sets: Sequence[Dataset | None],
+    model: SoftmaxRegression | None,
+    threshold: Any,
+    settings: Mapping[str, Any] | None = None,
+) -> str:
     """Return a commitment, in 64 hexadecimal digits, to all that a model owner brings.
 
     Args:
@@ -49,6 +57,7 @@ def inputs_digest(salt: bytes, sets: Sequence[Dataset | None], model: SoftmaxReg
         sets: The owner's training rows and its test rows, each of which may be None.
         model: The model that the owner brings, if it brings one.
         threshold: The threshold as it was stated: None, a number, or numbers by method's name.
+        settings: The settings of methods that stay with the owner, as `metrics.own_settings` returns them.
     """
     found = hashlib.sha256(salt)
     for data in sets:
@@ -58,6 +67,8 @@ def inputs_digest(salt: bytes, sets: Sequence[Dataset | None], model: SoftmaxReg
         found.update(repr(tuple(theta.shape)).encode() + theta.numpy().astype("<f8").tobytes())
     stated = dict(threshold) if isinstance(threshold, Mapping) else threshold
     found.update(json.dumps(stated, sort_keys=True).encode())
+    if settings:
+        found.update(json.dumps(dict(settings), sort_keys=True).encode())
     return hashlib.sha256(salt + found.digest()).hexdigest()
 
 
@@ -76,7 +87,7 @@ def recompute(listing: Listing, data: Dataset | StoredDataset, stated: Mapping[s
     threshold = _threshold(stated.get("threshold"))
     found, compared = [], 0
     for record in records:
-        terms, method = _terms(record)
+        terms, method = _terms(record, stated)
         train, test = (_own(stated, key, terms, record) for key in ("train", "test"))
         model = SoftmaxRegression.load(stated["model"], "model") if stated.get("model") else None
         if model is None and train is None:
@@ -115,8 +126,11 @@ def _records(listing: Listing, path: str) -> list[Record]:
     return found
 
 
-def _terms(record: Record) -> tuple[dict[str, Any], Appraiser]:
-    """Return the settings that the record states, and the method with them. Raises InputError where it states none."""
+def _terms(record: Record, stated: Mapping[str, str]) -> tuple[dict[str, Any], Appraiser]:
+    """Return the settings that the record states, and the method with them and with those of the command.
+
+    Raises InputError where the record states none, or where the command does not state what is needed.
+    """
     terms = record.recompute
     if terms is None or terms["settings"] is None or record.method not in METHODS:
         found = f"a record of {shown(record.method)} without its settings"
@@ -128,9 +142,32 @@ def _terms(record: Record) -> tuple[dict[str, Any], Appraiser]:
             "no feature extractor, because answers on extracted features cannot be recomputed",
         )
     try:
-        return terms, METHODS[record.method](**terms["settings"])
+        method = METHODS[record.method](**terms["settings"])
+        return terms, _with_own(method, stated) if isinstance(method, ByMetric) else method
     except TypeError as error:
         raise InputError("record: settings", shown(str(error)), f"settings of {record.method}") from None
+
+
+def _with_own(method: ByMetric, stated: Mapping[str, str]) -> Appraiser:
+    """Return the method with the settings of its metric that the command states, because no record holds them.
+
+    Raises InputError where the command does not state the metric of the record: a record alone must not decide which
+    function is imported here.
+    """
+    found = _metric(stated)
+    if found.metric != method.metric:
+        raise InputError("metric", found.metric, f"metric={shown(method.metric)}, as the record says")
+    return replace(method, group=found.group, class_weights=found.class_weights)
+
+
+def _metric(stated: Mapping[str, str]) -> ByMetric:
+    """Return the metric that the command states, with its settings. Raises InputError where they do not fit."""
+    weights = stated.get("class_weights")
+    try:
+        numbers = [float(one) for one in weights.strip("[] ").split(",")] if weights else None
+    except ValueError:
+        raise InputError("class_weights", shown(weights), "numbers, as in [1, 5]") from None
+    return ByMetric(metric=stated.get("metric") or LOG_LOSS, group=stated.get("group") or None, class_weights=numbers)
 
 
 def _own(stated: Mapping[str, str], key: str, terms: Mapping[str, Any], record: Record) -> Dataset | None:
@@ -182,9 +219,9 @@ def _same_model(
             "the model owner's files were not compared with a commitment, because the record has none or its salt was "
             "not found; only the value shows that they are the same"
         )
-    found = inputs_digest(read_salt(place), (train, test), model, threshold)
+    found = inputs_digest(read_salt(place), (train, test), model, threshold, own_settings([_metric(stated)]))
     if found != terms["inputs"]:
-        expected = f"the commitment {terms['inputs'][:16]}… of the record (another file, threshold or salt?)"
+        expected = f"the commitment {terms['inputs'][:16]}… of the record (another file, threshold, metric or salt?)"
         raise InputError("train, test, model, threshold", f"files whose commitment is {found[:16]}…", expected)
     return f"the model owner's inputs are those of the record: commitment {found}"
 

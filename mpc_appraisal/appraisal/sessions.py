@@ -95,6 +95,7 @@ class Plain(PlainSettings):
                         features=data.features,
                         classes=data.classes,
                         seconds={"plaintext": seconds},
+                        metric=method.measure.stated,
                         seed=plan.seed,
                         versions=versions(),
                         config_hash=plan.digest,

@@ -43,21 +43,17 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
-
-LOG_LOSS, SQUARED_ERROR, CLASS_WEIGHTED, WORST_GROUP, AUROC = METRICS = (
-    "log_loss",
-    "squared_error",
-    "class_weighted",
-    "worst_group",
-    "auroc",
+from mpc_appraisal.models.training import mean_loss
+from mpc_appraisal.reporting.metric_names import (
+    AUROC,
+    CLASS_WEIGHTED,
+    LOG_LOSS,
+    METRICS,
+    SQUARED_ERROR,
+    WORST_GROUP,
+    in_words,
 )
-WORDS = {
-    LOG_LOSS: "mean log loss",
-    SQUARED_ERROR: "mean squared error (Brier score)",
-    CLASS_WEIGHTED: "class-weighted log loss",
-    WORST_GROUP: "log loss of the worst group",
-    AUROC: "smoothed 1 - AUROC",
-}
+
 FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 MOST_GROUPS, LEAST_ROWS = 50, 10  # the most groups of worst_group, and the fewest test rows of one
 PAIRS = 1 << 22  # the number of pairs of rows that auroc compares at a time
@@ -119,7 +115,7 @@ class Measure:
     @property
     def words(self) -> str:
         """The metric in words, as in "mean log loss"."""
-        return WORDS.get(self.name, f"model owner's own metric {self.name}")
+        return in_words(self.name)
 
     @property
     def stated(self) -> str | None:
@@ -127,10 +123,18 @@ class Measure:
         return None if self.name == LOG_LOSS else self.name
 
     def loss(self, outputs: torch.Tensor, test: Dataset) -> torch.Tensor:
-        """Return the metric of the outputs (n, C), which are logits, on the test rows; it has no dimensions.
+        """Return the metric of the outputs on the test rows; it has no dimensions.
+
+        Outputs are logits (n, C), or one column (n, 1): of predicted numbers where the targets are numbers, or else of
+        the log-odds of the second of two classes.
 
         Raises InputError where the metric cannot be computed on these rows.
         """
+        if test.y.is_floating_point():
+            if self.name in METRICS and self.name != SQUARED_ERROR:
+                raise InputError("appraisal.metric", self.name, f"{SQUARED_ERROR} or MODULE:FUNCTION for numbers")
+        elif outputs.shape[1] == 1:
+            outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
         if self.name == LOG_LOSS:
             return torch.nn.functional.cross_entropy(outputs, test.y)
         if self.name == SQUARED_ERROR:
@@ -145,7 +149,7 @@ class Measure:
 
     def value(self, model: SoftmaxRegression, test: Dataset) -> float:
         """Return the metric of the model on the test rows."""
-        return self.loss(model.logits(test.x), test).item()
+        return mean_loss(model, test) if self.name == LOG_LOSS else self.loss(model.logits(test.x), test).item()
 
     def gradient(self, model: SoftmaxRegression, test: Dataset) -> torch.Tensor:
         """Return the gradient of the metric with respect to theta, (d + 1, C): X' times that of the outputs.
@@ -266,13 +270,16 @@ def own_settings(methods: Iterable[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for method in methods:
         if isinstance(method, ByMetric):
-            found |= {key: getattr(method, key) for key in method.own if getattr(method, key) is not None}
+            if method.group is not None:
+                found["group"] = str(method.group)
+            if method.class_weights is not None:
+                found["class_weights"] = list(method.class_weights)
             if method.metric not in METRICS:
                 found["code"] = _source_digest(method.metric)
     return found
 
 
-def described(methods: Iterable[Any]) -> list[str]:
+def sentences(methods: Iterable[Any]) -> list[str]:
     """Return a sentence for the request on each metric other than log_loss; none where there is no such metric."""
     found: dict[str, str] = {}
     for method in methods:
@@ -297,7 +304,7 @@ def _sentence(measure: Measure) -> str:
 def _weights(stated: Any) -> tuple[float, ...]:
     expected = "a list of finite numbers, 0 or more, one of them above 0"
     try:
-        found = tuple(number("appraisal.class_weights", one, expected, least=0) for one in stated)
+        found = tuple(float(number("appraisal.class_weights", one, expected, least=0)) for one in stated)
     except TypeError:
         raise InputError("appraisal.class_weights", stated, expected) from None
     if isinstance(stated, str) or not any(found) or not math.isfinite(sum(found)):

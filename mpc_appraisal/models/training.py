@@ -14,6 +14,8 @@ The solver may change. The objective has to stay, because `methods.influence` di
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy  # it imports `scipy.optimize` at its first use, half a second that most parties need not spend
 import torch
@@ -104,12 +106,14 @@ def utility(
     l2: float,
     model: SoftmaxRegression | None = None,
     tolerance: float = 1e-7,
+    measured: Callable[[SoftmaxRegression, Dataset], float] = mean_loss,
 ) -> float:
     """Return how much the mean test loss falls by retraining with the candidate (eq. 2 negated). Higher is better.
 
+    `measured` is the metric of a model on the test rows whose fall is returned, in place of the mean test loss.
     `model` is the fit on `train` alone, if the caller has it already. Otherwise it is fitted here. l2 and tolerance are
     those of `fit`, whose errors are raised.
     """
     before = model if model is not None else fit(train, l2, tolerance)
     after = fit(union(train, candidate), l2, tolerance)
-    return mean_loss(before, test) - mean_loss(after, test)
+    return measured(before, test) - measured(after, test)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpc_appraisal.common.text import shown
+from mpc_appraisal.reporting.metric_names import in_words
 from mpc_appraisal.reporting.page import render
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.result import Result
@@ -171,6 +172,8 @@ def _answer(record: Record, among: int, margin: float | None) -> tuple[str, tupl
     if record.failure_probability is not None and not record.answered:
         notes.append(FAILURE.format(number(record.failure_probability, 2)))
     notes += _doubt(record)
+    if record.metric is not None and not record.error:
+        notes.append(f"The value estimates the fall of the {in_words(record.metric)} of the model owner's test rows.")
     if record.error:
         notes.append("Minus the standard error of the value of another method: it is no value of data.")
     elif margin is None:

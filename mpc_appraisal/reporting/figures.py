@@ -68,7 +68,8 @@ def values_figure(result: Result) -> Figure | None:
             lower = axes[1][column]
             known = [r for r in records if r.utility is not None]
             _points(lower, [r.utility for r in known], known, result)
-            lower.set_xlabel("true utility (fall of test loss)")
+            measured = next((r.metric for r in known if r.metric is not None), "test loss")
+            lower.set_xlabel(f"true utility (fall of {_short(measured)})")
             lower.xaxis.set_major_locator(MaxNLocator(5))
             lower.set_title(_title(method, found[method]["utility"]["spearman"], "utility"), fontsize=10)
     for row in axes:

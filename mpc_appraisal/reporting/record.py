@@ -86,6 +86,8 @@ class Record:
         request: What the data owner approved; see `REQUEST`.
         budget: The ledger that was charged; see `BUDGET`.
         recompute: What is needed beside the data to compute the value again; see `RECOMPUTE`.
+        metric: The metric whose fall the value estimates, where it is another than the mean log loss; `utility` is then
+            the fall of that metric. A line of JSON has this key only where it is known.
         warnings: Sentences on how the two sides' data fit together, or on what was not compared. The two sides'
             warnings may differ.
 
@@ -127,6 +129,7 @@ class Record:
     warnings: tuple[str, ...] = ()
     recompute: dict | None = None
     error_note: str | None = None
+    metric: str | None = None
 
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  frozen: only here
@@ -150,8 +153,9 @@ class Record:
                 put(key, nested_of(key, getattr(self, key), schema))
         if self.release:
             check_agreement(self.release, self.value, self.paper_value)
-        if self.error_note is not None:
-            text_of("error_note", self.error_note)
+        for key in ("error_note", "metric"):
+            if getattr(self, key) is not None:
+                text_of(key, getattr(self, key))
         if self.session not in SESSIONS:
             raise InputError("record.session", self.session, f"one of {', '.join(SESSIONS)}")
         for key in ("method", "candidate"):
@@ -234,7 +238,10 @@ class Record:
 
     def to_json(self) -> str:
         """Write the record as one line of JSON, without its end."""
-        return json.dumps(asdict(self), allow_nan=False, ensure_ascii=False)
+        entries = asdict(self)
+        if self.metric is None:  # lines of earlier versions have no such key
+            del entries["metric"]
+        return json.dumps(entries, allow_nan=False, ensure_ascii=False)
 
     @staticmethod
     def from_json(line: str) -> Record:

@@ -32,13 +32,15 @@ class Result(RunRecords):
 
         Its columns are the scalar keys of a record, total_seconds and megabytes, then `seconds.<phase>`,
         `bytes_sent.<party>` and `estimate.<key>` for each phase, party and estimated cost. A record with a release has
-        `release.<key>`, too, which says what was opened of its answer. `openings` and `warnings` are counts.
+        `release.<key>`, too, which says what was opened of its answer, and one with a metric has `metric`. `openings` and `warnings` are counts.
         """
         import pandas
 
         rows = []
         for record in self._records:
             row = {f.name: getattr(record, f.name) for f in fields(Record) if f.name not in NESTED}
+            if record.metric is None:
+                del row["metric"]
             row |= {key: getattr(record, key) for key in DERIVED}
             row |= {f"seconds.{phase}": seconds for phase, seconds in record.seconds.items()}
             row |= {f"bytes_sent.{party}": count for party, count in record.bytes_sent.items()}

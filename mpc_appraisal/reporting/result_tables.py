@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from mpc_appraisal.reporting.metric_names import in_words
 from mpc_appraisal.reporting.record import ERRORS, Record
 from mpc_appraisal.reporting.run_records import RunRecords
 from mpc_appraisal.reporting.table import DASH, Table, lines_of, number, whole
@@ -52,6 +53,7 @@ def values_table(result: RunRecords, full: bool = False) -> Table:
     if not rows:
         return Table("Values", header, "ll" + "r" * 6, [], ("No records: this party received no results.",))
     notes = ["Value: higher is better data for this buyer. Values of different methods have different scales."]
+    notes += measured(result)
     if full:
         notes.append("The paper's value is the raw number of the method's equation, in the equation's own orientation.")
     if any(record.session == "plain" for record in result):
@@ -75,6 +77,19 @@ def values_table(result: RunRecords, full: bool = False) -> Table:
         rows,
         (*notes, *_release_notes(result)),
     )
+
+
+def measured(result: RunRecords) -> list[str]:
+    """Return which method is measured by another metric than the mean test loss, a sentence for each metric."""
+    found: dict[str, dict[str, None]] = {}
+    for record in result:
+        if record.metric is not None:
+            found.setdefault(record.metric, {})[record.method] = None
+    return [
+        f"{', '.join(methods)}: values and utilities are for the fall of the {in_words(metric)} of the model owner's "
+        "test rows, in place of the mean test loss."
+        for metric, methods in found.items()
+    ]
 
 
 def with_margin(result: RunRecords, record: Record) -> str:
@@ -198,6 +213,7 @@ def correlations_table(result: RunRecords) -> Table:
         "Utility is the fall of the mean test loss when the model is retrained with the candidate, with which a good "
         "method correlates positively. Level is the corruption of the candidate, with which it correlates negatively."
     ]
+    notes += measured(result)
     if any(record.session == "join" for record in result):
         notes.append(f"{DASH}: between organisations nobody may know utility or level.")
     elif all(text == DASH for row in rows for text in row[1:]):

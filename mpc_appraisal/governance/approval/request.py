@@ -142,6 +142,7 @@ def _sections(request: Request) -> list[tuple[str, list[str]]]:
         if model[key] is not None
     ]
     asked = [f"Method {_name(m['name'])}, as {m['settings']}; it opens: {m['opens']}" for m in content["methods"]]
+    asked += content.get("metrics", [])
     asked.append(
         f"For a model of {_count(model['features'], 'feature')} and {_count(model['classes'], 'class', 'classes')}, "
         f"regularised by l2 = {_number(model['l2'])}; the model owner brings "

@@ -42,6 +42,7 @@ CONTENT = Schema(
     record(
         optional={
             "keys": mapping(ROLE, hexadecimal(64)),  # by role, the SHA-256 of the certificate's key that it showed
+            "metrics": many(WORDS),
             "compared": many(WORDS),  # requests that were made before this field was known wait in queues
         },
         format=one_of(FORMAT),

@@ -26,8 +26,9 @@ import torch
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset, with_bias
+from mpc_appraisal.methods.metrics import Measure
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression, check_l2
-from mpc_appraisal.models.training import fit, mean_loss, objective
+from mpc_appraisal.models.training import fit, objective
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -101,6 +102,7 @@ class Coalitions(Game):
         model: The fit on `train` where the caller has it, or the model that is to be improved.
         tolerance: The largest entry of the gradient at the end, as in `training.fit`; v is then exact to about
             tolerance / l2 times the norm of the test loss's gradient.
+        measure: The metric in place of the mean test loss.
 
     Raises InputError where features or classes of a candidate or of `test` are not those of `train`, and AppraisalError
     where a retraining does not converge.
@@ -114,6 +116,7 @@ class Coalitions(Game):
         l2: float,
         model: SoftmaxRegression | None = None,
         tolerance: float = 1e-7,
+        measure: Measure | None = None,
     ):
         super().__init__([c.name for c in candidates])
         for data in (test, *candidates):
@@ -122,12 +125,13 @@ class Coalitions(Game):
                     raise InputError(f"{what} of {data.name}", getattr(data, what), f"{getattr(train, what)}, as train")
         self._test, self._l2, self._tolerance = test, check_l2(l2), tolerance
         model = fit(train, l2, tolerance) if model is None else model
-        self._before, self._theta = mean_loss(model, test), model.theta
+        self._measured = (measure or Measure()).value
+        self._before, self._theta = self._measured(model, test), model.theta
         self._own, *self._parts = [(with_bias(d.x.to(torch.float64)), d.y) for d in (train, *candidates)]
 
     def worth(self, members: frozenset[int]) -> float:
         self._theta = self._fit([self._own, *(self._parts[k] for k in sorted(members))])
-        return self._before - mean_loss(SoftmaxRegression(self._theta, self._l2), self._test)
+        return self._before - self._measured(SoftmaxRegression(self._theta, self._l2), self._test)
 
     def _fit(self, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
         """Return the minimiser on all parts together, (d + 1, C), by L-BFGS from the last minimiser."""

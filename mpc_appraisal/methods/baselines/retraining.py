@@ -14,6 +14,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from mpc_appraisal.data import Dataset
+from mpc_appraisal.methods.metrics import Measure
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import fit, utility
 
@@ -46,9 +47,10 @@ class Retraining:
         """The model before the retraining: the given one, or the fit on `train`."""
         return self._given if self._given is not None else fit(self.train, self.l2, self.tolerance)
 
-    def value(self, candidate: Dataset) -> float:
-        """Return the fall of the mean test loss by retraining with the candidate.
+    def value(self, candidate: Dataset, measure: Measure | None = None) -> float:
+        """Return the fall of the mean test loss, or of the metric `measure`, by retraining with the candidate.
 
         Raises InputError for another number of features or classes, and AppraisalError where a fit does not converge.
         """
-        return utility(self.train, self.test, candidate, self.l2, self.model, self.tolerance)
+        measured = (measure or Measure()).value
+        return utility(self.train, self.test, candidate, self.l2, self.model, self.tolerance, measured)

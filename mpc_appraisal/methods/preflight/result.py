@@ -20,6 +20,7 @@ from typing import Any
 import scipy  # which imports `scipy.stats` when it is first used: half a second that most processes need not spend
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.reporting.metric_names import in_words
 from mpc_appraisal.reporting.table import DASH, Table, number
 
 TRUSTED, DOUBTFUL, INVERTED = "trusted", "doubtful", "inverted"
@@ -114,6 +115,7 @@ class Check:
         pairs: The number of pairs tried over all seeds.
         condition: The condition number of the Hessian that the method inverts; None for a method that inverts none.
         threshold: The calibrated threshold.
+        metric: The metric whose fall is the utility, where it is another than the mean test loss.
     """
 
     method: str
@@ -125,6 +127,7 @@ class Check:
     pairs: int
     condition: float | None
     threshold: Threshold
+    metric: str | None = None
 
     @property
     def share(self) -> float:
@@ -211,7 +214,11 @@ class Preflight:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields, and the warnings, as numbers, texts, lists and dictionaries that JSON has."""
-        return {**_plain(asdict(self)), "warnings": self.warnings()}
+        found = _plain(asdict(self))
+        for check in found["checks"]:
+            if check["metric"] is None:
+                del check["metric"]
+        return {**found, "warnings": self.warnings()}
 
     def warnings(self) -> list[str]:
         """Return a sentence with figures for each method that is not trusted, and one about what would help."""
@@ -272,6 +279,11 @@ class Preflight:
             f"known rates, a model of {own} rows, {test} test rows. In the clear, here alone.",
             f"Trusted: mean rank correlation with the true utility {MEAN} or more, worst above {WORST}, and at most "
             f"{100 * PAIRS:.0f}% of the swaps of two classes' labels unseen.",
+        ]
+        notes += [
+            f"{check.method}: the true utility is the fall of the {in_words(check.metric)} in place of the test loss."
+            for check in self.checks
+            if check.metric is not None
         ]
         if own + part < self.given[0]:
             notes.append(f"A sample: {own + part} of {self.given[0]} training rows.")

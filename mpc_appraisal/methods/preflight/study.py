@@ -3,6 +3,7 @@
     theta_s   fitted on O_s, for each split s
     value_p   = the method's value of H_p, in the clear
     utility_p = mean test loss of theta_s minus that after retraining on O_s and H_p    (retraining.py, eq. 2 negated)
+                of a method with another metric (methods/metrics.py) the fall of that metric
     condition = (largest + d) / d  of the Hessian,  d = 2 l2 + damping
 
 l2 is the strength of the regulariser. O_s are the model owner's own rows in split s, and H_p is part p of K corrupted
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy  # which imports `scipy.sparse.linalg` when it is first used: time that most processes need not spend
@@ -27,6 +28,7 @@ from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.methods import Appraiser, Facts, Influence, Retraining, plaintext_of
 from mpc_appraisal.methods.influence import cross_entropy_hessian
+from mpc_appraisal.methods.metrics import Measure
 from mpc_appraisal.methods.preflight.parts import CORRUPT, SPLIT, SWAP, corrupted, stream, swaps
 from mpc_appraisal.methods.preflight.result import PER_ROW, Check
 from mpc_appraisal.methods.preflight.threshold import calibrated, unit_of
@@ -86,13 +88,20 @@ class Study:
 
 @dataclass(frozen=True)
 class _World:
-    """Hold one split at one l2: its rows, the model that appraises, the corrupted parts and their true utilities."""
+    """Hold one split at one l2: its rows, the model that appraises, the corrupted parts and their retraining."""
 
     own: Dataset
     held: Dataset
     model: SoftmaxRegression
     parts: list[Dataset]
-    utilities: list[float]
+    truth: Retraining
+    known: dict[Measure, list[float]] = field(default_factory=dict)
+
+    def utilities(self, measure: Measure) -> list[float]:
+        """Return the fall of the metric `measure` by retraining with each part; each is retrained once."""
+        if measure not in self.known:
+            self.known[measure] = [self.truth.value(part, measure) for part in self.parts]
+        return self.known[measure]
 
 
 def study(subject: Subject, l2: float, fit: Fit, given: SoftmaxRegression | None = None) -> Study:
@@ -126,7 +135,10 @@ def _world(subject: Subject, s: int, l2: float, fit: Fit, given: SoftmaxRegressi
         for p, rate in enumerate(subject.rates)
     ]
     truth = Retraining(own, subject.test, l2, model, TOLERANCE)
-    return _World(own, held, given or model, parts, [truth.value(part) for part in parts])
+    world = _World(own, held, given or model, parts, truth)
+    if any(method.measure.stated is None for method in subject.methods):
+        world.utilities(Measure())
+    return world
 
 
 def _check(subject: Subject, method: Appraiser, worlds: Sequence[_World]) -> Check:
@@ -144,7 +156,7 @@ def _check(subject: Subject, method: Appraiser, worlds: Sequence[_World]) -> Che
             conditions.append(condition_number(world.model, world.own, method.damping))
         if s == 0:
             unit = unit_of(value, world.held)
-    utilities = [world.utilities for world in worlds]
+    utilities = [world.utilities(method.measure) for world in worlds]
     rank = agreement_of(values, utilities, "spearman", True)
     per = [world.held.rows if unit == PER_ROW else 1 for world in worlds]
     return Check(
@@ -157,6 +169,7 @@ def _check(subject: Subject, method: Appraiser, worlds: Sequence[_World]) -> Che
         pairs,
         max(conditions, default=None),
         calibrated([[v / n for v in row] for row, n in zip(values, per, strict=True)], utilities, unit),
+        method.measure.stated,
     )
 
 
