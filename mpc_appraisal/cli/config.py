@@ -37,9 +37,8 @@ OWN = (
     "overwrite",
 )
 
-# The methods that have a metric, by their stable names. Those of their settings that the model owner keeps to itself are
-# OWN_OF_METRIC; a setting of ADDED is newer than the first digests of configurations, which hold it only where it is
-# another than here.
+# The methods that have a metric, by their stable names. The model owner keeps the settings OWN_OF_METRIC to itself. A
+# setting of ADDED is newer than the first digests of configurations, which hold it only where it is another than here.
 WITH_METRIC = ("mpc_appraisal.appraisal.Influence", "mpc_appraisal.appraisal.InfluenceError")
 OWN_OF_METRIC = ("group", "class_weights")
 ADDED = {"metric": "log_loss", "group": None, "class_weights": None}

@@ -36,7 +36,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
 from mpc_appraisal.common.checks import number
 from mpc_appraisal.common.errors import InputError
@@ -251,14 +250,31 @@ def auroc(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     total = outputs.new_zeros(())
     for k, c in enumerate(present):
         inside, outside = odds[targets == c, k], odds[targets != c, k]
-        size, pairs = max(1, PAIRS // len(outside)), len(inside) * len(outside)
-        for part in inside.split(size):  # the pairs of a part are computed anew for the gradient, and not kept
-            total = total + checkpoint(_misordered, part, outside, use_reentrant=False) / pairs
+        total = total + _Misordered.apply(inside, outside) / (len(inside) * len(outside))
     return total / len(present)
 
 
-def _misordered(inside: torch.Tensor, outside: torch.Tensor) -> torch.Tensor:
-    return torch.sigmoid(outside[None, :] - inside[:, None]).sum()
+class _Misordered(torch.autograd.Function):
+    """Sum sigmoid(b - a) over all pairs of a in `inside` (m,) and b in `outside` (k,), PAIRS pairs at a time.
+
+    The gradient is computed with the sum, so that the m * k pairs are never kept together.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inside: torch.Tensor, outside: torch.Tensor) -> torch.Tensor:
+        total, downward, upward = inside.new_zeros(()), [], torch.zeros_like(outside)
+        for part in inside.split(max(1, PAIRS // len(outside))):
+            share = torch.sigmoid(outside[None, :] - part[:, None])
+            slope = share * (1 - share)
+            total, upward = total + share.sum(), upward + slope.sum(0)
+            downward.append(slope.sum(1))
+        ctx.save_for_backward(-torch.cat(downward), upward)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        downward, upward = ctx.saved_tensors
+        return gradients[0] * downward, gradients[0] * upward
 
 
 def own_settings(methods: Iterable[Any]) -> dict[str, Any]:

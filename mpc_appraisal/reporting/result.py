@@ -32,7 +32,8 @@ class Result(RunRecords):
 
         Its columns are the scalar keys of a record, total_seconds and megabytes, then `seconds.<phase>`,
         `bytes_sent.<party>` and `estimate.<key>` for each phase, party and estimated cost. A record with a release has
-        `release.<key>`, too, which says what was opened of its answer, and one with a metric has `metric`. `openings` and `warnings` are counts.
+        `release.<key>`, too, which says what was opened of its answer, and one with a metric has `metric`. `openings`
+        and `warnings` are counts.
         """
         import pandas
 

@@ -53,7 +53,8 @@ check:   are these the data that the listing commits to? The buyer asks it once 
          test= or model=. Then the answer is computed again in the clear, and status 2 says that data, model or value
          are others.
          salt=FILE is the salt of the buyer's own commitment (default: FILE.inputs.salt beside its model or train=).
-         threshold=NUMBER is needed if a bit was released. An answer that agrees may still be off within the stated
+         threshold=NUMBER is needed if a bit was released; metric=, group= and class_weights= are as under appraisal, if
+         the answer is for another metric than the log loss. An answer that agrees may still be off within the stated
          error
 in=DIR:  the catalogue (default: {FOLDER})"""
 

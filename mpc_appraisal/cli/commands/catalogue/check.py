@@ -19,17 +19,8 @@ from mpc_appraisal.governance.catalogue.commitment import read_salt, salt_beside
 from mpc_appraisal.governance.catalogue.listing import read_listing
 
 CHECKED = ("listing", "data", "secret", "label", "classes")
-OWN = (
-    "record",
-    "train",
-    "test",
-    "model",
-    "salt",
-    "threshold",
-    "metric",
-    "group",
-    "class_weights",
-)  # the keys for computing an answer again
+# The keys for computing an answer again.
+OWN = ("record", "train", "test", "model", "salt", "threshold", "metric", "group", "class_weights")
 
 
 def run(arguments: Sequence[str], console: Any) -> None:
