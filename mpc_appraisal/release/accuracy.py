@@ -28,7 +28,6 @@ from mpc_appraisal.methods.finetuning import Finetuning
 from mpc_appraisal.methods.gradient_norm import GradientNorm
 from mpc_appraisal.methods.influence import Influence
 from mpc_appraisal.methods.influence_error import InfluenceError
-from mpc_appraisal.methods.metrics import METRICS
 from mpc_appraisal.methods.mlp_finetuning import MlpFinetuning
 from mpc_appraisal.mpc.backends.fast import DrySession
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
@@ -123,9 +122,9 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
         curvature = 2 * facts.l2 + method.damping
         if curvature == 0:
             return Bound(None, NO_SPREAD)
-        if method.metric not in METRICS:  # of each of these metrics the gradient's norm is at most sqrt(2) longest
+        if method.measure.steepness is None:
             return Bound(None, OWN_METRIC)
-        facts = replace(facts, spread=2 * facts.longest / curvature)
+        facts = replace(facts, spread=2 * method.measure.steepness * facts.longest / curvature)
     found = BOUNDS[type(method)](method, facts, engine, 2.0 ** -grid(method, facts) if rounded else 0.0)
     if compared and type(method) is Influence:
         found += _tilt(1.0 / facts.rows) * facts.row_norm * facts.spread + 2.0**-CHANGE_BITS
