@@ -14,9 +14,9 @@ outputs X theta, by autograd. The model owner computes V in the clear, so that n
 
 The squared error is Brier's score (1950). Without weights class_weighted is the mean over the classes, as in balanced
 accuracy. worst_group is the objective of Sagawa, Koh, Hashimoto and Liang (2020); where two groups tie, its gradient is
-a subgradient. `auroc` is 1 - AUROC with the step function replaced by a sigmoid (Herschtal and Raskar 2004), whose factor 4
-was measured: with a factor of 1 the metric's fall disagreed with that of 1 - AUROC. It is the mean over the classes,
-each against all others; with two classes both terms are equal. Classes without a test row are left out of means over classes.
+a subgradient. `auroc` is 1 - AUROC with the step function replaced by a sigmoid (Herschtal and Raskar 2004). Its factor
+4 was measured: with 1, the fall of this metric did not agree with that of 1 - AUROC. The mean is over the classes, each
+against all others; with two classes both terms are equal. Classes without test rows are left out of means over classes.
 
 A metric may be added. The names have to stay, because configurations, requests and records hold them.
 """
@@ -126,8 +126,9 @@ class Measure:
     def steepness(self) -> float | None:
         """A bound on the gradient's norm, in units of sqrt(2) times the longest row; None where none is known.
 
-        A row's gradient of the log loss has at most this norm, Brier's score has half the curvature of p and twice the
-        length, and a pair of auroc moves two rows at a slope of SHARPNESS / 4.
+        With respect to a row's logits the gradient of the log loss, p - y, is at most sqrt(2) long, and so is that of
+        Brier's score, 2 J (p - y) with a matrix J = diag(p) - p p' of norm 1/2 at most. A pair of auroc has a slope of
+        SHARPNESS / 4 at most in the log-odds, whose gradient is sqrt(2) long, for each of its two rows.
         """
         return {AUROC: SHARPNESS / 2}.get(self.name, 1.0) if self.name in METRICS else None
 
@@ -265,9 +266,9 @@ def auroc(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 class _Misordered(torch.autograd.Function):
-    """Sum sigmoid(SHARPNESS (b - a)) over all pairs of a in `inside` (m,) and b in `outside` (k,), PAIRS pairs at a time.
+    """Sum sigmoid(SHARPNESS (b - a)) over all pairs of a in `inside` (m,) and b in `outside` (k,).
 
-    The gradient is computed with the sum, so that the m * k pairs are never kept together.
+    PAIRS pairs are computed at a time, and their gradient with them, so that the m * k pairs are never kept together.
     """
 
     @staticmethod
