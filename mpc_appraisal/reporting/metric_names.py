@@ -24,4 +24,4 @@ _WORDS = {
 
 def in_words(name: str) -> str:
     """Return a metric in words, as in "mean log loss"; another name is that of a function of the model owner's own."""
-    return _WORDS.get(name, f"model owner's own metric {name}")
+    return _WORDS.get(name, f"metric {name}")

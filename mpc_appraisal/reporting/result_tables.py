@@ -83,7 +83,7 @@ def measured(result: RunRecords) -> list[str]:
     """Return which method is measured by another metric than the mean test loss, a sentence for each metric."""
     found: dict[str, dict[str, None]] = {}
     for record in result:
-        if record.metric is not None:
+        if record.metric is not None and record.method != "random":
             found.setdefault(record.metric, {})[record.method] = None
     return [
         f"{', '.join(methods)}: values and utilities are for the fall of the {in_words(metric)} of the model owner's "
