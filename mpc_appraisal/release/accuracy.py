@@ -119,12 +119,10 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
     if facts.logit_bound <= 0:
         return Bound(None, NO_NORMS)
     if type(method) in (Influence, InfluenceError) and facts.spread is None:
-        curvature = 2 * facts.l2 + method.damping
-        if curvature == 0:
-            return Bound(None, NO_SPREAD)
-        if method.measure.steepness is None:
-            return Bound(None, OWN_METRIC)
-        facts = replace(facts, spread=2 * method.measure.steepness * facts.longest / curvature)
+        curvature, steepness = 2 * facts.l2 + method.damping, method.measure.steepness
+        if curvature == 0 or steepness is None:
+            return Bound(None, NO_SPREAD if curvature == 0 else OWN_METRIC)
+        facts = replace(facts, spread=2 * steepness * facts.longest / curvature)
     found = BOUNDS[type(method)](method, facts, engine, 2.0 ** -grid(method, facts) if rounded else 0.0)
     if compared and type(method) is Influence:
         found += _tilt(1.0 / facts.rows) * facts.row_norm * facts.spread + 2.0**-CHANGE_BITS

@@ -98,7 +98,7 @@ class _World:
     known: dict[Measure, list[float]] = field(default_factory=dict)
 
     def utilities(self, measure: Measure) -> list[float]:
-        """Return the fall of the metric `measure` by retraining with each part; each is retrained once."""
+        """Return the fall of the metric `measure` by retraining with each part, computed once."""
         if measure not in self.known:
             self.known[measure] = [self.truth.value(part, measure) for part in self.parts]
         return self.known[measure]
