@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import math
 import re
 import sys
@@ -375,7 +374,7 @@ def imported(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     expected = "MODULE:FUNCTION, a function in a module that Python finds (a folder in PYTHONPATH has it)"
     try:
         function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, SyntaxError) as error:
+    except Exception as error:  # whatever the module raises as it is imported
         raise InputError("appraisal.metric", f"{name} ({type(error).__name__}: {error})", expected) from error
     if not callable(function):
         raise InputError("appraisal.metric", f"{name}, {type(function).__name__}", expected)
