@@ -97,6 +97,18 @@ PARTS: dict[str, dict[str, Part]] = {
             sealed=open_record(key=SHA256, text=matching("([0-9a-f]{2})*", "pairs of hex digits")),
         )
     },
+    "overlap_sets": {
+        MODEL_OWNER: _with(_object(items=_whole(1)), features=_whole(1, 2**31)),
+        DATA_OWNER: _with(_object(items=_whole(1), name=_text(200)), features=_whole(1, 2**31)),
+    },
+    "overlap_request": dict.fromkeys(OWNERS, _object(digest=SHA256)),
+    "overlap_approval": {
+        DATA_OWNER: _object(
+            how={"enum": ["command", "policy", "stated"]}, time=_text(40, pattern="^[0-9T:+.Z-]*$(?!\n)")
+        )
+    },
+    "overlap_answer": {DATA_OWNER: _object(count={"type": ["integer", "null"], "minimum": 0, "maximum": COUNT})},
+    "overlap_cost": dict.fromkeys(OWNERS, COST),
     "costs": {
         DEALER: open_record(bytes=COUNTS),
         **dict.fromkeys(OWNERS, open_record(bytes=COUNTS, rounds=COUNTS, expected=_list(REHEARSAL), rate=SCALE)),
