@@ -23,6 +23,7 @@ from typing import Any
 
 from mpc_appraisal.appraisal.agreement import check_counterparty
 from mpc_appraisal.appraisal.names import Names, match, published
+from mpc_appraisal.appraisal.party import check_published_names
 from mpc_appraisal.appraisal.plan import DisclosureControls, check_names
 from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import DisagreementError, InputError
@@ -155,7 +156,7 @@ class _Overlap:
         check_counterparty(self.role, self.own, self.link)
         agree(self.link, self.plan.public, self.config)
         sets = self.link.exchange("overlap_sets", self._announced())
-        check_names([sets[DATA_OWNER]["name"]])
+        check_published_names([sets[DATA_OWNER]["name"]])
         compared, items = self._matched(sets)
         sizes = {role: sets[role]["items"] for role in OWNERS}
         for role in OWNERS:
@@ -267,22 +268,22 @@ class _Overlap:
         meter = Meter()
         with meter.phase(METHOD):
             channel = open_channel(self.link, meter, self.plan.timeout, self.plan.transport.kind)
-            messages, shown = Messages(channel), None
+            message: dict[str, Any] = {}
+            exact: int | None = None
             if self.role == DATA_OWNER:
-                exact = count(messages, MODEL_OWNER, items.digests, sizes[MODEL_OWNER])
-                shown = exact if exact >= self.plan.minimum else None
+                exact = count(Messages(channel), MODEL_OWNER, items.digests, sizes[MODEL_OWNER])
+                message = {"count": exact if exact >= self.plan.minimum else None}
             else:
-                serve(messages, DATA_OWNER, items.digests, sizes[DATA_OWNER])
-            answer = self.link.exchange("overlap_answer", {"count": shown} if self.role == DATA_OWNER else {})
-            channel.close()
-        stated = answer[DATA_OWNER]["count"]
+                serve(Messages(channel), DATA_OWNER, items.digests, sizes[DATA_OWNER])
+            channel.close()  # sends what is queued, for which the other owner waits
+            stated = self.link.exchange("overlap_answer", message)[DATA_OWNER]["count"]
         most = min(sizes.values())
         if stated is not None and not self.plan.minimum <= stated <= most:
-            raise DisagreementError(f"the data owner states the count {stated}; expected at most {most}")
+            raise DisagreementError(f"the data owner states the count {stated}; expected {self.plan.minimum} to {most}")
         spent = meter.cost()
         message = {"seconds": spent.seconds[METHOD], "bytes": spent.bytes_sent, "rounds": spent.rounds}
         costs = self.link.exchange("overlap_cost", message)
-        return (exact if self.role == DATA_OWNER else stated), costs, spent.rounds
+        return (stated if exact is None else exact), costs, spent.rounds
 
     def _record(
         self,
