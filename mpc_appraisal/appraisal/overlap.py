@@ -352,9 +352,8 @@ def openings(plan: OverlapPlan) -> list[dict[str, Any]]:
 def _check_size(role: str, items: int, plan: OverlapPlan, error: Callable[[str, object, str], Exception]) -> None:
     """Raise an error for a set that is smaller than the minimum, and whose count could therefore never reach it."""
     if items < plan.minimum:
-        raise error(
-            f"different {plan.what} of the {role.replace('_', ' ')}", items, f"{plan.minimum} or more (minimum)"
-        )
+        name = f"different {plan.what} of the {role.replace('_', ' ')}"
+        raise error(name, items, f"{plan.minimum} or more, as minimum states")
 
 
 def _sentence(name: str, value: object, expected: str) -> str:

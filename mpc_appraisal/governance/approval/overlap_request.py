@@ -124,7 +124,7 @@ def _overlap_sections(request: OverlapRequest) -> list[tuple[str, list[str]]]:
             [
                 f"By the model owner: that it has {items['model_owner']} different {compared['what']}.",
                 f"By the data owner: that it has {items['data_owner']} different {compared['what']}.",
-                *(["By both: the names of their columns."] if compared["columns"] == "name" else []),
+                *(["By both: the names of their columns, or hashes of them."] if compared["columns"] == "name" else []),
             ],
         ),
         (
