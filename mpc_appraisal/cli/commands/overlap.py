@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mpc_appraisal.cli.arguments import number, split, yes_or_no
+from mpc_appraisal.cli.arguments import number, split
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, OWNERS
 from mpc_appraisal.common.text import shown
@@ -136,7 +136,8 @@ def _plan(keys: dict[str, Any]) -> Any:
         parse_address(keys["address"])
     except InputError as error:
         raise InputError("address", error.value, error.expected) from None
-    check_clear(keys["transport"], yes_or_no("in_the_clear", keys["in_the_clear"]), "in_the_clear")
+    words = {"true": True, "false": False}
+    check_clear(keys["transport"], words.get(keys["in_the_clear"], keys["in_the_clear"]), "in_the_clear")
     seconds = {key: number(key, keys[key], float) for key in ("join_timeout", "timeout", "freeze_timeout")}
     folder = None if keys["tls"] is None else str(Path(keys["tls"]).absolute())
     transport = Transport(keys["transport"], folder, seconds.pop("freeze_timeout"))
