@@ -22,6 +22,7 @@ from mpc_appraisal.governance.budget.limits import Policy
 from mpc_appraisal.mpc.net.certificates import make_trial
 from mpc_appraisal.reporting.overlap_record import read_overlaps
 
+pytest.importorskip("private_set_intersection", reason="openmined-psi has no wheels for some versions of Python")
 OWNERS = (MODEL_OWNER, DATA_OWNER)
 CLEAR = ("transport=tcp", "in_the_clear=yes")
 MANY = 50_000

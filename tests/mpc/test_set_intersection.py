@@ -13,6 +13,8 @@ from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.mpc.protocols import set_intersection
 from mpc_appraisal.mpc.protocols.set_intersection import check_items, count, library, serve
 
+pytest.importorskip("private_set_intersection", reason="openmined-psi has no wheels for some versions of Python")
+
 
 class Pipe:
     """Messages between two threads. `change` may replace the bytes of a message on the way, by its place."""

@@ -86,13 +86,13 @@ def main(arguments: Sequence[str]) -> None:
     from mpc_appraisal.reporting.overlap_record import append_overlap, overlap_table
     from mpc_appraisal.reporting.report import print_table
 
-    library()
     set_threads()
     with _own_names():
         plan = _plan(keys)
         place = keys["record"] or f"overlap_{keys['role']}.jsonl"
         if place != "none" and not (parent := Path(place).absolute().parent).is_dir():
             raise InputError("record", shown(place), f"a file in a folder that is there, unlike {parent.name}")
+        library()
         found = take_part_in_overlap(keys["role"], keys["address"], plan, lambda: _read(keys))
     if place != "none":
         append_overlap(place, found)

@@ -34,7 +34,7 @@ STRUCTURE = "raw"
 PIECE = 4096  # items that one call of the library works on; a lost party is noticed between two calls
 FRAME_BYTES = 64  # a point takes 35 bytes of the library's message, and the rest of the message a few
 IGNORED = 0.5  # the library asks for a rate of false matches, which the structure RAW does not have
-EXTRA = "pip install 'mpc_appraisal[overlap]', which has wheels for Python 3.10 to 3.13"
+EXTRA = "pip install 'mpc_appraisal[overlap]', which has wheels up to Python 3.13"
 
 
 def library() -> ModuleType:
