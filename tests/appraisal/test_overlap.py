@@ -14,12 +14,14 @@ import pandas as pd
 import pytest
 from processes import DATA_OWNER, HERE, MODEL_OWNER, free_port, problem, write_csv
 
-from mpc_appraisal.appraisal.overlap import OverlapPlan, take_part_in_overlap
-from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.appraisal.overlap import OverlapInput, OverlapPlan, take_part_in_overlap
+from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
+from mpc_appraisal.data.items import Items
 from mpc_appraisal.governance.approval.decide import RequestQueue
 from mpc_appraisal.governance.budget.ledger import Ledger
 from mpc_appraisal.governance.budget.limits import Policy
 from mpc_appraisal.mpc.net.certificates import make_trial
+from mpc_appraisal.mpc.net.transport import Transport
 from mpc_appraisal.reporting.overlap_record import read_overlaps
 
 pytest.importorskip("private_set_intersection", reason="openmined-psi has no wheels for some versions of Python")
@@ -75,6 +77,9 @@ def sessions_of(folder):
         (folder / f"{name}.yaml").write_text(text)
     (folder / "small.yaml").write_text("minimum_rows: 1\n")
     (folder / "none.csv").write_text("customer,age\n")
+    table = pd.read_csv(folder / "buyer_rows.csv")
+    table.rename(columns={"f0": "F0"}).to_csv(folder / "other_rows.csv", index=False)
+    np.savez(folder / "buyer_rows.npz", x=table[["f3", "f0", "f1", "f2"]].to_numpy(), y=table["label"].to_numpy())
     write_keys(folder / "few.csv", [f"k{number}" for number in range(12)])
     Ledger(folder / "spent.ledger", "seller", Policy(plain_values=0))
     write_keys(folder / "seller_many.csv", random_keys(0, MANY))
@@ -92,6 +97,15 @@ def sessions_of(folder):
         "empty": (keys, keys, "buyer.csv", "none.csv", ()),
         "few": (keys, (*keys, f"policy={folder / 'small.yaml'}"), "few.csv", "few.csv", ()),
         "small": ((*keys, "minimum=13"), (*keys, "minimum=13"), "few.csv", "seller.csv", ()),
+        "names": (tls[MODEL_OWNER], tls[DATA_OWNER], "buyer_rows.csv", "other_rows.csv", ()),
+        "position": (CLEAR, (*CLEAR, f"policy={folder / 'small.yaml'}"), "buyer_rows.npz", "buyer_rows.csv", ()),
+        "impostor": (
+            tls[MODEL_OWNER],
+            (*tls[DATA_OWNER], f"counterparty_key={'0' * 64}"),
+            "buyer_rows.csv",
+            "seller_rows.parquet",
+            (),
+        ),
         "spent": (keys, (*keys, f"ledger={folder / 'spent.ledger'}"), "buyer.csv", "seller.csv", ()),
     }
     found = []
@@ -186,6 +200,13 @@ def test_rows_are_compared_by_name_of_column_and_by_value_over_tls(market):
     assert seller.own["copies"] == 160 - market.different > 0
 
 
+def test_without_names_columns_are_compared_by_position(market):
+    """The same rows in another order of columns share nothing, and the output says how they were compared."""
+    buyer, seller = records(market, "position")
+    assert buyer.compared["columns"] == seller.compared["columns"] == "position"
+    assert (buyer.fewer_than, seller.count) == (10, 0)
+
+
 def test_fifty_thousand_random_keys_are_counted_exactly(market):
     expected = len(set(random_keys(0, MANY)) & set(random_keys(MANY - 7_001, MANY + 3_000)))
     assert expected == 7_001
@@ -245,6 +266,8 @@ def test_costs_are_those_of_the_messages(market):
             "different keys of the model owner: got 12; expected 13 or more, as minimum states",
             "bad input in different keys",
         ),
+        ("names", "missing at the data_owner: 'f0'", "nearly the same: 'F0' for 'f0'"),
+        ("impostor", "which data_owner does not expect", "DisagreementError: model_owner shows a certificate key"),
         ("spent", "PeerError: data_owner stopped: bad input in budget.plain_values", "0 values without noise for acme"),
     ],
 )
@@ -274,3 +297,10 @@ def test_bad_settings_are_named(settings, name):
 def test_no_dealer_takes_part():
     with pytest.raises(AppraisalError, match="no dealer takes part"):
         take_part_in_overlap("dealer", "tcp://127.0.0.1:1", OverlapPlan(), lambda: None)
+
+
+def test_an_owner_that_never_comes_is_named_alone():
+    plan = OverlapPlan(transport=Transport("tcp"), join_timeout=1.0)
+    own = OverlapInput("train", Items(tuple(f"{k:064x}" for k in range(20)), 20))
+    with pytest.raises(PeerError, match="^data_owner did not come to"):
+        take_part_in_overlap(MODEL_OWNER, f"tcp://127.0.0.1:{free_port()}", plan, lambda: own)
