@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import json
+import random
+import socket
 import sys
 import time
 from types import SimpleNamespace
@@ -29,6 +32,15 @@ OWNERS = (MODEL_OWNER, DATA_OWNER)
 CLEAR = ("transport=tcp", "in_the_clear=yes")
 MANY = 50_000
 LIMIT = "at most 20 values without noise"
+
+
+def quiet_port():
+    """A free port below those that the system gives to outgoing connections, since it is used only minutes later."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as taken, contextlib.suppress(OSError):
+            taken.bind(("127.0.0.1", port))
+            return port
 
 
 def write_keys(path, keys, column="customer"):
@@ -110,7 +122,7 @@ def sessions_of(folder):
     }
     found = []
     for name, (ours, theirs, buyer, seller, yes) in both.items():
-        address = f"address=tcp://127.0.0.1:{free_port()}"
+        address = f"address=tcp://127.0.0.1:{quiet_port()}"
         approval = yes or ("approval=yes",)
         session = {
             MODEL_OWNER: [address, f"file={folder / buyer}", "counterparty=seller gmbh", *ours],
