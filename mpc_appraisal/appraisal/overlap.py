@@ -2,7 +2,7 @@
 
 Two owners meet without a dealer. In go a role, the settings that both state alike, and a function that reads this
 owner's own set; out comes this owner's `OverlapRecord`. The data owner computes the count by private set intersection
-(`set_intersection`) and tells the model owner the count, or that it is below the minimum. So a model owner that changes
+(`set_intersection`) and sends the model owner the count, or that it is below the minimum. So a model owner that changes
 its own software is not shown more, and the data owner learns the count too: every request, record and table says so.
 
 The steps are those of an appraisal. Both compare their settings, announce how many different items they have, and make

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from mpc_appraisal.common.checks import number as finite
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.schema import (
     Part,
@@ -90,8 +89,6 @@ class OverlapRecord:
 
     def __post_init__(self) -> None:
         SCHEMA.check(asdict(self), "overlap record")
-        for role, seconds in self.seconds.items():
-            finite(f"overlap record.seconds.{role}", seconds)
 
     @property
     def answer(self) -> str:
