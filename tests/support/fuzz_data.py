@@ -13,8 +13,14 @@ import pandas as pd
 from fuzz_registry import X, Y, of_file, saved
 
 from mpc_appraisal.data import files, public, read_dataset
+from mpc_appraisal.data.items import items_of_keys
 
 TABLE = pd.DataFrame(X, columns=["age", "income", "visits"]).assign(label=Y)
+KEYS = pd.DataFrame({"id": [f"key {k % 7}" for k in range(12)], "age": range(12)})
+
+
+def keys(path: Path) -> Any:
+    return items_of_keys(path, "id", "file")
 
 
 def whole(path: Path) -> Any:
@@ -33,6 +39,9 @@ of_file("csv", ".csv", saved(lambda p: TABLE.to_csv(p, index=False), ".csv"), wh
 of_file("parquet", ".parquet", saved(lambda p: TABLE.to_parquet(p), ".parquet"), whole)
 of_file("stored npz", ".npz", saved(lambda p: np.savez(p, x=X, y=Y), ".npz"), stored)
 of_file("stored parquet", ".parquet", saved(lambda p: TABLE.to_parquet(p), ".parquet"), stored)
+of_file("keys csv", ".csv", saved(lambda p: KEYS.to_csv(p, index=False), ".csv"), keys, 24)
+of_file("keys parquet", ".parquet", saved(lambda p: KEYS.to_parquet(p), ".parquet"), keys)
+of_file("keys npz", ".npz", saved(lambda p: np.savez(p, id=KEYS["id"].to_numpy(dtype=str)), ".npz"), keys)
 IDX = bytes([0, 0, 8, 1, 0, 0, 0, 5]) + bytes(range(5))
 of_file("idx", ".idx", lambda folder: [IDX], lambda path: public._idx(path, 1))
 

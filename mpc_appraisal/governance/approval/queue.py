@@ -31,6 +31,7 @@ from mpc_appraisal.common.schema import Schema, hexadecimal, number, one_of, rea
 from mpc_appraisal.common.storage import OWNER_ONLY, PATIENCE, locked, sync_folder, write_whole
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.decision import Clock, Decision, refused, stamp, utc_now
+from mpc_appraisal.governance.approval.overlap_request import request_of
 from mpc_appraisal.governance.approval.request import Request
 from mpc_appraisal.governance.approval.schema import NAME, WORDS
 
@@ -169,7 +170,7 @@ class RequestQueue:
             if content is None:
                 raise InputError("request", id, f"the id of a request in {shown(str(self.folder))}")
             entry = _checked(f"{id}.json", content, _ASKED)
-            request = Request(entry["content"])
+            request = request_of(entry["content"])
             if request.digest != entry["digest"] or request.id != id:
                 raise InputError(
                     f"{id}.json", "a content of another digest", "the one put there (changed on the disk?)"

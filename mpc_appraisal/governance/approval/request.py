@@ -17,10 +17,10 @@ import json
 import re
 import textwrap
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.common.schema import read_json
+from mpc_appraisal.common.schema import Schema, read_json
 from mpc_appraisal.common.text import printable, shown
 from mpc_appraisal.governance.approval.schema import CONTENT, ROLES
 from mpc_appraisal.mpc.protocols.checks import NORM_CHECK_WHAT
@@ -42,13 +42,15 @@ class Request:
     """
 
     content: dict[str, Any]
+    schema: ClassVar[Schema] = CONTENT
+    by_name_alone: ClassVar[bool] = False  # whether a policy file allows such a request only if it names the method
 
     def __post_init__(self) -> None:
         try:
             copy = read_json(json.dumps(self.content, allow_nan=False))  # tuples become lists
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError("request", shown(str(error)), "finite JSON values, each key once") from None
-        CONTENT.check(copy, "request")
+        self.schema.check(copy, "request")
         names = [candidate["name"] for candidate in copy["candidates"]]
         if len(set(names)) < len(names):
             raise InputError("request.candidates", shown(", ".join(names)), "different names")
@@ -107,10 +109,7 @@ class Request:
 
     def text(self) -> str:
         """Return the request in words, as Markdown. The text has the same bytes wherever it is made."""
-        parts = [f"# Request {self.id}", *_wrapped(INTRODUCTION, "")]
-        for title, sentences in _sections(self):
-            parts += ["", f"## {title}", "", *(line for words in sentences for line in _wrapped(words, "- "))]
-        return "\n".join([parts[0], "", *parts[1:]]) + "\n"
+        return page(self.id, INTRODUCTION, _sections(self))
 
 
 INTRODUCTION = (
@@ -125,7 +124,16 @@ OVERLAP = (
 )
 
 
-def _keys(keys: dict[str, str] | None) -> list[str]:
+def page(id: str, introduction: str, sections: list[tuple[str, list[str]]]) -> str:
+    """Return the text of a request as Markdown. sections: each has a title and its sentences."""
+    parts = [f"# Request {id}", *_wrapped(introduction, "")]
+    for title, sentences in sections:
+        parts += ["", f"## {title}", "", *(line for words in sentences for line in _wrapped(words, "- "))]
+    return "\n".join([parts[0], "", *parts[1:]]) + "\n"
+
+
+def key_sentences(keys: dict[str, str] | None) -> list[str]:
+    """Return a sentence on each certificate key, by role, or on their absence."""
     if not keys:
         return ["Over this transport no party shows a certificate: a name is what its owner typed, and binds nobody."]
     return [
@@ -172,7 +180,7 @@ def _sections(request: Request) -> list[tuple[str, list[str]]]:
                 f"Stated: {protocol['trust']}",
                 f"Engine: {protocol['engine']}.",
                 f"Transport: {protocol['transport']}.",
-                *_keys(content.get("keys")),
+                *key_sentences(content.get("keys")),
             ],
         ),
         ("What a yes is for", [f"Configuration: {content['config']}.", f"Digest: {request.digest}"]),

@@ -36,7 +36,8 @@ class Rules:
     """The rules of one policy file. A field that is None is no rule.
 
     Attributes:
-        methods: the names of the methods that may be computed.
+        methods: the names of the methods that may be computed. A count of shared rows or keys (`overlap_request`) is
+            allowed only where this rule names `overlap`, because rules of earlier versions did not know such requests.
         releases: the kinds of release that are allowed.
         learners: the roles that anything may be opened to.
         minimum_rows: the smallest number of rows that every candidate must have.
@@ -116,6 +117,9 @@ class Rules:
         end = None if self.expires is None else _end(self.expires)
         sentences = [
             _beyond("method", "methods", request.methods, self.methods),
+            request.by_name_alone
+            and self.methods is None
+            and f"No rule names the method {', '.join(request.methods)}; expected it in methods.",
             _beyond("release", "releases", [content["release"]["kind"]], self.releases),
             _beyond("learner", "learners", request.learners, self.learners),
             small

@@ -60,11 +60,11 @@ class FailureDetector(ABC):
 
     @abstractmethod
     def announce(self) -> None:
-        """Wait until all three parties are connected. Raises PeerError, which names a missing or duplicate party."""
+        """Wait until all parties are connected. Raises PeerError, which names a missing or duplicate party."""
 
     @abstractmethod
     def exchange(self, topic: str, message: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Send this party's message to the others, and return the messages of all three parties by role.
+        """Send this party's message to the others, and return the messages of all parties by role.
 
         All parties call this with the same topics in the same order.
 

@@ -57,6 +57,7 @@ LISTING = open_record(
     price=nullable(number(0)),
     currency=nullable(matching("[A-Z]{3}", "three capital letters")),
 )
+TIME = matching("[0-9T:+.Z-]{1,40}", "a time of at most 40 characters")
 SCALE = number(0, most=LARGEST_NUMBER)
 NORM = number(2.0**-30, most=LARGEST_NUMBER)
 ROW_NORM = number(1, most=LARGEST_NUMBER)  # the constant feature has norm 1
@@ -92,11 +93,19 @@ PARTS: dict[str, dict[str, Part]] = {
     "approval": {
         DATA_OWNER: open_record(
             how=one_of("command", "policy", "stated"),
-            time=matching("[0-9T:+.Z-]{1,40}", "a time of at most 40 characters"),
+            time=TIME,
             answered=_list(_list(NAME, 2, 2)),
             sealed=open_record(key=SHA256, text=matching("([0-9a-f]{2})*", "pairs of hex digits")),
         )
     },
+    "overlap_sets": {
+        MODEL_OWNER: open_record({"features": POSITIVE}, items=whole(1)),
+        DATA_OWNER: open_record({"features": POSITIVE}, items=whole(1), name=NAME),
+    },
+    "overlap_request": dict.fromkeys(OWNERS, open_record(digest=SHA256)),
+    "overlap_approval": {DATA_OWNER: open_record(how=one_of("command", "policy", "stated"), time=TIME)},
+    "overlap_answer": {DATA_OWNER: open_record(count=nullable(whole(0)))},
+    "overlap_cost": dict.fromkeys(OWNERS, COST),
     "costs": {
         DEALER: open_record(bytes=COUNTS),
         **dict.fromkeys(OWNERS, open_record(bytes=COUNTS, rounds=COUNTS, expected=_list(REHEARSAL), rate=SCALE)),

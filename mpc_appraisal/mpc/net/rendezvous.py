@@ -59,6 +59,7 @@ class Rendezvous(FailureDetector):
         timeout: The seconds for which this party waits for the others to come.
         hosted: True if a launcher already hosts the store.
         freeze: The seconds without a sign of life after which a party counts as lost.
+        roles: The roles that take part, in the order of their ranks.
 
     Raises:
         InputError: The address is no address, or the model owner cannot listen there.
@@ -66,10 +67,16 @@ class Rendezvous(FailureDetector):
     """
 
     def __init__(
-        self, role: str, address: str | None, timeout: float, hosted: bool = False, freeze: float = FREEZE_SECONDS
+        self,
+        role: str,
+        address: str | None,
+        timeout: float,
+        hosted: bool = False,
+        freeze: float = FREEZE_SECONDS,
+        roles: tuple[str, ...] = ROLES,
     ):
         super().__init__(freeze)
-        self.role, self.timeout = role, float(timeout)
+        self.role, self.timeout, self.roles = role, float(timeout), roles
         self._key = "session.rendezvous" if address is not None else "the environment's MASTER_PORT"
         if address is None:
             if not os.environ.get("MASTER_ADDR"):
@@ -165,11 +172,11 @@ class Rendezvous(FailureDetector):
             self.post_contact()
         while True:
             self._raise_abort()
-            for role in ROLES[: rank_of(self.role)]:  # parties of lower rank listen
+            for role in self.roles[: self.roles.index(self.role)]:  # parties of lower rank listen
                 if role not in self._peers and self._call(lambda role=role: self.store.check([f"line/{role}"])):
                     left = max(deadline - time.monotonic(), POLL_SECONDS)
                     self._heartbeats.dial(role, self._contact_of(role), patience=left)
-            missing = [role for role in ROLES if role != self.role and role not in self._peers]
+            missing = [role for role in self.roles if role != self.role and role not in self._peers]
             if not missing:
                 self._until = None
                 return
@@ -197,7 +204,7 @@ class Rendezvous(FailureDetector):
         self._heartbeats.leave(words)
 
     def exchange(self, topic: str, message: dict) -> dict[str, dict]:
-        """Send this party's message to the others, and return the messages of all three parties by role.
+        """Send this party's message to the others, and return the messages of all parties by role.
 
         All parties call this with the same topics in the same order.
 
@@ -215,8 +222,8 @@ class Rendezvous(FailureDetector):
             raise InputError(f"this party's message on {topic}", f"{len(text)} bytes", expected)
         self._call(lambda: self.store.set(f"note/{topic}/{self.role}", text))
         messages = {self.role: message}
-        while len(messages) < len(ROLES):
-            for role in ROLES:
+        while len(messages) < len(self.roles):
+            for role in self.roles:
                 key, left = f"note/{topic}/{role}", role in self._peers and self._peers[role].left
                 if role not in messages and self._call(lambda key=key: self.store.check([key])):
                     messages[role] = read(self._call(lambda key=key: self.store.get(key)), role, topic)
@@ -224,7 +231,7 @@ class Rendezvous(FailureDetector):
                     self._raise_abort()
                     if left:
                         raise PeerError(f"{role} left before the end: it sent no message on {topic!r}")
-            if len(messages) < len(ROLES):
+            if len(messages) < len(self.roles):
                 time.sleep(POLL_SECONDS)
         return messages
 
@@ -236,7 +243,7 @@ class Rendezvous(FailureDetector):
         """
         sockets: dict[int, socket.socket | None] = {}
         deadline, me = time.monotonic() + timeout, rank_of(self.role)
-        for rank, role in enumerate(ROLES):
+        for rank, role in enumerate(self.roles):
             if rank < me:
                 sockets[rank] = self._heartbeats.dial(role, self._contact_of(role), DATA)
             while rank > me and (sock := self._heartbeats.taken(role)) is None:
@@ -273,7 +280,7 @@ class Rendezvous(FailureDetector):
         self._heartbeats.leave("")
         patience = LAST_WORDS_SECONDS if any(peer.lost for peer in self._peers.values()) else linger
         until = time.monotonic() + (patience if self._host else 0.0)
-        while time.monotonic() < until and any(self._awaited(role) for role in ROLES if role != self.role):
+        while time.monotonic() < until and any(self._awaited(role) for role in self.roles if role != self.role):
             time.sleep(POLL_SECONDS)
         self._heartbeats.close()
         self._blocking.end()

@@ -1,6 +1,6 @@
-"""Mutual TLS 1.3 between the three parties, for parties of different organisations.
+"""Mutual TLS 1.3 between the parties, for parties of different organisations.
 
-`TlsLink` is one party's connections to the other two. It exchanges public JSON messages, as `Rendezvous` does over the
+`TlsLink` is one party's connections to the others. It exchanges public JSON messages, as `Rendezvous` does over the
 transports in the clear, and carries tensors and heartbeats. `TlsChannel` is the engine's channel over a link. The model
 owner listens at the rendezvous. The data owner listens at an address that the model owner passes on to the dealer. Each
 two parties are connected directly, so that nothing is relayed.
@@ -74,6 +74,7 @@ class TlsLink(FailureDetector):
         freeze: The seconds without a sign of life after which a party counts as lost.
         data_owner_address: The 'tcp://host:port' at which the dealer reaches the data owner. None takes the address
             that the data owner has on the way to the model owner, at a free port.
+        roles: The roles that take part, in the order of their ranks.
 
     Raises:
         InputError: The address or the certificate files are wrong, or this party cannot listen.
@@ -88,13 +89,14 @@ class TlsLink(FailureDetector):
         folder: str | None,
         freeze: float = FREEZE_SECONDS,
         data_owner_address: str | None = None,
+        roles: tuple[str, ...] = ROLES,
     ):
         rank_of(role)
         if address is None:
             raise InputError("session.rendezvous", None, "tcp://HOST:PORT with the transport tls, under torchrun too")
         super().__init__(freeze)
         host, port = parse_address(address)
-        self.role, self.timeout, self.where = role, float(timeout), address
+        self.role, self.timeout, self.where, self.roles = role, float(timeout), address, roles
         self._certificates = CertificateFiles.of(folder, role)
         self._own_address = data_owner_address
         self._peers: dict[str, Peer] = {}
@@ -117,8 +119,8 @@ class TlsLink(FailureDetector):
         self._add(peer, *pair, {})
 
     def _listen(self, host: str) -> str | None:
-        """Listen for the dealer at the data owner and return the address; return None at the other parties."""
-        if self.role != DATA_OWNER:
+        """Listen for the dealer at the data owner and return the address; return None where no dealer comes."""
+        if self.role != DATA_OWNER or DEALER not in self.roles:
             return None
         port = 0
         if self._own_address is not None:
@@ -135,6 +137,8 @@ class TlsLink(FailureDetector):
         with self._lock:
             if role in self._taken or role == self.role:
                 return f"two parties claim the role {role}"
+            if role not in self.roles:
+                return f"no {role} takes part in this session"
             if role == MODEL_OWNER:
                 return f"{MODEL_OWNER} listens and does not dial"
             self._taken.add(role)
@@ -150,12 +154,12 @@ class TlsLink(FailureDetector):
                 self._address_for_dealer = str(hello.get("address"))
             if self._last_words is not None:
                 self._dismiss(self._peers[role], Kind.ABORT)
-            elif self.role == MODEL_OWNER and len(self._peers) == len(ROLES) - 1:
+            elif self.role == MODEL_OWNER and DEALER in self.roles and len(self._peers) == len(self.roles) - 1:
                 message = {"topic": "meet", "note": {"address": self._address_for_dealer}}
                 self._peers[DEALER].outgoing.send(Kind.MESSAGE, json.dumps(message).encode(), site=call_site())
 
     def announce(self) -> None:
-        """Wait until all three parties are connected. Raises PeerError, which names a missing or duplicate party."""
+        """Wait until all parties are connected. Raises PeerError, which names a missing or duplicate party."""
         deadline = time.monotonic() + self.timeout
         if self.role == DEALER:
             try:
@@ -167,10 +171,10 @@ class TlsLink(FailureDetector):
             except InputError:
                 raise self._fail(PeerError(f"{DATA_OWNER} sent no address to reach it at: {shown(address)}")) from None
             self._connect(DATA_OWNER, str(address), max(deadline - time.monotonic(), POLL_SECONDS))
-        while len(self._peers) < len(ROLES) - 1:
+        while len(self._peers) < len(self.roles) - 1:
             self.check()
             if time.monotonic() > deadline:
-                missing = [role for role in ROLES if role != self.role and role not in self._peers]
+                missing = [role for role in self.roles if role != self.role and role not in self._peers]
                 away = "".join(f"; {why}" for why in self._listener.turned_away)
                 where = f"to {self.where} " if self.role == MODEL_OWNER else ""
                 raise PeerError(f"{' and '.join(missing)} did not come {where}within {self.timeout:g} s{away}")
@@ -302,7 +306,7 @@ class TlsLink(FailureDetector):
 
     # -- messages --------------------------------------------------------------------------------------------------
     def exchange(self, topic: str, message: dict) -> dict[str, dict]:
-        """Send this party's message on `topic` to the others, and return the messages of all three parties by role.
+        """Send this party's message on `topic` to the others, and return the messages of all parties by role.
 
         Raises:
             AppraisalError: The messages on this topic were already exchanged.
@@ -356,7 +360,7 @@ class TlsLink(FailureDetector):
         """Leave in good order. After an abort the model owner waits for parties that have not heard of it yet."""
         deadline = time.monotonic() + linger
         if self.role == MODEL_OWNER and self._last_words is not None:
-            while len(self._peers) < len(ROLES) - 1 and time.monotonic() < deadline:
+            while len(self._peers) < len(self.roles) - 1 and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS)
         with self._lock:
             self._closed = True

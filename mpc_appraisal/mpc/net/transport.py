@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from mpc_appraisal.common.checks import number, one_of
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import ROLES
 from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.net.tls import TlsLink
@@ -74,11 +75,18 @@ class Transport:
         if engine == "stock" and self.kind == "tls":
             raise InputError("session.transport", repr(self.kind), "gloo with session.engine=stock")
 
-    def connect(self, role: str, address: str | None, timeout: float, hosted: bool = False) -> Rendezvous | TlsLink:
+    def connect(
+        self,
+        role: str,
+        address: str | None,
+        timeout: float,
+        hosted: bool = False,
+        roles: tuple[str, ...] = ROLES,
+    ) -> Rendezvous | TlsLink:
         """Meet the other parties at `address` and return the connection.
 
         The arguments and the errors are those of `Rendezvous` and `TlsLink`; `hosted` has no effect over tls.
         """
         if self.kind == "tls":
-            return TlsLink(role, address, timeout, self.tls, self.freeze_timeout, self.data_owner_address)
-        return Rendezvous(role, address, timeout, hosted, self.freeze_timeout)
+            return TlsLink(role, address, timeout, self.tls, self.freeze_timeout, self.data_owner_address, roles)
+        return Rendezvous(role, address, timeout, hosted, self.freeze_timeout, roles)
