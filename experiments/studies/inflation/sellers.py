@@ -22,12 +22,17 @@ from mpc_appraisal.data.low_quality import mislabelled
 from mpc_appraisal.methods import Finetuning, GradientNorm, Influence, Retraining
 from mpc_appraisal.methods.base import Appraiser, Facts
 from mpc_appraisal.methods.preflight.check import preflight
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import fit
 
 TOLERANCE = 1e-5  # of every fit
-PRIVATE = (GradientNorm, Influence, Finetuning)
+PER_ROW = "gradient_norm per row"  # the value divided by the number of rows
+PRIVATE = (GradientNorm.name, Influence.name, Finetuning.name)
 TRUE = Retraining.name
-METHODS = (*(method.name for method in PRIVATE), TRUE)
+METHODS = (GradientNorm.name, PER_ROW, Influence.name, Finetuning.name, TRUE)
+NOTHING, NONE, ALL = "nothing", "none", "all"  # no attack, no countermeasure, every countermeasure
+Guard = Callable[[Dataset], Dataset | None]
+Values = dict[str, Callable[[Dataset], float]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Setting:
     rows: int
     known: int
     l2: float
+    lr: float
     times: int
     longer: float
     made: int
@@ -48,9 +54,11 @@ class Setting:
 
     @staticmethod
     def of(s: SimpleNamespace, data: str, levels: tuple[float, ...] | None = None) -> Setting:
-        here = {key: getattr(getattr(s, key), data) for key in ("own", "tested", "rows", "known", "l2")}
+        here = {key: getattr(getattr(s, key), data) for key in ("own", "tested", "rows", "known", "l2", "lr")}
         made = round(s.made * here["rows"])
-        return Setting(data, times=s.times, longer=s.longer, made=made, wrong=s.wrong, levels=levels or s.levels, **here)
+        return Setting(
+            data, times=s.times, longer=s.longer, made=made, wrong=s.wrong, levels=levels or s.levels, **here
+        )
 
 
 class Stage:
@@ -86,88 +94,107 @@ class Stage:
         return Guess.of(self.known, self.setting.l2, seed=self.seed, tolerance=TOLERANCE)
 
     @cached_property
-    def valued(self) -> dict[str, Callable[[Dataset], float]]:
-        """Return a function for each method, from a data set to its value for the buyer."""
-        model = fit(self.train, self.setting.l2, TOLERANCE)
-        found: dict[str, Callable[[Dataset], float]] = {
-            method.name: functools.partial(_value, method(), self.owned(method(), model), self) for method in PRIVATE
-        }
-        return found | {TRUE: Retraining(self.train, self.test, self.setting.l2, model, TOLERANCE).value}
+    def methods(self) -> dict[str, Appraiser]:
+        """The private methods by name."""
+        return {method.name: method for method in (GradientNorm(), Influence(), Finetuning(lr=self.setting.lr))}
 
-    def owned(self, method: Appraiser, model) -> dict[str, torch.Tensor]:
-        return method.prepare(model, self.train, self.test)
+    @cached_property
+    def valued(self) -> Values:
+        """A function for each method, from a data set to its value for the buyer, in the clear."""
+        found: Values = {name: functools.partial(self._value, name, self.owned(name)) for name in self.methods}
+        found[PER_ROW] = lambda data: found[GradientNorm.name](data) / data.rows
+        return found | {TRUE: Retraining(self.train, self.test, self.setting.l2, self.model, TOLERANCE).value}
+
+    @cached_property
+    def model(self) -> SoftmaxRegression:
+        """The buyer's model."""
+        return fit(self.train, self.setting.l2, TOLERANCE)
+
+    def owned(self, name: str) -> dict[str, torch.Tensor]:
+        return self.methods[name].prepare(self.model, self.train, self.test)
+
+    def _value(self, name: str, owned: dict[str, torch.Tensor], data: Dataset) -> float:
+        rows = self.train.rows, self.test.rows, data.rows
+        method, facts = self.methods[name], Facts(data.features, data.classes, *rows, self.setting.l2)
+        return method.value(method.score(owned, with_bias(data.x), data.one_hot(), facts).item(), facts)
 
     @cached_property
     def thresholds(self) -> dict[str, Callable[[int], float | None]]:
-        """Return for each method a function from a number of rows to the threshold at which the buyer buys."""
-        checks = preflight(
-            self.train, self.test, [method() for method in PRIVATE], self.setting.l2, seed=self.seed, quick=True
-        ).checks
-        return {check.method: check.threshold.of for check in checks} | {TRUE: lambda rows: 0.0}
+        """A function for each method, from a number of rows to the value from which on the buyer buys."""
+        methods = list(self.methods.values())
+        checks = preflight(self.train, self.test, methods, self.setting.l2, seed=self.seed, quick=True).checks
+        found = {check.method: check.threshold.of for check in checks}
+        return found | {PER_ROW: lambda rows: found[GradientNorm.name](1), TRUE: lambda rows: 0.0}
 
     @cached_property
     def likeness(self) -> float:
-        """Return the cosine of the guessed direction and the buyer's, of weights centred over the classes."""
-        influence = Influence()
-        true = self.owned(influence, fit(self.train, self.setting.l2, TOLERANCE))["direction"]
-        one, other = (v - v.mean(1, keepdim=True) for v in (true, self.guess.directions.mean(0)))
+        """The cosine of the guessed direction and the buyer's, of weights centred over the classes."""
+        pair = self.owned(Influence.name)["direction"], self.guess.directions.mean(0)
+        one, other = (v - v.mean(1, keepdim=True) for v in pair)
         return float((one * other).sum() / (one.norm() * other.norm()))
 
     @cached_property
     def near(self) -> float:
-        """Return a fifth of the median distance of a row to its nearest neighbour, among the buyer's own rows."""
+        """A fifth of the median distance of a row to its nearest neighbour, among the buyer's own rows."""
         x = self.train.x
         return float((torch.cdist(x, x) + torch.eye(len(x)) * 1e9).min(1).values.median()) / 5
+
+    def ratio(self, data: Dataset) -> float:
+        """Return how many times as long as the buyer's longest row the longest row of `data` is."""
+        return attack.longest(data) / self.longest
 
     def attacks(self) -> dict[str, Dataset]:
         """Return what the seller offers in each attack, by the name of the attack."""
         s, bad, guess = self.setting, self.bad, self.guess
-        jitter = self.near / 2 / bad.features**0.5  # a near-copy is half of `near` away
-        bounds = {"row_norm": attack.longest(self.known), "low": float(self.known.x.min()), "high": float(self.known.x.max())}
-        start = self.pool.subset(range(s.made))
-        padding = attack.crafted(start, guess, **bounds)
-        long = attack.crafted(start, guess, s.longer * bounds["row_norm"])
+        low, high = float(self.known.x.min()), float(self.known.x.max())
+        norm, start = attack.longest(self.known), self.pool.subset(range(s.made))
+        crafted = attack.crafted(start, guess, norm, low, high)
+        long = attack.crafted(start, guess, s.longer * norm)
         fitted = attack.relabelled(bad, guess)
+        jitter = self.near / 2 / bad.features**0.5  # a near-copy is about half of `near` away
         return {
+            NOTHING: bad,
             "copies": attack.copied(bad, s.times),
             "near-copies": attack.copied(bad, s.times, jitter, self.seed),
             "one row": attack.picked(bad, guess, 1),
             "a fifth, picked": attack.picked(bad, guess, s.rows // 5),
+            "crafted rows added": attack.joined([bad, crafted], "added"),
+            "crafted long rows added": attack.joined([bad, long], "added, long"),
+            "balancing rows added": attack.joined([bad, attack.balancing(bad, self.pool, guess, s.made)], "balanced"),
+            "crafted rows alone": attack.crafted(bad, guess, norm, low, high),
+            "balancing rows alone": attack.balancing(bad.subset([0]), bad, guess, s.rows),
             "own model's labels": fitted,
+            "own model's labels, long rows": attack.stretched(fitted, s.longer),
             "long rows": attack.stretched(bad, s.longer),
-            "own model's labels, long": attack.stretched(fitted, s.longer),
             "near-zero rows": attack.stretched(bad, 0.001),
             "labels in proportion": attack.in_proportion(bad, guess, s.times),
-            "balancing rows": attack.joined([bad, attack.balancing(bad, self.pool, guess, s.made)], "balanced"),
-            "crafted rows": attack.joined([bad, padding], "padded"),
-            "crafted long rows": attack.joined([bad, long], "padded, long"),
         }
 
-    def guards(self) -> dict[str, Callable[[Dataset], Dataset]]:
-        """Return each countermeasure, as a function from the rows on offer to those that are valued."""
+    def guards(self) -> dict[str, Guard]:
+        """Return each countermeasure: the rows on offer go in, and those that are valued come out, or None."""
+        rows = self.setting.rows
+        near = functools.partial(attack.distinct, apart=self.near)
         norm = functools.partial(attack.clipped, row_norm=self.longest)
         bounds = functools.partial(attack.clipped, low=self.low, high=self.high)
-        near = functools.partial(attack.distinct, apart=self.near)
-        cap = functools.partial(attack.capped, rows=self.setting.rows, seed=self.seed)
+        cap = functools.partial(attack.capped, rows=rows, seed=self.seed)
+
+        def minimum(data: Dataset) -> Dataset | None:
+            return data if data.rows >= rows // 2 else None
+
         return {
-            "none": lambda data: data,
+            NONE: lambda data: data,
             "no copies": attack.distinct,
             "no near-copies": near,
+            "minimum of rows": minimum,
+            "cap on rows": cap,
             "row norm": norm,
             "range": bounds,
-            "cap on rows": cap,
-            "all": lambda data: cap(near(norm(bounds(data)))),
+            ALL: lambda data: minimum(cap(near(norm(bounds(data))))),
         }
 
 
 def _plain(data: Dataset, name: str) -> Dataset:
     return Dataset(data.x.to(torch.float64), data.y, data.classes, name)
-
-
-def _value(method: Appraiser, owned: dict[str, torch.Tensor], stage: Stage, data: Dataset) -> float:
-    """Return the value in the clear, which the private run computes on shares."""
-    facts = Facts(data.features, data.classes, stage.train.rows, stage.test.rows, data.rows, stage.setting.l2)
-    return method.value(method.score(owned, with_bias(data.x), data.one_hot(), facts).item(), facts)
 
 
 def _with_false_labels(data: Dataset, share: float, seed: int) -> Dataset:
