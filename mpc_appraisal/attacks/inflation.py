@@ -14,7 +14,7 @@ buyer's direction of influence. How a method adds rows up decides what the selle
 The seller knows the method, the number of classes, the range of features, and labelled rows of the same kind. It does
 not know the buyer's model, rows or direction, and guesses them (`Guess`), from K random halves of its known rows:
 
-    theta_k = fit on half k,    V_k = theta_k - fit on all known rows,  which is about a H^-1 grad (other half) at theta_k
+    theta_k = fit on half k,    V_k = theta_k - fit on all known rows,   about a H^-1 grad (other half) at theta_k
 
 a > 0 is the share of the other half, and H is the Hessian of the objective. In go data sets, and out come data sets:
 those on offer (`copied` to `crafted`), and what a countermeasure leaves of them (`distinct` to `clipped`). What a data
@@ -183,7 +183,7 @@ def balancing(data: Dataset, pool: Dataset, guess: Guess, rows: int) -> Dataset:
 def crafted(start: Dataset, guess: Guess, row_norm: float, low: float = -torch.inf, high: float = torch.inf) -> Dataset:
     """Return a row for each row of `start` that is made to have as much guessed influence as it can.
 
-        maximise over x and y    mean of < x' (p_k(x) - e_y)', V_k >    subject to  ||x'|| <= row_norm,  low <= x <= high
+        maximise over x and y    mean of < x' (p_k(x) - e_y)', V_k >,    ||x'|| <= row_norm,  low <= x <= high
 
     Each label is tried from each row by projected gradient ascent, and the best point on the way is kept.
 
@@ -246,7 +246,7 @@ def capped(data: Dataset, rows: int, seed: int = 0) -> Dataset:
 
 
 def clipped(data: Dataset, row_norm: float = torch.inf, low: float = -torch.inf, high: float = torch.inf) -> Dataset:
-    """Return the rows with each feature in low .. high and each row, with the constant feature, no longer than row_norm.
+    """Return the rows with each feature in low .. high and each row x' no longer than row_norm.
 
     Raises InputError for a norm of 1 or less, and for a range that does not hold 0.
     """

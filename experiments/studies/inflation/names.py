@@ -32,12 +32,12 @@ EVERY = (*METHODS, *JOINT)
 
 
 def jobs(probe: Any, names: Any, seeds: int) -> list[Job]:
+    settings = {data: Setting.of(probe, data, names.levels) for data in probe.data}
     return [
-        Job(f"names-{data}-seed{seed}", listed, (Setting.of(probe, data, names.levels), names.names, names.places, seed),
-            turn=seed)
-        for data in probe.data
+        Job(f"names-{data}-seed{seed}", listed, (setting, names.names, names.places, seed), turn=seed)
+        for data, setting in settings.items()
         for seed in range(seeds)
-    ]  # fmt: skip
+    ]
 
 
 def offers(stage: Stage, names: int) -> dict[str, list[Dataset]]:
@@ -67,9 +67,10 @@ def listed(setting: Setting, names: int, places: int, seed: int) -> list[Row]:
             order = sorted([(v, 1) for v in mine] + [(v, 0) for v in others], reverse=True)
             found.append({
                 "part": "names", "data": setting.data, "seed": seed, "method": method, "attack": name,
-                "names": len(own), "places_of": places, "total": rounded(sum(mine)), "paid": rounded(sum(max(v, 0.0) for v in mine)),
-                "places": sum(ours for _, ours in order[:places]), "whole": rounded(wholes[method]),
-                "as_one": rounded(one[method][0][0]), "rank": 1 + sum(v > max(mine) for v in others),
+                "names": len(own), "places_of": places, "total": rounded(sum(mine)),
+                "paid": rounded(sum(max(v, 0.0) for v in mine)), "places": sum(ours for _, ours in order[:places]),
+                "whole": rounded(wholes[method]), "as_one": rounded(one[method][0][0]),
+                "rank": 1 + sum(v > max(mine) for v in others),
             })  # fmt: skip
     return found
 
@@ -126,7 +127,3 @@ def drawing(rows: Iterable[Row]) -> Figure:
 
 def sizes(names: Any) -> str:
     return f"{names.names} names among {len(names.levels)} honest sellers, {names.places} places"
-
-
-def seeds_of(rows: Iterable[Row]) -> int:
-    return len({row["seed"] for row in rows})

@@ -133,16 +133,15 @@ def _cell(some: pd.DataFrame) -> dict[str, Any]:
 
 def stopped(found: pd.DataFrame, methods: Sequence[str]) -> list[dict[str, Any]]:
     """Return for each attack how often it fools one of the methods under each countermeasure, all data together."""
-    some = found[found.method.isin(methods)]
-    return [
-        {"attack": attack, "fooled": {guard: int(rows.fooled.sum()) for guard, rows in each.groupby("guard", sort=False)},
-         "of": int((each.guard == NONE).sum())}
-        for attack, each in some.groupby("attack", sort=False)
-    ]  # fmt: skip
+    some, lines = found[found.method.isin(methods)], []
+    for attack, each in some.groupby("attack", sort=False):
+        fooled = {guard: int(rows.fooled.sum()) for guard, rows in each.groupby("guard", sort=False)}
+        lines.append({"attack": attack, "fooled": fooled, "of": int((each.guard == NONE).sum())})
+    return lines
 
 
 def drawing(found: pd.DataFrame) -> Figure:
-    """Draw two tables of cells, without and with all countermeasures: median gain, and how often the buyer is fooled."""
+    """Draw tables of median gains, without and with all countermeasures, coloured by how often the buyer is fooled."""
     names = list(dict.fromkeys(found.data))
     attacks = list(dict.fromkeys(found.attack))
     figure = blank(6.2 + 2.6 * len(names), 2.0 + 0.62 * len(attacks))

@@ -25,6 +25,7 @@ from mpc_appraisal.common.errors import InputError
 
 KEYS = {"about": ABOUT | {"size", "sizes", "missing"}, "probe": probe.KEYS, "guess": probe.GUESS_KEYS,
         "names": names.KEYS}  # fmt: skip
+SIZES = ("own", "tested", "rows", "known", "l2", "lr")
 
 
 class InflationStudy(JobStudy):
@@ -32,7 +33,7 @@ class InflationStudy(JobStudy):
     summary = "what a cheating seller gains, and which countermeasures stop it"
     text = __doc__
     parts = ("probe", "names")
-    seeds = (1, 3)
+    seeds = (1, 2)
 
     def jobs(self, run: Run) -> dict[str, list[Job]]:
         size, settings = run.size, run.size.settings("probe")
@@ -43,12 +44,13 @@ class InflationStudy(JobStudy):
 
     def facts(self, size: Size) -> dict[str, str]:
         s, n = size.settings("probe"), size.settings("names")
-        found = {
-            data: f"{getattr(s.own, data)} training rows and {getattr(s.tested, data):,} test rows of the buyer; sellers of "
-            f"{getattr(s.rows, data)} rows; {getattr(s.known, data)} known to the cheating one; "
-            f"l2 = {getattr(s.l2, data):g}, fine-tuning at {getattr(s.lr, data):g}"
-            for data in s.data
-        }
+        found = {}
+        for data in s.data:
+            own, tested, rows, known, l2, lr = (getattr(getattr(s, key), data) for key in SIZES)
+            found[data] = (
+                f"{own} training rows and {tested:,} test rows of the buyer; sellers of {rows} rows; {known} rows known to "
+                f"the cheating one; l2 = {l2:g}, fine-tuning at {lr:g}"
+            )
         found["false labels"] = (
             f"honest sellers {', '.join(f'{level:g}' for level in s.levels)}; the cheating seller {s.wrong:g}"
         )
