@@ -31,6 +31,7 @@ PRIVATE = (GradientNorm.name, Influence.name, Finetuning.name)
 TRUE = Retraining.name
 METHODS = (GradientNorm.name, PER_ROW, Influence.name, Finetuning.name, TRUE)
 NOTHING, NONE, ALL = "nothing", "none", "all"  # no attack, no countermeasure, every countermeasure
+INSIDER = "crafted rows, model known"
 Guard = Callable[[Dataset], Dataset | None]
 Values = dict[str, Callable[[Dataset], float]]
 
@@ -92,6 +93,11 @@ class Stage:
     @cached_property
     def guess(self) -> Guess:
         return Guess.of(self.known, self.setting.l2, seed=self.seed, tolerance=TOLERANCE)
+
+    @cached_property
+    def truth(self) -> Guess:
+        """The buyer's model and direction: the guess of a seller that has extracted them or been told."""
+        return Guess(self.model.theta[None], self.owned(Influence.name)["direction"][None])
 
     @cached_property
     def methods(self) -> dict[str, Appraiser]:
@@ -162,6 +168,7 @@ class Stage:
             "crafted long rows added": attack.joined([bad, long], "added, long"),
             "balancing rows added": attack.joined([bad, attack.balancing(bad, self.pool, guess, s.made)], "balanced"),
             "crafted rows alone": attack.crafted(bad, guess, norm, low, high),
+            INSIDER: attack.crafted(bad, self.truth, norm, low, high),
             "balancing rows alone": attack.balancing(bad.subset([0]), bad, guess, s.rows),
             "own model's labels": fitted,
             "own model's labels, long rows": attack.stretched(fitted, s.longer),

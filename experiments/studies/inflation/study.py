@@ -48,8 +48,8 @@ class InflationStudy(JobStudy):
         for data in s.data:
             own, tested, rows, known, l2, lr = (getattr(getattr(s, key), data) for key in SIZES)
             found[data] = (
-                f"{own} training rows and {tested:,} test rows of the buyer; sellers of {rows} rows; {known} rows known to "
-                f"the cheating one; l2 = {l2:g}, fine-tuning at {lr:g}"
+                f"{own} training rows and {tested:,} test rows of the buyer; sellers of {rows} rows; {known} known to the "
+                f"cheating one; l2 = {l2:g}, fine-tuning at {lr:g}"
             )
         found["false labels"] = (
             f"honest sellers {', '.join(f'{level:g}' for level in s.levels)}; the cheating seller {s.wrong:g}"
