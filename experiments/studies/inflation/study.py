@@ -48,8 +48,8 @@ class InflationStudy(JobStudy):
         for data in s.data:
             own, tested, rows, known, l2, lr = (getattr(getattr(s, key), data) for key in SIZES)
             found[data] = (
-                f"{own} training rows and {tested:,} test rows of the buyer; sellers of {rows} rows; {known} known to the "
-                f"cheating one; l2 = {l2:g}, fine-tuning at {lr:g}"
+                f"{own} training rows and {tested:,} test rows of the buyer; sellers of {rows} rows; {known} known to "
+                f"the cheating one; l2 = {l2:g}, fine-tuning at {lr:g}"
             )
         found["false labels"] = (
             f"honest sellers {', '.join(f'{level:g}' for level in s.levels)}; the cheating seller {s.wrong:g}"
@@ -78,7 +78,8 @@ def page_and_figures(about: Row, rows: Sequence[Row]) -> tuple[Page, dict[str, F
         tables={data: {guard: probe.lines(found[found.data == data], guard) for guard in (sellers.NONE, sellers.ALL)}
                 for data in dict.fromkeys(found.data)},
         stopped={m: probe.stopped(found, [m]) for m in (*sellers.PRIVATE, sellers.PER_ROW)},
-        short=short(found), named=names.lines(parts["names"]) if parts["names"] else [], names=names,
+        short=counted(found[found.attack != sellers.NOTHING]), plain=counted(found[found.attack == sellers.NOTHING])[
+            sellers.NONE], insider=insider(found), named=names.lines(parts["names"]) if parts["names"] else [], names=names,
         guesses=cosines(parts["guess"]), facts=run_facts(about, about["sizes"], "inflation"),
     )  # fmt: skip
     return page, figures
@@ -89,11 +90,16 @@ def cosines(rows: Sequence[Row]) -> dict[str, float]:
     return {data: mean(r["cosine"] for r in select(rows, data=data)) for data in dict.fromkeys(r["data"] for r in rows)}
 
 
-def short(found: pd.DataFrame) -> dict[str, dict[str, dict[str, int]]]:
-    """Return for each countermeasure and method how many attacks fool the buyer, those without an attack apart."""
-    attacked = found[found.attack != sellers.NOTHING]
+def counted(found: pd.DataFrame) -> dict[str, dict[str, dict[str, int]]]:
+    """Return for each countermeasure and method how often the buyer is fooled."""
     return {
         guard: {m: {"fooled": int(some[some.method == m].fooled.sum()), "of": int((some.method == m).sum())}
                 for m in sellers.METHODS}
-        for guard, some in attacked.groupby("guard", sort=False)
+        for guard, some in found.groupby("guard", sort=False)
     }  # fmt: skip
+
+
+def insider(found: pd.DataFrame) -> dict[str, float]:
+    """Return for each countermeasure the median gain by influence of a seller that knows the model."""
+    some = found[(found.attack == sellers.INSIDER) & (found.method == "influence")]
+    return some.groupby("guard").gain.median().to_dict()
