@@ -10,7 +10,6 @@ helps     retraining with the rows that are valued lowers the buyer's test loss
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -107,13 +106,8 @@ def lines(found: pd.DataFrame, guard: str) -> list[dict[str, Any]]:
     here = found[found.guard == guard]
     lines = []
     for attack, some in here.groupby("attack", sort=False):
-        truth = some[some.method == TRUE]
-        line = {
-            "attack": attack,
-            "rows": median(some.kept / some.rows),
-            "helps": int(truth.helps.sum()),
-            "of": len(truth),
-        }
+        truth, kept = some[some.method == TRUE], (some.kept / some.rows).median()
+        line = {"attack": attack, "kept": float(kept), "helps": int(truth.helps.sum()), "of": len(truth)}
         lines.append(line | {"by": {m: _cell(some[some.method == m]) for m in METHODS}})
     return lines
 

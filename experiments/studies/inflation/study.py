@@ -73,14 +73,15 @@ def page_and_figures(about: Row, rows: Sequence[Row]) -> tuple[Page, dict[str, F
     found = probe.frame(parts["probe"])
     figures = {"inflation": probe.drawing(found)}
     figures |= {"inflation-names": names.drawing(parts["names"])} if parts["names"] else {}
+    guards, honest = (sellers.NONE, sellers.ALL), found.attack == sellers.NOTHING
     page = page_of(
-        "studies/inflation/report.md.jinja", figures, about=about, found=found, probe=probe, sellers=sellers,
-        tables={data: {guard: probe.lines(found[found.data == data], guard) for guard in (sellers.NONE, sellers.ALL)}
+        "studies/inflation/report.md.jinja", figures, about=about, probe=probe, sellers=sellers,
+        tables={data: {guard: probe.lines(found[found.data == data], guard) for guard in guards}
                 for data in dict.fromkeys(found.data)},
         stopped={m: probe.stopped(found, [m]) for m in (*sellers.PRIVATE, sellers.PER_ROW)},
-        short=counted(found[found.attack != sellers.NOTHING]), plain=counted(found[found.attack == sellers.NOTHING])[
-            sellers.NONE], insider=insider(found), named=names.lines(parts["names"]) if parts["names"] else [], names=names,
-        guesses=cosines(parts["guess"]), facts=run_facts(about, about["sizes"], "inflation"),
+        short=counted(found[~honest]), plain=counted(found[honest])[sellers.NONE], insider=insider(found),
+        named=names.lines(parts["names"]) if parts["names"] else [], guesses=cosines(parts["guess"]),
+        facts=run_facts(about, about["sizes"], "inflation"),
     )  # fmt: skip
     return page, figures
 
