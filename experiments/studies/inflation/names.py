@@ -32,7 +32,7 @@ EVERY = (*METHODS, *JOINT)
 
 
 def jobs(probe: Any, names: Any, seeds: int) -> list[Job]:
-    settings = {data: Setting.of(probe, data, names.levels) for data in probe.data}
+    settings = {data: Setting.of(probe, data, names.levels) for data in names.data}
     return [
         Job(f"names-{data}-seed{seed}", listed, (setting, names.names, names.places, seed), turn=seed)
         for data, setting in settings.items()
