@@ -20,7 +20,12 @@ from experiments.harness.size import Size
 from mpc_appraisal.common.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
-STEMS = {"engine": ("engine", "rows"), "extraction": ("extraction",), "marketplace": ("marketplace",)}
+STEMS = {
+    "engine": ("engine", "rows"),
+    "extraction": ("extraction",),
+    "inflation": ("inflation",),
+    "marketplace": ("marketplace",),
+}
 
 
 def words(text: str) -> list[str]:
