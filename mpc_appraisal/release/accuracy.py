@@ -181,11 +181,9 @@ def grid(method: Appraiser, facts: Facts) -> int:
     that of a mean gradient of a hundredth of the rows' norm, and some bits of larger norms are still rounding. An
     answer with noise is not rounded, because the noise of both owners lies over all of these bits.
     """
-    if type(method) in SCALED:
-        return SCALED[type(method)]
     rows = facts.rows if type(method) in (Influence, InfluenceError) else facts.test_rows
     finest = {Influence: 15, InfluenceError: 17}.get(type(method), 14)
-    return max(4, finest - math.ceil(math.log2(max(rows, 1)) / 2))
+    return SCALED.get(type(method)) or max(4, finest - math.ceil(math.log2(max(rows, 1)) / 2))
 
 
 # -- what the engine's functions are off by ------------------------------------------------------------------------
