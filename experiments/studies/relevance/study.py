@@ -1,6 +1,6 @@
 """What a buyer without a model or labels learns: relevance and diversity of candidates with known faults.
 
-MNIST and CIFAR-10 with all ten classes, and scikit-learn's digits for --small. Each candidate has one fault: wrong
+MNIST, the planes and cars of CIFAR-10, and scikit-learn's digits for --small. Each candidate has one fault: wrong
 labels, missing pixels, noise on pixels, few classes, shuffled pixels, or images of something else. Both values stand
 beside the true utility, which retraining gives. At the first seed the values of the first number of directions are
 computed between three processes too.
@@ -24,7 +24,7 @@ from experiments.harness.size import Size
 from experiments.studies.relevance.candidates import L2, measured
 from mpc_appraisal.common.errors import InputError
 
-NAMES = {"digits": "Digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
+NAMES = {"digits": "Digits", "mnist": "MNIST", "cifar10": "CIFAR-10, planes and cars"}
 COLOURS = {"clean": INK, "label noise": ORANGE, "missing pixels": BLUE, "noise on pixels": GREEN, "few classes": PURPLE,
            "shuffled pixels": "#be185d", "something else": GREY}  # fmt: skip
 KEYS = {
@@ -50,7 +50,7 @@ class RelevanceStudy(JobStudy):
     def facts(self, size: Size) -> dict[str, str]:
         told = size.settings("candidates")
         return {
-            "rows": f"{told.own} of the buyer, {told.rows:,} of each candidate, {told.test:,} of test",
+            "rows": f"{told.own} of the buyer, at most {told.rows:,} of each candidate, {told.test:,} of test",
             "model of the true utility": f"softmax regression on pixels, l2 = {L2:g}",
         }
 
@@ -125,9 +125,10 @@ def figure_of(found: pd.DataFrame, names: Sequence[str]) -> Figure:
     figure = blank(11.0, 4.2 * len(names))
     grid = figure.subplots(len(names), 2, squeeze=False)
     for line, name in zip(grid, names, strict=True):
-        mine = found[(found.data == name)]
+        mine = found[found.data == name]
         mine = mine[mine.directions == mine.directions.iloc[0]]
-        for axis, value, label in zip(line, ("fit", "spread"), ("relevance / buyer's", "diversity / buyer's"), strict=True):
+        labels = {"fit": "relevance / buyer's", "spread": "diversity / buyer's"}
+        for axis, (value, label) in zip(line, labels.items(), strict=True):
             for kind, part in mine.groupby("kind", sort=False):
                 axis.scatter(part[value], part.utility, s=24, color=COLOURS[kind], label=kind, zorder=3)
             axis.axhline(0, color=GREY, linewidth=0.9)
