@@ -20,7 +20,8 @@ Lu, Amiri and Raskar, "Data measurements for decentralized data markets" (2024),
   the covariance there takes the place of the determinant.
 
 Each opens one number times a public power of two. Each costs one product of the rows with a private matrix and squares
-of it. The powers of two may change if all sums keep inside the ring; the formulas have to stay.
+of it. The measured errors against float64 are 1.5e-6 for 150 to 300 rows of the digits, and those of MNIST and CIFAR-10
+are in results/relevance/. The powers of two may change if all sums keep inside the ring; the formulas have to stay.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Relevance(Appraiser):
     """The value is -|| v - lambda ||: minus the distance of the candidate's variances from the buyer's.
 
     Attributes:
-        directions: k, the number of principal directions, 1 or more.
+        directions: k, the number of principal directions, 1 or more; all of them where there are fewer features.
 
     Raises InputError for another number.
     """
@@ -68,7 +69,8 @@ class Relevance(Appraiser):
         integer("appraisal.directions", self.directions, 1, 2**31, "an integer of 1 or more")
 
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
-        return {"directions": (facts.features + 1, self.directions), "variances": (self.directions,)}
+        k = min(self.directions, facts.features)
+        return {"directions": (facts.features + 1, k), "variances": (k,)}
 
     def prepare(
         self, model: SoftmaxRegression | None, train: Dataset | None, test: Dataset | None = None
@@ -113,10 +115,11 @@ class Relevance(Appraiser):
 class Diversity(Appraiser):
     """The value is the candidate's mean squared distance from the plane of the buyer's principal directions.
 
-    Where the rows are noise, the value is high too: it says that the rows are different, and not that they are good.
+    Where the rows are noise, the value is high too: it says that the rows are different, and not that they are good. It
+    is 0 where k is the number of features.
 
     Attributes:
-        directions: k, the number of principal directions, 1 or more.
+        directions: k, the number of principal directions, 1 or more; all of them where there are fewer features.
 
     Raises InputError for another number.
     """
@@ -138,7 +141,7 @@ class Diversity(Appraiser):
         integer("appraisal.directions", self.directions, 1, 2**31, "an integer of 1 or more")
 
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
-        return {"directions": (facts.features + 1, self.directions + 2)}
+        return {"directions": (facts.features + 1, min(self.directions, facts.features) + 2)}
 
     def prepare(
         self, model: SoftmaxRegression | None, train: Dataset | None, test: Dataset | None = None
@@ -157,7 +160,8 @@ class Diversity(Appraiser):
         return {"directions": torch.cat([about(mean, directions), along[:, None], less[:, None]], dim=1)}
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
-        scale, inside, total = self.scale(facts), self.directions + 1, None  # inside: the columns that are taken off
+        scale, total = self.scale(facts), None
+        inside = min(self.directions, facts.features) + 1  # the columns whose squares are taken off
         for rows, _ in blocks(x, y):
             squares = summed_squares(rows, owned["directions"], scale)
             part = squares[inside:].sum() - squares[:inside].sum() + scaled(rows.square().sum(), scale**2)
@@ -191,9 +195,11 @@ class Diversity(Appraiser):
 def principal_directions(train: Dataset, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the mean (d,) of the training rows, their first principal directions (d, k), and the variances (k,).
 
-    The variances are means of squares about the mean, in float64. A direction's sign is arbitrary, and no value depends
-    on it. Raises InputError where the rows vary in fewer than `count` directions.
+    k is `count`, or d where that is smaller. The variances are means of squares about the mean, in float64. A
+    direction's sign is arbitrary, and no value depends on it. Raises InputError where the rows vary in fewer than k
+    directions.
     """
+    count = min(count, train.features)
     x = train.x.to(torch.float64)
     mean = x.mean(0)
     _, sizes, rows = torch.linalg.svd(x - mean, full_matrices=False)
