@@ -40,6 +40,7 @@ from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.mpc.ops import blocks
 
 NEGLIGIBLE = 1e-12  # a direction with so small a part of the largest variance is rounding and no direction
+FINE = 64.0  # the model owner's variances are shared times this, for a private number has 16 fractional bits in a sum
 NO_NOISE = "no sensitivity of it on shares is derived"
 
 
@@ -85,8 +86,8 @@ class Relevance(Appraiser):
         for rows, _ in blocks(x, y):
             part = summed_squares(rows, owned["directions"], row)
             total = part if total is None else total + part
-        moments = scaled(total, variance / (facts.rows * row**2))
-        return (moments - scaled(owned["variances"], variance)).square().sum()
+        moments = scaled(total, FINE * variance / (facts.rows * row**2))
+        return ((moments - scaled(owned["variances"], FINE * variance)) / FINE).square().sum()
 
     def opened_at(self, value: float, facts: Facts) -> float:
         return (value * self.scales(facts)[1]) ** 2 if value <= 0 else -1.0  # no distance has a value above 0

@@ -31,7 +31,7 @@ from mpc_appraisal.methods.relevance import principal_directions
 
 L2 = 1e-2
 SOURCES = {"digits": Digits, "mnist": Mnist, "cifar10": Cifar10}
-MOST = 16  # so many candidates have to find rows
+MOST = 32  # so many times a candidate's rows have to be left beside the buyer's
 
 
 class Stock:
