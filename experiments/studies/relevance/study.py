@@ -71,6 +71,7 @@ def render_report(folder: Path) -> Page:
     return page.render(
         "studies/relevance/report.md.jinja", folder, "relevance", {"relevance": figure_of(found, names)},
         names={name: NAMES[name] for name in names}, tables=tables(found), orders=orders(found), costs=costs(rows),
+        spans=spans(found),
         seeds=found.seed.nunique(), missing=about["missing"], facts=run_facts(about, about["sizes"], "relevance"),
     )  # fmt: skip
 
@@ -91,6 +92,14 @@ def tables(found: pd.DataFrame) -> dict[tuple[str, int], list[Row]]:
     means = found.groupby(keys, sort=False)[["utility", "fit", "spread"]].mean().reset_index()
     split = means.groupby(["data", "directions"], sort=False)
     return {key: part.to_dict("records") for key, part in split}
+
+
+def spans(found: pd.DataFrame) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return the smallest and the largest of each value, by kind, for the first data set and number of directions."""
+    one = found.iloc[0]
+    part = found[(found.data == one.data) & (found.directions == one.directions)]
+    values = ("utility", "fit", "spread")
+    return {kind: {v: (some[v].min(), some[v].max()) for v in values} for kind, some in part.groupby("kind")}
 
 
 def orders(found: pd.DataFrame) -> list[Row]:
