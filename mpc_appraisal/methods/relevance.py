@@ -20,7 +20,8 @@ Lu, Amiri and Raskar, "Data measurements for decentralized data markets" (2024),
   the covariance there takes the place of the determinant.
 
 Each opens one number times a public power of two. Each costs one product of the rows with a private matrix and squares
-of it. The measured errors against float64 are at most 1.5e-6 for 150 to 300 rows of the digits. The powers of two may change if all sums keep inside the ring; the formulas have to stay.
+of it. The measured errors against float64 are at most 1.5e-6 for 150 to 300 rows of the digits. The powers of two may
+change if all sums keep inside the ring; the formulas have to stay.
 """
 
 from __future__ import annotations
