@@ -20,7 +20,7 @@ from typing import Any
 from mpc_appraisal.appraisal.compared import warnings_of
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, DisclosureControls, ModelOwnerInput, Plan, needs
-from mpc_appraisal.appraisal.preparation import classes_of, prepare, transformed
+from mpc_appraisal.appraisal.preparation import classes_of, prepare, transformed, uses_model
 from mpc_appraisal.appraisal.sessions import Join, Plain, Session, Spawn
 from mpc_appraisal.appraisal.sides import together
 from mpc_appraisal.common.checks import integer
@@ -80,7 +80,8 @@ def appraise(
         model: A trained model in place of `train`, where the method allows it. Beside `train` it has to be a minimum on
             those rows; see `given_model`.
         method: 'gradient_norm', 'finetuning', 'influence', an `Appraiser`, or several of them. Where 'influence_error'
-            stands beside 'influence', each value of influence gets a 95% interval, `Result.margin`.
+            stands beside 'influence', each value of influence gets a 95% interval, `Result.margin`. 'relevance' and
+            'diversity' compare rows with `train` and use neither a model nor labels.
         session: 'spawn' runs three processes on this machine, 'plain' computes in the clear (the baseline), and a
             session object does what it states. With a `Join` only this organisation's own side is given, and the others
             start their own processes.
@@ -240,7 +241,7 @@ def compare(
         seller = transformed(seller, plan, {c.name: classes for c in seller.candidates})
         sets = {c.name: c.with_classes(classes) for c in seller.candidates}
         sides = prepared.train, prepared.test
-        start = None if buyer.model else prepared.model
+        start = prepared.model if buyer.model is None and uses_model(plan.methods) else None
     if retrain:
         retraining = Retraining(*sides, plan.l2, start)
         asked = [(measure, name) for measure in dict.fromkeys([truth, *measures.values()]) for name in sets]

@@ -131,4 +131,4 @@ def check_given(own: ModelOwnerInput, plan: Plan) -> ModelOwnerInput:
 
 def _mattering(methods: Iterable[Appraiser]) -> str:
     """Return the names of the methods whose value depends on the minimum."""
-    return " and ".join(method.name for method in methods if "train" in method.needs)
+    return " and ".join(method.name for method in methods if "train" in method.needs and method.uses_model)

@@ -129,7 +129,7 @@ def check_norms(published: Mapping[str, dict[str, float]], plan: Plan, facts: di
             f"at most {UNCHECKED_BOUND:g}: standardise the features, or raise model.l2",
         )
     for method in plan.methods:
-        if checked and bound * method.logit_growth > LARGEST_BOUND:
+        if checked and method.uses_model and bound * method.logit_growth > LARGEST_BOUND:
             raise InputError(
                 "the bound on logits",
                 f"{bound * method.logit_growth:g} for {method.name}",

@@ -295,16 +295,18 @@ def _findings(
     """
     first = next(iter(facts.values()))
     classes, trained = first.classes, first.train_rows > 0
+    labels = any(method.uses_labels for method in plan.methods)  # what is not read is not announced either
     message: dict[str, Any] = {}
     local: list[Finding] = []
     if isinstance(own, ModelOwnerInput):
-        message["without_rows"] = without_rows(own.train, classes, "party.train", aloud) if own.train else None
+        counted = own.train is not None and labels
+        message["without_rows"] = without_rows(own.train, classes, "party.train", aloud) if counted else None
         listings = {listing.name: listing for listing in own.controls.listings if listing is not None}
         for name, fit in matches.items():
             local += statistics_findings(name, listings.get(name), own.rows, fit, own.names)
     elif isinstance(own, DataOwnerInput):
-        hidden = plan.release.description.noised  # noise protects the labels too
-        counts = {c.name: without_rows(c, classes, f"party.data ({c.name})", aloud) for c in own.candidates}
+        hidden = plan.release.description.noised or not labels  # noise protects the labels too
+        counts = {c.name: without_rows(c, classes, f"party.data ({c.name})", aloud and labels) for c in own.candidates}
         message["without_rows"] = None if hidden else counts
     messages = rendezvous.exchange("classes", message)
     return names_findings(matches, trained) + classes_findings(messages, facts, classes) + local

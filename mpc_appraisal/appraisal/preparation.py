@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from mpc_appraisal.appraisal.norms import check_norms, row_norm, with_norms
 from mpc_appraisal.appraisal.plan import BLOCK_ROWS, DataOwnerInput, MethodInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.common.errors import InputError
@@ -30,7 +32,7 @@ class Prepared:
     """What the model owner has computed in the clear.
 
     Attributes:
-        model: The model that the model owner brought, or that it trained.
+        model: The model that the model owner brought, or that it trained; zeros where no method reads a model.
         train: Its training rows with the model's number of classes, or None.
         test: Its test rows with the model's number of classes, or None.
         inputs: What it brings to each method, by method's name.
@@ -59,7 +61,7 @@ class Prepared:
 
 
 def prepare(own: ModelOwnerInput, plan: Plan, classes: int, methods: Sequence[Appraiser] | None = None) -> Prepared:
-    """Train the model where none was brought, and compute what each method needs of the model owner.
+    """Train the model where none was brought and a method reads it, and compute what each method needs.
 
     Args:
         own: The model owner's input.
@@ -74,7 +76,7 @@ def prepare(own: ModelOwnerInput, plan: Plan, classes: int, methods: Sequence[Ap
     methods = plan.methods if methods is None else methods
     with meter.phase("fit"):
         train, test = (data.with_classes(classes) if data else None for data in (own.train, own.test))
-        model = own.model or plan.fit(train)
+        model = own.model or (plan.fit(train) if uses_model(plan.methods) else unfitted(train, classes, plan.l2))
     for method in methods:
         with meter.phase(method.name):
             method.require(train, test)
@@ -83,6 +85,16 @@ def prepare(own: ModelOwnerInput, plan: Plan, classes: int, methods: Sequence[Ap
         inputs[method.name] = MethodInput(tensors, threshold)
     seconds = {m.name: meter.seconds["fit"] + meter.seconds[m.name] for m in methods}
     return Prepared(model, train, test, inputs, seconds)
+
+
+def uses_model(methods: Sequence[Appraiser]) -> bool:
+    """Return whether a method reads the model, so that one is trained where none was brought."""
+    return any(method.uses_model for method in methods)
+
+
+def unfitted(train: Dataset, classes: int, l2: float) -> SoftmaxRegression:
+    """Return a model of zeros, which states the sizes where no method reads the model and none is trained."""
+    return SoftmaxRegression(torch.zeros(train.features + 1, max(classes, 2), dtype=torch.float64), l2)
 
 
 def classes_of(own: ModelOwnerInput, plan: Plan) -> int:

@@ -106,8 +106,8 @@ def program(
             results.append(Appraised(method, name, opened[0], cost, failure, tuple(session.ledger[known:])))
             if session.role == MODEL_OWNER:
                 emit({"done": len(results), "of": of, "method": method.name, "candidate": name})
-        if y is not None:
-            session.evict(x, y)
+        if not isinstance(x, RowBlocks):
+            _evict(session, x, y)
     if described.joint:
         _compare_all(session, plan, scores, results)
     return results
@@ -118,12 +118,14 @@ def _share_candidate(
 ) -> tuple[Any, Any]:
     """Share a candidate's x (n, d + 1) and y (n, C): n rows of d features and a constant, with labels of C classes.
 
-    Of a large candidate the blocks of both are returned in place of x, and None in place of y.
+    Of a large candidate the blocks of both are returned in place of x, and None in place of y. Labels that no method
+    reads are not shared, and None stands for y.
     """
+    labels = any(method.uses_labels for method in methods)
     with session.meter.phase("share"):
         if f.rows > HELD_ROWS and all(method.streams for method in methods):
-            return RowBlocks(lambda: _stream(session, name, f, own)), None
-        x, y = _bring_in(session, name, f, lambda: next(own.blocks(own.rows)))  # one block of all rows
+            return RowBlocks(lambda: _stream(session, name, f, own, labels)), None
+        x, y = _bring_in(session, name, f, lambda: next(own.blocks(own.rows)), labels)  # one block of all rows
         session.cache(x)  # every method multiplies by it
         return x, y
 
@@ -182,9 +184,11 @@ def _compare(session: Session, plan: Plan, scores: list[Score], results: list[Ap
         results[k] = replace(r, outcome=outcome, cost=r.cost + part, openings=r.openings + openings)
 
 
-def _bring_in(session: Session, name: str, f: Facts, read: Callable[[], Dataset]) -> tuple[Any, Any]:
-    """Share the data owner's x (n, d + 1) and y (n, C); `read` is called in its process alone."""
+def _bring_in(session: Session, name: str, f: Facts, read: Callable[[], Dataset], labels: bool) -> tuple[Any, Any]:
+    """Share the data owner's x (n, d + 1) and y (n, C), or None without labels; `read` runs in its process alone."""
     x = session.input(DATA_OWNER, lambda: with_bias(read().x), (f.rows, f.features + 1), f"party.data ({name})")
+    if not labels:
+        return x, None
     y = session.input(
         DATA_OWNER,
         lambda: read().with_classes(f.classes).one_hot(),
@@ -194,15 +198,21 @@ def _bring_in(session: Session, name: str, f: Facts, read: Callable[[], Dataset]
     return x, y
 
 
-def _stream(session: Session, name: str, f: Facts, own: Dataset | StoredDataset | None) -> Iterator[tuple[Any, Any]]:
+def _stream(
+    session: Session, name: str, f: Facts, own: Dataset | StoredDataset | None, labels: bool
+) -> Iterator[tuple[Any, Any]]:
     """Share a candidate block by block; the session evicts each block once it has been used."""
     source = own.blocks(BLOCK_ROWS) if own is not None else None
     for start in range(0, f.rows, BLOCK_ROWS):
         block = next(source) if source is not None else None
         rows = replace(f, rows=min(BLOCK_ROWS, f.rows - start))
-        x, y = _bring_in(session, name, rows, lambda block=block: block)
+        x, y = _bring_in(session, name, rows, lambda block=block: block, labels)
         yield x, y
-        session.evict(x, y)
+        _evict(session, x, y)
+
+
+def _evict(session: Session, x: Any, y: Any) -> None:
+    session.evict(*([x] if y is None else [x, y]))
 
 
 def _with_part(cost: Cost, shared: Cost, m: int) -> Cost:

@@ -126,11 +126,12 @@ def _lifted(data: Data | None, classes: int) -> Data | None:
 
 
 def _classes(buyer: ModelOwnerInput, seller: DataOwnerInput, plan: Plan, classes: int) -> list[Finding]:
-    own = None if buyer.train is None else without_rows(buyer.train, classes, "train", True)
-    theirs = {c.name: without_rows(c, classes, f"data ({c.name})", True) for c in seller.candidates}
+    labels = any(method.uses_labels for method in plan.methods)
+    own = without_rows(buyer.train, classes, "train", True) if buyer.train is not None and labels else None
+    theirs = {c.name: without_rows(c, classes, f"data ({c.name})", labels) for c in seller.candidates}
     messages = {
         MODEL_OWNER: {"without_rows": own},
-        DATA_OWNER: {"without_rows": None if plan.release.description.noised else theirs},
+        DATA_OWNER: {"without_rows": None if plan.release.description.noised or not labels else theirs},
     }
     return classes_findings(messages, theirs, classes)
 

@@ -112,7 +112,7 @@ def _read_model_owner(files: _PartyFiles, methods: Sequence[Any]) -> ModelOwnerI
         test if train is None else train,
     )
     needs(methods, own)
-    if own.model is None:
+    if own.model is None and any(method.uses_labels for method in methods):
         check_gaps(own.train, "party.train")
     return replace(own, controls=safeguards.of_model_owner(party, absolute)) if files.between else own
 

@@ -24,6 +24,8 @@ STABLE_NAMES = {
     "mpc_appraisal.methods.InfluenceError": "mpc_appraisal.appraisal.InfluenceError",
     "mpc_appraisal.methods.Methods": "mpc_appraisal.appraisal.Methods",
     "mpc_appraisal.methods.MlpFinetuning": "mpc_appraisal.appraisal.MlpFinetuning",
+    "mpc_appraisal.methods.Diversity": "mpc_appraisal.methods.Diversity",
+    "mpc_appraisal.methods.Relevance": "mpc_appraisal.methods.Relevance",
     "mpc_appraisal.data.Cifar10": "mpc_appraisal.data.Cifar10",
     "mpc_appraisal.data.ConvRandom": "mpc_appraisal.data.ConvRandom",
     "mpc_appraisal.data.Digits": "mpc_appraisal.data.Digits",

@@ -24,6 +24,7 @@ from mpc_appraisal.methods.gradient_norm import GradientNorm
 from mpc_appraisal.methods.influence import Influence
 from mpc_appraisal.methods.influence_error import InfluenceError
 from mpc_appraisal.methods.mlp_finetuning import MlpFinetuning
+from mpc_appraisal.methods.relevance import Diversity, Relevance
 
 __all__ = [
     "ALL",
@@ -31,6 +32,7 @@ __all__ = [
     "BASELINE_METHODS",
     "Appraiser",
     "Coalitions",
+    "Diversity",
     "Facts",
     "Finetuning",
     "Game",
@@ -41,6 +43,7 @@ __all__ = [
     "Methods",
     "MlpFinetuning",
     "Random",
+    "Relevance",
     "Retraining",
     "Shapley",
     "Valuation",
@@ -53,7 +56,8 @@ __all__ = [
 ]
 
 ALL: tuple[type[Appraiser], ...] = (GradientNorm, Finetuning, Influence)  # the paper's methods, which "all" means
-METHODS: dict[str, type[Appraiser]] = {method.name: method for method in (*ALL, InfluenceError, MlpFinetuning)}
+OTHERS: tuple[type[Appraiser], ...] = (InfluenceError, MlpFinetuning, Relevance, Diversity)
+METHODS: dict[str, type[Appraiser]] = {method.name: method for method in (*ALL, *OTHERS)}
 Baseline = LeaveOneOut | Shapley  # computed in the clear, from all candidates together
 BASELINE_METHODS: dict[str, type[Baseline]] = {LeaveOneOut.name: LeaveOneOut, Shapley.name: Shapley}
 

@@ -77,6 +77,9 @@ class Appraiser(ABC):
         rising: Whether a larger opened number is a higher value.
         incomparable: Why the method can be released as a value only; empty where other releases can have it too.
         logit_growth: The factor by which the method's training may raise the bound on logits; 1 for no training.
+        uses_model: Whether the method reads the model; no model is trained for methods that do not.
+        uses_labels: Whether the method reads labels; the candidate's are not shared for methods that do not.
+        without_noise: Why the method cannot be released with noise; empty where it can be.
     """
 
     name: ClassVar[str]
@@ -86,6 +89,9 @@ class Appraiser(ABC):
     rising: ClassVar[bool] = False
     incomparable: ClassVar[str] = ""
     logit_growth: ClassVar[float] = 1.0
+    uses_model: ClassVar[bool] = True
+    uses_labels: ClassVar[bool] = True
+    without_noise: ClassVar[str] = ""
 
     @property
     def settings(self) -> dict[str, Any] | None:

@@ -29,6 +29,7 @@ from mpc_appraisal.methods.gradient_norm import GradientNorm
 from mpc_appraisal.methods.influence import Influence
 from mpc_appraisal.methods.influence_error import InfluenceError
 from mpc_appraisal.methods.mlp_finetuning import MlpFinetuning
+from mpc_appraisal.methods.relevance import Diversity, Relevance
 from mpc_appraisal.mpc.backends.fast import DrySession
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
 from mpc_appraisal.mpc.protocols.log_softmax import LARGEST, LOG_BITS, X_BITS, polynomial
@@ -81,6 +82,7 @@ class Bound:
 
 
 PLAINTEXT = Bound(0.0, EXACT)
+SCALED = {GradientNorm: 14, Relevance: 20, Diversity: 10}  # bits of the grid of sums that a public scale bounds
 LOOSELY = frozenset({MlpFinetuning.name})  # values of these methods may be within the bound and far from honest runs
 
 
@@ -179,11 +181,9 @@ def grid(method: Appraiser, facts: Facts) -> int:
     that of a mean gradient of a hundredth of the rows' norm, and some bits of larger norms are still rounding. An
     answer with noise is not rounded, because the noise of both owners lies over all of these bits.
     """
-    if type(method) is GradientNorm:
-        return 14
     rows = facts.rows if type(method) in (Influence, InfluenceError) else facts.test_rows
     finest = {Influence: 15, InfluenceError: 17}.get(type(method), 14)
-    return max(4, finest - math.ceil(math.log2(max(rows, 1)) / 2))
+    return SCALED.get(type(method)) or max(4, finest - math.ceil(math.log2(max(rows, 1)) / 2))
 
 
 # -- what the engine's functions are off by ------------------------------------------------------------------------

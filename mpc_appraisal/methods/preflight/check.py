@@ -57,13 +57,13 @@ def glance(
 ) -> tuple[Preflight | None, list[str]]:
     """Make the quick pre-flight before a run; return it with its warnings, or None with the reason why there is none.
 
-    It stops no run, because it raises no AppraisalError. The arguments are those of `preflight`. For methods that value
-    no data, such as an error alone, it returns (None, []).
+    It stops no run, because it raises no AppraisalError. The arguments are those of `preflight`. Methods that read no
+    model are left out. For methods that value no data, such as an error alone, it returns (None, []).
     """
-    methods = tuple(methods)
+    methods = tuple(method for method in methods if method.uses_model)
     reason = possible(train, test, methods)
     if reason is not None or not _valuing(methods):  # an error alone has nothing to be trusted in
-        return None, [reason] if reason is not None else []
+        return None, [reason] if reason is not None and methods else []
     try:
         found = preflight(train, test, methods, l2, fit, seed=seed, quick=True, model=model)
     except AppraisalError as error:

@@ -79,9 +79,8 @@ class PrivateTensor:
     def _local(self, f, *others: PrivateTensor, shape=None) -> PrivateTensor:
         """Return the private tensor f(self, *others), which the owner of all these tensors computes alone."""
         value = f(self.value, *(o.value for o in others)) if self.mine else None
-        return PrivateTensor(
-            self.context, self.owner, value, value.shape if self.mine else shape or self.shape, self.name
-        )
+        public = self.shape if shape is None else shape  # a single number has the shape (), which is false
+        return PrivateTensor(self.context, self.owner, value, value.shape if self.mine else public, self.name)
 
     def ring(self, bits: int) -> torch.Tensor:
         """Return the value as ring elements with `bits` fractional bits, encoded once; at its owner only."""

@@ -131,6 +131,9 @@ class NoisedRelease(Release):
     def fitted(self, methods, candidates=None, prices=None):
         super().fitted(methods)
         for method in methods:
+            if method.without_noise:
+                expected = f"release=value, bit or best: {method.without_noise}"
+                raise InputError("release", f"dp of {method.name}", expected)
             if type(method) not in DERIVED and self.ceiling is None:
                 raise InputError(
                     "release.ceiling",
