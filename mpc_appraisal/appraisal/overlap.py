@@ -17,7 +17,7 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -139,7 +139,7 @@ def take_part_in_overlap(role: str, address: str, plan: OverlapPlan, read: Calla
     def run(link: Link, own: OverlapInput) -> OverlapRecord:
         return _Overlap(role, link, plan, own).run()
 
-    return attend(role, plan.transport, address, plan.join_timeout, checked, run, roles=OWNERS)
+    return attend(role, replace(plan.transport, roles=OWNERS), address, plan.join_timeout, checked, run)
 
 
 class _Overlap:

@@ -41,8 +41,8 @@ def test_two_owners_exchange_messages_and_tensors(kind, tmp_path):
     address = f"tcp://127.0.0.1:{free_port()}"
 
     def party(role):
-        transport = Transport(kind, str(tmp_path / "tls" / role), 30.0)
-        link = transport.connect(role, address, 30.0, roles=OWNERS)
+        transport = Transport(kind, str(tmp_path / "tls" / role), 30.0, roles=OWNERS)
+        link = transport.connect(role, address, 30.0)
         link.announce()
         said = link.exchange("greeting", {"from": role})
         channel = open_channel(link, Meter(), 30.0, kind)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from mpc_appraisal.common.errors import AppraisalError, PeerError
-from mpc_appraisal.common.roles import MODEL_OWNER, ROLES
+from mpc_appraisal.common.roles import MODEL_OWNER
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.net.tls import TlsLink
 from mpc_appraisal.mpc.net.transport import Transport
@@ -36,7 +36,6 @@ def attend(
     read: Callable[[], Input],
     run: Callable[[Link, Input], Result],
     hosted: bool = False,
-    roles: tuple[str, ...] = ROLES,
 ) -> Result:
     """Take `role` in a session from the meeting to the goodbye.
 
@@ -52,7 +51,6 @@ def attend(
         read: a function that returns this party's own input, or raises an AppraisalError for a bad input.
         run: a function of the rendezvous and the input, which is what this party does once all have met.
         hosted: True if a launcher hosts the rendezvous.
-        roles: the roles that take part, in the order of their ranks.
 
     Returns what `run` returned.
 
@@ -61,7 +59,7 @@ def attend(
     """
     rendezvous, own, refusal = None, None, None
     if role == MODEL_OWNER:
-        rendezvous = transport.connect(role, address, join_timeout, hosted, roles)
+        rendezvous = transport.connect(role, address, join_timeout, hosted)
     try:
         own = read()
     except AppraisalError as error:
@@ -72,8 +70,7 @@ def attend(
         raise
     try:
         if rendezvous is None:
-            patience = REFUSAL_SECONDS if refusal else join_timeout
-            rendezvous = transport.connect(role, address, patience, hosted, roles)
+            rendezvous = transport.connect(role, address, REFUSAL_SECONDS if refusal else join_timeout, hosted)
         if refusal:
             raise refusal
         with rendezvous.interrupting():

@@ -57,6 +57,7 @@ class Transport:
         freeze_timeout: The seconds without a sign of life after which a party counts as lost.
         data_owner_address: The 'tcp://host:port' at which the dealer reaches the data owner over tls. None takes the
             address that the data owner has on the way to the model owner, at a free port.
+        roles: The roles that take part, in the order of their ranks.
 
     Raises InputError: `kind` is unknown, or `freeze_timeout` is not a number above 0.
     """
@@ -65,6 +66,7 @@ class Transport:
     tls: str | None = None
     freeze_timeout: float = FREEZE_SECONDS
     data_owner_address: str | None = None
+    roles: tuple[str, ...] = ROLES
 
     def __post_init__(self):
         check_seconds(freeze_timeout=self.freeze_timeout)
@@ -75,18 +77,11 @@ class Transport:
         if engine == "stock" and self.kind == "tls":
             raise InputError("session.transport", repr(self.kind), "gloo with session.engine=stock")
 
-    def connect(
-        self,
-        role: str,
-        address: str | None,
-        timeout: float,
-        hosted: bool = False,
-        roles: tuple[str, ...] = ROLES,
-    ) -> Rendezvous | TlsLink:
+    def connect(self, role: str, address: str | None, timeout: float, hosted: bool = False) -> Rendezvous | TlsLink:
         """Meet the other parties at `address` and return the connection.
 
         The arguments and the errors are those of `Rendezvous` and `TlsLink`; `hosted` has no effect over tls.
         """
         if self.kind == "tls":
-            return TlsLink(role, address, timeout, self.tls, self.freeze_timeout, self.data_owner_address, roles)
-        return Rendezvous(role, address, timeout, hosted, self.freeze_timeout, roles)
+            return TlsLink(role, address, timeout, self.tls, self.freeze_timeout, self.data_owner_address, self.roles)
+        return Rendezvous(role, address, timeout, hosted, self.freeze_timeout, self.roles)
