@@ -79,6 +79,8 @@ def read_dataset(
     Raises InputError for a file that cannot be read or holds no `Dataset`.
     """
     path = Path(path)
+    if recipe is not None:
+        recipe.check_classes(name)
     file = _open(path, str(label), name, sizes, recipe)
     with _readable(path, name):
         x, y = np.empty((file.rows, file.features)), np.empty(file.rows, np.int64)
@@ -124,6 +126,8 @@ class StoredDataset:
         sizes: Sizes | None = None,
         recipe: Recipe | None = None,
     ):
+        if recipe is not None:
+            recipe.check_classes(name)
         self._path, self._key = path, name
         self._steps: tuple[Callable[[Dataset], Dataset], ...] = ()
         self._file = file = _open(path, str(label), name, sizes, recipe)
@@ -199,6 +203,14 @@ def open_dataset(
     return read_dataset(path, label, classes, name, sizes, recipe)
 
 
+def read_blocks(path: str | os.PathLike[str], recipe: Recipe, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield features (n, d) and targets (n,) that a recipe makes of a file, block by block."""
+    path = Path(path)
+    file = _open(path, "", name, None, recipe)
+    with _readable(path, name):
+        yield from file.blocks(STORED_BLOCK)
+
+
 def _open(path: Path, label: str, name: str, sizes: Sizes | None, recipe: Recipe | None = None) -> Any:
     """Open the file, and read and check its header."""
     suffix = path.suffix.lower()
@@ -209,8 +221,6 @@ def _open(path: Path, label: str, name: str, sizes: Sizes | None, recipe: Recipe
     if not path.is_file():
         raise InputError(name, str(path), "an existing file")
     with _readable(path, name):
-        if recipe is not None:
-            recipe.check_classes(name)
         file = recipe.table(path, name, sizes) if recipe else FORMATS[suffix](path, label, name, sizes)
     if file.rows < 1:
         raise InputError(name, f"{path} with no rows", "one row or more")

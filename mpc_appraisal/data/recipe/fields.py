@@ -23,7 +23,14 @@ from mpc_appraisal.data.tables import NUMBER
 
 MISSING = ("",)
 TRUE, FALSE = ("true", "True", "TRUE", "1"), ("false", "False", "FALSE", "0")
-KINDS = {"number": "number", "integer": "number", "boolean": "boolean", "date": "date", "datetime": "date"}
+KINDS = {
+    "number": "number",
+    "integer": "number",
+    "string": "category",
+    "boolean": "boolean",
+    "date": "date",
+    "datetime": "date",
+}
 # The kinds of fields that each property belongs to.
 BELONGS = {
     "categories": ("category",),

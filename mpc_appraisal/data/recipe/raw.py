@@ -17,16 +17,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.arrays import NAMES_BYTES, opened_array
 from mpc_appraisal.data.tables import SEPARATORS
-
-if TYPE_CHECKING:
-    from mpc_appraisal.data.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -257,8 +254,14 @@ class FrameColumns:
             yield RawBlock({n: _series(part.iloc[:, k]) for n, k in zip(wanted, places, strict=True)})
 
 
-def raw_columns(source: Any, name: str, recipe: Recipe) -> Any:
-    """Open a table: a path or a pandas DataFrame. name: the setting that errors begin with."""
+def raw_columns(source: Any, name: str, target: str) -> Any:
+    """Open a table.
+
+    Args:
+        source: a path or a pandas DataFrame.
+        name: the setting that errors begin with.
+        target: the name of the column that y of a .npz file is.
+    """
     if not isinstance(source, (str, os.PathLike)):
         if type(source).__name__ != "DataFrame" or not hasattr(source, "iloc"):
             raise InputError(name, type(source).__name__, "a path, or a pandas DataFrame")
@@ -266,7 +269,7 @@ def raw_columns(source: Any, name: str, recipe: Recipe) -> Any:
     path = Path(source)
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        return NpzColumns(path, name, recipe.target.name)
+        return NpzColumns(path, name, target)
     if suffix not in FORMATS:
         raise InputError(name, f"{path} (suffix {path.suffix!r})", "a file ending in .npz, .csv or .parquet")
     return FORMATS[suffix](path, name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ import yaml
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.data.dataset import Dataset
-from mpc_appraisal.data.files import StoredDataset, open_dataset, read_dataset
+from mpc_appraisal.data.files import StoredDataset, open_dataset, read_blocks, read_dataset
 from mpc_appraisal.data.recipe.fields import RecipeField
 from mpc_appraisal.data.recipe.raw import raw_columns
 from mpc_appraisal.data.recipe.schema import MOST_FIELDS, SCHEMA
@@ -154,20 +154,27 @@ class Recipe:
             name: the setting that errors begin with.
             sizes: the rows and the features that it must have, where they are known.
         """
-        table = RecipeTable(raw_columns(source, name, self), self, name)
+        table = RecipeTable(raw_columns(source, name, self.target.name), self, name)
         if sizes is not None:
             sizes.check(table.rows, table.features)
         return table
 
-    def arrays(self, source: Any, name: str = "data") -> tuple[np.ndarray, np.ndarray]:
-        """Return features (n, d) and targets (n,), both float64; a class is its number.
+    def read(self, source: Any, name: str = "data") -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield features (n, d) and targets (n,) of a table in blocks; a target is a class's number, or a float.
 
         The arguments are those of `table`. Raises InputError, under `name`, with all that is wrong with the table.
         """
-        table = self.table(source, name)
-        blocks = list(table.blocks(BLOCK))
-        if not blocks:
-            raise InputError(name, "no rows", "one row or more")
+        if isinstance(source, (str, os.PathLike)):
+            yield from read_blocks(source, self, name)
+        else:
+            table = self.table(source, name)
+            if not table.rows:
+                raise InputError(name, "no rows", "one row or more")
+            yield from table.blocks(BLOCK)
+
+    def arrays(self, source: Any, name: str = "data") -> tuple[np.ndarray, np.ndarray]:
+        """Return features (n, d) and targets (n,), both float64; a class is its number. The rest is as for `read`."""
+        blocks = list(self.read(source, name))
         x, y = (np.concatenate([block[k] for block in blocks]) for k in (0, 1))
         return x, y.astype(np.float64)
 
