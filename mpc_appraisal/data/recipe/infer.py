@@ -52,8 +52,8 @@ def infer(source: str | os.PathLike[str], label: str, figures: str = EXACT, leas
     Args:
         source: the table's path.
         label: the name of the target.
-        figures: how means and scales are stated: EXACT; ROUND, to the first digit of the deviation; or RANGES, the middle and half the width
-            of a range with ends of one digit.
+        figures: how means and scales are stated: EXACT; ROUND, to the first digit of the deviation; or RANGES, the
+            middle and half the width of a range with ends of one digit.
         least: a level in fewer rows is not stated, and counts as other.
 
     Raises InputError for a table that cannot be read or has no such target.

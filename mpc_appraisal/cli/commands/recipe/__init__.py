@@ -24,9 +24,10 @@ the same recipe as recipe=FILE, and its digest is compared before anything else.
 
 infer: propose a recipe for the model owner's own table, and print it. What it discloses of the rows (levels, means,
        scales) is said on standard error before.
-       --label COLUMN is the target (default: label). --round states scales to two digits and means to the first digit of
-       their scale. --ranges states the middle and half the width of a range with ends of one digit in their place. --least N states only levels that
-       N rows or more have; others count as other. The file can be edited before it is given to the other side
+       --label COLUMN is the target (default: label). --round states scales to two digits and means to the first digit
+       of their scale. --ranges states the middle and half the width of a range with ends of one digit in their place.
+       --least N states only levels that N rows or more have; others count as other. The file can be edited before it
+       is given to the other side
 check: read a table by a recipe, and print its sizes. All that is wrong is named at once, by column, and the status is 2
 show:  print what a recipe states, and its digest"""
 
