@@ -82,7 +82,7 @@ def read_dataset(
     if recipe is not None:
         recipe.check_classes(name)
     file = _open(path, str(label), name, sizes, recipe)
-    with _readable(path, name):
+    with readable(path, name):
         x, y = np.empty((file.rows, file.features)), np.empty(file.rows, np.int64)
         faults, start = Faults(name, classes, file.class_names, file.columns), 0
         for rows, labels in file.blocks(STORED_BLOCK):
@@ -180,7 +180,7 @@ class StoredDataset:
             yield block if block.classes == self.classes else block.with_classes(self.classes)
 
     def _read(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        with _readable(self._path, self._key):
+        with readable(self._path, self._key):
             yield from self._file.blocks(size)
 
 
@@ -207,12 +207,12 @@ def read_blocks(path: str | os.PathLike[str], recipe: Recipe, name: str) -> Iter
     """Yield features (n, d) and targets (n,) that a recipe makes of a file, block by block."""
     path = Path(path)
     file = _open(path, "", name, None, recipe)
-    with _readable(path, name):
+    with readable(path, name):
         yield from file.blocks(STORED_BLOCK)
 
 
-def _open(path: Path, label: str, name: str, sizes: Sizes | None, recipe: Recipe | None = None) -> Any:
-    """Open the file, and read and check its header."""
+def check_path(path: Path, name: str) -> str:
+    """Return the suffix of a data file, in lower case. Raises InputError, under `name`, for any other path."""
     suffix = path.suffix.lower()
     if path.is_dir():
         raise InputError(name, f"{path}, a folder", "an existing file (of a folder, name the files)")
@@ -220,7 +220,13 @@ def _open(path: Path, label: str, name: str, sizes: Sizes | None, recipe: Recipe
         raise InputError(name, f"{path} (suffix {path.suffix!r})", "a file ending in .npz, .csv or .parquet")
     if not path.is_file():
         raise InputError(name, str(path), "an existing file")
-    with _readable(path, name):
+    return suffix
+
+
+def _open(path: Path, label: str, name: str, sizes: Sizes | None, recipe: Recipe | None = None) -> Any:
+    """Open the file, and read and check its header."""
+    suffix = check_path(path, name)
+    with readable(path, name):
         file = recipe.table(path, name, sizes) if recipe else FORMATS[suffix](path, label, name, sizes)
     if file.rows < 1:
         raise InputError(name, f"{path} with no rows", "one row or more")
@@ -230,7 +236,7 @@ def _open(path: Path, label: str, name: str, sizes: Sizes | None, recipe: Recipe
 
 
 @contextmanager
-def _readable(path: Path, name: str) -> Iterator[None]:
+def readable(path: Path, name: str) -> Iterator[None]:
     """Turn every error of a reader into one InputError.
 
     The four foreign parsers have exceptions of their own, among them MemoryError for a damaged size. All of them mean

@@ -8,27 +8,7 @@ import numpy as np
 import pandas as pd
 
 CITIES = ("Berlin", "Paris", "Rome")
-RECIPE = """\
-missingValues: ["", NA]
-fields:
-  - name: city
-    type: string
-    categories: [Berlin, Paris, Rome]
-    feature: {unknown: other, blank: {value: null}}
-  - name: age
-    type: integer
-    unit: years
-    feature: {mean: 40, scale: 12.5, bits: 10, blank: {value: 41, indicator: true}}
-  - name: income
-    type: number
-    unit: EUR
-    feature: {mean: 30000, scale: 10000, blank: {value: 25000}}
-  - name: bought
-    type: boolean
-    trueValues: [yes]
-    falseValues: [no]
-target: bought
-"""
+RECIPE = (Path(__file__).parent / "recipe.yaml").read_text(encoding="utf-8")
 COLUMNS = ("city=Berlin", "city=Paris", "city=Rome", "city=other", "age", "age is blank", "income")
 
 

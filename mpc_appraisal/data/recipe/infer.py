@@ -13,12 +13,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.dataset import listed, near_misses
+from mpc_appraisal.data.files import check_path, readable
 from mpc_appraisal.data.recipe.fields import RecipeField
 from mpc_appraisal.data.recipe.raw import raw_columns
 from mpc_appraisal.data.recipe.schema import OTHER
@@ -58,7 +60,10 @@ def infer(source: str | os.PathLike[str], label: str, figures: str = EXACT, leas
 
     Raises InputError for a table that cannot be read or has no such target.
     """
-    columns = _columns(source, label)
+    path = Path(source)
+    check_path(path, "recipe infer")
+    with readable(path, "recipe infer"):
+        columns = _columns(path, label)
     fields, disclosed = [], []
     for name, column in columns.items():
         field, said = _field(name, column, name == label, figures, least)
@@ -68,7 +73,7 @@ def infer(source: str | os.PathLike[str], label: str, figures: str = EXACT, leas
     return Proposal(content, tuple(disclosed))
 
 
-def _columns(source: str | os.PathLike[str], label: str) -> dict[str, Any]:
+def _columns(source: Path, label: str) -> dict[str, Any]:
     """Read all columns. Raises InputError without the target, without rows, and for a repeated name."""
     import pyarrow as pa
 
