@@ -12,7 +12,9 @@ from tables_between import influence, join
 from mpc_appraisal import appraise
 from mpc_appraisal.cli.commands.catalogue import main as catalogue
 from mpc_appraisal.cli.config import compose, public_part
+from mpc_appraisal.cli.inputs import read_own
 from mpc_appraisal.cli.jobs import job_config, job_key
+from mpc_appraisal.cli.run import appraise_config
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.data import Recipe
@@ -131,6 +133,25 @@ def test_the_digest_of_the_recipe_is_public_and_its_path_is_not(tmp_path):
     before = job_key(first)
     write_recipe(one, RECIPE.replace("mean: 40", "mean: 41"))
     assert job_key(first) != before
+
+
+def test_a_recipe_without_files_and_a_listing_by_another_recipe_are_refused(tmp_path):
+    cfg = compose(["session=plain", f"recipe={write_recipe(tmp_path / 'r.yaml')}"])
+    with pytest.raises(InputError, match="recipe: got .*; expected party.data and party.train beside it"):
+        appraise_config(cfg, print, tmp_path)
+    data = write_shop(tmp_path / "data.csv", DATA)
+    catalogue(["publish", f"data={data}", "name=a", f"recipe={tmp_path / 'r.yaml'}", f"out={tmp_path / 'out'}"])
+    listing = f"party.listing={tmp_path / 'out' / 'a.json'}"
+    other = write_recipe(tmp_path / "s.yaml", RECIPE.replace("mean: 40", "mean: 41"))
+    for more, words in (
+        ([], "got no recipe; expected the recipe"),
+        ([f"recipe={other}"], "got the recipe .* expected"),
+    ):
+        stated = [f"party.data={data}", f"party.train={data}", "party.test=null", "appraisal=gradient_norm", listing]
+        with pytest.raises(InputError, match=f"listing a: data.recipe: {words}"):
+            read_own(compose(["session=plain", *stated, *more]), DATA_OWNER, ())
+    with pytest.raises(InputError, match="label: got bought; expected no label= beside recipe="):
+        catalogue(["publish", f"data={data}", "name=b", f"recipe={other}", "label=bought"])
 
 
 @pytest.mark.parametrize(

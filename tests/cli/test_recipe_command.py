@@ -102,6 +102,11 @@ def test_check_prints_sizes_or_all_faults(capsys, tmp_path, train):
     said = capsys.readouterr().out
     yes = int((FRAME["bought"] == "yes").sum())
     assert found.digest in said and "200 rows" in said and f"{200 - yes} no, {yes} yes" in said
+    number = "fields: [{name: age, type: number, feature: {blank: {value: 0}}}, {name: y, type: number, constraints: "
+    write_recipe(tmp_path / "number.yaml", number + "{minimum: 0, maximum: 9}}]\ntarget: y")
+    FRAME[["age"]].assign(y=np.arange(200) % 7).to_parquet(tmp_path / "number.parquet")
+    recipe(["check", str(tmp_path / "number.parquet"), "--recipe", str(tmp_path / "number.yaml")])
+    assert "target y: from 0 to 6" in capsys.readouterr().out
     other = write_shop(tmp_path / "b.csv", FRAME.rename(columns={"age": "Age"}).assign(bought="perhaps"))
     with pytest.raises(InputError, match=r"(?s)'Age' is nearly the same.*target 'bought': 200 values are no boolean"):
         recipe(["check", str(other), "--recipe", str(tmp_path / "recipe.yaml")])

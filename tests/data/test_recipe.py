@@ -109,6 +109,10 @@ def test_every_format_gives_one_commitment_small_and_stored(recipe, tmp_path, mo
             ["1970-01-01T02:00:00+01:00", "", "1970-01-01"],
             [1 / 24, 0, 0],
         ),  # fmt: skip
+        ("{name: a, type: integer, categories: [1, 2]}", pa.array([2, None, 1]), ["2.0", "", "1.00"], None),
+        ("{name: a, type: string, categories: ['1', '02']}", pa.array(["02", None, "1"]), ["02", "", "1.0"], None),
+        ("{name: a, type: string, categories: ['1', '2']}", pa.array([2.0, -99.0, 1.0]), ["2.0", "-99.0", "1"], None),
+        ("{name: a, type: boolean}", pa.array([1.0, float("nan"), 0.0]), ["1.0", "", "0.0"], [1, 1, 0]),
         ("{name: a, type: date}", pa.array([None, None, None]), ["", "", ""], [0, 0, 0]),
     ],
 )

@@ -25,6 +25,8 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.arrays import NAMES_BYTES, opened_array
 from mpc_appraisal.data.tables import SEPARATORS
 
+COLUMN_BYTES, CELL_BYTES = 1 << 16, 1 << 12  # the most bytes, unpacked, of a column chunk of Parquet and of a cell
+
 
 @dataclass(frozen=True)
 class RawBlock:
@@ -125,6 +127,13 @@ class ParquetColumns:
         self._path, self.where = path, str(path)
         with parquet.ParquetFile(path) as file:
             self.names, self.rows = list(file.schema_arrow.names), file.metadata.num_rows
+            for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
+                most = COLUMN_BYTES + CELL_BYTES * max(group.num_rows, 0)
+                for column in map(group.column, range(group.num_columns)):
+                    if not 0 <= column.total_uncompressed_size <= most:
+                        found = f"{path} with {column.total_uncompressed_size} bytes unpacked of {group.num_rows} rows"
+                        where = f"{found} in {column.path_in_schema!r}"
+                        raise InputError(name, where, f"at most {most} bytes, {CELL_BYTES} a cell")
 
     def blocks(self, size: int, wanted: Sequence[str]) -> Iterator[RawBlock]:
         """Yield the wanted columns of `size` rows at a time."""

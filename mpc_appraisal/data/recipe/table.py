@@ -16,7 +16,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.data.dataset import listed, near_misses
 from mpc_appraisal.data.recipe.fields import RecipeField
-from mpc_appraisal.data.recipe.values import BLANK, RANGE, UNKNOWN, UNREAD, ReadColumn, TypeRefused, read_column
+from mpc_appraisal.data.recipe.values import BLANK, RANGE, UNKNOWN, ReadColumn, TypeRefused, read_column
 
 if TYPE_CHECKING:
     from mpc_appraisal.data.recipe.recipe import Recipe
@@ -137,8 +137,12 @@ class RecipeFaults:
         more = f"\n  and {len(lines) - MOST_LINES} more" if len(lines) > MOST_LINES else ""
         count = f"{len(lines)} fault{'s' * (len(lines) > 1)}"
         found = f"{self._where}, in which the recipe {self._recipe.digest[:12]} finds {count}"
-        rows = "rows count from 0" if any("row " in line for line in lines) else "all at once"
-        expected = f"a table without these ({rows}):\n  " + "\n  ".join(lines[:MOST_LINES]) + more
+        counted = " (rows count from 0)" if self._found else ""
+        expected = (
+            f"a table without {'these' if len(lines) > 1 else 'it'}{counted}:\n  "
+            + "\n  ".join(lines[:MOST_LINES])
+            + more
+        )
         raise InputError(self._name, found, expected)
 
     def _lengths(self) -> list[str]:
@@ -173,7 +177,6 @@ def _words(field: RecipeField, code: int, target: bool) -> tuple[str, str]:
     if code == RANGE:
         low, high = ("open" if end is None else f"{end:g}" for end in (field.minimum, field.maximum))
         return f"outside its range {low} to {high}", "correct them, or remove these rows"
-    assert code == UNREAD
     how = {
         "boolean": f"write one of {listed([*field.true_values, *field.false_values])}",
         "date": f"write {field.format or 'YYYY-MM-DD' + ('Thh:mm:ss' * (field.type == 'datetime'))}",

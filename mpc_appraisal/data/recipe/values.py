@@ -6,7 +6,7 @@ blank, and the kind of fault where the value cannot be read. A value means the s
 text      is read without the spaces around it. It is blank where it is one of the field's missing values.
 number    is the nearest double. NaN and null are blank; a missing value that is a number means every spelling of it.
 boolean   is 1 or 0. A column of booleans, or a text among the true or the false values, is accepted.
-category  is the place of the level. A typed number is taken by its shortest decimal text, as a CSV file holds it.
+category  is the place of the level. A typed number is taken by its shortest decimal text, and 3.0 counts as 3.
 date      is the number of days since 1970-01-01; a datetime has a fraction, to the microsecond, and no zone means UTC.
 
 A decimal is taken as the text of it, and a column with a dictionary as its values. Times of day, durations, bytes,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 FINE, UNREAD, UNKNOWN, RANGE, BLANK = range(5)  # the kinds of faults
 DAY = 86_400_000_000  # microseconds
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+WHOLE = re.compile(r"[+-]?\d+\.0+", re.ASCII)
 WHEN = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6})0*)?)?\s?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII
 )
@@ -101,14 +102,29 @@ def reader_of(field: RecipeField, plain: bool = False) -> Callable[[str], tuple[
     if field.kind == "category":
         places = {str(level): float(place) for place, level in enumerate(field.categories)}
         unknown = {OTHER: (float(len(places)), FINE), ZEROS: (-1.0, FINE)}.get(field.unknown, (math.nan, UNKNOWN))
-        return lambda text: (places[text], FINE) if text in places else unknown
+
+        def level(text: str) -> tuple[float, int]:
+            place = places.get(text, places.get(whole_text(text)))
+            return unknown if place is None else (place, FINE)
+
+        return level
     if field.kind == "boolean":
         truths = dict.fromkeys(field.false_values, 0.0) | dict.fromkeys(field.true_values, 1.0)
-        return lambda text: (truths[text], FINE) if text in truths else (math.nan, UNREAD)
+
+        def truth(text: str) -> tuple[float, int]:
+            value = truths.get(text, truths.get(whole_text(text)))
+            return (math.nan, UNREAD) if value is None else (value, FINE)
+
+        return truth
     if field.kind == "date":
-        return lambda text: _when(text, field)
+        return lambda text: _when(whole_text(text), field)
     decimal, group = (".", "") if plain else (field.decimal_char, field.group_char)
     return lambda text: _checked(_number(text, decimal, group), field)
+
+
+def whole_text(text: str) -> str:
+    """Return the text without the decimals of a whole number: 3 for 3.0, as programs write an integer beside blanks."""
+    return text.partition(".")[0] if WHOLE.fullmatch(text) else text
 
 
 def decimal_of(value: float) -> str:
@@ -185,7 +201,8 @@ def _distinct(
     different = [text if text is None else text.strip() for text in texts(encoded.dictionary.to_pylist())]
     values, faults = np.full(len(different) + 1, np.nan), np.zeros(len(different) + 1, np.uint8)
     for place, text in enumerate(different):
-        if text is not None and text not in field.missing:
+        blank = text is None or text in field.missing or (field.kind != "number" and whole_text(text) in field.missing)
+        if not blank:
             values[place], faults[place] = parse(text)
     values += 0.0
     places = encoded.indices.fill_null(len(different)).to_numpy(zero_copy_only=False).astype(np.int64)
