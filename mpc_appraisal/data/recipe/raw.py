@@ -83,7 +83,7 @@ class CsvColumns:
         with self._reader() as reader:
             self._header(reader)
             for row in reader:
-                if _blank(row) and len(self.names) > 1:
+                if _blank(row):
                     continue
                 if len(row) != len(self.names):
                     wrong.append((reader.line_num, len(row)))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from mpc_appraisal.data.recipe.transform import Features
 
 DOMAIN = b"mpc_appraisal recipe 1\n"
-LARGEST_FILE = 1 << 24  # bytes
+LARGEST_FILE = 1 << 22  # bytes
 BLOCK = 1 << 14  # the number of rows that are read at a time
 
 
@@ -60,9 +61,9 @@ class Recipe:
     def __post_init__(self) -> None:
         names = [field.name for field in (*self.fields, self.target)]
         for what, key in ((names, "fields"), (list(self.columns), "the names of the features")):
-            again = next((name for k, name in enumerate(what) if name in what[:k]), None) if _twice(what) else None
-            if again is not None:
-                raise InputError(f"{self.where}: {key}", f"{shown(repr(again))} twice", "different names")
+            for name, times in Counter(what).items():
+                if times > 1:
+                    raise InputError(f"{self.where}: {key}", f"{shown(repr(name))} twice", "different names")
         if any(name != name.strip() for name in names):
             raise InputError(f"{self.where}: fields", "a name with spaces around it", "names without them")
         if not self.columns:
@@ -203,7 +204,3 @@ class Recipe:
         if self.class_names is None:
             found = f"a recipe whose target {shown(repr(self.target.name))} is a number"
             raise InputError(f"{name}: recipe", found, "a target of classes: a field with categories, or a boolean")
-
-
-def _twice(names: list[str]) -> bool:
-    return len(set(names)) < len(names)

@@ -7,6 +7,7 @@ all and says what to do; this has to stay the same for every size of block and f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 FIRST = 3  # the rows that an error shows of each fault
 MOST_LINES = 40  # the faults that one error names
+MOST_COMPARED = 100  # the names that are searched for near misses
 
 
 class RecipeTable:
@@ -82,8 +84,8 @@ class RecipeFaults:
         left_out = {field.name for field in self._recipe.fields if field.leave_out}
         missing = [name for name in self._fields if name not in names and name not in left_out]
         additional = [name for name in dict.fromkeys(names) if name not in self._fields]
-        twice = sorted({name for name in names if list(names).count(name) > 1}) if len(set(names)) < len(names) else []
-        near = dict(near_misses(missing, additional))
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        near = dict(near_misses(missing[:MOST_COMPARED], additional[:MOST_COMPARED]))
         for name in missing:
             hint = f"; {near[name]!r} is nearly the same: rename it" if name in near else "; add it"
             self._header.append(f"column {_quoted(name)} is missing{hint}")

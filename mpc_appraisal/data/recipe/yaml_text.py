@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from typing import Any
 
 import yaml
@@ -39,7 +40,8 @@ class _Reader(yaml.SafeLoader):
         for key in keys:
             if not isinstance(key, str):
                 raise yaml.YAMLError(f"the key {key!r}, which is no text")
-            if keys.count(key) > 1:
+        for key, times in Counter(keys).items():
+            if times > 1:
                 raise yaml.YAMLError(f"the key {key!r} twice")
         return super().construct_mapping(node, deep)
 
