@@ -24,12 +24,12 @@ from mpc_appraisal.reporting.json_lines import object_of, read_lines, short_line
 from mpc_appraisal.reporting.record_schema import (
     NESTED,
     check_agreement,
+    digest_of,
     mapping_of,
     nested_of,
     number_of,
     opening_of,
     sentences_of,
-    sha256,
     text_of,
     texts_of,
 )
@@ -160,7 +160,7 @@ class Record:
             if getattr(self, key) is not None:
                 text_of(key, getattr(self, key))
         if self.recipe is not None:
-            sha256("recipe", self.recipe)
+            digest_of("recipe", self.recipe)
         if self.session not in SESSIONS:
             raise InputError("record.session", self.session, f"one of {', '.join(SESSIONS)}")
         for key in ("method", "candidate"):
