@@ -18,10 +18,10 @@ def __getattr__(name: str):
         from mpc_appraisal.appraisal.plan import DisclosureControls
 
         return DisclosureControls
-    if name == "Dataset":
-        from mpc_appraisal.data import Dataset
+    if name in ("Dataset", "Recipe"):
+        from mpc_appraisal import data
 
-        return Dataset
+        return getattr(data, name)
     if name in ("Plain", "Spawn", "Join"):
         from mpc_appraisal.appraisal import sessions
 
@@ -29,4 +29,4 @@ def __getattr__(name: str):
     raise AttributeError(f"module 'mpc_appraisal' has no attribute {name!r}")
 
 
-__all__ = ["Dataset", "DisclosureControls", "Join", "Plain", "Spawn", "appraise"]
+__all__ = ["Dataset", "DisclosureControls", "Join", "Plain", "Recipe", "Spawn", "appraise"]

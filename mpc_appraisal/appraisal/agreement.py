@@ -306,6 +306,7 @@ def make_request(
         | ({"compared": list(compared)} if compared else {})
         | ({"metrics": metrics} if (metrics := sentences(plan.methods)) else {})
         | ({"keys": dict(keys)} if keys else {})
+        | ({"recipe": plan.public["recipe"]} if plan.public.get("recipe") else {})
     )
 
 

@@ -124,6 +124,7 @@ class Run:
             warnings=warnings_of(self.findings, name),
             metric=method.measure.stated,
             recompute=terms_of(self.plan, method, None if unsalted else agreed.inputs),
+            recipe=self.plan.public.get("recipe"),
             **computed,
         )
 

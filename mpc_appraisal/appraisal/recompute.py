@@ -23,7 +23,7 @@ import torch
 from mpc_appraisal.appraisal.norms import class_norm
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
-from mpc_appraisal.data import Dataset, NoFeatures, StoredDataset, read_dataset, standardise
+from mpc_appraisal.data import Dataset, NoFeatures, Recipe, StoredDataset, read_dataset, standardise
 from mpc_appraisal.governance.catalogue.commitment import commit, read_salt
 from mpc_appraisal.governance.catalogue.listing import Listing
 from mpc_appraisal.methods import METHODS, Appraiser, plaintext
@@ -78,7 +78,7 @@ def recompute(listing: Listing, data: Dataset | StoredDataset, stated: Mapping[s
     Args:
         listing: The listing of the data.
         data: The delivered rows, which have been checked against the listing.
-        stated: The command's arguments, with keys of `ALL` and 'label'.
+        stated: The command's arguments, with keys of `ALL`, 'label' and 'recipe'.
 
     Raises:
         InputError: Something does not agree, or cannot be checked. The first such thing is named.
@@ -174,7 +174,10 @@ def _own(stated: Mapping[str, str], key: str, terms: Mapping[str, Any], record: 
     """Return the model owner's training or test rows as they entered the computation; None where no file is stated."""
     if not stated.get(key):
         return None
-    data = read_dataset(Path(stated[key]), stated.get("label", "label"), None, key)
+    recipe = Recipe.load(stated["recipe"]) if stated.get("recipe") else None
+    if (found := recipe.digest if recipe else None) != record.recipe:
+        raise InputError("recipe", found or "no recipe", f"{record.recipe or 'no recipe'}, as the record says")
+    data = read_dataset(Path(stated[key]), stated.get("label", "label"), None, key, recipe=recipe)
     if data.features != record.features:
         raise InputError(key, f"{data.features} features", f"{record.features}, as the record says")
     if data.classes > record.classes:

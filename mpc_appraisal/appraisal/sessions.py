@@ -104,6 +104,7 @@ class Plain(PlainSettings):
                         engine="plaintext",
                         role="everybody",
                         trust="One process sees everything: a baseline, no privacy.",
+                        recipe=plan.public.get("recipe"),
                     )
                 )
                 done = {"done": len(records), "of": len(plan.methods) * len(seller.candidates)}

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.common.stable_names import TARGET, stable
-from mpc_appraisal.data import Extractor, mapped, standardise
+from mpc_appraisal.data import Extractor, Recipe, mapped, standardise
 from mpc_appraisal.data.naming import Data
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
@@ -56,6 +56,10 @@ def public_part(cfg: DictConfig) -> dict[str, Any]:
         return {prefix[:-1]: node}
 
     flat = flatten(without_added(stable(OmegaConf.to_container(cfg, resolve=True)), OWN_OF_METRIC), "")
+    recipe = recipe_of(cfg)
+    flat |= {"recipe": recipe.digest} if recipe else {}
+    if recipe is None:  # a configuration without a recipe has the digest that it had before there were recipes
+        flat.pop("recipe", None)
     return {k: v for k, v in flat.items() if not any(k == own or k.startswith(f"{own}.") for own in OWN)}
 
 
@@ -72,6 +76,23 @@ def without_added(tree: Any, own: Sequence[str] = ()) -> Any:
         for key, child in tree.items()
         if not (measured and (key in own or key in ADDED and child == ADDED[key]))
     }
+
+
+def recipe_of(cfg: DictConfig) -> Recipe | None:
+    """Return the recipe by which the owners' files are read; None if none is stated.
+
+    Raises InputError for a file that holds no recipe, and for a key beside it that the recipe takes the place of.
+    """
+    if cfg.get("recipe") is None:
+        return None
+    if not isinstance(cfg.recipe, str):
+        raise InputError("recipe", cfg.recipe, "the path of a .yaml file, or null")
+    stated = {"party.label": (cfg.party.label, "label"), "party.class_names": (cfg.party.class_names, None)}
+    stated |= {f"standardise.{key}": (cfg.standardise[key], None) for key in ("mean", "scale")}
+    for key, (value, default) in stated.items():
+        if value != default:
+            raise InputError(key, value, f"{default or 'null'} beside recipe=, because the recipe states it")
+    return Recipe.load(absolute(cfg.recipe))
 
 
 def absolute(path: str) -> Path:

@@ -20,13 +20,21 @@ from mpc_appraisal.appraisal.compared import Source
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, needs
 from mpc_appraisal.appraisal.sessions import Join
 from mpc_appraisal.cli import safeguards
-from mpc_appraisal.cli.config import absolute, instantiate, preparation
+from mpc_appraisal.cli.config import absolute, instantiate, preparation, recipe_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import Sizes, check_gaps, check_kind, open_dataset, read_dataset
 from mpc_appraisal.data.naming import Data, alike, named
 from mpc_appraisal.governance.approval.decide import Request
-from mpc_appraisal.governance.catalogue import Listing, check_listing, commit, read_listing, read_salt, salt_beside
+from mpc_appraisal.governance.catalogue import (
+    Listing,
+    check_listing,
+    check_recipe,
+    commit,
+    read_listing,
+    read_salt,
+    salt_beside,
+)
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 
 
@@ -56,6 +64,7 @@ class _PartyFiles:
         party: The keys under `party`, as plain Python values.
         prepared: The public function that is applied to a data set before it is used.
         class_names: The names of the labels 0, 1, ...; None if party.class_names does not state them.
+        recipe: What makes features of raw tables; None if the files hold features and labels.
         between: Whether the session is between organisations.
     """
 
@@ -63,6 +72,7 @@ class _PartyFiles:
         self.party: dict[str, Any] = OmegaConf.to_object(cfg.party)
         self.prepared = preparation(cfg)
         self.class_names = safeguards.class_names(self.party)
+        self.recipe = recipe_of(cfg)
         self.between = isinstance(instantiate(cfg.session), Join)
 
     def read(
@@ -71,8 +81,11 @@ class _PartyFiles:
         """Read one data file with its names. With an offer, the data must be those that the listing commits to."""
         file = absolute(path)
         listing = offer.listing if offer else None
+        if listing is not None:
+            check_recipe(listing, self.recipe)
         sizes = listing and Sizes(listing.rows, listing.features, f"listing {listing.name}")
-        data = named(reader(file, self.party["label"], None, key, sizes), None, self.class_names, "party.class_names")
+        raw = reader(file, self.party["label"], None, key, sizes, self.recipe)
+        data = named(raw, None, self.class_names, "party.class_names")
         check_kind(data, key)
         if listing is not None:
             salt = absolute(offer.secret) if offer.secret else salt_beside(file, listing.name)
@@ -114,7 +127,12 @@ def _read_model_owner(files: _PartyFiles, methods: Sequence[Any]) -> ModelOwnerI
     needs(methods, own)
     if own.model is None and any(method.uses_labels for method in methods):
         check_gaps(own.train, "party.train")
-    return replace(own, controls=safeguards.of_model_owner(party, absolute)) if files.between else own
+    if not files.between:
+        return own
+    controls = safeguards.of_model_owner(party, absolute)
+    for listing in controls.listings:
+        check_recipe(listing, files.recipe)
+    return replace(own, controls=controls)
 
 
 def _read_data_owner(files: _PartyFiles) -> DataOwnerInput:
@@ -136,7 +154,7 @@ def _read_data_owner(files: _PartyFiles) -> DataOwnerInput:
     listings = tuple(offer.listing for offer in offers)
     if files.between:
         places = dict(zip(names, paths, strict=True))
-        controls = safeguards.of_data_owner(party, absolute, places, listings, _contents(party, places))
+        controls = safeguards.of_data_owner(party, absolute, places, listings, _contents(files, places))
     else:
         controls = replace(safeguards.without_controls(party), listings=listings)
     return DataOwnerInput(tuple(source.prepare(source.data) for source in sources), controls, sources)
@@ -148,11 +166,12 @@ def _offers(party: safeguards.Party, count: int) -> list[_Offer]:
     return [_Offer(read_listing(absolute(listing)) if listing else None, secret) for listing, secret in listed]
 
 
-def _contents(party: safeguards.Party, places: dict[str, str]) -> dict[str, Callable[[], str]]:
+def _contents(files: _PartyFiles, places: dict[str, str]) -> dict[str, Callable[[], str]]:
     """Return for each candidate a function that returns the digest of its file's data, whatever the file is called."""
 
     def digest(path: str) -> str:
-        return commit(open_dataset(absolute(path), party["label"], None, "party.data"), bytes(32))
+        data = open_dataset(absolute(path), files.party["label"], None, "party.data", recipe=files.recipe)
+        return commit(data, bytes(32))
 
     return {name: lambda path=path: digest(path) for name, path in places.items()}
 

@@ -30,6 +30,8 @@ def job_config(cfg: DictConfig) -> dict[str, Any]:
     config = without_added(stable(OmegaConf.to_container(kept, resolve=True)))
     for key in ("counterparty_key", "yes_expires"):
         config["party"].pop(key, None)
+    if config.get("recipe") is None:  # jobs that finished before there were recipes keep their keys
+        config.pop("recipe", None)
     return config
 
 
@@ -38,7 +40,7 @@ def job_key(cfg: DictConfig) -> str:
     config = job_config(cfg)
     data = config["party"]["data"]
     named = [*(data if isinstance(data, list) else [data]), *(config["party"][k] for k in ("train", "test", "model"))]
-    named.append(config["features"].get("path"))
+    named += [config["features"].get("path"), config.get("recipe")]
     return finished.job_key(config, [absolute(path) for path in named if path])
 
 

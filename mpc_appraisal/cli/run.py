@@ -153,6 +153,8 @@ def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], fol
     if any(cfg.party[key] for key in ("data", "train", "test", "model")):
         buyer, seller = read_own(cfg, MODEL_OWNER, methods), read_own(cfg, DATA_OWNER, methods)
     else:
+        if "recipe" in public:
+            raise InputError("recipe", cfg.recipe, "party.data and party.train beside it, because it reads files")
         market = instantiate(cfg.scenario).build(*instantiate(cfg.data).load(), seed)
         threshold = OmegaConf.to_object(cfg.party)["threshold"]
         train, test = mapped(market.train, features), mapped(market.test, features)
@@ -240,6 +242,8 @@ def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None
     from mpc_appraisal.cli.market import market
     from mpc_appraisal.marketplace.report import print_market, write_market
 
+    if cfg.get("recipe") is not None:
+        raise InputError("recipe", cfg.recipe, "null for a marketplace, which reads no raw tables")
     sellers, protocol, session = instantiate(cfg.market), instantiate(cfg.protocol), instantiate(cfg.session)
     record = market(sellers, protocol, session, instantiate(cfg.data).load, check_seed(cfg.seed), public_part(cfg))
     finished.clear(folder)

@@ -24,6 +24,33 @@ from mpc_appraisal.data.sizes import Sizes
 NAMES_BYTES = 1 << 24  # the most bytes of an array of names, unpacked
 
 
+@contextmanager
+def opened_array(
+    archive: zipfile.ZipFile, key: str, path: Path, name: str
+) -> Iterator[tuple[IO[bytes], tuple[int, ...], Any, bool]]:
+    """Open an array and read its header: yield the open entry, shape, type, and whether it is stored by columns.
+
+    Args:
+        archive: the open file.
+        key: the array's name.
+        path: the file, for errors.
+        name: the setting that errors begin with.
+
+    Raises InputError where the header and the size of the entry do not agree.
+    """
+    with archive.open(f"{key}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0), (3, 0)):
+            raise InputError(name, f"{path} with {key} of npy version {version}", "a version up to 3.0")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+        held = archive.getinfo(f"{key}.npy").file_size - file.tell()
+        if not dtype.hasobject and math.prod(shape) * dtype.itemsize != held:
+            found = f"{path} with {held} bytes of {key}"
+            raise InputError(name, found, f"a readable .npz file: {shape} numbers of {dtype}, as it says")
+        yield file, shape, dtype, fortran
+
+
 class NpzArrays:
     """Read a .npz file of labelled data.
 
@@ -51,12 +78,12 @@ class NpzArrays:
             if missing:
                 found = f"{path} with arrays {arrays}, without {' and '.join(missing)}"
                 raise InputError(name, found, "arrays named x and y")
-            with self._opened(archive, "x") as (_, shape, dtype, self._fortran):
+            with opened_array(archive, "x", path, name) as (_, shape, dtype, self._fortran):
                 if len(shape) < 2:
                     raise InputError(name, f"x of shape {shape}", "x with two dimensions, (rows, features)")
                 self._numbers("x", dtype)
                 self.rows, self.features = shape[0], math.prod(shape[1:])
-            with self._opened(archive, "y") as (_, shape, dtype, _):
+            with opened_array(archive, "y", path, name) as (_, shape, dtype, _):
                 if len(shape) != 1:
                     raise InputError(name, f"y of shape {shape}", "y with one dimension, one label a row")
                 self._numbers("y", dtype)
@@ -73,9 +100,9 @@ class NpzArrays:
         An x that is stored by columns is read whole. Raises InputError for a file that is cut off.
         """
         with zipfile.ZipFile(self._path) as archive:
-            with self._opened(archive, "y") as (file, shape, dtype, _):
+            with opened_array(archive, "y", self._path, self._name) as (file, shape, dtype, _):
                 y = self._read(file, dtype, shape[0])
-            with self._opened(archive, "x") as (file, shape, dtype, fortran):
+            with opened_array(archive, "x", self._path, self._name) as (file, shape, dtype, fortran):
                 whole = None
                 if fortran:
                     flat = self._read(file, dtype, math.prod(shape))
@@ -87,21 +114,6 @@ class NpzArrays:
                     else:
                         x = whole[start : start + rows]
                     yield x, y[start : start + rows]
-
-    @contextmanager
-    def _opened(self, archive: zipfile.ZipFile, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], Any, bool]]:
-        """Open an array and read its header: yield the open entry, shape, type, and whether it is stored by columns."""
-        with archive.open(f"{key}.npy") as file:
-            version = np.lib.format.read_magic(file)
-            if version not in ((1, 0), (2, 0), (3, 0)):
-                raise InputError(self._name, f"{self._path} with {key} of npy version {version}", "a version up to 3.0")
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(file)
-            held = archive.getinfo(f"{key}.npy").file_size - file.tell()
-            if not dtype.hasobject and math.prod(shape) * dtype.itemsize != held:
-                found = f"{self._path} with {held} bytes of {key}"
-                raise InputError(self._name, found, f"a readable .npz file: {shape} numbers of {dtype}, as it says")
-            yield file, shape, dtype, fortran
 
     def _numbers(self, key: str, dtype: np.dtype) -> None:
         if dtype.hasobject:
@@ -119,7 +131,7 @@ class NpzArrays:
     def _names(self, archive: zipfile.ZipFile, key: str, arrays: list[str]) -> tuple[str, ...] | None:
         if key not in arrays:
             return None
-        with self._opened(archive, key) as (file, shape, dtype, _):
+        with opened_array(archive, key, self._path, self._name) as (file, shape, dtype, _):
             if len(shape) != 1 or dtype.kind != "U" or math.prod(shape) * dtype.itemsize > NAMES_BYTES:
                 found = f"{self._path} with {key} of shape {shape}, {dtype}"
                 raise InputError(self._name, found, f"an array {key} of one dimension, of short texts (numpy's str)")

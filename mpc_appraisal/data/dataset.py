@@ -217,17 +217,23 @@ def order_of(columns: Sequence[str] | None, expected: Sequence[str], name: str) 
     missing = [column for column in expected if column not in columns]
     additional = [column for column in columns if column not in expected]
     if missing or additional or len(expected) != len(columns):
-        folded = {column.casefold(): column for column in additional}
-        near = []
-        for column in missing:
-            for found in difflib.get_close_matches(column.casefold(), folded, n=1):
-                near.append(f"{folded[found]!r} for {column!r}")
+        near = [f"{found!r} for {column!r}" for column, found in near_misses(missing, additional)]
         parts = [f"without {listed(missing)}"] if missing else []
         parts += [f"with {listed(additional)} in addition"] if additional else []
         parts += [f"perhaps {listed(near, quoted=False)}"] if near else []
         raise InputError(name, f"columns {', '.join(parts)}", f"columns {listed(expected)}, in any order")
     place = {column: k for k, column in enumerate(columns)}
     return [place[column] for column in expected]
+
+
+def near_misses(missing: Sequence[str], additional: Sequence[str]) -> list[tuple[str, str]]:
+    """Return pairs of a missing name and an additional one that may only be the same name written differently."""
+    folded = {column.casefold(): column for column in additional}
+    return [
+        (column, folded[found])
+        for column in missing
+        for found in difflib.get_close_matches(column.casefold(), folded, n=1)
+    ]
 
 
 def listed(names: Any, most: int = 20, quoted: bool = True) -> str:

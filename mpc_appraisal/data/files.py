@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from mpc_appraisal.data.dataset import Dataset, order_of, real_array
 from mpc_appraisal.data.faults import Faults
 from mpc_appraisal.data.sizes import Sizes
 from mpc_appraisal.data.tables import CsvTable, ParquetTable
+
+if TYPE_CHECKING:
+    from mpc_appraisal.data.recipe import Recipe
 
 STORED_BYTES = 1 << 26  # larger files are read in blocks
 STORED_BLOCK = 1 << 14
@@ -60,6 +63,7 @@ def read_dataset(
     classes: int | None = None,
     name: str = "party.data",
     sizes: Sizes | None = None,
+    recipe: Recipe | None = None,
 ) -> Dataset:
     """Read a party's file in float64: `.npz` (arrays x, y), `.csv` or `.parquet` (a label column; the rest features).
 
@@ -70,12 +74,15 @@ def read_dataset(
         name: the configuration key that errors name.
         sizes: the rows and features that the file must have, where they are known; they are compared before the file is
             unpacked.
+        recipe: what makes features of a raw table, whose columns it states; `label` is not used then.
 
     Raises InputError for a file that cannot be read or holds no `Dataset`.
     """
     path = Path(path)
-    file = _open(path, str(label), name, sizes)
-    with _readable(path, name):
+    if recipe is not None:
+        recipe.check_classes(name)
+    file = _open(path, str(label), name, sizes, recipe)
+    with readable(path, name):
         x, y = np.empty((file.rows, file.features)), np.empty(file.rows, np.int64)
         faults, start = Faults(name, classes, file.class_names, file.columns), 0
         for rows, labels in file.blocks(STORED_BLOCK):
@@ -104,16 +111,26 @@ def transformed(
 class StoredDataset:
     """Hold a data set that stays in its file and is read in blocks.
 
-    The file is a .npz with a plain x of two dimensions, or a .parquet. Like a `Dataset`, this has rows, features,
-    classes, name, columns, class_names, `renamed`, `with_classes`, `arranged` and `blocks`; it has no x. When it is
-    made, the file is read once, and every fault that a `Dataset` refuses is refused. The arguments are those of
-    `read_dataset`.
+    The file is a .npz with a plain x of two dimensions, a .parquet, or any that a recipe reads. Like a `Dataset`, this
+    has rows, features, classes, name, columns, class_names, `renamed`, `with_classes`, `arranged` and `blocks`; it has
+    no x. When it is made, the file is read once, and every fault that a `Dataset` refuses is refused. The arguments are
+    those of `read_dataset`.
     """
 
-    def __init__(self, path: Path, label: str, classes: int | None, name: str, sizes: Sizes | None = None):
+    def __init__(
+        self,
+        path: Path,
+        label: str,
+        classes: int | None,
+        name: str,
+        sizes: Sizes | None = None,
+        recipe: Recipe | None = None,
+    ):
+        if recipe is not None:
+            recipe.check_classes(name)
         self._path, self._key = path, name
         self._steps: tuple[Callable[[Dataset], Dataset], ...] = ()
-        self._file = file = _open(path, str(label), name, sizes)
+        self._file = file = _open(path, str(label), name, sizes, recipe)
         self.name, self.rows, self.features = name, file.rows, file.features
         self.columns, self.class_names = file.columns, file.class_names
         faults = Faults(name, classes, file.class_names, file.columns)
@@ -163,7 +180,7 @@ class StoredDataset:
             yield block if block.classes == self.classes else block.with_classes(self.classes)
 
     def _read(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        with _readable(self._path, self._key):
+        with readable(self._path, self._key):
             yield from self._file.blocks(size)
 
 
@@ -173,16 +190,29 @@ def open_dataset(
     classes: int | None = None,
     name: str = "party.data",
     sizes: Sizes | None = None,
+    recipe: Recipe | None = None,
 ) -> Dataset | StoredDataset:
-    """Do the same as `read_dataset`, except that a .npz or .parquet file of more than 64 MiB stays where it is."""
+    """Do the same as `read_dataset`, except that a .npz or .parquet file of more than 64 MiB stays where it is.
+
+    With a recipe a .csv file of that size stays where it is too.
+    """
     path = Path(path)
-    if path.is_file() and path.suffix.lower() in (".npz", ".parquet") and path.stat().st_size > STORED_BYTES:
-        return StoredDataset(path, label, classes, name, sizes)
-    return read_dataset(path, label, classes, name, sizes)
+    formats = (".npz", ".parquet") if recipe is None else tuple(FORMATS)
+    if path.is_file() and path.suffix.lower() in formats and path.stat().st_size > STORED_BYTES:
+        return StoredDataset(path, label, classes, name, sizes, recipe)
+    return read_dataset(path, label, classes, name, sizes, recipe)
 
 
-def _open(path: Path, label: str, name: str, sizes: Sizes | None) -> NpzArrays | CsvTable | ParquetTable:
-    """Open the file, and read and check its header."""
+def read_blocks(path: str | os.PathLike[str], recipe: Recipe, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield features (n, d) and targets (n,) that a recipe makes of a file, block by block."""
+    path = Path(path)
+    file = _open(path, "", name, None, recipe)
+    with readable(path, name):
+        yield from file.blocks(STORED_BLOCK)
+
+
+def check_path(path: Path, name: str) -> str:
+    """Return the suffix of a data file, in lower case. Raises InputError, under `name`, for any other path."""
     suffix = path.suffix.lower()
     if path.is_dir():
         raise InputError(name, f"{path}, a folder", "an existing file (of a folder, name the files)")
@@ -190,8 +220,14 @@ def _open(path: Path, label: str, name: str, sizes: Sizes | None) -> NpzArrays |
         raise InputError(name, f"{path} (suffix {path.suffix!r})", "a file ending in .npz, .csv or .parquet")
     if not path.is_file():
         raise InputError(name, str(path), "an existing file")
-    with _readable(path, name):
-        file = FORMATS[suffix](path, label, name, sizes)
+    return suffix
+
+
+def _open(path: Path, label: str, name: str, sizes: Sizes | None, recipe: Recipe | None = None) -> Any:
+    """Open the file, and read and check its header."""
+    suffix = check_path(path, name)
+    with readable(path, name):
+        file = recipe.table(path, name, sizes) if recipe else FORMATS[suffix](path, label, name, sizes)
     if file.rows < 1:
         raise InputError(name, f"{path} with no rows", "one row or more")
     if file.features < 1:
@@ -200,7 +236,7 @@ def _open(path: Path, label: str, name: str, sizes: Sizes | None) -> NpzArrays |
 
 
 @contextmanager
-def _readable(path: Path, name: str) -> Iterator[None]:
+def readable(path: Path, name: str) -> Iterator[None]:
     """Turn every error of a reader into one InputError.
 
     The four foreign parsers have exceptions of their own, among them MemoryError for a damaged size. All of them mean

@@ -198,6 +198,8 @@ def _doubt(record: Record) -> list[str]:
 def _data(record: Record) -> list[tuple[str, str]]:
     sizes = [(record.n, "rows"), (record.features, "features"), (record.classes, "classes")]
     facts = [("size", ", ".join(f"{count} {what}" for count, what in sizes if count is not None))]
+    if record.recipe is not None:
+        facts.append(("recipe", record.recipe))
     listing = record.listing
     if listing is None:
         return [*facts, ("listing", "not listed: nothing binds the data to what was offered")]
@@ -295,13 +297,13 @@ def _steps(records: list[Record]) -> Iterable[tuple[str, str]]:
             "and still has the line with this hash.",
             f"mpc-appraisal budget verify LEDGER --head {head}",
         )
-    facts = ((r.listing["name"], r.listing["digest"], r.listing["commitment"]) for r in records if r.listing)
-    for name, digest, commitment in dict.fromkeys(facts):
+    facts = ((r.listing["name"], r.listing["digest"], r.listing["commitment"], r.recipe) for r in records if r.listing)
+    for name, digest, commitment, recipe in dict.fromkeys(facts):
         yield f"The offer: the listing's file has the SHA-256 {digest[:16]}… above.", f"sha256sum {name}.json"
         yield (
             f"The data, after the deal, with the delivered FILE and SALT: the commitment is {commitment[:16]}….",
             f"mpc-appraisal catalogue check listing={name}.json data=FILE secret=SALT record=records.jsonl"
-            " train=FILE test=FILE",
+            " train=FILE test=FILE" + " recipe=RECIPE" * (recipe is not None),
         )
     requests = dict.fromkeys(r.request["id"] for r in records if r.request and r.request["how"] == "command")
     for name in requests:

@@ -24,6 +24,7 @@ from mpc_appraisal.reporting.json_lines import object_of, read_lines, short_line
 from mpc_appraisal.reporting.record_schema import (
     NESTED,
     check_agreement,
+    digest_of,
     mapping_of,
     nested_of,
     number_of,
@@ -90,6 +91,7 @@ class Record:
             the fall of that metric. A line of JSON has this key only where it is known.
         warnings: Sentences on how the two sides' data fit together, or on what was not compared. The two sides'
             warnings may differ.
+        recipe: The digest of the recipe by which both sides' raw tables were read; None for files of features.
 
     Raises:
         InputError: A number is not finite, a type is wrong, a text holds a place (a path or an address), or a fact is
@@ -130,6 +132,7 @@ class Record:
     recompute: dict | None = None
     error_note: str | None = None
     metric: str | None = None
+    recipe: str | None = None
 
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  frozen: only here
@@ -156,6 +159,8 @@ class Record:
         for key in ("error_note", "metric"):
             if getattr(self, key) is not None:
                 text_of(key, getattr(self, key))
+        if self.recipe is not None:
+            digest_of("recipe", self.recipe)
         if self.session not in SESSIONS:
             raise InputError("record.session", self.session, f"one of {', '.join(SESSIONS)}")
         for key in ("method", "candidate"):
@@ -241,6 +246,8 @@ class Record:
         entries = asdict(self)
         if self.metric is None:  # lines of earlier versions have no such key
             del entries["metric"]
+        if self.recipe is None:  # a record without a recipe is written as it was before there were recipes
+            del entries["recipe"]
         return json.dumps(entries, allow_nan=False, ensure_ascii=False)
 
     @staticmethod

@@ -69,6 +69,12 @@ def opening_of(opening: object) -> dict:
     }
 
 
+def digest_of(key: str, value: object) -> str:
+    """Return a SHA-256 in 64 hexadecimal digits. Raises InputError for anything else."""
+    Schema(hexadecimal(64)).check(value, f"record.{key}")
+    return str(value)
+
+
 def text_of(key: str, value: object) -> str:
     """Return a text that is not blank. Raises InputError for anything else."""
     if not isinstance(value, str) or not value.strip():

@@ -11,9 +11,11 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 from fuzz_registry import X, Y, of_file, saved
+from shop import RECIPE, shop
 
-from mpc_appraisal.data import files, public, read_dataset
+from mpc_appraisal.data import Recipe, files, public, read_dataset
 from mpc_appraisal.data.items import items_of_keys
+from mpc_appraisal.data.recipe.yaml_text import read_yaml
 
 TABLE = pd.DataFrame(X, columns=["age", "income", "visits"]).assign(label=Y)
 KEYS = pd.DataFrame({"id": [f"key {k % 7}" for k in range(12)], "age": range(12)})
@@ -57,3 +59,15 @@ def cifar(folder: Path) -> list[bytes]:
 
 
 of_file("cifar", ".tar.gz", cifar, lambda path: public._tar(path, ("data_batch_1.bin", "test_batch.bin")))
+
+SHOP, OWN = shop(12, 0), Recipe.of(read_yaml(RECIPE))
+
+
+def texts(path: Path) -> None:
+    np.savez(path, **{name: np.array([str(one) for one in column]) for name, column in SHOP.fillna(1).items()})
+
+
+of_file("recipe", ".yaml", lambda folder: [RECIPE.encode()], Recipe.load)
+of_file("raw csv", ".csv", saved(lambda p: SHOP.to_csv(p, index=False), ".csv"), OWN.apply)
+of_file("raw parquet", ".parquet", saved(lambda p: SHOP.to_parquet(p), ".parquet"), OWN.apply)
+of_file("raw npz", ".npz", saved(texts, ".npz"), OWN.apply)

@@ -11,7 +11,18 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 Command = Callable[[Sequence[str]], None]
-NAMES = ("approval", "budget", "catalogue", "certificates", "cost", "example", "market", "overlap", "preflight")
+NAMES = (
+    "approval",
+    "budget",
+    "catalogue",
+    "certificates",
+    "cost",
+    "example",
+    "market",
+    "overlap",
+    "preflight",
+    "recipe",
+)
 
 
 def _command(name: str) -> Command:

@@ -16,7 +16,7 @@ from typing import Any
 
 from mpc_appraisal.cli.arguments import number, split, yes_or_no
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.data import check_gaps, check_kind, read_dataset
+from mpc_appraisal.data import Recipe, check_gaps, check_kind, read_dataset
 from mpc_appraisal.data.naming import Data, alike
 from mpc_appraisal.methods import as_methods
 from mpc_appraisal.methods.preflight.check import preflight
@@ -86,9 +86,9 @@ def _configuration(own: dict[str, str], overrides: list[str]) -> Any:
 
 def _check(own: dict[str, str], cfg: Any) -> Preflight:
     """Run the pre-flight check with the command's own keys on the two files that they name."""
-    from mpc_appraisal.cli.config import instantiate, preparation
+    from mpc_appraisal.cli.config import instantiate, preparation, recipe_of
 
-    train, test = _data(own, cfg)
+    train, test = _data(own, cfg, recipe_of(cfg))
     prepared = preparation(cfg)
     return preflight(
         prepared(train),
@@ -103,14 +103,19 @@ def _check(own: dict[str, str], cfg: Any) -> Preflight:
     )
 
 
-def _data(own: dict[str, str], cfg: Any) -> tuple[Data, Data]:
-    """Read the training and the test data, with their columns in the same order."""
+def _data(own: dict[str, str], cfg: Any, recipe: Recipe | None) -> tuple[Data, Data]:
+    """Read the training and the test data, with their columns in the same order.
+
+    recipe: what makes features of raw tables; None for files of features and labels.
+    """
+    if recipe is not None and "label" in own:
+        raise InputError("label", own["label"], "no label= beside recipe=, because the recipe states the target")
     label = own.get("label", cfg.party.label)
     classes = number("classes", own["classes"], int) if "classes" in own else None
-    train = read_dataset(Path(own["train"]), label, classes, "train")
+    train = read_dataset(Path(own["train"]), label, classes, "train", recipe=recipe)
     check_kind(train, "train")
     check_gaps(train, "train")
-    test = read_dataset(Path(own["test"]), label, classes, "test")
+    test = read_dataset(Path(own["test"]), label, classes, "test", recipe=recipe)
     check_kind(test, "test")
     return train, alike(train, test, "test")
 

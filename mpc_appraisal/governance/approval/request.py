@@ -169,7 +169,7 @@ def _sections(request: Request) -> list[tuple[str, list[str]]]:
     ]
     return [
         ("What is asked", asked),
-        ("Of which data", [_data(candidate) for candidate in content["candidates"]]),
+        ("Of which data", [_data(candidate) for candidate in content["candidates"]] + _recipe(content)),
         *([("How the two sides' data fit together", content["compared"])] if "compared" in content else []),
         ("What is opened, and to whom", opened),
         ("What it costs in privacy", _privacy(content["privacy"]) + [OVERLAP] * (len(content["candidates"]) > 1)),
@@ -196,6 +196,12 @@ def _data(candidate: dict[str, Any]) -> str:
         f"{sizes}; listed as {_name(listing['name'])}, {price.strip()}; digest of the listing: {listing['digest']}; "
         f"commitment to the data: {listing['commitment']}."
     )
+
+
+def _recipe(content: dict[str, Any]) -> list[str]:
+    if "recipe" not in content:
+        return []
+    return [f"Both sides read their raw tables by the recipe with SHA-256 {content['recipe']}."]
 
 
 def _privacy(privacy: dict[str, Any] | None) -> list[str]:

@@ -43,6 +43,7 @@ CONTENT = Schema(
         optional={
             "keys": mapping(ROLE, hexadecimal(64)),  # by role, the SHA-256 of the certificate's key that it showed
             "metrics": many(WORDS),
+            "recipe": hexadecimal(64),  # the digest of the recipe by which both sides' raw tables are read
             "compared": many(WORDS),  # requests that were made before this field was known wait in queues
         },
         format=one_of(FORMAT),

@@ -7,7 +7,7 @@ what a listing says. In go data and the owner's words; out come files, or errors
 code imports from here, and the form of a listing has to stay, because others have copies.
 """
 
-from mpc_appraisal.governance.catalogue.check import check_listing
+from mpc_appraisal.governance.catalogue.check import check_listing, check_recipe
 from mpc_appraisal.governance.catalogue.commitment import commit, new_salt, read_salt, salt_beside, write_salt
 from mpc_appraisal.governance.catalogue.facts import real_samples, statistics, synthetic_samples, types_of
 from mpc_appraisal.governance.catalogue.listing import Listing, Samples, Statistics, Terms, read_listing, write_listing
@@ -20,6 +20,7 @@ __all__ = [
     "Statistics",
     "Terms",
     "check_listing",
+    "check_recipe",
     "commit",
     "matches",
     "new_salt",

@@ -13,11 +13,22 @@ from collections import Counter
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
-from mpc_appraisal.data import Dataset, StoredDataset
+from mpc_appraisal.data import Dataset, Recipe, StoredDataset
 from mpc_appraisal.governance.catalogue.commitment import commit
 from mpc_appraisal.governance.catalogue.facts import statistics, types_of
 from mpc_appraisal.governance.catalogue.listing import Listing
 from mpc_appraisal.governance.catalogue.schema import TYPES
+
+
+def check_recipe(listing: Listing, recipe: Recipe | None) -> None:
+    """Raise InputError where the data are read by another recipe than the listing states, or only one has a recipe.
+
+    recipe: what makes features of the data's file; None for a file of features and labels.
+    """
+    found, stated = recipe.digest if recipe else None, listing.recipe
+    if found != stated:
+        names = ["no recipe" if each is None else f"the recipe {each}" for each in (found, stated)]
+        raise InputError(f"listing {listing.name}: data.recipe", names[0], f"{names[1]}, as the listing says")
 
 
 def check_listing(listing: Listing, data: Dataset | StoredDataset, salt: bytes) -> None:

@@ -95,6 +95,7 @@ class Listing:
         encoding: how values and labels came about, in the owner's words.
         columns: the name and the type of each feature, where the owner names them.
         class_names: the names of labels 0, 1, ...; None where the owner does not name them.
+        recipe: the digest of the recipe that makes features of the data's raw table; None for a file of features.
         terms: what the owner asks for.
         samples, statistics: what the owner publishes on demand.
         where: the name of the listing in errors; it is not published.
@@ -111,6 +112,7 @@ class Listing:
     encoding: str = ""
     columns: tuple[tuple[str, str], ...] = ()
     class_names: tuple[str, ...] | None = None
+    recipe: str | None = None
     terms: Terms = Terms()
     samples: Samples | None = None
     statistics: Statistics | None = None
@@ -160,6 +162,8 @@ class Listing:
             data["columns"] = [{"name": name, "type": kind} for name, kind in self.columns]
         if self.class_names is not None:
             data["class_names"] = list(self.class_names)
+        if self.recipe is not None:
+            data["recipe"] = self.recipe
         content: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
@@ -192,6 +196,7 @@ class Listing:
             encoding=data["encoding"],
             columns=tuple((column["name"], column["type"]) for column in data.get("columns", ())),
             class_names=tuple(data["class_names"]) if "class_names" in data else None,
+            recipe=data.get("recipe"),
             terms=Terms(**terms | {"purposes": tuple(terms.get("purposes", ()))}),
             samples=samples and Samples(**samples | {"x": tuple(map(tuple, samples["x"])), "y": tuple(samples["y"])}),
             statistics=statistics

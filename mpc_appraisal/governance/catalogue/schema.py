@@ -28,6 +28,7 @@ DATA = record(
     {
         "columns": many(record(name=text(200, 1), type=one_of(*TYPES)), most=MOST_FEATURES),
         "class_names": many(text(200, 1), most=MOST_FEATURES),
+        "recipe": hexadecimal(64),
     },
     rows=whole(1),
     features=whole(1, MOST_FEATURES),

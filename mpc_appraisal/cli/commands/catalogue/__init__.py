@@ -23,7 +23,7 @@ USAGE = f"""usage: mpc-appraisal catalogue publish data=FILE name=NAME [KEY=VALU
        mpc-appraisal catalogue list [in=DIR]
        mpc-appraisal catalogue search [in=DIR] [WORD ...] [FIELD>=VALUE ...]
        mpc-appraisal catalogue show NAME [in=DIR]
-       mpc-appraisal catalogue check listing=FILE data=FILE [secret=FILE] [label=COLUMN] [classes=N]
+       mpc-appraisal catalogue check listing=FILE data=FILE [secret=FILE] [label=COLUMN] [classes=N] [recipe=FILE]
                                      [record=FILE train=FILE test=FILE [model=FILE] [salt=FILE] [threshold=NUMBER]]
 
 A catalogue is a folder of listings, one JSON file each, for git or a web server. The data are never in it.
@@ -31,7 +31,8 @@ A catalogue is a folder of listings, one JSON file each, for git or a web server
 publish: write a listing of a data file.
          out=DIR is the catalogue (default: {FOLDER}). secret=FILE is the file for the salt of the commitment, which
          stays with the owner (default: FILE.NAME.salt beside the data). label=COLUMN and classes=N are as the data need
-         them. title, description and encoding are texts.
+         them. recipe=FILE makes features of a raw table, and its digest and names are published. title, description and
+         encoding are texts.
          columns=file publishes the features' names of the file's header, and columns=A,B,... names those of a file
          without names. class_names=A,B,... names labels 0, 1, ..., and class_names=file publishes the file's names.
          Names are compared with the buyer's. Without them, columns go by position and labels by number.

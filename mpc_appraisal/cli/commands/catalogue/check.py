@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mpc_appraisal.cli.commands.catalogue.listings import key_values, read_listed
+from mpc_appraisal.cli.commands.catalogue.listings import key_values, read_listed, recipe_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Sizes
-from mpc_appraisal.governance.catalogue.check import check_listing
+from mpc_appraisal.governance.catalogue.check import check_listing, check_recipe
 from mpc_appraisal.governance.catalogue.commitment import read_salt, salt_beside
 from mpc_appraisal.governance.catalogue.listing import read_listing
 
-CHECKED = ("listing", "data", "secret", "label", "classes")
+CHECKED = ("listing", "data", "secret", "label", "classes", "recipe")
 # The keys for computing an answer again.
 OWN = ("record", "train", "test", "model", "salt", "threshold", "metric", "group", "class_weights")
 
@@ -35,6 +35,7 @@ def run(arguments: Sequence[str], console: Any) -> None:
     listing, file = read_listing(stated["listing"]), Path(stated["data"])
     salt = read_salt(stated.get("secret") or salt_beside(file, listing.name))
     sizes = Sizes(listing.rows, listing.features, f"listing {listing.name}")
+    check_recipe(listing, recipe_of(stated))
     data = read_listed(file, stated, sizes)
     check_listing(listing, data, salt)
     found = []

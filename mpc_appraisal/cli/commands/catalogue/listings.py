@@ -15,7 +15,7 @@ from pathlib import Path
 from mpc_appraisal.cli.arguments import number, split
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import printable, shown
-from mpc_appraisal.data import Sizes, open_dataset
+from mpc_appraisal.data import Recipe, Sizes, open_dataset
 from mpc_appraisal.data.naming import Data
 from mpc_appraisal.governance.catalogue.listing import Listing, Terms
 from mpc_appraisal.governance.catalogue.schema import NAME, NAMED
@@ -55,11 +55,24 @@ def read_listed(file: Path, stated: dict[str, str], sizes: Sizes | None = None) 
 
     Args:
         file: The data file.
-        stated: The command's arguments, of which label= and classes= are used.
+        stated: The command's arguments, of which label=, classes= and recipe= are used.
         sizes: The sizes that a listing states, if there is one.
     """
     classes = number("classes", stated["classes"], int) if "classes" in stated else None
-    return open_dataset(file, stated.get("label", "label"), classes, "data", sizes)
+    return open_dataset(file, stated.get("label", "label"), classes, "data", sizes, recipe_of(stated))
+
+
+def recipe_of(stated: dict[str, str]) -> Recipe | None:
+    """Return the recipe that recipe= names; None if none is stated.
+
+    Raises InputError for a file that holds no recipe, and beside label= and classes=, whose place it takes.
+    """
+    if not stated.get("recipe"):
+        return None
+    for key in ("label", "classes"):
+        if key in stated:
+            raise InputError(key, shown(stated[key]), f"no {key}= beside recipe=, because the recipe states the target")
+    return Recipe.load(stated["recipe"])
 
 
 def name_bad(bad: list[Bad]) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.cli.arguments import number, yes_or_no
-from mpc_appraisal.cli.commands.catalogue.listings import FOLDER, check_name, key_values, read_listed
+from mpc_appraisal.cli.commands.catalogue.listings import FOLDER, check_name, key_values, read_listed, recipe_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.data import check_codes, check_kind
@@ -28,7 +28,7 @@ from mpc_appraisal.governance.catalogue.store import publish
 FILE = "file"  # stands for the names that the file itself has
 TERMS = ("terms", "minimum_rows", "price", "currency", "licence", "purposes", "contact")
 KEYS = ("data", "name", "out", "secret", "label", "classes", "title", "description", "encoding", "columns")
-KEYS += ("class_names", "samples", "statistics", *TERMS)
+KEYS += ("class_names", "samples", "statistics", "recipe", *TERMS)
 
 
 def run(arguments: Sequence[str], console: Any) -> None:
@@ -42,6 +42,9 @@ def run(arguments: Sequence[str], console: Any) -> None:
     if file.resolve().is_relative_to(out.resolve()):
         raise InputError("data", str(file), f"a file outside {out}, which is meant to be published")
     secret = Path(stated.get("secret") or salt_beside(file, name))
+    recipe = recipe_of(stated)
+    if recipe is not None:  # whose names are public already
+        stated = {"columns": FILE, "class_names": FILE} | stated
     data = read_listed(file, stated)
     check_kind(data, "data")
     class_names = _published("class_names", stated, data.class_names)
@@ -59,6 +62,7 @@ def run(arguments: Sequence[str], console: Any) -> None:
         "types": {kind: Counter(types)[kind] for kind in TYPES},
         "columns": tuple(zip(columns, types, strict=True)) if columns else (),
         "class_names": class_names or None,
+        "recipe": recipe.digest if recipe else None,
         "terms": _terms(stated),
         "samples": _samples(stated.get("samples", "none"), data),
         "statistics": statistics(data) if yes_or_no("statistics", stated.get("statistics", "no")) else None,

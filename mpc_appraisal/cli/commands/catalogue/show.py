@@ -48,6 +48,7 @@ def _facts(listing: Listing) -> dict[str, str]:
         "encoding": listing.encoding,
         "columns": ", ".join(f"{name} ({kind})" for name, kind in listing.columns),
         "class names": ", ".join(listing.class_names or ()),
+        "recipe": listing.recipe or "",
         "terms": terms.text,
         "price": price_of(terms),
         "licence": terms.licence or "",
