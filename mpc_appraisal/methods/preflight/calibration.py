@@ -80,7 +80,7 @@ class Expected:
         gain: The expected improvement of the measure.
         low, high: The ends of its interval, which holds `LEVEL` of parts like those that calibrated it.
         own_rows: The number of rows of one's own that improve the measure as much; 0 for a gain of 0 or less.
-        beyond: Whether it takes more own rows than the learning curve tells of; then `own_rows` is the most it tells.
+        beyond: Whether it takes more own rows than the learning curve covers; then `own_rows` is the most it covers.
     """
 
     gain: float
@@ -108,7 +108,7 @@ class Curve:
         return self.scale * (self.rows**-self.alpha - (self.rows + more) ** -self.alpha)
 
     def rows_for(self, gain: float) -> tuple[int, bool]:
-        """Return (the number of own rows whose gain is as large, whether it is more than the curve tells of)."""
+        """Return (the number of own rows whose gain is as large, whether it is more than the curve covers)."""
         if gain <= 0:
             return 0, False
         if gain > self.gain(REACH * self.rows):

@@ -26,15 +26,15 @@ def sentences(
     threshold: the secret threshold that the model owner stated for the run, which its bits were compared with.
     """
     checks = {check.method: check for check in found.checks}
-    told = {}
+    texts = {}
     for record in records:
         check = checks.get(record.method)
         if check is None or record.n is None:
             continue
         text = _of_value(record, check) if record.value is not None else _of_bit(record, check, threshold)
         if text is not None:
-            told[record.method, record.candidate] = text
-    return told
+            texts[record.method, record.candidate] = text
+    return texts
 
 
 def _of_value(record: Record, check: Check) -> str | None:
