@@ -38,6 +38,8 @@ from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import mapped
 from mpc_appraisal.methods import LeaveOneOut, Shapley, as_methods
 from mpc_appraisal.methods.preflight.check import glance
+from mpc_appraisal.methods.preflight.decision import sentences
+from mpc_appraisal.methods.preflight.result import Preflight
 from mpc_appraisal.models.softmax_regression import check_l2
 from mpc_appraisal.mpc.backends.rtas import NAME as RTAS
 from mpc_appraisal.release import Release
@@ -69,16 +71,17 @@ def wants_preflight(cfg: DictConfig) -> bool:
     return stated == "quick"
 
 
-def look(own: ModelOwnerInput, plan: Plan, folder: Path) -> None:
-    """Check the methods on the model owner's own data, in the clear.
+def look(own: ModelOwnerInput, plan: Plan, folder: Path) -> Preflight | None:
+    """Check the methods on the model owner's own data, in the clear, and return what was found; None for no check.
 
     Warnings go to standard error, and all figures to preflight.json in `folder`.
     """
-    found, sentences = glance(own.train, own.test, plan.methods, plan.l2, plan.fit, plan.seed, own.model)
-    for sentence in sentences if found is not None else ():
+    found, warnings = glance(own.train, own.test, plan.methods, plan.l2, plan.fit, plan.seed, own.model)
+    for sentence in warnings if found is not None else ():
         print(f"warning: {sentence}", file=sys.stderr, flush=True)
     if found is not None:
         (folder / "preflight.json").write_text(json.dumps(found.as_dict(), allow_nan=False) + "\n", encoding="utf-8")
+    return found
 
 
 def check_unused(cfg: DictConfig, release: Release) -> None:
@@ -109,13 +112,19 @@ def check_unused(cfg: DictConfig, release: Release) -> None:
         print(f"warning: {what}: this run makes no use of it, and it is ignored", file=sys.stderr, flush=True)
 
 
-def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], folder: Path) -> Result:
+def appraise_config(
+    cfg: DictConfig,
+    emit: Callable[[dict[str, Any]], None],
+    folder: Path,
+    found: Callable[[Preflight], None] = lambda preflight: None,
+) -> Result:
     """Run the appraisal that the configuration describes, and return its records.
 
     Args:
         cfg: The composed configuration.
         emit: A function that takes events of progress.
         folder: The run's folder, for files that are needed before it ends.
+        found: A function that takes the pre-flight, where this process makes one. Only the model owner's does.
 
     Raises:
         InputError: A key or an input does not fit.
@@ -141,8 +150,8 @@ def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], fol
     def checked(own: OwnInput, given: bool = False) -> OwnInput:
         if isinstance(own, ModelOwnerInput) and given:
             check_given(own, plan)
-        if isinstance(own, ModelOwnerInput) and preflight:
-            look(own, plan, folder)
+        if isinstance(own, ModelOwnerInput) and preflight and (made := look(own, plan, folder)) is not None:
+            found(made)
         return own
 
     preflight = wants_preflight(cfg) and not isinstance(session, Plain)
@@ -221,17 +230,19 @@ def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: st
     """
     if "market" in cfg:
         return _market(cfg, folder, key, settings)
+    made: list[Preflight] = []
     with progress() as emit:
-        result = appraise_config(cfg, emit, folder)
+        result = appraise_config(cfg, emit, folder, made.append)
     if not len(result):
         print("dealer: done; it saw sizes and requests, and keeps no record")
         return
     finished.clear(folder)
     for record in result:
         append(folder / finished.RECORDS, record)
-    print_result(result, terminal())
-    write_report(result, folder)
-    write_cards(result, folder)
+    decisions = sentences(result, made[0], OmegaConf.to_object(cfg.party)["threshold"]) if made else {}
+    print_result(result, terminal(), decisions)
+    write_report(result, folder, decisions)
+    write_cards(result, folder, decisions)
     if key is not None:
         finished.finish(folder, key, settings)
     print(f"records, report, figures and cards: {os.path.relpath(folder)}")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from mpc_appraisal.reporting.metric_names import in_words
 from mpc_appraisal.reporting.page import render
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.result import Result
-from mpc_appraisal.reporting.result_tables import COVERS, INTERVAL, finalists, parties
+from mpc_appraisal.reporting.result_tables import COVERS, INTERVAL, SECRET, finalists, parties
 from mpc_appraisal.reporting.table import number
 
 NAME, TEXT = 80, 240  # the longest name and the longest sentence that are shown whole, in characters
@@ -59,15 +59,21 @@ class Section:
     steps: tuple[tuple[str, str], ...] = ()
 
 
-def write_cards(result: Result, folder: str | Path) -> list[Path]:
-    """Write card-<slug>.md and card-<slug>.html for each candidate of a private session, and return their paths."""
+def write_cards(
+    result: Result, folder: str | Path, decisions: Mapping[tuple[str, str], str] | None = None
+) -> list[Path]:
+    """Write card-<slug>.md and card-<slug>.html for each candidate of a private session, and return their paths.
+
+    decisions: the model owner's decision sentence by method and candidate, which stand first; None for none.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     private = Result(record for record in result if record.session in SIDES and not record.baseline)
     among, taken, written = finalists(private), set(), []
     for candidate in private.candidates:
         records = [record for record in private if record.candidate == candidate]
-        title, found = f"Appraisal card: {shown(candidate, NAME)}", sections(records, among)
+        title = f"Appraisal card: {shown(candidate, NAME)}"
+        found = [*_decided(records, decisions or {}), *sections(records, among)]
         place = slug(candidate, taken)
         taken.add(place)
         for form in ("md", "html"):
@@ -113,6 +119,13 @@ def sections(records: list[Record], among: dict[str, int]) -> list[Section]:
         Section("How to verify", steps=tuple(_steps(records))),
     ]
     return [section for section in found if section.answers or section.facts or section.steps]
+
+
+def _decided(records: list[Record], decisions: Mapping[tuple[str, str], str]) -> list[Section]:
+    """Return the section with the candidate's decisions, or nothing where there is none."""
+    known = [(r.method, decisions[r.method, r.candidate]) for r in records if (r.method, r.candidate) in decisions]
+    answers = [(f"{shown(method, NAME)}: {text}", ()) for method, text in known]
+    return [Section("The decision", answers=(*answers, ("", (SECRET,))))] if answers else []
 
 
 def _subtitle(records: list[Record]) -> str:

@@ -8,6 +8,7 @@ and users refer to them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from mpc_appraisal.reporting.page import Image, Page, write_page
@@ -17,6 +18,7 @@ from mpc_appraisal.reporting.result_tables import (
     candidates_table,
     correlations_table,
     costs_table,
+    decisions_table,
     openings_table,
     run_table,
     trust,
@@ -27,20 +29,24 @@ from mpc_appraisal.reporting.result_tables import (
 from mpc_appraisal.reporting.table import Table
 
 TITLE = "Appraisal of data"
+NONE: Mapping[tuple[str, str], str] = {}  # no decisions: the party made no pre-flight
 CAPTIONS = {
     "values": "Value of each candidate by each method: rings; crosses are the same computed in the clear.",
     "costs": "Cost of each candidate's appraisal, by method.",
 }
 
 
-def print_result(result: Result, console=None) -> None:
-    """Print tables, openings, trust and a bar for each value on a rich console, a new one by default."""
+def print_result(result: Result, console=None, decisions: Mapping[tuple[str, str], str] = NONE) -> None:
+    """Print tables, openings, trust and a bar for each value on a rich console, a new one by default.
+
+    decisions: the model owner's decision sentence by method and candidate, which stand first.
+    """
     from rich.console import Console
     from rich.rule import Rule
     from rich.text import Text
 
     console = console or Console()
-    for table in (values_table(result), *_warned(result), correlations_table(result), openings_table(result)):
+    for table in _tables(result, decisions):
         print_table(table, console)
         console.print()
     console.print(Text("Trust", style="bold"))
@@ -59,8 +65,11 @@ def print_result(result: Result, console=None) -> None:
             console.print(Text.assemble((f"  {short:<{name}} ", ""), (f"{bar:<41}", "cyan"), f"{value:>11}"))
 
 
-def _warned(result: Result) -> list[Table]:
-    return [table for table in (warnings_table(result),) if table.rows]
+def _tables(result: Result, decisions: Mapping[tuple[str, str], str], full: bool = False) -> list[Table]:
+    """Return the tables at the top: decisions and warnings where there are any, values, correlations and openings."""
+    first = [table for table in (decisions_table(decisions),) if table.rows]
+    warned = [table for table in (warnings_table(result),) if table.rows]
+    return [*first, values_table(result, full), *warned, correlations_table(result), openings_table(result)]
 
 
 def print_table(table: Table, console) -> None:
@@ -72,8 +81,11 @@ def print_table(table: Table, console) -> None:
         console.print(Text(note, style="dim"))
 
 
-def write_report(result: Result, folder: str | Path) -> list[Path]:
-    """Write report.md, report.html and the figures (PNG and SVG) into `folder`, and return their paths."""
+def write_report(result: Result, folder: str | Path, decisions: Mapping[tuple[str, str], str] = NONE) -> list[Path]:
+    """Write report.md, report.html and the figures (PNG and SVG) into `folder`, and return their paths.
+
+    decisions: as for `print_result`.
+    """
     from mpc_appraisal.reporting.figures import cost_figure, save, values_figure
 
     folder = Path(folder)
@@ -83,7 +95,7 @@ def write_report(result: Result, folder: str | Path) -> list[Path]:
     images = [path for name, figure in drawn for path in save(figure, folder, name)]
     page = Page(
         TITLE,
-        main=[values_table(result, full=True), *_warned(result), correlations_table(result), openings_table(result)],
+        main=_tables(result, decisions, full=True),
         trust=trust(result),
         details=[candidates_table(result), costs_table(result), run_table(result)],
         figures=[Image(path, caption(path.stem, result)) for path in images if path.suffix == ".svg"],

@@ -9,7 +9,7 @@ nothing that is not in the records.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from mpc_appraisal.reporting.metric_names import in_words
 from mpc_appraisal.reporting.record import ERRORS, Record
@@ -21,6 +21,7 @@ COVERS = (
     "it covers that these rows are a sample of their source, not what the model owner's own rows add, nor that "
     "influence is a first-order estimate."
 )
+SECRET = "A decision names the model owner's secret threshold: this page is for the model owner alone."
 BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
@@ -90,6 +91,12 @@ def measured(result: RunRecords) -> list[str]:
         "test rows, in place of the mean test loss."
         for metric, methods in found.items()
     ]
+
+
+def decisions_table(decisions: Mapping[tuple[str, str], str]) -> Table:
+    """Return the model owner's decision sentences, by method and candidate. There may be no rows."""
+    rows = [(candidate, method, text) for (method, candidate), text in decisions.items()]
+    return Table("Decision", ("candidate", "method", "decision"), "lll", rows, (SECRET,))
 
 
 def with_margin(result: RunRecords, record: Record) -> str:

@@ -29,7 +29,7 @@ from experiments.studies.appraisal.tables import (
     steps_within,
     with_utility,
 )
-from experiments.studies.appraisal.threshold import cases, context, decided, foretold, in_hindsight
+from experiments.studies.appraisal.threshold import by_size, cases, context, decided, foretold, in_hindsight
 from mpc_appraisal.common.errors import AppraisalError, InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +81,8 @@ def test_a_tiny_run_measures_every_part(tiny):
     text, out, _ = tiny
     about, *rows = lines(out)
     assert about["missing"] == [] and "Not measured" not in text
-    assert {row["part"] for row in rows} == {"noise", "grid", "table1", "mismatch", "accuracy", "missing", "preflight"}
+    parts = {"noise", "grid", "table1", "mismatch", "accuracy", "missing", "preflight", "sized"}
+    assert {row["part"] for row in rows} == parts
     assert {(row["lr"], row["steps"]) for row in rows if row["part"] == "grid"} == {
         (lr, steps) for lr in (0.1, 10.0) for steps in (1, 2)
     }
@@ -91,7 +92,7 @@ def test_a_tiny_run_measures_every_part(tiny):
 
 def test_every_value_is_private_and_near_its_plaintext(tiny):
     _, out, _ = tiny
-    private = [row for row in lines(out)[1:] if row["part"] not in ("accuracy", "preflight")]
+    private = [row for row in lines(out)[1:] if row["part"] not in ("accuracy", "preflight", "sized")]
     for row in private:
         assert None not in row["plaintext"], row["job"]
         if row["refused"]:
@@ -153,7 +154,12 @@ def test_thresholds_are_the_pre_flights_and_errors_are_counted_by_hand(tiny):
     for row in rows:
         mine = [r for r in read(records) if r.method == row["method"] and not r.baseline]
         cells = []
-        for scale, threshold in ((mine[0].n if row["unit"] == "value per row" else 1, row["threshold"]), (1, 0.0)):
+        calibrated = row["threshold"]
+        if (size := row["size"]) is not None:
+            shares = (size["own"] / (size["own"] + n) for n in (mine[0].n, size["rows"]))
+            calibrated += size["clean"] / 2 * (next(shares) - next(shares))
+        assert (size is not None) == (row["method"] == "influence")
+        for scale, threshold in ((mine[0].n if row["unit"] == "value per row" else 1, calibrated), (1, 0.0)):
             bad = [r.value >= scale * threshold for r in mine if r.utility <= 0]
             good = [r.value < scale * threshold for r in mine if r.utility > 0]
             cells += [f"{sum(each)} of {len(each)}" if each else "–" for each in (bad, good)]
@@ -167,6 +173,11 @@ SECTION = "studies/appraisal/threshold.md.jinja"
 def table(rows: list[dict]):
     """Render the section on thresholds as a table."""
     return sections(SECTION, "section", context(rows))[0]
+
+
+def sections_text(rows: list[dict]) -> str:
+    """Render the section on thresholds as Markdown."""
+    return environment().get_template(SECTION).module.section(context(rows))
 
 
 def verdict(rows: list[dict]) -> str:
@@ -211,6 +222,18 @@ def test_one_bit_by_a_threshold_by_zero_and_in_hindsight():
     assert errors(decided(refused, refused.threshold)) == [(0, 4), (4, 4)]
     shown = table(none)
     assert shown.rows[0][-1] == "nothing bought" and "2 did not trust the method, and 2 found no" in shown.notes[-1]
+
+
+def test_other_numbers_of_rows_have_thresholds_and_lines_of_their_own():
+    size = {"own": 30, "rows": 10, "clean": 0.8}
+    rows = market_rows(size=size)
+    rows += [row | {"part": "sized", "n": [90] * 4} for row in rows if row["part"] == "noise"]
+    few, many = cases(rows, "influence"), cases(rows, "influence", "sized")
+    assert few.threshold.tolist() == [0.2] * 4 + [-0.1] * 4  # as many rows as a part: the threshold as it is
+    assert many.threshold.tolist() == pytest.approx([0.0] * 4 + [-0.3] * 4)  # 0.4 (30 / 120 - 30 / 40)
+    lines = {line["n"]: line for line in by_size(rows)}
+    assert lines[10]["calibrated"] == 1 and lines[90]["calibrated"] == 1 + 2 and lines[90]["count"] == 8
+    assert "| influence | 90 | 3 of 8 |" in " ".join(sections_text(rows).split())
 
 
 def test_a_buyer_without_a_pre_flight_or_with_a_refused_value_is_not_counted():

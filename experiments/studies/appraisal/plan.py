@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.harness.jobs import Job
 from experiments.harness.records import Row, select
-from experiments.studies.appraisal.sweeps import RATE, STEPS, AppSweep, Preflights, rounded
+from experiments.studies.appraisal.sweeps import RATE, STEPS, AppSweep, Preflights, Sized, rounded
 from experiments.studies.appraisal.tables import FIGURE3_RATE, FIGURE3_STEPS, budgets
 from mpc_appraisal.cli.config import compose, instantiate
 from mpc_appraisal.common.errors import AppraisalError
@@ -42,6 +42,8 @@ class SweepPlan:
         missing = (*settings.digits, "scenario=missing_data", f"model.l2={MISSING_L2}", *two)
         self.noise = AppSweep("noise", fixed, "seed", self.seeds)  # all methods at figure 3's 16 steps
         self.preflight = Preflights("preflight", fixed, "seed", self.seeds)  # on the same markets
+        sizes = tuple(settings.smaller)
+        self.sized = [Sized("sized", (*fixed, f"seed={seed}"), "scenario.size", sizes) for seed in self.seeds]
         self.mismatch = AppSweep("mismatch", mismatch, "seed", self.seeds)
         self.missing = AppSweep("missing", missing, "seed", self.seeds)
         self.grid = [self._tuned("grid", rate, "seed=0", STEPS, settings.steps) for rate in settings.rates]
@@ -61,7 +63,7 @@ class SweepPlan:
         """Return all sweeps in their order; those of table 1 are known once one rate of the grid is measured."""
         ladder = [sweep for sweep in self.grid if sweep.rate == FIGURE3_RATE]
         known = [row for sweep in ladder for row in sweep.rows(self.work)]
-        first = [self.noise, self.preflight, self.mismatch, self.missing, *ladder]
+        first = [self.noise, self.preflight, *self.sized, self.mismatch, self.missing, *ladder]
         return first + self.table1(known) + [sweep for sweep in self.grid if sweep not in ladder]
 
 

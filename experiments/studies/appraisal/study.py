@@ -27,11 +27,12 @@ from mpc_appraisal.common.roles import ASSUMPTION
 FILE = "paper.jsonl"
 LISTS = {"candidate", "n", "level", "rounds", "value", "plaintext", "utility", "mb", "share", "private"}
 ONE = {"part", "job", "method", "seed", "steps", "lr", "refused", "bound", "features", "classes", "clear", "opened"}
-IN_CLEAR = ("accuracy", "preflight")  # parts without private values
+IN_CLEAR = ("accuracy", "preflight", "sized")  # parts without private values
 KEYS = {
     "about": ABOUT | {"size", "sizes", "jobs", "missing"},
     "accuracy": {"part", "job", "method", "seed", "candidate", "utility", "accuracy"},
     "preflight": {"part", "job", "method", "seed", "verdict", "threshold", "unit", *COUNTS},
+    "sized": {"part", "job", "method", "seed", "n", "value", "plaintext", "utility"},
     **dict.fromkeys(("noise", "grid", "table1", "mismatch", "missing"), ONE | LISTS),
 }
 NEEDS = {  # by table or figure, the parts that it is made of
@@ -41,7 +42,7 @@ NEEDS = {  # by table or figure, the parts that it is made of
     "fig4": ("noise", "grid"),
     "fig5": ("mismatch",),
     "missing": ("missing",),
-    "threshold": ("noise", "preflight"),
+    "threshold": ("noise", "preflight", "sized"),
 }
 
 

@@ -28,6 +28,9 @@ from experiments.harness.records import Row
 from experiments.studies.appraisal.tables import COUNTS
 from mpc_appraisal.cli.config import compose, instantiate
 from mpc_appraisal.common.errors import AppraisalError
+from mpc_appraisal.methods import as_methods
+from mpc_appraisal.methods.preflight.study import valuer
+from mpc_appraisal.models.training import utility
 from mpc_appraisal.reporting.record import Record, read
 
 APP = Path(sys.executable).parent / "mpc-appraisal"
@@ -176,10 +179,47 @@ class Preflights(AppSweep):
             for check in self.found(work, value) or ():
                 t = check["threshold"]
                 row = self.facts(value) | {"method": check["method"], "verdict": check["verdict"]}
-                row |= {"threshold": t["value"], "unit": t["unit"]}
+                row |= {"threshold": t["value"], "unit": t["unit"], "size": t["size"]}
                 row |= {key: [t[key]["wrong"], t[key]["of"]] for key in COUNTS}
                 rows.append({key: rounded(each) for key, each in row.items()})
         return rows
+
+
+class Sized(AppSweep):
+    """Candidates of fewer rows on the markets of the seeds, in the clear, kept in WORK/<job>.json.
+
+    The sweep's axis is scenario.size. Private values are those in plaintext to 1e-4, as the noise sweep shows.
+    """
+
+    def _job(self, value: Any) -> Job:
+        return Job(self.job(value), sized, ([*self.fixed, f"{self.axis}={value}"], int(self._known()["seed"])))
+
+    def found(self, work: Path, value: Any) -> list[Row] | None:
+        return self._job(value).rows(work)
+
+    def run(self, work: Path, log: Path) -> None:
+        for value in self.values:
+            if self.found(work, value) is None:
+                self._job(value).keep(work)
+
+    def rows(self, work: Path) -> list[Row]:
+        """Return a row for each finished size and method."""
+        return [self.facts(value) | row for value in self.values for row in self.found(work, value) or ()]
+
+
+def sized(overrides: Sequence[str], seed: int) -> list[Row]:
+    """Return a row for each method, with the candidates' values and true utilities, all in the clear."""
+    cfg = compose(overrides)
+    market = instantiate(cfg.scenario).build(*instantiate(cfg.data).load(), seed)
+    model = instantiate(cfg.model)(market.train)
+    utilities = [utility(market.train, market.test, c.data, cfg.model.l2, model, 1e-6) for c in market.candidates]
+    rows = []
+    for method in as_methods(instantiate(cfg.appraisal)):
+        value = valuer(method, model, market.train, market.test)
+        values = [rounded(value(c.data)) for c in market.candidates]
+        row = {"method": method.name, "refused": False, "n": [c.data.rows for c in market.candidates], "value": values}
+        rows.append(row | {"plaintext": values, "utility": rounded(utilities)})
+    return rows
 
 
 def preflight(job: str, log: Path, overrides: Sequence[str], seed: int) -> list[Row]:

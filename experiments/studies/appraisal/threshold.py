@@ -2,6 +2,7 @@
 
 threshold t_s   from `mpc-appraisal preflight` on the training and test rows of the model owner of seed s alone
 bought          private value >= t_s   (or >= 0)
+t(n)            for influence a threshold depends on the candidate's number of rows n (`calibration.SizeTerm`)
 helps           true utility > 0: retraining with the candidate lowers the mean test loss, as the pre-flight has it
 
 false accept    bought and does not help, of those that do not help
@@ -21,24 +22,27 @@ from matplotlib.figure import Figure
 from experiments.harness.plots import BLUE, GREY, INK, ORANGE, blank, plain
 from experiments.harness.records import Row, select
 from experiments.studies.appraisal.tables import COUNTS, pick
+from mpc_appraisal.methods.preflight.calibration import SizeTerm
 from mpc_appraisal.methods.preflight.result import Rate
 from mpc_appraisal.methods.preflight.threshold import threshold_of
 
 METHODS = {"gradient_norm": "gradient norm", "finetuning": "fine-tuning", "influence": "influence"}
 
 
-def cases(rows: Sequence[Row], method: str) -> pd.DataFrame:
-    """Return a line for each candidate of the seeds with private values and a pre-flight.
+def cases(rows: Sequence[Row], method: str, part: str = "noise") -> pd.DataFrame:
+    """Return a line for each candidate of the seeds with values and a pre-flight; `part` says of which candidates.
 
     `threshold` is the one for so many rows; it is nan if none was found, and then the candidate is not bought.
     """
     known = {row["seed"]: row for row in pick(rows, "preflight", method)}
-    kept = [row for row in pick(rows, "noise", method) if not row["refused"] and row["seed"] in known]
+    kept = [row for row in pick(rows, part, method) if not row["refused"] and row["seed"] in known]
     lists = ["n", "value", "plaintext", "utility"]
     found = pd.DataFrame(kept, columns=["seed", *lists]).explode(lists, ignore_index=True)
     found = found.astype({"seed": int} | dict.fromkeys(lists, float))
     limits = pd.DataFrame([known[seed] for seed in found.seed], columns=["threshold", "unit"])
-    found["threshold"] = limits.threshold.astype(float) * found.n.where(limits.unit == "value per row", 1.0)
+    terms = [SizeTerm(**size) if (size := known[seed].get("size")) else None for seed in found.seed]
+    added = [0.0 if term is None else term.of(n) for term, n in zip(terms, found.n, strict=True)]
+    found["threshold"] = limits.threshold.astype(float) * found.n.where(limits.unit == "value per row", 1.0) + added
     return found.assign(helps=found.utility > 0, wrong=(found.value >= found.threshold) != (found.utility > 0))
 
 
@@ -63,6 +67,21 @@ def foretold(rows: Sequence[Row], method: str) -> list[Rate]:
     return [Rate.count([True] * off + [False] * (of - off)) for off, of in counts]
 
 
+def by_size(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return, for each number of rows, the wrong decisions of each method by the ways to decide."""
+    lines = []
+    for method, name in METHODS.items():
+        parts = [found for part in ("sized", "noise") if len(found := cases(rows, method, part))]
+        for n, found in pd.concat(parts).groupby("n") if parts else ():
+            ways = {"calibrated": found.threshold, "zero": 0.0, "hindsight": in_hindsight(found)}
+            wrong = {way: sum(rate.wrong for rate in decided(found, each)) for way, each in ways.items()}
+            accepts, rejects = decided(found, found.threshold)
+            lines.append(
+                {"name": name, "n": int(n), "count": len(found), "accepts": accepts, "rejects": rejects} | wrong
+            )
+    return lines
+
+
 def context(rows: Sequence[Row]) -> dict[str, Any]:
     """Return what the template needs: the decisions of each method, and the pre-flights."""
     methods, every = [], [cases(rows, method) for method in METHODS]
@@ -81,6 +100,7 @@ def context(rows: Sequence[Row]) -> dict[str, Any]:
     checks = select(rows, part="preflight")
     return {
         "methods": methods,
+        "sizes": by_size(rows) if select(rows, part="sized") else [],
         "every": len(told),
         "turned": int(((told.value >= told.threshold) != (told.plaintext >= told.threshold)).sum()),
         "without": len(select(checks, threshold=None)),

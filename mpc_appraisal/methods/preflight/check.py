@@ -8,14 +8,15 @@ H, and a model theta_s is fitted on O. From H come K parts, numbered p, that dif
     r_s        = Spearman(value, utility) over the K parts                          (verdict.py)
     w          = share of the swaps of two classes' labels in H that do not lower the value
 
-The verdict on each method rests on r_s and w, a decision threshold is calibrated on values and utilities
-(threshold.py), and where a method is not trusted other l2, strengths of the regulariser, are tried (search.py). Why the
-test is built so, and what was measured with it: docs/protocols/preflight.md.
+The verdict on each method rests on r_s and w. A decision threshold is calibrated on values and utilities
+(threshold.py), and where there are test rows enough, values are calibrated to gains too (halves.py, calibration.py).
+Where a method is not trusted, other l2, strengths of the regulariser, are tried (search.py). Why the test is built so,
+and what was measured with it: docs/protocols/preflight.md and docs/preflight.md.
 
 Training and test rows of the model owner go in, of which at most 1,000 and 2,000 are used, and a `Preflight` comes out.
 Everything is float64 and in the clear, in the model owner's process; nothing is shared, opened or charged. The
-pre-flight takes K + 1 fits for each seed and each l2. The least numbers of rows may change; `glance` has to raise no
-AppraisalError, because it must stop no run.
+pre-flight takes K + 1 fits for each seed and each l2, and some K more that calibrate. The least numbers of rows may
+change; `glance` has to raise no AppraisalError, because it must stop no run.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def preflight(
     train, test = train.with_classes(count), sampled(test.with_classes(count), seed)
     splits = [split(train, seed, s) for s in range(seeds)]
     subject = Subject(chosen, splits, test, parts, corruption, seed)
-    now = study(subject, l2, fit or partial(train_model, l2=l2, tolerance=TOLERANCE), model)
+    now = study(subject, l2, fit or partial(train_model, l2=l2, tolerance=TOLERANCE), model, train)
     fine = not now.skipped and all(check.verdict == TRUSTED for check in now.checks)
     wanted = not quick and (not fine if search is None else search)
     tried = trials(now, subject, LOWER if fine else HIGHER) if wanted else ()

@@ -20,6 +20,7 @@ from typing import Any
 import scipy  # which imports `scipy.stats` when it is first used: half a second that most processes need not spend
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.methods.preflight.calibration import Calibration, SizeTerm
 from mpc_appraisal.reporting.metric_names import in_words
 from mpc_appraisal.reporting.table import DASH, Table, number
 
@@ -68,6 +69,7 @@ class Threshold:
         false_accept: The rate of bad parts that the threshold accepts, on parts that did not calibrate it.
         false_reject: The rate of good parts that the threshold refuses, on parts that did not calibrate it.
         zero_false_accept, zero_false_reject: The same rates of the threshold zero.
+        size: How the threshold depends on the number of rows; None where it does not, or not in a known way.
     """
 
     value: float | None
@@ -76,10 +78,15 @@ class Threshold:
     false_reject: Rate
     zero_false_accept: Rate
     zero_false_reject: Rate
+    size: SizeTerm | None = None
 
     def of(self, rows: int) -> float | None:
         """Return the threshold for a candidate of so many rows, in the method's own values."""
-        return self.value * rows if self.value is not None and self.unit == PER_ROW else self.value
+        if self.value is None:
+            return None
+        if self.unit == PER_ROW:
+            return self.value * rows
+        return self.value + (0.0 if self.size is None else self.size.of(rows))
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,7 @@ class Check:
         condition: The condition number of the Hessian that the method inverts; None for a method that inverts none.
         threshold: The calibrated threshold.
         metric: The metric whose fall is the utility, where it is another than the mean test loss.
+        calibration: What a value means in the model owner's measure; None where that is not known.
     """
 
     method: str
@@ -128,6 +136,7 @@ class Check:
     condition: float | None
     threshold: Threshold
     metric: str | None = None
+    calibration: Calibration | None = None
 
     @property
     def share(self) -> float:
@@ -255,8 +264,8 @@ class Preflight:
         )
 
     def tables(self) -> list[Table]:
-        """Return the verdicts, the thresholds and, where one was made, the search for another l2."""
-        return [self._verdicts(), self._thresholds(), *([self._search()] if self.trials else [])]
+        """Return the verdicts, the thresholds, what values mean and, where one was made, the search for another l2."""
+        return [self._verdicts(), self._thresholds(), *self._meanings(), *([self._search()] if self.trials else [])]
 
     def _verdicts(self) -> Table:
         own, part, test = self.rows
@@ -321,11 +330,30 @@ class Preflight:
         header = ("method", "threshold", "unit", "false accepts", "false rejects", "at 0: accepts", "at 0: rejects")
         others = "other seeds" if self.seeds > 1 else "the other parts"
         notes = (
-            f"A part is good where retraining with it lowers the test loss. Rates: with a threshold from {others}; in "
-            "brackets their 95% interval. Good or bad is for candidates of about as many rows as a part has.",
+            f"A part is good where retraining with it lowers the test loss. Rates: with a threshold from {others}, or "
+            "from the other copies where half of the test rows was copied and spoilt; in brackets their 95% interval.",
             *("Of a method that is not trusted the threshold is no guide.",) * (not self.trusted),
         )
         return Table("Calibrated thresholds", header, "lrlrrrr", rows, notes)
+
+    def _meanings(self) -> list[Table]:
+        """Return a table of what values mean for a candidate of as many rows as a part has; none without one."""
+        rows = []
+        for check in self.checks:
+            meaning = check.calibration
+            for value in meaning.marks(check.threshold.value) if meaning else ():
+                e = meaning.expected(value * (meaning.rows if meaning.per_row else 1), meaning.rows)
+                own = ("more than " * e.beyond + str(e.own_rows)) if e.own_rows else "none"
+                gains = (f"{e.gain:+.2g}", f"{e.low:+.2g} to {e.high:+.2g}")
+                rows.append((check.method, number(value), check.threshold.unit, str(meaning.rows), *gains, own))
+        if not rows:
+            return []
+        known = next(check.calibration for check in self.checks if check.calibration)
+        header = ("method", "value", "unit", "candidate's rows", f"expected {known.measure}, {known.unit}", "interval")
+        note = (
+            "The least and the largest value of the spoilt copies, and the threshold. Own rows: as many bring as much."
+        )
+        return [Table("What a value means", (*header, "own rows"), "lrlrrrr", rows, (note,))]
 
 
 def _plain(value: Any) -> Any:

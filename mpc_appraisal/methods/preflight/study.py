@@ -29,12 +29,16 @@ from mpc_appraisal.data import Dataset
 from mpc_appraisal.methods import Appraiser, Facts, Influence, Retraining, plaintext_of
 from mpc_appraisal.methods.influence import cross_entropy_hessian
 from mpc_appraisal.methods.metrics import Measure
+from mpc_appraisal.methods.preflight import halves
+from mpc_appraisal.methods.preflight.calibration import curve_of
+from mpc_appraisal.methods.preflight.halves import ACCURACY, Gauge, Offer
 from mpc_appraisal.methods.preflight.parts import CORRUPT, SPLIT, SWAP, corrupted, stream, swaps
 from mpc_appraisal.methods.preflight.result import PER_ROW, Check
 from mpc_appraisal.methods.preflight.threshold import calibrated, unit_of
 from mpc_appraisal.methods.preflight.verdict import agreement_of, verdict_of
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import accuracy, mean_loss
+from mpc_appraisal.models.training import fit as train_model
 
 TOLERANCE = 1e-6  # of the retraining; a utility is then right to 1e-9 or so
 SWAPS, SLOW_SWAPS = 45, 10  # pairs of classes tried for each seed; fewer for methods that train
@@ -88,10 +92,14 @@ class Study:
 
 @dataclass(frozen=True)
 class _World:
-    """Hold one split at one l2: its rows, the model that appraises, the corrupted parts and their retraining."""
+    """Hold one split at one l2: its rows, the model that appraises, the corrupted parts and their true utilities.
+
+    `fitted` is theta_s, and `model` is theta_s too unless a model is given.
+    """
 
     own: Dataset
     held: Dataset
+    fitted: SoftmaxRegression
     model: SoftmaxRegression
     parts: list[Dataset]
     truth: Retraining
@@ -104,7 +112,14 @@ class _World:
         return self.known[measure]
 
 
-def study(subject: Subject, l2: float, fit: Fit, given: SoftmaxRegression | None = None) -> Study:
+def study(
+    subject: Subject,
+    l2: float,
+    fit: Fit,
+    given: SoftmaxRegression | None = None,
+    whole: Dataset | None = None,
+    gauge: Gauge = ACCURACY,
+) -> Study:
     """Appraise and retrain at one l2.
 
     Args:
@@ -112,14 +127,19 @@ def study(subject: Subject, l2: float, fit: Fit, given: SoftmaxRegression | None
         l2: The strength of the regulariser.
         fit: Trains theta_s on O_s.
         given: The model that appraises in place of every theta_s; utilities are still those of theta_s.
+        whole: All training rows, with which values are calibrated (`halves`); None calibrates nothing.
+        gauge: What the model owner judges a model by.
 
     Raises AppraisalError where a model does not converge; a method that fails is skipped.
     """
     worlds = [_world(subject, s, l2, fit, given) for s in range(len(subject.splits))]
+    offer = None
+    if whole is not None and halves.possible(whole, subject.test):
+        offer = _offer(subject, worlds, fit, given, whole, gauge)
     checks, skipped = [], []
     for method in subject.methods:
         try:
-            checks.append(_check(subject, method, worlds))
+            checks.append(_check(subject, method, worlds, offer))
         except AppraisalError as error:
             skipped.append((method.name, str(error).removeprefix(f"{method.name}: ")))
     loss = np.mean([mean_loss(world.model, subject.test) for world in worlds])
@@ -135,13 +155,33 @@ def _world(subject: Subject, s: int, l2: float, fit: Fit, given: SoftmaxRegressi
         for p, rate in enumerate(subject.rates)
     ]
     truth = Retraining(own, subject.test, l2, model, TOLERANCE)
-    world = _World(own, held, given or model, parts, truth)
+    world = _World(own, held, model, given or model, parts, truth)
     if any(method.measure.stated is None for method in subject.methods):
         world.utilities(Measure())
     return world
 
 
-def _check(subject: Subject, method: Appraiser, worlds: Sequence[_World]) -> Check:
+def _offer(
+    subject: Subject,
+    worlds: Sequence[_World],
+    fit: Fit,
+    given: SoftmaxRegression | None,
+    whole: Dataset,
+    gauge: Gauge,
+) -> Offer:
+    """Return the spoilt halves of the test rows, with the learning curve of the models on H_s, O_s and all rows."""
+    fitted = fit(whole)
+    models = [(whole.rows, fitted)]
+    for world in worlds:
+        models += [(world.own.rows, world.fitted), (world.held.rows, train_model(world.held, fitted.l2, TOLERANCE))]
+    levels = [gauge.of(model, subject.test) for _, model in models]
+    curve = curve_of([rows for rows, _ in models], levels, whole.rows)
+    count = max(3, subject.parts * (8 if len(worlds) > 1 else 5) // 10)  # fewer in a quick pre-flight
+    facts = (curve, count, subject.corruption, subject.seed, gauge)
+    return halves.offer(whole, subject.test, given, fitted, *facts)
+
+
+def _check(subject: Subject, method: Appraiser, worlds: Sequence[_World], offer: Offer | None) -> Check:
     """Return the check of one method over all splits. Raises AppraisalError where the method fails."""
     values, wrong, pairs, conditions, unit = [], 0, 0, [], "value"
     for s, world in enumerate(worlds):
@@ -159,6 +199,12 @@ def _check(subject: Subject, method: Appraiser, worlds: Sequence[_World]) -> Che
     utilities = [world.utilities(method.measure) for world in worlds]
     rank = agreement_of(values, utilities, "spearman", True)
     per = [world.held.rows if unit == PER_ROW else 1 for world in worlds]
+    threshold = calibrated([[v / n for v in row] for row, n in zip(values, per, strict=True)], utilities, unit)
+    meaning = None
+    # A value of any other unit says nothing of other sizes, and the utilities of the offer are those of the mean loss.
+    if offer is not None and unit in (PER_ROW, "value") and method.measure.stated is None:
+        value = valuer(method, offer.model, offer.train, offer.test)
+        threshold, meaning = offer.judged(value, unit, isinstance(method, Influence))
     return Check(
         method.name,
         verdict_of(rank.by_seed, wrong, pairs),
@@ -168,8 +214,9 @@ def _check(subject: Subject, method: Appraiser, worlds: Sequence[_World]) -> Che
         wrong,
         pairs,
         max(conditions, default=None),
-        calibrated([[v / n for v in row] for row, n in zip(values, per, strict=True)], utilities, unit),
+        threshold,
         method.measure.stated,
+        meaning,
     )
 
 

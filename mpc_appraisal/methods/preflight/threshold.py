@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mpc_appraisal.data import Dataset
+from mpc_appraisal.methods.preflight.calibration import SizeTerm
 from mpc_appraisal.methods.preflight.result import PER_ROW, Rate, Threshold
 from mpc_appraisal.models.training import union
 
@@ -54,25 +55,41 @@ def threshold_of(values: Sequence[float], good: Sequence[bool]) -> float | None:
     return float(middle if middle > sorted_values[k - 1] else sorted_values[k])
 
 
-def calibrated(values: Sequence[Sequence[float]], utilities: Sequence[Sequence[float]], unit: str) -> Threshold:
+def least_errors(values: np.ndarray, utilities: np.ndarray) -> float | None:
+    """Return `threshold_of` the values, with the parts of a utility above 0 for the good ones."""
+    return threshold_of(values, utilities > 0)
+
+
+def calibrated(
+    values: Sequence[Sequence[float]],
+    utilities: Sequence[Sequence[float]],
+    unit: str,
+    cut: Callable[[np.ndarray, np.ndarray], float | None] = least_errors,
+    size: SizeTerm | None = None,
+) -> Threshold:
     """Return the threshold and its rates of error.
 
-    values, utilities: by seed and part, both in the same order. unit: the unit of the values, from `unit_of`.
+    Args:
+        values, utilities: By seed and part, both in the same order.
+        unit: The unit of the values, from `unit_of`.
+        cut: Finds t from values and utilities.
+        size: How t depends on the number of rows.
     """
     flat = np.concatenate([np.asarray(row) for row in values])
-    good = np.concatenate([np.asarray(row) for row in utilities]) > 0
+    gains = np.concatenate([np.asarray(row) for row in utilities])
+    good = gains > 0
     groups = np.repeat(np.arange(len(values)), [len(row) for row in values])
     if len(values) == 1:
         groups = np.arange(len(flat))
     accepts, rejects = [], []
     for group in np.unique(groups):
         out = groups == group
-        t = threshold_of(flat[~out], good[~out])
+        t = cut(flat[~out], gains[~out])
         if t is not None:
             accepts += list(flat[out & ~good] >= t)
             rejects += list(flat[out & good] < t)
     zero = Rate.count(flat[~good] >= 0), Rate.count(flat[good] < 0)
-    return Threshold(threshold_of(flat, good), unit, Rate.count(accepts), Rate.count(rejects), *zero)
+    return Threshold(cut(flat, gains), unit, Rate.count(accepts), Rate.count(rejects), *zero, size)
 
 
 def unit_of(value: Callable[[Dataset], float], part: Dataset) -> str:
