@@ -40,10 +40,9 @@ marketplace: $(STAMP)  ## the encrypted marketplace's results, an hour or more; 
 transformations: $(STAMP)  ## random transformations and their attacks; SMALL=1: in minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments transformations $(if $(SMALL),--small)
 
-# Two test files run at a time. These start three or more processes a test, which have time limits and would slow each other
-# down, so that they run alone.
-ALONE := $(addprefix tests/mpc/test_,certificates.py cheating_owners.py handshake.py helper_functions.py logit_check.py orders.py rtas.py \
-  script_attack.py strangers.py tcp.py tls.py tls_appraisal.py)
+# Two test files run at a time. These look at how fast parties notice something, and would slow each other down, so that they
+# run alone.
+ALONE := $(addprefix tests/mpc/test_,handshake.py rtas.py strangers.py tcp.py tls.py tls_appraisal.py)
 PAIRED := $(filter-out tests/mpc tests/support tests/conftest.py tests/__pycache__,$(wildcard tests/*)) $(filter-out $(ALONE),$(wildcard tests/mpc/test_*.py))
 
 test: $(STAMP)  ## run the tests
