@@ -12,12 +12,12 @@ through mu along the u_j. Both are in squared units of the features. No model an
 The measures are those of Amiri, Berdoz and Raskar, "Fundamentals of task-agnostic data valuation" (AAAI 2023), and of
 Lu, Amiri and Raskar, "Data measurements for decentralized data markets" (2024), in a form of one opened number each:
 
-- They have l_j = || S u_j ||, S the candidate's covariance, and relevance prod_j (min / max of l_j, lambda_j)^(1/k).
+- They have l_j = norm(S u_j), S the candidate's covariance, and relevance prod_j (min / max of l_j, lambda_j)^(1/k).
   Here v_j = u_j' S u_j plus the squared shift of the mean, and the distance of v from lambda takes the place of the
   geometric mean of ratios, which has a division for every direction.
-- Their diversity prod_j (|l_j - lambda_j| / max)^(1/k) is the opposite of that relevance along the same directions, and
-  the volume of the second paper is a determinant. Here diversity is what lies outside the directions, and the trace of
-  the covariance there takes the place of the determinant.
+- Their diversity prod_j (abs(l_j - lambda_j) / max)^(1/k) is the opposite of that relevance along the same directions,
+  and the volume of the second paper is a determinant. Here diversity is what lies outside the directions, and the trace
+  of the covariance there takes the place of the determinant.
 
 Each opens one number times a public power of two. Each costs one product of the rows with a private matrix and squares
 of it. The measured errors against float64 are at most 1.5e-6 for 150 to 300 rows of the digits. The powers of two may
@@ -46,7 +46,7 @@ NO_NOISE = "no sensitivity of it on shares is derived"
 
 @dataclass(frozen=True)
 class Relevance(Appraiser):
-    """The value is -|| v - lambda ||: minus the distance of the candidate's variances from the buyer's.
+    """The value is minus the distance of the candidate's variances from the buyer's.
 
     Attributes:
         directions: k, the number of principal directions, 1 or more; all of them where there are fewer features.
@@ -103,10 +103,10 @@ class Relevance(Appraiser):
     def scales(facts: Facts) -> tuple[float, float]:
         """Return the public powers of two by which coordinates (x - mu)' u and variances are multiplied.
 
-        With R the bound on the rows of both owners, |x - mu| is at most 2 R. The first scale is at most 2^8 / (sqrt(n)
-        R), so that the squares of all coordinates sum to at most 2^18. A variance along a direction and the sum of them
-        are at most 4 R^2 at the data owner and R^2 at the model owner. The second scale is at most 2^6.9 / R^2, so that
-        the opened number is at most 17 (2^6.9)^2 < 2^18, which is inside the ring with 36 fractional bits.
+        With R the bound on the rows of both owners, the norm of x - mu is at most 2 R. The first scale is at most 2^8 /
+        (sqrt(n) R), so that the squares of all coordinates sum to at most 2^18. A variance along a direction and the
+        sum of them are at most 4 R^2 at the data owner and R^2 at the model owner. The second scale is at most 2^6.9 /
+        R^2, so that the opened number is at most 17 (2^6.9)^2 < 2^18, which is inside the ring with 36 fractional bits.
         """
         length = math.log2(facts.longest)
         return 2.0 ** math.floor(8.0 - math.log2(facts.rows) / 2 - length), 2.0 ** math.floor(6.9 - 2 * length)
@@ -147,10 +147,10 @@ class Diversity(Appraiser):
     def prepare(
         self, model: SoftmaxRegression | None, train: Dataset | None, test: Dataset | None = None
     ) -> dict[str, torch.Tensor]:
-        """Compute k columns that give (x - mu)' u_j, and two that give a = x' m / |m| and a - |m|, with m = mu.
+        """Compute k columns that give (x - mu)' u_j, and two that give a = x' m / s and a - s.
 
-        In the last two columns, the constant feature belongs to x and to m. |x - m|^2 = |x|^2 - a^2 + (a - |m|)^2, so
-        that no sum needs more than squares of bounded numbers.
+        m is mu, and s is its norm. In the last two columns, the constant feature belongs to x and to m. The squared
+        norm of x - m is that of x, less a^2, plus (a - s)^2, so that no sum needs more than squares of bounded numbers.
         """
         self.require(train, test)
         mean, directions, _ = principal_directions(train, self.directions)
@@ -187,7 +187,7 @@ class Diversity(Appraiser):
         """Return the public power of two by which coordinates are multiplied before they are squared.
 
         It is at most 2^7 / (sqrt(n) R), with R the bound on the rows of both owners. The squared lengths of n rows then
-        sum to at most 2^14, the squares of (x - mu)' u_j and of a - |m| to at most 2^16 each, and the opened number is
+        sum to at most 2^14, the squares of (x - mu)' u_j and of a - s to at most 2^16 each, and the opened number is
         at most 2^16.
         """
         return 2.0 ** math.floor(7.0 - math.log2(facts.rows) / 2 - math.log2(facts.longest))
