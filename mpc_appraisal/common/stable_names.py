@@ -49,6 +49,8 @@ STABLE_NAMES = {
     "mpc_appraisal.appraisal.sessions.Plain": "mpc_appraisal.sessions.Plain",
     "mpc_appraisal.appraisal.sessions.Spawn": "mpc_appraisal.sessions.Spawn",
     "mpc_appraisal.models.training.fit": "mpc_appraisal.training.fit",
+    "mpc_appraisal.models.linear_regression.fit": "mpc_appraisal.models.linear_regression.fit",
+    "mpc_appraisal.models.logistic_regression.fit": "mpc_appraisal.models.logistic_regression.fit",
 }
 
 
