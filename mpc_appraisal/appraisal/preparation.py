@@ -18,7 +18,7 @@ from mpc_appraisal.appraisal.plan import BLOCK_ROWS, DataOwnerInput, MethodInput
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.methods import Appraiser, Facts, plaintext_of
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.ring.fixed_point import check_range
 from mpc_appraisal.release.base import Release
@@ -37,7 +37,7 @@ class Prepared:
         seconds: The seconds of the fit and of the method's preparation together, by method's name.
     """
 
-    model: SoftmaxRegression
+    model: LinearModel
     train: Dataset | None
     test: Dataset | None
     inputs: dict[str, MethodInput]
@@ -114,6 +114,8 @@ def check_candidates(own: DataOwnerInput, facts: Mapping[str, Facts]) -> float:
             raise InputError(f"party.data ({candidate.name})", f"a label {candidate.classes - 1}", expected)
         for block in candidate.blocks(BLOCK_ROWS):
             check_range(block.x, f"party.data ({candidate.name})")
+            if candidate.numeric:
+                check_range(block.y, f"the target of party.data ({candidate.name})")
             longest = max(longest, row_norm(block.x))
     return longest
 

@@ -27,7 +27,7 @@ from mpc_appraisal.data import Sizes, check_gaps, check_kind, open_dataset, read
 from mpc_appraisal.data.naming import Data, alike, named
 from mpc_appraisal.governance.approval.decide import Request
 from mpc_appraisal.governance.catalogue import Listing, check_listing, commit, read_listing, read_salt, salt_beside
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import model_of
 
 
 def read_own(cfg: DictConfig, role: str, methods: Sequence[Any]) -> OwnInput:
@@ -56,6 +56,7 @@ class _PartyFiles:
         party: The keys under `party`, as plain Python values.
         prepared: The public function that is applied to a data set before it is used.
         class_names: The names of the labels 0, 1, ...; None if party.class_names does not state them.
+        model: The kind of the run's model, which says what the label column holds.
         between: Whether the session is between organisations.
     """
 
@@ -63,6 +64,7 @@ class _PartyFiles:
         self.party: dict[str, Any] = OmegaConf.to_object(cfg.party)
         self.prepared = preparation(cfg)
         self.class_names = safeguards.class_names(self.party)
+        self.model = model_of(instantiate(cfg.model))
         self.between = isinstance(instantiate(cfg.session), Join)
 
     def read(
@@ -72,7 +74,8 @@ class _PartyFiles:
         file = absolute(path)
         listing = offer.listing if offer else None
         sizes = listing and Sizes(listing.rows, listing.features, f"listing {listing.name}")
-        data = named(reader(file, self.party["label"], None, key, sizes), None, self.class_names, "party.class_names")
+        rows = reader(file, self.party["label"], None, key, sizes, self.model.target)
+        data = named(rows, None, self.class_names, "party.class_names")
         check_kind(data, key)
         if listing is not None:
             salt = absolute(offer.secret) if offer.secret else salt_beside(file, listing.name)
@@ -106,7 +109,7 @@ def _read_model_owner(files: _PartyFiles, methods: Sequence[Any]) -> ModelOwnerI
     own = ModelOwnerInput(
         files.prepared(train) if train is not None else None,
         files.prepared(test) if test is not None else None,
-        SoftmaxRegression.load(absolute(party["model"])) if party["model"] else None,
+        files.model.load(absolute(party["model"])) if party["model"] else None,
         party["threshold"],
         safeguards.without_controls(party),
         test if train is None else train,
@@ -136,7 +139,7 @@ def _read_data_owner(files: _PartyFiles) -> DataOwnerInput:
     listings = tuple(offer.listing for offer in offers)
     if files.between:
         places = dict(zip(names, paths, strict=True))
-        controls = safeguards.of_data_owner(party, absolute, places, listings, _contents(party, places))
+        controls = safeguards.of_data_owner(party, absolute, places, listings, _contents(files, places))
     else:
         controls = replace(safeguards.without_controls(party), listings=listings)
     return DataOwnerInput(tuple(source.prepare(source.data) for source in sources), controls, sources)
@@ -148,11 +151,12 @@ def _offers(party: safeguards.Party, count: int) -> list[_Offer]:
     return [_Offer(read_listing(absolute(listing)) if listing else None, secret) for listing, secret in listed]
 
 
-def _contents(party: safeguards.Party, places: dict[str, str]) -> dict[str, Callable[[], str]]:
+def _contents(files: _PartyFiles, places: dict[str, str]) -> dict[str, Callable[[], str]]:
     """Return for each candidate a function that returns the digest of its file's data, whatever the file is called."""
 
     def digest(path: str) -> str:
-        return commit(open_dataset(absolute(path), party["label"], None, "party.data"), bytes(32))
+        target = files.model.target
+        return commit(open_dataset(absolute(path), files.party["label"], None, "party.data", target=target), bytes(32))
 
     return {name: lambda path=path: digest(path) for name, path in places.items()}
 

@@ -38,7 +38,8 @@ from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import mapped
 from mpc_appraisal.methods import LeaveOneOut, Shapley, as_methods
 from mpc_appraisal.methods.preflight.check import glance
-from mpc_appraisal.models.softmax_regression import check_l2
+from mpc_appraisal.models.base import check_l2
+from mpc_appraisal.models.training import model_of
 from mpc_appraisal.mpc.backends.rtas import NAME as RTAS
 from mpc_appraisal.release import Release
 from mpc_appraisal.reporting.card import write_cards
@@ -123,14 +124,16 @@ def appraise_config(cfg: DictConfig, emit: Callable[[dict[str, Any]], None], fol
     methods = as_methods(instantiate(cfg.appraisal))
     features = extractor(cfg)
     public, seed = public_part(cfg) | {"features.digest": features.digest}, check_seed(cfg.seed)
+    trains = instantiate(cfg.model)
     plan = Plan(
         methods,
         check_l2(cfg.model.l2),
         seed,
         config_hash(public),
-        instantiate(cfg.model),
+        trains,
         public,
         release=instantiate(cfg.release),
+        model=model_of(trains),
     )
     session = instantiate(cfg.session)
     if cfg.protocol.name == RTAS and session.engine != RTAS:

@@ -155,6 +155,13 @@ class Appraiser(ABC):
         """
         return facts.rows
 
+    def mixes_rows(self, facts: Facts) -> bool:
+        """Return whether the score of a squared error stays where an orthogonal matrix mixes the candidate's rows.
+
+        This holds for a score that is made of sums over all rows alone. Then fewer rows can be shared.
+        """
+        return False
+
     def opened_at(self, value: float, facts: Facts) -> float:
         """Return the number that would be opened if `value` were the value, so that thresholds compare with it.
 

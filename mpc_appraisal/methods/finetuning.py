@@ -108,11 +108,12 @@ class Finetuning(Appraiser):
                 logits.append(start if moved is None else start - scaled(a.matmul(moved), unit))
             # The residuals come together, one softmax a step, whichever owner's rows they are.
             residuals = facts.loss.residual(cat(logits), cat(labels))
-            gradient, n = None, 0
-            for a, (_, index) in zip(features, used, strict=True):
-                part = residuals if len(used) == 1 else residuals[n : n + len(index)]
-                term = part.t().matmul(a).t()
-                gradient, n = term if gradient is None else gradient + term, n + len(index)
+            # A candidate of a squared error may be shared as fewer rows than it has; the mean is over all it has.
+            gradient, start, n = None, 0, sum(len(index) for _, index in used)
+            for a in features:
+                end = start + a.shape[0]
+                term = (residuals if len(used) == 1 else residuals[start:end]).t().matmul(a).t()
+                gradient, start = term if gradient is None else gradient + term, end
             if facts.l2 > 0:
                 gradient = gradient + scaled(current, 2 * facts.l2 * n)
             # The sum is divided once, by n and with the rate, because the mean gradient has few bits to lose.
@@ -132,6 +133,9 @@ class Finetuning(Appraiser):
     def summed_rows(self, facts: Facts) -> int:
         total = facts.train_rows + facts.rows
         return self.steps * (total if self._all_rows(facts) else self.batch_size)
+
+    def mixes_rows(self, facts: Facts) -> bool:
+        return self._all_rows(facts)
 
     def opened_at(self, value: float, facts: Facts) -> float:
         return -value * facts.test_rows

@@ -49,6 +49,9 @@ class GradientNorm(Appraiser):
         # Rounding may leave a norm of zero a hair below zero.
         return math.sqrt(max(opened, 0.0)) / self.scale(facts)
 
+    def mixes_rows(self, facts: Facts) -> bool:
+        return True
+
     def opened_at(self, value: float, facts: Facts) -> float:
         return (value * self.scale(facts)) ** 2 if value <= 0 else -1.0  # no norm has a value above 0
 

@@ -85,6 +85,9 @@ class Influence(ByMetric, Appraiser):
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
         return (summed_gradient(owned["weights"], x, y, facts.loss) * owned["direction"]).sum()
 
+    def mixes_rows(self, facts: Facts) -> bool:
+        return True
+
     def opened_at(self, value: float, facts: Facts) -> float:
         return value * facts.rows
 

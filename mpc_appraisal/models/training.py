@@ -30,6 +30,7 @@ from mpc_appraisal.models.objective import minimised, objective
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 
 __all__ = [
+    "FITS",
     "MODELS",
     "accuracy",
     "error_rate",
@@ -64,7 +65,7 @@ def fit(train: Dataset, l2: float, tolerance: float = 1e-7, iterations: int = 20
 MODELS: dict[str, type[LinearModel]] = {
     model.name: model for model in (SoftmaxRegression, LinearRegression, LogisticRegression)
 }
-_FITS: dict[str, Callable[..., LinearModel]] = {
+FITS: dict[str, Callable[..., LinearModel]] = {
     SoftmaxRegression.name: fit,
     LinearRegression.name: linear_regression.fit,
     LogisticRegression.name: logistic_regression.fit,
@@ -73,7 +74,7 @@ _FITS: dict[str, Callable[..., LinearModel]] = {
 
 def refit(train: Dataset, l2: float, tolerance: float, model: type[LinearModel]) -> LinearModel:
     """Return a model of the kind `model`, fitted on `train`. The other arguments and the errors are those of `fit`."""
-    return fit(train, l2, tolerance) if model is SoftmaxRegression else _FITS[model.name](train, l2, tolerance)
+    return fit(train, l2, tolerance) if model is SoftmaxRegression else FITS[model.name](train, l2, tolerance)
 
 
 def model_of(trains: Any) -> type[LinearModel]:
@@ -82,7 +83,7 @@ def model_of(trains: Any) -> type[LinearModel]:
     trains: `fit` of one of the models, or a `partial` of it.
     """
     function = trains.func if isinstance(trains, partial) else trains
-    return next((MODELS[name] for name, own in _FITS.items() if own is function), SoftmaxRegression)
+    return next((MODELS[name] for name, own in FITS.items() if own is function), SoftmaxRegression)
 
 
 def model_for(train: Dataset) -> type[LinearModel]:

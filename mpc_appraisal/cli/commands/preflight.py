@@ -22,7 +22,8 @@ from mpc_appraisal.methods import as_methods
 from mpc_appraisal.methods.preflight.check import preflight
 from mpc_appraisal.methods.preflight.parts import CORRUPTIONS
 from mpc_appraisal.methods.preflight.result import Preflight
-from mpc_appraisal.models.softmax_regression import check_l2
+from mpc_appraisal.models.base import check_l2
+from mpc_appraisal.models.training import model_of
 
 KEYS = ("train", "test", "l2", "seed", "seeds", "parts", "classes", "corruption", "search", "quick", "label", "out")
 USAGE = f"""usage: mpc-appraisal preflight train=FILE test=FILE [KEY=VALUE ...] [CONFIGURATION ...]
@@ -105,12 +106,15 @@ def _check(own: dict[str, str], cfg: Any) -> Preflight:
 
 def _data(own: dict[str, str], cfg: Any) -> tuple[Data, Data]:
     """Read the training and the test data, with their columns in the same order."""
+    from mpc_appraisal.cli.config import instantiate
+
     label = own.get("label", cfg.party.label)
     classes = number("classes", own["classes"], int) if "classes" in own else None
-    train = read_dataset(Path(own["train"]), label, classes, "train")
+    target = model_of(instantiate(cfg.model)).target
+    train = read_dataset(Path(own["train"]), label, classes, "train", target=target)
     check_kind(train, "train")
     check_gaps(train, "train")
-    test = read_dataset(Path(own["test"]), label, classes, "test")
+    test = read_dataset(Path(own["test"]), label, classes, "test", target=target)
     check_kind(test, "test")
     return train, alike(train, test, "test")
 
