@@ -11,14 +11,17 @@ from mpc_appraisal.data.features import ConvRandom, Extractor, Layers, NoFeature
 from mpc_appraisal.data.files import StoredDataset, open_dataset, read_dataset, standardise, transformed
 from mpc_appraisal.data.labels import check_codes, check_gaps, check_kind
 from mpc_appraisal.data.public import ENVIRONMENT, Cifar10, DataSource, Digits, Mnist, TrainSize
+from mpc_appraisal.data.shipped import BreastCancer, Diabetes, Wine
 from mpc_appraisal.data.sizes import Sizes
 
 __all__ = [
     "ENVIRONMENT",
+    "BreastCancer",
     "Cifar10",
     "ConvRandom",
     "DataSource",
     "Dataset",
+    "Diabetes",
     "Digits",
     "Extractor",
     "Layers",
@@ -28,6 +31,7 @@ __all__ = [
     "Sizes",
     "StoredDataset",
     "TrainSize",
+    "Wine",
     "check_codes",
     "check_gaps",
     "check_kind",
