@@ -23,7 +23,7 @@ from mpc_appraisal.appraisal.plan import DataOwnerInput, DisclosureControls, Mod
 from mpc_appraisal.appraisal.preparation import Prepared, classes_of, prepare, transformed
 from mpc_appraisal.appraisal.sessions import Join, Plain, Session, Spawn
 from mpc_appraisal.appraisal.sides import together
-from mpc_appraisal.common.checks import integer, one_of
+from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.data import Dataset, check_gaps
@@ -41,9 +41,9 @@ from mpc_appraisal.methods import (
 )
 from mpc_appraisal.methods.metrics import Measure
 from mpc_appraisal.models.base import LinearModel, check_l2
-from mpc_appraisal.models.scikit_learn import from_estimator, is_estimator, kind_of
+from mpc_appraisal.models.scikit_learn import from_estimator, is_estimator, stated_model
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
-from mpc_appraisal.models.training import FITS, MODELS
+from mpc_appraisal.models.training import FITS
 from mpc_appraisal.mpc.net.launch import Emit
 from mpc_appraisal.release import Bit, Release, Value
 from mpc_appraisal.reporting.record import Record
@@ -140,21 +140,6 @@ def _buyer(
     if model is None:
         check_gaps(buyer.train, "train")
     return buyer
-
-
-def stated_model(model: Any) -> tuple[type[LinearModel], Any]:
-    """Return the kind of model that the argument `model` states, and the trained model or estimator, or None.
-
-    Raises InputError for anything else.
-    """
-    if model is None or isinstance(model, str):
-        one_of("model", model or SoftmaxRegression.name, tuple(MODELS))
-        return MODELS[model or SoftmaxRegression.name], None
-    if isinstance(model, LinearModel):
-        return type(model), model
-    if is_estimator(model):
-        return kind_of(model), model
-    raise InputError("model", type(model).__name__, f"a trained model, or one of {', '.join(MODELS)}")
 
 
 def _plan(

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.data.targets import as_two
@@ -31,6 +32,7 @@ from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.models.linear_regression import LinearRegression
 from mpc_appraisal.models.logistic_regression import LogisticRegression
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import MODELS
 
 KNOWN = ("LogisticRegression", "Ridge", "LinearRegression")
 ALIKE = 1e-9  # the relative difference up to which the l2 of an estimator and the stated one are the same
@@ -54,6 +56,21 @@ def kind_of(estimator: Any, name: str = "model") -> type[LinearModel]:
     if kind != "LogisticRegression":
         return LinearRegression
     return LogisticRegression if len(estimator.classes_) == 2 else SoftmaxRegression
+
+
+def stated_model(model: Any) -> tuple[type[LinearModel], Any]:
+    """Return the kind of model that the argument `model` states, and the trained model or estimator, or None.
+
+    Raises InputError for anything else.
+    """
+    if model is None or isinstance(model, str):
+        one_of("model", model or SoftmaxRegression.name, tuple(MODELS))
+        return MODELS[model or SoftmaxRegression.name], None
+    if isinstance(model, LinearModel):
+        return type(model), model
+    if is_estimator(model):
+        return kind_of(model), model
+    raise InputError("model", type(model).__name__, f"a trained model, or one of {', '.join(MODELS)}")
 
 
 def from_estimator(
