@@ -137,7 +137,9 @@ def terms_of(plan: Plan, method: Appraiser, inputs: str | None) -> dict[str, Any
     settings = method.settings
     if settings is not None and not all(isinstance(one, (int, float, str, type(None))) for one in settings.values()):
         settings = None
-    return ({} if plan.model.link is SOFTMAX else {"model": plan.model.name}) | {
+    if plan.model.link is not SOFTMAX:  # `recompute` serves softmax regression alone, and refuses such a record
+        settings = None
+    return {
         "l2": plan.l2,
         "settings": settings,
         "tolerance": plan.public.get("model.tolerance"),

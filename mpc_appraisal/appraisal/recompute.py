@@ -135,9 +135,6 @@ def _terms(record: Record, stated: Mapping[str, str]) -> tuple[dict[str, Any], A
     if terms is None or terms["settings"] is None or record.method not in METHODS:
         found = f"a record of {shown(record.method)} without its settings"
         raise InputError("record: recompute", found, "l2 and the method's settings, as records state since version 0.1")
-    if terms.get("model") is not None:
-        expected = f"{SoftmaxRegression.name}: answers about another model are not recomputed"
-        raise InputError("record: model", shown(str(terms["model"])), expected)
     if terms["features"] not in (None, NoFeatures().digest):
         raise InputError(
             "record: features",

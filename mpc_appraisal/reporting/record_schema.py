@@ -152,7 +152,6 @@ BUDGET = _facts(
 # What is needed beside the data to compute the value again.
 RECOMPUTE = _facts(
     ("l2",),
-    model=TEXT,  # the kind of model, where it is not softmax regression
     l2=number(0),
     settings={"type": "object"},  # the method's settings by name
     tolerance=number(0),  # the tolerance of the model's fit
@@ -165,11 +164,8 @@ RECOMPUTE = _facts(
 NESTED = {"recompute": RECOMPUTE, "release": RELEASE, "listing": LISTING, "request": REQUEST, "budget": BUDGET}
 
 
-RARE = {"model"}  # keys that stand in a record only where they are known
-
-
 def nested_of(key: str, value: object, schema: Schema) -> dict:
-    """Return a dictionary with all keys of the schema, in its order; what is not known is None, or absent if in RARE.
+    """Return a dictionary with all keys of the schema, in its order; what is not known is None.
 
     key: the field of the record. Raises InputError for a missing, a strange or a wrong key.
     """
@@ -180,7 +176,7 @@ def nested_of(key: str, value: object, schema: Schema) -> dict:
         if item is not None or name not in parts
     }
     schema.check(found, f"record.{key}")
-    return {name: found.get(name) for name in parts if name in found or name not in RARE}
+    return {name: found.get(name) for name in parts}
 
 
 def _plain(value: object, part: Part) -> Any:
