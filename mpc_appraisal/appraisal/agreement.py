@@ -42,6 +42,7 @@ from mpc_appraisal.governance.budget.limits import Question
 from mpc_appraisal.governance.budget.state import Answer, Charge
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.methods.metrics import sentences
+from mpc_appraisal.models.links import SOFTMAX
 from mpc_appraisal.mpc.backends.registry import bounded, trust_of
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY, NORM_CHECK_WHAT
@@ -294,7 +295,8 @@ def make_request(
                 "train_rows": first.train_rows,
                 "test_rows": first.test_rows,
                 "l2": first.l2,
-            },
+            }
+            | ({} if plan.model.link is SOFTMAX else {"name": plan.model.name}),
             "candidates": [{"name": name, "rows": f.rows, "listing": listed.get(name)} for name, f in facts.items()],
             "release": {"kind": described.kind, "words": " ".join([described.words, *doubt])},
             "openings": openings,

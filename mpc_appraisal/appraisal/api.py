@@ -20,7 +20,7 @@ from typing import Any
 from mpc_appraisal.appraisal.compared import warnings_of
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, DisclosureControls, ModelOwnerInput, Plan, needs
-from mpc_appraisal.appraisal.preparation import classes_of, prepare, transformed, uses_model
+from mpc_appraisal.appraisal.preparation import Prepared, classes_of, prepare, transformed, uses_model
 from mpc_appraisal.appraisal.sessions import Join, Plain, Session, Spawn
 from mpc_appraisal.appraisal.sides import together
 from mpc_appraisal.common.checks import integer
@@ -40,8 +40,10 @@ from mpc_appraisal.methods import (
     as_methods,
 )
 from mpc_appraisal.methods.metrics import Measure
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression, check_l2
-from mpc_appraisal.models.training import fit
+from mpc_appraisal.models.base import LinearModel, check_l2
+from mpc_appraisal.models.scikit_learn import from_estimator, is_estimator, stated_model
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import FITS
 from mpc_appraisal.mpc.net.launch import Emit
 from mpc_appraisal.release import Bit, Release, Value
 from mpc_appraisal.reporting.record import Record
@@ -57,7 +59,7 @@ def appraise(
     *,
     train: Own | None = None,
     test: Own | None = None,
-    model: SoftmaxRegression | None = None,
+    model: LinearModel | str | Any = None,
     method: str | Appraiser | Sequence[str | Appraiser] = "influence",
     session: str | Session = "spawn",
     l2: float = 1e-2,
@@ -74,11 +76,14 @@ def appraise(
     Args:
         data: The data owner's side: a `Dataset`, arrays (x, y), a mapping from a name to either, or several of them.
         train: The model owner's training rows: a `Dataset`, or arrays x of shape (n, d) and y of shape (n,) with
-            integers from 0. Where x is a pandas DataFrame at both sides, columns are matched by name; otherwise they go
-            by position, and the result says so.
+            integers from 0; for linear regression with numbers, and for logistic regression with two classes. Where x
+            is a pandas DataFrame at both sides, columns are matched by name; otherwise they go by position, and the
+            result says so.
         test: The model owner's test rows, in the same form.
         model: A trained model in place of `train`, where the method allows it. Beside `train` it has to be a minimum on
-            those rows; see `given_model`.
+            those rows; see `given_model`. Or the name of the kind of model to train on `train`: 'softmax_regression'
+            (which is also what None means), 'linear_regression' or 'logistic_regression'. Or a fitted estimator of
+            scikit-learn, LogisticRegression, Ridge or LinearRegression; see `models.scikit_learn`.
         method: 'gradient_norm', 'finetuning', 'influence', an `Appraiser`, or several of them. Where 'influence_error'
             stands beside 'influence', each value of influence gets a 95% interval, `Result.margin`. 'relevance' and
             'diversity' compare rows with `train` and use neither a model nor labels.
@@ -108,33 +113,44 @@ def appraise(
         expected = "with a Join mpc_appraisal.DisclosureControls(...), which may be empty; with other sessions none"
         raise InputError("controls", controls, expected)
     controls = controls or DisclosureControls()
-    buyer = _buyer(train, test, model, threshold, controls, _of_one_market(data))
-    seller, emit = DataOwnerInput(_candidates(data), controls), progress or (lambda event: None)
+    kind, given = stated_model(model)
+    buyer = _buyer(train, test, kind, given, l2, threshold, controls, _of_one_market(data))
+    seller, emit = DataOwnerInput(_candidates(data, kind), controls), progress or (lambda event: None)
     levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
-    plan = _plan(methods, l2, seed, release)
+    plan = _plan(methods, l2, seed, release, kind)
     return run(as_session(session), plan, buyer, seller, emit, levels, true_utility, baseline_methods)
 
 
 def _buyer(
     train: Own | None,
     test: Own | None,
-    model: SoftmaxRegression | None,
+    kind: type[LinearModel],
+    model: Any,
+    l2: float,
     threshold: float | Mapping[str, float] | None,
     controls: DisclosureControls,
     same: bool,
 ) -> ModelOwnerInput:
     """Return the model owner's input. Raises InputError where a class has no training row, or columns differ."""
-    rows = _own(train, "train")
-    buyer = ModelOwnerInput(rows, alike(rows, _own(test, "test"), "test"), model, threshold, controls, same=same)
+    rows = _own(train, "train", kind)
+    tested = alike(rows, _own(test, "test", kind), "test")
+    if is_estimator(model):
+        part = rows if rows is not None else tested
+        model = from_estimator(model, rows, part.features if part is not None else model.n_features_in_, l2)
+    buyer = ModelOwnerInput(rows, tested, model, threshold, controls, same=same)
     if model is None:
         check_gaps(buyer.train, "train")
     return buyer
 
 
-def _plan(methods: tuple[Appraiser, ...], l2: float, seed: int, release: Release) -> Plan:
-    """Return the plan of one session, whose public configuration is made of these four."""
+def _plan(
+    methods: tuple[Appraiser, ...], l2: float, seed: int, release: Release, kind: type[LinearModel] = SoftmaxRegression
+) -> Plan:
+    """Return the plan of one session, whose public configuration is made of these five."""
     public = {"methods": [repr(m) for m in methods], "l2": l2, "seed": seed, "release": repr(release)}
-    return Plan(methods, l2, seed, config_hash(public), partial(fit, l2=l2), public, release=release)
+    public |= {} if kind is SoftmaxRegression else {"model": kind.name}
+    trains = partial(FITS[kind.name], l2=l2)
+    return Plan(methods, l2, seed, config_hash(public), trains, public, release=release, model=kind)
 
 
 def as_release(stated: str | Release) -> Release:
@@ -241,7 +257,7 @@ def compare(
         seller = transformed(seller, plan, {c.name: classes for c in seller.candidates})
         sets = {c.name: c.with_classes(classes) for c in seller.candidates}
         sides = prepared.train, prepared.test
-        start = prepared.model if buyer.model is None and uses_model(plan.methods) else None
+        start = _fitted(buyer, plan, prepared)
     if retrain:
         retraining = Retraining(*sides, plan.l2, start)
         asked = [(measure, name) for measure in dict.fromkeys([truth, *measures.values()]) for name in sets]
@@ -266,6 +282,13 @@ def compare(
             )
         )
     return compared + _baselines(compared, utilities.get(truth, {}), valuations, plan.seed, truth)
+
+
+def _fitted(buyer: ModelOwnerInput, plan: Plan, prepared: Prepared) -> LinearModel | None:
+    """Return the fit on the training rows that baselines begin with; None where they shall make it themselves."""
+    if buyer.model is None and uses_model(plan.methods):
+        return prepared.model
+    return None if plan.model is SoftmaxRegression or prepared.train is None else plan.fit(prepared.train)
 
 
 def _baselines(
@@ -322,14 +345,16 @@ def check_seed(seed: Any) -> int:
     return int(integer("seed", seed, 0, kind=Integral))
 
 
-def _own(data: Own | None, name: str) -> Dataset | None:
+def _own(data: Own | None, name: str, kind: type[LinearModel] = SoftmaxRegression) -> Dataset | None:
     """Return one argument as a data set, or None. Raises InputError, under `name`, for anything else."""
     if data is None:
         return None
     if isinstance(data, Dataset):
         return refuse_row_index(data, name)
     if isinstance(data, tuple) and len(data) == 2:
-        return refuse_row_index(Dataset.of(*data, name=name, columns=columns_of(data[0], name)), name)
+        return refuse_row_index(
+            Dataset.of(*data, name=name, columns=columns_of(data[0], name), target=kind.target), name
+        )
     raise InputError(name, type(data).__name__, "a Dataset, or a tuple (x, y) of arrays")
 
 
@@ -347,18 +372,18 @@ def columns_of(x: Any, name: str) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _candidates(data: Any) -> tuple[Dataset, ...]:
+def _candidates(data: Any, kind: type[LinearModel] = SoftmaxRegression) -> tuple[Dataset, ...]:
     """Return the argument `data` as data sets with different names. Raises InputError where two names are the same."""
     if data is None:
         return ()
     if isinstance(data, Mapping):
-        return tuple(_own(d, str(name)).renamed(str(name)) for name, d in data.items())
+        return tuple(_own(d, str(name), kind).renamed(str(name)) for name, d in data.items())
     if isinstance(data, (Dataset, tuple)) and not (
         isinstance(data, tuple) and isinstance(data[0], (Dataset, Candidate))
     ):
-        return (_own(data, "data"),)
+        return (_own(data, "data", kind),)
     sets = tuple(
-        c.data.renamed(c.name) if isinstance(c, Candidate) else _own(c, f"data[{k}]") for k, c in enumerate(data)
+        c.data.renamed(c.name) if isinstance(c, Candidate) else _own(c, f"data[{k}]", kind) for k, c in enumerate(data)
     )
     names = [s.name for s in sets]
     if len(set(names)) < len(names):

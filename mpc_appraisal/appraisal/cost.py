@@ -14,8 +14,10 @@ from dataclasses import replace
 
 from mpc_appraisal.appraisal.plan import Plan
 from mpc_appraisal.appraisal.program import program
+from mpc_appraisal.appraisal.tasks import check_supported
 from mpc_appraisal.common.roles import OWNERS, ROLES
 from mpc_appraisal.methods import Appraiser, Facts
+from mpc_appraisal.models.training import MODELS
 from mpc_appraisal.mpc.backends.cost_model import (
     ELEMENT,
     Forecast,
@@ -55,7 +57,9 @@ def estimate(
     facts = replace(facts, row_norm=norm, longest=norm, logit_bound=bound, spread=1.0)  # does not change what is sent
 
     def of(count: int) -> Forecast:
-        plan = Plan(tuple(methods), facts.l2, 0, "", fit=None, engine=engine, release=release)
+        model = next(kind for kind in MODELS.values() if kind.link is facts.loss)
+        plan = Plan(tuple(methods), facts.l2, 0, "", fit=None, engine=engine, release=release, model=model)
+        check_supported(plan)
         sets = {f"candidate {k}": facts for k in range(count)}
 
         def run(dry):

@@ -31,7 +31,8 @@ from mpc_appraisal.appraisal.plan import ModelOwnerInput, Plan
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods import Appraiser
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.base import LinearModel
+from mpc_appraisal.models.links import IDENTITY, SOFTMAX
 from mpc_appraisal.models.training import objective
 
 TOLERANCE = 1e-3  # the largest entry that a gradient at a minimum may have, in the features' largest root mean square
@@ -40,6 +41,12 @@ KNOWN = (
     "a model trained on rows with a constant feature that is penalised like the others, two columns for two classes: "
     "in scikit-learn LogisticRegression(C=1 / (2 * l2 * rows), fit_intercept=False) with a column of ones appended for "
     "three classes or more, C=1 / (l2 * rows) and theta=[-w/2, w/2] for two; or party.train without party.model"
+)
+
+ONE_COLUMN = (
+    "a model trained on rows with a constant feature that is penalised like the others: in scikit-learn "
+    "Ridge(alpha=l2 * rows, fit_intercept=False) or LogisticRegression(C=1 / (2 * l2 * rows), fit_intercept=False) "
+    "with a column of ones appended; or party.train without party.model"
 )
 
 
@@ -56,18 +63,21 @@ class GradientCheck:
     reason: str | None
 
 
-def examine(model: SoftmaxRegression, train: Dataset) -> GradientCheck | None:
+def examine(model: LinearModel, train: Dataset) -> GradientCheck | None:
     """Return how the model departs from a minimum on `train`, or None where it is a minimum.
 
     The labels of `train` must be below the model's number of classes.
     """
     x, y = with_bias(train.x.to(torch.float64)), train.y
     scale = TOLERANCE * max(1.0, x.square().mean(0).sqrt().max().item())
-    loss = objective(model.theta, x, y, 0.0)[1]
+    loss = objective(model.theta, x, y, 0.0, model.link)[1]
+    if model.link is IDENTITY:  # the gradient has the target's unit
+        scale *= max(1.0, y.square().mean().sqrt().item())
     largest = (loss + 2 * model.l2 * model.theta).abs().max().item()
     if largest <= scale:
         return None
-    centred = model.theta - model.theta.mean(1, keepdim=True)
+    one_column = model.link is not SOFTMAX
+    centred = model.theta if one_column else model.theta - model.theta.mean(1, keepdim=True)
     moved = (centred - model.theta).abs().max().item() > 1e-6
     for theta, penalised in ((t, p) for t in ((model.theta, centred) if moved else (model.theta,)) for p in (-1, None)):
         weighed = theta.clone()
@@ -77,11 +87,11 @@ def examine(model: SoftmaxRegression, train: Dataset) -> GradientCheck | None:
         l2 = -(loss * weighed).sum().item() / (2 * size) if size > 0 else 0.0
         if l2 < 0 or (loss + 2 * l2 * weighed).abs().max().item() > scale:
             continue
-        return GradientCheck(largest, _words(model, l2, theta is centred, penalised is not None))
+        return GradientCheck(largest, _words(model, l2, theta is centred and not one_column, penalised is not None))
     return GradientCheck(largest, None)
 
 
-def _words(model: SoftmaxRegression, l2: float, shifted: bool, unpenalised: bool) -> str:
+def _words(model: LinearModel, l2: float, shifted: bool, unpenalised: bool) -> str:
     """Return the convention in words, with the l2 that the model was trained with where that is another one."""
     said = []
     if unpenalised:
@@ -116,7 +126,7 @@ def check_given(own: ModelOwnerInput, plan: Plan) -> ModelOwnerInput:
         raise InputError(
             "party.model",
             f"a model that is no minimum on party.train (largest gradient {found.gradient:.2g}): {found.reason}",
-            f"{KNOWN}; {matter} would value data for another model",
+            f"{KNOWN if plan.model.link is SOFTMAX else ONE_COLUMN}; {matter} would value data for another model",
         )
     effect = f"{matter} may be far off" if matter else "the methods asked for do not depend on it"
     reason = "it was trained on other rows, with other settings or not to the end" if not found.reason else found.reason

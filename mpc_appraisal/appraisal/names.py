@@ -152,6 +152,8 @@ def match(buyer: Mapping[str, Any], seller: Mapping[str, Any], own: Iterable[Nam
         )
     recode = None
     ours, theirs = pairs["classes"]
+    if buyer.get("classes") == 1:  # a target that is a number
+        return Match(order, None, tuple(facts), tuple(warnings))
     if ours is not None and theirs is not None:
         _refuse(name, "classes", ours, theirs, own, whole=False)
         numbers = {key: number for number, key in enumerate(ours)}

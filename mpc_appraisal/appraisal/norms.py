@@ -12,7 +12,7 @@ engine's number formats (`mpc.protocols`) and may change only with those.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -21,16 +21,19 @@ from mpc_appraisal.appraisal.plan import BLOCK_ROWS, DataOwnerInput, MethodInput
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.methods import Appraiser, Facts
+from mpc_appraisal.models.links import IDENTITY, LOGISTIC, SOFTMAX, Link
 from mpc_appraisal.mpc.backends.registry import bounded
 from mpc_appraisal.mpc.protocols.logit_bound import WeightLimit, weight_limit
 from mpc_appraisal.mpc.protocols.norm_check import WEIGHT_ROOM
 from mpc_appraisal.mpc.protocols.softmax import LARGEST_EXPONENT, MAX_SQUARINGS
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, FINE_ELEMENTS
-from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
+from mpc_appraisal.mpc.ring.fixed_point import MAX_ABS, PRECISION_BITS
 from mpc_appraisal.release.dp.clipping import spread
 
 LARGEST_BOUND = LARGEST_EXPONENT * 2**MAX_SQUARINGS  # the largest bound on logits that the softmax can be computed for
 UNCHECKED_BOUND = 2.0**14  # the largest bound where a helper sees the logits: products of 40 fractional bits fit
+TARGET = "target_norm"  # the field of the message that announces the bound on targets that are numbers
+LARGEST_RESIDUAL = 2.0**21  # the largest residual of a numeric target: with 40 fractional bits it fits the ring
 SPREAD = "direction_spread"  # the field of the message that announces the direction's spread
 LARGEST_SUM = 2.0**29  # the largest sum of rows' gradients that the ring holds with 32 fractional bits
 
@@ -49,6 +52,8 @@ def published_norms(
     product of the norms of x and of w_c - mean w. Each owner adds what fixed point may round (2^-17 for each of d + 1
     entries; 2^-14 for a logit), and rounds up to four bits. Where noise hides the data owner's rows, that owner
     announces the public norm that they are clipped to.
+
+    Where the target is a number, each owner adds the bound `target_norm` on its targets' size, for the residuals.
 
     Where a method has an influence direction and no noise is scaled to it, the model owner also announces the largest
     distance of two of the direction's columns, from which the error bound of a value follows.
@@ -74,16 +79,21 @@ def published_norms(
         if longest is None:
             longest = max(row_norm(block.x) for c in own.candidates for block in c.blocks(BLOCK_ROWS))
         published["row_norm"] = up(longest)
+    if isinstance(own, DataOwnerInput) and plan.model.link is IDENTITY:
+        published[TARGET] = up(max(_largest(block.y) for c in own.candidates for block in c.blocks(BLOCK_ROWS)))
     if not isinstance(own, ModelOwnerInput):
         return published
     parts = [row_norm(d.x) for d in (own.train, own.test) if d is not None]
-    norm = class_norm(theta) + math.sqrt(len(theta)) * 2.0**-17
+    link = plan.model.link
+    norm = class_norm(theta, link) + math.sqrt(len(theta)) * 2.0**-17
     # The norm must hold for the weights as they are shared: the rounding of all classes may add up.
     bits = FINE_BITS if theta.numel() <= FINE_ELEMENTS else PRECISION_BITS
     shared = [torch.round(each["weights"] * 2.0**bits) / 2.0**bits for each in owned.values() if "weights" in each]
-    norm = max([norm, *map(class_norm, shared)]) + WEIGHT_ROOM  # no row is shorter than 1
+    norm = max([norm, *(class_norm(one, link) for one in shared)]) + WEIGHT_ROOM  # no row is shorter than 1
     directions = [tensors["direction"] for tensors in owned.values() if "direction" in tensors]
-    if directions and not described.noised:
+    if link is IDENTITY:
+        published[TARGET] = up(max((_largest(d.y) for d in (own.train, own.test) if d is not None), default=0.0))
+    if directions and not described.noised and link is SOFTMAX:
         published[SPREAD] = up(max(spread(d) + 2 * math.sqrt(len(d)) * 2.0**-17 for d in directions))
     return published | {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(norm)}
 
@@ -94,8 +104,19 @@ def row_norm(x: torch.Tensor) -> float:
     return longest + math.sqrt(x.shape[1] + 1) * 2.0**-17
 
 
-def class_norm(theta: torch.Tensor) -> float:
-    """Return the largest norm of a column of theta (d + 1, C) less the mean of its columns, which are the classes."""
+def _largest(y: torch.Tensor) -> float:
+    """Return a bound above 0 on the size of every target as it is shared, that is, rounded."""
+    return float(y.abs().max()) + 2.0**-17
+
+
+def class_norm(theta: torch.Tensor, link: Link = SOFTMAX) -> float:
+    """Return the largest norm of a column of theta (d + 1, C) less the mean of its columns, which are the classes.
+
+    With one column, it is the norm of the column, or half of it for the logistic link, whose sigmoid is the softmax of
+    the two centred columns -theta / 2 and theta / 2.
+    """
+    if link is not SOFTMAX:
+        return float(theta.norm()) / (2 if link is LOGISTIC else 1)
     return float((theta - theta.mean(1, keepdim=True)).norm(dim=0).max())
 
 
@@ -129,7 +150,8 @@ def check_norms(published: Mapping[str, dict[str, float]], plan: Plan, facts: di
             f"at most {UNCHECKED_BOUND:g}: standardise the features, or raise model.l2",
         )
     for method in plan.methods:
-        if checked and method.uses_model and bound * method.logit_growth > LARGEST_BOUND:
+        exponential = method.uses_model and plan.model.link.exponential
+        if checked and exponential and bound * method.logit_growth > LARGEST_BOUND:
             raise InputError(
                 "the bound on logits",
                 f"{bound * method.logit_growth:g} for {method.name}",
@@ -141,6 +163,8 @@ def check_norms(published: Mapping[str, dict[str, float]], plan: Plan, facts: di
             summed = method.summed_rows(f)
             pieces = [f.rows, BLOCK_ROWS, f.rows % BLOCK_ROWS or BLOCK_ROWS, f.train_rows or f.rows]
             small = min(pieces) * (f.features + 1) <= FINE_ELEMENTS  # such a matrix has four fractional bits more
+            if plan.model.link is IDENTITY:
+                check_residuals(method, f, name)
             if summed * f.longest > LARGEST_SUM / (16 if small else 1):
                 raise InputError(
                     f"party.data ({name})",
@@ -151,10 +175,41 @@ def check_norms(published: Mapping[str, dict[str, float]], plan: Plan, facts: di
     return bound
 
 
+def check_residuals(method: Appraiser, f: Facts, name: str) -> None:
+    """Raise InputError where residuals of numeric targets, or sums of rows' gradients, may not fit the ring."""
+    largest = f.loss.largest_residual(f.logit_bound * method.logit_growth, f.target)
+    rows = shared_rows((method,), f)
+    for found, most, what in (
+        (largest * math.sqrt(f.rows if rows < f.rows else 1), LARGEST_RESIDUAL, "residuals"),
+        (method.summed_rows(f) * f.longest * largest, LARGEST_SUM / 16, "sums of rows' gradients"),
+    ):
+        if found > most:
+            raise InputError(
+                f"party.data ({name})",
+                f"{what} of up to {found:.3g} in {method.name}, by the announced norms of rows, weights and targets",
+                f"at most {most:g}: standardise the features and divide the target by a public number",
+            )
+
+
+def shared_rows(methods: Sequence[Appraiser], f: Facts) -> int:
+    """Return the number of rows that a candidate is shared as.
+
+    A squared error and all that methods make of it by sums over rows do not change where an orthogonal matrix mixes the
+    rows. So the data owner of numeric targets may share the triangle of its rows' QR decomposition in their place,
+    which has d + 2 rows at most, for d features, the constant and the target. Its numbers are at most the root of the
+    number of rows times as long as a row.
+    """
+    longest = math.sqrt(f.rows) * max(f.row_norm, f.target)
+    mixed = f.link == IDENTITY.name and all(method.mixes_rows(f) for method in methods) and longest < MAX_ABS
+    return min(f.rows, f.features + 2) if mixed else f.rows
+
+
 def with_norms(facts: dict[str, Facts], published: Mapping[str, dict[str, float]], bound: float) -> dict[str, Facts]:
     """Return `facts` with the announced norms, and the bound on logits that `check_norms` derived from them."""
     buyer, seller = published[MODEL_OWNER]["row_norm"], published[DATA_OWNER]["row_norm"]
     norms = {"row_norm": seller, "longest": max(buyer, seller), "spread": published[MODEL_OWNER].get("spread")}
+    if TARGET in published[MODEL_OWNER]:
+        norms["target"] = max(published[role].get(TARGET, 0.0) for role in (MODEL_OWNER, DATA_OWNER))
     return {name: replace(f, **norms, logit_bound=bound) for name, f in facts.items()}
 
 
@@ -174,5 +229,7 @@ def weight_limit_of(method: Appraiser, facts: Facts, bound: float, plan: Plan) -
     """
     if method.logit_growth <= 1 or not bounded(plan.engine):
         return None
-    shape, grown = (facts.features + 1, facts.classes), bound * method.logit_growth
+    shape, grown = (facts.features + 1, facts.outputs), bound * method.logit_growth
+    if facts.loss is LOGISTIC:
+        grown *= 2  # the bound is that of the two centred columns -theta / 2 and theta / 2
     return weight_limit(method.name, grown, facts.longest, shape, lambda norm: method.reach(norm, facts))

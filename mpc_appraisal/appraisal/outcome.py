@@ -20,6 +20,7 @@ from mpc_appraisal.common.provenance import revision, versions
 from mpc_appraisal.common.roles import DEALER, MODEL_OWNER, OWNERS, ROLES
 from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.methods import Appraiser, Facts
+from mpc_appraisal.models.links import SOFTMAX
 from mpc_appraisal.mpc.backends.cost_model import Rehearsal, forecasts
 from mpc_appraisal.mpc.backends.registry import trust_of
 from mpc_appraisal.mpc.net.meter import by_result
@@ -136,6 +137,8 @@ def terms_of(plan: Plan, method: Appraiser, inputs: str | None) -> dict[str, Any
     """
     settings = method.settings
     if settings is not None and not all(isinstance(one, (int, float, str, type(None))) for one in settings.values()):
+        settings = None
+    if plan.model.link is not SOFTMAX:  # `recompute` serves softmax regression alone, and refuses such a record
         settings = None
     return {
         "l2": plan.l2,

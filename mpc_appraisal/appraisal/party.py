@@ -53,6 +53,7 @@ from mpc_appraisal.appraisal.preparation import (
 )
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.appraisal.sides import in_order, say, without_rows
+from mpc_appraisal.appraisal.tasks import check_supported, check_targets
 from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
@@ -112,6 +113,7 @@ def _appraise(
     role: str, rendezvous: Rendezvous, plan: Plan, own: OwnInput, emit: Emit, session_name: str
 ) -> list[Record]:
     """Appraise between connected parties, and return this party's records. The order is that of the exchanges."""
+    check_supported(plan)
     check_counterparty(role, own, rendezvous)
     plan = respelt(plan, *agree(rendezvous, plan.public, plan.digest, config_hash))
     facts, listed, matches = _facts(rendezvous, own, plan)
@@ -251,11 +253,13 @@ def _facts(
     if isinstance(own, ModelOwnerInput) and own.controls.listings:
         _expect(own.controls.listings, listed)
     sizes = (buyer["features"], buyer["classes"], buyer["train_rows"], buyer["test_rows"])
-    return {each["name"]: Facts(*sizes, each["rows"], plan.l2) for each in sets}, listed, matches
+    link = plan.model.link.name
+    return {each["name"]: Facts(*sizes, each["rows"], plan.l2, link=link) for each in sets}, listed, matches
 
 
 def _facts_message(own: OwnInput, plan: Plan) -> dict[str, Any]:
     """Return what this party announces of its input before anything else. Raises InputError where the input is bad."""
+    check_targets(own, plan)
     if isinstance(own, ModelOwnerInput):
         check_model(own, plan.l2)
         check_classes(own)
@@ -298,18 +302,27 @@ def _findings(
     labels = any(method.uses_labels for method in plan.methods)  # what is not read is not announced either
     message: dict[str, Any] = {}
     local: list[Finding] = []
+    if classes == 1:  # a target that is a number has no classes, and every party knows it
+        return names_findings(matches, trained) + _statistics(own, matches)
     if isinstance(own, ModelOwnerInput):
         counted = own.train is not None and labels
         message["without_rows"] = without_rows(own.train, classes, "party.train", aloud) if counted else None
-        listings = {listing.name: listing for listing in own.controls.listings if listing is not None}
-        for name, fit in matches.items():
-            local += statistics_findings(name, listings.get(name), own.rows, fit, own.names)
+        local = _statistics(own, matches)
     elif isinstance(own, DataOwnerInput):
         hidden = plan.release.description.noised or not labels  # noise protects the labels too
         counts = {c.name: without_rows(c, classes, f"party.data ({c.name})", aloud and labels) for c in own.candidates}
         message["without_rows"] = None if hidden else counts
     messages = rendezvous.exchange("classes", message)
     return names_findings(matches, trained) + classes_findings(messages, facts, classes) + local
+
+
+def _statistics(own: OwnInput, matches: dict[str, Match]) -> list[Finding]:
+    """Return the findings on listings' statistics, which the model owner alone has."""
+    if not isinstance(own, ModelOwnerInput):
+        return []
+    listings = {listing.name: listing for listing in own.controls.listings if listing is not None}
+    found = (statistics_findings(name, listings.get(name), own.rows, fit, own.names) for name, fit in matches.items())
+    return [finding for findings in found for finding in findings]
 
 
 def check_published_names(names: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ from mpc_appraisal.governance.approval.decide import FOLDER, WEEK, Request
 from mpc_appraisal.governance.budget.ledgers import LedgerSet
 from mpc_appraisal.governance.catalogue.listing import Listing
 from mpc_appraisal.methods import Appraiser
+from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.mpc.net.transport import Transport
 from mpc_appraisal.mpc.session import same
@@ -55,13 +56,14 @@ class Plan:
             announce.
         release: Which of the results is opened, and to whom.
         transport: The connections of the parties, with this party's own certificate files if there are any.
+        model: The kind of model that `fit` trains.
     """
 
     methods: tuple[Appraiser, ...]
     l2: float
     seed: int
     digest: str
-    fit: Callable[[Dataset], SoftmaxRegression]
+    fit: Callable[[Dataset], LinearModel]
     public: dict[str, Any] = field(default_factory=dict)
     classes: int | None = None
     join_timeout: float = 120.0
@@ -70,6 +72,7 @@ class Plan:
     logit_bound: float | None = None
     release: Release = Value()
     transport: Transport = Transport()
+    model: type[LinearModel] = SoftmaxRegression
 
 
 def respelt(plan: Plan, public: dict[str, Any], digest: str) -> Plan:
@@ -150,7 +153,7 @@ class ModelOwnerInput:
 
     train: Dataset | None = None
     test: Dataset | None = None
-    model: SoftmaxRegression | None = None
+    model: LinearModel | None = None
     threshold: float | Mapping[str, float] | None = None
     controls: DisclosureControls = DisclosureControls()
     raw: Data | None = None

@@ -20,7 +20,7 @@ from mpc_appraisal.appraisal.plan import BLOCK_ROWS, DataOwnerInput, MethodInput
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.methods import Appraiser, Facts, plaintext_of
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.ring.fixed_point import check_range
 from mpc_appraisal.release.base import Release
@@ -39,7 +39,7 @@ class Prepared:
         seconds: The seconds of the fit and of the method's preparation together, by method's name.
     """
 
-    model: SoftmaxRegression
+    model: LinearModel
     train: Dataset | None
     test: Dataset | None
     inputs: dict[str, MethodInput]
@@ -76,7 +76,7 @@ def prepare(own: ModelOwnerInput, plan: Plan, classes: int, methods: Sequence[Ap
     methods = plan.methods if methods is None else methods
     with meter.phase("fit"):
         train, test = (data.with_classes(classes) if data else None for data in (own.train, own.test))
-        model = own.model or (plan.fit(train) if uses_model(plan.methods) else unfitted(train, classes, plan.l2))
+        model = own.model or (plan.fit(train) if uses_model(plan.methods) else unfitted(train, classes, plan))
     for method in methods:
         with meter.phase(method.name):
             method.require(train, test)
@@ -92,9 +92,11 @@ def uses_model(methods: Sequence[Appraiser]) -> bool:
     return any(method.uses_model for method in methods)
 
 
-def unfitted(train: Dataset, classes: int, l2: float) -> SoftmaxRegression:
+def unfitted(train: Dataset, classes: int, plan: Plan) -> LinearModel:
     """Return a model of zeros, which states the sizes where no method reads the model and none is trained."""
-    return SoftmaxRegression(torch.zeros(train.features + 1, max(classes, 2), dtype=torch.float64), l2)
+    least, most = plan.model.columns
+    outputs = min(max(classes, least), most)
+    return plan.model(torch.zeros(train.features + 1, outputs, dtype=torch.float64), plan.l2)
 
 
 def classes_of(own: ModelOwnerInput, plan: Plan) -> int:
@@ -126,6 +128,8 @@ def check_candidates(own: DataOwnerInput, facts: Mapping[str, Facts]) -> float:
             raise InputError(f"party.data ({candidate.name})", f"a label {candidate.classes - 1}", expected)
         for block in candidate.blocks(BLOCK_ROWS):
             check_range(block.x, f"party.data ({candidate.name})")
+            if candidate.numeric:
+                check_range(block.y, f"the target of party.data ({candidate.name})")
             longest = max(longest, row_norm(block.x))
     return longest
 

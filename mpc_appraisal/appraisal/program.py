@@ -14,7 +14,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mpc_appraisal.appraisal.norms import weight_limit_of
+import torch
+
+from mpc_appraisal.appraisal.norms import shared_rows, weight_limit_of
 from mpc_appraisal.appraisal.plan import BLOCK_ROWS, Emit, MethodInput, Plan
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import Dataset, StoredDataset, with_bias
@@ -123,6 +125,11 @@ def _share_candidate(
     """
     labels = any(method.uses_labels for method in methods)
     with session.meter.phase("share"):
+        rows = shared_rows(methods, f)
+        if rows < f.rows:
+            x, y = _bring_in_mixed(session, name, f, rows, own)
+            session.cache(x)
+            return x, y
         if f.rows > HELD_ROWS and all(method.streams for method in methods):
             return RowBlocks(lambda: _stream(session, name, f, own, labels)), None
         x, y = _bring_in(session, name, f, lambda: next(own.blocks(own.rows)), labels)  # one block of all rows
@@ -191,11 +198,39 @@ def _bring_in(session: Session, name: str, f: Facts, read: Callable[[], Dataset]
         return x, None
     y = session.input(
         DATA_OWNER,
-        lambda: read().with_classes(f.classes).one_hot(),
-        (f.rows, f.classes),
+        lambda: read().with_classes(f.classes).targets(f.outputs),
+        (f.rows, f.outputs),
         f"labels of party.data ({name})",
     )
     return x, y
+
+
+def _bring_in_mixed(
+    session: Session, name: str, f: Facts, rows: int, own: Dataset | StoredDataset | None
+) -> tuple[Any, Any]:
+    """Share the triangle of the QR decomposition of the data owner's x and y as x (rows, d + 1) and y (rows, 1)."""
+    known: list[torch.Tensor] = []
+
+    def triangle() -> torch.Tensor:
+        if not known:
+            known.append(mixed_rows(own))
+        return known[0]
+
+    x = session.input(DATA_OWNER, lambda: triangle()[:, :-1], (rows, f.features + 1), f"party.data ({name})")
+    y = session.input(DATA_OWNER, lambda: triangle()[:, -1:], (rows, 1), f"the target of party.data ({name})")
+    return x, y
+
+
+def mixed_rows(data: Dataset | StoredDataset) -> torch.Tensor:
+    """Return R of the QR decomposition of the rows [x, 1, y], (min(n, d + 2), d + 2), from one block after the other.
+
+    R'R is the sum over rows of [x, 1, y]' [x, 1, y], which all sums of squared errors and their gradients are made of.
+    """
+    found = torch.empty(0, data.features + 2, dtype=torch.float64)
+    for block in data.blocks(BLOCK_ROWS):
+        rows = torch.cat([with_bias(block.x.to(torch.float64)), block.targets()], dim=1)
+        found = torch.linalg.qr(torch.cat([found, rows]), mode="r").R
+    return found
 
 
 def _stream(

@@ -26,6 +26,7 @@ from mpc_appraisal.governance.budget.limits import Question
 from mpc_appraisal.governance.catalogue import commit
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.methods.metrics import own_settings
+from mpc_appraisal.models.links import SOFTMAX
 
 NO_SALT = bytes(32)  # for digests that a key protects, and for those of ledgers that are older than keys
 
@@ -85,9 +86,15 @@ def _questions(
             privacy = plan.release.privacy(method, f) if role == DATA_OWNER else None
             mechanism = Mechanism() if privacy is None else privacy.mechanism
             data = dict(hashes) if plan.release.description.joint else hashes[name]
-            about = subject(config=config, data=data, inputs=inputs, facts=asdict(f))
+            about = subject(config=config, data=data, inputs=inputs, facts=_as_dict(f))
             found[method.name, name] = Question(own.controls.counterparty, method.name, f.rows, about, mechanism)
     return found
+
+
+def _as_dict(facts: Facts) -> dict[str, Any]:
+    """Return the facts as a digest holds them; the fields that came with other models stand in questions of those."""
+    found, new = asdict(facts), ("link", "target")
+    return {k: v for k, v in found.items() if facts.loss is not SOFTMAX or k not in new}
 
 
 def _config(plan: Plan) -> dict[str, Any]:
@@ -108,7 +115,7 @@ def marks_of(
     found, joint = {}, plan.release.description.joint
     for method in plan.methods:
         for name in facts:
-            about = {each: [asdict(facts[each]), listed.get(each)] for each in (facts if joint else [name])}
+            about = {each: [_as_dict(facts[each]), listed.get(each)] for each in (facts if joint else [name])}
             parts = {"config": _config(plan), "inputs": inputs, "about": about}
             found[method.name, name] = subject(method=method.name, candidate=name, **parts)
     return found

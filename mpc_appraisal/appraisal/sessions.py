@@ -28,15 +28,17 @@ from mpc_appraisal.appraisal.party import take_part
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model
 from mpc_appraisal.appraisal.preparation import Prepared, announce, classes_of, fitted_to_norms, prepare, transformed
 from mpc_appraisal.appraisal.program import program
+from mpc_appraisal.appraisal.tasks import check_supported
 from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.environment import whole
 from mpc_appraisal.common.errors import DisagreementError, InputError
 from mpc_appraisal.common.provenance import revision, versions
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from mpc_appraisal.data import Dataset
+from mpc_appraisal.data.targets import CLASSES, NUMBER
 from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.methods import Facts
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import MODELS
 from mpc_appraisal.mpc.backends.registry import check_engine, warn
 from mpc_appraisal.mpc.backends.settings import PlainSettings, SpawnSettings
 from mpc_appraisal.mpc.net.launch import Emit, launch
@@ -64,6 +66,7 @@ class Plain(PlainSettings):
             InputError: An input does not fit the plan, or fixed point could not hold it.
             DisagreementError: The two sides' numbers of features differ.
         """
+        check_supported(plan)
         check_model(buyer, plan.l2)
         classes = classes_of(buyer, plan)
         prepared = prepare(buyer, plan, classes)
@@ -122,12 +125,14 @@ class Spawn(SpawnSettings):
         The arguments are those of `Plain.run`. Raises what `party.take_part` raises in one of the processes.
         """
         plan = _with(plan, self, None)
+        check_supported(plan)
         sets = {"train": buyer.train, "test": buyer.test}
         buyer_files: dict[str, Callable[[Path], None]] = {
             f"{key}.npz": _writer(data) for key, data in sets.items() if data is not None
         }
         if buyer.model is not None:
             buyer_files["model.npz"] = buyer.model.save
+            buyer_files["model.txt"] = lambda path: path.write_text(buyer.model.name)
         if buyer.threshold is not None:
             stated = buyer.threshold if isinstance(buyer.threshold, (int, float)) else dict(buyer.threshold)
             buyer_files["threshold.json"] = lambda path: path.write_text(json.dumps(stated))
@@ -271,14 +276,17 @@ def _writer(data: Dataset) -> Callable[[Path], None]:
 def _read_file(path: Path) -> Dataset:
     with np.load(path, allow_pickle=False) as f:
         names = (f[key].tolist() if key in f.files else None for key in ("columns", "class_names"))
-        return Dataset.of(f["x"], f["y"], int(f["classes"]), str(f["name"]), *names)
+        target = NUMBER if int(f["classes"]) == 1 else CLASSES
+        return Dataset.of(f["x"], f["y"], int(f["classes"]), str(f["name"]), *names, target)
 
 
 def _read_buyer(folder: Path) -> ModelOwnerInput:
     def rows(name: str) -> Dataset | None:
         return _read_file(folder / name) if (folder / name).exists() else None
 
-    model = SoftmaxRegression.load(folder / "model.npz") if (folder / "model.npz").exists() else None
+    model = None
+    if (folder / "model.npz").exists():
+        model = MODELS[(folder / "model.txt").read_text()].load(folder / "model.npz")
     stated = folder / "threshold.json"
     threshold = json.loads(stated.read_text()) if stated.exists() else None
     return ModelOwnerInput(rows("train.npz"), rows("test.npz"), model, threshold)

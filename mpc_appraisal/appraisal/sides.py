@@ -32,6 +32,7 @@ from mpc_appraisal.appraisal.compared import (
 from mpc_appraisal.appraisal.names import Match, match, published
 from mpc_appraisal.appraisal.norms import published_norms
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_classes
+from mpc_appraisal.appraisal.tasks import check_targets
 from mpc_appraisal.common.errors import DisagreementError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.common.text import printable
@@ -54,11 +55,13 @@ def together(
         DisagreementError: The sides' numbers of features differ, or an owner refuses the scale of the rows.
         InputError: `check_classes` refuses the model owner's input.
     """
+    check_targets(buyer, plan)
+    check_targets(seller, plan)
     check_classes(buyer)
     classes = max(buyer.classes, plan.classes or 0)
     if buyer.model is None:
         buyer = replace(buyer, **{part: _lifted(getattr(buyer, part), classes) for part in ("train", "test")})
-    message = published(buyer.names, buyer.controls.names)
+    message = published(buyer.names, buyer.controls.names) | {"classes": classes}
     matches = {
         c.name: match(
             message, {"name": c.name} | published(names, seller.controls.names), (buyer.names, names), buyer.same
@@ -75,7 +78,8 @@ def together(
             )
     if buyer.same:
         return buyer, seller, []
-    findings = names_findings(matches, buyer.train is not None) + _classes(buyer, seller, plan, classes)
+    findings = names_findings(matches, buyer.train is not None)
+    findings += [] if classes == 1 else _classes(buyer, seller, plan, classes)
     findings += _scale(buyer, seller, plan, classes)
     for controls in (buyer.controls, seller.controls):
         refuse_scale(findings, controls.scale)

@@ -35,7 +35,7 @@ from mpc_appraisal.governance.catalogue import (
     read_salt,
     salt_beside,
 )
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import model_of
 
 
 def read_own(cfg: DictConfig, role: str, methods: Sequence[Any]) -> OwnInput:
@@ -65,6 +65,7 @@ class _PartyFiles:
         prepared: The public function that is applied to a data set before it is used.
         class_names: The names of the labels 0, 1, ...; None if party.class_names does not state them.
         recipe: What makes features of raw tables; None if the files hold features and labels.
+        model: The kind of the run's model, which says what the label column holds.
         between: Whether the session is between organisations.
     """
 
@@ -73,6 +74,7 @@ class _PartyFiles:
         self.prepared = preparation(cfg)
         self.class_names = safeguards.class_names(self.party)
         self.recipe = recipe_of(cfg)
+        self.model = model_of(instantiate(cfg.model))
         self.between = isinstance(instantiate(cfg.session), Join)
 
     def read(
@@ -84,7 +86,7 @@ class _PartyFiles:
         if listing is not None:
             check_recipe(listing, self.recipe)
         sizes = listing and Sizes(listing.rows, listing.features, f"listing {listing.name}")
-        raw = reader(file, self.party["label"], None, key, sizes, self.recipe)
+        raw = reader(file, self.party["label"], None, key, sizes, self.recipe, self.model.target)
         data = named(raw, None, self.class_names, "party.class_names")
         check_kind(data, key)
         if listing is not None:
@@ -119,7 +121,7 @@ def _read_model_owner(files: _PartyFiles, methods: Sequence[Any]) -> ModelOwnerI
     own = ModelOwnerInput(
         files.prepared(train) if train is not None else None,
         files.prepared(test) if test is not None else None,
-        SoftmaxRegression.load(absolute(party["model"])) if party["model"] else None,
+        files.model.load(absolute(party["model"])) if party["model"] else None,
         party["threshold"],
         safeguards.without_controls(party),
         test if train is None else train,
@@ -170,8 +172,8 @@ def _contents(files: _PartyFiles, places: dict[str, str]) -> dict[str, Callable[
     """Return for each candidate a function that returns the digest of its file's data, whatever the file is called."""
 
     def digest(path: str) -> str:
-        data = open_dataset(absolute(path), files.party["label"], None, "party.data", recipe=files.recipe)
-        return commit(data, bytes(32))
+        read = {"recipe": files.recipe, "target": files.model.target}
+        return commit(open_dataset(absolute(path), files.party["label"], None, "party.data", **read), bytes(32))
 
     return {name: lambda path=path: digest(path) for name, path in places.items()}
 

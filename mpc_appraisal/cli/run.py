@@ -40,7 +40,8 @@ from mpc_appraisal.methods import LeaveOneOut, Shapley, as_methods
 from mpc_appraisal.methods.preflight.check import glance
 from mpc_appraisal.methods.preflight.decision import sentences
 from mpc_appraisal.methods.preflight.result import Preflight
-from mpc_appraisal.models.softmax_regression import check_l2
+from mpc_appraisal.models.base import check_l2
+from mpc_appraisal.models.training import model_of
 from mpc_appraisal.mpc.backends.rtas import NAME as RTAS
 from mpc_appraisal.release import Release
 from mpc_appraisal.reporting.card import write_cards
@@ -132,14 +133,16 @@ def appraise_config(
     methods = as_methods(instantiate(cfg.appraisal))
     features = extractor(cfg)
     public, seed = public_part(cfg) | {"features.digest": features.digest}, check_seed(cfg.seed)
+    trains = instantiate(cfg.model)
     plan = Plan(
         methods,
         check_l2(cfg.model.l2),
         seed,
         config_hash(public),
-        instantiate(cfg.model),
+        trains,
         public,
         release=instantiate(cfg.release),
+        model=model_of(trains),
     )
     session = instantiate(cfg.session)
     if cfg.protocol.name == RTAS and session.engine != RTAS:

@@ -28,6 +28,11 @@ STABLE_NAMES = {
     "mpc_appraisal.methods.Relevance": "mpc_appraisal.methods.Relevance",
     "mpc_appraisal.data.Cifar10": "mpc_appraisal.data.Cifar10",
     "mpc_appraisal.data.ConvRandom": "mpc_appraisal.data.ConvRandom",
+    "mpc_appraisal.data.BreastCancer": "mpc_appraisal.data.BreastCancer",
+    "mpc_appraisal.data.Diabetes": "mpc_appraisal.data.Diabetes",
+    "mpc_appraisal.data.Wine": "mpc_appraisal.data.Wine",
+    "mpc_appraisal.data.scenarios.TargetNoise": "mpc_appraisal.data.scenarios.TargetNoise",
+    "mpc_appraisal.data.scenarios.TargetShift": "mpc_appraisal.data.scenarios.TargetShift",
     "mpc_appraisal.data.Digits": "mpc_appraisal.data.Digits",
     "mpc_appraisal.data.Layers": "mpc_appraisal.data.Layers",
     "mpc_appraisal.data.Mnist": "mpc_appraisal.data.Mnist",
@@ -51,6 +56,8 @@ STABLE_NAMES = {
     "mpc_appraisal.appraisal.sessions.Plain": "mpc_appraisal.sessions.Plain",
     "mpc_appraisal.appraisal.sessions.Spawn": "mpc_appraisal.sessions.Spawn",
     "mpc_appraisal.models.training.fit": "mpc_appraisal.training.fit",
+    "mpc_appraisal.models.linear_regression.fit": "mpc_appraisal.models.linear_regression.fit",
+    "mpc_appraisal.models.logistic_regression.fit": "mpc_appraisal.models.logistic_regression.fit",
 }
 
 

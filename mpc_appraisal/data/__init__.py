@@ -13,14 +13,17 @@ from mpc_appraisal.data.files import StoredDataset, open_dataset, read_dataset, 
 from mpc_appraisal.data.labels import check_codes, check_gaps, check_kind
 from mpc_appraisal.data.public import ENVIRONMENT, Cifar10, DataSource, Digits, Mnist, TrainSize
 from mpc_appraisal.data.recipe import Recipe
+from mpc_appraisal.data.shipped import BreastCancer, Diabetes, Wine
 from mpc_appraisal.data.sizes import Sizes
 
 __all__ = [
     "ENVIRONMENT",
+    "BreastCancer",
     "Cifar10",
     "ConvRandom",
     "DataSource",
     "Dataset",
+    "Diabetes",
     "Digits",
     "Extractor",
     "Layers",
@@ -31,6 +34,7 @@ __all__ = [
     "Sizes",
     "StoredDataset",
     "TrainSize",
+    "Wine",
     "check_codes",
     "check_gaps",
     "check_kind",

@@ -20,6 +20,7 @@ import numpy as np
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import row_index
 from mpc_appraisal.data.sizes import Sizes
+from mpc_appraisal.data.targets import CLASSES
 
 NAMES_BYTES = 1 << 24  # the most bytes of an array of names, unpacked
 
@@ -59,6 +60,7 @@ class NpzArrays:
         label: not used; a .npz file has its labels in y. `files` calls all readers with the same arguments.
         name: the setting that errors begin with.
         sizes: the sizes that the file must have, where they are known.
+        target: not used, as `label`.
 
     Attributes:
         rows: the number of rows of x and y.
@@ -68,7 +70,7 @@ class NpzArrays:
     Raises InputError for a file that is not of this form, or not of these sizes.
     """
 
-    def __init__(self, path: Path, label: str, name: str, sizes: Sizes | None):
+    def __init__(self, path: Path, label: str, name: str, sizes: Sizes | None, target: str = CLASSES):
         self._path, self._name = path, name
         if not zipfile.is_zipfile(path):
             raise InputError(name, f"{path} (not a zip archive)", "a readable .npz file")

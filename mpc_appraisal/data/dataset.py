@@ -1,9 +1,10 @@
 """One validated record of labelled data.
 
-A data set is (x, y): x of shape (n, d) in float32 or float64, all finite, and y of shape (n,) in int64 with labels
-0 .. classes-1. n is the number of rows and d that of features. Arrays go in, and a `Dataset` or an error by its name
-comes out. `Dataset` refuses everything else, so that data are checked in the owner's process before they are shared.
-Further checks and methods may be added; what a `Dataset` promises has to stay, because no later step looks again.
+A data set is (x, y): x of shape (n, d) in float32 or float64, all finite, and y of shape (n,), either in int64 with
+labels 0 .. classes-1, or in float64 with numbers to predict. n is the number of rows and d that of features. Arrays
+go in, and a `Dataset` or an error by its name comes out. `Dataset` refuses everything else, so that data are checked in
+the owner's process before they are shared. Further checks and methods may be added; what a `Dataset` promises has to
+stay, because no later step looks again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 
 from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data.targets import CLASSES, NUMBER, TWO, as_two, check_target_kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +31,8 @@ class Dataset:
 
     Attributes:
         x: the features, (n, d) float32 or float64, finite, with n, d >= 1.
-        y: the labels, (n,) int64 with 0 <= y < classes.
-        classes: the number of classes.
+        y: the labels, (n,) int64 with 0 <= y < classes; or a numeric target, (n,) float64, finite.
+        classes: the number of classes; 1 for a numeric target, which is one output that is a number.
         name: the name of the data set, which errors begin with.
         columns: the names of the d features in order, all different; None where they have no names.
         class_names: the names of labels 0, 1, ..., all different, one for each label; None where there are none.
@@ -51,7 +53,14 @@ class Dataset:
         self._check_labels()
         self._check_names()
 
+    @property
+    def numeric(self) -> bool:
+        """Whether y holds numbers to predict, and no labels."""
+        return self.classes == 1 and self.y.dtype == torch.float64
+
     def _check_classes(self) -> None:
+        if self.numeric:
+            return
         expected = "an integer of 2 or more, below 2**31"
         integer(f"{self.name}: classes", self.classes, 2, 2**31 - 1, expected, kind=numbers.Integral)
 
@@ -59,7 +68,7 @@ class Dataset:
         x, y, name = self.x, self.y, self.name
         if x.dtype not in (torch.float32, torch.float64):
             raise InputError(name, f"x of {x.dtype}", "x in torch.float32 or torch.float64")
-        if y.dtype != torch.int64:
+        if y.dtype != torch.int64 and not self.numeric:
             raise InputError(name, f"y of {y.dtype}", "y in torch.int64")
         if x.ndim != 2:
             raise InputError(name, f"x of shape {tuple(x.shape)}", "x with two dimensions, (rows, features)")
@@ -82,6 +91,12 @@ class Dataset:
             )
 
     def _check_labels(self) -> None:
+        if self.numeric:
+            bad = ~torch.isfinite(self.y)
+            if bad.any():
+                found = f"{int(bad.sum())} targets that are NaN or infinite, the first in row {int(bad.nonzero()[0])}"
+                raise InputError(self.name, found, "finite numbers only")
+            return
         wrong = (self.y < 0) | (self.y >= self.classes)
         if wrong.any():
             first = int(wrong.nonzero()[0])
@@ -98,6 +113,8 @@ class Dataset:
                 raise InputError(f"{self.name}: {key}", listed(names), "a tuple of different, non-empty names, or None")
         if self.columns is not None and len(self.columns) != self.features:
             raise InputError(f"{self.name}: columns", f"{len(self.columns)} names", f"{self.features}, one a feature")
+        if self.class_names is not None and self.numeric:
+            raise InputError(f"{self.name}: class names", listed(self.class_names), "none, for a numeric target")
         if self.class_names is not None and len(self.class_names) < self.classes:
             largest = int(self.y.max())
             if largest >= len(self.class_names):
@@ -123,6 +140,16 @@ class Dataset:
         """Return the labels as (n, classes) float64, with a single 1 in each row."""
         return torch.nn.functional.one_hot(self.y, self.classes).to(torch.float64)
 
+    def targets(self, outputs: int | None = None) -> torch.Tensor:
+        """Return what a model of so many outputs is fitted to, (n, outputs) float64.
+
+        These are the labels as `one_hot`, the numbers of a numeric target in one column, or, where a model of two
+        classes has one output, the labels 0 and 1 in one column. None takes `classes` outputs.
+        """
+        if self.numeric or (outputs == 1 and self.classes == 2):
+            return self.y.to(torch.float64).reshape(-1, 1)
+        return self.one_hot()
+
     def _of_checked(self, **changes: Any) -> Dataset:
         """Return this data set with other fields, unchecked: rows that were checked once stay good."""
         other = copy.copy(self)  # which does not call __post_init__
@@ -142,6 +169,10 @@ class Dataset:
 
     def with_classes(self, classes: int) -> Dataset:
         """Return the same rows for a problem of `classes` classes. Raises InputError if a label does not fit."""
+        if self.numeric and classes != 1:
+            raise InputError(self.name, "a numeric target", f"labels 0 .. {classes - 1}")
+        if self.numeric:
+            return self
         other = self._of_checked(classes=classes, class_names=self.class_names and self.class_names[:classes])
         other._check_classes()
         other._check_labels()
@@ -166,6 +197,7 @@ class Dataset:
         name: str = "data",
         columns: Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
+        target: str = CLASSES,
     ) -> Dataset:
         """Return a data set of anything array-like (numpy, lists, pandas, torch). The values are copied.
 
@@ -176,13 +208,22 @@ class Dataset:
             classes: the number of classes; None for max(y) + 1 or the number of class names, whichever is more, and at
                 least 2.
             name, columns, class_names: as in `Dataset`.
+            target: what y holds, which is never guessed: 'classes'; 'number' for numbers to predict; or 'two' for two
+                classes, which may also be written -1 and +1, false and true, or no and yes.
 
         Raises InputError, under `name` or a name that begins so, where the values are no such data.
         """
+        check_target_kind(target, f"{name}: target")
+        if target == TWO:
+            y, classes = as_two(y, name), 2
         features, labels = real_array(x, f"{name}: x"), real_array(y, f"{name}: y")
         if features.ndim > 2:
             features = features.reshape(len(features), math.prod(features.shape[1:]))
         features = np.array(features, dtype=np.float32 if features.dtype == np.float32 else np.float64, order="C")
+        names = [None if named is None else tuple(named) for named in (columns, class_names)]
+        if target == NUMBER:
+            numbers = np.array(labels, dtype=np.float64)
+            return Dataset(torch.from_numpy(features), torch.from_numpy(numbers), 1, name, *names)
         # 2**53: beyond it a float no longer tells neighbouring integers apart
         whole = (
             np.ones(labels.shape, bool)
@@ -202,7 +243,6 @@ class Dataset:
         labels = labels.astype(np.int64)
         if classes is None:
             classes = max(2, int(labels.max()) + 1 if labels.size else 2, len(class_names or ()))
-        names = (None if names is None else tuple(names) for names in (columns, class_names))
         return Dataset(torch.from_numpy(features), torch.from_numpy(labels), classes, name, *names)
 
 

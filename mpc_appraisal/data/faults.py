@@ -13,6 +13,7 @@ import numpy as np
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.row_index import RowNumbers
+from mpc_appraisal.data.targets import CLASSES, NUMBER, TWO, TwoLabels
 
 FEW = 20  # at most so many different values are taken for classes
 MOST_COUNTED = 1000  # different labels are counted up to this number
@@ -26,15 +27,23 @@ class Faults:
         classes: the number of classes; None where the labels show it.
         class_names: the names of the classes, or None.
         columns: the names of the features, or None.
+        target: what the labels are, one of `targets.KINDS`.
 
     Attributes:
         largest: the largest label so far.
     """
 
     def __init__(
-        self, name: str, classes: int | None, class_names: Sequence[str] | None, columns: Sequence[str] | None
+        self,
+        name: str,
+        classes: int | None,
+        class_names: Sequence[str] | None,
+        columns: Sequence[str] | None,
+        target: str = CLASSES,
     ):
-        self._numbers = RowNumbers(columns, name)
+        self._numbers, self._target = RowNumbers(columns, name), target
+        self._two = TwoLabels(name)
+        classes = {NUMBER: 1, TWO: 2}.get(target, classes)
         self.name, self.classes, self.largest = name, classes, 0
         self._names = class_names
         self._rows = 0
@@ -45,13 +54,20 @@ class Faults:
     def add(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Count the faults of the next rows, x (n, d) floats and y (n,) numbers, and return the labels as int64.
 
-        A bad label comes out as an arbitrary number; `found` refuses it.
+        A numeric target is returned as float64. A bad label comes out as an arbitrary number; `found` refuses it.
         """
         self._numbers.add(x)
         if not np.isfinite(x).all():
             bad = (~np.isfinite(x)).sum(1)
             first = self._values[1] if self._values[0] else self._rows + int(bad.nonzero()[0][0])
             self._values = self._values[0] + int(bad.sum()), first
+        if self._target == NUMBER:
+            y = y.astype(np.float64)
+            self._count("that are NaN or infinite", ~np.isfinite(y), y)
+            self._rows += len(x)
+            return y
+        if self._target == TWO:
+            y = self._two.add(y)
         if y.dtype.kind == "u":  # a cast of a number beyond int64 would wrap round to another label
             y = np.minimum(y.astype(np.uint64), np.iinfo(np.int64).max)
         if y.dtype.kind == "f":  # beyond 2**53 a float cannot hold every integer
@@ -87,6 +103,10 @@ class Faults:
                 if len(self._different) > FEW:
                     found += f"; they look like a number, as of a regression: {rows} rows, {self._counted()}"
                 raise InputError(self.name, found, wanted)
+        if self._target == NUMBER and self._labels:
+            count, _, row = self._labels["that are NaN or infinite"]
+            found = f"{count} targets that are NaN or infinite, the first in row {row}"
+            raise InputError(self.name, found, "finite numbers only")
         if self._values[0]:
             found = f"{self._values[0]} values of x that are NaN or infinite, the first in row {self._values[1]}"
             raise InputError(self.name, found, "finite numbers only")

@@ -26,6 +26,7 @@ from mpc_appraisal.data.dataset import Dataset, order_of, real_array
 from mpc_appraisal.data.faults import Faults
 from mpc_appraisal.data.sizes import Sizes
 from mpc_appraisal.data.tables import CsvTable, ParquetTable
+from mpc_appraisal.data.targets import CLASSES, NUMBER
 
 if TYPE_CHECKING:
     from mpc_appraisal.data.recipe import Recipe
@@ -64,6 +65,7 @@ def read_dataset(
     name: str = "party.data",
     sizes: Sizes | None = None,
     recipe: Recipe | None = None,
+    target: str = CLASSES,
 ) -> Dataset:
     """Read a party's file in float64: `.npz` (arrays x, y), `.csv` or `.parquet` (a label column; the rest features).
 
@@ -75,16 +77,18 @@ def read_dataset(
         sizes: the rows and features that the file must have, where they are known; they are compared before the file is
             unpacked.
         recipe: what makes features of a raw table, whose columns it states; `label` is not used then.
+        target: what the label column holds, one of `targets.KINDS`. The model of the run states it.
 
     Raises InputError for a file that cannot be read or holds no `Dataset`.
     """
     path = Path(path)
     if recipe is not None:
         recipe.check_classes(name)
-    file = _open(path, str(label), name, sizes, recipe)
+    file = _open(path, str(label), name, sizes, recipe, target)
     with readable(path, name):
-        x, y = np.empty((file.rows, file.features)), np.empty(file.rows, np.int64)
-        faults, start = Faults(name, classes, file.class_names, file.columns), 0
+        x = np.empty((file.rows, file.features))
+        y = np.empty(file.rows, np.float64 if target == NUMBER else np.int64)
+        faults, start = Faults(name, classes, file.class_names, file.columns, target), 0
         for rows, labels in file.blocks(STORED_BLOCK):
             end = start + len(rows)
             x[start:end] = rows
@@ -102,6 +106,8 @@ def transformed(
     classes: labels of `classes` or more become the last class.
     """
     names = data.class_names and data.class_names[:classes]
+    if isinstance(data, Dataset) and data.numeric:
+        return replace(data, x=rows(data.x))
     if isinstance(data, StoredDataset):
         facts = {"classes": classes, "class_names": names, "_largest": min(data._largest, classes - 1)}
         return data.changed(partial(transformed, rows=rows, classes=classes), **facts)
@@ -125,19 +131,25 @@ class StoredDataset:
         name: str,
         sizes: Sizes | None = None,
         recipe: Recipe | None = None,
+        target: str = CLASSES,
     ):
         if recipe is not None:
             recipe.check_classes(name)
-        self._path, self._key = path, name
+        self._path, self._key, self._target = path, name, target
         self._steps: tuple[Callable[[Dataset], Dataset], ...] = ()
-        self._file = file = _open(path, str(label), name, sizes, recipe)
+        self._file = file = _open(path, str(label), name, sizes, recipe, target)
         self.name, self.rows, self.features = name, file.rows, file.features
         self.columns, self.class_names = file.columns, file.class_names
-        faults = Faults(name, classes, file.class_names, file.columns)
+        faults = Faults(name, classes, file.class_names, file.columns, target)
         for x, y in self._read(STORED_BLOCK):
             faults.add(x.astype(_narrow(x.dtype)), y)
         self._classes = self.classes = faults.found(file.rows)
         self._largest = faults.largest
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the target holds numbers to predict, and no labels."""
+        return self._target == NUMBER
 
     def renamed(self, name: str) -> StoredDataset:
         """Return the same data set under another name, which errors then begin with."""
@@ -147,7 +159,9 @@ class StoredDataset:
 
     def with_classes(self, classes: int) -> StoredDataset:
         """Return the same data set for a problem of `classes` classes. Raises InputError if a label does not fit."""
-        if classes <= self._largest:
+        if self.numeric and classes != 1:
+            raise InputError(self.name, "a numeric target", f"labels 0 .. {classes - 1}")
+        if classes <= self._largest and not self.numeric:
             raise InputError(self.name, f"a label {self._largest}", f"labels 0 .. {classes - 1}")
         other = copy.copy(self)
         other.classes, other.class_names = classes, self.class_names and self.class_names[:classes]
@@ -173,11 +187,16 @@ class StoredDataset:
         """Yield the rows in order, `size` at a time, in float32 where the file holds no more than that."""
         for x, y in self._read(size):
             values = torch.from_numpy(x.astype(_narrow(x.dtype)))
-            labels = torch.from_numpy(y.astype(np.int64))
+            labels = torch.from_numpy(self._labels(y))
             block = Dataset(values, labels, self._classes, self._key, self._file.columns, self._file.class_names)
             for step in self._steps:
                 block = step(block)
             yield block if block.classes == self.classes else block.with_classes(self.classes)
+
+    def _labels(self, y: np.ndarray) -> np.ndarray:
+        if self._target == CLASSES:
+            return y.astype(np.int64)
+        return y.astype(np.float64) if self.numeric else (y.astype(np.float64) == 1).astype(np.int64)
 
     def _read(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         with readable(self._path, self._key):
@@ -191,6 +210,7 @@ def open_dataset(
     name: str = "party.data",
     sizes: Sizes | None = None,
     recipe: Recipe | None = None,
+    target: str = CLASSES,
 ) -> Dataset | StoredDataset:
     """Do the same as `read_dataset`, except that a .npz or .parquet file of more than 64 MiB stays where it is.
 
@@ -199,14 +219,14 @@ def open_dataset(
     path = Path(path)
     formats = (".npz", ".parquet") if recipe is None else tuple(FORMATS)
     if path.is_file() and path.suffix.lower() in formats and path.stat().st_size > STORED_BYTES:
-        return StoredDataset(path, label, classes, name, sizes, recipe)
-    return read_dataset(path, label, classes, name, sizes, recipe)
+        return StoredDataset(path, label, classes, name, sizes, recipe, target)
+    return read_dataset(path, label, classes, name, sizes, recipe, target)
 
 
 def read_blocks(path: str | os.PathLike[str], recipe: Recipe, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield features (n, d) and targets (n,) that a recipe makes of a file, block by block."""
     path = Path(path)
-    file = _open(path, "", name, None, recipe)
+    file = _open(path, "", name, None, recipe, CLASSES)
     with readable(path, name):
         yield from file.blocks(STORED_BLOCK)
 
@@ -223,11 +243,11 @@ def check_path(path: Path, name: str) -> str:
     return suffix
 
 
-def _open(path: Path, label: str, name: str, sizes: Sizes | None, recipe: Recipe | None = None) -> Any:
+def _open(path: Path, label: str, name: str, sizes: Sizes | None, recipe: Recipe | None, target: str) -> Any:
     """Open the file, and read and check its header."""
     suffix = check_path(path, name)
     with readable(path, name):
-        file = recipe.table(path, name, sizes) if recipe else FORMATS[suffix](path, label, name, sizes)
+        file = recipe.table(path, name, sizes) if recipe else FORMATS[suffix](path, label, name, sizes, target)
     if file.rows < 1:
         raise InputError(name, f"{path} with no rows", "one row or more")
     if file.features < 1:

@@ -20,7 +20,7 @@ SHOWN = 10
 
 def check_kind(data: Dataset | StoredDataset, name: str) -> None:
     """Refuse, under `name`, labels of more classes than can be appraised: they are numbers to predict, or codes."""
-    if data.classes <= MOST_CLASSES:
+    if data.classes <= MOST_CLASSES or data.numeric:
         return
     values, rows = _counts(data)
     expected = f"classes, labelled 0, 1, 2, ...: at most {MOST_CLASSES}"
@@ -39,7 +39,7 @@ def check_gaps(train: Dataset | StoredDataset | None, name: str) -> None:
     Every model that is trained on them would have a class without rows. Classes that have names are not refused,
     because someone has stated them.
     """
-    if train is None or train.class_names is not None:
+    if train is None or train.class_names is not None or train.numeric:
         return
     values, rows = _counts(train)
     lacking = np.setdiff1d(np.arange(int(values.max()) + 1), values)

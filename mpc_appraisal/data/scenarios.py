@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mpc_appraisal.common.checks import integer, is_integer
+from mpc_appraisal.common.checks import integer, is_integer, number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, TrainSize
 
@@ -120,6 +120,7 @@ class LabelNoise(Scenario):
             raise InputError("scenario.labels", list(self.labels), "two different labels")
 
     def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
+        _refuse_numbers("label_noise", train)
         if any(not is_integer(label, numbers.Integral) or not 0 <= label < train.classes for label in self.labels):
             raise InputError(
                 "scenario.labels",
@@ -164,6 +165,52 @@ class MissingData(Scenario):
         return MarketData(own, _test(self, test, seed), tuple(candidates))
 
 
+class TargetNoise(Scenario):
+    """Add normal noise to a numeric target, of a deviation of level * `deviations` * s.
+
+    s is the deviation of the training data's target, and level = p / candidates, p = 1 .. candidates. include_clean:
+    whether there is one more candidate set, with p = 0. Rows are shared out as in LabelNoise.
+    """
+
+    name = "target_noise"
+
+    def __init__(
+        self,
+        train_size: TrainSize = 60,
+        candidates: int = 10,
+        deviations: float = 2.0,
+        include_clean: bool = False,
+        size: int | None = None,
+        test_size: int | None = None,
+    ) -> None:
+        super().__init__(train_size, candidates, size, test_size)
+        self.deviations, self.include_clean = number("scenario.deviations", deviations, above=0), include_clean
+
+    def changed(self, y: torch.Tensor, scale: float, stream: np.random.Generator) -> torch.Tensor:
+        """Return the targets (n,) with a change of the size `scale`."""
+        return y + scale * torch.from_numpy(stream.standard_normal(len(y)))
+
+    def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
+        if not train.numeric:
+            found = f"{self.name} on {train.name} with {train.classes} classes"
+            raise InputError("scenario", found, "data with a numeric target, as data=diabetes")
+        own, levels, parts = _levels(self, train, self.include_clean, seed)
+        unit, candidates = self.deviations * train.y.std(correction=0).item(), []
+        for p, (level, part) in enumerate(zip(levels, parts, strict=True)):
+            y = self.changed(part.y, level * unit, _stream(seed, CORRUPT, p))
+            candidates.append(_candidate(f"{self.name}={level:g}", Dataset(part.x, y, 1), level))
+        return MarketData(own, _test(self, test, seed), tuple(candidates))
+
+
+class TargetShift(TargetNoise):
+    """Raise a numeric target by level * `deviations` * s. The parameters are those of TargetNoise."""
+
+    name = "target_shift"
+
+    def changed(self, y: torch.Tensor, scale: float, stream: np.random.Generator) -> torch.Tensor:
+        return y + scale
+
+
 class DistributionMismatch(Scenario):
     """Offer two classes in other proportions than in the test set: candidate p has p / candidates of class 0.
 
@@ -192,6 +239,7 @@ class DistributionMismatch(Scenario):
             raise InputError("scenario.test_size", self.test_size, "an even number, half of each class")
 
     def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
+        _refuse_numbers("distribution_mismatch", train)
         if train.classes != 2:
             raise InputError(
                 "scenario", f"distribution_mismatch on {train.name} with {train.classes} classes", "data of two classes"
@@ -242,6 +290,12 @@ class DistributionMismatch(Scenario):
         half = half if self.test_size is None else min(half, self.test_size // 2)
         stream = _stream(seed, TEST)
         return test.subset(np.sort(np.concatenate([stream.permutation(rows)[:half] for rows in classes])))
+
+
+def _refuse_numbers(name: str, train: Dataset) -> None:
+    if train.numeric:
+        expected = "data with labels; scenario=target_noise, target_shift, missing_data and clean serve numbers"
+        raise InputError("scenario", f"{name} on {train.name}, which has a numeric target", expected)
 
 
 def _stream(seed: int, *purpose: int) -> np.random.Generator:

@@ -28,6 +28,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import row_index
 from mpc_appraisal.data.dataset import listed
 from mpc_appraisal.data.sizes import Sizes
+from mpc_appraisal.data.targets import CLASSES, TWO, numbers_of_words
 
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*", re.ASCII)
@@ -83,17 +84,20 @@ class ParquetTable:
 
     class_names = None
 
-    def __init__(self, path: Path, label: str, name: str, sizes: Sizes | None):
+    def __init__(self, path: Path, label: str, name: str, sizes: Sizes | None, target: str = CLASSES):
         from pyarrow import parquet
 
-        self._path, self._label = path, label
+        self._path, self._label, self._name = path, label, name
+        self._words = target == TWO  # the labels may be the texts no and yes
         with parquet.ParquetFile(path) as file:
             schema, metadata = file.schema_arrow, file.metadata
             names = [field.name for field in schema]
             _refuse_index(file, name, sizes is None)
             self.rows, self.features = metadata.num_rows, len(names) - 1
             check_columns(names, label, path, name)
-            refuse_types([(f.name, str(f.type)) for f in schema if not _is_number(f.type)], name)
+            words = [f.name for f in schema if self._words and f.name == label and _is_text(f.type)]
+            others = [f for f in schema if not _is_number(f.type) and f.name not in words]
+            refuse_types([(f.name, str(f.type)) for f in others], name)
             self.columns = tuple(column for column in names if column != label)
             if sizes is not None:
                 sizes.check(self.rows, self.features)
@@ -119,7 +123,15 @@ class ParquetTable:
                 x = np.empty((batch.num_rows, len(self.columns)))
                 for k, column in enumerate(self.columns):
                     x[:, k] = _numbers(batch.column(column))
-                yield x, _numbers(batch.column(self._label))
+                yield x, self._labels(batch.column(self._label))
+
+    def _labels(self, column: Any) -> np.ndarray:
+        if not self._words or _is_number(column.type):
+            return _numbers(column)
+        found = numbers_of_words(column.to_pylist())
+        if found is None:
+            refuse_types([(self._label, str(column.type))], self._name)
+        return found
 
 
 def _refuse_index(file: Any, name: str, shown: bool) -> None:
@@ -139,6 +151,12 @@ def _refuse_index(file: Any, name: str, shown: bool) -> None:
         if shown and (first := next(file.iter_batches(batch_size=SHOWN_ROWS, columns=found[:1]), None)) is not None:
             begins = f" ({', '.join(str(one)[:40] for one in first.column(0).to_pylist())}, ...)"
         row_index.refuse(found, f"which pandas wrote as the index of the rows{begins}", name)
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_string(kind) or types.is_large_string(kind)
 
 
 def _is_number(kind: Any) -> bool:
@@ -161,10 +179,10 @@ class CsvTable:
 
     class_names = None
 
-    def __init__(self, path: Path, label: str, name: str, sizes: Sizes | None):
+    def __init__(self, path: Path, label: str, name: str, sizes: Sizes | None, target: str = CLASSES):
         header = _check_rows(path, label, name, sizes)
         self.columns = tuple(column for column in header if column != label)
-        self._x, self._y = _read_csv(path, header, label, name)
+        self._x, self._y = _read_csv(path, header, label, name, target == TWO)
         self.rows, self.features = self._x.shape
 
     def blocks(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -217,7 +235,10 @@ def _blank(row: Sequence[str]) -> bool:
     return not row or len(row) == 1 and not row[0].strip()
 
 
-def _read_csv(path: Path, header: list[str], label: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_csv(
+    path: Path, header: list[str], label: str, name: str, words: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return x (n, d) and y (n,). words: whether the labels may be the texts no and yes."""
     import pandas as pd  # the import takes half a second
     from pandas.api.types import is_numeric_dtype
 
@@ -235,7 +256,11 @@ def _read_csv(path: Path, header: list[str], label: str, name: str) -> tuple[np.
     columns, bad = [], []
     for k, column in enumerate(header):
         values = table[k]
-        if not is_numeric_dtype(values):
+        if words and column == label and not is_numeric_dtype(values):
+            read = numbers_of_words(values.tolist())
+            bad += [(column, "text")] if read is None else []
+            values = values if read is None else read
+        elif not is_numeric_dtype(values):
             values, kind = _as_numbers(values.tolist())
             bad += [(column, kind)] if values is None else []
         columns.append(values)

@@ -10,7 +10,8 @@ the two owners (the product). So it may use only what both have: matmul, t, + an
 secret / float, sum() and sum(1), square, softmax(1), log_softmax(1) and rows picked by a LongTensor.
 
 In this file D_tr and D_te are the model owner's training and test rows, and D_a is the candidate. d is the number of
-features, C that of classes, and theta (d + 1, C) are the weights, with the bias as the last row. New optional
+features, C that of classes, and theta (d + 1, k) are the weights, with the bias as the last row: k is C for softmax
+regression and 1 for linear and logistic regression. New optional
 attributes may be added. The names of the attributes and methods have to stay, since sessions and releases call them.
 """
 
@@ -26,7 +27,8 @@ import torch
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods.metrics import Measure
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.base import LinearModel
+from mpc_appraisal.models.links import LINKS, SOFTMAX, Link
 from mpc_appraisal.mpc.ops import blocks
 
 
@@ -36,7 +38,7 @@ class Facts:
 
     Attributes:
         features: d, the number of features without the bias.
-        classes: C, the number of classes.
+        classes: C, the number of classes; 1 where the target is a number.
         train_rows: The number of rows of D_tr; 0 where the model owner brings a trained model only.
         test_rows: The number of rows of D_te; 0 where the model owner has no test set.
         rows: The number of rows of D_a, the candidate.
@@ -46,6 +48,8 @@ class Facts:
         longest: The same bound for the rows of both owners.
         logit_bound: A bound on the size of a centred logit, which is a logit less the mean over its row's classes.
         spread: A bound on the influence direction, which the model owner announces; None where it announces none.
+        link: The name of the model's link (`models.links`), which states the loss.
+        target: A bound on the size of a target that is a number, which both owners announce; 0 for labels.
     """
 
     features: int
@@ -58,12 +62,29 @@ class Facts:
     longest: float = 1.0
     logit_bound: float = 0.0
     spread: float | None = None
+    link: str = SOFTMAX.name
+    target: float = 0.0
+
+    @property
+    def outputs(self) -> int:
+        """The number k of columns of the model's weights and of the targets."""
+        return self.classes if self.link == SOFTMAX.name else 1
+
+    @property
+    def loss(self) -> Link:
+        """The link, which computes residuals and losses from outputs."""
+        return LINKS[self.link]
+
+    @property
+    def largest_residual(self) -> float:
+        """A bound on the size of an entry of a residual."""
+        return self.loss.largest_residual(self.logit_bound, self.target)
 
     @staticmethod
-    def of(model: SoftmaxRegression, train: Dataset | None, test: Dataset | None, candidate: Dataset) -> Facts:
+    def of(model: LinearModel, train: Dataset | None, test: Dataset | None, candidate: Dataset) -> Facts:
         """Return the sizes of one appraisal. The norms keep their defaults."""
         rows = [0 if data is None else data.rows for data in (train, test)]
-        return Facts(model.features, model.classes, *rows, candidate.rows, model.l2)
+        return Facts(model.features, model.classes, *rows, candidate.rows, model.l2, link=model.link.name)
 
 
 class Appraiser(ABC):
@@ -108,7 +129,7 @@ class Appraiser(ABC):
         """Return the names and public shapes of the tensors that the model owner contributes, in order."""
 
     @abstractmethod
-    def prepare(self, model: SoftmaxRegression, train: Dataset | None, test: Dataset | None) -> dict[str, torch.Tensor]:
+    def prepare(self, model: LinearModel, train: Dataset | None, test: Dataset | None) -> dict[str, torch.Tensor]:
         """Compute the model owner's float64 tensors in the clear, with the names and shapes of `private_shapes`.
 
         Raises InputError where a data set is missing that the method needs.
@@ -121,7 +142,7 @@ class Appraiser(ABC):
         Args:
             owned: The tensors of `prepare`.
             x: The candidate's rows (n, d + 1), with the constant feature.
-            y: The candidate's labels (n, C), one-hot.
+            y: The candidate's targets (n, k): labels (one-hot), or one column.
             facts: The public sizes and norms.
         """
 
@@ -139,6 +160,13 @@ class Appraiser(ABC):
         The ring is the integers modulo 2^64, in which shares are added.
         """
         return facts.rows
+
+    def mixes_rows(self, facts: Facts) -> bool:
+        """Return whether the score of a squared error stays where an orthogonal matrix mixes the candidate's rows.
+
+        This holds for a score that is made of sums over all rows alone. Then fewer rows can be shared.
+        """
+        return False
 
     def opened_at(self, value: float, facts: Facts) -> float:
         """Return the number that would be opened if `value` were the value, so that thresholds compare with it.
@@ -173,16 +201,16 @@ class Appraiser(ABC):
                 raise InputError(f"party.{key}", "nothing", f"{what}, which the method {self.name} needs")
 
 
-def summed_gradient(weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return the sum over rows of the gradient of the loss L, X' (softmax(X W) - Y), of shape (d + 1, C).
+def summed_gradient(weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor, link: Link = SOFTMAX) -> torch.Tensor:
+    """Return the sum over rows of the gradient of the loss L, X' R with the residuals R = dL/d(X W), (d + 1, k).
 
-    L is the cross-entropy of one row. X (n, d + 1) are the rows `x`, W (d + 1, C) the `weights` and Y (n, C) the
-    one-hot labels `y`. Rows that come in blocks are taken block by block. With R = softmax(X W) - Y, (R' X)' gives the
-    same numbers as X' R, several times faster on int64 shares.
+    For softmax regression R = softmax(X W) - Y and L is the cross-entropy of one row; `models.links` states the others.
+    X (n, d + 1) are the rows `x`, W (d + 1, k) the `weights` and Y (n, k) the targets `y`. Rows that come in blocks are
+    taken block by block. (R' X)' gives the same numbers as X' R, several times faster on int64 shares.
     """
     total = None
     for rows, labels in blocks(x, y):
-        term = (rows.matmul(weights).softmax(1) - labels).t().matmul(rows).t()
+        term = link.residual(rows.matmul(weights), labels).t().matmul(rows).t()
         total = term if total is None else total + term
     return total
 
@@ -192,9 +220,9 @@ def centred(theta: torch.Tensor) -> torch.Tensor:
 
     Apart from rounding, logits then sum to zero over the classes, on which fixed point relies where it takes their
     mean. A regulariser, which adds 2 l2 theta to the gradient at each step, shrinks the mean that is left out and has
-    no other effect on it.
+    no other effect on it. The single column of a model without a softmax stays as it is.
     """
-    return theta - theta.mean(1, keepdim=True)
+    return theta - theta.mean(1, keepdim=True) if theta.shape[1] > 1 else theta
 
 
 def scaled(tensor: torch.Tensor, factor: float) -> torch.Tensor:
@@ -212,7 +240,7 @@ def scaled(tensor: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def plaintext(
-    appraiser: Appraiser, model: SoftmaxRegression, train: Dataset | None, test: Dataset | None, candidate: Dataset
+    appraiser: Appraiser, model: LinearModel, train: Dataset | None, test: Dataset | None, candidate: Dataset
 ) -> tuple[float, float]:
     """Return (value, paper_value) of one candidate in float64 and in the clear: the baseline of the private run.
 
@@ -235,5 +263,5 @@ def plaintext_of(
         candidate: The candidate's rows, with the model's number of classes.
     """
     x = with_bias(candidate.x.to(torch.float64))
-    opened = appraiser.score(owned, x, candidate.one_hot(), facts).item()
+    opened = appraiser.score(owned, x, candidate.targets(facts.outputs), facts).item()
     return appraiser.value(opened, facts), appraiser.paper_value(opened, facts)

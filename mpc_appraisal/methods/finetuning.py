@@ -4,7 +4,8 @@
 
     theta <- theta - lr (mean gradient of L over the rows of the step + 2 * l2 * theta)
 
-D_tr and D_te are the model owner's training and test rows, D_a is the candidate, and L is the cross-entropy of a row.
+D_tr and D_te are the model owner's training and test rows, D_a is the candidate, and L is the cross-entropy of a row
+(for other models than softmax regression, the loss of their link in `models.links`).
 theta (d + 1, C) are the weights, and theta_ft is what `steps` such steps make of them, on the objective over D_tr and
 D_a together. The value is -f_ft divided by the number of test rows. This is eq. 4 of Xu, van der Maaten and Hannun
 (2022), with all rows at every step, as in its figure 3, or with batches of random rows, whose order is public.
@@ -30,7 +31,7 @@ import torch
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods.base import Appraiser, Facts, centred, scaled
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.mpc.ops import cat, record_weights
 
 
@@ -69,7 +70,7 @@ class Finetuning(Appraiser):
             raise InputError("appraisal.lr", self.lr, "a finite number above 0")
 
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
-        d, c = facts.features + 1, facts.classes
+        d, c = facts.features + 1, facts.outputs
         return {
             "weights": (d, c),
             "train_x": (facts.train_rows, d),
@@ -78,11 +79,11 @@ class Finetuning(Appraiser):
             "test_y": (facts.test_rows, c),
         }
 
-    def prepare(self, model: SoftmaxRegression, train: Dataset | None, test: Dataset | None) -> dict[str, torch.Tensor]:
+    def prepare(self, model: LinearModel, train: Dataset | None, test: Dataset | None) -> dict[str, torch.Tensor]:
         self.require(train, test)
         owned = {"weights": centred(model.theta)}
         for name, data in (("train", train), ("test", test)):
-            owned[f"{name}_x"], owned[f"{name}_y"] = with_bias(data.x.to(torch.float64)), data.one_hot()
+            owned[f"{name}_x"], owned[f"{name}_y"] = with_bias(data.x.to(torch.float64)), data.targets(model.outputs)
         return owned
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
@@ -105,12 +106,14 @@ class Finetuning(Appraiser):
                 features.append(a)
                 labels.append(b)
                 logits.append(start if moved is None else start - scaled(a.matmul(moved), unit))
-            probabilities = cat(logits).softmax(1)  # one softmax a step, whichever owner's rows they are
-            gradient, n = None, 0
-            for a, b, (_, index) in zip(features, labels, used, strict=True):
-                part = probabilities[n : n + len(index)]
-                term = (part - b).t().matmul(a).t()
-                gradient, n = term if gradient is None else gradient + term, n + len(index)
+            # The residuals come together, one softmax a step, whichever owner's rows they are.
+            residuals = facts.loss.residual(cat(logits), cat(labels))
+            # A candidate of a squared error may be shared as fewer rows than it has; the mean is over all it has.
+            gradient, start, n = None, 0, sum(len(index) for _, index in used)
+            for a in features:
+                end = start + a.shape[0]
+                term = (residuals if len(used) == 1 else residuals[start:end]).t().matmul(a).t()
+                gradient, start = term if gradient is None else gradient + term, end
             if facts.l2 > 0:
                 gradient = gradient + scaled(current, 2 * facts.l2 * n)
             # The sum is divided once, by n and with the rate, because the mean gradient has few bits to lose.
@@ -119,16 +122,20 @@ class Finetuning(Appraiser):
             current = record_weights(weights - scaled(moved, unit))
         before = test_x.matmul(weights)
         after = before - scaled(test_x.matmul(moved), unit)
-        # Both losses are computed by one formula, so that its errors largely cancel.
-        return ((before.log_softmax(1) - after.log_softmax(1)) * owned["test_y"]).sum()
+        return facts.loss.rise(before, after, owned["test_y"])
 
     def reach(self, norm: float, facts: Facts) -> float:
-        # A class's mean gradient is a mean of (p - y) x with |p - y| <= 1, and it is centred; 1% is for rounding.
-        return 1.01 * (norm * (1 + 2 * self.lr * facts.l2) + self.lr * facts.longest)
+        # A class's mean gradient is a mean of r x for residuals r, and it is centred; 1% is for rounding. A residual of
+        # softmax regression is p - y, of size 1 at most.
+        largest = facts.loss.largest_residual(norm * facts.longest, facts.target)
+        return 1.01 * (norm * (1 + 2 * self.lr * facts.l2) + self.lr * facts.longest * largest)
 
     def summed_rows(self, facts: Facts) -> int:
         total = facts.train_rows + facts.rows
         return self.steps * (total if self._all_rows(facts) else self.batch_size)
+
+    def mixes_rows(self, facts: Facts) -> bool:
+        return self._all_rows(facts)
 
     def opened_at(self, value: float, facts: Facts) -> float:
         return -value * facts.test_rows

@@ -17,7 +17,9 @@ amplifies the rounding of fixed point: with an l2 below about 2e-3 on MNIST, one
 
 This is equation 7 of Xu, van der Maaten and Hannun, "Data Appraisal Without Data Sharing" (2022). Their equations 6 and
 7 differ in sign, and this file follows equation 7. The paper's H leaves the regulariser out, and such an H is singular
-with more weights than rows. `damping` and the solver may change; the formula is pinned by tests against autograd.
+with more weights than rows. `damping` and the solver may change; the formula is pinned by tests against autograd. For
+other models than softmax regression, the residuals softmax(X theta) - Y and the loss are those of the model's link
+(`models.links`): `linear_regression` has R = 2 (X theta - Y), with one column.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods.base import Appraiser, Facts, centred, scaled, summed_gradient
 from mpc_appraisal.methods.metrics import LOG_LOSS, ByMetric
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.models.training import objective
 
 
@@ -66,13 +68,13 @@ class Influence(ByMetric, Appraiser):
             raise InputError("appraisal.damping", self.damping, "a finite number, 0 or more")
 
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
-        shape = (facts.features + 1, facts.classes)
+        shape = (facts.features + 1, facts.outputs)
         return {"weights": shape, "direction": shape}
 
-    def prepare(self, model: SoftmaxRegression, train: Dataset | None, test: Dataset | None) -> dict[str, torch.Tensor]:
+    def prepare(self, model: LinearModel, train: Dataset | None, test: Dataset | None) -> dict[str, torch.Tensor]:
         self.require(train, test)
         if self.metric == LOG_LOSS:
-            gradient = objective(model.theta, with_bias(test.x.to(torch.float64)), test.y, 0.0)[1]
+            gradient = objective(model.theta, with_bias(test.x.to(torch.float64)), test.y, 0.0, model.link)[1]
         else:
             gradient = self.measure.gradient(model, test)
         return {
@@ -81,7 +83,10 @@ class Influence(ByMetric, Appraiser):
         }
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
-        return (summed_gradient(owned["weights"], x, y) * owned["direction"]).sum()
+        return (summed_gradient(owned["weights"], x, y, facts.loss) * owned["direction"]).sum()
+
+    def mixes_rows(self, facts: Facts) -> bool:
+        return True
 
     def opened_at(self, value: float, facts: Facts) -> float:
         return value * facts.rows
@@ -94,7 +99,7 @@ class Influence(ByMetric, Appraiser):
 
 
 def inverse_hessian_product(
-    model: SoftmaxRegression,
+    model: LinearModel,
     train: Dataset,
     gradient: torch.Tensor,
     damping: float = 0.0,
@@ -103,13 +108,13 @@ def inverse_hessian_product(
 ) -> torch.Tensor:
     """Solve H V = gradient for V, both (d + 1, C), by conjugate gradients with the diagonal of H as preconditioner.
 
-    H is that of the mean cross-entropy on `train` with 2 l2 + damping added to its diagonal. The loop is
+    H is that of the mean loss on `train` with 2 l2 + damping added to its diagonal. The loop is
     `scipy.sparse.linalg.cg`. Raises AppraisalError where the relative residual does not reach `tolerance` within
     `iterations` iterations, or where H is singular.
     """
-    curvature, constant, shape = cross_entropy_hessian(model, train), 2 * model.l2 + damping, gradient.shape
-    x, p = with_bias(train.x.to(torch.float64)), model.logits(train.x).softmax(1)
-    diagonal = ((p - p.square()).t().matmul(x.square()).t() / train.rows + constant).clamp_min(1e-300)
+    curvature, constant, shape = loss_hessian(model, train), 2 * model.l2 + damping, gradient.shape
+    x, second = with_bias(train.x.to(torch.float64)), model.link.curvature(model.logits(train.x))
+    diagonal = (second.t().matmul(x.square()).t() / train.rows + constant).clamp_min(1e-300)
     diagonal, right = diagonal.reshape(-1).numpy(), gradient.reshape(-1).numpy()
     latest = np.zeros_like(right)
 
@@ -144,16 +149,15 @@ def inverse_hessian_product(
     return torch.from_numpy(solution).reshape(shape)
 
 
-def cross_entropy_hessian(model: SoftmaxRegression, train: Dataset) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a function that multiplies V (d + 1, C) by the Hessian of the mean cross-entropy on `train`.
+def loss_hessian(model: LinearModel, train: Dataset) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a function that multiplies V (d + 1, k) by the Hessian of the mean loss on `train`.
 
-    It computes X'(P * XV - P * rowsum(P * XV)) / n, P being the probabilities: two products with X. The matrix of
-    ((d + 1) C)^2 numbers is never formed.
+    For softmax regression it computes X'(P * XV - P * rowsum(P * XV)) / n, P being the probabilities: two products with
+    X. The matrix of ((d + 1) k)^2 numbers is never formed.
     """
-    x, p = with_bias(train.x.to(torch.float64)), model.logits(train.x).softmax(1)
+    x, z = with_bias(train.x.to(torch.float64)), model.logits(train.x)
 
     def product(v: torch.Tensor) -> torch.Tensor:
-        s = p * x.matmul(v)
-        return (s - p * s.sum(1, keepdim=True)).t().matmul(x).t() / train.rows
+        return model.link.curved(z, x.matmul(v)).t().matmul(x).t() / train.rows
 
     return product

@@ -4,7 +4,8 @@
     se = sqrt(S) / n,   S = sum over D_a of (r_i - mean r)^2,   and value +- 1.96 se holds 95%
 
 D_a is the candidate, with n rows x_i (d + 1 numbers) and one-hot labels y_i (C numbers); theta (d + 1, C) are the
-model's weights. r_i is the influence of row i, and se the standard error of the value of `influence`.
+model's weights; for other models the residual is that of their link (`models.links`). r_i is the influence of row i,
+and se the standard error of the value of `influence`.
 
 The bootstrap is that of Efron (1979). A resample draws n rows of D_a with replacement, and row i is drawn m_i times;
 the resample's value is sum m_i r_i / n. The counts are multinomial and independent of the data, so that the variance
@@ -45,7 +46,7 @@ from mpc_appraisal.data import Dataset
 from mpc_appraisal.methods.base import Appraiser, Facts, scaled
 from mpc_appraisal.methods.influence import Influence
 from mpc_appraisal.methods.metrics import ByMetric
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.mpc.ops import blocks
 
 
@@ -83,14 +84,14 @@ class InfluenceError(ByMetric, Appraiser):
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
         return self.influence.private_shapes(facts)
 
-    def prepare(self, model: SoftmaxRegression, train: Dataset | None, test: Dataset | None) -> dict[str, torch.Tensor]:
+    def prepare(self, model: LinearModel, train: Dataset | None, test: Dataset | None) -> dict[str, torch.Tensor]:
         self.require(train, test)
         return self.influence.prepare(model, train, test)
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
         scale, parts, squares = self.scale(facts), [], None
         for rows, labels in blocks(x, y):
-            wrong = rows.matmul(owned["weights"]).softmax(1) - labels
+            wrong = facts.loss.residual(rows.matmul(owned["weights"]), labels)
             influences = (wrong * rows.matmul(owned["direction"])).sum(1)
             count, total = rows.shape[0], influences.sum()
             mean = scaled(total, 1.0 / count)

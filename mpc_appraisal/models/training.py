@@ -1,45 +1,52 @@
-"""Training and evaluation of softmax regression in the clear.
+"""Training and evaluation of the models that appraisals value data for, in the clear.
 
     theta = arg min  mean over D of L(x, y; theta)  +  l2 ||theta||^2
 
-D are the training rows, L is the cross-entropy of a row, and theta (d + 1, C) are the weights of d features and the
-bias for C classes. Data sets go in; models, losses and utilities come out. `fit` minimises by L-BFGS in float64, from
-zero to convergence (Xu, van der Maaten and Hannun 2022, eq. 1, with the mean in place of the sum, so that l2 means the
-same for any number of rows). `utility` is their eq. 2 with the sign turned: the mean test loss before retraining with
-the candidate, a data set on offer, less the loss after retraining.
+D are the training rows, L is the loss of a row (`links`), and theta (d + 1, k) are the weights of d features and the
+bias. Data sets go in; models, losses and utilities come out. `fit` trains softmax regression, and `refit` any model by
+the objective of `objective`. `utility` is eq. 2 of Xu, van der Maaten and Hannun (2022) with the sign turned: the mean
+test loss before retraining with the candidate, a data set on offer, less the loss after retraining.
 
-The solver may change. The objective has to stay, because `methods.influence` differentiates it. `fit` is also the
-`_target_` of conf/model, and its name there is part of stored digests.
+A model may be added to MODELS with its fit. `fit` is also the `_target_` of conf/model, and its name there is part of
+stored digests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-import numpy as np
-import scipy  # it imports `scipy.optimize` at its first use, half a second that most parties need not spend
 import torch
 
-from mpc_appraisal.common.errors import AppraisalError, InputError
-from mpc_appraisal.data import Dataset, with_bias
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression, check_l2
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data import Dataset
+from mpc_appraisal.models import linear_regression, logistic_regression
+from mpc_appraisal.models.base import LinearModel
+from mpc_appraisal.models.linear_regression import LinearRegression
+from mpc_appraisal.models.links import SOFTMAX
+from mpc_appraisal.models.logistic_regression import LogisticRegression
+from mpc_appraisal.models.objective import minimised, objective
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 
-
-def objective(theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor, l2: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the objective, a tensor without dimensions, and its gradient (d + 1, C) at theta (d + 1, C).
-
-    x is (n, d + 1) with the constant feature, and y is (n,) int64.
-    """
-    logp = x.matmul(theta).log_softmax(1)
-    rows = torch.arange(len(y))
-    value = l2 * theta.square().sum() - logp[rows, y].mean()
-    residual = logp.exp()
-    residual[rows, y] -= 1.0
-    return value, residual.t().matmul(x).t() / len(y) + 2 * l2 * theta
+__all__ = [
+    "FITS",
+    "MODELS",
+    "accuracy",
+    "error_rate",
+    "fit",
+    "mean_loss",
+    "model_for",
+    "model_of",
+    "objective",
+    "refit",
+    "union",
+    "utility",
+]
 
 
 def fit(train: Dataset, l2: float, tolerance: float = 1e-7, iterations: int = 20_000) -> SoftmaxRegression:
-    """Return the minimiser of the objective on `train`.
+    """Return the softmax regression that minimises the objective on `train`.
 
     Args:
         train: The training rows.
@@ -47,42 +54,62 @@ def fit(train: Dataset, l2: float, tolerance: float = 1e-7, iterations: int = 20
         tolerance: The largest entry of the gradient at which the fit counts as converged.
         iterations: The most iterations of one run of L-BFGS, of which there are three at most.
 
-    Raises InputError for a bad l2 or tolerance, and AppraisalError if the tolerance is not reached. Separable data
-    without a regulariser, for instance, have no minimiser.
+    Raises InputError for a bad l2 or tolerance, or for a numeric target, and AppraisalError if the tolerance is not
+    reached. Separable data without a regulariser, for instance, have no minimiser.
     """
-    check_l2(l2)
-    if not 0 < tolerance < 1:
-        raise InputError("model.tolerance", tolerance, "a number between 0 and 1")
-    x = with_bias(train.x.to(torch.float64))
-    shape = (x.shape[1], train.classes)
-
-    def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = objective(torch.from_numpy(flat).reshape(shape), x, train.y, l2)
-        return value.item(), gradient.reshape(-1).numpy()
-
-    flat, largest = np.zeros(shape[0] * shape[1]), np.inf
-    # Near the optimum the loss no longer changes in its last digits, and the line search may give up while the gradient
-    # can still shrink. A restart forgets the curvature that led there.
-    for _ in range(3):
-        options = {"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 50, "ftol": 0.0, "gtol": tolerance}
-        result = scipy.optimize.minimize(value_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)
-        flat, largest = result.x, float(np.abs(result.jac).max())
-        if largest <= tolerance:
-            return SoftmaxRegression(torch.from_numpy(flat.copy()).reshape(shape), float(l2))
-    raise AppraisalError(
-        f"the fit on {train.name} ({train.rows} rows) did not converge: largest gradient entry {largest:.1e}, expected "
-        f"at most {tolerance:.1e}; a larger model.l2 (now {l2}) or standardised features make it easier"
-    )
+    if train.numeric:
+        raise InputError(train.name, "a numeric target", "labels of classes, for softmax_regression")
+    return SoftmaxRegression(minimised(train, l2, train.classes, SOFTMAX, tolerance, iterations), float(l2))
 
 
-def mean_loss(model: SoftmaxRegression, data: Dataset) -> float:
-    """Return the mean cross-entropy on `data`, without the regulariser."""
-    return torch.nn.functional.cross_entropy(model.logits(data.x), data.y).item()
+MODELS: dict[str, type[LinearModel]] = {
+    model.name: model for model in (SoftmaxRegression, LinearRegression, LogisticRegression)
+}
+FITS: dict[str, Callable[..., LinearModel]] = {
+    SoftmaxRegression.name: fit,
+    LinearRegression.name: linear_regression.fit,
+    LogisticRegression.name: logistic_regression.fit,
+}
 
 
-def accuracy(model: SoftmaxRegression, data: Dataset) -> float:
+def refit(train: Dataset, l2: float, tolerance: float, model: type[LinearModel]) -> LinearModel:
+    """Return a model of the kind `model`, fitted on `train`. The other arguments and the errors are those of `fit`."""
+    return fit(train, l2, tolerance) if model is SoftmaxRegression else FITS[model.name](train, l2, tolerance)
+
+
+def model_of(trains: Any) -> type[LinearModel]:
+    """Return the kind of model that a fit of this package trains; for a function of somebody else, softmax regression.
+
+    trains: `fit` of one of the models, or a `partial` of it.
+    """
+    function = trains.func if isinstance(trains, partial) else trains
+    return next((MODELS[name] for name, own in FITS.items() if own is function), SoftmaxRegression)
+
+
+def model_for(train: Dataset) -> type[LinearModel]:
+    """Return the kind of model that is fitted where only the data are known: linear or softmax regression."""
+    return LinearRegression if train.numeric else SoftmaxRegression
+
+
+def mean_loss(model: LinearModel, data: Dataset) -> float:
+    """Return the mean loss on `data`, without the regulariser."""
+    if getattr(model, "link", SOFTMAX) is SOFTMAX:
+        return torch.nn.functional.cross_entropy(model.logits(data.x), data.y).item()
+    return model.link.loss(model.logits(data.x), data.targets(model.outputs)).mean().item()
+
+
+def accuracy(model: LinearModel, data: Dataset) -> float:
     """Return the fraction of rows whose most probable class is the label."""
-    return (model.logits(data.x).argmax(1) == data.y).double().mean().item()
+    logits = model.logits(data.x)
+    found = logits.argmax(1) if model.outputs > 1 else (logits[:, 0] > 0).to(torch.int64)
+    return (found == data.y).double().mean().item()
+
+
+def error_rate(model: LinearModel, data: Dataset) -> float:
+    """Return the fraction of wrong classes; of a numeric target, the mean squared error in parts of its variance."""
+    if not data.numeric:
+        return 1 - accuracy(model, data)
+    return mean_loss(model, data) / max(data.y.var(correction=0).item(), 1e-300)
 
 
 def union(first: Dataset, second: Dataset) -> Dataset:
@@ -104,16 +131,17 @@ def utility(
     test: Dataset,
     candidate: Dataset,
     l2: float,
-    model: SoftmaxRegression | None = None,
+    model: LinearModel | None = None,
     tolerance: float = 1e-7,
-    measured: Callable[[SoftmaxRegression, Dataset], float] = mean_loss,
+    measured: Callable[[LinearModel, Dataset], float] = mean_loss,
 ) -> float:
     """Return how much the mean test loss falls by retraining with the candidate (eq. 2 negated). Higher is better.
 
     `measured` is the metric of a model on the test rows whose fall is returned, in place of the mean test loss.
-    `model` is the fit on `train` alone, if the caller has it already. Otherwise it is fitted here. l2 and tolerance are
-    those of `fit`, whose errors are raised.
+    `model` is the fit on `train` alone, if the caller has it already. Otherwise it is fitted here, and is linear
+    regression for a numeric target and softmax regression for labels. l2 and tolerance are those of `fit`, whose errors
+    are raised.
     """
-    before = model if model is not None else fit(train, l2, tolerance)
-    after = fit(union(train, candidate), l2, tolerance)
+    before = model if model is not None else refit(train, l2, tolerance, model_for(train))
+    after = refit(union(train, candidate), l2, tolerance, type(before))
     return measured(before, test) - measured(after, test)

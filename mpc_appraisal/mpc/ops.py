@@ -74,6 +74,12 @@ def high_precision(value: Any) -> Any:
     return value
 
 
+@singledispatch
+def log_sigmoid(value: Any) -> Any:
+    """Return ln(1 / (1 + e^-z)) of each element z of shape (n, 1), on plain, private or shared tensors."""
+    return torch.nn.functional.logsigmoid(value)
+
+
 class RowBlocks:
     """A data set that is too large for memory, as blocks of rows (x, y) that are brought in one after the other.
 

@@ -30,6 +30,7 @@ from mpc_appraisal.methods.influence import Influence
 from mpc_appraisal.methods.influence_error import InfluenceError
 from mpc_appraisal.methods.mlp_finetuning import MlpFinetuning
 from mpc_appraisal.methods.relevance import Diversity, Relevance
+from mpc_appraisal.models.links import SOFTMAX
 from mpc_appraisal.mpc.backends.fast import DrySession
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
 from mpc_appraisal.mpc.protocols.log_softmax import LARGEST, LOG_BITS, X_BITS, polynomial
@@ -63,6 +64,7 @@ NO_SPREAD = "No bound: without l2 and damping nothing public bounds the influenc
 OWN_METRIC = "No bound: nothing public bounds the influence direction of the model owner's own metric."
 NO_NORMS = "No bound: it follows from norms that the owners announce, and none were announced."
 NOT_DERIVED = "No bound is derived for this method: see its own documentation for the errors that were measured."
+OTHER_MODEL = "No bound is derived for this model: see docs/models.md for the errors that were measured."
 STABLE = (
     "For training that does not amplify an error, which public facts make sure only up to a learning rate of {:.3g}."
 )
@@ -118,6 +120,8 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
         return Bound(None, STOCK)
     if type(method) not in BOUNDS:
         return Bound(None, NOT_DERIVED)
+    if facts.loss is not SOFTMAX:
+        return Bound(None, OTHER_MODEL)
     if facts.logit_bound <= 0:
         return Bound(None, NO_NORMS)
     if type(method) in (Influence, InfluenceError) and facts.spread is None:

@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from mpc_appraisal.appraisal.cost import table
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import versions
 from mpc_appraisal.common.roles import MODEL_OWNER
+from mpc_appraisal.data.targets import TWO
 from mpc_appraisal.methods import Facts, as_methods
-from mpc_appraisal.models.softmax_regression import check_l2
+from mpc_appraisal.models.base import check_l2
+from mpc_appraisal.models.links import SOFTMAX
+from mpc_appraisal.models.training import model_of
 from mpc_appraisal.mpc.backends.cost_model import LAN, WAN, NetworkLink
 from mpc_appraisal.mpc.backends.fast import DEFAULT_BOUND
 from mpc_appraisal.mpc.backends.registry import bounded, dry_session, warn
@@ -107,7 +111,10 @@ def main(arguments: Sequence[str]) -> None:
             if not sizes[f"{part}_rows"]:
                 raise InputError(f"{part}_rows", 0, f"1 or more: the method {method.name} needs {part} data")
     numbers = (sizes[key] for key in ("features", "classes", "train_rows", "test_rows", "rows"))
-    facts = Facts(*numbers, check_l2(cfg.model.l2))
+    model = model_of(instantiate(cfg.model))
+    facts = replace(Facts(*numbers, check_l2(cfg.model.l2)), link=model.link.name)
+    if model.link is not SOFTMAX:
+        facts = replace(facts, classes=2 if model.target == TWO else 1)
     names = [f"candidate {k}" for k in range(sizes["candidates"])]
     release = instantiate(cfg.release).fitted(methods, names, dict.fromkeys(names, 0.0))
     found = table(methods, facts, sizes["candidates"], float(bound or DEFAULT_BOUND), links, release, engine)

@@ -22,7 +22,8 @@ from mpc_appraisal.methods import as_methods
 from mpc_appraisal.methods.preflight.check import preflight
 from mpc_appraisal.methods.preflight.parts import CORRUPTIONS
 from mpc_appraisal.methods.preflight.result import Preflight
-from mpc_appraisal.models.softmax_regression import check_l2
+from mpc_appraisal.models.base import check_l2
+from mpc_appraisal.models.training import model_of
 
 KEYS = ("train", "test", "l2", "seed", "seeds", "parts", "classes", "corruption", "search", "quick", "label", "out")
 USAGE = f"""usage: mpc-appraisal preflight train=FILE test=FILE [KEY=VALUE ...] [CONFIGURATION ...]
@@ -108,14 +109,17 @@ def _data(own: dict[str, str], cfg: Any, recipe: Recipe | None) -> tuple[Data, D
 
     recipe: what makes features of raw tables; None for files of features and labels.
     """
+    from mpc_appraisal.cli.config import instantiate
+
     if recipe is not None and "label" in own:
         raise InputError("label", own["label"], "no label= beside recipe=, because the recipe states the target")
     label = own.get("label", cfg.party.label)
     classes = number("classes", own["classes"], int) if "classes" in own else None
-    train = read_dataset(Path(own["train"]), label, classes, "train", recipe=recipe)
+    target = model_of(instantiate(cfg.model)).target
+    train = read_dataset(Path(own["train"]), label, classes, "train", recipe=recipe, target=target)
     check_kind(train, "train")
     check_gaps(train, "train")
-    test = read_dataset(Path(own["test"]), label, classes, "test", recipe=recipe)
+    test = read_dataset(Path(own["test"]), label, classes, "test", recipe=recipe, target=target)
     check_kind(test, "test")
     return train, alike(train, test, "test")
 

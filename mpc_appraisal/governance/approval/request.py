@@ -152,7 +152,7 @@ def _sections(request: Request) -> list[tuple[str, list[str]]]:
     asked = [f"Method {_name(m['name'])}, as {m['settings']}; it opens: {m['opens']}" for m in content["methods"]]
     asked += content.get("metrics", [])
     asked.append(
-        f"For a model of {_count(model['features'], 'feature')} and {_count(model['classes'], 'class', 'classes')}, "
+        f"For a model of {_count(model['features'], 'feature')} and {_target(model)}, "
         f"regularised by l2 = {_number(model['l2'])}; the model owner brings "
         f"{' and '.join(rows) or 'no rows of its own'}."
     )
@@ -222,6 +222,14 @@ def _wrapped(text: str, mark: str) -> list[str]:
     lines = textwrap.wrap(printable(text.strip()), WIDTH - len(mark), break_on_hyphens=False) or [""]
     safe = [OPENERS.sub(r"\1\\\2", MARKS.sub(r"\\\g<0>", line)) for line in lines]
     return [(" " * len(mark) if k else mark) + line for k, line in enumerate(safe)]
+
+
+def _target(model: dict[str, Any]) -> str:
+    classes = _count(model["classes"], "class", "classes")
+    if "name" not in model:
+        return classes
+    kind = "one target that is a number" if model["classes"] == 1 else classes
+    return f"{kind} ({model['name'].replace('_', ' ')})"
 
 
 def _name(text: str) -> str:

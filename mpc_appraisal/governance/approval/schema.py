@@ -38,6 +38,12 @@ PRIVACY = record(
     protects=WORDS,
     sensitivity=mapping(text(500, 1), number(0)),
 )
+# A target that is a number is one output of linear regression; every other model has two classes or more.
+_NUMBER_OR_CLASSES = {
+    "if": {"required": ["name"], "properties": {"name": {"const": "linear_regression"}}},
+    "then": {"properties": {"classes": whole(1, 1)}},
+    "else": {"properties": {"classes": whole(2)}},
+}
 CONTENT = Schema(
     record(
         optional={
@@ -48,9 +54,11 @@ CONTENT = Schema(
         },
         format=one_of(FORMAT),
         methods=many(record(name=NAME, settings=WORDS, opens=WORDS)),
-        model=record(
+        model=_NUMBER_OR_CLASSES
+        | record(
+            {"name": one_of("linear_regression", "logistic_regression")},  # softmax regression is not named
             features=whole(1),
-            classes=whole(2),
+            classes=whole(1),
             train_rows=nullable(whole(0)),
             test_rows=nullable(whole(0)),
             l2=number(0),

@@ -7,7 +7,7 @@ and numbers little-endian, without separators:
     salt                                   32 random bytes
     rows, features, classes                three unsigned 64-bit integers
     for each row, in order:
-        label                              a signed 64-bit integer
+        label                              a signed 64-bit integer; for a numeric target (1 class), a double
         features, in order                 an IEEE 754 double each; -0.0 is written as 0.0
 
 The digest does not depend on the file's format or type of numbers, because float32 and integers below 2^53 become
@@ -55,7 +55,10 @@ def commit(data: Dataset | StoredDataset, salt: bytes) -> str:
     found = hashlib.sha256(DOMAIN + salt + struct.pack("<3Q", data.rows, data.features, data.classes))
     for block in data.blocks(BLOCK):
         rows = np.empty((block.rows, block.features + 1), "<u8")
-        rows[:, 0] = block.y.numpy().astype("<i8").view("<u8")
+        if block.numeric:
+            rows[:, 0] = (block.y.numpy().astype("<f8") + 0.0).view("<u8")
+        else:
+            rows[:, 0] = block.y.numpy().astype("<i8").view("<u8")
         rows[:, 1:] = np.ascontiguousarray(block.x.numpy().astype("<f8") + 0.0).view("<u8")  # -0.0 + 0.0 is 0.0
         found.update(rows)
     return found.hexdigest()

@@ -3,7 +3,7 @@
     loo(c) = v(N) - v(N \\ {c}),   v(S) = mean over D_te of  L(x, y; theta) - L(x, y; theta_S)
 
 N is the set of all candidates, the data sets that are valued. D_tr and D_te are the model owner's training and test
-rows, L is the cross-entropy of a row, theta are the model's weights, and theta_S those fitted on D_tr and the
+rows, L is the loss of a row, theta are the model's weights, and theta_S those fitted on D_tr and the
 candidates in S together. v({c}) is the utility of c by `Retraining`, and v of no candidate is 0. Cook (1977) left out
 single points; Ghorbani and Zou (2019) compare with that. Where two candidates bring the same, leave one out gives next
 to nothing to either, because the other one is still there. m candidates take m + 1 retrainings.
@@ -27,8 +27,9 @@ import torch
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods.metrics import Measure
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression, check_l2
-from mpc_appraisal.models.training import fit, objective
+from mpc_appraisal.models.base import LinearModel, check_l2
+from mpc_appraisal.models.links import SOFTMAX
+from mpc_appraisal.models.training import fit, model_for, objective, refit
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -114,7 +115,7 @@ class Coalitions(Game):
         test: Dataset,
         candidates: Sequence[Dataset],
         l2: float,
-        model: SoftmaxRegression | None = None,
+        model: LinearModel | None = None,
         tolerance: float = 1e-7,
         measure: Measure | None = None,
     ):
@@ -124,14 +125,16 @@ class Coalitions(Game):
                 if getattr(data, what) != getattr(train, what):
                     raise InputError(f"{what} of {data.name}", getattr(data, what), f"{getattr(train, what)}, as train")
         self._test, self._l2, self._tolerance = test, check_l2(l2), tolerance
-        model = fit(train, l2, tolerance) if model is None else model
+        if model is None:
+            model = refit(train, l2, tolerance, model_for(train)) if train.numeric else fit(train, l2, tolerance)
+        self._model, self._link = type(model), getattr(model, "link", SOFTMAX)
         self._measured = (measure or Measure()).value
         self._before, self._theta = self._measured(model, test), model.theta
         self._own, *self._parts = [(with_bias(d.x.to(torch.float64)), d.y) for d in (train, *candidates)]
 
     def worth(self, members: frozenset[int]) -> float:
         self._theta = self._fit([self._own, *(self._parts[k] for k in sorted(members))])
-        return self._before - self._measured(SoftmaxRegression(self._theta, self._l2), self._test)
+        return self._before - self._measured(self._model(self._theta, self._l2), self._test)
 
     def _fit(self, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
         """Return the minimiser on all parts together, (d + 1, C), by L-BFGS from the last minimiser."""
@@ -141,7 +144,7 @@ class Coalitions(Game):
             theta = torch.from_numpy(flat).reshape(shape)
             value, gradient = self._l2 * theta.square().sum(), 2 * self._l2 * theta
             for x, y in parts:
-                mean, slope = objective(theta, x, y, 0.0)
+                mean, slope = objective(theta, x, y, 0.0, self._link)
                 value, gradient = value + mean * (len(y) / rows), gradient + slope * (len(y) / rows)
             return value.item(), gradient.reshape(-1).numpy()
 

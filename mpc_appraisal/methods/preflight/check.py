@@ -34,8 +34,8 @@ from mpc_appraisal.methods.preflight.parts import CORRUPTIONS, sampled, split
 from mpc_appraisal.methods.preflight.result import TRUSTED, Preflight
 from mpc_appraisal.methods.preflight.search import HIGHER, LOWER, suggested, trials
 from mpc_appraisal.methods.preflight.study import TOLERANCE, Fit, Subject, study
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression, check_l2
-from mpc_appraisal.models.training import fit as train_model
+from mpc_appraisal.models.base import LinearModel, check_l2
+from mpc_appraisal.models.training import model_for, model_of, refit
 from mpc_appraisal.reporting.record import ERRORS
 
 CLASS_ROWS, LEAST_TRAIN, LEAST_TEST = 8, 40, 20  # rows without which no pre-flight is made
@@ -54,7 +54,7 @@ def glance(
     l2: float,
     fit: Fit | None = None,
     seed: int = 0,
-    model: SoftmaxRegression | None = None,
+    model: LinearModel | None = None,
 ) -> tuple[Preflight | None, list[str]]:
     """Make the quick pre-flight before a run; return it with its warnings, or None with the reason why there is none.
 
@@ -86,7 +86,7 @@ def preflight(
     classes: int | None = None,
     search: bool | None = None,
     quick: bool = False,
-    model: SoftmaxRegression | None = None,
+    model: LinearModel | None = None,
 ) -> Preflight:
     """Check `methods` on the model owner's own data, as the head of this file describes.
 
@@ -119,10 +119,11 @@ def preflight(
     train, test = train.with_classes(count), sampled(test.with_classes(count), seed)
     splits = [split(train, seed, s) for s in range(seeds)]
     subject = Subject(chosen, splits, test, parts, corruption, seed)
-    now = study(subject, l2, fit or partial(train_model, l2=l2, tolerance=TOLERANCE), model, train)
+    kind = type(model) if model is not None else model_for(train) if fit is None else model_of(fit)
+    now = study(subject, l2, fit or partial(refit, l2=l2, tolerance=TOLERANCE, model=kind), model, train)
     fine = not now.skipped and all(check.verdict == TRUSTED for check in now.checks)
     wanted = not quick and (not fine if search is None else search)
-    tried = trials(now, subject, LOWER if fine else HIGHER) if wanted else ()
+    tried = trials(now, subject, LOWER if fine else HIGHER, kind) if wanted else ()
     rows = (splits[0][0].rows, splits[0][1].rows, test.rows)
     better = suggested(tried, l2)
     return Preflight(l2, corruption, seed, seeds, parts, rows, given, now.checks, now.skipped, tried, better)
@@ -135,7 +136,7 @@ def _check_settings(seed: int, seeds: int, parts: int, corruption: str) -> None:
     one_of("corruption", corruption, CORRUPTIONS)
 
 
-def _classes(train: Dataset, test: Dataset, stated: int | None, model: SoftmaxRegression | None) -> int:
+def _classes(train: Dataset, test: Dataset, stated: int | None, model: LinearModel | None) -> int:
     """Return the number of classes of the model that appraises. Raises InputError for a model that does not fit."""
     count = max(train.classes, test.classes) if stated is None else stated
     if model is None:
@@ -168,6 +169,8 @@ def _obstacle(train: Dataset | None, test: Dataset | None, methods: Iterable[App
             return name, f"{data.rows} {what} rows", f"{least} or more"
     if train.features != test.features:
         return "party.test", f"{test.features} features", f"{train.features}, as in party.train"
+    if train.numeric:
+        return None
     enough = int((torch.bincount(train.y) >= CLASS_ROWS).sum())
     if enough < 2:
         return (

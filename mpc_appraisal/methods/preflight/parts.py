@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from mpc_appraisal.data import Dataset
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.models.training import mean_loss
 
 OWN = 0.75  # share of O: the fewer rows it has, the less theta_s resembles the model that is asked about
@@ -49,6 +49,8 @@ def split(train: Dataset, seed: int, s: int) -> tuple[Dataset, Dataset]:
     """Return O and H of the split number s, from at most TRAIN_ROWS rows drawn at random."""
     order = stream(seed, SPLIT, s).permutation(train.rows)[:TRAIN_ROWS]
     labels, own, held = train.y.numpy()[order], [], []
+    if train.numeric:
+        labels = np.zeros(len(order))  # numbers have no classes to keep the shares of
     for label in range(train.classes):
         rows = order[labels == label]
         cut = math.ceil(OWN * len(rows))
@@ -60,22 +62,28 @@ def split(train: Dataset, seed: int, s: int) -> tuple[Dataset, Dataset]:
 def corrupted(part: Dataset, rate: float, corruption: str, generator: np.random.Generator) -> Dataset:
     """Return `part` with each label, or each feature, corrupted with probability `rate`.
 
-    corruption: one of CORRUPTIONS. A feature becomes 0, and a label becomes one of the others.
+    corruption: one of CORRUPTIONS. A feature becomes 0, a label becomes one of the others, and a target that is a
+    number becomes that of another row.
     """
     if corruption == "missing":
         missing = torch.from_numpy(generator.random(tuple(part.x.shape)) < rate)
         return Dataset(part.x.masked_fill(missing, 0.0), part.y, part.classes, part.name)
+    if part.numeric:  # a target becomes that of another row, so that the targets' distribution stays
+        hit, other = generator.random(part.rows) < rate, part.y[generator.permutation(part.rows)]
+        return Dataset(part.x, torch.where(torch.from_numpy(hit), other, part.y), 1, part.name)
     hit, shift = generator.random(part.rows) < rate, generator.integers(1, part.classes, part.rows)
     other = (part.y + torch.from_numpy(shift)) % part.classes
     return Dataset(part.x, torch.where(torch.from_numpy(hit), other, part.y), part.classes, part.name)
 
 
-def swaps(part: Dataset, model: SoftmaxRegression, generator: np.random.Generator, most: int) -> list[Dataset]:
+def swaps(part: Dataset, model: LinearModel, generator: np.random.Generator, most: int) -> list[Dataset]:
     """Return H_ab for at most `most` pairs of classes, drawn at random where there are more.
 
     A pair is left out where one of its classes has fewer than SWAP_ROWS rows, or where the model does not distinguish
-    the two: the swap must raise the model's loss, or it is no evidence of harm.
+    the two: the swap must raise the model's loss, or it is no evidence of harm. A numeric target has no classes.
     """
+    if part.numeric:
+        return []
     pairs = list(combinations(torch.nonzero(torch.bincount(part.y) >= SWAP_ROWS).flatten().tolist(), 2))
     if len(pairs) > most:
         pairs = [pairs[k] for k in sorted(generator.choice(len(pairs), most, replace=False))]

@@ -22,24 +22,28 @@ from functools import partial
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.methods.preflight.result import LOSS, Trial
 from mpc_appraisal.methods.preflight.study import TOLERANCE, Study, Subject, study
-from mpc_appraisal.models.training import fit as train_model
+from mpc_appraisal.models.base import LinearModel
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.training import refit
 
 LOWER, HIGHER = (0.1, 1 / 3, 3.0, 10.0), (3.0, 10.0, 30.0, 100.0)  # factors of the present l2
 LEAST, MOST = 1e-6, 1.0
 
 
-def trials(now: Study, subject: Subject, factors: Sequence[float]) -> tuple[Trial, ...]:
+def trials(
+    now: Study, subject: Subject, factors: Sequence[float], model: type[LinearModel] = SoftmaxRegression
+) -> tuple[Trial, ...]:
     """Return a trial of the present l2 and of each l2 of the grid, in rising order.
 
-    now: the study of the present l2. factors: what the present l2 is multiplied by. An l2 at which the model does not
-    converge is left out.
+    now: the study of the present l2. factors: what the present l2 is multiplied by. model: the kind of model. An l2 at
+    which the model does not converge is left out.
     """
     base = max(now.l2, 1e-5)
     grid = sorted({float(f"{min(max(base * factor, LEAST), MOST):.3g}") for factor in factors} - {now.l2})
     studies = [now]
     for l2 in grid:
         try:
-            studies.append(study(subject, l2, partial(train_model, l2=l2, tolerance=TOLERANCE)))
+            studies.append(study(subject, l2, partial(refit, l2=l2, tolerance=TOLERANCE, model=model)))
         except AppraisalError:
             continue
     best = min(found.loss for found in studies)

@@ -27,7 +27,7 @@ import torch
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.methods import Appraiser, Facts, Influence, Retraining, plaintext_of
-from mpc_appraisal.methods.influence import cross_entropy_hessian
+from mpc_appraisal.methods.influence import loss_hessian
 from mpc_appraisal.methods.metrics import Measure
 from mpc_appraisal.methods.preflight import halves
 from mpc_appraisal.methods.preflight.calibration import curve_of
@@ -36,13 +36,12 @@ from mpc_appraisal.methods.preflight.parts import CORRUPT, SPLIT, SWAP, corrupte
 from mpc_appraisal.methods.preflight.result import PER_ROW, Check
 from mpc_appraisal.methods.preflight.threshold import calibrated, unit_of
 from mpc_appraisal.methods.preflight.verdict import agreement_of, verdict_of
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression
-from mpc_appraisal.models.training import accuracy, mean_loss
-from mpc_appraisal.models.training import fit as train_model
+from mpc_appraisal.models.base import LinearModel
+from mpc_appraisal.models.training import error_rate, mean_loss, refit
 
 TOLERANCE = 1e-6  # of the retraining; a utility is then right to 1e-9 or so
 SWAPS, SLOW_SWAPS = 45, 10  # pairs of classes tried for each seed; fewer for methods that train
-Fit = Callable[[Dataset], SoftmaxRegression]
+Fit = Callable[[Dataset], LinearModel]
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,8 @@ class Study:
     Attributes:
         l2: The strength of the regulariser.
         loss: The mean test loss of the models, averaged over the splits.
-        error: The share of test errors of the models, averaged over the splits.
+        error: The share of test errors of the models, averaged over the splits; of a numeric target, the mean squared
+            error in parts of the target's variance.
         checks: One check for each method that could be checked.
         skipped: (method, reason) of each method that could not be checked.
     """
@@ -99,8 +99,8 @@ class _World:
 
     own: Dataset
     held: Dataset
-    fitted: SoftmaxRegression
-    model: SoftmaxRegression
+    fitted: LinearModel
+    model: LinearModel
     parts: list[Dataset]
     truth: Retraining
     known: dict[Measure, list[float]] = field(default_factory=dict)
@@ -116,7 +116,7 @@ def study(
     subject: Subject,
     l2: float,
     fit: Fit,
-    given: SoftmaxRegression | None = None,
+    given: LinearModel | None = None,
     whole: Dataset | None = None,
     gauge: Gauge = ACCURACY,
 ) -> Study:
@@ -143,11 +143,11 @@ def study(
         except AppraisalError as error:
             skipped.append((method.name, str(error).removeprefix(f"{method.name}: ")))
     loss = np.mean([mean_loss(world.model, subject.test) for world in worlds])
-    error = np.mean([1 - accuracy(world.model, subject.test) for world in worlds])
+    error = np.mean([error_rate(world.model, subject.test) for world in worlds])
     return Study(l2, float(loss), float(error), tuple(checks), tuple(skipped))
 
 
-def _world(subject: Subject, s: int, l2: float, fit: Fit, given: SoftmaxRegression | None) -> _World:
+def _world(subject: Subject, s: int, l2: float, fit: Fit, given: LinearModel | None) -> _World:
     own, held = subject.splits[s]
     model = fit(own)
     parts = [
@@ -165,7 +165,7 @@ def _offer(
     subject: Subject,
     worlds: Sequence[_World],
     fit: Fit,
-    given: SoftmaxRegression | None,
+    given: LinearModel | None,
     whole: Dataset,
     gauge: Gauge,
 ) -> Offer:
@@ -173,7 +173,8 @@ def _offer(
     fitted = fit(whole)
     models = [(whole.rows, fitted)]
     for world in worlds:
-        models += [(world.own.rows, world.fitted), (world.held.rows, train_model(world.held, fitted.l2, TOLERANCE))]
+        held = refit(world.held, fitted.l2, TOLERANCE, type(fitted))
+        models += [(world.own.rows, world.fitted), (world.held.rows, held)]
     levels = [gauge.of(model, subject.test) for _, model in models]
     curve = curve_of([rows for rows, _ in models], levels, whole.rows)
     count = max(3, subject.parts * (8 if len(worlds) > 1 else 5) // 10)  # fewer in a quick pre-flight
@@ -220,7 +221,7 @@ def _check(subject: Subject, method: Appraiser, worlds: Sequence[_World], offer:
     )
 
 
-def valuer(method: Appraiser, model: SoftmaxRegression, train: Dataset, test: Dataset) -> Callable[[Dataset], float]:
+def valuer(method: Appraiser, model: LinearModel, train: Dataset, test: Dataset) -> Callable[[Dataset], float]:
     """Return a function that values data sets as `methods.plaintext` does, with tensors that are prepared once.
 
     Raises InputError where the method needs a data set that is None.
@@ -234,12 +235,12 @@ def valuer(method: Appraiser, model: SoftmaxRegression, train: Dataset, test: Da
     return value
 
 
-def condition_number(model: SoftmaxRegression, train: Dataset, damping: float = 0.0) -> float:
+def condition_number(model: LinearModel, train: Dataset, damping: float = 0.0) -> float:
     """Return (largest + d) / d of the Hessian on `train`, to within a few percent; infinity where d is 0.
 
     largest is the largest eigenvalue of the Hessian of the mean cross-entropy, and d = 2 l2 + damping.
     """
-    curvature, shape = cross_entropy_hessian(model, train), (train.features + 1, model.classes)
+    curvature, shape = loss_hessian(model, train), (train.features + 1, model.outputs)
 
     def product(flat: np.ndarray) -> np.ndarray:
         v = torch.from_numpy(np.ascontiguousarray(flat, dtype=np.float64)).reshape(shape)

@@ -77,8 +77,10 @@ PARTS: dict[str, dict[str, Part]] = {
         ),
     },
     "ready": {
-        MODEL_OWNER: open_record({"spread": SCALE, "direction_spread": NORM}, row_norm=ROW_NORM, weight_norm=NORM),
-        DATA_OWNER: open_record(row_norm=ROW_NORM),
+        MODEL_OWNER: open_record(
+            {"spread": SCALE, "direction_spread": NORM, "target_norm": NORM}, row_norm=ROW_NORM, weight_norm=NORM
+        ),
+        DATA_OWNER: open_record({"target_norm": NORM}, row_norm=ROW_NORM),
     },
     "classes": {
         MODEL_OWNER: open_record({"without_rows": nullable(whole(0, 2**31))}),

@@ -162,7 +162,9 @@ def squared_norms(engine: Engine, weights: torch.Tensor, bits: int, at: int) -> 
         at: how many fractional bits the entries have when they are squared. Every entry is truncated to `at` bits,
             within a unit.
     """
-    centred = weights * weights.shape[2] - weights.sum(2, keepdim=True)
+    centred = weights  # the single column of a model without a softmax is compared as it is
+    if weights.shape[2] > 1:
+        centred = weights * weights.shape[2] - weights.sum(2, keepdim=True)
     return engine.square(engine.truncate(centred, bits - at)).sum(1)
 
 

@@ -164,6 +164,9 @@ class PrivateTensor:
     def softmax(self, dim: int) -> PrivateTensor:
         return self._local(lambda a: a.softmax(dim))
 
+    def sigmoid(self) -> PrivateTensor:
+        return self._local(lambda a: a.sigmoid())
+
     def log_softmax(self, dim: int) -> PrivateTensor:
         return self._local(lambda a: a.log_softmax(dim))
 
@@ -352,6 +355,13 @@ class Secret:
         p = softmax(self._engine, pair, self.bits + 1, self.context.logit_bound)
         return self._with(p[:, 0].reshape(self.shape), BITS)
 
+    def log_sigmoid(self) -> Secret:
+        """Return ln(1 / (1 + e^-z)), as the log-softmax of (z / 2, -z / 2), within the bound that `sigmoid` needs."""
+        half = self.share.reshape(-1, 1)
+        pair = torch.cat([half, -half], dim=1)
+        logarithms, bits = log_softmax(self._engine, pair, self.bits + 1, self.context.logit_bound)
+        return self._with(logarithms[:, 0].reshape(self.shape), bits)
+
     # -- not linear ------------------------------------------------------------------------------------------------
     def applied(self, *names: str) -> list[Secret]:
         """Return the functions `names` of this value, which is sent once, permuted; see `permutation.apply`."""
@@ -377,6 +387,16 @@ def _join(first: PrivateTensor | Secret, tensors: Sequence[Any]) -> Secret:
     bits = max(t.bits for t in secrets)
     shares = [t.share << (bits - t.bits) for t in secrets]
     return Secret(first.context, torch.cat(shares), bits)
+
+
+@ops.log_sigmoid.register(PrivateTensor)
+def _private_log_sigmoid(value: PrivateTensor) -> PrivateTensor:
+    return value._local(torch.nn.functional.logsigmoid)
+
+
+@ops.log_sigmoid.register(Secret)
+def _log_sigmoid(value: Secret) -> Secret:
+    return value.log_sigmoid()
 
 
 @ops.high_precision.register(PrivateTensor)
