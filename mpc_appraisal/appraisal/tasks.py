@@ -11,14 +11,14 @@ from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInp
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.targets import NUMBER, TWO
 from mpc_appraisal.methods import MlpFinetuning
-from mpc_appraisal.models.links import LOGISTIC, SOFTMAX
+from mpc_appraisal.models.links import IDENTITY, LOGISTIC, SOFTMAX
 
 WANTED = {NUMBER: "a numeric target (in Python, Dataset.of(x, y, target='number'))", TWO: "labels 0 and 1"}
 SERVED = "model=softmax_regression"
 
 
 def check_supported(plan: Plan) -> None:
-    """Raise InputError where a method, the release or the engine does not serve the model of the plan."""
+    """Raise InputError where a method, its metric, the release or the engine does not serve the model of the plan."""
     model, engine = plan.model, plan.engine
     if model.link is SOFTMAX:
         return
@@ -26,6 +26,8 @@ def check_supported(plan: Plan) -> None:
         if isinstance(method, MlpFinetuning):
             expected = f"{SERVED}: the perceptron's own loss is a cross-entropy of classes"
             raise InputError("appraisal", f"{method.name} with model={model.name}", expected)
+        if model.link is IDENTITY and method.measure.stated is not None:
+            method.measure.check_numbers()
     if plan.release.description.noised:
         expected = f"{SERVED}: no sensitivity is derived for another loss"
         raise InputError("release", f"{plan.release.description.kind} with model={model.name}", expected)

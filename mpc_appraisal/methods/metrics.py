@@ -11,6 +11,8 @@
 p_c is the probability that the model gives to class c, y a row's class, and every metric is the lower the better. For
 `influence`, V = H^-1 X' G with the test rows X (n, d + 1) and G (n, C), the gradient of the metric with respect to the
 outputs X theta, by autograd. The model owner computes V in the clear, so that no private step depends on the metric.
+Logistic regression has one output, the log-odds of the second class, and log_loss means the loss of the model itself:
+for linear regression the squared error of numbers, which have no other metric than that and MODULE:FUNCTION.
 
 The squared error is Brier's score (1950). Without weights class_weighted is the mean over the classes, as in balanced
 accuracy. worst_group is the objective of Sagawa, Koh, Hashimoto and Liang (2020); where two groups tie, its gradient is
@@ -40,7 +42,7 @@ from mpc_appraisal.common.checks import number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.data import Dataset, with_bias
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.models.training import mean_loss
 from mpc_appraisal.reporting.metric_names import (
     AUROC,
@@ -131,6 +133,11 @@ class Measure:
         """
         return {AUROC: SHARPNESS / 2}.get(self.name, 1.0) if self.name in METRICS else None
 
+    def check_numbers(self) -> None:
+        """Raise InputError for a metric of classes, which is none of targets that are numbers."""
+        if self.name in METRICS and self.name != SQUARED_ERROR:
+            raise InputError("appraisal.metric", self.name, f"{SQUARED_ERROR} or MODULE:FUNCTION for numbers")
+
     def loss(self, outputs: torch.Tensor, test: Dataset) -> torch.Tensor:
         """Return the metric of the outputs on the test rows; it has no dimensions.
 
@@ -140,8 +147,7 @@ class Measure:
         Raises InputError where the metric cannot be computed on these rows.
         """
         if test.y.is_floating_point():
-            if self.name in METRICS and self.name != SQUARED_ERROR:
-                raise InputError("appraisal.metric", self.name, f"{SQUARED_ERROR} or MODULE:FUNCTION for numbers")
+            self.check_numbers()
         elif outputs.shape[1] == 1:
             outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
         if self.name == LOG_LOSS:
@@ -156,11 +162,11 @@ class Measure:
             return auroc(outputs, test.y)
         return _own_metric(self.name, outputs, test.y)
 
-    def value(self, model: SoftmaxRegression, test: Dataset) -> float:
-        """Return the metric of the model on the test rows."""
+    def value(self, model: LinearModel, test: Dataset) -> float:
+        """Return the metric of the model on the test rows; log_loss is the loss of the model, whatever that is."""
         return mean_loss(model, test) if self.name == LOG_LOSS else self.loss(model.logits(test.x), test).item()
 
-    def gradient(self, model: SoftmaxRegression, test: Dataset) -> torch.Tensor:
+    def gradient(self, model: LinearModel, test: Dataset) -> torch.Tensor:
         """Return the gradient of the metric with respect to theta, (d + 1, C): X' times that of the outputs.
 
         Raises InputError where the metric cannot be computed on these rows, or has no gradient there.

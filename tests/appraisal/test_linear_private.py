@@ -94,6 +94,7 @@ def test_two_organisations_and_files_with_a_numeric_target(tmp_path):
 
 REFUSED = {
     "the perceptron": (LINEAR, {"method": MlpFinetuning()}, "mlp_finetuning with model=linear_regression"),
+    "a metric of classes": (LINEAR, {"method": Influence(metric="auroc")}, "appraisal.metric.*auroc.*squared_error"),
     "noise": (LOGISTIC, {"release": NoisedRelease(epsilon=1.0, row_norm=4.0)}, "dp with model=logistic_regression"),
     "the helper": (LINEAR, {"session": Spawn(engine="rtas")}, "session.engine"),
     "logistic on stock": (LOGISTIC, {"session": Spawn(engine="stock", transport="gloo")}, "session.engine"),
