@@ -53,7 +53,8 @@ def published_norms(
     entries; 2^-14 for a logit), and rounds up to four bits. Where noise hides the data owner's rows, that owner
     announces the public norm that they are clipped to.
 
-    Where the target is a number, each owner adds the bound `target_norm` on its targets' size, for the residuals.
+    Where the target is a number that a method reads, each owner adds the bound `target_norm` on its targets' size, for
+    the residuals.
 
     Where a method has an influence direction and no noise is scaled to it, the model owner also announces the largest
     distance of two of the direction's columns, from which the error bound of a value follows.
@@ -79,7 +80,8 @@ def published_norms(
         if longest is None:
             longest = max(row_norm(block.x) for c in own.candidates for block in c.blocks(BLOCK_ROWS))
         published["row_norm"] = up(longest)
-    if isinstance(own, DataOwnerInput) and plan.model.link is IDENTITY:
+    numbers = plan.model.link is IDENTITY and any(method.uses_labels for method in plan.methods)
+    if isinstance(own, DataOwnerInput) and numbers:
         published[TARGET] = up(max(_largest(block.y) for c in own.candidates for block in c.blocks(BLOCK_ROWS)))
     if not isinstance(own, ModelOwnerInput):
         return published
@@ -91,8 +93,8 @@ def published_norms(
     shared = [torch.round(each["weights"] * 2.0**bits) / 2.0**bits for each in owned.values() if "weights" in each]
     norm = max([norm, *(class_norm(one, link) for one in shared)]) + WEIGHT_ROOM  # no row is shorter than 1
     directions = [tensors["direction"] for tensors in owned.values() if "direction" in tensors]
-    if link is IDENTITY:
-        published[TARGET] = up(max((_largest(d.y) for d in (own.train, own.test) if d is not None), default=0.0))
+    if numbers:
+        published[TARGET] = up(max((_largest(d.y) for d in (own.train, own.test) if d is not None), default=2.0**-17))
     if directions and not described.noised and link is SOFTMAX:
         published[SPREAD] = up(max(spread(d) + 2 * math.sqrt(len(d)) * 2.0**-17 for d in directions))
     return published | {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(norm)}
@@ -163,7 +165,7 @@ def check_norms(published: Mapping[str, dict[str, float]], plan: Plan, facts: di
             summed = method.summed_rows(f)
             pieces = [f.rows, BLOCK_ROWS, f.rows % BLOCK_ROWS or BLOCK_ROWS, f.train_rows or f.rows]
             small = min(pieces) * (f.features + 1) <= FINE_ELEMENTS  # such a matrix has four fractional bits more
-            if plan.model.link is IDENTITY:
+            if plan.model.link is IDENTITY and method.uses_labels:
                 check_residuals(method, f, name)
             if summed * f.longest > LARGEST_SUM / (16 if small else 1):
                 raise InputError(

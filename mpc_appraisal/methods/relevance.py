@@ -36,7 +36,7 @@ from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.methods.base import Appraiser, Facts, scaled
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.mpc.ops import blocks
 
 NEGLIGIBLE = 1e-12  # a direction with so small a part of the largest variance is rounding and no direction
@@ -74,7 +74,7 @@ class Relevance(Appraiser):
         return {"directions": (facts.features + 1, k), "variances": (k,)}
 
     def prepare(
-        self, model: SoftmaxRegression | None, train: Dataset | None, test: Dataset | None = None
+        self, model: LinearModel | None, train: Dataset | None, test: Dataset | None = None
     ) -> dict[str, torch.Tensor]:
         self.require(train, test)
         mean, directions, variances = principal_directions(train, self.directions)
@@ -145,7 +145,7 @@ class Diversity(Appraiser):
         return {"directions": (facts.features + 1, min(self.directions, facts.features) + 2)}
 
     def prepare(
-        self, model: SoftmaxRegression | None, train: Dataset | None, test: Dataset | None = None
+        self, model: LinearModel | None, train: Dataset | None, test: Dataset | None = None
     ) -> dict[str, torch.Tensor]:
         """Compute k columns that give (x - mu)' u_j, and two that give a = x' m / s and a - s.
 

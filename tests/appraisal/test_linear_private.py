@@ -8,12 +8,24 @@ from processes import CLEAR, DATA_OWNER, MODEL_OWNER, ROLES, UNCHECKED, UNGUARDE
 from regressions import LINEAR, LOGISTIC, problem
 
 from mpc_appraisal import Dataset, appraise
-from mpc_appraisal.appraisal.norms import shared_rows
+from mpc_appraisal.appraisal.norms import published_norms, shared_rows
+from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
 from mpc_appraisal.appraisal.program import mixed_rows
 from mpc_appraisal.appraisal.sessions import Spawn
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import with_bias
-from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence, InfluenceError, MlpFinetuning, plaintext
+from mpc_appraisal.methods import (
+    Diversity,
+    Facts,
+    Finetuning,
+    GradientNorm,
+    Influence,
+    InfluenceError,
+    MlpFinetuning,
+    Relevance,
+    Retraining,
+    plaintext,
+)
 from mpc_appraisal.models.training import refit
 from mpc_appraisal.release import Best, Bit, NoisedRelease
 from mpc_appraisal.reporting.record import read
@@ -45,6 +57,40 @@ def test_private_values_are_those_of_plaintext(model):
         candidate = next(c for c in candidates if c.name == record.candidate)
         assert close(record.value, plaintext(method, fitted, train, test, candidate)[0])
         assert record.error_bound is None and record.recompute["settings"] is None
+
+
+@BOTH
+def test_relevance_and_diversity_read_neither_the_target_nor_the_model(model):
+    train, test, candidates = sides(model)
+    methods = [Relevance(3), Diversity(3)]
+    found = appraise(candidates, train=train, model=model.name, l2=L2, method=methods, session=Spawn())
+    own, *others = [Dataset(d.x, (d.y > 0).to(torch.int64), 2, d.name) for d in (train, *candidates)]
+    labelled = appraise(others, train=own, l2=L2, method=methods, session="plain")
+    for record in found:
+        assert record.plaintext_value == pytest.approx(labelled[record.method, record.candidate].value, rel=1e-9)
+        assert record.value == pytest.approx(record.plaintext_value, rel=1e-3, abs=1e-3)
+    given = {"train": train, "test": test, "model": model.name, "l2": L2, "method": methods[0]}
+    retraining = Retraining(train, test, L2, refit(train, L2, 1e-7, model))
+    for record in appraise(candidates, **given, session="plain", true_utility=True).of("relevance"):
+        candidate = next(c for c in candidates if c.name == record.candidate)
+        assert record.utility == pytest.approx(retraining.value(candidate), abs=1e-6)
+
+
+def test_targets_that_no_method_reads_are_not_announced():
+    train, test, candidates = sides(LINEAR)
+    theta = torch.zeros(FEATURES + 1, 1, dtype=torch.float64)
+    owners = ModelOwnerInput(train, test), DataOwnerInput(tuple(candidates))
+    for methods, announced in (((Relevance(3),), False), ((Relevance(3), GradientNorm()), True)):
+        plan = Plan(methods, L2, 0, "", fit=None, model=LINEAR)
+        assert all(("target_norm" in published_norms("", own, theta, {}, plan)) == announced for own in owners)
+
+
+def test_a_linear_model_without_rows_of_its_owner():
+    train, _, candidates = sides(LINEAR)
+    fitted = refit(train, L2, 1e-7, LINEAR)
+    for record in appraise(candidates, model=fitted, l2=L2, method="gradient_norm"):
+        candidate = next(c for c in candidates if c.name == record.candidate)
+        assert close(record.value, plaintext(GradientNorm(), fitted, None, None, candidate)[0])
 
 
 def test_a_private_bit_and_the_best_of_linear_regression():
