@@ -49,6 +49,7 @@ from mpc_appraisal.release import Bit, Release, Value
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.result import Result
 
+CONTROLS = "with a Join mpc_appraisal.DisclosureControls(...), which may be empty; with other sessions none"
 SESSIONS = {"plain": Plain, "spawn": Spawn}
 RELEASES = {"value": Value, "bit": Bit}
 Own = Dataset | tuple[Any, Any]
@@ -75,21 +76,17 @@ def appraise(
 
     Args:
         data: The data owner's side: a `Dataset`, arrays (x, y), a mapping from a name to either, or several of them.
-        train: The model owner's training rows: a `Dataset`, or arrays x of shape (n, d) and y of shape (n,) with
-            integers from 0; for linear regression with numbers, and for logistic regression with two classes. Where x
-            is a pandas DataFrame at both sides, columns are matched by name; otherwise they go by position, and the
-            result says so.
+        train: The model owner's training rows: a `Dataset`, or arrays x of shape (n, d) and y of shape (n,), whose
+            values are what the model takes: integers from 0, numbers, or two classes. Columns are matched by name where
+            x is a pandas DataFrame at both sides; otherwise they go by position, and the result says so.
         test: The model owner's test rows, in the same form.
         model: A trained model in place of `train`, where the method allows it. Beside `train` it has to be a minimum on
-            those rows; see `given_model`. Or the name of the kind of model to train on `train`: 'softmax_regression'
-            (which is also what None means), 'linear_regression' or 'logistic_regression'. Or a fitted estimator of
-            scikit-learn, LogisticRegression, Ridge or LinearRegression; see `models.scikit_learn`.
-        method: 'gradient_norm', 'finetuning', 'influence', an `Appraiser`, or several of them. Where 'influence_error'
-            stands beside 'influence', each value of influence gets a 95% interval, `Result.margin`. 'relevance' and
-            'diversity' compare rows with `train` and use neither a model nor labels.
-        session: 'spawn' runs three processes on this machine, 'plain' computes in the clear (the baseline), and a
-            session object does what it states. With a `Join` only this organisation's own side is given, and the others
-            start their own processes.
+            those rows; see `given_model`. Or the kind of model to train: 'softmax_regression', which None means too,
+            'linear_regression' or 'logistic_regression'. Or an estimator of scikit-learn (`models.scikit_learn`).
+        method: 'gradient_norm', 'finetuning', 'influence', 'relevance', 'diversity', an `Appraiser`, or several of them.
+            Where 'influence_error' stands beside 'influence', its values get a 95% interval, `Result.margin`.
+        session: 'spawn' runs three processes here, 'plain' computes in the clear (the baseline), and a session object
+            does what it states. With a `Join` this organisation's own side alone is given.
         l2: The public weight of the squared norm of the weights in the objective.
         seed: The public seed of public choices, such as batches.
         release: What is opened: 'value', 'bit', or an object of `mpc_appraisal.release` as `Value(to="model_owner")`.
@@ -110,8 +107,7 @@ def appraise(
     methods, l2, seed, release = as_methods(method), check_l2(l2), check_seed(seed), as_release(release)
     baseline_methods = as_baselines(baselines, seed)
     if isinstance(session, Join) != (controls is not None):
-        expected = "with a Join mpc_appraisal.DisclosureControls(...), which may be empty; with other sessions none"
-        raise InputError("controls", controls, expected)
+        raise InputError("controls", controls, CONTROLS)
     controls = controls or DisclosureControls()
     kind, given = stated_model(model)
     buyer = _buyer(train, test, kind, given, l2, threshold, controls, _of_one_market(data))

@@ -36,7 +36,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import mapped
-from mpc_appraisal.methods import LeaveOneOut, Shapley, as_methods
+from mpc_appraisal.methods import Appraiser, LeaveOneOut, Shapley, as_methods
 from mpc_appraisal.methods.preflight.check import glance
 from mpc_appraisal.methods.preflight.decision import sentences
 from mpc_appraisal.methods.preflight.result import Preflight
@@ -133,17 +133,7 @@ def appraise_config(
     methods = as_methods(instantiate(cfg.appraisal))
     features = extractor(cfg)
     public, seed = public_part(cfg) | {"features.digest": features.digest}, check_seed(cfg.seed)
-    trains = instantiate(cfg.model)
-    plan = Plan(
-        methods,
-        check_l2(cfg.model.l2),
-        seed,
-        config_hash(public),
-        trains,
-        public,
-        release=instantiate(cfg.release),
-        model=model_of(trains),
-    )
+    plan = _plan(cfg, methods, seed, public)
     session = instantiate(cfg.session)
     if cfg.protocol.name == RTAS and session.engine != RTAS:
         raise InputError(
@@ -178,6 +168,13 @@ def appraise_config(
     wanted = ((cfg.baselines.leave_one_out, LeaveOneOut()), (cfg.baselines.shapley, shapley))
     baseline_methods = [baseline for asked, baseline in wanted if asked]
     return run(session, plan, buyer, seller, emit, levels, bool(cfg.baselines.true_utility), baseline_methods)
+
+
+def _plan(cfg: DictConfig, methods: tuple[Appraiser, ...], seed: int, public: dict[str, Any]) -> Plan:
+    """Return what all parties state alike. public: the public configuration, of which the plan's digest is made."""
+    trains, release = instantiate(cfg.model), instantiate(cfg.release)
+    kind, l2, digest = model_of(trains), check_l2(cfg.model.l2), config_hash(public)
+    return Plan(methods, l2, seed, digest, trains, public, release=release, model=kind)
 
 
 def output_folder(session: Any) -> Path:

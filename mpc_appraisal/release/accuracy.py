@@ -114,14 +114,10 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
         rounded: Whether the value is rounded to `grid` before it is opened.
         compared: Whether the value is compared on shares with values of candidates of other sizes.
     """
-    if engine == "plaintext":
-        return PLAINTEXT
-    if engine == "stock":
-        return Bound(None, STOCK)
-    if type(method) not in BOUNDS:
-        return Bound(None, NOT_DERIVED)
-    if facts.loss is not SOFTMAX:
-        return Bound(None, OTHER_MODEL)
+    if engine in ("plaintext", "stock"):
+        return PLAINTEXT if engine == "plaintext" else Bound(None, STOCK)
+    if type(method) not in BOUNDS or facts.loss is not SOFTMAX:
+        return Bound(None, NOT_DERIVED if type(method) not in BOUNDS else OTHER_MODEL)
     if facts.logit_bound <= 0:
         return Bound(None, NO_NORMS)
     if type(method) in (Influence, InfluenceError) and facts.spread is None:

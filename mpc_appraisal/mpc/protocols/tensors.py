@@ -350,15 +350,13 @@ class Secret:
         """
         if self._engine.helper:
             return self.applied("sigmoid")[0]
-        half = self.share.reshape(-1, 1)
-        pair = torch.cat([half, -half], dim=1)  # `bits` + 1 makes these z / 2 and -z / 2.
+        pair = torch.stack([self.share.flatten(), -self.share.flatten()], dim=1)  # `bits` + 1: z / 2 and -z / 2
         p = softmax(self._engine, pair, self.bits + 1, self.context.logit_bound)
         return self._with(p[:, 0].reshape(self.shape), BITS)
 
     def log_sigmoid(self) -> Secret:
         """Return ln(1 / (1 + e^-z)), as the log-softmax of (z / 2, -z / 2), within the bound that `sigmoid` needs."""
-        half = self.share.reshape(-1, 1)
-        pair = torch.cat([half, -half], dim=1)
+        pair = torch.stack([self.share.flatten(), -self.share.flatten()], dim=1)
         logarithms, bits = log_softmax(self._engine, pair, self.bits + 1, self.context.logit_bound)
         return self._with(logarithms[:, 0].reshape(self.shape), bits)
 
@@ -389,21 +387,6 @@ def _join(first: PrivateTensor | Secret, tensors: Sequence[Any]) -> Secret:
     return Secret(first.context, torch.cat(shares), bits)
 
 
-@ops.log_sigmoid.register(PrivateTensor)
-def _private_log_sigmoid(value: PrivateTensor) -> PrivateTensor:
-    return value._local(torch.nn.functional.logsigmoid)
-
-
-@ops.log_sigmoid.register(Secret)
-def _log_sigmoid(value: Secret) -> Secret:
-    return value.log_sigmoid()
-
-
-@ops.high_precision.register(PrivateTensor)
-def _high_precision(value: PrivateTensor) -> Secret:
-    return value.secret(NUMBER_BITS)
-
-
 @ops.negative.register(Secret)
 def _negative(value: Secret) -> Secret:
     from mpc_appraisal.mpc.protocols import crypten_adapter
@@ -411,6 +394,7 @@ def _negative(value: Secret) -> Secret:
     return value._with(crypten_adapter.negative(value._engine, value.share), 0)
 
 
-@ops.choose.register(Secret)
-def _choose(bit: Secret, value: Secret) -> Secret:
-    return value._with(value._engine.multiply(bit.share, value.share))
+ops.choose.register(Secret, lambda bit, value: value._with(value._engine.multiply(bit.share, value.share)))
+ops.high_precision.register(PrivateTensor, lambda value: value.secret(NUMBER_BITS))
+ops.log_sigmoid.register(PrivateTensor, lambda value: value._local(torch.nn.functional.logsigmoid))
+ops.log_sigmoid.register(Secret, Secret.log_sigmoid)
