@@ -83,8 +83,8 @@ def appraise(
         model: A trained model in place of `train`, where the method allows it. Beside `train` it has to be a minimum on
             those rows; see `given_model`. Or the kind of model to train: 'softmax_regression', which None means too,
             'linear_regression' or 'logistic_regression'. Or an estimator of scikit-learn (`models.scikit_learn`).
-        method: 'gradient_norm', 'finetuning', 'influence', 'relevance', 'diversity', an `Appraiser`, or several of them.
-            Where 'influence_error' stands beside 'influence', its values get a 95% interval, `Result.margin`.
+        method: 'gradient_norm', 'finetuning', 'influence', 'relevance', 'diversity', an `Appraiser`, or several. Where
+            'influence_error' stands beside 'influence', each value of influence gets a 95% interval, `Result.margin`.
         session: 'spawn' runs three processes here, 'plain' computes in the clear (the baseline), and a session object
             does what it states. With a `Join` this organisation's own side alone is given.
         l2: The public weight of the squared norm of the weights in the objective.

@@ -83,7 +83,7 @@ def read_dataset(
     """
     path = Path(path)
     if recipe is not None:
-        recipe.check_classes(name)
+        recipe.check_target(target, name)
     file = _open(path, str(label), name, sizes, recipe, target)
     with readable(path, name):
         x = np.empty((file.rows, file.features))
@@ -134,7 +134,7 @@ class StoredDataset:
         target: str = CLASSES,
     ):
         if recipe is not None:
-            recipe.check_classes(name)
+            recipe.check_target(target, name)
         self._path, self._key, self._target = path, name, target
         self._steps: tuple[Callable[[Dataset], Dataset], ...] = ()
         self._file = file = _open(path, str(label), name, sizes, recipe, target)

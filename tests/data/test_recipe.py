@@ -174,6 +174,43 @@ def test_a_numeric_target_is_read_and_refused_where_classes_are_needed():
         recipe.arrays(frame.assign(y=[1, 10]))
 
 
+NUMBER = "{name: y, type: number, constraints: {minimum: 0, maximum: 9}}"
+THREE = "{name: y, type: string, categories: [a, b, c]}"
+OTHER_KINDS = {
+    (NUMBER, "two"): "target 'y' is a number; expected a boolean, or two categories",
+    (THREE, "two"): "target 'y' has 3 classes; expected a boolean, or two categories",
+    (THREE, "number"): "target 'y' has 3 classes; expected a number",
+    (NUMBER, "ratio"): "target: got .*ratio.*; expected one of",
+}
+
+
+@pytest.mark.parametrize(("target", "values", "kind", "numbers"), [
+    (NUMBER, [0.5, 9.0, -0.0], "number", [0.5, 9.0, 0.0]),
+    ("{name: y, type: boolean}", [True, False, True], "two", [1, 0, 1]),
+    ("{name: y, type: string, categories: [good, bad]}", ["bad", "good", "good"], "two", [1, 0, 0]),
+])  # fmt: skip
+def test_a_target_of_the_kind_that_the_model_takes(tmp_path, monkeypatch, target, values, kind, numbers):
+    recipe, frame = of_field("{name: a, type: number}", target), pd.DataFrame({"a": [1.0, 2.0, 3.0], "y": values})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    for source in (frame, tmp_path / "a.csv"):
+        data = recipe.apply(source, target=kind)
+        assert data.y.tolist() == numbers and data.columns == ("a",) and data.class_names == recipe.class_names
+        assert data.numeric == (kind == "number") and data.classes == (1 if kind == "number" else 2)
+    monkeypatch.setattr(files, "STORED_BYTES", 0)
+    stored = recipe.open(tmp_path / "a.csv", target=kind)
+    assert isinstance(stored, StoredDataset) and stored.numeric == data.numeric and stored.classes == data.classes
+    assert [one for block in stored.blocks(2) for one in block.y.tolist()] == numbers
+    assert commit(stored, SALT) == commit(data, SALT)
+
+
+@pytest.mark.parametrize(("target", "kind"), OTHER_KINDS)
+def test_a_target_of_another_kind_than_the_models_is_refused(tmp_path, target, kind):
+    (tmp_path / "a.csv").write_text("a,y\n1,1\n")
+    for make in (of_field("{name: a, type: number}", target).apply, of_field("{name: a, type: number}", target).open):
+        with pytest.raises(InputError, match=f"party.data: .*{OTHER_KINDS[target, kind]}"):
+            make(tmp_path / "a.csv", "party.data", kind)
+
+
 def test_many_columns_go_through_together():
     fields = ", ".join(f"{{name: p{k}, type: number, feature: {{mean: {k}, scale: 2, bits: 3}}}}" for k in range(400))
     x = np.random.default_rng(0).normal(size=(50, 400))

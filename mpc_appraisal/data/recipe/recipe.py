@@ -31,6 +31,7 @@ from mpc_appraisal.data.recipe.schema import MOST_FIELDS, SCHEMA
 from mpc_appraisal.data.recipe.table import RecipeTable
 from mpc_appraisal.data.recipe.yaml_text import read_yaml
 from mpc_appraisal.data.sizes import Sizes
+from mpc_appraisal.data.targets import CLASSES, NUMBER, TWO, check_target_kind
 
 if TYPE_CHECKING:
     from mpc_appraisal.data.recipe.transform import Features
@@ -179,28 +180,41 @@ class Recipe:
         x, y = (np.concatenate([block[k] for block in blocks]) for k in (0, 1))
         return x, y.astype(np.float64)
 
-    def apply(self, source: Any, name: str = "data") -> Dataset:
+    def apply(self, source: Any, name: str = "data", target: str = CLASSES) -> Dataset:
         """Return the data set that the recipe makes of a table in memory.
 
         Args:
             source: the path of a .csv, .parquet or .npz file, or a pandas DataFrame.
             name: the data set's name, which errors begin with.
+            target: what the model takes, one of `targets.KINDS`: 'number' for linear regression, 'two' for logistic
+                regression. A number stays as the table states it; of two classes the first is 0.
 
-        Raises InputError with all that is wrong with the table, and for a recipe whose target is a number.
+        Raises InputError with all that is wrong with the table, and for a recipe with a target of another kind.
         """
-        self.check_classes(name)
+        self.check_target(target, name)
         if isinstance(source, (str, os.PathLike)):
-            return read_dataset(source, name=name, recipe=self)
+            return read_dataset(source, name=name, recipe=self, target=target)
         x, y = self.arrays(source, name)
+        if self.class_names is None:
+            return Dataset.of(x, y, name=name, columns=self.columns, target=target)
         return Dataset.of(x, y.astype(np.int64), len(self.class_names), name, self.columns, self.class_names)
 
-    def open(self, path: str | os.PathLike[str], name: str = "data") -> Dataset | StoredDataset:
+    def open(self, path: str | os.PathLike[str], name: str = "data", target: str = CLASSES) -> Dataset | StoredDataset:
         """Do the same as `apply` with a file, except that a file of more than 64 MiB stays where it is."""
-        self.check_classes(name)
-        return open_dataset(path, name=name, recipe=self)
+        self.check_target(target, name)
+        return open_dataset(path, name=name, recipe=self, target=target)
 
-    def check_classes(self, name: str) -> None:
-        """Raise InputError where the target is a number, so that the recipe makes no data set of classes."""
-        if self.class_names is None:
-            found = f"a recipe whose target {shown(repr(self.target.name))} is a number"
-            raise InputError(f"{name}: recipe", found, "a target of classes: a field with categories, or a boolean")
+    def check_target(self, target: str, name: str) -> None:
+        """Raise InputError where the recipe's target is not of the kind `target`, one of `targets.KINDS`."""
+        check_target_kind(target, f"{name}: target")
+        names, who = self.class_names, f"a recipe whose target {shown(repr(self.target.name))}"
+        if names is None and target == CLASSES:
+            expected = "a target of classes: a field with categories, or a boolean"
+            raise InputError(f"{name}: recipe", f"{who} is a number", expected)
+        if names is not None and target == NUMBER:
+            expected = "a number with its range and no categories, which linear_regression predicts"
+            raise InputError(f"{name}: recipe", f"{who} has {len(names)} classes", expected)
+        if target == TWO and (names is None or len(names) != 2):
+            found = "is a number" if names is None else f"has {len(names)} classes"
+            expected = "a boolean, or two categories, which logistic_regression predicts"
+            raise InputError(f"{name}: recipe", f"{who} {found}", expected)
