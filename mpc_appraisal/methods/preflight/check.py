@@ -30,6 +30,7 @@ from mpc_appraisal.common.checks import integer, one_of
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.methods import Appraiser, as_methods
+from mpc_appraisal.methods.preflight.halves import gauge_for
 from mpc_appraisal.methods.preflight.parts import CORRUPTIONS, sampled, split
 from mpc_appraisal.methods.preflight.result import TRUSTED, Preflight
 from mpc_appraisal.methods.preflight.search import HIGHER, LOWER, suggested, trials
@@ -120,7 +121,8 @@ def preflight(
     splits = [split(train, seed, s) for s in range(seeds)]
     subject = Subject(chosen, splits, test, parts, corruption, seed)
     kind = type(model) if model is not None else model_for(train) if fit is None else model_of(fit)
-    now = study(subject, l2, fit or partial(refit, l2=l2, tolerance=TOLERANCE, model=kind), model, train)
+    trains = fit or partial(refit, l2=l2, tolerance=TOLERANCE, model=kind)
+    now = study(subject, l2, trains, model, train, gauge_for(test))
     fine = not now.skipped and all(check.verdict == TRUSTED for check in now.checks)
     wanted = not quick and (not fine if search is None else search)
     tried = trials(now, subject, LOWER if fine else HIGHER, kind) if wanted else ()

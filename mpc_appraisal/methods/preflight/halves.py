@@ -2,11 +2,13 @@
 
     A, B      two halves of the test rows, drawn at random; B has at most OFFER_ROWS rows
     B_p       = B, spoilt at rate MOST p / (P - 1), p = 0 .. P - 1
-                labels:  each label of two classes becomes the other one at that rate, two others for each p
+                labels:  each label of two classes becomes the other one at that rate, two others for each p;
+                         each target that is a number becomes that of another row at that rate
                 missing: each feature becomes 0 at that rate
     value_p   = the method's value of B_p where A is the test set, for the model theta of all training rows
     utility_p = mean loss on A of theta less that after retraining on the training rows and B_p
-    gain_p    = the same of a measure that the model owner knows, such as accuracy in points
+    gain_p    = how much retraining with B_p improves a measure on A that the model owner knows: accuracy, in points, or
+                where the target is a number the root mean squared error (RMSE), in units of the target
 
 Rows that are held out of training, as the parts of a split are, value another model, of fewer rows: on MNIST the values
 of one and the same row are twice as high for a model of 450 rows as for one of 600, and ten times for one of 150. The
@@ -19,6 +21,7 @@ drawing have to stay.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -31,8 +34,8 @@ from mpc_appraisal.methods.preflight.calibration import Calibration, Curve, Part
 from mpc_appraisal.methods.preflight.parts import corrupted, stream
 from mpc_appraisal.methods.preflight.result import PER_ROW, Threshold
 from mpc_appraisal.methods.preflight.threshold import calibrated
-from mpc_appraisal.models.softmax_regression import SoftmaxRegression
-from mpc_appraisal.models.training import accuracy, fit, mean_loss, union
+from mpc_appraisal.models.base import LinearModel
+from mpc_appraisal.models.training import accuracy, mean_loss, refit, union
 
 HALVE = 4  # the purpose of random numbers, beside those of `parts`
 OFFER_ROWS, LEAST_ROWS, MOST_TRAIN = 1_000, 200, 4_000  # rows of B at most, test rows at least, training rows at most
@@ -45,16 +48,17 @@ class Gauge:
     """Hold what the model owner judges a model by; a higher number is a better model.
 
     Attributes:
-        name, unit: Words, such as accuracy and points.
+        name, unit: Words, such as accuracy and points, in which a gain is stated.
         of: Computes it from a model and a data set.
     """
 
     name: str
     unit: str
-    of: Callable[[SoftmaxRegression, Dataset], float]
+    of: Callable[[LinearModel, Dataset], float]
 
 
 ACCURACY = Gauge("accuracy", "points", lambda model, data: 100 * accuracy(model, data))
+RMSE = Gauge("RMSE reduction", "target units", lambda model, data: -math.sqrt(mean_loss(model, data)))
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Offer:
         curve: The learning curve of one's own rows; None where more rows bring nothing.
     """
 
-    model: SoftmaxRegression
+    model: LinearModel
     train: Dataset
     test: Dataset
     parts: Sequence[Dataset]
@@ -99,11 +103,16 @@ def possible(train: Dataset, test: Dataset) -> bool:
     return test.rows >= LEAST_ROWS and train.rows <= MOST_TRAIN
 
 
+def gauge_for(test: Dataset) -> Gauge:
+    """Return what a model of the test rows' target is judged by."""
+    return RMSE if test.numeric else ACCURACY
+
+
 def offer(
     train: Dataset,
     test: Dataset,
-    model: SoftmaxRegression | None,
-    fitted: SoftmaxRegression,
+    model: LinearModel | None,
+    fitted: LinearModel,
     curve: Curve | None,
     count: int,
     corruption: str,
@@ -128,7 +137,7 @@ def offer(
     judge = test.subset(np.sort(order[:cut]))
     rows = test.subset(np.sort(order[cut:][:OFFER_ROWS])).renamed("half of the test rows")
     rates = [MOST * p / (count - 1) for p in range(count)]
-    if corruption == "missing":
+    if corruption == "missing" or rows.numeric:
         parts = [corrupted(rows, rate, corruption, generator) for rate in rates]
     else:
         chosen = pairs(fitted, test, count, generator)
@@ -136,15 +145,18 @@ def offer(
     loss, level = mean_loss(fitted, judge), gauge.of(fitted, judge)
     utilities, gains = [], []
     for part in parts:
-        after = fit(union(train, part), fitted.l2, TOLERANCE)
+        after = refit(union(train, part), fitted.l2, TOLERANCE, type(fitted))
         utilities.append(loss - mean_loss(after, judge))
         gains.append(gauge.of(after, judge) - level)
     return Offer(model or fitted, train, judge, parts, utilities, gains, gauge, curve)
 
 
-def pairs(model: SoftmaxRegression, test: Dataset, count: int, generator: np.random.Generator) -> list[tuple[int, int]]:
+def pairs(model: LinearModel, test: Dataset, count: int, generator: np.random.Generator) -> list[tuple[int, int]]:
     """Return `count` pairs of classes, each drawn with the probability that the model takes one for the other."""
-    chances = model.logits(test.x).softmax(1)
+    outputs = model.logits(test.x)
+    if model.outputs == 1:  # the log-odds of the second of two classes
+        outputs = torch.cat([torch.zeros_like(outputs), outputs], dim=1)
+    chances = outputs.softmax(1)
     labels = test.y.unique().tolist()
     found = list(combinations(labels, 2)) or [(0, 1)]
     mean = {label: chances[test.y == label].mean(0) for label in labels}

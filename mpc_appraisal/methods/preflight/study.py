@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -173,8 +174,11 @@ def _offer(
     fitted = fit(whole)
     models = [(whole.rows, fitted)]
     for world in worlds:
-        held = refit(world.held, fitted.l2, TOLERANCE, type(fitted))
-        models += [(world.own.rows, world.fitted), (world.held.rows, held)]
+        models.append((world.own.rows, world.fitted))
+        with suppress(AppraisalError):  # few rows may have no unique minimum where l2 is 0
+            held = refit(world.held, fitted.l2, TOLERANCE, type(fitted))
+            if error_rate(held, subject.test) <= 1:  # else it predicts numbers worse than their mean does
+                models.append((world.held.rows, held))
     levels = [gauge.of(model, subject.test) for _, model in models]
     curve = curve_of([rows for rows, _ in models], levels, whole.rows)
     count = max(3, subject.parts * (8 if len(worlds) > 1 else 5) // 10)  # fewer in a quick pre-flight
