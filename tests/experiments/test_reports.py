@@ -25,6 +25,7 @@ STEMS = {
     "extraction": ("extraction",),
     "inflation": ("inflation",),
     "marketplace": ("marketplace",),
+    "relevance": ("relevance",),
 }
 
 
