@@ -127,7 +127,7 @@ def _read_model_owner(files: _PartyFiles, methods: Sequence[Any]) -> ModelOwnerI
         test if train is None else train,
     )
     needs(methods, own)
-    if own.model is None and any(method.uses_labels for method in methods):
+    if own.model is None and (not methods or any(method.uses_labels for method in methods)):
         check_gaps(own.train, "party.train")
     if not files.between:
         return own
