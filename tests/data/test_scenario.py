@@ -17,9 +17,10 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def numbered(rows, classes, first=1, features=1):
-    """Row i is (i, i, ...) from `first` on, with label i % classes: a row's identity is its value."""
+    """Row i is (i, i, ...) from `first` on, which identifies it, with label i % classes, or target i for one class."""
     identity = torch.arange(first, first + rows)
-    return Dataset(identity.double().unsqueeze(1).repeat(1, features), identity % classes, classes)
+    x = identity.double().unsqueeze(1).repeat(1, features)
+    return Dataset(x, identity.double() if classes == 1 else identity % classes, classes)
 
 
 def identities(data):
@@ -262,11 +263,16 @@ def test_every_config_makes_a_market(name, data):
     )
     classes = instantiate(config.data).classes
     train = numbered(20_000, classes)
-    if name == "label_noise" and classes == 2:
+    if name == "label_noise" and classes < 8:
         config.scenario.labels = [0, 1]
     scenario = instantiate(config.scenario)
-    if name == "distribution_mismatch" and classes != 2:
-        with pytest.raises(InputError, match="data of two classes"):
+    refused = {
+        "label_noise": train.numeric and "numeric target",
+        "distribution_mismatch": "numeric target" if train.numeric else classes != 2 and "data of two classes",
+    }
+    refused |= dict.fromkeys(("target_noise", "target_shift"), not train.numeric and "data with a numeric target")
+    if refused.get(name):
+        with pytest.raises(InputError, match=refused[name]):
             scenario.build(train, train, 0)
         return
     market = scenario.build(train, train, 0)
