@@ -45,8 +45,8 @@ NO_NOISE = "no sensitivity of it on shares is derived"
 
 
 @dataclass(frozen=True)
-class Relevance(Appraiser):
-    """The value is minus the distance of the candidate's variances from the buyer's.
+class AlongDirections(Appraiser):
+    """Hold what both methods share: the number of directions, and that no model and no label is read.
 
     Attributes:
         directions: k, the number of principal directions, 1 or more; all of them where there are fewer features.
@@ -56,18 +56,27 @@ class Relevance(Appraiser):
 
     directions: int = 10
 
-    name: ClassVar[str] = "relevance"
     needs: ClassVar[frozenset[str]] = frozenset({"train"})
-    opens: ClassVar[str] = (
-        "squared distance of the candidate's variances along the model owner's principal directions from its own, "
-        "times a public power of two"
-    )
     uses_model: ClassVar[bool] = False
     uses_labels: ClassVar[bool] = False
     without_noise: ClassVar[str] = NO_NOISE
 
     def __post_init__(self) -> None:
         integer("appraisal.directions", self.directions, 1, 2**31, "an integer of 1 or more")
+
+
+@dataclass(frozen=True)
+class Relevance(AlongDirections):
+    """The value is minus the distance of the candidate's variances from the buyer's.
+
+    The attribute and the error are those of `AlongDirections`.
+    """
+
+    name: ClassVar[str] = "relevance"
+    opens: ClassVar[str] = (
+        "squared distance of the candidate's variances along the model owner's principal directions from its own, "
+        "times a public power of two"
+    )
 
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
         k = min(self.directions, facts.features)
@@ -113,33 +122,21 @@ class Relevance(Appraiser):
 
 
 @dataclass(frozen=True)
-class Diversity(Appraiser):
+class Diversity(AlongDirections):
     """The value is the candidate's mean squared distance from the plane of the buyer's principal directions.
 
     Where the rows are noise, the value is high too: it says that the rows are different, and not that they are good. It
     is 0 where k is the number of features.
 
-    Attributes:
-        directions: k, the number of principal directions, 1 or more; all of them where there are fewer features.
-
-    Raises InputError for another number.
+    The attribute and the error are those of `AlongDirections`.
     """
 
-    directions: int = 10
-
     name: ClassVar[str] = "diversity"
-    needs: ClassVar[frozenset[str]] = frozenset({"train"})
     rising: ClassVar[bool] = True
     opens: ClassVar[str] = (
         "squared distances of the candidate's rows from the plane of the model owner's principal directions, summed "
         "over the rows, times a public power of two"
     )
-    uses_model: ClassVar[bool] = False
-    uses_labels: ClassVar[bool] = False
-    without_noise: ClassVar[str] = NO_NOISE
-
-    def __post_init__(self) -> None:
-        integer("appraisal.directions", self.directions, 1, 2**31, "an integer of 1 or more")
 
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
         return {"directions": (facts.features + 1, min(self.directions, facts.features) + 2)}
