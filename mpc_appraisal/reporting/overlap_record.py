@@ -19,6 +19,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.schema import (
     Part,
     Schema,
+    hexadecimal,
     many,
     mapping,
     nullable,
@@ -61,6 +62,8 @@ class OverlapRecord:
         transport: How the owners were connected.
         config_hash, versions, revision: The digest of the settings, the software, and its git revision.
         kind: Always 'overlap'.
+        recipe: The digest of the recipe by which both owners read their tables. A line of JSON has this key only where
+            there was one.
 
     Raises:
         InputError: A field has another type.
@@ -86,9 +89,17 @@ class OverlapRecord:
     versions: dict[str, str | None]
     revision: str | None
     kind: str = KIND
+    recipe: str | None = None
 
     def __post_init__(self) -> None:
         SCHEMA.check(asdict(self), "overlap record")
+
+    def to_json(self) -> str:
+        """Write the record as one line of JSON, without its end."""
+        entries = asdict(self)
+        if self.recipe is None:  # a record without a recipe is written as it was before recipes could be stated
+            del entries["recipe"]
+        return json.dumps(entries, allow_nan=False)
 
     @property
     def answer(self) -> str:
@@ -127,13 +138,14 @@ SCHEMA = Schema(
         versions=mapping(NAME, nullable(NAME)),
         revision=nullable(NAME),
         kind=one_of(KIND),
+        recipe=nullable(hexadecimal(64)),
     )
 )
 
 
 def append_overlap(path: str | Path, found: OverlapRecord) -> None:
     """Append the record to a file as one line. Raises InputError where the file cannot be written."""
-    line = json.dumps(asdict(found), allow_nan=False) + "\n"
+    line = found.to_json() + "\n"
     try:
         with open(path, "a", encoding="utf-8") as file:
             file.write(line)
@@ -166,6 +178,8 @@ def overlap_table(found: OverlapRecord) -> Table:
         rows.append(("in both sets, shown to this side alone", str(found.count)))
     if found.count is not None and found.role == "model_owner":
         rows.append(("share of the data owner's", f"{found.count / items['data_owner']:.1%}"))
+    if found.recipe is not None:
+        rows.append(("recipe", found.recipe))
     rows += [
         ("request", f"{found.request['id']} ({found.request['approval']}, {found.request['time']})"),
         ("seconds", cell(found.seconds[found.role], 3)),

@@ -72,6 +72,13 @@ def test_the_text_shows_every_fact():
         assert words in text, words
     rows = {"what": "rows", "column": None, "features": 64, "columns": "position"}
     text = " ".join(OverlapRequest(changed(compared=rows)).text().split())
+    assert "recipe" not in text
+    digest = "0123456789abcdef" * 4
+    by_recipe = OverlapRequest(changed(compared=rows, recipe=digest))
+    assert f"read their raw tables by the recipe with SHA-256 {digest}" in " ".join(by_recipe.text().split())
+    assert f"{digest}; keys are compared as the files" in " ".join(
+        OverlapRequest(changed(recipe=digest)).text().split()
+    )
     assert "different rows of 64 features" in text and "compared by position" in text and "label is not" in text
 
 

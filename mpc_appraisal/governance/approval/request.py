@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.schema import Schema, read_json
 from mpc_appraisal.common.text import printable, shown
+from mpc_appraisal.governance.approval.overlap_words import recipe_sentence
 from mpc_appraisal.governance.approval.schema import CONTENT, ROLES
 from mpc_appraisal.mpc.protocols.checks import NORM_CHECK_WHAT
 
@@ -201,7 +202,7 @@ def _data(candidate: dict[str, Any]) -> str:
 def _recipe(content: dict[str, Any]) -> list[str]:
     if "recipe" not in content:
         return []
-    return [f"Both sides read their raw tables by the recipe with SHA-256 {content['recipe']}."]
+    return [recipe_sentence(content["recipe"])]
 
 
 def _privacy(privacy: dict[str, Any] | None) -> list[str]:
