@@ -61,10 +61,16 @@ class OverlapTerms:
         """The items that are compared, in one word."""
         return ROWS if self.column is None else KEYS
 
-    def check_size(self, role: str, items: int, error: Callable[[str, object, str], Exception]) -> None:
-        """Raise an error for a set that is smaller than the minimum, since its count could never reach it."""
+    def check_size(
+        self, role: str, items: int, error: Callable[[str, object, str], Exception], candidate: str | None = None
+    ) -> None:
+        """Raise an error for a set that is smaller than the minimum, since its count could never reach it.
+
+        candidate: The name of the set, where the role has several.
+        """
         if items < self.minimum:
             name = f"different {self.what} of the {role.replace('_', ' ')}"
+            name += "" if candidate is None else f" in {candidate!r}"
             raise error(name, items, f"{self.minimum} or more, as {self.settings[1]} states")
 
 

@@ -154,7 +154,7 @@ def _place(names: Sequence[str], column: str, path: Path, name: str) -> int:
     """Return the place of the column. Raises InputError unless the file has it exactly once."""
     if (times := names.count(column)) != 1:
         found = f"{path} with {times or 'no'} columns {column!r} (it has {listed(list(names))})"
-        raise InputError(name, found, f"one column {column!r}, as key= says")
+        raise InputError(name, found, f"one column {column!r}, whose keys are compared")
     return names.index(column)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ from mpc_appraisal.common.schema import (
     whole,
 )
 from mpc_appraisal.reporting.json_lines import read_lines
-from mpc_appraisal.reporting.table import Table
+from mpc_appraisal.reporting.record import Record
+from mpc_appraisal.reporting.table import DASH, Table
 from mpc_appraisal.reporting.table import number as cell
 
 KIND = "overlap"
@@ -158,6 +160,28 @@ def append_overlap(path: str | Path, found: OverlapRecord) -> None:
 def read_overlaps(path: str | Path) -> list[OverlapRecord]:
     """Read a file that `append_overlap` wrote. Raises InputError, which names the file and the line."""
     return read_lines(path, OverlapRecord.of)
+
+
+def count_in_words(overlap: Mapping[str, Any]) -> str:
+    """Return the answer of a count in an appraisal as the model owner is shown it. overlap: as a record holds it."""
+    return f"fewer than {overlap['fewer_than']}" if overlap["fewer_than"] is not None else str(overlap["count"])
+
+
+def counts_table(records: Iterable[Record]) -> Table:
+    """Return what the records of an appraisal say of counts, a row for each candidate. There may be no rows."""
+    known = {record.candidate: (record.role, record.overlap) for record in records if record.overlap is not None}
+    rows = []
+    for name, (role, one) in known.items():
+        what = one["what"] if one["column"] is None else f"{one['what']} of the column {one['column']}"
+        share = cell(one["count"] / one["items"]["data_owner"]) if one["count"] is not None else DASH
+        answer = count_in_words(one)
+        if role == "data_owner" and one["fewer_than"] is not None:
+            answer += f" ({one['count']}, shown to this side alone)"
+        rows.append((name, what, *(str(one["items"][r]) for r in ("model_owner", "data_owner")), answer, share))
+    header = ("candidate", "compared", "model owner's", "candidate's", "in both", "share of the candidate's")
+    sentences = next((tuple(one["revealed"] or ()) for _, one in known.values()), ())
+    notes = ("Different ones are counted, before the appraisal and in the same request.", *sentences) if known else ()
+    return Table("What the model owner has already", header, "llrrrr", rows, notes)
 
 
 def overlap_table(found: OverlapRecord) -> Table:

@@ -102,6 +102,31 @@ def test_rules_for_appraisals_are_as_before():
     assert "No rule names" not in " ".join(Rules(minimum_rows=1).broken(Request(APPRAISAL), "acme", NOON))
 
 
+def test_a_count_before_an_appraisal_is_asked_for_by_name_and_without_noise():
+    """The appraisal of CONTENT has noise, and its count has none: a limit of epsilon stops both."""
+    items = {"model_owner": 90, "data_owner": {"a": 120}}
+    overlap = CONTENT["compared"] | {"minimum": 10, "structure": "raw", "items": items, "words": "W.", "trust": "T."}
+    request = Request(APPRAISAL | {"overlap": overlap})
+    assert request.methods == ["influence", "overlap"] and request_of(request.content) == request
+    text = " ".join(request.text().split())
+    for words in (
+        'different keys of the column "e\'mail"',
+        "has 90 different keys",
+        '120 in "a"',
+        "epsilon is infinite",
+    ):
+        assert words in text, words
+    for rules, broken in (
+        (Rules(methods=("influence",)), "Not an allowed method: overlap"),
+        (Rules(minimum_rows=1), "No rule names the method overlap"),
+        (Rules(methods=("influence", "overlap"), maximum_epsilon=100), "Epsilon of one value, without noise: inf"),
+    ):
+        assert broken in " ".join(rules.broken(request, "acme", NOON))
+    assert not Rules(methods=("influence", "overlap")).broken(request, "acme", NOON)
+    with pytest.raises(InputError, match="request.overlap.minimum"):
+        Request(APPRAISAL | {"overlap": overlap | {"minimum": 0}})
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

@@ -69,10 +69,13 @@ class OverlapRequest(Request):
     """One request to count shared items. The arguments and errors are those of `Request`, with the shape `OVERLAP`."""
 
     schema: ClassVar[Schema] = OVERLAP
-    by_name_alone: ClassVar[bool] = True
 
     @property
     def methods(self) -> list[str]:
+        return [METHOD]
+
+    @property
+    def by_name_alone(self) -> list[str]:
         return [METHOD]
 
     def text(self) -> str:

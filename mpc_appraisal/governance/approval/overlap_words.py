@@ -23,7 +23,7 @@ COPIES = "Copies were removed on both sides before, so that nothing is counted t
 def compared_sentences(compared: Mapping[str, Any]) -> list[str]:
     """Return what is compared. compared: `what`, `column`, `features` and `columns`, as a request holds them."""
     if compared["what"] == KEYS:
-        column = str(compared["column"]).replace('"', "'")
+        column = _unquoted(str(compared["column"]))
         return [
             f'How many different keys of the column "{column}" are in the files of both sides. A key is the text that '
             "stands in the file, without white space at its ends; rows without a key are left out."
@@ -49,3 +49,24 @@ def recipe_sentence(digest: str, what: str = ROWS) -> str:
     if what == KEYS:
         return f"Both sides state the recipe with SHA-256 {digest}; keys are compared as the files hold them."
     return f"Both sides read their raw tables by the recipe with SHA-256 {digest}."
+
+
+def counted_sentences(overlap: Mapping[str, Any]) -> list[str]:
+    """Return what a request says of a count that comes before its appraisal. overlap: as the request holds it."""
+    what, items = overlap["what"], overlap["items"]
+    sizes = ", ".join(f'{count} in "{_unquoted(name)}"' for name, count in items["data_owner"].items())
+    return [
+        "Before anything is computed, the two owners count together what they share. The yes to this request covers "
+        "the count, and each ledger is charged for it by a line of its own for each data set.",
+        *compared_sentences(overlap),
+        COPIES,
+        overlap["words"],
+        f"The sizes were announced already, to the dealer too: the model owner has {items['model_owner']} different "
+        f"{what}; the data owner has {sizes}. The dealer takes no part in the count and is not shown it.",
+        *privacy_sentences(overlap["minimum"]),
+        f"Trust: {overlap['trust']} The data structure is {overlap['structure']}.",
+    ]
+
+
+def _unquoted(text: str) -> str:
+    return text.replace('"', "'")
