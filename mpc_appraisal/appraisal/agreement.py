@@ -28,6 +28,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from mpc_appraisal.appraisal.counted import SharedItems
 from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers, keys_in, text_in
 from mpc_appraisal.appraisal.norms import with_spread
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
@@ -84,6 +85,7 @@ def consent(
     published: dict[str, dict[str, float]],
     listed: Mapping[str, dict[str, Any] | None],
     compared: Sequence[str] = (),
+    shared: SharedItems | None = None,
 ) -> Agreed:
     """Take steps 1 to 4, which every party calls at the same time, and return what was agreed.
 
@@ -96,6 +98,7 @@ def consent(
         published: The norms that each owner has announced, by role.
         listed: What each candidate's listing says, or None, by candidate's name.
         compared: Sentences on how the two sides' data fit together.
+        shared: The sets whose shared items are counted after this, or None; the count is approved and charged here.
 
     Raises:
         DisagreementError: The parties' requests differ.
@@ -104,7 +107,7 @@ def consent(
         PeerError: Another party sent a message that cannot be read.
     """
     keys = {owner: key for owner in OWNERS if (key := rendezvous.certified(owner)) is not None}
-    request = make_request(plan, facts, published, listed, compared, keys)
+    request = make_request(plan, facts, published, listed, compared, keys, shared)
     encrypted_answers = EncryptedAnswers()  # the dealer, who reads all messages, shall read no answer
     inputs, address = _same_request(rendezvous, plan, own, request, encrypted_answers)
     ledgers = own.controls.ledgers if own is not None else None
@@ -115,7 +118,8 @@ def consent(
     questions: dict[Key, Question] = {}
     if ledgers is not None and _learners(plan) - {role}:
         questions = questions_of(role, plan, own, facts, inputs, request)
-    found = ledgers.consult(questions) if questions else {}
+    counts = shared.questions(own, request) if shared is not None else {}
+    found = ledgers.consult(counts | questions) if counts or questions else {}
     marks = marks_of(plan, facts, inputs, listed) if questions and role == MODEL_OWNER else {}
     known = _known(plan, found) if isinstance(own, DataOwnerInput) else {}
     message: dict[str, Any] = {}
@@ -126,7 +130,7 @@ def consent(
     said = rendezvous.exchange("approval", message)[DATA_OWNER]
     approval = {key: text_in(said, key, DATA_OWNER) for key in ("how", "time")}
     answers = _agreed_answers(role, rendezvous, plan, own, facts, said, encrypted_answers, marks, known)
-    granted = _charge(own, plan, questions, answers, known)
+    granted = _charge(own, plan, counts, questions, answers, known)
     rendezvous.exchange("charged", {})  # nothing is shared before both ledgers hold their charges
     return Agreed(request, approval, answers, openings_of(plan, facts, answers), granted, marks, inputs)
 
@@ -180,19 +184,22 @@ def _decision(rendezvous: Rendezvous, own: DataOwnerInput, request: Request, key
 def _charge(
     own: OwnInput,
     plan: Plan,
+    counts: dict[Key, Question],
     questions: dict[Key, Question],
     answers: Mapping[Key, Outcome],
     known: Mapping[Key, Outcome],
 ) -> dict[Key, Charge | Answer]:
     """Charge this party's ledgers in step 4 for the questions that are computed, and return what was granted.
 
-    Raises InputError where a ledger refuses.
+    The counts of shared items are charged with them, and settled once they are counted. Raises InputError where a
+    ledger refuses.
     """
     for key in known.keys() - answers.keys():  # the model owner does not take these answers, so they are charged anew
         again = subject(again=secrets.token_hex(16), first=questions[key].subject)
         questions[key] = replace(questions[key], subject=again)
     asked = {key: question for key, question in questions.items() if key not in answers}
-    granted = own.controls.ledgers.charge(asked) if asked else {}
+    granted = own.controls.ledgers.charge(counts | asked) if counts or asked else {}
+    granted = {key: one for key, one in granted.items() if key not in counts}
     for (method, name), one in granted.items():
         # The answer of a joint release has no noise and is announced as a whole, so that it is no error here.
         if isinstance(one, Answer) and not plan.release.description.joint:
@@ -258,6 +265,7 @@ def make_request(
     listed: Mapping[str, dict[str, Any] | None],
     compared: Sequence[str] = (),
     keys: Mapping[str, str] | None = None,
+    shared: SharedItems | None = None,
 ) -> Request:
     """Return the request, which every party makes from the same public facts.
 
@@ -268,6 +276,7 @@ def make_request(
         listed: What each candidate's listing says, or None, by candidate's name.
         compared: Sentences on how the two sides' data fit together.
         keys: The SHA-256 of each owner's certificate key, by role; None where the transport shows none.
+        shared: The sets whose shared items are counted first; None for no count.
     """
     described = plan.release.description
     doubt = doubt_of(described, plan.methods, list(with_spread(facts, published).values()), plan.engine)
@@ -309,6 +318,7 @@ def make_request(
         | ({"metrics": metrics} if (metrics := sentences(plan.methods)) else {})
         | ({"keys": dict(keys)} if keys else {})
         | ({"recipe": plan.public["recipe"]} if plan.public.get("recipe") else {})
+        | (shared.stated(openings) if shared is not None else {})
     )
 
 

@@ -47,6 +47,7 @@ class Run:
         results: What was computed; empty where every answer was known.
         engine: The engine that computed the results; 'none' where nothing was computed.
         costs: Every party's message on its costs, by role.
+        overlaps: What was counted of shared items before the appraisal, by candidate's name; empty without a count.
     """
 
     role: str
@@ -60,6 +61,7 @@ class Run:
     results: list[Appraised] = field(default_factory=list)
     engine: str = "none"
     costs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    overlaps: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def outcomes(self) -> dict[Key, Outcome]:
         """Return the outcomes by method and candidate, whether computed or taken from the ledger."""
@@ -126,6 +128,7 @@ class Run:
             metric=method.measure.stated,
             recompute=terms_of(self.plan, method, None if unsalted else agreed.inputs),
             recipe=self.plan.public.get("recipe"),
+            overlap=self.overlaps.get(name),
             **computed,
         )
 

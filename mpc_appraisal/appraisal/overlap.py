@@ -14,7 +14,6 @@ ledgers, yes, charges, count.
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,76 +22,32 @@ from typing import Any
 
 from mpc_appraisal.appraisal.agreement import check_counterparty
 from mpc_appraisal.appraisal.names import Names, match, published
+from mpc_appraisal.appraisal.overlap_terms import (
+    TRUST,
+    OverlapPlan,
+    answer_of,
+    check_count,
+    openings,
+    question,
+    revealed,
+)
 from mpc_appraisal.appraisal.party import check_published_names
 from mpc_appraisal.appraisal.plan import DisclosureControls, check_names
-from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import DisagreementError, InputError
 from mpc_appraisal.common.provenance import config_hash, revision, versions
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, OWNERS
 from mpc_appraisal.data import Dataset, StoredDataset
 from mpc_appraisal.data.items import Items, items_of_rows
 from mpc_appraisal.governance.approval.decide import Decision, Request, decide
-from mpc_appraisal.governance.approval.overlap_request import KEYS, METHOD, OVERLAP_FORMAT, ROWS, OverlapRequest
-from mpc_appraisal.governance.budget.keys import keyed
-from mpc_appraisal.governance.budget.ledgers import subject
+from mpc_appraisal.governance.approval.overlap_request import METHOD, OVERLAP_FORMAT, OverlapRequest
 from mpc_appraisal.governance.budget.limits import Question
 from mpc_appraisal.mpc.backends.fast import open_channel
 from mpc_appraisal.mpc.net.lifecycle import Link, attend
 from mpc_appraisal.mpc.net.messages import Messages
 from mpc_appraisal.mpc.net.meter import Meter
-from mpc_appraisal.mpc.net.transport import Transport, check_seconds
 from mpc_appraisal.mpc.protocols.set_intersection import STRUCTURE, count, serve
 from mpc_appraisal.mpc.session import agree
 from mpc_appraisal.reporting.overlap_record import OverlapRecord
-
-MINIMUM = 10  # the least count that the model owner is shown, by default
-TRANSPORTS = ("tls", "tcp")  # gloo has groups of three parties alone
-TRUST = (
-    "The two owners follow the protocol, and no third party takes part: the security is semi-honest, by Diffie-Hellman "
-    "on the curve P-256 as in openmined-psi. A cheating owner can bring items that it made up, a cheating data owner "
-    "can state another count, and a cheating model owner can make the count wrong."
-)
-
-
-@dataclass(frozen=True)
-class OverlapPlan:
-    """What both owners state alike, and how they meet.
-
-    Attributes:
-        column: The name of the column of keys; None compares rows.
-        minimum: The least count that the model owner is shown; below it, it is shown that the count is below it.
-        transport: The connection, over 'tls' or 'tcp'.
-        join_timeout: The seconds to wait for the other owner to come.
-        timeout: The seconds that one message may take.
-
-    Raises InputError for a minimum that is no whole number of 1 or more, for an empty column, and for another transport
-    or time.
-    """
-
-    column: str | None = None
-    minimum: int = MINIMUM
-    transport: Transport = Transport("tls")
-    join_timeout: float = 120.0
-    timeout: float = 300.0
-
-    def __post_init__(self) -> None:
-        integer("minimum", self.minimum, 1, 2**53, "a whole number, 1 or more")
-        if self.column is not None and not (self.column.strip() and len(self.column) <= 200):
-            raise InputError("key", repr(self.column[:80]), "the name of a column, 1 to 200 characters")
-        check_seconds(join_timeout=self.join_timeout, timeout=self.timeout)
-        if self.transport.kind not in TRANSPORTS:
-            raise InputError("transport", repr(self.transport.kind), f"one of {', '.join(TRANSPORTS)}")
-
-    @property
-    def what(self) -> str:
-        """The items that are compared, in one word."""
-        return ROWS if self.column is None else KEYS
-
-    @property
-    def public(self) -> dict[str, Any]:
-        """The settings that are compared between the owners."""
-        settings = {"compared": self.what, "key": self.column, "minimum": self.minimum, "structure": STRUCTURE}
-        return {f"{METHOD}.{key}": value for key, value in settings.items()}
 
 
 @dataclass(frozen=True)
@@ -133,7 +88,7 @@ def take_part_in_overlap(role: str, address: str, plan: OverlapPlan, read: Calla
     def checked() -> OverlapInput:
         own = read()
         check_names([own.name])
-        _check_size(role, len(own.items.digests), plan, InputError)
+        plan.check_size(role, len(own.items.digests), InputError)
         return own
 
     def run(link: Link, own: OverlapInput) -> OverlapRecord:
@@ -160,17 +115,17 @@ class _Overlap:
         compared, items = self._matched(sets)
         sizes = {role: sets[role]["items"] for role in OWNERS}
         for role in OWNERS:
-            _check_size(role, sizes[role], self.plan, lambda *words: DisagreementError(_sentence(*words)))
+            self.plan.check_size(role, sizes[role], lambda *words: DisagreementError(_sentence(*words)))
         request = self._request(compared, sizes, sets[DATA_OWNER]["name"])
-        question = self._question(request, sizes[DATA_OWNER], items)
+        asked = self._question(request, sizes[DATA_OWNER], items)
         decision = self._decided(request)
-        if question is not None:
-            self.ledgers.charge(question)
+        if asked is not None:
+            self.ledgers.charge(asked)
         self.link.exchange("overlap_charged", {})  # nothing depends on an item before both ledgers hold their charges
         found, costs, rounds = self._counted(items, sizes)
-        answer = {"fewer_than": self.plan.minimum} if found is None or found < self.plan.minimum else {"count": found}
-        if question is not None:
-            self.ledgers.settle(next(iter(question)), answer)
+        answer = answer_of(self.plan, found)
+        if asked is not None:
+            self.ledgers.settle(next(iter(asked)), answer)
         return self._record(request, decision, compared, sizes, found, answer, costs, rounds)
 
     def _announced(self) -> dict[str, Any]:
@@ -214,6 +169,7 @@ class _Overlap:
                 "config": self.config,
             }
             | ({"keys": keys} if keys else {})
+            | ({"recipe": self.plan.recipe} if self.plan.recipe else {})
         )
         stated = self.link.exchange("overlap_request", {"digest": request.digest})
         for role in OWNERS:
@@ -228,17 +184,14 @@ class _Overlap:
     def _question(self, request: Request, rows: int, items: Items) -> dict[tuple[str, str], Question] | None:
         """Return the question that this owner's ledger is charged for, or None without a ledger.
 
-        No session repeats another's question. The digest of the items is one under the ledger's own key. Raises
-        InputError where the ledger would refuse the charge.
+        Raises InputError where the ledger would refuse the charge.
         """
         if self.ledgers is None:
             return None
         name = self.own.name if self.role == DATA_OWNER else request.candidates[0]
-        content = keyed(self.ledgers.key(name), "question", subject(items=list(items.digests)))
-        about = subject(request=request.digest, data=content, session=secrets.token_hex(16))
-        question = {(METHOD, name): Question(self.own.controls.counterparty, METHOD, rows, about)}
-        self.ledgers.consult(question)
-        return question
+        asked = question(self.ledgers, self.own.controls.counterparty, name, rows, items.digests, request)
+        self.ledgers.consult({(METHOD, name): asked})
+        return {(METHOD, name): asked}
 
     def _decided(self, request: Request) -> dict[str, str]:
         """Return how and when the data owner said yes. Raises ApprovalError at the data owner where it does not."""
@@ -277,9 +230,7 @@ class _Overlap:
                 serve(Messages(channel), DATA_OWNER, items.digests, sizes[DATA_OWNER])
             channel.close()  # sends what is queued, for which the other owner waits
             stated = self.link.exchange("overlap_answer", message)[DATA_OWNER]["count"]
-        most = min(sizes.values())
-        if stated is not None and not self.plan.minimum <= stated <= most:
-            raise DisagreementError(f"the data owner states the count {stated}; expected {self.plan.minimum} to {most}")
+        check_count(self.plan, stated, min(sizes.values()), DisagreementError)
         spent = meter.cost()
         message = {"seconds": spent.seconds[METHOD], "bytes": spent.bytes_sent, "rounds": spent.rounds}
         costs = self.link.exchange("overlap_cost", message)
@@ -315,45 +266,10 @@ class _Overlap:
             rounds=rounds,
             transport=self.plan.transport.kind,
             config_hash=self.config,
+            recipe=self.plan.recipe,
             versions=versions() | {"openmined-psi": metadata.version("openmined-psi")},
             revision=revision(),
         )
-
-
-def revealed(plan: OverlapPlan) -> list[str]:
-    """Return the sentences on what is revealed to whom, which stand in the request, the record and the table."""
-    return [
-        f"The model owner is shown how many different {plan.what} are in both sets where there are {plan.minimum} or "
-        f"more, and otherwise that there are fewer than {plan.minimum}.",
-        "The data owner is shown the exact count in every case, because it computes the count and applies the minimum.",
-        f"Each side is shown how many different {plan.what} the other has, and neither is shown which are shared.",
-    ]
-
-
-def openings(plan: OverlapPlan) -> list[dict[str, Any]]:
-    """Return what is opened, to whom and why, as a request lists it."""
-    each = {"numbers": 1, "times": 1, "method": METHOD}
-    return [
-        each
-        | {
-            "what": f"the exact number of {plan.what} in both sets",
-            "to": [DATA_OWNER],
-            "why": "the data owner computes the count and applies the minimum",
-        },
-        each
-        | {
-            "what": f"the same number, or that it is below {plan.minimum}",
-            "to": [MODEL_OWNER],
-            "why": f"the model owner asks how many of the data owner's {plan.what} it has already",
-        },
-    ]
-
-
-def _check_size(role: str, items: int, plan: OverlapPlan, error: Callable[[str, object, str], Exception]) -> None:
-    """Raise an error for a set that is smaller than the minimum, and whose count could therefore never reach it."""
-    if items < plan.minimum:
-        name = f"different {plan.what} of the {role.replace('_', ' ')}"
-        raise error(name, items, f"{plan.minimum} or more, as minimum states")
 
 
 def _sentence(name: str, value: object, expected: str) -> str:

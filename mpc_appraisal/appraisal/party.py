@@ -28,6 +28,7 @@ from mpc_appraisal.appraisal.compared import (
     sentences,
     statistics_findings,
 )
+from mpc_appraisal.appraisal.counted import count_shared, shared_items
 from mpc_appraisal.appraisal.names import Match, match, published
 from mpc_appraisal.appraisal.norms import published_norms, with_spread
 from mpc_appraisal.appraisal.outcome import Run
@@ -117,6 +118,7 @@ def _appraise(
     check_counterparty(role, own, rendezvous)
     plan = respelt(plan, *agree(rendezvous, plan.public, plan.digest, config_hash))
     facts, listed, matches = _facts(rendezvous, own, plan)
+    shared_sets = shared_items(rendezvous, plan, own, matches)
     own = in_order(own, matches, next(iter(facts.values())).classes)
     plan = replace(plan, release=_fitted(plan, list(facts), listed))
     own = transformed(own, plan, {name: f.classes for name, f in facts.items()})
@@ -138,8 +140,10 @@ def _appraise(
     # A program that cannot be computed is refused before a ledger or the data owner is asked.
     rehearsed = _rehearsed(role, plan, facts, bound, ())
     compared = sentences((one for one in findings if one.public), facts)
-    agreed = consent(role, rendezvous, plan, own, facts, ready, listed, compared)
+    agreed = consent(role, rendezvous, plan, own, facts, ready, listed, compared, shared_sets)
     run = Run(role, plan, with_spread(facts, ready), listed, agreed, seconds, session_name, tuple(own_findings))
+    if shared_sets is not None:
+        run.overlaps = count_shared(rendezvous, plan, own, shared_sets)
     if len(agreed.answers) < len(plan.methods) * len(facts):
         if agreed.answers:
             rehearsed = _rehearsed(role, plan, facts, bound, tuple(agreed.answers))

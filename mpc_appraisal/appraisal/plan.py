@@ -19,10 +19,12 @@ import torch
 
 from mpc_appraisal.appraisal.compared import WARN, Data, Source, check_policy
 from mpc_appraisal.appraisal.names import PLAIN, Names, check_how
+from mpc_appraisal.appraisal.overlap_terms import OverlapTerms
 from mpc_appraisal.common.checks import number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import PLACE
 from mpc_appraisal.data import Dataset, StoredDataset
+from mpc_appraisal.data.items import Items
 from mpc_appraisal.governance.approval.decide import FOLDER, WEEK, Request
 from mpc_appraisal.governance.budget.ledgers import LedgerSet
 from mpc_appraisal.governance.catalogue.listing import Listing
@@ -57,6 +59,7 @@ class Plan:
         release: Which of the results is opened, and to whom.
         transport: The connections of the parties, with this party's own certificate files if there are any.
         model: The kind of model that `fit` trains.
+        overlap: What the owners count before the appraisal; None counts nothing. It is stated in `public` too.
     """
 
     methods: tuple[Appraiser, ...]
@@ -73,6 +76,7 @@ class Plan:
     release: Release = Value()
     transport: Transport = Transport()
     model: type[LinearModel] = SoftmaxRegression
+    overlap: OverlapTerms | None = None
 
 
 def respelt(plan: Plan, public: dict[str, Any], digest: str) -> Plan:
@@ -149,6 +153,7 @@ class ModelOwnerInput:
         controls: The settings by which the model owner limits what it discloses.
         raw: The training rows, or else the test rows, as their file holds them, where they were changed before use.
         same: Whether both sides' rows were drawn from one data set in this process.
+        keys: The different keys of the training file, where the plan compares keys.
     """
 
     train: Dataset | None = None
@@ -158,6 +163,7 @@ class ModelOwnerInput:
     controls: DisclosureControls = DisclosureControls()
     raw: Data | None = None
     same: bool = False
+    keys: Items | None = None
 
     @property
     def rows(self) -> Data | None:
@@ -193,11 +199,13 @@ class DataOwnerInput:
         candidates: One or more data sets. Their names are announced to the other parties.
         controls: The settings by which the data owner limits what it discloses.
         sources: Each candidate as its file holds it, where the rows were changed before use; empty otherwise.
+        keys: The different keys of each candidate's file, where the plan compares keys; empty otherwise.
     """
 
     candidates: tuple[Dataset | StoredDataset, ...]
     controls: DisclosureControls = DisclosureControls()
     sources: tuple[Source, ...] = ()
+    keys: tuple[Items, ...] = ()
 
     @property
     def names(self) -> list[Names]:

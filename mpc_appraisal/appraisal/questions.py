@@ -98,8 +98,12 @@ def _as_dict(facts: Facts) -> dict[str, Any]:
 
 
 def _config(plan: Plan) -> dict[str, Any]:
-    """Return the part of the configuration that an answer depends on. The kind of connection is no part of it."""
-    config = {key: value for key, value in plan.public.items() if not key.startswith(("session.", "protocol."))}
+    """Return the part of the configuration that an answer depends on.
+
+    The kind of connection is no part of it, and neither is a count of shared items, which has a question of its own.
+    """
+    others = ("session.", "protocol.", "overlap")
+    config = {key: value for key, value in plan.public.items() if not key.startswith(others)}
     return config | {"engine": plan.engine, "methods": [repr(m) for m in plan.methods], "release": repr(plan.release)}
 
 

@@ -17,10 +17,13 @@ import hydra
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
+from mpc_appraisal.appraisal.overlap_terms import MINIMUM, OverlapTerms
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.common.stable_names import TARGET, stable
+from mpc_appraisal.common.text import PLACE
 from mpc_appraisal.data import Extractor, Recipe, mapped, standardise
 from mpc_appraisal.data.naming import Data
+from mpc_appraisal.governance.approval.overlap_words import ROWS
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
 CONF = CHECKOUT if CHECKOUT.is_dir() else Path(str(resources.files("mpc_appraisal"))) / "conf"
@@ -36,6 +39,9 @@ OWN = (
     "resume",
     "overwrite",
 )
+
+# The keys of a count of shared items; with `overlap: null` they stand in no public configuration and in no job's key.
+OVERLAP = ("overlap", "overlap_minimum")
 
 # The methods that have a metric, by their stable names. The model owner keeps the settings OWN_OF_METRIC to itself. A
 # setting of ADDED is newer than the first digests of configurations, which hold it only where it is another than here.
@@ -60,6 +66,8 @@ def public_part(cfg: DictConfig) -> dict[str, Any]:
     flat |= {"recipe": recipe.digest} if recipe else {}
     if recipe is None:  # a configuration without a recipe has the digest that it had before there were recipes
         flat.pop("recipe", None)
+    if overlap_of(cfg) is None:  # the same holds for a configuration without a count of shared items
+        flat = {key: value for key, value in flat.items() if key not in OVERLAP}
     return {k: v for k, v in flat.items() if not any(k == own or k.startswith(f"{own}.") for own in OWN)}
 
 
@@ -93,6 +101,23 @@ def recipe_of(cfg: DictConfig) -> Recipe | None:
         if value != default:
             raise InputError(key, value, f"{default or 'null'} beside recipe=, because the recipe states it")
     return Recipe.load(absolute(cfg.recipe))
+
+
+def overlap_of(cfg: DictConfig) -> OverlapTerms | None:
+    """Return what the owners count before the appraisal; None for nothing.
+
+    Raises InputError for keys that name no column or minimum, and for a minimum without a count.
+    """
+    stated, minimum = (cfg.get(key) for key in OVERLAP)
+    if stated is None:
+        if minimum not in (None, MINIMUM):
+            raise InputError("overlap_minimum", minimum, f"{MINIMUM}, or overlap= beside it: nothing is counted")
+        return None
+    if not isinstance(stated, str) or PLACE.search(stated):
+        raise InputError(
+            "overlap", repr(stated), "rows, or the name of a column of keys, which is no path: records hold it"
+        )
+    return OverlapTerms(None if stated == ROWS else stated, minimum)
 
 
 def absolute(path: str) -> Path:

@@ -20,10 +20,11 @@ from mpc_appraisal.appraisal.compared import Source
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, needs
 from mpc_appraisal.appraisal.sessions import Join
 from mpc_appraisal.cli import safeguards
-from mpc_appraisal.cli.config import absolute, instantiate, preparation, recipe_of
+from mpc_appraisal.cli.config import absolute, instantiate, overlap_of, preparation, recipe_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import Sizes, check_gaps, check_kind, open_dataset, read_dataset
+from mpc_appraisal.data.items import Items, items_of_keys
 from mpc_appraisal.data.naming import Data, alike, named
 from mpc_appraisal.governance.approval.decide import Request
 from mpc_appraisal.governance.catalogue import (
@@ -67,6 +68,7 @@ class _PartyFiles:
         recipe: What makes features of raw tables; None if the files hold features and labels.
         model: The kind of the run's model, which says what the label column holds.
         between: Whether the session is between organisations.
+        overlap: What the owners count before the appraisal; None for nothing.
     """
 
     def __init__(self, cfg: DictConfig) -> None:
@@ -76,6 +78,7 @@ class _PartyFiles:
         self.recipe = recipe_of(cfg)
         self.model = model_of(instantiate(cfg.model))
         self.between = isinstance(instantiate(cfg.session), Join)
+        self.overlap = overlap_of(cfg)
 
     def read(
         self, path: str, key: str, reader: Callable[..., Data] = read_dataset, offer: _Offer | None = None
@@ -98,6 +101,12 @@ class _PartyFiles:
     def read_if_stated(self, key: str) -> Data | None:
         """Read the data file that the key of `party` names; None if the key is not stated."""
         return self.read(self.party[key], f"party.{key}") if self.party[key] else None
+
+    def keys(self, path: str, key: str) -> Items | None:
+        """Return the different keys of one data file; None where no keys are compared."""
+        if self.overlap is None or self.overlap.column is None:
+            return None
+        return items_of_keys(absolute(path), self.overlap.column, key)
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,7 @@ def _read_model_owner(files: _PartyFiles, methods: Sequence[Any]) -> ModelOwnerI
         party["threshold"],
         safeguards.without_controls(party),
         test if train is None else train,
+        keys=files.keys(party["train"], "party.train") if party["train"] else None,
     )
     needs(methods, own)
     if own.model is None and (not methods or any(method.uses_labels for method in methods)):
@@ -159,7 +169,8 @@ def _read_data_owner(files: _PartyFiles) -> DataOwnerInput:
         controls = safeguards.of_data_owner(party, absolute, places, listings, _contents(files, places))
     else:
         controls = replace(safeguards.without_controls(party), listings=listings)
-    return DataOwnerInput(tuple(source.prepare(source.data) for source in sources), controls, sources)
+    keys = tuple(filter(None, (files.keys(path, "party.data") for path in paths)))
+    return DataOwnerInput(tuple(source.prepare(source.data) for source in sources), controls, sources, keys)
 
 
 def _offers(party: safeguards.Party, count: int) -> list[_Offer]:

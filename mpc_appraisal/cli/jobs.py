@@ -19,7 +19,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from mpc_appraisal.cli import finished, launchers, sweep
-from mpc_appraisal.cli.config import absolute, without_added
+from mpc_appraisal.cli.config import OVERLAP, absolute, without_added
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.stable_names import stable
 
@@ -32,6 +32,9 @@ def job_config(cfg: DictConfig) -> dict[str, Any]:
         config["party"].pop(key, None)
     if config.get("recipe") is None:  # jobs that finished before there were recipes keep their keys
         config.pop("recipe", None)
+    if config.get("overlap") is None:  # the same holds for counts of shared items
+        for key in OVERLAP:
+            config.pop(key, None)
     return config
 
 

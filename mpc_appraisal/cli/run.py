@@ -25,7 +25,7 @@ from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.appraisal.sessions import Join, Plain
 from mpc_appraisal.cli import finished, safeguards, sweep
-from mpc_appraisal.cli.config import absolute, extractor, instantiate, public_part
+from mpc_appraisal.cli.config import absolute, extractor, instantiate, overlap_of, public_part
 from mpc_appraisal.cli.console import terminal
 from mpc_appraisal.cli.inputs import read_own, shown
 from mpc_appraisal.cli.jobs import job_key, job_settings
@@ -150,6 +150,8 @@ def appraise_config(
     preflight = wants_preflight(cfg) and not isinstance(session, Plain)
     if isinstance(session, Join):
         return Result(session.run(plan, lambda role: shown(checked(read_own(cfg, role, methods), True), folder), emit))
+    if plan.overlap is not None:
+        raise InputError("overlap", cfg.overlap, "session=join: owners count between organisations alone")
     levels: dict[str, float] = {}
     check_unused(cfg, plan.release)
     if any(cfg.party[key] for key in ("data", "train", "test", "model")):
@@ -174,7 +176,7 @@ def _plan(cfg: DictConfig, methods: tuple[Appraiser, ...], seed: int, public: di
     """Return what all parties state alike. public: the public configuration, of which the plan's digest is made."""
     trains, release = instantiate(cfg.model), instantiate(cfg.release)
     kind, l2, digest = model_of(trains), check_l2(cfg.model.l2), config_hash(public)
-    return Plan(methods, l2, seed, digest, trains, public, release=release, model=kind)
+    return Plan(methods, l2, seed, digest, trains, public, release=release, model=kind, overlap=overlap_of(cfg))
 
 
 def output_folder(session: Any) -> Path:
@@ -255,6 +257,8 @@ def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None
 
     if cfg.get("recipe") is not None:
         raise InputError("recipe", cfg.recipe, "null for a marketplace, which reads no raw tables")
+    if overlap_of(cfg) is not None:
+        raise InputError("overlap", cfg.overlap, "null for a marketplace, which counts nothing")
     sellers, protocol, session = instantiate(cfg.market), instantiate(cfg.protocol), instantiate(cfg.session)
     record = market(sellers, protocol, session, instantiate(cfg.data).load, check_seed(cfg.seed), public_part(cfg))
     finished.clear(folder)

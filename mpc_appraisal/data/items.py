@@ -7,8 +7,10 @@ Two items are equal where their digests are, whatever the formats of their files
            the label is no part of a row, so that a copy under another label is the same row
     key    SHA-256 over KEY and the text in UTF-8, in Unicode's normal form NFC and without white space at both ends
 
-A key is the text that stands in the file: 007 and 7 differ, and so do A and a. A whole number of Parquet or .npz is the
-key of its decimal digits. A row whose key is blank has no key. Numbers of float32 are taken as they are, so that 0.1 in
+A key is the text that stands in the file: 007 and 7 differ, and so do A and a. In CSV the text is what stands between
+the separators, without the quotation marks of CSV; nothing is read as a number, a date or a mark of a missing value. No
+recipe plays a part, so that the column may be none of its features. A whole number of Parquet or .npz is the key of its
+decimal digits. A row whose key is blank has no key. Numbers of float32 are taken as they are, so that 0.1 in
 float32 is another number than the text 0.1.
 
 A type of column may be added to `_texts_of`. ROW, KEY and the bytes that are hashed have to stay, because both owners
@@ -152,7 +154,7 @@ def _place(names: Sequence[str], column: str, path: Path, name: str) -> int:
     """Return the place of the column. Raises InputError unless the file has it exactly once."""
     if (times := names.count(column)) != 1:
         found = f"{path} with {times or 'no'} columns {column!r} (it has {listed(list(names))})"
-        raise InputError(name, found, f"one column {column!r}, as key= says")
+        raise InputError(name, found, f"one column {column!r}, whose keys are compared")
     return names.index(column)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.reporting.metric_names import in_words
+from mpc_appraisal.reporting.overlap_record import count_in_words
 from mpc_appraisal.reporting.page import render
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.result import Result
@@ -109,6 +110,7 @@ def sections(records: list[Record], among: dict[str, int]) -> list[Section]:
     answers = [_answer(r, among[r.method], margins[r.method]) for r in records if not (r.error and shown_with)]
     found = [
         Section("The answer", answers=tuple(answers)),
+        Section("What the model owner has already", facts=_facts(records, _overlap)),
         Section("Warnings", facts=_facts(records, _warnings)),
         Section("The data", facts=_facts(records, _data)),
         Section("What was opened to whom", facts=_facts(records, _openings)),
@@ -224,6 +226,22 @@ def _data(record: Record) -> list[tuple[str, str]]:
         ("price asked", price or ""),
     ]
     return [(key, text) for key, text in facts if text]
+
+
+def _overlap(record: Record) -> list[tuple[str, str]]:
+    """Return what was counted before the appraisal, and what that revealed to whom."""
+    one = record.overlap
+    if one is None:
+        return []
+    column = "" if one["column"] is None else f" of the column {shown(one['column'], NAME)}"
+    sizes = f"{one['items']['model_owner']} at the model owner, {one['items']['data_owner']} in this candidate"
+    facts = [(f"different {one['what']}{column}", sizes), ("in both sets", count_in_words(one))]
+    if one["columns"] == "position":
+        facts.append(("columns", "compared by position, because a side has no names of them"))
+    if record.role == "data_owner" and one["fewer_than"] is not None:
+        facts.append(("in both sets, shown to the data owner alone", str(one["count"])))
+    facts += [("revealed", shown(text, TEXT)) for text in one["revealed"] or ()]
+    return facts + [("assumed", shown(one["trust"], 4 * TEXT))] * (one["trust"] is not None)
 
 
 def _warnings(record: Record) -> list[tuple[str, str]]:

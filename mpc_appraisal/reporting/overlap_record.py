@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.schema import (
     Part,
     Schema,
+    hexadecimal,
     many,
     mapping,
     nullable,
@@ -29,7 +31,8 @@ from mpc_appraisal.common.schema import (
     whole,
 )
 from mpc_appraisal.reporting.json_lines import read_lines
-from mpc_appraisal.reporting.table import Table
+from mpc_appraisal.reporting.record import Record
+from mpc_appraisal.reporting.table import DASH, Table
 from mpc_appraisal.reporting.table import number as cell
 
 KIND = "overlap"
@@ -61,6 +64,8 @@ class OverlapRecord:
         transport: How the owners were connected.
         config_hash, versions, revision: The digest of the settings, the software, and its git revision.
         kind: Always 'overlap'.
+        recipe: The digest of the recipe by which both owners read their tables. A line of JSON has this key only where
+            there was one.
 
     Raises:
         InputError: A field has another type.
@@ -86,9 +91,17 @@ class OverlapRecord:
     versions: dict[str, str | None]
     revision: str | None
     kind: str = KIND
+    recipe: str | None = None
 
     def __post_init__(self) -> None:
         SCHEMA.check(asdict(self), "overlap record")
+
+    def to_json(self) -> str:
+        """Write the record as one line of JSON, without its end."""
+        entries = asdict(self)
+        if self.recipe is None:  # a record without a recipe is written as it was before recipes could be stated
+            del entries["recipe"]
+        return json.dumps(entries, allow_nan=False)
 
     @property
     def answer(self) -> str:
@@ -127,13 +140,14 @@ SCHEMA = Schema(
         versions=mapping(NAME, nullable(NAME)),
         revision=nullable(NAME),
         kind=one_of(KIND),
+        recipe=nullable(hexadecimal(64)),
     )
 )
 
 
 def append_overlap(path: str | Path, found: OverlapRecord) -> None:
     """Append the record to a file as one line. Raises InputError where the file cannot be written."""
-    line = json.dumps(asdict(found), allow_nan=False) + "\n"
+    line = found.to_json() + "\n"
     try:
         with open(path, "a", encoding="utf-8") as file:
             file.write(line)
@@ -146,6 +160,28 @@ def append_overlap(path: str | Path, found: OverlapRecord) -> None:
 def read_overlaps(path: str | Path) -> list[OverlapRecord]:
     """Read a file that `append_overlap` wrote. Raises InputError, which names the file and the line."""
     return read_lines(path, OverlapRecord.of)
+
+
+def count_in_words(overlap: Mapping[str, Any]) -> str:
+    """Return the answer of a count in an appraisal as the model owner is shown it. overlap: as a record holds it."""
+    return f"fewer than {overlap['fewer_than']}" if overlap["fewer_than"] is not None else str(overlap["count"])
+
+
+def counts_table(records: Iterable[Record]) -> Table:
+    """Return what the records of an appraisal say of counts, a row for each candidate. There may be no rows."""
+    known = {record.candidate: (record.role, record.overlap) for record in records if record.overlap is not None}
+    rows = []
+    for name, (role, one) in known.items():
+        what = one["what"] if one["column"] is None else f"{one['what']} of the column {one['column']}"
+        share = cell(one["count"] / one["items"]["data_owner"]) if one["count"] is not None else DASH
+        answer = count_in_words(one)
+        if role == "data_owner" and one["fewer_than"] is not None:
+            answer += f" ({one['count']}, shown to this side alone)"
+        rows.append((name, what, *(str(one["items"][r]) for r in ("model_owner", "data_owner")), answer, share))
+    header = ("candidate", "compared", "model owner's", "candidate's", "in both", "share of the candidate's")
+    sentences = next((tuple(one["revealed"] or ()) for _, one in known.values()), ())
+    notes = ("Different ones are counted, before the appraisal and in the same request.", *sentences) if known else ()
+    return Table("What the model owner has already", header, "llrrrr", rows, notes)
 
 
 def overlap_table(found: OverlapRecord) -> Table:
@@ -166,6 +202,8 @@ def overlap_table(found: OverlapRecord) -> Table:
         rows.append(("in both sets, shown to this side alone", str(found.count)))
     if found.count is not None and found.role == "model_owner":
         rows.append(("share of the data owner's", f"{found.count / items['data_owner']:.1%}"))
+    if found.recipe is not None:
+        rows.append(("recipe", found.recipe))
     rows += [
         ("request", f"{found.request['id']} ({found.request['approval']}, {found.request['time']})"),
         ("seconds", cell(found.seconds[found.role], 3)),

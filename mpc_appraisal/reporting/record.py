@@ -92,6 +92,8 @@ class Record:
         warnings: Sentences on how the two sides' data fit together, or on what was not compared. The two sides'
             warnings may differ.
         recipe: The digest of the recipe by which both sides' raw tables were read; None for files of features.
+        overlap: How many of the candidate's rows or keys the model owner has already; see `OVERLAP`. A line of JSON has
+            this key only where they were counted.
 
     Raises:
         InputError: A number is not finite, a type is wrong, a text holds a place (a path or an address), or a fact is
@@ -133,6 +135,7 @@ class Record:
     error_note: str | None = None
     metric: str | None = None
     recipe: str | None = None
+    overlap: dict | None = None
 
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  frozen: only here
@@ -248,6 +251,8 @@ class Record:
             del entries["metric"]
         if self.recipe is None:  # a record without a recipe is written as it was before there were recipes
             del entries["recipe"]
+        if self.overlap is None:
+            del entries["overlap"]
         return json.dumps(entries, allow_nan=False, ensure_ascii=False)
 
     @staticmethod

@@ -1,10 +1,10 @@
 """What each field of a record may hold.
 
-RELEASE, LISTING, REQUEST, BUDGET and RECOMPUTE are the JSON schemas of a record's nested dictionaries; `nested_of`
-makes their numbers plain and checks them. `record` calls the checks of a record's own fields, which take a field's name
-and a value, and return the value in its plain form. All raise InputError by the field's name. A new key may be added,
-with None where it is not known. No key may be removed and no check made stricter, because files of earlier versions are
-read.
+RELEASE, LISTING, REQUEST, BUDGET, RECOMPUTE and OVERLAP are the JSON schemas of a record's nested dictionaries;
+`nested_of` makes their numbers plain and checks them. `record` calls the checks of a record's own fields, which take a
+field's name and a value, and return the value in its plain form. All raise InputError by the field's name. A new key
+may be added, with None where it is not known. No key may be removed and no check made stricter, because files of
+earlier versions are read.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from mpc_appraisal.common.schema import (
     Part,
     Schema,
     hexadecimal,
+    many,
     matching,
     nullable,
     number,
     one_of,
+    record,
     whole,
     zoned_time,
 )
@@ -167,7 +169,30 @@ RECOMPUTE = _facts(
     row_norm=number(0),  # the norm that rows were clipped to
     inputs=SHA256,  # the model owner's commitment to its data and model
 )
-NESTED = {"recompute": RECOMPUTE, "release": RELEASE, "listing": LISTING, "request": REQUEST, "budget": BUDGET}
+# What the owners counted before the appraisal: how many of the data owner's rows or keys the model owner has already.
+OVERLAP = _facts(
+    ("what", "minimum", "items"),
+    what=one_of("rows", "keys"),
+    column=TEXT,  # the column of the keys
+    columns=one_of("name", "position"),  # how the columns of rows were compared
+    minimum=whole(1, LARGEST),
+    items=record(model_owner=whole(1), data_owner=whole(1)),  # different ones
+    count=whole(0, LARGEST),  # None at the model owner where it is below the minimum
+    fewer_than=whole(1, LARGEST),  # what the model owner was shown in place of the count
+    seconds=number(0),  # of the owner that took longer
+    bytes_sent=record(model_owner=whole(0), data_owner=whole(0)),
+    rounds=whole(0),
+    revealed=many(TEXT),  # to whom, in sentences
+    trust=TEXT,
+)
+NESTED = {
+    "overlap": OVERLAP,
+    "recompute": RECOMPUTE,
+    "release": RELEASE,
+    "listing": LISTING,
+    "request": REQUEST,
+    "budget": BUDGET,
+}
 
 
 def nested_of(key: str, value: object, schema: Schema) -> dict:

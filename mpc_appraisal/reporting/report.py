@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from mpc_appraisal.reporting.overlap_record import counts_table
 from mpc_appraisal.reporting.page import Image, Page, write_page
 from mpc_appraisal.reporting.result import Result
 from mpc_appraisal.reporting.result_tables import (
@@ -66,8 +67,8 @@ def print_result(result: Result, console=None, decisions: Mapping[tuple[str, str
 
 
 def _tables(result: Result, decisions: Mapping[tuple[str, str], str], full: bool = False) -> list[Table]:
-    """Return the tables at the top: decisions and warnings where there are any, values, correlations and openings."""
-    first = [table for table in (decisions_table(decisions),) if table.rows]
+    """Return the tables at the top: decisions, counts and warnings where there are any, values and openings."""
+    first = [table for table in (decisions_table(decisions), counts_table(result)) if table.rows]
     warned = [table for table in (warnings_table(result),) if table.rows]
     return [*first, values_table(result, full), *warned, correlations_table(result), openings_table(result)]
 

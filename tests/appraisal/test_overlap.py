@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from processes import DATA_OWNER, HERE, MODEL_OWNER, free_port, problem, write_csv
+from shop import CUSTOMERS, by_hand, with_customers, write_recipe, write_shop
 
 from mpc_appraisal.appraisal.overlap import OverlapInput, OverlapPlan, take_part_in_overlap
 from mpc_appraisal.common.errors import AppraisalError, InputError, PeerError
+from mpc_appraisal.data import Recipe
 from mpc_appraisal.data.items import Items
 from mpc_appraisal.governance.approval.decide import RequestQueue
 from mpc_appraisal.governance.budget.ledger import Ledger
@@ -82,6 +84,22 @@ def sets_of_rows(folder):
     return sum(row in ours for row in theirs), len(theirs)
 
 
+def sets_of_shops(folder):
+    """Raw tables of a shop, CSV and Parquet, in another order of columns, and recipes: two alike, and another one."""
+    buyer, seller = with_customers(90, 1, 0), with_customers(130, 2, 60)
+    columns = ["city", "age", "income", "bought"]
+    seller.loc[:39, columns] = buyer.loc[:39, columns].to_numpy()
+    seller.loc[:39, "city"] = seller.loc[:39, "city"].replace("Oslo", "Bergen")  # both are another city by the recipe
+    seller.loc[:4, "income"] += 0.01
+    write_shop(folder / "shop_buyer.csv", buyer)
+    seller = seller.astype({"age": "Int64", "income": float})
+    seller[["bought", "customer", "income", "age", "city"]].to_parquet(folder / "shop_seller.parquet", index=False)
+    write_recipe(folder / "ours.yaml", CUSTOMERS)
+    write_recipe(folder / "theirs.yaml", "# the same\n" + CUSTOMERS)
+    write_recipe(folder / "other.yaml", CUSTOMERS.replace("mean: 40", "mean: 41"))
+    return buyer, seller
+
+
 def sessions_of(folder):
     """The sessions by name; by role the arguments of each. Each has a port, ledgers and records of its own."""
     rules = {"knows": "methods: [overlap]\nminimum_rows: 50\n", "older": "minimum_rows: 50\n"}
@@ -98,6 +116,8 @@ def sessions_of(folder):
     write_keys(folder / "buyer_many.csv", random_keys(MANY - 7_001, MANY + 3_000))
     tls = {role: (f"tls={folder / 'tls' / role}", "label=label") for role in OWNERS}
     keys, asked = (*CLEAR, "key=customer"), ("approval=ask", f"requests={folder / 'requests'}")
+    ours, theirs, other = ((*CLEAR, f"recipe={folder / f'{name}.yaml'}") for name in ("ours", "theirs", "other"))
+    shops, few = ("shop_buyer.csv", "shop_seller.parquet", ()), (f"policy={folder / 'small.yaml'}",)
     both = {
         "keys": (keys, keys, "buyer.csv", "seller.csv", asked),
         "rows": (tls[MODEL_OWNER], tls[DATA_OWNER], "buyer_rows.csv", "seller_rows.parquet", ()),
@@ -118,6 +138,10 @@ def sessions_of(folder):
             "seller_rows.parquet",
             (),
         ),
+        "recipe": ((*ours, *few), (*theirs, *few), *shops),
+        "recipe_keys": ((*ours, "key=customer", *few), (*theirs, "key=customer", *few), *shops),
+        "recipes": (ours, other, *shops),
+        "recipe_alone": (ours, CLEAR, "shop_buyer.csv", "seller_rows.parquet", ()),
         "spent": (keys, (*keys, f"ledger={folder / 'spent.ledger'}"), "buyer.csv", "seller.csv", ()),
     }
     found = []
@@ -145,6 +169,7 @@ def market(module_processes):
     make_trial(folder / "tls")
     exact, seller, buyer = sets_of_keys(folder)
     rows, different = sets_of_rows(folder)
+    shops = sets_of_shops(folder)
     (folder / "sessions.json").write_text(json.dumps(sessions_of(folder)))
     script = [sys.executable, str(HERE / "overlap_party.py")]
     started = [module_processes.start(role, [*script, role, str(folder)]) for role in OWNERS]
@@ -159,8 +184,9 @@ def market(module_processes):
     ended = {role: {line["name"]: line for line in map(json.loads, (folder / f"{role}.jsonl").read_text().splitlines())}
              for role in OWNERS}  # fmt: skip
     return SimpleNamespace(
-        folder=folder, ended=ended, asked=asked, exact=exact, seller=seller, buyer=buyer, rows=rows, different=different
-    )
+        folder=folder, ended=ended, asked=asked, exact=exact, seller=seller, buyer=buyer, rows=rows,
+        different=different, shops=shops,
+    )  # fmt: skip
 
 
 def records(market, name):
@@ -217,6 +243,38 @@ def test_without_names_columns_are_compared_by_position(market):
     buyer, seller = records(market, "position")
     assert buyer.compared["columns"] == seller.compared["columns"] == "position"
     assert (buyer.fewer_than, seller.count) == (10, 0)
+
+
+def test_rows_of_raw_tables_are_compared_after_the_recipe(market):
+    """The oracle makes features by hand. Two other cities are one level, and a cent of income makes another row."""
+    ours, theirs = ({tuple(row) for row in by_hand(frame)[0]} for frame in market.shops)
+    buyer, seller = records(market, "recipe")
+    assert 30 <= len(ours & theirs) == buyer.count == seller.count < 40
+    assert buyer.items == {MODEL_OWNER: len(ours), DATA_OWNER: len(theirs)}
+    assert buyer.compared == {"what": "rows", "column": None, "features": 7, "columns": "name"}
+    assert buyer.recipe == seller.recipe == Recipe.load(market.folder / "ours.yaml").digest
+    assert f"recipe {buyer.recipe}" in " ".join(market.ended[MODEL_OWNER]["recipe"]["out"].split())
+    assert records(market, "rows")[0].recipe is None
+    assert '"recipe"' not in (market.folder / f"rows_{MODEL_OWNER}.jsonl").read_text()
+
+
+def test_keys_beside_a_recipe_are_the_texts_of_a_column_that_is_no_feature(market):
+    ours, theirs = ({key for key in frame["customer"] if key} for frame in market.shops)
+    buyer, seller = records(market, "recipe_keys")
+    assert len(ours & theirs) == buyer.count == seller.count == 29  # 062 to 089, and NA, which is a text like others
+    assert buyer.items == {MODEL_OWNER: len(ours), DATA_OWNER: len(theirs)} and buyer.own["without_key"] == 1
+    assert buyer.recipe == records(market, "recipe")[0].recipe and buyer.compared["column"] == "customer"
+
+
+def test_different_recipes_are_refused_with_both_digests_before_anything_else_is_announced(market):
+    one, two = (Recipe.load(market.folder / f"{name}.yaml").digest for name in ("ours", "other"))
+    for said in errors(market, "recipes"):
+        assert f"overlap.recipe: '{one}' at model_owner, '{two}' at data_owner" in said and "features" not in said
+    for said in errors(market, "recipe_alone"):
+        assert f"overlap.recipe: '{one}' at model_owner, '(absent)' at data_owner" in said, said
+    for name in ("recipes", "recipe_alone"):
+        assert not list(market.folder.glob(f"{name}_*.jsonl"))
+        assert all('"charge"' not in path.read_text() for path in market.folder.glob(f"{name}_*.ledger"))
 
 
 def test_fifty_thousand_random_keys_are_counted_exactly(market):

@@ -28,6 +28,8 @@ GOOD = {"role": "data_owner", "address": "tcp://127.0.0.1:1", "file": "a.csv", "
         ({"timeout": "0"}, "timeout", "seconds above 0"),
         ({"timeout": "soon"}, "timeout", "a finite number"),
         ({"role": "model_owner", "approval": "yes"}, "approval", "the data_owner states it"),
+        ({"recipe": "nowhere.yaml"}, "recipe", "an existing .yaml file"),
+        ({"recipe": "nowhere.yaml", "label": "bought"}, "label", "no label= beside recipe="),
         ({"record": "missing/overlap.jsonl"}, "record", "a folder that is there"),
     ],
 )

@@ -49,6 +49,33 @@ def test_formats_do_not_matter(tmp_path):
         assert len(found) == 1 and len(found.pop().digests) == different
 
 
+def test_keys_of_a_raw_csv_are_its_texts_as_they_stand_and_those_of_parquet_are_the_same(tmp_path):
+    texts = [
+        "007",
+        "7",
+        "7.0",
+        "1e3",
+        "NA",
+        "null",
+        "2024-05-01",
+        "True",
+        "a,b",
+        'say "hi"',
+        " x ",
+        "two\nlines",
+        "",
+        "é",
+    ]
+    pd.DataFrame({"age": range(14), "key": texts}).to_csv(tmp_path / "a.csv", index=False)
+    pd.DataFrame({"key": texts, "age": range(14)}).to_parquet(tmp_path / "a.parquet", index=False)
+    np.savez(tmp_path / "a.npz", key=np.array(texts))
+    expected = {hashlib.sha256(b"mpc_appraisal overlap key 1\n" + text.strip().encode()).hexdigest()
+                for text in texts if text}  # fmt: skip
+    for suffix in ("csv", "parquet", "npz"):
+        found = items_of_keys(tmp_path / f"a.{suffix}", "key", "file")
+        assert (set(found.digests), found.without_key, found.copies) == (expected, 1, 0), suffix
+
+
 def test_a_large_set_that_stays_in_its_file_has_the_same_items(tmp_path, monkeypatch):
     x = np.random.default_rng(1).normal(size=(100, 2))
     np.savez(tmp_path / "x.npz", x=x, y=np.arange(100) % 2)

@@ -72,6 +72,13 @@ def test_the_text_shows_every_fact():
         assert words in text, words
     rows = {"what": "rows", "column": None, "features": 64, "columns": "position"}
     text = " ".join(OverlapRequest(changed(compared=rows)).text().split())
+    assert "recipe" not in text
+    digest = "0123456789abcdef" * 4
+    by_recipe = OverlapRequest(changed(compared=rows, recipe=digest))
+    assert f"read their raw tables by the recipe with SHA-256 {digest}" in " ".join(by_recipe.text().split())
+    assert f"{digest}; keys are compared as the files" in " ".join(
+        OverlapRequest(changed(recipe=digest)).text().split()
+    )
     assert "different rows of 64 features" in text and "compared by position" in text and "label is not" in text
 
 
@@ -93,6 +100,31 @@ def test_rules_that_do_not_name_the_method_say_no(tmp_path):
 
 def test_rules_for_appraisals_are_as_before():
     assert "No rule names" not in " ".join(Rules(minimum_rows=1).broken(Request(APPRAISAL), "acme", NOON))
+
+
+def test_a_count_before_an_appraisal_is_asked_for_by_name_and_without_noise():
+    """The appraisal of CONTENT has noise, and its count has none: a limit of epsilon stops both."""
+    items = {"model_owner": 90, "data_owner": {"a": 120}}
+    overlap = CONTENT["compared"] | {"minimum": 10, "structure": "raw", "items": items, "words": "W.", "trust": "T."}
+    request = Request(APPRAISAL | {"overlap": overlap})
+    assert request.methods == ["influence", "overlap"] and request_of(request.content) == request
+    text = " ".join(request.text().split())
+    for words in (
+        'different keys of the column "e\'mail"',
+        "has 90 different keys",
+        '120 in "a"',
+        "epsilon is infinite",
+    ):
+        assert words in text, words
+    for rules, broken in (
+        (Rules(methods=("influence",)), "Not an allowed method: overlap"),
+        (Rules(minimum_rows=1), "No rule names the method overlap"),
+        (Rules(methods=("influence", "overlap"), maximum_epsilon=100), "Epsilon of one value, without noise: inf"),
+    ):
+        assert broken in " ".join(rules.broken(request, "acme", NOON))
+    assert not Rules(methods=("influence", "overlap")).broken(request, "acme", NOON)
+    with pytest.raises(InputError, match="request.overlap.minimum"):
+        Request(APPRAISAL | {"overlap": overlap | {"minimum": 0}})
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def released(**changes) -> Record:
 def test_a_record_of_before_is_still_read():
     old = {key: value for key, value in json.loads(FULL.to_json()).items() if key not in module.NESTED}
     record = Record.from_json(json.dumps(old))
-    assert record == dataclasses.replace(FULL, release=None, listing=None, request=None, budget=None, recompute=None)
+    assert record == dataclasses.replace(FULL, **dict.fromkeys(module.NESTED))
     assert (record.decision, record.winner, record.rank, record.interval, record.answered) == (None,) * 4 + (False,)
     assert record.answer == "0.3"
 
@@ -82,6 +82,16 @@ WRONG = {
     "recompute.settings": ("text", [1], 3),
     "recompute.features": TEXTS,
     "recompute.inputs": HASHES,
+    "overlap.what": ("cells", "", 3, ["rows"]),
+    "overlap.column": TEXTS,
+    "overlap.columns": ("place", 3),
+    **{f"overlap.{key}": (0, 1.5, "3", True) for key in ("minimum", "fewer_than")},
+    "overlap.items": (3, [], {}, {"model_owner": 1}, {"model_owner": 0, "data_owner": 1}),
+    **{f"overlap.{key}": (-1, 1.5, "3", True) for key in ("count", "rounds")},
+    "overlap.seconds": (-0.1, *NUMBERS),
+    "overlap.bytes_sent": (3, {"model_owner": 1}, {"model_owner": -1, "data_owner": 1}),
+    "overlap.revealed": ("text", [3], [""], 3),
+    "overlap.trust": TEXTS,
 }
 
 

@@ -44,6 +44,20 @@ RECOMPUTE = {
     "row_norm": 4.0,
     "inputs": "a7" * 32,
 }
+OVERLAP = {
+    "what": "keys",
+    "column": "customer",
+    "columns": "name",
+    "minimum": 10,
+    "items": {"model_owner": 150, "data_owner": 200},
+    "count": 4,
+    "fewer_than": 10,
+    "seconds": 0.5,
+    "bytes_sent": {"model_owner": 12_000, "data_owner": 7_000},
+    "rounds": 4,
+    "revealed": ["The model owner is shown the count, or that it is below 10."],
+    "trust": "The owners follow the protocol.",
+}
 FULL = Record(
     method="influence",
     candidate="p = 3/10, Zürich",
@@ -75,4 +89,5 @@ FULL = Record(
     request=REQUEST,
     budget=BUDGET,
     recompute=RECOMPUTE,
+    overlap=OVERLAP,
 )

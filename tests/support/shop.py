@@ -44,6 +44,17 @@ def by_hand(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return x, (frame["bought"] == "yes").to_numpy().astype(int)
 
 
+def with_customers(n: int, seed: int, first: int) -> pd.DataFrame:
+    """A shop of known and other cities, with a column of customers, which are texts such as 007; one is blank."""
+    frame = shop(n, seed, (*CITIES, "Oslo", "Bergen", None))
+    names = [f"{number:03d}" for number in range(first, first + n)]
+    return frame.assign(customer=["NA", "", *names[2:]])
+
+
+# The recipe for a table with customers, who are no feature of it.
+CUSTOMERS = RECIPE.replace("target:", "  - {name: customer, type: string, feature: {leave_out: true}}\ntarget:")
+
+
 def write_recipe(path: Path, text: str = RECIPE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

@@ -26,6 +26,7 @@ REQUIRED = ("role", "address", "file")
 DEFAULTS: dict[str, str | None] = {
     "key": None,
     "label": "label",
+    "recipe": None,
     "minimum": "10",
     "names": "plain",
     "name": None,
@@ -57,9 +58,10 @@ file=FILE:     this side's file, .npz, .csv or .parquet
 key=COLUMN:    the keys in this column are compared (default: whole rows, by their features without the label)
 minimum=N:     below N the model owner is shown no count (default: 10)
 label=COLUMN:  the label column, which is no part of a row (default: label)
+recipe=FILE:   rows are compared after this recipe; with key=, the column may be none of its features (default: none)
 names=HOW:     plain or hash: how the names of columns are announced, if rows are compared (default: plain)
 name=NAME:     data_owner: what the data set is called (default: the file's name)
-Both sides must state the same key and minimum.
+Both sides must state the same key, minimum and recipe.
 
 ledger=FILE|none, policy=FILE:        the ledger that is charged (default: FILE.ledger), and the limits of a new one
 counterparty=NAME, counterparty_key=SHA256:  what the ledger calls the other side, and the key it must show
@@ -88,12 +90,13 @@ def main(arguments: Sequence[str]) -> None:
 
     set_threads()
     with _own_names():
-        plan = _plan(keys)
+        recipe = _recipe(keys)
+        plan = _plan(keys, recipe)
         place = keys["record"] or f"overlap_{keys['role']}.jsonl"
         if place != "none" and not (parent := Path(place).absolute().parent).is_dir():
             raise InputError("record", shown(place), f"a file in a folder that is there, unlike {parent.name}")
         library()
-        found = take_part_in_overlap(keys["role"], keys["address"], plan, lambda: _read(keys))
+        found = take_part_in_overlap(keys["role"], keys["address"], plan, lambda: _read(keys, recipe))
     if place != "none":
         append_overlap(place, found)
     print_table(overlap_table(found), terminal())
@@ -127,8 +130,19 @@ def stated(arguments: Sequence[str]) -> dict[str, Any]:
 EXAMPLES = {"role": MODEL_OWNER, "address": "tcp://127.0.0.1:29500", "file": "train.npz"}
 
 
-def _plan(keys: dict[str, Any]) -> Any:
-    from mpc_appraisal.appraisal.overlap import OverlapPlan
+def _recipe(keys: dict[str, Any]) -> Any:
+    """Return the recipe that the owner states; None without one. Raises InputError for a label beside it."""
+    if keys["recipe"] is None:
+        return None
+    from mpc_appraisal.data import Recipe
+
+    if keys["label"] != DEFAULTS["label"]:
+        raise InputError("label", shown(keys["label"]), "no label= beside recipe=, because the recipe states it")
+    return Recipe.load(keys["recipe"])
+
+
+def _plan(keys: dict[str, Any], recipe: Any) -> Any:
+    from mpc_appraisal.appraisal.overlap_terms import OverlapPlan
     from mpc_appraisal.mpc.net.rendezvous import parse_address
     from mpc_appraisal.mpc.net.transport import Transport, check_clear
 
@@ -141,19 +155,21 @@ def _plan(keys: dict[str, Any]) -> Any:
     seconds = {key: number(key, keys[key], float) for key in ("join_timeout", "timeout", "freeze_timeout")}
     folder = None if keys["tls"] is None else str(Path(keys["tls"]).absolute())
     transport = Transport(keys["transport"], folder, seconds.pop("freeze_timeout"))
-    return OverlapPlan(keys["key"], number("minimum", keys["minimum"], int), transport, **seconds)
+    digest = recipe and recipe.digest
+    return OverlapPlan(keys["key"], number("minimum", keys["minimum"], int), transport, recipe=digest, **seconds)
 
 
-def _read(keys: dict[str, Any]) -> Any:
+def _read(keys: dict[str, Any], recipe: Any) -> Any:
     """Read this owner's file, and open its ledger. Nothing is sent or charged."""
     with _own_names():
         from mpc_appraisal.appraisal.overlap import OverlapInput
         from mpc_appraisal.data import open_dataset
         from mpc_appraisal.data.items import items_of_keys, items_of_rows
+        from mpc_appraisal.data.targets import CLASSES
 
         path, data = Path(keys["file"]), None
         if keys["key"] is None:
-            data = open_dataset(path, keys["label"], None, "file")
+            data = open_dataset(path, keys["label"], None, "file", None, recipe, recipe.kind if recipe else CLASSES)
             items = items_of_rows(data)
         else:
             items = items_of_keys(path, keys["key"], "file")

@@ -95,6 +95,11 @@ class Recipe:
             return self.target.false_values[0], self.target.true_values[0]
         return tuple(map(str, self.target.categories)) if self.target.kind == "category" else None
 
+    @property
+    def kind(self) -> str:
+        """What the target is, for readers that take any: 'classes' or 'number'."""
+        return NUMBER if self.class_names is None else CLASSES
+
     @cached_property
     def features(self) -> Features:
         """What makes features of the columns as numbers."""

@@ -23,21 +23,24 @@ from mpc_appraisal.common.schema import (
     record,
     whole,
 )
+from mpc_appraisal.governance.approval.overlap_words import (
+    COLUMNS,
+    COPIES,
+    KEYS,
+    METHOD,
+    ROWS,
+    compared_sentences,
+    privacy_sentences,
+    recipe_sentence,
+)
 from mpc_appraisal.governance.approval.request import Request, key_sentences, page
 from mpc_appraisal.governance.approval.schema import CONTENT, KIND, NAME, ROLE, WORDS
 
 OVERLAP_FORMAT = "mpc_appraisal overlap request 1"
-METHOD = "overlap"
-ROWS, KEYS = "rows", "keys"
-COLUMNS = {
-    "name": "The sides' columns are compared by name, in the model owner's order.",
-    "position": "The sides' columns are compared by position, because a side has no names of them: if their order "
-    "differs, no row is shared.",
-}
 _FIELDS: dict[str, Part] = CONTENT.part["properties"]
 OVERLAP = Schema(
     record(
-        optional={"keys": mapping(ROLE, hexadecimal(64))},
+        optional={"keys": mapping(ROLE, hexadecimal(64)), "recipe": hexadecimal(64)},
         format=one_of(OVERLAP_FORMAT),
         compared=record(
             what=one_of(ROWS, KEYS),
@@ -66,10 +69,13 @@ class OverlapRequest(Request):
     """One request to count shared items. The arguments and errors are those of `Request`, with the shape `OVERLAP`."""
 
     schema: ClassVar[Schema] = OVERLAP
-    by_name_alone: ClassVar[bool] = True
 
     @property
     def methods(self) -> list[str]:
+        return [METHOD]
+
+    @property
+    def by_name_alone(self) -> list[str]:
         return [METHOD]
 
     def text(self) -> str:
@@ -87,38 +93,22 @@ def _overlap_sections(request: OverlapRequest) -> list[tuple[str, list[str]]]:
     content = request.content
     compared, items, protocol = content["compared"], content["items"], content["protocol"]
     name, minimum = content["candidates"][0]["name"].replace('"', "'"), content["minimum"]
-    if compared["what"] == KEYS:
-        column = str(compared["column"]).replace('"', "'")
-        what = [
-            f'How many different keys of the column "{column}" are in the files of both sides. A key is the text that '
-            "stands in the file, without white space at its ends; rows without a key are left out."
-        ]
-    else:
-        what = [
-            f"How many different rows of {compared['features']} features are in the files of both sides. Two rows are "
-            "the same where all features are equal; the label is not compared.",
-            COLUMNS[compared["columns"]],
-        ]
     opened = [content["release"]["words"]]
     opened += [
         f"Opened to the {' and the '.join(role.replace('_', ' ') for role in o['to'])}: {o['what']}; why: {o['why']}"
         for o in content["openings"]
     ]
     return [
-        ("What is asked", [*what, "Copies were removed on both sides before, so that nothing is counted twice."]),
+        ("What is asked", [*compared_sentences(compared), COPIES]),
         (
             "Of which data",
-            [f'"{name}": {items["data_owner"]} different {compared["what"]}; not tied to a listing of a catalogue.'],
-        ),
-        ("What is opened, and to whom", opened),
-        (
-            "What it costs in privacy",
             [
-                "No noise is added: the count is exact, and epsilon is infinite.",
-                f"The minimum of {minimum} protects no single item against a side that brings {minimum - 1} items that "
-                "it knows the other side to have, or that asks twice with sets that differ in one item.",
+                f'"{name}": {items["data_owner"]} different {compared["what"]}; not tied to a listing of a catalogue.',
+                *([recipe_sentence(content["recipe"], compared["what"])] if "recipe" in content else []),
             ],
         ),
+        ("What is opened, and to whom", opened),
+        ("What it costs in privacy", privacy_sentences(minimum)),
         (
             "What was announced in the clear already",
             [

@@ -8,10 +8,11 @@
 ID is the request's id, 12 hex digits, and the counterparty is the party that asks. In go requests (`put`) and the
 owner's answers (`say`); out come a yes for one appraisal (`take`) and the state of the queue (`all`).
 
-Every file is written whole or not at all. A yes states the full digest and the counterparty that it was said to. It is
-taken by renaming its file, which one process alone can do; a lock keeps two commands apart. Whoever may write the
-folder may say yes; therefore the folder belongs to the data owner alone, mode 0700. These rules and the names of files
-have to stay. A field may be added to a file as an optional one, because files of older versions wait in queues.
+Every file is written whole or not at all, and the next writer removes, under the lock, what a killed one left aside
+(`.*.new`). A yes states the full digest and the counterparty that it was said to. It is taken by renaming its file,
+which one process alone can do; a lock keeps two commands apart. Whoever may write the folder may say yes; therefore the
+folder belongs to the data owner alone, mode 0700. These rules and the names of files have to stay. A field may be added
+to a file as an optional one, because files of older versions wait in queues.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.schema import Schema, hexadecimal, number, one_of, read_json, record, whole
-from mpc_appraisal.common.storage import OWNER_ONLY, PATIENCE, locked, sync_folder, write_whole
+from mpc_appraisal.common.storage import OWNER_ONLY, PATIENCE, locked, remove_leftovers, sync_folder, write_whole
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.governance.approval.decision import Clock, Decision, refused, stamp, utc_now
 from mpc_appraisal.governance.approval.overlap_request import request_of
@@ -38,6 +39,7 @@ from mpc_appraisal.governance.approval.schema import NAME, WORDS
 FOLDER = "requests"
 WEEK = 7 * 24 * 3600.0  # seconds after which an unused yes expires
 ID = re.compile(r"[0-9a-f]{12}")
+WRITTEN = ("json", "md", "yes", "no")  # the endings of the files that are written, and not renamed
 MOST = 1 << 26  # the largest size of a file of the queue, in bytes
 
 
@@ -100,6 +102,7 @@ class RequestQueue:
                 raise InputError("request", request.id, "another id: a different request of this id waits in the queue")
             entry = {"content": request.content, "digest": request.digest, "counterparty": counterparty}
             entry |= {"time": stamp(self._clock()), "used": self._used(request.id), "lasts": self._lasts}
+            self._tidy(request.id)
             write_whole(self.folder / f"{request.id}.md", request.text(), OWNER_ONLY)
             content = json.dumps(entry, indent=1, sort_keys=True) + "\n"
             write_whole(self.folder / f"{request.id}.json", content, OWNER_ONLY)
@@ -125,6 +128,7 @@ class RequestQueue:
                 self._expire(id)
             elif pending.state != "pending":
                 raise InputError(f"request {id}", f"already {pending.state}", "a request without a decision")
+            self._tidy(id)
             try:
                 content = json.dumps(answer, indent=1) + "\n"
                 write_whole(self.folder / f"{id}.{ending}", content, OWNER_ONLY, replace=False)
@@ -247,6 +251,12 @@ class RequestQueue:
                 number += 1
         os.unlink(taken)
         sync_folder(self.folder)
+
+    def _tidy(self, id: str) -> None:
+        """Remove what killed writers left of this request and of the others here. The caller holds the lock."""
+        stems = {name.partition(".")[0] for name in os.listdir(self.folder)}
+        ids = sorted({id, *filter(ID.fullmatch, stems)})
+        remove_leftovers(*(self.folder / f"{one}.{ending}" for one in ids for ending in WRITTEN))
 
     def _bytes(self, name: str) -> bytes | None:
         try:

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.schema import Schema, read_json
 from mpc_appraisal.common.text import printable, shown
+from mpc_appraisal.governance.approval.overlap_words import METHOD, counted_sentences, recipe_sentence
 from mpc_appraisal.governance.approval.schema import CONTENT, ROLES
 from mpc_appraisal.mpc.protocols.checks import NORM_CHECK_WHAT
 
@@ -43,7 +44,6 @@ class Request:
 
     content: dict[str, Any]
     schema: ClassVar[Schema] = CONTENT
-    by_name_alone: ClassVar[bool] = False  # whether a policy file allows such a request only if it names the method
 
     def __post_init__(self) -> None:
         try:
@@ -75,8 +75,18 @@ class Request:
 
     @property
     def methods(self) -> list[str]:
-        """Return the names of the methods."""
-        return [method["name"] for method in self.content["methods"]]
+        """Return the names of the methods, and that of the count of shared items where there is one."""
+        return [method["name"] for method in self.content["methods"]] + self.by_name_alone
+
+    @property
+    def by_name_alone(self) -> list[str]:
+        """Return the methods that a policy file allows only where it names them."""
+        return [METHOD] if "overlap" in self.content else []
+
+    @property
+    def privacy(self) -> dict[str, Any] | None:
+        """Return the noise of all that is opened; None where anything is opened without noise."""
+        return None if "overlap" in self.content else self.content["privacy"]
 
     @property
     def candidates(self) -> list[str]:
@@ -168,6 +178,7 @@ def _sections(request: Request) -> list[tuple[str, list[str]]]:
         for role, facts in sorted(content["told"].items())
     ]
     return [
+        *([("What is counted first", counted_sentences(content["overlap"]))] if "overlap" in content else []),
         ("What is asked", asked),
         ("Of which data", [_data(candidate) for candidate in content["candidates"]] + _recipe(content)),
         *([("How the two sides' data fit together", content["compared"])] if "compared" in content else []),
@@ -201,7 +212,7 @@ def _data(candidate: dict[str, Any]) -> str:
 def _recipe(content: dict[str, Any]) -> list[str]:
     if "recipe" not in content:
         return []
-    return [f"Both sides read their raw tables by the recipe with SHA-256 {content['recipe']}."]
+    return [recipe_sentence(content["recipe"])]
 
 
 def _privacy(privacy: dict[str, Any] | None) -> list[str]:

@@ -109,7 +109,7 @@ class Rules:
         """
         if now.tzinfo is None:
             raise InputError("clock", now, "a time with its zone")
-        content, privacy = request.content, request.content["privacy"]
+        content, privacy = request.content, request.privacy
         small = [c for c in content["candidates"] if c["rows"] < (self.minimum_rows or 0)]
         unlisted = [c["name"] for c in content["candidates"] if c["listing"] is None] if self.listed else []
         epsilon, delta = (privacy["epsilon"], privacy["delta"]) if privacy else (math.inf, 1.0)
@@ -119,7 +119,7 @@ class Rules:
             _beyond("method", "methods", request.methods, self.methods),
             request.by_name_alone
             and self.methods is None
-            and f"No rule names the method {', '.join(request.methods)}; expected it in methods.",
+            and f"No rule names the method {', '.join(request.by_name_alone)}; expected it in methods.",
             _beyond("release", "releases", [content["release"]["kind"]], self.releases),
             _beyond("learner", "learners", request.learners, self.learners),
             small

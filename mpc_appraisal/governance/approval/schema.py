@@ -21,6 +21,7 @@ from mpc_appraisal.common.schema import (
     text,
     whole,
 )
+from mpc_appraisal.governance.approval.overlap_words import COLUMNS, KEYS, ROWS
 
 FORMAT = "mpc_appraisal request 1"
 ROLES = ("model_owner", "data_owner", "dealer")
@@ -38,6 +39,17 @@ PRIVACY = record(
     protects=WORDS,
     sensitivity=mapping(text(500, 1), number(0)),
 )
+OVERLAP = record(
+    what=one_of(ROWS, KEYS),
+    column=nullable(NAME),
+    features=nullable(whole(1)),
+    columns={"enum": [None, *COLUMNS]},
+    minimum=whole(1),
+    structure=NAME,
+    items=record(model_owner=whole(1), data_owner=mapping(NAME, whole(1))),
+    words=WORDS,
+    trust=WORDS,
+)
 # A target that is a number is one output of linear regression; every other model has two classes or more.
 _NUMBER_OR_CLASSES = {
     "if": {"required": ["name"], "properties": {"name": {"const": "linear_regression"}}},
@@ -51,6 +63,7 @@ CONTENT = Schema(
             "metrics": many(WORDS),
             "recipe": hexadecimal(64),  # the digest of the recipe by which both sides' raw tables are read
             "compared": many(WORDS),  # requests that were made before this field was known wait in queues
+            "overlap": OVERLAP,  # what both owners count before the appraisal
         },
         format=one_of(FORMAT),
         methods=many(record(name=NAME, settings=WORDS, opens=WORDS)),

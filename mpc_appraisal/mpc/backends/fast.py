@@ -13,7 +13,7 @@ stated costs are wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -248,8 +248,16 @@ class FastSession(EngineSession):
             self.channel.close()
 
 
-def open_channel(rendezvous: Rendezvous, meter: Meter, timeout: float, transport: str) -> Channel:
-    """Return the channel, over `transport`, that connects this party with the others; `meter` counts what is sent."""
+def open_channel(
+    rendezvous: Rendezvous, meter: Meter, timeout: float, transport: str, roles: Sequence[str] | None = None
+) -> Channel:
+    """Return the channel, over `transport`, that connects this party with the others; `meter` counts what is sent.
+
+    roles: The parties that the channel connects, which all call this; None for all of the session. Over gloo a channel
+    has to connect all.
+    """
+    if transport == "tcp":
+        return TcpChannel(rendezvous, meter, timeout, roles)
     return CHANNELS[transport](rendezvous, meter, timeout)
 
 

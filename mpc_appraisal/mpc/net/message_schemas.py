@@ -100,6 +100,8 @@ PARTS: dict[str, dict[str, Part]] = {
             sealed=open_record(key=SHA256, text=matching("([0-9a-f]{2})*", "pairs of hex digits")),
         )
     },
+    "overlap_sizes": dict.fromkeys(OWNERS, open_record({"features": POSITIVE}, items=mapping(NAME, whole(1)))),
+    "overlap_costs": dict.fromkeys(OWNERS, open_record(costs=mapping(NAME, COST))),
     "overlap_sets": {
         MODEL_OWNER: open_record({"features": POSITIVE}, items=whole(1)),
         DATA_OWNER: open_record({"features": POSITIVE}, items=whole(1), name=NAME),

@@ -16,6 +16,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from concurrent import futures
 from contextlib import suppress
 from datetime import timedelta
@@ -236,14 +237,17 @@ class Rendezvous(FailureDetector):
         return messages
 
     # -- connections for tensors -----------------------------------------------------------------------------------
-    def connections(self, timeout: float) -> dict[int, socket.socket]:
+    def connections(self, timeout: float, roles: Sequence[str] | None = None) -> dict[int, socket.socket]:
         """Make a new connection with each of the others within `timeout` seconds, and return the sockets by rank.
+
+        roles: The parties that connect, which all call this; None for all.
 
         Raises PeerError: A party does not connect in time, or was lost.
         """
         sockets: dict[int, socket.socket | None] = {}
         deadline, me = time.monotonic() + timeout, rank_of(self.role)
-        for rank, role in enumerate(self.roles):
+        for role in self.roles if roles is None else roles:
+            rank = rank_of(role)
             if rank < me:
                 sockets[rank] = self._heartbeats.dial(role, self._contact_of(role), DATA)
             while rank > me and (sock := self._heartbeats.taken(role)) is None:

@@ -14,6 +14,7 @@ import select
 import socket
 import time
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,20 +32,21 @@ SPIN_SECONDS = 200e-6  # small answers mostly come within this time, in which po
 
 
 class TcpChannel(Channel):
-    """One party's two sockets, which the rendezvous connects.
+    """One party's sockets, one to each other party, which the rendezvous connects.
 
     Args:
         rendezvous: The connection by which the parties have met.
         meter: What counts bytes and rounds.
         timeout: The seconds without progress after which a message fails with PeerError.
+        roles: The parties that the channel connects; None for all of the rendezvous.
     """
 
-    def __init__(self, rendezvous: Rendezvous, meter: Meter, timeout: float):
+    def __init__(self, rendezvous: Rendezvous, meter: Meter, timeout: float, roles: Sequence[str] | None = None):
         super().__init__(meter)
         self._rendezvous, self._timeout = rendezvous, timeout
         self._waiting: dict[int, deque[memoryview]] = {}
         self._waiting_bytes: dict[int, int] = {}
-        self._sockets = rendezvous.connections(timeout)
+        self._sockets = rendezvous.connections(timeout, roles)
         for rank, s in self._sockets.items():
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
