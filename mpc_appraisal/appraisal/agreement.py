@@ -30,7 +30,7 @@ from typing import Any
 
 from mpc_appraisal.appraisal.counted import SharedItems
 from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers, keys_in, text_in
-from mpc_appraisal.appraisal.norms import with_spread
+from mpc_appraisal.appraisal.norms import checks_weights, with_spread
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.appraisal.questions import inputs_of, marks_of, questions_of
 from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
@@ -44,7 +44,7 @@ from mpc_appraisal.governance.budget.state import Answer, Charge
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.methods.metrics import sentences
 from mpc_appraisal.models.links import SOFTMAX
-from mpc_appraisal.mpc.backends.registry import bounded, trust_of
+from mpc_appraisal.mpc.backends.registry import trust_of
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY, NORM_CHECK_WHAT
 from mpc_appraisal.mpc.session import Opening
@@ -292,6 +292,7 @@ def make_request(
     if example is not None:
         worst = rounded_up(max(each.epsilon for each in noise.values()))
         privacy = {key: getattr(example, key) for key in ("sigma", "delta", "row_norm", "protects")}
+        privacy |= {} if example.target_norm is None else {"target_norm": example.target_norm}
         privacy |= {"mechanism": example.mechanism.kind, "epsilon": worst}
         privacy["sensitivity"] = {", ".join(key): rounded_up(each.sensitivity) for key, each in noise.items()}
     return Request(
@@ -347,7 +348,7 @@ def rounded_up(number: float) -> float:
 def _openings(plan: Plan, method: Appraiser, candidates: int) -> list[Opening]:
     """Return all that one method may open for so many `candidates`."""
     described = plan.release.description
-    check = not described.noised and method.logit_growth > 1 and bounded(plan.engine)
+    check = not described.noised and checks_weights(method, plan)
     checks = [Opening(LOGIT_CHECK_WHAT, OWNERS, 1, LOGIT_CHECK_WHY)] * (check * candidates)
     return checks + described.openings(method, candidates)
 

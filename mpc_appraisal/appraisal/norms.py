@@ -23,6 +23,7 @@ from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.models.links import IDENTITY, LOGISTIC, SOFTMAX, Link
 from mpc_appraisal.mpc.backends.registry import bounded
+from mpc_appraisal.mpc.backends.rtas import NAME as RTAS
 from mpc_appraisal.mpc.protocols.logit_bound import WeightLimit, weight_limit
 from mpc_appraisal.mpc.protocols.norm_check import WEIGHT_ROOM
 from mpc_appraisal.mpc.protocols.softmax import LARGEST_EXPONENT, MAX_SQUARINGS
@@ -51,7 +52,7 @@ def published_norms(
     They are the largest norm of a row x and of a class's centred weights w_c: `|x . (w_c - mean w)|` is at most the
     product of the norms of x and of w_c - mean w. Each owner adds what fixed point may round (2^-17 for each of d + 1
     entries; 2^-14 for a logit), and rounds up to four bits. Where noise hides the data owner's rows, that owner
-    announces the public norm that they are clipped to.
+    announces the public norms that they and their targets are clipped to.
 
     Where the target is a number that a method reads, each owner adds the bound `target_norm` on its targets' size, for
     the residuals.
@@ -81,7 +82,9 @@ def published_norms(
             longest = max(row_norm(block.x) for c in own.candidates for block in c.blocks(BLOCK_ROWS))
         published["row_norm"] = up(longest)
     numbers = plan.model.link is IDENTITY and any(method.uses_labels for method in plan.methods)
-    if isinstance(own, DataOwnerInput) and numbers:
+    if isinstance(own, DataOwnerInput) and numbers and described.noised:
+        published[TARGET] = float(described.target_norm)
+    elif isinstance(own, DataOwnerInput) and numbers:
         published[TARGET] = up(max(_largest(block.y) for c in own.candidates for block in c.blocks(BLOCK_ROWS)))
     if not isinstance(own, ModelOwnerInput):
         return published
@@ -145,7 +148,7 @@ def check_norms(published: Mapping[str, dict[str, float]], plan: Plan, facts: di
     if checked and plan.logit_bound is not None and plan.logit_bound < derived:
         raise InputError("session.logit_bound", plan.logit_bound, f"{derived:g} or more, by the announced norms")
     bound = plan.logit_bound or derived
-    if not checked and derived > UNCHECKED_BOUND:
+    if not checked and plan.model.link.exponential and derived > UNCHECKED_BOUND:
         raise InputError(
             "the bound on logits",
             f"{derived:g} by the announced norms",
@@ -224,12 +227,22 @@ def with_spread(facts: dict[str, Facts], published: Mapping[str, dict[str, float
     return facts if spread_of is None else {name: replace(f, spread=spread_of) for name, f in facts.items()}
 
 
+def checks_weights(method: Appraiser, plan: Plan) -> bool:
+    """Return whether the weights that the method trains are checked on shares.
+
+    This is so where a softmax needs a bound on logits, and in linear regression, of which no helper sees a value: only
+    the check finds that its training has left what fixed point holds.
+    """
+    linear = plan.engine == RTAS and not plan.model.link.exponential
+    return method.logit_growth > 1 and (bounded(plan.engine) or linear)
+
+
 def weight_limit_of(method: Appraiser, facts: Facts, bound: float, plan: Plan) -> WeightLimit | None:
     """Return the limit that the weights of a training method must keep, or None where nothing needs one.
 
     Raises InputError where the limit cannot be checked on shares.
     """
-    if method.logit_growth <= 1 or not bounded(plan.engine):
+    if not checks_weights(method, plan):
         return None
     shape, grown = (facts.features + 1, facts.outputs), bound * method.logit_growth
     if facts.loss is LOGISTIC:

@@ -111,8 +111,9 @@ def transformed(own: OwnInput, plan: Plan, classes: Mapping[str, int]) -> OwnInp
     """
     if not isinstance(own, DataOwnerInput):
         return own
-    norm = plan.release.description.row_norm
-    return replace(own, candidates=tuple(clipped(c, norm, classes[c.name]) for c in own.candidates))
+    described = plan.release.description
+    rows, target = described.row_norm, described.target_norm
+    return replace(own, candidates=tuple(clipped(c, rows, classes[c.name], target) for c in own.candidates))
 
 
 def check_candidates(own: DataOwnerInput, facts: Mapping[str, Facts]) -> float:

@@ -1,8 +1,8 @@
-"""Which methods, releases and engines serve which model, and whether both owners' targets are what the model takes.
+"""Which methods, metrics and releases serve which model, and whether both owners' targets are what the model takes.
 
 In go the plan and one owner's input; nothing comes out, or an InputError before anything is shared. Every party makes
-the check of the plan alike, and each owner that of its own rows. What is refused here has no formula, no sensitivity
-or no check for a model without a softmax; a combination that gets one is taken off the list below.
+the check of the plan alike, and each owner that of its own rows. What is refused here has no meaning for the model; a
+combination that gets one is taken off the list below, and off the table of docs/models.md.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInp
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.targets import NUMBER, TWO
 from mpc_appraisal.methods import MlpFinetuning
-from mpc_appraisal.models.links import IDENTITY, LOGISTIC, SOFTMAX
+from mpc_appraisal.models.links import IDENTITY, SOFTMAX
 
 WANTED = {NUMBER: "a numeric target (in Python, Dataset.of(x, y, target='number'))", TWO: "labels 0 and 1"}
 SERVED = "model=softmax_regression"
@@ -19,7 +19,13 @@ SERVED = "model=softmax_regression"
 
 def check_supported(plan: Plan) -> None:
     """Raise InputError where a method, its metric, the release or the engine does not serve the model of the plan."""
-    model, engine = plan.model, plan.engine
+    model, described = plan.model, plan.release.description
+    if described.noised and model.link is IDENTITY and described.target_norm is None:
+        expected = "a public bound on the size of the target, which both sides' targets are measured by"
+        raise InputError("release.target_norm", None, f"{expected}, for dp with model={model.name}")
+    if described.target_norm is not None and model.link is not IDENTITY:
+        expected = f"null: model={model.name} has labels and no numbers to clip"
+        raise InputError("release.target_norm", described.target_norm, expected)
     if model.link is SOFTMAX:
         return
     for method in plan.methods:
@@ -28,12 +34,6 @@ def check_supported(plan: Plan) -> None:
             raise InputError("appraisal", f"{method.name} with model={model.name}", expected)
         if model.link is IDENTITY and method.measure.stated is not None:
             method.measure.check_numbers()
-    if plan.release.description.noised:
-        expected = f"{SERVED}: no sensitivity is derived for another loss"
-        raise InputError("release", f"{plan.release.description.kind} with model={model.name}", expected)
-    if engine == "rtas" or (engine == "stock" and model.link is LOGISTIC):
-        expected = f"fast, or {SERVED}"
-        raise InputError("session.engine", f"{engine} with model={model.name}", expected)
 
 
 def check_targets(own: OwnInput, plan: Plan) -> None:

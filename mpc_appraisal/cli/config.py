@@ -48,6 +48,8 @@ OVERLAP = ("overlap", "overlap_minimum")
 WITH_METRIC = ("mpc_appraisal.appraisal.Influence", "mpc_appraisal.appraisal.InfluenceError")
 OWN_OF_METRIC = ("group", "class_weights")
 ADDED = {"metric": "log_loss", "group": None, "class_weights": None}
+# The same for the release with noise, by its stable name.
+NOISED, ADDED_TO_NOISED = "mpc_appraisal.release.Private", {"target_norm": None}
 
 
 def public_part(cfg: DictConfig) -> dict[str, Any]:
@@ -72,17 +74,18 @@ def public_part(cfg: DictConfig) -> dict[str, Any]:
 
 
 def without_added(tree: Any, own: Sequence[str] = ()) -> Any:
-    """Return a configuration with stable names, without the settings of ADDED that have their default.
+    """Return a configuration with stable names, without the settings of ADDED and the like that have their default.
 
     own: the settings of methods with a metric that are left out whatever they are.
     """
     if not isinstance(tree, dict):
         return tree
     measured = tree.get(TARGET) in WITH_METRIC
+    added = ADDED if measured else ADDED_TO_NOISED if tree.get(TARGET) == NOISED else {}
     return {
         key: without_added(child, own)
         for key, child in tree.items()
-        if not (measured and (key in own or key in ADDED and child == ADDED[key]))
+        if not (measured and key in own or key in added and child == added[key])
     }
 
 
@@ -118,6 +121,18 @@ def overlap_of(cfg: DictConfig) -> OverlapTerms | None:
             "overlap", repr(stated), "rows, or the name of a column of keys, which is no path: records hold it"
         )
     return OverlapTerms(None if stated == ROWS else stated, minimum)
+
+
+def release_settings(cfg: DictConfig) -> DictConfig:
+    """Return the settings of the release. A bound on targets that is null is made of the range in a recipe.
+
+    Raises InputError as `recipe_of` does.
+    """
+    recipe = recipe_of(cfg) if cfg.release.get("target_norm", 0) is None else None
+    if recipe is None or recipe.target.kind != "number":
+        return cfg.release
+    largest = max(abs(recipe.target.minimum), abs(recipe.target.maximum))
+    return OmegaConf.merge(cfg.release, {"target_norm": largest})
 
 
 def absolute(path: str) -> Path:

@@ -25,7 +25,7 @@ from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.appraisal.sessions import Join, Plain
 from mpc_appraisal.cli import finished, safeguards, sweep
-from mpc_appraisal.cli.config import absolute, extractor, instantiate, overlap_of, public_part
+from mpc_appraisal.cli.config import absolute, extractor, instantiate, overlap_of, public_part, release_settings
 from mpc_appraisal.cli.console import terminal
 from mpc_appraisal.cli.inputs import read_own, shown
 from mpc_appraisal.cli.jobs import job_key, job_settings
@@ -174,7 +174,7 @@ def appraise_config(
 
 def _plan(cfg: DictConfig, methods: tuple[Appraiser, ...], seed: int, public: dict[str, Any]) -> Plan:
     """Return what all parties state alike. public: the public configuration, of which the plan's digest is made."""
-    trains, release = instantiate(cfg.model), instantiate(cfg.release)
+    trains, release = instantiate(cfg.model), instantiate(release_settings(cfg))
     kind, l2, digest = model_of(trains), check_l2(cfg.model.l2), config_hash(public)
     return Plan(methods, l2, seed, digest, trains, public, release=release, model=kind, overlap=overlap_of(cfg))
 

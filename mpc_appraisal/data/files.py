@@ -99,18 +99,22 @@ def read_dataset(
 
 
 def transformed(
-    data: Dataset | StoredDataset, rows: Callable[[torch.Tensor], torch.Tensor], classes: int
+    data: Dataset | StoredDataset,
+    rows: Callable[[torch.Tensor], torch.Tensor],
+    classes: int,
+    targets: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Dataset | StoredDataset:
     """Return the same data with the function `rows`, (n, d) -> (n, d), applied to x block by block.
 
     classes: labels of `classes` or more become the last class.
+    targets: a function (n,) -> (n,) that is applied to a numeric target; None leaves it as it is.
     """
     names = data.class_names and data.class_names[:classes]
     if isinstance(data, Dataset) and data.numeric:
-        return replace(data, x=rows(data.x))
+        return replace(data, x=rows(data.x), y=targets(data.y) if targets else data.y)
     if isinstance(data, StoredDataset):
         facts = {"classes": classes, "class_names": names, "_largest": min(data._largest, classes - 1)}
-        return data.changed(partial(transformed, rows=rows, classes=classes), **facts)
+        return data.changed(partial(transformed, rows=rows, classes=classes, targets=targets), **facts)
     return replace(data, x=rows(data.x), y=data.y.clamp_max(classes - 1), classes=classes, class_names=names)
 
 

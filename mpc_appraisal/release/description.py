@@ -43,6 +43,7 @@ class Privacy:
         delta: The probability with which the loss may be larger.
         row_norm: The public norm that the candidate's rows are clipped to.
         protects: Whose data the guarantee is for, in words.
+        target_norm: The public bound that a numeric target is clipped to. None for labels.
     """
 
     mechanism: Mechanism
@@ -52,6 +53,7 @@ class Privacy:
     delta: float
     row_norm: float
     protects: str
+    target_norm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class ReleaseDescription:
         winners: The largest number of candidates that can win. None opens something of every candidate.
         threshold: Whether the model owner brings a threshold that values are compared with.
         row_norm: The public norm that the data owner's rows are clipped to. None means that no answer has noise.
+        target_norm: The public bound that the sizes of a numeric target are clipped to. None clips no target.
         spread: The stated spread of the influence direction, to which noise is scaled. None takes what the model owner
             announces.
         checked: The methods whose announced norms are checked on shares before anything else of them is opened.
@@ -78,6 +81,7 @@ class ReleaseDescription:
     winners: int | None = None
     threshold: bool = False
     row_norm: float | None = None
+    target_norm: float | None = None
     spread: float | None = None
     checked: tuple[type[Appraiser], ...] = ()
 

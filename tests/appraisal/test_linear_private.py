@@ -141,9 +141,22 @@ def test_two_organisations_and_files_with_a_numeric_target(tmp_path):
 REFUSED = {
     "the perceptron": (LINEAR, {"method": MlpFinetuning()}, "mlp_finetuning with model=linear_regression"),
     "a metric of classes": (LINEAR, {"method": Influence(metric="auroc")}, "appraisal.metric.*auroc.*squared_error"),
-    "noise": (LOGISTIC, {"release": NoisedRelease(epsilon=1.0, row_norm=4.0)}, "dp with model=logistic_regression"),
-    "the helper": (LINEAR, {"session": Spawn(engine="rtas")}, "session.engine"),
-    "logistic on stock": (LOGISTIC, {"session": Spawn(engine="stock", transport="gloo")}, "session.engine"),
+    "the perceptron of two classes": (LOGISTIC, {"method": MlpFinetuning()}, "mlp_finetuning with model=logistic"),
+    "noise without a bound on targets": (
+        LINEAR,
+        {"release": NoisedRelease(row_norm=4.0)},
+        "release.target_norm: got None",
+    ),
+    "a bound on labels": (
+        LOGISTIC,
+        {"release": NoisedRelease(row_norm=4.0, target_norm=1.0)},
+        "expected null: model=log",
+    ),
+    "noise and a helper": (
+        LINEAR,
+        {"release": NoisedRelease(row_norm=4.0, target_norm=1.0), "session": Spawn(engine="rtas")},
+        "release: got dp; expected session.engine=fast",
+    ),
     "labels for numbers": (LINEAR, {"train": problem(LOGISTIC, 60, 1, FEATURES)}, "party.train.*numeric target"),
     "numbers for labels": (LOGISTIC, {"data": problem(LINEAR, 30, 3, FEATURES)}, "party.data.*labels 0 and 1"),
     "an unknown model": (LINEAR, {"model": "ridge"}, "model.*one of softmax_regression"),

@@ -89,6 +89,20 @@ def test_matrices_at_the_limit_pass_and_one_unit_beyond_it_fail():
         assert not held(ring, lambda m, at=at, unit=unit: weights_within(m, at - 1 / unit, 0.0), 20)
 
 
+def test_a_single_column_is_measured_as_it_is():
+    """Of a model without a softmax: nothing is taken off, and there is no other column to be apart from."""
+    ring = random_ring((785, 1), 1 << 16, 1)
+    true = math.isqrt(squared(columns_of(ring)[0]))
+    for check, bits in ((direction_within, 16), (lambda m, most: weights_within(m, most, 0.0), 20)):
+        for steps, holds in ((1, True), (-1, False)):
+            most = (true + steps) / 2.0**bits
+            assert held(ring, lambda m, most=most, check=check: check(m, most), bits) == holds
+    for entry in (2**32, 2**62):  # whose squares are 0 modulo 2^64
+        ring = torch.full((9, 1), entry)
+        assert not held(ring, lambda m: direction_within(m, 100.0), 16)
+        assert not held(ring, lambda m: weights_within(m, 100.0, 0.0), 20)
+
+
 def test_the_distance_of_two_columns_counts_and_not_their_lengths_alone():
     column = random_ring((9, 1), 1000).double()
     ring = torch.cat([column, -column, 0 * column], 1).to(torch.int64)

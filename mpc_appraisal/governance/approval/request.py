@@ -224,6 +224,7 @@ def _privacy(privacy: dict[str, Any] | None) -> list[str]:
         f"Each value costs epsilon = {_number(privacy['epsilon'])} at delta = {_number(privacy['delta'])}.",
         f"Protected: {privacy['protects']}",
         f"Rows are cut to the norm {_number(privacy['row_norm'])}.",
+        *([f"Targets are cut to the size {_number(privacy['target_norm'])}."] if "target_norm" in privacy else []),
         *(f"Sensitivity of {_name(key)}: {_number(each[key])}." for key in sorted(each)),
     ]
 

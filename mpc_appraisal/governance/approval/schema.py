@@ -31,6 +31,7 @@ KIND = matching("[a-z][a-z0-9_]{0,31}", "a release's name, as value, bit, best o
 
 LISTING = record(name=NAME, digest=NAME, commitment=NAME, price=nullable(number(0)), currency=nullable(NAME))
 PRIVACY = record(
+    {"target_norm": number(0)},  # the bound that a target that is a number is clipped to
     mechanism=NAME,
     sigma=number(0),
     epsilon=number(0),

@@ -13,7 +13,10 @@ sums alone.
 
 No softmax here needs a public bound on logits, so none is checked. The helper refuses values beyond fixed point. A
 softmax takes two messages, one after the other. Squares stay on shares, because they are cheap and often come from
-gradients; comparisons of a release stay on shares, because the helper must not see what is compared.
+gradients; comparisons of a release stay on shares, because the helper must not see what is compared. Linear regression
+has no function that a helper computes: the helper sees nothing of it and can refuse nothing, so that the weights which
+it trains are checked on shares, as in the engine `fast`. The logarithm of a sigmoid is the log-softmax of z / 2 and
+-z / 2, of which the helper sees no order, and hence no sign of z.
 
 The price is `LEAKAGE`: the engine must never become the default, and it is not for data that must stay private from the
 helper. `TRUST` and `LEAKAGE` are shown to users and stand in requests; they may change only with what the engine does.
@@ -64,7 +67,8 @@ class HelperSession(EngineSession):
         self.context.trained = UnboundedWeights(self.context.engine)
 
     def bound_logits(self, bound, weights=None):
-        pass
+        trained = UnboundedWeights if weights is None else TrainedWeights
+        self.context.trained = trained(self.context.engine, weights)
 
     def applied(self, secret, names):
         check_functions(names)

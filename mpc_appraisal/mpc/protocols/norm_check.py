@@ -2,6 +2,7 @@
 
     weights w (d, C):      ||w_c - mean of w|| <= limit for every class c              (`weights_within`)
     direction v (d, C):    ||v_c|| <= spread, ||v_c - v_e|| <= spread for all c, e     (`direction_within`)
+    one column, C = 1:     ||w|| <= limit and ||v|| <= spread, as a model without a softmax has no mean to take off
     bit = 1 if all of these hold, else 0                                               (`all_hold`)
 
 The model owner holds both matrices, for d features and C classes: w are its weights, and v is its influence
@@ -85,8 +86,8 @@ def weights_within(weights: PrivateTensor, limit: float, allowance: float) -> to
     """Return shares of numbers, of which none is negative if and only if ||w_c - mean of w|| <= limit for every c.
 
     The check computes C w_c - sum of w, which is exact in the ring, and compares the norm of each column with C times
-    the limit. The shares are the mask and the masked matrix that every product with w uses, so that exactly this matrix
-    is checked.
+    the limit. A single column is measured as it is. The shares are the mask and the masked matrix that every product
+    with w uses, so that exactly this matrix is checked.
 
     Args:
         weights: w (d, C), a matrix of the model owner.
@@ -99,7 +100,7 @@ def weights_within(weights: PrivateTensor, limit: float, allowance: float) -> to
     engine, (rows, classes) = weights.context.engine, weights.shape
     masked = weights.masked()
     share = masked.mask.values if engine.me == weights.owner else masked.difference.values
-    centred = share * classes - share.sum(1, keepdim=True)
+    centred = share * classes - share.sum(1, keepdim=True) if classes > 1 else share
     unit = classes * 2.0**weights.bits
     whole = Fraction(limit) * classes * 2**weights.bits
     # The cap is the power of two next above the norm of all columns, so that costs follow from public facts.
@@ -135,6 +136,8 @@ def direction_within(direction: PrivateTensor, spread: float) -> torch.Tensor:
         raise InputError("the spread of the influence direction", f"{spread:g}", f"above 0 and {allowed}")
     passed, squares = _measure(engine, shared.share, plan)
     columns, most = squares.sum(0), math.floor(whole**2)
+    if classes == 1:
+        return torch.cat([passed, _below(engine, columns, most)])
     first, second = torch.tensor(list(combinations(range(classes), 2))).t()
     # ||v - w||^2 = ||v||^2 + ||w||^2 - 2 v w. One product of all columns with all columns gives the last terms.
     from mpc_appraisal.mpc.protocols import crypten_adapter

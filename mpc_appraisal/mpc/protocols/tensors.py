@@ -355,10 +355,9 @@ class Secret:
         return self._with(p[:, 0].reshape(self.shape), BITS)
 
     def log_sigmoid(self) -> Secret:
-        """Return ln(1 / (1 + e^-z)), as the log-softmax of (z / 2, -z / 2), within the bound that `sigmoid` needs."""
-        pair = torch.stack([self.share.flatten(), -self.share.flatten()], dim=1)
-        logarithms, bits = log_softmax(self._engine, pair, self.bits + 1, self.context.logit_bound)
-        return self._with(logarithms[:, 0].reshape(self.shape), bits)
+        """Return ln(1 / (1 + e^-z)), as the log-softmax of (z / 2, -z / 2); a bound or a helper as in `sigmoid`."""
+        pair = self._with(torch.stack([self.share.flatten(), -self.share.flatten()], dim=1), self.bits + 1)
+        return pair.log_softmax(1)[:, 0].reshape(self.shape)
 
     # -- not linear ------------------------------------------------------------------------------------------------
     def applied(self, *names: str) -> list[Secret]:

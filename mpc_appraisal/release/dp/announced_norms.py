@@ -17,6 +17,7 @@ from typing import Any
 
 from mpc_appraisal.common.errors import BoundError
 from mpc_appraisal.methods.base import Appraiser, Facts
+from mpc_appraisal.models.links import LOGISTIC, SOFTMAX
 from mpc_appraisal.mpc.protocols import norm_check
 from mpc_appraisal.mpc.protocols.checks import NORM_CHECK_WHAT, NORM_CHECK_WHY
 from mpc_appraisal.mpc.protocols.tensors import PrivateTensor, Secret
@@ -36,7 +37,8 @@ def check_announced_norms(
         session: This owner's side of the joint computation.
         described: The release's description.
         method: The method whose matrices are checked.
-        secrets: The shared matrices (d + 1, C) of d features and C classes, by the names 'weights' and 'direction'.
+        secrets: The shared matrices of d features, by the names 'weights' and 'direction'. They are (d + 1, C) for C
+            classes, and (d + 1, 1) for a model without a softmax, whose one column is measured as it is.
         facts: The public facts, with the bound on logits.
 
     Raises:
@@ -46,6 +48,8 @@ def check_announced_norms(
         return
     # The largest norm of a class's centred weights with which rows within R keep the bound on logits.
     limit = (facts.logit_bound - norm_check.LOGIT_ROOM) / described.row_norm
+    if facts.loss is LOGISTIC:
+        limit *= 2  # the bound is that of the two centred columns -theta / 2 and theta / 2
     allowance = norm_check.WEIGHT_ROOM - norm_check.LOGIT_ROOM
     numbers = [norm_check.weights_within(secrets["weights"], limit, allowance)]
     spread = described.spread or facts.spread
@@ -57,8 +61,9 @@ def check_announced_norms(
     if context.engine.dry or opened.item() == 1:
         return
     also = f", or an influence direction whose spread is above {spread:g}" if "direction" in secrets else ""
+    whose = "classes' centred norm" if facts.loss is SOFTMAX else "norm"
     raise BoundError(
-        f"{method.name}: model_owner has shared weights whose classes' centred norm is above {limit:g}{also}, and no "
+        f"{method.name}: model_owner has shared weights whose {whose} is above {limit:g}{also}, and no "
         "value is released. Expected matrices as short as model_owner announced, because noise and the bound on logits "
         "are made of that"
     )

@@ -1,15 +1,16 @@
 """Clipping: each owner bounds its own input, in the clear, so that one row can change an answer by only so much.
 
     x  <-  x * min(1, r / ||x||),    r = sqrt(R^2 - 1) - sqrt(d) 2^-17
+    y  <-  max(-t, min(y, t)),       t = T - 2^-17            (a target that is a number)
 
 x is a row of d features, and R bounds its norm once the constant feature 1 is appended: `||[x, 1]|| <= R`. r leaves
-room for the rounding of each entry to fixed point, which is 2^-17 at most. R is public and has to be chosen before
-anybody looks at the data, because a quantile of the candidate's own norms would tell of them. The data owner clips its
-rows with `clipped`, and the model owner its influence direction, a matrix with a column for each class, with
-`clip_direction`.
+room for the rounding of each entry to fixed point, which is 2^-17 at most, and so does t. R and T are public and have
+to be chosen before anybody looks at the data, because a quantile of the candidate's own norms would tell of them. The
+data owner clips its rows with `clipped`, and the model owner its influence direction, a matrix with a column for each
+class, or with one column for a model without a softmax, with `clip_direction`.
 
 What clipping does to a value, and which of the two is checked on shares, is in docs/protocols/releases.md. How the
-norms are computed may change; the bounds R and `bound` have to hold after rounding, because noise is scaled to them.
+norms are computed may change; the bounds R, T and `bound` have to hold after rounding, because noise is scaled to them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 from mpc_appraisal.common.checks import number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, StoredDataset, transformed
-from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS, check_range
+from mpc_appraisal.mpc.ring.fixed_point import MAX_ABS, PRECISION_BITS, check_range
 
 ROUNDING = 2.0 ** -(PRECISION_BITS + 1)  # the largest rounding error of an entry
 
@@ -61,13 +62,34 @@ def clip_rows(x: torch.Tensor, norm: float, name: str = "release.row_norm") -> t
     return torch.where(long, rows / largest * (limit / norms), rows)
 
 
-def clipped(data: Dataset | StoredDataset, norm: float | None, classes: int) -> Dataset | StoredDataset:
+def check_target_norm(norm: float, name: str = "release.target_norm") -> float:
+    """Return `norm` if it may bound targets that are numbers. Raises InputError, under `name`, otherwise."""
+    expected = f"a public bound on the size of a target: a number above {4 * ROUNDING:.1e}, at most {MAX_ABS:g}"
+    return number(name, norm, expected, above=4 * ROUNDING, most=MAX_ABS)
+
+
+def clip_targets(y: torch.Tensor, norm: float, name: str = "release.target_norm") -> torch.Tensor:
+    """Clip the numbers y (n,) to T = `norm`, such that they are within T once they are rounded; (n,) in float64.
+
+    Raises InputError if y holds NaN or infinity, and under `name` for a bad `norm`.
+    """
+    limit = check_target_norm(norm, name) - ROUNDING
+    check_range(y, "y", math.inf)
+    return y.to(torch.float64).clamp(-limit, limit)
+
+
+def clipped(
+    data: Dataset | StoredDataset, norm: float | None, classes: int, target_norm: float | None = None
+) -> Dataset | StoredDataset:
     """Return the candidate as its owner shares it when rows are clipped to `norm`. None changes nothing.
 
-    A label that the model has no class for is taken for the last of the model's `classes`, because to refuse the data
-    would tell of that row.
+    A target that is a number is clipped to `target_norm`. A label that the model has no class for is taken for the last
+    of the model's `classes`, because to refuse the data would tell of that row.
     """
-    return data if norm is None else transformed(data, partial(clip_rows, norm=norm), classes)
+    if norm is None:
+        return data
+    targets = None if target_norm is None else partial(clip_targets, norm=target_norm)
+    return transformed(data, partial(clip_rows, norm=norm), classes, targets)
 
 
 def clipped_share(x: torch.Tensor, norm: float) -> float:
@@ -76,8 +98,10 @@ def clipped_share(x: torch.Tensor, norm: float) -> float:
 
 
 def spread(direction: torch.Tensor) -> float:
-    """Return the spread of a direction (d + 1, C): the largest distance between two of its columns."""
+    """Return the spread of a direction (d + 1, C): the largest distance of two columns, or the one column's norm."""
     columns = direction.to(torch.float64).t().contiguous()
+    if len(columns) == 1:
+        return torch.linalg.vector_norm(columns).item()
     return max(torch.linalg.vector_norm(columns - column, dim=1).max().item() for column in columns)
 
 
@@ -85,8 +109,9 @@ def clip_direction(direction: torch.Tensor, bound: float, name: str = "release.d
     """Return the model owner's influence direction V (d + 1, C) with a spread of at most `bound` once it is shared.
 
     The mean of the columns is taken off. No value depends on that mean, since the rows of softmax(X W) - Y sum to zero,
-    where X are a candidate's rows, Y its one-hot labels and W the weights. A direction of a larger spread is shrunk as
-    a whole, which multiplies all values of that model owner by one factor and keeps their order.
+    where X are a candidate's rows, Y its one-hot labels and W the weights. One column, of a model without a softmax, is
+    not centred. A direction of a larger spread is shrunk as a whole, which multiplies all values of that model owner by
+    one factor and keeps their order.
 
     Raises InputError if V is not a floating-point matrix or holds NaN or infinity, and under `name` if `bound` is not
     above the rounding of two columns.
@@ -98,6 +123,8 @@ def clip_direction(direction: torch.Tensor, bound: float, name: str = "release.d
     expected = f"a finite number above {margin:.1e}, which is rounding to 16 fractional bits"
     number(name, bound, expected, above=margin)
     check_range(direction, "direction", math.inf)
-    centred = direction.to(torch.float64) - direction.to(torch.float64).mean(1, keepdim=True)
+    centred = direction.to(torch.float64)
+    if direction.shape[1] > 1:
+        centred = centred - centred.mean(1, keepdim=True)
     # V is rounded when it is shared, whether it is shrunk or not, so that the margin always applies.
     return centred * min(1.0, (bound - margin) / max(spread(centred), 1e-300))

@@ -5,8 +5,8 @@
 In go the scores, which are still shared, and for the bit the model owner's threshold. Out comes the noised number or
 bit at the owners that the field `to` names. These are the steps:
 
-1. The data owner clips its rows to the public norm R (`clipping.clipped`), and the model owner its influence direction
-   to the spread that it announces (`NoisedRelease.announce`).
+1. The data owner clips its rows to the public norm R, and a numeric target to T (`clipping.clipped`). The model owner
+   clips its influence direction to the spread that it announces (`NoisedRelease.announce`).
 2. What the model owner announced is checked on shares, as soon as its matrices are there (`announced_norms`).
 3. If a `ceiling` is stated, the score, whatever it is, is brought into a public range [low, high] on shares, exactly.
 4. Delta is the sensitivity, which is how far one row can move the number. It is the smaller of high - low and of what
@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -36,13 +36,14 @@ from mpc_appraisal.governance.budget.accounting import Mechanism, epsilon
 from mpc_appraisal.methods.base import Appraiser, Facts
 from mpc_appraisal.methods.gradient_norm import GradientNorm
 from mpc_appraisal.methods.influence import Influence
+from mpc_appraisal.models.links import IDENTITY, LOGISTIC
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.session import Session
 from mpc_appraisal.release.base import DECISION, RESULT, Outcome, Release, Score, bit_of, learners_of, seen
 from mpc_appraisal.release.bit import LARGEST, WHAT, reaches
 from mpc_appraisal.release.description import OpenedNumber, Privacy, ReleaseDescription
-from mpc_appraisal.release.dp.clipping import ROUNDING, check_norm, clip_direction, spread
-from mpc_appraisal.release.dp.rounding import opened_error, softmax_error
+from mpc_appraisal.release.dp.clipping import ROUNDING, check_norm, check_target_norm, clip_direction, spread
+from mpc_appraisal.release.dp.rounding import opened_error, softmax_error, squared_error
 from mpc_appraisal.release.dp.sensitivity import PROTECTS, Bounds, sensitivity
 
 NOISED = "with noise of both owners: "
@@ -55,7 +56,7 @@ ACCOUNTED_BITS = 16  # the fewest fractional bits of anything that is opened; th
 DERIVED = (GradientNorm, Influence)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NoisedRelease(Release):
     """A noised value or bit, which is (epsilon, delta)-differentially private for one row of the candidate.
 
@@ -70,6 +71,8 @@ class NoisedRelease(Release):
         ceiling: The largest absolute value that is told apart, in units of the value. None cuts nothing off.
         spread: The spread of the influence direction. None lets the model owner announce its own.
         to: The owners that learn the answer: 'both', 'model_owner' or 'data_owner'.
+        target_norm: The public bound T that targets which are numbers are clipped to, chosen as R is. Linear regression
+            needs it, and it must be None for labels.
 
     Raises:
         InputError: A field is missing or outside its range.
@@ -83,6 +86,13 @@ class NoisedRelease(Release):
     ceiling: float | None = None
     spread: float | None = None
     to: str = "both"
+    target_norm: float | None = None
+
+    def __repr__(self) -> str:
+        # Digests of questions hold this text; without `target_norm` it is that of the versions that had no such field.
+        known = {each.name: getattr(self, each.name) for each in fields(self)}
+        stated = (f"{key}={value!r}" for key, value in known.items() if (key, value) != ("target_norm", None))
+        return f"{type(self).__qualname__}({', '.join(stated)})"
 
     def __post_init__(self) -> None:
         if self.what not in ("value", "bit"):
@@ -101,6 +111,8 @@ class NoisedRelease(Release):
                 "from the data would tell of the data",
             )
         check_norm(self.row_norm, "release.row_norm")
+        if self.target_norm is not None:
+            check_target_norm(self.target_norm)
         if self.sigma is None:
             object.__setattr__(self, "sigma", smallest_sigma(float(self.epsilon), float(self.delta)))
         learners_of(self.to)
@@ -124,6 +136,7 @@ class NoisedRelease(Release):
             opened=(opened,),
             threshold=self.what == "bit",
             row_norm=self.row_norm,
+            target_norm=self.target_norm,
             spread=self.spread,
             checked=DERIVED,
         )
@@ -180,20 +193,37 @@ class NoisedRelease(Release):
         if limits is not None:
             found.append(limits[1] - limits[0])
         if type(method) in DERIVED:
-            direction = self.spread or facts.spread
-            error = softmax_error(facts.classes, facts.logit_bound)
-            bounds = Bounds(self.row_norm, direction_spread=direction, softmax_error=error)
+            bounds = self._bounds(facts)
+            off, ceiling, held = self._opened_error(method, facts, bounds), None, True
             if isinstance(method, GradientNorm):
-                row = method.scale(facts) * bounds.row_gradient()
-                off, ceiling = opened_error(method, facts, row), limits[1] if limits else None
-                held = True
-            else:
-                off, ceiling = opened_error(method, facts, 0.0, direction), None
+                ceiling = limits[1] if limits else None
+            elif limits is not None:
                 # If a sum may wrap, neighbours may be at the two ends of the range, and only the range counts.
-                held = limits is None or facts.rows * self.row_norm * direction * (1 + error) + off < HELD
+                term = self.row_norm * bounds.direction_spread * (1 + bounds.softmax_error)
+                if facts.loss is IDENTITY:
+                    term = bounds.row_gradient(IDENTITY) * bounds.direction_spread
+                held = facts.rows * term + off < HELD
             if held:
                 found.append(sensitivity(method, facts, replace(bounds, ceiling=ceiling, opened_error=off)))
         return min(found)
+
+    def _bounds(self, facts: Facts) -> Bounds:
+        """Return what is public and true of every candidate, without what is cut after rows are summed."""
+        direction = self.spread or facts.spread
+        if facts.loss is IDENTITY:  # the check on shares lets no longer weights pass
+            weights = facts.logit_bound / self.row_norm
+            return Bounds(self.row_norm, direction_spread=direction, target_norm=self.target_norm, weight_norm=weights)
+        halved = facts.loss is LOGISTIC
+        error = softmax_error(2 if halved else facts.classes, facts.logit_bound, halved)
+        return Bounds(self.row_norm, direction_spread=direction, softmax_error=error)
+
+    def _opened_error(self, method: Appraiser, facts: Facts, bounds: Bounds) -> float:
+        """Return the bound on what rounding after the rows' terms changes of the opened number."""
+        if facts.loss is IDENTITY:
+            return squared_error(method, facts, bounds)
+        if isinstance(method, GradientNorm):
+            return opened_error(method, facts, method.scale(facts) * bounds.row_gradient(facts.loss))
+        return opened_error(method, facts, 0.0, bounds.direction_spread)
 
     def mechanism(self, method: Appraiser, facts: Facts) -> Mechanism:
         """Return the mechanism as it is charged, with a grid that is as coarse as 16 fractional bits.
@@ -234,6 +264,7 @@ class NoisedRelease(Release):
             delta=float(self.delta),
             row_norm=float(self.row_norm),
             protects=PROTECTS,
+            target_norm=None if self.target_norm is None else float(self.target_norm),
         )
 
     # -- on shares -------------------------------------------------------------------------------------------------

@@ -1,14 +1,23 @@
 """How much the opened number changes if one row of the candidate is replaced. Noise is scaled to this sensitivity.
 
-    gradient_norm   T^2 - max(T - 2 b', 0)^2,    b' = s b,    T = min(n b', sqrt(ceiling))
-    influence       2 R D
-    finetuning      |D_te| sqrt(2) R_o max u,    u <- kappa u + 2 lr b / m
+    gradient_norm   t^2 - max(t - s c, 0)^2,    t = min(n s b, sqrt(ceiling))
+    influence       2 R D, or c D for linear regression
+    finetuning      |D_te| g_te max u,    u <- kappa u + lr c / m
 
-R is the public norm of a clipped row and R_o that of the model owner's rows. b = sqrt(2) R bounds the gradient of a
-row's loss, whatever the weights are. n is the candidate's number of rows, s the public scale of gradient_norm, and D
-the spread of the influence direction (the largest distance of two of its columns). D_te are the test rows. u bounds how
-far apart two trainings are that differ in one row; a step at rate lr over m rows multiplies u by kappa at most, and
-adds the last term if the row is in the step. The code adds the errors of fixed point, which `Bounds` states.
+    model                b                c                 g_te                  h
+    softmax_regression   sqrt(2) R        2 sqrt(2) R       sqrt(2) R_o           1/2
+    logistic_regression  R                2 R               R_o                   1/4
+    linear_regression    2 R (R W + T)    2 R (R W + 2 T)   2 R_o (R_o W + T_o)   2
+
+R is the public norm of a clipped row and R_o that of the model owner's rows. b bounds the gradient of a row's loss, and
+c how far the gradients of two rows are apart, whatever the weights are. Of a squared error both grow with the weights
+and the targets: W bounds the norm of the weights, T the candidate's targets and T_o the model owner's. n is the
+candidate's number of rows, s the public scale of gradient_norm, and D the spread of the influence direction (the
+largest distance of two of its columns, or the norm of its only column). D_te are the test rows, and g_te bounds the
+gradient of the loss of one. u bounds how far apart two trainings are that differ in one row; a step at rate lr over m
+rows multiplies u by kappa at most, and adds the last term if the row is in the step. The second derivative of a row's
+loss has eigenvalues of h R^2 at most, from which kappa follows; W grows by each step. The code adds the errors of fixed
+point, which `Bounds` states.
 
 In go a method, its public facts and the `Bounds` that hold for every candidate that might have come; out comes the
 sensitivity. Two candidates are neighbours if they have the same number n of rows and differ in one row, in any way.
@@ -20,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -30,8 +39,10 @@ from mpc_appraisal.methods.base import Appraiser, Facts
 from mpc_appraisal.methods.finetuning import Finetuning
 from mpc_appraisal.methods.gradient_norm import GradientNorm
 from mpc_appraisal.methods.influence import Influence
+from mpc_appraisal.models.links import IDENTITY, LOGISTIC, SOFTMAX, Link
 from mpc_appraisal.release.dp.clipping import check_norm
 
+CURVATURE = {SOFTMAX.name: 0.5, LOGISTIC.name: 0.25, IDENTITY.name: 2.0}  # h, by the link's name
 PROTECTS = "one row of the data owner's candidate; nothing of the model owner's data"
 
 
@@ -49,6 +60,9 @@ class Bounds:
         ceiling: The number at which the squared norm is cut off, on shares, before noise is added. None cuts nothing.
         softmax_error: The summed error of one row's probabilities; see `rounding.softmax_error`.
         opened_error: The bound on every other error of the opened number. Neighbours may differ by twice this error.
+        target_norm: The bound T on the candidate's targets, which linear regression needs.
+        weight_norm: The bound W on the norm of the weights, which linear regression needs.
+        owner_target: The bound T_o on the model owner's targets. None takes T.
 
     Raises:
         InputError: A field cannot be such a bound.
@@ -60,28 +74,56 @@ class Bounds:
     ceiling: float | None = None
     softmax_error: float = 0.0
     opened_error: float = 0.0
+    target_norm: float | None = None
+    weight_norm: float | None = None
+    owner_target: float | None = None
 
     def __post_init__(self) -> None:
         check_norm(self.row_norm, "release.row_norm")
         if self.owner_norm is not None:
             check_norm(self.owner_norm, "release.owner_norm")
-        for key in ("direction_spread", "ceiling"):
+        for key in ("direction_spread", "ceiling", "target_norm"):
             if getattr(self, key) is not None:
                 number(f"release.{key}", getattr(self, key), above=0)
-        for key in ("softmax_error", "opened_error"):
-            number(f"release.{key}", getattr(self, key), least=0)
+        for key in ("softmax_error", "opened_error", "weight_norm", "owner_target"):
+            if getattr(self, key) is not None:
+                number(f"release.{key}", getattr(self, key), least=0)
 
-    def row_gradient(self, norm: float | None = None) -> float:
-        """Return the largest norm b of a row's gradient, for rows of norm R or of `norm`."""
-        return (math.sqrt(2) + self.softmax_error) * (self.row_norm if norm is None else norm)
+    def row_gradient(self, link: Link = SOFTMAX) -> float:
+        """Return the largest norm b of a row's gradient."""
+        if link is IDENTITY:
+            target, weights = self.sizes()
+            return 2 * self.row_norm * (self.row_norm * weights + target)
+        return ((1.0 if link is LOGISTIC else math.sqrt(2)) + self.softmax_error) * self.row_norm
+
+    def row_change(self, link: Link = SOFTMAX, weight_norm: float | None = None) -> float:
+        """Return the largest distance c of two rows' gradients.
+
+        For linear regression `weight_norm` takes the place of W. The gradients of rows (x, y) and (z, t) at theta are
+        2 (x x' - z z') theta - 2 (y x - t z) apart. The first matrix is between -z z' and x x', so that its norm is R^2
+        at most, and the last term is 4 R T at most.
+        """
+        if link is IDENTITY:
+            target, known = self.sizes()
+            weights = known if weight_norm is None else weight_norm
+            return 2 * self.row_norm * (self.row_norm * weights + 2 * target)
+        return 2 * self.row_gradient(link)
+
+    def sizes(self) -> tuple[float, float]:
+        """Return T and W. Raises InputError where one is not known."""
+        for key, what in (("target_norm", "targets"), ("weight_norm", "the norm of the weights")):
+            if getattr(self, key) is None:
+                raise InputError(f"release.{key}", "nothing", f"a public bound on {what}, for linear_regression")
+        return self.target_norm, self.weight_norm
 
 
 def gradient_norm(method: GradientNorm, facts: Facts, bounds: Bounds) -> float:
     """Return the sensitivity of S = ||s G||^2, where G sums n rows' gradients and s = `GradientNorm.scale` is public.
 
-    Without a ceiling it is 8 (n - 1) s^2 R^2 for two rows or more, plus errors. That is 4 / n of the largest square,
-    but far above the square of a model that fits. Raises InputError if `facts` scales by another norm than the rows are
-    clipped to.
+    With b the bound on a row's gradient and c that on the distance of two of them, it is t^2 - max(t - s c, 0)^2 at
+    t = s n b, plus errors. For softmax regression that is 8 (n - 1) s^2 R^2 for two rows or more, 4 / n of the largest
+    square, but far above the square of a model that fits. Raises InputError if `facts` scales by another norm than the
+    rows are clipped to, or if linear regression comes without T or W.
     """
     if facts.row_norm != bounds.row_norm:
         raise InputError(
@@ -90,24 +132,28 @@ def gradient_norm(method: GradientNorm, facts: Facts, bounds: Bounds) -> float:
             f"{bounds.row_norm:g}, the public norm that rows are clipped to: one that is taken from the data tells of "
             "them",
         )
-    row = method.scale(facts) * bounds.row_gradient()
-    top = facts.rows * row
+    top = facts.rows * method.scale(facts) * bounds.row_gradient(facts.loss)
     if bounds.ceiling is not None:
         top = min(top, math.sqrt(bounds.ceiling))
-    return top**2 - max(top - 2 * row, 0.0) ** 2 + 2 * bounds.opened_error
+    moved = method.scale(facts) * bounds.row_change(facts.loss)
+    return top**2 - max(top - moved, 0.0) ** 2 + 2 * bounds.opened_error
 
 
 def influence(method: Influence, facts: Facts, bounds: Bounds) -> float:
     """Return the sensitivity of the sum, not the mean, over n rows of x' V (p - y).
 
     x is a row, p its probabilities, y its one-hot label and V the model owner's direction. Every row's term is within
-    +- R D. The model owner announces the spread D of V, or the release states it. That V keeps D is checked on shares,
-    exactly, so that no slack is added. Raises InputError if no D is known.
+    +- R D. For logistic regression p and y are single numbers, and the same holds. For linear regression the term is
+    2 (x' theta - y) x' V, and two rows' terms differ by c D at most, c being `Bounds.row_change`. The model owner
+    announces the spread D of V, or the release states it. That V keeps D is checked on shares, exactly, so that no
+    slack is added. Raises InputError if no D is known, or if linear regression comes without T or W.
     """
     if bounds.direction_spread is None:
         raise InputError(
             "release.direction_spread", "nothing", "a public bound on the influence direction, see clip_direction"
         )
+    if facts.loss is IDENTITY:
+        return bounds.row_change(IDENTITY) * bounds.direction_spread + 2 * bounds.opened_error
     return 2 * bounds.row_norm * bounds.direction_spread * (1 + bounds.softmax_error) + 2 * bounds.opened_error
 
 
@@ -118,22 +164,32 @@ def finetuning(method: Finetuning, facts: Facts, bounds: Bounds) -> float:
     (Hardt, Recht and Singer 2016, sections 2 and 3, for a public order of rows). A step multiplies the distance by
     kappa at most (Boehning 1992), and adds to it if the replaced row is in the step. The largest u of any row counts.
     The bound grows as kappa^steps if the rate is so large that kappa is above 1. Raises InputError if it is infinite.
+
+    For linear regression the gradients grow with the weights. A step is theta <- (I - lr (H + 2 l2)) theta + lr g, with
+    H of eigenvalues h R^2 at most and g a mean of 2 y x, so that W <- kappa W + 2 lr (mean of R T) bounds their norm.
     """
     owner = bounds.row_norm if bounds.owner_norm is None else bounds.owner_norm
-    error = 2 * bounds.softmax_error * max(owner, bounds.row_norm)
+    error, link = 2 * bounds.softmax_error * max(owner, bounds.row_norm), facts.loss
+    target, weights = bounds.sizes() if link is IDENTITY else (0.0, 0.0)
+    owner_target = target if bounds.owner_target is None else bounds.owner_target
     apart, decay = torch.zeros(facts.rows, dtype=torch.float64), 2 * facts.l2
     for of_owner, of_candidate in method.schedule(facts):
         m = len(of_owner) + len(of_candidate)
-        curvature = (len(of_owner) * owner**2 + len(of_candidate) * bounds.row_norm**2) / (2 * m)
-        apart *= max(abs(1 - method.lr * decay), abs(1 - method.lr * (curvature + decay)))
-        apart[of_candidate] += method.lr * 2 * math.sqrt(2) * bounds.row_norm / m
+        curvature = (len(of_owner) * owner**2 + len(of_candidate) * bounds.row_norm**2) * CURVATURE[link.name] / m
+        kappa = max(abs(1 - method.lr * decay), abs(1 - method.lr * (curvature + decay)))
+        apart *= kappa
+        # The error of probabilities is added apart, so that it is no part of the distance of two gradients.
+        apart[of_candidate] += method.lr * replace(bounds, softmax_error=0.0).row_change(link, weights) / m
         apart += method.lr * error
+        pull = (len(of_owner) * owner * owner_target + len(of_candidate) * bounds.row_norm * target) / m
+        weights = kappa * weights + 2 * method.lr * pull
     moved = apart.max().item()
-    if not math.isfinite(moved):
+    if not math.isfinite(moved * (1 + weights)):
         raise InputError(
             "appraisal.lr", method.lr, "a rate at which fine-tuning does not diverge, for its sensitivity is finite"
         )
-    return facts.test_rows * math.sqrt(2) * owner * moved + 2 * bounds.opened_error
+    steepest = {SOFTMAX: math.sqrt(2), LOGISTIC: 1.0}.get(link, 2 * (owner * weights + owner_target)) * owner
+    return facts.test_rows * steepest * moved + 2 * bounds.opened_error
 
 
 SENSITIVITIES: dict[type[Appraiser], Callable[..., float]] = {
