@@ -33,13 +33,14 @@ from mpc_appraisal.methods.relevance import Diversity, Relevance
 from mpc_appraisal.models.links import SOFTMAX
 from mpc_appraisal.mpc.backends.fast import DrySession
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
-from mpc_appraisal.mpc.protocols.log_softmax import LARGEST, LOG_BITS, X_BITS, polynomial
+from mpc_appraisal.mpc.protocols.log_softmax import ASIDE, LOG_BITS, OPEN_BITS, doublings, polynomial
+from mpc_appraisal.mpc.protocols.log_softmax import MANTISSA as LOG_MANTISSA
+from mpc_appraisal.mpc.protocols.reciprocal import ReciprocalPlan
 from mpc_appraisal.mpc.protocols.softmax import (
     BITS,
     LOGIT_RANGE,
     MANTISSA,
     Q_DROP,
-    S_BITS,
     Z_BITS,
     kept,
     normalise,
@@ -198,11 +199,11 @@ def softmax_off(classes: int, bound: float, engine: str) -> Off:
     if engine != "fast":
         return Off(classes * 2.0 ** -(FUNCTIONS["softmax"].bits + 1), 0.0)
     k = squarings(bound)
-    opened, last = _stages(classes, bound, k, kept(classes), log=False)
+    opened, last = _stages(classes, bound, k, kept(classes))
     power, skew, _ = _power(bound / 2.0**k, classes, 1.0 / (classes * 2.0**k))
     sure, square = 2.0**k * (skew + TABLE) / 2, (2.0**k * power) ** 2 / 8
     for times, unit in opened:
-        square += (times * unit / 2) ** 2 * classes * (_steepest(classes, times, True) if times > 1 else 1.0)
+        square += (times * unit / 2) ** 2 * classes * (_steepest(classes, times) if times > 1 else 1.0)
         sure += (times * unit) ** 2 * classes / 2 if times > 1 else 0.0
     drift = last.drift
     sure += max(last.high / (1 + drift) - 1, 1 - last.low / (1 - drift)) + drift**2
@@ -216,53 +217,45 @@ def log_softmax_off(classes: int, bound: float, engine: str) -> Off:
     if engine != "fast":
         return Off(2.0 ** -(FUNCTIONS["log_softmax"].bits + 1), 0.0)
     squarings(bound)
-    k, unit = max(1, math.ceil(math.log2(bound / LARGEST))), 2.0**-LOG_BITS
-    opened, logs = _stages(classes, bound, k, X_BITS, log=True)
-    power, skew, _ = _power(bound / 2.0**k, classes, 1.0 / (classes * 2.0**k))
-    sure = 2.0**k * (skew + TABLE) + 2 * unit  # two: the mean's rounding down, and constants
-    square = (2.0**k * power) ** 2 + 2 * (unit / 2) ** 2
-    for times, part in opened:
-        square += (times * part / 2) ** 2 * classes * (_steepest(classes, times, False) if times > 1 else 1.0)
-        sure += (times * part) ** 2 * classes / 2
-    for weight, low, high in logs:
-        largest = max(abs(math.log(low)), abs(math.log(high))) + 0.2
-        inverse, tilt, _ = _power(largest, 1, unit, room=0.0)
-        sure += weight * (_series(low, high) + tilt + TABLE + unit / 2)
-        square += (weight * (inverse + 2.5 * unit)) ** 2
-    return Off(sure, math.sqrt(square))
+    (k, largest), unit, wide = doublings(bound, classes), 2.0**-LOG_BITS, classes * math.exp(ASIDE)
+    power, skew, _ = _power(largest, 1, 2.0**-k, 0.0, LOG_MANTISSA)
+    # A common factor of all exponents counts by the mean of u under the probabilities, which is within ASIDE.
+    tilt = skew / largest
+    sure = 2.0**k * TABLE + tilt * ASIDE + 2 * (tilt * bound) ** 2
+    square = (2.0**k * power) ** 2 + (unit / 2) ** 2
+    for j in range(k + 1):  # the values that are opened to be squared, and the sum at last
+        times = 2.0 ** (k - j)
+        part = wide ** (1 / times) * 2.0 ** (2.1 - OPEN_BITS) * math.exp(ASIDE / times)
+        square += (times * part / 2) ** 2
+        sure += (times * part) ** 2 * classes / 2 if times > 1 else 0.0
+    low, high = 0.999 * math.exp(-ASIDE), 1.001 * wide
+    inverse, skew, _ = _power(math.log(2 * high / low) + 0.2, 1, unit, room=0.0)
+    sure += _series(low / high, 1.0) + skew + TABLE
+    return Off(sure, math.sqrt(square + (inverse + 2.5 * unit) ** 2))
 
 
-def _stages(classes: int, bound: float, k: int, x_bits: int, log: bool):
-    """Plan the engine's softmax, or its log-softmax if `log` is true, in `k` stages.
+def _stages(classes: int, bound: float, k: int, x_bits: int) -> tuple[list[tuple[float, float]], ReciprocalPlan]:
+    """Plan the engine's softmax in `k` stages.
 
     Returns (T, u) of every value that is opened on the way: T is the power that later stages raise it to, u its unit in
-    parts of its row's sum. With them comes the plan of the last division, or (weight, low, high) of every logarithm.
+    parts of its row's sum. With them comes the plan of the last division.
     """
     engine = DrySession().context.engine
     logits = torch.zeros(1, classes, dtype=torch.int64, device="meta")
     rows = powers(engine, logits, 36, bound, k, x_bits)
-    opened, logs = [], []
+    opened = []
     for j in range(k):
         times = 2.0 ** (k - j)
-        divided = normalise(engine, rows, last=False, wide=log)
+        divided = normalise(engine, rows, last=False)
         opened += [(times, 2.0**rows.drop / rows.low), (times, 2.0**Q_DROP / (divided.one * divided.how.low))]
-        logs.append((times, *_normal(*divided.y_range)))
         rows = squares(engine, divided, classes)
-    if not log:
-        last = normalise(engine, rows, last=True)
-        return [*opened, (1.0, 2.0**rows.drop / rows.low)], last.how
-    drop = math.ceil(math.log2(rows.high)) - S_BITS
-    logs.append((1.0, *_normal(rows.low / 2.0**drop, rows.high / 2.0**drop)))
-    return [*opened, (1.0, 2.0**drop / rows.low / math.sqrt(classes))], logs
+    last = normalise(engine, rows, last=True)
+    return [*opened, (1.0, 2.0**rows.drop / rows.low)], last.how
 
 
-def _normal(low: float, high: float) -> tuple[float, float]:
-    """Return the interval divided by the power of two that brings `high` to 1 at most."""
-    bits = math.ceil(math.log2(high))
-    return low / 2.0**bits, high / 2.0**bits
-
-
-def _power(largest: float, classes: int, unit: float, room: float | None = None) -> tuple[float, float, float]:
+def _power(
+    largest: float, classes: int, unit: float, room: float | None = None, most: int = MANTISSA
+) -> tuple[float, float, float]:
     """Bound the errors of an exponential of numbers z of at most `largest` in size.
 
     Returns the relative error by chance, the sure relative error, and the step of the opened z. `unit` is that of z.
@@ -275,18 +268,18 @@ def _power(largest: float, classes: int, unit: float, room: float | None = None)
     step = fine * 2.0**drop
     rate = step / LN3 * 2.0**POINT
     offset = math.ceil(largest / LN3 + 1.01)
-    mantissa = min(MANTISSA, int((62.9 - room - largest / math.log(2.0) - stretched(offset)) / 2))
+    mantissa = min(most, int((62.9 - room - largest / math.log(2.0) - stretched(offset)) / 2))
     factor = math.sqrt(3) / 2 * 2.0**-mantissa + LN3 / 2 * 2.0**-20
     rounded = step / 2 if drop else 0.0
     return 2 * factor + rounded, largest * abs(round(rate) / rate - 1), step
 
 
 @lru_cache(maxsize=128)
-def _steepest(classes: int, times: float, centred: bool) -> float:
-    """Return a bound on (P / p) (1 - P)^2, where P is p^times rescaled; if not `centred`, on P / p."""
+def _steepest(classes: int, times: float) -> float:
+    """Return a bound on (P / p) (1 - P)^2, where P is p^times rescaled."""
     m, s = np.linspace(0.0, 1.0, 2001), 1 / times
     found = m ** (1 - s) * (m**s + (classes - 1) ** (1 - s) * (1 - m) ** s)
-    return 1.01 * float((found * (1 - m) ** 2 if centred else found).max())
+    return 1.01 * float((found * (1 - m) ** 2).max())
 
 
 @lru_cache(maxsize=128)
