@@ -21,17 +21,9 @@ from mpc_appraisal.mpc.protocols.log_softmax import log_softmax
 from mpc_appraisal.mpc.protocols.softmax import softmax
 from mpc_appraisal.mpc.ring.powers_of_three import power_of_three, stretched
 from mpc_appraisal.release import Best, Bit, Value
-from mpc_appraisal.release.accuracy import (
-    LAMBDA,
-    TABLE,
-    certainty,
-    doubt_of,
-    error_bound,
-    grid,
-    log_softmax_off,
-    softmax_off,
-)
+from mpc_appraisal.release.accuracy import certainty, doubt_of, error_bound, grid
 from mpc_appraisal.release.dp.clipping import spread
+from mpc_appraisal.release.softmax_accuracy import LAMBDA, TABLE, log_softmax_off, softmax_off
 
 torch.set_num_threads(1)
 

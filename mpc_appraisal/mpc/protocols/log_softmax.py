@@ -12,9 +12,9 @@ from e^u = (e^(u / T))^T with T = 2^k by k squarings of masked values, and one l
 C is left.
 
 What leaves each owner are values under masks that the dealer draws. Nothing is revealed to anybody; B, k and the shapes
-are public. The error of an entry has a standard deviation of 6e-6 at B = 16 and of
-5e-5 at B = 256, the same for all entries of a row, and a mean below 1e-6; `release.accuracy.log_softmax_off` bounds
-it. With ten classes each owner sends 66 bytes an entry in 42 rounds at B = 16, and 110 bytes in 64 rounds at B = 256.
+are public. The error of an entry has a standard deviation of 6e-6 at B = 16 and of 5e-5 at B = 256, most of it common
+to the entries of a row, and no mean; `release.softmax_accuracy.log_softmax_off` bounds it. With ten classes each owner
+sends 66 bytes an entry in 42 rounds at B = 16, and 110 bytes in 64 rounds at B = 256.
 
 The constants below may change only together with that bound on the error: they keep every exponent and every opened
 value within its ring, and the logarithm within the range on which its polynomial is right.
@@ -36,7 +36,7 @@ from mpc_appraisal.mpc.ring.powers_of_three import LN3, POINT
 MAX_LOG_CLASSES = 10  # The range of the logarithm grows with the classes.
 LOG_BITS = 18  # A logarithm has so many fractional bits.
 LARGEST = 4.5  # |x| is at most this in e^x, so that powers of three with mantissas of 20 bits fit the ring.
-MANTISSA = 20
+MANTISSA = 20  # A power of three has at most so many bits in its mantissa.
 ASIDE = 0.35  # m is off by at most this from the mean of v under the true probabilities.
 WEIGHT_BITS = 20  # A probability that weighs the mean m has so many fractional bits.
 OPEN_BITS, SQUARE_RING = 24, 48  # The widths of the rings in which a power of e^(u / T) is opened and squared.
