@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from mpc_appraisal.mpc.ops import log_sigmoid
+from mpc_appraisal.mpc.ops import factor, log_sigmoid
 
 
 class Link(ABC):
@@ -66,7 +66,18 @@ class Link(ABC):
         return 1.0
 
 
-class SoftmaxLink(Link):
+class ExponentialLink(Link):
+    """State a loss whose predictions need exponentials, with its derivatives along a direction, which need none."""
+
+    @abstractmethod
+    def along(self, z: Any, d: Any) -> tuple[Any, Any, Any]:
+        """Return the second, third and fourth derivative of the sum over rows of L(z + t d) by t, at t = 0.
+
+        The outputs z are plain, or known to one party alone; d, of the same shape, is plain or secret.
+        """
+
+
+class SoftmaxLink(ExponentialLink):
     """The cross-entropy of a softmax, for one-hot targets (n, C) of C classes."""
 
     name = "softmax"
@@ -76,6 +87,15 @@ class SoftmaxLink(Link):
 
     def rise(self, before, after, y):
         return ((before.log_softmax(1) - after.log_softmax(1)) * y).sum()
+
+    def along(self, z, d):
+        # These are the cumulants of d under the probabilities p.
+        p = z.softmax(1)
+        c = factor(d - (d * p).sum(1, keepdim=True))
+        square = factor(c.square())
+        weighted = factor(square * p)
+        variance = weighted.sum(1)
+        return variance.sum(), (weighted * c).sum(), (weighted * square).sum() - variance.square().sum() * 3.0
 
     def loss(self, z, y):
         return -(z.log_softmax(1) * y).sum(1)
@@ -90,7 +110,7 @@ class SoftmaxLink(Link):
         return p - p.square()
 
 
-class LogisticLink(Link):
+class LogisticLink(ExponentialLink):
     """The log loss of a sigmoid, for two classes in one column of targets 0 and 1."""
 
     name = "logistic"
@@ -101,6 +121,12 @@ class LogisticLink(Link):
     def rise(self, before, after, y):
         # L = -ln sigmoid(-z) - y z
         return (log_sigmoid(before * -1.0) - log_sigmoid(after * -1.0)).sum() - ((after - before) * y).sum()
+
+    def along(self, z, d):
+        s, square = z.sigmoid(), factor(d.square())
+        second = s - s.square()
+        third, fourth = second * (s * -2.0 + 1.0), second - second.square() * 6.0
+        return (square * second).sum(), (square * (d * third)).sum(), (square.square() * fourth).sum()
 
     def loss(self, z, y):
         return (torch.nn.functional.softplus(z, threshold=50.0) - y * z).sum(1)

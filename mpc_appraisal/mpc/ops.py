@@ -54,6 +54,21 @@ def record_weights(weights: Any) -> Any:
 
 
 @singledispatch
+def factor(value: Any) -> Any:
+    """Return a value that several products take as a factor, with more fractional bits than they would leave it.
+
+    An engine cuts the value here once, and not in each product. A plain tensor is returned as it is.
+    """
+    return value
+
+
+@singledispatch
+def private(value: Any) -> bool:
+    """Return whether one party of a session on shares alone knows `value`, and computes functions of it in float64."""
+    return False
+
+
+@singledispatch
 def negative(value: Any) -> Any:
     """Return 1 where `value` is below zero and 0 elsewhere. The result is exact, and secret if `value` is secret."""
     return (value < 0).to(torch.float64)

@@ -5,8 +5,9 @@
 The bound B holds whatever the data are, if no number wraps in the ring (`Record.failure_probability`). `error_bound`
 takes a method and its public facts (sizes, and norms that the owners announced) and returns B, or the reason for which
 there is none. B adds up errors that are sure, such as the rounding of inputs, and errors by chance, which come from the
-stochastic roundings on shares and grow as the root of the number of rows. `Off` holds both for one row; each function
-of the last section follows both through one method and returns B, where `unit` is that of the opened number.
+stochastic roundings on shares and grow as the root of the number of rows. `softmax_accuracy.Off` holds both for one
+row; each function of the last section follows both through one method and returns B, where `unit` is that of the opened
+number.
 
 The derivation is in docs/protocols/releases.md, that of `mlp_finetuning` in docs/protocols/perceptron_bound.md. To
 bound a new method, derive its B there and add its function to `BOUNDS`. The constants and formulas here are part of the
@@ -18,10 +19,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-
-import numpy as np
-import torch
 
 from mpc_appraisal.methods.base import Appraiser, Facts
 from mpc_appraisal.methods.finetuning import Finetuning
@@ -31,32 +28,16 @@ from mpc_appraisal.methods.influence_error import InfluenceError
 from mpc_appraisal.methods.mlp_finetuning import MlpFinetuning
 from mpc_appraisal.methods.relevance import Diversity, Relevance
 from mpc_appraisal.models.links import SOFTMAX
-from mpc_appraisal.mpc.backends.fast import DrySession
-from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
-from mpc_appraisal.mpc.protocols.log_softmax import LARGEST, LOG_BITS, X_BITS, polynomial
-from mpc_appraisal.mpc.protocols.softmax import (
-    BITS,
-    LOGIT_RANGE,
-    MANTISSA,
-    Q_DROP,
-    S_BITS,
-    Z_BITS,
-    kept,
-    normalise,
-    powers,
-    squares,
-    squarings,
-)
+from mpc_appraisal.mpc.protocols.softmax import LOGIT_RANGE
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, FINE_ELEMENTS, OPERAND_BITS
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
-from mpc_appraisal.mpc.ring.powers_of_three import LN3, POINT, stretched
 from mpc_appraisal.release.description import ReleaseDescription
 from mpc_appraisal.release.perceptron_accuracy import BEYOND, LOOSE, UNIT, Rounded, perceptron_bound
+from mpc_appraisal.release.softmax_accuracy import CHANCE, LAMBDA, log_softmax_off, softmax_off
 
-CHANCE = 1e-9  # the probability with which an error is beyond its bound, by the masks alone
-LAMBDA = math.sqrt(2 * math.log(2 / CHANCE))  # deviations that a sum of chance errors keeps to
 INPUT = 2.0 ** -(PRECISION_BITS + 1)  # the rounding of an input that is shared as it is
-TABLE = 2.0**-24  # the largest mean relative error of a power of three; a test measures it
+SQRT2 = math.sqrt(2)
+APART = 0.75  # fine-tuning's series is bounded for training that moves two logits of a test row no farther apart
 CHANGE_BITS = 26  # the fewest fractional bits that are left after a product with a public factor
 EXACT = "Computed in float64: no fixed point."
 STOCK = "No bound: CrypTen as shipped approximates exponentials by a series that is not bounded here."
@@ -67,6 +48,10 @@ NOT_DERIVED = "No bound is derived for this method: see its own documentation fo
 OTHER_MODEL = "No bound is derived for this model: see docs/models.md for the errors that were measured."
 STABLE = (
     "For training that does not amplify an error, which public facts make sure only up to a learning rate of {:.3g}."
+)
+SERIES = (
+    "For training that moves two logits of a test row apart by at most {:g}, which public facts make sure only up to a "
+    "product of learning rate and steps of {:.2g}."
 )
 
 
@@ -86,19 +71,6 @@ class Bound:
 PLAINTEXT = Bound(0.0, EXACT)
 SCALED = {GradientNorm: 14, Relevance: 20, Diversity: 10}  # bits of the grid of sums that a public scale bounds
 LOOSELY = frozenset({MlpFinetuning.name})  # values of these methods may be within the bound and far from honest runs
-
-
-@dataclass(frozen=True)
-class Off:
-    """The error of one row, in units of the function's result.
-
-    Attributes:
-        sure: The part that may have one sign in every row.
-        chance: The part by chance: the root of the sum of b_k^2, where b_k bounds the error of source k.
-    """
-
-    sure: float
-    chance: float
 
 
 def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = True, compared: bool = False) -> Bound:
@@ -131,6 +103,9 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
     note = None
     if type(method) is Finetuning and method.lr > (sure := 2 / (facts.longest**2 / 2 + 2 * facts.l2)):
         note = STABLE.format(sure)
+    if type(method) is Finetuning and method.expands(facts) and SQRT2 * method.largest_move(facts) > APART:
+        sure = APART / SQRT2 / method.largest_move(facts) * method.lr * method.steps
+        note = " ".join([SERIES.format(APART, sure), *[note] * (note is not None)])
     if type(method) is MlpFinetuning:
         note = LOOSE if math.isfinite(found) else BEYOND
         return Bound(found if math.isfinite(found) else None, note)
@@ -178,124 +153,15 @@ def grid(method: Appraiser, facts: Facts) -> int:
     the rows that are summed, and one unit of the grid is about two deviations of one run from another. So the grid adds
     no more to a value than a run does (2^-11 in the sum of 150 rows' influence, 3e-6 in their mean), and a bit or two
     of the engine's rounding are left. The error of a squared norm depends on the norm, which is secret. Its unit is
-    that of a mean gradient of a hundredth of the rows' norm, and some bits of larger norms are still rounding. An
+    that of a mean gradient of a hundredth of the rows' norm, and some bits of larger norms are still rounding. The
+    series of fine-tuning at small rates rounds in units of the rate times the steps, and so does its grid. An
     answer with noise is not rounded, because the noise of both owners lies over all of these bits.
     """
     rows = facts.rows if type(method) in (Influence, InfluenceError) else facts.test_rows
     finest = {Influence: 15, InfluenceError: 17}.get(type(method), 14)
-    return SCALED.get(type(method)) or max(4, finest - math.ceil(math.log2(max(rows, 1)) / 2))
-
-
-# -- what the engine's functions are off by ------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=64)
-def softmax_off(classes: int, bound: float, engine: str) -> Off:
-    """Return the error of a weighted sum of one row's probabilities, computed from given logits.
-
-    No two of the weights differ by more than 1. `bound` is the public bound on the centred logits.
-    """
-    if engine != "fast":
-        return Off(classes * 2.0 ** -(FUNCTIONS["softmax"].bits + 1), 0.0)
-    k = squarings(bound)
-    opened, last = _stages(classes, bound, k, kept(classes), log=False)
-    power, skew, _ = _power(bound / 2.0**k, classes, 1.0 / (classes * 2.0**k))
-    sure, square = 2.0**k * (skew + TABLE) / 2, (2.0**k * power) ** 2 / 8
-    for times, unit in opened:
-        square += (times * unit / 2) ** 2 * classes * (_steepest(classes, times, True) if times > 1 else 1.0)
-        sure += (times * unit) ** 2 * classes / 2 if times > 1 else 0.0
-    drift = last.drift
-    sure += max(last.high / (1 + drift) - 1, 1 - last.low / (1 - drift)) + drift**2
-    square += drift**2 + classes * 4.0 ** -(BITS + 1)
-    return Off(sure, math.sqrt(square))
-
-
-@lru_cache(maxsize=64)
-def log_softmax_off(classes: int, bound: float, engine: str) -> Off:
-    """Return the error of an entry of one row's log-softmax, computed from given logits within `bound`."""
-    if engine != "fast":
-        return Off(2.0 ** -(FUNCTIONS["log_softmax"].bits + 1), 0.0)
-    squarings(bound)
-    k, unit = max(1, math.ceil(math.log2(bound / LARGEST))), 2.0**-LOG_BITS
-    opened, logs = _stages(classes, bound, k, X_BITS, log=True)
-    power, skew, _ = _power(bound / 2.0**k, classes, 1.0 / (classes * 2.0**k))
-    sure = 2.0**k * (skew + TABLE) + 2 * unit  # two: the mean's rounding down, and constants
-    square = (2.0**k * power) ** 2 + 2 * (unit / 2) ** 2
-    for times, part in opened:
-        square += (times * part / 2) ** 2 * classes * (_steepest(classes, times, False) if times > 1 else 1.0)
-        sure += (times * part) ** 2 * classes / 2
-    for weight, low, high in logs:
-        largest = max(abs(math.log(low)), abs(math.log(high))) + 0.2
-        inverse, tilt, _ = _power(largest, 1, unit, room=0.0)
-        sure += weight * (_series(low, high) + tilt + TABLE + unit / 2)
-        square += (weight * (inverse + 2.5 * unit)) ** 2
-    return Off(sure, math.sqrt(square))
-
-
-def _stages(classes: int, bound: float, k: int, x_bits: int, log: bool):
-    """Plan the engine's softmax, or its log-softmax if `log` is true, in `k` stages.
-
-    Returns (T, u) of every value that is opened on the way: T is the power that later stages raise it to, u its unit in
-    parts of its row's sum. With them comes the plan of the last division, or (weight, low, high) of every logarithm.
-    """
-    engine = DrySession().context.engine
-    logits = torch.zeros(1, classes, dtype=torch.int64, device="meta")
-    rows = powers(engine, logits, 36, bound, k, x_bits)
-    opened, logs = [], []
-    for j in range(k):
-        times = 2.0 ** (k - j)
-        divided = normalise(engine, rows, last=False, wide=log)
-        opened += [(times, 2.0**rows.drop / rows.low), (times, 2.0**Q_DROP / (divided.one * divided.how.low))]
-        logs.append((times, *_normal(*divided.y_range)))
-        rows = squares(engine, divided, classes)
-    if not log:
-        last = normalise(engine, rows, last=True)
-        return [*opened, (1.0, 2.0**rows.drop / rows.low)], last.how
-    drop = math.ceil(math.log2(rows.high)) - S_BITS
-    logs.append((1.0, *_normal(rows.low / 2.0**drop, rows.high / 2.0**drop)))
-    return [*opened, (1.0, 2.0**drop / rows.low / math.sqrt(classes))], logs
-
-
-def _normal(low: float, high: float) -> tuple[float, float]:
-    """Return the interval divided by the power of two that brings `high` to 1 at most."""
-    bits = math.ceil(math.log2(high))
-    return low / 2.0**bits, high / 2.0**bits
-
-
-def _power(largest: float, classes: int, unit: float, room: float | None = None) -> tuple[float, float, float]:
-    """Bound the errors of an exponential of numbers z of at most `largest` in size.
-
-    Returns the relative error by chance, the sure relative error, and the step of the opened z. `unit` is that of z.
-    """
-    if room is None:
-        room = math.log2(classes * math.cosh(largest) * 1.001) - largest / math.log(2.0)
-    # Where z has 36 fractional bits, `unit` stands for 2^36 units: only its place to the next power of two matters.
-    fine = unit * 2.0**-36 if classes > 1 else unit
-    drop = max(0, math.ceil(math.log2(largest / fine / (2.0 ** (Z_BITS - 2) - 8))))
-    step = fine * 2.0**drop
-    rate = step / LN3 * 2.0**POINT
-    offset = math.ceil(largest / LN3 + 1.01)
-    mantissa = min(MANTISSA, int((62.9 - room - largest / math.log(2.0) - stretched(offset)) / 2))
-    factor = math.sqrt(3) / 2 * 2.0**-mantissa + LN3 / 2 * 2.0**-20
-    rounded = step / 2 if drop else 0.0
-    return 2 * factor + rounded, largest * abs(round(rate) / rate - 1), step
-
-
-@lru_cache(maxsize=128)
-def _steepest(classes: int, times: float, centred: bool) -> float:
-    """Return a bound on (P / p) (1 - P)^2, where P is p^times rescaled; if not `centred`, on P / p."""
-    m, s = np.linspace(0.0, 1.0, 2001), 1 / times
-    found = m ** (1 - s) * (m**s + (classes - 1) ** (1 - s) * (1 - m) ** s)
-    return 1.01 * float((found * (1 - m) ** 2 if centred else found).max())
-
-
-@lru_cache(maxsize=128)
-def _series(low: float, high: float) -> float:
-    """Return a bound on how far the series of `log_softmax.logarithm` is from ln on [low, high]."""
-    x = np.linspace(low, high, 4001)
-    start = np.polynomial.polynomial.polyval((x - (high + low) / 2) / ((high - low) / 2), polynomial(low, high))
-    d = x * np.exp(-start) - 1
-    return 1.01 * float(np.abs(start + d - d**2 / 2 + d**3 * (21845 / 65536) - np.log(x)).max())
+    if type(method) is Finetuning and method.expands(facts):
+        finest -= math.floor(math.log2(method.lr * method.steps))
+    return SCALED.get(type(method)) or max(4, min(finest, CHANGE_BITS) - math.ceil(math.log2(max(rows, 1)) / 2))
 
 
 # -- the methods -----------------------------------------------------------------------------------------------------
@@ -356,15 +222,33 @@ def _finetuning(method: Finetuning, facts: Facts, engine: str, unit: float) -> f
     tilts = (_tilt(method.lr / rate / m) + _tilt(rate)) * (slope + decay) + _tilt(2 * facts.l2 * m) * decay
     tilts += 2 * facts.l2 * root * math.sqrt(facts.classes) * INPUT
     many = math.sqrt(2 * math.log(2 * (total + facts.test_rows) * facts.classes * (steps + 1) / CHANCE))
-    product = rate * longest * 2.0 ** -(OPERAND_BITS + 1) * many
+    product = rate * longest * 2.0 ** -(FINE_BITS + 1) * many
     rows = max(_input(facts.train_rows, facts), _input(facts.rows, facts))
     logit = max(INPUT, _logits(facts)) + product + rows * moved
     step = slope * (off.sure + logit / 2) + math.sqrt(2) * rows + tilts
     apart = method.lr * (steps * step + LAMBDA * math.sqrt(steps) * 2 * slope * off.chance / math.sqrt(m))
     apart += steps * rate * root * math.sqrt(facts.classes) * 2.0**-CHANGE_BITS
+    if method.expands(facts):
+        return slope * apart + _series_off(method, facts) + unit / facts.test_rows
     after = INPUT + product + _input(facts.test_rows, facts) * moved
     loss = 2 * after + log.sure + INPUT + LAMBDA * log.chance / math.sqrt(facts.test_rows)
     return slope * apart + loss + unit / facts.test_rows
+
+
+def _series_off(method: Finetuning, facts: Facts) -> float:
+    """Return the error of the mean of fine-tuning's series over the test rows, for the change that training made."""
+    classes, n, unit, move = facts.classes, facts.test_rows, min(method.lr, 1.0), method.largest_move(facts)
+    apart, wide = min(SQRT2 * move, APART), max(1.0, 2.0 ** math.ceil(math.log2(move / unit / 4))) * unit
+    down = max(1.0, 2.0 ** (math.ceil(math.log2(2 * n * move / unit)) - 24))
+    slope, moved = SQRT2 * facts.longest, move / facts.longest
+    rest = 0.33 / 120 * apart**5  # the fifth cumulant of numbers within 1 is at most 0.33
+    entries = math.sqrt((facts.features + 1) * classes)
+    first = down * INPUT * entries * moved / n + _tilt(unit * down) * slope * moved
+    first += 2 * LAMBDA * slope * unit * 2.0 ** -(FINE_BITS + 1) + _input(n, facts) * SQRT2 * moved * apart
+    powers, step = 1 + apart + apart**2, 2.0**-FINE_BITS
+    second = apart**2 * (2 * classes + 1) * INPUT * powers
+    second += LAMBDA / math.sqrt(n) * step * powers * (wide * apart + 2 * wide**2 * math.sqrt(classes))
+    return rest + first + second + 8 * 2.0**-CHANGE_BITS / n
 
 
 def _perceptron(method: MlpFinetuning, facts: Facts, engine: str, unit: float) -> float:

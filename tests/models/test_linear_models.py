@@ -64,6 +64,19 @@ def test_second_derivatives_and_the_rise_of_the_loss_are_autograds(name):
     assert (link.rise(z, after, y) - rise).abs() < 1e-12
 
 
+@pytest.mark.parametrize("name", ["softmax", "logistic"])
+def test_higher_derivatives_along_a_direction_are_autograds(name):
+    link, k = LINKS[name], 3 if name == "softmax" else 1
+    z, d = torch.randn(2, 6, k, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    y = torch.eye(3, dtype=torch.float64)[[0, 1, 2, 0, 1, 2]] if k == 3 else torch.ones(6, 1, dtype=torch.float64)
+    t = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    value, expected = link.loss(z + t * d, y).sum(), []
+    for _ in range(4):
+        (value,) = torch.autograd.grad(value, t, create_graph=True)
+        expected.append(value.item())
+    assert [each.item() for each in link.along(z, d)] == pytest.approx(expected[1:], rel=1e-9)
+
+
 def test_columns_that_depend_on_one_another_are_named():
     data = problem(LINEAR, 30, 6)
     double = Dataset(torch.cat([data.x, data.x[:, :1]], 1), data.y, 1, "double")

@@ -156,7 +156,7 @@ def context(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the numbers and the functions that the template asks for."""
     drifts: dict[str, list[float]] = {}
     for row in rows:
-        if row["part"] not in IN_CLEAR:
+        if row["part"] not in (*IN_CLEAR, "grid"):
             off = tables.drift([row])
             drifts.setdefault(row["method"], []).extend([] if off is None else [off])
     lines = tables.lines(rows)
@@ -164,6 +164,8 @@ def context(rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "rows": rows, "lines": lines, "costs": tables.costs(rows), "panels": tables.panels(rows),
         "lost": {rate: off for rate, off in tuned.items() if off > tables.LOST},
+        "grid_drift": tables.drift(pick(rows, "grid", "finetuning")) or 0,
+        "grid_revisions": sorted({r["revision"] for r in pick(rows, "grid", "finetuning") if r["revision"]}),
         "grid": tables.grid(rows), "grid_seeds": sorted({r["seed"] for r in pick(rows, "grid", "finetuning")}),
         "known": tables.measured_ratios(rows), "budgets": tables.budgets(rows), "bit": threshold.context(rows),
         "missing": {method: pick(rows, "missing", method) for method in ("gradient_norm", "influence")},

@@ -36,7 +36,7 @@ import torch
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.masked import MaskedOpening, MaskedValue, evict, open_all, product
+from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all, product
 from mpc_appraisal.mpc.protocols.reciprocal import ReciprocalPlan, plan, reciprocal
 from mpc_appraisal.mpc.ring.powers_of_three import LN3, POINT, power_of_three, stretched
 
@@ -67,8 +67,17 @@ def squarings(bound: float) -> int:
     return max(1, math.ceil(math.log2(bound / LARGEST_EXPONENT)))
 
 
+def exponent_step(unit: float, largest: float) -> tuple[int, int]:
+    """Return how many bits of z `exponential` cuts, and the power of three, times 2^POINT, that one step then counts.
+
+    The rounding of this power makes every exponent z * unit too large by one and the same factor.
+    """
+    drop = max(0, math.ceil(math.log2(largest / unit / (2.0 ** (Z_BITS - 2) - 8))))
+    return drop, round(unit * 2.0**drop / LN3 * 2.0**POINT)
+
+
 def exponential(
-    engine: Engine, z: torch.Tensor, unit: float, largest: float, headroom: float
+    engine: Engine, z: torch.Tensor, unit: float, largest: float, headroom: float, most: int = MANTISSA
 ) -> tuple[torch.Tensor, int]:
     """Return shares of e^(z * unit) and the number of their fractional bits, as many as the ring holds; one round.
 
@@ -78,14 +87,14 @@ def exponential(
         unit: the real number that the integer 1 stands for.
         largest: a bound on |z * unit|, at most 8.
         headroom: extra bits (log2) that are needed because several results are summed.
+        most: the most bits that the mantissa of a power of three may have.
 
     Each owner sends the other 3 bytes an element. The dealer sends the model owner two ring elements for each.
     """
-    drop = max(0, math.ceil(math.log2(largest / unit / (2.0 ** (Z_BITS - 2) - 8))))
+    drop, rate = exponent_step(unit, largest)
     (masked,) = open_all(engine, MaskedOpening(z, drop, Z_BITS, Z_BITS, 1 << (Z_BITS - 2)))
-    rate = round(unit * 2.0**drop / LN3 * 2.0**POINT)
     offset = math.ceil(largest / LN3 + 1.01)  # Two fractions in [-1/2, 1/2) lower the exponent by up to one.
-    mantissa = min(MANTISSA, int((62.9 - headroom - largest / math.log(2.0) - stretched(offset)) / 2))
+    mantissa = min(most, int((62.9 - headroom - largest / math.log(2.0) - stretched(offset)) / 2))
     engine.ask_dealer("power", masked.key, rate, mantissa)
     plain, more = engine.dealer_share(z.shape), engine.dealer_share(z.shape)
     evict(engine, masked)
@@ -120,15 +129,11 @@ class Normalised:
     Attributes:
         q: shares (n, C) of the divided rows, mod 2^64 after the last normalisation and mod 2^32 before it.
         one: the number that stands for 1 in q.
-        y: the masked reciprocals (n, 1) by which the opened rows were multiplied.
-        y_range: the two numbers between which every y lies.
         how: the plan of the reciprocals. The sum of every row of q is between how.low and how.high times `one`.
     """
 
     q: torch.Tensor
     one: float
-    y: MaskedValue
-    y_range: tuple[float, float]
     how: ReciprocalPlan
 
 
@@ -156,14 +161,13 @@ def powers(engine: Engine, z: torch.Tensor, bits: int, bound: float, k: int, x_b
     return PositiveRows(x, 64, one_bits - x_bits, one, classes * 0.999 * one, most * one)
 
 
-def normalise(engine: Engine, rows: PositiveRows, last: bool, wide: bool = False) -> Normalised:
+def normalise(engine: Engine, rows: PositiveRows, last: bool) -> Normalised:
     """Divide rows by their sums, up to the factor COARSE, or up to the factor FINE if `last`.
 
     Args:
         engine: this owner's end.
         rows: the rows to divide. The masks under which they are opened are dropped at the end.
         last: whether this is the last normalisation, which gives the probabilities.
-        wide: whether y is opened for products mod 2^64, as the last y always is, rather than mod 2^32.
     """
     s = rows.x.sum(1, keepdim=True)
     s_drop = math.ceil(math.log2(rows.high)) - S_BITS
@@ -183,11 +187,10 @@ def normalise(engine: Engine, rows: PositiveRows, last: bool, wide: bool = False
         MaskedOpening(rows.x, rows.drop, rows.ring - rows.drop, max(into, rows.ring - rows.drop)),
         MaskedOpening(s, s_drop, rows.ring - s_drop, max(how.ring(0), rows.ring - s_drop)),
     )
-    y = reciprocal(engine, s, how, 64 if wide else into)
+    y = reciprocal(engine, s, how, into)
     q = product(engine, x, y, into)
     evict(engine, x, y)
-    y_range = (how.low * how.scale / high, how.high * how.scale / low)
-    return Normalised(q, how.scale * 2.0 ** (s_drop - rows.drop), y, y_range, how)
+    return Normalised(q, how.scale * 2.0 ** (s_drop - rows.drop), how)
 
 
 def squares(engine: Engine, n: Normalised, classes: int) -> PositiveRows:

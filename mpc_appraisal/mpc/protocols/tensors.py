@@ -225,6 +225,7 @@ class Secret:
     def __init__(self, context: Context, share: torch.Tensor, bits: int):
         self.context, self.share, self.bits = context, share, bits
         self.cut = 0  # So many bits are cut before the value is opened, which lowers the largest plausible value.
+        self.kept = OPERAND_BITS  # As a factor of a product the value has at most so many fractional bits.
 
     @property
     def shape(self) -> torch.Size:
@@ -248,8 +249,15 @@ class Secret:
         return self if bits == self.bits else self._with(self._engine.truncate(self.share, self.bits - bits), bits)
 
     def operand(self) -> Secret:
-        """Return the value as a factor of a product, with at most OPERAND_BITS fractional bits."""
-        return self if self.bits <= OPERAND_BITS else self.to_bits(OPERAND_BITS)
+        """Return the value as a factor of a product, with at most `kept` fractional bits."""
+        return self if self.bits <= self.kept else self.to_bits(self.kept)
+
+    def factor(self) -> Secret:
+        """Return the value cut once for several products, to at most FINE_BITS fractional bits, which they keep."""
+        bits = min(self.bits, FINE_BITS)
+        found = self._with(self.to_bits(bits).share, bits)
+        found.kept = FINE_BITS
+        return found
 
     # -- linear ----------------------------------------------------------------------------------------------------
     def t(self) -> Secret:
@@ -394,6 +402,8 @@ def _negative(value: Secret) -> Secret:
 
 
 ops.choose.register(Secret, lambda bit, value: value._with(value._engine.multiply(bit.share, value.share)))
+ops.factor.register(Secret, Secret.factor)
+ops.private.register(PrivateTensor, lambda value: True)
 ops.high_precision.register(PrivateTensor, lambda value: value.secret(NUMBER_BITS))
 ops.log_sigmoid.register(PrivateTensor, lambda value: value._local(torch.nn.functional.logsigmoid))
 ops.log_sigmoid.register(Secret, Secret.log_sigmoid)
