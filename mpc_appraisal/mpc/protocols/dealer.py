@@ -30,6 +30,8 @@ to its owner.
 | bilinear op shape shape options | a, b of both | matmul or a convolution of a and b (for CrypTen's tensors) |
 | conjunction shape shape | a, b of both, by xor | a & b, by xor |
 | bit shape | a bit of both, by xor | the bit |
+| compare id | planes of both, by xor | by xor: digits of a kept mask, and products of the planes (see `borrow_chain`) |
+| bits id shape | a plane of both, by xor, kept | its bits |
 | apply functions shape bits | none, but both owners' shares of permuted z | the functions of z: see `permutation` |
 | mark | none | none: the dealer records how much it has sent so far |
 
@@ -43,14 +45,18 @@ in which order, has to stay in step with the engine, since owners and dealer rea
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import AppraisalError
+from mpc_appraisal.mpc.protocols import borrow_chain
 from mpc_appraisal.mpc.protocols.helper_functions import check_functions, computed
+from mpc_appraisal.mpc.ring import bit_planes
 from mpc_appraisal.mpc.ring.matrix import Matrix
 from mpc_appraisal.mpc.ring.packing import pack, width
 from mpc_appraisal.mpc.ring.powers_of_three import power_of_three
@@ -157,6 +163,9 @@ class Dealer:
             except (TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError, MemoryError) as error:
                 raise AppraisalError(f"dealer: refused {name} with {str(arguments)[:80]} ({error})") from error
             for result, bits in results:
+                if result.dtype == torch.uint8:  # bit planes, which are shared by exclusive or
+                    self._send(result ^ self._streams[1]["share"].octets(result.shape))
+                    continue
                 size = width(bits)
                 theirs = self._streams[1]["share"].ring(result.shape, size)
                 correction = result ^ theirs if name == "conjunction" else result - theirs
@@ -272,6 +281,29 @@ class Dealer:
         a, b = (s["triple"].ring(checked_shape(shape)) for s in self._streams)
         return [((a ^ b) & 1, 64)]
 
+    def _planes_of_both(self, rows: int, count: int) -> np.ndarray:
+        a, b = (s["triple"].octets((rows, bit_planes.plane_bytes(count))) for s in self._streams)
+        return a.numpy() ^ b.numpy()
+
+    def compare(self, key: int) -> Results:
+        """Share the digits of a kept mask of `open`, its top bit, and products of the planes that a comparison opens."""
+        mask = self._opening_masks[key]
+        count = mask.value.numel()
+        plan = borrow_chain.borrow_plan(mask.bits, count)
+        planes = bit_planes.planes_of(mask.value, mask.bits)
+        indicators = bit_planes.digit_indicators(bit_planes.digits_of(planes[:-1], plan.width))
+        parts = [borrow_chain.packed_indicators(plan, indicators), planes[-1:]]
+        for level in plan.levels:
+            parts.append(borrow_chain.mask_products(level, self._planes_of_both(level.opened, count)))
+        return [(torch.from_numpy(np.concatenate(parts)), 1)]
+
+    def bits(self, key: int, shape: list[int]) -> Results:
+        """Draw and keep random bits, as numbers 0 and 1, and share them."""
+        (plane,) = self._planes_of_both(1, math.prod(checked_shape(shape)))
+        bits = bit_planes.bits_of(plane, shape)
+        self._opening_masks[key] = Mask(bits, None, 64)
+        return [(bits, 64)]
+
     def truncate(self, shape: list[int], bits: int) -> Results:
         """Share the mask r shifted right by `bits`, and mod 2^bits the top bit of r."""
         if not isinstance(bits, int) or not 0 < bits < 64:
@@ -298,7 +330,7 @@ REQUESTS: dict[str, Callable[..., Results]] = {
     for name in (
         "mask", "rows", "free", "product", "mul", "square", "inner", "truncate",
         "open", "cross", "power", "forget",
-        "bilinear", "conjunction", "bit", "apply",
+        "bilinear", "conjunction", "bit", "compare", "bits", "apply",
     )
 }  # fmt: skip
 REQUESTS["mark"] = lambda dealer: []
