@@ -69,7 +69,7 @@ class MultipliedByRows(AutogradFunction):
 class EngineTape(ops.Tape):
     """CrypTen's autograd over the engine, with the engine's products, softmax and log-softmax.
 
-    `ops.Tape` describes the methods. A relu is computed by CrypTen's comparison, or by the helper if there is one.
+    `ops.Tape` describes the methods. A relu is computed by `comparison.relu`, or by the helper if there is one.
     """
 
     def __init__(self, context: Context):

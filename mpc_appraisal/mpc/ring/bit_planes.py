@@ -30,16 +30,19 @@ def plane_bytes(count: int) -> int:
 
 def planes_of(values: torch.Tensor, bits: int) -> np.ndarray:
     """Return the planes (bits, plane_bytes) of the lowest `bits` bits of int64 `values` of any shape."""
-    flat = values.contiguous().numpy().reshape(-1).astype("<i8", copy=False)
+    flat = values.contiguous().numpy().reshape(-1)
     size, length = -(-bits // 8), plane_bytes(len(flat))
     octets = np.zeros((size, 8 * length), np.uint8)
-    octets[:, : len(flat)] = flat.view(np.uint8).reshape(-1, 8)[:, :size].T
+    for k in range(size):  # shifts are faster than copies of single bytes
+        octets[k, : len(flat)] = flat >> (8 * k)
     words = octets.view("<u8")  # byte k of eight neighbouring numbers
     for shift, mask in _EXCHANGES:
         moved = (words ^ (words >> np.uint64(shift))) & np.uint64(mask)
         words = words ^ moved ^ (moved << np.uint64(shift))
-    squares = words.view(np.uint8).reshape(size, length, 8)
-    return np.ascontiguousarray(squares.transpose(0, 2, 1)).reshape(8 * size, length)[:bits]
+    planes = np.empty((size, 8, length), np.uint8)
+    for k in range(8):
+        planes[:, k] = words >> np.uint64(8 * k)
+    return planes.reshape(8 * size, length)[:bits]
 
 
 def bits_of(plane: np.ndarray, shape: Sequence[int]) -> torch.Tensor:
@@ -79,8 +82,19 @@ def look_up(public: np.ndarray, shared: np.ndarray) -> tuple[np.ndarray, np.ndar
     less, equal = (np.empty(shared.shape[1:], np.uint8) for _ in range(2))
     for start in range(0, shared.shape[2], _BLOCK):
         block = slice(start, start + _BLOCK)
-        indicators, part = digit_indicators(public[:, :, block]), shared[:, :, block]
-        equal[:, block] = np.bitwise_xor.reduce(indicators & part, axis=0)
-        below = np.bitwise_xor.accumulate(indicators[:-1], axis=0)  # row j - 1: the public digit is below j
-        less[:, block] = np.bitwise_xor.reduce(below & part[1:], axis=0)
+        less[:, block], equal[:, block] = _selected(public[:, :, block], shared[:, :, block])
     return less, equal
+
+
+def _selected(public: np.ndarray, indicators: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `look_up` returns, by halving the possible digits with each bit of the public digit."""
+    less, equal, within = None, indicators, indicators  # of the bits so far, for each setting of the bits above them
+    for bit in public:
+        clear, above = ~bit, within[1::2]
+        if less is None:
+            less = above & clear
+        else:
+            less = ((less[::2] ^ above) & clear) | (less[1::2] & bit)
+        equal = (equal[::2] & clear) | (equal[1::2] & bit)
+        within = within[::2] ^ above
+    return less[0], equal[0]
