@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
 from three import run
 
 from mpc_appraisal.mpc.protocols import borrow_chain, comparison
-from mpc_appraisal.mpc.protocols.masked import MaskedOpening, open_all
 from mpc_appraisal.mpc.protocols.orders import measured
 from mpc_appraisal.mpc.ring import bit_planes
 
@@ -83,7 +80,7 @@ def test_relu_and_its_derivative_are_exact(cut, count):
     done = run(program)
     found, bits, later = (done.results[0] + done.results[1]).tolist()
     for v, value, bit, gated in zip(values, found, bits, later, strict=True):
-        near = {v} if cut == 0 else {math.floor(v / 2**cut) + k if abs(v) < 2**50 else (v >> cut) + k for k in (0, 1)}
+        near = {v} if cut == 0 else {v >> cut, (v >> cut) + 1, -(-v >> cut) - 1}  # within one unit
         assert (value, bit) in {(max(w, 0), int(w > 0)) for w in near}, v
         assert gated == bit * v
     as_announced(done)
@@ -105,6 +102,13 @@ def test_maxima_of_rows(columns):
     share = shared(rows, 3)
     done = run(lambda e: comparison.maximum(e, share(e)))
     assert torch.equal(done.results[0] + done.results[1], rows.max(1, keepdim=True).values)
+
+
+def test_plans_deal_what_the_table_says():
+    few, many = (borrow_chain.borrow_plan(64, count) for count in (borrow_chain.MANY - 1, borrow_chain.MANY))
+    assert (few.dealt, [level.opened for level in few.levels]) == (2280, [14])
+    assert (many.dealt, [level.opened for level in many.levels]) == (336, [28, 6])
+    assert borrow_chain.borrow_plan(9, 1).levels == ()
 
 
 def test_planes_hold_the_bits_and_a_byte_of_padding():

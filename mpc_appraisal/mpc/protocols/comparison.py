@@ -18,7 +18,7 @@ is revealed to either owner, and the dealer receives nothing.
 | step, for each element of 64 bits | each owner sends | the dealer sends | rounds |
 |---|---|---|---|
 | opening | 8 bytes | nothing | 1 |
-| `below_zero` for 1,024 elements or more | 34 bits | 337 bits | 2 |
+| `below_zero` for 1,024 elements or more | 34 bits | 336 bits | 2 |
 | `below_zero` for fewer elements | 14 bits | 2,280 bits | 1 |
 | `masked_bits` | 1 bit | 8 bytes | 1 |
 | `MaskedBit.times` | nothing | 8 bytes | 0 |
@@ -169,7 +169,7 @@ def none_negative(engine: Engine, share: torch.Tensor) -> torch.Tensor:
 
 
 def relu(engine: Engine, share: torch.Tensor, cut: int = 0) -> tuple[torch.Tensor, MaskedBit]:
-    """Return shares of max(v, 0) / 2^cut, and the bits [v > 0], for shares of v; four rounds, or three for few elements.
+    """Return shares of max(v, 0) / 2^cut, and the bits [v > 0], for shares of v; four rounds, or three for few.
 
     With a cut, v is truncated within one unit by the opening itself, |v| has to be below 2^62, as in `Engine.truncate`,
     and both results are those of the truncated v. The dealer keeps the bits' masks until `MaskedBit.forget`.
@@ -191,9 +191,9 @@ def gated(engine: Engine, bit: MaskedBit, share: torch.Tensor) -> torch.Tensor:
 
 
 def maximum(engine: Engine, share: torch.Tensor) -> torch.Tensor:
-    """Return shares (n, 1) of the largest element of every row of `share` (n, C), within which differences fit the ring.
+    """Return shares (n, 1) of the largest element of every row of `share` (n, C).
 
-    The columns are compared in pairs, then the larger ones of the pairs, and so on, each time as in `relu`.
+    Differences within a row have to fit the ring. The columns are compared in pairs, then the larger ones of the pairs, and so on, each time as in `relu`.
     """
     top = share.t()
     while top.shape[0] > 1:

@@ -17,7 +17,7 @@ and shares, and they reveal nothing to either owner. The channel counts their by
 | BinarySharedTensor.rand | bits from an AES stream of each owner |
 | ArithmeticSharedTensor.div_ | the engine's exact truncation, for divisors that are powers of two |
 | MPCTensor._ltz, on which all comparisons but == rest | the engine's `comparison.negative` |
-| MPCTensor.relu, and relu in the autograd | `comparison.relu`, or the function of the helper if the engine has a helper |
+| MPCTensor.relu, and relu in the autograd | `comparison.relu`, or the helper's function if there is a helper |
 
 CrypTen's own division truncates locally. It fails for an element v with probability |v| / 2^64 and is then wrong by
 2^48, and the training of a network has enough elements to meet that. The engine's truncation takes one round more.

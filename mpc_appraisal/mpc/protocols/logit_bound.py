@@ -8,8 +8,8 @@ row of data. A centred logit is x . (w_c - mean of w). The softmax on shares is 
 within B. The owners announce R, the norm of the longest row. `weight_limit` derives `norm`, which is about B / R less
 the rounding. `ops.record_weights` records each trained matrix in `TrainedWeights`.
 
-What leaves each owner are masked values and masked bits. The backend opens the bit to both owners before the result (see
-`checks`). The bit reveals whether the bound was kept. Squared norms take two rounds for many matrices at once. The
+What leaves each owner are masked values and masked bits. The backend opens the bit to both owners before the result
+(see `checks`). The bit reveals whether the bound was kept. Squared norms take two rounds for many matrices at once. The
 comparison of n of them takes 5 to 7 rounds, see `comparison`.
 
 The bit is right with certainty. Why no norm can wrap unseen is explained in docs/protocols/engine.md. How many norms

@@ -29,8 +29,8 @@ from itertools import combinations
 import torch
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.comparison import none_negative
+from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.tensors import PrivateTensor, Secret
 
 WEIGHT_ROOM = 2.0**-14  # An owner adds this to the norm of its weights before it announces it.

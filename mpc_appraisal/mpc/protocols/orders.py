@@ -210,7 +210,7 @@ class _Measure:
         if bits < 2:
             raise AppraisalError(f"dealer: refused to compare numbers of {bits} bits; expected 2 bits or more")
         plan = borrow_plan(bits, math.prod(shape))
-        planes = plan.dealt + 2 ** plan.width * plan.digits + sum(level.opened for level in plan.levels)
+        planes = plan.dealt + 2**plan.width * plan.digits + sum(level.opened for level in plan.levels)
         return -(-planes * plane_bytes(math.prod(shape)) // ELEMENT_BYTES)
 
     def bits(self, key: Any, shape: Any) -> int:

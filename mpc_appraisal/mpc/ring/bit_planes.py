@@ -91,10 +91,7 @@ def _selected(public: np.ndarray, indicators: np.ndarray) -> tuple[np.ndarray, n
     less, equal, within = None, indicators, indicators  # of the bits so far, for each setting of the bits above them
     for bit in public:
         clear, above = ~bit, within[1::2]
-        if less is None:
-            less = above & clear
-        else:
-            less = ((less[::2] ^ above) & clear) | (less[1::2] & bit)
+        less = above & clear if less is None else ((less[::2] ^ above) & clear) | (less[1::2] & bit)
         equal = (equal[::2] & clear) | (equal[1::2] & bit)
         within = within[::2] ^ above
     return less[0], equal[0]
