@@ -73,7 +73,7 @@ def views(gate) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[torch.Tensor]
 
 
 def suspicion(seen: np.ndarray) -> float:
-    """The least p-value, corrected for their number, of tests of uniform bytes and of the same ones for both secrets."""
+    """The least p-value, corrected for their number, of tests for uniform bytes and the same ones for both secrets."""
     uniform = stats.chisquare(np.bincount(seen.reshape(-1), minlength=256)).pvalue
     parts = np.concatenate([seen >> 4, seen & 15], axis=1)
     first, second = (np.stack([(parts[k::2] == j).sum(0) for j in range(16)]) for k in (0, 1))

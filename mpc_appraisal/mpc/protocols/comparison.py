@@ -193,7 +193,8 @@ def gated(engine: Engine, bit: MaskedBit, share: torch.Tensor) -> torch.Tensor:
 def maximum(engine: Engine, share: torch.Tensor) -> torch.Tensor:
     """Return shares (n, 1) of the largest element of every row of `share` (n, C).
 
-    Differences within a row have to fit the ring. The columns are compared in pairs, then the larger ones of the pairs, and so on, each time as in `relu`.
+    Differences within a row have to fit the ring. The columns are compared in pairs, then the larger ones of the pairs,
+    and so on, each time as in `relu`.
     """
     top = share.t()
     while top.shape[0] > 1:

@@ -286,7 +286,7 @@ class Dealer:
         return a.numpy() ^ b.numpy()
 
     def compare(self, key: int) -> Results:
-        """Share the digits of a kept mask of `open`, its top bit, and products of masks of planes; see `borrow_chain`."""
+        """Share the digits of a kept mask of `open`, its top bit, and products of planes' masks; see `borrow_chain`."""
         mask = self._opening_masks[key]
         count = mask.value.numel()
         plan = borrow_chain.borrow_plan(mask.bits, count)
