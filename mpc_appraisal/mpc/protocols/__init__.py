@@ -11,7 +11,7 @@ numbers that belong together. In the engine rtas the dealer is the helper too, w
 | permutation, helper_functions | functions that the helper computes in the clear, on values in a random order |
 | comparison, borrow_chain | signs, relu and maxima, by digits of a mask |
 | crypten_adapter, crypten_compat | convolutions, and whatever else CrypTen's tensors have, over the engine |
-| crypten_tape | the differentiation of formulas on shares, by CrypTen's autograd |
+| activations | relu with its derivative, layers, and the softmax of logits without a public bound |
 | tensors | private and shared values with the methods of a tensor, which call all of the above |
 | committed_opening | how a result is opened to both owners |
 | logit_bound, norm_check, checks | what is checked on shares before a result is opened |

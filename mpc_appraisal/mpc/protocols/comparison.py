@@ -174,17 +174,26 @@ def relu(engine: Engine, share: torch.Tensor, cut: int = 0) -> tuple[torch.Tenso
     With a cut, v is truncated within one unit by the opening itself, |v| has to be below 2^62, as in `Engine.truncate`,
     and both results are those of the truncated v. The dealer keeps the bits' masks until `MaskedBit.forget`.
     """
-    low = 1 << (RING - 2 - cut) if cut else 0
-    (x,) = open_all(engine, MaskedOpening(-share, cut, RING - cut, RING, low))
+    x = _opened(engine, -share, cut)
     bit = masked_bits(engine, below_zero(engine, x))
     value = -bit.times(engine, x)
     evict(engine, x)
     return value, bit
 
 
-def gated(engine: Engine, bit: MaskedBit, share: torch.Tensor) -> torch.Tensor:
-    """Return shares of b v for a `bit` b of an earlier step and shares of v, of b's shape; one round."""
-    (x,) = open_all(engine, MaskedOpening(share, 0, RING, RING, 0))
+def _opened(engine: Engine, share: torch.Tensor, cut: int) -> MaskedValue:
+    """Open v / 2^cut for shares of v, of any v without a cut, and else of |v| < 2^62 within one unit."""
+    low = 1 << (RING - 2 - cut) if cut else 0
+    (x,) = open_all(engine, MaskedOpening(share, cut, RING - cut, RING, low))
+    return x
+
+
+def gated(engine: Engine, bit: MaskedBit, share: torch.Tensor, cut: int = 0) -> torch.Tensor:
+    """Return shares of b v / 2^cut for a `bit` b of an earlier step and shares of v, of b's shape; one round.
+
+    With a cut, v is truncated as in `relu`.
+    """
+    x = _opened(engine, share, cut)
     out = bit.times(engine, x)
     evict(engine, x)
     return out

@@ -3,7 +3,7 @@
 An engine is one owner's end (see `engine`); an MPCTensor is CrypTen's secret tensor. `to_crypten` takes shares of the
 engine and `from_crypten` gives shares back; neither sends a message. Comparisons, relu, max, convolutions and whatever
 else an MPCTensor has then run in a session of the engine, in a dry run too. `bilinear` is a single
-protocol of CrypTen on shares, and CrypTen's autograd is in `crypten_tape`. CrypTen's protocols exchange masked values
+protocol of CrypTen on shares. CrypTen's protocols exchange masked values
 and shares, and they reveal nothing to either owner. The channel counts their bytes and rounds.
 
 `use` and the import of this file replace the following in CrypTen, and nothing else:

@@ -25,6 +25,7 @@ to its owner.
 | truncate shape bits | r of both | r >> bits (unsigned), and the top bit of r |
 | open id shape bits ring | m of both, `bits` bits, kept | where ring > bits: carry of m's two shares; m's top bit |
 | cross id id ring | none | product of two kept masks mod 2^ring, and its corrections for their top bits |
+| matmul id id transposed transposed | none | matrix product of two kept masks of 64 bits |
 | power id rate mantissa | none | 3^(-rate m) with and without m's top bit (see `powers_of_three`) |
 | forget ids | none | none: masks of `open` are dropped |
 | bilinear op shape shape options | a, b of both | matmul or a convolution of a and b (for CrypTen's tensors) |
@@ -205,6 +206,14 @@ class Dealer:
             results.append((a.top * b.top, ring - a.bits - b.bits))
         return results
 
+    def matmul(self, left: int, right: int, left_transposed: bool, right_transposed: bool) -> Results:
+        """Share the matrix product of two kept masks of `open`, either of which may be transposed."""
+        a, b = (self._opening_masks[key] for key in (left, right))
+        if a.bits != 64 or b.bits != 64:
+            raise AppraisalError(f"dealer: refused a matrix product of {a.bits} and {b.bits} bits; expected 64 of each")
+        x, y = ((m.value.t() if t else m.value) for m, t in ((a, left_transposed), (b, right_transposed)))
+        return [(x @ y, 64)]
+
     def power(self, key: int, rate: int, mantissa: int) -> Results:
         """Share 3^(-rate m / 2^40) for a kept mask m, and what is added to it where the opened value has wrapped."""
         mask = self._opening_masks[key]
@@ -329,7 +338,7 @@ REQUESTS: dict[str, Callable[..., Results]] = {
     name: getattr(Dealer, name)
     for name in (
         "mask", "rows", "free", "product", "mul", "square", "inner", "truncate",
-        "open", "cross", "power", "forget",
+        "open", "cross", "matmul", "power", "forget",
         "bilinear", "conjunction", "bit", "compare", "bits", "apply",
     )
 }  # fmt: skip

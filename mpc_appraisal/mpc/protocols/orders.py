@@ -202,6 +202,18 @@ class _Measure:
     def cross(self, left: Any, right: Any, ring: Any) -> int:
         return 4 * math.prod(broadcast(self.opening_masks[self._key(left)], self.opening_masks[self._key(right)]))
 
+    def matmul(self, left: Any, right: Any, left_transposed: Any, right_transposed: Any) -> int:
+        shapes = []
+        for key, turned in ((left, left_transposed), (right, right_transposed)):
+            rows, columns = self.opening_masks[self._key(key)]
+            if self.widths[key] != 64:
+                raise AppraisalError(f"dealer: refused a matrix product of {self.widths[key]} bits; expected 64")
+            shapes.append((columns, rows) if turned else (rows, columns))
+        (n, d), (height, k) = shapes
+        if d != height:
+            raise AppraisalError(f"dealer: refused a product of {(n, d)} and {(height, k)}; expected sizes that agree")
+        return n * k
+
     def power(self, key: Any, rate: Any, mantissa: Any) -> int:
         return 2 * math.prod(self.opening_masks[self._key(key)])
 
