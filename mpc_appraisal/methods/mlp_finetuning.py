@@ -11,13 +11,13 @@ together. This is eq. 4 of Xu, van der Maaten and Hannun (2022). The value is -f
 model owner trains theta on D_tr in the clear, with Adam from a public initialisation. Of the run's softmax regression
 only the l2 is used.
 
-`gradients` states the gradients as formulas, which plain tensors and shares compute alike. They begin at the logits with
-softmax(logits) - y, the exact gradient of the summed cross-entropy. The sum is divided together with the rate, because a
-mean over many rows would have few of its 16 bits left. On the engine comparisons subtract a row's largest logit, and
-logits more than 16 below that are set to 16 below. Hence no public bound on logits is needed, softmax and log-softmax
-are the engine's, and a test row's loss counts as 16 at most. Training that diverges leaves no other trace: the value is then
-that of very bad data or, beyond the ring, a random one. Where the dealer's process computes softmaxes as a helper (the
-backend `rtas`), logits are not limited, and divergence is an error.
+`gradients` states the gradients as formulas, which plain tensors and shares compute alike. They begin at the logits
+with softmax(logits) - y, the exact gradient of the summed cross-entropy. The sum is divided together with the rate,
+because a mean over many rows would have few of its 16 bits left. On the engine comparisons subtract a row's largest
+logit, and logits more than 16 below that are set to 16 below. Hence no public bound on logits is needed, softmax and
+log-softmax are the engine's, and a test row's loss counts as 16 at most. Training that diverges leaves no other trace:
+the value is then that of very bad data or, beyond the ring, a random one. Where the dealer's process computes softmaxes
+as a helper (the backend `rtas`), logits are not limited, and divergence is an error.
 
 The measured error of the value against float64 is 8e-6 (standard deviation) and 1.1e-5 at most for ten candidates of
 digits, 1e-6 for 5,940 rows of MNIST, and 4e-4 at most on CrypTen as shipped. The error was 0.1 and more where every
@@ -165,7 +165,7 @@ def gradients(
 ) -> list[torch.Tensor]:
     """Return the gradients of the summed cross-entropy with respect to W (d, h), V (h, C) and b (1, C).
 
-        g = softmax(z) - y,   dV = a' g,   db = sum g,   dW = X' ([X W > 0] (g V'))         for z = a V + b, a = relu(X W)
+        a = relu(X W),   g = softmax(a V + b) - y,   dV = a' g,   db = sum g,   dW = X' ([X W > 0] (g V'))
 
     Args:
         rows: the blocks of X, (n_i, d).

@@ -109,6 +109,12 @@ def shared(value: Any) -> Any:
 
 
 @singledispatch
+def relu(z: Any, bits: int) -> Any:
+    """Return max(z, 0) with at most `bits` fractional bits, where z is shared; it is truncated within one unit."""
+    return z * (z > 0).to(torch.float64)
+
+
+@singledispatch
 def rectified(z: Any, bits: int) -> tuple[Any, Any]:
     """Return max(z, 0) and the bits [z > 0], which are its derivative and which `gated` takes once.
 

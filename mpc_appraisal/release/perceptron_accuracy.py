@@ -199,7 +199,7 @@ def _fits(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> bo
     largest = (
         row * reach.hidden * by_rows,
         rows * (g_hidden + row) * by_rows,
-        rows * (g_output + 1) * elsewhere,
+        rows * (g_output + 1) * by_rows,  # the gradients stand in one vector, with the bits of the first
         (math.sqrt(2) * _logit(method, facts, off, reach) + LOGIT_RANGE) * elsewhere,  # a difference of two logits
         (method.lr * (1 + g_hidden + g_output) + (1 + 2 * method.lr * facts.l2) * (reach.hidden + reach.output))
         * elsewhere,

@@ -42,12 +42,20 @@ def _secret(value: Any) -> Secret:
 @ops.rectified.register(PrivateTensor)
 @ops.rectified.register(Secret)
 def _rectified(z: PrivateTensor | Secret, bits: int) -> tuple[Secret, Any]:
-    z = _secret(z)
+    z = z.secret(bits) if isinstance(z, PrivateTensor) else z
     if z.context.engine.helper:
         return tuple((z if z.bits <= bits else z.to_bits(bits)).applied("relu", "step"))
     cut = max(0, z.bits - bits)
     value, bit = relu(z.context.engine, z.share, cut)
     return Secret(z.context, value, z.bits - cut), Gate(z.context, bit)
+
+
+@ops.relu.register(Secret)
+def _relu(z: Secret, bits: int) -> Secret:
+    value, gate = _rectified(z, bits)
+    if isinstance(gate, Gate):
+        gate.bit.forget(z.context.engine)
+    return value
 
 
 @ops.gated.register(Gate)
@@ -110,4 +118,3 @@ def _log_softmax(z: Any) -> Secret:
 
 ops.softmax.register(PrivateTensor, lambda z: z.softmax(1))
 ops.shared.register(PrivateTensor, lambda value: value.secret())
-

@@ -137,8 +137,7 @@ def matrix_product(
     """
     engine.ask_dealer("matmul", a.key, b.key, int(transposed[0]), int(transposed[1]))
     (x, own_x), (y, own_y) = (
-        (v.delta.t(), v.mask.t()) if turned else (v.delta, v.mask)
-        for v, turned in zip((a, b), transposed, strict=True)
+        (v.delta.t(), v.mask.t()) if turned else (v.delta, v.mask) for v, turned in zip((a, b), transposed, strict=True)
     )
     left = x - own_x if engine.me == 0 else -own_x  # x y - x m_y - m_x y, of which x y is this owner's at rank 0
     out = left.matmul(y) - x.matmul(own_y)
