@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from three import run
 
 from mpc_appraisal.mpc.protocols import borrow_chain, comparison
+from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, matrix_product, open_all
 from mpc_appraisal.mpc.ring.prg import Stream
 
 torch.set_num_threads(1)
@@ -26,7 +27,15 @@ def bits_then_gate(engine, share):
     return value + later
 
 
+def matrix_by_matrix(engine, share):
+    x, y = open_all(engine, *(MaskedOpening(t, 0, 64, 64, 0) for t in (share, share.t())))
+    product = matrix_product(engine, x, y)
+    evict(engine, x, y)
+    return product
+
+
 GATES = {
+    "matrix product": (matrix_by_matrix, 1),
     "many": (lambda e, s: comparison.negative(e, s), 1),
     "few": (lambda e, s: comparison.negative(e, s, 16), 1 << 30),
     "relu and its derivative": (bits_then_gate, 1),
