@@ -104,6 +104,13 @@ def test_maxima_of_rows(columns):
     assert torch.equal(done.results[0] + done.results[1], rows.max(1, keepdim=True).values)
 
 
+def test_no_elements_take_the_same_messages():
+    share = shared(torch.zeros(0, 3, dtype=torch.int64))
+    done = run(lambda e: comparison.negative(e, share(e)))
+    assert done.results[0].shape == (0, 3)
+    as_announced(done)
+
+
 def test_plans_deal_what_the_table_says():
     few, many = (borrow_chain.borrow_plan(64, count) for count in (borrow_chain.MANY - 1, borrow_chain.MANY))
     assert (few.dealt, [level.opened for level in few.levels]) == (2280, [14])

@@ -107,7 +107,7 @@ def packed_indicators(plan: BorrowPlan, indicators: np.ndarray) -> np.ndarray:
     """Return the indicators (2^width, digits, n) as planes (plan.indicators, n), without those that follow."""
     lower, highest = indicators[1:, :-1], indicators[1:, -1]
     top = plan.indicators - (plan.digits - 1) * (2**plan.width - 1)
-    return np.concatenate([lower.reshape(-1, indicators.shape[2]), highest[:top]])
+    return np.concatenate([lower.reshape(plan.indicators - top, indicators.shape[2]), highest[:top]])
 
 
 def unpacked_indicators(plan: BorrowPlan, planes: np.ndarray, first: bool) -> np.ndarray:
@@ -133,18 +133,19 @@ def grouped(level: Level, less: np.ndarray, equal: np.ndarray, first: bool) -> t
         shape = (missing, less.shape[1])
         less = np.concatenate([less, np.zeros(shape, np.uint8)])
         equal = np.concatenate([equal, np.full(shape, 255 if first else 0, np.uint8)])
-    return tuple(t.reshape(level.groups, level.size, -1).transpose(1, 0, 2) for t in (less, equal))
+    shape = (level.groups, level.size, less.shape[1])
+    return tuple(t.reshape(shape).transpose(1, 0, 2) for t in (less, equal))
 
 
 def opened_planes(level: Level, less: np.ndarray, equal: np.ndarray) -> np.ndarray:
     """Return what a level opens, of groups (size, groups, n): e from the highest digit down, then l from there down."""
     chosen = np.concatenate([equal[::-1][: level.factors], less[::-1][1:]])
-    return chosen.reshape(level.opened, -1)
+    return chosen.reshape(level.opened, chosen.shape[2])
 
 
 def _split(level: Level, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the factors e (factors, groups, n) and the l (size - 1, groups, n), from the highest digit down."""
-    found = planes.reshape(-1, level.groups, planes.shape[1])
+    found = planes.reshape(level.opened // level.groups, level.groups, planes.shape[1])
     return found[: level.factors], found[level.factors :]
 
 
@@ -168,7 +169,7 @@ def mask_products(level: Level, masks: np.ndarray) -> np.ndarray:
     parts = [subsets[_several(level.factors)]]
     for k, mask in enumerate(less, start=1):
         parts.append(subsets[1 : 2**k] & mask)
-    return np.concatenate(parts).reshape(level.dealt, -1)
+    return np.concatenate(parts).reshape(level.dealt, masks.shape[1])
 
 
 def combined(
@@ -186,7 +187,7 @@ def combined(
     """
     (x_equal, x_less), (own_equal, own_less) = _split(level, opened), _split(level, masks)
     m, n = level.factors, opened.shape[1]
-    pieces = _pieces(level, dealt.reshape(-1, level.groups, n))
+    pieces = _pieces(level, dealt.reshape(level.dealt // level.groups, level.groups, n))
     of_masks = np.empty((2**m, level.groups, n), np.uint8)
     of_masks[0] = 255 if first else 0
     of_masks[[1 << k for k in range(m)]] = own_equal

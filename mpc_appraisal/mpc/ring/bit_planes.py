@@ -56,7 +56,7 @@ def digits_of(planes: np.ndarray, width: int) -> np.ndarray:
     count = -(-len(planes) // width)
     padded = np.zeros((count * width, planes.shape[1]), np.uint8)
     padded[: len(planes)] = planes
-    return padded.reshape(count, width, -1).transpose(1, 0, 2)
+    return padded.reshape(count, width, planes.shape[1]).transpose(1, 0, 2)
 
 
 def digit_indicators(digits: np.ndarray) -> np.ndarray:
