@@ -11,14 +11,13 @@ together. This is eq. 4 of Xu, van der Maaten and Hannun (2022). The value is -f
 model owner trains theta on D_tr in the clear, with Adam from a public initialisation. Of the run's softmax regression
 only the l2 is used.
 
-Gradients come from automatic differentiation: torch's on plain tensors, CrypTen's on shares. Differentiation starts at
-the logits with softmax(logits) - y, the exact gradient of the summed cross-entropy. The sum is divided together with
-the rate, because a mean over many rows would have few of its 16 bits left. CrypTen's own cross-entropy divides first,
-and takes a logarithm that no gradient needs. On the engine comparisons subtract a row's largest logit, and logits more
-than 16 below that are set to 16 below. Hence no public bound on logits is needed, softmax and log-softmax are the
-engine's, and a test row's loss counts as 16 at most. Training that diverges leaves no other trace: the value is then
-that of very bad data or, beyond the ring, a random one. Where the dealer's process computes softmaxes as a helper (the
-backend `rtas`), logits are not limited, and divergence is an error.
+`gradients` states the gradients as formulas, which plain tensors and shares compute alike. They begin at the logits
+with softmax(logits) - y, the exact gradient of the summed cross-entropy. The sum is divided together with the rate,
+because a mean over many rows would have few of its 16 bits left. On the engine comparisons subtract a row's largest
+logit, and logits more than 16 below that are set to 16 below. Hence no public bound on logits is needed, softmax and
+log-softmax are the engine's, and a test row's loss counts as 16 at most. Training that diverges leaves no other trace:
+the value is then that of very bad data or, beyond the ring, a random one. Where the dealer's process computes softmaxes
+as a helper (the backend `rtas`), logits are not limited, and divergence is an error.
 
 The measured error of the value against float64 is 8e-6 (standard deviation) and 1.1e-5 at most for ten candidates of
 digits, 1e-6 for 5,940 rows of MNIST, and 4e-4 at most on CrypTen as shipped. The error was 0.1 and more where every
@@ -26,13 +25,14 @@ unit is at zero in every row, at a rate of 0.5, because a unit may switch by an 
 record allows for that: see docs/protocols/perceptron_bound.md.
 
 The method needs a training and a test set. It opens the sum f alone: weights, gradients, losses and which units fire
-stay secret. Each step costs four products, a comparison for every row and unit and two for every row and class, and a
+stay secret. Each step costs five products, a comparison for every row and unit and two for every row and class, and a
 softmax. Defaults may change; a change to the formula needs another error bound.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -40,12 +40,15 @@ import torch
 
 from mpc_appraisal.common.checks import integer, number
 from mpc_appraisal.data import Dataset, with_bias
-from mpc_appraisal.methods.base import Appraiser, Facts, scaled
+from mpc_appraisal.methods.base import Appraiser, Facts
+from mpc_appraisal.models.secret_layers import rounded
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
-from mpc_appraisal.mpc.ops import cat, tape
+from mpc_appraisal.mpc import ops
+from mpc_appraisal.mpc.ops import cat
 
 WEIGHTS = ("hidden", "output", "bias")
 PRETRAINING_RATE = 0.01  # of Adam
+BITS = 16  # Weights, hidden values and gradients on shares have so many fractional bits.
 
 
 @dataclass(frozen=True)
@@ -101,20 +104,17 @@ class MlpFinetuning(Appraiser):
         return dict(zip(WEIGHTS, weights, strict=True)) | rows | {"before": before}
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
-        graph, rows = tape(x), [owned["train_x"], x]
-        labels = graph.constant(cat([owned["train_y"], y]))
-        weights, n = [graph.constant(owned[name]) for name in WEIGHTS], facts.train_rows + facts.rows
+        rows, labels = [owned["train_x"], x], cat([owned["train_y"], y])
+        weights, n = [ops.shared(owned[name]) for name in WEIGHTS], facts.train_rows + facts.rows
         for _ in range(self.steps):
-            leaves = [graph.leaf(w) for w in weights]
-            z = logits(graph.product(rows, leaves[0]), *leaves[1:])
-            z.backward(graph.softmax(z) - labels)
-            weights = [
-                (w - scaled(w, 2 * self.lr * facts.l2) if facts.l2 > 0 else w) - scaled(leaf.grad, self.lr / n)
-                for w, leaf in zip(weights, leaves, strict=True)
-            ]
-        after = logits(graph.product([owned["test_x"]], weights[0]), *weights[1:])
+            # All weights are updated as one vector, so that each truncation takes one round for all of them.
+            found, theta = (cat([w.reshape(-1) for w in each]) for each in (gradients(rows, labels, *weights), weights))
+            if facts.l2 > 0:
+                theta = theta - times(theta, 2 * self.lr * facts.l2)
+            weights = parted(theta - times(found, self.lr / n), [w.shape for w in weights])
+        after = logits(owned["test_x"].matmul(weights[0]), *weights[1:])
         # Both losses are computed by one formula, so that its errors largely cancel.
-        both = graph.log_softmax([graph.constant(owned["before"]), after])
+        both = ops.log_softmax(cat([ops.shared(owned["before"]), after]))
         return ((both[: facts.test_rows] - both[facts.test_rows :]) * owned["test_y"]).sum()
 
     def summed_rows(self, facts: Facts) -> int:
@@ -158,3 +158,48 @@ class MlpFinetuning(Appraiser):
 def logits(hidden: torch.Tensor, output: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Return relu(hidden) output + bias, (n, C), from (n, h), (h, C) and (1, C): plain tensors or CrypTen's."""
     return hidden.relu().matmul(output) + bias
+
+
+def gradients(
+    rows: Sequence[torch.Tensor], labels: torch.Tensor, hidden: torch.Tensor, output: torch.Tensor, bias: torch.Tensor
+) -> list[torch.Tensor]:
+    """Return the gradients of the summed cross-entropy with respect to W (d, h), V (h, C) and b (1, C).
+
+        a = relu(X W),   g = softmax(a V + b) - y,   dV = a' g,   db = sum g,   dW = X' ([X W > 0] (g V'))
+
+    Args:
+        rows: the blocks of X, (n_i, d).
+        labels: y, the one-hot labels of all blocks (n, C).
+        hidden, output, bias: W, V and b. They are plain tensors, or secret as all arguments are.
+    """
+    a, positive = ops.rectified(cat([x.matmul(hidden) for x in rows]), BITS)
+    z, backward = ops.layer(a, output)
+    g = ops.softmax(z + bias) - labels
+    of_output, of_a = backward(g)
+    of_units = ops.gated(positive, of_a, BITS)
+    of_hidden, start = None, 0
+    for x in rows:
+        block = x.t().matmul(of_units[start : start + x.shape[0]])
+        of_hidden, start = block if of_hidden is None else of_hidden + block, start + x.shape[0]
+    return [of_hidden, of_output, g.sum(0).reshape(1, -1)]
+
+
+def times(tensor: torch.Tensor, factor: float) -> torch.Tensor:
+    """Return tensor * factor for a public factor > 0, as m / 2^k with m of 16 bits.
+
+    On shares the quotient by 2^k is truncated once, and its product with m once.
+    """
+    k = max(0, 1 - math.frexp(factor)[1])
+    quotient = rounded(tensor / float(2**k) if k else tensor, BITS)
+    m = math.ldexp(factor, k)
+    return quotient if m == 1.0 else quotient * m
+
+
+def parted(theta: torch.Tensor, shapes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """Return the tensors of the given shapes whose elements stand one after the other in the vector `theta`."""
+    found, start = [], 0
+    for shape in shapes:
+        size = math.prod(shape)
+        found.append(theta[start : start + size].reshape(*shape))
+        start += size
+    return found

@@ -46,7 +46,7 @@ class ForwardPass(NamedTuple):
 
     Attributes:
         inputs: The input of each layer.
-        positive: The bits [z > 0] of each layer but the last.
+        positive: The bits [z > 0] of each layer but the last, or None where no backward pass follows.
         logits: The logits (n, C).
     """
 
@@ -110,10 +110,16 @@ def room(layer: Conv | Dense) -> int:
     return BITS - int(power) if power.is_integer() else BITS
 
 
-def activated(layer: Conv | Dense, z: Any) -> tuple[Any, Any]:
-    """Return a = pool(relu(z)) and the bits [z > 0], of z (n, channels, height, width) or (n, units)."""
-    positive = ops.negative(z * -1.0)
-    a = ops.choose(positive, z)
+def activated(layer: Conv | Dense, z: Any, derivative: bool = False) -> tuple[Any, Any]:
+    """Return a = pool(relu(z)) and the bits [z > 0], of z (n, channels, height, width) or (n, units).
+
+    The bits are None unless `derivative` asks for them; the backward pass then has to take them.
+    """
+    positive = None
+    if derivative:
+        a, positive = ops.rectified(z, room(layer))
+    else:
+        a = ops.relu(z, room(layer))
     if isinstance(layer, Conv) and layer.pool > 1:
         n, channels, height, width = a.shape
         p = layer.pool
@@ -130,17 +136,20 @@ def multiplied(layer: Conv | Dense, weight: Any, a: Any) -> Any:
     return weight.matmul(flat.t()).t()
 
 
-def forward(architecture: Architecture, layers: Sequence[Layer], a: Any) -> ForwardPass:
-    """Evaluate `layers`, which are all but the first, from the first layer's activation a (n, ...) to logits (n, C)."""
+def forward(architecture: Architecture, layers: Sequence[Layer], a: Any, derivative: bool = False) -> ForwardPass:
+    """Evaluate `layers`, which are all but the first, from the first layer's activation a (n, ...) to logits (n, C).
+
+    `derivative` says whether a backward pass follows, which takes the bits [z > 0].
+    """
     inputs, positive = [], []
     for place, (layer, (weight, bias)) in enumerate(zip(architecture.layers[1:], layers, strict=True), 2):
         inputs.append(a)
         shape = (1, -1, 1, 1) if isinstance(layer, Conv) else (1, -1)
         z = multiplied(layer, weight, a) + moved(ops.high_precision(bias), lambda t, shape=shape: t.reshape(shape))
-        z = rounded(z, room(layer))
         if place < len(architecture.layers):
-            a, bits = activated(layer, z)
+            a, bits = activated(layer, z, derivative)
             positive.append(bits)
+    z = rounded(z, BITS)
     return ForwardPass(inputs, positive, z)
 
 
@@ -154,13 +163,9 @@ def probabilities(z: Any) -> Any:
     while top.shape[0] > 1:
         half = top.shape[0] // 2
         first, second, odd = top[:half], top[half : 2 * half], top[2 * half :]
-        larger = second + _relu(first - second)
+        larger = second + ops.relu(first - second, BITS)
         top = ops.cat([larger, odd]) if odd.shape[0] else larger
-    return (_relu(z - top.t() + REACH) - REACH).softmax(1)
-
-
-def _relu(z: Any) -> Any:
-    return ops.choose(ops.negative(z * -1.0), z)
+    return (ops.relu(z - top.t() + REACH, BITS) - REACH).softmax(1)
 
 
 def gradients(architecture: Architecture, layers: Sequence[Layer], done: ForwardPass, g: Any) -> list[Layer]:
@@ -183,7 +188,7 @@ def gradients(architecture: Architecture, layers: Sequence[Layer], done: Forward
         if isinstance(before, Conv) and before.pool > 1:
             p = before.pool
             g = moved(g, lambda t, p=p: _spread(t, p)) / float(p * p)
-        g = ops.choose(done.positive[place - 1], rounded(g, BITS))
+        g = ops.gated(done.positive[place - 1], g, BITS)
     return found[::-1]
 
 
@@ -209,7 +214,7 @@ def _spread(t: torch.Tensor, p: int) -> torch.Tensor:
 
 def step(architecture: Architecture, layers: Sequence[Layer], a: Any, y: Any, lr: float) -> list[Layer]:
     """Return the layers after one step on a batch: a (n, ...), the first layer's activation, and y (n, C), one-hot."""
-    done = forward(architecture, layers, a)
+    done = forward(architecture, layers, a, derivative=True)
     mantissa, exponent = math.frexp(lr / a.shape[0])
     g = rounded((probabilities(done.logits) - y) * mantissa, BITS)
     return [

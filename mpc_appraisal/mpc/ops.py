@@ -117,37 +117,56 @@ def blocks(x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
         yield x, y
 
 
-class Tape:
-    """Automatic differentiation, under the same names for all tensors.
-
-    This class serves plain tensors, by torch's autograd, and CrypTen's tensors, by CrypTen's. The engine's tensors have
-    `protocols.crypten_tape.EngineTape`. The inputs of `product` and `log_softmax` may be in several blocks of rows.
-    """
-
-    def constant(self, value: Any) -> Any:
-        """Return the value as a constant of the differentiation."""
-        return value
-
-    def leaf(self, value: Any) -> Any:
-        """Return the value as a variable, which has a `grad` after `backward` of what is computed from it."""
-        leaf = value.detach().clone()
-        leaf.requires_grad = True
-        return leaf
-
-    def product(self, inputs: Sequence[Any], weights: Any) -> Any:
-        """Return inputs of a session (n_i, d) times weights (d, k), differentiable in the weights alone."""
-        return cat(inputs).matmul(weights)
-
-    def softmax(self, logits: Any) -> Any:
-        """Return probabilities (n, C), not differentiated. `backward` starts from them less the labels."""
-        return logits.detach().softmax(1)
-
-    def log_softmax(self, logits: Sequence[Any]) -> Any:
-        """Return the log-softmax of logits (n_i, C), not differentiated, for products with inputs of a session."""
-        return cat([each.detach() for each in logits]).log_softmax(1)
+@singledispatch
+def shared(value: Any) -> Any:
+    """Return a private tensor as a secret one, so that it may change. Other tensors are returned as they are."""
+    return value
 
 
 @singledispatch
-def tape(value: Any) -> Tape:
-    """Return the `Tape` for tensors of the type of `value`. Engines register theirs."""
-    return Tape()
+def relu(z: Any, bits: int) -> Any:
+    """Return max(z, 0) with at most `bits` fractional bits, where z is shared; it is truncated within one unit."""
+    return z * (z > 0).to(torch.float64)
+
+
+@singledispatch
+def rectified(z: Any, bits: int) -> tuple[Any, Any]:
+    """Return max(z, 0) and the bits [z > 0], which are its derivative and which `gated` takes once.
+
+    `bits` is the most fractional bits of the result, where z is shared; it is truncated within one unit.
+    """
+    positive = (z > 0).to(torch.float64)
+    return z * positive, positive
+
+
+@singledispatch
+def gated(positive: Any, value: Any, bits: int) -> Any:
+    """Return `value` where `positive`, which `rectified` has returned for z of its shape, is 1, and 0 elsewhere.
+
+    `bits` is the most fractional bits of the result, as in `rectified`.
+    """
+    return positive * value
+
+
+@singledispatch
+def layer(a: Any, weights: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
+    """Return z = a W for a (n, h) and W (h, C), and a function that takes g (n, C) to a' g and g W'.
+
+    The function is called once.
+    """
+    return a.matmul(weights), lambda g: (a.t().matmul(g), g.matmul(weights.t()))
+
+
+@singledispatch
+def softmax(z: Any) -> Any:
+    """Return the probabilities of the rows of logits z (n, C), for which no public bound is known.
+
+    On shares a logit that is more than 16 below its row's largest counts as 16 below.
+    """
+    return z.softmax(1)
+
+
+@singledispatch
+def log_softmax(z: Any) -> Any:
+    """Return the logarithms of what `softmax` returns."""
+    return z.log_softmax(1)

@@ -5,7 +5,7 @@
 
 In go the scores of all candidates i of one method, which are still shared. Out come the numbers and values of the
 winners t = 1 ... k at the owners that the field `to` names; every other candidate is marked as no winner. All pairs of
-scores are compared on shares, exactly (CrypTen's circuit), and no bit of a comparison is ever opened. Of equal
+scores are compared on shares, exactly, and no bit of a comparison is ever opened. Of equal
 candidates the first counts as better. For each winner its number (its place among the candidates) is opened, and its
 value, which is the inner product of the secret bits and the scores.
 

@@ -5,8 +5,8 @@
 
 In go the scores, which are still shared, and a function that gives the threshold at the model owner. Out comes the
 decision, at the owners that the field `to` names: 'both', 'model_owner' or 'data_owner'. t is the threshold in the
-units of the opened number (`Appraiser.opened_at`). CrypTen's circuit computes the sign of the difference on shares,
-exactly, and only the sign is opened.
+units of the opened number (`Appraiser.opened_at`). `mpc.protocols.comparison` computes the sign of the
+difference on shares, exactly, and only the sign is opened.
 
 An owner that asks again and again with other thresholds can halve the interval of the value each time, so that about 20
 bits disclose the value; the ledger counts each bit as one answer. The words and the numbers here appear in requests and

@@ -28,7 +28,7 @@ from mpc_appraisal.methods.mlp_finetuning import PRETRAINING_RATE, MlpFinetuning
 from mpc_appraisal.mpc.protocols.softmax import LOGIT_RANGE
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 
-UNIT = 2.0**-PRECISION_BITS  # the unit of CrypTen's tensors, and the largest error of one truncation
+UNIT = 2.0**-PRECISION_BITS  # the unit of weights and of hidden values, and the largest error of one truncation
 HELD = 2.0**62  # a number must stay below this to be truncated to a unit
 ROW_BITS, LOSS_BITS = 20, 18  # the most fractional bits of rows in products, and of logarithms
 COUNTED = 1 << 20  # this many steps of the model owner's own training are added up one by one
@@ -199,8 +199,8 @@ def _fits(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> bo
     largest = (
         row * reach.hidden * by_rows,
         rows * (g_hidden + row) * by_rows,
-        rows * (g_output + 1) * elsewhere,
-        _logit(method, facts, off, reach) * elsewhere,
+        rows * (g_output + 1) * by_rows,  # the gradients stand in one vector, with the bits of the first
+        (math.sqrt(2) * _logit(method, facts, off, reach) + LOGIT_RANGE) * elsewhere,  # a difference of two logits
         (method.lr * (1 + g_hidden + g_output) + (1 + 2 * method.lr * facts.l2) * (reach.hidden + reach.output))
         * elsewhere,
         (LOGIT_RANGE + math.log(facts.classes) + 1) * facts.test_rows * 2.0 ** (PRECISION_BITS + LOSS_BITS),

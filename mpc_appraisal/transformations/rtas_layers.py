@@ -149,6 +149,8 @@ def activated(session: Session, z: Any, name: str, slope: bool) -> tuple[Any, An
     """Return f(z), and f'(z) where `slope` asks for it, otherwise None. `name` is RELU or SIGMOID."""
     if session.engine in (NAME, PlainSession.engine):
         a, *steps = session.applied(z, (RELU, "step") if slope and name == RELU else (name,))
+    elif name == RELU and not slope:
+        a = ops.relu(z, BITS)
     elif name == RELU:
         steps = [ops.negative(z * -1.0)]
         a = ops.choose(steps[0], z)

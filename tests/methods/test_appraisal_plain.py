@@ -190,7 +190,7 @@ def test_prepared_tensors_have_the_public_shapes_and_the_score_is_one_number(met
     assert appraiser.opens and appraiser.name in METHODS
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS.values() if m is not MlpFinetuning])  # has `tape` for that
+@pytest.mark.parametrize("method", [m for m in METHODS.values() if m is not MlpFinetuning])  # has `ops` for that
 def test_the_score_uses_only_what_secret_tensors_have(method):
     appraiser, facts = method(), Facts.of(MODEL, TRAIN, TEST, CANDIDATE)
     variants = [appraiser, Finetuning(steps=3, lr=0.01, batch_size=8)] if method is Finetuning else [appraiser]

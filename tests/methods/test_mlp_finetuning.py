@@ -1,4 +1,4 @@
-"""Fine-tuning of a perceptron: the formula against torch.nn and SGD, and CrypTen's autograd on shares against both."""
+"""Fine-tuning of a perceptron: the formula against torch.nn and SGD, and shares against both."""
 
 from __future__ import annotations
 

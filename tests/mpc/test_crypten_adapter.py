@@ -7,6 +7,7 @@ import torch
 from crypten_threads import one_engine_a_thread
 from three import run, sharing
 
+from mpc_appraisal.mpc.protocols import crypten_adapter as bridge
 from mpc_appraisal.mpc.protocols.tensors import Context, Secret
 
 torch.set_num_threads(1)
@@ -60,3 +61,40 @@ def test_sigmoid_without_comparisons():
     share = sharing(X * 3, 16)
     done = run(lambda e: Secret(Context(e, 16.0), share(e), 16).sigmoid().share)
     assert (done.value(16) - (X * 3).sigmoid()).abs().max() < 1e-3
+
+
+def test_signs_are_those_of_cryptens_own_circuit():
+    near = [sign * (1 << k) + step for k in range(0, 63, 3) for sign in (1, -1) for step in (-1, 0, 1)]
+    ring = torch.tensor([*near, 2**63 - 1, -(2**63)], dtype=torch.int64)
+
+    def program(engine):
+        bridge.use(engine)
+        share = ring if engine.me == 0 else torch.zeros_like(ring)
+        share = share + engine.pair.ring(ring.shape) * (1 - 2 * engine.me)
+        tensor = bridge.crypten.mpc.MPCTensor.from_shares(share, precision=0)
+        return torch.stack([tensor._ltz().share, bridge._crypten_ltz(tensor).share])
+
+    ours, cryptens = run(program).value(0)
+    assert torch.equal(ours, cryptens) and torch.equal(ours, (ring < 0).double())
+
+
+@pytest.mark.parametrize("helper", [False, True])
+def test_cryptens_autograd_takes_the_engines_relu_and_its_bits(helper):
+    a, g = sharing(X, 16, 1), sharing(Y, 16, 2)
+
+    def program(engine):
+        engine.helper = helper
+        x, gradient = (Secret(Context(engine, 16.0), share(engine), 16).crypten() for share in (a, g))
+        x.requires_grad = True
+        z = x.relu()
+        z.backward(gradient)
+        assert not any(request[0] in ("conjunction", "bilinear") for request in engine.script) or helper
+        return torch.cat([z.share, x.grad.share])
+
+    done = run(program)
+    plain = X.clone().requires_grad_()
+    plain.relu().backward(Y)
+    assert (done.value(16) - torch.cat([X.relu(), plain.grad])).abs().max() < 1e-3
+    if not helper:
+        assert done.engines[0].channel.meter.rounds == 3 + 1  # the comparison, and the gradient's opening
+        assert done.dry.channel.meter.bytes_sent == done.engines[0].channel.meter.bytes_sent

@@ -25,10 +25,10 @@ from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.backends.fast import DrySession, TrainingContext
 from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT
+from mpc_appraisal.mpc.protocols.comparison import none_negative
 from mpc_appraisal.mpc.protocols.logit_bound import (
     CHECK_BITS,
     TrainedWeights,
-    none_negative,
     squared_norms,
     weight_limit,
 )

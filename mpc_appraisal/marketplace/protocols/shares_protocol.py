@@ -44,7 +44,6 @@ from mpc_appraisal.models.secret_layers import (
     errors,
     forward,
     moved,
-    room,
     rounded,
     sgd,
 )
@@ -148,7 +147,7 @@ class _Inputs:
             self.bias
         )
         first = plan.architecture.layers[0]
-        z = moved(rounded(z, room(first)), lambda t: shaped(plan.architecture, t))
+        z = moved(z, lambda t: shaped(plan.architecture, t))
         return moved(activated(first, z)[0], lambda t: flat(plan.architecture, t))
 
     def labels(self, rows: Sequence[int]) -> Any:

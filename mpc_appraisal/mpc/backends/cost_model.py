@@ -31,6 +31,7 @@ from mpc_appraisal.mpc.net.meter import Cost, by_result
 from mpc_appraisal.mpc.session import Session
 
 ELEMENT = 40  # a masked, drawn or opened number takes as long as so many ring multiply-adds
+COMPARE = 2 * ELEMENT  # the same for a number that is compared, beside its opening
 SORT = 4 * ELEMENT  # the same for a number that is permuted for the helper
 CALIBRATION_SECONDS = 0.1
 
@@ -168,6 +169,14 @@ def _work(script: Sequence[Sequence[Any]]) -> list[int]:
             shapes[arguments[0]] = (len(arguments[2]), shapes[arguments[1]][1])
         elif name == "product":  # twice, because one owner also multiplies its own share of a shared factor
             work += 2 * math.prod(shapes[arguments[0]]) * shapes[arguments[1]][1]
+        elif name == "open":
+            shapes[arguments[0]] = arguments[1]
+            work += ELEMENT * math.prod(arguments[1])
+        elif name == "compare":
+            work += COMPARE * math.prod(shapes[arguments[0]])
+        elif name == "matmul":  # twice, for the opened values and for the masks
+            left, right = (math.prod(shapes[key]) for key in arguments[:2])
+            work += 2 * left * right // shapes[arguments[0]][0 if arguments[2] else 1]
         elif name == "apply":  # the helper's permutations take two sorts
             work += (SORT + ELEMENT * len(arguments[0])) * math.prod(arguments[1])
         elif name != "forget":

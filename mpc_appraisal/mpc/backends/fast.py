@@ -26,6 +26,7 @@ from mpc_appraisal.mpc.net.meter import Cost, Meter
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.net.tcp import TcpChannel
 from mpc_appraisal.mpc.net.tls import TlsChannel
+from mpc_appraisal.mpc.protocols import activations  # noqa: F401  registers what networks compute
 from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY
 from mpc_appraisal.mpc.protocols.committed_opening import open_committed
 from mpc_appraisal.mpc.protocols.dealer import Dealer
@@ -296,11 +297,3 @@ def deal(
     dealer.run(agreed, lambda: marks.append(meter.bytes_sent))
     channel.close()
     return marks
-
-
-@ops.tape.register(PrivateTensor)
-@ops.tape.register(Secret)
-def _tape(value: PrivateTensor | Secret) -> ops.Tape:
-    from mpc_appraisal.mpc.protocols.crypten_tape import EngineTape  # CrypTen takes a second to import
-
-    return EngineTape(value.context)

@@ -216,6 +216,17 @@ class StockSession(Session):
             dist.destroy_process_group()
 
 
+@ops.rectified.register(crypten.mpc.MPCTensor)
+def _rectified(z, bits):
+    positive = z.gt(0.0)
+    return z.mul(positive), positive
+
+
+@ops.gated.register(crypten.mpc.MPCTensor)
+def _gated(positive, value, bits):
+    return value.mul(positive)
+
+
 @ops.join.register(crypten.mpc.MPCTensor)
 def _join(first, tensors):
     return crypten.cat(list(tensors))

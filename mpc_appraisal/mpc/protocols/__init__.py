@@ -9,8 +9,9 @@ numbers that belong together. In the engine rtas the dealer is the helper too, w
 | orders | which requests the dealer accepts |
 | masked, reciprocal, softmax, log_softmax | the softmax without comparisons, and its logarithm |
 | permutation, helper_functions | functions that the helper computes in the clear, on values in a random order |
-| crypten_adapter, crypten_compat | comparisons, relu and convolutions, by CrypTen over the engine |
-| crypten_tape | the differentiation of formulas on shares, by CrypTen's autograd |
+| comparison, borrow_chain | signs, relu and maxima, by digits of a mask |
+| crypten_adapter, crypten_compat | convolutions, and whatever else CrypTen's tensors have, over the engine |
+| activations | relu with its derivative, layers, and the softmax of logits without a public bound |
 | tensors | private and shared values with the methods of a tensor, which call all of the above |
 | committed_opening | how a result is opened to both owners |
 | logit_bound, norm_check, checks | what is checked on shares before a result is opened |

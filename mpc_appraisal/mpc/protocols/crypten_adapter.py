@@ -2,8 +2,8 @@
 
 An engine is one owner's end (see `engine`); an MPCTensor is CrypTen's secret tensor. `to_crypten` takes shares of the
 engine and `from_crypten` gives shares back; neither sends a message. Comparisons, relu, max, convolutions and whatever
-else an MPCTensor has then run in a session of the engine, in a dry run too. `negative` and `bilinear` are single
-protocols of CrypTen on shares, and CrypTen's autograd is in `crypten_tape`. CrypTen's protocols exchange masked values
+else an MPCTensor has then run in a session of the engine, in a dry run too. `bilinear` is a single
+protocol of CrypTen on shares. CrypTen's protocols exchange masked values
 and shares, and they reveal nothing to either owner. The channel counts their bytes and rounds.
 
 `use` and the import of this file replace the following in CrypTen, and nothing else:
@@ -16,7 +16,8 @@ and shares, and they reveal nothing to either owner. The channel counts their by
 | PRZS of both kinds of shares (shares of zero) | shares of zero from the stream that the owners share |
 | BinarySharedTensor.rand | bits from an AES stream of each owner |
 | ArithmeticSharedTensor.div_ | the engine's exact truncation, for divisors that are powers of two |
-| MPCTensor.relu, and relu in the autograd | the same, or the function of the helper if the engine has a helper |
+| MPCTensor._ltz, on which all comparisons but == rest | the engine's `comparison.negative` |
+| MPCTensor.relu, and relu in the autograd | `comparison.relu`, or the helper's function if there is a helper |
 
 CrypTen's own division truncates locally. It fails for an element v with probability |v| / 2^64 and is then wrong by
 2^48, and the training of a network has enough elements to meet that. The engine's truncation takes one round more.
@@ -33,6 +34,7 @@ import torch
 from torch.distributed import ReduceOp
 
 from mpc_appraisal.mpc.protocols import crypten_compat as _compat
+from mpc_appraisal.mpc.protocols.comparison import MaskedBit, gated, negative, relu
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.permutation import apply
 from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
@@ -208,16 +210,6 @@ def to_crypten(engine: Engine, share: torch.Tensor) -> Any:
     return crypten.mpc.MPCTensor.from_shares(engine.blinded(share))
 
 
-def negative(engine: Engine, share: torch.Tensor) -> torch.Tensor:
-    """Return shares of 1 where the shared ring element is below zero as a signed 64-bit integer, and of 0 elsewhere.
-
-    CrypTen's circuit compares bits and truncates nothing, so that the result is exact. The result has the shape of
-    `share` and no fractional bits.
-    """
-    use(engine)
-    return crypten.mpc.MPCTensor.from_shares(share, precision=0)._ltz().share
-
-
 def bilinear(engine: Engine, op: str, left: torch.Tensor, right: torch.Tensor, **options: Any) -> torch.Tensor:
     """Return shares of torch's function `op` of two shared tensors, exact mod 2^64; one round.
 
@@ -244,37 +236,69 @@ def from_crypten(tensor: Any) -> tuple[torch.Tensor, int]:
     return tensor.share, int(tensor.encoder.scale).bit_length() - 1
 
 
-class ReLUByHelper(AutogradReLU):
-    """CrypTen's relu in its autograd. A helper, if the engine has one, gives value and derivative in one exchange."""
+class EngineReLU(AutogradReLU):
+    """CrypTen's relu in its autograd, with the engine's comparison; the backward pass multiplies by the same bits.
+
+    A helper, if the engine has one, gives value and derivative in one exchange.
+    """
 
     @staticmethod
     def forward(ctx, input):
-        engine = _engine_with_helper()
+        engine = _bridged()
         if engine is None:
             return AutogradReLU.forward(ctx, input)
-        (value, bits), (positive, _) = apply(engine, *from_crypten(input), ("relu", "step"))
-        ctx.save_for_backward(crypten.mpc.MPCTensor.from_shares(positive, precision=0))
+        share, bits = from_crypten(input)
+        if engine.helper:
+            (value, bits), (positive, _) = apply(engine, share, bits, ("relu", "step"))
+            positive = crypten.mpc.MPCTensor.from_shares(positive, precision=0)
+        else:
+            value, positive = relu(engine, share)
+        ctx.save_for_backward(positive)
+        return crypten.mpc.MPCTensor.from_shares(value, precision=bits)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        (positive,) = ctx.saved_tensors
+        if not isinstance(positive, MaskedBit):
+            return grad_output.mul(positive)
+        engine = _bridged()
+        share, bits = from_crypten(grad_output)
+        value = gated(engine, positive, share)
+        positive.forget(engine)
         return crypten.mpc.MPCTensor.from_shares(value, precision=bits)
 
 
-def _engine_with_helper() -> Engine | None:
-    """Return the engine that CrypTen computes over if that engine has a helper, else None."""
+def _bridged() -> Engine | None:
+    """Return the engine that CrypTen computes over, or None if it computes by itself."""
     communicator = DistributedCommunicator.get()
-    bridged = isinstance(communicator, BridgeCommunicator) and communicator.engine.helper
-    return communicator.engine if bridged else None
+    return communicator.engine if isinstance(communicator, BridgeCommunicator) else None
 
 
-_crypten_relu = crypten.mpc.MPCTensor.relu
+_crypten_relu, _crypten_ltz = crypten.mpc.MPCTensor.relu, crypten.mpc.MPCTensor._ltz
 
 
 def _relu(self):
-    """Return relu where nothing is differentiated (MPCTensor.relu), by the helper if there is one (`ReLUByHelper`)."""
-    engine = _engine_with_helper()
+    """Return relu where nothing is differentiated (MPCTensor.relu); see `EngineReLU`."""
+    engine = _bridged()
     if engine is None:
         return _crypten_relu(self)
-    ((value, bits),) = apply(engine, *from_crypten(self), ("relu",))
+    share, bits = from_crypten(self)
+    if engine.helper:
+        ((value, bits),) = apply(engine, share, bits, ("relu",))
+    else:
+        value, positive = relu(engine, share)
+        positive.forget(engine)
     return crypten.mpc.MPCTensor.from_shares(value, precision=bits)
 
 
-FUNCTION_REGISTRY[ReLUByHelper.name] = ReLUByHelper
+def _ltz(self):
+    """Return 1 where the tensor is below zero and 0 elsewhere, which every comparison of CrypTen's calls."""
+    engine = _bridged()
+    if engine is None:
+        return _crypten_ltz(self)
+    return crypten.mpc.MPCTensor.from_shares(negative(engine, from_crypten(self)[0]), precision=0)
+
+
+FUNCTION_REGISTRY[EngineReLU.name] = EngineReLU
 crypten.mpc.MPCTensor.relu = _relu
+crypten.mpc.MPCTensor._ltz = _ltz

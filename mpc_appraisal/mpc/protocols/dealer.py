@@ -25,11 +25,14 @@ to its owner.
 | truncate shape bits | r of both | r >> bits (unsigned), and the top bit of r |
 | open id shape bits ring | m of both, `bits` bits, kept | where ring > bits: carry of m's two shares; m's top bit |
 | cross id id ring | none | product of two kept masks mod 2^ring, and its corrections for their top bits |
+| matmul id id transposed transposed | none | matrix product of two kept masks of 64 bits |
 | power id rate mantissa | none | 3^(-rate m) with and without m's top bit (see `powers_of_three`) |
 | forget ids | none | none: masks of `open` are dropped |
 | bilinear op shape shape options | a, b of both | matmul or a convolution of a and b (for CrypTen's tensors) |
 | conjunction shape shape | a, b of both, by xor | a & b, by xor |
 | bit shape | a bit of both, by xor | the bit |
+| compare id | planes of both, by xor | by xor: digits of a kept mask, and products of the planes (see `borrow_chain`) |
+| bits id shape | a plane of both, by xor, kept | its bits |
 | apply functions shape bits | none, but both owners' shares of permuted z | the functions of z: see `permutation` |
 | mark | none | none: the dealer records how much it has sent so far |
 
@@ -43,14 +46,18 @@ in which order, has to stay in step with the engine, since owners and dealer rea
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import AppraisalError
+from mpc_appraisal.mpc.protocols import borrow_chain
 from mpc_appraisal.mpc.protocols.helper_functions import check_functions, computed
+from mpc_appraisal.mpc.ring import bit_planes
 from mpc_appraisal.mpc.ring.matrix import Matrix
 from mpc_appraisal.mpc.ring.packing import pack, width
 from mpc_appraisal.mpc.ring.powers_of_three import power_of_three
@@ -157,6 +164,9 @@ class Dealer:
             except (TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError, MemoryError) as error:
                 raise AppraisalError(f"dealer: refused {name} with {str(arguments)[:80]} ({error})") from error
             for result, bits in results:
+                if result.dtype == torch.uint8:  # bit planes, which are shared by exclusive or
+                    self._send(result ^ self._streams[1]["share"].octets(result.shape))
+                    continue
                 size = width(bits)
                 theirs = self._streams[1]["share"].ring(result.shape, size)
                 correction = result ^ theirs if name == "conjunction" else result - theirs
@@ -195,6 +205,14 @@ class Dealer:
         if ring > a.bits + b.bits:
             results.append((a.top * b.top, ring - a.bits - b.bits))
         return results
+
+    def matmul(self, left: int, right: int, left_transposed: bool, right_transposed: bool) -> Results:
+        """Share the matrix product of two kept masks of `open`, either of which may be transposed."""
+        a, b = (self._opening_masks[key] for key in (left, right))
+        if a.bits != 64 or b.bits != 64:
+            raise AppraisalError(f"dealer: refused a matrix product of {a.bits} and {b.bits} bits; expected 64 of each")
+        x, y = ((m.value.t() if t else m.value) for m, t in ((a, left_transposed), (b, right_transposed)))
+        return [(x @ y, 64)]
 
     def power(self, key: int, rate: int, mantissa: int) -> Results:
         """Share 3^(-rate m / 2^40) for a kept mask m, and what is added to it where the opened value has wrapped."""
@@ -272,6 +290,29 @@ class Dealer:
         a, b = (s["triple"].ring(checked_shape(shape)) for s in self._streams)
         return [((a ^ b) & 1, 64)]
 
+    def _planes_of_both(self, rows: int, count: int) -> np.ndarray:
+        a, b = (s["triple"].octets((rows, bit_planes.plane_bytes(count))) for s in self._streams)
+        return a.numpy() ^ b.numpy()
+
+    def compare(self, key: int) -> Results:
+        """Share the digits of a kept mask of `open`, its top bit, and products of planes' masks; see `borrow_chain`."""
+        mask = self._opening_masks[key]
+        count = mask.value.numel()
+        plan = borrow_chain.borrow_plan(mask.bits, count)
+        planes = bit_planes.planes_of(mask.value, mask.bits)
+        indicators = bit_planes.digit_indicators(bit_planes.digits_of(planes[:-1], plan.width))
+        parts = [borrow_chain.packed_indicators(plan, indicators), planes[-1:]]
+        for level in plan.levels:
+            parts.append(borrow_chain.mask_products(level, self._planes_of_both(level.opened, count)))
+        return [(torch.from_numpy(np.concatenate(parts)), 1)]
+
+    def bits(self, key: int, shape: list[int]) -> Results:
+        """Draw and keep random bits, as numbers 0 and 1, and share them."""
+        (plane,) = self._planes_of_both(1, math.prod(checked_shape(shape)))
+        bits = bit_planes.bits_of(plane, shape)
+        self._opening_masks[key] = Mask(bits, None, 64)
+        return [(bits, 64)]
+
     def truncate(self, shape: list[int], bits: int) -> Results:
         """Share the mask r shifted right by `bits`, and mod 2^bits the top bit of r."""
         if not isinstance(bits, int) or not 0 < bits < 64:
@@ -297,8 +338,8 @@ REQUESTS: dict[str, Callable[..., Results]] = {
     name: getattr(Dealer, name)
     for name in (
         "mask", "rows", "free", "product", "mul", "square", "inner", "truncate",
-        "open", "cross", "power", "forget",
-        "bilinear", "conjunction", "bit", "apply",
+        "open", "cross", "matmul", "power", "forget",
+        "bilinear", "conjunction", "bit", "compare", "bits", "apply",
     )
 }  # fmt: skip
 REQUESTS["mark"] = lambda dealer: []

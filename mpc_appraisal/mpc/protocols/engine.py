@@ -129,6 +129,12 @@ class Engine:
             return self.channel.receive(shape, 2)
         return unpack(self.channel.receive((math.prod(shape) * size,), 2, torch.uint8), shape, size)
 
+    def dealer_octets(self, shape: Sequence[int]) -> torch.Tensor:
+        """Return this owner's share by exclusive or, uint8 of `shape`, of the dealer's next result."""
+        if self.me == 1:
+            return self.streams["share"].octets(shape)
+        return self.channel.receive(shape, 2, torch.uint8)
+
     def mark(self) -> None:
         """Ask the dealer to record how many bytes it has sent up to here."""
         self.ask_dealer("mark")

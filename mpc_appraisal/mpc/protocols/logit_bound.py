@@ -8,9 +8,9 @@ row of data. A centred logit is x . (w_c - mean of w). The softmax on shares is 
 within B. The owners announce R, the norm of the longest row. `weight_limit` derives `norm`, which is about B / R less
 the rounding. `ops.record_weights` records each trained matrix in `TrainedWeights`.
 
-What leaves each owner are masked values, and shares inside CrypTen's comparison. The backend opens the bit to both
-owners before the result (see `checks`). The bit reveals whether the bound was kept. Squared norms take two rounds for
-many matrices at once. The comparison of n of them takes 16 rounds and about 216 bytes of each from each owner.
+What leaves each owner are masked values and masked bits. The backend opens the bit to both owners before the result
+(see `checks`). The bit reveals whether the bound was kept. Squared norms take two rounds for many matrices at once. The
+comparison of n of them takes 5 to 7 rounds, see `comparison`.
 
 The bit is right with certainty. Why no norm can wrap unseen is explained in docs/protocols/engine.md. How many norms
 are computed together may change; the limits on bits and on rounding may change only together with that explanation.
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import torch
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.mpc.protocols.comparison import none_negative
 from mpc_appraisal.mpc.protocols.engine import Engine
 
 CHECK_BITS = 18  # The checked weights have at most so many fractional bits.
@@ -166,11 +167,3 @@ def squared_norms(engine: Engine, weights: torch.Tensor, bits: int, at: int) -> 
     if weights.shape[2] > 1:
         centred = weights * weights.shape[2] - weights.sum(2, keepdim=True)
     return engine.square(engine.truncate(centred, bits - at)).sum(1)
-
-
-def none_negative(engine: Engine, share: torch.Tensor) -> torch.Tensor:
-    """Return shares (1,) of 1 if no element of `share` (n,) is negative as a signed 64-bit integer, else of 0."""
-    from mpc_appraisal.mpc.protocols import crypten_adapter
-
-    negative = crypten_adapter.negative(engine, share).sum(0, keepdim=True)
-    return crypten_adapter.negative(engine, negative - engine.public_share(torch.ones_like(negative)))

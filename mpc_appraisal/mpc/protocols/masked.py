@@ -128,6 +128,22 @@ def product(engine: Engine, a: MaskedValue, b: MaskedValue, ring: int = 64) -> t
     return out
 
 
+def matrix_product(
+    engine: Engine, a: MaskedValue, b: MaskedValue, transposed: tuple[bool, bool] = (False, False)
+) -> torch.Tensor:
+    """Return a share of the matrix product of a and b, both opened in 64 bits, of which either may be transposed.
+
+    The owners exchange no message, and the dealer sends the model owner one result.
+    """
+    engine.ask_dealer("matmul", a.key, b.key, int(transposed[0]), int(transposed[1]))
+    (x, own_x), (y, own_y) = (
+        (v.delta.t(), v.mask.t()) if turned else (v.delta, v.mask) for v, turned in zip((a, b), transposed, strict=True)
+    )
+    left = x - own_x if engine.me == 0 else -own_x  # x y - x m_y - m_x y, of which x y is this owner's at rank 0
+    out = left.matmul(y) - x.matmul(own_y)
+    return out + engine.dealer_share(out.shape)
+
+
 def evict(engine: Engine, *values: MaskedValue) -> None:
     """Ask the dealer to drop the masks of values that no later product needs. This sends the other owner nothing."""
     engine.ask_dealer("forget", [v.key for v in values])

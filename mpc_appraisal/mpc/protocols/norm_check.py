@@ -12,9 +12,9 @@ and shared a long matrix would see through the noise. Therefore the norms are co
 `release.dp.release` opens the bit to both owners first. The bit depends on the model owner's own matrices and on public
 numbers alone, so that it reveals nothing of the candidate (the data owner's data) and needs no noise.
 
-What leaves each owner are masked values, and shares inside CrypTen's comparison. The matrix may hold any ring elements,
+What leaves each owner are masked values and masked bits. The matrix may hold any ring elements,
 so that it is measured in several passes of ever finer units, and no sum of squares can wrap unseen. A pass costs each
-owner 16 bytes an entry. It takes one round, all squares together take another round, and the comparison takes 16.
+owner 16 bytes an entry. It takes one round, all squares together take another round, and the comparison takes 5 to 7.
 
 The bit is right for any matrix, with certainty. The proof, and what the check cannot find, are in
 docs/protocols/norm_check.md; the constants and the passes below may change only together with that proof.
@@ -30,8 +30,8 @@ from itertools import combinations
 import torch
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.mpc.protocols.comparison import none_negative
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.logit_bound import none_negative
 from mpc_appraisal.mpc.protocols.tensors import PrivateTensor, Secret
 
 WEIGHT_ROOM = 2.0**-14  # An owner adds this to the norm of its weights before it announces it.

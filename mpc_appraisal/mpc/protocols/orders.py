@@ -43,6 +43,7 @@ from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import AppraisalError, DisagreementError
 from mpc_appraisal.common.roles import DEALER, OWNERS
 from mpc_appraisal.mpc.net.channel import Channel
+from mpc_appraisal.mpc.protocols.borrow_chain import borrow_plan
 from mpc_appraisal.mpc.protocols.dealer import (
     BILINEAR,
     CONVOLUTION_OPTIONS,
@@ -52,6 +53,7 @@ from mpc_appraisal.mpc.protocols.dealer import (
     checked_shape,
     parse,
 )
+from mpc_appraisal.mpc.ring.bit_planes import plane_bytes
 from mpc_appraisal.mpc.ring.shape_tensor import broadcast
 
 DIGEST_BYTES = 32
@@ -145,6 +147,7 @@ class _Measure:
         self.kept: dict[int, tuple[int, ...]] = {}
         self.selected: dict[int, list[int]] = {}  # the ids of rows of a mask, by the mask's id
         self.opening_masks: dict[int, tuple[int, ...]] = {}
+        self.widths: dict[int, int] = {}  # in how many bits a value was opened under a mask, by the mask's id
         self.elements = 0  # what is kept at present
 
     def _key(self, value: Any) -> int:
@@ -191,13 +194,41 @@ class _Measure:
 
     def open(self, key: Any, shape: Any, bits: Any, ring: Any) -> int:
         self._keep(self.opening_masks, key, checked_shape(shape), 2)  # The dealer keeps the mask and its top bit.
+        if not is_integer(bits) or not 0 < bits <= 64:
+            raise AppraisalError(f"dealer: refused to open {bits!r:.40} bits; expected 1 to 64")
+        self.widths[key] = bits
         return 4 * math.prod(self.opening_masks[key])
 
     def cross(self, left: Any, right: Any, ring: Any) -> int:
         return 4 * math.prod(broadcast(self.opening_masks[self._key(left)], self.opening_masks[self._key(right)]))
 
+    def matmul(self, left: Any, right: Any, left_transposed: Any, right_transposed: Any) -> int:
+        shapes = []
+        for key, turned in ((left, left_transposed), (right, right_transposed)):
+            rows, columns = self.opening_masks[self._key(key)]
+            if self.widths[key] != 64:
+                raise AppraisalError(f"dealer: refused a matrix product of {self.widths[key]} bits; expected 64")
+            shapes.append((columns, rows) if turned else (rows, columns))
+        (n, d), (height, k) = shapes
+        if d != height:
+            raise AppraisalError(f"dealer: refused a product of {(n, d)} and {(height, k)}; expected sizes that agree")
+        return n * k
+
     def power(self, key: Any, rate: Any, mantissa: Any) -> int:
         return 2 * math.prod(self.opening_masks[self._key(key)])
+
+    def compare(self, key: Any) -> int:
+        shape, bits = self.opening_masks[self._key(key)], self.widths[key]
+        if bits < 2:
+            raise AppraisalError(f"dealer: refused to compare numbers of {bits} bits; expected 2 bits or more")
+        plan = borrow_plan(bits, math.prod(shape))
+        planes = plan.dealt + 2**plan.width * plan.digits + sum(level.opened for level in plan.levels)
+        return -(-planes * plane_bytes(math.prod(shape)) // ELEMENT_BYTES)
+
+    def bits(self, key: Any, shape: Any) -> int:
+        self._keep(self.opening_masks, key, checked_shape(shape), 2)
+        self.widths[key] = 64
+        return 2 * math.prod(self.opening_masks[key])
 
     def forget(self, keys: Any) -> int:
         for key in keys:

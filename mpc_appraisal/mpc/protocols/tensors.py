@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from mpc_appraisal.mpc import ops
+from mpc_appraisal.mpc.protocols.comparison import negative, relu
 from mpc_appraisal.mpc.protocols.engine import Engine, Masked
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
 from mpc_appraisal.mpc.protocols.log_softmax import log_softmax
@@ -346,10 +347,13 @@ class Secret:
         return self._with(*crypten_adapter.from_crypten(tensor))
 
     def relu(self) -> Secret:
-        """Return max(z, 0), by CrypTen's comparison, or by the helper if the engine has a helper."""
+        """Return max(z, 0) with at most 16 fractional bits, by a comparison, or by the helper if there is one."""
         if self._engine.helper:
             return self.applied("relu")[0]
-        return self.from_crypten(self.crypten().relu())
+        cut = max(0, self.bits - PRECISION_BITS)
+        value, positive = relu(self._engine, self.share, cut)
+        positive.forget(self._engine)
+        return self._with(value, self.bits - cut)
 
     def sigmoid(self) -> Secret:
         """Return 1 / (1 + e^-z), as the softmax of (z / 2, -z / 2), or by the helper if the engine has a helper.
@@ -394,13 +398,7 @@ def _join(first: PrivateTensor | Secret, tensors: Sequence[Any]) -> Secret:
     return Secret(first.context, torch.cat(shares), bits)
 
 
-@ops.negative.register(Secret)
-def _negative(value: Secret) -> Secret:
-    from mpc_appraisal.mpc.protocols import crypten_adapter
-
-    return value._with(crypten_adapter.negative(value._engine, value.share), 0)
-
-
+ops.negative.register(Secret, lambda value: value._with(negative(value._engine, value.share), 0))
 ops.choose.register(Secret, lambda bit, value: value._with(value._engine.multiply(bit.share, value.share)))
 ops.factor.register(Secret, Secret.factor)
 ops.private.register(PrivateTensor, lambda value: True)

@@ -54,13 +54,17 @@ class Stream:
         Below size 8 the numbers are in [0, 2^(8 size)); at size 8 they have all 64 bits.
         """
         shape = tuple(shape)
-        length = size * int(np.prod(shape, dtype=np.int64))
+        return unpack(self.octets((size * int(np.prod(shape, dtype=np.int64)),)), shape, size)
+
+    def octets(self, shape: Sequence[int]) -> torch.Tensor:
+        """Return the next uniform bytes, as uint8 of `shape`."""
+        length = int(np.prod(tuple(shape), dtype=np.int64))
         out = np.empty(length + 16, dtype=np.uint8)  # the cipher needs a block more than it writes
         view = memoryview(out)
         for start in range(0, length, _CHUNK):
             count = min(_CHUNK, length - start)
             self._cipher.update_into(_ZEROS[:count], view[start : start + count + 16])
-        return unpack(torch.from_numpy(out[:length]), shape, size)
+        return torch.from_numpy(out[:length].reshape(tuple(shape)))
 
 
 class DryStream:
@@ -68,3 +72,6 @@ class DryStream:
 
     def ring(self, shape: Sequence[int], size: int = 8) -> torch.Tensor:
         return shape_tensor(shape)
+
+    def octets(self, shape: Sequence[int]) -> torch.Tensor:
+        return shape_tensor(shape, torch.uint8)

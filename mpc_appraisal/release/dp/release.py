@@ -303,8 +303,8 @@ def clamp(value: Any, low: float, high: float) -> Any:
 
         v <- v + [v - low < 0] (low - v),    v <- v + [high - v < 0] (high - v)
 
-    v is the value, and [...] is 1 if the condition holds, otherwise 0. With the exact bits of CrypTen's circuit, modulo
-    2^64, this holds for any ring element.
+    v is the value, and [...] is 1 if the condition holds, otherwise 0. With the exact bits of a comparison on shares,
+    modulo 2^64, this holds for any ring element.
     """
     value = value + ops.choose(ops.negative(value - low), _less(low, value))
     return value + ops.choose(ops.negative(_less(high, value)), _less(high, value))
