@@ -1,9 +1,10 @@
 """`mpc-appraisal`: the entry point of the command line.
 
-In go the words of the command line. A first word that names a subcommand runs it; see `commands`. Otherwise Hydra, a
-library for configurations, reads the words as configuration and runs one job (one appraisal or marketplace), or with
---multirun a sweep of jobs; see `run` and `jobs`. Out comes an exit status: 0, 2 for an expected error, which is one
-line on standard error, or 130 for an interruption; a subcommand may state others.
+In go the words of the command line. A first word that names a subcommand runs it; see `commands`. Help, the version and
+misspelt words are answered by `front`. Otherwise Hydra, a library for configurations, reads the words as configuration
+and runs one job (one appraisal or marketplace), or with --multirun a sweep of jobs; see `run` and `jobs`. Out comes an
+exit status: 0, 2 for an expected error, which is one line on standard error, or 130 for an interruption; a subcommand
+may state others.
 
 The statuses have to stay, because scripts rely on them. `app` has to end the process without waiting for threads where
 its comments say so.
@@ -17,10 +18,11 @@ from collections.abc import Sequence
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mpc_appraisal.cli import launchers, sweep
+from mpc_appraisal.cli import front, launchers, sweep
 from mpc_appraisal.cli.commands import COMMANDS
 from mpc_appraisal.cli.config import CONF
 from mpc_appraisal.cli.console import set_threads
@@ -67,14 +69,23 @@ def main() -> None:
     try:
         if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
             return COMMANDS[sys.argv[1]](sys.argv[2:])
+        if (text := front.answer(sys.argv[1:])) is not None:
+            print(text)
+            return
         sys.argv[1:] = ordered(sys.argv[1:])
         launchers.check_launcher(sys.argv[1:])
     except AppraisalError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     set_threads()
+    # Hydra then raises its own errors, which `front` explains, in place of printing them and ending the process.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         app()
+    except HydraException as error:
+        sweep.end(whole=False)
+        print(f"error: {front.explained(error)}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sweep.end(whole=False)
         print("interrupted", file=sys.stderr, flush=True)

@@ -1,19 +1,40 @@
 """The terminal on which commands print tables, and the number of threads that a process uses.
 
-`terminal` returns a console of the library rich for a table; `set_threads` limits torch. WIDTH may change.
+`terminal` returns a console of the library rich for a table, or what collects tables for output as JSON; `set_threads`
+limits torch. WIDTH may change.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
 
 from mpc_appraisal.common.environment import threads
+from mpc_appraisal.reporting.table import TableCollector
 
 WIDTH = 120  # columns of the tables where the output is not a terminal
+_collectors: list[TableCollector] = []  # those in force, the last one first
 
 
-def terminal() -> Console:
-    """Return a console on standard output, of WIDTH columns where it is a file or a pipe, which has no width."""
+@contextmanager
+def collected_by(collector: TableCollector) -> Iterator[None]:
+    """Let `terminal` return this collector, so that a command's tables are kept and not printed."""
+    _collectors.append(collector)
+    try:
+        yield
+    finally:
+        _collectors.pop()
+
+
+def terminal() -> Console | TableCollector:
+    """Return a console on standard output, of WIDTH columns where it is a file or a pipe, which has no width.
+
+    Inside `collected_by` it is the collector of tables.
+    """
+    if _collectors:
+        return _collectors[-1]
     console = Console()
     return Console(width=WIDTH) if not console.is_terminal and console.width < WIDTH else console
 

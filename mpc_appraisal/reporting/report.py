@@ -27,7 +27,7 @@ from mpc_appraisal.reporting.result_tables import (
     warnings_table,
     yes_or_no,
 )
-from mpc_appraisal.reporting.table import Table
+from mpc_appraisal.reporting.table import Table, TableCollector
 
 TITLE = "Appraisal of data"
 NONE: Mapping[tuple[str, str], str] = {}  # no decisions: the party made no pre-flight
@@ -74,7 +74,10 @@ def _tables(result: Result, decisions: Mapping[tuple[str, str], str], full: bool
 
 
 def print_table(table: Table, console) -> None:
-    """Print one table and its notes on a rich console."""
+    """Print one table and its notes on a rich console, or add it to a `TableCollector`."""
+    if isinstance(console, TableCollector):
+        console.tables.append(table)
+        return
     from rich.text import Text
 
     console.print(_rich_table(table) if table.rows else Text(table.title, style="bold"))

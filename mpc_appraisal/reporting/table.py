@@ -32,6 +32,16 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
+class TableCollector:
+    """Collect tables in place of a console, for output that programs read; `print_table` gives it each table.
+
+    Attribute `tables`: the tables so far, in their order.
+    """
+
+    def __init__(self) -> None:
+        self.tables: list[Table] = []
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """Write a number with `digits` significant digits, or a dash for None.
 

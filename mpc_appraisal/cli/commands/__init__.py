@@ -1,8 +1,9 @@
 """Subcommands of `mpc-appraisal`: `mpc-appraisal NAME ...` runs `main` of the module of that name in this folder.
 
-In go the words after the name; a command prints what it finds, and raises InputError for bad arguments. A module is
-imported only when its command is run, because most of them need rooms that no other command needs, and this has to stay
-so. To add a command, add its module here and its name to NAMES; names that exist have to stay.
+In go the words after the name; a command prints what it finds, and raises InputError for bad arguments. `--json` among
+the words prints the same tables and lines as one JSON document, and `--help` ends with an example. A module is imported
+only when its command is run, because most of them need rooms that no other command needs, and this has to stay so. To
+add a command, add its module here and its entry to ABOUT; names that exist have to stay.
 """
 
 from __future__ import annotations
@@ -11,25 +12,48 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 Command = Callable[[Sequence[str]], None]
-NAMES = (
-    "approval",
-    "budget",
-    "catalogue",
-    "certificates",
-    "cost",
-    "example",
-    "market",
-    "overlap",
-    "preflight",
-    "recipe",
-)
+# Each command, with what it is for and an example.
+ABOUT: dict[str, tuple[str, str]] = {
+    "approval": ("read requests that wait for the data owner, and say yes or no", "approval list"),
+    "budget": ("show, verify and limit what was opened to each counterparty", "budget show seller.csv.ledger"),
+    "catalogue": ("publish, search and check listings of data sets", "catalogue publish data=seller.csv name=digits-a"),
+    "certificates": ("make trial certificates for TLS, a folder for each role", "certificates trial --days 30"),
+    "completion": ("print the completion of commands and keys for a shell", "completion bash"),
+    "cost": ("estimate rounds, bytes and time from public sizes alone", "cost rows=5940 features=784"),
+    "example": ("write files and certificates for a first try", "example try"),
+    "market": ("enrol, upload and join in the encrypted marketplace", "market upload --help"),
+    "overlap": (
+        "count the rows or keys that both owners have",
+        "overlap role=model_owner address=tcp://127.0.0.1:29500 file=train.npz tls=certificates/model_owner",
+    ),
+    "preflight": (
+        "check the methods on the model owner's own rows, in the clear",
+        "preflight train=train.npz test=test.npz appraisal=influence",
+    ),
+    "recipe": ("describe how a raw table becomes features", "recipe infer train.csv --label bought"),
+}
 
 
 def _command(name: str) -> Command:
     def run(arguments: Sequence[str]) -> None:
-        import_module(f"{__name__}.{name}").main(arguments)
+        left = [argument for argument in arguments if argument != JSON]
+        main = import_module(f"{__name__}.{name}").main
+        if len(left) < len(arguments):
+            from mpc_appraisal.cli.json_output import print_as_json
+
+            return print_as_json(name, lambda: main(left))
+        if not {"-h", "--help"} & set(left):
+            return main(left)
+        try:
+            main(left)
+        except SystemExit as end:  # argparse ends the process after its help
+            if end.code:
+                raise
+        print(f"\n{JSON}: print the same as one JSON document\nexample: mpc-appraisal {ABOUT[name][1]}")
 
     return run
 
 
+JSON = "--json"
+NAMES = tuple(ABOUT)
 COMMANDS: dict[str, Command] = {name: _command(name) for name in NAMES}
