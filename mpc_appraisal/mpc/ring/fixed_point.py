@@ -14,6 +14,7 @@ import torch
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.ring.buffers import empty
+from mpc_appraisal.mpc.ring.kernels import loops
 
 PRECISION_BITS = 16
 _BLOCK = 1 << 16  # so many numbers are encoded at once, which stay in the processor's cache
@@ -49,6 +50,9 @@ def encode(values: torch.Tensor, name: str, bits: int = PRECISION_BITS) -> torch
 
     Raises InputError, which calls the values `name`, for values that `check_range` refuses.
     """
+    ring = _encoded(values, bits)
+    if ring is not None:
+        return ring
     check_range(values, name)
     flat = values.reshape(-1)
     ring, real = empty(flat.shape), torch.empty(min(_BLOCK, flat.numel()), dtype=torch.float64)
@@ -56,6 +60,17 @@ def encode(values: torch.Tensor, name: str, bits: int = PRECISION_BITS) -> torch
         block = flat[start : start + _BLOCK]
         ring[start : start + _BLOCK] = real[: len(block)].copy_(block).mul_(2.0**bits).round_()
     return ring.reshape(values.shape)
+
+
+def _encoded(values: torch.Tensor, bits: int) -> torch.Tensor | None:
+    """Return the ring elements by a compiled loop; None where the loop is not used, or a value is out of range."""
+    known = values.dtype in (torch.float32, torch.float64) and values.numel() > 0
+    compiled = loops(values.numel()) if known else None
+    if compiled is None:
+        return None
+    ring = empty(values.shape)
+    low, high = compiled.encode(values.contiguous().numpy().reshape(-1), 2.0**bits, ring.numpy().reshape(-1))
+    return ring if low >= -MAX_ABS and high <= MAX_ABS else None  # false for NaN
 
 
 def decode(ring: torch.Tensor, bits: int = PRECISION_BITS) -> torch.Tensor:
