@@ -177,24 +177,27 @@ def test_small_work_loads_no_compiler_and_a_process_may_fork_after_it():
 
 def test_numba_is_loaded_for_one_large_work_or_for_many_small_ones(monkeypatch):
     monkeypatch.setattr(kernels, "_imported", lambda: "loaded")
+    monkeypatch.delitem(sys.modules, kernels.COMPILED, raising=False)
     for works in ([kernels.WORTH], [kernels.WORTH // 4] * 16):
         monkeypatch.setattr(kernels, "_loaded", [])
         monkeypatch.setattr(kernels, "_spent", 0)
         assert [kernels.loops(work) for work in works] == [None] * (len(works) - 1) + ["loaded"]
         assert kernels.loops(1) == "loaded"
+    monkeypatch.setattr(kernels, "_loaded", [])
+    monkeypatch.setitem(sys.modules, kernels.COMPILED, None)  # imported by a process that forked this one
+    assert kernels.loops(1) == "loaded"
 
 
 def test_where_numba_cannot_be_used_torch_computes(monkeypatch):
     def refuse(*arguments: Any, **options: Any) -> Any:
         raise RuntimeError("cannot cache function: no locator available")
 
-    name = "mpc_appraisal.mpc.ring.compiled"
     assert kernels.load() is not None
     with monkeypatch.context() as changes:
         changes.setattr("numba.config.DISABLE_JIT", 1)
         assert kernels._imported() is None
     with monkeypatch.context() as changes:  # no folder can be written
-        changes.delitem(sys.modules, name)
+        changes.delitem(sys.modules, kernels.COMPILED)
         changes.delattr("mpc_appraisal.mpc.ring.compiled")
         changes.setattr("numba.njit", refuse)
         assert kernels._imported() is None

@@ -104,6 +104,28 @@ def cut_difference(values, less, shift, out):
 
 
 @loop
+def cut_twice(values, shift, low, high):
+    """Write the low bits of values, and those of values >> shift, to the narrower unsigned numbers `low` and `high`."""
+    for i in range(len(values)):
+        low[i], high[i] = values[i], values[i] >> shift
+
+
+@loop
+def cut_difference_twice(values, less, shift, low, high):
+    """Do what `cut_twice` does, with values - less."""
+    for i in range(len(values)):
+        v = values[i] - less[i]
+        low[i], high[i] = v, v >> shift
+
+
+@loop
+def join_twice(low, high, shift, out):
+    """Write low + (high << shift) for unsigned numbers."""
+    for i in range(len(low)):
+        out[i] = np.int64(low[i]) | (np.int64(high[i]) << shift)
+
+
+@loop
 def join(plane, shift, first, out):
     """Write the unsigned numbers plane << shift to `out` if `first`, else add them to it."""
     if first:
@@ -209,3 +231,6 @@ def exponentials(plain, wrapped, more, power, out):
     """Write (plain + wrapped * more) * power."""
     for i in range(len(plain)):
         out[i] = (plain[i] + wrapped[i] * more[i]) * power[i]
+
+
+cut(np.zeros(1, np.int64), 0, np.zeros(1, np.uint8))  # The first call of any loop prepares the compiler: 0.4 s.

@@ -18,10 +18,11 @@ from mpc_appraisal.mpc.ring.packing import flat
 
 def _compiled(*values: torch.Tensor) -> ModuleType | None:
     """Return the compiled loops if they are to run on `values`, all int64 of the first one's shape, else None."""
-    first = values[0]
-    if any(v.is_meta or v.dtype != torch.int64 or v.shape != first.shape for v in values):
-        return None
-    return loops(first.numel())
+    shape = values[0].shape
+    for v in values:
+        if v.is_meta or v.dtype != torch.int64 or v.shape != shape:
+            return None
+    return loops(shape.numel())
 
 
 def _new(like: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:

@@ -6,7 +6,7 @@
 - numba finds no folder to keep machine code in: NUMBA_CACHE_DIR if that is set, else `__pycache__` beside
   `compiled.py`, else the user's cache folder. Without one every process would compile for seconds;
 - numba is not loaded yet, and neither `work` nor the sum of all work so far is worth it. Loading takes half a second,
-  once in a process; a process that forks others may call `load` before.
+  once in a process. A process that forks others may import `compiled` before, and its forks have it for nothing.
 
 `work` is the number of multiplications, or of elements, that the caller is about to compute. Every caller has both
 ways, and the results are equal to the last bit, so that parties may differ in what they use. WORTH may change freely.
@@ -14,10 +14,12 @@ ways, and the results are equal to the last bit, so that parties may differ in w
 
 from __future__ import annotations
 
+import sys
 from types import ModuleType
 
 WORTH = 1 << 24  # From so much work on, numba is loaded: torch takes a tenth of a second for so many multiplications.
 MANY = 4  # So many times WORTH is as much work by torch as loading numba takes.
+COMPILED = "mpc_appraisal.mpc.ring.compiled"
 _loaded: list[ModuleType | None] = []
 _spent = 0  # the work that torch has done before numba was loaded
 
@@ -28,7 +30,7 @@ def loops(work: int) -> ModuleType | None:
     if _loaded:
         return _loaded[0]
     _spent += work
-    return load() if work >= WORTH or _spent >= MANY * WORTH else None
+    return load() if work >= WORTH or _spent >= MANY * WORTH or COMPILED in sys.modules else None
 
 
 def load() -> ModuleType | None:

@@ -26,9 +26,11 @@ def width(bits: int) -> int:
     return -(-bits // 8)
 
 
-def _pieces(size: int) -> list[int]:
-    """Return the sizes in bytes of the machine numbers that make up `size` bytes."""
-    return [piece for piece in (8, 4, 2, 1) if size & piece]
+# For each size, the machine numbers that make it up: their type, their bytes, and the bytes before them in a number.
+_PIECES = {
+    size: [(_TYPES[piece], piece, size & ~(2 * piece - 1)) for piece in (8, 4, 2, 1) if size & piece]
+    for size in range(1, 9)
+}
 
 
 def pack(values: torch.Tensor, size: int, less: torch.Tensor | None = None) -> torch.Tensor:
@@ -44,23 +46,28 @@ def pack(values: torch.Tensor, size: int, less: torch.Tensor | None = None) -> t
     if less is not None:
         values = values - less
     numbers, planes = values.contiguous().numpy().reshape(-1), []
-    for piece in _pieces(size):
-        planes.append(numbers.astype(_TYPES[piece]).view(np.uint8))
+    for kind, piece, _ in _PIECES[size]:
+        planes.append(numbers.astype(kind).view(np.uint8))
         if piece < size:
             numbers = numbers >> (8 * piece)
     return torch.from_numpy(np.concatenate(planes) if len(planes) > 1 else planes[0])
 
 
 def _pack_compiled(compiled: ModuleType, values: torch.Tensor, size: int, less: torch.Tensor | None) -> torch.Tensor:
-    numbers, count, start = flat(values), values.numel(), 0
-    out = np.empty(count * size, np.uint8)
-    for piece in _pieces(size):
-        plane = _plane(out, count, piece, start)
+    out = np.empty(values.numel() * size, np.uint8)
+    planes, numbers, less = _planes(out, values.numel(), size), flat(values), None if less is None else flat(less)
+    if len(planes) == 2:
+        (low, _), (high, shift) = planes
         if less is None:
-            compiled.cut(numbers, 8 * start // max(count, 1), plane)
+            compiled.cut_twice(numbers, shift, low, high)
         else:
-            compiled.cut_difference(numbers, flat(less), 8 * start // max(count, 1), plane)
-        start += count * piece
+            compiled.cut_difference_twice(numbers, less, shift, low, high)
+        return torch.from_numpy(out)
+    for plane, shift in planes:
+        if less is None:
+            compiled.cut(numbers, shift, plane)
+        else:
+            compiled.cut_difference(numbers, less, shift, plane)
     return torch.from_numpy(out)
 
 
@@ -69,35 +76,39 @@ def flat(values: torch.Tensor) -> np.ndarray:
     return values.contiguous().numpy().reshape(-1)
 
 
-def _plane(raw: np.ndarray, count: int, piece: int, start: int) -> np.ndarray:
-    """Return the `count` machine numbers of `piece` bytes from place `start` of the bytes `raw` on, as a view."""
-    return np.ndarray((count,), _TYPES[piece], raw, start)
+def _planes(raw: np.ndarray, count: int, size: int) -> list[tuple[np.ndarray, int]]:
+    """Return views of the machine numbers that `raw`, the bytes of `count` numbers, is made of, and their shifts."""
+    return [(np.ndarray((count,), kind, raw, before * count), 8 * before) for kind, _, before in _PIECES[size]]
 
 
 def unpack(data: torch.Tensor, shape: Sequence[int], size: int) -> torch.Tensor:
     """Return the int64 numbers, of `shape`, whose low `size` bytes `pack` has put into `data`.
 
-    Below size 8 the numbers are in [0, 2^(8 size)); at size 8 they have all 64 bits.
+    Below size 8 the numbers are in [0, 2^(8 size)). At size 8 they have all 64 bits, and lie in the memory of `data`
+    where its address allows that: a matrix of random numbers is not copied.
     """
     if data.is_meta:
         return shape_tensor(shape)
-    raw, count, total, start = data.numpy(), math.prod(shape), None, 0
+    count = math.prod(shape)
+    planes = _planes(data.numpy(), count, size)
+    if size == 8 and planes[0][0].flags.aligned:
+        return torch.from_numpy(planes[0][0].reshape(tuple(shape)))
     compiled = loops(count) if size < 8 else None
-    for piece in _pieces(size):
-        plane, shift = _plane(raw, count, piece, start), 8 * start // max(count, 1)
-        if compiled is not None:
-            total = _joined(compiled, plane, total, shift)
-        elif total is None:
-            total = plane.astype(np.int64)
-        else:
-            total |= plane.astype(np.int64) << shift
-        start += count * piece
+    if compiled is not None:
+        return torch.from_numpy(_unpack_compiled(compiled, planes, count).reshape(tuple(shape)))
+    total = planes[0][0].astype(np.int64)
+    for plane, shift in planes[1:]:
+        total |= plane.astype(np.int64) << shift
     return torch.from_numpy(total.reshape(tuple(shape)))
 
 
-def _joined(compiled: ModuleType, plane: np.ndarray, low: np.ndarray | None, shift: int) -> np.ndarray:
-    """Return low + (plane << shift); without `low`, the plane itself as int64."""
-    out = np.empty(len(plane), np.int64) if low is None else low
-    aligned = plane if plane.flags.aligned else plane.copy()
-    compiled.join(aligned, shift, low is None, out)
+def _unpack_compiled(compiled: ModuleType, planes: list[tuple[np.ndarray, int]], count: int) -> np.ndarray:
+    out = np.empty(count, np.int64)
+    planes = [(plane if plane.flags.aligned else plane.copy(), shift) for plane, shift in planes]
+    if len(planes) == 1:
+        compiled.join(planes[0][0], 0, True, out)
+        return out
+    compiled.join_twice(planes[0][0], *planes[1], out)
+    for plane, shift in planes[2:]:
+        compiled.join(plane, shift, False, out)
     return out

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import os
 from collections.abc import Sequence
 
@@ -54,11 +55,11 @@ class Stream:
         Below size 8 the numbers are in [0, 2^(8 size)); at size 8 they have all 64 bits.
         """
         shape = tuple(shape)
-        return unpack(self.octets((size * int(np.prod(shape, dtype=np.int64)),)), shape, size)
+        return unpack(self.octets((size * math.prod(shape),)), shape, size)
 
     def octets(self, shape: Sequence[int]) -> torch.Tensor:
         """Return the next uniform bytes, as uint8 of `shape`."""
-        length = int(np.prod(tuple(shape), dtype=np.int64))
+        length = math.prod(shape)
         out = np.empty(length + 16, dtype=np.uint8)  # the cipher needs a block more than it writes
         view = memoryview(out)
         for start in range(0, length, _CHUNK):
