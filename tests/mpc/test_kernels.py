@@ -52,12 +52,15 @@ def same(a: Any, b: Any) -> bool:
 @pytest.mark.parametrize("n, d, k", [(1, 1, 1), (37, 11, 10), (16, 3, 5), (5, 40, 23), (70, 9, 4), (3, 2, 100)])
 def test_products_are_those_of_big_integers(monkeypatch, n, d, k):
     x, w, r = ring(n, d), ring(d, k), ring(n, k)
-    for transposed, right in ((False, w), (True, r), (False, ring(k, d).t()), (True, ring(k, n).t())):
+    narrow = (x >> 32).to(torch.int32)
+    narrow.view(-1)[:3] = torch.tensor([-(2**31), 2**31 - 1, -1])[: narrow.numel()]
+    cases = [(x, False, w), (x, True, r), (x, False, ring(k, d).t()), (x, True, ring(k, n).t())]
+    for x, transposed, right in [*cases, (narrow, False, w), (narrow, True, r)]:
         left = [[int(v) for v in row] for row in (x.t() if transposed else x)]
         columns = [[int(v) for v in column] for column in right.t()]
         exact = [[sum(a * b for a, b in zip(row, c, strict=True)) for c in columns] for row in left]
         exact = torch.tensor([[(v + 2**63) % 2**64 - 2**63 for v in row] for row in exact])
-        plain, fast = both(monkeypatch, lambda t=transposed, m=right: Matrix(x).product(m, t))
+        plain, fast = both(monkeypatch, lambda x=x, t=transposed, m=right: Matrix(x).product(m, t))
         assert torch.equal(plain, exact) and torch.equal(fast, exact)
 
 
@@ -90,6 +93,13 @@ def test_encoding(monkeypatch, dtype):
     for bits in (0, 16, 20, 40):
         assert same(*both(monkeypatch, lambda b=bits: encode(values, "x", b)))
     assert same(*both(monkeypatch, lambda: encode(values.t(), "x")))
+    kernels.load()
+    narrow = encode(values, "x", narrow=True)  # 32768 is beyond int32
+    assert narrow.dtype == torch.int64 and torch.equal(narrow, encode(values, "x"))
+    values[0, 3] = 32767.99
+    for bits, kind in ((16, torch.int32), (20, torch.int64)):
+        narrow = encode(values, "x", bits, narrow=True)
+        assert narrow.dtype == kind and torch.equal(narrow.to(torch.int64), encode(values, "x", bits))
     for bad in (float("nan"), float("inf"), -float("inf"), 32768.1, -1e6):
         spoilt = values.clone()
         spoilt[-1, -1] = bad
