@@ -27,8 +27,8 @@ def _compiled(*values: torch.Tensor) -> ModuleType | None:
 
 def _new(like: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
     """Return a new array of as many numbers as `like` has, and the same memory as a tensor of its shape."""
-    out = np.empty(like.numel(), np.int64)
-    return out, torch.from_numpy(out).reshape(like.shape)
+    out = np.empty(like.shape, np.int64)
+    return out.reshape(-1), torch.from_numpy(out)
 
 
 def masked_share(share: torch.Tensor, drop: int, more: int, mask: torch.Tensor) -> torch.Tensor:

@@ -73,7 +73,7 @@ def _pack_compiled(compiled: ModuleType, values: torch.Tensor, size: int, less: 
 
 def flat(values: torch.Tensor) -> np.ndarray:
     """Return the numbers of a tensor as a numpy array of one dimension, without a copy if they lie in order."""
-    return values.contiguous().numpy().reshape(-1)
+    return values.numpy().reshape(-1)
 
 
 def _planes(raw: np.ndarray, count: int, size: int) -> list[tuple[np.ndarray, int]]:
@@ -87,16 +87,20 @@ def unpack(data: torch.Tensor, shape: Sequence[int], size: int) -> torch.Tensor:
     Below size 8 the numbers are in [0, 2^(8 size)). At size 8 they have all 64 bits, and lie in the memory of `data`
     where its address allows that: a matrix of random numbers is not copied.
     """
-    if data.is_meta:
-        return shape_tensor(shape)
+    return shape_tensor(shape) if data.is_meta else unpack_array(data.numpy(), shape, size)
+
+
+def unpack_array(raw: np.ndarray, shape: Sequence[int], size: int) -> torch.Tensor:
+    """Do what `unpack` does, for bytes in a numpy array."""
     count = math.prod(shape)
-    planes = _planes(data.numpy(), count, size)
-    if size == 8 and planes[0][0].flags.aligned:
-        return torch.from_numpy(planes[0][0].reshape(tuple(shape)))
+    planes = _planes(raw, count, size)
+    first = planes[0][0]
+    if size == 8 and first.flags.aligned:
+        return torch.from_numpy(first.reshape(tuple(shape)))
     compiled = loops(count) if size < 8 else None
     if compiled is not None:
         return torch.from_numpy(_unpack_compiled(compiled, planes, count).reshape(tuple(shape)))
-    total = planes[0][0].astype(np.int64)
+    total = first.astype(np.int64)
     for plane, shift in planes[1:]:
         total |= plane.astype(np.int64) << shift
     return torch.from_numpy(total.reshape(tuple(shape)))
@@ -104,7 +108,8 @@ def unpack(data: torch.Tensor, shape: Sequence[int], size: int) -> torch.Tensor:
 
 def _unpack_compiled(compiled: ModuleType, planes: list[tuple[np.ndarray, int]], count: int) -> np.ndarray:
     out = np.empty(count, np.int64)
-    planes = [(plane if plane.flags.aligned else plane.copy(), shift) for plane, shift in planes]
+    if not planes[0][0].flags.aligned:  # the pieces shrink, so that all are aligned if the first one is
+        planes = [(plane.copy(), shift) for plane, shift in planes]
     if len(planes) == 1:
         compiled.join(planes[0][0], 0, True, out)
         return out
