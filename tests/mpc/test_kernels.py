@@ -16,7 +16,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.protocols.softmax import softmax
 from mpc_appraisal.mpc.ring import elementwise, kernels
 from mpc_appraisal.mpc.ring.fixed_point import encode
-from mpc_appraisal.mpc.ring.matrix import Matrix
+from mpc_appraisal.mpc.ring.matrix import Matrix, ring_product
 from mpc_appraisal.mpc.ring.packing import pack, unpack
 from mpc_appraisal.mpc.ring.powers_of_three import POINT, power_of_three
 
@@ -62,6 +62,10 @@ def test_products_are_those_of_big_integers(monkeypatch, n, d, k):
         exact = torch.tensor([[(v + 2**63) % 2**64 - 2**63 for v in row] for row in exact])
         plain, fast = both(monkeypatch, lambda x=x, t=transposed, m=right: Matrix(x).product(m, t))
         assert torch.equal(plain, exact) and torch.equal(fast, exact)
+        if x.dtype == torch.int64:
+            left = x.t() if transposed else x
+            assert same(*both(monkeypatch, lambda a=left, b=right: ring_product(a, b)))
+            assert torch.equal(ring_product(left, right), exact)
 
 
 def test_a_product_of_sizes_that_do_not_agree_is_refused_by_both(monkeypatch):
@@ -169,7 +173,7 @@ LAZY = """
 import os, sys, threading, torch
 import mpc_appraisal.mpc.backends.fast
 from mpc_appraisal.mpc.ring import kernels
-from mpc_appraisal.mpc.ring.matrix import Matrix
+from mpc_appraisal.mpc.ring.matrix import Matrix, ring_product
 Matrix(torch.ones(50, 20, dtype=torch.int64)).times(torch.ones(20, 10, dtype=torch.int64))
 assert "numba" not in sys.modules
 kernels.load()

@@ -59,7 +59,7 @@ from mpc_appraisal.mpc.protocols import borrow_chain
 from mpc_appraisal.mpc.protocols.helper_functions import check_functions, computed
 from mpc_appraisal.mpc.ring import bit_planes
 from mpc_appraisal.mpc.ring.elementwise import opening_mask
-from mpc_appraisal.mpc.ring.matrix import Matrix
+from mpc_appraisal.mpc.ring.matrix import Matrix, ring_product
 from mpc_appraisal.mpc.ring.packing import pack, width
 from mpc_appraisal.mpc.ring.powers_of_three import power_of_three
 from mpc_appraisal.mpc.ring.prg import Stream
@@ -213,7 +213,7 @@ class Dealer:
         if a.bits != 64 or b.bits != 64:
             raise AppraisalError(f"dealer: refused a matrix product of {a.bits} and {b.bits} bits; expected 64 of each")
         x, y = ((m.value.t() if t else m.value) for m, t in ((a, left_transposed), (b, right_transposed)))
-        return [(x @ y, 64)]
+        return [(ring_product(x, y), 64)]
 
     def power(self, key: int, rate: int, mantissa: int) -> Results:
         """Share 3^(-rate m / 2^40) for a kept mask m, and what is added to it where the opened value has wrapped."""

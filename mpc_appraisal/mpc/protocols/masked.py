@@ -28,6 +28,7 @@ import torch
 
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.ring import elementwise
+from mpc_appraisal.mpc.ring.matrix import ring_product
 from mpc_appraisal.mpc.ring.packing import pack, unpack, width
 from mpc_appraisal.mpc.ring.shape_tensor import broadcast
 
@@ -142,7 +143,7 @@ def matrix_product(
         (v.delta.t(), v.mask.t()) if turned else (v.delta, v.mask) for v, turned in zip((a, b), transposed, strict=True)
     )
     left = x - own_x if engine.me == 0 else -own_x  # x y - x m_y - m_x y, of which x y is this owner's at rank 0
-    out = left.matmul(y) - x.matmul(own_y)
+    out = ring_product(left, y) - ring_product(x, own_y)
     return out + engine.dealer_share(out.shape)
 
 

@@ -81,6 +81,17 @@ class Matrix:
         return loops(self.values.numel() * right.shape[1])
 
 
+def ring_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return left @ right of two int64 matrices of any layout: by compiled loops where they are used, else by torch."""
+    if left.dim() != 2 or left.is_meta:
+        return left.matmul(right)
+    turned = not left.is_contiguous() and left.t().is_contiguous()
+    matrix = Matrix(left.t() if turned else left)
+    if matrix._compiled(right, left.shape[1]) is None:
+        return left.matmul(right)
+    return matrix.product(right, transposed=turned)
+
+
 def _by_rows(values: torch.Tensor) -> np.ndarray:
     return values.contiguous().numpy()
 
