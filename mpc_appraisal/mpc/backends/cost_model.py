@@ -28,6 +28,8 @@ from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.mpc.backends.fast import DrySession
 from mpc_appraisal.mpc.backends.registry import dry_session
 from mpc_appraisal.mpc.net.meter import Cost, by_result
+from mpc_appraisal.mpc.ring.kernels import loops
+from mpc_appraisal.mpc.ring.matrix import Matrix
 from mpc_appraisal.mpc.session import Session
 
 ELEMENT = 40  # a masked, drawn or opened number takes as long as so many ring multiply-adds
@@ -185,13 +187,22 @@ def _work(script: Sequence[Sequence[Any]]) -> list[int]:
     return between_marks[1:]
 
 
-@lru_cache(maxsize=1)
-def rate() -> float:
-    """Return the ring multiply-adds per second of one thread of this machine, measured on products as of a gradient."""
-    x, r = torch.ones(2000, 785, dtype=torch.int64), torch.ones(10, 2000, dtype=torch.int64)
-    r @ x
+def rate(work: int = 0) -> float:
+    """Return the ring multiply-adds per second of one thread of this machine, measured on products as of a gradient.
+
+    `work` is how many a session will compute: a large one uses compiled loops (see `ring.kernels`), a small one torch,
+    unless this process has loaded the loops already.
+    """
+    return _measured_rate(loops(work) is not None)
+
+
+@lru_cache(maxsize=2)
+def _measured_rate(compiled: bool) -> float:
+    x, r = torch.ones(2000, 785, dtype=torch.int64), torch.ones(2000, 10, dtype=torch.int64)
+    product = Matrix(x).transposed_times if compiled else lambda right: right.t().contiguous() @ x
+    product(r)
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < CALIBRATION_SECONDS:
-        r @ x
+        product(r)
         count += 1
-    return count * x.numel() * len(r) / (time.perf_counter() - start)
+    return count * x.numel() * r.shape[1] / (time.perf_counter() - start)

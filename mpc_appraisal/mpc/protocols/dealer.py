@@ -58,7 +58,8 @@ from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.protocols import borrow_chain
 from mpc_appraisal.mpc.protocols.helper_functions import check_functions, computed
 from mpc_appraisal.mpc.ring import bit_planes
-from mpc_appraisal.mpc.ring.matrix import Matrix
+from mpc_appraisal.mpc.ring.elementwise import opening_mask
+from mpc_appraisal.mpc.ring.matrix import Matrix, ring_product
 from mpc_appraisal.mpc.ring.packing import pack, width
 from mpc_appraisal.mpc.ring.powers_of_three import power_of_three
 from mpc_appraisal.mpc.ring.prg import Stream
@@ -169,8 +170,11 @@ class Dealer:
                     continue
                 size = width(bits)
                 theirs = self._streams[1]["share"].ring(result.shape, size)
-                correction = result ^ theirs if name == "conjunction" else result - theirs
-                self._send(correction if size == 8 else pack(correction, size))
+                if name == "conjunction" or size == 8:
+                    correction = result ^ theirs if name == "conjunction" else result - theirs
+                    self._send(correction if size == 8 else pack(correction, size))
+                else:
+                    self._send(pack(result, size, less=theirs))
 
     # Each method below checks its arguments, draws the masks of the table above, and returns the results, which `run`
     # then splits into shares. "Share" in their docstrings means this.
@@ -182,12 +186,9 @@ class Dealer:
         if bits == 64:
             self._opening_masks[key] = Mask(a + b, None, bits)
             return []
-        ones = (1 << bits) - 1
-        total = (a & ones) + (b & ones)  # A carry into the sign bit is shifted out as one below.
-        mask = total & ones
-        top = mask >> (bits - 1)
+        mask, top, carry = opening_mask(a, b, bits)
         self._opening_masks[key] = Mask(mask, top, bits)
-        return [((total >> bits) & 1, ring - bits), (top, ring - bits)] if ring > bits else []
+        return [(carry, ring - bits), (top, ring - bits)] if ring > bits else []
 
     def cross(self, left: int, right: int, ring: int) -> Results:
         """Share the product of two kept masks of `open` mod 2^ring, and its corrections for their top bits."""
@@ -212,15 +213,15 @@ class Dealer:
         if a.bits != 64 or b.bits != 64:
             raise AppraisalError(f"dealer: refused a matrix product of {a.bits} and {b.bits} bits; expected 64 of each")
         x, y = ((m.value.t() if t else m.value) for m, t in ((a, left_transposed), (b, right_transposed)))
-        return [(x @ y, 64)]
+        return [(ring_product(x, y), 64)]
 
     def power(self, key: int, rate: int, mantissa: int) -> Results:
         """Share 3^(-rate m / 2^40) for a kept mask m, and what is added to it where the opened value has wrapped."""
         mask = self._opening_masks[key]
         if not _whole(mantissa, 20) or not _whole(rate, 1 << 44) or mask.bits + rate.bit_length() > 56:
             raise AppraisalError(f"dealer: refused a power at rate {rate!r} with a mantissa of {mantissa!r} bits")
-        plain = power_of_three(-mask.value * rate, mantissa)
-        wrapped = power_of_three(((mask.top << mask.bits) - mask.value) * rate, mantissa)
+        plain = power_of_three(mask.value, mantissa, rate=-rate)
+        wrapped = power_of_three((mask.top << mask.bits) - mask.value, mantissa, rate=rate)
         return [(plain, 64), (wrapped - plain, 64)]
 
     def forget(self, keys: list[int]) -> Results:

@@ -36,7 +36,6 @@ import torch
 
 from mpc_appraisal.mpc.net.channel import Channel
 from mpc_appraisal.mpc.protocols.dealer import PURPOSES, Request, logical_shift
-from mpc_appraisal.mpc.ring.buffers import empty
 from mpc_appraisal.mpc.ring.matrix import Matrix
 from mpc_appraisal.mpc.ring.packing import unpack, width
 from mpc_appraisal.mpc.ring.prg import DryStream, Stream
@@ -52,15 +51,39 @@ class Masked:
         key: the number by which the dealer knows the mask.
         owner: the rank of the owner that knows the matrix.
         clear: the matrix; None at the other owner.
-        mask: the mask, a random matrix of the same shape; None at the other owner.
-        difference: clear - mask mod 2^64, at the other owner; None at the owner of the matrix.
+        sent: clear - mask mod 2^64, which the owner has sent; None at the other owner.
+        difference: the same, at the other owner; None at the owner of the matrix.
     """
 
     def __init__(self, key: int, owner: int):
         self.key, self.owner = key, owner
         self.clear: Matrix | None = None
-        self.mask: Matrix | None = None
+        self.sent: torch.Tensor | None = None
         self.difference: Matrix | None = None
+        self._mask: Matrix | None = None
+
+    @property
+    def mask(self) -> Matrix | None:
+        """Return the mask, a random matrix of the same shape; None at the other owner.
+
+        The owner of a left factor never needs it, so that it is made of what was sent when it is asked for.
+        """
+        if self._mask is None and self.sent is not None:
+            self._mask = Matrix(self.clear.values - self.sent)
+        return self._mask
+
+    def rows(self, key: int, indices: Sequence[int]) -> Masked:
+        """Return the rows with these indices, known to the dealer by `key`."""
+        selected = Masked(key, self.owner)
+        if self.clear is not None:
+            selected.clear, selected.sent = self.clear.rows(indices), Matrix(self.sent).rows(indices).values
+        if self.difference is not None:
+            selected.difference = self.difference.rows(indices)
+        return selected
+
+    def drop(self) -> None:
+        """Forget the matrix and its mask here."""
+        self.clear = self.sent = self.difference = self._mask = None
 
     @property
     def shape(self) -> torch.Size:
@@ -185,9 +208,9 @@ class Engine:
         self.ask_dealer("mask", masked.key, owner, list(shape))
         if self.me == owner:
             masked.clear = clear if isinstance(clear, Matrix) else Matrix(clear)
-            masked.mask = Matrix(self.streams["mask"].ring(shape))
-            clear, mask = masked.clear.values, masked.mask.values
-            self.channel.send(clear - mask if self.dry else torch.sub(clear, mask, out=empty(shape)), 1 - owner)
+            clear, mask = masked.clear.values, self.streams["mask"].ring(shape)
+            masked.sent = clear - mask if self.dry else torch.sub(clear, mask, out=mask)
+            self.channel.send(masked.sent, 1 - owner)
         else:
             masked.difference = Matrix(self.channel.receive(shape, owner))
         return masked
@@ -198,19 +221,14 @@ class Engine:
         The indices are public. Each owner takes the indices from the agreed program, and the dealer takes them from the
         script on which both owners agree.
         """
-        selected = Masked(self.new_key(), base.owner)
-        listed = indices.tolist()
-        self.ask_dealer("rows", selected.key, base.key, listed)
-        for name in ("clear", "mask", "difference"):
-            whole = getattr(base, name)
-            if whole is not None:
-                setattr(selected, name, whole.rows(listed))
-        return selected
+        key, listed = self.new_key(), indices.tolist()
+        self.ask_dealer("rows", key, base.key, listed)
+        return base.rows(key, listed)
 
     def free(self, masked: Masked) -> None:
         """Drop a masked matrix here, and its mask at the dealer too, with all rows that were selected from it there."""
         self.ask_dealer("free", masked.key)
-        masked.clear = masked.mask = masked.difference = None
+        masked.drop()
 
     def product(self, left: Masked, right: Masked, transposed: bool = False) -> torch.Tensor:
         """Return shares of left @ right, or of left' @ right if `transposed`; no message between the owners.

@@ -27,6 +27,8 @@ from dataclasses import dataclass
 import torch
 
 from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.ring import elementwise
+from mpc_appraisal.mpc.ring.matrix import ring_product
 from mpc_appraisal.mpc.ring.packing import pack, unpack, width
 from mpc_appraisal.mpc.ring.shape_tensor import broadcast
 
@@ -76,31 +78,31 @@ class MaskedValue:
 
 def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
     """Open all `wanted` values under masks of the dealer, in one message each way, which is one round."""
-    masks, sent = [], []
+    masks, own, sent = [], [], []
     for w in wanted:
         key = engine.new_key()
         engine.ask_dealer("open", key, list(w.share.shape), w.bits, w.ring)
         masks.append((key, engine.streams["triple"].ring(w.share.shape, width(w.bits))))
-        share = w.share >> w.drop if w.drop else w.share
-        # Both owners round their shares down, which lowers the sum by one unit on average. This line adds it back.
-        share = share + engine.public_share(torch.full_like(share, w.low + (w.drop > 0)))
-        sent.append(pack(share + masks[-1][1], width(w.bits)))
+        # Both owners round their shares down, which lowers the sum by one unit on average. `more` adds it back.
+        more = w.low + (w.drop > 0) if engine.me == 0 else 0
+        own.append(elementwise.masked_share(w.share, w.drop, more, masks[-1][1]))
+        sent.append(pack(own[-1], width(w.bits)))
     mine = torch.cat(sent) if len(sent) > 1 else sent[0]
     engine.channel.send(mine, 1 - engine.me)
     theirs = engine.channel.receive(mine.shape, 1 - engine.me, torch.uint8)
     values, start = [], 0
-    for w, (key, mask), own in zip(wanted, masks, sent, strict=True):
+    for w, (key, mask), share in zip(wanted, masks, own, strict=True):
         size, shape = width(w.bits), w.share.shape
-        other = unpack(theirs[start : start + len(own)], shape, size)
-        total = unpack(own, shape, size) + other
-        start += len(own)
-        if w.bits < 64:
-            total, mask = total & ((1 << w.bits) - 1), mask & ((1 << w.bits) - 1)
-        wrapped = 1 - ((total >> (w.bits - 1)) & 1)
+        end = start + w.share.numel() * size
+        other = unpack(theirs[start:end], shape, size)
+        start = end
+        delta, wrapped = elementwise.opened(share, other, w.bits, w.low)
         if w.ring > w.bits:
             carry, top = engine.dealer_share(shape, w.ring - w.bits), engine.dealer_share(shape, w.ring - w.bits)
-            mask = mask - ((carry + wrapped * top) << w.bits)
-        values.append(MaskedValue(key, w.bits, w.ring, total - w.low, mask, wrapped))
+            mask = elementwise.widened(mask, w.bits, carry, wrapped, top)
+        elif w.bits < 64:
+            mask = mask & ((1 << w.bits) - 1)
+        values.append(MaskedValue(key, w.bits, w.ring, delta, mask, wrapped))
     return values
 
 
@@ -113,18 +115,19 @@ def product(engine: Engine, a: MaskedValue, b: MaskedValue, ring: int = 64) -> t
     ring = min(a.ring, b.ring, ring)
     engine.ask_dealer("cross", a.key, b.key, ring)
     shape = broadcast(a.delta.shape, b.delta.shape)
-    out = engine.dealer_share(shape, ring) + engine.public_share(a.delta * b.delta)
+    shared, first = engine.dealer_share(shape, ring), engine.me == 0
     if a is b:
-        out = out - 2 * a.delta * a.mask
+        out = elementwise.squared(shared, a.delta, a.mask, first)
         if ring > a.bits:
-            out += (a.wrapped * engine.dealer_share(shape, ring - a.bits)) << a.bits
+            out = elementwise.add_where(out, a.wrapped, engine.dealer_share(shape, ring - a.bits), a.bits)
         return out
-    out = out - a.delta * b.mask - b.delta * a.mask
+    out = elementwise.crossed(shared, (a.delta, a.mask), (b.delta, b.mask), first)
     for x in (a, b):
         if ring > x.bits:
-            out += (x.wrapped * engine.dealer_share(shape, ring - x.bits)) << x.bits
+            out = elementwise.add_where(out, x.wrapped, engine.dealer_share(shape, ring - x.bits), x.bits)
     if ring > a.bits + b.bits:
-        out += (a.wrapped * b.wrapped * engine.dealer_share(shape, ring - a.bits - b.bits)) << (a.bits + b.bits)
+        more = engine.dealer_share(shape, ring - a.bits - b.bits)
+        out = elementwise.add_where(out, a.wrapped * b.wrapped, more, a.bits + b.bits)
     return out
 
 
@@ -140,7 +143,7 @@ def matrix_product(
         (v.delta.t(), v.mask.t()) if turned else (v.delta, v.mask) for v, turned in zip((a, b), transposed, strict=True)
     )
     left = x - own_x if engine.me == 0 else -own_x  # x y - x m_y - m_x y, of which x y is this owner's at rank 0
-    out = left.matmul(y) - x.matmul(own_y)
+    out = ring_product(left, y) - ring_product(x, own_y)
     return out + engine.dealer_share(out.shape)
 
 

@@ -38,6 +38,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all, product
 from mpc_appraisal.mpc.protocols.reciprocal import ReciprocalPlan, plan, reciprocal
+from mpc_appraisal.mpc.ring.elementwise import exponentials
 from mpc_appraisal.mpc.ring.powers_of_three import LN3, POINT, power_of_three, stretched
 
 LARGEST_EXPONENT = 8.0  # |z| / T is at most this.
@@ -98,8 +99,8 @@ def exponential(
     engine.ask_dealer("power", masked.key, rate, mantissa)
     plain, more = engine.dealer_share(z.shape), engine.dealer_share(z.shape)
     evict(engine, masked)
-    share = (plain + masked.wrapped * more) * power_of_three(masked.delta * rate, mantissa, offset)
-    return share, stretched(offset) + 2 * mantissa
+    power = power_of_three(masked.delta, mantissa, offset, rate)
+    return exponentials(plain, masked.wrapped, more, power), stretched(offset) + 2 * mantissa
 
 
 @dataclass

@@ -83,11 +83,16 @@ class PrivateTensor:
         public = self.shape if shape is None else shape  # a single number has the shape (), which is false
         return PrivateTensor(self.context, self.owner, value, value.shape if self.mine else public, self.name)
 
-    def ring(self, bits: int) -> torch.Tensor:
-        """Return the value as ring elements with `bits` fractional bits, encoded once; at its owner only."""
+    def ring(self, bits: int, narrow: bool = False) -> torch.Tensor:
+        """Return the value as ring elements with `bits` fractional bits, encoded once; at its owner only.
+
+        If `narrow`, they may be int32 (see `encode`).
+        """
         if bits not in self._rings:
-            self._rings[bits] = encode(self.value, self.name, bits) if not self.value.is_meta else self._zeros()
-        return self._rings[bits]
+            meta = self.value.is_meta
+            self._rings[bits] = self._zeros() if meta else encode(self.value, self.name, bits, narrow)
+        found = self._rings[bits]
+        return found if narrow or found.dtype == torch.int64 else found.to(torch.int64)
 
     def masked(self) -> Masked:
         """Return the masked matrix, which the first call masks (8 bytes an element) and later calls use again."""
@@ -95,7 +100,7 @@ class PrivateTensor:
             whole, index = self._rows_of  # The whole matrix is masked once, for all batches of its rows.
             self._masked = self.context.engine.rows(whole.masked(), index)
         elif self._masked is None:
-            clear = self.ring(self.bits) if self.mine else None
+            clear = self.ring(self.bits, narrow=True) if self.mine else None
             self._masked = self.context.engine.mask(self.owner, clear, self.shape)
         return self._masked
 

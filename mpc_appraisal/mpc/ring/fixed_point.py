@@ -14,6 +14,7 @@ import torch
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.ring.buffers import empty
+from mpc_appraisal.mpc.ring.kernels import loops
 
 PRECISION_BITS = 16
 _BLOCK = 1 << 16  # so many numbers are encoded at once, which stay in the processor's cache
@@ -44,11 +45,16 @@ def check_range(values: torch.Tensor, name: str, limit: float = MAX_ABS) -> None
         raise InputError(name, f"a value of {worst:g}", f"absolute values of at most {limit:g} (fixed-point range)")
 
 
-def encode(values: torch.Tensor, name: str, bits: int = PRECISION_BITS) -> torch.Tensor:
+def encode(values: torch.Tensor, name: str, bits: int = PRECISION_BITS, narrow: bool = False) -> torch.Tensor:
     """Return ring elements (int64, same shape) of real `values`, rounded to nearest with `bits` fractional bits.
+
+    If `narrow`, the elements may be int32, where they fit and compiled loops are used.
 
     Raises InputError, which calls the values `name`, for values that `check_range` refuses.
     """
+    ring = _encoded(values, bits, narrow)
+    if ring is not None:
+        return ring
     check_range(values, name)
     flat = values.reshape(-1)
     ring, real = empty(flat.shape), torch.empty(min(_BLOCK, flat.numel()), dtype=torch.float64)
@@ -56,6 +62,23 @@ def encode(values: torch.Tensor, name: str, bits: int = PRECISION_BITS) -> torch
         block = flat[start : start + _BLOCK]
         ring[start : start + _BLOCK] = real[: len(block)].copy_(block).mul_(2.0**bits).round_()
     return ring.reshape(values.shape)
+
+
+def _encoded(values: torch.Tensor, bits: int, narrow: bool) -> torch.Tensor | None:
+    """Return the ring elements by a compiled loop; None where the loop is not used, or a value is out of range."""
+    known = values.dtype in (torch.float32, torch.float64) and values.numel() > 0
+    compiled = loops(values.numel()) if known else None
+    if compiled is None:
+        return None
+    numbers, scale = values.contiguous().numpy().reshape(-1), 2.0**bits
+    for kind in (torch.int32, torch.int64) if narrow and bits <= PRECISION_BITS else (torch.int64,):
+        ring = empty(values.shape, kind)
+        low, high = compiled.encode(numbers, scale, ring.numpy().reshape(-1))
+        if not (low >= -MAX_ABS and high <= MAX_ABS):  # true for NaN
+            return None
+        if kind == torch.int64 or high * scale < 2.0**31 - 1:
+            return ring
+    return None
 
 
 def decode(ring: torch.Tensor, bits: int = PRECISION_BITS) -> torch.Tensor:

@@ -1,22 +1,26 @@
-"""Matrices over the ring of integers modulo 2^64, in the layouts in which torch's int64 product is fast.
+"""Matrices over the ring of integers modulo 2^64, and their products with thin matrices.
 
-In go int64 matrices; out come their products, which wrap modulo 2^64 as the ring does. For tall X (n, d) and thin
-W (d, k), torch takes 2.5 times as long for X W as for W' (k, d) times X' (d, n) stored by rows, which is worth a
-transposition (' marks a transpose). X' R, for R (n, k), is fast as (R' X)'. So a `Matrix` keeps both layouts. The
-layouts may change with torch; the products have to stay exact.
+In go int64 matrices; out come their products, which wrap modulo 2^64 as the ring does. A matrix whose elements fit 32
+bits may be int32, which takes half the memory. Large products run in the loops of `compiled`, which read X (n, d) by
+rows for both X W and X' R (' marks a transpose). Where these are not used (see `kernels`), torch computes. X W then
+takes less than half the time as W' (k, d) times X' (d, n) stored by rows, so that a `Matrix` keeps a transposed copy.
+The layouts may change; the products have to stay exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 
+import numpy as np
 import torch
 
 from mpc_appraisal.mpc.ring.buffers import empty
+from mpc_appraisal.mpc.ring.kernels import loops
 
 
 class Matrix:
-    """An int64 matrix (n, d) with the products that the protocols need. It is transposed once, at the first use."""
+    """A matrix (n, d) of int64, or of int32, with the products that the protocols need."""
 
     def __init__(self, values: torch.Tensor):
         self.values = values
@@ -28,13 +32,32 @@ class Matrix:
 
     def times(self, right: torch.Tensor) -> torch.Tensor:
         """Return values @ right: (n, d) (d, k) -> (n, k)."""
+        compiled = self._compiled(right, self.shape[1])
+        if compiled is not None:
+            out, x, w = np.empty((self.shape[0], right.shape[1]), np.int64), _by_rows(self.values), _by_rows(right.t())
+            if x.dtype == np.int32:
+                compiled.narrow_times(x, *_halves(w), out)
+            else:
+                compiled.times(x, w, out)
+            return torch.from_numpy(out)
         if self._transposed is None:
             self._transposed = _transpose(self.values)
         return (right.t().contiguous() @ self._transposed).t()
 
     def transposed_times(self, right: torch.Tensor) -> torch.Tensor:
         """Return values' @ right: (d, n) (n, k) -> (d, k)."""
-        return (right.t().contiguous() @ self.values).t()
+        compiled = self._compiled(right, self.shape[0])
+        if compiled is not None:
+            out, x, r = np.zeros((right.shape[1], self.shape[1]), np.int64), _by_rows(self.values), _by_rows(right.t())
+            if x.dtype == np.int32:
+                upper = np.zeros(out.shape, np.int32)
+                compiled.narrow_transposed_times(x, *_halves(r), out, upper)
+                out += upper.astype(np.int64) << 32
+            else:
+                compiled.transposed_times(x, r, out)
+            return torch.from_numpy(out).t()
+        values = self.values.to(torch.int64) if self.values.dtype == torch.int32 else self.values
+        return (right.t().contiguous() @ values).t()
 
     def product(self, right: torch.Tensor, transposed: bool) -> torch.Tensor:
         """Return `transposed_times(right)` if `transposed`, else `times(right)`."""
@@ -45,6 +68,38 @@ class Matrix:
         if self.values.is_meta:
             return Matrix(self.values.new_empty((len(indices), self.values.shape[1])))
         return Matrix(self.values[torch.as_tensor(indices, dtype=torch.int64)])
+
+    def _compiled(self, right: torch.Tensor, inner: int) -> ModuleType | None:
+        """Return the compiled loops if they are to compute a product with `right` (inner, k), else None.
+
+        The loops check no index, so that only what fits is given to them; torch refuses the rest.
+        """
+        fits = self.values.dim() == right.dim() == 2 and right.shape[0] == inner
+        whole = self.values.dtype in (torch.int32, torch.int64) and right.dtype == torch.int64
+        if self.values.is_meta or right.is_meta or self._transposed is not None or not fits or not whole:
+            return None
+        return loops(self.values.numel() * right.shape[1])
+
+
+def ring_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return left @ right of two int64 matrices of any layout: by compiled loops where they are used, else by torch."""
+    if left.dim() != 2 or left.is_meta:
+        return left.matmul(right)
+    turned = not left.is_contiguous() and left.t().is_contiguous()
+    matrix = Matrix(left.t() if turned else left)
+    if matrix._compiled(right, left.shape[1]) is None:
+        return left.matmul(right)
+    return matrix.product(right, transposed=turned)
+
+
+def _by_rows(values: torch.Tensor) -> np.ndarray:
+    return values.contiguous().numpy()
+
+
+def _halves(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return two int32 arrays, low and high, with values = low + 2^32 high mod 2^64."""
+    low = values.astype(np.int32)
+    return low, ((values - low) >> 32).astype(np.int32)
 
 
 def _transpose(values: torch.Tensor) -> torch.Tensor:

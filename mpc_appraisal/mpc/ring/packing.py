@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 import torch
 
+from mpc_appraisal.mpc.ring.kernels import loops
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
 _TYPES = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.int64}
@@ -24,36 +26,94 @@ def width(bits: int) -> int:
     return -(-bits // 8)
 
 
-def _pieces(size: int) -> list[int]:
-    """Return the sizes in bytes of the machine numbers that make up `size` bytes."""
-    return [piece for piece in (8, 4, 2, 1) if size & piece]
+# For each size, the machine numbers that make it up: their type, their bytes, and the bytes before them in a number.
+_PIECES = {
+    size: [(_TYPES[piece], piece, size & ~(2 * piece - 1)) for piece in (8, 4, 2, 1) if size & piece]
+    for size in range(1, 9)
+}
 
 
-def pack(values: torch.Tensor, size: int) -> torch.Tensor:
-    """Return the low `size` bytes of each int64 of `values` (any shape), as a flat uint8 tensor."""
+def pack(values: torch.Tensor, size: int, less: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the low `size` bytes of each int64 of `values` (any shape), as a flat uint8 tensor.
+
+    Where `less` is given, an int64 tensor of the same shape, it is subtracted first.
+    """
     if values.is_meta:
         return shape_tensor((values.numel() * size,), torch.uint8)
+    compiled = loops(values.numel())
+    if compiled is not None and values.dtype == torch.int64 and (less is None or less.shape == values.shape):
+        return _pack_compiled(compiled, values, size, less)
+    if less is not None:
+        values = values - less
     numbers, planes = values.contiguous().numpy().reshape(-1), []
-    for piece in _pieces(size):
-        planes.append(numbers.astype(_TYPES[piece]).view(np.uint8))
+    for kind, piece, _ in _PIECES[size]:
+        planes.append(numbers.astype(kind).view(np.uint8))
         if piece < size:
             numbers = numbers >> (8 * piece)
     return torch.from_numpy(np.concatenate(planes) if len(planes) > 1 else planes[0])
 
 
+def _pack_compiled(compiled: ModuleType, values: torch.Tensor, size: int, less: torch.Tensor | None) -> torch.Tensor:
+    out = np.empty(values.numel() * size, np.uint8)
+    planes, numbers, less = _planes(out, values.numel(), size), flat(values), None if less is None else flat(less)
+    if len(planes) == 2:
+        (low, _), (high, shift) = planes
+        if less is None:
+            compiled.cut_twice(numbers, shift, low, high)
+        else:
+            compiled.cut_difference_twice(numbers, less, shift, low, high)
+        return torch.from_numpy(out)
+    for plane, shift in planes:
+        if less is None:
+            compiled.cut(numbers, shift, plane)
+        else:
+            compiled.cut_difference(numbers, less, shift, plane)
+    return torch.from_numpy(out)
+
+
+def flat(values: torch.Tensor) -> np.ndarray:
+    """Return the numbers of a tensor as a numpy array of one dimension, without a copy if they lie in order."""
+    return values.numpy().reshape(-1)
+
+
+def _planes(raw: np.ndarray, count: int, size: int) -> list[tuple[np.ndarray, int]]:
+    """Return views of the machine numbers that `raw`, the bytes of `count` numbers, is made of, and their shifts."""
+    return [(np.ndarray((count,), kind, raw, before * count), 8 * before) for kind, _, before in _PIECES[size]]
+
+
 def unpack(data: torch.Tensor, shape: Sequence[int], size: int) -> torch.Tensor:
     """Return the int64 numbers, of `shape`, whose low `size` bytes `pack` has put into `data`.
 
-    Below size 8 the numbers are in [0, 2^(8 size)); at size 8 they have all 64 bits.
+    Below size 8 the numbers are in [0, 2^(8 size)). At size 8 they have all 64 bits, and lie in the memory of `data`
+    where its address allows that: a matrix of random numbers is not copied.
     """
-    if data.is_meta:
-        return shape_tensor(shape)
-    raw, count, total, start, shift = data.numpy(), math.prod(shape), None, 0, 0
-    for piece in _pieces(size):
-        plane = np.ndarray((count,), _TYPES[piece], raw, start)
-        if total is None:
-            total = plane.astype(np.int64)
-        else:
-            total |= plane.astype(np.int64) << shift
-        start, shift = start + count * piece, shift + 8 * piece
+    return shape_tensor(shape) if data.is_meta else unpack_array(data.numpy(), shape, size)
+
+
+def unpack_array(raw: np.ndarray, shape: Sequence[int], size: int) -> torch.Tensor:
+    """Do what `unpack` does, for bytes in a numpy array."""
+    count = math.prod(shape)
+    planes = _planes(raw, count, size)
+    first = planes[0][0]
+    if size == 8 and first.flags.aligned:
+        return torch.from_numpy(first.reshape(tuple(shape)))
+    compiled = loops(count) if size < 8 else None
+    if compiled is not None:
+        return torch.from_numpy(_unpack_compiled(compiled, planes, count).reshape(tuple(shape)))
+    total = first.astype(np.int64)
+    for plane, shift in planes[1:]:
+        total |= plane.astype(np.int64) << shift
     return torch.from_numpy(total.reshape(tuple(shape)))
+
+
+def _unpack_compiled(compiled: ModuleType, planes: list[tuple[np.ndarray, int]], count: int) -> np.ndarray:
+    out = np.empty(count, np.int64)
+    if not planes[0][0].flags.aligned:  # the pieces shrink, so that all are aligned if the first one is
+        planes = [(plane.copy(), shift) for plane, shift in planes]
+    if len(planes) == 1:
+        compiled.join(planes[0][0], 0, True, out)
+        return out
+    compiled.join_twice(planes[0][0], *planes[1], out)
+    for plane, shift in planes[2:]:
+        compiled.join(plane, shift, False, out)
+    return out

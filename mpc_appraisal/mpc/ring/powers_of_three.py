@@ -14,8 +14,11 @@ from __future__ import annotations
 
 from decimal import Decimal, localcontext
 from functools import lru_cache
+from types import ModuleType
 
 import torch
+
+from mpc_appraisal.mpc.ring.kernels import loops
 
 POINT = 40  # An exponent has so many fractional bits.
 LN3 = 1.0986122886681098
@@ -57,28 +60,50 @@ def stretched(offset: int) -> int:
     return (3**offset - 1).bit_length()
 
 
-def power_of_three(exponent: torch.Tensor, mantissa: int, offset: int = 0) -> torch.Tensor:
-    """Return 3^e * 2^(mantissa + stretched(offset)) mod 2^64, with e = exponent / 2^POINT.
+def power_of_three(base: torch.Tensor, mantissa: int, offset: int = 0, rate: int = 1) -> torch.Tensor:
+    """Return 3^e * 2^(mantissa + stretched(offset)) mod 2^64, with e = base * rate / 2^POINT.
 
     The integer part of e is raised exactly, as 3^(e + offset). Its fraction is in [-1/2, 1/2), so the integer part of a
     product of two powers is at least e_1 + e_2 - 1. The relative error is at most 2^-mantissa + 2^-20.
 
     Args:
-        exponent: int64 of any shape, with `POINT` fractional bits.
+        base: int64 of any shape; base * rate, which has `POINT` fractional bits, has to be within 2^63.
         mantissa: The number of bits of the rounded power of the fraction.
         offset: What is added to the integer part of e, and taken out again by the factor of the fraction. With a large
             enough offset, the powers of all parties together raise 3 to an integer of 0 or more.
+        rate: A public integer.
     """
-    if exponent.is_meta:
-        return torch.empty_like(exponent)
-    if not exponent.numel():
-        return exponent
+    if base.is_meta:
+        return torch.empty_like(base)
+    if not base.numel():
+        return base
+    compiled = loops(base.numel())
+    if compiled is not None:
+        return _compiled_powers(compiled, base, mantissa, offset, rate)
+    exponent = base * rate if rate != 1 else base
     shifted = exponent + (1 << (POINT - 1))
     whole = shifted >> POINT
     index = (shifted - (whole << POINT)) >> (POINT - 2 * _TABLE)
     high, low = _fractional_powers(offset)
     cut = 60 - mantissa
     fraction = (high[index >> _TABLE] * low[index & ((1 << _TABLE) - 1)] + (1 << (cut - 1))) >> cut
-    largest = int(torch.maximum(whole.max(), -whole.min())) + offset
-    largest = 1 << max(6, largest.bit_length())
+    largest = _table_size(int(torch.maximum(whole.max(), -whole.min())) + offset)
     return _integer_powers(largest)[whole + (offset + largest)].mul_(fraction)
+
+
+def _table_size(largest: int) -> int:
+    """Return the size of the table of integer powers that reaches `largest`."""
+    return 1 << max(6, largest.bit_length())
+
+
+def _compiled_powers(compiled: ModuleType, base: torch.Tensor, mantissa: int, offset: int, rate: int) -> torch.Tensor:
+    out, largest = torch.empty(base.shape, dtype=torch.int64), _table_size(0)
+    high, low = (table.numpy() for table in _fractional_powers(offset))
+    while True:
+        table = _integer_powers(largest).numpy()
+        needed = compiled.power_of_three(
+            base.contiguous().numpy().reshape(-1), rate, mantissa, offset, table, high, low, out.numpy().reshape(-1)
+        )
+        if needed <= largest:
+            return out
+        largest = _table_size(needed)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import os
 from collections.abc import Sequence
 
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from mpc_appraisal.mpc.ring.packing import unpack
+from mpc_appraisal.mpc.ring.packing import unpack_array
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
 KEY_BYTES = 32
@@ -53,18 +54,19 @@ class Stream:
 
         Below size 8 the numbers are in [0, 2^(8 size)); at size 8 they have all 64 bits.
         """
-        shape = tuple(shape)
-        return unpack(self.octets((size * int(np.prod(shape, dtype=np.int64)),)), shape, size)
+        return unpack_array(self._drawn(size * math.prod(shape)), shape, size)
 
     def octets(self, shape: Sequence[int]) -> torch.Tensor:
         """Return the next uniform bytes, as uint8 of `shape`."""
-        length = int(np.prod(tuple(shape), dtype=np.int64))
+        return torch.from_numpy(self._drawn(math.prod(shape)).reshape(tuple(shape)))
+
+    def _drawn(self, length: int) -> np.ndarray:
         out = np.empty(length + 16, dtype=np.uint8)  # the cipher needs a block more than it writes
         view = memoryview(out)
         for start in range(0, length, _CHUNK):
             count = min(_CHUNK, length - start)
             self._cipher.update_into(_ZEROS[:count], view[start : start + count + 16])
-        return torch.from_numpy(out[:length].reshape(tuple(shape)))
+        return out[:length]
 
 
 class DryStream:
