@@ -183,7 +183,9 @@ def relu(engine: Engine, share: torch.Tensor, cut: int = 0) -> tuple[torch.Tenso
 
 def _opened(engine: Engine, share: torch.Tensor, cut: int) -> MaskedValue:
     """Open v / 2^cut for shares of v, of any v without a cut, and else of |v| < 2^62 within one unit."""
-    low = 1 << (RING - 2 - cut) if cut else 0
+    low = 0
+    if cut:  # Cutting is right on average for uniform shares, which a private value's are not.
+        share, low = engine.blinded(share), 1 << (RING - 2 - cut)
     (x,) = open_all(engine, MaskedOpening(share, cut, RING - cut, RING, low))
     return x
 

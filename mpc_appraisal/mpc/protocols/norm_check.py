@@ -32,6 +32,7 @@ import torch
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.protocols.comparison import none_negative
 from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.masked import shared_product
 from mpc_appraisal.mpc.protocols.tensors import PrivateTensor, Secret
 
 WEIGHT_ROOM = 2.0**-14  # An owner adds this to the norm of its weights before it announces it.
@@ -140,9 +141,7 @@ def direction_within(direction: PrivateTensor, spread: float) -> torch.Tensor:
         return torch.cat([passed, _below(engine, columns, most)])
     first, second = torch.tensor(list(combinations(range(classes), 2))).t()
     # ||v - w||^2 = ||v||^2 + ||w||^2 - 2 v w. One product of all columns with all columns gives the last terms.
-    from mpc_appraisal.mpc.protocols import crypten_adapter
-
-    products = crypten_adapter.bilinear(engine, "matmul", shared.share.t(), shared.share).reshape(-1)
+    products = shared_product(engine, shared.share.t(), shared.share).reshape(-1)
     apart = columns[first] + columns[second] - 2 * products[first * classes + second]
     return torch.cat([passed, _below(engine, columns, most), _below(engine, apart, most)])
 

@@ -26,6 +26,7 @@ from mpc_appraisal.mpc.protocols.comparison import negative, relu
 from mpc_appraisal.mpc.protocols.engine import Engine, Masked
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
 from mpc_appraisal.mpc.protocols.log_softmax import log_softmax
+from mpc_appraisal.mpc.protocols.masked import shared_product
 from mpc_appraisal.mpc.protocols.permutation import apply
 from mpc_appraisal.mpc.protocols.softmax import BITS, softmax
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS, encode
@@ -328,15 +329,13 @@ class Secret:
         return self._with(self._engine.square(a.share), 2 * a.bits)
 
     def matmul(self, other: PrivateTensor | Secret) -> Secret:
-        """Return the product (k, n) (n, d) -> (k, d): (other' self')' if `other` is private, else by a triple."""
+        """Return the product (k, n) (n, d) -> (k, d): (other' self')' if `other` is private, else opened."""
         if isinstance(other, Transposed):
             return other.of.matmul(self.t()).t()
         if isinstance(other, PrivateTensor):
             return other.t().matmul(self.t()).t()
-        from mpc_appraisal.mpc.protocols import crypten_adapter
-
         a, b = self.operand(), other.operand()
-        return self._with(crypten_adapter.bilinear(self._engine, "matmul", a.share, b.share), a.bits + b.bits)
+        return self._with(shared_product(self._engine, a.share, b.share), a.bits + b.bits)
 
     # -- by CrypTen ------------------------------------------------------------------------------------------------
     def crypten(self):
