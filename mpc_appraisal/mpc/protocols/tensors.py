@@ -16,13 +16,11 @@ first. A method of torch may be added. The numbers of bits below fit the ring to
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from mpc_appraisal.mpc import ops
-from mpc_appraisal.mpc.protocols.comparison import negative, relu
+from mpc_appraisal.mpc.protocols.comparison import relu
 from mpc_appraisal.mpc.protocols.engine import Engine, Masked
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
 from mpc_appraisal.mpc.protocols.log_softmax import log_softmax
@@ -391,21 +389,3 @@ class Secret:
         if self._engine.helper:
             return self.applied("log_softmax")[0]
         return self._with(*log_softmax(self._engine, self.share, self.bits, self.context.logit_bound))
-
-
-@ops.join.register(PrivateTensor)
-@ops.join.register(Secret)
-def _join(first: PrivateTensor | Secret, tensors: Sequence[Any]) -> Secret:
-    secrets = [t.secret() if isinstance(t, PrivateTensor) else t for t in tensors]
-    bits = max(t.bits for t in secrets)
-    shares = [t.share << (bits - t.bits) for t in secrets]
-    return Secret(first.context, torch.cat(shares), bits)
-
-
-ops.negative.register(Secret, lambda value: value._with(negative(value._engine, value.share), 0))
-ops.choose.register(Secret, lambda bit, value: value._with(value._engine.multiply(bit.share, value.share)))
-ops.factor.register(Secret, Secret.factor)
-ops.private.register(PrivateTensor, lambda value: True)
-ops.high_precision.register(PrivateTensor, lambda value: value.secret(NUMBER_BITS))
-ops.log_sigmoid.register(PrivateTensor, lambda value: value._local(torch.nn.functional.logsigmoid))
-ops.log_sigmoid.register(Secret, Secret.log_sigmoid)
