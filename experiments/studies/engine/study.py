@@ -1,11 +1,13 @@
-"""The engines side by side: one gradient, whole appraisals, and the influence of one candidate by its rows.
+"""The engines side by side: one gradient, whole appraisals, and one candidate's influence by its rows and by the model.
 
-Gradient and appraisals are in engine.jsonl and engine.md, rows in rows.jsonl and rows.md.
+Gradient and appraisals are in engine.jsonl and engine.md, rows in rows.jsonl and rows.md, models in models.jsonl and
+models.md.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -21,19 +23,21 @@ from experiments.harness.plots import BLUE, GREY, ORANGE, blank, plain
 from experiments.harness.records import ABOUT, Row, read_rows, write_rows
 from experiments.harness.run import Run, Study, listed, positive, reads_data, some_of
 from experiments.studies.engine import appraisals, gradient
+from experiments.studies.engine import models as by_models
 from experiments.studies.engine import rows as by_rows
 from experiments.studies.engine.gradient import Shapes
 from mpc_appraisal.common.roles import ASSUMPTION
 from mpc_appraisal.reporting.table import number
 
+TURNS = 7  # of the models, unless the number of seeds is stated or the run is small
 SMALL_ROWS, FULL_ROWS = (1000, 3000), (10_000, 30_000, 100_000)
 
 
 class EngineStudy(Study):
     name = "engine"
-    summary = "all engines side by side, and what a candidate costs by its number of rows"
+    summary = "all engines side by side, and what a candidate costs by its number of rows and by the model"
     text = __doc__
-    parts = ("gradient", "appraisals", "rows")
+    parts = ("gradient", "appraisals", "rows", "models")
     seeds = (1, 3)
 
     def options(self, parser: ArgumentParser) -> None:
@@ -56,10 +60,13 @@ class EngineStudy(Study):
             _measure_engines(run)
         if "rows" in run.parts:
             _measure_rows(run)
+        if "models" in run.parts:
+            _measure_models(run)
 
     def render(self, folder: Path) -> list[Page]:
         """Render the reports whose records are there, and refuse a folder without any."""
-        pages = [by_rows.render(folder)] if (folder / "rows.jsonl").is_file() else []
+        others = {"rows": by_rows, "models": by_models}
+        pages = [other.render(folder) for name, other in others.items() if (folder / f"{name}.jsonl").is_file()]
         return [render_engines(folder), *pages] if (folder / "engine.jsonl").is_file() or not pages else pages
 
 
@@ -93,6 +100,14 @@ def _measure_rows(run: Run) -> None:
         found.append(by_rows.measure(shape, engine, run.size.seeds) | made)
         write_rows(run.out / "rows.jsonl", found)
         print(f"{count} rows: {found[-1]['seconds']:.2f} s", flush=True)
+
+
+def _measure_models(run: Run) -> None:
+    mnist, before = reads_data(), os.getloadavg()[0]
+    found = by_models.measure(run.args, mnist, run.args.seeds or run.size.pick(1, TURNS))
+    load = f"{before:.1f} before, {os.getloadavg()[0]:.1f} after"
+    made = {"load": load, "data": "MNIST" if mnist else "digits", **run.about(mnist)}
+    write_rows(run.out / "models.jsonl", [each | made for each in found])
 
 
 SINGLE, KEPT = "gradient, single", "gradient, kept"
