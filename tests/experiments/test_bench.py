@@ -162,3 +162,19 @@ def test_rows(tmp_path):
     before = (tmp_path / "rows.html").read_bytes()
     run("rows", tmp_path, "--render-only")
     assert (tmp_path / "rows.html").read_bytes() == before
+
+
+def test_models(tmp_path):
+    text = run("models", tmp_path, "--small", "--size", "40", "--seeds", "1")
+    rows = lines(tmp_path / "models.jsonl")
+    softmax, logistic, linear = rows
+    assert [row["model"] for row in rows] == ["softmax_regression", "logistic_regression", "linear_regression"]
+    assert [row["outputs"] for row in rows] == [10, 1, 1] and {row["rows"] for row in rows} == {40}
+    for row in rows:
+        assert set(row) > ABOUT_KEYS and row["seconds"] > 0 and row["error"] < 1e-3 * row["largest"]
+    assert linear["mb"] < logistic["mb"] < softmax["mb"] and linear["rounds"] < logistic["rounds"]
+    for row, shown in zip(rows, cells(tmp_path / "models.md", "By model"), strict=True):
+        ratios = [row["seconds"] / softmax["seconds"], row["mb"] / softmax["mb"], row["rounds"] / softmax["rounds"]]
+        measured = [row["outputs"], row["seconds"], row["seconds"], row["seconds"], row["mb"], row["rounds"], *ratios]
+        assert [float(cell) for cell in shown[1:10]] == pytest.approx(measured, rel=0.01)
+    assert "The goal is at most 0.5 of each" in " ".join(text.split())

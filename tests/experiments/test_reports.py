@@ -21,7 +21,7 @@ from mpc_appraisal.common.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 STEMS = {
-    "engine": ("engine", "rows"),
+    "engine": ("engine", "rows", "models"),
     "extraction": ("extraction",),
     "inflation": ("inflation",),
     "marketplace": ("marketplace",),
