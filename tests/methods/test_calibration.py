@@ -20,11 +20,12 @@ from mpc_appraisal.methods.preflight.calibration import (
     calibration_of,
     curve_of,
     isotonic,
+    open_range,
     quantiles,
     zero_of,
 )
 from mpc_appraisal.methods.preflight.check import preflight
-from mpc_appraisal.methods.preflight.halves import confused, pairs
+from mpc_appraisal.methods.preflight.halves import confused, offer, pairs
 from mpc_appraisal.methods.preflight.study import valuer
 from mpc_appraisal.models.training import accuracy, fit, union
 
@@ -214,3 +215,38 @@ def test_few_test_rows_calibrate_by_parts_of_the_training_rows(digits):
     train, test = digits
     check = preflight(train.subset(range(150)), test.subset(range(199)), quick=True)["influence"]
     assert check.calibration is None and check.threshold.size is None and check.threshold.value is not None
+
+
+def test_the_open_range_is_where_the_interval_of_the_utility_holds_zero():
+    x, rng = np.linspace(0, 1, 15), np.random.default_rng(1)
+    y = 2 * x - 1 + 0.3 * rng.standard_normal(15)
+    rest = []
+    for k in range(15):
+        one = np.delete(np.arange(15), k)
+        found = IsotonicRegression(out_of_bounds="clip").fit(x[one], y[one])
+        rest.append(y[k] - float(found.predict([x[k]])[0]))
+    fitted = IsotonicRegression(out_of_bounds="clip").fit(x, y)
+    low, high = open_range(x, y)
+    assert 0 < low < 0.5 < high < 1
+    for value in np.linspace(0, 1, 101):
+        middle = float(fitted.predict([value])[0])
+        if abs(value - low) > 1e-9 and abs(value - high) > 1e-9:
+            assert (low < value < high) == (middle + min(rest) <= 0 < middle + max(rest)), value
+    assert open_range(x, y + 5) == (None, x[0])  # all of them help
+    assert open_range(x, y - 5) == (x[-1], None)  # none of them helps
+    assert open_range(x, np.where(np.arange(15) % 2, 1.0, -1.0)) == (None, None)  # values say nothing
+
+
+def test_copies_are_spoilt_in_two_ways_and_as_many_labels_of_each(digits):
+    train, test = digits
+    model = fit(train.subset(range(150)), 1e-2)
+    made = offer(train.subset(range(150)), test, model, model, CURVE, 9, "labels", 0)
+    clean = made.parts[0]
+    assert list(made.alike) == [0, 2, 4, 6, 8] and all(part.x.equal(clean.x) for part in made.parts)
+    turned = [part.y != clean.y for part in made.parts]
+    for p, wrong in enumerate(turned):
+        touched = set(clean.y[wrong].tolist()) | set(made.parts[p].y[wrong].tolist())
+        assert len(touched) <= 2 if p % 2 == 0 else len(touched) > 2
+    assert turned[7].double().mean().item() == pytest.approx(0.2 * 0.7, abs=0.06)
+    missing = offer(train.subset(range(150)), test, model, model, CURVE, 5, "missing", 0)
+    assert list(missing.alike) == [0, 1, 2, 3, 4]

@@ -18,10 +18,12 @@ RELEASE = {"kind": "value", "to": ["model_owner"], "answered": False}
 BIT = RELEASE | {"kind": "bit"}
 
 
-def found(verdict: str = "trusted", calibrated: bool = True, value: float | None = 0.5, size=None) -> Preflight:
+def found(
+    verdict: str = "trusted", calibrated: bool = True, value: float | None = 0.5, size=None, unsettled=None
+) -> Preflight:
     rank = Agreement(0.9, None, 0.9, (0.9,))
     tried = Rate.count([True, False, False]), Rate.count([False] * 4)
-    threshold = Threshold(value, "value", *tried, *tried, size)
+    threshold = Threshold(value, "value", *tried, *tried, size, unsettled)
     meaning = synthetic() if calibrated else None
     check = Check("influence", verdict, rank, rank, rank, 0, 45, 3.0, threshold, calibration=meaning)
     return Preflight(1e-2, "labels", 0, 1, 10, (450, 150, 500), (600, 500), (check,), (), (), None)
@@ -66,6 +68,22 @@ def test_the_threshold_is_that_of_the_candidates_rows():
     assert sentence(record(0.45, n=5_940), found(size=term)).startswith(
         f"above your calibrated threshold {0.5 + term.of(5_940):.3f}: buy"
     )
+
+
+def test_a_value_that_the_copies_do_not_settle_is_undecided():
+    ends = found(unsettled=(0.4, 0.6))
+    assert sentence(record(0.55), ends).startswith(
+        "above your calibrated threshold 0.500, but below 0.600, up to which your copies do not settle it: undecided; "
+    )
+    assert sentence(record(0.45), ends).startswith(
+        "below your calibrated threshold 0.500, but not below 0.400, from which your copies do not settle it: undecided"
+    )
+    assert ": buy; " in sentence(record(0.6), ends) and ": do not buy; " in sentence(record(0.39), ends)
+    open_ended = sentence(record(0.9), found(unsettled=(None, None)))
+    assert open_ended.startswith("above your calibrated threshold 0.500, but your copies do not settle it: undecided;")
+    term = SizeTerm(600, 1_000, 0.8)  # the range moves with the threshold
+    high = 0.6 + term.of(5_940)
+    assert f"but below {high:.3f}, up" in sentence(record(0.45, n=5_940), found(size=term, unsettled=(0.4, 0.6)))
 
 
 def test_one_bit_says_what_its_side_implies():

@@ -15,6 +15,7 @@ from experiments.harness.jobs import Job
 from experiments.harness.records import Row, select
 from experiments.studies.appraisal.sweeps import RATE, STEPS, AppSweep, Preflights, Sized, rounded
 from experiments.studies.appraisal.tables import FIGURE3_RATE, FIGURE3_STEPS, budgets
+from experiments.studies.appraisal.threshold import UNSEEN
 from mpc_appraisal.cli.config import compose, instantiate
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.models.training import accuracy, fit, mean_loss, union
@@ -44,6 +45,12 @@ class SweepPlan:
         self.preflight = Preflights("preflight", fixed, "seed", self.seeds)  # on the same markets
         sizes = tuple(settings.smaller)
         self.sized = [Sized("sized", (*fixed, f"seed={seed}"), "scenario.size", sizes) for seed in self.seeds]
+        other, alone = range(seeds, 2 * seeds) if settings.unseen else (), (*settings.digits, f"model.l2={L2}")
+        alone = (*alone, "appraisal=influence")
+        self.unseen = [Preflights(UNSEEN, alone, "seed", tuple(other))]
+        self.unseen += [
+            Sized("unseen", (*alone, f"seed={seed}"), "scenario.size", tuple(settings.unseen)) for seed in other
+        ]
         self.mismatch = AppSweep("mismatch", mismatch, "seed", self.seeds)
         self.missing = AppSweep("missing", missing, "seed", self.seeds)
         self.grid = [self._tuned("grid", rate, "seed=0", STEPS, settings.steps) for rate in settings.rates]
@@ -63,7 +70,7 @@ class SweepPlan:
         """Return all sweeps in their order; those of table 1 are known once one rate of the grid is measured."""
         ladder = [sweep for sweep in self.grid if sweep.rate == FIGURE3_RATE]
         known = [row for sweep in ladder for row in sweep.rows(self.work)]
-        first = [self.noise, self.preflight, *self.sized, self.mismatch, self.missing, *ladder]
+        first = [self.noise, self.preflight, *self.sized, *self.unseen, self.mismatch, self.missing, *ladder]
         return first + self.table1(known) + [sweep for sweep in self.grid if sweep not in ladder]
 
 

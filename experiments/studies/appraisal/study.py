@@ -21,18 +21,20 @@ from experiments.studies.appraisal import figures, plan, tables, threshold
 from experiments.studies.appraisal.plan import SweepPlan, accuracies
 from experiments.studies.appraisal.sweeps import STATED, loads, run_all
 from experiments.studies.appraisal.tables import COUNTS, FIGURE3_RATE, pick
+from experiments.studies.appraisal.threshold import UNSEEN
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import ASSUMPTION
 
 FILE = "paper.jsonl"
 LISTS = {"candidate", "n", "level", "rounds", "value", "plaintext", "utility", "mb", "share", "private"}
 ONE = {"part", "job", "method", "seed", "steps", "lr", "refused", "bound", "features", "classes", "clear", "opened"}
-IN_CLEAR = ("accuracy", "preflight", "sized")  # parts without private values
+IN_CLEAR = ("accuracy", "preflight", "sized", "unseen", UNSEEN)  # parts without private values
 KEYS = {
     "about": ABOUT | {"size", "sizes", "jobs", "missing"},
     "accuracy": {"part", "job", "method", "seed", "candidate", "utility", "accuracy"},
     "preflight": {"part", "job", "method", "seed", "verdict", "threshold", "unit", *COUNTS},
     "sized": {"part", "job", "method", "seed", "n", "value", "plaintext", "utility"},
+    "unseen": {"part", "job", "method", "seed"},
     **dict.fromkeys(("noise", "grid", "table1", "mismatch", "missing"), ONE | LISTS),
 }
 NEEDS = {  # by table or figure, the parts that it is made of
@@ -42,7 +44,7 @@ NEEDS = {  # by table or figure, the parts that it is made of
     "fig4": ("noise", "grid"),
     "fig5": ("mismatch",),
     "missing": ("missing",),
-    "threshold": ("noise", "preflight", "sized"),
+    "threshold": ("noise", "preflight", "sized", "unseen", UNSEEN),
 }
 
 

@@ -179,7 +179,7 @@ class Preflights(AppSweep):
             for check in self.found(work, value) or ():
                 t = check["threshold"]
                 row = self.facts(value) | {"method": check["method"], "verdict": check["verdict"]}
-                row |= {"threshold": t["value"], "unit": t["unit"], "size": t["size"]}
+                row |= {"threshold": t["value"], "unit": t["unit"], "size": t["size"], "open": t["open"]}
                 row |= {key: [t[key]["wrong"], t[key]["of"]] for key in COUNTS}
                 rows.append({key: rounded(each) for key, each in row.items()})
         return rows

@@ -6,6 +6,7 @@
     gain     = G(n) psi(value)                   psi: isotonic regression of gain / G(rows) on the value, over the parts
     interval = G(n) (psi(value) + q)             q: quantiles of what a part leaves to the psi of the other parts
     own rows = the k at which G(k) = gain
+    open     = the values at which phi(value) + q is on both sides of 0     phi: isotonic regression of utility on value
 
 n is the number of the candidate's rows, m that of a part's rows and N that of the training rows; c is the value of a
 part that is not spoilt, and psi is shifted as the threshold is. The value is per row where the method sums over rows. A
@@ -196,9 +197,7 @@ def calibration_of(
         return None
     x = np.array([part.value for part in parts], dtype=np.float64)
     y = np.array([part.gain / curve.gain(part.rows) for part in parts], dtype=np.float64)
-    others = [np.arange(len(parts)) != k for k in range(len(parts))]
-    left = np.array([y[k] - np.interp(x[k], *isotonic(x[kept], y[kept])) for k, kept in enumerate(others)])
-    below, above = quantiles(left)
+    below, above = quantiles(_left(x, y))
     knots, levels = isotonic(x, y)
     facts = (below, above, curve, max(part.rows for part in parts), len(parts), size)
     return Calibration(measure, unit, per_row, tuple(knots.tolist()), tuple(levels.tolist()), *facts)
@@ -236,6 +235,33 @@ def isotonic(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     weights = np.bincount(place).astype(np.float64)
     means = np.bincount(place, weights=y) / weights
     return knots, scipy.optimize.isotonic_regression(means, weights=weights).x
+
+
+def _left(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return what each y leaves to the isotonic regression on x of all others."""
+    others = [np.arange(len(x)) != k for k in range(len(x))]
+    return np.array([y[k] - np.interp(x[k], *isotonic(x[kept], y[kept])) for k, kept in enumerate(others)])
+
+
+def open_range(values: np.ndarray, utilities: np.ndarray) -> tuple[float | None, float | None]:
+    """Return the range of values at which the interval of the utility, of level LEVEL, holds 0.
+
+    Below its lower end all of the interval is at most 0, and from its upper end on all of it is above 0. An end is None
+    where no value among those of the parts is so low, or so high.
+    """
+    x, y = np.asarray(values, dtype=np.float64), np.asarray(utilities, dtype=np.float64)
+    below, above = quantiles(_left(x, y))
+    knots, levels = isotonic(x, y)
+    low = None if levels[0] + above > 0 else _crossing(knots, levels + above)
+    return low, None if levels[-1] + below <= 0 else _crossing(knots, levels + below)
+
+
+def _crossing(knots: np.ndarray, levels: np.ndarray) -> float:
+    """Return the least value at which rising levels are above 0, linear between the knots; the last if none is."""
+    k = int(np.searchsorted(levels, 0.0, side="right"))
+    if k in (0, len(knots)):
+        return float(knots[min(k, len(knots) - 1)])
+    return float(np.interp(0.0, levels[k - 1 : k + 1], knots[k - 1 : k + 1]))
 
 
 def zero_of(values: np.ndarray, gains: np.ndarray) -> float | None:

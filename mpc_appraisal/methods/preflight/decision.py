@@ -3,6 +3,8 @@
     above your calibrated threshold 0.284: buy; expected +0.8 points of accuracy (+0.3 to +1.2), as about 1,900 of your
     own rows, 0.05 EUR a row. Calibrated on ...
 
+    above your calibrated threshold 0.284, but below 0.331, up to which your copies do not settle it: undecided; ...
+
 A run's records and the model owner's own pre-flight go in, and a sentence for each record comes out, where there is
 one. A sentence names the threshold, which is secret: it may stand in the model owner's own files and nowhere else, and
 never in a record. Words may change. A price for a row is stated where the listing states a price, and nowhere else.
@@ -10,12 +12,15 @@ never in a record. Words may change. A price for a row is stated where the listi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from mpc_appraisal.methods.preflight.calibration import LEVEL, Expected
 from mpc_appraisal.methods.preflight.result import TRUSTED, Check, Preflight, Rate
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.table import number
+
+UNDECIDED = "undecided"
 
 
 def sentences(
@@ -46,10 +51,25 @@ def _of_value(record: Record, check: Check) -> str | None:
     where = f"{'above' if reached else 'below'} your calibrated threshold {number(limit, 3)}"
     meaning = check.calibration
     expected = None if meaning is None else meaning.expected(record.value, record.n)
+    verdict, between = _settled(record, check, reached)
     doubt = ""
     if record.interval and record.interval[0] < limit <= record.interval[1]:
         doubt = " Without the noise the value may lie on the other side of the threshold."
-    return _whole(record, check, where, reached, expected) + doubt
+    return _whole(record, check, where + between, verdict, expected) + doubt
+
+
+def _settled(record: Record, check: Check, reached: bool) -> tuple[str, str]:
+    """Return the verdict on a value, and for one that the copies do not settle the words that say so."""
+    low, high = check.threshold.open_of(record.n) or (math.inf, -math.inf)
+    if not low <= record.value < high:
+        return _verdict(reached), ""
+    end, words = (high, "below") if reached else (low, "not below")
+    known = f", but {words} {number(end, 3)}, {'up to' if reached else 'from'} which" if math.isfinite(end) else ", but"
+    return UNDECIDED, f"{known} your copies do not settle it"
+
+
+def _verdict(buy: bool) -> str:
+    return "buy" if buy else "do not buy"
 
 
 def _of_bit(record: Record, check: Check, threshold: float | None) -> str | None:
@@ -61,12 +81,12 @@ def _of_bit(record: Record, check: Check, threshold: float | None) -> str | None
     if limit is not None:
         where += f" (calibrated: {number(limit, 3)})"
     expected = None if meaning is None else meaning.expected_side(threshold, record.decision, record.n)
-    return _whole(record, check, where, record.decision, expected)
+    return _whole(record, check, where, _verdict(record.decision), expected)
 
 
-def _whole(record: Record, check: Check, where: str, buy: bool, expected: Expected | None) -> str:
+def _whole(record: Record, check: Check, where: str, verdict: str, expected: Expected | None) -> str:
     """Return the whole sentence, with how it was calibrated and where that failed."""
-    text = f"{where}: {'buy' if buy else 'do not buy'}"
+    text = f"{where}: {verdict}"
     if expected is not None:
         text += "; " + _expectation(record, check, expected)
     text += ". " + _source(check)

@@ -1,9 +1,10 @@
 """Half of the test rows plays the candidate, for the very model that appraises.
 
     A, B      two halves of the test rows, drawn at random; B has at most OFFER_ROWS rows
-    B_p       = B, spoilt at rate MOST p / (P - 1), p = 0 .. P - 1
-                labels:  each label of two classes becomes the other one at that rate, two others for each p;
-                         each target that is a number becomes that of another row at that rate
+    B_p       = B, spoilt at rate r = MOST p / (P - 1), p = 0 .. P - 1
+                labels:  p even: each label of two classes becomes the other one at rate r, two others for each p;
+                         p odd: each label becomes one of the others at rate 2 r / C, for C classes, which spoils as
+                         many labels; each target that is a number becomes that of another row at rate r
                 missing: each feature becomes 0 at that rate
     value_p   = the method's value of B_p where A is the test set, for the model theta of all training rows
     utility_p = mean loss on A of theta less that after retraining on the training rows and B_p
@@ -13,7 +14,9 @@
 Rows that are held out of training, as the parts of a split are, value another model, of fewer rows: on MNIST the values
 of one and the same row are twice as high for a model of 450 rows as for one of 600, and ten times for one of 150. The
 test rows are the only rows of the model owner that the appraising model has not seen. The classes of a pair are drawn
-with the probability that the model confuses them, because noise in labels is between classes that look alike.
+with the probability that the model confuses them, because noise in labels is between classes that look alike. The value
+at which rows stop to help depends on which labels are wrong. Hence there are two kinds of copies, and the range of
+values that they do not settle comes from what each copy leaves to the others.
 
 Training and test rows and the model go in, and an `Offer` comes out. The purposes of random numbers and the order of
 drawing have to stay.
@@ -23,14 +26,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import torch
 
 from mpc_appraisal.data import Dataset
-from mpc_appraisal.methods.preflight.calibration import Calibration, Curve, Part, SizeTerm, calibration_of, zero_of
+from mpc_appraisal.methods.preflight.calibration import (
+    Calibration,
+    Curve,
+    Part,
+    SizeTerm,
+    calibration_of,
+    open_range,
+    zero_of,
+)
 from mpc_appraisal.methods.preflight.parts import corrupted, stream
 from mpc_appraisal.methods.preflight.result import PER_ROW, Threshold
 from mpc_appraisal.methods.preflight.threshold import calibrated
@@ -72,6 +83,7 @@ class Offer:
         utilities, gains: By part; see the head of this file.
         gauge: What `gains` are gains of.
         curve: The learning curve of one's own rows; None where more rows bring nothing.
+        alike: The numbers of the parts that are spoilt in one way, of which p = 0 is one.
     """
 
     model: LinearModel
@@ -82,20 +94,29 @@ class Offer:
     gains: Sequence[float]
     gauge: Gauge
     curve: Curve | None
+    alike: Sequence[int]
 
-    def judged(self, value: Callable[[Dataset], float], unit: str, sized: bool) -> tuple[Threshold, Calibration | None]:
+    def judged(
+        self, value: Callable[[Dataset], float], unit: str, influence: bool
+    ) -> tuple[Threshold, Calibration | None]:
         """Return a method's threshold and calibration.
 
         Args:
             value: The method's value of a part, for this model and with A as the test set.
             unit: `PER_ROW` or "value", from `threshold.unit_of`.
-            sized: Whether the threshold has influence's `SizeTerm`.
+            influence: Whether the method is influence, whose threshold has a `SizeTerm`, and whose values of both kinds
+                of copies lie on about one curve. Labels that are wrong at random lengthen a gradient in another way, so
+                that other methods are judged on the copies with wrong labels of two classes alone.
         """
-        values = [value(part) / (part.rows if unit == PER_ROW else 1) for part in self.parts]
-        size = SizeTerm(self.train.rows, self.parts[0].rows, values[0]) if sized and values[0] > 0 else None
-        known = [Part(v, p.rows, gain) for v, p, gain in zip(values, self.parts, self.gains, strict=True)]
+        kept = range(len(self.parts)) if influence else self.alike
+        parts = [self.parts[k] for k in kept]
+        utilities = [self.utilities[k] for k in kept]
+        values = [value(part) / (part.rows if unit == PER_ROW else 1) for part in parts]
+        size = SizeTerm(self.train.rows, parts[0].rows, values[0]) if influence and values[0] > 0 else None
+        known = [Part(v, part.rows, self.gains[k]) for v, part, k in zip(values, parts, kept, strict=True)]
         meaning = calibration_of(known, self.curve, self.gauge.name, self.gauge.unit, unit == PER_ROW, size)
-        return calibrated([values], [self.utilities], unit, zero_of, size), meaning
+        unsettled = open_range(np.array(values), np.array(utilities))
+        return replace(calibrated([values], [utilities], unit, zero_of, size), open=unsettled), meaning
 
 
 def possible(train: Dataset, test: Dataset) -> bool:
@@ -137,18 +158,24 @@ def offer(
     judge = test.subset(np.sort(order[:cut]))
     rows = test.subset(np.sort(order[cut:][:OFFER_ROWS])).renamed("half of the test rows")
     rates = [MOST * p / (count - 1) for p in range(count)]
+    alike = range(count)
     if corruption == "missing" or rows.numeric:
         parts = [corrupted(rows, rate, corruption, generator) for rate in rates]
     else:
-        chosen = pairs(fitted, test, count, generator)
-        parts = [confused(rows, rate, *pair, generator) for rate, pair in zip(rates, chosen, strict=True)]
+        chosen, alike = pairs(fitted, test, count, generator), range(0, count, 2)
+        parts = [
+            corrupted(rows, 2 * rate / rows.classes, corruption, generator)
+            if p % 2
+            else confused(rows, rate, *pair, generator)
+            for p, (rate, pair) in enumerate(zip(rates, chosen, strict=True))
+        ]
     loss, level = mean_loss(fitted, judge), gauge.of(fitted, judge)
     utilities, gains = [], []
     for part in parts:
         after = refit(union(train, part), fitted.l2, TOLERANCE, type(fitted))
         utilities.append(loss - mean_loss(after, judge))
         gains.append(gauge.of(after, judge) - level)
-    return Offer(model or fitted, train, judge, parts, utilities, gains, gauge, curve)
+    return Offer(model or fitted, train, judge, parts, utilities, gains, gauge, curve, alike)
 
 
 def pairs(model: LinearModel, test: Dataset, count: int, generator: np.random.Generator) -> list[tuple[int, int]]:

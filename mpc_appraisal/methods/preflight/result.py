@@ -70,6 +70,8 @@ class Threshold:
         false_reject: The rate of good parts that the threshold refuses, on parts that did not calibrate it.
         zero_false_accept, zero_false_reject: The same rates of the threshold zero.
         size: How the threshold depends on the number of rows; None where it does not, or not in a known way.
+        open: The range of values that the parts do not settle (`calibration.open_range`): rows with such a value may
+            help or not. An end is None where there is none, and the range is None where it is not known.
     """
 
     value: float | None
@@ -79,14 +81,25 @@ class Threshold:
     zero_false_accept: Rate
     zero_false_reject: Rate
     size: SizeTerm | None = None
+    open: tuple[float | None, float | None] | None = None
 
     def of(self, rows: int) -> float | None:
         """Return the threshold for a candidate of so many rows, in the method's own values."""
-        if self.value is None:
+        return self._for(self.value, rows)
+
+    def open_of(self, rows: int) -> tuple[float, float] | None:
+        """Return the range that is open for a candidate of so many rows; its ends may be infinite."""
+        if self.open is None:
+            return None
+        low, high = (self._for(end, rows) for end in self.open)
+        return -math.inf if low is None else low, math.inf if high is None else high
+
+    def _for(self, value: float | None, rows: int) -> float | None:
+        if value is None:
             return None
         if self.unit == PER_ROW:
-            return self.value * rows
-        return self.value + (0.0 if self.size is None else self.size.of(rows))
+            return value * rows
+        return value + (0.0 if self.size is None else self.size.of(rows))
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ def _offer(
                 models.append((world.held.rows, held))
     levels = [gauge.of(model, subject.test) for _, model in models]
     curve = curve_of([rows for rows, _ in models], levels, whole.rows)
-    count = max(3, subject.parts * (8 if len(worlds) > 1 else 5) // 10)  # fewer in a quick pre-flight
+    count = max(5, subject.parts * (9 if len(worlds) > 1 else 7) // 10)  # fewer in a quick pre-flight
     facts = (curve, count, subject.corruption, subject.seed, gauge)
     return halves.offer(whole, subject.test, given, fitted, *facts)
 
