@@ -29,7 +29,15 @@ from experiments.studies.appraisal.tables import (
     steps_within,
     with_utility,
 )
-from experiments.studies.appraisal.threshold import by_size, cases, context, decided, foretold, in_hindsight
+from experiments.studies.appraisal.threshold import (
+    UNSEEN,
+    by_size,
+    cases,
+    context,
+    decided,
+    foretold,
+    in_hindsight,
+)
 from mpc_appraisal.common.errors import AppraisalError, InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -221,6 +229,23 @@ def test_other_numbers_of_rows_have_thresholds_and_lines_of_their_own():
     lines = {line["n"]: line for line in by_size(rows)}
     assert lines[10]["calibrated"] == 1 and lines[90]["calibrated"] == 1 + 2 and lines[90]["count"] == 8
     assert "| influence | 90 | 3 of 8 |" in " ".join(sections_text(rows).split())
+
+
+def test_what_the_copies_do_not_settle_is_counted_apart():
+    rows = market_rows(open=[0.05, 0.35], size={"own": 30, "rows": 10, "clean": 0.8})
+    rows += [row | {"part": "unseen", "n": [90] * 4} for row in rows if row["part"] == "noise"]
+    rows += [row | {"part": UNSEEN} for row in rows if row["part"] == "preflight"]
+    found, other = cases(rows, "influence"), cases(rows, "influence", "unseen", UNSEEN)
+    assert found.open.tolist() == [False, True, True, False] * 2  # of 0.4, 0.3, 0.1 and -0.2
+    assert other.open.tolist() == [False, False, True, False] * 2  # from 0.05 - 0.2 to 0.35 - 0.2
+    (line,), (apart,) = by_size(rows, ("noise",)), by_size(rows, ("unseen",), UNSEEN)
+    assert (line["calibrated"], line["open"], line["settled"]) == (1, 4, 0)  # seed 1 buys the third, which is open
+    assert (apart["calibrated"], apart["open"], apart["settled"]) == (3, 2, 1)  # its fourth is refused but for -0.3
+    text = " ".join(sections_text(rows).split())
+    assert "| influence | 90 | 3 of 8 | 3 of 4 | 0 of 4 |" in text and "| 2 | 1 of 6 |" in text
+    assert (by_size(market_rows(), ("noise",))[0]["open"]) is None
+    ends = market_rows(open=[None, 0.35])
+    assert cases(ends, "influence").open.tolist() == [False, True, True, True] * 2
 
 
 def test_a_buyer_without_a_pre_flight_or_with_a_refused_value_is_not_counted():

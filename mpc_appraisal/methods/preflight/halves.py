@@ -162,7 +162,8 @@ def offer(
     if corruption == "missing" or rows.numeric:
         parts = [corrupted(rows, rate, corruption, generator) for rate in rates]
     else:
-        chosen, alike = pairs(fitted, test, count, generator), range(0, count, 2)
+        chosen = pairs(fitted, test, count, generator)
+        alike = range(0, count, 2) if rows.classes > 2 else alike  # of two classes both ways are the same
         parts = [
             corrupted(rows, 2 * rate / rows.classes, corruption, generator)
             if p % 2
