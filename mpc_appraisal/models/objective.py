@@ -11,6 +11,8 @@ change. The objective has to stay, because `methods.influence` differentiates it
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy  # it imports `scipy.optimize` at its first use, half a second that most parties need not spend
 import torch
@@ -19,6 +21,8 @@ from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.models.base import check_l2
 from mpc_appraisal.models.links import SOFTMAX, Link
+
+Evaluation = Callable[[np.ndarray], tuple[float, np.ndarray]]  # flat weights to the objective and its flat gradient
 
 
 def objective(
@@ -42,7 +46,13 @@ def objective(
 
 
 def minimised(
-    train: Dataset, l2: float, outputs: int, link: Link, tolerance: float = 1e-7, iterations: int = 20_000
+    train: Dataset,
+    l2: float,
+    outputs: int,
+    link: Link,
+    tolerance: float = 1e-7,
+    iterations: int = 20_000,
+    evaluation: Evaluation | None = None,
 ) -> torch.Tensor:
     """Return the minimiser of the objective on `train`, (d + 1, outputs).
 
@@ -53,6 +63,7 @@ def minimised(
         link: The model's link.
         tolerance: The largest entry of the gradient at which the fit counts as converged.
         iterations: The most iterations of one run of L-BFGS, of which there are three at most.
+        evaluation: Computes the objective and its gradient in another way; None computes them here.
 
     Raises InputError for a bad l2 or tolerance, and AppraisalError if the tolerance is not reached. Separable data
     without a regulariser, for instance, have no minimiser.
@@ -60,19 +71,20 @@ def minimised(
     check_l2(l2)
     if not 0 < tolerance < 1:
         raise InputError("model.tolerance", tolerance, "a number between 0 and 1")
-    x = with_bias(train.x.to(torch.float64))
-    shape = (x.shape[1], outputs)
+    shape = (train.features + 1, outputs)
+    if evaluation is None:
+        x = with_bias(train.x.to(torch.float64))
 
-    def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = objective(torch.from_numpy(flat).reshape(shape), x, train.y, l2, link)
-        return value.item(), gradient.reshape(-1).numpy()
+        def evaluation(flat: np.ndarray) -> tuple[float, np.ndarray]:
+            value, gradient = objective(torch.from_numpy(flat).reshape(shape), x, train.y, l2, link)
+            return value.item(), gradient.reshape(-1).numpy()
 
     flat, largest = np.zeros(shape[0] * shape[1]), np.inf
     # Near the optimum the loss no longer changes in its last digits, and the line search may give up while the gradient
     # can still shrink. A restart forgets the curvature that led there.
     for _ in range(3):
         options = {"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 50, "ftol": 0.0, "gtol": tolerance}
-        result = scipy.optimize.minimize(value_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)
+        result = scipy.optimize.minimize(evaluation, flat, jac=True, method="L-BFGS-B", options=options)
         flat, largest = result.x, float(np.abs(result.jac).max())
         if largest <= tolerance:
             return torch.from_numpy(flat.copy()).reshape(shape)

@@ -45,8 +45,9 @@ from mpc_appraisal.methods.preflight.calibration import (
 from mpc_appraisal.methods.preflight.parts import corrupted, stream
 from mpc_appraisal.methods.preflight.result import PER_ROW, Threshold
 from mpc_appraisal.methods.preflight.threshold import calibrated
+from mpc_appraisal.models.alike import refit_each
 from mpc_appraisal.models.base import LinearModel
-from mpc_appraisal.models.training import accuracy, mean_loss, refit, union
+from mpc_appraisal.models.training import accuracy, mean_loss
 
 HALVE = 4  # the purpose of random numbers, beside those of `parts`
 OFFER_ROWS, LEAST_ROWS, MOST_TRAIN = 1_000, 200, 4_000  # rows of B at most, test rows at least, training rows at most
@@ -171,11 +172,9 @@ def offer(
             for p, (rate, pair) in enumerate(zip(rates, chosen, strict=True))
         ]
     loss, level = mean_loss(fitted, judge), gauge.of(fitted, judge)
-    utilities, gains = [], []
-    for part in parts:
-        after = refit(union(train, part), fitted.l2, TOLERANCE, type(fitted))
-        utilities.append(loss - mean_loss(after, judge))
-        gains.append(gauge.of(after, judge) - level)
+    after = refit_each(train, parts, fitted.l2, TOLERANCE, type(fitted))
+    utilities = [loss - mean_loss(each, judge) for each in after]
+    gains = [gauge.of(each, judge) - level for each in after]
     return Offer(model or fitted, train, judge, parts, utilities, gains, gauge, curve, alike)
 
 
