@@ -127,9 +127,9 @@ def test_two_organisations_and_files_with_a_numeric_target(tmp_path, capsys):
         public = ["session=join", f"session.rendezvous=tcp://127.0.0.1:{free_port()}", "session.join_timeout=60",
                   "appraisal=influence", "model=linear_regression", f"model.l2={L2}", *CLEAR, *UNGUARDED,
                   *UNCHECKED]  # fmt: skip
-        catalogue(["publish", f"data={files['seller']}", "name=flats", f"out={tmp_path}", "target=number", "unit=EUR",
+        catalogue(["publish", f"data={files['seller']}", "name=flats", f"out={tmp_path / 'public'}", "target=number", "unit=EUR",
                    "statistics=yes"])  # fmt: skip
-        listing = f"party.listing={tmp_path / 'flats.json'}"
+        listing = f"party.listing={tmp_path / 'public' / 'flats.json'}"
         own = {MODEL_OWNER: [f"party.train={files['train']}", f"party.test={files['test']}", listing],
                DATA_OWNER: [f"party.data={files['seller']}", listing]}  # fmt: skip
         started = [processes.app(role, *public, f"session.role={role}", *own.get(role, [])) for role in ROLES]
@@ -142,10 +142,10 @@ def test_two_organisations_and_files_with_a_numeric_target(tmp_path, capsys):
         assert close(record.value, value) and record.classes == 1
         assert not any("class" in text for text in record.warnings) and abs(record.value - value) < record.error_bound
     assert "target, a number" not in capsys.readouterr().out
-    catalogue(["show", "flats", f"in={tmp_path}"])
+    catalogue(["show", "flats", f"in={tmp_path / 'public'}"])
     assert "label, a number in EUR" in capsys.readouterr().out
     record = next((tmp_path / MODEL_OWNER).rglob("records.jsonl"))
-    said = ["check", f"listing={tmp_path / 'flats.json'}", f"data={files['seller']}", f"record={record}",
+    said = ["check", f"listing={tmp_path / 'public' / 'flats.json'}", f"data={files['seller']}", f"record={record}",
             *(f"{name}={files[name]}" for name in ("train", "test"))]  # fmt: skip
     catalogue(said)
     assert "agrees with" in capsys.readouterr().out
