@@ -26,7 +26,7 @@ from mpc_appraisal.common.text import shown
 from mpc_appraisal.data import Dataset, NoFeatures, Recipe, StoredDataset, read_dataset, standardise
 from mpc_appraisal.governance.catalogue.commitment import commit, read_salt
 from mpc_appraisal.governance.catalogue.listing import Listing
-from mpc_appraisal.methods import METHODS, Appraiser, Finetuning, plaintext
+from mpc_appraisal.methods import METHODS, Appraiser, plaintext
 from mpc_appraisal.methods.base import Facts
 from mpc_appraisal.methods.metrics import LOG_LOSS, ByMetric, own_settings
 from mpc_appraisal.models.base import LinearModel
@@ -288,8 +288,7 @@ def _compared(record: Record, value: float, threshold: Any, delivered: float | N
     delivered: the bound that `_bound` gives, which is already doubled. Raises InputError where the answer disagrees.
     """
     name, bound, words = f"record: {shown(record.method)} of {shown(record.candidate)}", record.error_bound, "its bound"
-    loosely = record.method in LOOSELY or (record.method == Finetuning.name and record.classes == 1)
-    if bound is None or loosely:  # what training of a squared error can do at worst is far above what it does
+    if bound is None or record.method in LOOSELY:
         why = "states no bound" if bound is None else "states a loose bound"
         bound, words = RELATIVE * abs(value) + ABSOLUTE, f"0.1% and 0.0002, as the record {why}"
     elif delivered is not None and delivered < bound:
