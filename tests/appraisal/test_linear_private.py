@@ -128,8 +128,8 @@ def test_two_organisations_and_files_with_a_numeric_target(tmp_path, capsys):
         public = ["session=join", f"session.rendezvous=tcp://127.0.0.1:{free_port()}", "session.join_timeout=60",
                   "appraisal=influence", "model=linear_regression", f"model.l2={L2}", *CLEAR, *UNGUARDED,
                   *UNCHECKED]  # fmt: skip
-        catalogue(["publish", f"data={files['seller']}", "name=flats", f"out={tmp_path / 'public'}", "target=number", "unit=EUR",
-                   "statistics=yes"])  # fmt: skip
+        catalogue(["publish", f"data={files['seller']}", "name=flats", f"out={tmp_path / 'public'}", "target=number",
+                   "unit=EUR", "statistics=yes"])  # fmt: skip
         listing = f"party.listing={tmp_path / 'public' / 'flats.json'}"
         own = {MODEL_OWNER: [f"party.train={files['train']}", f"party.test={files['test']}", listing],
                DATA_OWNER: [f"party.data={files['seller']}", listing]}  # fmt: skip
