@@ -43,7 +43,7 @@ from mpc_appraisal.governance.budget.limits import Question
 from mpc_appraisal.governance.budget.state import Answer, Charge
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.methods.metrics import sentences
-from mpc_appraisal.models.links import SOFTMAX
+from mpc_appraisal.models.links import IDENTITY, SOFTMAX
 from mpc_appraisal.mpc.backends.registry import trust_of
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY, NORM_CHECK_WHAT
@@ -316,7 +316,7 @@ def make_request(
             "config": plan.digest,
         }
         | ({"compared": list(compared)} if compared else {})
-        | ({"metrics": metrics} if (metrics := sentences(plan.methods)) else {})
+        | ({"metrics": metrics} if (metrics := sentences(plan.methods, plan.model.link is IDENTITY)) else {})
         | ({"keys": dict(keys)} if keys else {})
         | ({"recipe": plan.public["recipe"]} if plan.public.get("recipe") else {})
         | (shared.stated(openings) if shared is not None else {})

@@ -18,16 +18,24 @@ from numbers import Integral
 from typing import Any
 
 from mpc_appraisal.appraisal.compared import warnings_of
+from mpc_appraisal.appraisal.given_data import Own, candidates_of, own_data
 from mpc_appraisal.appraisal.given_model import check_given
-from mpc_appraisal.appraisal.plan import DataOwnerInput, DisclosureControls, ModelOwnerInput, Plan, needs
+from mpc_appraisal.appraisal.plan import (
+    DataOwnerInput,
+    DisclosureControls,
+    ModelOwnerInput,
+    Plan,
+    check_labelled,
+    needs,
+)
 from mpc_appraisal.appraisal.preparation import Prepared, classes_of, prepare, transformed, uses_model
 from mpc_appraisal.appraisal.sessions import Join, Plain, Session, Spawn
 from mpc_appraisal.appraisal.sides import together
 from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
-from mpc_appraisal.data import Dataset, check_gaps
-from mpc_appraisal.data.naming import alike, refuse_row_index
+from mpc_appraisal.data import Dataset, Recipe, check_gaps
+from mpc_appraisal.data.naming import alike
 from mpc_appraisal.data.scenarios import Candidate
 from mpc_appraisal.methods import (
     Appraiser,
@@ -52,7 +60,6 @@ from mpc_appraisal.reporting.result import Result
 CONTROLS = "with a Join mpc_appraisal.DisclosureControls(...), which may be empty; with other sessions none"
 SESSIONS = {"plain": Plain, "spawn": Spawn}
 RELEASES = {"value": Value, "bit": Bit}
-Own = Dataset | tuple[Any, Any]
 
 
 def appraise(
@@ -71,13 +78,15 @@ def appraise(
     true_utility: bool = False,
     baselines: Collection[str | Baseline] = (),
     progress: Emit | None = None,
+    recipe: Recipe | None = None,
 ) -> Result:
     """Appraise data sets for a model owner, privately.
 
     Args:
         data: The data owner's side: a `Dataset`, arrays (x, y), a mapping from a name to either, or several of them.
         train: The model owner's training rows: a `Dataset`, or arrays x of shape (n, d) and y of shape (n,), whose
-            values are what the model takes: integers from 0, numbers, or two classes. Columns are matched by name where
+            values are what the model takes: integers from 0, numbers, or two classes; None where no method reads
+            labels ('relevance' and 'diversity' read none). Columns are matched by name where
             x is a pandas DataFrame at both sides; otherwise they go by position, and the result says so.
         test: The model owner's test rows, in the same form.
         model: A trained model in place of `train`, where the method allows it. Beside `train` it has to be a minimum on
@@ -95,6 +104,8 @@ def appraise(
         true_utility: Whether to retrain with each candidate in the clear too, which no market could do.
         baselines: 'leave_one_out' and 'shapley' of all candidates together, in the clear, by name or as objects.
         progress: A function that is called with events {"done", "of", "method", "candidate"}.
+        recipe: What makes features of raw tables, at all parties alike; data may then be paths or DataFrames. Its
+            digest is compared before anything else, and stands in the records.
 
     Returns:
         A `Result`, which prints, sorts, can be indexed by candidate, and has `to_frame()`. A higher `value` is better.
@@ -110,26 +121,29 @@ def appraise(
         raise InputError("controls", controls, CONTROLS)
     controls = controls or DisclosureControls()
     kind, given = stated_model(model)
-    buyer = _buyer(train, test, kind, given, l2, threshold, controls, _of_one_market(data))
-    seller, emit = DataOwnerInput(_candidates(data, kind), controls), progress or (lambda event: None)
+    if recipe is not None and not isinstance(recipe, Recipe):
+        raise InputError("recipe", type(recipe).__name__, "a Recipe, as Recipe.load(path) returns it, or None")
+    parts = {"train": own_data(train, "train", kind, recipe), "test": own_data(test, "test", kind, recipe)}
+    buyer = _buyer(parts, kind, given, l2, threshold, controls, _of_one_market(data), methods)
+    seller, emit = DataOwnerInput(candidates_of(data, kind, recipe), controls), progress or (lambda event: None)
     levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
-    plan = _plan(methods, l2, seed, release, kind)
+    plan = _plan(methods, l2, seed, release, kind, recipe)
     return run(as_session(session), plan, buyer, seller, emit, levels, true_utility, baseline_methods)
 
 
 def _buyer(
-    train: Own | None,
-    test: Own | None,
+    parts: Mapping[str, Dataset | None],
     kind: type[LinearModel],
     model: Any,
     l2: float,
     threshold: float | Mapping[str, float] | None,
     controls: DisclosureControls,
     same: bool,
+    methods: Sequence[Appraiser],
 ) -> ModelOwnerInput:
     """Return the model owner's input. Raises InputError where a class has no training row, or columns differ."""
-    rows = _own(train, "train", kind)
-    tested = alike(rows, _own(test, "test", kind), "test")
+    check_labelled(methods, parts)
+    rows, tested = parts["train"], alike(parts["train"], parts["test"], "test")
     if is_estimator(model):
         part = rows if rows is not None else tested
         model = from_estimator(model, rows, part.features if part is not None else model.n_features_in_, l2)
@@ -140,11 +154,17 @@ def _buyer(
 
 
 def _plan(
-    methods: tuple[Appraiser, ...], l2: float, seed: int, release: Release, kind: type[LinearModel] = SoftmaxRegression
+    methods: tuple[Appraiser, ...],
+    l2: float,
+    seed: int,
+    release: Release,
+    kind: type[LinearModel] = SoftmaxRegression,
+    recipe: Recipe | None = None,
 ) -> Plan:
-    """Return the plan of one session, whose public configuration is made of these five."""
+    """Return the plan of one session, whose public configuration is made of these six."""
     public = {"methods": [repr(m) for m in methods], "l2": l2, "seed": seed, "release": repr(release)}
     public |= {} if kind is SoftmaxRegression else {"model": kind.name}
+    public |= {} if recipe is None else {"recipe": recipe.digest}
     trains = partial(FITS[kind.name], l2=l2)
     return Plan(methods, l2, seed, config_hash(public), trains, public, release=release, model=kind)
 
@@ -239,7 +259,10 @@ def compare(
 
     Returns these records and the baselines' records. The arguments are those of `run`.
     """
-    retrain = true_utility and buyer.train is not None and buyer.test is not None
+    parts = (buyer.train, buyer.test, *seller.candidates)
+    if baselines and not all(part.labelled for part in parts if part is not None):
+        raise InputError("baselines", "rows without labels", "labels on both sides, which models are trained on")
+    retrain = true_utility and all(part is not None and part.labelled for part in parts)
     lacking = {record.method for record in records if record.plaintext_value is None}
     methods = {m.name: m for m in plan.methods if m.name in lacking}
     measures = {m.name: m.measure for m in plan.methods}
@@ -339,49 +362,3 @@ def _baselines(
 def check_seed(seed: Any) -> int:
     """Return `seed` as an integer. Raises InputError unless it is an integer of 0 or more."""
     return int(integer("seed", seed, 0, kind=Integral))
-
-
-def _own(data: Own | None, name: str, kind: type[LinearModel] = SoftmaxRegression) -> Dataset | None:
-    """Return one argument as a data set, or None. Raises InputError, under `name`, for anything else."""
-    if data is None:
-        return None
-    if isinstance(data, Dataset):
-        return refuse_row_index(data, name)
-    if isinstance(data, tuple) and len(data) == 2:
-        return refuse_row_index(
-            Dataset.of(*data, name=name, columns=columns_of(data[0], name), target=kind.target), name
-        )
-    raise InputError(name, type(data).__name__, "a Dataset, or a tuple (x, y) of arrays")
-
-
-def columns_of(x: Any, name: str) -> tuple[str, ...] | None:
-    """Return the names of a pandas DataFrame's columns, or None for anything without names or with pandas' own numbers.
-
-    Raises InputError, under `name`, for names that are empty or occur twice.
-    """
-    columns = getattr(x, "columns", None)
-    if columns is None or getattr(x, "ndim", 2) != 2 or type(columns).__name__ == "RangeIndex":
-        return None
-    names = [each if isinstance(each, str) else str(each) for each in columns]
-    if len(set(names)) < len(names) or not all(each.strip() for each in names):
-        raise InputError(f"{name}: x", f"columns {', '.join(map(repr, names[:20]))}", "a different name for each")
-    return tuple(names)
-
-
-def _candidates(data: Any, kind: type[LinearModel] = SoftmaxRegression) -> tuple[Dataset, ...]:
-    """Return the argument `data` as data sets with different names. Raises InputError where two names are the same."""
-    if data is None:
-        return ()
-    if isinstance(data, Mapping):
-        return tuple(_own(d, str(name), kind).renamed(str(name)) for name, d in data.items())
-    if isinstance(data, (Dataset, tuple)) and not (
-        isinstance(data, tuple) and isinstance(data[0], (Dataset, Candidate))
-    ):
-        return (_own(data, "data", kind),)
-    sets = tuple(
-        c.data.renamed(c.name) if isinstance(c, Candidate) else _own(c, f"data[{k}]", kind) for k, c in enumerate(data)
-    )
-    names = [s.name for s in sets]
-    if len(set(names)) < len(names):
-        raise InputError("data", f"names {names}", "a different name for each candidate")
-    return sets

@@ -58,7 +58,8 @@ def published_norms(
     the residuals.
 
     Where a method has an influence direction and no noise is scaled to it, the model owner also announces the largest
-    distance of two of the direction's columns, from which the error bound of a value follows.
+    distance of two of the direction's columns, or the norm of a direction of one column, from which the error bound of
+    a value follows.
 
     Args:
         role: The role of the owner. It is not used: the kind of `own` decides.
@@ -98,8 +99,9 @@ def published_norms(
     directions = [tensors["direction"] for tensors in owned.values() if "direction" in tensors]
     if numbers:
         published[TARGET] = up(max((_largest(d.y) for d in (own.train, own.test) if d is not None), default=2.0**-17))
-    if directions and not described.noised and link is SOFTMAX:
-        published[SPREAD] = up(max(spread(d) + 2 * math.sqrt(len(d)) * 2.0**-17 for d in directions))
+    if directions and not described.noised:
+        size = spread if link is SOFTMAX else torch.linalg.vector_norm
+        published[SPREAD] = up(max(float(size(d)) + 2 * math.sqrt(len(d)) * 2.0**-17 for d in directions))
     return published | {"row_norm": up(max(parts, default=1.0)), "weight_norm": up(norm)}
 
 

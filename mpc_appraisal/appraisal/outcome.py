@@ -141,8 +141,6 @@ def terms_of(plan: Plan, method: Appraiser, inputs: str | None) -> dict[str, Any
     settings = method.settings
     if settings is not None and not all(isinstance(one, (int, float, str, type(None))) for one in settings.values()):
         settings = None
-    if plan.model.link is not SOFTMAX:  # `recompute` serves softmax regression alone, and refuses such a record
-        settings = None
     return {
         "l2": plan.l2,
         "settings": settings,
@@ -152,7 +150,7 @@ def terms_of(plan: Plan, method: Appraiser, inputs: str | None) -> dict[str, Any
         "features": plan.public.get("features.digest"),
         "row_norm": plan.release.description.row_norm,
         "inputs": inputs,
-    }
+    } | ({} if plan.model.link is SOFTMAX else {"model": plan.model.name})
 
 
 def release_of(

@@ -11,6 +11,7 @@ recorded; what is private belongs into an owner's input.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
@@ -29,12 +30,15 @@ from mpc_appraisal.governance.approval.decide import FOLDER, WEEK, Request
 from mpc_appraisal.governance.budget.ledgers import LedgerSet
 from mpc_appraisal.governance.catalogue.listing import Listing
 from mpc_appraisal.methods import Appraiser
+from mpc_appraisal.methods.metrics import ByMetric
 from mpc_appraisal.models.base import LinearModel
+from mpc_appraisal.models.links import IDENTITY
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.mpc.net.transport import Transport
 from mpc_appraisal.mpc.session import same
 from mpc_appraisal.release.base import Release
 from mpc_appraisal.release.value import Value
+from mpc_appraisal.reporting.metric_names import in_words
 
 BLOCK_ROWS = 1 << 13  # the number of a candidate's rows that are read at a time
 
@@ -77,6 +81,19 @@ class Plan:
     transport: Transport = Transport()
     model: type[LinearModel] = SoftmaxRegression
     overlap: OverlapTerms | None = None
+
+    def __post_init__(self) -> None:
+        if self.model.link is IDENTITY:
+            object.__setattr__(self, "methods", tuple(map(_of_numbers, self.methods)))
+
+
+def _of_numbers(method: Appraiser) -> Appraiser:
+    """Return the same method, whose `opens` names its metric as it is called for targets that are numbers."""
+    if not isinstance(method, ByMetric):
+        return method
+    other, words = copy.copy(method), in_words(method.metric, numbers=True)
+    object.__setattr__(other, "opens", method.opens.replace(method.measure.words, words))
+    return other
 
 
 def respelt(plan: Plan, public: dict[str, Any], digest: str) -> Plan:
@@ -245,6 +262,16 @@ def check_names(names: Sequence[str]) -> None:
         raise InputError("the candidates' names", list(names), "a different one for each")
 
 
+def check_labelled(methods: Sequence[Appraiser], parts: Mapping[str, Data | None]) -> None:
+    """Raise InputError for rows without labels, under their name in `parts`, where a method reads labels."""
+    for method in (each for each in methods if each.uses_labels):
+        for name, part in parts.items():
+            if part is not None and not part.labelled:
+                raise InputError(
+                    name, "rows without labels", f"a label for each row: the method {method.name} needs it"
+                )
+
+
 def needs(methods: Sequence[Appraiser], own: ModelOwnerInput) -> None:
     """Raise InputError where the model owner's input lacks what a method needs; the error names it.
 
@@ -256,6 +283,7 @@ def needs(methods: Sequence[Appraiser], own: ModelOwnerInput) -> None:
         for part in sorted(method.needs):
             if getattr(own, part) is None:
                 raise InputError(f"party.{part}", None, f"a data set: the method {method.name} needs it")
+    check_labelled(methods, {"party.train": own.train, "party.test": own.test})
     parts = {"party.model": own.model, "party.train": own.train, "party.test": own.test}
     (first, reference), *others = [(name, part) for name, part in parts.items() if part is not None]
     for name, part in others:

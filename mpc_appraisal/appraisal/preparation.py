@@ -18,7 +18,7 @@ import torch
 from mpc_appraisal.appraisal.norms import check_norms, row_norm, with_norms
 from mpc_appraisal.appraisal.plan import BLOCK_ROWS, DataOwnerInput, MethodInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.data import Dataset
+from mpc_appraisal.data import Dataset, StoredDataset, files
 from mpc_appraisal.methods import Appraiser, Facts, plaintext_of
 from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.mpc.net.meter import Meter
@@ -107,13 +107,22 @@ def classes_of(own: ModelOwnerInput, plan: Plan) -> int:
 def transformed(own: OwnInput, plan: Plan, classes: Mapping[str, int]) -> OwnInput:
     """Return the data owner's rows, clipped to the length that the release prescribes; any other input as it is.
 
+    Where no method reads labels, a label that the model has no class for is taken for its last class: the model owner's
+    rows may have no labels at all.
+
     classes: the model's number of classes, by candidate's name.
     """
     if not isinstance(own, DataOwnerInput):
         return own
+    if not any(method.uses_labels for method in plan.methods):
+        own = replace(own, candidates=tuple(_within(c, classes[c.name]) for c in own.candidates))
     described = plan.release.description
     rows, target = described.row_norm, described.target_norm
     return replace(own, candidates=tuple(clipped(c, rows, classes[c.name], target) for c in own.candidates))
+
+
+def _within(data: Dataset | StoredDataset, classes: int) -> Dataset | StoredDataset:
+    return data if data.classes <= classes else files.transformed(data, lambda x: x, classes)
 
 
 def check_candidates(own: DataOwnerInput, facts: Mapping[str, Facts]) -> float:

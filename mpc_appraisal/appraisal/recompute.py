@@ -29,8 +29,10 @@ from mpc_appraisal.governance.catalogue.listing import Listing
 from mpc_appraisal.methods import METHODS, Appraiser, plaintext
 from mpc_appraisal.methods.base import Facts
 from mpc_appraisal.methods.metrics import LOG_LOSS, ByMetric, own_settings
+from mpc_appraisal.models.base import LinearModel
+from mpc_appraisal.models.links import SOFTMAX
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
-from mpc_appraisal.models.training import fit
+from mpc_appraisal.models.training import MODELS, refit
 from mpc_appraisal.release.accuracy import LOOSELY, error_bound
 from mpc_appraisal.release.dp.clipping import clip_rows, spread
 from mpc_appraisal.reporting.record import Record, read
@@ -46,7 +48,7 @@ ALL = ("record", "train", "test", "model", "salt", "threshold", *METRIC)  # the 
 def inputs_digest(
     salt: bytes,
     sets: Sequence[Dataset | None],
-    model: SoftmaxRegression | None,
+    model: LinearModel | None,
     threshold: Any,
     settings: Mapping[str, Any] | None = None,
 ) -> str:
@@ -88,8 +90,9 @@ def recompute(listing: Listing, data: Dataset | StoredDataset, stated: Mapping[s
     found, compared = [], 0
     for record in records:
         terms, method = _terms(record, stated)
-        train, test = (_own(stated, key, terms, record) for key in ("train", "test"))
-        model = SoftmaxRegression.load(stated["model"], "model") if stated.get("model") else None
+        kind = _kind(terms)
+        train, test = (_own(stated, key, terms, record, kind) for key in ("train", "test"))
+        model = kind.load(stated["model"], "model") if stated.get("model") else None
         if model is None and train is None:
             raise InputError("train", "nothing", "train=FILE or model=FILE: what the appraisal was for")
         if model is not None and model.l2 != terms["l2"]:
@@ -98,7 +101,7 @@ def recompute(listing: Listing, data: Dataset | StoredDataset, stated: Mapping[s
             if key in method.needs and part is None:
                 raise InputError(key, "nothing", f"{key}=FILE: the method {method.name} needs it")
         found.append(_same_model(stated, terms, train, test, model, threshold))
-        fitted = model or fit(train.with_classes(record.classes), terms["l2"], terms["tolerance"] or 1e-7)
+        fitted = model or _fitted(train.with_classes(record.classes), terms, method, kind)
         sets = [part.with_classes(record.classes) if part is not None else None for part in (train, test)]
         delivered = _candidate(data, terms, record)
         value = plaintext(method, fitted, *sets, delivered)[0]
@@ -148,6 +151,22 @@ def _terms(record: Record, stated: Mapping[str, str]) -> tuple[dict[str, Any], A
         raise InputError("record: settings", shown(str(error)), f"settings of {record.method}") from None
 
 
+def _kind(terms: Mapping[str, Any]) -> type[LinearModel]:
+    """Return the kind of model that the record states. Raises InputError for an unknown one."""
+    name = terms.get("model") or SoftmaxRegression.name
+    if name not in MODELS:
+        raise InputError("record: recompute: model", shown(name), f"one of {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def _fitted(train: Dataset, terms: Mapping[str, Any], method: Appraiser, kind: type[LinearModel]) -> LinearModel:
+    """Return the fit on the training rows, or a model of zeros where the method reads no model."""
+    if method.uses_model:
+        return refit(train, terms["l2"], terms["tolerance"] or 1e-7, kind)
+    outputs = train.classes if kind.link is SOFTMAX else 1
+    return kind(torch.zeros(train.features + 1, outputs, dtype=torch.float64), terms["l2"])
+
+
 def _with_own(method: ByMetric, stated: Mapping[str, str]) -> Appraiser:
     """Return the method with the settings of its metric that the command states, because no record holds them.
 
@@ -170,14 +189,17 @@ def _metric(stated: Mapping[str, str]) -> ByMetric:
     return ByMetric(metric=stated.get("metric") or LOG_LOSS, group=stated.get("group") or None, class_weights=numbers)
 
 
-def _own(stated: Mapping[str, str], key: str, terms: Mapping[str, Any], record: Record) -> Dataset | None:
+def _own(
+    stated: Mapping[str, str], key: str, terms: Mapping[str, Any], record: Record, kind: type[LinearModel]
+) -> Dataset | None:
     """Return the model owner's training or test rows as they entered the computation; None where no file is stated."""
     if not stated.get(key):
         return None
     recipe = Recipe.load(stated["recipe"]) if stated.get("recipe") else None
     if (found := recipe.digest if recipe else None) != record.recipe:
         raise InputError("recipe", found or "no recipe", f"{record.recipe or 'no recipe'}, as the record says")
-    data = read_dataset(Path(stated[key]), stated.get("label", "label"), None, key, recipe=recipe)
+    read_as = {"recipe": recipe, "target": kind.target}
+    data = read_dataset(Path(stated[key]), stated.get("label", "label"), None, key, **read_as)
     if data.features != record.features:
         raise InputError(key, f"{data.features} features", f"{record.features}, as the record says")
     if data.classes > record.classes:
@@ -208,7 +230,7 @@ def _same_model(
     terms: Mapping[str, Any],
     train: Dataset | None,
     test: Dataset | None,
-    model: SoftmaxRegression | None,
+    model: LinearModel | None,
     threshold: Any,
 ) -> str:
     """Say whether these are the files that the model owner brought, by its commitment to them.
@@ -230,7 +252,7 @@ def _same_model(
 
 
 def _bound(
-    record: Record, method: Appraiser, model: SoftmaxRegression, sets: list[Dataset | None], delivered: Dataset
+    record: Record, method: Appraiser, model: LinearModel, sets: list[Dataset | None], delivered: Dataset
 ) -> float | None:
     """Return twice the error bound that the delivered rows and this model give; None where no bound is derived.
 
@@ -244,15 +266,16 @@ def _bound(
 
     row_norm = longest(delivered)
     farthest = max(row_norm, *map(longest, sets))
+    weights = class_norm(model.theta, model.link) if method.uses_model else 1.0
     facts = replace(
-        Facts.of(model, *sets, delivered),
-        row_norm=row_norm,
-        longest=farthest,
-        logit_bound=farthest * class_norm(model.theta),
+        Facts.of(model, *sets, delivered), row_norm=row_norm, longest=farthest, logit_bound=farthest * weights
     )
+    if delivered.numeric:
+        facts = replace(facts, target=max(float(one.y.abs().max()) for one in (delivered, *sets) if one is not None))
     owned = method.prepare(model, *sets)
     if "direction" in owned:
-        facts = replace(facts, spread=spread(owned["direction"]))
+        size = spread if model.link is SOFTMAX else torch.linalg.vector_norm
+        facts = replace(facts, spread=float(size(owned["direction"])))
     release = record.release or {}
     joint = release.get("kind") == "best"
     found = error_bound(method, facts, record.engine or "fast", release.get("kind") != "dp", joint).value

@@ -7,7 +7,7 @@ combination that gets one is taken off the list below, and off the table of docs
 
 from __future__ import annotations
 
-from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
+from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_labelled
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.targets import NUMBER, TWO
 from mpc_appraisal.methods import MlpFinetuning
@@ -47,9 +47,13 @@ def check_targets(own: OwnInput, plan: Plan) -> None:
         parts = {f"party.data ({c.name})": c for c in own.candidates}
     else:
         return
+    check_labelled(plan.methods, parts)
     for name, part in parts.items():
         if part is None:
             continue
+        if not part.labelled and kind.target == NUMBER and not part.numeric:
+            expected = "Dataset.of(x, None, target='number'), for model=" + kind.name
+            raise InputError(name, "rows without a target, as for classes", expected)
         found = "a numeric target" if part.numeric else f"labels of {part.classes} classes"
         if kind.target == NUMBER and not part.numeric or kind.target == TWO and (part.numeric or part.classes != 2):
             raise InputError(name, found, f"{WANTED[kind.target]}, for model={kind.name}")

@@ -57,10 +57,10 @@ class NpzArrays:
 
     Args:
         path: the file.
-        label: not used; a .npz file has its labels in y. `files` calls all readers with the same arguments.
+        label: None for rows without labels, so that no y is read; any text stands for y.
         name: the setting that errors begin with.
         sizes: the sizes that the file must have, where they are known.
-        target: not used, as `label`.
+        target: not used; `files` calls all readers with the same arguments.
 
     Attributes:
         rows: the number of rows of x and y.
@@ -70,27 +70,24 @@ class NpzArrays:
     Raises InputError for a file that is not of this form, or not of these sizes.
     """
 
-    def __init__(self, path: Path, label: str, name: str, sizes: Sizes | None, target: str = CLASSES):
-        self._path, self._name = path, name
+    def __init__(self, path: Path, label: str | None, name: str, sizes: Sizes | None, target: str = CLASSES):
+        self._path, self._name, self._labelled = path, name, label is not None
         if not zipfile.is_zipfile(path):
             raise InputError(name, f"{path} (not a zip archive)", "a readable .npz file")
         with zipfile.ZipFile(path) as archive:
             arrays = [entry.removesuffix(".npy") for entry in archive.namelist()]
-            missing = [key for key in ("x", "y") if key not in arrays]
+            wanted = ("x", "y") if self._labelled else ("x",)
+            missing = [key for key in wanted if key not in arrays]
             if missing:
                 found = f"{path} with arrays {arrays}, without {' and '.join(missing)}"
-                raise InputError(name, found, "arrays named x and y")
+                raise InputError(name, found, "arrays named x and y" if self._labelled else "an array named x")
             with opened_array(archive, "x", path, name) as (_, shape, dtype, self._fortran):
                 if len(shape) < 2:
                     raise InputError(name, f"x of shape {shape}", "x with two dimensions, (rows, features)")
                 self._numbers("x", dtype)
                 self.rows, self.features = shape[0], math.prod(shape[1:])
-            with opened_array(archive, "y", path, name) as (_, shape, dtype, _):
-                if len(shape) != 1:
-                    raise InputError(name, f"y of shape {shape}", "y with one dimension, one label a row")
-                self._numbers("y", dtype)
-                if shape[0] != self.rows:
-                    raise InputError(name, f"{self.rows} rows of x and {shape[0]} of y", "as many labels as rows")
+            if self._labelled:
+                self._check_labels(archive)
             if sizes is not None:
                 sizes.check(self.rows, self.features)
             self.columns, self.class_names = (self._names(archive, key, arrays) for key in ("columns", "class_names"))
@@ -102,8 +99,10 @@ class NpzArrays:
         An x that is stored by columns is read whole. Raises InputError for a file that is cut off.
         """
         with zipfile.ZipFile(self._path) as archive:
-            with opened_array(archive, "y", self._path, self._name) as (file, shape, dtype, _):
-                y = self._read(file, dtype, shape[0])
+            y = np.zeros(self.rows, np.int64)
+            if self._labelled:
+                with opened_array(archive, "y", self._path, self._name) as (file, shape, dtype, _):
+                    y = self._read(file, dtype, shape[0])
             with opened_array(archive, "x", self._path, self._name) as (file, shape, dtype, fortran):
                 whole = None
                 if fortran:
@@ -116,6 +115,15 @@ class NpzArrays:
                     else:
                         x = whole[start : start + rows]
                     yield x, y[start : start + rows]
+
+    def _check_labels(self, archive: zipfile.ZipFile) -> None:
+        with opened_array(archive, "y", self._path, self._name) as (_, shape, dtype, _):
+            if len(shape) != 1:
+                raise InputError(self._name, f"y of shape {shape}", "y with one dimension, one label a row")
+            self._numbers("y", dtype)
+            if shape[0] != self.rows:
+                found = f"{self.rows} rows of x and {shape[0]} of y"
+                raise InputError(self._name, found, "as many labels as rows")
 
     def _numbers(self, key: str, dtype: np.dtype) -> None:
         if dtype.hasobject:

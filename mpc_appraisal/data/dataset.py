@@ -36,6 +36,7 @@ class Dataset:
         name: the name of the data set, which errors begin with.
         columns: the names of the d features in order, all different; None where they have no names.
         class_names: the names of labels 0, 1, ..., all different, one for each label; None where there are none.
+        labelled: whether y was given. Rows without labels have zeros there, which no method may read.
 
     Raises InputError, under `name`, for anything else.
     """
@@ -46,6 +47,7 @@ class Dataset:
     name: str = "data"
     columns: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
+    labelled: bool = True
 
     def __post_init__(self) -> None:
         self._check_classes()
@@ -204,7 +206,7 @@ class Dataset:
         Args:
             x: the features, (n, d), or images (n, ...) that are flattened to (n, d). float32 is kept, and every other
                 type becomes float64.
-            y: the labels, (n,) integers, or floats that are whole numbers.
+            y: the labels, (n,) integers, or floats that are whole numbers; None for rows without labels.
             classes: the number of classes; None for max(y) + 1 or the number of class names, whichever is more, and at
                 least 2.
             name, columns, class_names: as in `Dataset`.
@@ -214,6 +216,9 @@ class Dataset:
         Raises InputError, under `name` or a name that begins so, where the values are no such data.
         """
         check_target_kind(target, f"{name}: target")
+        if y is None:
+            zeros = np.zeros(len(real_array(x, f"{name}: x")), np.int64)
+            return replace(Dataset.of(x, zeros, classes, name, columns, class_names, target), labelled=False)
         if target == TWO:
             y, classes = as_two(y, name), 2
         features, labels = real_array(x, f"{name}: x"), real_array(y, f"{name}: y")

@@ -60,7 +60,7 @@ def standardise(
 
 def read_dataset(
     path: str | os.PathLike[str],
-    label: str = "label",
+    label: str | None = "label",
     classes: int | None = None,
     name: str = "party.data",
     sizes: Sizes | None = None,
@@ -71,7 +71,8 @@ def read_dataset(
 
     Args:
         path: the file.
-        label: the name of the label column; where YAML took it for a number, its text counts.
+        label: the name of the label column; where YAML took it for a number, its text counts. None means that the file
+            has no labels: each column is a feature, and of a .npz file x alone is read.
         classes: the number of classes; None where the labels or the names of classes show it.
         name: the configuration key that errors name.
         sizes: the rows and features that the file must have, where they are known; they are compared before the file is
@@ -84,7 +85,7 @@ def read_dataset(
     path = Path(path)
     if recipe is not None:
         recipe.check_target(target, name)
-    file = _open(path, str(label), name, sizes, recipe, target)
+    file = _open(path, label, name, sizes, recipe, target)
     with readable(path, name):
         x = np.empty((file.rows, file.features))
         y = np.empty(file.rows, np.float64 if target == NUMBER else np.int64)
@@ -95,7 +96,9 @@ def read_dataset(
             y[start:end] = faults.add(x[start:end], labels)
             start = end
         classes = faults.found(file.rows)
-        return Dataset(torch.from_numpy(x), torch.from_numpy(y), classes, name, file.columns, file.class_names)
+        labelled = label is not None or recipe is not None
+        both = torch.from_numpy(x), torch.from_numpy(y)
+        return Dataset(*both, classes, name, file.columns, file.class_names, labelled)
 
 
 def transformed(
@@ -130,7 +133,7 @@ class StoredDataset:
     def __init__(
         self,
         path: Path,
-        label: str,
+        label: str | None,
         classes: int | None,
         name: str,
         sizes: Sizes | None = None,
@@ -141,7 +144,8 @@ class StoredDataset:
             recipe.check_target(target, name)
         self._path, self._key, self._target = path, name, target
         self._steps: tuple[Callable[[Dataset], Dataset], ...] = ()
-        self._file = file = _open(path, str(label), name, sizes, recipe, target)
+        self._file = file = _open(path, label, name, sizes, recipe, target)
+        self.labelled = label is not None or recipe is not None
         self.name, self.rows, self.features = name, file.rows, file.features
         self.columns, self.class_names = file.columns, file.class_names
         faults = Faults(name, classes, file.class_names, file.columns, target)
@@ -192,7 +196,8 @@ class StoredDataset:
         for x, y in self._read(size):
             values = torch.from_numpy(x.astype(_narrow(x.dtype)))
             labels = torch.from_numpy(self._labels(y))
-            block = Dataset(values, labels, self._classes, self._key, self._file.columns, self._file.class_names)
+            names = self._file.columns, self._file.class_names
+            block = Dataset(values, labels, self._classes, self._key, *names, self.labelled)
             for step in self._steps:
                 block = step(block)
             yield block if block.classes == self.classes else block.with_classes(self.classes)
@@ -209,7 +214,7 @@ class StoredDataset:
 
 def open_dataset(
     path: str | os.PathLike[str],
-    label: str = "label",
+    label: str | None = "label",
     classes: int | None = None,
     name: str = "party.data",
     sizes: Sizes | None = None,
@@ -247,9 +252,9 @@ def check_path(path: Path, name: str) -> str:
     return suffix
 
 
-def _open(path: Path, label: str, name: str, sizes: Sizes | None, recipe: Recipe | None, target: str) -> Any:
+def _open(path: Path, label: str | None, name: str, sizes: Sizes | None, recipe: Recipe | None, target: str) -> Any:
     """Open the file, and read and check its header."""
-    suffix = check_path(path, name)
+    suffix, label = check_path(path, name), label if label is None else str(label)
     with readable(path, name):
         file = recipe.table(path, name, sizes) if recipe else FORMATS[suffix](path, label, name, sizes, target)
     if file.rows < 1:

@@ -39,16 +39,19 @@ SHOWN_ROWS = 3  # the rows of an index that an error shows
 COLUMN_BYTES, CELL_BYTES = 1 << 16, 32  # a column chunk of Parquet has at most the sum of both, the second for each row
 
 
-def check_columns(columns: Sequence[str], label: str, path: Path, name: str) -> None:
+def check_columns(columns: Sequence[str], label: str | None, path: Path, name: str) -> None:
     """Raise InputError for a header without exactly one column `label`, or with a name that is refused.
+
+    With None for `label` the table has no labels, and each column is a feature.
 
     path: the file, for the error. name: the setting that errors begin with.
     """
-    if (times := columns.count(label)) != 1:
-        for separator in SEPARATORS:
-            if len(columns) == 1 and separator in columns[0] and (separator != " " or label in columns[0].split()):
-                found = f"{path} with fields separated by {separator!r}"
-                raise InputError(name, found, "fields separated by ',', and '.' in decimal numbers")
+    times = 1 if label is None else columns.count(label)
+    for separator in SEPARATORS if len(columns) == 1 and (times != 1 or label is None) else ():
+        if separator in columns[0] and (separator != " " or label in columns[0].split()):
+            found = f"{path} with fields separated by {separator!r}"
+            raise InputError(name, found, "fields separated by ',', and '.' in decimal numbers")
+    if times != 1:
         lacks = f"with {times} columns {label!r}" if times else f"without a column {label!r}"
         has = f"its only column is {columns[0]!r}" if len(columns) == 1 else f"its columns are {listed(columns)}"
         expected = f"one label column named {label!r}, as party.label, or label=, says"
@@ -72,7 +75,7 @@ def refuse_types(kinds: Sequence[tuple[str, str]], name: str) -> None:
 class ParquetTable:
     """Read a Parquet file.
 
-    The arguments are those of `arrays.NpzArrays`, with `label` the name of the label column.
+    The arguments are those of `arrays.NpzArrays`, with `label` the name of the label column, or None for none.
 
     Attributes:
         columns: the names of the features.
@@ -84,7 +87,7 @@ class ParquetTable:
 
     class_names = None
 
-    def __init__(self, path: Path, label: str, name: str, sizes: Sizes | None, target: str = CLASSES):
+    def __init__(self, path: Path, label: str | None, name: str, sizes: Sizes | None, target: str = CLASSES):
         from pyarrow import parquet
 
         self._path, self._label, self._name = path, label, name
@@ -93,7 +96,7 @@ class ParquetTable:
             schema, metadata = file.schema_arrow, file.metadata
             names = [field.name for field in schema]
             _refuse_index(file, name, sizes is None)
-            self.rows, self.features = metadata.num_rows, len(names) - 1
+            self.rows, self.features = metadata.num_rows, len(names) - (label is not None)
             check_columns(names, label, path, name)
             words = [f.name for f in schema if self._words and f.name == label and _is_text(f.type)]
             others = [f for f in schema if not _is_number(f.type) and f.name not in words]
@@ -119,13 +122,20 @@ class ParquetTable:
         from pyarrow import parquet
 
         with parquet.ParquetFile(self._path) as file:
-            for batch in file.iter_batches(batch_size=size, columns=[*self.columns, self._label]):
+            for batch in file.iter_batches(batch_size=size, columns=self._names):
                 x = np.empty((batch.num_rows, len(self.columns)))
                 for k, column in enumerate(self.columns):
                     x[:, k] = _numbers(batch.column(column))
-                yield x, self._labels(batch.column(self._label))
+                yield x, self._labels(batch)
 
-    def _labels(self, column: Any) -> np.ndarray:
+    @property
+    def _names(self) -> list[str]:
+        return list(self.columns) if self._label is None else [*self.columns, self._label]
+
+    def _labels(self, batch: Any) -> np.ndarray:
+        if self._label is None:
+            return np.zeros(batch.num_rows, np.int64)
+        column = batch.column(self._label)
         if not self._words or _is_number(column.type):
             return _numbers(column)
         found = numbers_of_words(column.to_pylist())
@@ -179,7 +189,7 @@ class CsvTable:
 
     class_names = None
 
-    def __init__(self, path: Path, label: str, name: str, sizes: Sizes | None, target: str = CLASSES):
+    def __init__(self, path: Path, label: str | None, name: str, sizes: Sizes | None, target: str = CLASSES):
         header = _check_rows(path, label, name, sizes)
         self.columns = tuple(column for column in header if column != label)
         self._x, self._y = _read_csv(path, header, label, name, target == TWO)
@@ -191,7 +201,7 @@ class CsvTable:
             yield self._x[start : start + size], self._y[start : start + size]
 
 
-def _check_rows(path: Path, label: str, name: str, sizes: Sizes | None) -> list[str]:
+def _check_rows(path: Path, label: str | None, name: str, sizes: Sizes | None) -> list[str]:
     """Read the header, and refuse rows that have more or fewer fields than the header.
 
     The fields of every row are counted, because readers of tables do not: of rows with one field too many they may
@@ -205,8 +215,9 @@ def _check_rows(path: Path, label: str, name: str, sizes: Sizes | None) -> list[
         if not header:
             raise InputError(name, f"{path} with no rows", "one row or more")
         check_columns(header, label, path, name)
+        features = len(header) - (label is not None)
         if sizes is not None:
-            sizes.check(sizes.rows, len(header) - 1)
+            sizes.check(sizes.rows, features)
         rows, wrong, commas, first = 0, 0, 0, ""
         for row in reader:
             if len(row) != len(header):
@@ -217,7 +228,7 @@ def _check_rows(path: Path, label: str, name: str, sizes: Sizes | None) -> list[
                 first = first or f"line {reader.line_num} has {len(row)} fields"
             rows += 1
             if sizes is not None and rows > sizes.rows:
-                sizes.check(rows, len(header) - 1, more=True)
+                sizes.check(rows, features, more=True)
     if commas and commas == rows:
         raise InputError(
             name, f"{path} with a comma at the end of every row", "as many fields as the header has names, and no more"
@@ -227,7 +238,7 @@ def _check_rows(path: Path, label: str, name: str, sizes: Sizes | None) -> list[
         expected = f"a name for every column, and a field for every name: {len(header)} a row"
         raise InputError(name, f"{found} ({first})", f"{expected} (fields separated by ',', '.' in decimal numbers)")
     if sizes is not None:
-        sizes.check(rows, len(header) - 1)
+        sizes.check(rows, features)
     return header
 
 
@@ -236,9 +247,9 @@ def _blank(row: Sequence[str]) -> bool:
 
 
 def _read_csv(
-    path: Path, header: list[str], label: str, name: str, words: bool = False
+    path: Path, header: list[str], label: str | None, name: str, words: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return x (n, d) and y (n,). words: whether the labels may be the texts no and yes."""
+    """Return x (n, d) and y (n,), zeros without a label column. words: whether labels may be the texts no and yes."""
     import pandas as pd  # the import takes half a second
     from pandas.api.types import is_numeric_dtype
 
@@ -265,11 +276,11 @@ def _read_csv(
             bad += [(column, kind)] if values is None else []
         columns.append(values)
     refuse_types(bad, name)
-    place = header.index(label)
-    x = np.empty((len(table), len(header) - 1))
-    for k, values in enumerate(columns[:place] + columns[place + 1 :]):
+    y = np.zeros(len(table), np.int64) if label is None else np.asarray(columns.pop(header.index(label)))
+    x = np.empty((len(table), len(columns)))
+    for k, values in enumerate(columns):
         x[:, k] = np.asarray(values, dtype=np.float64)
-    return x, np.asarray(columns[place])
+    return x, y
 
 
 def _as_numbers(values: list[Any]) -> tuple[np.ndarray | None, str]:

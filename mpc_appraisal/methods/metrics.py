@@ -14,11 +14,12 @@ outputs X theta, by autograd. The model owner computes V in the clear, so that n
 Logistic regression has one output, the log-odds of the second class, and log_loss means the loss of the model itself:
 for linear regression the squared error of numbers, which have no other metric than that and MODULE:FUNCTION.
 
-The squared error is Brier's score (1950). Without weights class_weighted is the mean over the classes, as in balanced
-accuracy. worst_group is the objective of Sagawa, Koh, Hashimoto and Liang (2020); where two groups tie, its gradient is
-a subgradient. `auroc` is 1 - AUROC with the step function replaced by a sigmoid (Herschtal and Raskar 2004). Its factor
-4 was measured: with 1, the fall of this metric did not agree with that of 1 - AUROC. The mean is over the classes, each
-against all others; with two classes both terms are equal. Classes without test rows are left out of means over classes.
+The squared error of classes is Brier's score (1950). Without weights class_weighted is the mean over the classes, as in
+balanced accuracy. worst_group is the objective of Sagawa, Koh, Hashimoto and Liang (2020); where two groups tie, its
+gradient is a subgradient. `auroc` is 1 - AUROC with the step function replaced by a sigmoid (Herschtal and Raskar
+2004). Its factor 4 was measured: with 1, the fall of this metric did not agree with that of 1 - AUROC. The mean is over
+the classes, each against all others; with two classes both terms are equal. Classes without test rows are left out of
+means over classes.
 
 A metric may be added. The names have to stay, because configurations, requests and records hold them.
 """
@@ -311,25 +312,25 @@ def own_settings(methods: Iterable[Any]) -> dict[str, Any]:
     return found
 
 
-def sentences(methods: Iterable[Any]) -> list[str]:
-    """Return a sentence for the request on each metric other than log_loss; none where there is no such metric."""
+def sentences(methods: Iterable[Any], numbers: bool = False) -> list[str]:
+    """Return a sentence for the request on each metric other than log_loss. numbers: whether targets are numbers."""
     found: dict[str, str] = {}
     for method in methods:
         if isinstance(method, ByMetric) and method.measure.stated is not None:
-            found.setdefault(method.metric, _sentence(method.measure))
+            found.setdefault(method.metric, _sentence(method.measure, numbers))
     return list(found.values())
 
 
-def _sentence(measure: Measure) -> str:
+def _sentence(measure: Measure, numbers: bool) -> str:
     own = "The function stays with the model owner, and its name alone is stated. " if ":" in measure.name else ""
     if measure.name == WORST_GROUP:
         own = "The model owner does not say by which column it forms the groups. "
     if measure.name == CLASS_WEIGHTED:
         own = "The model owner does not say whether it weighs the classes alike. "
     return (
-        f"Influence estimates the fall of the {measure.words} on the model owner's test rows. The model owner computes "
-        f"this metric alone, and the data owner cannot check it. {own}What is computed together and what is opened "
-        "have the same form as with any other metric; the metric decides what the number means."
+        f"Influence estimates the fall of the {in_words(measure.name, numbers)} on the model owner's test rows. The "
+        f"model owner computes this metric alone, and the data owner cannot check it. {own}What is computed together "
+        "and what is opened have the same form as with any other metric; the metric decides what the number means."
     )
 
 

@@ -29,16 +29,16 @@ from mpc_appraisal.methods.mlp_finetuning import MlpFinetuning
 from mpc_appraisal.methods.relevance import Diversity, Relevance
 from mpc_appraisal.models.links import SOFTMAX
 from mpc_appraisal.mpc.protocols.softmax import LOGIT_RANGE
-from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, FINE_ELEMENTS, OPERAND_BITS
-from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
+from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, OPERAND_BITS
 from mpc_appraisal.release.description import ReleaseDescription
+from mpc_appraisal.release.function_errors import CHANGE_BITS, INPUT, input_off, tilt
+from mpc_appraisal.release.linear_accuracy import LINEAR_BOUNDS
 from mpc_appraisal.release.perceptron_accuracy import BEYOND, LOOSE, UNIT, Rounded, perceptron_bound
+from mpc_appraisal.release.relevance_accuracy import RELEVANCE_BOUNDS, compared_off
 from mpc_appraisal.release.softmax_accuracy import CHANCE, LAMBDA, log_softmax_off, softmax_off
 
-INPUT = 2.0 ** -(PRECISION_BITS + 1)  # the rounding of an input that is shared as it is
 SQRT2 = math.sqrt(2)
 APART = 0.75  # fine-tuning's series is bounded for training that moves two logits of a test row no farther apart
-CHANGE_BITS = 26  # the fewest fractional bits that are left after a product with a public factor
 EXACT = "Computed in float64: no fixed point."
 STOCK = "No bound: CrypTen as shipped approximates exponentials by a series that is not bounded here."
 NO_SPREAD = "No bound: without l2 and damping nothing public bounds the influence direction."
@@ -88,8 +88,13 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
     """
     if engine in ("plaintext", "stock"):
         return PLAINTEXT if engine == "plaintext" else Bound(None, STOCK)
-    if type(method) not in BOUNDS or facts.loss is not SOFTMAX:
-        return Bound(None, NOT_DERIVED if type(method) not in BOUNDS else OTHER_MODEL)
+    unit = 2.0 ** -grid(method, facts) if rounded else 0.0
+    if type(method) in RELEVANCE_BOUNDS:
+        return _relevance_bound(method, facts, unit, compared)
+    if type(method) not in BOUNDS:
+        return Bound(None, NOT_DERIVED)
+    if facts.loss is not SOFTMAX:
+        return _linear_bound(method, facts, engine, unit, compared)
     if facts.logit_bound <= 0:
         return Bound(None, NO_NORMS)
     if type(method) in (Influence, InfluenceError) and facts.spread is None:
@@ -97,9 +102,9 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
         if curvature == 0 or steepness is None:
             return Bound(None, NO_SPREAD if curvature == 0 else OWN_METRIC)
         facts = replace(facts, spread=2 * steepness * facts.longest / curvature)
-    found = BOUNDS[type(method)](method, facts, engine, 2.0 ** -grid(method, facts) if rounded else 0.0)
+    found = BOUNDS[type(method)](method, facts, engine, unit)
     if compared and type(method) is Influence:
-        found += _tilt(1.0 / facts.rows) * facts.row_norm * facts.spread + 2.0**-CHANGE_BITS
+        found += tilt(1.0 / facts.rows) * facts.row_norm * facts.spread + 2.0**-CHANGE_BITS
     note = None
     if type(method) is Finetuning and method.lr > (sure := 2 / (facts.longest**2 / 2 + 2 * facts.l2)):
         note = STABLE.format(sure)
@@ -110,6 +115,27 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
         note = LOOSE if math.isfinite(found) else BEYOND
         return Bound(found if math.isfinite(found) else None, note)
     return Bound(found, note) if math.isfinite(found) else Bound(None, NOT_DERIVED)
+
+
+def _linear_bound(method: Appraiser, facts: Facts, engine: str, unit: float, compared: bool) -> Bound:
+    """Return what `error_bound` does for a model with one column of weights. unit: that of the opened number, or 0."""
+    if type(method) not in LINEAR_BOUNDS or unit == 0.0:  # an answer with noise has no bound of its own here
+        return Bound(None, OTHER_MODEL)
+    if facts.logit_bound <= 0 or (type(method) in (Influence, InfluenceError) and facts.spread is None):
+        return Bound(None, NO_NORMS)
+    found = LINEAR_BOUNDS[type(method)](method, facts, engine, unit)
+    if compared and type(method) is Influence:
+        value = facts.row_norm * facts.spread * facts.largest_residual
+        found += tilt(1.0 / facts.rows) * value + 2.0**-CHANGE_BITS
+    return Bound(found)
+
+
+def _relevance_bound(method: Appraiser, facts: Facts, unit: float, compared: bool) -> Bound:
+    """Return what `error_bound` does for relevance and diversity. unit: that of the opened number."""
+    if facts.logit_bound <= 0:
+        return Bound(None, NO_NORMS)
+    found = RELEVANCE_BOUNDS[type(method)](method, facts, unit)
+    return Bound(found + compared_off(method, facts) if compared and type(method) is Diversity else found)
 
 
 def doubt_of(
@@ -167,12 +193,6 @@ def grid(method: Appraiser, facts: Facts) -> int:
 # -- the methods -----------------------------------------------------------------------------------------------------
 
 
-def _input(rows: int, facts: Facts) -> float:
-    """Return how far rounding moves one row of a matrix of `rows` rows, in the Euclidean norm."""
-    bits = FINE_BITS if rows * (facts.features + 1) <= FINE_ELEMENTS else PRECISION_BITS
-    return math.sqrt(facts.features + 1) * 2.0 ** -(bits + 1)
-
-
 def _weights(facts: Facts) -> float:
     """Return the largest norm of a class's centred weights."""
     return facts.logit_bound / facts.longest
@@ -180,12 +200,14 @@ def _weights(facts: Facts) -> float:
 
 def _logits(facts: Facts) -> float:
     """Return the error of a centred logit from the rounding of the candidate's rows and of the weights."""
-    return 1.01 * (_input(facts.rows, facts) * _weights(facts) + 2 * facts.row_norm * _input(facts.classes, facts))
+    return 1.01 * (
+        input_off(facts.rows, facts) * _weights(facts) + 2 * facts.row_norm * input_off(facts.classes, facts)
+    )
 
 
 def _gradient_norm(method: GradientNorm, facts: Facts, engine: str, unit: float) -> float:
     off, n, row = softmax_off(facts.classes, facts.logit_bound, engine), facts.rows, math.sqrt(2) * facts.row_norm
-    sure = row * (off.sure + _logits(facts) / 2) + math.sqrt(2) * _input(n, facts)
+    sure = row * (off.sure + _logits(facts) / 2) + math.sqrt(2) * input_off(n, facts)
     cut = 2.0**-OPERAND_BITS * math.sqrt((facts.features + 1) * facts.classes)
     scale = method.scale(facts)
     return n * sure + LAMBDA * 2 * row * off.chance * math.sqrt(n) + (cut + math.sqrt(unit)) / scale
@@ -194,7 +216,7 @@ def _gradient_norm(method: GradientNorm, facts: Facts, engine: str, unit: float)
 def _influence(method: Influence, facts: Facts, engine: str, unit: float) -> float:
     off, n, width = softmax_off(facts.classes, facts.logit_bound, engine), facts.rows, facts.row_norm * facts.spread
     root = math.sqrt(facts.features + 1)
-    sure = width * (off.sure + _logits(facts) / 2) + _input(n, facts) * facts.spread
+    sure = width * (off.sure + _logits(facts) / 2) + input_off(n, facts) * facts.spread
     sure += facts.row_norm * 2 * root * INPUT  # the rounding of the direction
     cut = 2.0**-OPERAND_BITS * facts.classes * root * facts.spread
     return sure + LAMBDA * width * off.chance / math.sqrt(n) + (cut + unit) / n
@@ -203,7 +225,7 @@ def _influence(method: Influence, facts: Facts, engine: str, unit: float) -> flo
 def _influence_error(method: InfluenceError, facts: Facts, engine: str, unit: float) -> float:
     off, n, width = softmax_off(facts.classes, facts.logit_bound, engine), facts.rows, facts.row_norm * facts.spread
     scale, many = method.scale(facts), math.sqrt(2 * math.log(2 * n / CHANCE))
-    product = _input(n, facts) * facts.spread + 2 * facts.row_norm * _input(facts.classes, facts)
+    product = input_off(n, facts) * facts.spread + 2 * facts.row_norm * input_off(facts.classes, facts)
     row = width * (off.sure + _logits(facts) / 2 + many * off.chance) + product + 2 * 2.0**-OPERAND_BITS
     row += 2.0**-OPERAND_BITS * scale * 2 + 2 * width * INPUT  # of the deviations, and of the mean's public factor
     return row / math.sqrt(n) + math.sqrt(unit) * scale / n
@@ -219,18 +241,18 @@ def _finetuning(method: Finetuning, facts: Facts, engine: str, unit: float) -> f
     moved = min(method.lr * steps * (longest + 2 * facts.l2 * weights), (1 + method.logit_growth) * weights)
     slope = math.sqrt(2) * longest
     decay = 2 * facts.l2 * math.sqrt(facts.classes) * (1 + method.logit_growth) * weights
-    tilts = (_tilt(method.lr / rate / m) + _tilt(rate)) * (slope + decay) + _tilt(2 * facts.l2 * m) * decay
+    tilts = (tilt(method.lr / rate / m) + tilt(rate)) * (slope + decay) + tilt(2 * facts.l2 * m) * decay
     tilts += 2 * facts.l2 * root * math.sqrt(facts.classes) * INPUT
     many = math.sqrt(2 * math.log(2 * (total + facts.test_rows) * facts.classes * (steps + 1) / CHANCE))
     product = rate * longest * 2.0 ** -(FINE_BITS + 1) * many
-    rows = max(_input(facts.train_rows, facts), _input(facts.rows, facts))
+    rows = max(input_off(facts.train_rows, facts), input_off(facts.rows, facts))
     logit = max(INPUT, _logits(facts)) + product + rows * moved
     step = slope * (off.sure + logit / 2) + math.sqrt(2) * rows + tilts
     apart = method.lr * (steps * step + LAMBDA * math.sqrt(steps) * 2 * slope * off.chance / math.sqrt(m))
     apart += steps * rate * root * math.sqrt(facts.classes) * 2.0**-CHANGE_BITS
     if method.expands(facts):
         return slope * apart + _series_off(method, facts) + unit / facts.test_rows
-    after = INPUT + product + _input(facts.test_rows, facts) * moved
+    after = INPUT + product + input_off(facts.test_rows, facts) * moved
     loss = 2 * after + log.sure + INPUT + LAMBDA * log.chance / math.sqrt(facts.test_rows)
     return slope * apart + loss + unit / facts.test_rows
 
@@ -243,8 +265,8 @@ def _series_off(method: Finetuning, facts: Facts) -> float:
     slope, moved = SQRT2 * facts.longest, move / facts.longest
     rest = 0.33 / 120 * apart**5  # the fifth cumulant of numbers within 1 is at most 0.33
     entries = math.sqrt((facts.features + 1) * classes)
-    first = down * INPUT * entries * moved / n + _tilt(unit * down) * slope * moved
-    first += 2 * LAMBDA * slope * unit * 2.0 ** -(FINE_BITS + 1) + _input(n, facts) * SQRT2 * moved * apart
+    first = down * INPUT * entries * moved / n + tilt(unit * down) * slope * moved
+    first += 2 * LAMBDA * slope * unit * 2.0 ** -(FINE_BITS + 1) + input_off(n, facts) * SQRT2 * moved * apart
     powers, step = 1 + apart + apart**2, 2.0**-FINE_BITS
     second = apart**2 * (2 * classes + 1) * INPUT * powers
     second += LAMBDA / math.sqrt(n) * step * powers * (wide * apart + 2 * wide**2 * math.sqrt(classes))
@@ -258,21 +280,13 @@ def _perceptron(method: MlpFinetuning, facts: Facts, engine: str, unit: float) -
     many = math.sqrt(2 * math.log(2 * entries / CHANCE))  # deviations that all entries keep to at once
     cut = 2 * (classes - 1) * math.exp(-LOGIT_RANGE)
     rounded = Rounded(
-        row=max(_input(rows, facts) for rows in (facts.train_rows, facts.rows, facts.test_rows)),
+        row=max(input_off(rows, facts) for rows in (facts.train_rows, facts.rows, facts.test_rows)),
         softmax=math.sqrt(classes) * (off.sure + many * off.chance) + cut,
         loss=log.sure + many * log.chance + cut + 2 * UNIT,  # two units for the mean of logits of 16 bits
         unit=unit,
         opened=2.0 ** (63 - grid(method, facts)),
     )
     return perceptron_bound(method, facts, rounded)
-
-
-def _tilt(factor: float) -> float:
-    """Return the relative error of a public factor, of which `Secret` keeps 16 bits when it multiplies."""
-    if factor <= 0:
-        return 0.0
-    mantissa = math.frexp(factor)[0]
-    return abs(round(mantissa * 2.0**PRECISION_BITS) / 2.0**PRECISION_BITS / mantissa - 1)
 
 
 BOUNDS = {

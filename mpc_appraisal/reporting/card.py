@@ -188,7 +188,8 @@ def _answer(record: Record, among: int, margin: float | None) -> tuple[str, tupl
         notes.append(FAILURE.format(number(record.failure_probability, 2)))
     notes += _doubt(record)
     if record.metric is not None and not record.error:
-        notes.append(f"The value estimates the fall of the {in_words(record.metric)} of the model owner's test rows.")
+        metric = in_words(record.metric, record.classes == 1)
+        notes.append(f"The value estimates the fall of the {metric} of the model owner's test rows.")
     if record.error:
         notes.append("Minus the standard error of the value of another method: it is no value of data.")
     elif margin is None:

@@ -22,6 +22,11 @@ _WORDS = {
 }
 
 
-def in_words(name: str) -> str:
-    """Return a metric in words, as in "mean log loss"; another name is that of a function of the model owner's own."""
+def in_words(name: str, numbers: bool = False) -> str:
+    """Return a metric in words, as in "mean log loss"; another name is that of a function of the model owner's own.
+
+    numbers: whether the target is a number, of whose squared error nobody speaks as of Brier's score.
+    """
+    if numbers and name == SQUARED_ERROR:
+        return "mean squared error"
     return _WORDS.get(name, f"metric {name}")

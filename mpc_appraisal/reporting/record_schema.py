@@ -168,7 +168,9 @@ RECOMPUTE = _facts(
     features=TEXT,  # the digest of the public feature extractor
     row_norm=number(0),  # the norm that rows were clipped to
     inputs=SHA256,  # the model owner's commitment to its data and model
+    model=TEXT,  # the kind of model, where it is not softmax regression
 )
+LEFT_OUT = ("model",)  # keys that are left out where they are not known, so that records stay as they were without them
 # What the owners counted before the appraisal: how many of the data owner's rows or keys the model owner has already.
 OVERLAP = _facts(
     ("what", "minimum", "items"),
@@ -196,7 +198,7 @@ NESTED = {
 
 
 def nested_of(key: str, value: object, schema: Schema) -> dict:
-    """Return a dictionary with all keys of the schema, in its order; what is not known is None.
+    """Return a dictionary with all keys of the schema, in its order; what is not known is None, or left out (LEFT_OUT).
 
     key: the field of the record. Raises InputError for a missing, a strange or a wrong key.
     """
@@ -207,7 +209,7 @@ def nested_of(key: str, value: object, schema: Schema) -> dict:
         if item is not None or name not in parts
     }
     schema.check(found, f"record.{key}")
-    return {name: found.get(name) for name in parts}
+    return {name: found.get(name) for name in parts if name in found or name not in LEFT_OUT}
 
 
 def _plain(value: object, part: Part) -> Any:

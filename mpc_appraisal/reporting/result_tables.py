@@ -85,9 +85,9 @@ def measured(result: RunRecords) -> list[str]:
     found: dict[str, dict[str, None]] = {}
     for record in result:
         if record.metric is not None and record.method != "random":
-            found.setdefault(record.metric, {})[record.method] = None
+            found.setdefault(in_words(record.metric, record.classes == 1), {})[record.method] = None
     return [
-        f"{', '.join(methods)}: values and utilities are for the fall of the {in_words(metric)} of the model owner's "
+        f"{', '.join(methods)}: values and utilities are for the fall of the {metric} of the model owner's "
         "test rows, in place of the mean test loss."
         for metric, methods in found.items()
     ]

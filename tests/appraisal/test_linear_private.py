@@ -12,6 +12,7 @@ from mpc_appraisal.appraisal.norms import published_norms, shared_rows
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
 from mpc_appraisal.appraisal.program import mixed_rows
 from mpc_appraisal.appraisal.sessions import Spawn
+from mpc_appraisal.cli.commands.catalogue import main as catalogue
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import with_bias
 from mpc_appraisal.methods import (
@@ -56,7 +57,9 @@ def test_private_values_are_those_of_plaintext(model):
         method = {"gradient_norm": GradientNorm(), "influence": Influence(), "finetuning": TUNING}[record.method]
         candidate = next(c for c in candidates if c.name == record.candidate)
         assert close(record.value, plaintext(method, fitted, train, test, candidate)[0])
-        assert record.error_bound is None and record.recompute["settings"] is None
+        assert (record.error_bound is None) == (record.method == "finetuning")
+        assert record.error_bound is None or abs(record.value - record.plaintext_value) <= record.error_bound
+        assert record.recompute["settings"] == method.settings and record.recompute["model"] == model.name
 
 
 @BOTH
@@ -115,7 +118,7 @@ def test_mixed_rows_have_the_sums_of_all_rows():
     assert shared_rows([Influence()], Facts(FEATURES, 3, 60, 40, 50, L2)) == 50
 
 
-def test_two_organisations_and_files_with_a_numeric_target(tmp_path):
+def test_two_organisations_and_files_with_a_numeric_target(tmp_path, capsys):
     train, test, (candidate, _) = sides(LINEAR)
     with Processes(tmp_path) as processes:
         files = {
@@ -125,8 +128,11 @@ def test_two_organisations_and_files_with_a_numeric_target(tmp_path):
         public = ["session=join", f"session.rendezvous=tcp://127.0.0.1:{free_port()}", "session.join_timeout=60",
                   "appraisal=influence", "model=linear_regression", f"model.l2={L2}", *CLEAR, *UNGUARDED,
                   *UNCHECKED]  # fmt: skip
-        own = {MODEL_OWNER: [f"party.train={files['train']}", f"party.test={files['test']}"],
-               DATA_OWNER: [f"party.data={files['seller']}"]}  # fmt: skip
+        catalogue(["publish", f"data={files['seller']}", "name=flats", f"out={tmp_path / 'public'}", "target=number",
+                   "unit=EUR", "statistics=yes"])  # fmt: skip
+        listing = f"party.listing={tmp_path / 'public' / 'flats.json'}"
+        own = {MODEL_OWNER: [f"party.train={files['train']}", f"party.test={files['test']}", listing],
+               DATA_OWNER: [f"party.data={files['seller']}", listing]}  # fmt: skip
         started = [processes.app(role, *public, f"session.role={role}", *own.get(role, [])) for role in ROLES]
         for process in started:
             ended = process.wait(120)
@@ -135,7 +141,18 @@ def test_two_organisations_and_files_with_a_numeric_target(tmp_path):
     for role in (MODEL_OWNER, DATA_OWNER):
         (record,) = [one for path in (tmp_path / role).rglob("records.jsonl") for one in read(path)]
         assert close(record.value, value) and record.classes == 1
-        assert not any("class" in text for text in record.warnings)
+        assert not any("class" in text for text in record.warnings) and abs(record.value - value) < record.error_bound
+    assert "target, a number" not in capsys.readouterr().out
+    catalogue(["show", "flats", f"in={tmp_path / 'public'}"])
+    assert "label, a number in EUR" in capsys.readouterr().out
+    record = next((tmp_path / MODEL_OWNER).rglob("records.jsonl"))
+    said = ["check", f"listing={tmp_path / 'public' / 'flats.json'}", f"data={files['seller']}", f"record={record}",
+            *(f"{name}={files[name]}" for name in ("train", "test"))]  # fmt: skip
+    catalogue(said)
+    assert "agrees with" in capsys.readouterr().out
+    record.write_text(record.read_text().replace(f'"value": {read(record)[0].value!r}', f'"value": {value + 0.01!r}'))
+    with pytest.raises(InputError, match="record: influence of flats: got .*the recorded number"):
+        catalogue(said)
 
 
 REFUSED = {

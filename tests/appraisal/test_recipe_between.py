@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 
 import pytest
-from processes import DATA_OWNER, MODEL_OWNER, ROLES, Processes
+from processes import DATA_OWNER, HERE, MODEL_OWNER, ROLES, Processes, free_port
 from shop import RECIPE, by_hand, shop, write_recipe, write_shop
 from tables_between import influence, join
 
-from mpc_appraisal import appraise
+from mpc_appraisal import Dataset, appraise
 from mpc_appraisal.cli.commands.catalogue import main as catalogue
 from mpc_appraisal.cli.config import compose, public_part
 from mpc_appraisal.cli.inputs import read_own
@@ -114,6 +116,64 @@ def test_a_run_in_one_process_and_python_give_the_same_value(tmp_path, value):
     )
     assert result["data"].value == pytest.approx(value, abs=1e-6)
     assert "recipe" not in json.loads(result["data"].to_json())
+
+
+PARTY = """
+import sys
+from mpc_appraisal import DisclosureControls, Join, appraise
+from mpc_appraisal.data import Recipe
+from shop import shop
+
+role, port, recipe = sys.argv[1:]
+own = {
+    "model_owner": {"train": shop(60, 12), "test": shop(150, 1)},
+    "data_owner": {"data": {"data": shop(120, 2)}},
+    "dealer": {},
+}[role]
+session = Join(role, f"tcp://127.0.0.1:{port}", join_timeout=60, transport="tcp", in_the_clear=True)
+given = {"recipe": Recipe.load(recipe), "controls": DisclosureControls()}
+for record in appraise(**own, session=session, l2=0.01, **given):
+    print(repr(record.value), record.recipe)
+"""
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_the_python_interface_compares_the_recipes_between_organisations(tmp_path, value, alike):
+    one = write_recipe(tmp_path / "a.yaml")
+    two = one if alike else write_recipe(tmp_path / "b.yaml", RECIPE.replace("mean: 40", "mean: 41"))
+    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with Processes(tmp_path) as processes:
+        port = str(free_port())
+        started = {
+            role: processes.start(
+                role,
+                [sys.executable, "-c", PARTY, role, port, str(two if role == DATA_OWNER else one)],
+                {"PYTHONPATH": path},
+            )
+            for role in ROLES
+        }
+        ended = {role: process.wait(120) for role, process in started.items()}
+    digests = [Recipe.load(each).digest for each in (one, two)]
+    for role in ROLES:
+        if not alike:
+            assert ended[role].code == 1 and f"'{digests[0]}' at model_owner, '{digests[1]}'" in ended[role].err, role
+        elif role in (MODEL_OWNER, DATA_OWNER):
+            found, recipe = ended[role].out.split()
+            assert float(found) == pytest.approx(value, abs=1e-4) and recipe == digests[0], ended[role].err
+
+
+def test_raw_tables_are_read_by_the_recipe_that_python_states(tmp_path, value):
+    recipe, path = Recipe.load(write_recipe(tmp_path / "recipe.yaml")), write_shop(tmp_path / "data.csv", DATA)
+    own = {"train": TRAIN, "test": recipe.apply(TEST, "test"), "l2": 0.01, "session": "plain", "recipe": recipe}
+    for data in (path, DATA, {"data": str(path)}):
+        (record,) = appraise(data, **own)
+        assert record.value == pytest.approx(value, abs=1e-6) and record.recipe == recipe.digest
+    with pytest.raises(InputError, match="data: got a data set with the columns .*; expected 'city=Berlin'"):
+        appraise(Dataset.of(*by_hand(DATA)), **own)
+    with pytest.raises(InputError, match="data: got tuple; expected the path of a raw table"):
+        appraise(by_hand(DATA), **own)
+    with pytest.raises(InputError, match="recipe: got str; expected a Recipe"):
+        appraise(path, **own | {"recipe": "recipe.yaml"})
 
 
 # -- configuration ---------------------------------------------------------------------------------------------------

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import regressions
 import torch
 from regressions import LINEAR, LOGISTIC, problem
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from mpc_appraisal import appraise
+from mpc_appraisal.appraisal.plan import Plan
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, with_bias
-from mpc_appraisal.methods import Coalitions, Influence, Retraining, plaintext
-from mpc_appraisal.methods.metrics import METRICS, Measure
+from mpc_appraisal.methods import Coalitions, Influence, InfluenceError, Retraining, plaintext
+from mpc_appraisal.methods.metrics import METRICS, Measure, sentences
 from mpc_appraisal.models.training import refit
+from mpc_appraisal.reporting.card import write_cards
+from mpc_appraisal.reporting.report import write_report
+from mpc_appraisal.reporting.result import Result
 
 L2 = 0.02
 
@@ -91,6 +98,23 @@ def test_the_default_is_the_models_own_loss():
     own, stated = (plaintext(Influence(metric=m), fitted, train, test, candidate)[0] for m in METRICS[:2])
     assert own == pytest.approx(stated, rel=1e-7)
     assert Measure().value(fitted, test) == pytest.approx(Measure("squared_error").value(fitted, test), rel=1e-12)
+
+
+@pytest.mark.parametrize("model", [LINEAR, LOGISTIC])
+def test_the_squared_error_of_numbers_is_no_brier_score(model, tmp_path):
+    _, train, test, candidate = world(model)
+    methods, numbers = [Influence(metric="squared_error"), InfluenceError(metric="squared_error")], model is LINEAR
+    plan = Plan(tuple(methods), L2, 0, "", fit=None, model=model)
+    assert plan.methods == tuple(methods)
+    result = appraise(candidate, train=train, test=test, method=methods, model=model.name, l2=L2, session="plain")
+    private = Result(replace(record, session="spawn") for record in result)  # cards are those of private sessions
+    files = [
+        path for path in (*write_report(result, tmp_path), *write_cards(private, tmp_path)) if path.suffix == ".md"
+    ]
+    assert len(files) == 2
+    texts = [*(method.opens for method in plan.methods), *sentences(plan.methods, numbers)]
+    for text in [*texts, *(" ".join(path.read_text().split()) for path in files)]:
+        assert "mean squared error" in text and ("Brier" not in text) == numbers, text
 
 
 @pytest.mark.parametrize("name", ["class_weighted", "worst_group", "auroc"])

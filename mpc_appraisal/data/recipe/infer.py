@@ -48,7 +48,9 @@ class Proposal:
     disclosed: tuple[str, ...]
 
 
-def infer(source: str | os.PathLike[str], label: str, figures: str = EXACT, least: int = 1) -> Proposal:
+def infer(
+    source: str | os.PathLike[str], label: str, figures: str = EXACT, least: int = 1, delimiter: str = ","
+) -> Proposal:
     """Propose a recipe for a table.
 
     Args:
@@ -57,27 +59,29 @@ def infer(source: str | os.PathLike[str], label: str, figures: str = EXACT, leas
         figures: how means and scales are stated: EXACT; ROUND, to the first digit of the deviation; or RANGES, the
             middle and half the width of a range with ends of one digit.
         least: a level in fewer rows is not stated, and counts as other.
+        delimiter: what separates the fields of a CSV file, one of `schema.DELIMITERS`; it is never guessed.
 
     Raises InputError for a table that cannot be read or has no such target.
     """
     path = Path(source)
     check_path(path, "recipe infer")
     with readable(path, "recipe infer"):
-        columns = _columns(path, label)
+        columns = _columns(path, label, delimiter)
     fields, disclosed = [], []
     for name, column in columns.items():
         field, said = _field(name, column, name == label, figures, least)
         fields.append(field)
         disclosed += [f"column {name!r}: {each}" for each in said]
+    dialect = {} if delimiter == "," else {"dialect": {"delimiter": delimiter}}
     content = {"missingValues": [""], "fieldsMatch": ["equal"], "fields": fields, "target": label}
-    return Proposal(content, tuple(disclosed))
+    return Proposal(dialect | content, tuple(disclosed))
 
 
-def _columns(source: Path, label: str) -> dict[str, Any]:
+def _columns(source: Path, label: str, delimiter: str) -> dict[str, Any]:
     """Read all columns. Raises InputError without the target, without rows, and for a repeated name."""
     import pyarrow as pa
 
-    raw = raw_columns(source, "recipe infer", label)
+    raw = raw_columns(source, "recipe infer", label, delimiter)
     if label not in raw.names:
         near = [found for _, found in near_misses([label], raw.names)]
         hint = f" (perhaps --label {near[0]})" if near else ""

@@ -9,13 +9,11 @@ is a class with `names`, `rows`, `where` and `blocks`, and an entry in FORMATS.
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,99 +21,9 @@ import numpy as np
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.arrays import NAMES_BYTES, opened_array
-from mpc_appraisal.data.tables import SEPARATORS
+from mpc_appraisal.data.recipe.csv_columns import CsvColumns, RawBlock
 
 COLUMN_BYTES, CELL_BYTES = 1 << 16, 1 << 12  # the most bytes, unpacked, of a column chunk of Parquet and of a cell
-
-
-@dataclass(frozen=True)
-class RawBlock:
-    """Hold consecutive rows of a raw table.
-
-    Attributes:
-        columns: the wanted columns by name, each an array of Arrow.
-        lines: the line of the file at which each row ends, or None.
-        wrong: for each row that is longer or shorter than the header, its line and its number of fields.
-    """
-
-    columns: dict[str, Any]
-    lines: np.ndarray | None = None
-    wrong: list[tuple[int, int]] = field(default_factory=list)
-
-
-class CsvColumns:
-    """Read a CSV file as texts, row by row.
-
-    Attributes:
-        names: the names in the header.
-        rows: the number of rows that have a field for every name.
-        where: the file, for errors.
-    """
-
-    def __init__(self, path: Path, name: str):
-        self._path, self.where = path, str(path)
-        with self._reader() as reader:
-            self.names = self._header(reader)
-            self.rows = sum(len(row) == len(self.names) for row in reader if not _blank(row))
-        if not self.names:
-            raise InputError(name, f"{path} with no rows", "one row or more")
-        for separator in SEPARATORS:
-            if len(self.names) == 1 and separator in self.names[0]:
-                found = f"{path} with fields separated by {separator!r}"
-                raise InputError(name, found, "fields separated by ','")
-
-    def blocks(self, size: int, wanted: Sequence[str]) -> Iterator[RawBlock]:
-        """Yield the wanted columns of `size` rows at a time."""
-        import pyarrow as pa
-
-        places = [self.names.index(name) for name in wanted]
-        rows: list[list[str]] = []
-        lines: list[int] = []
-        wrong: list[tuple[int, int]] = []
-
-        def block() -> RawBlock:
-            columns = {
-                name: pa.array([row[place] for row in rows], pa.string())
-                for name, place in zip(wanted, places, strict=True)
-            }
-            return RawBlock(columns, np.array(lines, np.int64), wrong)
-
-        with self._reader() as reader:
-            self._header(reader)
-            for row in reader:
-                if _blank(row):
-                    continue
-                if len(row) != len(self.names):
-                    wrong.append((reader.line_num, len(row)))
-                    continue
-                rows.append(row)
-                lines.append(reader.line_num)
-                if len(rows) == size:
-                    yield block()
-                    rows, lines, wrong = [], [], []
-            if rows or wrong:
-                yield block()
-
-    def _reader(self) -> Any:
-        return _CsvFile(self._path)
-
-    @staticmethod
-    def _header(reader: Any) -> list[str]:
-        return [name.strip() for name in next((row for row in reader if not _blank(row)), [])]
-
-
-class _CsvFile:
-    """An open CSV file, as a context that gives its reader."""
-
-    def __init__(self, path: Path):
-        self._path = path
-
-    def __enter__(self) -> Any:
-        self._file = open(self._path, newline="", encoding="utf-8-sig")
-        return csv.reader(self._file)
-
-    def __exit__(self, *_: Any) -> None:
-        self._file.close()
 
 
 class ParquetColumns:
@@ -263,13 +171,14 @@ class FrameColumns:
             yield RawBlock({n: _series(part.iloc[:, k]) for n, k in zip(wanted, places, strict=True)})
 
 
-def raw_columns(source: Any, name: str, target: str) -> Any:
+def raw_columns(source: Any, name: str, target: str, delimiter: str = ",") -> Any:
     """Open a table.
 
     Args:
         source: a path or a pandas DataFrame.
         name: the setting that errors begin with.
         target: the name of the column that y of a .npz file is.
+        delimiter: what separates the fields of a CSV file.
     """
     if not isinstance(source, (str, os.PathLike)):
         if type(source).__name__ != "DataFrame" or not hasattr(source, "iloc"):
@@ -279,16 +188,14 @@ def raw_columns(source: Any, name: str, target: str) -> Any:
     suffix = path.suffix.lower()
     if suffix == ".npz":
         return NpzColumns(path, name, target)
+    if suffix == ".csv":
+        return CsvColumns(path, name, delimiter)
     if suffix not in FORMATS:
         raise InputError(name, f"{path} (suffix {path.suffix!r})", "a file ending in .npz, .csv or .parquet")
     return FORMATS[suffix](path, name)
 
 
-FORMATS = {".csv": CsvColumns, ".parquet": ParquetColumns}
-
-
-def _blank(row: Sequence[str]) -> bool:
-    return not row or len(row) == 1 and not row[0].strip()
+FORMATS = {".parquet": ParquetColumns}
 
 
 def _array(values: np.ndarray) -> Any:

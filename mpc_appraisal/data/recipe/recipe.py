@@ -49,6 +49,7 @@ class Recipe:
         fields: the columns that become features, in the order of the features, and columns that are read past.
         target: the column that is predicted: one of classes in order, or a number with a range.
         words: name, title and description, which nothing depends on but the digest.
+        delimiter: what separates the fields of a CSV file; other formats have none.
         where: what errors begin with.
 
     Raises InputError where two features have one name, or there is none.
@@ -57,6 +58,7 @@ class Recipe:
     fields: tuple[RecipeField, ...]
     target: RecipeField
     words: tuple[str, str, str] = ("", "", "")
+    delimiter: str = ","
     where: str = "recipe"
 
     def __post_init__(self) -> None:
@@ -111,7 +113,8 @@ class Recipe:
     def content(self) -> dict[str, Any]:
         """Everything that the recipe states, as JSON values of one spelling."""
         fields = [field.content() for field in self.fields]
-        return {"fields": fields, "target": self.target.content(), "words": list(self.words)}
+        stated = {"fields": fields, "target": self.target.content(), "words": list(self.words)}
+        return stated if self.delimiter == "," else stated | {"delimiter": self.delimiter}
 
     @cached_property
     def digest(self) -> str:
@@ -151,7 +154,8 @@ class Recipe:
         ]
         words = tuple(content.get(key, "") for key in ("name", "title", "description"))
         others = tuple(field for field in fields if field.name != target)
-        return Recipe(others, fields[names.index(target)], words, where)
+        delimiter = content.get("dialect", {}).get("delimiter", ",")
+        return Recipe(others, fields[names.index(target)], words, delimiter, where)
 
     def table(self, source: Any, name: str, sizes: Sizes | None = None) -> RecipeTable:
         """Open a raw table: a path, or a pandas DataFrame. It is read in blocks of features and targets.
@@ -161,7 +165,7 @@ class Recipe:
             name: the setting that errors begin with.
             sizes: the rows and the features that it must have, where they are known.
         """
-        table = RecipeTable(raw_columns(source, name, self.target.name), self, name)
+        table = RecipeTable(raw_columns(source, name, self.target.name, self.delimiter), self, name)
         if sizes is not None:
             sizes.check(table.rows, table.features)
         return table

@@ -1,9 +1,10 @@
 """The JSON schema of a recipe's file: which keys there are, and what each may hold.
 
 In goes the content of a YAML file; `SCHEMA` says what in it is of another shape. The fields follow Table Schema of Data
-Package 2.0, so that other tools read them; what Table Schema has no property for stands under `feature` of a field and
-under `target`. A property may be added as an optional one. Unknown keys have to stay refused, because a misspelt key
-would otherwise be taken for none, and a recipe without a stated value means something else.
+Package 2.0, so that other tools read them, and `dialect` follows its Table Dialect; what neither has a property for
+stands under `feature` of a field and under `target`. A property may be added as an optional one. Unknown keys have to
+stay refused, because a misspelt key would otherwise be taken for none, and a recipe without a stated value means
+something else.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from mpc_appraisal.common.schema import Schema, many, number, one_of, record, te
 
 TYPES = ("number", "integer", "string", "boolean", "date", "datetime")
 REFUSE, OTHER, ZEROS = "refuse", "other", "zeros"
+DELIMITERS = (",", ";", "\t", "|")  # what may separate the fields of a CSV file
 MOST_FIELDS, MOST_LEVELS = 1 << 16, 1 << 16
 MOST_BITS = 40  # a finer resolution would not survive the arithmetic on shares
 
@@ -59,6 +61,7 @@ SCHEMA = Schema(
             "title": text(200),
             "description": text(4000),
             "missingValues": TEXTS,
+            "dialect": record({"delimiter": one_of(*DELIMITERS)}),
             "fieldsMatch": {"const": ["equal"], "description": "[equal]: the same names, in any order"},
         },
         fields=many(FIELD, most=MOST_FIELDS),

@@ -152,7 +152,8 @@ class RecipeFaults:
             return []
         first = ", ".join(f"line {line} has {fields}" for line, fields in self._wrong[:FIRST])
         each = "a row is" if len(self._wrong) == 1 else f"{len(self._wrong)} rows are"
-        return [f"{each} longer or shorter than the header ({first}); write one field for each name, separated by ','"]
+        todo = f"write one field for each name, separated by {self._recipe.delimiter!r}"
+        return [f"{each} longer or shorter than the header ({first}); {todo}"]
 
     def _line(self, name: str, code: int | str, count: int, first: Sequence[str]) -> str:
         """Return the line on one kind of fault of one column: what, the first rows, and what to do."""

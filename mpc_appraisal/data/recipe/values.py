@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 FINE, UNREAD, UNKNOWN, RANGE, BLANK = range(5)  # the kinds of faults
 DAY = 86_400_000_000  # microseconds
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+DIGITS = r"^-?[0-9]{1,15}(\.[0-9]{1,15})?$"  # a text whose number Arrow and Python read alike
 WHOLE = re.compile(r"[+-]?\d+\.0+", re.ASCII)
 WHEN = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6})0*)?)?\s?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII
@@ -88,6 +89,8 @@ def read_column(column: Any, field: RecipeField) -> ReadColumn:
     elif types.is_floating(kind):
         texts = lambda values: [None if value != value else decimal_of(value) for value in values]  # noqa: E731
     elif types.is_string(kind) or types.is_large_string(kind) or str(kind) == "string_view":
+        if field.kind == "number" and (field.decimal_char, field.group_char) == (".", ""):
+            return _digits(column, parse, field)
         texts = list
     else:
         raise TypeRefused(f"holds {kind}; write numbers, texts, booleans, dates or datetimes")
@@ -208,6 +211,33 @@ def _distinct(
     places = encoded.indices.fill_null(len(different)).to_numpy(zero_copy_only=False).astype(np.int64)
     different.append("")
     return ReadColumn(values[places], faults[places], lambda row: different[places[row]] or "")
+
+
+def _digits(column: Any, parse: Callable[[str], tuple[float, int]], field: RecipeField) -> ReadColumn:
+    """Read a column of texts that are numbers: plain digits by Arrow, which is fast, and any other text by `parse`.
+
+    Arrow takes the nearest double too, and the texts of DIGITS are read alike by both.
+    """
+    import pyarrow as pa
+    from pyarrow import compute
+
+    column = column.cast(pa.string())
+    plain = compute.fill_null(compute.match_substring_regex(column, DIGITS), False)
+    chosen = plain.to_numpy(zero_copy_only=False)
+    values, faults = np.full(len(column), np.nan), np.zeros(len(column), np.uint8)
+    values[chosen] = column.filter(plain).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    if not chosen.all():
+        others = _distinct(column.filter(compute.invert(plain)), list, parse, field)
+        values[~chosen], faults[~chosen] = others.values, others.faults
+    found = values[chosen]
+    wrong = (found != np.floor(found)) & (field.type == "integer")
+    blank = np.isin(found, field.missing_numbers) & ~wrong
+    low, high = field.minimum, field.maximum
+    outside = (found < (-np.inf if low is None else low)) | (found > (np.inf if high is None else high))
+    outside &= ~(wrong | blank)
+    faults[chosen] = np.where(wrong, UNREAD, np.where(outside, RANGE, FINE))
+    values[chosen] = np.where(wrong | blank | outside, np.nan, found + 0.0)  # -0.0 becomes 0.0
+    return ReadColumn(values, faults, lambda row: (column[row].as_py() or "").strip())
 
 
 def _number(text: str, decimal: str, group: str) -> float:

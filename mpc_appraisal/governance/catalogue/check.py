@@ -49,6 +49,9 @@ def check_listing(listing: Listing, data: Dataset | StoredDataset, salt: bytes) 
 
     must("data.rows", data.rows, listing.rows)
     must("data.features", data.features, listing.features)
+    if data.numeric != (listing.target is not None):
+        kinds = [f"{data.classes} classes" if not data.numeric else "a number", listing.target or "classes"]
+        must("data.target", kinds[0], shown(str(kinds[1])))
     if data.classes > listing.classes:
         must("data.classes", data.classes, listing.classes)
     for what, own, stated in (

@@ -25,6 +25,7 @@ REVEALS_STATISTICS = (
     "Exact numbers of rows by class; each feature's mean and standard deviation over all rows, to three digits. In a "
     "small data set, or beside other knowledge of its rows, they may tell a single value. Not differentially private."
 )
+REVEALS_OF_NUMBER = REVEALS_STATISTICS.replace("Exact numbers of rows by class; each", "Each")
 REVEALS_SYNTHETIC = (
     "No row here is a row of the data set: each value was drawn by itself from a normal distribution with the mean and "
     f"the standard deviation of its feature in its class, made wider by {NOISE:g} of the feature's deviation over all "
@@ -48,16 +49,20 @@ def types_of(data: Dataset | StoredDataset) -> tuple[str, ...]:
 def statistics(data: Dataset | StoredDataset) -> Statistics:
     """Return the number of rows of each class, and the mean and the deviation of each feature, rounded to three digits.
 
+    A target that is a number counts as one class. Nothing is said of its values.
+
     Raises InputError for more than MOST_STATED_CLASSES classes.
     """
     if data.classes > MOST_STATED_CLASSES:
         raise InputError("statistics", f"{data.classes} classes", f"at most {MOST_STATED_CLASSES} classes")
     counts = np.zeros(data.classes, np.int64)
     for block in data.blocks(BLOCK):
-        counts += np.bincount(block.y.numpy(), minlength=data.classes)
+        labels = np.zeros(block.rows, np.int64) if data.numeric else block.y.numpy()
+        counts += np.bincount(labels, minlength=data.classes)
     mean, deviation = _moments(data, None)
     rounded = (tuple(float(f"{value:.2e}") for value in values) for values in (mean, deviation))
-    return Statistics(tuple(counts.tolist()), *rounded, REVEALS_STATISTICS)
+    reveals = REVEALS_OF_NUMBER if data.numeric else REVEALS_STATISTICS
+    return Statistics(tuple(counts.tolist()), *rounded, reveals)
 
 
 def synthetic_samples(data: Dataset | StoredDataset, count: int, random: np.random.Generator | None = None) -> Samples:

@@ -83,12 +83,32 @@ class Statistics:
 
 
 @dataclass(frozen=True)
+class NumericTarget:
+    """A target that is a number.
+
+    Attributes:
+        name: the name of the target.
+        unit: its unit in words; None where none is stated.
+        minimum, maximum: its range, as the recipe states it; None for no stated range.
+    """
+
+    name: str
+    unit: str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def __str__(self) -> str:
+        span = "" if self.minimum is None else f" from {self.minimum:g} to {self.maximum:g}"
+        return f"{self.name}, a number{f' in {self.unit}' if self.unit else ''}{span}"
+
+
+@dataclass(frozen=True)
 class Listing:
     """What is published about a data set. Raises InputError where its parts do not fit together.
 
     Attributes:
         name: the name of the listing and of its file.
-        rows, features, classes: the sizes of the data set.
+        rows, features, classes: the sizes of the data set; 1 class where the target is a number.
         types: how many features hold only 0 and 1 ('binary'), only whole numbers ('integer'), or neither ('real').
         digest: the commitment to the data, see `commitment.commit`.
         title, description: what the data are, in the owner's words.
@@ -96,6 +116,7 @@ class Listing:
         columns: the name and the type of each feature, where the owner names them.
         class_names: the names of labels 0, 1, ...; None where the owner does not name them.
         recipe: the digest of the recipe that makes features of the data's raw table; None for a file of features.
+        target: what is predicted, where it is a number; None for classes.
         terms: what the owner asks for.
         samples, statistics: what the owner publishes on demand.
         where: the name of the listing in errors; it is not published.
@@ -113,6 +134,7 @@ class Listing:
     columns: tuple[tuple[str, str], ...] = ()
     class_names: tuple[str, ...] | None = None
     recipe: str | None = None
+    target: NumericTarget | None = None
     terms: Terms = Terms()
     samples: Samples | None = None
     statistics: Statistics | None = None
@@ -120,6 +142,7 @@ class Listing:
 
     def __post_init__(self) -> None:
         check_schema(self.content(), self.where)
+        self._check_target()
         self._fits("data.types", sum(self.types.values()), self.features, "one type a feature")
         if self.columns:
             names = [name for name, _ in self.columns]
@@ -145,6 +168,20 @@ class Listing:
             self._fits("statistics.mean", len(s.mean), self.features, "numbers, one a feature")
             self._fits("statistics.deviation", len(s.deviation), self.features, "numbers, one a feature")
 
+    def _check_target(self) -> None:
+        target = self.target
+        if (self.classes == 1) != (target is not None):
+            expected = "an integer from 2 to 2147483647, or 1 beside data.target, a number"
+            raise InputError(f"{self.where}: data.classes", self.classes, expected)
+        if target is None:
+            return
+        low, high = target.minimum, target.maximum
+        if (low is None) != (high is None) or low is not None and not low < high:
+            raise InputError(f"{self.where}: data.target", f"{low} to {high}", "minimum below maximum, or neither")
+        if self.class_names is not None or self.samples is not None:
+            what = "data.class_names" if self.class_names is not None else "samples"
+            raise InputError(f"{self.where}: {what}", "stated", "none, for a target that is a number")
+
     def _fits(self, key: str, value: Any, expected: Any, what: str) -> None:
         if value != expected:
             raise InputError(f"{self.where}: {key}", value, f"{expected}: {what}")
@@ -164,6 +201,8 @@ class Listing:
             data["class_names"] = list(self.class_names)
         if self.recipe is not None:
             data["recipe"] = self.recipe
+        if self.target is not None:
+            data["target"] = {key: value for key, value in asdict(self.target).items() if value is not None}
         content: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
@@ -197,6 +236,7 @@ class Listing:
             columns=tuple((column["name"], column["type"]) for column in data.get("columns", ())),
             class_names=tuple(data["class_names"]) if "class_names" in data else None,
             recipe=data.get("recipe"),
+            target=NumericTarget(**data["target"]) if "target" in data else None,
             terms=Terms(**terms | {"purposes": tuple(terms.get("purposes", ()))}),
             samples=samples and Samples(**samples | {"x": tuple(map(tuple, samples["x"])), "y": tuple(samples["y"])}),
             statistics=statistics

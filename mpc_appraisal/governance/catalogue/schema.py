@@ -29,10 +29,11 @@ DATA = record(
         "columns": many(record(name=text(200, 1), type=one_of(*TYPES)), most=MOST_FEATURES),
         "class_names": many(text(200, 1), most=MOST_FEATURES),
         "recipe": hexadecimal(64),
+        "target": record({"unit": text(200, 1), "minimum": number(), "maximum": number()}, name=text(200, 1)),
     },
     rows=whole(1),
     features=whole(1, MOST_FEATURES),
-    classes=whole(2, 2**31 - 1),
+    classes=whole(1, 2**31 - 1),  # 1 beside a target that is a number
     types=record(**{kind: whole(0) for kind in TYPES}),
     encoding=text(20_000),
 )

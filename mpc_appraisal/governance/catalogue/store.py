@@ -31,7 +31,7 @@ OPERATORS = {
 }
 CONDITION = re.compile(r"([a-z_]+)(>=|<=|!=|=|>|<)(.*)", re.DOTALL)
 NUMBERS = ("rows", "features", "classes", "price", "minimum_rows")
-TEXTS = ("name", "title", "currency", "licence", "contact", "purposes", "samples")
+TEXTS = ("name", "title", "currency", "licence", "contact", "purposes", "samples", "target")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def fields(listing: Listing) -> dict[str, Any]:
     return {
         "rows": listing.rows,
         "features": listing.features,
-        "classes": listing.classes,
+        "classes": None if listing.target else listing.classes,
         "price": terms.price,
         "minimum_rows": terms.minimum_rows,
         "name": listing.name,
@@ -126,6 +126,7 @@ def fields(listing: Listing) -> dict[str, Any]:
         "contact": terms.contact,
         "purposes": terms.purposes or None,
         "samples": listing.samples.kind if listing.samples else "none",
+        "target": listing.target.name if listing.target else None,
     }
 
 
@@ -133,6 +134,7 @@ def _words(listing: Listing, term: str) -> bool:
     terms = listing.terms
     texts = [listing.name, listing.title, listing.description, listing.encoding, terms.text, *terms.purposes]
     texts += [terms.licence or "", terms.contact or "", *(name for name, _ in listing.columns)]
+    texts += [str(listing.target)] if listing.target else []
     text = "\n".join(texts).casefold()
     return all(word in text for word in term.casefold().split())
 

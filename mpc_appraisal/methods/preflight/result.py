@@ -152,6 +152,11 @@ class Check:
     calibration: Calibration | None = None
 
     @property
+    def metric_words(self) -> str:
+        """The metric in words; a value that is calibrated to the RMSE is of a target that is a number."""
+        return in_words(self.metric, self.calibration is not None and self.calibration.measure.startswith("RMSE"))
+
+    @property
     def share(self) -> float:
         """w, the share of swaps that did not lower the value; 0 where none was tried."""
         return self.wrong / self.pairs if self.pairs else 0.0
@@ -303,7 +308,7 @@ class Preflight:
             f"{100 * PAIRS:.0f}% of the swaps of two classes' labels unseen.",
         ]
         notes += [
-            f"{check.method}: the true utility is the fall of the {in_words(check.metric)} in place of the test loss."
+            f"{check.method}: the true utility is the fall of the {check.metric_words} in place of the test loss."
             for check in self.checks
             if check.metric is not None
         ]

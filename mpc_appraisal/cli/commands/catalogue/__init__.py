@@ -32,7 +32,8 @@ publish: write a listing of a data file.
          out=DIR is the catalogue (default: {FOLDER}). secret=FILE is the file for the salt of the commitment, which
          stays with the owner (default: FILE.NAME.salt beside the data). label=COLUMN and classes=N are as the data need
          them. recipe=FILE makes features of a raw table, and its digest and names are published. title, description and
-         encoding are texts.
+         encoding are texts. target=number says that the label column is a number, and unit=TEXT its unit; a recipe says
+         both itself.
          columns=file publishes the features' names of the file's header, and columns=A,B,... names those of a file
          without names. class_names=A,B,... names labels 0, 1, ..., and class_names=file publishes the file's names.
          Names are compared with the buyer's. Without them, columns go by position and labels by number.

@@ -14,6 +14,7 @@ from typing import Any
 from mpc_appraisal.cli.commands.catalogue.listings import key_values, read_listed, recipe_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Sizes
+from mpc_appraisal.data.targets import CLASSES, NUMBER
 from mpc_appraisal.governance.catalogue.check import check_listing, check_recipe
 from mpc_appraisal.governance.catalogue.commitment import read_salt, salt_beside
 from mpc_appraisal.governance.catalogue.listing import read_listing
@@ -36,7 +37,7 @@ def run(arguments: Sequence[str], console: Any) -> None:
     salt = read_salt(stated.get("secret") or salt_beside(file, listing.name))
     sizes = Sizes(listing.rows, listing.features, f"listing {listing.name}")
     check_recipe(listing, recipe_of(stated))
-    data = read_listed(file, stated, sizes)
+    data = read_listed(file, stated, sizes, NUMBER if listing.target else CLASSES)
     check_listing(listing, data, salt)
     found = []
     if stated.get("record"):

@@ -17,6 +17,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import printable, shown
 from mpc_appraisal.data import Recipe, Sizes, open_dataset
 from mpc_appraisal.data.naming import Data
+from mpc_appraisal.data.targets import CLASSES
 from mpc_appraisal.governance.catalogue.listing import Listing, Terms
 from mpc_appraisal.governance.catalogue.schema import NAME, NAMED
 from mpc_appraisal.governance.catalogue.store import Bad
@@ -50,16 +51,17 @@ def check_name(name: str) -> None:
         raise InputError("name", shown(repr(name)), NAMED)
 
 
-def read_listed(file: Path, stated: dict[str, str], sizes: Sizes | None = None) -> Data:
+def read_listed(file: Path, stated: dict[str, str], sizes: Sizes | None = None, target: str = CLASSES) -> Data:
     """Open the data file. Raises InputError if it cannot be read or does not fit.
 
     Args:
         file: The data file.
         stated: The command's arguments, of which label=, classes= and recipe= are used.
         sizes: The sizes that a listing states, if there is one.
+        target: What the label column holds: 'classes' or 'number'.
     """
     classes = number("classes", stated["classes"], int) if "classes" in stated else None
-    return open_dataset(file, stated.get("label", "label"), classes, "data", sizes, recipe_of(stated))
+    return open_dataset(file, stated.get("label", "label"), classes, "data", sizes, recipe_of(stated), target)
 
 
 def recipe_of(stated: dict[str, str]) -> Recipe | None:
@@ -93,7 +95,8 @@ def table_of(title: str, listings: list[Listing]) -> Table:
         (
             listing.name,
             shown(listing.title, 40),
-            *(str(size) for size in (listing.rows, listing.features, listing.classes)),
+            *(str(size) for size in (listing.rows, listing.features)),
+            shown(str(listing.target), 40) if listing.target else str(listing.classes),
             price_of(listing.terms),
             shown(listing.terms.licence or DASH, 24),
             listing.samples.kind if listing.samples else "none",

@@ -15,20 +15,22 @@ from typing import Any
 
 from mpc_appraisal.cli.arguments import number, yes_or_no
 from mpc_appraisal.cli.commands.catalogue.listings import FOLDER, check_name, key_values, read_listed, recipe_of
+from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
-from mpc_appraisal.data import check_codes, check_kind
+from mpc_appraisal.data import Recipe, check_codes, check_kind
 from mpc_appraisal.data.naming import named
+from mpc_appraisal.data.targets import CLASSES, NUMBER
 from mpc_appraisal.governance.catalogue.commitment import salt_beside
 from mpc_appraisal.governance.catalogue.facts import real_samples, statistics, synthetic_samples, types_of
-from mpc_appraisal.governance.catalogue.listing import Terms
+from mpc_appraisal.governance.catalogue.listing import NumericTarget, Terms
 from mpc_appraisal.governance.catalogue.schema import TYPES
 from mpc_appraisal.governance.catalogue.store import publish
 
 FILE = "file"  # stands for the names that the file itself has
 TERMS = ("terms", "minimum_rows", "price", "currency", "licence", "purposes", "contact")
 KEYS = ("data", "name", "out", "secret", "label", "classes", "title", "description", "encoding", "columns")
-KEYS += ("class_names", "samples", "statistics", "recipe", *TERMS)
+KEYS += ("class_names", "samples", "statistics", "recipe", "target", "unit", *TERMS)
 
 
 def run(arguments: Sequence[str], console: Any) -> None:
@@ -43,13 +45,14 @@ def run(arguments: Sequence[str], console: Any) -> None:
         raise InputError("data", str(file), f"a file outside {out}, which is meant to be published")
     secret = Path(stated.get("secret") or salt_beside(file, name))
     recipe = recipe_of(stated)
+    target = _target(stated, recipe, file)
     if recipe is not None:  # whose names are public already
-        stated = {"columns": FILE, "class_names": FILE} | stated
-    data = read_listed(file, stated)
+        stated = {"columns": FILE} | ({"class_names": FILE} if target is None else {}) | stated
+    data = read_listed(file, stated, target=CLASSES if target is None else NUMBER)
     check_kind(data, "data")
     class_names = _published("class_names", stated, data.class_names)
     data = named(data, None, class_names or None, "class_names")
-    if not class_names and "classes" not in stated:
+    if not class_names and "classes" not in stated and target is None:
         check_codes(data, "data")
     if class_names and len(class_names) != data.classes:
         raise InputError("class_names", f"{len(class_names)} names", f"{data.classes}, one a class")
@@ -63,6 +66,7 @@ def run(arguments: Sequence[str], console: Any) -> None:
         "columns": tuple(zip(columns, types, strict=True)) if columns else (),
         "class_names": class_names or None,
         "recipe": recipe.digest if recipe else None,
+        "target": target,
         "terms": _terms(stated),
         "samples": _samples(stated.get("samples", "none"), data),
         "statistics": statistics(data) if yes_or_no("statistics", stated.get("statistics", "no")) else None,
@@ -74,6 +78,32 @@ def run(arguments: Sequence[str], console: Any) -> None:
     for key in ("samples", "statistics"):
         if given[key]:
             print(f"{key}: {given[key].reveals}")
+
+
+def _target(stated: dict[str, str], recipe: Recipe | None, file: Path) -> NumericTarget | None:
+    """Return the target that is a number, as the recipe, or target=number, says; None for classes.
+
+    Raises InputError for keys that do not fit a target of this kind.
+    """
+    kind = one_of("target", stated.get("target", CLASSES), (CLASSES, NUMBER))
+    if recipe is not None:
+        for key in ("target", "unit"):
+            if key in stated:
+                expected = f"no {key}= beside recipe=, because the recipe states the target"
+                raise InputError(key, shown(stated[key]), expected)
+        kind = CLASSES if recipe.class_names else NUMBER
+    if kind == CLASSES:
+        if "unit" in stated:
+            raise InputError("unit", shown(stated["unit"]), "target=number beside it, because classes have no unit")
+        return None
+    for key in ("classes", "class_names", "samples"):
+        if key in stated and (key, stated[key]) != ("samples", "none"):
+            raise InputError(key, shown(stated[key]), f"no {key}=, because the target is a number")
+    if recipe is not None:
+        column = recipe.target
+        return NumericTarget(column.name, column.unit or None, column.minimum, column.maximum)
+    name = "y" if file.suffix.lower() == ".npz" else stated.get("label", "label")
+    return NumericTarget(name, stated.get("unit"))
 
 
 def _terms(stated: dict[str, str]) -> Terms:

@@ -44,7 +44,7 @@ def _facts(listing: Listing) -> dict[str, str]:
         "description": listing.description,
         "rows": str(listing.rows),
         "features": f"{listing.features} ({types})",
-        "classes": str(listing.classes),
+        **({"target": str(listing.target)} if listing.target else {"classes": str(listing.classes)}),
         "encoding": listing.encoding,
         "columns": ", ".join(f"{name} ({kind})" for name, kind in listing.columns),
         "class names": ", ".join(listing.class_names or ()),
@@ -58,7 +58,8 @@ def _facts(listing: Listing) -> dict[str, str]:
         "commitment": listing.digest,
     }
     if listing.statistics:
-        pairs["rows by class"] = ", ".join(map(str, listing.statistics.rows_by_class))
+        if listing.target is None:
+            pairs["rows by class"] = ", ".join(map(str, listing.statistics.rows_by_class))
         pairs["statistics reveal"] = listing.statistics.reveals
     if listing.samples:
         pairs["samples reveal"] = listing.samples.reveals

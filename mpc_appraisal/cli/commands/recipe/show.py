@@ -27,7 +27,8 @@ def run(arguments: Sequence[str], console: Any) -> None:
     target = recipe.target
     classes = recipe.class_names
     what = f"classes {', '.join(classes)}" if classes else f"a number from {target.minimum:g} to {target.maximum:g}"
-    notes = (f"Target: {shown(target.name)}, {shown(what, 400)}.", f"Digest: {recipe.digest}")
+    apart = "" if recipe.delimiter == "," else f" In CSV files, {recipe.delimiter!r} separates the fields."
+    notes = (f"Target: {shown(target.name)}, {shown(what, 400)}.{apart}", f"Digest: {recipe.digest}")
     rows = [_row(field) for field in recipe.fields]
     print_table(Table("Recipe", HEADER, "llllrrrrl", rows, notes), console)
 

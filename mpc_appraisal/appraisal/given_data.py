@@ -1,0 +1,84 @@
+"""The data that are given to `appraise`: data sets, arrays, and raw tables that a recipe makes data sets of.
+
+One argument of `appraise` goes in; a `Dataset` comes out, or several with different names, or an InputError under the
+argument's name. A further form may be accepted if it cannot be mistaken for one of these. With a recipe, every argument
+has to be a raw table or has to have the recipe's columns, because the recipe's digest is announced as that of the data.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data import Dataset, Recipe
+from mpc_appraisal.data.dataset import listed
+from mpc_appraisal.data.naming import refuse_row_index
+from mpc_appraisal.data.scenarios import Candidate
+from mpc_appraisal.models.base import LinearModel
+
+Own = Dataset | tuple[Any, Any]
+
+
+def own_data(data: Any, name: str, kind: type[LinearModel], recipe: Recipe | None = None) -> Dataset | None:
+    """Return one argument as a data set, or None.
+
+    Args:
+        data: A `Dataset`, or arrays (x, y), where y is None for rows without labels. With a recipe also the path of a
+            raw table, or a pandas DataFrame.
+        name: The argument's name.
+        kind: The kind of the run's model, which says what y holds.
+        recipe: What makes features of raw tables; None where the rows are features.
+
+    Raises InputError, under `name`, for anything else.
+    """
+    if data is None:
+        return None
+    if recipe is not None and (isinstance(data, (str, os.PathLike)) or hasattr(data, "iloc")):
+        return recipe.apply(data, name, kind.target)
+    if isinstance(data, Dataset):
+        if recipe is not None and data.columns != recipe.columns:
+            expected = f"{listed(recipe.columns)}, as the recipe makes them, or a raw table"
+            raise InputError(name, f"a data set with the columns {listed(data.columns or ())}", expected)
+        return refuse_row_index(data, name)
+    if recipe is None and isinstance(data, tuple) and len(data) == 2:
+        return refuse_row_index(
+            Dataset.of(*data, name=name, columns=columns_of(data[0], name), target=kind.target), name
+        )
+    expected = "a Dataset, or a tuple (x, y) of arrays"
+    expected = expected if recipe is None else "the path of a raw table, a DataFrame, or a Dataset by the recipe"
+    raise InputError(name, type(data).__name__, expected)
+
+
+def columns_of(x: Any, name: str) -> tuple[str, ...] | None:
+    """Return the names of a pandas DataFrame's columns, or None for anything without names or with pandas' own numbers.
+
+    Raises InputError, under `name`, for names that are empty or occur twice.
+    """
+    columns = getattr(x, "columns", None)
+    if columns is None or getattr(x, "ndim", 2) != 2 or type(columns).__name__ == "RangeIndex":
+        return None
+    names = [each if isinstance(each, str) else str(each) for each in columns]
+    if len(set(names)) < len(names) or not all(each.strip() for each in names):
+        raise InputError(f"{name}: x", f"columns {', '.join(map(repr, names[:20]))}", "a different name for each")
+    return tuple(names)
+
+
+def candidates_of(data: Any, kind: type[LinearModel], recipe: Recipe | None = None) -> tuple[Dataset, ...]:
+    """Return the argument `data` as data sets with different names. Raises InputError where two names are the same."""
+    if data is None:
+        return ()
+    if isinstance(data, Mapping):
+        return tuple(own_data(d, str(name), kind, recipe).renamed(str(name)) for name, d in data.items())
+    one = isinstance(data, (Dataset, tuple, str, os.PathLike)) or hasattr(data, "iloc")
+    if one and not (isinstance(data, tuple) and isinstance(data[0], (Dataset, Candidate))):
+        return (own_data(data, "data", kind, recipe),)
+    sets = tuple(
+        c.data.renamed(c.name) if isinstance(c, Candidate) else own_data(c, f"data[{k}]", kind, recipe)
+        for k, c in enumerate(data)
+    )
+    names = [s.name for s in sets]
+    if len(set(names)) < len(names):
+        raise InputError("data", f"names {names}", "a different name for each candidate")
+    return sets
