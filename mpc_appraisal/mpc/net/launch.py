@@ -39,7 +39,9 @@ KILLED_GRACE_SECONDS = 1.5  # the same after a party was killed, which gives no 
 POLL_SECONDS = 0.02
 WORKER = "mpc_appraisal.mpc.net.worker"
 PACKAGE = "mpc_appraisal."
-IMPORTED = ("cloudpickle", "torch", "mpc_appraisal.mpc.backends.fast")  # by every fork server, before it forks
+# Every fork server imports these before it forks: most parties use them, and each would import them by itself.
+IMPORTED = ("cloudpickle", "torch", "jsonschema", "mpc_appraisal.mpc.backends.fast", "scipy.optimize")
+IMPORTED += ("mpc_appraisal.mpc.protocols.crypten_adapter",)
 
 Emit = Callable[[dict[str, Any]], None]
 PartyFunction = Callable[..., Any]  # (role, address, emit, **job) -> picklable result

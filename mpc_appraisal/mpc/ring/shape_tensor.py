@@ -18,11 +18,12 @@ ELEMENTWISE = {
     "add", "sub", "mul", "div", "neg", "rsub", "abs", "floor", "round", "bitwise_and", "contiguous", "full_like",
     "zeros_like", "empty_like", "__add__", "__radd__", "__iadd__", "__sub__", "__rsub__", "__isub__", "__mul__",
     "__rmul__", "__imul__", "__neg__", "__abs__", "__and__", "__rand__", "__lshift__", "__rshift__", "add_", "sub_",
-    "mul_", "neg_", "bitwise_xor", "__xor__", "__iand__", "__ixor__", "bitwise_and_", "bitwise_xor_", "clone",
-    "ones_like", "softmax", "log_softmax", "logsigmoid", "sigmoid",
+    "mul_", "neg_", "bitwise_xor", "__xor__", "__iand__", "__ixor__", "bitwise_and_", "bitwise_xor_",
+    "__ilshift__", "__irshift__", "clone", "ones_like", "softmax", "log_softmax", "logsigmoid", "sigmoid",
 }  # fmt: skip
 IN_PLACE = {
     "add_", "sub_", "mul_", "__iadd__", "__isub__", "__imul__", "__iand__", "__ixor__", "bitwise_and_", "bitwise_xor_",
+    "__ilshift__", "__irshift__",
 }  # fmt: skip  # the first argument keeps its shape
 
 
@@ -79,6 +80,12 @@ def _first_of(argument: Any) -> torch.Tensor:
     return argument if isinstance(argument, torch.Tensor) else argument[0]
 
 
+def _each_as(cls: type, result: Any) -> Any:
+    if isinstance(result, (tuple, list)) and result and all(isinstance(each, torch.Tensor) for each in result):
+        return type(result)(each.as_subclass(cls) for each in result)  # what is no list of tensors may be a shape
+    return result.as_subclass(cls) if isinstance(result, torch.Tensor) else result
+
+
 class ShapeTensor(torch.Tensor):
     """A meta tensor with fast shapes; `shape_tensor` makes it."""
 
@@ -90,10 +97,7 @@ class ShapeTensor(torch.Tensor):
                 return shape_tensor(SHAPED[func.__name__](*args, **stated), _first_of(args[0]).dtype)
             if func.__name__ not in ELEMENTWISE:
                 result = func(*args, **stated)
-                if isinstance(result, (tuple, list)):  # a shape is a tuple too, and stays as it is
-                    tensors = [isinstance(each, torch.Tensor) for each in result]
-                    return type(result)(each.as_subclass(cls) for each in result) if tensors and all(tensors) else result
-                return result.as_subclass(cls) if isinstance(result, torch.Tensor) else result
+                return _each_as(cls, result)
             shapes = [a.shape for a in args if isinstance(a, torch.Tensor)]
             whole = shapes[0] if len(shapes) == 1 or shapes[0] == shapes[1] else broadcast(*shapes)
             if func.__name__ in IN_PLACE and tuple(whole) != tuple(shapes[0]):
@@ -104,3 +108,16 @@ class ShapeTensor(torch.Tensor):
 def shape_tensor(shape: Sequence[int], dtype: torch.dtype = torch.int64) -> ShapeTensor:
     """Return a tensor of `shape` and `dtype` without values."""
     return torch.empty(tuple(shape), dtype=dtype, device="meta").as_subclass(ShapeTensor)
+
+
+def shape_of(op: str, left: Sequence[int], right: Sequence[int], options: dict[str, Any]) -> tuple[int, ...]:
+    """Return the shape of torch's function `op` of two tensors of these shapes, as torch gives it.
+
+    Raises RuntimeError: the shapes do not go together.
+    """
+    if op == "mul" and not options:
+        return broadcast(left, right)
+    if op == "matmul" and not options and len(left) == len(right) == 2 and left[1] == right[0]:
+        return left[0], right[1]
+    a, b = (torch.empty(tuple(shape), dtype=torch.float32, device="meta") for shape in (left, right))
+    return tuple(getattr(torch, op)(a, b, **options).shape)
