@@ -1,9 +1,10 @@
 """A clean process that has imported the package and read nothing, and from which processes are forked quickly.
 
 A new Python process spends three seconds of CPU importing torch. So one process, the server, does that once, and each
-process that is then asked for is a fork of it. In go a module with arguments, an environment, a working directory and
-the three standard streams; out comes a process that does what `python -m MODULE ARGUMENTS` would do, as a `Forked`,
-which has the methods of `subprocess.Popen` that `launch` uses. `server_for` returns None where no server can be had.
+process that is then asked for is a fork of it. In go a module or a script with arguments, an environment, a working
+directory and the three standard streams; out comes a process that does what `python -m MODULE ARGUMENTS` would do, as a
+`Forked`, which has the methods of `subprocess.Popen` that `launch` uses. `server_for` returns None where no server can
+be had.
 
 Trust: the server is a fresh interpreter, started by exec and not by a fork of the caller. What reaches it are names of
 modules of this package and of libraries, which it imports, and requests to fork. No data, job, key or folder's content
@@ -127,10 +128,10 @@ class ForkServer:
         folder: str | None = None,
         leads: bool = False,
     ) -> Forked | None:
-        """Return a new process that runs a module as `python -m` does, or None if the server cannot fork.
+        """Return a new process that runs a module or a script as Python does, or None if the server cannot fork.
 
         Args:
-            arguments: The module's name and its arguments.
+            arguments: The module's name, or the path of a script (.py), and its arguments.
             environment: The environment of the process.
             stdin, stdout, stderr: Open files of this process, as descriptors; the new process has copies of them.
             folder: The working directory; None stands for that of this process.
@@ -354,9 +355,13 @@ def _become(request: dict[str, Any], streams: Sequence[int], server: int) -> Non
 def main() -> None:
     """Be a server; the argument is the descriptor of the socket to the caller."""
     request = _Serving(socket.socket(fileno=int(sys.argv[1]))).run()
-    module, *arguments = request["arguments"]
-    sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.argv = list(request["arguments"])
+    what = sys.argv[0]
+    if what.endswith(".py"):
+        sys.path[0] = os.path.dirname(what)  # as `python FILE` has it
+        runpy.run_path(what, run_name="__main__")
+    else:
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ PartyFunction = Callable[..., Any]  # (role, address, emit, **job) -> picklable 
 Party = subprocess.Popen | Forked
 
 
-def prepare(function: PartyFunction, threads: int = 1) -> None:
+def begin(function: PartyFunction, threads: int = 1) -> None:
     """Begin to start the clean process of a later `launch` with these arguments. It imports while the caller goes on.
 
     Without this call, `launch` does it. Modules outside this package are left to the parties to import, because they
@@ -74,7 +74,7 @@ def launch(function: PartyFunction, jobs: dict[str, dict[str, Any]], emit: Emit,
     Raises:
         The error of the party that failed by itself, or PeerError if a party was killed.
     """
-    prepare(function, threads)
+    begin(function, threads)
     store = dist.TCPStore("127.0.0.1", 0, None, True, timedelta(seconds=60), wait_for_workers=False)
     address = f"tcp://127.0.0.1:{store.port}"
     with tempfile.TemporaryDirectory(prefix="mpc-appraisal-") as root:
