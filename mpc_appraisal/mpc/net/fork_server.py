@@ -352,16 +352,34 @@ def _become(request: dict[str, Any], streams: Sequence[int], server: int) -> Non
         sys.modules["torch"].seed()
 
 
+def _run(arguments: Sequence[str]) -> int:
+    """Run a module or a script as `__main__`, and return the exit status that Python would give."""
+    sys.argv = list(arguments)
+    try:
+        if sys.argv[0].endswith(".py"):
+            sys.path[0] = os.path.dirname(sys.argv[0])  # as `python FILE` has it
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        else:
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return int(end.code or 0) & 0xFF
+        print(end.code, file=sys.stderr)
+        return 1
+    return 0
+
+
 def main() -> None:
     """Be a server; the argument is the descriptor of the socket to the caller."""
     request = _Serving(socket.socket(fileno=int(sys.argv[1]))).run()
-    sys.argv = list(request["arguments"])
-    what = sys.argv[0]
-    if what.endswith(".py"):
-        sys.path[0] = os.path.dirname(what)  # as `python FILE` has it
-        runpy.run_path(what, run_name="__main__")
-    else:
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    status = _run(request["arguments"])
+    # What an ordinary exit does, but for the modules' end, which would copy all memory shared with the server.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
