@@ -47,13 +47,11 @@ def keep_freed_memory() -> bool:
 
     By default glibc returns every large tensor's pages to the kernel when it is freed, and the kernel clears them anew
     for the next tensor, which takes a fifth of a single private gradient's CPU time. The user's own settings, variables
-    named MALLOC_..., are left as they are.
+    named MALLOC_... or those in GLIBC_TUNABLES, are left as they are.
     """
-    stated = any(name.startswith("MALLOC_") or "glibc.malloc" in os.environ.get(name, "") for name in os.environ)
+    stated = any(name.startswith("MALLOC_") or "glibc.malloc" in value for name, value in os.environ.items())
     library = ctypes.CDLL(None) if os.name == "posix" else None
     if stated or not hasattr(library, "gnu_get_libc_version"):
         return False
     # An old glibc refuses so large a threshold. Its own default, which adapts, is then better than the second setting.
-    return (
-        library.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT) == 1 and library.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1) == 1
-    )
+    return library.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT) == 1 and library.mallopt(M_TRIM_THRESHOLD, LARGEST_INT) == 1
