@@ -18,7 +18,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.data import Digits
 from mpc_appraisal.data.scenarios import LabelNoise
-from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence, MlpFinetuning
 from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.backends.cost_model import LAN, WAN, Forecast, NetworkLink, forecasts, rehearse, repeated, total
 from mpc_appraisal.mpc.backends.registry import dry_session
@@ -189,9 +189,9 @@ def test_shapes_that_do_not_go_together_are_refused(op, right, options):
 def test_candidates_of_one_size_are_rehearsed_by_the_same_bytes_as_if_each_were_computed(
     engine, release, role, monkeypatch
 ):
-    methods = (GradientNorm(), Influence(), Finetuning(steps=2, batch_size=8))
+    methods = (GradientNorm(), Influence(), Finetuning(steps=1, batch_size=8), MlpFinetuning(hidden=2, steps=1))
     plan = Plan(methods, 1e-2, 0, "", partial(fit, l2=1e-2), {}, release=release)
-    facts = {f"c{k}": Facts(4, 3, 30, 20, 40 if k == 2 else 25, 1e-2) for k in range(6)}
+    facts = {f"c{k}": Facts(4, 3, 30, 20, 40 if k == 2 else 25, 1e-2) for k in range(5)}
     answered = [("influence", "c4")]
 
     def dry():

@@ -17,7 +17,11 @@ from mpc_appraisal.mpc.protocols.dealer import REQUESTS
 from mpc_appraisal.mpc.session import Opening
 
 # The places of masks' numbers among the arguments of a request; those of "forget" are a list in the first place.
-NAMED = {"mask": (0,), "rows": (0, 1), "free": (0,), "product": (0, 1), "open": (0,), "cross": (0, 1), "power": (0,)}
+NAMED = {
+    "mask": (0,), "rows": (0, 1), "free": (0,), "product": (0, 1), "open": (0,), "cross": (0, 1), "matmul": (0, 1),
+    "power": (0,), "compare": (0,), "bits": (0,),
+}  # fmt: skip
+NAMELESS = {"mul", "square", "inner", "truncate", "bilinear", "conjunction", "bit", "apply", "mark"}
 LISTED = "forget"
 
 
@@ -102,4 +106,4 @@ def _renumbered(request: list[Any], known: int, shift: int) -> list[Any]:
     return [name, *(moved(each) if place in places else each for place, each in enumerate(arguments))]
 
 
-assert {*NAMED, LISTED} <= set(REQUESTS), "a request that names masks is unknown to the dealer"
+assert {*NAMED, *NAMELESS, LISTED} == set(REQUESTS), "it is not stated whether a request names masks"
