@@ -22,6 +22,8 @@ from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import Dataset, StoredDataset, with_bias
 from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.methods import Appraiser, Facts
+from mpc_appraisal.mpc.backends.fast import DrySession
+from mpc_appraisal.mpc.backends.repeats import Point, Stretch, repeat
 from mpc_appraisal.mpc.net.meter import Cost
 from mpc_appraisal.mpc.ops import RowBlocks
 from mpc_appraisal.mpc.session import Opening, Session
@@ -83,9 +85,13 @@ def program(
     if described.noised:
         session.require_exact_truncation()
     session.mark()
+    repeats = _Repeats(session) if session.dry and not described.joint else None
     for name, f in facts.items():
         methods = [method for method in plan.methods if (method.name, name) not in answered]
         if not methods:
+            continue
+        if repeats is not None and repeats.knows(f, methods):
+            results += [replace(result, candidate=name) for result in repeats.again()]
             continue
         before = session.meter.cost()
         x, y = _share_candidate(session, methods, name, f, candidates.get(name))
@@ -110,9 +116,34 @@ def program(
                 emit({"done": len(results), "of": of, "method": method.name, "candidate": name})
         if not isinstance(x, RowBlocks):
             _evict(session, x, y)
+        if repeats is not None:
+            repeats.add(results[-len(methods) :])
     if described.joint:
         _compare_all(session, plan, scores, results)
     return results
+
+
+class _Repeats:
+    """The candidates of a dry run that need no computation, since two of the same sizes have been computed."""
+
+    def __init__(self, session: DrySession):
+        self.session = session
+        self.found: dict[Any, list[tuple[Stretch, list[Appraised]]]] = {}
+
+    def knows(self, f: Facts, methods: Sequence[Appraiser]) -> bool:
+        """Return whether two candidates with these facts have been appraised by these methods."""
+        self.key, self.start = (f, tuple(method.name for method in methods)), Point.of(self.session)
+        return len(self.found.get(self.key, ())) > 1
+
+    def again(self) -> list[Appraised]:
+        """Repeat the second of these candidates, and return its results."""
+        stretch, results = self.found[self.key][1]
+        repeat(self.session, stretch)
+        return results
+
+    def add(self, results: list[Appraised]) -> None:
+        """Keep what has been computed since `knows` was called."""
+        self.found.setdefault(self.key, []).append((Stretch.since(self.start, self.session), results))
 
 
 def _share_candidate(

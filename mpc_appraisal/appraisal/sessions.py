@@ -41,7 +41,7 @@ from mpc_appraisal.methods import Facts
 from mpc_appraisal.models.training import MODELS
 from mpc_appraisal.mpc.backends.registry import check_engine, warn
 from mpc_appraisal.mpc.backends.settings import PlainSettings, SpawnSettings
-from mpc_appraisal.mpc.net.launch import Emit, launch
+from mpc_appraisal.mpc.net.launch import Emit, begin, launch
 from mpc_appraisal.mpc.net.transport import FREEZE_SECONDS, Transport, check_clear, check_seconds
 from mpc_appraisal.mpc.ring.fixed_point import check_range
 from mpc_appraisal.mpc.session import PlainSession
@@ -118,6 +118,10 @@ class Plain(PlainSettings):
 @dataclass(frozen=True)
 class Spawn(SpawnSettings):
     """Model owner, data owner and dealer are three processes on this machine, each with its own files alone."""
+
+    def begin(self) -> None:
+        """Begin to start the processes of a later `run`, so that they import while the caller prepares its input."""
+        begin(_spawned, self.threads)
 
     def run(self, plan: Plan, buyer: ModelOwnerInput, seller: DataOwnerInput, emit: Emit) -> list[Record]:
         """Write each owner's input into its own folder, start the parties, and return the model owner's records.

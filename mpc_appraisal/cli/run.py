@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from mpc_appraisal.appraisal.api import check_seed, run
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
-from mpc_appraisal.appraisal.sessions import Join, Plain
+from mpc_appraisal.appraisal.sessions import Join, Plain, Spawn
 from mpc_appraisal.cli import finished, safeguards, sweep
 from mpc_appraisal.cli.config import absolute, extractor, instantiate, overlap_of, public_part, release_settings
 from mpc_appraisal.cli.console import terminal
@@ -147,6 +147,8 @@ def appraise_config(
             found(made)
         return own
 
+    if isinstance(session, Spawn):
+        session.begin()
     preflight = wants_preflight(cfg) and not isinstance(session, Plain)
     if isinstance(session, Join):
         return Result(session.run(plan, lambda role: shown(checked(read_own(cfg, role, methods), True), folder), emit))

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 
 from mpc_appraisal.mpc.backends.fast import DrySession
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
@@ -33,6 +32,7 @@ from mpc_appraisal.mpc.protocols.softmax import (
     squarings,
 )
 from mpc_appraisal.mpc.ring.powers_of_three import LN3, POINT, stretched
+from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
 CHANCE = 1e-9  # the probability with which an error is beyond its bound, by the masks alone
 LAMBDA = math.sqrt(2 * math.log(2 / CHANCE))  # deviations that a sum of chance errors keeps to
@@ -103,7 +103,7 @@ def _stages(classes: int, bound: float, k: int, x_bits: int) -> tuple[list[tuple
     parts of its row's sum. With them comes the plan of the last division.
     """
     engine = DrySession().context.engine
-    logits = torch.zeros(1, classes, dtype=torch.int64, device="meta")
+    logits = shape_tensor((1, classes))
     rows = powers(engine, logits, 36, bound, k, x_bits)
     opened = []
     for j in range(k):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
@@ -16,9 +18,14 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.data import Digits
 from mpc_appraisal.data.scenarios import LabelNoise
-from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence
+from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence, MlpFinetuning
+from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.backends.cost_model import LAN, WAN, Forecast, NetworkLink, forecasts, rehearse, repeated, total
-from mpc_appraisal.mpc.ring.shape_tensor import ShapeTensor, shape_tensor
+from mpc_appraisal.mpc.backends.registry import dry_session
+from mpc_appraisal.mpc.backends.repeats import Point
+from mpc_appraisal.mpc.protocols.orders import script_json
+from mpc_appraisal.mpc.ring.shape_tensor import ShapeTensor, shape_of, shape_tensor
+from mpc_appraisal.release import Best, Bit, Value
 from mpc_appraisal.reporting.result_tables import costs_table
 
 METHODS = (GradientNorm(), Influence(), Finetuning(steps=2, batch_size=64))
@@ -139,6 +146,68 @@ def test_a_sketch_has_the_shapes_of_a_tensor():
         lambda x, y: torch.div((x * y).sum(0), 3, rounding_mode="floor"),
         lambda x, y: torch.full_like(x * y, 5)[1:3],
         lambda x, y: (x * y).t().contiguous(),
+        lambda x, y: (x * y).add_(y).sub_(x).mul_(x),
+        lambda x, y: torch.stack([x * y, x ^ y], dim=1).clone(),
+        lambda x, y: torch.stack([x * y, x * y], dim=-1, out=None).neg_(),
+        lambda x, y: torch.broadcast_tensors(x, y)[1],
+        lambda x, y: (x * y).to(torch.float64).log_softmax(1),
     ):
         got, expected = f(a, b), f(real, other)
         assert isinstance(got, ShapeTensor) and got.shape == expected.shape and got.dtype == expected.dtype
+    for bad in (lambda: b.add_(a), lambda: torch.stack([a, b])):
+        with pytest.raises(RuntimeError):
+            bad()
+
+
+@pytest.mark.parametrize(
+    ("op", "left", "right", "options"),
+    [
+        ("mul", (4, 1), (3,), {}),
+        ("matmul", (4, 2), (2, 3), {}),
+        ("matmul", (5, 4, 2), (2, 3), {}),
+        ("conv2d", (2, 3, 8, 8), (4, 3, 3, 3), {"stride": 2, "padding": 1}),
+    ],
+)
+def test_the_shape_of_a_function_is_that_of_torch(op, left, right, options):
+    assert (
+        shape_of(op, left, right, options) == getattr(torch, op)(torch.ones(left), torch.ones(right), **options).shape
+    )
+
+
+@pytest.mark.parametrize(
+    ("op", "right", "options"), [("mul", (5,), {}), ("matmul", (3, 2), {}), ("mul", (2,), {"a": 1})]
+)
+def test_shapes_that_do_not_go_together_are_refused(op, right, options):
+    with pytest.raises((RuntimeError, TypeError)):
+        shape_of(op, (4, 2), right, options)
+
+
+@pytest.mark.parametrize(
+    ("engine", "release"), [("fast", Value()), ("fast", Bit()), ("rtas", Value()), ("fast", Best(1))]
+)
+@pytest.mark.parametrize("role", OWNERS)
+def test_candidates_of_one_size_are_rehearsed_by_the_same_bytes_as_if_each_were_computed(
+    engine, release, role, monkeypatch
+):
+    methods = (GradientNorm(), Influence(), Finetuning(steps=1, batch_size=8), MlpFinetuning(hidden=2, steps=1))
+    plan = Plan(methods, 1e-2, 0, "", partial(fit, l2=1e-2), {}, release=release)
+    facts = {f"c{k}": Facts(4, 3, 30, 20, 40 if k == 2 else 25, 1e-2) for k in range(5)}
+    answered = [("influence", "c4")]
+
+    def dry():
+        session = dry_session(engine, role)
+        found = program(session, plan, {}, {}, facts, 8.0, lambda event: None, answered)
+        counted = [(r.method.name, r.candidate, r.cost.bytes_sent, r.cost.rounds, r.openings) for r in found]
+        return session.script, session.marks, session.ledger, counted, session.context.engine._keys, session.failure
+
+    repeated = dry()
+    monkeypatch.setattr("mpc_appraisal.appraisal.program._Repeats.knows", _start)
+    *computed, failure = dry()
+    assert list(repeated[:-1]) == computed and repeated[-1] == pytest.approx(failure)
+    assert script_json(repeated[0]) == script_json(computed[0])
+
+
+def _start(repeats, f, methods) -> bool:
+    """Stand for `_Repeats.knows`, and know nothing."""
+    repeats.key, repeats.start = object(), Point.of(repeats.session)
+    return False

@@ -81,7 +81,10 @@ def below(pid: int, text: str) -> list[int]:
 
 
 def parties(pid: int) -> list[int]:
-    return below(pid, "mpc_appraisal.mpc.net.worker")
+    """Return the parties that a process has launched: those that its fork server, if it has one, has forked."""
+    servers = below(pid, "mpc_appraisal.mpc.net.fork_server")
+    forked = [one for one in servers if Path(f"/proc/{one}/stat").read_text().split()[3] in map(str, servers)]
+    return forked if servers else below(pid, "mpc_appraisal.mpc.net.worker")
 
 
 # ---- keys of finished jobs ----

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from processes import APP
+from processes import run_app
 
 from mpc_appraisal.cli.config import CONF, instantiate
 from mpc_appraisal.common.errors import InputError
@@ -28,7 +28,7 @@ TRAIN, TEST = Digits().load()
 
 
 def run(folder: Path, *overrides: str) -> subprocess.CompletedProcess:
-    return subprocess.run([*APP, *overrides, f"hydra.run.dir={folder}"], capture_output=True, text=True, timeout=200)
+    return run_app(*overrides, f"hydra.run.dir={folder}", folder=folder.with_name(f"{folder.name}-process"))
 
 
 @pytest.fixture(scope="module")

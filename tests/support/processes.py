@@ -13,6 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mpc_appraisal.mpc.net.fork_server import Forked, server_for
+from mpc_appraisal.mpc.net.launch import IMPORTED
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]  # of the repository
 APP = [sys.executable, "-m", "mpc_appraisal.cli.app"]
@@ -22,6 +25,44 @@ MODEL_OWNER, DATA_OWNER, DEALER = ROLES = ("model_owner", "data_owner", "dealer"
 UNGUARDED = ("party.approval=yes", "party.ledger=none", "party.salt=none")
 UNCHECKED = ("party.preflight=no",)  # the pre-flight has tests of its own, and takes a second and a half a session
 CLEAR = ("session.transport=tcp", "session.in_the_clear=true")  # on loopback, where a test is about something else
+
+
+# What a command of the app or of a party imports, whatever it is asked to do.
+COMMON = ("mpc_appraisal.cli.run", "mpc_appraisal.cli.commands", "mpc_appraisal.cli.jobs", *IMPORTED)
+
+
+def started(
+    command: list[str], folder: Path, environment: dict[str, str], out: int, err: int, changed: dict[str, str]
+) -> subprocess.Popen | Forked:
+    """Start a command in a session of its own. `changed` is added to the environment.
+
+    Python's module or script is run by a fork of a clean process that has imported the package alone: a process of its
+    own, with files, arguments, environment, end and signals as if it had been started, but for the seconds of imports.
+    """
+    if command[0] == sys.executable and (command[1] == "-m" or command[1].endswith(".py")):
+        server = server_for(environment, COMMON)
+        arguments = command[2:] if command[1] == "-m" else command[1:]
+        with open(os.devnull, "rb") as nothing:
+            forked = server and server.fork(
+                arguments, environment | changed, nothing.fileno(), out, err, str(folder), leads=True
+            )
+        if forked is not None:
+            return forked
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=err,
+        cwd=folder,
+        env=environment | changed,
+        start_new_session=True,
+    )
+
+
+def run_app(*words: str, folder: Path, timeout: float = 200) -> subprocess.CompletedProcess:
+    """Run the app with these words in `folder`, as `subprocess.run` would, and return how it ended."""
+    ended = Process([*APP, *words], folder).wait(timeout)
+    return subprocess.CompletedProcess([*APP, *words], ended.code, ended.out, ended.err)
 
 
 def stretched(seconds: float) -> float:
@@ -46,11 +87,10 @@ class Process:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.started, self._ended = folder, time.monotonic(), None
         env = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
-        env |= {"OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1"} | (environment or {})
+        env |= {"OMP_NUM_THREADS": "1"}
+        changed = {"HYDRA_FULL_ERROR": "1"} | (environment or {})
         with open(folder / "stdout.txt", "wb") as out, open(folder / "stderr.txt", "wb") as err:
-            self.popen = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=folder, env=env, start_new_session=True
-            )
+            self.popen = started(command, folder, env, out.fileno(), err.fileno(), changed)
 
     @property
     def err(self) -> str:

@@ -156,7 +156,7 @@ class DrySession(EngineSession):
 
     def input(self, owner, read, shape, name):
         check_owner(owner, name)
-        value = torch.empty(tuple(shape), dtype=torch.float64, device="meta") if owner == self.role else None
+        value = shape_tensor(shape, torch.float64) if owner == self.role else None
         return self._private(owner, value, shape, name)
 
     def _open(self, secret, to):

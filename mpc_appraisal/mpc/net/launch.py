@@ -1,16 +1,17 @@
 """Runs the parties of a session as processes on this machine, which are started and ended together.
 
-`launch` takes a function and each party's arguments, and returns each party's result. It starts one Python process for
-each party with `subprocess`. It must never fork, because a forked child inherits the parent's memory, and with it the
-other parties' data. Each process gets a folder with its own job. Its result comes back through the folder, and its
-progress as JSON lines on its standard output. If a party fails, the others are ended; if the parent dies, all parties
-end, because each watches its standard input.
+`launch` takes a function and each party's arguments, and returns each party's result. Each party is a process, forked
+from a clean one that has imported the package and read nothing (`fork_server`), or started by `subprocess` where that
+cannot be had. This process itself must never fork, because its child would inherit its memory, and with it the other
+parties' data. Each party gets a folder with its own job. Its result comes back through the folder, and its progress as
+JSON lines on its standard output. If a party fails, the others are ended; if the parent dies, all parties end, because
+each watches its standard input, and ends with the fork server, which ends with the parent.
 
 Trust: a process unpickles its function and arguments from a folder of mode 700 that the parent wrote before the process
 started. The parent unpickles what its processes leave there, so it trusts them as it trusts itself; they belong to one
 user on one machine. Parties that do not trust each other start their own processes (`session=join`), and the engines
 fast and rtas unpickle nothing that comes from another party. The grace periods may change. Nothing
-else may be unpickled.
+else may be unpickled, and nothing at all by the fork server.
 """
 
 from __future__ import annotations
@@ -31,13 +32,30 @@ import cloudpickle
 import torch.distributed as dist
 
 from mpc_appraisal.common.errors import AppraisalError, PeerError
+from mpc_appraisal.mpc.net.fork_server import Forked, ForkServer, server_for
 
 GRACE_SECONDS = 8.0  # after a party failed, the others get this time to learn why and to end by themselves
 KILLED_GRACE_SECONDS = 1.5  # the same after a party was killed, which gives no reason
 POLL_SECONDS = 0.02
+WORKER = "mpc_appraisal.mpc.net.worker"
+PACKAGE = "mpc_appraisal."
+# Every fork server imports these before it forks: most parties use them, and each would import them by itself.
+IMPORTED = ("cloudpickle", "torch", "jsonschema", "mpc_appraisal.mpc.backends.fast", "scipy.optimize")
+IMPORTED += ("mpc_appraisal.mpc.protocols.crypten_adapter",)
 
 Emit = Callable[[dict[str, Any]], None]
 PartyFunction = Callable[..., Any]  # (role, address, emit, **job) -> picklable result
+Party = subprocess.Popen | Forked
+
+
+def begin(function: PartyFunction, threads: int = 1) -> None:
+    """Begin to start the clean process of a later `launch` with these arguments. It imports while the caller goes on.
+
+    Without this call, `launch` does it. Modules outside this package are left to the parties to import, because they
+    may read data.
+    """
+    module = function.__module__
+    server_for(_environment(threads), [*IMPORTED, *([module] if module.startswith(PACKAGE) else [])])
 
 
 def launch(function: PartyFunction, jobs: dict[str, dict[str, Any]], emit: Emit, threads: int = 1) -> dict[str, Any]:
@@ -56,10 +74,11 @@ def launch(function: PartyFunction, jobs: dict[str, dict[str, Any]], emit: Emit,
     Raises:
         The error of the party that failed by itself, or PeerError if a party was killed.
     """
+    begin(function, threads)
     store = dist.TCPStore("127.0.0.1", 0, None, True, timedelta(seconds=60), wait_for_workers=False)
     address = f"tcp://127.0.0.1:{store.port}"
     with tempfile.TemporaryDirectory(prefix="mpc-appraisal-") as root:
-        parties: dict[str, subprocess.Popen] = {}
+        parties: dict[str, Party] = {}
         try:
             for role, job in jobs.items():
                 folder = Path(root, role)
@@ -83,15 +102,25 @@ def launch(function: PartyFunction, jobs: dict[str, dict[str, Any]], emit: Emit,
                 party.stdout.close()
 
 
-def _start(folder: Path, threads: int) -> subprocess.Popen:
+def _environment(threads: int) -> dict[str, str]:
+    """Return the environment of a party, which must be able to import what the caller could."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    # A party must be able to import what the caller could, for example a method in a module of the caller.
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE"):  # they belong to the launcher of this process
         environment.pop(name, None)
+    return environment
+
+
+def _start(folder: Path, threads: int) -> Party:
+    """Start the party whose job is in `folder`."""
+    environment = _environment(threads)
     with open(folder / "stderr.txt", "wb") as stderr:
+        server = server_for(environment)
+        forked = None if server is None else _fork(server, [WORKER, str(folder)], environment, stderr.fileno())
+        if forked is not None:
+            return forked
         return subprocess.Popen(
-            [sys.executable, "-m", "mpc_appraisal.mpc.net.worker", str(folder)],
+            [sys.executable, "-m", WORKER, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -99,7 +128,23 @@ def _start(folder: Path, threads: int) -> subprocess.Popen:
         )
 
 
-def _relay(party: subprocess.Popen, emit: Emit) -> threading.Thread:
+def _fork(server: ForkServer, arguments: list[str], environment: dict[str, str], stderr: int) -> Forked | None:
+    """Return a process with pipes for standard input and output, as Popen makes them, or None if there is no fork."""
+    (given, stdin), (stdout, taken) = os.pipe(), os.pipe()
+    try:
+        forked = server.fork(arguments, environment, given, taken, stderr)
+    finally:
+        os.close(given)
+        os.close(taken)
+    if forked is None:
+        os.close(stdin)
+        os.close(stdout)
+        return None
+    forked.stdin, forked.stdout = os.fdopen(stdin, "wb", 0), os.fdopen(stdout, "rb")
+    return forked
+
+
+def _relay(party: Party, emit: Emit) -> threading.Thread:
     """Start a thread that passes the events on a party's standard output to `emit`."""
 
     def read() -> None:
@@ -116,7 +161,7 @@ def _relay(party: subprocess.Popen, emit: Emit) -> threading.Thread:
     return reader
 
 
-def _supervise(parties: dict[str, subprocess.Popen], store: dist.TCPStore) -> None:
+def _supervise(parties: dict[str, Party], store: dist.TCPStore) -> None:
     """Wait until all parties have ended. If a party fails, announce it and, a while later, kill the others."""
     deadline, ended_here = None, set()
     while any(party.poll() is None for party in parties.values()):
@@ -136,7 +181,7 @@ def _supervise(parties: dict[str, subprocess.Popen], store: dist.TCPStore) -> No
         _raise_first({role: party for role, party in parties.items() if role not in ended_here})
 
 
-def _raise_first(parties: dict[str, subprocess.Popen]) -> None:
+def _raise_first(parties: dict[str, Party]) -> None:
     """Raise the error of the party that failed by itself, which says more than the errors of parties that lost it."""
     errors: dict[str, BaseException] = {}
     for role, party in parties.items():
@@ -152,7 +197,7 @@ def _raise_first(parties: dict[str, subprocess.Popen]) -> None:
     raise (own or killed or list(errors.values()))[0]
 
 
-def _result(folder: Path, role: str, party: subprocess.Popen) -> Any:
+def _result(folder: Path, role: str, party: Party) -> Any:
     path = folder / "result.pkl"
     if not path.exists():
         raise AppraisalError(f"{role} ended with status {party.returncode} and no result")

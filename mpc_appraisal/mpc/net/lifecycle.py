@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from mpc_appraisal.common.environment import keep_freed_memory
 from mpc_appraisal.common.errors import AppraisalError, PeerError
 from mpc_appraisal.common.roles import MODEL_OWNER
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
@@ -57,6 +58,7 @@ def attend(
     Raises:
         PeerError: another party failed, vanished or never came. Whatever `read` and `run` raise is raised as well.
     """
+    keep_freed_memory()
     rendezvous, own, refusal = None, None, None
     if role == MODEL_OWNER:
         rendezvous = transport.connect(role, address, join_timeout, hosted)

@@ -20,7 +20,7 @@ from typing import Any
 import cloudpickle
 import torch
 
-from mpc_appraisal.common.environment import threads
+from mpc_appraisal.common.environment import keep_freed_memory, threads
 from mpc_appraisal.common.storage import write_whole
 
 
@@ -43,6 +43,7 @@ def _emit(event: dict[str, Any]) -> None:
 def main(folder: Path) -> int:
     """Run the job in `folder`, and return the exit status: 0 with a result, 1 with an error."""
     _end_with_parent()
+    keep_freed_memory()
     torch.set_num_threads(threads())
     try:
         function, role, address, job = cloudpickle.loads((folder / "job.pkl").read_bytes())

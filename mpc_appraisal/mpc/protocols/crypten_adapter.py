@@ -18,6 +18,7 @@ and shares, and they reveal nothing to either owner. The channel counts their by
 | ArithmeticSharedTensor.div_ | the engine's exact truncation, for divisors that are powers of two |
 | MPCTensor._ltz, on which all comparisons but == rest | the engine's `comparison.negative` |
 | MPCTensor.relu, and relu in the autograd | `comparison.relu`, or the helper's function if there is a helper |
+| the constants of CrypTen's circuit, in a dry run | tensors without values |
 
 CrypTen's own division truncates locally. It fails for an element v with probability |v| / 2^64 and is then wrong by
 2^48, and the training of a network has enough elements to meet that. The engine's truncation takes one round more.
@@ -38,12 +39,13 @@ from mpc_appraisal.mpc.protocols.comparison import MaskedBit, gated, negative, r
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.permutation import apply
 from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
+from mpc_appraisal.mpc.ring.shape_tensor import broadcast, shape_of, shape_tensor
 
 crypten = _compat.load()
 
 from crypten.communicator.distributed_communicator import DistributedCommunicator  # noqa: E402
 from crypten.gradients import FUNCTION_REGISTRY, AutogradReLU  # noqa: E402
-from crypten.mpc.primitives import ArithmeticSharedTensor, BinarySharedTensor  # noqa: E402
+from crypten.mpc.primitives import ArithmeticSharedTensor, BinarySharedTensor, circuit  # noqa: E402
 from crypten.mpc.provider.provider import TupleProvider  # noqa: E402
 
 BITS = 16  # A CrypTen tensor has so many fractional bits.
@@ -116,7 +118,7 @@ class BridgeProvider(TupleProvider):
         engine = self.engine
         engine.ask_dealer("bilinear", op, list(size0), list(size1), _plain(kwargs))
         a, b = engine.triple_mask(size0), engine.triple_mask(size1)
-        shape = getattr(torch, op)(_meta(size0), _meta(size1), **kwargs).shape
+        shape = shape_of(op, size0, size1, kwargs)
         return self._arithmetic(a), self._arithmetic(b), self._arithmetic(engine.dealer_share(shape))
 
     def square(self, size, device=None):
@@ -128,7 +130,7 @@ class BridgeProvider(TupleProvider):
         engine = self.engine
         engine.ask_dealer("conjunction", list(size0), list(size1))
         a, b = engine.triple_mask(size0), engine.triple_mask(size1)
-        c = engine.dealer_share(torch.broadcast_shapes(tuple(size0), tuple(size1)))
+        c = engine.dealer_share(broadcast(tuple(size0), tuple(size1)))
         return tuple(BinarySharedTensor.from_shares(t) for t in (a, b, c))
 
     def B2A_rng(self, size, device=None):
@@ -138,10 +140,6 @@ class BridgeProvider(TupleProvider):
 
     def wrap_rng(self, size, device=None):
         raise TypeError("wrap_rng: CrypTen counts wraps for three parties or more; expected two owners")
-
-
-def _meta(size) -> torch.Tensor:
-    return torch.empty(tuple(size), dtype=torch.float32, device="meta")
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
@@ -202,6 +200,18 @@ def _truncated(self, y):
 
 
 ArithmeticSharedTensor.div_ = _truncated
+
+_CONSTANTS = "__SPK_circuit_constants"
+_circuit_constants = getattr(circuit, _CONSTANTS)
+
+
+def _constants(device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Return the constants of CrypTen's circuit; on the device meta CrypTen would compute them by torch's compiler."""
+    constants = _circuit_constants(torch.device("cpu") if device.type == "meta" else device)
+    return tuple(shape_tensor(one.shape) for one in constants) if device.type == "meta" else constants
+
+
+setattr(circuit, _CONSTANTS, _constants)
 
 
 def to_crypten(engine: Engine, share: torch.Tensor) -> Any:

@@ -54,7 +54,7 @@ from mpc_appraisal.mpc.protocols.dealer import (
     parse,
 )
 from mpc_appraisal.mpc.ring.bit_planes import plane_bytes
-from mpc_appraisal.mpc.ring.shape_tensor import broadcast
+from mpc_appraisal.mpc.ring.shape_tensor import broadcast, shape_of
 
 DIGEST_BYTES = 32
 CLAIM_BYTES = DIGEST_BYTES + 8
@@ -256,8 +256,7 @@ class _Measure:
         if op not in BILINEAR or not isinstance(options, dict) or not set(options) <= CONVOLUTION_OPTIONS:
             raise AppraisalError(f"dealer: refused {op!r:.40}; expected one of {', '.join(BILINEAR)}")
         x, y = checked_shape(shape_x), checked_shape(shape_y)
-        a, b = (torch.empty(shape, dtype=torch.float32, device="meta") for shape in (x, y))
-        out = math.prod(getattr(torch, op)(a, b, **options).shape)
+        out = math.prod(shape_of(op, x, y, options))
         columns = (
             out // max(y[0], 1) * math.prod(y[1:]) // max(x[0], 1) if op.startswith("conv") else 0
         )  # for one image

@@ -28,6 +28,7 @@ from mpc_appraisal.mpc.protocols.masked import shared_product
 from mpc_appraisal.mpc.protocols.permutation import apply
 from mpc_appraisal.mpc.protocols.softmax import BITS, softmax
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS, encode
+from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
 OPERAND_BITS = 18  # A shared factor of a product has at most so many fractional bits.
 # A private matrix of at most FINE_ELEMENTS elements enters a product with FINE_BITS fractional bits. It may be a matrix
@@ -111,8 +112,7 @@ class PrivateTensor:
         return Secret(self.context, self.ring(bits) if self.mine else self._zeros(), bits)
 
     def _zeros(self) -> torch.Tensor:
-        device = "meta" if self.context.engine.dry else "cpu"
-        return torch.zeros(self.shape, dtype=torch.int64, device=device)
+        return shape_tensor(self.shape) if self.context.engine.dry else torch.zeros(self.shape, dtype=torch.int64)
 
     # -- what the owner computes alone, and what needs both owners -------------------------------------------------
     def t(self) -> Transposed | PrivateTensor:
@@ -176,7 +176,7 @@ class PrivateTensor:
         return self._local(lambda a: a.log_softmax(dim))
 
     def sum(self, *dim: int, keepdim: bool = False) -> PrivateTensor:
-        shape = torch.empty(self.shape, device="meta").sum(*dim, **({"keepdim": keepdim} if dim else {})).shape
+        shape = shape_tensor(self.shape).sum(*dim, **({"keepdim": keepdim} if dim else {})).shape
         return self._local(lambda a: a.sum(*dim, **({"keepdim": keepdim} if dim else {})), shape=shape)
 
 
