@@ -43,8 +43,7 @@ from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods.base import Appraiser, Facts
 from mpc_appraisal.models.secret_layers import rounded
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
-from mpc_appraisal.mpc import ops
-from mpc_appraisal.mpc.ops import cat
+from mpc_appraisal.mpc.ops import cat, gated, layer, log_softmax, rectified, shared, softmax
 
 WEIGHTS = ("hidden", "output", "bias")
 PRETRAINING_RATE = 0.01  # of Adam
@@ -105,7 +104,7 @@ class MlpFinetuning(Appraiser):
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
         rows, labels = [owned["train_x"], x], cat([owned["train_y"], y])
-        weights, n = [ops.shared(owned[name]) for name in WEIGHTS], facts.train_rows + facts.rows
+        weights, n = [shared(owned[name]) for name in WEIGHTS], facts.train_rows + facts.rows
         for _ in range(self.steps):
             # All weights are updated as one vector, so that each truncation takes one round for all of them.
             found, theta = (cat([w.reshape(-1) for w in each]) for each in (gradients(rows, labels, *weights), weights))
@@ -114,7 +113,7 @@ class MlpFinetuning(Appraiser):
             weights = parted(theta - times(found, self.lr / n), [w.shape for w in weights])
         after = logits(owned["test_x"].matmul(weights[0]), *weights[1:])
         # Both losses are computed by one formula, so that its errors largely cancel.
-        both = ops.log_softmax(cat([ops.shared(owned["before"]), after]))
+        both = log_softmax(cat([shared(owned["before"]), after]))
         return ((both[: facts.test_rows] - both[facts.test_rows :]) * owned["test_y"]).sum()
 
     def summed_rows(self, facts: Facts) -> int:
@@ -172,11 +171,11 @@ def gradients(
         labels: y, the one-hot labels of all blocks (n, C).
         hidden, output, bias: W, V and b. They are plain tensors, or secret as all arguments are.
     """
-    a, positive = ops.rectified(cat([x.matmul(hidden) for x in rows]), BITS)
-    z, backward = ops.layer(a, output)
-    g = ops.softmax(z + bias) - labels
+    a, positive = rectified(cat([x.matmul(hidden) for x in rows]), BITS)
+    z, backward = layer(a, output)
+    g = softmax(z + bias) - labels
     of_output, of_a = backward(g)
-    of_units = ops.gated(positive, of_a, BITS)
+    of_units = gated(positive, of_a, BITS)
     of_hidden, start = None, 0
     for x in rows:
         block = x.t().matmul(of_units[start : start + x.shape[0]])
