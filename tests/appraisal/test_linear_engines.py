@@ -21,9 +21,12 @@ from mpc_appraisal.release import Best, Bit, NoisedRelease, Value
 
 L2, FEATURES = 0.02, 6
 BOTH = pytest.mark.parametrize("model", [LINEAR, LOGISTIC], ids=lambda model: model.name)
-TUNING = Finetuning(steps=3, lr=0.1)
+TUNING = {LINEAR: Finetuning(steps=3, lr=0.1), LOGISTIC: Finetuning(steps=3, lr=4.0)}  # values of about 0.01
 ENGINES = {"rtas": Spawn(engine="rtas"), "stock": Spawn(engine="stock", transport="gloo")}
-OFF = {"rtas": 1e-3, "stock": 2e-2}  # the part of a value, or 3e-4, by which an engine may be off
+OFF = {
+    "rtas": (1e-3, 3e-4),
+    "stock": (2e-2, 1.5e-3),
+}  # the part of a value, or the number, that an engine may be off by
 
 
 def sides(model) -> list[Dataset]:
@@ -35,7 +38,8 @@ class Oracle:
     """Values in closed form; the fit of logistic regression is by Newton's method."""
 
     def __init__(self, model, train: Dataset, test: Dataset):
-        self.linear, self.train, self.test = model is LINEAR, self.arrays(train), self.arrays(test)
+        self.linear, self.tuning = model is LINEAR, TUNING[model]
+        self.train, self.test = self.arrays(train), self.arrays(test)
         self.theta = np.zeros(FEATURES + 1)
         for _ in range(30):
             self.theta = self.theta - np.linalg.solve(self.hessian(), self.slope(self.train) + 2 * L2 * self.theta)
@@ -63,8 +67,8 @@ class Oracle:
         if method == "influence":
             return self.slope(data) @ np.linalg.solve(self.hessian(), self.slope(self.test))
         both, theta = tuple(map(np.concatenate, zip(self.train, data, strict=True))), self.theta
-        for _ in range(TUNING.steps):
-            theta = theta - TUNING.lr * (self.slope(both, theta) + 2 * L2 * theta)
+        for _ in range(self.tuning.steps):
+            theta = theta - self.tuning.lr * (self.slope(both, theta) + 2 * L2 * theta)
         return self.loss(self.theta) - self.loss(theta)
 
 
@@ -72,12 +76,12 @@ class Oracle:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_values_by_a_helper_and_by_crypten_as_shipped(model, engine):
     train, test, candidate = sides(model)
-    oracle, method = Oracle(model, train, test), ["gradient_norm", "influence", TUNING]
+    oracle, method = Oracle(model, train, test), ["gradient_norm", "influence", TUNING[model]]
     found = appraise(candidate, train=train, test=test, model=model.name, l2=L2, method=method, session=ENGINES[engine])
     assert len(found) == 3
     for record in found:
         expected = oracle.value(record.method, oracle.arrays(candidate))
-        assert record.value == pytest.approx(expected, rel=OFF[engine], abs=3e-4)
+        assert record.value == pytest.approx(expected, rel=OFF[engine][0], abs=OFF[engine][1])
         if engine == "rtas":
             assert record.estimate["rounds"] == record.rounds
 
@@ -91,12 +95,12 @@ def test_training_that_no_helper_sees_is_checked_on_shares():
 
 @BOTH
 def test_a_noised_value_is_that_of_the_clipped_rows(model):
-    """With noise that is too small to protect anything, so that the value can be compared."""
+    """With noise that is too small to protect anything, so that a value can be compared."""
     train, test, candidate = sides(model)
     norm, target = 2.5, 1.5 if model is LINEAR else None
     release = NoisedRelease(sigma=0.01, row_norm=norm, target_norm=target)
     found = appraise(candidate, train=train, test=test, model=model.name, l2=L2, release=release,
-                     method=["gradient_norm", "influence"], session=Spawn())  # fmt: skip
+                     method="influence", session=Spawn())  # fmt: skip
     oracle, (x, y) = Oracle(model, train, test), Oracle.arrays(candidate)
     long = np.sqrt(norm**2 - 1) / np.linalg.norm(x[:, :-1], axis=1)
     shorter = np.c_[x[:, :-1] * np.minimum(long, 1)[:, None], np.ones(len(x))]
