@@ -91,13 +91,13 @@ def requests(engine: str, method, **options) -> Counter:
 def test_softmax_and_relu_go_to_the_helper_and_nothing_is_compared(method):
     ours, theirs = requests("rtas", method), requests("fast", method)
     assert ours["apply"] > 0 and not theirs["apply"]
-    assert not any(ours[name] for name in ("open", "power", "cross", "conjunction"))
+    assert not any(ours[name] for name in ("compare", "bits", "power", "cross", "conjunction"))
     assert theirs["power"] > 0
 
 
 def test_what_a_release_compares_the_helper_does_not_see():
     value, bit = (requests("rtas", GradientNorm(), release=r) for r in (Plan.release, Bit()))
-    assert bit["apply"] == value["apply"] and bit["conjunction"] > 0 == value["conjunction"]
+    assert bit["apply"] == value["apply"] and bit["compare"] > 0 == value["compare"]
 
 
 # ---- whole appraisals
