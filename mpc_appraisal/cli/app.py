@@ -1,67 +1,21 @@
 """`mpc-appraisal`: the entry point of the command line.
 
 In go the words of the command line. A first word that names a subcommand runs it; see `commands`. Help, the version and
-misspelt words are answered by `front`. Otherwise Hydra, a library for configurations, reads the words as configuration
-and runs one job (one appraisal or marketplace), or with --multirun a sweep of jobs; see `run` and `jobs`. Out comes an
-exit status: 0, 2 for an expected error, which is one line on standard error, or 130 for an interruption; a subcommand
-may state others.
+misspelt words are answered by `front`. Otherwise the words are configuration, with which `hydra_app` runs one job (one
+appraisal or marketplace), or with --multirun a sweep of jobs. Out comes an exit status: 0, 2 for an expected error,
+which is one line on standard error, or 130 for an interruption; a subcommand may state others.
 
-The statuses have to stay, because scripts rely on them. `app` has to end the process without waiting for threads where
-its comments say so.
+The statuses have to stay, because scripts rely on them. Nothing heavy may be imported here, so that help and commands
+which need no torch start at once.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Sequence
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig
-
-from mpc_appraisal.cli import front, launchers, sweep
+from mpc_appraisal.cli import front
 from mpc_appraisal.cli.commands import COMMANDS
-from mpc_appraisal.cli.config import CONF
-from mpc_appraisal.cli.console import set_threads
-from mpc_appraisal.cli.run import run_job
 from mpc_appraisal.common.errors import AppraisalError
-
-
-@hydra.main(version_base=None, config_path=str(CONF), config_name="config")
-def app(cfg: DictConfig) -> str | None:
-    """Run one job.
-
-    An expected error is one line on standard error and exit status 2, and no traceback. In a sweep the error is left to
-    `Jobs`, and the next job runs.
-    """
-    set_threads()
-    try:
-        return run_job(cfg)
-    except AppraisalError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise
-        sys.stdout.flush()
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        os._exit(2)  # After a peer's death, threads of torch.distributed may hold up an ordinary exit.
-    except KeyboardInterrupt:
-        if sweep.started_here():
-            raise
-        print("interrupted", file=sys.stderr, flush=True)
-        os._exit(130)
-
-
-def ordered(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with all options before all overrides, each in their order.
-
-    Hydra's argparse reads overrides in one place only. It would refuse those that follow `--multirun` if others stand
-    before it.
-    """
-    overrides = [each for each in arguments if each[:1] == "~" or ("=" in each and each[:1] != "-")]
-    options = [each for each in arguments if each not in overrides]
-    return [*options, *overrides]
 
 
 def main() -> None:
@@ -72,31 +26,12 @@ def main() -> None:
         if (text := front.answer(sys.argv[1:])) is not None:
             print(text)
             return
-        sys.argv[1:] = ordered(sys.argv[1:])
-        launchers.check_launcher(sys.argv[1:])
     except AppraisalError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    set_threads()
-    # Hydra then raises its own errors, which `front` explains, in place of printing them and ending the process.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    try:
-        app()
-    except HydraException as error:
-        sweep.end(whole=False)
-        print(f"error: {front.explained(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sweep.end(whole=False)
-        print("interrupted", file=sys.stderr, flush=True)
-        os._exit(130)
-    except BaseException:
-        sweep.end(whole=False)
-        raise
-    done = sweep.end()
-    if done.failed:
-        sys.stdout.flush()
-        (os._exit if done.inside else sys.exit)(2)  # As in `app`; a launcher's workers need an ordinary exit.
+    from mpc_appraisal.cli.hydra_app import run_words
+
+    run_words()
 
 
 if __name__ == "__main__":

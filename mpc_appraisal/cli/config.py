@@ -9,7 +9,6 @@ public, and all parties have to state it alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from mpc_appraisal.appraisal.overlap_terms import MINIMUM, OverlapTerms
+from mpc_appraisal.cli.front import CONF
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.common.stable_names import TARGET, stable
 from mpc_appraisal.common.text import PLACE
@@ -25,8 +25,6 @@ from mpc_appraisal.data import Extractor, Recipe, mapped, standardise
 from mpc_appraisal.data.naming import Data
 from mpc_appraisal.governance.approval.overlap_words import ROWS
 
-CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
-CONF = CHECKOUT if CHECKOUT.is_dir() else Path(str(resources.files("mpc_appraisal"))) / "conf"
 # Configuration keys that belong to one party and are excluded from the public configuration.
 OWN = (
     "party",

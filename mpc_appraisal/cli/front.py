@@ -11,14 +11,17 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from importlib import resources
 from pathlib import Path
 
 from mpc_appraisal.cli.commands import ABOUT, COMMANDS
-from mpc_appraisal.cli.config import CONF
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.common.provenance import versions
 from mpc_appraisal.common.text import printable, shown
 
+# The folder of the configuration: that of a checkout, or the one in the installed package.
+CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
+CONF = CHECKOUT if CHECKOUT.is_dir() else Path(str(resources.files("mpc_appraisal"))) / "conf"
 HELP, VERSION = ("-h", "--help"), "--version"
 LISTED = "`mpc-appraisal --help` lists commands and groups."
 STATUSES = "0: done; 1: a check found something; 2: an expected error, in one line; 130: interrupted"

@@ -19,7 +19,7 @@ from rich.console import Console
 from scipy import stats
 
 from mpc_appraisal import Dataset, appraise
-from mpc_appraisal.cli.config import CONF
+from mpc_appraisal.cli.front import CONF
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Digits, with_bias
 from mpc_appraisal.methods import METHODS, Facts, Influence, InfluenceError, as_methods, plaintext

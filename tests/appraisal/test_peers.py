@@ -14,8 +14,8 @@ from mpc_appraisal.appraisal.party import _check_costs as check_costs
 from mpc_appraisal.appraisal.party import check_published_names
 from mpc_appraisal.appraisal.plan import Plan, respelt
 from mpc_appraisal.appraisal.sessions import Join
-from mpc_appraisal.cli.app import ordered
 from mpc_appraisal.cli.config import compose, public_part
+from mpc_appraisal.cli.hydra_app import ordered
 from mpc_appraisal.cli.progress import progress
 from mpc_appraisal.common import environment
 from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError

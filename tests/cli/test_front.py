@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from mpc_appraisal.cli import front
 from mpc_appraisal.cli.commands import ABOUT, COMMANDS
 from mpc_appraisal.cli.commands.completion import main as completion
-from mpc_appraisal.cli.config import CONF
+from mpc_appraisal.cli.front import CONF
 from mpc_appraisal.common.errors import AppraisalError, InputError
 
 FOLDER = Path(import_module("mpc_appraisal.cli.commands").__file__).parent

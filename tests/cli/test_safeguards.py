@@ -20,7 +20,7 @@ from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers
 from mpc_appraisal.appraisal.plan import DisclosureControls, ModelOwnerInput
 from mpc_appraisal.appraisal.questions import inputs_of
 from mpc_appraisal.cli import safeguards
-from mpc_appraisal.cli.config import CONF
+from mpc_appraisal.cli.front import CONF
 from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.governance.catalogue import publish, read_listing
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
