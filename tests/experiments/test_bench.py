@@ -13,7 +13,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ABOUT_KEYS = {"machine", "versions", "revision", "command"}
-ENGINE_KEYS = {"engine", "work", "seconds", "ratio_to_stock", "mb", "rounds", "error", "repeat", "input"} | ABOUT_KEYS
+ENGINE_KEYS = {
+    "engine",
+    "work",
+    "seconds",
+    "ratio_to_stock",
+    "ratio_to_baseline",
+    "mb",
+    "rounds",
+    "error",
+    "repeat",
+    "input",
+} | ABOUT_KEYS
 PARTIES = {"model_owner", "data_owner", "dealer"}
 
 
@@ -35,7 +46,8 @@ def lines(path: Path) -> list[dict]:
 def engine(tmp_path_factory):
     out = tmp_path_factory.mktemp("engine")
     small = ("--small", "--size", "20", "--gradient-rows", "100", "--features", "12", "--seeds", "1")
-    text = run("gradient,appraisals", out, *small, "--methods", "gradient_norm", "--spu-python", os.devnull)
+    text = run("gradient,appraisals", out, *small, "--methods", "gradient_norm", "--engines", "fast,baseline,stock,spu",
+               "--spu-python", os.devnull)  # fmt: skip
     return text, lines(out / "engine.jsonl"), out
 
 
@@ -44,16 +56,18 @@ def test_every_line_has_the_keys(engine):
     assert all(set(row) == ENGINE_KEYS for row in rows)
     found = {(row["engine"], row["work"].split(",")[0]) for row in rows}
     assert found == {
-        *((name, "gradient") for name in ("fast", "stock", "plaintext")),
-        *((name, "gradient_norm") for name in ("fast", "stock")),
+        *((name, "gradient") for name in ("fast", "baseline", "stock", "plaintext")),
+        *((name, "gradient_norm") for name in ("fast", "baseline", "stock")),
     }
 
 
 def test_errors_are_small_and_costs_sound(engine):
     _, rows, _ = engine
-    worst = {"fast": 1e-4, "stock": 1e-2, "plaintext": 1e-6}
+    worst = {"fast": 1e-4, "baseline": 1e-4, "stock": 1e-2, "plaintext": 1e-6}
     for row in rows:
         assert math.isfinite(row["error"]) and row["seconds"] > 0 and row["ratio_to_stock"] > 0
+        if row["engine"] == "baseline":
+            assert row["ratio_to_baseline"] == 1
         if row["work"].startswith("gradient,"):
             assert row["error"] < worst[row["engine"]], row
         assert (row["mb"] > 0 and row["rounds"] > 0) != (row["engine"] == "plaintext")
@@ -89,20 +103,26 @@ def test_the_tables_show_goals_and_what_is_missing(engine):
 def test_the_report_holds_the_figures_of_the_records(engine):
     _, rows, out = engine
     works = {"gradient, single": "one gradient from nothing", "gradient, kept": "a later gradient, mask of X kept"}
-    names = {"fast": "fast", "stock": "stock CrypTen", "plaintext": "plaintext, float32"}
+    names = {
+        "fast": "fast",
+        "baseline": "fast, earlier build 887b613",
+        "stock": "stock CrypTen",
+        "plaintext": "plaintext, float32",
+    }
     shown = {(row[0], row[1]): row for row in cells(out / "engine.md", "A gradient")}
     measured = [row for row in rows if row["work"] in works]
-    assert len(shown) == len(measured) == 5
+    assert len(shown) == len(measured) == 7
     for row in measured:
         found = shown[works[row["work"]], names[row["engine"]]]
-        for cell, key, digits in ((2, "seconds", 3), (5, "mb", 3), (6, "rounds", 9), (7, "error", 2)):
+        for cell, key, digits in ((2, "seconds", 3), (6, "mb", 3), (7, "rounds", 9), (8, "error", 2)):
             assert float(found[cell]) == pytest.approx(row[key], rel=10.0 ** (1 - digits)), key
-        assert float(found[3].removesuffix(" x")) == pytest.approx(row["ratio_to_stock"], rel=0.01)
+        assert float(found[3]) == pytest.approx(row["ratio_to_baseline"], rel=0.1)
+        assert float(found[4].removesuffix(" x")) == pytest.approx(row["ratio_to_stock"], rel=0.01)
     runs = cells(out / "engine.md", "Whole appraisals")
-    assert [row[2].split(" (")[0] for row in runs] == ["fast", "stock CrypTen"]
-    for row, engine_name in zip(runs, ("fast", "stock"), strict=True):
+    assert [row[2].split(" (")[0] for row in runs] == list(names.values())[:3]
+    for row, engine_name in zip(runs, list(names)[:3], strict=True):
         (record,) = (r for r in rows if r["engine"] == engine_name and r["work"].startswith("gradient_norm"))
-        assert float(row[3]) == pytest.approx(record["seconds"], rel=0.01) and row[8] == "1"
+        assert float(row[3]) == pytest.approx(record["seconds"], rel=0.01) and row[9] == "1"
     html = (out / "engine.html").read_text()
     assert "<style>\nbody {" in html  # readable: the style is the reports' own
     for row in [*shown.values(), *runs]:

@@ -1,4 +1,4 @@
-"""Whole appraisals by the fast engine and by stock CrypTen: what the parties do together, without the model's fit.
+"""Whole appraisals by the fast engine, an earlier build of it, and stock CrypTen, without the model's fit.
 
 Stock CrypTen appraises one candidate. For more candidates its private phase is multiplied, while its sharing, of which
 a part happens once, is counted once.
@@ -7,13 +7,15 @@ a part happens once, is counted once.
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 
 from experiments.harness.records import Row
-from experiments.studies.engine.gradient import row
+from experiments.studies.engine.gradient import earlier_build, row
 from mpc_appraisal import Spawn, appraise
 from mpc_appraisal.appraisal.plan import Plan
 from mpc_appraisal.appraisal.program import program
@@ -61,23 +63,29 @@ def script_seconds(datasets: Datasets, method: str) -> float:
 
 
 def measure(methods: Sequence[str], args: Namespace, mnist: bool, turns: int) -> list[Row]:
-    """Measure each method by the engines that are asked for; the fast one before and after the other."""
+    """Measure each method by the engines that are asked for; the fast one before and after the others."""
     datasets, rows = datasets_of(args, mnist), []
     times = len(datasets[2])
     name = f"{times} candidates of {datasets[2][0].rows} rows of {'MNIST' if mnist else 'digits'}"
-    for method in methods:
-        work, runs, stock = f"{method}, {name}", [], None
-        if "fast" in args.engines:
-            runs.append(run(datasets, method, "fast"))
-        if "stock" in args.engines:
-            share, private, sent, rounds, worst = run(datasets, method, "stock", 1)
-            stock = share + times * private
-            label = f"{work}: x{times} extrapolated from one"
-            rows.append(row("stock", label, (stock, times * sent, rounds), stock, worst, 1))
-        if "fast" in args.engines:
-            runs += [run(datasets, method, "fast")] if turns > 1 else []
-            share, private, sent, rounds, worst = (median(column) for column in zip(*runs, strict=True))
-            seconds = script_seconds(datasets, method) + share + private
-            rows.append(row("fast", work, (seconds, sent, rounds), stock, worst, len(runs)))
-        print(f"{method}: done", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        build = earlier_build(args, Path(folder)) if methods else None
+        for method in methods:
+            work, runs, stock, earlier = f"{method}, {name}", [], None, None
+            if "fast" in args.engines:
+                runs.append(run(datasets, method, "fast"))
+            if "stock" in args.engines:
+                share, private, sent, rounds, worst = run(datasets, method, "stock", 1)
+                stock = share + times * private
+                label = f"{work}: x{times} extrapolated from one"
+                rows.append(row("stock", label, (stock, times * sent, rounds), stock, worst, 1))
+            if build:
+                cost, worst = build.appraisal(method, args.small, args.size)
+                earlier = cost[0]
+                rows.append(row("baseline", work, cost, stock, worst, 1, earlier))
+            if "fast" in args.engines:
+                runs += [run(datasets, method, "fast")] if turns > 1 else []
+                share, private, sent, rounds, worst = (median(column) for column in zip(*runs, strict=True))
+                seconds = script_seconds(datasets, method) + share + private
+                rows.append(row("fast", work, (seconds, sent, rounds), stock, worst, len(runs), earlier))
+            print(f"{method}: done", file=sys.stderr, flush=True)
     return rows

@@ -31,6 +31,7 @@ import torch.distributed as dist
 
 from experiments.harness.parties import TIMEOUT, launch_parties, meeting, start_together
 from experiments.harness.records import Row
+from experiments.rivals.earlier_build import EarlierBuild
 from experiments.rivals.spu_rival import Spu
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.data import Mnist
@@ -214,27 +215,44 @@ def stock(own: Own, shapes: Shapes) -> tuple[dict[str, GradientCost], float | No
     return {"single": one, "kept": each_of(1, total(result, 1), one)}, error(result[MODEL_OWNER]["gradient"], own)
 
 
-def row(engine: str, work: str, cost: Sequence[float], stock: float | None, off: float | None, runs: int) -> Row:
-    """Return one record. `stock` are the seconds of stock CrypTen for the same work."""
+def row(
+    engine: str,
+    work: str,
+    cost: Sequence[float],
+    stock: float | None,
+    off: float | None,
+    runs: int,
+    earlier: float | None = None,
+) -> Row:
+    """Return one record. `stock` and `earlier` are the seconds of stock CrypTen and of the earlier build for the work.
+
+    `ratio_to_stock` is how many times as fast as stock the engine is; `ratio_to_baseline` is its seconds over those of
+    the earlier build.
+    """
     seconds, sent, rounds = cost
     return {"engine": engine, "work": work, "seconds": seconds, "ratio_to_stock": stock / seconds if stock else None,
+            "ratio_to_baseline": seconds / earlier if earlier else None,
             "mb": sent / 1e6, "rounds": round(rounds), "error": off, "repeat": runs}  # fmt: skip
 
 
 def medians(costs: Sequence[Row], errors: dict[str, float | None]) -> list[Row]:
-    """Return a record for each engine and work: medians over the turns, of ratios to stock too, turn by turn.
+    """Return a record for each engine and work: medians over the turns, of ratios to others too, turn by turn.
 
     They are taken turn by turn because the machine's load changes.
     """
     found = pd.DataFrame(costs)
-    theirs = found[found.engine == "stock"][["work", "turn", "seconds"]]
-    found = found.merge(theirs, how="left", on=["work", "turn"], suffixes=("", "_of_stock"))
-    found["ratio"] = found.seconds_of_stock / found.seconds
+    for other in ("stock", "baseline"):
+        theirs = found[found.engine == other][["work", "turn", "seconds"]]
+        found = found.merge(theirs, how="left", on=["work", "turn"], suffixes=("", f"_of_{other}"))
+    found["to_stock"] = found.seconds_of_stock / found.seconds
+    found["to_baseline"] = found.seconds / found.seconds_of_baseline
     by = found.groupby(["engine", "work"], sort=False)
     rows, turns = [], costs[-1]["turn"]
-    for (engine, work), (*cost, ratio) in by[["seconds", "sent", "rounds", "ratio"]].median().iterrows():
+    columns = ["seconds", "sent", "rounds", "to_stock", "to_baseline"]
+    for (engine, work), (*cost, speed, share) in by[columns].median().iterrows():
         one = row(engine, f"gradient, {work}", cost, None, errors[engine], turns)
-        rows.append(one | {"ratio_to_stock": None if math.isnan(ratio) else ratio})
+        ratios = {"ratio_to_stock": speed, "ratio_to_baseline": share}
+        rows.append(one | {key: None if math.isnan(ratio) else ratio for key, ratio in ratios.items()})
     return rows
 
 
@@ -248,12 +266,15 @@ def measure(own: Own, shapes: Shapes, args: Namespace, count: int) -> list[Row]:
             costs.append({"engine": engine, "work": work, "turn": turn} | named)
 
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        rival = _spu(own, args, Path(folder))
+        rival, earlier = _spu(own, args, Path(folder)), earlier_build(args, Path(folder))
         for k in range(1, count + 1):
             for engine, measured in (("fast", fast), ("stock", stock)):
                 if engine in args.engines:
                     by_work, errors[engine] = measured(own, shapes)
                     add(engine, k, by_work)
+            if earlier:
+                by_work, errors["baseline"] = earlier.gradient(shapes.rows, shapes.features, shapes.bound)
+                add("baseline", k, by_work)
             if rival:
                 add("spu", k, {"kept": rival.run()})
             add("plaintext", k, {"kept": (plaintext(own), 0, 0)})
@@ -262,6 +283,17 @@ def measure(own: Own, shapes: Shapes, args: Namespace, count: int) -> list[Row]:
             g = rival.close()
             errors["spu"] = None if g is None else error(torch.from_numpy(g.astype(np.float64)), own)
     return medians(costs, errors)
+
+
+def earlier_build(args: Namespace, folder: Path) -> EarlierBuild | None:
+    """Return the earlier build in `folder`; None if it is not asked for, or not in the history of this checkout."""
+    if "baseline" not in args.engines:
+        return None
+    try:
+        return EarlierBuild(folder)
+    except ImportError as reason:
+        print(f"the earlier build is left out: {reason}", flush=True)
+        return None
 
 
 def _spu(own: Own, args: Namespace, folder: Path) -> Spu | None:

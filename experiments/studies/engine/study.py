@@ -22,6 +22,7 @@ from experiments.harness.page import Page, run_facts, times
 from experiments.harness.plots import BLUE, GREY, ORANGE, blank, plain
 from experiments.harness.records import ABOUT, Row, read_rows, write_rows
 from experiments.harness.run import Run, Study, listed, positive, reads_data, some_of
+from experiments.rivals.earlier_build import COMMIT
 from experiments.studies.engine import appraisals, gradient
 from experiments.studies.engine import models as by_models
 from experiments.studies.engine import rows as by_rows
@@ -41,8 +42,9 @@ class EngineStudy(Study):
     seeds = (1, 3)
 
     def options(self, parser: ArgumentParser) -> None:
-        engines = ("fast", "stock", "spu")
-        parser.add_argument("--engines", type=some_of(engines), default=engines, help="some of fast, stock, spu")
+        engines = ("fast", "baseline", "stock", "spu")
+        parser.add_argument("--engines", type=some_of(engines), default=engines,
+                            help=f"some of {', '.join(engines)}; baseline is the build of commit {COMMIT}")  # fmt: skip
         parser.add_argument("--spu-python", default=sys.executable, help="the interpreter that has spu, if another one")
         parser.add_argument("--methods", type=some_of(appraisals.METHODS), default=tuple(appraisals.METHODS),
                             help="the methods of whole appraisals")  # fmt: skip
@@ -96,7 +98,7 @@ def _measure_rows(run: Run) -> None:
     made, found = run.about(False), []
     for count in run.args.rows or run.size.pick(SMALL_ROWS, FULL_ROWS):
         shape = (count, run.args.features, run.args.classes)
-        engine = next((engine for engine in run.args.engines if engine != "spu"), "fast")
+        engine = next((engine for engine in run.args.engines if engine not in ("spu", "baseline")), "fast")
         found.append(by_rows.measure(shape, engine, run.size.seeds) | made)
         write_rows(run.out / "rows.jsonl", found)
         print(f"{count} rows: {found[-1]['seconds']:.2f} s", flush=True)
@@ -114,6 +116,7 @@ SINGLE, KEPT = "gradient, single", "gradient, kept"
 WORKS = {SINGLE: "one gradient from nothing", KEPT: "a later gradient, mask of X kept"}
 ENGINES = {  # the order of every table and figure
     "fast": ("fast", BLUE),
+    "baseline": (f"fast, earlier build {COMMIT}", "#9db8d9"),
     "spu": ("SPU", "#a78bba"),
     "stock": ("stock CrypTen", ORANGE),
     "plaintext": ("plaintext, float32", GREY),
@@ -148,7 +151,7 @@ def render_engines(folder: Path) -> Page:
         one=found.get(("fast", SINGLE)), later=found.get(("fast", KEPT)), stock=found.get(("stock", SINGLE)),
         verdicts=[verdict(found, given, *goal[1:]) for goal in GOALS], gradient=found, appraisals=runs, goals=GOALS,
         engines={r["engine"] for r in rows}, WORKS=WORKS, ENGINES=ENGINES, GOAL_SIZE=GOAL_SIZE, OTHER_SIZE=OTHER_SIZE,
-        TRUST=ASSUMPTION,
+        TRUST=ASSUMPTION, COMMIT=COMMIT,
     )  # fmt: skip
 
 
