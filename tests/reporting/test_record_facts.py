@@ -81,6 +81,7 @@ WRONG = {
     **{f"recompute.{key}": ("1", True, math.nan, [math.inf], {}) for key in ("mean", "scale")},
     "recompute.settings": ("text", [1], 3),
     "recompute.features": TEXTS,
+    "recompute.model": TEXTS,
     "recompute.inputs": HASHES,
     "overlap.what": ("cells", "", 3, ["rows"]),
     "overlap.column": TEXTS,

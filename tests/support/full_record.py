@@ -43,6 +43,7 @@ RECOMPUTE = {
     "features": "f6" * 32,
     "row_norm": 4.0,
     "inputs": "a7" * 32,
+    "model": "linear_regression",
 }
 OVERLAP = {
     "what": "keys",
