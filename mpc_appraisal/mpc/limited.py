@@ -50,6 +50,11 @@ HINTS: dict[str, str] = {
     **dict.fromkeys(("view", "flatten", "unsqueeze", "squeeze", "expand", "reshape", "ravel"), _SHAPE),
     **dict.fromkeys(("abs", "sign", "clamp", "max", "min", "argmax", "argmin", "lt", "gt", "le", "ge"), _COMPARED),
 }
+OF_TRANSPOSED = (
+    "a transposed private tensor",
+    "matmul, t(), +, -, * and / by a number",
+    "the operation of x itself, over its other dimension: x.t() is for products",
+)
 
 
 class UnsupportedOperationError(AttributeError, TypeError):
@@ -130,7 +135,7 @@ def operand(tensor: LimitedTensor, operation: str, other: Any) -> Any:
 
 
 def divisor_of(tensor: LimitedTensor, divisor: Any) -> Any:
-    """Return a public divisor. Raises UnsupportedOperationError for a tensor."""
+    """Return a public divisor, a number. Raises UnsupportedOperationError for a tensor."""
     if isinstance(divisor, LimitedTensor):
         raise tensor.refusal("x / y", "another formula: no tensor is divided by a secret")
     return operand(tensor, "/", divisor) if isinstance(divisor, torch.Tensor) else divisor

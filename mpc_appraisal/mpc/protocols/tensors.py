@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from mpc_appraisal.mpc.limited import OF_PRIVATE, OF_SHARED, LimitedTensor, divisor_of, operand
+from mpc_appraisal.mpc.limited import OF_PRIVATE, OF_SHARED, OF_TRANSPOSED, LimitedTensor, divisor_of, operand
 from mpc_appraisal.mpc.protocols.comparison import relu
 from mpc_appraisal.mpc.protocols.engine import Engine, Masked
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
@@ -161,7 +161,8 @@ class PrivateTensor(LimitedTensor):
         return self._arithmetic(other, lambda a, b: a * b, lambda a, b: a * b)
 
     def __truediv__(self, other: float):
-        return self._local(lambda a, by=divisor_of(self, other): a / by)
+        divisor_of(self, other)
+        return self._local(lambda a: a / other)
 
     def applied(self, *names: str) -> list[PrivateTensor]:
         """Return the functions `names` of this tensor, as `Secret.applied` does, but computed by the owner alone."""
@@ -187,8 +188,7 @@ class PrivateTensor(LimitedTensor):
 class Transposed(LimitedTensor):
     """The transpose x' of a private matrix x, which enters a product under the mask of x itself."""
 
-    described, supported = "a transposed private tensor", "matmul, t(), +, -, * and / by a number"
-    instead = "the operation of x itself, over its other dimension: x.t() is for products"
+    described, supported, instead = OF_TRANSPOSED
 
     def __init__(self, of: PrivateTensor):
         self.of, self.shape = of, torch.Size(reversed(of.shape))
