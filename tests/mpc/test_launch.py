@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -55,12 +54,14 @@ def line_of(function, text: str) -> str:
     return f'File "{__file__}", line {first + next(k for k, line in enumerate(lines) if text in line)}'
 
 
-def test_the_line_of_the_authors_file_reaches_the_author_and_no_other_party(tmp_path):
+def test_the_line_of_the_authors_file_reaches_the_author_and_no_other_party(tmp_path, capfd):
     with pytest.raises(ValueError, match=PRIVATE) as raised:
         launch(meet, {role: {"heard": tmp_path} for role in ROLES}, lambda event: None)
     (said,) = raised.value.__notes__
     assert said.startswith("In the process of the model_owner:\nTraceback (most recent call last):\n")
     assert line_of(formula, "raise error") in said and line_of(meet, "formula(ValueError)") in said
+    by_itself = sys.version_info < (3, 11)  # later versions of Python print it with the error
+    assert capfd.readouterr().err.count(said) == by_itself
     for role in (DATA_OWNER, DEALER):
         heard = (tmp_path / role).read_text()
         assert "model_owner" in heard
@@ -76,14 +77,3 @@ def test_an_error_that_was_raised_on_purpose_stays_one_line(error, kind, traced)
         launch(alone, {MODEL_OWNER: {"error": error}}, lambda event: None)
     notes = getattr(raised.value, "__notes__", [])
     assert len(notes) == traced and all(line_of(formula, "raise error") in text for text in notes)
-
-
-def test_python_prints_the_partys_traceback_once():
-    script = (
-        "import test_launch as t\nfrom mpc_appraisal.mpc.net.launch import launch\n"
-        "launch(t.alone, {'model_owner': {'error': KeyError}}, print)"
-    )
-    paths = {"PYTHONPATH": ":".join([str(Path(__file__).parent), *filter(None, sys.path)])}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=paths, timeout=120)
-    assert done.returncode == 1 and done.stderr.count("In the process of the model_owner:") == 1
-    assert done.stderr.count(line_of(formula, "raise error")) == 1
