@@ -23,7 +23,7 @@ ABOUT: dict[str, tuple[str, str]] = {
     "example": ("write files and certificates for a first try", "example try"),
     "market": ("enrol, upload and join in the encrypted marketplace", "market upload --help"),
     "method": (
-        "check an appraisal method of your own, on shares against plaintext",
+        "check a method of your own, on shares against plaintext",
         "method check mpc_appraisal.methods:GradientNorm",
     ),
     "overlap": (
