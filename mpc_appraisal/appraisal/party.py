@@ -42,6 +42,7 @@ from mpc_appraisal.appraisal.plan import (
     check_classes,
     check_model,
     check_names,
+    check_reprs,
     respelt,
 )
 from mpc_appraisal.appraisal.preparation import (
@@ -117,6 +118,7 @@ def _appraise(
     check_supported(plan)
     check_counterparty(role, own, rendezvous)
     plan = respelt(plan, *agree(rendezvous, plan.public, plan.digest, config_hash))
+    check_reprs(plan)
     facts, listed, matches = _facts(rendezvous, own, plan)
     shared_sets = shared_items(rendezvous, plan, own, matches)
     own = in_order(own, matches, next(iter(facts.values())).classes)

@@ -22,8 +22,8 @@ from mpc_appraisal.appraisal.compared import WARN, Data, Source, check_policy
 from mpc_appraisal.appraisal.names import PLAIN, Names, check_how
 from mpc_appraisal.appraisal.overlap_terms import OverlapTerms
 from mpc_appraisal.common.checks import number
-from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.common.text import PLACE
+from mpc_appraisal.common.errors import DisagreementError, InputError
+from mpc_appraisal.common.text import PLACE, shown
 from mpc_appraisal.data import Dataset, StoredDataset
 from mpc_appraisal.data.items import Items
 from mpc_appraisal.governance.approval.decide import FOLDER, WEEK, Request
@@ -34,6 +34,7 @@ from mpc_appraisal.methods.metrics import ByMetric
 from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.models.links import IDENTITY
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
+from mpc_appraisal.mpc.differences import ADDRESS, repr_differences
 from mpc_appraisal.mpc.net.transport import Transport
 from mpc_appraisal.mpc.session import same
 from mpc_appraisal.release.base import Release
@@ -112,6 +113,18 @@ def respelt(plan: Plan, public: dict[str, Any], digest: str) -> Plan:
         return replace(stated, **new) if new else stated
 
     return replace(plan, public=public, digest=digest, methods=tuple(map(one, plan.methods)), release=one(plan.release))
+
+
+def check_reprs(plan: Plan) -> None:
+    """Check that no method's text holds an address in memory that is another one in this process; requests hold them.
+
+    Raises DisagreementError that names each setting with such a text, where the plan was made in another process.
+    """
+    stated, found = plan.public.get("methods"), [repr(method) for method in plan.methods]
+    if isinstance(stated, list) and stated != found and any(ADDRESS.search(text) for text in found):
+        parts = repr_differences("methods", stated, found) or [("methods", shown(stated), shown(found))]
+        lines = [f"{name}: {a} as planned, {b} in this process" for name, a, b in parts]
+        raise DisagreementError("a method has another repr in each process:\n  " + "\n  ".join(lines))
 
 
 @dataclass(frozen=True)

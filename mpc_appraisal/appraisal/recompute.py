@@ -26,7 +26,7 @@ from mpc_appraisal.common.text import shown
 from mpc_appraisal.data import Dataset, NoFeatures, Recipe, StoredDataset, read_dataset, standardise
 from mpc_appraisal.governance.catalogue.commitment import commit, read_salt
 from mpc_appraisal.governance.catalogue.listing import Listing
-from mpc_appraisal.methods import METHODS, Appraiser, plaintext
+from mpc_appraisal.methods import Appraiser, method_named, plaintext
 from mpc_appraisal.methods.base import Facts
 from mpc_appraisal.methods.metrics import LOG_LOSS, ByMetric, own_settings
 from mpc_appraisal.models.base import LinearModel
@@ -134,8 +134,8 @@ def _terms(record: Record, stated: Mapping[str, str]) -> tuple[dict[str, Any], A
 
     Raises InputError where the record states none, or where the command does not state what is needed.
     """
-    terms = record.recompute
-    if terms is None or terms["settings"] is None or record.method not in METHODS:
+    terms, kind = record.recompute, method_named(record.method)
+    if terms is None or terms["settings"] is None or kind is None:
         found = f"a record of {shown(record.method)} without its settings"
         raise InputError("record: recompute", found, "l2 and the method's settings, as records state since version 0.1")
     if terms["features"] not in (None, NoFeatures().digest):
@@ -145,7 +145,7 @@ def _terms(record: Record, stated: Mapping[str, str]) -> tuple[dict[str, Any], A
             "no feature extractor, because answers on extracted features cannot be recomputed",
         )
     try:
-        method = METHODS[record.method](**terms["settings"])
+        method = kind(**terms["settings"])
         return terms, _with_own(method, stated) if isinstance(method, ByMetric) else method
     except TypeError as error:
         raise InputError("record: settings", shown(str(error)), f"settings of {record.method}") from None

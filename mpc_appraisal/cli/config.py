@@ -9,10 +9,12 @@ public, and all parties have to state it alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
@@ -24,6 +26,7 @@ from mpc_appraisal.common.text import PLACE
 from mpc_appraisal.data import Extractor, Recipe, mapped, standardise
 from mpc_appraisal.data.naming import Data
 from mpc_appraisal.governance.approval.overlap_words import ROWS
+from mpc_appraisal.methods.installed import installed_method
 
 # Configuration keys that belong to one party and are excluded from the public configuration.
 OWN = (
@@ -172,8 +175,35 @@ def instantiate(cfg: DictConfig) -> Any:
         raise cause or AppraisalError(" ".join(str(error).split())) from error
 
 
+def offer_installed(words: Sequence[str]) -> None:
+    """Let `appraisal=NAME` among the words choose the method that an installed package offers under that name.
+
+    Its settings are then keys of `appraisal`, with the defaults of its class. A name of a file in conf/ stays this
+    file's. Raises InputError as `installed_method` does.
+    """
+    own = {path.stem for path in (CONF / "appraisal").glob("*.yaml")}
+    stated = [word.partition("=")[2].split(",") for word in words if word.startswith("appraisal=")]
+    for name in {each.strip() for names in stated for each in names} - own:
+        if (method := installed_method(name)) is not None:
+            target = f"{method.__module__}.{method.__qualname__}"
+            ConfigStore.instance().store(group="appraisal", name=name, node={TARGET: target, **_defaults(method)})
+
+
+def _defaults(method: type) -> dict[str, Any]:
+    """Return the settings of a method that a configuration can hold, with their defaults; "???" must be stated."""
+    found = {}
+    for each in fields(method) if is_dataclass(method) else ():
+        value = each.default if each.default_factory is MISSING else each.default_factory()
+        if each.init and (value is None or isinstance(value, (bool, int, float, str, list, tuple))):
+            found[each.name] = list(value) if isinstance(value, tuple) else value
+        elif each.init and value is MISSING:
+            found[each.name] = "???"
+    return found
+
+
 def compose(overrides: Sequence[str]) -> DictConfig:
     """Compose the app's configuration without running it. Raises InputError for overrides that it does not know."""
+    offer_installed(overrides)
     try:
         with hydra.initialize_config_dir(str(CONF), version_base=None):
             return hydra.compose("config", list(overrides))

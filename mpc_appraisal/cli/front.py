@@ -169,8 +169,11 @@ def explained(error: Exception) -> AppraisalError:
     if match := re.search(r"Could not (?:find|load) '([^']+?)/([^'/]*)'", text):
         group, option = match[1], match[2]
         if group in group_names():
-            what = f"no option of the group {group}"
-            return UnknownWordError(what, option, options(group), f"There are {', '.join(options(group))}.")
+            what, found = f"no option of the group {group}", options(group)
+            from mpc_appraisal.methods.installed import installed_names
+
+            found += [name for name in installed_names() if group == "appraisal" and name not in found]
+            return UnknownWordError(what, option, found, f"There are {', '.join(found)}.")
     if match := re.search(r"Error parsing override '(.*)'", text):
         return UnknownWordError("neither a command nor KEY=VALUE", match[1], COMMANDS, LISTED)
     return InputError("configuration", shown(" ".join(text.split()), 300), "what `mpc-appraisal --cfg job` prints")

@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mpc_appraisal.cli import front, launchers, sweep
+from mpc_appraisal.cli.config import offer_installed
 from mpc_appraisal.cli.console import set_threads
 from mpc_appraisal.cli.front import CONF
 from mpc_appraisal.cli.run import run_job
@@ -63,6 +64,7 @@ def run_words() -> None:
     try:
         sys.argv[1:] = ordered(sys.argv[1:])
         launchers.check_launcher(sys.argv[1:])
+        offer_installed(sys.argv[1:])
     except AppraisalError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

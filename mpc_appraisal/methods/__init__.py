@@ -4,9 +4,9 @@ A method is the formula by which a candidate, a data set that the data owner off
 In go the names or objects that a user states. Out come tuples of methods: `as_methods` for the private ones, and
 `as_baselines` for those that are computed in the clear and serve comparisons.
 
-A new method is a file beside the others and one entry in METHODS; `base` says what a method must state. The names in
-METHODS have to stay, because configurations, records and ledgers hold them. A class that moves to another file keeps
-its stable name (`common.stable_names`).
+A new method is a file beside the others and one entry in METHODS; `base` says what a method must state. A method of
+another package is found by its entry point; see `installed`. The names in METHODS have to stay, because configurations,
+records and ledgers hold them. A class that moves to another file keeps its stable name (`common.stable_names`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from mpc_appraisal.methods.finetuning import Finetuning
 from mpc_appraisal.methods.gradient_norm import GradientNorm
 from mpc_appraisal.methods.influence import Influence
 from mpc_appraisal.methods.influence_error import InfluenceError
+from mpc_appraisal.methods.installed import installed_method, installed_names
 from mpc_appraisal.methods.mlp_finetuning import MlpFinetuning
 from mpc_appraisal.methods.relevance import Diversity, Relevance
 
@@ -50,6 +51,7 @@ __all__ = [
     "Baseline",
     "as_methods",
     "as_baselines",
+    "method_named",
     "plaintext",
     "plaintext_of",
     "scaled",
@@ -99,10 +101,10 @@ def as_methods(methods: str | Appraiser | Iterable[str | Appraiser]) -> tuple[Ap
             found.append(item)
         elif item == "all":
             found += [method() for method in ALL]
-        elif isinstance(item, str) and item in METHODS:
-            found.append(METHODS[item]())
+        elif isinstance(item, str) and (method := method_named(item)) is not None:
+            found.append(_with_defaults(method))
         else:
-            raise InputError("appraisal", item, f"one of {', '.join(METHODS)}, or all")
+            raise InputError("appraisal", item, f"one of {', '.join([*METHODS, *installed_names()])}, or all")
     names = [method.name for method in found]
     if not names or len(set(names)) < len(names):
         raise InputError("appraisal", names, "one method or more, each once")
@@ -115,6 +117,21 @@ def as_methods(methods: str | Appraiser | Iterable[str | Appraiser]) -> tuple[Ap
         expected = f"{value.metric} with its settings, the metric of the influence beside it"
         raise InputError("appraisal.influence_error.metric", error.metric, expected)
     return tuple(found)
+
+
+def method_named(name: str) -> type[Appraiser] | None:
+    """Return the method of this name, of this package or else of an installed one; None where there is none.
+
+    Raises InputError where an installed package offers something else than a method of this name.
+    """
+    return METHODS.get(name) or installed_method(name)
+
+
+def _with_defaults(method: type[Appraiser]) -> Appraiser:
+    try:
+        return method()
+    except TypeError as error:
+        raise InputError("appraisal", method.name, f"an object, since the class has no defaults: {error}") from error
 
 
 def as_baselines(wanted: Collection[str | Baseline], seed: int = 0) -> tuple[Baseline, ...]:

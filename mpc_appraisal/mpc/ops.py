@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from mpc_appraisal.mpc.limited import LimitedTensor
+
 
 def cat(tensors: Sequence[Any]) -> Any:
     """Return the rows of several tensors (n_i, k) in one tensor. Plain, private and shared tensors may be mixed."""
@@ -95,12 +97,16 @@ def log_sigmoid(value: Any) -> Any:
     return torch.nn.functional.logsigmoid(value)
 
 
-class RowBlocks:
+class RowBlocks(LimitedTensor):
     """A data set that is too large for memory, as blocks of rows (x, y) that are brought in one after the other.
 
     Args:
         stream: A function that returns an iterator over all blocks, from the first; x is (n_i, d) and y is (n_i, C).
     """
+
+    described = "rows that come in blocks, which a method gets whose `streams` is True"
+    supported = "loops over blocks alone"
+    instead = "`for rows, labels in mpc_appraisal.mpc.ops.blocks(x, y)`, or state `streams = False` in the method"
 
     def __init__(self, stream: Callable[[], Iterator[tuple[Any, Any]]]):
         self._stream = stream

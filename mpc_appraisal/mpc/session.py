@@ -25,6 +25,7 @@ import torch
 from mpc_appraisal.common.errors import DisagreementError, InputError, OwnerError
 from mpc_appraisal.common.roles import MODEL_OWNER, OWNERS
 from mpc_appraisal.common.text import shown
+from mpc_appraisal.mpc.differences import repr_differences
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS, check_functions
@@ -303,25 +304,29 @@ def agree(
     Returns the configuration and its hash, which are now the same at all parties.
 
     Raises:
-        DisagreementError: The configurations differ. It names each key that differs, with both values.
+        DisagreementError: The configurations differ. It names each key that differs, with both values, and each setting
+            on a line of its own where the values are texts of methods.
     """
     messages = rendezvous.exchange("config", {"digest": digest, "public": public})
     if len({message["digest"] for message in messages.values()}) == 1:
         return public, digest
     reference = messages[MODEL_OWNER]["public"]
-    lines = []
+    lines, taken_apart = [], False
     for role in (r for r in messages if r != MODEL_OWNER):
         theirs = messages[role]["public"]
         for key in sorted(reference.keys() | theirs.keys()):
             ours, other = reference.get(key, "(absent)"), theirs.get(key, "(absent)")
             if not same(ours, other):
-                values = f"{shown(repr(ours))} at {MODEL_OWNER}, {shown(repr(other))} at {role}"
-                lines.append(f"{shown(key, 200)}: {values}")
+                parts = repr_differences(shown(key, 200), ours, other)
+                taken_apart = taken_apart or parts is not None
+                for name, a, b in parts or [(shown(key, 200), shown(repr(ours)), shown(repr(other)))]:
+                    lines.append(f"{name}: {a} at {MODEL_OWNER}, {b} at {role}")
     stated = messages[MODEL_OWNER]["digest"]
     if lines or digest_of is None or digest_of(reference) != stated:
         hashes = ", ".join(f"{shown(str(message['digest']), 40)} at {role}" for role, message in messages.items())
         alike = f"the keys that were sent are alike, and their hashes are {hashes}; expected one hash"
-        raise DisagreementError("the public configurations differ: " + "; ".join(lines or [alike]))
+        before, between = ("\n  ", "\n  ") if taken_apart else (" ", "; ")
+        raise DisagreementError(f"the public configurations differ:{before}{between.join(lines or [alike])}")
     return reference, stated
 
 

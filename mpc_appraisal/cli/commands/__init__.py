@@ -22,6 +22,10 @@ ABOUT: dict[str, tuple[str, str]] = {
     "cost": ("estimate rounds, bytes and time from public sizes alone", "cost rows=5940 features=784"),
     "example": ("write files and certificates for a first try", "example try"),
     "market": ("enrol, upload and join in the encrypted marketplace", "market upload --help"),
+    "method": (
+        "check a method of your own, on shares against plaintext",
+        "method check mpc_appraisal.methods:GradientNorm",
+    ),
     "overlap": (
         "count the rows or keys that both owners have",
         "overlap role=model_owner address=tcp://127.0.0.1:29500 file=train.npz tls=certificates/model_owner",

@@ -72,7 +72,8 @@ def launch(function: PartyFunction, jobs: dict[str, dict[str, Any]], emit: Emit,
     Returns the results of the function by role.
 
     Raises:
-        The error of the party that failed by itself, or PeerError if a party was killed.
+        The error of the party that failed by itself, or PeerError if a party was killed. An error that nobody expected
+        (no AppraisalError) has the traceback of the party's own process in its `__notes__`, which Python prints.
     """
     begin(function, threads)
     store = dist.TCPStore("127.0.0.1", 0, None, True, timedelta(seconds=60), wait_for_workers=False)
@@ -187,14 +188,29 @@ def _raise_first(parties: dict[str, Party]) -> None:
     for role, party in parties.items():
         folder = Path(party.args[-1])
         if (folder / "error.pkl").exists():
-            errors[role] = cloudpickle.loads((folder / "error.pkl").read_bytes())
+            errors[role] = _with_traceback(cloudpickle.loads((folder / "error.pkl").read_bytes()), role, folder)
         elif party.returncode:
             tail = (folder / "stderr.txt").read_text(errors="replace")[-2000:].strip()
             cause = f"was killed by signal {-party.returncode}" if party.returncode < 0 else "ended without a result"
             errors[role] = PeerError(f"{role} {cause}" + (f"; its standard error ends with: {tail}" if tail else ""))
     own = [e for e in errors.values() if not isinstance(e, PeerError)]
     killed = [e for r, e in errors.items() if parties[r].returncode < 0]
-    raise (own or killed or list(errors.values()))[0]
+    raised = (own or killed or list(errors.values()))[0]
+    if sys.version_info < (3, 11):  # Python prints notes by itself from 3.11 on
+        print(*getattr(raised, "__notes__", ()), sep="\n", end="", file=sys.stderr, flush=True)
+    raise raised
+
+
+def _with_traceback(error: BaseException, role: str, folder: Path) -> BaseException:
+    """Add the traceback of the party's own process to its error, if the party has left one. It stays on this machine.
+
+    Otherwise the line of a method's own file at which it failed would be seen in no terminal.
+    """
+    path = folder / "traceback.txt"
+    if path.exists():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        error.__notes__ = [*getattr(error, "__notes__", ()), f"In the process of the {role}:\n{text}"]
+    return error
 
 
 def _result(folder: Path, role: str, party: Party) -> Any:

@@ -1,9 +1,10 @@
 """The process of one party on this machine, which `launch` starts; it is never started by hand.
 
 The only argument is the party's folder. The process reads `job.pkl` there, runs the function in it, and writes
-`result.pkl` or `error.pkl`. It prints progress events as JSON lines, and ends when its standard input is closed. The
-names of the files, the JSON lines and that end have to stay, because `launch` relies on them. The process must unpickle
-nothing but its own job and, to see whether it can be read, its own error.
+`result.pkl` or `error.pkl`, and `traceback.txt` beside an error that nobody expected. It prints progress events as
+JSON lines, and ends when its standard input is closed. The names of the files, the JSON lines and that end have to
+stay, because `launch` relies on them. The process must unpickle nothing but its own job and, to see whether it can be
+read, its own error. A traceback may quote private values: it must stay in the folder, which only the launcher reads.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import cloudpickle
 import torch
 
 from mpc_appraisal.common.environment import keep_freed_memory, threads
+from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.common.storage import write_whole
 
 
@@ -50,6 +52,8 @@ def main(folder: Path) -> int:
         result = function(role=role, address=address, emit=_emit, folder=folder, **job)
     except Exception as error:
         traceback.print_exc()
+        if not isinstance(error, AppraisalError):
+            write_whole(folder / "traceback.txt", traceback.format_exc().encode(errors="replace"))
         error.__traceback__ = error.__cause__ = error.__context__ = None
         try:
             dumped = cloudpickle.dumps(error)

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from mpc_appraisal.mpc.limited import OF_PRIVATE, OF_SHARED, OF_TRANSPOSED, LimitedTensor, divisor_of, operand
 from mpc_appraisal.mpc.protocols.comparison import relu
 from mpc_appraisal.mpc.protocols.engine import Engine, Masked
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
@@ -46,7 +47,7 @@ class Context:
         self.engine, self.logit_bound = engine, logit_bound
 
 
-class PrivateTensor:
+class PrivateTensor(LimitedTensor):
     """A real tensor that one owner knows, and whose shape is public.
 
     Args:
@@ -56,6 +57,8 @@ class PrivateTensor:
         shape: the shape of the tensor, at both owners.
         name: what error messages call the tensor.
     """
+
+    described, supported = "a private tensor", OF_PRIVATE
 
     def __init__(self, context: Context, owner: int, value: torch.Tensor | None, shape: torch.Size, name: str):
         self.context, self.owner, self.value, self.shape, self.name = context, owner, value, torch.Size(shape), name
@@ -121,6 +124,7 @@ class PrivateTensor:
 
     def matmul(self, other: PrivateTensor | Secret) -> PrivateTensor | Secret:
         """Return the product (n, d) (d, k) -> (n, k): private if `other` is the same owner's, shared otherwise."""
+        other = operand(self, "matmul", other)
         shape = torch.Size((self.shape[0], other.shape[1]))
         if isinstance(other, PrivateTensor):
             if other.owner == self.owner:
@@ -157,6 +161,7 @@ class PrivateTensor:
         return self._arithmetic(other, lambda a, b: a * b, lambda a, b: a * b)
 
     def __truediv__(self, other: float):
+        divisor_of(self, other)
         return self._local(lambda a: a / other)
 
     def applied(self, *names: str) -> list[PrivateTensor]:
@@ -180,8 +185,10 @@ class PrivateTensor:
         return self._local(lambda a: a.sum(*dim, **({"keepdim": keepdim} if dim else {})), shape=shape)
 
 
-class Transposed:
+class Transposed(LimitedTensor):
     """The transpose x' of a private matrix x, which enters a product under the mask of x itself."""
+
+    described, supported, instead = OF_TRANSPOSED
 
     def __init__(self, of: PrivateTensor):
         self.of, self.shape = of, torch.Size(reversed(of.shape))
@@ -207,6 +214,7 @@ class Transposed:
 
     def matmul(self, other: PrivateTensor | Secret) -> PrivateTensor | Secret:
         """Return x' @ other, (d, n) (n, k) -> (d, k): private if `other` is the same owner's, shared otherwise."""
+        other = operand(self, "matmul", other)
         x, shape = self.of, torch.Size((self.shape[0], other.shape[1]))
         if isinstance(other, PrivateTensor):
             if other.owner == x.owner:
@@ -218,7 +226,7 @@ class Transposed:
         return Secret(x.context, share, x.bits + other.bits)
 
 
-class Secret:
+class Secret(LimitedTensor):
     """A shared real tensor.
 
     Args:
@@ -226,6 +234,8 @@ class Secret:
         share: this owner's additive share (int64).
         bits: the number of fractional bits, which both owners know.
     """
+
+    described, supported = "a shared tensor", OF_SHARED
 
     def __init__(self, context: Context, share: torch.Tensor, bits: int):
         self.context, self.share, self.bits = context, share, bits
@@ -279,11 +289,11 @@ class Secret:
 
     def _aligned(self, other: Any) -> tuple[torch.Tensor, torch.Tensor, int]:
         """Return shares of self and of `other` with one number of fractional bits, and this number."""
-        if isinstance(other, (PrivateTensor, Transposed)):
-            other = (other.plain() if isinstance(other, Transposed) else other).secret()
         if isinstance(other, (int, float)):
             value = torch.full_like(self.share, round(other * 2.0**self.bits))
             return self.share, self._engine.public_share(value), self.bits
+        other = operand(self, "+ or -", other)
+        other = other.secret() if isinstance(other, PrivateTensor) else other
         bits = max(self.bits, other.bits)
         return self.share << (bits - self.bits), other.share << (bits - other.bits), bits
 
@@ -296,7 +306,7 @@ class Secret:
         return self._with(a - b, bits)
 
     def __truediv__(self, divisor: float) -> Secret:
-        power = math.log2(divisor) if divisor > 0 else 0.5
+        power = math.log2(divisor) if divisor_of(self, divisor) > 0 else 0.5
         if power.is_integer():
             return self._with(self.share, self.bits + int(power))  # This is exact, since only the binary point moves.
         return self * (1.0 / divisor)
@@ -305,9 +315,8 @@ class Secret:
     def __mul__(self, other) -> Secret:
         if isinstance(other, (int, float)):
             return self._times_public(float(other))
-        if isinstance(other, PrivateTensor):
-            other = other.secret()
-        a, b = self.operand(), other.operand()
+        other = operand(self, "*", other)
+        a, b = self.operand(), (other.secret() if isinstance(other, PrivateTensor) else other).operand()
         return self._with(self._engine.multiply(a.share, b.share), a.bits + b.bits)
 
     def _times_public(self, factor: float) -> Secret:
@@ -332,7 +341,7 @@ class Secret:
             return other.of.matmul(self.t()).t()
         if isinstance(other, PrivateTensor):
             return other.t().matmul(self.t()).t()
-        a, b = self.operand(), other.operand()
+        a, b = self.operand(), operand(self, "matmul", other).operand()
         return self._with(shared_product(self._engine, a.share, b.share), a.bits + b.bits)
 
     # -- by CrypTen ------------------------------------------------------------------------------------------------
