@@ -91,6 +91,27 @@ def sentences_of(value: object) -> tuple[str, ...]:
     return tuple(text_of("warnings", each) for each in value)
 
 
+def settings_of(value: object) -> dict[str, Any]:
+    """Return the settings of a run in their plain form: a number, a text, true, false, null or a list of such by name.
+
+    Raises InputError for anything else, for a number that is not finite, and for a threshold, which is secret.
+    """
+    found = {}
+    for key, setting in mapping_of("settings", value):
+        text_of("settings", key)
+        if key.rsplit(".", 1)[-1] == "threshold":
+            raise InputError(f"record.settings.{key}", setting, "no threshold, because a threshold is secret")
+        several = isinstance(setting, (list, tuple))
+        found[key] = [_setting(key, each) for each in setting] if several else _setting(key, setting)
+    return found
+
+
+def _setting(key: str, value: Any) -> Any:
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    return number_of(f"settings.{key}", value, lambda number: number + 0)
+
+
 def _facts(required: tuple[str, ...], **properties: Part) -> Schema:
     """Return the schema of a nested dictionary, whose keys are written in this order."""
     closed = {"type": "object", "additionalProperties": False}
