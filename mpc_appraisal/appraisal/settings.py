@@ -1,8 +1,8 @@
 """The settings of a run as its records state them: names that stay, each with a public value.
 
 In go the plan, which all parties state alike, and the kind of session. Out comes a flat dictionary such as
-{"data": "digits", "scenario": "label_noise", "scenario.candidates": 10, "model": "softmax_regression", "model.l2": 0.01,
-"appraisal": ["influence"], "appraisal.influence.damping": 0.0, "release": "value", "session": "spawn", "seed": 0}.
+{"appraisal": ["influence"], "appraisal.influence.damping": 0.0, "data": "digits", "model": "softmax_regression",
+"model.l2": 0.01, "release": "value", "scenario": "label_noise", "scenario.candidates": 10, "seed": 0}.
 
 A name is that of the configuration's key, and a group's own name states which option of the group was taken. A method's
 settings stand under its name, so that they are the same whether the method ran alone or beside others. A setting may be

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, ItemsView, Iterator, Mapping
+from numbers import Integral
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
@@ -109,7 +110,7 @@ def settings_of(value: object) -> dict[str, Any]:
 def _setting(key: str, value: Any) -> Any:
     if value is None or isinstance(value, (bool, str)):
         return value
-    return number_of(f"settings.{key}", value, lambda number: number + 0)
+    return number_of(f"settings.{key}", value, lambda one: int(one) if isinstance(one, Integral) else float(one))
 
 
 def _facts(required: tuple[str, ...], **properties: Part) -> Schema:
