@@ -51,8 +51,7 @@ def frame_of(runs: Sequence[RunFolder]) -> DataFrame:
     """Return the frame that `load` describes. runs: what `run_folders` returns."""
     import pandas
 
-    frames = [_frame(run) for run in runs if run.whole]
-    frame = pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame()
+    frame = pandas.DataFrame([row for run in runs if run.whole for row in _rows(run)])
     own = sorted(column for column in frame.columns if column.startswith(SETTINGS))
     frame = frame[[column for column in frame.columns if column not in own] + own]
     frame.attrs["left_out"] = [
@@ -63,15 +62,10 @@ def frame_of(runs: Sequence[RunFolder]) -> DataFrame:
     return frame
 
 
-def _frame(run: RunFolder) -> DataFrame:
-    import pandas
-
-    frame = run.result.to_frame().dropna(axis="columns", how="all")
-    settings = pandas.DataFrame([settings_of_row(record, run) for record in run.result], dtype=object)
-    frame.insert(0, "sweep", run.sweep)
-    frame.insert(1, "folder", run.folder)
-    frame.insert(2, "finished", run.state == DONE)
-    return pandas.concat([frame, settings.infer_objects()], axis="columns")
+def _rows(run: RunFolder) -> list[dict[str, Any]]:
+    place = {"sweep": run.sweep, "folder": run.folder, "finished": run.state == DONE}
+    results = run.result.to_frame().astype(object).to_dict("records")
+    return [place | row | settings_of_row(record, run) for record, row in zip(run.result, results, strict=True)]
 
 
 def settings_of_row(record: Record, run: RunFolder) -> dict[str, Any]:

@@ -7,8 +7,8 @@
 
 In goes the frame of `load`. A condition is what the settings that differ between runs say, the seed and the methods'
 own settings aside; a method whose own settings differ counts as several methods. Out come frames with a row for each
-run, for each method and condition, and for each pair. What is unknown is NaN. Rows may be added. Nothing may be computed
-here that is not in the records, and a run that two folders hold counts once.
+run, for each method and condition, and for each pair. What is unknown is NaN. Columns may be added. Nothing may be
+computed here that is not in the records, and a run that two folders hold counts once.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def _labels(frame: DataFrame) -> Series:
     labels = frame["method"].copy()
     for method in frame["method"].unique():
         rows, prefix = frame["method"] == method, f"{SETTINGS}{METHODS}.{method}."
-        for column in (one for one in frame.columns if one.startswith(prefix) and one != f"{prefix}seed"):
+        for column in (one for one in frame.columns if one.startswith(prefix)):
             texts = _texts(frame.loc[rows, column])
-            if texts.nunique() > 1:
+            if texts.nunique() > 1 and not (texts == _texts(frame.loc[rows, "seed"])).all():
                 labels[rows] += f" {column.removeprefix(prefix)}=" + texts
     return labels
 
