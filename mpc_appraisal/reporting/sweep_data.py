@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,15 +77,17 @@ def read_sweeps(folders: Sequence[str | Path]) -> SweepData:
     return sweep_of(run_folders(folders))
 
 
-def sweep_of(runs: list[RunFolder]) -> SweepData:
-    """Return runs with the frames that are computed from them."""
+def sweep_of(
+    runs: list[RunFolder], names: Sequence[str] | None = None, own: Mapping[str, Sequence[str]] | None = None
+) -> SweepData:
+    """Return runs with the frames that are computed from them. names, own: as for `prepared`."""
     import pandas
 
     frame = frame_of(runs)
     if not len(frame):
         empty = [pandas.DataFrame() for _ in range(5)]
         return SweepData(runs, frame, [], *empty)
-    results, names = prepared(frame)
+    results, names = prepared(frame, names, own)
     per_run = _in_order(runs_table(results, names), names)
     summary = summary_table(per_run, names)
     levels = levels_table(results, names)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mpc_appraisal.reporting.figures import plain
+from mpc_appraisal.reporting.figures import GREY, plain
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -25,10 +25,11 @@ MOST = len(COLOURS)  # curves of one panel; a figure of more could not be read
 MOST_PANELS = 6
 
 
-def agreement_figure(summary: DataFrame, names: Sequence[str]) -> Figure | None:
+def agreement_figure(summary: DataFrame, names: Sequence[str], baselines: Sequence[str] = ()) -> Figure | None:
     """Draw the mean agreement of each method by condition, with bars, or with a band along one numeric setting.
 
-    Return None where no agreement is known. summary, names: what `summary_table` and `prepared` return.
+    Return None where no agreement is known. summary, names: what `summary_table` and `prepared` return. baselines: the
+    methods that have a dashed line without a band.
     """
     known = summary[summary["agreement_mean"].notna()]
     methods = list(known["method"].unique())[:MOST]
@@ -45,12 +46,15 @@ def agreement_figure(summary: DataFrame, names: Sequence[str]) -> Figure | None:
         own = [_condition(row, names) for row in rows.to_dict("records")]
         at = [places[conditions.index(one)] for one in own]
         _curve(axis, at, rows["agreement_mean"], rows["agreement_sd"], method, k, numbers is not None, len(methods))
+        if method in baselines and numbers:  # a random order's band would hide all others
+            axis.collections[-1].remove()
+            axis.lines[-1].set(color=GREY, linestyle="--", marker="")
     axis.axhline(0, color="#9aa5b1", linewidth=0.8)
     axis.set_ylim(-1.08, 1.08)
     axis.set_ylabel("agreement with the truth")
     if numbers:
         axis.set_xlabel(names[0])
-        if min(numbers) > 0 and max(numbers) / min(numbers) >= 20:
+        if min(numbers) > 0 and max(numbers) / min(numbers) >= 9:
             axis.set_xscale("log")
     else:
         many = len(conditions) > 3

@@ -32,7 +32,8 @@ AGREEMENT = (
     "where no utility is known, minus that with the level of corruption. 1 is the truth's own order, 0 is chance."
 )
 CAPTIONS = {
-    "agreement": "Agreement with the truth by condition. Band or bars: one standard deviation over seeds.",
+    "agreement": "Agreement with the truth by condition. Band or bars: one standard deviation over seeds; baselines that are "
+    "dashed have none.",
     "levels": "Mean value of the candidates by their level of corruption. Band: one standard deviation over seeds.",
 }
 
@@ -73,16 +74,20 @@ def write_sweep_report(folders: Sequence[str | Path], out: str | Path) -> list[P
 
     Raises InputError as `run_folders` does, and OSError where a file cannot be written.
     """
+    return write_report_of(read_sweeps(folders), Path(out))
+
+
+def write_report_of(sweep: SweepData, out: Path) -> list[Path]:
+    """Write the report of runs that are read already; see `write_sweep_report`."""
     from mpc_appraisal.reporting.figures import save
     from mpc_appraisal.reporting.sweep_figures import agreement_figure, levels_figure
 
-    out, sweep = Path(out), read_sweeps(folders)
     out.mkdir(parents=True, exist_ok=True)
     images: dict[str, Image] = {}
     if len(sweep.results):
         baselines = sweep.baselines
         drawn = {
-            "agreement": agreement_figure(sweep.summary, sweep.names),
+            "agreement": agreement_figure(sweep.summary, sweep.names, baselines),
             "levels": levels_figure(sweep.levels, sweep.names, baselines),
         }
         for name, figure in drawn.items():

@@ -14,7 +14,7 @@ computed here that is not in the records, and a run that two folders hold counts
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -38,17 +38,25 @@ NO_GROUPS = (METHODS, "baselines")
 CONFIDENCE = 0.95
 
 
-def prepared(frame: DataFrame) -> tuple[DataFrame, list[str]]:
+def prepared(
+    frame: DataFrame, names: Sequence[str] | None = None, own: Mapping[str, Sequence[str]] | None = None
+) -> tuple[DataFrame, list[str]]:
     """Return a copy of the frame with its conditions as texts, and the names of the conditions.
 
     The copy has a column for each condition, named by the setting, and `label`, the method with those of its own
     settings that differ.
+
+    Args:
+        frame: What `load` returns.
+        names: The settings that tell conditions apart; by default those of `condition_names`.
+        own: The settings of methods that tell labels apart; by default those of `own_settings`.
     """
-    names = condition_names(frame)
+    names = condition_names(frame) if names is None else list(names)
     copy = frame.copy()
     for name in names:
-        copy[name] = _texts(frame[f"{SETTINGS}{name}"])
-    copy["label"] = _labels(frame)
+        column = f"{SETTINGS}{name}"
+        copy[name] = _texts(frame[column]) if column in frame else DASH
+    copy["label"] = _labels(frame, own_settings(frame) if own is None else own)
     return copy, names
 
 
@@ -82,15 +90,26 @@ def _unknown(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _labels(frame: DataFrame) -> Series:
-    """Return each row's method, with those of its settings that differ between the rows of the method."""
-    labels = frame["method"].copy()
+def own_settings(frame: DataFrame) -> dict[str, list[str]]:
+    """Return, by method, the names of those of its settings that differ between its rows, the run's seed aside."""
+    found: dict[str, list[str]] = {}
     for method in frame["method"].unique():
         rows, prefix = frame["method"] == method, f"{SETTINGS}{METHODS}.{method}."
         for column in (one for one in frame.columns if one.startswith(prefix)):
             texts = _texts(frame.loc[rows, column])
             if texts.nunique() > 1 and not (texts == _texts(frame.loc[rows, "seed"])).all():
-                labels[rows] += f" {column.removeprefix(prefix)}=" + texts
+                found.setdefault(method, []).append(column.removeprefix(prefix))
+    return found
+
+
+def _labels(frame: DataFrame, own: Mapping[str, Sequence[str]]) -> Series:
+    """Return each row's method, with its settings that `own` names."""
+    labels = frame["method"].astype(object)
+    for method, keys in own.items():
+        rows = frame["method"] == method
+        for key in keys:
+            column = f"{SETTINGS}{METHODS}.{method}.{key}"
+            labels[rows] += f" {key}=" + (_texts(frame.loc[rows, column]) if column in frame else DASH)
     return labels
 
 
