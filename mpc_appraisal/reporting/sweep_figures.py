@@ -73,11 +73,11 @@ def levels_figure(levels: DataFrame, names: Sequence[str], baselines: Sequence[s
     methods = [one for one in levels["method"].unique() if one not in baselines][:MOST_PANELS]
     if not methods:
         return None
-    columns = min(3, len(methods))
+    columns = min(2, len(methods))
     rows = -(-len(methods) // columns)
-    figure = Figure(figsize=(max(5.0, 3.6 * columns), 3.1 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(max(5.0, 3.8 * columns), 2.9 * rows + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis, method in zip(axes, methods, strict=False):
         own = levels[levels["method"] == method]
         grouped = own.groupby(list(names), sort=False) if names else [((), own)]
@@ -89,7 +89,7 @@ def levels_figure(levels: DataFrame, names: Sequence[str], baselines: Sequence[s
         axis.set_xlabel("level of corruption")
         axis.ticklabel_format(axis="y", scilimits=(-4, 6), useOffset=False)
         plain(axis)
-    for axis in list(axes)[len(methods) :]:
+    for axis in axes[len(methods) :]:
         axis.set_axis_off()
     figure.axes[0].set_ylabel("value (higher is better)")
     handles = dict(zip(*reversed(figure.axes[0].get_legend_handles_labels()), strict=True))

@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 
 TITLE = "Report of a sweep"
 TABLES = "tables"
+FEW = 5  # pairs below which a page warns of its intervals
 AGREEMENT = (
     "Agreement: Spearman's rank correlation of a method's values with the true utility over the candidates of a run; "
     "where no utility is known, minus that with the level of corruption. 1 is the truth's own order, 0 is chance."
 )
 CAPTIONS = {
-    "agreement": "Agreement with the truth by condition. Band or bars: one standard deviation over seeds; baselines that are "
-    "dashed have none.",
+    "agreement": "Agreement with the truth by condition. Band or bars: one standard deviation over seeds. A dashed "
+    "line is a baseline's, without its band.",
     "levels": "Mean value of the candidates by their level of corruption. Band: one standard deviation over seeds.",
 }
 
@@ -212,7 +213,7 @@ def spread(mean: float, deviation: float, digits: int = 3, fixed: bool = False) 
     """Return mean ± standard deviation as a cell; the mean alone where one seed gives no deviation."""
     if mean is None or math.isnan(mean):
         return DASH
-    shown = (lambda value: f"{value:.3f}") if fixed else (lambda value: number(value, digits))
+    shown = (lambda value: f"{value:.2f}") if fixed else (lambda value: number(value, digits))
     return shown(mean) if math.isnan(deviation) else f"{shown(mean)} ± {shown(deviation)}"
 
 
@@ -245,13 +246,15 @@ def paired_cells(sweep: SweepData) -> Table:
     """Return the paired comparisons: mean difference of agreement, and its 95% interval by Student's t."""
     rows = [
         (*(r[n] for n in sweep.names), r["method"], r["compared_with"], str(r["pairs"]))
-        + (f"{r['difference']:+.3f}", DASH if math.isnan(r["low"]) else f"{r['low']:+.3f} to {r['high']:+.3f}")
+        + (f"{r['difference']:+.2f}", DASH if math.isnan(r["low"]) else f"{r['low']:+.2f} to {r['high']:+.2f}")
         for _, r in sweep.paired.iterrows()
     ]
     notes = (
         "Differences of agreement between runs of one condition and seed. Above 0: the first method agrees better. The "
         "interval is the mean ± t(0.975, n - 1) s / √n for n pairs; one pair has none.",
     )
+    if len(sweep.paired) and sweep.paired["pairs"].max() < FEW:
+        notes += (f"With fewer than {FEW} pairs an interval says little.",)
     if not any(PLAINTEXT in row for row in rows):
         notes += ("No private method is here, so that none is compared with its plaintext values.",)
     header = (*sweep.names, "method", "compared with", "pairs", "difference", "95% interval")
@@ -262,7 +265,7 @@ def cost_cells(sweep: SweepData) -> Table:
     """Return what one run of each method costs, and how far its values are from those in plaintext."""
     rows = [
         (*(r[n] for n in sweep.names), r["method"], str(r["seeds"]), spread(r["seconds_mean"], r["seconds_sd"]))
-        + (number(r["megabytes_mean"]), number(r["rounds_mean"]))
+        + (number(r["megabytes_mean"]), f"{r['rounds_mean']:.0f}")
         + (DASH if math.isnan(r["largest_difference"]) else number(r["largest_difference"], 2),)
         for _, r in sweep.summary.iterrows()
         if r["method"] not in sweep.baselines
@@ -275,15 +278,15 @@ def cost_cells(sweep: SweepData) -> Table:
 def openings_cells(sweep: SweepData) -> Table:
     """Return what was opened in all runs, and to whom."""
     rows = [
-        (r["method"], r["who_learned"].replace("_", " ") or "nobody", r["what"], str(r["numbers"]), r["why"])
+        (r["who_learned"].replace("_", " ") or "nobody", r["what"], str(r["numbers"]), r["why"], r["method"])
         + (str(r["appraisals"]),)
         for _, r in sweep.openings.iterrows()
     ]
     notes = ("Numbers: how many numbers the appraisal of one candidate opened.",) if rows else ()
     if not rows:
         notes = ("Nothing was opened by a protocol.",)
-    header = ("method", "who learned", "what", "numbers", "why", "appraisals")
-    return Table("What was opened", header, "lllrlr", rows, notes)
+    header = ("who learned", "what", "numbers", "why", "method", "appraisals")
+    return Table("What was opened", header, "llrllr", rows, notes)
 
 
 def failed_table(sweep: SweepData) -> Table:
