@@ -159,15 +159,16 @@ def _ranking(sweep: SweepData) -> list[str]:
     best, found = ranked.index[0], ranked.iloc[0]
     off = "" if math.isnan(found["std"]) else f" ± {found['std']:.2f}"
     over = _count(int(found["count"]), "run")
-    said = [f"{best} agrees best with the truth: {found['mean']:.2f}{off} over {over}."]
+    said = [f"{best} has the highest mean agreement with the truth: {found['mean']:.2f}{off} over {over}."]
     if len(ranked) > 1:
         second = ranked.index[1]
         pairs = _pooled(known, sweep.names, best, second)
         if pairs:
             it = interval(pairs)
+            chance = "" if it["low"] > 0 else ", which may be chance"
             said.append(
-                f"It is ahead of {second} by {it['difference']:.2f} "
-                f"({_interval(it['low'], it['high'], 2)}; {_count(it['pairs'], 'pair')} of one condition and seed)."
+                f"Its lead over {second} is {it['difference']:.2f} ({_interval(it['low'], it['high'], 2)}; "
+                f"{_count(it['pairs'], 'pair')} of one condition and seed){chance}."
             )
     return said
 

@@ -253,9 +253,13 @@ def test_in_short_is_three_to_five_sentences_with_figures(data):
     )
     runs = [(*SEEDS, 3), SEEDS]
     found = [spearman(records("influence", s, l2)) for l2, of in zip(LEVELS.values(), runs, strict=True) for s in of]
-    assert said[1] == (
-        f"influence agrees best with the truth: {np.mean(found):.2f} ± {np.std(found, ddof=1):.2f} over 7 runs."
-    )
+    mean = f"{np.mean(found):.2f} ± {np.std(found, ddof=1):.2f}"
+    assert said[1] == f"influence has the highest mean agreement with the truth: {mean} over 7 runs."
+    left, right = ([spearman(records(m, s, l2)) for l2 in LEVELS.values() for s in SEEDS]
+                   for m in ("influence", "gradient_norm"))  # fmt: skip
+    low, high = stats.ttest_rel(left, right).confidence_interval(0.95)
+    assert f"{np.mean(left) - np.mean(right):.2f} (95% interval {low:.2f} to {high:.2f}; 6 pairs" in said[2]
+    assert said[2].endswith("which may be chance.") == (low <= 0)
 
 
 def test_files_hold_the_same_tables(page, data):
