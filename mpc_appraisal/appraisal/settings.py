@@ -32,7 +32,7 @@ OF_OBJECTS = ("appraisal", "release", "model", "methods", "l2", "seed")
 NO_SETTINGS = (TARGET, "_partial_", "rendezvous")  # the last parts of keys that name no public setting
 # Groups that describe data sets which both sides hold; between organisations and for files they are not used.
 BUILT_IN = ("data", "scenario", "baselines")
-OPTIONS = {"no_features": "none"}  # options of the configuration that are called otherwise than their class
+OPTIONS = {"no_features": "none", "layers": "file"}  # options that are called otherwise than their class
 
 
 def settings_of(plan: Plan, session: str) -> dict[str, Any]:
