@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 TITLE = "Two sweeps side by side"
+SHA256 = 64  # the digits of a digest, of which a page shows the first
 COSTS = ("seconds", "megabytes", "rounds")
 
 
@@ -99,7 +100,7 @@ def _facts(sweep: SweepData) -> dict[str, frozenset[str]]:
 
 
 def _several(values: frozenset[str] | None, most: int = 4) -> str:
-    texts = sorted(values or ())
+    texts = sorted(text if len(text) < SHA256 else f"{text[:12]}..." for text in values or ())
     return DASH if not texts else ", ".join(texts[:most]) + (" ..." if len(texts) > most else "")
 
 
@@ -163,8 +164,8 @@ def in_short(a: str, b: str, pair: tuple[SweepData, SweepData], rows: DataFrame)
             it = interval(differences)
             ends = "" if math.isnan(it["low"]) else f", 95% interval {it['low']:+.3f} to {it['high']:+.3f}"
             said.append(
-                f"Agreement with the truth is {it['difference']:+.3f} in B, as a mean over {it['pairs']} pairs of one "
-                f"condition, method and seed{ends}."
+                f"Agreement with the truth differs by {it['difference']:+.3f} (B minus A), as a mean over {it['pairs']} "
+                f"pairs of one condition, method and seed{ends}."
             )
     if both["value_difference"].notna().any():
         largest = number(float(both["value_difference"].max()), 3)
