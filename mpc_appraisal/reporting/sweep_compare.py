@@ -164,8 +164,8 @@ def in_short(a: str, b: str, pair: tuple[SweepData, SweepData], rows: DataFrame)
             it = interval(differences)
             ends = "" if math.isnan(it["low"]) else f", 95% interval {it['low']:+.3f} to {it['high']:+.3f}"
             said.append(
-                f"Agreement with the truth differs by {it['difference']:+.3f} (B minus A), as a mean over {it['pairs']} "
-                f"pairs of one condition, method and seed{ends}."
+                f"Agreement with the truth differs by {it['difference']:+.3f} (B minus A), as a mean over "
+                f"{it['pairs']} pairs of one condition, method and seed{ends}."
             )
     if both["value_difference"].notna().any():
         largest = number(float(both["value_difference"].max()), 3)
