@@ -26,7 +26,11 @@ def __getattr__(name: str):
         from mpc_appraisal.appraisal import sessions
 
         return getattr(sessions, name)
+    if name == "load":
+        from mpc_appraisal.reporting.load import load
+
+        return load
     raise AttributeError(f"module 'mpc_appraisal' has no attribute {name!r}")
 
 
-__all__ = ["Dataset", "DisclosureControls", "Join", "Plain", "Recipe", "Spawn", "appraise"]
+__all__ = ["Dataset", "DisclosureControls", "Join", "Plain", "Recipe", "Spawn", "appraise", "load"]

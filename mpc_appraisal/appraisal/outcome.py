@@ -16,6 +16,7 @@ from mpc_appraisal.appraisal.agreement import Agreed
 from mpc_appraisal.appraisal.compared import Finding, warnings_of
 from mpc_appraisal.appraisal.plan import ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.appraisal.program import Appraised
+from mpc_appraisal.appraisal.settings import settings_of
 from mpc_appraisal.common.provenance import revision, versions
 from mpc_appraisal.common.roles import DEALER, MODEL_OWNER, OWNERS, ROLES
 from mpc_appraisal.governance.budget.ledgers import Key
@@ -129,6 +130,7 @@ class Run:
             recompute=terms_of(self.plan, method, None if unsalted else agreed.inputs),
             recipe=self.plan.public.get("recipe"),
             overlap=self.overlaps.get(name),
+            settings=settings_of(self.plan, self.session),
             **computed,
         )
 

@@ -28,6 +28,7 @@ from mpc_appraisal.appraisal.party import take_part
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_model
 from mpc_appraisal.appraisal.preparation import Prepared, announce, classes_of, fitted_to_norms, prepare, transformed
 from mpc_appraisal.appraisal.program import program
+from mpc_appraisal.appraisal.settings import settings_of
 from mpc_appraisal.appraisal.tasks import check_supported
 from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.environment import whole
@@ -108,6 +109,7 @@ class Plain(PlainSettings):
                         role="everybody",
                         trust="One process sees everything: a baseline, no privacy.",
                         recipe=plan.public.get("recipe"),
+                        settings=settings_of(plan, "plain"),
                     )
                 )
                 done = {"done": len(records), "of": len(plan.methods) * len(seller.candidates)}

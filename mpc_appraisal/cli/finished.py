@@ -11,7 +11,6 @@ the last thing that a job writes, because whatever stops the job earlier leaves 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -23,8 +22,19 @@ from typing import Any
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash, versions
 from mpc_appraisal.common.storage import take_lock, write_whole
+from mpc_appraisal.reporting.run_folders import (
+    FAILURE,
+    FINISHED,
+    RECORDS,
+    SUPERSEDED,
+    mark,
+    read_json,
+    sha256_of,
+)
 
-FINISHED, RECORDS, SUPERSEDED, LOCK = "finished.json", "records.jsonl", "records.superseded.jsonl", ".lock"
+__all__ = ["FINISHED", "RECORDS", "SUPERSEDED", "mark", "read_json"]  # these are read under this module's name too
+
+LOCK = ".lock"
 SHARED = 0o644  # the mode of a lock in a folder that others may read
 CHOICE = "resume=true, which keeps what is finished, or overwrite=true, which replaces it"
 
@@ -34,23 +44,12 @@ CHOICE = "resume=true, which keeps what is finished, or overwrite=true, which re
 
 def job_key(config: Mapping[str, Any], files: Iterable[Path]) -> str:
     """Hash a job's whole configuration and the contents of the files that it names."""
-    return config_hash({"config": config, "files": [_sha256(path) for path in files]})
+    return config_hash({"config": config, "files": [sha256_of(path) for path in files]})
 
 
 def settings_key(config: Mapping[str, Any]) -> str:
     """Hash a job's whole configuration alone, so that the key stays the same while the files that it names change."""
     return config_hash({"config": config})
-
-
-def _sha256(path: Path) -> str | None:
-    found = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                found.update(block)
-    except OSError:
-        return None
-    return found.hexdigest()
 
 
 # ---- marks ----
@@ -64,14 +63,8 @@ def finish(folder: Path, key: str, settings: str | None = None) -> None:
         key: The hash of the job's configuration and files, from `job_key`.
         settings: The hash of the configuration alone, from `settings_key`; None leaves it out.
     """
-    text = {"config": key, "records": _sha256(folder / RECORDS), "version": versions()["mpc_appraisal"]}
+    text = {"config": key, "records": sha256_of(folder / RECORDS), "version": versions()["mpc_appraisal"]}
     write_json(folder / FINISHED, text | ({} if settings is None else {"settings": settings}))
-
-
-def mark(folder: Path) -> dict[str, Any]:
-    """Return what `finished.json` says, or an empty mapping if the records are not those that it hashes."""
-    found = read_json(folder / FINISHED)
-    return found if found and found.get("records") == (_sha256(folder / RECORDS) or "") else {}
 
 
 def finished(folder: Path, key: str) -> bool:
@@ -112,21 +105,13 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_whole(path, json.dumps(content))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a file; an empty one if the file is missing or damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 # ---- folders ----
 
 
 def clear(folder: Path) -> None:
     """Remove the files of an earlier run that would be taken for those of the next run: mark, records and cards."""
-    for path in (folder / FINISHED, folder / RECORDS, *folder.glob("card-*.md"), *folder.glob("card-*.html")):
+    files = [folder / name for name in (FINISHED, RECORDS, FAILURE)]
+    for path in (*files, *folder.glob("card-*.md"), *folder.glob("card-*.html")):
         path.unlink(missing_ok=True)
 
 

@@ -85,6 +85,10 @@ def run_words() -> None:
         sweep.end(whole=False)
         raise
     done = sweep.end()
+    if done.folder is not None:
+        from mpc_appraisal.cli.commands.report import at_the_end_of
+
+        at_the_end_of(done.folder)
     if done.failed:
         sys.stdout.flush()
         (os._exit if done.inside else sys.exit)(2)  # As in `app`; a launcher's workers need an ordinary exit.

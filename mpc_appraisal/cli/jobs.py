@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -101,6 +102,7 @@ class Jobs(Callback):
             failed = job_return.status == JobStatus.FAILED
             result = job_return._return_value  # The property raises if the job failed.
             number, overrides = config.hydra.job.num, list(config.hydra.overrides.task)
-            self.sweep.ends(number, overrides, result, result if failed else None)
+            folder = Path(config.hydra.runtime.output_dir)
+            self.sweep.ends(number, overrides, result, result if failed else None, folder)
             # The sweeper would raise at the first failed job; `main` says which failed, at the end.
             job_return.status, job_return.return_value = JobStatus.COMPLETED, None

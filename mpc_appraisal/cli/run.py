@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mpc_appraisal.appraisal.api import check_seed, run
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.appraisal.sessions import Join, Plain, Spawn
+from mpc_appraisal.appraisal.settings import digest_of_data, without_built_in
 from mpc_appraisal.cli import finished, safeguards, sweep
 from mpc_appraisal.cli.config import absolute, extractor, instantiate, overlap_of, public_part, release_settings
 from mpc_appraisal.cli.console import terminal
@@ -45,7 +47,7 @@ from mpc_appraisal.models.training import model_of
 from mpc_appraisal.mpc.backends.rtas import NAME as RTAS
 from mpc_appraisal.release import Release
 from mpc_appraisal.reporting.card import write_cards
-from mpc_appraisal.reporting.record import append
+from mpc_appraisal.reporting.record import Record, append
 from mpc_appraisal.reporting.report import print_result, write_report
 from mpc_appraisal.reporting.result import Result
 
@@ -155,13 +157,16 @@ def appraise_config(
     if plan.overlap is not None:
         raise InputError("overlap", cfg.overlap, "session=join: owners count between organisations alone")
     levels: dict[str, float] = {}
+    known: dict[str, str] | None = None  # of a built-in data set; None for files
     check_unused(cfg, plan.release)
     if any(cfg.party[key] for key in ("data", "train", "test", "model")):
         buyer, seller = read_own(cfg, MODEL_OWNER, methods), read_own(cfg, DATA_OWNER, methods)
     else:
         if "recipe" in public:
             raise InputError("recipe", cfg.recipe, "party.data and party.train beside it, because it reads files")
-        market = instantiate(cfg.scenario).build(*instantiate(cfg.data).load(), seed)
+        parts = instantiate(cfg.data).load()
+        known = digest_of_data(*parts)
+        market = instantiate(cfg.scenario).build(*parts, seed)
         threshold = OmegaConf.to_object(cfg.party)["threshold"]
         train, test = mapped(market.train, features), mapped(market.test, features)
         buyer = ModelOwnerInput(train, test, threshold=threshold, same=True)
@@ -171,7 +176,19 @@ def appraise_config(
     shapley = Shapley(cfg.baselines.retrainings, cfg.baselines.truncation, seed)
     wanted = ((cfg.baselines.leave_one_out, LeaveOneOut()), (cfg.baselines.shapley, shapley))
     baseline_methods = [baseline for asked, baseline in wanted if asked]
-    return run(session, plan, buyer, seller, emit, levels, bool(cfg.baselines.true_utility), baseline_methods)
+    utility = bool(cfg.baselines.true_utility)
+    return _described(run(session, plan, buyer, seller, emit, levels, utility, baseline_methods), known)
+
+
+def _described(result: Result, known: dict[str, str] | None) -> Result:
+    """Return the result whose records state which data were used. known: the data set's digest; None for files."""
+
+    def with_data(record: Record) -> Record:
+        stated = record.settings or {}
+        described = without_built_in(stated) if known is None else stated | known
+        return replace(record, settings=dict(sorted(described.items())))
+
+    return Result(map(with_data, result))
 
 
 def _plan(cfg: DictConfig, methods: tuple[Appraiser, ...], seed: int, public: dict[str, Any]) -> Plan:

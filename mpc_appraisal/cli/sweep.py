@@ -30,6 +30,7 @@ from filelock import FileLock
 from mpc_appraisal.cli.finished import CHOICE, RECORDS, SHARED, read_json, write_json
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.common.storage import take_lock
+from mpc_appraisal.reporting.run_folders import FAILURE
 
 MESSAGES, SWEEP_LOCK = ".sweep", ".sweep.lock"
 POLL_SECONDS = 0.3
@@ -133,10 +134,18 @@ class Sweep:
         """Say that a job begins. This is called where the job runs."""
         self._say(number, overrides, "started", self.line(number, overrides))
 
-    def ends(self, number: int, overrides: Sequence[str], result: Any, error: BaseException | None) -> None:
+    def ends(
+        self,
+        number: int,
+        overrides: Sequence[str],
+        result: Any,
+        error: BaseException | None,
+        folder: Path | None = None,
+    ) -> None:
         """Say how a job ended. This is called where the job ran.
 
-        An error of this package is printed as one line; any other error is printed with its traceback too.
+        An error of this package is printed as one line; any other error is printed with its traceback too. The job's
+        folder, if it is given and has no records, keeps the error for the sweep's report.
         """
         if error is None:
             self._say(number, overrides, REUSED if result == REUSED else "computed", "")
@@ -146,6 +155,8 @@ class Sweep:
             traceback.print_exception(error)
         text = str(error) if expected else f"{type(error).__name__}: {error}"
         self._say(number, overrides, "failed", f"error: {self.label(overrides)}: {text}")
+        if folder is not None and not (folder / RECORDS).exists():
+            write_json(folder / FAILURE, {"error": text})
 
     def _say(self, number: int, overrides: Sequence[str], state: str, line: str) -> None:
         if line:
@@ -210,11 +221,13 @@ class Summary:
         failed: The number of jobs that failed.
         of: The number of all jobs.
         inside: Whether all jobs ran in this process.
+        folder: The sweep's folder; None where this process started no sweep.
     """
 
     failed: int
     of: int
     inside: bool
+    folder: Path | None = None
 
 
 def end(whole: bool = True) -> Summary:
@@ -243,4 +256,4 @@ def end(whole: bool = True) -> Summary:
         before = sum(each["state"] == REUSED for each in messages)
         text = f"{len(done)} of {total} jobs finished" + (f", {before} of them in an earlier run" if before else "")
         print(f"{text} ({where})", file=sys.stderr, flush=True)
-    return Summary(len(failed), total, all(each["pid"] == os.getpid() for each in messages))
+    return Summary(len(failed), total, all(each["pid"] == os.getpid() for each in messages), sweep.folder)

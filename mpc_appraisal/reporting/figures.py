@@ -118,7 +118,7 @@ def cost_figure(result: Result) -> Figure:
         axis.set_yticks(range(len(methods)), methods)
         axis.set_ylim(len(methods) - 0.5, -0.5)
         axis.set_xlabel(label)
-        _plain(axis)
+        plain(axis)
     return figure
 
 
@@ -144,7 +144,7 @@ def _points(axis: Axes, places: Sequence[float], records: Sequence[Record], resu
         axis.plot(*zip(*known, strict=True), "s", color=BLUE, markersize=8, label="answer")
         axis.set_yticks([0, 1], ["no", "yes"])
         axis.set_ylim(-0.5, 1.5)
-        _plain(axis)
+        plain(axis)
         return
     intervals = [(p, *r.interval) for p, r in zip(places, records, strict=True) if r.interval]
     if intervals:
@@ -177,10 +177,10 @@ def _points(axis: Axes, places: Sequence[float], records: Sequence[Record], resu
         )
     axis.margins(0.08)
     axis.ticklabel_format(axis="y", scilimits=(-4, 6), useOffset=False)
-    _plain(axis)
+    plain(axis)
 
 
-def _plain(axis: Axes) -> None:
+def plain(axis: Axes) -> None:
     """Draw a faint grid, and no frame on the right and at the top."""
     axis.grid(True, color="#e5e7eb", linewidth=0.8)
     axis.set_axisbelow(True)

@@ -30,6 +30,7 @@ from mpc_appraisal.reporting.record_schema import (
     number_of,
     opening_of,
     sentences_of,
+    settings_of,
     text_of,
     texts_of,
 )
@@ -94,6 +95,8 @@ class Record:
         recipe: The digest of the recipe by which both sides' raw tables were read; None for files of features.
         overlap: How many of the candidate's rows or keys the model owner has already; see `OVERLAP`. A line of JSON has
             this key only where they were counted.
+        settings: The public settings of the run by names that stay, such as `model.l2` and `scenario.candidates`; see
+            `appraisal.settings`. A line of JSON has this key only where they are known.
 
     Raises:
         InputError: A number is not finite, a type is wrong, a text holds a place (a path or an address), or a fact is
@@ -136,6 +139,7 @@ class Record:
     metric: str | None = None
     recipe: str | None = None
     overlap: dict | None = None
+    settings: dict | None = None
 
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  frozen: only here
@@ -164,6 +168,8 @@ class Record:
                 text_of(key, getattr(self, key))
         if self.recipe is not None:
             digest_of("recipe", self.recipe)
+        if self.settings is not None:
+            put("settings", settings_of(self.settings))
         if self.session not in SESSIONS:
             raise InputError("record.session", self.session, f"one of {', '.join(SESSIONS)}")
         for key in ("method", "candidate"):
@@ -253,6 +259,8 @@ class Record:
             del entries["recipe"]
         if self.overlap is None:
             del entries["overlap"]
+        if self.settings is None:
+            del entries["settings"]
         return json.dumps(entries, allow_nan=False, ensure_ascii=False)
 
     @staticmethod

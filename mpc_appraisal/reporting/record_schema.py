@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, ItemsView, Iterator, Mapping
+from numbers import Integral
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
@@ -89,6 +90,27 @@ def sentences_of(value: object) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)):
         raise InputError("record.warnings", value, "a list of texts")
     return tuple(text_of("warnings", each) for each in value)
+
+
+def settings_of(value: object) -> dict[str, Any]:
+    """Return the settings of a run in their plain form: a number, a text, true, false, null or a list of such by name.
+
+    Raises InputError for anything else, for a number that is not finite, and for a threshold, which is secret.
+    """
+    found = {}
+    for key, setting in mapping_of("settings", value):
+        text_of("settings", key)
+        if key.rsplit(".", 1)[-1] == "threshold":
+            raise InputError(f"record.settings.{key}", setting, "no threshold, because a threshold is secret")
+        several = isinstance(setting, (list, tuple))
+        found[key] = [_setting(key, each) for each in setting] if several else _setting(key, setting)
+    return found
+
+
+def _setting(key: str, value: Any) -> Any:
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    return number_of(f"settings.{key}", value, lambda one: int(one) if isinstance(one, Integral) else float(one))
 
 
 def _facts(required: tuple[str, ...], **properties: Part) -> Schema:

@@ -28,6 +28,7 @@ NESTED = (
     "request",
     "budget",
     "warnings",
+    "settings",
 )
 
 

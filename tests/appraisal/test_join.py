@@ -111,6 +111,11 @@ def test_both_owners_hold_the_same_value_and_it_is_the_plaintext_one(organisatio
     assert (at_buyer.candidate, at_buyer.n, at_buyer.features, at_buyer.classes) == ("seller", 50, 4, 3)
     assert at_buyer.config_hash == at_seller.config_hash
     assert (at_buyer.role, at_seller.role) == (MODEL_OWNER, DATA_OWNER)
+    settings = at_buyer.settings
+    assert settings == at_seller.settings and settings["session"] == "join" and settings["session.engine"] == "fast"
+    assert (settings["model.l2"], settings["appraisal"], settings["release"]) == (0.01, ["influence"], "value")
+    groups = {key.split(".")[0] for key in settings}
+    assert not groups & {"data", "scenario", "baselines", "party"} and "session.rendezvous" not in settings
 
 
 def test_a_record_says_what_it_cost_and_what_was_opened(organisations):

@@ -22,7 +22,7 @@ def test_the_keys_are_the_published_ones():
     keys = (
         "method candidate value paper_value plaintext_value difference error_bound n features classes level "
         "utility seconds bytes_sent rounds failure_probability estimate seed openings versions config_hash revision "
-        "session engine role trust release listing request budget warnings recompute error_note overlap"
+        "session engine role trust release listing request budget warnings recompute error_note overlap settings"
     )
     assert set(json.loads(FULL.to_json())) == set(keys.split())
 
@@ -33,6 +33,29 @@ def test_round_trip_is_exact(record):
     assert "\n" not in line
     assert Record.from_json(line) == record
     assert pickle.loads(pickle.dumps(record)) == record
+
+
+@pytest.mark.parametrize(
+    "settings, name",
+    [
+        ({"release.threshold": 0.5}, "record.settings.release.threshold"),
+        ({"model.l2": float("nan")}, "record.settings.model.l2"),
+        ({"scenario": {"size": 3}}, "record.settings.scenario"),
+        ({"session.rendezvous": "tcp://10.0.0.1:29500"}, "record"),
+        ({"party.data": ["/home/somebody/a.npz"]}, "record"),
+        ([1], "record.settings"),
+    ],
+)
+def test_settings_hold_no_secret_no_place_and_no_nesting(settings, name):
+    with pytest.raises(InputError) as found:
+        Record("influence", "a", 0.5, settings=settings)
+    assert found.value.name == name
+
+
+def test_a_line_has_settings_only_where_they_are_known():
+    assert "settings" not in json.loads(Record("influence", "a", 0.5).to_json())
+    line = Record("influence", "a", 0.5, settings={"seed": np.int64(3), "labels": (1, 7)}).to_json()
+    assert json.loads(line)["settings"] == {"seed": 3, "labels": [1, 7]}
 
 
 def test_numbers_of_numpy_and_torch_become_plain_ones():

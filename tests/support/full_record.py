@@ -59,6 +59,15 @@ OVERLAP = {
     "revealed": ["The model owner is shown the count, or that it is below 10."],
     "trust": "The owners follow the protocol.",
 }
+SETTINGS = {
+    "appraisal": ["influence"],
+    "appraisal.influence.damping": 0.0,
+    "data": "digits",
+    "model.l2": 0.01,
+    "scenario.include_clean": False,
+    "scenario.size": None,
+    "seed": 7,
+}
 FULL = Record(
     method="influence",
     candidate="p = 3/10, Zürich",
@@ -91,4 +100,5 @@ FULL = Record(
     budget=BUDGET,
     recompute=RECOMPUTE,
     overlap=OVERLAP,
+    settings=SETTINGS,
 )

@@ -35,6 +35,7 @@ ABOUT: dict[str, tuple[str, str]] = {
         "preflight train=train.npz test=test.npz appraisal=influence",
     ),
     "recipe": ("describe how a raw table becomes features", "recipe infer train.csv --label bought"),
+    "report": ("write one page on sweeps, or set two side by side", "report out/sweep"),
 }
 
 
