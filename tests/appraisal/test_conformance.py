@@ -201,11 +201,16 @@ def test_the_public_keys_are_the_expected_kind():
 FILES = {"recipe": str(ROOT / "tests" / "support" / "recipe.yaml")}  # a key whose file is read has to name one
 
 
+VALUES = FILES | {"overlap_minimum": 11}  # what a key is changed to, if not to a text
+BESIDE = {"overlap_minimum": ("overlap=rows",)}  # what has to be stated beside a key
+
+
 @pytest.mark.parametrize("key", PUBLIC)
 def test_the_hash_holds_every_public_key(key):
-    changed = config(*BASE)
-    OmegaConf.update(changed, key, FILES.get(key, "changed"))
-    assert config_hash(public_part(changed)) != digest(*BASE)
+    stated = (*BASE, *BESIDE.get(key, ()))
+    changed = config(*stated)
+    OmegaConf.update(changed, key, VALUES.get(key, "changed"))
+    assert config_hash(public_part(changed)) != digest(*stated)
 
 
 def test_the_hash_does_not_depend_on_how_it_was_stated():
