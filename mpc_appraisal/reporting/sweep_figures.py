@@ -36,7 +36,7 @@ def agreement_figure(summary: DataFrame, names: Sequence[str], baselines: Sequen
     if not methods:
         return None
     numbers = _numbers(known[names[0]]) if len(names) == 1 else None
-    conditions = [_condition(row, names) for row in known[list(names)].drop_duplicates().to_dict("records")]
+    conditions = list(dict.fromkeys(_condition(row, names) for row in known.to_dict("records")))
     places = numbers or list(range(len(conditions)))
     figure = Figure(figsize=(7.5, 3.8 + (0 if numbers else 0.05 * max(map(len, conditions)))), layout="constrained")
     FigureCanvasAgg(figure)
