@@ -97,7 +97,7 @@ def test_training_that_no_helper_sees_is_checked_on_shares():
 def test_a_noised_value_is_that_of_the_clipped_rows(model):
     """With noise that is too small to protect anything, so that a value can be compared."""
     train, test, candidate = sides(model)
-    norm, target = 2.5, 1.5 if model is LINEAR else None
+    norm, target = (2.5, 1.5) if model is LINEAR else (1.5, None)
     release = NoisedRelease(sigma=0.01, row_norm=norm, target_norm=target)
     found = appraise(candidate, train=train, test=test, model=model.name, l2=L2, release=release,
                      method="influence", session=Spawn())  # fmt: skip
