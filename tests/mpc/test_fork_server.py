@@ -15,6 +15,8 @@ from processes import alive, gone
 from mpc_appraisal.mpc.net import fork_server
 from mpc_appraisal.mpc.net.fork_server import ForkServer, close_servers, server_for
 
+# There is no server to test on other systems, where `server_for` returns None, which the last test shows on Linux too;
+# the tests of `launch` run there with ordinary processes.
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the fork server works on Linux alone")
 
 SECRET = bytes(reversed(b"a caller's row"))  # no file holds it the right way round
