@@ -18,6 +18,7 @@ from numbers import Integral
 from typing import Any
 
 from mpc_appraisal.appraisal.compared import warnings_of
+from mpc_appraisal.appraisal.evaluation import Evaluation, as_evaluation, evaluated
 from mpc_appraisal.appraisal.given_data import Own, candidates_of, own_data
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import (
@@ -79,6 +80,7 @@ def appraise(
     baselines: Collection[str | Baseline] = (),
     progress: Emit | None = None,
     recipe: Recipe | None = None,
+    evaluate: Evaluation | str | Collection[str] | None = None,
 ) -> Result:
     """Appraise data sets for a model owner, privately.
 
@@ -106,6 +108,8 @@ def appraise(
         progress: A function that is called with events {"done", "of", "method", "candidate"}.
         recipe: What makes features of raw tables, at all parties alike; data may then be paths or DataFrames. Its
             digest is compared before anything else, and stands in the records.
+        evaluate: Which measures of how well the values serve are computed in the clear too, for `Result.measured`:
+            'all', names of `methods.evaluation`, or an `Evaluation`. It needs both sides' data: no `Join`.
 
     Returns:
         A `Result`, which prints, sorts, can be indexed by candidate, and has `to_frame()`. A higher `value` is better.
@@ -127,8 +131,11 @@ def appraise(
     buyer = _buyer(parts, kind, given, l2, threshold, controls, _of_one_market(data), methods)
     seller, emit = DataOwnerInput(candidates_of(data, kind, recipe), controls), progress or (lambda event: None)
     levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
-    plan = _plan(methods, l2, seed, release, kind, recipe)
-    return run(as_session(session), plan, buyer, seller, emit, levels, true_utility, baseline_methods)
+    plan, wanted = _plan(methods, l2, seed, release, kind, recipe), as_evaluation(evaluate)
+    if wanted.measures and isinstance(session, Join):
+        raise InputError("evaluate", list(wanted.measures), "None with a Join, where nobody holds both sides' data")
+    result = run(as_session(session), plan, buyer, seller, emit, levels, true_utility, baseline_methods)
+    return result.with_measured(evaluated(wanted, result, plan, buyer, seller, emit)) if wanted.measures else result
 
 
 def _buyer(

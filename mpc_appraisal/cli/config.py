@@ -28,7 +28,7 @@ from mpc_appraisal.data.naming import Data
 from mpc_appraisal.governance.approval.overlap_words import ROWS
 from mpc_appraisal.methods.installed import installed_method
 
-# Configuration keys that belong to one party and are excluded from the public configuration.
+# Configuration keys that belong to one party, or change no value, and are excluded from the public configuration.
 OWN = (
     "party",
     "session.role",
@@ -39,6 +39,7 @@ OWN = (
     "features.path",
     "resume",
     "overwrite",
+    "evaluate",
 )
 
 # The keys of a count of shared items; with `overlap: null` they stand in no public configuration and in no job's key.

@@ -36,6 +36,8 @@ def job_config(cfg: DictConfig) -> dict[str, Any]:
     if config.get("overlap") is None:  # the same holds for counts of shared items
         for key in OVERLAP:
             config.pop(key, None)
+    if config.get("evaluate", {}).get("measures") == "none":  # and for the measures of how well values serve
+        config.pop("evaluate")
     return config
 
 

@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from mpc_appraisal.appraisal.api import check_seed, run
+from mpc_appraisal.appraisal.evaluation import Evaluation, evaluated
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.appraisal.sessions import Join, Plain, Spawn
@@ -47,6 +48,7 @@ from mpc_appraisal.models.training import model_of
 from mpc_appraisal.mpc.backends.rtas import NAME as RTAS
 from mpc_appraisal.release import Release
 from mpc_appraisal.reporting.card import write_cards
+from mpc_appraisal.reporting.measured import write_measured
 from mpc_appraisal.reporting.record import Record, append
 from mpc_appraisal.reporting.report import print_result, write_report
 from mpc_appraisal.reporting.result import Result
@@ -149,6 +151,9 @@ def appraise_config(
             found(made)
         return own
 
+    served = Evaluation(**OmegaConf.to_object(cfg.evaluate))
+    if served.measures and isinstance(session, Join):
+        raise InputError("evaluate.measures", list(served.measures), "none with session=join: nobody holds both sides")
     if isinstance(session, Spawn):
         session.begin()
     preflight = wants_preflight(cfg) and not isinstance(session, Plain)
@@ -177,7 +182,8 @@ def appraise_config(
     wanted = ((cfg.baselines.leave_one_out, LeaveOneOut()), (cfg.baselines.shapley, shapley))
     baseline_methods = [baseline for asked, baseline in wanted if asked]
     utility = bool(cfg.baselines.true_utility)
-    return _described(run(session, plan, buyer, seller, emit, levels, utility, baseline_methods), known)
+    result = _described(run(session, plan, buyer, seller, emit, levels, utility, baseline_methods), known)
+    return result.with_measured(evaluated(served, result, plan, buyer, seller, emit))
 
 
 def _described(result: Result, known: dict[str, str] | None) -> Result:
@@ -260,6 +266,7 @@ def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: st
     finished.clear(folder)
     for record in result:
         append(folder / finished.RECORDS, record)
+    write_measured(result.measured, folder)
     decisions = sentences(result, made[0], OmegaConf.to_object(cfg.party)["threshold"]) if made else {}
     print_result(result, terminal(), decisions)
     write_report(result, folder, decisions)
@@ -278,6 +285,8 @@ def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None
         raise InputError("recipe", cfg.recipe, "null for a marketplace, which reads no raw tables")
     if overlap_of(cfg) is not None:
         raise InputError("overlap", cfg.overlap, "null for a marketplace, which counts nothing")
+    if Evaluation(**OmegaConf.to_object(cfg.evaluate)).measures:
+        raise InputError("evaluate.measures", cfg.evaluate.measures, "none for a marketplace, which has no such truth")
     sellers, protocol, session = instantiate(cfg.market), instantiate(cfg.protocol), instantiate(cfg.session)
     record = market(sellers, protocol, session, instantiate(cfg.data).load, check_seed(cfg.seed), public_part(cfg))
     finished.clear(folder)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from mpc_appraisal.reporting.measured_tables import REMOVAL_CAPTION, measured_table, removal_figure
 from mpc_appraisal.reporting.overlap_record import counts_table
 from mpc_appraisal.reporting.page import Image, Page, write_page
 from mpc_appraisal.reporting.result import Result
@@ -34,6 +35,7 @@ NONE: Mapping[tuple[str, str], str] = {}  # no decisions: the party made no pre-
 CAPTIONS = {
     "values": "Value of each candidate by each method: rings; crosses are the same computed in the clear.",
     "costs": "Cost of each candidate's appraisal, by method.",
+    "removal": REMOVAL_CAPTION,
 }
 
 
@@ -70,7 +72,9 @@ def _tables(result: Result, decisions: Mapping[tuple[str, str], str], full: bool
     """Return the tables at the top: decisions, counts and warnings where there are any, values and openings."""
     first = [table for table in (decisions_table(decisions), counts_table(result)) if table.rows]
     warned = [table for table in (warnings_table(result),) if table.rows]
-    return [*first, values_table(result, full), *warned, correlations_table(result), openings_table(result)]
+    served = [measured_table(result.measured)] if result.measured else []
+    correlated = [correlations_table(result), *served]
+    return [*first, values_table(result, full), *warned, *correlated, openings_table(result)]
 
 
 def print_table(table: Table, console) -> None:
@@ -95,6 +99,7 @@ def write_report(result: Result, folder: str | Path, decisions: Mapping[tuple[st
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     figures = [("values", values_figure), ("costs", cost_figure)] if len(result) else []  # a dealer keeps no records
+    figures.append(("removal", lambda result: removal_figure(result.measured)))
     drawn = [(name, figure) for name, draw in figures if (figure := draw(result)) is not None]
     images = [path for name, figure in drawn for path in save(figure, folder, name)]
     page = Page(

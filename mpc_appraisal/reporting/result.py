@@ -6,8 +6,10 @@ A column may be added to the frame. Names of columns have to stay, because users
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 
+from mpc_appraisal.reporting.measured import Measured
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.result_tables import plain_text
 from mpc_appraisal.reporting.run_records import DERIVED, NESTED, RunRecords
@@ -26,6 +28,14 @@ class Result(RunRecords):
     Raises:
         InputError: Two records share method and candidate, so that they belong to different runs.
     """
+
+    measured: tuple[Measured, ...] = ()  # how well the values serve, where that was asked for
+
+    def with_measured(self, measured: Iterable[Measured]) -> Result:
+        """Return the same records with what the measures of `appraisal.evaluation` say of them."""
+        other = type(self)(self)
+        other.measured = tuple(measured)
+        return other
 
     def to_frame(self):
         """Return a pandas.DataFrame with a row for each record.

@@ -17,6 +17,7 @@ from typing import Any
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import PLACE
+from mpc_appraisal.reporting.measured import read_measured
 from mpc_appraisal.reporting.record import read
 from mpc_appraisal.reporting.result import Result
 
@@ -128,7 +129,7 @@ def _run_folder(sweep: str, root: Path, place: Path) -> RunFolder:
         shown = "the error names a place; failure.json has it" if PLACE.search(str(failure)) else str(failure)
         return RunFolder(**named, state=FAILED, reason=shown)
     try:
-        result = Result(read(place / RECORDS))
+        result = Result(read(place / RECORDS)).with_measured(read_measured(place))
     except InputError as error:
         other = "kind" in _first_object(place / RECORDS)
         reason = "" if other else f"{error.value}; expected {error.expected}"

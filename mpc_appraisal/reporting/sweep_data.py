@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mpc_appraisal.reporting.load import frame_of
 from mpc_appraisal.reporting.record import BASELINES
 from mpc_appraisal.reporting.run_folders import RunFolder, run_folders
+from mpc_appraisal.reporting.sweep_measured import measured_frame
 from mpc_appraisal.reporting.sweep_tables import levels_table, paired_table, prepared, runs_table, summary_table
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class SweepData:
         summary: A row for each condition and method, with mean and standard deviation over seeds.
         paired: A row for each paired comparison.
         levels: The values by level of corruption.
+        measured: How well the values serve, a row for each run, method and measure.
         openings: What was opened, to whom and why, with the number of appraisals that opened it.
     """
 
@@ -44,6 +46,7 @@ class SweepData:
     summary: DataFrame
     paired: DataFrame
     levels: DataFrame
+    measured: DataFrame
     openings: DataFrame
 
     @property
@@ -85,13 +88,14 @@ def sweep_of(
 
     frame = frame_of(runs)
     if not len(frame):
-        empty = [pandas.DataFrame() for _ in range(5)]
+        empty = [pandas.DataFrame() for _ in range(6)]
         return SweepData(runs, frame, [], *empty)
     results, names = prepared(frame, names, own)
     per_run = _in_order(runs_table(results, names), names)
     summary = summary_table(per_run, names)
     levels = levels_table(results, names)
-    return SweepData(runs, results, names, per_run, summary, paired_table(per_run, names), levels, openings_table(runs))
+    paired, measured = paired_table(per_run, names), measured_frame(runs, per_run, names)
+    return SweepData(runs, results, names, per_run, summary, paired, levels, measured, openings_table(runs))
 
 
 def _in_order(per_run: DataFrame, names: Sequence[str]) -> DataFrame:
@@ -136,6 +140,7 @@ def export(sweep: SweepData, folder: Path) -> list[Path]:
         "runs": sweep.per_run,
         "summary": sweep.summary,
         "paired": sweep.paired,
+        "measured": sweep.measured if len(sweep.measured) else sweep.measured[[]],
         "openings": sweep.openings,
         "folders": sweep.folders(),
     }

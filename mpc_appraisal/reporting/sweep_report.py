@@ -19,6 +19,7 @@ from urllib.parse import quote
 from mpc_appraisal.reporting.page import Image, render
 from mpc_appraisal.reporting.run_folders import WHOLE
 from mpc_appraisal.reporting.sweep_data import SweepData, export, read_sweeps
+from mpc_appraisal.reporting.sweep_measured import measured_cells
 from mpc_appraisal.reporting.sweep_tables import PLAINTEXT, interval
 from mpc_appraisal.reporting.table import DASH, Table, number
 
@@ -117,6 +118,8 @@ def sweep_page(sweep: SweepData, images: dict[str, Image], out: Path, files: Seq
             (cost_cells(sweep), None),
             (openings_cells(sweep), None),
         ]
+    if len(sweep.measured):
+        parts.insert(2, (measured_cells(sweep.measured, sweep.names), None))
     if "levels" in images:
         parts.insert(2, (Table("Values by level", (), "", []), images["levels"]))
     parts += [(table, None) for table in (failed_table(sweep),) if table.rows]
