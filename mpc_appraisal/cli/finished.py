@@ -109,6 +109,13 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 # ---- folders ----
 
+_held: list[Path] = []  # the folder that this process held last, which may be another one than it was asked for
+
+
+def last_folder() -> Path | None:
+    """Return the folder that `alone` gave to the last job of this process; None before the first one."""
+    return _held[-1] if _held else None
+
 
 def clear(folder: Path) -> None:
     """Remove the files of an earlier run that would be taken for those of the next run: mark, records and cards."""
@@ -169,6 +176,7 @@ def alone(folder: Path, wait: bool = True, name: str = "hydra.sweep.dir", apart:
             lock.release()
         number += 1
         place = folder.with_name(f"{folder.name}-{number}")
+    _held[:] = [place]
     try:
         yield place
     finally:

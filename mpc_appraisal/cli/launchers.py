@@ -23,6 +23,8 @@ LAUNCHERS = {
     "submitit_local": SUBMITIT,
     "submitit_slurm": SUBMITIT,
     "slurm": SUBMITIT,
+    "ray": ("ray", "hydra_plugins.hydra_ray_launcher"),
+    "dask": ("dask", "distributed"),
 }
 
 

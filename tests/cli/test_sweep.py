@@ -326,3 +326,19 @@ def test_a_killed_worker_loses_nothing_finished(tmp_path, preset, worker, option
     assert all(again.err.count(f"[{k}/3] seed={k - 1}") == 1 for k in (1, 2, 3)), again.err
     assert bad.code == 2 and bad.err.count("error: model.l2=-1: ") == 1, bad.err
     assert "1 of 2 jobs failed: model.l2=-1\n" in bad.err and list(kept(tmp_path / "b" / "sweep")) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "options"),
+    [("ray", ["hydra.launcher.ray.init.num_cpus=2"]), ("dask", ["hydra.callbacks.dask.workers=2"])],
+)
+def test_two_workers_of_a_cluster_run_a_sweep(tmp_path, preset, options):
+    if not INSTALLED[preset]:
+        pytest.skip(
+            f"launch={preset} needs the optional extra {preset}, whose packages are large and not in the tests'"
+        )
+    root = tmp_path / "a" / "sweep"
+    with Processes(tmp_path) as processes:
+        done = start(processes, "a", f"+launch={preset}", *options, *SPAWN, "seed=0,1,2").wait(stretched(300))
+    assert done.code == 0 and seeds(root) == {"0": 0, "1": 1, "2": 2}, done.err
+    assert "3 of 3 jobs finished" in done.err and (root / "report.html").exists() and "Nanny" not in done.err

@@ -1,0 +1,193 @@
+"""Experiment trackers as Hydra callbacks: MLflow, TensorBoard and Weights & Biases are told of each finished job.
+
+In goes a job's folder once the job has finished; its records, as `reporting.tracked` flattens them, go out to the
+tracker that conf/tracking names. A tracker sees what the job's folder holds, nothing more, and only what this party was
+shown. The libraries are extras of this package, and are imported when a job ends. A tracker that fails warns and loses
+no result, because the job's files are written before. A library that is not installed, or a setting that cannot work,
+stops the command before anything is computed. A tracker is added as a class here, a file in conf/tracking and an extra.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from mpc_appraisal.cli import finished
+from mpc_appraisal.cli.sweep import REUSED
+from mpc_appraisal.common.checks import boolean, one_of
+from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.common.text import shown
+from mpc_appraisal.reporting.measured import read_measured
+from mpc_appraisal.reporting.record import read
+from mpc_appraisal.reporting.result import Result
+from mpc_appraisal.reporting.tracked import tracked_numbers, tracked_settings
+
+# For each tracker, which is an extra of this package too, the modules that it needs.
+TRACKERS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "tensorboard": ("tensorboard",), "wandb": ("wandb",)}
+STORE = re.compile(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://|https?://|databricks")
+FILES = ("*.jsonl", "*.json", "report.*", "*.png", "card-*")
+
+
+def check_tracker(arguments: Sequence[str]) -> None:
+    """Raise InputError if the arguments name a tracker whose library is missing."""
+    for argument in arguments:
+        found = re.fullmatch(r"\+{0,2}tracking=(\w+|\[[\w, ]+\])", argument)
+        for name in re.findall(r"\w+", found[1]) if found else ():
+            if any(find_spec(module) is None for module in TRACKERS.get(name, ())):
+                raise InputError("tracking", name, f"its library: pip install 'mpc_appraisal[{name}]'")
+
+
+class Tracker(Callback):
+    """A callback that hands each finished job to one tracker. The launcher pickles it and sends it to the jobs.
+
+    A subclass states `name` and `log`, and may check its settings in its constructor.
+    """
+
+    name = ""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        if job_return.status != JobStatus.COMPLETED or job_return._return_value == REUSED:
+            return  # the job failed, or an earlier command finished it
+        folder = finished.last_folder()
+        if folder is None or not (folder / finished.RECORDS).exists():
+            return  # a dealer keeps no records
+        try:
+            result = Result(read(folder / finished.RECORDS)).with_measured(read_measured(folder))
+            self.log(os.path.relpath(folder), folder, result)
+        except AppraisalError as error:  # such as the record of a marketplace, which is of another kind
+            self._warn(folder, str(error))
+        except Exception as error:  # the libraries raise errors of many kinds
+            self._warn(folder, f"{type(error).__name__}: {error}")
+
+    def _warn(self, folder: Path, why: str) -> None:
+        text = f"warning: {self.name} was not told of {os.path.relpath(folder)}, whose files are whole: {shown(why)}"
+        print(text, file=sys.stderr, flush=True)
+
+    def log(self, title: str, folder: Path, result: Result) -> None:
+        """Hand one job to the tracker. title: the job's folder as the user knows it."""
+        raise NotImplementedError
+
+
+class Mlflow(Tracker):
+    """Hand jobs to MLflow: settings as parameters, figures as metrics, and the job's files as artifacts.
+
+    Args:
+        uri: The address of the store, such as sqlite:///mlflow.db or http://HOST:PORT.
+        experiment: The name of the experiment.
+        files: Whether records, report and figures are stored too.
+
+    Raises InputError for a folder of files, which MLflow refuses since 3.13, and for other values.
+    """
+
+    name = "MLflow"
+
+    def __init__(self, uri: str, experiment: str, files: bool = True):
+        with _stopping():
+            if not isinstance(uri, str) or not STORE.match(uri):
+                expected = "sqlite:///FILE or http(s)://..., because MLflow keeps no folders of files"
+                raise InputError("hydra.callbacks.mlflow.uri", uri, expected)
+            self.files = boolean("hydra.callbacks.mlflow.files", files)
+        self.uri, self.experiment = uri, experiment
+
+    def log(self, title: str, folder: Path, result: Result) -> None:
+        import mlflow
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=self.uri)
+        found = client.get_experiment_by_name(self.experiment)
+        number = found.experiment_id if found else client.create_experiment(self.experiment)
+        run = client.create_run(number, run_name=title, tags={"mpc_appraisal.folder": title}).info.run_id
+        params = [mlflow.entities.Param(k, str(v)[:6000]) for k, v in tracked_settings(result).items()]
+        stamp = int(1000 * os.stat(folder / finished.RECORDS).st_mtime)
+        metrics = [mlflow.entities.Metric(k, v, stamp, 0) for k, v in tracked_numbers(result).items()]
+        client.log_batch(run, metrics=metrics, params=params)
+        if self.files:
+            for path in sorted({path for pattern in FILES for path in folder.glob(pattern)}):
+                client.log_artifact(run, str(path))
+        client.set_terminated(run)
+
+
+class Tensorboard(Tracker):
+    """Hand jobs to TensorBoard: figures as scalars, and settings with agreements as hyperparameters.
+
+    Args:
+        folder: The folder of runs. Each job has a folder of its own in it, named as the job's.
+    """
+
+    name = "TensorBoard"
+
+    def __init__(self, folder: str):
+        self.folder = folder
+
+    def log(self, title: str, folder: Path, result: Result) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        own = title.replace(os.sep, "-").lstrip(".-") or "run"
+        numbers = tracked_numbers(result)
+        with SummaryWriter(str(Path(self.folder) / own)) as writer:
+            for name, number in numbers.items():
+                writer.add_scalar(name, number)
+            stated = tracked_settings(result).items()
+            settings = {key: value if isinstance(value, (bool, int, float)) else str(value) for key, value in stated}
+            agreed = {f"hparam/{name}": number for name, number in numbers.items() if name.startswith("agreement/")}
+            writer.add_hparams(settings, agreed, run_name=".")
+
+
+class Wandb(Tracker):
+    """Hand jobs to Weights & Biases: settings as the run's configuration, figures as its summary, values as a table.
+
+    Args:
+        project: The name of the project.
+        mode: "offline", which writes to `folder`, or "online".
+        folder: The folder of runs.
+
+    Raises InputError for another mode.
+    """
+
+    name = "Weights & Biases"
+
+    def __init__(self, project: str, mode: str = "offline", folder: str = "."):
+        with _stopping():
+            self.mode = one_of("hydra.callbacks.wandb.mode", mode, ("offline", "online"))
+        self.project, self.folder = project, folder
+
+    def log(self, title: str, folder: Path, result: Result) -> None:
+        import wandb
+
+        Path(self.folder).mkdir(parents=True, exist_ok=True)
+        settings = wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True)
+        run = wandb.init(
+            project=self.project,
+            name=title,
+            dir=self.folder,
+            mode=self.mode,
+            config=tracked_settings(result),
+            settings=settings,
+            reinit="create_new",
+        )
+        run.summary.update(tracked_numbers(result))
+        columns = ["method", "candidate", "value", "plaintext_value", "utility", "level"]
+        rows = [[getattr(record, key) for key in columns] for record in result]
+        run.log({"values": wandb.Table(columns=columns, data=rows)})
+        run.finish()
+
+
+class _stopping:
+    """Turn an InputError into the end of the command, because Hydra would turn it into a stack of its own."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, InputError):
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            raise SystemExit(2) from None
