@@ -152,7 +152,9 @@ class Spawn(SpawnSettings):
             with socket.create_server(("127.0.0.1", 0)) as free:
                 where = f"tcp://127.0.0.1:{free.getsockname()[1]}"
             jobs = {role: job | {"rendezvous": where} for role, job in jobs.items()}
-        return launch(_spawned, jobs, emit, self.threads)[MODEL_OWNER]
+        tables = [each for each in (buyer.train, buyer.test, *seller.candidates) if each is not None]
+        work = max(each.rows * each.features * each.classes for each in tables)
+        return launch(_spawned, jobs, emit, self.threads, work)[MODEL_OWNER]
 
 
 @dataclass(frozen=True)

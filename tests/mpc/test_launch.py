@@ -14,6 +14,8 @@ from mpc_appraisal.common.errors import InputError, PeerError
 from mpc_appraisal.mpc.net.launch import launch
 from mpc_appraisal.mpc.net.lifecycle import attend
 from mpc_appraisal.mpc.net.transport import Transport
+from mpc_appraisal.mpc.ring import kernels
+from mpc_appraisal.mpc.ring.kernels import COMPILED, WORTH
 
 PRIVATE = "row 17 of the seller"
 
@@ -52,6 +54,21 @@ def alone(role, address, emit, folder, error: type[Exception]) -> None:
 def line_of(function, text: str) -> str:
     lines, first = inspect.getsourcelines(function)
     return f'File "{__file__}", line {first + next(k for k, line in enumerate(lines) if text in line)}'
+
+
+def found_at_start(role, address, emit, folder) -> tuple[bool, int]:
+    return COMPILED in sys.modules, threading.active_count()
+
+
+def test_parties_with_much_work_find_the_compiled_loops_imported_and_others_do_not(monkeypatch):
+    if kernels.load() is None or sys.platform != "linux":
+        pytest.skip("without numba there are no compiled loops, and without Linux no fork server")
+    monkeypatch.setenv("STATED", "for a server of its own")
+    small, large = (
+        launch(found_at_start, {MODEL_OWNER: {}}, lambda event: None, work=work)[MODEL_OWNER]
+        for work in (WORTH - 1, WORTH)
+    )
+    assert not small[0] and large[0] and small[1] == large[1]
 
 
 def test_the_line_of_the_authors_file_reaches_the_author_and_no_other_party(tmp_path, capfd):

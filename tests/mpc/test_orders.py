@@ -6,6 +6,7 @@ import json
 from functools import partial
 
 import pytest
+import torch
 from processes import DATA_OWNER, MODEL_OWNER
 
 from mpc_appraisal.appraisal.plan import Plan
@@ -20,6 +21,7 @@ from mpc_appraisal.mpc.backends.registry import dry_session
 from mpc_appraisal.mpc.protocols import orders
 from mpc_appraisal.mpc.protocols.dealer import parse
 from mpc_appraisal.mpc.protocols.orders import Limits, ScriptRequest, claim_of, measured, receive_script
+from mpc_appraisal.mpc.ring import kernels, matrix
 from mpc_appraisal.release import Best, Bit, NoisedRelease, Value
 
 L2 = 1e-2
@@ -63,6 +65,25 @@ def test_what_a_script_asks_is_measured():
     assert measured(freed).kept == 2 * 14
     conv = [["bilinear", "conv2d", [2, 3, 8, 8], [4, 3, 3, 3], {"padding": 1}]]
     assert measured(conv).total == 2 * 3 * 64 + 4 * 27 + 2 * 4 * 64 + 4 * 64 * 27 // 4
+
+
+@pytest.mark.parametrize(("compiled", "copies"), [(object(), 1), (None, 2)])
+def test_a_large_mask_is_counted_with_a_transposed_copy_only_where_torch_multiplies(monkeypatch, compiled, copies):
+    monkeypatch.setattr(orders, "loops", lambda work: compiled if work >= orders.WORTH else None)
+    large = ["mask", 1, 0, [orders.WORTH // 4, 4]]
+    assert measured([large]).kept == copies * orders.WORTH
+    rows = [large, ["rows", 2, 1, [0, 3]], ["free", 1], ["mask", 3, 0, [orders.WORTH // 4 - 1, 4]]]
+    assert measured(rows[:2]).kept == copies * orders.WORTH + 2 * 8
+    assert measured(rows).kept == max(copies * orders.WORTH + 16, 2 * (orders.WORTH - 4))
+
+
+def test_the_compiled_product_of_a_mask_keeps_no_copy_and_torchs_keeps_one(monkeypatch):
+    right = torch.ones(5, 2, dtype=torch.int64)
+    for compiled in (kernels.load(), None):
+        monkeypatch.setattr(matrix, "loops", lambda work, found=compiled: found)
+        left = matrix.Matrix(torch.arange(20).reshape(4, 5))
+        assert torch.equal(left.times(right), left.values @ right)
+        assert (left._transposed is None) == (compiled is not None)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ from mpc_appraisal.mpc.protocols.dealer import (
     parse,
 )
 from mpc_appraisal.mpc.ring.bit_planes import plane_bytes
+from mpc_appraisal.mpc.ring.kernels import WORTH, loops
 from mpc_appraisal.mpc.ring.shape_tensor import broadcast, shape_of
 
 DIGEST_BYTES = 32
@@ -136,6 +137,15 @@ class Limits:
             raise DisagreementError(f"dealer: refused a script of {length} bytes; expected 1 to {self.text}")
 
 
+def _copies(shape: tuple[int, ...]) -> int:
+    """Return how many copies of a private matrix's mask the dealer may keep: torch's products keep a transposed one.
+
+    Every product with a matrix of WORTH elements or more is worth the compiled loops, which need no copy.
+    """
+    size = math.prod(shape)
+    return 1 if size >= WORTH and loops(size) is not None else 2
+
+
 class _Measure:
     """The measure of a script, which follows the script by shapes alone and allocates nothing for it.
 
@@ -167,22 +177,22 @@ class _Measure:
     def mask(self, key: Any, owner: Any, shape: Any) -> int:
         if not is_integer(owner) or owner not in (0, 1):
             raise AppraisalError(f"dealer: refused a mask of owner {owner!r:.40}; expected 0 or 1")
-        self._keep(self.kept, key, checked_shape(shape), 2)  # Products keep a transposed copy too.
-        return math.prod(self.kept[key])
+        shape = checked_shape(shape)
+        self._keep(self.kept, key, shape, _copies(shape))
+        return math.prod(shape)
 
     def rows(self, key: Any, base: Any, indices: Any) -> int:
         height, width = self.kept[self._key(base)]
         if not isinstance(indices, list) or not all(type(i) is int and 0 <= i < height for i in indices):
             raise AppraisalError(f"dealer: refused rows of a mask; expected a list of places 0 to {height - 1}")
-        self._keep(self.kept, key, (len(indices), width), 2)
+        self._keep(self.kept, key, (len(indices), width), _copies((len(indices), width)))
         self.selected.setdefault(base, []).append(key)
         return len(indices) * width
 
     def free(self, key: Any) -> int:
-        self._drop(self.kept, key, 2)
-        for selected in self.selected.pop(key, []):
-            if selected in self.kept:
-                self._drop(self.kept, selected, 2)
+        for each in (key, *self.selected.pop(self._key(key), [])):
+            if each == key or each in self.kept:
+                self._drop(self.kept, each, _copies(self.kept[each]))
         return 0
 
     def product(self, left: Any, right: Any, transposed: Any) -> int:
