@@ -39,23 +39,23 @@ from typing import ClassVar
 import torch
 
 from mpc_appraisal.common.checks import integer, number
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods.base import Appraiser, Facts
-from mpc_appraisal.models.secret_layers import rounded
 from mpc_appraisal.models.softmax_regression import SoftmaxRegression
-from mpc_appraisal.mpc.ops import cat, gated, layer, log_softmax, rectified, shared, softmax
+from mpc_appraisal.mpc.ops import cat, descended, gated, layer, log_softmax, rectified, shared, softmax
 
-WEIGHTS = ("hidden", "output", "bias")
+MOST_LAYERS = 8  # hidden layers
 PRETRAINING_RATE = 0.01  # of Adam
-BITS = 16  # Weights, hidden values and gradients on shares have so many fractional bits.
+BITS = 18  # Weights, hidden values and the gradients of rows have so many fractional bits on shares.
 
 
 @dataclass(frozen=True)
 class MlpFinetuning(Appraiser):
-    """Equation 4 for a perceptron of one hidden layer is the method. The value is the fall of the mean test loss.
+    """Equation 4 for a perceptron is the method. The value is the fall of the mean test loss.
 
     Attributes:
-        hidden: h, the number of hidden units, 1 or more.
+        hidden: The number of hidden units, 1 or more; or a list of up to 8 such numbers, one for each hidden layer.
         steps: The number of steps of fine-tuning, 1 or more.
         lr: The learning rate, above 0.
         seed: The seed of the public initialisation.
@@ -64,7 +64,7 @@ class MlpFinetuning(Appraiser):
     Raises InputError for an attribute out of range.
     """
 
-    hidden: int = 32
+    hidden: int | tuple[int, ...] = 32
     steps: int = 4
     lr: float = 0.3
     seed: int = 0
@@ -76,16 +76,34 @@ class MlpFinetuning(Appraiser):
     streams: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for key, least in (("hidden", 1), ("steps", 1), ("seed", 0), ("pretraining", 0)):
+        several = isinstance(self.hidden, Sequence) and not isinstance(self.hidden, (str, bytes))
+        if several and not 1 <= len(self.hidden) <= MOST_LAYERS:
+            raise InputError("appraisal.hidden", list(self.hidden), f"1 to {MOST_LAYERS} numbers of units")
+        for units in self.hidden if several else (self.hidden,):
+            integer("appraisal.hidden", units, 1, 2**63 - 1, "an integer of 1 or more, or a list of such")
+        if several:  # A list of one number is that number, so that requests and records state both alike.
+            object.__setattr__(self, "hidden", tuple(self.hidden) if len(self.hidden) > 1 else self.hidden[0])
+        for key, least in (("steps", 1), ("seed", 0), ("pretraining", 0)):
             integer(f"appraisal.{key}", getattr(self, key), least, 2**63 - 1, f"an integer of {least} or more")
         number("appraisal.lr", self.lr, above=0)
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The number of units of each hidden layer."""
+        return (self.hidden,) if isinstance(self.hidden, int) else self.hidden
+
+    def weight_shapes(self, d: int, c: int) -> dict[str, tuple[int, int]]:
+        """Return the names and shapes of W_1, then of each further layer's W and b, for rows of d numbers."""
+        first, *further = self.widths
+        shapes, inputs = {"hidden": (d, first)}, first
+        for place, units in enumerate(further, 2):
+            shapes |= {f"hidden_{place}": (inputs, units), f"bias_{place}": (1, units)}
+            inputs = units
+        return shapes | {"output": (inputs, c), "bias": (1, c)}
+
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
         d, c = facts.features + 1, facts.classes
-        return {
-            "hidden": (d, self.hidden),
-            "output": (self.hidden, c),
-            "bias": (1, c),
+        return self.weight_shapes(d, c) | {
             "train_x": (facts.train_rows, d),
             "train_y": (facts.train_rows, c),
             "test_x": (facts.test_rows, d),
@@ -100,21 +118,20 @@ class MlpFinetuning(Appraiser):
             rows[f"{name}_x"], rows[f"{name}_y"] = with_bias(data.x.to(torch.float64)), data.one_hot()
         weights = self.pretrained(rows["train_x"], rows["train_y"], model.l2)
         before = logits(rows["test_x"].matmul(weights[0]), *weights[1:])
-        return dict(zip(WEIGHTS, weights, strict=True)) | rows | {"before": before}
+        names = self.weight_shapes(rows["train_x"].shape[1], rows["train_y"].shape[1])
+        return dict(zip(names, weights, strict=True)) | rows | {"before": before}
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
         rows, labels = [owned["train_x"], x], cat([owned["train_y"], y])
-        weights, n = [shared(owned[name]) for name in WEIGHTS], facts.train_rows + facts.rows
+        names = self.weight_shapes(facts.features + 1, facts.classes)
+        weights, n = [shared(owned[name], BITS) for name in names], facts.train_rows + facts.rows
         for _ in range(self.steps):
-            # All weights are updated as one vector, so that each truncation takes one round for all of them.
+            # All weights are updated as one vector, which takes one round on shares.
             found, theta = (cat([w.reshape(-1) for w in each]) for each in (gradients(rows, labels, *weights), weights))
-            if facts.l2 > 0:
-                theta = theta - times(theta, 2 * self.lr * facts.l2)
-            weights = parted(theta - times(found, self.lr / n), [w.shape for w in weights])
+            theta = descended(theta, found, self.lr / n, 2 * self.lr * facts.l2, BITS)
+            weights = parted(theta, list(names.values()))
         after = logits(owned["test_x"].matmul(weights[0]), *weights[1:])
-        # Both losses are computed by one formula, so that its errors largely cancel.
-        both = log_softmax(cat([shared(owned["before"]), after]))
-        return ((both[: facts.test_rows] - both[facts.test_rows :]) * owned["test_y"]).sum()
+        return ((log_softmax(owned["before"]) - log_softmax(after)) * owned["test_y"]).sum()
 
     def summed_rows(self, facts: Facts) -> int:
         return facts.train_rows + facts.rows
@@ -132,19 +149,21 @@ class MlpFinetuning(Appraiser):
         return 0.0 - opened / facts.test_rows
 
     def pretrained(self, x: torch.Tensor, y: torch.Tensor, l2: float) -> list[torch.Tensor]:
-        """Return W, V and b after the model owner's own training, the same at every call.
+        """Return the weights in the order of `weight_shapes` after the model owner's own training; always the same.
 
         Args:
             x: The training rows (n, d + 1), with the constant feature, in float64.
             y: The labels (n, C), one-hot.
             l2: The strength of the regulariser.
         """
-        generator, (d, c) = torch.Generator().manual_seed(self.seed), (x.shape[1], y.shape[1])
-        weights = [
-            torch.randn(d, self.hidden, dtype=torch.float64, generator=generator) * math.sqrt(2 / d),
-            torch.randn(self.hidden, c, dtype=torch.float64, generator=generator) * math.sqrt(1 / self.hidden),
-            torch.zeros(1, c, dtype=torch.float64),
-        ]
+        generator, shapes = torch.Generator().manual_seed(self.seed), self.weight_shapes(x.shape[1], y.shape[1])
+        weights = []
+        for name, (inputs, units) in shapes.items():
+            if name.startswith("bias"):
+                weights.append(torch.zeros(inputs, units, dtype=torch.float64))
+                continue
+            drawn = torch.randn(inputs, units, dtype=torch.float64, generator=generator)
+            weights.append(drawn * math.sqrt((1 if name == "output" else 2) / inputs))
         optimiser = torch.optim.Adam([w.requires_grad_() for w in weights], lr=PRETRAINING_RATE)
         for _ in range(self.pretraining):
             optimiser.zero_grad()
@@ -154,44 +173,44 @@ class MlpFinetuning(Appraiser):
         return [w.detach() for w in weights]
 
 
-def logits(hidden: torch.Tensor, output: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Return relu(hidden) output + bias, (n, C), from (n, h), (h, C) and (1, C): plain tensors or CrypTen's."""
-    return hidden.relu().matmul(output) + bias
+def logits(hidden: torch.Tensor, *further: torch.Tensor) -> torch.Tensor:
+    """Return the logits (n, C) from X W_1 (n, h_1) and each further layer's W and b: plain tensors or CrypTen's."""
+    z = hidden
+    for weights, bias in zip(further[::2], further[1::2], strict=True):
+        z = z.relu().matmul(weights) + bias
+    return z
 
 
 def gradients(
-    rows: Sequence[torch.Tensor], labels: torch.Tensor, hidden: torch.Tensor, output: torch.Tensor, bias: torch.Tensor
+    rows: Sequence[torch.Tensor], labels: torch.Tensor, hidden: torch.Tensor, *further: torch.Tensor
 ) -> list[torch.Tensor]:
-    """Return the gradients of the summed cross-entropy with respect to W (d, h), V (h, C) and b (1, C).
+    """Return the gradients of the summed cross-entropy with respect to all weights, in their order.
 
-        a = relu(X W),   g = softmax(a V + b) - y,   dV = a' g,   db = sum g,   dW = X' ([X W > 0] (g V'))
+        z_1 = X W_1,   a_l = relu(z_l),   z_(l+1) = a_l W_(l+1) + b_(l+1),   g_L = softmax(z_L) - y
+        dW_(l+1) = a_l' g_(l+1),   db_(l+1) = sum g_(l+1),   g_l = [z_l > 0] (g_(l+1) W_(l+1)'),   dW_1 = X' g_1
 
     Args:
         rows: the blocks of X, (n_i, d).
         labels: y, the one-hot labels of all blocks (n, C).
-        hidden, output, bias: W, V and b. They are plain tensors, or secret as all arguments are.
+        hidden: W_1 (d, h_1).
+        further: W_l and b_l of each further layer. All weights are plain tensors, or secret as all arguments are.
     """
-    a, positive = rectified(cat([x.matmul(hidden) for x in rows]), BITS)
-    z, backward = layer(a, output)
-    g = softmax(z + bias) - labels
-    of_output, of_a = backward(g)
-    of_units = gated(positive, of_a, BITS)
+    z, passed = cat([x.matmul(hidden) for x in rows]), []
+    for weights, bias in zip(further[::2], further[1::2], strict=True):
+        a, positive = rectified(z, BITS)
+        product, backward = layer(a, weights)
+        z = product + bias
+        passed.append((positive, backward))
+    g, found = softmax(z) - labels, []
+    for positive, backward in reversed(passed):
+        of_weights, of_a = backward(g)
+        found = [of_weights, g.sum(0).reshape(1, -1), *found]
+        g = gated(positive, of_a, BITS)
     of_hidden, start = None, 0
     for x in rows:
-        block = x.t().matmul(of_units[start : start + x.shape[0]])
+        block = x.t().matmul(g[start : start + x.shape[0]])
         of_hidden, start = block if of_hidden is None else of_hidden + block, start + x.shape[0]
-    return [of_hidden, of_output, g.sum(0).reshape(1, -1)]
-
-
-def times(tensor: torch.Tensor, factor: float) -> torch.Tensor:
-    """Return tensor * factor for a public factor > 0, as m / 2^k with m of 16 bits.
-
-    On shares the quotient by 2^k is truncated once, and its product with m once.
-    """
-    k = max(0, 1 - math.frexp(factor)[1])
-    quotient = rounded(tensor / float(2**k) if k else tensor, BITS)
-    m = math.ldexp(factor, k)
-    return quotient if m == 1.0 else quotient * m
+    return [of_hidden, *found]
 
 
 def parted(theta: torch.Tensor, shapes: Sequence[Sequence[int]]) -> list[torch.Tensor]:

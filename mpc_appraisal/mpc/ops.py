@@ -10,6 +10,7 @@ every engine whose sessions are to run it. No engine may be imported here, becau
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import singledispatch
 from typing import Any
@@ -124,8 +125,8 @@ def blocks(x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
 
 
 @singledispatch
-def shared(value: Any) -> Any:
-    """Return a private tensor as a secret one, so that it may change. Other tensors are returned as they are."""
+def shared(value: Any, bits: int = 16) -> Any:
+    """Return a private tensor as a secret one of `bits` fractional bits, so that it may change; others as they are."""
     return value
 
 
@@ -161,6 +162,25 @@ def layer(a: Any, weights: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
     The function is called once.
     """
     return a.matmul(weights), lambda g: (a.t().matmul(g), g.matmul(weights.t()))
+
+
+@singledispatch
+def descended(weights: Any, gradient: Any, rate: float, decay: float, bits: int) -> Any:
+    """Return weights - decay * weights - rate * gradient, for public numbers rate > 0 and decay >= 0.
+
+    `bits` is the number of fractional bits of shared weights; each product is within a unit of the last bit, but for
+    its public factor, of which 16 bits are kept.
+    """
+    if decay > 0:
+        weights = weights - _multiple(weights, decay)
+    return weights - _multiple(gradient, rate)
+
+
+def _multiple(tensor: Any, factor: float) -> Any:
+    """Return tensor * factor, as m / 2^k: a division by 2^k loses fewer bits of a shared tensor than a small factor."""
+    k = max(0, 1 - math.frexp(factor)[1])
+    quotient, m = tensor / float(2**k) if k else tensor, math.ldexp(factor, k)
+    return quotient if m == 1.0 else quotient * m
 
 
 @singledispatch

@@ -24,11 +24,11 @@ import numpy as np
 import torch
 
 from mpc_appraisal.methods.base import Facts
-from mpc_appraisal.methods.mlp_finetuning import PRETRAINING_RATE, MlpFinetuning
+from mpc_appraisal.methods.mlp_finetuning import BITS, PRETRAINING_RATE, MlpFinetuning
 from mpc_appraisal.mpc.protocols.softmax import LOGIT_RANGE
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 
-UNIT = 2.0**-PRECISION_BITS  # the unit of weights and of hidden values, and the largest error of one truncation
+UNIT = 2.0**-PRECISION_BITS  # above the rounding of weights and hidden values, and above the error of a truncation
 HELD = 2.0**62  # a number must stay below this to be truncated to a unit
 ROW_BITS, LOSS_BITS = 20, 18  # the most fractional bits of rows in products, and of logarithms
 COUNTED = 1 << 20  # this many steps of the model owner's own training are added up one by one
@@ -61,21 +61,20 @@ class Rounded:
 
 @dataclass(frozen=True)
 class Reach:
-    """Bounds on the weights after some steps of training. Norms are Euclidean, over all entries.
+    """Bounds on one layer's weights W and biases b after some steps of training. Norms are Euclidean, over all entries.
 
     Attributes:
-        hidden: The bound on the norm of W.
-        output: The bound on the norm of (V, b).
-        bias: The bound on the norm of b.
-        hidden_moved: The bound on how far W is from its start.
-        output_moved: The bound on how far (V, b) is from its start.
+        norm: The bound on the norm of (W, b).
+        bias: The bound on the norm of b; 0 for the first layer, whose biases are weights of the constant feature.
+        moved: The bound on how far (W, b) is from its start.
     """
 
-    hidden: float
-    output: float
+    norm: float
     bias: float
-    hidden_moved: float
-    output_moved: float
+    moved: float
+
+
+Reaches = tuple[Reach, ...]  # of all layers, the first hidden one first
 
 
 def perceptron_bound(method: MlpFinetuning, facts: Facts, off: Rounded) -> float:
@@ -92,7 +91,7 @@ def perceptron_bound(method: MlpFinetuning, facts: Facts, off: Rounded) -> float
     first, fits = reach, _fits(method, facts, off, reach)
     for _ in range(method.steps):
         reach = step(method, facts, off, reach)
-        if not all(map(math.isfinite, vars(reach).values())):
+        if not all(math.isfinite(number) for each in reach for number in vars(each).values()):
             return math.inf
         fits = fits and _fits(method, facts, off, reach)
     moved = SLACK * _logits_moved(method, facts, off, first, reach)
@@ -101,25 +100,33 @@ def perceptron_bound(method: MlpFinetuning, facts: Facts, off: Rounded) -> float
     return (2 + math.sqrt(2)) * moved + 2 * off.loss + off.unit / facts.test_rows
 
 
-def start(method: MlpFinetuning, facts: Facts) -> Reach:
+def start(method: MlpFinetuning, facts: Facts) -> Reaches:
     """Return the bounds after the model owner's own training, on the weights as they are shared.
 
     The initial weights are public, because the seed is.
     """
-    d, h, c = facts.features + 1, method.hidden, facts.classes
-    hidden, output = _initial(method.seed, d, h, c)
+    d, c = facts.features + 1, facts.classes
     each, rounded = adam_reach(method.pretraining), UNIT / 2
-    counts = [math.sqrt(count) for count in (d * h, (h + 1) * c, c)]
-    norms = [norm + (each + rounded) * count for norm, count in zip((hidden, output, 0.0), counts, strict=True)]
-    return Reach(*norms, rounded * counts[0], rounded * counts[1])
+    found = []
+    for norm, (weights, biases) in zip(_initial(method.seed, d, method.widths, c), counts(method, d, c), strict=True):
+        count = math.sqrt(weights + biases)
+        bias = (each + rounded) * math.sqrt(biases)
+        found.append(Reach(norm + (each + rounded) * count, bias, rounded * count))
+    return tuple(found)
+
+
+def counts(method: MlpFinetuning, d: int, c: int) -> list[tuple[int, int]]:
+    """Return how many weights and biases each layer has, for rows of d numbers with the constant one, and c classes."""
+    sizes = [math.prod(shape) for shape in method.weight_shapes(d, c).values()]
+    return [(sizes[0], 0), *zip(sizes[1::2], sizes[2::2], strict=True)]
 
 
 @lru_cache(maxsize=64)
-def _initial(seed: int, d: int, h: int, c: int) -> tuple[float, float]:
-    """Return the norms of W (d, h) and V (h, c) before any training, where d counts the constant feature."""
+def _initial(seed: int, d: int, widths: tuple[int, ...], c: int) -> tuple[float, ...]:
+    """Return the norm of each layer's W before any training, where d counts the constant feature."""
     nothing = torch.zeros(0, d, dtype=torch.float64), torch.zeros(0, c, dtype=torch.float64)
-    hidden, output, _ = MlpFinetuning(hidden=h, seed=seed, pretraining=0).pretrained(*nothing, 0.0)
-    return float(hidden.norm()), float(output.norm())
+    first, *further = MlpFinetuning(hidden=widths, seed=seed, pretraining=0).pretrained(*nothing, 0.0)
+    return tuple(float(weights.norm()) for weights in (first, *further[::2]))
 
 
 @lru_cache(maxsize=64)
@@ -138,34 +145,58 @@ def adam_reach(steps: int) -> float:
     return PRETRAINING_RATE * (total + max(0, steps - COUNTED) * rest)
 
 
-def _gradients(facts: Facts, off: Rounded, reach: Reach) -> tuple[float, float, float]:
-    """Return the bounds D on the norm of p - y, g_W on that of the gradient of W, and g_q on that of (V, b)'s."""
-    row, tail = facts.longest + off.row, math.sqrt(2) + off.softmax
-    return tail, tail * row * reach.output, tail * math.hypot(row * reach.hidden, 1.0)
+@dataclass(frozen=True)
+class Pass:
+    """Bounds on what one layer passes on. A vector is that of one row.
+
+    Attributes:
+        inputs: The bound on the norm of the layer's inputs, with the 1 that its biases are multiplied by.
+        unit: The norm of the rounding of its inputs, which the layer before truncates; 0 for the first layer.
+        back: The bound on the norm of the loss's gradient with respect to its outputs.
+        back_off: The norm of the rounding of that gradient.
+        gradient: The bound on the norm of the gradient of (W, b).
+    """
+
+    inputs: float
+    unit: float
+    back: float
+    back_off: float
+    gradient: float
 
 
-def _logit(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> float:
+def passes(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reaches) -> list[Pass]:
+    """Return the bounds on a pass forward and back of one row, for each layer."""
+    inputs, units = [facts.longest + off.row], [0.0, *(math.sqrt(width) * UNIT for width in method.widths)]
+    for layer, unit in zip(reach, units[1:], strict=False):
+        # One hidden layer's own rounding is left out, as in every record so far: it is below one part in a thousand.
+        inputs.append(math.hypot(inputs[-1] * layer.norm + (unit if len(reach) > 2 else 0.0), 1.0))
+    tail, found = math.sqrt(2) + off.softmax, []
+    for place in range(len(reach)):
+        gradient, back, back_off = tail * inputs[place], tail, 0.0
+        for later in range(len(reach) - 1, place, -1):
+            gradient, back = gradient * reach[later].norm, back * reach[later].norm
+            back_off = back_off * reach[later].norm + units[later]
+        found.append(Pass(inputs[place], units[place], back, back_off, gradient))
+    return found
+
+
+def _logit(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reaches) -> float:
     """Return the bound on the norm of a row's computed logits."""
-    fired = (facts.longest + off.row) * reach.hidden + math.sqrt(method.hidden) * UNIT
-    return fired * reach.output + reach.bias + math.sqrt(facts.classes) * UNIT
+    found = facts.longest + off.row
+    for layer, width in zip(reach, (*method.widths, facts.classes), strict=True):
+        found = found * layer.norm + layer.bias + math.sqrt(width) * UNIT
+    return found
 
 
-def step(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> Reach:
+def step(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reaches) -> Reaches:
     """Return the bounds after one more step, which hold for the private run and for the one in float64."""
-    lr, c, h = method.lr, facts.classes, method.hidden
-    tail, g_hidden, g_output = _gradients(facts, off, reach)
-    decay, rows = 2 * lr * facts.l2, facts.train_rows + facts.rows
+    lr, c, decay = method.lr, facts.classes, 2 * method.lr * facts.l2
+    done, rows = passes(method, facts, off, reach), facts.train_rows + facts.rows
 
     def rounding(count: int, gradient: float, weight: float, inner: float = 0.0) -> float:
         """Bound the rounding of a step: sums and products are cut once each, and public factors keep 16 bits."""
         once = (lr / rows + 3 + 3 * (decay > 0)) * UNIT * math.sqrt(count)
         return SLACK * (once + UNIT * (lr * gradient + decay * weight) + lr * inner)
-
-    inner = (facts.longest + off.row) * math.sqrt(h) * UNIT  # the gradient that comes back through V
-    r_hidden = rounding((facts.features + 1) * h, g_hidden, reach.hidden, inner)
-    r_output = rounding((h + 1) * c, g_output, reach.output)
-    pull = math.log(c) + off.softmax * _logit(method, facts, off, reach) + tail * math.sqrt(c) * UNIT
-    across = tail * (reach.bias + reach.output * math.sqrt(h) * UNIT)
 
     def grown(norm: float, gradient: float, against: float) -> float:
         """Return the smaller of two bounds: the triangle inequality's, and the one for a gradient at right angles."""
@@ -174,35 +205,47 @@ def step(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> Rea
             return straight
         return min(straight, math.sqrt(norm * norm + 2 * lr * against + lr * lr * gradient * gradient))
 
-    return Reach(
-        grown(reach.hidden, g_hidden, pull + across) + r_hidden,
-        grown(reach.output, g_output, pull) + r_output,
-        reach.bias * max(1.0, decay - 1) + lr * tail + rounding(c, tail, reach.bias),
-        reach.hidden_moved + lr * g_hidden + decay * reach.hidden + r_hidden,
-        reach.output_moved + lr * g_output + decay * reach.output + r_output,
-    )
+    tail = done[-1].back
+    against = math.log(c) + off.softmax * _logit(method, facts, off, reach) + tail * math.sqrt(c) * UNIT
+    found: list[Reach] = []
+    for place in range(len(reach) - 1, -1, -1):
+        layer, at, (weights, biases) = reach[place], done[place], counts(method, facts.features + 1, c)[place]
+        rest, back = rounding(weights + biases, at.gradient, layer.norm, at.inputs * at.back_off), at.back + at.back_off
+        bias = layer.bias * max(1.0, decay - 1) + lr * back + rounding(biases, back, layer.bias) if biases else 0.0
+        moved = layer.moved + lr * at.gradient + decay * layer.norm + rest
+        found.append(Reach(grown(layer.norm, at.gradient, against) + rest, bias, moved))
+        against += back * (layer.bias + layer.norm * at.unit) + at.inputs * layer.norm * _own(method, place)
+    return tuple(reversed(found))
 
 
-def _logits_moved(method: MlpFinetuning, facts: Facts, off: Rounded, first: Reach, last: Reach) -> float:
+def _own(method: MlpFinetuning, place: int) -> float:
+    """Return the norm of the rounding of the gradient that comes back to the units of a hidden layer; 0 at the last."""
+    return math.sqrt(method.widths[place]) * UNIT if place < len(method.widths) else 0.0
+
+
+def _logits_moved(method: MlpFinetuning, facts: Facts, off: Rounded, first: Reaches, last: Reaches) -> float:
     """Return the bound t on the distance of a test row's logits after training from those before."""
     row = facts.longest + off.row
-    fired = row * last.hidden_moved + off.row * first.hidden + math.sqrt(method.hidden) * UNIT
-    moved = fired * last.output + math.hypot(row * first.hidden, 1.0) * last.output_moved
+    moved = row * last[0].moved + off.row * first[0].norm + math.sqrt(method.widths[0]) * UNIT
+    inputs = [at.inputs for at in passes(method, facts, off, first)]
+    for place in range(1, len(last)):
+        moved = moved * last[place].norm + inputs[place] * last[place].moved
+        moved += math.sqrt(method.widths[place]) * UNIT if place < len(method.widths) else 0.0
     return moved + 1.5 * math.sqrt(facts.classes) * UNIT
 
 
-def _fits(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reach) -> bool:
+def _fits(method: MlpFinetuning, facts: Facts, off: Rounded, reach: Reaches) -> bool:
     """Return whether public facts keep every number that is truncated within the ring."""
-    row, rows = facts.longest + off.row, facts.train_rows + facts.rows
-    _, g_hidden, g_output = _gradients(facts, off, reach)
-    by_rows, elsewhere = 2.0 ** (PRECISION_BITS + ROW_BITS), 2.0 ** (2 * PRECISION_BITS)
-    largest = (
-        row * reach.hidden * by_rows,
-        rows * (g_hidden + row) * by_rows,
-        rows * (g_output + 1) * by_rows,  # the gradients stand in one vector, with the bits of the first
+    done, rows = passes(method, facts, off, reach), facts.train_rows + facts.rows
+    by_rows, elsewhere, decay = 2.0 ** (BITS + ROW_BITS), 2.0 ** (2 * BITS), 2 * method.lr * facts.l2
+    largest = [at.inputs * layer.norm * by_rows for at, layer in zip(done[:-1], reach, strict=False)]
+    # The gradients stand in one vector, with the bits of the first. A product with a small factor is shifted up.
+    largest += [rows * (at.gradient + at.back_off * at.inputs + at.inputs) * by_rows for at in done[:-1]]
+    largest += [
+        rows * (done[-1].gradient + 1) * by_rows,
         (math.sqrt(2) * _logit(method, facts, off, reach) + LOGIT_RANGE) * elsewhere,  # a difference of two logits
-        (method.lr * (1 + g_hidden + g_output) + (1 + 2 * method.lr * facts.l2) * (reach.hidden + reach.output))
-        * elsewhere,
+        2 * method.lr * (1 + sum(at.gradient + at.back_off * at.inputs for at in done)) * elsewhere,
+        (1 + 2 * decay) * sum(layer.norm for layer in reach) * elsewhere,
         (LOGIT_RANGE + math.log(facts.classes) + 1) * facts.test_rows * 2.0 ** (PRECISION_BITS + LOSS_BITS),
-    )
+    ]
     return SLACK * max(largest) < HELD

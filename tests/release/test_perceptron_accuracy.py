@@ -69,6 +69,8 @@ RUNS = {
     "usual": (MlpFinetuning(hidden=8, steps=4, lr=0.3, pretraining=50, seed=1), 1e-2),
     "without l2": (MlpFinetuning(hidden=8, steps=2, lr=0.1, pretraining=50, seed=4), 0.0),
     "large steps": (MlpFinetuning(hidden=16, steps=6, lr=2.0, pretraining=20, seed=2), 1e-2),
+    "two layers": (MlpFinetuning(hidden=[8, 6], steps=3, lr=0.3, pretraining=50, seed=3), 1e-2),
+    "three layers": (MlpFinetuning(hidden=[6, 5, 4], steps=2, lr=1.0, pretraining=20, seed=6), 1e-2),
     "much l2": (MlpFinetuning(hidden=8, steps=3, lr=4.0, pretraining=20, seed=5), 0.3),
 }
 
@@ -132,8 +134,9 @@ def test_adam_moves_no_weight_farther_and_nearly_as_far():
     assert last == pytest.approx(module.adam_reach(module.COUNTED) - module.adam_reach(module.COUNTED - 1), rel=1e-6)
 
 
+@pytest.mark.parametrize("units", [4, (4, 3), (3, 4, 2)])
 @pytest.mark.parametrize(("lr", "l2"), list(itertools.product([1e-3, 0.1, 1.0, 10.0], [0.0, 1e-2, 0.3])))
-def test_the_weights_and_the_logits_move_no_farther(lr, l2):
+def test_the_weights_and_the_logits_move_no_farther(lr, l2, units):
     """On rows of one direction with labels at random: training that the bound is close to."""
     n, d, c, steps, nearest = 12, 5, 3, 5, 0.0
     for seed in range(6):
@@ -143,7 +146,7 @@ def test_the_weights_and_the_logits_move_no_farther(lr, l2):
         )
         y = torch.randint(0, 1 if seed % 3 else c, (n,), generator=generator)
         one_hot = torch.nn.functional.one_hot(y, c).double()
-        method = MlpFinetuning(hidden=4, steps=steps, lr=lr, seed=seed, pretraining=0)
+        method = MlpFinetuning(hidden=units, steps=steps, lr=lr, seed=seed, pretraining=0)
         norm = x.norm(dim=1).max().item()
         facts, weights = Facts(d - 1, c, n, n, 0, l2, norm, norm, 1.0), method.pretrained(x, one_hot, l2)
         first = reach = module.start(method, facts)
@@ -154,10 +157,12 @@ def test_the_weights_and_the_logits_move_no_farther(lr, l2):
             (loss + l2 * sum(w.square().sum() for w in leaves)).backward()
             weights = [(w - lr * leaf.grad).detach() for w, leaf in zip(weights, leaves, strict=True)]
             reach = module.step(method, facts, EXACT, reach)
-            hidden, output, bias = (w.norm().item() for w in weights)
-            assert hidden <= reach.hidden and bias <= reach.bias and math.hypot(output, bias) <= reach.output
-            moved = [(w - b).norm().item() for w, b in zip(weights, begun, strict=True)]
-            assert moved[0] <= reach.hidden_moved and math.hypot(*moved[1:]) <= reach.output_moved
+            for place, layer in enumerate(reach):
+                own = slice(0, 1) if place == 0 else slice(2 * place - 1, 2 * place + 1)
+                norms = [w.norm().item() for w in weights[own]]
+                moved = [(w - b).norm().item() for w, b in zip(weights[own], begun[own], strict=True)]
+                assert math.hypot(*norms) <= layer.norm and math.hypot(*moved) <= layer.moved
+                assert place == 0 or norms[1] <= layer.bias
             change = logits(x.matmul(weights[0]), *weights[1:]) - logits(x.matmul(begun[0]), *begun[1:])
             bound = module._logits_moved(method, facts, EXACT, first, reach)
             nearest = max(nearest, change.norm(dim=1).max().item() / bound)

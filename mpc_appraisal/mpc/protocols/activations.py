@@ -15,16 +15,23 @@ operation may be added. The places where a value is truncated may change only wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.protocols.comparison import RING, MaskedBit, gated, maximum, relu
-from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, matrix_product, open_all
+from mpc_appraisal.mpc.protocols.dealer import FACTOR_BITS
+from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, matrix_product, open_all, scaled
 from mpc_appraisal.mpc.protocols.softmax import LOGIT_RANGE
 from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor, Secret
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
+
+MOST_CUT = 60  # So many low bits are cut at most as a gradient is opened; what a cut of more would leave is below 1.
 
 
 @dataclass
@@ -110,11 +117,49 @@ def _softmax(z: Secret) -> Secret:
     return _in_range(z).softmax(1)
 
 
-@ops.log_softmax.register(PrivateTensor)
 @ops.log_softmax.register(Secret)
-def _log_softmax(z: Any) -> Secret:
-    return _in_range(_secret(z)).log_softmax(1)
+def _log_softmax(z: Secret) -> Secret:
+    return _in_range(z).log_softmax(1)
+
+
+@ops.log_softmax.register(PrivateTensor)
+def _log_softmax_of_private(z: PrivateTensor) -> PrivateTensor:
+    """Return what `_log_softmax` does of logits that one owner knows, and computes in float64 without a message."""
+
+    def computed(logits: torch.Tensor) -> torch.Tensor:
+        logits = logits.to(torch.float64)
+        if not z.context.engine.helper:
+            logits = torch.maximum(logits, logits.max(1, keepdim=True).values - LOGIT_RANGE)
+        return logits.log_softmax(1)
+
+    return z._local(computed)
+
+
+@ops.descended.register(Secret)
+def _descended(weights: Secret, gradient: Secret, rate: float, decay: float, bits: int) -> Secret:
+    engine, share = weights.context.engine, weights.to_bits(bits).share
+    parts = [_scaling(engine, gradient, rate, bits)]
+    if decay > 0:
+        parts.append(_scaling(engine, weights, decay, bits))
+    opened = open_all(engine, *(part for part, _ in parts))
+    for x, (part, factor) in zip(opened, parts, strict=True):
+        share = share - scaled(engine, x, factor, part.low)
+    evict(engine, *opened)
+    return Secret(weights.context, share, bits)
+
+
+def _scaling(engine: Engine, value: Secret, factor: float, bits: int) -> tuple[MaskedOpening, int]:
+    """Return the opening of a value and an integer by which `scaled` multiplies it to value * factor with `bits` bits.
+
+    Bits are cut as the value is opened. Where fewer than FACTOR_BITS would be, the value is first shifted up.
+    """
+    mantissa, exponent = math.frexp(factor)
+    whole, drop = round(mantissa * 2.0**FACTOR_BITS), value.bits - exponent - bits
+    if drop > MOST_CUT:
+        whole, drop = whole >> min(drop - MOST_CUT, FACTOR_BITS + 1), MOST_CUT
+    share, drop = value.share << max(0, FACTOR_BITS - drop), max(FACTOR_BITS, drop)
+    return MaskedOpening(engine.blinded(share), drop, RING - drop, RING - drop, 1 << (RING - 2 - drop)), whole
 
 
 ops.softmax.register(PrivateTensor, lambda z: z.softmax(1))
-ops.shared.register(PrivateTensor, lambda value: value.secret())
+ops.shared.register(PrivateTensor, lambda value, bits=PRECISION_BITS: value.secret(bits))

@@ -26,6 +26,7 @@ to its owner.
 | open id shape bits ring | m of both, `bits` bits, kept | where ring > bits: carry of m's two shares; m's top bit |
 | cross id id ring | none | product of two kept masks mod 2^ring, and its corrections for their top bits |
 | matmul id id transposed transposed | none | matrix product of two kept masks of 64 bits |
+| scale id factor | none | factor m / 2^16 for a kept mask m, and what is added where the opened value has wrapped |
 | power id rate mantissa | none | 3^(-rate m) with and without m's top bit (see `powers_of_three`) |
 | forget ids | none | none: masks of `open` are dropped |
 | bilinear op shape shape options | a, b of both | matmul or a convolution of a and b (for CrypTen's tensors) |
@@ -66,6 +67,7 @@ from mpc_appraisal.mpc.ring.prg import Stream
 
 MAX_ELEMENTS = 2**31
 MAX_REQUESTS = 10**6
+FACTOR_BITS = 16  # A public factor of `scale` has so many fractional bits.
 MAX_BITS = 128  # A value that the helper receives has at most so many fractional bits.
 BILINEAR = ("mul", "matmul", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d")
 CONVOLUTION_OPTIONS = frozenset({"stride", "padding", "dilation", "groups", "output_padding"})
@@ -224,6 +226,14 @@ class Dealer:
         wrapped = power_of_three((mask.top << mask.bits) - mask.value, mantissa, rate=rate)
         return [(plain, 64), (wrapped - plain, 64)]
 
+    def scale(self, key: int, factor: int) -> Results:
+        """Share a kept mask times factor / 2^FACTOR_BITS, and what a wrap of the opened value then amounts to."""
+        mask = self._opening_masks[key]
+        _whole(mask.bits, 64 - FACTOR_BITS)
+        _whole(factor, 1 << FACTOR_BITS)
+        wrap = (factor << mask.bits) >> FACTOR_BITS
+        return [(logical_shift(mask.value * factor, FACTOR_BITS), 64), (mask.top * wrap, 64)]
+
     def forget(self, keys: list[int]) -> Results:
         """Drop kept masks of `open`."""
         for key in keys:
@@ -339,7 +349,7 @@ REQUESTS: dict[str, Callable[..., Results]] = {
     name: getattr(Dealer, name)
     for name in (
         "mask", "rows", "free", "product", "mul", "square", "inner", "truncate",
-        "open", "cross", "matmul", "power", "forget",
+        "open", "cross", "matmul", "power", "scale", "forget",
         "bilinear", "conjunction", "bit", "compare", "bits", "apply",
     )
 }  # fmt: skip

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mpc_appraisal.mpc.protocols.dealer import FACTOR_BITS, logical_shift
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.ring import elementwise
 from mpc_appraisal.mpc.ring.matrix import ring_product
@@ -145,6 +146,24 @@ def matrix_product(
     left = x - own_x if engine.me == 0 else -own_x  # x y - x m_y - m_x y, of which x y is this owner's at rank 0
     out = ring_product(left, y) - ring_product(x, own_y)
     return out + engine.dealer_share(out.shape)
+
+
+def scaled(engine: Engine, x: MaskedValue, factor: int, low: int) -> torch.Tensor:
+    """Return a share mod 2^64 of x * factor / 2^FACTOR_BITS, within one unit; the owners exchange no message.
+
+    The owners multiply x + low + mask, and the dealer the mask, each by the factor, and each cuts its own product. The
+    dealer sends the model owner two results. x was opened with `low` in at most 64 - FACTOR_BITS bits.
+
+    Args:
+        engine: this owner's end.
+        x: the opened value.
+        factor: a public integer from 0 to 2^FACTOR_BITS.
+        low: what was added to x before it was opened.
+    """
+    engine.ask_dealer("scale", x.key, factor)
+    of_mask, of_wrap = engine.dealer_share(x.delta.shape), engine.dealer_share(x.delta.shape)
+    public = logical_shift((x.delta + low) * factor, FACTOR_BITS) - ((low * factor) >> FACTOR_BITS)
+    return engine.public_share(public) - of_mask + x.wrapped * of_wrap
 
 
 def shared_product(engine: Engine, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -227,6 +227,9 @@ class _Measure:
     def power(self, key: Any, rate: Any, mantissa: Any) -> int:
         return 2 * math.prod(self.opening_masks[self._key(key)])
 
+    def scale(self, key: Any, factor: Any) -> int:
+        return 2 * math.prod(self.opening_masks[self._key(key)])
+
     def compare(self, key: Any) -> int:
         shape, bits = self.opening_masks[self._key(key)], self.widths[key]
         if bits < 2:
