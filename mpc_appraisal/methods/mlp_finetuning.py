@@ -1,32 +1,32 @@
 """Fine-tuning of a small multilayer perceptron, for a model owner whose model is not convex.
 
     f(D_a) = sum over D_te of  L(x, y; theta_ft) - L(x, y; theta)
-    logits(x; theta) = relu([x, 1] W) V + b,    theta = (W, V, b) of shapes (d + 1, h), (h, C), (1, C)
+    z_1 = [x, 1] W_1,   z_(l+1) = relu(z_l) W_(l+1) + b_(l+1),   logits(x; theta) = z of the last layer
 
     theta <- theta - lr grad(mean L over all rows + l2 ||theta||^2)
 
-D_tr and D_te are the model owner's training and test rows, D_a is the candidate, and L is the cross-entropy. d is the
-number of features, h of hidden units, C of classes. theta_ft is what `steps` such steps make of theta, on D_tr and D_a
-together. This is eq. 4 of Xu, van der Maaten and Hannun (2022). The value is -f divided by the number of test rows. The
-model owner trains theta on D_tr in the clear, with Adam from a public initialisation. Of the run's softmax regression
-only the l2 is used.
+D_tr and D_te are the model owner's training and test rows, D_a is the candidate, and L is the cross-entropy. theta are
+all weights W_l and biases b_l, of shapes (d + 1, h_1), (h_1, h_2), (1, h_2) and so on: d is the number of features, h_l
+that of the units of hidden layer l, C of classes. All these sizes are public. theta_ft is what `steps` such steps make
+of theta, on D_tr and D_a together. This is eq. 4 of Xu, van der Maaten and Hannun (2022). The value is -f divided by
+the number of test rows. The model owner trains theta on D_tr in the clear, with Adam from a public initialisation. Of
+the run's softmax regression only the l2 is used.
 
 `gradients` states the gradients as formulas, which plain tensors and shares compute alike. They begin at the logits
 with softmax(logits) - y, the exact gradient of the summed cross-entropy. The sum is divided together with the rate,
-because a mean over many rows would have few of its 16 bits left. On the engine comparisons subtract a row's largest
-logit, and logits more than 16 below that are set to 16 below. Hence no public bound on logits is needed, softmax and
-log-softmax are the engine's, and a test row's loss counts as 16 at most. Training that diverges leaves no other trace:
-the value is then that of very bad data or, beyond the ring, a random one. Where the dealer's process computes softmaxes
-as a helper (the backend `rtas`), logits are not limited, and divergence is an error.
+because a mean over many rows would have few of its bits left. The loss before training is the model owner's own, in
+float64. On the engine comparisons subtract a row's largest logit, and logits more than 16 below that are set to 16
+below. Hence no public bound on logits is needed, softmax and log-softmax are the engine's, and a test row's loss counts
+as 16 at most. Training that diverges leaves no other trace: the value is then that of very bad data or, beyond the
+ring, a random one. Where the dealer's process computes softmaxes as a helper (the backend `rtas`), logits are not
+limited, and divergence is an error.
 
-The measured error of the value against float64 is 1.8e-5 (standard deviation over seven runs) for candidates of digits,
-1.6e-5 at most in two runs with 5,940 rows of MNIST, and 4e-4 at most on CrypTen as shipped. The error was 0.1 and more
-where every unit is at zero in every row, at a rate of 0.5, because a unit may switch by an error of any size. The error
-bound of a record allows for that: see docs/protocols/perceptron_bound.md.
+MEASURED
 
 The method needs a training and a test set. It opens the sum f alone: weights, gradients, losses and which units fire
-stay secret. Each step costs five products, a comparison for every row and unit and two for every row and class, and a
-softmax. Defaults may change; a change to the formula needs another error bound.
+stay secret. Each step costs, for every hidden layer, three products and a comparison for every row and unit, and for
+all of them two comparisons for every row and class, a softmax and one round that updates all weights. Defaults may
+change; a change to the formula needs another error bound (docs/protocols/perceptron_bound.md).
 """
 
 from __future__ import annotations

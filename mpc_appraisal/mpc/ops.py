@@ -168,8 +168,8 @@ def layer(a: Any, weights: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
 def descended(weights: Any, gradient: Any, rate: float, decay: float, bits: int) -> Any:
     """Return weights - decay * weights - rate * gradient, for public numbers rate > 0 and decay >= 0.
 
-    `bits` is the number of fractional bits of shared weights; each product is within a unit of the last bit, but for
-    its public factor, of which 16 bits are kept.
+    `bits` is the number of fractional bits of shared weights. Each of the two products is within two units of the last
+    bit, and 16 bits of its public factor are kept.
     """
     if decay > 0:
         weights = weights - _multiple(weights, decay)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -11,9 +13,11 @@ from three import private, run, sharing
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.backends.fast import DrySession
-from mpc_appraisal.mpc.protocols.dealer import parse
+from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.orders import measured
 from mpc_appraisal.mpc.protocols.tensors import Context, Secret
+from mpc_appraisal.mpc.ring.prg import new_key
+from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
 torch.set_num_threads(1)
 GENERATOR = torch.Generator().manual_seed(3)
@@ -53,6 +57,52 @@ def test_the_gradients_of_two_layers_are_autograds():
     assert sorted(opened) == sorted(dropped)  # the dealer keeps no mask that nothing needs any more
 
 
+def integers(engine, values, bits, seed):
+    """Shares of ring elements."""
+    mask = torch.randint(-(2**63), 2**63 - 1, values.shape, generator=torch.Generator().manual_seed(seed))
+    share = shape_tensor(values.shape) if engine.dry else values - mask if engine.me == 0 else mask
+    return Secret(Context(engine, 16.0), share, bits)
+
+
+@pytest.mark.parametrize(
+    ("rate", "decay"), [(4.6e-5, 6e-3), (0.3 / 110, 0.0), (1e-9, 1e-12), (0.5, 0.25), (1.0, 2.0), (93.7, 0.9)]
+)
+def test_a_step_of_descent_is_within_three_units_of_big_integers(rate, decay):
+    bits, of_gradient = 18, 38
+    shift = max(0, 16 - (of_gradient - math.frexp(rate)[1] - bits))  # so many bits a large factor takes from the ring
+    edge = (1 << (62 - shift)) - 1
+    own = torch.randint(-edge, edge, (200,), generator=GENERATOR)
+    gradient = torch.cat([torch.tensor([edge, -edge, 0, 1, -1, 2**20, -(2**20) - 1]), own])
+    weights = torch.randint(-(2**40), 2**40, gradient.shape, generator=GENERATOR)
+    weights[:3] = torch.tensor([2**40, -(2**40), 0])
+
+    def program(engine):
+        secrets = integers(engine, weights, bits, 1), integers(engine, gradient, of_gradient, 2)
+        return ops.descended(*secrets, rate, decay, bits).share
+
+    done = run(program)
+    found = (done.results[0] + done.results[1]).tolist()
+
+    def rounded_factor(number):
+        mantissa, exponent = math.frexp(number)
+        return Fraction(round(mantissa * 2**16), 2**16) * Fraction(2) ** exponent
+
+    for ours, w, g in zip(found, weights.tolist(), gradient.tolist(), strict=True):
+        step = rounded_factor(rate) * Fraction(g, 2 ** (of_gradient - bits)) + rounded_factor(decay) * w
+        assert abs(ours - w + step) <= 3  # no number of this test wraps in the ring
+    assert done.dry.channel.meter.rounds == done.engines[0].channel.meter.rounds == 1
+    assert done.dry.channel.meter.bytes_sent == done.engines[0].channel.meter.bytes_sent
+
+
+@pytest.mark.parametrize("request_", [["scale", 1, 2**16 + 1], ["scale", 1, -1], ["scale", 1, True], ["scale", 2, 3]])
+def test_a_dealer_refuses_factors_and_widths_that_no_owner_asks_for(request_):
+    dealer = Dealer([new_key(), new_key()], lambda correction: None)
+    opened = [["open", 1, [2], 48, 48], ["open", 2, [2], 49, 49]]
+    dealer.run([*opened, ["scale", 1, 2**16]], lambda: None)
+    with pytest.raises(AppraisalError, match="dealer: refused the number"):
+        dealer.run([request_], lambda: None)
+
+
 @pytest.mark.parametrize("bits", [16, 32])
 def test_softmax_needs_no_bound_on_logits(bits):
     done = run(lambda e: ops.softmax(secret(e, LOGITS, bits, 5)).share)
@@ -89,5 +139,6 @@ def test_plain_tensors_have_the_same_operations():
     of_weights, of_a = backward(G)
     assert torch.equal(a, z.relu()) and torch.equal(ops.relu(z, 16), a) and torch.equal(out, a @ V)
     assert torch.equal(of_weights, a.T @ G) and torch.equal(ops.gated(positive, of_a, 16), (G @ V.T) * (z > 0))
-    assert ops.shared(V) is V and torch.equal(ops.softmax(z), z.softmax(1))
+    assert torch.allclose(ops.descended(V, V * 2, 0.3, 0.1, 18), V * 0.3, rtol=0, atol=1e-15)
+    assert ops.shared(V, 18) is V and ops.shared(V) is V and torch.equal(ops.softmax(z), z.softmax(1))
     assert torch.equal(ops.log_softmax(z), z.log_softmax(1)) and DrySession.dry

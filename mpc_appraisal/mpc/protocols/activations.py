@@ -3,6 +3,7 @@
     relu(z) = [z > 0] z, whose derivative is [z > 0]                                             (`ops.rectified`)
     z = a W,   dW = a' g,   da = g W'                                                            (`ops.layer`)
     softmax(z) = softmax(max(z - the largest of its row, -LOGIT_RANGE))      up to e^-16         (`ops.softmax`)
+    W <- W - decay W - rate G, in one round, for public numbers rate and decay                   (`ops.descended`)
 
 This module registers these operations of `ops` for `Secret` and `PrivateTensor`. In shapes, n is a number of rows, h of
 units and C of classes; a prime marks a transpose. Comparisons are those of `comparison`. The dealer keeps the masks of

@@ -2,6 +2,7 @@
 
     delta = x + mask mod 2^bits                                                          (opened by `open_all`)
     x y = delta_x delta_y - delta_x mask_y - delta_y mask_x + mask_x mask_y              (computed by `product`)
+    x c / 2^16 = delta c / 2^16 - mask c / 2^16, for a public integer c                  (computed by `scaled`)
 
 The two owners hold additive shares in a ring, the integers mod 2^64 or fewer bits; the dealer is the third party and
 draws the masks. In go an engine (one owner's end) with the values to open; out come `MaskedValue`s, and shares of their
@@ -65,8 +66,7 @@ class MaskedValue:
         delta: the opened x + mask, int64, of x's shape; it is the same at both owners.
         mask: this owner's share of the mask mod 2^ring, corrected where x + mask has wrapped.
         wrapped: 1 where the top bit of x + low + mask mod 2^bits is 0, and 0 elsewhere. An element with a 1 has
-        overflowed
-            its ring exactly if the mask's top bit is 1, which only the dealer knows.
+            overflowed its ring exactly if the mask's top bit is 1, which only the dealer knows.
     """
 
     def __init__(self, key: int, bits: int, ring: int, delta, mask, wrapped):
