@@ -22,15 +22,15 @@ ring, a random one. Where the dealer's process computes softmaxes as a helper (t
 limited, and divergence is an error.
 
 The measured error of the value against float64 is 4e-6 (root mean square over ten runs on digits, 100 test rows), of
-which 2.8e-6 is the rounding of the opened sum, and 7e-6 at most in three runs with 5,940 rows of MNIST. It was 1.1e-5
-on the same digits with weights of 16 bits. It is 4e-4 at most on CrypTen as shipped. The error depends on the data:
+which 2.8e-6 is the rounding of the opened sum, and 3e-6 at most in two runs with 5,940 rows of MNIST. It was 1.1e-5 on
+the same digits with weights of 16 bits. It is 4e-4 at most on CrypTen as shipped. The error depends on the data:
 training that overshoots multiplies it, two hidden layers at a rate of 0.3 by a thousand in three steps. It was 0.05 and
 more where every unit is at zero in every row, at a rate of 0.5, because a unit may switch by an error of any size. The
 error bound of a record allows for that: see docs/protocols/perceptron_bound.md.
 
 The method needs a training and a test set. It opens the sum f alone: weights, gradients, losses and which units fire
-stay secret. Each step costs, for every hidden layer, three products and a comparison for every row and unit, and for
-all of them two comparisons for every row and class, a softmax and one round that updates all weights. Defaults may
+stay secret. Each step costs two products, and for every hidden layer three more and a comparison for every row and
+unit; further a softmax, two comparisons for every row and class, and one round that updates all weights. Defaults may
 change; a change to the formula needs another error bound.
 """
 
