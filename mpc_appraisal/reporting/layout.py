@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 SHORT = 240  # characters of text that a page shows beside a table or in a paragraph; more folds away
 PHONE, DESK = 34, 70  # the least widths of a table in characters above which it stacks, on a phone and on a tablet
-CELL = 18  # characters up to which a cell stays on one line
+CELL = 13  # characters up to which a cell stays on one line
 LONG = 30  # characters above which a cell of a stacked row has a line of its own
+WORD = 32  # characters above which a word breaks anywhere
 PADDING = 3  # characters that the space between two columns takes
 SENTENCE = re.compile(r"(.{15,}?[.?!])\s+(?=[A-Z(±+\d])")
 LABEL = re.compile(r"([A-Z][^:.;]{1,48}):\s+(.+)", re.DOTALL)
@@ -71,12 +72,14 @@ def stacks(table: Table) -> str:
 
 def _least(cell: str) -> int:
     """Return the characters of a cell's longest piece that is never broken."""
-    return len(cell) if len(cell) <= CELL else max(map(len, cell.split()))
+    return len(cell) if len(cell) <= CELL else min(WORD, max(map(len, cell.split()), default=0))
 
 
 def shape(cell: str) -> str:
-    """Return the class of a cell: 'n' for one line, 'long' for one that needs a line of its own in a stacked row."""
-    return "n" if len(cell) <= CELL else "long" if len(cell) > LONG else ""
+    """Return a cell's classes: 'n' for one line, 'long' for a line of its own in a stacked row, 'w' to break words."""
+    if len(cell) <= CELL:
+        return "n"
+    return " ".join(["long"] * (len(cell) > LONG) + ["w"] * any(len(word) > WORD for word in cell.split()))
 
 
 def add_to(environment: Environment) -> None:
