@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 SHORT = 240  # characters of text that a page shows beside a table or in a paragraph; more folds away
-PHONE, DESK = 34, 70  # the least widths of a table in characters above which it stacks, on a phone and on a tablet
+PHONE, TABLET, DESK = 34, 70, 150  # the least widths of a table, in characters, above which it stacks on each
 CELL = 13  # characters up to which a cell stays on one line
 LONG = 30  # characters above which a cell of a stacked row has a line of its own
 WORD = 32  # characters above which a word breaks anywhere
 PADDING = 3  # characters that the space between two columns takes
-SENTENCE = re.compile(r"(.{15,}?[.?!])\s+(?=[A-Z(±+\d])")
+SENTENCE = re.compile(r"(.{8,}?[.?!])\s+(?=[A-Z(±+\d])")
 LABEL = re.compile(r"([A-Z][^:.;]{1,48}):\s+(.+)", re.DOTALL)
 
 
@@ -64,15 +64,21 @@ def label(text: str) -> tuple[str, str]:
 
 
 def stacks(table: Table) -> str:
-    """Return the class of a table that becomes stacked rows: 'stack' on a phone, 'stack far' on a tablet too."""
-    columns = zip(table.header, *table.rows, strict=True)
-    least = sum(max(_least(cell) for cell in column) + PADDING for column in columns)
-    return "" if least <= PHONE else "stack" if least <= DESK else "stack far"
+    """Return the classes of a table that becomes stacked rows: 'stack' on a phone, 'far' on a tablet, 'all' everywhere.
+
+    A table that fits a desk only if cells break has the class 'tight'.
+    """
+    columns = list(zip(table.header, *table.rows, strict=True))
+    whole, broken = (sum(max(_least(cell, on) for cell in one) + PADDING for one in columns) for on in (CELL, 0))
+    if whole <= PHONE:
+        return ""
+    found = ["stack"] + ["far"] * (whole > TABLET) + ["tight"] * (whole > DESK) + ["all"] * (broken > DESK)
+    return " ".join(found)
 
 
-def _least(cell: str) -> int:
-    """Return the characters of a cell's longest piece that is never broken."""
-    return len(cell) if len(cell) <= CELL else min(WORD, max(map(len, cell.split()), default=0))
+def _least(cell: str, on: int) -> int:
+    """Return the characters of a cell's longest piece that is never broken; cells up to `on` characters are whole."""
+    return len(cell) if len(cell) <= on else min(WORD, max(map(len, cell.split()), default=0))
 
 
 def shape(cell: str) -> str:
