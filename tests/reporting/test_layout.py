@@ -48,9 +48,8 @@ def test_tables_stack_by_the_least_width_that_they_need():
 
 @pytest.fixture
 def page(tmp_path):
-    main = [
-        table(*shape, f"T{k}") for k, shape in enumerate(((13, "+0.99 ± 0.01"), (7, "seller " * 9), (4, "x" * 300)))
-    ]
+    shapes = ((13, "+0.99 ± 0.01"), (7, "seller " * 9), (4, "x" * 300), (40, "1.0"))
+    main = [table(*shape, f"T{k}") for k, shape in enumerate(shapes)]
     tiles = [("x" * 40, "the best candidate"), ("0.93", "agreement"), ("1.2 s, 4 MB", "in all")]
     return write_page(Page("Title", main, ["Trust."], [table(2, "f" * 64, "Run")], Lead(tiles)), tmp_path)
 
