@@ -6,20 +6,21 @@ joined, and an indented line of a table goes on with the row above. A table with
 
 from __future__ import annotations
 
-import base64
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from experiments.harness.records import Row
 from mpc_appraisal.reporting.figures import save
+from mpc_appraisal.reporting.layout import Anchors, add_to
+from mpc_appraisal.reporting.page import Image, Lead
 from mpc_appraisal.reporting.report import print_table
 from mpc_appraisal.reporting.table import DASH, Table, number, whole
 
@@ -28,18 +29,69 @@ WIDTH = 160  # of tables in a file or a pipe
 IMAGE = re.compile(r"!\[\]\((.+)\.png\)")
 ALONE = re.compile(r"(?m)^[ \t]*(\{(?:%(?:(?!%\}).)*%|#(?:(?!#\}).)*#)\})[ \t]*\n")
 Fact = tuple[str, str]
+Block = str | Table | Fact  # a paragraph, a table, or a figure's name with its caption
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section as a reader sees it: paragraphs, tables and figures in their order."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+    @property
+    def table(self) -> Table:
+        """The first table with all paragraphs as its notes, for a terminal."""
+        tables, notes = ([block for block in self.blocks if isinstance(block, kind)] for kind in (Table, str))
+        first = tables[0] if tables else Table("", (), "", [])
+        return replace(first, title=self.title, notes=tuple(notes))
+
+    @property
+    def items(self) -> list[tuple[str, Any]]:
+        """The blocks with their kinds: paragraphs below a table are notes of it, and together one block."""
+        found: list[tuple[str, Any]] = []
+        after = False
+        for block in self.blocks:
+            if not isinstance(block, str):
+                after |= isinstance(block, Table)
+                found.append(("table" if isinstance(block, Table) else "figure", block))
+            elif found and found[-1][0] in ("notes", "said"):
+                found[-1][1].append(block)
+            else:
+                found.append(("notes" if after else "said", [block]))
+        return found
 
 
 @dataclass(frozen=True)
 class Page:
-    """A report as a reader sees it. `main` are the sections before the figures, `details` those after the trust."""
+    """A report as a reader sees it: numbers and a figure first, then sections, trust, and what folds away."""
 
     title: str
-    main: list[Table]
-    figures: list[Fact]  # the name of the files, and the caption
+    lead: Section  # a table of numbers over the words that say what they are, and the first figure
+    sections: list[Section]
     trust: tuple[str, ...]
-    details: list[Table]
+    folded: list[Section]
     text: str  # the whole page as Markdown
+
+    @property
+    def main(self) -> list[Table]:
+        return [section.table for section in self.sections]
+
+    @property
+    def details(self) -> list[Table]:
+        return [section.table for section in self.folded]
+
+    @property
+    def figures(self) -> list[Fact]:
+        """The name of the files and the caption of each figure, in their order on the page."""
+        blocks = [block for section in (self.lead, *self.sections, *self.folded) for block in section.blocks]
+        return [block for block in blocks if isinstance(block, tuple)]
+
+    @property
+    def tiles(self) -> list[Fact]:
+        """The numbers that lead the page, each with its words."""
+        tables = [block for block in self.lead.blocks if isinstance(block, Table)]
+        return list(zip(tables[0].header, tables[0].rows[0], strict=True)) if tables else []
 
 
 def times(value: float | None) -> str:
@@ -83,20 +135,20 @@ def page_of(template: str, figures: Mapping[str, Figure], **context: Any) -> Pag
 def sections(template: str, macro: str, *arguments: Any) -> list[Table]:
     """Render one macro of a template, which gives sections."""
     text = getattr(environment().get_template(template).module, macro)(*arguments)
-    return [_table(*section) for section in _sections(_blocks(text))]
+    return [section.table for section in _sections(_blocks(text))]
 
 
 def write_page(page: Page, figures: Mapping[str, Figure], folder: Path, stem: str) -> None:
     """Write <stem>.md, <stem>.html, and each figure as PNG and SVG."""
     folder.mkdir(parents=True, exist_ok=True)
-    images = []
-    for name, caption in page.figures:
-        _, drawing = save(figures[name], folder, name)
-        images.append(("data:image/svg+xml;base64," + base64.b64encode(drawing.read_bytes()).decode(), caption))
-    template = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True).get_template(
-        "harness/templates/page.html.jinja"
-    )
-    (folder / f"{stem}.html").write_text(template.render(page=page, images=images), encoding="utf-8")
+    images = {name: Image(save(figures[name], folder, name)[1], caption) for name, caption in page.figures}
+    loader = ChoiceLoader([FileSystemLoader(FOLDER), PackageLoader("mpc_appraisal.reporting", "templates")])
+    found = Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=StrictUndefined)
+    add_to(found)
+    first = next((images[block[0]] for block in page.lead.blocks if isinstance(block, tuple)), None)
+    given = {"page": page, "images": images, "first": Lead(page.tiles, first), "anchor": Anchors()}
+    shown = found.get_template("harness/templates/page.html.jinja").render(given)
+    (folder / f"{stem}.html").write_text(shown, encoding="utf-8")
     (folder / f"{stem}.md").write_text(page.text, encoding="utf-8")
 
 
@@ -154,29 +206,27 @@ def _with_captions(blocks: list[str]) -> Iterable[str]:
 
 def _page(text: str, blocks: list[str]) -> Page:
     title, *rest = blocks
-    found = _sections(rest)
-    middle = [name for name, _ in found].index("Figures")
-    (_, figures), (_, trust) = found[middle : middle + 2]
-    drawn = [(IMAGE.fullmatch(block)[1], figures[k + 1]) for k, block in enumerate(figures) if IMAGE.fullmatch(block)]
-    main, details = ([_table(*section) for section in some] for some in (found[:middle], found[middle + 2 :]))
-    return Page(title[2:], main, drawn, tuple(trust), details, text)
+    lead, *found = _sections(["## ", *rest])
+    middle = [section.title for section in found].index("Trust")
+    return Page(title[2:], lead, found[:middle], found[middle].table.notes, found[middle + 1 :], text)
 
 
-def _sections(blocks: Iterable[str]) -> list[tuple[str, list[str]]]:
-    """Return the title and the other blocks of each section."""
-    found: list[tuple[str, list[str]]] = []
+def _sections(blocks: Iterable[str]) -> list[Section]:
+    """Return the sections that the headings begin. The paragraph after an image is its caption."""
+    found: list[tuple[str, list[Block]]] = []
+    name = None
     for block in blocks:
         if block.startswith("## "):
             found.append((block[3:], []))
+        elif image := IMAGE.fullmatch(block):
+            name = image[1]
         else:
-            found[-1][1].append(block)
-    return found
+            found[-1][1].append(_table(block) if block.startswith("|") else (name, block) if name else block)
+            name = None
+    return [Section(title, tuple(inside)) for title, inside in found]
 
 
-def _table(title: str, blocks: list[str]) -> Table:
-    tables, notes = ([b for b in blocks if b.startswith("|") == kind] for kind in (True, False))
-    if not tables:
-        return Table(title, (), "", [], tuple(notes))
-    header, rule, *rows = tables[0].splitlines()
+def _table(block: str) -> Table:
+    header, rule, *rows = block.splitlines()
     align = "".join("r" if cell.endswith(":") else "l" for cell in _cells(rule))
-    return Table(title, tuple(_cells(header)), align, [tuple(_cells(row)) for row in rows], tuple(notes))
+    return Table("", tuple(_cells(header)), align, [tuple(_cells(row)) for row in rows])

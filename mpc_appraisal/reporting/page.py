@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpc_appraisal.reporting.layout import Anchors, add_to
 from mpc_appraisal.reporting.table import Table
 
 if TYPE_CHECKING:
@@ -40,9 +41,27 @@ class Image:
         return self.drawing.with_suffix(".png").name
 
     @property
+    def photo(self) -> bool:
+        """Whether the figure holds images of pixels, whose colours a dark page must not turn round."""
+        return b"<image" in self.drawing.read_bytes()
+
+    @property
     def source(self) -> str:
         """The SVG as a data URL, which the HTML page holds."""
         return "data:image/svg+xml;base64," + base64.b64encode(self.drawing.read_bytes()).decode()
+
+
+@dataclass(frozen=True)
+class Lead:
+    """Hold what stands first on a page: the numbers that matter most, and one figure.
+
+    Attributes:
+        tiles: At most three numbers, each with the words that say what it is.
+        figure: The figure, or None where nothing can be drawn.
+    """
+
+    tiles: Sequence[tuple[str, str]]
+    figure: Image | None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +72,9 @@ class Page:
         title: the heading of the whole page.
         main: the tables at the top.
         trust: sentences on what the reader has to trust.
-        figures: the figures, which follow the section on trust.
-        details: the tables at the end, which the HTML page can fold away.
+        details: the tables at the end, which the HTML page folds away unless they have a figure.
+        lead: what stands above everything else, or None.
+        beside: figures by the title of the table above which they stand.
         trust_title: the heading of the section on trust.
     """
 
@@ -62,7 +82,8 @@ class Page:
     main: Sequence[Table]
     trust: Sequence[str]
     details: Sequence[Table]
-    figures: Sequence[Image] = ()
+    lead: Lead | None = None
+    beside: Mapping[str, Image] = field(default_factory=dict)
     trust_title: str = "Trust"
 
 
@@ -76,7 +97,7 @@ def write_page(page: Page, folder: str | Path) -> list[Path]:
 
 def render(template: str, **values: Any) -> str:
     """Fill in one of the templates in templates/, for example 'card.html.jinja'."""
-    return _environment().get_template(template).render(**values)
+    return _environment().get_template(template).render(**{"anchor": Anchors(), **values})
 
 
 @cache
@@ -87,6 +108,7 @@ def _environment() -> Environment:
     loader = PackageLoader("mpc_appraisal.reporting", "templates")
     found = Environment(loader=loader, autoescape=escape, trim_blocks=True, undefined=StrictUndefined)
     found.filters |= {"cell": cell, "inert": inert}
+    add_to(found)
     return found
 
 

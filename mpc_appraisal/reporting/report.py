@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mpc_appraisal.reporting.measured_tables import REMOVAL_CAPTION, measured_table, removal_figure
+from mpc_appraisal.reporting.measured_tables import TITLE as MEASURED_TITLE
 from mpc_appraisal.reporting.overlap_record import counts_table
-from mpc_appraisal.reporting.page import Image, Page, write_page
+from mpc_appraisal.reporting.page import Image, Lead, Page, write_page
 from mpc_appraisal.reporting.result import Result
 from mpc_appraisal.reporting.result_tables import (
+    COSTS_TITLE,
     bars,
     candidates_table,
     correlations_table,
@@ -29,9 +31,11 @@ from mpc_appraisal.reporting.result_tables import (
     yes_or_no,
 )
 from mpc_appraisal.reporting.table import Table, TableCollector
+from mpc_appraisal.reporting.tiles import run_tiles
 
 TITLE = "Appraisal of data"
 NONE: Mapping[tuple[str, str], str] = {}  # no decisions: the party made no pre-flight
+BESIDE = {"costs": COSTS_TITLE, "removal": MEASURED_TITLE}  # the table above which a figure stands
 CAPTIONS = {
     "values": "Value of each candidate by each method: rings; crosses are the same computed in the clear.",
     "costs": "Cost of each candidate's appraisal, by method.",
@@ -102,12 +106,15 @@ def write_report(result: Result, folder: str | Path, decisions: Mapping[tuple[st
     figures.append(("removal", lambda result: removal_figure(result.measured)))
     drawn = [(name, figure) for name, draw in figures if (figure := draw(result)) is not None]
     images = [path for name, figure in drawn for path in save(figure, folder, name)]
+    shown = {path.stem: Image(path, caption(path.stem, result)) for path in images if path.suffix == ".svg"}
+    first = shown.pop("values", None)
     page = Page(
         TITLE,
         main=_tables(result, decisions, full=True),
         trust=trust(result),
         details=[candidates_table(result), costs_table(result), run_table(result)],
-        figures=[Image(path, caption(path.stem, result)) for path in images if path.suffix == ".svg"],
+        lead=Lead(run_tiles(result), first) if len(result) else None,
+        beside={BESIDE[name]: image for name, image in shown.items()},
     )
     return [*write_page(page, folder), *images]
 

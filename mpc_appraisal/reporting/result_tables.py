@@ -22,6 +22,7 @@ COVERS = (
     "influence is a first-order estimate."
 )
 SECRET = "A decision names the model owner's secret threshold: this page is for the model owner alone."
+COSTS_TITLE = "Costs by phase and party"
 BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
@@ -321,7 +322,7 @@ def costs_table(result: RunRecords) -> Table:
         "LAN follow a model: rounds times its latency, bytes over its bandwidth, and the products at a rate that is "
         "measured here.",
     ) * estimated
-    return Table("Costs by phase and party", header, "ll" + "r" * (len(header) - 2), rows, notes)
+    return Table(COSTS_TITLE, header, "ll" + "r" * (len(header) - 2), rows, notes)
 
 
 def _estimates(record: Record, parties: list[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpc_appraisal.reporting.load import SETTINGS, frame_of
+from mpc_appraisal.reporting.page import Image, Lead
 from mpc_appraisal.reporting.run_folders import run_folders
 from mpc_appraisal.reporting.sweep_data import SweepData, sweep_of, write_frame
 from mpc_appraisal.reporting.sweep_report import (
@@ -27,11 +28,13 @@ from mpc_appraisal.reporting.sweep_report import (
 )
 from mpc_appraisal.reporting.sweep_tables import condition_names, interval, own_settings
 from mpc_appraisal.reporting.table import DASH, Table, number
+from mpc_appraisal.reporting.tiles import comparison_tiles
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 TITLE = "Two sweeps side by side"
+CAPTION = "Agreement with the truth by method and condition: rings are A, dots are B."
 SHA256 = 64  # the digits of a digest, of which a page shows the first
 COSTS = ("seconds", "megabytes", "rounds")
 
@@ -41,6 +44,9 @@ def write_comparison(a: str | Path, b: str | Path, out: str | Path) -> tuple[lis
 
     Raises InputError as `run_folders` does, and OSError where a file cannot be written.
     """
+    from mpc_appraisal.reporting.figures import save
+    from mpc_appraisal.reporting.sweep_figures import comparison_figure
+
     out = Path(out)
     pair, differing = compared(a, b)
     rows = side_by_side(*pair)
@@ -48,10 +54,13 @@ def write_comparison(a: str | Path, b: str | Path, out: str | Path) -> tuple[lis
     files = write_frame(rows, out / TABLES, "comparison")
     both = sweep_of([run for one in pair for run in one.runs], pair[0].names, {})
     names = pair[0].names
+    figure = comparison_figure(rows, names)
+    drawn = None if figure is None else Image(save(figure, out, "comparison")[1], CAPTION)
     parts = [differing, agreement_rows(rows, names), cost_rows(rows, names), failed_table(both)]
     header, index = index_of(both, out)
     page = SweepPage(
         TITLE,
+        Lead(comparison_tiles(rows), drawn),
         in_short(str(a), str(b), pair, rows),
         [(table, None) for table in parts if table.rows],
         trust_of_runs(both),

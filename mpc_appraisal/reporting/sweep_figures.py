@@ -23,6 +23,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6
 MARKS = "osD^vPX*"
 MOST = len(COLOURS)  # curves of one panel; a figure of more could not be read
 MOST_PANELS = 6
+MOST_LINES = 24
 
 
 def agreement_figure(summary: DataFrame, names: Sequence[str], baselines: Sequence[str] = ()) -> Figure | None:
@@ -95,6 +96,33 @@ def levels_figure(levels: DataFrame, names: Sequence[str], baselines: Sequence[s
     handles = dict(zip(*reversed(figure.axes[0].get_legend_handles_labels()), strict=True))
     if names:
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def comparison_figure(rows: DataFrame, names: Sequence[str]) -> Figure | None:
+    """Draw the agreement of two sweeps, a line for each method and condition: a ring for A, and a dot for B.
+
+    Return None where no agreement is known. rows: what `sweep_compare.side_by_side` returns, of which the first
+    MOST_LINES that have an agreement are drawn.
+    """
+    known = rows[rows["agreement_mean_a"].notna() | rows["agreement_mean_b"].notna()].head(MOST_LINES)
+    if not len(known):
+        return None
+    figure = Figure(figsize=(7.5, 1.2 + 0.32 * len(known)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis, places = figure.subplots(), range(len(known))
+    axis.hlines(places, known["agreement_mean_a"], known["agreement_mean_b"], color=GREY, linewidth=1.2)
+    axis.plot(known["agreement_mean_a"], places, "o", color=COLOURS[0], markerfacecolor="none", markersize=9, label="A")
+    axis.plot(known["agreement_mean_b"], places, "o", color=COLOURS[1], markersize=5, label="B")
+    labels = (
+        (row["method"], *(f"{name.rsplit('.', 1)[-1]}={row[name]}" for name in names)) for _, row in known.iterrows()
+    )
+    axis.set_yticks(places, [", ".join(parts) for parts in labels])
+    axis.set_ylim(len(known) - 0.5, -0.5)
+    axis.set_xlim(-1.08, 1.08)
+    axis.set_xlabel("agreement with the truth")
+    axis.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1.0))
+    plain(axis)
     return figure
 
 

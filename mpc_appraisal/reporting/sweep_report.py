@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from mpc_appraisal.reporting.page import Image, render
+from mpc_appraisal.reporting.page import Image, Lead, render
 from mpc_appraisal.reporting.run_folders import WHOLE
 from mpc_appraisal.reporting.sweep_data import SweepData, export, read_sweeps
 from mpc_appraisal.reporting.sweep_measured import measured_cells
 from mpc_appraisal.reporting.sweep_tables import PLAINTEXT, interval
 from mpc_appraisal.reporting.table import DASH, Table, number
+from mpc_appraisal.reporting.tiles import pooled, ranked, sweep_tiles
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -54,6 +55,7 @@ class SweepPage:
 
     Attributes:
         title: The heading of the whole page.
+        lead: The numbers and the figure that stand above everything else.
         short: The sentences of "In short".
         parts: Each table with the figure that stands above it, or None.
         trust: Sentences on what the reader has to trust.
@@ -63,6 +65,7 @@ class SweepPage:
     """
 
     title: str
+    lead: Lead
     short: Sequence[str]
     parts: Sequence[tuple[Table, Image | None]]
     trust: Sequence[str]
@@ -113,18 +116,20 @@ def sweep_page(sweep: SweepData, images: dict[str, Image], out: Path, files: Seq
     parts: list[tuple[Table, Image | None]] = []
     if len(sweep.results):
         parts = [
-            (agreement_matrix(sweep), images.get("agreement")),
+            (agreement_matrix(sweep), None),
             (paired_cells(sweep), None),
             (cost_cells(sweep), None),
             (openings_cells(sweep), None),
         ]
     if len(sweep.measured):
         parts.insert(2, (measured_cells(sweep.measured, sweep.names), None))
-    if "levels" in images:
+    first = next((images[name] for name in ("agreement", "levels") if name in images), None)
+    if "levels" in images and images["levels"] is not first:
         parts.insert(2, (Table("Values by level", (), "", []), images["levels"]))
     parts += [(table, None) for table in (failed_table(sweep),) if table.rows]
     header, rows = index_of(sweep, out)
-    return SweepPage(TITLE, in_short(sweep), parts, trust_of_runs(sweep), header, rows, files)
+    lead = Lead(sweep_tiles(sweep), first)
+    return SweepPage(TITLE, lead, in_short(sweep), parts, trust_of_runs(sweep), header, rows, files)
 
 
 # ---- in short ----
@@ -154,18 +159,16 @@ def _count(n: int, what: str) -> str:
 
 def _ranking(sweep: SweepData) -> list[str]:
     """Return which method agrees best with the truth, and how far it is ahead of the next one."""
-    known = sweep.per_run[sweep.per_run["agreement"].notna()]
-    ranked = known[~known["method"].isin(sweep.baselines)].groupby("method")["agreement"].agg(["mean", "std", "count"])
-    ranked = ranked.sort_values("mean", ascending=False)
-    if not len(ranked):
+    known, table = ranked(sweep)
+    if not len(table):
         return ["No truth is known, neither a utility nor a level, so that no agreement can be stated."]
-    best, found = ranked.index[0], ranked.iloc[0]
+    best, found = table.index[0], table.iloc[0]
     off = "" if math.isnan(found["std"]) else f" ± {found['std']:.2f}"
     over = _count(int(found["count"]), "run")
     said = [f"{best} has the highest mean agreement with the truth: {found['mean']:.2f}{off} over {over}."]
-    if len(ranked) > 1:
-        second = ranked.index[1]
-        pairs = _pooled(known, sweep.names, best, second)
+    if len(table) > 1:
+        second = table.index[1]
+        pairs = pooled(known, sweep.names, best, second)
         if pairs:
             it = interval(pairs)
             chance = "" if it["low"] > 0 else ", which may be chance"
@@ -174,12 +177,6 @@ def _ranking(sweep: SweepData) -> list[str]:
                 f"{_count(it['pairs'], 'pair')} of one condition and seed){chance}."
             )
     return said
-
-
-def _pooled(known: DataFrame, names: Sequence[str], a: str, b: str) -> list[float]:
-    keys = [*names, "seed"]
-    left, right = (known[known["method"] == m].set_index(keys)["agreement"] for m in (a, b))
-    return (left - right).dropna().tolist()
 
 
 def _interval(low: float, high: float, decimals: int) -> str:

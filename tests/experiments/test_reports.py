@@ -87,16 +87,24 @@ def test_lines_of_a_paragraph_are_joined_and_tables_keep_their_rows():
     assert laid_out("| a |\n|---|\n\nNo row.") == ["No row."]
 
 
-def test_a_page_has_sections_figures_with_captions_and_trust():
+def test_a_page_has_a_lead_sections_figures_with_captions_and_trust():
     blocks = laid_out(
-        "# T\n\n## In short\n\nS.\n\n| a | b |\n|---|---:|\n| x | 1 |\n\n## Figures\n\n![](one.png)\n\nA caption.\n\n"
+        "# T\n\n| 7 | 8 |\n|:---:|:---:|\n| apples | pears |\n\n![](one.png)\n\nA caption.\n\n## In short\n\nS.\n\n"
+        "| a | b |\n|---|---:|\n| x | 1 |\n\nN.\n\n## More\n\n![](two.png)\n\nAnother.\n\n| c |\n|---|\n| y |\n\n"
         "## Trust\n\nNobody.\n\n## Details\n\nD."
     )
     found = page._page("text", blocks)
-    assert (found.title, found.figures, found.trust) == ("T", [("one", "A caption.")], ("Nobody.",))
-    (main,), (details,) = found.main, found.details
-    assert (main.header, main.align, main.rows, main.notes) == (("a", "b"), "lr", [("x", "1")], ("S.",))
+    assert (found.title, found.figures, found.trust) == (
+        "T",
+        [("one", "A caption."), ("two", "Another.")],
+        ("Nobody.",),
+    )
+    assert found.tiles == [("7", "apples"), ("8", "pears")]
+    (main, more), (details,) = found.main, found.details
+    assert (main.header, main.align, main.rows, main.notes) == (("a", "b"), "lr", [("x", "1")], ("S.", "N."))
     assert details.notes == ("D.",) and "![A caption.](one.png)" in list(page._with_captions(blocks))
+    assert [kind for kind, _ in found.sections[0].items] == ["said", "table", "notes"]
+    assert [kind for kind, _ in found.sections[1].items] == ["figure", "table"] and more.rows == [("y",)]
 
 
 def test_records_are_read_with_and_without_a_line_about_the_run(tmp_path):

@@ -16,7 +16,7 @@ def test_foreign_text_is_escaped_in_html_and_stays_in_its_cell_in_markdown(tmp_p
     text, html = (
         p.read_text() for p in write_page(Page("Title", [table], [FOREIGN], [], trust_title="Words"), tmp_path)
     )
-    assert html.count("a &lt;b&gt; | c &amp; d") == 4 and "<b>" not in html and "<h2>Words</h2>" in html
+    assert html.count("a &lt;b&gt; | c &amp; d") == 4 and "<b>" not in html and '<h2 id="words">Words<' in html
     assert text == (
         f"# Title\n\n## {FOREIGN}\n\n| name | number |\n|---|---:|\n| a <b> \\| c & d | 1 |\n\n{FOREIGN}\n\n"
         f"## Words\n\n{FOREIGN}\n"

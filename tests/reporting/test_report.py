@@ -176,6 +176,18 @@ def rank_numbers(result: Result) -> list[float]:
     return found
 
 
+def totals_of(result: Result) -> list[float]:
+    """Return what the numbers above the page count or add up."""
+    private = [r for r in result if r.session != "plain" and not r.baseline]
+    return [
+        len(result.candidates),
+        len({r.method for r in private}),
+        sum(sum(r.seconds.values()) for r in private),
+        sum(sum(r.bytes_sent.values()) for r in private) / 1e6,
+        sum(o["numbers"] for r in private for o in r.openings),
+    ]
+
+
 def shown_numbers(text: str) -> list[str]:
     return re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]\d+)?(?![\w.]\d|\w)", text)
 
@@ -184,7 +196,7 @@ def check_numbers(text: str, result: Result) -> None:
     shown = shown_numbers(text)
     for true in numbers_of(result):
         assert any(close(s, true) for s in shown), true
-    allowed, ranks = numbers_of(result), rank_numbers(result)
+    allowed, ranks = numbers_of(result) + totals_of(result), rank_numbers(result)
     for s in shown:
         assert any(close(s, t) for t in allowed) or any(abs(float(s) - t) <= 5.01e-4 for t in ranks), s
 

@@ -241,7 +241,7 @@ def test_the_page_shows_the_figures_and_every_run(page, data):
         assert "model.l2: got -1; expected 0 or more" in text and "/home/somebody" not in text
     html = (page / "report.html").read_text()
     assert html.count("data:image/svg+xml;base64,") == 2 and not re.search(r'(src|href)="(https?:)?//', html)
-    assert html.count("<tr><td", html.index("<h2>Runs</h2>")) == 17
+    assert html.count("<tr><td", html.index('<h2 id="runs">')) == 17
     assert (page / "agreement.png").stat().st_size > 1000 and (page / "levels.svg").exists()
 
 

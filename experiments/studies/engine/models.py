@@ -11,15 +11,18 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 import torch
+from matplotlib.figure import Figure
 
 from experiments.harness import page
 from experiments.harness.page import Page, run_facts
+from experiments.harness.plots import BLUE, INK, blank, plain
 from experiments.harness.records import ABOUT, Row, read_rows
 from experiments.studies.engine.appraisals import Datasets, datasets_of
 from mpc_appraisal import appraise
@@ -30,6 +33,7 @@ from mpc_appraisal.data import Dataset
 from mpc_appraisal.methods import Facts, Influence
 from mpc_appraisal.models.training import MODELS
 from mpc_appraisal.mpc.backends.cost_model import rehearse
+from mpc_appraisal.reporting.table import number
 
 SOFTMAX = "softmax_regression"
 ORDER = (SOFTMAX, "logistic_regression", "linear_regression")
@@ -106,5 +110,27 @@ def render(folder: Path) -> Page:
     linear = next(row for row in rows if row["model"] == "linear_regression")
     facts = {"threads": "one a party", "engine": "fast", "load average": about["load"], "data": about["data"]}
     given = {"rows": rows, "linear": linear, "softmax": softmax, "GOAL": GOAL, "TRUST": ASSUMPTION}
-    return page.render("studies/engine/models.md.jinja", folder, "models", {}, about=about,
+    return page.render("studies/engine/models.md.jinja", folder, "models", {"models": drawing(rows)}, about=about,
                        facts=run_facts(about, facts, "engine"), **given)  # fmt: skip
+
+
+def drawing(rows: Sequence[Row]) -> Figure:
+    """Draw seconds, MB and rounds, a bar for each model, and the fastest and the slowest turn as a thin line."""
+    figure = blank(10.0, 1.0 + 0.36 * len(rows))
+    panels = figure.subplots(1, 3, sharey=True)
+    names = [row["model"].replace("_", " ") for row in rows]
+    labels = {"seconds": "seconds", "mb": "MB by all parties", "rounds": "rounds"}
+    for axis, (key, label) in zip(panels, labels.items(), strict=True):
+        axis.barh(range(len(rows)), [row[key] for row in rows], height=0.66, color=BLUE)
+        for place, row in enumerate(rows):
+            end = max(row[key], row["slowest"] if key == "seconds" else 0)
+            axis.annotate(number(row[key], 3) if key != "rounds" else str(row[key]), (end, place), (4, 0),
+                          textcoords="offset points", va="center", fontsize=9)  # fmt: skip
+        axis.set_xlabel(label)
+        axis.set_xlim(0, 1.25 * max(max(row[key], row["slowest"] if key == "seconds" else 0) for row in rows))
+    panels[0].hlines(range(len(rows)), [row["fastest"] for row in rows], [row["slowest"] for row in rows], color=INK,
+                     linewidth=1.2)  # fmt: skip
+    panels[0].set_yticks(range(len(rows)), names)
+    panels[0].set_ylim(len(rows) - 0.5, -0.5)
+    plain(*panels, grid="x")
+    return figure
