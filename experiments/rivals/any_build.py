@@ -4,13 +4,13 @@
 
 One file measures every build, so that a difference is one of the build. It uses only names that the builds have in
 common, and knows the places to which modules have moved since. A work is {"work": NAME, ...} with the arguments of the
-function NAME below (gradient, appraisal, rows); its answer is what `cost` returns. Each work takes three new processes.
+function NAME below (single, appraisal, rows); its answer has what `cost` returns. Each work takes three new processes.
 
 CPU seconds are those of a party's process, all threads and the kernel's work for it included (`getrusage`), around the
-measured part. Of a gradient this is from the moment at which both owners start until the opening; of an appraisal it is
-the joint program, dry run included, at an owner, and the whole of its service at the dealer. Meeting, exchanging facts,
-fitting a model and checking data are not in it. The names of the works and the keys of an answer have to stay as
-`earlier_build` and the study read them.
+measured part. Of a single score this is from the moment at which both owners start until the opening; of an appraisal
+it is the joint program, dry run included, at an owner, and the whole of its service at the dealer. Meeting, exchanging
+facts, fitting a model and checking data are not in it. The names of the works and the keys of an answer have to stay as
+the study reads them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import torch.distributed as dist
 
 MODEL_OWNER, DATA_OWNER, DEALER = ROLES = ("model_owner", "data_owner", "dealer")
 TIMEOUT, LEAD_SECONDS = 300.0, 0.1
-LATER = 8  # gradients of the same X, from which the cost of a later one is taken
+LATER = 8  # scores of the same X, from which the cost of a later one is taken
 OUR_PLACES = {  # of names, in today's build and in those before its modules moved
     "methods": ("mpc_appraisal.methods", "mpc_appraisal.appraisal"),
     "registry": ("mpc_appraisal.mpc.backends.registry", "mpc_appraisal.mpc.engines"),
@@ -78,27 +78,28 @@ def cost(seconds: float, sent: float, rounds: float, cpu: dict[str, float], peak
     return {"seconds": seconds, "bytes": sent, "rounds": rounds, "cpu_seconds": cpu, "peak_bytes": peak, **more}
 
 
-# -- a gradient, step by step --------------------------------------------------------------------------------------
-def gradient(inputs: str, bound: float, engine: str) -> dict[str, Any]:
-    """Compute the norm of G = X'(softmax(XW) - Y) / n jointly, x, y and w being arrays of the file `inputs`.
+# -- one result, step by step --------------------------------------------------------------------------------------
+def single(inputs: str, method: str, bound: float, engine: str) -> dict[str, Any]:
+    """Compute the score of a candidate jointly, from the arrays x, y, weights and direction of the file `inputs`.
 
-    Returns the costs of the works single and kept (see `studies.engine.gradient`), and G as `opened`.
+    The method is GradientNorm, the norm of G = X'(softmax(XW) - Y) / n, or Influence, the sum of n G V. Returns the
+    costs of the works single and kept (see `studies.engine.gradient`), the first score, and G as `opened`.
     """
     with np.load(inputs) as file:
-        own = {key: torch.from_numpy(file[key]) for key in "xyw"}
-    held = {MODEL_OWNER: ("w",), DATA_OWNER: ("x", "y"), DEALER: ()}
-    sizes = (*own["x"].shape, own["w"].shape[1], bound)
-    sessions = [(0, False), (0, False), (LATER, False), (0, True)] if engine == "fast" else [(1, True)]
-    jobs = {r: {"own": {key: own[key] for key in keys}} for r, keys in held.items()}
-    jobs = {role: job | {"sizes": sizes, "engine": engine, "sessions": sessions} for role, job in jobs.items()}
-    found = module("launch").launch(_gradients, jobs, lambda event: None)
+        own = {key: torch.from_numpy(file[key]) for key in file}
+    held = {MODEL_OWNER: ("weights", "direction"), DATA_OWNER: ("x", "y"), DEALER: ()}
+    given = {"sizes": (*own["x"].shape, own["weights"].shape[1], bound), "method": method, "engine": engine}
+    many = engine == "fast"
+    given["sessions"] = [(0, False), (0, False), (LATER, False), (0, True)] if many else [(1, True)]
+    jobs = {role: given | {"own": {key: own[key] for key in keys}} for role, keys in held.items()}
+    found = module("launch").launch(_sessions, jobs, lambda event: None)
     peak = {role: found[role]["peak"] for role in ROLES}
-    by_session = [{role: found[role]["sessions"][k] for role in ROLES} for k in range(len(sessions))]
-    single, later = (by_session[1], by_session[2]) if engine == "fast" else (by_session[0], by_session[0])
-    count = LATER if engine == "fast" else 1
+    by_session = [{role: found[role]["sessions"][k] for role in ROLES} for k in range(len(given["sessions"]))]
+    first, later, count = (by_session[1], by_session[2], LATER) if many else (by_session[0], by_session[0], 1)
     return {
-        "single": _upto(single, 0, peak),
-        "kept": _each(count, _upto(later, count, peak), _upto(single, 0, peak)),
+        "single": _upto(first, 0, peak),
+        "kept": _each(count, _upto(later, count, peak), _upto(first, 0, peak)),
+        "score": first[MODEL_OWNER]["score"],
         "opened": by_session[-1][MODEL_OWNER]["gradient"],
     }
 
@@ -118,10 +119,10 @@ def _each(parts: int, more: Cost, less: Cost) -> Cost:
     return cost(*numbers, cpu, more["peak_bytes"])
 
 
-def _gradients(
-    role: str, address: str, emit: Any, folder: Path, own: Own, sizes: tuple, engine: str, sessions: list
+def _sessions(
+    role: str, address: str, emit: Any, folder: Path, own: Own, sessions: list, **given: Any
 ) -> dict[str, Any]:
-    """Be one party of all sessions, one after the other, each with so many `later` gradients, and one that opens G."""
+    """Be one party of all sessions, one after the other, each with so many `later` scores, and one that opens G."""
     rendezvous = module("rendezvous").Rendezvous(role, address, TIMEOUT, hosted=True)
     rendezvous.announce()
     messages, found = rendezvous.store, []
@@ -129,16 +130,18 @@ def _gradients(
         rendezvous.store = dist.PrefixStore(f"case/{k}", messages)  # each session meets under a name of its own
         rendezvous._topics.clear()
         getattr(rendezvous, "post_contact" if hasattr(rendezvous, "post_contact") else "post")()
-        found.append(_session(rendezvous, own, sizes, engine, later, opens))
+        found.append(_session(rendezvous, own, later, opens, **given))
     rendezvous.exchange("done", {})
     rendezvous.close()
     return {"sessions": found, "peak": peak_bytes()}
 
 
-def _session(rendezvous: Any, own: Own, sizes: tuple, engine: str, later: int, opens: bool) -> dict[str, Any]:
-    """Return, for each gradient, seconds and CPU seconds since the start, bytes and rounds.
+def _session(
+    rendezvous: Any, own: Own, later: int, opens: bool, sizes: tuple, method: str, engine: str
+) -> dict[str, Any]:
+    """Return, for each score, seconds and CPU seconds since the start, bytes and rounds.
 
-    The dealer knows bytes alone, and its CPU seconds are those of the whole session, for every gradient alike.
+    The dealer knows bytes alone, and its CPU seconds are those of the whole session, for every score alike.
     """
     registry, counted = module("registry"), range(later + 1)
     if rendezvous.role == DEALER:
@@ -148,48 +151,51 @@ def _session(rendezvous: Any, own: Own, sizes: tuple, engine: str, later: int, o
         return {"bytes": [mark - marks[-later - 2] for mark in marks[-later - 1 :]], "cpu": [used for _ in counted]}
     session, events = registry.open_session(engine, rendezvous, TIMEOUT), []
     if engine == "stock":  # CrypTen has one session a process, so it warms up in it
-        compute(session, own, sizes, 0, False, lambda: None)
+        compute(session, own, sizes, method, 0, False, lambda score: None)
     _start_together(rendezvous)
     start, used, before = time.perf_counter(), cpu_seconds(), session.meter.cost()
 
-    def opened() -> None:
-        events.append((time.perf_counter() - start, cpu_seconds() - used, session.meter.cost()))
+    def opened(score: torch.Tensor) -> None:
+        events.append((time.perf_counter() - start, cpu_seconds() - used, session.meter.cost(), float(score)))
 
-    session.prepare(lambda dry: compute(dry, {}, sizes, later, opens, lambda: None))
-    g = compute(session, own, sizes, later, opens, opened)
+    session.prepare(lambda dry: compute(dry, {}, sizes, method, later, opens, lambda score: None))
+    g = compute(session, own, sizes, method, later, opens, opened)
     session.close()
     return {
         "seconds": [event[0] for event in events],
         "cpu": [event[1] for event in events],
         "bytes": [event[2].bytes_sent - before.bytes_sent for event in events],
         "rounds": [event[2].rounds - before.rounds for event in events],
+        "score": events[0][3],
         "gradient": None if g is None else g.tolist(),
     }
 
 
 def compute(
-    session: Any, own: Own, sizes: tuple, later: int, opens: bool, opened: Callable[[], None]
+    session: Any, own: Own, sizes: tuple, method: str, later: int, opens: bool, opened: Callable[[Any], None]
 ) -> torch.Tensor | None:
-    """Compute one gradient's norm and `later` more with other weights, and call `opened` after each opening.
+    """Compute one score and `later` more with other weights, and call `opened` with each.
 
     Returns G if it `opens` G, which it does after the last timed moment.
     """
     (n, d, classes, bound), methods = sizes, module("methods")
-    method, facts = methods.GradientNorm(), methods.Facts(d - 1, classes, 0, 0, n, 0.0)
+    scored, facts = getattr(methods, method)(), methods.Facts(d - 1, classes, 0, 0, n, 0.0)
     forget = session.evict if hasattr(session, "evict") else session.forget
     session.bound_logits(bound)
     session.mark()
     x = session.input(DATA_OWNER, lambda: own["x"][:n], (n, d), "x")
     y = session.input(DATA_OWNER, lambda: own["y"][:n], (n, classes), "y")
     for k in range(later + 1):
-        w = session.input(MODEL_OWNER, lambda k=k: own["w"] * (1.0 - 0.01 * k), (d, classes), "w")
-        session.reveal(method.score({"weights": w}, x, y, facts), method.opens, "benchmark")
-        opened()
+        secrets = {
+            key: session.input(MODEL_OWNER, lambda key=key, k=k: own[key] * (1.0 - 0.01 * k), shape, key)
+            for key, shape in scored.private_shapes(facts).items()
+        }
+        opened(session.reveal(scored.score(secrets, x, y, facts), scored.opens, "benchmark"))
         session.mark()
-        forget(w)
+        forget(*secrets.values())
     g = None
     if opens:
-        w = session.input(MODEL_OWNER, lambda: own["w"], (d, classes), "w")
+        w = session.input(MODEL_OWNER, lambda: own["weights"], (d, classes), "weights")
         g = session.reveal((x.matmul(w).softmax(1) - y).t().matmul(x).t(), "gradient", "benchmark") / n
         forget(w)
     forget(x, y)
@@ -356,7 +362,7 @@ def through(relay: tuple[str, int]) -> None:
     socket.create_connection = connect
 
 
-WORKS = {"gradient": gradient, "appraisal": appraisal, "rows": rows}
+WORKS = {"single": single, "appraisal": appraisal, "rows": rows}
 
 
 def main() -> None:

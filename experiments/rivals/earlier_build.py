@@ -14,10 +14,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-COMMIT = "887b613"
+COMMIT, BASELINE = "887b613", "baseline"
 ROOT = Path(__file__).resolve().parents[2]
 ANY_BUILD = Path(__file__).with_name("any_build.py")
 Cost = dict[str, Any]
@@ -54,6 +55,38 @@ class Build:
         self._process.wait()
         self._process.stdout.close()
         self._errors.close()
+
+
+class Builds:
+    """The builds that a run compares, by the engine's name: fast and stock are today's, and baseline is COMMIT's.
+
+    Attributes:
+        engines: Those of the wanted engines that this checkout can run, in the order in which they were asked for.
+    """
+
+    def __init__(self, wanted: Sequence[str], folder: Path):
+        self._today, self._earlier = Build(), None
+        if BASELINE in wanted:
+            try:
+                self._earlier = Build(extracted(folder / "build"))
+            except ImportError as reason:
+                print(f"the earlier build is left out: {reason}", flush=True)
+        known = ("fast", "stock", *[BASELINE] * (self._earlier is not None))
+        self.engines = tuple(engine for engine in wanted if engine in known)
+
+    def folder(self, engine: str) -> Path:
+        """Return the folder of the engine's package."""
+        return (self._earlier if engine == BASELINE else self._today).folder
+
+    def do(self, engine: str, work: str, **arguments: Any) -> Cost:
+        """Do a work of `any_build` on the engine."""
+        build = self._earlier if engine == BASELINE else self._today
+        return build.do(work, engine="stock" if engine == "stock" else "fast", **arguments)
+
+    def close(self) -> None:
+        for build in (self._today, self._earlier):
+            if build is not None:
+                build.close()
 
 
 def extracted(folder: Path, commit: str = COMMIT) -> Path:
