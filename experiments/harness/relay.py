@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 CHUNK = 1 << 16
-LONGEST_LINE = 300
+ACCEPTING_SECONDS = 0.05  # a connection that is just being made is ended like the others
 
 
 class Relay:
@@ -42,7 +42,7 @@ class Relay:
 
     def __enter__(self) -> Relay:
         self._thread.start()
-        self._server = self._call(asyncio.start_server(self._connected, "127.0.0.1", 0))
+        self._server = self._call(asyncio.start_server(self._begin, "127.0.0.1", 0))
         self.address: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
         return self
 
@@ -57,15 +57,19 @@ class Relay:
 
     async def _end(self) -> None:
         """Stop listening, and break what is still connected."""
+        await asyncio.sleep(ACCEPTING_SECONDS)
         self._server.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = self._loop.create_task(self._connected(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until both directions have ended or one has broken."""
-        task = asyncio.current_task()
-        self._tasks.add(task)
         writers = [writer]
         try:
             line = await asyncio.wait_for(reader.readuntil(b"\n"), 10)
@@ -76,7 +80,6 @@ class Relay:
         except (OSError, ValueError, EOFError, asyncio.TimeoutError, asyncio.LimitOverrunError):
             pass  # a first line that names nobody, or a broken connection, ends both sides below
         finally:
-            self._tasks.discard(task)
             for each in writers:
                 with suppress(OSError):
                     each.close()

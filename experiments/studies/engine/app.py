@@ -21,7 +21,7 @@ from experiments.studies.engine.appraisals import own_engines
 from experiments.studies.engine.costs import Cost, Measured, records
 
 ENTRY = re.compile(r'^mpc-appraisal = "([\w.]+):(\w+)"$', re.MULTILINE)
-SMALL = ("scenario.candidates=2",)
+SMALL = ("appraisal=influence", "scenario.candidates=2")
 
 
 def command_of(build: Path, folder: Path) -> Path:
@@ -59,6 +59,6 @@ def measure(args: Namespace, builds: Builds, folder: Path, turns: int) -> list[R
     for k in range(1, turns + 1):
         for engine in own_engines(builds)[:: (-1) ** k]:
             cost = run(builds.folder(engine), folder / f"{engine}{k}", SMALL if args.small else ())
-            found.append(Measured(engine, f"make appraise{', two candidates' * args.small}", k, cost))
+            found.append(Measured(engine, f"make appraise{', two candidates by influence' * args.small}", k, cost))
         print(f"app: turn {k} of {turns} done", file=sys.stderr, flush=True)
     return records("app", found)

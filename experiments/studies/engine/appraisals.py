@@ -32,6 +32,7 @@ METHODS = {
     "finetuning": {"of": "Finetuning", "steps": 16, "lr": 0.3},
 }
 TUNING = {"finetuning": {"of": "Finetuning", "steps": 16, "lr": 0.1}, "mlp_finetuning": {"of": "MlpFinetuning"}}
+SMALL_STEPS = 2
 L2, TUNING_L2 = 1e-2, 3e-3
 MILLION, SMALL_MILLION = 1_000_000, 40_000
 Datasets = tuple[Dataset, Dataset, list[Dataset]]  # train, test, candidates
@@ -87,7 +88,7 @@ def measure(args: Namespace, mnist: bool, builds: Builds, turns: int) -> list[Ro
     """Measure each method that is asked for, on all candidates."""
     market, rows = market_of(args, mnist), []
     of = market.words()
-    for method in args.methods:
+    for method in args.methods or (("influence",) if args.small else METHODS):
         work, found = f"{method}, {of}", []
         for k in range(1, turns + 1):
             for engine in [each for each in builds.engines if k == 1 or each != "stock"][:: (-1) ** k]:
@@ -121,7 +122,8 @@ def measure_tuning(args: Namespace, mnist: bool, builds: Builds, turns: int) -> 
     for k in range(1, turns + 1):
         for name, method in TUNING.items():
             for engine in own_engines(builds)[:: (-1) ** k]:
-                given = {"method": method, "market": market.stated, "count": 1, "l2": TUNING_L2}
+                settings = method | ({"steps": SMALL_STEPS} if args.small else {})
+                given = {"method": settings, "market": market.stated, "count": 1, "l2": TUNING_L2}
                 done = builds.do(engine, "appraisal", **given)
                 found.append(Measured(engine, f"{name}, {of}", k, done, done["difference"]))
         print(f"tuning: turn {k} of {turns} done", file=sys.stderr, flush=True)

@@ -100,7 +100,8 @@ def measure(own: Own, bound: float, args: Namespace, builds: Builds, folder: Pat
     rival, found = _spu(own, args, folder), []
     for k in range(1, count + 1):
         for work, method in METHODS.items():
-            for engine in builds.engines[:: (-1) ** k]:
+            left_out = ("stock",) if args.small and work == "influence" else ()
+            for engine in [each for each in builds.engines if each not in left_out][:: (-1) ** k]:
                 done = builds.do(engine, "single", inputs=str(file), method=method, bound=bound)
                 off = _error(done, work, own)
                 found += [Measured(engine, f"{work}, {kind}", k, done[kind], off) for kind in ("single", "kept")]

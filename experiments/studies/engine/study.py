@@ -43,6 +43,7 @@ from mpc_appraisal.reporting.table import DASH, number
 
 TURNS = 7  # of the models, unless the number of seeds is stated or the run is small
 SMALL_ROWS, FULL_ROWS = (1000, 3000), (10_000, 30_000, 100_000)
+SMALL_X = 1000
 PARTS = ("gradient", "appraisals", "tuning", "million", "app", "wan")  # those in engine.jsonl
 
 
@@ -58,10 +59,12 @@ class EngineStudy(Study):
         parser.add_argument("--engines", type=some_of(engines), default=engines,
                             help=f"some of {', '.join(engines)}; baseline is the build of commit {COMMIT}")  # fmt: skip
         parser.add_argument("--spu-python", default=sys.executable, help="the interpreter that has spu, if another one")
-        parser.add_argument("--methods", type=some_of(appraisals.METHODS), default=tuple(appraisals.METHODS),
-                            help="the methods of whole appraisals")  # fmt: skip
+        parser.add_argument("--methods", type=some_of(appraisals.METHODS),
+                            help=f"some of {', '.join(appraisals.METHODS)}, in whole appraisals (all; small: influence)")  # fmt: skip
         parser.add_argument("--bound", type=float, help="a bound on centred logits; by default it follows from norms")
-        parser.add_argument("--gradient-rows", type=positive, default=5940, help="rows of X in the gradient")
+        parser.add_argument(
+            "--gradient-rows", type=positive, help=f"rows of X in the gradient ({GOAL_SIZE[0]}; small: {SMALL_X})"
+        )
         parser.add_argument("--features", type=positive, default=784, help="features of random rows")
         parser.add_argument("--classes", type=positive, default=10, help="classes in the parts `rows` and `million`")
         parser.add_argument("--size", type=positive, help="rows of a candidate in the whole appraisals")
@@ -93,7 +96,8 @@ def _measure_engines(run: Run) -> None:
     wanted = [part for part in PARTS if part in run.parts]
     known = read_rows(path, dict.fromkeys(("", *PARTS), KEYS))[1] if path.is_file() and len(wanted) < len(PARTS) else []
     by_part = {part: [row for row in known if part_of(row) == part] for part in PARTS if part not in wanted}
-    own, bound, kind = gradient.inputs(args.gradient_rows, args.features, mnist and args.features == 784)
+    rows = args.gradient_rows or run.size.pick(SMALL_X, GOAL_SIZE[0])
+    own, bound, kind = gradient.inputs(rows, args.features, mnist and args.features == 784)
     bound = args.bound or math.ceil(bound * 4) / 4
     made = {"input": input_of(own, bound, kind), **run.about(mnist)}
     with tempfile.TemporaryDirectory(prefix="bench-") as name:

@@ -1,10 +1,10 @@
 """One candidate's gradient norm and influence between parties far away: estimated, and measured through a relay.
 
 The estimate is that of `mpc.backends.cost_model`, which the cost preview prints: rounds x latency + bytes of the
-busiest party / bandwidth + local work. Measured is the joint computation (sharing and computing) of the same appraisal with
-every connection between the parties going through `harness.relay`, at the model's latency and bandwidth. The relay's
-rate holds for each pair of parties and direction, while the model lets the busiest party send over one line. The
-engines take turns; seconds and ratios turn by turn are medians over the turns.
+busiest party / bandwidth + local work. Measured is the joint computation (sharing and computing) of the same appraisal
+with every connection between the parties going through `harness.relay`, at the model's latency and bandwidth. The
+relay's rate holds for each pair of parties and direction, while the model lets the busiest party send over one line.
+The engines take turns; seconds and ratios turn by turn are medians over the turns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from experiments.studies.engine.appraisals import L2, METHODS, own_engines, tuni
 from experiments.studies.engine.costs import Measured, records
 from mpc_appraisal.mpc.backends.cost_model import LAN, WAN
 
-ONE_ROUND = ("gradient_norm", "influence")
+BY = ("gradient_norm", "influence")
 MORE = {"latency_ms", "mbit", "estimated_seconds", "times_estimated"}  # what a record of this part has besides
 
 
@@ -38,7 +38,7 @@ def measure(args: Namespace, mnist: bool, builds: Builds, turns: int) -> list[Ro
     market, found, models = tuning_market(args, mnist), [], {}
     of = market.words()
     for k in range(1, turns + 1):
-        for method in ONE_ROUND:
+        for method in BY[-1:] if args.small else BY:
             for engine in own_engines(builds)[:: (-1) ** k]:
                 given = {"method": METHODS[method], "market": market.stated, "count": 1, "l2": L2}
                 with Relay(WAN.latency, WAN.bandwidth) as relay:
