@@ -113,6 +113,6 @@ class Relay:
                 if writer.can_write_eof():
                     writer.write_eof()
                 return
-            writer.write(data)
             self.forwarded += len(data)
+            writer.write(data)
             await writer.drain()

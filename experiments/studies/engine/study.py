@@ -60,7 +60,7 @@ class EngineStudy(Study):
                             help=f"some of {', '.join(engines)}; baseline is the build of commit {COMMIT}")  # fmt: skip
         parser.add_argument("--spu-python", default=sys.executable, help="the interpreter that has spu, if another one")
         parser.add_argument("--methods", type=some_of(appraisals.METHODS),
-                            help=f"some of {', '.join(appraisals.METHODS)}, in whole appraisals (all; small: influence)")  # fmt: skip
+                            help=f"some of {', '.join(appraisals.METHODS)} (all; small: influence)")  # fmt: skip
         parser.add_argument("--bound", type=float, help="a bound on centred logits; by default it follows from norms")
         parser.add_argument(
             "--gradient-rows", type=positive, help=f"rows of X in the gradient ({GOAL_SIZE[0]}; small: {SMALL_X})"
