@@ -31,7 +31,10 @@ METHODS = {
     "gradient_norm": {"of": "GradientNorm"},
     "finetuning": {"of": "Finetuning", "steps": 16, "lr": 0.3},
 }
-TUNING = {"finetuning": {"of": "Finetuning", "steps": 16, "lr": 0.1}, "mlp_finetuning": {"of": "MlpFinetuning"}}
+TUNING = {
+    "finetuning": {"of": "Finetuning", "steps": 16, "lr": 0.1},
+    "mlp_finetuning": {"of": "MlpFinetuning", "steps": 4},
+}
 SMALL_STEPS = 2
 L2, TUNING_L2 = 1e-2, 3e-3
 MILLION, SMALL_MILLION = 1_000_000, 40_000
@@ -125,7 +128,8 @@ def measure_tuning(args: Namespace, mnist: bool, builds: Builds, turns: int) -> 
                 settings = method | ({"steps": SMALL_STEPS} if args.small else {})
                 given = {"method": settings, "market": market.stated, "count": 1, "l2": TUNING_L2}
                 done = builds.do(engine, "appraisal", **given)
-                found.append(Measured(engine, f"{name}, {of}", k, done, done["difference"]))
+                work = f"{name}, {settings['steps']} steps, {of}"
+                found.append(Measured(engine, work, k, done, done["difference"]))
         print(f"tuning: turn {k} of {turns} done", file=sys.stderr, flush=True)
     return records("tuning", found)
 
