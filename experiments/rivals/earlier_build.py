@@ -1,9 +1,8 @@
-"""An earlier build of this project, which measures the same gradient and appraisals by its own benchmark.
+"""Builds of this project as rivals of each other: today's, and an earlier one that is taken out of the history.
 
-The build is taken out of the git history of this checkout into a folder of its own and runs there, with the interpreter
-and the packages of this run: a difference is one of the code. In goes a folder; out come seconds, bytes and rounds as
-`studies.engine.gradient` counts them, because COMMIT's benchmark defines its works alike. Both builds' benchmarks have
-to keep their definitions; another commit may be named only if its benchmark writes the same keys.
+The earlier build lies in a folder of its own and runs there, with the interpreter and the packages of this run, so that
+a difference is one of the code. Both builds run `any_build`, the same file, in a process that stays. In goes a work of
+that file; out comes what it cost. Another commit may be named if `any_build` knows where its modules are.
 """
 
 from __future__ import annotations
@@ -14,55 +13,87 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-COMMIT = "887b613"
+COMMIT, BASELINE = "887b613", "baseline"
 ROOT = Path(__file__).resolve().parents[2]
-WORKS = ("single", "kept")
-FEW_ROWS = 64  # of the gradient that the earlier benchmark always measures beside whole appraisals
-LIMIT = 3600  # seconds of one run of the earlier benchmark
-
-Cost = tuple[float, float, float]  # seconds, bytes of all parties, rounds
+ANY_BUILD = Path(__file__).with_name("any_build.py")
+Cost = dict[str, Any]
 
 
-class EarlierBuild:
-    """The build of COMMIT in `folder`."""
+class Build:
+    """The build whose package lies in `folder`, in a process that does one work after the other."""
 
-    def __init__(self, folder: Path):
-        """Take the build out of the history. ImportError says that this checkout does not have it."""
-        found = subprocess.run(["git", "-C", str(ROOT), "archive", COMMIT], capture_output=True)
-        if found.returncode:
-            raise ImportError(f"{COMMIT} is not in the history of this checkout")
-        with tarfile.open(fileobj=io.BytesIO(found.stdout)) as archive:
-            archive.extractall(folder / "build", filter="data")
-        self._build, self._out = folder / "build", folder / "out"
-
-    def gradient(self, rows: int, features: int, bound: float) -> tuple[dict[str, Cost], float | None]:
-        """Measure one turn of the gradient. Return its costs by work, and the largest error."""
-        given = ["--rows", str(rows), "--features", str(features), "--bound", str(bound), "--appraisals", ""]
-        found = {row["work"].removeprefix("gradient, "): row for row in self._measure(given)}
-        errors = [found[work]["error"] for work in WORKS if found[work]["error"] is not None]
-        return {work: _cost(found[work]) for work in WORKS}, max(errors, default=None)
-
-    def appraisal(self, method: str, small: bool, size: int | None) -> tuple[Cost, float]:
-        """Measure one whole appraisal by a method. Return its cost and the largest difference from plaintext."""
-        given = ["--rows", str(FEW_ROWS), "--appraisals", method, *["--small"] * small]
-        given += ["--size", str(size)] if size else []
-        (found,) = (row for row in self._measure(given) if row["work"].startswith(f"{method},"))
-        return _cost(found), found["error"]
-
-    def _measure(self, given: list[str]) -> list[dict]:
-        command = [sys.executable, "experiments/bench_engine.py", "--out", str(self._out), "--repeat", "1"]
-        environment = os.environ | {"PYTHONPATH": str(self._build), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [*command, "--engines", "fast", *given],
-            cwd=self._build, env=environment, capture_output=True, text=True, timeout=LIMIT,
+    def __init__(self, folder: Path = ROOT):
+        environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+        self.folder, self._errors = folder, tempfile.TemporaryFile()  # noqa: SIM115, closed in `close`
+        self._process = subprocess.Popen(
+            [sys.executable, str(ANY_BUILD)],
+            cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
         )  # fmt: skip
-        if done.returncode:
-            raise OSError(f"the benchmark of {COMMIT} failed: {done.stderr.strip().splitlines()[-1:]}")
-        rows = map(json.loads, (self._out / "engine.jsonl").read_text().splitlines())
-        return [row for row in rows if row["engine"] == "fast"]
+
+    def do(self, work: str, **arguments: Any) -> Cost:
+        """Do a work of `any_build`. OSError has the last line that the process said if it fails."""
+        try:
+            self._process.stdin.write(json.dumps({"work": work, **arguments}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # the answer is missing too
+        answer = self._process.stdout.readline()
+        if not answer:
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace").strip().splitlines()
+            raise OSError(f"the build in {self.folder.name} failed at {work}: {said[-1:]}")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()
 
 
-def _cost(row: dict) -> Cost:
-    return row["seconds"], row["mb"] * 1e6, row["rounds"]
+class Builds:
+    """The builds that a run compares, by the engine's name: fast and stock are today's, and baseline is COMMIT's.
+
+    Attributes:
+        engines: Those of the wanted engines that this checkout can run, in the order in which they were asked for.
+    """
+
+    def __init__(self, wanted: Sequence[str], folder: Path):
+        self._today, self._earlier = Build(), None
+        if BASELINE in wanted:
+            try:
+                self._earlier = Build(extracted(folder / "build"))
+            except ImportError as reason:
+                print(f"the earlier build is left out: {reason}", flush=True)
+        known = ("fast", "stock", *[BASELINE] * (self._earlier is not None))
+        self.engines = tuple(engine for engine in wanted if engine in known)
+
+    def folder(self, engine: str) -> Path:
+        """Return the folder of the engine's package."""
+        return (self._earlier if engine == BASELINE else self._today).folder
+
+    def do(self, engine: str, work: str, **arguments: Any) -> Cost:
+        """Do a work of `any_build` on the engine."""
+        build = self._earlier if engine == BASELINE else self._today
+        return build.do(work, engine="stock" if engine == "stock" else "fast", **arguments)
+
+    def close(self) -> None:
+        for build in (self._today, self._earlier):
+            if build is not None:
+                build.close()
+
+
+def extracted(folder: Path, commit: str = COMMIT) -> Path:
+    """Take a commit out of the history into `folder`, which it returns. ImportError says that it is not there."""
+    found = subprocess.run(["git", "-C", str(ROOT), "archive", commit], capture_output=True)
+    if found.returncode:
+        raise ImportError(f"{commit} is not in the history of this checkout")
+    with tarfile.open(fileobj=io.BytesIO(found.stdout)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder

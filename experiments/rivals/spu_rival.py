@@ -10,8 +10,9 @@ opening is timed.
                                            trains on one batch, and infers one, by each model of RTAS
 
 It prints a line of JSON for each gradient, or for each model and operation: the seconds at the slower party (a list
-over turns for a model), the bytes by party, and the messages of the busier one. If SPU does not tell bytes and
-messages, both are null. The models' pixels are random, for SPU's cost does not depend on them.
+over turns for a model), the bytes by party, and the messages of the busier one; of a gradient also the CPU seconds by
+party. If SPU does not tell bytes and messages, both are null. The models' pixels are random, for SPU's cost does not
+depend on them.
 """
 
 from __future__ import annotations
@@ -53,15 +54,17 @@ class Spu:
         self._process = subprocess.Popen([python, __file__, json.dumps({"folder": str(folder)})], **pipes)
         self._folder = folder
 
-    def run(self) -> tuple[float, int, int]:
-        """Compute one gradient, and return the seconds, the bytes of both parties, and the messages of one."""
+    def run(self) -> dict[str, Any]:
+        """Compute one gradient, and return its cost as `any_build.cost` does; rounds are the messages of one party."""
         self._process.stdin.write("run\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
             raise ImportError("spu's parties ended without an answer")
         told = json.loads(answer)
-        return told["seconds"], sum(told["bytes"] or ()), told["rounds"] or 0
+        cpu = {f"party {rank}": seconds for rank, seconds in enumerate(told["cpu_seconds"])}
+        return {"seconds": told["seconds"], "bytes": sum(told["bytes"] or ()), "rounds": told["rounds"] or 0,
+                "cpu_seconds": cpu, "peak_bytes": None}  # fmt: skip
 
     def close(self) -> np.ndarray | None:
         """End the parties, and return G (d, C) as the last run gave it, or None."""
@@ -144,7 +147,7 @@ def runtime_config() -> Any:
 
 
 def party(rank: int, ports: list[int], pipe: Connection, work: Callable, blank: dict[str, np.ndarray]) -> None:
-    """Send seconds, bytes and messages of every turn that is asked for, and at the end the shares of the results."""
+    """Send seconds, CPU seconds, bytes and messages of every turn, and at the end the shares of the results."""
     import spu
     from spu.utils import frontend
 
@@ -164,11 +167,11 @@ def party(rank: int, ports: list[int], pipe: Connection, work: Callable, blank: 
     while pipe.recv():
         at = os.fstat(log.fileno()).st_size
         link.barrier()
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         runtime.run(made)
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.process_time() - used
         found = TRAFFIC.findall(os.pread(log.fileno(), 1 << 24, at))
-        pipe.send((seconds, *map(int, found[-1] if found else (-1, -1))))
+        pipe.send((seconds, cpu, *map(int, found[-1] if found else (-1, -1))))
     pipe.send([runtime.get_var(name) for name in made.output_names])
     pipe.recv()
 
@@ -194,10 +197,10 @@ class Parties:
     def turn(self) -> dict[str, Any]:
         """Compute once, and return what it cost."""
         self.send(True, True)
-        seconds, sent, messages = zip(*self.heard(), strict=True)
+        seconds, cpu, sent, messages = zip(*self.heard(), strict=True)
         silent = min(sent) < 0
         told = {"bytes": None if silent else list(sent), "rounds": None if silent else max(messages)}
-        return {"seconds": round(max(seconds), 6)} | told
+        return {"seconds": round(max(seconds), 6), "cpu_seconds": list(cpu)} | told
 
     def opened(self) -> list[np.ndarray]:
         """Return the results of the last turn; after it there is no other."""
@@ -269,7 +272,8 @@ def batches(side: int, hidden: int, batch: int, inferred: int, turns: int, lr: f
             if not error < PRECISION:
                 raise AssertionError(f"SPU's {model}, {operation}, is off by {error:.1%}")
             print(f"{model}, {operation}: off by {error:.2%}", file=sys.stderr)
-            row = {"model": model, "operation": operation, "batch": rows, **told[-1]}
+            last = {key: value for key, value in told[-1].items() if key != "cpu_seconds"}
+            row = {"model": model, "operation": operation, "batch": rows, **last}
             print(json.dumps(row | {"seconds": [turn["seconds"] for turn in told]}), flush=True)
 
 

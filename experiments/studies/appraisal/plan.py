@@ -53,6 +53,7 @@ class SweepPlan:
         ]
         self.mismatch = AppSweep("mismatch", mismatch, "seed", self.seeds)
         self.missing = AppSweep("missing", missing, "seed", self.seeds)
+        self.cells = self._cells("cells", settings.cells)
         self.grid = [self._tuned("grid", rate, "seed=0", STEPS, settings.steps) for rate in settings.rates]
 
     def _tuned(self, part: str, rate: float, other: str, axis: str, values: Sequence[int]) -> AppSweep:
@@ -62,15 +63,19 @@ class SweepPlan:
 
     def table1(self, rows: Sequence[Row]) -> list[AppSweep]:
         """Return table 1's fine-tuning, the steps of which follow from the rows of the grid."""
+        return self._cells("table1", sorted(set(budgets(rows).values())))
+
+    def _cells(self, part: str, steps: Sequence[int]) -> list[AppSweep]:
+        """Return a sweep over seeds for each number of steps and each of table 1's rates."""
         count, rates = self.settings.table_seeds or len(self.seeds), self.settings.table_rates or self.settings.rates
-        steps = sorted(set(budgets(rows).values()))
-        return [self._tuned("table1", rate, f"{STEPS}={n}", "seed", range(count)) for n in steps for rate in rates]
+        return [self._tuned(part, rate, f"{STEPS}={n}", "seed", range(count)) for n in steps for rate in rates]
 
     def sweeps(self) -> list[AppSweep]:
         """Return all sweeps in their order; those of table 1 are known once one rate of the grid is measured."""
         ladder = [sweep for sweep in self.grid if sweep.rate == FIGURE3_RATE]
         known = [row for sweep in ladder for row in sweep.rows(self.work)]
-        first = [self.noise, self.preflight, *self.sized, *self.unseen, self.mismatch, self.missing, *ladder]
+        first = [self.noise, self.preflight, *self.sized, *self.unseen, self.mismatch, self.missing]
+        first += [*self.cells, *ladder]
         return first + self.table1(known) + [sweep for sweep in self.grid if sweep not in ladder]
 
 

@@ -35,10 +35,11 @@ KEYS = {
     "preflight": {"part", "job", "method", "seed", "verdict", "threshold", "unit", *COUNTS},
     "sized": {"part", "job", "method", "seed", "n", "value", "plaintext", "utility"},
     "unseen": {"part", "job", "method", "seed"},
-    **dict.fromkeys(("noise", "grid", "table1", "mismatch", "missing"), ONE | LISTS),
+    **dict.fromkeys(("noise", "grid", "table1", "cells", "mismatch", "missing"), ONE | LISTS),
 }
 NEEDS = {  # by table or figure, the parts that it is made of
     "table1": ("noise", "grid", "table1"),
+    "cells": ("cells",),
     "fig2": ("noise", "mismatch"),
     "fig3": ("noise",),
     "fig4": ("noise", "grid"),
@@ -158,7 +159,7 @@ def context(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the numbers and the functions that the template asks for."""
     drifts: dict[str, list[float]] = {}
     for row in rows:
-        if row["part"] not in (*IN_CLEAR, "grid"):
+        if row["part"] not in (*IN_CLEAR, "grid", "cells"):
             off = tables.drift([row])
             drifts.setdefault(row["method"], []).extend([] if off is None else [off])
     lines = tables.lines(rows)
@@ -169,6 +170,7 @@ def context(rows: Sequence[Row]) -> dict[str, Any]:
         "grid_drift": tables.drift(pick(rows, "grid", "finetuning")) or 0,
         "grid_revisions": sorted({r["revision"] for r in pick(rows, "grid", "finetuning") if r["revision"]}),
         "grid": tables.grid(rows), "grid_seeds": sorted({r["seed"] for r in pick(rows, "grid", "finetuning")}),
+        "cells": tables.cells(rows),
         "known": tables.measured_ratios(rows), "budgets": tables.budgets(rows), "bit": threshold.context(rows),
         "missing": {method: pick(rows, "missing", method) for method in ("gradient_norm", "influence")},
         "noise": {method: pick(rows, "noise", method, refused=False) for method in tables.METHODS},

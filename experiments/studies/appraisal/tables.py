@@ -24,6 +24,7 @@ PUBLISHED = {
     (1, 0.001): "0.61", (1, 0.1): "0.95", (1, 10.0): "0.96", (4, 0.001): "0.58", (4, 0.1): "1.0", (4, 10.0): "0.59",
     (16, 0.001): "0.72", (16, 0.1): "1.0", (16, 10.0): "0.88", "gradient_norm": "-1.00", "influence": "0.96",
 }  # fmt: skip
+CELL_DRIFT = 0.01  # what a cell of table 1 may drift, in the same unit
 LOST = 1.0  # a drift, in deviations among candidates, beyond which rounding ranks
 PANELS = {  # of figure 5: (against, published, sign to the paper's orientation, shares of cars from, to)
     "a": ("utility", 0.923, 1, 0.0, 1.0),
@@ -145,6 +146,18 @@ def lines(rows: Sequence[Row]) -> list[Row]:
             times = ratios(kept, pick(rows, "table1", "influence"))
             found.append(line("finetuning", kept, limit, rate, median(times) if times else None))
     return [*found, line("influence", known)]
+
+
+def cells(rows: Sequence[Row]) -> list[Row]:
+    """Return the cells of fine-tuning that the part `cells` has: the drift, and how many seeds were refused."""
+    found = pick(rows, "cells", "finetuning")
+    places = sorted({(row["steps"], row["lr"]) for row in found})
+    by = {place: [row for row in found if (row["steps"], row["lr"]) == place] for place in places}
+    return [
+        {"steps": steps, "rate": rate, "drift": drift(kept), "seeds": len(kept), "seconds": seconds_of(kept),
+         "refused": sum(row["refused"] for row in kept)}
+        for (steps, rate), kept in by.items()
+    ]  # fmt: skip
 
 
 # -- figure 3 ------------------------------------------------------------------------------------------------------

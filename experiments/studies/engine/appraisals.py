@@ -1,91 +1,151 @@
 """Whole appraisals by the fast engine, an earlier build of it, and stock CrypTen, without the model's fit.
 
-Stock CrypTen appraises one candidate. For more candidates its private phase is multiplied, while its sharing, of which
-a part happens once, is counted once.
+    appraisals   all candidates by each of the three methods, beside stock CrypTen
+    tuning       one candidate by fine-tuning, and by fine-tuning of a perceptron, which trains on the most rows
+    million      one candidate of a million rows by influence, read from a file block by block
+
+The engines take turns. Seconds are those of the dry run and of the joint computation at the model owner. Stock CrypTen
+appraises one candidate, once; for more candidates its computing is multiplied, while its sharing, of which a part
+happens once, is counted once.
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
-import time
 from argparse import Namespace
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
+from typing import Any
+
+import numpy as np
 
 from experiments.harness.records import Row
-from experiments.studies.engine.gradient import earlier_build, row
-from mpc_appraisal import Spawn, appraise
-from mpc_appraisal.appraisal.plan import Plan
-from mpc_appraisal.appraisal.program import program
-from mpc_appraisal.common.roles import MODEL_OWNER
+from experiments.rivals.earlier_build import BASELINE, Builds
+from experiments.studies.engine.costs import Cost, Measured, records
+from experiments.studies.engine.rows import KNOWN, blocks_of, write_candidate
 from mpc_appraisal.data import Dataset, Digits, Mnist
 from mpc_appraisal.data.scenarios import LabelNoise
-from mpc_appraisal.methods import Appraiser, Facts, Finetuning, GradientNorm, Influence
-from mpc_appraisal.mpc.backends.cost_model import rehearse
 
-METHODS: dict[str, Appraiser] = {
-    "influence": Influence(),
-    "gradient_norm": GradientNorm(),
-    "finetuning": Finetuning(steps=16, lr=0.3),
+METHODS = {
+    "influence": {"of": "Influence"},
+    "gradient_norm": {"of": "GradientNorm"},
+    "finetuning": {"of": "Finetuning", "steps": 16, "lr": 0.3},
 }
+TUNING = {
+    "finetuning": {"of": "Finetuning", "steps": 16, "lr": 0.1},
+    "mlp_finetuning": {"of": "MlpFinetuning", "steps": 4},
+}
+SMALL_STEPS = 2
+L2, TUNING_L2 = 1e-2, 3e-3
+MILLION, SMALL_MILLION = 1_000_000, 40_000
 Datasets = tuple[Dataset, Dataset, list[Dataset]]  # train, test, candidates
 
 
-def datasets_of(args: Namespace, mnist: bool) -> Datasets:
+@dataclass(frozen=True)
+class Market:
+    """Label-noised candidates: the settings of LabelNoise, and how many candidates are appraised."""
+
+    mnist: bool
+    settings: dict[str, Any]
+    count: int
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """Return what `any_build.appraisal` takes."""
+        return {"data": "Mnist" if self.mnist else "Digits", **self.settings}
+
+    def build(self) -> Datasets:
+        """Return the data sets."""
+        source = Mnist() if self.mnist else Digits()
+        built = LabelNoise(**self.settings).build(*source.load(), 0)
+        return built.train, built.test, [c.data.renamed(c.name) for c in built.candidates[: self.count]]
+
+    def words(self) -> str:
+        """Return, in words, what is appraised."""
+        rows = self.build()[2][0].rows
+        return f"{self.count} candidate{'s' * (self.count > 1)} of {rows} rows of {'MNIST' if self.mnist else 'digits'}"
+
+
+def market_of(args: Namespace, mnist: bool) -> Market:
     size = args.size or (500 if args.small else None)
-    source = Mnist() if mnist else Digits()
     train_size = min(600, 2 * size if size else 600) if mnist else 150
     test_size = size if args.small or args.size else None
-    scenario = LabelNoise(train_size=train_size, candidates=2 if args.small else 10, size=size, test_size=test_size)
-    built = scenario.build(*source.load(), 0)
-    return built.train, built.test, [c.data.renamed(c.name) for c in built.candidates]
+    count = 2 if args.small else 10
+    settings = {"train_size": train_size, "candidates": count, "size": size, "test_size": test_size}
+    return Market(mnist, settings, count)
 
 
-def run(datasets: Datasets, method: str, engine: str, count: int | None = None) -> list[float]:
-    """Return the seconds of sharing and of computing, the bytes, the rounds of one, and the worst difference."""
-    train, test, candidates = datasets
-    result = appraise(candidates[:count], train=train, test=test, method=METHODS[method], session=Spawn(engine=engine))
-    phases = [sum(r.seconds.get(phase, 0.0) for r in result) for phase in ("share", "private")]
-    sent, worst = sum(sum(r.bytes_sent.values()) for r in result), max(abs(r.difference) for r in result)
-    return [*phases, sent, max(r.rounds for r in result), worst]
+def tuning_market(args: Namespace, mnist: bool) -> Market:
+    """Return the market of the paper's study with one candidate: 2,000 test rows, and all rows of a candidate."""
+    market = market_of(args, mnist)
+    return replace(market, count=1) if args.small or args.size else Market(
+        mnist, {"train_size": 600 if mnist else 150, "candidates": 10, "test_size": 2000 if mnist else None}, 1
+    )  # fmt: skip
 
 
-def script_seconds(datasets: Datasets, method: str) -> float:
-    """Return the seconds of the dry run that makes the dealer's script, which no phase of a record holds."""
-    train, test, candidates = datasets
-    plan = Plan((METHODS[method],), 1e-2, 0, "", fit=None)
-    facts = {c.name: Facts(c.features, c.classes, train.rows, test.rows, c.rows, plan.l2) for c in candidates}
-    start = time.perf_counter()
-    rehearse(lambda dry: [r.cost for r in program(dry, plan, {}, {}, facts, 16.0, lambda e: None)], MODEL_OWNER)
-    return time.perf_counter() - start
+def datasets_of(args: Namespace, mnist: bool) -> Datasets:
+    return market_of(args, mnist).build()
 
 
-def measure(methods: Sequence[str], args: Namespace, mnist: bool, turns: int) -> list[Row]:
-    """Measure each method by the engines that are asked for; the fast one before and after the others."""
-    datasets, rows = datasets_of(args, mnist), []
-    times = len(datasets[2])
-    name = f"{times} candidates of {datasets[2][0].rows} rows of {'MNIST' if mnist else 'digits'}"
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        build = earlier_build(args, Path(folder)) if methods else None
-        for method in methods:
-            work, runs, stock, earlier = f"{method}, {name}", [], None, None
-            if "fast" in args.engines:
-                runs.append(run(datasets, method, "fast"))
-            if "stock" in args.engines:
-                share, private, sent, rounds, worst = run(datasets, method, "stock", 1)
-                stock = share + times * private
-                label = f"{work}: x{times} extrapolated from one"
-                rows.append(row("stock", label, (stock, times * sent, rounds), stock, worst, 1))
-            if build:
-                cost, worst = build.appraisal(method, args.small, args.size)
-                earlier = cost[0]
-                rows.append(row("baseline", work, cost, stock, worst, 1, earlier))
-            if "fast" in args.engines:
-                runs += [run(datasets, method, "fast")] if turns > 1 else []
-                share, private, sent, rounds, worst = (median(column) for column in zip(*runs, strict=True))
-                seconds = script_seconds(datasets, method) + share + private
-                rows.append(row("fast", work, (seconds, sent, rounds), stock, worst, len(runs), earlier))
-            print(f"{method}: done", file=sys.stderr, flush=True)
+def measure(args: Namespace, mnist: bool, builds: Builds, turns: int) -> list[Row]:
+    """Measure each method that is asked for, on all candidates."""
+    market, rows = market_of(args, mnist), []
+    of = market.words()
+    for method in args.methods or (("influence",) if args.small else METHODS):
+        work, found = f"{method}, {of}", []
+        for k in range(1, turns + 1):
+            for engine in [each for each in builds.engines if k == 1 or each != "stock"][:: (-1) ** k]:
+                count = 1 if engine == "stock" else market.count
+                given = {"method": METHODS[method], "market": market.stated, "count": count, "l2": L2}
+                done = builds.do(engine, "appraisal", **given)
+                cost = extrapolated(done, market.count) if engine == "stock" else done
+                found.append(Measured(engine, work, k, cost, done["difference"]))
+        label = f"{work}: x{market.count} extrapolated from one"
+        rows += [row | {"work": label} if row["engine"] == "stock" else row for row in records("appraisals", found)]
+        print(f"{method}: done", file=sys.stderr, flush=True)
     return rows
+
+
+def extrapolated(one: Cost, times: int) -> Cost:
+    """Return the cost of so many candidates, from that of one: computing is multiplied, sharing counted once."""
+    cpu = {party: times * seconds for party, seconds in one["cpu_seconds"].items()}
+    seconds = one["phases"]["share"] + times * one["phases"]["private"]
+    return dict(one) | {"seconds": seconds, "bytes": times * one["bytes"], "cpu_seconds": cpu}
+
+
+def own_engines(builds: Builds) -> list[str]:
+    """Return today's engine and the earlier build's; the others are not measured in the longer works."""
+    return [engine for engine in builds.engines if engine in ("fast", BASELINE)]
+
+
+def measure_tuning(args: Namespace, mnist: bool, builds: Builds, turns: int) -> list[Row]:
+    """Measure one candidate by each of TUNING."""
+    market, found = tuning_market(args, mnist), []
+    of = market.words()
+    for k in range(1, turns + 1):
+        for name, method in TUNING.items():
+            for engine in own_engines(builds)[:: (-1) ** k]:
+                settings = method | ({"steps": SMALL_STEPS} if args.small else {})
+                given = {"method": settings, "market": market.stated, "count": 1, "l2": TUNING_L2}
+                done = builds.do(engine, "appraisal", **given)
+                work = f"{name}, {settings['steps']} steps, {of}"
+                found.append(Measured(engine, work, k, done, done["difference"]))
+        print(f"tuning: turn {k} of {turns} done", file=sys.stderr, flush=True)
+    return records("tuning", found)
+
+
+def measure_million(args: Namespace, builds: Builds, folder: Path, turns: int) -> list[Row]:
+    """Measure one candidate of a million rows, which each build reads from the same file. The error is unknown."""
+    count = SMALL_MILLION if args.small else MILLION
+    file, known, found = folder / "candidate.npz", folder / "known.npz", []
+    write_candidate(file, (count, args.features, args.classes))
+    parts = {"train": 1, "test": 2}
+    own = {name: next(blocks_of((KNOWN, args.features, args.classes), seed)) for name, seed in parts.items()}
+    np.savez(known, **{f"{name}_{key}": own[name][k].numpy() for name in own for k, key in enumerate("xy")})
+    for k in range(1, turns + 1):
+        for engine in own_engines(builds)[:: (-1) ** k]:
+            done = builds.do(engine, "rows", file=str(file), known=str(known), classes=args.classes)
+            found.append(Measured(engine, f"influence, 1 candidate of {count} rows, random", k, done))
+        print(f"million: turn {k} of {turns} done", file=sys.stderr, flush=True)
+    file.unlink()
+    return records("million", found)

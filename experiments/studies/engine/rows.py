@@ -42,12 +42,13 @@ Shape = tuple[int, int, int]  # rows, features, classes
 
 
 def blocks_of(shape: Shape, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield blocks of rows of MNIST's density and norm, labelled by one linear rule."""
+    """Yield blocks of rows of MNIST's density, norm and eight bits a pixel, labelled by one linear rule."""
     rows, features, classes = shape
     rule = torch.randn(features, classes, generator=torch.Generator().manual_seed(7))
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, rows, BLOCK):
         x = torch.empty(min(BLOCK, rows - start), features).uniform_(-4.0, 1.0, generator=generator).clamp_(min=0.0)
+        x = (255 * x).round() / 255
         yield x, x.matmul(rule).argmax(1)
 
 

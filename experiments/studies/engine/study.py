@@ -1,7 +1,17 @@
-"""The engines side by side: one gradient, whole appraisals, and one candidate's influence by its rows and by the model.
+"""The engines side by side, and one candidate's influence by its rows and by the model.
 
-Gradient and appraisals are in engine.jsonl and engine.md, rows in rows.jsonl and rows.md, models in models.jsonl and
-models.md.
+    gradient     one gradient and one influence
+    appraisals   whole appraisals of ten candidates
+    tuning       one candidate by fine-tuning, and by fine-tuning of a perceptron
+    million      one candidate of a million rows
+    app          `make appraise`
+    wan          one candidate between parties far away, estimated and measured
+    rows         one candidate by its number of rows
+    models       one candidate by the kind of model
+
+All but the last two are in engine.jsonl and engine.md, with today's build beside an earlier one; rows are in rows.jsonl
+and rows.md, models in models.jsonl and models.md. A part that is measured alone leaves the other parts' records in
+engine.jsonl as they are.
 """
 
 from __future__ import annotations
@@ -9,8 +19,9 @@ from __future__ import annotations
 import math
 import os
 import sys
+import tempfile
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,43 +33,47 @@ from experiments.harness.page import Page, run_facts, times
 from experiments.harness.plots import BLUE, GREY, ORANGE, blank, plain
 from experiments.harness.records import ABOUT, Row, read_rows, write_rows
 from experiments.harness.run import Run, Study, listed, positive, reads_data, some_of
-from experiments.rivals.earlier_build import COMMIT
-from experiments.studies.engine import appraisals, gradient
+from experiments.rivals.earlier_build import BASELINE, COMMIT, Builds
+from experiments.studies.engine import app, appraisals, gradient, targets, wan
 from experiments.studies.engine import models as by_models
 from experiments.studies.engine import rows as by_rows
-from experiments.studies.engine.gradient import Shapes
-from mpc_appraisal.common.roles import ASSUMPTION
-from mpc_appraisal.reporting.table import number
+from experiments.studies.engine.targets import AT_LEAST, AT_MOST, NOT_MEASURED, OTHER_SIZE, verdict_of
+from mpc_appraisal.common.roles import ASSUMPTION, ROLES
+from mpc_appraisal.reporting.table import DASH, number
 
 TURNS = 7  # of the models, unless the number of seeds is stated or the run is small
 SMALL_ROWS, FULL_ROWS = (1000, 3000), (10_000, 30_000, 100_000)
+SMALL_X = 1000
+PARTS = ("gradient", "appraisals", "tuning", "million", "app", "wan")  # those in engine.jsonl
 
 
 class EngineStudy(Study):
     name = "engine"
     summary = "all engines side by side, and what a candidate costs by its number of rows and by the model"
     text = __doc__
-    parts = ("gradient", "appraisals", "rows", "models")
+    parts = (*PARTS, "rows", "models")
     seeds = (1, 3)
 
     def options(self, parser: ArgumentParser) -> None:
-        engines = ("fast", "baseline", "stock", "spu")
+        engines = ("fast", BASELINE, "stock", "spu")
         parser.add_argument("--engines", type=some_of(engines), default=engines,
                             help=f"some of {', '.join(engines)}; baseline is the build of commit {COMMIT}")  # fmt: skip
         parser.add_argument("--spu-python", default=sys.executable, help="the interpreter that has spu, if another one")
-        parser.add_argument("--methods", type=some_of(appraisals.METHODS), default=tuple(appraisals.METHODS),
-                            help="the methods of whole appraisals")  # fmt: skip
+        parser.add_argument("--methods", type=some_of(appraisals.METHODS),
+                            help=f"some of {', '.join(appraisals.METHODS)} (all; small: influence)")  # fmt: skip
         parser.add_argument("--bound", type=float, help="a bound on centred logits; by default it follows from norms")
-        parser.add_argument("--gradient-rows", type=positive, default=5940, help="rows of X in the gradient")
+        parser.add_argument(
+            "--gradient-rows", type=positive, help=f"rows of X in the gradient ({GOAL_SIZE[0]}; small: {SMALL_X})"
+        )
         parser.add_argument("--features", type=positive, default=784, help="features of random rows")
-        parser.add_argument("--classes", type=positive, default=10, help="classes in the part `rows`")
+        parser.add_argument("--classes", type=positive, default=10, help="classes in the parts `rows` and `million`")
         parser.add_argument("--size", type=positive, help="rows of a candidate in the whole appraisals")
         parser.add_argument("--rows", type=listed(lambda text: int(float(text))),
                             help=f"numbers of rows in the part `rows` ({FULL_ROWS}; small: {SMALL_ROWS})")  # fmt: skip
 
     def measure(self, run: Run) -> None:
         torch.set_num_threads(1)
-        if "gradient" in run.parts or "appraisals" in run.parts:
+        if set(PARTS) & set(run.parts):
             _measure_engines(run)
         if "rows" in run.parts:
             _measure_rows(run)
@@ -76,21 +91,50 @@ STUDY = EngineStudy()
 
 
 def _measure_engines(run: Run) -> None:
-    args, mnist = run.args, reads_data()
-    own, bound, kind = gradient.inputs(args.gradient_rows, args.features, mnist and args.features == 784)
-    shapes = Shapes(*own["x"].shape, own["w"].shape[1], args.bound or math.ceil(bound * 4) / 4)
-    found = gradient.measure(own, shapes, args, run.size.seeds) if "gradient" in run.parts else []
-    methods = args.methods if "appraisals" in run.parts else ()
-    found += appraisals.measure(methods, args, mnist, run.size.seeds)
+    """Measure the wanted parts, and write the records after each; those of the other parts stay as they are."""
+    args, mnist, turns, path = run.args, reads_data(), run.size.seeds, run.out / "engine.jsonl"
+    wanted = [part for part in PARTS if part in run.parts]
+    known = read_rows(path, dict.fromkeys(("", *PARTS), KEYS))[1] if path.is_file() and len(wanted) < len(PARTS) else []
+    by_part = {part: [row for row in known if part_of(row) == part] for part in PARTS if part not in wanted}
+    rows = args.gradient_rows or run.size.pick(SMALL_X, GOAL_SIZE[0])
+    own, bound, kind = gradient.inputs(rows, args.features, mnist and args.features == 784)
+    bound = args.bound or math.ceil(bound * 4) / 4
+    made = {"input": input_of(own, bound, kind), **run.about(mnist)}
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder, builds = Path(name), Builds(args.engines, Path(name))
+        measures = {
+            "gradient": lambda: gradient.measure(own, bound, args, builds, folder, turns),
+            "appraisals": lambda: appraisals.measure(args, mnist, builds, turns),
+            "tuning": lambda: appraisals.measure_tuning(args, mnist, builds, turns),
+            "million": lambda: appraisals.measure_million(args, builds, folder, turns),
+            "app": lambda: app.measure(args, builds, folder, turns),
+            "wan": lambda: wan.measure(args, mnist, builds, turns),
+        }
+        try:
+            for part in wanted:
+                by_part[part] = [row | made for row in measures[part]()]
+                write_rows(path, [row for each in PARTS for row in by_part.get(each, ())])
+        finally:
+            builds.close()
+
+
+def input_of(own: gradient.Own, bound: float, kind: str) -> Row:
+    """Return what the record says of the gradient's input."""
     logits = own["x"].double() @ own["w"]
-    given = {
+    return {
         "data": kind,
-        **{name: getattr(shapes, name) for name in ("rows", "features", "classes", "bound")},
+        "rows": own["x"].shape[0],
+        "features": own["x"].shape[1],
+        "classes": own["w"].shape[1],
+        "bound": bound,
         "largest_logit": float((logits - logits.mean(1, keepdim=True)).abs().max()),
         "largest_gradient": float(gradient.reference(own, torch.float64).abs().max()),
     }
-    made = {"input": given, **run.about(mnist)}
-    write_rows(run.out / "engine.jsonl", [each | made for each in found])
+
+
+def part_of(row: Row) -> str:
+    """Return the part that a record belongs to; those of earlier versions do not say it."""
+    return row.get("part") or ("gradient" if row["work"] in WORKS else "appraisals")
 
 
 def _measure_rows(run: Run) -> None:
@@ -98,7 +142,7 @@ def _measure_rows(run: Run) -> None:
     made, found = run.about(False), []
     for count in run.args.rows or run.size.pick(SMALL_ROWS, FULL_ROWS):
         shape = (count, run.args.features, run.args.classes)
-        engine = next((engine for engine in run.args.engines if engine not in ("spu", "baseline")), "fast")
+        engine = next((engine for engine in run.args.engines if engine not in ("spu", BASELINE)), "fast")
         found.append(by_rows.measure(shape, engine, run.size.seeds) | made)
         write_rows(run.out / "rows.jsonl", found)
         print(f"{count} rows: {found[-1]['seconds']:.2f} s", flush=True)
@@ -114,15 +158,18 @@ def _measure_models(run: Run) -> None:
 
 SINGLE, KEPT = "gradient, single", "gradient, kept"
 WORKS = {SINGLE: "one gradient from nothing", KEPT: "a later gradient, mask of X kept"}
+INFLUENCES = {
+    "influence, single": "one influence from nothing",
+    "influence, kept": "a later influence, mask of X kept",
+}
 ENGINES = {  # the order of every table and figure
     "fast": ("fast", BLUE),
-    "baseline": (f"fast, earlier build {COMMIT}", "#9db8d9"),
+    BASELINE: (f"fast, earlier build {COMMIT}", "#9db8d9"),
     "spu": ("SPU", "#a78bba"),
     "stock": ("stock CrypTen", ORANGE),
     "plaintext": ("plaintext, float32", GREY),
 }
 GOAL_SIZE = (5940, 784, 10)
-OTHER_SIZE = "another size"  # the verdict on a goal if the input is not of GOAL_SIZE
 GOALS = (  # what, work, key, goal, whether more is better
     ("times the speed of stock, mask of X kept", KEPT, "ratio_to_stock", 30.0, True),
     ("times the speed of stock, single gradient", SINGLE, "ratio_to_stock", 14.0, True),
@@ -138,37 +185,45 @@ ByEngine = dict[tuple[str, str], Row]
 
 def render_engines(folder: Path) -> Page:
     """Write engine.md, engine.html and the figures beside engine.jsonl."""
-    about, rows = read_rows(folder / "engine.jsonl", {"": KEYS})
-    found, runs, given = gradients_of(rows), whole_appraisals(rows), about["input"]
+    about, rows = read_rows(folder / "engine.jsonl", dict.fromkeys(("", *PARTS), KEYS))
+    found, runs, given = gradients_of(rows, WORKS), of_part(rows, "appraisals"), about["input"]
     size = f"{given['rows']:,} x {given['features']}"
     logits = f"bound {number(given['bound'], 3)}, largest {number(given['largest_logit'], 3)}"
-    data = f"X {size}, {given['classes']} classes, {given['data']}"
-    facts = run_facts(about, {"threads": "one a party", "input": data, "centred logits": logits}, "engine")
+    facts = {"threads": "one a party", "input": f"X {size}, {given['classes']} classes, {given['data']}"}
+    facts["centred logits"] = logits
+    if len(revisions := sorted({row["revision"] or DASH for row in rows})) > 1:
+        facts["revisions of the records"] = ", ".join(revisions)
     figures = {"engine-gradient": gradient_figure(found)} if found else {}
     figures |= {"engine-appraisals": appraisal_figure(runs)} if runs else {}
+    usual = (given["rows"], given["features"], given["classes"]) == GOAL_SIZE
+    known = [*found.values(), *(row for row in rows if row["work"] not in WORKS)]
     return page.render(
-        "studies/engine/engine.md.jinja", folder, "engine", figures, about=about, given=given, size=size, facts=facts,
-        one=found.get(("fast", SINGLE)), later=found.get(("fast", KEPT)), stock=found.get(("stock", SINGLE)),
-        verdicts=[verdict(found, given, *goal[1:]) for goal in GOALS], gradient=found, appraisals=runs, goals=GOALS,
-        engines={r["engine"] for r in rows}, WORKS=WORKS, ENGINES=ENGINES, GOAL_SIZE=GOAL_SIZE, OTHER_SIZE=OTHER_SIZE,
-        TRUST=ASSUMPTION, COMMIT=COMMIT,
+        "studies/engine/engine.md.jinja", folder, "engine", figures, about=about, given=given, size=size,
+        facts=run_facts(about, facts, "engine"), one=found.get(("fast", SINGLE)), later=found.get(("fast", KEPT)),
+        stock=found.get(("stock", SINGLE)), verdicts=[verdict(found, usual, *goal[1:]) for goal in GOALS],
+        gradient=found, influence=gradients_of(rows, INFLUENCES), appraisals=runs, goals=GOALS,
+        targets=targets.lines(known, usual) if {part_of(row) for row in rows if "part" in row} else [],
+        others=[row for part in ("tuning", "million", "app") for row in of_part(rows, part)],
+        parties=[row for row in rows if row.get("cpu_seconds")], wan=of_part(rows, "wan"), cpu=targets.cpu,
+        peak=targets.peak, engines={r["engine"] for r in rows}, WORKS=WORKS | INFLUENCES, ENGINES=ENGINES,
+        GOAL_SIZE=GOAL_SIZE, OTHER_SIZE=OTHER_SIZE, TRUST=ASSUMPTION, COMMIT=COMMIT, ROLES=ROLES,
     )  # fmt: skip
 
 
-def gradients_of(rows: Sequence[Row]) -> ByEngine:
+def gradients_of(rows: Sequence[Row], works: Mapping[str, str]) -> ByEngine:
     """Return the rows by engine and work, in the order of ENGINES, each with its seconds over those in the clear."""
-    found = {(r["engine"], r["work"]): dict(r) for r in rows if r["work"] in WORKS}
+    found = {(r["engine"], r["work"]): dict(r) for r in rows if r["work"] in works}
     clear = found.get(("plaintext", KEPT))
     for row in found.values():
         row["times_plaintext"] = row["seconds"] / clear["seconds"] if clear else None
-    return {(e, work): found[e, work] for work in WORKS for e in ENGINES if (e, work) in found}
+    return {(e, work): found[e, work] for work in works for e in ENGINES if (e, work) in found}
 
 
-def whole_appraisals(rows: Sequence[Row]) -> list[Row]:
-    """Return the whole appraisals by work and engine, with the work split into method, data and note."""
+def of_part(rows: Sequence[Row], part: str) -> list[Row]:
+    """Return the rows of a part by work and engine, with the work split into method, data and note."""
     found: dict[str, dict[str, Row]] = {}
     for row in rows:
-        if row["work"] not in WORKS:
+        if part_of(row) == part:
             work, _, note = row["work"].partition(": ")
             method, _, data = work.partition(", ")
             one = dict(row) | {"method": method, "of": data, "note": note, "title": work}
@@ -176,15 +231,12 @@ def whole_appraisals(rows: Sequence[Row]) -> list[Row]:
     return [by[engine] for by in found.values() for engine in ENGINES if engine in by]
 
 
-def verdict(found: ByEngine, given: Row, work: str, key: str, goal: float, more: bool) -> str:
-    """Return 'met', or by how much the goal is missed, in its unit and as a share of it."""
+def verdict(found: ByEngine, usual: bool, work: str, key: str, goal: float, more: bool) -> str:
+    """Return 'met', or by how much the goal is missed; `usual` tells whether the input is of GOAL_SIZE."""
     value = found.get(("fast", work), {}).get(key)
     if value is None:
-        return "not measured"
-    if (given["rows"], given["features"], given["classes"]) != GOAL_SIZE:
-        return OTHER_SIZE
-    gap = goal - value if more else value - goal
-    return "met" if gap <= 0 else f"missed by {number(gap, 2)} ({100 * gap / goal:.0f} %)"
+        return NOT_MEASURED
+    return verdict_of(value, AT_LEAST if more else AT_MOST, goal) if usual else OTHER_SIZE
 
 
 def gradient_figure(found: ByEngine) -> Figure:
@@ -243,7 +295,10 @@ def _bars(axis: Axes, rows: Sequence[Row], key: str, ratio: bool = False) -> Non
 
 def _logarithmic(axis: Axes, rows: Sequence[Row]) -> None:
     """Make the seconds logarithmic, with room for the numbers on the right."""
-    low, high = (pick(row["seconds"] for row in rows) for pick in (min, max))
+    known = [
+        row["seconds"] for row in rows if row["seconds"] > 0
+    ]  # a difference of two may be below 0 on a busy machine
+    low, high = min(known), max(known)
     axis.set_xscale("log")
     axis.set_xlim(low / 2.5, high * (2.5 * high / low) ** 0.4)
     axis.set_xlabel("seconds, logarithmic")
