@@ -129,7 +129,12 @@ def appraise(
         raise InputError("recipe", type(recipe).__name__, "a Recipe, as Recipe.load(path) returns it, or None")
     parts = {"train": own_data(train, "train", kind, recipe), "test": own_data(test, "test", kind, recipe)}
     buyer = _buyer(parts, kind, given, l2, threshold, controls, _of_one_market(data), methods)
-    seller, emit = DataOwnerInput(candidates_of(data, kind, recipe), controls), progress or (lambda event: None)
+    seller = DataOwnerInput(candidates_of(data, kind, recipe), controls)
+
+    def emit(event: dict[str, Any]) -> None:
+        if progress is not None and "done" in event:
+            progress(event)
+
     levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
     plan, wanted = _plan(methods, l2, seed, release, kind, recipe), as_evaluation(evaluate)
     if wanted.measures and isinstance(session, Join):

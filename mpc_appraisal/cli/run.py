@@ -41,13 +41,14 @@ from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import mapped
 from mpc_appraisal.methods import Appraiser, LeaveOneOut, Shapley, as_methods
 from mpc_appraisal.methods.preflight.check import glance
-from mpc_appraisal.methods.preflight.decision import sentences
+from mpc_appraisal.methods.preflight.decision import advice
 from mpc_appraisal.methods.preflight.result import Preflight
 from mpc_appraisal.models.base import check_l2
 from mpc_appraisal.models.training import model_of
 from mpc_appraisal.mpc.backends.rtas import NAME as RTAS
 from mpc_appraisal.release import Release
-from mpc_appraisal.reporting.card import write_cards
+from mpc_appraisal.reporting.advice import NO_ADVICE
+from mpc_appraisal.reporting.card import card_stems, write_cards
 from mpc_appraisal.reporting.measured import write_measured
 from mpc_appraisal.reporting.record import Record, append
 from mpc_appraisal.reporting.report import print_result, write_report
@@ -219,8 +220,9 @@ def run_job(cfg: DictConfig) -> str | None:
     Raises InputError for a key that does not fit, or a folder that is taken or has records.
     """
     session, sweeping = instantiate(cfg.session), HydraConfig.get().mode == RunMode.MULTIRUN
-    for switch in ("resume", "overwrite"):
-        boolean(switch, cfg[switch])
+    for switch in ("resume", "overwrite", "quiet"):
+        if switch != "quiet" or cfg.quiet is not None:
+            boolean(switch, cfg[switch])
     between = isinstance(session, Join)
     if between and cfg.resume:
         raise InputError(
@@ -258,7 +260,7 @@ def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: st
     if "market" in cfg:
         return _market(cfg, folder, key, settings)
     made: list[Preflight] = []
-    with progress() as emit:
+    with progress(is_quiet(cfg)) as emit:
         result = appraise_config(cfg, emit, folder, made.append)
     if not len(result):
         print("dealer: done; it saw sizes and requests, and keeps no record")
@@ -267,13 +269,20 @@ def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: st
     for record in result:
         append(folder / finished.RECORDS, record)
     write_measured(result.measured, folder)
-    decisions = sentences(result, made[0], OmegaConf.to_object(cfg.party)["threshold"]) if made else {}
-    print_result(result, terminal(), decisions)
-    write_report(result, folder, decisions)
-    write_cards(result, folder, decisions)
+    said = advice(result, made[0], OmegaConf.to_object(cfg.party)["threshold"]) if made else NO_ADVICE
+    write_cards(result, folder, said)
+    write_report(result, folder, said, card_stems(result))
     if key is not None:
         finished.finish(folder, key, settings)
-    print(f"records, report, figures and cards: {os.path.relpath(folder)}")
+    if is_quiet(cfg):
+        print(f"report: {os.path.relpath(folder / 'report.html')}")
+    else:
+        print_result(result, terminal(), said, folder / "report.html")
+
+
+def is_quiet(cfg: DictConfig) -> bool:
+    """Return whether the run prints neither progress nor its result. A job of a sweep does not, unless it is stated."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN if cfg.quiet is None else cfg.quiet
 
 
 def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None) -> None:
@@ -291,7 +300,8 @@ def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None
     record = market(sellers, protocol, session, instantiate(cfg.data).load, check_seed(cfg.seed), public_part(cfg))
     finished.clear(folder)
     record.write(folder / finished.RECORDS)
-    print_market(record, terminal())
+    if not is_quiet(cfg):
+        print_market(record, terminal())
     write_market(record, folder)
     if key is not None:
         finished.finish(folder, key, settings)

@@ -56,6 +56,7 @@ class Page:
         figures: the figures, which follow the section on trust.
         details: the tables at the end, which the HTML page can fold away.
         trust_title: the heading of the section on trust.
+        cards: the cards that the page links to, each a candidate with its card's file name without the ending.
     """
 
     title: str
@@ -64,6 +65,7 @@ class Page:
     details: Sequence[Table]
     figures: Sequence[Image] = ()
     trust_title: str = "Trust"
+    cards: Sequence[tuple[str, str]] = ()
 
 
 def write_page(page: Page, folder: str | Path) -> list[Path]:

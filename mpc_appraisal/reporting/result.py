@@ -37,6 +37,10 @@ class Result(RunRecords):
         other.measured = tuple(measured)
         return other
 
+    def without_random(self) -> Result:
+        """Return the records without the random baseline's, and what the measures say of them."""
+        return super().without_random().with_measured(self.measured)
+
     def to_frame(self):
         """Return a pandas.DataFrame with a row for each record.
 

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.reporting.metrics import correlations
+from mpc_appraisal.reporting.metrics import correlations, random_band
 from mpc_appraisal.reporting.record import ERRORS, Record
 
 NORMAL = 1.96  # standard errors that a 95% interval reaches to either side
+RANDOM = "random"  # the baseline whose values mean nothing
 DERIVED = ("total_seconds", "megabytes")
 NESTED = (
     "seconds",
@@ -71,6 +72,10 @@ class RunRecords(Sequence):
     def candidates(self) -> list[str]:
         """The candidates' names in order of appearance."""
         return list(dict.fromkeys(record.candidate for record in self._records))
+
+    def without_random(self) -> RunRecords:
+        """Return the records without the random baseline's, of which a report shows the band of many draws alone."""
+        return type(self)(record for record in self._records if record.method != RANDOM)
 
     def __getitem__(self, key):
         if isinstance(key, slice):
@@ -152,6 +157,19 @@ class RunRecords(Sequence):
                 truth = [getattr(r, reference) for r in known]
                 table[method][reference] = correlations([r.value for r in known], truth)
         return table
+
+    def random_bands(self) -> dict[str, dict[str, tuple[float, float] | None]]:
+        """Return the correlations that random values reach: {"utility": {"spearman": (low, high), ...}, "level": ...}.
+
+        The bands hold 95% of 1,000 draws; see `metrics.random_band`. A band is None where nothing is known of the
+        truth.
+        """
+        found = {}
+        for reference in ("utility", "level"):
+            truth = {record.candidate: getattr(record, reference) for record in self._records}
+            seed = next((record.seed for record in self._records if record.seed is not None), 0)
+            found[reference] = random_band([each for each in truth.values() if each is not None], seed)
+        return found
 
     def __repr__(self) -> str:
         name = type(self).__name__
