@@ -271,7 +271,7 @@ def _spawned(
     where = rendezvous or address
 
     def steps(event: dict[str, Any]) -> None:
-        if role == MODEL_OWNER and "done" in event:  # on one machine nobody waits, and one party's steps are all steps
+        if role == MODEL_OWNER and event.get("state", "computing") == "computing":  # nobody waits on one machine
             emit(event)
 
     return take_part(role, where, plan, lambda: read(folder), steps, hosted=True, session_name="spawn")

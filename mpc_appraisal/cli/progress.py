@@ -29,7 +29,7 @@ class Forecast:
         self._done, self._of = 0, None
 
     def begin(self) -> None:
-        """Count time from now on, because waiting has ended or begun."""
+        """Count time from now on, because another state has begun."""
         self._begun = self._latest = self._now()
 
     def left(self, done: int, of: int) -> str:

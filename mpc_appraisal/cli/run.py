@@ -148,6 +148,8 @@ def appraise_config(
     def checked(own: OwnInput, given: bool = False) -> OwnInput:
         if isinstance(own, ModelOwnerInput) and given:
             check_given(own, plan)
+        if isinstance(own, ModelOwnerInput) and preflight:
+            emit({"state": "pre-flight: checking the methods on the model owner's own rows"})
         if isinstance(own, ModelOwnerInput) and preflight and (made := look(own, plan, folder)) is not None:
             found(made)
         return own

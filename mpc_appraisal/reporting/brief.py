@@ -26,6 +26,7 @@ LINES, WIDTH = 25, 80
 LABEL, NAME = 10, 24  # columns of a fact's label, and the most of a candidate's name
 LEAST_ROWS = 3
 MOST = 3  # answers that the first line has
+THRESHOLD, AGREEMENT = "calibrated threshold", "rank correlation"
 TRUSTED = "trusted"
 MARKS = {"buy": "+", "do not buy": "-", "undecided": "?"}
 UTILITY, RETRAINING = "true utility", "retraining"
@@ -48,14 +49,10 @@ def brief(
     if not len(result):
         return [("No records: this party received no results.", "")]
     last = [] if report is None else [(f"Report: {os.path.relpath(report)}", BOLD)]
-    table, agreement = matrix_table(result, advice), _agreement(result)
-    room = LINES - len(last) - 2 - (len(agreement) + 1 if agreement else 0)  # a blank line, and the header
-    facts = _facts(result, advice)
-    for most in (3, 2, 1):  # lines of a fact: as many as leave room for all candidates
-        top = [line for label, text in facts for line in _fact(label, text, width, most)]
-        if len(top) + len(table.rows) <= room:
-            break
-    return [*top, ("", ""), *_grid(result, table, agreement, width, max(LEAST_ROWS, room - len(top))), *last]
+    table, below = matrix_table(result, advice), _below(result, advice)
+    room = LINES - len(last) - len(below) - 2 - any(row[0] == AGREEMENT for row in below)  # blank lines, and the header
+    top = _top(_facts(result, advice), width, room - len(table.rows))
+    return [*top, ("", ""), *_grid(result, table, below, width, max(LEAST_ROWS, room - len(top))), *last]
 
 
 def text_of(result: RunRecords, width: int = WIDTH) -> str:
@@ -66,17 +63,24 @@ def text_of(result: RunRecords, width: int = WIDTH) -> str:
 # ---- facts ----
 
 
-def _fact(label: str, text: str, width: int, most: int) -> list[Line]:
-    """Return a fact as at most `most` lines."""
-    lines = textwrap.wrap(text, width - LABEL, break_on_hyphens=False, max_lines=most, placeholder=" …")
-    return [(f"{label if not k else '':<{LABEL}}{line}", "") for k, line in enumerate(lines)]
+def _top(facts: Sequence[tuple[str, str]], width: int, room: int) -> list[Line]:
+    """Return the facts as about `room` lines. Each has one line at least; what has no room is cut."""
+    whole = [textwrap.wrap(text, width - LABEL, break_on_hyphens=False) for _, text in facts]
+    most = [1] * len(facts)
+    for k, lines in enumerate(whole):
+        most[k] += max(0, min(len(lines) - 1, room - sum(most), 3))
+    found = []
+    for (label, text), count in zip(facts, most, strict=True):
+        lines = textwrap.wrap(text, width - LABEL, break_on_hyphens=False, max_lines=count, placeholder=" …")
+        found += [f"{label if not k else '':<{LABEL}}{line}" for k, line in enumerate(lines)]
+    return [(line, "") for line in found]
 
 
 def _facts(result: RunRecords, advice: Advice) -> list[tuple[str, str]]:
     """Return labels and sentences, at most one sentence for each method and kind of fact."""
     private = [record for record in result if record.session != "plain"]
     facts = [("In short", _headline(result))]
-    facts += [("Advice" if not k else "", text) for k, text in enumerate(_advised(advice))]
+    facts += [("Advice", _advised(advice))] if advice.trust else []
     if counts := {record.candidate: record.overlap for record in result if record.overlap is not None}:
         found = [f"{count_in_words(one)} {one['what']} of {_short(name)}" for name, one in counts.items()]
         facts.append(("Overlap", f"The model owner has already {_and(found)}."))
@@ -120,22 +124,16 @@ def _best(result: RunRecords, method: str, most: int) -> str:
     return f"the best of {len(known)} {'is' if len(best) == 1 else 'are'} {_and(best)}"
 
 
-def _advised(advice: Advice) -> list[str]:
-    """Return the calibrated thresholds, what the marks beside values mean, and which methods are no guide."""
-    thresholds, found = [], []
-    for method in advice.trust:
-        of = [one.threshold for (name, _), one in advice.verdicts.items() if name == method]
-        ends = dict.fromkeys(number(each, 3) for each in (min(of), max(of))) if of else ()
-        thresholds += [f"{method} {' to '.join(ends)}"] * bool(of)
-    if thresholds:
-        found.append(f"calibrated threshold{'s' * (len(thresholds) > 1)}: {_and(thresholds)}.")
-    words = dict.fromkeys(one.word for (name, _), one in advice.verdicts.items() if advice.trust[name] == TRUSTED)
+def _advised(advice: Advice) -> str:
+    """Return what the marks beside values mean, and which methods are trusted on this model."""
+    words = {one.word for (name, _), one in advice.verdicts.items() if advice.trust[name] == TRUSTED}
     states: dict[str, list[str]] = {}
     for method, state in advice.trust.items():
         states.setdefault(state, []).append(method)
-    text = ", ".join(f"{MARKS[word]} is {word}" for word in MARKS if word in words)
-    text += "; " * bool(text) + "; ".join(f"{state} here: {_and(methods)}" for state, methods in states.items())
-    return [*found, f"{text}."] if advice.trust else []
+    every = f"all {len(advice.trust)} methods" if len(states) == 1 and len(advice.trust) > 1 else None
+    found = [", ".join(f"{MARKS[word]} {word}" for word in MARKS if word in words)]
+    found += [f"{state} on this model: {every or _and(methods)}" for state, methods in states.items()]
+    return "; ".join(filter(None, found)) + "."
 
 
 def _cost(private: Sequence[Record], result: RunRecords) -> str:
@@ -231,8 +229,8 @@ def _cell(result: RunRecords, method: str, candidate: str, among: dict[str, int]
     return text.removesuffix(f" of {among[method]}") if record.winner else text
 
 
-def _grid(result: RunRecords, table: Table, agreement: Sequence[tuple[str, ...]], width: int, room: int) -> list[Line]:
-    """Return the matrix with at most `room` rows, and below it the agreement with the truth in the same columns.
+def _grid(result: RunRecords, table: Table, below: Sequence[tuple[str, ...]], width: int, room: int) -> list[Line]:
+    """Return the matrix with at most `room` rows, and below it other rows of the same columns.
 
     Where candidates have no room, the first method's best come first, and a line counts the others.
     """
@@ -243,14 +241,15 @@ def _grid(result: RunRecords, table: Table, agreement: Sequence[tuple[str, ...]]
         order = list(dict.fromkeys([*order, *result.candidates]))
         rows = sorted(rows, key=lambda row: order.index(row[0]))[: room - 1]
         dropped = f"… {len(table.rows) - len(rows)} more in the report; the best by {first} stand first"
-    if agreement and header[-1] != UTILITY:
+    if below and header[-1] != UTILITY:
         header, rows = (*header, ""), [(*row, "") for row in rows]
-    cells, hidden = _fitting([header, *((_short(row[0]), *row[1:]) for row in rows), *agreement], width)
+    cells, hidden = _fitting([header, *((_short(row[0]), *row[1:]) for row in rows), *below], width)
     lines = _aligned(cells)
     found = [(lines[0] + hidden, BOLD), *((line, "") for line in lines[1 : 1 + len(rows)])]
     found += [(dropped, DIM)] if dropped else []
-    below = lines[1 + len(rows) :]
-    return [*found, ("", ""), (below[0], BOLD), *((line, "") for line in below[1:])] if below else found
+    for row, line in zip(below, lines[1 + len(rows) :], strict=True):
+        found += [("", ""), (line, BOLD)] if row[0] == AGREEMENT else [(line, "")]
+    return found
 
 
 def _fitting(rows: Sequence[tuple[str, ...]], width: int) -> tuple[list[tuple[str, ...]], str]:
@@ -270,12 +269,13 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
 
 
-def _agreement(result: RunRecords) -> list[tuple[str, ...]]:
-    """Return a header and the rank correlations with what is known of the truth, by the columns of the matrix.
+def _below(result: RunRecords, advice: Advice) -> list[tuple[str, ...]]:
+    """Return the rows below the matrix, by its columns: thresholds, and rank correlations with what is known.
 
     The last column has the band of random values. There are no rows where nothing is known.
     """
     methods, found, bands = _columns(result), result.correlations(), result.random_bands()
+    thresholds = {m: [one.threshold for (name, _), one in advice.verdicts.items() if name == m] for m in methods}
     rows = []
     for reference, words in (("utility", "with true utility"), ("level", "with corruption")):
         cells = [found.get(method, {}).get(reference, {}).get("spearman") for method in methods]
@@ -283,7 +283,11 @@ def _agreement(result: RunRecords) -> list[tuple[str, ...]]:
         if band is not None and any(cell is not None for cell in cells):
             texts = (DASH if cell is None else f"{cell:.2f}" for cell in cells)
             rows.append((words, *texts, "{:.2f} to {:.2f}".format(*band)))
-    return [("rank correlation", *("" for _ in methods), "random, 95%"), *rows] if rows else []
+    rows = [(AGREEMENT, *("" for _ in methods), "random, 95%"), *rows] if rows else []
+    if any(thresholds.values()):
+        cells = (number(min(each), 3) + "+" * (min(each) < max(each)) if each else DASH for each in thresholds.values())
+        rows.insert(0, (THRESHOLD, *cells, ""))
+    return rows
 
 
 def _and(names: Sequence[str], most: int = 4) -> str:
