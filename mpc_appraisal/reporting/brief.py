@@ -17,6 +17,7 @@ from pathlib import Path
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.reporting.advice import NO_ADVICE, Advice
 from mpc_appraisal.reporting.overlap_record import count_in_words
+from mpc_appraisal.reporting.page import render
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.result_tables import answer, finalists, joined, parties, trust, with_margin
 from mpc_appraisal.reporting.run_records import RunRecords
@@ -25,6 +26,7 @@ from mpc_appraisal.reporting.table import DASH, Table, number
 LINES, WIDTH = 25, 80
 LABEL, NAME = 10, 24  # columns of a fact's label, and the most of a candidate's name
 LEAST_ROWS = 3
+EMPTY = "No records: this party received no results."
 MOST = 3  # answers that the first line has
 THRESHOLD, AGREEMENT = "calibrated threshold", "rank correlation"
 TRUSTED = "trusted"
@@ -47,7 +49,7 @@ def brief(
     """
     result = result.without_random()
     if not len(result):
-        return [("No records: this party received no results.", "")]
+        return [(EMPTY, "")]
     last = [] if report is None else [(f"Report: {os.path.relpath(report)}", BOLD)]
     table, below = matrix_table(result, advice), _below(result, advice)
     room = LINES - len(last) - len(below) - 2 - any(row[0] == AGREEMENT for row in below)  # blank lines, and the header
@@ -58,6 +60,19 @@ def brief(
 def text_of(result: RunRecords, width: int = WIDTH) -> str:
     """Return the result in short as one text."""
     return "\n".join(text for text, _ in brief(result, width))
+
+
+def html_of(result: RunRecords) -> str:
+    """Return the result in short as a part of a page: the facts, the matrix, and what stands below it."""
+    result = result.without_random()
+    if not len(result):
+        return render("result.html.jinja", facts=[("", EMPTY)], table=Table("", (), "", []))
+    table, below = matrix_table(result), _below(result, NO_ADVICE)
+    header, rows = table.header, table.rows
+    if below and header[-1] != UTILITY:
+        header, rows = (*header, ""), [(*row, "") for row in rows]
+    whole = Table(table.title, header, "l" + "r" * (len(header) - 1), [*rows, *below])
+    return render("result.html.jinja", facts=_facts(result, NO_ADVICE), table=whole)
 
 
 # ---- facts ----
@@ -102,7 +117,8 @@ def _headline(result: RunRecords) -> str:
         by_text.setdefault(_best(result, method, 1 if len(methods) > 1 else 3), []).append(method)
     if len(methods) == 1:
         return f"{next(iter(by_text))}, by {methods[0]}."
-    found = [f"{text} by {_and(names)}" for text, names in by_text.items()]
+    every = f"all {len(methods)} methods" if len(by_text) == 1 and len(methods) > 2 else None
+    found = [f"{text} by {every or _and(names)}" for text, names in by_text.items()]
     more = [f"{len(found) - MOST} other answers in the report"] * (len(found) > MOST)
     return "; ".join([*found[:MOST], *more]) + "."
 
@@ -132,7 +148,7 @@ def _advised(advice: Advice) -> str:
         states.setdefault(state, []).append(method)
     every = f"all {len(advice.trust)} methods" if len(states) == 1 and len(advice.trust) > 1 else None
     found = [", ".join(f"{MARKS[word]} {word}" for word in MARKS if word in words)]
-    found += [f"{state} on this model: {every or _and(methods)}" for state, methods in states.items()]
+    found += [f"{state} here: {every or _and(methods)}" for state, methods in states.items()]
     return "; ".join(filter(None, found)) + "."
 
 

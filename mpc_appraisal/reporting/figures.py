@@ -7,6 +7,7 @@ needed. Colours, sizes and labels may change. The same figure has to give the sa
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,15 @@ from mpc_appraisal.reporting.result import Result
 from mpc_appraisal.reporting.result_tables import yes_or_no
 
 BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#6b7280"
+
+
+class NotebookFigure(Figure):
+    """A figure that shows itself in a notebook, whether or not pyplot was imported there."""
+
+    def _repr_png_(self) -> bytes:
+        drawn = io.BytesIO()
+        self.savefig(drawn, format="png", dpi=100)
+        return drawn.getvalue()
 
 
 def values_figure(result: Result) -> Figure | None:
@@ -42,7 +52,7 @@ def values_figure(result: Result) -> Figure | None:
     names = max((len(r.candidate) for r in result), default=0)
     panel = 4.0 if leveled else max(4.0, 0.32 * len(result.candidates) + 1.2)
     extra = 0 if leveled else min(2.0, 0.06 * names)  # inches for the names under the axis
-    figure = Figure(figsize=(max(5.0, panel * columns), 3.4 * rows + 0.5 + extra), layout="constrained")
+    figure = NotebookFigure(figsize=(max(5.0, panel * columns), 3.4 * rows + 0.5 + extra), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
     found = result.correlations()

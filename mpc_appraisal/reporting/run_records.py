@@ -33,11 +33,26 @@ NESTED = (
 )
 
 
+class MethodRecords(dict):
+    """Hold the records of one candidate, {method: record}.
+
+    Where one method was run, baselines aside, the fields of its record are attributes too: result["seller a"].value.
+    """
+
+    def __getattr__(self, key: str):
+        if key.startswith("__"):
+            raise AttributeError(key)
+        appraised = [record for record in self.values() if not record.baseline] or list(self.values())
+        if len(appraised) != 1:
+            raise AttributeError(f"{key}: there are several methods, so write [METHOD].{key}, with one of {list(self)}")
+        return getattr(appraised[0], key)
+
+
 class RunRecords(Sequence):
     """Hold the records of one run: at most one for each method and candidate.
 
     records[3], records[1:4]           by position
-    records["seller a"]                its record if one method was run, baselines aside; else {method: record}
+    records["seller a"]                its records by method; see `MethodRecords`
     records["influence", "seller a"]   one record
 
     A slice, a sorted copy and the records of one method are of the same class as the whole.
@@ -88,8 +103,7 @@ class RunRecords(Sequence):
             found = {record.method: record for record in self._records if record.candidate == key}
             if not found:
                 raise InputError("result", key, f"a candidate: {', '.join(self.candidates)}")
-            appraised = [record for record in found.values() if not record.baseline] or list(found.values())
-            return appraised[0] if len(appraised) == 1 else found
+            return MethodRecords(found)
         return self._records[key]
 
     def of(self, method: str) -> RunRecords:

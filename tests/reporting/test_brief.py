@@ -113,7 +113,7 @@ def test_advice_stands_in_short_and_in_the_report(tmp_path):
             zip("abc", ("buy", "undecided", "do not buy"), strict=True)}  # fmt: skip
     advice = Advice(said, {"influence": "trusted", "finetuning": "inverted"}, ("finetuning is no guide here.",))
     text = " ".join(" ".join(line.split()) for line, _ in brief(Result(rows), advice=advice))
-    assert "+ buy, - do not buy, ? undecided; trusted on this model: influence; inverted on this model:" in text
+    assert "+ buy, - do not buy, ? undecided; trusted here: influence; inverted here: finetuning." in text
     assert "calibrated threshold 0.284" in text
     assert [row[1] for row in matrix_table(Result(rows), advice).rows] == ["3.000 +", "2.000 ?", "1.000 -"]
     page = write_report(Result(rows), tmp_path, advice, {"a": "card-a", "b <i>": "card-b-i"})[0].read_text()
