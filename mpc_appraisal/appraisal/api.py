@@ -211,7 +211,7 @@ def as_session(stated: str | Session) -> Session:
 
 def _of_one_market(data: Any) -> bool:
     """Return whether the candidates are those of one scenario, which draws both sides' rows from one data set."""
-    listed = not isinstance(data, (Mapping, tuple)) and isinstance(data, Sequence)
+    listed = isinstance(data, Sequence) and not isinstance(data, str)
     return listed and len(data) > 0 and all(isinstance(each, Candidate) for each in data)
 
 

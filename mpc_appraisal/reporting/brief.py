@@ -105,7 +105,8 @@ def _facts(result: RunRecords, advice: Advice) -> list[tuple[str, str]]:
             ("Warning", textwrap.shorten(shown(warned[0], 400), 2 * WIDTH - 3 * LABEL, placeholder=" …") + more)
         )
     facts += [("Cost", _cost(private, result)), ("Opened", _opened(private))]
-    return [*facts, ("Trust", _trust(RunRecords(private) if private else result))]
+    appraised = [record for record in result if not record.baseline] or result
+    return [*facts, ("Trust", _trust(RunRecords(private or appraised)))]
 
 
 def _headline(result: RunRecords) -> str:

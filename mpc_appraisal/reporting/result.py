@@ -89,7 +89,8 @@ class Result(RunRecords):
         correlations, rows = self.correlations(), {}
         for method in (each for each in self.without_random().methods if each not in ERRORS):
             records = self.of(method)
-            differences = [abs(record.difference) for record in records if record.difference is not None]
+            private = [record for record in records if record.session != "plain"]
+            differences = [abs(record.difference) for record in private if record.difference is not None]
             try:
                 best = records.best(method).candidate
             except InputError:
@@ -118,15 +119,16 @@ class Result(RunRecords):
             raise InputError("plot", "a result without values", "a value or an answer that was opened to this party")
         return figure
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write the records to records.jsonl in a folder, and return its path. `mpc_appraisal.load(folder)` reads it.
 
-        The folder is created if it is not there. Raises InputError where it has records already.
+        The folder is created if it is not there. Raises InputError where it has records already, unless `overwrite`.
         """
         path = Path(folder, RECORDS)
-        if path.exists():
-            raise InputError("folder", str(folder), f"a folder without {RECORDS}")
+        if path.exists() and not overwrite:
+            raise InputError("folder", str(folder), f"a folder without {RECORDS}, or overwrite=True")
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
         for record in self:
             append(path, record)
         write_measured(self.measured, path.parent)

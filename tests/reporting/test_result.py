@@ -148,5 +148,6 @@ def test_a_result_is_saved_and_read_again(result, tmp_path):
     assert path.name == "records.jsonl" and frame["value"].tolist() == [r.value for r in records()]
     with pytest.raises(InputError, match="^folder: got .*without records.jsonl"):
         result.save(tmp_path / "new" / "run")
+    assert len(load(result[:3].save(tmp_path / "new" / "run", overwrite=True).parent)) == 3
     page = result.report(tmp_path / "page")
     assert page.read_text().count('href="card-') == len(NAMES) == len(list((tmp_path / "page").glob("card-*.html")))
