@@ -75,6 +75,7 @@ class Plain(PlainSettings):
         candidates = {c.name: c.with_classes(classes) for c in seller.candidates}
         released = {} if plan.release.description.plain_value else _released(plan, buyer, prepared, candidates)
         records = []
+        emit({"state": "computing"})
         for data in candidates.values():
             if data.features != prepared.model.features:
                 raise DisagreementError(

@@ -33,6 +33,7 @@ from mpc_appraisal.cli.console import terminal
 from mpc_appraisal.cli.inputs import read_own, shown
 from mpc_appraisal.cli.jobs import job_key, job_settings
 from mpc_appraisal.cli.progress import progress
+from mpc_appraisal.cli.public_sizes import check_row_norm
 from mpc_appraisal.common.checks import boolean
 from mpc_appraisal.common.environment import whole
 from mpc_appraisal.common.errors import InputError
@@ -202,6 +203,7 @@ def _described(result: Result, known: dict[str, str] | None) -> Result:
 
 def _plan(cfg: DictConfig, methods: tuple[Appraiser, ...], seed: int, public: dict[str, Any]) -> Plan:
     """Return what all parties state alike. public: the public configuration, of which the plan's digest is made."""
+    check_row_norm(cfg)
     trains, release = instantiate(cfg.model), instantiate(release_settings(cfg))
     kind, l2, digest = model_of(trains), check_l2(cfg.model.l2), config_hash(public)
     return Plan(methods, l2, seed, digest, trains, public, release=release, model=kind, overlap=overlap_of(cfg))

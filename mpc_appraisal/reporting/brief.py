@@ -242,6 +242,8 @@ def _cell(result: RunRecords, method: str, candidate: str, among: dict[str, int]
         return f"{number(record.value)} ± {number((record.interval[1] - record.interval[0]) / 2, 2)}"
     if record.value is not None:
         return with_margin(result, record)
+    if record.decision is not None:
+        return "yes" if record.decision else "no"
     text = answer(record, among[method])
     return text.removesuffix(f" of {among[method]}") if record.winner else text
 
