@@ -26,10 +26,11 @@ def by_argument() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        name, expected = in_words_of_arguments(error.name), in_words_of_arguments(error.expected)
-        if (name, expected) == (error.name, error.expected):
+        texts = (error.name, error.value, error.expected)
+        found = [in_words_of_arguments(text) if isinstance(text, str) else text for text in texts]
+        if found == list(texts):
             raise
-        renamed = InputError(name, error.value, expected)
+        renamed = InputError(*found)
         renamed.__notes__ = list(getattr(error, "__notes__", ()))
         raise renamed from error
 

@@ -90,7 +90,7 @@ def _bar(console: Any) -> Iterator[Events]:
         def show(event: dict[str, Any]) -> None:
             if "state" in event:
                 forecast.begin()
-                bar.update(task, description=shown(event["state"], room))
+                bar.update(task, description=shown(event["state"], room), refresh=True)
             if "done" in event:
                 done, of = event["done"], event["of"]
                 text = f"computing {done} of {of}{forecast.left(done, of)}: {_named(event)}"
