@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from mpc_appraisal.appraisal.cost import table
+from mpc_appraisal.cli import front
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import versions
 from mpc_appraisal.common.roles import MODEL_OWNER
@@ -55,7 +56,7 @@ def stated(arguments: Sequence[str]) -> tuple[dict[str, int], list[NetworkLink],
     sizes, links, left = {}, dict(LINKS), []
     for argument in arguments:
         key, equals, text = argument.partition("=")
-        if equals and key in SIZES:
+        if equals and key in SIZES and not (key == "features" and text in front.options(key)):  # a group of this name
             sizes[key] = _whole(key, text)
         elif equals and key in links:
             links[key] = _positive(key, text)
