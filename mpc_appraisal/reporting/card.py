@@ -135,7 +135,11 @@ def sections(records: list[Record], among: dict[str, int]) -> list[Section]:
 def _decided(records: list[Record], advice: Advice) -> list[Section]:
     """Return the section with the candidate's decisions, or nothing where there is none."""
     verdicts = advice.of(records[0].candidate)
-    answers = [(f"{shown(method, NAME)}: {one.sentence}", ()) for method, one in verdicts.items()]
+    last = list(verdicts)[-1:]
+    answers = [
+        (f"{shown(method, NAME)}: {one.sentence}", (SECRET,) if [method] == last else ())
+        for method, one in verdicts.items()
+    ]
     facts = [
         (
             f"{shown(method, NAME)}",
@@ -144,7 +148,7 @@ def _decided(records: list[Record], advice: Advice) -> list[Section]:
         for method, one in verdicts.items()
     ]
     facts += [("caveat", shown(text, 4 * TEXT)) for text in advice.caveats]
-    return [Section("The decision", (*answers, ("", (SECRET,))), tuple(facts))] if answers else []
+    return [Section("The decision", tuple(answers), tuple(facts))] if answers else []
 
 
 def _subtitle(records: list[Record]) -> str:

@@ -60,7 +60,7 @@ def print_result(result: Result, console=None, advice: Advice = NO_ADVICE, repor
 
 def _tables(result: Result, advice: Advice) -> list[Table]:
     """Return the tables at the top: decisions, counts and warnings where there are any, values and openings."""
-    first = [*decision_tables(advice), counts_table(result)]
+    first = [*decision_tables(advice)[0], counts_table(result)]
     served = [measured_table(result.measured)] if result.measured else []
     last = [warnings_table(result), correlations_table(result), *served, openings_table(result)]
     return [
@@ -105,7 +105,7 @@ def write_report(
     figures.append(("removal", lambda result: removal_figure(result.measured)))
     drawn = [(name, figure) for name, draw in figures if (figure := draw(result)) is not None]
     images = [path for name, figure in drawn for path in save(figure, folder, name)]
-    details = [*advice.tables, candidates_table(result), costs_table(result), run_table(result)]
+    details = [*decision_tables(advice)[1], candidates_table(result), costs_table(result), run_table(result)]
     page = Page(
         TITLE,
         main=_tables(result, advice),

@@ -22,6 +22,7 @@ COVERS = (
     "it covers that these rows are a sample of their source, not what the model owner's own rows add, nor that "
     "influence is a first-order estimate."
 )
+MOST_SENTENCES = 6  # decisions whose sentences stand at the top of a report
 SECRET = "A decision names the model owner's secret threshold: this page is for the model owner alone."
 
 
@@ -90,19 +91,29 @@ def _values_notes(result: RunRecords, full: bool, clear: bool) -> list[str]:
     return [*notes, *_release_notes(result)]
 
 
-def decision_tables(advice: Advice) -> list[Table]:
-    """Return what the model owner's pre-flight says of the answers, and of the methods. There may be no rows."""
-    verdicts = [
+def decision_tables(advice: Advice) -> tuple[list[Table], list[Table]]:
+    """Return what the model owner's pre-flight says: tables for the top of a report, and tables for its end.
+
+    The sentences of more than MOST_SENTENCES answers stand at the end, and the verdicts alone at the top.
+    """
+    header = ("candidate", "method", "verdict", "threshold", "decision")
+    rows = [
         (candidate, method, one.word, number(one.threshold, 3), one.sentence)
         for (method, candidate), one in advice.verdicts.items()
     ]
-    header = ("candidate", "method", "verdict", "threshold", "decision")
-    return [
-        Table("Decision", header, "lllrl", verdicts, (SECRET,)),
-        Table(
-            "What the pre-flight says", ("method", "on this model"), "ll", list(advice.trust.items()), advice.caveats
-        ),
-    ]
+    trust = Table(
+        "What the pre-flight says", ("method", "on this model"), "ll", list(advice.trust.items()), advice.caveats
+    )
+    if len(rows) <= MOST_SENTENCES:
+        return [Table("Decision", header, "lllrl", rows, (SECRET,)), trust], list(advice.tables)
+    methods = list(dict.fromkeys(method for method, _ in advice.verdicts))
+    short = []
+    for candidate in dict.fromkeys(name for _, name in advice.verdicts):
+        of = advice.of(candidate)
+        cells = (f"{of[m].word} (from {number(of[m].threshold, 3)})" if m in of else DASH for m in methods)
+        short.append((candidate, *cells))
+    top = Table("Decision", ("candidate", *methods), "l" * (1 + len(methods)), short, (SECRET,))
+    return [top, trust], [Table("Decisions in full", header, "lllrl", rows, (SECRET,)), *advice.tables]
 
 
 def with_margin(result: RunRecords, record: Record) -> str:

@@ -122,6 +122,18 @@ def test_advice_stands_in_short_and_in_the_report(tmp_path):
     assert '<a href="card-b-i.html">b &lt;i&gt;</a>' in (tmp_path / "report.html").read_text()
 
 
+def test_many_decisions_stand_in_full_at_the_end(tmp_path):
+    rows = records()
+    page = write_report(Result(rows), tmp_path, advised(rows))[0].read_text()
+    top, end = page.index("## Decision\n"), page.index("## Decisions in full")
+    assert top < page.index("## Values") < end
+    found = {
+        line.split(" | ")[0].strip("| "): line.split(" | ")[1:] for line in page[top:].splitlines() if "(from" in line
+    }
+    assert set(found) == {r.candidate.replace("|", "\\|") for r in rows} and len(found["alpha"]) == 2
+    assert found["alpha"][0] == "buy (from 0.284)"
+
+
 def test_the_random_baseline_is_a_band_and_no_row(tmp_path):
     rows = records()
     drawn = [Record("random", r.candidate, 0.1 * k, utility=r.utility, level=r.level) for k, r in enumerate(rows[:5])]
