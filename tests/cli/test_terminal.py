@@ -50,7 +50,7 @@ def test_a_quiet_run_and_a_sweep_print_the_path_of_each_report(tmp_path):
     assert reports[:2] == ["report: all/0/report.html", "report: all/1/report.html"] and len(reports) < 30
     assert "computing" not in error and "[2/2] seed=1" in error
     wrong = app(*WORDS, "quiet=maybe", folder=tmp_path)
-    assert "quiet: got maybe" in wrong.communicate(timeout=120)[1] and wrong.returncode == 2
+    assert "quiet: got 'maybe'" in wrong.communicate(timeout=120)[1] and wrong.returncode == 2
 
 
 def test_the_time_left_is_that_of_the_steps_before():
