@@ -150,6 +150,7 @@ def _advised(advice: Advice) -> str:
     every = f"all {len(advice.trust)} methods" if len(states) == 1 and len(advice.trust) > 1 else None
     found = [", ".join(f"{MARKS[word]} {word}" for word in MARKS if word in words)]
     found += [f"{state} here: {every or _and(methods)}" for state, methods in states.items()]
+    found += ["no threshold could be calibrated"] * (not advice.verdicts)
     return "; ".join(filter(None, found)) + "."
 
 

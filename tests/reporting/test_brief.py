@@ -116,6 +116,8 @@ def test_advice_stands_in_short_and_in_the_report(tmp_path):
     assert "+ buy, - do not buy, ? undecided; trusted here: influence; inverted here: finetuning." in text
     assert "calibrated threshold 0.284" in text
     assert [row[1] for row in matrix_table(Result(rows), advice).rows] == ["3.000 +", "2.000 ?", "1.000 -"]
+    without = " ".join(line for line, _ in brief(Result(rows), advice=Advice(trust={"influence": "trusted"})))
+    assert "trusted here: influence; no threshold could be calibrated." in without
     page = write_report(Result(rows), tmp_path, advice, {"a": "card-a", "b <i>": "card-b-i"})[0].read_text()
     assert "| a | influence | buy | 0.284 | above a |" in page and "finetuning is no guide here." in page
     assert "- [a](card-a.md)" in page and "- [b \\<i\\>](card-b-i.md)" in page
