@@ -93,14 +93,18 @@ def values_figure(result: Result) -> Figure | None:
 
 
 def cost_figure(result: Result) -> Figure:
-    """Draw seconds and MB sent on log scales, with a dot for each candidate, and "none" if nothing was spent."""
-    methods = result.methods
+    """Draw seconds and MB sent on log scales, with a dot for each candidate, and "none" if nothing was spent.
+
+    A method whose records state no cost has no row, and MB are left out where nothing was sent at all.
+    """
+    spending = [m for m in result.methods if any(r.seconds or r.bytes_sent for r in result.of(m))]
+    methods = spending or result.methods
+    shown = [("total_seconds", "seconds"), ("megabytes", "MB sent by all parties")]
+    shown = shown if any(record.bytes_sent for record in result) else shown[:1]
     figure = Figure(figsize=(9.0, 1.5 + 0.42 * len(methods)), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2, sharey=True)
-    for axis, key, label in zip(
-        panels, ("total_seconds", "megabytes"), ("seconds", "MB sent by all parties"), strict=True
-    ):
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axis, (key, label) in zip(panels, shown, strict=True):
         spent = {m: [getattr(r, key) for r in result.of(m) if getattr(r, key) > 0] for m in methods}
         for place, method in enumerate(methods):
             private = any(r.session != "plain" for r in result.of(method))

@@ -33,7 +33,7 @@ from mpc_appraisal.reporting.table import Table, TableCollector
 
 TITLE = "Appraisal of data"
 CAPTIONS = {
-    "values": "Value of each candidate by each method: rings; crosses are the same computed in the clear.",
+    "values": "Value of each candidate by each method: rings.",
     "costs": "Cost of each candidate's appraisal, by method.",
     "removal": REMOVAL_CAPTION,
 }
@@ -120,6 +120,8 @@ def write_report(
 def caption(name: str, result: Result) -> str:
     """Return the caption of a figure, which explains bars and squares only where the figure has them."""
     text = CAPTIONS[name]
+    if name == "values" and any(record.plaintext_value is not None for record in result):
+        text += " Crosses: the same computed in the clear."
     if name == "values" and any(record.interval for record in result):
         text += " Bars: the 95% interval that the noise leaves."
     if name == "values" and any(result.margin(record) is not None for record in result):
