@@ -31,7 +31,7 @@ from typing import Any
 from mpc_appraisal.appraisal.counted import SharedItems
 from mpc_appraisal.appraisal.encrypted_answers import EncryptedAnswers, keys_in, text_in
 from mpc_appraisal.appraisal.norms import checks_weights, with_spread
-from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
+from mpc_appraisal.appraisal.plan import DataOwnerInput, Emit, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.appraisal.questions import inputs_of, marks_of, questions_of
 from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER, OWNERS
@@ -86,6 +86,7 @@ def consent(
     listed: Mapping[str, dict[str, Any] | None],
     compared: Sequence[str] = (),
     shared: SharedItems | None = None,
+    emit: Emit = lambda event: None,
 ) -> Agreed:
     """Take steps 1 to 4, which every party calls at the same time, and return what was agreed.
 
@@ -99,6 +100,7 @@ def consent(
         listed: What each candidate's listing says, or None, by candidate's name.
         compared: Sentences on how the two sides' data fit together.
         shared: The sets whose shared items are counted after this, or None; the count is approved and charged here.
+        emit: A function that receives progress events.
 
     Raises:
         DisagreementError: The parties' requests differ.
@@ -123,6 +125,7 @@ def consent(
     marks = marks_of(plan, facts, inputs, listed) if questions and role == MODEL_OWNER else {}
     known = _known(plan, found) if isinstance(own, DataOwnerInput) else {}
     message: dict[str, Any] = {}
+    emit({"state": f"waiting for the data owner's yes to request {request.id}"})
     if isinstance(own, DataOwnerInput):
         message = _decision(rendezvous, own, request, keys.get(MODEL_OWNER))
         message["answered"] = [list(key) for key in known]
@@ -299,13 +302,7 @@ def make_request(
         {
             "format": FORMAT,
             "methods": [{"name": m.name, "settings": repr(m), "opens": m.opens} for m in plan.methods],
-            "model": {
-                "features": first.features,
-                "classes": first.classes,
-                "train_rows": first.train_rows,
-                "test_rows": first.test_rows,
-                "l2": first.l2,
-            }
+            "model": {key: getattr(first, key) for key in ("features", "classes", "train_rows", "test_rows", "l2")}
             | ({} if plan.model.link is SOFTMAX else {"name": plan.model.name}),
             "candidates": [{"name": name, "rows": f.rows, "listing": listed.get(name)} for name, f in facts.items()],
             "release": {"kind": described.kind, "words": " ".join([described.words, *doubt])},

@@ -17,9 +17,10 @@ from functools import partial
 from numbers import Integral
 from typing import Any
 
+from mpc_appraisal.appraisal.argument_names import by_argument
 from mpc_appraisal.appraisal.compared import warnings_of
 from mpc_appraisal.appraisal.evaluation import Evaluation, as_evaluation, evaluated
-from mpc_appraisal.appraisal.given_data import Own, candidates_of, own_data
+from mpc_appraisal.appraisal.given_data import Own, candidates_of, names_of_classes, own_data
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import (
     DataOwnerInput,
@@ -38,6 +39,7 @@ from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.data import Dataset, Recipe, check_gaps
 from mpc_appraisal.data.naming import alike
 from mpc_appraisal.data.scenarios import Candidate
+from mpc_appraisal.data.targets import CLASSES
 from mpc_appraisal.methods import (
     Appraiser,
     Baseline,
@@ -81,6 +83,7 @@ def appraise(
     progress: Emit | None = None,
     recipe: Recipe | None = None,
     evaluate: Evaluation | str | Collection[str] | None = None,
+    target: str | None = None,
 ) -> Result:
     """Appraise data sets for a model owner, privately.
 
@@ -110,16 +113,20 @@ def appraise(
             digest is compared before anything else, and stands in the records.
         evaluate: Which measures of how well the values serve are computed in the clear too, for `Result.measured`:
             'all', names of `methods.evaluation`, or an `Evaluation`. It needs both sides' data: no `Join`.
+        target: The name of the column with labels or numbers, where `data`, `train` and `test` are pandas DataFrames.
+            Labels may be texts, which are then the names of the classes.
 
     Returns:
-        A `Result`, which prints, sorts, can be indexed by candidate, and has `to_frame()`. A higher `value` is better.
+        A `Result`, which shows itself as a table, can be indexed by candidate, and has `to_frame()`, `summary()`,
+        `plot()`, `save()` and `report()`. A higher `value` is better.
 
     Raises:
         InputError: An argument is bad; the error names it.
         DisagreementError: The sides' columns or classes have different names.
         PeerError: A party failed or vanished.
     """
-    methods, l2, seed, release = as_methods(method), check_l2(l2), check_seed(seed), as_release(release)
+    with by_argument():
+        methods, l2, seed, release = as_methods(method), check_l2(l2), check_seed(seed), as_release(release)
     baseline_methods = as_baselines(baselines, seed)
     if isinstance(session, Join) != (controls is not None):
         raise InputError("controls", controls, CONTROLS)
@@ -127,14 +134,22 @@ def appraise(
     kind, given = stated_model(model)
     if recipe is not None and not isinstance(recipe, Recipe):
         raise InputError("recipe", type(recipe).__name__, "a Recipe, as Recipe.load(path) returns it, or None")
-    parts = {"train": own_data(train, "train", kind, recipe), "test": own_data(test, "test", kind, recipe)}
-    buyer = _buyer(parts, kind, given, l2, threshold, controls, _of_one_market(data), methods)
-    seller, emit = DataOwnerInput(candidates_of(data, kind, recipe), controls), progress or (lambda event: None)
+    named = names_of_classes((train, test), target) if kind.target == CLASSES else None
+    own = {"train": train, "test": test}
+    parts = {key: own_data(each, key, kind, recipe, target, named) for key, each in own.items()}
+    seller = DataOwnerInput(candidates_of(data, kind, recipe, target), controls)
+
+    def emit(event: dict[str, Any]) -> None:
+        if progress is not None and "done" in event:
+            progress(event)
+
     levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
     plan, wanted = _plan(methods, l2, seed, release, kind, recipe), as_evaluation(evaluate)
     if wanted.measures and isinstance(session, Join):
         raise InputError("evaluate", list(wanted.measures), "None with a Join, where nobody holds both sides' data")
-    result = run(as_session(session), plan, buyer, seller, emit, levels, true_utility, baseline_methods)
+    with by_argument():
+        buyer = _buyer(parts, kind, given, l2, threshold, controls, _of_one_market(data), methods)
+        result = run(as_session(session), plan, buyer, seller, emit, levels, true_utility, baseline_methods)
     return result.with_measured(evaluated(wanted, result, plan, buyer, seller, emit)) if wanted.measures else result
 
 
@@ -196,7 +211,7 @@ def as_session(stated: str | Session) -> Session:
 
 def _of_one_market(data: Any) -> bool:
     """Return whether the candidates are those of one scenario, which draws both sides' rows from one data set."""
-    listed = not isinstance(data, (Mapping, tuple)) and isinstance(data, Sequence)
+    listed = isinstance(data, Sequence) and not isinstance(data, str)
     return listed and len(data) > 0 and all(isinstance(each, Candidate) for each in data)
 
 

@@ -8,7 +8,7 @@ has to be a raw table or has to have the recipe's columns, because the recipe's 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
@@ -16,20 +16,30 @@ from mpc_appraisal.data import Dataset, Recipe
 from mpc_appraisal.data.dataset import listed
 from mpc_appraisal.data.naming import refuse_row_index
 from mpc_appraisal.data.scenarios import Candidate
+from mpc_appraisal.data.targets import CLASSES
 from mpc_appraisal.models.base import LinearModel
 
 Own = Dataset | tuple[Any, Any]
 
 
-def own_data(data: Any, name: str, kind: type[LinearModel], recipe: Recipe | None = None) -> Dataset | None:
+def own_data(
+    data: Any,
+    name: str,
+    kind: type[LinearModel],
+    recipe: Recipe | None = None,
+    target: str | None = None,
+    class_names: tuple[str, ...] | None = None,
+) -> Dataset | None:
     """Return one argument as a data set, or None.
 
     Args:
-        data: A `Dataset`, or arrays (x, y), where y is None for rows without labels. With a recipe also the path of a
-            raw table, or a pandas DataFrame.
+        data: A `Dataset`, or arrays (x, y), where y is None for rows without labels, or a pandas DataFrame with the
+            column `target`. With a recipe also the path of a raw table, or a DataFrame of one.
         name: The argument's name.
         kind: The kind of the run's model, which says what y holds.
         recipe: What makes features of raw tables; None where the rows are features.
+        target: The name of the column of a DataFrame that holds y.
+        class_names: The names of classes 0, 1, ..., where y of a DataFrame holds names; None takes those that it has.
 
     Raises InputError, under `name`, for anything else.
     """
@@ -46,9 +56,42 @@ def own_data(data: Any, name: str, kind: type[LinearModel], recipe: Recipe | Non
         return refuse_row_index(
             Dataset.of(*data, name=name, columns=columns_of(data[0], name), target=kind.target), name
         )
-    expected = "a Dataset, or a tuple (x, y) of arrays"
+    if recipe is None and hasattr(data, "iloc"):
+        return refuse_row_index(_of_frame(data, name, kind, target, class_names), name)
+    expected = "a Dataset, a tuple (x, y) of arrays, or a pandas DataFrame with target=... beside it"
     expected = expected if recipe is None else "the path of a raw table, a DataFrame, or a Dataset by the recipe"
     raise InputError(name, type(data).__name__, expected)
+
+
+def _of_frame(
+    frame: Any, name: str, kind: type[LinearModel], target: str | None, class_names: tuple[str, ...] | None
+) -> Dataset:
+    """Return a DataFrame as a data set. Raises InputError, under `name`, where it has no such column."""
+    columns = list(getattr(frame, "columns", ()))
+    if target is None:
+        expected = "target=..., the name of its column of labels or numbers, or a tuple (x, y)"
+        raise InputError(name, f"a DataFrame with the columns {listed(columns)}", expected)
+    if columns.count(target) != 1:
+        raise InputError(name, f"a DataFrame with the columns {listed(columns)}", f"one column {target!r}, the target")
+    x, y = frame.drop(columns=[target]), frame[target]
+    if class_names is None and kind.target == CLASSES:
+        class_names = names_of_classes([frame], target)
+    if class_names is not None:
+        place = {each: k for k, each in enumerate(class_names)}
+        if strange := [each for each in y if each not in place]:
+            raise InputError(name, f"{target} {strange[0]!r}", f"one of {listed(class_names)}")
+        y = [place[each] for each in y]
+    return Dataset.of(x, y, name=name, columns=columns_of(x, name), class_names=class_names, target=kind.target)
+
+
+def names_of_classes(frames: Iterable[Any], target: str | None) -> tuple[str, ...] | None:
+    """Return the texts in the column `target` of these DataFrames, in their order; None where it holds numbers.
+
+    What is no DataFrame with that column is left out.
+    """
+    held = [each[target] for each in frames if hasattr(each, "iloc") and target in getattr(each, "columns", ())]
+    found = {each for column in held if column.dtype.kind not in "biuf" for each in column}
+    return tuple(sorted(found)) if found and all(isinstance(each, str) for each in found) else None
 
 
 def columns_of(x: Any, name: str) -> tuple[str, ...] | None:
@@ -65,17 +108,19 @@ def columns_of(x: Any, name: str) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def candidates_of(data: Any, kind: type[LinearModel], recipe: Recipe | None = None) -> tuple[Dataset, ...]:
+def candidates_of(
+    data: Any, kind: type[LinearModel], recipe: Recipe | None = None, target: str | None = None
+) -> tuple[Dataset, ...]:
     """Return the argument `data` as data sets with different names. Raises InputError where two names are the same."""
     if data is None:
         return ()
     if isinstance(data, Mapping):
-        return tuple(own_data(d, str(name), kind, recipe).renamed(str(name)) for name, d in data.items())
+        return tuple(own_data(d, str(name), kind, recipe, target).renamed(str(name)) for name, d in data.items())
     one = isinstance(data, (Dataset, tuple, str, os.PathLike)) or hasattr(data, "iloc")
     if one and not (isinstance(data, tuple) and isinstance(data[0], (Dataset, Candidate))):
-        return (own_data(data, "data", kind, recipe),)
+        return (own_data(data, "data", kind, recipe, target),)
     sets = tuple(
-        c.data.renamed(c.name) if isinstance(c, Candidate) else own_data(c, f"data[{k}]", kind, recipe)
+        c.data.renamed(c.name) if isinstance(c, Candidate) else own_data(c, f"data[{k}]", kind, recipe, target)
         for k, c in enumerate(data)
     )
     names = [s.name for s in sets]

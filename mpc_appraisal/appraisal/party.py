@@ -58,7 +58,7 @@ from mpc_appraisal.appraisal.sides import in_order, say, without_rows
 from mpc_appraisal.appraisal.tasks import check_supported, check_targets
 from mpc_appraisal.common.errors import DisagreementError, InputError, PeerError
 from mpc_appraisal.common.provenance import config_hash
-from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.governance.catalogue import Listing
 from mpc_appraisal.methods import Facts
@@ -87,7 +87,8 @@ def take_part(
         address: The rendezvous as 'tcp://host:port'; None under torchrun.
         plan: What all parties state alike.
         read: A function that returns this party's own input. It is called in this process alone.
-        emit: A function that receives progress events, such as {"done": 3, "of": 30, "method": ..., "candidate": ...}.
+        emit: A function that receives progress events, such as {"done": 3, "of": 30, "method": ..., "candidate": ...},
+            or {"state": "connected to ..."}.
         hosted: Whether a launcher on this machine hosts the rendezvous.
         session_name: The name of the kind of session, which the records state.
 
@@ -100,6 +101,8 @@ def take_part(
         ApprovalError: The data owner does not say yes.
         PeerError: Another party failed, vanished or never came.
     """
+    place = "as torchrun says" if address is None else f"at {address}"
+    emit({"state": f"waiting for the other parties {place}"})
     return attend(
         role,
         plan.transport,
@@ -115,6 +118,8 @@ def _appraise(
     role: str, rendezvous: Rendezvous, plan: Plan, own: OwnInput, emit: Emit, session_name: str
 ) -> list[Record]:
     """Appraise between connected parties, and return this party's records. The order is that of the exchanges."""
+    others = " and ".join(each.replace("_", " ") for each in ROLES if each != role)
+    emit({"state": f"connected to {others}"})
     check_supported(plan)
     check_counterparty(role, own, rendezvous)
     plan = respelt(plan, *agree(rendezvous, plan.public, plan.digest, config_hash))
@@ -142,11 +147,12 @@ def _appraise(
     # A program that cannot be computed is refused before a ledger or the data owner is asked.
     rehearsed = _rehearsed(role, plan, facts, bound, ())
     compared = sentences((one for one in findings if one.public), facts)
-    agreed = consent(role, rendezvous, plan, own, facts, ready, listed, compared, shared_sets)
+    agreed = consent(role, rendezvous, plan, own, facts, ready, listed, compared, shared_sets, emit)
     run = Run(role, plan, with_spread(facts, ready), listed, agreed, seconds, session_name, tuple(own_findings))
     if shared_sets is not None:
         run.overlaps = count_shared(rendezvous, plan, own, shared_sets)
     if len(agreed.answers) < len(plan.methods) * len(facts):
+        emit({"state": "computing"})
         if agreed.answers:
             rehearsed = _rehearsed(role, plan, facts, bound, tuple(agreed.answers))
         if role == DEALER:

@@ -112,8 +112,7 @@ def program(
             now = session.failure
             failure = None if failed is None or now is None else now - failed
             results.append(Appraised(method, name, opened[0], cost, failure, tuple(session.ledger[known:])))
-            if session.role == MODEL_OWNER:
-                emit({"done": len(results), "of": of, "method": method.name, "candidate": name})
+            emit({"done": len(results), "of": of, "method": method.name, "candidate": name})
         if not isinstance(x, RowBlocks):
             _evict(session, x, y)
         if repeats is not None:

@@ -75,6 +75,7 @@ class Plain(PlainSettings):
         candidates = {c.name: c.with_classes(classes) for c in seller.candidates}
         released = {} if plan.release.description.plain_value else _released(plan, buyer, prepared, candidates)
         records = []
+        emit({"state": "computing"})
         for data in candidates.values():
             if data.features != prepared.model.features:
                 raise DisagreementError(
@@ -269,7 +270,12 @@ def _spawned(
 ) -> list[Record]:
     """Run one party in a spawned process. rendezvous: the address in place of the launcher's own."""
     where = rendezvous or address
-    return take_part(role, where, plan, lambda: read(folder), emit, hosted=True, session_name="spawn")
+
+    def steps(event: dict[str, Any]) -> None:
+        if role == MODEL_OWNER and event.get("state", "computing") == "computing":  # nobody waits on one machine
+            emit(event)
+
+    return take_part(role, where, plan, lambda: read(folder), steps, hosted=True, session_name="spawn")
 
 
 def _writer(data: Dataset) -> Callable[[Path], None]:

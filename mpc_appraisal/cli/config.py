@@ -40,6 +40,7 @@ OWN = (
     "resume",
     "overwrite",
     "evaluate",
+    "quiet",
 )
 
 # The keys of a count of shared items; with `overlap: null` they stand in no public configuration and in no job's key.

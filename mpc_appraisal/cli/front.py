@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mpc_appraisal.cli.commands import ABOUT, COMMANDS
 from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.common.offered_methods import offered_methods
 from mpc_appraisal.common.provenance import versions
 from mpc_appraisal.common.text import printable, shown
 
@@ -23,6 +24,7 @@ from mpc_appraisal.common.text import printable, shown
 CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
 CONF = CHECKOUT if CHECKOUT.is_dir() else Path(str(resources.files("mpc_appraisal"))) / "conf"
 HELP, VERSION = ("-h", "--help"), "--version"
+METHODS = "appraisal"  # the group that installed packages add to
 LISTED = "`mpc-appraisal --help` lists commands and groups."
 STATUSES = "0: done; 1: a check found something; 2: an expected error, in one line; 130: interrupted"
 
@@ -91,7 +93,12 @@ def group_names() -> list[str]:
 
 
 def options(group: str) -> list[str]:
-    """Return the options of a group."""
+    """Return the options of a group: those of conf/, and for appraisal the methods that installed packages offer."""
+    own = _own_options(group)
+    return own + [name for name in offered_methods() if group == METHODS and name not in own]
+
+
+def _own_options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
@@ -99,7 +106,7 @@ def documented_keys() -> dict[str, str]:
     """Return each key of the configuration by its full name, with what its comment says."""
     found = _documented(CONF / "config.yaml", "")
     for group in group_names():
-        for option in options(group):
+        for option in _own_options(group):
             for name, text in _documented(CONF / group / f"{option}.yaml", f"{group}.").items():
                 found.setdefault(name, text)
     return {name: text for name, text in found.items() if not name.startswith("hydra") and "defaults" not in name}
@@ -130,10 +137,12 @@ def _help_of(word: str) -> str:
         what, example = ABOUT[word]
         return f"{word}: {what}\nexample: mpc-appraisal {example}\nmpc-appraisal {word} --help says more"
     if word in group_names():
-        lines = [f"{word}={option}: {_first_sentence(CONF / word / f'{option}.yaml')}" for option in options(word)]
+        lines = [f"{word}={option}: {_about(word, option)}" for option in options(word)]
         return "\n".join(_folded(lines, 2))
     group, equals, option = word.partition("=")
     if equals and option in (options(group) if group in group_names() else ()):
+        if option not in _own_options(group):
+            return f"{word}: {_about(group, option)} Its settings are keys of appraisal, as its class names them."
         return (CONF / group / f"{option}.yaml").read_text(encoding="utf-8").rstrip()
     known = documented_keys()
     if word in known:
@@ -142,6 +151,13 @@ def _help_of(word: str) -> str:
         return "\n".join(_folded([text, *(f"  {name}: {known[name]}" for name in inside)], 4))
     choices = [*COMMANDS, *group_names(), *known, *(f"{g}={o}" for g in group_names() for o in options(g))]
     raise UnknownWordError("no command, group, GROUP=OPTION or key", word, choices, LISTED)
+
+
+def _about(group: str, option: str) -> str:
+    """Return what an option is, in a sentence."""
+    if option in _own_options(group):
+        return _first_sentence(CONF / group / f"{option}.yaml")
+    return f"A method of an installed package, {shown(offered_methods()[option])}."
 
 
 def _first_sentence(path: Path) -> str:
@@ -170,9 +186,6 @@ def explained(error: Exception) -> AppraisalError:
         group, option = match[1], match[2]
         if group in group_names():
             what, found = f"no option of the group {group}", options(group)
-            from mpc_appraisal.methods.installed import installed_names
-
-            found += [name for name in installed_names() if group == "appraisal" and name not in found]
             return UnknownWordError(what, option, found, f"There are {', '.join(found)}.")
     if match := re.search(r"Error parsing override '(.*)'", text):
         return UnknownWordError("neither a command nor KEY=VALUE", match[1], COMMANDS, LISTED)
@@ -183,7 +196,7 @@ def _unknown_key(key: str) -> AppraisalError:
     known = documented_keys()
     group = key.split(".")[0]
     if key in known and group in group_names():
-        having = [o for o in options(group) if key in _documented(CONF / group / f"{o}.yaml", f"{group}.")]
+        having = [o for o in _own_options(group) if key in _documented(CONF / group / f"{o}.yaml", f"{group}.")]
         return UnknownWordError("no key of this configuration", key, (), f"{group}={' or '.join(having)} has it.")
     same = [name for name in known if name.rsplit(".", 1)[-1] == key]  # the key without its group
     return UnknownWordError(

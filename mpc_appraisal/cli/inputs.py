@@ -16,6 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mpc_appraisal.appraisal.api import check_seed
 from mpc_appraisal.appraisal.compared import Source
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, needs
 from mpc_appraisal.appraisal.sessions import Join
@@ -26,6 +27,7 @@ from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import Sizes, check_gaps, check_kind, open_dataset, read_dataset
 from mpc_appraisal.data.items import Items, items_of_keys
 from mpc_appraisal.data.naming import Data, alike, named
+from mpc_appraisal.data.scenarios import MarketData
 from mpc_appraisal.governance.approval.decide import Request
 from mpc_appraisal.governance.catalogue import (
     Listing,
@@ -37,6 +39,11 @@ from mpc_appraisal.governance.catalogue import (
     salt_beside,
 )
 from mpc_appraisal.models.training import model_of
+
+
+def built_in_market(cfg: DictConfig) -> MarketData:
+    """Return the market that the scenario makes of the built-in data set, which a run on one machine appraises."""
+    return instantiate(cfg.scenario).build(*instantiate(cfg.data).load(), check_seed(cfg.seed))
 
 
 def read_own(cfg: DictConfig, role: str, methods: Sequence[Any]) -> OwnInput:

@@ -27,7 +27,7 @@ from mpc_appraisal.common.stable_names import stable
 
 def job_config(cfg: DictConfig) -> dict[str, Any]:
     """Return a job's configuration without the keys that do not change its result."""
-    kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "resume", "overwrite")])
+    kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "resume", "overwrite", "quiet")])
     config = without_added(stable(OmegaConf.to_container(kept, resolve=True)))
     for key in ("counterparty_key", "yes_expires"):
         config["party"].pop(key, None)

@@ -33,6 +33,7 @@ from mpc_appraisal.cli.console import terminal
 from mpc_appraisal.cli.inputs import read_own, shown
 from mpc_appraisal.cli.jobs import job_key, job_settings
 from mpc_appraisal.cli.progress import progress
+from mpc_appraisal.cli.public_sizes import check_row_norm
 from mpc_appraisal.common.checks import boolean
 from mpc_appraisal.common.environment import whole
 from mpc_appraisal.common.errors import InputError
@@ -41,13 +42,14 @@ from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import mapped
 from mpc_appraisal.methods import Appraiser, LeaveOneOut, Shapley, as_methods
 from mpc_appraisal.methods.preflight.check import glance
-from mpc_appraisal.methods.preflight.decision import sentences
+from mpc_appraisal.methods.preflight.decision import advice
 from mpc_appraisal.methods.preflight.result import Preflight
 from mpc_appraisal.models.base import check_l2
 from mpc_appraisal.models.training import model_of
 from mpc_appraisal.mpc.backends.rtas import NAME as RTAS
 from mpc_appraisal.release import Release
-from mpc_appraisal.reporting.card import write_cards
+from mpc_appraisal.reporting.advice import NO_ADVICE
+from mpc_appraisal.reporting.card import card_stems, write_cards
 from mpc_appraisal.reporting.measured import write_measured
 from mpc_appraisal.reporting.record import Record, append
 from mpc_appraisal.reporting.report import print_result, write_report
@@ -147,6 +149,8 @@ def appraise_config(
     def checked(own: OwnInput, given: bool = False) -> OwnInput:
         if isinstance(own, ModelOwnerInput) and given:
             check_given(own, plan)
+        if isinstance(own, ModelOwnerInput) and preflight:
+            emit({"state": "pre-flight: checking the methods on the model owner's own rows"})
         if isinstance(own, ModelOwnerInput) and preflight and (made := look(own, plan, folder)) is not None:
             found(made)
         return own
@@ -199,6 +203,7 @@ def _described(result: Result, known: dict[str, str] | None) -> Result:
 
 def _plan(cfg: DictConfig, methods: tuple[Appraiser, ...], seed: int, public: dict[str, Any]) -> Plan:
     """Return what all parties state alike. public: the public configuration, of which the plan's digest is made."""
+    check_row_norm(cfg)
     trains, release = instantiate(cfg.model), instantiate(release_settings(cfg))
     kind, l2, digest = model_of(trains), check_l2(cfg.model.l2), config_hash(public)
     return Plan(methods, l2, seed, digest, trains, public, release=release, model=kind, overlap=overlap_of(cfg))
@@ -219,8 +224,9 @@ def run_job(cfg: DictConfig) -> str | None:
     Raises InputError for a key that does not fit, or a folder that is taken or has records.
     """
     session, sweeping = instantiate(cfg.session), HydraConfig.get().mode == RunMode.MULTIRUN
-    for switch in ("resume", "overwrite"):
-        boolean(switch, cfg[switch])
+    for switch in ("resume", "overwrite", "quiet"):
+        if switch != "quiet" or cfg.quiet is not None:
+            boolean(switch, cfg[switch])
     between = isinstance(session, Join)
     if between and cfg.resume:
         raise InputError(
@@ -258,7 +264,7 @@ def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: st
     if "market" in cfg:
         return _market(cfg, folder, key, settings)
     made: list[Preflight] = []
-    with progress() as emit:
+    with progress(is_quiet(cfg)) as emit:
         result = appraise_config(cfg, emit, folder, made.append)
     if not len(result):
         print("dealer: done; it saw sizes and requests, and keeps no record")
@@ -267,13 +273,20 @@ def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: st
     for record in result:
         append(folder / finished.RECORDS, record)
     write_measured(result.measured, folder)
-    decisions = sentences(result, made[0], OmegaConf.to_object(cfg.party)["threshold"]) if made else {}
-    print_result(result, terminal(), decisions)
-    write_report(result, folder, decisions)
-    write_cards(result, folder, decisions)
+    said = advice(result, made[0], OmegaConf.to_object(cfg.party)["threshold"]) if made else NO_ADVICE
+    write_cards(result, folder, said)
+    write_report(result, folder, said, card_stems(result))
     if key is not None:
         finished.finish(folder, key, settings)
-    print(f"records, report, figures and cards: {os.path.relpath(folder)}")
+    if is_quiet(cfg):
+        print(f"report: {os.path.relpath(folder / 'report.html')}")
+    else:
+        print_result(result, terminal(), said, folder / "report.html")
+
+
+def is_quiet(cfg: DictConfig) -> bool:
+    """Return whether the run prints neither progress nor its result. A job of a sweep does not, unless it is stated."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN if cfg.quiet is None else cfg.quiet
 
 
 def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None) -> None:
@@ -291,7 +304,8 @@ def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None
     record = market(sellers, protocol, session, instantiate(cfg.data).load, check_seed(cfg.seed), public_part(cfg))
     finished.clear(folder)
     record.write(folder / finished.RECORDS)
-    print_market(record, terminal())
+    if not is_quiet(cfg):
+        print_market(record, terminal())
     write_market(record, folder)
     if key is not None:
         finished.finish(folder, key, settings)

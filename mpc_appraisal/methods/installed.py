@@ -15,15 +15,14 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint, entry_points
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.offered_methods import GROUP, offered_methods
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.methods.base import Appraiser
-
-GROUP = "mpc_appraisal.methods"
 
 
 def installed_names() -> list[str]:
     """Return the names that installed packages offer. Nothing of these packages is imported."""
-    return sorted({entry.name for entry in entry_points(group=GROUP)})
+    return list(offered_methods())
 
 
 def installed_method(name: str) -> type[Appraiser] | None:

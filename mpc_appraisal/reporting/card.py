@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mpc_appraisal.common.text import shown
+from mpc_appraisal.reporting.advice import NO_ADVICE, Advice
 from mpc_appraisal.reporting.metric_names import in_words
 from mpc_appraisal.reporting.overlap_record import count_in_words
 from mpc_appraisal.reporting.page import render
@@ -60,28 +61,36 @@ class Section:
     steps: tuple[tuple[str, str], ...] = ()
 
 
-def write_cards(
-    result: Result, folder: str | Path, decisions: Mapping[tuple[str, str], str] | None = None
-) -> list[Path]:
+def write_cards(result: Result, folder: str | Path, advice: Advice = NO_ADVICE) -> list[Path]:
     """Write card-<slug>.md and card-<slug>.html for each candidate of a private session, and return their paths.
 
-    decisions: the model owner's decision sentence by method and candidate, which stand first; None for none.
+    advice: what the model owner's pre-flight says, which stands first.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    private = Result(record for record in result if record.session in SIDES and not record.baseline)
-    among, taken, written = finalists(private), set(), []
-    for candidate in private.candidates:
+    private = _private(result)
+    among, written = finalists(private), []
+    for candidate, stem in card_stems(result).items():
         records = [record for record in private if record.candidate == candidate]
         title = f"Appraisal card: {shown(candidate, NAME)}"
-        found = [*_decided(records, decisions or {}), *sections(records, among)]
-        place = slug(candidate, taken)
-        taken.add(place)
+        found = [*_decided(records, advice), *sections(records, among)]
         for form in ("md", "html"):
             page = render(f"card.{form}.jinja", title=title, subtitle=_subtitle(records), sections=found)
-            written.append(folder / f"card-{place}.{form}")
+            written.append(folder / f"{stem}.{form}")
             written[-1].write_text(page, encoding="utf-8")
     return written
+
+
+def card_stems(result: Result) -> dict[str, str]:
+    """Return, by candidate, the name of its card's file without the ending; nothing for a run in the clear."""
+    taken: dict[str, str] = {}
+    for candidate in _private(result).candidates:
+        taken[candidate] = slug(candidate, taken.values())
+    return {candidate: f"card-{place}" for candidate, place in taken.items()}
+
+
+def _private(result: Result) -> Result:
+    return Result(record for record in result if record.session in SIDES and not record.baseline)
 
 
 def slug(name: str, taken: Iterable[str] = ()) -> str:
@@ -123,11 +132,23 @@ def sections(records: list[Record], among: dict[str, int]) -> list[Section]:
     return [section for section in found if section.answers or section.facts or section.steps]
 
 
-def _decided(records: list[Record], decisions: Mapping[tuple[str, str], str]) -> list[Section]:
+def _decided(records: list[Record], advice: Advice) -> list[Section]:
     """Return the section with the candidate's decisions, or nothing where there is none."""
-    known = [(r.method, decisions[r.method, r.candidate]) for r in records if (r.method, r.candidate) in decisions]
-    answers = [(f"{shown(method, NAME)}: {text}", ()) for method, text in known]
-    return [Section("The decision", answers=(*answers, ("", (SECRET,))))] if answers else []
+    verdicts = advice.of(records[0].candidate)
+    last = list(verdicts)[-1:]
+    answers = [
+        (f"{shown(method, NAME)}: {one.sentence}", (SECRET,) if [method] == last else ())
+        for method, one in verdicts.items()
+    ]
+    facts = [
+        (
+            f"{shown(method, NAME)}",
+            f"{one.word}; threshold {number(one.threshold, 3)}; {advice.trust[method]} on this model",
+        )
+        for method, one in verdicts.items()
+    ]
+    facts += [("caveat", shown(text, 4 * TEXT)) for text in advice.caveats]
+    return [Section("The decision", tuple(answers), tuple(facts))] if answers else []
 
 
 def _subtitle(records: list[Record]) -> str:

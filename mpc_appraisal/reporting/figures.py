@@ -7,6 +7,7 @@ needed. Colours, sizes and labels may change. The same figure has to give the sa
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,15 @@ from mpc_appraisal.reporting.result import Result
 from mpc_appraisal.reporting.result_tables import yes_or_no
 
 BLUE, ORANGE, GREY = "#2563a8", "#d9730d", "#6b7280"
+
+
+class NotebookFigure(Figure):
+    """A figure that shows itself in a notebook, whether or not pyplot was imported there."""
+
+    def _repr_png_(self) -> bytes:
+        drawn = io.BytesIO()
+        self.savefig(drawn, format="png", dpi=100)
+        return drawn.getvalue()
 
 
 def values_figure(result: Result) -> Figure | None:
@@ -42,7 +52,7 @@ def values_figure(result: Result) -> Figure | None:
     names = max((len(r.candidate) for r in result), default=0)
     panel = 4.0 if leveled else max(4.0, 0.32 * len(result.candidates) + 1.2)
     extra = 0 if leveled else min(2.0, 0.06 * names)  # inches for the names under the axis
-    figure = Figure(figsize=(max(5.0, panel * columns), 3.4 * rows + 0.5 + extra), layout="constrained")
+    figure = NotebookFigure(figsize=(max(5.0, panel * columns), 3.4 * rows + 0.5 + extra), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
     found = result.correlations()
@@ -83,14 +93,18 @@ def values_figure(result: Result) -> Figure | None:
 
 
 def cost_figure(result: Result) -> Figure:
-    """Draw seconds and MB sent on log scales, with a dot for each candidate, and "none" if nothing was spent."""
-    methods = result.methods
+    """Draw seconds and MB sent on log scales, with a dot for each candidate, and "none" if nothing was spent.
+
+    A method whose records state no cost has no row, and MB are left out where nothing was sent at all.
+    """
+    spending = [m for m in result.methods if any(r.seconds or r.bytes_sent for r in result.of(m))]
+    methods = spending or result.methods
+    shown = [("total_seconds", "seconds"), ("megabytes", "MB sent by all parties")]
+    shown = shown if any(record.bytes_sent for record in result) else shown[:1]
     figure = Figure(figsize=(9.0, 1.5 + 0.42 * len(methods)), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2, sharey=True)
-    for axis, key, label in zip(
-        panels, ("total_seconds", "megabytes"), ("seconds", "MB sent by all parties"), strict=True
-    ):
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axis, (key, label) in zip(panels, shown, strict=True):
         spent = {m: [getattr(r, key) for r in result.of(m) if getattr(r, key) > 0] for m in methods}
         for place, method in enumerate(methods):
             private = any(r.session != "plain" for r in result.of(method))

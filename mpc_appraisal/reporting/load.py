@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SETTINGS = "settings."
 # Words of the command line that are no settings of the result.
-NO_SETTINGS = ("hydra", "resume", "overwrite", "party")
+NO_SETTINGS = ("hydra", "resume", "overwrite", "quiet", "party")
 
 
 def load(*folders: str | Path) -> DataFrame:

@@ -1,8 +1,9 @@
 """How well values agree with a reference: rank correlation (Spearman) and linear correlation (Pearson).
 
-Values and reference values go in, one pair for each candidate. Both correlations, or ranks, come out. Xu, van der
-Maaten and Hannun (2022) do not say which of the two correlations their tables print, so that both are reported. What is
-undefined has to be None and never NaN, because records and JSON hold no NaN.
+Values and reference values go in, one pair for each candidate. Both correlations, or ranks, come out, and the band of
+correlations that random values reach. Xu, van der Maaten and Hannun (2022) do not say which of the two correlations
+their tables print, so that both are reported. What is undefined has to be None and never NaN, because records and JSON
+hold no NaN.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import numpy as np
 import scipy  # It imports `scipy.stats` on first use, so that most processes save half a second.
 
 from mpc_appraisal.common.errors import InputError
+
+DRAWS = 1000  # sets of random values of which a band is made
+COVERED = 0.95  # the share of these draws that lies in the band
 
 
 def correlations(values: Sequence[float], reference: Sequence[float]) -> dict[str, float | None]:
@@ -31,6 +35,29 @@ def correlations(values: Sequence[float], reference: Sequence[float]) -> dict[st
         "spearman": _finite(scipy.stats.spearmanr(a, b).statistic),
         "pearson": _finite(scipy.stats.pearsonr(a, b).statistic),
     }
+
+
+def random_band(reference: Sequence[float], seed: int = 0) -> dict[str, tuple[float, float] | None]:
+    """Return {"spearman": (low, high), "pearson": (low, high)}: the correlations that values without meaning reach.
+
+        values ~ uniform on [0, 1), a draw for each of DRAWS sets; low and high leave out 2.5% of the draws each
+
+    reference: the reference value of each candidate. A band is None where no correlation is defined.
+    """
+    known = np.asarray(reference, dtype=np.float64)
+    if known.size < 2 or not np.isfinite(known).all() or not np.ptp(known) > 0:
+        return {"spearman": None, "pearson": None}
+    draws = np.random.default_rng(seed).random((DRAWS, known.size))
+    ranks = scipy.stats.rankdata(draws, axis=1)
+    ends = [(1 - COVERED) / 2, (1 + COVERED) / 2]
+    found = {"spearman": _with_each(ranks, scipy.stats.rankdata(known)), "pearson": _with_each(draws, known)}
+    return {kind: tuple(np.quantile(each, ends).tolist()) for kind, each in found.items()}
+
+
+def _with_each(draws: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation of each row of `draws`, of shape (sets, candidates), with the reference."""
+    a, b = draws - draws.mean(1, keepdims=True), reference - reference.mean()
+    return a @ b / (np.linalg.norm(a, axis=1) * np.linalg.norm(b))
 
 
 def rank_of(values: Sequence[float]) -> list[float]:

@@ -76,6 +76,7 @@ class Page:
         lead: what stands above everything else, or None.
         beside: figures by the title of the table above which they stand.
         trust_title: the heading of the section on trust.
+        cards: the cards that the page links to, each a candidate with its card's file name without the ending.
     """
 
     title: str
@@ -85,6 +86,7 @@ class Page:
     lead: Lead | None = None
     beside: Mapping[str, Image] = field(default_factory=dict)
     trust_title: str = "Trust"
+    cards: Sequence[tuple[str, str]] = ()
 
 
 def write_page(page: Page, folder: str | Path) -> list[Path]:

@@ -1,9 +1,9 @@
 """The report of an appraisal: on the console, in Markdown and as one HTML file that needs no other file.
 
-What goes in is a `Result`, that is, the records of a run and nothing else. `print_result` shows the result on a
-console, and `write_report` writes the pages and their figures. The tables are made in `result_tables`; captions may be
-changed here, and the layout of the pages in templates/. The names of the files have to stay, because the documentation
-and users refer to them.
+What goes in is a `Result`, that is, the records of a run, and the model owner's `Advice` where it made a pre-flight.
+`print_result` shows the result in short on a console, and `write_report` writes the pages and their figures. The tables
+are made in `result_tables`, and the short form in `brief`; captions may be changed here, and the layout of the pages in
+templates/. The names of the files have to stay, because the documentation and users refer to them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from mpc_appraisal.reporting.advice import NO_ADVICE, Advice
+from mpc_appraisal.reporting.brief import WIDTH, brief
 from mpc_appraisal.reporting.measured_tables import REMOVAL_CAPTION, measured_table, removal_figure
 from mpc_appraisal.reporting.measured_tables import TITLE as MEASURED_TITLE
 from mpc_appraisal.reporting.overlap_record import counts_table
@@ -18,11 +20,10 @@ from mpc_appraisal.reporting.page import Image, Lead, Page, write_page
 from mpc_appraisal.reporting.result import Result
 from mpc_appraisal.reporting.result_tables import (
     COSTS_TITLE,
-    bars,
     candidates_table,
     correlations_table,
     costs_table,
-    decisions_table,
+    decision_tables,
     openings_table,
     run_table,
     trust,
@@ -34,51 +35,43 @@ from mpc_appraisal.reporting.table import Table, TableCollector
 from mpc_appraisal.reporting.tiles import run_tiles
 
 TITLE = "Appraisal of data"
-NONE: Mapping[tuple[str, str], str] = {}  # no decisions: the party made no pre-flight
 BESIDE = {"costs": COSTS_TITLE, "removal": MEASURED_TITLE}  # the table above which a figure stands
 CAPTIONS = {
-    "values": "Value of each candidate by each method: rings; crosses are the same computed in the clear.",
+    "values": "Value of each candidate by each method: rings.",
     "costs": "Cost of each candidate's appraisal, by method.",
     "removal": REMOVAL_CAPTION,
 }
 
 
-def print_result(result: Result, console=None, decisions: Mapping[tuple[str, str], str] = NONE) -> None:
-    """Print tables, openings, trust and a bar for each value on a rich console, a new one by default.
+def print_result(result: Result, console=None, advice: Advice = NO_ADVICE, report: str | Path | None = None) -> None:
+    """Print the result in short on a rich console, a new one by default.
 
-    decisions: the model owner's decision sentence by method and candidate, which stand first.
+    Args:
+        result: The records of one run.
+        console: The console; where it is no terminal, the lines fit 80 columns.
+        advice: What the model owner's pre-flight says, which stands at the top.
+        report: The path of the report, which the last line names and links to; None for none.
     """
     from rich.console import Console
-    from rich.rule import Rule
     from rich.text import Text
 
     console = console or Console()
-    for table in _tables(result, decisions):
-        print_table(table, console)
-        console.print()
-    console.print(Text("Trust", style="bold"))
-    for sentence in trust(result):
-        console.print(Text(sentence))
-    charts = bars(result)
-    if not charts:
-        return
-    console.print()
-    console.print(Rule("Value by candidate, from the method's lowest to its highest", align="left", style="dim"))
-    name = min(28, max(len(candidate) for _, lines in charts for candidate, _, _ in lines))
-    for method, lines in charts:
-        console.print(Text(method, style="bold"))
-        for candidate, bar, value in lines:
-            short = candidate if len(candidate) <= name else candidate[: name - 1] + "…"
-            console.print(Text.assemble((f"  {short:<{name}} ", ""), (f"{bar:<41}", "cyan"), f"{value:>11}"))
+    width = console.width if console.is_terminal else min(console.width, WIDTH)
+    for text, style in brief(result, width, advice, report):
+        link = f" link file://{Path(report).resolve()}" if report is not None and text.startswith("Report: ") else ""
+        console.print(Text(text, style + link), soft_wrap=True)
 
 
-def _tables(result: Result, decisions: Mapping[tuple[str, str], str], full: bool = False) -> list[Table]:
+def _tables(result: Result, advice: Advice) -> list[Table]:
     """Return the tables at the top: decisions, counts and warnings where there are any, values and openings."""
-    first = [table for table in (decisions_table(decisions), counts_table(result)) if table.rows]
-    warned = [table for table in (warnings_table(result),) if table.rows]
+    first = [*decision_tables(advice)[0], counts_table(result)]
     served = [measured_table(result.measured)] if result.measured else []
-    correlated = [correlations_table(result), *served]
-    return [*first, values_table(result, full), *warned, *correlated, openings_table(result)]
+    last = [warnings_table(result), correlations_table(result), *served, openings_table(result)]
+    return [
+        *(table for table in first if table.rows),
+        values_table(result, True),
+        *(table for table in last if table.rows or table.notes),
+    ]
 
 
 def print_table(table: Table, console) -> None:
@@ -93,28 +86,40 @@ def print_table(table: Table, console) -> None:
         console.print(Text(note, style="dim"))
 
 
-def write_report(result: Result, folder: str | Path, decisions: Mapping[tuple[str, str], str] = NONE) -> list[Path]:
+def write_report(
+    result: Result,
+    folder: str | Path,
+    advice: Advice = NO_ADVICE,
+    cards: Mapping[str, str] | None = None,
+) -> list[Path]:
     """Write report.md, report.html and the figures (PNG and SVG) into `folder`, and return their paths.
 
-    decisions: as for `print_result`.
+    Args:
+        result: The records of one run.
+        folder: The folder, which is created if it is not there.
+        advice: What the model owner's pre-flight says.
+        cards: The cards that the pages link to: by candidate, the name of the file without its ending.
     """
     from mpc_appraisal.reporting.figures import cost_figure, save, values_figure
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    result = result.without_random()
     figures = [("values", values_figure), ("costs", cost_figure)] if len(result) else []  # a dealer keeps no records
     figures.append(("removal", lambda result: removal_figure(result.measured)))
     drawn = [(name, figure) for name, draw in figures if (figure := draw(result)) is not None]
     images = [path for name, figure in drawn for path in save(figure, folder, name)]
     shown = {path.stem: Image(path, caption(path.stem, result)) for path in images if path.suffix == ".svg"}
     first = shown.pop("values", None)
+    details = [*decision_tables(advice)[1], candidates_table(result), costs_table(result), run_table(result)]
     page = Page(
         TITLE,
-        main=_tables(result, decisions, full=True),
+        main=_tables(result, advice),
         trust=trust(result),
-        details=[candidates_table(result), costs_table(result), run_table(result)],
+        details=[table for table in details if table.rows],
         lead=Lead(run_tiles(result), first) if len(result) else None,
         beside={BESIDE[name]: image for name, image in shown.items()},
+        cards=tuple((cards or {}).items()),
     )
     return [*write_page(page, folder), *images]
 
@@ -122,6 +127,8 @@ def write_report(result: Result, folder: str | Path, decisions: Mapping[tuple[st
 def caption(name: str, result: Result) -> str:
     """Return the caption of a figure, which explains bars and squares only where the figure has them."""
     text = CAPTIONS[name]
+    if name == "values" and any(record.plaintext_value is not None for record in result):
+        text += " Crosses: the same computed in the clear."
     if name == "values" and any(record.interval for record in result):
         text += " Bars: the 95% interval that the noise leaves."
     if name == "values" and any(result.margin(record) is not None for record in result):

@@ -1,19 +1,28 @@
-"""Result: the records of one run as a user gets them. It prints itself as tables and turns into a pandas frame.
+"""Result: the records of one run as a user gets them. It shows itself as tables and turns into frames and figures.
 
 Records go in, at most one for each method and candidate. Indexing, sorting and correlations are those of `RunRecords`.
-A column may be added to the frame. Names of columns have to stay, because users' programs read them.
+A column may be added to the frames. Names of columns have to stay, because users' programs read them. pandas,
+matplotlib and the templates are imported where they are used, because most processes show nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mpc_appraisal.reporting.measured import Measured
-from mpc_appraisal.reporting.record import Record
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.reporting.measured import Measured, write_measured
+from mpc_appraisal.reporting.record import ERRORS, Record, append
 from mpc_appraisal.reporting.result_tables import plain_text
 from mpc_appraisal.reporting.run_records import DERIVED, NESTED, RunRecords
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+RECORDS = "records.jsonl"
 RELEASED = ("kind", "decision", "winner", "rank", "low", "high", "epsilon")  # keys of a release that to_frame shows
 
 
@@ -21,8 +30,9 @@ class Result(RunRecords):
     """Hold the records of one run: at most one for each method and candidate.
 
     result[3], result[1:4]            by position
-    result["seller a"]                its record if one method was run, baselines aside; else {method: record}
+    result["seller a"]                its records by method; with one method its fields too, as in .value
     result["influence", "seller a"]   one record
+    result                            in a notebook or at the prompt: the result in short, as a table
     str(result)                       values, correlations and openings as tables of text
 
     Raises:
@@ -37,7 +47,11 @@ class Result(RunRecords):
         other.measured = tuple(measured)
         return other
 
-    def to_frame(self):
+    def without_random(self) -> Result:
+        """Return the records without the random baseline's, and what the measures say of them."""
+        return super().without_random().with_measured(self.measured)
+
+    def to_frame(self) -> DataFrame:
         """Return a pandas.DataFrame with a row for each record.
 
         Its columns are the scalar keys of a record, total_seconds and megabytes, then `seconds.<phase>`,
@@ -61,6 +75,87 @@ class Result(RunRecords):
             row["warnings"] = len(record.warnings)
             rows.append(row)
         return pandas.DataFrame(rows)
+
+    def summary(self) -> DataFrame:
+        """Return a pandas.DataFrame with a row for each method, which is its index.
+
+        Columns: `candidates`; `best`, the candidate with the highest value, as far as it was opened; Spearman's
+        correlation of the values with the truth, `rank_with_utility` and `rank_with_level`; `largest_difference` from
+        the plaintext values; and `seconds`, `megabytes` and `rounds` of all candidates together. What is unknown is
+        NaN or None.
+        """
+        import pandas
+
+        correlations, rows = self.correlations(), {}
+        for method in (each for each in self.without_random().methods if each not in ERRORS):
+            records = self.of(method)
+            private = [record for record in records if record.session != "plain"]
+            differences = [abs(record.difference) for record in private if record.difference is not None]
+            try:
+                best = records.best(method).candidate
+            except InputError:
+                best = None
+            rows[method] = {
+                "candidates": len(records),
+                "best": best,
+                **{f"rank_with_{of}": correlations[method][of]["spearman"] for of in ("utility", "level")},
+                "largest_difference": max(differences, default=None),
+                "seconds": sum(record.total_seconds for record in records),
+                "megabytes": sum(record.megabytes for record in records),
+                "rounds": sum(record.rounds for record in records),
+            }
+        return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+    def plot(self) -> Figure:
+        """Return a figure of the values against the truth, or by candidate where no truth is known.
+
+        It shows itself in a notebook, and `savefig` writes it. Raises InputError where no value and no answer was
+        opened to this party.
+        """
+        from mpc_appraisal.reporting.figures import values_figure
+
+        figure = values_figure(self.without_random())
+        if figure is None:
+            raise InputError("plot", "a result without values", "a value or an answer that was opened to this party")
+        return figure
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write the records to records.jsonl in a folder, and return its path. `mpc_appraisal.load(folder)` reads it.
+
+        The folder is created if it is not there. Raises InputError where it has records already, unless `overwrite`.
+        """
+        path = Path(folder, RECORDS)
+        if path.exists() and not overwrite:
+            raise InputError("folder", str(folder), f"a folder without {RECORDS}, or overwrite=True")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        for record in self:
+            append(path, record)
+        write_measured(self.measured, path.parent)
+        return path
+
+    def report(self, folder: str | Path) -> Path:
+        """Write report.html, report.md, figures and a card for each private candidate, and return the HTML page's path.
+
+        The folder is created if it is not there, and files of these names are replaced.
+        """
+        from mpc_appraisal.reporting.card import card_stems, write_cards
+        from mpc_appraisal.reporting.report import write_report
+
+        write_cards(self, folder)
+        write_report(self, folder, cards=card_stems(self))
+        return Path(folder, "report.html")
+
+    def __repr__(self) -> str:
+        from mpc_appraisal.reporting.brief import text_of
+
+        return text_of(self)
+
+    def _repr_html_(self) -> str:
+        """Return the result in short for a notebook."""
+        from mpc_appraisal.reporting.brief import html_of
+
+        return html_of(self)
 
     def __str__(self) -> str:
         return plain_text(self)

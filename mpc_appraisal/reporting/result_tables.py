@@ -9,9 +9,10 @@ nothing that is not in the records.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from mpc_appraisal.reporting.metric_names import in_words
+from mpc_appraisal.reporting.advice import Advice
+from mpc_appraisal.reporting.agreement_table import correlations_table, measured
 from mpc_appraisal.reporting.record import ERRORS, Record
 from mpc_appraisal.reporting.run_records import RunRecords
 from mpc_appraisal.reporting.table import DASH, Table, lines_of, number, whole
@@ -21,9 +22,9 @@ COVERS = (
     "it covers that these rows are a sample of their source, not what the model owner's own rows add, nor that "
     "influence is a first-order estimate."
 )
+MOST_SENTENCES = 6  # decisions whose sentences stand at the top of a report
 SECRET = "A decision names the model owner's secret threshold: this page is for the model owner alone."
 COSTS_TITLE = "Costs by phase and party"
-BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
 def values_table(result: RunRecords, full: bool = False) -> Table:
@@ -32,28 +33,45 @@ def values_table(result: RunRecords, full: bool = False) -> Table:
     full: whether it has the equation's own number and the bound on the error too. The table has a column "answer" if
     something else than a value was released of any record.
     """
+    if not len(result):
+        return Table("Values", (), "", [], ("No records: this party received no results.",))
     answers = any(released_otherwise(record) for record in result)
-    header = ("method", "candidate", *("answer",) * answers, "private value", "plaintext value", "difference")
-    header += ("seconds", "MB sent", "rounds")
+    clear = any(record.session != "join" for record in result)
+    sent = any(record.bytes_sent for record in result)
+    header = ("method", "candidate", *("answer",) * answers, "private value")
+    header += ("plaintext value", "difference") * clear + ("seconds",) + ("MB sent", "rounds") * sent
     among = finalists(result)
     rows = []
     for record in result:
         plain = record.session == "plain"
         in_the_clear = record.plaintext_value if record.plaintext_value is not None or not plain else record.value
+        compared = with_margin(result, record) if plain and record.value == in_the_clear else number(in_the_clear)
+        cost = (number(record.megabytes), whole(record.rounds)) if record.bytes_sent else (DASH, DASH)
         row = (
             record.method,
             record.candidate,
             *(answer(record, among[record.method]),) * answers,
             DASH if plain else with_margin(result, record),
-            with_margin(result, record) if plain and record.value == in_the_clear else number(in_the_clear),
-            number(record.difference),
-            number(record.total_seconds, 3),
-            number(record.megabytes),
-            whole(record.rounds),
+            *(compared, number(record.difference)) * clear,
+            number(record.total_seconds or None, 3),
+            *cost * sent,
         )
         rows.append(row + (number(record.paper_value), number(record.error_bound)) * full)
-    if not rows:
-        return Table("Values", header, "ll" + "r" * 6, [], ("No records: this party received no results.",))
+    names = 2 + answers
+    return Table(
+        "Values",
+        header + ("paper's value", "error bound") * full,
+        "l" * names + "r" * (len(header) - names + 2 * full),
+        rows,
+        tuple(_values_notes(result, full, clear)),
+    )
+
+
+def _values_notes(result: RunRecords, full: bool, clear: bool) -> list[str]:
+    """Return the sentences under the main table, as `values_table` makes it.
+
+    clear: whether it has the values in the clear.
+    """
     notes = ["Value: higher is better data for this buyer. Values of different methods have different scales."]
     notes += measured(result)
     if full:
@@ -61,43 +79,42 @@ def values_table(result: RunRecords, full: bool = False) -> Table:
     if any(record.session == "plain" for record in result):
         clear = ", ".join(dict.fromkeys(record.method for record in result if record.session == "plain"))
         notes.append(f"Computed in the clear, with all data in one place, so that there is no private value: {clear}.")
-    if any(record.session == "join" for record in result):
+    if not clear:
         notes.append(
-            f"{DASH} under plaintext value and difference: nobody may know them, because they would take the data of "
-            "one organisation and the model of the other in one place."
+            "Between organisations nobody may know the plaintext value, nor the true utility, because they would take "
+            "the data of one organisation and the model of the other in one place."
         )
     if any(result.margin(record) is not None for record in result):
         notes.append(f"± is a {INTERVAL} {COVERS}")
     if any(record.error for record in result):
         known = ", ".join(f"{error} is minus the standard error of {of}" for error, of in ERRORS.items())
         notes.append(f"{known}: it is no value of data, and it is not ranked.")
-    names = 2 + answers
-    return Table(
-        "Values",
-        header + ("paper's value", "error bound") * full,
-        "l" * names + "r" * (len(header) - names + 2 * full),
-        rows,
-        (*notes, *_release_notes(result)),
-    )
+    return [*notes, *_release_notes(result)]
 
 
-def measured(result: RunRecords) -> list[str]:
-    """Return which method is measured by another metric than the mean test loss, a sentence for each metric."""
-    found: dict[str, dict[str, None]] = {}
-    for record in result:
-        if record.metric is not None and record.method != "random":
-            found.setdefault(in_words(record.metric, record.classes == 1), {})[record.method] = None
-    return [
-        f"{', '.join(methods)}: values and utilities are for the fall of the {metric} of the model owner's "
-        "test rows, in place of the mean test loss."
-        for metric, methods in found.items()
+def decision_tables(advice: Advice) -> tuple[list[Table], list[Table]]:
+    """Return what the model owner's pre-flight says: tables for the top of a report, and tables for its end.
+
+    The sentences of more than MOST_SENTENCES answers stand at the end, and the verdicts alone at the top.
+    """
+    header = ("candidate", "method", "verdict", "threshold", "decision")
+    rows = [
+        (candidate, method, one.word, number(one.threshold, 3), one.sentence)
+        for (method, candidate), one in advice.verdicts.items()
     ]
-
-
-def decisions_table(decisions: Mapping[tuple[str, str], str]) -> Table:
-    """Return the model owner's decision sentences, by method and candidate. There may be no rows."""
-    rows = [(candidate, method, text) for (method, candidate), text in decisions.items()]
-    return Table("Decision", ("candidate", "method", "decision"), "lll", rows, (SECRET,))
+    trust = Table(
+        "What the pre-flight says", ("method", "on this model"), "ll", list(advice.trust.items()), advice.caveats
+    )
+    if len(rows) <= MOST_SENTENCES:
+        return [Table("Decision", header, "lllrl", rows, (SECRET,)), trust], list(advice.tables)
+    methods = list(dict.fromkeys(method for method, _ in advice.verdicts))
+    short = []
+    for candidate in dict.fromkeys(name for _, name in advice.verdicts):
+        of = advice.of(candidate)
+        cells = (f"{of[m].word} (from {number(of[m].threshold, 3)})" if m in of else DASH for m in methods)
+        short.append((candidate, *cells))
+    top = Table("Decision", ("candidate", *methods), "l" * (1 + len(methods)), short, (SECRET,))
+    return [top, trust], [Table("Decisions in full", header, "lllrl", rows, (SECRET,)), *advice.tables]
 
 
 def with_margin(result: RunRecords, record: Record) -> str:
@@ -161,9 +178,11 @@ def _release_notes(result: RunRecords) -> list[str]:
         if record.release and record.answer is None:
             hidden.setdefault(parties(record.release["to"]), []).append(f"{record.method} of {record.candidate}")
     for who, what in hidden.items():
-        notes.append(f"Not opened to this party, but to the {who} alone: {_list(what)}.")
+        notes.append(f"Not opened to this party, but to the {who} alone: {joined(what)}.")
     if answered := [f"{record.method} of {record.candidate}" for record in result if record.answered]:
-        notes.append(f"From the ledger's record of an earlier answer, so that nothing was computed: {_list(answered)}.")
+        notes.append(
+            f"From the ledger's record of an earlier answer, so that nothing was computed: {joined(answered)}."
+        )
     return notes
 
 
@@ -182,7 +201,7 @@ def doubts(result: RunRecords) -> list[str]:
             far = number(2 * within, 2)
             notes.append(f"{method}: the order is certain only of values farther apart than {far}.")
         if tied := ties(records):
-            notes.append(f"{method}: within that error these are tied: {_list(tied)}.")
+            notes.append(f"{method}: within that error these are tied: {joined(tied)}.")
     return notes
 
 
@@ -196,7 +215,7 @@ def ties(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _list(names: list[str], most: int = 6) -> str:
+def joined(names: Sequence[str], most: int = 6) -> str:
     """Join names to a text, which names a few of a long list and counts the rest."""
     return ", ".join(names if len(names) <= most else [*names[:most], f"and {len(names) - most} more"])
 
@@ -204,39 +223,6 @@ def _list(names: list[str], most: int = 6) -> str:
 def parties(roles: Iterable[str]) -> str:
     """Join roles to a text, as in "model owner and data owner"."""
     return " and ".join(role.replace("_", " ") for role in roles)
-
-
-def correlations_table(result: RunRecords) -> Table:
-    """Return how the values of each method correlate with utility and with level."""
-    rows = []
-    for method, found in result.correlations().items():
-        cells = [found[reference][kind] for reference in ("utility", "level") for kind in ("spearman", "pearson")]
-        texts = [DASH if cell is None else f"{cell:.3f}" for cell in cells]
-        if method == "retraining":  # its value is the utility
-            texts[:2] = ["itself", "itself"]
-        rows.append((method, *texts))
-    if not rows:
-        return Table("Correlation of value with the truth", (), "", [], ("No records.",))
-    notes = [
-        "Utility is the fall of the mean test loss when the model is retrained with the candidate, with which a good "
-        "method correlates positively. Level is the corruption of the candidate, with which it correlates negatively."
-    ]
-    notes += measured(result)
-    if any(record.session == "join" for record in result):
-        notes.append(f"{DASH}: between organisations nobody may know utility or level.")
-    elif all(text == DASH for row in rows for text in row[1:]):
-        notes.append(
-            f"{DASH}: a correlation takes two or more candidates that differ and have a known utility or level."
-        )
-    if any(record.release and record.value is None for record in result):
-        notes.append("Candidates whose value was not released do not count.")
-    return Table(
-        "Correlation of value with the truth",
-        ("method", "utility, rank", "utility, Pearson", "level, rank", "level, Pearson"),
-        "lrrrr",
-        rows,
-        tuple(notes),
-    )
 
 
 def openings_table(result: RunRecords) -> Table:
@@ -287,15 +273,18 @@ def trust(result: RunRecords) -> list[str]:
 
 def candidates_table(result: RunRecords) -> Table:
     """Return the sizes of the candidates and, as far as they are known, their level and utility."""
+    known = [key for key in ("level", "utility") if any(getattr(record, key) is not None for record in result)]
     rows = dict.fromkeys(
-        (r.candidate, whole(r.n), whole(r.features), whole(r.classes), number(r.level), number(r.utility))
+        (r.candidate, whole(r.n), whole(r.features), whole(r.classes), *(number(getattr(r, key)) for key in known))
         for r in result
     )
-    return Table("Candidates", ("candidate", "rows", "features", "classes", "level", "utility"), "lrrrrr", list(rows))
+    header = ("candidate", "rows", "features", "classes", *known)
+    return Table("Candidates", header, "l" + "r" * (len(header) - 1), list(rows))
 
 
 def costs_table(result: RunRecords) -> Table:
     """Return seconds by phase and megabytes by party, and beside them what a dry run estimated."""
+    result = [record for record in result if record.seconds or record.bytes_sent]
     phases = list(dict.fromkeys(phase for record in result for phase in record.seconds))
     parties = list(dict.fromkeys(party for record in result for party in record.bytes_sent))
     estimated = any(record.estimate for record in result)
@@ -363,35 +352,13 @@ def warnings_table(result: RunRecords) -> Table:
         for text in record.warnings:
             about.setdefault(text, {})[record.candidate] = None
     everyone = len(result.candidates)
-    rows = [("each" if 1 < len(names) == everyone else _list(list(names)), text) for text, names in about.items()]
+    rows = [("each" if 1 < len(names) == everyone else joined(list(names)), text) for text, names in about.items()]
     return Table("Warnings", ("candidate", "warning"), "ll", rows)
-
-
-def bars(result: RunRecords, width: int = 40) -> list[tuple[str, list[tuple[str, str, str]]]]:
-    """Return for each method its (candidate, bar, value).
-
-    A bar is a text of at most `width` blocks. The shortest bar stands for the method's lowest value, the longest bar
-    for its highest. Methods with fewer than two values have no entry.
-    """
-    charts = []
-    for method in result.methods:
-        records = [record for record in result.of(method) if record.value is not None and not record.error]
-        if len(records) < 2:
-            continue
-        low, high = min(r.value for r in records), max(r.value for r in records)
-        span = high - low
-        lines = []
-        for r in records:
-            eighths = max(1, round(8 * width * ((r.value - low) / span if span else 1.0)))
-            bar = BLOCKS[8] * (eighths // 8) + BLOCKS[eighths % 8].strip()
-            lines.append((r.candidate, bar, with_margin(result, r)))
-        charts.append((method, lines))
-    return charts
 
 
 def plain_text(result: RunRecords) -> str:
     """Return values, warnings, correlations, openings and trust as text for a plain terminal."""
-    tables = [values_table(result), correlations_table(result), openings_table(result)]
-    tables[1:1] = [table for table in (warnings_table(result),) if table.rows]
-    blocks = [lines_of(table) for table in tables]
+    result = result.without_random()
+    tables = [values_table(result), warnings_table(result), correlations_table(result), openings_table(result)]
+    blocks = [lines_of(table) for table in tables if table.rows or table.notes]
     return "\n\n".join(["\n".join(block) for block in blocks] + ["Trust\n" + "\n".join(trust(result))])

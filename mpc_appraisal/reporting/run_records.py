@@ -12,10 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.reporting.metrics import correlations
+from mpc_appraisal.reporting.metrics import correlations, random_band
 from mpc_appraisal.reporting.record import ERRORS, Record
 
 NORMAL = 1.96  # standard errors that a 95% interval reaches to either side
+RANDOM = "random"  # the baseline whose values mean nothing
 DERIVED = ("total_seconds", "megabytes")
 NESTED = (
     "seconds",
@@ -32,11 +33,26 @@ NESTED = (
 )
 
 
+class MethodRecords(dict):
+    """Hold the records of one candidate, {method: record}.
+
+    Where one method was run, baselines aside, the fields of its record are attributes too: result["seller a"].value.
+    """
+
+    def __getattr__(self, key: str):
+        if key.startswith("__"):
+            raise AttributeError(key)
+        appraised = [record for record in self.values() if not record.baseline] or list(self.values())
+        if len(appraised) != 1:
+            raise AttributeError(f"{key}: there are several methods, so write [METHOD].{key}, with one of {list(self)}")
+        return getattr(appraised[0], key)
+
+
 class RunRecords(Sequence):
     """Hold the records of one run: at most one for each method and candidate.
 
     records[3], records[1:4]           by position
-    records["seller a"]                its record if one method was run, baselines aside; else {method: record}
+    records["seller a"]                its records by method; see `MethodRecords`
     records["influence", "seller a"]   one record
 
     A slice, a sorted copy and the records of one method are of the same class as the whole.
@@ -72,6 +88,10 @@ class RunRecords(Sequence):
         """The candidates' names in order of appearance."""
         return list(dict.fromkeys(record.candidate for record in self._records))
 
+    def without_random(self) -> RunRecords:
+        """Return the records without the random baseline's, of which a report shows the band of many draws alone."""
+        return type(self)(record for record in self._records if record.method != RANDOM)
+
     def __getitem__(self, key):
         if isinstance(key, slice):
             return type(self)(self._records[key])
@@ -83,8 +103,7 @@ class RunRecords(Sequence):
             found = {record.method: record for record in self._records if record.candidate == key}
             if not found:
                 raise InputError("result", key, f"a candidate: {', '.join(self.candidates)}")
-            appraised = [record for record in found.values() if not record.baseline] or list(found.values())
-            return appraised[0] if len(appraised) == 1 else found
+            return MethodRecords(found)
         return self._records[key]
 
     def of(self, method: str) -> RunRecords:
@@ -152,6 +171,19 @@ class RunRecords(Sequence):
                 truth = [getattr(r, reference) for r in known]
                 table[method][reference] = correlations([r.value for r in known], truth)
         return table
+
+    def random_bands(self) -> dict[str, dict[str, tuple[float, float] | None]]:
+        """Return the correlations that random values reach: {"utility": {"spearman": (low, high), ...}, "level": ...}.
+
+        The bands hold 95% of 1,000 draws; see `metrics.random_band`. A band is None where nothing is known of the
+        truth.
+        """
+        found = {}
+        for reference in ("utility", "level"):
+            truth = {record.candidate: getattr(record, reference) for record in self._records}
+            seed = next((record.seed for record in self._records if record.seed is not None), 0)
+            found[reference] = random_band([each for each in truth.values() if each is not None], seed)
+        return found
 
     def __repr__(self) -> str:
         name = type(self).__name__

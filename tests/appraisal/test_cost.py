@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
@@ -111,6 +112,35 @@ def test_the_command(monkeypatch, capsys):
     slow = command(monkeypatch, capsys, "appraisal=influence", "session.logit_bound=12", *sizes, "wan.latency_ms=1e6")
     (late,) = [line.split() for line in slow.splitlines() if line.strip().startswith("influence")]
     assert float(late[-2]) == pytest.approx(1e3 * expected.rounds, rel=1e-2)
+
+
+def test_the_sizes_may_be_those_of_a_runs_data(monkeypatch, capsys, tmp_path):
+    built_in = command(monkeypatch, capsys, "appraisal=gradient_norm", "data=digits", "scenario.candidates=2")
+    assert "Sizes: 2 x 573 rows, 64 features, 10 classes, 150 training and 500 test rows." in built_in
+    wider = command(monkeypatch, capsys, "appraisal=gradient_norm", "data=wine", "scenario=clean", "candidates=3",
+                    "features=random_relu", "features.width=20")  # fmt: skip
+    assert "Sizes: 3 x " in wider and " 20 features, 3 classes" in wider
+    rows = {name: str(tmp_path / f"{name}.npz") for name in ("a", "b", "train", "test")}
+    for k, path in enumerate(rows.values()):
+        np.savez(path, x=np.eye(5)[np.arange(10 + k) % 5], y=np.arange(10 + k) % 3)
+    own = [f"party.data=[{rows['a']},{rows['b']}]", f"party.train={rows['train']}", f"party.test={rows['test']}"]
+    of_files = command(monkeypatch, capsys, "appraisal=influence", *own)
+    assert "Sizes: 2 x 11 rows, 5 features, 3 classes, 12 training and 13 test rows." in of_files
+
+
+@pytest.mark.parametrize(
+    ("words", "suggested"),
+    [
+        (["data=digits", "scenario.candidates=2"], "release.row_norm=8.07, which is sqrt"),
+        (["rows=10", "features=99"], "release.row_norm=10, which is sqrt"),
+    ],
+)
+def test_a_noised_release_without_a_norm_of_rows_suggests_one(words, suggested):
+    with pytest.raises(InputError, match=suggested) as error:
+        run_command(["appraisal=influence", "release=dp", *words])
+    assert error.value.name == "release.row_norm"
+    stated = float(error.value.expected.split("release.row_norm=")[1].split(",")[0])
+    run_command(["appraisal=influence", "release=dp", *words, f"release.row_norm={stated}"])
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,17 @@ def test_bash_completes_commands_options_and_keys(capsys, words, completed):
     assert (found.stdout.strip(), found.stderr, found.returncode) == (completed, "", 0)
 
 
+def test_methods_of_installed_packages_are_listed_and_completed(monkeypatch, capsys):
+    monkeypatch.setattr(front, "offered_methods", lambda: {"margin": "other_package:Margin", "influence": "x:y"})
+    assert front.options("appraisal").count("influence") == 1 and "margin" in front.options("appraisal")
+    assert "appraisal=margin: A method of an installed package, other_package:Margin." in front.answer(
+        ["help", "appraisal"]
+    )
+    assert "other_package:Margin" in front.answer(["help", "appraisal=margin"]) and "margin" in front.overview()
+    completion(["bash"])
+    assert " appraisal=margin " in capsys.readouterr().out
+
+
 def test_an_unknown_shell_is_refused():
     with pytest.raises(InputError, match="completion: got tcsh; expected one of bash, zsh, fish"):
         completion(["tcsh"])

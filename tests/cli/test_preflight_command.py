@@ -51,10 +51,21 @@ def test_command_takes_the_configuration(folder, capsys, tmp_path):
     assert damped < 2 < scaled < plain
 
 
+def test_command_takes_the_words_of_a_run(folder, tmp_path):
+    own = [f"party.train={folder / 'train.npz'}", f"party.test={folder / 'test.npz'}", "quick=yes", "parts=3"]
+    other = [word.removeprefix("party.") for word in own]
+    outs = [tmp_path / f"{k}.json" for k in range(3)]
+    for out, words in zip(outs, (own, other, ["data=digits", "seed=1", "quick=yes", "parts=3"]), strict=True):
+        command(*words, f"out={out}")
+    first, second, digits = (json.loads(out.read_text()) for out in outs)
+    assert first == second and digits["given"] == [150, 500]
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
         (["train=a.npz"], "test"),
+        (["data=digits", "train=a.npz"], "test"),
         (["test=a.npz"], "train"),
         (["train=a.npz", "test=b.npz", "train=c.npz"], "preflight"),
         (["train=a.npz", "test=b.npz", "guess"], "preflight"),

@@ -6,7 +6,7 @@ import pytest
 from test_calibration import CURVE, synthetic
 
 from mpc_appraisal.methods.preflight.calibration import SizeTerm
-from mpc_appraisal.methods.preflight.decision import sentences
+from mpc_appraisal.methods.preflight.decision import advice, sentences
 from mpc_appraisal.methods.preflight.result import Agreement, Check, Preflight, Rate, Threshold
 from mpc_appraisal.reporting.card import write_cards
 from mpc_appraisal.reporting.record import Record
@@ -113,7 +113,7 @@ def test_without_figures_the_sentence_says_less_or_nothing():
 def test_report_and_card_begin_with_the_decision_and_are_as_before_without_one(tmp_path):
     rows = Result([record(0.75, n=10, features=3, classes=2)])
     plain = [*write_report(rows, tmp_path / "plain"), *write_cards(rows, tmp_path / "plain")]
-    told = sentences(rows, found())
+    told = advice(rows, found())
     told_of = [*write_report(rows, tmp_path / "told", told), *write_cards(rows, tmp_path / "told", told)]
     for before, after in zip(plain, told_of, strict=True):
         if after.suffix not in (".md", ".html"):

@@ -68,9 +68,10 @@ def test_answers_have_a_column_and_values_that_were_not_told_a_dash(tmp_path):
     assert {row["candidate"]: (row["answer"], row["private value"]) for row in rows} == SHOWN
     console = Console(file=io.StringIO(), width=120)
     print_result(result, console)
-    wide = " ".join(console.file.getvalue().split())
-    assert max(map(len, console.file.getvalue().splitlines())) <= 120
-    for text in (page.text, (tmp_path / "report.md").read_text(encoding="utf-8"), str(result), wide):
+    short = {line.split("  ")[0]: " ".join(line.split()) for line in console.file.getvalue().splitlines()}
+    assert short["a"] == "a winner 2 – – –" and short["b"] == "b 0.3750 – – –" and short["c"] == "c not a winner – – –"
+    assert short["d"] == "d – yes – –" and short["f"] == "f – – 0.2000 ± 0.095 –" and short["i"] == "i – – – a winner"
+    for text in (page.text, (tmp_path / "report.md").read_text(encoding="utf-8"), str(result)):
         assert all(note in text for note in NOTES)
     assert len(written) == 6 and "Bars: the 95% interval" in page.text and "Squares: yes or no" in page.text
 

@@ -10,6 +10,7 @@ from test_report import (
 )
 
 from mpc_appraisal.reporting.figures import cost_figure, save, values_figure
+from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.result import Result
 
 # ---- Figures
@@ -40,6 +41,12 @@ def test_cost_figure_is_on_log_scales_and_says_none(result):
     assert seconds.get_xscale() == megabytes.get_xscale() == "log"
     assert list(megabytes.lines[1].get_xdata()) == [r.megabytes for r in records() if r.method == "influence"]
     assert [text.get_text() for text in megabytes.texts] == ["none"] and not seconds.texts
+
+
+def test_cost_figure_leaves_out_what_was_not_spent():
+    clear = [Record("influence", "a", 1.0, seconds={"plaintext": 0.2}), Record("retraining", "a", 1.0)]
+    (axis,) = cost_figure(Result(clear)).axes
+    assert axis.get_xlabel() == "seconds" and [each.get_text() for each in axis.get_yticklabels()] == ["influence"]
 
 
 def test_figures_are_the_same_each_time(result, tmp_path):

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from mpc_appraisal.appraisal.cost import table
+from mpc_appraisal.cli import front
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import versions
 from mpc_appraisal.common.roles import MODEL_OWNER
@@ -28,6 +29,8 @@ from mpc_appraisal.mpc.backends.fast import DEFAULT_BOUND
 from mpc_appraisal.mpc.backends.registry import bounded, dry_session, warn
 
 SIZES = {"rows": None, "features": None, "classes": 10, "train_rows": 600, "test_rows": 10_000, "candidates": 1}
+# Words of the app that say which data there are. With one of them, sizes that are not stated are those of these data.
+OF_DATA = ("data", "scenario", "party", "session", "seed")
 LINKS = {
     f"{network.name.lower()}.{key}": value
     for network in (LAN, WAN)
@@ -39,32 +42,52 @@ estimate rounds, bytes and time before anything is run, from public sizes alone
 
 sizes:  rows (of a candidate) and features must be stated; the others and their defaults are
         {" ".join(f"{k}={v}" for k, v in SIZES.items() if v is not None)}
+        or else the sizes are those of data=..., scenario=..., or party.data=..., party.train=..., party.listing=..., of
+        which nothing but the sizes is used
 links:  {" ".join(f"{k}={v:g}" for k, v in LINKS.items())}
 configuration, as for the app: appraisal=..., model.l2=..., release=..., session.logit_bound=..."""
 
 
 def stated(arguments: Sequence[str]) -> tuple[dict[str, int], list[NetworkLink], list[str]]:
-    """Return sizes, the two links and the overrides of the configuration.
+    """Return the sizes that are stated, the two links and the overrides of the configuration.
 
-    Raises InputError, under its key, for a size or link that is missing or bad.
+    Raises InputError, under its key, for a size or link that is bad.
     """
-    sizes, links, left = dict(SIZES), dict(LINKS), []
+    sizes, links, left = {}, dict(LINKS), []
     for argument in arguments:
         key, equals, text = argument.partition("=")
-        if equals and key in sizes:
+        if equals and key in SIZES and not (key == "features" and text in front.options(key)):  # a group of this name
             sizes[key] = _whole(key, text)
         elif equals and key in links:
             links[key] = _positive(key, text)
         else:
             left.append(argument)
-    for key, value in sizes.items():
-        if value is None:
-            raise InputError(key, "nothing", f"a whole number, as in {key}=784")
     networks = [
         NetworkLink(name, links[f"{name.lower()}.latency_ms"] / 1e3, links[f"{name.lower()}.mbit"] * 1e6)
         for name in (LAN.name, WAN.name)
     ]
     return sizes, networks, left
+
+
+def _sizes(sizes: dict[str, int], overrides: Sequence[str], cfg: Any) -> dict[str, int]:
+    """Return all sizes: those that are stated, then those of the data that the configuration names, then the defaults.
+
+    Of candidates of different sizes the largest counts. Raises InputError, under its key, for a size that is missing.
+    """
+    found: dict[str, int | None] = dict(SIZES)
+    if any(word.split("=")[0].split(".")[0].lstrip("+") in OF_DATA for word in overrides):
+        from mpc_appraisal.cli.public_sizes import sizes_of
+
+        known = sizes_of(cfg)
+        of_data = {key: getattr(known, key) for key in ("train_rows", "test_rows", "features", "classes")}
+        of_data |= {"rows": max(known.rows, default=None), "candidates": len(known.rows) or None}
+        found |= {key: value for key, value in of_data.items() if value is not None}
+    found |= sizes
+    for key, value in found.items():
+        if value is None:
+            expected = f"a whole number, as in {key}=784, or data that have it, as in data=digits"
+            raise InputError(key, "nothing", expected)
+    return found
 
 
 def _whole(key: str, text: str) -> int:
@@ -94,14 +117,17 @@ def main(arguments: Sequence[str]) -> None:
 
     from mpc_appraisal.cli.config import compose, instantiate
     from mpc_appraisal.cli.console import terminal
+    from mpc_appraisal.cli.public_sizes import check_row_norm
     from mpc_appraisal.reporting.report import print_table
 
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
         return
     torch.set_num_threads(1)  # as each party runs
-    sizes, links, overrides = stated(arguments)
+    own, links, overrides = stated(arguments)
     cfg: Any = compose(overrides)
+    sizes = _sizes(own, overrides, cfg)
+    check_row_norm(cfg, sizes["features"])
     engine = cfg.session.get("engine", "fast")
     dry_session(engine, MODEL_OWNER)  # This refuses an engine that cannot be run dry.
     warn(engine)

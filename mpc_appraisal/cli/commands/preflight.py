@@ -16,7 +16,7 @@ from typing import Any
 
 from mpc_appraisal.cli.arguments import number, split, yes_or_no
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.data import Recipe, check_gaps, check_kind, read_dataset
+from mpc_appraisal.data import Recipe, check_gaps, check_kind, mapped, read_dataset
 from mpc_appraisal.data.naming import Data, alike
 from mpc_appraisal.methods import as_methods
 from mpc_appraisal.methods.preflight.check import preflight
@@ -25,6 +25,7 @@ from mpc_appraisal.methods.preflight.result import Preflight
 from mpc_appraisal.models.base import check_l2
 from mpc_appraisal.models.training import model_of
 
+FILES = ("party.train=", "party.test=", "party.label=")  # the app's keys, which this command takes too
 KEYS = ("train", "test", "l2", "seed", "seeds", "parts", "classes", "corruption", "search", "quick", "label", "out")
 USAGE = f"""usage: mpc-appraisal preflight train=FILE test=FILE [KEY=VALUE ...] [CONFIGURATION ...]
 
@@ -42,7 +43,8 @@ search:      yes or no: whether other l2 are tried (default: if a method is not 
 quick:       yes or no: whether there is one split and no search (default: no)
 out=FILE:    the figures are written into this file too, as JSON
 configuration, as for the app: appraisal=influence (default), gradient_norm, finetuning, all; appraisal.damping=...,
-             standardise.mean=...
+             standardise.mean=...; party.train, party.test and party.label are train, test and label; with data=... or
+             scenario=... and no files the model owner's rows are those of the built-in data set
 
 The status is 0 if every method is trusted, 1 if one is doubtful, inverted or could not be checked, 2 for bad input."""
 
@@ -80,6 +82,8 @@ def _configuration(own: dict[str, str], overrides: list[str]) -> Any:
     stated = list(overrides)
     if not any(override.startswith("appraisal=") for override in overrides):
         stated.insert(0, "appraisal=influence")
+    if "seed" in own:
+        stated.append(f"seed={number('seed', own['seed'], int)}")
     if "l2" in own:
         stated.append(f"model.l2={check_l2(number('l2', own['l2'], float))!r}")
     return compose(stated)
@@ -87,13 +91,19 @@ def _configuration(own: dict[str, str], overrides: list[str]) -> Any:
 
 def _check(own: dict[str, str], cfg: Any) -> Preflight:
     """Run the pre-flight check with the command's own keys on the two files that they name."""
-    from mpc_appraisal.cli.config import instantiate, preparation, recipe_of
+    from mpc_appraisal.cli.config import extractor, instantiate, preparation, recipe_of
 
-    train, test = _data(own, cfg, recipe_of(cfg))
     prepared = preparation(cfg)
+    if "train" in own:
+        train, test = map(prepared, _data(own, cfg, recipe_of(cfg)))
+    else:
+        from mpc_appraisal.cli.inputs import built_in_market
+
+        market, features = built_in_market(cfg), extractor(cfg)
+        train, test = mapped(market.train, features), mapped(market.test, features)
     return preflight(
-        prepared(train),
-        prepared(test),
+        train,
+        test,
         as_methods(instantiate(cfg.appraisal)),
         check_l2(cfg.model.l2),
         instantiate(cfg.model),
@@ -129,14 +139,18 @@ def stated(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
     Raises InputError for a bad argument or a missing key.
     """
-    own, overrides = split(arguments, KEYS)
+    own, overrides = split(
+        [word.removeprefix("party.") if word.startswith(FILES) else word for word in arguments], KEYS
+    )
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals or key in KEYS:
             raise InputError(
                 "preflight", override, f"KEY=VALUE, each key once, of {', '.join(KEYS)} and the configuration"
             )
-    for key in ("train", "test"):
+    words = {override.split("=")[0].split(".")[0] for override in overrides}
+    built_in = bool(words & {"data", "scenario"}) and not {"train", "test", "label", "classes"} & set(own)
+    for key in () if built_in else ("train", "test"):
         if not own.get(key):
             raise InputError(key, "nothing", f"a file, as in {key}={key}.npz")
     return own, overrides

@@ -5,9 +5,10 @@
 
     above your calibrated threshold 0.284, but below 0.331, up to which your copies do not settle it: undecided; ...
 
-A run's records and the model owner's own pre-flight go in, and a sentence for each record comes out, where there is
-one. A sentence names the threshold, which is secret: it may stand in the model owner's own files and nowhere else, and
-never in a record. Words may change. A price for a row is stated where the listing states a price, and nowhere else.
+A run's records and the model owner's own pre-flight go in. Out comes the `Advice` that reports show, with a sentence
+for each record where there is one. A sentence names the threshold, which is secret: it may stand in the model owner's
+own files and nowhere else, and never in a record. Words may change. A price for a row is stated where the listing
+states a price, and nowhere else.
 """
 
 from __future__ import annotations
@@ -17,33 +18,40 @@ from collections.abc import Iterable
 
 from mpc_appraisal.methods.preflight.calibration import LEVEL, Expected
 from mpc_appraisal.methods.preflight.result import TRUSTED, Check, Preflight, Rate
+from mpc_appraisal.reporting.advice import Advice, Recommendation
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.table import number
 
 UNDECIDED = "undecided"
 
 
-def sentences(
-    records: Iterable[Record], found: Preflight, threshold: float | None = None
-) -> dict[tuple[str, str], str]:
-    """Return {(method, candidate): its decision sentence} for each record with an answer.
+def advice(records: Iterable[Record], found: Preflight, threshold: float | None = None) -> Advice:
+    """Return what the pre-flight says of these answers, with its own tables and warnings.
 
     threshold: the secret threshold that the model owner stated for the run, which its bits were compared with.
     """
     checks = {check.method: check for check in found.checks}
-    texts = {}
+    verdicts = {}
     for record in records:
         check = checks.get(record.method)
         if check is None or record.n is None:
             continue
-        text = _of_value(record, check) if record.value is not None else _of_bit(record, check, threshold)
-        if text is not None:
-            texts[record.method, record.candidate] = text
-    return texts
+        one = _of_value(record, check) if record.value is not None else _of_bit(record, check, threshold)
+        if one is not None:
+            verdicts[record.method, record.candidate] = one
+    trust = {check.method: check.verdict for check in found.checks}
+    return Advice(verdicts, trust, tuple(found.warnings()), tuple(found.tables()))
 
 
-def _of_value(record: Record, check: Check) -> str | None:
-    """Return the sentence on a value; None where the pre-flight found no threshold."""
+def sentences(
+    records: Iterable[Record], found: Preflight, threshold: float | None = None
+) -> dict[tuple[str, str], str]:
+    """Return {(method, candidate): its decision sentence} for each record with an answer. The arguments: `advice`."""
+    return {key: one.sentence for key, one in advice(records, found, threshold).verdicts.items()}
+
+
+def _of_value(record: Record, check: Check) -> Recommendation | None:
+    """Return what is said of a value; None where the pre-flight found no threshold."""
     limit = check.threshold.of(record.n)
     if limit is None:
         return None
@@ -55,7 +63,7 @@ def _of_value(record: Record, check: Check) -> str | None:
     doubt = ""
     if record.interval and record.interval[0] < limit <= record.interval[1]:
         doubt = " Without the noise the value may lie on the other side of the threshold."
-    return _whole(record, check, where + between, verdict, expected) + doubt
+    return Recommendation(verdict, limit, _whole(record, check, where + between, verdict, expected) + doubt)
 
 
 def _settled(record: Record, check: Check, reached: bool) -> tuple[str, str]:
@@ -72,8 +80,8 @@ def _verdict(buy: bool) -> str:
     return "buy" if buy else "do not buy"
 
 
-def _of_bit(record: Record, check: Check, threshold: float | None) -> str | None:
-    """Return the sentence on one bit; None where no bit was opened to the model owner, or its threshold is unknown."""
+def _of_bit(record: Record, check: Check, threshold: float | None) -> Recommendation | None:
+    """Return what is said of one bit; None where no bit was opened to the model owner, or its threshold is unknown."""
     if record.decision is None or threshold is None:
         return None
     where = f"{'above' if record.decision else 'below'} your threshold {number(threshold, 3)}"
@@ -81,7 +89,8 @@ def _of_bit(record: Record, check: Check, threshold: float | None) -> str | None
     if limit is not None:
         where += f" (calibrated: {number(limit, 3)})"
     expected = None if meaning is None else meaning.expected_side(threshold, record.decision, record.n)
-    return _whole(record, check, where, _verdict(record.decision), expected)
+    verdict = _verdict(record.decision)
+    return Recommendation(verdict, threshold, _whole(record, check, where, verdict, expected))
 
 
 def _whole(record: Record, check: Check, where: str, verdict: str, expected: Expected | None) -> str:

@@ -1,0 +1,100 @@
+"""What `appraise` takes from Python: frames with a named target, public names, and errors by the argument's name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+import mpc_appraisal
+from mpc_appraisal import GradientNorm, Influence, InputError, LabelNoise, NoisedRelease, appraise
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(240, 4))
+Y = X[:, :3].argmax(1)
+COLUMNS = ["a", "b", "c", "d"]
+NAMES = ("cat", "dog", "eel")
+PARTS = {"seller": slice(0, 80), "train": slice(80, 160), "test": slice(160, 240)}
+ARRAYS = {name: (X[rows], Y[rows]) for name, rows in PARTS.items()}
+
+
+def frame(name: str, target: str = "kind", words: bool = False, columns=COLUMNS) -> pd.DataFrame:
+    x, y = ARRAYS[name]
+    found = pd.DataFrame(x, columns=COLUMNS)[list(columns)]
+    found.insert(1, target, [NAMES[each] for each in y] if words else y)
+    return found
+
+
+def value(**changed) -> float:
+    own = {"train": ARRAYS["train"], "test": ARRAYS["test"], "session": "plain"} | changed
+    return appraise(
+        {"seller": changed.pop("seller", ARRAYS["seller"])}, **{k: v for k, v in own.items() if k != "seller"}
+    )["seller"].value
+
+
+def test_frames_with_a_named_target_are_the_same_data():
+    plain = value()
+    for words in (False, True):
+        frames = {name: frame(name, words=words) for name in PARTS}
+        frames["seller"] = frame("seller", words=words, columns=["d", "a", "c", "b"])  # columns go by name
+        assert value(target="kind", **frames) == pytest.approx(plain, rel=1e-9)
+    mixed = frame("seller", words=True)
+    mixed = mixed[mixed["kind"] != "eel"]  # one class is without a row at the seller
+    rows = ARRAYS["seller"][1] != 2
+    expected = value(seller=(ARRAYS["seller"][0][rows], ARRAYS["seller"][1][rows]))
+    own = {name: frame(name, words=True) for name in ("train", "test")}
+    assert value(target="kind", seller=mixed, **own) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_number_to_predict_may_be_a_column():
+    price = X @ np.arange(4.0)
+    frames = {name: pd.DataFrame(X[rows], columns=COLUMNS).assign(price=price[rows]) for name, rows in PARTS.items()}
+    arrays = {name: (X[rows], price[rows]) for name, rows in PARTS.items()}
+    found = value(target="price", model="linear_regression", **frames)
+    assert found == pytest.approx(value(model="linear_regression", **arrays), rel=1e-9)
+
+
+def test_a_fitted_estimator_takes_the_models_place():
+    x, y = ARRAYS["train"]
+    ones = np.c_[x, np.ones(len(x))]
+    fitted = LogisticRegression(C=1 / (2 * 1e-2 * len(x)), fit_intercept=False, tol=1e-12, max_iter=10_000).fit(ones, y)
+    frames = {name: frame(name) for name in PARTS}
+    assert value(target="kind", model=fitted, **frames) == pytest.approx(value(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"train": frame("train")}, "^train: got a DataFrame with the columns .*expected target=..."),
+        ({"train": frame("train"), "target": "sort"}, "^train: got .*expected one column 'sort', the target"),
+        ({"test": None}, "^test: "),
+        ({"train": None}, "^train: "),
+        ({"l2": -1}, "^l2: "),
+        ({"method": "influenza"}, "^method: "),
+        ({"train": (X[:9], Y[:8])}, "^train: "),
+        ({"seller": (X[:9, :2], Y[:9])}, "features|columns"),
+    ],
+)
+def test_errors_name_the_argument(changed, message):
+    with pytest.raises((InputError, mpc_appraisal.AppraisalError), match=message) as raised:
+        value(**changed)
+    assert "party." not in str(raised.value)
+
+
+def test_public_names_import_from_the_top_and_cost_nothing_before():
+    assert {"Influence", "NoisedRelease", "LabelNoise", "Digits", "Result", "appraise"} <= set(dir(mpc_appraisal))
+    assert [getattr(mpc_appraisal, name).__name__ for name in mpc_appraisal.__all__]
+    assert (Influence().name, GradientNorm().name, LabelNoise.__name__, NoisedRelease.__name__)[:2] == (
+        "influence",
+        "gradient_norm",
+    )
+    with pytest.raises(AttributeError, match="no attribute 'Influenza'"):
+        _ = mpc_appraisal.Influenza
+    check = (
+        "import sys, mpc_appraisal; sys.exit(len({'torch', 'crypten', 'pandas', 'numpy', 'rich'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
