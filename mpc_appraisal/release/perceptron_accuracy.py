@@ -25,7 +25,7 @@ import torch
 
 from mpc_appraisal.methods.base import Facts
 from mpc_appraisal.methods.mlp_finetuning import PRETRAINING_RATE, MlpFinetuning
-from mpc_appraisal.mpc.protocols.softmax import LOGIT_RANGE
+from mpc_appraisal.mpc.protocols.softmax_plan import LOGIT_RANGE
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 
 UNIT = 2.0**-PRECISION_BITS  # the unit of weights and of hidden values, and the largest error of one truncation

@@ -22,7 +22,7 @@ from typing import Any
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.protocols.comparison import RING, MaskedBit, gated, maximum, relu
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, matrix_product, open_all
-from mpc_appraisal.mpc.protocols.softmax import LOGIT_RANGE
+from mpc_appraisal.mpc.protocols.softmax_plan import LOGIT_RANGE
 from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor, Secret
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 

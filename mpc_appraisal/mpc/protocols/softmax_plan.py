@@ -1,0 +1,258 @@
+"""The public numbers of a softmax on shares: scales, thresholds and ranges that keep every value within its ring.
+
+    C e^-a <= sum of e^z <= C e^a cosh B        for z within B and a mean of the row within a, by Jensen and convexity
+    t_1 <= s 3^-l < t_1 after the level l       for thresholds t_j = t_1 3^(j-1), up to a unit
+
+In go the number of classes C, the bound B and the largest mean a of a row; out comes a `SoftmaxPlan`, of which
+`softmax`, `log_softmax` and the bounds on their errors (release/softmax_accuracy.py) are made. Nothing here sees a
+value. docs/protocols/engine.md derives the ranges. The constants fit together and may change only with that page.
+
+All sums that are divided by end between TOP / ratio and TOP, in integers of 24 bits, so that half a period of the
+harmonics covers them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.mpc.protocols.harmonics import Fit, fitted
+from mpc_appraisal.mpc.protocols.masked import MaskedOpening
+from mpc_appraisal.mpc.ring.powers_of_three import LN3, POINT, stretched
+
+LARGEST_EXPONENT = 16.0  # |z| / T is at most this.
+MAX_DOUBLINGS = 4  # T = 2^k is at most 2^4.
+MAX_CLASSES = 256  # The squares of probabilities of 1 / 256 have four bits left.
+LOGIT_RANGE = 16.0  # A logit further below its row's largest may be replaced: e^-16 is below a unit of a probability.
+BITS = 16  # A probability has so many fractional bits.
+Z_BITS = 24  # The width in bits of the ring in which a logit is opened.
+MANTISSA, COARSE_MANTISSA = 17, 8  # A power of three has at most so many bits in its mantissa; in a coarse sum fewer.
+NARROW, Q_RING = 24, 48  # The widths of the rings in which a root of a row is opened and squared.
+W_BITS = 30  # A square has so many bits when it is opened to be multiplied with its row's level.
+S_BITS = 24  # A row's last sum is opened with so many bits.
+TOP = 2**23 - 2**11  # No opened row sums to more than this, up to the roundings that are counted.
+HIGH = 2**23 - 2**10  # The same, roundings counted.
+X_DROP, X_BITS = 5, 20  # The last row has 18 bits when it is opened.
+Y_SCALE, Y_BITS = 16, 20  # A reciprocal has so many fractional bits.
+P_SCALE = 34  # p has so many fractional bits before it is truncated.
+DIRECT = 5.5  # Sums in a range of this ratio need no level.
+LONG = 9.6  # Powers of three up to e^LONG have mantissas of 16 bits or more.
+# So many harmonics, the second number, for sums in a range of at most the first.
+HARMONICS = ((4.0, 8), (5.0, 10), (6.0, 12), (7.0, 16))
+
+
+def exponent_step(unit: float, largest: float) -> tuple[int, int]:
+    """Return how many bits of z `exponential` cuts, and the power of three, times 2^POINT, that one step then counts.
+
+    The rounding of this power makes every exponent z * unit too large by one and the same factor.
+    """
+    drop = max(0, math.ceil(math.log2(largest / unit / (2.0 ** (Z_BITS - 2) - 8))))
+    return drop, round(unit * 2.0**drop / LN3 * 2.0**POINT)
+
+
+def power_bits(largest: float, headroom: float, most: int) -> tuple[int, int, int]:
+    """Return the offset and the mantissa of powers of three up to e^largest, and their number of fractional bits."""
+    offset = math.ceil(largest / LN3 + 1.01)  # Two fractions in [-1/2, 1/2) lower the exponent by up to one.
+    mantissa = min(most, int((62.9 - headroom - largest / math.log(2.0) - stretched(offset)) / 2))
+    return offset, mantissa, stretched(offset) + 2 * mantissa
+
+
+def power_error(largest: float, mantissa: int) -> float:
+    """Return a bound on the relative error of an exponential: two mantissas, the opening of z and the rounded rate."""
+    each = math.sqrt(3) / 2 * 2.0**-mantissa + LN3 / 2 * 2.0**-20
+    step = 2 * largest / (2.0 ** (Z_BITS - 2) - 8)
+    skew = LN3 * 2.0 ** (Z_BITS - 2) / 2.0**POINT
+    return (1 + each) ** 2 * math.exp(step + skew) - 1
+
+
+@dataclass(frozen=True)
+class Sums:
+    """How the sums of rows are opened and compared with thresholds.
+
+    Attributes:
+        drop: how many low bits of a sum are cut.
+        bits: the width of the ring in which it is opened.
+        thresholds: the thresholds, each three times the one before.
+        low, high: the integers, in units of the opened sum, between which every sum times 3^-level lies.
+        headroom: see `exponential`.
+    """
+
+    drop: int
+    bits: int
+    thresholds: tuple[int, ...]
+    low: float
+    high: float
+    headroom: float = 0.0
+
+    def opening(self, share: torch.Tensor, ring: int) -> MaskedOpening:
+        """Return the opening of the sums `share`, of which the lowest ring bits count."""
+        assert self.drop + self.bits <= ring
+        return MaskedOpening(share, self.drop, self.bits, self.bits, 2)
+
+
+def _sums(low: float, high: float, headroom: float = 0.0) -> Sums:
+    """Return how sums between `low` and `high` are opened and compared."""
+    drop = math.floor(math.log2(low / 4))
+    first = math.floor(3 * low / 2.0**drop)
+    thresholds = [first]
+    while 3 * thresholds[-1] <= high / 2.0**drop + 1:
+        thresholds.append(3 * thresholds[-1])
+    bits = math.ceil(math.log2(high / 2.0**drop + 4)) + 1
+    return Sums(drop, bits, tuple(thresholds), (first - 1) / 3, first, headroom)
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """How rows are squared and divided by the coarse size of their sum.
+
+    Attributes:
+        sums: how the sums of the squares are opened.
+        square_drop, square_bits: how the squares are opened.
+        first: the integer that squares on level 0 are multiplied by.
+        steps: how much this is less from one level to the next.
+        factor_bits: the width of the ring in which the factor is opened.
+        drop: how many low bits of the product are cut when it is opened.
+        low, high: the integers between which the sums of rows lie when they are opened.
+        square_low: the least sum of opened squares.
+    """
+
+    sums: Sums
+    square_drop: int
+    square_bits: int
+    first: int
+    steps: tuple[int, ...]
+    factor_bits: int
+    drop: int
+    low: float
+    high: float
+    square_low: float
+
+
+def _doubling(classes: int, low: float) -> Doubling:
+    """Return the plan for rows whose sums are between `low` and HIGH when they are opened."""
+    least = (low - classes) ** 2 / classes  # The sum of squares of numbers with a given sum is least where all agree.
+    sums, drop = _sums(least, (HIGH + classes) ** 2.0), 2 * NARROW - 2 - W_BITS
+    top = 3 ** len(sums.thresholds)
+    cut = 2.0 ** (sums.drop - drop)
+    most = (sums.high * cut + classes) * top
+    down = math.floor(math.log2(most / TOP)) + 8
+    factor = math.floor(TOP * 2.0**down / most)
+    first, levels = factor * top, [factor * 3**j for j in range(len(sums.thresholds), -1, -1)]
+    steps = tuple(a - b for a, b in zip(levels, levels[1:], strict=False))
+    least_out = (sums.low * cut - classes) * top * factor / 2.0**down
+    return Doubling(sums, drop, W_BITS + 2, first, steps, first.bit_length() + 2, down, least_out, TOP,
+                    least / 2.0**drop)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SoftmaxPlan:
+    """The public numbers of a softmax.
+
+    Attributes:
+        classes: C.
+        doublings: k.
+        largest: the bound on |z| / 2^k.
+        coarse: how the coarse sums of e^(z / 2^k) are opened; None where they need no level.
+        halved: whether exponentials are of half the exponents, and squared.
+        shift: what is added to the exponents, before they are halved less ln 3 for each level.
+        reach: the bound on the exponents of the second exponential.
+        headroom: see `exponential`.
+        root_drop: how many low bits of the roots are cut, if halved.
+        drop: how many low bits of the rows are cut when they are opened.
+        first_low: the least sum of an opened row before any doubling.
+        stages: the doublings.
+        low: the least opened sum of the last rows.
+        reciprocal: the harmonics of the last division.
+    """
+
+    classes: int
+    doublings: int
+    largest: float
+    coarse: Sums | None
+    halved: bool
+    shift: float
+    reach: float
+    headroom: float
+    root_drop: int
+    drop: int
+    first_low: float
+    stages: tuple[Doubling, ...]
+    low: float
+    reciprocal: Fit
+
+    @property
+    def slip(self) -> float:
+        """Return how far the sum of a row's probabilities may be from 1 before the last cut, with certainty."""
+        entry = self.classes * 2.0**X_DROP / self.low  # all entries of x are off by a unit, and so is the sum
+        return (1 + entry + 1 / self.low) * (1 + self.reciprocal.error() + 2.0**-Y_SCALE) - 1
+
+    @property
+    def highest(self) -> float:
+        """Return a bound on the sum of a row's probabilities."""
+        return 1 + self.slip
+
+    def fit(self, name: str) -> Fit:
+        """Return the harmonics of a function of the last sums."""
+        return _fit(name, self.low)
+
+
+def _fit(name: str, low: float) -> Fit:
+    count = next(count for ratio, count in HARMONICS if HIGH / low <= ratio)
+    return fitted(name, math.floor(low) - 2, HIGH, S_BITS, 1 << (S_BITS - 1), count)
+
+
+def doublings(bound: float) -> int:
+    """Return the number k of doublings, with bound / 2^k <= 16.
+
+    Raises InputError: the bound is not above 0, or it needs more than MAX_DOUBLINGS doublings.
+    """
+    if not bound > 0 or bound > LARGEST_EXPONENT * 2**MAX_DOUBLINGS:
+        raise InputError("session.logit_bound", bound, f"above 0, at most {LARGEST_EXPONENT * 2**MAX_DOUBLINGS:g}")
+    return max(0, math.ceil(math.log2(bound / LARGEST_EXPONENT)))
+
+
+@lru_cache(maxsize=256)
+def plan(classes: int, bound: float, aside: float = 0.0) -> SoftmaxPlan:
+    """Return the plan for rows of `classes` logits within bound + aside, whose mean is within `aside` of 0.
+
+    Raises InputError: the bound or the number of classes is too large.
+    """
+    k = doublings(bound)
+    if classes > MAX_CLASSES:
+        raise InputError("classes", classes, f"at most {MAX_CLASSES}: with more, the softmax on shares is too coarse")
+    largest, aside = (bound + aside) / 2.0**k, aside / 2.0**k
+    lowest, most = math.log(classes) - aside, math.log(classes) + aside + math.log(math.cosh(largest))
+    _, mantissa, point = power_bits(largest + math.log(2), most - largest, MANTISSA)
+    error = power_error(largest + math.log(2), mantissa)
+    coarse, halved, bottom, room = None, False, -largest, max(0.0, most - largest) / math.log(2.0)
+    if math.exp(most - lowest) * (1 + error) / (1 - error) > DIRECT:
+        headroom = (most - largest) / math.log(2.0) + 0.01
+        _, mantissa, point = power_bits(largest, headroom, COARSE_MANTISSA)
+        error = power_error(largest, mantissa)
+        coarse = _sums(math.exp(lowest) * 2.0**point * (1 - error), math.exp(most) * 2.0**point * (1 + error), headroom)
+        bottom, room = -largest - len(coarse.thresholds) * LN3, 0.0
+        lowest = math.log(coarse.low) + (coarse.drop - point) * math.log(2.0) - math.log(1 + error)
+        most = math.log(coarse.high) + (coarse.drop - point) * math.log(2.0) - math.log(1 - error)
+        halved = (most - bottom + math.log(2)) / 2 > LONG
+    parts = 2 if halved else 1
+    top = (largest if coarse is None else most) / parts
+    reach = (top - bottom / parts + math.log(2)) / 2
+    _, mantissa, point = power_bits(reach, room, MANTISSA)
+    middle = -(top + bottom / parts) / 2
+    at = (most / parts + middle) / math.log(2.0) + point - math.log2(TOP)
+    down = round(at)
+    shift = middle + (down - at) * math.log(2.0)
+    error = parts * power_error(reach, mantissa) + 1e-5
+    scale = TOP**2 / 2.0 ** (NARROW - 1) if halved else TOP
+    low = scale * math.exp(lowest - most) * (1 - error) - 2
+    first, stages = low, []
+    for _ in range(k):
+        stages.append(_doubling(classes, low))
+        low = stages[-1].low - 2
+    drop = NARROW - 1 if halved else down
+    return SoftmaxPlan(classes, k, largest, coarse, halved, shift, reach, room, down, drop, first, tuple(stages), low,
+                       _fit("reciprocal", low))  # fmt: skip
