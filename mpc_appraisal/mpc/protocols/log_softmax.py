@@ -31,15 +31,20 @@ from mpc_appraisal.mpc.protocols.softmax_plan import LN3, S_BITS, doublings, pla
 MAX_LOG_CLASSES = 10  # The bounds on errors of methods that use it hold for so many classes.
 LOG_BITS = 18  # A logarithm has so many fractional bits.
 MEAN_BITS = 20  # The public integer that a row's sum is multiplied by has at most so many fractional bits.
-U_BITS, L_BITS = 32, 22  # The widths of the rings in which u and ln s are opened.
+L_BITS = 22  # The width of the ring in which ln s is opened.
+
+
+def opened_width(classes: int, bound: float) -> int:
+    """Return the width of the ring in which a logarithm, which lies above -2 bound - ln classes - 4, is opened."""
+    return LOG_BITS + math.ceil(math.log2(2 * bound + math.log(classes) + 4)) + 2
 
 
 def mean_factor(classes: int, bits: int, bound: float) -> tuple[int, int, float]:
     """Return t and the integer r with r / 2^t close to 1 / classes, and how far the mean of a row of u is from 0.
 
-    `bits` is the number of fractional bits of the logits, which stay within 2^61 when they are multiplied by 2^t.
+    `bits` is the number of fractional bits of the logits. Multiplied by 2^t, they leave room for `opened_width`.
     """
-    t = min(MEAN_BITS, 60 - bits - math.ceil(math.log2(bound + 1)))
+    t = min(MEAN_BITS, 64 - opened_width(classes, bound) + LOG_BITS - bits)
     r = round(2.0**t / classes)
     return t, r, classes * bound * abs(r / 2.0**t - 1 / classes)
 
@@ -69,9 +74,9 @@ def log_softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tup
     u = u - engine.public_share(torch.full_like(u, round(known * one)))
     for level, factor in rows.log:
         u = u - level * (factor * round(LN3 * one))
-    u, s = open_all(
-        engine, MaskedOpening(u, bits + t - LOG_BITS, U_BITS, 64, 1 << (U_BITS - 2)), sums_opening(rows)
-    )
+    width = opened_width(z.shape[1], bound)
+    cut = MaskedOpening(u, bits + t - LOG_BITS, width, 64, 1 << (width - 2))
+    u, s = open_all(engine, cut, sums_opening(rows))
     fit = how.fit("logarithm")
     share = harmonics.evaluate(engine, s, fit, harmonics.waves(engine, s, fit.harmonics))
     drop = harmonics.POINT - fit.shift - LOG_BITS
