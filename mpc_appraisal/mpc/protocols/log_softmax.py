@@ -26,7 +26,7 @@ from mpc_appraisal.mpc.protocols import harmonics
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all
 from mpc_appraisal.mpc.protocols.softmax import normalised_rows, sums_opening
-from mpc_appraisal.mpc.protocols.softmax_plan import LN3, S_BITS, doublings, plan
+from mpc_appraisal.mpc.protocols.softmax_plan import LN2, S_BITS, doublings, plan
 
 MAX_LOG_CLASSES = 10  # The bounds on errors of methods that use it hold for so many classes.
 LOG_BITS = 18  # A logarithm has so many fractional bits.
@@ -67,13 +67,13 @@ def log_softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tup
     v = z - z[:, -1:]  # a common part of the logits has no effect, whatever its size
     t, r, aside = mean_factor(z.shape[1], bits, bound)
     u, one = (v << t) - r * v.sum(1, keepdim=True), 2.0 ** (bits + t)
-    how = plan(z.shape[1], bound, aside)
+    how = plan(z.shape[1], bound, aside, precise=True)
     rows = normalised_rows(engine, u, 1.0 / one, how)
-    known = (S_BITS - 1 + rows.drop) * math.log(2.0) - rows.offset
+    known = (S_BITS - 1 + rows.drop) * LN2 - rows.offset
     # Known numbers are subtracted before u is cut, since their rounding would be the same error in all entries.
     u = u - engine.public_share(torch.full_like(u, round(known * one)))
     for level, factor in rows.log:
-        u = u - level * (factor * round(LN3 * one))
+        u = u - level * round(factor * one)
     width = opened_width(z.shape[1], bound)
     cut = MaskedOpening(u, bits + t - LOG_BITS, width, 64, 1 << (width - 2))
     u, s = open_all(engine, cut, sums_opening(rows))

@@ -1,9 +1,9 @@
 """Softmax of shared logits that are bounded in size.
 
     softmax(z) = e^z / sum of e^z                                              z (n, C), |z| <= B after centring a row
-    x_0 = e^(z / T - l ln 3),  T = 2^k;    x_(j+1) = x_j^2 3^-l';    softmax(z) = x_k / its row's sum
+    x_0 = e^(z / T) g^-l,  T = 2^k;    x_(j+1) = x_j^2 3^-l';    softmax(z) = x_k / its row's sum
 
-z are the logits of n rows and C classes, B is their public bound, k is the number of doublings, and 3^l is the coarse
+z are the logits of n rows and C classes, B is their public bound, k is the number of doublings, and g^l is the coarse
 size of a row's sum, one of few public levels. In go shares of z; out come shares of the probabilities, with 16
 fractional bits. What leaves each owner are values and bits under masks of the dealer (see `masked`, `levels`). The
 dealer sends the model owner results of its requests. Nothing is revealed to anybody; B, k and the shapes are public.
@@ -39,6 +39,7 @@ from mpc_appraisal.mpc.protocols.masked import MaskedOpening, MaskedValue, evict
 from mpc_appraisal.mpc.protocols.softmax_plan import (
     BITS,
     COARSE_MANTISSA,
+    LN2,
     LN3,
     MANTISSA,
     NARROW,
@@ -77,12 +78,12 @@ def exponential(
     """
     drop, rate = exponent_step(unit, largest)
     (masked,) = open_all(engine, MaskedOpening(z, drop, Z_BITS, Z_BITS, 1 << (Z_BITS - 2)))
-    offset, mantissa, point = power_bits(largest, headroom, most)
-    engine.ask_dealer("power", masked.key, rate, mantissa)
+    bits = power_bits(largest, headroom, most)
+    engine.ask_dealer("power", masked.key, rate, bits.dealer)
     plain, more = engine.dealer_share(z.shape), engine.dealer_share(z.shape)
     evict(engine, masked)
-    power = power_of_three(masked.delta, mantissa, offset, rate)
-    return exponentials(plain, masked.wrapped, more, power), point
+    power = power_of_three(masked.delta, bits.owners, bits.offset, rate)
+    return exponentials(plain, masked.wrapped, more, power), bits.point
 
 
 @dataclass
@@ -92,37 +93,38 @@ class Rows:
     Attributes:
         x: shares (n, C) mod 2^ring. The sum of a row is in the range that the plan states, times 2^drop.
         drop: how many low bits are cut when x is opened.
-        offset, log: x is e^(z + offset) / 3^(sum of numbers times factors), for the shares (n, 1) of whole numbers and
-            their public factors in `log`, where z are the logits with which x began, at the temperature of x.
+        offset, log: x is e^(z + offset - sum of numbers times factors) for the shares (n, 1) of whole numbers and their
+            public factors in `log`, where z are the logits at the temperature of x.
     """
 
     x: torch.Tensor
     drop: int
     offset: float
-    log: list[tuple[torch.Tensor, int]] = field(default_factory=list)
+    log: list[tuple[torch.Tensor, float]] = field(default_factory=list)
 
 
 def powers(engine: Engine, z: torch.Tensor, unit: float, how: SoftmaxPlan) -> Rows:
-    """Return shares of e^(z / T - l ln 3), or of the squares of its roots, for z (n, C) centred and |z unit| <= B."""
-    unit, log, parts = unit / 2.0**how.doublings, [], 2 if how.halved else 1
+    """Return shares of e^(z / T - l ln g) for z (n, C), centred and with |z unit| <= B."""
+    unit, log, parts = unit / 2.0**how.doublings, [], 2**how.roots
     if how.coarse is not None:
-        s, point = exponential(engine, z, unit, how.largest, how.coarse.headroom, COARSE_MANTISSA)
-        (s,) = open_all(engine, how.coarse.opening(s.sum(1, keepdim=True), 64))
-        level = levels.level(engine, levels.reached(engine, s, how.coarse.thresholds)).reshape(-1, 1)
+        sums = how.coarse.sums
+        s, _ = exponential(engine, z, unit, how.largest, how.coarse.headroom, COARSE_MANTISSA)
+        (s,) = open_all(engine, sums.opening(s.sum(1, keepdim=True), 64))
+        level = levels.level(engine, levels.reached(engine, s, sums.thresholds)).reshape(-1, 1)
         evict(engine, s)
-        z = z - level * round(LN3 / unit)
-        log.append((level, 1))
+        z = z - level * round(math.log(sums.ratio) / unit)
+        log.append((level, math.log(sums.ratio)))
     shift = round(how.shift * parts / unit)
     z = z + engine.public_share(torch.full_like(z, shift))
-    x, point = exponential(engine, z, unit / parts, how.reach, how.headroom)
+    x, point = exponential(engine, z, unit / parts, how.reach, how.headroom, how.most)
     drop, rate = exponent_step(unit / parts, how.reach)
-    offset = point * math.log(2.0) + shift / 2.0**drop * rate * LN3 / 2.0**POINT  # `rate` is rounded
-    if not how.halved:
-        return Rows(x, how.drop, offset, log)
-    (q,) = open_all(engine, MaskedOpening(x, how.root_drop, NARROW, Q_RING, 2))
-    x = product(engine, q, q)
-    evict(engine, q)
-    return Rows(x, how.drop, 2 * (offset - how.root_drop * math.log(2.0)), log)
+    offset = point * LN2 + shift / 2.0**drop * rate * LN3 / 2.0**POINT  # `rate` is rounded
+    cut = how.root_drop
+    for _ in range(how.roots):
+        (q,) = open_all(engine, MaskedOpening(x, cut, NARROW, Q_RING, 2))
+        x, offset, cut = product(engine, q, q), 2 * (offset - cut * LN2), NARROW - 1
+        evict(engine, q)
+    return Rows(x, how.drop, offset, log)
 
 
 def doubled(engine: Engine, rows: Rows, how: Doubling) -> Rows:
@@ -142,8 +144,8 @@ def doubled(engine: Engine, rows: Rows, how: Doubling) -> Rows:
     x = product(engine, w, y)
     evict(engine, w, s, y)
     # w = q^2 / 2^square_drop, and x = w * first / 3^level
-    offset = 2 * (rows.offset - rows.drop * math.log(2.0)) - how.square_drop * math.log(2.0) + math.log(how.first)
-    log = [(number, 2 * factor) for number, factor in rows.log] + [(reached.sum(0).reshape(-1, 1), 1)]
+    offset = 2 * (rows.offset - rows.drop * LN2) - how.square_drop * LN2 + math.log(how.first)
+    log = [(number, 2 * factor) for number, factor in rows.log] + [(reached.sum(0).reshape(-1, 1), LN3)]
     return Rows(x, how.drop, offset, log)
 
 

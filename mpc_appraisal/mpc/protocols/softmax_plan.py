@@ -1,7 +1,7 @@
 """The public numbers of a softmax on shares: scales, thresholds and ranges that keep every value within its ring.
 
     C e^-a <= sum of e^z <= C e^a cosh B        for z within B and a mean of the row within a, by Jensen and convexity
-    t_1 <= s 3^-l < t_1 after the level l       for thresholds t_j = t_1 3^(j-1), up to a unit
+    t_1 / g <= s g^-l < t_1                     for the level l of s and thresholds t_j = t_1 g^(j-1), up to a unit
 
 In go the number of classes C, the bound B and the largest mean a of a row; out comes a `SoftmaxPlan`, of which
 `softmax`, `log_softmax` and the bounds on their errors (release/softmax_accuracy.py) are made. Nothing here sees a
@@ -30,7 +30,9 @@ MAX_CLASSES = 256  # The squares of probabilities of 1 / 256 have four bits left
 LOGIT_RANGE = 16.0  # A logit further below its row's largest may be replaced: e^-16 is below a unit of a probability.
 BITS = 16  # A probability has so many fractional bits.
 Z_BITS = 24  # The width in bits of the ring in which a logit is opened.
-MANTISSA, COARSE_MANTISSA = 17, 8  # A power of three has at most so many bits in its mantissa; in a coarse sum fewer.
+LN2 = math.log(2.0)
+MANTISSA, PRECISE_MANTISSA, COARSE_MANTISSA = 17, 20, 8  # A power of three has at most so many bits in its mantissa.
+COARSE = 3.2  # Thresholds for coarse sums are in this ratio.
 NARROW, Q_RING = 24, 48  # The widths of the rings in which a root of a row is opened and squared.
 W_BITS = 30  # A square has so many bits when it is opened to be multiplied with its row's level.
 S_BITS = 24  # A row's last sum is opened with so many bits.
@@ -40,7 +42,7 @@ X_DROP, X_BITS = 5, 20  # The last row has 18 bits when it is opened.
 Y_SCALE, Y_BITS = 16, 20  # A reciprocal has so many fractional bits.
 P_SCALE = 34  # p has so many fractional bits before it is truncated.
 DIRECT = 5.5  # Sums in a range of this ratio need no level.
-LONG = 9.6  # Powers of three up to e^LONG have mantissas of 16 bits or more.
+LONG, SHORT = 9.75, 4.9  # Powers of three up to these numbers' exponentials have mantissas of 16, and of 20 bits.
 # So many harmonics, the second number, for sums in a range of at most the first.
 HARMONICS = ((4.0, 8), (5.0, 10), (6.0, 12), (7.0, 16))
 
@@ -54,19 +56,42 @@ def exponent_step(unit: float, largest: float) -> tuple[int, int]:
     return drop, round(unit * 2.0**drop / LN3 * 2.0**POINT)
 
 
-def power_bits(largest: float, headroom: float, most: int) -> tuple[int, int, int]:
-    """Return the offset and the mantissa of powers of three up to e^largest, and their number of fractional bits."""
+@dataclass(frozen=True)
+class PowerBits:
+    """The bits of an exponential, which is the product of two powers of three.
+
+    Attributes:
+        offset: what the owners add to the integer part of their exponent.
+        dealer, owners: the bits of the mantissas of the dealer's power and of the owners' power.
+        point: the number of fractional bits of the product.
+    """
+
+    offset: int
+    dealer: int
+    owners: int
+    point: int
+
+
+def power_bits(largest: float, headroom: float, most: int) -> PowerBits:
+    """Return the bits of exponentials up to e^largest in a ring of 64 bits, see `softmax.exponential`."""
     offset = math.ceil(largest / LN3 + 1.01)  # Two fractions in [-1/2, 1/2) lower the exponent by up to one.
-    mantissa = min(most, int((62.9 - headroom - largest / math.log(2.0) - stretched(offset)) / 2))
-    return offset, mantissa, stretched(offset) + 2 * mantissa
+    both = min(2 * most, int(62.9 - headroom - largest / math.log(2.0) - stretched(offset)))
+    return PowerBits(offset, both // 2, both - both // 2, stretched(offset) + both)
 
 
-def power_error(largest: float, mantissa: int) -> float:
-    """Return a bound on the relative error of an exponential: two mantissas, the opening of z and the rounded rate."""
-    each = math.sqrt(3) / 2 * 2.0**-mantissa + LN3 / 2 * 2.0**-20
-    step = 2 * largest / (2.0 ** (Z_BITS - 2) - 8)
-    skew = LN3 * 2.0 ** (Z_BITS - 2) / 2.0**POINT
-    return (1 + each) ** 2 * math.exp(step + skew) - 1
+def power_errors(largest: float, bits: PowerBits) -> tuple[float, float]:
+    """Return bounds on the relative errors of an exponential: by chance, and the sure one of the rounded rate.
+
+    The chance errors are those of two mantissas, of their tables, and of the opening of z within one unit. They have no
+    mean but that of the tables.
+    """
+    factors = sum(math.sqrt(3) / 2 * 2.0**-mantissa + LN3 / 2 * 2.0**-20 for mantissa in (bits.dealer, bits.owners))
+    return factors + 2 * largest / (2.0 ** (Z_BITS - 2) - 8), LN3 / 2 * 2.0 ** (Z_BITS - 2) / 2.0**POINT
+
+
+def power_error(largest: float, bits: PowerBits) -> float:
+    """Return a bound on the relative error of an exponential."""
+    return math.exp(sum(power_errors(largest, bits)) * 1.1) - 1
 
 
 @dataclass(frozen=True)
@@ -76,17 +101,17 @@ class Sums:
     Attributes:
         drop: how many low bits of a sum are cut.
         bits: the width of the ring in which it is opened.
-        thresholds: the thresholds, each three times the one before.
-        low, high: the integers, in units of the opened sum, between which every sum times 3^-level lies.
-        headroom: see `exponential`.
+        thresholds: the thresholds, each `ratio` times the one before, rounded down.
+        ratio: see `thresholds`.
+        low, high: the numbers, in units of the opened sum, between which every sum divided by ratio^level lies.
     """
 
     drop: int
     bits: int
     thresholds: tuple[int, ...]
+    ratio: float
     low: float
     high: float
-    headroom: float = 0.0
 
     def opening(self, share: torch.Tensor, ring: int) -> MaskedOpening:
         """Return the opening of the sums `share`, of which the lowest ring bits count."""
@@ -94,15 +119,32 @@ class Sums:
         return MaskedOpening(share, self.drop, self.bits, self.bits, 2)
 
 
-def _sums(low: float, high: float, headroom: float = 0.0) -> Sums:
+def _sums(low: float, high: float, ratio: float) -> Sums:
     """Return how sums between `low` and `high` are opened and compared."""
     drop = math.floor(math.log2(low / 4))
-    first = math.floor(3 * low / 2.0**drop)
+    first = math.floor(ratio * low / 2.0**drop)
     thresholds = [first]
-    while 3 * thresholds[-1] <= high / 2.0**drop + 1:
-        thresholds.append(3 * thresholds[-1])
+    while (above := math.floor(first * ratio ** len(thresholds))) <= high / 2.0**drop + 1:
+        thresholds.append(above)
     bits = math.ceil(math.log2(high / 2.0**drop + 4)) + 1
-    return Sums(drop, bits, tuple(thresholds), (first - 1) / 3, first, headroom)
+    return Sums(drop, bits, tuple(thresholds), ratio, (first - 1) / ratio, first)
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """The coarse sums of exponentials.
+
+    Attributes:
+        sums: how they are opened and compared.
+        headroom: see `softmax.exponential`.
+        point: the number of fractional bits of the exponentials.
+        error: a bound on their relative error.
+    """
+
+    sums: Sums
+    headroom: float
+    point: int
+    error: float
 
 
 @dataclass(frozen=True)
@@ -135,7 +177,7 @@ class Doubling:
 def _doubling(classes: int, low: float) -> Doubling:
     """Return the plan for rows whose sums are between `low` and HIGH when they are opened."""
     least = (low - classes) ** 2 / classes  # The sum of squares of numbers with a given sum is least where all agree.
-    sums, drop = _sums(least, (HIGH + classes) ** 2.0), 2 * NARROW - 2 - W_BITS
+    sums, drop = _sums(least, (HIGH + classes) ** 2.0, 3), 2 * NARROW - 2 - W_BITS
     top = 3 ** len(sums.thresholds)
     cut = 2.0 ** (sums.drop - drop)
     most = (sums.high * cut + classes) * top
@@ -157,11 +199,12 @@ class SoftmaxPlan:
         doublings: k.
         largest: the bound on |z| / 2^k.
         coarse: how the coarse sums of e^(z / 2^k) are opened; None where they need no level.
-        halved: whether exponentials are of half the exponents, and squared.
-        shift: what is added to the exponents, before they are halved less ln 3 for each level.
+        roots: how often exponentials are squared: the exponents are divided by 2^roots before.
+        shift: what is added to the exponents, divided by 2^roots.
         reach: the bound on the exponents of the second exponential.
         headroom: see `exponential`.
-        root_drop: how many low bits of the roots are cut, if halved.
+        bits: those of the second exponential.
+        root_drop: how many low bits of the exponentials are cut before they are squared.
         drop: how many low bits of the rows are cut when they are opened.
         first_low: the least sum of an opened row before any doubling.
         stages: the doublings.
@@ -172,17 +215,23 @@ class SoftmaxPlan:
     classes: int
     doublings: int
     largest: float
-    coarse: Sums | None
-    halved: bool
+    coarse: Coarse | None
+    roots: int
     shift: float
     reach: float
     headroom: float
+    bits: PowerBits
     root_drop: int
     drop: int
     first_low: float
     stages: tuple[Doubling, ...]
     low: float
     reciprocal: Fit
+
+    @property
+    def most(self) -> int:
+        """Return the most bits that a mantissa of the second exponential may have."""
+        return max(self.bits.owners, MANTISSA)
 
     @property
     def slip(self) -> float:
@@ -216,8 +265,10 @@ def doublings(bound: float) -> int:
 
 
 @lru_cache(maxsize=256)
-def plan(classes: int, bound: float, aside: float = 0.0) -> SoftmaxPlan:
+def plan(classes: int, bound: float, aside: float = 0.0, precise: bool = False) -> SoftmaxPlan:
     """Return the plan for rows of `classes` logits within bound + aside, whose mean is within `aside` of 0.
+
+    `precise` asks for exponentials with mantissas of 20 bits, which takes a round more where exponents are large.
 
     Raises InputError: the bound or the number of classes is too large.
     """
@@ -225,34 +276,41 @@ def plan(classes: int, bound: float, aside: float = 0.0) -> SoftmaxPlan:
     if classes > MAX_CLASSES:
         raise InputError("classes", classes, f"at most {MAX_CLASSES}: with more, the softmax on shares is too coarse")
     largest, aside = (bound + aside) / 2.0**k, aside / 2.0**k
-    lowest, most = math.log(classes) - aside, math.log(classes) + aside + math.log(math.cosh(largest))
-    _, mantissa, point = power_bits(largest + math.log(2), most - largest, MANTISSA)
-    error = power_error(largest + math.log(2), mantissa)
-    coarse, halved, bottom, room = None, False, -largest, max(0.0, most - largest) / math.log(2.0)
-    if math.exp(most - lowest) * (1 + error) / (1 - error) > DIRECT:
-        headroom = (most - largest) / math.log(2.0) + 0.01
-        _, mantissa, point = power_bits(largest, headroom, COARSE_MANTISSA)
-        error = power_error(largest, mantissa)
-        coarse = _sums(math.exp(lowest) * 2.0**point * (1 - error), math.exp(most) * 2.0**point * (1 + error), headroom)
-        bottom, room = -largest - len(coarse.thresholds) * LN3, 0.0
-        lowest = math.log(coarse.low) + (coarse.drop - point) * math.log(2.0) - math.log(1 + error)
-        most = math.log(coarse.high) + (coarse.drop - point) * math.log(2.0) - math.log(1 - error)
-        halved = (most - bottom + math.log(2)) / 2 > LONG
-    parts = 2 if halved else 1
-    top = (largest if coarse is None else most) / parts
-    reach = (top - bottom / parts + math.log(2)) / 2
-    _, mantissa, point = power_bits(reach, room, MANTISSA)
-    middle = -(top + bottom / parts) / 2
-    at = (most / parts + middle) / math.log(2.0) + point - math.log2(TOP)
+    low, high = math.log(classes) - aside, math.log(classes) + aside + math.log(math.cosh(largest))
+    coarse, top, bottom = _coarse(classes, largest, low, high), largest, -largest
+    room = max(0.0, high - largest) / LN2
+    if coarse is not None:
+        error, place = coarse.error, (coarse.sums.drop - coarse.point) * LN2
+        low, high = (math.log(end) + place for end in (coarse.sums.low / (1 + error), coarse.sums.high / (1 - error)))
+        top, bottom, room = high, -largest - len(coarse.sums.thresholds) * math.log(COARSE), 0.0
+    roots = 0
+    while ((top - bottom) / 2.0**roots + LN2) / 2 > (SHORT if precise else LONG):
+        roots += 1
+    parts = 2**roots
+    reach = ((top - bottom) / parts + LN2) / 2
+    bits = power_bits(reach, room, PRECISE_MANTISSA if precise else MANTISSA)
+    middle = -(top + bottom) / parts / 2
+    at = (high / parts + middle) / LN2 + bits.point - math.log2(TOP)  # The largest sum, or root, becomes TOP.
     down = round(at)
-    shift = middle + (down - at) * math.log(2.0)
-    error = parts * power_error(reach, mantissa) + 1e-5
-    scale = TOP**2 / 2.0 ** (NARROW - 1) if halved else TOP
-    low = scale * math.exp(lowest - most) * (1 - error) - 2
-    first, stages = low, []
+    shift = middle + (down - at) * LN2
+    error = parts * power_error(reach, bits) + 2 * roots * parts * math.sqrt(8 * classes) / TOP
+    first = TOP * (TOP / 2.0 ** (NARROW - 1)) ** (parts - 1) * math.exp(low - high) * (1 - error) - 2
+    stages, last = [], first
     for _ in range(k):
-        stages.append(_doubling(classes, low))
-        low = stages[-1].low - 2
-    drop = NARROW - 1 if halved else down
-    return SoftmaxPlan(classes, k, largest, coarse, halved, shift, reach, room, down, drop, first, tuple(stages), low,
-                       _fit("reciprocal", low))  # fmt: skip
+        stages.append(_doubling(classes, last))
+        last = stages[-1].low - 2
+    return SoftmaxPlan(classes, k, largest, coarse, roots, shift, reach, room, bits, down,
+                       NARROW - 1 if roots else down, first, tuple(stages), last, _fit("reciprocal", last))  # fmt: skip
+
+
+def _coarse(classes: int, largest: float, low: float, high: float) -> Coarse | None:
+    """Return how sums of exponentials between e^low and e^high are compared; None if they need no level."""
+    bits = power_bits(largest + LN2, high - largest, MANTISSA)
+    error = power_error(largest + LN2, bits)
+    if math.exp(high - low) * (1 + error) / (1 - error) <= DIRECT:
+        return None
+    headroom = (high - largest) / LN2 + 0.01
+    bits = power_bits(largest, headroom, COARSE_MANTISSA)
+    error = power_error(largest, bits)
+    ends = math.exp(low) * 2.0**bits.point * (1 - error), math.exp(high) * 2.0**bits.point * (1 + error)
+    return Coarse(_sums(*ends, COARSE), headroom, bits.point, error)
