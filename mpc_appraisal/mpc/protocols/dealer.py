@@ -32,7 +32,7 @@ to its owner.
 | conjunction shape shape | a, b of both, by xor | a & b, by xor |
 | bit shape | a bit of both, by xor | the bit |
 | compare id | planes of both, by xor | by xor: digits of a kept mask, and products of the planes (see `borrow_chain`) |
-| levels id count | planes of both, by xor | by xor, as for `compare`: digits of a kept mask, and products for each threshold |
+| levels id count | planes of both, by xor | what `compare` shares, for a number of thresholds (see `levels`) |
 | waves id count | none | cosines and sines of multiples of a kept mask's angle (see `harmonics`) |
 | bits id shape | a plane of both, by xor, kept | its bits |
 | apply functions shape bits | none, but both owners' shares of permuted z | the functions of z: see `permutation` |
@@ -314,7 +314,9 @@ class Dealer:
     def levels(self, key: int, count: int) -> Results:
         """Share what `compare` shares, for comparisons of one opened value with `count` thresholds; see `levels`."""
         mask = self._opening_masks[key]
-        plan = borrow_chain.threshold_plan(mask.bits, _whole(count, MAX_THRESHOLDS))
+        if not _whole(count, MAX_THRESHOLDS):
+            raise AppraisalError(f"dealer: refused no thresholds; expected 1 to {MAX_THRESHOLDS}")
+        plan = borrow_chain.threshold_plan(mask.bits, count)
         planes = bit_planes.planes_of(mask.value, mask.bits)
         indicators = bit_planes.digit_indicators(bit_planes.digits_of(planes[:-1], plan.width))
         results = [np.concatenate([borrow_chain.packed_indicators(plan, indicators), planes[-1:]])]
@@ -326,7 +328,7 @@ class Dealer:
     def waves(self, key: int, count: int) -> Results:
         """Share cosines and sines of `count` multiples of a kept mask's angle; a mask of n bits has 2^n to a circle."""
         mask = self._opening_masks[key]
-        if not 0 < _whole(count, MAX_HARMONICS) or mask.bits > PHASE_BITS:
+        if not _whole(count, MAX_HARMONICS) or mask.bits > PHASE_BITS:
             raise AppraisalError(f"dealer: refused {count!r} harmonics of {mask.bits} bits; expected {PHASE_BITS} bits")
         return [(mask_waves(mask.value, mask.bits, count, WAVE_BITS), WAVE_RING)]
 

@@ -70,9 +70,7 @@ def reached(engine: Engine, s: MaskedValue, thresholds: Sequence[int]) -> Reache
     shifted[:, :n] = s.delta.reshape(1, n) - torch.tensor(list(thresholds), dtype=torch.int64)[:, None]
     planes, dealt = bit_planes.planes_of(shifted, s.bits), dealt.numpy()
     indicators = borrow_chain.unpacked_indicators(plan, dealt[: plan.indicators], first)
-    less, equal = bit_planes.look_up(
-        bit_planes.digits_of(planes[:-1], plan.width), np.tile(indicators, (1, 1, count))
-    )
+    less, equal = bit_planes.look_up(bit_planes.digits_of(planes[:-1], plan.width), np.tile(indicators, (1, 1, count)))
     for level, mask, product in zip(plan.levels, masks, products, strict=True):
         less, equal = borrow_chain.grouped(level, less, equal, first)
         opened = exchanged(engine, torch.from_numpy(borrow_chain.opened_planes(level, less, equal)) ^ mask).numpy()

@@ -32,7 +32,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.protocols import harmonics, levels
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, MaskedValue, evict, open_all, product

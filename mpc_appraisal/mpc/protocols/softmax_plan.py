@@ -79,19 +79,18 @@ def power_bits(largest: float, headroom: float, most: int) -> PowerBits:
     return PowerBits(offset, both // 2, both - both // 2, stretched(offset) + both)
 
 
-def power_errors(largest: float, bits: PowerBits) -> tuple[float, float]:
-    """Return bounds on the relative errors of an exponential: by chance, and the sure one of the rounded rate.
+def power_chance(largest: float, bits: PowerBits) -> float:
+    """Return a bound on the relative error by chance of an exponential: two mantissas, their tables, and z's opening.
 
-    The chance errors are those of two mantissas, of their tables, and of the opening of z within one unit. They have no
-    mean but that of the tables.
+    The opening of z is off by less than one unit. The errors have no mean but that of the tables.
     """
     factors = sum(math.sqrt(3) / 2 * 2.0**-mantissa + LN3 / 2 * 2.0**-20 for mantissa in (bits.dealer, bits.owners))
-    return factors + 2 * largest / (2.0 ** (Z_BITS - 2) - 8), LN3 / 2 * 2.0 ** (Z_BITS - 2) / 2.0**POINT
+    return factors + 2 * largest / (2.0 ** (Z_BITS - 2) - 8)
 
 
 def power_error(largest: float, bits: PowerBits) -> float:
-    """Return a bound on the relative error of an exponential."""
-    return math.exp(sum(power_errors(largest, bits)) * 1.1) - 1
+    """Return a bound on the relative error of an exponential, with that of the rounded rate."""
+    return math.exp(1.1 * (power_chance(largest, bits) + LN3 * 2.0 ** (Z_BITS - 2) / 2.0**POINT)) - 1
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,8 @@ class SoftmaxPlan:
         shift: what is added to the exponents, divided by 2^roots.
         reach: the bound on the exponents of the second exponential.
         headroom: see `exponential`.
-        bits: those of the second exponential.
+        most: the most bits that mantissas of the second exponential may have.
+        bits: the bits of the second exponential.
         root_drop: how many low bits of the exponentials are cut before they are squared.
         drop: how many low bits of the rows are cut when they are opened.
         first_low: the least sum of an opened row before any doubling.
@@ -220,6 +220,7 @@ class SoftmaxPlan:
     shift: float
     reach: float
     headroom: float
+    most: int
     bits: PowerBits
     root_drop: int
     drop: int
@@ -227,11 +228,6 @@ class SoftmaxPlan:
     stages: tuple[Doubling, ...]
     low: float
     reciprocal: Fit
-
-    @property
-    def most(self) -> int:
-        """Return the most bits that a mantissa of the second exponential may have."""
-        return max(self.bits.owners, MANTISSA)
 
     @property
     def slip(self) -> float:
@@ -288,7 +284,8 @@ def plan(classes: int, bound: float, aside: float = 0.0, precise: bool = False) 
         roots += 1
     parts = 2**roots
     reach = ((top - bottom) / parts + LN2) / 2
-    bits = power_bits(reach, room, PRECISE_MANTISSA if precise else MANTISSA)
+    most = PRECISE_MANTISSA if precise else MANTISSA
+    bits = power_bits(reach, room, most)
     middle = -(top + bottom) / parts / 2
     at = (high / parts + middle) / LN2 + bits.point - math.log2(TOP)  # The largest sum, or root, becomes TOP.
     down = round(at)
@@ -299,7 +296,7 @@ def plan(classes: int, bound: float, aside: float = 0.0, precise: bool = False) 
     for _ in range(k):
         stages.append(_doubling(classes, last))
         last = stages[-1].low - 2
-    return SoftmaxPlan(classes, k, largest, coarse, roots, shift, reach, room, bits, down,
+    return SoftmaxPlan(classes, k, largest, coarse, roots, shift, reach, room, most, bits, down,
                        NARROW - 1 if roots else down, first, tuple(stages), last, _fit("reciprocal", last))  # fmt: skip
 
 
