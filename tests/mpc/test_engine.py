@@ -275,7 +275,7 @@ def test_opening_a_sum_of_private_values_shows_the_sum_alone():
 
 def test_everything_an_owner_receives_looks_uniform():
     """The data are zero, so that any structure in the messages would be structure of the protocol."""
-    x, w = torch.zeros(400, 30, dtype=torch.float64), torch.zeros(30, 10, dtype=torch.float64)
+    x, w = torch.zeros(500, 30, dtype=torch.float64), torch.zeros(30, 10, dtype=torch.float64)
 
     def program(engine):
         z = private(engine, 1, x).matmul(private(engine, 0, w))

@@ -108,7 +108,7 @@ def powers(engine: Engine, z: torch.Tensor, unit: float, how: SoftmaxPlan) -> Ro
     if how.coarse is not None:
         sums = how.coarse.sums
         s, _ = exponential(engine, z, unit, how.largest, how.coarse.headroom, COARSE_MANTISSA)
-        (s,) = open_all(engine, sums.opening(s.sum(1, keepdim=True), 64))
+        (s,) = open_all(engine, sums.opening(s.sum(1, keepdim=True)))
         level = levels.level(engine, levels.reached(engine, s, sums.thresholds)).reshape(-1, 1)
         evict(engine, s)
         z = z - level * round(math.log(sums.ratio) / unit)
@@ -134,7 +134,7 @@ def doubled(engine: Engine, rows: Rows, how: Doubling) -> Rows:
     w, s = open_all(
         engine,
         MaskedOpening(w, how.square_drop, how.square_bits, Q_RING, 2),
-        how.sums.opening(w.sum(1, keepdim=True), Q_RING),
+        how.sums.opening(w.sum(1, keepdim=True)),
     )
     reached = levels.indicators(engine, levels.reached(engine, s, how.sums.thresholds))
     steps = torch.tensor(how.steps, dtype=torch.int64)[:, None]

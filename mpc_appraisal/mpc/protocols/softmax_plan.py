@@ -32,6 +32,7 @@ BITS = 16  # A probability has so many fractional bits.
 Z_BITS = 24  # The width in bits of the ring in which a logit is opened.
 LN2 = math.log(2.0)
 MANTISSA, PRECISE_MANTISSA, COARSE_MANTISSA = 17, 20, 8  # A power of three has at most so many bits in its mantissa.
+COARSE_ROOM = 0.36  # A coarse exponential may be off by this, in bits: its mantissas have 3 bits or more.
 COARSE = 3.2  # Thresholds for coarse sums are in this ratio.
 NARROW, Q_RING = 24, 48  # The widths of the rings in which a root of a row is opened and squared.
 W_BITS = 30  # A square has so many bits when it is opened to be multiplied with its row's level.
@@ -44,7 +45,7 @@ P_SCALE = 34  # p has so many fractional bits before it is truncated.
 DIRECT = 5.5  # Sums in a range of this ratio need no level.
 LONG, SHORT = 9.75, 4.9  # Powers of three up to these numbers' exponentials have mantissas of 16, and of 20 bits.
 # So many harmonics, the second number, for sums in a range of at most the first.
-HARMONICS = ((4.0, 8), (5.0, 10), (6.0, 12), (7.0, 16))
+HARMONICS = ((2.0, 6), (3.7, 8), (5.0, 10), (6.0, 12), (7.0, 16))
 
 
 def exponent_step(unit: float, largest: float) -> tuple[int, int]:
@@ -112,20 +113,21 @@ class Sums:
     low: float
     high: float
 
-    def opening(self, share: torch.Tensor, ring: int) -> MaskedOpening:
-        """Return the opening of the sums `share`, of which the lowest ring bits count."""
-        assert self.drop + self.bits <= ring
-        return MaskedOpening(share, self.drop, self.bits, self.bits, 2)
+    def opening(self, share: torch.Tensor) -> MaskedOpening:
+        """Return the opening of the sums `share`."""
+        return MaskedOpening(share, self.drop, self.bits, self.bits, 1)
 
 
-def _sums(low: float, high: float, ratio: float) -> Sums:
-    """Return how sums between `low` and `high` are opened and compared."""
+def _sums(low: float, high: float, ratio: float, ring: int) -> Sums:
+    """Return how sums between `low` and `high`, shared mod 2^ring, are opened and compared."""
     drop = math.floor(math.log2(low / 4))
     first = math.floor(ratio * low / 2.0**drop)
     thresholds = [first]
     while (above := math.floor(first * ratio ** len(thresholds))) <= high / 2.0**drop + 1:
         thresholds.append(above)
-    bits = math.ceil(math.log2(high / 2.0**drop + 4)) + 1
+    bits = math.ceil(math.log2(high / 2.0**drop + 2)) + 1
+    if drop + bits > ring:
+        raise ArithmeticError(f"sums of {low:g} to {high:g} do not fit a ring of {ring} bits")
     return Sums(drop, bits, tuple(thresholds), ratio, (first - 1) / ratio, first)
 
 
@@ -176,7 +178,7 @@ class Doubling:
 def _doubling(classes: int, low: float) -> Doubling:
     """Return the plan for rows whose sums are between `low` and HIGH when they are opened."""
     least = (low - classes) ** 2 / classes  # The sum of squares of numbers with a given sum is least where all agree.
-    sums, drop = _sums(least, (HIGH + classes) ** 2.0, 3), 2 * NARROW - 2 - W_BITS
+    sums, drop = _sums(least, (HIGH + classes) ** 2.0, 3, Q_RING), 2 * NARROW - 2 - W_BITS
     top = 3 ** len(sums.thresholds)
     cut = 2.0 ** (sums.drop - drop)
     most = (sums.high * cut + classes) * top
@@ -246,8 +248,9 @@ class SoftmaxPlan:
 
 
 def _fit(name: str, low: float) -> Fit:
-    count = next(count for ratio, count in HARMONICS if HIGH / low <= ratio)
-    return fitted(name, math.floor(low) - 2, HIGH, S_BITS, 1 << (S_BITS - 1), count)
+    """Return the harmonics of sums from `low` on, fitted to the narrowest of few ranges that all plans share."""
+    ratio, count = next((ratio, count) for ratio, count in HARMONICS if HIGH / (low - 2) <= ratio)
+    return fitted(name, math.floor(HIGH / ratio), HIGH, S_BITS, 1 << (S_BITS - 1), count)
 
 
 def doublings(bound: float) -> int:
@@ -306,8 +309,8 @@ def _coarse(classes: int, largest: float, low: float, high: float) -> Coarse | N
     error = power_error(largest + LN2, bits)
     if math.exp(high - low) * (1 + error) / (1 - error) <= DIRECT:
         return None
-    headroom = (high - largest) / LN2 + 0.01
+    headroom = (high - largest) / LN2 + COARSE_ROOM
     bits = power_bits(largest, headroom, COARSE_MANTISSA)
     error = power_error(largest, bits)
     ends = math.exp(low) * 2.0**bits.point * (1 - error), math.exp(high) * 2.0**bits.point * (1 + error)
-    return Coarse(_sums(*ends, COARSE), headroom, bits.point, error)
+    return Coarse(_sums(*ends, COARSE, 64), headroom, bits.point, error)

@@ -26,6 +26,7 @@ WAVE_BITS, WAVE_RING = 27, 56  # A shared cosine has so many fractional bits, an
 MAX_HARMONICS = 64
 FACTOR_ERROR = 3.0 * 2.0**-UNIT_BITS  # A cosine or a sine is off by at most this.
 _TABLE = PHASE_BITS // 2
+_FINE = 120  # The tables are computed with so many fractional bits.
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
 
 
@@ -45,17 +46,19 @@ def circle_point(angle: Decimal) -> tuple[Decimal, Decimal]:
 @lru_cache(maxsize=1)
 def tables() -> np.ndarray:
     """Return cosines and sines of the multiples of 2^-12 of a circle, then those of 2^-24, int64 (4, 2^12)."""
+    size, rows, fine = 1 << _TABLE, [], 1 << _FINE
+    half = 1 << (_FINE - UNIT_BITS - 1)
     with localcontext() as context:
         context.prec = 60
-        size, rows = 1 << _TABLE, []
-        for step in (2 * PI / size, 2 * PI / size**2):
-            turn, point = circle_point(step), (Decimal(1), Decimal(0))
-            cosines, sines = [], []
-            for _ in range(size):  # some five of the 60 digits are lost in the loop
-                cosines.append(int((point[0] * (1 << UNIT_BITS)).to_integral_value()))
-                sines.append(int((point[1] * (1 << UNIT_BITS)).to_integral_value()))
-                point = point[0] * turn[0] - point[1] * turn[1], point[1] * turn[0] + point[0] * turn[1]
-            rows += [cosines, sines]
+        turns = [circle_point(2 * PI / size**power) for power in (1, 2)]
+        turns = [[int((part * fine).to_integral_value()) for part in turn] for turn in turns]
+    for across, up in turns:
+        c, s, cosines, sines = fine, 0, [], []
+        for _ in range(size):  # some 13 of the 120 bits are lost in the loop
+            cosines.append((c + half) >> (_FINE - UNIT_BITS))
+            sines.append((s + half) >> (_FINE - UNIT_BITS))
+            c, s = (c * across - s * up) >> _FINE, (s * across + c * up) >> _FINE
+        rows += [cosines, sines]
     return np.array(rows, dtype=np.int64)
 
 
