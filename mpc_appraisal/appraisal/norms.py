@@ -26,12 +26,12 @@ from mpc_appraisal.mpc.backends.registry import bounded
 from mpc_appraisal.mpc.backends.rtas import NAME as RTAS
 from mpc_appraisal.mpc.protocols.logit_bound import WeightLimit, weight_limit
 from mpc_appraisal.mpc.protocols.norm_check import WEIGHT_ROOM
-from mpc_appraisal.mpc.protocols.softmax import LARGEST_EXPONENT, MAX_SQUARINGS
+from mpc_appraisal.mpc.protocols.softmax_plan import LARGEST_EXPONENT, MAX_DOUBLINGS
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, FINE_ELEMENTS
 from mpc_appraisal.mpc.ring.fixed_point import MAX_ABS, PRECISION_BITS
 from mpc_appraisal.release.dp.clipping import spread
 
-LARGEST_BOUND = LARGEST_EXPONENT * 2**MAX_SQUARINGS  # the largest bound on logits that the softmax can be computed for
+LARGEST_BOUND = LARGEST_EXPONENT * 2**MAX_DOUBLINGS  # the largest bound on logits that the softmax can be computed for
 UNCHECKED_BOUND = 2.0**14  # the largest bound where a helper sees the logits: products of 40 fractional bits fit
 TARGET = "target_norm"  # the field of the message that announces the bound on targets that are numbers
 LARGEST_RESIDUAL = 2.0**21  # the largest residual of a numeric target: with 40 fractional bits it fits the ring

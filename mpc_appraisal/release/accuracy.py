@@ -28,7 +28,7 @@ from mpc_appraisal.methods.influence_error import InfluenceError
 from mpc_appraisal.methods.mlp_finetuning import MlpFinetuning
 from mpc_appraisal.methods.relevance import Diversity, Relevance
 from mpc_appraisal.models.links import SOFTMAX
-from mpc_appraisal.mpc.protocols.softmax import LOGIT_RANGE
+from mpc_appraisal.mpc.protocols.softmax_plan import LOGIT_RANGE
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, OPERAND_BITS
 from mpc_appraisal.release.description import ReleaseDescription
 from mpc_appraisal.release.function_errors import CHANGE_BITS, INPUT, input_off, tilt

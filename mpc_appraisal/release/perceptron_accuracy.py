@@ -25,7 +25,7 @@ import torch
 
 from mpc_appraisal.methods.base import Facts
 from mpc_appraisal.methods.mlp_finetuning import BITS, PRETRAINING_RATE, MlpFinetuning
-from mpc_appraisal.mpc.protocols.softmax import LOGIT_RANGE
+from mpc_appraisal.mpc.protocols.softmax_plan import LOGIT_RANGE
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 
 UNIT = 2.0**-PRECISION_BITS  # above the rounding of weights and hidden values, and above the error of a truncation

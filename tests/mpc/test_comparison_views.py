@@ -48,7 +48,7 @@ def octets(tensors: list[torch.Tensor]) -> np.ndarray:
     return np.concatenate([t.contiguous().numpy().reshape(-1).view(np.uint8) for t in tensors])
 
 
-def views(gate) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[torch.Tensor]]:
+def views(gate, secrets=SECRETS) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[torch.Tensor]]:
     """For each owner, the bytes that it sees in each run, (2 RUNS, bytes), and the bytes of the secret's share it had.
 
     What it sees is what it receives, and the exclusive or and the sum of this and what it has sent at the same time.
@@ -66,7 +66,7 @@ def views(gate) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[torch.Tensor]
                 out = gate(engine, torch.empty((2, 3), dtype=torch.int64, device="meta"))
                 continue
             seen, mask = engine.channel.seen, torch.from_numpy(drawn[k])
-            share = mask if engine.me == 0 else SECRETS[k % 2] - mask
+            share = mask if engine.me == 0 else secrets[k % 2] - mask
             seen.clear(), sent.clear()
             out = gate(engine, share)
             left, opened = list(seen), []

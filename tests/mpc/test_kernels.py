@@ -163,7 +163,7 @@ def test_a_softmax_is_the_same_to_the_byte(monkeypatch):
     z = torch.from_numpy(RANDOM.normal(0, 3, (50, 10)))
     share = sharing(z, 32)
     monkeypatch.setattr("three.new_key", lambda: bytes(range(32)))
-    plain, fast = both(monkeypatch, lambda: run(lambda e: softmax(e, share(e), 32, 16.0)))
+    plain, fast = both(monkeypatch, lambda: run(lambda e: softmax(e, share(e), 32, 32.0)))
     assert same(tuple(plain.results), tuple(fast.results))
     for mine, theirs in zip(plain.seen, fast.seen, strict=True):
         assert same(tuple(mine), tuple(theirs)) and len(mine) > 10

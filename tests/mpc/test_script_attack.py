@@ -26,7 +26,7 @@ from mpc_appraisal.mpc.protocols import orders
 from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.orders import Limits, receive_script
-from mpc_appraisal.mpc.protocols.softmax import Z_BITS, squarings
+from mpc_appraisal.mpc.protocols.softmax_plan import Z_BITS, doublings
 from mpc_appraisal.mpc.ring.prg import Stream, new_key
 
 ROWS, FEATURE, BOUND = 24, 1, 8.0
@@ -34,7 +34,7 @@ ROWS, FEATURE, BOUND = 24, 1, 8.0
 
 def forged(rows: list[int]) -> list[list]:
     """Requests by which the dealer shares low and high parts of masks that the data owner's message stands under."""
-    k = squarings(BOUND)
+    k = doublings(BOUND)
     drop = max(0, math.ceil(math.log2(BOUND / 2.0**k * 2 * 2.0 ** (40 + k) / (2.0 ** (Z_BITS - 2) - 8))))
     script, names = [["mask", 1, 0, [1, 1]]], iter(range(2, 10**6))
 
@@ -110,7 +110,7 @@ def attack(x: torch.Tensor, labels: torch.Tensor, pinned: bool) -> tuple[dict[in
 
 def read(channel: QueueChannel, streams: dict[str, Stream], rows: list[int], width: int) -> dict[int, float]:
     """Be the cheating model owner, which sends 2^26 at one feature in place of masked weights."""
-    k = squarings(BOUND)
+    k = doublings(BOUND)
     drop = max(0, math.ceil(math.log2(BOUND / 2.0**k * 2 * 2.0 ** (40 + k) / (2.0 ** (Z_BITS - 2) - 8))))
     channel.receive((ROWS, width), 1)
     sent = torch.zeros(width, 2, dtype=torch.int64)

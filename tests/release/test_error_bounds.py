@@ -17,13 +17,13 @@ from mpc_appraisal.data import Digits, with_bias
 from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence, InfluenceError, MlpFinetuning, plaintext
 from mpc_appraisal.methods import finetuning as module
 from mpc_appraisal.models.training import fit
-from mpc_appraisal.mpc.protocols.log_softmax import ASIDE, MAX_LOG_CLASSES, WEIGHT_BITS, log_softmax
-from mpc_appraisal.mpc.protocols.softmax import kept, softmax, squarings
+from mpc_appraisal.mpc.protocols.log_softmax import MAX_LOG_CLASSES, log_softmax, mean_factor
+from mpc_appraisal.mpc.protocols.softmax import softmax
 from mpc_appraisal.mpc.ring.powers_of_three import power_of_three, stretched
 from mpc_appraisal.release import Best, Bit, Value
 from mpc_appraisal.release.accuracy import certainty, doubt_of, error_bound, grid
 from mpc_appraisal.release.dp.clipping import spread
-from mpc_appraisal.release.softmax_accuracy import LAMBDA, TABLE, _power, _stages, log_softmax_off, softmax_off
+from mpc_appraisal.release.softmax_accuracy import LAMBDA, LOGIT_BITS, TABLE, log_softmax_off, softmax_off
 
 torch.set_num_threads(1)
 
@@ -187,19 +187,12 @@ def test_a_series_that_public_facts_do_not_make_sure_says_so():
 
 
 def test_the_mean_that_logits_are_taken_from_is_close_enough():
-    """The largest error of the mean of v in `log_softmax`, to first order, for every bound and number of classes."""
-    p, worst = np.concatenate([np.logspace(-60, -1, 600), np.linspace(0.1, 1, 100)]), 0.0
-    for classes in (2, 5, MAX_LOG_CLASSES):
-        for bound in (*np.linspace(10, 250, 7), 256.0):
-            k = squarings(bound)
-            opened, last = _stages(classes, bound, k, kept(classes))
-            power, _, _ = _power(bound / 2.0**k, classes, 1.0 / (classes * 2.0**k))
-            off = 2.0**k * power * 2 * math.log(classes)  # sum of p |ln p + entropy| is at most twice the entropy
-            for times, unit in opened[:-1]:
-                off += times * unit * classes ** (2 - 1 / times) * (p ** (1 - 1 / times) * abs(np.log(p))).max()
-            off += 2 * bound * (classes * (opened[-1][1] + 2.0**-WEIGHT_BITS) + max(last.high - 1, 1 - last.low))
-            worst = max(worst, off + 2 * bound * 2.0**-21)
-    assert 0.2 < worst < ASIDE
+    """The public integer in place of 1 / classes leaves a mean that moves no bound on logits by a tenth."""
+    for classes in (2, 3, 5, 7, MAX_LOG_CLASSES):
+        for bound in (0.5, 16.0, 100.0, 256.0):
+            for bits in LOGIT_BITS:
+                t, r, aside = mean_factor(classes, bits, bound)
+                assert abs(r / 2**t - 1 / classes) * classes * bound <= aside < 0.1 * max(bound / 16, 0.1)
 
 
 @pytest.mark.parametrize("method", [GradientNorm(), Influence(), InfluenceError()], ids=lambda m: m.name)

@@ -28,7 +28,8 @@ from mpc_appraisal.mpc.protocols.tensors import OPERAND_BITS
 from mpc_appraisal.mpc.ring.fixed_point import encode
 from mpc_appraisal.release import NoisedRelease
 from mpc_appraisal.release.dp.clipping import clip_direction, clip_rows, clipped, spread
-from mpc_appraisal.release.dp.rounding import LOGIT_BITS, opened_error, softmax_error
+from mpc_appraisal.release.dp.rounding import opened_error, softmax_error
+from mpc_appraisal.release.softmax_accuracy import LOGIT_BITS
 
 torch.set_num_threads(1)
 SIZES = list(itertools.product((2, 3, 10, 50, 256), (2.0, 8.0, 16.0, 64.0, 256.0)))  # classes, bound

@@ -176,6 +176,8 @@ def _work(script: Sequence[Sequence[Any]]) -> list[int]:
             work += ELEMENT * math.prod(arguments[1])
         elif name == "compare":
             work += COMPARE * math.prod(shapes[arguments[0]])
+        elif name in ("levels", "waves"):  # for each threshold, and for each multiple of an angle
+            work += ELEMENT * arguments[1] * math.prod(shapes[arguments[0]])
         elif name == "matmul":  # twice, for the opened values and for the masks
             left, right = (math.prod(shapes[key]) for key in arguments[:2])
             work += 2 * left * right // shapes[arguments[0]][0 if arguments[2] else 1]

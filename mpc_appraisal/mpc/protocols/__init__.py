@@ -7,7 +7,8 @@ numbers that belong together. In the engine rtas the dealer is the helper too, w
 |---|---|
 | engine, dealer | products, squares and truncations on additive shares, with randomness from the dealer |
 | orders | which requests the dealer accepts |
-| masked, reciprocal, softmax, log_softmax | the softmax without comparisons, and its logarithm |
+| masked, levels, harmonics | values opened under masks, their coarse size, and smooth functions of them |
+| softmax_plan, softmax, log_softmax | the softmax of bounded logits, and its logarithm |
 | permutation, helper_functions | functions that the helper computes in the clear, on values in a random order |
 | comparison, borrow_chain | signs, relu and maxima, by digits of a mask |
 | crypten_adapter, crypten_compat | convolutions, and whatever else CrypTen's tensors have, over the engine |

@@ -28,7 +28,7 @@ from mpc_appraisal.mpc.protocols.comparison import RING, MaskedBit, gated, maxim
 from mpc_appraisal.mpc.protocols.dealer import FACTOR_BITS
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, matrix_product, open_all, scaled
-from mpc_appraisal.mpc.protocols.softmax import LOGIT_RANGE
+from mpc_appraisal.mpc.protocols.softmax_plan import LOGIT_RANGE
 from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor, Secret
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 

@@ -21,11 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 MANY = 1024  # From so many elements on, bytes count for more than a round.
 NARROW, WIDE = 4, 8  # A digit has so many bits, for many elements and for few.
+MOST_WIDE, LONGEST = 8, 6  # A digit of a number for thresholds has at most so many bits, and the number so many digits.
 GROUP = 4  # So many narrow digits are combined in one opening.
 
 
@@ -101,6 +103,27 @@ def borrow_plan(bits: int, count: int) -> BorrowPlan:
         left = -(-left // size)
         levels.append(Level(left, size, left > 1))
     return BorrowPlan(low, width, tuple(levels))
+
+
+@lru_cache(maxsize=64)
+def threshold_plan(bits: int, thresholds: int) -> BorrowPlan:
+    """Return the plan, of one opening, for comparing a number of `bits` bits with so many public thresholds.
+
+    The indicators are dealt once for all thresholds, and the products of a chain for each of them, so that the width of
+    a digit is the one that takes the fewest planes.
+
+    Raises ArithmeticError: there are more than LONGEST digits of MOST_WIDE bits.
+    """
+    if not 1 < bits <= LONGEST * MOST_WIDE + 1:
+        raise ArithmeticError(f"no thresholds for numbers of {bits} bits; expected 2 to {LONGEST * MOST_WIDE + 1}")
+    found = []
+    for width in range(2, MOST_WIDE + 1):
+        digits = -(-(bits - 1) // width)
+        plan = BorrowPlan(bits - 1, width, (Level(1, digits, False),) if digits > 1 else ())
+        if digits <= LONGEST:
+            opened, dealt = (sum(getattr(level, name) for level in plan.levels) for name in ("opened", "dealt"))
+            found.append((plan.indicators + thresholds * (2 * opened + dealt), width, plan))
+    return min(found)[-1]
 
 
 def packed_indicators(plan: BorrowPlan, indicators: np.ndarray) -> np.ndarray:

@@ -33,6 +33,8 @@ to its owner.
 | conjunction shape shape | a, b of both, by xor | a & b, by xor |
 | bit shape | a bit of both, by xor | the bit |
 | compare id | planes of both, by xor | by xor: digits of a kept mask, and products of the planes (see `borrow_chain`) |
+| levels id count | planes of both, by xor | what `compare` shares, for a number of thresholds (see `levels`) |
+| waves id count | none | cosines and sines of multiples of a kept mask's angle (see `harmonics`) |
 | bits id shape | a plane of both, by xor, kept | its bits |
 | apply functions shape bits | none, but both owners' shares of permuted z | the functions of z: see `permutation` |
 | mark | none | none: the dealer records how much it has sent so far |
@@ -59,6 +61,7 @@ from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.protocols import borrow_chain
 from mpc_appraisal.mpc.protocols.helper_functions import check_functions, computed
 from mpc_appraisal.mpc.ring import bit_planes
+from mpc_appraisal.mpc.ring.circle import MAX_HARMONICS, PHASE_BITS, WAVE_BITS, WAVE_RING, mask_waves
 from mpc_appraisal.mpc.ring.elementwise import opening_mask
 from mpc_appraisal.mpc.ring.matrix import Matrix, ring_product
 from mpc_appraisal.mpc.ring.packing import pack, width
@@ -68,6 +71,7 @@ from mpc_appraisal.mpc.ring.prg import Stream
 MAX_ELEMENTS = 2**31
 MAX_REQUESTS = 10**6
 FACTOR_BITS = 16  # A public factor of `scale` has so many fractional bits.
+MAX_THRESHOLDS = 64  # A value is compared with at most so many public thresholds at once.
 MAX_BITS = 128  # A value that the helper receives has at most so many fractional bits.
 BILINEAR = ("mul", "matmul", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d")
 CONVOLUTION_OPTIONS = frozenset({"stride", "padding", "dilation", "groups", "output_padding"})
@@ -317,6 +321,27 @@ class Dealer:
             parts.append(borrow_chain.mask_products(level, self._planes_of_both(level.opened, count)))
         return [(torch.from_numpy(np.concatenate(parts)), 1)]
 
+    def levels(self, key: int, count: int) -> Results:
+        """Share what `compare` shares, for comparisons of one opened value with `count` thresholds; see `levels`."""
+        mask = self._opening_masks[key]
+        if not _whole(count, MAX_THRESHOLDS):
+            raise AppraisalError(f"dealer: refused no thresholds; expected 1 to {MAX_THRESHOLDS}")
+        plan = borrow_chain.threshold_plan(mask.bits, count)
+        planes = bit_planes.planes_of(mask.value, mask.bits)
+        indicators = bit_planes.digit_indicators(bit_planes.digits_of(planes[:-1], plan.width))
+        results = [np.concatenate([borrow_chain.packed_indicators(plan, indicators), planes[-1:]])]
+        for level in plan.levels:
+            masks = self._planes_of_both(level.opened, 8 * count * planes.shape[1])
+            results.append(borrow_chain.mask_products(level, masks))
+        return [(torch.from_numpy(each), 1) for each in results]
+
+    def waves(self, key: int, count: int) -> Results:
+        """Share cosines and sines of `count` multiples of a kept mask's angle; a mask of n bits has 2^n to a circle."""
+        mask = self._opening_masks[key]
+        if not _whole(count, MAX_HARMONICS) or mask.bits > PHASE_BITS:
+            raise AppraisalError(f"dealer: refused {count!r} harmonics of {mask.bits} bits; expected {PHASE_BITS} bits")
+        return [(mask_waves(mask.value, mask.bits, count, WAVE_BITS), WAVE_RING)]
+
     def bits(self, key: int, shape: list[int]) -> Results:
         """Draw and keep random bits, as numbers 0 and 1, and share them."""
         (plane,) = self._planes_of_both(1, math.prod(checked_shape(shape)))
@@ -350,7 +375,7 @@ REQUESTS: dict[str, Callable[..., Results]] = {
     for name in (
         "mask", "rows", "free", "product", "mul", "square", "inner", "truncate",
         "open", "cross", "matmul", "power", "scale", "forget",
-        "bilinear", "conjunction", "bit", "compare", "bits", "apply",
+        "bilinear", "conjunction", "bit", "compare", "levels", "waves", "bits", "apply",
     )
 }  # fmt: skip
 REQUESTS["mark"] = lambda dealer: []

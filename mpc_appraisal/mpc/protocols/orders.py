@@ -43,17 +43,19 @@ from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import AppraisalError, DisagreementError
 from mpc_appraisal.common.roles import DEALER, OWNERS
 from mpc_appraisal.mpc.net.channel import Channel
-from mpc_appraisal.mpc.protocols.borrow_chain import borrow_plan
+from mpc_appraisal.mpc.protocols.borrow_chain import borrow_plan, threshold_plan
 from mpc_appraisal.mpc.protocols.dealer import (
     BILINEAR,
     CONVOLUTION_OPTIONS,
     MAX_ELEMENTS,
     MAX_REQUESTS,
+    MAX_THRESHOLDS,
     REQUESTS,
     checked_shape,
     parse,
 )
 from mpc_appraisal.mpc.ring.bit_planes import plane_bytes
+from mpc_appraisal.mpc.ring.circle import MAX_HARMONICS, PHASE_BITS
 from mpc_appraisal.mpc.ring.kernels import WORTH, loops
 from mpc_appraisal.mpc.ring.shape_tensor import broadcast, shape_of
 
@@ -237,6 +239,21 @@ class _Measure:
         plan = borrow_plan(bits, math.prod(shape))
         planes = plan.dealt + 2**plan.width * plan.digits + sum(level.opened for level in plan.levels)
         return -(-planes * plane_bytes(math.prod(shape)) // ELEMENT_BYTES)
+
+    def levels(self, key: Any, count: Any) -> int:
+        shape, bits = self.opening_masks[self._key(key)], self.widths[key]
+        if bits < 2 or not is_integer(count) or not 0 < count <= MAX_THRESHOLDS:
+            raise AppraisalError(f"dealer: refused {count!r:.40} thresholds for {bits} bits; expected 1 to 64")
+        plan = threshold_plan(bits, count)
+        planes = plan.indicators + 1 + 2**plan.width * plan.digits
+        planes += count * sum(level.dealt + level.opened for level in plan.levels)
+        return -(-planes * plane_bytes(math.prod(shape)) // ELEMENT_BYTES)
+
+    def waves(self, key: Any, count: Any) -> int:
+        shape, bits = self.opening_masks[self._key(key)], self.widths[key]
+        if bits > PHASE_BITS or not is_integer(count) or not 0 < count <= MAX_HARMONICS:
+            raise AppraisalError(f"dealer: refused {count!r:.40} harmonics of {bits} bits; expected {PHASE_BITS} bits")
+        return 2 * count * math.prod(shape)
 
     def bits(self, key: Any, shape: Any) -> int:
         self._keep(self.opening_masks, key, checked_shape(shape), 2)

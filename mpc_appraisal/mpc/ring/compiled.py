@@ -310,4 +310,20 @@ def exponentials(plain, wrapped, more, power, out):
         out[i] = (plain[i] + wrapped[i] * more[i]) * power[i]
 
 
+# -- harmonics -----------------------------------------------------------------------------------------------------
+@loop
+def weighted(delta, shift, a, b, table, words, out):
+    """Write the sum of the words (2 K, n) with the factors that `circle.weighted` states, for a and b of K integers."""
+    for i in range(len(delta)):
+        total = np.int64(0)
+        for k in range(len(a)):
+            phase = ((delta[i] * (k + 1)) << shift) & 0xFFFFFF
+            high, low = phase >> 12, phase & 0xFFF
+            c = (table[0, high] * table[2, low] - table[1, high] * table[3, low]) >> 30
+            s = (table[1, high] * table[2, low] + table[0, high] * table[3, low]) >> 30
+            total += ((a[k] * c + b[k] * s) >> 30) * words[2 * k, i]
+            total += ((a[k] * s - b[k] * c) >> 30) * words[2 * k + 1, i]
+        out[i] = total
+
+
 cut(np.zeros(1, np.int64), 0, np.zeros(1, np.uint8))  # The first call of any loop prepares the compiler: 0.4 s.

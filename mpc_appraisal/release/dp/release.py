@@ -214,7 +214,7 @@ class NoisedRelease(Release):
             weights = facts.logit_bound / self.row_norm
             return Bounds(self.row_norm, direction_spread=direction, target_norm=self.target_norm, weight_norm=weights)
         halved = facts.loss is LOGISTIC
-        error = softmax_error(2 if halved else facts.classes, facts.logit_bound, halved)
+        error = softmax_error(2 if halved else facts.classes, facts.logit_bound)
         return Bounds(self.row_norm, direction_spread=direction, softmax_error=error)
 
     def _opened_error(self, method: Appraiser, facts: Facts, bounds: Bounds) -> float:

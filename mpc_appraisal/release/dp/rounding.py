@@ -2,56 +2,41 @@
 
 `softmax_error` bounds the error e of one row's probabilities, and `opened_error` what is cut after rows are summed:
 
-    e = f + C u + 2 C (w + u),    f = max(high (1 + C w) - 1, 1 - low (1 - C w)),    u = 2^-16
+    e = f + C u + 2 C (w + u),    f = (1 + C w + v) (1 + r) - 1,    u = 2^-16
 
 C is the number of classes and u the unit of a computed probability. w is a unit of the row's last opened value in parts
-of its smallest sum, and low and high are the ends of the engine's plan for its last division (`normalised`). A sigmoid
-is the softmax of two numbers. `squared_error` is the bound for linear regression, which has no softmax and shares the
-triangle of a QR decomposition in place of the rows. In go public sizes and bounds; out come the errors. They hold only
-if nothing is truncated in a way that may fail (`Session.require_exact_truncation`). The derivation is in
-docs/protocols/releases.md. Whoever changes the engine's softmax, or what of a squared error is shared, has to derive
-these bounds anew.
+of its smallest sum, v is a unit of that sum, opened by itself, and r is the relative error of its reciprocal
+(`SoftmaxPlan.slip`). A sigmoid is the softmax of two numbers. `squared_error` is the bound for linear regression, which
+has no softmax and shares the triangle of a QR decomposition in place of the rows. In go public sizes and bounds; out
+come the errors. They hold only if nothing is truncated in a way that may fail (`Session.require_exact_truncation`). The
+derivation is in docs/protocols/releases.md. Whoever changes the engine's softmax, or what of a squared error is shared,
+has to derive these bounds anew.
 """
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-
-import torch
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.methods.base import Appraiser, Facts
 from mpc_appraisal.methods.gradient_norm import GradientNorm
 from mpc_appraisal.methods.influence import Influence
 from mpc_appraisal.models.links import IDENTITY
-from mpc_appraisal.mpc.backends.fast import DrySession
-from mpc_appraisal.mpc.protocols.softmax import BITS, normalised
-from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, OPERAND_BITS
+from mpc_appraisal.mpc.protocols.softmax_plan import BITS, X_DROP, plan
+from mpc_appraisal.mpc.protocols.tensors import OPERAND_BITS
 from mpc_appraisal.release.dp.clipping import ROUNDING
 from mpc_appraisal.release.dp.sensitivity import Bounds
 
-LOGIT_BITS = (32, 36, 2 * FINE_BITS)  # the fractional bits that logits can have, by the sizes of the two matrices
 FACTORISED = 16 * 2.0**-52  # the error of a QR decomposition, for each row and column, in parts of the matrix' norm
 
 
-@lru_cache(maxsize=64)
-def softmax_error(classes: int, bound: float, halved: bool = False) -> float:
+def softmax_error(classes: int, bound: float) -> float:
     """Return the largest distance e of one row's computed probabilities from the simplex, summed over its `classes`.
 
-    `bound` is the public bound on the centred logits. `halved` says that they are the halves of outputs, as those of a
-    sigmoid are, and have one fractional bit more. Raises InputError for what the engine refuses.
+    `bound` is the public bound on the centred logits. Raises InputError for what the engine refuses.
     """
-    worst = 0.0
-    for bits in (each + halved for each in LOGIT_BITS):
-        engine = DrySession().context.engine
-        logits = torch.zeros(1, classes, dtype=torch.int64, device="meta")
-        rows, p = normalised(engine, logits, bits, bound)
-        unit = 2.0**rows.drop / rows.low
-        low, high = p.how.low * (1 - classes * unit), p.how.high * (1 + classes * unit)
-        cut = 2.0**-BITS
-        worst = max(worst, max(high - 1, 1 - low) + classes * cut + 2 * classes * (unit + cut))
-    return worst
+    how, cut = plan(classes, bound), 2.0**-BITS
+    return how.slip + classes * cut + 2 * classes * (2.0**X_DROP / how.low + cut)
 
 
 def opened_error(method: Appraiser, facts: Facts, row: float, direction: float | None = None) -> float:
