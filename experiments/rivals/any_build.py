@@ -255,8 +255,9 @@ def rows(file: str, known: str, classes: int, engine: str) -> Cost:
     """
     spent: dict[str, dict] = {}
     given = {"file": file, "known": known, "classes": classes, "engine": engine}
-    launched = module("launch").launch
-    found = _launched(launched, _stored, {role: given for role in ROLES}, lambda event: None, spent=spent, relay=None)
+    real = module("launch").launch
+    jobs = {role: given for role in ROLES}
+    found = _launched(lambda party, told: real(party, told, lambda event: None), _stored, jobs, spent, None)
     return _of_records(found[MODEL_OWNER], spent) | {"value": found[MODEL_OWNER][0].value}
 
 
@@ -300,20 +301,18 @@ class _measured:
 
     def __enter__(self) -> None:
         real, spent, relay = self.real, self.spent, self.relay
-        self.names["launch"] = lambda function, jobs, emit, threads=1: _launched(
-            real, function, jobs, emit, threads, spent, relay
+        self.names["launch"] = lambda function, jobs, *rest, **more: _launched(
+            lambda party, told: real(party, told, *rest, **more), function, jobs, spent, relay
         )
 
     def __exit__(self, *_: Any) -> None:
         self.names["launch"] = self.real
 
 
-def _launched(
-    launch: Callable, function: Any, jobs: dict, emit: Any, threads: int = 1, spent: Any = None, relay: Any = None
-) -> dict[str, Any]:
+def _launched(launch: Callable, function: Any, jobs: dict, spent: dict[str, dict], relay: Any) -> dict[str, Any]:
     """Launch the parties of `function`, and put what `_party` measured of each into `spent`."""
     jobs = {role: job | {"function": function, "relay": relay} for role, job in jobs.items()}
-    found = launch(_party, jobs, emit, threads)
+    found = launch(_party, jobs)
     for role, (_, measured) in found.items():
         spent[role] = measured
     return {role: result for role, (result, _) in found.items()}
