@@ -131,7 +131,7 @@ def comparison_tiles(rows: DataFrame) -> list[Tile]:
         tiles.append((largest, "largest difference of two values of the same seed and candidate"))
     total = both["seconds_mean_a"].sum()
     if total > 0:
-        tiles.append((f"{both['seconds_mean_b'].sum() / total:.3g} x", "the seconds of A are those of B"))
+        tiles.append((f"{both['seconds_mean_b'].sum() / total:.3g} x", "the seconds of A: what B takes"))
     return tiles or [(DASH, "nothing is in both sweeps")]
 
 

@@ -27,7 +27,8 @@ def test_the_small_experiment_gives_rows_tables_and_figures():
         "command": "c",
     }
     page, figures = page_and_figures(about, rows)
-    main, theorems, precision = page.details
+    main, theorems, precision, run = page.details
+    assert run.title == "Run"
     assert len(main.rows) == len(rows) and len(theorems.rows) == 4 and len(precision.rows) == 3
     for table in (main, theorems, precision):
         assert all(len(line) == len(table.header) == len(table.align) for line in table.rows)
