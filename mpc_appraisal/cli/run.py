@@ -304,9 +304,10 @@ def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None
     record = market(sellers, protocol, session, instantiate(cfg.data).load, check_seed(cfg.seed), public_part(cfg))
     finished.clear(folder)
     record.write(folder / finished.RECORDS)
-    if not is_quiet(cfg):
-        print_market(record, terminal())
     write_market(record, folder)
     if key is not None:
         finished.finish(folder, key, settings)
-    print(f"record and report: {os.path.relpath(folder)}")
+    if is_quiet(cfg):
+        print(f"report: {os.path.relpath(folder / 'report.html')}")
+    else:
+        print_market(record, terminal(), folder / "report.html")

@@ -1,25 +1,27 @@
 """The report of a marketplace run: on the console, in Markdown and as one HTML file.
 
 In goes a `MarketRecord` and nothing else, so that a report can be made again from the line that a run wrote. Out come
-tables on a console, or the files report.md and report.html. Each function that returns a `Table` makes one section of
-the report; the layout of the pages is in reporting/templates/. Wording, order and sections may change. The report has
-to keep the tables of openings and the sentences on leakage and trust, because a protocol of the marketplace may not be
-shown without what it leaks.
+a few lines on a console, or the files report.md and report.html. Each function that returns a `Table` makes one section
+of the report; the layout of the pages is in reporting/templates/. Wording, order and sections may change. The report
+has to keep the tables of openings and the sentences on leakage and trust, because a protocol of the marketplace may not
+be shown without what it leaks.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from mpc_appraisal.marketplace.record import MarketRecord
 from mpc_appraisal.marketplace.roles import SPOKEN
 from mpc_appraisal.marketplace.simulation import by_seller
+from mpc_appraisal.reporting.brief import LINES, WIDTH, fact_lines
 from mpc_appraisal.reporting.page import Page, write_page
-from mpc_appraisal.reporting.report import print_table
 from mpc_appraisal.reporting.table import DASH, Table, number
 
 TITLE = "Try before you buy"
+MOST_NOTES = 8  # sentences on the result that the terminal shows
 LISTED = 10  # how many sellers the report names
 
 
@@ -135,16 +137,39 @@ def tables(record: MarketRecord) -> Iterator[Table]:
     yield from (summary(record), openings(record), verdicts(record), costs(record))
 
 
-def print_market(record: MarketRecord, console) -> None:
-    """Print the tables, the leakage and the trust on a rich console."""
+def print_market(record: MarketRecord, console, report: str | Path | None = None) -> None:
+    """Print the run in short on a rich console, with what leaks and the trust: at most LINES lines.
+
+    report: the path of the report, which has all tables, and which the last line links to; None for none.
+    """
     from rich.text import Text
 
-    for table in tables(record):
-        print_table(table, console)
-        console.print()
-    console.print(Text("What leaks, and trust", style="bold"))
-    for sentence in sentences(record):
-        console.print(Text(sentence))
+    width = console.width if console.is_terminal else min(console.width, WIDTH)
+    for text, style in fact_lines(facts(record), width, LINES - 1):
+        console.print(Text(text, style), soft_wrap=True)
+    if report is not None:
+        link = f"bold link file://{Path(report).resolve()}"
+        console.print(Text(f"Report: {os.path.relpath(report)}", link), soft_wrap=True)
+
+
+def facts(record: MarketRecord) -> list[tuple[str, str]]:
+    """Return the run in short, a label and a text for each fact."""
+    notes, spent = summary(record).notes, [c for roles in record["costs"].values() for c in roles.values()]
+    shown = notes if len(notes) <= MOST_NOTES else (*notes[: MOST_NOTES - 1], "More is in the report.")
+    opened: dict[str, int] = {}
+    for one in record["openings"]:
+        who = " and ".join(map(name_of, one["to"])) or "nobody"
+        opened[who] = opened.get(who, 0) + one["numbers"]
+    sent, rounds = sum(c["bytes"] for c in spent) / 1e6, sum(int(c["rounds"]) for c in spent)
+    cost = f"{number(sent, 3)} MB sent, {rounds:,} rounds." if sent else "nothing was sent."
+    told = "; ".join(f"{count:,} numbers to {who}" for who, count in opened.items()) or "nothing by a protocol"
+    return [
+        *(("" if k else "In short", note) for k, note in enumerate(shown)),
+        ("Leaks", " ".join(record["leakage"]) or "nothing that is known."),
+        ("Trust", record["trust"]),
+        ("Cost", cost),
+        ("Opened", f"{told}."),
+    ]
 
 
 def write_market(record: MarketRecord, folder: str | Path) -> list[Path]:

@@ -53,7 +53,7 @@ def brief(
     last = [] if report is None else [(f"Report: {os.path.relpath(report)}", BOLD)]
     table, below = matrix_table(result, advice), _below(result, advice)
     room = LINES - len(last) - len(below) - 2 - any(row[0] == AGREEMENT for row in below)  # blank lines, and the header
-    top = _top(_facts(result, advice), width, room - len(table.rows))
+    top = fact_lines(_facts(result, advice), width, room - len(table.rows))
     return [*top, ("", ""), *_grid(result, table, below, width, max(LEAST_ROWS, room - len(top))), *last]
 
 
@@ -78,8 +78,11 @@ def html_of(result: RunRecords) -> str:
 # ---- facts ----
 
 
-def _top(facts: Sequence[tuple[str, str]], width: int, room: int) -> list[Line]:
-    """Return the facts as about `room` lines. Each has one line at least; what has no room is cut."""
+def fact_lines(facts: Sequence[tuple[str, str]], width: int, room: int) -> list[Line]:
+    """Return facts, each a label and a text, as about `room` lines.
+
+    Each fact has one line at least, the first ones have more where there is room, and what has no room is cut.
+    """
     whole = [textwrap.wrap(text, width - LABEL, break_on_hyphens=False) for _, text in facts]
     most = [1] * len(facts)
     for k, lines in enumerate(whole):

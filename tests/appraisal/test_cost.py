@@ -117,8 +117,16 @@ def test_the_command(monkeypatch, capsys):
 def test_the_sizes_may_be_those_of_a_runs_data(monkeypatch, capsys, tmp_path):
     built_in = command(monkeypatch, capsys, "appraisal=gradient_norm", "data=digits", "scenario.candidates=2")
     assert "Sizes: 2 x 573 rows, 64 features, 10 classes, 150 training and 500 test rows." in built_in
-    wider = command(monkeypatch, capsys, "appraisal=gradient_norm", "data=wine", "scenario=clean", "candidates=3",
-                    "features=random_relu", "features.width=20")  # fmt: skip
+    wider = command(
+        monkeypatch,
+        capsys,
+        "appraisal=gradient_norm",
+        "data=wine",
+        "scenario=clean",
+        "candidates=3",
+        "features=random_relu",
+        "features.width=20",
+    )
     assert "Sizes: 3 x " in wider and " 20 features, 3 classes" in wider
     rows = {name: str(tmp_path / f"{name}.npz") for name in ("a", "b", "train", "test")}
     for k, path in enumerate(rows.values()):

@@ -68,7 +68,11 @@ def test_every_output_says_what_leaks_and_what_it_cost(protocol, done):
     texts = [ended.stdout, (folder / "report.md").read_text(), (folder / "report.html").read_text()]
     for text in texts:
         words = " ".join(text.split())
-        assert record["label"].split(",")[0] in words and "What leaks" in words or "Trust" in words
+        assert record["label"].split(",")[0] in words and ("What leaks" in words or "Leaks " in words)
+        assert "Trust" in words or "and trust" in words
+    lines = ended.stdout.splitlines()
+    assert len(lines) <= 25 and max(map(len, lines)) <= 80 and lines[-1].startswith("Report: ")
+    assert " ".join(record["leakage"][0].split())[:60] in " ".join(ended.stdout.split())
     for sentence in record["leakage"]:
         assert " ".join(sentence.split()) in " ".join(texts[1].split())
     assert {"predict", "retrain"} <= set(record["costs"])

@@ -84,8 +84,10 @@ def test_it_says_what_the_records_say():
         of = {r.candidate: r for r in rows if r.method == method}
         best = max(of, key=lambda name: of[name].value)
         assert f"{best} by" in text or best in text.split(f"by {method}")[0]
-        ranks = [stats.spearmanr([r.value for r in of.values()], [getattr(r, key) for r in of.values()])[0]
-                 for key in ("utility", "level")]  # fmt: skip
+        ranks = [
+            stats.spearmanr([r.value for r in of.values()], [getattr(r, key) for r in of.values()])[0]
+            for key in ("utility", "level")
+        ]
         column = matrix_table(Result(rows)).header.index(method)
         for words, rank in zip(("with true utility", "with corruption"), ranks, strict=True):
             line = next(line for line in text.splitlines() if line.startswith(words))
@@ -109,8 +111,10 @@ def test_advice_stands_in_short_and_in_the_report(tmp_path):
     rows = [
         Record("influence", name, value, n=9, session="spawn") for name, value in zip("abc", (3, 2, 1), strict=True)
     ]
-    said = {("influence", name): Recommendation(word, 0.284, f"above {name}") for name, word in
-            zip("abc", ("buy", "undecided", "do not buy"), strict=True)}  # fmt: skip
+    said = {
+        ("influence", name): Recommendation(word, 0.284, f"above {name}")
+        for name, word in zip("abc", ("buy", "undecided", "do not buy"), strict=True)
+    }
     advice = Advice(said, {"influence": "trusted", "finetuning": "inverted"}, ("finetuning is no guide here.",))
     text = " ".join(" ".join(line.split()) for line, _ in brief(Result(rows), advice=advice))
     assert "+ buy, - do not buy, ? undecided; trusted here: influence; inverted here: finetuning." in text
@@ -141,8 +145,9 @@ def test_the_random_baseline_is_a_band_and_no_row(tmp_path):
     drawn = [Record("random", r.candidate, 0.1 * k, utility=r.utility, level=r.level) for k, r in enumerate(rows[:5])]
     with_one, without = Result([*rows, *drawn]), Result(rows)
     assert str(with_one) == str(without) and brief(with_one) == brief(without)
-    pages = [write_report(result, tmp_path / name)[0].read_text() for name, result in
-             (("one", with_one), ("none", without))]  # fmt: skip
+    pages = [
+        write_report(result, tmp_path / name)[0].read_text() for name, result in (("one", with_one), ("none", without))
+    ]
     assert pages[0] == pages[1] and pages[0].count("random") == 1 and "95% of 1,000 draws" in pages[0]
 
 
