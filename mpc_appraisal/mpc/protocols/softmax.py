@@ -14,12 +14,16 @@ dealer sends the model owner results of its requests. Nothing is revealed to any
   the dealer shares the second factor. Both are powers of three (see `powers_of_three`).
 - The last division multiplies by 1 / sum from `harmonics`, which is right within a few units of 2^-20.
 
-| |z| at most | with ten classes, each owner sends | rounds |
+| B at most | rounds | bytes an entry that all parties send, with ten classes |
 |---|---|---|
-| 2.3 | see docs/protocols/engine.md | 3 |
-| 8 | | 7 |
-| 16 | | 8 |
-| 32, 64, 128, 256 | | 13, 18, 23, 28 |
+| 2.3 | 3 | 79 |
+| 8 | 7 | 103 |
+| 16 | 8 | 133 |
+| 32, 64, 128, 256 | 13, 18, 23, 28 | 184, 235, 286, 338 |
+
+The error of a probability has a standard deviation of at most 1e-5. The largest errors that were measured are 3e-5 up
+to B = 16, and 3e-4 at B = 256 with 256 classes. Every truncation is exact within a unit but the last one, which fails
+for an element with a probability of 2^-30.
 
 A logit beyond B would make its row wrong without a sign of it, so that B is never guessed (see `logit_bound`). The
 numbers of a run are those of `softmax_plan.plan`, which keeps every value within its ring.

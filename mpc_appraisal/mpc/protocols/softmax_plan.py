@@ -43,7 +43,7 @@ X_DROP, X_BITS = 5, 20  # The last row has 18 bits when it is opened.
 Y_SCALE, Y_BITS = 16, 20  # A reciprocal has so many fractional bits.
 P_SCALE = 34  # p has so many fractional bits before it is truncated.
 DIRECT = 5.5  # Sums in a range of this ratio need no level.
-LONG, SHORT = 9.75, 4.9  # Powers of three up to these numbers' exponentials have mantissas of 16, and of 20 bits.
+LONG, SHORT = 9.87, 4.9  # Powers of three up to these numbers' exponentials have mantissas of 16, and of 20 bits.
 # So many harmonics, the second number, for sums in a range of at most the first.
 HARMONICS = ((2.0, 6), (3.7, 8), (5.0, 10), (6.0, 12), (7.0, 16))
 
