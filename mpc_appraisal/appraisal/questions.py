@@ -94,7 +94,8 @@ def _questions(
 def _as_dict(facts: Facts) -> dict[str, Any]:
     """Return the facts as a digest holds them; the fields that came with other models stand in questions of those."""
     found, new = asdict(facts), ("link", "target")
-    return {k: v for k, v in found.items() if facts.loss is not SOFTMAX or k not in new}
+    found = {k: v for k, v in found.items() if facts.loss is not SOFTMAX or k not in new}
+    return {k: v for k, v in found.items() if k != "auto" or v}
 
 
 def _config(plan: Plan) -> dict[str, Any]:

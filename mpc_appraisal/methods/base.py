@@ -50,6 +50,7 @@ class Facts:
         spread: A bound on the influence direction, which the model owner announces; None where it announces none.
         link: The name of the model's link (`models.links`), which states the loss.
         target: A bound on the size of a target that is a number, which both owners announce; 0 for labels.
+        auto: Whether the softmax without a bound on logits is used by the public rule of `unbounded_logits`.
     """
 
     features: int
@@ -64,6 +65,7 @@ class Facts:
     spread: float | None = None
     link: str = SOFTMAX.name
     target: float = 0.0
+    auto: bool = False
 
     @property
     def outputs(self) -> int:
@@ -123,6 +125,13 @@ class Appraiser(ABC):
     def measure(self) -> Measure:
         """The metric of the test predictions whose fall by retraining the value is to agree with; the log loss here."""
         return Measure()
+
+    def logit_spread(self, facts: Facts) -> float | None:
+        """Return a bound on the difference of two logits of a row in all that is computed, from public facts.
+
+        None means that nothing public bounds it. For a logistic regression the two logits are 0 and z.
+        """
+        return 2 * facts.logit_bound if self.logit_growth == 1 else None
 
     @abstractmethod
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:

@@ -1,7 +1,7 @@
-"""Comparisons of shared numbers, by digits of a mask: signs, relu with its derivative, and maxima; exact in the ring.
+"""Comparisons of shared numbers, by digits of a mask: signs, and relu with its derivative; exact in the ring.
 
     x < 0     is the top bit of  delta - m = x,  which is  top(delta) + top(m) + [low(delta) < low(m)]    over GF(2)
-    relu(x) = [x > 0] x,   max(x, y) = y + relu(x - y)
+    relu(x) = [x > 0] x
 
 x is opened once as delta = x + m mod 2^bits (see `masked`); low(v) is v without its top bit. The dealer shares m by the
 indicators of its digits, so that each owner looks up its shares of every digit's "less" and "equal" in the public
@@ -23,9 +23,9 @@ is revealed to either owner, and the dealer receives nothing.
 | `masked_bits` | 1 bit | 8 bytes | 1 |
 | `MaskedBit.times` | nothing | 8 bytes | 0 |
 
-Nothing here can fail: unlike a value that is opened for a softmax, x may be any element of the ring. An operation may
-be added. Both owners make the same calls in the same order, and draw from their streams what the dealer draws for the
-requests `compare` and `bits`.
+Nothing here can fail: unlike a value that is opened for a softmax, x may be any element of the ring. Maxima are in
+`maximum`. An operation may be added. Both owners make the same calls in the same order, and draw from their streams
+what the dealer draws for the requests `compare` and `bits`.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class MaskedBit:
         engine.ask_dealer("forget", [self.key])
 
 
-def _exchanged(engine: Engine, mine: torch.Tensor) -> torch.Tensor:
+def exchanged(engine: Engine, mine: torch.Tensor) -> torch.Tensor:
     """Open bits: return the exclusive or of both owners' uint8 tensors, in one message each way, which is one round."""
     engine.channel.send(mine, 1 - engine.me)
     theirs = engine.channel.receive(mine.shape, 1 - engine.me, torch.uint8)
@@ -112,7 +112,7 @@ def below_zero(engine: Engine, x: MaskedValue) -> SharedBits:
     dealt = engine.dealer_octets((plan.dealt, size))
     if engine.dry:
         for mask in masks:
-            _exchanged(engine, mask)
+            exchanged(engine, mask)
         return SharedBits(shape_tensor((size,), torch.uint8), shape)
     dealt, start = dealt.numpy(), plan.indicators + 1
     planes = bit_planes.planes_of(x.delta, x.bits)
@@ -120,7 +120,7 @@ def below_zero(engine: Engine, x: MaskedValue) -> SharedBits:
     less, equal = bit_planes.look_up(bit_planes.digits_of(planes[:-1], plan.width), indicators)
     for level, mask in zip(plan.levels, masks, strict=True):
         less, equal = borrow_chain.grouped(level, less, equal, first)
-        opened = _exchanged(engine, torch.from_numpy(borrow_chain.opened_planes(level, less, equal)) ^ mask).numpy()
+        opened = exchanged(engine, torch.from_numpy(borrow_chain.opened_planes(level, less, equal)) ^ mask).numpy()
         products = dealt[start : start + level.dealt]
         less, equal = borrow_chain.combined(level, opened, mask.numpy(), products, less[-1], first)
         start += level.dealt
@@ -134,7 +134,7 @@ def masked_bits(engine: Engine, bits: SharedBits) -> MaskedBit:
     engine.ask_dealer("bits", key, list(bits.shape))
     mask = engine.streams["triple"].octets(bits.plane.shape)
     share = engine.dealer_share(bits.shape)
-    beta = _exchanged(engine, bits.plane if engine.dry else bits.plane ^ mask)
+    beta = exchanged(engine, bits.plane if engine.dry else bits.plane ^ mask)
     beta = shape_tensor(bits.shape) if engine.dry else bit_planes.bits_of(beta.numpy(), bits.shape)
     return MaskedBit(key, beta, share)
 
@@ -199,19 +199,3 @@ def gated(engine: Engine, bit: MaskedBit, share: torch.Tensor, cut: int = 0) -> 
     out = bit.times(engine, x)
     evict(engine, x)
     return out
-
-
-def maximum(engine: Engine, share: torch.Tensor) -> torch.Tensor:
-    """Return shares (n, 1) of the largest element of every row of `share` (n, C).
-
-    Differences within a row have to fit the ring. The columns are compared in pairs, then the larger ones of the pairs,
-    and so on, each time as in `relu`.
-    """
-    top = share.t()
-    while top.shape[0] > 1:
-        half = top.shape[0] // 2
-        first, second, odd = top[:half], top[half : 2 * half], top[2 * half :]
-        larger, bit = relu(engine, first - second)
-        bit.forget(engine)
-        top = torch.cat([second + larger, odd])
-    return top.t()
