@@ -247,8 +247,7 @@ class _Measure:
     def difference(self, key: Any, left: Any, right: Any, rows: Any, others: Any) -> int:
         one, other = (self.opening_masks[self._key(k)] for k in (left, right))
         known = all(type(k) is int and 0 <= k < m[0] for m, listed in ((one, rows), (other, others)) for k in listed)
-        alike = len(rows) == len(others) and one[1:] == other[1:] and self.widths[left] == self.widths[right]
-        if not known or not alike:
+        if not known or (len(rows), one[1:], self.widths[left]) != (len(others), other[1:], self.widths[right]):
             raise AppraisalError(f"dealer: refused a difference of {one} and {other}; expected rows that agree")
         self._keep(self.opening_masks, key, (len(rows), *one[1:]), 2)
         self.widths[key] = self.widths[left]
