@@ -50,6 +50,7 @@ from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY
 from mpc_appraisal.mpc.session import Opening
 from mpc_appraisal.release.accuracy import doubt_of
 from mpc_appraisal.release.base import Outcome
+from mpc_appraisal.release.unbounded_logits import unbounded_words
 
 
 @dataclass
@@ -118,7 +119,7 @@ def consent(
     if ledgers is not None:
         ledgers.identity = keys.get(MODEL_OWNER if role == DATA_OWNER else DATA_OWNER)
     questions: dict[Key, Question] = {}
-    if ledgers is not None and _learners(plan) - {role}:
+    if ledgers is not None and _learners(plan, facts) - {role}:
         questions = questions_of(role, plan, own, facts, inputs, request)
     counts = shared.questions(own, request) if shared is not None else {}
     found = ledgers.consult(counts | questions) if counts or questions else {}
@@ -158,12 +159,12 @@ def _same_request(
     return inputs, messages[MODEL_OWNER].get("key")
 
 
-def _learners(plan: Plan) -> set[str]:
+def _learners(plan: Plan, facts: dict[str, Facts]) -> set[str]:
     """Return the owners who learn something from the run.
 
     The check of announced norms is left out, because it discloses nothing.
     """
-    openings = [one for method in plan.methods for one in _openings(plan, method, 1)]
+    openings = [one for method in plan.methods for one in _openings(plan, method, list(facts.values()))]
     return {learner for one in openings if one.what != NORM_CHECK_WHAT for learner in one.to}
 
 
@@ -283,11 +284,12 @@ def make_request(
     """
     described = plan.release.description
     doubt = doubt_of(described, plan.methods, list(with_spread(facts, published).values()), plan.engine)
+    doubt += unbounded_words(plan.methods, list(facts.values()))
     first = next(iter(facts.values()))
     openings = [
         asdict(opening) | {"to": list(opening.to), "times": times, "method": method.name}
         for method in plan.methods
-        for opening, times in Counter(_openings(plan, method, len(facts))).items()
+        for opening, times in Counter(_openings(plan, method, list(facts.values()))).items()
     ]
     noise = {(m.name, name): plan.release.privacy(m, f) for m in plan.methods for name, f in facts.items()}
     example = next(iter(noise.values()))
@@ -343,12 +345,12 @@ def rounded_up(number: float) -> float:
     return float(f"{math.ceil(number / step) * step:.4g}")
 
 
-def _openings(plan: Plan, method: Appraiser, candidates: int) -> list[Opening]:
-    """Return all that one method may open for so many `candidates`."""
+def _openings(plan: Plan, method: Appraiser, candidates: Sequence[Facts]) -> list[Opening]:
+    """Return all that one method may open for candidates with these facts."""
     described = plan.release.description
-    check = not described.noised and checks_weights(method, plan)
-    checks = [Opening(LOGIT_CHECK_WHAT, OWNERS, 1, LOGIT_CHECK_WHY)] * (check * candidates)
-    return checks + described.openings(method, candidates)
+    checked = sum(not described.noised and checks_weights(method, plan, f) for f in candidates)
+    checks = [Opening(LOGIT_CHECK_WHAT, OWNERS, 1, LOGIT_CHECK_WHY)] * checked
+    return checks + described.openings(method, len(candidates))
 
 
 def openings_of(plan: Plan, facts: dict[str, Facts], answers: Mapping[Key, Any]) -> list[Opening]:
@@ -358,7 +360,7 @@ def openings_of(plan: Plan, facts: dict[str, Facts], answers: Mapping[Key, Any])
     """
     found = []
     for method in plan.methods:
-        found += _openings(plan, method, sum((method.name, name) not in answers for name in facts))
+        found += _openings(plan, method, [f for name, f in facts.items() if (method.name, name) not in answers])
     return found
 
 

@@ -31,6 +31,7 @@ from mpc_appraisal.mpc.backends.cost_model import (
 )
 from mpc_appraisal.mpc.backends.registry import bounded
 from mpc_appraisal.release import Release, Value
+from mpc_appraisal.release.unbounded_logits import AUTO
 from mpc_appraisal.reporting.table import Table, number, whole
 
 VALUE = Value()
@@ -43,6 +44,7 @@ def estimate(
     bound: float,
     release: Release = VALUE,
     engine: str = "fast",
+    auto: bool = False,
 ) -> Forecast:
     """Return what all `methods` cost in one session.
 
@@ -53,9 +55,11 @@ def estimate(
         bound: The public bound on the centred logits.
         release: What is opened, and to whom.
         engine: 'fast' or 'rtas'.
+        auto: Whether the public rule of `release.unbounded_logits` chooses the softmax, for rows within facts.row_norm.
     """
     norm = release.description.row_norm or facts.row_norm
-    facts = replace(facts, row_norm=norm, longest=norm, logit_bound=bound, spread=1.0)  # does not change what is sent
+    facts = replace(facts, row_norm=norm, longest=norm, logit_bound=bound, spread=1.0)  # norms matter to `auto` alone
+    facts = replace(facts, auto=auto and bounded(engine) and not release.description.noised)
 
     def of(count: int) -> Forecast:
         model = next(kind for kind in MODELS.values() if kind.link is facts.loss)
@@ -83,6 +87,7 @@ def table(
     links: Sequence[NetworkLink],
     release: Release = VALUE,
     engine: str = "fast",
+    auto: bool = False,
 ) -> Table:
     """Return the costs as a table: one row for each method by itself, and one for all of them in one session.
 
@@ -91,7 +96,7 @@ def table(
     runs = [(method.name, (method,)) for method in methods]
     if len(methods) > 1:
         runs.append(("all in one session", tuple(methods)))
-    estimates = [estimate(together, facts, candidates, bound, release, engine) for _, together in runs]
+    estimates = [estimate(together, facts, candidates, bound, release, engine, auto) for _, together in runs]
     speed, rows = rate(max(found.work for found in estimates)), []
     for (name, together), found in zip(runs, estimates, strict=True):
         growth = max(method.logit_growth for method in together)
@@ -102,7 +107,7 @@ def table(
                 *(number(found.bytes_sent[party] / 1e6) for party in ROLES),
                 number(found.work / speed, 3),
                 *(number(found.seconds(link, speed), 3) for link in links),
-                number(bound * growth) if bounded(engine) else "any",
+                AUTO if auto else number(bound * growth) if bounded(engine) else "any",
             )
         )
     header = ("method", "rounds", *(f"{party.replace('_', ' ')}, MB" for party in ROLES), "local work, s")

@@ -26,12 +26,11 @@ from mpc_appraisal.mpc.backends.registry import bounded
 from mpc_appraisal.mpc.backends.rtas import NAME as RTAS
 from mpc_appraisal.mpc.protocols.logit_bound import WeightLimit, weight_limit
 from mpc_appraisal.mpc.protocols.norm_check import WEIGHT_ROOM
-from mpc_appraisal.mpc.protocols.softmax_plan import LARGEST_EXPONENT, MAX_DOUBLINGS
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, FINE_ELEMENTS
 from mpc_appraisal.mpc.ring.fixed_point import MAX_ABS, PRECISION_BITS
 from mpc_appraisal.release.dp.clipping import spread
+from mpc_appraisal.release.unbounded_logits import AUTO, LARGEST_BOUND, unbounded_spread
 
-LARGEST_BOUND = LARGEST_EXPONENT * 2**MAX_DOUBLINGS  # the largest bound on logits that the softmax can be computed for
 UNCHECKED_BOUND = 2.0**14  # the largest bound where a helper sees the logits: products of 40 fractional bits fit
 TARGET = "target_norm"  # the field of the message that announces the bound on targets that are numbers
 LARGEST_RESIDUAL = 2.0**21  # the largest residual of a numeric target: with 40 fractional bits it fits the ring
@@ -147,25 +146,27 @@ def check_norms(published: Mapping[str, dict[str, float]], plan: Plan, facts: di
     if plan.engine == "stock":
         return derived
     checked = bounded(plan.engine)
-    if checked and plan.logit_bound is not None and plan.logit_bound < derived:
+    if checked and plan.logit_bound not in (None, AUTO) and plan.logit_bound < derived:
         raise InputError("session.logit_bound", plan.logit_bound, f"{derived:g} or more, by the announced norms")
-    bound = plan.logit_bound or derived
+    bound = derived if plan.logit_bound in (None, AUTO) else plan.logit_bound
     if not checked and plan.model.link.exponential and derived > UNCHECKED_BOUND:
         raise InputError(
             "the bound on logits",
             f"{derived:g} by the announced norms",
             f"at most {UNCHECKED_BOUND:g}: standardise the features, or raise model.l2",
         )
+    known = with_norms(facts, published, bound, plan)
     for method in plan.methods:
         exponential = method.uses_model and plan.model.link.exponential
-        if checked and exponential and bound * method.logit_growth > LARGEST_BOUND:
+        free = all(unbounded_spread(method, f) is not None for f in known.values())
+        if checked and exponential and not free and bound * method.logit_growth > LARGEST_BOUND:
             raise InputError(
                 "the bound on logits",
                 f"{bound * method.logit_growth:g} for {method.name}",
                 f"at most {LARGEST_BOUND:g}: rows of norm {longest:g} and weights of norm {buyer['weight_norm']:g} are "
                 "too large together; standardise the features, or raise model.l2",
             )
-    for name, f in with_norms(facts, published, bound).items():
+    for name, f in known.items():
         for method in plan.methods:
             summed = method.summed_rows(f)
             pieces = [f.rows, BLOCK_ROWS, f.rows % BLOCK_ROWS or BLOCK_ROWS, f.train_rows or f.rows]
@@ -211,12 +212,19 @@ def shared_rows(methods: Sequence[Appraiser], f: Facts) -> int:
     return min(f.rows, f.features + 2) if mixed else f.rows
 
 
-def with_norms(facts: dict[str, Facts], published: Mapping[str, dict[str, float]], bound: float) -> dict[str, Facts]:
-    """Return `facts` with the announced norms, and the bound on logits that `check_norms` derived from them."""
+def with_norms(
+    facts: dict[str, Facts], published: Mapping[str, dict[str, float]], bound: float, plan: Plan | None = None
+) -> dict[str, Facts]:
+    """Return `facts` with the announced norms, and the bound on logits that `check_norms` derived from them.
+
+    plan: what the session states of the softmax; without it every softmax has a bound.
+    """
     buyer, seller = published[MODEL_OWNER]["row_norm"], published[DATA_OWNER]["row_norm"]
     norms = {"row_norm": seller, "longest": max(buyer, seller), "spread": published[MODEL_OWNER].get("spread")}
     if TARGET in published[MODEL_OWNER]:
         norms["target"] = max(published[role].get(TARGET, 0.0) for role in (MODEL_OWNER, DATA_OWNER))
+    if plan is not None and chosen_by_rule(plan):
+        norms["auto"] = True
     return {name: replace(f, **norms, logit_bound=bound) for name, f in facts.items()}
 
 
@@ -229,14 +237,23 @@ def with_spread(facts: dict[str, Facts], published: Mapping[str, dict[str, float
     return facts if spread_of is None else {name: replace(f, spread=spread_of) for name, f in facts.items()}
 
 
-def checks_weights(method: Appraiser, plan: Plan) -> bool:
+def chosen_by_rule(plan: Plan) -> bool:
+    """Return whether the public rule of `release.unbounded_logits` chooses the softmax.
+
+    Noise is scaled to the errors of the softmax with a bound, so that nothing is chosen where there is noise.
+    """
+    return plan.logit_bound == AUTO and bounded(plan.engine) and not plan.release.description.noised
+
+
+def checks_weights(method: Appraiser, plan: Plan, facts: Facts) -> bool:
     """Return whether the weights that the method trains are checked on shares.
 
     This is so where a softmax needs a bound on logits, and in linear regression, of which no helper sees a value: only
     the check finds that its training has left what fixed point holds.
     """
     linear = plan.engine == RTAS and not plan.model.link.exponential
-    return method.logit_growth > 1 and (bounded(plan.engine) or linear)
+    checked = linear or (bounded(plan.engine) and unbounded_spread(method, facts) is None)
+    return method.logit_growth > 1 and checked
 
 
 def weight_limit_of(method: Appraiser, facts: Facts, bound: float, plan: Plan) -> WeightLimit | None:
@@ -244,7 +261,7 @@ def weight_limit_of(method: Appraiser, facts: Facts, bound: float, plan: Plan) -
 
     Raises InputError where the limit cannot be checked on shares.
     """
-    if not checks_weights(method, plan):
+    if not checks_weights(method, plan, facts):
         return None
     shape, grown = (facts.features + 1, facts.outputs), bound * method.logit_growth
     if facts.loss is LOGISTIC:

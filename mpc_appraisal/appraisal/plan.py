@@ -61,7 +61,7 @@ class Plan:
         timeout: The seconds that one message may take.
         engine: 'fast', 'stock' for CrypTen as shipped, or 'rtas', whose dealer sees permuted logits: `backends.rtas`.
         logit_bound: The public bound on the absolute value of logits. None derives it from the norms that the owners
-            announce.
+            announce. 'auto' does too, and lets a public rule choose the softmax (`release.unbounded_logits`).
         release: Which of the results is opened, and to whom.
         transport: The connections of the parties, with this party's own certificate files if there are any.
         model: The kind of model that `fit` trains.
@@ -78,7 +78,7 @@ class Plan:
     join_timeout: float = 120.0
     timeout: float = 300.0
     engine: str = "fast"
-    logit_bound: float | None = None
+    logit_bound: float | str | None = None
     release: Release = Value()
     transport: Transport = Transport()
     model: type[LinearModel] = SoftmaxRegression

@@ -174,4 +174,4 @@ def fitted_to_norms(
     the norms are public, every party raises it.
     """
     bound = check_norms(published, plan, facts)
-    return bound, with_norms(facts, published, bound)
+    return bound, with_norms(facts, published, bound, plan)

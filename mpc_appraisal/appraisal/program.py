@@ -31,6 +31,7 @@ from mpc_appraisal.mpc.protocols.grid import Grid
 from mpc_appraisal.mpc.session import Opening, Session
 from mpc_appraisal.release.base import Outcome, Score
 from mpc_appraisal.release.dp.announced_norms import check_announced_norms
+from mpc_appraisal.release.unbounded_logits import unbounded_spread
 
 HELD_ROWS = 1 << 15  # a candidate with more rows is shared block by block, anew for each method
 
@@ -205,7 +206,8 @@ def _score(
     bound: float,
 ) -> Score:
     """Return one candidate's score by one method, still on shares. Raises BoundError where logits left their bound."""
-    session.bound_logits(bound * method.logit_growth, weights=weight_limit_of(method, f, bound, plan))
+    limit, spread = weight_limit_of(method, f, bound, plan), unbounded_spread(method, f)
+    session.bound_logits(bound * method.logit_growth, weights=limit, spread=spread)
     score = Score(method, name, f, method.score(secrets, x, y, f))
     if not plan.release.description.noised:  # no noise would cover that bit
         session.check_logits()

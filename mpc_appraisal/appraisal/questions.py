@@ -98,7 +98,8 @@ def _as_dict(facts: Facts) -> dict[str, Any]:
     """
     found, new = asdict(facts), ("link", "target")
     del found["resolution"]
-    return {k: v for k, v in found.items() if facts.loss is not SOFTMAX or k not in new}
+    found = {k: v for k, v in found.items() if facts.loss is not SOFTMAX or k not in new}
+    return {k: v for k, v in found.items() if k != "auto" or v}
 
 
 def _config(plan: Plan) -> dict[str, Any]:

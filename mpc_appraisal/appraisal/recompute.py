@@ -36,6 +36,7 @@ from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.models.training import MODELS, refit
 from mpc_appraisal.release.accuracy import LOOSELY, error_bound
 from mpc_appraisal.release.dp.clipping import clip_rows, spread
+from mpc_appraisal.release.unbounded_logits import AUTO
 from mpc_appraisal.reporting.record import Record, read
 
 RELATIVE, ABSOLUTE = 1e-3, 2e-4  # the accepted differences where a record states no bound or a loose one
@@ -275,15 +276,16 @@ def _bound(
     )
     if record.resolution is not None:
         facts = replace(facts, resolution=Resolution(**record.resolution))
+    kind = (record.release or {}).get("kind")
+    if (record.settings or {}).get("session.logit_bound") == AUTO and record.engine == "fast" and kind != "dp":
+        facts = replace(facts, auto=True)
     if delivered.numeric:
         facts = replace(facts, target=max(float(one.y.abs().max()) for one in (delivered, *sets) if one is not None))
     owned = method.prepare(model, *sets)
     if "direction" in owned:
         size = spread if model.link is SOFTMAX else torch.linalg.vector_norm
         facts = replace(facts, spread=float(size(owned["direction"])))
-    release = record.release or {}
-    joint = release.get("kind") == "best"
-    found = error_bound(method, facts, record.engine or "fast", release.get("kind") != "dp", joint).value
+    found = error_bound(method, facts, record.engine or "fast", kind != "dp", kind == "best").value
     return None if found is None else 2 * found
 
 

@@ -48,6 +48,7 @@ from mpc_appraisal.mpc.net.transport import FREEZE_SECONDS, Transport, check_cle
 from mpc_appraisal.mpc.ring.fixed_point import check_range
 from mpc_appraisal.mpc.session import PlainSession
 from mpc_appraisal.release.accuracy import PLAINTEXT
+from mpc_appraisal.release.unbounded_logits import AUTO as AUTO_BOUND
 from mpc_appraisal.reporting.record import Record
 
 
@@ -172,7 +173,7 @@ class Join:
         timeout: The seconds that one message may take.
         engine: 'fast', 'stock' for CrypTen as shipped, or 'rtas', whose dealer sees permuted logits: `backends.rtas`.
         logit_bound: The public bound on the absolute value of logits. None derives it from the norms that the owners
-            announce.
+            announce, and so does 'auto', by which a softmax needs no bound where training may leave it.
         transport: The kind of connection; see `Transport`, also for the next three fields.
         tls: The folder of this party's certificate files.
         freeze_timeout: The seconds after which a silent peer counts as lost.
@@ -186,7 +187,7 @@ class Join:
     join_timeout: float = 120.0
     timeout: float = 300.0
     engine: str = "fast"
-    logit_bound: float | None = None
+    logit_bound: float | str | None = None
     transport: str = "tls"
     tls: str | None = None
     freeze_timeout: float = FREEZE_SECONDS
@@ -255,6 +256,8 @@ def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> 
     """Return `plan` with the session's engine, time limits and transport. Raises InputError for unfit settings."""
     check_seconds(join_timeout=session.join_timeout, timeout=session.timeout)
     warn(check_engine(session.engine))
+    if isinstance(session.logit_bound, str) and session.logit_bound != AUTO_BOUND:
+        raise InputError("session.logit_bound", repr(session.logit_bound), f"a number above 0, null or {AUTO_BOUND}")
     folder = None if session.tls is None else str(Path(session.tls).absolute())
     transport = Transport(session.transport, folder, session.freeze_timeout, data_owner_address)
     transport.check_engine(session.engine)

@@ -51,6 +51,7 @@ class Facts:
         link: The name of the model's link (`models.links`), which states the loss.
         target: A bound on the size of a target that is a number, which both owners announce; 0 for labels.
         resolution: The resolution of D_a, where its rows are shared as integers; None where they are not.
+        auto: Whether the softmax without a bound on logits is used by the public rule of `unbounded_logits`.
     """
 
     features: int
@@ -66,6 +67,7 @@ class Facts:
     link: str = SOFTMAX.name
     target: float = 0.0
     resolution: Resolution | None = None
+    auto: bool = False
 
     @property
     def ratio(self) -> float:
@@ -135,6 +137,13 @@ class Appraiser(ABC):
     def measure(self) -> Measure:
         """The metric of the test predictions whose fall by retraining the value is to agree with; the log loss here."""
         return Measure()
+
+    def logit_spread(self, facts: Facts) -> float | None:
+        """Return a bound on the difference of two logits of a row in all that is computed, from public facts.
+
+        None means that nothing public bounds it. For a logistic regression the two logits are 0 and z.
+        """
+        return 2 * facts.logit_bound if self.logit_growth == 1 else None
 
     @abstractmethod
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:

@@ -41,6 +41,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods.base import Appraiser, Facts, centred, scaled
 from mpc_appraisal.models.base import LinearModel
+from mpc_appraisal.models.links import LOGISTIC
 from mpc_appraisal.mpc.ops import cat, factor, private, record_weights
 
 SMALL = 0.1  # Up to this product of rate and steps the change of the loss on shares is a series.
@@ -162,8 +163,34 @@ class Finetuning(Appraiser):
     def largest_move(self, facts: Facts) -> float:
         """Return a bound on how far training moves a logit, from the public norms."""
         weights = self.logit_growth * facts.logit_bound / facts.longest
+        if facts.auto:
+            weights = max(weights, self.farthest_norm(facts))
         step = math.sqrt(2) * facts.loss.largest_residual(facts.logit_bound, facts.target) * facts.longest
         return self.lr * self.steps * (step + 2 * facts.l2 * weights) * facts.longest
+
+    def logit_spread(self, facts: Facts) -> float:
+        # What training has added is computed in units of the rate where that is below 1. This has to fit the ring too,
+        # and so has the sum of the rows' part of the regulariser.
+        start, farthest = self.start_norm(facts), self.farthest_norm(facts)
+        moved = (farthest + start) * facts.longest / min(self.lr, 1.0)
+        decay = 2 * facts.l2 * (facts.train_rows + facts.rows) * farthest
+        return max((1 if facts.loss is LOGISTIC else 2) * farthest * facts.longest, moved, decay)
+
+    def start_norm(self, facts: Facts) -> float:
+        """Return a bound on the norm of a class's centred weights before training, or of the column of one output."""
+        return (2 if facts.loss is LOGISTIC else 1) * facts.logit_bound / facts.longest
+
+    def farthest_norm(self, facts: Facts) -> float:
+        """Return a bound on the same norm after any step, for residuals of size 1 at most.
+
+        Weights of norm w have a norm of at most `|1 - 2 lr l2| w + lr R` after a step, for rows within R; 1% is for
+        rounding.
+        """
+        norm = farthest = self.start_norm(facts)
+        for _ in range(self.steps):
+            norm = 1.01 * (norm * abs(1 - 2 * self.lr * facts.l2) + self.lr * facts.longest)
+            farthest = max(farthest, norm)
+        return farthest
 
     def reach(self, norm: float, facts: Facts) -> float:
         # A class's mean gradient is a mean of r x for residuals r, and it is centred; 1% is for rounding. A residual of

@@ -187,12 +187,15 @@ def _multiple(tensor: Any, factor: float) -> Any:
 def softmax(z: Any) -> Any:
     """Return the probabilities of the rows of logits z (n, C), for which no public bound is known.
 
-    On shares a logit that is more than 16 below its row's largest counts as 16 below.
+    On shares a logit that is more than 16 below its row's largest counts as minus infinity.
     """
     return z.softmax(1)
 
 
 @singledispatch
 def log_softmax(z: Any) -> Any:
-    """Return the logarithms of what `softmax` returns."""
+    """Return the logarithms of the probabilities of `softmax`.
+
+    On shares a logit that is more than 16 below its row's largest counts as 16 below.
+    """
     return z.log_softmax(1)

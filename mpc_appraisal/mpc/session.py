@@ -198,7 +198,7 @@ class Session(ABC):
                 dry run.
         """
 
-    def bound_logits(self, bound: float, weights: WeightLimit | None = None) -> None:
+    def bound_logits(self, bound: float, weights: WeightLimit | None = None, spread: float | None = None) -> None:
         """State the public bound on the absolute value of logits, for the following computations.
 
         Logits are the products of rows with weights, from which a softmax is taken. The softmax of the engine fast is
@@ -207,6 +207,8 @@ class Session(ABC):
         Args:
             bound: The bound on logits that are centred within their row.
             weights: The limit that `check_logits` compares the weights with, for a method that trains.
+            spread: The largest difference of two logits of a row, where the softmax is one without a bound. Then
+                recorded weights are not checked.
         """
 
     def check_logits(self) -> None:

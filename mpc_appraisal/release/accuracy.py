@@ -30,12 +30,20 @@ from mpc_appraisal.methods.relevance import Diversity, Relevance
 from mpc_appraisal.models.links import SOFTMAX
 from mpc_appraisal.mpc.protocols.softmax_plan import LOGIT_RANGE
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, OPERAND_BITS
+from mpc_appraisal.mpc.protocols.unbounded_softmax import LARGEST_SPREAD
 from mpc_appraisal.release.description import ReleaseDescription
 from mpc_appraisal.release.function_errors import CHANGE_BITS, INPUT, input_off, row_off, tilt
 from mpc_appraisal.release.linear_accuracy import LINEAR_BOUNDS
 from mpc_appraisal.release.perceptron_accuracy import BEYOND, LOOSE, UNIT, Rounded, perceptron_bound
 from mpc_appraisal.release.relevance_accuracy import RELEVANCE_BOUNDS, compared_off
-from mpc_appraisal.release.softmax_accuracy import CHANCE, LAMBDA, log_softmax_off, softmax_off
+from mpc_appraisal.release.softmax_accuracy import CHANCE, LAMBDA, Off, log_softmax_off, softmax_off
+from mpc_appraisal.release.unbounded_accuracy import (
+    log_of_method,
+    of_method,
+    unbounded_log_softmax_off,
+    unbounded_softmax_off,
+)
+from mpc_appraisal.release.unbounded_logits import unbounded_spread, unbounded_words
 
 SQRT2 = math.sqrt(2)
 APART = 0.75  # fine-tuning's series is bounded for training that moves two logits of a test row no farther apart
@@ -111,6 +119,8 @@ def error_bound(method: Appraiser, facts: Facts, engine: str, rounded: bool = Tr
     if type(method) is Finetuning and method.expands(facts) and SQRT2 * method.largest_move(facts) > APART:
         sure = APART / SQRT2 / method.largest_move(facts) * method.lr * method.steps
         note = " ".join([SERIES.format(APART, sure), *[note] * (note is not None)])
+    if facts.auto:
+        note = " ".join([*[note] * (note is not None), *unbounded_words([method], [facts])]) or None
     if type(method) is MlpFinetuning:
         note = LOOSE if math.isfinite(found) else BEYOND
         return Bound(found if math.isfinite(found) else None, note)
@@ -198,13 +208,18 @@ def _weights(facts: Facts) -> float:
     return facts.logit_bound / facts.longest
 
 
+def _softmax_off(method: Appraiser, facts: Facts, engine: str) -> Off:
+    """Return the error of one row's probabilities, for logits that training may have changed."""
+    return of_method(method, facts, engine, facts.classes, facts.logit_bound * method.logit_growth)
+
+
 def _logits(facts: Facts) -> float:
     """Return the error of a centred logit from the rounding of the candidate's rows and of the weights."""
     return 1.01 * (row_off(facts) * _weights(facts) + 2 * facts.row_norm * input_off(facts.classes, facts))
 
 
 def _gradient_norm(method: GradientNorm, facts: Facts, engine: str, unit: float) -> float:
-    off, n, row = softmax_off(facts.classes, facts.logit_bound, engine), facts.rows, math.sqrt(2) * facts.row_norm
+    off, n, row = _softmax_off(method, facts, engine), facts.rows, math.sqrt(2) * facts.row_norm
     sure = row * (off.sure + _logits(facts) / 2) + math.sqrt(2) * row_off(facts)
     cut = 2.0**-OPERAND_BITS * math.sqrt((facts.features + 1) * facts.classes)
     scale = method.scale(facts)
@@ -212,7 +227,7 @@ def _gradient_norm(method: GradientNorm, facts: Facts, engine: str, unit: float)
 
 
 def _influence(method: Influence, facts: Facts, engine: str, unit: float) -> float:
-    off, n, width = softmax_off(facts.classes, facts.logit_bound, engine), facts.rows, facts.row_norm * facts.spread
+    off, n, width = _softmax_off(method, facts, engine), facts.rows, facts.row_norm * facts.spread
     root = math.sqrt(facts.features + 1)
     sure = width * (off.sure + _logits(facts) / 2) + row_off(facts) * facts.spread
     sure += facts.row_norm * 2 * root * INPUT  # the rounding of the direction
@@ -221,7 +236,7 @@ def _influence(method: Influence, facts: Facts, engine: str, unit: float) -> flo
 
 
 def _influence_error(method: InfluenceError, facts: Facts, engine: str, unit: float) -> float:
-    off, n, width = softmax_off(facts.classes, facts.logit_bound, engine), facts.rows, facts.row_norm * facts.spread
+    off, n, width = _softmax_off(method, facts, engine), facts.rows, facts.row_norm * facts.spread
     scale, many = method.scale(facts), math.sqrt(2 * math.log(2 * n / CHANCE))
     product = input_off(n, facts) * facts.spread + 2 * facts.row_norm * input_off(facts.classes, facts)
     row = width * (off.sure + _logits(facts) / 2 + many * off.chance) + product + 2 * 2.0**-OPERAND_BITS
@@ -231,14 +246,17 @@ def _influence_error(method: InfluenceError, facts: Facts, engine: str, unit: fl
 
 def _finetuning(method: Finetuning, facts: Facts, engine: str, unit: float) -> float:
     grown = facts.logit_bound * method.logit_growth
-    off, log = softmax_off(facts.classes, grown, engine), log_softmax_off(facts.classes, grown, engine)
+    off, log = _softmax_off(method, facts, engine), log_of_method(method, facts, engine, grown)
     total, longest, root = facts.train_rows + facts.rows, facts.longest, math.sqrt(facts.features + 1)
     m = min(total, method.batch_size or total)
     rate, steps, weights = min(method.lr, 1.0), method.steps, _weights(facts)
+    farthest, heaviest = method.logit_growth * weights, weights
+    if unbounded_spread(method, facts) is not None:
+        farthest = heaviest = method.farthest_norm(facts)
     # How far training moves a class's weights. An error of a public factor is one of the rate, in every step alike.
-    moved = min(method.lr * steps * (longest + 2 * facts.l2 * weights), (1 + method.logit_growth) * weights)
+    moved = min(method.lr * steps * (longest + 2 * facts.l2 * heaviest), weights + farthest)
     slope = math.sqrt(2) * longest
-    decay = 2 * facts.l2 * math.sqrt(facts.classes) * (1 + method.logit_growth) * weights
+    decay = 2 * facts.l2 * math.sqrt(facts.classes) * (weights + farthest)
     tilts = (tilt(method.lr / rate / m) + tilt(rate)) * (slope + decay) + tilt(2 * facts.l2 * m) * decay
     tilts += 2 * facts.l2 * root * math.sqrt(facts.classes) * INPUT
     many = math.sqrt(2 * math.log(2 * (total + facts.test_rows) * facts.classes * (steps + 1) / CHANCE))
@@ -274,6 +292,9 @@ def _series_off(method: Finetuning, facts: Facts) -> float:
 def _perceptron(method: MlpFinetuning, facts: Facts, engine: str, unit: float) -> float:
     classes, total = facts.classes, facts.train_rows + facts.rows
     off, log = softmax_off(classes, LOGIT_RANGE, engine), log_softmax_off(classes, LOGIT_RANGE, engine)
+    if engine == "fast":
+        off = unbounded_softmax_off(classes, LARGEST_SPREAD)
+        log = unbounded_log_softmax_off(classes, LARGEST_SPREAD, None)
     entries = classes * (method.steps * total + 2 * facts.test_rows)
     many = math.sqrt(2 * math.log(2 * entries / CHANCE))  # deviations that all entries keep to at once
     cut = 2 * (classes - 1) * math.exp(-LOGIT_RANGE)

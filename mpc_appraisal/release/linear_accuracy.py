@@ -25,7 +25,8 @@ from mpc_appraisal.methods.influence_error import InfluenceError
 from mpc_appraisal.models.links import LOGISTIC
 from mpc_appraisal.mpc.protocols.tensors import OPERAND_BITS
 from mpc_appraisal.release.function_errors import INPUT, input_off, row_off
-from mpc_appraisal.release.softmax_accuracy import CHANCE, LAMBDA, softmax_off
+from mpc_appraisal.release.softmax_accuracy import CHANCE, LAMBDA
+from mpc_appraisal.release.unbounded_accuracy import of_method
 
 OPERAND = 2.0**-OPERAND_BITS  # a unit in the last place of a shared factor of a product
 
@@ -45,13 +46,13 @@ class Residual:
     chance: float
 
 
-def residual_off(facts: Facts, engine: str, bound: float, output: float) -> Residual:
+def residual_off(method: Appraiser, facts: Facts, engine: str, bound: float, output: float) -> Residual:
     """Return the error of a residual whose output z is off by at most `output`.
 
     bound: the public bound on logits, to which training may have raised it; for two classes it holds for z / 2.
     """
     if facts.loss is LOGISTIC:
-        off = softmax_off(2, bound, engine)
+        off = of_method(method, facts, engine, 2, bound)
         return Residual(1.0, off.sure + output / 4, off.chance)
     largest = facts.loss.largest_residual(bound, facts.target)
     return Residual(largest, 2 * (output + INPUT), OPERAND / 2)  # the cut to a factor's bits is by chance
@@ -68,7 +69,7 @@ def _output(facts: Facts) -> float:
 
 
 def _gradient_norm(method: GradientNorm, facts: Facts, engine: str, unit: float) -> float:
-    off, n = residual_off(facts, engine, facts.logit_bound, _output(facts)), facts.rows
+    off, n = residual_off(method, facts, engine, facts.logit_bound, _output(facts)), facts.rows
     sure = facts.row_norm * off.sure + off.largest * row_off(facts)
     cut = OPERAND * math.sqrt(facts.features + 1)
     total = n * sure + LAMBDA * 2 * facts.row_norm * off.chance * math.sqrt(n)
@@ -76,7 +77,7 @@ def _gradient_norm(method: GradientNorm, facts: Facts, engine: str, unit: float)
 
 
 def _influence(method: Influence, facts: Facts, engine: str, unit: float) -> float:
-    off, n = residual_off(facts, engine, facts.logit_bound, _output(facts)), facts.rows
+    off, n = residual_off(method, facts, engine, facts.logit_bound, _output(facts)), facts.rows
     spread, root = facts.spread, math.sqrt(facts.features + 1)
     sure = (facts.row_norm * off.sure + off.largest * row_off(facts)) * spread
     sure += facts.row_norm * off.largest * root * INPUT  # the rounding of the direction
@@ -85,7 +86,7 @@ def _influence(method: Influence, facts: Facts, engine: str, unit: float) -> flo
 
 
 def _influence_error(method: InfluenceError, facts: Facts, engine: str, unit: float) -> float:
-    off, n = residual_off(facts, engine, facts.logit_bound, _output(facts)), facts.rows
+    off, n = residual_off(method, facts, engine, facts.logit_bound, _output(facts)), facts.rows
     many, scale = math.sqrt(2 * math.log(2 * n / CHANCE)), method.scale(facts)
     width = facts.row_norm * facts.spread
     product = 1.01 * (input_off(n, facts) * facts.spread + facts.row_norm * input_off(1, facts)) + OPERAND

@@ -249,3 +249,13 @@ def _start(repeats, f, methods) -> bool:
     """Stand for `_Repeats.knows`, and know nothing."""
     repeats.key, repeats.start = object(), Point.of(repeats.session)
     return False
+
+
+def test_the_command_counts_a_softmax_without_a_bound(monkeypatch, capsys):
+    sizes = ("rows=50", "features=63", "train_rows=100", "test_rows=40")
+    tuning = ("appraisal=finetuning", "appraisal.steps=2", "appraisal.lr=10", "session.logit_bound=auto")
+    out = command(monkeypatch, capsys, *tuning, *sizes)
+    facts = Facts(63, 10, 100, 40, 50, 1e-2, row_norm=8.0)
+    expected = cost.estimate([Finetuning(steps=2, lr=10.0)], facts, 1, 16.0, auto=True)
+    (row,) = [line.split() for line in out.splitlines() if line.strip().startswith("finetuning")]
+    assert int(row[1]) == expected.rounds and row[-1] == "auto" and "rows are no longer than 8," in out

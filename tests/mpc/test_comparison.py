@@ -8,6 +8,7 @@ import torch
 from three import run
 
 from mpc_appraisal.mpc.protocols import borrow_chain, comparison
+from mpc_appraisal.mpc.protocols.maximum import maximum
 from mpc_appraisal.mpc.protocols.orders import measured
 from mpc_appraisal.mpc.ring import bit_planes
 
@@ -100,7 +101,7 @@ def test_maxima_of_rows(columns):
     rows = torch.from_numpy(GENERATOR.integers(-(2**61), 2**61, (130, columns), dtype=np.int64))
     rows[:20] = rows[:20, :1]  # equal elements
     share = shared(rows, 3)
-    done = run(lambda e: comparison.maximum(e, share(e)))
+    done = run(lambda e: maximum(e, share(e)))
     assert torch.equal(done.results[0] + done.results[1], rows.max(1, keepdim=True).values)
 
 

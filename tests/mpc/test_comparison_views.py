@@ -12,6 +12,8 @@ from three import run
 
 from mpc_appraisal.mpc.protocols import borrow_chain, comparison
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, matrix_product, open_all
+from mpc_appraisal.mpc.protocols.maximum import maximum
+from mpc_appraisal.mpc.protocols.unbounded_softmax import unbounded_log_softmax, unbounded_softmax
 from mpc_appraisal.mpc.ring.prg import Stream
 
 torch.set_num_threads(1)
@@ -39,7 +41,9 @@ GATES = {
     "many": (lambda e, s: comparison.negative(e, s), 1),
     "few": (lambda e, s: comparison.negative(e, s, 16), 1 << 30),
     "relu and its derivative": (bits_then_gate, 1),
-    "maximum": (lambda e, s: comparison.maximum(e, s), 1),
+    "maximum": (lambda e, s: maximum(e, s), 1),
+    "softmax without a bound": (lambda e, s: unbounded_softmax(e, s, 36, 2.0**30), 1 << 30),
+    "logarithm with a floor": (lambda e, s: unbounded_log_softmax(e, s, 36, 2.0**30, floor=True)[0], 1),
     "none negative": (lambda e, s: comparison.none_negative(e, s.reshape(-1)), 1 << 30),
 }
 

@@ -28,6 +28,7 @@ from mpc_appraisal.models.training import model_of
 from mpc_appraisal.mpc.backends.cost_model import LAN, WAN, NetworkLink
 from mpc_appraisal.mpc.backends.fast import DEFAULT_BOUND
 from mpc_appraisal.mpc.backends.registry import bounded, dry_session, warn
+from mpc_appraisal.release.unbounded_logits import AUTO
 
 SIZES = {"rows": None, "features": None, "classes": 10, "train_rows": 600, "test_rows": 10_000, "candidates": 1}
 # Words of the app that say which data there are. With one of them, sizes that are not stated are those of these data.
@@ -151,11 +152,17 @@ def main(arguments: Sequence[str]) -> None:
         facts = replace(facts, classes=2 if model.target == TWO else 1)
     names = [f"candidate {k}" for k in range(sizes["candidates"])]
     release = instantiate(cfg.release).fitted(methods, names, dict.fromkeys(names, 0.0))
-    found = table(methods, facts, sizes["candidates"], float(bound or DEFAULT_BOUND), links, release, engine)
+    auto, bound = bound == AUTO, None if bound == AUTO else bound
+    if auto:
+        facts = replace(facts, row_norm=math.sqrt(facts.features + 1))
+    within = float(bound or DEFAULT_BOUND)
+    found = table(methods, facts, sizes["candidates"], within, links, release, engine, auto)
     print_table(found, terminal())
     if not bound and bounded(engine):
         print(
             f"It is assumed that logits are within {DEFAULT_BOUND:g} before training. A run derives the bound from "
             "norms, or takes session.logit_bound."
         )
+    if auto:
+        print(f"It is assumed that rows are no longer than {facts.row_norm:.3g}, the root of their number of features.")
     print(f"mpc_appraisal {versions()['mpc_appraisal']}")

@@ -28,6 +28,7 @@ from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.mpc.backends.fast import DrySession
 from mpc_appraisal.mpc.backends.registry import dry_session
 from mpc_appraisal.mpc.net.meter import Cost, by_result
+from mpc_appraisal.mpc.protocols.group_maximum import dealt_rows
 from mpc_appraisal.mpc.ring.kernels import loops
 from mpc_appraisal.mpc.ring.matrix import Matrix
 from mpc_appraisal.mpc.session import Session
@@ -178,6 +179,10 @@ def _work(script: Sequence[Sequence[Any]]) -> list[int]:
             work += COMPARE * math.prod(shapes[arguments[0]])
         elif name in ("levels", "waves"):  # for each threshold, and for each multiple of an angle
             work += ELEMENT * arguments[1] * math.prod(shapes[arguments[0]])
+        elif name == "difference":
+            shapes[arguments[0]] = (len(arguments[3]), *shapes[arguments[1]][1:])
+        elif name == "wins":
+            work += ELEMENT * dealt_rows(arguments[1]) * shapes[arguments[0]][1]
         elif name == "matmul":  # twice, for the opened values and for the masks
             left, right = (math.prod(shapes[key]) for key in arguments[:2])
             work += 2 * left * right // shapes[arguments[0]][0 if arguments[2] else 1]

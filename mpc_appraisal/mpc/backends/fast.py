@@ -57,8 +57,9 @@ class TrainingContext(Context):
 @ops.record_weights.register(PrivateTensor)
 @ops.record_weights.register(Secret)
 def _record(weights):
-    shared = weights.secret() if isinstance(weights, PrivateTensor) else weights
-    weights.context.trained.record(shared.share, shared.bits)
+    if weights.context.spread is None:
+        shared = weights.secret() if isinstance(weights, PrivateTensor) else weights
+        weights.context.trained.record(shared.share, shared.bits)
     return weights
 
 
@@ -79,8 +80,8 @@ class EngineSession(Session):
             return GridTensor(self.context, rank_of(owner), value, torch.Size(shape), name, grid)
         return PrivateTensor(self.context, rank_of(owner), value, torch.Size(shape), name)
 
-    def bound_logits(self, bound, weights=None):
-        self.context.logit_bound = bound
+    def bound_logits(self, bound, weights=None, spread=None):
+        self.context.logit_bound, self.context.spread = bound, spread
         self.context.trained = TrainedWeights(self.context.engine, weights)
 
     def within_bound(self):

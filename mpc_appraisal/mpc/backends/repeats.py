@@ -19,7 +19,8 @@ from mpc_appraisal.mpc.session import Opening
 # The places of masks' numbers among the arguments of a request; those of "forget" are a list in the first place.
 NAMED = {
     "mask": (0,), "rows": (0, 1), "free": (0,), "product": (0, 1), "open": (0,), "cross": (0, 1), "matmul": (0, 1),
-    "power": (0,), "scale": (0,), "compare": (0,), "levels": (0,), "waves": (0,), "bits": (0,),
+    "power": (0,), "gated_power": (0,), "scale": (0,), "compare": (0,), "levels": (0,), "waves": (0,), "bits": (0,),
+    "difference": (0, 1, 2), "wins": (0,),
 }  # fmt: skip
 NAMELESS = {"mul", "square", "inner", "truncate", "bilinear", "conjunction", "bit", "apply", "mark"}
 LISTED = "forget"

@@ -66,7 +66,7 @@ class HelperSession(EngineSession):
         self.context.engine.helper = True
         self.context.trained = UnboundedWeights(self.context.engine)
 
-    def bound_logits(self, bound, weights=None):
+    def bound_logits(self, bound, weights=None, spread=None):
         trained = UnboundedWeights if weights is None else TrainedWeights
         self.context.trained = trained(self.context.engine, weights)
 

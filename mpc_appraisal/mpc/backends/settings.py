@@ -39,7 +39,7 @@ class SpawnSettings:
         timeout: The seconds that one message may take.
         engine: 'fast', 'stock' (CrypTen as shipped), or 'rtas', whose dealer sees permuted logits.
         logit_bound: The public bound on the absolute value of logits. None derives the bound from the norms that the
-            owners announce.
+            owners announce, and so does 'auto', by which a softmax needs no bound where training may leave it.
         transport: 'tcp', 'gloo' or 'tls'; see `Transport`.
         tls: The folder that contains the three parties' folders of certificate files; only 'tls' needs it.
         freeze_timeout: The seconds without a sign of life after which a party counts as lost.
@@ -49,7 +49,7 @@ class SpawnSettings:
     join_timeout: float = 60.0
     timeout: float = 300.0
     engine: str = "fast"
-    logit_bound: float | None = None
+    logit_bound: float | str | None = None
     transport: str = "tcp"
     tls: str | None = None
     freeze_timeout: float = FREEZE_SECONDS

@@ -10,7 +10,9 @@ numbers that belong together. In the engine rtas the dealer is the helper too, w
 | masked, levels, harmonics | values opened under masks, their coarse size, and smooth functions of them |
 | softmax_plan, softmax, log_softmax | the softmax of bounded logits, and its logarithm |
 | permutation, helper_functions | functions that the helper computes in the clear, on values in a random order |
-| comparison, borrow_chain | signs, relu and maxima, by digits of a mask |
+| comparison, borrow_chain | signs and relu, by digits of a mask |
+| maximum, group_maximum | maxima of rows, by comparisons of every pair in a group |
+| unbounded_softmax | the softmax of logits of almost any size, and its logarithm |
 | crypten_adapter, crypten_compat | convolutions, and whatever else CrypTen's tensors have, over the engine |
 | activations | relu with its derivative, layers, and the softmax of logits without a public bound |
 | tensors | private and shared values with the methods of a tensor, which call all of the above |

@@ -2,13 +2,14 @@
 
     relu(z) = [z > 0] z, whose derivative is [z > 0]                                             (`ops.rectified`)
     z = a W,   dW = a' g,   da = g W'                                                            (`ops.layer`)
-    softmax(z) = softmax(max(z - the largest of its row, -LOGIT_RANGE))      up to e^-16         (`ops.softmax`)
+    softmax(z) = e^(z - m) / sum of e^(z - m), m about the largest of its row                    (`ops.softmax`)
     W <- W - decay W - rate G, in one round, for public numbers rate and decay                   (`ops.descended`)
 
 This module registers these operations of `ops` for `Secret` and `PrivateTensor`. In shapes, n is a number of rows, h of
-units and C of classes; a prime marks a transpose. Comparisons are those of `comparison`. The dealer keeps the masks of
-what was opened until the backward pass has used them, so that a, W and the bits [z > 0] are opened once. What is sent
-are values and bits under masks, see there and in `masked`; nothing is revealed.
+units and C of classes; a prime marks a transpose. Comparisons are those of `comparison`, and the softmax is that of
+`unbounded_softmax`. The dealer keeps the masks of what was opened until the backward pass has used them, so that a, W
+and the bits [z > 0] are opened once. What is sent are values and bits under masks, see there and in `masked`; nothing
+is revealed.
 
 If the engine has a helper (see `permutation`), the helper computes relu, its derivative and both kinds of softmax. An
 operation may be added. The places where a value is truncated may change only with docs/protocols/perceptron_bound.md.
@@ -24,12 +25,13 @@ from typing import Any
 import torch
 
 from mpc_appraisal.mpc import ops
-from mpc_appraisal.mpc.protocols.comparison import RING, MaskedBit, gated, maximum, relu
+from mpc_appraisal.mpc.protocols.comparison import RING, MaskedBit, gated, relu
 from mpc_appraisal.mpc.protocols.dealer import FACTOR_BITS
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, matrix_product, open_all, scaled
-from mpc_appraisal.mpc.protocols.softmax_plan import LOGIT_RANGE
+from mpc_appraisal.mpc.protocols.softmax_plan import BITS, LOGIT_RANGE
 from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor, Secret
+from mpc_appraisal.mpc.protocols.unbounded_softmax import LARGEST_SPREAD, unbounded_log_softmax, unbounded_softmax
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 
 MOST_CUT = 60  # So many low bits are cut at most as a gradient is opened; what a cut of more would leave is below 1.
@@ -101,26 +103,24 @@ def _layer(a: Secret, weights: PrivateTensor | Secret) -> tuple[Secret, Callable
     return z, backward
 
 
-def _in_range(z: Secret) -> Secret:
-    """Return max(z - the largest of its row, -LOGIT_RANGE) for the rows z (n, C), by exact comparisons.
-
-    If the engine has a helper, z itself is returned, because the helper needs no range.
-    """
-    if z.context.engine.helper:
-        return z if z.bits <= PRECISION_BITS else z.to_bits(PRECISION_BITS)
-    top = Secret(z.context, maximum(z.context.engine, z.share), z.bits)
-    near = (z - top + LOGIT_RANGE).relu() - LOGIT_RANGE
-    return Secret(Context(z.context.engine, LOGIT_RANGE), near.share, near.bits)
-
-
 @ops.softmax.register(Secret)
 def _softmax(z: Secret) -> Secret:
-    return _in_range(z).softmax(1)
+    engine = z.context.engine
+    if engine.helper:
+        return _for_helper(z).softmax(1)
+    return Secret(z.context, unbounded_softmax(engine, z.share, z.bits, LARGEST_SPREAD), BITS)
 
 
 @ops.log_softmax.register(Secret)
 def _log_softmax(z: Secret) -> Secret:
-    return _in_range(z).log_softmax(1)
+    engine = z.context.engine
+    if engine.helper:
+        return _for_helper(z).log_softmax(1)
+    return Secret(z.context, *unbounded_log_softmax(engine, z.share, z.bits, LARGEST_SPREAD, floor=True))
+
+
+def _for_helper(z: Secret) -> Secret:
+    return z if z.bits <= PRECISION_BITS else z.to_bits(PRECISION_BITS)
 
 
 @ops.log_softmax.register(PrivateTensor)

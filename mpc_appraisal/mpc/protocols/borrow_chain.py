@@ -29,6 +29,7 @@ MANY = 1024  # From so many elements on, bytes count for more than a round.
 NARROW, WIDE = 4, 8  # A digit has so many bits, for many elements and for few.
 MOST_WIDE, LONGEST = 8, 6  # A digit of a number for thresholds has at most so many bits, and the number so many digits.
 GROUP = 4  # So many narrow digits are combined in one opening.
+ONCE = 6  # Up to so many narrow digits are combined in one opening if they are all that is left.
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def borrow_plan(bits: int, count: int) -> BorrowPlan:
     width = NARROW if count >= MANY else WIDE
     left, levels, group = -(-low // width), [], GROUP if count >= MANY else -(-low // width)
     while left > 1:
-        size = min(group, left)
+        size = left if left <= ONCE and not levels else min(group, left)
         left = -(-left // size)
         levels.append(Level(left, size, left > 1))
     return BorrowPlan(low, width, tuple(levels))

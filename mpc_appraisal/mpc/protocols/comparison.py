@@ -1,7 +1,7 @@
-"""Comparisons of shared numbers, by digits of a mask: signs, relu with its derivative, and maxima; exact in the ring.
+"""Comparisons of shared numbers, by digits of a mask: signs, and relu with its derivative; exact in the ring.
 
     x < 0     is the top bit of  delta - m = x,  which is  top(delta) + top(m) + [low(delta) < low(m)]    over GF(2)
-    relu(x) = [x > 0] x,   max(x, y) = y + relu(x - y)
+    relu(x) = [x > 0] x
 
 x is opened once as delta = x + m mod 2^bits (see `masked`); low(v) is v without its top bit. The dealer shares m by the
 indicators of its digits, so that each owner looks up its shares of every digit's "less" and "equal" in the public
@@ -23,9 +23,9 @@ is revealed to either owner, and the dealer receives nothing.
 | `masked_bits` | 1 bit | 8 bytes | 1 |
 | `MaskedBit.times` | nothing | 8 bytes | 0 |
 
-Nothing here can fail: unlike a value that is opened for a softmax, x may be any element of the ring. An operation may
-be added. Both owners make the same calls in the same order, and draw from their streams what the dealer draws for the
-requests `compare` and `bits`.
+Nothing here can fail: unlike a value that is opened for a softmax, x may be any element of the ring. Maxima are in
+`maximum`. An operation may be added. Both owners make the same calls in the same order, and draw from their streams
+what the dealer draws for the requests `compare` and `bits`.
 """
 
 from __future__ import annotations
@@ -199,19 +199,3 @@ def gated(engine: Engine, bit: MaskedBit, share: torch.Tensor, cut: int = 0) -> 
     out = bit.times(engine, x)
     evict(engine, x)
     return out
-
-
-def maximum(engine: Engine, share: torch.Tensor) -> torch.Tensor:
-    """Return shares (n, 1) of the largest element of every row of `share` (n, C).
-
-    Differences within a row have to fit the ring. The columns are compared in pairs, then the larger ones of the pairs,
-    and so on, each time as in `relu`.
-    """
-    top = share.t()
-    while top.shape[0] > 1:
-        half = top.shape[0] // 2
-        first, second, odd = top[:half], top[half : 2 * half], top[2 * half :]
-        larger, bit = relu(engine, first - second)
-        bit.forget(engine)
-        top = torch.cat([second + larger, odd])
-    return top.t()

@@ -36,6 +36,9 @@ to its owner.
 | levels id count | planes of both, by xor | what `compare` shares, for a number of thresholds (see `levels`) |
 | waves id count | none | cosines and sines of multiples of a kept mask's angle (see `harmonics`) |
 | bits id shape | a plane of both, by xor, kept | its bits |
+| difference id id id rows rows | none | none: rows of one kept mask of `open` less rows of another are kept |
+| wins id sizes | planes of both, by xor | products of their bits and a kept mask (see `group_maximum`) |
+| gated_power id rate mantissa | a plane of both, by xor | results of `power` times 1 - s, and times s, for its bits s |
 | apply functions shape bits | none, but both owners' shares of permuted z | the functions of z: see `permutation` |
 | mark | none | none: the dealer records how much it has sent so far |
 
@@ -58,7 +61,7 @@ import torch
 
 from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import AppraisalError
-from mpc_appraisal.mpc.protocols import borrow_chain
+from mpc_appraisal.mpc.protocols import borrow_chain, group_maximum
 from mpc_appraisal.mpc.protocols.helper_functions import check_functions, computed
 from mpc_appraisal.mpc.ring import bit_planes, narrow
 from mpc_appraisal.mpc.ring.circle import MAX_HARMONICS, PHASE_BITS, WAVE_BITS, WAVE_RING, mask_waves
@@ -354,6 +357,28 @@ class Dealer:
         self._opening_masks[key] = Mask(bits, None, 64)
         return [(bits, 64)]
 
+    def difference(self, key: int, left: int, right: int, rows: list[int], others: list[int]) -> Results:
+        """Keep rows of one kept mask of `open` less rows of another, of as many bits, for a comparison alone."""
+        a, b = self._opening_masks[left], self._opening_masks[right]
+        if a.bits != b.bits:
+            raise AppraisalError(f"dealer: refused a difference of {a.bits} and {b.bits} bits; expected equal bits")
+        self._opening_masks[key] = Mask(a.value[rows] - b.value[others], None, a.bits)
+        return []
+
+    def wins(self, key: int, sizes: list[int]) -> Results:
+        """Share what the winners of groups take of random bits and of a kept mask; see `group_maximum`."""
+        mask = self._opening_masks[key]
+        shape = (len(group_maximum.pairs_of(sizes)[0]), *mask.value.shape[1:])
+        (plane,) = self._planes_of_both(1, math.prod(shape))
+        return [(group_maximum.win_products(sizes, bit_planes.bits_of(plane, shape), mask.value), mask.bits)]
+
+    def gated_power(self, key: int, rate: int, mantissa: int) -> Results:
+        """Share both results of `power`, each times 1 - s and times s for random bits s of the mask's shape."""
+        powers, shape = self.power(key, rate, mantissa), self._opening_masks[key].value.shape
+        (plane,) = self._planes_of_both(1, math.prod(shape))
+        s = bit_planes.bits_of(plane, shape)
+        return [(part, 64) for result, _ in powers for part in ((1 - s) * result, s * result)]
+
     def truncate(self, shape: list[int], bits: int) -> Results:
         """Share the mask r shifted right by `bits`, and mod 2^bits the top bit of r."""
         if not isinstance(bits, int) or not 0 < bits < 64:
@@ -380,7 +405,8 @@ REQUESTS: dict[str, Callable[..., Results]] = {
     for name in (
         "mask", "rows", "free", "product", "mul", "square", "inner", "truncate",
         "open", "cross", "matmul", "power", "scale", "forget",
-        "bilinear", "conjunction", "bit", "compare", "levels", "waves", "bits", "apply",
+        "bilinear", "conjunction", "bit", "compare", "levels", "waves", "bits", "difference", "wins", "gated_power",
+        "apply",
     )
 }  # fmt: skip
 REQUESTS["mark"] = lambda dealer: []

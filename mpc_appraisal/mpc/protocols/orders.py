@@ -54,6 +54,7 @@ from mpc_appraisal.mpc.protocols.dealer import (
     checked_shape,
     parse,
 )
+from mpc_appraisal.mpc.protocols.group_maximum import LARGEST_GROUP, dealt_rows, pairs_of
 from mpc_appraisal.mpc.ring.bit_planes import plane_bytes
 from mpc_appraisal.mpc.ring.circle import MAX_HARMONICS, PHASE_BITS
 from mpc_appraisal.mpc.ring.kernels import WORTH, loops
@@ -262,6 +263,24 @@ class _Measure:
         self._keep(self.opening_masks, key, checked_shape(shape), 2)
         self.widths[key] = 64
         return 2 * math.prod(self.opening_masks[key])
+
+    def difference(self, key: Any, left: Any, right: Any, rows: Any, others: Any) -> int:
+        one, other = (self.opening_masks[self._key(k)] for k in (left, right))
+        known = all(type(k) is int and 0 <= k < m[0] for m, listed in ((one, rows), (other, others)) for k in listed)
+        if not known or (len(rows), one[1:], self.widths[left]) != (len(others), other[1:], self.widths[right]):
+            raise AppraisalError(f"dealer: refused a difference of {one} and {other}; expected rows that agree")
+        self._keep(self.opening_masks, key, (len(rows), *one[1:]), 2)
+        self.widths[key] = self.widths[left]
+        return math.prod(self.opening_masks[key])
+
+    def wins(self, key: Any, sizes: Any) -> int:
+        elements, rows = self.opening_masks[self._key(key)]
+        if not all(type(k) is int and 0 < k <= LARGEST_GROUP for k in sizes) or sum(sizes) != elements:
+            raise AppraisalError(f"dealer: refused groups of {elements} elements; expected sizes up to {LARGEST_GROUP}")
+        return rows * (dealt_rows(sizes) + len(pairs_of(sizes)[0]))
+
+    def gated_power(self, key: Any, rate: Any, mantissa: Any) -> int:
+        return 7 * math.prod(self.opening_masks[self._key(key)])
 
     def forget(self, keys: Any) -> int:
         for key in keys:

@@ -24,10 +24,9 @@ from mpc_appraisal.mpc.limited import OF_PRIVATE, OF_SHARED, OF_TRANSPOSED, Limi
 from mpc_appraisal.mpc.protocols.comparison import relu
 from mpc_appraisal.mpc.protocols.engine import Engine, Masked
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
-from mpc_appraisal.mpc.protocols.log_softmax import log_softmax
 from mpc_appraisal.mpc.protocols.masked import shared_product
 from mpc_appraisal.mpc.protocols.permutation import apply
-from mpc_appraisal.mpc.protocols.softmax import BITS, softmax
+from mpc_appraisal.mpc.protocols.row_softmax import log_softmax_of, softmax_of
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS, encode
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
@@ -45,6 +44,7 @@ class Context:
 
     def __init__(self, engine: Engine, logit_bound: float):
         self.engine, self.logit_bound = engine, logit_bound
+        self.spread: float | None = None  # The largest difference of two logits where no bound is used: `row_softmax`.
 
 
 class PrivateTensor(LimitedTensor):
@@ -373,8 +373,8 @@ class Secret(LimitedTensor):
         if self._engine.helper:
             return self.applied("sigmoid")[0]
         pair = torch.stack([self.share.flatten(), -self.share.flatten()], dim=1)  # `bits` + 1: z / 2 and -z / 2
-        p = softmax(self._engine, pair, self.bits + 1, self.context.logit_bound)
-        return self._with(p[:, 0].reshape(self.shape), BITS)
+        p, bits = softmax_of(self.context, pair, self.bits + 1)
+        return self._with(p[:, 0].reshape(self.shape), bits)
 
     def log_sigmoid(self) -> Secret:
         """Return ln(1 / (1 + e^-z)), as the log-softmax of (z / 2, -z / 2); a bound or a helper as in `sigmoid`."""
@@ -390,10 +390,10 @@ class Secret(LimitedTensor):
         """Return the probabilities of each row of (n, C); `dim` is ignored, since it is always 1."""
         if self._engine.helper:
             return self.applied("softmax")[0]
-        return self._with(softmax(self._engine, self.share, self.bits, self.context.logit_bound), BITS)
+        return self._with(*softmax_of(self.context, self.share, self.bits))
 
     def log_softmax(self, dim: int) -> Secret:
         """Return the logarithms of the probabilities of each row of (n, C); `dim` is ignored, since it is always 1."""
         if self._engine.helper:
             return self.applied("log_softmax")[0]
-        return self._with(*log_softmax(self._engine, self.share, self.bits, self.context.logit_bound))
+        return self._with(*log_softmax_of(self.context, self.share, self.bits))
