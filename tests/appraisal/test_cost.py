@@ -252,7 +252,7 @@ def _start(repeats, f, methods) -> bool:
 
 
 def test_the_command_counts_a_softmax_without_a_bound(monkeypatch, capsys):
-    sizes = ("rows=50", "features=63", "train_rows=100", "test_rows=40")
+    sizes = ("rows=50", "features=63", "train_rows=100", "test_rows=40", "candidates=1")
     tuning = ("appraisal=finetuning", "appraisal.steps=2", "appraisal.lr=10", "session.logit_bound=auto")
     out = command(monkeypatch, capsys, *tuning, *sizes)
     facts = Facts(63, 10, 100, 40, 50, 1e-2, row_norm=8.0)
