@@ -68,6 +68,31 @@ def test_products_are_those_of_big_integers(monkeypatch, n, d, k):
             assert torch.equal(ring_product(left, right), exact)
 
 
+@pytest.mark.parametrize("n, d, k", [(1, 1, 1), (37, 11, 10), (5, 40, 23), (70, 9, 4)])
+def test_products_of_bytes_and_of_the_ring_mod_2_to_32(monkeypatch, n, d, k):
+    pixels = torch.from_numpy(RANDOM.integers(0, 256, (n, d), dtype=np.uint8))
+    pixels.view(-1)[:2] = torch.tensor([255, 0], dtype=torch.uint8)[: pixels.numel()]
+    narrow = (ring(n, d) >> 16).to(torch.int32)
+    for x in (pixels, narrow):
+        for transposed, right in (
+            (False, ring(d, k)),
+            (True, ring(n, k)),
+            (False, ring(k, d).t()),
+            (True, ring(k, n).t()),
+        ):
+            left = (x.t() if transposed else x).tolist()
+            exact = [
+                [sum(int(a) * int(b) for a, b in zip(row, c, strict=True)) for c in right.t().tolist()] for row in left
+            ]
+            for thin, bits in ((right, 64), (right.to(torch.int32), 32)):
+                both_ways = both(monkeypatch, lambda x=x, t=transposed, m=thin: Matrix(x).product(m, t))
+                for found in both_ways:
+                    assert found.dtype == torch.int64
+                    assert [[v % 2**bits for v in row] for row in found.tolist()] == [
+                        [v % 2**bits for v in row] for row in exact
+                    ]
+
+
 def test_a_product_of_sizes_that_do_not_agree_is_refused_by_both(monkeypatch):
     for compiled in (None, kernels.load()):
         monkeypatch.setattr(kernels, "_loaded", [compiled])

@@ -15,10 +15,10 @@ to its owner.
 
 | request | masks drawn | result, shared between the owners |
 |---|---|---|
-| mask id owner shape | A of the owner | none: A is kept |
+| mask id owner shape [bits] | A of the owner, mod 2^bits (64) | none: A is kept |
 | rows id base indices | none | none: rows of a kept mask are kept under a new id |
 | free id | none | none: the mask and its rows are dropped |
-| product left right transposed | none | A_left A_right, or A_left' A_right |
+| product left right transposed | none | A_left A_right, or A_left' A_right, modulo the smaller of their rings |
 | mul shape shape | a, b of both | a * b, broadcast |
 | square shape | a of both | a * a |
 | inner shape | a, b of both | sum of a * b |
@@ -60,7 +60,7 @@ from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.protocols import borrow_chain
 from mpc_appraisal.mpc.protocols.helper_functions import check_functions, computed
-from mpc_appraisal.mpc.ring import bit_planes
+from mpc_appraisal.mpc.ring import bit_planes, narrow
 from mpc_appraisal.mpc.ring.circle import MAX_HARMONICS, PHASE_BITS, WAVE_BITS, WAVE_RING, mask_waves
 from mpc_appraisal.mpc.ring.elementwise import opening_mask
 from mpc_appraisal.mpc.ring.matrix import Matrix, ring_product
@@ -153,6 +153,7 @@ class Dealer:
         self._streams = [{p: Stream(key, p) for p in PURPOSES} for key in keys]
         self._send, self._receive = send, receive
         self._kept: dict[int, Matrix] = {}  # the masks of private matrices
+        self._rings: dict[int, int] = {}  # the width of each of these masks in bits
         self._selected: dict[int, list[int]] = {}  # the ids of rows of a mask, by the mask's id
         self._opening_masks: dict[int, Mask] = {}
 
@@ -248,15 +249,18 @@ class Dealer:
         a, b = (s["triple"].ring(shape) for s in self._streams)
         return a.add_(b)
 
-    def mask(self, key: int, owner: int, shape: list[int]) -> Results:
-        """Draw and keep the mask of a private matrix of the owner of rank `owner`."""
+    def mask(self, key: int, owner: int, shape: list[int], bits: int = 64) -> Results:
+        """Draw and keep the mask mod 2^bits of a private matrix of the owner of rank `owner`."""
         _whole(owner, 1)
-        self._kept[key] = Matrix(self._streams[owner]["mask"].ring(checked_shape(shape)))
+        if bits not in (*narrow.WIDTHS, 64):
+            raise AppraisalError(f"dealer: refused a mask of {bits!r:.40} bits; expected one of {(*narrow.WIDTHS, 64)}")
+        self._kept[key] = Matrix(narrow.drawn(self._streams[owner]["mask"], checked_shape(shape), bits))
+        self._rings[key] = bits
         return []
 
     def rows(self, key: int, base: int, indices: list[int]) -> Results:
         """Keep the rows `indices` of the mask `base` under the new id `key`."""
-        self._kept[key] = self._kept[base].rows(indices)
+        self._kept[key], self._rings[key] = self._kept[base].rows(indices), self._rings[base]
         self._selected.setdefault(base, []).append(key)
         return []
 
@@ -269,7 +273,8 @@ class Dealer:
 
     def product(self, left: int, right: int, transposed: bool) -> Results:
         """Share the matrix product of two kept masks, of which the left one may be transposed."""
-        return [(self._kept[left].product(self._kept[right].values, bool(transposed)), 64)]
+        ring = min(self._rings[left], self._rings[right])
+        return [(self._kept[left].product(self._kept[right].values, bool(transposed)), ring)]
 
     def mul(self, shape_x: list[int], shape_y: list[int]) -> Results:
         """Share the elementwise product of two masks, broadcast."""

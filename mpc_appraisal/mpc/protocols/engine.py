@@ -7,15 +7,17 @@ owner knows, as int64 tensors; out come shares.
 
 | operation | result | one owner sends the other | the dealer sends the model owner | rounds |
 |---|---|---|---|---|
-| `mask` | a private matrix, masked | 8 bytes an element, its owner alone | nothing | 1 |
-| `product` | left @ right, private both | nothing | 8 bytes an element of the result | 0 |
-| `product_with_shared` | left @ right, private and shared | right's size, once | 8 bytes an element of the result | 1 |
+| `mask` | a private matrix, masked | bits / 8 bytes an element, its owner alone | nothing | 1 |
+| `product` | left @ right, private both | nothing | bits / 8 bytes an element of the result | 0 |
+| `product_with_shared` | left @ right, private and shared | right's size, once | as for `product` | 1 |
 | `multiply`, `square`, `inner` | x y, x^2, sum of x y | both factors' sizes | 8 bytes an element of the result | 1 |
 | `truncate` | v / 2^t, within one unit | v's size | 8 bytes and ceil(t / 8) for each element | 1 |
 | `truncate_locally` | v / 2^t, within one unit | nothing | nothing | 0 |
 
 What an owner receives is masked by random ring elements that this owner does not know, so that it is uniform: the
-engine reveals nothing to either owner, and the dealer sees shapes alone. Every operation but `truncate_locally` is
+engine reveals nothing to either owner, and the dealer sees shapes alone. A private matrix is masked mod 2^bits, where
+`bits` is 64 or a narrower width that the caller has derived from public bounds: its products are then shares mod
+2^bits. Every operation but `truncate_locally` is
 right with certainty. `truncate_locally` fails for an element with probability |v| / 2^64; these probabilities are
 summed in `Engine.failure` and stated in every record. The owners follow the protocol; an owner that does not can shift
 results, unnoticed.
@@ -36,6 +38,7 @@ import torch
 
 from mpc_appraisal.mpc.net.channel import Channel
 from mpc_appraisal.mpc.protocols.dealer import PURPOSES, Request, logical_shift
+from mpc_appraisal.mpc.ring import narrow
 from mpc_appraisal.mpc.ring.matrix import Matrix
 from mpc_appraisal.mpc.ring.packing import unpack, width
 from mpc_appraisal.mpc.ring.prg import DryStream, Stream
@@ -50,13 +53,15 @@ class Masked:
     Attributes:
         key: the number by which the dealer knows the mask.
         owner: the rank of the owner that knows the matrix.
+        bits: the width of the ring that the matrix is masked in, a multiple of 8.
         clear: the matrix; None at the other owner.
-        sent: clear - mask mod 2^64, which the owner has sent; None at the other owner.
+        sent: clear - mask mod 2^bits, which the owner has sent; None at the other owner. In a ring of fewer than 64 bits
+            the numbers are right in their low `bits` bits alone, here and in `mask` and `difference`.
         difference: the same, at the other owner; None at the owner of the matrix.
     """
 
-    def __init__(self, key: int, owner: int):
-        self.key, self.owner = key, owner
+    def __init__(self, key: int, owner: int, bits: int = 64):
+        self.key, self.owner, self.bits = key, owner, bits
         self.clear: Matrix | None = None
         self.sent: torch.Tensor | None = None
         self.difference: Matrix | None = None
@@ -69,12 +74,12 @@ class Masked:
         The owner of a left factor never needs it, so that it is made of what was sent when it is asked for.
         """
         if self._mask is None and self.sent is not None:
-            self._mask = Matrix(self.clear.values - self.sent)
+            self._mask = Matrix(self.clear.values.to(self.sent.dtype) - self.sent)
         return self._mask
 
     def rows(self, key: int, indices: Sequence[int]) -> Masked:
         """Return the rows with these indices, known to the dealer by `key`."""
-        selected = Masked(key, self.owner)
+        selected = Masked(key, self.owner, self.bits)
         if self.clear is not None:
             selected.clear, selected.sent = self.clear.rows(indices), Matrix(self.sent).rows(indices).values
         if self.difference is not None:
@@ -196,23 +201,28 @@ class Engine:
         return value if self.me == 0 else 0
 
     # -- private matrices ------------------------------------------------------------------------------------------
-    def mask(self, owner: int, clear: torch.Tensor | Matrix | None, shape: Sequence[int]) -> Masked:
-        """Mask a private matrix: its owner sends clear - mask to the other owner, 8 bytes an element.
+    def mask(self, owner: int, clear: torch.Tensor | Matrix | None, shape: Sequence[int], bits: int = 64) -> Masked:
+        """Mask a private matrix: its owner sends clear - mask mod 2^bits to the other owner, bits / 8 bytes an element.
 
         Args:
             owner: the rank of the owner that knows the matrix.
-            clear: the matrix (int64); None at the other owner.
+            clear: the matrix, in integers of any type; None at the other owner.
             shape: the shape of the matrix, which is public.
+            bits: the width of the ring, 64 or one of `narrow.WIDTHS`.
         """
-        masked = Masked(self.new_key(), owner)
-        self.ask_dealer("mask", masked.key, owner, list(shape))
+        masked = Masked(self.new_key(), owner, bits)
+        self.ask_dealer("mask", masked.key, owner, list(shape), *([] if bits == 64 else [bits]))
         if self.me == owner:
             masked.clear = clear if isinstance(clear, Matrix) else Matrix(clear)
-            clear, mask = masked.clear.values, self.streams["mask"].ring(shape)
+            mask = narrow.drawn(self.streams["mask"], shape, bits)
+            clear = masked.clear.values if mask.dtype == torch.int64 else masked.clear.values.to(mask.dtype)
             masked.sent = clear - mask if self.dry else torch.sub(clear, mask, out=mask)
-            self.channel.send(masked.sent, 1 - owner)
-        else:
+            self.channel.send(narrow.sent(masked.sent, bits), 1 - owner)
+        elif bits == 64:
             masked.difference = Matrix(self.channel.receive(shape, owner))
+        else:
+            message = self.channel.receive((math.prod(shape) * width(bits),), owner, torch.uint8)
+            masked.difference = Matrix(narrow.received(message, shape, bits))
         return masked
 
     def rows(self, base: Masked, indices: torch.Tensor) -> Masked:
@@ -238,7 +248,7 @@ class Engine:
         X is `left` and A its mask; W is `right` and B its mask. The owner of X computes the first term, the owner of W
         computes the second term, and the dealer, which knows both masks, shares the third term. The two matrices must
         belong to different owners. The result is (n, k) for X (n, d) and W (d, k), or (d, k) if X (n, d) is transposed
-        and W is (n, k).
+        and W is (n, k). It is shared modulo 2 to the power of the smaller width of the two.
         """
         self.ask_dealer("product", left.key, right.key, int(transposed))
         shape = (left.shape[1] if transposed else left.shape[0], right.shape[1])
@@ -246,18 +256,18 @@ class Engine:
             local = left.clear.product(right.difference.values, transposed)
         else:  # This owner knows B and X - A.
             local = left.difference.product(right.mask.values, transposed)
-        return local + self.dealer_share(shape)
+        return local + self.dealer_share(shape, min(left.bits, right.bits))
 
     def product_with_shared(self, left: Masked, right: torch.Tensor, transposed: bool = False) -> torch.Tensor:
         """Return shares of left @ right, or of left' @ right if `transposed`; `left` is private, and `right` is shared.
 
         The owner that does not know `left` masks its share of `right` as a private matrix of its own, for this product
-        alone. This is one message of right's size. The owner of `left` adds its own share of `right` to what it
-        receives and multiplies once.
+        alone. This is one message of right's size, in the ring of `left`. The owner of `left` adds its own share of
+        `right` to what it receives and multiplies once.
         """
-        other = self.mask(1 - left.owner, right if self.me != left.owner else None, right.shape)
+        other = self.mask(1 - left.owner, right if self.me != left.owner else None, right.shape, left.bits)
         if self.me == left.owner:
-            other.difference = Matrix(other.difference.values + right)
+            other.difference = Matrix(other.difference.values + right.to(other.difference.values.dtype))
         out = self.product(left, other, transposed)
         self.free(other)
         return out

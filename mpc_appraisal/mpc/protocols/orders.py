@@ -57,6 +57,7 @@ from mpc_appraisal.mpc.protocols.dealer import (
 from mpc_appraisal.mpc.ring.bit_planes import plane_bytes
 from mpc_appraisal.mpc.ring.circle import MAX_HARMONICS, PHASE_BITS
 from mpc_appraisal.mpc.ring.kernels import WORTH, loops
+from mpc_appraisal.mpc.ring.narrow import WIDTHS
 from mpc_appraisal.mpc.ring.shape_tensor import broadcast, shape_of
 
 DIGEST_BYTES = 32
@@ -176,9 +177,11 @@ class _Measure:
     def _drop(self, table: dict[int, tuple[int, ...]], key: Any, copies: int) -> None:
         self.elements -= copies * math.prod(table.pop(self._key(key)))
 
-    def mask(self, key: Any, owner: Any, shape: Any) -> int:
+    def mask(self, key: Any, owner: Any, shape: Any, bits: Any = 64) -> int:
         if not is_integer(owner) or owner not in (0, 1):
             raise AppraisalError(f"dealer: refused a mask of owner {owner!r:.40}; expected 0 or 1")
+        if not is_integer(bits) or bits not in (*WIDTHS, 64):
+            raise AppraisalError(f"dealer: refused a mask of {bits!r:.40} bits; expected one of {(*WIDTHS, 64)}")
         shape = checked_shape(shape)
         self._keep(self.kept, key, shape, _copies(shape))
         return math.prod(shape)

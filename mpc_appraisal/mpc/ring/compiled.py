@@ -77,8 +77,59 @@ def transposed_times(x, r, out):
 
 
 @loop
+def times32(x, w, out):
+    """Write x @ w' mod 2^32 to `out` (n, k) of int32, for x (n, d) of int32 or uint8 and w (k, d) of int32."""
+    (n, d), k = x.shape, w.shape[0]
+    whole = k // 5 * 5
+    for start in range(0, n, ROWS):
+        end = min(n, start + ROWS)
+        for j in range(0, whole, 5):
+            w0, w1, w2, w3, w4 = w[j], w[j + 1], w[j + 2], w[j + 3], w[j + 4]
+            for i in range(start, end):
+                row = x[i]
+                a0, a1, a2, a3, a4 = NARROW, NARROW, NARROW, NARROW, NARROW
+                for q in range(d):
+                    v = np.int32(row[q])
+                    a0 = np.int32(a0 + np.int32(v * w0[q]))
+                    a1 = np.int32(a1 + np.int32(v * w1[q]))
+                    a2 = np.int32(a2 + np.int32(v * w2[q]))
+                    a3 = np.int32(a3 + np.int32(v * w3[q]))
+                    a4 = np.int32(a4 + np.int32(v * w4[q]))
+                out[i, j], out[i, j + 1], out[i, j + 2], out[i, j + 3], out[i, j + 4] = a0, a1, a2, a3, a4
+        for j in range(whole, k):
+            w0 = w[j]
+            for i in range(start, end):
+                row, a0 = x[i], NARROW
+                for q in range(d):
+                    a0 = np.int32(a0 + np.int32(np.int32(row[q]) * w0[q]))
+                out[i, j] = a0
+
+
+@loop
+def transposed_times32(x, r, out):
+    """Add r @ x mod 2^32 to `out` (k, d) of int32, for x (n, d) of int32 or uint8 and r (k, n) of int32."""
+    (n, d), k = x.shape, r.shape[0]
+    for start in range(0, n, ROWS):
+        end = min(n, start + ROWS)
+        whole = start + (end - start) // 4 * 4
+        for c in range(k):
+            o, rc = out[c], r[c]
+            for i in range(start, whole, 4):
+                x0, x1, x2, x3 = x[i], x[i + 1], x[i + 2], x[i + 3]
+                r0, r1, r2, r3 = rc[i], rc[i + 1], rc[i + 2], rc[i + 3]
+                for q in range(d):
+                    first = np.int32(np.int32(np.int32(x0[q]) * r0) + np.int32(np.int32(x1[q]) * r1))
+                    last = np.int32(np.int32(np.int32(x2[q]) * r2) + np.int32(np.int32(x3[q]) * r3))
+                    o[q] = np.int32(o[q] + np.int32(first + last))
+            for i in range(whole, end):
+                x0, r0 = x[i], rc[i]
+                for q in range(d):
+                    o[q] = np.int32(o[q] + np.int32(np.int32(x0[q]) * r0))
+
+
+@loop
 def narrow_times(x, low, high, out):
-    """Write x @ w' to `out` (n, k), for x (n, d) of int32, and w = low + 2^32 high (k, d) in halves of int32.
+    """Write x @ w' to `out` (n, k), for x (n, d) of int32 or uint8, and w = low + 2^32 high (k, d) in halves of int32.
 
     Of a product with the upper half only 32 bits count, so that this takes two thirds of the time of `times`.
     """
@@ -101,7 +152,7 @@ def narrow_times(x, low, high, out):
                     a3 += v * np.int64(l3[q])
                     a4 += v * np.int64(l4[q])
                 for q in range(d):
-                    u = row[q]
+                    u = np.int32(row[q])
                     b0 = np.int32(b0 + np.int32(u * h0[q]))
                     b1 = np.int32(b1 + np.int32(u * h1[q]))
                     b2 = np.int32(b2 + np.int32(u * h2[q]))
@@ -117,13 +168,13 @@ def narrow_times(x, low, high, out):
                 for q in range(d):
                     a0 += np.int64(row[q]) * np.int64(l0[q])
                 for q in range(d):
-                    b0 = np.int32(b0 + np.int32(row[q] * h0[q]))
+                    b0 = np.int32(b0 + np.int32(np.int32(row[q]) * h0[q]))
                 out[i, j] = a0 + (np.int64(b0) << 32)
 
 
 @loop
 def narrow_transposed_times(x, low, high, out, upper):
-    """Add r @ x to out + 2^32 upper (k, d), for x (n, d) of int32, and r = low + 2^32 high (k, n) in such halves."""
+    """Add r @ x to out + 2^32 upper (k, d), for x (n, d) of int32 or uint8, r = low + 2^32 high (k, n) in such halves."""
     (n, d), k = x.shape, low.shape[0]
     for start in range(0, n, ROWS):
         end = min(n, start + ROWS)
@@ -137,17 +188,15 @@ def narrow_transposed_times(x, low, high, out, upper):
                 for q in range(d):
                     o[q] += np.int64(x0[q]) * a0 + np.int64(x1[q]) * a1 + np.int64(x2[q]) * a2 + np.int64(x3[q]) * a3
                 for q in range(d):
-                    first, last = (
-                        np.int32(x0[q] * b0) + np.int32(x1[q] * b1),
-                        np.int32(x2[q] * b2) + np.int32(x3[q] * b3),
-                    )
+                    y0, y1, y2, y3 = np.int32(x0[q]), np.int32(x1[q]), np.int32(x2[q]), np.int32(x3[q])
+                    first, last = np.int32(y0 * b0) + np.int32(y1 * b1), np.int32(y2 * b2) + np.int32(y3 * b3)
                     p[q] = np.int32(p[q] + np.int32(first) + np.int32(last))
             for i in range(whole, end):
                 x0, a0, b0 = x[i], np.int64(lc[i]), hc[i]
                 for q in range(d):
                     o[q] += np.int64(x0[q]) * a0
                 for q in range(d):
-                    p[q] = np.int32(p[q] + np.int32(x0[q] * b0))
+                    p[q] = np.int32(p[q] + np.int32(np.int32(x0[q]) * b0))
 
 
 # -- conversions ---------------------------------------------------------------------------------------------------

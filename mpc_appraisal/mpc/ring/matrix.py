@@ -1,7 +1,8 @@
 """Matrices over the ring of integers modulo 2^64, and their products with thin matrices.
 
 In go int64 matrices; out come their products, which wrap modulo 2^64 as the ring does. A matrix whose elements fit 32
-bits may be int32, which takes half the memory. Large products run in the loops of `compiled`, which read X (n, d) by
+or 8 bits may be int32 or uint8, which takes less memory. Where the thin matrix is int32, its numbers are of the ring mod
+2^32, and the products are right modulo 2^32 alone. Large products run in the loops of `compiled`, which read X (n, d) by
 rows for both X W and X' R (' marks a transpose). Where these are not used (see `kernels`), torch computes. X W then
 takes less than half the time as W' (k, d) times X' (d, n) stored by rows, so that a `Matrix` keeps a transposed copy.
 The layouts may change; the products have to stay exact.
@@ -9,7 +10,7 @@ The layouts may change; the products have to stay exact.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -19,8 +20,11 @@ from mpc_appraisal.mpc.ring.buffers import empty
 from mpc_appraisal.mpc.ring.kernels import loops
 
 
+SMALL = (torch.uint8, torch.int32)  # the types of a matrix beside int64
+
+
 class Matrix:
-    """A matrix (n, d) of int64, or of int32, with the products that the protocols need."""
+    """A matrix (n, d) of int64, int32 or uint8, with the products that the protocols need."""
 
     def __init__(self, values: torch.Tensor):
         self.values = values
@@ -31,33 +35,38 @@ class Matrix:
         return self.values.shape
 
     def times(self, right: torch.Tensor) -> torch.Tensor:
-        """Return values @ right: (n, d) (d, k) -> (n, k)."""
+        """Return values @ right, int64: (n, d) (d, k) -> (n, k)."""
         compiled = self._compiled(right, self.shape[1])
         if compiled is not None:
-            out, x, w = np.empty((self.shape[0], right.shape[1]), np.int64), _by_rows(self.values), _by_rows(right.t())
-            if x.dtype == np.int32:
-                compiled.narrow_times(x, *_halves(w), out)
-            else:
+            x, w, shape = _by_rows(self.values), _by_rows(right.t()), (self.shape[0], right.shape[1])
+            if w.dtype == np.int32:
+                return _widened(compiled.times32, x, w, np.empty(shape, np.int32))
+            out = np.empty(shape, np.int64)
+            if x.dtype == np.int64:
                 compiled.times(x, w, out)
+            else:
+                compiled.narrow_times(x, *_halves(w), out)
             return torch.from_numpy(out)
         if self._transposed is None:
             self._transposed = _transpose(self.values)
-        return (right.t().contiguous() @ self._transposed).t()
+        return (_wide(right.t()).contiguous() @ self._transposed).t()
 
     def transposed_times(self, right: torch.Tensor) -> torch.Tensor:
-        """Return values' @ right: (d, n) (n, k) -> (d, k)."""
+        """Return values' @ right, int64: (d, n) (n, k) -> (d, k)."""
         compiled = self._compiled(right, self.shape[0])
         if compiled is not None:
-            out, x, r = np.zeros((right.shape[1], self.shape[1]), np.int64), _by_rows(self.values), _by_rows(right.t())
-            if x.dtype == np.int32:
-                upper = np.zeros(out.shape, np.int32)
+            x, r, shape = _by_rows(self.values), _by_rows(right.t()), (right.shape[1], self.shape[1])
+            if r.dtype == np.int32:
+                return _widened(compiled.transposed_times32, x, r, np.zeros(shape, np.int32)).t()
+            out = np.zeros(shape, np.int64)
+            if x.dtype == np.int64:
+                compiled.transposed_times(x, r, out)
+            else:
+                upper = np.zeros(shape, np.int32)
                 compiled.narrow_transposed_times(x, *_halves(r), out, upper)
                 out += upper.astype(np.int64) << 32
-            else:
-                compiled.transposed_times(x, r, out)
             return torch.from_numpy(out).t()
-        values = self.values.to(torch.int64) if self.values.dtype == torch.int32 else self.values
-        return (right.t().contiguous() @ values).t()
+        return (_wide(right.t()).contiguous() @ _wide(self.values)).t()
 
     def product(self, right: torch.Tensor, transposed: bool) -> torch.Tensor:
         """Return `transposed_times(right)` if `transposed`, else `times(right)`."""
@@ -75,7 +84,8 @@ class Matrix:
         The loops check no index, so that only what fits is given to them; torch refuses the rest.
         """
         fits = self.values.dim() == right.dim() == 2 and right.shape[0] == inner
-        whole = self.values.dtype in (torch.int32, torch.int64) and right.dtype == torch.int64
+        whole = right.dtype == torch.int64 and self.values.dtype in (*SMALL, torch.int64)
+        whole = whole or (right.dtype == torch.int32 and self.values.dtype in SMALL)
         if self.values.is_meta or right.is_meta or self._transposed is not None or not fits or not whole:
             return None
         return loops(self.values.numel() * right.shape[1])
@@ -94,6 +104,16 @@ def ring_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 def _by_rows(values: torch.Tensor) -> np.ndarray:
     return values.contiguous().numpy()
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    return values.to(torch.int64) if values.dtype in SMALL else values
+
+
+def _widened(loop: Callable[..., None], x: np.ndarray, thin: np.ndarray, out: np.ndarray) -> torch.Tensor:
+    """Return what a loop of int32 writes to `out`, as int64."""
+    loop(x, thin, out)
+    return torch.from_numpy(out.astype(np.int64))
 
 
 def _halves(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

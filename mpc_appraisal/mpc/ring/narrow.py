@@ -1,0 +1,44 @@
+"""Private matrices in rings of fewer than 64 bits: how their masks are drawn, and how what is masked is sent.
+
+In go a stream of random numbers, or integers and the width of a ring in bits; out come matrices whose numbers are right
+in their low `bits` bits, and messages of bits / 8 bytes a number. A number of 32 bits is an int32, and any other an
+int64, so that products wrap as the ring does. Owners and dealer draw a mask alike, and the layout of a message is a
+format between the parties. Another width may be added where it is a whole number of bytes: a mask then uses every bit
+that is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mpc_appraisal.mpc.ring.packing import pack, unpack, width
+
+WIDTHS = (32, 40, 48)  # the widths of the rings, beside 64, that private matrices are masked in
+
+
+def drawn(stream: Any, shape: Sequence[int], bits: int) -> torch.Tensor:
+    """Return the next mask of a private matrix of `shape`, uniform mod 2^bits."""
+    if bits != 32:
+        return stream.ring(shape, width(bits))
+    return received(stream.octets((math.prod(shape) * 4,)), shape, bits)
+
+
+def sent(values: torch.Tensor, bits: int) -> torch.Tensor:
+    """Return the message that a masked matrix is sent as: itself at 64 bits, else the low bits / 8 bytes of each number."""
+    if bits == 64:
+        return values
+    if values.dtype == torch.int32 and not values.is_meta:
+        return values.contiguous().view(torch.uint8).reshape(-1)
+    return pack(values, width(bits))
+
+
+def received(message: torch.Tensor, shape: Sequence[int], bits: int) -> torch.Tensor:
+    """Return the matrix of `shape` whose message of a ring of fewer than 64 bits `sent` has made."""
+    if bits != 32 or message.is_meta:
+        return unpack(message, shape, width(bits))
+    aligned = message if message.data_ptr() % 4 == 0 else message.clone()
+    return aligned.view(torch.int32).reshape(tuple(shape))
