@@ -55,8 +55,8 @@ class Masked:
         owner: the rank of the owner that knows the matrix.
         bits: the width of the ring that the matrix is masked in, a multiple of 8.
         clear: the matrix; None at the other owner.
-        sent: clear - mask mod 2^bits, which the owner has sent; None at the other owner. In a ring of fewer than 64 bits
-            the numbers are right in their low `bits` bits alone, here and in `mask` and `difference`.
+        sent: clear - mask mod 2^bits, which the owner has sent; None at the other owner. Below 64 bits the numbers are
+            right in their low `bits` bits alone, here and in `mask` and `difference`.
         difference: the same, at the other owner; None at the owner of the matrix.
     """
 

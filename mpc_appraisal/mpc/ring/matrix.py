@@ -19,7 +19,6 @@ import torch
 from mpc_appraisal.mpc.ring.buffers import empty
 from mpc_appraisal.mpc.ring.kernels import loops
 
-
 SMALL = (torch.uint8, torch.int32)  # the types of a matrix beside int64
 
 

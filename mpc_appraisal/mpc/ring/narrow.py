@@ -28,7 +28,7 @@ def drawn(stream: Any, shape: Sequence[int], bits: int) -> torch.Tensor:
 
 
 def sent(values: torch.Tensor, bits: int) -> torch.Tensor:
-    """Return the message that a masked matrix is sent as: itself at 64 bits, else the low bits / 8 bytes of each number."""
+    """Return the message for a masked matrix: itself at 64 bits, else the low bits / 8 bytes of each number."""
     if bits == 64:
         return values
     if values.dtype == torch.int32 and not values.is_meta:
