@@ -28,6 +28,7 @@ from mpc_appraisal.common.text import shown
 from mpc_appraisal.mpc.differences import repr_differences
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
+from mpc_appraisal.mpc.protocols.grid import Grid
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS, check_functions
 from mpc_appraisal.mpc.protocols.logit_bound import WeightLimit
 from mpc_appraisal.mpc.ring.fixed_point import check_range
@@ -78,7 +79,7 @@ class Session(ABC):
         self._permitted: Counter[tuple[str, tuple[str, ...], int]] | None = None  # None permits everything
 
     @abstractmethod
-    def input(self, owner: str, read: Read, shape: Sequence[int], name: str) -> Any:
+    def input(self, owner: str, read: Read, shape: Sequence[int], name: str, grid: Grid | None = None) -> Any:
         """Bring in a value that one owner knows, and return the tensor that stands for it in this session.
 
         Args:
@@ -86,6 +87,8 @@ class Session(ABC):
             read: A function that returns the value, a real tensor of `shape`, called in the owner's process alone.
             shape: The shape of the value, which is public.
             name: The owner's name for the value, for its error messages.
+            grid: How a matrix of small integers is shared, where `read` returns integers k that stand for
+                k / 2^grid.fraction; None for any other value.
 
         Raises:
             InputError: In the owner's process, if the value has the wrong shape, is NaN or infinite, or is beyond the
@@ -246,6 +249,11 @@ class Session(ABC):
         return values
 
     @staticmethod
+    def _real(owner: str, read: Read, shape: Sequence[int], name: str, grid: Grid | None) -> torch.Tensor:
+        values = Session._read(owner, read, shape, name)
+        return values if grid is None else values.to(torch.float64) / 2.0**grid.fraction
+
+    @staticmethod
     def _share(owner: str, shares: Mapping[str, Read], shape: Sequence[int], name: str) -> torch.Tensor:
         share = Session._read(owner, shares[owner], shape, name)
         if share.dtype != torch.int64:
@@ -258,9 +266,9 @@ class PlainSession(Session):
 
     role, engine = "everybody", "plaintext"
 
-    def input(self, owner, read, shape, name):
+    def input(self, owner, read, shape, name, grid=None):
         check_owner(owner, name)
-        values = self._read(owner, read, shape, name)
+        values = self._real(owner, read, shape, name, grid)
         check_range(values, name)
         return values.to(torch.float64)
 

@@ -10,7 +10,9 @@ from three import private, run
 
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.protocols.dealer import Dealer
+from mpc_appraisal.mpc.protocols.grid import Grid, GridTensor, NarrowSecret, grid_of, lifted
 from mpc_appraisal.mpc.protocols.orders import measured
+from mpc_appraisal.mpc.protocols.tensors import Context
 from mpc_appraisal.mpc.ring.narrow import WIDTHS
 
 RANDOM = np.random.default_rng(11)
@@ -91,3 +93,92 @@ def test_a_matrix_of_64_bits_is_asked_for_as_before():
     values = torch.zeros(3, 2, dtype=torch.float64)
     done = run(lambda engine: private(engine, 1, values).masked())
     assert done.dry.script == [["mask", 1, 1, [3, 2]]]
+
+
+def gridded(engine, owner: int, whole: torch.Tensor, grid: Grid, bound: float) -> GridTensor:
+    return GridTensor(Context(engine, bound), owner, known(engine, owner, whole), whole.shape, "x", grid)
+
+
+@pytest.mark.parametrize("ring", WIDTHS)
+def test_lifted_shares_are_exact_to_the_edges(ring):
+    edge = 2 ** (ring - 2)
+    v = torch.tensor([edge - 1, -edge, 0, -1, 1, edge // 3] * 50)
+    r = uniform(len(v))
+    share = lambda engine: r.to("meta") if engine.dry else (r if engine.me == 0 else v - r)  # noqa: E731
+    for cut in (0, 5, ring - 20):
+        done = run(lambda engine, cut=cut: lifted(engine, share(engine), ring, cut))
+        error = done.results[0] + done.results[1] - (v >> cut)
+        assert set(error.tolist()) <= ({0} if cut == 0 else {0, 1})
+        rounds = done.engines[1].channel.meter.rounds
+        assert rounds == 1
+
+
+@pytest.mark.parametrize("scale, bits, rows, outputs, bound, ring", [
+    (255, 8, 5940, 10, 16.0, 40),
+    (255, 8, 8192, 10, 16.0, 40),
+    (255, 8, 1 << 15, 10, 16.0, 48),
+    (16, 5, 100, 10, 16.0, 40),
+    (1, 1, 1000, 10, 16.0, 32),
+    (1, 1, 1000, 1, 16.0, 32),
+    (1000, 16, 8192, 10, 16.0, 48),
+    (255, 8, 5940, 10, 256.0, 48),
+    (255, 16, 1 << 20, 10, 256.0, 64),
+])  # fmt: skip
+def test_the_ring_holds_the_largest_products(scale, bits, rows, outputs, bound, ring):
+    grid = grid_of(scale, bits, rows, outputs, bound)
+    assert grid.ring == ring and 2**grid.fraction >= scale
+    classes, largest = max(outputs, 2), bound * (2 if outputs == 1 else 1)
+    assert classes * largest * 2.0 ** (grid.fraction + grid.weight_bits) < 2.0 ** (ring - 2)
+    assert rows * (2**bits - 1) * 2**16 < 2 ** (ring - 2) and grid.weight_bits >= 20
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 10, 23])
+def test_a_gradient_in_a_narrow_ring_is_that_of_float64(outputs):
+    """The largest pixels, logits at the bound and residuals of size 1: the sums that the ring has to hold."""
+    n, d, bound = 600, 30, 8.0
+    pixels = torch.from_numpy(RANDOM.integers(0, 256, (n, d), dtype=np.uint8))
+    pixels[: n // 2] = 255
+    x = pixels.double() / 256
+    w = torch.from_numpy(RANDOM.normal(0, 1, (d, outputs)))
+    w = w - w.mean(1, keepdim=True) if outputs > 1 else w
+    reach = bound if outputs > 1 else 2 * bound
+    w *= reach / float((x @ w).abs().max())
+    y = torch.zeros(n, outputs, dtype=torch.float64)
+    y[:, 0] = 1
+    grid = grid_of(255, 8, n, outputs, bound)
+
+    def program(engine):
+        left = gridded(engine, 1, pixels, grid, bound)
+        right, labels = private(engine, 0, w, bound), private(engine, 1, y, bound)
+        z = left.matmul(right)
+        p = z.softmax(1) if outputs > 1 else z.sigmoid()
+        residual = p - labels
+        gradient = residual.t().matmul(left).t()
+        assert isinstance(z, NarrowSecret) and isinstance(gradient, NarrowSecret)
+        few = left[torch.tensor([5, 0])].matmul(right)
+        return z.share, few.share, residual.share, gradient.share, (gradient / 1024.0).to_bits(18).share
+
+    done = run(program)
+    z, few, residual, gradient, cut = (a + b for a, b in zip(*done.results, strict=True))
+    rounded = torch.round(w * 2.0**grid.weight_bits).to(torch.int64)
+    assert torch.equal(z, pixels.long() @ rounded)  # both mod 2^64: nothing has wrapped
+    assert torch.equal(few, pixels[[5, 0]].long() @ rounded)
+    assert torch.equal(gradient, pixels.long().t() @ residual)
+    plain = (x @ w).softmax(1) if outputs > 1 else (x @ w).sigmoid()
+    assert torch.allclose(residual.double() / 2**16, plain - y, atol=4e-4)
+    exact_cut = gradient.double() / 2.0 ** (24 + 10) * 2.0**18
+    assert float((cut.double() - exact_cut).abs().max()) <= 1
+
+
+def test_what_no_public_bound_holds_is_refused():
+    pixels = torch.zeros(6, 3, dtype=torch.uint8)
+    grid = grid_of(255, 8, 6, 2, 4.0)
+
+    def program(engine, transposed):
+        left = gridded(engine, 1, pixels, grid, 4.0)
+        right = private(engine, 0, torch.zeros(6 if transposed else 3, 2, dtype=torch.float64), 4.0)
+        return left.t().matmul(right) if transposed else left.matmul(right.secret())
+
+    for transposed in (True, False):
+        with pytest.raises(AppraisalError, match="no ring is known"):
+            run(lambda engine, transposed=transposed: program(engine, transposed))

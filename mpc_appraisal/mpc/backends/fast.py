@@ -31,6 +31,7 @@ from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY
 from mpc_appraisal.mpc.protocols.committed_opening import open_committed
 from mpc_appraisal.mpc.protocols.dealer import Dealer
 from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.grid import Grid, GridTensor
 from mpc_appraisal.mpc.protocols.logit_bound import TrainedWeights
 from mpc_appraisal.mpc.protocols.orders import Limits, bytes_of, receive_script, submit_script, tensor_of
 from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor, Secret
@@ -71,7 +72,11 @@ class EngineSession(Session):
         dry = self.context.engine.dry
         return Secret(self.context, shape_tensor(shape) if dry else self._share(self.role, shares, shape, name), bits)
 
-    def _private(self, owner: str, value: torch.Tensor | None, shape, name: str) -> PrivateTensor:
+    def _private(
+        self, owner: str, value: torch.Tensor | None, shape, name: str, grid: Grid | None = None
+    ) -> PrivateTensor:
+        if grid is not None:
+            return GridTensor(self.context, rank_of(owner), value, torch.Size(shape), name, grid)
         return PrivateTensor(self.context, rank_of(owner), value, torch.Size(shape), name)
 
     def bound_logits(self, bound, weights=None):
@@ -119,9 +124,10 @@ class EngineSession(Session):
 
     def evict(self, *values):
         for value in values:
-            if isinstance(value, PrivateTensor) and value._masked is not None:
-                self.context.engine.free(value._masked)
-                value._masked = None
+            if isinstance(value, PrivateTensor):
+                for masked in value._masked.values():
+                    self.context.engine.free(masked)
+                value._masked.clear()
 
     def mark(self):
         self.context.engine.mark()
@@ -154,10 +160,11 @@ class DrySession(EngineSession):
         super().mark()
         self.marks.append(self.context.engine.channel.dealt)
 
-    def input(self, owner, read, shape, name):
+    def input(self, owner, read, shape, name, grid=None):
         check_owner(owner, name)
-        value = shape_tensor(shape, torch.float64) if owner == self.role else None
-        return self._private(owner, value, shape, name)
+        kind = torch.float64 if grid is None else torch.int32
+        value = shape_tensor(shape, kind) if owner == self.role else None
+        return self._private(owner, value, shape, name, grid)
 
     def _open(self, secret, to):
         secret = secret.secret() if isinstance(secret, PrivateTensor) else secret
@@ -217,12 +224,12 @@ class FastSession(EngineSession):
             script = dry.script
         submit_script(self.channel, script, self.role)
 
-    def input(self, owner, read, shape, name):
+    def input(self, owner, read, shape, name, grid=None):
         check_owner(owner, name)
         value = None
         if self.role == owner:
             value = self._read(owner, read, shape, name)  # `encode` checks its range
-        return self._private(owner, value, shape, name)
+        return self._private(owner, value, shape, name, grid)
 
     def _open(self, secret, to):
         secret = secret.secret() if isinstance(secret, PrivateTensor) else secret

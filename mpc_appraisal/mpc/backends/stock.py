@@ -177,11 +177,11 @@ class StockSession(Session):
             crypten._setup_prng()
             TTPClient._init()
 
-    def input(self, owner, read, shape, name):
+    def input(self, owner, read, shape, name, grid=None):
         check_owner(owner, name)
         share = crypten.mpc.primitives.ArithmeticSharedTensor.PRZS(torch.Size(shape)).share
         if self.role == owner:
-            share += encode(self._read(owner, read, shape, name), name)
+            share += encode(self._real(owner, read, shape, name, grid), name)
         return crypten.mpc.MPCTensor.from_shares(share)
 
     def _open(self, secret, to):

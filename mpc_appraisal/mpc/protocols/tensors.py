@@ -62,7 +62,7 @@ class PrivateTensor(LimitedTensor):
 
     def __init__(self, context: Context, owner: int, value: torch.Tensor | None, shape: torch.Size, name: str):
         self.context, self.owner, self.value, self.shape, self.name = context, owner, value, torch.Size(shape), name
-        self._masked: Masked | None = None
+        self._masked: dict[tuple[int, int], Masked] = {}  # by the fractional bits and the width of the ring
         self._rows_of: tuple[PrivateTensor, torch.Tensor] | None = None
         self._rings: dict[int, torch.Tensor] = {}
         # The fractional bits in a product: this may exceed 16, since logits with more than 32 are truncated exactly.
@@ -87,25 +87,23 @@ class PrivateTensor(LimitedTensor):
         return PrivateTensor(self.context, self.owner, value, value.shape if self.mine else public, self.name)
 
     def ring(self, bits: int, narrow: bool = False) -> torch.Tensor:
-        """Return the value as ring elements with `bits` fractional bits, encoded once; at its owner only.
-
-        If `narrow`, they may be int32 (see `encode`).
-        """
+        """Return the value encoded once with `bits` fractional bits, at its owner; if `narrow`, it may be int32."""
         if bits not in self._rings:
             meta = self.value.is_meta
             self._rings[bits] = self._zeros() if meta else encode(self.value, self.name, bits, narrow)
         found = self._rings[bits]
         return found if narrow or found.dtype == torch.int64 else found.to(torch.int64)
 
-    def masked(self) -> Masked:
-        """Return the masked matrix, which the first call masks (8 bytes an element) and later calls use again."""
-        if self._masked is None and self._rows_of is not None:
+    def masked(self, bits: int | None = None, ring: int = 64) -> Masked:
+        """Return the matrix with `bits` fractional bits, or its own, masked mod 2^ring once for all calls."""
+        key = (self.bits if bits is None else bits, ring)
+        if key not in self._masked and self._rows_of is not None:
             whole, index = self._rows_of  # The whole matrix is masked once, for all batches of its rows.
-            self._masked = self.context.engine.rows(whole.masked(), index)
-        elif self._masked is None:
-            clear = self.ring(self.bits, narrow=True) if self.mine else None
-            self._masked = self.context.engine.mask(self.owner, clear, self.shape)
-        return self._masked
+            self._masked[key] = self.context.engine.rows(whole.masked(*key), index)
+        elif key not in self._masked:
+            clear = self.ring(key[0], narrow=True) if self.mine else None
+            self._masked[key] = self.context.engine.mask(self.owner, clear, self.shape, ring)
+        return self._masked[key]
 
     def secret(self, bits: int = PRECISION_BITS) -> Secret:
         """Return shares of the value for sums: the whole value at its owner, zero at the other owner; no message.
@@ -125,14 +123,19 @@ class PrivateTensor(LimitedTensor):
     def matmul(self, other: PrivateTensor | Secret) -> PrivateTensor | Secret:
         """Return the product (n, d) (d, k) -> (n, k): private if `other` is the same owner's, shared otherwise."""
         other = operand(self, "matmul", other)
-        shape = torch.Size((self.shape[0], other.shape[1]))
+        if isinstance(other, PrivateTensor) and other.owner == self.owner:
+            shape = torch.Size((self.shape[0], other.shape[1]))
+            return self._local(lambda a, b: a.to(torch.float64).matmul(b.to(torch.float64)), other, shape=shape)
+        return self._product(other, False)
+
+    def _product(self, other: PrivateTensor | Secret, transposed: bool) -> Secret:
+        """Return self @ other, or self' @ other if `transposed`; `other` is the other owner's, or shared."""
+        engine = self.context.engine
         if isinstance(other, PrivateTensor):
-            if other.owner == self.owner:
-                return self._local(lambda a, b: a.to(torch.float64).matmul(b.to(torch.float64)), other, shape=shape)
-            share = self.context.engine.product(self.masked(), other.masked())
-            return Secret(self.context, share, self.bits + other.bits)
-        other = other.operand()
-        share = self.context.engine.product_with_shared(self.masked(), other.share)
+            share = engine.product(self.masked(), other.masked(ring=64), transposed)
+        else:
+            other = other.operand()
+            share = engine.product_with_shared(self.masked(), other.share, transposed)
         return Secret(self.context, share, self.bits + other.bits)
 
     def __getitem__(self, index: torch.Tensor) -> PrivateTensor:
@@ -215,15 +218,11 @@ class Transposed(LimitedTensor):
     def matmul(self, other: PrivateTensor | Secret) -> PrivateTensor | Secret:
         """Return x' @ other, (d, n) (n, k) -> (d, k): private if `other` is the same owner's, shared otherwise."""
         other = operand(self, "matmul", other)
-        x, shape = self.of, torch.Size((self.shape[0], other.shape[1]))
-        if isinstance(other, PrivateTensor):
-            if other.owner == x.owner:
-                return x._local(lambda a, b: a.to(torch.float64).t().matmul(b.to(torch.float64)), other, shape=shape)
-            share = x.context.engine.product(x.masked(), other.masked(), transposed=True)
-            return Secret(x.context, share, x.bits + other.bits)
-        other = other.operand()
-        share = x.context.engine.product_with_shared(x.masked(), other.share, transposed=True)
-        return Secret(x.context, share, x.bits + other.bits)
+        x = self.of
+        if isinstance(other, PrivateTensor) and other.owner == x.owner:
+            shape = torch.Size((self.shape[0], other.shape[1]))
+            return x._local(lambda a, b: a.to(torch.float64).t().matmul(b.to(torch.float64)), other, shape=shape)
+        return x._product(other, True)
 
 
 class Secret(LimitedTensor):

@@ -174,7 +174,7 @@ def narrow_times(x, low, high, out):
 
 @loop
 def narrow_transposed_times(x, low, high, out, upper):
-    """Add r @ x to out + 2^32 upper (k, d), for x (n, d) of int32 or uint8, and r = low + 2^32 high (k, n) in halves."""
+    """Add r @ x to out + 2^32 upper (k, d), for x (n, d) of int32 or uint8 and r = low + 2^32 high (k, n) in halves."""
     (n, d), k = x.shape, low.shape[0]
     for start in range(0, n, ROWS):
         end = min(n, start + ROWS)

@@ -1,10 +1,11 @@
 """Matrices over the ring of integers modulo 2^64, and their products with thin matrices.
 
 In go int64 matrices; out come their products, which wrap modulo 2^64 as the ring does. A matrix whose elements fit 32
-or 8 bits may be int32 or uint8, which takes less memory. Where the thin matrix is int32, its numbers are of the ring mod
-2^32, and the products are right modulo 2^32 alone. Large products run in the loops of `compiled`, which read X (n, d) by
-rows for both X W and X' R (' marks a transpose). Where these are not used (see `kernels`), torch computes. X W then
-takes less than half the time as W' (k, d) times X' (d, n) stored by rows, so that a `Matrix` keeps a transposed copy.
+or 8 bits may be int32 or uint8, which takes less memory. Where the thin matrix is int32, its numbers are those of the
+ring mod 2^32, and the products are right modulo 2^32 alone. Large products run in the loops of `compiled`, which read
+X (n, d) by rows for both X W and X' R (' marks a transpose). Where these are not used (see `kernels`), torch computes.
+X W then takes less than half the time as W' (k, d) times X' (d, n) stored by rows, so that a `Matrix` keeps a
+transposed copy.
 The layouts may change; the products have to stay exact.
 """
 

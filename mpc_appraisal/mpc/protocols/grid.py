@@ -1,0 +1,225 @@
+"""Private matrices of small integers, which are masked in rings as wide as these need.
+
+    x = k / 2^fraction,  |k| < 2^bits           (X (n, d); fraction and bits are public)
+
+In go integers k and a `Grid`, the width of the ring that public facts have fixed; out come tensors with the methods of
+`tensors`. X - A is sent mod 2^ring, for a mask A that is uniform there. Two products of X are computed in that ring.
+Each is exact, since its largest number is below 2^(ring - 2):
+
+| product | largest number |
+|---|---|
+| X W, for logits within B of C classes and W with w fractional bits; C X W is opened | C B 2^(fraction + w) |
+| X' R, for n rows and residuals within 1 with RESIDUAL_BITS fractional bits | n 2^(bits + RESIDUAL_BITS) |
+
+`grid_of` returns the narrowest ring that holds both. A softmax opens the top bits of C X W, for which no wider ring is
+needed. Whatever else is done to such a product lifts its shares to the ring mod 2^64 first, by one opening under a mask
+(`masked.open_all`), and with it cuts the bits that the next step does not need. All bounds are public, and every party
+computes the same ring from them. The constants belong to the bounds of docs/protocols/engine.md and of
+docs/protocols/releases.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from mpc_appraisal.common.errors import AppraisalError
+from mpc_appraisal.mpc.protocols.engine import Engine, Masked
+from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all
+from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, Context, PrivateTensor, Secret
+from mpc_appraisal.mpc.ring.narrow import WIDTHS
+
+RESIDUAL_BITS = 16  # The other factor of X' R has so many fractional bits, and its entries are within 1.
+ROOM = 1.01  # Rounding may exceed a public bound by this factor.
+MOST_BITS = 28  # The other factor of X W has at most so many fractional bits, and at least FINE_BITS.
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a private matrix of integers is shared.
+
+    Attributes:
+        fraction: the number of fractional bits of the integers.
+        ring: the width of the ring that the matrix is masked in.
+        bound: a public bound on its products with weights, which are centred over the classes.
+        columns: the number of classes; 2 for one column of a sigmoid.
+    """
+
+    fraction: int
+    ring: int
+    bound: float
+    columns: int
+
+    @property
+    def weight_bits(self) -> int:
+        """Return how many fractional bits the other factor of X W has, so that C X W fits the ring."""
+        return min(MOST_BITS, product_bits(self.ring, self.columns, self.bound) - self.fraction)
+
+
+def product_bits(ring: int, columns: int, bound: float) -> int:
+    """Return how many fractional bits numbers within `bound` may have, `columns` times which are opened in a ring."""
+    return ring - 2 - math.ceil(math.log2(columns * bound * ROOM))
+
+
+def grid_of(scale: int, bits: int, rows: int, outputs: int, bound: float) -> Grid:
+    """Return the grid of a matrix of integers in the narrowest ring that its products need.
+
+    Args:
+        scale: the integer that stands for 1; the fractional bits are those of the next power of two.
+        bits: the integers are below 2^bits in size.
+        rows: the most rows of a matrix.
+        outputs: the number of columns of the weights.
+        bound: the public bound on centred logits; for one column, that of both classes' logits (z / 2, -z / 2).
+    """
+    fraction, columns = max(0, math.ceil(math.log2(scale))), max(outputs, 2)
+    largest = bound if outputs > 1 else 2 * bound
+    summed = math.log2(rows * ROOM) + bits + RESIDUAL_BITS
+    for ring in (*WIDTHS, 64):
+        if summed <= ring - 2 and product_bits(ring, columns, largest) - fraction >= FINE_BITS:
+            break
+    return Grid(fraction, ring, largest, columns)
+
+
+def lifted(engine: Engine, share: torch.Tensor, ring: int, cut: int = 0) -> torch.Tensor:
+    """Return shares mod 2^64 of v / 2^cut, from shares mod 2^ring of v with |v| <= 2^(ring - 2); one round.
+
+    Where bits are cut, the result is within one unit, and right on average.
+    """
+    bits = ring - cut
+    (found,) = open_all(engine, MaskedOpening(share, cut, bits, 64, 1 << (bits - 2)))
+    evict(engine, found)
+    return found.share(engine)
+
+
+class GridTensor(PrivateTensor):
+    """A private matrix of integers k that stand for k / 2^fraction.
+
+    Args:
+        context, owner, shape, name: as for `PrivateTensor`.
+        whole: the integers (uint8, int32 or int64) at the owner, None at the other owner.
+        grid: how the matrix is shared.
+    """
+
+    def __init__(
+        self, context: Context, owner: int, whole: torch.Tensor | None, shape: torch.Size, name: str, grid: Grid
+    ):
+        super().__init__(context, owner, None, shape, name)
+        self.whole, self.grid, self.bits = whole, grid, grid.fraction
+
+    @property
+    def value(self) -> torch.Tensor | None:
+        """Return the real numbers (float64) at the owner, None at the other owner."""
+        return None if self.whole is None else self.whole.to(torch.float64) / 2.0**self.grid.fraction
+
+    @value.setter
+    def value(self, value: torch.Tensor | None) -> None:
+        """Do nothing: the integers are what the tensor holds."""
+
+    def ring(self, bits: int, narrow: bool = False) -> torch.Tensor:
+        if bits == self.grid.fraction and narrow:
+            return self.whole
+        return super().ring(bits)
+
+    def masked(self, bits: int | None = None, ring: int | None = None) -> Masked:
+        if ring not in (None, self.grid.ring):
+            raise AppraisalError(f"{self.name}: got a product mod 2^{ring}; expected one mod 2^{self.grid.ring}")
+        return super().masked(self.grid.fraction, self.grid.ring)
+
+    def __getitem__(self, index: torch.Tensor) -> GridTensor:
+        whole = self.whole[index] if self.mine else None
+        shape = torch.Size((len(index), *self.shape[1:]))
+        rows = GridTensor(self.context, self.owner, whole, shape, self.name, self.grid)
+        rows._rows_of = (self, index)
+        return rows
+
+    def _product(self, other: PrivateTensor | Secret, transposed: bool) -> Secret:
+        """Return X W for private weights, or X' R for shared residuals, both as a product of this file's table.
+
+        Raises AppraisalError for another product, of which no public bound is known.
+        """
+        engine, grid = self.context.engine, self.grid
+        if isinstance(other, PrivateTensor) and not transposed:
+            bits = grid.weight_bits
+            share = engine.product(self.masked(), other.masked(bits, grid.ring))
+        elif isinstance(other, Secret) and transposed:
+            other = other if other.bits <= RESIDUAL_BITS else other.to_bits(RESIDUAL_BITS)
+            bits = other.bits
+            share = engine.product_with_shared(self.masked(), other.share, True)
+        else:
+            raise AppraisalError(f"{self.name}: no ring is known to hold this product; expected X W or X' R")
+        return narrow_secret(self.context, share, grid.fraction + bits, grid.ring)
+
+
+def narrow_secret(context: Context, share: torch.Tensor, bits: int, ring: int) -> Secret:
+    """Return the shared tensor with shares mod 2^ring."""
+    return Secret(context, share, bits) if ring == 64 else NarrowSecret(context, share, bits, ring)
+
+
+class NarrowSecret(Secret):
+    """A shared tensor with shares mod 2^ring, of numbers within 2^(ring - 2).
+
+    Whatever asks for its `share` gets shares mod 2^64, which the first such use makes in one round.
+
+    Args:
+        context, bits: as for `Secret`.
+        share: this owner's share, int64, right in its low `ring` bits.
+        ring: the width of the ring, below 64.
+    """
+
+    def __init__(self, context: Context, share: torch.Tensor, bits: int, ring: int):
+        self.narrow, self.ring, self._wide = share, ring, None
+        super().__init__(context, share, bits)
+
+    @property
+    def share(self) -> torch.Tensor:
+        """Return this owner's share mod 2^64."""
+        if self._wide is None:
+            self._wide = lifted(self._engine, self.narrow, self.ring)
+        return self._wide
+
+    @share.setter
+    def share(self, share: torch.Tensor) -> None:
+        """Do nothing: `narrow` is what the tensor holds."""
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.narrow.shape
+
+    def dim(self) -> int:
+        return self.narrow.dim()
+
+    def _moved(self, share: torch.Tensor, bits: int | None = None) -> NarrowSecret:
+        return NarrowSecret(self.context, share, self.bits if bits is None else bits, self.ring)
+
+    def t(self) -> NarrowSecret:
+        return self._moved(self.narrow.t())
+
+    def __getitem__(self, index) -> NarrowSecret:
+        return self._moved(self.narrow[index])
+
+    def reshape(self, *shape: int) -> NarrowSecret:
+        return self._moved(self.narrow.reshape(*shape))
+
+    def __truediv__(self, divisor: float) -> Secret:
+        power = math.log2(divisor) if divisor > 0 else 0.5
+        return self._moved(self.narrow, self.bits + int(power)) if power.is_integer() else super().__truediv__(divisor)
+
+    def to_bits(self, bits: int) -> Secret:
+        """Return the value with `bits` fractional bits and shares mod 2^64, in one round."""
+        if bits >= self.bits or self._wide is not None:
+            return self._with(self.share, self.bits).to_bits(bits)
+        return self._with(lifted(self._engine, self.narrow, self.ring, self.bits - bits), bits)
+
+    def softmax(self, dim: int) -> Secret:
+        """Return the probabilities of each row, of whose logits only the top bits are opened."""
+        return self._as_opened(self.shape[1], self.context.logit_bound).softmax(dim)
+
+    def sigmoid(self) -> Secret:
+        return self._as_opened(2, 2 * self.context.logit_bound).sigmoid()
+
+    def _as_opened(self, columns: int, bound: float) -> Secret:
+        """Return what a softmax of numbers within `bound` may take: narrow shares, if the ring holds C times them."""
+        fits = self.bits <= product_bits(self.ring, columns, bound) and not self._engine.helper
+        return self._with(self.narrow if fits else self.share)
