@@ -316,6 +316,7 @@ def make_request(
         | ({"metrics": metrics} if (metrics := sentences(plan.methods, plan.model.link is IDENTITY)) else {})
         | ({"keys": dict(keys)} if keys else {})
         | ({"recipe": plan.public["recipe"]} if plan.public.get("recipe") else {})
+        | ({"resolution": first.resolution.as_dict()} if first.resolution is not None else {})
         | (shared.stated(openings) if shared is not None else {})
     )
 

@@ -38,6 +38,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.data import Dataset, Recipe, check_gaps
 from mpc_appraisal.data.naming import alike
+from mpc_appraisal.data.resolution import AUTO
 from mpc_appraisal.data.scenarios import Candidate
 from mpc_appraisal.data.targets import CLASSES
 from mpc_appraisal.methods import (
@@ -84,6 +85,7 @@ def appraise(
     recipe: Recipe | None = None,
     evaluate: Evaluation | str | Collection[str] | None = None,
     target: str | None = None,
+    resolution: Any = AUTO,
 ) -> Result:
     """Appraise data sets for a model owner, privately.
 
@@ -115,6 +117,9 @@ def appraise(
             'all', names of `methods.evaluation`, or an `Evaluation`. It needs both sides' data: no `Join`.
         target: The name of the column with labels or numbers, where `data`, `train` and `test` are pandas DataFrames.
             Labels may be texts, which are then the names of the classes.
+        resolution: What the data owner states of the numbers of `data`, which is public where it is used: 'auto' looks
+            for a scale with which all are integers, as 8-bit pixels / 255 are; 'off' looks for none; an integer is that
+            scale; and {"bits": 8, "range": 4.0} rounds numbers within 4 to 8 bits.
 
     Returns:
         A `Result`, which shows itself as a table, can be indexed by candidate, and has `to_frame()`, `summary()`,
@@ -137,7 +142,7 @@ def appraise(
     named = names_of_classes((train, test), target) if kind.target == CLASSES else None
     own = {"train": train, "test": test}
     parts = {key: own_data(each, key, kind, recipe, target, named) for key, each in own.items()}
-    seller = DataOwnerInput(candidates_of(data, kind, recipe, target), controls)
+    seller = DataOwnerInput(candidates_of(data, kind, recipe, target), controls, resolution=resolution)
 
     def emit(event: dict[str, Any]) -> None:
         if progress is not None and "done" in event:
@@ -363,7 +368,7 @@ def _baselines(
         "paper_value": None,
         "difference": None,
         "metric": truth.stated,
-        **dict.fromkeys(("release", "listing", "request", "budget")),
+        **dict.fromkeys(("release", "listing", "request", "budget", "resolution")),
     }
     stated = {method: f"{trust} {valuation.words}" for method, valuation in valuations.items()}
     return [

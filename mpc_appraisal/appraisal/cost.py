@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mpc_appraisal.appraisal.integers import used
 from mpc_appraisal.appraisal.plan import Plan
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.appraisal.tasks import check_supported
@@ -60,7 +61,8 @@ def estimate(
         model = next(kind for kind in MODELS.values() if kind.link is facts.loss)
         plan = Plan(tuple(methods), facts.l2, 0, "", fit=None, engine=engine, release=release, model=model)
         check_supported(plan)
-        sets = {f"candidate {k}": facts for k in range(count)}
+        shared = facts if used(plan) else replace(facts, resolution=None)
+        sets = {f"candidate {k}": shared for k in range(count)}
 
         def run(dry):
             return [r.cost for r in program(dry, plan, {}, {}, sets, bound, lambda event: None)]

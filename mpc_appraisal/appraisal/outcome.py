@@ -130,6 +130,7 @@ class Run:
             recompute=terms_of(self.plan, method, None if unsalted else agreed.inputs),
             recipe=self.plan.public.get("recipe"),
             overlap=self.overlaps.get(name),
+            resolution=None if f.resolution is None else f.resolution.as_dict(),
             settings=settings_of(self.plan, self.session),
             **computed,
         )

@@ -29,6 +29,7 @@ from mpc_appraisal.appraisal.compared import (
     statistics_findings,
 )
 from mpc_appraisal.appraisal.counted import count_shared, shared_items
+from mpc_appraisal.appraisal.integers import announced, with_resolution
 from mpc_appraisal.appraisal.names import Match, match, published
 from mpc_appraisal.appraisal.norms import published_norms, with_spread
 from mpc_appraisal.appraisal.outcome import Run
@@ -135,8 +136,8 @@ def _appraise(
     inputs, seconds = (prepared.inputs, prepared.seconds) if prepared is not None else ({}, {})
     # A party that refuses its own input has to do so before the exchange "ready" ends.
     theta = prepared.model.theta if prepared is not None else None
-    shared, announced = announce(plan.release, inputs)
-    ready = rendezvous.exchange("ready", announced | published_norms(role, own, theta, inputs, plan, longest))
+    shared, norms = announce(plan.release, inputs)
+    ready = rendezvous.exchange("ready", norms | published_norms(role, own, theta, inputs, plan, longest))
     findings += scale_findings(ready, facts, plan.release.description.noised, first.train_rows + first.test_rows)
     policy = own.controls.scale if own is not None else WARN
     own_findings = kept(findings, policy)
@@ -237,8 +238,9 @@ def _prepare(own: OwnInput, plan: Plan, facts: dict[str, Facts]) -> tuple[Prepar
         return None, check_candidates(own, facts)
     if not isinstance(own, ModelOwnerInput):
         return None, None
-    prepared = prepare(own, plan, next(iter(facts.values())).classes)
-    prepared.check_range()
+    first = next(iter(facts.values()))
+    prepared = prepare(own, plan, first.classes)
+    prepared.check_range(first.ratio)
     return prepared, None
 
 
@@ -266,7 +268,8 @@ def _facts(
         _expect(own.controls.listings, listed)
     sizes = (buyer["features"], buyer["classes"], buyer["train_rows"], buyer["test_rows"])
     link = plan.model.link.name
-    return {each["name"]: Facts(*sizes, each["rows"], plan.l2, link=link) for each in sets}, listed, matches
+    facts = {each["name"]: Facts(*sizes, each["rows"], plan.l2, link=link) for each in sets}
+    return with_resolution(facts, messages[DATA_OWNER], plan), listed, matches
 
 
 def _facts_message(own: OwnInput, plan: Plan) -> dict[str, Any]:
@@ -292,7 +295,7 @@ def _facts_message(own: OwnInput, plan: Plan) -> dict[str, Any]:
             | published(names, own.controls.names)
             for c, listing, names in zip(own.candidates, listings, own.names, strict=True)
         ]
-        return {"candidates": sets}
+        return {"candidates": sets} | announced(own, plan)
     return {}
 
 

@@ -26,6 +26,7 @@ from mpc_appraisal.common.errors import DisagreementError, InputError
 from mpc_appraisal.common.text import PLACE, shown
 from mpc_appraisal.data import Dataset, StoredDataset
 from mpc_appraisal.data.items import Items
+from mpc_appraisal.data.resolution import AUTO
 from mpc_appraisal.governance.approval.decide import FOLDER, WEEK, Request
 from mpc_appraisal.governance.budget.ledgers import LedgerSet
 from mpc_appraisal.governance.catalogue.listing import Listing
@@ -230,12 +231,14 @@ class DataOwnerInput:
         controls: The settings by which the data owner limits what it discloses.
         sources: Each candidate as its file holds it, where the rows were changed before use; empty otherwise.
         keys: The different keys of each candidate's file, where the plan compares keys; empty otherwise.
+        resolution: What the owner states of the resolution of all candidates; see `data.resolution`.
     """
 
     candidates: tuple[Dataset | StoredDataset, ...]
     controls: DisclosureControls = DisclosureControls()
     sources: tuple[Source, ...] = ()
     keys: tuple[Items, ...] = ()
+    resolution: Any = AUTO
 
     @property
     def names(self) -> list[Names]:

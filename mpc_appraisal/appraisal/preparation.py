@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
+from mpc_appraisal.appraisal.integers import suits
 from mpc_appraisal.appraisal.norms import check_norms, row_norm, with_norms
 from mpc_appraisal.appraisal.plan import BLOCK_ROWS, DataOwnerInput, MethodInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.data import Dataset, StoredDataset, files
+from mpc_appraisal.data import Dataset, Resolution, StoredDataset, files, rounding_of
+from mpc_appraisal.data.resolution import rounded
 from mpc_appraisal.methods import Appraiser, Facts, plaintext_of
 from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.mpc.net.meter import Meter
@@ -45,11 +48,11 @@ class Prepared:
     inputs: dict[str, MethodInput]
     seconds: dict[str, float]
 
-    def check_range(self) -> None:
-        """Raise InputError for a tensor that fixed point cannot hold."""
+    def check_range(self, ratio: float = 1.0) -> None:
+        """Raise InputError for a tensor that fixed point cannot hold once it is divided by `ratio`."""
         for name, own in self.inputs.items():
             for key, values in own.tensors.items():
-                check_range(values, f"{key} of {name}")
+                check_range(values if ratio == 1.0 else values / ratio, f"{key} of {name}")
 
     def plaintext(self, method: Appraiser, candidate: Dataset) -> tuple[float, float]:
         """Return the baseline (value, paper_value) of one candidate by one method, in float64 and in the clear.
@@ -105,10 +108,11 @@ def classes_of(own: ModelOwnerInput, plan: Plan) -> int:
 
 
 def transformed(own: OwnInput, plan: Plan, classes: Mapping[str, int]) -> OwnInput:
-    """Return the data owner's rows, clipped to the length that the release prescribes; any other input as it is.
+    """Return the data owner's rows, rounded as it states and clipped to the length that the release prescribes.
 
-    Where no method reads labels, a label that the model has no class for is taken for its last class: the model owner's
-    rows may have no labels at all.
+    Any other input is returned as it is. Rows are rounded where they can be shared as integers. Where no method
+    reads labels, a label that the model has no class for is taken for its last class: the model owner's rows may have
+    no labels at all.
 
     classes: the model's number of classes, by candidate's name.
     """
@@ -116,9 +120,16 @@ def transformed(own: OwnInput, plan: Plan, classes: Mapping[str, int]) -> OwnInp
         return own
     if not any(method.uses_labels for method in plan.methods):
         own = replace(own, candidates=tuple(_within(c, classes[c.name]) for c in own.candidates))
+    rounds = rounding_of(own.resolution)
+    if rounds is not None and suits(plan):
+        own = replace(own, candidates=tuple(_rounded(c, rounds) for c in own.candidates))
     described = plan.release.description
     rows, target = described.row_norm, described.target_norm
     return replace(own, candidates=tuple(clipped(c, rows, classes[c.name], target) for c in own.candidates))
+
+
+def _rounded(data: Dataset | StoredDataset, rounds: Resolution) -> Dataset | StoredDataset:
+    return files.transformed(data, partial(rounded, rounds=rounds, name=f"party.data ({data.name})"), data.classes)
 
 
 def _within(data: Dataset | StoredDataset, classes: int) -> Dataset | StoredDataset:

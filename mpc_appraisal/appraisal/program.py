@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from mpc_appraisal.appraisal.integers import grid
 from mpc_appraisal.appraisal.norms import shared_rows, weight_limit_of
 from mpc_appraisal.appraisal.plan import BLOCK_ROWS, Emit, MethodInput, Plan
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
@@ -26,6 +27,7 @@ from mpc_appraisal.mpc.backends.fast import DrySession
 from mpc_appraisal.mpc.backends.repeats import Point, Stretch, repeat
 from mpc_appraisal.mpc.net.meter import Cost
 from mpc_appraisal.mpc.ops import RowBlocks
+from mpc_appraisal.mpc.protocols.grid import Grid
 from mpc_appraisal.mpc.session import Opening, Session
 from mpc_appraisal.release.base import Outcome, Score
 from mpc_appraisal.release.dp.announced_norms import check_announced_norms
@@ -94,7 +96,7 @@ def program(
             results += [replace(result, candidate=name) for result in repeats.again()]
             continue
         before = session.meter.cost()
-        x, y = _share_candidate(session, methods, name, f, candidates.get(name))
+        x, y = _share_candidate(session, methods, name, f, candidates.get(name), bound)
         shared = session.meter.cost() - before
         for method in methods:
             before, failed, known = session.meter.cost(), session.failure, len(session.ledger)
@@ -146,7 +148,12 @@ class _Repeats:
 
 
 def _share_candidate(
-    session: Session, methods: Sequence[Appraiser], name: str, f: Facts, own: Dataset | StoredDataset | None
+    session: Session,
+    methods: Sequence[Appraiser],
+    name: str,
+    f: Facts,
+    own: Dataset | StoredDataset | None,
+    bound: float,
 ) -> tuple[Any, Any]:
     """Share a candidate's x (n, d + 1) and y (n, C): n rows of d features and a constant, with labels of C classes.
 
@@ -161,22 +168,29 @@ def _share_candidate(
             session.cache(x)
             return x, y
         if f.rows > HELD_ROWS and all(method.streams for method in methods):
-            return RowBlocks(lambda: _stream(session, name, f, own, labels)), None
-        x, y = _bring_in(session, name, f, lambda: next(own.blocks(own.rows)), labels)  # one block of all rows
+            ring = grid(f, BLOCK_ROWS, bound)
+            return RowBlocks(lambda: _stream(session, name, f, own, labels, ring)), None
+        ring = grid(f, f.rows, bound)
+        x, y = _bring_in(session, name, f, lambda: next(own.blocks(own.rows)), labels, ring)  # one block of all rows
         session.cache(x)  # every method multiplies by it
         return x, y
 
 
 def _share_inputs(session: Session, plan: Plan, method: Appraiser, own: MethodInput | None, f: Facts) -> dict[str, Any]:
     """Share the model owner's tensors for one method, and check them against the norms that it has announced."""
+
+    def bring_in(key: str, shape: tuple[int, ...]) -> Any:
+        return session.input(MODEL_OWNER, lambda: _divided(own.tensors[key], f), shape, f"{key} of {method.name}")
+
     with session.meter.phase("share"):
-        secrets = {
-            key: session.input(MODEL_OWNER, lambda key=key: own.tensors[key], shape, f"{key} of {method.name}")
-            for key, shape in method.private_shapes(f).items()
-        }
+        secrets = {key: bring_in(key, shape) for key, shape in method.private_shapes(f).items()}
     with session.meter.phase("private"):
         check_announced_norms(session, plan.release.description, method, secrets, f)
     return secrets
+
+
+def _divided(tensor: torch.Tensor, f: Facts) -> torch.Tensor:
+    return tensor if f.ratio == 1.0 else tensor / f.ratio
 
 
 def _score(
@@ -221,9 +235,18 @@ def _compare(session: Session, plan: Plan, scores: list[Score], results: list[Ap
         results[k] = replace(r, outcome=outcome, cost=r.cost + part, openings=r.openings + openings)
 
 
-def _bring_in(session: Session, name: str, f: Facts, read: Callable[[], Dataset], labels: bool) -> tuple[Any, Any]:
-    """Share the data owner's x (n, d + 1) and y (n, C), or None without labels; `read` runs in its process alone."""
-    x = session.input(DATA_OWNER, lambda: with_bias(read().x), (f.rows, f.features + 1), f"party.data ({name})")
+def _bring_in(
+    session: Session, name: str, f: Facts, read: Callable[[], Dataset], labels: bool, ring: Grid | None
+) -> tuple[Any, Any]:
+    """Share the data owner's x (n, d + 1) and y (n, C), or None without labels; `read` runs in its process alone.
+
+    Where `ring` is not None, x is shared as integers.
+    """
+    shape, key = (f.rows, f.features + 1), f"party.data ({name})"
+    if ring is None:
+        x = session.input(DATA_OWNER, lambda: with_bias(read().x), shape, key)
+    else:
+        x = session.input(DATA_OWNER, lambda: f.resolution.integers(read().x, key), shape, key, ring)
     if not labels:
         return x, None
     y = session.input(
@@ -264,14 +287,14 @@ def mixed_rows(data: Dataset | StoredDataset) -> torch.Tensor:
 
 
 def _stream(
-    session: Session, name: str, f: Facts, own: Dataset | StoredDataset | None, labels: bool
+    session: Session, name: str, f: Facts, own: Dataset | StoredDataset | None, labels: bool, ring: Grid | None
 ) -> Iterator[tuple[Any, Any]]:
     """Share a candidate block by block; the session evicts each block once it has been used."""
     source = own.blocks(BLOCK_ROWS) if own is not None else None
     for start in range(0, f.rows, BLOCK_ROWS):
         block = next(source) if source is not None else None
         rows = replace(f, rows=min(BLOCK_ROWS, f.rows - start))
-        x, y = _bring_in(session, name, rows, lambda block=block: block, labels)
+        x, y = _bring_in(session, name, rows, lambda block=block: block, labels, ring)
         yield x, y
         _evict(session, x, y)
 

@@ -92,8 +92,12 @@ def _questions(
 
 
 def _as_dict(facts: Facts) -> dict[str, Any]:
-    """Return the facts as a digest holds them; the fields that came with other models stand in questions of those."""
+    """Return the facts as a digest holds them; the fields that came with other models stand in questions of those.
+
+    How rows are shared changes no answer, so that the resolution is in no question.
+    """
     found, new = asdict(facts), ("link", "target")
+    del found["resolution"]
     return {k: v for k, v in found.items() if facts.loss is not SOFTMAX or k not in new}
 
 

@@ -23,7 +23,8 @@ import torch
 from mpc_appraisal.appraisal.norms import class_norm
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
-from mpc_appraisal.data import Dataset, NoFeatures, Recipe, StoredDataset, read_dataset, standardise
+from mpc_appraisal.data import Dataset, NoFeatures, Recipe, Resolution, StoredDataset, read_dataset, standardise
+from mpc_appraisal.data.resolution import rounded
 from mpc_appraisal.governance.catalogue.commitment import commit, read_salt
 from mpc_appraisal.governance.catalogue.listing import Listing
 from mpc_appraisal.methods import Appraiser, method_named, plaintext
@@ -220,6 +221,8 @@ def _candidate(data: Dataset | StoredDataset, terms: Mapping[str, Any], record: 
     x, y = torch.cat([block.x for block in blocks]), torch.cat([block.y for block in blocks])
     if terms["row_norm"] is None:
         whole = _standardised(Dataset(x, y, data.classes, record.candidate), terms)
+        if record.resolution is not None:  # which the data owner may have rounded to
+            whole = replace(whole, x=rounded(whole.x, Resolution(**record.resolution), record.candidate))
         return whole.with_classes(record.classes)
     whole = _standardised(Dataset(x, y.clamp(max=record.classes - 1), record.classes, record.candidate), terms)
     return replace(whole, x=clip_rows(whole.x.double(), terms["row_norm"]))
@@ -270,6 +273,8 @@ def _bound(
     facts = replace(
         Facts.of(model, *sets, delivered), row_norm=row_norm, longest=farthest, logit_bound=farthest * weights
     )
+    if record.resolution is not None:
+        facts = replace(facts, resolution=Resolution(**record.resolution))
     if delivered.numeric:
         facts = replace(facts, target=max(float(one.y.abs().max()) for one in (delivered, *sets) if one is not None))
     owned = method.prepare(model, *sets)

@@ -36,6 +36,7 @@ from mpc_appraisal.common.errors import DisagreementError, InputError
 from mpc_appraisal.common.provenance import revision, versions
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from mpc_appraisal.data import Dataset
+from mpc_appraisal.data.resolution import AUTO
 from mpc_appraisal.data.targets import CLASSES, NUMBER
 from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.methods import Facts
@@ -144,6 +145,8 @@ class Spawn(SpawnSettings):
             stated = buyer.threshold if isinstance(buyer.threshold, (int, float)) else dict(buyer.threshold)
             buyer_files["threshold.json"] = lambda path: path.write_text(json.dumps(stated))
         seller_files = {f"candidate-{k}.npz": _writer(d) for k, d in enumerate(seller.candidates)}
+        if seller.resolution != AUTO:
+            seller_files["resolution.json"] = lambda path: path.write_text(json.dumps(seller.resolution))
         jobs: dict[str, dict[str, Any]] = {
             MODEL_OWNER: {"plan": plan, "read": _read_buyer, "files": buyer_files},
             DATA_OWNER: {"plan": plan, "read": _read_seller, "files": seller_files},
@@ -308,7 +311,9 @@ def _read_buyer(folder: Path) -> ModelOwnerInput:
 
 def _read_seller(folder: Path) -> DataOwnerInput:
     files = sorted(folder.glob("candidate-*.npz"), key=lambda p: int(p.stem.split("-")[1]))
-    return DataOwnerInput(tuple(_read_file(path) for path in files))
+    stated = folder / "resolution.json"
+    resolution = json.loads(stated.read_text()) if stated.exists() else AUTO
+    return DataOwnerInput(tuple(_read_file(path) for path in files), resolution=resolution)
 
 
 def _read_nothing(folder: Path) -> None:

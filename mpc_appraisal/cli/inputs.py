@@ -177,7 +177,8 @@ def _read_data_owner(files: _PartyFiles) -> DataOwnerInput:
     else:
         controls = replace(safeguards.without_controls(party), listings=listings)
     keys = tuple(filter(None, (files.keys(path, "party.data") for path in paths)))
-    return DataOwnerInput(tuple(source.prepare(source.data) for source in sources), controls, sources, keys)
+    candidates = tuple(source.prepare(source.data) for source in sources)
+    return DataOwnerInput(candidates, controls, sources, keys, party["resolution"])
 
 
 def _offers(party: safeguards.Party, count: int) -> list[_Offer]:

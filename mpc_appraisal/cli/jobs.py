@@ -23,6 +23,7 @@ from mpc_appraisal.cli import finished, launchers, sweep
 from mpc_appraisal.cli.config import OVERLAP, absolute, without_added
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.stable_names import stable
+from mpc_appraisal.data.resolution import AUTO
 
 
 def job_config(cfg: DictConfig) -> dict[str, Any]:
@@ -31,6 +32,8 @@ def job_config(cfg: DictConfig) -> dict[str, Any]:
     config = without_added(stable(OmegaConf.to_container(kept, resolve=True)))
     for key in ("counterparty_key", "yes_expires"):
         config["party"].pop(key, None)
+    if config["party"].get("resolution") == AUTO:
+        config["party"].pop("resolution")
     if config.get("recipe") is None:  # jobs that finished before there were recipes keep their keys
         config.pop("recipe", None)
     if config.get("overlap") is None:  # the same holds for counts of shared items

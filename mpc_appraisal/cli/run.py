@@ -179,7 +179,8 @@ def appraise_config(
         threshold = OmegaConf.to_object(cfg.party)["threshold"]
         train, test = mapped(market.train, features), mapped(market.test, features)
         buyer = ModelOwnerInput(train, test, threshold=threshold, same=True)
-        seller = DataOwnerInput(tuple(mapped(c.data.renamed(c.name), features) for c in market.candidates))
+        sets = tuple(mapped(c.data.renamed(c.name), features) for c in market.candidates)
+        seller = DataOwnerInput(sets, resolution=OmegaConf.to_object(cfg.party)["resolution"])
         levels = {c.name: c.level for c in market.candidates}
     checked(buyer)
     shapley = Shapley(cfg.baselines.retrainings, cfg.baselines.truncation, seed)

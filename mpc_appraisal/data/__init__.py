@@ -13,6 +13,7 @@ from mpc_appraisal.data.files import StoredDataset, open_dataset, read_dataset, 
 from mpc_appraisal.data.labels import check_codes, check_gaps, check_kind
 from mpc_appraisal.data.public import ENVIRONMENT, Cifar10, DataSource, Digits, Mnist, TrainSize
 from mpc_appraisal.data.recipe import Recipe
+from mpc_appraisal.data.resolution import Resolution, resolution_of, rounding_of
 from mpc_appraisal.data.shipped import BreastCancer, Diabetes, Wine
 from mpc_appraisal.data.sizes import Sizes
 
@@ -31,6 +32,7 @@ __all__ = [
     "NoFeatures",
     "RandomRelu",
     "Recipe",
+    "Resolution",
     "Sizes",
     "StoredDataset",
     "TrainSize",
@@ -41,6 +43,8 @@ __all__ = [
     "mapped",
     "open_dataset",
     "read_dataset",
+    "resolution_of",
+    "rounding_of",
     "standardise",
     "transformed",
     "with_bias",

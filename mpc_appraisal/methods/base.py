@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 import torch
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.data import Dataset, with_bias
+from mpc_appraisal.data import Dataset, Resolution, with_bias
 from mpc_appraisal.methods.metrics import Measure
 from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.models.links import LINKS, SOFTMAX, Link
@@ -50,6 +50,7 @@ class Facts:
         spread: A bound on the influence direction, which the model owner announces; None where it announces none.
         link: The name of the model's link (`models.links`), which states the loss.
         target: A bound on the size of a target that is a number, which both owners announce; 0 for labels.
+        resolution: The resolution of D_a, where its rows are shared as integers; None where they are not.
     """
 
     features: int
@@ -64,6 +65,12 @@ class Facts:
     spread: float | None = None
     link: str = SOFTMAX.name
     target: float = 0.0
+    resolution: Resolution | None = None
+
+    @property
+    def ratio(self) -> float:
+        """The factor that the rows of D_a have on shares, where all the model owner's tensors are divided by it."""
+        return 1.0 if self.resolution is None else self.resolution.ratio
 
     @property
     def outputs(self) -> int:
@@ -100,6 +107,10 @@ class Appraiser(ABC):
         logit_growth: The factor by which the method's training may raise the bound on logits; 1 for no training.
         uses_model: Whether the method reads the model; no model is trained for methods that do not.
         uses_labels: Whether the method reads labels; the candidate's are not shared for methods that do not.
+        narrow: Whether the candidate's rows x enter products x W, with weights of `prepare` that are centred over the
+            classes, and x' R, with residuals within 1, and nothing else. Such rows are shared in a narrow ring where
+            they have a resolution: as x times `Facts.ratio`, while the tensors of `prepare` are divided by it. What the
+            method states of the opened number has to take that into account.
         without_noise: Why the method cannot be released with noise; empty where it can be.
     """
 
@@ -112,6 +123,7 @@ class Appraiser(ABC):
     logit_growth: ClassVar[float] = 1.0
     uses_model: ClassVar[bool] = True
     uses_labels: ClassVar[bool] = True
+    narrow: ClassVar[bool] = False
     without_noise: ClassVar[str] = ""
 
     @property

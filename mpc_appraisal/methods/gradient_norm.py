@@ -7,8 +7,9 @@ theta (d + 1, C) are the model's weights and L is the cross-entropy of a row. Fo
 residuals R = dL/d(X theta) are those of the model's link (`models.links`). The value is -f_gn.
 
 This is eq. 3 of Xu, van der Maaten and Hannun (2022): a sum over D_a, without the regulariser. The method needs the
-model alone. It opens the squared norm, times a public power of two; the root and the scale are public arithmetic on the
-opened number. The method costs two products with X, a softmax over D_a, and the squares of (d + 1) x C numbers.
+model alone. It opens the squared norm, times a public power of two and, where the rows are shared as integers, times
+the square of `Facts.ratio`. The root and the scale are public arithmetic on the opened number. The method costs two
+products with X, a softmax over D_a, and the squares of (d + 1) x C numbers.
 
 The power of two may change if the squares keep inside the ring; the formula has to stay.
 """
@@ -33,6 +34,7 @@ class GradientNorm(Appraiser):
     name: ClassVar[str] = "gradient_norm"
     needs: ClassVar[frozenset[str]] = frozenset()
     opens: ClassVar[str] = "squared norm of the summed gradient, times a public power of two"
+    narrow: ClassVar[bool] = True
 
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
         return {"weights": (facts.features + 1, facts.outputs)}
@@ -47,13 +49,13 @@ class GradientNorm(Appraiser):
 
     def paper_value(self, opened: float, facts: Facts) -> float:
         # Rounding may leave a norm of zero a hair below zero.
-        return math.sqrt(max(opened, 0.0)) / self.scale(facts)
+        return math.sqrt(max(opened, 0.0)) / (self.scale(facts) * facts.ratio)
 
     def mixes_rows(self, facts: Facts) -> bool:
         return True
 
     def opened_at(self, value: float, facts: Facts) -> float:
-        return (value * self.scale(facts)) ** 2 if value <= 0 else -1.0  # no norm has a value above 0
+        return (value * self.scale(facts) * facts.ratio) ** 2 if value <= 0 else -1.0  # no norm has a value above 0
 
     def comparable(self, score: torch.Tensor, facts: Facts) -> torch.Tensor:
         return score / self.scale(facts) ** 2

@@ -57,6 +57,7 @@ class Influence(ByMetric, Appraiser):
     name: ClassVar[str] = "influence"
     needs: ClassVar[frozenset[str]] = frozenset({"train", "test"})
     rising: ClassVar[bool] = True
+    narrow: ClassVar[bool] = True
     opens: ClassVar[str] = "influence on the mean test loss, summed over the candidate's rows"
 
     def __post_init__(self) -> None:

@@ -31,7 +31,7 @@ from mpc_appraisal.models.links import SOFTMAX
 from mpc_appraisal.mpc.protocols.softmax_plan import LOGIT_RANGE
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, OPERAND_BITS
 from mpc_appraisal.release.description import ReleaseDescription
-from mpc_appraisal.release.function_errors import CHANGE_BITS, INPUT, input_off, tilt
+from mpc_appraisal.release.function_errors import CHANGE_BITS, INPUT, input_off, row_off, tilt
 from mpc_appraisal.release.linear_accuracy import LINEAR_BOUNDS
 from mpc_appraisal.release.perceptron_accuracy import BEYOND, LOOSE, UNIT, Rounded, perceptron_bound
 from mpc_appraisal.release.relevance_accuracy import RELEVANCE_BOUNDS, compared_off
@@ -200,26 +200,24 @@ def _weights(facts: Facts) -> float:
 
 def _logits(facts: Facts) -> float:
     """Return the error of a centred logit from the rounding of the candidate's rows and of the weights."""
-    return 1.01 * (
-        input_off(facts.rows, facts) * _weights(facts) + 2 * facts.row_norm * input_off(facts.classes, facts)
-    )
+    return 1.01 * (row_off(facts) * _weights(facts) + 2 * facts.row_norm * input_off(facts.classes, facts))
 
 
 def _gradient_norm(method: GradientNorm, facts: Facts, engine: str, unit: float) -> float:
     off, n, row = softmax_off(facts.classes, facts.logit_bound, engine), facts.rows, math.sqrt(2) * facts.row_norm
-    sure = row * (off.sure + _logits(facts) / 2) + math.sqrt(2) * input_off(n, facts)
+    sure = row * (off.sure + _logits(facts) / 2) + math.sqrt(2) * row_off(facts)
     cut = 2.0**-OPERAND_BITS * math.sqrt((facts.features + 1) * facts.classes)
     scale = method.scale(facts)
-    return n * sure + LAMBDA * 2 * row * off.chance * math.sqrt(n) + (cut + math.sqrt(unit)) / scale
+    return n * sure + LAMBDA * 2 * row * off.chance * math.sqrt(n) + (cut + math.sqrt(unit)) / (scale * facts.ratio)
 
 
 def _influence(method: Influence, facts: Facts, engine: str, unit: float) -> float:
     off, n, width = softmax_off(facts.classes, facts.logit_bound, engine), facts.rows, facts.row_norm * facts.spread
     root = math.sqrt(facts.features + 1)
-    sure = width * (off.sure + _logits(facts) / 2) + input_off(n, facts) * facts.spread
+    sure = width * (off.sure + _logits(facts) / 2) + row_off(facts) * facts.spread
     sure += facts.row_norm * 2 * root * INPUT  # the rounding of the direction
     cut = 2.0**-OPERAND_BITS * facts.classes * root * facts.spread
-    return sure + LAMBDA * width * off.chance / math.sqrt(n) + (cut + unit) / n
+    return sure + LAMBDA * width * off.chance / math.sqrt(n) + (cut / facts.ratio + unit) / n
 
 
 def _influence_error(method: InfluenceError, facts: Facts, engine: str, unit: float) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from mpc_appraisal.data.resolution import NEAR
 from mpc_appraisal.methods.base import Facts
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, FINE_ELEMENTS
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
@@ -20,6 +21,14 @@ def input_off(rows: int, facts: Facts) -> float:
     """Return how far rounding moves one row of a matrix of `rows` rows, in the Euclidean norm."""
     bits = FINE_BITS if rows * (facts.features + 1) <= FINE_ELEMENTS else PRECISION_BITS
     return math.sqrt(facts.features + 1) * 2.0 ** -(bits + 1)
+
+
+def row_off(facts: Facts) -> float:
+    """Return how far a row of the candidate is from the one that is shared, in the Euclidean norm.
+
+    With a resolution it is shared exactly, and only the number of float32 that stood for k / scale was off.
+    """
+    return input_off(facts.rows, facts) if facts.resolution is None else NEAR * facts.row_norm
 
 
 def tilt(factor: float) -> float:

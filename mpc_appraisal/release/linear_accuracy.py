@@ -24,7 +24,7 @@ from mpc_appraisal.methods.influence import Influence
 from mpc_appraisal.methods.influence_error import InfluenceError
 from mpc_appraisal.models.links import LOGISTIC
 from mpc_appraisal.mpc.protocols.tensors import OPERAND_BITS
-from mpc_appraisal.release.function_errors import INPUT, input_off
+from mpc_appraisal.release.function_errors import INPUT, input_off, row_off
 from mpc_appraisal.release.softmax_accuracy import CHANCE, LAMBDA, softmax_off
 
 OPERAND = 2.0**-OPERAND_BITS  # a unit in the last place of a shared factor of a product
@@ -64,24 +64,24 @@ def weight_norm(facts: Facts) -> float:
 
 def _output(facts: Facts) -> float:
     """Return the error of an output of the candidate from the rounding of its rows and of the weights."""
-    return 1.01 * (input_off(facts.rows, facts) * weight_norm(facts) + facts.row_norm * input_off(1, facts))
+    return 1.01 * (row_off(facts) * weight_norm(facts) + facts.row_norm * input_off(1, facts))
 
 
 def _gradient_norm(method: GradientNorm, facts: Facts, engine: str, unit: float) -> float:
     off, n = residual_off(facts, engine, facts.logit_bound, _output(facts)), facts.rows
-    sure = facts.row_norm * off.sure + off.largest * input_off(n, facts)
+    sure = facts.row_norm * off.sure + off.largest * row_off(facts)
     cut = OPERAND * math.sqrt(facts.features + 1)
     total = n * sure + LAMBDA * 2 * facts.row_norm * off.chance * math.sqrt(n)
-    return total + (cut + math.sqrt(unit)) / method.scale(facts)
+    return total + (cut + math.sqrt(unit)) / (method.scale(facts) * facts.ratio)
 
 
 def _influence(method: Influence, facts: Facts, engine: str, unit: float) -> float:
     off, n = residual_off(facts, engine, facts.logit_bound, _output(facts)), facts.rows
     spread, root = facts.spread, math.sqrt(facts.features + 1)
-    sure = (facts.row_norm * off.sure + off.largest * input_off(n, facts)) * spread
+    sure = (facts.row_norm * off.sure + off.largest * row_off(facts)) * spread
     sure += facts.row_norm * off.largest * root * INPUT  # the rounding of the direction
     cut = OPERAND * root * spread
-    return sure + LAMBDA * facts.row_norm * spread * off.chance / math.sqrt(n) + (cut + unit) / n
+    return sure + LAMBDA * facts.row_norm * spread * off.chance / math.sqrt(n) + (cut / facts.ratio + unit) / n
 
 
 def _influence_error(method: InfluenceError, facts: Facts, engine: str, unit: float) -> float:

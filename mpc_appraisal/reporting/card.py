@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpc_appraisal.common.text import shown
+from mpc_appraisal.data import Resolution
 from mpc_appraisal.reporting.advice import NO_ADVICE, Advice
 from mpc_appraisal.reporting.metric_names import in_words
 from mpc_appraisal.reporting.overlap_record import count_in_words
@@ -237,6 +238,8 @@ def _data(record: Record) -> list[tuple[str, str]]:
     facts = [("size", ", ".join(f"{count} {what}" for count, what in sizes if count is not None))]
     if record.recipe is not None:
         facts.append(("recipe", record.recipe))
+    if record.resolution is not None:
+        facts.append(("resolution", f"{Resolution(**record.resolution).words}, which was announced"))
     listing = record.listing
     if listing is None:
         return [*facts, ("listing", "not listed: nothing binds the data to what was offered")]

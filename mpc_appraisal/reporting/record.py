@@ -97,6 +97,8 @@ class Record:
             this key only where they were counted.
         settings: The public settings of the run by names that stay, such as `model.l2` and `scenario.candidates`; see
             `appraisal.settings`. A line of JSON has this key only where they are known.
+        resolution: The public resolution of all candidates, by which their rows were shared as integers; see
+            `RESOLUTION`. A line of JSON has this key only where they were.
 
     Raises:
         InputError: A number is not finite, a type is wrong, a text holds a place (a path or an address), or a fact is
@@ -140,6 +142,7 @@ class Record:
     recipe: str | None = None
     overlap: dict | None = None
     settings: dict | None = None
+    resolution: dict | None = None
 
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  frozen: only here
@@ -259,6 +262,8 @@ class Record:
             del entries["recipe"]
         if self.overlap is None:
             del entries["overlap"]
+        if self.resolution is None:
+            del entries["resolution"]
         if self.settings is None:
             del entries["settings"]
         return json.dumps(entries, allow_nan=False, ensure_ascii=False)

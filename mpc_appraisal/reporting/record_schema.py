@@ -1,10 +1,10 @@
 """What each field of a record may hold.
 
-RELEASE, LISTING, REQUEST, BUDGET, RECOMPUTE and OVERLAP are the JSON schemas of a record's nested dictionaries;
-`nested_of` makes their numbers plain and checks them. `record` calls the checks of a record's own fields, which take a
-field's name and a value, and return the value in its plain form. All raise InputError by the field's name. A new key
-may be added, with None where it is not known. No key may be removed and no check made stricter, because files of
-earlier versions are read.
+RELEASE, LISTING, REQUEST, BUDGET, RECOMPUTE, OVERLAP and RESOLUTION are the JSON schemas of a record's nested
+dictionaries; `nested_of` makes their numbers plain and checks them. `record` calls the checks of a record's own fields,
+which take a field's name and a value, and return the value in its plain form. All raise InputError by the field's name.
+A new key may be added, with None where it is not known. No key may be removed and no check made stricter, because files
+of earlier versions are read.
 """
 
 from __future__ import annotations
@@ -209,7 +209,10 @@ OVERLAP = _facts(
     revealed=many(TEXT),  # to whom, in sentences
     trust=TEXT,
 )
+# The resolution of all candidates: every number of theirs is k / scale for an integer k of at most so many bits.
+RESOLUTION = _facts(("scale", "bits"), scale=whole(1, LARGEST), bits=whole(1, 64))
 NESTED = {
+    "resolution": RESOLUTION,
     "overlap": OVERLAP,
     "recompute": RECOMPUTE,
     "release": RELEASE,

@@ -22,7 +22,8 @@ def test_the_keys_are_the_published_ones():
     keys = (
         "method candidate value paper_value plaintext_value difference error_bound n features classes level "
         "utility seconds bytes_sent rounds failure_probability estimate seed openings versions config_hash revision "
-        "session engine role trust release listing request budget warnings recompute error_note overlap settings"
+        "session engine role trust release listing request budget warnings recompute error_note overlap settings "
+        "resolution"
     )
     assert set(json.loads(FULL.to_json())) == set(keys.split())
 

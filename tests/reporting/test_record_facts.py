@@ -94,6 +94,7 @@ WRONG = {
     "overlap.bytes_sent": (3, {"model_owner": 1}, {"model_owner": -1, "data_owner": 1}),
     "overlap.revealed": ("text", [3], [""], 3),
     "overlap.trust": TEXTS,
+    **{f"resolution.{key}": (0, 1.5, "3", True) for key in ("scale", "bits")},
 }
 
 

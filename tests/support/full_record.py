@@ -101,4 +101,5 @@ FULL = Record(
     recompute=RECOMPUTE,
     overlap=OVERLAP,
     settings=SETTINGS,
+    resolution={"scale": 255, "bits": 8},
 )

@@ -19,6 +19,7 @@ from mpc_appraisal.cli import front
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import versions
 from mpc_appraisal.common.roles import MODEL_OWNER
+from mpc_appraisal.data import Resolution
 from mpc_appraisal.data.targets import TWO
 from mpc_appraisal.methods import Facts, as_methods
 from mpc_appraisal.models.base import check_l2
@@ -31,6 +32,7 @@ from mpc_appraisal.mpc.backends.registry import bounded, dry_session, warn
 SIZES = {"rows": None, "features": None, "classes": 10, "train_rows": 600, "test_rows": 10_000, "candidates": 1}
 # Words of the app that say which data there are. With one of them, sizes that are not stated are those of these data.
 OF_DATA = ("data", "scenario", "party", "session", "seed")
+INTEGERS = {"scale": 0, "bits": 0}  # the resolution of the candidates; 0 stands for none
 LINKS = {
     f"{network.name.lower()}.{key}": value
     for network in (LAN, WAN)
@@ -44,6 +46,7 @@ sizes:  rows (of a candidate) and features must be stated; the others and their 
         {" ".join(f"{k}={v}" for k, v in SIZES.items() if v is not None)}
         or else the sizes are those of data=..., scenario=..., or party.data=..., party.train=..., party.listing=..., of
         which nothing but the sizes is used
+        scale=S bits=B where all numbers of the candidates are k / S for integers k of B bits, as of pixels / 255
 links:  {" ".join(f"{k}={v:g}" for k, v in LINKS.items())}
 configuration, as for the app: appraisal=..., model.l2=..., release=..., session.logit_bound=..."""
 
@@ -56,7 +59,9 @@ def stated(arguments: Sequence[str]) -> tuple[dict[str, int], list[NetworkLink],
     sizes, links, left = {}, dict(LINKS), []
     for argument in arguments:
         key, equals, text = argument.partition("=")
-        if equals and key in SIZES and not (key == "features" and text in front.options(key)):  # a group of this name
+        if (
+            equals and key in SIZES | INTEGERS and not (key == "features" and text in front.options(key))
+        ):  # a group of this name
             sizes[key] = _whole(key, text)
         elif equals and key in links:
             links[key] = _positive(key, text)
@@ -74,7 +79,7 @@ def _sizes(sizes: dict[str, int], overrides: Sequence[str], cfg: Any) -> dict[st
 
     Of candidates of different sizes the largest counts. Raises InputError, under its key, for a size that is missing.
     """
-    found: dict[str, int | None] = dict(SIZES)
+    found: dict[str, int | None] = SIZES | INTEGERS
     if any(word.split("=")[0].split(".")[0].lstrip("+") in OF_DATA for word in overrides):
         from mpc_appraisal.cli.public_sizes import sizes_of
 
@@ -139,6 +144,9 @@ def main(arguments: Sequence[str]) -> None:
     numbers = (sizes[key] for key in ("features", "classes", "train_rows", "test_rows", "rows"))
     model = model_of(instantiate(cfg.model))
     facts = replace(Facts(*numbers, check_l2(cfg.model.l2)), link=model.link.name)
+    if sizes["scale"]:
+        resolution = Resolution(sizes["scale"], sizes["bits"] or sizes["scale"].bit_length())
+        facts = replace(facts, resolution=resolution)
     if model.link is not SOFTMAX:
         facts = replace(facts, classes=2 if model.target == TWO else 1)
     names = [f"candidate {k}" for k in range(sizes["candidates"])]

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.schema import Schema, read_json
 from mpc_appraisal.common.text import printable, shown
+from mpc_appraisal.data.resolution import Resolution
 from mpc_appraisal.governance.approval.overlap_words import METHOD, counted_sentences, recipe_sentence
 from mpc_appraisal.governance.approval.schema import CONTENT, ROLES
 from mpc_appraisal.mpc.protocols.checks import NORM_CHECK_WHAT
@@ -177,6 +178,8 @@ def _sections(request: Request) -> list[tuple[str, list[str]]]:
         f"By the {_roles([role])}: {', '.join(f'{key} = {_number(facts[key])}' for key in sorted(facts)) or 'nothing'}."
         for role, facts in sorted(content["told"].items())
     ]
+    if "resolution" in content:
+        told.append(f"By the data owner: {Resolution(**content['resolution']).words}.")
     return [
         *([("What is counted first", counted_sentences(content["overlap"]))] if "overlap" in content else []),
         ("What is asked", asked),

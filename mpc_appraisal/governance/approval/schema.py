@@ -51,6 +51,7 @@ OVERLAP = record(
     words=WORDS,
     trust=WORDS,
 )
+RESOLUTION = record(scale=whole(1, 2**16 - 1), bits=whole(1, 16))
 # A target that is a number is one output of linear regression; every other model has two classes or more.
 _NUMBER_OR_CLASSES = {
     "if": {"required": ["name"], "properties": {"name": {"const": "linear_regression"}}},
@@ -64,6 +65,7 @@ CONTENT = Schema(
             "metrics": many(WORDS),
             "recipe": hexadecimal(64),  # the digest of the recipe by which both sides' raw tables are read
             "compared": many(WORDS),  # requests that were made before this field was known wait in queues
+            "resolution": RESOLUTION,  # every number of the candidates is k / scale for an integer k of so many bits
             "overlap": OVERLAP,  # what both owners count before the appraisal
         },
         format=one_of(FORMAT),

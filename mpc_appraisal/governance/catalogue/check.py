@@ -13,7 +13,7 @@ from collections import Counter
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
-from mpc_appraisal.data import Dataset, Recipe, StoredDataset
+from mpc_appraisal.data import Dataset, Recipe, StoredDataset, resolution_of
 from mpc_appraisal.governance.catalogue.commitment import commit
 from mpc_appraisal.governance.catalogue.facts import statistics, types_of
 from mpc_appraisal.governance.catalogue.listing import Listing
@@ -69,6 +69,9 @@ def check_listing(listing: Listing, data: Dataset | StoredDataset, salt: bytes) 
         must(f"data.types.{kind}", counts[kind], listing.types[kind])
     for (name, stated), kind in zip(listing.columns, types, strict=False):
         must(f"data.columns.{name!r}", kind, stated)
+    if listing.resolution is not None:
+        found = resolution_of([data])
+        must("data.resolution", found and found.as_dict(), listing.resolution.as_dict())
     if listing.statistics:
         found, said = statistics(data), listing.statistics
         must("statistics.rows_by_class", list(found.rows_by_class), list(said.rows_by_class))

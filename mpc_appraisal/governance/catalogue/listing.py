@@ -20,6 +20,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.schema import read_json
 from mpc_appraisal.common.storage import write_new
 from mpc_appraisal.common.text import shown
+from mpc_appraisal.data import Resolution
 from mpc_appraisal.governance.catalogue.commitment import SCHEME
 from mpc_appraisal.governance.catalogue.schema import FORMAT, TYPES, VERSION, check_schema
 
@@ -119,6 +120,7 @@ class Listing:
         target: what is predicted, where it is a number; None for classes.
         terms: what the owner asks for.
         samples, statistics: what the owner publishes on demand.
+        resolution: with which scale, and how many bits, all numbers are integers; None where the owner does not say.
         where: the name of the listing in errors; it is not published.
     """
 
@@ -138,6 +140,7 @@ class Listing:
     terms: Terms = Terms()
     samples: Samples | None = None
     statistics: Statistics | None = None
+    resolution: Resolution | None = None
     where: str = field(default="listing", compare=False)
 
     def __post_init__(self) -> None:
@@ -201,6 +204,8 @@ class Listing:
             data["class_names"] = list(self.class_names)
         if self.recipe is not None:
             data["recipe"] = self.recipe
+        if self.resolution is not None:
+            data["resolution"] = self.resolution.as_dict()
         if self.target is not None:
             data["target"] = {key: value for key, value in asdict(self.target).items() if value is not None}
         content: dict[str, Any] = {
@@ -241,6 +246,7 @@ class Listing:
             samples=samples and Samples(**samples | {"x": tuple(map(tuple, samples["x"])), "y": tuple(samples["y"])}),
             statistics=statistics
             and Statistics(**{k: v if isinstance(v, str) else tuple(v) for k, v in statistics.items()}),
+            resolution=Resolution(**data["resolution"]) if "resolution" in data else None,
             where=where,
         )
 

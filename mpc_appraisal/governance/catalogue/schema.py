@@ -29,6 +29,7 @@ DATA = record(
         "columns": many(record(name=text(200, 1), type=one_of(*TYPES)), most=MOST_FEATURES),
         "class_names": many(text(200, 1), most=MOST_FEATURES),
         "recipe": hexadecimal(64),
+        "resolution": record(scale=whole(1, 2**16 - 1), bits=whole(1, 16)),
         "target": record({"unit": text(200, 1), "minimum": number(), "maximum": number()}, name=text(200, 1)),
     },
     rows=whole(1),

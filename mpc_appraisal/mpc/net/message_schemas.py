@@ -71,9 +71,10 @@ PARTS: dict[str, dict[str, Part]] = {
     "facts": {
         MODEL_OWNER: open_record(features=POSITIVE, classes=POSITIVE, train_rows=whole(0), test_rows=whole(0)),
         DATA_OWNER: open_record(
+            {"resolution": open_record(scale=whole(1), bits=whole(1))},
             candidates=_list(
                 open_record(name=NAME, rows=whole(1), features=POSITIVE, listing=nullable(LISTING)), least=1
-            )
+            ),
         ),
     },
     "ready": {

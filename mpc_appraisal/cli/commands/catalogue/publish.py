@@ -18,8 +18,9 @@ from mpc_appraisal.cli.commands.catalogue.listings import FOLDER, check_name, ke
 from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
-from mpc_appraisal.data import Recipe, check_codes, check_kind
+from mpc_appraisal.data import Recipe, Resolution, check_codes, check_kind, resolution_of
 from mpc_appraisal.data.naming import named
+from mpc_appraisal.data.resolution import SCALES
 from mpc_appraisal.data.targets import CLASSES, NUMBER
 from mpc_appraisal.governance.catalogue.commitment import salt_beside
 from mpc_appraisal.governance.catalogue.facts import real_samples, statistics, synthetic_samples, types_of
@@ -30,7 +31,7 @@ from mpc_appraisal.governance.catalogue.store import publish
 FILE = "file"  # stands for the names that the file itself has
 TERMS = ("terms", "minimum_rows", "price", "currency", "licence", "purposes", "contact")
 KEYS = ("data", "name", "out", "secret", "label", "classes", "title", "description", "encoding", "columns")
-KEYS += ("class_names", "samples", "statistics", "recipe", "target", "unit", *TERMS)
+KEYS += ("class_names", "samples", "statistics", "resolution", "recipe", "target", "unit", *TERMS)
 
 
 def run(arguments: Sequence[str], console: Any) -> None:
@@ -72,12 +73,23 @@ def run(arguments: Sequence[str], console: Any) -> None:
         "statistics": statistics(data) if yes_or_no("statistics", stated.get("statistics", "no")) else None,
     }
     given |= {key: stated.get(key, "") for key in ("title", "description", "encoding")}
+    given["resolution"] = _resolution(data) if yes_or_no("resolution", stated.get("resolution", "no")) else None
     path = publish(data, given, out, secret)
     print(f"listing: {path}")
     print(f"salt: {secret} (secret; keep it with the data, for without it no appraisal can run against the listing)")
     for key in ("samples", "statistics"):
         if given[key]:
             print(f"{key}: {given[key].reveals}")
+    if given["resolution"]:
+        print(f"resolution: {given['resolution'].words}.")
+
+
+def _resolution(data: Any) -> Resolution:
+    """Return the resolution that the data themselves show. Raises InputError where they have none."""
+    found = resolution_of([data])
+    if found is None:
+        raise InputError("resolution", "yes", f"no: the numbers are no multiples of 1 / S for S of {SCALES}")
+    return found
 
 
 def _target(stated: dict[str, str], recipe: Recipe | None, file: Path) -> NumericTarget | None:
