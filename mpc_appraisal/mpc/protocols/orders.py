@@ -182,8 +182,7 @@ class _Measure:
             raise AppraisalError(f"dealer: refused a mask of owner {owner!r:.40}; expected 0 or 1")
         if not is_integer(bits) or bits not in (*WIDTHS, 64):
             raise AppraisalError(f"dealer: refused a mask of {bits!r:.40} bits; expected one of {(*WIDTHS, 64)}")
-        shape = checked_shape(shape)
-        self._keep(self.kept, key, shape, _copies(shape))
+        self._keep(self.kept, key, checked_shape(shape), _copies(checked_shape(shape)))
         return math.prod(shape)
 
     def rows(self, key: Any, base: Any, indices: Any) -> int:
