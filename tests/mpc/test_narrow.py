@@ -12,6 +12,7 @@ from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.protocols.dealer import Dealer
 from mpc_appraisal.mpc.protocols.grid import Grid, GridTensor, NarrowSecret, grid_of, lifted
 from mpc_appraisal.mpc.protocols.orders import measured
+from mpc_appraisal.mpc.protocols.softmax_plan import Z_BITS, exponent_step, plan
 from mpc_appraisal.mpc.protocols.tensors import Context
 from mpc_appraisal.mpc.ring.narrow import WIDTHS
 
@@ -128,7 +129,11 @@ def test_the_ring_holds_the_largest_products(scale, bits, rows, outputs, bound, 
     grid = grid_of(scale, bits, rows, outputs, bound)
     assert grid.ring == ring and 2**grid.fraction >= scale
     classes, largest = max(outputs, 2), bound * (2 if outputs == 1 else 1)
-    assert classes * largest * 2.0 ** (grid.fraction + grid.weight_bits) < 2.0 ** (ring - 2)
+    assert 2 * classes * largest * 2.0 ** (grid.fraction + grid.weight_bits) <= 2.0 ** (ring - 2)
+    how = plan(classes, bound)
+    unit = 2.0 ** -(how.doublings + how.roots + grid.fraction + grid.weight_bits) / classes
+    drop, _ = exponent_step(unit, how.reach)
+    assert outputs == 1 or drop + Z_BITS <= ring
     assert rows * (2**bits - 1) * 2**16 < 2 ** (ring - 2) and grid.weight_bits >= 20
 
 

@@ -8,7 +8,7 @@ Each is exact, since its largest number is below 2^(ring - 2):
 
 | product | largest number |
 |---|---|
-| X W, for logits within B of C classes and W with w fractional bits; C X W is opened | C B 2^(fraction + w) |
+| X W, for logits within B of C classes and W with w fractional bits; C X W is shifted | 2 C B 2^(fraction + w) |
 | X' R, for n rows and residuals within 1 with RESIDUAL_BITS fractional bits | n 2^(bits + RESIDUAL_BITS) |
 
 `grid_of` returns the narrowest ring that holds both. A softmax opens the top bits of C X W, for which no wider ring is
@@ -32,6 +32,7 @@ from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, Context, PrivateTenso
 from mpc_appraisal.mpc.ring.narrow import WIDTHS
 
 RESIDUAL_BITS = 16  # The other factor of X' R has so many fractional bits, and its entries are within 1.
+SHIFTED = 2.0  # A softmax shifts the logits before it opens them, to at most this multiple of their bound.
 ROOM = 1.01  # Rounding may exceed a public bound by this factor.
 MOST_BITS = 28  # The other factor of X W has at most so many fractional bits, and at least FINE_BITS.
 
@@ -60,7 +61,7 @@ class Grid:
 
 def product_bits(ring: int, columns: int, bound: float) -> int:
     """Return how many fractional bits numbers within `bound` may have, `columns` times which are opened in a ring."""
-    return ring - 2 - math.ceil(math.log2(columns * bound * ROOM))
+    return ring - 2 - math.ceil(math.log2(columns * max(bound, 1.0) * SHIFTED))
 
 
 def grid_of(scale: int, bits: int, rows: int, outputs: int, bound: float) -> Grid:
