@@ -12,7 +12,6 @@ from three import run, sharing
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.protocols.dealer import parse
 from mpc_appraisal.mpc.protocols.orders import measured
-from mpc_appraisal.mpc.protocols.row_softmax import unbounded_is_cheaper
 from mpc_appraisal.mpc.protocols.softmax import softmax
 from mpc_appraisal.mpc.protocols.unbounded_softmax import (
     COARSE_WIDTHS,

@@ -222,5 +222,6 @@ class NarrowSecret(Secret):
 
     def _as_opened(self, columns: int, bound: float) -> Secret:
         """Return what a softmax of numbers within `bound` may take: narrow shares, if the ring holds C times them."""
-        fits = self.bits <= product_bits(self.ring, columns, bound) and not self._engine.helper
+        bounded = self.context.spread is None and not self._engine.helper
+        fits = bounded and self.bits <= product_bits(self.ring, columns, bound)
         return self._with(self.narrow if fits else self.share)
