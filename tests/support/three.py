@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from mpc_appraisal.mpc.backends import fast  # noqa: F401  it registers functions of `ops`
 from mpc_appraisal.mpc.net.channel import Channel, DryChannel
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
