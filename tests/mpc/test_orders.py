@@ -20,7 +20,8 @@ from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.backends.registry import dry_session
 from mpc_appraisal.mpc.protocols import orders
 from mpc_appraisal.mpc.protocols.dealer import parse
-from mpc_appraisal.mpc.protocols.orders import Limits, ScriptRequest, claim_of, measured, receive_script
+from mpc_appraisal.mpc.protocols.orders import claim_of, measured, receive_script
+from mpc_appraisal.mpc.protocols.script_limits import Limits, ScriptRequest
 from mpc_appraisal.mpc.ring import kernels, matrix
 from mpc_appraisal.release import Best, Bit, NoisedRelease, Value
 

@@ -25,7 +25,8 @@ from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.protocols import orders
 from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.protocols.orders import Limits, receive_script
+from mpc_appraisal.mpc.protocols.orders import receive_script
+from mpc_appraisal.mpc.protocols.script_limits import Limits
 from mpc_appraisal.mpc.protocols.softmax_plan import Z_BITS, doublings
 from mpc_appraisal.mpc.ring.prg import Stream, new_key
 

@@ -33,7 +33,8 @@ from mpc_appraisal.mpc.protocols.dealer import Dealer
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.grid import Grid, GridTensor
 from mpc_appraisal.mpc.protocols.logit_bound import TrainedWeights
-from mpc_appraisal.mpc.protocols.orders import Limits, bytes_of, receive_script, submit_script, tensor_of
+from mpc_appraisal.mpc.protocols.orders import bytes_of, receive_script, submit_script, tensor_of
+from mpc_appraisal.mpc.protocols.script_limits import Limits
 from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor, Secret
 from mpc_appraisal.mpc.ring.fixed_point import decode
 from mpc_appraisal.mpc.ring.prg import KEY_BYTES, DryStream, Stream, new_key

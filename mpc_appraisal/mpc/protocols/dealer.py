@@ -59,10 +59,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from mpc_appraisal.common.checks import is_integer
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.protocols import borrow_chain, group_maximum
 from mpc_appraisal.mpc.protocols.helper_functions import check_functions, computed
+from mpc_appraisal.mpc.protocols.request_checks import checked_shape, whole_number
 from mpc_appraisal.mpc.ring import bit_planes, narrow
 from mpc_appraisal.mpc.ring.circle import MAX_HARMONICS, PHASE_BITS, WAVE_BITS, WAVE_RING, mask_waves
 from mpc_appraisal.mpc.ring.elementwise import opening_mask
@@ -71,7 +71,6 @@ from mpc_appraisal.mpc.ring.packing import pack, width
 from mpc_appraisal.mpc.ring.powers_of_three import power_of_three
 from mpc_appraisal.mpc.ring.prg import Stream
 
-MAX_ELEMENTS = 2**31
 MAX_REQUESTS = 10**6
 FACTOR_BITS = 16  # A public factor of `scale` has so many fractional bits.
 MAX_THRESHOLDS = 64  # A value is compared with at most so many public thresholds at once.
@@ -95,25 +94,6 @@ class Mask(NamedTuple):
 def logical_shift(x: torch.Tensor, bits: int) -> torch.Tensor:
     """Return the int64 tensor `x`, read as unsigned 64-bit numbers, shifted right by `bits`; 0 < bits < 64."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def checked_shape(value: Any) -> tuple[int, ...]:
-    """Return `value` as a shape. Raises AppraisalError unless it is a list of sizes within MAX_ELEMENTS elements."""
-    if not isinstance(value, list) or not all(is_integer(n) and n >= 0 for n in value):
-        raise AppraisalError(f"dealer: refused the shape {value!r}; expected a list of sizes")
-    size = 1
-    for n in value:
-        size *= n
-    if size > MAX_ELEMENTS:
-        raise AppraisalError(f"dealer: refused the shape {value!r}; expected at most {MAX_ELEMENTS} elements")
-    return tuple(value)
-
-
-def _whole(value: Any, largest: int) -> int:
-    """Return `value` itself. Raises AppraisalError unless it is an integer, and no bool, from 0 to `largest`."""
-    if not is_integer(value) or not 0 <= value <= largest:
-        raise AppraisalError(f"dealer: refused the number {value!r:.40}; expected 0 to {largest}")
-    return value
 
 
 def parse(text: str) -> list[Request]:
@@ -190,7 +170,7 @@ class Dealer:
     # then splits into shares. "Share" in their docstrings means this.
     def open(self, key: int, shape: list[int], bits: int, ring: int) -> Results:
         """Draw and keep the mask of a value opened mod 2^bits, and share the corrections that widen it to 2^ring."""
-        if not 0 < _whole(bits, 64) <= _whole(ring, 64):
+        if not 0 < whole_number(bits, 64) <= whole_number(ring, 64):
             raise AppraisalError(f"dealer: refused to open {bits!r} bits of {ring!r}; expected 1 to 64 of as many")
         a, b = (s["triple"].ring(checked_shape(shape), width(bits)) for s in self._streams)
         if bits == 64:
@@ -203,7 +183,7 @@ class Dealer:
     def cross(self, left: int, right: int, ring: int) -> Results:
         """Share the product of two kept masks of `open` mod 2^ring, and its corrections for their top bits."""
         a, b = self._opening_masks[left], self._opening_masks[right]
-        if not _whole(ring, 64):
+        if not whole_number(ring, 64):
             raise AppraisalError("dealer: refused a product mod 2^0; expected a ring of 1 to 64 bits")
         results = [(a.value * b.value, ring)]
         if left == right:
@@ -228,7 +208,7 @@ class Dealer:
     def power(self, key: int, rate: int, mantissa: int) -> Results:
         """Share 3^(-rate m / 2^40) for a kept mask m, and what is added to it where the opened value has wrapped."""
         mask = self._opening_masks[key]
-        if not _whole(mantissa, 20) or not _whole(rate, 1 << 44) or mask.bits + rate.bit_length() > 56:
+        if not whole_number(mantissa, 20) or not whole_number(rate, 1 << 44) or mask.bits + rate.bit_length() > 56:
             raise AppraisalError(f"dealer: refused a power at rate {rate!r} with a mantissa of {mantissa!r} bits")
         plain = power_of_three(mask.value, mantissa, rate=-rate)
         wrapped = power_of_three((mask.top << mask.bits) - mask.value, mantissa, rate=rate)
@@ -237,8 +217,8 @@ class Dealer:
     def scale(self, key: int, factor: int) -> Results:
         """Share a kept mask times factor / 2^FACTOR_BITS, and what a wrap of the opened value then amounts to."""
         mask = self._opening_masks[key]
-        _whole(mask.bits, 64 - FACTOR_BITS)
-        _whole(factor, 1 << FACTOR_BITS)
+        whole_number(mask.bits, 64 - FACTOR_BITS)
+        whole_number(factor, 1 << FACTOR_BITS)
         wrap = (factor << mask.bits) >> FACTOR_BITS
         return [(logical_shift(mask.value * factor, FACTOR_BITS), 64), (mask.top * wrap, 64)]
 
@@ -254,7 +234,7 @@ class Dealer:
 
     def mask(self, key: int, owner: int, shape: list[int], bits: int = 64) -> Results:
         """Draw and keep the mask mod 2^bits of a private matrix of the owner of rank `owner`."""
-        _whole(owner, 1)
+        whole_number(owner, 1)
         if bits not in (*narrow.WIDTHS, 64):
             raise AppraisalError(f"dealer: refused a mask of {bits!r:.40} bits; expected one of {(*narrow.WIDTHS, 64)}")
         self._kept[key] = Matrix(narrow.drawn(self._streams[owner]["mask"], checked_shape(shape), bits))
@@ -332,7 +312,7 @@ class Dealer:
     def levels(self, key: int, count: int) -> Results:
         """Share what `compare` shares, for comparisons of one opened value with `count` thresholds; see `levels`."""
         mask = self._opening_masks[key]
-        if not _whole(count, MAX_THRESHOLDS):
+        if not whole_number(count, MAX_THRESHOLDS):
             raise AppraisalError(f"dealer: refused no thresholds; expected 1 to {MAX_THRESHOLDS}")
         plan = borrow_chain.threshold_plan(mask.bits, count)
         planes = bit_planes.planes_of(mask.value, mask.bits)
@@ -346,7 +326,7 @@ class Dealer:
     def waves(self, key: int, count: int) -> Results:
         """Share cosines and sines of `count` multiples of a kept mask's angle; a mask of n bits has 2^n to a circle."""
         mask = self._opening_masks[key]
-        if not _whole(count, MAX_HARMONICS) or mask.bits > PHASE_BITS:
+        if not whole_number(count, MAX_HARMONICS) or mask.bits > PHASE_BITS:
             raise AppraisalError(f"dealer: refused {count!r} harmonics of {mask.bits} bits; expected {PHASE_BITS} bits")
         return [(mask_waves(mask.value, mask.bits, count, WAVE_BITS), WAVE_RING)]
 
@@ -395,7 +375,7 @@ class Dealer:
             raise AppraisalError("dealer: refused to receive values; expected a session of engine rtas")
         if not isinstance(names, list) or check_functions(names) != (len(checked_shape(shape)) == 2) or not all(shape):
             raise AppraisalError(f"dealer: refused {names!r:.40} of {shape!r:.40}; expected (n), or rows (n, C)")
-        scale = _whole(bits, MAX_BITS)
+        scale = whole_number(bits, MAX_BITS)
         z = self._receive(tuple(shape), 0) + self._receive(tuple(shape), 1)
         return [(computed(name, z, scale), 64) for name in names]
 
