@@ -27,10 +27,14 @@ TRUTHS = {"utility": "the true utility: the higher, the better", "level": "corru
 
 
 def run_tiles(result: RunRecords) -> list[Tile]:
-    """Return the best candidate, how the values agree with the truth, what was opened, and what it cost."""
-    method = next((m for m in result.methods if not result.of(m)[0].baseline and m not in ERRORS), None)
-    if method is None:
+    """Return the best candidate, how the values agree with the truth, what was opened, and what it cost.
+
+    Of several methods the one whose values rank as the true utility does is shown.
+    """
+    methods = [m for m in result.methods if not result.of(m)[0].baseline and m not in ERRORS]
+    if not methods:
         return []
+    method = max(methods, key=lambda m: _rank_with_utility(result, m))  # the first one where no utility is known
     records = result.of(method)
     tiles = [_best(result, method), *_agreement(result, method)]
     private = [record for record in result if record.session != "plain" and not record.baseline]
@@ -64,6 +68,11 @@ def _best(result: RunRecords, method: str) -> Tile:
     if len(records) == 1 and best.value is not None:
         return (number(best.value), f"the value of {name} by {method}")
     return (name, f"has the highest value of {of} by {method}")
+
+
+def _rank_with_utility(result: RunRecords, method: str) -> float:
+    rank = result.correlations().get(method, {}).get("utility", {}).get("spearman")
+    return -math.inf if rank is None else rank
 
 
 def _agreement(result: RunRecords, method: str) -> list[Tile]:
