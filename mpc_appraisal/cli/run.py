@@ -287,7 +287,8 @@ def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: st
 
 def is_quiet(cfg: DictConfig) -> bool:
     """Return whether the run prints neither progress nor its result. A job of a sweep does not, unless it is stated."""
-    return HydraConfig.get().mode == RunMode.MULTIRUN if cfg.quiet is None else cfg.quiet
+    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return sweeping if cfg.quiet is None else cfg.quiet
 
 
 def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None) -> None:

@@ -240,7 +240,7 @@ def test_the_true_utility_beside_it_is_that_of_a_fitted_model():
 @pytest.mark.parametrize("kind", [Relevance, Diversity])
 @pytest.mark.parametrize("directions", [0, -1, 1.5, True, "many", None])
 def test_bad_numbers_of_directions_are_named(kind, directions):
-    with pytest.raises(InputError, match=r"^method\.directions: got .*; expected an integer of 1 or more"):
+    with pytest.raises(InputError, match=r"^appraisal\.directions: got .*; expected an integer of 1 or more"):
         kind(directions)
 
 
@@ -250,9 +250,9 @@ def test_rows_that_vary_in_too_few_directions_are_refused(kind):
     with pytest.raises(InputError, match=r"^method\.directions: got 21; expected at most \d+, .* rows of flat vary"):
         appraise(GOOD, train=flat, method=kind(21), session="plain")
     same = Dataset(torch.ones(3, 4), torch.tensor([0, 1, 0]), 2, "same")
-    with pytest.raises(InputError, match=r"^method\.directions: got 1; expected at most 0, "):
+    with pytest.raises(InputError, match=r"^appraisal\.directions: got 1; expected at most 0, "):
         kind(1).prepare(None, same)
-    with pytest.raises(InputError, match="^party.train"):
+    with pytest.raises(InputError, match="^train"):
         appraise(GOOD, method=kind(5), session="plain")
 
 

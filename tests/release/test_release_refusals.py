@@ -68,7 +68,7 @@ def asked_in_the_clear(release, threshold=None, session="plain", **more):
 @pytest.mark.parametrize("release", [Bit(), replace(PRIVATE, what="bit")])
 @pytest.mark.parametrize("stated", [None, math.nan, math.inf, True, {"gradient_norm": 1.0}, {"influence": "1"}])
 def test_a_bit_needs_a_threshold(release, stated):
-    with pytest.raises(InputError, match=r"^party\.threshold: got .*influence"):
+    with pytest.raises(InputError, match=r"^threshold: got .*influence"):
         asked_in_the_clear(release, stated)
 
 
