@@ -175,6 +175,45 @@ def test_a_gradient_in_a_narrow_ring_is_that_of_float64(outputs):
     assert float((cut.double() - exact_cut).abs().max()) <= 1
 
 
+@pytest.mark.parametrize("ring", WIDTHS)
+@pytest.mark.parametrize("bits", [18, 25])
+def test_a_narrow_tensor_is_multiplied_and_squared_in_one_round(ring, bits):
+    """Numbers to the edges of the ring; where bits are cut, the factor is one of the two integers beside v / 2^cut."""
+    edge, cut = 2 ** (ring - 2), bits - 18
+    v = torch.tensor([edge - 1, -edge, 0, -1, 1, edge // 3] * 50)
+    r, factor = uniform(len(v)), torch.from_numpy(RANDOM.normal(0, 300, len(v)))
+    other = [int(k) for k in torch.round(factor * 2.0**16)]
+
+    def program(engine, form):
+        share = r.to("meta") if engine.dry else (r if engine.me == 0 else v - r)
+        x, w = NarrowSecret(Context(engine, 1.0), share, bits, ring), private(engine, 0, factor)
+        found = {"private": lambda: x * w, "shared": lambda: x * w.secret(), "square": lambda: x.square()}[form]()
+        assert found.bits == 18 + (18 if form == "square" else 16)
+        return found.share
+
+    for form in ("private", "shared", "square"):
+        done = run(lambda engine, form=form: program(engine, form))
+        assert done.engines[1].channel.meter.rounds == done.dry.channel.meter.rounds == 1
+        found = (done.results[0] + done.results[1]).tolist()
+        for got, exact_v, w in zip(found, v.tolist(), other, strict=True):
+            near = [(exact_v >> cut) + k for k in ((0,) if cut == 0 else (0, 1))]
+            assert any((got - k * (k if form == "square" else w)) % 2**64 == 0 for k in near)
+
+
+def test_a_narrow_tensor_whose_shares_are_lifted_is_not_opened_again_for_a_sum():
+    share = torch.arange(4)
+
+    def program(engine):
+        x = NarrowSecret(Context(engine, 1.0), share.to("meta") if engine.dry else share, 16, 40)
+        return (x + x).share, (x * private(engine, 0, torch.ones(4, dtype=torch.float64))).share, x.square().share
+
+    done = run(program)
+    total, product, square = (a + b for a, b in zip(*done.results, strict=True))
+    assert [name for name, *_ in done.dry.script].count("open") == 1
+    assert torch.equal(total, 4 * share) and torch.equal(product, 2 * share << 16)
+    assert torch.equal(square, (2 * share) ** 2)
+
+
 def test_what_no_public_bound_holds_is_refused():
     pixels = torch.zeros(6, 3, dtype=torch.uint8)
     grid = grid_of(255, 8, 6, 2, 4.0)

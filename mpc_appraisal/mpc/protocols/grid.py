@@ -12,10 +12,10 @@ Each is exact, since its largest number is below 2^(ring - 2):
 | X' R, for n rows and residuals within 1 with RESIDUAL_BITS fractional bits | n 2^(bits + RESIDUAL_BITS) |
 
 `grid_of` returns the narrowest ring that holds both. A softmax opens the top bits of C X W, for which no wider ring is
-needed. Whatever else is done to such a product lifts its shares to the ring mod 2^64 first, by one opening under a mask
-(`masked.open_all`), and with it cuts the bits that the next step does not need. All bounds are public, and every party
-computes the same ring from them. The constants belong to the bounds of docs/protocols/engine.md and of
-docs/protocols/releases.md.
+needed. Any other step opens such a product under a mask (`masked.open_all`), and with it cuts the bits that the step
+does not need. The masked value is squared or multiplied as it is, and every other step takes its shares mod 2^64. All
+bounds are public, and every party computes the same ring from them. The constants belong to the bounds of
+docs/protocols/engine.md and of docs/protocols/releases.md.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import torch
 
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.protocols.engine import Engine, Masked
-from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all
-from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, Context, PrivateTensor, Secret
+from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all, product
+from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, Context, PrivateTensor, Secret, operand
 from mpc_appraisal.mpc.ring.narrow import WIDTHS
 
 RESIDUAL_BITS = 16  # The other factor of X' R has so many fractional bits, and its entries are within 1.
@@ -88,10 +88,15 @@ def lifted(engine: Engine, share: torch.Tensor, ring: int, cut: int = 0) -> torc
 
     Where bits are cut, the result is within one unit, and right on average.
     """
-    bits = ring - cut
-    (found,) = open_all(engine, MaskedOpening(share, cut, bits, 64, 1 << (bits - 2)))
+    (found,) = open_all(engine, _opening(share, ring, cut))
     evict(engine, found)
     return found.share(engine)
+
+
+def _opening(share: torch.Tensor, ring: int, cut: int) -> MaskedOpening:
+    """Return the opening of v / 2^cut for products mod 2^64, from shares mod 2^ring of v with |v| <= 2^(ring - 2)."""
+    bits = ring - cut
+    return MaskedOpening(share, cut, bits, 64, 1 << (bits - 2))
 
 
 class GridTensor(PrivateTensor):
@@ -161,7 +166,8 @@ def narrow_secret(context: Context, share: torch.Tensor, bits: int, ring: int) -
 class NarrowSecret(Secret):
     """A shared tensor with shares mod 2^ring, of numbers within 2^(ring - 2).
 
-    Whatever asks for its `share` gets shares mod 2^64, which the first such use makes in one round.
+    It is squared, and multiplied by another tensor, in one round. Whatever else asks for its `share` gets shares mod
+    2^64, which the first such use makes in one round.
 
     Args:
         context, bits: as for `Secret`.
@@ -212,6 +218,26 @@ class NarrowSecret(Secret):
         if bits >= self.bits or self._wide is not None:
             return self._with(self.share, self.bits).to_bits(bits)
         return self._with(lifted(self._engine, self.narrow, self.ring, self.bits - bits), bits)
+
+    def __mul__(self, other) -> Secret:
+        if self._wide is not None or isinstance(other, (int, float)):
+            return super().__mul__(other)
+        other = operand(self, "*", other)
+        b = (other.secret() if isinstance(other, PrivateTensor) else other).operand()
+        return self._multiplied(MaskedOpening(b.share, 0, 64, 64, 0), b.bits)
+
+    def square(self) -> Secret:
+        """Return the square of each element, with twice the operand's fractional bits; one round."""
+        return super().square() if self._wide is not None else self._multiplied(None, 0)
+
+    def _multiplied(self, other: MaskedOpening | None, bits: int) -> Secret:
+        """Return the value, cut as an operand, times a factor of `bits` fractional bits, or times itself; one round."""
+        cut = max(0, self.bits - self.kept)
+        wanted = [_opening(self.narrow, self.ring, cut), *([] if other is None else [other])]
+        found = open_all(self._engine, *wanted)
+        share = product(self._engine, found[0], found[-1])
+        evict(self._engine, *found)
+        return self._with(share, self.bits - cut + (self.bits - cut if other is None else bits))
 
     def softmax(self, dim: int) -> Secret:
         """Return the probabilities of each row, of whose logits only the top bits are opened."""
