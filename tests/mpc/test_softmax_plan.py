@@ -56,7 +56,7 @@ def test_rows_of_every_level_are_right(classes, bound):
     share = sharing(z, 32)
     done = run(lambda e: softmax(e, share(e), 32, bound))
     error = done.value(16) - z.softmax(1)
-    assert error.abs().max() < (4e-5 if bound <= 16 else 5e-4) and abs(error.mean()) < 3e-7
+    assert error.abs().max() < (4e-5 if bound <= 16 else 5e-4) and abs(error.mean()) < 5 * error.std() / len(z) ** 0.5
     rounds = 3 if bound < 2.3 else 7 + plan(classes, bound).roots + 5 * plan(classes, bound).doublings
     assert done.engines[0].channel.meter.rounds == done.dry.channel.meter.rounds == rounds
     if classes <= 10:
