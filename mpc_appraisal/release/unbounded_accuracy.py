@@ -65,7 +65,7 @@ def unbounded_softmax_off(classes: int, spread: float) -> Off:
     power, tilt = _of_powers(w)
     how, wide = division_plan(classes, w.low, w.down), 2.0**-w.point
     entry, drift = 2.0**X_DROP / how.low, 1 / how.low + 2.0**-Y_SCALE
-    sure = (tilt * (LOGIT_RANGE / 2 + wide) + TABLE) / 2 + _left_out(classes, w) + how.reciprocal.error() + drift**2
+    sure = (tilt * (LOGIT_RANGE / 2 + wide) + TABLE) / 2 + _left_out(classes, w) + how.error + drift**2
     square = power**2 / 8 + drift**2 + (entry / 2) ** 2 * classes + classes * 4.0 ** -(BITS + 1)
     if how.rough is not None:  # x is opened once more before, in finer units
         first = 2.0**how.x_down / w.low

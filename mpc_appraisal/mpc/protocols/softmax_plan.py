@@ -234,7 +234,7 @@ class SoftmaxPlan:
     @property
     def slip(self) -> float:
         """Return how far the sum of a row's probabilities may be from 1 before the last cut, with certainty."""
-        return slip(self.classes, self.low, self.reciprocal)
+        return slip(self.classes, self.low, self.reciprocal.error())
 
     @property
     def highest(self) -> float:
@@ -246,13 +246,13 @@ class SoftmaxPlan:
         return narrow_fit(name, self.low)
 
 
-def slip(classes: int, low: float, reciprocal: Fit) -> float:
+def slip(classes: int, low: float, error: float) -> float:
     """Return how far the sum of a row's probabilities may be from 1 before the last cut, with certainty.
 
-    The row's opened sum is at least `low`, and is divided by means of the harmonics `reciprocal`.
+    The row's opened sum is at least `low`, and `error` bounds the relative error of its reciprocal.
     """
     entry = classes * 2.0**X_DROP / low  # all entries of x are off by a unit, and so is the sum
-    return (1 + entry + 1 / low) * (1 + reciprocal.error() + 2.0**-Y_SCALE) - 1
+    return (1 + entry + 1 / low) * (1 + error + 2.0**-Y_SCALE) - 1
 
 
 def narrow_fit(name: str, low: float) -> Fit:

@@ -165,7 +165,8 @@ def exponentials_of(
     """
     w = window(z.shape[1], bits, spread, finest)
     cut, (of_top, of_fine) = bits - w.point, rings or (w.coarse, Z_BITS)
-    logits = (z - z[:, -1:]).t().contiguous()
+    # A cut is right on average where the low bits of shares are random, and those of the last logit would be zero.
+    logits = engine.blinded((z - z[:, -1:]).t().contiguous())
     (coarse,) = open_all(engine, MaskedOpening(logits, cut, w.coarse, w.coarse, 0))
     top = maximum_of(engine, coarse)
     shifted = logits - (top << cut) + engine.public_share(torch.full_like(logits, w.middle))
@@ -250,7 +251,7 @@ def unbounded_log_softmax(
     width = min(V_BITS, 64 - (at - kept))
     v, s = open_all(
         engine,
-        MaskedOpening(v, at - kept, width, 64, 1 << (width - 2)),
+        MaskedOpening(engine.blinded(v), at - kept, width, 64, 1 << (width - 2)),
         MaskedOpening(found.x.sum(1, keepdim=True), w.down, S_BITS, S_BITS, 2),
     )
     fit = log_fit(w)
