@@ -9,6 +9,8 @@ bound, by the public rule of `release.unbounded_logits`. With v, m, x, C and u a
   the sum by t times the mean of v under the probabilities, which is at most ln C + u in size.
 - What lies below the window is left out: at most (C - 1) e^(-16 + 2 u) of the sum.
 - x is opened once, and once as a sum; then the rows are divided, or the logarithm is taken, as in `softmax_accuracy`.
+  Where the division has two steps, the first opening of x counts besides, and the error of its rough reciprocal cancels
+  (see `row_division`).
 
 The constants and formulas here are part of the proof and are not to be tuned.
 """

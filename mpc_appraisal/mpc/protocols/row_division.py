@@ -36,7 +36,6 @@ from mpc_appraisal.mpc.protocols.softmax_plan import (
     TOP,
     X_BITS,
     X_DROP,
-    Y_BITS,
     Y_SCALE,
     narrow_fit,
     slip,
@@ -44,6 +43,7 @@ from mpc_appraisal.mpc.protocols.softmax_plan import (
 
 WIDE_BITS = 24  # x and y' are opened with so many bits where two reciprocals are taken.
 ONE_DROP = S_BITS - 1 - Y_SCALE  # t has as many fractional bits as a reciprocal where 1 / t is a line.
+LINE_BITS = Y_SCALE + 2  # t is opened with so many bits then.
 ONE = 1 << (S_BITS - 1)  # Sums are integers up to this.
 LINE = 0.0025  # Where y' is off by at most this part, 1 / t is a line.
 # For sums in a range of at most the first number's ratio: the number of harmonics of y', the number of bits by which
@@ -121,7 +121,7 @@ def division_plan(classes: int, low: float, down: int) -> DivisionPlan:
     drop = point + wider - below
     smallest = fit.one / HIGH * 2.0**point * (1 - off)
     slack = 2 / least + classes / 2.0**wider / least + 2 / smallest
-    most = drop + max(S_BITS, X_DROP + X_BITS, ONE_DROP + Y_BITS if off <= LINE else 0)
+    most = drop + max(S_BITS, X_DROP + X_BITS, ONE_DROP + LINE_BITS if off <= LINE else 0)
     if slack > SLACK or most > Q_RING:  # the sum of q is below 2^(drop + S_BITS - 1), or barely above it
         raise ArithmeticError(f"no division of rows of {classes} with sums from {low:g} to {TOP * 2.0**down:g}")
     if off <= LINE:
@@ -185,6 +185,6 @@ def _narrowed(engine: Engine, x: MaskedValue, s: MaskedValue, how: DivisionPlan)
     opening = MaskedOpening(t, rough.drop, S_BITS, S_BITS, 2)
     if how.reciprocal is None:
         t = t - engine.public_share(torch.full_like(t, round(rough.lift * ONE * 2.0**rough.drop)))
-        opening = MaskedOpening(t, rough.drop + ONE_DROP, Y_BITS, 64, 2)
+        opening = MaskedOpening(t, rough.drop + ONE_DROP, LINE_BITS, 64, 2)
     q, t = open_all(engine, MaskedOpening(q, rough.drop + X_DROP, X_BITS, 64), opening)
     return q, t
