@@ -248,6 +248,7 @@ def unbounded_log_softmax(
     else:
         v, at = z - z[:, -1:] - (found.top.share(engine) << (bits - w.point)).t(), bits
     evict(engine, fine, found.top)
+    v, at = (v, at) if at >= kept else (v << (kept - at), kept)
     width = min(V_BITS, 64 - (at - kept))
     v, s = open_all(
         engine,
