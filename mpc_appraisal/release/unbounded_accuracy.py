@@ -9,6 +9,8 @@ bound, by the public rule of `release.unbounded_logits`. With v, m, x, C and u a
   the sum by t times the mean of v under the probabilities, which is at most ln C + u in size.
 - What lies below the window is left out: at most (C - 1) e^(-16 + 2 u) of the sum.
 - x is opened once, and once as a sum; then the rows are divided, or the logarithm is taken, as in `softmax_accuracy`.
+  Where the division has two steps, the first opening of x counts besides, and the error of its rough reciprocal cancels
+  (see `row_division`).
 
 The constants and formulas here are part of the proof and are not to be tuned.
 """
@@ -18,16 +20,12 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-import numpy as np
-
 from mpc_appraisal.methods.base import Appraiser, Facts
-from mpc_appraisal.mpc.backends.fast import DrySession
 from mpc_appraisal.mpc.protocols.log_softmax import LOG_BITS
-from mpc_appraisal.mpc.protocols.row_division import OPEN_BITS, PositiveRows, divided, polynomial
-from mpc_appraisal.mpc.protocols.softmax_plan import BITS, LOGIT_RANGE, MANTISSA, Z_BITS
-from mpc_appraisal.mpc.protocols.unbounded_softmax import FLOOR_BITS, STEP_BITS, X_BITS, Window, log_bits, window
-from mpc_appraisal.mpc.ring.powers_of_three import LN3, POINT, stretched
-from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
+from mpc_appraisal.mpc.protocols.row_division import division_plan
+from mpc_appraisal.mpc.protocols.softmax_plan import BITS, LOGIT_RANGE, X_DROP, Y_SCALE
+from mpc_appraisal.mpc.protocols.unbounded_softmax import FLOOR_BITS, STEP_BITS, Window, log_bits, log_fit, window
+from mpc_appraisal.mpc.ring.powers_of_three import LN3, POINT
 from mpc_appraisal.release.softmax_accuracy import TABLE, Off, log_softmax_off, softmax_off
 from mpc_appraisal.release.unbounded_logits import unbounded_spread
 
@@ -67,12 +65,14 @@ def unbounded_softmax_off(classes: int, spread: float) -> Off:
     """
     w = window(classes, USUAL_BITS, spread)
     power, tilt = _of_powers(w)
-    drop = math.floor(math.log2(w.one)) - X_BITS
-    rows = PositiveRows(shape_tensor((1, classes)), 64, drop, w.one, w.low, w.high)
-    last = divided(DrySession().context.engine, rows).how
-    sure = (tilt * (LOGIT_RANGE / 2 + 2.0**-w.point) + TABLE) / 2 + _left_out(classes, w)
-    sure += max(last.high / (1 + last.drift) - 1, 1 - last.low / (1 - last.drift)) + last.drift**2
-    square = power**2 / 8 + (2.0**drop / w.low / 2) ** 2 * classes + last.drift**2 + classes * 4.0 ** -(BITS + 1)
+    how, wide = division_plan(classes, w.low, w.down), 2.0**-w.point
+    entry, drift = 2.0**X_DROP / how.low, 1 / how.low + 2.0**-Y_SCALE
+    sure = (tilt * (LOGIT_RANGE / 2 + wide) + TABLE) / 2 + _left_out(classes, w) + how.error + drift**2
+    square = power**2 / 8 + drift**2 + (entry / 2) ** 2 * classes + classes * 4.0 ** -(BITS + 1)
+    if how.rough is not None:  # x is opened once more before, in finer units
+        first = 2.0**how.x_down / w.low
+        sure += classes * first**2
+        square += (first / 2) ** 2 * classes
     return Off(sure, math.sqrt(square))
 
 
@@ -84,35 +84,9 @@ def unbounded_log_softmax_off(classes: int, spread: float, rows: int | None) -> 
     """
     w = window(classes, USUAL_BITS, spread, STEP_BITS if rows is not None else FLOOR_BITS)
     power, tilt = _of_powers(w)
-    unit, step = 2.0**-LOG_BITS, 2.0**-w.point
-    kept = unit if rows is None else 2.0 ** -log_bits(rows, spread)
-    drop = math.ceil(math.log2(w.high / (2.0 ** (OPEN_BITS - 1) - 16)))
+    step, kept = 2.0**-w.point, 2.0**-LOG_BITS if rows is None else 2.0 ** -log_bits(rows, spread)
     sure = TABLE + tilt * (math.log(classes) + step) + 2 * (tilt * LOGIT_RANGE) ** 2 + _left_out(classes, w)
-    inverse, skew = _power(math.log(2 * w.high / w.low) + 0.2, unit)
     sure += step if rows is None else 0.0  # the floor is 16 below m, not below the largest logit
-    sure += _series(w.low / w.high, 1.0) + skew + TABLE
-    square = power**2 + (2.0**drop / w.low / 2) ** 2 + 2 * kept**2 + (inverse + 2.5 * unit) ** 2
+    sure += log_fit(w).error()
+    square = power**2 + (2.0**w.down / w.low) ** 2 + 2 * (kept / 2) ** 2
     return Off(sure, math.sqrt(square))
-
-
-def _power(largest: float, unit: float) -> tuple[float, float]:
-    """Bound the errors of an exponential of numbers of `unit` and at most `largest` in size: by chance, and for sure.
-
-    The two mantissas together have as many bits as the ring leaves, at most 2 MANTISSA.
-    """
-    drop = max(0, math.ceil(math.log2(largest / unit / (2.0 ** (Z_BITS - 2) - 8))))
-    step = unit * 2.0**drop
-    rate = step / LN3 * 2.0**POINT
-    offset = math.ceil(largest / LN3 + 1.01)
-    mantissa = min(MANTISSA, int((62.9 - largest / math.log(2.0) - stretched(offset)) / 2))
-    factor = math.sqrt(3) / 2 * 2.0**-mantissa + LN3 / 2 * 2.0**-20
-    return 2 * factor + (step / 2 if drop else 0.0), largest * abs(round(rate) / rate - 1)
-
-
-@lru_cache(maxsize=128)
-def _series(low: float, high: float) -> float:
-    """Return a bound on how far the series of `row_division.logarithm` is from ln on [low, high]."""
-    x = np.linspace(low, high, 4001)
-    start = np.polynomial.polynomial.polyval((x - (high + low) / 2) / ((high - low) / 2), polynomial(low, high))
-    d = x * np.exp(-start) - 1
-    return 1.01 * float(np.abs(start + d - d**2 / 2 + d**3 * (21845 / 65536) - np.log(x)).max())

@@ -12,6 +12,7 @@ numbers that belong together. In the engine rtas the dealer is the helper too, w
 | permutation, helper_functions | functions that the helper computes in the clear, on values in a random order |
 | comparison, borrow_chain | signs and relu, by digits of a mask |
 | maximum, group_maximum | maxima of rows, by comparisons of every pair in a group |
+| row_division | rows divided by their sums, which lie in any known range |
 | unbounded_softmax | the softmax of logits of almost any size, and its logarithm |
 | crypten_adapter, crypten_compat | convolutions, and whatever else CrypTen's tensors have, over the engine |
 | activations | relu with its derivative, layers, and the softmax of logits without a public bound |

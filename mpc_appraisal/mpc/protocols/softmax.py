@@ -38,6 +38,7 @@ import torch
 
 from mpc_appraisal.mpc.protocols import harmonics, levels
 from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.harmonics import Fit
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, MaskedValue, evict, open_all, product
 from mpc_appraisal.mpc.protocols.softmax_plan import (
     BITS,
@@ -165,9 +166,8 @@ def sums_opening(rows: Rows) -> MaskedOpening:
     return MaskedOpening(rows.x.sum(1, keepdim=True), rows.drop, S_BITS, S_BITS, 2)
 
 
-def reciprocal(engine: Engine, s: MaskedValue, how: SoftmaxPlan) -> MaskedValue:
+def reciprocal(engine: Engine, s: MaskedValue, fit: Fit) -> MaskedValue:
     """Return the masked value 2^S_BITS / 2 / s, with Y_SCALE fractional bits, of opened sums s; one round."""
-    fit = how.reciprocal
     share = harmonics.evaluate(engine, s, fit, harmonics.waves(engine, s, fit.harmonics))
     drop = harmonics.POINT - fit.shift - Y_SCALE
     (y,) = open_all(engine, MaskedOpening(share, drop, Y_BITS, 64))
@@ -189,7 +189,7 @@ def softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> torch.T
     how = plan(classes, bound)
     rows = normalised_rows(engine, classes * z - z.sum(1, keepdim=True), 1.0 / (classes * 2.0**bits), how)
     x, s = open_all(engine, MaskedOpening(rows.x, rows.drop + X_DROP, X_BITS, 64), sums_opening(rows))
-    y = reciprocal(engine, s, how)
+    y = reciprocal(engine, s, how.reciprocal)
     p = product(engine, x, y)
     evict(engine, x, s, y)
     return engine.truncate_locally(p, P_SCALE - BITS, P_SCALE + math.log2(how.highest))

@@ -234,8 +234,7 @@ class SoftmaxPlan:
     @property
     def slip(self) -> float:
         """Return how far the sum of a row's probabilities may be from 1 before the last cut, with certainty."""
-        entry = self.classes * 2.0**X_DROP / self.low  # all entries of x are off by a unit, and so is the sum
-        return (1 + entry + 1 / self.low) * (1 + self.reciprocal.error() + 2.0**-Y_SCALE) - 1
+        return slip(self.classes, self.low, self.reciprocal.error())
 
     @property
     def highest(self) -> float:
@@ -244,10 +243,19 @@ class SoftmaxPlan:
 
     def fit(self, name: str) -> Fit:
         """Return the harmonics of a function of the last sums."""
-        return _fit(name, self.low)
+        return narrow_fit(name, self.low)
 
 
-def _fit(name: str, low: float) -> Fit:
+def slip(classes: int, low: float, error: float) -> float:
+    """Return how far the sum of a row's probabilities may be from 1 before the last cut, with certainty.
+
+    The row's opened sum is at least `low`, and `error` bounds the relative error of its reciprocal.
+    """
+    entry = classes * 2.0**X_DROP / low  # all entries of x are off by a unit, and so is the sum
+    return (1 + entry + 1 / low) * (1 + error + 2.0**-Y_SCALE) - 1
+
+
+def narrow_fit(name: str, low: float) -> Fit:
     """Return the harmonics of sums from `low` on, fitted to the narrowest of few ranges that all plans share."""
     ratio, count = next((ratio, count) for ratio, count in HARMONICS if HIGH / (low - 2) <= ratio)
     return fitted(name, math.floor(HIGH / ratio), HIGH, S_BITS, 1 << (S_BITS - 1), count)
@@ -299,8 +307,9 @@ def plan(classes: int, bound: float, aside: float = 0.0, precise: bool = False) 
     for _ in range(k):
         stages.append(_doubling(classes, last))
         last = stages[-1].low - 2
+    fit = narrow_fit("reciprocal", last)
     return SoftmaxPlan(classes, k, largest, coarse, roots, shift, reach, room, most, bits, down,
-                       NARROW - 1 if roots else down, first, tuple(stages), last, _fit("reciprocal", last))  # fmt: skip
+                       NARROW - 1 if roots else down, first, tuple(stages), last, fit)  # fmt: skip
 
 
 def _coarse(classes: int, largest: float, low: float, high: float) -> Coarse | None:
