@@ -157,7 +157,7 @@ def test_two_organisations_and_files_with_a_numeric_target(tmp_path, capsys):
 
 REFUSED = {
     "the perceptron": (LINEAR, {"method": MlpFinetuning()}, "mlp_finetuning with model=linear_regression"),
-    "a metric of classes": (LINEAR, {"method": Influence(metric="auroc")}, "appraisal.metric.*auroc.*squared_error"),
+    "a metric of classes": (LINEAR, {"method": Influence(metric="auroc")}, "metric.*auroc.*squared_error"),
     "the perceptron of two classes": (LOGISTIC, {"method": MlpFinetuning()}, "mlp_finetuning with model=logistic"),
     "noise without a bound on targets": (
         LINEAR,
@@ -174,10 +174,10 @@ REFUSED = {
         {"release": NoisedRelease(row_norm=4.0, target_norm=1.0), "session": Spawn(engine="rtas")},
         "release: got dp; expected session.engine=fast",
     ),
-    "labels for numbers": (LINEAR, {"train": problem(LOGISTIC, 60, 1, FEATURES)}, "party.train.*numeric target"),
-    "numbers for labels": (LOGISTIC, {"data": problem(LINEAR, 30, 3, FEATURES)}, "party.data.*labels 0 and 1"),
+    "labels for numbers": (LINEAR, {"train": problem(LOGISTIC, 60, 1, FEATURES)}, "train.*numeric target"),
+    "numbers for labels": (LOGISTIC, {"data": problem(LINEAR, 30, 3, FEATURES)}, "data.*labels 0 and 1"),
     "an unknown model": (LINEAR, {"model": "ridge"}, "model.*one of softmax_regression"),
-    "a model of another kind": (LINEAR, {"l2": 0.5, "model": LINEAR(torch.zeros(9, 1).double(), 0.1)}, "party.model"),
+    "a model of another kind": (LINEAR, {"l2": 0.5, "model": LINEAR(torch.zeros(9, 1).double(), 0.1)}, "model: got"),
 }
 
 

@@ -142,7 +142,7 @@ def test_the_report_holds_the_figures_of_the_records(engine):
         (record,) = (r for r in rows if r["engine"] == engine_name and r["work"].startswith("gradient_norm"))
         assert float(row[3]) == pytest.approx(record["seconds"], rel=0.01) and row[9] == "1"
     html = (out / "engine.html").read_text()
-    assert "<style>\nbody {" in html  # readable: the style is the reports' own
+    assert "<style>\n:root { color-scheme" in html  # readable: the style is the reports' own
     for row in [*shown.values(), *runs]:
         assert all(f">{cell}</td>" in html for cell in row)
     facts = dict(cells(out / "engine.md", "Run"))
