@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,7 +47,7 @@ def check_tracker(arguments: Sequence[str]) -> None:
                 raise InputError("tracking", name, f"its library: pip install 'mpc_appraisal[{name}]'")
 
 
-class Tracker(Callback):
+class Tracker(Callback, ABC):
     """A callback that hands each finished job to one tracker. The launcher pickles it and sends it to the jobs.
 
     A subclass states `name` and `log`, and may check its settings in its constructor.
@@ -72,9 +73,15 @@ class Tracker(Callback):
         text = f"warning: {self.name} was not told of {os.path.relpath(folder)}, whose files are whole: {shown(why)}"
         print(text, file=sys.stderr, flush=True)
 
+    @abstractmethod
     def log(self, title: str, folder: Path, result: Result) -> None:
-        """Hand one job to the tracker. title: the job's folder as the user knows it."""
-        raise NotImplementedError
+        """Hand one job to the tracker.
+
+        Args:
+            title: The job's folder as the user knows it.
+            folder: The job's folder, whose files are whole.
+            result: What the folder's records say.
+        """
 
 
 class Mlflow(Tracker):
