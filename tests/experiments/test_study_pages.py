@@ -98,7 +98,7 @@ def test_long_text_folds_away(outline):
     assert [text for text in outline.visible if len(text) > SHORT and split(text)[1]] == []
 
 
-# Only a browser knows how wide a table is drawn. Where none is installed, the tests of the pages' outlines above still run.
+# Only a browser knows how wide a table is drawn. Without one, the tests of the pages' outlines above still run.
 @pytest.mark.skipif(CHROMIUM is None, reason=REASON)
 def test_no_table_is_cut_off_on_a_phone_or_on_a_desk(tmp_path):
     found = measured(PAGES, (400, 800, 1200), tmp_path)

@@ -64,8 +64,8 @@ def test_the_lead_comes_first_and_every_cell_names_its_column(page):
     assert html.count("prefers-color-scheme: dark") == 1 and "color-scheme: light dark" in html
 
 
-# Only a browser knows how wide a table is drawn. Where none is installed, the test of the cells' labels and classes, which
-# the layout is made of, still runs.
+# Only a browser knows how wide a table is drawn. Without one, the test above still checks the labels and classes of
+# cells that the layout is made of.
 @pytest.mark.skipif(CHROMIUM is None, reason=REASON)
 def test_no_table_of_long_cells_is_cut_off(page, tmp_path):
     found = sorted(measured(page[1:], (400, 1200), tmp_path), key=lambda one: one["width"])
