@@ -53,7 +53,7 @@ def kept(root: Path) -> dict[str, tuple[int, int, bytes]]:
             (path.parent / "records.jsonl").stat().st_mtime_ns,
             (path.parent / "records.jsonl").read_bytes(),
         )
-        for path in root.rglob("finished.json")
+        for path in sorted(root.rglob("finished.json"))
     }
 
 
