@@ -187,7 +187,8 @@ def softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> torch.T
     """
     classes = z.shape[1]
     how = plan(classes, bound)
-    rows = normalised_rows(engine, classes * z - z.sum(1, keepdim=True), 1.0 / (classes * 2.0**bits), how)
+    z = engine.blinded(classes * z - z.sum(1, keepdim=True))  # one owner's own logits are cut right on average too
+    rows = normalised_rows(engine, z, 1.0 / (classes * 2.0**bits), how)
     x, s = open_all(engine, MaskedOpening(rows.x, rows.drop + X_DROP, X_BITS, 64), sums_opening(rows))
     y = reciprocal(engine, s, how.reciprocal)
     p = product(engine, x, y)

@@ -215,10 +215,10 @@ def join(plane, shift, first, out):
 
 # -- opened values -------------------------------------------------------------------------------------------------
 @loop
-def masked_share(share, drop, more, mask, out):
-    """Write (share >> drop) + more + mask, which an owner sends to open a value."""
+def masked_share(share, up, drop, more, mask, out):
+    """Write ((share + up) >> drop) + more + mask, which an owner sends to open a value."""
     for i in range(len(share)):
-        out[i] = (share[i] >> drop) + more + mask[i]
+        out[i] = ((share[i] + up) >> drop) + more + mask[i]
 
 
 @loop
