@@ -1,12 +1,17 @@
 """The engine's three parties as threads of one process with queues between them: for tests of the mathematics alone.
 
-Sessions between real processes are in test_spawn, test_join and test_tls_appraisal.
+Keys follow from the name of the test and the number of the key in it. So every run of a test draws the same masks, and
+a test of a distribution that passes once passes always. Sessions between real processes, whose keys are random, are in
+test_spawn, test_join and test_tls_appraisal.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -18,19 +23,33 @@ from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor
-from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
+from mpc_appraisal.mpc.ring.prg import DryStream, Stream
+
+PATIENCE = 600  # seconds that a party of `run` waits for a message; a party that fails wakes the others at once
+_keys: Counter[str] = Counter()  # the number of keys so far, by test
+
+
+def new_key() -> bytes:
+    """The next key of the test that runs, in place of `prg.new_key`, whose keys are random."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+    _keys[test] += 1
+    return hashlib.sha256(f"{test} {_keys[test]}".encode()).digest()
 
 
 class QueueChannel(Channel):
-    def __init__(self, me: int, queues: dict[tuple[int, int], queue.Queue], seen: list[torch.Tensor]):
+    def __init__(
+        self, me: int, queues: dict[tuple[int, int], queue.Queue], seen: list[torch.Tensor], patience: float = 30
+    ):
         super().__init__(Meter())
-        self.me, self.queues, self.seen = me, queues, seen
+        self.me, self.queues, self.seen, self.patience = me, queues, seen, patience
 
     def _send(self, tensor, to):
         self.queues[self.me, to].put(tensor.clone())
 
     def _receive(self, shape, source, dtype):
-        tensor = self.queues[source, self.me].get(timeout=30)
+        tensor = self.queues[source, self.me].get(timeout=self.patience)
+        if tensor is None:
+            raise queue.Empty("another party has failed")
         assert tensor.shape == torch.Size(shape) and tensor.dtype == dtype
         self.seen.append(tensor)
         return tensor
@@ -72,12 +91,12 @@ def run(program: Callable[[Engine], Any]) -> Run:
     results, engines, seen, errors, shown = [None, None], [None, None], [[], []], [], []
 
     def owner(me: int) -> None:
-        channel = QueueChannel(me, queues, seen[me])
+        channel = QueueChannel(me, queues, seen[me], PATIENCE)
         engines[me] = Engine(me, channel, Engine.streams_of(keys[me]), Stream(pair, "pair"))
         results[me] = program(engines[me])
 
     def dealer() -> None:
-        channel = QueueChannel(2, queues, shown)
+        channel = QueueChannel(2, queues, shown, PATIENCE)
         Dealer(keys, lambda correction: channel.send(correction, 0), channel.receive).run(script, lambda: None)
 
     def guarded(f, *arguments):
@@ -85,6 +104,8 @@ def run(program: Callable[[Engine], Any]) -> Run:
             f(*arguments)
         except BaseException as error:  # noqa: BLE001  raised in the test's own thread below
             errors.append(error)
+            for each in queues.values():
+                each.put(None)
 
     threads = [threading.Thread(target=guarded, args=(owner, me)) for me in (0, 1)]
     threads.append(threading.Thread(target=guarded, args=(dealer,)))
