@@ -10,7 +10,7 @@ import pytest
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from scipy import stats
-from three import private, run, sharing
+from three import new_key, private, run, sharing
 
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.mpc.net.channel import DryChannel
@@ -23,7 +23,7 @@ from mpc_appraisal.mpc.protocols.softmax import softmax
 from mpc_appraisal.mpc.protocols.softmax_plan import MAX_CLASSES, doublings
 from mpc_appraisal.mpc.ring.fixed_point import decode, encode
 from mpc_appraisal.mpc.ring.powers_of_three import POINT, power_of_three
-from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
+from mpc_appraisal.mpc.ring.prg import DryStream, Stream
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
 torch.set_num_threads(1)
