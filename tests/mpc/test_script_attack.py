@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from processes import DATA_OWNER, MODEL_OWNER
-from three import QueueChannel, private
+from three import QueueChannel, new_key, private
 
 from mpc_appraisal.common.errors import DisagreementError
 from mpc_appraisal.methods import Influence
@@ -28,7 +28,7 @@ from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.orders import receive_script
 from mpc_appraisal.mpc.protocols.script_limits import Limits
 from mpc_appraisal.mpc.protocols.softmax_plan import Z_BITS, doublings
-from mpc_appraisal.mpc.ring.prg import Stream, new_key
+from mpc_appraisal.mpc.ring.prg import Stream
 
 ROWS, FEATURE, BOUND = 24, 1, 8.0
 
@@ -80,7 +80,7 @@ def attack(x: torch.Tensor, labels: torch.Tensor, pinned: bool) -> tuple[dict[in
             errors.append(error)
 
     def data_owner() -> None:
-        channel = QueueChannel(1, queues, [])
+        channel = QueueChannel(1, queues, [], 30.0)
         if pinned:
             dry = Engine(1, DryChannel(Meter()), Engine.streams_of(None), fast.DryStream(), dry=True)
             score(dry)
@@ -88,14 +88,14 @@ def attack(x: torch.Tensor, labels: torch.Tensor, pinned: bool) -> tuple[dict[in
         score(Engine(1, channel, Engine.streams_of(keys[1]), Stream(pair, "pair")))
 
     def dealer() -> None:
-        channel = QueueChannel(2, queues, [])
+        channel = QueueChannel(2, queues, [], 30.0)
         asked = receive_script(channel, Limits()) if pinned else parse(json.dumps(script))
         Dealer(keys, lambda correction: channel.send(correction, 0)).run(asked, lambda: None)
 
     threads = [threading.Thread(target=guarded, args=(party,), daemon=True) for party in (data_owner, dealer)]
     for thread in threads:
         thread.start()
-    channel = QueueChannel(0, queues, [])
+    channel = QueueChannel(0, queues, [], 30.0)
     found = {}
 
     def model_owner() -> None:
@@ -105,7 +105,7 @@ def attack(x: torch.Tensor, labels: torch.Tensor, pinned: bool) -> tuple[dict[in
 
     guarded(model_owner)
     for thread in threads if pinned else ():
-        thread.join(60)
+        thread.join(600)
     return found, errors
 
 

@@ -1,8 +1,6 @@
 """The engine's three parties as threads of one process with queues between them: for tests of the mathematics alone.
 
-Keys follow from the name of the test and the number of the key in it. So every run of a test draws the same masks, and
-a test of a distribution that passes once passes always. Sessions between real processes, whose keys are random, are in
-test_spawn, test_join and test_tls_appraisal.
+Sessions between real processes are in test_spawn, test_join and test_tls_appraisal.
 """
 
 from __future__ import annotations
@@ -23,22 +21,23 @@ from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor
-from mpc_appraisal.mpc.ring.prg import DryStream, Stream
+from mpc_appraisal.mpc.ring.prg import KEY_BYTES, DryStream, Stream
 
-PATIENCE = 600  # seconds that a party of `run` waits for a message; a party that fails wakes the others at once
-_keys: Counter[str] = Counter()  # the number of keys so far, by test
+_drawn: Counter[str] = Counter()
 
 
 def new_key() -> bytes:
-    """The next key of the test that runs, in place of `prg.new_key`, whose keys are random."""
-    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
-    _keys[test] += 1
-    return hashlib.sha256(f"{test} {_keys[test]}".encode()).digest()
+    """Return the next key of the test that runs, the same whenever it runs, so that no test fails by chance."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]  # without the word setup or call
+    _drawn[test] += 1
+    return hashlib.sha256(f"{test} {_drawn[test]}".encode()).digest()[:KEY_BYTES]
 
 
 class QueueChannel(Channel):
+    """A channel over queues in memory. patience: the seconds after which a message that does not come is an error."""
+
     def __init__(
-        self, me: int, queues: dict[tuple[int, int], queue.Queue], seen: list[torch.Tensor], patience: float = 30
+        self, me: int, queues: dict[tuple[int, int], queue.Queue], seen: list[torch.Tensor], patience: float = 600.0
     ):
         super().__init__(Meter())
         self.me, self.queues, self.seen, self.patience = me, queues, seen, patience
@@ -48,8 +47,8 @@ class QueueChannel(Channel):
 
     def _receive(self, shape, source, dtype):
         tensor = self.queues[source, self.me].get(timeout=self.patience)
-        if tensor is None:
-            raise queue.Empty("another party has failed")
+        if isinstance(tensor, BaseException):
+            raise tensor
         assert tensor.shape == torch.Size(shape) and tensor.dtype == dtype
         self.seen.append(tensor)
         return tensor
@@ -91,12 +90,12 @@ def run(program: Callable[[Engine], Any]) -> Run:
     results, engines, seen, errors, shown = [None, None], [None, None], [[], []], [], []
 
     def owner(me: int) -> None:
-        channel = QueueChannel(me, queues, seen[me], PATIENCE)
+        channel = QueueChannel(me, queues, seen[me])
         engines[me] = Engine(me, channel, Engine.streams_of(keys[me]), Stream(pair, "pair"))
         results[me] = program(engines[me])
 
     def dealer() -> None:
-        channel = QueueChannel(2, queues, shown, PATIENCE)
+        channel = QueueChannel(2, queues, shown)
         Dealer(keys, lambda correction: channel.send(correction, 0), channel.receive).run(script, lambda: None)
 
     def guarded(f, *arguments):
@@ -104,8 +103,8 @@ def run(program: Callable[[Engine], Any]) -> Run:
             f(*arguments)
         except BaseException as error:  # noqa: BLE001  raised in the test's own thread below
             errors.append(error)
-            for each in queues.values():
-                each.put(None)
+            for each in queues.values():  # nobody waits for a party that has failed
+                each.put(error)
 
     threads = [threading.Thread(target=guarded, args=(owner, me)) for me in (0, 1)]
     threads.append(threading.Thread(target=guarded, args=(dealer,)))
