@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.reporting.advice import NO_ADVICE, Advice
+from mpc_appraisal.reporting.metrics import BAND
 from mpc_appraisal.reporting.overlap_record import count_in_words
 from mpc_appraisal.reporting.page import render
 from mpc_appraisal.reporting.record import Record
@@ -306,7 +307,7 @@ def _below(result: RunRecords, advice: Advice) -> list[tuple[str, ...]]:
         if band is not None and any(cell is not None for cell in cells):
             texts = (DASH if cell is None else f"{cell:.2f}" for cell in cells)
             rows.append((words, *texts, "{:.2f} to {:.2f}".format(*band)))
-    rows = [(AGREEMENT, *("" for _ in methods), "random, 95%"), *rows] if rows else []
+    rows = [(AGREEMENT, *("" for _ in methods), BAND), *rows] if rows else []
     if any(thresholds.values()):
         cells = (number(min(each), 3) + "+" * (min(each) < max(each)) if each else DASH for each in thresholds.values())
         rows.insert(0, (THRESHOLD, *cells, ""))
