@@ -150,13 +150,15 @@ def appraise(
             progress(event)
 
     levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
-    plan, wanted = _plan(methods, l2, seed, release, kind, recipe), as_evaluation(evaluate)
+    plan = _plan(methods, l2, seed, release, kind, recipe)
+    with by_argument():
+        wanted = as_evaluation(evaluate)
     if wanted.measures and isinstance(session, Join):
         raise InputError("evaluate", list(wanted.measures), "None with a Join, where nobody holds both sides' data")
     with by_argument():
         buyer = _buyer(parts, kind, given, l2, threshold, controls, _of_one_market(data), methods)
         result = run(as_session(session), plan, buyer, seller, emit, levels, true_utility, baseline_methods)
-    return result.with_measured(evaluated(wanted, result, plan, buyer, seller, emit)) if wanted.measures else result
+        return result.with_measured(evaluated(wanted, result, plan, buyer, seller, emit)) if wanted.measures else result
 
 
 def _buyer(
