@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from omegaconf import OmegaConf
 from processes import APP, Ended, Process, Processes, gone, stretched
 
@@ -231,7 +232,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
         assert interrupted.code == 130 and "Traceback" not in interrupted.err
         done = list(kept(other))
         assert done == [str(k) for k in range(len(done))] and 1 <= len(done) < 5
-        assert f"ended early: {len(done)} of 5 jobs finished" in interrupted.err
+        assert f"ended early: {len(done)} of 5 jobs finished" in interrupted.err and (other / "report.html").exists()
         before = kept(root)
         assert list(before) == [str(k) for k in range(len(before))] and 1 <= len(before) < 5
         # A seed in front: job 0 is now another one, and what job 0 had finished is found and kept. Seed 4 is new.
@@ -246,6 +247,39 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     assert {record.session for record in read(root / four / "records.jsonl")} >= {"spawn"}
     assert "3 of 3 jobs finished, 1 of them in an earlier run" in again.err
     assert not list(root.rglob("*.new")) and not (root / ".sweep").exists()
+
+
+def interrupted_sweep(processes: Processes, tmp_path: Path) -> Process:
+    """Return a sweep of two jobs that is interrupted while the second one waits for its folder, which is held here."""
+    (tmp_path / "a" / "sweep" / "1").mkdir(parents=True)
+    held = FileLock(tmp_path / "a" / "sweep" / "1" / finished.LOCK)
+    with held:
+        process = start(processes, "a", *PLAIN, "seed=0,1", "resume=true")
+        process.until("waiting for another process at work in sweep/1", stretched(60))
+        os.killpg(process.popen.pid, signal.SIGINT)
+        process.until("Ctrl-C again ends at once", stretched(60))
+    return process
+
+
+def test_an_interrupted_sweep_writes_the_report_of_what_finished(tmp_path):
+    with Processes(tmp_path) as processes:
+        ended = interrupted_sweep(processes, tmp_path).wait(stretched(120))
+    assert ended.code == 130 and "Traceback" not in ended.err
+    assert re.search(r"^ended early: 1 of 2 jobs finished \(\d:\d\d, sweep\); with resume=true", ended.err, re.M)
+    assert ended.out.splitlines()[-1] == "report: sweep/report.html"
+    text = (tmp_path / "a" / "sweep" / "report.md").read_text()
+    assert "1 run, 1 method, 1 condition and 1 seed. Without results: 1 of 2 runs" in text and "| no records |" in text
+    assert list(kept(tmp_path / "a" / "sweep")) == ["0"] and not (tmp_path / "a" / "sweep" / ".sweep").exists()
+
+
+def test_a_second_interruption_ends_a_sweep_at_once(tmp_path):
+    (tmp_path / "a" / "sweep").mkdir(parents=True)
+    os.mkfifo(tmp_path / "a" / "sweep" / "report.html")  # nobody reads it, so that writing the report takes for ever
+    with Processes(tmp_path) as processes:
+        process = interrupted_sweep(processes, tmp_path)
+        os.killpg(process.popen.pid, signal.SIGINT)
+        ended = process.wait(stretched(60))
+    assert ended.code == 130 and "Traceback" not in ended.err and "report: sweep/report.html" not in ended.out
 
 
 def test_only_what_is_damaged_or_new_is_computed_again(tmp_path):
@@ -278,9 +312,8 @@ def test_failing_jobs_do_not_lose_the_others(tmp_path):
     assert ended.code == 2 and ended.err.count("Traceback") == 1
     assert "error: seed=0 model.l2=0.01: IsADirectoryError: " in ended.err
     assert all(f"error: seed={seed} model.l2=-1: model.l2: got -1" in ended.err for seed in (0, 1))
-    assert ended.err.splitlines()[-1] == (
-        "3 of 4 jobs failed: seed=0 model.l2=0.01; seed=0 model.l2=-1; seed=1 model.l2=-1"
-    )
+    said = r"3 of 4 jobs failed \(\d:\d\d, sweep\): seed=0 model.l2=0.01; seed=0 model.l2=-1; seed=1 model.l2=-1"
+    assert re.fullmatch(said, ended.err.splitlines()[-1])
     assert list(kept(tmp_path / "a" / "sweep")) == ["2"]
 
 
@@ -333,7 +366,9 @@ def test_a_killed_worker_loses_nothing_finished(tmp_path, preset, worker, option
     assert f"6 of 6 jobs finished, {len(before)} of them in an earlier run" in again.err
     assert all(again.err.count(f"[{k}/6] seed={k - 1}") == 1 for k in range(1, 7)), again.err
     assert bad.code == 2 and bad.err.count("error: model.l2=-1: ") == 1, bad.err
-    assert "1 of 2 jobs failed: model.l2=-1\n" in bad.err and list(kept(tmp_path / "b" / "sweep")) == ["1"]
+    assert re.search(r"1 of 2 jobs failed \(.*\): model.l2=-1\n", bad.err) and list(kept(tmp_path / "b" / "sweep")) == [
+        "1"
+    ]
 
 
 @pytest.mark.parametrize(
