@@ -47,6 +47,7 @@ from mpc_appraisal.mpc.protocols.tensors import FINE_BITS
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 
 SMALL = 0.1  # Up to this product of rate and steps the change of the loss on shares is a series.
+SMALLEST_UNIT = -24  # The unit of the change of the weights is at least 2 to this power.
 FINEST_BITS = 30  # The change of the weights has at most so many fractional bits, in units of 1.
 LARGEST_BITS = 61  # A logit has at most so many bits in the ring of 64.
 
@@ -135,28 +136,32 @@ class Finetuning(Appraiser):
             # The sum is divided once, by n and with the rate, because the mean gradient has few bits to lose.
             change = descended(change, gradient, self.lr / unit / n, 0.0 if moved is None else decay, bits)
             change = change if pull is None else change - pull
-            moved = factor(change, bits)
+            moved = factor(change, self.product_bits(facts))
             record_weights(weights + scaled(change, unit))
         before, y = test_x.matmul(weights), owned["test_y"]
         if self.expands(facts) and private(before):
-            return self._series(before, test_x, y, factor(moved), facts)
+            return self._series(before, test_x, y, factor(change), facts)
         return facts.loss.rise(before, before + scaled(test_x.matmul(moved), unit), y)
 
     @property
     def unit(self) -> float:
-        """Return the unit of the change of the weights, the largest power of two up to the rate, or 1."""
-        return 2.0 ** min(0, math.floor(math.log2(self.lr)))
+        """Return the unit of the change of the weights: the largest power of two up to the rate, in a public range."""
+        return 2.0 ** max(SMALLEST_UNIT, min(0, math.floor(math.log2(self.lr))))
 
-    def change_bits(self, facts: Facts) -> int:
-        """Return how many fractional bits the change of the weights has on shares, in its unit.
+    def product_bits(self, facts: Facts) -> int:
+        """Return with how many fractional bits, in its unit, the change of the weights enters products on shares.
 
-        A product with rows of FINE_BITS fractional bits has to fit the ring, for the public bound on what training adds
-        to logits. A squared error has no such bound.
+        The products have to fit the ring where rows have FINE_BITS fractional bits, for the public bound on what
+        training adds to logits. A squared error has no such bound.
         """
         if not facts.loss.exponential:
             return FINE_BITS
         room = LARGEST_BITS - FINE_BITS - math.ceil(math.log2(max(1.0, self.logit_spread(facts))))
-        return max(PRECISION_BITS, min(FINEST_BITS, room) + round(math.log2(self.unit)))
+        return max(1, min(FINEST_BITS, room) + round(math.log2(self.unit)))
+
+    def change_bits(self, facts: Facts) -> int:
+        """Return how many fractional bits the change of the weights has on shares, in its unit."""
+        return max(PRECISION_BITS, self.product_bits(facts))
 
     def expands(self, facts: Facts) -> bool:
         """Return whether the change of the loss on shares is the series above; the rule is public."""

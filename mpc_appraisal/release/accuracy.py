@@ -263,11 +263,15 @@ def _finetuning(method: Finetuning, facts: Facts, engine: str, unit: float) -> f
     logit = max(INPUT, _logits(facts)) + rows * moved
     step = slope * (off.sure + logit / 2) + math.sqrt(2) * rows + tilts
     apart = method.lr * (steps * step + LAMBDA * math.sqrt(steps) * 2 * slope * off.chance / math.sqrt(m))
-    # A step's two products are within two units each, and what the regulariser takes of the first weights within one.
-    apart += steps * root * math.sqrt(facts.classes) * 5 * method.unit * 2.0 ** -method.change_bits(facts)
+    # A step's two products are within two units each, and what the regulariser takes of the first weights within one. A
+    # change that is cut before it enters products moves logits, and with them the next gradients.
+    fine, cut = (method.unit * 2.0**-bits for bits in (method.change_bits(facts), method.product_bits(facts)))
+    apart += steps * root * math.sqrt(facts.classes) * 5 * fine
+    apart += method.lr * steps * slope * longest * root * (cut if cut > fine else 0.0)
     if method.expands(facts):
         return slope * apart + _series_off(method, facts) + unit / facts.test_rows
     after = INPUT + 2.0**-LOGIT_BITS + input_off(facts.test_rows, facts) * moved
+    after += longest * root * (cut if cut > fine else 0.0)
     loss = 2 * after + log.sure + INPUT + LAMBDA * log.chance / math.sqrt(facts.test_rows)
     return slope * apart + loss + unit / facts.test_rows
 
