@@ -41,6 +41,7 @@ OWN = (
     "overwrite",
     "evaluate",
     "quiet",
+    "attack",
 )
 
 # The keys of a count of shared items; with `overlap: null` they stand in no public configuration and in no job's key.

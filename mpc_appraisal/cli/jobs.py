@@ -22,8 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 from mpc_appraisal.cli import finished, launchers, sweep
 from mpc_appraisal.cli.config import OVERLAP, absolute, without_added
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.common.stable_names import stable
+from mpc_appraisal.common.stable_names import TARGET, stable
 from mpc_appraisal.data.resolution import AUTO
+
+NO_ATTACK = "mpc_appraisal.attacks.measures.NoAttack"
 
 
 def job_config(cfg: DictConfig) -> dict[str, Any]:
@@ -41,6 +43,8 @@ def job_config(cfg: DictConfig) -> dict[str, Any]:
             config.pop(key, None)
     if config.get("evaluate", {}).get("measures") == "none":  # and for the measures of how well values serve
         config.pop("evaluate")
+    if config.get("attack") == stable({TARGET: NO_ATTACK}):  # and for the choice of no attack
+        config.pop("attack")
     return config
 
 

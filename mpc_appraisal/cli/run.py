@@ -264,6 +264,8 @@ def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: st
     """
     if "market" in cfg:
         return _market(cfg, folder, key, settings)
+    if "_target_" in cfg.protocol:
+        return _learning(cfg, folder, key, settings)
     made: list[Preflight] = []
     with progress(is_quiet(cfg)) as emit:
         result = appraise_config(cfg, emit, folder, made.append)
@@ -313,3 +315,21 @@ def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None
         print(f"report: {os.path.relpath(folder / 'report.html')}")
     else:
         print_market(record, terminal(), folder / "report.html")
+
+
+def _learning(cfg: DictConfig, folder: Path, key: str | None, settings: str | None) -> None:
+    """Run a protocol of private learning and the attacks on it, and write the files."""
+    from mpc_appraisal.cli.learning import learn
+    from mpc_appraisal.reporting.learning_report import print_learning, write_learning
+
+    with progress(is_quiet(cfg)) as emit:
+        record = learn(cfg, emit)
+    finished.clear(folder)
+    record.write(folder / finished.RECORDS)
+    write_learning(record, folder)
+    if key is not None:
+        finished.finish(folder, key, settings)
+    if is_quiet(cfg):
+        print(f"report: {os.path.relpath(folder / 'report.html')}")
+    else:
+        print_learning(record, terminal(), folder / "report.html")

@@ -58,6 +58,13 @@ STABLE_NAMES = {
     "mpc_appraisal.models.training.fit": "mpc_appraisal.training.fit",
     "mpc_appraisal.models.linear_regression.fit": "mpc_appraisal.models.linear_regression.fit",
     "mpc_appraisal.models.logistic_regression.fit": "mpc_appraisal.models.logistic_regression.fit",
+    "mpc_appraisal.attacks.measures.NoAttack": "mpc_appraisal.attacks.measures.NoAttack",
+    "mpc_appraisal.attacks.measures.EveryAttack": "mpc_appraisal.attacks.measures.EveryAttack",
+    "mpc_appraisal.attacks.measures.Membership": "mpc_appraisal.attacks.measures.Membership",
+    "mpc_appraisal.transformations.RtasTraining": "mpc_appraisal.transformations.RtasTraining",
+    "mpc_appraisal.transformations.RtasFast": "mpc_appraisal.transformations.RtasFast",
+    "mpc_appraisal.transformations.SharesTraining": "mpc_appraisal.transformations.SharesTraining",
+    "mpc_appraisal.transformations.FloatShares": "mpc_appraisal.transformations.FloatShares",
 }
 
 

@@ -1,0 +1,12 @@
+"""Attacks as choices of the app: each measures what one attack recovers from a protocol's view, beside a guess.
+
+`EVERY` lists the attacks in the order in which `attack=all` measures them. An attack is added as a file here, a name in
+`EVERY`, and a file in conf/attack.
+"""
+
+from mpc_appraisal.attacks.measures.base import Attack, EveryAttack, Finding, NoAttack, above_chance, attacks_on
+from mpc_appraisal.attacks.measures.membership import Membership
+
+EVERY: tuple[type[Attack], ...] = (Membership,)
+
+__all__ = ["EVERY", "Attack", "EveryAttack", "Finding", "Membership", "NoAttack", "above_chance", "attacks_on"]
