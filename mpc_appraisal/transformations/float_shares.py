@@ -6,7 +6,7 @@
     step         p = sigmoid(x w + b),   g = c (p - y) p (1 - p),   w <- w - x' g,   b <- b - sum g,   c = 2 lr / n
 
 The three parties run one program: owners 0 and 1, and the helper, whose tensors are zeros of the right shapes. x (n, d)
-and y (n, C) are rows and targets of the data owner, w (d, C) and b are the model's weights, lr is the learning rate, and
+and y (n, C) are the data owner's rows and targets, w (d, C) and b are the model's weights, lr is the learning rate, and
 u, v are random matrices that the helper deals. In go a public plan and an owner's tensors; out comes a `FittedModel`.
 
 The code is here to be measured and not to be used. A normal r hides less with every new sharing of the same x (see

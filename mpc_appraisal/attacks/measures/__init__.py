@@ -5,8 +5,27 @@
 """
 
 from mpc_appraisal.attacks.measures.base import Attack, EveryAttack, Finding, NoAttack, above_chance, attacks_on
+from mpc_appraisal.attacks.measures.collusion import Collusion
+from mpc_appraisal.attacks.measures.float_drift import FloatDrift
+from mpc_appraisal.attacks.measures.histogram import Histogram
+from mpc_appraisal.attacks.measures.known_rows import KnownRows
+from mpc_appraisal.attacks.measures.linking import Linking
 from mpc_appraisal.attacks.measures.membership import Membership
 
-EVERY: tuple[type[Attack], ...] = (Membership,)
+EVERY: tuple[type[Attack], ...] = (Membership, Linking, Histogram, KnownRows, FloatDrift, Collusion)
 
-__all__ = ["EVERY", "Attack", "EveryAttack", "Finding", "Membership", "NoAttack", "above_chance", "attacks_on"]
+__all__ = [
+    "EVERY",
+    "Attack",
+    "Collusion",
+    "EveryAttack",
+    "Finding",
+    "FloatDrift",
+    "Histogram",
+    "KnownRows",
+    "Linking",
+    "Membership",
+    "NoAttack",
+    "above_chance",
+    "attacks_on",
+]
