@@ -51,7 +51,7 @@ class FloatDrift(Attack):
         reached = next(point["measured"] for point in points if point["sharings"] == view.sharings)
         needed = drift.sharings(view.deviation, variance, 0.9)
         return [Finding(
-            "float drift", f"{view.sharings} sharings of each row, as in this run; {needed:,} reach a correlation of 0.9",
+            "float drift", f"{view.sharings} sharings of each row in the run; {needed:,} reach a correlation of 0.9",
             max(0.0, reached), 0.0, "correlation of the mean of one party's shares with the rows",
             "in the ring, where shares are uniform", abs(ring[view.sharings]), points=tuple(points),
         )]  # fmt: skip

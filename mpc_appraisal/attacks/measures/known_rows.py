@@ -59,8 +59,7 @@ class KnownRows(Attack):
         guess = np.random.default_rng(seed).normal(size=w.shape) * np.sqrt(np.square(w).mean())
         blind = known_rows.rows(guess, outputs[sought] - bias, public)
         return [Finding(
-            "known rows", f"first layer of {w.shape[1]} outputs a row of {w.shape[0]} features, {self.known} known rows, "
-            "under the layer of one step",
+            "known rows", f"{self.known} known rows of {w.shape[0]} features, {w.shape[1]} outputs in one step",
             known_rows.explained(found, x[sought], mean), 0.0,
             "share of the rows' variance about the mean row that is explained",
             "with no known row, and with few outputs", known_rows.explained(blind, x[sought], mean),
