@@ -8,7 +8,7 @@ report has to keep what leaks, because no protocol may be shown without it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +101,13 @@ def summary_table(record: LearningRecord) -> Table:
     return Table("In short", (), "", [], tuple(notes))
 
 
-def attacks_table(record: LearningRecord) -> Table:
+def attacks_table(findings: Sequence[Mapping[str, Any]]) -> Table:
     """Return what each attack recovered, beside a guess, and where it stops."""
     rows = [
         (one["attack"], one["setting"], f"{one['recovered']:.3f}", f"{one['chance']:.3f}", f"{above(one):.2f}",
          one["meaning"], one["stops"], DASH if one.get("stopped") is None else f"{one['stopped']:.3f}",
          "yes" if one.get("assumed", True) else "no")
-        for one in record["attacks"]
+        for one in findings
     ]  # fmt: skip
     header = ("attack", "setting", "recovered", "chance", "above chance", "of what", "stops", "there", "assumed")
     notes = (
@@ -155,7 +155,7 @@ def write_learning(record: LearningRecord, folder: str | Path) -> list[Path]:
     images = save(attacks_figure(record), folder, "attacks")
     page = Page(
         TITLE,
-        main=[summary_table(record), attacks_table(record), opened_table(record), cost_table(record)],
+        main=[summary_table(record), attacks_table(record["attacks"]), opened_table(record), cost_table(record)],
         trust=[*record["leakage"], record["trust"]],
         details=[facts_table(record)],
         lead=Lead(learning_tiles(record), Image(images[1], CAPTION if record["attacks"] else ACCURACIES)),
@@ -179,17 +179,22 @@ def print_learning(record: LearningRecord, console: Any, report: str | Path | No
         console.print(Text(f"Report: {os.path.relpath(report)}", link), soft_wrap=True)
 
 
+def attacks_line(findings: Sequence[Mapping[str, Any]]) -> str:
+    """Return what attacks recovered in one sentence."""
+    told = [f"{o['attack']}: {o['recovered']:.2f} (a guess {o['chance']:.2f})" for o in findings]
+    return f"{'; '.join(told) or 'none measured'}."
+
+
 def _facts(record: LearningRecord) -> list[tuple[str, str]]:
     """Return the run in short, a label and a text for each fact."""
     notes, cost = summary_table(record).notes, record["cost"]
-    attacked = [f"{o['attack']}: {o['recovered']:.2f} (a guess {o['chance']:.2f})" for o in record["attacks"]]
     spent = f"{number(cost['plain_seconds'], 3)} s in the clear"
     if cost["seconds"] is not None:
         spent = f"{number(cost['seconds'], 3)} s, {number(record.sent / 1e6, 3)} MB, {cost['rounds']:,} rounds; {spent}"
     opened = [f"{o['numbers']:,} numbers ({o['what']}) to {' and '.join(o['to'])}" for o in record["openings"]]
     return [
         *(("" if k else "In short", note) for k, note in enumerate(notes)),
-        ("Attacks", f"{'; '.join(attacked) or 'none measured'}."),
+        ("Attacks", attacks_line(record["attacks"])),
         ("Cost", f"{spent}."),
         ("Opened", f"{'; '.join(opened) or 'nothing by a protocol'}.".replace("_", " ")),
         ("Leaks", " ".join(record["leakage"])),

@@ -207,7 +207,7 @@ def leak_tiles(points: Sequence[LeakPoint]) -> list[Tile]:
     if safe:
         best = min(safe, key=lambda p: p.ratio)
         tiles.append(
-            (f"{number(best.ratio, 2)} x", f"the seconds in the clear: {best.label}, which gives nothing away here")
+            (f"{number(best.ratio, 2)} x", f"the seconds in the clear: {best.label}; no attack here recovers anything")
         )
     return tiles
 

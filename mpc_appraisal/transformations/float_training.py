@@ -25,6 +25,7 @@ from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.session import Opening, PlainSession
 from mpc_appraisal.transformations.float_shares import FloatPlan, Floats, logistic
 from mpc_appraisal.transformations.network_training import (
+    HELPER_VIEWS,
     NetworkTraining,
     commonest,
     helper_view,
@@ -54,7 +55,11 @@ class FloatShares(NetworkTraining):
     name: ClassVar[str] = "float_shares"
     label: ClassVar[str] = "RTAS, float shares"
     engine: ClassVar[str | None] = None
-    shows: ClassVar[tuple[str, ...]] = ("helper", "float_shares")
+
+    @property
+    def shows(self) -> tuple[str, ...]:
+        """The names of the views, of which those of the helper are as in `RtasTraining`."""
+        return (*(HELPER_VIEWS if self.epochs > 1 else HELPER_VIEWS[:1]), "float_shares")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,10 +101,8 @@ class FloatShares(NetworkTraining):
             done = launched(_party, jobs, session)
             cost = LearningCost(done.seconds, done.bytes_sent, done.rounds)
             accuracy, more, openings = rightly(done.predicted, data.test.y), {"spread": done.more}, done.openings
-        views = {
-            "helper": helper_view(plan, clear.layers, data),
-            "float_shares": FloatSharesView(data.train, self.deviation, 1 + self.epochs),
-        }
+        views = dict.fromkeys(self.shows, helper_view(plan, clear.layers, data))
+        views["float_shares"] = FloatSharesView(data.train, self.deviation, 1 + self.epochs)
         return LearningOutcome(accuracy, rightly(clear.predicted, data.test.y), commonest(data.test.y), len(x),
                                len(test), len(order), cost, plain_seconds, openings, views, more)  # fmt: skip
 

@@ -50,6 +50,7 @@ from mpc_appraisal.transformations.strategy import (
 from mpc_appraisal.transformations.views import FirstLayerView, HelperView
 
 NETWORKS = ("logistic", "perceptron", "cnn")
+HELPER_VIEWS = ("helper", "helper_training")
 KERNEL = 4  # the side of a filter of the network cnn, which the paper chose for 28 x 28 pixels; its stride is 2
 
 
@@ -149,7 +150,7 @@ class NetworkTraining(LearningProtocol):
             return {}
         if self.fast:
             return {"first_layer": FirstLayerView(plan.model, layers[0], data.train, data.test)}
-        return {"helper": helper_view(plan, layers, data)}
+        return dict.fromkeys(self.shows, helper_view(plan, layers, data))
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,11 @@ class RtasTraining(NetworkTraining):
     name: ClassVar[str] = "rtas_training"
     label: ClassVar[str] = "RTAS"
     engine: ClassVar[str] = rtas.NAME
-    shows: ClassVar[tuple[str, ...]] = ("helper",)
+
+    @property
+    def shows(self) -> tuple[str, ...]:
+        """The names of the views; one epoch alone cannot be compared with another."""
+        return HELPER_VIEWS if self.epochs > 1 else HELPER_VIEWS[:1]
 
     @property
     def leakage(self) -> tuple[str, ...]:

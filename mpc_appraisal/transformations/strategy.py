@@ -28,6 +28,7 @@ Emit = Callable[[dict[str, Any]], None]
 # The views that attacks begin from, each with what it is.
 VIEWS = {
     "helper": "values of functions, in an order that the helper does not know",
+    "helper_training": "the same for each row in each epoch of a training",
     "first_layer": "outputs of the first layer, row by row",
     "float_shares": "shares and masked values in floating point",
     "encodings": "mixed images with random signs",

@@ -16,7 +16,6 @@ from mpc_appraisal.attacks.measures.base import Attack, Finding
 from mpc_appraisal.attacks.rtas import linking
 from mpc_appraisal.attacks.rtas.view import HIDDEN, View, seen
 from mpc_appraisal.common.checks import integer, one_of
-from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.transformations.views import HelperView
 
 
@@ -34,7 +33,7 @@ class Linking(Attack):
     hidden: str | None = None
 
     name: ClassVar[str] = "linking"
-    reads: ClassVar[str] = "helper"
+    reads: ClassVar[str] = "helper_training"
 
     def __post_init__(self) -> None:
         integer("attack.rows", self.rows, 2)
@@ -44,8 +43,6 @@ class Linking(Attack):
     def measure(self, view: HelperView, seed: int) -> list[Finding]:
         """Link the rows of each two epochs, as `Attack.measure` describes it."""
         sights, hidden = view.sights()[:, : self.rows], self.hidden or view.hidden
-        if len(sights) < 2:
-            raise InputError("protocol.epochs", len(sights), "2 or more for attack=linking, which compares two epochs")
         points = []
         for epoch in range(len(sights) - 1):
             before, after = (_view(sights[k], hidden, seed + k) for k in (epoch, epoch + 1))
