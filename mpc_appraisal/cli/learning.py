@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from mpc_appraisal.appraisal.api import check_seed
@@ -25,20 +24,11 @@ from mpc_appraisal.common.provenance import config_hash, revision, versions
 from mpc_appraisal.common.stable_names import TARGET, stable
 from mpc_appraisal.data import mapped
 from mpc_appraisal.reporting.learning_record import KIND, LearningRecord
-from mpc_appraisal.transformations.strategy import PLAIN, LearningData, LearningProtocol
+from mpc_appraisal.transformations.strategy import PLAIN, LearningData
 
 NOTHING_HIDDEN = "One process, nothing is hidden: the training is the plaintext baseline, and attacks are simulated."
 ONLY = ("recipe", "overlap")  # keys of the app that a run of private learning refuses
 OWN_FILES = ("train", "test")  # the keys of `party` that it reads
-
-
-def is_learning(cfg: DictConfig) -> bool:
-    """Return whether the protocol of a configuration is one of private learning."""
-    target = cfg.protocol.get(TARGET)
-    if target is None or "market" in cfg:
-        return False
-    found = hydra.utils.get_class(target)
-    return isinstance(found, type) and issubclass(found, LearningProtocol)
 
 
 def learn(cfg: DictConfig, emit: Callable[[dict[str, Any]], None]) -> LearningRecord:

@@ -178,6 +178,14 @@ def leak_table(points: Sequence[LeakPoint]) -> Table:
     return Table(TITLE, header, "llrrrrrrlrrr", rows, notes)
 
 
+def short_table(points: Sequence[LeakPoint]) -> Table:
+    """Return the columns of `leak_table` that fit a terminal of 80 columns."""
+    full = leak_table(points)
+    kept = [full.header.index(name) for name in ("protocol", "accuracy", "to the clear", "best attack", "above chance")]
+    rows = [tuple(row[k] for k in kept) for row in full.rows]
+    return Table(TITLE, tuple(full.header[k] for k in kept), "".join(full.align[k] for k in kept), rows)
+
+
 def leak_sentences(points: Sequence[LeakPoint]) -> list[str]:
     """Return what was found, in two or three sentences."""
     if not points:

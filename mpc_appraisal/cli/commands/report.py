@@ -68,7 +68,7 @@ def default_folder(folders: Sequence[str]) -> Path:
 def report(folders: Sequence[str], out: Path) -> None:
     """Write the report of these folders, and print its main tables and its path."""
     from mpc_appraisal.cli.console import terminal
-    from mpc_appraisal.reporting.learning_sweep import leak_points, leak_table
+    from mpc_appraisal.reporting.learning_sweep import leak_points, short_table
     from mpc_appraisal.reporting.report import print_table
     from mpc_appraisal.reporting.sweep_data import read_sweeps
     from mpc_appraisal.reporting.sweep_report import (
@@ -82,7 +82,7 @@ def report(folders: Sequence[str], out: Path) -> None:
     sweep = read_sweeps(folders)
     page = write_report_of(sweep, out)[0]
     tables = [agreement_matrix(sweep), paired_cells(sweep)] if len(sweep.results) else []
-    tables.append(leak_table(leak_points(sweep.runs)))
+    tables.append(short_table(leak_points(sweep.runs)))
     for table in (*tables, failed_table(sweep)):
         if table.rows:
             print_table(table, terminal())
