@@ -28,7 +28,7 @@ from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInp
 from mpc_appraisal.appraisal.sessions import Join, Plain, Spawn
 from mpc_appraisal.appraisal.settings import digest_of_data, without_built_in
 from mpc_appraisal.cli import finished, safeguards, sweep
-from mpc_appraisal.cli.attacked import attack_appraisal, attacks_on_appraisal, attacks_on_market
+from mpc_appraisal.cli.attacked import attack_appraisal, attack_market, attacks_on_appraisal, attacks_on_market
 from mpc_appraisal.cli.config import absolute, extractor, instantiate, overlap_of, public_part, release_settings
 from mpc_appraisal.cli.console import terminal
 from mpc_appraisal.cli.inputs import read_own, shown
@@ -52,7 +52,7 @@ from mpc_appraisal.release import Release
 from mpc_appraisal.reporting.advice import NO_ADVICE
 from mpc_appraisal.reporting.attacked import Attacked
 from mpc_appraisal.reporting.card import card_stems, write_cards
-from mpc_appraisal.reporting.learning_report import attacks_line
+from mpc_appraisal.reporting.learning_report import attacks_line, attacks_table
 from mpc_appraisal.reporting.measured import write_measured
 from mpc_appraisal.reporting.record import Record, append
 from mpc_appraisal.reporting.report import print_result, write_report
@@ -317,18 +317,24 @@ def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None
         raise InputError("overlap", cfg.overlap, "null for a marketplace, which counts nothing")
     if Evaluation(**OmegaConf.to_object(cfg.evaluate)).measures:
         raise InputError("evaluate.measures", cfg.evaluate.measures, "none for a marketplace, which has no such truth")
-    attacks_on_market(cfg)
     sellers, protocol, session = instantiate(cfg.market), instantiate(cfg.protocol), instantiate(cfg.session)
-    record = market(sellers, protocol, session, instantiate(cfg.data).load, check_seed(cfg.seed), public_part(cfg))
+    attacks, built = attacks_on_market(cfg, protocol.name), []
+    seed, load = check_seed(cfg.seed), instantiate(cfg.data).load
+    record = market(sellers, protocol, session, load, seed, public_part(cfg), built.append)
+    attacked = None if attacks is None else attack_market(attacks, built[0], record, seed)
     finished.clear(folder)
     record.write(folder / finished.RECORDS)
-    write_market(record, folder)
+    write_market(record, folder, () if attacked is None else (attacks_table(attacked.attacks),))
+    if attacked is not None:
+        attacked.write(folder)
     if key is not None:
         finished.finish(folder, key, settings)
     if is_quiet(cfg):
         print(f"report: {os.path.relpath(folder / 'report.html')}")
     else:
         print_market(record, terminal(), folder / "report.html")
+        if attacked is not None:
+            print(f"Attacks on the protocol: {attacks_line(attacked.attacks)}")
 
 
 def _learning(cfg: DictConfig, folder: Path, key: str | None, settings: str | None) -> None:

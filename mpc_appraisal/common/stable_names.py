@@ -65,6 +65,8 @@ STABLE_NAMES = {
     "mpc_appraisal.attacks.measures.FloatDrift": "mpc_appraisal.attacks.measures.FloatDrift",
     "mpc_appraisal.attacks.measures.KnownRows": "mpc_appraisal.attacks.measures.KnownRows",
     "mpc_appraisal.attacks.measures.Histogram": "mpc_appraisal.attacks.measures.Histogram",
+    "mpc_appraisal.attacks.measures.PixelRecovery": "mpc_appraisal.attacks.measures.PixelRecovery",
+    "mpc_appraisal.attacks.measures.EquivalentModel": "mpc_appraisal.attacks.measures.EquivalentModel",
     "mpc_appraisal.attacks.measures.Linking": "mpc_appraisal.attacks.measures.Linking",
     "mpc_appraisal.transformations.RtasTraining": "mpc_appraisal.transformations.RtasTraining",
     "mpc_appraisal.transformations.RtasFast": "mpc_appraisal.transformations.RtasFast",

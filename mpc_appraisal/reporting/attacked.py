@@ -1,7 +1,7 @@
-"""What attacks on the protocol of an appraisal recovered: attacks.json in the run's folder.
+"""What attacks on the protocol of an appraisal or a marketplace recovered: attacks.json in the run's folder.
 
-In go findings, and what the appraisal cost beside the same in the clear; out comes an `Attacked`, which is written and
-read back. The file stands beside the records of an appraisal for which an attack was chosen. It holds no row and no
+In go findings, and what the run cost beside the same in the clear; out comes an `Attacked`, which is written and
+read back. The file stands beside the records of a run for which an attack was chosen. It holds no row and no
 value. The name of the file and its keys have to stay.
 """
 
@@ -22,19 +22,19 @@ FILE = "attacks.json"
 
 @dataclass(frozen=True)
 class Attacked:
-    """What attacks on an appraisal recovered.
+    """What attacks on a run recovered.
 
     Attributes:
         label: The protocol in words.
-        method: The method, or methods, whose cost is stated.
-        seconds: The seconds of the protocol for all candidates; None where the session is plain.
+        operation: What was computed, whose cost is stated.
+        seconds: The seconds of the protocol; None where the session is plain.
         plain_seconds: The seconds of the same in the clear.
         megabytes: What all parties sent; None where the session is plain.
         attacks: The findings, dictionaries with the keys FINDING; there may be none, where no attack fits.
     """
 
     label: str
-    method: str
+    operation: str
     seconds: float | None
     plain_seconds: float
     megabytes: float | None
@@ -59,5 +59,5 @@ def _made(facts: dict[str, Any]) -> Attacked:
     findings = facts.get("attacks")
     fits = isinstance(findings, list) and all(isinstance(one, dict) and set(one) >= FINDING for one in findings)
     if not fits or set(facts) != set(Attacked.__dataclass_fields__):
-        raise InputError("attacks", sorted(facts), "the file that an appraisal with an attack wrote")
+        raise InputError("attacks", sorted(facts), "the file that a run with an attack wrote")
     return Attacked(**facts)

@@ -3,7 +3,7 @@
     cost = seconds of the protocol / seconds of the same operation in the clear
     above chance = (recovered - chance) / (1 - chance)      of the best attack that was measured
 
-In go the runs of a sweep: those of private learning, and appraisals for which an attack was chosen. Out come points,
+In go the runs of a sweep: those of private learning, and others for which an attack was chosen. Out come points,
 which are means over seeds, a figure, tables, sentences, and a frame with a row for each finding of each run. Words and
 colours may change. The columns of the frame have to stay, because users' programs read them.
 """
@@ -95,8 +95,8 @@ def _facts(run: RunFolder) -> dict[str, Any]:
     """Return what a run says of cost and leak, alike for both kinds of runs."""
     if run.learning is None:
         a = run.attacked
-        settings = {"label": a.label, "methods": a.method}
-        return {"label": a.label, "settings": settings, "operation": f"appraisal by {a.method}", "accuracy": None,
+        settings = {"label": a.label, "operation": a.operation}
+        return {"label": a.label, "settings": settings, "operation": a.operation, "accuracy": None,
                 "plain_accuracy": None, "seconds": a.seconds, "plain_seconds": a.plain_seconds, "mb": a.megabytes,
                 "attacks": a.attacks, "tried": True}  # fmt: skip
     r: LearningRecord = run.learning

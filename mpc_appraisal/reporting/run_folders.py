@@ -52,7 +52,7 @@ class RunFolder:
             'damaged records', 'no appraisal' (a marketplace's record) or 'no records'.
         result: The records of an appraisal; None where the state has none that count, and for another kind of run.
         learning: The record of a run of private learning; None for another kind of run.
-        attacked: What attacks on an appraisal's protocol recovered; None where none was chosen.
+        attacked: What attacks on the protocol of an appraisal or a marketplace recovered; None where none was chosen.
         reason: The error in words, where one is known.
         overrides: The words of the command line that described the run.
     """
@@ -139,14 +139,23 @@ def _run_folder(sweep: str, root: Path, place: Path) -> RunFolder:
         if _first_object(place / RECORDS).get("kind") == KIND:
             return RunFolder(**named, state=done, learning=LearningRecord.read(place / RECORDS))
         result = Result(read(place / RECORDS)).with_measured(read_measured(place))
-        attacked = Attacked.read(place)
     except InputError as error:
         other = _first_object(place / RECORDS).get("kind", KIND) != KIND
         reason = "" if other else f"{error.value}; expected {error.expected}"
-        return RunFolder(**named, state=OTHER if other else DAMAGED, reason=reason)
+        if not other:
+            return RunFolder(**named, state=DAMAGED, reason=reason)
+        return RunFolder(**named, state=OTHER, attacked=_attacked(place))
     if not len(result):
         return RunFolder(**named, state=EMPTY)
-    return RunFolder(**named, state=done, result=result, attacked=attacked)
+    return RunFolder(**named, state=done, result=result, attacked=_attacked(place))
+
+
+def _attacked(place: Path) -> Attacked | None:
+    """Return what attacks recovered; None where no attack was chosen, or where the file is damaged."""
+    try:
+        return Attacked.read(place)
+    except InputError:
+        return None
 
 
 def _overrides(place: Path) -> tuple[str, ...]:

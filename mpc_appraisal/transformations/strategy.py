@@ -31,6 +31,7 @@ VIEWS = {
     "helper_training": "the same for each row in each epoch of a training",
     "first_layer": "outputs of the first layer, row by row",
     "float_shares": "shares and masked values in floating point",
+    "cloud": "first-layer outputs of sellers' images, and the masked layers of a shopper's network",
     "encodings": "mixed images with random signs",
 }
 PLAIN, SPAWN = "plain", "spawn"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from mpc_appraisal.data import Dataset
@@ -66,3 +67,24 @@ class FloatSharesView:
     train: Dataset
     deviation: float
     sharings: int
+
+
+@dataclass(frozen=True, eq=False)
+class CloudView:
+    """What the cloud of the marketplace is shown under `ife_transform`.
+
+    Attributes:
+        layer: The first layer as it is evaluated, integers (k, d).
+        images: Sellers' images, integers (n, d) in 0 .. 255, which are private.
+        masked: A function from images (n, d) in [0, 1] to the masked logits (n, C), which the cloud computes itself.
+        own: A function from such images to the classes (n,) that the shopper's network says.
+        known: Labelled rows of the same kind, which the cloud may have.
+        test: Rows on which the copy of the network is compared with it.
+    """
+
+    layer: np.ndarray
+    images: np.ndarray
+    masked: Callable[[Tensor], Tensor]
+    own: Callable[[Tensor], Tensor]
+    known: Dataset
+    test: Dataset

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from mpc_appraisal.attacks.measures import (
     EVERY,
     Collusion,
+    EquivalentModel,
     EveryAttack,
     FloatDrift,
     Histogram,
@@ -15,6 +18,7 @@ from mpc_appraisal.attacks.measures import (
     Linking,
     Membership,
     NoAttack,
+    PixelRecovery,
     above_chance,
     attacks_on,
 )
@@ -22,10 +26,11 @@ from mpc_appraisal.cli.config import compose, instantiate
 from mpc_appraisal.cli.front import options
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, Digits
+from mpc_appraisal.models.training import fit
 from mpc_appraisal.mpc.backends.settings import PlainSettings
 from mpc_appraisal.transformations import FloatShares, RtasFast, RtasTraining, SharesTraining
 from mpc_appraisal.transformations.strategy import VIEWS, LearningData
-from mpc_appraisal.transformations.views import FloatSharesView, HelperView
+from mpc_appraisal.transformations.views import CloudView, FloatSharesView, HelperView
 
 DATA = LearningData(*Digits().load(), 0)
 
@@ -88,6 +93,32 @@ def test_float_shares_drift_as_the_formula_says_and_ring_shares_do_not():
         )
 
 
+@pytest.fixture(scope="module")
+def cloud() -> CloudView:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (12, 16), generator=generator).numpy()
+    turn = torch.linalg.qr(torch.randn(10, 10, generator=generator, dtype=torch.float64))[0]
+    model = fit(DATA.train, 1e-2)
+
+    def masked(x):
+        return model.logits(x) @ turn
+
+    layer = torch.randint(-9, 10, (16, 16), generator=generator).numpy()
+    return CloudView(layer, images, masked, lambda x: model.logits(x).argmax(1), DATA.train, DATA.test)
+
+
+def test_the_cloud_recovers_images_from_as_many_outputs_as_pixels_and_not_from_a_few(cloud):
+    assert only(PixelRecovery(rows=12), cloud).recovered == 1  # the layer has full rank
+    few = replace(cloud, layer=cloud.layer[:3])
+    assert only(PixelRecovery(rows=12), few).recovered == 0  # random pixels are not sparse
+
+
+def test_the_cloud_copies_a_network_behind_a_turn_and_not_behind_noise(cloud):
+    assert only(EquivalentModel(known=200), cloud).above > 0.7
+    blind = replace(cloud, masked=lambda x: torch.rand(len(x), 10, generator=torch.Generator().manual_seed(len(x))))
+    assert only(EquivalentModel(known=200), blind).above < 0.2
+
+
 def test_collusion_recovers_all_and_is_outside_the_assumptions(helper):
     found = only(Collusion(), helper)
     assert found.recovered == 1 and found.chance < 0.05 and not found.assumed
@@ -119,7 +150,8 @@ def test_every_file_makes_its_attack_with_the_defaults_of_its_class(name):
 @pytest.mark.parametrize(
     ("attack", "key", "value"),
     [(Membership, "batch", 1), (Membership, "tolerance", 0), (Linking, "rows", 0), (Linking, "hidden", "order"),
-     (Histogram, "turns", 0), (KnownRows, "known", 0), (Collusion, "batch", 1.5), (FloatDrift, "rows", None)],
+     (Histogram, "turns", 0), (KnownRows, "known", 0), (Collusion, "batch", 1.5),
+     (PixelRecovery, "rows", 0), (EquivalentModel, "known", 0), (FloatDrift, "rows", None)],
 )  # fmt: skip
 def test_a_bad_setting_of_an_attack_is_refused_by_its_key(attack, key, value):
     with pytest.raises(InputError, match=f"attack.{key}"):

@@ -28,7 +28,8 @@ def composed(*words: str) -> LearningRecord:
 def sweep(tmp_path_factory) -> tuple[Path, str]:
     """Return the folder of a sweep with one run of real parties for each protocol, and what it printed."""
     root = tmp_path_factory.mktemp("learning")
-    words = ("--multirun", "protocol=rtas_training,float_shares", "attack=all", *SMALL[:3], "hydra.sweep.dir=out")
+    small = [f"++{word}" for word in SMALL[:3]]  # the keys of a group that is swept are stated with ++
+    words = ("--multirun", "protocol=rtas_training,float_shares", "attack=all", *small, "hydra.sweep.dir=out")
     done = run_app(*words, folder=root / "first")
     assert done.returncode == 0, done.stderr
     again = run_app(*words, "resume=true", folder=root / "first")
@@ -109,6 +110,19 @@ def test_what_does_not_fit_is_refused_before_anything_is_computed(words, message
 def test_appraisals_and_marketplaces_refuse_an_attack_that_does_not_fit(words, message, tmp_path):
     done = run_app(*words, "hydra.run.dir=out", folder=tmp_path / "a")
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_marketplace_is_attacked_in_the_same_run(tmp_path):
+    words = ("protocol=ife_transform", "attack=all", "session=plain", "market.sellers=3", "market.own_rows=100",
+             "market.rows=60", "market.budget=8", "market.validation_rows=20", "market.validation.granularity=4",
+             "market.validation.steps=4", "market.epochs=15", "hydra.run.dir=out")  # fmt: skip
+    done = run_app(*words, folder=tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    (run,) = run_folders([tmp_path / "a" / "out"])
+    found = {each["attack"]: each for each in run.attacked.attacks}
+    assert set(found) == {"pixel recovery", "equivalent model"}
+    assert found["equivalent model"]["recovered"] > found["equivalent model"]["chance"] + 0.2
+    assert "## Attacks" in (tmp_path / "a" / "out" / "report.md").read_text()
 
 
 def test_an_appraisal_by_rtas_is_attacked_in_the_same_run(tmp_path):

@@ -6,18 +6,30 @@
 
 from mpc_appraisal.attacks.measures.base import Attack, EveryAttack, Finding, NoAttack, above_chance, attacks_on
 from mpc_appraisal.attacks.measures.collusion import Collusion
+from mpc_appraisal.attacks.measures.equivalent_model import EquivalentModel
 from mpc_appraisal.attacks.measures.float_drift import FloatDrift
 from mpc_appraisal.attacks.measures.histogram import Histogram
 from mpc_appraisal.attacks.measures.known_rows import KnownRows
 from mpc_appraisal.attacks.measures.linking import Linking
 from mpc_appraisal.attacks.measures.membership import Membership
+from mpc_appraisal.attacks.measures.pixel_recovery import PixelRecovery
 
-EVERY: tuple[type[Attack], ...] = (Membership, Linking, Histogram, KnownRows, FloatDrift, Collusion)
+EVERY: tuple[type[Attack], ...] = (
+    Membership,
+    Linking,
+    Histogram,
+    KnownRows,
+    FloatDrift,
+    PixelRecovery,
+    EquivalentModel,
+    Collusion,
+)
 
 __all__ = [
     "EVERY",
     "Attack",
     "Collusion",
+    "EquivalentModel",
     "EveryAttack",
     "Finding",
     "FloatDrift",
@@ -26,6 +38,7 @@ __all__ = [
     "Linking",
     "Membership",
     "NoAttack",
+    "PixelRecovery",
     "above_chance",
     "attacks_on",
 ]

@@ -119,7 +119,7 @@ def at_the_end_of(sweep: Path) -> None:
         from mpc_appraisal.reporting.sweep_report import in_short, write_report_of
 
         found = read_sweeps([sweep])
-        if not len(found.results) and not any(run.learning for run in found.runs):
+        if not len(found.results) and not any(run.learning or run.attacked for run in found.runs):
             return
         page = write_report_of(found, sweep)[0]
         _end(in_short(found), page)
