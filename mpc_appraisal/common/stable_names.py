@@ -72,6 +72,12 @@ STABLE_NAMES = {
     "mpc_appraisal.transformations.RtasFast": "mpc_appraisal.transformations.RtasFast",
     "mpc_appraisal.transformations.SharesTraining": "mpc_appraisal.transformations.SharesTraining",
     "mpc_appraisal.transformations.FloatShares": "mpc_appraisal.transformations.FloatShares",
+    "mpc_appraisal.attacks.measures.ImageRanking": "mpc_appraisal.attacks.measures.ImageRanking",
+    "mpc_appraisal.attacks.measures.ImageRecovery": "mpc_appraisal.attacks.measures.ImageRecovery",
+    "mpc_appraisal.attacks.measures.InstaHideChallenge": "mpc_appraisal.attacks.measures.InstaHideChallenge",
+    "mpc_appraisal.attacks.measures.SeedSearch": "mpc_appraisal.attacks.measures.SeedSearch",
+    "mpc_appraisal.transformations.InstaHideCross": "mpc_appraisal.transformations.InstaHideCross",
+    "mpc_appraisal.transformations.InstaHideInside": "mpc_appraisal.transformations.InstaHideInside",
 }
 
 

@@ -19,6 +19,8 @@ PROTOCOLS = {
     "RtasFast": "network_training",
     "SharesTraining": "network_training",
     "FloatShares": "float_training",
+    "InstaHideCross": "instahide_training",
+    "InstaHideInside": "instahide_training",
 }
 
 

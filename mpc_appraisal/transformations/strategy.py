@@ -33,6 +33,7 @@ VIEWS = {
     "float_shares": "shares and masked values in floating point",
     "cloud": "first-layer outputs of sellers' images, and the masked layers of a shopper's network",
     "encodings": "mixed images with random signs",
+    "cross_encodings": "mixed images with random signs, of two private images and public ones, and their labels",
 }
 PLAIN, SPAWN = "plain", "spawn"
 
