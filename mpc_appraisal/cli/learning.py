@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from mpc_appraisal.appraisal.api import check_seed
 from mpc_appraisal.appraisal.settings import digest_of_data, option_name
 from mpc_appraisal.attacks.measures import EVERY, attacks_on
-from mpc_appraisal.cli.config import extractor, instantiate, public_part
+from mpc_appraisal.cli.config import ATTACK_FILES, absolute, extractor, instantiate, public_part
 from mpc_appraisal.cli.inputs import read_halves
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash, revision, versions
@@ -37,11 +37,13 @@ def learn(cfg: DictConfig, emit: Callable[[dict[str, Any]], None]) -> LearningRe
     Raises InputError for a key, a session, an attack or data that do not fit. Nothing was computed then.
     """
     protocol, session, seed = instantiate(cfg.protocol), instantiate(cfg.session), check_seed(cfg.seed)
-    attacks = attacks_on(instantiate(cfg.attack), protocol.name, protocol.shows, EVERY)
+    attacks = attacks_on(attack_of(cfg), protocol.name, protocol.shows, EVERY)
     protocol.check_session(session)
     check_keys(cfg)
     data, about = read_data(cfg, seed)
     protocol.check(data)
+    for attack in attacks:
+        attack.check()
     if session.name != PLAIN:
         for sentence in protocol.leakage if protocol.shows else ():
             print(f"warning: {protocol.label}: {sentence}", file=sys.stderr, flush=True)
@@ -80,6 +82,12 @@ def learn(cfg: DictConfig, emit: Callable[[dict[str, Any]], None]) -> LearningRe
     })  # fmt: skip
 
 
+def attack_of(cfg: DictConfig) -> Any:
+    """Return the attack of a configuration. The paths of its files are taken as they were typed."""
+    typed = {key: str(absolute(cfg.attack[key])) for key in ATTACK_FILES if isinstance(cfg.attack.get(key), str)}
+    return instantiate(OmegaConf.merge(cfg.attack, typed))
+
+
 def check_keys(cfg: DictConfig) -> None:
     """Raise InputError for a key that belongs to appraisals and promises what a run of private learning cannot give."""
     for key in ONLY:
@@ -115,7 +123,7 @@ def settings(cfg: DictConfig, about: dict[str, Any]) -> dict[str, Any]:
             own = {}
         name = instantiate(cfg[group]).name if group in ("protocol", "attack") else own and option_name(own[TARGET])
         found[group] = name or about["name"]
-        hidden = (TARGET, "root", "path")
+        hidden = (TARGET, "root", "path", *ATTACK_FILES)  # records hold no path
         found |= {f"{group}.{key}": value for key, value in own.items() if key not in hidden}
     return found
 

@@ -112,7 +112,7 @@ def attacks_table(findings: Sequence[Mapping[str, Any]]) -> Table:
     header = ("attack", "setting", "recovered", "chance", "above chance", "of what", "stops", "there", "assumed")
     notes = (
         "Above chance: (recovered - chance) / (1 - chance). Assumed: whether the protocol's assumptions allow it; "
-        "parties that collude break them.",
+        "parties that collude break them, and so do keys that can be searched for.",
     )
     return Table("Attacks", header, "llrrrllrl", rows, notes if rows else ("No attack was measured.",))
 

@@ -5,14 +5,18 @@
 """
 
 from mpc_appraisal.attacks.measures.base import Attack, EveryAttack, Finding, NoAttack, above_chance, attacks_on
+from mpc_appraisal.attacks.measures.challenge import InstaHideChallenge
 from mpc_appraisal.attacks.measures.collusion import Collusion
 from mpc_appraisal.attacks.measures.equivalent_model import EquivalentModel
 from mpc_appraisal.attacks.measures.float_drift import FloatDrift
 from mpc_appraisal.attacks.measures.histogram import Histogram
+from mpc_appraisal.attacks.measures.image_ranking import ImageRanking
+from mpc_appraisal.attacks.measures.image_recovery import ImageRecovery
 from mpc_appraisal.attacks.measures.known_rows import KnownRows
 from mpc_appraisal.attacks.measures.linking import Linking
 from mpc_appraisal.attacks.measures.membership import Membership
 from mpc_appraisal.attacks.measures.pixel_recovery import PixelRecovery
+from mpc_appraisal.attacks.measures.seed_search import SeedSearch
 
 EVERY: tuple[type[Attack], ...] = (
     Membership,
@@ -23,6 +27,10 @@ EVERY: tuple[type[Attack], ...] = (
     PixelRecovery,
     EquivalentModel,
     Collusion,
+    ImageRanking,
+    ImageRecovery,
+    SeedSearch,
+    InstaHideChallenge,
 )
 
 __all__ = [
@@ -34,11 +42,15 @@ __all__ = [
     "Finding",
     "FloatDrift",
     "Histogram",
+    "ImageRanking",
+    "ImageRecovery",
+    "InstaHideChallenge",
     "KnownRows",
     "Linking",
     "Membership",
     "NoAttack",
     "PixelRecovery",
+    "SeedSearch",
     "above_chance",
     "attacks_on",
 ]

@@ -71,6 +71,9 @@ class Attack(ABC):
     name: ClassVar[str]
     reads: ClassVar[str]
 
+    def check(self) -> None:
+        """Raise InputError for files that the settings name and that do not fit, before anything is computed."""
+
     @abstractmethod
     def measure(self, view: Any, seed: int) -> list[Finding]:
         """Attack a view, and return what was found.
