@@ -27,7 +27,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.models.networks import ARCHITECTURES, Network, fitted_to, initial
 from mpc_appraisal.transformations.instahide import LEAKAGE, InstaHide, fit, predict
-from mpc_appraisal.transformations.instahide_images import EncodingsView, Images, drawn, rightly
+from mpc_appraisal.transformations.instahide_images import EncodingsView, Images, drawn, pixels, rightly
 from mpc_appraisal.transformations.strategy import (
     PLAIN,
     Emit,
@@ -98,6 +98,8 @@ class InstaHideTraining(LearningProtocol):
     def check(self, data: LearningData) -> None:
         check_classes(data, self.name)
         fitted_to(self.network, data.train.features, data.train.classes)
+        for part in (data.train, data.test):
+            pixels(part)
         count = data.train.rows if self.rows is None else min(self.rows, data.train.rows)
         if count < self.hide.mixed:
             raise InputError("protocol.rows", count, f"{self.hide.mixed} or more, all different in a mixture")
