@@ -19,7 +19,6 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from mpc_appraisal.attacks.instahide.challenge_files import CHALLENGE, SECRET
 from mpc_appraisal.cli import finished, launchers, sweep
 from mpc_appraisal.cli.config import OVERLAP, absolute, without_added
 from mpc_appraisal.common.errors import InputError
@@ -57,6 +56,8 @@ def job_key(cfg: DictConfig) -> str:
     named += [config["features"].get("path"), config.get("recipe")]
     attack = config.get("attack", {})
     if attack.get("answer") and attack.get("folder"):  # the files of a challenge that is made are no inputs of its job
+        from mpc_appraisal.attacks.instahide.challenge_files import CHALLENGE, SECRET
+
         named += [attack["answer"], *(f"{attack['folder']}/{name}" for name in (CHALLENGE, SECRET))]
     return finished.job_key(config, [absolute(path) for path in named if path])
 

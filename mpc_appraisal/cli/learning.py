@@ -84,7 +84,8 @@ def learn(cfg: DictConfig, emit: Callable[[dict[str, Any]], None]) -> LearningRe
 
 def attack_of(cfg: DictConfig) -> Any:
     """Return the attack of a configuration. The paths of its files are taken as they were typed."""
-    typed = {key: str(absolute(cfg.attack[key])) for key in ATTACK_FILES if isinstance(cfg.attack.get(key), str)}
+    stated = {key: cfg.attack.get(key) for key in ATTACK_FILES}
+    typed = {key: str(absolute(path)) for key, path in stated.items() if path and isinstance(path, str)}
     return instantiate(OmegaConf.merge(cfg.attack, typed))
 
 

@@ -173,7 +173,8 @@ def leak_table(points: Sequence[LeakPoint]) -> Table:
               "best attack", "recovered", "chance", "above chance")  # fmt: skip
     notes = (
         "Means over runs. Seconds are compared with those of the same operation in the clear, which differs between "
-        "protocols. Attacks that need parties to collude, which no protocol here withstands, do not count.",
+        "protocols. Attacks that break a protocol's assumptions do not count: parties that collude, which no protocol "
+        "here withstands, and keys that can be searched for.",
     )
     return Table(TITLE, header, "llrrrrrrlrrr", rows, notes)
 
