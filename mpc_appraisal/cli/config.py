@@ -41,7 +41,11 @@ OWN = (
     "overwrite",
     "evaluate",
     "quiet",
+    "attack",
 )
+
+# The keys of `attack` that are paths of files.
+ATTACK_FILES = ("folder", "answer")
 
 # The keys of a count of shared items; with `overlap: null` they stand in no public configuration and in no job's key.
 OVERLAP = ("overlap", "overlap_minimum")

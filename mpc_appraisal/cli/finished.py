@@ -22,6 +22,7 @@ from typing import Any
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash, versions
 from mpc_appraisal.common.storage import take_lock, write_whole
+from mpc_appraisal.reporting.attacked import FILE as ATTACKS
 from mpc_appraisal.reporting.measured import FILE as EVALUATION
 from mpc_appraisal.reporting.run_folders import (
     FAILURE,
@@ -95,7 +96,8 @@ def supersede(root: Path, key: str, settings: str) -> None:
     """Put aside the records of runs of these settings on earlier contents of the files: no report may read both."""
     for folder in stale(root, key, settings):
         os.replace(folder / RECORDS, folder / SUPERSEDED)
-        (folder / EVALUATION).unlink(missing_ok=True)
+        for name in (EVALUATION, ATTACKS):
+            (folder / name).unlink(missing_ok=True)
         (folder / FINISHED).unlink()
         where = os.path.relpath(folder / SUPERSEDED)
         print(f"a file has changed since an earlier run, whose records are put aside: {where}", file=sys.stderr)
@@ -119,7 +121,7 @@ def last_folder() -> Path | None:
 
 def clear(folder: Path) -> None:
     """Remove the files of an earlier run that would be taken for those of the next run: mark, records and cards."""
-    files = [folder / name for name in (FINISHED, RECORDS, FAILURE, EVALUATION)]
+    files = [folder / name for name in (FINISHED, RECORDS, FAILURE, EVALUATION, ATTACKS)]
     for path in (*files, *folder.glob("card-*.md"), *folder.glob("card-*.html")):
         path.unlink(missing_ok=True)
 

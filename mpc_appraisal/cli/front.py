@@ -161,7 +161,8 @@ def _about(group: str, option: str) -> str:
 
 
 def _first_sentence(path: Path) -> str:
-    text = " ".join(line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
+    lines = [line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    text = " ".join(line for line in lines if not line.startswith("@"))  # such as "@package _global_", for Hydra
     return re.split(r"(?<=\.)\s", text, maxsplit=1)[0]
 
 

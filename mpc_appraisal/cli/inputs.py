@@ -71,6 +71,19 @@ def read_own(cfg: DictConfig, role: str, methods: Sequence[Any]) -> OwnInput:
     return None
 
 
+def read_halves(cfg: DictConfig) -> tuple[Data, Data]:
+    """Return the data sets in party.train and party.test, with the labels in the order of the first.
+
+    Raises InputError for a file that is missing or damaged, or whose features and classes have other names.
+    """
+    files = _PartyFiles(cfg)
+    train = files.read(cfg.party.train, "party.train")
+    test = alike(train, files.read(cfg.party.test, "party.test"), "party.test")
+    for key, part in (("party.train", train), ("party.test", test)):
+        check_gaps(part, key)
+    return files.prepared(train), files.prepared(test)
+
+
 class _PartyFiles:
     """How the data files of one party are read and prepared.
 

@@ -22,8 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 from mpc_appraisal.cli import finished, launchers, sweep
 from mpc_appraisal.cli.config import OVERLAP, absolute, without_added
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.common.stable_names import stable
+from mpc_appraisal.common.stable_names import TARGET, stable
 from mpc_appraisal.data.resolution import AUTO
+
+NO_ATTACK = "mpc_appraisal.attacks.measures.NoAttack"
 
 
 def job_config(cfg: DictConfig) -> dict[str, Any]:
@@ -41,6 +43,8 @@ def job_config(cfg: DictConfig) -> dict[str, Any]:
             config.pop(key, None)
     if config.get("evaluate", {}).get("measures") == "none":  # and for the measures of how well values serve
         config.pop("evaluate")
+    if config.get("attack") == stable({TARGET: NO_ATTACK}):  # and for the choice of no attack
+        config.pop("attack")
     return config
 
 
@@ -50,6 +54,11 @@ def job_key(cfg: DictConfig) -> str:
     data = config["party"]["data"]
     named = [*(data if isinstance(data, list) else [data]), *(config["party"][k] for k in ("train", "test", "model"))]
     named += [config["features"].get("path"), config.get("recipe")]
+    attack = config.get("attack", {})
+    if attack.get("answer") and attack.get("folder"):  # the files of a challenge that is made are no inputs of its job
+        from mpc_appraisal.attacks.instahide.challenge_files import CHALLENGE, SECRET
+
+        named += [attack["answer"], *(f"{attack['folder']}/{name}" for name in (CHALLENGE, SECRET))]
     return finished.job_key(config, [absolute(path) for path in named if path])
 
 

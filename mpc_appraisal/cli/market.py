@@ -18,7 +18,7 @@ from mpc_appraisal.data import Dataset
 from mpc_appraisal.marketplace.api import run_market
 from mpc_appraisal.marketplace.plan import Protocol
 from mpc_appraisal.marketplace.record import MarketRecord
-from mpc_appraisal.marketplace.simulation import Sellers, errors
+from mpc_appraisal.marketplace.simulation import Sellers, SimulatedMarket, errors
 
 AUTHORITY = "The key authority could decrypt every upload; it colludes with nobody."
 
@@ -30,6 +30,7 @@ def market(
     source: Callable[[], tuple[Dataset, Dataset]],
     seed: int,
     public: dict[str, Any],
+    built: Callable[[SimulatedMarket], None] = lambda simulated: None,
 ) -> MarketRecord:
     """Run the marketplace once, and return its record.
 
@@ -40,6 +41,7 @@ def market(
         source: A function that returns the training data and the test data.
         seed: The seed of the split and of the run.
         public: The public configuration by key, of which the record has the hash.
+        built: A function that takes the simulated market, before it is run.
 
     Raises:
         InputError: A setting or an input does not fit. Nothing was sent.
@@ -48,6 +50,7 @@ def market(
         raise InputError("session", session.name, "plain or spawn; between organisations: `mpc-appraisal market`")
     train, test = source()
     simulated = sellers.build(train, test, protocol, seed)
+    built(simulated)
     result = run_market(simulated.market, simulated.shopper, simulated.sellers, session, sellers.key_cap)
     after = None if result.network is None else errors(result.network, simulated.test)
     return MarketRecord.of(

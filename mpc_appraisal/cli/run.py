@@ -28,6 +28,7 @@ from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInp
 from mpc_appraisal.appraisal.sessions import Join, Plain, Spawn
 from mpc_appraisal.appraisal.settings import digest_of_data, without_built_in
 from mpc_appraisal.cli import finished, safeguards, sweep
+from mpc_appraisal.cli.attacked import attack_appraisal, attack_market, attacks_on_appraisal, attacks_on_market
 from mpc_appraisal.cli.config import absolute, extractor, instantiate, overlap_of, public_part, release_settings
 from mpc_appraisal.cli.console import terminal
 from mpc_appraisal.cli.inputs import built_in_market, read_own, shown
@@ -49,7 +50,9 @@ from mpc_appraisal.models.training import model_of
 from mpc_appraisal.mpc.backends.rtas import NAME as RTAS
 from mpc_appraisal.release import Release
 from mpc_appraisal.reporting.advice import NO_ADVICE
+from mpc_appraisal.reporting.attacked import Attacked
 from mpc_appraisal.reporting.card import card_stems, write_cards
+from mpc_appraisal.reporting.learning_report import attacks_line, attacks_table
 from mpc_appraisal.reporting.measured import write_measured
 from mpc_appraisal.reporting.record import Record, append
 from mpc_appraisal.reporting.report import print_result, write_report
@@ -124,6 +127,7 @@ def appraise_config(
     emit: Callable[[dict[str, Any]], None],
     folder: Path,
     found: Callable[[Preflight], None] = lambda preflight: None,
+    attacked: Callable[[Attacked], None] = lambda attacked: None,
 ) -> Result:
     """Run the appraisal that the configuration describes, and return its records.
 
@@ -132,6 +136,7 @@ def appraise_config(
         emit: A function that takes events of progress.
         folder: The run's folder, for files that are needed before it ends.
         found: A function that takes the pre-flight, where this process makes one. Only the model owner's does.
+        attacked: A function that takes what attacks recovered, where attacks were chosen.
 
     Raises:
         InputError: A key or an input does not fit.
@@ -155,6 +160,7 @@ def appraise_config(
             found(made)
         return own
 
+    attacks = attacks_on_appraisal(cfg, plan, session)
     served = Evaluation(**OmegaConf.to_object(cfg.evaluate))
     if served.measures and isinstance(session, Join):
         raise InputError("evaluate.measures", list(served.measures), "none with session=join: nobody holds both sides")
@@ -188,6 +194,8 @@ def appraise_config(
     baseline_methods = [baseline for asked, baseline in wanted if asked]
     utility = bool(cfg.baselines.true_utility)
     result = _described(run(session, plan, buyer, seller, emit, levels, utility, baseline_methods), known)
+    if attacks is not None:
+        attacked(attack_appraisal(attacks, plan, buyer, seller, result, emit))
     return result.with_measured(evaluated(served, result, plan, buyer, seller, emit))
 
 
@@ -264,9 +272,12 @@ def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: st
     """
     if "market" in cfg:
         return _market(cfg, folder, key, settings)
+    if "_target_" in cfg.protocol:
+        return _learning(cfg, folder, key, settings)
     made: list[Preflight] = []
+    attacked: list[Attacked] = []
     with progress(is_quiet(cfg)) as emit:
-        result = appraise_config(cfg, emit, folder, made.append)
+        result = appraise_config(cfg, emit, folder, made.append, attacked.append)
     if not len(result):
         print("dealer: done; it saw sizes and requests, and keeps no record")
         return
@@ -274,15 +285,19 @@ def _compute(cfg: DictConfig, folder: Path, key: str | None = None, settings: st
     for record in result:
         append(folder / finished.RECORDS, record)
     write_measured(result.measured, folder)
+    for each in attacked:
+        each.write(folder)
     said = advice(result, made[0], OmegaConf.to_object(cfg.party)["threshold"]) if made else NO_ADVICE
     write_cards(result, folder, said)
-    write_report(result, folder, said, card_stems(result))
+    write_report(result, folder, said, card_stems(result), attacked[0] if attacked else None)
     if key is not None:
         finished.finish(folder, key, settings)
     if is_quiet(cfg):
         print(f"report: {os.path.relpath(folder / 'report.html')}")
-    else:
-        print_result(result, terminal(), said, folder / "report.html")
+        return
+    print_result(result, terminal(), said, folder / "report.html")
+    for each in attacked:
+        print(f"Attacks on the protocol: {attacks_line(each.attacks)}")
 
 
 def is_quiet(cfg: DictConfig) -> bool:
@@ -303,13 +318,38 @@ def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None
     if Evaluation(**OmegaConf.to_object(cfg.evaluate)).measures:
         raise InputError("evaluate.measures", cfg.evaluate.measures, "none for a marketplace, which has no such truth")
     sellers, protocol, session = instantiate(cfg.market), instantiate(cfg.protocol), instantiate(cfg.session)
-    record = market(sellers, protocol, session, instantiate(cfg.data).load, check_seed(cfg.seed), public_part(cfg))
+    attacks, built = attacks_on_market(cfg, protocol.name), []
+    seed, load = check_seed(cfg.seed), instantiate(cfg.data).load
+    record = market(sellers, protocol, session, load, seed, public_part(cfg), built.append)
+    attacked = None if attacks is None else attack_market(attacks, built[0], record, seed)
     finished.clear(folder)
     record.write(folder / finished.RECORDS)
-    write_market(record, folder)
+    write_market(record, folder, () if attacked is None else (attacks_table(attacked.attacks),))
+    if attacked is not None:
+        attacked.write(folder)
     if key is not None:
         finished.finish(folder, key, settings)
     if is_quiet(cfg):
         print(f"report: {os.path.relpath(folder / 'report.html')}")
     else:
         print_market(record, terminal(), folder / "report.html")
+        if attacked is not None:
+            print(f"Attacks on the protocol: {attacks_line(attacked.attacks)}")
+
+
+def _learning(cfg: DictConfig, folder: Path, key: str | None, settings: str | None) -> None:
+    """Run a protocol of private learning and the attacks on it, and write the files."""
+    from mpc_appraisal.cli.learning import learn
+    from mpc_appraisal.reporting.learning_report import print_learning, write_learning
+
+    with progress(is_quiet(cfg)) as emit:
+        record = learn(cfg, emit)
+    finished.clear(folder)
+    record.write(folder / finished.RECORDS)
+    write_learning(record, folder)
+    if key is not None:
+        finished.finish(folder, key, settings)
+    if is_quiet(cfg):
+        print(f"report: {os.path.relpath(folder / 'report.html')}")
+    else:
+        print_learning(record, terminal(), folder / "report.html")

@@ -10,7 +10,7 @@ be shown without what it leaks.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mpc_appraisal.marketplace.record import MarketRecord
@@ -172,11 +172,11 @@ def facts(record: MarketRecord) -> list[tuple[str, str]]:
     ]
 
 
-def write_market(record: MarketRecord, folder: str | Path) -> list[Path]:
-    """Write report.md and report.html into `folder`, and return their paths."""
+def write_market(record: MarketRecord, folder: str | Path, more: Sequence[Table] = ()) -> list[Path]:
+    """Write report.md and report.html into `folder`, and return their paths. more: other tables for the top."""
     page = Page(
         TITLE,
-        main=list(tables(record)),
+        main=[*tables(record), *more],
         trust=sentences(record),
         details=[selected(record), run(record)],
         trust_title="What leaks, and trust",

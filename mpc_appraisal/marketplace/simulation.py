@@ -12,7 +12,7 @@ can be repeated; and the shopper's rows have to be rounded as the sellers' are, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,9 +23,8 @@ from mpc_appraisal.data import Dataset
 from mpc_appraisal.data.low_quality import evasive, mislabelled
 from mpc_appraisal.marketplace.buying.validation import uniform
 from mpc_appraisal.marketplace.plan import PIXEL, MarketPlan, Protocol, SellerInput, ShopperInput, Validation, whole
-from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Network, initial, train
+from mpc_appraisal.models.networks import ARCHITECTURES, Architecture, Network, fitted_to, initial, train
 
-IMAGES = {64: (1, 8, 8), 784: (1, 28, 28), 3072: (3, 32, 32)}  # by number of features
 KINDS = ("mislabelled", "evasive")
 
 
@@ -93,13 +92,8 @@ class Sellers:
         number("market.low_share", self.low_share, "a share above 0, at most 1", above=0, most=1)
 
     def architecture(self, data: Dataset) -> Architecture:
-        """Return the architecture for the images of `data`. Raises InputError for images of a size not in IMAGES."""
-        if data.features not in IMAGES:
-            sizes = ", ".join(f"{features} ({'x'.join(map(str, size))})" for features, size in IMAGES.items())
-            raise InputError("data", f"{data.features} features", f"images of {sizes}")
-        found = replace(ARCHITECTURES[self.network], image=IMAGES[data.features])
-        *layers, last = found.layers
-        return replace(found, layers=(*layers, replace(last, units=data.classes)))
+        """Return the architecture for the images of `data`. Raises InputError as `networks.fitted_to` does."""
+        return fitted_to(self.network, data.features, data.classes)
 
     def build(self, data: Dataset, test: Dataset, protocol: Protocol, seed: int) -> SimulatedMarket:
         """Make the market of `seed`.

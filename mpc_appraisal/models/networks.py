@@ -140,6 +140,21 @@ ARCHITECTURES: dict[str, Architecture] = {
     "cnn6": Architecture("cnn6", MNIST, (Conv(4, 5, pool=2), Conv(12, 5, pool=2), Dense(100), Dense(10))),
 }
 
+IMAGES = {64: (1, 8, 8), 784: MNIST, 3072: (3, 32, 32)}  # by number of features
+
+
+def fitted_to(name: str, features: int, classes: int) -> Architecture:
+    """Return the architecture `name` of ARCHITECTURES, for other images and classes.
+
+    Raises InputError for images of a size that is not in IMAGES.
+    """
+    if features not in IMAGES:
+        sizes = ", ".join(f"{each} ({'x'.join(map(str, size))})" for each, size in IMAGES.items())
+        raise InputError("data", f"{features} features", f"images of {sizes}")
+    found = ARCHITECTURES[name]
+    *layers, last = found.layers
+    return replace(found, image=IMAGES[features], layers=(*layers, replace(last, units=classes)))
+
 
 def remaining(architecture: Architecture, weights: Sequence[Tensor], biases: Sequence[Tensor], z1: Tensor) -> Tensor:
     """Evaluate the layers after the first, from the first layer's z (n, k1).

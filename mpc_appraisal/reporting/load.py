@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpc_appraisal.reporting.learning_sweep import learning_frame
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.run_folders import DONE, RunFolder, run_folders
 
@@ -39,19 +40,30 @@ def load(*folders: str | Path) -> DataFrame:
         a public setting of the run, as in `settings.model.l2`; a list of several is a text. Records of earlier versions
         hold no settings; theirs are the words of the run's command line. `frame.attrs["left_out"]` is a list of
         dictionaries (sweep, folder, state, reason, overrides) of the runs that have no readable records: failed,
-        unfinished, damaged, or a marketplace's.
+        unfinished, damaged, or a marketplace's. A run of private learning has a row for each finding of an attack, or
+        one row where none was measured, with the columns of `learning_sweep.learning_rows`.
 
     Raises:
         InputError: A folder does not exist, is stated twice, or there is no run in any of them.
     """
-    return frame_of(run_folders(folders))
+    import pandas
+
+    runs = run_folders(folders)
+    frame, learned = frame_of(runs), learning_frame(runs)
+    if not len(learned):
+        return frame
+    both = pandas.concat([each for each in (frame, learned) if len(each)], ignore_index=True)
+    own = sorted(column for column in both.columns if column.startswith(SETTINGS))
+    both = both[[column for column in both.columns if column not in own] + own]
+    both.attrs["left_out"] = frame.attrs["left_out"]
+    return both
 
 
 def frame_of(runs: Sequence[RunFolder]) -> DataFrame:
     """Return the frame that `load` describes. runs: what `run_folders` returns."""
     import pandas
 
-    frame = pandas.DataFrame([row for run in runs if run.whole for row in _rows(run)])
+    frame = pandas.DataFrame([row for run in runs if run.result is not None for row in _rows(run)])
     own = sorted(column for column in frame.columns if column.startswith(SETTINGS))
     frame = frame[[column for column in frame.columns if column not in own] + own]
     frame.attrs["left_out"] = [

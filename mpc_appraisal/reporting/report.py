@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mpc_appraisal.reporting.advice import NO_ADVICE, Advice
+from mpc_appraisal.reporting.attacked import Attacked
 from mpc_appraisal.reporting.brief import WIDTH, brief
+from mpc_appraisal.reporting.learning_report import attacks_table
 from mpc_appraisal.reporting.measured_tables import REMOVAL_CAPTION, measured_table, removal_figure
 from mpc_appraisal.reporting.measured_tables import TITLE as MEASURED_TITLE
 from mpc_appraisal.reporting.overlap_record import counts_table
@@ -91,6 +93,7 @@ def write_report(
     folder: str | Path,
     advice: Advice = NO_ADVICE,
     cards: Mapping[str, str] | None = None,
+    attacked: Attacked | None = None,
 ) -> list[Path]:
     """Write report.md, report.html and the figures (PNG and SVG) into `folder`, and return their paths.
 
@@ -99,6 +102,7 @@ def write_report(
         folder: The folder, which is created if it is not there.
         advice: What the model owner's pre-flight says.
         cards: The cards that the pages link to: by candidate, the name of the file without its ending.
+        attacked: What attacks on the protocol recovered; None where none was chosen.
     """
     from mpc_appraisal.reporting.figures import cost_figure, save, values_figure
 
@@ -114,7 +118,7 @@ def write_report(
     details = [*decision_tables(advice)[1], candidates_table(result), costs_table(result), run_table(result)]
     page = Page(
         TITLE,
-        main=_tables(result, advice),
+        main=[*_tables(result, advice), *([] if attacked is None else [attacks_table(attacked.attacks)])],
         trust=trust(result),
         details=[table for table in details if table.rows],
         lead=Lead(run_tiles(result), first) if len(result) else None,

@@ -17,6 +17,8 @@ from typing import Any
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import PLACE
+from mpc_appraisal.reporting.attacked import Attacked
+from mpc_appraisal.reporting.learning_record import KIND, LearningRecord
 from mpc_appraisal.reporting.measured import read_measured
 from mpc_appraisal.reporting.record import read
 from mpc_appraisal.reporting.result import Result
@@ -48,7 +50,9 @@ class RunFolder:
         folder: The run's folder relative to it; '.' for the same one.
         state: 'finished', 'records without a mark' (a session between organisations leaves no mark), 'failed',
             'damaged records', 'no appraisal' (a marketplace's record) or 'no records'.
-        result: The run's records; None where the state has none that count.
+        result: The records of an appraisal; None where the state has none that count, and for another kind of run.
+        learning: The record of a run of private learning; None for another kind of run.
+        attacked: What attacks on the protocol of an appraisal or a marketplace recovered; None where none was chosen.
         reason: The error in words, where one is known.
         overrides: The words of the command line that described the run.
     """
@@ -59,11 +63,13 @@ class RunFolder:
     result: Result | None = None
     reason: str = ""
     overrides: tuple[str, ...] = ()
+    learning: LearningRecord | None = None
+    attacked: Attacked | None = None
 
     @property
     def whole(self) -> bool:
         """Whether the run's records are read."""
-        return self.result is not None
+        return self.result is not None or self.learning is not None
 
 
 def sha256_of(path: Path) -> str | None:
@@ -128,15 +134,28 @@ def _run_folder(sweep: str, root: Path, place: Path) -> RunFolder:
             return RunFolder(**named, state=EMPTY)
         shown = "the error names a place; failure.json has it" if PLACE.search(str(failure)) else str(failure)
         return RunFolder(**named, state=FAILED, reason=shown)
+    done = DONE if mark(place) else UNMARKED
     try:
+        if _first_object(place / RECORDS).get("kind") == KIND:
+            return RunFolder(**named, state=done, learning=LearningRecord.read(place / RECORDS))
         result = Result(read(place / RECORDS)).with_measured(read_measured(place))
     except InputError as error:
-        other = "kind" in _first_object(place / RECORDS)
+        other = _first_object(place / RECORDS).get("kind", KIND) != KIND
         reason = "" if other else f"{error.value}; expected {error.expected}"
-        return RunFolder(**named, state=OTHER if other else DAMAGED, reason=reason)
+        if not other:
+            return RunFolder(**named, state=DAMAGED, reason=reason)
+        return RunFolder(**named, state=OTHER, attacked=_attacked(place))
     if not len(result):
         return RunFolder(**named, state=EMPTY)
-    return RunFolder(**named, state=DONE if mark(place) else UNMARKED, result=result)
+    return RunFolder(**named, state=done, result=result, attacked=_attacked(place))
+
+
+def _attacked(place: Path) -> Attacked | None:
+    """Return what attacks recovered; None where no attack was chosen, or where the file is damaged."""
+    try:
+        return Attacked.read(place)
+    except InputError:
+        return None
 
 
 def _overrides(place: Path) -> tuple[str, ...]:

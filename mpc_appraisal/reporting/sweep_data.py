@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpc_appraisal.reporting.learning_sweep import learning_frame
 from mpc_appraisal.reporting.load import frame_of
 from mpc_appraisal.reporting.record import BASELINES
 from mpc_appraisal.reporting.run_folders import RunFolder, run_folders
@@ -68,7 +69,9 @@ class SweepData:
         rows = []
         for run in self.runs:
             row: dict[str, Any] = {"sweep": run.sweep, "folder": run.folder, "state": run.state}
-            if run.whole:
+            if run.learning is not None:
+                row |= {"methods": run.learning["label"], "seed": run.learning["seed"]}
+            elif run.whole:
                 own = self.results[(self.results["sweep"] == run.sweep) & (self.results["folder"] == run.folder)]
                 methods = [method for method in dict.fromkeys(own["label"]) if method not in BASELINES]
                 row |= {"methods": ", ".join(methods), "seed": own["seed"].iloc[0]}
@@ -147,6 +150,7 @@ def export(sweep: SweepData, folder: Path) -> list[Path]:
         "measured": sweep.measured if len(sweep.measured) else sweep.measured[[]],
         "openings": sweep.openings,
         "folders": sweep.folders(),
+        "learning": learning_frame(sweep.runs),
     }
     return [path for name, frame in frames.items() for path in write_frame(frame, folder, name, name != "results")]
 

@@ -16,6 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from mpc_appraisal.reporting.learning_sweep import (
+    CAPTION,
+    leak_figure,
+    leak_points,
+    leak_sentences,
+    leak_sources,
+    leak_table,
+    leak_tiles,
+)
 from mpc_appraisal.reporting.metrics import BAND
 from mpc_appraisal.reporting.page import Image, Lead, render
 from mpc_appraisal.reporting.run_folders import WHOLE
@@ -99,6 +108,9 @@ def write_report_of(sweep: SweepData, out: Path) -> list[Path]:
         for name, figure in drawn.items():
             if figure is not None:
                 images[name] = Image(save(figure, out, name)[1], CAPTIONS[name])
+    leaks = leak_figure(leak_points(sweep.runs))
+    if leaks is not None:
+        images["leaks"] = Image(save(leaks, out, "leaks")[1], CAPTION)
     files = export(sweep, out / TABLES)
     page = sweep_page(sweep, images, out, [f"{TABLES}/{path.name}" for path in files])
     return [*write_page_of(page, out), *files]
@@ -127,9 +139,13 @@ def sweep_page(sweep: SweepData, images: dict[str, Image], out: Path, files: Seq
     first = next((images[name] for name in ("agreement", "levels") if name in images), None)
     if "levels" in images and images["levels"] is not first:
         parts.insert(2, (Table("Values by level", (), "", []), images["levels"]))
+    points = leak_points(sweep.runs)
+    if points:
+        parts.append((leak_table(points), images.get("leaks") if first is not None else None))
     parts += [(table, None) for table in (failed_table(sweep),) if table.rows]
     header, rows = index_of(sweep, out)
-    lead = Lead(sweep_tiles(sweep), first)
+    learned = points and not len(sweep.results)
+    lead = Lead(leak_tiles(points) if learned else sweep_tiles(sweep), images.get("leaks") if first is None else first)
     return SweepPage(TITLE, lead, in_short(sweep), parts, trust_of_runs(sweep), header, rows, files)
 
 
@@ -139,19 +155,22 @@ def sweep_page(sweep: SweepData, images: dict[str, Image], out: Path, files: Seq
 def in_short(sweep: SweepData) -> list[str]:
     """Return what was found, in three to five sentences with figures."""
     whole = [run for run in sweep.runs if run.whole]
-    failed = len(sweep.runs) - len(whole)
+    failed = sum(not run.whole and run.attacked is None for run in sweep.runs)
+    learned = leak_sentences(leak_points(sweep.runs))
     lost = f" Without results: {failed} of {len(sweep.runs)} runs, failed or unfinished." if failed else ""
-    if not whole:
+    if not whole and not learned:
         return [f"No run has records: {failed} failed or are unfinished."]
+    if not len(sweep.results):
+        return [learned[0] + lost, *learned[1:]]
     conditions = sweep.summary.groupby(sweep.names).ngroups if sweep.names else 1
     counts = [
-        _count(len(whole), "run"),
+        _count(len([run for run in whole if run.result is not None]), "run"),
         _count(len([m for m in sweep.methods if m not in sweep.baselines]), "method"),
         _count(conditions, "condition"),
         _count(sweep.results["seed"].nunique(), "seed"),
     ]
     said = [f"{', '.join(counts[:-1])} and {counts[-1]}.{lost}"]
-    return said + _ranking(sweep) + _difference(sweep) + _price(sweep)
+    return said + _ranking(sweep) + _difference(sweep) + _price(sweep) + learned
 
 
 def _count(n: int, what: str) -> str:
@@ -303,14 +322,18 @@ def openings_cells(sweep: SweepData) -> Table:
 
 def failed_table(sweep: SweepData) -> Table:
     """Return the runs that have no records which count, and why. There may be no rows."""
-    rows = [(run.folder, run.state, run.reason or DASH, " ".join(run.overrides)) for run in sweep.runs if not run.whole]
+    rows = [
+        (run.folder, run.state, run.reason or DASH, " ".join(run.overrides))
+        for run in sweep.runs
+        if not run.whole and not run.attacked
+    ]
     return Table("Failed or unfinished", ("run", "state", "reason", "described by"), "llll", rows)
 
 
 def trust_of_runs(sweep: SweepData) -> list[str]:
     """Return the trust models that the records state, each sentence once."""
     records = [record for run in sweep.runs for record in run.result or () if not record.baseline]
-    return list(dict.fromkeys(record.trust for record in records if record.trust))
+    return [*dict.fromkeys(record.trust for record in records if record.trust), *leak_sources(sweep.runs)]
 
 
 def index_of(sweep: SweepData, out: Path) -> tuple[Table, list[IndexRow]]:

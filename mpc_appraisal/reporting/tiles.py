@@ -102,7 +102,7 @@ def pooled(known: DataFrame, names: Sequence[str], a: str, b: str) -> list[float
 
 def sweep_tiles(sweep: SweepData) -> list[Tile]:
     """Return the best mean agreement, its lead over the next method or the number of runs, and the cost of a run."""
-    runs = sum(run.whole for run in sweep.runs)
+    runs = sum(run.result is not None for run in sweep.runs)
     counts = (str(runs), f"whole run{'s' * (runs != 1)} of {len(sweep.runs)}")
     if not len(sweep.results):
         return [counts]

@@ -6,7 +6,7 @@
     step         p = sigmoid(x w + b),   g = c (p - y) p (1 - p),   w <- w - x' g,   b <- b - sum g,   c = 2 lr / n
 
 The three parties run one program: owners 0 and 1, and the helper, whose tensors are zeros of the right shapes. x (n, d)
-and y (n, 1) are rows and labels of the data owner, w (d, 1) and b are the model's weights, lr is the learning rate, and
+and y (n, C) are the data owner's rows and targets, w (d, C) and b are the model's weights, lr is the learning rate, and
 u, v are random matrices that the helper deals. In go a public plan and an owner's tensors; out comes a `FittedModel`.
 
 The code is here to be measured and not to be used. A normal r hides less with every new sharing of the same x (see
@@ -151,6 +151,7 @@ class FloatPlan:
         batches: The numbers of the rows of each step.
         lr: The learning rate, for the mean squared loss.
         predicted: The number of rows of the test data.
+        outputs: The number C of outputs; the paper's regression has one.
     """
 
     rows: int
@@ -158,15 +159,16 @@ class FloatPlan:
     batches: tuple[tuple[int, ...], ...]
     lr: float
     predicted: int
+    outputs: int = 1
 
 
 class FittedModel(NamedTuple):
     """A trained model and its predictions, which are opened to both owners; the helper has zeros.
 
     Attributes:
-        weight: (features, 1).
-        bias: (1, 1).
-        predicted: The probabilities (predicted, 1) of the test rows.
+        weight: (features, C).
+        bias: (1, C).
+        predicted: The probabilities (predicted, C) of the test rows.
         spread: The root mean square of this party's share of the weight after each step.
     """
 
@@ -190,15 +192,15 @@ def logistic(
         floats: this party's side.
         plan: the public plan.
         x: the rows (rows, features), at the data owner.
-        y: their labels (rows, 1), at the data owner.
+        y: their targets (rows, C), at the data owner.
         test: the rows (predicted, features) to predict, at the data owner.
-        weight: the weight (features, 1) with which training begins, at the model owner.
+        weight: the weight (features, C) with which training begins, at the model owner.
 
     Each tensor is None at the parties that do not give it, and the helper gives none.
     """
     x = floats.share(x, (plan.rows, plan.features), DATA)
-    y = floats.share(y, (plan.rows, 1), DATA)
-    w, b = floats.share(weight, (plan.features, 1), MODEL), torch.zeros(1, 1)
+    y = floats.share(y, (plan.rows, plan.outputs), DATA)
+    w, b = floats.share(weight, (plan.features, plan.outputs), MODEL), torch.zeros(1, plan.outputs)
     spread = []
     for batch in plan.batches:
         index = torch.tensor(batch)
@@ -207,7 +209,7 @@ def logistic(
         g = floats.product(p - y[index], slope, torch.mul) * c
         w, b = w - floats.product(xs.t(), g), b - g.sum(0, keepdim=True)
         spread.append(float(w.square().mean().sqrt()))
-    p = torch.zeros(0, 1)
+    p = torch.zeros(0, plan.outputs)
     if plan.predicted:
         test = floats.share(test, (plan.predicted, plan.features), DATA)
         (p,) = floats.applied(floats.product(test, w) + b, (torch.sigmoid,))

@@ -68,6 +68,7 @@ def default_folder(folders: Sequence[str]) -> Path:
 def report(folders: Sequence[str], out: Path) -> None:
     """Write the report of these folders, and print its main tables and its path."""
     from mpc_appraisal.cli.console import terminal
+    from mpc_appraisal.reporting.learning_sweep import leak_points, short_table
     from mpc_appraisal.reporting.report import print_table
     from mpc_appraisal.reporting.sweep_data import read_sweeps
     from mpc_appraisal.reporting.sweep_report import (
@@ -81,6 +82,7 @@ def report(folders: Sequence[str], out: Path) -> None:
     sweep = read_sweeps(folders)
     page = write_report_of(sweep, out)[0]
     tables = [agreement_matrix(sweep), paired_cells(sweep)] if len(sweep.results) else []
+    tables.append(short_table(leak_points(sweep.runs)))
     for table in (*tables, failed_table(sweep)):
         if table.rows:
             print_table(table, terminal())
@@ -117,7 +119,7 @@ def at_the_end_of(sweep: Path) -> None:
         from mpc_appraisal.reporting.sweep_report import in_short, write_report_of
 
         found = read_sweeps([sweep])
-        if not len(found.results):
+        if not len(found.results) and not any(run.learning or run.attacked for run in found.runs):
             return
         page = write_report_of(found, sweep)[0]
         _end(in_short(found), page)

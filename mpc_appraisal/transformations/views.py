@@ -1,0 +1,90 @@
+"""The views that protocols of private learning leave, from which attacks begin.
+
+A view is made from the training in the clear, which takes the same steps as the private one: it holds what a party of
+the protocol is shown, and beside it the private rows, by which an attack is measured. So no view may be stored or sent.
+A field may be added with a default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from mpc_appraisal.data import Dataset
+from mpc_appraisal.models.secret_layers import Layer
+from mpc_appraisal.transformations.rtas_layers import Model
+
+
+@dataclass(frozen=True, eq=False)
+class HelperView:
+    """What a helper is shown that computes functions of permuted values.
+
+    Attributes:
+        hidden: How the order is hidden: 'entries' for functions of elements, 'columns' for a softmax of rows.
+        logits: A function from rows (n, d) to the values (n, C) that go to the helper, with the trained model.
+        sights: A function that returns the values of each training row when it is used, (epochs, n, C).
+        train: The private rows.
+        test: Rows that are not among them; the helper may have such rows of its own.
+    """
+
+    hidden: str
+    logits: Callable[[Tensor], Tensor]
+    sights: Callable[[], Tensor]
+    train: Dataset
+    test: Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLayerView:
+    """What a label owner is shown that gets the first layer's outputs row by row.
+
+    Attributes:
+        model: The network.
+        layer: The first layer as it was trained, which the label owner does not know.
+        train: The private rows.
+        test: Rows of the same kind that the label owner has.
+    """
+
+    model: Model
+    layer: Layer
+    train: Dataset
+    test: Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class FloatSharesView:
+    """What an owner is shown that receives shares in floating point.
+
+    Attributes:
+        train: The private rows.
+        deviation: The standard deviation of masks.
+        sharings: How often each row is shared or masked anew in the run.
+    """
+
+    train: Dataset
+    deviation: float
+    sharings: int
+
+
+@dataclass(frozen=True, eq=False)
+class CloudView:
+    """What the cloud of the marketplace is shown under `ife_transform`.
+
+    Attributes:
+        layer: The first layer as it is evaluated, integers (k, d).
+        images: Sellers' images, integers (n, d) in 0 .. 255, which are private.
+        masked: A function from images (n, d) in [0, 1] to the masked logits (n, C), which the cloud computes itself.
+        own: A function from such images to the classes (n,) that the shopper's network says.
+        known: Labelled rows of the same kind, which the cloud may have.
+        test: Rows on which the copy of the network is compared with it.
+    """
+
+    layer: np.ndarray
+    images: np.ndarray
+    masked: Callable[[Tensor], Tensor]
+    own: Callable[[Tensor], Tensor]
+    known: Dataset
+    test: Dataset
