@@ -227,7 +227,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
         first.popen.wait(60)
         workers += second_job(second, other)
         os.killpg(second.popen.pid, signal.SIGINT)
-        interrupted = second.wait(stretched(15))
+        interrupted = second.wait(stretched(120))  # it writes the report first
         assert gone(workers, stretched(10))
         assert interrupted.code == 130 and "Traceback" not in interrupted.err
         done = list(kept(other))
