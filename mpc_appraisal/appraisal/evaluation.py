@@ -66,8 +66,7 @@ class Evaluation:
         object.__setattr__(self, "measures", tuple(names))
         for key, least in (("subsets", 8), ("orders", 1), ("models", 1)):
             integer(f"evaluate.{key}", getattr(self, key), least)
-        if not 0 < number("evaluate.share", self.share) < 1:
-            raise InputError("evaluate.share", self.share, "a number above 0 and below 1")
+        number("evaluate.share", self.share, above=0, below=1)
 
 
 def as_evaluation(stated: Evaluation | str | Collection[str] | None) -> Evaluation:

@@ -50,6 +50,9 @@ ATTACK_FILES = ("folder", "answer")
 # The keys of a count of shared items; with `overlap: null` they stand in no public configuration and in no job's key.
 OVERLAP = ("overlap", "overlap_minimum")
 
+# The parts of the configuration that are no groups, each with one of its keys.
+SECTIONS = {"party": "train", "standardise": "mean", "baselines": "true_utility", "evaluate": "measures"}
+
 # The methods that have a metric, by their stable names. The model owner keeps the settings OWN_OF_METRIC to itself. A
 # setting of ADDED is newer than the first digests of configurations, which hold it only where it is another than here.
 WITH_METRIC = ("mpc_appraisal.appraisal.Influence", "mpc_appraisal.appraisal.InfluenceError")
@@ -94,6 +97,13 @@ def without_added(tree: Any, own: Sequence[str] = ()) -> Any:
         for key, child in tree.items()
         if not (measured and key in own or key in added and child == added[key])
     }
+
+
+def check_sections(cfg: DictConfig) -> None:
+    """Raise InputError where a value stands in the place of a part of the configuration that has keys."""
+    for name, key in SECTIONS.items():
+        if not isinstance(cfg.get(name), DictConfig):
+            raise InputError(name, cfg.get(name), f"its keys alone, as in {name}.{key}=...")
 
 
 def recipe_of(cfg: DictConfig) -> Recipe | None:

@@ -108,16 +108,24 @@ def documented_keys() -> dict[str, str]:
     for group in group_names():
         for option in _own_options(group):
             for name, text in _documented(CONF / group / f"{option}.yaml", f"{group}.").items():
-                found.setdefault(name, text)
-    return {name: text for name, text in found.items() if not name.startswith("hydra") and "defaults" not in name}
+                found[name] = found.get(name) or text
+    # Of Hydra's own keys those count that a comment explains, and not the heads above them.
+    own = {name: text for name, text in found.items() if not re.match(r"hydra(\.callbacks)?$|.*\bdefaults$", name)}
+    return {name: text for name, text in own.items() if text or not name.startswith("hydra")}
 
 
 def _documented(path: Path, prefix: str) -> dict[str, str]:
-    """Return the keys of a file, with the comment above each. A file of conf/ is indented by two spaces."""
+    """Return the keys of a file, with the comment above each. A file of conf/ is indented by two spaces.
+
+    prefix: what stands before the keys, unless the file is merged into the head of the configuration.
+    """
     found: dict[str, str] = {}
     inside: list[str] = []
     comment: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if lines[:1] == ["# @package _global_"]:
+        prefix = ""
+    for line in lines:
         if match := re.match(r"( *)#\s?(.*)", line):
             comment.append(match[2])
         elif match := re.match(r"( *)([A-Za-z]\w*):", line):
@@ -181,8 +189,19 @@ class UnknownWordError(AppraisalError):
 def explained(error: Exception) -> AppraisalError:
     """Return an error in words for one by which Hydra refuses an argument, with the names that are nearest to it."""
     text = str(error)
+    match = re.search(r"To append to your default list use \+((\w+)=\S+)", text)
+    if match and match[2] in group_names():
+        return InputError(match[2], match[1], f"+{match[1]}, because no configuration has this group by itself")
+    place = re.search(r"full_key: (\S+)", text)
+    if match := re.search(r"Error locating target '([^']+)'", text):
+        key = f"{place[1]}._target_" if place else "configuration"
+        return InputError(key, match[1], "the name of a class that can be imported")
+    if match := re.search(r"Error in call to target '([^']+)':\s*(.*)", text):
+        expected = f"settings that it takes ({shown(match[2], 200)})"
+        return InputError(place[1] if place else "configuration", match[1], expected)
     if match := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", text):
-        return _unknown_key(match[1].split("@")[0])
+        inner = re.search(rf"full_key: ({re.escape(match[1])}\.\S+)", f"{text} {error.__cause__}")
+        return _unknown_key(inner[1] if inner else match[1].split("@")[0])
     if match := re.search(r"Could not (?:find|load) '([^']+?)/([^'/]*)'", text):
         group, option = match[1], match[2]
         if group in group_names():

@@ -23,6 +23,7 @@ from mpc_appraisal.cli import front, launchers, sweep
 from mpc_appraisal.cli.config import offer_installed
 from mpc_appraisal.cli.console import set_threads
 from mpc_appraisal.cli.front import CONF
+from mpc_appraisal.cli.jobs import check_callbacks
 from mpc_appraisal.cli.run import run_job
 from mpc_appraisal.cli.tracking import check_tracker
 from mpc_appraisal.common.errors import AppraisalError
@@ -78,6 +79,7 @@ def run_words() -> None:
         sys.argv[1:] = ordered(sys.argv[1:])
         launchers.check_launcher(sys.argv[1:])
         check_tracker(sys.argv[1:])
+        check_callbacks(sys.argv[1:])
         offer_installed(sys.argv[1:])
     except AppraisalError as error:
         print(f"error: {error}", file=sys.stderr)

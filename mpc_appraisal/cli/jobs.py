@@ -9,7 +9,9 @@ whether a finished job is computed again, so that only keys without an effect on
 from __future__ import annotations
 
 import math
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,21 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from mpc_appraisal.cli import finished, launchers, sweep
-from mpc_appraisal.cli.config import OVERLAP, absolute, without_added
+from mpc_appraisal.cli.config import OVERLAP, absolute, check_sections, without_added
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.stable_names import TARGET, stable
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.data.resolution import AUTO
 
 NO_ATTACK = "mpc_appraisal.attacks.measures.NoAttack"
 
 
 def job_config(cfg: DictConfig) -> dict[str, Any]:
-    """Return a job's configuration without the keys that do not change its result."""
+    """Return a job's configuration without the keys that do not change its result.
+
+    Raises InputError where a part of the configuration is no part, as `check_sections` does.
+    """
+    check_sections(cfg)
     kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "resume", "overwrite", "quiet")])
     config = without_added(stable(OmegaConf.to_container(kept, resolve=True)))
     for key in ("counterparty_key", "yes_expires"):
@@ -76,6 +83,15 @@ def job_folder(number: int, *, _root_: DictConfig) -> str:
 
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
 OmegaConf.register_new_resolver("jobs_at_once", launchers.jobs_at_once, replace=True)
+
+
+def check_callbacks(arguments: Sequence[str]) -> None:
+    """Raise InputError if the arguments put a value in the place of Hydra's callbacks, or of one of them."""
+    for argument in arguments:
+        key, _, value = argument.lstrip("+~").partition("=")
+        if re.fullmatch(r"hydra\.callbacks(\.\w+)?", key) and not value.startswith("{"):
+            expected = "keys of a callback, as in hydra.callbacks.mlflow.uri=..., which +tracking=mlflow adds"
+            raise InputError(key, shown(value) or "nothing", expected)
 
 
 class Jobs(Callback):

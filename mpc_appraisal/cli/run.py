@@ -29,7 +29,15 @@ from mpc_appraisal.appraisal.sessions import Join, Plain, Spawn
 from mpc_appraisal.appraisal.settings import digest_of_data, without_built_in
 from mpc_appraisal.cli import finished, safeguards, sweep
 from mpc_appraisal.cli.attacked import attack_appraisal, attack_market, attacks_on_appraisal, attacks_on_market
-from mpc_appraisal.cli.config import absolute, extractor, instantiate, overlap_of, public_part, release_settings
+from mpc_appraisal.cli.config import (
+    absolute,
+    check_sections,
+    extractor,
+    instantiate,
+    overlap_of,
+    public_part,
+    release_settings,
+)
 from mpc_appraisal.cli.console import terminal
 from mpc_appraisal.cli.inputs import built_in_market, read_own, shown
 from mpc_appraisal.cli.jobs import job_key, job_settings
@@ -232,6 +240,7 @@ def run_job(cfg: DictConfig) -> str | None:
 
     Raises InputError for a key that does not fit, or a folder that is taken or has records.
     """
+    check_sections(cfg)
     session, sweeping = instantiate(cfg.session), HydraConfig.get().mode == RunMode.MULTIRUN
     for switch in ("resume", "overwrite", "quiet"):
         if switch != "quiet" or cfg.quiet is not None:
@@ -246,12 +255,16 @@ def run_job(cfg: DictConfig) -> str | None:
     name = "hydra.sweep.dir" if sweeping else "hydra.run.dir"
     stated = any(each.startswith("hydra.run.dir=") for each in HydraConfig.get().overrides.hydra)
     with finished.alone(folder, cfg.resume, name, apart=not (stated or sweeping or cfg.resume)) as folder:
-        if not (cfg.resume or cfg.overwrite):
-            finished.fresh(folder, name)
         if between:
+            if not cfg.overwrite:
+                finished.fresh(folder, name)
             return _compute(cfg, folder)
         key, settings = job_key(cfg), job_settings(cfg)
-        found = finished.find(root, key, folder) if cfg.resume else None
+        # A launcher runs a job again if the worker is lost that ran it; the sweep's folder was empty when it began.
+        again = sweeping and finished.finished(folder, key) and not cfg.overwrite
+        if not (cfg.resume or cfg.overwrite or again):
+            finished.fresh(folder, name)
+        found = folder if again else finished.find(root, key, folder) if cfg.resume else None
         if found is not None:
             print(f"finished before, nothing computed: {os.path.relpath(found)}")
             return sweep.REUSED

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,6 +208,14 @@ def _watch(sweep: Sweep, over: threading.Event) -> None:
                 print(line, file=sys.stderr, flush=True)
 
 
+_closing: list[Callable[[], None]] = []  # what is closed when the sweep ends, the last one first
+
+
+def close_at_end(close: Callable[[], None]) -> None:
+    """Have `close` called once when the sweep of this process ends, however it ends."""
+    _closing.append(close)
+
+
 def started_here() -> bool:
     """Return whether this process started a sweep. A process that only runs jobs of another one did not."""
     return bool(_started)
@@ -232,6 +240,9 @@ class Summary:
 
 def end(whole: bool = True) -> Summary:
     """End the sweep, and print one line that sums it up. whole: whether the launcher ran all jobs."""
+    while _closing:
+        with suppress(Exception):  # what cannot be closed is gone
+            _closing.pop()()
     while _claims:
         _claims.pop().release()
     if not _started:

@@ -1,10 +1,11 @@
-"""Experiment trackers as Hydra callbacks: MLflow, TensorBoard and Weights & Biases are told of each finished job.
+"""Experiment trackers as Hydra callbacks: MLflow, TensorBoard and Weights & Biases take the results of finished jobs.
 
-In goes a job's folder once the job has finished; its records, as `reporting.tracked` flattens them, go out to the
-tracker that conf/tracking names. A tracker sees what the job's folder holds, nothing more, and only what this party was
-shown. The libraries are extras of this package, and are imported when a job ends. A tracker that fails warns and loses
-no result, because the job's files are written before. A library that is not installed, or a setting that cannot work,
-stops the command before anything is computed. A tracker is added as a class here, a file in conf/tracking and an extra.
+A job's folder goes in once the job has finished. Its records, as `reporting.tracked` flattens them, go out to the
+tracker that conf/tracking names. A tracker gets what the job's folder holds and nothing more, which is only what this
+party was shown. The libraries are extras of this package, and are imported when a job ends. Where a tracker fails, a
+warning is printed and no result is lost, because the job's files are written before. A library that is not installed,
+or a setting that cannot work, ends the command with status 2 before anything is computed. A tracker is added as a class
+here, a file in conf/tracking and an extra.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from omegaconf import DictConfig
 
 from mpc_appraisal.cli import finished
 from mpc_appraisal.cli.sweep import REUSED
-from mpc_appraisal.common.checks import boolean, one_of
+from mpc_appraisal.common.checks import boolean, one_of, text
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.reporting.measured import read_measured
@@ -70,8 +71,9 @@ class Tracker(Callback, ABC):
             self._warn(folder, f"{type(error).__name__}: {error}")
 
     def _warn(self, folder: Path, why: str) -> None:
-        text = f"warning: {self.name} was not told of {os.path.relpath(folder)}, whose files are whole: {shown(why)}"
-        print(text, file=sys.stderr, flush=True)
+        where = os.path.relpath(folder)
+        words = f"warning: {self.name} did not take the results of {where}, whose files are whole: {shown(why)}"
+        print(words, file=sys.stderr, flush=True)
 
     @abstractmethod
     def log(self, title: str, folder: Path, result: Result) -> None:
@@ -92,7 +94,7 @@ class Mlflow(Tracker):
         experiment: The name of the experiment.
         files: Whether records, report and figures are stored too.
 
-    Raises InputError for a folder of files, which MLflow refuses since 3.13, and for other values.
+    A folder of files, which MLflow refuses since 3.13, and any other bad setting end the command.
     """
 
     name = "MLflow"
@@ -103,7 +105,7 @@ class Mlflow(Tracker):
                 expected = "sqlite:///FILE or http(s)://..., because MLflow keeps no folders of files"
                 raise InputError("hydra.callbacks.mlflow.uri", uri, expected)
             self.files = boolean("hydra.callbacks.mlflow.files", files)
-        self.uri, self.experiment = uri, experiment
+            self.uri, self.experiment = uri, text("hydra.callbacks.mlflow.experiment", experiment)
 
     def log(self, title: str, folder: Path, result: Result) -> None:
         import mlflow
@@ -133,7 +135,8 @@ class Tensorboard(Tracker):
     name = "TensorBoard"
 
     def __init__(self, folder: str):
-        self.folder = folder
+        with _stopping():
+            self.folder = text("hydra.callbacks.tensorboard.folder", folder)
 
     def log(self, title: str, folder: Path, result: Result) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -157,7 +160,7 @@ class Wandb(Tracker):
         mode: "offline", which writes to `folder`, or "online".
         folder: The folder of runs.
 
-    Raises InputError for another mode.
+    Another mode, and a project or folder that is no text, end the command.
     """
 
     name = "Weights & Biases"
@@ -165,7 +168,8 @@ class Wandb(Tracker):
     def __init__(self, project: str, mode: str = "offline", folder: str = "."):
         with _stopping():
             self.mode = one_of("hydra.callbacks.wandb.mode", mode, ("offline", "online"))
-        self.project, self.folder = project, folder
+            self.project = text("hydra.callbacks.wandb.project", project)
+            self.folder = text("hydra.callbacks.wandb.folder", folder)
 
     def log(self, title: str, folder: Path, result: Result) -> None:
         import wandb

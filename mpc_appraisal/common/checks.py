@@ -81,6 +81,13 @@ def boolean(name: str, value: Any) -> bool:
     return value
 
 
+def text(name: str, value: Any) -> str:
+    """Return `value` if it is a text that is not empty, and raise InputError otherwise."""
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(name, _quoted(value), "a text that is not empty")
+    return value
+
+
 def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
     """Return `value` if it is one of these texts, and raise InputError otherwise."""
     if not isinstance(value, str) or value not in choices:

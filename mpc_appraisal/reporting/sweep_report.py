@@ -31,7 +31,7 @@ from mpc_appraisal.reporting.run_folders import WHOLE
 from mpc_appraisal.reporting.sweep_data import SweepData, export, read_sweeps
 from mpc_appraisal.reporting.sweep_measured import measured_cells
 from mpc_appraisal.reporting.sweep_tables import PLAINTEXT, interval
-from mpc_appraisal.reporting.table import DASH, Table, number
+from mpc_appraisal.reporting.table import DASH, Table, counted, number
 from mpc_appraisal.reporting.tiles import pooled, ranked, sweep_tiles
 
 if TYPE_CHECKING:
@@ -164,17 +164,13 @@ def in_short(sweep: SweepData) -> list[str]:
         return [learned[0] + lost, *learned[1:]]
     conditions = sweep.summary.groupby(sweep.names).ngroups if sweep.names else 1
     counts = [
-        _count(len([run for run in whole if run.result is not None]), "run"),
-        _count(len([m for m in sweep.methods if m not in sweep.baselines]), "method"),
-        _count(conditions, "condition"),
-        _count(sweep.results["seed"].nunique(), "seed"),
+        counted(len([run for run in whole if run.result is not None]), "run"),
+        counted(len([m for m in sweep.methods if m not in sweep.baselines]), "method"),
+        counted(conditions, "condition"),
+        counted(sweep.results["seed"].nunique(), "seed"),
     ]
     said = [f"{', '.join(counts[:-1])} and {counts[-1]}.{lost}"]
     return said + _ranking(sweep) + _difference(sweep) + _price(sweep) + learned
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _ranking(sweep: SweepData) -> list[str]:
@@ -184,7 +180,7 @@ def _ranking(sweep: SweepData) -> list[str]:
         return ["No truth is known, neither a utility nor a level, so that no agreement can be stated."]
     best, found = table.index[0], table.iloc[0]
     off = "" if math.isnan(found["std"]) else f" ± {found['std']:.2f}"
-    over = _count(int(found["count"]), "run")
+    over = counted(int(found["count"]), "run")
     said = [f"{best} has the highest mean agreement with the truth: {found['mean']:.2f}{off} over {over}."]
     if len(table) > 1:
         second = table.index[1]
@@ -194,7 +190,7 @@ def _ranking(sweep: SweepData) -> list[str]:
             chance = "" if it["low"] > 0 else ", which may be chance"
             said.append(
                 f"Its lead over {second} is {it['difference']:.2f} ({_interval(it['low'], it['high'], 2)}; "
-                f"{_count(it['pairs'], 'pair')} of one condition and seed){chance}."
+                f"{counted(it['pairs'], 'pair')} of one condition and seed){chance}."
             )
     return said
 
@@ -256,7 +252,7 @@ def agreement_matrix(sweep: SweepData) -> Table:
     if "level" in set(known["truth"]):
         notes.append("No utility is known of some runs here, so that their truth is the level.")
     if repeated := sweep.per_run.attrs.get("repeated"):
-        notes.append(f"{_count(repeated, 'result')} of equal condition, method and seed in several runs count once.")
+        notes.append(f"{counted(repeated, 'result')} of equal condition, method and seed in several runs count once.")
     header = (*sweep.names, "seeds", *methods, BAND)
     return Table("Agreement with the truth", header, _align(sweep.names, len(methods) + 2), rows, tuple(notes))
 

@@ -42,6 +42,11 @@ class TableCollector:
         self.tables: list[Table] = []
 
 
+def counted(n: int, what: str) -> str:
+    """Return a number with a noun, as in "1 run" and "2 runs"."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """Write a number with `digits` significant digits, or a dash for None.
 

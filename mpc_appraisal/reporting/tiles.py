@@ -14,7 +14,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.reporting.record import ERRORS
 from mpc_appraisal.reporting.run_records import RunRecords
-from mpc_appraisal.reporting.table import DASH, number
+from mpc_appraisal.reporting.table import DASH, counted, number
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -40,8 +40,8 @@ def run_tiles(result: RunRecords) -> list[Tile]:
     private = [record for record in result if record.session != "plain" and not record.baseline]
     if len(tiles) < 2:
         opened = sum(one["numbers"] for record in private for one in record.openings)
-        tiles.append((str(opened), f"number{'s' * (opened != 1)} opened, of {_count(len(records), 'candidate')}"))
-    each = f"in all, for {_count(len(records), 'candidate')} and {_count(len(_appraised(result)), 'method')}"
+        tiles.append((str(opened), f"number{'s' * (opened != 1)} opened, of {counted(len(records), 'candidate')}"))
+    each = f"in all, for {counted(len(records), 'candidate')} and {counted(len(_appraised(result)), 'method')}"
     seconds = sum(record.total_seconds for record in private or result if not record.baseline)
     sent = sum(record.megabytes for record in private)
     spent = f"{number(seconds, 3)} s" + (f", {number(sent, 3)} MB" if private else "")
@@ -55,7 +55,7 @@ def _appraised(result: RunRecords) -> list[str]:
 def _best(result: RunRecords, method: str) -> Tile:
     """Return the best candidate, or how many reached the threshold, or how many there are."""
     records = result.of(method)
-    of = _count(len(records), "candidate")
+    of = counted(len(records), "candidate")
     if any(record.decision is not None for record in records):
         yes = sum(bool(record.decision) for record in records)
         return (f"{yes} of {len(records)}", f"candidates reached the threshold, by {method}")
@@ -117,7 +117,7 @@ def sweep_tiles(sweep: SweepData) -> list[Tile]:
     pairs = pooled(known, sweep.names, best, table.index[1]) if len(table) > 1 else []
     if pairs:
         lead = math.fsum(pairs) / len(pairs)
-        tiles.append((f"{lead:+.2f}", f"its lead over {table.index[1]}, as a mean of {_count(len(pairs), 'pair')}"))
+        tiles.append((f"{lead:+.2f}", f"its lead over {table.index[1]}, as a mean of {counted(len(pairs), 'pair')}"))
     paid = sweep.per_run[~sweep.per_run["method"].isin(sweep.baselines)]
     own = paid[paid["method"] == best] if best is not None else paid
     if len(own):
@@ -142,7 +142,3 @@ def comparison_tiles(rows: DataFrame) -> list[Tile]:
     if total > 0:
         tiles.append((f"{both['seconds_mean_b'].sum() / total:.3g} x", "the seconds of A: what B takes"))
     return tiles or [(DASH, "nothing is in both sweeps")]
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
+from processes import run_app
 
 from mpc_appraisal.cli import front
 from mpc_appraisal.cli.commands import ABOUT, COMMANDS
@@ -97,6 +98,37 @@ def test_help_of_an_unknown_name_is_an_error():
 )  # fmt: skip
 def test_hydras_refusals_become_one_line_with_the_nearest_name(overrides, words):
     assert words in refusal(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        (["tracking=mlflow"], "tracking: got tracking=mlflow; expected +tracking=mlflow, because"),
+        (["evaluate={a:1}"], "evaluate.a is no key of the configuration."),
+        (["hydra.callbacks=7"], "hydra.callbacks: got 7; expected keys of a callback"),
+        (["~hydra.callbacks.jobs"], "hydra.callbacks.jobs: got nothing; expected keys of a callback"),
+        (["+hydra.callbacks.x._target_=no.Class"], "hydra.callbacks.x._target_: got no.Class; expected the name of a"),
+        (
+            ["+tracking=mlflow", "+hydra.callbacks.mlflow.x=1"],
+            "hydra.callbacks.mlflow: got mpc_appraisal.cli.tracking.",
+        ),
+        (["+tracking=mlflow", "hydra.callbacks.mlflow.url=x"], "hydra.callbacks.mlflow.url is no key of the config"),
+        (["evaluate=all"], "evaluate: got all; expected its keys alone, as in evaluate.measures=..."),
+        (["party=3"], "party: got 3; expected its keys alone, as in party.train=..."),
+        (["evaluate.share=null"], "evaluate.share: got None; expected a finite number above 0 and below 1"),
+        (["quiet=maybe"], "quiet: got 'maybe'; expected true or false"),
+    ],
+)
+def test_a_bad_value_is_one_line_with_name_value_and_expectation(tmp_path, words, start):
+    done = run_app(*words, "session=plain", "hydra.run.dir=out", folder=tmp_path)
+    assert done.returncode == 2 and done.stdout == "" and not (tmp_path / "out" / "records.jsonl").exists()
+    assert done.stderr.startswith(f"error: {start}") and len(done.stderr.splitlines()) == 1
+
+
+def test_keys_of_trackers_and_launchers_have_their_own_names():
+    known = front.documented_keys()
+    assert {"hydra.callbacks.mlflow.uri", "hydra.callbacks.dask.workers", "hydra.launcher.n_jobs"} <= set(known)
+    assert "hydra.sweep.dir" in known and not [key for key in known if key.startswith(("tracking.", "launch."))]
 
 
 @pytest.mark.parametrize(

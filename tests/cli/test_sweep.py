@@ -227,7 +227,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
         first.popen.wait(60)
         workers += second_job(second, other)
         os.killpg(second.popen.pid, signal.SIGINT)
-        interrupted = second.wait(stretched(15))
+        interrupted = second.wait(stretched(120))  # it writes the report first
         assert gone(workers, stretched(10))
         assert interrupted.code == 130 and "Traceback" not in interrupted.err
         done = list(kept(other))
@@ -315,6 +315,30 @@ def test_failing_jobs_do_not_lose_the_others(tmp_path):
     said = r"3 of 4 jobs failed \(\d:\d\d, sweep\): seed=0 model.l2=0.01; seed=0 model.l2=-1; seed=1 model.l2=-1"
     assert re.fullmatch(said, ended.err.splitlines()[-1])
     assert list(kept(tmp_path / "a" / "sweep")) == ["2"]
+
+
+def test_a_job_that_its_launcher_runs_again_is_no_failure(tmp_path):
+    """Dask runs a finished job again if the worker is lost that holds its result. Here two jobs are the same one."""
+    same = swept(tmp_path, "a", *PLAIN, "hydra.sweep.subdir=one", "seed=0,0")
+    assert same.code == 0 and same.out.count(f"{NOTHING}sweep/one") == 1, same.err
+    other = swept(tmp_path, "b", *PLAIN, "hydra.sweep.subdir=one", "seed=0,1")
+    assert other.code == 2 and "error: seed=1: hydra.sweep.dir: got sweep/one; expected a folder without" in other.err
+    assert seeds(tmp_path / "b" / "sweep") == {"one": 0}
+
+
+def test_what_a_launcher_opened_is_closed_however_the_sweep_ends(tmp_path):
+    closed = []
+
+    def close(name: str, error: Exception | None = None) -> None:
+        closed.append(name)
+        if error is not None:
+            raise error
+
+    for whole in (True, False):
+        sweep.close_at_end(lambda: close("first"))
+        sweep.close_at_end(lambda: close("last", OSError("it is gone already")))
+        assert sweep.end(whole).folder is None and sweep.end(whole).failed == 0
+    assert closed == ["last", "first", "last", "first"]
 
 
 def test_resume_is_for_one_machine_and_for_single_runs_too(tmp_path):

@@ -37,7 +37,7 @@ def swept(tmp_path_factory):
     command = ["-m", "+tracking=[mlflow,tensorboard,wandb]", "seed=0,1", "hydra.sweep.dir=out", *WORDS, "resume=true"]
     done = [app(folder, *command) for _ in range(2)]
     assert [one.returncode for one in done] == [0, 0], done[0].stderr
-    assert "was not told" not in done[0].stderr and "nothing computed" in done[1].stdout
+    assert "did not take" not in done[0].stderr and "nothing computed" in done[1].stdout
     return folder
 
 
@@ -83,7 +83,7 @@ def test_a_tracker_that_fails_loses_no_result(swept, tmp_path, monkeypatch, caps
     ended.return_value, ended.status = None, JobStatus.COMPLETED
     tracking.Tensorboard(str(tmp_path / "closed" / "runs")).on_job_end(None, ended)
     said = capsys.readouterr().err
-    assert "warning: TensorBoard was not told of" in said and "whose files are whole" in said
+    assert "warning: TensorBoard did not take the results of" in said and "whose files are whole" in said
     failed = JobReturn()
     failed.return_value, failed.status = None, JobStatus.FAILED
     tracking.Tensorboard(str(tmp_path / "closed" / "runs")).on_job_end(None, failed)
@@ -101,7 +101,10 @@ def test_a_setting_that_cannot_work_stops_before_anything_is_computed(tmp_path):
     [
         (lambda: tracking.Mlflow(7, "name"), "mlflow.uri"),
         (lambda: tracking.Mlflow("sqlite:///a.db", "name", "maybe"), "mlflow.files"),
+        (lambda: tracking.Mlflow("sqlite:///a.db", ""), "mlflow.experiment"),
         (lambda: tracking.Wandb("name", "loud"), "wandb.mode"),
+        (lambda: tracking.Wandb(None), "wandb.project"),
+        (lambda: tracking.Tensorboard(None), "tensorboard.folder"),
     ],
 )
 def test_other_bad_settings_end_the_command_too(make, key, capsys):

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from mpc_appraisal.common.checks import boolean, integer, number, one_of
+from mpc_appraisal.common.checks import boolean, integer, number, one_of, text
 from mpc_appraisal.common.errors import InputError
 
 
@@ -19,6 +19,7 @@ def test_what_fits_is_returned():
     assert number("lr", 1, above=0) == 1.0 and type(number("lr", 1)) is float
     assert number("lr", np.float32(0.5), kind=numbers.Real) == 0.5
     assert number("share", 0, least=0, below=1) == 0.0 and number("share", 1, most=1) == 1.0
+    assert text("project", "mine") == "mine"
     assert boolean("resume", False) is False and one_of("role", "dealer", ("owner", "dealer")) == "dealer"
 
 
@@ -41,6 +42,8 @@ def test_what_fits_is_returned():
         (lambda: number("lr", 2, most=1), "lr: got 2; expected a finite number, at most 1"),
         (lambda: number("lr", 10**400, "a rate"), "lr: got an integer of 1329 bits; expected a rate"),
         (lambda: boolean("resume", 1), "resume: got 1; expected true or false"),
+        (lambda: text("project", " "), "project: got ' '; expected a text that is not empty"),
+        (lambda: text("project", 3), "project: got 3; expected a text that is not empty"),
         (lambda: one_of("role", "x", ("a", "b")), "role: got 'x'; expected one of a, b"),
         (lambda: one_of("role", ["a"], ("a", "b")), "role: got ['a']; expected one of a, b"),
     ],
