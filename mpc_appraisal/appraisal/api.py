@@ -66,6 +66,7 @@ SESSIONS = {"plain": Plain, "spawn": Spawn}
 RELEASES = {"value": Value, "bit": Bit}
 
 
+@by_argument()
 def appraise(
     data: Own | Mapping[str, Own] | Sequence[Dataset] | Sequence[Candidate] | None = None,
     *,
@@ -131,8 +132,7 @@ def appraise(
         DisagreementError: The sides' columns or classes have different names.
         PeerError: A party failed or vanished.
     """
-    with by_argument():
-        methods, l2, seed, release = as_methods(method), check_l2(l2), check_seed(seed), as_release(release)
+    methods, l2, seed, release = as_methods(method), check_l2(l2), check_seed(seed), as_release(release)
     baseline_methods = as_baselines(baselines, seed)
     if isinstance(session, Join) != (controls is not None):
         raise InputError("controls", controls, CONTROLS)
@@ -150,15 +150,12 @@ def appraise(
             progress(event)
 
     levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
-    plan = _plan(methods, l2, seed, release, kind, recipe)
-    with by_argument():
-        wanted = as_evaluation(evaluate)
+    plan, wanted = _plan(methods, l2, seed, release, kind, recipe), as_evaluation(evaluate)
     if wanted.measures and isinstance(session, Join):
         raise InputError("evaluate", list(wanted.measures), "None with a Join, where nobody holds both sides' data")
-    with by_argument():
-        buyer = _buyer(parts, kind, given, l2, threshold, controls, _of_one_market(data), methods)
-        result = run(as_session(session), plan, buyer, seller, emit, levels, true_utility, baseline_methods)
-        return result.with_measured(evaluated(wanted, result, plan, buyer, seller, emit)) if wanted.measures else result
+    buyer = _buyer(parts, kind, given, l2, threshold, controls, _of_one_market(data), methods)
+    result = run(as_session(session), plan, buyer, seller, emit, levels, true_utility, baseline_methods)
+    return result.with_measured(evaluated(wanted, result, plan, buyer, seller, emit)) if wanted.measures else result
 
 
 def _buyer(

@@ -11,12 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
+from mpc_appraisal.appraisal.plan import DisclosureControls
 from mpc_appraisal.common.errors import InputError
 
 ARGUMENTS = (
-    (re.compile(r"\bparty\.(train|test|data|model|threshold)\b"), r"\1"),
+    (re.compile(r"\bparty\.(train|test|data|model|threshold|resolution)\b"), r"\1"),
+    (re.compile(rf"\bparty\.({'|'.join(each.name for each in fields(DisclosureControls))})\b"), r"controls.\1"),
     (re.compile(r"\bmodel\.l2\b"), "l2"),
     (re.compile(r"^appraisal\b"), "method"),
     (re.compile(r"^evaluate\.measures\b"), "evaluate"),

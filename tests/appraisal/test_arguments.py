@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,8 @@ from sklearn.linear_model import LogisticRegression
 
 import mpc_appraisal
 from mpc_appraisal import GradientNorm, Influence, InputError, LabelNoise, NoisedRelease, appraise
+from mpc_appraisal.appraisal.argument_names import by_argument, in_words_of_arguments
+from mpc_appraisal.cli.config import compose
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(240, 4))
@@ -77,12 +81,54 @@ def test_a_fitted_estimator_takes_the_models_place():
         ({"method": "influenza"}, "^method: "),
         ({"train": (X[:9], Y[:8])}, "^train: "),
         ({"seller": (X[:9, :2], Y[:9])}, "features|columns"),
+        ({"resolution": "on"}, "^resolution: got on"),
+        ({"resolution": {"bits": 99, "range": 1}}, "^resolution: bits: got 99"),
+        ({"resolution": 255, "session": "spawn"}, r"^data \(seller\): resolution: got the number"),
+        ({"release": "bit"}, "^threshold: "),
     ],
 )
 def test_errors_name_the_argument(changed, message):
     with pytest.raises((InputError, mpc_appraisal.AppraisalError), match=message) as raised:
         value(**changed)
     assert "party." not in str(raised.value)
+
+
+KEYS = [f"party.{key}" for key in compose([]).party] + ["party.label_key", "party.class_names", "model.l2", "appraisal"]
+OWN = {"party.model": "model", "model.l2": "l2", "appraisal": "method"}
+
+
+def test_keys_that_an_argument_states_have_its_name_and_no_other_key_changes():
+    stated = set(inspect.signature(appraise).parameters)
+    controls = {each.name for each in fields(mpc_appraisal.DisclosureControls)}
+    changed = {}
+    for key in KEYS:
+        last = key.rpartition(".")[2]
+        expected = OWN.get(key) or (last if last in stated else f"controls.{last}" if last in controls else key)
+        for text in (key, f"{key} (set)", f"{key}: more"):
+            assert in_words_of_arguments(text) == text.replace(key, expected), text
+        changed[key] = expected
+    assert {name.partition(".")[0] for key, name in changed.items() if name != key} <= stated
+    assert {"train", "test", "data", "model", "threshold", "resolution", "controls.scale"} <= set(changed.values())
+    assert changed["party.label"] == "party.label", "the arguments have no such name"
+    # Only where it begins a text is the word a key: it is a word of sentences too.
+    assert in_words_of_arguments("appraisal.lr: as party.data says") == "method.lr: as data says"
+    assert in_words_of_arguments("an appraisal of party.dataset") == "an appraisal of party.dataset"
+
+
+def test_an_error_keeps_its_notes_and_its_cause_and_others_pass():
+    error = InputError("party.data (a)", "party.train", 7)
+    error.__notes__ = ["a note"]
+    with pytest.raises(InputError) as raised, by_argument():
+        raise error
+    found = raised.value
+    assert (found.name, found.value, found.expected) == ("data (a)", "train", 7) and found.__notes__ == ["a note"]
+    assert found.__cause__ is error
+    untouched = InputError("session.engine", "x", "y")
+    with pytest.raises(InputError) as raised, by_argument():
+        raise untouched
+    assert raised.value is untouched
+    with pytest.raises(KeyError), by_argument():
+        raise KeyError("party.data")
 
 
 def test_public_names_import_from_the_top_and_cost_nothing_before():
@@ -97,4 +143,4 @@ def test_public_names_import_from_the_top_and_cost_nothing_before():
     check = (
         "import sys, mpc_appraisal; sys.exit(len({'torch', 'crypten', 'pandas', 'numpy', 'rich'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", check], timeout=600).returncode == 0

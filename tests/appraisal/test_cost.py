@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,7 +18,7 @@ from mpc_appraisal.cli.app import main
 from mpc_appraisal.cli.commands.cost import main as run_command
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import OWNERS
-from mpc_appraisal.data import Digits
+from mpc_appraisal.data import Digits, Resolution
 from mpc_appraisal.data.scenarios import LabelNoise
 from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence, MlpFinetuning
 from mpc_appraisal.models.training import fit
@@ -114,6 +115,30 @@ def test_the_command(monkeypatch, capsys):
     assert float(late[-2]) == pytest.approx(1e3 * expected.rounds, rel=1e-2)
 
 
+def test_the_command_counts_rows_of_small_integers_in_a_narrower_ring(monkeypatch, capsys):
+    sizes = ("session.logit_bound=12", "rows=50", "features=64", "train_rows=100", "test_rows=40")
+
+    def row(*more: str) -> list[str]:
+        out = command(monkeypatch, capsys, "appraisal=influence", *sizes, *more)
+        (found,) = [line.split() for line in out.splitlines() if line.strip().startswith("influence")]
+        return found
+
+    sent = []
+    stated = {None: (), Resolution(255, 8): ("scale=255",), Resolution(255, 12): ("scale=255", "bits=12")}
+    for resolution, words in stated.items():
+        facts = replace(Facts(64, 10, 100, 40, 50, 1e-2), resolution=resolution)
+        expected, found = cost.estimate([Influence()], facts, 1, 12.0), row(*words)
+        assert int(found[1]) == expected.rounds
+        sent.append(expected.bytes_sent[DATA_OWNER])
+        assert float(found[3]) == pytest.approx(sent[-1] / 1e6, rel=1e-3)
+    assert row("scale=255", "bits=8") == row("scale=255")
+    assert sent[0] - sent[1] > 2 * 50 * 65 and sent[1] <= sent[2] < sent[0]  # a number of X has some bytes less
+    whole, narrow = (
+        command(monkeypatch, capsys, "appraisal=finetuning", *sizes, *more) for more in ((), ["scale=255"])
+    )
+    assert whole == narrow  # fine-tuning takes no such rows
+
+
 def test_the_sizes_may_be_those_of_a_runs_data(monkeypatch, capsys, tmp_path):
     built_in = command(monkeypatch, capsys, "appraisal=gradient_norm", "data=digits", "scenario.candidates=2")
     assert "Sizes: 2 x 573 rows, 64 features, 10 classes, 150 training and 500 test rows." in built_in
@@ -162,6 +187,11 @@ def test_a_noised_release_without_a_norm_of_rows_suggests_one(words, suggested):
         (["rows=10", "features=3", "appraisal=none_such"], "arguments"),
         (["rows=10", "features=3", "session.engine=stock"], "session.engine"),
         (["rows=10", "features=3", "model.l2=-1"], "model.l2"),
+        (["rows=10", "features=3", "scale=0"], "scale"),
+        (["rows=10", "features=3", "scale=70000"], "bits"),  # so many bits as the scale needs
+        (["rows=10", "features=3", "scale=255", "bits=7"], "scale"),
+        (["rows=10", "features=3", "scale=255", "bits=17"], "bits"),
+        (["rows=10", "features=3", "bits=8"], "scale"),
     ],
 )
 def test_what_is_wrong_is_named(arguments, name):

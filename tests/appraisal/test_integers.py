@@ -172,7 +172,7 @@ def test_a_wrong_statement_is_refused_at_its_owner():
         announced(replace(seller, resolution=100), plan)
     with pytest.raises(InputError, match="party.resolution: got a number of 1; expected numbers of at most 0.5"):
         announced(replace(seller, resolution={"bits": 8, "range": 0.5}), plan)
-    with pytest.raises(InputError, match=r"party.resolution: .*expected k / 100"):
+    with pytest.raises(InputError, match=r"^data \(pixels\): resolution: .*expected k / 100"):
         appraise(pixels(30, 1), train=pixels(60, 2), method="gradient_norm", session="spawn", resolution=100)
 
 

@@ -13,9 +13,13 @@ from deals import OTHER_TRAIN, SELLER, TEST, TRAIN, value_of
 from processes import DATA_OWNER, MODEL_OWNER, problem, write_csv, write_npz
 from test_deal_listings import Listed
 
-from mpc_appraisal.appraisal.recompute import _compared
+from mpc_appraisal import Dataset
+from mpc_appraisal.appraisal.recompute import _bound, _compared
 from mpc_appraisal.cli.commands import COMMANDS
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.data import rounding_of
+from mpc_appraisal.methods import Finetuning
+from mpc_appraisal.models.training import fit
 from mpc_appraisal.reporting.record import Record, append, read
 
 
@@ -127,6 +131,76 @@ def test_a_bit_is_compared_with_its_threshold(deal, capsys):
         assert "either answer may be right" in capsys.readouterr().out
     with pytest.raises(InputError, match="threshold: got nothing"):
         check(deal, record=path)
+
+
+COARSE = {"bits": 6, "range": 5.0}  # all numbers of the rows are within 5
+
+
+def after(market: Listed, session) -> SimpleNamespace:
+    """A session's market, the folder of the listed data and their salt, and the model owner's records."""
+    session.end()
+    return SimpleNamespace(
+        market=market, folder=market.files["clean"].parent, record=session.run(MODEL_OWNER) / "records.jsonl"
+    )
+
+
+@pytest.fixture(scope="module")
+def rounded_deal(module_processes):
+    """A session whose data owner rounds its rows."""
+    market = Listed(module_processes, "rounded", {"one": 250, "two": 100})
+    own = market.own | {DATA_OWNER: [*market.own[DATA_OWNER], "party.resolution={bits: 6, range: 5.0}"]}
+    return after(market, market.start(**own))
+
+
+def test_rounded_rows_are_rounded_again(rounded_deal, capsys):
+    deal = rounded_deal
+    record = next(r for r in read(deal.record) if r.candidate == "one")
+    assert record.resolution == {"scale": 12, "bits": 6} == rounding_of(COARSE).as_dict()
+    x, y = SELLER
+    rounded = value_of((np.round(x * 12) / 12, y))
+    assert abs(record.value - rounded) < 2e-5  # and the rounding is more than what a bound on errors allows
+    assert abs(rounded - value_of(SELLER)) > 3 * record.error_bound
+    check(deal)
+    assert "agrees with " in capsys.readouterr().out
+    for other in (None, {"scale": 255, "bits": 11}):
+        with pytest.raises(InputError, match="record: influence of one: got "):
+            check(deal, record=changed(deal, "other", resolution=other))
+    with pytest.raises(InputError, match="party.resolution: got a number of 3.6.*; expected numbers of at most 1,"):
+        check(deal, record=changed(deal, "short", resolution={"scale": 63, "bits": 6}))
+
+
+@pytest.fixture(scope="module")
+def tuned_deal(module_processes):
+    """A session that fine-tunes at a rate at which no bound on logits holds."""
+    market = Listed(module_processes, "tuned", {"one": 250, "two": 100})
+    tuning = ("appraisal=finetuning", "appraisal.lr=10", "appraisal.steps=2", "session.logit_bound=auto")
+    return after(market, market.start(*tuning, **market.own))
+
+
+def test_training_without_a_bound_on_logits_is_computed_again(tuned_deal, capsys):
+    deal = tuned_deal
+    record = next(r for r in read(deal.record) if r.candidate == "one")
+    assert record.settings["session.logit_bound"] == "auto" and "no bound on logits" in record.error_note
+    check(deal)
+    assert "agrees with " in capsys.readouterr().out
+    assert 0 < record.error_bound < 0.2  # at such a rate a small error grows with each step
+    for value in (record.value + 2 * record.error_bound, record.value - 2 * record.error_bound):
+        with pytest.raises(InputError, match="record: finetuning of one: got .*the recorded number is another one"):
+            check(deal, record=changed(deal, "shifted", value=value))
+
+
+def test_the_bound_of_the_delivered_rows_is_that_of_the_softmax_that_was_used():
+    """Where the engine or the release keeps to a bound on logits, auto in a record changes nothing."""
+    sets = [Dataset.of(*xy, classes=3, name="set") for xy in (TRAIN, TEST, SELLER)]
+    method, model = Finetuning(steps=2, lr=10.0), fit(sets[0], 1e-2)
+
+    def bound(auto: bool, **changes) -> float | None:
+        facts = {"settings": {"session.logit_bound": "auto"} if auto else {}, "engine": "fast", "release": None}
+        return _bound(SimpleNamespace(resolution=None, **facts | changes), method, model, sets[:2], sets[2])
+
+    assert bound(True) != bound(False) and bound(True) is not None
+    for changes in ({"engine": "rtas"}, {"release": {"kind": "dp"}}):
+        assert bound(True, **changes) == bound(False, **changes)
 
 
 def test_what_is_missing_has_a_name(deal, tmp_path):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import stat
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from test_catalogue import ESCAPE, digits, full, listed, small  # noqa: F401  fi
 
 from mpc_appraisal.cli.commands.catalogue import main as catalogue_command
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.data import read_dataset
+from mpc_appraisal.data import Resolution, read_dataset
 from mpc_appraisal.governance.catalogue import (
     check_listing,
     new_salt,
@@ -92,6 +94,41 @@ def test_check_tells_the_listed_data_from_others(tmp_path, capsys):
     with pytest.raises(InputError, match="listing sales: commitment.digest"):
         check(data, f"secret={tmp_path}/wrong.salt")
     assert capsys.readouterr().out == ""
+
+
+def test_a_resolution_is_published_on_demand_and_checked(tmp_path, capsys):
+    pixels = np.random.default_rng(5).integers(0, 256, (60, 4)) / 255
+    pixels[0] = 1.0
+    x, y = np.round(pixels * 255) / 255, problem(60)[1]
+    data, out = write_npz(tmp_path / "seller.npz", x, y), tmp_path / "out"
+    catalogue_command(["publish", f"data={data}", "name=plain", f"out={out}"])
+    catalogue_command(["publish", f"data={data}", "name=pixels", f"out={out}", "resolution=yes"])
+    said = capsys.readouterr().out
+    assert said.count("resolution: ") == 1
+    assert said.endswith("resolution: every number of the data is k / 255 for an integer k of at most 8 bits.\n")
+    assert read_listing(out / "plain.json").resolution is None and "resolution" not in (out / "plain.json").read_text()
+    listing, salt = read_listing(out / "pixels.json"), read_salt(tmp_path / "seller.npz.pixels.salt")
+    assert listing.resolution == Resolution(255, 8)
+    assert json.loads((out / "pixels.json").read_text())["data"]["resolution"] == {"scale": 255, "bits": 8}
+    check_listing(listing, read_dataset(data), salt)
+    catalogue_command(["check", f"listing={out}/pixels.json", f"data={data}"])
+    for stated in (Resolution(256, 9), Resolution(255, 9), Resolution(1, 8)):
+        with pytest.raises(InputError, match=r"listing pixels: data.resolution: got \{'scale': 255, 'bits': 8\}; exp"):
+            check_listing(replace(listing, resolution=stated), read_dataset(data), salt)
+    x[7, 2] += 1e-6
+    with pytest.raises(InputError, match=r"data.resolution: got None; expected \{'scale': 255, 'bits': 8\}, as the"):
+        check_listing(listing, read_dataset(write_npz(tmp_path / "other.npz", x, y)), salt)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("yes", "resolution: got yes; expected no: the numbers are no multiples of 1 / S"), ("maybe", "^resolution: got")],
+)
+def test_a_resolution_that_the_data_lack_is_not_published(tmp_path, word, said):
+    data, out = write_npz(tmp_path / "seller.npz", *problem(60)), tmp_path / "out"
+    with pytest.raises(InputError, match=said):
+        catalogue_command(["publish", f"data={data}", "name=floats", f"out={out}", f"resolution={word}"])
+    assert not out.exists() and os.listdir(tmp_path) == ["seller.npz"]
 
 
 # ---- an appraisal against a listing, between three processes ----

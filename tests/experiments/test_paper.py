@@ -52,7 +52,7 @@ def run(out: Path, *arguments: str, code: int = 0) -> str:
     env = {k: v for k, v in os.environ.items() if k != "MPC_APPRAISAL_DATA"} | {"OMP_NUM_THREADS": "1"}
     env["PYTHONPATH"] = str(ROOT)
     command = [sys.executable, "-m", "experiments", "appraisal", "--out", str(out), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env, cwd=out)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3600, env=env, cwd=out)
     assert done.returncode == code, done.stderr[-3000:]
     return done.stderr if code else done.stdout
 
@@ -93,9 +93,10 @@ def test_every_value_is_private_and_near_its_plaintext(tiny):
             assert set(row["value"]) == {None}
             continue
         assert min(row["private"]) > 0 and min(row["mb"]) > 0 and min(row["rounds"]) > 0
-        # Fine-tuning of a hundred rows moves the loss by little: 16 fractional bits are some of the spread there.
-        assert drift([row]) < (0.5 if row["method"] == "finetuning" else 1e-2), row["job"]
-        assert len(row["opened"]) == 1 + (row["method"] == "finetuning")
+        # Fine-tuning of a hundred rows moves the loss by little, so that rounding is a part of the spread there.
+        assert drift([row]) < (0.05 if row["method"] == "finetuning" else 1e-2), row["job"]
+        checked = row["method"] == "finetuning" and row["bound"] is None  # auto needs no check
+        assert len(row["opened"]) == 1 + checked
     assert sum(row["refused"] for row in private) < len(private) / 2
 
 
@@ -338,6 +339,30 @@ def test_damaged_records_of_a_sweep_are_named(tiny):
             sweep.rows(work)
     finally:
         path.write_bytes(whole)
+
+
+def test_a_part_alone_keeps_the_records_of_the_others(tiny, tmp_path):
+    _, out, work = tiny
+    about, *rows = lines(out)
+    marked = [row | {"revision": "kept"} if row["part"] in ("missing", "noise") else row for row in rows]
+    rewrite(tmp_path, [about | {"sizes": about["sizes"] | {"a fact": "as it was"}}, *marked])
+    run(tmp_path, *TINY, "--only", "fig3", "--work", str(work))
+    first, *found = lines(tmp_path)
+    assert {row["revision"] for row in found if row["part"] == "missing"} == {"kept"}
+    assert "kept" not in {row["revision"] for row in found if row["part"] == "noise"}
+    assert first["jobs"] == about["jobs"] and first["missing"] == about["missing"] == []
+    assert first["sizes"]["a fact"] == "as it was" and "kept" in first["sizes"]["revisions of the records"]
+    plain = [[{k: v for k, v in row.items() if k != "revision"} for row in each] for each in (found, rows)]
+    assert sorted(map(json.dumps, plain[0])) == sorted(map(json.dumps, plain[1]))
+
+
+def test_a_rate_without_a_bound_is_computed_and_agrees_with_plaintext(tiny):
+    _, out, _ = tiny
+    tuned = [row for row in lines(out) if row["part"] in ("grid", "table1") and row["method"] == "finetuning"]
+    large = [row for row in tuned if row["lr"] == 10.0]
+    assert len(large) >= 2 and not any(row["refused"] for row in large) and {row["bound"] for row in large} == {"auto"}
+    for row in large:
+        assert drift([row]) < 0.01, row["job"]
 
 
 def test_a_refused_job_keeps_its_plaintext_and_has_no_value(tiny):

@@ -2,13 +2,14 @@
 
 Beyond the paper: missing data, and whether one bit, value >= threshold, will do. Sweeps run in --work and go on where
 they were left. What tables and figures need of their records is kept in OUT/paper.jsonl, from which the report is made.
-A full run takes MNIST and CIFAR-10.
+A full run takes MNIST and CIFAR-10. Parts that are measured alone (--only) leave the records of the others in that file
+as they are.
 """
 
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -19,11 +20,12 @@ from experiments.harness.records import ABOUT, Row, read_rows, select, write_row
 from experiments.harness.run import Run, Study, listed
 from experiments.studies.appraisal import figures, plan, tables, threshold
 from experiments.studies.appraisal.plan import SweepPlan, accuracies
-from experiments.studies.appraisal.sweeps import STATED, loads, run_all
+from experiments.studies.appraisal.sweeps import loads, run_all
 from experiments.studies.appraisal.tables import COUNTS, FIGURE3_RATE, pick
 from experiments.studies.appraisal.threshold import UNSEEN
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import ASSUMPTION
+from mpc_appraisal.release.unbounded_logits import AUTO
 
 FILE = "paper.jsonl"
 LISTS = {"candidate", "n", "level", "rounds", "value", "plaintext", "utility", "mb", "share", "private"}
@@ -37,6 +39,9 @@ KEYS = {
     "unseen": {"part", "job", "method", "seed"},
     **dict.fromkeys(("noise", "grid", "table1", "cells", "mismatch", "missing"), ONE | LISTS),
 }
+ORDER = (
+    *("noise", "preflight", "sized", UNSEEN, "unseen", "mismatch", "accuracy", "missing", "cells", "grid", "table1"),
+)
 NEEDS = {  # by table or figure, the parts that it is made of
     "table1": ("noise", "grid", "table1"),
     "cells": ("cells",),
@@ -72,9 +77,17 @@ class AppraisalStudy(Study):
             wanted = [s for s in wanted if s.part != "table1" or begun]
             run_all(wanted, run.work, until)
             begun |= {sweep.name for sweep in wanted}
-        rows, jobs, missing = gather(planned)
+        about, known = read(run.out) if run.args.only and (run.out / FILE).is_file() else ({"sizes": {}}, [])
+        measured = parts | ({"accuracy"} if "mismatch" in parts else set())
+        kept = [row for row in known if row["part"] not in measured]
+        rows, missing = gather(planned, parts if kept else None)
+        rows = sorted([*rows, *kept], key=lambda row: ORDER.index(row["part"]))
+        jobs: dict[str, list[str]] = {}
+        for row in rows:
+            jobs.setdefault(row["job"], []).append(row["method"])
         first = {"part": "about", "job": "about", "method": "", "size": run.size.name}
-        first |= {"sizes": sizes_of(rows) | load_of(run.work), "jobs": jobs, "missing": missing}
+        sizes = (about["sizes"] if kept else {}) | sizes_of(rows) | load_of(run.work)
+        first |= {"sizes": sizes, "jobs": jobs, "missing": missing}
         write_rows(run.out / FILE, [first | run.about(), *rows])
 
     def render(self, folder: Path) -> list[Page]:
@@ -84,23 +97,20 @@ class AppraisalStudy(Study):
 STUDY = AppraisalStudy()
 
 
-def gather(planned: SweepPlan) -> tuple[list[Row], dict[str, list[str]], list[str]]:
-    """Return the rows, the methods by job, and what is missing."""
+def gather(planned: SweepPlan, parts: Set[str] | None = None) -> tuple[list[Row], list[str]]:
+    """Return the rows of these parts, of all if None, and what is missing of them."""
     rows: list[Row] = []
     missing: list[str] = []
-    sweeps = planned.sweeps()
+    sweeps = [sweep for sweep in planned.sweeps() if parts is None or sweep.part in parts]
     for sweep in sweeps:
         found = sweep.rows(planned.work)
         done = {row["job"] for row in found}
         if left := [value for value in sweep.values if sweep.job(value) not in done]:
             missing.append(f"{sweep.name} ({sweep.short} {', '.join(map(str, left))})")
         rows += found + (accuracies(sweep, planned.work) if sweep.part == "mismatch" else [])
-    if not any(sweep.part == "table1" for sweep in sweeps):
+    if not any(sweep.part == "table1" for sweep in sweeps) and (parts is None or "table1" in parts):
         missing.append("table 1's fine-tuning (its steps come from the grid)")
-    jobs: dict[str, list[str]] = {}
-    for row in rows:
-        jobs.setdefault(row["job"], []).append(row["method"])
-    return rows, jobs, missing
+    return rows, missing
 
 
 def sizes_of(rows: Sequence[Row]) -> dict[str, str]:
@@ -155,6 +165,12 @@ def render_paper(folder: Path) -> Page:
     return page.render("studies/appraisal/report.md.jinja", folder, "paper", drawn, **given)
 
 
+def bounds(rows: Sequence[Row]) -> str:
+    """Say what session.logit_bound states at large rates. Records of an earlier version have a number there."""
+    found = sorted({str(row["bound"]) for row in rows if row.get("bound") is not None})
+    return " or ".join(found or [AUTO])
+
+
 def context(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the numbers and the functions that the template asks for."""
     drifts: dict[str, list[float]] = {}
@@ -176,7 +192,7 @@ def context(rows: Sequence[Row]) -> dict[str, Any]:
         "noise": {method: pick(rows, "noise", method, refused=False) for method in tables.METHODS},
         "seeds": {part: len({r["seed"] for r in select(rows, part=part)}) for part in ("noise", "table1")},
         "refused": any(r["refused"] for r in rows if r["part"] in ("table1", "grid")),
-        "first": next(iter(select(rows, part="noise")), None), "STATED": STATED, "TRUST": ASSUMPTION,
+        "first": next(iter(select(rows, part="noise")), None), "stated": bounds(rows), "TRUST": ASSUMPTION,
         "drifts": {method: max(found, default=None) for method, found in drifts.items()}, "mean": mean,
         "tables": tables, "plan": plan,
     }  # fmt: skip

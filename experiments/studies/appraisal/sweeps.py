@@ -1,7 +1,7 @@
 """Sweeps of the installed app, and the few rows that the report keeps of their records.
 
-A job that fine-tuning's private check refuses is run again with the largest bound that can be stated, and if that is
-refused too, in the clear: its rows have no value, and the plaintext value beside it.
+A job that fine-tuning's private check refuses is run again with the softmax that needs no bound on logits, and if that
+is refused too, in the clear: its rows have no value, and the plaintext value beside it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.methods import as_methods
 from mpc_appraisal.methods.preflight.study import valuer
 from mpc_appraisal.models.training import utility
+from mpc_appraisal.release.unbounded_logits import AUTO
 from mpc_appraisal.reporting.record import Record, read
 
 APP = Path(sys.executable).parent / "mpc-appraisal"
 RESUME = ("resume=true",)  # what makes the app itself skip a finished job
 REFUSED = "training has left the public bound on logits"
-STATED = 128  # session.logit_bound; fine-tuning may double it, and 256 is the largest that the engine can
-ATTEMPTS = {"": (), "bound": (f"session.logit_bound={STATED}",), "plain": ("session=plain",)}
+ATTEMPTS = {"": (), AUTO: (f"session.logit_bound={AUTO}",), "plain": ("session=plain",)}
 STEPS, RATE = "appraisal.finetuning.steps", "appraisal.finetuning.lr"
 
 
@@ -144,7 +144,7 @@ class AppSweep:
         return rows
 
     def _row(self, value: Any, attempt: str, method: str, records: Sequence[Record]) -> Row:
-        refused, bound = attempt == "plain", STATED if attempt == "bound" else None
+        refused, bound = attempt == "plain", AUTO if attempt == AUTO else None
         row = self.facts(value) | {"method": method, "refused": refused, "bound": bound}
         row |= {key: getattr(records[0], key) for key in ("features", "classes", "revision")}
         row |= {key: [getattr(r, key) for r in records] for key in ("candidate", "n", "level", "rounds", "utility")}

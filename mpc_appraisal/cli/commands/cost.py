@@ -32,7 +32,9 @@ from mpc_appraisal.release.unbounded_logits import AUTO
 
 SIZES = {"rows": None, "features": None, "classes": 10, "train_rows": 600, "test_rows": 10_000, "candidates": 1}
 # Words of the app that say which data there are. With one of them, sizes that are not stated are those of these data.
-OF_DATA = ("data", "scenario", "party", "session", "seed")
+# Other keys of session and party, such as session.logit_bound, say nothing of data.
+OF_DATA = ("data", "scenario", "seed")
+KEYS_OF_DATA = ("session", *(f"party.{key}" for key in ("data", "train", "test", "model", "listing")))
 INTEGERS = {"scale": 0, "bits": 0}  # the resolution of the candidates; 0 stands for none
 LINKS = {
     f"{network.name.lower()}.{key}": value
@@ -81,7 +83,8 @@ def _sizes(sizes: dict[str, int], overrides: Sequence[str], cfg: Any) -> dict[st
     Of candidates of different sizes the largest counts. Raises InputError, under its key, for a size that is missing.
     """
     found: dict[str, int | None] = SIZES | INTEGERS
-    if any(word.split("=")[0].split(".")[0].lstrip("+") in OF_DATA for word in overrides):
+    keys = [word.partition("=")[0].lstrip("+") for word in overrides]
+    if any(key.partition(".")[0] in OF_DATA or key in KEYS_OF_DATA for key in keys):
         from mpc_appraisal.cli.public_sizes import sizes_of
 
         known = sizes_of(cfg)
@@ -94,6 +97,18 @@ def _sizes(sizes: dict[str, int], overrides: Sequence[str], cfg: Any) -> dict[st
             expected = f"a whole number, as in {key}=784, or data that have it, as in data=digits"
             raise InputError(key, "nothing", expected)
     return found
+
+
+def _resolution(scale: int, bits: int) -> Resolution | None:
+    """Return the resolution that is stated; 0 stands for none. Raises InputError, under its key, for a bad one."""
+    if not scale:
+        if bits:
+            raise InputError("scale", "nothing", f"scale=S beside bits={bits}: numbers are k / S for integers k")
+        return None
+    try:
+        return Resolution(scale, bits or scale.bit_length())
+    except InputError as error:
+        raise InputError(error.name.rpartition(" ")[2], error.value, error.expected) from None
 
 
 def _whole(key: str, text: str) -> int:
@@ -145,9 +160,7 @@ def main(arguments: Sequence[str]) -> None:
     numbers = (sizes[key] for key in ("features", "classes", "train_rows", "test_rows", "rows"))
     model = model_of(instantiate(cfg.model))
     facts = replace(Facts(*numbers, check_l2(cfg.model.l2)), link=model.link.name)
-    if sizes["scale"]:
-        resolution = Resolution(sizes["scale"], sizes["bits"] or sizes["scale"].bit_length())
-        facts = replace(facts, resolution=resolution)
+    facts = replace(facts, resolution=_resolution(sizes["scale"], sizes["bits"]))
     if model.link is not SOFTMAX:
         facts = replace(facts, classes=2 if model.target == TWO else 1)
     names = [f"candidate {k}" for k in range(sizes["candidates"])]
