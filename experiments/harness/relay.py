@@ -42,12 +42,22 @@ class Relay:
 
     def __enter__(self) -> Relay:
         self._thread.start()
-        self._server = self._call(asyncio.start_server(self._begin, "127.0.0.1", 0))
+        try:
+            self._server = self._call(asyncio.start_server(self._begin, "127.0.0.1", 0))
+        except BaseException:
+            self._stop()
+            raise
         self.address: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._call(self._end())
+        try:
+            self._call(self._end())
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        """End the relay's thread."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -87,14 +97,13 @@ class Relay:
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Forward one direction until it ends."""
         line: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-        sending = asyncio.ensure_future(self._deliver(line, writer))
+        sending, reading = asyncio.ensure_future(self._deliver(line, writer)), None
         free = self._loop.time()  # when the line has sent all that it was given
         try:
             while True:
                 reading = asyncio.ensure_future(reader.read(CHUNK))
                 await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
                 if sending.done():  # the other side has broken
-                    reading.cancel()
                     return sending.result()
                 data = reading.result()
                 free = max(free, self._loop.time()) + 8 * len(data) / self.rate
@@ -103,6 +112,8 @@ class Relay:
                     return await sending
         finally:
             sending.cancel()
+            if reading is not None:
+                reading.cancel()
 
     async def _deliver(self, line: asyncio.Queue, writer: asyncio.StreamWriter) -> None:
         """Write each chunk when it is due. An empty one is the end."""

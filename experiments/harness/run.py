@@ -77,6 +77,13 @@ class Run:
         return {"machine": machine(), "versions": versions(), "revision": revision(), "command": " ".join(words)}
 
 
+class PartsFailed(AppraisalError):
+    """Parts of a study failed. The others were measured, and are rendered before the command ends with this error."""
+
+    def __init__(self, parts: Sequence[str], rest: str):
+        super().__init__(f"{', '.join(parts)} failed, as is said above; {rest}")
+
+
 class Study(ABC):
     """What the command line needs to know of a study. `seeds` are the repetitions of a small and of a full run."""
 
@@ -179,16 +186,28 @@ def main(studies: Iterable[Study], argv: Sequence[str] | None = None) -> None:
         for name, study in known.items():
             print(f"{name}: {study.summary}\n  parts: {', '.join(study.parts)}")
         return
-    run = Run(known[args.study], args, parsers[args.study])
+    run, failed = Run(known[args.study], args, parsers[args.study]), None
     try:
         if not args.render_only:
-            run.study.measure(run)
+            failed = _measure(run)
         pages = run.study.render(run.out)
     except AppraisalError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     for page in pages:
         show(page)
+    if failed:
+        print(f"error: {failed}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _measure(run: Run) -> PartsFailed | None:
+    """Measure the study, and return the error if some of its parts failed."""
+    try:
+        run.study.measure(run)
+    except PartsFailed as failed:
+        return failed
+    return None
 
 
 def reads_data() -> bool:

@@ -2,9 +2,12 @@
 
     python any_build.py    reads one work a line from standard input, and prints what it cost, both as JSON
 
-One file measures every build, so that a difference is one of the build. It uses only names that the builds have in
-common, and knows the places to which modules have moved since. A work is {"work": NAME, ...} with the arguments of the
-function NAME below (single, appraisal, rows); its answer has what `cost` returns. Each work takes three new processes.
+One file measures every build, so that a difference is one of the build. It knows the places to which modules have moved
+since, and otherwise uses names that the builds have in common; where a build shares rows of few bits in a narrower
+ring, it does so here. The file imports nothing of `experiments`, because it runs under builds that have another one:
+therefore `harness.parties`, which is today's build's, has `start_together` and `peak_bytes` too. A work is
+{"work": NAME, ...} with the arguments of the function NAME below (single, appraisal, rows); its answer has what `cost`
+returns. Each work takes three new processes.
 
 CPU seconds are those of a party's process, all threads and the kernel's work for it included (`getrusage`), around the
 measured part. Of a single score this is from the moment at which both owners start until the opening; of an appraisal
@@ -88,8 +91,9 @@ def single(inputs: str, method: str, bound: float, engine: str) -> dict[str, Any
     with np.load(inputs) as file:
         own = {key: torch.from_numpy(file[key]) for key in file}
     held = {MODEL_OWNER: ("weights", "direction"), DATA_OWNER: ("x", "y"), DEALER: ()}
-    given = {"sizes": (*own["x"].shape, own["weights"].shape[1], bound), "method": method, "engine": engine}
     many = engine == "fast"
+    given = {"sizes": (*own["x"].shape, own["weights"].shape[1], bound), "method": method, "engine": engine}
+    given["resolution"] = _resolution(own["x"]) if many else None
     given["sessions"] = [(0, False), (0, False), (LATER, False), (0, True)] if many else [(1, True)]
     jobs = {role: given | {"own": {key: own[key] for key in keys}} for role, keys in held.items()}
     found = module("launch").launch(_sessions, jobs, lambda event: None)
@@ -102,6 +106,14 @@ def single(inputs: str, method: str, bound: float, engine: str) -> dict[str, Any
         "score": first[MODEL_OWNER]["score"],
         "opened": by_session[-1][MODEL_OWNER]["gradient"],
     }
+
+
+def _resolution(x: torch.Tensor) -> Any:
+    """Return the resolution of X, as the data owner announces it; None where X has none or the build knows none."""
+    data = importlib.import_module("mpc_appraisal.data")
+    if not hasattr(data, "resolution_of"):
+        return None
+    return data.resolution_of([data.Dataset(x, torch.zeros(len(x), dtype=torch.int64), 2, "x")])
 
 
 def _upto(measured: dict[str, dict], at: int, peak: dict[str, int]) -> Cost:
@@ -136,9 +148,7 @@ def _sessions(
     return {"sessions": found, "peak": peak_bytes()}
 
 
-def _session(
-    rendezvous: Any, own: Own, later: int, opens: bool, sizes: tuple, method: str, engine: str
-) -> dict[str, Any]:
+def _session(rendezvous: Any, own: Own, later: int, opens: bool, engine: str, **given: Any) -> dict[str, Any]:
     """Return, for each score, seconds and CPU seconds since the start, bytes and rounds.
 
     The dealer knows bytes alone, and its CPU seconds are those of the whole session, for every score alike.
@@ -151,15 +161,15 @@ def _session(
         return {"bytes": [mark - marks[-later - 2] for mark in marks[-later - 1 :]], "cpu": [used for _ in counted]}
     session, events = registry.open_session(engine, rendezvous, TIMEOUT), []
     if engine == "stock":  # CrypTen has one session a process, so it warms up in it
-        compute(session, own, sizes, method, 0, False, lambda score: None)
+        compute(session, own, 0, False, lambda score: None, **given)
     _start_together(rendezvous)
     start, used, before = time.perf_counter(), cpu_seconds(), session.meter.cost()
 
     def opened(score: torch.Tensor) -> None:
         events.append((time.perf_counter() - start, cpu_seconds() - used, session.meter.cost(), float(score)))
 
-    session.prepare(lambda dry: compute(dry, {}, sizes, method, later, opens, lambda score: None))
-    g = compute(session, own, sizes, method, later, opens, opened)
+    session.prepare(lambda dry: compute(dry, {}, later, opens, lambda score: None, **given))
+    g = compute(session, own, later, opens, opened, **given)
     session.close()
     return {
         "seconds": [event[0] for event in events],
@@ -172,34 +182,46 @@ def _session(
 
 
 def compute(
-    session: Any, own: Own, sizes: tuple, method: str, later: int, opens: bool, opened: Callable[[Any], None]
-) -> torch.Tensor | None:
-    """Compute one score and `later` more with other weights, and call `opened` with each.
+    session: Any, own: Own, later: int, opens: bool, opened: Callable[[Any], None], sizes: tuple, method: str,
+    resolution: Any,
+) -> torch.Tensor | None:  # fmt: skip
+    """Compute one score and `later` more with other weights, call `opened` with each, and return G if it `opens` G.
 
-    Returns G if it `opens` G, which it does after the last timed moment.
+    With a resolution, X is shared as integers, and the model owner's tensors are divided by the factor that X has then.
     """
     (n, d, classes, bound), methods = sizes, module("methods")
     scored, facts = getattr(methods, method)(), methods.Facts(d - 1, classes, 0, 0, n, 0.0)
+    ratio = 1.0 if resolution is None else resolution.ratio
     forget = session.evict if hasattr(session, "evict") else session.forget
     session.bound_logits(bound)
     session.mark()
-    x = session.input(DATA_OWNER, lambda: own["x"][:n], (n, d), "x")
+    x = _shared_rows(session, own, sizes, resolution)
     y = session.input(DATA_OWNER, lambda: own["y"][:n], (n, classes), "y")
     for k in range(later + 1):
         secrets = {
-            key: session.input(MODEL_OWNER, lambda key=key, k=k: own[key] * (1.0 - 0.01 * k), shape, key)
+            key: session.input(MODEL_OWNER, lambda key=key, k=k: own[key] * ((1.0 - 0.01 * k) / ratio), shape, key)
             for key, shape in scored.private_shapes(facts).items()
         }
         opened(session.reveal(scored.score(secrets, x, y, facts), scored.opens, "benchmark"))
         session.mark()
         forget(*secrets.values())
     g = None
-    if opens:
-        w = session.input(MODEL_OWNER, lambda: own["weights"], (d, classes), "weights")
-        g = session.reveal((x.matmul(w).softmax(1) - y).t().matmul(x).t(), "gradient", "benchmark") / n
+    if opens:  # after the last timed moment
+        w = session.input(MODEL_OWNER, lambda: own["weights"] / ratio, (d, classes), "weights")
+        g = session.reveal((x.matmul(w).softmax(1) - y).t().matmul(x).t(), "gradient", "benchmark") / (n * ratio)
         forget(w)
     forget(x, y)
     return g
+
+
+def _shared_rows(session: Any, own: Own, sizes: tuple, resolution: Any) -> Any:
+    """Share X, as integers where it has a resolution. X lacks the constant feature, which comes with the integers."""
+    n, d, classes, bound = sizes
+    if resolution is None:
+        return session.input(DATA_OWNER, lambda: own["x"][:n], (n, d), "x")
+    grids = importlib.import_module("mpc_appraisal.mpc.protocols.grid")
+    grid = grids.grid_of(resolution.scale, resolution.bits, n, classes, bound)
+    return session.input(DATA_OWNER, lambda: resolution.integers(own["x"][:n], "x")[:, :-1], (n, d), "x", grid)
 
 
 def _start_together(rendezvous: Any) -> None:
@@ -326,8 +348,7 @@ def _party(
         through(tuple(relay))
     spent = {"seconds": 0.0, "cpu": 0.0, "joint": 0}
     names = module("party").take_part.__globals__
-    for name in ("program", "deal"):
-        names[name] = _watched(names[name], spent, name == "deal")
+    names |= {name: _watched(names[name], spent, name == "deal") for name in ("program", "deal")}
     result = function(role=role, address=address, emit=emit, folder=folder, **job)
     if spent["joint"] != 1:
         raise RuntimeError(f"{role}: {spent['joint']} joint programs were measured; expected 1")

@@ -15,6 +15,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,27 @@ Cost = dict[str, Any]
 
 
 class Build:
-    """The build whose package lies in `folder`, in a process that does one work after the other."""
+    """The build whose package lies in `folder`, in a process that does one work after the other.
+
+    A work that fails ends the process, and the next work has a new one.
+    """
 
     def __init__(self, folder: Path = ROOT):
-        environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-        self.folder, self._errors = folder, tempfile.TemporaryFile()  # noqa: SIM115, closed in `close`
+        self.folder = folder
+        self._start()
+
+    def _start(self) -> None:
+        environment = os.environ | {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed in `close`
         self._process = subprocess.Popen(
-            [sys.executable, str(ANY_BUILD)],
-            cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
+            [sys.executable, str(ANY_BUILD)], cwd=self.folder, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
         )  # fmt: skip
 
     def do(self, work: str, **arguments: Any) -> Cost:
         """Do a work of `any_build`. OSError has the last line that the process said if it fails."""
+        if self._process.stdin.closed:
+            self._start()
         try:
             self._process.stdin.write(json.dumps({"work": work, **arguments}) + "\n")
             self._process.stdin.flush()
@@ -46,12 +56,16 @@ class Build:
         if not answer:
             self._errors.seek(0)
             said = self._errors.read().decode(errors="replace").strip().splitlines()
+            self.close()
             raise OSError(f"the build in {self.folder.name} failed at {work}: {said[-1:]}")
         return json.loads(answer)
 
     def close(self) -> None:
-        """End the process."""
-        self._process.stdin.close()
+        """End the process, if it has not ended."""
+        if self._process.stdin.closed:
+            return
+        with suppress(BrokenPipeError):  # of a work that the process was not there to read
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
         self._errors.close()

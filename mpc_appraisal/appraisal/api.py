@@ -20,7 +20,7 @@ from typing import Any
 from mpc_appraisal.appraisal.argument_names import by_argument
 from mpc_appraisal.appraisal.compared import warnings_of
 from mpc_appraisal.appraisal.evaluation import Evaluation, as_evaluation, evaluated
-from mpc_appraisal.appraisal.given_data import Own, candidates_of, names_of_classes, own_data
+from mpc_appraisal.appraisal.given_data import Own, candidates_of, count_of_labels, names_of_classes, own_data
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import (
     DataOwnerInput,
@@ -98,7 +98,8 @@ def appraise(
         test: The model owner's test rows, in the same form.
         model: A trained model in place of `train`, where the method allows it. Beside `train` it has to be a minimum on
             those rows; see `given_model`. Or the kind of model to train: 'softmax_regression', which None means too,
-            'linear_regression' or 'logistic_regression'. Or an estimator of scikit-learn (`models.scikit_learn`).
+            'linear_regression' or 'logistic_regression'. Or an estimator of scikit-learn (`models.scikit_learn`), which
+            is fitted on `train` where it was not fitted.
         method: 'gradient_norm', 'finetuning', 'influence', 'relevance', 'diversity', an `Appraiser`, or several. Where
             'influence_error' stands beside 'influence', each value of influence gets a 95% interval, `Result.margin`.
         session: 'spawn' runs three processes here, 'plain' computes in the clear (the baseline), and a session object
@@ -136,9 +137,9 @@ def appraise(
     if isinstance(session, Join) != (controls is not None):
         raise InputError("controls", controls, CONTROLS)
     controls = controls or DisclosureControls()
-    kind, given = stated_model(model)
     if recipe is not None and not isinstance(recipe, Recipe):
         raise InputError("recipe", type(recipe).__name__, "a Recipe, as Recipe.load(path) returns it, or None")
+    kind, given = stated_model(model, count_of_labels(train, recipe, target))
     named = names_of_classes((train, test), target) if kind.target == CLASSES else None
     own = {"train": train, "test": test}
     parts = {key: own_data(each, key, kind, recipe, target, named) for key, each in own.items()}
@@ -149,13 +150,15 @@ def appraise(
             progress(event)
 
     levels = {c.name: c.level for c in data or () if isinstance(c, Candidate)} if isinstance(data, Sequence) else {}
-    plan, wanted = _plan(methods, l2, seed, release, kind, recipe), as_evaluation(evaluate)
+    plan = _plan(methods, l2, seed, release, kind, recipe)
+    with by_argument():
+        wanted = as_evaluation(evaluate)
     if wanted.measures and isinstance(session, Join):
         raise InputError("evaluate", list(wanted.measures), "None with a Join, where nobody holds both sides' data")
     with by_argument():
         buyer = _buyer(parts, kind, given, l2, threshold, controls, _of_one_market(data), methods)
         result = run(as_session(session), plan, buyer, seller, emit, levels, true_utility, baseline_methods)
-    return result.with_measured(evaluated(wanted, result, plan, buyer, seller, emit)) if wanted.measures else result
+        return result.with_measured(evaluated(wanted, result, plan, buyer, seller, emit)) if wanted.measures else result
 
 
 def _buyer(
@@ -173,7 +176,8 @@ def _buyer(
     rows, tested = parts["train"], alike(parts["train"], parts["test"], "test")
     if is_estimator(model):
         part = rows if rows is not None else tested
-        model = from_estimator(model, rows, part.features if part is not None else model.n_features_in_, l2)
+        features = part.features if part is not None else getattr(model, "n_features_in_", 0)
+        model = from_estimator(model, rows, features, l2)
     buyer = ModelOwnerInput(rows, tested, model, threshold, controls, same=same)
     if model is None:
         check_gaps(buyer.train, "train")

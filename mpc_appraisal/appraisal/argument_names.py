@@ -1,15 +1,17 @@
-"""Errors of a run in the words of a call of `appraise`.
+"""Errors by the name that the user has stated: an argument in Python, and a key of the configuration in the app.
 
-An InputError names a key of the configuration, such as party.train. Whoever calls `appraise` from Python has stated no
-such key but an argument. In goes an error; out comes the same error by the argument's name. A key may be added; one
+An InputError of a run names a key, such as party.train. Whoever calls `appraise` from Python has stated no such key but
+an argument, and `by_argument` gives its errors the argument's name. An object that is made in Python too, such as a
+scenario, names its own arguments, and `by_key` gives its errors the key of the configuration. A key may be added; one
 that no argument of `appraise` states has to stay as it is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from mpc_appraisal.common.errors import InputError
 
@@ -17,6 +19,7 @@ ARGUMENTS = (
     (re.compile(r"\bparty\.(train|test|data|model|threshold)\b"), r"\1"),
     (re.compile(r"\bmodel\.l2\b"), "l2"),
     (re.compile(r"^appraisal\b"), "method"),
+    (re.compile(r"^evaluate\.measures\b"), "evaluate"),
 )
 
 
@@ -30,9 +33,24 @@ def by_argument() -> Iterator[None]:
         found = [in_words_of_arguments(text) if isinstance(text, str) else text for text in texts]
         if found == list(texts):
             raise
-        renamed = InputError(*found)
-        renamed.__notes__ = list(getattr(error, "__notes__", ()))
-        raise renamed from error
+        raise _renamed(error, *found) from error
+
+
+@contextmanager
+def by_key(group: str, settings: Container[str]) -> Iterator[None]:
+    """Raise an InputError of the block that names one of a group's settings by its key, GROUP.SETTING."""
+    try:
+        yield
+    except InputError as error:
+        if error.name not in settings:
+            raise
+        raise _renamed(error, f"{group}.{error.name}", error.value, error.expected) from error
+
+
+def _renamed(error: InputError, name: str, value: Any, expected: str) -> InputError:
+    renamed = InputError(name, value, expected)
+    renamed.__notes__ = list(getattr(error, "__notes__", ()))
+    return renamed
 
 
 def in_words_of_arguments(text: str) -> str:

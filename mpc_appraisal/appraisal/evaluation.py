@@ -1,9 +1,10 @@
 """How well the values of a run serve: the measures of `methods.evaluation` on one result, with both sides' data.
 
 In go a result, what the parties stated alike, and both owners' inputs. Out comes one `Measured` for each measure and
-method, baselines included. Everything is computed in the clear by retraining and by valuing anew, so that it serves
-experiments, never a run between organisations. The values that are measured are those that the run opened, so that the
-error of the shares is part of what is measured; the check with a randomised model compares values in the clear.
+method, baselines included; of random values, each measure draws its own. Everything is computed in the clear by
+retraining and by valuing anew, so that it serves experiments, never a run between organisations. The values that are
+measured are those that the run opened, so that the error of the shares is part of what is measured; the check with a
+randomised model compares values in the clear.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from mpc_appraisal.mpc.net.launch import Emit
 from mpc_appraisal.reporting.measured import DATAMODELLING, DETECTION, MEASURES, RANDOMISED, REMOVAL, Measured
 from mpc_appraisal.reporting.record import ERRORS
 from mpc_appraisal.reporting.result import Result
+from mpc_appraisal.reporting.run_records import RANDOM
 
 NONE, ALL = "none", "all"
 RETRAINED = (DATAMODELLING, REMOVAL)  # the measures that retrain the model
@@ -123,7 +125,7 @@ def _values(result: Result) -> dict[str, dict[str, float]]:
     found = {
         method: {record.candidate: record.value for record in result.of(method)}
         for method in result.methods
-        if method not in ERRORS
+        if method not in (*ERRORS, RANDOM)
     }
     return {method: by_name for method, by_name in found.items() if all(v is not None for v in by_name.values())}
 

@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, Recipe
 from mpc_appraisal.data.dataset import listed
@@ -92,6 +94,22 @@ def names_of_classes(frames: Iterable[Any], target: str | None) -> tuple[str, ..
     held = [each[target] for each in frames if hasattr(each, "iloc") and target in getattr(each, "columns", ())]
     found = {each for column in held if column.dtype.kind not in "biuf" for each in column}
     return tuple(sorted(found)) if found and all(isinstance(each, str) for each in found) else None
+
+
+def count_of_labels(data: Any, recipe: Recipe | None, target: str | None) -> int | None:
+    """Return how many different labels one argument holds; None where it holds none that can be told apart."""
+    if recipe is not None:
+        return None if recipe.class_names is None else len(recipe.class_names)
+    if isinstance(data, Dataset):
+        y = data.y
+    elif isinstance(data, tuple) and len(data) == 2:
+        y = data[1]
+    else:
+        y = data[target] if target in getattr(data, "columns", ()) else None
+    try:
+        return None if y is None else len(set(np.asarray(y).ravel().tolist()))
+    except (TypeError, ValueError):  # `own_data` refuses such labels by name
+        return None
 
 
 def columns_of(x: Any, name: str) -> tuple[str, ...] | None:

@@ -1,13 +1,15 @@
 """Runs of the app: Hydra, a library for configurations, reads the words of the command line and runs jobs with them.
 
 In go the words in `sys.argv`. One job is an appraisal or a marketplace; --multirun makes a sweep of jobs; see `run` and
-`jobs`. Out comes an exit status: 0, 2 for an expected error or failed jobs, or 130 for an interruption. `app` has to
-end the process without waiting for threads where its comments say so.
+`jobs`. Out comes an exit status: 0, 2 for an expected error or failed jobs, or 130 for an interruption. However a sweep
+ends, the report of what finished is written. `app` has to end the process without waiting for threads where its
+comments say so.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -60,6 +62,16 @@ def ordered(arguments: Sequence[str]) -> list[str]:
     return [*options, *overrides]
 
 
+def end_sweep(whole: bool = True) -> sweep.Summary:
+    """End the sweep that this process started, if any, and write the report of what finished. whole: as for `end`."""
+    done = sweep.end(whole)
+    if done.folder is not None:
+        from mpc_appraisal.cli.commands.report import at_the_end_of
+
+        at_the_end_of(done.folder)
+    return done
+
+
 def run_words() -> None:
     """Run the jobs that the words of the command line describe, and end the process unless all is well."""
     try:
@@ -76,21 +88,19 @@ def run_words() -> None:
     try:
         app()
     except HydraException as error:
-        sweep.end(whole=False)
+        end_sweep(whole=False)
         print(f"error: {front.explained(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        sweep.end(whole=False)
-        print("interrupted", file=sys.stderr, flush=True)
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # a second one does not wait for the report
+        print("interrupted; Ctrl-C again ends at once", file=sys.stderr, flush=True)
+        end_sweep(whole=False)
+        sys.stdout.flush()
         os._exit(130)
     except BaseException:
-        sweep.end(whole=False)
+        end_sweep(whole=False)
         raise
-    done = sweep.end()
-    if done.folder is not None:
-        from mpc_appraisal.cli.commands.report import at_the_end_of
-
-        at_the_end_of(done.folder)
+    done = end_sweep()
     if done.failed:
         sys.stdout.flush()
         (os._exit if done.inside else sys.exit)(2)  # As in `app`; a launcher's workers need an ordinary exit.

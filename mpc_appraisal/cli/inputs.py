@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mpc_appraisal.appraisal.api import check_seed
+from mpc_appraisal.appraisal.argument_names import by_key
 from mpc_appraisal.appraisal.compared import Source
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, needs
 from mpc_appraisal.appraisal.sessions import Join
@@ -24,7 +25,7 @@ from mpc_appraisal.cli import safeguards
 from mpc_appraisal.cli.config import absolute, instantiate, overlap_of, preparation, recipe_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
-from mpc_appraisal.data import Sizes, check_gaps, check_kind, open_dataset, read_dataset
+from mpc_appraisal.data import Dataset, Sizes, check_gaps, check_kind, open_dataset, read_dataset
 from mpc_appraisal.data.items import Items, items_of_keys
 from mpc_appraisal.data.naming import Data, alike, named
 from mpc_appraisal.data.scenarios import MarketData
@@ -41,9 +42,14 @@ from mpc_appraisal.governance.catalogue import (
 from mpc_appraisal.models.training import model_of
 
 
-def built_in_market(cfg: DictConfig) -> MarketData:
-    """Return the market that the scenario makes of the built-in data set, which a run on one machine appraises."""
-    return instantiate(cfg.scenario).build(*instantiate(cfg.data).load(), check_seed(cfg.seed))
+def built_in_market(cfg: DictConfig, parts: tuple[Dataset, Dataset] | None = None) -> MarketData:
+    """Return the market that the scenario makes of the built-in data set, which a run on one machine appraises.
+
+    parts: the data set's training and test rows; None loads them.
+    """
+    train, test = instantiate(cfg.data).load() if parts is None else parts
+    with by_key("scenario", cfg.scenario):
+        return instantiate(cfg.scenario).build(train, test, check_seed(cfg.seed))
 
 
 def read_own(cfg: DictConfig, role: str, methods: Sequence[Any]) -> OwnInput:

@@ -31,7 +31,7 @@ from mpc_appraisal.cli import finished, safeguards, sweep
 from mpc_appraisal.cli.attacked import attack_appraisal, attack_market, attacks_on_appraisal, attacks_on_market
 from mpc_appraisal.cli.config import absolute, extractor, instantiate, overlap_of, public_part, release_settings
 from mpc_appraisal.cli.console import terminal
-from mpc_appraisal.cli.inputs import read_own, shown
+from mpc_appraisal.cli.inputs import built_in_market, read_own, shown
 from mpc_appraisal.cli.jobs import job_key, job_settings
 from mpc_appraisal.cli.progress import progress
 from mpc_appraisal.cli.public_sizes import check_row_norm
@@ -181,7 +181,7 @@ def appraise_config(
             raise InputError("recipe", cfg.recipe, "party.data and party.train beside it, because it reads files")
         parts = instantiate(cfg.data).load()
         known = digest_of_data(*parts)
-        market = instantiate(cfg.scenario).build(*parts, seed)
+        market = built_in_market(cfg, parts)
         threshold = OmegaConf.to_object(cfg.party)["threshold"]
         train, test = mapped(market.train, features), mapped(market.test, features)
         buyer = ModelOwnerInput(train, test, threshold=threshold, same=True)

@@ -248,10 +248,12 @@ def end(whole: bool = True) -> Summary:
     total = sweep.total or len(messages)
     where = f"{clock(time.time() - sweep.started)}, {os.path.relpath(sweep.folder)}"
     if not whole:
-        text = f"ended early: {len(done)} of {total} jobs finished ({where}); with resume=true and this folder as"
-        print(f"{text} hydra.sweep.dir they are not computed again", file=sys.stderr, flush=True)
+        text = f"ended early: {len(done)} of {total} jobs finished ({where})"
+        if done:
+            text += "; with resume=true and this folder as hydra.sweep.dir they are not computed again"
+        print(text, file=sys.stderr, flush=True)
     if failed:
-        print(f"{len(failed)} of {total} jobs failed: {'; '.join(failed)}", file=sys.stderr, flush=True)
+        print(f"{len(failed)} of {total} jobs failed ({where}): {'; '.join(failed)}", file=sys.stderr, flush=True)
     elif whole:
         before = sum(each["state"] == REUSED for each in messages)
         text = f"{len(done)} of {total} jobs finished" + (f", {before} of them in an earlier run" if before else "")

@@ -69,16 +69,16 @@ class MarketData:
 class Scenario(ABC):
     """Split and corrupt a data set; every scenario derives from this class.
 
-    The head of this file describes the parameters. Raises InputError for a parameter out of range.
+    The head of this file describes the parameters. Raises InputError, under the parameter's name, for one out of range.
     """
 
     def __init__(
         self, train_size: TrainSize = 600, candidates: int = 10, size: int | None = None, test_size: int | None = None
     ) -> None:
         self.train_size = _train_size(train_size)
-        self.candidates = _count("scenario.candidates", candidates)
-        self.size = None if size is None else _count("scenario.size", size)
-        self.test_size = None if test_size is None else _count("scenario.test_size", test_size)
+        self.candidates = _count("candidates", candidates)
+        self.size = None if size is None else _count("size", size)
+        self.test_size = None if test_size is None else _count("test_size", test_size)
 
     @abstractmethod
     def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
@@ -117,13 +117,13 @@ class LabelNoise(Scenario):
         super().__init__(train_size, candidates, size, test_size)
         self.labels, self.include_clean = tuple(labels), include_clean
         if len(self.labels) != 2 or self.labels[0] == self.labels[1]:
-            raise InputError("scenario.labels", list(self.labels), "two different labels")
+            raise InputError("labels", list(self.labels), "two different labels")
 
     def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
         _refuse_numbers("label_noise", train)
         if any(not is_integer(label, numbers.Integral) or not 0 <= label < train.classes for label in self.labels):
             raise InputError(
-                "scenario.labels",
+                "labels",
                 list(self.labels),
                 f"two different labels in 0 .. {train.classes - 1}, for {train.name} has {train.classes} classes",
             )
@@ -184,7 +184,7 @@ class TargetNoise(Scenario):
         test_size: int | None = None,
     ) -> None:
         super().__init__(train_size, candidates, size, test_size)
-        self.deviations, self.include_clean = number("scenario.deviations", deviations, above=0), include_clean
+        self.deviations, self.include_clean = number("deviations", deviations, above=0), include_clean
 
     def changed(self, y: torch.Tensor, scale: float, stream: np.random.Generator) -> torch.Tensor:
         """Return the targets (n,) with a change of the size `scale`."""
@@ -193,7 +193,7 @@ class TargetNoise(Scenario):
     def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
         if not train.numeric:
             found = f"{self.name} on {train.name} with {train.classes} classes"
-            raise InputError("scenario", found, "data with a numeric target, as data=diabetes")
+            raise InputError("scenario", found, "data with a numeric target, as diabetes")
         own, levels, parts = _levels(self, train, self.include_clean, seed)
         unit, candidates = self.deviations * train.y.std(correction=0).item(), []
         for p, (level, part) in enumerate(zip(levels, parts, strict=True)):
@@ -231,12 +231,12 @@ class DistributionMismatch(Scenario):
         super().__init__(train_size, candidates, size, test_size)
         if self.size is not None and self.size % self.candidates:
             raise InputError(
-                "scenario.size",
+                "size",
                 self.size,
                 f"a multiple of the {self.candidates} candidates, so that every share is exact",
             )
         if self.test_size is not None and self.test_size % 2:
-            raise InputError("scenario.test_size", self.test_size, "an even number, half of each class")
+            raise InputError("test_size", self.test_size, "an even number, half of each class")
 
     def build(self, train: Dataset, test: Dataset, seed: int) -> MarketData:
         _refuse_numbers("distribution_mismatch", train)
@@ -256,7 +256,7 @@ class DistributionMismatch(Scenario):
         for label, need in ((0, zeros * unit), (1, ones * unit)):
             if need > len(pools[label]):
                 raise InputError(
-                    "scenario.size",
+                    "size",
                     f"{unit * count} rows for each of {count} candidates",
                     f"sizes for which class {label} lasts: {need} rows needed, {len(pools[label])} left "
                     f"beside D_tr in {train.name}",
@@ -294,7 +294,7 @@ class DistributionMismatch(Scenario):
 
 def _refuse_numbers(name: str, train: Dataset) -> None:
     if train.numeric:
-        expected = "data with labels; scenario=target_noise, target_shift, missing_data and clean serve numbers"
+        expected = "data with labels; target_noise, target_shift, missing_data and clean serve numbers"
         raise InputError("scenario", f"{name} on {train.name}, which has a numeric target", expected)
 
 
@@ -310,7 +310,7 @@ def _draw(train: Dataset, size: int | float | tuple[int, ...], seed: int) -> tup
     if isinstance(size, tuple):
         if len(size) != train.classes:
             raise InputError(
-                "scenario.train_size",
+                "train_size",
                 list(size),
                 f"one number of rows for each of the {train.classes} classes of {train.name}",
             )
@@ -320,13 +320,13 @@ def _draw(train: Dataset, size: int | float | tuple[int, ...], seed: int) -> tup
             here = np.flatnonzero(labels == label)
             if need > len(here):
                 raise InputError(
-                    "scenario.train_size", list(size), f"at most the {len(here)} rows of class {label} in {train.name}"
+                    "train_size", list(size), f"at most the {len(here)} rows of class {label} in {train.name}"
                 )
             own[here[:need]] = True
         return order[own], order[~own]
     rows = size if isinstance(size, int) else round(size * train.rows)
     if not 1 <= rows < train.rows:
-        raise InputError("scenario.train_size", size, f"1 .. {train.rows - 1} rows, for {train.name} has {train.rows}")
+        raise InputError("train_size", size, f"1 .. {train.rows - 1} rows, for {train.name} has {train.rows}")
     return order[:rows], order[rows:]
 
 
@@ -336,7 +336,7 @@ def _split(scenario: Scenario, train: Dataset, sets: int, seed: int) -> tuple[Da
     rows = len(rest) // sets
     if rows == 0:
         raise InputError(
-            "scenario.candidates",
+            "candidates",
             f"{sets} candidate sets",
             f"at most {len(rest)}, the rows of {train.name} left beside D_tr",
         )
@@ -369,11 +369,9 @@ def _count(name: str, value: Any) -> int:
 
 def _train_size(value: Any) -> int | float | tuple[int, ...]:
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(_count("scenario.train_size", rows) for rows in value)
+        return tuple(_count("train_size", rows) for rows in value)
     if isinstance(value, float) and 0 < value < 1:
         return value
     if is_integer(value, numbers.Integral) and value >= 1:
         return int(value)
-    raise InputError(
-        "scenario.train_size", repr(value), "a number of rows, a fraction in (0, 1), or the rows of each class"
-    )
+    raise InputError("train_size", repr(value), "a number of rows, a fraction in (0, 1), or the rows of each class")

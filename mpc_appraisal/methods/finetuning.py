@@ -20,9 +20,9 @@ computes eq. 4 at every rate.
 
 The method needs a training and a test set. Training, weights and both losses stay secret. The method opens the sum of
 eq. 4, and before that one bit: whether the weights of every step kept the public bound on logits. If not, the sum is
-not opened. Each step costs two products and a softmax over its rows, and the end a product and, but for the series, a
-log-softmax over D_te. A rate above 2 / (largest curvature) overshoots: on MNIST 1.0 does after a few steps, 0.1 does
-not.
+not opened. Where the softmax needs no bound (`release.unbounded_logits`), no bit is opened. Each step costs two
+products and a softmax over its rows, and the end a product and, but for the series, a log-softmax over D_te. A rate
+above 2 / (largest curvature) overshoots: on MNIST 1.0 does after a few steps, 0.1 does not.
 
 Defaults and the arrangement of products may change. The formula and the public order of the rows have to stay: the
 plaintext and the private run must take the same rows.
@@ -42,9 +42,14 @@ from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods.base import Appraiser, Facts, centred, scaled
 from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.models.links import LOGISTIC
-from mpc_appraisal.mpc.ops import cat, factor, private, record_weights
+from mpc_appraisal.mpc.ops import cat, descended, factor, private, record_weights, shared
+from mpc_appraisal.mpc.protocols.tensors import FINE_BITS
+from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 
 SMALL = 0.1  # Up to this product of rate and steps the change of the loss on shares is a series.
+SMALLEST_UNIT = -24  # The unit of the change of the weights is at least 2 to this power.
+FINEST_BITS = 30  # The change of the weights has at most so many fractional bits, in units of 1.
+LARGEST_BITS = 61  # A logit has at most so many bits in the ring of 64.
 
 
 @dataclass(frozen=True)
@@ -100,15 +105,17 @@ class Finetuning(Appraiser):
 
     def score(self, owned: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, facts: Facts) -> torch.Tensor:
         weights, test_x = owned["weights"], owned["test_x"]
-        # The change is kept apart from the weights, theta_t = theta - unit * moved, because at a small rate it would
-        # vanish in the last bits of the weights. For the same reason the logits are X theta - unit * (X moved), in
+        # The change is kept apart from the weights, theta_t = theta + unit * change, because at a small rate it would
+        # vanish in the last bits of the weights. For the same reason the logits are X theta + unit * (X change), in
         # which X theta is computed once; the number of products is that of X theta_t.
-        unit, moved, current = min(self.lr, 1.0), None, weights
+        unit, bits, decay = self.unit, self.change_bits(facts), 2 * self.lr * facts.l2
+        pull = shared(scaled(weights, decay / unit), bits) if decay > 0 else None
+        change, moved = shared(weights * 0.0, bits), None
         parts = [(owned["train_x"], owned["train_y"]), (x, y)]
         everything = [(a, b, a.matmul(weights)) for a, b in parts] if self._all_rows(facts) else None
         for rows in self.schedule(facts):
             used = [(i, index) for i, index in enumerate(rows) if len(index)]
-            features, labels, logits, cut = [], [], [], None if moved is None else factor(moved)
+            features, labels, logits = [], [], []
             for i, index in used:
                 if everything is not None:
                     a, b, start = everything[i]
@@ -117,7 +124,7 @@ class Finetuning(Appraiser):
                     start = a.matmul(weights)
                 features.append(a)
                 labels.append(b)
-                logits.append(start if moved is None else start - scaled(a.matmul(cut), unit))
+                logits.append(start if moved is None else start + scaled(a.matmul(moved), unit))
             # The residuals come together, one softmax a step, whichever owner's rows they are.
             residuals = facts.loss.residual(cat(logits), cat(labels))
             # A candidate of a squared error may be shared as fewer rows than it has; the mean is over all it has.
@@ -126,38 +133,54 @@ class Finetuning(Appraiser):
                 end = start + a.shape[0]
                 term = (residuals if len(used) == 1 else residuals[start:end]).t().matmul(a).t()
                 gradient, start = term if gradient is None else gradient + term, end
-            if facts.l2 > 0:
-                gradient = gradient + scaled(current, 2 * facts.l2 * n)
             # The sum is divided once, by n and with the rate, because the mean gradient has few bits to lose.
-            change = scaled(gradient, self.lr / unit / n)
-            moved = change if moved is None else moved + change
-            current = record_weights(weights - scaled(moved, unit))
-        moved, before, y = factor(moved), test_x.matmul(weights), owned["test_y"]
+            change = descended(change, gradient, self.lr / unit / n, 0.0 if moved is None else decay, bits)
+            change = change if pull is None else change - pull
+            moved = factor(change, self.product_bits(facts))
+            record_weights(weights + scaled(change, unit))
+        before, y = test_x.matmul(weights), owned["test_y"]
         if self.expands(facts) and private(before):
-            return self._series(before, test_x, y, moved, facts)
-        after = before - scaled(test_x.matmul(moved), unit)
-        return facts.loss.rise(before, after, y)
+            return self._series(before, test_x, y, factor(change), facts)
+        return facts.loss.rise(before, before + scaled(test_x.matmul(moved), unit), y)
+
+    @property
+    def unit(self) -> float:
+        """Return the unit of the change of the weights: the largest power of two up to the rate, in a public range."""
+        return 2.0 ** max(SMALLEST_UNIT, min(0, math.floor(math.log2(self.lr))))
+
+    def product_bits(self, facts: Facts) -> int:
+        """Return with how many fractional bits, in its unit, the change of the weights enters products on shares.
+
+        The products have to fit the ring where rows have FINE_BITS fractional bits, for the public bound on what
+        training adds to logits. A squared error has no such bound.
+        """
+        if not facts.loss.exponential:
+            return FINE_BITS
+        room = LARGEST_BITS - FINE_BITS - math.ceil(math.log2(max(1.0, self.logit_spread(facts))))
+        return max(1, min(FINEST_BITS, room) + round(math.log2(self.unit)))
+
+    def change_bits(self, facts: Facts) -> int:
+        """Return how many fractional bits the change of the weights has on shares, in its unit."""
+        return max(PRECISION_BITS, self.product_bits(facts))
 
     def expands(self, facts: Facts) -> bool:
         """Return whether the change of the loss on shares is the series above; the rule is public."""
         return facts.loss.exponential and self.lr * self.steps <= SMALL * (1 + 1e-9)
 
-    def _series(self, before, test_x, y, moved, facts: Facts):
-        """Return the series above for D = -unit * moved, with unit = min(lr, 1).
+    def _series(self, before, test_x, y, change, facts: Facts):
+        """Return the series above for D = unit * change.
 
-        Logits that `moved` adds are divided by a power of two that brings them within 4, whatever the data are, and the
-        gradient by one that keeps its product with `moved` below 2^24, so that all derivatives fit the ring.
+        Logits that `change` adds are divided by a power of two that brings them within 4, whatever the data are, and
+        the gradient by one that keeps its product with `change` below 2^24, so that all derivatives fit the ring.
         """
-        unit = min(self.lr, 1.0)
-        largest = self.largest_move(facts) / unit
+        largest = self.largest_move(facts) / self.unit
         wide = 2.0 ** max(0, math.ceil(math.log2(largest / 4)))
         down = 2.0 ** max(0, math.ceil(math.log2(2 * facts.test_rows * largest)) - 24)
         gradient = facts.loss.residual(before, y).t().matmul(test_x).t() / down
-        found = scaled((moved * gradient).sum() * -1.0, unit * down)
-        logits = factor(test_x.matmul(moved) / wide)
+        found = scaled((change * gradient).sum(), self.unit * down)
+        logits = factor(test_x.matmul(change) / wide)
         for order, derivative in enumerate(facts.loss.along(before, logits), start=2):
-            term = scaled(derivative, (unit * wide) ** order / math.factorial(order))
-            found = found - term if order % 2 else found + term
+            found = found + scaled(derivative, (self.unit * wide) ** order / math.factorial(order))
         return found
 
     def largest_move(self, facts: Facts) -> float:
@@ -169,12 +192,9 @@ class Finetuning(Appraiser):
         return self.lr * self.steps * (step + 2 * facts.l2 * weights) * facts.longest
 
     def logit_spread(self, facts: Facts) -> float:
-        # What training has added is computed in units of the rate where that is below 1. This has to fit the ring too,
-        # and so has the sum of the rows' part of the regulariser.
+        # What training has added is computed apart, and has to fit the ring too.
         start, farthest = self.start_norm(facts), self.farthest_norm(facts)
-        moved = (farthest + start) * facts.longest / min(self.lr, 1.0)
-        decay = 2 * facts.l2 * (facts.train_rows + facts.rows) * farthest
-        return max((1 if facts.loss is LOGISTIC else 2) * farthest * facts.longest, moved, decay)
+        return max((1 if facts.loss is LOGISTIC else 2) * farthest, farthest + start) * facts.longest
 
     def start_norm(self, facts: Facts) -> float:
         """Return a bound on the norm of a class's centred weights before training, or of the column of one output."""

@@ -10,7 +10,8 @@ w are scikit-learn's coefficients. It never penalises its intercept, and our obj
 weights. The two agree where l2 is 0, where the intercept is 0, or where the estimator was fitted with
 `fit_intercept=False` on rows with a column of ones appended, whose coefficient is taken for the bias. Otherwise the
 model predicts the same but is no minimum of our objective, and `appraisal.given_model` refuses it for the methods that
-need a minimum. In go a fitted estimator and the training rows; out comes a model, or an InputError by name.
+need a minimum. In go an estimator and the training rows; out comes a model, or an InputError by name. An estimator that
+was not fitted is fitted on the training rows, by scikit-learn and with its own settings; see `fitted`.
 
 scikit-learn is not imported. Settings whose objective is another one are refused. A further estimator may be added
 with its conversion; the conversions have to stay exact.
@@ -43,25 +44,55 @@ def is_estimator(value: Any) -> bool:
     return type(value).__module__.partition(".")[0] == "sklearn"
 
 
-def kind_of(estimator: Any, name: str = "model") -> type[LinearModel]:
+def is_fitted(estimator: Any) -> bool:
+    """Return whether an estimator has been fitted."""
+    return hasattr(estimator, "coef_")
+
+
+def kind_of(estimator: Any, name: str = "model", labels: int | None = None) -> type[LinearModel]:
     """Return the kind of model that an estimator becomes. Raises InputError, under `name`, for one that is not known.
 
-    A `LogisticRegression` of two classes becomes a logistic regression in one column.
+    A `LogisticRegression` of two classes becomes a logistic regression in one column. labels: how many different labels
+    the training rows have, which decides where the estimator was not fitted.
     """
     kind = type(estimator).__name__
     if kind not in KNOWN:
         raise InputError(name, f"scikit-learn's {kind}", f"one of scikit-learn's {', '.join(KNOWN)}")
-    if not hasattr(estimator, "coef_"):
-        raise InputError(name, f"a {kind} that was not fitted", f"a fitted {kind}")
     if kind != "LogisticRegression":
         return LinearRegression
-    return LogisticRegression if len(estimator.classes_) == 2 else SoftmaxRegression
+    found = len(estimator.classes_) if is_fitted(estimator) else labels
+    return LogisticRegression if found == 2 else SoftmaxRegression
 
 
-def stated_model(model: Any) -> tuple[type[LinearModel], Any]:
+def fitted(estimator: Any, train: Dataset | None, name: str = "model") -> Any:
+    """Return an estimator as it is, or one that was not fitted as a copy that `fit(x, y)` has fitted on `train`.
+
+    With `fit_intercept=False` a column of ones stands behind the features in x. Its coefficient is the bias, so that
+    the copy is a minimum of our objective. Raises InputError, under `name`, where there are no training rows or no
+    labels, and where scikit-learn refuses the rows or a setting makes another objective.
+    """
+    if is_fitted(estimator):
+        return estimator
+    kind = type(estimator).__name__
+    if train is None or not train.labelled:
+        expected = f"a fitted {kind} (call its fit first), or train=... with labels beside it, on which it is fitted"
+        raise InputError(name, f"a {kind} that was not fitted", expected)
+    _refuse_settings(estimator, name)
+    x = train.x.numpy().astype(np.float64)
+    rows = x if estimator.fit_intercept else np.column_stack([x, np.ones(len(x))])
+    try:
+        return type(estimator)(**estimator.get_params()).fit(rows, train.y.numpy())
+    except ValueError as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            name, f"a {kind} that cannot be fitted on train ({reason})", "other settings or rows"
+        ) from error
+
+
+def stated_model(model: Any, labels: int | None = None) -> tuple[type[LinearModel], Any]:
     """Return the kind of model that the argument `model` states, and the trained model or estimator, or None.
 
-    Raises InputError for anything else.
+    labels: as for `kind_of`. Raises InputError for anything else.
     """
     if model is None or isinstance(model, str):
         one_of("model", model or SoftmaxRegression.name, tuple(MODELS))
@@ -69,24 +100,26 @@ def stated_model(model: Any) -> tuple[type[LinearModel], Any]:
     if isinstance(model, LinearModel):
         return type(model), model
     if is_estimator(model):
-        return kind_of(model), model
+        return kind_of(model, labels=labels), model
     raise InputError("model", type(model).__name__, f"a trained model, or one of {', '.join(MODELS)}")
 
 
 def from_estimator(
     estimator: Any, train: Dataset | None, features: int, stated: float, name: str = "model"
 ) -> LinearModel:
-    """Return the model that the fitted estimator is.
+    """Return the model that the estimator is, or becomes on the training rows where it was not fitted.
 
     Args:
         estimator: scikit-learn's LogisticRegression, Ridge or LinearRegression.
-        train: The rows that it was fitted on, whose number the conversion needs; None where it has no penalty.
+        train: The rows that it was or is fitted on, whose number the conversion needs; None where it was fitted and has
+            no penalty.
         features: d, the number of features of the appraisal's rows.
         stated: The public l2 of the appraisal. The estimator's, converted, must be the same to nine digits.
         name: What errors call the estimator.
 
     Raises InputError, under `name`, for other settings, sizes or another l2.
     """
+    estimator = fitted(estimator, train, name)
     kind = kind_of(estimator, name)
     _refuse_settings(estimator, name)
     coef = np.atleast_2d(np.asarray(estimator.coef_, np.float64))
@@ -136,7 +169,7 @@ def _refuse_settings(estimator: Any, name: str) -> None:
     must("penalty", "l2", "deprecated")
     if type(estimator).__name__ == "Ridge" and np.ndim(estimator.alpha):
         raise InputError(f"{name}.alpha", "several numbers", "one number")
-    if type(estimator).__name__ != "LogisticRegression":
+    if type(estimator).__name__ != "LogisticRegression" or not is_fitted(estimator):
         return
     if len(estimator.classes_) == 2:
         right = as_two(estimator.classes_, f"{name}.classes_").tolist() == [0, 1]

@@ -8,9 +8,10 @@ rate, and theta_l stands for W_l and b_l. A share is one of two ring elements, o
 secret value. These are `networks.remaining` and the gradient of its mean cross-entropy, in plain SGD without momentum.
 `sgd` trains, `forward` gives logits, and `errors` counts wrong rows; nothing is opened here.
 
-A matrix that an owner knows enters its products masked once for all batches; two shared matrices take a triple of the
-dealer's random numbers each time. The bit [z > 0] is computed once, by an exact comparison, and serves the gradient
-too. With lr / n = m 2^e and m in [1/2, 1), g_L is multiplied by m, and 2^e moves the binary point of dW, so that a
+A matrix that an owner knows enters its products masked once for all batches; two shared matrices are opened under
+masks of the dealer for each of their products. The bit [z > 0] is computed once, by an exact comparison, and serves the
+gradient too. The softmax is that with a bound, of logits that comparisons have brought within REACH of their row's
+largest. With lr / n = m 2^e and m in [1/2, 1), g_L is multiplied by m, and 2^e moves the binary point of dW, so that a
 large gradient is truncated once, straight to the precision of the weights.
 
 Values between products have BITS fractional bits, and sums of products must stay below 2^(62 - 2 BITS) = 2^26. BITS may

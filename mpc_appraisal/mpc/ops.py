@@ -57,10 +57,11 @@ def record_weights(weights: Any) -> Any:
 
 
 @singledispatch
-def factor(value: Any) -> Any:
+def factor(value: Any, bits: int = 20) -> Any:
     """Return a value that several products take as a factor, with more fractional bits than they would leave it.
 
-    An engine cuts the value here once, and not in each product. A plain tensor is returned as it is.
+    An engine cuts the value here once, and not in each product, to at most `bits` fractional bits. A plain tensor is
+    returned as it is.
     """
     return value
 

@@ -28,6 +28,7 @@ from mpc_appraisal.methods.influence_error import InfluenceError
 from mpc_appraisal.methods.mlp_finetuning import MlpFinetuning
 from mpc_appraisal.methods.relevance import Diversity, Relevance
 from mpc_appraisal.models.links import SOFTMAX
+from mpc_appraisal.mpc.protocols.row_softmax import LOGIT_BITS
 from mpc_appraisal.mpc.protocols.softmax_plan import LOGIT_RANGE
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, OPERAND_BITS
 from mpc_appraisal.mpc.protocols.unbounded_softmax import LARGEST_SPREAD
@@ -249,7 +250,7 @@ def _finetuning(method: Finetuning, facts: Facts, engine: str, unit: float) -> f
     off, log = _softmax_off(method, facts, engine), log_of_method(method, facts, engine, grown)
     total, longest, root = facts.train_rows + facts.rows, facts.longest, math.sqrt(facts.features + 1)
     m = min(total, method.batch_size or total)
-    rate, steps, weights = min(method.lr, 1.0), method.steps, _weights(facts)
+    steps, weights = method.steps, _weights(facts)
     farthest, heaviest = method.logit_growth * weights, weights
     if unbounded_spread(method, facts) is not None:
         farthest = heaviest = method.farthest_norm(facts)
@@ -257,25 +258,27 @@ def _finetuning(method: Finetuning, facts: Facts, engine: str, unit: float) -> f
     moved = min(method.lr * steps * (longest + 2 * facts.l2 * heaviest), weights + farthest)
     slope = math.sqrt(2) * longest
     decay = 2 * facts.l2 * math.sqrt(facts.classes) * (weights + farthest)
-    tilts = (tilt(method.lr / rate / m) + tilt(rate)) * (slope + decay) + tilt(2 * facts.l2 * m) * decay
-    tilts += 2 * facts.l2 * root * math.sqrt(facts.classes) * INPUT
-    many = math.sqrt(2 * math.log(2 * (total + facts.test_rows) * facts.classes * (steps + 1) / CHANCE))
-    product = rate * longest * 2.0 ** -(FINE_BITS + 1) * many
+    tilts = tilt(method.lr / method.unit / m) * slope + tilt(2 * method.lr * facts.l2) * decay
     rows = max(input_off(facts.train_rows, facts), input_off(facts.rows, facts))
-    logit = max(INPUT, _logits(facts)) + product + rows * moved
+    logit = max(INPUT, _logits(facts)) + rows * moved
     step = slope * (off.sure + logit / 2) + math.sqrt(2) * rows + tilts
     apart = method.lr * (steps * step + LAMBDA * math.sqrt(steps) * 2 * slope * off.chance / math.sqrt(m))
-    apart += steps * rate * root * math.sqrt(facts.classes) * 2.0**-CHANGE_BITS
+    # A step's two products are within two units each, and what the regulariser takes of the first weights within one. A
+    # change that is cut before it enters products moves logits, and with them the next gradients.
+    fine, cut = (method.unit * 2.0**-bits for bits in (method.change_bits(facts), method.product_bits(facts)))
+    apart += steps * root * math.sqrt(facts.classes) * 5 * fine
+    apart += method.lr * steps * slope * longest * root * (cut if cut > fine else 0.0)
     if method.expands(facts):
         return slope * apart + _series_off(method, facts) + unit / facts.test_rows
-    after = INPUT + product + input_off(facts.test_rows, facts) * moved
+    after = INPUT + 2.0**-LOGIT_BITS + input_off(facts.test_rows, facts) * moved
+    after += longest * root * (cut if cut > fine else 0.0)
     loss = 2 * after + log.sure + INPUT + LAMBDA * log.chance / math.sqrt(facts.test_rows)
     return slope * apart + loss + unit / facts.test_rows
 
 
 def _series_off(method: Finetuning, facts: Facts) -> float:
     """Return the error of the mean of fine-tuning's series over the test rows, for the change that training made."""
-    classes, n, unit, move = facts.classes, facts.test_rows, min(method.lr, 1.0), method.largest_move(facts)
+    classes, n, unit, move = facts.classes, facts.test_rows, method.unit, method.largest_move(facts)
     apart, wide = min(SQRT2 * move, APART), max(1.0, 2.0 ** math.ceil(math.log2(move / unit / 4))) * unit
     down = max(1.0, 2.0 ** (math.ceil(math.log2(2 * n * move / unit)) - 24))
     slope, moved = SQRT2 * facts.longest, move / facts.longest

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.reporting.advice import NO_ADVICE, Advice
+from mpc_appraisal.reporting.metrics import BAND
 from mpc_appraisal.reporting.overlap_record import count_in_words
 from mpc_appraisal.reporting.page import render
 from mpc_appraisal.reporting.record import Record
@@ -29,7 +30,7 @@ LEAST_ROWS = 3
 EMPTY = "No records: this party received no results."
 MOST = 3  # answers that the first line has
 THRESHOLD, AGREEMENT = "calibrated threshold", "rank correlation"
-TRUSTED = "trusted"
+TRUST, TRUSTED = "Trust", "trusted"
 MARKS = {"buy": "+", "do not buy": "-", "undecided": "?"}
 UTILITY, RETRAINING = "true utility", "retraining"
 BOLD, DIM = "bold", "dim"
@@ -53,7 +54,7 @@ def brief(
     last = [] if report is None else [(f"Report: {os.path.relpath(report)}", BOLD)]
     table, below = matrix_table(result, advice), _below(result, advice)
     room = LINES - len(last) - len(below) - 2 - any(row[0] == AGREEMENT for row in below)  # blank lines, and the header
-    top = fact_lines(_facts(result, advice), width, room - len(table.rows))
+    top = fact_lines(_facts(result, advice), width, room - len(table.rows), TRUST)
     return [*top, ("", ""), *_grid(result, table, below, width, max(LEAST_ROWS, room - len(top))), *last]
 
 
@@ -78,15 +79,16 @@ def html_of(result: RunRecords) -> str:
 # ---- facts ----
 
 
-def fact_lines(facts: Sequence[tuple[str, str]], width: int, room: int) -> list[Line]:
+def fact_lines(facts: Sequence[tuple[str, str]], width: int, room: int, whole: str = "") -> list[Line]:
     """Return facts, each a label and a text, as about `room` lines.
 
-    Each fact has one line at least, the first ones have more where there is room, and what has no room is cut.
+    Each fact has one line at least, the first ones have more where there is room, and what has no room is cut. whole:
+    the label of the fact that is never cut.
     """
-    whole = [textwrap.wrap(text, width - LABEL, break_on_hyphens=False) for _, text in facts]
-    most = [1] * len(facts)
-    for k, lines in enumerate(whole):
-        most[k] += max(0, min(len(lines) - 1, room - sum(most), 3))
+    wrapped = [textwrap.wrap(text, width - LABEL, break_on_hyphens=False) for _, text in facts]
+    most = [len(lines) if label == whole else 1 for (label, _), lines in zip(facts, wrapped, strict=True)]
+    for k, lines in enumerate(wrapped):
+        most[k] += max(0, min(len(lines) - most[k], room - sum(most), 3))
     found = []
     for (label, text), count in zip(facts, most, strict=True):
         lines = textwrap.wrap(text, width - LABEL, break_on_hyphens=False, max_lines=count, placeholder=" …")
@@ -109,7 +111,7 @@ def _facts(result: RunRecords, advice: Advice) -> list[tuple[str, str]]:
         )
     facts += [("Cost", _cost(private, result)), ("Opened", _opened(private))]
     appraised = [record for record in result if not record.baseline] or result
-    return [*facts, ("Trust", _trust(RunRecords(private or appraised)))]
+    return [*facts, (TRUST, _trust(RunRecords(private or appraised)))]
 
 
 def _headline(result: RunRecords) -> str:
@@ -192,12 +194,16 @@ def _opened(private: Sequence[Record]) -> str:
 
 
 def _trust(result: RunRecords) -> str:
-    """Return the first sentence of each trust model, and the second where an engine lets a party see something."""
+    """Return the first sentence of each trust model, and where an engine lets a party see something, what it sees.
+
+    The sentence that says for which data the engine is not goes with it. The report has the whole statement.
+    """
     found = []
     for text in trust(result):
         first, *others = text.split(". ")
         leaks = [each for each in others if each.startswith("Leakage") or " sees " in each or " leak" in each]
-        found.append(". ".join([first.rstrip("."), *(each.rstrip(".") for each in leaks[:1])]) + ".")
+        limits = [each for each in others if each.startswith("Not for ")]
+        found.append(". ".join(each.rstrip(".") for each in (first, *leaks[:1], *limits)) + ".")
     return " ".join(
         dict.fromkeys(text.replace("The parties", "parties").replace(", and the", "; the") for text in found)
     )
@@ -306,7 +312,7 @@ def _below(result: RunRecords, advice: Advice) -> list[tuple[str, ...]]:
         if band is not None and any(cell is not None for cell in cells):
             texts = (DASH if cell is None else f"{cell:.2f}" for cell in cells)
             rows.append((words, *texts, "{:.2f} to {:.2f}".format(*band)))
-    rows = [(AGREEMENT, *("" for _ in methods), "random, 95%"), *rows] if rows else []
+    rows = [(AGREEMENT, *("" for _ in methods), BAND), *rows] if rows else []
     if any(thresholds.values()):
         cells = (number(min(each), 3) + "+" * (min(each) < max(each)) if each else DASH for each in thresholds.values())
         rows.insert(0, (THRESHOLD, *cells, ""))

@@ -17,6 +17,7 @@ from mpc_appraisal.common.errors import InputError
 
 DRAWS = 1000  # sets of random values of which a band is made
 COVERED = 0.95  # the share of these draws that lies in the band
+BAND = "random, 95%"  # the header of a column of such bands
 
 
 def correlations(values: Sequence[float], reference: Sequence[float]) -> dict[str, float | None]:
@@ -48,10 +49,33 @@ def random_band(reference: Sequence[float], seed: int = 0) -> dict[str, tuple[fl
     if known.size < 2 or not np.isfinite(known).all() or not np.ptp(known) > 0:
         return {"spearman": None, "pearson": None}
     draws = np.random.default_rng(seed).random((DRAWS, known.size))
-    ranks = scipy.stats.rankdata(draws, axis=1)
-    ends = [(1 - COVERED) / 2, (1 + COVERED) / 2]
-    found = {"spearman": _with_each(ranks, scipy.stats.rankdata(known)), "pearson": _with_each(draws, known)}
-    return {kind: tuple(np.quantile(each, ends).tolist()) for kind, each in found.items()}
+    return {"spearman": _middle(_rank_with_each(draws, known)), "pearson": _middle(_with_each(draws, known))}
+
+
+def random_band_of_means(references: Sequence[Sequence[float]], seed: int = 0) -> tuple[float, float] | None:
+    """Return the band in which the mean of several runs' rank correlations lies where all values are random.
+
+        mean over runs of Spearman's correlation of the run's reference with values ~ uniform on [0, 1), DRAWS times
+
+    references: the reference values of each run's candidates. A run without a defined correlation does not count; the
+    band is None where no run counts.
+    """
+    generator = np.random.default_rng(seed)
+    each = [np.asarray(reference, dtype=np.float64) for reference in references]
+    defined = [one for one in each if one.size >= 2 and np.isfinite(one).all() and np.ptp(one) > 0]
+    drawn = [_rank_with_each(generator.random((DRAWS, one.size)), one) for one in defined]
+    return _middle(np.mean(drawn, axis=0)) if drawn else None
+
+
+def _middle(correlations: np.ndarray) -> tuple[float, float]:
+    """Return the ends between which the share COVERED of these correlations lies."""
+    low, high = np.quantile(correlations, [(1 - COVERED) / 2, (1 + COVERED) / 2])
+    return float(low), float(high)
+
+
+def _rank_with_each(draws: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return Spearman's correlation of each row of `draws`, of shape (sets, candidates), with the reference."""
+    return _with_each(scipy.stats.rankdata(draws, axis=1), scipy.stats.rankdata(reference))
 
 
 def _with_each(draws: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -34,15 +34,17 @@ NESTED = (
 
 
 class MethodRecords(dict):
-    """Hold the records of one candidate, {method: record}.
+    """Hold the records of one candidate, {method: record}; it is what result["seller a"] is, however many methods ran.
 
-    Where one method was run, baselines aside, the fields of its record are attributes too: result["seller a"].value.
+    Where one method valued the data, the fields of its record are attributes too: result["seller a"].value. Baselines,
+    and methods that give the error of another one's value, do not count.
     """
 
     def __getattr__(self, key: str):
         if key.startswith("__"):
             raise AttributeError(key)
-        appraised = [record for record in self.values() if not record.baseline] or list(self.values())
+        valuing = [each for each in self.values() if not each.baseline and each.method not in ERRORS]
+        appraised = valuing or list(self.values())
         if len(appraised) != 1:
             raise AttributeError(f"{key}: there are several methods, so write [METHOD].{key}, with one of {list(self)}")
         return getattr(appraised[0], key)

@@ -17,6 +17,7 @@ from mpc_appraisal.reporting.learning_sweep import learning_frame
 from mpc_appraisal.reporting.load import frame_of
 from mpc_appraisal.reporting.record import BASELINES
 from mpc_appraisal.reporting.run_folders import RunFolder, run_folders
+from mpc_appraisal.reporting.run_records import RANDOM
 from mpc_appraisal.reporting.sweep_measured import measured_frame
 from mpc_appraisal.reporting.sweep_tables import levels_table, paired_table, prepared, runs_table, summary_table
 
@@ -30,7 +31,8 @@ class SweepData:
 
     Attributes:
         runs: All runs, also those without records.
-        results: The frame of `load`: a row for each result.
+        results: The frame of `load`: a row for each result. It alone has the random baseline's; in place of that one
+            draw, `summary` has the band of many.
         names: The settings that tell conditions apart.
         per_run: A row for each method of each run; see `sweep_tables.runs_table`.
         summary: A row for each condition and method, with mean and standard deviation over seeds.
@@ -94,9 +96,11 @@ def sweep_of(
         empty = [pandas.DataFrame() for _ in range(6)]
         return SweepData(runs, frame, [], *empty)
     results, names = prepared(frame, names, own)
-    per_run = _in_order(runs_table(results, names), names)
-    summary = summary_table(per_run, names)
-    levels = levels_table(results, names)
+    is_random = results["method"] == RANDOM
+    appraised = results if is_random.all() else results[~is_random]
+    per_run = _in_order(runs_table(appraised, names), names)
+    summary = summary_table(appraised, per_run, names)
+    levels = levels_table(appraised, names)
     paired, measured = paired_table(per_run, names), measured_frame(runs, per_run, names)
     return SweepData(runs, results, names, per_run, summary, paired, levels, measured, openings_table(runs))
 

@@ -47,7 +47,7 @@ def agreement_figure(summary: DataFrame, names: Sequence[str], baselines: Sequen
         own = [_condition(row, names) for row in rows.to_dict("records")]
         at = [places[conditions.index(one)] for one in own]
         _curve(axis, at, rows["agreement_mean"], rows["agreement_sd"], method, k, numbers is not None, len(methods))
-        if method in baselines and numbers:  # a random order's band would hide all others
+        if method in baselines and numbers:
             axis.collections[-1].remove()
             axis.lines[-1].set(color=GREY, linestyle="--", marker="")
     axis.axhline(0, color="#9aa5b1", linewidth=0.8)

@@ -25,6 +25,7 @@ from mpc_appraisal.reporting.learning_sweep import (
     leak_table,
     leak_tiles,
 )
+from mpc_appraisal.reporting.metrics import BAND
 from mpc_appraisal.reporting.page import Image, Lead, render
 from mpc_appraisal.reporting.run_folders import WHOLE
 from mpc_appraisal.reporting.sweep_data import SweepData, export, read_sweeps
@@ -244,14 +245,24 @@ def agreement_matrix(sweep: SweepData) -> Table:
     rows = []
     for key, group in _by_condition(sweep.summary, sweep.names):
         cells = {r["method"]: spread(r["agreement_mean"], r["agreement_sd"], fixed=True) for _, r in group.iterrows()}
-        rows.append((*key, str(group["seeds"].max()), *(cells.get(method, DASH) for method in methods)))
+        cells[BAND] = _band(*group[["random_low", "random_high"]].iloc[0])
+        rows.append((*key, str(group["seeds"].max()), *(cells.get(each, DASH) for each in (*methods, BAND))))
     notes = [AGREEMENT, "Mean ± standard deviation over seeds."]
+    if len(known):
+        notes.append(
+            "Random: between these ends lie 95% of 1,000 draws of values that mean nothing, as means over the same "
+            "seeds. A method whose mean is inside may be as good as chance."
+        )
     if "level" in set(known["truth"]):
         notes.append("No utility is known of some runs here, so that their truth is the level.")
     if repeated := sweep.per_run.attrs.get("repeated"):
         notes.append(f"{_count(repeated, 'result')} of equal condition, method and seed in several runs count once.")
-    header = (*sweep.names, "seeds", *methods)
-    return Table("Agreement with the truth", header, _align(sweep.names, len(methods) + 1), rows, tuple(notes))
+    header = (*sweep.names, "seeds", *methods, BAND)
+    return Table("Agreement with the truth", header, _align(sweep.names, len(methods) + 2), rows, tuple(notes))
+
+
+def _band(low: float, high: float) -> str:
+    return DASH if math.isnan(low) else f"{low:.2f} to {high:.2f}"
 
 
 def _by_condition(frame: DataFrame, names: Sequence[str]) -> list[tuple[tuple[str, ...], DataFrame]]:

@@ -4,6 +4,7 @@
                                     or minus that of value and level where no utility is known
     paired difference = mean over seeds of (agreement of one method - agreement of another, same condition and seed)
     95% interval      = mean ± t(0.975, n - 1) s / sqrt(n), by Student's t, for n pairs of standard deviation s
+    random band       = the middle 95% of 1,000 draws of the mean agreement over a condition's seeds, by random values
 
 In goes the frame of `load`. A condition is what the settings that differ between runs say, the seed and the methods'
 own settings aside; a method whose own settings differ counts as several methods. Out come frames with a row for each
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import scipy  # It imports `scipy.stats` on first use.
 
 from mpc_appraisal.reporting.load import SETTINGS
-from mpc_appraisal.reporting.metrics import correlations
+from mpc_appraisal.reporting.metrics import correlations, random_band_of_means
 from mpc_appraisal.reporting.record import ERRORS
 from mpc_appraisal.reporting.table import DASH
 
@@ -174,23 +175,47 @@ def _has(group: DataFrame, column: str) -> bool:
 # ---- methods and conditions ----
 
 
-def summary_table(runs: DataFrame, names: Sequence[str]) -> DataFrame:
-    """Return one row for each condition and method: mean and standard deviation over seeds. runs: `runs_table`."""
+def summary_table(frame: DataFrame, runs: DataFrame, names: Sequence[str]) -> DataFrame:
+    """Return one row for each condition and method: mean and standard deviation over seeds, and the random band.
+
+    frame, names: what `prepared` returns; runs: what `runs_table` makes of them. `random_low` and `random_high` are the
+    band of the row's condition.
+    """
     import pandas
 
     rows = []
+    bands = random_bands(frame, runs, names)
     for _, group in runs.groupby([*names, "method"], sort=False):
         first, agreements = group.iloc[0], group["agreement"].dropna()
+        low, high = bands.get(tuple(first[name] for name in names)) or (math.nan, math.nan)
         rows.append(
             {name: first[name] for name in (*names, "method")}
             | {"seeds": group["seed"].nunique(), "truth": first["truth"]}
             | {"agreement_mean": agreements.mean(), "agreement_sd": agreements.std()}
+            | {"random_low": low, "random_high": high}
             | {"mean_difference": group["mean_difference"].mean()}
             | {"largest_difference": group["largest_difference"].max()}
             | {"seconds_mean": group["seconds"].mean(), "seconds_sd": group["seconds"].std()}
             | {f"{key}_mean": group[key].mean() for key in ("megabytes", "rounds")}
         )
     return pandas.DataFrame(rows)
+
+
+def random_bands(
+    frame: DataFrame, runs: DataFrame, names: Sequence[str]
+) -> dict[tuple[str, ...], tuple[float, float] | None]:
+    """Return, by condition, the band of the mean agreement over seeds that random values reach; see the file's head.
+
+    Each seed counts once, with the truth of its first run. The arguments are those of `summary_table`.
+    """
+    truths = {key: group for key, group in frame.groupby(["sweep", "folder", "label"], sort=False)}
+    known = runs[runs["agreement"].notna()].drop_duplicates([*names, "seed"])
+    found: dict[tuple[str, ...], list[list[float]]] = {}
+    for row in known.to_dict("records"):
+        group, truth = truths[row["sweep"], row["folder"], row["method"]], row["truth"]
+        reference = group[["value", truth]].dropna()[truth] * (1 if truth == "utility" else -1)
+        found.setdefault(tuple(row[name] for name in names), []).append(reference.tolist())
+    return {key: random_band_of_means(references) for key, references in found.items()}
 
 
 def paired_table(runs: DataFrame, names: Sequence[str]) -> DataFrame:

@@ -26,6 +26,7 @@ from processes import (
     free_port,
     gone,
     problem,
+    stretched,
     write_csv,
     write_npz,
 )
@@ -261,12 +262,15 @@ def test_a_bad_configuration(override, says, processes):
 # ---- a party killed half way ----
 
 
+LONG = ("appraisal=finetuning", "appraisal.steps=100", "appraisal.lr=0.01")  # seconds are left after the first of 40
+
+
 @pytest.mark.parametrize("victim", ROLES)
 def test_a_party_killed_half_way(victim, processes):
     root = processes.folder
     train = write_npz(root / "buyer" / "train.npz", *problem(60, seed=1))
     files = [write_csv(root / "seller" / f"s{k}.csv", *problem(50, seed=k)) for k in range(40)]
-    public = ["session=join", f"session.rendezvous=tcp://127.0.0.1:{free_port()}", "appraisal=influence"]
+    public = ["session=join", f"session.rendezvous=tcp://127.0.0.1:{free_port()}", *LONG]
     own = {
         MODEL_OWNER: [f"party.train={train}", f"party.test={train}"],
         DATA_OWNER: [f"party.data=[{','.join(map(str, files))}]"],
@@ -278,7 +282,7 @@ def test_a_party_killed_half_way(victim, processes):
     killed = time.monotonic()
     for role in set(ROLES) - {victim}:
         ended = started[role].wait(30)
-        assert time.monotonic() - killed < 10, f"{role} took {time.monotonic() - killed:.1f} s"
+        assert time.monotonic() - killed < stretched(10), f"{role} took {time.monotonic() - killed:.1f} s"
         assert ended.code == 2 and "Traceback" not in ended.err, ended.err[-3000:]
         named = f"error: .*(lost {victim}|{victim} (stopped|is gone|did not))"
         assert re.search(named, ended.err), f"{role}: {ended.err[-3000:]}"
@@ -325,7 +329,7 @@ def test_a_worker_killed_half_way(victim, workers):
 PARENT = """
 import sys
 import numpy as np
-from mpc_appraisal import appraise
+from mpc_appraisal import Finetuning, appraise
 from mpc_appraisal.mpc.net import launch
 original, pids = launch._start, []
 def start(folder, threads):
@@ -336,9 +340,9 @@ launch._start = start
 def show(event):
     print("pids", *pids, file=sys.stderr, flush=True)
 rng = np.random.default_rng(0)
-sets = {f"c{k}": (rng.normal(size=(50, 4)), rng.integers(0, 3, 50)) for k in range(200)}
+sets = {f"c{k}": (rng.normal(size=(50, 4)), rng.integers(0, 3, 50)) for k in range(20)}
 train = rng.normal(size=(60, 4)), rng.integers(0, 3, 60)
-appraise(sets, train=train, method="gradient_norm", progress=show)
+appraise(sets, train=train, test=train, method=Finetuning(steps=400, lr=0.01), progress=show)
 """
 
 
@@ -348,7 +352,7 @@ def test_a_parent_killed_half_way(processes):
     pids = [int(pid) for pid in parent.err.split("pids", 1)[1].split("\n")[0].split()]
     assert len(pids) == 3 and all(alive(pid) for pid in pids)
     os.kill(parent.popen.pid, signal.SIGKILL)  # the parent alone: its children must see it by themselves
-    parent.popen.wait(10)
+    parent.popen.wait(60)
     try:
         assert gone(pids, 10)
     finally:

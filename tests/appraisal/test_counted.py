@@ -8,10 +8,9 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from processes import DATA_OWNER, DEALER, HERE, MODEL_OWNER, ROLES
+from processes import DATA_OWNER, DEALER, HERE, MODEL_OWNER, ROLES, free_port, stretched
 from shop import CUSTOMERS, by_hand, shop, with_customers, write_recipe, write_shop
 from tables_between import influence
-from test_overlap import quiet_port
 
 from mpc_appraisal.appraisal.overlap_terms import OverlapTerms, check_count
 from mpc_appraisal.cli.config import compose, public_part
@@ -76,7 +75,7 @@ def sessions_of(folder):
     }
     sessions = []
     for name, (public, buyer, seller) in found.items():
-        shared = ["session=join", f"session.rendezvous=tcp://127.0.0.1:{quiet_port()}", "session.join_timeout=240"]
+        shared = ["session=join", f"session.rendezvous=tcp://127.0.0.1:{free_port()}", "session.join_timeout=240"]
         shared += ["appraisal=influence", "model.l2=0.01", "party.preflight=no", f"recipe={folder / 'recipe.yaml'}"]
         own = {MODEL_OWNER: [f"party.{k}={folder / f'{k}.csv'}" for k in ("train", "test")] + buyer, DATA_OWNER: seller}
         clear = [] if any("transport" in each for each in public) else ["session.transport=tcp"]
@@ -96,7 +95,7 @@ def market(module_processes):
     (folder / "sessions.json").write_text(json.dumps(sessions_of(folder)))
     script = [sys.executable, str(HERE / "counted_party.py")]
     started = [module_processes.start(f"{role}.process", [*script, role, str(folder)]) for role in ROLES]
-    queue, deadline = RequestQueue(folder / "requests"), time.monotonic() + 240
+    queue, deadline = RequestQueue(folder / "requests"), time.monotonic() + stretched(240)
     while not (pending := queue.pending() if queue.folder.is_dir() else []):
         alive = all(each.popen.poll() is None for each in started)
         assert time.monotonic() < deadline and alive, [each.err[-2000:] for each in started]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import itertools
 import json
-import random
-import socket
 import sys
 import time
 from types import SimpleNamespace
@@ -15,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from processes import DATA_OWNER, HERE, MODEL_OWNER, free_port, problem, write_csv
+from processes import DATA_OWNER, HERE, MODEL_OWNER, free_port, problem, stretched, write_csv
 from shop import CUSTOMERS, by_hand, with_customers, write_recipe, write_shop
 
 from mpc_appraisal.appraisal.overlap import OverlapInput, OverlapPlan, take_part_in_overlap
@@ -34,15 +31,6 @@ OWNERS = (MODEL_OWNER, DATA_OWNER)
 CLEAR = ("transport=tcp", "in_the_clear=yes")
 MANY = 50_000
 LIMIT = "at most 20 values without noise"
-
-
-def quiet_port():
-    """A free port below those that the system gives to outgoing connections, since it is used only minutes later."""
-    while True:
-        port = random.randrange(15_000, 32_000)
-        with socket.socket() as taken, contextlib.suppress(OSError):
-            taken.bind(("127.0.0.1", port))
-            return port
 
 
 def write_keys(path, keys, column="customer"):
@@ -146,7 +134,7 @@ def sessions_of(folder):
     }
     found = []
     for name, (ours, theirs, buyer, seller, yes) in both.items():
-        address = f"address=tcp://127.0.0.1:{quiet_port()}"
+        address = f"address=tcp://127.0.0.1:{free_port()}"
         approval = yes or ("approval=yes",)
         session = {
             MODEL_OWNER: [address, f"file={folder / buyer}", "counterparty=seller gmbh", *ours],
@@ -173,7 +161,7 @@ def market(module_processes):
     (folder / "sessions.json").write_text(json.dumps(sessions_of(folder)))
     script = [sys.executable, str(HERE / "overlap_party.py")]
     started = [module_processes.start(role, [*script, role, str(folder)]) for role in OWNERS]
-    queue, deadline = RequestQueue(folder / "requests"), time.monotonic() + 240
+    queue, deadline = RequestQueue(folder / "requests"), time.monotonic() + stretched(240)
     while not (pending := queue.pending() if queue.folder.is_dir() else []):
         assert time.monotonic() < deadline and all(each.popen.poll() is None for each in started), started[1].err
         time.sleep(0.1)

@@ -191,7 +191,7 @@ def test_arrays_a_mapping_and_a_trained_model():
         "lists": (rows[0].tolist(), rows[1].tolist()),
         "zeros": Dataset.of(np.zeros((5, 4)), np.zeros(5, int), 3),
     }
-    result = appraise(sets, model=model, method=GradientNorm(), session=Spawn(join_timeout=30), l2=2e-2)
+    result = appraise(sets, model=model, method=GradientNorm(), session=Spawn(join_timeout=240), l2=2e-2)
     assert result.candidates == list(sets) and all(close(record) for record in result)
     assert result["tensors"].plaintext_value == result["lists"].plaintext_value
     assert result["tensors"].n == 50 and result["zeros"].n == 5 and result["tensors"].utility is None

@@ -24,7 +24,13 @@ from mpc_appraisal.methods import Facts, Finetuning, GradientNorm, Influence, Ml
 from mpc_appraisal.models.linear_regression import LinearRegression
 from mpc_appraisal.models.logistic_regression import LogisticRegression
 from mpc_appraisal.mpc.backends.fast import DrySession
+from mpc_appraisal.mpc.net.channel import DryChannel
+from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT
+from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.unbounded_softmax import unbounded_softmax
+from mpc_appraisal.mpc.ring.prg import DryStream
+from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 from mpc_appraisal.release.accuracy import error_bound
 from mpc_appraisal.release.dp.release import NoisedRelease
 from mpc_appraisal.release.unbounded_logits import AUTO, unbounded_spread, unbounded_words
@@ -152,3 +158,20 @@ def test_the_error_bound_counts_the_softmax_that_is_used():
 def test_another_word_is_refused(stated):
     with pytest.raises(InputError, match=r"session\.logit_bound.*auto"):
         _with(plan(FAST), Spawn(logit_bound=stated), None)
+
+
+def test_a_step_takes_three_rounds_beside_its_softmax():
+    """The residuals and what was learnt are sent masked, one round each, and one round updates the weights."""
+    sizes = replace(FACTS, train_rows=60, test_rows=50, rows=80)
+    two, three = (estimate([Finetuning(lr=0.3, steps=n)], sizes, 1, 28.0, auto=True).rounds for n in (2, 3))
+    engine = Engine(0, DryChannel(Meter()), Engine.streams_of(None), DryStream(), dry=True)
+    unbounded_softmax(engine, shape_tensor((140, 10)), 48, 1000.0)
+    assert three - two == engine.channel.meter.rounds + 3
+
+
+@pytest.mark.parametrize("lr", [1e-30, 1e-6, 1e-3, 0.3, 1.0, 10.0, 1e3])
+def test_what_was_learnt_fits_the_ring_in_products_and_keeps_16_bits(lr):
+    method = Finetuning(lr=lr, steps=15)
+    kept, entering, shift = method.change_bits(FACTS), method.product_bits(FACTS), round(np.log2(method.unit))
+    assert method.unit == (1.0 if lr >= 1 else 2.0 ** max(-24, np.floor(np.log2(lr)))) and kept >= max(16, entering)
+    assert entering == 1 or 20 + entering - shift + np.log2(method.logit_spread(FACTS)) <= 61

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import ROOT, Processes, free_port
+from processes import ROOT, Processes, free_port, stretched
 
 from mpc_appraisal.reporting.record import read
 
@@ -55,7 +55,7 @@ class Shell:
                 env=self.environment,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=600,
             )
             assert done.returncode == 0, (line, done.stderr[-2000:])
             self.said[line] = done.stdout
@@ -64,7 +64,7 @@ class Shell:
 
     def request(self) -> str:
         """What the data owner's terminal names: the id of the request that waits."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + stretched(60)
         while not (found := re.findall(r"approval yes ([0-9a-f]{12})", "".join(p.err for p in self.background))):
             assert time.monotonic() < deadline, [p.err for p in self.background]
             time.sleep(0.1)
@@ -74,7 +74,7 @@ class Shell:
 @pytest.fixture(scope="module")
 def walked(module_processes):
     folder = module_processes.folder / "walk"
-    made = subprocess.run([*APP.split(), "example", str(folder)], capture_output=True, text=True, timeout=60)
+    made = subprocess.run([*APP.split(), "example", str(folder)], capture_output=True, text=True, timeout=600)
     assert made.returncode == 0, made.stderr
     shell = Shell(folder, module_processes)
     for line in lines():

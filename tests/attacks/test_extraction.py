@@ -320,7 +320,7 @@ def test_the_experiment_at_a_small_size(tmp_path):
     env["PYTHONPATH"] = str(PROJECT)
     options = ["--small", "--seeds", "1", "--out", str(tmp_path), "--work", str(tmp_path / "work")]
     command = [sys.executable, "-m", "experiments", "extraction", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line) for line in (tmp_path / "extraction.jsonl").read_text().splitlines()]
     guarded = {r["guard"]: r for r in found if r["part"] == "guards" and r["session"] == "join"}

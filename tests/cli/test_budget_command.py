@@ -25,7 +25,7 @@ from mpc_appraisal.release import Ledger, Policy, verify
 def test_the_command(full):
     def run(*arguments):
         command = [sys.executable, "-m", "mpc_appraisal.cli.app", "budget", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
         return done.returncode, done.stdout, done.stderr
 
     code, out, err = run("verify", full)

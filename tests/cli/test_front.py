@@ -17,6 +17,7 @@ from mpc_appraisal.cli import front
 from mpc_appraisal.cli.commands import ABOUT, COMMANDS
 from mpc_appraisal.cli.commands.completion import main as completion
 from mpc_appraisal.cli.front import CONF
+from mpc_appraisal.cli.inputs import built_in_market
 from mpc_appraisal.common.errors import AppraisalError, InputError
 
 FOLDER = Path(import_module("mpc_appraisal.cli.commands").__file__).parent
@@ -96,6 +97,21 @@ def test_help_of_an_unknown_name_is_an_error():
 )  # fmt: skip
 def test_hydras_refusals_become_one_line_with_the_nearest_name(overrides, words):
     assert words in refusal(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("scenario.candidates=0", "scenario.candidates"),
+        ("scenario.labels=[1,1]", "scenario.labels"),
+        ("scenario.train_size=100000", "scenario.train_size"),  # only the data set says so
+        ("seed=-1", "seed"),
+    ],
+)
+def test_an_error_of_a_scenario_names_the_key(word, name):
+    with initialize_config_dir(str(CONF), version_base=None), pytest.raises(InputError) as found:
+        built_in_market(compose("config", overrides=["data=wine", "scenario.labels=[0,1]", word]))
+    assert found.value.name == name
 
 
 def test_a_misspelt_key_ends_the_process_with_status_2_and_one_line(tmp_path):

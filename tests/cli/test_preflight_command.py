@@ -96,5 +96,5 @@ def test_help(capsys):
 def test_the_program_knows_the_command(folder):
     assert "preflight" in COMMANDS
     run = [sys.executable, "-m", "mpc_appraisal.cli.app", "preflight", f"train={folder / 'train.npz'}"]
-    ended = subprocess.run(run, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(run, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 2 and "test: got nothing" in ended.stderr

@@ -80,7 +80,7 @@ def test_the_command_writes_the_same_page_and_json(ended, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["status"] == 0 and found["lines"][-1].endswith("report.html")
     matrix = next(table for table in found["tables"] if table["title"] == "Agreement with the truth")
-    assert matrix["rows"][0]["seeds"] == 2 and {"influence", "gradient_norm", "random"} < set(matrix["rows"][0])
+    assert matrix["rows"][0]["seeds"] == 2 and {"influence", "gradient_norm", "random, 95%"} < set(matrix["rows"][0])
     assert (tmp_path / "report.md").read_text().split("## Runs")[0] == (root / "report.md").read_text().split(
         "## Runs"
     )[0]

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from omegaconf import OmegaConf
 from processes import APP, Ended, Process, Processes, gone, stretched
 
@@ -71,7 +72,7 @@ def until(condition, process: Process, timeout: float = 60) -> None:
 
 def below(pid: int, text: str) -> list[int]:
     """Return the descendants of a process whose command holds `text`. Those of a launcher may lead their own groups."""
-    found = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, timeout=10).stdout
+    found = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, timeout=600).stdout
     rows = [line.split(None, 2) for line in found.splitlines() if len(line.split(None, 2)) == 3]
     family, size = {pid}, 0
     while size < len(family):
@@ -83,8 +84,15 @@ def below(pid: int, text: str) -> list[int]:
 def parties(pid: int) -> list[int]:
     """Return the parties that a process has launched: those that its fork server, if it has one, has forked."""
     servers = below(pid, "mpc_appraisal.mpc.net.fork_server")
-    forked = [one for one in servers if Path(f"/proc/{one}/stat").read_text().split()[3] in map(str, servers)]
-    return forked if servers else below(pid, "mpc_appraisal.mpc.net.worker")
+    return [one for one in servers if parent(one) in servers] if servers else below(pid, "mpc_appraisal.mpc.net.worker")
+
+
+def parent(pid: int) -> int | None:
+    """Return the process that has started this one, or None if it has ended in the meantime."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 # ---- keys of finished jobs ----
@@ -212,11 +220,11 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
         return parties(process.popen.pid)
 
     with Processes(tmp_path) as processes:
-        # The second has jobs left however late it is interrupted.
-        first, second = start(processes, "a", *SPAWN, "seed=0,1"), start(processes, "b", *SPAWN, "seed=0,1,2,3,4")
+        # Both have jobs left, however late they are killed or interrupted.
+        first, second = (start(processes, name, *SPAWN, "seed=0,1,2,3,4") for name in "ab")
         workers = second_job(first, root)
         os.killpg(first.popen.pid, signal.SIGKILL)
-        first.popen.wait(10)
+        first.popen.wait(60)
         workers += second_job(second, other)
         os.killpg(second.popen.pid, signal.SIGINT)
         interrupted = second.wait(stretched(15))
@@ -224,20 +232,54 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
         assert interrupted.code == 130 and "Traceback" not in interrupted.err
         done = list(kept(other))
         assert done == [str(k) for k in range(len(done))] and 1 <= len(done) < 5
-        assert f"ended early: {len(done)} of 5 jobs finished" in interrupted.err
+        assert f"ended early: {len(done)} of 5 jobs finished" in interrupted.err and (other / "report.html").exists()
         before = kept(root)
-        assert list(before) == ["0"]
-        # A seed in front: job 0 is now another one, and what job 0 had finished is found and kept.
-        again = start(processes, "a", *SPAWN, "seed=7,0,1", "resume=true").wait(stretched(120))
+        assert list(before) == [str(k) for k in range(len(before))] and 1 <= len(before) < 5
+        # A seed in front: job 0 is now another one, and what job 0 had finished is found and kept. Seed 4 is new.
+        again = start(processes, "a", *SPAWN, "seed=7,0,4", "resume=true").wait(stretched(120))
     assert again.code == 0, again.err
     assert f"{NOTHING}sweep/0\n" in again.out and again.out.count(NOTHING) == 1
     after = kept(root)
-    assert after["0"] == before["0"] and len(after) == 3
-    new = next(name for name in after if name.startswith("0-"))
-    assert seeds(root) == {"0": 0, new: 7, "2": 1}
-    assert {record.session for record in read(root / "2" / "records.jsonl")} >= {"spawn"}
+    assert {name: after[name] for name in before} == before and len(after) == len(before) + 2
+    (seven,) = (name for name, seed in seeds(root).items() if seed == 7)
+    (four,) = (name for name, seed in seeds(root).items() if seed == 4)
+    assert seven.startswith("0-") and four.partition("-")[0] == "2"
+    assert {record.session for record in read(root / four / "records.jsonl")} >= {"spawn"}
     assert "3 of 3 jobs finished, 1 of them in an earlier run" in again.err
     assert not list(root.rglob("*.new")) and not (root / ".sweep").exists()
+
+
+def interrupted_sweep(processes: Processes, tmp_path: Path) -> Process:
+    """Return a sweep of two jobs that is interrupted while the second one waits for its folder, which is held here."""
+    (tmp_path / "a" / "sweep" / "1").mkdir(parents=True)
+    held = FileLock(tmp_path / "a" / "sweep" / "1" / finished.LOCK)
+    with held:
+        process = start(processes, "a", *PLAIN, "seed=0,1", "resume=true")
+        process.until("waiting for another process at work in sweep/1", stretched(60))
+        os.killpg(process.popen.pid, signal.SIGINT)
+        process.until("Ctrl-C again ends at once", stretched(60))
+    return process
+
+
+def test_an_interrupted_sweep_writes_the_report_of_what_finished(tmp_path):
+    with Processes(tmp_path) as processes:
+        ended = interrupted_sweep(processes, tmp_path).wait(stretched(120))
+    assert ended.code == 130 and "Traceback" not in ended.err
+    assert re.search(r"^ended early: 1 of 2 jobs finished \(\d:\d\d, sweep\); with resume=true", ended.err, re.M)
+    assert ended.out.splitlines()[-1] == "report: sweep/report.html"
+    text = (tmp_path / "a" / "sweep" / "report.md").read_text()
+    assert "1 run, 1 method, 1 condition and 1 seed. Without results: 1 of 2 runs" in text and "| no records |" in text
+    assert list(kept(tmp_path / "a" / "sweep")) == ["0"] and not (tmp_path / "a" / "sweep" / ".sweep").exists()
+
+
+def test_a_second_interruption_ends_a_sweep_at_once(tmp_path):
+    (tmp_path / "a" / "sweep").mkdir(parents=True)
+    os.mkfifo(tmp_path / "a" / "sweep" / "report.html")  # nobody reads it, so that writing the report takes for ever
+    with Processes(tmp_path) as processes:
+        process = interrupted_sweep(processes, tmp_path)
+        os.killpg(process.popen.pid, signal.SIGINT)
+        ended = process.wait(stretched(60))
+    assert ended.code == 130 and "Traceback" not in ended.err and "report: sweep/report.html" not in ended.out
 
 
 def test_only_what_is_damaged_or_new_is_computed_again(tmp_path):
@@ -270,9 +312,8 @@ def test_failing_jobs_do_not_lose_the_others(tmp_path):
     assert ended.code == 2 and ended.err.count("Traceback") == 1
     assert "error: seed=0 model.l2=0.01: IsADirectoryError: " in ended.err
     assert all(f"error: seed={seed} model.l2=-1: model.l2: got -1" in ended.err for seed in (0, 1))
-    assert ended.err.splitlines()[-1] == (
-        "3 of 4 jobs failed: seed=0 model.l2=0.01; seed=0 model.l2=-1; seed=1 model.l2=-1"
-    )
+    said = r"3 of 4 jobs failed \(\d:\d\d, sweep\): seed=0 model.l2=0.01; seed=0 model.l2=-1; seed=1 model.l2=-1"
+    assert re.fullmatch(said, ended.err.splitlines()[-1])
     assert list(kept(tmp_path / "a" / "sweep")) == ["2"]
 
 
@@ -308,7 +349,7 @@ def test_a_killed_worker_loses_nothing_finished(tmp_path, preset, worker, option
     if not INSTALLED[preset]:
         pytest.skip(f"launch={preset} needs an optional extra, whose plugin asks pip for a pre-release of hydra-core")
     root = tmp_path / "a" / "sweep"
-    options = [f"+launch={preset}", *options, *SPAWN, "seed=0,1,2"]
+    options = [f"+launch={preset}", *options, *SPAWN, "seed=0,1,2,3,4,5"]
 
     with Processes(tmp_path) as processes:
         first = start(processes, "a", *options)
@@ -317,15 +358,17 @@ def test_a_killed_worker_loses_nothing_finished(tmp_path, preset, worker, option
         killed = first.wait(stretched(120))
         assert killed.code != 0 and "ended early: " in killed.err
         before = kept(root)
-        assert 1 <= len(before) < 3
+        assert 1 <= len(before) < 6
         again = start(processes, "a", *options, "resume=true").wait(stretched(120))
         bad = start(processes, "b", *options[:2], *PLAIN, "model.l2=-1,1e-2").wait(stretched(120))
-    assert again.code == 0 and seeds(root) == {"0": 0, "1": 1, "2": 2}, again.err
+    assert again.code == 0 and seeds(root) == {str(k): k for k in range(6)}, again.err
     assert {name: kept(root)[name] for name in before} == before
-    assert f"3 of 3 jobs finished, {len(before)} of them in an earlier run" in again.err
-    assert all(again.err.count(f"[{k}/3] seed={k - 1}") == 1 for k in (1, 2, 3)), again.err
+    assert f"6 of 6 jobs finished, {len(before)} of them in an earlier run" in again.err
+    assert all(again.err.count(f"[{k}/6] seed={k - 1}") == 1 for k in range(1, 7)), again.err
     assert bad.code == 2 and bad.err.count("error: model.l2=-1: ") == 1, bad.err
-    assert "1 of 2 jobs failed: model.l2=-1\n" in bad.err and list(kept(tmp_path / "b" / "sweep")) == ["1"]
+    assert re.search(r"1 of 2 jobs failed \(.*\): model.l2=-1\n", bad.err) and list(kept(tmp_path / "b" / "sweep")) == [
+        "1"
+    ]
 
 
 @pytest.mark.parametrize(

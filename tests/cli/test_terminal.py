@@ -7,10 +7,12 @@ import pty
 import re
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 from processes import ROOT
 
+from mpc_appraisal.cli import progress as cli_progress
 from mpc_appraisal.cli.progress import APART_SECONDS, Forecast, progress
 
 WORDS = ["session=plain", "scenario.candidates=2", "appraisal=influence"]
@@ -23,13 +25,21 @@ def app(*words: str, folder, out=subprocess.PIPE) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=subprocess.PIPE, text=True)
 
 
+def read_to_the_end(terminal: int) -> bytes:
+    """Return all that is written to a terminal until nobody has it open for writing."""
+    found = b""
+    with os.fdopen(terminal, "rb", 0) as file, suppress(OSError):  # which is how Linux says that it has ended
+        while piece := file.read(1 << 16):
+            found += piece
+    return found
+
+
 def test_a_run_ends_in_a_screen_that_fits_and_a_link(tmp_path):
     ours, theirs = pty.openpty()
     process = app(*WORDS, "release=bit", "party.threshold=0.3", "hydra.run.dir=out", folder=tmp_path, out=theirs)
-    error = process.communicate(timeout=120)[1]
     os.close(theirs)
-    raw = os.read(ours, 1 << 16).decode()
-    os.close(ours)
+    raw = read_to_the_end(ours).decode()
+    error = process.communicate(timeout=12000)[1]
     assert process.returncode == 0, error
     lines = re.sub(r"\x1b\[[0-9;]*m|\x1b\]8;[^\x1b]*\x1b\\", "", raw).splitlines()
     assert len(lines) <= 25 and max(map(len, lines)) <= 80 and lines[-1] == "Report: out/report.html"
@@ -41,16 +51,18 @@ def test_a_run_ends_in_a_screen_that_fits_and_a_link(tmp_path):
 
 def test_a_quiet_run_and_a_sweep_print_the_path_of_each_report(tmp_path):
     quiet = app(*WORDS, "quiet=true", "hydra.run.dir=one", "baselines.true_utility=false", folder=tmp_path)
-    assert quiet.communicate(timeout=120) == ("report: one/report.html\n", "")
+    out, error = quiet.communicate(timeout=12000)
+    assert out == "report: one/report.html\n"
+    assert not [line for line in error.splitlines() if not line.startswith("Matplotlib is building the font cache")]
     sweep = app(
         "--multirun", *WORDS, "hydra.sweep.dir=all", "seed=0,1", "baselines.true_utility=false", folder=tmp_path
     )
-    out, error = sweep.communicate(timeout=120)
+    out, error = sweep.communicate(timeout=1200)
     reports = [line for line in out.splitlines() if not line.startswith("[")]  # Hydra's own lines begin so
     assert reports[:2] == ["report: all/0/report.html", "report: all/1/report.html"] and len(reports) < 30
     assert "computing" not in error and "[2/2] seed=1" in error
     wrong = app(*WORDS, "quiet=maybe", folder=tmp_path)
-    assert "quiet: got 'maybe'" in wrong.communicate(timeout=120)[1] and wrong.returncode == 2
+    assert "quiet: got 'maybe'" in wrong.communicate(timeout=1200)[1] and wrong.returncode == 2
 
 
 def test_the_time_left_is_that_of_the_steps_before():
@@ -68,11 +80,14 @@ def test_the_time_left_is_that_of_the_steps_before():
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-def test_lines_name_states_and_steps_but_no_more_than_one_a_second(quiet, capsys):
+def test_lines_name_states_and_steps_but_no_more_than_one_a_second(quiet, capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(cli_progress.time, "monotonic", lambda: now[0])
     with progress(quiet) as show:
         show({"state": "waiting for the data owner's yes to request 0123456789ab"})
         show({"state": "computing"})
         for k in range(1, 31):
+            now[0] += APART_SECONDS / 10 + 1e-6
             show({"done": k, "of": 30, "method": "influence", "candidate": "a"})
         show({"other": 1})
     lines = capsys.readouterr().err.splitlines()
@@ -80,9 +95,8 @@ def test_lines_name_states_and_steps_but_no_more_than_one_a_second(quiet, capsys
         assert lines == []
         return
     assert lines[:2] == ["waiting for the data owner's yes to request 0123456789ab", "computing"]
-    assert (
-        lines[2] == "[1/30] influence a" and lines[-1] == "[30/30] influence a" and len(lines) <= 4 + 1 / APART_SECONDS
-    )
+    steps = [re.fullmatch(r"\[(\d+)/30\] influence a(, about 0:0\d left)?", line)[1] for line in lines[2:]]
+    assert steps == ["1", "11", "21", "30"]
 
 
 def test_the_bar_fits_the_terminal_and_names_what_is_done(monkeypatch, capsys):

@@ -30,7 +30,7 @@ def test_freed_pages_stay_unless_the_user_has_settings_of_its_own(stated):
     for name in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES"):
         environment.pop(name, None)
     command = [sys.executable, "-c", CODE.replace("SIZE", str(SIZE))]
-    done = subprocess.run(command, env=environment | stated, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment | stated, capture_output=True, text=True, timeout=600)
     kept, held = done.stdout.split()
     glibc = platform.libc_ver()[0] == "glibc"
     assert kept == str(glibc and not stated)  # other C libraries are left as they are

@@ -56,7 +56,7 @@ def test_methods_know_neither_hydra_nor_a_session():
 
 def test_methods_run_without_crypten():
     check = "import sys, mpc_appraisal.methods; sys.exit('crypten' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", check], timeout=600).returncode == 0
 
 
 def test_hydra_stays_in_the_command_line():

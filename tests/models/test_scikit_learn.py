@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import regressions
+import sklearn
 from regressions import LINEAR, LOGISTIC, problem
 from sklearn import linear_model
 
@@ -61,6 +64,47 @@ def test_an_estimator_appraises_as_our_own_fit_does():
         assert theirs.value == pytest.approx(ours.value, rel=1e-3)
 
 
+@pytest.mark.parametrize("case", ["ridge", "least squares", "two classes", "three classes"])
+def test_an_estimator_that_was_not_fitted_is_fitted_on_the_training_rows(case):
+    fitted, train, l2, _ = estimators()[case]
+    estimator = sklearn.base.clone(fitted)
+    test = problem(LINEAR, 30, 2) if train is TRAIN else replace(train, x=train.x + 0.1)
+    own = {"train": train, "test": test, "l2": l2, "session": "plain"}
+    (theirs,), (ours,) = (appraise(replace(test, name="one"), **own, model=m) for m in (fitted, estimator))
+    assert ours.value == pytest.approx(theirs.value, rel=1e-9) and not hasattr(estimator, "coef_")
+
+
+def test_labels_and_frames_decide_what_an_estimator_that_was_not_fitted_becomes():
+    pandas = pytest.importorskip("pandas")
+    x, y = TWO.x.numpy(), TWO.y.numpy()
+    frame = pandas.DataFrame(x, columns=list("abcd")).assign(label=y)
+    own = {"method": "gradient_norm", "l2": 1 / (2 * 0.8 * 40), "session": "plain"}
+    for labels in (y, 2 * y - 1):
+        one = linear_model.LogisticRegression(C=0.8, **EXACT).fit(x, labels)
+        expected = appraise((x, labels), train=(x, labels), test=(x, labels), model=one, **own)[0].value
+        new = linear_model.LogisticRegression(C=0.8, **EXACT)
+        found = appraise((x, labels), train=(x, labels), test=(x, labels), model=new, **own)[0].value
+        assert found == pytest.approx(expected, rel=1e-9)
+    new = linear_model.LogisticRegression(C=0.8, **EXACT)
+    found = appraise(frame, train=frame, test=frame, target="label", model=new, **own)[0].value
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "own", "message"),
+    [
+        (linear_model.Ridge(alpha=2.0), {"train": TRAIN}, "intercept is not penalised.*influence"),
+        (linear_model.Ridge(), {}, r"^model: got a Ridge that was not fitted; expected .*call its fit first.*train="),
+        (linear_model.Ridge(alpha=-1.0), {"train": TRAIN}, "^model: got a Ridge that cannot be fitted on train"),
+        (linear_model.Ridge(positive=True), {"train": TRAIN}, "^model.positive: "),
+        (linear_model.Lasso(), {"train": TRAIN}, "^model: got scikit-learn's Lasso"),
+    ],
+)
+def test_an_estimator_that_cannot_be_fitted_here_is_refused_by_the_argument(model, own, message):
+    with pytest.raises(InputError, match=message):
+        appraise(problem(LINEAR, 25, 3), test=problem(LINEAR, 30, 2), l2=0.05, session="plain", model=model, **own)
+
+
 def test_an_intercept_without_a_penalty_is_refused_where_the_minimum_matters():
     estimator = linear_model.Ridge(alpha=2.0).fit(TRAIN.x.numpy(), TRAIN.y.numpy())
     own = {"train": TRAIN, "test": problem(LINEAR, 30, 2), "l2": 0.05, "session": "plain", "model": estimator}
@@ -80,7 +124,7 @@ def refused():
         "another l2": (ridge, TRAIN, 4, "l2=0.05"),
         "no rows": (ridge, None, 4, "alpha=2.0.*without its training rows"),
         "features": (ridge, TRAIN, 7, "4 coefficients"),
-        "not fitted": (linear_model.Ridge(), TRAIN, 4, "not fitted"),
+        "not fitted": (linear_model.Ridge(), None, 4, "not fitted"),
         "another estimator": (linear_model.Lasso().fit(x, TRAIN.y.numpy()), TRAIN, 4, "Lasso"),
         "weights": (linear_model.LogisticRegression(class_weight="balanced").fit(x, y), TWO, 4, "class_weight"),
         "positive": (linear_model.LinearRegression(positive=True).fit(x, TRAIN.y.numpy()), TRAIN, 4, "positive"),

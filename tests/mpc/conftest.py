@@ -14,7 +14,7 @@ def trial(tmp_path_factory) -> Path:
     """The folder that `mpc-appraisal certificates` makes, with a folder for each role; tests only read it."""
     folder = tmp_path_factory.mktemp("tls") / "trial"
     command = [*APP, "certificates", str(folder)]
-    assert b"valid for 30 days" in subprocess.run(command, timeout=60, capture_output=True, check=True).stdout
-    again = subprocess.run(command, timeout=60, capture_output=True)
+    assert b"valid for 30 days" in subprocess.run(command, timeout=600, capture_output=True, check=True).stdout
+    again = subprocess.run(command, timeout=600, capture_output=True)
     assert again.returncode == 2 and b"already there" in again.stderr
     return folder

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from three import private, run, sharing
+from three import new_key, private, run, sharing
 
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc import ops
@@ -16,7 +16,6 @@ from mpc_appraisal.mpc.backends.fast import DrySession
 from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.orders import measured
 from mpc_appraisal.mpc.protocols.tensors import Context, Secret
-from mpc_appraisal.mpc.ring.prg import new_key
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
 torch.set_num_threads(1)

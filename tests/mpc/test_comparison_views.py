@@ -18,7 +18,8 @@ from mpc_appraisal.mpc.ring.prg import Stream
 
 torch.set_num_threads(1)
 RUNS = 100  # of each secret
-CHANCE = 1e-6  # significance of every test, after the correction for their number
+CHANCE = 1e-10  # significance of every test, after the correction for their number
+TELLING = 0.4  # seven standard deviations of what a classifier that knows nothing reaches, see `advantage`
 SECRETS = (torch.zeros(2, 3, dtype=torch.int64), torch.tensor([[-(1 << 60), 7, 1 << 58], [1, -1, -(1 << 33)]]))
 
 
@@ -97,7 +98,10 @@ def suspicion(seen: np.ndarray) -> float:
 
 
 def advantage(seen: np.ndarray, known: np.ndarray) -> float:
-    """How far above chance a classifier tells the secrets apart in runs that it was not trained on, at most 0.5."""
+    """How far from chance a classifier tells the secrets apart in runs that it was not trained on, at most 0.5.
+
+    One that knows nothing is off by 0.058 (a standard deviation of Mann and Whitney's statistic for 50 and 50 runs).
+    """
     bits, secret = np.unpackbits(np.concatenate([seen, known], axis=1), axis=1), np.arange(len(seen)) % 2
     bits = bits[:, np.random.default_rng(1).permutation(bits.shape[1])[:2500]]
     model = LogisticRegression(C=0.01, solver="liblinear").fit(bits[:RUNS], secret[:RUNS])
@@ -111,7 +115,7 @@ def test_no_party_sees_which_secret_was_compared(name, monkeypatch):
     owners, dealer = views(gate)
     assert dealer == []
     for seen, known in owners:
-        assert suspicion(seen) > CHANCE and advantage(seen, known) < 0.3
+        assert suspicion(seen) > CHANCE and advantage(seen, known) < TELLING
 
 
 def test_the_tests_see_a_gate_whose_bits_are_opened_without_masks(monkeypatch):

@@ -74,7 +74,7 @@ def test_a_fork_is_as_a_fresh_process_and_has_nothing_of_the_caller(server, envi
     forked = [fork(server, tmp_path / name, stated, REPORT, "a word", stdin=given) for name in ("one", "two")]
     os.close(given)
     os.close(mine)
-    assert [each.wait(60) for each in forked] == [3, 3] and [each.poll() for each in forked] == [3, 3]
+    assert [each.wait(600) for each in forked] == [3, 3] and [each.poll() for each in forked] == [3, 3]
     assert len(kept) == 9 and (tmp_path / "one" / "err").read_text() == "an error\n"
     one, two = (json.loads((tmp_path / name / "out").read_text()) for name in ("one", "two"))
     assert one["secret"] == two["secret"] == 0 and one["found"] > 0, "the scan finds what is there"
@@ -92,7 +92,7 @@ def test_two_threads_fork_at_once_from_one_server(server, environment, tmp_path)
         same = server_for(environment, ["torch"])
         assert same is server
         code = f"import sys; sys.exit({number})"
-        codes[number] = fork(server, tmp_path / str(number), environment, code).wait(60)
+        codes[number] = fork(server, tmp_path / str(number), environment, code).wait(600)
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]
     for each in threads:
@@ -103,24 +103,24 @@ def test_two_threads_fork_at_once_from_one_server(server, environment, tmp_path)
 
 
 def test_a_fork_is_killed_and_says_by_which_signal(server, environment, tmp_path):
-    forked = fork(server, tmp_path / "one", environment, "import time; time.sleep(60)")
+    forked = fork(server, tmp_path / "one", environment, "import time; time.sleep(900)")
     assert forked.poll() is None
     with pytest.raises(subprocess.TimeoutExpired):
         forked.wait(0.1)
     forked.terminate()
-    assert forked.wait(30) == -signal.SIGTERM
-    other = fork(server, tmp_path / "two", environment, "import time; time.sleep(60)")
+    assert forked.wait(600) == -signal.SIGTERM
+    other = fork(server, tmp_path / "two", environment, "import time; time.sleep(900)")
     os.kill(other.pid, signal.SIGKILL)  # by a stranger
-    assert other.wait(30) == -signal.SIGKILL
+    assert other.wait(600) == -signal.SIGKILL
 
 
 def test_forks_end_with_their_server_and_another_environment_has_another_server(server, environment, tmp_path):
     other = server_for(environment | {"MALLOC_ARENA_MAX": "2"})
     assert other is not server and server_for(environment) is server
-    forked = fork(other, tmp_path / "one", environment, "import time; time.sleep(60)")
+    forked = fork(other, tmp_path / "one", environment, "import time; time.sleep(900)")
     assert alive(forked.pid)
     other.close()
-    assert forked.wait(30) == -signal.SIGKILL and gone([forked.pid], 30)
+    assert forked.wait(600) == -signal.SIGKILL and gone([forked.pid], 60)
     assert server_for(environment | {"MALLOC_ARENA_MAX": "2"}) is not other
     close_servers()
     assert not server.running()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from three import new_key
 
 from mpc_appraisal.attacks.mersenne_twister import predict
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER
 from mpc_appraisal.mpc.net.launch import launch
 from mpc_appraisal.mpc.ring.fixed_point import decode, encode
-from mpc_appraisal.mpc.ring.prg import Stream, new_key
+from mpc_appraisal.mpc.ring.prg import Stream
 
 SHAPE_X, SHAPE_W = (60, 20), (20, 4)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from test_kernels import both, ring
-from three import run, sharing
+from three import new_key, run, sharing
 
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.protocols import borrow_chain, harmonics, levels
@@ -16,7 +16,6 @@ from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all
 from mpc_appraisal.mpc.protocols.orders import measured
 from mpc_appraisal.mpc.ring import circle
-from mpc_appraisal.mpc.ring.prg import new_key
 
 torch.set_num_threads(1)
 TOP = 2**23

@@ -9,7 +9,7 @@ import pytest
 import torch
 from helper_runs import ORACLES, applied, normal, opened, view, with_helper
 from processes import MODEL_OWNER
-from three import run, sharing
+from three import new_key, run, sharing
 
 from mpc_appraisal.common.errors import AppraisalError, BoundError, InputError
 from mpc_appraisal.mpc.backends.registry import dry_session
@@ -17,7 +17,6 @@ from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS, ROOM, check_functions, computed, result_bits
 from mpc_appraisal.mpc.protocols.permutation import apply
 from mpc_appraisal.mpc.protocols.tensors import Context, Secret
-from mpc_appraisal.mpc.ring.prg import new_key
 
 torch.set_num_threads(1)
 

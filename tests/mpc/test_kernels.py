@@ -142,8 +142,9 @@ def test_steps_on_opened_values(monkeypatch):
     a, b, c, d = (ring(60, 7) for _ in range(4))
     thin, thin_mask, bit, thin_bit = ring(60, 1), ring(60, 1), ring(60, 7) & 1, ring(60, 1) & 1
     steps = [
-        lambda: elementwise.masked_share(a, 0, 9, b),
-        lambda: elementwise.masked_share(a, 13, 0, b),
+        lambda: elementwise.masked_share(a, 0, 0, 9, b),
+        lambda: elementwise.masked_share(a, 0, 13, 5, b),
+        lambda: elementwise.masked_share(a, 2**13 - 1, 13, 0, b),
         lambda: elementwise.exponentials(a, bit, b, c),
         lambda: elementwise.squared(a, b, c, True),
         lambda: elementwise.squared(a, b, c, False),
@@ -210,7 +211,7 @@ sys.exit(os.waitpid(child, 0)[1] if child else 0)
 
 
 def test_small_work_loads_no_compiler_and_a_process_may_fork_after_it():
-    done = subprocess.run([sys.executable, "-c", LAZY], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", LAZY], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
 
 

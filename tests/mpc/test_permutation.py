@@ -10,13 +10,13 @@ import pytest
 import torch
 from helper_runs import applied, normal, view, with_helper
 from scipy import stats
-from three import run
+from three import new_key, run
 
 from mpc_appraisal.mpc.protocols.permutation import Shuffle, apply, order
-from mpc_appraisal.mpc.ring.prg import Stream, new_key
+from mpc_appraisal.mpc.ring.prg import Stream
 
 torch.set_num_threads(1)
-CHANCE = 1e-6  # significance of every test of a distribution
+CHANCE = 1e-10  # significance of every test of a distribution
 
 
 class Tied:

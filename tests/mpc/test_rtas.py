@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections import Counter
 
 import numpy as np
@@ -256,7 +255,6 @@ def test_a_dead_party_is_named_by_who_waits_for_the_helper(transport, victim, pr
     common += [f"session.transport={transport}", f"session.tls={trial}", "appraisal.finetuning.steps=1500"]
     started = {role: processes.app(role, *common, f"session.role={role}", *own[role]) for role in ROLES}
     started[MODEL_OWNER].until("[1/3]", 90)
-    time.sleep(0.2)
     os.kill(started[victim].popen.pid, signal.SIGKILL)
     others = {role: party for role, party in started.items() if role != victim}
     assert gone([party.popen.pid for party in others.values()], 20)

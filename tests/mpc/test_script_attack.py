@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from processes import DATA_OWNER, MODEL_OWNER
-from three import QueueChannel, private
+from three import QueueChannel, new_key, private
 
 from mpc_appraisal.common.errors import DisagreementError
 from mpc_appraisal.methods import Influence
@@ -28,7 +28,7 @@ from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.orders import receive_script
 from mpc_appraisal.mpc.protocols.script_limits import Limits
 from mpc_appraisal.mpc.protocols.softmax_plan import Z_BITS, doublings
-from mpc_appraisal.mpc.ring.prg import Stream, new_key
+from mpc_appraisal.mpc.ring.prg import Stream
 
 ROWS, FEATURE, BOUND = 24, 1, 8.0
 
@@ -80,7 +80,7 @@ def attack(x: torch.Tensor, labels: torch.Tensor, pinned: bool) -> tuple[dict[in
             errors.append(error)
 
     def data_owner() -> None:
-        channel = QueueChannel(1, queues, [])
+        channel = QueueChannel(1, queues, [], 30.0)
         if pinned:
             dry = Engine(1, DryChannel(Meter()), Engine.streams_of(None), fast.DryStream(), dry=True)
             score(dry)
@@ -88,28 +88,30 @@ def attack(x: torch.Tensor, labels: torch.Tensor, pinned: bool) -> tuple[dict[in
         score(Engine(1, channel, Engine.streams_of(keys[1]), Stream(pair, "pair")))
 
     def dealer() -> None:
-        channel = QueueChannel(2, queues, [])
+        channel = QueueChannel(2, queues, [], 30.0)
         asked = receive_script(channel, Limits()) if pinned else parse(json.dumps(script))
         Dealer(keys, lambda correction: channel.send(correction, 0)).run(asked, lambda: None)
 
     threads = [threading.Thread(target=guarded, args=(party,), daemon=True) for party in (data_owner, dealer)]
     for thread in threads:
         thread.start()
-    channel = QueueChannel(0, queues, [])
+    channel = QueueChannel(0, queues, [], 30.0)
     found = {}
 
     def model_owner() -> None:
         if pinned:
             orders.submit_script(channel, script, MODEL_OWNER)
-        found.update(read(channel, Engine.streams_of(keys[0]), rows, width))
+        found.update(read(channel, Engine.streams_of(keys[0]), Stream(pair, "pair"), rows, width))
 
     guarded(model_owner)
     for thread in threads if pinned else ():
-        thread.join(60)
+        thread.join(600)
     return found, errors
 
 
-def read(channel: QueueChannel, streams: dict[str, Stream], rows: list[int], width: int) -> dict[int, float]:
+def read(
+    channel: QueueChannel, streams: dict[str, Stream], pair: Stream, rows: list[int], width: int
+) -> dict[int, float]:
     """Be the cheating model owner, which sends 2^26 at one feature in place of masked weights."""
     k = doublings(BOUND)
     drop = max(0, math.ceil(math.log2(BOUND / 2.0**k * 2 * 2.0 ** (40 + k) / (2.0 ** (Z_BITS - 2) - 8))))
@@ -120,7 +122,7 @@ def read(channel: QueueChannel, streams: dict[str, Stream], rows: list[int], wid
     opened = channel.receive((6 * ROWS,), 1, torch.uint8).numpy()
     low, high = opened[: 4 * ROWS].view(np.uint16).astype(np.int64), opened[4 * ROWS :].astype(np.int64)
     message = (low | high << 16).reshape(ROWS, 2)
-    factor = unsigned(streams["mask"].ring((1, 1)))[0, 0]
+    factor, zero = unsigned(streams["mask"].ring((1, 1)))[0, 0], unsigned(pair.ring((ROWS, 2)))
     streams["triple"].ring((1,), 1)
     streams["triple"].ring((4 * ROWS - 1,), 1)
 
@@ -138,7 +140,7 @@ def read(channel: QueueChannel, streams: dict[str, Stream], rows: list[int], wid
         theirs(5)
         for _ in range(5):
             channel.receive((1,), 2, torch.uint8)
-        hidden = ((share + shifted - (mask >> (40 - drop))) % 2**64) >> drop
+        hidden = ((share + shifted - (mask >> (40 - drop)) - int(zero[row, 1])) % 2**64) >> drop
         value = (int(message[row, 1]) - hidden) & 0xFFFFFF
         values[row] = (((value + (1 << 18)) & 0xFFFFFF) - (1 << 18)) / 2.0**23
     return values

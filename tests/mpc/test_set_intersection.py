@@ -27,7 +27,7 @@ class Pipe:
         self.sent += 1
 
     def receive(self, source, shape, dtype):
-        found = self.into.get(timeout=30)
+        found = self.into.get(timeout=600)
         assert tuple(found.shape) == tuple(shape) and found.dtype == dtype
         return found
 
@@ -47,7 +47,7 @@ def counted(counting, serving, announced=None, changed=None):
     try:
         return count(Pipe(out, into), MODEL_OWNER, counting, len(serving) if announced is None else announced)
     finally:
-        thread.join(30)
+        thread.join(600)
         assert not errors, errors
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_comparison_views import CHANCE, advantage, suspicion, views
+from test_comparison_views import CHANCE, TELLING, advantage, suspicion, views
 
 from mpc_appraisal.mpc.protocols import harmonics, levels
 from mpc_appraisal.mpc.protocols.log_softmax import log_softmax
@@ -49,7 +49,7 @@ def test_no_party_sees_which_secret_went_in(name):
     owners, dealer = views(gate, secrets)
     assert dealer == []
     for seen, known in owners:
-        assert suspicion(seen) > CHANCE and advantage(seen, known) < 0.3
+        assert suspicion(seen) > CHANCE and advantage(seen, known) < TELLING
 
 
 @pytest.mark.parametrize("source", ["octets", "ring"])

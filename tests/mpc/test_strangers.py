@@ -211,7 +211,7 @@ def test_strangers_do_not_use_up_the_meeting(transport, trial):
             )
             if role == MODEL_OWNER:
                 threading.Thread(target=knock, args=(port, ended), daemon=True).start()
-        said = {role: process.communicate(timeout=90) for role, process in started.items()}
+        said = {role: process.communicate(timeout=600) for role, process in started.items()}
     finally:
         ended.set()
         for process in started.values():

@@ -9,7 +9,7 @@ import time
 
 import pytest
 import torch
-from processes import DATA_OWNER, DEALER, MODEL_OWNER
+from processes import DATA_OWNER, DEALER, MODEL_OWNER, stretched
 from tls_sessions import FREEZE, assert_others_end, connected, parties
 
 from mpc_appraisal.common.errors import PeerError
@@ -37,10 +37,10 @@ def test_large_messages_both_ways_at_once(trial):
         links[DATA_OWNER].send(MODEL_OWNER, sent)
         links[DEALER].send(MODEL_OWNER, torch.tensor(3, dtype=torch.uint8))
         links[DEALER].send(MODEL_OWNER, torch.empty(0, 2, dtype=torch.int64))
-        assert torch.equal(links[MODEL_OWNER].receive(DATA_OWNER, sent.shape, torch.int64, 10.0), sent)
-        assert torch.equal(links[DATA_OWNER].receive(MODEL_OWNER, sent.shape, torch.int64, 10.0), sent)
-        assert links[MODEL_OWNER].receive(DEALER, (), torch.uint8, 10.0) == 3
-        assert links[MODEL_OWNER].receive(DEALER, (0, 2), torch.int64, 10.0).shape == (0, 2)
+        assert torch.equal(links[MODEL_OWNER].receive(DATA_OWNER, sent.shape, torch.int64, 120.0), sent)
+        assert torch.equal(links[DATA_OWNER].receive(MODEL_OWNER, sent.shape, torch.int64, 120.0), sent)
+        assert links[MODEL_OWNER].receive(DEALER, (), torch.uint8, 120.0) == 3
+        assert links[MODEL_OWNER].receive(DEALER, (0, 2), torch.int64, 120.0).shape == (0, 2)
     finally:
         for link in links.values():
             link.close()
@@ -79,15 +79,14 @@ def test_both_owners_may_send_more_than_the_window_at_once(processes, trial):
 @pytest.mark.parametrize(("what", "victim"), [("loop", DATA_OWNER), ("busy", DATA_OWNER), ("busy", DEALER)])
 def test_a_frozen_party_is_named(what, victim, processes, trial):
     started = parties(processes, trial, what)
-    time.sleep(0.5)
-    os.kill(started[victim].popen.pid, signal.SIGSTOP)
     frozen = time.monotonic()
+    os.kill(started[victim].popen.pid, signal.SIGSTOP)
     others = {role: party for role, party in started.items() if role != victim}
     try:
         for role, party in others.items():
             ended = party.wait(FREEZE + 6)
             assert ended.code == 2 and f"{victim} stopped: no sign of life for 3 s" in ended.err, (role, ended.err)
-        assert FREEZE - 0.7 < time.monotonic() - frozen < FREEZE + 4
+        assert FREEZE / 3 < time.monotonic() - frozen < stretched(FREEZE + 4)  # it was last heard before it froze
     finally:
         started[victim].kill()
 
@@ -95,5 +94,4 @@ def test_a_frozen_party_is_named(what, victim, processes, trial):
 @pytest.mark.parametrize("victim", [DATA_OWNER, DEALER])
 def test_a_party_that_computes_hears_of_a_killed_one(victim, processes, trial):
     started = parties(processes, trial, "busy")
-    time.sleep(0.5)
     assert_others_end(started, victim)

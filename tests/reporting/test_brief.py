@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,12 +14,16 @@ from scipy import stats
 from test_answers import answers
 from test_report import join_records, records
 
+from mpc_appraisal.mpc.backends.registry import trust_of
+from mpc_appraisal.mpc.backends.rtas import LEAKAGE
 from mpc_appraisal.reporting.advice import Advice, Recommendation
 from mpc_appraisal.reporting.brief import LINES, brief, matrix_table
+from mpc_appraisal.reporting.card import write_cards
 from mpc_appraisal.reporting.metrics import random_band
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.report import print_result, write_report
 from mpc_appraisal.reporting.result import Result
+from mpc_appraisal.reporting.sweep_report import write_sweep_report
 from mpc_appraisal.reporting.table import number
 
 
@@ -149,6 +154,24 @@ def test_the_random_baseline_is_a_band_and_no_row(tmp_path):
         write_report(result, tmp_path / name)[0].read_text() for name, result in (("one", with_one), ("none", without))
     ]
     assert pages[0] == pages[1] and pages[0].count("random") == 1 and "95% of 1,000 draws" in pages[0]
+
+
+@pytest.mark.parametrize("candidates", [1, 10, 300])
+def test_what_a_helper_sees_is_never_cut(candidates, tmp_path):
+    rows = [replace(record, trust=trust_of("rtas")) for record in many(candidates, 1)]
+    lines = [text for text, _ in brief(Result(rows), 80, advised(rows), "report.html")]
+    shown = " ".join(" ".join(lines).split())
+    assert len(lines) <= LINES and max(map(len, lines)) <= 80
+    sees, *_, limit = LEAKAGE.split(". ")
+    assert (
+        sees.startswith("The helper sees every value") and f"{sees}. {limit}" in shown and limit.startswith("Not for")
+    )
+    write_cards(Result(rows[:1]), tmp_path)
+    write_report(Result(rows), tmp_path)
+    save = Result(rows).save(tmp_path / "sweep" / "0")
+    write_sweep_report([save.parents[1]], tmp_path / "sweep")
+    pages = [tmp_path / "report.md", tmp_path / "sweep" / "report.md", *tmp_path.glob("card-*.md")]
+    assert len(pages) == 3 and all(LEAKAGE in page.read_text().replace("\\", "") for page in pages)
 
 
 def test_the_band_of_random_values_is_that_of_all_orders():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -45,6 +46,9 @@ def test_indexing_by_candidate_and_method(result):
     assert Result(rows[10:])["gamma"].value == rows[12].value
     with pytest.raises(AttributeError, match="several methods.*gradient_norm"):
         _ = result["gamma"].value
+    error = replace(rows[7], method="influence_error", value=-0.5)
+    assert Result([*one, error])["gamma"].value == rows[7].value and Result([error])["gamma"].value == -0.5
+    assert type(Result([error])["gamma"]) is type(result["gamma"]) is type(one["gamma"])  # however many methods ran
     assert pickle.loads(pickle.dumps(one["gamma"])) == copy.deepcopy(one["gamma"]) == one["gamma"]
 
 

@@ -163,9 +163,9 @@ def data(root):
 
 
 def test_mean_and_deviation_over_seeds(data):
-    assert data.names == ["model.l2"] and data.methods[-1] == "random"
+    assert data.names == ["model.l2"] and data.methods == ["influence", "gradient_norm"]
     for text, l2 in LEVELS.items():
-        for method in ("influence", "gradient_norm", "random"):
+        for method in ("influence", "gradient_norm"):
             seeds = (*SEEDS, 3) if (method, l2) == ("influence", 0.01) else SEEDS
             found = [spearman(records(method, seed, l2)) for seed in seeds]
             table = data.summary
@@ -173,13 +173,38 @@ def test_mean_and_deviation_over_seeds(data):
             assert row["agreement_mean"] == pytest.approx(np.mean(found), abs=1e-12)
             assert row["agreement_sd"] == pytest.approx(np.std(found, ddof=1), abs=1e-12)
             assert row["seeds"] == len(seeds)
-            if method != "random":
-                assert row["seconds_mean"] == pytest.approx(len(NAMES) * np.mean([0.5 + seed for seed in seeds]))
-                assert row["megabytes_mean"] == len(NAMES) and row["rounds_mean"] == 7 * len(NAMES)
-    assert data.per_run.attrs["repeated"] == 6  # the baseline stands in both methods' jobs
+            assert row["seconds_mean"] == pytest.approx(len(NAMES) * np.mean([0.5 + seed for seed in seeds]))
+            assert row["megabytes_mean"] == len(NAMES) and row["rounds_mean"] == 7 * len(NAMES)
+    assert data.per_run.attrs["repeated"] == 0
 
 
-@pytest.mark.parametrize("against", ["gradient_norm", "random", "the same in plaintext"])
+def test_random_is_a_band_of_many_draws_in_the_table_of_agreement_alone(data, page, root):
+    draws, generator = 20_000, np.random.default_rng(1)
+    for text, seeds in (("0.01", (*SEEDS, 3)), ("0.1", SEEDS)):
+        # Spearman's correlation of two orders of n without ties is 1 - 6 sum d^2 / (n (n^2 - 1)).
+        n, orders = len(NAMES), generator.permuted(np.tile(np.arange(len(NAMES)), (draws, len(seeds), 1)), axis=2)
+        found = (1 - 6 * ((orders - np.arange(n)) ** 2).sum(2) / (n * (n * n - 1))).mean(1)
+        rows = data.summary[data.summary["model.l2"] == text]
+        assert len(rows) == 2 and rows[["random_low", "random_high"]].drop_duplicates().shape[0] == 1
+        for end, share in (("random_low", 0.025), ("random_high", 0.975)):
+            # At most this share of other draws lies beyond the end, within seven standard errors of 1,000 draws.
+            beyond = np.mean(found <= rows[end].iloc[0])
+            off = 7 * np.sqrt(0.025 * 0.975 / 1000) + np.mean(np.abs(found - rows[end].iloc[0]) < 1e-9)
+            assert abs(beyond - share) < off < 0.1
+    assert "random" in set(data.results["method"]) and "random" not in set(data.per_run["kind"])
+    assert "random" not in {*data.paired["method"], *data.paired["compared_with"], *data.levels["method"]}
+    text, html = ((page / f"report.{form}").read_text() for form in ("md", "html"))
+    assert text.count("random, 95%") == 1 and text.lower().count("random") == 2  # the header, and the note
+    assert "random, 95%" in html and ">random<" not in html
+
+
+def test_random_records_alone_make_a_page(tmp_path):
+    job(tmp_path / "0", records("random", 0, 0.1))
+    write_sweep_report([tmp_path], tmp_path)
+    assert "1 run" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize("against", ["gradient_norm", "the same in plaintext"])
 def test_paired_differences_are_those_of_scipys_paired_t(data, against):
     for text, l2 in LEVELS.items():
         # The run of seed 3 has no partner among the other methods' runs, but it has its own plaintext values.
@@ -291,7 +316,7 @@ def test_two_sweeps_side_by_side(root, tmp_path):
     pair, differing = compared(root, other)
     assert ("session.engine", "fast", "stock") in differing.rows
     rows = side_by_side(*pair)
-    assert len(rows) == 6
+    assert len(rows) == 4
     for l2 in LEVELS.values():
         row = rows[(rows["model.l2"] == f"{l2:g}") & (rows["method"] == "influence")].iloc[0]
         seeds = (*SEEDS, 3) if l2 == 0.01 else SEEDS
@@ -310,6 +335,6 @@ def test_the_comparison_is_a_page_with_its_table(root, tmp_path):
     text = (tmp_path / "out" / "report.md").read_text()
     assert paths[0].name == "report.html" and "| session.engine | fast | stock |" in text
     assert (
-        len(page.short) == 4 and "6 of 6 rows are in both" in page.short[0] and page.short[0] in text.replace("\\", "")
+        len(page.short) == 4 and "4 of 4 rows are in both" in page.short[0] and page.short[0] in text.replace("\\", "")
     )
-    assert len(pandas.read_csv(tmp_path / "out" / "tables" / "comparison.csv")) == 6
+    assert len(pandas.read_csv(tmp_path / "out" / "tables" / "comparison.csv")) == 4

@@ -40,7 +40,7 @@ def measured(pages: Sequence[Path], widths: Sequence[int], folder: Path) -> list
     host = folder / "frames.html"
     host.write_text("<title></title>" + "".join(frames), encoding="utf-8")
     command = [CHROMIUM, "--headless=new", "--no-sandbox", f"--user-data-dir={folder / 'browser'}", "--dump-dom"]
-    done = subprocess.run([*command, host.as_uri()], capture_output=True, text=True, timeout=240)
+    done = subprocess.run([*command, host.as_uri()], capture_output=True, text=True, timeout=600)
     title = re.search("<title>(.*?)</title>", done.stdout, re.DOTALL)
     assert title, done.stderr
     return [json.loads(one) for one in html.unescape(title[1]).split("|END|") if one]

@@ -122,7 +122,7 @@ class Session:
 
     def await_notes(self, *notes: str) -> dist.Store:
         """Wait until these notes lie at the rendezvous; returns it."""
-        deadline, patience = time.monotonic() + 60, timedelta(seconds=30)
+        deadline, patience = time.monotonic() + stretched(60), timedelta(seconds=300)
         store = dist.TCPStore("127.0.0.1", self.port, None, False, patience, wait_for_workers=False)
         while not store.check([f"note/{note}" for note in notes]):
             assert time.monotonic() < deadline, (notes, [process.err[-500:] for process in self.started.values()])

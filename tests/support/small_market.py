@@ -104,7 +104,7 @@ def in_threads(plan: MarketPlan, shopper: ShopperInput, sellers: list[SellerInpu
         def play(role: str) -> None:
             try:
                 own_plan = (plans or {}).get(role, plan)
-                found[role] = take_part(role, address, own_plan, lambda: inputs[role], Connection(join_timeout=20.0))
+                found[role] = take_part(role, address, own_plan, lambda: inputs[role], Connection(join_timeout=120.0))
             except AppraisalError as error:
                 found[role] = error
 
@@ -112,7 +112,7 @@ def in_threads(plan: MarketPlan, shopper: ShopperInput, sellers: list[SellerInpu
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(600)
             assert not thread.is_alive()
         return found
 
@@ -135,7 +135,7 @@ def playing(role, address, emit, folder, plan, inputs, dies, tls):
         cloud_role.TransformCloud.products = once
     where, certificates = tls or (address, None)
     transport = Transport("tls", certificates) if tls else Transport()
-    return take_part(role, where, plan, lambda: inputs[role], Connection(transport, join_timeout=60.0), hosted=True)
+    return take_part(role, where, plan, lambda: inputs[role], Connection(transport, join_timeout=240.0), hosted=True)
 
 
 def in_processes(plan: MarketPlan, shopper: ShopperInput, places: dict[str, Path], dies: bool = False, tls=None):

@@ -5,8 +5,11 @@ Sessions between real processes are in test_spawn, test_join and test_tls_apprai
 
 from __future__ import annotations
 
+import hashlib
+import os
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -18,19 +21,34 @@ from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor
-from mpc_appraisal.mpc.ring.prg import DryStream, Stream, new_key
+from mpc_appraisal.mpc.ring.prg import KEY_BYTES, DryStream, Stream
+
+_drawn: Counter[str] = Counter()
+
+
+def new_key() -> bytes:
+    """Return the next key of the test that runs, the same whenever it runs, so that no test fails by chance."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]  # without the word setup or call
+    _drawn[test] += 1
+    return hashlib.sha256(f"{test} {_drawn[test]}".encode()).digest()[:KEY_BYTES]
 
 
 class QueueChannel(Channel):
-    def __init__(self, me: int, queues: dict[tuple[int, int], queue.Queue], seen: list[torch.Tensor]):
+    """A channel over queues in memory. patience: the seconds after which a message that does not come is an error."""
+
+    def __init__(
+        self, me: int, queues: dict[tuple[int, int], queue.Queue], seen: list[torch.Tensor], patience: float = 600.0
+    ):
         super().__init__(Meter())
-        self.me, self.queues, self.seen = me, queues, seen
+        self.me, self.queues, self.seen, self.patience = me, queues, seen, patience
 
     def _send(self, tensor, to):
         self.queues[self.me, to].put(tensor.clone())
 
     def _receive(self, shape, source, dtype):
-        tensor = self.queues[source, self.me].get(timeout=30)
+        tensor = self.queues[source, self.me].get(timeout=self.patience)
+        if isinstance(tensor, BaseException):
+            raise tensor
         assert tensor.shape == torch.Size(shape) and tensor.dtype == dtype
         self.seen.append(tensor)
         return tensor
@@ -85,6 +103,8 @@ def run(program: Callable[[Engine], Any]) -> Run:
             f(*arguments)
         except BaseException as error:  # noqa: BLE001  raised in the test's own thread below
             errors.append(error)
+            for each in queues.values():  # nobody waits for a party that has failed
+                each.put(error)
 
     threads = [threading.Thread(target=guarded, args=(owner, me)) for me in (0, 1)]
     threads.append(threading.Thread(target=guarded, args=(dealer,)))

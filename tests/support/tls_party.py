@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import threading
 import time
 
 import torch
@@ -76,6 +77,12 @@ def program(channel: Channel, role: str, what: str, link) -> None:
         assert torch.equal(channel.receive(ROWS.shape, 1 - me), ROWS)
 
 
+def say_when_connected(link) -> None:
+    while not link._peers:
+        time.sleep(0.02)
+    print("connected", file=sys.stderr, flush=True)
+
+
 def main(role: str, address: str, folder: str, what: str, transport: str = "tls") -> None:
     def refuse(*_, **__):
         raise AssertionError("something was unpickled")
@@ -83,13 +90,13 @@ def main(role: str, address: str, folder: str, what: str, transport: str = "tls"
     pickle.loads = pickle.load = pickle.Unpickler = refuse
     if what == "big":
         wire.WINDOW_BYTES = tcp.WINDOW_BYTES = 1 << 20
-    link = Transport(transport, folder, freeze_timeout=3.0).connect(role, address, 30.0)
+    link = Transport(transport, folder, freeze_timeout=3.0).connect(role, address, 240.0)
     try:
         with link.interrupting():
             if what == "load" and role == "model_owner":
                 print("running", file=sys.stderr, flush=True)
                 compute(60)
-            print("announcing", file=sys.stderr, flush=True)
+            threading.Thread(target=say_when_connected, args=(link,), daemon=True).start()
             link.announce()
             print("running", file=sys.stderr, flush=True)
             program(open_channel(link, Meter(), 60.0, transport), role, what, link)

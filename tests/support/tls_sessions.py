@@ -57,14 +57,14 @@ def connected(trial: Path) -> dict[str, TlsLink]:
     where, links = address(), {}
 
     def come(role: str) -> None:
-        links[role] = TlsLink(role, where, 10.0, str(trial))
+        links[role] = TlsLink(role, where, 120.0, str(trial))
         links[role].announce()
 
     threads = [threading.Thread(target=come, args=(role,), daemon=True) for role in reversed(ROLES)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(15)
+        thread.join(600)
     assert set(links) == set(ROLES)
     return links
 

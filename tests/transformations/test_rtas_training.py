@@ -264,7 +264,7 @@ def floats(plan: FloatPlan, deviation: float) -> list[FittedModel]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(600)
     return found
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from experiments.harness.records import Row
 from experiments.rivals.earlier_build import Builds
 from experiments.studies.engine.appraisals import own_engines
-from experiments.studies.engine.costs import Cost, Measured, records
+from experiments.studies.engine.costs import Cost, Measured, in_turns, records
 
 ENTRY = re.compile(r'^mpc-appraisal = "([\w.]+):(\w+)"$', re.MULTILINE)
 SMALL = ("appraisal=influence", "scenario.candidates=2")
@@ -55,10 +55,13 @@ def run(build: Path, folder: Path, overrides: tuple[str, ...] = ()) -> Cost:
 
 def measure(args: Namespace, builds: Builds, folder: Path, turns: int) -> list[Row]:
     """Measure the command in turns."""
-    found = []
-    for k in range(1, turns + 1):
+
+    def turn(k: int) -> list[Measured]:
+        found = []
         for engine in own_engines(builds)[:: (-1) ** k]:
             cost = run(builds.folder(engine), folder / f"{engine}{k}", SMALL if args.small else ())
             found.append(Measured(engine, f"make appraise{', two candidates by influence' * args.small}", k, cost))
         print(f"app: turn {k} of {turns} done", file=sys.stderr, flush=True)
-    return records("app", found)
+        return found
+
+    return records("app", in_turns(turns, turn))

@@ -21,7 +21,7 @@ import numpy as np
 
 from experiments.harness.records import Row
 from experiments.rivals.earlier_build import BASELINE, Builds
-from experiments.studies.engine.costs import Cost, Measured, records
+from experiments.studies.engine.costs import Cost, Measured, in_turns, records
 from experiments.studies.engine.rows import KNOWN, blocks_of, write_candidate
 from mpc_appraisal.data import Dataset, Digits, Mnist
 from mpc_appraisal.data.scenarios import LabelNoise
@@ -37,7 +37,7 @@ TUNING = {
 }
 SMALL_STEPS = 2
 L2, TUNING_L2 = 1e-2, 3e-3
-MILLION, SMALL_MILLION = 1_000_000, 40_000
+MILLION, SMALL_MILLION = 1_000_000, 33_000  # more rows than are held at once, so that they stream
 Datasets = tuple[Dataset, Dataset, list[Dataset]]  # train, test, candidates
 
 
@@ -92,17 +92,22 @@ def measure(args: Namespace, mnist: bool, builds: Builds, turns: int) -> list[Ro
     market, rows = market_of(args, mnist), []
     of = market.words()
     for method in args.methods or (("influence",) if args.small else METHODS):
-        work, found = f"{method}, {of}", []
-        for k in range(1, turns + 1):
+        work = f"{method}, {of}"
+
+        def turn(k: int, method: str = method, work: str = work) -> list[Measured]:
+            found = []
             for engine in [each for each in builds.engines if k == 1 or each != "stock"][:: (-1) ** k]:
                 count = 1 if engine == "stock" else market.count
                 given = {"method": METHODS[method], "market": market.stated, "count": count, "l2": L2}
                 done = builds.do(engine, "appraisal", **given)
                 cost = extrapolated(done, market.count) if engine == "stock" else done
                 found.append(Measured(engine, work, k, cost, done["difference"]))
+            print(f"{method}: turn {k} of {turns} done", file=sys.stderr, flush=True)
+            return found
+
+        found = in_turns(turns, turn)
         label = f"{work}: x{market.count} extrapolated from one"
         rows += [row | {"work": label} if row["engine"] == "stock" else row for row in records("appraisals", found)]
-        print(f"{method}: done", file=sys.stderr, flush=True)
     return rows
 
 
@@ -120,9 +125,11 @@ def own_engines(builds: Builds) -> list[str]:
 
 def measure_tuning(args: Namespace, mnist: bool, builds: Builds, turns: int) -> list[Row]:
     """Measure one candidate by each of TUNING."""
-    market, found = tuning_market(args, mnist), []
+    market = tuning_market(args, mnist)
     of = market.words()
-    for k in range(1, turns + 1):
+
+    def turn(k: int) -> list[Measured]:
+        found = []
         for name, method in TUNING.items():
             for engine in own_engines(builds)[:: (-1) ** k]:
                 settings = method | ({"steps": SMALL_STEPS} if args.small else {})
@@ -131,21 +138,29 @@ def measure_tuning(args: Namespace, mnist: bool, builds: Builds, turns: int) -> 
                 work = f"{name}, {settings['steps']} steps, {of}"
                 found.append(Measured(engine, work, k, done, done["difference"]))
         print(f"tuning: turn {k} of {turns} done", file=sys.stderr, flush=True)
-    return records("tuning", found)
+        return found
+
+    return records("tuning", in_turns(turns, turn))
 
 
 def measure_million(args: Namespace, builds: Builds, folder: Path, turns: int) -> list[Row]:
     """Measure one candidate of a million rows, which each build reads from the same file. The error is unknown."""
     count = SMALL_MILLION if args.small else MILLION
-    file, known, found = folder / "candidate.npz", folder / "known.npz", []
+    file, known = folder / "candidate.npz", folder / "known.npz"
     write_candidate(file, (count, args.features, args.classes))
     parts = {"train": 1, "test": 2}
     own = {name: next(blocks_of((KNOWN, args.features, args.classes), seed)) for name, seed in parts.items()}
     np.savez(known, **{f"{name}_{key}": own[name][k].numpy() for name in own for k, key in enumerate("xy")})
-    for k in range(1, turns + 1):
+
+    def turn(k: int) -> list[Measured]:
+        found = []
         for engine in own_engines(builds)[:: (-1) ** k]:
             done = builds.do(engine, "rows", file=str(file), known=str(known), classes=args.classes)
             found.append(Measured(engine, f"influence, 1 candidate of {count} rows, random", k, done))
         print(f"million: turn {k} of {turns} done", file=sys.stderr, flush=True)
-    file.unlink()
-    return records("million", found)
+        return found
+
+    try:
+        return records("million", in_turns(turns, turn))
+    finally:
+        file.unlink()

@@ -7,7 +7,8 @@ within a turn, because the machine's load changes. The keys of a record have to 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -34,6 +35,22 @@ class Measured:
 def cost_of(seconds: float, cpu: dict[str, float] | None = None) -> Cost:
     """Return the cost of a work that sends nothing."""
     return {"seconds": seconds, "bytes": 0, "rounds": 0, "cpu_seconds": cpu, "peak_bytes": None}
+
+
+def in_turns(count: int, turn: Callable[[int], list[Measured]]) -> list[Measured]:
+    """Return what the turns 1 to `count` have measured. The error of a turn is printed, and the other turns stand.
+
+    If all turns fail, the error of the last one is raised.
+    """
+    found: list[Measured] = []
+    for k in range(1, count + 1):
+        try:
+            found += turn(k)
+        except Exception as error:
+            if k == count and not found:
+                raise
+            print(f"turn {k} of {count} failed: {error}", file=sys.stderr, flush=True)
+    return found
 
 
 def records(part: str, measured: Sequence[Measured], **more: Any) -> list[Row]:

@@ -14,6 +14,7 @@ work is done ahead of it. `rivals.any_build` has the parties.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from argparse import Namespace
@@ -26,7 +27,7 @@ import torch
 from experiments.harness.records import Row
 from experiments.rivals.earlier_build import Builds
 from experiments.rivals.spu_rival import Spu
-from experiments.studies.engine.costs import Measured, cost_of, records
+from experiments.studies.engine.costs import Measured, cost_of, in_turns, records
 from mpc_appraisal.data import Mnist
 from mpc_appraisal.models.training import fit
 
@@ -97,21 +98,24 @@ def measure(own: Own, bound: float, args: Namespace, builds: Builds, folder: Pat
     file = folder / "own.npz"
     named = {"x": "x", "y": "y", "weights": "w", "direction": "v"}
     np.savez(file, **{name: own[key].numpy() for name, key in named.items()})
-    rival, found = _spu(own, args, folder), []
-    for k in range(1, count + 1):
+    rival = _spu(own, args, folder)
+
+    def turn(k: int) -> list[Measured]:
+        found = []
         for work, method in METHODS.items():
             left_out = ("stock",) if args.small and work == "influence" else ()
             for engine in [each for each in builds.engines if each not in left_out][:: (-1) ** k]:
                 done = builds.do(engine, "single", inputs=str(file), method=method, bound=bound)
                 off = _error(done, work, own)
                 found += [Measured(engine, f"{work}, {kind}", k, done[kind], off) for kind in ("single", "kept")]
-        if rival:
-            found.append(Measured("spu", "gradient, kept", k, rival.run()))
+        found += _of_spu(rival, k)
         seconds, cpu = plaintext(own)
         off = error(reference(own, torch.float32).double(), own)
         found.append(Measured("plaintext", "gradient, kept", k, cost_of(seconds, {"everybody": cpu}), off))
         print(f"gradient: turn {k} of {count} done", file=sys.stderr, flush=True)
-    rows = records(PART, found)
+        return found
+
+    rows = records(PART, in_turns(count, turn))
     if rival:
         g = rival.close()
         off = None if g is None else error(torch.from_numpy(g.astype(np.float64)), own)
@@ -132,6 +136,17 @@ def _spu(own: Own, args: Namespace, folder: Path) -> Spu | None:
     np.savez(folder / "inputs.npz", **{key: value.numpy() for key, value in own.items()})
     try:
         return Spu(args.spu_python, folder)
-    except (ImportError, OSError) as reason:
+    except (ImportError, OSError, subprocess.SubprocessError) as reason:
         print(f"spu is left out: not installed for {Path(args.spu_python).name} ({reason})", flush=True)
         return None
+
+
+def _of_spu(rival: Spu | None, turn: int) -> list[Measured]:
+    """Return what SPU measured in a turn. If it fails, the turn of the other engines stands."""
+    if rival is None:
+        return []
+    try:
+        return [Measured("spu", "gradient, kept", turn, rival.run())]
+    except Exception as reason:
+        print(f"turn {turn} has no spu: {reason}", file=sys.stderr, flush=True)
+        return []

@@ -20,8 +20,9 @@ import math
 import os
 import sys
 import tempfile
+import traceback
 from argparse import ArgumentParser
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ from experiments.harness import page
 from experiments.harness.page import Page, run_facts, times
 from experiments.harness.plots import BLUE, GREY, ORANGE, blank, plain
 from experiments.harness.records import ABOUT, Row, read_rows, write_rows
-from experiments.harness.run import Run, Study, listed, positive, reads_data, some_of
+from experiments.harness.run import PartsFailed, Run, Study, listed, positive, reads_data, some_of
 from experiments.rivals.earlier_build import BASELINE, COMMIT, Builds
 from experiments.studies.engine import app, appraisals, gradient, targets, wan
 from experiments.studies.engine import models as by_models
@@ -73,12 +74,12 @@ class EngineStudy(Study):
 
     def measure(self, run: Run) -> None:
         torch.set_num_threads(1)
-        if set(PARTS) & set(run.parts):
-            _measure_engines(run)
-        if "rows" in run.parts:
-            _measure_rows(run)
-        if "models" in run.parts:
-            _measure_models(run)
+        failed = _measure_engines(run) if set(PARTS) & set(run.parts) else []
+        for part, measure in (("rows", _measure_rows), ("models", _measure_models)):
+            if part in run.parts:
+                failed += _failure(part, lambda measure=measure: measure(run))
+        if failed:
+            raise PartsFailed(failed, f"the records of the other parts are in {run.out.name}")
 
     def render(self, folder: Path) -> list[Page]:
         """Render the reports whose records are there, and refuse a folder without any."""
@@ -90,8 +91,21 @@ class EngineStudy(Study):
 STUDY = EngineStudy()
 
 
-def _measure_engines(run: Run) -> None:
-    """Measure the wanted parts, and write the records after each; those of the other parts stay as they are."""
+def _failure(part: str, measure: Callable[[], None]) -> list[str]:
+    """Measure a part, and return its name if it fails, after its error has been printed."""
+    try:
+        measure()
+    except Exception:
+        print(f"{part}: it failed, and the other parts go on\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        return [part]
+    return []
+
+
+def _measure_engines(run: Run) -> list[str]:
+    """Measure the wanted parts, and return those that failed.
+
+    Records are written after each part. Those of the parts that are not wanted stay as they are.
+    """
     args, mnist, turns, path = run.args, reads_data(), run.size.seeds, run.out / "engine.jsonl"
     wanted = [part for part in PARTS if part in run.parts]
     known = read_rows(path, dict.fromkeys(("", *PARTS), KEYS))[1] if path.is_file() and len(wanted) < len(PARTS) else []
@@ -110,10 +124,13 @@ def _measure_engines(run: Run) -> None:
             "app": lambda: app.measure(args, builds, folder, turns),
             "wan": lambda: wan.measure(args, mnist, builds, turns),
         }
+
+        def measured(part: str) -> None:
+            by_part[part] = [row | made for row in measures[part]()]
+            write_rows(path, [row for each in PARTS for row in by_part.get(each, ())])
+
         try:
-            for part in wanted:
-                by_part[part] = [row | made for row in measures[part]()]
-                write_rows(path, [row for each in PARTS for row in by_part.get(each, ())])
+            return [name for part in wanted for name in _failure(part, lambda part=part: measured(part))]
         finally:
             builds.close()
 

@@ -19,7 +19,7 @@ from experiments.harness.records import Row
 from experiments.harness.relay import Relay
 from experiments.rivals.earlier_build import Builds
 from experiments.studies.engine.appraisals import L2, METHODS, own_engines, tuning_market
-from experiments.studies.engine.costs import Measured, records
+from experiments.studies.engine.costs import Measured, in_turns, records
 from mpc_appraisal.mpc.backends.cost_model import LAN, WAN
 
 BY = ("gradient_norm", "influence")
@@ -35,9 +35,11 @@ def estimated(foretold: Mapping[str, Any]) -> float:
 
 def measure(args: Namespace, mnist: bool, builds: Builds, turns: int) -> list[Row]:
     """Measure one candidate by each method in turns. RuntimeError says that the relay was passed by."""
-    market, found, models = tuning_market(args, mnist), [], {}
+    market, models = tuning_market(args, mnist), {}
     of = market.words()
-    for k in range(1, turns + 1):
+
+    def turn(k: int) -> list[Measured]:
+        found = []
         for method in BY[-1:] if args.small else BY:
             for engine in own_engines(builds)[:: (-1) ** k]:
                 given = {"method": METHODS[method], "market": market.stated, "count": 1, "l2": L2}
@@ -50,7 +52,10 @@ def measure(args: Namespace, mnist: bool, builds: Builds, turns: int) -> list[Ro
                 found.append(Measured(engine, work, k, done, done["difference"]))
                 models.setdefault((engine, work), []).append((estimated(done["estimate"]), done["seconds"]))
         print(f"wan: turn {k} of {turns} done", file=sys.stderr, flush=True)
-    return [row | compared(models[row["engine"], row["work"]]) for row in records("wan", found)]
+        return found
+
+    rows = records("wan", in_turns(turns, turn))
+    return [row | compared(models[row["engine"], row["work"]]) for row in rows]
 
 
 def compared(pairs: Sequence[tuple[float, float]]) -> Row:

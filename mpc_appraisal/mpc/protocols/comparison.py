@@ -184,7 +184,7 @@ def relu(engine: Engine, share: torch.Tensor, cut: int = 0) -> tuple[torch.Tenso
 def _opened(engine: Engine, share: torch.Tensor, cut: int) -> MaskedValue:
     """Open v / 2^cut for shares of v, of any v without a cut, and else of |v| < 2^62 within one unit."""
     low = 0
-    if cut:  # Cutting is right on average for uniform shares, which a private value's are not.
+    if cut:  # A cut is right on average for uniform shares, which a private value's are not.
         share, low = engine.blinded(share), 1 << (RING - 2 - cut)
     (x,) = open_all(engine, MaskedOpening(share, cut, RING - cut, RING, low))
     return x

@@ -17,10 +17,9 @@ owner knows, as int64 tensors; out come shares.
 What an owner receives is masked by random ring elements that this owner does not know, so that it is uniform: the
 engine reveals nothing to either owner, and the dealer sees shapes alone. A private matrix is masked mod 2^bits, where
 `bits` is 64 or a narrower width that the caller has derived from public bounds: its products are then shares mod
-2^bits. Every operation but `truncate_locally` is
-right with certainty. `truncate_locally` fails for an element with probability |v| / 2^64; these probabilities are
-summed in `Engine.failure` and stated in every record. The owners follow the protocol; an owner that does not can shift
-results, unnoticed.
+2^bits. Every operation but `truncate_locally` is right with certainty. `truncate_locally` fails for an element with
+probability |v| / 2^64; these probabilities are summed in `Engine.failure` and stated in every record. The owners follow
+the protocol; an owner that does not can shift results, unnoticed.
 
 A dry run computes the same program on shapes. It gives the script of the dealer's requests and the cost of the run. An
 operation may be added, with a request of the dealer where it needs randomness. Both owners have to make the same calls

@@ -66,7 +66,7 @@ def log_softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> tup
         raise InputError("classes", z.shape[1], f"at most {MAX_LOG_CLASSES} for a loss on shares, as fine-tuning opens")
     v = z - z[:, -1:]  # a common part of the logits has no effect, whatever its size
     t, r, aside = mean_factor(z.shape[1], bits, bound)
-    u, one = (v << t) - r * v.sum(1, keepdim=True), 2.0 ** (bits + t)
+    u, one = engine.blinded((v << t) - r * v.sum(1, keepdim=True)), 2.0 ** (bits + t)
     how = plan(z.shape[1], bound, aside, precise=True)
     rows = normalised_rows(engine, u, 1.0 / one, how)
     known = (S_BITS - 1 + rows.drop) * LN2 - rows.offset

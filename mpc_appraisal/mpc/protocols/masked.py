@@ -12,7 +12,8 @@ The owners send each other their shares of x + mask: ceil(bits / 8) bytes an ele
 number of values, which is one round. The mask is uniform and only the dealer knows it, so that delta reveals nothing to
 either owner. The dealer sends the model owner shares of the products of masks, and of the carries, which
 arise where x + mask overflows its ring. Each goes in the narrowest ring that suffices. An opening may also divide by
-2^drop: the low `drop` bits are then cut before anything is sent.
+2^drop: the low `drop` bits are then cut before anything is sent. For v = 2^drop (q + f) with a whole q and f in [0, 1),
+and a share whose low bits are uniform, the result is q + 1 with probability f, and q otherwise.
 
 No step gives a badly wrong result with some small probability. A value within its stated range is opened with an error
 of at most one unit in its last place, and a product of opened values is exact. The range itself is not checked, because
@@ -41,7 +42,8 @@ class MaskedOpening:
 
     Attributes:
         share: this owner's share of v, in a ring of at least drop + bits bits.
-        drop: how many low bits are cut. The cut is off by at most one unit in the last place, and right on average.
+        drop: how many low bits are cut. The cut gives one of the two integers beside v / 2^drop, and v / 2^drop itself
+            where that is whole. It is right on average if the low bits of the shares are random (see `blinded`).
         bits: the width of the ring in which v / 2^drop is opened. v / 2^drop + low has to lie in [0, 2^(bits - 1)),
             unless bits equals `ring`, where any value is allowed.
         ring: the width of the ring of the products that the value enters later, at least `bits`.
@@ -84,9 +86,9 @@ def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
         key = engine.new_key()
         engine.ask_dealer("open", key, list(w.share.shape), w.bits, w.ring)
         masks.append((key, engine.streams["triple"].ring(w.share.shape, width(w.bits))))
-        # Both owners round their shares down, which lowers the sum by one unit on average. `more` adds it back.
-        more = w.low + (w.drop > 0) if engine.me == 0 else 0
-        own.append(elementwise.masked_share(w.share, w.drop, more, masks[-1][1]))
+        # One owner rounds its share down and the other one rounds up, so that neither direction is more likely.
+        up, more = (0, w.low) if engine.me == 0 else ((1 << w.drop) - 1, 0)
+        own.append(elementwise.masked_share(w.share, up, w.drop, more, masks[-1][1]))
         sent.append(pack(own[-1], width(w.bits)))
     mine = torch.cat(sent) if len(sent) > 1 else sent[0]
     engine.channel.send(mine, 1 - engine.me)
@@ -150,6 +152,8 @@ def matrix_product(
 
 def scaled(engine: Engine, x: MaskedValue, factor: int, low: int) -> torch.Tensor:
     """Return a share mod 2^64 of x * factor / 2^FACTOR_BITS, within one unit; the owners exchange no message.
+
+    Where `low` is no multiple of 2^FACTOR_BITS, the result is within two units.
 
     The owners multiply x + low + mask, and the dealer the mask, each by the factor, and each cuts its own product. The
     dealer sends the model owner two results. x was opened with `low` in at most 64 - FACTOR_BITS bits.

@@ -25,6 +25,7 @@ from mpc_appraisal.mpc.protocols.unbounded_softmax import unbounded_log_softmax,
 from mpc_appraisal.mpc.ring.prg import DryStream
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
+LOGIT_BITS = 41  # A logarithm with a bound is taken of logits with at most so many fractional bits.
 USUAL_BITS = 36  # Costs are compared for logits with so many fractional bits.
 
 
@@ -46,7 +47,8 @@ def softmax_of(context: Choice, z: torch.Tensor, bits: int) -> tuple[torch.Tenso
 def log_softmax_of(context: Choice, z: torch.Tensor, bits: int) -> tuple[torch.Tensor, int]:
     """Return shares of ln softmax(z), (n, C), and the number of their fractional bits; z has `bits` of these."""
     if context.spread is None:
-        return log_softmax(context.engine, z, bits, context.logit_bound)
+        cut = max(0, bits - LOGIT_BITS)
+        return log_softmax(context.engine, context.engine.truncate(z, cut), bits - cut, context.logit_bound)
     return unbounded_log_softmax(context.engine, z, bits, context.spread)
 
 

@@ -266,11 +266,11 @@ class Secret(LimitedTensor):
         """Return the value as a factor of a product, with at most `kept` fractional bits."""
         return self if self.bits <= self.kept else self.to_bits(self.kept)
 
-    def factor(self) -> Secret:
-        """Return the value cut once for several products, to at most FINE_BITS fractional bits, which they keep."""
-        bits = min(self.bits, FINE_BITS)
+    def factor(self, most: int = FINE_BITS) -> Secret:
+        """Return the value cut once for several products, to at most `most` fractional bits, which they keep."""
+        bits = min(self.bits, most)
         found = self._with(self.to_bits(bits).share, bits)
-        found.kept = FINE_BITS
+        found.kept = most
         return found
 
     # -- linear ----------------------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ def exponentials_of(
     """
     w = window(z.shape[1], bits, spread, finest)
     cut, (of_top, of_fine) = bits - w.point, rings or (w.coarse, Z_BITS)
-    # A cut is right on average where the low bits of shares are random, and those of the last logit would be zero.
+    # A cut is right on average where the low bits of shares are random, and those of one owner's own logits are not.
     logits = engine.blinded((z - z[:, -1:]).t().contiguous())
     (coarse,) = open_all(engine, MaskedOpening(logits, cut, w.coarse, w.coarse, 0))
     top = maximum_of(engine, coarse)

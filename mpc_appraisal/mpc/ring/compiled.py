@@ -25,13 +25,13 @@ PART, TABLE = 20, 10  # an index of 20 bits, in two tables of 2^10 entries each
 # -- products of matrices ------------------------------------------------------------------------------------------
 @loop
 def times(x, w, out):
-    """Write x @ w' to `out` (n, k), for x (n, d) and w (k, d) stored by rows.
+    """Write x @ w' to `out` (n, k), for x (n, d) and w (k, d) stored by rows, in numbers of out's type.
 
-    Five columns are computed at a time, whose sums stay in registers.
+    `out` and w are int64, and x is int64; or they are int32, and x is int32 or uint8, so that the product is right
+    modulo 2^32. Five columns are computed at a time, whose sums stay in registers.
     """
-    (n, d), k = x.shape, w.shape[0]
-    zero = x.dtype.type(0)
-    whole = k // 5 * 5
+    kind, (n, d), k = out.dtype.type, x.shape, w.shape[0]
+    zero, whole = kind(0), k // 5 * 5
     for start in range(0, n, ROWS):
         end = min(n, start + ROWS)
         for j in range(0, whole, 5):
@@ -40,26 +40,26 @@ def times(x, w, out):
                 row = x[i]
                 a0, a1, a2, a3, a4 = zero, zero, zero, zero, zero
                 for q in range(d):
-                    v = row[q]
-                    a0 += v * w0[q]
-                    a1 += v * w1[q]
-                    a2 += v * w2[q]
-                    a3 += v * w3[q]
-                    a4 += v * w4[q]
+                    v = kind(row[q])
+                    a0 = kind(a0 + kind(v * w0[q]))
+                    a1 = kind(a1 + kind(v * w1[q]))
+                    a2 = kind(a2 + kind(v * w2[q]))
+                    a3 = kind(a3 + kind(v * w3[q]))
+                    a4 = kind(a4 + kind(v * w4[q]))
                 out[i, j], out[i, j + 1], out[i, j + 2], out[i, j + 3], out[i, j + 4] = a0, a1, a2, a3, a4
         for j in range(whole, k):
             w0 = w[j]
             for i in range(start, end):
                 row, a0 = x[i], zero
                 for q in range(d):
-                    a0 += row[q] * w0[q]
+                    a0 = kind(a0 + kind(kind(row[q]) * w0[q]))
                 out[i, j] = a0
 
 
 @loop
 def transposed_times(x, r, out):
-    """Add r @ x to `out` (k, d), for x (n, d) and r (k, n) stored by rows."""
-    (n, d), k = x.shape, r.shape[0]
+    """Add r @ x to `out` (k, d), for x (n, d) and r (k, n) stored by rows, of the types that `times` takes."""
+    kind, (n, d), k = out.dtype.type, x.shape, r.shape[0]
     for start in range(0, n, ROWS):
         end = min(n, start + ROWS)
         whole = start + (end - start) // 4 * 4
@@ -69,62 +69,13 @@ def transposed_times(x, r, out):
                 x0, x1, x2, x3 = x[i], x[i + 1], x[i + 2], x[i + 3]
                 r0, r1, r2, r3 = rc[i], rc[i + 1], rc[i + 2], rc[i + 3]
                 for q in range(d):
-                    o[q] += x0[q] * r0 + x1[q] * r1 + x2[q] * r2 + x3[q] * r3
+                    first = kind(kind(kind(x0[q]) * r0) + kind(kind(x1[q]) * r1))
+                    last = kind(kind(kind(x2[q]) * r2) + kind(kind(x3[q]) * r3))
+                    o[q] = kind(o[q] + kind(first + last))
             for i in range(whole, end):
                 x0, r0 = x[i], rc[i]
                 for q in range(d):
-                    o[q] += x0[q] * r0
-
-
-@loop
-def times32(x, w, out):
-    """Write x @ w' mod 2^32 to `out` (n, k) of int32, for x (n, d) of int32 or uint8 and w (k, d) of int32."""
-    (n, d), k = x.shape, w.shape[0]
-    whole = k // 5 * 5
-    for start in range(0, n, ROWS):
-        end = min(n, start + ROWS)
-        for j in range(0, whole, 5):
-            w0, w1, w2, w3, w4 = w[j], w[j + 1], w[j + 2], w[j + 3], w[j + 4]
-            for i in range(start, end):
-                row = x[i]
-                a0, a1, a2, a3, a4 = NARROW, NARROW, NARROW, NARROW, NARROW
-                for q in range(d):
-                    v = np.int32(row[q])
-                    a0 = np.int32(a0 + np.int32(v * w0[q]))
-                    a1 = np.int32(a1 + np.int32(v * w1[q]))
-                    a2 = np.int32(a2 + np.int32(v * w2[q]))
-                    a3 = np.int32(a3 + np.int32(v * w3[q]))
-                    a4 = np.int32(a4 + np.int32(v * w4[q]))
-                out[i, j], out[i, j + 1], out[i, j + 2], out[i, j + 3], out[i, j + 4] = a0, a1, a2, a3, a4
-        for j in range(whole, k):
-            w0 = w[j]
-            for i in range(start, end):
-                row, a0 = x[i], NARROW
-                for q in range(d):
-                    a0 = np.int32(a0 + np.int32(np.int32(row[q]) * w0[q]))
-                out[i, j] = a0
-
-
-@loop
-def transposed_times32(x, r, out):
-    """Add r @ x mod 2^32 to `out` (k, d) of int32, for x (n, d) of int32 or uint8 and r (k, n) of int32."""
-    (n, d), k = x.shape, r.shape[0]
-    for start in range(0, n, ROWS):
-        end = min(n, start + ROWS)
-        whole = start + (end - start) // 4 * 4
-        for c in range(k):
-            o, rc = out[c], r[c]
-            for i in range(start, whole, 4):
-                x0, x1, x2, x3 = x[i], x[i + 1], x[i + 2], x[i + 3]
-                r0, r1, r2, r3 = rc[i], rc[i + 1], rc[i + 2], rc[i + 3]
-                for q in range(d):
-                    first = np.int32(np.int32(np.int32(x0[q]) * r0) + np.int32(np.int32(x1[q]) * r1))
-                    last = np.int32(np.int32(np.int32(x2[q]) * r2) + np.int32(np.int32(x3[q]) * r3))
-                    o[q] = np.int32(o[q] + np.int32(first + last))
-            for i in range(whole, end):
-                x0, r0 = x[i], rc[i]
-                for q in range(d):
-                    o[q] = np.int32(o[q] + np.int32(np.int32(x0[q]) * r0))
+                    o[q] = kind(o[q] + kind(kind(x0[q]) * r0))
 
 
 @loop
@@ -264,10 +215,10 @@ def join(plane, shift, first, out):
 
 # -- opened values -------------------------------------------------------------------------------------------------
 @loop
-def masked_share(share, drop, more, mask, out):
-    """Write (share >> drop) + more + mask, which an owner sends to open a value."""
+def masked_share(share, up, drop, more, mask, out):
+    """Write ((share + up) >> drop) + more + mask, which an owner sends to open a value."""
     for i in range(len(share)):
-        out[i] = (share[i] >> drop) + more + mask[i]
+        out[i] = ((share[i] + up) >> drop) + more + mask[i]
 
 
 @loop

@@ -31,13 +31,13 @@ def _new(like: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
     return out.reshape(-1), torch.from_numpy(out)
 
 
-def masked_share(share: torch.Tensor, drop: int, more: int, mask: torch.Tensor) -> torch.Tensor:
-    """Return (share >> drop) + more + mask."""
+def masked_share(share: torch.Tensor, up: int, drop: int, more: int, mask: torch.Tensor) -> torch.Tensor:
+    """Return ((share + up) >> drop) + more + mask."""
     compiled = _compiled(share, mask)
     if compiled is None:
-        return (share >> drop if drop else share) + more + mask
+        return ((share + up >> drop) if drop else share) + more + mask
     numbers, out = _new(share)
-    compiled.masked_share(flat(share), drop, more, flat(mask), numbers)
+    compiled.masked_share(flat(share), up, drop, more, flat(mask), numbers)
     return out
 
 

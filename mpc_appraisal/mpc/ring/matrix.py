@@ -11,7 +11,7 @@ The layouts may change; the products have to stay exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 
 import numpy as np
@@ -39,14 +39,12 @@ class Matrix:
         compiled = self._compiled(right, self.shape[1])
         if compiled is not None:
             x, w, shape = _by_rows(self.values), _by_rows(right.t()), (self.shape[0], right.shape[1])
-            if w.dtype == np.int32:
-                return _widened(compiled.times32, x, w, np.empty(shape, np.int32))
-            out = np.empty(shape, np.int64)
-            if x.dtype == np.int64:
+            out = np.empty(shape, w.dtype)
+            if w.dtype == x.dtype or w.dtype == np.int32:
                 compiled.times(x, w, out)
             else:
                 compiled.narrow_times(x, *_halves(w), out)
-            return torch.from_numpy(out)
+            return _wide(torch.from_numpy(out))
         if self._transposed is None:
             self._transposed = _transpose(self.values)
         return (_wide(right.t()).contiguous() @ self._transposed).t()
@@ -56,16 +54,14 @@ class Matrix:
         compiled = self._compiled(right, self.shape[0])
         if compiled is not None:
             x, r, shape = _by_rows(self.values), _by_rows(right.t()), (right.shape[1], self.shape[1])
-            if r.dtype == np.int32:
-                return _widened(compiled.transposed_times32, x, r, np.zeros(shape, np.int32)).t()
-            out = np.zeros(shape, np.int64)
-            if x.dtype == np.int64:
+            out = np.zeros(shape, r.dtype)
+            if r.dtype == x.dtype or r.dtype == np.int32:
                 compiled.transposed_times(x, r, out)
             else:
                 upper = np.zeros(shape, np.int32)
                 compiled.narrow_transposed_times(x, *_halves(r), out, upper)
                 out += upper.astype(np.int64) << 32
-            return torch.from_numpy(out).t()
+            return _wide(torch.from_numpy(out)).t()
         return (_wide(right.t()).contiguous() @ _wide(self.values)).t()
 
     def product(self, right: torch.Tensor, transposed: bool) -> torch.Tensor:
@@ -108,12 +104,6 @@ def _by_rows(values: torch.Tensor) -> np.ndarray:
 
 def _wide(values: torch.Tensor) -> torch.Tensor:
     return values.to(torch.int64) if values.dtype in SMALL else values
-
-
-def _widened(loop: Callable[..., None], x: np.ndarray, thin: np.ndarray, out: np.ndarray) -> torch.Tensor:
-    """Return what a loop of int32 writes to `out`, as int64."""
-    loop(x, thin, out)
-    return torch.from_numpy(out.astype(np.int64))
 
 
 def _halves(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
