@@ -158,6 +158,8 @@ def test_a_bad_setting_of_an_attack_is_refused_by_its_key(attack, key, value):
         attack(**{key: value})
 
 
-def test_more_known_rows_than_there_are_are_refused():
-    with pytest.raises(InputError, match="attack.known"):
-        KnownRows(known=60).measure(views(RtasFast(rows=60))["first_layer"], 0)
+def test_half_of_few_rows_are_known_at_most_and_test_rows_have_to_be_others(helper):
+    found = only(KnownRows(), views(RtasFast(rows=20))["first_layer"])
+    assert found.setting.startswith("10 known rows")
+    with pytest.raises(InputError, match="party.test"):
+        Membership().measure(replace(helper, test=helper.train), 0)

@@ -15,7 +15,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from mpc_appraisal.attacks.measures.base import Attack, Finding
 from mpc_appraisal.attacks.rtas import known_rows
 from mpc_appraisal.common.checks import integer
-from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.models.networks import Conv
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 from mpc_appraisal.transformations.rtas_layers import first
@@ -29,7 +28,8 @@ class KnownRows(Attack):
     """The settings of the attack. Raises InputError for a setting that does not fit.
 
     Attributes:
-        known: The number of private rows that the label owner knows; behind a convolution one is enough.
+        known: The number of private rows that the label owner knows, at most half of them. Behind a convolution on
+            large images one is enough.
         shown: The number of other private rows that it seeks; there may be fewer.
     """
 
@@ -46,20 +46,19 @@ class KnownRows(Attack):
     def measure(self, view: FirstLayerView, seed: int) -> list[Finding]:
         """Solve for the first layer and for rows, as `Attack.measure` describes it."""
         x, public = (part.x.double() for part in (view.train, view.test))
-        if self.known >= len(x):
-            raise InputError("attack.known", self.known, f"fewer than the {len(x)} training rows, to seek the others")
+        known = min(self.known, len(x) // 2)
         z = first(view.model, view.layer, x.reshape(view.model.input_shape(len(x)))).numpy()
         z = np.rint(z / ULP) * ULP
         x, public = x.numpy(), public.numpy()
-        sought = slice(self.known, self.known + self.shown)
+        sought = slice(known, known + self.shown)
         solve = _filters if isinstance(view.model.layers[0][0], Conv) else _dense
-        w, bias, variance = solve(view, x[: self.known], z[: self.known], public)
+        w, bias, variance = solve(view, x[:known], z[:known], public)
         outputs, mean = z.reshape(len(z), -1), public.mean(axis=0)
         found = known_rows.rows(w, outputs[sought] - bias, public, variance)
         guess = np.random.default_rng(seed).normal(size=w.shape) * np.sqrt(np.square(w).mean())
         blind = known_rows.rows(guess, outputs[sought] - bias, public)
         return [Finding(
-            "known rows", f"{self.known} known rows of {w.shape[0]} features, {w.shape[1]} outputs in one step",
+            "known rows", f"{known} known rows of {w.shape[0]} features, {w.shape[1]} outputs in one step",
             known_rows.explained(found, x[sought], mean), 0.0,
             "share of the rows' variance about the mean row that is explained",
             "with no known row, and with few outputs", known_rows.explained(blind, x[sought], mean),

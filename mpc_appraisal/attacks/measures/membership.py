@@ -15,6 +15,7 @@ from mpc_appraisal.attacks.measures.base import Attack, Finding
 from mpc_appraisal.attacks.rtas import membership
 from mpc_appraisal.attacks.rtas.view import seen
 from mpc_appraisal.common.checks import integer, number
+from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.transformations.views import HelperView
 
 
@@ -42,6 +43,10 @@ class Membership(Attack):
         inside = view.train.x[torch.randperm(view.train.rows, generator=draw)[: self.batch]]
         known = {row.numpy().tobytes() for row in view.train.x}  # a test row that is a copy would count as a member
         outside = view.test.x[[row.numpy().tobytes() not in known for row in view.test.x]][: self.batch]
+        if not len(outside):
+            raise InputError(
+                "party.test", "rows of party.train alone", "a row that is not trained on, to be told apart"
+            )
         shown = seen(view.logits(inside), view.hidden, seed)
         yes = [membership.members(shown, view.logits(rows), self.tolerance) for rows in (inside, outside)]
         return [Finding(
