@@ -14,11 +14,12 @@ from three import run, sharing
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.protocols.softmax import softmax
-from mpc_appraisal.mpc.ring import elementwise, kernels
+from mpc_appraisal.mpc.ring import elementwise, kernels, narrow
 from mpc_appraisal.mpc.ring.fixed_point import encode
 from mpc_appraisal.mpc.ring.matrix import Matrix, ring_product
 from mpc_appraisal.mpc.ring.packing import pack, unpack
 from mpc_appraisal.mpc.ring.powers_of_three import POINT, power_of_three
+from mpc_appraisal.mpc.ring.prg import Stream
 
 pytest.importorskip("numba", reason="the loops need numba, and torch computes where it is missing")
 RANDOM = np.random.default_rng(7)
@@ -113,6 +114,19 @@ def test_bytes_on_the_wire(monkeypatch, size):
         assert same(*pair) and [int(v) % 256**size for v in pair[1].reshape(-1)] == low
     with pytest.raises(TypeError):
         unpack(plain[0][:-1], (7, 11), size)
+
+
+@pytest.mark.parametrize("bits", narrow.WIDTHS)
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int32, torch.int64])
+def test_what_is_sent_of_a_masked_matrix_takes_the_place_of_its_mask(monkeypatch, kind, bits):
+    values, key = (ring(40, 7) >> (8 if kind == torch.int64 else 33)).to(kind), bytes(32)
+    for x in (values, values.t()):  # the second is not in order
+        plain, fast = both(monkeypatch, lambda x=x: narrow.masked(Stream(key, "mask"), x, bits))
+        mask = narrow.drawn(Stream(key, "mask"), x.shape, bits)
+        sent = narrow.received(fast, x.shape, bits)
+        assert same(plain, fast) and len(fast) == x.numel() * bits // 8
+        for a, b, c in zip(sent.reshape(-1).tolist(), x.reshape(-1).tolist(), mask.reshape(-1).tolist(), strict=True):
+            assert (a - b + c) % 2**bits == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

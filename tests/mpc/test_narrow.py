@@ -10,7 +10,7 @@ from three import private, run
 
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.protocols.dealer import Dealer
-from mpc_appraisal.mpc.protocols.grid import Grid, GridTensor, NarrowSecret, grid_of, lifted
+from mpc_appraisal.mpc.protocols.grid import GATHERED, Grid, GridTensor, NarrowSecret, NarrowSum, grid_of, lifted
 from mpc_appraisal.mpc.protocols.orders import measured
 from mpc_appraisal.mpc.protocols.softmax_plan import Z_BITS, exponent_step, plan
 from mpc_appraisal.mpc.protocols.tensors import Context
@@ -78,8 +78,8 @@ def test_what_is_sent_is_uniform_and_as_short_as_stated(bits):
         (message,) = done.seen[0]
         assert message.dtype == torch.uint8 and message.numel() == size * x.numel()
         messages.append(message.numpy())
-        assert chisquare(np.bincount(messages[-1], minlength=256)).pvalue > 1e-6
-    assert chisquare(np.bincount(messages[0] ^ messages[1], minlength=256)).pvalue > 1e-6
+        assert chisquare(np.bincount(messages[-1], minlength=256)).pvalue > 1e-10
+    assert chisquare(np.bincount(messages[0] ^ messages[1], minlength=256)).pvalue > 1e-10
 
 
 def test_the_dealer_refuses_other_widths():
@@ -212,6 +212,33 @@ def test_a_narrow_tensor_whose_shares_are_lifted_is_not_opened_again_for_a_sum()
     assert [name for name, *_ in done.dry.script].count("open") == 1
     assert torch.equal(total, 4 * share) and torch.equal(product, 2 * share << 16)
     assert torch.equal(square, (2 * share) ** 2)
+
+
+@pytest.mark.parametrize("count, rounds", [(2, 1), (GATHERED, 1), (GATHERED + 4, 2), (2 * GATHERED, 2)])
+def test_a_sum_of_narrow_tensors_is_exact_beyond_their_ring_and_lifts_many_terms_in_a_round(count, rounds):
+    """Terms at both edges of 40 bits, whose sum has more bits; another summand, and a use before the last term."""
+    edge = 2**38
+    v = [torch.tensor([edge - 1, -edge, k, -k, edge // 3]) for k in range(count)]
+    r = [uniform(6)[:5] for _ in v]
+
+    def program(engine, early):
+        at, total = Context(engine, 1.0), None
+        for value, mask in zip(v, r, strict=True):
+            share = mask.to("meta") if engine.dry else (mask if engine.me == 0 else value - mask)
+            term = NarrowSecret(at, share, 24, 40)
+            total = term if total is None else total + term
+            if early and total is not term:
+                assert total.share.shape == total.shape == term.shape
+        assert isinstance(total, NarrowSum) and (total.bits, total.dim()) == (24, 1)
+        return total.share, (total + total).share, (total - NarrowSecret(at, share, 24, 40)).share
+
+    for early in (False, True):
+        done = run(lambda engine, early=early: program(engine, early))
+        total, twice, less = (a + b for a, b in zip(*done.results, strict=True))
+        assert torch.equal(total, sum(v)) and torch.equal(twice, 2 * sum(v)) and torch.equal(less, sum(v[:-1]))
+        assert early or done.engines[0].channel.meter.rounds == done.dry.channel.meter.rounds == rounds + 1
+        kept = [r[1] for r in done.dry.script if r[0] == "open"]
+        assert sorted(kept) == sorted(key for r in done.dry.script if r[0] == "forget" for key in r[1])
 
 
 def test_what_no_public_bound_holds_is_refused():

@@ -54,17 +54,25 @@ class Masked:
         owner: the rank of the owner that knows the matrix.
         bits: the width of the ring that the matrix is masked in, a multiple of 8.
         clear: the matrix; None at the other owner.
-        sent: clear - mask mod 2^bits, which the owner has sent; None at the other owner. Below 64 bits the numbers are
-            right in their low `bits` bits alone, here and in `mask` and `difference`.
+        message: what the owner has sent, clear - mask mod 2^bits as `narrow` packs it; None at the other owner.
+        sent: the same as a matrix. Below 64 bits the numbers are right in their low `bits` bits alone, here and in
+            `mask` and `difference`.
         difference: the same, at the other owner; None at the owner of the matrix.
     """
 
     def __init__(self, key: int, owner: int, bits: int = 64):
         self.key, self.owner, self.bits = key, owner, bits
         self.clear: Matrix | None = None
-        self.sent: torch.Tensor | None = None
+        self.message: torch.Tensor | None = None
         self.difference: Matrix | None = None
         self._mask: Matrix | None = None
+
+    @property
+    def sent(self) -> torch.Tensor | None:
+        """Return what the owner has sent, as a matrix; None at the other owner."""
+        if self.bits == 64 or self.message is None:
+            return self.message
+        return narrow.received(self.message, self.clear.shape, self.bits)
 
     @property
     def mask(self) -> Matrix | None:
@@ -72,22 +80,24 @@ class Masked:
 
         The owner of a left factor never needs it, so that it is made of what was sent when it is asked for.
         """
-        if self._mask is None and self.sent is not None:
-            self._mask = Matrix(self.clear.values.to(self.sent.dtype) - self.sent)
+        if self._mask is None and self.message is not None:
+            sent = self.sent
+            self._mask = Matrix(self.clear.values.to(sent.dtype) - sent)
         return self._mask
 
     def rows(self, key: int, indices: Sequence[int]) -> Masked:
         """Return the rows with these indices, known to the dealer by `key`."""
         selected = Masked(key, self.owner, self.bits)
         if self.clear is not None:
-            selected.clear, selected.sent = self.clear.rows(indices), Matrix(self.sent).rows(indices).values
+            selected.clear, chosen = self.clear.rows(indices), Matrix(self.sent).rows(indices).values
+            selected.message = narrow.sent(chosen, self.bits)
         if self.difference is not None:
             selected.difference = self.difference.rows(indices)
         return selected
 
     def drop(self) -> None:
         """Forget the matrix and its mask here."""
-        self.clear = self.sent = self.difference = self._mask = None
+        self.clear = self.message = self.difference = self._mask = None
 
     @property
     def shape(self) -> torch.Size:
@@ -221,10 +231,13 @@ class Engine:
         self.ask_dealer("mask", masked.key, owner, list(shape), *([] if bits == 64 else [bits]))
         if self.me == owner:
             masked.clear = clear if isinstance(clear, Matrix) else Matrix(clear)
-            mask = narrow.drawn(self.streams["mask"], shape, bits)
-            clear = masked.clear.values if mask.dtype == torch.int64 else masked.clear.values.to(mask.dtype)
-            masked.sent = clear - mask if self.dry else torch.sub(clear, mask, out=mask)
-            self.channel.send(narrow.sent(masked.sent, bits), 1 - owner)
+            values, stream = masked.clear.values, self.streams["mask"]
+            if bits == 64:
+                mask = stream.ring(shape)
+                masked.message = values - mask if self.dry else torch.sub(values, mask, out=mask)
+            else:
+                masked.message = narrow.masked(stream, values, bits)
+            self.channel.send(masked.message, 1 - owner)
         elif bits == 64:
             masked.difference = Matrix(self.channel.receive(shape, owner, along=along))
         else:

@@ -35,6 +35,7 @@ RESIDUAL_BITS = 16  # The other factor of X' R has so many fractional bits, and 
 SHIFTED = 2.0  # A softmax shifts the logits before it opens them, to at most this multiple of their bound.
 ROOM = 1.01  # Rounding may exceed a public bound by this factor.
 MOST_BITS = 28  # The other factor of X W has at most so many fractional bits, and at least FINE_BITS.
+GATHERED = 16  # So many terms of a sum are lifted together at most, which is what a party keeps in memory.
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,8 @@ def narrow_secret(context: Context, share: torch.Tensor, bits: int, ring: int) -
 class NarrowSecret(Secret):
     """A shared tensor with shares mod 2^ring, of numbers within 2^(ring - 2).
 
-    It is squared, and multiplied by another tensor, in one round. Whatever else asks for its `share` gets shares mod
-    2^64, which the first such use makes in one round.
+    It is squared, and multiplied by another tensor, in one round. Added to others of its kind it becomes a `NarrowSum`.
+    Whatever else asks for its `share` gets shares mod 2^64, which the first such use makes in one round.
 
     Args:
         context, bits: as for `Secret`.
@@ -219,6 +220,12 @@ class NarrowSecret(Secret):
             return self._with(self.share, self.bits).to_bits(bits)
         return self._with(lifted(self._engine, self.narrow, self.ring, self.bits - bits), bits)
 
+    def __add__(self, other) -> Secret:
+        alike = type(other) is NarrowSecret and (other.bits, other.ring) == (self.bits, self.ring)
+        if other is self or not alike or self._wide is not None or other._wide is not None:
+            return super().__add__(other)
+        return NarrowSum(self.context, [self.narrow, other.narrow], self.bits, self.ring)
+
     def __mul__(self, other) -> Secret:
         if self._wide is not None or isinstance(other, (int, float)):
             return super().__mul__(other)
@@ -251,3 +258,50 @@ class NarrowSecret(Secret):
         bounded = self.context.spread is None and not self._engine.helper
         fits = bounded and self.bits <= product_bits(self.ring, columns, bound)
         return self._with(self.narrow if fits else self.share)
+
+
+class NarrowSum(Secret):
+    """A sum of shared tensors with shares mod 2^ring, such as the gradients of a candidate's blocks of rows.
+
+    A sum may not fit the narrow ring, so that every term is lifted by itself: up to GATHERED terms in one round, which
+    the first use of `share` makes at the latest.
+
+    Args:
+        context, bits, ring: as for `NarrowSecret`.
+        terms: this owner's shares of the terms, int64 of one shape.
+    """
+
+    def __init__(self, context: Context, terms: list[torch.Tensor], bits: int, ring: int):
+        self.terms, self.ring, self._lifted = terms, ring, None
+        super().__init__(context, terms[0], bits)
+
+    @property
+    def share(self) -> torch.Tensor:
+        """Return this owner's share of the sum mod 2^64."""
+        if self.terms:
+            found = open_all(self._engine, *(_opening(term, self.ring, 0) for term in self.terms))
+            total = sum(x.share(self._engine) for x in found)
+            evict(self._engine, *found)
+            self._lifted, self.terms = total if self._lifted is None else self._lifted + total, []
+        return self._lifted
+
+    @share.setter
+    def share(self, share: torch.Tensor) -> None:
+        """Do nothing: the terms are what the tensor holds."""
+
+    @property
+    def shape(self) -> torch.Size:
+        return (self.terms[0] if self.terms else self._lifted).shape
+
+    def dim(self) -> int:
+        return len(self.shape)
+
+    def __add__(self, other) -> Secret:
+        alike = type(other) is NarrowSecret and (other.bits, other.ring) == (self.bits, self.ring)
+        if not alike or other._wide is not None:
+            return super().__add__(other)
+        found = NarrowSum(self.context, [*self.terms, other.narrow], self.bits, self.ring)
+        found._lifted = self._lifted
+        if len(found.terms) == GATHERED:
+            _ = found.share
+        return found

@@ -196,6 +196,14 @@ def cut_difference_twice(values, less, shift, low, high):
 
 
 @loop
+def mask_twice(values, low, high, shift):
+    """Write values less the masks low + (high << shift), unsigned, in place of the masks."""
+    for i in range(len(values)):
+        v = np.int64(values[i]) - (np.int64(low[i]) | (np.int64(high[i]) << shift))
+        low[i], high[i] = v, v >> shift
+
+
+@loop
 def join_twice(low, high, shift, out):
     """Write low + (high << shift) for unsigned numbers."""
     for i in range(len(low)):

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mpc_appraisal.mpc.ring.packing import pack, unpack, width
+from mpc_appraisal.mpc.ring.packing import mask_packed, pack, unpack, width
 
 WIDTHS = (32, 40, 48)  # the widths of the rings, beside 64, that private matrices are masked in
 
@@ -25,6 +25,18 @@ def drawn(stream: Any, shape: Sequence[int], bits: int) -> torch.Tensor:
     if bits != 32:
         return stream.ring(shape, width(bits))
     return received(stream.octets((math.prod(shape) * 4,)), shape, bits)
+
+
+def masked(stream: Any, values: torch.Tensor, bits: int) -> torch.Tensor:
+    """Return the message for integers `values` less the next mask mod 2^bits, for a ring of fewer than 64 bits.
+
+    The mask is replaced by the message where it is drawn, so that no larger matrix is in memory.
+    """
+    if bits != 32:
+        return mask_packed(stream.octets((values.numel() * width(bits),)), values, width(bits))
+    mask = drawn(stream, values.shape, bits)
+    values = values.to(mask.dtype)
+    return sent(values - mask if values.is_meta else torch.sub(values, mask, out=mask), bits)
 
 
 def sent(values: torch.Tensor, bits: int) -> torch.Tensor:

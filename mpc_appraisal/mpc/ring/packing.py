@@ -18,6 +18,7 @@ import torch
 from mpc_appraisal.mpc.ring.kernels import loops
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
+_BLOCK = 1 << 16  # so many numbers are masked at once, which stay in the processor's cache
 _TYPES = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.int64}
 
 
@@ -81,6 +82,25 @@ def _planes(raw: np.ndarray, count: int, size: int) -> list[tuple[np.ndarray, in
     return [(np.ndarray((count,), kind, raw, before * count), 8 * before) for kind, _, before in _PIECES[size]]
 
 
+def mask_packed(masks: torch.Tensor, values: torch.Tensor, size: int) -> torch.Tensor:
+    """Return the low `size` bytes (5 or 6) of values - masks, as `pack` does, in place of the packed `masks`."""
+    if values.is_meta:
+        return masks
+    if masks.data_ptr() % 4:
+        masks = masks.clone()
+    numbers = flat(values.contiguous())
+    (low, _), (high, shift) = _planes(masks.numpy(), len(numbers), size)
+    compiled = loops(len(numbers))
+    if compiled is not None:
+        compiled.mask_twice(numbers, low, high, shift)
+        return masks
+    for start in range(0, len(numbers), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        found = numbers[part].astype(np.int64) - (low[part].astype(np.int64) | high[part].astype(np.int64) << shift)
+        low[part], high[part] = found.astype(low.dtype), (found >> shift).astype(high.dtype)
+    return masks
+
+
 def unpack(data: torch.Tensor, shape: Sequence[int], size: int) -> torch.Tensor:
     """Return the int64 numbers, of `shape`, whose low `size` bytes `pack` has put into `data`.
 
@@ -101,8 +121,10 @@ def unpack_array(raw: np.ndarray, shape: Sequence[int], size: int) -> torch.Tens
     if compiled is not None:
         return torch.from_numpy(_unpack_compiled(compiled, planes, count).reshape(tuple(shape)))
     total = first.astype(np.int64)
-    for plane, shift in planes[1:]:
-        total |= plane.astype(np.int64) << shift
+    for start in range(0, count, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        for plane, shift in planes[1:]:
+            total[part] |= plane[part].astype(np.int64) << shift
     return torch.from_numpy(total.reshape(tuple(shape)))
 
 
