@@ -146,16 +146,17 @@ def _appraise(
     refuse_scale(findings, policy)
     bound, facts = fitted_to_norms(plan, facts, ready)
     # A program that cannot be computed is refused before a ledger or the data owner is asked.
-    rehearsed = _rehearsed(role, plan, facts, bound, ())
+    computed = with_spread(facts, ready)
+    rehearsed = _rehearsed(role, plan, computed, bound, ())
     compared = sentences((one for one in findings if one.public), facts)
     agreed = consent(role, rendezvous, plan, own, facts, ready, listed, compared, shared_sets, emit)
-    run = Run(role, plan, with_spread(facts, ready), listed, agreed, seconds, session_name, tuple(own_findings))
+    run = Run(role, plan, computed, listed, agreed, seconds, session_name, tuple(own_findings))
     if shared_sets is not None:
         run.overlaps = count_shared(rendezvous, plan, own, shared_sets)
     if len(agreed.answers) < len(plan.methods) * len(facts):
         emit({"state": "computing"})
         if agreed.answers:
-            rehearsed = _rehearsed(role, plan, facts, bound, tuple(agreed.answers))
+            rehearsed = _rehearsed(role, plan, computed, bound, tuple(agreed.answers))
         if role == DEALER:
             marks = deal(plan.engine, rendezvous, plan.timeout, plan.transport.kind, rehearsed[1] or None)
             rendezvous.exchange("costs", {"bytes": [b - a for a, b in zip(marks, marks[1:], strict=False)]})

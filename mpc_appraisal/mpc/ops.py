@@ -126,6 +126,31 @@ def blocks(x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
 
 
 @singledispatch
+def takes_slopes(weights: Any, longest: float, spread: float) -> bool:
+    """Return whether the session of `weights` computes `slope` with fewer messages than a gradient takes.
+
+    The session says so for numbers of the size that `slope` is told.
+    """
+    return False
+
+
+@singledispatch
+def slope(weights: Any, direction: Any, x: Any, y: Any, rows: int, longest: float, spread: float) -> Any:
+    """Return the derivative of the summed cross-entropy of rows along V: the sum of (softmax(x W) - y) * (x V).
+
+    Args:
+        weights: W (d, C), which one party knows on shares.
+        direction: V (d, C), of the same party. Its columns sum to zero in each row.
+        x: the rows (n, d).
+        y: their one-hot labels (n, C), of the same party as x.
+        rows: how many rows' results will be summed, at least n.
+        longest: a bound on the norm of a row of x.
+        spread: a bound on the distance of two columns of V.
+    """
+    return ((x.matmul(weights).softmax(1) - y) * x.matmul(direction)).sum()
+
+
+@singledispatch
 def shared(value: Any, bits: int = 16) -> Any:
     """Return a private tensor as a secret one of `bits` fractional bits, so that it may change; others as they are."""
     return value

@@ -28,10 +28,13 @@ from mpc_appraisal.methods.influence_error import InfluenceError
 from mpc_appraisal.methods.mlp_finetuning import MlpFinetuning
 from mpc_appraisal.methods.relevance import Diversity, Relevance
 from mpc_appraisal.models.links import SOFTMAX
+from mpc_appraisal.mpc.protocols.grid import MOST_BITS
 from mpc_appraisal.mpc.protocols.row_softmax import LOGIT_BITS
-from mpc_appraisal.mpc.protocols.softmax_plan import LOGIT_RANGE
-from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, OPERAND_BITS
+from mpc_appraisal.mpc.protocols.slopes import SlopePlan, slope_plan
+from mpc_appraisal.mpc.protocols.softmax_plan import LOGIT_RANGE, P_SCALE, S_BITS, Y_SCALE, plan
+from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, FINE_ELEMENTS, OPERAND_BITS
 from mpc_appraisal.mpc.protocols.unbounded_softmax import LARGEST_SPREAD
+from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
 from mpc_appraisal.release.description import ReleaseDescription
 from mpc_appraisal.release.function_errors import CHANGE_BITS, INPUT, input_off, row_off, tilt
 from mpc_appraisal.release.linear_accuracy import LINEAR_BOUNDS
@@ -233,7 +236,41 @@ def _influence(method: Influence, facts: Facts, engine: str, unit: float) -> flo
     sure = width * (off.sure + _logits(facts) / 2) + row_off(facts) * facts.spread
     sure += facts.row_norm * 2 * root * INPUT  # the rounding of the direction
     cut = 2.0**-OPERAND_BITS * facts.classes * root * facts.spread
-    return sure + LAMBDA * width * off.chance / math.sqrt(n) + (cut / facts.ratio + unit) / n
+    found = sure + LAMBDA * width * off.chance / math.sqrt(n) + (cut / facts.ratio + unit) / n
+    how = _slope_plan(method, facts) if engine == "fast" and unit > 0 else None
+    if how is None:
+        return found
+    # The same for `slopes`. Without an announced spread the gradient is computed, so that the larger bound counts.
+    sure = width * (off.sure + _logits(facts) / 2) + row_off(facts) * facts.spread
+    sure += facts.row_norm * 2 * root * 2.0 ** -(_weight_bits(facts) + 1 + how.scale)
+    softmax, step = plan(facts.classes, facts.logit_bound), 2.0 ** -(how.value_bits + how.scale)
+    chance = math.hypot(step / 2, step / 2 * 2.0 ** (S_BITS - 1 + Y_SCALE - P_SCALE + how.drop) / softmax.low)
+    chance = math.hypot(width * off.chance, (1 + softmax.slip) * chance)
+    cut = _label_cut(how, facts) * facts.classes * root * facts.spread
+    return max(found, sure + LAMBDA * chance / math.sqrt(n) + (cut / facts.ratio + unit) / n)
+
+
+def _slope_plan(method: Influence, facts: Facts) -> SlopePlan | None:
+    """Return the public numbers by which influence is computed as a slope; None where it is not."""
+    if unbounded_spread(method, facts) is not None:
+        return None
+    longest, spread = facts.row_norm * facts.ratio, facts.spread / facts.ratio
+    shape = (facts.features + 1, facts.classes)
+    return slope_plan(facts.logit_bound, shape, facts.rows, longest, spread, _weight_bits(facts))
+
+
+def _weight_bits(facts: Facts) -> int:
+    """Return the fewest fractional bits with which the weights are shared."""
+    return FINE_BITS if (facts.features + 1) * facts.outputs <= FINE_ELEMENTS else PRECISION_BITS
+
+
+def _label_cut(how: SlopePlan, facts: Facts) -> float:
+    """Return how far rounding moves an entry of X'Y, for the candidate's rows X and its labels Y."""
+    rows, weights = FINE_BITS, _weight_bits(facts)
+    if facts.resolution is not None:
+        rows, weights = math.ceil(math.log2(facts.resolution.scale)), MOST_BITS
+    kept = how.label_bits(rows, weights)
+    return 0.0 if kept == rows else 2.0 ** -(kept + 1)
 
 
 def _influence_error(method: InfluenceError, facts: Facts, engine: str, unit: float) -> float:

@@ -9,6 +9,7 @@ from test_comparison_views import CHANCE, TELLING, advantage, suspicion, views
 from mpc_appraisal.mpc.protocols import harmonics, levels
 from mpc_appraisal.mpc.protocols.log_softmax import log_softmax
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all
+from mpc_appraisal.mpc.protocols.slopes import averages
 from mpc_appraisal.mpc.protocols.softmax import softmax
 from mpc_appraisal.mpc.ring.prg import Stream
 
@@ -39,6 +40,7 @@ GATES = {
     "harmonics": (function_of, SUMS),
     "softmax": (lambda e, z: softmax(e, z, 32, 16.0), LOGITS),
     "softmax of a large bound": (lambda e, z: softmax(e, z, 32, 40.0), LOGITS),
+    "averages": (lambda e, z: averages(e, z, 32, 16.0, MaskedOpening(z, 17, 23, 40, 1 << 20), 16), LOGITS),
     "log-softmax": (lambda e, z: log_softmax(e, z, 32, 16.0)[0], LOGITS),
 }
 

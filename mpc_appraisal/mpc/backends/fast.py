@@ -26,7 +26,7 @@ from mpc_appraisal.mpc.net.meter import Cost, Meter
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.net.tcp import TcpChannel
 from mpc_appraisal.mpc.net.tls import TlsChannel
-from mpc_appraisal.mpc.protocols import activations, tensor_operations  # noqa: F401  they register functions of `ops`
+from mpc_appraisal.mpc.protocols import activations, slopes, tensor_operations  # noqa: F401  for functions of `ops`
 from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY
 from mpc_appraisal.mpc.protocols.committed_opening import open_committed
 from mpc_appraisal.mpc.protocols.dealer import Dealer

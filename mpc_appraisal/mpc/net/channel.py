@@ -47,12 +47,17 @@ class Channel(ABC):
         self.meter.sent(tensor.numel() * tensor.element_size())
         self._send(tensor.contiguous(), to)
 
-    def receive(self, shape: Sequence[int], source: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+    def receive(
+        self, shape: Sequence[int], source: int, dtype: torch.dtype = torch.int64, along: bool = False
+    ) -> torch.Tensor:
         """Return the next tensor from the party of rank `source`; both ends know its shape and type.
+
+        `along` says that the source sends its next message right after this one, whatever it receives before, so that
+        both are one round.
 
         Raises PeerError: The party was lost or does not answer.
         """
-        if source != 2:  # the dealer runs ahead, so its messages are there before they are needed
+        if source != 2 and not along:  # the dealer runs ahead, so its messages are there before they are needed
             self.meter.waited()
         return self._receive(tuple(shape), source, dtype)
 

@@ -24,7 +24,7 @@ to its owner.
 | inner shape | a, b of both | sum of a * b |
 | truncate shape bits | r of both | r >> bits (unsigned), and the top bit of r |
 | open id shape bits ring | m of both, `bits` bits, kept | where ring > bits: carry of m's two shares; m's top bit |
-| cross id id ring | none | product of two kept masks mod 2^ring, and its corrections for their top bits |
+| cross id id ring [summed] | none | product of two kept masks mod 2^ring, each row summed or not, and its corrections |
 | matmul id id transposed transposed | none | matrix product of two kept masks of 64 bits |
 | scale id factor | none | factor m / 2^16 for a kept mask m, and what is added where the opened value has wrapped |
 | power id rate mantissa | none | 3^(-rate m) with and without m's top bit (see `powers_of_three`) |
@@ -180,12 +180,13 @@ class Dealer:
         self._opening_masks[key] = Mask(mask, top, bits)
         return [(carry, ring - bits), (top, ring - bits)] if ring > bits else []
 
-    def cross(self, left: int, right: int, ring: int) -> Results:
-        """Share the product of two kept masks of `open` mod 2^ring, and its corrections for their top bits."""
+    def cross(self, left: int, right: int, ring: int, summed: bool = False) -> Results:
+        """Share the product of two kept masks of `open`, or its rows' sums, and its corrections for top bits."""
         a, b = self._opening_masks[left], self._opening_masks[right]
         if not whole_number(ring, 64):
             raise AppraisalError("dealer: refused a product mod 2^0; expected a ring of 1 to 64 bits")
-        results = [(a.value * b.value, ring)]
+        product = a.value * b.value
+        results = [(product.sum(1, keepdim=True) if summed else product, ring)]
         if left == right:
             if ring > a.bits:
                 results.append((a.top * ((1 << a.bits) - 2 * a.value), ring - a.bits))

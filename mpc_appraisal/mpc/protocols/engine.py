@@ -200,7 +200,14 @@ class Engine:
         return value if self.me == 0 else 0
 
     # -- private matrices ------------------------------------------------------------------------------------------
-    def mask(self, owner: int, clear: torch.Tensor | Matrix | None, shape: Sequence[int], bits: int = 64) -> Masked:
+    def mask(
+        self,
+        owner: int,
+        clear: torch.Tensor | Matrix | None,
+        shape: Sequence[int],
+        bits: int = 64,
+        along: bool = False,
+    ) -> Masked:
         """Mask a private matrix: its owner sends clear - mask mod 2^bits to the other owner, bits / 8 bytes an element.
 
         Args:
@@ -208,6 +215,7 @@ class Engine:
             clear: the matrix, in integers of any type; None at the other owner.
             shape: the shape of the matrix, which is public.
             bits: the width of the ring, 64 or one of `narrow.WIDTHS`.
+            along: whether the owner sends its next message right after this one; the ring has 64 bits then.
         """
         masked = Masked(self.new_key(), owner, bits)
         self.ask_dealer("mask", masked.key, owner, list(shape), *([] if bits == 64 else [bits]))
@@ -218,7 +226,7 @@ class Engine:
             masked.sent = clear - mask if self.dry else torch.sub(clear, mask, out=mask)
             self.channel.send(narrow.sent(masked.sent, bits), 1 - owner)
         elif bits == 64:
-            masked.difference = Matrix(self.channel.receive(shape, owner))
+            masked.difference = Matrix(self.channel.receive(shape, owner, along=along))
         else:
             message = self.channel.receive((math.prod(shape) * width(bits),), owner, torch.uint8)
             masked.difference = Matrix(narrow.received(message, shape, bits))

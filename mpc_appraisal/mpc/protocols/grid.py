@@ -241,12 +241,12 @@ class NarrowSecret(Secret):
 
     def softmax(self, dim: int) -> Secret:
         """Return the probabilities of each row, of whose logits only the top bits are opened."""
-        return self._as_opened(self.shape[1], self.context.logit_bound).softmax(dim)
+        return self.for_softmax(self.shape[1], self.context.logit_bound).softmax(dim)
 
     def sigmoid(self) -> Secret:
-        return self._as_opened(2, 2 * self.context.logit_bound).sigmoid()
+        return self.for_softmax(2, 2 * self.context.logit_bound).sigmoid()
 
-    def _as_opened(self, columns: int, bound: float) -> Secret:
+    def for_softmax(self, columns: int, bound: float) -> Secret:
         """Return what a softmax of numbers within `bound` may take: narrow shares, if the ring holds C times them."""
         bounded = self.context.spread is None and not self._engine.helper
         fits = bounded and self.bits <= product_bits(self.ring, columns, bound)

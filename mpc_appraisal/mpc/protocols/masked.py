@@ -118,13 +118,31 @@ def product(engine: Engine, a: MaskedValue, b: MaskedValue, ring: int = 64) -> t
     ring = min(a.ring, b.ring, ring)
     engine.ask_dealer("cross", a.key, b.key, ring)
     shape = broadcast(a.delta.shape, b.delta.shape)
-    shared, first = engine.dealer_share(shape, ring), engine.me == 0
+    shared = engine.dealer_share(shape, ring)
     if a is b:
-        out = elementwise.squared(shared, a.delta, a.mask, first)
+        out = elementwise.squared(shared, a.delta, a.mask, engine.me == 0)
         if ring > a.bits:
             out = elementwise.add_where(out, a.wrapped, engine.dealer_share(shape, ring - a.bits), a.bits)
         return out
-    out = elementwise.crossed(shared, (a.delta, a.mask), (b.delta, b.mask), first)
+    return _completed(engine, shared, a, b, ring)
+
+
+def row_products(engine: Engine, a: MaskedValue, b: MaskedValue, ring: int = 64) -> torch.Tensor:
+    """Return a share (n, 1) of the sums over each row of a * b, both (n, C), modulo the same as `product`.
+
+    The owners exchange no message. Of the product of the two masks the dealer sends one number a row; what corrects it
+    where an opened value has wrapped takes as much as in `product`.
+    """
+    ring = min(a.ring, b.ring, ring)
+    engine.ask_dealer("cross", a.key, b.key, ring, 1)
+    shared = engine.dealer_share((a.delta.shape[0], 1), ring)
+    return _completed(engine, torch.zeros_like(a.delta), a, b, ring).sum(1, keepdim=True) + shared
+
+
+def _completed(engine: Engine, shared: torch.Tensor, a: MaskedValue, b: MaskedValue, ring: int) -> torch.Tensor:
+    """Return a share of a * b mod 2^ring from a share of the product of the two masks, without what the masks wrap."""
+    shape = broadcast(a.delta.shape, b.delta.shape)
+    out = elementwise.crossed(shared, (a.delta, a.mask), (b.delta, b.mask), engine.me == 0)
     for x in (a, b):
         if ring > x.bits:
             out = elementwise.add_where(out, x.wrapped, engine.dealer_share(shape, ring - x.bits), x.bits)

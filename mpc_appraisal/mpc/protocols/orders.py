@@ -147,8 +147,11 @@ class _Measure:
         self.widths[key] = bits
         return 4 * math.prod(self.opening_masks[key])
 
-    def cross(self, left: Any, right: Any, ring: Any) -> int:
-        return 4 * math.prod(broadcast(self.opening_masks[self._key(left)], self.opening_masks[self._key(right)]))
+    def cross(self, left: Any, right: Any, ring: Any, summed: Any = 0) -> int:
+        shape = broadcast(self.opening_masks[self._key(left)], self.opening_masks[self._key(right)])
+        if summed and len(shape) != 2:
+            raise AppraisalError(f"dealer: refused sums of the rows of a product {tuple(shape)}; expected a matrix")
+        return 4 * math.prod(shape)
 
     def matmul(self, left: Any, right: Any, left_transposed: Any, right_transposed: Any) -> int:
         shapes = []

@@ -168,10 +168,14 @@ def sums_opening(rows: Rows) -> MaskedOpening:
 
 def reciprocal(engine: Engine, s: MaskedValue, fit: Fit) -> MaskedValue:
     """Return the masked value 2^S_BITS / 2 / s, with Y_SCALE fractional bits, of opened sums s; one round."""
-    share = harmonics.evaluate(engine, s, fit, harmonics.waves(engine, s, fit.harmonics))
-    drop = harmonics.POINT - fit.shift - Y_SCALE
-    (y,) = open_all(engine, MaskedOpening(share, drop, Y_BITS, 64))
+    (y,) = open_all(engine, reciprocal_opening(engine, s, fit))
     return y
+
+
+def reciprocal_opening(engine: Engine, s: MaskedValue, fit: Fit) -> MaskedOpening:
+    """Return the opening of what `reciprocal` opens, so that it may be opened along with other values."""
+    share = harmonics.evaluate(engine, s, fit, harmonics.waves(engine, s, fit.harmonics))
+    return MaskedOpening(share, harmonics.POINT - fit.shift - Y_SCALE, Y_BITS, 64)
 
 
 def softmax(engine: Engine, z: torch.Tensor, bits: int, bound: float) -> torch.Tensor:

@@ -65,6 +65,7 @@ class PrivateTensor(LimitedTensor):
         self._masked: dict[tuple[int, int], Masked] = {}  # by the fractional bits and the width of the ring
         self._rows_of: tuple[PrivateTensor, torch.Tensor] | None = None
         self._rings: dict[int, torch.Tensor] = {}
+        self.beside: tuple[PrivateTensor, int, PrivateTensor] | None = None  # see `slopes`
         # The fractional bits in a product: this may exceed 16, since logits with more than 32 are truncated exactly.
         fine = self.shape.numel() <= FINE_ELEMENTS
         self.bits = FINE_BITS if fine else PRECISION_BITS
