@@ -10,9 +10,9 @@ In go the four private matrices, and out comes one shared number. The steps are
 |---|---|---|
 | X [W | V], of matrices that are masked once | d x 2 C numbers of 8 bytes, the model owner alone | 1, along with X |
 | X'Y, which the data owner computes alone, and its product with V | d x C of 8 bytes, the data owner alone | 0 |
-| x of the logits X W | as in `softmax` | 0 to 25 |
+| x of the logits X W | as in `softmax` | 1 to 26 |
 | x, s and v, opened under masks | 3 + 3 bytes an entry and 3 a row | 1 |
-| x . v, of which the dealer shares the part of the masks; 1 / s and x . v, opened under masks | 7 bytes a row | 1 |
+| x . v, of which the dealer shares the part of the masks; 1 / s and x . v, opened under masks | 6 bytes a row | 1 |
 | the sum of (1 / s) (x . v) | nothing | 0 |
 
 What an owner receives is masked by numbers that it does not know, and results of the dealer are uniform, so that
