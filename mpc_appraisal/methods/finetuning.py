@@ -42,9 +42,7 @@ from mpc_appraisal.data import Dataset, with_bias
 from mpc_appraisal.methods.base import Appraiser, Facts, centred, scaled
 from mpc_appraisal.models.base import LinearModel
 from mpc_appraisal.models.links import LOGISTIC
-from mpc_appraisal.mpc.ops import cat, descended, factor, private, record_weights, shared
-from mpc_appraisal.mpc.protocols.tensors import FINE_BITS
-from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS
+from mpc_appraisal.mpc.ops import FINE_BITS, SHARED_BITS, cat, descended, factor, private, record_weights, shared
 
 SMALL = 0.1  # Up to this product of rate and steps the change of the loss on shares is a series.
 SMALLEST_UNIT = -24  # The unit of the change of the weights is at least 2 to this power.
@@ -161,7 +159,7 @@ class Finetuning(Appraiser):
 
     def change_bits(self, facts: Facts) -> int:
         """Return how many fractional bits the change of the weights has on shares, in its unit."""
-        return max(PRECISION_BITS, self.product_bits(facts))
+        return max(SHARED_BITS, self.product_bits(facts))
 
     def expands(self, facts: Facts) -> bool:
         """Return whether the change of the loss on shares is the series above; the rule is public."""

@@ -19,6 +19,9 @@ import torch
 
 from mpc_appraisal.mpc.limited import LimitedTensor
 
+FINE_BITS = 20  # A small private matrix, and a shared factor of several products, has so many fractional bits.
+SHARED_BITS = 16  # A private tensor that becomes a secret one has so many, if nothing else is asked for.
+
 
 def cat(tensors: Sequence[Any]) -> Any:
     """Return the rows of several tensors (n_i, k) in one tensor. Plain, private and shared tensors may be mixed."""
@@ -57,7 +60,7 @@ def record_weights(weights: Any) -> Any:
 
 
 @singledispatch
-def factor(value: Any, bits: int = 20) -> Any:
+def factor(value: Any, bits: int = FINE_BITS) -> Any:
     """Return a value that several products take as a factor, with more fractional bits than they would leave it.
 
     An engine cuts the value here once, and not in each product, to at most `bits` fractional bits. A plain tensor is
@@ -151,7 +154,7 @@ def slope(weights: Any, direction: Any, x: Any, y: Any, rows: int, longest: floa
 
 
 @singledispatch
-def shared(value: Any, bits: int = 16) -> Any:
+def shared(value: Any, bits: int = SHARED_BITS) -> Any:
     """Return a private tensor as a secret one of `bits` fractional bits, so that it may change; others as they are."""
     return value
 

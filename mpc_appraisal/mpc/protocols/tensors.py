@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from mpc_appraisal.mpc.limited import OF_PRIVATE, OF_SHARED, OF_TRANSPOSED, LimitedTensor, divisor_of, operand
+from mpc_appraisal.mpc.ops import FINE_BITS
 from mpc_appraisal.mpc.protocols.comparison import relu
 from mpc_appraisal.mpc.protocols.engine import Engine, Masked
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
@@ -33,7 +34,6 @@ from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 OPERAND_BITS = 18  # A shared factor of a product has at most so many fractional bits.
 # A private matrix of at most FINE_ELEMENTS elements enters a product with FINE_BITS fractional bits. It may be a matrix
 # of weights, whose rounding is the same in every row of the product and adds up.
-FINE_BITS = 20
 FINE_ELEMENTS = 1 << 17
 NUMBER_BITS = 40  # A single private number that is compared has so many fractional bits.
 VALUE_BITS = 34  # A value that is multiplied by a public factor has at most so many fractional bits.
