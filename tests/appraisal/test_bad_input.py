@@ -397,5 +397,4 @@ def test_bad_arguments(changes, candidate, says, workers):
 def test_an_input_error_keeps_name_value_and_expectation_across_processes(workers):
     with pytest.raises(InputError) as caught:
         appraise((np.full((5, 4), 1e6), np.zeros(5, int)), **small())
-    assert len(workers) == 3
-    assert caught.value.name == "data (data)" and caught.value.value == "a value of 1e+06"
+    assert len(workers) == 3 and caught.value.name == "data (data)" and caught.value.value == "a value of 1e+06"

@@ -8,19 +8,16 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from omegaconf import OmegaConf
 from processes import APP, Ended, Process, Processes, gone, stretched
 
 from mpc_appraisal.cli import finished, launchers, sweep
 from mpc_appraisal.cli.config import compose, public_part
 from mpc_appraisal.cli.jobs import job_key
-from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.reporting.record import read
 
@@ -182,30 +179,6 @@ def test_lines_of_progress(tmp_path, monkeypatch):
     assert one.line(2, overrides) == "[3/15] seed=2 appraisal=influence (1:40 so far, about 21:40 to go)"
     assert sweep.Sweep(tmp_path, None, ()).line(0, overrides) == "[1/?] data=digits seed=2 appraisal=influence"
     assert sweep.clock(3725) == "1:02:05"
-
-
-def test_jobs_at_once():
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    assert launchers.jobs_at_once(1) == cores and launchers.jobs_at_once(10_000) == 1
-
-
-def test_a_launcher_without_its_plugin_names_the_extra(monkeypatch):
-    monkeypatch.setattr(launchers, "find_spec", lambda name: None)
-    for argument in ("+launch=joblib", "launch=slurm", "hydra/launcher=submitit_local"):
-        extra = "joblib" if "joblib" in argument else "submitit"
-        with pytest.raises(InputError, match=rf"pip install 'mpc_appraisal\[{extra}\]'"):
-            launchers.check_launcher(["--multirun", argument])
-    launchers.check_launcher(["--multirun", "hydra/launcher=basic", "seed=0"])
-
-
-@pytest.mark.parametrize("preset", ["joblib", "submitit_local", "slurm"])
-def test_presets_ask_for_three_processes_a_job(preset):
-    found = OmegaConf.load(Path(sweep.__file__).parents[2] / "conf" / "launch" / f"{preset}.yaml").hydra
-    assert found.job.env_set.OMP_NUM_THREADS == "1"
-    if preset == "joblib":
-        assert found.launcher.n_jobs == launchers.jobs_at_once(3)
-    else:
-        assert found.launcher.cpus_per_task == 3 and found.launcher.tasks_per_node == 1
 
 
 # ---- the basic launcher ----
