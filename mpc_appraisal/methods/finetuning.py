@@ -21,8 +21,9 @@ computes eq. 4 at every rate.
 The method needs a training and a test set. Training, weights and both losses stay secret. The method opens the sum of
 eq. 4, and before that one bit: whether the weights of every step kept the public bound on logits. If not, the sum is
 not opened. Where the softmax needs no bound (`release.unbounded_logits`), no bit is opened. Each step costs two
-products and a softmax over its rows, and the end a product and, but for the series, a log-softmax over D_te. A rate
-above 2 / (largest curvature) overshoots: on MNIST 1.0 does after a few steps, 0.1 does not.
+products and a softmax over its rows, three rounds beside those of the softmax, and the end a product and, but for the
+series, a log-softmax over D_te. A rate above 2 / (largest curvature) overshoots: on MNIST 1.0 does after a few steps,
+0.1 does not.
 
 Defaults and the arrangement of products may change. The formula and the public order of the rows have to stay: the
 plaintext and the private run must take the same rows.

@@ -11,10 +11,11 @@ is -f_if, so that a higher value means better data.
 In place of the mean test loss, V may hold the gradient of another metric of the test predictions (`metrics`), whose
 fall the value then estimates; all that follows stays as it is.
 
-The model owner computes V in the clear, and no gradient of a single row is ever formed. The sum over D_a is opened. It
-costs two products with X, a softmax over D_a, and products of (d + 1) x C numbers. A session may compute the same as
-<softmax(X theta), X V> - <X' Y, V>, which costs one product X [theta, V] (`ops.slope`). With a small l2 the inverse
-amplifies the rounding of fixed point: with an l2 below about 2e-3 on MNIST, one run may rank candidates wrongly.
+The model owner computes V in the clear, and no gradient of a single row is ever formed. The sum over D_a is opened. The
+gradient costs two products with X, a softmax over D_a, and products of (d + 1) x C numbers. The engine fast computes
+the same for softmax regression as <softmax(X theta), X V> - <X' Y, V>, which costs one product X [theta, V], where its
+softmax has a bound and no noise is added (`ops.slope`). With a small l2 the inverse amplifies the rounding of fixed
+point: with an l2 below about 2e-3 on MNIST, one run may rank candidates wrongly.
 
 This is equation 7 of Xu, van der Maaten and Hannun, "Data Appraisal Without Data Sharing" (2022). Their equations 6 and
 7 differ in sign, and this file follows equation 7. The paper's H leaves the regulariser out, and such an H is singular
