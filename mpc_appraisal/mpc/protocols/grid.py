@@ -11,7 +11,8 @@ Each is exact, since its largest number is below 2^(ring - 2):
 | X W, for logits within B of C classes and W with w fractional bits; C X W is shifted | 2 C B 2^(fraction + w) |
 | X' R, for n rows and residuals within 1 with RESIDUAL_BITS fractional bits | n 2^(bits + RESIDUAL_BITS) |
 
-`grid_of` returns the narrowest ring that holds both. A softmax opens the top bits of C X W, for which no wider ring is
+`grid_of` returns the narrowest ring that holds both. In X W a direction may stand beside the weights, scaled so that it
+fits (`slopes`). A softmax opens the top bits of C X W, for which no wider ring is
 needed. Any other step opens such a product under a mask (`masked.open_all`), and with it cuts the bits that the step
 does not need. The masked value is squared or multiplied as it is, and every other step takes its shares mod 2^64. All
 bounds are public, and every party computes the same ring from them. The constants belong to the bounds of
