@@ -58,7 +58,9 @@ def estimate(
         auto: Whether the public rule of `release.unbounded_logits` chooses the softmax, for rows within facts.row_norm.
     """
     norm = release.description.row_norm or facts.row_norm
-    facts = replace(facts, row_norm=norm, longest=norm, logit_bound=bound, spread=1.0)  # norms matter to `auto` alone
+    # The rule of `auto` depends on norms. Influence needs a spread to be computed as in a run; its size changes nothing
+    # that is sent, unless rows are so long that the gradient is computed (`slopes.slope_plan`).
+    facts = replace(facts, row_norm=norm, longest=norm, logit_bound=bound, spread=1.0)
     facts = replace(facts, auto=auto and bounded(engine) and not release.description.noised)
 
     def of(count: int) -> Forecast:

@@ -1,4 +1,4 @@
-"""One job of the app: it runs an appraisal or a marketplace, and writes records and reports into its folder.
+"""One job of the app: an appraisal, a marketplace or private learning, with records and reports in its folder.
 
 In go the configuration that Hydra composed. Out come records.jsonl, report, figures and cards in the job's folder, and
 tables on the terminal. An appraisal computes what the data owner's data sets (candidates) are worth for the model

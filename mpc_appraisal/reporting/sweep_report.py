@@ -2,8 +2,9 @@
 
 In go folders of sweeps, through `sweep_data`. Out come report.html, report.md, figures and tables/ in one folder. The
 page says in short what was found, then shows agreement by method and condition, paired comparisons, values by level,
-cost, what was opened, what failed, and an index of all runs. Sentences and captions may be changed here, and the layout
-in templates/. The names of the files have to stay, because the documentation and users refer to them.
+cost, what was opened, what failed, and an index of all runs; protocols that were attacked come first, with their cost
+against their leak (`learning_sweep`). Sentences and captions may be changed here, and the layout in templates/. The
+names of the files have to stay, because the documentation and users refer to them.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ USAGE = """usage: mpc-appraisal report DIR ... [out=DIR]
        mpc-appraisal report --compare DIR DIR [out=DIR]
 
 one page on all runs in these folders: agreement with the truth by method and
-condition, paired comparisons, cost, what was opened, what failed, and an index
+condition, paired comparisons, cost, what was opened, what failed, and an index;
+of protocols that were attacked, what they cost against what they leak
 
 DIR        a folder of a sweep or of a run; several are read together
 out        the folder of the page; by default the sweep's own, or report/ here

@@ -225,7 +225,8 @@ class Engine:
             clear: the matrix, in integers of any type; None at the other owner.
             shape: the shape of the matrix, which is public.
             bits: the width of the ring, 64 or one of `narrow.WIDTHS`.
-            along: whether the owner sends its next message right after this one; the ring has 64 bits then.
+            along: whether the owner sends its next message right after this one, so that both are one round; the ring
+                has 64 bits then.
         """
         masked = Masked(self.new_key(), owner, bits)
         self.ask_dealer("mask", masked.key, owner, list(shape), *([] if bits == 64 else [bits]))
