@@ -188,7 +188,7 @@ def leaves(node, prefix="") -> list[str]:
 BASE = ("session=join", "appraisal=all", "data=mnist")
 OWN = (
     *("party.", "session.role", "session.tls", "session.in_the_clear", "session.data_owner_address"),
-    *("data.root", "features.path", "resume", "overwrite", "quiet", "evaluate."),
+    *("data.root", "features.path", "resume", "overwrite", "quiet", "evaluate.", "attack."),
     *("appraisal.influence.group", "appraisal.influence.class_weights"),  # parts of the model owner's commitment
 )
 PUBLIC = [key for key in leaves(OmegaConf.to_container(config(*BASE), resolve=True)) if not key.startswith(OWN)]
