@@ -297,7 +297,7 @@ def _finetuning(method: Finetuning, facts: Facts, engine: str, unit: float) -> f
     decay = 2 * facts.l2 * math.sqrt(facts.classes) * (weights + farthest)
     tilts = tilt(method.lr / method.unit / m) * slope + tilt(2 * method.lr * facts.l2) * decay
     rows = max(input_off(facts.train_rows, facts), input_off(facts.rows, facts))
-    logit = max(INPUT, _logits(facts)) + rows * moved
+    logit = max(INPUT, _logits(facts)) + 2.0**-LOGIT_BITS + rows * moved
     step = slope * (off.sure + logit / 2) + math.sqrt(2) * rows + tilts
     apart = method.lr * (steps * step + LAMBDA * math.sqrt(steps) * 2 * slope * off.chance / math.sqrt(m))
     # A step's two products are within two units each, and what the regulariser takes of the first weights within one. A

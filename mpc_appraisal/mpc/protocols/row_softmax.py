@@ -25,7 +25,7 @@ from mpc_appraisal.mpc.protocols.unbounded_softmax import unbounded_log_softmax,
 from mpc_appraisal.mpc.ring.prg import DryStream
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
-LOGIT_BITS = 41  # A logarithm with a bound is taken of logits with at most so many fractional bits.
+LOGIT_BITS = 41  # A logarithm with a bound, or a helper's function, is taken of at most so many fractional bits.
 USUAL_BITS = 36  # Costs are compared for logits with so many fractional bits.
 
 

@@ -27,7 +27,7 @@ from mpc_appraisal.mpc.protocols.engine import Engine, Masked
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
 from mpc_appraisal.mpc.protocols.masked import shared_product
 from mpc_appraisal.mpc.protocols.permutation import apply
-from mpc_appraisal.mpc.protocols.row_softmax import log_softmax_of, softmax_of
+from mpc_appraisal.mpc.protocols.row_softmax import LOGIT_BITS, log_softmax_of, softmax_of
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS, encode
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
@@ -385,7 +385,8 @@ class Secret(LimitedTensor):
     # -- not linear ------------------------------------------------------------------------------------------------
     def applied(self, *names: str) -> list[Secret]:
         """Return the functions `names` of this value, which is sent once, permuted; see `permutation.apply`."""
-        return [self._with(*each) for each in apply(self._engine, self.share, self.bits, names)]
+        value = self.to_bits(min(self.bits, LOGIT_BITS))  # The helper refuses values that leave it little room.
+        return [self._with(*each) for each in apply(self._engine, value.share, value.bits, names)]
 
     def softmax(self, dim: int) -> Secret:
         """Return the probabilities of each row of (n, C); `dim` is ignored, since it is always 1."""
