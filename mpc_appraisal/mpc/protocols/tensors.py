@@ -32,8 +32,7 @@ from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS, encode
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
 OPERAND_BITS = 18  # A shared factor of a product has at most so many fractional bits.
-# A private matrix of at most FINE_ELEMENTS elements enters a product with FINE_BITS fractional bits. It may be a matrix
-# of weights, whose rounding is the same in every row of the product and adds up.
+# A private matrix of at most FINE_ELEMENTS elements, as weights are, enters products with FINE_BITS fractional bits.
 FINE_ELEMENTS = 1 << 17
 NUMBER_BITS = 40  # A single private number that is compared has so many fractional bits.
 VALUE_BITS = 34  # A value that is multiplied by a public factor has at most so many fractional bits.
