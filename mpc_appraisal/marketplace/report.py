@@ -9,14 +9,13 @@ be shown without what it leaks.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mpc_appraisal.marketplace.record import MarketRecord
 from mpc_appraisal.marketplace.roles import SPOKEN
 from mpc_appraisal.marketplace.simulation import by_seller
-from mpc_appraisal.reporting.brief import LINES, WIDTH, fact_lines
+from mpc_appraisal.reporting.brief import print_facts
 from mpc_appraisal.reporting.page import Page, write_page
 from mpc_appraisal.reporting.table import DASH, Table, number
 
@@ -142,14 +141,7 @@ def print_market(record: MarketRecord, console, report: str | Path | None = None
 
     report: the path of the report, which has all tables, and which the last line links to; None for none.
     """
-    from rich.text import Text
-
-    width = console.width if console.is_terminal else min(console.width, WIDTH)
-    for text, style in fact_lines(facts(record), width, LINES - 1):
-        console.print(Text(text, style), soft_wrap=True)
-    if report is not None:
-        link = f"bold link file://{Path(report).resolve()}"
-        console.print(Text(f"Report: {os.path.relpath(report)}", link), soft_wrap=True)
+    print_facts(facts(record), console, report)
 
 
 def facts(record: MarketRecord) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.reporting.advice import NO_ADVICE, Advice
@@ -94,6 +95,23 @@ def fact_lines(facts: Sequence[tuple[str, str]], width: int, room: int, whole: s
         lines = textwrap.wrap(text, width - LABEL, break_on_hyphens=False, max_lines=count, placeholder=" …")
         found += [f"{label if not k else '':<{LABEL}}{line}" for k, line in enumerate(lines)]
     return [(line, "") for line in found]
+
+
+def print_facts(
+    facts: Sequence[tuple[str, str]], console: Any, report: str | Path | None = None, whole: str = ""
+) -> None:
+    """Print facts, each a label and a text, on a rich console: about LINES lines, as `fact_lines` cuts them.
+
+    report: the path of the report, which the last line links to; None for none.
+    """
+    from rich.text import Text
+
+    width = console.width if console.is_terminal else min(console.width, WIDTH)
+    for text, style in fact_lines(facts, width, LINES - 1, whole):
+        console.print(Text(text, style), soft_wrap=True)
+    if report is not None:
+        link = f"bold link file://{Path(report).resolve()}"
+        console.print(Text(f"Report: {os.path.relpath(report)}", link), soft_wrap=True)
 
 
 def _facts(result: RunRecords, advice: Advice) -> list[tuple[str, str]]:

@@ -7,7 +7,6 @@ report has to keep what leaks, because no protocol may be shown without it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mpc_appraisal.reporting.brief import LINES, WIDTH, fact_lines
+from mpc_appraisal.reporting.brief import print_facts
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE, plain, save
 from mpc_appraisal.reporting.learning_record import LearningRecord, above
 from mpc_appraisal.reporting.page import Image, Lead, Page, write_page
@@ -165,18 +164,11 @@ def write_learning(record: LearningRecord, folder: str | Path) -> list[Path]:
 
 
 def print_learning(record: LearningRecord, console: Any, report: str | Path | None = None) -> None:
-    """Print the run in short on a rich console, with what leaks and the trust: at most LINES lines.
+    """Print the run in short on a rich console, with the trust, and with what leaks in full.
 
     report: the path of the report, which the last line links to; None for none.
     """
-    from rich.text import Text
-
-    width = console.width if console.is_terminal else min(console.width, WIDTH)
-    for text, style in fact_lines(_facts(record), width, LINES - 1):
-        console.print(Text(text, style), soft_wrap=True)
-    if report is not None:
-        link = f"bold link file://{Path(report).resolve()}"
-        console.print(Text(f"Report: {os.path.relpath(report)}", link), soft_wrap=True)
+    print_facts(_facts(record), console, report, "Leaks")
 
 
 def attacks_line(findings: Sequence[Mapping[str, Any]]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from smooth_images import SIDE, smooth_images
 from torch.nn import functional
 
 from mpc_appraisal.attacks.instahide import challenge as challenges
@@ -18,24 +19,16 @@ from mpc_appraisal.attacks.instahide import cluster, rank
 from mpc_appraisal.attacks.instahide import seed as seeds
 from mpc_appraisal.attacks.instahide.challenge import ChallengeScore
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.transformations.instahide import Encoding, InstaHide, apply, centred
+from mpc_appraisal.transformations.instahide import Encoding, InstaHide, apply
 
-SIDE, OWN, CANDIDATES = 12, 10, 130
+OWN, CANDIDATES = 10, 130
 HIDE = InstaHide()
-
-
-def fields(rows: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    axis = torch.fft.fftfreq(SIDE) * SIDE
-    frequency = (axis[:, None].square() + axis.square()).sqrt().clamp_min(1)
-    noise = torch.fft.fft2(torch.randn(rows, SIDE, SIDE, generator=generator))
-    return centred(torch.fft.ifft2(noise / frequency).real.flatten(1))
 
 
 @pytest.fixture(scope="module")
 def pool():
     """Private images, candidates (private ones not among them) and public ones."""
-    x = fields(2200)
+    x = smooth_images(2200)
     return x[:OWN], x[OWN : OWN + CANDIDATES], x[OWN + CANDIDATES :]
 
 
@@ -76,7 +69,7 @@ def test_one_encoding_names_its_image_among_candidates(pool, squares):
 def test_an_encoding_of_other_images_names_nobody(pool, squares):
     """The same score, of encodings without any of the candidates: no better than chance."""
     _, candidates, public = pool
-    z = HIDE.infer(fields(CANDIDATES, seed=9), public, 1)[0]
+    z = HIDE.infer(smooth_images(CANDIDATES, seed=9), public, 1)[0]
     first = int((rank.places(rank.scores(squares, z, candidates), torch.arange(CANDIDATES)) == 1).sum())
     assert first <= binomial(CANDIDATES, 1 / CANDIDATES) < 0.2 * CANDIDATES
 
@@ -149,7 +142,7 @@ def test_recovery_needs_the_right_pixels(pool, squares, challenge):
 
 def test_retrieval_finds_pixels_where_groups_and_coefficients_are_known(squares):
     """All of the mixture private: least squares of absolute values, from signs that nobody told."""
-    x, generator = fields(4, seed=3), torch.Generator().manual_seed(0)
+    x, generator = smooth_images(4, seed=3), torch.Generator().manual_seed(0)
     weights = torch.zeros(400, 4)
     for row in weights:
         share = 0.9 * float(torch.rand((), generator=generator)) + 0.05
@@ -244,7 +237,7 @@ def test_the_score_counts_by_hand():
 
 
 def test_decoys_take_what_is_nearer_to_them():
-    private, other = fields(6, seed=4), fields(6, seed=5)
+    private, other = smooth_images(6, seed=4), smooth_images(6, seed=5)
     assert challenges.compare(private, private, other).identified == 1.0
     assert challenges.compare(private + 0.01 * other, private, other).identified == 1.0
     assert challenges.compare(other, private, other).identified == 0.0

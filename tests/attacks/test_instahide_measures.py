@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from smooth_images import SIDE, smooth_images
 
 from mpc_appraisal.attacks.instahide import challenge, challenge_files
 from mpc_appraisal.attacks.measures import (
@@ -28,25 +29,23 @@ from mpc_appraisal.attacks.measures.image_ranking import first
 from mpc_appraisal.attacks.measures.image_recovery import apart
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.transformations import InstaHideCross, InstaHideInside
-from mpc_appraisal.transformations.instahide import InstaHide, centred
+from mpc_appraisal.transformations.instahide import InstaHide
 from mpc_appraisal.transformations.instahide_images import EncodingsView, Images
 
-SIDE, OWN, LAST = 12, 150, 2**32 - 1
+OWN, LAST = 150, 2**32 - 1
 ON_INSTAHIDE = {"image_ranking", "image_recovery", "seed_search", "challenge"}
-
-
-def fields(rows: int, seed: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    axis = torch.fft.fftfreq(SIDE) * SIDE
-    frequency = (axis[:, None].square() + axis.square()).sqrt().clamp_min(1)
-    noise = torch.fft.fft2(torch.randn(rows, SIDE, SIDE, generator=generator))
-    return centred(torch.fft.ifft2(noise / frequency).real.flatten(1))
 
 
 @pytest.fixture(scope="module")
 def view():
     images = Images(
-        fields(OWN, 0), torch.arange(OWN) % 2, fields(2000, 1), fields(800, 2), fields(200, 3), torch.arange(200) % 2, 2
+        smooth_images(OWN, 0),
+        torch.arange(OWN) % 2,
+        smooth_images(2000, 1),
+        smooth_images(800, 2),
+        smooth_images(200, 3),
+        torch.arange(200) % 2,
+        2,
     )
     return EncodingsView(InstaHide(), images, 40, 10)
 
@@ -100,7 +99,7 @@ def test_a_challenge_scores_the_right_answer_as_one_and_a_wrong_one_as_a_guess(v
     (made,) = InstaHideChallenge(**settings).measure(view, 0)
     secret = challenge_files.read(tmp_path / "C").secret
     flipped = (-2 * secret.images).flip(0)  # in any order, and up to signs and scale
-    answers = {"right": flipped, "wrong": fields(10, 77), "half": flipped[:5]}
+    answers = {"right": flipped, "wrong": smooth_images(10, 77), "half": flipped[:5]}
     found = {}
     for name, images in answers.items():
         np.savez(tmp_path / f"{name}.npz", images=images.numpy())
