@@ -187,7 +187,7 @@ class Join:
     join_timeout: float = 120.0
     timeout: float = 300.0
     engine: str = "fast"
-    logit_bound: float | str | None = None
+    logit_bound: float | str | None = AUTO_BOUND
     transport: str = "tls"
     tls: str | None = None
     freeze_timeout: float = FREEZE_SECONDS

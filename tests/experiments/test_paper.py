@@ -95,8 +95,7 @@ def test_every_value_is_private_and_near_its_plaintext(tiny):
         assert min(row["private"]) > 0 and min(row["mb"]) > 0 and min(row["rounds"]) > 0
         # Fine-tuning of a hundred rows moves the loss by little, so that rounding is a part of the spread there.
         assert drift([row]) < (0.05 if row["method"] == "finetuning" else 1e-2), row["job"]
-        checked = row["method"] == "finetuning" and row["bound"] is None  # auto needs no check
-        assert len(row["opened"]) == 1 + checked
+        assert len(row["opened"]) == 1 and row["bound"] == "auto"  # by default no weights are checked
     assert sum(row["refused"] for row in private) < len(private) / 2
 
 

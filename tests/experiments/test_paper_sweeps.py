@@ -51,7 +51,7 @@ def test_only_a_refusal_by_the_private_check_is_recorded_as_one(tmp_path, monkey
 
     monkeypatch.setattr(sweeps.AppSweep, "_launch", launch)
     sweep.run(tmp_path, tmp_path / "log")
-    assert asked == [("", [1, 11]), ("auto", [11]), ("plain", [11])] and list(sweeps.ATTEMPTS) == [a for a, _ in asked]
+    assert asked == [("", [1, 11]), ("plain", [11])] and list(sweeps.ATTEMPTS) == [a for a, _ in asked]
     finished.clear()
     monkeypatch.setattr(sweeps.AppSweep, "_launch", lambda *given: "error: seed=11: out of memory\n")
     with pytest.raises(AppraisalError, match="grid-seed1: error: seed=11: out of memory"):

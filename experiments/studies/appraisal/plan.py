@@ -19,10 +19,8 @@ from experiments.studies.appraisal.threshold import UNSEEN
 from mpc_appraisal.cli.config import compose, instantiate
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.models.training import accuracy, fit, mean_loss, union
-from mpc_appraisal.release.unbounded_logits import AUTO
 
 L2, MISMATCH_L2, MISSING_L2 = "0.003", "0.001", "0.01"
-AUTO_RATE = 10.0  # from this rate on training may leave any bound on logits, and session.logit_bound=auto is stated
 TWO_DIGITS = (0, 8)  # they stand in for planes and cars in a small run
 UTILITY = "baselines.true_utility=True"
 
@@ -59,8 +57,8 @@ class SweepPlan:
 
     def _tuned(self, part: str, rate: float, other: str, axis: str, values: Sequence[int]) -> AppSweep:
         """Return fine-tuning and influence in one session, so that their runtimes can be compared."""
-        first, fixed = AUTO if rate >= AUTO_RATE else "", (*self.tuning, f"{RATE}={rate:g}", other)
-        return AppSweep(part, (*fixed, "baselines.true_utility=False"), axis, tuple(values), first)
+        fixed = (*self.tuning, f"{RATE}={rate:g}", other)
+        return AppSweep(part, (*fixed, "baselines.true_utility=False"), axis, tuple(values))
 
     def table1(self, rows: Sequence[Row]) -> list[AppSweep]:
         """Return table 1's fine-tuning, the steps of which follow from the rows of the grid."""

@@ -165,10 +165,14 @@ def render_paper(folder: Path) -> Page:
     return page.render("studies/appraisal/report.md.jinja", folder, "paper", drawn, **given)
 
 
-def bounds(rows: Sequence[Row]) -> str:
-    """Say what session.logit_bound states at large rates. Records of an earlier version have a number there."""
-    found = sorted({str(row["bound"]) for row in rows if row.get("bound") is not None})
-    return " or ".join(found or [AUTO])
+def bounded_rows(rows: Sequence[Row]) -> dict[str, Any]:
+    """Say which rows of fine-tuning stated a bound on logits: their revisions, and what session.logit_bound was there.
+
+    The sweeps take the default, auto. Records of a revision before it was the default have a number, or None.
+    """
+    found = [row for row in select(rows, method="finetuning") if "bound" in row and row["bound"] != AUTO]
+    numbers = sorted({str(row["bound"]) for row in found if row["bound"] is not None})
+    return {"revisions": sorted({row["revision"] for row in found if row.get("revision")}), "numbers": numbers}
 
 
 def context(rows: Sequence[Row]) -> dict[str, Any]:
@@ -192,7 +196,7 @@ def context(rows: Sequence[Row]) -> dict[str, Any]:
         "noise": {method: pick(rows, "noise", method, refused=False) for method in tables.METHODS},
         "seeds": {part: len({r["seed"] for r in select(rows, part=part)}) for part in ("noise", "table1")},
         "refused": any(r["refused"] for r in rows if r["part"] in ("table1", "grid")),
-        "first": next(iter(select(rows, part="noise")), None), "stated": bounds(rows), "TRUST": ASSUMPTION,
+        "first": next(iter(select(rows, part="noise")), None), "bounded": bounded_rows(rows), "TRUST": ASSUMPTION,
         "drifts": {method: max(found, default=None) for method, found in drifts.items()}, "mean": mean,
         "tables": tables, "plan": plan,
     }  # fmt: skip

@@ -31,13 +31,12 @@ from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.methods import as_methods
 from mpc_appraisal.methods.preflight.study import valuer
 from mpc_appraisal.models.training import utility
-from mpc_appraisal.release.unbounded_logits import AUTO
 from mpc_appraisal.reporting.record import Record, read
 
 APP = Path(sys.executable).parent / "mpc-appraisal"
 RESUME = ("resume=true",)  # what makes the app itself skip a finished job
 REFUSED = "training has left the public bound on logits"
-ATTEMPTS = {"": (), AUTO: (f"session.logit_bound={AUTO}",), "plain": ("session=plain",)}
+ATTEMPTS = {"": (), "plain": ("session=plain",)}  # A job that the private check refuses runs in the clear.
 STEPS, RATE = "appraisal.finetuning.steps", "appraisal.finetuning.lr"
 
 
@@ -53,16 +52,12 @@ def run_app(*arguments: str, log: Path | None = None) -> subprocess.CompletedPro
 
 @dataclass(frozen=True)
 class AppSweep:
-    """One sweep over one axis.
-
-    `part` says what it is for, `fixed` are the overrides of all its jobs, and `first` is the attempt it begins with.
-    """
+    """One sweep over one axis. `part` says what it is for, and `fixed` are the overrides of all its jobs."""
 
     part: str
     fixed: tuple[str, ...]
     axis: str
     values: tuple[Any, ...]
-    first: str = ""
 
     @property
     def name(self) -> str:
@@ -111,7 +106,7 @@ class AppSweep:
     def run(self, work: Path, log: Path) -> None:
         """Run what is not finished. AppraisalError has the app's own words if a job fails."""
         attempts = list(ATTEMPTS)
-        for attempt in attempts[attempts.index(self.first) :]:
+        for attempt in attempts:
             left = [value for value in self.values if self.found(work, value) is None]
             said = self._launch(work, log, attempt, left).splitlines() if left else []
             for value in left:
@@ -144,7 +139,7 @@ class AppSweep:
         return rows
 
     def _row(self, value: Any, attempt: str, method: str, records: Sequence[Record]) -> Row:
-        refused, bound = attempt == "plain", AUTO if attempt == AUTO else None
+        refused, bound = attempt == "plain", (records[0].settings or {}).get("session.logit_bound")
         row = self.facts(value) | {"method": method, "refused": refused, "bound": bound}
         row |= {key: getattr(records[0], key) for key in ("features", "classes", "revision")}
         row |= {key: [getattr(r, key) for r in records] for key in ("candidate", "n", "level", "rounds", "utility")}

@@ -100,7 +100,7 @@ class EngineSession(Session):
             f"{limit.method}: training has left the public bound on logits, and no value is released. Expected centred "
             f"weights of norm {limit.norm:g} at most for every class after every step, so that rows of norm up to "
             f"{limit.row_norm:g} give logits within {limit.bound:g}: lower appraisal.lr, take fewer appraisal.steps, "
-            "or state a larger session.logit_bound"
+            "or state session.logit_bound=auto or a larger one"
         )
 
     def require_exact_truncation(self):

@@ -49,7 +49,7 @@ class SpawnSettings:
     join_timeout: float = 60.0
     timeout: float = 300.0
     engine: str = "fast"
-    logit_bound: float | str | None = None
+    logit_bound: float | str | None = "auto"
     transport: str = "tcp"
     tls: str | None = None
     freeze_timeout: float = FREEZE_SECONDS
