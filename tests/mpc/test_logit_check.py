@@ -228,7 +228,8 @@ def test_a_method_that_trains_says_so_and_tells_of_its_weights(method):
 @pytest.fixture(scope="module")
 def healthy():
     methods = [GradientNorm(), Finetuning(steps=4)]
-    return appraise(MARKET.candidates[:2], train=MARKET.train, test=MARKET.test, method=methods, l2=L2)
+    own, session = {"train": MARKET.train, "test": MARKET.test}, Spawn(logit_bound=None)
+    return appraise(MARKET.candidates[:2], **own, method=methods, l2=L2, session=session)
 
 
 def test_a_healthy_run_opens_one_bit_more_and_its_values_are_the_plaintext_ones(healthy):
@@ -274,6 +275,7 @@ def overshot(module_processes):
     files = {k: write_npz(root / f"{k}.npz", d.x.numpy(), d.y.numpy()) for k, d in parts.items()}
     public = [
         "session=join",
+        "session.logit_bound=null",
         f"session.rendezvous=tcp://127.0.0.1:{free_port()}",
         "appraisal=finetuning",
         "appraisal.lr=2.4",
