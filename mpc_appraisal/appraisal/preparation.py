@@ -152,6 +152,7 @@ def check_candidates(own: DataOwnerInput, facts: Mapping[str, Facts]) -> float:
             if candidate.numeric:
                 check_range(block.y, f"the target of party.data ({candidate.name})")
             longest = max(longest, row_norm(block.x))
+            del block  # while the next one is read
     return longest
 
 

@@ -297,6 +297,7 @@ def _stream(
         block = next(source) if source is not None else None
         rows = replace(f, rows=min(BLOCK_ROWS, f.rows - start))
         x, y = _bring_in(session, name, rows, lambda block=block: block, labels, ring)
+        del block  # only what is shared of it stays in memory
         yield x, y
         _evict(session, x, y)
 

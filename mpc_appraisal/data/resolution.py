@@ -74,15 +74,17 @@ class Resolution:
 
         Raises InputError, under `name`, if a number has no such integer.
         """
-        k = torch.empty(len(x), x.shape[1] + 1, dtype=torch.int32)
+        k = torch.empty(len(x), x.shape[1] + 1, dtype=torch.uint8 if self.scale < 256 else torch.int32)
         k[:, -1] = self.scale
         for start in range(0, len(x), ROWS):
             part = x[start : start + ROWS]
             found = _integers(part, self.scale)
             if found is None or int(found.abs().max()) >= 2**self.bits:
                 raise InputError(name, _first_bad(part, self), f"k / {self.scale} for integers k of {self.bits} bits")
+            if k.dtype == torch.uint8 and not 0 <= int(found.min()) <= int(found.max()) < 256:
+                k = k.to(torch.int32)
             k[start : start + ROWS, :-1] = found
-        return k.to(torch.uint8) if int(k.min()) >= 0 and int(k.max()) < 256 else k
+        return k
 
 
 def _integers(x: torch.Tensor, scale: int) -> torch.Tensor | None:

@@ -119,7 +119,7 @@ def test_products_of_a_matrix_that_stays_packed(monkeypatch, n, d, k, size):
         assert torch.equal(rows.message, pack(whole[index], size))
         assert torch.equal(narrow.chosen(shifted, (n, d), 8 * size, index), rows.message)
         assert torch.equal(matrix.times(cases[0][1]), Matrix(whole).times(cases[0][1]))
-        assert torch.equal(matrix.values, whole)  # after a product too
+        assert torch.equal(matrix.values, whole) and torch.equal(matrix.rows(index).values, whole[index])  # still
 
 
 def test_a_product_of_sizes_that_do_not_agree_is_refused_by_both(monkeypatch):

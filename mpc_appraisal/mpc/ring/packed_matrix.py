@@ -5,7 +5,8 @@
 In go the bytes that `packing.pack` makes of a matrix (n, d); out come its products with int64 matrices, which are
 those of `Matrix(unpack(message, shape, size))` to the last bit. Masked rows of a candidate take 5 bytes an element in
 place of 8, and no second copy of them is made. The compiled loops join the two pieces of an element as they read it.
-Where these loops are not used (see `kernels`), the matrix is unpacked once and kept, as a `Matrix` of int64 is.
+Where these loops are not used (see `kernels`), the first product unpacks the matrix, which is a `Matrix` of int64 from
+then on.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ class PackedMatrix(Matrix):
         message: the bytes (uint8) of `packing.pack`, which are kept and not copied if their address is a multiple of 4.
         shape: the two dimensions.
         size: the number of bytes an element.
+
+    Attributes:
+        message: the bytes; None once the matrix has been unpacked.
     """
 
     def __init__(self, message: torch.Tensor, shape: Sequence[int], size: int):
-        self.message = message if message.data_ptr() % 4 == 0 else message.clone()
+        self.message: torch.Tensor | None = message if message.data_ptr() % 4 == 0 else message.clone()
         self._shape, self._size = torch.Size(shape), size
-        self._wide = self._transposed = None
+        self._wide: Matrix | None = None
 
     @property
     def shape(self) -> torch.Size:
@@ -58,7 +62,9 @@ class PackedMatrix(Matrix):
         compiled.packed_transposed_times(*self._pieces(), right.t().contiguous().numpy(), out)
         return torch.from_numpy(out).t()
 
-    def rows(self, indices: Sequence[int]) -> PackedMatrix:
+    def rows(self, indices: Sequence[int]) -> Matrix:
+        if self._wide is not None:
+            return self._wide.rows(indices)
         low, high, _ = self._pieces()
         chosen = np.asarray(indices, dtype=np.int64)
         parts = [torch.from_numpy(piece[chosen]).view(torch.uint8).reshape(-1) for piece in (low, high)]
@@ -71,7 +77,7 @@ class PackedMatrix(Matrix):
 
     def _unpacked(self) -> Matrix:
         if self._wide is None:
-            self._wide = Matrix(unpack(self.message, self._shape, self._size))
+            self._wide, self.message = Matrix(unpack(self.message, self._shape, self._size)), None
         return self._wide
 
     def _loops_take(self, right: torch.Tensor) -> bool:
