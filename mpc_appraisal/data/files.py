@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mpc_appraisal.data.recipe import Recipe
 
 STORED_BYTES = 1 << 26  # larger files are read in blocks
-STORED_BLOCK = 1 << 12  # the number of rows that are read at a time where they are looked at once
+STORED_BLOCK = 1 << 10  # the number of rows that are read at a time where they are looked at once
 FORMATS = {".npz": NpzArrays, ".csv": CsvTable, ".parquet": ParquetTable}
 
 
