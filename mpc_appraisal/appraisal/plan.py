@@ -42,7 +42,8 @@ from mpc_appraisal.release.base import Release
 from mpc_appraisal.release.value import Value
 from mpc_appraisal.reporting.metric_names import in_words
 
-BLOCK_ROWS = 1 << 13  # the number of a candidate's rows that are read at a time
+BLOCK_ROWS = 1 << 13  # the number of a large candidate's rows that are shared at a time
+READ_ROWS = 1 << 10  # the number of rows that are read and converted at a time
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 
 from mpc_appraisal.appraisal.integers import suits
 from mpc_appraisal.appraisal.norms import check_norms, row_norm, with_norms
-from mpc_appraisal.appraisal.plan import BLOCK_ROWS, DataOwnerInput, MethodInput, ModelOwnerInput, OwnInput, Plan
+from mpc_appraisal.appraisal.plan import READ_ROWS, DataOwnerInput, MethodInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, Resolution, StoredDataset, files, rounding_of
 from mpc_appraisal.data.resolution import rounded
@@ -147,7 +147,7 @@ def check_candidates(own: DataOwnerInput, facts: Mapping[str, Facts]) -> float:
         if candidate.classes > known:
             expected = f"labels from 0 to {known - 1}: the model has {known} classes"
             raise InputError(f"party.data ({candidate.name})", f"a label {candidate.classes - 1}", expected)
-        for block in candidate.blocks(BLOCK_ROWS):
+        for block in candidate.blocks(READ_ROWS):
             check_range(block.x, f"party.data ({candidate.name})")
             if candidate.numeric:
                 check_range(block.y, f"the target of party.data ({candidate.name})")

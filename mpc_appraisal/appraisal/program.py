@@ -10,15 +10,18 @@ dealer, who supplies random numbers, follows the script of the dry run. HELD_ROW
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
 from typing import Any
 
 import torch
 
 from mpc_appraisal.appraisal.integers import grid
 from mpc_appraisal.appraisal.norms import shared_rows, weight_limit_of
-from mpc_appraisal.appraisal.plan import BLOCK_ROWS, Emit, MethodInput, Plan
+from mpc_appraisal.appraisal.plan import BLOCK_ROWS, READ_ROWS, Emit, MethodInput, Plan
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import Dataset, StoredDataset, with_bias
 from mpc_appraisal.governance.budget.ledgers import Key
@@ -172,7 +175,7 @@ def _share_candidate(
             ring = grid(f, BLOCK_ROWS, bound)
             return RowBlocks(lambda: _stream(session, name, f, own, labels, ring)), None
         ring = grid(f, f.rows, bound)
-        x, y = _bring_in(session, name, f, lambda: next(own.blocks(own.rows)), labels, ring)  # one block of all rows
+        x, y = _bring_in(session, name, f, lambda: own.blocks(own.rows), labels, ring)  # one part of all rows
         session.cache(x)  # every method multiplies by it
         return x, y
 
@@ -238,26 +241,32 @@ def _compare(session: Session, plan: Plan, scores: list[Score], results: list[Ap
 
 
 def _bring_in(
-    session: Session, name: str, f: Facts, read: Callable[[], Dataset], labels: bool, ring: Grid | None
+    session: Session, name: str, f: Facts, parts: Callable[[], Iterable[Dataset]], labels: bool, ring: Grid | None
 ) -> tuple[Any, Any]:
-    """Share the data owner's x (n, d + 1) and y (n, C), or None without labels; `read` runs in its process alone.
+    """Share the data owner's x (n, d + 1) and y (n, C), or None without labels; `parts` runs in its process alone.
 
-    Where `ring` is not None, x is shared as integers.
+    The rows come in parts, which are converted one by one, so that they are in memory once. Where `ring` is not None, x
+    is shared as integers.
     """
-    shape, key = (f.rows, f.features + 1), f"party.data ({name})"
-    if ring is None:
-        x = session.input(DATA_OWNER, lambda: with_bias(read().x), shape, key)
-    else:
-        x = session.input(DATA_OWNER, lambda: f.resolution.integers(read().x, key), shape, key, ring)
+    key, converted = f"party.data ({name})", cache(lambda: _converted(f, parts(), key, labels, ring))
+    whole = () if ring is None else (ring,)
+    x = session.input(DATA_OWNER, lambda: converted()[0], (f.rows, f.features + 1), key, *whole)
     if not labels:
         return x, None
-    y = session.input(
-        DATA_OWNER,
-        lambda: read().with_classes(f.classes).targets(f.outputs),
-        (f.rows, f.outputs),
-        f"labels of party.data ({name})",
-    )
-    return x, y
+    return x, session.input(DATA_OWNER, lambda: converted()[1], (f.rows, f.outputs), f"labels of {key}")
+
+
+def _converted(
+    f: Facts, parts: Iterable[Dataset], key: str, labels: bool, ring: Grid | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return x and y of the parts as they are shared, and None for y without labels."""
+    x, y = [], []
+    for part in parts:
+        x.append(with_bias(part.x) if ring is None else f.resolution.integers(part.x, key))
+        if labels:
+            y.append(part.with_classes(f.classes).targets(f.outputs))
+        del part
+    return x[0] if len(x) == 1 else torch.cat(x), torch.cat(y) if labels else None
 
 
 def _bring_in_mixed(
@@ -292,11 +301,11 @@ def _stream(
     session: Session, name: str, f: Facts, own: Dataset | StoredDataset | None, labels: bool, ring: Grid | None
 ) -> Iterator[tuple[Any, Any]]:
     """Share a candidate block by block; the session evicts each block once it has been used."""
-    source = own.blocks(BLOCK_ROWS) if own is not None else None
+    size = math.gcd(BLOCK_ROWS, READ_ROWS)
+    source = own.blocks(size) if own is not None else None
     for start in range(0, f.rows, BLOCK_ROWS):
-        block = next(source) if source is not None else None
         rows = replace(f, rows=min(BLOCK_ROWS, f.rows - start))
-        x, y = _bring_in(session, name, rows, lambda block=block: block, labels, ring)
+        x, y = _bring_in(session, name, rows, lambda: islice(source, BLOCK_ROWS // size), labels, ring)
         yield x, y
         _evict(session, x, y)
 

@@ -23,6 +23,7 @@ from mpc_appraisal.data.sizes import Sizes
 from mpc_appraisal.data.targets import CLASSES
 
 NAMES_BYTES = 1 << 24  # the most bytes of an array of names, unpacked
+PIECE = 1 << 20  # so many bytes are read at once
 
 
 @contextmanager
@@ -108,13 +109,15 @@ class NpzArrays:
                 if fortran:
                     flat = self._read(file, dtype, math.prod(shape))
                     whole = flat.reshape(shape, order="F").reshape(shape[0], -1)
+
+                def rows_from(start: int) -> np.ndarray:
+                    if whole is not None:
+                        return whole[start : start + size]
+                    count = min(size, self.rows - start)
+                    return self._read(file, dtype, count * self.features).reshape(count, self.features)
+
                 for start in range(0, self.rows, size):
-                    rows = min(size, self.rows - start)
-                    if whole is None:
-                        x = self._read(file, dtype, rows * self.features).reshape(rows, self.features)
-                    else:
-                        x = whole[start : start + rows]
-                    yield x, y[start : start + rows]
+                    yield rows_from(start), y[start : start + size]  # no name here holds rows that were yielded
 
     def _check_labels(self, archive: zipfile.ZipFile) -> None:
         with opened_array(archive, "y", self._path, self._name) as (_, shape, dtype, _):
@@ -133,10 +136,14 @@ class NpzArrays:
             raise InputError(f"{self._name}: {key}", f"an array of {dtype}", "real numbers only")
 
     def _read(self, file: IO[bytes], dtype: np.dtype, count: int) -> np.ndarray:
-        raw = file.read(count * dtype.itemsize)
-        if len(raw) < count * dtype.itemsize:
-            raise InputError(self._name, f"{self._path}, cut off", f"a readable .npz file of {self.rows} rows")
-        return np.frombuffer(raw, dtype)
+        found = np.empty(count, dtype)
+        octets = found.view(np.uint8)
+        for start in range(0, len(octets), PIECE):  # the numbers are in memory once, and a piece of them twice
+            raw = file.read(min(PIECE, len(octets) - start))
+            if len(raw) < min(PIECE, len(octets) - start):
+                raise InputError(self._name, f"{self._path}, cut off", f"a readable .npz file of {self.rows} rows")
+            octets[start : start + len(raw)] = np.frombuffer(raw, np.uint8)
+        return found
 
     def _names(self, archive: zipfile.ZipFile, key: str, arrays: list[str]) -> tuple[str, ...] | None:
         if key not in arrays:

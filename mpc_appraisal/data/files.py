@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mpc_appraisal.data.recipe import Recipe
 
 STORED_BYTES = 1 << 26  # larger files are read in blocks
-STORED_BLOCK = 1 << 14
+STORED_BLOCK = 1 << 10  # the number of rows that are read at a time where they are looked at once
 FORMATS = {".npz": NpzArrays, ".csv": CsvTable, ".parquet": ParquetTable}
 
 
@@ -150,7 +150,8 @@ class StoredDataset:
         self.columns, self.class_names = file.columns, file.class_names
         faults = Faults(name, classes, file.class_names, file.columns, target)
         for x, y in self._read(STORED_BLOCK):
-            faults.add(x.astype(_narrow(x.dtype)), y)
+            faults.add(x.astype(_narrow(x.dtype), copy=False), y)
+            del x, y  # the next rows are read in their memory
         self._classes = self.classes = faults.found(file.rows)
         self._largest = faults.largest
 
@@ -193,14 +194,16 @@ class StoredDataset:
 
     def blocks(self, size: int) -> Iterator[Dataset]:
         """Yield the rows in order, `size` at a time, in float32 where the file holds no more than that."""
-        for x, y in self._read(size):
-            values = torch.from_numpy(x.astype(_narrow(x.dtype)))
-            labels = torch.from_numpy(self._labels(y))
-            names = self._file.columns, self._file.class_names
-            block = Dataset(values, labels, self._classes, self._key, *names, self.labelled)
-            for step in self._steps:
-                block = step(block)
-            yield block if block.classes == self.classes else block.with_classes(self.classes)
+        return map(self._block, self._read(size))  # which keeps no block, so that a caller may have one in memory
+
+    def _block(self, arrays: tuple[np.ndarray, np.ndarray]) -> Dataset:
+        x, y = arrays
+        values = torch.from_numpy(np.require(x, _narrow(x.dtype), ["C", "W"]))
+        names = self._file.columns, self._file.class_names
+        block = Dataset(values, torch.from_numpy(self._labels(y)), self._classes, self._key, *names, self.labelled)
+        for step in self._steps:
+            block = step(block)
+        return block if block.classes == self.classes else block.with_classes(self.classes)
 
     def _labels(self, y: np.ndarray) -> np.ndarray:
         if self._target == CLASSES:

@@ -27,7 +27,8 @@ AUTO, OFF = "auto", "off"
 SCALES = (1, 2, 4, 8, 10, 16, 100, 255, 256, 1000)  # what `auto` tries, in this order
 MOST_BITS = 16
 NEAR = 2.0**-22  # a number of float32 may differ from k / scale by this part of it
-ROWS = 1 << 9  # so many rows are looked at together
+READ_ROWS = 1 << 10  # so many rows are read together
+ROWS = 1 << 7  # so many rows are converted together, which stay in the processor's cache
 STATED = f"auto, off, a scale from 1 to {2**MOST_BITS - 1}, or {{bits: NUMBER, range: NUMBER}}"
 KEY = "party.resolution"
 
@@ -74,15 +75,17 @@ class Resolution:
 
         Raises InputError, under `name`, if a number has no such integer.
         """
-        k = torch.empty(len(x), x.shape[1] + 1, dtype=torch.int32)
+        k = torch.empty(len(x), x.shape[1] + 1, dtype=torch.uint8 if self.scale < 256 else torch.int32)
         k[:, -1] = self.scale
         for start in range(0, len(x), ROWS):
             part = x[start : start + ROWS]
             found = _integers(part, self.scale)
             if found is None or int(found.abs().max()) >= 2**self.bits:
                 raise InputError(name, _first_bad(part, self), f"k / {self.scale} for integers k of {self.bits} bits")
+            if k.dtype == torch.uint8 and not 0 <= int(found.min()) <= int(found.max()) < 256:
+                k = k.to(torch.int32)
             k[start : start + ROWS, :-1] = found
-        return k.to(torch.uint8) if int(k.min()) >= 0 and int(k.max()) < 256 else k
+        return k
 
 
 def _integers(x: torch.Tensor, scale: int) -> torch.Tensor | None:
@@ -138,7 +141,7 @@ def resolution_of(
     rounds = rounding_of(stated)
     if rounds is not None:
         for data in sets:
-            largest = max(float(block.x.abs().max()) for block in data.blocks(ROWS))
+            largest = max(float(block.x.abs().max()) for block in data.blocks(READ_ROWS))
             if largest > stated["range"]:
                 expected = f"numbers of at most {stated['range']:g}, the stated range"
                 raise InputError(f"{name(data)}: {KEY}", f"a number of {largest:.9g}", expected)
@@ -151,7 +154,7 @@ def resolution_of(
             return Resolution(scale, max(scale, largest).bit_length())
     if stated != AUTO:
         for data in sets:
-            for block in data.blocks(ROWS):
+            for block in data.blocks(READ_ROWS):
                 Resolution(stated, MOST_BITS).integers(block.x, f"{name(data)}: {KEY}")  # raises at the first bad one
     return None
 
@@ -160,10 +163,11 @@ def _largest(sets: Sequence[Data], scale: int) -> int | None:
     """Return the largest size of the integers of all sets with this scale; None if a number has none, or too large."""
     largest = 0
     for data in sets:
-        for block in data.blocks(ROWS):
-            k = _integers(block.x, scale)
-            if k is None or (largest := max(largest, int(k.abs().max()))) >= 2**MOST_BITS:
-                return None
+        for block in data.blocks(READ_ROWS):
+            for part in block.x.split(ROWS):
+                k = _integers(part, scale)
+                if k is None or (largest := max(largest, int(k.abs().max()))) >= 2**MOST_BITS:
+                    return None
     return largest
 
 

@@ -1,6 +1,7 @@
 """What is read from a party's file equals what was written, and each bad file is an InputError that says what."""
 
 import io
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,7 @@ import pytest
 import torch
 
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.data import (
-    read_dataset,
-)
+from mpc_appraisal.data import StoredDataset, read_dataset
 from mpc_appraisal.data import tables as loaders
 
 
@@ -31,6 +30,22 @@ def test_reads_what_was_written(tmp_path, suffix):
     assert data.x.dtype == torch.float64 and data.classes == 6 and data.name == "party.data"
     np.testing.assert_allclose(data.x.numpy(), x, rtol=1e-15)
     assert data.y.tolist() == y.tolist()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.uint8])
+def test_a_stored_file_is_in_memory_block_by_block_and_only_while_a_block_is_used(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("mpc_appraisal.data.arrays.PIECE", 64)  # so that an array is read in several pieces
+    x, y = np.random.default_rng(1).integers(0, 256, (50, 3)).astype(kind), np.arange(50) % 2
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    stored, seen = StoredDataset(tmp_path / "a.npz", "label", None, "data"), []
+    for block in stored.blocks(20):
+        start = 20 * len(seen)
+        assert block.x.dtype == (torch.float64 if kind == np.float64 else torch.float32)
+        assert block.x.tolist() == x[start : start + 20].tolist() and block.y.tolist() == y[start : start + 20].tolist()
+        seen.append(weakref.ref(block.x))
+        del block
+        assert all(ref() is None for ref in seen)
+    assert len(seen) == 3
 
 
 def test_npz_images_are_flattened_and_float32_widened(tmp_path):

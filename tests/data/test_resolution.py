@@ -31,6 +31,14 @@ def test_integers_of_every_scale_are_found_again(kind):
                 assert integers.dtype == (torch.uint8 if k.min() >= 0 and max(most, scale) < 256 else torch.int32)
 
 
+@pytest.mark.parametrize("late", [-1, -255])
+def test_integers_that_fit_a_byte_in_the_first_rows_alone(late):
+    k = RANDOM.integers(0, 256, (1500, 3))
+    k[1400, 1] = late
+    integers = Resolution(255, 8).integers(torch.from_numpy(k / 255), "rows")
+    assert integers.dtype == torch.int32 and integers.tolist() == [[*row, 255] for row in k.tolist()]
+
+
 def test_one_resolution_for_several_sets():
     pixels, bits, floats = RANDOM.integers(0, 256, (9, 3)) / 255, np.eye(3), RANDOM.normal(size=(9, 3))
     pixels[0, 0] = 1 / 255

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from mpc_appraisal.mpc.protocols.softmax import softmax
 from mpc_appraisal.mpc.ring import elementwise, kernels, narrow
 from mpc_appraisal.mpc.ring.fixed_point import encode
 from mpc_appraisal.mpc.ring.matrix import Matrix, ring_product
+from mpc_appraisal.mpc.ring.packed_matrix import PackedMatrix
 from mpc_appraisal.mpc.ring.packing import pack, unpack
 from mpc_appraisal.mpc.ring.powers_of_three import POINT, power_of_three
 from mpc_appraisal.mpc.ring.prg import Stream
@@ -94,12 +96,40 @@ def test_products_of_bytes_and_of_the_ring_mod_2_to_32(monkeypatch, n, d, k):
                     ]
 
 
-def test_a_product_of_sizes_that_do_not_agree_is_refused_by_both(monkeypatch):
+@pytest.mark.parametrize("size", [5, 6])
+@pytest.mark.parametrize("n, d, k", [(1, 1, 1), (37, 11, 10), (5, 40, 23), (70, 9, 4)])
+def test_products_of_a_matrix_that_stays_packed(monkeypatch, n, d, k, size):
+    """The numbers are those of the bytes, and their products are right mod 2^64, whatever the bytes' address is."""
+    whole, index = ring(n, d) & (256**size - 1), [n - 1, 0, n // 2, 0]
+    packed = pack(whole, size)
+    shifted = torch.cat([torch.zeros(1, dtype=torch.uint8), packed])[1:]  # at an odd address
+    cases = [(False, ring(d, k)), (True, ring(n, k)), (False, ring(k, d).t()), (True, ring(k, n).t())]
+    for message, (transposed, right) in product((packed, shifted), cases):
+        exact = np.array((whole.t() if transposed else whole).tolist(), dtype=object).dot(right.numpy().astype(object))
+        for found in both(
+            monkeypatch, lambda m=message, t=transposed, r=right: PackedMatrix(m, (n, d), size).product(r, t)
+        ):
+            assert found.dtype == torch.int64 and found.shape == exact.shape
+            assert ((found.numpy().astype(object) - exact) % 2**64 == 0).all()
     for compiled in (None, kernels.load()):
         monkeypatch.setattr(kernels, "_loaded", [compiled])
-        for transposed in (False, True):
-            with pytest.raises(RuntimeError):
-                Matrix(ring(20, 7)).product(ring(8, 3), transposed)
+        matrix = PackedMatrix(shifted, (n, d), size)
+        rows = matrix.rows(index)
+        assert torch.equal(matrix.values, whole) and torch.equal(rows.values, whole[index])
+        assert torch.equal(rows.message, pack(whole[index], size))
+        assert torch.equal(narrow.chosen(shifted, (n, d), 8 * size, index), rows.message)
+        assert torch.equal(matrix.times(cases[0][1]), Matrix(whole).times(cases[0][1]))
+        assert torch.equal(matrix.values, whole) and torch.equal(matrix.rows(index).values, whole[index])  # still
+
+
+def test_a_product_of_sizes_that_do_not_agree_is_refused_by_both(monkeypatch):
+    whole = ring(20, 7)
+    for compiled in (None, kernels.load()):
+        monkeypatch.setattr(kernels, "_loaded", [compiled])
+        for matrix in (Matrix(whole), PackedMatrix(pack(whole, 5), whole.shape, 5)):
+            for transposed in (False, True):
+                with pytest.raises(RuntimeError):
+                    matrix.product(ring(8, 3), transposed)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7, 8])
@@ -214,6 +244,7 @@ import os, sys, threading, torch
 import mpc_appraisal.mpc.backends.fast
 from mpc_appraisal.mpc.ring import kernels
 from mpc_appraisal.mpc.ring.matrix import Matrix, ring_product
+from mpc_appraisal.mpc.ring.packed_matrix import PackedMatrix
 Matrix(torch.ones(50, 20, dtype=torch.int64)).times(torch.ones(20, 10, dtype=torch.int64))
 assert "numba" not in sys.modules
 kernels.load()

@@ -25,7 +25,7 @@ from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.ring.buffers import empty
 
-WINDOW_BYTES = 64 << 20  # the dealer waits for the receiver once so many bytes are queued
+WINDOW_BYTES = 16 << 20  # the dealer waits for the receiver once so many bytes are queued
 BUFFER_BYTES = 4 << 20  # the size of the kernel's buffer for each direction of a socket
 POLL_SECONDS = 0.5
 SPIN_SECONDS = 200e-6  # small answers mostly come within this time, in which polling is cheaper than sleeping

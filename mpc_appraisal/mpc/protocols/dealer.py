@@ -238,7 +238,7 @@ class Dealer:
         whole_number(owner, 1)
         if bits not in (*narrow.WIDTHS, 64):
             raise AppraisalError(f"dealer: refused a mask of {bits!r:.40} bits; expected one of {(*narrow.WIDTHS, 64)}")
-        self._kept[key] = Matrix(narrow.drawn(self._streams[owner]["mask"], checked_shape(shape), bits))
+        self._kept[key] = narrow.drawn_matrix(self._streams[owner]["mask"], checked_shape(shape), bits)
         self._rings[key] = bits
         return []
 

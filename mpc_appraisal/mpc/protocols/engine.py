@@ -57,7 +57,7 @@ class Masked:
         message: what the owner has sent, clear - mask mod 2^bits as `narrow` packs it; None at the other owner.
         sent: the same as a matrix. Below 64 bits the numbers are right in their low `bits` bits alone, here and in
             `mask` and `difference`.
-        difference: the same, at the other owner; None at the owner of the matrix.
+        difference: the same, at the other owner, where it stays packed below 64 bits; None at the owner of the matrix.
     """
 
     def __init__(self, key: int, owner: int, bits: int = 64):
@@ -89,8 +89,8 @@ class Masked:
         """Return the rows with these indices, known to the dealer by `key`."""
         selected = Masked(key, self.owner, self.bits)
         if self.clear is not None:
-            selected.clear, chosen = self.clear.rows(indices), Matrix(self.sent).rows(indices).values
-            selected.message = narrow.sent(chosen, self.bits)
+            selected.clear = self.clear.rows(indices)
+            selected.message = narrow.chosen(self.message, self.clear.shape, self.bits, indices)
         if self.difference is not None:
             selected.difference = self.difference.rows(indices)
         return selected
@@ -243,7 +243,7 @@ class Engine:
             masked.difference = Matrix(self.channel.receive(shape, owner, along=along))
         else:
             message = self.channel.receive((math.prod(shape) * width(bits),), owner, torch.uint8)
-            masked.difference = Matrix(narrow.received(message, shape, bits))
+            masked.difference = narrow.received_matrix(message, shape, bits)
         return masked
 
     def rows(self, base: Masked, indices: torch.Tensor) -> Masked:
@@ -288,7 +288,8 @@ class Engine:
         """
         other = self.mask(1 - left.owner, right if self.me != left.owner else None, right.shape, left.bits)
         if self.me == left.owner:
-            other.difference = Matrix(other.difference.values + right.to(other.difference.values.dtype))
+            received = other.difference.values
+            other.difference = Matrix(received + right.to(received.dtype))
         out = self.product(left, other, transposed)
         self.free(other)
         return out

@@ -150,6 +150,63 @@ def narrow_transposed_times(x, low, high, out, upper):
                     p[q] = np.int32(p[q] + np.int32(np.int32(x0[q]) * b0))
 
 
+@loop
+def packed_times(low, high, shift, w, out):
+    """Write x @ w' to `out` (n, k), for x = low + (high << shift) (n, d), low and high unsigned, and w (k, d) of int64.
+
+    The two pieces are joined as they are read, so that x is never in memory as int64.
+    """
+    (n, d), k = low.shape, w.shape[0]
+    whole = k // 5 * 5
+    for start in range(0, n, ROWS):
+        end = min(n, start + ROWS)
+        for j in range(0, whole, 5):
+            w0, w1, w2, w3, w4 = w[j], w[j + 1], w[j + 2], w[j + 3], w[j + 4]
+            for i in range(start, end):
+                row, top = low[i], high[i]
+                a0, a1, a2, a3, a4 = WIDE, WIDE, WIDE, WIDE, WIDE
+                for q in range(d):
+                    v = np.int64(row[q]) | (np.int64(top[q]) << shift)
+                    a0 += v * w0[q]
+                    a1 += v * w1[q]
+                    a2 += v * w2[q]
+                    a3 += v * w3[q]
+                    a4 += v * w4[q]
+                out[i, j], out[i, j + 1], out[i, j + 2], out[i, j + 3], out[i, j + 4] = a0, a1, a2, a3, a4
+        for j in range(whole, k):
+            w0 = w[j]
+            for i in range(start, end):
+                row, top, a0 = low[i], high[i], WIDE
+                for q in range(d):
+                    a0 += (np.int64(row[q]) | (np.int64(top[q]) << shift)) * w0[q]
+                out[i, j] = a0
+
+
+@loop
+def packed_transposed_times(low, high, shift, r, out):
+    """Add r @ x to `out` (k, d), for x as in `packed_times` and r (k, n) of int64."""
+    (n, d), k = low.shape, r.shape[0]
+    for start in range(0, n, ROWS):
+        end = min(n, start + ROWS)
+        whole = start + (end - start) // 4 * 4
+        for c in range(k):
+            o, rc = out[c], r[c]
+            for i in range(start, whole, 4):
+                x0, x1, x2, x3 = low[i], low[i + 1], low[i + 2], low[i + 3]
+                y0, y1, y2, y3 = high[i], high[i + 1], high[i + 2], high[i + 3]
+                r0, r1, r2, r3 = rc[i], rc[i + 1], rc[i + 2], rc[i + 3]
+                for q in range(d):
+                    v0 = np.int64(x0[q]) | (np.int64(y0[q]) << shift)
+                    v1 = np.int64(x1[q]) | (np.int64(y1[q]) << shift)
+                    v2 = np.int64(x2[q]) | (np.int64(y2[q]) << shift)
+                    v3 = np.int64(x3[q]) | (np.int64(y3[q]) << shift)
+                    o[q] += v0 * r0 + v1 * r1 + v2 * r2 + v3 * r3
+            for i in range(whole, end):
+                x0, y0, r0 = low[i], high[i], rc[i]
+                for q in range(d):
+                    o[q] += (np.int64(x0[q]) | (np.int64(y0[q]) << shift)) * r0
+
+
 # -- conversions ---------------------------------------------------------------------------------------------------
 @loop
 def encode(values, scale, out):

@@ -79,12 +79,15 @@ class Matrix:
 
         The loops check no index, so that only what fits is given to them; torch refuses the rest.
         """
-        fits = self.values.dim() == right.dim() == 2 and right.shape[0] == inner
-        whole = right.dtype == torch.int64 and self.values.dtype in (*SMALL, torch.int64)
-        whole = whole or (right.dtype == torch.int32 and self.values.dtype in SMALL)
-        if self.values.is_meta or right.is_meta or self._transposed is not None or not fits or not whole:
+        if right.is_meta or right.dim() != 2 or right.shape[0] != inner or not self._loops_take(right):
             return None
-        return loops(self.values.numel() * right.shape[1])
+        return loops(self.shape.numel() * right.shape[1])
+
+    def _loops_take(self, right: torch.Tensor) -> bool:
+        """Return whether there are compiled loops for numbers of these types, which lie here as they read them."""
+        kinds, unread = (self.values.dtype, right.dtype), self.values.is_meta or self._transposed is not None
+        whole = kinds[0] in (*SMALL, torch.int64) and kinds[1] == torch.int64
+        return self.values.dim() == 2 and not unread and (whole or kinds[0] in SMALL and kinds[1] == torch.int32)
 
 
 def ring_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

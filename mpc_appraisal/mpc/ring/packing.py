@@ -56,7 +56,7 @@ def pack(values: torch.Tensor, size: int, less: torch.Tensor | None = None) -> t
 
 def _pack_compiled(compiled: ModuleType, values: torch.Tensor, size: int, less: torch.Tensor | None) -> torch.Tensor:
     out = np.empty(values.numel() * size, np.uint8)
-    planes, numbers, less = _planes(out, values.numel(), size), flat(values), None if less is None else flat(less)
+    planes, numbers, less = pieces_of(out, values.numel(), size), flat(values), None if less is None else flat(less)
     if len(planes) == 2:
         (low, _), (high, shift) = planes
         if less is None:
@@ -77,7 +77,7 @@ def flat(values: torch.Tensor) -> np.ndarray:
     return values.numpy().reshape(-1)
 
 
-def _planes(raw: np.ndarray, count: int, size: int) -> list[tuple[np.ndarray, int]]:
+def pieces_of(raw: np.ndarray, count: int, size: int) -> list[tuple[np.ndarray, int]]:
     """Return views of the machine numbers that `raw`, the bytes of `count` numbers, is made of, and their shifts."""
     return [(np.ndarray((count,), kind, raw, before * count), 8 * before) for kind, _, before in _PIECES[size]]
 
@@ -89,7 +89,7 @@ def mask_packed(masks: torch.Tensor, values: torch.Tensor, size: int) -> torch.T
     if masks.data_ptr() % 4:
         masks = masks.clone()
     numbers = flat(values.contiguous())
-    (low, _), (high, shift) = _planes(masks.numpy(), len(numbers), size)
+    (low, _), (high, shift) = pieces_of(masks.numpy(), len(numbers), size)
     compiled = loops(len(numbers))
     if compiled is not None:
         compiled.mask_twice(numbers, low, high, shift)
@@ -113,7 +113,7 @@ def unpack(data: torch.Tensor, shape: Sequence[int], size: int) -> torch.Tensor:
 def unpack_array(raw: np.ndarray, shape: Sequence[int], size: int) -> torch.Tensor:
     """Do what `unpack` does, for bytes in a numpy array."""
     count = math.prod(shape)
-    planes = _planes(raw, count, size)
+    planes = pieces_of(raw, count, size)
     first = planes[0][0]
     if size == 8 and first.flags.aligned:
         return torch.from_numpy(first.reshape(tuple(shape)))
