@@ -28,7 +28,13 @@ from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInp
 from mpc_appraisal.appraisal.sessions import Join, Plain, Spawn
 from mpc_appraisal.appraisal.settings import digest_of_data, without_built_in
 from mpc_appraisal.cli import finished, safeguards, sweep
-from mpc_appraisal.cli.attacked import attack_appraisal, attack_market, attacks_on_appraisal, attacks_on_market
+from mpc_appraisal.cli.attacked import (
+    attack_appraisal,
+    attack_market,
+    attacks_on_appraisal,
+    attacks_on_market,
+    check_candidates,
+)
 from mpc_appraisal.cli.config import (
     absolute,
     check_sections,
@@ -196,6 +202,7 @@ def appraise_config(
         sets = tuple(mapped(c.data.renamed(c.name), features) for c in market.candidates)
         seller = DataOwnerInput(sets, resolution=OmegaConf.to_object(cfg.party)["resolution"])
         levels = {c.name: c.level for c in market.candidates}
+    attacks = check_candidates(attacks, seller)
     checked(buyer)
     shapley = Shapley(cfg.baselines.retrainings, cfg.baselines.truncation, seed)
     wanted = ((cfg.baselines.leave_one_out, LeaveOneOut()), (cfg.baselines.shapley, shapley))

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE, plain
-from mpc_appraisal.reporting.learning_record import LearningRecord, above
+from mpc_appraisal.reporting.learning_record import PROTOCOL, LearningRecord, above, counts
 from mpc_appraisal.reporting.point_labels import labels_beside
 from mpc_appraisal.reporting.run_folders import DONE, RunFolder
 from mpc_appraisal.reporting.table import DASH, Table, number
@@ -125,7 +125,7 @@ def _point(key: tuple[str, ...], group: Sequence[dict[str, Any]]) -> LeakPoint:
     found: dict[str, list[Mapping[str, Any]]] = {}
     for one in group:
         for finding in one["attacks"]:
-            if finding.get("assumed", True):
+            if counts(finding):
                 found.setdefault(finding["attack"], []).append(finding)
     best = max(found, key=lambda name: fmean(map(above, found[name])), default=None)
     none = NO_ATTACK if any(one["tried"] for one in group) else NOT_TRIED
@@ -177,6 +177,28 @@ def leak_table(points: Sequence[LeakPoint]) -> Table:
         "here withstands, and keys that can be searched for.",
     )
     return Table(TITLE, header, "llrrrrrrlrrr", rows, notes)
+
+
+def other_attacks_table(runs: Sequence[RunFolder]) -> Table:
+    """Return what attacks recovered that no protocol can stop, as means over runs. There may be no rows."""
+    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for run in runs:
+        for one in run.attacked.attacks if run.attacked is not None else ():
+            if one.get("against", PROTOCOL) != PROTOCOL:
+                found.setdefault((run.attacked.label, one["attack"], one["against"]), []).append(one)
+    rows = []
+    for (label, attack, against), group in found.items():
+        stopped = [one["stopped"] for one in group if one.get("stopped") is not None]
+        means = [fmean(one[key] for one in group) for key in ("recovered", "chance")]
+        cells = (*(f"{mean:.3f}" for mean in means), f"{fmean(map(above, group)):.2f}", group[0]["meaning"])
+        rows.append((label, attack, against, str(len(group)), *cells, f"{fmean(stopped):.3f}" if stopped else DASH))
+    header = ("protocol", "attack", "against", "runs", "recovered", "chance", "above chance", "of what",
+              "where it stops")  # fmt: skip
+    notes = (
+        "Means over runs. These attacks begin from what every protocol opens, or from which rows are offered, so that "
+        "they count against no protocol. Each run's own page says where they stop.",
+    )
+    return Table("Attacks on what is opened or offered", header, "lllrrrrlr", rows, notes)
 
 
 def short_table(points: Sequence[LeakPoint]) -> Table:

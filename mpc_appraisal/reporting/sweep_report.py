@@ -25,6 +25,7 @@ from mpc_appraisal.reporting.learning_sweep import (
     leak_sources,
     leak_table,
     leak_tiles,
+    other_attacks_table,
 )
 from mpc_appraisal.reporting.metrics import BAND
 from mpc_appraisal.reporting.page import Image, Lead, render
@@ -143,6 +144,7 @@ def sweep_page(sweep: SweepData, images: dict[str, Image], out: Path, files: Seq
     points = leak_points(sweep.runs)
     if points:
         parts.append((leak_table(points), images.get("leaks") if first is not None else None))
+    parts += [(table, None) for table in (other_attacks_table(sweep.runs),) if table.rows]
     parts += [(table, None) for table in (failed_table(sweep),) if table.rows]
     header, rows = index_of(sweep, out)
     learned = points and not len(sweep.results)

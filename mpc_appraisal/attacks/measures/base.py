@@ -16,6 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.transformations.strategy import LEFT_BY
+
+PROTOCOL = "the protocol"  # which alone counts in the picture of cost against leak
+ANSWERS = "what is opened"
+VALUES = "which rows are offered"
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Finding:
         stops: Where the attack stops.
         stopped: What it recovers there; None where this was not measured.
         assumed: Whether the protocol's assumptions allow the attack. Parties that collude break them.
+        against: What is attacked: PROTOCOL, or ANSWERS and VALUES, which no protocol that computes them can protect.
         points: The curve behind the number: dictionaries of JSON values.
     """
 
@@ -42,6 +48,7 @@ class Finding:
     stops: str
     stopped: float | None = None
     assumed: bool = True
+    against: str = PROTOCOL
     points: tuple[Mapping[str, Any], ...] = field(default=())
 
     @property
@@ -51,7 +58,7 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the finding as JSON values."""
-        told = ("attack", "setting", "recovered", "chance", "meaning", "stops", "stopped", "assumed")
+        told = ("attack", "setting", "recovered", "chance", "meaning", "stops", "stopped", "assumed", "against")
         return {key: getattr(self, key) for key in told} | {"points": [dict(point) for point in self.points]}
 
 
@@ -113,5 +120,6 @@ def attacks_on(chosen: Attack | NoAttack | EveryAttack, protocol: str, shows: tu
         return [attack() for attack in fitting]
     if chosen.reads not in shows:
         names = ", ".join([NoAttack.name, EveryAttack.name, *(attack.name for attack in fitting)])
-        raise InputError("attack", chosen.name, f"one that fits protocol={protocol}: {names}")
+        fits = LEFT_BY[chosen.reads]
+        raise InputError("attack", chosen.name, f"one that fits protocol={protocol}: {names}; this one fits {fits}")
     return [chosen]
