@@ -29,8 +29,7 @@ def composed(*words: str) -> LearningRecord:
 def sweep(tmp_path_factory) -> tuple[Path, str]:
     """Return the folder of a sweep with one run of real parties for each protocol, and what it printed."""
     root = tmp_path_factory.mktemp("learning")
-    small = [f"++{word}" for word in SMALL[:3]]  # the keys of a group that is swept are stated with ++
-    words = ("--multirun", "protocol=rtas_training,float_shares", "attack=all", *small, "hydra.sweep.dir=out")
+    words = ("--multirun", "protocol=rtas_training,float_shares", "attack=all", *SMALL[:3], "hydra.sweep.dir=out")
     done = run_app(*words, folder=root / "first")
     assert done.returncode == 0, done.stderr
     again = run_app(*words, "resume=true", folder=root / "first")
