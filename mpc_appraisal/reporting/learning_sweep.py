@@ -243,6 +243,16 @@ def leak_tiles(points: Sequence[LeakPoint]) -> list[Tile]:
     return tiles
 
 
+def tiles_of_both(agreement: Sequence[Tile], points: Sequence[LeakPoint]) -> list[Tile]:
+    """Return the numbers that lead a page of appraisals and of protocols that were compared by cost and leak.
+
+    agreement: the numbers of the appraisals, of which the first leads. The largest leak follows, and the cheapest
+    protocol that leaks nothing here, or else the next number of the appraisals.
+    """
+    leaks = leak_tiles(points)[1:]
+    return [*agreement[:1], *leaks, *agreement[1:]][:3]
+
+
 def leak_sources(runs: Sequence[RunFolder]) -> list[str]:
     """Return the sentences on leaks and trust of the runs of private learning, each once."""
     records = [run.learning for run in runs if run.learning is not None]

@@ -26,6 +26,7 @@ from mpc_appraisal.reporting.learning_sweep import (
     leak_table,
     leak_tiles,
     other_attacks_table,
+    tiles_of_both,
 )
 from mpc_appraisal.reporting.metrics import BAND
 from mpc_appraisal.reporting.page import Image, Lead, render
@@ -138,18 +139,21 @@ def sweep_page(sweep: SweepData, images: dict[str, Image], out: Path, files: Seq
         ]
     if len(sweep.measured):
         parts.insert(2, (measured_cells(sweep.measured, sweep.names), None))
-    first = next((images[name] for name in ("agreement", "levels") if name in images), None)
+    points = leak_points(sweep.runs)
+    first = next((images[name] for name in ("leaks", "agreement", "levels") if name in images), None)
+    if "agreement" in images and images["agreement"] is not first:
+        parts[0] = (parts[0][0], images["agreement"])
     if "levels" in images and images["levels"] is not first:
         parts.insert(2, (Table("Values by level", (), "", []), images["levels"]))
-    points = leak_points(sweep.runs)
     if points:
-        parts.append((leak_table(points), images.get("leaks") if first is not None else None))
+        parts.insert(0 if "leaks" in images else len(parts), (leak_table(points), None))
     parts += [(table, None) for table in (other_attacks_table(sweep.runs),) if table.rows]
     parts += [(table, None) for table in (failed_table(sweep),) if table.rows]
     header, rows = index_of(sweep, out)
-    learned = points and not len(sweep.results)
-    lead = Lead(leak_tiles(points) if learned else sweep_tiles(sweep), images.get("leaks") if first is None else first)
-    return SweepPage(TITLE, lead, in_short(sweep), parts, trust_of_runs(sweep), header, rows, files)
+    tiles = sweep_tiles(sweep)
+    if points:
+        tiles = tiles_of_both(sweep_tiles(sweep, False), points) if len(sweep.results) else leak_tiles(points)
+    return SweepPage(TITLE, Lead(tiles, first), in_short(sweep), parts, trust_of_runs(sweep), header, rows, files)
 
 
 # ---- in short ----

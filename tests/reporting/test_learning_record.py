@@ -13,6 +13,7 @@ from mpc_appraisal.reporting.learning_record import KEYS, LearningRecord
 from mpc_appraisal.reporting.learning_report import write_learning
 from mpc_appraisal.reporting.learning_sweep import NO_ATTACK, leak_figure, leak_points
 from mpc_appraisal.reporting.load import load
+from mpc_appraisal.reporting.record import Record, append
 from mpc_appraisal.reporting.run_folders import run_folders
 from mpc_appraisal.reporting.sweep_report import write_sweep_report
 
@@ -131,3 +132,18 @@ def test_what_attacks_found_of_an_appraisal_is_read_back(tmp_path):
     (tmp_path / "attacks.json").write_text('{"attacks": []}\n')
     with pytest.raises(InputError, match="attacks"):
         Attacked.read(tmp_path)
+
+
+def test_a_sweep_of_appraisals_and_learning_leads_with_cost_against_leak_and_numbers_of_both(sweep):
+    appraised = sweep / "9"
+    appraised.mkdir()
+    for k in range(3):
+        record = Record("influence", f"c{k}", float(k), utility=float(k), seed=0, engine="fast", session="spawn")
+        append(appraised / "records.jsonl", record)
+    write_sweep_report([sweep], sweep)
+    lead, *parts = (sweep / "report.md").read_text().split("\n## ")
+    assert "leaks.png" in lead and "agreement.png" not in lead
+    assert "mean agreement of" in lead and "of RTAS recovered above chance" in lead
+    assert "|:---:|:---:|:---:|" in lead
+    (agreement,) = (part for part in parts if part.startswith("Agreement with the truth"))
+    assert ("agreement.png" in agreement) == (sweep / "agreement.png").exists()
