@@ -162,7 +162,7 @@ def sweep_page(sweep: SweepData, images: dict[str, Image], out: Path, files: Seq
 def in_short(sweep: SweepData) -> list[str]:
     """Return what was found, in three to five sentences with figures."""
     whole = [run for run in sweep.runs if run.whole]
-    failed = sum(not run.whole and run.attacked is None for run in sweep.runs)
+    failed = sum(run.lost for run in sweep.runs)
     learned = leak_sentences(leak_points(sweep.runs))
     lost = f" Without results: {failed} of {len(sweep.runs)} runs, failed or unfinished." if failed else ""
     if not whole and not learned:
@@ -325,11 +325,7 @@ def openings_cells(sweep: SweepData) -> Table:
 
 def failed_table(sweep: SweepData) -> Table:
     """Return the runs that have no records which count, and why. There may be no rows."""
-    rows = [
-        (run.folder, run.state, run.reason or DASH, " ".join(run.overrides))
-        for run in sweep.runs
-        if not run.whole and not run.attacked
-    ]
+    rows = [(run.folder, run.state, run.reason or DASH, " ".join(run.overrides)) for run in sweep.runs if run.lost]
     return Table("Failed or unfinished", ("run", "state", "reason", "described by"), "llll", rows)
 
 
