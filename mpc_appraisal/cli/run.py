@@ -69,6 +69,7 @@ from mpc_appraisal.reporting.card import card_stems, write_cards
 from mpc_appraisal.reporting.learning_report import attacks_line, attacks_table
 from mpc_appraisal.reporting.measured import write_measured
 from mpc_appraisal.reporting.record import Record, append
+from mpc_appraisal.reporting.recovered_images import RecoveredImages
 from mpc_appraisal.reporting.report import print_result, write_report
 from mpc_appraisal.reporting.result import Result
 
@@ -362,11 +363,12 @@ def _learning(cfg: DictConfig, folder: Path, key: str | None, settings: str | No
     from mpc_appraisal.cli.learning import learn
     from mpc_appraisal.reporting.learning_report import print_learning, write_learning
 
+    images: list[RecoveredImages] = []
     with progress(is_quiet(cfg)) as emit:
-        record = learn(cfg, emit)
+        record = learn(cfg, emit, images.append)
     finished.clear(folder)
     record.write(folder / finished.RECORDS)
-    write_learning(record, folder)
+    write_learning(record, folder, images)
     if key is not None:
         finished.finish(folder, key, settings)
     if is_quiet(cfg):

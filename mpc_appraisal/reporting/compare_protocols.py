@@ -27,6 +27,7 @@ TITLE = "Protocols, attacks and the marketplace"
 CAPTION = "Cost against leak of the protocols of A and of B. Down and left is better."
 COLUMNS = ("protocol", "condition", "figure", "runs_a", "runs_b", "a", "b", "difference", "ratio")
 RATIOS = ("seconds", "megabytes", "rounds")  # the figures whose ratio says more than their difference
+OF_ATTACKS = ("recovered/", "chance/", "above_chance/", "seconds/in_the_clear")
 SAID = {"accuracy/private": "accuracy by the protocol", "accuracy/in_the_clear": "accuracy in the clear"}
 
 
@@ -84,7 +85,9 @@ def _grouped(
             continue
         own = _settings(run)
         words = ", ".join(f"{key}={own[key]}" for key in differing[label] if key in own)
-        kept = {name: value for name, value in tracked.numbers.items() if not name.startswith("value/")}
+        kept = dict(tracked.numbers)
+        if run.result is not None:  # other tables compare the rest of an appraisal
+            kept = {name: value for name, value in kept.items() if name.startswith(OF_ATTACKS)}
         groups.setdefault((label, words), []).append(kept)
     return groups
 

@@ -18,6 +18,8 @@ from mpc_appraisal.reporting.brief import print_facts
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE, plain, save
 from mpc_appraisal.reporting.learning_record import PROTOCOL, LearningRecord, above
 from mpc_appraisal.reporting.page import Image, Lead, Page, write_page
+from mpc_appraisal.reporting.recovered_images import CAPTION as RECOVERED
+from mpc_appraisal.reporting.recovered_images import RecoveredImages, recovered_figure
 from mpc_appraisal.reporting.table import DASH, Table, number
 from mpc_appraisal.reporting.tiles import Tile
 
@@ -151,15 +153,23 @@ def facts_table(record: LearningRecord) -> Table:
     return Table("Run", ("fact", "value"), "ll", rows)
 
 
-def write_learning(record: LearningRecord, folder: str | Path) -> list[Path]:
-    """Write report.md, report.html and the figure into `folder`, and return their paths."""
-    images = save(attacks_figure(record), folder, "attacks")
+def write_learning(record: LearningRecord, folder: str | Path, recovered: Sequence[RecoveredImages] = ()) -> list[Path]:
+    """Write report.md, report.html and the figures into `folder`, and return their paths.
+
+    recovered: images that attacks recovered of a public data set.
+    """
+    images, table, beside = save(attacks_figure(record), folder, "attacks"), attacks_table(record["attacks"]), {}
+    drawn = recovered_figure(recovered)
+    if drawn is not None:
+        pictures = save(drawn, folder, "recovered")
+        images, beside = (*images, *pictures), {table.title: Image(pictures[1], RECOVERED)}
     page = Page(
         TITLE,
-        main=[summary_table(record), attacks_table(record["attacks"]), opened_table(record), cost_table(record)],
+        main=[summary_table(record), table, opened_table(record), cost_table(record)],
         trust=[*record["leakage"], record["trust"]],
         details=[facts_table(record)],
         lead=Lead(learning_tiles(record), Image(images[1], CAPTION if record["attacks"] else ACCURACIES)),
+        beside=beside,
         trust_title="What leaks, and trust",
     )
     return [*write_page(page, folder), *images]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.reporting.recovered_images import RecoveredImages
 from mpc_appraisal.transformations.strategy import LEFT_BY
 
 PROTOCOL = "the protocol"  # which alone counts in the picture of cost against leak
@@ -38,6 +39,7 @@ class Finding:
         assumed: Whether the protocol's assumptions allow the attack. Parties that collude break them.
         against: What is attacked: PROTOCOL, or ANSWERS and VALUES, which no protocol that computes them can protect.
         points: The curve behind the number: dictionaries of JSON values.
+        images: Private images beside what was recovered of them, for a picture; no record holds them.
     """
 
     attack: str
@@ -50,6 +52,7 @@ class Finding:
     assumed: bool = True
     against: str = PROTOCOL
     points: tuple[Mapping[str, Any], ...] = field(default=())
+    images: RecoveredImages | None = field(default=None, repr=False, compare=False)
 
     @property
     def above(self) -> float:
