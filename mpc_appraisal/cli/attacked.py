@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
 from mpc_appraisal.appraisal.sessions import Join, Plain
-from mpc_appraisal.attacks.measures import EVERY, Attack, NoAttack, attacks_on
+from mpc_appraisal.attacks.measures import EVERY, Attack, EveryAttack, NoAttack, attacks_on
 from mpc_appraisal.cli.attack_views import OFFERS, prepared_sides, shown, view_of
 from mpc_appraisal.cli.config import instantiate
 from mpc_appraisal.common.errors import InputError
@@ -85,6 +85,7 @@ def attack_appraisal(
     seller: DataOwnerInput,
     result: Result,
     emit: Callable[[dict[str, Any]], None],
+    chosen: str = EveryAttack.name,
 ) -> Attacked:
     """Measure the attacks on the rows of all candidates together, and the cost of the appraisal in the clear.
 
@@ -93,6 +94,7 @@ def attack_appraisal(
         plan, buyer, seller: As for `Spawn.run`.
         result: The records of the appraisal.
         emit: A function that takes progress events.
+        chosen: The name of the choice of attacks.
     """
     emit({"state": "the same appraisal in the clear"})
     prepared, candidates = prepared_sides(plan, buyer, seller)
@@ -115,11 +117,18 @@ def attack_appraisal(
         plain_seconds=plain,
         megabytes=sum(r.megabytes for r in private) if private else None,
         attacks=findings,
+        chosen=chosen,
     )
 
 
 # -- the marketplace -----------------------------------------------------------------------------------------------
-def attack_market(attacks: Sequence[Attack], simulated: SimulatedMarket, record: MarketRecord, seed: int) -> Attacked:
+def attack_market(
+    attacks: Sequence[Attack],
+    simulated: SimulatedMarket,
+    record: MarketRecord,
+    seed: int,
+    chosen: str = EveryAttack.name,
+) -> Attacked:
     """Measure the attacks of the cloud on a marketplace, and the cost of the same marketplace in the clear.
 
     Args:
@@ -127,6 +136,7 @@ def attack_market(attacks: Sequence[Attack], simulated: SimulatedMarket, record:
         simulated: The market, which the run has used.
         record: The record of the run.
         seed: The seed of all that is drawn.
+        chosen: The name of the choice of attacks.
     """
     start = time.perf_counter()
     run_market(simulated.market, simulated.shopper, simulated.sellers, PlainSettings())
@@ -140,6 +150,7 @@ def attack_market(attacks: Sequence[Attack], simulated: SimulatedMarket, record:
         plain_seconds=plain,
         megabytes=sum(c["bytes"] for roles in spent for c in roles.values()) / 1e6 if private else None,
         attacks=findings,
+        chosen=chosen,
     )
 
 

@@ -211,7 +211,7 @@ def appraise_config(
     utility = bool(cfg.baselines.true_utility)
     result = _described(run(session, plan, buyer, seller, emit, levels, utility, baseline_methods), known)
     if attacks is not None:
-        attacked(attack_appraisal(attacks, plan, buyer, seller, result, emit))
+        attacked(attack_appraisal(attacks, plan, buyer, seller, result, emit, instantiate(cfg.attack).name))
     return result.with_measured(evaluated(served, result, plan, buyer, seller, emit))
 
 
@@ -342,7 +342,7 @@ def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None
     attacks, built = attacks_on_market(cfg, protocol.name), []
     seed, load = check_seed(cfg.seed), instantiate(cfg.data).load
     record = market(sellers, protocol, session, load, seed, public_part(cfg), built.append)
-    attacked = None if attacks is None else attack_market(attacks, built[0], record, seed)
+    attacked = None if attacks is None else attack_market(attacks, built[0], record, seed, instantiate(cfg.attack).name)
     finished.clear(folder)
     record.write(folder / finished.RECORDS)
     write_market(record, folder, () if attacked is None else (attacks_table(attacked.attacks),))

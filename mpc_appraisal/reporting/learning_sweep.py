@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mpc_appraisal.reporting.attacked import EVERY
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE, plain
 from mpc_appraisal.reporting.learning_record import PROTOCOL, LearningRecord, above, counts
 from mpc_appraisal.reporting.point_labels import labels_beside
@@ -98,7 +99,8 @@ def _facts(run: RunFolder) -> dict[str, Any]:
         settings = {"label": a.label, "operation": a.operation}
         return {"label": a.label, "settings": settings, "operation": a.operation, "accuracy": None,
                 "plain_accuracy": None, "seconds": a.seconds, "plain_seconds": a.plain_seconds, "mb": a.megabytes,
-                "attacks": a.attacks, "tried": True}  # fmt: skip
+                "attacks": a.attacks,
+                "tried": a.chosen == EVERY or any(map(counts, a.attacks))}  # fmt: skip
     r: LearningRecord = run.learning
     kept = {k: v for k, v in r["settings"].items() if k.startswith(("protocol.", "data")) and k != "data.digest"}
     return {"label": r["label"], "settings": {"label": r["label"], **kept}, "accuracy": r["accuracy"]["private"],
@@ -217,7 +219,10 @@ def leak_sentences(points: Sequence[LeakPoint]) -> list[str]:
     known = [p for p in points if p.above is not None]
     if known:
         worst, least = max(known, key=lambda p: p.above), min(known, key=lambda p: p.above)
-        said.append(f"Most is recovered of {worst.label}: {worst.above:.2f} above chance, by {worst.attack}.")
+        if worst.recovered is None:
+            said.append("No attack on these protocols fits, which is no proof that none leaks.")
+        else:
+            said.append(f"Most is recovered of {worst.label}: {worst.above:.2f} above chance, by {worst.attack}.")
         if least.above < worst.above:
             said.append(f"Least is recovered of {least.label}: {least.above:.2f} above chance ({least.attack}).")
     ran = [p for p in points if p.ratio is not None]
@@ -233,7 +238,8 @@ def leak_tiles(points: Sequence[LeakPoint]) -> list[Tile]:
     known = [p for p in points if p.above is not None]
     if known:
         worst = max(known, key=lambda p: p.above)
-        tiles.append((f"{worst.above:.2f}", f"of {worst.label} recovered above chance, by {worst.attack}"))
+        by = NO_ATTACK if worst.recovered is None else f"by {worst.attack}"
+        tiles.append((f"{worst.above:.2f}", f"of {worst.label} recovered above chance, {by}"))
     safe = [p for p in known if p.ratio is not None and p.above < 0.05]
     if safe:
         best = min(safe, key=lambda p: p.ratio)

@@ -157,7 +157,7 @@ def test_attacks_on_an_appraisal_of_own_files_are_resumed_and_stand_in_the_sweep
     assert "## Attacks" in (tmp_path / "a" / "out" / "0" / "report.md").read_text()
     page = (tmp_path / "a" / "out" / "report.md").read_text()
     assert "## Attacks on what is opened or offered" in page and "extraction" in page
-    assert {point.attack for point in leak_points(run_folders([tmp_path / "a" / "out"]))} == {"no attack fits"}
+    assert {point.attack for point in leak_points(run_folders([tmp_path / "a" / "out"]))} == {"no attack measured"}
     alone = ("attack=inflation", "session=plain", *files[:2], f"party.data={tmp_path}/a.npz")
     one = run_app(*alone, folder=tmp_path / "b")
     assert one.returncode == 2 and "attack: got inflation; expected two candidates or more" in one.stderr

@@ -12,7 +12,7 @@ from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.reporting.attacked import Attacked
 from mpc_appraisal.reporting.learning_record import KEYS, LearningRecord
 from mpc_appraisal.reporting.learning_report import write_learning
-from mpc_appraisal.reporting.learning_sweep import NO_ATTACK, leak_figure, leak_points
+from mpc_appraisal.reporting.learning_sweep import NO_ATTACK, NOT_TRIED, leak_figure, leak_points, other_attacks_table
 from mpc_appraisal.reporting.load import load
 from mpc_appraisal.reporting.record import Record, append
 from mpc_appraisal.reporting.run_folders import run_folder, run_folders
@@ -212,3 +212,19 @@ def test_two_sweeps_of_learning_and_markets_are_set_side_by_side(sweep, tmp_path
     assert frame.loc[("IFE, shares", "errors/after"), "difference"] == -2
     assert frame.loc[("shares", "accuracy/private"), "runs_b"] == 0 and "| IFE, shares | – | errors/after |" in text
     assert "Failed or unfinished" not in text
+
+
+def test_an_attack_on_what_is_opened_says_nothing_of_the_protocol(tmp_path):
+    opened = FOUND | {"attack": "extraction", "against": "what is opened"}
+    expected = {"all": (NO_ATTACK, 0.0), "extraction": (NOT_TRIED, None)}
+    for chosen, (attack, above) in expected.items():
+        folder = written_market(tmp_path / chosen / "0", market())
+        Attacked("IFE, shares", "a market", 2.0, 0.5, 3.0, [opened], chosen).write(folder)
+        (point,) = leak_points(run_folders([tmp_path / chosen]))
+        assert (point.attack, point.above) == (attack, above)
+        (row,) = other_attacks_table(run_folders([tmp_path / chosen])).rows
+        assert row[:6] == ("IFE, shares", "extraction", "what is opened", "1", "0.900", "0.500")
+    earlier = json.loads((folder / "attacks.json").read_text())
+    del earlier["chosen"]
+    (folder / "attacks.json").write_text(json.dumps(earlier) + "\n")
+    assert Attacked.read(folder).chosen == "all"

@@ -1,4 +1,4 @@
-"""The picture of recovered images: which are beside which, whose data it is drawn of, and that records hold no pixel."""
+"""The picture of recovered images: which are beside which, of whose data it is, and that records hold no pixel."""
 
 from __future__ import annotations
 
