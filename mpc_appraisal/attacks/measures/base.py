@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.reporting.learning_record import PROTOCOL
 from mpc_appraisal.reporting.recovered_images import RecoveredImages
 from mpc_appraisal.transformations.strategy import LEFT_BY
 
-PROTOCOL = "the protocol"  # which alone counts in the picture of cost against leak
 ANSWERS = "what is opened"
 VALUES = "which rows are offered"
 
