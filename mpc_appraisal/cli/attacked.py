@@ -1,9 +1,9 @@
 """Attacks on the protocol of an appraisal: which fit, and what they recover.
 
-On the engine rtas a helper sees the logits of all rows, permuted, and the attacks that read a helper's view fit; on the
-other engines no party sees a value, and none fits. In go the configuration, and the inputs of both sides, which a run
-on one machine has. Out comes an `Attacked`, beside the cost of the same appraisal in the clear. Attacks are simulated
-from the model owner's model, and change nothing in the appraisal.
+Which views an appraisal leaves is said in `attack_views`, and an attack fits that begins from one of them. In go the
+configuration, and the inputs of both sides, which a run on one machine has. Out comes an `Attacked`, beside the cost of
+the same appraisal in the clear. Attacks are simulated from the model owner's model, and change nothing in the
+appraisal.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ import torch
 from omegaconf import DictConfig
 
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, Plan
-from mpc_appraisal.appraisal.preparation import Prepared, classes_of, prepare, transformed
 from mpc_appraisal.appraisal.sessions import Join, Plain
-from mpc_appraisal.attacks.measures import EVERY, Attack, NoAttack, attacks_on
+from mpc_appraisal.attacks.measures import EVERY, Attack, EveryAttack, NoAttack, attacks_on
+from mpc_appraisal.cli.attack_views import OFFERS, prepared_sides, shown, view_of
 from mpc_appraisal.cli.config import instantiate
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset
-from mpc_appraisal.data.targets import CLASSES
 from mpc_appraisal.marketplace.api import run_market
 from mpc_appraisal.marketplace.protocols.masked_layers import Masks, mask
 from mpc_appraisal.marketplace.protocols.masked_layers_protocol import IfeTransform
@@ -35,7 +34,7 @@ from mpc_appraisal.mpc.backends.rtas import NAME as RTAS
 from mpc_appraisal.mpc.backends.settings import PlainSettings
 from mpc_appraisal.reporting.attacked import Attacked
 from mpc_appraisal.reporting.result import Result
-from mpc_appraisal.transformations.views import CloudView, HelperView
+from mpc_appraisal.transformations.views import CloudView
 
 OWN_WORK = "plaintext"  # the phase in which the model owner works in the clear, which is the same without a protocol
 LABELS = {"fast": "appraisal on shares", "stock": "appraisal by CrypTen", RTAS: "appraisal by RTAS"}
@@ -51,7 +50,21 @@ def attacks_on_appraisal(cfg: DictConfig, plan: Plan, session: Any) -> list[Atta
         return None
     if isinstance(session, Join):
         raise InputError("attack", chosen.name, "none with session=join: nobody holds both sides")
-    return attacks_on(chosen, RTAS if session.engine == RTAS else cfg.protocol.name, _shown(plan, session), EVERY)
+    return attacks_on(chosen, RTAS if session.engine == RTAS else cfg.protocol.name, shown(plan, session), EVERY)
+
+
+def check_candidates(attacks: Sequence[Attack] | None, seller: DataOwnerInput) -> list[Attack] | None:
+    """Return the attacks without those that compare candidates, where there is one candidate alone; None for none.
+
+    Raises InputError where no other attack was chosen.
+    """
+    if attacks is None or len(seller.candidates) > 1:
+        return None if attacks is None else list(attacks)
+    fitting = [attack for attack in attacks if attack.reads != OFFERS]
+    if attacks and not fitting:
+        expected = f"two candidates or more; there is one: {seller.candidates[0].name}"
+        raise InputError("attack", attacks[0].name, expected)
+    return fitting
 
 
 def attacks_on_market(cfg: DictConfig, protocol: str) -> list[Attack] | None:
@@ -65,13 +78,6 @@ def attacks_on_market(cfg: DictConfig, protocol: str) -> list[Attack] | None:
     return attacks_on(chosen, protocol, ("cloud",) if protocol == IfeTransform.name else (), EVERY)
 
 
-def _shown(plan: Plan, session: Any) -> tuple[str, ...]:
-    """Return the views that the session leaves: a helper sees the logits of classes, where a method computes them."""
-    classes = plan.model is not None and plan.model.target == CLASSES
-    helped = session.engine == RTAS and classes and any(method.uses_labels for method in plan.methods)
-    return ("helper",) if helped else ()
-
-
 def attack_appraisal(
     attacks: Sequence[Attack],
     plan: Plan,
@@ -79,6 +85,7 @@ def attack_appraisal(
     seller: DataOwnerInput,
     result: Result,
     emit: Callable[[dict[str, Any]], None],
+    chosen: str = EveryAttack.name,
 ) -> Attacked:
     """Measure the attacks on the rows of all candidates together, and the cost of the appraisal in the clear.
 
@@ -87,9 +94,10 @@ def attack_appraisal(
         plan, buyer, seller: As for `Spawn.run`.
         result: The records of the appraisal.
         emit: A function that takes progress events.
+        chosen: The name of the choice of attacks.
     """
     emit({"state": "the same appraisal in the clear"})
-    prepared, candidates = _prepared(plan, buyer, seller)
+    prepared, candidates = prepared_sides(plan, buyer, seller)
     start = time.perf_counter()
     for method in plan.methods:
         for candidate in candidates:
@@ -100,7 +108,8 @@ def attack_appraisal(
     findings: list[dict[str, Any]] = []
     for attack in attacks:
         emit({"state": f"attack: {attack.name.replace('_', ' ')}"})
-        findings += [found.as_dict() for found in attack.measure(_view(prepared, candidates), plan.seed)]
+        view = view_of(attack.reads, plan, prepared, candidates, bool(private))
+        findings += [found.as_dict() for found in attack.measure(view, plan.seed)]
     return Attacked(
         label=LABELS[engine] if private else "appraisal in the clear",
         operation=f"appraisal by {', '.join(method.name for method in plan.methods)}",
@@ -108,25 +117,18 @@ def attack_appraisal(
         plain_seconds=plain,
         megabytes=sum(r.megabytes for r in private) if private else None,
         attacks=findings,
+        chosen=chosen,
     )
 
 
-def _prepared(plan: Plan, buyer: ModelOwnerInput, seller: DataOwnerInput) -> tuple[Prepared, list[Dataset]]:
-    classes = classes_of(buyer, plan)
-    candidates = transformed(seller, plan, {c.name: classes for c in seller.candidates}).candidates
-    return prepare(buyer, plan, classes), [c.with_classes(classes) for c in candidates]
-
-
-def _view(prepared: Prepared, parts: Sequence[Dataset]) -> HelperView:
-    """Return what the helper is shown of the candidates: logits, or one logit a row where the model has one output."""
-    rows = Dataset(torch.cat([c.x for c in parts]), torch.cat([c.y for c in parts]), parts[0].classes)
-    logits = prepared.model.logits
-    hidden = "columns" if logits(rows.x[:1]).shape[1] > 1 else "entries"
-    return HelperView(hidden, logits, lambda: logits(rows.x)[None], rows, prepared.test or prepared.train)
-
-
 # -- the marketplace -----------------------------------------------------------------------------------------------
-def attack_market(attacks: Sequence[Attack], simulated: SimulatedMarket, record: MarketRecord, seed: int) -> Attacked:
+def attack_market(
+    attacks: Sequence[Attack],
+    simulated: SimulatedMarket,
+    record: MarketRecord,
+    seed: int,
+    chosen: str = EveryAttack.name,
+) -> Attacked:
     """Measure the attacks of the cloud on a marketplace, and the cost of the same marketplace in the clear.
 
     Args:
@@ -134,6 +136,7 @@ def attack_market(attacks: Sequence[Attack], simulated: SimulatedMarket, record:
         simulated: The market, which the run has used.
         record: The record of the run.
         seed: The seed of all that is drawn.
+        chosen: The name of the choice of attacks.
     """
     start = time.perf_counter()
     run_market(simulated.market, simulated.shopper, simulated.sellers, PlainSettings())
@@ -147,6 +150,7 @@ def attack_market(attacks: Sequence[Attack], simulated: SimulatedMarket, record:
         plain_seconds=plain,
         megabytes=sum(c["bytes"] for roles in spent for c in roles.values()) / 1e6 if private else None,
         attacks=findings,
+        chosen=chosen,
     )
 
 

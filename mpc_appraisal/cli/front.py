@@ -107,11 +107,16 @@ def documented_keys() -> dict[str, str]:
     found = _documented(CONF / "config.yaml", "")
     for group in group_names():
         for option in _own_options(group):
-            for name, text in _documented(CONF / group / f"{option}.yaml", f"{group}.").items():
+            for name, text in documented_keys_of(group, option).items():
                 found[name] = found.get(name) or text
     # Of Hydra's own keys those count that a comment explains, and not the heads above them.
     own = {name: text for name, text in found.items() if not re.match(r"hydra(\.callbacks)?$|.*\bdefaults$", name)}
     return {name: text for name, text in own.items() if text or not name.startswith("hydra")}
+
+
+def documented_keys_of(group: str, option: str) -> dict[str, str]:
+    """Return the keys that the file of one option states, by their full names, with what their comments say."""
+    return _documented(CONF / group / f"{option}.yaml", f"{group}.")
 
 
 def _documented(path: Path, prefix: str) -> dict[str, str]:
@@ -216,7 +221,7 @@ def _unknown_key(key: str) -> AppraisalError:
     known = documented_keys()
     group = key.split(".")[0]
     if key in known and group in group_names():
-        having = [o for o in _own_options(group) if key in _documented(CONF / group / f"{o}.yaml", f"{group}.")]
+        having = [o for o in _own_options(group) if key in documented_keys_of(group, o)]
         return UnknownWordError("no key of this configuration", key, (), f"{group}={' or '.join(having)} has it.")
     same = [name for name in known if name.rsplit(".", 1)[-1] == key]  # the key without its group
     return UnknownWordError(

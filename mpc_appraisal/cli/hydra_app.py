@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mpc_appraisal.cli import front, launchers, sweep
+from mpc_appraisal.cli import front, launchers, sweep, swept_keys
 from mpc_appraisal.cli.config import offer_installed
 from mpc_appraisal.cli.console import set_threads
 from mpc_appraisal.cli.front import CONF
@@ -76,7 +76,7 @@ def end_sweep(whole: bool = True) -> sweep.Summary:
 def run_words() -> None:
     """Run the jobs that the words of the command line describe, and end the process unless all is well."""
     try:
-        sys.argv[1:] = ordered(sys.argv[1:])
+        sys.argv[1:] = swept_keys.stated(ordered(sys.argv[1:]))
         launchers.check_launcher(sys.argv[1:])
         check_tracker(sys.argv[1:])
         check_callbacks(sys.argv[1:])

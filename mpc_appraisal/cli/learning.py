@@ -24,6 +24,7 @@ from mpc_appraisal.common.provenance import config_hash, revision, versions
 from mpc_appraisal.common.stable_names import TARGET, stable
 from mpc_appraisal.data import mapped
 from mpc_appraisal.reporting.learning_record import KIND, LearningRecord
+from mpc_appraisal.reporting.recovered_images import RecoveredImages
 from mpc_appraisal.transformations.strategy import PLAIN, LearningData
 
 NOTHING_HIDDEN = "One process, nothing is hidden: the training is the plaintext baseline, and attacks are simulated."
@@ -31,8 +32,15 @@ ONLY = ("recipe", "overlap")  # keys of the app that a run of private learning r
 OWN_FILES = ("train", "test")  # the keys of `party` that it reads
 
 
-def learn(cfg: DictConfig, emit: Callable[[dict[str, Any]], None]) -> LearningRecord:
+def learn(
+    cfg: DictConfig,
+    emit: Callable[[dict[str, Any]], None],
+    pictured: Callable[[RecoveredImages], None] = lambda images: None,
+) -> LearningRecord:
     """Run the protocol that the configuration describes, and return its record.
+
+    pictured: a function that takes images which an attack recovered, where the data set is a built-in one. Of the
+    user's own files no picture is made, because a page may hold no private row.
 
     Raises InputError for a key, a session, an attack or data that do not fit. Nothing was computed then.
     """
@@ -51,7 +59,10 @@ def learn(cfg: DictConfig, emit: Callable[[dict[str, Any]], None]) -> LearningRe
     findings = []
     for attack in attacks:
         emit({"state": f"attack: {attack.name.replace('_', ' ')}"})
-        findings += [found.as_dict() for found in attack.measure(outcome.views[attack.reads], seed)]
+        for found in attack.measure(outcome.views[attack.reads], seed):
+            findings.append(found.as_dict())
+            if found.images is not None and about["digest"] is not None:
+                pictured(found.images)
     cost = outcome.cost
     return LearningRecord.of({
         "kind": KIND,

@@ -28,7 +28,13 @@ from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInp
 from mpc_appraisal.appraisal.sessions import Join, Plain, Spawn
 from mpc_appraisal.appraisal.settings import digest_of_data, without_built_in
 from mpc_appraisal.cli import finished, safeguards, sweep
-from mpc_appraisal.cli.attacked import attack_appraisal, attack_market, attacks_on_appraisal, attacks_on_market
+from mpc_appraisal.cli.attacked import (
+    attack_appraisal,
+    attack_market,
+    attacks_on_appraisal,
+    attacks_on_market,
+    check_candidates,
+)
 from mpc_appraisal.cli.config import (
     absolute,
     check_sections,
@@ -63,6 +69,7 @@ from mpc_appraisal.reporting.card import card_stems, write_cards
 from mpc_appraisal.reporting.learning_report import attacks_line, attacks_table
 from mpc_appraisal.reporting.measured import write_measured
 from mpc_appraisal.reporting.record import Record, append
+from mpc_appraisal.reporting.recovered_images import RecoveredImages
 from mpc_appraisal.reporting.report import print_result, write_report
 from mpc_appraisal.reporting.result import Result
 
@@ -196,6 +203,7 @@ def appraise_config(
         sets = tuple(mapped(c.data.renamed(c.name), features) for c in market.candidates)
         seller = DataOwnerInput(sets, resolution=OmegaConf.to_object(cfg.party)["resolution"])
         levels = {c.name: c.level for c in market.candidates}
+    attacks = check_candidates(attacks, seller)
     checked(buyer)
     shapley = Shapley(cfg.baselines.retrainings, cfg.baselines.truncation, seed)
     wanted = ((cfg.baselines.leave_one_out, LeaveOneOut()), (cfg.baselines.shapley, shapley))
@@ -203,7 +211,7 @@ def appraise_config(
     utility = bool(cfg.baselines.true_utility)
     result = _described(run(session, plan, buyer, seller, emit, levels, utility, baseline_methods), known)
     if attacks is not None:
-        attacked(attack_appraisal(attacks, plan, buyer, seller, result, emit))
+        attacked(attack_appraisal(attacks, plan, buyer, seller, result, emit, instantiate(cfg.attack).name))
     return result.with_measured(evaluated(served, result, plan, buyer, seller, emit))
 
 
@@ -334,7 +342,7 @@ def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None
     attacks, built = attacks_on_market(cfg, protocol.name), []
     seed, load = check_seed(cfg.seed), instantiate(cfg.data).load
     record = market(sellers, protocol, session, load, seed, public_part(cfg), built.append)
-    attacked = None if attacks is None else attack_market(attacks, built[0], record, seed)
+    attacked = None if attacks is None else attack_market(attacks, built[0], record, seed, instantiate(cfg.attack).name)
     finished.clear(folder)
     record.write(folder / finished.RECORDS)
     write_market(record, folder, () if attacked is None else (attacks_table(attacked.attacks),))
@@ -355,11 +363,12 @@ def _learning(cfg: DictConfig, folder: Path, key: str | None, settings: str | No
     from mpc_appraisal.cli.learning import learn
     from mpc_appraisal.reporting.learning_report import print_learning, write_learning
 
+    images: list[RecoveredImages] = []
     with progress(is_quiet(cfg)) as emit:
-        record = learn(cfg, emit)
+        record = learn(cfg, emit, images.append)
     finished.clear(folder)
     record.write(folder / finished.RECORDS)
-    write_learning(record, folder)
+    write_learning(record, folder, images)
     if key is not None:
         finished.finish(folder, key, settings)
     if is_quiet(cfg):

@@ -1,7 +1,8 @@
 """Experiment trackers as Hydra callbacks: MLflow, TensorBoard and Weights & Biases take the results of finished jobs.
 
-A job's folder goes in once the job has finished. Its records, as `reporting.tracked` flattens them, go out to the
-tracker that conf/tracking names. A tracker gets what the job's folder holds and nothing more, which is only what this
+A job's folder goes in once the job has finished: an appraisal, private learning or a marketplace, with what attacks
+recovered. Its records, as `reporting.tracked` flattens them, go out to the tracker that conf/tracking names. A tracker
+gets what the job's folder holds and nothing more, which is only what this
 party was shown. The libraries are extras of this package, and are imported when a job ends. Where a tracker fails, a
 warning is printed and no result is lost, because the job's files are written before. A library that is not installed,
 or a setting that cannot work, ends the command with status 2 before anything is computed. A tracker is added as a class
@@ -28,13 +29,12 @@ from mpc_appraisal.cli.sweep import REUSED
 from mpc_appraisal.common.checks import boolean, one_of, text
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.common.text import shown
-from mpc_appraisal.reporting.measured import read_measured
-from mpc_appraisal.reporting.record import read
-from mpc_appraisal.reporting.result import Result
-from mpc_appraisal.reporting.tracked import tracked_numbers, tracked_settings
+from mpc_appraisal.reporting.run_folders import run_folder
+from mpc_appraisal.reporting.tracked import TrackedRun, tracked_run
 
 # For each tracker, which is an extra of this package too, the modules that it needs.
 TRACKERS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "tensorboard": ("tensorboard",), "wandb": ("wandb",)}
+LEADING = ("agreement/", "accuracy/", "errors/", "recovered/")  # figures beside the hyperparameters of TensorBoard
 STORE = re.compile(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://|https?://|databricks")
 FILES = ("*.jsonl", "*.json", "report.*", "*.png", "card-*")
 
@@ -63,9 +63,12 @@ class Tracker(Callback, ABC):
         if folder is None or not (folder / finished.RECORDS).exists():
             return  # a dealer keeps no records
         try:
-            result = Result(read(folder / finished.RECORDS)).with_measured(read_measured(folder))
-            self.log(os.path.relpath(folder), folder, result)
-        except AppraisalError as error:  # such as the record of a marketplace, which is of another kind
+            found = run_folder(folder)
+            tracked = tracked_run(found)
+            if tracked is None:
+                raise InputError("records", found.reason or found.state, "records of a run that finished")
+            self.log(os.path.relpath(folder), folder, tracked)
+        except AppraisalError as error:  # such as damaged records
             self._warn(folder, str(error))
         except Exception as error:  # the libraries raise errors of many kinds
             self._warn(folder, f"{type(error).__name__}: {error}")
@@ -76,13 +79,13 @@ class Tracker(Callback, ABC):
         print(words, file=sys.stderr, flush=True)
 
     @abstractmethod
-    def log(self, title: str, folder: Path, result: Result) -> None:
+    def log(self, title: str, folder: Path, run: TrackedRun) -> None:
         """Hand one job to the tracker.
 
         Args:
             title: The job's folder as the user knows it.
             folder: The job's folder, whose files are whole.
-            result: What the folder's records say.
+            run: What the folder's records say.
         """
 
 
@@ -107,22 +110,22 @@ class Mlflow(Tracker):
             self.files = boolean("hydra.callbacks.mlflow.files", files)
             self.uri, self.experiment = uri, text("hydra.callbacks.mlflow.experiment", experiment)
 
-    def log(self, title: str, folder: Path, result: Result) -> None:
+    def log(self, title: str, folder: Path, run: TrackedRun) -> None:
         import mlflow
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(tracking_uri=self.uri)
         found = client.get_experiment_by_name(self.experiment)
         number = found.experiment_id if found else client.create_experiment(self.experiment)
-        run = client.create_run(number, run_name=title, tags={"mpc_appraisal.folder": title}).info.run_id
-        params = [mlflow.entities.Param(k, str(v)[:6000]) for k, v in tracked_settings(result).items()]
+        made = client.create_run(number, run_name=title, tags={"mpc_appraisal.folder": title}).info.run_id
+        params = [mlflow.entities.Param(k, str(v)[:6000]) for k, v in run.settings.items()]
         stamp = int(1000 * os.stat(folder / finished.RECORDS).st_mtime)
-        metrics = [mlflow.entities.Metric(k, v, stamp, 0) for k, v in tracked_numbers(result).items()]
-        client.log_batch(run, metrics=metrics, params=params)
+        metrics = [mlflow.entities.Metric(k, v, stamp, 0) for k, v in run.numbers.items()]
+        client.log_batch(made, metrics=metrics, params=params)
         if self.files:
             for path in sorted({path for pattern in FILES for path in folder.glob(pattern)}):
-                client.log_artifact(run, str(path))
-        client.set_terminated(run)
+                client.log_artifact(made, str(path))
+        client.set_terminated(made)
 
 
 class Tensorboard(Tracker):
@@ -138,17 +141,16 @@ class Tensorboard(Tracker):
         with _stopping():
             self.folder = text("hydra.callbacks.tensorboard.folder", folder)
 
-    def log(self, title: str, folder: Path, result: Result) -> None:
+    def log(self, title: str, folder: Path, run: TrackedRun) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         own = title.replace(os.sep, "-").lstrip(".-") or "run"
-        numbers = tracked_numbers(result)
         with SummaryWriter(str(Path(self.folder) / own)) as writer:
-            for name, number in numbers.items():
+            for name, number in run.numbers.items():
                 writer.add_scalar(name, number)
-            stated = tracked_settings(result).items()
+            stated = run.settings.items()
             settings = {key: value if isinstance(value, (bool, int, float)) else str(value) for key, value in stated}
-            agreed = {f"hparam/{name}": number for name, number in numbers.items() if name.startswith("agreement/")}
+            agreed = {f"hparam/{name}": number for name, number in run.numbers.items() if name.startswith(LEADING)}
             writer.add_hparams(settings, agreed, run_name=".")
 
 
@@ -171,25 +173,24 @@ class Wandb(Tracker):
             self.project = text("hydra.callbacks.wandb.project", project)
             self.folder = text("hydra.callbacks.wandb.folder", folder)
 
-    def log(self, title: str, folder: Path, result: Result) -> None:
+    def log(self, title: str, folder: Path, run: TrackedRun) -> None:
         import wandb
 
         Path(self.folder).mkdir(parents=True, exist_ok=True)
         settings = wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True)
-        run = wandb.init(
+        opened = wandb.init(
             project=self.project,
             name=title,
             dir=self.folder,
             mode=self.mode,
-            config=tracked_settings(result),
+            config=dict(run.settings),
             settings=settings,
             reinit="create_new",
         )
-        run.summary.update(tracked_numbers(result))
-        columns = ["method", "candidate", "value", "plaintext_value", "utility", "level"]
-        rows = [[getattr(record, key) for key in columns] for record in result]
-        run.log({"values": wandb.Table(columns=columns, data=rows)})
-        run.finish()
+        opened.summary.update(dict(run.numbers))
+        if run.rows:
+            opened.log({run.name: wandb.Table(columns=list(run.columns), data=[list(row) for row in run.rows])})
+        opened.finish()
 
 
 class _stopping:

@@ -76,6 +76,9 @@ STABLE_NAMES = {
     "mpc_appraisal.attacks.measures.ImageRecovery": "mpc_appraisal.attacks.measures.ImageRecovery",
     "mpc_appraisal.attacks.measures.InstaHideChallenge": "mpc_appraisal.attacks.measures.InstaHideChallenge",
     "mpc_appraisal.attacks.measures.SeedSearch": "mpc_appraisal.attacks.measures.SeedSearch",
+    "mpc_appraisal.attacks.measures.Extraction": "mpc_appraisal.attacks.measures.Extraction",
+    "mpc_appraisal.attacks.measures.Inflation": "mpc_appraisal.attacks.measures.Inflation",
+    "mpc_appraisal.attacks.measures.MersenneTwister": "mpc_appraisal.attacks.measures.MersenneTwister",
     "mpc_appraisal.transformations.InstaHideCross": "mpc_appraisal.transformations.InstaHideCross",
     "mpc_appraisal.transformations.InstaHideInside": "mpc_appraisal.transformations.InstaHideInside",
 }

@@ -18,6 +18,8 @@ from mpc_appraisal.reporting.json_lines import read_lines
 from mpc_appraisal.reporting.learning_record import FINDING
 
 FILE = "attacks.json"
+EVERY = "all"  # the choice of all attacks that fit
+ADDED = {"chosen"}  # keys that files of earlier versions lack
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Attacked:
         plain_seconds: The seconds of the same in the clear.
         megabytes: What all parties sent; None where the session is plain.
         attacks: The findings, dictionaries with the keys FINDING; there may be none, where no attack fits.
+        chosen: The attack that was chosen, or EVERY. Where it is another than EVERY, others may fit too.
     """
 
     label: str
@@ -39,6 +42,7 @@ class Attacked:
     plain_seconds: float
     megabytes: float | None
     attacks: Sequence[Mapping[str, Any]]
+    chosen: str = EVERY
 
     def write(self, folder: str | Path) -> None:
         """Write the file into the folder of a run."""
@@ -58,6 +62,7 @@ class Attacked:
 def _made(facts: dict[str, Any]) -> Attacked:
     findings = facts.get("attacks")
     fits = isinstance(findings, list) and all(isinstance(one, dict) and set(one) >= FINDING for one in findings)
-    if not fits or set(facts) != set(Attacked.__dataclass_fields__):
+    known = set(Attacked.__dataclass_fields__)
+    if not fits or not known - ADDED <= set(facts) <= known:
         raise InputError("attacks", sorted(facts), "the file that a run with an attack wrote")
     return Attacked(**facts)

@@ -25,6 +25,7 @@ KEYS = {
 ACCURACY = {"private", "plain", "always"}
 COST = {"seconds", "plain_seconds", "bytes", "rounds"}
 FINDING = {"attack", "setting", "recovered", "chance", "meaning", "stops"}
+PROTOCOL = "the protocol"  # what a finding is against, unless it says otherwise
 ONE_LINE = "one line of a run of private learning"
 
 
@@ -58,7 +59,7 @@ class LearningRecord:
     @property
     def best(self) -> Mapping[str, Any] | None:
         """The finding that is the farthest above chance, of those that the protocol's assumptions allow, or None."""
-        allowed = [found for found in self["attacks"] if found.get("assumed", True)]
+        allowed = [found for found in self["attacks"] if counts(found)]
         return max(allowed, key=above, default=None)
 
     def write(self, path: str | Path) -> None:
@@ -84,6 +85,11 @@ class LearningRecord:
         if len(found) != 1:
             raise InputError(str(path), f"{len(found)} lines", ONE_LINE)
         return found[0]
+
+
+def counts(finding: Mapping[str, Any]) -> bool:
+    """Return whether a finding counts against the protocol: its assumptions allow it, and the protocol is attacked."""
+    return finding.get("assumed", True) and finding.get("against", PROTOCOL) == PROTOCOL
 
 
 def above(finding: Mapping[str, Any]) -> float:

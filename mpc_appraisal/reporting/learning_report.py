@@ -16,8 +16,10 @@ from matplotlib.figure import Figure
 
 from mpc_appraisal.reporting.brief import print_facts
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE, plain, save
-from mpc_appraisal.reporting.learning_record import LearningRecord, above
+from mpc_appraisal.reporting.learning_record import PROTOCOL, LearningRecord, above
 from mpc_appraisal.reporting.page import Image, Lead, Page, write_page
+from mpc_appraisal.reporting.recovered_images import CAPTION as RECOVERED
+from mpc_appraisal.reporting.recovered_images import RecoveredImages, recovered_figure
 from mpc_appraisal.reporting.table import DASH, Table, number
 from mpc_appraisal.reporting.tiles import Tile
 
@@ -105,15 +107,17 @@ def attacks_table(findings: Sequence[Mapping[str, Any]]) -> Table:
     rows = [
         (one["attack"], one["setting"], f"{one['recovered']:.3f}", f"{one['chance']:.3f}", f"{above(one):.2f}",
          one["meaning"], one["stops"], DASH if one.get("stopped") is None else f"{one['stopped']:.3f}",
-         "yes" if one.get("assumed", True) else "no")
+         "yes" if one.get("assumed", True) else "no", one.get("against", PROTOCOL))
         for one in findings
     ]  # fmt: skip
-    header = ("attack", "setting", "recovered", "chance", "above chance", "of what", "stops", "there", "assumed")
+    header = ("attack", "setting", "recovered", "chance", "above chance", "of what", "stops", "there", "assumed",
+              "against")  # fmt: skip
     notes = (
         "Above chance: (recovered - chance) / (1 - chance). Assumed: whether the protocol's assumptions allow it; "
-        "parties that collude break them, and so do keys that can be searched for.",
+        "parties that collude break them, and so do keys that can be searched for. Against: what is attacked; no "
+        "protocol stops attacks on what is opened, or on which rows are offered.",
     )
-    return Table("Attacks", header, "llrrrllrl", rows, notes if rows else ("No attack was measured.",))
+    return Table("Attacks", header, "llrrrllrll", rows, notes if rows else ("No attack was measured.",))
 
 
 def cost_table(record: LearningRecord) -> Table:
@@ -149,15 +153,23 @@ def facts_table(record: LearningRecord) -> Table:
     return Table("Run", ("fact", "value"), "ll", rows)
 
 
-def write_learning(record: LearningRecord, folder: str | Path) -> list[Path]:
-    """Write report.md, report.html and the figure into `folder`, and return their paths."""
-    images = save(attacks_figure(record), folder, "attacks")
+def write_learning(record: LearningRecord, folder: str | Path, recovered: Sequence[RecoveredImages] = ()) -> list[Path]:
+    """Write report.md, report.html and the figures into `folder`, and return their paths.
+
+    recovered: images that attacks recovered of a public data set.
+    """
+    images, table, beside = save(attacks_figure(record), folder, "attacks"), attacks_table(record["attacks"]), {}
+    drawn = recovered_figure(recovered)
+    if drawn is not None:
+        pictures = save(drawn, folder, "recovered")
+        images, beside = (*images, *pictures), {table.title: Image(pictures[1], RECOVERED)}
     page = Page(
         TITLE,
-        main=[summary_table(record), attacks_table(record["attacks"]), opened_table(record), cost_table(record)],
+        main=[summary_table(record), table, opened_table(record), cost_table(record)],
         trust=[*record["leakage"], record["trust"]],
         details=[facts_table(record)],
         lead=Lead(learning_tiles(record), Image(images[1], CAPTION if record["attacks"] else ACCURACIES)),
+        beside=beside,
         trust_title="What leaks, and trust",
     )
     return [*write_page(page, folder), *images]

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mpc_appraisal.reporting.attacked import EVERY
 from mpc_appraisal.reporting.figures import BLUE, GREY, ORANGE, plain
-from mpc_appraisal.reporting.learning_record import LearningRecord, above
+from mpc_appraisal.reporting.learning_record import PROTOCOL, LearningRecord, above, counts
 from mpc_appraisal.reporting.point_labels import labels_beside
 from mpc_appraisal.reporting.run_folders import DONE, RunFolder
 from mpc_appraisal.reporting.table import DASH, Table, number
@@ -98,7 +99,8 @@ def _facts(run: RunFolder) -> dict[str, Any]:
         settings = {"label": a.label, "operation": a.operation}
         return {"label": a.label, "settings": settings, "operation": a.operation, "accuracy": None,
                 "plain_accuracy": None, "seconds": a.seconds, "plain_seconds": a.plain_seconds, "mb": a.megabytes,
-                "attacks": a.attacks, "tried": True}  # fmt: skip
+                "attacks": a.attacks,
+                "tried": a.chosen == EVERY or any(map(counts, a.attacks))}  # fmt: skip
     r: LearningRecord = run.learning
     kept = {k: v for k, v in r["settings"].items() if k.startswith(("protocol.", "data")) and k != "data.digest"}
     return {"label": r["label"], "settings": {"label": r["label"], **kept}, "accuracy": r["accuracy"]["private"],
@@ -125,7 +127,7 @@ def _point(key: tuple[str, ...], group: Sequence[dict[str, Any]]) -> LeakPoint:
     found: dict[str, list[Mapping[str, Any]]] = {}
     for one in group:
         for finding in one["attacks"]:
-            if finding.get("assumed", True):
+            if counts(finding):
                 found.setdefault(finding["attack"], []).append(finding)
     best = max(found, key=lambda name: fmean(map(above, found[name])), default=None)
     none = NO_ATTACK if any(one["tried"] for one in group) else NOT_TRIED
@@ -179,6 +181,28 @@ def leak_table(points: Sequence[LeakPoint]) -> Table:
     return Table(TITLE, header, "llrrrrrrlrrr", rows, notes)
 
 
+def other_attacks_table(runs: Sequence[RunFolder]) -> Table:
+    """Return what attacks recovered that no protocol can stop, as means over runs. There may be no rows."""
+    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for run in runs:
+        for one in run.attacked.attacks if run.attacked is not None else ():
+            if one.get("against", PROTOCOL) != PROTOCOL:
+                found.setdefault((run.attacked.label, one["attack"], one["against"]), []).append(one)
+    rows = []
+    for (label, attack, against), group in found.items():
+        stopped = [one["stopped"] for one in group if one.get("stopped") is not None]
+        means = [fmean(one[key] for one in group) for key in ("recovered", "chance")]
+        cells = (*(f"{mean:.3f}" for mean in means), f"{fmean(map(above, group)):.2f}", group[0]["meaning"])
+        rows.append((label, attack, against, str(len(group)), *cells, f"{fmean(stopped):.3f}" if stopped else DASH))
+    header = ("protocol", "attack", "against", "runs", "recovered", "chance", "above chance", "of what",
+              "where it stops")  # fmt: skip
+    notes = (
+        "Means over runs. These attacks begin from what every protocol opens, or from which rows are offered, so that "
+        "they count against no protocol. Each run's own page says where they stop.",
+    )
+    return Table("Attacks on what is opened or offered", header, "lllrrrrlr", rows, notes)
+
+
 def short_table(points: Sequence[LeakPoint]) -> Table:
     """Return the columns of `leak_table` that fit a terminal of 80 columns."""
     full = leak_table(points)
@@ -195,7 +219,10 @@ def leak_sentences(points: Sequence[LeakPoint]) -> list[str]:
     known = [p for p in points if p.above is not None]
     if known:
         worst, least = max(known, key=lambda p: p.above), min(known, key=lambda p: p.above)
-        said.append(f"Most is recovered of {worst.label}: {worst.above:.2f} above chance, by {worst.attack}.")
+        if worst.recovered is None:
+            said.append("No attack on these protocols fits, which is no proof that none leaks.")
+        else:
+            said.append(f"Most is recovered of {worst.label}: {worst.above:.2f} above chance, by {worst.attack}.")
         if least.above < worst.above:
             said.append(f"Least is recovered of {least.label}: {least.above:.2f} above chance ({least.attack}).")
     ran = [p for p in points if p.ratio is not None]
@@ -211,7 +238,8 @@ def leak_tiles(points: Sequence[LeakPoint]) -> list[Tile]:
     known = [p for p in points if p.above is not None]
     if known:
         worst = max(known, key=lambda p: p.above)
-        tiles.append((f"{worst.above:.2f}", f"of {worst.label} recovered above chance, by {worst.attack}"))
+        by = NO_ATTACK if worst.recovered is None else f"by {worst.attack}"
+        tiles.append((f"{worst.above:.2f}", f"of {worst.label} recovered above chance, {by}"))
     safe = [p for p in known if p.ratio is not None and p.above < 0.05]
     if safe:
         best = min(safe, key=lambda p: p.ratio)
@@ -219,6 +247,16 @@ def leak_tiles(points: Sequence[LeakPoint]) -> list[Tile]:
             (f"{number(best.ratio, 2)} x", f"the seconds in the clear: {best.label}; no attack here recovers anything")
         )
     return tiles
+
+
+def tiles_of_both(agreement: Sequence[Tile], points: Sequence[LeakPoint]) -> list[Tile]:
+    """Return the numbers that lead a page of appraisals and of protocols that were compared by cost and leak.
+
+    agreement: the numbers of the appraisals, of which the first leads. The largest leak follows, and the cheapest
+    protocol that leaks nothing here, or else the next number of the appraisals.
+    """
+    leaks = leak_tiles(points)[1:]
+    return [*agreement[:1], *leaks, *agreement[1:]][:3]
 
 
 def leak_sources(runs: Sequence[RunFolder]) -> list[str]:

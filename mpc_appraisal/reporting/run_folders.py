@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ FINISHED, RECORDS, SUPERSEDED, FAILURE = (
     "failure.json",
 )
 HYDRA = ".hydra"
+MARKET = "marketplace"  # the kind of a marketplace's record
+# What a marketplace's record has to state to be read here; the marketplace itself reads more of it.
+OF_MARKET = {"protocol", "label", "seed", "session", "costs", "errors", "offered", "selected", "verdicts", "versions"}
 DONE, UNMARKED, FAILED, DAMAGED, OTHER, EMPTY = (
     "finished",
     "records without a mark",
@@ -55,6 +58,7 @@ class RunFolder:
         attacked: What attacks on the protocol of an appraisal or a marketplace recovered; None where none was chosen.
         reason: The error in words, where one is known.
         overrides: The words of the command line that described the run.
+        market: The facts of a marketplace's record; None for another kind of run.
     """
 
     sweep: str
@@ -65,11 +69,17 @@ class RunFolder:
     overrides: tuple[str, ...] = ()
     learning: LearningRecord | None = None
     attacked: Attacked | None = None
+    market: Mapping[str, Any] | None = None
 
     @property
     def whole(self) -> bool:
         """Whether the run's records are read."""
         return self.result is not None or self.learning is not None
+
+    @property
+    def lost(self) -> bool:
+        """Whether the run failed or is unfinished, so that nothing of it can be shown."""
+        return not self.whole and self.attacked is None and self.market is None
 
 
 def sha256_of(path: Path) -> str | None:
@@ -121,6 +131,11 @@ def run_folders(folders: Sequence[str | Path]) -> list[RunFolder]:
     return found
 
 
+def run_folder(place: str | Path) -> RunFolder:
+    """Return the run in one folder, whose records are there."""
+    return _run_folder(str(place), Path(place), Path(place))
+
+
 def _order(root: Path, place: Path) -> list[tuple[int, int, str]]:
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in place.relative_to(root).parts]
 
@@ -144,7 +159,9 @@ def _run_folder(sweep: str, root: Path, place: Path) -> RunFolder:
         reason = "" if other else f"{error.value}; expected {error.expected}"
         if not other:
             return RunFolder(**named, state=DAMAGED, reason=reason)
-        return RunFolder(**named, state=OTHER, attacked=_attacked(place))
+        facts = _first_object(place / RECORDS)
+        market = facts if facts.get("kind") == MARKET and set(facts) >= OF_MARKET else None
+        return RunFolder(**named, state=OTHER, attacked=_attacked(place), market=market)
     if not len(result):
         return RunFolder(**named, state=EMPTY)
     return RunFolder(**named, state=done, result=result, attacked=_attacked(place))

@@ -1,7 +1,8 @@
 """Two sweeps side by side: two versions, two engines, two protocols, or two of anything.
 
-In go two folders of sweeps, A and B. Out comes a page like that of `sweep_report`: what differs between the two, and
-for each condition and method agreement, values and cost of A and of B, with B minus A or B / A. Rows belong together if
+In go two folders of sweeps, A and B, of appraisals, of private learning or of markets. Out comes a page like that of
+`sweep_report`: what differs between the two, and for each condition and method agreement, values and cost of A and of
+B, with B minus A or B / A. Protocols, attacks and markets are compared by `compare_protocols`. Rows belong together if
 the settings that differ within A or within B are the same; a row of one sweep alone has no partner. The names of the
 files have to stay, because the documentation refers to them.
 """
@@ -13,9 +14,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpc_appraisal.reporting.compare_protocols import CAPTION as LEAKS
+from mpc_appraisal.reporting.compare_protocols import TITLE as PROTOCOLS
+from mpc_appraisal.reporting.compare_protocols import (
+    protocols_figure,
+    protocols_frame,
+    protocols_sentences,
+    protocols_table,
+    protocols_tiles,
+)
 from mpc_appraisal.reporting.load import SETTINGS, frame_of
 from mpc_appraisal.reporting.page import Image, Lead
-from mpc_appraisal.reporting.run_folders import run_folders
+from mpc_appraisal.reporting.run_folders import RunFolder, run_folders
 from mpc_appraisal.reporting.sweep_data import SweepData, sweep_of, write_frame
 from mpc_appraisal.reporting.sweep_report import (
     AGREEMENT,
@@ -29,6 +39,7 @@ from mpc_appraisal.reporting.sweep_report import (
 from mpc_appraisal.reporting.sweep_tables import condition_names, interval, own_settings
 from mpc_appraisal.reporting.table import DASH, Table, number
 from mpc_appraisal.reporting.tiles import comparison_tiles
+from mpc_appraisal.reporting.tracked import tracked_run
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -56,13 +67,23 @@ def write_comparison(a: str | Path, b: str | Path, out: str | Path) -> tuple[lis
     names = pair[0].names
     figure = comparison_figure(rows, names)
     drawn = None if figure is None else Image(save(figure, out, "comparison")[1], CAPTION)
-    parts = [differing, agreement_rows(rows, names), cost_rows(rows, names), failed_table(both)]
+    protocols = protocols_frame(*(one.runs for one in pair))
+    files += write_frame(protocols, out / TABLES, "protocols") if len(protocols) else []
+    leaks = protocols_figure(*(one.runs for one in pair))
+    pictured = None if leaks is None else Image(save(leaks, out, "leaks")[1], LEAKS)
+    parts = [differing, agreement_rows(rows, names), cost_rows(rows, names), protocols_table(protocols)]
+    shown = [(table, None) for table in (*parts, failed_table(both)) if table.rows]
+    common = (rows["seeds_a"].notna() & rows["seeds_b"].notna()).any()
+    first = (drawn or pictured) if common else (pictured or drawn)
+    if first is drawn and pictured is not None:
+        shown = [(table, pictured if table.title == PROTOCOLS else None) for table, _ in shown]
+    tiles = comparison_tiles(rows) if common else protocols_tiles(protocols) or comparison_tiles(rows)
     header, index = index_of(both, out)
     page = SweepPage(
         TITLE,
-        Lead(comparison_tiles(rows), drawn),
-        in_short(str(a), str(b), pair, rows),
-        [(table, None) for table in parts if table.rows],
+        Lead(tiles, first),
+        in_short(str(a), str(b), pair, rows) + protocols_sentences(protocols),
+        shown,
         trust_of_runs(both),
         header,
         index,
@@ -105,7 +126,20 @@ def _facts(sweep: SweepData) -> dict[str, frozenset[str]]:
     for record in records:
         for key, value in {**record.versions, "revision": record.revision}.items():
             found[f"version of {key}" if key != "revision" else key] = found.get(key, frozenset()) | {str(value)}
+    for run in sweep.runs:
+        for key, value in _facts_of(run).items():
+            found[key] = found.get(key, frozenset()) | {str(value)}
     return {key: values for key, values in found.items() if values}
+
+
+def _facts_of(run: RunFolder) -> dict[str, object]:
+    """Return the settings, versions and revision of a run of private learning or of a marketplace."""
+    other = run.learning.facts if run.learning is not None else run.market
+    tracked = tracked_run(run) if other is not None else None
+    if tracked is None:
+        return {}
+    known = {**tracked.settings, **{f"version of {key}": value for key, value in other["versions"].items()}}
+    return known | {"revision": other.get("revision")}
 
 
 def _several(values: frozenset[str] | None, most: int = 4) -> str:
@@ -161,11 +195,11 @@ def _pairs(a: SweepData, b: SweepData) -> DataFrame:
 
 def in_short(a: str, b: str, pair: tuple[SweepData, SweepData], rows: DataFrame) -> list[str]:
     """Return what the comparison found, in sentences with figures."""
-    counts = [sum(run.whole for run in one.runs) for one in pair]
+    counts = [sum(not run.lost for run in one.runs) for one in pair]
     both = rows[rows["seeds_a"].notna() & rows["seeds_b"].notna()]
-    said = [
-        f"A is {a} with {counts[0]} runs, B is {b} with {counts[1]} runs; {len(both)} of {len(rows)} rows are in both."
-    ]
+    said = [f"A is {a} with {counts[0]} runs, B is {b} with {counts[1]} runs."]
+    if len(rows):
+        said = [f"{said[0][:-1]}; {len(both)} of {len(rows)} rows are in both."]
     keys = [*pair[0].names, "method", "seed"]
     if all(len(one.per_run) for one in pair):
         left, right = (one.per_run.set_index(keys)["agreement"].dropna() for one in pair)

@@ -25,6 +25,8 @@ from mpc_appraisal.reporting.learning_sweep import (
     leak_sources,
     leak_table,
     leak_tiles,
+    other_attacks_table,
+    tiles_of_both,
 )
 from mpc_appraisal.reporting.metrics import BAND
 from mpc_appraisal.reporting.page import Image, Lead, render
@@ -137,17 +139,21 @@ def sweep_page(sweep: SweepData, images: dict[str, Image], out: Path, files: Seq
         ]
     if len(sweep.measured):
         parts.insert(2, (measured_cells(sweep.measured, sweep.names), None))
-    first = next((images[name] for name in ("agreement", "levels") if name in images), None)
+    points = leak_points(sweep.runs)
+    first = next((images[name] for name in ("leaks", "agreement", "levels") if name in images), None)
+    if "agreement" in images and images["agreement"] is not first:
+        parts[0] = (parts[0][0], images["agreement"])
     if "levels" in images and images["levels"] is not first:
         parts.insert(2, (Table("Values by level", (), "", []), images["levels"]))
-    points = leak_points(sweep.runs)
     if points:
-        parts.append((leak_table(points), images.get("leaks") if first is not None else None))
+        parts.insert(0 if "leaks" in images else len(parts), (leak_table(points), None))
+    parts += [(table, None) for table in (other_attacks_table(sweep.runs),) if table.rows]
     parts += [(table, None) for table in (failed_table(sweep),) if table.rows]
     header, rows = index_of(sweep, out)
-    learned = points and not len(sweep.results)
-    lead = Lead(leak_tiles(points) if learned else sweep_tiles(sweep), images.get("leaks") if first is None else first)
-    return SweepPage(TITLE, lead, in_short(sweep), parts, trust_of_runs(sweep), header, rows, files)
+    tiles = sweep_tiles(sweep)
+    if points:
+        tiles = tiles_of_both(sweep_tiles(sweep, False), points) if len(sweep.results) else leak_tiles(points)
+    return SweepPage(TITLE, Lead(tiles, first), in_short(sweep), parts, trust_of_runs(sweep), header, rows, files)
 
 
 # ---- in short ----
@@ -156,7 +162,7 @@ def sweep_page(sweep: SweepData, images: dict[str, Image], out: Path, files: Seq
 def in_short(sweep: SweepData) -> list[str]:
     """Return what was found, in three to five sentences with figures."""
     whole = [run for run in sweep.runs if run.whole]
-    failed = sum(not run.whole and run.attacked is None for run in sweep.runs)
+    failed = sum(run.lost for run in sweep.runs)
     learned = leak_sentences(leak_points(sweep.runs))
     lost = f" Without results: {failed} of {len(sweep.runs)} runs, failed or unfinished." if failed else ""
     if not whole and not learned:
@@ -319,11 +325,7 @@ def openings_cells(sweep: SweepData) -> Table:
 
 def failed_table(sweep: SweepData) -> Table:
     """Return the runs that have no records which count, and why. There may be no rows."""
-    rows = [
-        (run.folder, run.state, run.reason or DASH, " ".join(run.overrides))
-        for run in sweep.runs
-        if not run.whole and not run.attacked
-    ]
+    rows = [(run.folder, run.state, run.reason or DASH, " ".join(run.overrides)) for run in sweep.runs if run.lost]
     return Table("Failed or unfinished", ("run", "state", "reason", "described by"), "llll", rows)
 
 

@@ -100,8 +100,11 @@ def pooled(known: DataFrame, names: Sequence[str], a: str, b: str) -> list[float
     return (left - right).dropna().tolist()
 
 
-def sweep_tiles(sweep: SweepData) -> list[Tile]:
-    """Return the best mean agreement, its lead over the next method or the number of runs, and the cost of a run."""
+def sweep_tiles(sweep: SweepData, runs_too: bool = True) -> list[Tile]:
+    """Return the best mean agreement, its lead over the next method or the number of runs, and the cost of a run.
+
+    runs_too: whether the number of runs stands in the place of a number that is not known.
+    """
     runs = sum(run.result is not None for run in sweep.runs)
     counts = (str(runs), f"whole run{'s' * (runs != 1)} of {len(sweep.runs)}")
     if not len(sweep.results):
@@ -125,7 +128,7 @@ def sweep_tiles(sweep: SweepData) -> list[Tile]:
         sent = f", {number(mean['megabytes'], 3)} MB" if mean["megabytes"] > 0 else ""
         who = best if best is not None else "a method"
         tiles.append((f"{number(mean['seconds'], 2)} s{sent}", f"a run of {who}, all candidates together"))
-    return ([counts] if len(tiles) < 3 else []) + tiles
+    return ([counts] if runs_too and len(tiles) < 3 else []) + tiles
 
 
 def comparison_tiles(rows: DataFrame) -> list[Tile]:

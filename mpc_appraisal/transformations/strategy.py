@@ -34,6 +34,24 @@ VIEWS = {
     "cloud": "first-layer outputs of sellers' images, and the masked layers of a shopper's network",
     "encodings": "mixed images with random signs",
     "cross_encodings": "mixed images with random signs, of two private images and public ones, and their labels",
+    "answers": "what an appraisal opens of rows that the data owner chooses",
+    "offers": "the values of rows that sellers choose to offer",
+    "masked_product": "messages of a product on shares, whose masks torch's generator draws",
+}
+# For each view, the runs that leave it.
+LEFT_BY = {
+    "helper": "protocol=rtas, rtas_training or float_shares",
+    "helper_training": "protocol=rtas_training or float_shares with protocol.epochs of 2 or more",
+    "first_layer": "protocol=rtas_fast",
+    "float_shares": "protocol=float_shares",
+    "cloud": "protocol=ife_transform",
+    "encodings": "protocol=instahide or instahide_inside",
+    "cross_encodings": "protocol=instahide",
+    "answers": "an appraisal (protocol=shares or rtas) by gradient_norm with model=softmax_regression, of which "
+    "release=value or release=bit tells the data owner",
+    "offers": "an appraisal (protocol=shares or rtas) of two candidates or more with class labels, by gradient_norm, "
+    "influence or finetuning",
+    "masked_product": "an appraisal with session.engine=stock by a method that reads the model",
 }
 PLAIN, SPAWN = "plain", "spawn"
 

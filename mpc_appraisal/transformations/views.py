@@ -1,13 +1,14 @@
-"""The views that protocols of private learning leave, from which attacks begin.
+"""The views that protocols leave, from which attacks begin: of private learning, the marketplace and appraisals.
 
-A view is made from the training in the clear, which takes the same steps as the private one: it holds what a party of
-the protocol is shown, and beside it the private rows, by which an attack is measured. So no view may be stored or sent.
+A view is made from the computation in the clear, which takes the same steps as the private one: it holds what a party
+of the protocol is shown, and beside it the private rows, by which an attack is measured. So no view may be stored or
+sent.
 A field may be added with a default.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.models.secret_layers import Layer
+from mpc_appraisal.models.softmax_regression import SoftmaxRegression
 from mpc_appraisal.transformations.rtas_layers import Model
 
 
@@ -88,3 +90,53 @@ class CloudView:
     own: Callable[[Tensor], Tensor]
     known: Dataset
     test: Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class AnswersView:
+    """What a data owner is told that chooses the rows which are appraised by the gradient norm.
+
+    Attributes:
+        answer: A function from a data set to what is opened of it to the data owner: its value, or whether its value
+            reaches the model owner's threshold.
+        bits: Whether the answers are bits.
+        model: The model owner's model, which is private.
+        known: Rows of the data owner.
+        test: Rows on which a copy of the model is compared with it.
+    """
+
+    answer: Callable[[Dataset], float | bool]
+    bits: bool
+    model: SoftmaxRegression
+    known: Dataset
+    test: Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class OffersView:
+    """What sellers have that choose which rows they offer, and the values that these rows then get.
+
+    Attributes:
+        valued: For each method by its name, a function from a data set to its value for the buyer, in the clear.
+        candidates: The data sets on offer, one for each seller.
+        own: The buyer's rows, whose range and longest row bound what it admits.
+        l2: The strength of the buyer's regulariser, which is public.
+    """
+
+    valued: Mapping[str, Callable[[Dataset], float]]
+    candidates: tuple[Dataset, ...]
+    own: Dataset
+    l2: float
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedProductView:
+    """What a data owner has whose rows are multiplied by the model owner's weights on shares that masks hide.
+
+    Attributes:
+        x: The rows with the constant feature, (n, d + 1), which the data owner knows.
+        weights: The model owner's weights (d + 1, C), which are private.
+    """
+
+    x: Tensor
+    weights: Tensor

@@ -130,7 +130,8 @@ def test_an_attack_that_does_not_fit_is_refused_with_those_that_do():
     with pytest.raises(InputError) as caught:
         attacks_on(Membership(), protocol.name, protocol.shows, EVERY)
     assert str(caught.value) == (
-        "attack: got membership; expected one that fits protocol=rtas_fast: none, all, known_rows"
+        "attack: got membership; expected one that fits protocol=rtas_fast: none, all, known_rows; "
+        "this one fits protocol=rtas, rtas_training or float_shares"
     )
     assert attacks_on(NoAttack(), "x", tuple(VIEWS), EVERY) == []
     assert attacks_on(EveryAttack(), "x", SharesTraining().shows, EVERY) == []

@@ -194,5 +194,5 @@ def test_attacks_that_begin_from_another_view_are_refused_by_name():
     assert [each.name for each in attacks_on(EveryAttack(), inside.name, inside.shows, EVERY)] == ["image_ranking"]
     assert attacks_on(NoAttack(), inside.name, inside.shows, EVERY) == []
     for wrong in (ImageRecovery(), SeedSearch(), InstaHideChallenge(), Membership()):
-        with pytest.raises(InputError, match=r"protocol=instahide_inside: none, all, image_ranking$"):
+        with pytest.raises(InputError, match=r"protocol=instahide_inside: none, all, image_ranking; this one fits"):
             attacks_on(wrong, inside.name, inside.shows, EVERY)

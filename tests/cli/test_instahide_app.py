@@ -77,7 +77,7 @@ def test_an_answer_is_scored_again_only_if_a_file_has_changed(tmp_path):
 
 
 def test_a_sweep_compares_both_mixtures_and_resumes(tmp_path):
-    words = ["--multirun", "protocol=instahide,instahide_inside", "++protocol.rows=60", "++protocol.epochs=2"]
+    words = ["--multirun", "protocol=instahide,instahide_inside", "protocol.rows=60", "protocol.epochs=2"]
     words += ["attack=image_ranking", "session=plain", "hydra.sweep.dir=S", "resume=true"]
     ran(*words, folder=tmp_path)
     before = [path.read_bytes() for path in sorted(tmp_path.glob("S/*/records.jsonl"))]

@@ -15,6 +15,7 @@ from mpc_appraisal.cli.learning import learn
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Digits
 from mpc_appraisal.reporting.learning_record import LearningRecord
+from mpc_appraisal.reporting.learning_sweep import leak_points
 from mpc_appraisal.reporting.run_folders import run_folders
 
 SMALL = ("protocol.rows=96", "protocol.tested=60", "protocol.epochs=2", "session=plain")
@@ -28,8 +29,7 @@ def composed(*words: str) -> LearningRecord:
 def sweep(tmp_path_factory) -> tuple[Path, str]:
     """Return the folder of a sweep with one run of real parties for each protocol, and what it printed."""
     root = tmp_path_factory.mktemp("learning")
-    small = [f"++{word}" for word in SMALL[:3]]  # the keys of a group that is swept are stated with ++
-    words = ("--multirun", "protocol=rtas_training,float_shares", "attack=all", *small, "hydra.sweep.dir=out")
+    words = ("--multirun", "protocol=rtas_training,float_shares", "attack=all", *SMALL[:3], "hydra.sweep.dir=out")
     done = run_app(*words, folder=root / "first")
     assert done.returncode == 0, done.stderr
     again = run_app(*words, "resume=true", folder=root / "first")
@@ -136,3 +136,41 @@ def test_an_appraisal_by_rtas_is_attacked_in_the_same_run(tmp_path):
     assert run.attacked.seconds > 0 and run.attacked.plain_seconds > 0
     assert "Attacks on the protocol: membership" in done.stdout
     assert "## Attacks" in (tmp_path / "a" / "out" / "report.md").read_text()
+
+
+def test_attacks_on_an_appraisal_of_own_files_are_resumed_and_stand_in_the_sweep_and_not_in_the_picture(tmp_path):
+    train, test = Digits().load()
+    slices = {"own": train.subset(range(200)), "a": train.subset(range(200, 240)), "b": train.subset(range(240, 280))}
+    for name, part in {**slices, "test": test}.items():
+        np.savez(tmp_path / f"{name}.npz", x=part.x.numpy(), y=part.y.numpy())
+    files = [f"party.train={tmp_path}/own.npz", f"party.test={tmp_path}/test.npz",
+             f"party.data=[{tmp_path}/a.npz,{tmp_path}/b.npz]"]  # fmt: skip
+    words = ("--multirun", "attack=extraction,inflation", "appraisal=gradient_norm", "session=plain", *files,
+             "baselines.true_utility=false", "hydra.sweep.dir=out")  # fmt: skip
+    done = run_app(*words, folder=tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    again = run_app(*words, "resume=true", folder=tmp_path / "a")
+    assert again.returncode == 0 and again.stdout.count("finished before, nothing computed") == 2
+    found = [run.attacked.attacks for run in run_folders([tmp_path / "a" / "out"])]
+    assert [one["attack"] for (one,) in found] == ["extraction", "inflation: gradient norm"]
+    assert found[0][0]["recovered"] > 0.95 and all(one["recovered"] > one["chance"] for (one,) in found)
+    assert "## Attacks" in (tmp_path / "a" / "out" / "0" / "report.md").read_text()
+    page = (tmp_path / "a" / "out" / "report.md").read_text()
+    assert "## Attacks on what is opened or offered" in page and "extraction" in page
+    assert {point.attack for point in leak_points(run_folders([tmp_path / "a" / "out"]))} == {"no attack measured"}
+    alone = ("attack=inflation", "session=plain", *files[:2], f"party.data={tmp_path}/a.npz")
+    one = run_app(*alone, folder=tmp_path / "b")
+    assert one.returncode == 2 and "attack: got inflation; expected two candidates or more" in one.stderr
+
+
+def test_what_an_appraisal_by_crypten_sends_gives_the_weights_away(tmp_path):
+    words = ("attack=all", "session.engine=stock", "appraisal=gradient_norm", "scenario.candidates=2",
+             "baselines.true_utility=false", "hydra.run.dir=out")  # fmt: skip
+    done = run_app(*words, folder=tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    (run,) = run_folders([tmp_path / "a" / "out"])
+    found = {one["attack"]: one for one in run.attacked.attacks}
+    assert set(found) == {"mersenne twister", "extraction", "inflation: gradient norm"}
+    assert found["mersenne twister"]["recovered"] == 1 and found["mersenne twister"]["stopped"] == 0
+    (point,) = leak_points([run])
+    assert point.attack == "mersenne twister" and point.above == 1

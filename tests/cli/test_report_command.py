@@ -132,3 +132,15 @@ def test_a_report_that_cannot_be_written_is_a_warning(ended, tmp_path, capsys):
     assert "report:" not in said.out
     at_the_end_of(tmp_path / "nothing")  # a sweep without records has no report, and that is no warning
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_sweep_in_which_every_job_failed_has_a_page_of_what_failed(tmp_path, capsys):
+    for name, why in (("0", "model.l2: got -1; expected more"), ("1", "seed: got -2; expected 0 or more")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "failure.json").write_text(json.dumps({"error": why}))
+    at_the_end_of(tmp_path)
+    said = capsys.readouterr()
+    assert "No run has records: 2 failed" in said.out and "report: " in said.out and said.err == ""
+    for form in ("html", "md"):
+        text = (tmp_path / f"report.{form}").read_text()
+        assert "model.l2: got -1; expected more" in text and "seed: got -2; expected 0 or more" in text

@@ -18,7 +18,8 @@ from mpc_appraisal.cli import finished, tracking
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.reporting.record import Record, read
 from mpc_appraisal.reporting.result import Result
-from mpc_appraisal.reporting.tracked import tracked_numbers, tracked_settings
+from mpc_appraisal.reporting.run_folders import run_folder
+from mpc_appraisal.reporting.tracked import tracked_numbers, tracked_run, tracked_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["session=plain", "scenario.candidates=2", "appraisal=influence", "party.preflight=no"]
@@ -127,3 +128,20 @@ def test_names_that_a_tracker_refuses_stay_apart():
     assert [numbers[f"value/influence/{name}"] for name in ("a_1", "a_1_2", "a_1_2_2", "ok")] == [0.0, 1.0, 2.0, 3.0]
     assert tracked_settings(Result(records)) == {"seed": 3, "candidates": 4, "role": records[0].role}
     assert tracked_settings(Result([])) == {}
+
+
+def test_private_learning_is_tracked_with_what_attacks_recovered(tmp_path):
+    words = ["protocol=rtas_training", "protocol.rows=60", "protocol.epochs=1", "attack=membership", "session=plain"]
+    done = app(tmp_path, "+tracking=[mlflow,tensorboard,wandb]", *words, "hydra.run.dir=out")
+    assert done.returncode == 0 and "did not take" not in done.stderr, done.stderr
+    expected = tracked_run(run_folder(tmp_path / "out"))
+    assert {"accuracy/in_the_clear", "recovered/membership"} <= set(expected.numbers)
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("mpc_appraisal").experiment_id])
+    assert run.data.metrics == pytest.approx(expected.numbers) and run.data.params["protocol"] == "rtas_training"
+    events = EventAccumulator(str(tmp_path / "runs" / "out"))
+    events.Reload()
+    assert events.Scalars("recovered/membership")[0].value == pytest.approx(1.0)
+    (stored,) = (tmp_path / "wandb").glob("offline-run-*")
+    (table,) = stored.rglob("findings*.table.json")
+    assert json.loads(table.read_text())["data"][0][0] == "membership"

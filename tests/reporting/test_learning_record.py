@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas
 import pytest
 
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.reporting.attacked import Attacked
 from mpc_appraisal.reporting.learning_record import KEYS, LearningRecord
 from mpc_appraisal.reporting.learning_report import write_learning
-from mpc_appraisal.reporting.learning_sweep import NO_ATTACK, leak_figure, leak_points
+from mpc_appraisal.reporting.learning_sweep import NO_ATTACK, NOT_TRIED, leak_figure, leak_points, other_attacks_table
 from mpc_appraisal.reporting.load import load
-from mpc_appraisal.reporting.run_folders import run_folders
+from mpc_appraisal.reporting.record import Record, append
+from mpc_appraisal.reporting.run_folders import run_folder, run_folders
+from mpc_appraisal.reporting.sweep_compare import write_comparison
 from mpc_appraisal.reporting.sweep_report import write_sweep_report
+from mpc_appraisal.reporting.tracked import tracked_run
 
 FOUND = {"attack": "membership", "setting": "a batch", "recovered": 0.9, "chance": 0.5, "meaning": "told rightly",
          "stops": "elsewhere", "stopped": None, "assumed": True, "points": []}  # fmt: skip
@@ -131,3 +135,96 @@ def test_what_attacks_found_of_an_appraisal_is_read_back(tmp_path):
     (tmp_path / "attacks.json").write_text('{"attacks": []}\n')
     with pytest.raises(InputError, match="attacks"):
         Attacked.read(tmp_path)
+
+
+def test_a_sweep_of_appraisals_and_learning_leads_with_cost_against_leak_and_numbers_of_both(sweep):
+    appraised = sweep / "9"
+    appraised.mkdir()
+    for k in range(3):
+        record = Record("influence", f"c{k}", float(k), utility=float(k), seed=0, engine="fast", session="spawn")
+        append(appraised / "records.jsonl", record)
+    write_sweep_report([sweep], sweep)
+    lead, *parts = (sweep / "report.md").read_text().split("\n## ")
+    assert "leaks.png" in lead and "agreement.png" not in lead
+    assert "mean agreement of" in lead and "of RTAS recovered above chance" in lead
+    assert "|:---:|:---:|:---:|" in lead
+    (agreement,) = (part for part in parts if part.startswith("Agreement with the truth"))
+    assert "agreement.png" in agreement
+
+
+def market(**more) -> dict:
+    spent = {"selection": {"cloud": {"seconds": 2.0, "bytes": 3_000_000}, "shopper": {"seconds": 1.0, "bytes": 0}}}
+    return {
+        "kind": "marketplace", "protocol": "ife_shares", "label": "IFE, shares", "seed": 0, "session": "spawn",
+        "versions": {}, "costs": spent, "errors": {"before": 9, "after": 4, "of": 50}, "offered": 60,
+        "selected": [[0, 1], [0, 2]], "verdicts": [{"accepted": True}, {"accepted": False}],
+    } | more  # fmt: skip
+
+
+def written_market(folder: Path, record: dict) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "records.jsonl").write_text(json.dumps(record) + "\n")
+    Attacked("IFE, shares", "a market", 2.0, 0.5, 3.0, [FOUND, FOUND]).write(folder)
+    return folder
+
+
+def test_trackers_are_given_settings_and_figures_of_learning_attacks_and_markets(tmp_path):
+    learned = tracked_run(run_folder(written(tmp_path / "a", facts())))
+    assert learned.settings == {"protocol": "rtas", "seed": 0, "session": "spawn"}
+    expected = {"accuracy/private": 0.8, "accuracy/in_the_clear": 0.9, "accuracy/commonest": 0.5,
+                "seconds/protocol": 6.0, "seconds/in_the_clear": 0.5, "rounds/protocol": 7.0, "megabytes/protocol": 2.0,
+                "recovered/membership": 0.9, "chance/membership": 0.5, "above_chance/membership": 0.8,
+                "recovered/collusion": 1.0, "chance/collusion": 0.0, "above_chance/collusion": 1.0}  # fmt: skip
+    assert learned.numbers == pytest.approx(expected) and [row[0] for row in learned.rows] == [
+        "membership",
+        "collusion",
+    ]
+    sold = tracked_run(run_folder(written_market(tmp_path / "b", market())))
+    expected = {"errors/before": 9.0, "errors/after": 4.0, "errors/of": 50.0, "rows/offered": 60.0,
+                "rows/selected": 2.0, "verdicts/accepted": 1.0, "verdicts/of": 2.0,
+                "seconds/protocol": 2.0, "megabytes/protocol": 3.0,
+                "seconds/in_the_clear": 0.5, **{f"{key}/membership{n}": value for n in ("", "_2") for key, value in
+                (("recovered", 0.9), ("chance", 0.5), ("above_chance", 0.8))}}  # fmt: skip
+    assert sold.numbers == pytest.approx(expected) and sold.settings["protocol"] == "ife_shares"
+    plain = tracked_run(run_folder(written_market(tmp_path / "c", market(session="plain"))))
+    assert not {"seconds/protocol", "megabytes/protocol"} & set(plain.numbers)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "records.jsonl").write_text('{"kind": "other"}\n')
+    assert tracked_run(run_folder(tmp_path / "d")) is None
+
+
+def test_two_sweeps_of_learning_and_markets_are_set_side_by_side(sweep, tmp_path):
+    other = tmp_path / "other"
+    found = [FOUND | {"recovered": 0.6}]
+    cost = facts()["cost"] | {"seconds": 3.0}
+    written(other / "0", facts(attacks=found, cost=cost, accuracy=facts()["accuracy"] | {"private": 0.85}))
+    written_market(other / "1", market())
+    written_market(sweep / "9", market(errors={"before": 9, "after": 6, "of": 50}))
+    write_comparison(sweep, other, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    lead = text.split("\n## ")[0]
+    assert "leaks.png" in lead and "+0.050" in lead and "accuracy by the protocol, B minus A" in lead
+    frame = pandas.read_csv(tmp_path / "out" / "tables" / "protocols.csv").set_index(["protocol", "figure"])
+    rtas = frame.loc["RTAS"]
+    assert tuple(rtas.loc["accuracy/private", ["runs_a", "runs_b", "a", "b"]]) == (2, 1, 0.8, 0.85)
+    assert rtas.loc["seconds/protocol", "ratio"] == 0.5
+    assert rtas.loc["above_chance/membership", "difference"] == pytest.approx(0.2 - 0.6)  # A: the mean of 0.8 and 0.4
+    assert frame.loc[("IFE, shares", "errors/after"), "difference"] == -2
+    assert frame.loc[("shares", "accuracy/private"), "runs_b"] == 0 and "| IFE, shares | – | errors/after |" in text
+    assert "Failed or unfinished" not in text
+
+
+def test_an_attack_on_what_is_opened_says_nothing_of_the_protocol(tmp_path):
+    opened = FOUND | {"attack": "extraction", "against": "what is opened"}
+    expected = {"all": (NO_ATTACK, 0.0), "extraction": (NOT_TRIED, None)}
+    for chosen, (attack, above) in expected.items():
+        folder = written_market(tmp_path / chosen / "0", market())
+        Attacked("IFE, shares", "a market", 2.0, 0.5, 3.0, [opened], chosen).write(folder)
+        (point,) = leak_points(run_folders([tmp_path / chosen]))
+        assert (point.attack, point.above) == (attack, above)
+        (row,) = other_attacks_table(run_folders([tmp_path / chosen])).rows
+        assert row[:6] == ("IFE, shares", "extraction", "what is opened", "1", "0.900", "0.500")
+    earlier = json.loads((folder / "attacks.json").read_text())
+    del earlier["chosen"]
+    (folder / "attacks.json").write_text(json.dumps(earlier) + "\n")
+    assert Attacked.read(folder).chosen == "all"

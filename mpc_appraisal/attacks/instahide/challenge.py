@@ -129,14 +129,26 @@ def compare(recovered: Tensor, private: Tensor, decoys: Tensor | None = None) ->
     """Score recovered images (m, d) against private ones (n, d), as `score` does but without a commitment."""
     if recovered.dim() != 2 or recovered.shape[1] != private.shape[1] or not torch.isfinite(recovered).all():
         raise InputError("recovered", tuple(recovered.shape), f"finite, shape (rows, {private.shape[1]})")
-    table = _standard(recovered) @ _standard(private).T
-    rows, columns = linear_sum_assignment(-table.numpy())
-    rows, columns = torch.from_numpy(rows), torch.from_numpy(columns)
+    table, rows, columns = _matched(recovered, private)
     nearest = table[rows].amax(dim=1)
     if decoys is not None and len(decoys):
         nearest = torch.maximum(nearest, (_standard(recovered)[rows] @ _standard(decoys).T).amax(dim=1))
     identified = int((table[rows, columns] >= nearest).sum())
     return ChallengeScore(float(table[rows, columns].sum()) / len(private), identified / len(private))
+
+
+def beside(recovered: Tensor, private: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the private images (k, d) and, in the same order, what `compare` takes for each, (k, d)."""
+    _, rows, columns = _matched(recovered, private)
+    order = columns.argsort()
+    return private[columns[order]], recovered[rows[order]]
+
+
+def _matched(recovered: Tensor, private: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the correlations (m, n), and the pairs of recovered and private images whose sum of them is largest."""
+    table = _standard(recovered) @ _standard(private).T
+    rows, columns = linear_sum_assignment(-table.numpy())
+    return table, torch.from_numpy(rows), torch.from_numpy(columns)
 
 
 def _standard(x: Tensor) -> Tensor:

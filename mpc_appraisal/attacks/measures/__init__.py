@@ -8,13 +8,16 @@ from mpc_appraisal.attacks.measures.base import Attack, EveryAttack, Finding, No
 from mpc_appraisal.attacks.measures.challenge import InstaHideChallenge
 from mpc_appraisal.attacks.measures.collusion import Collusion
 from mpc_appraisal.attacks.measures.equivalent_model import EquivalentModel
+from mpc_appraisal.attacks.measures.extraction import Extraction
 from mpc_appraisal.attacks.measures.float_drift import FloatDrift
 from mpc_appraisal.attacks.measures.histogram import Histogram
 from mpc_appraisal.attacks.measures.image_ranking import ImageRanking
 from mpc_appraisal.attacks.measures.image_recovery import ImageRecovery
+from mpc_appraisal.attacks.measures.inflation import Inflation
 from mpc_appraisal.attacks.measures.known_rows import KnownRows
 from mpc_appraisal.attacks.measures.linking import Linking
 from mpc_appraisal.attacks.measures.membership import Membership
+from mpc_appraisal.attacks.measures.mersenne_twister import MersenneTwister
 from mpc_appraisal.attacks.measures.pixel_recovery import PixelRecovery
 from mpc_appraisal.attacks.measures.seed_search import SeedSearch
 
@@ -31,6 +34,9 @@ EVERY: tuple[type[Attack], ...] = (
     ImageRecovery,
     SeedSearch,
     InstaHideChallenge,
+    MersenneTwister,
+    Extraction,
+    Inflation,
 )
 
 __all__ = [
@@ -39,15 +45,18 @@ __all__ = [
     "Collusion",
     "EquivalentModel",
     "EveryAttack",
+    "Extraction",
     "Finding",
     "FloatDrift",
     "Histogram",
     "ImageRanking",
     "ImageRecovery",
+    "Inflation",
     "InstaHideChallenge",
     "KnownRows",
     "Linking",
     "Membership",
+    "MersenneTwister",
     "NoAttack",
     "PixelRecovery",
     "SeedSearch",

@@ -16,6 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.reporting.learning_record import PROTOCOL
+from mpc_appraisal.reporting.recovered_images import RecoveredImages
+from mpc_appraisal.transformations.strategy import LEFT_BY
+
+ANSWERS = "what is opened"
+VALUES = "which rows are offered"
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,9 @@ class Finding:
         stops: Where the attack stops.
         stopped: What it recovers there; None where this was not measured.
         assumed: Whether the protocol's assumptions allow the attack. Parties that collude break them.
+        against: What is attacked: PROTOCOL, or ANSWERS and VALUES, which no protocol that computes them can protect.
         points: The curve behind the number: dictionaries of JSON values.
+        images: Private images beside what was recovered of them, for a picture; no record holds them.
     """
 
     attack: str
@@ -42,7 +50,9 @@ class Finding:
     stops: str
     stopped: float | None = None
     assumed: bool = True
+    against: str = PROTOCOL
     points: tuple[Mapping[str, Any], ...] = field(default=())
+    images: RecoveredImages | None = field(default=None, repr=False, compare=False)
 
     @property
     def above(self) -> float:
@@ -51,7 +61,7 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the finding as JSON values."""
-        told = ("attack", "setting", "recovered", "chance", "meaning", "stops", "stopped", "assumed")
+        told = ("attack", "setting", "recovered", "chance", "meaning", "stops", "stopped", "assumed", "against")
         return {key: getattr(self, key) for key in told} | {"points": [dict(point) for point in self.points]}
 
 
@@ -113,5 +123,6 @@ def attacks_on(chosen: Attack | NoAttack | EveryAttack, protocol: str, shows: tu
         return [attack() for attack in fitting]
     if chosen.reads not in shows:
         names = ", ".join([NoAttack.name, EveryAttack.name, *(attack.name for attack in fitting)])
-        raise InputError("attack", chosen.name, f"one that fits protocol={protocol}: {names}")
+        fits = LEFT_BY[chosen.reads]
+        raise InputError("attack", chosen.name, f"one that fits protocol={protocol}: {names}; this one fits {fits}")
     return [chosen]

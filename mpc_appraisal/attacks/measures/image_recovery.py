@@ -17,6 +17,7 @@ from torch import Tensor
 from mpc_appraisal.attacks.instahide import challenge, cluster, rank
 from mpc_appraisal.attacks.measures.base import Attack, Finding
 from mpc_appraisal.common.checks import integer
+from mpc_appraisal.reporting.recovered_images import RecoveredImages
 from mpc_appraisal.transformations.instahide import Encoding
 from mpc_appraisal.transformations.instahide_images import EncodingsView, Images
 
@@ -65,10 +66,12 @@ class ImageRecovery(Attack):
             score = challenge.compare(found, private, decoys)
             points.append({"epochs": seen, "recovered": score.identified, "correlation": score.correlation})
         chance = challenge.compare(guesses, private, decoys)
+        pair = [images.numpy() for images in challenge.beside(found, private)]
         return [Finding(
             "image recovery", f"{count} images, {epochs} encodings of each, told from {len(decoys)} decoys",
             points[-1]["recovered"], chance.identified, MEANING, STOPS, points[0]["recovered"],
             points=tuple(point | {"chance_correlation": chance.correlation} for point in points),
+            images=RecoveredImages("image recovery", *pair, signed=False),
         )]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import torch
 from mpc_appraisal.attacks.instahide import seed as seeds
 from mpc_appraisal.attacks.measures.base import Attack, Finding
 from mpc_appraisal.common.checks import integer
+from mpc_appraisal.reporting.recovered_images import RecoveredImages
 from mpc_appraisal.transformations.instahide import Encoding, apply
 from mpc_appraisal.transformations.instahide_images import EncodingsView
 
@@ -66,10 +67,22 @@ class SeedSearch(Attack):
         rate = missed.tried / (time.perf_counter() - began)
         return [Finding(
             "seed search", f"{len(private)} images, numpy's generator in place of the protocol's keys",
-            recovered, 0.0, MEANING, STOPS, stopped, assumed=False,
+            recovered, 0.0, MEANING, STOPS, stopped, assumed=False, images=self._images(view, found.seed),
             points=({"found": found.seed == self.planted, "seeds_a_second": rate,
                      "minutes_for_all": seeds.SEEDS / rate / 60},),
         )]  # fmt: skip
+
+    def _images(self, view: EncodingsView, found: int | None) -> RecoveredImages | None:
+        """Return the private images beside those that the seed gives; None where no seed was found."""
+        if found is None:
+            return None
+        private, labels = view.images.few(self.images)
+        public, hide = view.images.public, view.hide
+        given = apply(seeds.insecure_key(hide, private.shape, len(public), self.planted), private, labels, public)
+        key = seeds.insecure_key(hide, private.shape, len(public), found)
+        return RecoveredImages(
+            "seed search", private.numpy(), seeds.reconstruct(key, given, public).numpy(), signed=True
+        )
 
     def _range(self) -> range:
         start = min(max(0, self.planted - self.searched // 2), seeds.SEEDS - self.searched)

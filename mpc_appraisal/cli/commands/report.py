@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mpc_appraisal.cli.arguments import split
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.reporting.run_folders import RECORDS
+from mpc_appraisal.reporting.run_folders import FAILED, FAILURE, RECORDS
 
 COMPARE = ("--compare", "compare")
 USAGE = """usage: mpc-appraisal report DIR ... [out=DIR]
@@ -111,16 +111,17 @@ def _end(sentences: Sequence[str], page: Path) -> None:
 def at_the_end_of(sweep: Path) -> None:
     """Write the report of a sweep that has just ended into its folder, and print the page's path.
 
-    Nothing is written for a sweep without appraisals. A report that cannot be written is a warning on standard error.
+    A sweep in which every job failed has a report too, of what failed. Nothing is written for a sweep of markets alone
+    without attacks. A report that cannot be written is a warning on standard error.
     """
     try:
-        if next(sweep.rglob(RECORDS), None) is None:
+        if next((path for name in (RECORDS, FAILURE) for path in sweep.rglob(name)), None) is None:
             return
         from mpc_appraisal.reporting.sweep_data import read_sweeps
         from mpc_appraisal.reporting.sweep_report import in_short, write_report_of
 
         found = read_sweeps([sweep])
-        if not len(found.results) and not any(run.learning or run.attacked for run in found.runs):
+        if not len(found.results) and not any(r.learning or r.attacked or r.state == FAILED for r in found.runs):
             return
         page = write_report_of(found, sweep)[0]
         _end(in_short(found), page)
