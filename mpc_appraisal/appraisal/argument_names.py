@@ -2,8 +2,9 @@
 
 An InputError of a run names a key, such as party.train. Whoever calls `appraise` from Python has stated no such key but
 an argument, and `by_argument` gives its errors the argument's name. An object that is made in Python too, such as a
-scenario, names its own arguments, and `by_key` gives its errors the key of the configuration. A key may be added; one
-that no argument of `appraise` states has to stay as it is.
+method, a release or a scenario, names its own arguments, and `by_key` gives its errors the key of the configuration.
+Keys such as session.engine and release.ceiling stay: in Python they are attributes of the arguments `session` and
+`release`. A key may be added; one that no argument of `appraise` states has to stay as it is.
 """
 
 from __future__ import annotations
@@ -41,11 +42,14 @@ def by_argument() -> Iterator[None]:
 
 @contextmanager
 def by_key(group: str, settings: Container[str]) -> Iterator[None]:
-    """Raise an InputError of the block that names one of a group's settings by its key, GROUP.SETTING."""
+    """Raise an InputError of the block that names one of a group's settings by its key, GROUP.SETTING.
+
+    A name may go on after the setting, as in "prices.seller_a".
+    """
     try:
         yield
     except InputError as error:
-        if error.name not in settings:
+        if error.name.partition(".")[0] not in settings:
             raise
         raise _renamed(error, f"{group}.{error.name}", error.value, error.expected) from error
 

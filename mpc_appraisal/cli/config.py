@@ -8,7 +8,9 @@ public, and all parties have to state it alike.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,13 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
+from mpc_appraisal.appraisal.argument_names import by_key
 from mpc_appraisal.appraisal.overlap_terms import MINIMUM, OverlapTerms
 from mpc_appraisal.cli.front import CONF
 from mpc_appraisal.common.errors import AppraisalError, InputError
 from mpc_appraisal.common.stable_names import TARGET, stable
 from mpc_appraisal.common.text import PLACE
-from mpc_appraisal.data import Extractor, Recipe, mapped, standardise
+from mpc_appraisal.data import Dataset, Extractor, Recipe, mapped, standardise
 from mpc_appraisal.data.naming import Data
 from mpc_appraisal.governance.approval.overlap_words import ROWS
 from mpc_appraisal.methods.installed import installed_method
@@ -43,6 +46,8 @@ OWN = (
     "quiet",
     "attack",
 )
+
+FULL_KEY = re.compile(r"^full_key: (.+)$", re.MULTILINE)  # where Hydra says which object it could not build
 
 # The keys of `attack` that are paths of files.
 ATTACK_FILES = ("folder", "answer")
@@ -181,14 +186,27 @@ def preparation(cfg: DictConfig) -> Callable[[Data], Data]:
 
 
 def instantiate(cfg: DictConfig) -> Any:
-    """Build an object as Hydra does. An error of the object's constructor is raised unchanged."""
+    """Build an object as Hydra does. An InputError that names an argument of a constructor names its key instead."""
     try:
         return hydra.utils.instantiate(cfg)
     except InstantiationException as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, AppraisalError):
             cause = cause.__cause__
-        raise cause or AppraisalError(" ".join(str(error).split())) from error
+        if cause is None:
+            raise AppraisalError(" ".join(str(error).split())) from error
+        group = (FULL_KEY.findall(str(error)) or [""])[-1]  # the key of the object that failed, perhaps a nested one
+        with by_key(group, OmegaConf.select(cfg._get_root(), group) or ()) if group else nullcontext():
+            raise cause from error
+
+
+def load_data(cfg: DictConfig) -> tuple[Dataset, Dataset]:
+    """Return the training and test rows of the configuration's built-in data set.
+
+    Raises InputError, by the key of the configuration, where the data set is not found or does not fit its settings.
+    """
+    with by_key("data", cfg.data):
+        return instantiate(cfg.data).load()
 
 
 def offer_installed(words: Sequence[str]) -> None:

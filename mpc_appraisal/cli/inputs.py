@@ -22,7 +22,7 @@ from mpc_appraisal.appraisal.compared import Source
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, needs
 from mpc_appraisal.appraisal.sessions import Join
 from mpc_appraisal.cli import safeguards
-from mpc_appraisal.cli.config import absolute, instantiate, overlap_of, preparation, recipe_of
+from mpc_appraisal.cli.config import absolute, instantiate, load_data, overlap_of, preparation, recipe_of
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import Dataset, Sizes, check_gaps, check_kind, open_dataset, read_dataset
@@ -47,7 +47,7 @@ def built_in_market(cfg: DictConfig, parts: tuple[Dataset, Dataset] | None = Non
 
     parts: the data set's training and test rows; None loads them.
     """
-    train, test = instantiate(cfg.data).load() if parts is None else parts
+    train, test = load_data(cfg) if parts is None else parts
     with by_key("scenario", cfg.scenario):
         return instantiate(cfg.scenario).build(train, test, check_seed(cfg.seed))
 

@@ -15,9 +15,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mpc_appraisal.appraisal.api import check_seed
+from mpc_appraisal.appraisal.argument_names import by_key
 from mpc_appraisal.appraisal.settings import digest_of_data, option_name
 from mpc_appraisal.attacks.measures import EVERY, attacks_on
-from mpc_appraisal.cli.config import ATTACK_FILES, absolute, extractor, instantiate, public_part
+from mpc_appraisal.cli.config import ATTACK_FILES, absolute, extractor, instantiate, load_data, public_part
 from mpc_appraisal.cli.inputs import read_halves
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.provenance import config_hash, revision, versions
@@ -49,7 +50,8 @@ def learn(
     protocol.check_session(session)
     check_keys(cfg)
     data, about = read_data(cfg, seed)
-    protocol.check(data)
+    with by_key("protocol", cfg.protocol):
+        protocol.check(data)
     for attack in attacks:
         attack.check()
     if session.name != PLAIN:
@@ -121,7 +123,7 @@ def read_data(cfg: DictConfig, seed: int) -> tuple[LearningData, dict[str, Any]]
     if cfg.party.train:
         train, test = read_halves(cfg)
         return LearningData(train, test, seed), {"name": "own files", "digest": None}
-    features, parts = extractor(cfg), instantiate(cfg.data).load()
+    features, parts = extractor(cfg), load_data(cfg)
     about = {"name": option_name(cfg.data[TARGET]), "digest": digest_of_data(*parts).get("data.digest")}
     return LearningData(*(mapped(part, features) for part in parts), seed), about
 

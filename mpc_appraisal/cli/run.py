@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from mpc_appraisal.appraisal.api import check_seed, run
+from mpc_appraisal.appraisal.argument_names import by_key
 from mpc_appraisal.appraisal.evaluation import Evaluation, evaluated
 from mpc_appraisal.appraisal.given_model import check_given
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
@@ -40,6 +42,7 @@ from mpc_appraisal.cli.config import (
     check_sections,
     extractor,
     instantiate,
+    load_data,
     overlap_of,
     public_part,
     release_settings,
@@ -194,7 +197,7 @@ def appraise_config(
     else:
         if "recipe" in public:
             raise InputError("recipe", cfg.recipe, "party.data and party.train beside it, because it reads files")
-        parts = instantiate(cfg.data).load()
+        parts = load_data(cfg)
         known = digest_of_data(*parts)
         market = built_in_market(cfg, parts)
         threshold = OmegaConf.to_object(cfg.party)["threshold"]
@@ -340,8 +343,9 @@ def _market(cfg: DictConfig, folder: Path, key: str | None, settings: str | None
         raise InputError("evaluate.measures", cfg.evaluate.measures, "none for a marketplace, which has no such truth")
     sellers, protocol, session = instantiate(cfg.market), instantiate(cfg.protocol), instantiate(cfg.session)
     attacks, built = attacks_on_market(cfg, protocol.name), []
-    seed, load = check_seed(cfg.seed), instantiate(cfg.data).load
-    record = market(sellers, protocol, session, load, seed, public_part(cfg), built.append)
+    seed, load = check_seed(cfg.seed), partial(load_data, cfg)
+    with by_key("market", cfg.market):
+        record = market(sellers, protocol, session, load, seed, public_part(cfg), built.append)
     attacked = None if attacks is None else attack_market(attacks, built[0], record, seed, instantiate(cfg.attack).name)
     finished.clear(folder)
     record.write(folder / finished.RECORDS)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
@@ -86,6 +86,13 @@ def text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InputError(name, _quoted(value), "a text that is not empty")
     return value
+
+
+def as_list(name: str, value: Any, expected: str) -> tuple[Any, ...]:
+    """Return the members of a list, a tuple or the like, and raise InputError for a text and for a single value."""
+    if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
+        raise InputError(name, _quoted(value), expected)
+    return tuple(value)
 
 
 def one_of(name: str, value: Any, choices: Sequence[str]) -> str:

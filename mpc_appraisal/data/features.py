@@ -168,7 +168,7 @@ class Layers(Extractor):
         last_relu: whether a relu follows the last layer too.
         sha256: the `digest` that the file must have, where it is stated.
 
-    Raises InputError, under "features.path", for any other file, and under "features.sha256" for another digest.
+    Raises InputError, under "path", for any other file, and under "sha256" for another digest.
     """
 
     path: str
@@ -177,10 +177,12 @@ class Layers(Extractor):
     _stack: tuple[tuple[torch.Tensor, torch.Tensor], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        boolean("features.last_relu", self.last_relu)
+        if not isinstance(self.path, (str, Path)):
+            raise InputError("path", self.path, "the path of a .npz file")
+        boolean("last_relu", self.last_relu)
         object.__setattr__(self, "_stack", _read_layers(Path(self.path)))
         if self.sha256 is not None and self.sha256 != self.digest:
-            raise InputError("features.sha256", self.digest, f"{self.sha256}, as stated")
+            raise InputError("sha256", self.digest, f"{self.sha256}, as stated")
 
     def outputs(self, features: int) -> int:
         expected = len(self._stack[0][0])
@@ -235,25 +237,25 @@ def _digest(extractor: Extractor, weights: list[torch.Tensor]) -> str:
 
 def _check(extractor: Extractor, **least: int) -> None:
     for key, lowest in least.items():
-        integer(f"features.{key}", getattr(extractor, key), lowest, 2**31 - 1, f"an integer of {lowest} or more")
+        integer(key, getattr(extractor, key), lowest, 2**31 - 1, f"an integer of {lowest} or more")
 
 
 def _read_layers(path: Path) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
     expected = "a .npz file of arrays w0 (d, k0), b0 (k0,), w1 (k0, k1), b1 (k1,), ..., finite real numbers"
-    found = read_arrays(path, "features.path", expected, LARGEST)
+    found = read_arrays(path, "path", expected, LARGEST)
     count = len(found) // 2
     if not count or set(found) != {f"{letter}{k}" for letter in "wb" for k in range(count)}:
-        raise InputError("features.path", f"{path} with arrays {sorted(found)[:20]}", expected)
+        raise InputError("path", f"{path} with arrays {sorted(found)[:20]}", expected)
     stack, width = [], None
     for k in range(count):
         weights, bias = found[f"w{k}"], found[f"b{k}"]
         fits = weights.ndim == 2 and weights.size and bias.shape == weights.shape[1:]
         if not fits or width not in (None, len(weights)) or {weights.dtype.kind, bias.dtype.kind} - set("iuf"):
             shown = f"{path} with w{k} {weights.shape} {weights.dtype} and b{k} {bias.shape} {bias.dtype}"
-            raise InputError("features.path", shown, expected)
+            raise InputError("path", shown, expected)
         weights, bias = (torch.from_numpy(array.astype(np.float64)) for array in (weights, bias))
         if not (torch.isfinite(weights).all() and torch.isfinite(bias).all()):
-            raise InputError("features.path", f"{path} with NaN or infinity in w{k} or b{k}", expected)
+            raise InputError("path", f"{path} with NaN or infinity in w{k} or b{k}", expected)
         stack.append((weights, bias))
         width = weights.shape[1]
     return tuple(stack)

@@ -18,14 +18,17 @@ import tarfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 
+from mpc_appraisal.common.checks import as_list, is_integer
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.dataset import Dataset
 
 ENVIRONMENT = "MPC_APPRAISAL_DATA"
+LABELS = "two or more different labels out of 0 .. 9"
 TrainSize = int | float | Sequence[int]
 
 
@@ -134,10 +137,11 @@ class Cifar10(DataSource):
     def __init__(
         self, root: str | None = None, labels: Sequence[int] = (0, 1), train_size: TrainSize = (200, 20)
     ) -> None:
-        self.root, self.labels, self.train_size = root, tuple(labels), train_size
+        self.root, self.labels, self.train_size = root, as_list("labels", labels, LABELS), train_size
         self.classes = len(self.labels)
-        if self.classes < 2 or len(set(self.labels)) < self.classes or not set(self.labels) <= set(range(10)):
-            raise InputError("data.labels", list(self.labels), "two or more different labels out of 0 .. 9")
+        known = {label for label in self.labels if is_integer(label, Integral) and 0 <= label < 10}
+        if self.classes < 2 or len(known) < self.classes:
+            raise InputError("labels", list(self.labels), LABELS)
 
     def load(self) -> tuple[Dataset, Dataset]:
         folder = _folder(self.root, self.name)
@@ -163,16 +167,16 @@ class Cifar10(DataSource):
         for number, raw in enumerate(batches, start=1):
             if not raw or len(raw) % 3073:
                 raise InputError(
-                    "data.root",
+                    "root",
                     f"{path} with {part} batch {number} of {len(raw)} bytes",
                     "whole records of 3073 bytes (a truncated file?)",
                 )
         records = np.frombuffer(b"".join(batches), dtype=np.uint8).reshape(-1, 3073)
         if records[:, 0].max() > 9:
-            raise InputError("data.root", f"{path} with a label {records[:, 0].max()}", "labels 0 .. 9")
+            raise InputError("root", f"{path} with a label {records[:, 0].max()}", "labels 0 .. 9")
         absent = [label for label in self.labels if label not in records[:, 0]]
         if absent:
-            raise InputError("data.labels", f"{absent}, of which {path} has no image in {part}", "labels with images")
+            raise InputError("labels", f"{absent}, of which {path} has no image in {part}", "labels with images")
         position = np.full(10, -1)
         position[list(self.labels)] = np.arange(self.classes)
         y = position[records[:, 0]]
@@ -182,7 +186,7 @@ class Cifar10(DataSource):
 
 def _folder(root: str | None, name: str) -> Path | None:
     """Return the folder to read `name` from; None where the user named none, so that the files are downloaded."""
-    key = "data.root" if root is not None else ENVIRONMENT
+    key = "root" if root is not None else ENVIRONMENT
     place = root if root is not None else os.environ.get(ENVIRONMENT)
     if not place or not str(place).strip():
         return None
@@ -199,7 +203,7 @@ def _first(folder: Path, names: Sequence[str], expected: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise InputError("data.root", str(folder), f"{expected} (set data.root or the environment variable {ENVIRONMENT})")
+    raise InputError("root", str(folder), f"{expected} (state it, or set the environment variable {ENVIRONMENT})")
 
 
 def _download(name: str, url: str, digest: str) -> Path:
@@ -218,9 +222,9 @@ def _download(name: str, url: str, digest: str) -> Path:
         )
     except Exception as error:  # no network, a proxy's page, a full disk
         raise InputError(
-            "data.root",
+            "root",
             f"null, and the download of {url} failed ({type(error).__name__}: {error})",
-            f"a folder with the files of {name}: set data.root or the environment variable {ENVIRONMENT}",
+            f"a folder with the files of {name}: state it, or set the environment variable {ENVIRONMENT}",
         ) from error
 
 
@@ -230,14 +234,14 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError("data.root", f"{path} ({error})", "a readable IDX file (a truncated file?)") from error
+        raise InputError("root", f"{path} ({error})", "a readable IDX file (a truncated file?)") from error
     magic, start = bytes([0, 0, 8, dimensions]), 4 + 4 * dimensions
     if raw[:4] != magic or len(raw) < start:
-        raise InputError("data.root", f"{path} beginning {raw[:4].hex()}", f"an IDX file beginning {magic.hex()}")
+        raise InputError("root", f"{path} beginning {raw[:4].hex()}", f"an IDX file beginning {magic.hex()}")
     shape = tuple(int(size) for size in np.frombuffer(raw, dtype=">u4", count=dimensions, offset=4))
     if len(raw) - start != math.prod(shape):
         raise InputError(
-            "data.root",
+            "root",
             f"{path} with {len(raw) - start} bytes of data",
             f"{math.prod(shape)} bytes for the shape {shape} in its head (a truncated file?)",
         )
@@ -247,11 +251,11 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
 def _bins(folder: Path, files: Sequence[str]) -> list[bytes]:
     missing = [file for file in files if not (folder / file).is_file()]
     if missing:
-        raise InputError("data.root", f"{folder} without {', '.join(missing)}", "the six .bin files of CIFAR-10")
+        raise InputError("root", f"{folder} without {', '.join(missing)}", "the six .bin files of CIFAR-10")
     try:
         return [(folder / file).read_bytes() for file in files]
     except OSError as error:
-        raise InputError("data.root", f"{folder} ({error})", "readable .bin files") from error
+        raise InputError("root", f"{folder} ({error})", "readable .bin files") from error
 
 
 def _tar(path: Path, files: Sequence[str]) -> list[bytes]:
@@ -263,8 +267,8 @@ def _tar(path: Path, files: Sequence[str]) -> list[bytes]:
                 if file in files and member.isfile():
                     found[file] = archive.extractfile(member).read()
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise InputError("data.root", f"{path} ({error})", "a readable tar archive (a truncated file?)") from error
+        raise InputError("root", f"{path} ({error})", "a readable tar archive (a truncated file?)") from error
     missing = [file for file in files if file not in found]
     if missing:
-        raise InputError("data.root", f"{path} without {', '.join(missing)}", "the six .bin files of CIFAR-10")
+        raise InputError("root", f"{path} without {', '.join(missing)}", "the six .bin files of CIFAR-10")
     return [found[file] for file in files]

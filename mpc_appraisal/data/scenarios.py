@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mpc_appraisal.common.checks import integer, is_integer, number
+from mpc_appraisal.common.checks import as_list, integer, is_integer, number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset, TrainSize
 
@@ -115,7 +115,7 @@ class LabelNoise(Scenario):
         test_size: int | None = None,
     ) -> None:
         super().__init__(train_size, candidates, size, test_size)
-        self.labels, self.include_clean = tuple(labels), include_clean
+        self.labels, self.include_clean = as_list("labels", labels, "two different labels"), include_clean
         if len(self.labels) != 2 or self.labels[0] == self.labels[1]:
             raise InputError("labels", list(self.labels), "two different labels")
 

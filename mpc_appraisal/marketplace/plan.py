@@ -59,11 +59,11 @@ class Validation:
 
     def __post_init__(self) -> None:
         for name in ("granularity", "steps", "batch_size"):
-            whole(f"validation {name}", getattr(self, name))
-        number("validation lr", self.lr, above=0, kind=numbers.Real)
-        number("validation momentum", self.momentum, "a number in [0, 1)", least=0, below=1, kind=numbers.Real)
-        seeded("validation seed", self.seed)
-        boolean("validation deliver", self.deliver)
+            whole(name, getattr(self, name))
+        number("lr", self.lr, above=0, kind=numbers.Real)
+        number("momentum", self.momentum, "a number in [0, 1)", least=0, below=1, kind=numbers.Real)
+        seeded("seed", self.seed)
+        boolean("deliver", self.deliver)
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,8 @@ def market_of(stated: Mapping[str, Any]) -> MarketPlan:
         raise InputError(
             "plan validation", shown(stated["validation"]), f"keys of Validation ({shown(str(error))})"
         ) from None
+    except InputError as error:
+        raise InputError(f"validation {error.name}", error.value, error.expected) from error
     return MarketPlan(
         architecture_of(stated.get("network", "cnn"), stated.get("image"), stated.get("classes")),
         protocol(scheme, **{key: stated[key] for key in options & set(stated)}),

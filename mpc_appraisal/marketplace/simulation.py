@@ -84,12 +84,12 @@ class Sellers:
     validation: Validation | None = None
 
     def __post_init__(self) -> None:
-        one_of("market.network", self.network, ARCHITECTURES)
+        one_of("network", self.network, ARCHITECTURES)
         for name in ("sellers", "own_rows", "validation_rows", "epochs", "batch_size"):
-            whole(f"market.{name}", getattr(self, name))
+            whole(name, getattr(self, name))
         if self.low_quality is not None and self.low_quality not in KINDS:
-            raise InputError("market.low_quality", repr(self.low_quality), f"{', '.join(KINDS)} or null")
-        number("market.low_share", self.low_share, "a share above 0, at most 1", above=0, most=1)
+            raise InputError("low_quality", repr(self.low_quality), f"{', '.join(KINDS)} or null")
+        number("low_share", self.low_share, "a share above 0, at most 1", above=0, most=1)
 
     def architecture(self, data: Dataset) -> Architecture:
         """Return the architecture for the images of `data`. Raises InputError as `networks.fitted_to` does."""

@@ -76,7 +76,7 @@ class Methods:
             raise InputError("appraisal", "no method", f"one or more of {', '.join(METHODS)}")
         for name, appraiser in appraisers.items():
             if not isinstance(appraiser, Appraiser):
-                raise InputError(f"appraisal.{name}", appraiser, "an appraisal method")
+                raise InputError(name, appraiser, "an appraisal method")
         self._appraisers = tuple(appraisers.values())
 
     def __iter__(self) -> Iterator[Appraiser]:

@@ -79,11 +79,11 @@ class Finetuning(Appraiser):
         for key in ("steps", "batch_size"):
             number = getattr(self, key)
             if not (number is None and key == "batch_size") and (not isinstance(number, int) or number < 1):
-                raise InputError(f"appraisal.{key}", number, "an integer, 1 or more")
+                raise InputError(key, number, "an integer, 1 or more")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
-            raise InputError("appraisal.seed", self.seed, "an integer, 0 or more")
+            raise InputError("seed", self.seed, "an integer, 0 or more")
         if not isinstance(self.lr, (int, float)) or not math.isfinite(self.lr) or self.lr <= 0:
-            raise InputError("appraisal.lr", self.lr, "a finite number above 0")
+            raise InputError("lr", self.lr, "a finite number above 0")
 
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
         d, c = facts.features + 1, facts.outputs

@@ -70,7 +70,7 @@ class Influence(ByMetric, Appraiser):
             words = f"influence on the {self.measure.words} of the test rows, summed over the candidate's rows"
             object.__setattr__(self, "opens", words)
         if not isinstance(self.damping, (int, float)) or not math.isfinite(self.damping) or self.damping < 0:
-            raise InputError("appraisal.damping", self.damping, "a finite number, 0 or more")
+            raise InputError("damping", self.damping, "a finite number, 0 or more")
 
     def private_shapes(self, facts: Facts) -> dict[str, tuple[int, ...]]:
         shape = (facts.features + 1, facts.outputs)

@@ -84,9 +84,9 @@ class ByMetric:
         check_metric(self.metric)
         for key, of in (("group", WORST_GROUP), ("class_weights", CLASS_WEIGHTED)):
             if getattr(self, key) is not None and self.metric != of:
-                raise InputError(f"appraisal.{key}", getattr(self, key), f"null, or appraisal.metric={of} with it")
+                raise InputError(key, getattr(self, key), f"null, or metric={of} with it")
         if self.group is not None and (isinstance(self.group, bool) or not isinstance(self.group, (str, Integral))):
-            raise InputError("appraisal.group", self.group, "a column's name, or its number from 0")
+            raise InputError("group", self.group, "a column's name, or its number from 0")
         if self.class_weights is not None:
             object.__setattr__(self, "class_weights", _weights(self.class_weights))
 
@@ -193,7 +193,7 @@ def check_metric(name: Any) -> str:
     """
     fits = isinstance(name, str) and len(name) <= 200
     if not fits or not (name in METRICS or FUNCTION.fullmatch(name)):
-        raise InputError("appraisal.metric", name, f"{', '.join(METRICS)}, or MODULE:FUNCTION")
+        raise InputError("metric", name, f"{', '.join(METRICS)}, or MODULE:FUNCTION")
     return name
 
 
@@ -337,11 +337,11 @@ def _sentence(measure: Measure, numbers: bool) -> str:
 def _weights(stated: Any) -> tuple[float, ...]:
     expected = "a list of finite numbers, 0 or more, one of them above 0"
     try:
-        found = tuple(float(number("appraisal.class_weights", one, expected, least=0)) for one in stated)
+        found = tuple(float(number("class_weights", one, expected, least=0)) for one in stated)
     except TypeError:
-        raise InputError("appraisal.class_weights", stated, expected) from None
+        raise InputError("class_weights", stated, expected) from None
     if isinstance(stated, str) or not any(found) or not math.isfinite(sum(found)):
-        raise InputError("appraisal.class_weights", stated, expected)
+        raise InputError("class_weights", stated, expected)
     return found
 
 

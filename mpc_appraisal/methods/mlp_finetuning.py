@@ -83,14 +83,14 @@ class MlpFinetuning(Appraiser):
     def __post_init__(self) -> None:
         several = isinstance(self.hidden, Sequence) and not isinstance(self.hidden, (str, bytes))
         if several and not 1 <= len(self.hidden) <= MOST_LAYERS:
-            raise InputError("appraisal.hidden", list(self.hidden), f"1 to {MOST_LAYERS} numbers of units")
+            raise InputError("hidden", list(self.hidden), f"1 to {MOST_LAYERS} numbers of units")
         for units in self.hidden if several else (self.hidden,):
-            integer("appraisal.hidden", units, 1, 2**63 - 1, "an integer of 1 or more, or a list of such")
+            integer("hidden", units, 1, 2**63 - 1, "an integer of 1 or more, or a list of such")
         if several:  # A list of one number is that number, so that requests and records state both alike.
             object.__setattr__(self, "hidden", tuple(self.hidden) if len(self.hidden) > 1 else self.hidden[0])
         for key, least in (("steps", 1), ("seed", 0), ("pretraining", 0)):
-            integer(f"appraisal.{key}", getattr(self, key), least, 2**63 - 1, f"an integer of {least} or more")
-        number("appraisal.lr", self.lr, above=0)
+            integer(key, getattr(self, key), least, 2**63 - 1, f"an integer of {least} or more")
+        number("lr", self.lr, above=0)
 
     @property
     def widths(self) -> tuple[int, ...]:

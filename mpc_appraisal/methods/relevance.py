@@ -62,7 +62,7 @@ class AlongDirections(Appraiser):
     without_noise: ClassVar[str] = NO_NOISE
 
     def __post_init__(self) -> None:
-        integer("appraisal.directions", self.directions, 1, 2**31, "an integer of 1 or more")
+        integer("directions", self.directions, 1, 2**31, "an integer of 1 or more")
 
 
 @dataclass(frozen=True)

@@ -140,8 +140,8 @@ class Release(ABC):
 
 
 def learners_of(to: str) -> tuple[str, ...]:
-    """Return the owners that the word `to` of release.to names. Raises InputError for an unknown word."""
-    one_of("release.to", to, TO)
+    """Return the owners that the word `to` of a release names. Raises InputError for an unknown word."""
+    one_of("to", to, TO)
     return TO[to]
 
 

@@ -53,18 +53,20 @@ class Best(Release):
     prices: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
+        if self.prices is not None and not isinstance(self.prices, Mapping):
+            raise InputError("prices", self.prices, "a price for each candidate by name, or null")
         if self.prices is not None:  # Hydra's own mapping does not compare, pickle or print as a dictionary
             object.__setattr__(self, "prices", {str(name): price for name, price in self.prices.items()})
         learners = learners_of(self.to)
-        integer("release.k", self.k, 1)
+        integer("k", self.k, 1)
         if self.prices is not None and self.budget is None:
-            raise InputError("release.budget", None, "what the winners may cost together, as release.prices are stated")
-        prices = {f"release.prices.{name}": price for name, price in (self.prices or {}).items()}
-        for name, price in {"release.budget": self.budget, **prices}.items():
+            raise InputError("budget", None, "what the winners may cost together, as prices are stated")
+        prices = {f"prices.{name}": price for name, price in (self.prices or {}).items()}
+        for name, price in {"budget": self.budget, **prices}.items():
             if price is not None:
                 number(name, price, "0 or more", least=0)
         if self.budget is not None and len(learners) < 2:
-            raise InputError("release.to", self.to, "both, where prices decide: who is left follows from who has won")
+            raise InputError("to", self.to, "both, where prices decide: who is left follows from who has won")
 
     @property
     def description(self):

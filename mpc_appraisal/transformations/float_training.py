@@ -64,8 +64,8 @@ class FloatShares(NetworkTraining):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.network != "logistic":
-            raise InputError("protocol.network", self.network, "logistic: float shares train no other network")
-        number("protocol.deviation", self.deviation, "a finite number above 0", above=0)
+            raise InputError("network", self.network, "logistic: float shares train no other network")
+        number("deviation", self.deviation, "a finite number above 0", above=0)
 
     @property
     def leakage(self) -> tuple[str, ...]:

@@ -100,13 +100,13 @@ class InstaHide:
     least: float = 0.3
 
     def __post_init__(self) -> None:
-        one_of("protocol.mixing", self.mixing, MIXINGS)
+        one_of("mixing", self.mixing, MIXINGS)
         lowest = 3 if self.mixing == "cross" else 2
-        integer("protocol.k", self.k, lowest, MOST)
+        integer("k", self.k, lowest, MOST)
         if not 1.3 / self.k <= self.bound <= 1:
-            raise InputError("protocol.bound", self.bound, f"1.3 / k = {1.3 / self.k:.3f} .. 1")
+            raise InputError("bound", self.bound, f"1.3 / k = {1.3 / self.k:.3f} .. 1")
         if not 0 <= self.least <= 0.8 or (self.mixing == "cross" and self.least > 1.5 * self.bound):
-            raise InputError("protocol.least", self.least, "0 .. 0.8 and at most 1.5 times the bound")
+            raise InputError("least", self.least, "0 .. 0.8 and at most 1.5 times the bound")
 
     @property
     def mixed(self) -> int:

@@ -72,15 +72,15 @@ class InstaHideTraining(LearningProtocol):
     mixing: ClassVar[str]
 
     def __post_init__(self) -> None:
-        number("protocol.bound", self.bound)
+        number("bound", self.bound)
         _ = self.hide
         if self.rows is not None:
-            integer("protocol.rows", self.rows, 2, expected="null, or an integer of 2 or more")
-        one_of("protocol.network", self.network, ARCHITECTURES)
+            integer("rows", self.rows, 2, expected="null, or an integer of 2 or more")
+        one_of("network", self.network, ARCHITECTURES)
         for name in ("epochs", "batch", "count"):
-            integer(f"protocol.{name}", getattr(self, name), 1)
-        number("protocol.rate", self.rate, above=0)
-        number("protocol.momentum", self.momentum, least=0, below=1)
+            integer(name, getattr(self, name), 1)
+        number("rate", self.rate, above=0)
+        number("momentum", self.momentum, least=0, below=1)
 
     @property
     def hide(self) -> InstaHide:
@@ -102,7 +102,7 @@ class InstaHideTraining(LearningProtocol):
             pixels(part)
         count = data.train.rows if self.rows is None else min(self.rows, data.train.rows)
         if count < self.hide.mixed:
-            raise InputError("protocol.rows", count, f"{self.hide.mixed} or more, all different in a mixture")
+            raise InputError("rows", count, f"{self.hide.mixed} or more, all different in a mixture")
         if data.test.rows < 4 * self.k:
             expected = f"{4 * self.k} or more, because half of them are the public images, from which attackers learn"
             raise InputError("data", f"{data.test.rows} test rows", expected)
@@ -176,7 +176,7 @@ class InstaHideCross(InstaHideTraining):
     shows: ClassVar[tuple[str, ...]] = ("encodings", "cross_encodings")
 
     def __post_init__(self) -> None:
-        number("protocol.least", self.least)
+        number("least", self.least)
         super().__post_init__()
 
     @property

@@ -79,13 +79,13 @@ class NetworkTraining(LearningProtocol):
     fast: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        one_of("protocol.network", self.network, NETWORKS)
+        one_of("network", self.network, NETWORKS)
         for name in ("hidden", "epochs", "batch"):
-            integer(f"protocol.{name}", getattr(self, name), 1)
-        number("protocol.rate", self.rate, "a finite number above 0", above=0)
+            integer(name, getattr(self, name), 1)
+        number("rate", self.rate, "a finite number above 0", above=0)
         for name in ("rows", "tested"):
             if getattr(self, name) is not None:
-                integer(f"protocol.{name}", getattr(self, name), 2, expected="null, or an integer of 2 or more")
+                integer(name, getattr(self, name), 2, expected="null, or an integer of 2 or more")
 
     def model(self, features: int, classes: int) -> Model:
         """Return the network for rows of so many features. Two classes have one output, others one each.
@@ -99,7 +99,7 @@ class NetworkTraining(LearningProtocol):
             return Model(self.network, (1, 1, features), ((Dense(self.hidden), RELU), last))
         side = math.isqrt(features)
         if side * side != features or side < KERNEL:
-            raise InputError("protocol.network", self.network, f"logistic or perceptron for {features} features: "
+            raise InputError("network", self.network, f"logistic or perceptron for {features} features: "
                              f"the rows are no square images with a side of {KERNEL} or more")  # fmt: skip
         return Model(
             self.network, (1, side, side), ((Conv(4, KERNEL, stride=2), RELU), (Dense(self.hidden), SIGMOID), last)

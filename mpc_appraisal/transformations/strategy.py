@@ -79,7 +79,7 @@ class LearningData:
         parts = []
         for name, part, count in (("rows", self.train, rows), ("tested", self.test, tested)):
             if count is not None:
-                integer(f"protocol.{name}", count, 2, expected="null, or an integer of 2 or more")
+                integer(name, count, 2, expected="null, or an integer of 2 or more")
             parts.append(part.subset(torch.randperm(part.rows, generator=draw)[:count]))
         return replace(self, train=parts[0], test=parts[1])
 

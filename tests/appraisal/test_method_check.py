@@ -235,7 +235,7 @@ def test_a_failed_check_ends_with_status_1_and_names_the_line(tmp_path, monkeypa
         (["check", "mpc_appraisal.methods:Facts"], "derives from mpc_appraisal.methods.Appraiser"),
         (["check", "no_such_name"], "the name of an installed method"),
         (["check", "mpc_appraisal.methods:Relevance", "direction=3"], "settings that fit Relevance: .*'direction'"),
-        (["check", "mpc_appraisal.methods:Relevance", "directions=0"], "appraisal.directions: got 0"),
+        (["check", "mpc_appraisal.methods:Relevance", "directions=0"], "^directions: got 0"),
         (["check", "mpc_appraisal.methods:Relevance", "a.b=3"], "KEY=VALUE"),
     ],
 )

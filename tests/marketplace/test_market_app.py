@@ -99,7 +99,7 @@ def test_a_finished_job_is_not_run_again(done):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["market.budget=61"], "budget"),
+        (["market.budget=61"], "market.budget"),
         (["market.network=lenet"], "market.network"),
         (["market.key_cap=0.1"], "independent ones"),
         (["market.sellers=0"], "market.sellers"),
@@ -107,8 +107,8 @@ def test_a_finished_job_is_not_run_again(done):
         (["market.low_quality=rotten"], "market.low_quality"),
         (["market.own_rows=2000"], "market.own_rows"),
         (["session=join"], "session"),
-        (["ife=als16", "protocol=ife_shares"], "protocol scheme"),
-        (["protocol.update=sometimes"], "protocol update"),
+        (["ife=als16", "protocol=ife_shares"], "protocol.scheme"),
+        (["protocol.update=sometimes"], "protocol.update"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(overrides, words, tmp_path):

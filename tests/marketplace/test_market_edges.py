@@ -322,14 +322,14 @@ def test_a_network_out_of_range_is_refused_before_keys_are_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"seed": -1}, "validation seed"),
-        ({"seed": True}, "validation seed"),
-        ({"seed": 1.5}, "validation seed"),
-        ({"seed": 1 << 63}, "validation seed"),
-        ({"lr": "0.1"}, "validation lr"),
-        ({"lr": True}, "validation lr"),
-        ({"momentum": None}, "validation momentum"),
-        ({"deliver": 1}, "validation deliver"),
+        ({"seed": -1}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"seed": 1 << 63}, "seed"),
+        ({"lr": "0.1"}, "lr"),
+        ({"lr": True}, "lr"),
+        ({"momentum": None}, "momentum"),
+        ({"deliver": 1}, "deliver"),
     ],
 )
 def test_validation_of_other_types_is_refused(changes, named):

@@ -226,7 +226,7 @@ def test_what_a_method_needs_and_lacks_is_named(method):
     ],
 )
 def test_bad_settings_are_named(make, key):
-    with pytest.raises(InputError, match=f"^appraisal.{key}:"):
+    with pytest.raises(InputError, match=f"^{key}:"):
         make()
 
 

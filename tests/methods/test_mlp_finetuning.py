@@ -134,7 +134,7 @@ def test_the_model_owners_training_is_the_same_at_every_call_and_another_with_an
     + [({"lr": bad}, "lr") for bad in (0.0, -1.0, float("nan"), float("inf"), "fast", True)],
 )
 def test_bad_settings_are_named(settings, key):
-    with pytest.raises(InputError, match=f"^appraisal.{key}:"):
+    with pytest.raises(InputError, match=f"^{key}:"):
         MlpFinetuning(**settings)
 
 

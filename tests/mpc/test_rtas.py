@@ -212,7 +212,7 @@ def test_a_protocol_chooses_the_engine_and_none_is_the_default(session):
 
 def test_a_plain_session_runs_no_protocol():
     assert instantiate(compose(["session=plain"]).session) == Plain()
-    with pytest.raises(InputError, match="session.engine: got 'rtas'; expected session=spawn or join"):
+    with pytest.raises(InputError, match="session.engine: got 'rtas'; expected plaintext, or session=spawn or join"):
         instantiate(compose(["session=plain", "protocol=rtas"]).session)
 
 

@@ -223,7 +223,7 @@ def test_targets_and_one_column_are_clipped_as_they_will_be_shared():
     shrunk = clip_direction(direction, 1.0)
     assert 0.999 < spread(shrunk) < 1.0 and torch.allclose(shrunk / shrunk[0], direction / 3)
     for bad in (0.0, -1.0, math.nan, 2.0**16, True, "1"):
-        with pytest.raises(InputError, match="release.target_norm: got"):
+        with pytest.raises(InputError, match="^target_norm: got"):
             NoisedRelease(row_norm=R, target_norm=bad)
 
 

@@ -143,14 +143,14 @@ def test_the_signs_of_pixels_in_0_1_hide_nothing():
 @pytest.mark.parametrize(
     ("wrong", "name"),
     [
-        ({"k": 2}, "protocol.k"),
-        ({"k": 9}, "protocol.k"),
-        ({"k": 4.0}, "protocol.k"),
-        ({"mixing": "outside"}, "protocol.mixing"),
-        ({"bound": 0.3}, "protocol.bound"),
-        ({"bound": 1.1}, "protocol.bound"),
-        ({"least": -0.1}, "protocol.least"),
-        ({"least": 0.7, "bound": 0.4}, "protocol.least"),
+        ({"k": 2}, "k"),
+        ({"k": 9}, "k"),
+        ({"k": 4.0}, "k"),
+        ({"mixing": "outside"}, "mixing"),
+        ({"bound": 0.3}, "bound"),
+        ({"bound": 1.1}, "bound"),
+        ({"least": -0.1}, "least"),
+        ({"least": 0.7, "bound": 0.4}, "least"),
     ],
 )
 def test_settings_that_make_no_mixture_are_refused(wrong, name):

@@ -133,21 +133,21 @@ def test_rightly_counts_by_hand():
 @pytest.mark.parametrize(
     ("kind", "settings", "name"),
     [
-        (InstaHideCross, {"k": 2}, "protocol.k"),
-        (InstaHideCross, {"k": 9}, "protocol.k"),
-        (InstaHideInside, {"k": 1}, "protocol.k"),
-        (InstaHideCross, {"bound": 0.2}, "protocol.bound"),
-        (InstaHideInside, {"bound": "high"}, "protocol.bound"),
-        (InstaHideCross, {"least": 0.9}, "protocol.least"),
-        (InstaHideCross, {"least": None}, "protocol.least"),
-        (InstaHideCross, {"rows": 1}, "protocol.rows"),
-        (InstaHideCross, {"rows": 2.5}, "protocol.rows"),
-        (InstaHideCross, {"network": "resnet"}, "protocol.network"),
-        (InstaHideCross, {"epochs": 0}, "protocol.epochs"),
-        (InstaHideCross, {"batch": 0}, "protocol.batch"),
-        (InstaHideCross, {"rate": 0}, "protocol.rate"),
-        (InstaHideCross, {"momentum": 1}, "protocol.momentum"),
-        (InstaHideCross, {"count": True}, "protocol.count"),
+        (InstaHideCross, {"k": 2}, "k"),
+        (InstaHideCross, {"k": 9}, "k"),
+        (InstaHideInside, {"k": 1}, "k"),
+        (InstaHideCross, {"bound": 0.2}, "bound"),
+        (InstaHideInside, {"bound": "high"}, "bound"),
+        (InstaHideCross, {"least": 0.9}, "least"),
+        (InstaHideCross, {"least": None}, "least"),
+        (InstaHideCross, {"rows": 1}, "rows"),
+        (InstaHideCross, {"rows": 2.5}, "rows"),
+        (InstaHideCross, {"network": "resnet"}, "network"),
+        (InstaHideCross, {"epochs": 0}, "epochs"),
+        (InstaHideCross, {"batch": 0}, "batch"),
+        (InstaHideCross, {"rate": 0}, "rate"),
+        (InstaHideCross, {"momentum": 1}, "momentum"),
+        (InstaHideCross, {"count": True}, "count"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_by_name(kind, settings, name):
@@ -171,7 +171,7 @@ def test_data_that_do_not_fit_are_refused_before_anything_is_computed():
     for data, words in cases:
         with pytest.raises(InputError, match=words):
             InstaHideCross().check(data)
-    with pytest.raises(InputError, match=r"protocol.rows: got 3; expected 4 or more"):
+    with pytest.raises(InputError, match=r"^rows: got 3; expected 4 or more"):
         InstaHideInside(rows=3).check(good)
 
 

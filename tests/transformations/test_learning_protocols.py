@@ -120,7 +120,7 @@ def test_two_classes_have_one_output_and_the_seed_draws_the_rows():
     ],
 )
 def test_a_bad_setting_is_refused_by_its_key(protocol, key, value):
-    with pytest.raises(InputError, match=f"protocol.{key}"):
+    with pytest.raises(InputError, match=f"^{key}"):
         protocol(**{key: value})
 
 

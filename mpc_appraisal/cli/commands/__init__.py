@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from textwrap import wrap
 
 Command = Callable[[Sequence[str]], None]
 # Each command, with what it is for and an example.
@@ -54,9 +55,15 @@ def _command(name: str) -> Command:
         except SystemExit as end:  # argparse ends the process after its help
             if end.code:
                 raise
-        print(f"\n{JSON}: print the same as one JSON document\nexample: mpc-appraisal {ABOUT[name][1]}")
+        print(f"\n{JSON}: print the same as one JSON document\n{example_of(name)}")
 
     return run
+
+
+def example_of(name: str) -> str:
+    """Return the command's example; beyond 80 columns it goes on after a backslash, as in a shell."""
+    words = f"example: mpc-appraisal {ABOUT[name][1]}"
+    return " \\\n".join(wrap(words, 78, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
 
 
 JSON = "--json"

@@ -24,16 +24,21 @@ USAGE = f"""usage: mpc-appraisal approval list [in=DIR]
        mpc-appraisal approval yes ID [in=DIR]
        mpc-appraisal approval no ID [in=DIR] [reason=TEXT]
 
-the data owner's answer to a request for an appraisal, before anything private is shared
+the data owner's answer to a request for an appraisal, before anything private
+is shared
 
-list:    print all requests, each of which is pending, yes (not used yet), no, used, or expired: its yes was not used in
-         time, which is a week or what party.yes_expires states, and it waits for another. Status 1 says that a request
-         is damaged
+list:    print all requests, each of which is pending, yes (not used yet), no,
+         used, or expired: its yes was not used in time, which is a week or what
+         party.yes_expires states, and it waits for another. Status 1 says that
+         a request is damaged
 show:    print the request in words
-yes:     let one appraisal start, exactly as the request says. A repeat has to be requested again
-no:      refuse the request. To take back a no, or a yes that is not used yet, remove DIR/ID.no or DIR/ID.yes
+yes:     let one appraisal start, exactly as the request says. A repeat has to
+         be requested again
+no:      refuse the request. To take back a no, or a yes that is not used yet,
+         remove DIR/ID.no or DIR/ID.yes
 in=DIR:  the folder of the requests (default: {FOLDER})
-reason=TEXT: a reason, which is kept with the no and is not sent to the other side"""
+reason=TEXT: a reason, which is kept with the no and is not sent to the other
+             side"""
 
 
 def main(arguments: Sequence[str], console: Any = None) -> None:

@@ -18,11 +18,12 @@ from mpc_appraisal.common.text import shown
 
 USAGE = """usage: mpc-appraisal completion bash | zsh | fish
 
-print a script for the shell, which completes commands, groups with their options, and keys of the configuration
+print a script for the shell, which completes commands, groups with their
+options, and keys of the configuration
 
 bash:  source <(mpc-appraisal completion bash)      in ~/.bashrc
 zsh:   source <(mpc-appraisal completion zsh)       in ~/.zshrc, after compinit
-fish:  mpc-appraisal completion fish | source       in ~/.config/fish/config.fish"""
+fish:  mpc-appraisal completion fish | source       in config.fish"""
 
 # A word that ends with = is followed by its value, so that no space goes after it. A colon or = splits words in bash's
 # own reading of the line, and only what stands after the last = is to be replaced there.

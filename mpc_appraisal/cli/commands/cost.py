@@ -45,13 +45,17 @@ USAGE = f"""usage: mpc-appraisal cost rows=N features=N [KEY=VALUE ...] [CONFIGU
 
 estimate rounds, bytes and time before anything is run, from public sizes alone
 
-sizes:  rows (of a candidate) and features must be stated; the others and their defaults are
+sizes:  rows (of a candidate) and features must be stated; the others and their
+        defaults are
         {" ".join(f"{k}={v}" for k, v in SIZES.items() if v is not None)}
-        or else the sizes are those of data=..., scenario=..., or party.data=..., party.train=..., party.listing=..., of
-        which nothing but the sizes is used
-        scale=S bits=B where all numbers of the candidates are k / S for integers k of B bits, as of pixels / 255
+        or else the sizes are those of data=..., scenario=..., or
+        party.data=..., party.train=..., party.listing=..., of which nothing but
+        the sizes is used
+        scale=S bits=B where all numbers of the candidates are k / S for
+        integers k of B bits, as of pixels / 255
 links:  {" ".join(f"{k}={v:g}" for k, v in LINKS.items())}
-configuration, as for the app: appraisal=..., model.l2=..., release=..., session.logit_bound=..."""
+configuration, as for the app: appraisal=..., model.l2=..., release=...,
+               session.logit_bound=..."""
 
 
 def stated(arguments: Sequence[str]) -> tuple[dict[str, int], list[NetworkLink], list[str]]:

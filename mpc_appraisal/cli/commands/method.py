@@ -26,14 +26,18 @@ from mpc_appraisal.reporting.table import Table
 
 USAGE = """usage: mpc-appraisal method check MODULE:CLASS [KEY=VALUE ...]
 
-check an appraisal method, of this package or of your own, on a few rows of scikit-learn's digits: what the class
-states, the formula in the clear, its dry run, streaming if the class claims it, values on shares between three
-processes against plaintext, and the measured rounds and bytes against those of the dry run
+check an appraisal method, of this package or of your own, on a few rows of
+scikit-learn's digits: what the class states, the formula in the clear, its dry
+run, streaming if the class claims it, values on shares between three processes
+against plaintext, and the measured rounds and bytes against those of the dry
+run
 
-MODULE:CLASS  a class in a module that Python finds here, or the name of an installed method
+MODULE:CLASS  a class in a module that Python finds here, or the name of an
+              installed method
 KEY=VALUE     settings of the class, as in steps=4; otherwise its defaults
 
-each line is ok, missing (optional, and not stated) or failed; the status is 1 where a line failed"""
+each line is ok, missing (optional, and not stated) or failed; the status is 1
+where a line failed"""
 
 
 def main(arguments: Sequence[str]) -> None:

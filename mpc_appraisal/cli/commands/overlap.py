@@ -47,28 +47,42 @@ DEFAULTS: dict[str, str | None] = {
     "record": None,
 }
 PREFIXES = ("party.", "session.")  # what the app's configuration puts before the same keys
-USAGE = """usage: mpc-appraisal overlap role=ROLE address=tcp://HOST:PORT file=FILE [KEY=VALUE ...]
+USAGE = """usage: mpc-appraisal overlap role=ROLE address=tcp://HOST:PORT file=FILE
+               [KEY=VALUE ...]
 
-How many of the data owner's rows (or keys in one column) does the model owner have already? Both run this command. The
-data owner says yes first. It then computes the count and is shown it; the model owner is shown the count, or that there
-are fewer than the minimum. Both are shown how many different rows (or keys) the other has. Copies are removed before.
+How many of the data owner's rows (or keys in one column) does the model owner
+have already? Both run this command. The data owner says yes first. It then
+computes the count and is shown it; the model owner is shown the count, or that
+there are fewer than the minimum. Both are shown how many different rows (or
+keys) the other has. Copies are removed before.
 
-role=ROLE:     model_owner, who asks and listens at the address, or data_owner, who answers
+role=ROLE:     model_owner, who asks and listens at the address, or data_owner,
+               who answers
 file=FILE:     this side's file, .npz, .csv or .parquet
-key=COLUMN:    the keys in this column are compared (default: whole rows, by their features without the label)
+key=COLUMN:    the keys in this column are compared (default: whole rows, by
+               their features without the label)
 minimum=N:     below N the model owner is shown no count (default: 10)
 label=COLUMN:  the label column, which is no part of a row (default: label)
-recipe=FILE:   rows are compared after this recipe; with key=, the column may be none of its features (default: none)
-names=HOW:     plain or hash: how the names of columns are announced, if rows are compared (default: plain)
-name=NAME:     data_owner: what the data set is called (default: the file's name)
+recipe=FILE:   rows are compared after this recipe; with key=, the column may be
+               none of its features (default: none)
+names=HOW:     plain or hash: how the names of columns are announced, if rows
+               are compared (default: plain)
+name=NAME:     data_owner: what the data set is called (default: the file's
+               name)
 Both sides must state the same key, minimum and recipe.
 
-ledger=FILE|none, policy=FILE:        the ledger that is charged (default: FILE.ledger), and the limits of a new one
-counterparty=NAME, counterparty_key=SHA256:  what the ledger calls the other side, and the key it must show
-approval=ask|yes|FILE, requests=DIR, patience=SECONDS, yes_expires=DAYS:  data_owner: how it says yes (default: ask)
-transport=tls|tcp, tls=DIR:           the connection, and the folder of certificates; tcp needs in_the_clear=yes
-join_timeout, timeout, freeze_timeout: seconds for the other to come, for a message, and without a sign of life
-record=FILE|none:                     the line of JSON is appended to FILE (default: overlap_ROLE.jsonl)
+ledger=FILE|none, policy=FILE: the ledger that is charged (default:
+               FILE.ledger), and the limits of a new one
+counterparty=NAME, counterparty_key=SHA256: what the ledger calls the other
+               side, and the key it must show
+approval=ask|yes|FILE, requests=DIR, patience=SECONDS, yes_expires=DAYS:
+               data_owner: how it says yes (default: ask)
+transport=tls|tcp, tls=DIR: the connection, and the folder of
+               certificates; tcp needs in_the_clear=yes
+join_timeout, timeout, freeze_timeout: seconds for the other to come, for a
+               message, and without a sign of life
+record=FILE|none: the line of JSON is appended to FILE
+               (default: overlap_ROLE.jsonl)
 
 The package openmined-psi does the work: pip install 'mpc_appraisal[overlap]'."""
 

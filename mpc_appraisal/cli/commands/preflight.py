@@ -27,26 +27,33 @@ from mpc_appraisal.models.training import model_of
 
 FILES = ("party.train=", "party.test=", "party.label=")  # the app's keys, which this command takes too
 KEYS = ("train", "test", "l2", "seed", "seeds", "parts", "classes", "corruption", "search", "quick", "label", "out")
-USAGE = f"""usage: mpc-appraisal preflight train=FILE test=FILE [KEY=VALUE ...] [CONFIGURATION ...]
+USAGE = f"""usage: mpc-appraisal preflight train=FILE test=FILE [KEY=VALUE ...]
+               [CONFIGURATION ...]
 
-Can the method be trusted on this model? The command corrupts held-out rows of the model owner's own data at known
-rates, appraises them in the clear, retrains the model with them, and compares. Nothing is sent or charged.
+Can the method be trusted on this model? The command corrupts held-out rows of
+the model owner's own data at known rates, appraises them in the clear, retrains
+the model with them, and compares. Nothing is sent or charged.
 
-train, test: the files, .npz (arrays x, y), .csv or .parquet, with label=COLUMN (default: label) and classes=N if they
-             need them
-l2=X:        the model's regularisation, a number of 0 or more (default: model.l2 of the configuration)
+train, test: the files, .npz (arrays x, y), .csv or .parquet, with label=COLUMN
+             (default: label) and classes=N if they need them
+l2=X:        the model's regularisation, a number of 0 or more (default:
+             model.l2 of the configuration)
 seeds=N:     the number of splits (default: 3)
 parts=N:     the number of corrupted parts of each split (default: 10)
 seed=N:      the seed of splits and parts (default: 0)
 corruption:  how rows are corrupted, one of {", ".join(CORRUPTIONS)} (default: labels)
-search:      yes or no: whether other l2 are tried (default: if a method is not trusted)
+search:      yes or no: whether other l2 are tried (default: if a method is not
+             trusted)
 quick:       yes or no: whether there is one split and no search (default: no)
 out=FILE:    the figures are written into this file too, as JSON
-configuration, as for the app: appraisal=influence (default), gradient_norm, finetuning, all; appraisal.damping=...,
-             standardise.mean=...; party.train, party.test and party.label are train, test and label; with data=... or
-             scenario=... and no files the model owner's rows are those of the built-in data set
+configuration, as for the app: appraisal=influence (default), gradient_norm,
+             finetuning, all; appraisal.damping=..., standardise.mean=...;
+             party.train, party.test and party.label are train, test and label;
+             with data=... or scenario=... and no files the model owner's rows
+             are those of the built-in data set
 
-The status is 0 if every method is trusted, 1 if one is doubtful, inverted or could not be checked, 2 for bad input."""
+The status is 0 if every method is trusted, 1 if one is doubtful, inverted or
+could not be checked, 2 for bad input."""
 
 
 def main(arguments: Sequence[str]) -> None:

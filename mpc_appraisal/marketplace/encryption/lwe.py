@@ -34,6 +34,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from mpc_appraisal.common.checks import integer, number
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.marketplace.encryption.noise import gaussian
 from mpc_appraisal.marketplace.encryption.residues import Residues, Small, product, small_product
@@ -79,12 +80,9 @@ class LWE(Scheme):
     deviations: float = 8.0
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise InputError("n", self.n, "at least 1")
-        if not 1 <= self.sigma < 2**24:
-            raise InputError("sigma", self.sigma, "between 1 and 2^24")
-        if self.deviations < 1:
-            raise InputError("deviations", self.deviations, "at least 1")
+        integer("n", self.n, 1)
+        number("sigma", self.sigma, "a number between 1 and 2^24", least=1, below=2**24)
+        number("deviations", self.deviations, least=1)
 
     def security_bits(self, dimension: int) -> float:
         """Return the cost in bits of the best known attack on the LWE instance behind vectors of `dimension` pixels."""

@@ -53,7 +53,7 @@ class IfeTransform:
     update: str = "exact"
 
     def __post_init__(self) -> None:
-        one_of("protocol update", self.update, UPDATES)
+        one_of("update", self.update, UPDATES)
 
     def check(self, validation: Any) -> None:
         """Accept every validation, as this strategy can compute each."""

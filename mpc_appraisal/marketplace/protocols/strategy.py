@@ -34,9 +34,9 @@ class IfeShares:
     opens: str = "errors"
 
     def __post_init__(self) -> None:
-        one_of("protocol opens", self.opens, OPENS)
+        one_of("opens", self.opens, OPENS)
         if not isinstance(self.scheme, LWE):
-            raise InputError("protocol scheme", type(self.scheme).__name__, "LWE")
+            raise InputError("scheme", type(self.scheme).__name__, "LWE")
 
     @property
     def leakage(self) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ class PlainSettings:
 
     def __post_init__(self):
         if self.engine != "plaintext":
-            raise InputError("session.engine", repr(self.engine), "session=spawn or join: plain runs no protocol")
+            raise InputError("engine", repr(self.engine), "plaintext, or session=spawn or join: plain runs no protocol")
 
 
 @dataclass(frozen=True)

@@ -96,23 +96,23 @@ class NoisedRelease(Release):
 
     def __post_init__(self) -> None:
         if self.what not in ("value", "bit"):
-            raise InputError("release.what", repr(self.what), "value or bit")
+            raise InputError("what", repr(self.what), "value or bit")
         for key in ("epsilon", "delta", "sigma", "ceiling", "spread"):
             value = getattr(self, key)
             if value is not None or key not in ("sigma", "ceiling", "spread"):
-                number(f"release.{key}", value, above=0)
+                number(key, value, above=0)
         if self.delta >= 1:
-            raise InputError("release.delta", self.delta, "a number below 1")
+            raise InputError("delta", self.delta, "a number below 1")
         if self.row_norm is None:
             raise InputError(
-                "release.row_norm",
+                "row_norm",
                 None,
                 "a public norm, above 1, that rows are clipped to, the constant feature 1 counted; one that is taken "
                 "from the data would tell of the data",
             )
-        check_norm(self.row_norm, "release.row_norm")
+        check_norm(self.row_norm, "row_norm")
         if self.target_norm is not None:
-            check_target_norm(self.target_norm)
+            check_target_norm(self.target_norm, "target_norm")
         if self.sigma is None:
             object.__setattr__(self, "sigma", smallest_sigma(float(self.epsilon), float(self.delta)))
         learners_of(self.to)
@@ -336,7 +336,7 @@ def smallest_sigma(target: float, delta: float) -> float:
 
     ends = math.log(SMALLEST_SIGMA), math.log(LARGEST_SIGMA)
     if excess(ends[1]) > 0:
-        raise InputError("release.epsilon", target, f"one that noise of sigma {LARGEST_SIGMA:g} can give")
+        raise InputError("epsilon", target, f"one that noise of sigma {LARGEST_SIGMA:g} can give")
     found = SMALLEST_SIGMA if excess(ends[0]) <= 0 else math.exp(brentq(excess, *ends, xtol=1e-12))
 
     def fits(sigma: float) -> bool:

@@ -23,41 +23,56 @@ USAGE = f"""usage: mpc-appraisal catalogue publish data=FILE name=NAME [KEY=VALU
        mpc-appraisal catalogue list [in=DIR]
        mpc-appraisal catalogue search [in=DIR] [WORD ...] [FIELD>=VALUE ...]
        mpc-appraisal catalogue show NAME [in=DIR]
-       mpc-appraisal catalogue check listing=FILE data=FILE [secret=FILE] [label=COLUMN] [classes=N] [recipe=FILE]
-                                     [record=FILE train=FILE test=FILE [model=FILE] [salt=FILE] [threshold=NUMBER]]
+       mpc-appraisal catalogue check listing=FILE data=FILE [secret=FILE]
+               [label=COLUMN] [classes=N] [recipe=FILE]
+               [record=FILE train=FILE test=FILE [model=FILE] [salt=FILE]
+                [threshold=NUMBER]]
 
-A catalogue is a folder of listings, one JSON file each, for git or a web server. The data are never in it.
+A catalogue is a folder of listings, one JSON file each, for git or a web
+server. The data are never in it.
 
 publish: write a listing of a data file.
-         out=DIR is the catalogue (default: {FOLDER}). secret=FILE is the file for the salt of the commitment, which
-         stays with the owner (default: FILE.NAME.salt beside the data). label=COLUMN and classes=N are as the data need
-         them. recipe=FILE makes features of a raw table, and its digest and names are published. title, description and
-         encoding are texts. target=number says that the label column is a number, and unit=TEXT its unit; a recipe says
-         both itself.
-         columns=file publishes the features' names of the file's header, and columns=A,B,... names those of a file
-         without names. class_names=A,B,... names labels 0, 1, ..., and class_names=file publishes the file's names.
-         Names are compared with the buyer's. Without them, columns go by position and labels by number.
-         terms=TEXT, minimum_rows=N, price=N, currency=EUR, licence=TEXT, purposes=A,B,... and contact=TEXT state the
-         terms.
-         statistics=yes publishes rows by class, means and deviations. samples=synthetic:N publishes invented rows, and
-         samples=real:N real rows, which all can see, for N up to {MOST_SAMPLES}. By default none of these is published;
-         each says what it reveals
+         out=DIR is the catalogue (default: {FOLDER}). secret=FILE is the file
+         for the salt of the commitment, which stays with the owner (default:
+         FILE.NAME.salt beside the data). label=COLUMN and classes=N are as the
+         data need them. recipe=FILE makes features of a raw table, and its
+         digest and names are published. title, description and encoding are
+         texts. target=number says that the label column is a number, and
+         unit=TEXT its unit; a recipe says both itself.
+         columns=file publishes the features' names of the file's header, and
+         columns=A,B,... names those of a file without names.
+         class_names=A,B,... names labels 0, 1, ..., and class_names=file
+         publishes the file's names. Names are compared with the buyer's.
+         Without them, columns go by position and labels by number.
+         terms=TEXT, minimum_rows=N, price=N, currency=EUR, licence=TEXT,
+         purposes=A,B,... and contact=TEXT state the terms.
+         statistics=yes publishes rows by class, means and deviations.
+         samples=synthetic:N publishes invented rows, and samples=real:N real
+         rows, which all can see, for N up to {MOST_SAMPLES}. By default none of
+         these is published; each says what it reveals
 list:    print a table of all listings. Status 1 says that a file is bad
-search:  print a table of the listings in which all words occur and all conditions hold.
-         Numbers, with = != > >= < <=: {", ".join(NUMBERS)}.
-         Texts, with = and !=: {", ".join(TEXTS)}.
+search:  print a table of the listings in which all words occur and all
+         conditions hold.
+         Numbers, with = != > >= < <=:
+         {", ".join(NUMBERS)}.
+         Texts, with = and !=:
+         {", ".join(TEXTS)}.
          An argument with < or > needs quotation marks
 show:    print everything that one listing says
-check:   are these the data that the listing commits to? The buyer asks it once data and salt are delivered, and the
-         owner may ask it before. secret=FILE is the salt (default: FILE.NAME.salt beside the data). Status 2 says that
-         they are not. The check shows that the delivered data are the listed ones. That they are the appraised ones
-         is the data owner's word, unless record=records.jsonl of the appraisal is stated with the buyer's own train=,
-         test= or model=. Then the answer is computed again in the clear, and status 2 says that data, model or value
-         are others.
-         salt=FILE is the salt of the buyer's own commitment (default: FILE.inputs.salt beside its model or train=).
-         threshold=NUMBER is needed if a bit was released; metric=, group= and class_weights= are as under appraisal, if
-         the answer is for another metric than the log loss. An answer that agrees may still be off within the stated
-         error
+check:   are these the data that the listing commits to? The buyer asks it once
+         data and salt are delivered, and the owner may ask it before.
+         secret=FILE is the salt (default: FILE.NAME.salt beside the data).
+         Status 2 says that they are not. The check shows that the delivered
+         data are the listed ones. That they are the appraised ones is the data
+         owner's word, unless record=records.jsonl of the appraisal is stated
+         with the buyer's own train=, test= or model=. Then the answer is
+         computed again in the clear, and status 2 says that data, model or
+         value are others.
+         salt=FILE is the salt of the buyer's own commitment (default:
+         FILE.inputs.salt beside its model or train=). threshold=NUMBER is
+         needed if a bit was released; metric=, group= and class_weights= are as
+         under appraisal, if the answer is for another metric than the log loss.
+         An answer that agrees may still be off within the stated error
 in=DIR:  the catalogue (default: {FOLDER})"""
 
 

@@ -15,22 +15,27 @@ from mpc_appraisal.cli.console import terminal
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 
-USAGE = """usage: mpc-appraisal recipe infer FILE [--label COLUMN] [--round | --ranges] [--least N] [--delimiter C]
-               > recipe.yaml
+USAGE = """usage: mpc-appraisal recipe infer FILE [--label COLUMN] [--round | --ranges]
+               [--least N] [--delimiter C] > recipe.yaml
        mpc-appraisal recipe check FILE --recipe recipe.yaml
        mpc-appraisal recipe show recipe.yaml
 
-A recipe states how the rows of a raw table (.csv, .parquet or .npz) become features. All sides of an appraisal name
-the same recipe as recipe=FILE, and its digest is compared before anything else.
+A recipe states how the rows of a raw table (.csv, .parquet or .npz) become
+features. All sides of an appraisal name the same recipe as recipe=FILE, and its
+digest is compared before anything else.
 
-infer: propose a recipe for the model owner's own table, and print it. What it discloses of the rows (levels, means,
-       scales) is said on standard error before.
-       --label COLUMN is the target (default: label). --round states scales to two digits and means to the first digit
-       of their scale. --ranges states the middle and half the width of a range with ends of one digit in their place.
-       --least N states only levels that N rows or more have; others count as other. --delimiter C says what separates
-       the fields of a CSV file: ',' (the default), ';', '|' or '\\t' for a tab. The file can be edited before it is
-       given to the other side
-check: read a table by a recipe, and print its sizes. All that is wrong is named at once, by column, and the status is 2
+infer: propose a recipe for the model owner's own table, and print it. What it
+       discloses of the rows (levels, means, scales) is said on standard error
+       before.
+       --label COLUMN is the target (default: label). --round states scales to
+       two digits and means to the first digit of their scale. --ranges states
+       the middle and half the width of a range with ends of one digit in their
+       place. --least N states only levels that N rows or more have; others
+       count as other. --delimiter C says what separates the fields of a CSV
+       file: ',' (the default), ';', '|' or '\\t' for a tab. The file can be
+       edited before it is given to the other side
+check: read a table by a recipe, and print its sizes. All that is wrong is named
+       at once, by column, and the status is 2
 show:  print what a recipe states, and its digest"""
 
 ACTIONS: dict[str, Callable[[Sequence[str], Any], None]] = {"infer": infer.run, "check": check.run, "show": show.run}
