@@ -151,8 +151,8 @@ def narrow_transposed_times(x, low, high, out, upper):
 
 
 @loop
-def packed_times(low, high, shift, w, out):
-    """Write x @ w' to `out` (n, k), for x = low + (high << shift) (n, d), low and high unsigned, and w (k, d) of int64.
+def packed_times(low, high, w, out):
+    """Write x @ w' to `out` (n, k), for x = low + (high << 32) (n, d), low and high unsigned, and w (k, d) of int64.
 
     The two pieces are joined as they are read, so that x is never in memory as int64.
     """
@@ -166,7 +166,7 @@ def packed_times(low, high, shift, w, out):
                 row, top = low[i], high[i]
                 a0, a1, a2, a3, a4 = WIDE, WIDE, WIDE, WIDE, WIDE
                 for q in range(d):
-                    v = np.int64(row[q]) | (np.int64(top[q]) << shift)
+                    v = np.int64(row[q]) | (np.int64(top[q]) << 32)
                     a0 += v * w0[q]
                     a1 += v * w1[q]
                     a2 += v * w2[q]
@@ -178,12 +178,12 @@ def packed_times(low, high, shift, w, out):
             for i in range(start, end):
                 row, top, a0 = low[i], high[i], WIDE
                 for q in range(d):
-                    a0 += (np.int64(row[q]) | (np.int64(top[q]) << shift)) * w0[q]
+                    a0 += (np.int64(row[q]) | (np.int64(top[q]) << 32)) * w0[q]
                 out[i, j] = a0
 
 
 @loop
-def packed_transposed_times(low, high, shift, r, out):
+def packed_transposed_times(low, high, r, out):
     """Add r @ x to `out` (k, d), for x as in `packed_times` and r (k, n) of int64."""
     (n, d), k = low.shape, r.shape[0]
     for start in range(0, n, ROWS):
@@ -196,15 +196,15 @@ def packed_transposed_times(low, high, shift, r, out):
                 y0, y1, y2, y3 = high[i], high[i + 1], high[i + 2], high[i + 3]
                 r0, r1, r2, r3 = rc[i], rc[i + 1], rc[i + 2], rc[i + 3]
                 for q in range(d):
-                    v0 = np.int64(x0[q]) | (np.int64(y0[q]) << shift)
-                    v1 = np.int64(x1[q]) | (np.int64(y1[q]) << shift)
-                    v2 = np.int64(x2[q]) | (np.int64(y2[q]) << shift)
-                    v3 = np.int64(x3[q]) | (np.int64(y3[q]) << shift)
+                    v0 = np.int64(x0[q]) | (np.int64(y0[q]) << 32)
+                    v1 = np.int64(x1[q]) | (np.int64(y1[q]) << 32)
+                    v2 = np.int64(x2[q]) | (np.int64(y2[q]) << 32)
+                    v3 = np.int64(x3[q]) | (np.int64(y3[q]) << 32)
                     o[q] += v0 * r0 + v1 * r1 + v2 * r2 + v3 * r3
             for i in range(whole, end):
                 x0, y0, r0 = low[i], high[i], rc[i]
                 for q in range(d):
-                    o[q] += (np.int64(x0[q]) | (np.int64(y0[q]) << shift)) * r0
+                    o[q] += (np.int64(x0[q]) | (np.int64(y0[q]) << 32)) * r0
 
 
 # -- conversions ---------------------------------------------------------------------------------------------------

@@ -65,15 +65,15 @@ class PackedMatrix(Matrix):
     def rows(self, indices: Sequence[int]) -> Matrix:
         if self._wide is not None:
             return self._wide.rows(indices)
-        low, high, _ = self._pieces()
+        low, high = self._pieces()
         chosen = np.asarray(indices, dtype=np.int64)
         parts = [torch.from_numpy(piece[chosen]).view(torch.uint8).reshape(-1) for piece in (low, high)]
         return PackedMatrix(torch.cat(parts), (len(indices), self._shape[1]), self._size)
 
-    def _pieces(self) -> tuple[np.ndarray, np.ndarray, int]:
-        """Return low and high (n, d), unsigned, and by how many bits high is shifted."""
-        (low, _), (high, shift) = pieces_of(self.message.numpy(), self._shape.numel(), self._size)
-        return low.reshape(self._shape), high.reshape(self._shape), shift
+    def _pieces(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return low and high (n, d), unsigned."""
+        (low, _), (high, _) = pieces_of(self.message.numpy(), self._shape.numel(), self._size)
+        return low.reshape(self._shape), high.reshape(self._shape)
 
     def _unpacked(self) -> Matrix:
         if self._wide is None:
