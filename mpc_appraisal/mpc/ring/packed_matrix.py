@@ -6,7 +6,8 @@ In go the bytes that `packing.pack` makes of a matrix (n, d); out come its produ
 those of `Matrix(unpack(message, shape, size))` to the last bit. Masked rows of a candidate take 5 bytes an element in
 place of 8, and no second copy of them is made. The compiled loops join the two pieces of an element as they read it.
 Where these loops are not used (see `kernels`), the first product unpacks the matrix, which is a `Matrix` of int64 from
-then on.
+then on. So does the product after PACKED_PRODUCTS: a block of a large candidate enters no more of them, and a matrix
+that is kept for many products is read faster as int64.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import torch
 
 from mpc_appraisal.mpc.ring.matrix import Matrix
 from mpc_appraisal.mpc.ring.packing import pieces_of, unpack
+
+PACKED_PRODUCTS = 2  # so many products read the packed bytes
 
 
 class PackedMatrix(Matrix):
@@ -36,6 +39,7 @@ class PackedMatrix(Matrix):
         self.message: torch.Tensor | None = message if message.data_ptr() % 4 == 0 else message.clone()
         self._shape, self._size = torch.Size(shape), size
         self._wide: Matrix | None = None
+        self._products = 0
 
     @property
     def shape(self) -> torch.Size:
@@ -50,6 +54,7 @@ class PackedMatrix(Matrix):
         compiled = self._compiled(right, self._shape[1])
         if compiled is None:
             return self._unpacked().times(right)
+        self._products += 1
         out = np.empty((self._shape[0], right.shape[1]), np.int64)
         compiled.packed_times(*self._pieces(), right.t().contiguous().numpy(), out)
         return torch.from_numpy(out)
@@ -58,6 +63,7 @@ class PackedMatrix(Matrix):
         compiled = self._compiled(right, self._shape[0])
         if compiled is None:
             return self._unpacked().transposed_times(right)
+        self._products += 1
         out = np.zeros((right.shape[1], self._shape[1]), np.int64)
         compiled.packed_transposed_times(*self._pieces(), right.t().contiguous().numpy(), out)
         return torch.from_numpy(out).t()
@@ -81,4 +87,5 @@ class PackedMatrix(Matrix):
         return self._wide
 
     def _loops_take(self, right: torch.Tensor) -> bool:
-        return self._wide is None and len(self._shape) == 2 and right.dtype == torch.int64
+        packed = self._wide is None and self._products < PACKED_PRODUCTS
+        return packed and len(self._shape) == 2 and right.dtype == torch.int64
