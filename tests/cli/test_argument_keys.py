@@ -115,6 +115,7 @@ def test_the_app_names_the_key_of_a_wrong_value(group, name):
         (["release=dp", "release.row_norm=0.5"], "release.row_norm"),
         (["release=best", "release.budget=1", "release.prices={a: -1}"], "release.prices.a"),
         (["session=plain", "protocol=rtas"], "session.engine"),
+        (["session=spawn", "session.threads=abc"], "session.threads"),
         (["protocol=ife_transform", "market.validation.steps=0"], "market.validation.steps"),
         (["protocol=instahide", "protocol.k=1"], "protocol.k"),
         (["features=random_relu", "features.width=0"], "features.width"),

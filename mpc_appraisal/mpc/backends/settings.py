@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS
 
@@ -34,7 +35,7 @@ class SpawnSettings:
     """Settings of a run in which each party is a process on this machine.
 
     Attributes:
-        threads: How many torch threads each process uses.
+        threads: How many torch threads each process uses, an integer from 1 to 1024; InputError refuses any other.
         join_timeout: The seconds within which the processes must start.
         timeout: The seconds that one message may take.
         engine: 'fast', 'stock' (CrypTen as shipped), or 'rtas', whose dealer sees permuted logits.
@@ -54,3 +55,6 @@ class SpawnSettings:
     tls: str | None = None
     freeze_timeout: float = FREEZE_SECONDS
     name = "spawn"
+
+    def __post_init__(self):
+        integer("threads", self.threads, 1, 1024)
