@@ -180,8 +180,11 @@ def test_every_share_holds_as_far_as_the_protocol_uses_it():
 
 @pytest.mark.parametrize("kind", [torch.int32, torch.int64])
 def test_a_product_of_32_bits_holds_mod_two_to_the_32(kind):
-    form = Matrix(leaf(Tape(), (4, 3), 32)).times(torch.ones((3, 2), dtype=kind))
-    assert form.modulus == (32 if kind == torch.int32 else 64)
+    public_rows, public_columns = torch.ones((4, 3), dtype=kind), torch.ones((3, 2), dtype=kind)
+    of_rows = Matrix(leaf(Tape(), (4, 3), 32)).times(public_columns)
+    of_columns = Matrix(public_rows).transposed_times(leaf(Tape(), (4, 2), 32))
+    assert of_rows.modulus == of_columns.modulus == (32 if kind == torch.int32 else 64)
+    assert of_rows.shape == (4, 2) and of_columns.shape == (3, 2)
 
 
 def test_what_an_owner_computes_alone_is_refused():
