@@ -36,6 +36,8 @@ class Matrix:
 
     def times(self, right: torch.Tensor) -> torch.Tensor:
         """Return values @ right, int64: (n, d) (d, k) -> (n, k)."""
+        if _has_form(self.values, right):
+            return torch.matmul(self.values, right)
         compiled = self._compiled(right, self.shape[1])
         if compiled is not None:
             x, w, shape = _by_rows(self.values), _by_rows(right.t()), (self.shape[0], right.shape[1])
@@ -51,6 +53,8 @@ class Matrix:
 
     def transposed_times(self, right: torch.Tensor) -> torch.Tensor:
         """Return values' @ right, int64: (d, n) (n, k) -> (d, k)."""
+        if _has_form(self.values, right):
+            return torch.matmul(self.values.t(), right)
         compiled = self._compiled(right, self.shape[0])
         if compiled is not None:
             x, r, shape = _by_rows(self.values), _by_rows(right.t()), (right.shape[1], self.shape[1])
@@ -99,6 +103,11 @@ def ring_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     if matrix._compiled(right, left.shape[1]) is None:
         return left.matmul(right)
     return matrix.product(right, transposed=turned)
+
+
+def _has_form(*factors: torch.Tensor) -> bool:
+    """Return whether a factor is no tensor but a linear form of `mpc.integrity`, whose product torch hands to it."""
+    return not all(isinstance(factor, torch.Tensor) for factor in factors)
 
 
 def _by_rows(values: torch.Tensor) -> np.ndarray:
