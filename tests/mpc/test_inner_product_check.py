@@ -179,10 +179,11 @@ def altered(kind: str, data: bytes, chance: random.Random) -> bytes:
     return bytes(b ^ n for b, n in zip(data, [1 + chance.randrange(255), *chance.randbytes(size - 1)], strict=True))
 
 
-# The party, which of its messages, and the parties of which one must be named.
+# The party, which of its messages, and the parties of which one must be named. Where a message is altered under way,
+# the two owners hash other bytes, and the dealer, which compares their challenges, can only name both.
 MESSAGES = {
-    "quotients": (0, 0, (0,)),
-    "proof": (0, 1, (0,)),
+    "quotients": (0, 0, (0, 1)),
+    "proof": (0, 1, (0, 1)),
     "digest": (0, 2, (0, 1)),
     "received": (1, 0, (1,)),
     "nonce": (1, 1, (0, 1)),

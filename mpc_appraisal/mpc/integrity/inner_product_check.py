@@ -33,7 +33,8 @@ What each party sees. The verifier sees message 1, of which the distance from on
 2^-40 a claim; uniform shares; rho*, which a dummy element makes uniform; and the dealer's share, which then follows
 from what it has, since the two must sum to w* rho*. The dealer sees hashes of a nonce that it does not know. The prover
 sees random numbers. A verifier that told the dealer other challenges would be given a linear combination of rho, and
-therefore the dealer answers only if the prover's hash of the challenges is the same. Nothing is opened here.
+therefore the dealer answers only if the prover's hash of the challenges is the same; if not, its error names both
+owners, since it cannot tell which of them lies or whether a message was altered under way. Nothing is opened here.
 
 All numbers in messages are integers, the lowest byte first. The order of messages and draws has to stay the same at all
 parties. `label` must be used once in a session. The common stream must be fresh at prover and dealer.
