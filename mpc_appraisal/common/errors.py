@@ -91,3 +91,14 @@ class BoundError(AppraisalError):
 
 class OwnerError(AppraisalError):
     """This error says that a private value was asked of, or shown to, the wrong party."""
+
+
+class IntegrityError(AppraisalError):
+    """This error says that a party's message is not the one that the protocol prescribes. It names the party and part.
+
+    Nothing was opened.
+    """
+
+    @property
+    def public(self) -> str:
+        return str(self)  # made of roles, names of messages and public numbers alone

@@ -1,1 +1,12 @@
-"""The check that each owner has sent what the protocols prescribe, before a result is opened."""
+"""The parts of a check that an owner's messages are what the protocol prescribes. No session uses them yet.
+
+| file | what it does |
+|---|---|
+| replay | an owner's program runs again on linear forms, and each of its messages becomes a claim |
+| linear_form, tape, residues, refusals | shares as linear forms of what was dealt; values and cotangents mod primes |
+| subset_claims | many claims become 40, by random subsets that are drawn after the messages |
+| inner_product_check, sumcheck | the claims are shown between prover, verifier and dealer, and nothing else is |
+
+A message that an owner makes is, mod a power of two, a public constant plus an inner product of public weights with the
+numbers that the dealer has dealt to that owner. `mpc.protocols.masked` says how openings keep to this (`Engine.affine`).
+"""

@@ -1,0 +1,308 @@
+"""Shows one owner that the other owner's messages are right: inner products of public weights and dealt numbers.
+
+    <w_j, rho> = t_j + 2^(b_j) h_j  over the integers, for claims j = 1, ..., J
+
+rho (N integers in [0, 2^64)) is known to the prover, who is an owner, and to the dealer. The weights w_j are known to
+both owners, t_j in [0, 2^(b_j)) to the verifier, who is the other owner, and h_j to the prover. |h_j| < 2^(q_j), a
+public bound that follows from the weights. The verifier learns whether all claims hold, and nobody learns more.
+
+| | from -> to | message | bytes |
+|---|---|---|---|
+| 1 | prover -> verifier | h_j + 2^(q_j) + mask_j, where mask_j is uniform in [0, 2^(q_j + 41)) | `hidden_bytes` |
+| 2 | verifier -> dealer | "received" | 1 |
+| 2 | verifier -> prover | nonce | 32 |
+| 3 | dealer -> prover, verifier | two different primes p, and a seed, which gives gamma (J,) for each p | 40 each |
+| 4 | prover -> verifier | the sumcheck of <sum_j gamma_j w_j, rho> mod p, for each p | 64 a round of the sumcheck |
+| 4 | prover -> dealer | SHA-256 of the challenges | 32 |
+| 5 | verifier -> dealer | the challenges, for each p | 32 a round of the sumcheck |
+| 6 | dealer -> verifier | rho* and the dealer's share of the last claim, for each p | 64 |
+
+These are six messages one after the other, which count as three rounds of owners. The verifier starts from the share
+sum_j gamma_j (t_j + 2^(b_j) (message 1 - 2^(q_j))) of the claim and the dealer from - sum_j gamma_j 2^(b_j) mask_j.
+In the end the two shares of the last claim must sum to w* rho*.
+
+Soundness. If claim j is false, D = <w_j, rho> - t_j - 2^(b_j) h_j is an integer other than 0 with fewer than
+b_j + q_j + 44 bits, and at most m = (b_j + q_j + 44) / 30 primes above 2^30 divide it, of about 25 million. They are
+drawn after message 1, so that D does not depend on them. For each p, the claim is still false after gamma, unless p
+divides D or with a probability of 1 / p; a false claim passes the sumcheck with less than 2^-59, whatever a prover
+computes (see `sumcheck`). The cheat passes only if it passes for both primes: (m / 2^24.5 + 2^-30 + 2^-59)^2, below
+2^-43 for b_j + q_j <= 160 (m <= 6). The prover must not know the nonce, primes and seed before message 1, and the t_j
+are fixed before. A cheating dealer is outside this protocol.
+
+What each party sees. The verifier sees message 1, of which the distance from one that does not depend on h_j is at most
+2^-40 a claim; uniform shares; rho*, which a dummy element makes uniform; and the dealer's share, which then follows
+from what it has, since the two must sum to w* rho*. The dealer sees hashes of a nonce that it does not know. The prover
+sees random numbers. A verifier that told the dealer other challenges would be given a linear combination of rho, and
+therefore the dealer answers only if the prover's hash of the challenges is the same; if not, its error names both
+owners, since it cannot tell which of them lies or whether a message was altered under way. Nothing is opened here.
+
+All numbers in messages are integers, the lowest byte first. The order of messages and draws has to stay the same at all
+parties. `label` must be used once in a session. The common stream must be fresh at prover and dealer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpc_appraisal.common.errors import IntegrityError
+from mpc_appraisal.common.roles import DEALER, OWNERS, ROLES
+from mpc_appraisal.mpc.integrity.sumcheck import (
+    ELEMENT_BYTES,
+    ROUND_BYTES,
+    CommonDraws,
+    Transcript,
+    answer_sumcheck,
+    bytes_of_elements,
+    elements_of,
+    follow_sumcheck,
+    prove_sumcheck,
+    rounds_of,
+)
+from mpc_appraisal.mpc.net.channel import Channel
+from mpc_appraisal.mpc.protocols.orders import bytes_of, tensor_of
+from mpc_appraisal.mpc.ring.prg import Stream
+from mpc_appraisal.mpc.ring.prime_field import Field, draw_primes, is_field_prime, uniform
+
+HIDING = 40
+PRIMES = 2
+SEED_BYTES = NONCE_BYTES = 32
+PRIME_BYTES = 4
+DEALER_RANK = ROLES.index(DEALER)
+RECEIVED = b"r"
+
+Weights = Callable[[np.ndarray, int], np.ndarray]  # of gamma (J,) and p; see `prove`
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What is public of the claims.
+
+    Args:
+        label: a word that names this check in the session; errors state it.
+        prover: the rank of the owner whose messages are checked.
+        length: the number N of dealt numbers, at least 1.
+        moduli: b_j for each claim, between 1 and 64.
+        quotients: q_j for each claim, where |h_j| < 2^(q_j).
+    """
+
+    label: str
+    prover: int
+    length: int
+    moduli: tuple[int, ...]
+    quotients: tuple[int, ...]
+
+    @property
+    def verifier(self) -> int:
+        """The rank of the owner that checks."""
+        return 1 - self.prover
+
+    @property
+    def widths(self) -> list[int]:
+        """The bytes of each masked h_j."""
+        return [(q + HIDING + 2 + 7) // 8 for q in self.quotients]
+
+    @property
+    def hidden_bytes(self) -> int:
+        """The bytes of message 1."""
+        return sum(self.widths)
+
+    @property
+    def proof_bytes(self) -> int:
+        """The bytes of message 4 to the verifier."""
+        return PRIMES * ROUND_BYTES * rounds_of(self.length)
+
+    def masks(self, stream: Stream) -> list[int]:
+        """Return mask_j for each claim, from the stream that prover and dealer have in common."""
+        raw = stream.octets((self.hidden_bytes,)).numpy().tobytes()
+        return [v % (1 << (q + HIDING + 1)) for v, q in zip(self._integers(raw), self.quotients, strict=True)]
+
+    def _integers(self, raw: bytes) -> list[int]:
+        found, at = [], 0
+        for width in self.widths:
+            found.append(int.from_bytes(raw[at : at + width], "little"))
+            at += width
+        return found
+
+    def transcript(self, nonce: bytes, hidden: bytes, dealt: bytes, p: int) -> Transcript:
+        """Return the hash of what both owners know before the sumcheck modulo p."""
+        public = repr((self.label, self.prover, self.length, self.moduli, self.quotients, p)).encode()
+        parts = [hashlib.sha512(part).digest() for part in (public, hidden)]
+        return Transcript(nonce + dealt + b"".join(parts), p)
+
+    def altered(self, rank: int, part: str, found: str) -> IntegrityError:
+        """Return the error that names the party of `rank` and its message."""
+        return IntegrityError(f"{ROLES[rank]}: {part} of the check {self.label!r} {found}; nothing is opened")
+
+
+def prove(
+    channel: Channel, stream: Stream, claims: Claims, rho: np.ndarray, quotients: Sequence[int], weights: Weights
+) -> None:
+    """Take the prover's part.
+
+    Args:
+        channel: this owner's channel.
+        stream: a stream in common with the dealer alone, from which nothing was drawn.
+        claims: the public part.
+        rho: the dealt numbers, uint64 or int64 with the same bits, (N,).
+        quotients: h_j for each claim.
+        weights: a function of gamma (uint32, (J,)) and p, which returns sum_j gamma_j w_j mod p as integers (N,) in
+            [0, p).
+
+    Raises:
+        IntegrityError: the dealer's primes are none.
+        ValueError: a length does not fit `claims`, or |h_j| is not below 2^(q_j). Nothing is sent then.
+    """
+    _check_length("rho", rho, claims.length)
+    if len(quotients) != len(claims.quotients):
+        raise ValueError(f"quotients: got {len(quotients)}; expected {len(claims.quotients)}")
+    hidden = b"".join(
+        _hidden(int(h), mask, q, width)
+        for h, mask, q, width in zip(quotients, claims.masks(stream), claims.quotients, claims.widths, strict=True)
+    )
+    channel.send(tensor_of(hidden), claims.verifier)
+    nonce = _received(channel, NONCE_BYTES, claims.verifier)
+    dealt, primes = _dealt(channel, claims)
+    proofs, digest = [], hashlib.sha256()
+    for field, gammas in _fields(dealt, primes, claims):
+        draws = CommonDraws(stream, claims.length, field.p)
+        transcript = claims.transcript(nonce, hidden, dealt, field.p)
+        message, challenges = prove_sumcheck(
+            field, _weights(weights, gammas, field.p, claims.length), field.residues(rho), draws, transcript
+        )
+        proofs.append(message)
+        digest.update(bytes_of_elements(challenges))
+    channel.send(tensor_of(b"".join(proofs)), claims.verifier)
+    channel.send(tensor_of(digest.digest()), DEALER_RANK)
+
+
+def verify(channel: Channel, claims: Claims, received: Sequence[int], weights: Weights) -> None:
+    """Take the verifier's part; `received` holds t_j for each claim, and `weights` is as in `prove`.
+
+    Raises:
+        IntegrityError: a claim is false or a message was altered; the error names the party and the message.
+        ValueError: the number of t_j does not fit `claims`, or a t_j is not in [0, 2^(b_j)). Nothing is sent then.
+    """
+    for t, b in zip(received, claims.moduli, strict=True):
+        if not 0 <= int(t) < 1 << b:
+            raise ValueError(f"received: got {t}; expected a number in [0, 2^{b})")
+    hidden = _received(channel, claims.hidden_bytes, claims.prover)
+    quotients = claims._integers(hidden)
+    for j, (h, q) in enumerate(zip(quotients, claims.quotients, strict=True)):
+        if h >= (1 << (q + HIDING + 1)) + (1 << (q + 1)):
+            raise claims.altered(claims.prover, f"quotient {j}", f"is out of range (expected |h| < 2^{q})")
+    channel.send(tensor_of(RECEIVED), DEALER_RANK)
+    nonce = os.urandom(NONCE_BYTES)
+    channel.send(tensor_of(nonce), claims.prover)
+    dealt, primes = _dealt(channel, claims)
+    proof = _received(channel, claims.proof_bytes, claims.prover)
+    size, ends, told = claims.proof_bytes // PRIMES, [], []
+    for k, (field, gammas) in enumerate(_fields(dealt, primes, claims)):
+        claim = sum(
+            int(y) * (int(t) + ((h - (1 << q)) << b))
+            for y, t, h, b, q in zip(gammas, received, quotients, claims.moduli, claims.quotients, strict=True)
+        )
+        transcript = claims.transcript(nonce, hidden, dealt, field.p)
+        part = proof[k * size : (k + 1) * size]
+        try:
+            share, last, challenges = follow_sumcheck(
+                field, _weights(weights, gammas, field.p, claims.length), claim, part, transcript
+            )
+        except ValueError as error:
+            raise claims.altered(claims.prover, "a message of the sumcheck", str(error)) from error
+        ends.append((field, share, last))
+        told.append(bytes_of_elements(challenges))
+    channel.send(tensor_of(b"".join(told)), DEALER_RANK)
+    _check_ends(claims, ends, _received(channel, PRIMES * 2 * ELEMENT_BYTES, DEALER_RANK))
+
+
+def answer(channel: Channel, stream: Stream, claims: Claims, rho: np.ndarray) -> None:
+    """Take the dealer's part; `stream` is a fresh stream in common with the prover, and `rho` is as in `prove`.
+
+    Raises:
+        IntegrityError: an owner's message is not of the form that is expected, or the two owners state different
+            challenges. The dealer has then told nothing of rho.
+        ValueError: the length of rho does not fit `claims`.
+    """
+    _check_length("rho", rho, claims.length)
+    masks = claims.masks(stream)
+    if _received(channel, len(RECEIVED), claims.verifier) != RECEIVED:
+        raise claims.altered(claims.verifier, "the message 'received'", "is another")
+    primes = draw_primes(PRIMES)
+    dealt = os.urandom(SEED_BYTES) + b"".join(p.to_bytes(PRIME_BYTES, "little") for p in primes)
+    for rank in (claims.prover, claims.verifier):
+        channel.send(tensor_of(dealt), rank)
+    digest = _received(channel, hashlib.sha256().digest_size, claims.prover)
+    size = ELEMENT_BYTES * rounds_of(claims.length)
+    told = _received(channel, PRIMES * size, claims.verifier)
+    if not hmac.compare_digest(digest, hashlib.sha256(told).digest()):
+        names = f"{OWNERS[claims.verifier]} or {OWNERS[claims.prover]}"
+        raise IntegrityError(
+            f"{names}: the challenges of the check {claims.label!r} differ between the two; nothing is opened"
+        )
+    answers = b""
+    for k, (field, gammas) in enumerate(_fields(dealt, primes, claims)):
+        draws = CommonDraws(stream, claims.length, field.p)
+        claim = -sum(int(y) * (mask << b) for y, mask, b in zip(gammas, masks, claims.moduli, strict=True))
+        try:
+            challenges = elements_of(told[k * size : (k + 1) * size], field.p)
+            answers += bytes_of_elements([*answer_sumcheck(field, field.residues(rho), claim, challenges, draws)])
+        except ValueError as error:
+            raise claims.altered(claims.verifier, "a challenge", str(error)) from error
+    channel.send(tensor_of(answers), claims.verifier)
+
+
+def _check_ends(claims: Claims, ends: list, answers: bytes) -> None:
+    """Raise IntegrityError unless the shares of the last claims sum to w* rho*."""
+    for k, (field, share, last) in enumerate(ends):
+        try:
+            rho, rest = elements_of(answers[2 * k * ELEMENT_BYTES : 2 * (k + 1) * ELEMENT_BYTES], field.p)
+        except ValueError as error:
+            raise claims.altered(DEALER_RANK, "the answer", str(error)) from error
+        if field.add(share, rest) != field.multiply(last, rho):
+            raise claims.altered(
+                claims.prover, "a message", "is not the one that the protocol prescribes, or its proof was altered"
+            )
+
+
+def _hidden(h: int, mask: int, q: int, width: int) -> bytes:
+    if not abs(h) < 1 << q:
+        raise ValueError(f"quotient: got one of {h.bit_length()} bits; expected below 2^{q} in size")
+    return (h + (1 << q) + mask).to_bytes(width, "little")
+
+
+def _received(channel: Channel, length: int, source: int) -> bytes:
+    """Return the next message of the party of rank `source`; the channel holds both ends to the same length."""
+    return bytes_of(channel.receive((length,), source, tensor_of(b"\0").dtype))
+
+
+def _dealt(channel: Channel, claims: Claims) -> tuple[bytes, list[int]]:
+    dealt = _received(channel, SEED_BYTES + PRIMES * PRIME_BYTES, DEALER_RANK)
+    primes = [int(p) for p in np.frombuffer(dealt[SEED_BYTES:], "<u4")]
+    if not all(map(is_field_prime, primes)) or len(set(primes)) < PRIMES:
+        raise claims.altered(DEALER_RANK, f"primes {primes}", "are not two primes of 31 bits that are 1 mod 4")
+    return dealt, primes
+
+
+def _fields(dealt: bytes, primes: list[int], claims: Claims) -> list[tuple[Field, np.ndarray]]:
+    """Return the field of each prime, with gamma (J,)."""
+    seed = dealt[:SEED_BYTES]
+    return [(Field(p), uniform(Stream(seed, f"gamma {k}"), len(claims.moduli), p)) for k, p in enumerate(primes)]
+
+
+def _weights(weights: Weights, gammas: np.ndarray, p: int, length: int) -> np.ndarray:
+    found = weights(gammas, p)
+    _check_length("weights", found, length)
+    if int(found.max()) >= p or int(found.min()) < 0:
+        raise ValueError(f"weights: got a number outside [0, {p}); expected numbers mod p")
+    return np.ascontiguousarray(found, dtype=np.uint32)
+
+
+def _check_length(name: str, values: np.ndarray, length: int) -> None:
+    if values.shape != (length,):
+        raise ValueError(f"{name}: got shape {values.shape}; expected ({length},)")

@@ -1,0 +1,185 @@
+"""Loops over elements of prime fields that numba compiles; `prime_field` states the formulas and has the plain code.
+
+In go numpy arrays of uint32 with numbers below a prime p of 31 bits, and out come the same. An element of the field of
+p^4 elements is four numbers, and a vector (4, n) of such elements is stored coordinate by coordinate.
+
+A product of two numbers has 62 bits, so that four of them fit into 64 bits without a reduction. Sums of many products
+are kept as the sums of their lower and upper 32 bits. `_reduced` is Montgomery's reduction: it returns t / 2^32 mod p
+for t below 2^34 p, hence the constants in these loops carry a factor 2^32. A loop may be added, with plain code in
+`prime_field` that gives the same numbers.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+from mpc_appraisal.mpc.ring.compiled import loop
+
+LOW = np.uint64(0xFFFFFFFF)
+HALF = np.uint64(32)
+inlined = nb.njit(inline="always")
+
+
+@inlined
+def _reduced(t, p, inverse):
+    """Return t / 2^32 mod p for t < 2^64; `inverse` is 1 / p mod 2^32, and 2^30 < p < 2^31."""
+    m = ((t & LOW) * inverse) & LOW
+    r = np.int64(t >> HALF) - np.int64((m * p) >> HALF)
+    r += np.int64(p) if r < 0 else np.int64(0)
+    return r - np.int64(p) if r >= np.int64(p) else r
+
+
+@inlined
+def _less(b, a, p):
+    """Return b - a mod p."""
+    d = b - a
+    return d + p if b < a else d
+
+
+@loop
+def residues(values, p, inverse, one, square, out):
+    """Write values (uint64) mod p; one and square are 2^32 and 2^64 mod p."""
+    for i in range(len(values)):
+        v = values[i]
+        r = _reduced((v & LOW) * one, p, inverse) + _reduced((v >> HALF) * square, p, inverse)
+        out[i] = r - np.int64(p) if r >= np.int64(p) else r
+
+
+@loop
+def dot(a, b, sums):
+    """Write the sums of the lower and of the upper 32 bits of the products a * b."""
+    low, high = np.uint64(0), np.uint64(0)
+    for i in range(len(a)):
+        t = np.uint64(a[i]) * np.uint64(b[i])
+        low += t & LOW
+        high += t >> HALF
+    sums[0], sums[1] = low, high
+
+
+@loop
+def first_round(w, rho, half, p, sums):
+    """Write g(0) and the leading coefficient of g for vectors of numbers, each as lower and upper sums."""
+    a0, a1, b0, b1 = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
+    q, whole = np.uint32(p), len(w) - half
+    for i in range(whole):
+        a, c = w[i], rho[i]
+        t = np.uint64(a) * np.uint64(c)
+        a0 += t & LOW
+        a1 += t >> HALF
+        t = np.uint64(_less(w[half + i], a, q)) * np.uint64(_less(rho[half + i], c, q))
+        b0 += t & LOW
+        b1 += t >> HALF
+    for i in range(whole, half):  # the other half ends before: its missing elements are 0
+        t = np.uint64(w[i]) * np.uint64(rho[i])
+        a0 += t & LOW
+        a1 += t >> HALF
+        b0 += t & LOW
+        b1 += t >> HALF
+    sums[0], sums[1], sums[2], sums[3] = a0, a1, b0, b1
+
+
+@loop
+def first_fold(v, half, x, p, inverse, out):
+    """Write v[i] + x (v[half + i] - v[i]) to `out` (4, half or more); x is four numbers times 2^32."""
+    q, s, whole = np.uint32(p), np.int64(p), len(v) - half
+    x0, x1, x2, x3 = x[0], x[1], x[2], x[3]
+    o0, o1, o2, o3 = out[0], out[1], out[2], out[3]
+    for i in range(half):
+        a = v[i]
+        d = np.uint64(_less(v[half + i] if i < whole else np.uint32(0), a, q))
+        r = _reduced(d * x0, p, inverse) + np.int64(a)
+        o0[i] = r - s if r >= s else r
+        o1[i] = _reduced(d * x1, p, inverse)
+        o2[i] = _reduced(d * x2, p, inverse)
+        o3[i] = _reduced(d * x3, p, inverse)
+
+
+@inlined
+def _added(sums, at, a0, a1, a2, a3, c0, c1, c2, c3):
+    """Add the seven coefficients of a product of polynomials of degree 3 to the lower and upper sums from `at` on."""
+    t = a0 * c0
+    sums[at] += t & LOW
+    sums[at + 1] += t >> HALF
+    t = a0 * c1 + a1 * c0
+    sums[at + 2] += t & LOW
+    sums[at + 3] += t >> HALF
+    t = a0 * c2 + a1 * c1 + a2 * c0
+    sums[at + 4] += t & LOW
+    sums[at + 5] += t >> HALF
+    t = a0 * c3 + a1 * c2 + a2 * c1 + a3 * c0
+    sums[at + 6] += t & LOW
+    sums[at + 7] += t >> HALF
+    t = a1 * c3 + a2 * c2 + a3 * c1
+    sums[at + 8] += t & LOW
+    sums[at + 9] += t >> HALF
+    t = a2 * c3 + a3 * c2
+    sums[at + 10] += t & LOW
+    sums[at + 11] += t >> HALF
+    t = a3 * c3
+    sums[at + 12] += t & LOW
+    sums[at + 13] += t >> HALF
+
+
+@loop
+def later_round(w, rho, half, p, sums):
+    """Add g(0) and the leading coefficient of g for vectors (4, n), as seven coefficients each, to `sums` (28,)."""
+    q, whole, u = np.uint32(p), w.shape[1] - half, np.uint64
+    w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
+    r0, r1, r2, r3 = rho[0], rho[1], rho[2], rho[3]
+    for i in range(whole):
+        a0, a1, a2, a3, c0, c1, c2, c3 = w0[i], w1[i], w2[i], w3[i], r0[i], r1[i], r2[i], r3[i]
+        _added(sums, 0, u(a0), u(a1), u(a2), u(a3), u(c0), u(c1), u(c2), u(c3))
+        k = half + i
+        a0, a1, a2, a3 = _less(w0[k], a0, q), _less(w1[k], a1, q), _less(w2[k], a2, q), _less(w3[k], a3, q)
+        c0, c1, c2, c3 = _less(r0[k], c0, q), _less(r1[k], c1, q), _less(r2[k], c2, q), _less(r3[k], c3, q)
+        _added(sums, 14, u(a0), u(a1), u(a2), u(a3), u(c0), u(c1), u(c2), u(c3))
+    for i in range(whole, half):
+        a0, a1, a2, a3, c0, c1, c2, c3 = w0[i], w1[i], w2[i], w3[i], r0[i], r1[i], r2[i], r3[i]
+        _added(sums, 0, u(a0), u(a1), u(a2), u(a3), u(c0), u(c1), u(c2), u(c3))
+        _added(sums, 14, u(a0), u(a1), u(a2), u(a3), u(c0), u(c1), u(c2), u(c3))
+
+
+@loop
+def later_fold(v, half, x, p, inverse, out):
+    """Write v[:, i] + x (v[:, half + i] - v[:, i]) to `out`, which may be v; x (4, 4) is a matrix times 2^32."""
+    q, s, whole, u = np.uint32(p), np.int64(p), v.shape[1] - half, np.uint64
+    v0, v1, v2, v3, o0, o1, o2, o3 = v[0], v[1], v[2], v[3], out[0], out[1], out[2], out[3]
+    x00, x01, x02, x03 = x[0, 0], x[0, 1], x[0, 2], x[0, 3]
+    x10, x11, x12, x13 = x[1, 0], x[1, 1], x[1, 2], x[1, 3]
+    x20, x21, x22, x23 = x[2, 0], x[2, 1], x[2, 2], x[2, 3]
+    x30, x31, x32, x33 = x[3, 0], x[3, 1], x[3, 2], x[3, 3]
+    zero = np.uint32(0)
+    for i in range(half):
+        k, there = half + i, i < whole
+        a0, a1, a2, a3 = v0[i], v1[i], v2[i], v3[i]
+        d0, d1 = u(_less(v0[k] if there else zero, a0, q)), u(_less(v1[k] if there else zero, a1, q))
+        d2, d3 = u(_less(v2[k] if there else zero, a2, q)), u(_less(v3[k] if there else zero, a3, q))
+        r = _reduced(x00 * d0 + x01 * d1 + x02 * d2 + x03 * d3, p, inverse) + np.int64(a0)
+        o0[i] = r - s if r >= s else r
+        r = _reduced(x10 * d0 + x11 * d1 + x12 * d2 + x13 * d3, p, inverse) + np.int64(a1)
+        o1[i] = r - s if r >= s else r
+        r = _reduced(x20 * d0 + x21 * d1 + x22 * d2 + x23 * d3, p, inverse) + np.int64(a2)
+        o2[i] = r - s if r >= s else r
+        r = _reduced(x30 * d0 + x31 * d1 + x32 * d2 + x33 * d3, p, inverse) + np.int64(a3)
+        o3[i] = r - s if r >= s else r
+
+
+# -- subsets -------------------------------------------------------------------------------------------------------
+@loop
+def bucketed(words, messages, totals):
+    """Add each message to totals (B, 256), once for each of the B bytes of its word, at the byte's value."""
+    for k in range(words.shape[0]):
+        m = messages[k]
+        for i in range(words.shape[1]):
+            totals[i, words[k, i]] += m
+
+
+@loop
+def looked_up(words, tables, p, out):
+    """Write the sum mod p of tables[i, byte i] over the bytes of each word."""
+    for k in range(words.shape[0]):
+        total = np.uint64(0)
+        for i in range(words.shape[1]):
+            total += tables[i, words[k, i]]
+        out[k] = total % p
