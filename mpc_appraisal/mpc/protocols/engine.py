@@ -130,6 +130,7 @@ class Engine:
         self.streams, self.pair = dealer_streams, pair
         self.script: list[Request] = []
         self.failure = 0.0  # This bounds the probability that a local truncation has wrapped.
+        self.affine = False  # If true, every message is an affine function of what the dealer has dealt (see `masked`).
         self.exact = False  # If true, `truncate_locally` uses the truncation that cannot fail.
         self.helper = False  # If true, the dealer also computes functions of permuted values (see `permutation`).
         self.uncounted = False  # If true, something has run whose failures are not counted in `failure`.
