@@ -91,7 +91,7 @@ def weighted(
     if delta.is_meta:
         return torch.empty_like(delta)
     a, b = (np.array(v, dtype=np.int64) for v in (cosines, sines))
-    compiled = loops(words.numel())
+    compiled = None if words.is_meta else loops(words.numel())  # A linear form has no numbers.
     if compiled is not None:
         out = np.empty(delta.numel(), np.int64)
         compiled.weighted(flat(delta.contiguous()), PHASE_BITS - bits, a, b, tables(), words.contiguous().numpy(), out)

@@ -1,0 +1,1 @@
+"""The check that each owner has sent what the protocols prescribe, before a result is opened."""

@@ -1,0 +1,104 @@
+"""Arithmetic modulo a prime below 2^31, on arrays of whole numbers from 0 to p - 1; exact, on one thread.
+
+    x mod p = x - p floor(x / p)
+    a b = 2^32 h + 2^16 m + l,      a = 2^16 a_1 + a_0,  b = 2^16 b_1 + b_0
+    h = a_1 b_1,  m = a_1 b_0 + a_0 b_1,  l = a_0 b_0
+
+In go uint64 arrays of numpy, and out come the same. A product of matrices is made of products of halves in float64.
+These halves are below 2^16, and a sum of at most INNER products stays below 2^52, so that float64 holds it exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+HALF = np.uint64(16)
+LOW = np.uint64(0xFFFF)
+INNER = 1 << 19  # So many products of two pairs of halves are summed in float64 at most.
+ROWS = 256  # So many rows of a product are computed at once, which stay in the processor's cache.
+
+
+def reduced(x: np.ndarray, p: int) -> np.ndarray:
+    """Return x mod p for any uint64 array x."""
+    prime = np.uint64(p)
+    return x - (x // prime) * prime
+
+
+def residues(x: np.ndarray, p: int) -> np.ndarray:
+    """Return x mod p, from 0 to p - 1, for an int64 array x of signed numbers."""
+    multiple = np.asarray(x // np.int64(p)) * np.int64(p)  # It wraps below -2^63, and the difference wraps back.
+    return (x - np.asarray(multiple)).view(np.uint64)
+
+
+def added(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
+    """Return a + b mod p, broadcast."""
+    total = np.asarray(a + b)  # numpy warns of a scalar that wraps, and not of an array
+    return np.minimum(total, total - np.uint64(p))  # Below p, the difference wraps to a large number.
+
+
+def negated(a: np.ndarray, p: int) -> np.ndarray:
+    """Return -a mod p."""
+    other = np.asarray(np.uint64(p) - a)
+    return np.minimum(other, other - np.uint64(p))
+
+
+def multiplied(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
+    """Return a b mod p, elementwise and broadcast."""
+    return reduced(a * b, p)
+
+
+def summed(a: np.ndarray, axes: Sequence[int], p: int, keepdims: bool = False) -> np.ndarray:
+    """Return the sum of a over `axes` mod p, for fewer than 2^33 terms."""
+    return reduced(a.sum(axis=tuple(axes), dtype=np.uint64, keepdims=keepdims), p)
+
+
+def sum_to_shape(a: np.ndarray, shape: Sequence[int], p: int) -> np.ndarray:
+    """Return the sum of a mod p over all axes along which an array of `shape` was broadcast to a's shape."""
+    if a.shape == tuple(shape):
+        return a
+    lead = a.ndim - len(shape)
+    axes = [*range(lead), *(lead + k for k, n in enumerate(shape) if n == 1 and a.shape[lead + k] != 1)]
+    return summed(a, axes, p, keepdims=True).reshape(tuple(shape))
+
+
+def matrix_product(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
+    """Return a @ b mod p, (m, q) (q, n) -> (m, n)."""
+    if a.shape[0] < b.shape[1]:
+        return np.ascontiguousarray(_product(b.T, a.T, p).T)
+    return _product(a, b, p)
+
+
+def _product(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
+    out = np.zeros((a.shape[0], b.shape[1]), np.uint64)
+    for first in range(0, b.shape[0], INNER):
+        part = b[first : first + INNER]
+        high, low = _halves(part)
+        both, columns = np.concatenate([high, low], axis=1), part.shape[1]
+        for start in range(0, len(a), ROWS):
+            rows = slice(start, start + ROWS)
+            of_high, of_low = (half @ both for half in _halves(a[rows, first : first + INNER]))
+            middle = of_high[:, columns:] + of_low[:, :columns]
+            found = _shifted(_remainder(of_high[:, :columns], p), middle, p)
+            found = _shifted(found, of_low[:, columns:], p).astype(np.int64)
+            found += np.int64(p) & (found >> 63)  # A remainder is off by p where a quotient was rounded.
+            found = np.minimum(found.view(np.uint64), found.view(np.uint64) - np.uint64(p))
+            out[rows] = added(out[rows], found, p) if first else found
+    return out
+
+
+def _halves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return (x >> HALF).astype(np.float64), (x & LOW).astype(np.float64)
+
+
+def _shifted(high: np.ndarray, low: np.ndarray, p: int) -> np.ndarray:
+    """Return 2^16 high + low less a multiple of p, from -p to 2 p - 1."""
+    high *= 65536.0
+    high += low
+    return _remainder(high, p)
+
+
+def _remainder(x: np.ndarray, p: int) -> np.ndarray:
+    """Return x less a multiple of p, from -p to 2 p - 1, for whole float64 numbers x below 2^53 in size."""
+    return x - np.floor(x * (1.0 / p)) * p

@@ -1,0 +1,296 @@
+"""The tape of a program that is linear in numbers of the dealer: its values, and its derivatives, modulo a prime.
+
+    forward:    v_out = f(v_in)                        for every node's linear function f, in the order of the tape
+    backward:   c_in += f'(c_out)                      in the opposite order; f' is the transpose of f
+
+A leaf is a tensor of whole numbers that the dealer has dealt, and any other node is a linear function of earlier nodes,
+with whole public coefficients. In go a tape, the numbers of the leaves or the cotangents of some nodes, and primes
+below 2^31; out come numbers mod p, exactly. For any numbers r of the leaves and any cotangents c of the nodes
+
+    <c, forward(r)> = <backward(c), r> mod p,
+
+so that one pass over the tape turns a random combination of claims about nodes into one claim about the leaves. A
+function may be added where `forward` and `backward` of it are transposes of each other (tests/mpc/test_linear_form.py).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mpc_appraisal.common.errors import AppraisalError
+from mpc_appraisal.mpc.integrity.residues import (
+    added,
+    matrix_product,
+    multiplied,
+    negated,
+    reduced,
+    residues,
+    sum_to_shape,
+    summed,
+)
+
+Shape = tuple[int, ...]
+
+
+class Function(ABC):
+    """A linear function of earlier nodes, with whole coefficients."""
+
+    @abstractmethod
+    def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
+        """Return the value mod p, of `shape`, from the values of the inputs."""
+
+    @abstractmethod
+    def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
+        """Return the cotangents mod p of the inputs, which have `shapes`, from that of the value."""
+
+
+@dataclass(frozen=True)
+class Zero(Function):
+    """Zeros, for what has public numbers alone."""
+
+    def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
+        return np.zeros(shape, np.uint64)
+
+    def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
+        return []
+
+
+@dataclass(frozen=True)
+class Add(Function):
+    """a + b, broadcast."""
+
+    def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
+        return added(*inputs, p)
+
+    def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
+        return [sum_to_shape(cotangent, shape, p) for shape in shapes]
+
+
+@dataclass(frozen=True)
+class Scale(Function):
+    """a times one integer of any size."""
+
+    factor: int
+
+    def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
+        return self._scaled(inputs[0], p)
+
+    def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
+        return [self._scaled(cotangent, p)]
+
+    def _scaled(self, a: np.ndarray, p: int) -> np.ndarray:
+        return negated(a, p) if self.factor == -1 else multiplied(a, np.uint64(self.factor % p), p)
+
+
+@dataclass(frozen=True)
+class Times(Function):
+    """a times signed integers (int64), elementwise and broadcast."""
+
+    factors: np.ndarray
+
+    def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
+        return multiplied(inputs[0], residues(self.factors, p), p)
+
+    def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
+        return [sum_to_shape(multiplied(cotangent, residues(self.factors, p), p), shapes[0], p)]
+
+
+@dataclass(frozen=True)
+class Reshape(Function):
+    """The same numbers, in order, in another shape."""
+
+    def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
+        return inputs[0].reshape(shape)
+
+    def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
+        return [cotangent.reshape(shapes[0])]
+
+
+@dataclass(frozen=True)
+class Transpose(Function):
+    """a', with all dimensions in the opposite order."""
+
+    def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
+        return inputs[0].T
+
+    def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
+        return [cotangent.T]
+
+
+@dataclass(frozen=True)
+class Take(Function):
+    """a[index], for an index of numpy; `distinct` says that it names no element twice."""
+
+    index: Any
+    distinct: bool
+
+    def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
+        return np.asarray(inputs[0][self.index]).reshape(shape)
+
+    def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
+        out = np.zeros(shapes[0], np.uint64)
+        if self.distinct:
+            out[self.index] = cotangent
+            return [out]
+        np.add.at(out, self.index, cotangent)
+        return [reduced(out, p)]
+
+
+@dataclass(frozen=True)
+class Sum(Function):
+    """The sum of a over `axes`."""
+
+    axes: tuple[int, ...]
+
+    def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
+        return np.asarray(summed(inputs[0], self.axes, p)).reshape(shape)
+
+    def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
+        kept = tuple(1 if k in self.axes else n for k, n in enumerate(shapes[0]))
+        return [np.broadcast_to(cotangent.reshape(kept), shapes[0])]
+
+
+@dataclass(frozen=True)
+class Matmul(Function):
+    """a @ factors for signed integers (int64), or factors @ a if `left`; of two dimensions each."""
+
+    factors: np.ndarray
+    left: bool
+
+    def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
+        factors = residues(self.factors, p)
+        return matrix_product(factors, inputs[0], p) if self.left else matrix_product(inputs[0], factors, p)
+
+    def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
+        turned = residues(self.factors, p).T
+        return [matrix_product(turned, cotangent, p) if self.left else matrix_product(cotangent, turned, p)]
+
+
+@dataclass(frozen=True)
+class Join(Function):
+    """All inputs, one after the other along the dimension `dim`."""
+
+    dim: int
+
+    def forward(self, p: int, inputs: list[np.ndarray], shape: Shape) -> np.ndarray:
+        return np.concatenate(inputs, axis=self.dim)
+
+    def backward(self, p: int, cotangent: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
+        ends = np.cumsum([shape[self.dim] for shape in shapes])[:-1]
+        return np.split(cotangent, ends, axis=self.dim)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A tensor that the dealer has dealt to the prover.
+
+    Attributes:
+        shape: its shape.
+        bits: its numbers are in [0, 2^bits).
+        of: the number of the leaf of whose numbers these are the low `bits` bits; None for a leaf of its own.
+    """
+
+    shape: Shape
+    bits: int
+    of: int | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """A function on the tape, or a leaf: the numbers of its input nodes, its shape, and the number of a leaf."""
+
+    function: Function | None
+    inputs: tuple[int, ...]
+    shape: Shape
+    leaf: int | None = None
+
+
+@dataclass
+class Tape:
+    """The nodes of one program in the order in which they were made, and its leaves in the order of dealing."""
+
+    nodes: list[Node] = field(default_factory=list)
+    leaves: list[Leaf] = field(default_factory=list)
+
+    def add_leaf(self, shape: Sequence[int], bits: int, of: int | None = None) -> int:
+        """Return the number of a new node, which is a leaf."""
+        if not 0 < bits <= 64:
+            raise AppraisalError(f"integrity: got a leaf of {bits} bits; expected 1 to 64")
+        self.leaves.append(Leaf(tuple(shape), bits, of))
+        return self._added(Node(None, (), tuple(shape), len(self.leaves) - 1))
+
+    def add(self, function: Function, inputs: Sequence[int], shape: Sequence[int]) -> int:
+        """Return the number of a new node, the value of `function`, of `shape`, at the nodes `inputs`."""
+        return self._added(Node(function, tuple(inputs), tuple(shape)))
+
+    def _added(self, node: Node) -> int:
+        self.nodes.append(node)
+        return len(self.nodes) - 1
+
+    def leaf_numbers(self, dealt: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the numbers of all leaves, uint64, from those of the leaves that were dealt, int64, in their order.
+
+        Raises AppraisalError: these are not as many, or not of the shapes of the leaves.
+        """
+        own = [leaf for leaf in self.leaves if leaf.of is None]
+        shapes = [tuple(values.shape) for values in dealt]
+        if shapes != [leaf.shape for leaf in own]:
+            raise AppraisalError(f"integrity: got {len(shapes)} dealt tensors {shapes!s:.80}; expected those of a tape")
+        found, given = [], iter(dealt)
+        for leaf in self.leaves:
+            numbers = np.ascontiguousarray(next(given)).view(np.uint64) if leaf.of is None else found[leaf.of]
+            found.append(numbers if leaf.bits == 64 else numbers & np.uint64((1 << leaf.bits) - 1))
+        return found
+
+    def _last_uses(self, wanted: Sequence[int]) -> dict[int, int]:
+        """Return the nodes that those `wanted` are made of, and which node uses each of them last."""
+        last = {node: len(self.nodes) for node in wanted}
+        for number in range(max(wanted, default=-1), -1, -1):
+            if number in last:
+                for each in self.nodes[number].inputs:
+                    last.setdefault(each, number)
+        return last
+
+    def forward(self, wanted: Sequence[int], leaves: Sequence[np.ndarray], p: int) -> list[np.ndarray]:
+        """Return the numbers mod p of the nodes `wanted`, from those of all leaves (see `leaf_numbers`)."""
+        last, values = self._last_uses(wanted), {}
+        for number in sorted(last):
+            node = self.nodes[number]
+            if node.function is None:
+                values[number] = reduced(leaves[node.leaf], p)
+                continue
+            values[number] = node.function.forward(p, [values[k] for k in node.inputs], node.shape)
+            for each in node.inputs:
+                if last[each] == number:
+                    values.pop(each, None)
+        return [values[number] for number in wanted]
+
+    def backward(self, wanted: Sequence[int], cotangents: Sequence[np.ndarray], p: int) -> list[np.ndarray]:
+        """Return the cotangents mod p of all leaves, from those of the nodes `wanted`."""
+        pending: dict[int, np.ndarray] = {}
+        found = [None] * len(self.leaves)
+        for number, cotangent in zip(wanted, cotangents, strict=True):
+            self._accumulate(pending, number, cotangent, p)
+        for number in range(max(wanted, default=-1), -1, -1):
+            cotangent, node = pending.pop(number, None), self.nodes[number]
+            if cotangent is None:
+                continue
+            if node.function is None:
+                found[node.leaf] = np.ascontiguousarray(cotangent)
+                continue
+            shapes = [self.nodes[k].shape for k in node.inputs]
+            for each, part in zip(node.inputs, node.function.backward(p, cotangent, shapes), strict=True):
+                self._accumulate(pending, each, part, p)
+        return [
+            np.zeros(leaf.shape, np.uint64) if part is None else part
+            for leaf, part in zip(self.leaves, found, strict=True)
+        ]
+
+    @staticmethod
+    def _accumulate(pending: dict[int, np.ndarray], number: int, part: np.ndarray, p: int) -> None:
+        pending[number] = added(pending[number], part, p) if number in pending else part
