@@ -17,31 +17,39 @@ import numpy as np
 HALF = np.uint64(16)
 LOW = np.uint64(0xFFFF)
 INNER = 1 << 19  # So many products of two pairs of halves are summed in float64 at most.
-ROWS = 256  # So many rows of a product are computed at once, which stay in the processor's cache.
+BLOCK = 1 << 16  # So many numbers of a product are computed at once, which stay in the processor's cache.
 
 
 def reduced(x: np.ndarray, p: int) -> np.ndarray:
     """Return x mod p for any uint64 array x."""
-    prime = np.uint64(p)
-    return x - (x // prime) * prime
+    return _less_multiple(np.asarray(x), np.uint64(p))
 
 
 def residues(x: np.ndarray, p: int) -> np.ndarray:
     """Return x mod p, from 0 to p - 1, for an int64 array x of signed numbers."""
-    multiple = np.asarray(x // np.int64(p)) * np.int64(p)  # It wraps below -2^63, and the difference wraps back.
-    return (x - np.asarray(multiple)).view(np.uint64)
+    return _less_multiple(x, np.int64(p)).view(np.uint64)
+
+
+def _less_multiple(x: np.ndarray, prime: np.integer) -> np.ndarray:
+    """Return x - prime floor(x / prime). A multiple may wrap below -2^63; the difference then wraps back."""
+    multiple = np.asarray(x // prime)
+    multiple *= prime
+    return np.subtract(x, multiple, out=multiple)
 
 
 def added(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
     """Return a + b mod p, broadcast."""
-    total = np.asarray(a + b)  # numpy warns of a scalar that wraps, and not of an array
-    return np.minimum(total, total - np.uint64(p))  # Below p, the difference wraps to a large number.
+    return _below(np.asarray(a + b), p)
 
 
 def negated(a: np.ndarray, p: int) -> np.ndarray:
     """Return -a mod p."""
-    other = np.asarray(np.uint64(p) - a)
-    return np.minimum(other, other - np.uint64(p))
+    return _below(np.asarray(np.uint64(p) - a), p)
+
+
+def _below(x: np.ndarray, p: int) -> np.ndarray:
+    """Return x mod p for a uint64 array x of numbers below 2 p, in its memory."""
+    return np.minimum(x, x - np.uint64(p), out=x)  # Where x is below p, the difference wraps to a large number.
 
 
 def multiplied(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
@@ -66,24 +74,25 @@ def sum_to_shape(a: np.ndarray, shape: Sequence[int], p: int) -> np.ndarray:
 def matrix_product(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
     """Return a @ b mod p, (m, q) (q, n) -> (m, n)."""
     if a.shape[0] < b.shape[1]:
-        return np.ascontiguousarray(_product(b.T, a.T, p).T)
+        return _product(b.T, a.T, p).T
     return _product(a, b, p)
 
 
 def _product(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
     out = np.zeros((a.shape[0], b.shape[1]), np.uint64)
+    step = max(16, BLOCK // max(1, b.shape[1], b.shape[0] // 4))
     for first in range(0, b.shape[0], INNER):
         part = b[first : first + INNER]
         high, low = _halves(part)
         both, columns = np.concatenate([high, low], axis=1), part.shape[1]
-        for start in range(0, len(a), ROWS):
-            rows = slice(start, start + ROWS)
+        for start in range(0, len(a), step):
+            rows = slice(start, start + step)
             of_high, of_low = (half @ both for half in _halves(a[rows, first : first + INNER]))
             middle = of_high[:, columns:] + of_low[:, :columns]
             found = _shifted(_remainder(of_high[:, :columns], p), middle, p)
             found = _shifted(found, of_low[:, columns:], p).astype(np.int64)
             found += np.int64(p) & (found >> 63)  # A remainder is off by p where a quotient was rounded.
-            found = np.minimum(found.view(np.uint64), found.view(np.uint64) - np.uint64(p))
+            found = _below(found.view(np.uint64), p)
             out[rows] = added(out[rows], found, p) if first else found
     return out
 
