@@ -37,7 +37,7 @@ from mpc_appraisal.mpc.protocols.dealer import FACTOR_BITS, logical_shift
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.ring import elementwise
 from mpc_appraisal.mpc.ring.matrix import ring_product
-from mpc_appraisal.mpc.ring.packing import pack, unpack, width
+from mpc_appraisal.mpc.ring.packing import width
 from mpc_appraisal.mpc.ring.shape_tensor import broadcast
 
 
@@ -86,7 +86,7 @@ class MaskedValue:
 
 def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
     """Open all `wanted` values under masks of the dealer, in one message each way, which is one round."""
-    masks, own, sent = [], [], []
+    masks, own, values = [], [], []
     for w in wanted:
         key, whole = engine.new_key(), w.drop if engine.affine else 0
         engine.ask_dealer("open", key, list(w.share.shape), w.bits, w.ring, *([whole] if whole else []))
@@ -95,27 +95,15 @@ def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
         drop = w.drop - whole
         up, more = (0, w.low << whole) if engine.me == 0 else ((1 << drop) - 1, 0)
         own.append(elementwise.masked_share(w.share, up, drop, more, masks[-1][2]))
-        sent.append(pack(own[-1], width(whole + w.bits)))
-    mine = torch.cat(sent) if len(sent) > 1 else sent[0]
-    engine.channel.send(mine, 1 - engine.me)
-    theirs = engine.channel.receive(mine.shape, 1 - engine.me, torch.uint8)
-    values, start = [], 0
-    for w, (key, whole, mask), share in zip(wanted, masks, own, strict=True):
-        size, shape = width(whole + w.bits), w.share.shape
-        end = start + w.share.numel() * size
-        other = unpack(theirs[start:end], shape, size)
-        start = end
+    pairs = engine.swap(own, [whole + w.bits for w, (_, whole, _) in zip(wanted, masks, strict=True)])
+    for w, (key, whole, mask), (mine, theirs) in zip(wanted, masks, pairs, strict=True):
+        shape, more = w.share.shape, w.ring - w.bits
+        delta, wrapped = elementwise.opened(mine, theirs, whole + w.bits, 0 if whole else w.low)
         if whole:
-            delta, wrapped = elementwise.opened(share, other, whole + w.bits, 0)
-            delta = logical_shift(delta, whole) - w.low
-            mask = engine.dealer_share(shape, w.ring)
-            if w.ring > w.bits:
-                mask = mask - (wrapped * engine.dealer_share(shape, w.ring - w.bits) << w.bits)
-            values.append(MaskedValue(key, w.bits, w.ring, delta, mask, wrapped))
-            continue
-        delta, wrapped = elementwise.opened(share, other, w.bits, w.low)
-        if w.ring > w.bits:
-            carry, top = engine.dealer_share(shape, w.ring - w.bits), engine.dealer_share(shape, w.ring - w.bits)
+            delta, mask = logical_shift(delta, whole) - w.low, engine.dealer_share(shape, w.ring)
+            mask = mask - (wrapped * engine.dealer_share(shape, more) << w.bits) if more else mask
+        elif more:
+            carry, top = engine.dealer_share(shape, more), engine.dealer_share(shape, more)
             mask = elementwise.widened(mask, w.bits, carry, wrapped, top)
         elif w.bits < 64:
             mask = mask & ((1 << w.bits) - 1)
