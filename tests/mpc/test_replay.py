@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 import torch
 from three import new_key, private, run
@@ -13,7 +11,7 @@ from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.integrity.linear_form import forward
 from mpc_appraisal.mpc.integrity.replay import Claim, ReplayEngine
 from mpc_appraisal.mpc.net.channel import Transcript
-from mpc_appraisal.mpc.protocols import harmonics, softmax
+from mpc_appraisal.mpc.protocols import softmax
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all, product, row_products, shared_product
 from mpc_appraisal.mpc.ring.packing import unpack
 from mpc_appraisal.mpc.ring.prg import Stream
@@ -120,14 +118,6 @@ def probabilities(bound):
     return program
 
 
-def reciprocals(engine):
-    s = torch.randint(2**16, 2**17, (7, 1), generator=torch.Generator().manual_seed(5))
-    fit = harmonics.fit("reciprocal", 2**16, 2**17, 24, 2**16)
-    (x,) = open_all(engine, MaskedOpening(shares(engine, s, "s"), 0, 24, 24, 2))
-    found = harmonics.evaluate(engine, x, fit, harmonics.waves(engine, x, fit.harmonics))
-    return engine.swap([found], [56])
-
-
 def slope(engine):
     """Influence as `protocols.slopes` computes it, at logits within 2, for which no size of a sum is needed."""
     g = torch.Generator().manual_seed(6)
@@ -140,7 +130,7 @@ def slope(engine):
     return engine.open(ops.slope(w, v, x, y, 11, 2.3, 1.5).share)
 
 
-@pytest.mark.parametrize("program", [products, probabilities(2.0), reciprocals, slope])
+@pytest.mark.parametrize("program", [products, probabilities(2.0), slope])
 def test_every_message_is_the_form_that_is_replayed(program):
     for claims, dealt in replayed(program):
         assert len(claims) >= 2
@@ -163,5 +153,5 @@ def test_a_program_whose_messages_are_no_forms_is_refused():
         share = shares(engine, torch.ones((2, 2), dtype=torch.int64), "x")
         return engine.open(share >> 2 if not engine.dry else share)
 
-    with pytest.raises(AppraisalError, match="integrity.*>>"):
+    with pytest.raises(AppraisalError, match="integrity.*rshift"):
         replayed(program)

@@ -13,7 +13,8 @@ A form has the operations of a tensor that are linear, and that the protocols us
 `__torch_function__`. It says that it is a meta tensor (`is_meta`), since it has no numbers: the engine then computes by
 its formulas in place of its compiled loops. Whatever is not linear raises AppraisalError with the operation's name. An
 operation may be added where it is linear and exact on integers. Where an operation keeps only the low bits of a share,
-the form stays as it is, and its `modulus` says up to which power of two it holds; no claim may be wider.
+the form stays as it is, and its `modulus` says up to which power of two it holds; no claim may be wider. The tape keeps
+public factors without a copy, so that no caller may change them in place.
 """
 
 from __future__ import annotations
@@ -152,8 +153,8 @@ class LinearForm(Linear):
     def contiguous(self) -> LinearForm:
         return self
 
-    def clone(self) -> LinearForm:
-        return self
+    def is_contiguous(self) -> bool:
+        return False
 
     def t(self) -> LinearForm:
         if self.dim() < 2:
@@ -371,11 +372,11 @@ def _like(value: int | None) -> Callable:
 
 _add, _sub = _either(LinearForm.__add__, LinearForm.__add__), _either(LinearForm.__sub__, LinearForm.__rsub__)
 _mul = _either(LinearForm.__mul__, LinearForm.__mul__)
-# torch's functions by their names: an operator of a tensor with a form comes here by the name of its method. Of "+="
-# with a form on the right, the name on the left stands for the new form, and no tensor changes.
+# torch's functions by their names: an operator of a tensor with a form comes here by the name of its method. What
+# changes a tensor in place is refused, since a tensor cannot become a form.
 TORCH: dict[str, Callable] = {
-    **dict.fromkeys(("add", "__add__", "__radd__", "__iadd__"), _add),
-    **dict.fromkeys(("sub", "__sub__", "__isub__"), _sub),
+    **dict.fromkeys(("add", "__add__", "__radd__"), _add),
+    **dict.fromkeys(("sub", "__sub__"), _sub),
     **dict.fromkeys(("rsub", "__rsub__"), lambda a, b: _sub(b, a)),
     **dict.fromkeys(("mul", "__mul__", "__rmul__"), _mul),
     **dict.fromkeys(("matmul", "__matmul__", "mm"), _matrix_product),
@@ -387,7 +388,7 @@ TORCH: dict[str, Callable] = {
     "flatten": LinearForm.flatten,
     "diagonal": LinearForm.diagonal,
     "unbind": LinearForm.unbind,
-    "clone": LinearForm.clone,
+    "clone": LinearForm.contiguous,
     "cat": _joined,
     "stack": _stacked,
     "where": _chosen,

@@ -103,6 +103,6 @@ def weighted(
         high, low = phase >> _TABLE, phase & ones
         c_high, s_high, c_low, s_low = table[0][high], table[1][high], table[2][low], table[3][low]
         c, s = (c_high * c_low - s_high * s_low) >> UNIT_BITS, (s_high * c_low + c_high * s_low) >> UNIT_BITS
-        total += ((int(a[k]) * c + int(b[k]) * s) >> UNIT_BITS) * words[2 * k]
-        total += ((int(a[k]) * s - int(b[k]) * c) >> UNIT_BITS) * words[2 * k + 1]
+        total = total + ((int(a[k]) * c + int(b[k]) * s) >> UNIT_BITS) * words[2 * k]
+        total = total + ((int(a[k]) * s - int(b[k]) * c) >> UNIT_BITS) * words[2 * k + 1]
     return total.reshape(delta.shape)
