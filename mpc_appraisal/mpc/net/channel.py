@@ -15,6 +15,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,6 +31,15 @@ from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 WINDOW = 32  # A sender may be ahead of the receiver by so many messages.
 
 
+@dataclass
+class Transcript:
+    """The messages of an owner, in their order: what it sent the other owner, what that one sent, what was dealt."""
+
+    sent: list[torch.Tensor] = field(default_factory=list)
+    received: list[torch.Tensor] = field(default_factory=list)
+    dealt: list[torch.Tensor] = field(default_factory=list)
+
+
 class Channel(ABC):
     """One party's connections to the others.
 
@@ -37,7 +47,12 @@ class Channel(ABC):
 
     Args:
         meter: What counts bytes and rounds.
+
+    Attributes:
+        transcript: Where an owner's messages are kept; None keeps nothing.
     """
+
+    transcript: Transcript | None = None
 
     def __init__(self, meter: Meter):
         self.meter = meter
@@ -45,6 +60,8 @@ class Channel(ABC):
     def send(self, tensor: torch.Tensor, to: int) -> None:
         """Send ring elements (int64) or bytes (uint8) to the party of rank `to`."""
         self.meter.sent(tensor.numel() * tensor.element_size())
+        if self.transcript is not None and to != 2:
+            self.transcript.sent.append(tensor)
         self._send(tensor.contiguous(), to)
 
     def receive(
@@ -59,7 +76,10 @@ class Channel(ABC):
         """
         if source != 2 and not along:  # the dealer runs ahead, so its messages are there before they are needed
             self.meter.waited()
-        return self._receive(tuple(shape), source, dtype)
+        tensor = self._receive(tuple(shape), source, dtype)
+        if self.transcript is not None:
+            (self.transcript.dealt if source == 2 else self.transcript.received).append(tensor)
+        return tensor
 
     @abstractmethod
     def _send(self, tensor: torch.Tensor, to: int) -> None: ...

@@ -24,6 +24,7 @@ to its owner.
 | inner shape | a, b of both | sum of a * b |
 | truncate shape bits | r of both | r >> bits (unsigned), and the top bit of r |
 | open id shape bits ring | m of both, `bits` bits, kept | where ring > bits: carry of m's two shares; m's top bit |
+| open ... drop | m of both, drop + bits bits; the upper `bits` are kept | these; where ring > bits: m's top bit |
 | cross id id ring [summed] | none | product of two kept masks mod 2^ring, each row summed or not, and its corrections |
 | matmul id id transposed transposed | none | matrix product of two kept masks of 64 bits |
 | scale id factor | none | factor m / 2^16 for a kept mask m, and what is added where the opened value has wrapped |
@@ -168,17 +169,22 @@ class Dealer:
 
     # Each method below checks its arguments, draws the masks of the table above, and returns the results, which `run`
     # then splits into shares. "Share" in their docstrings means this.
-    def open(self, key: int, shape: list[int], bits: int, ring: int) -> Results:
-        """Draw and keep the mask of a value opened mod 2^bits, and share the corrections that widen it to 2^ring."""
-        if not 0 < whole_number(bits, 64) <= whole_number(ring, 64):
+    def open(self, key: int, shape: list[int], bits: int, ring: int, drop: int = 0) -> Results:
+        """Draw and keep the mask of a value opened mod 2^bits, and share the corrections that widen it to 2^ring.
+
+        With `drop`, the value is opened mod 2^(drop + bits) and then cut. The mask's upper `bits` bits are kept and
+        shared.
+        """
+        if not 0 < whole_number(bits, 64) <= whole_number(ring, 64) or whole_number(drop, 63) + bits > 64:
             raise AppraisalError(f"dealer: refused to open {bits!r} bits of {ring!r}; expected 1 to 64 of as many")
-        a, b = (s["triple"].ring(checked_shape(shape), width(bits)) for s in self._streams)
-        if bits == 64:
-            self._opening_masks[key] = Mask(a + b, None, bits)
-            return []
-        mask, top, carry = opening_mask(a, b, bits)
-        self._opening_masks[key] = Mask(mask, top, bits)
-        return [(carry, ring - bits), (top, ring - bits)] if ring > bits else []
+        a, b = (s["triple"].ring(checked_shape(shape), width(drop + bits)) for s in self._streams)
+        if drop + bits == 64:
+            mask, top, carry = a + b, logical_shift(a + b, 63), None
+        else:
+            mask, top, carry = opening_mask(a, b, drop + bits)
+        self._opening_masks[key] = Mask(logical_shift(mask, drop) if drop else mask, None if bits == 64 else top, bits)
+        first = [(self._opening_masks[key].value, ring)] if drop else [(carry, ring - bits)] * (ring > bits)
+        return [*first, *([(top, ring - bits)] if ring > bits else [])]
 
     def cross(self, left: int, right: int, ring: int, summed: bool = False) -> Results:
         """Share the product of two kept masks of `open`, or its rows' sums, and its corrections for top bits."""

@@ -39,7 +39,7 @@ from mpc_appraisal.mpc.net.channel import Channel
 from mpc_appraisal.mpc.protocols.dealer import PURPOSES, Request, logical_shift
 from mpc_appraisal.mpc.ring import narrow
 from mpc_appraisal.mpc.ring.matrix import Matrix
-from mpc_appraisal.mpc.ring.packing import unpack, width
+from mpc_appraisal.mpc.ring.packing import pack, unpack, unpack_all, width
 from mpc_appraisal.mpc.ring.prg import DryStream, Stream
 from mpc_appraisal.mpc.ring.shape_tensor import broadcast
 
@@ -130,6 +130,7 @@ class Engine:
         self.streams, self.pair = dealer_streams, pair
         self.script: list[Request] = []
         self.failure = 0.0  # This bounds the probability that a local truncation has wrapped.
+        self.affine = False  # If true, every message is an affine function of what the dealer has dealt (see `masked`).
         self.exact = False  # If true, `truncate_locally` uses the truncation that cannot fail.
         self.helper = False  # If true, the dealer also computes functions of permuted values (see `permutation`).
         self.uncounted = False  # If true, something has run whose failures are not counted in `failure`.
@@ -195,6 +196,19 @@ class Engine:
             out.append(total[start : start + size].reshape(share.shape))
             start += size
         return out
+
+    def swap(self, shares: Sequence[torch.Tensor], bits: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Send the other owner the low `bits` bits of each share, rounded up to bytes, and receive its numbers.
+
+        Returns this owner's and the other owner's number of each share, of which the low `bits` bits are right. This is
+        one message each way, and one round.
+        """
+        sizes = [width(b) for b in bits]
+        sent = [pack(share, size) for share, size in zip(shares, sizes, strict=True)]
+        mine = torch.cat(sent) if len(sent) > 1 else sent[0]
+        self.channel.send(mine, 1 - self.me)
+        theirs = self.channel.receive(mine.shape, 1 - self.me, torch.uint8)
+        return list(zip(shares, unpack_all(theirs, [s.shape for s in shares], sizes), strict=True))
 
     def blinded(self, share: torch.Tensor) -> torch.Tensor:
         """Return `share` plus a share of zero, so that a receiver learns nothing beyond the sum; no message.

@@ -15,6 +15,11 @@ arise where x + mask overflows its ring. Each goes in the narrowest ring that su
 2^drop: the low `drop` bits are then cut before anything is sent. For v = 2^drop (q + f) with a whole q and f in [0, 1),
 and a share whose low bits are uniform, the result is q + 1 with probability f, and q otherwise.
 
+A cut share is no affine function of what the dealer has dealt, so that nobody can show that it was cut rightly. Where
+the engine is `affine`, the owners send whole shares under a mask of drop + bits bits, and cut the public sum. The
+dealer then shares the mask's upper `bits` bits, which is one more result. The cut is right on average whatever the
+shares are.
+
 No step gives a badly wrong result with some small probability. A value within its stated range is opened with an error
 of at most one unit in its last place, and a product of opened values is exact. The range itself is not checked, because
 the value is secret: whoever calls `open_all` has to derive `bits` and `low` from public bounds, and both owners have to
@@ -32,7 +37,7 @@ from mpc_appraisal.mpc.protocols.dealer import FACTOR_BITS, logical_shift
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.ring import elementwise
 from mpc_appraisal.mpc.ring.matrix import ring_product
-from mpc_appraisal.mpc.ring.packing import pack, unpack, width
+from mpc_appraisal.mpc.ring.packing import width
 from mpc_appraisal.mpc.ring.shape_tensor import broadcast
 
 
@@ -81,27 +86,24 @@ class MaskedValue:
 
 def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
     """Open all `wanted` values under masks of the dealer, in one message each way, which is one round."""
-    masks, own, sent = [], [], []
+    masks, own, values = [], [], []
     for w in wanted:
-        key = engine.new_key()
-        engine.ask_dealer("open", key, list(w.share.shape), w.bits, w.ring)
-        masks.append((key, engine.streams["triple"].ring(w.share.shape, width(w.bits))))
+        key, whole = engine.new_key(), w.drop if engine.affine else 0
+        engine.ask_dealer("open", key, list(w.share.shape), w.bits, w.ring, *([whole] if whole else []))
+        masks.append((key, whole, engine.streams["triple"].ring(w.share.shape, width(whole + w.bits))))
         # One owner rounds its share down and the other one rounds up, so that neither direction is more likely.
-        up, more = (0, w.low) if engine.me == 0 else ((1 << w.drop) - 1, 0)
-        own.append(elementwise.masked_share(w.share, up, w.drop, more, masks[-1][1]))
-        sent.append(pack(own[-1], width(w.bits)))
-    mine = torch.cat(sent) if len(sent) > 1 else sent[0]
-    engine.channel.send(mine, 1 - engine.me)
-    theirs = engine.channel.receive(mine.shape, 1 - engine.me, torch.uint8)
-    values, start = [], 0
-    for w, (key, mask), share in zip(wanted, masks, own, strict=True):
-        size, shape = width(w.bits), w.share.shape
-        end = start + w.share.numel() * size
-        other = unpack(theirs[start:end], shape, size)
-        start = end
-        delta, wrapped = elementwise.opened(share, other, w.bits, w.low)
-        if w.ring > w.bits:
-            carry, top = engine.dealer_share(shape, w.ring - w.bits), engine.dealer_share(shape, w.ring - w.bits)
+        drop = w.drop - whole
+        up, more = (0, w.low << whole) if engine.me == 0 else ((1 << drop) - 1, 0)
+        own.append(elementwise.masked_share(w.share, up, drop, more, masks[-1][2]))
+    pairs = engine.swap(own, [whole + w.bits for w, (_, whole, _) in zip(wanted, masks, strict=True)])
+    for w, (key, whole, mask), (mine, theirs) in zip(wanted, masks, pairs, strict=True):
+        shape, more = w.share.shape, w.ring - w.bits
+        delta, wrapped = elementwise.opened(mine, theirs, whole + w.bits, 0 if whole else w.low)
+        if whole:
+            delta, mask = logical_shift(delta, whole) - w.low, engine.dealer_share(shape, w.ring)
+            mask = mask - (wrapped * engine.dealer_share(shape, more) << w.bits) if more else mask
+        elif more:
+            carry, top = engine.dealer_share(shape, more), engine.dealer_share(shape, more)
             mask = elementwise.widened(mask, w.bits, carry, wrapped, top)
         elif w.bits < 64:
             mask = mask & ((1 << w.bits) - 1)

@@ -140,9 +140,9 @@ class _Measure:
             raise AppraisalError(f"dealer: refused a product of {(n, d)} and {(height, k)}; expected sizes that agree")
         return rows * k
 
-    def open(self, key: Any, shape: Any, bits: Any, ring: Any) -> int:
+    def open(self, key: Any, shape: Any, bits: Any, ring: Any, drop: Any = 0) -> int:
         self._keep(self.opening_masks, key, checked_shape(shape), 2)  # The dealer keeps the mask and its top bit.
-        if not is_integer(bits) or not 0 < bits <= 64:
+        if not is_integer(bits) or not 0 < bits <= 64 or not is_integer(drop) or not 0 <= drop <= 64 - bits:
             raise AppraisalError(f"dealer: refused to open {bits!r:.40} bits; expected 1 to 64")
         self.widths[key] = bits
         return 4 * math.prod(self.opening_masks[key])

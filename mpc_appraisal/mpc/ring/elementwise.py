@@ -116,7 +116,8 @@ def _columns(large: torch.Size, small: torch.Size) -> int:
 def add_where(out: torch.Tensor, wrapped: torch.Tensor, more: torch.Tensor, bits: int) -> torch.Tensor:
     """Return out + ((wrapped * more) << bits), in the memory of `out`, for `wrapped` of out's shape or (n, 1)."""
     columns = _columns(out.shape, wrapped.shape)
-    compiled = _compiled(out, more) if columns and out.is_contiguous() and _compiled(wrapped) else None
+    compiled = _compiled(out, more) if columns and _compiled(wrapped) else None
+    compiled = compiled if compiled is None or out.is_contiguous() else None
     if compiled is None:
         out += (wrapped * more) << bits
         return out

@@ -110,6 +110,16 @@ def unpack(data: torch.Tensor, shape: Sequence[int], size: int) -> torch.Tensor:
     return shape_tensor(shape) if data.is_meta else unpack_array(data.numpy(), shape, size)
 
 
+def unpack_all(data: torch.Tensor, shapes: Sequence[Sequence[int]], sizes: Sequence[int]) -> list[torch.Tensor]:
+    """Return the numbers, of each shape, that follow one another in `data`, of so many bytes a number; see `unpack`."""
+    found, start = [], 0
+    for shape, size in zip(shapes, sizes, strict=True):
+        end = start + math.prod(shape) * size
+        found.append(unpack(data[start:end], shape, size))
+        start = end
+    return found
+
+
 def unpack_array(raw: np.ndarray, shape: Sequence[int], size: int) -> torch.Tensor:
     """Do what `unpack` does, for bytes in a numpy array."""
     count = math.prod(shape)

@@ -1,0 +1,170 @@
+"""An owner's program run again on linear forms, so that each message of that owner becomes a claim on what was dealt.
+
+    message = constant + sum over what was dealt of (coefficients . dealt)   mod 2^bits
+
+In go the messages that the two owners have sent each other, in their order; out come `Claim`s, one for each message of
+the owner that is checked. Both owners can make them: the owner itself, and the other one, which has all messages and
+the stream that both owners share. The program is the same code that ran on shares. Where that owner drew a number that
+the dealer knows, or was dealt one, a new leaf of the tape stands for it (see `linear_form`).
+
+A private matrix is whatever the owner has sent plus the mask that it drew, so that no claim is made of a message that
+brings in a private matrix. The leaves have an order of their own for each purpose of the owner's streams, in which the
+dealer draws them too. A protocol whose messages are no linear forms raises AppraisalError here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mpc_appraisal.common.errors import AppraisalError
+from mpc_appraisal.mpc.integrity.linear_form import LinearForm, leaf
+from mpc_appraisal.mpc.integrity.tape import Tape
+from mpc_appraisal.mpc.net.channel import Channel, Transcript
+from mpc_appraisal.mpc.net.meter import Meter
+from mpc_appraisal.mpc.protocols.dealer import PURPOSES
+from mpc_appraisal.mpc.protocols.engine import Engine, Masked
+from mpc_appraisal.mpc.ring import narrow
+from mpc_appraisal.mpc.ring.matrix import Matrix
+from mpc_appraisal.mpc.ring.packing import unpack_all, width
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a message of the checked owner has to be.
+
+    Attributes:
+        form: the linear form that the protocol prescribes.
+        sent: the numbers that the owner has sent, int64 of the form's shape.
+        bits: the two are equal mod 2^bits.
+    """
+
+    form: LinearForm
+    sent: torch.Tensor
+    bits: int
+
+    @property
+    def linear_part(self) -> torch.Tensor:
+        """Return the message less the form's constant, int64: what the linear part has to be mod 2^bits."""
+        return self.sent - self.form.constant
+
+
+class _Leaves:
+    """Stands for a stream that the checked owner shares with the dealer, and draws leaves in place of numbers."""
+
+    def __init__(self, replay: ReplayEngine, purpose: str):
+        self.replay, self.purpose = replay, purpose
+
+    def ring(self, shape: Sequence[int], size: int = 8) -> LinearForm:
+        """Return a leaf of numbers of `size` bytes."""
+        return self.replay.new_leaf(self.purpose, shape, 8 * size)
+
+
+class _Messages(Channel):
+    """The recorded messages, which are given out in their order."""
+
+    def __init__(self, sent: Sequence[torch.Tensor], received: Sequence[torch.Tensor]):
+        super().__init__(Meter())
+        self.sent, self.received = deque(sent), deque(received)
+
+    def next_sent(self, count: int) -> torch.Tensor:
+        """Return the next message of the checked owner, of so many bytes or numbers."""
+        return _next(self.sent, count, "sent")
+
+    def _send(self, tensor, to):
+        raise AppraisalError("integrity: got a message of another protocol; expected a masked opening")
+
+    def _receive(self, shape, source, dtype):
+        if source == 2:
+            raise AppraisalError("integrity: got a message of the dealer; expected a leaf in its place")
+        return _next(self.received, math.prod(shape), "received").reshape(shape)
+
+    def close(self):
+        pass
+
+
+def _next(messages: deque[torch.Tensor], count: int, what: str) -> torch.Tensor:
+    if not messages or messages[0].numel() != count:
+        found = messages[0].numel() if messages else "nothing"
+        raise AppraisalError(f"integrity: the next message {what} has {found} numbers; expected {count}")
+    return messages.popleft()
+
+
+class ReplayEngine(Engine):
+    """The end of the owner that is checked, on linear forms.
+
+    Args:
+        me: the rank of the owner that is checked.
+        transcript: that owner's messages, as both owners have them.
+        pair: the stream that both owners share, from its beginning.
+
+    Attributes:
+        claims: the claims so far.
+        leaves: for each purpose of the owner's streams, the numbers of its leaves in the order in which they were drawn.
+    """
+
+    def __init__(self, me: int, transcript: Transcript, pair: Any):
+        self.tape, self.claims = Tape(), []
+        self.leaves: dict[str, list[LinearForm]] = defaultdict(list)
+        messages = _Messages(transcript.sent, transcript.received)
+        super().__init__(me, messages, {purpose: _Leaves(self, purpose) for purpose in PURPOSES}, pair)
+        self.affine = True
+        self.channel: _Messages = messages
+
+    def new_leaf(self, purpose: str, shape: Sequence[int], bits: int) -> LinearForm:
+        """Return the leaf of the next tensor that the owner's stream of this purpose gives."""
+        found = leaf(self.tape, shape, bits)
+        self.leaves[purpose].append(found)
+        return found
+
+    def claim(self, form: LinearForm, sent: torch.Tensor, bits: int) -> None:
+        """Claim that `sent` is the form mod 2^bits. Raises AppraisalError where the form does not hold so far."""
+        form.require_modulus(bits)
+        self.claims.append(Claim(form, sent, bits))
+
+    def dealer_share(self, shape: Sequence[int], bits: int = 64) -> LinearForm:
+        return self.new_leaf("share", shape, 8 * width(bits))
+
+    def dealer_octets(self, shape: Sequence[int]) -> Any:
+        raise AppraisalError("integrity: got bits that are shared by exclusive or; expected shares mod 2^64")
+
+    def swap(self, shares, bits):
+        sizes, shapes = [width(b) for b in bits], [share.shape for share in shares]
+        count = sum(math.prod(shape) * size for shape, size in zip(shapes, sizes, strict=True))
+        mine = unpack_all(self.channel.next_sent(count), shapes, sizes)
+        theirs = unpack_all(self.channel.receive((count,), 1 - self.me, torch.uint8), shapes, sizes)
+        for form, sent, b in zip(shares, mine, bits, strict=True):
+            self.claim(form, sent, b)
+        return list(zip(mine, theirs, strict=True))
+
+    def open(self, *shares):
+        count = sum(share.numel() for share in shares)
+        mine, theirs = self.channel.next_sent(count), self.channel.receive((count,), 1 - self.me)
+        found, start = [], 0
+        for form in shares:
+            end = start + form.numel()
+            self.claim(form, mine[start:end].reshape(form.shape), 64)
+            found.append((mine[start:end] + theirs[start:end]).reshape(form.shape))
+            start = end
+        return found
+
+    def mask(self, owner, clear, shape, bits=64, along=False):
+        masked = Masked(self.new_key(), owner, bits)
+        if self.me != owner:
+            message = self.channel.receive((math.prod(shape) * width(bits),) if bits < 64 else shape, owner)
+            masked.difference = Matrix(message if bits == 64 else narrow.received(message, shape, bits))
+            return masked
+        count = math.prod(shape) * (1 if bits == 64 else width(bits))
+        masked.message = self.channel.next_sent(count)
+        sent = masked.message.reshape(shape) if bits == 64 else narrow.received(masked.message, shape, bits)
+        mask = self.new_leaf("mask", shape, bits)
+        masked.clear, masked._mask = Matrix(mask + sent.to(torch.int64)), Matrix(mask)
+        return masked
+
+    def rows(self, base, indices):
+        raise AppraisalError("integrity: got rows of a private matrix; expected a method that reads all rows")
