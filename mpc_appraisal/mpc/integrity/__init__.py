@@ -8,5 +8,6 @@
 | inner_product_check, sumcheck | the claims are shown between prover, verifier and dealer, and nothing else is |
 
 A message that an owner makes is, mod a power of two, a public constant plus an inner product of public weights with the
-numbers that the dealer has dealt to that owner. `mpc.protocols.masked` says how openings keep to this (`Engine.affine`).
+numbers that the dealer has dealt to that owner. `mpc.protocols.masked` says how openings keep to this, by
+`Engine.affine`.
 """

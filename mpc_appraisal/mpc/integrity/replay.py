@@ -105,7 +105,7 @@ class ReplayEngine(Engine):
 
     Attributes:
         claims: the claims so far.
-        leaves: for each purpose of the owner's streams, the numbers of its leaves in the order in which they were drawn.
+        leaves: for each purpose of the owner's streams, its leaves in the order in which they were drawn.
     """
 
     def __init__(self, me: int, transcript: Transcript, pair: Any):
