@@ -113,5 +113,5 @@ def test_an_attack_on_appraisals_is_refused_elsewhere_with_what_it_fits(attack):
      (Inflation, "known", 1), (Inflation, "sellers", 0)],
 )  # fmt: skip
 def test_a_bad_setting_of_an_attack_on_appraisals_is_refused_by_its_key(attack, key, value):
-    with pytest.raises(InputError, match=f"attack.{key}"):
+    with pytest.raises(InputError, match=f"^{key}\\b"):
         attack(**{key: value})

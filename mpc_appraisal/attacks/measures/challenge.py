@@ -52,15 +52,15 @@ class InstaHideChallenge(Attack):
 
     def __post_init__(self) -> None:
         for name in ("images", "decoys", "restarts", "learned"):
-            integer(f"attack.{name}", getattr(self, name), 1)
+            integer(name, getattr(self, name), 1)
         if self.epochs is not None:
-            integer("attack.epochs", self.epochs, 1, expected="null, or an integer of 1 or more")
+            integer("epochs", self.epochs, 1, expected="null, or an integer of 1 or more")
         for name in ("folder", "answer"):
             stated = getattr(self, name)
             if stated is not None and (not isinstance(stated, str) or not stated):
-                raise InputError(f"attack.{name}", repr(stated), "a path, or null")
+                raise InputError(name, repr(stated), "a path, or null")
         if self.answer is not None and self.folder is None:
-            raise InputError("attack.folder", None, "the folder of the challenge that attack.answer answers")
+            raise InputError("folder", None, "the folder of the challenge that is answered")
 
     def check(self) -> None:
         if self.answer is None:

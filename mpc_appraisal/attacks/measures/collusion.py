@@ -33,7 +33,7 @@ class Collusion(Attack):
     reads: ClassVar[str] = "helper"
 
     def __post_init__(self) -> None:
-        integer("attack.batch", self.batch, 2)
+        integer("batch", self.batch, 2)
 
     def measure(self, view: HelperView, seed: int) -> list[Finding]:
         """Put the values of one batch back in order, as `Attack.measure` describes it."""

@@ -31,7 +31,7 @@ class EquivalentModel(Attack):
     reads: ClassVar[str] = "cloud"
 
     def __post_init__(self) -> None:
-        integer("attack.known", self.known, 1)
+        integer("known", self.known, 1)
 
     def measure(self, view: CloudView, seed: int) -> list[Finding]:
         """Fit the masked layers to known rows, as `Attack.measure` describes it."""

@@ -45,9 +45,9 @@ class Extraction(Attack):
 
     def __post_init__(self) -> None:
         if self.directions is not None:
-            integer("attack.directions", self.directions, 1, expected="null, or an integer of 1 or more")
+            integer("directions", self.directions, 1, expected="null, or an integer of 1 or more")
         if self.size is not None:
-            number("attack.size", self.size, "null, or a finite number above 0", above=0)
+            number("size", self.size, "null, or a finite number above 0", above=0)
 
     def measure(self, view: AnswersView, seed: int) -> list[Finding]:
         """Ask for answers and copy the model, as `Attack.measure` describes it."""

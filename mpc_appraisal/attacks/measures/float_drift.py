@@ -33,7 +33,7 @@ class FloatDrift(Attack):
     reads: ClassVar[str] = "float_shares"
 
     def __post_init__(self) -> None:
-        integer("attack.rows", self.rows, 1)
+        integer("rows", self.rows, 1)
 
     def measure(self, view: FloatSharesView, seed: int) -> list[Finding]:
         """Average the shares of some rows, as `Attack.measure` describes it."""

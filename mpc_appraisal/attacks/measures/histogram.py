@@ -35,8 +35,8 @@ class Histogram(Attack):
     reads: ClassVar[str] = "helper"
 
     def __post_init__(self) -> None:
-        integer("attack.batch", self.batch, 2)
-        integer("attack.turns", self.turns, 1)
+        integer("batch", self.batch, 2)
+        integer("turns", self.turns, 1)
 
     def measure(self, view: HelperView, seed: int) -> list[Finding]:
         """Read the mix of classes of some batches, as `Attack.measure` describes it."""

@@ -42,10 +42,10 @@ class ImageRanking(Attack):
     reads: ClassVar[str] = "encodings"
 
     def __post_init__(self) -> None:
-        integer("attack.candidates", self.candidates, MOST)
-        integer("attack.learned", self.learned, 1)
+        integer("candidates", self.candidates, MOST)
+        integer("learned", self.learned, 1)
         if self.encodings is not None:
-            integer("attack.encodings", self.encodings, 1, expected="null, or an integer of 1 or more")
+            integer("encodings", self.encodings, 1, expected="null, or an integer of 1 or more")
 
     def measure(self, view: EncodingsView, seed: int) -> list[Finding]:
         hide, public = view.hide, view.images.public

@@ -48,9 +48,9 @@ class ImageRecovery(Attack):
 
     def __post_init__(self) -> None:
         for name in ("images", "restarts", "decoys", "learned"):
-            integer(f"attack.{name}", getattr(self, name), 1)
+            integer(name, getattr(self, name), 1)
         if self.epochs is not None:
-            integer("attack.epochs", self.epochs, 1, expected="null, or an integer of 1 or more")
+            integer("epochs", self.epochs, 1, expected="null, or an integer of 1 or more")
 
     def measure(self, view: EncodingsView, seed: int) -> list[Finding]:
         private, labels = view.images.few(self.images)

@@ -54,8 +54,8 @@ class Inflation(Attack):
 
     def __post_init__(self) -> None:
         for name, least in (("times", 1), ("known", 2), ("sellers", 1)):
-            integer(f"attack.{name}", getattr(self, name), least)
-        number("attack.picked", self.picked, "a number above 0 and at most 1", above=0, most=1)
+            integer(name, getattr(self, name), least)
+        number("picked", self.picked, "a number above 0 and at most 1", above=0, most=1)
 
     def measure(self, view: OffersView, seed: int) -> list[Finding]:
         """Inflate candidates by each way, as `Attack.measure` describes it."""

@@ -40,8 +40,8 @@ class KnownRows(Attack):
     reads: ClassVar[str] = "first_layer"
 
     def __post_init__(self) -> None:
-        integer("attack.known", self.known, 1)
-        integer("attack.shown", self.shown, 1)
+        integer("known", self.known, 1)
+        integer("shown", self.shown, 1)
 
     def measure(self, view: FirstLayerView, seed: int) -> list[Finding]:
         """Solve for the first layer and for rows, as `Attack.measure` describes it."""

@@ -36,9 +36,9 @@ class Linking(Attack):
     reads: ClassVar[str] = "helper_training"
 
     def __post_init__(self) -> None:
-        integer("attack.rows", self.rows, 2)
+        integer("rows", self.rows, 2)
         if self.hidden is not None:
-            one_of("attack.hidden", self.hidden, HIDDEN)
+            one_of("hidden", self.hidden, HIDDEN)
 
     def measure(self, view: HelperView, seed: int) -> list[Finding]:
         """Link the rows of each two epochs, as `Attack.measure` describes it."""

@@ -35,8 +35,8 @@ class Membership(Attack):
     reads: ClassVar[str] = "helper"
 
     def __post_init__(self) -> None:
-        integer("attack.batch", self.batch, 2)
-        number("attack.tolerance", self.tolerance, "a number above 0", above=0)
+        integer("batch", self.batch, 2)
+        number("tolerance", self.tolerance, "a number above 0", above=0)
 
     def measure(self, view: HelperView, seed: int) -> list[Finding]:
         draw = torch.Generator().manual_seed(seed)

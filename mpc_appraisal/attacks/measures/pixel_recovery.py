@@ -31,7 +31,7 @@ class PixelRecovery(Attack):
     reads: ClassVar[str] = "cloud"
 
     def __post_init__(self) -> None:
-        integer("attack.rows", self.rows, 1)
+        integer("rows", self.rows, 1)
 
     def measure(self, view: CloudView, seed: int) -> list[Finding]:
         """Solve for some images, as `Attack.measure` describes it."""

@@ -44,9 +44,9 @@ class SeedSearch(Attack):
     reads: ClassVar[str] = "cross_encodings"
 
     def __post_init__(self) -> None:
-        integer("attack.images", self.images, 2)
-        integer("attack.planted", self.planted, 0, seeds.SEEDS - 1)
-        integer("attack.searched", self.searched, 2, seeds.SEEDS)
+        integer("images", self.images, 2)
+        integer("planted", self.planted, 0, seeds.SEEDS - 1)
+        integer("searched", self.searched, 2, seeds.SEEDS)
 
     def measure(self, view: EncodingsView, seed: int) -> list[Finding]:
         private, labels = view.images.few(self.images)
