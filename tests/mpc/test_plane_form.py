@@ -20,7 +20,7 @@ from mpc_appraisal.mpc.protocols.masked import MaskedOpening, MaskedValue, open_
 from mpc_appraisal.mpc.ring import bit_planes
 
 torch.set_num_threads(1)
-PRIMES = (2**31 - 1, 2**31 - 19, 2**31 - 61, 2**31 - 69)  # whose product is above 2^123
+PRIMES = tuple(2**31 - k for k in (1, 19, 61, 69, 85, 99))  # whose product is above 2^185
 
 
 def octets(rng: np.random.Generator, shape) -> np.ndarray:
@@ -159,7 +159,9 @@ def assert_replays(record: Record, program) -> None:
     forms = [*(claim.bits for claim in engine.claims), form]
     cotangents = [rng.integers(0, p, tuple(each.shape), dtype=np.uint64) for each in forms]
     linear = forward(forms, leaves(record), [p])[0]
-    back = zip(backward(forms, cotangents, p), engine.tape.leaf_numbers([t.numpy() for t in leaves(record)]))
+    back = zip(
+        backward(forms, cotangents, p), engine.tape.leaf_numbers([t.numpy() for t in leaves(record)]), strict=True
+    )
     left = sum(int(np.sum(a.astype(object) * b)) for a, b in back)
     right = sum(int(np.sum(c.astype(object) * v)) for c, v in zip(cotangents, linear, strict=True))
     assert left % p == right % p
