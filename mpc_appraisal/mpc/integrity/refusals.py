@@ -52,5 +52,6 @@ class Linear:
 
     def __init_subclass__(cls) -> None:
         for name in NONLINEAR:
-            setattr(cls, name, _refused(name.strip("_")))
+            if name not in vars(cls):  # an operation that a class has is linear there
+                setattr(cls, name, _refused(name.strip("_")))
         cls.__hash__ = object.__hash__

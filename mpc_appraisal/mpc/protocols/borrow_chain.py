@@ -141,13 +141,11 @@ def unpacked_indicators(plan: BorrowPlan, planes: np.ndarray, first: bool) -> np
     """
     full, n = 2**plan.width - 1, planes.shape[1]
     lower = (plan.digits - 1) * full
-    found = np.zeros((2**plan.width, plan.digits, n), np.uint8)
-    found[1:, :-1] = planes[:lower].reshape(full, plan.digits - 1, n)
-    found[1 : 1 + len(planes) - lower, -1] = planes[lower:]
-    found[0] = np.bitwise_xor.reduce(found[1:], axis=0)
-    if first:
-        found[0] ^= 255
-    return found
+    highest = np.concatenate([planes[lower:], np.zeros((full + lower - len(planes), n), np.uint8)])
+    digits = [planes[:lower].reshape(full, plan.digits - 1, n), highest.reshape(full, 1, n)]
+    others = np.concatenate(digits, axis=1)
+    zero = np.bitwise_xor.reduce(others, axis=0)
+    return np.concatenate([(~zero if first else zero)[None], others])
 
 
 def grouped(level: Level, less: np.ndarray, equal: np.ndarray, first: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -186,6 +184,11 @@ def _several(m: int) -> np.ndarray:
     return np.array([k for k in range(2**m) if k & (k - 1)], dtype=np.int64)
 
 
+def _places(m: int) -> np.ndarray:
+    """Return where each subset of m factors is in a list of the empty one, the single ones, and `_several`."""
+    return np.argsort(np.concatenate([[0], [1 << k for k in range(m)], _several(m)]).astype(np.int64))
+
+
 def mask_products(level: Level, masks: np.ndarray) -> np.ndarray:
     """Return the products of masks that the dealer shares, (level.dealt, n), for the masks (opened, n) of a level."""
     factors, less = _split(level, masks)
@@ -212,16 +215,14 @@ def combined(
     (x_equal, x_less), (own_equal, own_less) = _split(level, opened), _split(level, masks)
     m, n = level.factors, opened.shape[1]
     pieces = _pieces(level, dealt.reshape(level.dealt // level.groups, level.groups, n))
-    of_masks = np.empty((2**m, level.groups, n), np.uint8)
-    of_masks[0] = 255 if first else 0
-    of_masks[[1 << k for k in range(m)]] = own_equal
-    of_masks[_several(m)] = next(pieces)
+    one = np.full((1, level.groups, n), 255 if first else 0, np.uint8)
+    of_masks = np.concatenate([one, own_equal, next(pieces)])[_places(m)]
     of_opened = _subset_products(x_equal, 255)
-    less = highest.copy()
+    less = highest
     for k in range(1, level.size):
         with_less = np.concatenate([own_less[k - 1][None], next(pieces)])
         terms = (of_masks[: 2**k] & x_less[k - 1]) ^ with_less
-        less ^= np.bitwise_xor.reduce(of_opened[2**k - 1 :: -1] & terms, axis=0)
+        less = less ^ np.bitwise_xor.reduce(of_opened[2**k - 1 :: -1] & terms, axis=0)
     equal = np.bitwise_xor.reduce(of_opened[::-1] & of_masks, axis=0) if level.equal else None
     return less, equal
 

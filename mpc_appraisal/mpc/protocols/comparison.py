@@ -92,13 +92,6 @@ class MaskedBit:
         engine.ask_dealer("forget", [self.key])
 
 
-def exchanged(engine: Engine, mine: torch.Tensor) -> torch.Tensor:
-    """Open bits: return the exclusive or of both owners' uint8 tensors, in one message each way, which is one round."""
-    engine.channel.send(mine, 1 - engine.me)
-    theirs = engine.channel.receive(mine.shape, 1 - engine.me, torch.uint8)
-    return theirs if engine.dry else mine ^ theirs
-
-
 def below_zero(engine: Engine, x: MaskedValue) -> SharedBits:
     """Return the bits [x < 0] of an opened value x, read as a signed number of x.bits bits.
 
@@ -112,7 +105,7 @@ def below_zero(engine: Engine, x: MaskedValue) -> SharedBits:
     dealt = engine.dealer_octets((plan.dealt, size))
     if engine.dry:
         for mask in masks:
-            exchanged(engine, mask)
+            engine.open_octets(mask)
         return SharedBits(shape_tensor((size,), torch.uint8), shape)
     dealt, start = dealt.numpy(), plan.indicators + 1
     planes = bit_planes.planes_of(x.delta, x.bits)
@@ -120,12 +113,12 @@ def below_zero(engine: Engine, x: MaskedValue) -> SharedBits:
     less, equal = bit_planes.look_up(bit_planes.digits_of(planes[:-1], plan.width), indicators)
     for level, mask in zip(plan.levels, masks, strict=True):
         less, equal = borrow_chain.grouped(level, less, equal, first)
-        opened = exchanged(engine, torch.from_numpy(borrow_chain.opened_planes(level, less, equal)) ^ mask).numpy()
+        opened = engine.open_octets(bit_planes.octets(borrow_chain.opened_planes(level, less, equal)) ^ mask).numpy()
         products = dealt[start : start + level.dealt]
         less, equal = borrow_chain.combined(level, opened, mask.numpy(), products, less[-1], first)
         start += level.dealt
     sign = less[0] ^ dealt[plan.indicators]
-    return SharedBits(torch.from_numpy(sign ^ planes[-1] if first else sign), shape)
+    return SharedBits(bit_planes.octets(sign ^ planes[-1] if first else sign), shape)
 
 
 def masked_bits(engine: Engine, bits: SharedBits) -> MaskedBit:
@@ -134,7 +127,7 @@ def masked_bits(engine: Engine, bits: SharedBits) -> MaskedBit:
     engine.ask_dealer("bits", key, list(bits.shape))
     mask = engine.streams["triple"].octets(bits.plane.shape)
     share = engine.dealer_share(bits.shape)
-    beta = exchanged(engine, bits.plane if engine.dry else bits.plane ^ mask)
+    beta = engine.open_octets(bits.plane if engine.dry else bits.plane ^ mask)
     beta = shape_tensor(bits.shape) if engine.dry else bit_planes.bits_of(beta.numpy(), bits.shape)
     return MaskedBit(key, beta, share)
 

@@ -178,6 +178,15 @@ class Engine:
         self.ask_dealer("mark")
 
     # -- messages --------------------------------------------------------------------------------------------------
+    def open_octets(self, mine: torch.Tensor) -> torch.Tensor:
+        """Show both owners the exclusive or of their uint8 tensors, and return it; one message each way, one round.
+
+        As in `open`, what is opened is masked by the dealer.
+        """
+        self.channel.send(mine, 1 - self.me)
+        theirs = self.channel.receive(mine.shape, 1 - self.me, torch.uint8)
+        return theirs if self.dry else mine ^ theirs
+
     def open(self, *shares: torch.Tensor) -> list[torch.Tensor]:
         """Show both owners the sums of their `shares`, and return the sums; one message each way, one round.
 

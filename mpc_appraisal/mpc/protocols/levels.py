@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from mpc_appraisal.mpc.protocols import borrow_chain
-from mpc_appraisal.mpc.protocols.comparison import SharedBits, exchanged, masked_bits
+from mpc_appraisal.mpc.protocols.comparison import SharedBits, masked_bits
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.masked import MaskedValue
 from mpc_appraisal.mpc.ring import bit_planes
@@ -64,16 +64,16 @@ def reached(engine: Engine, s: MaskedValue, thresholds: Sequence[int]) -> Reache
     products = [engine.dealer_octets((level.dealt, count * size)) for level in plan.levels]
     if engine.dry:
         for mask in masks:
-            exchanged(engine, mask)
+            engine.open_octets(mask)
         return ReachedThresholds(None, count, n)
     shifted = torch.zeros(count, 8 * size, dtype=torch.int64)
     shifted[:, :n] = s.delta.reshape(1, n) - torch.tensor(list(thresholds), dtype=torch.int64)[:, None]
     planes, dealt = bit_planes.planes_of(shifted, s.bits), dealt.numpy()
     indicators = borrow_chain.unpacked_indicators(plan, dealt[: plan.indicators], first)
-    less, equal = bit_planes.look_up(bit_planes.digits_of(planes[:-1], plan.width), np.tile(indicators, (1, 1, count)))
+    less, equal = bit_planes.look_up(bit_planes.digits_of(planes[:-1], plan.width), indicators)
     for level, mask, product in zip(plan.levels, masks, products, strict=True):
         less, equal = borrow_chain.grouped(level, less, equal, first)
-        opened = exchanged(engine, torch.from_numpy(borrow_chain.opened_planes(level, less, equal)) ^ mask).numpy()
+        opened = engine.open_octets(bit_planes.octets(borrow_chain.opened_planes(level, less, equal)) ^ mask).numpy()
         less, equal = borrow_chain.combined(level, opened, mask.numpy(), product.numpy(), less[-1], first)
     below = less[0] ^ np.tile(dealt[plan.indicators], count)
     if first:
@@ -101,7 +101,7 @@ def indicators(engine: Engine, bits: ReachedThresholds) -> torch.Tensor:
 
 def _additive(engine: Engine, rows: np.ndarray | None, count: int, n: int) -> torch.Tensor:
     size = bit_planes.plane_bytes(n)
-    plane = shape_tensor((count * size,), torch.uint8) if rows is None else torch.from_numpy(rows.reshape(-1))
+    plane = shape_tensor((count * size,), torch.uint8) if rows is None else bit_planes.octets(rows.reshape(-1))
     bit = masked_bits(engine, SharedBits(plane, torch.Size((count, 8 * size))))
     bit.forget(engine)
     return bit.share(engine)[:, :n]

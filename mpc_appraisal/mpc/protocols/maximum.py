@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import torch
 
-from mpc_appraisal.mpc.protocols.comparison import SharedBits, below_zero, exchanged
+from mpc_appraisal.mpc.protocols.comparison import SharedBits, below_zero
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.group_maximum import Sizes, dealt_rows, grouping, pairs_of, winners
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, MaskedValue, evict, open_all
@@ -63,7 +63,7 @@ def opened_bits(engine: Engine, bits: SharedBits) -> torch.Tensor:
     One round. The request has to be made before this call.
     """
     mask = engine.streams["triple"].octets(bits.plane.shape)
-    beta = exchanged(engine, bits.plane if engine.dry else bits.plane ^ mask)
+    beta = engine.open_octets(bits.plane if engine.dry else bits.plane ^ mask)
     return shape_tensor(bits.shape) if engine.dry else bit_planes.bits_of(beta.numpy(), bits.shape)
 
 

@@ -45,6 +45,11 @@ def planes_of(values: torch.Tensor, bits: int) -> np.ndarray:
     return planes.reshape(8 * size, length)[:bits]
 
 
+def octets(planes: np.ndarray) -> torch.Tensor:
+    """Return planes as a tensor in the same memory. What is no array, such as a linear form, stays as it is."""
+    return torch.from_numpy(planes) if isinstance(planes, np.ndarray) else planes
+
+
 def bits_of(plane: np.ndarray, shape: Sequence[int]) -> torch.Tensor:
     """Return the bits of one plane as int64 numbers 0 and 1 of `shape`."""
     count = int(np.prod(tuple(shape), dtype=np.int64))
@@ -75,10 +80,15 @@ def look_up(public: np.ndarray, shared: np.ndarray) -> tuple[np.ndarray, np.ndar
 
     Args:
         public: the public digits (width, number of digits, n).
-        shared: one share of the indicators (2^width, number of digits, n) of the other digits.
+        shared: one share of the indicators (2^width, number of digits, m) of the other digits. These are compared with
+            n / m sets of public digits, which follow one another.
 
     Returns two shares (number of digits, n): of the bits [public < shared], and of the bits [public = shared].
     """
+    if not isinstance(shared, np.ndarray):  # a linear form, which has no numbers (see `integrity.plane_form`)
+        return shared.looked_up(public)
+    if shared.shape[2] != public.shape[2]:
+        shared = np.tile(shared, (1, 1, public.shape[2] // shared.shape[2]))
     less, equal = (np.empty(shared.shape[1:], np.uint8) for _ in range(2))
     for start in range(0, shared.shape[2], _BLOCK):
         block = slice(start, start + _BLOCK)
