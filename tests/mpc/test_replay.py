@@ -9,10 +9,12 @@ from three import new_key, private, run
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.integrity.linear_form import forward
+from mpc_appraisal.mpc.integrity.plane_form import unpacked
 from mpc_appraisal.mpc.integrity.replay import Claim, ReplayEngine
 from mpc_appraisal.mpc.net.channel import Transcript
 from mpc_appraisal.mpc.protocols import softmax
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all, product, row_products, shared_product
+from mpc_appraisal.mpc.protocols.unbounded_softmax import unbounded_softmax
 from mpc_appraisal.mpc.ring.packing import unpack
 from mpc_appraisal.mpc.ring.prg import Stream
 
@@ -32,7 +34,8 @@ class Drawn:
         return self.numbers[-1].clone()
 
     def octets(self, shape):
-        return self.stream.octets(shape)
+        self.numbers.append(self.stream.octets(shape))
+        return self.numbers[-1].clone()
 
 
 def replayed(program):
@@ -53,20 +56,28 @@ def replayed(program):
         assert not replay.channel.sent and not replay.channel.received, "messages are left over"
         numbers = {purpose: list(stream.numbers) for purpose, stream in engine.streams.items()}
         if me == 0:
-            sizes = [replay.tape.leaves[replay.tape.nodes[form.node].leaf].bits // 8 for form in replay.leaves["share"]]
-            numbers["share"] = [
-                message.reshape(form.shape) if size == 8 else unpack(message, form.shape, size)
-                for message, form, size in zip(
-                    engine.channel.transcript.dealt, replay.leaves["share"], sizes, strict=True
-                )
-            ]
+            dealt = zip(engine.channel.transcript.dealt, replay.leaves["share"], strict=True)
+            numbers["share"] = [as_dealt(message, form, bits_of(replay, form)) for message, form in dealt]
         by_node = {
             form.node: values
             for purpose, forms in replay.leaves.items()
             for form, values in zip(forms, numbers[purpose], strict=True)
         }
+        by_node = {node: unpacked(each) if each.dtype == torch.uint8 else each for node, each in by_node.items()}
         found.append((replay.claims, [by_node[node] for node in sorted(by_node)]))
     return found
+
+
+def bits_of(replay: ReplayEngine, form) -> int:
+    """How many bits the numbers of a leaf have."""
+    return replay.tape.leaves[replay.tape.nodes[form.node].leaf].bits
+
+
+def as_dealt(message: torch.Tensor, form, bits: int) -> torch.Tensor:
+    """A message of the dealer as the numbers of its leaf: whole words, packed numbers, or octets."""
+    if bits == 1:
+        return message.reshape(*form.shape[:-1], form.shape[-1] // 8)
+    return message.reshape(form.shape) if bits == 64 else unpack(message, form.shape, bits // 8)
 
 
 def off(claim: Claim, dealt: list[torch.Tensor]) -> list[int]:
@@ -118,19 +129,32 @@ def probabilities(bound):
     return program
 
 
-def slope(engine):
-    """Influence as `protocols.slopes` computes it, at logits within 2, for which no size of a sum is needed."""
+def slope(engine, bound=2.0):
+    """Influence as `protocols.slopes` computes it."""
     g = torch.Generator().manual_seed(6)
     x, y = torch.rand(11, 5, generator=g, dtype=torch.float64), torch.eye(3, dtype=torch.float64)[torch.arange(11) % 3]
     w, v = (torch.randn(5, 3, generator=g, dtype=torch.float64) / 4 for _ in range(2))
     w, v = w - w.mean(1, keepdim=True), v - v.mean(1, keepdim=True)
-    x, y = private(engine, 1, x, 2.0), private(engine, 1, y, 2.0)
-    w, v = private(engine, 0, w, 2.0), private(engine, 0, v, 2.0)
+    x, y = private(engine, 1, x, bound), private(engine, 1, y, bound)
+    w, v = private(engine, 0, w, bound), private(engine, 0, v, bound)
     x.context = y.context = v.context = w.context
     return engine.open(ops.slope(w, v, x, y, 11, 2.3, 1.5).share)
 
 
-@pytest.mark.parametrize("program", [products, probabilities(2.0), slope])
+def far_slope(engine):
+    """The same at logits within 30, for which coarse sizes of sums are compared by bits."""
+    return slope(engine, 30.0)
+
+
+def unbounded(engine):
+    """A softmax without a bound on logits, with maxima of rows."""
+    z = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(4)) * 9
+    z = torch.round(z * 2**32).to(torch.int64)
+    engine.exact = True
+    return engine.open(unbounded_softmax(engine, shares(engine, z, "z"), 32, 120.0))
+
+
+@pytest.mark.parametrize("program", [products, probabilities(2.0), slope, far_slope, unbounded])
 def test_every_message_is_the_form_that_is_replayed(program):
     for claims, dealt in replayed(program):
         assert len(claims) >= 2

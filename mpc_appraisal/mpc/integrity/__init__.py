@@ -4,6 +4,7 @@
 |---|---|
 | replay | an owner's program runs again on linear forms, and each of its messages becomes a claim |
 | linear_form, tape, residues, refusals | shares as linear forms of what was dealt; values and cotangents mod primes |
+| plane_form | the same for bits that are shared by exclusive or |
 | subset_claims | many claims become 40, by random subsets that are drawn after the messages |
 | inner_product_check, sumcheck | the claims are shown between prover, verifier and dealer, and nothing else is |
 

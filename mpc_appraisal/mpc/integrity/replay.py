@@ -24,6 +24,7 @@ import torch
 
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.integrity.linear_form import LinearForm, leaf
+from mpc_appraisal.mpc.integrity.plane_form import PlaneForm, plane_leaf, unpacked
 from mpc_appraisal.mpc.integrity.tape import Tape
 from mpc_appraisal.mpc.net.channel import Channel, Transcript
 from mpc_appraisal.mpc.net.meter import Meter
@@ -63,6 +64,10 @@ class _Leaves:
     def ring(self, shape: Sequence[int], size: int = 8) -> LinearForm:
         """Return a leaf of numbers of `size` bytes."""
         return self.replay.new_leaf(self.purpose, shape, 8 * size)
+
+    def octets(self, shape: Sequence[int]) -> PlaneForm:
+        """Return a leaf of the bits of octets."""
+        return self.replay.new_plane(self.purpose, shape)
 
 
 class _Messages(Channel):
@@ -122,6 +127,12 @@ class ReplayEngine(Engine):
         self.leaves[purpose].append(found)
         return found
 
+    def new_plane(self, purpose: str, shape: Sequence[int]) -> PlaneForm:
+        """Return the leaf of the bits of the next octets that the owner's stream of this purpose gives."""
+        found = plane_leaf(self.tape, shape)
+        self.leaves[purpose].append(found.bits)
+        return found
+
     def claim(self, form: LinearForm, sent: torch.Tensor, bits: int) -> None:
         """Claim that `sent` is the form mod 2^bits. Raises AppraisalError where the form does not hold so far."""
         form.require_modulus(bits)
@@ -130,8 +141,14 @@ class ReplayEngine(Engine):
     def dealer_share(self, shape: Sequence[int], bits: int = 64) -> LinearForm:
         return self.new_leaf("share", shape, 8 * width(bits))
 
-    def dealer_octets(self, shape: Sequence[int]) -> Any:
-        raise AppraisalError("integrity: got bits that are shared by exclusive or; expected shares mod 2^64")
+    def dealer_octets(self, shape: Sequence[int]) -> PlaneForm:
+        return self.new_plane("share", shape)
+
+    def open_octets(self, mine):
+        sent = self.channel.next_sent(math.prod(mine.shape)).reshape(mine.shape)
+        theirs = self.channel.receive(mine.shape, 1 - self.me, torch.uint8)
+        self.claim(mine.bits, unpacked(sent), 1)
+        return sent ^ theirs
 
     def swap(self, shares, bits):
         sizes, shapes = [width(b) for b in bits], [share.shape for share in shares]
