@@ -129,7 +129,7 @@ def probabilities(bound):
     return program
 
 
-def slope(engine, bound=2.0):
+def slope(engine, bound=2.0, opened=True):
     """Influence as `protocols.slopes` computes it."""
     g = torch.Generator().manual_seed(6)
     x, y = torch.rand(11, 5, generator=g, dtype=torch.float64), torch.eye(3, dtype=torch.float64)[torch.arange(11) % 3]
@@ -138,12 +138,13 @@ def slope(engine, bound=2.0):
     x, y = private(engine, 1, x, bound), private(engine, 1, y, bound)
     w, v = private(engine, 0, w, bound), private(engine, 0, v, bound)
     x.context = y.context = v.context = w.context
-    return engine.open(ops.slope(w, v, x, y, 11, 2.3, 1.5).share)
+    share = ops.slope(w, v, x, y, 11, 2.3, 1.5).share
+    return engine.open(share) if opened else share
 
 
-def far_slope(engine):
+def far_slope(engine, opened=True):
     """The same at logits within 30, for which coarse sizes of sums are compared by bits."""
-    return slope(engine, 30.0)
+    return slope(engine, 30.0, opened)
 
 
 def unbounded(engine):

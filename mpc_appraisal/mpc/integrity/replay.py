@@ -110,11 +110,12 @@ class ReplayEngine(Engine):
 
     Attributes:
         claims: the claims so far.
+        origins: the purpose of the stream of each leaf that was drawn, in the order of the tape.
         leaves: for each purpose of the owner's streams, its leaves in the order in which they were drawn.
     """
 
     def __init__(self, me: int, transcript: Transcript, pair: Any):
-        self.tape, self.claims = Tape(), []
+        self.tape, self.claims, self.origins = Tape(), [], []
         self.leaves: dict[str, list[LinearForm]] = defaultdict(list)
         messages = _Messages(transcript.sent, transcript.received)
         super().__init__(me, messages, {purpose: _Leaves(self, purpose) for purpose in PURPOSES}, pair)
@@ -125,12 +126,14 @@ class ReplayEngine(Engine):
         """Return the leaf of the next tensor that the owner's stream of this purpose gives."""
         found = leaf(self.tape, shape, bits)
         self.leaves[purpose].append(found)
+        self.origins.append(purpose)
         return found
 
     def new_plane(self, purpose: str, shape: Sequence[int]) -> PlaneForm:
         """Return the leaf of the bits of the next octets that the owner's stream of this purpose gives."""
         found = plane_leaf(self.tape, shape)
         self.leaves[purpose].append(found.bits)
+        self.origins.append(purpose)
         return found
 
     def claim(self, form: LinearForm, sent: torch.Tensor, bits: int) -> None:

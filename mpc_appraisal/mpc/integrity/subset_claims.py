@@ -98,6 +98,15 @@ class SubsetClaims:
             found.extend(int(t) % (1 << b) for t in (totals @ BITS).reshape(-1))
         return found
 
+    def whole_sums(self, values: np.ndarray) -> list[int]:
+        """Return the sum over each claim's subset, as an integer, of values (K,) in [0, 2^31), for K below 2^33."""
+        values = self._checked(values, "values").view(np.uint64)
+        found: list[int] = []
+        for _, members in self._groups:
+            totals = _bucketed(self._words[members], values[members])
+            found.extend(int(t) for t in (totals @ BITS).reshape(-1))
+        return found
+
     def cotangents(self, gammas: np.ndarray, p: int) -> np.ndarray:
         """Return gamma' U mod p, uint32 (K,), for gammas (J,) in [0, p): the weight of each message."""
         gammas = np.asarray(gammas, dtype=np.uint64)
