@@ -2,7 +2,7 @@
 
 | file | what it does |
 |---|---|
-| message_check | the check of all messages of both owners, and of an opened result, between both owners and the dealer |
+| message_check | the check of all messages, and of an opened result, between both owners and the dealer |
 | replay | an owner's program runs again on linear forms, and each of its messages becomes a claim |
 | linear_form, tape, residues, refusals | shares as linear forms of what was dealt; values and cotangents mod primes |
 | plane_form | the same for bits that are shared by exclusive or |
