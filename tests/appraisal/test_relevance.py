@@ -240,7 +240,7 @@ def test_the_true_utility_beside_it_is_that_of_a_fitted_model():
 @pytest.mark.parametrize("kind", [Relevance, Diversity])
 @pytest.mark.parametrize("directions", [0, -1, 1.5, True, "many", None])
 def test_bad_numbers_of_directions_are_named(kind, directions):
-    with pytest.raises(InputError, match=r"^appraisal\.directions: got .*; expected an integer of 1 or more"):
+    with pytest.raises(InputError, match=r"^directions: got .*; expected an integer of 1 or more"):
         kind(directions)
 
 

@@ -50,4 +50,4 @@ def test_a_key_that_stands_twice_is_refused():
 def test_help_says_what_each_side_is_shown(capsys):
     main(["--help"])
     out = capsys.readouterr().out
-    assert "the model owner is shown the count, or that there\nare fewer than the minimum" in out
+    assert "the model owner is shown the count, or that there are fewer than the minimum" in " ".join(out.split())
