@@ -109,7 +109,7 @@ def table(
                 *(number(found.bytes_sent[party] / 1e6) for party in ROLES),
                 number(found.work / speed, 3),
                 *(number(found.seconds(link, speed), 3) for link in links),
-                AUTO if auto else number(bound * growth) if bounded(engine) else "any",
+                "any" if not bounded(engine) else AUTO if auto else number(bound * growth),
             )
         )
     header = ("method", "rounds", *(f"{party.replace('_', ' ')}, MB" for party in ROLES), "local work, s")

@@ -169,7 +169,7 @@ def main(arguments: Sequence[str]) -> None:
         facts = replace(facts, classes=2 if model.target == TWO else 1)
     names = [f"candidate {k}" for k in range(sizes["candidates"])]
     release = instantiate(cfg.release).fitted(methods, names, dict.fromkeys(names, 0.0))
-    auto, bound = bound == AUTO, None if bound == AUTO else bound
+    auto, bound = bound == AUTO and bounded(engine), None if bound == AUTO else bound
     if auto:
         facts = replace(facts, row_norm=math.sqrt(facts.features + 1))
     within = float(bound or DEFAULT_BOUND)
