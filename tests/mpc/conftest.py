@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from processes import APP
 
+from mpc_appraisal.mpc.ring import kernels
+
 
 @pytest.fixture(scope="session")
 def trial(tmp_path_factory) -> Path:
@@ -18,3 +20,13 @@ def trial(tmp_path_factory) -> Path:
     again = subprocess.run(command, timeout=600, capture_output=True)
     assert again.returncode == 2 and b"already there" in again.stderr
     return folder
+
+
+@pytest.fixture(params=("numpy", "compiled"))
+def way(request, monkeypatch):
+    """Compute by numpy, and by the compiled loops where numba has a wheel: without one, nothing is compiled to test."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+        assert kernels.load() is not None
+    else:
+        monkeypatch.setattr(kernels, "_loaded", [None])

@@ -18,7 +18,7 @@ from mpc_appraisal.mpc.protocols.softmax import softmax
 from mpc_appraisal.mpc.ring import elementwise, kernels, narrow
 from mpc_appraisal.mpc.ring.fixed_point import encode
 from mpc_appraisal.mpc.ring.matrix import Matrix, ring_product
-from mpc_appraisal.mpc.ring.packed_matrix import PackedMatrix
+from mpc_appraisal.mpc.ring.packed_matrix import PACKED_PRODUCTS, PackedMatrix
 from mpc_appraisal.mpc.ring.packing import pack, unpack
 from mpc_appraisal.mpc.ring.powers_of_three import POINT, power_of_three
 from mpc_appraisal.mpc.ring.prg import Stream
@@ -120,6 +120,9 @@ def test_products_of_a_matrix_that_stays_packed(monkeypatch, n, d, k, size):
         assert torch.equal(narrow.chosen(shifted, (n, d), 8 * size, index), rows.message)
         assert torch.equal(matrix.times(cases[0][1]), Matrix(whole).times(cases[0][1]))
         assert torch.equal(matrix.values, whole) and torch.equal(matrix.rows(index).values, whole[index])  # still
+        for _ in range(PACKED_PRODUCTS):  # the last of these products finds the matrix unpacked
+            assert torch.equal(matrix.times(cases[0][1]), Matrix(whole).times(cases[0][1]))
+        assert matrix.message is None and torch.equal(matrix.rows(index).values, whole[index])
 
 
 def test_a_product_of_sizes_that_do_not_agree_is_refused_by_both(monkeypatch):
@@ -244,7 +247,7 @@ import os, sys, threading, torch
 import mpc_appraisal.mpc.backends.fast
 from mpc_appraisal.mpc.ring import kernels
 from mpc_appraisal.mpc.ring.matrix import Matrix, ring_product
-from mpc_appraisal.mpc.ring.packed_matrix import PackedMatrix
+from mpc_appraisal.mpc.ring.packed_matrix import PACKED_PRODUCTS, PackedMatrix
 Matrix(torch.ones(50, 20, dtype=torch.int64)).times(torch.ones(20, 10, dtype=torch.int64))
 assert "numba" not in sys.modules
 kernels.load()

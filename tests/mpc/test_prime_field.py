@@ -7,25 +7,15 @@ import random
 import numpy as np
 import pytest
 
-from mpc_appraisal.mpc.ring import kernels, prime_field
+from mpc_appraisal.mpc.ring import prime_field
 from mpc_appraisal.mpc.ring.prg import Stream
 from mpc_appraisal.mpc.ring.prime_field import Field
 
 PRIMES = (1073741857, 2147483629, 2147483549)  # near both ends
-WAYS = ("numpy", "compiled")
 
 
 def by_division(n: int) -> bool:
     return n > 1 and all(n % q for q in range(2, int(n**0.5) + 1))
-
-
-@pytest.fixture(params=WAYS)
-def way(request, monkeypatch):
-    if request.param == "compiled":
-        pytest.importorskip("numba")
-        assert kernels.load() is not None
-    else:
-        monkeypatch.setattr(kernels, "_loaded", [None])
 
 
 def elements(field: Field, n: int, seed: int, degree: int) -> np.ndarray:

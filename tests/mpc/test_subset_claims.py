@@ -12,20 +12,10 @@ from three import QueueChannel
 
 from mpc_appraisal.common.errors import IntegrityError
 from mpc_appraisal.mpc.integrity.subset_claims import SubsetClaims, deal_seed, receive_seed
-from mpc_appraisal.mpc.ring import kernels
 
 SEED = bytes(range(32))
 P = 2147483629
 BITS = np.array([64, 33, 64, 17, 1, 64, 33] * 11)
-
-
-@pytest.fixture(params=("numpy", "compiled"))
-def way(request, monkeypatch):
-    if request.param == "compiled":
-        pytest.importorskip("numba")
-        assert kernels.load() is not None
-    else:
-        monkeypatch.setattr(kernels, "_loaded", [None])
 
 
 def messages(seed: int = 0) -> np.ndarray:
