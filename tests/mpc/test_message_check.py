@@ -191,3 +191,14 @@ def test_messages_that_leave_the_program_are_refused():
     sent = run(of_slope, {1: shorter})
     assert sent.errors and sent.results[0] is None
     assert all(isinstance(each, (AppraisalError, AssertionError)) for each in sent.errors)
+
+
+@pytest.mark.parametrize("texts", [("{}", "[]"), ("[", "["), ("{}x", "{}x"), ('{"label": 1}', '{"label": 1}')])
+def test_the_dealer_refuses_descriptions_that_differ_or_cannot_be_read(texts):
+    queues = {(i, j): queue.Queue() for i in range(3) for j in range(3)}
+    for rank, text in enumerate(texts):
+        channel = QueueChannel(rank, queues, [], PATIENCE)
+        channel.send(torch.tensor([ord("a")], dtype=torch.uint8), 2)
+        message_check._send_text(channel, text)
+    with pytest.raises(IntegrityError, match="different claims" if texts[0] != texts[1] else "cannot be read"):
+        DealerCheck(QueueChannel(2, queues, [], PATIENCE), [new_key(), new_key()], [], 10).answer()

@@ -50,6 +50,7 @@ from mpc_appraisal.mpc.ring.prg import Stream
 
 LENGTH_BYTES = 8
 MOST_DESCRIPTION = 1 << 24  # so many bytes of JSON at most
+NOTHING = "{}"  # the description of no claims
 MOST_QUOTIENT = 256  # |h_j| is below 2^MOST_QUOTIENT
 # Primes for the prover's own sums, which it tells nobody.
 OWN_PRIMES = tuple(2**31 - k for k in (1, 19, 61, 69, 85, 99, 105, 151, 159, 171))
@@ -95,7 +96,7 @@ class OwnerCheck:
             if claims[prover]:
                 self._check_owner(f"{label} of {OWNERS[prover]}", prover, replay, claims[prover], seed)
             else:
-                _send_text(self.channel, "{}")
+                _send_text(self.channel, NOTHING)
 
     def _check_owner(self, label: str, prover: int, replay: ReplayEngine, claims: Sequence[Claim], seed: bytes) -> None:
         forms = [claim.form for claim in claims]
@@ -162,19 +163,21 @@ class DealerCheck:
             texts = [_receive_text(self.channel, rank) for rank in range(len(OWNERS))]
             if texts[0] != texts[1]:
                 raise IntegrityError(f"{' or '.join(OWNERS)}: they state different claims; nothing is opened")
-            found = json.loads(texts[0])
-            if not found:
+            if texts[0] == NOTHING:
                 continue
-            leaves, label = found["leaves"], found["label"]
-            drawn = [each for each in leaves if each[0] in PURPOSES]
-            if sum(math.prod(shape) for _, shape, _ in leaves) > self.most:
+            try:
+                found = json.loads(texts[0])
+                label, leaves, groups = found["label"], found["leaves"], found["claims"]
+                drawn, count = [each for each in leaves if each[0] in PURPOSES], sum(math.prod(e[1]) for e in leaves)
+            except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+                raise IntegrityError(f"{' and '.join(OWNERS)}: a description of claims cannot be read") from error
+            if count > self.most:
                 raise IntegrityError(f"{' and '.join(OWNERS)}: the check {label!r} has more numbers than were dealt")
             dealt = iter(_numbers(drawn, key, iter(self.corrections) if prover == 0 else None))
             numbers: list[np.ndarray] = []
             for origin, _, bits in leaves:
                 whole = next(dealt).numpy().view(np.uint64) if origin in PURPOSES else numbers[origin]
                 numbers.append(whole if bits == 64 else whole & np.uint64((1 << bits) - 1))
-            groups = found["claims"]
             moduli, quotients = ([pair[k] for pair in groups for _ in range(SUBSETS)] for k in (0, 1))
             rho = np.concatenate([each.reshape(-1) for each in numbers])
             if not all(0 < b <= 64 and 0 < q <= MOST_QUOTIENT for b, q in groups):
