@@ -256,7 +256,7 @@ def test_a_bad_configuration(override, says, processes):
     assert ended.code == 2 and f"error: {says}" in ended.err, ended.err[-3000:]
     assert "Traceback" not in ended.err
     if override.startswith("data="):
-        assert "set data.root or the environment variable MPC_APPRAISAL_DATA" in ended.err
+        assert "state it, or set the environment variable MPC_APPRAISAL_DATA" in ended.err
 
 
 # ---- a party killed half way ----
