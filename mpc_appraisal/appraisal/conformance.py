@@ -25,7 +25,7 @@ import torch
 
 from mpc_appraisal.appraisal.api import appraise
 from mpc_appraisal.appraisal.cost import estimate
-from mpc_appraisal.appraisal.program import HELD_ROWS
+from mpc_appraisal.appraisal.plan import HELD_ROWS
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.data import Dataset, Digits, with_bias

@@ -67,7 +67,7 @@ from mpc_appraisal.mpc.backends.cost_model import Rehearsal, rate
 from mpc_appraisal.mpc.backends.registry import deal, dry_session, open_session
 from mpc_appraisal.mpc.net.lifecycle import attend
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
-from mpc_appraisal.mpc.session import agree
+from mpc_appraisal.mpc.session import Session, agree
 from mpc_appraisal.release.base import Release
 from mpc_appraisal.reporting.record import Record
 
@@ -158,7 +158,9 @@ def _appraise(
         if agreed.answers:
             rehearsed = _rehearsed(role, plan, computed, bound, tuple(agreed.answers))
         if role == DEALER:
-            marks = deal(plan.engine, rendezvous, plan.timeout, plan.transport.kind, rehearsed[1] or None)
+            marks = deal(
+                plan.engine, rendezvous, plan.timeout, plan.transport.kind, rehearsed[1] or None, plan.integrity
+            )
             rendezvous.exchange("costs", {"bytes": [b - a for a, b in zip(marks, marks[1:], strict=False)]})
         else:
             _compute(run, rendezvous, own, shared, bound, rehearsed, emit)
@@ -180,9 +182,13 @@ def _compute(
     """Play an owner's side of the joint computation; its results and costs go into `run`."""
     role, plan, facts, agreed = run.role, run.plan, run.facts, run.agreed
     expected, script = rehearsed
-    session = open_session(plan.engine, rendezvous, plan.timeout, plan.transport.kind)
+    session = open_session(plan.engine, rendezvous, plan.timeout, plan.transport.kind, plan.integrity)
+
+    def replayed(session: Session) -> None:
+        program(session, plan, {}, {}, facts, bound, lambda event: None, agreed.answers)
+
     try:
-        session.prepare(lambda dry: None, script)
+        session.prepare(replayed, script)
         session.permit(agreed.openings)
         candidates = {c.name: c for c in own.candidates} if isinstance(own, DataOwnerInput) else {}
         run.results = program(session, plan, candidates, inputs, facts, bound, emit, agreed.answers)
@@ -208,7 +214,7 @@ def _rehearsed(
     """
     if plan.engine == "stock":
         return [], []
-    dry = dry_session(plan.engine, MODEL_OWNER if role == DEALER else role)
+    dry = dry_session(plan.engine, MODEL_OWNER if role == DEALER else role, plan.integrity)
     results = program(dry, plan, {}, {}, facts, bound, lambda event: None, answered)
     return [Rehearsal.of(dry, [r.cost for r in results])], dry.script
 

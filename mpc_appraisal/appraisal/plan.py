@@ -43,6 +43,7 @@ from mpc_appraisal.release.value import Value
 from mpc_appraisal.reporting.metric_names import in_words
 
 BLOCK_ROWS = 1 << 13  # the number of a large candidate's rows that are shared at a time
+HELD_ROWS = 1 << 15  # a candidate with more rows is shared block by block, anew for each method
 READ_ROWS = 1 << 10  # the number of rows that are read and converted at a time
 
 
@@ -67,6 +68,8 @@ class Plan:
         transport: The connections of the parties, with this party's own certificate files if there are any.
         model: The kind of model that `fit` trains.
         overlap: What the owners count before the appraisal; None counts nothing. It is stated in `public` too.
+        integrity: Whether the owners check all of each other's messages before a value is opened. Where they do, it is
+            stated in `public` too; `covered` says which plans can be checked.
     """
 
     methods: tuple[Appraiser, ...]
@@ -84,6 +87,7 @@ class Plan:
     transport: Transport = Transport()
     model: type[LinearModel] = SoftmaxRegression
     overlap: OverlapTerms | None = None
+    integrity: bool = False
 
     def __post_init__(self) -> None:
         if self.model.link is IDENTITY:

@@ -33,7 +33,7 @@ from mpc_appraisal.appraisal.tasks import check_supported
 from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.environment import whole
 from mpc_appraisal.common.errors import DisagreementError, InputError
-from mpc_appraisal.common.provenance import revision, versions
+from mpc_appraisal.common.provenance import config_hash, revision, versions
 from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.data.resolution import AUTO
@@ -42,7 +42,14 @@ from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.methods import Facts
 from mpc_appraisal.models.training import MODELS
 from mpc_appraisal.mpc.backends.registry import check_engine, warn
-from mpc_appraisal.mpc.backends.settings import PlainSettings, SpawnSettings
+from mpc_appraisal.mpc.backends.settings import (
+    INTEGRITY,
+    INTEGRITY_DEFAULTS,
+    ON,
+    PlainSettings,
+    SpawnSettings,
+    checks_messages,
+)
 from mpc_appraisal.mpc.net.launch import Emit, begin, launch
 from mpc_appraisal.mpc.net.transport import FREEZE_SECONDS, Transport, check_clear, check_seconds
 from mpc_appraisal.mpc.ring.fixed_point import check_range
@@ -180,6 +187,8 @@ class Join:
         data_owner_address: The address at which the data owner listens for the dealer.
         in_the_clear: True or 'yes' accepts that whoever can read the network reads keys and shares. The transports tcp
             and gloo are refused without it.
+        integrity: Whether the owners check all of each other's messages before a value is opened: 'on' or True, 'off'
+            or False; InputError refuses any other.
     """
 
     role: str | None = None
@@ -193,7 +202,11 @@ class Join:
     freeze_timeout: float = FREEZE_SECONDS
     data_owner_address: str | None = None
     in_the_clear: bool | str = False
+    integrity: bool | str = INTEGRITY_DEFAULTS["join"]
     name = "join"
+
+    def __post_init__(self):
+        checks_messages(self.integrity)
 
     def resolved_role(self) -> str:
         """Return the stated role, or the one of torchrun's rank. Raises InputError where neither gives one."""
@@ -253,7 +266,11 @@ def _released(
 
 
 def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> Plan:
-    """Return `plan` with the session's engine, time limits and transport. Raises InputError for unfit settings."""
+    """Return `plan` with the session's engine, time limits, transport and integrity.
+
+    A check of messages is public: it stands in the public configuration, and where there is none, nothing stands there,
+    as before there were such checks. Raises InputError for unfit settings.
+    """
     check_seconds(join_timeout=session.join_timeout, timeout=session.timeout)
     warn(check_engine(session.engine))
     if isinstance(session.logit_bound, str) and session.logit_bound != AUTO_BOUND:
@@ -261,6 +278,10 @@ def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> 
     folder = None if session.tls is None else str(Path(session.tls).absolute())
     transport = Transport(session.transport, folder, session.freeze_timeout, data_owner_address)
     transport.check_engine(session.engine)
+    integrity = checks_messages(session.integrity)
+    if integrity:
+        public = plan.public | {INTEGRITY: ON}
+        plan = replace(plan, public=public, digest=config_hash(public))
     return replace(
         plan,
         join_timeout=session.join_timeout,
@@ -268,6 +289,7 @@ def _with(plan: Plan, session: Spawn | Join, data_owner_address: str | None) -> 
         engine=session.engine,
         logit_bound=session.logit_bound,
         transport=transport,
+        integrity=integrity,
     )
 
 

@@ -23,6 +23,7 @@ from mpc_appraisal.appraisal.plan import Plan
 from mpc_appraisal.common.stable_names import TARGET
 from mpc_appraisal.common.text import PLACE
 from mpc_appraisal.data import Dataset
+from mpc_appraisal.mpc.backends.settings import INTEGRITY, OFF, ON
 
 JOINED = "join"
 LONGEST_LIST = 16
@@ -51,6 +52,7 @@ def settings_of(plan: Plan, session: str) -> dict[str, Any]:
     found |= {"session": session, "seed": plan.seed, "model": plan.model.name, "model.l2": plan.l2}
     if session != "plain":
         found |= {"session.engine": plan.engine, "session.logit_bound": plan.logit_bound}
+        found[INTEGRITY] = ON if plan.integrity else OFF
     found |= _of_methods(plan) | _of_release(plan)
     if session == JOINED:
         found = without_built_in(found)

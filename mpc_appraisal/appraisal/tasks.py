@@ -7,6 +7,7 @@ combination that gets one is taken off the list below, and off the table of docs
 
 from __future__ import annotations
 
+from mpc_appraisal.appraisal.covered import check_covered
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan, check_labelled
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data.targets import NUMBER, TWO
@@ -18,7 +19,11 @@ SERVED = "model=softmax_regression"
 
 
 def check_supported(plan: Plan) -> None:
-    """Raise InputError where a method, its metric, the release or the engine does not serve the model of the plan."""
+    """Raise InputError where a method, its metric, the release or the engine does not serve the model of the plan.
+
+    A check of messages is refused where it does not cover the plan.
+    """
+    check_covered(plan)
     model, described = plan.model, plan.release.description
     if described.noised and model.link is IDENTITY and described.target_norm is None:
         expected = "a public bound on the size of the target, which both sides' targets are measured by"

@@ -30,6 +30,7 @@ from mpc_appraisal.data import Dataset, Extractor, Recipe, mapped, standardise
 from mpc_appraisal.data.naming import Data
 from mpc_appraisal.governance.approval.overlap_words import ROWS
 from mpc_appraisal.methods.installed import installed_method
+from mpc_appraisal.mpc.backends.settings import INTEGRITY, ON, checks_messages
 
 # Configuration keys that belong to one party, or change no value, and are excluded from the public configuration.
 OWN = (
@@ -78,7 +79,8 @@ def public_part(cfg: DictConfig) -> dict[str, Any]:
             return {k: v for key, child in node.items() for k, v in flatten(child, f"{prefix}{key}.").items()}
         return {prefix[:-1]: node}
 
-    flat = flatten(without_added(stable(OmegaConf.to_container(cfg, resolve=True)), OWN_OF_METRIC), "")
+    resolved = with_one_integrity(stable(OmegaConf.to_container(cfg, resolve=True)))
+    flat = flatten(without_added(resolved, OWN_OF_METRIC), "")
     recipe = recipe_of(cfg)
     flat |= {"recipe": recipe.digest} if recipe else {}
     if recipe is None:  # a configuration without a recipe has the digest that it had before there were recipes
@@ -102,6 +104,23 @@ def without_added(tree: Any, own: Sequence[str] = ()) -> Any:
         for key, child in tree.items()
         if not (measured and key in own or key in added and child == added[key])
     }
+
+
+def with_one_integrity(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with session.integrity in one spelling, and without it where messages are not checked.
+
+    A configuration without the check then has the digest that it had before there was one. A value that is neither on
+    nor off stays, because the session refuses it.
+    """
+    group, _, key = INTEGRITY.partition(".")
+    stated = tree.get(group)
+    if not isinstance(stated, dict) or key not in stated:
+        return tree
+    try:
+        spelt = {key: ON} if checks_messages(stated[key]) else {}
+    except InputError:
+        return tree
+    return tree | {group: {name: value for name, value in stated.items() if name != key} | spelt}
 
 
 def check_sections(cfg: DictConfig) -> None:

@@ -22,7 +22,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from mpc_appraisal.cli import finished, launchers, sweep
-from mpc_appraisal.cli.config import OVERLAP, absolute, check_sections, without_added
+from mpc_appraisal.cli.config import OVERLAP, absolute, check_sections, with_one_integrity, without_added
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.stable_names import TARGET, stable
 from mpc_appraisal.common.text import shown
@@ -38,7 +38,7 @@ def job_config(cfg: DictConfig) -> dict[str, Any]:
     """
     check_sections(cfg)
     kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "resume", "overwrite", "quiet")])
-    config = without_added(stable(OmegaConf.to_container(kept, resolve=True)))
+    config = without_added(with_one_integrity(stable(OmegaConf.to_container(kept, resolve=True))))
     for key in ("counterparty_key", "yes_expires"):
         config["party"].pop(key, None)
     if config["party"].get("resolution") == AUTO:

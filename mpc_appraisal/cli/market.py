@@ -19,6 +19,7 @@ from mpc_appraisal.marketplace.api import run_market
 from mpc_appraisal.marketplace.plan import Protocol
 from mpc_appraisal.marketplace.record import MarketRecord
 from mpc_appraisal.marketplace.simulation import Sellers, SimulatedMarket, errors
+from mpc_appraisal.mpc.backends.settings import refuse_integrity
 
 AUTHORITY = "The key authority could decrypt every upload; it colludes with nobody."
 
@@ -48,6 +49,7 @@ def market(
     """
     if session.name not in ("plain", "spawn"):
         raise InputError("session", session.name, "plain or spawn; between organisations: `mpc-appraisal market`")
+    refuse_integrity(session, f"protocol={protocol.name}")
     train, test = source()
     simulated = sellers.build(train, test, protocol, seed)
     built(simulated)

@@ -34,7 +34,7 @@ from mpc_appraisal.marketplace.roles.shares import ENGINE
 from mpc_appraisal.marketplace.uploads.enrolment import SUFFIX, enrol
 from mpc_appraisal.marketplace.uploads.seller import Receipt, upload
 from mpc_appraisal.models.networks import Network
-from mpc_appraisal.mpc.backends.settings import PlainSettings, SpawnSettings
+from mpc_appraisal.mpc.backends.settings import PlainSettings, SpawnSettings, refuse_integrity
 from mpc_appraisal.mpc.net.launch import Emit, launch
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.net.transport import Transport
@@ -59,7 +59,7 @@ def run_market(
         sellers: one input for each seller; no two have the same name.
         session: `PlainSettings` for the baseline, one process without privacy; or `SpawnSettings`, the default, where
             each role and each group of sellers has a process and files of its own on this machine. The setting
-            `logit_bound` is not used.
+            `logit_bound` is not used, and `integrity` has to be off.
         cap_share: the largest number of independent first-layer rows that the authority issues keys for, as a share of
             the pixels of an image.
         sellers_per_process: how many sellers share a process. All sellers have left before the shopper comes.
@@ -72,6 +72,7 @@ def run_market(
         PeerError: a role failed or vanished; the error names the role.
     """
     session = session or SpawnSettings()
+    refuse_integrity(session, "a marketplace")
     whole("sellers_per_process", sellers_per_process)
     shopper.check(market)
     _check_sellers(market, sellers)

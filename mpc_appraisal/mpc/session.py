@@ -211,16 +211,17 @@ class Session(ABC):
                 recorded weights are not checked.
         """
 
-    def check_logits(self) -> None:
+    def check_logits(self, secret: Any) -> Any:
         """Check, before a result is opened, that all recorded weights kept the bound; open one bit to both owners.
 
         `ops.record_weights` records weights. Nothing is checked if the engine's softmax needs no bound or the method
-        does not train.
+        does not train. Returns `secret`, the result, which can be opened afterwards.
 
         Raises:
             BoundError: At both owners, if the weights have left the bound.
             AppraisalError: The method trains and has recorded no weights.
         """
+        return secret
 
     def within_bound(self) -> Any | None:
         """Return what `check_logits` opens, as a secret bit (1,), or None if nothing needs the bound."""

@@ -22,6 +22,7 @@ import torch
 from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.data import Dataset
+from mpc_appraisal.mpc.backends.settings import refuse_integrity
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -169,7 +170,10 @@ class LearningProtocol(ABC):
         """
 
     def check_session(self, session: Any) -> None:
-        """Raise InputError for a session between organisations, and for one whose engine or transport is another."""
+        """Raise InputError for a session between organisations, and for one whose engine or transport is another.
+
+        A session that asks for the check of messages is refused too.
+        """
         if session.name not in (PLAIN, SPAWN):
             raise InputError("session", session.name, f"{PLAIN} or {SPAWN}: {self.name} runs on one machine")
         if session.name == PLAIN:
@@ -180,6 +184,7 @@ class LearningProtocol(ABC):
             raise InputError("session.engine", session.engine, expected)
         if session.transport != "tcp":
             raise InputError("session.transport", session.transport, f"tcp: {self.name} runs on one machine")
+        refuse_integrity(session, f"protocol={self.name}")
 
 
 def check_classes(data: LearningData, name: str) -> None:

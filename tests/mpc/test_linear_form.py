@@ -227,7 +227,7 @@ REFUSED = {
     "to torch.float64": lambda a: a.to(torch.float64),
     "a choice by a share": lambda a: torch.where(a, a, a),
     "cat": lambda a: torch.cat([a, torch.zeros(3, 2, dtype=torch.int64)]),
-    "forms of two programs": lambda a: a + leaf(Tape(), (2, 3)),
+    "shares of two programs": lambda a: a + leaf(Tape(), (2, 3)),
 }
 
 

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import queue
 import random
-import threading
-from dataclasses import dataclass, field
 
 import pytest
 import torch
+from checked import run
 from test_replay import far_slope, slope
-from three import QueueChannel, new_key
+from three import private
 
 from mpc_appraisal.common.errors import AppraisalError, IntegrityError
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.mpc.integrity import message_check
-from mpc_appraisal.mpc.integrity.message_check import DealerCheck, OwnerCheck
-from mpc_appraisal.mpc.net.channel import DryChannel, Transcript
-from mpc_appraisal.mpc.net.meter import Meter
-from mpc_appraisal.mpc.protocols.dealer import Dealer, parse
-from mpc_appraisal.mpc.protocols.engine import Engine
-from mpc_appraisal.mpc.ring.prg import DryStream, Stream
+from mpc_appraisal.mpc.net.channel import Channel
+from mpc_appraisal.mpc.protocols.dealer import Dealer
 
 torch.set_num_threads(1)
-PATIENCE = 60.0
 CLOSE = 1 << 28  # results with 38 fractional bits differ by less, by rounding
 
 
@@ -44,103 +36,65 @@ def cheats_tell_what_passes(monkeypatch):
     monkeypatch.setattr(message_check, "_primes_for", lambda bits: len(message_check.OWN_PRIMES))
 
 
-@dataclass
-class Sent:
-    """What a test looks at: the result at each owner, and the kinds of messages that the owners have sent."""
-
-    results: list = field(default_factory=lambda: [None, None])
-    errors: list = field(default_factory=list)
-    messages: dict = field(default_factory=lambda: {0: [], 1: []})
+def of_slope(engine, opened):
+    opened(slope(engine, opened=False).reshape(1))
 
 
-class Altering(QueueChannel):
-    """A cheating owner's channel: alter(number of the message to the other owner, tensor) -> tensor, before it is sent.
-
-    The owner goes on with what it has sent, as a careful cheat does.
-    """
-
-    def __init__(self, me, queues, alter, sent: Sent):
-        super().__init__(me, queues, [], PATIENCE)
-        self._alter, self._sent, self._number = alter, sent, 0
-
-    def send(self, tensor, to):
-        if to != 2 and self.me != 2 and self.transcript is not None:
-            tensor = self._alter(self._number, tensor) if self._alter else tensor
-            self._number += 1
-            self._sent.messages[self.me].append(tensor.numel())
-        super().send(tensor, to)
+def of_far_slope(engine, opened):
+    opened(far_slope(engine, opened=False).reshape(1))
 
 
-def run(program, cheats=None) -> Sent:
-    """Run a program at three parties, check all messages, open the result, and check the opened shares."""
-    keys, pair, sent = [new_key(), new_key()], new_key(), Sent()
-
-    def whole(engine):
-        engine.affine = True
-        return engine.blinded(program(engine))
-
-    dry = Engine(0, DryChannel(Meter()), Engine.streams_of(None), DryStream(), dry=True)
-    whole(dry)
-    script = parse(json.dumps(dry.script))
-    queues = {(i, j): queue.Queue() for i in range(3) for j in range(3)}
-
-    def owner(me: int) -> None:
-        channel = Altering(me, queues, (cheats or {}).get(me), sent)
-        channel.transcript = Transcript()
-        engine = Engine(me, channel, Engine.streams_of(keys[me]), Stream(pair, "pair"))
-        share = whole(engine)
-        transcript, channel.transcript = channel.transcript, None
-        check = OwnerCheck(me, channel, keys[me], lambda: Stream(pair, "pair"), transcript, whole)
-        check.messages()
-        shift = (cheats or {}).get("opening", {}).get(me, 0)
-        channel.send(share + shift, 1 - me)
-        theirs = channel.receive(share.shape, 1 - me)
-        check.opening(share + shift, theirs)
-        sent.results[me] = share + shift + theirs
-
-    def dealer() -> None:
-        channel, corrections = QueueChannel(2, queues, [], PATIENCE), []
-
-        def send(correction):
-            corrections.append(correction)
-            channel.send(correction, 0)
-
-        Dealer(keys, send).run(script, lambda: None)
-        check = DealerCheck(channel, keys, corrections, 10**6)
-        check.answer()
-        check.answer()
-
-    def guarded(f, *arguments):
-        try:
-            f(*arguments)
-        except BaseException as error:  # noqa: BLE001  the test looks at it
-            sent.errors.append(error)
-            for each in queues.values():
-                each.put(error)
-
-    threads = [threading.Thread(target=guarded, args=(owner, me)) for me in (0, 1)]
-    threads.append(threading.Thread(target=guarded, args=(dealer,)))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(2 * PATIENCE)
-        assert not thread.is_alive()
-    return sent
+def of_two(engine, opened):
+    """Two openings, of which the second one uses a matrix of the first one's section, and goes to one owner alone."""
+    x = engine.mask(1, None if engine.me == 0 else whole(engine, (4, 3), 5), (4, 3))
+    w = engine.mask(0, None if engine.me == 1 else whole(engine, (3, 2), 6), (3, 2))
+    opened(engine.product(x, w))
+    engine.free(w)
+    v = engine.mask(0, None if engine.me == 1 else whole(engine, (3, 1), 7), (3, 1))
+    share = engine.product(x, v)
+    opened(engine.truncate(engine.multiply(share, share), 3), (1,))
 
 
-def of_slope(engine):
-    return slope(engine, opened=False).reshape(1)
+def of_kept(engine, opened):
+    """A share that is used after one opening, and once more after the next one."""
+    x = engine.mask(1, None if engine.me == 0 else whole(engine, (4, 3), 5), (4, 3))
+    w = engine.mask(0, None if engine.me == 1 else whole(engine, (3, 2), 6), (3, 2))
+    share = engine.keep(engine.product(x, w))
+    opened(share[:2].sum().reshape(1))
+    share = engine.keep(engine.square(share))
+    opened(share[0].reshape(2))
+    opened(share + engine.product(x, w))
 
 
-def of_far_slope(engine):
-    return far_slope(engine, opened=False).reshape(1)
+def whole(engine, shape, seed):
+    values = torch.randint(-(2**12), 2**12, shape, generator=torch.Generator().manual_seed(seed))
+    return values.to("meta") if engine.dry else values
 
 
-@pytest.mark.parametrize("program", [of_slope, of_far_slope])
-def test_honest_owners_pass_and_get_the_value(program):
+@pytest.mark.parametrize("program", [of_slope, of_far_slope, of_two, of_kept])
+def test_honest_owners_pass_and_cost_what_a_dry_run_says(program):
     sent = run(program)
     assert not sent.errors, sent.errors
-    assert torch.equal(sent.results[0], sent.results[1])
+    assert sent.spent == sent.counted
+    assert torch.equal(sent.results[0][0], sent.results[1][0])
+
+
+def test_a_result_is_right_and_is_shown_to_its_owner_alone():
+    sent = run(of_two)
+    x, w, v = (torch.randint(-(2**12), 2**12, shape, generator=torch.Generator().manual_seed(seed))
+               for shape, seed in (((4, 3), 5), ((3, 2), 6), ((3, 1), 7)))  # fmt: skip
+    assert torch.equal(sent.results[0][0], x @ w) and torch.equal(sent.results[1][0], x @ w)
+    assert sent.results[0][1] is None
+    exact = (x @ v) ** 2 / 8
+    assert ((sent.results[1][1] - exact).abs() <= 1).all()
+
+
+def test_a_kept_share_is_right_after_two_openings():
+    sent = run(of_kept)
+    x, w = (torch.randint(-(2**12), 2**12, shape, generator=torch.Generator().manual_seed(seed))
+            for shape, seed in (((4, 3), 5), ((3, 2), 6)))  # fmt: skip
+    for found in sent.results:
+        assert torch.equal(found[2], (x @ w) ** 2 + x @ w)
 
 
 def altered(number: int, error: int, place: float):
@@ -158,30 +112,32 @@ def altered(number: int, error: int, place: float):
     return alter
 
 
-@pytest.mark.parametrize("program", [of_slope, of_far_slope])
-def test_every_message_of_influence_is_found_wherever_it_is_altered(program):
-    """What brings in a private matrix is an owner's own input: W and V of the model owner, X and X'Y of the other."""
-    honest, chance, own = run(program), random.Random(3), {0: {0}, 1: {0, 1}}
+INPUTS = {
+    of_slope: {0: {0}, 1: {0, 1}},
+    of_far_slope: {0: {0}, 1: {0, 1}},
+    of_two: {0: {0, 2}, 1: {0}},
+    of_kept: {0: {0}, 1: {0}},
+}
+
+
+@pytest.mark.parametrize("program", [of_slope, of_far_slope, of_two, of_kept])
+def test_every_message_is_found_wherever_it_is_altered(program):
+    """What brings in a private matrix is an owner's own input. Settling messages are altered too."""
+    honest, chance = run(program), random.Random(3)
     for me in (0, 1):
         assert len(honest.messages[me]) >= 4
-        for number in set(range(len(honest.messages[me]))) - own[me]:
-            errors = [1, -1, 1 << 7, 1 + (1 << 40), chance.randrange(1, 256)]
-            for error in errors if program is of_slope else chance.sample(errors, 2):
+        for number in set(range(len(honest.messages[me]))) - INPUTS[program][me]:
+            errors = [1, -1, 1 << 7, 1 + (1 << 40), chance.randrange(1, 256), -(1 << 63)]
+            for error in errors if program is not of_far_slope else chance.sample(errors, 2):
                 place = chance.random()
                 sent = run(program, {me: altered(number, error, place)})
-                if not sent.errors:  # a bit that pads a message to whole bytes was altered, which nobody reads
-                    assert error == 1 << 7 and abs(int(sent.results[0] - honest.results[0])) < CLOSE
+                if not sent.errors:
+                    # A bit that pads a message to whole bytes was altered, which nobody reads.
+                    assert error % 2**7 == 0
+                    assert abs(int(sent.results[0][0].sum() - honest.results[0][0].sum())) < CLOSE
                     continue
                 assert any(isinstance(each, IntegrityError) and OWNERS[me] in str(each) for each in sent.errors)
-                assert sent.results[1 - me] is None
-
-
-@pytest.mark.parametrize("me", [0, 1])
-@pytest.mark.parametrize("error", [1, -1, 1 << 40, -(1 << 63)])
-def test_an_opened_share_that_is_altered_is_found(me, error):
-    sent = run(of_slope, {"opening": {me: error}})
-    assert any(isinstance(each, IntegrityError) and OWNERS[me] in str(each) for each in sent.errors)
-    assert sent.results[1 - me] is None
+                assert len(sent.results[1 - me]) < len(honest.results[1 - me])
 
 
 def test_messages_that_leave_the_program_are_refused():
@@ -189,16 +145,43 @@ def test_messages_that_leave_the_program_are_refused():
         return tensor[:-1] if n == 3 else tensor
 
     sent = run(of_slope, {1: shorter})
-    assert sent.errors and sent.results[0] is None
+    assert sent.errors and not sent.results[0]
     assert all(isinstance(each, (AppraisalError, AssertionError)) for each in sent.errors)
 
 
-@pytest.mark.parametrize("texts", [("{}", "[]"), ("[", "["), ("{}x", "{}x"), ('{"label": 1}', '{"label": 1}')])
-def test_the_dealer_refuses_descriptions_that_differ_or_cannot_be_read(texts):
-    queues = {(i, j): queue.Queue() for i in range(3) for j in range(3)}
-    for rank, text in enumerate(texts):
-        channel = QueueChannel(rank, queues, [], PATIENCE)
-        channel.send(torch.tensor([ord("a")], dtype=torch.uint8), 2)
-        message_check._send_text(channel, text)
-    with pytest.raises(IntegrityError, match="different claims" if texts[0] != texts[1] else "cannot be read"):
-        DealerCheck(QueueChannel(2, queues, [], PATIENCE), [new_key(), new_key()], [], 10).answer()
+def test_a_value_that_was_shared_before_an_opening_cannot_be_used_after_it():
+    def program(engine, opened):
+        x = private(engine, 1, torch.ones(2, 2, dtype=torch.float64), 1.0).masked()
+        w = private(engine, 0, torch.ones(2, 2, dtype=torch.float64), 1.0).masked()
+        share = engine.product(x, w)
+        opened(share)
+        opened(engine.square(share))
+
+    sent = run(program)
+    assert any("since the last opening" in str(each) for each in sent.errors)
+    assert len(sent.results[0]) == 1
+
+
+def test_a_dealer_without_checks_refuses_a_script_with_checks():
+    dealer = Dealer([bytes(32), bytes(32)], lambda correction: None)
+    for request in (["settle", 1, [1]], ["check", [64]], ["show", 1, [0]]):
+        with pytest.raises(AppraisalError, match="refused"):
+            dealer.run([request], lambda: None)
+
+
+def test_the_dealer_shows_nothing_before_both_owners_have_passed():
+    class Said(Channel):
+        def __init__(self, said):
+            super().__init__(None)
+            self.said = iter(said)
+
+        def receive(self, shape, source, dtype=torch.int64, along=False):
+            return torch.frombuffer(bytearray(next(self.said)), dtype=torch.uint8)
+
+        def send(self, tensor, to):
+            raise AssertionError("something was shown")
+
+        _send = _receive = close = None
+
+    with pytest.raises(IntegrityError, match="data_owner"):
+        message_check.DealerCheck(Said([b"p", b"x"]), []).show([torch.zeros(1), torch.zeros(1)], [0, 1])

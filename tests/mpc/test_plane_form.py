@@ -298,7 +298,7 @@ REFUSED = {
     "setitem": lambda a: a.__setitem__(0, 1),
     "look_up": lambda a: a.reshape(2, 1, 3).looked_up(np.zeros((2, 1, 3), np.uint8)),
     "sum": lambda a: a.sum(),
-    "forms of two programs": lambda a: a ^ plane_leaf(Tape(), (2, 3)),
+    "shares of two programs": lambda a: a ^ plane_leaf(Tape(), (2, 3)),
 }
 
 

@@ -29,7 +29,7 @@ class Drawn:
     def __init__(self, stream: Stream):
         self.stream, self.numbers = stream, []
 
-    def ring(self, shape, size=8):
+    def ring(self, shape, size=8, bits=None):
         self.numbers.append(self.stream.ring(shape, size))
         return self.numbers[-1].clone()
 

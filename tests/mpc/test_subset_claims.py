@@ -27,7 +27,7 @@ def messages(seed: int = 0) -> np.ndarray:
 def test_sums_and_weights_are_those_of_the_matrix(way):
     claims = SubsetClaims(SEED, "x", BITS)
     u, m = claims.matrix(), messages()
-    assert claims.moduli == (1,) * 40 + (17,) * 40 + (33,) * 40 + (64,) * 40 and u.shape == (160, len(BITS))
+    assert claims.moduli == (1,) * 48 + (17,) * 48 + (33,) * 48 + (64,) * 48 and u.shape == (192, len(BITS))
     expected = []
     for row, b in zip(u, claims.moduli, strict=True):
         assert not row[b != BITS].any()

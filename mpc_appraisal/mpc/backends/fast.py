@@ -21,6 +21,7 @@ import torch
 from mpc_appraisal.common.errors import AppraisalError, BoundError
 from mpc_appraisal.common.roles import MODEL_OWNER, OWNERS, rank_of
 from mpc_appraisal.mpc import ops
+from mpc_appraisal.mpc.integrity.message_check import DealerCheck, OwnerCheck, count_check, count_show
 from mpc_appraisal.mpc.net.channel import Channel, DryChannel, GlooChannel
 from mpc_appraisal.mpc.net.meter import Cost, Meter
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
@@ -89,13 +90,16 @@ class EngineSession(Session):
         within = self.context.trained.verdict()
         return None if within is None else Secret(self.context, within, 0)
 
-    def check_logits(self):
+    def check_logits(self, secret):
         limit, within = self.context.trained.limit, self.within_bound()
         if within is None:
-            return
+            return secret
+        if self.context.engine.draws is not None:
+            secret = secret.secret() if isinstance(secret, PrivateTensor) else secret
+            secret = Secret(self.context, self.context.engine.keep(secret.share), secret.bits)
         opened = self.reveal(within, LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY)
         if self.context.engine.dry or opened.item() == 1:
-            return
+            return secret
         raise BoundError(
             f"{limit.method}: training has left the public bound on logits, and no value is released. Expected centred "
             f"weights of norm {limit.norm:g} at most for every class after every step, so that rows of norm up to "
@@ -145,11 +149,13 @@ class DrySession(EngineSession):
 
     dry = True
 
-    def __init__(self, role: str = MODEL_OWNER):
+    def __init__(self, role: str = MODEL_OWNER, integrity: bool = False):
         super().__init__()
-        self.role = role
+        self.role, self.integrity, self._checks = role, integrity, 0
         streams = Engine.streams_of(None)
         engine = Engine(rank_of(role), DryChannel(self.meter), streams, DryStream(), dry=True)
+        if integrity:
+            engine.record()
         self.context = TrainingContext(engine, DEFAULT_BOUND)
         self.marks: list[int] = []  # the bytes that the dealer has sent here at each mark; the data owner gets none
 
@@ -170,7 +176,9 @@ class DrySession(EngineSession):
 
     def _open(self, secret, to):
         secret = secret.secret() if isinstance(secret, PrivateTensor) else secret
-        if len(to) == 2:
+        if self.integrity:
+            self._count_check(secret.share, [rank_of(role) for role in to])
+        elif len(to) == 2:
             open_committed(self.context.engine, secret.share, b"")
         elif self.role == to[0]:
             self.context.engine.channel.receive(secret.shape, 1 - rank_of(self.role))
@@ -178,15 +186,23 @@ class DrySession(EngineSession):
             self.context.engine.channel.send(secret.share, rank_of(to[0]))
         return torch.zeros(secret.shape, dtype=torch.float64)
 
+    def _count_check(self, share: torch.Tensor, ranks: list[int]) -> None:
+        engine, self._checks = self.context.engine, self._checks + 1
+        settled = engine.settle(share)
+        engine.ask_dealer("check", sorted(engine.moduli))
+        count_check(engine, self._checks)
+        engine.ask_dealer("show", settled.key, ranks)
+        count_show(engine, settled, ranks)
 
-def dry_run(program: Callable[[Session], Any]) -> tuple[list[Any], dict[str, Cost], float]:
+
+def dry_run(program: Callable[[Session], Any], integrity: bool = False) -> tuple[list[Any], dict[str, Cost], float]:
     """Run `program` dry, once as each owner.
 
     Returns the dealer's script, each owner's cost by role, and a bound on the probability that fixed point fails.
     """
     runs = {}
     for role in OWNERS:
-        runs[role] = DrySession(role)
+        runs[role] = DrySession(role, integrity)
         program(runs[role])
     script = runs[MODEL_OWNER].context.engine.script
     return script, {role: run.meter.cost() for role, run in runs.items()}, runs[MODEL_OWNER].failure
@@ -199,14 +215,15 @@ class FastSession(EngineSession):
         rendezvous: The connection to the other parties.
         timeout: The seconds that one message may take.
         transport: The transport by which the rendezvous was made, a key of CHANNELS.
+        integrity: Whether all messages are checked before a result is opened; see `mpc.integrity.message_check`.
     """
 
     rehearsal = DrySession
     _tag, _opened = b"", 0  # a value of this session, and the number of openings to both owners: they bind commitments
 
-    def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp"):
+    def __init__(self, rendezvous: Rendezvous, timeout: float, transport: str = "tcp", integrity: bool = False):
         super().__init__()
-        self.role = rendezvous.role
+        self.role, self.integrity = rendezvous.role, integrity
         self.channel = open_channel(rendezvous, self.meter, timeout, transport)
         me = rank_of(self.role)
         dealt = bytes_of(self.channel.receive((KEY_BYTES,), 2, torch.uint8))
@@ -218,13 +235,22 @@ class FastSession(EngineSession):
         engine = Engine(me, self.channel, Engine.streams_of(dealt), Stream(pair, "pair"))
         self.context = TrainingContext(engine, DEFAULT_BOUND)
         self._tag = bytes_of(Stream(pair, "opening").ring((TAG_NUMBERS,)))
+        self._keys, self._check, self._replays = (dealt, pair), None, None
+        if integrity:
+            engine.record()
 
     def prepare(self, program, script=None):
         if script is None:
-            dry = self.rehearsal(self.role)
+            dry = self.rehearsal(self.role, *([True] if self.integrity else []))
             program(dry)
             script = dry.script
         submit_script(self.channel, script, self.role)
+        if self.integrity:
+            from mpc_appraisal.mpc.backends.replayed import Replays
+
+            dealt, pair = self._keys
+            self._replays = Replays(program, lambda: Stream(pair, "pair"))
+            self._check = OwnerCheck(self.context.engine, dealt, self._replays.engines, self._replays.advance)
 
     def input(self, owner, read, shape, name, grid=None):
         check_owner(owner, name)
@@ -236,6 +262,11 @@ class FastSession(EngineSession):
     def _open(self, secret, to):
         secret = secret.secret() if isinstance(secret, PrivateTensor) else secret
         engine = self.context.engine
+        if self._check is not None:
+            settled = engine.settle(secret.share)
+            self._check.check()
+            opened = self._check.show(settled, [rank_of(role) for role in to])
+            return None if opened is None else self._plausible(opened, secret)
         share = engine.blinded(secret.share)
         if len(to) == 2:
             self._opened += 1
@@ -245,6 +276,10 @@ class FastSession(EngineSession):
         else:
             self.channel.send(share, rank_of(to[0]))
             return None
+        return self._plausible(opened, secret)
+
+    def _plausible(self, opened: torch.Tensor, secret: Secret) -> torch.Tensor:
+        """Return what was opened as real numbers. Raises AppraisalError where no sum can be as large."""
         if (opened.abs() >= 1 << max(0, 63 - MARGIN_BITS - secret.cut)).any():
             raise AppraisalError(
                 "the opened value is not plausible, so nothing is released: fixed point overflowed. Expected sums over "
@@ -254,6 +289,8 @@ class FastSession(EngineSession):
         return decode(opened, secret.bits)
 
     def close(self, orderly=True):
+        if self._replays is not None:
+            self._replays.close()
         if orderly:
             self.channel.close()
 
@@ -278,6 +315,7 @@ def deal(
     helper: bool = False,
     script: list[Any] | None = None,
     limits: Limits | None = None,
+    integrity: bool = False,
 ) -> list[int]:
     """Be the dealer of one session until it ends.
 
@@ -289,6 +327,7 @@ def deal(
         script: The requests of the dealer's own dry run of the agreed program, with which the owners' script has to
             agree. With None the two owners' scripts are compared with each other alone.
         limits: The limits on what a script may ask for. None allows what this machine can hold.
+        integrity: Whether the owners' messages are checked; see `mpc.integrity.message_check`.
 
     Returns the bytes that the dealer had sent at each mark.
 
@@ -302,7 +341,8 @@ def deal(
     agreed = receive_script(channel, limits or Limits.of_this_machine(), script)
     marks: list[int] = []
     receive = channel.receive if helper else None
-    dealer = Dealer(keys, lambda correction: channel.send(correction, 0), receive)
+    checked = DealerCheck(channel, keys) if integrity else None
+    dealer = Dealer(keys, lambda correction: channel.send(correction, 0), receive, checked)
     dealer.run(agreed, lambda: marks.append(meter.bytes_sent))
     channel.close()
     return marks

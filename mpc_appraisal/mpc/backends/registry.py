@@ -34,7 +34,9 @@ def check_engine(engine: str) -> str:
     return engine
 
 
-def open_session(engine: str, rendezvous: Rendezvous | TlsLink, timeout: float, transport: str = "tcp") -> Session:
+def open_session(
+    engine: str, rendezvous: Rendezvous | TlsLink, timeout: float, transport: str = "tcp", integrity: bool = False
+) -> Session:
     """Open an owner's session on the engine.
 
     CrypTen takes a moment to import, so the engine `stock` is imported only where it is used.
@@ -44,21 +46,34 @@ def open_session(engine: str, rendezvous: Rendezvous | TlsLink, timeout: float, 
         rendezvous: The connection to the other parties.
         timeout: The seconds that one message may take.
         transport: The transport by which the rendezvous was made; `stock` always uses gloo.
+        integrity: Whether the owners' messages are checked before a result is opened, which `fast` alone can do.
 
-    Raises InputError: The engine is unknown.
+    Raises InputError: The engine is unknown, or cannot check messages.
     """
+    _check_integrity(engine, integrity)
     if check_engine(engine) == "stock":
         from mpc_appraisal.mpc.backends.stock import StockSession
 
         return StockSession(rendezvous, timeout)
-    return (RtasSession if engine == rtas.NAME else FastSession)(rendezvous, timeout, transport)
+    if engine == rtas.NAME:
+        return RtasSession(rendezvous, timeout, transport)
+    return FastSession(rendezvous, timeout, transport, integrity)
 
 
-def dry_session(engine: str, role: str) -> DrySession:
-    """Return a session of the owner `role` on shapes alone. Raises InputError for an engine that cannot be run dry."""
+def _check_integrity(engine: str, integrity: bool) -> None:
+    if integrity and engine != "fast":
+        raise InputError("session.integrity", "on", f"off with the engine {engine}, or session.engine=fast")
+
+
+def dry_session(engine: str, role: str, integrity: bool = False) -> DrySession:
+    """Return a session of the owner `role` on shapes alone, with checks of messages or without them.
+
+    Raises InputError for an engine that cannot be run dry, or that cannot check messages.
+    """
+    _check_integrity(engine, integrity)
     if check_engine(engine) == "stock":
         raise InputError("session.engine", repr(engine), "fast or rtas: other engines cannot be run dry")
-    return (RtasDrySession if engine == rtas.NAME else DrySession)(role)
+    return RtasDrySession(role) if engine == rtas.NAME else DrySession(role, integrity)
 
 
 def bounded(engine: str) -> bool:
@@ -85,6 +100,7 @@ def deal(
     timeout: float,
     transport: str = "tcp",
     script: list[Any] | None = None,
+    integrity: bool = False,
 ) -> list[int]:
     """Be the dealer of one session until it ends.
 
@@ -94,6 +110,7 @@ def deal(
         timeout: The seconds that one message may take.
         transport: The transport by which the rendezvous was made.
         script: The requests of the dealer's own dry run, or None if it made no dry run; see `fast.deal`.
+        integrity: Whether the owners' messages are checked.
 
     Returns the bytes that the dealer had sent at each mark.
     """
@@ -101,4 +118,5 @@ def deal(
         from mpc_appraisal.mpc.backends import stock
 
         return stock.deal(rendezvous, timeout)
-    return fast.deal(rendezvous, timeout, transport, helper=engine == rtas.NAME, script=script)
+    helper = engine == rtas.NAME
+    return fast.deal(rendezvous, timeout, transport, helper=helper, script=script, integrity=integrity)

@@ -8,10 +8,35 @@ the configuration.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.text import shown
 from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS
+
+INTEGRITY = "session.integrity"
+ON, OFF = "on", "off"
+# What session.integrity is where nobody states it, by kind of session. The files of conf/session state the same.
+INTEGRITY_DEFAULTS = {"spawn": OFF, "join": OFF}
+
+
+def checks_messages(stated: Any) -> bool:
+    """Return whether the owners check each other's messages, from the value of session.integrity.
+
+    YAML reads a bare on or off as true or false, so that both spellings count. Raises InputError for any other value.
+    """
+    if isinstance(stated, bool):
+        return stated
+    if stated in (ON, OFF):
+        return stated == ON
+    raise InputError(INTEGRITY, shown(repr(stated)), f"{ON} or {OFF}")
+
+
+def refuse_integrity(session: Any, what: str) -> None:
+    """Raise InputError where the settings `session` ask for the check of messages in `what`, which has none."""
+    if checks_messages(getattr(session, "integrity", False)):
+        raise InputError(INTEGRITY, f"{ON} for {what}", f"{OFF}: the check of messages covers appraisals alone")
 
 
 @dataclass(frozen=True)
@@ -44,6 +69,8 @@ class SpawnSettings:
         transport: 'tcp', 'gloo' or 'tls'; see `Transport`.
         tls: The folder that contains the three parties' folders of certificate files; only 'tls' needs it.
         freeze_timeout: The seconds without a sign of life after which a party counts as lost.
+        integrity: Whether the owners check all of each other's messages before a value is opened: 'on' or True, 'off'
+            or False; InputError refuses any other.
     """
 
     threads: int = 1
@@ -54,7 +81,9 @@ class SpawnSettings:
     transport: str = "tcp"
     tls: str | None = None
     freeze_timeout: float = FREEZE_SECONDS
+    integrity: bool | str = INTEGRITY_DEFAULTS["spawn"]
     name = "spawn"
 
     def __post_init__(self):
         integer("threads", self.threads, 1, 1024)
+        checks_messages(self.integrity)

@@ -49,6 +49,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from mpc_appraisal.common.errors import IntegrityError
 from mpc_appraisal.common.roles import DEALER, OWNERS, ROLES
@@ -68,6 +69,7 @@ from mpc_appraisal.mpc.net.channel import Channel
 from mpc_appraisal.mpc.protocols.orders import bytes_of, tensor_of
 from mpc_appraisal.mpc.ring.prg import Stream
 from mpc_appraisal.mpc.ring.prime_field import Field, draw_primes, is_field_prime, uniform
+from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
 HIDING = 40
 PRIMES = 2
@@ -255,6 +257,30 @@ def answer(channel: Channel, stream: Stream, claims: Claims, rho: np.ndarray) ->
         except ValueError as error:
             raise claims.altered(claims.verifier, "a challenge", str(error)) from error
     channel.send(tensor_of(answers), claims.verifier)
+
+
+def count(channel: Channel, me: int, claims: Claims) -> None:
+    """Send and receive what the owner of rank `me` does in a check, on shapes alone, for a dry run."""
+
+    def send(length: int, to: int) -> None:
+        channel.send(shape_tensor((length,), torch.uint8), to)
+
+    dealt, digest = SEED_BYTES + PRIMES * PRIME_BYTES, hashlib.sha256().digest_size
+    told = PRIMES * ELEMENT_BYTES * rounds_of(claims.length)
+    if me == claims.prover:
+        send(claims.hidden_bytes, claims.verifier)
+        channel.receive((NONCE_BYTES,), claims.verifier, torch.uint8)
+        channel.receive((dealt,), DEALER_RANK, torch.uint8)
+        send(claims.proof_bytes, claims.verifier)
+        send(digest, DEALER_RANK)
+        return
+    channel.receive((claims.hidden_bytes,), claims.prover, torch.uint8)
+    send(len(RECEIVED), DEALER_RANK)
+    send(NONCE_BYTES, claims.prover)
+    channel.receive((dealt,), DEALER_RANK, torch.uint8)
+    channel.receive((claims.proof_bytes,), claims.prover, torch.uint8)
+    send(told, DEALER_RANK)
+    channel.receive((PRIMES * 2 * ELEMENT_BYTES,), DEALER_RANK, torch.uint8)
 
 
 def _check_ends(claims: Claims, ends: list, answers: bytes) -> None:

@@ -110,6 +110,10 @@ class LinearForm(Linear):
         """Return b such that the linear part is below 2^b in size."""
         return self.largest.bit_length()
 
+    def move_to(self, leaf: LinearForm) -> None:
+        """Make the linear part that of `leaf`, which may be of another tape, for whoever holds this form."""
+        self.tape, self.node, self.largest = leaf.tape, leaf.node, leaf.largest
+
     def require_modulus(self, bits: int) -> None:
         """Raise AppraisalError if the form does not hold mod 2^bits."""
         if bits > self.modulus:
@@ -233,7 +237,9 @@ class LinearForm(Linear):
 
     def _same_tape(self, other: LinearForm) -> None:
         if other.tape is not self.tape:
-            raise AppraisalError("integrity: got forms of two programs; expected those of one")
+            raise AppraisalError(
+                "integrity: got shares of two programs or sections; expected shares made since the last opening"
+            )
 
     def __neg__(self) -> LinearForm:
         return self._moved(functions.Scale(-1), self.shape, torch.neg)

@@ -10,6 +10,10 @@ the dealer knows, or was dealt one, a new leaf of the tape stands for it (see `l
 A private matrix is whatever the owner has sent plus the mask that it drew, so that no claim is made of a message that
 brings in a private matrix. The leaves have an order of their own for each purpose of the owner's streams, in which the
 dealer draws them too. A protocol whose messages are no linear forms raises AppraisalError here.
+
+What runs between two openings is a section, with a tape of its own. Masks of private matrices go on to the next tape.
+Whatever else is used after the opening, such as a shared value, is of an old tape, and is refused when a message
+depends on it.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from mpc_appraisal.mpc.integrity.tape import Tape
 from mpc_appraisal.mpc.net.channel import Channel, Transcript
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.protocols.dealer import PURPOSES
-from mpc_appraisal.mpc.protocols.engine import Engine, Masked
+from mpc_appraisal.mpc.protocols.engine import Engine, Masked, Settled
 from mpc_appraisal.mpc.ring import narrow
 from mpc_appraisal.mpc.ring.matrix import Matrix
 from mpc_appraisal.mpc.ring.packing import unpack_all, width
@@ -61,9 +65,9 @@ class _Leaves:
     def __init__(self, replay: ReplayEngine, purpose: str):
         self.replay, self.purpose = replay, purpose
 
-    def ring(self, shape: Sequence[int], size: int = 8) -> LinearForm:
-        """Return a leaf of numbers of `size` bytes."""
-        return self.replay.new_leaf(self.purpose, shape, 8 * size)
+    def ring(self, shape: Sequence[int], size: int = 8, bits: int | None = None) -> LinearForm:
+        """Return a leaf of numbers of `size` bytes, of which the low `bits` bits are used as numbers."""
+        return self.replay.new_leaf(self.purpose, shape, 8 * size if bits is None else bits)
 
     def octets(self, shape: Sequence[int]) -> PlaneForm:
         """Return a leaf of the bits of octets."""
@@ -76,6 +80,11 @@ class _Messages(Channel):
     def __init__(self, sent: Sequence[torch.Tensor], received: Sequence[torch.Tensor]):
         super().__init__(Meter())
         self.sent, self.received = deque(sent), deque(received)
+
+    def add(self, sent: Sequence[torch.Tensor], received: Sequence[torch.Tensor]) -> None:
+        """Add the messages of one more section."""
+        self.sent.extend(sent)
+        self.received.extend(received)
 
     def next_sent(self, count: int) -> torch.Tensor:
         """Return the next message of the checked owner, of so many bytes or numbers."""
@@ -109,14 +118,18 @@ class ReplayEngine(Engine):
         pair: the stream that both owners share, from its beginning.
 
     Attributes:
-        claims: the claims so far.
-        origins: the purpose of the stream of each leaf that was drawn, in the order of the tape.
+        claims: the claims of this section so far.
         leaves: for each purpose of the owner's streams, its leaves in the order in which they were drawn.
+        masks: the leaves of the owner's masks of private matrices and of results, by the dealer's keys.
     """
 
     def __init__(self, me: int, transcript: Transcript, pair: Any):
-        self.tape, self.claims, self.origins = Tape(), [], []
+        self.tape, self.claims = Tape(), []
         self.leaves: dict[str, list[LinearForm]] = defaultdict(list)
+        self.masks: dict[int, LinearForm] = {}
+        self._matrices: dict[int, Masked] = {}
+        self._freed: set[int] = set()
+        self._kept: dict[int, LinearForm] = {}
         messages = _Messages(transcript.sent, transcript.received)
         super().__init__(me, messages, {purpose: _Leaves(self, purpose) for purpose in PURPOSES}, pair)
         self.affine = True
@@ -126,19 +139,49 @@ class ReplayEngine(Engine):
         """Return the leaf of the next tensor that the owner's stream of this purpose gives."""
         found = leaf(self.tape, shape, bits)
         self.leaves[purpose].append(found)
-        self.origins.append(purpose)
         return found
+
+    def dealt_leaves(self) -> list[int]:
+        """Return the numbers of all leaves of the tape in the order of `draws.Draws.all`.
+
+        Raises AppraisalError: a leaf is made of another one.
+        """
+        forms = [*self.masks.values(), *self.leaves["triple"], *self.leaves["share"]]
+        found = [self.tape.nodes[form.node].leaf for form in forms]
+        if len(found) != len(self.tape.leaves):
+            raise AppraisalError(f"integrity: got a tape of {len(self.tape.leaves)} leaves; expected {len(found)}")
+        return found
+
+    def close_section(self) -> None:
+        """Begin the next section, with a tape of its own and the masks that are still in use."""
+        for key in self._freed:
+            self.masks.pop(key, None)
+            self._matrices.pop(key, None)
+        self.tape, self.claims = Tape(), []
+        self.leaves.clear()
+        for key, old in self.masks.items():
+            bits = 64 if key not in self._matrices else self._matrices[key].bits
+            self.masks[key] = leaf(self.tape, old.shape, bits)
+            if key in self._matrices:
+                self._brought_in(self._matrices[key], self.masks[key])
+            if key in self._kept:
+                self._kept[key].move_to(self.masks[key])
+        self._freed = set(self._kept)
+        self._kept.clear()
 
     def new_plane(self, purpose: str, shape: Sequence[int]) -> PlaneForm:
         """Return the leaf of the bits of the next octets that the owner's stream of this purpose gives."""
         found = plane_leaf(self.tape, shape)
         self.leaves[purpose].append(found.bits)
-        self.origins.append(purpose)
         return found
 
     def claim(self, form: LinearForm, sent: torch.Tensor, bits: int) -> None:
         """Claim that `sent` is the form mod 2^bits. Raises AppraisalError where the form does not hold so far."""
         form.require_modulus(bits)
+        if form.tape is not self.tape:
+            raise AppraisalError(
+                "integrity: got a message of a share of another section; expected shares made since the last opening"
+            )
         self.claims.append(Claim(form, sent, bits))
 
     def dealer_share(self, shape: Sequence[int], bits: int = 64) -> LinearForm:
@@ -181,10 +224,34 @@ class ReplayEngine(Engine):
             return masked
         count = math.prod(shape) * (1 if bits == 64 else width(bits))
         masked.message = self.channel.next_sent(count)
-        sent = masked.message.reshape(shape) if bits == 64 else narrow.received(masked.message, shape, bits)
-        mask = self.new_leaf("mask", shape, bits)
-        masked.clear, masked._mask = Matrix(mask + sent.to(torch.int64)), Matrix(mask)
+        self.masks[masked.key] = self.new_leaf("mask", shape, bits)
+        self._matrices[masked.key] = masked
+        self._brought_in(masked, self.masks[masked.key])
         return masked
+
+    @staticmethod
+    def _brought_in(masked: Masked, mask: LinearForm) -> None:
+        """Make a private matrix of what its owner has sent, plus the mask."""
+        message, shape, bits = masked.message, mask.shape, masked.bits
+        sent = message.reshape(shape) if bits == 64 else narrow.received(message, shape, bits)
+        masked.clear, masked._mask = Matrix(mask + sent.to(torch.int64)), Matrix(mask)
+
+    def free(self, masked):
+        self._freed.add(masked.key)
+
+    def keep(self, share):
+        found = self._settled("keep", share)
+        self._kept[found.key] = found.mask + found.mine
+        return self._kept[found.key]
+
+    def _settled(self, request, share):
+        key = self.new_key()
+        sent = self.channel.next_sent(share.numel()).reshape(share.shape)
+        r = self.masks[key] = self.new_leaf("mask", share.shape, 64)
+        if request == "settle":
+            self._freed.add(key)
+        self.claim(share - r, sent, 64)
+        return Settled(key, r, sent, self.channel.receive(share.shape, 1 - self.me))
 
     def rows(self, base, indices):
         raise AppraisalError("integrity: got rows of a private matrix; expected a method that reads all rows")

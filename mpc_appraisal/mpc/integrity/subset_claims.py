@@ -1,15 +1,15 @@
-"""Claims about many ring elements, by 40 random subsets: an altered element is found with a probability of 1 - 2^-40.
+"""Claims about many ring elements, by 48 random subsets: an altered element is found with a probability of 1 - 2^-48.
 
-    t_j = sum_k U_jk m_k mod 2^b,   U in {0, 1}^(40 x K), j = 1, ..., 40, for the K messages m_k that are mod 2^b
+    t_j = sum_k U_jk m_k mod 2^b,   U in {0, 1}^(48 x K), j = 1, ..., 48, for the K messages m_k that are mod 2^b
 
-In go the messages of one owner, each an element mod 2^(b_k); out come 40 claims for each b, in ascending order of b.
+In go the messages of one owner, each an element mod 2^(b_k); out come 48 claims for each b, in ascending order of b.
 The messages were altered by e; let e_k be other than 0 mod 2^b. Whatever the other U_jk are, at most one of the two
-values of U_jk makes sum_k U_jk e_k equal 0 mod 2^b, so that the 40 independent rows miss e with a probability of at
-most 2^-40. This holds for e_k = 2^(b-1), which a random coefficient of the ring misses in one of two cases, and for
+values of U_jk makes sum_k U_jk e_k equal 0 mod 2^b, so that the 48 independent rows miss e with a probability of at
+most 2^-48. This holds for e_k = 2^(b-1), which a random coefficient of the ring misses in one of two cases, and for
 errors that cancel in sums. It needs that e does not depend on U, hence `deal_seed` deals the seed of U only after both
 owners have said that they have received all messages.
 
-Column k of U is the 40 bits of one word of the seed's stream. A sum goes over K elements once for each of the five
+Column k of U is the 48 bits of one word of the seed's stream. A sum goes over K elements once for each of the six
 bytes of the words, into 256 sums, one for each value of the byte. Each owner sends "received" (1 byte) to the dealer,
 and the dealer sends the seed (32 bytes) to each. All parties have to read the stream in this way.
 """
@@ -27,7 +27,7 @@ from mpc_appraisal.mpc.protocols.orders import bytes_of, tensor_of
 from mpc_appraisal.mpc.ring.kernels import loops
 from mpc_appraisal.mpc.ring.prg import Stream
 
-SUBSETS = 40
+SUBSETS = 48
 SEED_BYTES = 32
 BYTES = SUBSETS // 8
 RECEIVED = b"a"
@@ -54,6 +54,7 @@ def deal_seed(channel: Channel) -> bytes:
 def receive_seed(channel: Channel) -> bytes:
     """Say that this owner has received all messages, and return the dealer's seed."""
     channel.send(tensor_of(RECEIVED), DEALER_RANK)
+    channel.meter.waited()
     return bytes_of(channel.receive((SEED_BYTES,), DEALER_RANK, tensor_of(b"\0").dtype))
 
 
@@ -66,7 +67,7 @@ class SubsetClaims:
         bits: b_k for each message, integers in [1, 64], (K,).
 
     Attributes:
-        moduli: b_j for each claim: 40 for each different b_k, ascending.
+        moduli: b_j for each claim: 48 for each different b_k, ascending.
     """
 
     def __init__(self, seed: bytes, purpose: str, bits: np.ndarray):
@@ -115,7 +116,7 @@ class SubsetClaims:
         out = np.empty(self._count, np.uint32)
         for g, (_, members) in enumerate(self._groups):
             own = gammas[g * SUBSETS : (g + 1) * SUBSETS].reshape(BYTES, 8)
-            tables = (own @ BITS.T) % np.uint64(p)  # (5, 256): what each value of a byte adds
+            tables = (own @ BITS.T) % np.uint64(p)  # (BYTES, 256): what each value of a byte adds
             out[members] = _looked_up(self._words[members], tables, np.uint64(p))
         return out
 
@@ -134,7 +135,7 @@ def _compiled(work: int):
 
 
 def _bucketed(words: np.ndarray, messages: np.ndarray) -> np.ndarray:
-    """Return sums mod 2^64 of the messages by the value of each byte of their words, uint64 (5, 256)."""
+    """Return sums mod 2^64 of the messages by the value of each byte of their words, uint64 (BYTES, 256)."""
     totals = np.zeros((BYTES, 256), np.uint64)
     compiled = _compiled(words.size)
     if compiled is not None:

@@ -41,6 +41,10 @@ to its owner.
 | wins id sizes | planes of both, by xor | products of their bits and a kept mask (see `group_maximum`) |
 | gated_power id rate mantissa | a plane of both, by xor | results of `power` times 1 - s, and times s, for its bits s |
 | apply functions shape bits | none, but both owners' shares of permuted z | the functions of z: see `permutation` |
+| settle id shape | r of each owner, kept | none |
+| keep id shape | r of each owner | none: the owners' shares are masked by it until the check after the next one |
+| check moduli | none | none: the owners' messages since the last check are checked (see `mpc.integrity`) |
+| show id ranks | none | none: owners of `ranks` are told the other's r of `settle`, once both have passed the check |
 | mark | none | none: the dealer records how much it has sent so far |
 
 An id is a number by which a mask is known. A mask "of both" is the sum, or the exclusive or, of what the two owners
@@ -55,13 +59,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.protocols import borrow_chain, group_maximum
+from mpc_appraisal.mpc.protocols.draws import Draws
 from mpc_appraisal.mpc.protocols.helper_functions import check_functions, computed
 from mpc_appraisal.mpc.protocols.request_checks import checked_shape, whole_number
 from mpc_appraisal.mpc.ring import bit_planes, narrow
@@ -115,6 +120,16 @@ def parse(text: str) -> list[Request]:
     return script
 
 
+class Check(Protocol):
+    """The dealer's part in checks of the owners' messages: `mpc.integrity.message_check.DealerCheck`."""
+
+    def check(self, draws: Sequence[Draws], moduli: Sequence[int]) -> None:
+        """Answer the check of both owners' messages, of which `draws` holds what was dealt to each owner."""
+
+    def show(self, masks: Sequence[torch.Tensor], ranks: Sequence[int]) -> None:
+        """Tell the owners of `ranks` the other owner's mask, once both owners have passed the check."""
+
+
 class Dealer:
     """The dealer, which answers the requests of one script, each by the method of the request's name.
 
@@ -126,6 +141,7 @@ class Dealer:
         send: a function that sends a correction to the model owner.
         receive: a function that returns the next message of the given shape from the owner of the given rank. None
             makes this a dealer that is no helper, and that sees no value.
+        checked: answers checks of the owners' messages. None refuses scripts that ask for such checks.
     """
 
     def __init__(
@@ -133,8 +149,13 @@ class Dealer:
         keys: Sequence[bytes],
         send: Callable[[torch.Tensor], None],
         receive: Callable[[tuple[int, ...], int], torch.Tensor] | None = None,
+        checked: Check | None = None,
     ):
         self._streams = [{p: Stream(key, p) for p in PURPOSES} for key in keys]
+        self._check, self._draws = checked, [Draws(streams) for streams in self._streams] if checked else []
+        if checked:
+            self._streams = [draws.streams for draws in self._draws]
+        self._settled: dict[int, list[torch.Tensor]] = {}  # the masks of results, of both owners
         self._send, self._receive = send, receive
         self._kept: dict[int, Matrix] = {}  # the masks of private matrices
         self._rings: dict[int, int] = {}  # the width of each of these masks in bits
@@ -156,16 +177,21 @@ class Dealer:
             except (TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError, MemoryError) as error:
                 raise AppraisalError(f"dealer: refused {name} with {str(arguments)[:80]} ({error})") from error
             for result, bits in results:
-                if result.dtype == torch.uint8:  # bit planes, which are shared by exclusive or
-                    self._send(result ^ self._streams[1]["share"].octets(result.shape))
-                    continue
-                size = width(bits)
-                theirs = self._streams[1]["share"].ring(result.shape, size)
-                if name == "conjunction" or size == 8:
-                    correction = result ^ theirs if name == "conjunction" else result - theirs
-                    self._send(correction if size == 8 else pack(correction, size))
-                else:
-                    self._send(pack(result, size, less=theirs))
+                correction = self._correction(name, result, bits)
+                for draws in self._draws[:1]:
+                    draws.correction(correction, result.shape, 1 if result.dtype == torch.uint8 else 8 * width(bits))
+                self._send(correction)
+
+    def _correction(self, name: str, result: torch.Tensor, bits: int) -> torch.Tensor:
+        """Return what the model owner is sent of a result, which is its share."""
+        stream = self._streams[1]["share"]
+        if result.dtype == torch.uint8:  # bit planes, which are shared by exclusive or
+            return result ^ stream.octets(result.shape)
+        size = width(bits)
+        theirs = stream.ring(result.shape, size)
+        if name == "conjunction":
+            return result ^ theirs
+        return result - theirs if size == 8 else pack(result, size, less=theirs)
 
     # Each method below checks its arguments, draws the masks of the table above, and returns the results, which `run`
     # then splits into shares. "Share" in their docstrings means this.
@@ -177,7 +203,7 @@ class Dealer:
         """
         if not 0 < whole_number(bits, 64) <= whole_number(ring, 64) or whole_number(drop, 63) + bits > 64:
             raise AppraisalError(f"dealer: refused to open {bits!r} bits of {ring!r}; expected 1 to 64 of as many")
-        a, b = (s["triple"].ring(checked_shape(shape), width(drop + bits)) for s in self._streams)
+        a, b = (s["triple"].ring(checked_shape(shape), width(drop + bits), drop + bits) for s in self._streams)
         if drop + bits == 64:
             mask, top, carry = a + b, logical_shift(a + b, 63), None
         else:
@@ -244,6 +270,8 @@ class Dealer:
         whole_number(owner, 1)
         if bits not in (*narrow.WIDTHS, 64):
             raise AppraisalError(f"dealer: refused a mask of {bits!r:.40} bits; expected one of {(*narrow.WIDTHS, 64)}")
+        for draws in self._draws[owner : owner + 1]:
+            draws.mask(key, True, checked_shape(shape), bits)
         self._kept[key] = narrow.drawn_matrix(self._streams[owner]["mask"], checked_shape(shape), bits)
         self._rings[key] = bits
         return []
@@ -257,6 +285,8 @@ class Dealer:
     def free(self, key: int) -> Results:
         """Drop the mask of a private matrix, and all rows that were selected from it."""
         del self._kept[key]
+        for draws in self._draws:
+            draws.free(key)
         for selected in self._selected.pop(key, []):
             self._kept.pop(selected, None)
         return []
@@ -373,6 +403,43 @@ class Dealer:
         r = self._both(checked_shape(shape))
         return [(logical_shift(r, bits), 64), (logical_shift(r, 63), bits)]
 
+    def settle(self, key: int, shape: list[int]) -> Results:
+        """Draw and keep a mask of each owner, for a result that both have under these masks."""
+        found = []
+        for draws in self._checked_draws():
+            draws.settle(key, checked_shape(shape))
+            found.append(draws.streams["mask"].ring(shape))
+        self._settled[key] = found
+        return []
+
+    def keep(self, key: int, shape: list[int]) -> Results:
+        """Draw a mask of each owner, for shares that both use once more after the next check."""
+        for draws in self._checked_draws():
+            draws.settle(key, checked_shape(shape), True)
+            draws.streams["mask"].ring(shape)
+        return []
+
+    def check(self, moduli: list[int]) -> Results:
+        """Answer the check of all messages since the last one. Raises IntegrityError where it cannot be made."""
+        draws = self._checked_draws()
+        self._check.check(draws, [whole_number(b, 64) for b in moduli])
+        for each in draws:
+            each.close_section()
+        return []
+
+    def show(self, key: int, ranks: list[int]) -> Results:
+        """Tell owners the other owner's mask of `settle`, once both say that the check has passed."""
+        if not ranks or not all(type(rank) is int and rank in (0, 1) for rank in ranks):
+            raise AppraisalError(f"dealer: refused to show a result to {ranks!r:.40}; expected owners' ranks")
+        self._checked_draws()
+        self._check.show(self._settled.pop(key), ranks)
+        return []
+
+    def _checked_draws(self) -> list[Draws]:
+        if not self._draws:
+            raise AppraisalError("dealer: refused a check of messages; expected session.integrity=on at the dealer too")
+        return self._draws
+
     def apply(self, names: list[str], shape: list[int], bits: int) -> Results:
         """Receive the shares of permuted values z with `bits` fractional bits, and share each named function of z.
 
@@ -393,7 +460,7 @@ REQUESTS: dict[str, Callable[..., Results]] = {
         "mask", "rows", "free", "product", "mul", "square", "inner", "truncate",
         "open", "cross", "matmul", "power", "scale", "forget",
         "bilinear", "conjunction", "bit", "compare", "levels", "waves", "bits", "difference", "wins", "gated_power",
-        "apply",
+        "apply", "settle", "keep", "check", "show",
     )
 }  # fmt: skip
 REQUESTS["mark"] = lambda dealer: []

@@ -31,12 +31,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from mpc_appraisal.mpc.net.channel import Channel
 from mpc_appraisal.mpc.protocols.dealer import PURPOSES, Request, logical_shift
+from mpc_appraisal.mpc.protocols.draws import Draws
 from mpc_appraisal.mpc.ring import narrow
 from mpc_appraisal.mpc.ring.matrix import Matrix
 from mpc_appraisal.mpc.ring.packing import pack, unpack, unpack_all, width
@@ -105,6 +107,22 @@ class Masked:
         return (self.clear or self.difference).shape
 
 
+@dataclass(frozen=True)
+class Settled:
+    """A result that is ready to be shown to owners.
+
+    Attributes:
+        key: the number by which the dealer knows the two owners' masks.
+        mask: this owner's mask r.
+        mine, theirs: share - r, of this owner and of the other one.
+    """
+
+    key: int
+    mask: torch.Tensor
+    mine: torch.Tensor
+    theirs: torch.Tensor
+
+
 class Engine:
     """One owner's end of every protocol of this package.
 
@@ -134,6 +152,8 @@ class Engine:
         self.exact = False  # If true, `truncate_locally` uses the truncation that cannot fail.
         self.helper = False  # If true, the dealer also computes functions of permuted values (see `permutation`).
         self.uncounted = False  # If true, something has run whose failures are not counted in `failure`.
+        self.draws: Draws | None = None  # what was dealt to this owner, where messages are checked (see `record`)
+        self.moduli: set[int] = set()  # the widths of the claims that a check would make of messages since the last one
         self._keys = 0  # the number of keys that `new_key` has given out
 
     @staticmethod
@@ -143,6 +163,11 @@ class Engine:
         With None in place of the key, the streams are those of a dry run, which give shapes alone.
         """
         return {purpose: DryStream() if key is None else Stream(key, purpose) for purpose in PURPOSES}
+
+    def record(self) -> None:
+        """Make every message an affine function of what is dealt, and record what is dealt, for `mpc.integrity`."""
+        self.affine, self.draws = True, Draws(self.streams)
+        self.streams = self.draws.streams
 
     # -- the dealer ------------------------------------------------------------------------------------------------
     def ask_dealer(self, name: str, *arguments: Any) -> None:
@@ -164,14 +189,22 @@ class Engine:
         if self.me == 1:
             return self.streams["share"].ring(shape, size)
         if size == 8:
-            return self.channel.receive(shape, 2)
-        return unpack(self.channel.receive((math.prod(shape) * size,), 2, torch.uint8), shape, size)
+            message = found = self.channel.receive(shape, 2)
+        else:
+            message = self.channel.receive((math.prod(shape) * size,), 2, torch.uint8)
+            found = unpack(message, shape, size)
+        if self.draws is not None:
+            self.draws.correction(message, shape, 8 * size)
+        return found
 
     def dealer_octets(self, shape: Sequence[int]) -> torch.Tensor:
         """Return this owner's share by exclusive or, uint8 of `shape`, of the dealer's next result."""
         if self.me == 1:
             return self.streams["share"].octets(shape)
-        return self.channel.receive(shape, 2, torch.uint8)
+        message = self.channel.receive(shape, 2, torch.uint8)
+        if self.draws is not None:
+            self.draws.correction(message, shape, 1)
+        return message
 
     def mark(self) -> None:
         """Ask the dealer to record how many bytes it has sent up to here."""
@@ -183,6 +216,7 @@ class Engine:
 
         As in `open`, what is opened is masked by the dealer.
         """
+        self.moduli.add(1)
         self.channel.send(mine, 1 - self.me)
         theirs = self.channel.receive(mine.shape, 1 - self.me, torch.uint8)
         return theirs if self.dry else mine ^ theirs
@@ -197,6 +231,7 @@ class Engine:
         detects such an error. Results are opened by `committed_opening` instead.
         """
         mine = shares[0].reshape(-1) if len(shares) == 1 else torch.cat([s.reshape(-1) for s in shares])
+        self.moduli.add(64)
         self.channel.send(mine, 1 - self.me)
         total = self.channel.receive(mine.shape, 1 - self.me) + mine
         out, start = [], 0
@@ -215,6 +250,7 @@ class Engine:
         sizes = [width(b) for b in bits]
         sent = [pack(share, size) for share, size in zip(shares, sizes, strict=True)]
         mine = torch.cat(sent) if len(sent) > 1 else sent[0]
+        self.moduli.update(bits)
         self.channel.send(mine, 1 - self.me)
         theirs = self.channel.receive(mine.shape, 1 - self.me, torch.uint8)
         return list(zip(shares, unpack_all(theirs, [s.shape for s in shares], sizes), strict=True))
@@ -231,6 +267,37 @@ class Engine:
     def public_share(self, value: torch.Tensor) -> torch.Tensor | int:
         """Return this owner's share of a public value: the value itself at rank 0, zero at rank 1."""
         return value if self.me == 0 else 0
+
+    # -- results -----------------------------------------------------------------------------------------------------
+    def settle(self, share: torch.Tensor) -> Settled:
+        """Show both owners the result under a mask of each owner, and return what `show` needs; one round.
+
+        Each owner sends share - r for a fresh mask r of its own, which the dealer knows. So an owner has said what its
+        share is before the messages are checked, and has nothing to send afterwards.
+        """
+        return self._settled("settle", share)
+
+    def keep(self, share: torch.Tensor) -> torch.Tensor:
+        """Return the share for use in the next section, that is, after the next check of messages; one round.
+
+        The messages are those of `settle`. The share is then what was sent plus r, whatever it was made of. Without
+        checks there are no messages.
+        """
+        if self.draws is None:
+            return share
+        self._settled("keep", share)
+        return share
+
+    def _settled(self, request: str, share: torch.Tensor) -> Settled:
+        key = self.new_key()
+        self.ask_dealer(request, key, list(share.shape))
+        if self.draws is not None:
+            self.draws.settle(key, share.shape, request == "keep")
+        self.moduli.add(64)
+        r = self.streams["mask"].ring(share.shape)
+        mine = share - r
+        self.channel.send(mine, 1 - self.me)
+        return Settled(key, r, mine, self.channel.receive(share.shape, 1 - self.me))
 
     # -- private matrices ------------------------------------------------------------------------------------------
     def mask(
@@ -253,6 +320,8 @@ class Engine:
         """
         masked = Masked(self.new_key(), owner, bits)
         self.ask_dealer("mask", masked.key, owner, list(shape), *([] if bits == 64 else [bits]))
+        if self.draws is not None:
+            self.draws.mask(masked.key, owner == self.me, shape, bits)
         if self.me == owner:
             masked.clear = clear if isinstance(clear, Matrix) else Matrix(clear)
             values, stream = masked.clear.values, self.streams["mask"]
@@ -282,6 +351,8 @@ class Engine:
     def free(self, masked: Masked) -> None:
         """Drop a masked matrix here, and its mask at the dealer too, with all rows that were selected from it there."""
         self.ask_dealer("free", masked.key)
+        if self.draws is not None:
+            self.draws.free(masked.key)
         masked.drop()
 
     def product(self, left: Masked, right: Masked, transposed: bool = False) -> torch.Tensor:

@@ -90,7 +90,7 @@ def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
     for w in wanted:
         key, whole = engine.new_key(), w.drop if engine.affine else 0
         engine.ask_dealer("open", key, list(w.share.shape), w.bits, w.ring, *([whole] if whole else []))
-        masks.append((key, whole, engine.streams["triple"].ring(w.share.shape, width(whole + w.bits))))
+        masks.append((key, whole, engine.streams["triple"].ring(w.share.shape, width(whole + w.bits), whole + w.bits)))
         # One owner rounds its share down and the other one rounds up, so that neither direction is more likely.
         drop = w.drop - whole
         up, more = (0, w.low << whole) if engine.me == 0 else ((1 << drop) - 1, 0)

@@ -252,6 +252,23 @@ class _Measure:
     def apply(self, names: Any, shape: Any, bits: Any) -> int:
         return (2 + len(names)) * math.prod(checked_shape(shape))
 
+    def settle(self, key: Any, shape: Any) -> int:
+        self._keep(self.opening_masks, key, checked_shape(shape), 2)
+        return 2 * math.prod(checked_shape(shape))
+
+    def keep(self, key: Any, shape: Any) -> int:
+        self._key(key)
+        return 2 * math.prod(checked_shape(shape))
+
+    def check(self, moduli: Any) -> int:
+        if not moduli or not all(is_integer(b) and 0 < b <= 64 for b in moduli):
+            raise AppraisalError(f"dealer: refused a check of {moduli!r:.40}; expected numbers of bits up to 64")
+        return 0
+
+    def show(self, key: Any, ranks: Any) -> int:
+        self._drop(self.opening_masks, key, 2)
+        return 0
+
     def mark(self) -> int:
         return 0
 

@@ -23,6 +23,7 @@ from mpc_appraisal.mpc.ring.packing import unpack_array
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
 KEY_BYTES = 32
+BLOCK_BYTES = 16  # of AES
 _CHUNK = 1 << 22
 _ZEROS = memoryview(bytes(_CHUNK))
 
@@ -39,20 +40,25 @@ class Stream:
         key: The key, of 32 bytes.
         purpose: A word for what the stream is used for. Streams of different purposes are independent, so that a mask
             is never a share of something else.
+        start: The number of bytes that are left out at the beginning, so that a stream can be read again from there.
 
     Raises ValueError: The key has another length.
     """
 
-    def __init__(self, key: bytes, purpose: str):
+    def __init__(self, key: bytes, purpose: str, start: int = 0):
         if len(key) != KEY_BYTES:
             raise ValueError(f"key: got {len(key)} bytes; expected {KEY_BYTES}")
         derived = hmac.new(key, purpose.encode(), hashlib.sha256).digest()
-        self._cipher = Cipher(algorithms.AES(derived), modes.CTR(bytes(16))).encryptor()
+        blocks, rest = divmod(start, BLOCK_BYTES)
+        counter = blocks.to_bytes(BLOCK_BYTES, "big")
+        self._cipher = Cipher(algorithms.AES(derived), modes.CTR(counter)).encryptor()
+        self._cipher.update(bytes(rest))
 
-    def ring(self, shape: Sequence[int], size: int = 8) -> torch.Tensor:
+    def ring(self, shape: Sequence[int], size: int = 8, bits: int | None = None) -> torch.Tensor:
         """Return the next uniform numbers of `size` bytes, as int64 of `shape`.
 
-        Below size 8 the numbers are in [0, 2^(8 size)); at size 8 they have all 64 bits.
+        Below size 8 the numbers are in [0, 2^(8 size)); at size 8 they have all 64 bits. `bits` says that the caller
+        uses no more than the low `bits` bits as a number. The other bits are drawn too, since they hide what is sent.
         """
         return unpack_array(self._drawn(size * math.prod(shape)), shape, size)
 
@@ -72,7 +78,7 @@ class Stream:
 class DryStream:
     """What stands for a `Stream` in a dry run: it gives shapes without values."""
 
-    def ring(self, shape: Sequence[int], size: int = 8) -> torch.Tensor:
+    def ring(self, shape: Sequence[int], size: int = 8, bits: int | None = None) -> torch.Tensor:
         return shape_tensor(shape)
 
     def octets(self, shape: Sequence[int]) -> torch.Tensor:

@@ -1,0 +1,68 @@
+"""Which appraisals the check of messages covers, where session.integrity=on asks for it.
+
+In go the plan, and the public facts of the candidates once they are known. Out comes nothing, or an InputError that
+names session.integrity, before anything is shared; every party makes the check alike. `COVERED` may be enlarged where
+tests show that each altered message of a covered appraisal is found (`mpc.integrity`); the error's words and the
+documentation's list are made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mpc_appraisal.appraisal.plan import HELD_ROWS, Plan
+from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.methods import Appraiser, Facts, GradientNorm, Influence
+from mpc_appraisal.mpc.backends.settings import INTEGRITY, ON
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What the check of messages covers.
+
+    Attributes:
+        engines: The names of engines.
+        methods: The classes of methods; a class that derives from one of them is another method.
+        releases: The kinds of releases.
+        rows: The most rows of a candidate.
+    """
+
+    engines: tuple[str, ...]
+    methods: tuple[type[Appraiser], ...]
+    releases: tuple[str, ...]
+    rows: int
+
+    @property
+    def words(self) -> str:
+        """What has to be stated for an appraisal that is covered."""
+        methods = " or ".join(each.name for each in self.methods)
+        engines, releases = " or ".join(self.engines), " or ".join(self.releases)
+        sizes = f"candidates of {self.rows} rows at most"
+        return f"session.engine={engines}, appraisal={methods}, release={releases}, and {sizes}"
+
+
+COVERED = Coverage(("fast",), (Influence, GradientNorm), ("value",), HELD_ROWS)
+
+
+def check_covered(plan: Plan, facts: Mapping[str, Facts] | None = None) -> None:
+    """Raise InputError where the plan asks for a check of messages that does not cover it.
+
+    facts: The public facts by candidate's name; None where they are not known yet.
+    """
+    if not plan.integrity:
+        return
+    if plan.engine not in COVERED.engines:
+        raise _refused(f"session.engine={plan.engine}")
+    for method in plan.methods:
+        if type(method) not in COVERED.methods:
+            raise _refused(f"appraisal={method.name}")
+    if (kind := plan.release.description.kind) not in COVERED.releases:
+        raise _refused(f"release={kind}")
+    for name, f in (facts or {}).items():
+        if f.rows > COVERED.rows:
+            raise _refused(f"the {f.rows} rows of {name!r}")
+
+
+def _refused(what: str) -> InputError:
+    return InputError(INTEGRITY, f"{ON} with {what}", f"off, or what the check of messages covers: {COVERED.words}")

@@ -1,0 +1,154 @@
+"""The record of what a party has drawn and was dealt, so that it can be read again when messages are checked.
+
+    dealt to an owner = masks of its private matrices, in order; what it drew for gates; shares of the dealer's results
+
+In go the streams that an owner shares with the dealer; out come streams that give the same numbers and a `Draws`,
+which says where each number stands. The owner, the dealer and the other owner keep such records of the same shapes, in
+the same order, since all three follow one script. A section is what runs between two openings. A mask of a private
+matrix may be used in later sections, until it is freed. All other numbers belong to the section in which they were
+drawn.
+
+The model owner's shares of the dealer's results are messages (corrections), which are kept until the section ends.
+Whatever else an owner draws is not kept: it is read from its stream a second time. The order of the numbers has to
+stay the same at all parties.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mpc_appraisal.mpc.ring.packing import unpack, width
+from mpc_appraisal.mpc.ring.prg import Stream
+
+OCTET = 8
+WHOLE = 64
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Numbers that were dealt together.
+
+    Attributes:
+        purpose: the purpose of the stream.
+        shape: the shape of the numbers; of bits that are packed by eight, that of the octets.
+        bits: each number is in [0, 2^bits); 1 for packed bits.
+        start: how many bytes of the stream come before.
+        message: the correction that the numbers are; None where they are read from the stream.
+    """
+
+    purpose: str
+    shape: tuple[int, ...]
+    bits: int
+    start: int = 0
+    message: torch.Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        """Return how many numbers these are."""
+        return math.prod(self.shape) * (OCTET if self.bits == 1 else 1)
+
+    def numbers(self, key: bytes) -> np.ndarray:
+        """Return the numbers, uint64 (count,), with the key that the owner shares with the dealer."""
+        if self.bits == 1:
+            return np.unpackbits(self._bytes(key, 1).numpy(), bitorder="little").astype(np.uint64)
+        size = width(self.bits)
+        if size == WHOLE // OCTET:
+            words = (
+                self.message if self.message is not None else Stream(key, self.purpose, self.start).ring((self.count,))
+            )
+            found = words.reshape(-1).numpy().view(np.uint64)
+        else:
+            found = unpack(self._bytes(key, size), (self.count,), size).numpy().view(np.uint64)
+        return found if self.bits == OCTET * size else found & np.uint64((1 << self.bits) - 1)
+
+    def _bytes(self, key: bytes, size: int) -> torch.Tensor:
+        if self.message is not None:
+            return self.message.reshape(-1)
+        return Stream(key, self.purpose, self.start).octets((math.prod(self.shape) * size,))
+
+
+class Draws:
+    """What was dealt to one owner since the last check, and the masks of its private matrices that are in use.
+
+    Attributes:
+        streams: the owner's streams, which enter what is drawn here.
+        masks: the owner's masks by their keys, in order.
+        others: the other owner's masks, of which only the shapes are known here.
+    """
+
+    def __init__(self, streams: dict[str, Any]):
+        self.streams = {purpose: _Recorded(stream, purpose, self) for purpose, stream in streams.items()}
+        self.masks: dict[int, Draw] = {}
+        self.others: dict[int, Draw] = {}
+        self._freed: set[int] = set()
+        self._kept: set[int] = set()  # these are freed in the next section
+        self._section: dict[str, list[Draw]] = {"triple": [], "share": []}
+
+    def mask(self, key: int, own: bool, shape: Sequence[int], bits: int = WHOLE) -> None:
+        """Enter the mask of a private matrix, which is drawn next where it is this owner's `own`."""
+        if own:
+            self.masks[key] = Draw("mask", tuple(shape), bits, self.streams["mask"].position)
+        else:
+            self.others[key] = Draw("mask", tuple(shape), bits)
+
+    def settle(self, key: int, shape: Sequence[int], kept: bool = False) -> None:
+        """Enter the masks of a result, of which each owner draws its own next.
+
+        No later section uses them, and where they are `kept` the next one alone.
+        """
+        self.mask(key, True, shape)
+        self.mask(key, False, shape)
+        (self._kept if kept else self._freed).add(key)
+
+    def free(self, key: int) -> None:
+        """Say that no later section uses a mask."""
+        self._freed.add(key)
+
+    def correction(self, message: torch.Tensor, shape: Sequence[int], bits: int) -> None:
+        """Enter a correction of the dealer, which is the model owner's share of a result."""
+        self._section["share"].append(Draw("share", tuple(shape), bits, message=message))
+
+    def drawn(self, draw: Draw) -> None:
+        """Enter numbers of a stream."""
+        if draw.purpose in self._section:
+            self._section[draw.purpose].append(draw)
+
+    def all(self) -> list[Draw]:
+        """Return what messages of this section may depend on: masks, draws for gates, and shares, each in order."""
+        return [*self.masks.values(), *self._section["triple"], *self._section["share"]]
+
+    def all_of_other(self) -> list[Draw]:
+        """Return the same of the other owner, of the right shapes, without the places of its numbers."""
+        return [*self.others.values(), *self._section["triple"], *self._section["share"]]
+
+    def close_section(self) -> None:
+        """Begin the next section."""
+        for key in self._freed:
+            self.masks.pop(key, None)
+            self.others.pop(key, None)
+        self._freed, self._kept = self._kept, set()
+        for drawn in self._section.values():
+            drawn.clear()
+
+
+class _Recorded:
+    """A stream that enters what it gives into the record of its owner."""
+
+    def __init__(self, stream: Any, purpose: str, draws: Draws):
+        self._stream, self._purpose, self._draws, self.position = stream, purpose, draws, 0
+
+    def ring(self, shape: Sequence[int], size: int = 8, bits: int | None = None) -> torch.Tensor:
+        self._draws.drawn(Draw(self._purpose, tuple(shape), OCTET * size if bits is None else bits, self.position))
+        self.position += size * math.prod(shape)
+        return self._stream.ring(shape, size, bits)
+
+    def octets(self, shape: Sequence[int]) -> torch.Tensor:
+        self._draws.drawn(Draw(self._purpose, tuple(shape), 1, self.position))
+        self.position += math.prod(shape)
+        return self._stream.octets(shape)
