@@ -19,10 +19,9 @@ from typing import Any
 
 import torch
 
-from mpc_appraisal.appraisal.covered import check_covered
 from mpc_appraisal.appraisal.integers import grid
 from mpc_appraisal.appraisal.norms import shared_rows, weight_limit_of
-from mpc_appraisal.appraisal.plan import BLOCK_ROWS, HELD_ROWS, READ_ROWS, Emit, MethodInput, Plan
+from mpc_appraisal.appraisal.plan import BLOCK_ROWS, READ_ROWS, Emit, MethodInput, Plan
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import Dataset, StoredDataset, with_bias
 from mpc_appraisal.governance.budget.ledgers import Key
@@ -36,6 +35,8 @@ from mpc_appraisal.mpc.session import Opening, Session
 from mpc_appraisal.release.base import Outcome, Score
 from mpc_appraisal.release.dp.announced_norms import check_announced_norms
 from mpc_appraisal.release.unbounded_logits import unbounded_spread
+
+HELD_ROWS = 1 << 15  # a candidate with more rows is shared block by block, anew for each method
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,7 @@ def program(
 ) -> list[Appraised]:
     """Appraise every candidate by every method, and return one entry for each pair; a dry run needs `facts` alone.
 
-    A candidate is shared once for all methods, at a divided cost. Raises BoundError where a checked bound is broken,
-    and InputError where the plan asks for a check of messages that does not cover it.
+    A candidate is shared once for all methods, at a divided cost. Raises BoundError where a checked bound is broken.
 
     Args:
         session: This party's side of the joint computation, which the public `plan` describes.
@@ -85,7 +85,6 @@ def program(
         answered: Pairs of a method and a candidate that need no computation, because their answers are known.
     """
     described = plan.release.description
-    check_covered(plan, facts)
     of = len(plan.methods) * len(facts) - len(answered)
     results: list[Appraised] = []
     scores, secrets = [], {}
@@ -114,6 +113,7 @@ def program(
                 opened = [Outcome()]
                 if not described.joint:
                     opened = plan.release.open(session, [score], lambda own=own: own.threshold)
+                    session.drop_settled()
             session.mark()
             cost = _with_part(session.meter.cost() - before, shared, len(methods))
             now = session.failure
@@ -212,10 +212,13 @@ def _score(
     """Return one candidate's score by one method, still on shares. Raises BoundError where logits left their bound."""
     limit, spread = weight_limit_of(method, f, bound, plan), unbounded_spread(method, f)
     session.bound_logits(bound * method.logit_growth, weights=limit, spread=spread)
-    secret = method.score(secrets, x, y, f)
-    if not plan.release.description.noised:  # no noise would cover that bit
-        secret = session.check_logits(secret)
-    return Score(method, name, f, secret)
+    score, described = method.score(secrets, x, y, f), plan.release.description
+    checked = limit is not None and not described.noised  # no noise would cover that bit
+    if checked or described.joint:  # something is opened before the score is used
+        (score,) = session.settled([score])
+    if not described.noised:
+        session.check_logits()
+    return Score(method, name, f, score)
 
 
 def _compare_all(session: Session, plan: Plan, scores: list[Score], results: list[Appraised]) -> None:

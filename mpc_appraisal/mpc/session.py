@@ -167,6 +167,18 @@ class Session(ABC):
         """
         return secret
 
+    def settled(self, values: Iterable[Any]) -> Iterable[Any]:
+        """Return shared values in their order, such that they may be used after something else has been opened.
+
+        A session that checks all messages before an opening can follow after it only what both owners have committed
+        to. It computes all `values`, which may be a generator, and lets the owners commit to them. Other sessions
+        return `values` as they are, so that a generator goes on computing value by value.
+        """
+        return values
+
+    def drop_settled(self) -> None:
+        """Say that what `settled` has returned so far is not used any more."""
+
     def applied(self, secret: Any, names: Sequence[str]) -> list[Any]:
         """Return several functions of one value, in one exchange with the helper.
 
@@ -211,17 +223,16 @@ class Session(ABC):
                 recorded weights are not checked.
         """
 
-    def check_logits(self, secret: Any) -> Any:
+    def check_logits(self) -> None:
         """Check, before a result is opened, that all recorded weights kept the bound; open one bit to both owners.
 
         `ops.record_weights` records weights. Nothing is checked if the engine's softmax needs no bound or the method
-        does not train. Returns `secret`, the result, which can be opened afterwards.
+        does not train.
 
         Raises:
             BoundError: At both owners, if the weights have left the bound.
             AppraisalError: The method trains and has recorded no weights.
         """
-        return secret
 
     def within_bound(self) -> Any | None:
         """Return what `check_logits` opens, as a secret bit (1,), or None if nothing needs the bound."""

@@ -103,6 +103,7 @@ class Best(Release):
         if self.budget is None:
             won = self._at_any_price(session, scores, _ranks(beaten, values, [True] * m), picked)
         else:
+            values, beaten = (*session.settled([values] if beaten is None else [values, beaten]), None)[:2]
             won = self._within_budget(session, scores, lambda able: _ranks(beaten, values, able), picked)
         if not seen(session, learners_of(self.to)):
             return [Outcome()] * m
@@ -119,10 +120,12 @@ class Best(Release):
         `rank` (m,) holds the secret ranks, which count from 0.
         """
         won: list[tuple[int | None, float | None]] = []
-        steps, left = range(min(self.k, len(scores))), [True] * len(scores)
-        below = [ops.negative(rank - float(t)) for t in range(len(steps) + 1)]  # [rank < t]
-        for t in steps:
-            index, opened = self._reveal(session, scores, *picked(below[t + 1] - below[t]), left)
+        steps, left = min(self.k, len(scores)), [True] * len(scores)
+        below = [ops.negative(rank - float(t)) for t in range(steps + 1)]  # [rank < t]
+        picks = (each for t in range(steps) for each in picked(below[t + 1] - below[t]))
+        picks = iter(session.settled(picks))
+        for which, score in zip(picks, picks, strict=True):
+            index, opened = self._reveal(session, scores, which, score, left)
             if index is not None:
                 left[index] = False
             won.append((index, opened))
@@ -147,7 +150,7 @@ class Best(Release):
         for _ in range(min(self.k, len(scores))):
             able = [free and price <= money for free, price in zip(left, prices, strict=True)]
             # A step runs even if nothing can be paid any more, because every step was announced to the dealer before.
-            found = picked(ops.negative(rank_among(able) - 1.0))
+            found = session.settled(picked(ops.negative(rank_among(able) - 1.0)))
             if any(able):
                 index, opened = self._reveal(session, scores, *found, able)
                 left[index], money = False, money - prices[index]

@@ -6,8 +6,9 @@ import random
 
 import pytest
 import torch
+from affine_programs import RELEASES, SCORES
 from checked import run
-from test_replay import far_slope, slope
+from replays import far_slope, slope
 from three import private
 
 from mpc_appraisal.common.errors import AppraisalError, IntegrityError
@@ -74,6 +75,22 @@ def whole(engine, shape, seed):
 @pytest.mark.parametrize("program", [of_slope, of_far_slope, of_two, of_kept])
 def test_honest_owners_pass_and_cost_what_a_dry_run_says(program):
     sent = run(program)
+    assert not sent.errors, sent.errors
+    assert sent.spent == sent.counted
+    assert torch.equal(sent.results[0][0], sent.results[1][0])
+
+
+def opening(of_share):
+    return lambda engine, opened: opened(of_share(engine))
+
+
+COVERED = {name: opening(one.of_share(exact)) for name, (one, exact) in SCORES.items()}
+COVERED |= {name: opening(one.of_share()) for name, one in RELEASES.items()}
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_honest_owners_pass_with_every_method_and_release_that_is_covered(name):
+    sent = run(COVERED[name])
     assert not sent.errors, sent.errors
     assert sent.spent == sent.counted
     assert torch.equal(sent.results[0][0], sent.results[1][0])

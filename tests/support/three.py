@@ -132,6 +132,7 @@ def sharing(values: torch.Tensor, bits: int, seed: int = 0) -> Callable[[Engine]
 
 
 def private(engine: Engine, owner: int, values: torch.Tensor, bound: float = 16.0) -> PrivateTensor:
-    """`values` as known to `owner` alone."""
-    device = torch.empty(values.shape, dtype=values.dtype, device="meta") if engine.dry else values
+    """`values` as known to `owner` alone; in a dry run and in a replay, the shape alone."""
+    unknown = engine.dry or engine.replays
+    device = torch.empty(values.shape, dtype=values.dtype, device="meta") if unknown else values
     return PrivateTensor(Context(engine, bound), owner, device if engine.me == owner else None, values.shape, "values")

@@ -90,16 +90,13 @@ class EngineSession(Session):
         within = self.context.trained.verdict()
         return None if within is None else Secret(self.context, within, 0)
 
-    def check_logits(self, secret):
+    def check_logits(self):
         limit, within = self.context.trained.limit, self.within_bound()
         if within is None:
-            return secret
-        if self.context.engine.draws is not None:
-            secret = secret.secret() if isinstance(secret, PrivateTensor) else secret
-            secret = Secret(self.context, self.context.engine.keep(secret.share), secret.bits)
+            return
         opened = self.reveal(within, LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY)
         if self.context.engine.dry or opened.item() == 1:
-            return secret
+            return
         raise BoundError(
             f"{limit.method}: training has left the public bound on logits, and no value is released. Expected centred "
             f"weights of norm {limit.norm:g} at most for every class after every step, so that rows of norm up to "
@@ -107,14 +104,38 @@ class EngineSession(Session):
             "or state session.logit_bound=auto or a larger one"
         )
 
+    def settled(self, values):
+        engine = self.context.engine
+        return values if engine.draws is None else [self._kept(each) for each in values]
+
+    def _kept(self, value: PrivateTensor | Secret) -> Secret:
+        found = value.secret() if isinstance(value, PrivateTensor) else value
+        kept = Secret(self.context, self.context.engine.keep(found.share), found.bits)
+        kept.cut, kept.kept = found.cut, found.kept
+        return kept
+
+    def drop_settled(self):
+        self.context.engine.drop_kept()
+
     def require_exact_truncation(self):
         self.context.engine.exact = True
 
     def perturb(self, secret, draw):
         secret = secret.secret() if isinstance(secret, PrivateTensor) else secret
-        if self.context.engine.dry:
-            return secret
-        return Secret(self.context, secret.share + torch.full_like(secret.share, draw(secret.bits)), secret.bits)
+        engine, share = self.context.engine, secret.share
+        if not engine.affine:
+            if engine.dry:
+                return secret
+            return Secret(self.context, share + torch.full_like(share, draw(secret.bits)), secret.bits)
+        for owner in range(len(OWNERS)):  # Noise is a private number, and a replay knows it by its owner's message.
+            noise = None
+            if engine.me == owner:
+                unknown = engine.dry or engine.replays
+                noise = shape_tensor(share.shape) if unknown else torch.full(share.shape, draw(secret.bits))
+            masked = engine.mask(owner, noise, share.shape, along=True)
+            share = share + masked.clear.values if engine.me == owner else share
+            engine.free(masked)
+        return Secret(self.context, share, secret.bits)
 
     def rounded(self, secret, bits):
         secret = secret.secret() if isinstance(secret, PrivateTensor) else secret

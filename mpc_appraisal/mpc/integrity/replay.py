@@ -24,9 +24,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from mpc_appraisal.common.errors import AppraisalError
+from mpc_appraisal.mpc.integrity import tape as functions
 from mpc_appraisal.mpc.integrity.linear_form import LinearForm, leaf
 from mpc_appraisal.mpc.integrity.plane_form import PlaneForm, plane_leaf, unpacked
 from mpc_appraisal.mpc.integrity.tape import Tape
@@ -66,7 +68,7 @@ class _Leaves:
         self.replay, self.purpose = replay, purpose
 
     def ring(self, shape: Sequence[int], size: int = 8, bits: int | None = None) -> LinearForm:
-        """Return a leaf of numbers of `size` bytes, of which the low `bits` bits are used as numbers."""
+        """Return a leaf of numbers of `size` bytes, or of so many bits."""
         return self.replay.new_leaf(self.purpose, shape, 8 * size if bits is None else bits)
 
     def octets(self, shape: Sequence[int]) -> PlaneForm:
@@ -132,7 +134,7 @@ class ReplayEngine(Engine):
         self._kept: dict[int, LinearForm] = {}
         messages = _Messages(transcript.sent, transcript.received)
         super().__init__(me, messages, {purpose: _Leaves(self, purpose) for purpose in PURPOSES}, pair)
-        self.affine = True
+        self.affine = self.replays = True
         self.channel: _Messages = messages
 
     def new_leaf(self, purpose: str, shape: Sequence[int], bits: int) -> LinearForm:
@@ -166,8 +168,7 @@ class ReplayEngine(Engine):
                 self._brought_in(self._matrices[key], self.masks[key])
             if key in self._kept:
                 self._kept[key].move_to(self.masks[key])
-        self._freed = set(self._kept)
-        self._kept.clear()
+        self._freed.clear()
 
     def new_plane(self, purpose: str, shape: Sequence[int]) -> PlaneForm:
         """Return the leaf of the bits of the next octets that the owner's stream of this purpose gives."""
@@ -244,6 +245,10 @@ class ReplayEngine(Engine):
         self._kept[found.key] = found.mask + found.mine
         return self._kept[found.key]
 
+    def drop_kept(self):
+        self._freed |= set(self._kept)
+        self._kept.clear()
+
     def _settled(self, request, share):
         key = self.new_key()
         sent = self.channel.next_sent(share.numel()).reshape(share.shape)
@@ -254,4 +259,17 @@ class ReplayEngine(Engine):
         return Settled(key, r, sent, self.channel.receive(share.shape, 1 - self.me))
 
     def rows(self, base, indices):
-        raise AppraisalError("integrity: got rows of a private matrix; expected a method that reads all rows")
+        key, listed = self.new_key(), indices.tolist()
+        if self.me != base.owner:
+            return base.rows(key, listed)
+        selected = Masked(key, base.owner, base.bits)
+        message = base.message.reshape(base.shape) if base.bits == 64 else base.message
+        selected.message = narrow.chosen(message, base.shape, base.bits, listed)
+        selected.clear, selected._mask = (Matrix(_rows(each.values, listed)) for each in (base.clear, base.mask))
+        return selected
+
+
+def _rows(form: LinearForm, listed: list[int]) -> LinearForm:
+    """Return the rows of a form (n, d) with these numbers."""
+    take = functions.Take(np.array(listed, dtype=np.int64), len(set(listed)) == len(listed))
+    return form._moved(take, (len(listed), *form.shape[1:]), lambda c: c[listed])

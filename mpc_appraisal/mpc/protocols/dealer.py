@@ -18,7 +18,7 @@ to its owner.
 | mask id owner shape [bits] | A of the owner, mod 2^bits (64) | none: A is kept |
 | rows id base indices | none | none: rows of a kept mask are kept under a new id |
 | free id | none | none: the mask and its rows are dropped |
-| product left right transposed | none | A_left A_right, or A_left' A_right, modulo the smaller of their rings |
+| product left right transposed | none | A_left A_right or A_left' A_right in the smaller ring; right may be of `open` |
 | mul shape shape | a, b of both | a * b, broadcast |
 | square shape | a of both | a * a |
 | inner shape | a, b of both | sum of a * b |
@@ -42,7 +42,8 @@ to its owner.
 | gated_power id rate mantissa | a plane of both, by xor | results of `power` times 1 - s, and times s, for its bits s |
 | apply functions shape bits | none, but both owners' shares of permuted z | the functions of z: see `permutation` |
 | settle id shape | r of each owner, kept | none |
-| keep id shape | r of each owner | none: the owners' shares are masked by it until the check after the next one |
+| keep id shape | r of each owner | none: r is what later messages depend on, in place of what the shares are made of |
+| drop_kept | none | none: no r of `keep` is used after the next check |
 | check moduli | none | none: the owners' messages since the last check are checked (see `mpc.integrity`) |
 | show id ranks | none | none: owners of `ranks` are told the other's r of `settle`, once both have passed the check |
 | mark | none | none: the dealer records how much it has sent so far |
@@ -293,8 +294,9 @@ class Dealer:
 
     def product(self, left: int, right: int, transposed: bool) -> Results:
         """Share the matrix product of two kept masks, of which the left one may be transposed."""
-        ring = min(self._rings[left], self._rings[right])
-        return [(self._kept[left].product(self._kept[right].values, bool(transposed)), ring)]
+        opened = self._opening_masks.get(right)
+        values, bits = (self._kept[right].values, self._rings[right]) if opened is None else (opened.value, opened.bits)
+        return [(self._kept[left].product(values, bool(transposed)), min(self._rings[left], bits))]
 
     def mul(self, shape_x: list[int], shape_y: list[int]) -> Results:
         """Share the elementwise product of two masks, broadcast."""
@@ -419,6 +421,12 @@ class Dealer:
             draws.streams["mask"].ring(shape)
         return []
 
+    def drop_kept(self) -> Results:
+        """Note that no mask of `keep` is used after the next check."""
+        for draws in self._checked_draws():
+            draws.drop_kept()
+        return []
+
     def check(self, moduli: list[int]) -> Results:
         """Answer the check of all messages since the last one. Raises IntegrityError where it cannot be made."""
         draws = self._checked_draws()
@@ -460,7 +468,7 @@ REQUESTS: dict[str, Callable[..., Results]] = {
         "mask", "rows", "free", "product", "mul", "square", "inner", "truncate",
         "open", "cross", "matmul", "power", "scale", "forget",
         "bilinear", "conjunction", "bit", "compare", "levels", "waves", "bits", "difference", "wins", "gated_power",
-        "apply", "settle", "keep", "check", "show",
+        "apply", "settle", "keep", "drop_kept", "check", "show",
     )
 }  # fmt: skip
 REQUESTS["mark"] = lambda dealer: []

@@ -87,7 +87,7 @@ class Draws:
         self.masks: dict[int, Draw] = {}
         self.others: dict[int, Draw] = {}
         self._freed: set[int] = set()
-        self._kept: set[int] = set()  # these are freed in the next section
+        self._kept: set[int] = set()
         self._section: dict[str, list[Draw]] = {"triple": [], "share": []}
 
     def mask(self, key: int, own: bool, shape: Sequence[int], bits: int = WHOLE) -> None:
@@ -100,11 +100,16 @@ class Draws:
     def settle(self, key: int, shape: Sequence[int], kept: bool = False) -> None:
         """Enter the masks of a result, of which each owner draws its own next.
 
-        No later section uses them, and where they are `kept` the next one alone.
+        No later section uses them, unless they are `kept`.
         """
         self.mask(key, True, shape)
         self.mask(key, False, shape)
         (self._kept if kept else self._freed).add(key)
+
+    def drop_kept(self) -> None:
+        """Say that no later section uses the masks that were kept so far."""
+        self._freed |= self._kept
+        self._kept.clear()
 
     def free(self, key: int) -> None:
         """Say that no later section uses a mask."""
@@ -132,7 +137,7 @@ class Draws:
         for key in self._freed:
             self.masks.pop(key, None)
             self.others.pop(key, None)
-        self._freed, self._kept = self._kept, set()
+        self._freed.clear()
         for drawn in self._section.values():
             drawn.clear()
 

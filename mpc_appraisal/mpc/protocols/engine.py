@@ -97,6 +97,15 @@ class Masked:
             selected.difference = self.difference.rows(indices)
         return selected
 
+    @property
+    def public(self) -> Matrix:
+        """Return what the owner has sent, clear - mask, for products; both owners know it."""
+        if self.difference is not None:
+            return self.difference
+        if self.bits == 64:
+            return Matrix(self.message.reshape(self.clear.shape))
+        return narrow.received_matrix(self.message, self.clear.shape, self.bits)
+
     def drop(self) -> None:
         """Forget the matrix and its mask here."""
         self.clear = self.message = self.difference = self._mask = None
@@ -149,6 +158,7 @@ class Engine:
         self.script: list[Request] = []
         self.failure = 0.0  # This bounds the probability that a local truncation has wrapped.
         self.affine = False  # If true, every message is an affine function of what the dealer has dealt (see `masked`).
+        self.replays = False  # If true, shares are linear forms and private values unknown (see `integrity.replay`).
         self.exact = False  # If true, `truncate_locally` uses the truncation that cannot fail.
         self.helper = False  # If true, the dealer also computes functions of permuted values (see `permutation`).
         self.uncounted = False  # If true, something has run whose failures are not counted in `failure`.
@@ -278,7 +288,7 @@ class Engine:
         return self._settled("settle", share)
 
     def keep(self, share: torch.Tensor) -> torch.Tensor:
-        """Return the share for use in the next section, that is, after the next check of messages; one round.
+        """Return the share for use in later sections, that is, after the next check of messages; one round.
 
         The messages are those of `settle`. The share is then what was sent plus r, whatever it was made of. Without
         checks there are no messages.
@@ -287,6 +297,12 @@ class Engine:
             return share
         self._settled("keep", share)
         return share
+
+    def drop_kept(self) -> None:
+        """Say that shares that were kept so far are not used any more."""
+        if self.draws is not None:
+            self.ask_dealer("drop_kept")
+            self.draws.drop_kept()
 
     def _settled(self, request: str, share: torch.Tensor) -> Settled:
         key = self.new_key()
@@ -327,7 +343,7 @@ class Engine:
             values, stream = masked.clear.values, self.streams["mask"]
             if bits == 64:
                 mask = stream.ring(shape)
-                masked.message = values - mask if self.dry else torch.sub(values, mask, out=mask)
+                masked.message = mask if self.dry else torch.sub(values, mask, out=mask)
             else:
                 masked.message = narrow.masked(stream, values, bits)
             self.channel.send(masked.message, 1 - owner)
@@ -378,7 +394,7 @@ class Engine:
 
         The owner that does not know `left` masks its share of `right` as a private matrix of its own, for this product
         alone. This is one message of right's size, in the ring of `left`. The owner of `left` adds its own share of
-        `right` to what it receives and multiplies once.
+        `right` to what it receives and multiplies once. An `affine` engine uses `masked.private_product` instead.
         """
         other = self.mask(1 - left.owner, right if self.me != left.owner else None, right.shape, left.bits)
         if self.me == left.owner:
@@ -448,9 +464,10 @@ class Engine:
 
         Each owner shifts its own share. An element is off by 2^(64 - bits) if the sum of the two shares wraps as an
         integer, which has a probability of at most 2^(largest - 64) and is counted in `failure`. If the engine is
-        `exact`, this is `truncate`. The method is that of Mohassel and Zhang ("SecureML", IEEE S&P 2017, section 4.1).
+        `exact` or `affine`, this is `truncate`. The method is that of Mohassel and Zhang ("SecureML", IEEE S&P 2017,
+        section 4.1).
         """
-        if bits <= 0 or self.exact:
+        if bits <= 0 or self.exact or self.affine:
             return self.truncate(v, bits)
         self.failure += v.numel() * 2.0 ** (largest - 64)
         return v >> bits if self.me == 0 else -((-v) >> bits)

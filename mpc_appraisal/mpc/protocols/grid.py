@@ -28,7 +28,7 @@ import torch
 
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.protocols.engine import Engine, Masked
-from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all, product
+from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all, private_product, product
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, Context, PrivateTensor, Secret, operand
 from mpc_appraisal.mpc.ring.narrow import WIDTHS
 
@@ -130,7 +130,7 @@ class GridTensor(PrivateTensor):
             return self.whole
         return super().ring(bits)
 
-    def masked(self, bits: int | None = None, ring: int | None = None) -> Masked:
+    def masked(self, bits: int | None = None, ring: int | None = None, along: bool = False) -> Masked:
         if ring not in (None, self.grid.ring):
             raise AppraisalError(f"{self.name}: got a product mod 2^{ring}; expected one mod 2^{self.grid.ring}")
         return super().masked(self.grid.fraction, self.grid.ring)
@@ -154,7 +154,7 @@ class GridTensor(PrivateTensor):
         elif isinstance(other, Secret) and transposed:
             other = other if other.bits <= RESIDUAL_BITS else other.to_bits(RESIDUAL_BITS)
             bits = other.bits
-            share = engine.product_with_shared(self.masked(), other.share, True)
+            share = private_product(engine, self.masked(), other.share, True)
         else:
             raise AppraisalError(f"{self.name}: no ring is known to hold this product; expected X W or X' R")
         return narrow_secret(self.context, share, grid.fraction + bits, grid.ring)

@@ -18,7 +18,7 @@ and a share whose low bits are uniform, the result is q + 1 with probability f, 
 A cut share is no affine function of what the dealer has dealt, so that nobody can show that it was cut rightly. Where
 the engine is `affine`, the owners send whole shares under a mask of drop + bits bits, and cut the public sum. The
 dealer then shares the mask's upper `bits` bits, which is one more result. The cut is right on average whatever the
-shares are.
+shares are. `private_product` does the same for the product of a private and a shared matrix.
 
 No step gives a badly wrong result with some small probability. A value within its stated range is opened with an error
 of at most one unit in its last place, and a product of opened values is exact. The range itself is not checked, because
@@ -34,7 +34,7 @@ from dataclasses import dataclass
 import torch
 
 from mpc_appraisal.mpc.protocols.dealer import FACTOR_BITS, logical_shift
-from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.engine import Engine, Masked
 from mpc_appraisal.mpc.ring import elementwise
 from mpc_appraisal.mpc.ring.matrix import ring_product
 from mpc_appraisal.mpc.ring.packing import width
@@ -90,11 +90,15 @@ def open_all(engine: Engine, *wanted: MaskedOpening) -> list[MaskedValue]:
     for w in wanted:
         key, whole = engine.new_key(), w.drop if engine.affine else 0
         engine.ask_dealer("open", key, list(w.share.shape), w.bits, w.ring, *([whole] if whole else []))
-        masks.append((key, whole, engine.streams["triple"].ring(w.share.shape, width(whole + w.bits), whole + w.bits)))
+        opened = whole + w.bits
+        mask = engine.streams["triple"].ring(w.share.shape, width(opened), opened if engine.affine else None)
+        masks.append((key, whole, mask))
         # One owner rounds its share down and the other one rounds up, so that neither direction is more likely.
         drop = w.drop - whole
         up, more = (0, w.low << whole) if engine.me == 0 else ((1 << drop) - 1, 0)
-        own.append(elementwise.masked_share(w.share, up, drop, more, masks[-1][2]))
+        share = elementwise.masked_share(w.share, up, drop, more, mask)
+        # A mask of `opened` bits covers no higher bit of the last byte that is sent.
+        own.append(share & ((1 << opened) - 1) if engine.affine and opened % 8 else share)
     pairs = engine.swap(own, [whole + w.bits for w, (_, whole, _) in zip(wanted, masks, strict=True)])
     for w, (key, whole, mask), (mine, theirs) in zip(wanted, masks, pairs, strict=True):
         shape, more = w.share.shape, w.ring - w.bits
@@ -188,6 +192,30 @@ def scaled(engine: Engine, x: MaskedValue, factor: int, low: int) -> torch.Tenso
     of_mask, of_wrap = engine.dealer_share(x.delta.shape), engine.dealer_share(x.delta.shape)
     public = logical_shift((x.delta + low) * factor, FACTOR_BITS) - ((low * factor) >> FACTOR_BITS)
     return engine.public_share(public) - of_mask + x.wrapped * of_wrap
+
+
+def private_product(engine: Engine, left: Masked, right: torch.Tensor, transposed: bool = False) -> torch.Tensor:
+    """Return shares of left @ right, or of left' @ right if `transposed`; `left` is private, and `right` is shared.
+
+    This is `Engine.product_with_shared`, unless the engine is `affine`. There the owner of `left` would multiply its
+    matrix by its own share, and what it sends later would be no affine function. So `right` is opened under a mask m,
+    in one message each way and one round, in the ring of `left`:
+
+        X R = X delta - (X - A) m - A m,      delta = R + m
+
+    X is `left` and A its mask. The owner of X computes the first term. Both owners know X - A, and each multiplies it
+    by its share of m. The dealer shares the third term.
+    """
+    if not engine.affine:
+        return engine.product_with_shared(left, right, transposed)
+    (opened,) = open_all(engine, MaskedOpening(right, 0, left.bits, left.bits, 0))
+    engine.ask_dealer("product", left.key, opened.key, int(transposed))
+    shape = (left.shape[1] if transposed else left.shape[0], right.shape[1])
+    # Numbers of 32 bits are multiplied mod 2^32.
+    delta, mask = (each.to(torch.int32) if left.bits == 32 else each for each in (opened.delta, opened.mask))
+    out = -left.public.product(mask, transposed) - engine.dealer_share(shape, left.bits)
+    evict(engine, opened)
+    return out + left.clear.product(delta, transposed) if engine.me == left.owner else out
 
 
 def shared_product(engine: Engine, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

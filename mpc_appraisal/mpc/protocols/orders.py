@@ -134,7 +134,8 @@ class _Measure:
         return 0
 
     def product(self, left: Any, right: Any, transposed: Any) -> int:
-        (n, d), (height, k) = self.kept[self._key(left)], self.kept[self._key(right)]
+        opened = self.opening_masks.get(self._key(right))
+        (n, d), (height, k) = self.kept[self._key(left)], self.kept[right] if opened is None else opened
         inner, rows = (n, d) if transposed else (d, n)
         if inner != height:
             raise AppraisalError(f"dealer: refused a product of {(n, d)} and {(height, k)}; expected sizes that agree")
@@ -259,6 +260,9 @@ class _Measure:
     def keep(self, key: Any, shape: Any) -> int:
         self._key(key)
         return 2 * math.prod(checked_shape(shape))
+
+    def drop_kept(self) -> int:
+        return 0
 
     def check(self, moduli: Any) -> int:
         if not moduli or not all(is_integer(b) and 0 < b <= 64 for b in moduli):

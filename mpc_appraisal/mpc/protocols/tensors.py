@@ -25,7 +25,7 @@ from mpc_appraisal.mpc.ops import FINE_BITS
 from mpc_appraisal.mpc.protocols.comparison import relu
 from mpc_appraisal.mpc.protocols.engine import Engine, Masked
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
-from mpc_appraisal.mpc.protocols.masked import shared_product
+from mpc_appraisal.mpc.protocols.masked import private_product, shared_product
 from mpc_appraisal.mpc.protocols.permutation import apply
 from mpc_appraisal.mpc.protocols.row_softmax import LOGIT_BITS, log_softmax_of, softmax_of
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS, encode
@@ -90,30 +90,34 @@ class PrivateTensor(LimitedTensor):
         """Return the value encoded once with `bits` fractional bits, at its owner; if `narrow`, it may be int32."""
         if bits not in self._rings:
             meta = self.value.is_meta
-            self._rings[bits] = self._zeros() if meta else encode(self.value, self.name, bits, narrow)
+            self._rings[bits] = shape_tensor(self.shape) if meta else encode(self.value, self.name, bits, narrow)
         found = self._rings[bits]
         return found if narrow or found.dtype == torch.int64 else found.to(torch.int64)
 
-    def masked(self, bits: int | None = None, ring: int = 64) -> Masked:
-        """Return the matrix with `bits` fractional bits, or its own, masked mod 2^ring once for all calls."""
+    def masked(self, bits: int | None = None, ring: int = 64, along: bool = False) -> Masked:
+        """Return the matrix with `bits` fractional bits, or its own, masked once for all calls (see `Engine.mask`)."""
         key = (self.bits if bits is None else bits, ring)
         if key not in self._masked and self._rows_of is not None:
             whole, index = self._rows_of  # The whole matrix is masked once, for all batches of its rows.
             self._masked[key] = self.context.engine.rows(whole.masked(*key), index)
         elif key not in self._masked:
             clear = self.ring(key[0], narrow=True) if self.mine else None
-            self._masked[key] = self.context.engine.mask(self.owner, clear, self.shape, ring)
+            self._masked[key] = self.context.engine.mask(self.owner, clear, self.shape, ring, along)
         return self._masked[key]
 
     def secret(self, bits: int = PRECISION_BITS) -> Secret:
-        """Return shares of the value for sums: the whole value at its owner, zero at the other owner; no message.
+        """Return shares of the value for sums: the whole value at its owner, zero at the other owner.
 
-        These shares are not uniform. They must be sent only under masks, see `Engine.blinded`.
+        These shares are not uniform. They must be sent only under masks, see `Engine.blinded`. No message is sent,
+        unless the engine is `affine`: the value then has to be masked, once, since a replay knows it by that message.
         """
-        return Secret(self.context, self.ring(bits) if self.mine else self._zeros(), bits)
-
-    def _zeros(self) -> torch.Tensor:
-        return shape_tensor(self.shape) if self.context.engine.dry else torch.zeros(self.shape, dtype=torch.int64)
+        engine = self.context.engine
+        masked = PrivateTensor.masked(self, bits, 64, along=True) if engine.affine else None
+        if self.mine:
+            share = self.ring(bits) if masked is None else masked.clear.values.to(torch.int64)
+        else:
+            share = shape_tensor(self.shape) if engine.dry else torch.zeros(self.shape, dtype=torch.int64)
+        return Secret(self.context, share, bits)
 
     # -- what the owner computes alone, and what needs both owners -------------------------------------------------
     def t(self) -> Transposed | PrivateTensor:
@@ -135,7 +139,7 @@ class PrivateTensor(LimitedTensor):
             share = engine.product(self.masked(), other.masked(ring=64), transposed)
         else:
             other = other.operand()
-            share = engine.product_with_shared(self.masked(), other.share, transposed)
+            share = private_product(engine, self.masked(), other.share, transposed)
         return Secret(self.context, share, self.bits + other.bits)
 
     def __getitem__(self, index: torch.Tensor) -> PrivateTensor:
@@ -245,11 +249,7 @@ class Secret(LimitedTensor):
     def shape(self) -> torch.Size:
         return self.share.shape
 
-    def size(self, dim: int | None = None):
-        return self.shape if dim is None else self.shape[dim]
-
-    def dim(self) -> int:
-        return self.share.dim()
+    size, dim = PrivateTensor.size, PrivateTensor.dim
 
     @property
     def _engine(self) -> Engine:

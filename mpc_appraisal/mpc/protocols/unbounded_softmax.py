@@ -59,6 +59,7 @@ STEP_BITS = 2  # The coarse step is 2^-2 or finer.
 FLOOR_BITS = 10  # It is 2^-10 or finer where logits far below the largest count as 16 below.
 SPARE = 16  # A difference keeps so many coarse steps from the end of its ring.
 LOG_HARMONICS = ((3.5, 10), (8.5, 16), (17.0, 32))  # Harmonics of ln for sums of at most the first number's ratio.
+LARGEST_BITS = 62  # A difference of two logits has at most so many bits, and a sign, in the ring of 64.
 V_BITS = 48  # v is cut in a ring of at most so many bits.
 
 
@@ -163,6 +164,8 @@ def exponentials_of(
         rings: the widths of the rings of the products that m and v enter; None if they enter none.
         finest: the fewest fractional bits of the coarse step.
     """
+    if engine.affine:  # Whole shares are opened, so that all bits of a difference have to fit the ring, as they do.
+        spread = min(spread, 2.0 ** (LARGEST_BITS - bits) - LOGIT_RANGE)
     w = window(z.shape[1], bits, spread, finest)
     cut, (of_top, of_fine) = bits - w.point, rings or (w.coarse, Z_BITS)
     # A cut is right on average where the low bits of shares are random, and those of one owner's own logits are not.

@@ -57,10 +57,11 @@ class Stream:
     def ring(self, shape: Sequence[int], size: int = 8, bits: int | None = None) -> torch.Tensor:
         """Return the next uniform numbers of `size` bytes, as int64 of `shape`.
 
-        Below size 8 the numbers are in [0, 2^(8 size)); at size 8 they have all 64 bits. `bits` says that the caller
-        uses no more than the low `bits` bits as a number. The other bits are drawn too, since they hide what is sent.
+        Below size 8 the numbers are in [0, 2^(8 size)); at size 8 they have all 64 bits. Where `bits` is stated, the
+        numbers are the low `bits` bits of these, in [0, 2^bits).
         """
-        return unpack_array(self._drawn(size * math.prod(shape)), shape, size)
+        numbers = unpack_array(self._drawn(size * math.prod(shape)), shape, size)
+        return numbers if bits is None or bits == 8 * size else numbers.bitwise_and_((1 << bits) - 1)
 
     def octets(self, shape: Sequence[int]) -> torch.Tensor:
         """Return the next uniform bytes, as uint8 of `shape`."""
