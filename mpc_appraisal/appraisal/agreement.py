@@ -44,7 +44,7 @@ from mpc_appraisal.governance.budget.state import Answer, Charge
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.methods.metrics import sentences
 from mpc_appraisal.models.links import IDENTITY, SOFTMAX
-from mpc_appraisal.mpc.backends.registry import trust_of
+from mpc_appraisal.mpc.backends.registry import stated_protocol
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
 from mpc_appraisal.mpc.protocols.checks import LOGIT_CHECK_WHAT, LOGIT_CHECK_WHY, NORM_CHECK_WHAT
 from mpc_appraisal.mpc.session import Opening
@@ -311,7 +311,7 @@ def make_request(
             "openings": openings,
             "privacy": privacy,
             "told": {role: dict(published[role]) for role in (DATA_OWNER, MODEL_OWNER)},
-            "protocol": {"engine": plan.engine, "transport": plan.transport.kind, "trust": trust_of(plan.engine)},
+            "protocol": stated_protocol(plan.engine, plan.transport.kind, plan.integrity),
             "config": plan.digest,
         }
         | ({"compared": list(compared)} if compared else {})

@@ -16,7 +16,7 @@ from mpc_appraisal.appraisal.integers import used
 from mpc_appraisal.appraisal.plan import Plan
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.appraisal.tasks import check_supported
-from mpc_appraisal.common.roles import OWNERS, ROLES
+from mpc_appraisal.common.roles import INTEGRITY, ON, OWNERS, ROLES
 from mpc_appraisal.methods import Appraiser, Facts
 from mpc_appraisal.models.training import MODELS
 from mpc_appraisal.mpc.backends.cost_model import (
@@ -45,6 +45,7 @@ def estimate(
     release: Release = VALUE,
     engine: str = "fast",
     auto: bool = False,
+    integrity: bool = False,
 ) -> Forecast:
     """Return what all `methods` cost in one session.
 
@@ -56,6 +57,8 @@ def estimate(
         release: What is opened, and to whom.
         engine: 'fast' or 'rtas'.
         auto: Whether the public rule of `release.unbounded_logits` chooses the softmax, for rows within facts.row_norm.
+        integrity: Whether the owners check all of each other's messages. Raises InputError where the check does not
+            cover the session.
     """
     norm = release.description.row_norm or facts.row_norm
     # The rule of `auto` depends on norms. Influence needs a spread to be computed as in a run; its size changes nothing
@@ -66,6 +69,7 @@ def estimate(
     def of(count: int) -> Forecast:
         model = next(kind for kind in MODELS.values() if kind.link is facts.loss)
         plan = Plan(tuple(methods), facts.l2, 0, "", fit=None, engine=engine, release=release, model=model)
+        plan = replace(plan, integrity=integrity)
         check_supported(plan)
         shared = facts if used(plan) else replace(facts, resolution=None)
         sets = {f"candidate {k}": shared for k in range(count)}
@@ -73,7 +77,7 @@ def estimate(
         def run(dry):
             return [r.cost for r in program(dry, plan, {}, {}, sets, bound, lambda event: None)]
 
-        return total(forecasts(*(rehearse(run, role, engine) for role in OWNERS)))
+        return total(forecasts(*(rehearse(run, role, engine, integrity) for role in OWNERS)))
 
     if release.description.joint:  # all pairs are compared, so that the cost is no multiple of one candidate's
         return of(candidates)
@@ -90,6 +94,7 @@ def table(
     release: Release = VALUE,
     engine: str = "fast",
     auto: bool = False,
+    integrity: bool = False,
 ) -> Table:
     """Return the costs as a table: one row for each method by itself, and one for all of them in one session.
 
@@ -98,7 +103,8 @@ def table(
     runs = [(method.name, (method,)) for method in methods]
     if len(methods) > 1:
         runs.append(("all in one session", tuple(methods)))
-    estimates = [estimate(together, facts, candidates, bound, release, engine, auto) for _, together in runs]
+    given = (facts, candidates, bound, release, engine, auto)
+    estimates = [estimate(together, *given, integrity) for _, together in runs]
     speed, rows = rate(max(found.work for found in estimates)), []
     for (name, together), found in zip(runs, estimates, strict=True):
         growth = max(method.logit_growth for method in together)
@@ -123,4 +129,19 @@ def table(
         f"or opened number counts as {ELEMENT}.",
         *(f"{n.name}: {1e3 * n.latency:g} ms one way, {n.bandwidth / 1e6:g} Mbit/s each way." for n in links),
     ]
+    if integrity:
+        notes += [
+            added(name, found, estimate(together, *given))
+            for (name, together), found in zip(runs, estimates, strict=True)
+        ]
     return Table("Cost before the run", header, "l" + "r" * (len(header) - 1), rows, tuple(notes))
+
+
+def added(name: str, checked: Forecast, unchecked: Forecast) -> str:
+    """Return a sentence on what the check of messages adds to a session, from its forecasts with and without it."""
+    sent, before = (sum(each.bytes_sent.values()) / 1e6 for each in (checked, unchecked))
+    return (
+        f"{name}: the check of all messages ({INTEGRITY}={ON}) adds {checked.rounds - unchecked.rounds} rounds to "
+        f"{unchecked.rounds} and {number(sent - before, 3)} MB to {number(before, 3)} MB, all parties together, by two "
+        "dry runs."
+    )

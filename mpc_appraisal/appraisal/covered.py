@@ -13,8 +13,18 @@ from dataclasses import dataclass
 
 from mpc_appraisal.appraisal.plan import HELD_ROWS, Plan
 from mpc_appraisal.common.errors import InputError
-from mpc_appraisal.methods import Appraiser, Facts, GradientNorm, Influence
-from mpc_appraisal.mpc.backends.settings import INTEGRITY, ON
+from mpc_appraisal.common.roles import INTEGRITY, ON
+from mpc_appraisal.methods import (
+    Appraiser,
+    Diversity,
+    Facts,
+    Finetuning,
+    GradientNorm,
+    Influence,
+    InfluenceError,
+    MlpFinetuning,
+    Relevance,
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,12 @@ class Coverage:
         return f"session.engine={engines}, appraisal={methods}, release={releases}, and {sizes}"
 
 
-COVERED = Coverage(("fast",), (Influence, GradientNorm), ("value",), HELD_ROWS)
+COVERED = Coverage(
+    ("fast",),
+    (Influence, InfluenceError, GradientNorm, Finetuning, MlpFinetuning, Relevance, Diversity),
+    ("value", "bit", "best", "dp"),
+    HELD_ROWS,
+)
 
 
 def check_covered(plan: Plan, facts: Mapping[str, Facts] | None = None) -> None:

@@ -118,7 +118,7 @@ class Run:
             session=self.session,
             engine=self.engine,
             role=self.role,
-            trust=trust_of(self.plan.engine),
+            trust=trust_of(self.plan.engine, self.plan.integrity),
             error_bound=bound.value,
             error_note=bound.note,
             release=release_of(release, method, f, outcome, key in agreed.answers, bound),

@@ -19,9 +19,10 @@ from typing import Any
 
 import torch
 
+from mpc_appraisal.appraisal.covered import check_covered
 from mpc_appraisal.appraisal.integers import grid
 from mpc_appraisal.appraisal.norms import shared_rows, weight_limit_of
-from mpc_appraisal.appraisal.plan import BLOCK_ROWS, READ_ROWS, Emit, MethodInput, Plan
+from mpc_appraisal.appraisal.plan import BLOCK_ROWS, HELD_ROWS, READ_ROWS, Emit, MethodInput, Plan
 from mpc_appraisal.common.roles import DATA_OWNER, MODEL_OWNER
 from mpc_appraisal.data import Dataset, StoredDataset, with_bias
 from mpc_appraisal.governance.budget.ledgers import Key
@@ -35,8 +36,6 @@ from mpc_appraisal.mpc.session import Opening, Session
 from mpc_appraisal.release.base import Outcome, Score
 from mpc_appraisal.release.dp.announced_norms import check_announced_norms
 from mpc_appraisal.release.unbounded_logits import unbounded_spread
-
-HELD_ROWS = 1 << 15  # a candidate with more rows is shared block by block, anew for each method
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,8 @@ def program(
 ) -> list[Appraised]:
     """Appraise every candidate by every method, and return one entry for each pair; a dry run needs `facts` alone.
 
-    A candidate is shared once for all methods, at a divided cost. Raises BoundError where a checked bound is broken.
+    A candidate is shared once for all methods, at a divided cost. Raises BoundError where a checked bound is broken,
+    and InputError where the plan asks for a check of messages that does not cover it.
 
     Args:
         session: This party's side of the joint computation, which the public `plan` describes.
@@ -85,6 +85,7 @@ def program(
         answered: Pairs of a method and a candidate that need no computation, because their answers are known.
     """
     described = plan.release.description
+    check_covered(plan, facts)
     of = len(plan.methods) * len(facts) - len(answered)
     results: list[Appraised] = []
     scores, secrets = [], {}

@@ -17,7 +17,7 @@ from typing import Any
 
 from mpc_appraisal.appraisal.plan import DataOwnerInput, ModelOwnerInput, OwnInput, Plan
 from mpc_appraisal.appraisal.recompute import inputs_digest
-from mpc_appraisal.common.roles import DATA_OWNER
+from mpc_appraisal.common.roles import DATA_OWNER, ON
 from mpc_appraisal.governance.approval.decide import Request
 from mpc_appraisal.governance.budget.accounting import Mechanism
 from mpc_appraisal.governance.budget.keys import keyed
@@ -105,10 +105,12 @@ def _as_dict(facts: Facts) -> dict[str, Any]:
 def _config(plan: Plan) -> dict[str, Any]:
     """Return the part of the configuration that an answer depends on.
 
-    The kind of connection is no part of it, and neither is a count of shared items, which has a question of its own.
+    The kind of connection is no part of it, and neither is a count of shared items, which has a question of its own. A
+    check of messages is a part: where it is asked for, no answer counts that was computed without it.
     """
     others = ("session.", "protocol.", "overlap")
     config = {key: value for key, value in plan.public.items() if not key.startswith(others)}
+    config |= {"integrity": ON} if plan.integrity else {}
     return config | {"engine": plan.engine, "methods": [repr(m) for m in plan.methods], "release": repr(plan.release)}
 
 

@@ -34,7 +34,7 @@ from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.environment import whole
 from mpc_appraisal.common.errors import DisagreementError, InputError
 from mpc_appraisal.common.provenance import config_hash, revision, versions
-from mpc_appraisal.common.roles import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
+from mpc_appraisal.common.roles import DATA_OWNER, DEALER, INTEGRITY, MODEL_OWNER, ON, ROLES
 from mpc_appraisal.data import Dataset
 from mpc_appraisal.data.resolution import AUTO
 from mpc_appraisal.data.targets import CLASSES, NUMBER
@@ -42,14 +42,7 @@ from mpc_appraisal.governance.budget.ledgers import Key
 from mpc_appraisal.methods import Facts
 from mpc_appraisal.models.training import MODELS
 from mpc_appraisal.mpc.backends.registry import check_engine, warn
-from mpc_appraisal.mpc.backends.settings import (
-    INTEGRITY,
-    INTEGRITY_DEFAULTS,
-    ON,
-    PlainSettings,
-    SpawnSettings,
-    checks_messages,
-)
+from mpc_appraisal.mpc.backends.settings import INTEGRITY_DEFAULTS, PlainSettings, SpawnSettings, checks_messages
 from mpc_appraisal.mpc.net.launch import Emit, begin, launch
 from mpc_appraisal.mpc.net.transport import FREEZE_SECONDS, Transport, check_clear, check_seconds
 from mpc_appraisal.mpc.ring.fixed_point import check_range

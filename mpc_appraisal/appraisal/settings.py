@@ -20,10 +20,10 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from mpc_appraisal.appraisal.plan import Plan
+from mpc_appraisal.common.roles import INTEGRITY, OFF, ON
 from mpc_appraisal.common.stable_names import TARGET
 from mpc_appraisal.common.text import PLACE
 from mpc_appraisal.data import Dataset
-from mpc_appraisal.mpc.backends.settings import INTEGRITY, OFF, ON
 
 JOINED = "join"
 LONGEST_LIST = 16

@@ -3,7 +3,8 @@
 In go the words of the command line. A first word that names a subcommand runs it; see `commands`. Help, the version and
 misspelt words are answered by `front`. Otherwise the words are configuration, with which `hydra_app` runs one job (one
 appraisal, marketplace or run of private learning), or with --multirun a sweep of jobs. Out comes an exit status: 0, 2
-for an expected error, which is one line on standard error, or 130 for an interruption; a subcommand may state others.
+for an expected error, which is one line on standard error, 3 for a party's message that is not what the protocol
+prescribes, or 130 for an interruption; a subcommand may state others.
 
 The statuses have to stay, because scripts rely on them. Nothing heavy may be imported here, so that help and commands
 which need no torch start at once.
@@ -28,7 +29,7 @@ def main() -> None:
             return
     except AppraisalError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.status)
     from mpc_appraisal.cli.hydra_app import run_words
 
     run_words()

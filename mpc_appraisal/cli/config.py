@@ -24,13 +24,14 @@ from mpc_appraisal.appraisal.argument_names import by_key
 from mpc_appraisal.appraisal.overlap_terms import MINIMUM, OverlapTerms
 from mpc_appraisal.cli.front import CONF
 from mpc_appraisal.common.errors import AppraisalError, InputError
+from mpc_appraisal.common.roles import INTEGRITY, ON
 from mpc_appraisal.common.stable_names import TARGET, stable
 from mpc_appraisal.common.text import PLACE
 from mpc_appraisal.data import Dataset, Extractor, Recipe, mapped, standardise
 from mpc_appraisal.data.naming import Data
 from mpc_appraisal.governance.approval.overlap_words import ROWS
 from mpc_appraisal.methods.installed import installed_method
-from mpc_appraisal.mpc.backends.settings import INTEGRITY, ON, checks_messages
+from mpc_appraisal.mpc.backends.settings import checks_messages
 
 # Configuration keys that belong to one party, or change no value, and are excluded from the public configuration.
 OWN = (

@@ -26,7 +26,10 @@ CONF = CHECKOUT if CHECKOUT.is_dir() else Path(str(resources.files("mpc_appraisa
 HELP, VERSION = ("-h", "--help"), "--version"
 METHODS = "appraisal"  # the group that installed packages add to
 LISTED = "`mpc-appraisal --help` lists commands and groups."
-STATUSES = "0: done; 1: a check found something; 2: an expected error, in one line; 130: interrupted"
+STATUSES = (
+    "0: done; 1: a check found something; 2: an expected error, in one line; 3: a party sent a wrong message; "
+    "130: interrupted"
+)
 
 
 def answer(arguments: Sequence[str]) -> str | None:

@@ -1,9 +1,9 @@
 """Runs of the app: Hydra, a library for configurations, reads the words of the command line and runs jobs with them.
 
 In go the words in `sys.argv`. One job is an appraisal or a marketplace; --multirun makes a sweep of jobs; see `run` and
-`jobs`. Out comes an exit status: 0, 2 for an expected error or failed jobs, or 130 for an interruption. However a sweep
-ends, the report of what finished is written. `app` has to end the process without waiting for threads where its
-comments say so.
+`jobs`. Out comes an exit status: 0, 2 for an expected error or failed jobs, 3 for a party's message that is not what
+the protocol prescribes, or 130 for an interruption. However a sweep ends, the report of what finished is written. `app`
+has to end the process without waiting for threads where its comments say so.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from mpc_appraisal.common.errors import AppraisalError
 def app(cfg: DictConfig) -> str | None:
     """Run one job.
 
-    An expected error is one line on standard error and exit status 2, and no traceback. In a sweep the error is left to
-    `Jobs`, and the next job runs.
+    An expected error is one line on standard error and the exit status that the error states, and no traceback. In a
+    sweep the error is left to `Jobs`, and the next job runs.
     """
     set_threads()
     try:
@@ -44,7 +44,7 @@ def app(cfg: DictConfig) -> str | None:
             raise
         sys.stdout.flush()
         print(f"error: {error}", file=sys.stderr, flush=True)
-        os._exit(2)  # After a peer's death, threads of torch.distributed may hold up an ordinary exit.
+        os._exit(error.status)  # After a peer's death, threads of torch.distributed may hold up an ordinary exit.
     except KeyboardInterrupt:
         if sweep.started_here():
             raise

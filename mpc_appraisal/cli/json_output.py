@@ -2,8 +2,9 @@
 
 In goes a command that has not run yet. Out comes, on standard output, an object with the command, its exit status, its
 tables (title, rows by column, notes) and the other lines that it printed. An expected error has the keys error, name,
-value and expected, where the error has them, and status 2. A cell of a column of numbers is a number here if it can be
-read as one, and null if it is the sign for what is unknown. Keys may be added; known keys have to keep their meaning.
+value and expected, where the error has them, and the status of that error. A cell of a column of numbers is a number
+here if it can be read as one, and null if it is the sign for what is unknown. Keys may be added; known keys have to
+keep their meaning.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from mpc_appraisal.reporting.table import DASH, Table, TableCollector
 def print_as_json(command: str, run: Callable[[], None]) -> None:
     """Run a command, print what it says as one JSON object, and end with the command's own status unless it is 0.
 
-    Raises SystemExit with the status of the command: 2 for an expected error, or what the command states.
+    Raises SystemExit with the status of the command: that of an expected error, or what the command states.
     """
     tables, lines = TableCollector(), io.StringIO()
     found: dict[str, Any] = {"command": command, "status": 0}
@@ -31,7 +32,7 @@ def print_as_json(command: str, run: Callable[[], None]) -> None:
         try:
             run()
         except AppraisalError as error:
-            found |= {"status": 2, "error": str(error)}
+            found |= {"status": error.status, "error": str(error)}
             if isinstance(error, InputError):
                 found |= {"name": error.name, "value": str(error.value), "expected": error.expected}
         except SystemExit as end:

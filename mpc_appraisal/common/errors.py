@@ -9,6 +9,7 @@ a wrong number. And `public` never holds a private value.
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from mpc_appraisal.common.text import printable
 
@@ -21,7 +22,13 @@ PUBLIC_NAME = re.compile(
 
 
 class AppraisalError(Exception):
-    """Every error that this package raises on purpose derives from this class."""
+    """Every error that this package raises on purpose derives from this class.
+
+    Attributes:
+        status: The exit status of a command that this error ends. Scripts rely on it.
+    """
+
+    status: ClassVar[int] = 2
 
     @property
     def public(self) -> str:
@@ -96,8 +103,11 @@ class OwnerError(AppraisalError):
 class IntegrityError(AppraisalError):
     """This error says that a party's message is not the one that the protocol prescribes. It names the party and part.
 
-    Nothing was opened.
+    Nothing was opened. The exit status is another one, so that a script can tell a message that was altered from a bad
+    input or a lost party.
     """
+
+    status = 3
 
     @property
     def public(self) -> str:

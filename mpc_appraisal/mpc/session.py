@@ -65,6 +65,7 @@ class Session(ABC):
         role: The role of this party, or 'everybody' in a plain session.
         engine: The name of the engine.
         dry: True if the session runs on shapes alone, to count costs; such a session opens zeros.
+        blind: True if the session may open zeros in place of what was opened, as a dry one does.
         meter: The counter of this party's seconds, bytes and rounds.
         ledger: The list of everything that was opened.
     """
@@ -72,6 +73,7 @@ class Session(ABC):
     role: str
     engine: str
     dry: ClassVar[bool] = False
+    blind: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.meter = Meter()
@@ -118,13 +120,16 @@ class Session(ABC):
 
         For an opening to both owners, each owner commits to its share before either share is sent, so that no owner can
         choose the result by sending last; `protocols.committed_opening` says what a cheating owner can still do. In an
-        opening to one owner, the other owner can shift the result by an amount of its choice.
+        opening to one owner, the other owner can shift the result by an amount of its choice. Where messages are
+        checked (session.integrity=on), an owner that alters any of them is found first, and nothing is opened.
 
         Returns float64 of the shape of `secret` at the roles in `to`, and None elsewhere.
 
         Raises:
             OwnerError: `to` contains other roles than the owners, or the opening is not permitted.
             PeerError: The other owner opened another share than it had committed to. Nothing is released.
+            IntegrityError: Messages are checked, and a party's message is not the one that the protocol prescribes.
+                Nothing is opened.
         """
         unknown = [role for role in to if role not in OWNERS]
         if unknown or not to:

@@ -169,7 +169,7 @@ class Best(Release):
         shown = seen(session, learners)
         index = None
         if shown:
-            index = int(which) if session.dry else index_of(which, free)  # a dry run opens zeros
+            index = int(which) if session.blind else index_of(which, free)  # a dry run opens zeros
         opened = session.reveal(score, scores[0].method.opens, RESULT, learners)
         return (index, float(opened)) if shown else (None, None)
 

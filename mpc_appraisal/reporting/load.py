@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpc_appraisal.common.roles import INTEGRITY, OFF
 from mpc_appraisal.reporting.learning_sweep import learning_frame
 from mpc_appraisal.reporting.record import Record
 from mpc_appraisal.reporting.run_folders import DONE, RunFolder, run_folders
@@ -81,8 +82,13 @@ def _rows(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def settings_of_row(record: Record, run: RunFolder) -> dict[str, Any]:
-    """Return a record's settings by column; without any, those that the run's command line states."""
+    """Return a record's settings by column; without any, those that the run's command line states.
+
+    A private run of an earlier version states no check of messages, and had none.
+    """
     stated = record.settings if record.settings is not None else _of_words(run.overrides)
+    if record.session != "plain":
+        stated = {INTEGRITY: OFF} | stated
     return {f"{SETTINGS}{key}": _cell(value) for key, value in stated.items() if value is not None}
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import INTEGRITY, ON
 from mpc_appraisal.common.text import PLACE
 from mpc_appraisal.reporting.json_lines import object_of, read_lines, short_line
 from mpc_appraisal.reporting.record_schema import (
@@ -205,6 +206,11 @@ class Record:
     def error(self) -> bool:
         """Whether the value is minus the standard error of another method's value."""
         return self.method in ERRORS
+
+    @property
+    def integrity(self) -> bool:
+        """Whether both owners checked all of each other's messages; nobody did in records of earlier versions."""
+        return (self.settings or {}).get(INTEGRITY) == ON
 
     @property
     def decision(self) -> bool | None:

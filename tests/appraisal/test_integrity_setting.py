@@ -20,10 +20,11 @@ from mpc_appraisal.cli.config import CONF, compose, instantiate, public_part
 from mpc_appraisal.cli.jobs import job_key, job_settings
 from mpc_appraisal.common.errors import DisagreementError, InputError
 from mpc_appraisal.common.provenance import config_hash
+from mpc_appraisal.common.roles import INTEGRITY
 from mpc_appraisal.marketplace.api import run_market
 from mpc_appraisal.methods import ALL, Facts, GradientNorm, InfluenceError, as_methods
 from mpc_appraisal.mpc.backends.registry import ENGINES, dry_session
-from mpc_appraisal.mpc.backends.settings import INTEGRITY, INTEGRITY_DEFAULTS, SpawnSettings, checks_messages
+from mpc_appraisal.mpc.backends.settings import INTEGRITY_DEFAULTS, SpawnSettings, checks_messages
 from mpc_appraisal.mpc.session import agree
 from mpc_appraisal.release import Best, Bit, NoisedRelease, Value
 

@@ -18,7 +18,6 @@ from mpc_appraisal.mpc.net.channel import Channel
 from mpc_appraisal.mpc.protocols.dealer import Dealer
 
 torch.set_num_threads(1)
-CLOSE = 1 << 28  # results with 38 fractional bits differ by less, by rounding
 
 
 def next_quotient(t: int, b: int, sums, primes) -> int:
@@ -123,7 +122,8 @@ def altered(number: int, error: int, place: float):
         out = tensor.clone().reshape(-1)
         k = int(place * out.numel())
         value = int(out[k]) + error
-        out[k] = (value + 2**63) % 2**64 - 2**63 if tensor.dtype == torch.int64 else value % 256
+        whole = tensor.dtype == torch.int64
+        out[k] = (value + 2**63) % 2**64 - 2**63 if whole else (int(out[k]) + (error % 256 or 1)) % 256
         return out.reshape(tensor.shape)
 
     return alter
@@ -148,11 +148,6 @@ def test_every_message_is_found_wherever_it_is_altered(program):
             for error in errors if program is not of_far_slope else chance.sample(errors, 2):
                 place = chance.random()
                 sent = run(program, {me: altered(number, error, place)})
-                if not sent.errors:
-                    # A bit that pads a message to whole bytes was altered, which nobody reads.
-                    assert error % 2**7 == 0
-                    assert abs(int(sent.results[0][0].sum() - honest.results[0][0].sum())) < CLOSE
-                    continue
                 assert any(isinstance(each, IntegrityError) and OWNERS[me] in str(each) for each in sent.errors)
                 assert len(sent.results[1 - me]) < len(honest.results[1 - me])
 

@@ -28,6 +28,7 @@ from mpc_appraisal.models.training import model_of
 from mpc_appraisal.mpc.backends.cost_model import LAN, WAN, NetworkLink
 from mpc_appraisal.mpc.backends.fast import DEFAULT_BOUND
 from mpc_appraisal.mpc.backends.registry import bounded, dry_session, warn
+from mpc_appraisal.mpc.backends.settings import checks_messages
 from mpc_appraisal.release.unbounded_logits import AUTO
 
 SIZES = {"rows": None, "features": None, "classes": 10, "train_rows": 600, "test_rows": 10_000, "candidates": 1}
@@ -55,7 +56,7 @@ sizes:  rows (of a candidate) and features must be stated; the others and their
         integers k of B bits, as of pixels / 255
 links:  {" ".join(f"{k}={v:g}" for k, v in LINKS.items())}
 configuration, as for the app: appraisal=..., model.l2=..., release=...,
-               session.logit_bound=..."""
+               session.logit_bound=..., session.integrity=on"""
 
 
 def stated(arguments: Sequence[str]) -> tuple[dict[str, int], list[NetworkLink], list[str]]:
@@ -154,7 +155,8 @@ def main(arguments: Sequence[str]) -> None:
     sizes = _sizes(own, overrides, cfg)
     check_row_norm(cfg, sizes["features"])
     engine = cfg.session.get("engine", "fast")
-    dry_session(engine, MODEL_OWNER)  # This refuses an engine that cannot be run dry.
+    integrity = checks_messages(cfg.session.get("integrity", False))
+    dry_session(engine, MODEL_OWNER, integrity)  # This refuses an engine that cannot be run dry, or cannot check.
     warn(engine)
     methods, bound = as_methods(instantiate(cfg.appraisal)), cfg.session.get("logit_bound")
     for method in methods:
@@ -173,7 +175,7 @@ def main(arguments: Sequence[str]) -> None:
     if auto:
         facts = replace(facts, row_norm=math.sqrt(facts.features + 1))
     within = float(bound or DEFAULT_BOUND)
-    found = table(methods, facts, sizes["candidates"], within, links, release, engine, auto)
+    found = table(methods, facts, sizes["candidates"], within, links, release, engine, auto, integrity)
     print_table(found, terminal())
     if not bound and bounded(engine):
         print(

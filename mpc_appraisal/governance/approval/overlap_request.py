@@ -55,7 +55,7 @@ OVERLAP = Schema(
         release=record(kind=KIND, words=WORDS),
         openings=_FIELDS["openings"],
         privacy={"type": "null"},
-        protocol=_FIELDS["protocol"],
+        protocol=record(engine=NAME, transport=NAME, trust=WORDS),
         config=hexadecimal(16),
     )
 )

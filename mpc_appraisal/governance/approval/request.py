@@ -193,6 +193,7 @@ def _sections(request: Request) -> list[tuple[str, list[str]]]:
             [
                 f"Stated: {protocol['trust']}",
                 f"Engine: {protocol['engine']}.",
+                f"Check of all messages of both owners (session.integrity): {protocol.get('integrity', 'off')}.",
                 f"Transport: {protocol['transport']}.",
                 *key_sentences(content.get("keys")),
             ],

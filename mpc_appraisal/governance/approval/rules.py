@@ -48,6 +48,7 @@ class Rules:
         counterparties: names, as party.counterparty states them, or the SHA-256 of certificates' keys (64 hex digits).
             A name alone does not prove who asks, unless party.counterparty_key binds it.
         transports, engines: the transports and engines that are allowed.
+        integrity: True where both owners must check all of each other's messages.
         maximum_openings: the largest number of values that may be opened in all.
         expires: the last day in UTC on which the rules hold, or the time with its zone at which they end.
 
@@ -65,6 +66,7 @@ class Rules:
     counterparties: Texts | None = None
     transports: Texts | None = None
     engines: Texts | None = None
+    integrity: bool | None = None
     maximum_openings: int | None = None
     expires: date | datetime | str | None = None
 
@@ -134,6 +136,9 @@ class Rules:
             and _beyond("counterparty", "counterparties", [counterparty], self.counterparties),
             _beyond("transport", "transports", [content["protocol"]["transport"]], self.transports),
             _beyond("engine", "engines", [content["protocol"]["engine"]], self.engines),
+            self.integrity
+            and "integrity" not in content["protocol"]
+            and "Messages are not checked (session.integrity is off); integrity is true.",
             _above("Numbers opened in all", "maximum_openings", request.numbers, self.maximum_openings),
             end is not None and now >= end and f"The rules held until {end.isoformat()} (expires).",
         ]
@@ -255,6 +260,7 @@ READERS = {
     "counterparties": _texts(),
     "transports": _texts(),
     "engines": _texts(),
+    "integrity": _true,
     "maximum_openings": _whole,
     "expires": _when,
 }

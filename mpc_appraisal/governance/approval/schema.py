@@ -84,7 +84,7 @@ CONTENT = Schema(
         openings=many(record(what=WORDS, to=many(ROLE), numbers=whole(1), why=WORDS, times=whole(1), method=NAME)),
         privacy=nullable(PRIVACY),
         told=mapping(ROLE, mapping(NAME, number())),
-        protocol=record(engine=NAME, transport=NAME, trust=WORDS),
+        protocol=record({"integrity": one_of("on")}, engine=NAME, transport=NAME, trust=WORDS),  # off is not stated
         config=hexadecimal(16),
     )
 )

@@ -36,6 +36,7 @@ from mpc_appraisal.mpc.session import Session
 ELEMENT = 40  # a masked, drawn or opened number takes as long as so many ring multiply-adds
 COMPARE = 2 * ELEMENT  # the same for a number that is compared, beside its opening
 SORT = 4 * ELEMENT  # the same for a number that is permuted for the helper
+CHECK = 20 * ELEMENT  # the same for a number that is dealt or sent, where messages are checked
 CALIBRATION_SECONDS = 0.1
 
 
@@ -143,17 +144,20 @@ def repeated(one: Forecast, two: Forecast, times: int) -> Forecast:
     return replace(one, bytes_sent=sent, rounds=more(one.rounds, two.rounds), work=more(one.work, two.work))
 
 
-def rehearse(run: Callable[[Session], Sequence[Cost]], role: str, engine: str = "fast") -> Rehearsal:
+def rehearse(
+    run: Callable[[Session], Sequence[Cost]], role: str, engine: str = "fast", integrity: bool = False
+) -> Rehearsal:
     """Run a program dry as the owner `role`, and return what the run counted.
 
     Args:
         run: The program, which takes a session and returns the cost of each of its results.
         role: 'model_owner' or 'data_owner'.
         engine: The name of the engine.
+        integrity: Whether the owners check each other's messages.
 
-    Raises InputError: The engine cannot be run dry.
+    Raises InputError: The engine cannot be run dry, or cannot check messages.
     """
-    dry = dry_session(engine, role)
+    dry = dry_session(engine, role, integrity)
     return Rehearsal.of(dry, run(dry))
 
 
@@ -161,6 +165,7 @@ def _work(script: Sequence[Sequence[Any]]) -> list[int]:
     """Return an owner's ring multiply-adds between each mark of the dealer's script and the next mark."""
     shapes: dict[int, Sequence[int]] = {}
     between_marks, work = [], 0
+    checked = _Checked()
     for name, *arguments in script:
         if name == "mark":
             between_marks.append(work)
@@ -188,10 +193,35 @@ def _work(script: Sequence[Sequence[Any]]) -> list[int]:
             work += 2 * left * right // shapes[arguments[0]][0 if arguments[2] else 1]
         elif name == "apply":  # the helper's permutations take two sorts
             work += (SORT + ELEMENT * len(arguments[0])) * math.prod(arguments[1])
-        elif name != "forget":
+        elif name == "check":
+            work += CHECK * checked.numbers()
+        elif name not in ("forget", "show"):
             numbers = [math.prod(a) for a in arguments if isinstance(a, (list, tuple))]
             work += ELEMENT * max(numbers, default=0)
+        checked.add(name, arguments)
     return between_marks[1:]
+
+
+class _Checked:
+    """Counts the numbers that a check of messages is about: those dealt since the last check, and kept masks."""
+
+    def __init__(self):
+        self.kept, self.dealt = {}, 0
+
+    def add(self, name: str, arguments: Sequence[Any]) -> None:
+        """Count what a request of the script deals."""
+        if name == "mask":
+            self.kept[arguments[0]] = math.prod(arguments[2])
+        elif name == "free":
+            self.kept.pop(arguments[0], None)
+        elif name not in ("rows", "forget", "show", "check", "mark"):
+            numbers = [math.prod(a) for a in arguments if isinstance(a, (list, tuple))]
+            self.dealt += max(numbers, default=0)
+
+    def numbers(self) -> int:
+        """Return how many numbers these are, and begin to count anew."""
+        found, self.dealt = self.dealt + sum(self.kept.values()), 0
+        return found
 
 
 def rate(work: int = 0) -> float:

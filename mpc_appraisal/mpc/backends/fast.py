@@ -106,7 +106,7 @@ class EngineSession(Session):
 
     def settled(self, values):
         engine = self.context.engine
-        return values if engine.draws is None else [self._kept(each) for each in values]
+        return values if not engine.affine else [self._kept(each) for each in values]
 
     def _kept(self, value: PrivateTensor | Secret) -> Secret:
         found = value.secret() if isinstance(value, PrivateTensor) else value
@@ -168,7 +168,7 @@ class EngineSession(Session):
 class DrySession(EngineSession):
     """A session on shapes alone. It gives the dealer's script, and counts what the program costs the owner `role`."""
 
-    dry = True
+    dry = blind = True
 
     def __init__(self, role: str = MODEL_OWNER, integrity: bool = False):
         super().__init__()
@@ -287,7 +287,9 @@ class FastSession(EngineSession):
             settled = engine.settle(secret.share)
             self._check.check()
             opened = self._check.show(settled, [rank_of(role) for role in to])
-            return None if opened is None else self._plausible(opened, secret)
+            found = None if opened is None else self._plausible(opened, secret)
+            self._replays.opened(found)
+            return found
         share = engine.blinded(secret.share)
         if len(to) == 2:
             self._opened += 1

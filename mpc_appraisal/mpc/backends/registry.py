@@ -18,6 +18,7 @@ from typing import Any
 from mpc_appraisal.common import roles
 from mpc_appraisal.common.checks import one_of
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import INTEGRITY, OFF, ON
 from mpc_appraisal.mpc.backends import fast, rtas
 from mpc_appraisal.mpc.backends.fast import DrySession, FastSession
 from mpc_appraisal.mpc.backends.rtas import RtasDrySession, RtasSession
@@ -62,7 +63,7 @@ def open_session(
 
 def _check_integrity(engine: str, integrity: bool) -> None:
     if integrity and engine != "fast":
-        raise InputError("session.integrity", "on", f"off with the engine {engine}, or session.engine=fast")
+        raise InputError(INTEGRITY, f"{ON} with session.engine={engine}", f"{OFF}, or session.engine=fast")
 
 
 def dry_session(engine: str, role: str, integrity: bool = False) -> DrySession:
@@ -81,11 +82,26 @@ def bounded(engine: str) -> bool:
     return engine == "fast"
 
 
-def trust_of(engine: str) -> str:
-    """Return what must be trusted where this engine computes, and what the engine leaks if it leaks anything."""
+def trust_of(engine: str, integrity: bool = False) -> str:
+    """Return what must be trusted where this engine computes, and what the engine leaks if it leaks anything.
+
+    integrity: Whether both owners check all of each other's messages. Raises InputError where the engine cannot.
+    """
+    _check_integrity(engine, integrity)
+    if integrity:
+        return roles.TRUST_CHECKED
     if engine == "stock":
         return roles.STOCK_TRUST
     return f"{rtas.TRUST} {rtas.LEAKAGE}" if engine == rtas.NAME else roles.TRUST
+
+
+def stated_protocol(engine: str, transport: str, integrity: bool) -> dict[str, str]:
+    """Return how a value is computed and what must be trusted, as a request states it.
+
+    Without a check of messages none is stated, as in requests of earlier versions.
+    """
+    stated = {"engine": engine, "transport": transport} | ({"integrity": ON} if integrity else {})
+    return stated | {"trust": trust_of(engine, integrity)}
 
 
 def warn(engine: str) -> None:

@@ -22,7 +22,19 @@ NAMED = {
     "power": (0,), "gated_power": (0,), "scale": (0,), "compare": (0,), "levels": (0,), "waves": (0,), "bits": (0,),
     "difference": (0, 1, 2), "wins": (0,), "settle": (0,), "keep": (0,), "show": (0,),
 }  # fmt: skip
-NAMELESS = {"mul", "square", "inner", "truncate", "bilinear", "conjunction", "bit", "apply", "check", "drop_kept", "mark"}
+NAMELESS = {
+    "mul",
+    "square",
+    "inner",
+    "truncate",
+    "bilinear",
+    "conjunction",
+    "bit",
+    "apply",
+    "check",
+    "drop_kept",
+    "mark",
+}
 LISTED = "forget"
 
 

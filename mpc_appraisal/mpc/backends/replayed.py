@@ -4,8 +4,8 @@
 
 In go a program of a session and the stream that both owners share; out come two `ReplaySession`s, one for each owner
 whose messages are checked. Both run to the next opening whenever a result is to be opened (`Replays.advance`). A replay
-knows shapes and messages alone: its private tensors have no values, at their owner neither. What it opens are
-ones, since the order of a program's steps must not depend on what was opened.
+knows shapes and messages alone: its private tensors have no values, at their owner neither. It opens what this
+owner was shown, or zeros, since no message depends on what one owner alone was shown.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ class ReplaySession(EngineSession):
         pair: The stream that both owners share, from its beginning.
     """
 
+    blind = True
+
     def __init__(self, rank: int, pair: Any):
         super().__init__()
+        self.opened: torch.Tensor | None = None  # what was opened last, if this owner was shown it
         self.role, self.pause = OWNERS[rank], lambda: None
         self.replay = ReplayEngine(rank, Transcript(), pair)
         self.context = TrainingContext(self.replay, DEFAULT_BOUND)
@@ -49,7 +52,7 @@ class ReplaySession(EngineSession):
         secret = secret.secret() if isinstance(secret, PrivateTensor) else secret
         self.replay.settle(secret.share)
         self.pause()
-        return torch.ones(secret.shape, dtype=torch.float64)
+        return torch.zeros(secret.shape, dtype=torch.float64) if self.opened is None else self.opened
 
 
 class Replays:
@@ -81,6 +84,11 @@ class Replays:
         """Run both programs until they have settled their next result."""
         for steps in self._steps:
             steps.advance()
+
+    def opened(self, value: torch.Tensor | None) -> None:
+        """Tell both programs what was opened, or None if this owner was not shown it."""
+        for session in self.sessions:
+            session.opened = value
 
     def close(self) -> None:
         """Give both programs up."""

@@ -12,11 +12,10 @@ from typing import Any
 
 from mpc_appraisal.common.checks import integer
 from mpc_appraisal.common.errors import InputError
+from mpc_appraisal.common.roles import INTEGRITY, OFF, ON
 from mpc_appraisal.common.text import shown
 from mpc_appraisal.mpc.net.failure import FREEZE_SECONDS
 
-INTEGRITY = "session.integrity"
-ON, OFF = "on", "off"
 # What session.integrity is where nobody states it, by kind of session. The files of conf/session state the same.
 INTEGRITY_DEFAULTS = {"spawn": OFF, "join": OFF}
 

@@ -52,6 +52,7 @@ from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
 QUOTIENT_BITS = 160  # |h_j| is below 2^QUOTIENT_BITS for every claim
 PASSED = b"p"
+NOTHING = "nothing is opened"
 # Primes for the prover's own sums, which it tells nobody.
 OWN_PRIMES = tuple(2**31 - k for k in (1, 19, 61, 69, 85, 99, 105, 151, 159, 171))
 
@@ -90,6 +91,8 @@ class OwnerCheck:
         self.replays[self.me].channel.add(done.sent, done.received)
         self.replays[1 - self.me].channel.add(done.received, done.sent)
         self._advance()
+        if self.replays[1 - self.me].padded:
+            raise IntegrityError(f"{OWNERS[1 - self.me]}: a message is filled up with other bits than 0; {NOTHING}")
         draws = self.engine.draws
         structure = {self.me: draws.all(), 1 - self.me: draws.all_of_other()}
         seed = receive_seed(self.channel)
@@ -190,7 +193,7 @@ class DealerCheck:
         for rank, owner in enumerate(OWNERS):
             said = bytes_of(self.channel.receive((len(PASSED),), rank, torch.uint8))
             if said != PASSED:
-                raise IntegrityError(f"{owner}: got {said!r} for 'the check has passed'; nothing is opened")
+                raise IntegrityError(f"{owner}: got {said!r} for 'the check has passed'; {NOTHING}")
         for rank in ranks:
             self.channel.send(masks[1 - rank], rank)
 

@@ -123,10 +123,11 @@ class ReplayEngine(Engine):
         claims: the claims of this section so far.
         leaves: for each purpose of the owner's streams, its leaves in the order in which they were drawn.
         masks: the leaves of the owner's masks of private matrices and of results, by the dealer's keys.
+        padded: whether a message has bits other than 0 where it is filled up to whole bytes.
     """
 
     def __init__(self, me: int, transcript: Transcript, pair: Any):
-        self.tape, self.claims = Tape(), []
+        self.tape, self.claims, self.padded = Tape(), [], False
         self.leaves: dict[str, list[LinearForm]] = defaultdict(list)
         self.masks: dict[int, LinearForm] = {}
         self._matrices: dict[int, Masked] = {}
@@ -202,8 +203,10 @@ class ReplayEngine(Engine):
         count = sum(math.prod(shape) * size for shape, size in zip(shapes, sizes, strict=True))
         mine = unpack_all(self.channel.next_sent(count), shapes, sizes)
         theirs = unpack_all(self.channel.receive((count,), 1 - self.me, torch.uint8), shapes, sizes)
-        for form, sent, b in zip(shares, mine, bits, strict=True):
+        for form, sent, b, size in zip(shares, mine, bits, sizes, strict=True):
             self.claim(form, sent, b)
+            above = (1 << (8 * size)) - (1 << b)  # the bits that fill the last byte, which an owner leaves 0
+            self.padded |= above > 0 and bool((sent & (above - (1 << 64 if size == 8 else 0))).any())
         return list(zip(mine, theirs, strict=True))
 
     def open(self, *shares):

@@ -11,9 +11,10 @@ with the sender's rank (0 or 1) and the shape, so that no commitment can be used
 An owner that receives another share than the share committed to raises PeerError with the other's name, and releases
 nothing.
 
-`session.reveal` opens everything that goes to both owners in this way: values, values with noise, bits, indices, and
-the bits of the checks. Without it, an owner that waits for the other's last share could make the sum whatever it likes.
-What is hashed, and the order of the messages, have to stay the same at both owners: a change needs another label.
+Where messages are not checked (session.integrity=off), `session.reveal` opens everything that goes to both owners in
+this way: values, values with noise, bits, indices, and the bits of the checks. Without it, an owner that waits for the
+other's last share could make the sum whatever it likes. What is hashed, and the order of the messages, have to stay the
+same at both owners: a change needs another label.
 
 Three things are not prevented:
 
@@ -24,7 +25,8 @@ Three things are not prevented:
   and its sender can only shift the result.
 
 Masked values, which the protocols open on their way, are not covered. An error in a masked value shifts what is
-computed, and nothing here detects the error.
+computed, and nothing here detects the error. With session.integrity=on all messages are checked before anything is
+opened, and none of these three things is possible; results are then opened by another protocol (see `mpc.integrity`).
 """
 
 from __future__ import annotations

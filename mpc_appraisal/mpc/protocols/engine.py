@@ -18,8 +18,9 @@ What an owner receives is masked by random ring elements that this owner does no
 engine reveals nothing to either owner, and the dealer sees shapes alone. A private matrix is masked mod 2^bits, where
 `bits` is 64 or a narrower width that the caller has derived from public bounds: its products are then shares mod
 2^bits. Every operation but `truncate_locally` is right with certainty. `truncate_locally` fails for an element with
-probability |v| / 2^64; these probabilities are summed in `Engine.failure` and stated in every record. The owners follow
-the protocol; an owner that does not can shift results, unnoticed.
+probability |v| / 2^64; these probabilities are summed in `Engine.failure` and stated in every record. An owner that
+does not follow the protocol can shift results. With session.integrity=on the other owner finds this out before a result
+is opened (see `mpc.integrity`); without it nothing detects it.
 
 A dry run computes the same program on shapes. It gives the script of the dealer's requests and the cost of the run. An
 operation may be added, with a request of the dealer where it needs randomness. Both owners have to make the same calls
@@ -238,7 +239,7 @@ class Engine:
 
         The protocols use this for masked values only. The owner that sends second has seen the other's share, but the
         sum is masked by the dealer, so that this owner can add an error to the sum and cannot choose it. Nothing here
-        detects such an error. Results are opened by `committed_opening` instead.
+        detects such an error; `mpc.integrity` does, where messages are checked. Results are opened otherwise.
         """
         mine = shares[0].reshape(-1) if len(shares) == 1 else torch.cat([s.reshape(-1) for s in shares])
         self.moduli.add(64)

@@ -16,7 +16,8 @@ and public numbers, so that nothing private leaves a party.
 This is needed because an owner that made up requests could have the dealer share functions of masks, and so read what
 the other owner sends under these masks. What a cheating owner can still do:
 
-- It can add errors to its own messages and shares, which shifts what is computed by amounts of its choice.
+- It can add errors to its own messages and shares, which shifts what is computed by amounts of its choice. With
+  session.integrity=on the other owner finds this out before anything is opened (see `mpc.integrity`).
 - It can state another script, or none. This ends the session before anything is shared.
 - With engine rtas it can add errors to what the helper receives, but it cannot choose what the helper computes.
 - It can state public facts or a configuration for which the agreed program is large. The limits below end the session.

@@ -1,0 +1,77 @@
+"""The page on the check of messages states the figures of the code, and what the code covers."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from processes import ROOT
+
+from mpc_appraisal.appraisal.covered import COVERED
+from mpc_appraisal.common.errors import IntegrityError
+from mpc_appraisal.common.roles import TRUST_CHECKED
+from mpc_appraisal.methods import ALL, METHODS
+from mpc_appraisal.mpc.backends.registry import ENGINES
+from mpc_appraisal.mpc.integrity import inner_product_check, message_check, subset_claims, sumcheck
+from mpc_appraisal.mpc.integrity.inner_product_check import Claims
+from mpc_appraisal.mpc.ring.prime_field import HIGHEST, LOWEST, is_field_prime
+
+PAGE = " ".join((ROOT / "docs" / "protocols" / "integrity.md").read_text(encoding="utf-8").split())
+PRIMES = 25_348_000  # the primes that are drawn from, rounded down: a test below samples them
+SLACK = 44  # bits of the quotient's mask and sums, as `inner_product_check` derives them
+
+
+def test_the_page_names_all_that_is_covered():
+    (sentence,) = [each for each in PAGE.split(". ") if each.startswith("The check covers ")]
+    names = [method.name for method in COVERED.methods]
+    assert all(f"`{name}`" in sentence for name in names) and f"{COVERED.rows:,} rows at most" in sentence
+    assert all(f"`{engine}`" in sentence for engine in COVERED.engines)
+    assert all(f"release={kind}" in sentence for kind in COVERED.releases)
+    others = {method.name for method in METHODS.values()} - set(names)
+    assert others and not any(f"`{name}`" in sentence for name in others | (set(ENGINES) - set(COVERED.engines)))
+    assert any(method.name in names for method in ALL)
+
+
+def bits(probability: float) -> float:
+    return -math.log2(probability)
+
+
+def test_an_altered_message_passes_as_rarely_as_the_page_and_the_trust_say():
+    widest = 64 + message_check.QUOTIENT_BITS + SLACK
+    dividing = widest // 30  # primes above 2^30
+    prime = dividing / PRIMES
+    one = prime + 2.0**-30 + 2.0**-59
+    both, subsets = one**inner_product_check.PRIMES, 2.0**-subset_claims.SUBSETS
+    assert both + subsets < 2.0**-40
+    assert f"{subset_claims.SUBSETS} random subsets" in PAGE and f"$2^{{-{subset_claims.SUBSETS}}}$" in PAGE
+    assert f"$b + {message_check.QUOTIENT_BITS} + {SLACK} \\le {widest}$ bits" in PAGE
+    assert f"at most ${dividing}$ primes" in PAGE and "25,348,000" in PAGE
+    for stated, found in {"-21.5": prime, "-21.59": one, "-43.1": both, "-43": both + subsets}.items():
+        assert f"2^{{{stated}}}" in PAGE and 0 <= bits(found) + float(stated) < 0.2, stated
+    assert "probability of at least $1 - 2^{-40}$" in PAGE and "at most 2^-40" in TRUST_CHECKED
+
+
+def test_about_as_many_primes_as_the_page_says_are_drawn_from():
+    drawn = random.Random(0)
+    sample = [LOWEST + 1 + 4 * drawn.randrange((HIGHEST - LOWEST) // 4) for _ in range(20_000)]
+    found = sum(map(is_field_prime, sample))
+    expected = PRIMES / ((HIGHEST - LOWEST) / 4)  # of the numbers that are 1 mod 4
+    deviation = math.sqrt(len(sample) * expected * (1 - expected))
+    assert abs(found - len(sample) * expected) < 7 * deviation
+
+
+@pytest.mark.parametrize("length", [1, 7, 4_700_000])
+def test_the_bytes_of_the_table_are_those_of_the_messages(length):
+    claims = Claims("any", 0, length, (64,), (message_check.QUOTIENT_BITS,))
+    rounds = sumcheck.rounds_of(length)
+    assert f"| {claims.hidden_bytes} a claim |" in PAGE
+    assert claims.proof_bytes == 64 * rounds and "| 64 a round |" in PAGE
+    assert inner_product_check.PRIMES * sumcheck.ELEMENT_BYTES == 32 and "| 32 a round |" in PAGE
+    assert inner_product_check.SEED_BYTES + 4 * inner_product_check.PRIMES == 40
+    hidden = message_check.QUOTIENT_BITS + inner_product_check.HIDING + 1
+    assert f"uniform in $[0, 2^{{{hidden}}})$" in PAGE and f"2^{{-{inner_product_check.HIDING}}}$ a claim" in PAGE
+
+
+def test_the_page_states_the_exit_status():
+    assert f"the exit status of the command is {IntegrityError.status}." in PAGE
