@@ -67,7 +67,7 @@ from mpc_appraisal.mpc.backends.cost_model import Rehearsal, rate
 from mpc_appraisal.mpc.backends.registry import deal, dry_session, open_session
 from mpc_appraisal.mpc.net.lifecycle import attend
 from mpc_appraisal.mpc.net.rendezvous import Rendezvous
-from mpc_appraisal.mpc.session import Session, agree
+from mpc_appraisal.mpc.session import agree
 from mpc_appraisal.release.base import Release
 from mpc_appraisal.reporting.record import Record
 
@@ -158,9 +158,8 @@ def _appraise(
         if agreed.answers:
             rehearsed = _rehearsed(role, plan, computed, bound, tuple(agreed.answers))
         if role == DEALER:
-            marks = deal(
-                plan.engine, rendezvous, plan.timeout, plan.transport.kind, rehearsed[1] or None, plan.integrity
-            )
+            kind, script = plan.transport.kind, rehearsed[1] or None
+            marks = deal(plan.engine, rendezvous, plan.timeout, kind, script, plan.integrity)
             rendezvous.exchange("costs", {"bytes": [b - a for a, b in zip(marks, marks[1:], strict=False)]})
         else:
             _compute(run, rendezvous, own, shared, bound, rehearsed, emit)
@@ -183,12 +182,8 @@ def _compute(
     role, plan, facts, agreed = run.role, run.plan, run.facts, run.agreed
     expected, script = rehearsed
     session = open_session(plan.engine, rendezvous, plan.timeout, plan.transport.kind, plan.integrity)
-
-    def replayed(session: Session) -> None:
-        program(session, plan, {}, {}, facts, bound, lambda event: None, agreed.answers)
-
     try:
-        session.prepare(replayed, script)
+        session.prepare(lambda s: program(s, plan, {}, {}, facts, bound, lambda e: None, agreed.answers), script)
         session.permit(agreed.openings)
         candidates = {c.name: c for c in own.candidates} if isinstance(own, DataOwnerInput) else {}
         run.results = program(session, plan, candidates, inputs, facts, bound, emit, agreed.answers)

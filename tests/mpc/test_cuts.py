@@ -10,7 +10,7 @@ from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.protocols import softmax
 from mpc_appraisal.mpc.protocols.activations import MOST_CUT, RING
 from mpc_appraisal.mpc.protocols.comparison import relu
-from mpc_appraisal.mpc.protocols.dealer import FACTOR_BITS
+from mpc_appraisal.mpc.protocols.gate_dealer import FACTOR_BITS
 from mpc_appraisal.mpc.protocols.grid import lifted
 from mpc_appraisal.mpc.protocols.log_softmax import log_softmax
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all, scaled

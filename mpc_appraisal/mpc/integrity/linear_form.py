@@ -105,11 +105,6 @@ class LinearForm(Linear):
         """Return the public part, int64 mod 2^64."""
         return torch.zeros(self.shape, dtype=torch.int64) if self._constant is None else self._constant
 
-    @property
-    def size_bits(self) -> int:
-        """Return b such that the linear part is below 2^b in size."""
-        return self.largest.bit_length()
-
     def move_to(self, leaf: LinearForm) -> None:
         """Make the linear part that of `leaf`, which may be of another tape, for whoever holds this form."""
         self.tape, self.node, self.largest = leaf.tape, leaf.node, leaf.largest

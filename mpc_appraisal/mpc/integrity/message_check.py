@@ -45,7 +45,8 @@ from mpc_appraisal.mpc.integrity.replay import ReplayEngine
 from mpc_appraisal.mpc.integrity.subset_claims import SEED_BYTES, SUBSETS, SubsetClaims, deal_seed, receive_seed
 from mpc_appraisal.mpc.net.channel import Channel, Transcript
 from mpc_appraisal.mpc.protocols.draws import Draw, Draws
-from mpc_appraisal.mpc.protocols.engine import Engine, Settled
+from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.masked_matrices import Settled
 from mpc_appraisal.mpc.protocols.orders import bytes_of, tensor_of
 from mpc_appraisal.mpc.ring.prg import Stream
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor

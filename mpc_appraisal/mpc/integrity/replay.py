@@ -35,7 +35,8 @@ from mpc_appraisal.mpc.integrity.tape import Tape
 from mpc_appraisal.mpc.net.channel import Channel, Transcript
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.protocols.dealer import PURPOSES
-from mpc_appraisal.mpc.protocols.engine import Engine, Masked, Settled
+from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.masked_matrices import Masked, Settled
 from mpc_appraisal.mpc.ring import narrow
 from mpc_appraisal.mpc.ring.matrix import Matrix
 from mpc_appraisal.mpc.ring.packing import unpack_all, width

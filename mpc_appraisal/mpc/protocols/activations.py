@@ -26,8 +26,8 @@ import torch
 
 from mpc_appraisal.mpc import ops
 from mpc_appraisal.mpc.protocols.comparison import RING, MaskedBit, gated, relu
-from mpc_appraisal.mpc.protocols.dealer import FACTOR_BITS
 from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.gate_dealer import FACTOR_BITS
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, matrix_product, open_all, scaled
 from mpc_appraisal.mpc.protocols.softmax_plan import BITS, LOGIT_RANGE
 from mpc_appraisal.mpc.protocols.tensors import Context, PrivateTensor, Secret

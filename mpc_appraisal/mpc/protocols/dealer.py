@@ -51,56 +51,36 @@ to its owner.
 An id is a number by which a mask is known. A mask "of both" is the sum, or the exclusive or, of what the two owners
 draw. Only a session of engine rtas answers `apply`: its dealer is the helper too, and it does see values.
 
-A request may be added; it needs a line above, a method of `Dealer` and a measure in `orders`. What a request draws, and
-in which order, has to stay in step with the engine, since owners and dealer read the same streams.
+A request may be added; it needs a line above, a method of `Dealer` (of `GateDealer` if it is about the mask of an
+opened value) and a measure in `orders`. What a request draws, and in which order, has to stay in step with the engine,
+since owners and dealer read the same streams.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 
 from mpc_appraisal.common.errors import AppraisalError
-from mpc_appraisal.mpc.protocols import borrow_chain, group_maximum
 from mpc_appraisal.mpc.protocols.draws import Draws
+from mpc_appraisal.mpc.protocols.gate_dealer import GateDealer, Results, logical_shift
 from mpc_appraisal.mpc.protocols.helper_functions import check_functions, computed
 from mpc_appraisal.mpc.protocols.request_checks import checked_shape, whole_number
-from mpc_appraisal.mpc.ring import bit_planes, narrow
-from mpc_appraisal.mpc.ring.circle import MAX_HARMONICS, PHASE_BITS, WAVE_BITS, WAVE_RING, mask_waves
-from mpc_appraisal.mpc.ring.elementwise import opening_mask
-from mpc_appraisal.mpc.ring.matrix import Matrix, ring_product
+from mpc_appraisal.mpc.ring import narrow
+from mpc_appraisal.mpc.ring.matrix import Matrix
 from mpc_appraisal.mpc.ring.packing import pack, width
-from mpc_appraisal.mpc.ring.powers_of_three import power_of_three
 from mpc_appraisal.mpc.ring.prg import Stream
 
 MAX_REQUESTS = 10**6
-FACTOR_BITS = 16  # A public factor of `scale` has so many fractional bits.
-MAX_THRESHOLDS = 64  # A value is compared with at most so many public thresholds at once.
 MAX_BITS = 128  # A value that the helper receives has at most so many fractional bits.
 BILINEAR = ("mul", "matmul", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d")
 CONVOLUTION_OPTIONS = frozenset({"stride", "padding", "dilation", "groups", "output_padding"})
 PURPOSES = ("mask", "triple", "share")
 
 Request = list[Any]
-Results = list[tuple[torch.Tensor, int]]  # Each result is shared modulo 2 to the power of the second entry.
-
-
-class Mask(NamedTuple):
-    """The mask of an opened value: a number in [0, 2^bits), and its top bit, which is None if `bits` is 64."""
-
-    value: torch.Tensor
-    top: torch.Tensor | None
-    bits: int
-
-
-def logical_shift(x: torch.Tensor, bits: int) -> torch.Tensor:
-    """Return the int64 tensor `x`, read as unsigned 64-bit numbers, shifted right by `bits`; 0 < bits < 64."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def parse(text: str) -> list[Request]:
@@ -131,7 +111,7 @@ class Check(Protocol):
         """Tell the owners of `ranks` the other owner's mask, once both owners have passed the check."""
 
 
-class Dealer:
+class Dealer(GateDealer):
     """The dealer, which answers the requests of one script, each by the method of the request's name.
 
     The table above says what each of these methods draws and shares. A method raises AppraisalError for an argument
@@ -152,16 +132,14 @@ class Dealer:
         receive: Callable[[tuple[int, ...], int], torch.Tensor] | None = None,
         checked: Check | None = None,
     ):
-        self._streams = [{p: Stream(key, p) for p in PURPOSES} for key in keys]
-        self._check, self._draws = checked, [Draws(streams) for streams in self._streams] if checked else []
-        if checked:
-            self._streams = [draws.streams for draws in self._draws]
+        streams = [{p: Stream(key, p) for p in PURPOSES} for key in keys]
+        self._check, self._draws = checked, [Draws(each) for each in streams] if checked else []
+        super().__init__([draws.streams for draws in self._draws] if checked else streams)
         self._settled: dict[int, list[torch.Tensor]] = {}  # the masks of results, of both owners
         self._send, self._receive = send, receive
         self._kept: dict[int, Matrix] = {}  # the masks of private matrices
         self._rings: dict[int, int] = {}  # the width of each of these masks in bits
         self._selected: dict[int, list[int]] = {}  # the ids of rows of a mask, by the mask's id
-        self._opening_masks: dict[int, Mask] = {}
 
     def run(self, script: list[Request], mark: Callable[[], None]) -> None:
         """Answer every request of the script in order, and call `mark` at each request of that name.
@@ -196,72 +174,6 @@ class Dealer:
 
     # Each method below checks its arguments, draws the masks of the table above, and returns the results, which `run`
     # then splits into shares. "Share" in their docstrings means this.
-    def open(self, key: int, shape: list[int], bits: int, ring: int, drop: int = 0) -> Results:
-        """Draw and keep the mask of a value opened mod 2^bits, and share the corrections that widen it to 2^ring.
-
-        With `drop`, the value is opened mod 2^(drop + bits) and then cut. The mask's upper `bits` bits are kept and
-        shared.
-        """
-        if not 0 < whole_number(bits, 64) <= whole_number(ring, 64) or whole_number(drop, 63) + bits > 64:
-            raise AppraisalError(f"dealer: refused to open {bits!r} bits of {ring!r}; expected 1 to 64 of as many")
-        a, b = (s["triple"].ring(checked_shape(shape), width(drop + bits), drop + bits) for s in self._streams)
-        if drop + bits == 64:
-            mask, top, carry = a + b, logical_shift(a + b, 63), None
-        else:
-            mask, top, carry = opening_mask(a, b, drop + bits)
-        self._opening_masks[key] = Mask(logical_shift(mask, drop) if drop else mask, None if bits == 64 else top, bits)
-        first = [(self._opening_masks[key].value, ring)] if drop else [(carry, ring - bits)] * (ring > bits)
-        return [*first, *([(top, ring - bits)] if ring > bits else [])]
-
-    def cross(self, left: int, right: int, ring: int, summed: bool = False) -> Results:
-        """Share the product of two kept masks of `open`, or its rows' sums, and its corrections for top bits."""
-        a, b = self._opening_masks[left], self._opening_masks[right]
-        if not whole_number(ring, 64):
-            raise AppraisalError("dealer: refused a product mod 2^0; expected a ring of 1 to 64 bits")
-        product = a.value * b.value
-        results = [(product.sum(1, keepdim=True) if summed else product, ring)]
-        if left == right:
-            if ring > a.bits:
-                results.append((a.top * ((1 << a.bits) - 2 * a.value), ring - a.bits))
-            return results
-        for x, y in ((a, b), (b, a)):
-            if ring > x.bits:
-                results.append((-x.top * y.value, ring - x.bits))
-        if ring > a.bits + b.bits:
-            results.append((a.top * b.top, ring - a.bits - b.bits))
-        return results
-
-    def matmul(self, left: int, right: int, left_transposed: bool, right_transposed: bool) -> Results:
-        """Share the matrix product of two kept masks of `open`, either of which may be transposed."""
-        a, b = (self._opening_masks[key] for key in (left, right))
-        if a.bits != 64 or b.bits != 64:
-            raise AppraisalError(f"dealer: refused a matrix product of {a.bits} and {b.bits} bits; expected 64 of each")
-        x, y = ((m.value.t() if t else m.value) for m, t in ((a, left_transposed), (b, right_transposed)))
-        return [(ring_product(x, y), 64)]
-
-    def power(self, key: int, rate: int, mantissa: int) -> Results:
-        """Share 3^(-rate m / 2^40) for a kept mask m, and what is added to it where the opened value has wrapped."""
-        mask = self._opening_masks[key]
-        if not whole_number(mantissa, 20) or not whole_number(rate, 1 << 44) or mask.bits + rate.bit_length() > 56:
-            raise AppraisalError(f"dealer: refused a power at rate {rate!r} with a mantissa of {mantissa!r} bits")
-        plain = power_of_three(mask.value, mantissa, rate=-rate)
-        wrapped = power_of_three((mask.top << mask.bits) - mask.value, mantissa, rate=rate)
-        return [(plain, 64), (wrapped - plain, 64)]
-
-    def scale(self, key: int, factor: int) -> Results:
-        """Share a kept mask times factor / 2^FACTOR_BITS, and what a wrap of the opened value then amounts to."""
-        mask = self._opening_masks[key]
-        whole_number(mask.bits, 64 - FACTOR_BITS)
-        whole_number(factor, 1 << FACTOR_BITS)
-        wrap = (factor << mask.bits) >> FACTOR_BITS
-        return [(logical_shift(mask.value * factor, FACTOR_BITS), 64), (mask.top * wrap, 64)]
-
-    def forget(self, keys: list[int]) -> Results:
-        """Drop kept masks of `open`."""
-        for key in keys:
-            del self._opening_masks[key]
-        return []
-
     def _both(self, shape: tuple[int, ...]) -> torch.Tensor:
         a, b = (s["triple"].ring(shape) for s in self._streams)
         return a.add_(b)
@@ -331,72 +243,6 @@ class Dealer:
         """Share additively a random bit whose exclusive-or shares are the lowest bits that the owners draw."""
         a, b = (s["triple"].ring(checked_shape(shape)) for s in self._streams)
         return [((a ^ b) & 1, 64)]
-
-    def _planes_of_both(self, rows: int, count: int) -> np.ndarray:
-        a, b = (s["triple"].octets((rows, bit_planes.plane_bytes(count))) for s in self._streams)
-        return a.numpy() ^ b.numpy()
-
-    def compare(self, key: int) -> Results:
-        """Share the digits of a kept mask of `open`, its top bit, and products of planes' masks; see `borrow_chain`."""
-        mask = self._opening_masks[key]
-        count = mask.value.numel()
-        plan = borrow_chain.borrow_plan(mask.bits, count)
-        planes = bit_planes.planes_of(mask.value, mask.bits)
-        indicators = bit_planes.digit_indicators(bit_planes.digits_of(planes[:-1], plan.width))
-        parts = [borrow_chain.packed_indicators(plan, indicators), planes[-1:]]
-        for level in plan.levels:
-            parts.append(borrow_chain.mask_products(level, self._planes_of_both(level.opened, count)))
-        return [(torch.from_numpy(np.concatenate(parts)), 1)]
-
-    def levels(self, key: int, count: int) -> Results:
-        """Share what `compare` shares, for comparisons of one opened value with `count` thresholds; see `levels`."""
-        mask = self._opening_masks[key]
-        if not whole_number(count, MAX_THRESHOLDS):
-            raise AppraisalError(f"dealer: refused no thresholds; expected 1 to {MAX_THRESHOLDS}")
-        plan = borrow_chain.threshold_plan(mask.bits, count)
-        planes = bit_planes.planes_of(mask.value, mask.bits)
-        indicators = bit_planes.digit_indicators(bit_planes.digits_of(planes[:-1], plan.width))
-        results = [np.concatenate([borrow_chain.packed_indicators(plan, indicators), planes[-1:]])]
-        for level in plan.levels:
-            masks = self._planes_of_both(level.opened, 8 * count * planes.shape[1])
-            results.append(borrow_chain.mask_products(level, masks))
-        return [(torch.from_numpy(each), 1) for each in results]
-
-    def waves(self, key: int, count: int) -> Results:
-        """Share cosines and sines of `count` multiples of a kept mask's angle; a mask of n bits has 2^n to a circle."""
-        mask = self._opening_masks[key]
-        if not whole_number(count, MAX_HARMONICS) or mask.bits > PHASE_BITS:
-            raise AppraisalError(f"dealer: refused {count!r} harmonics of {mask.bits} bits; expected {PHASE_BITS} bits")
-        return [(mask_waves(mask.value, mask.bits, count, WAVE_BITS), WAVE_RING)]
-
-    def bits(self, key: int, shape: list[int]) -> Results:
-        """Draw and keep random bits, as numbers 0 and 1, and share them."""
-        (plane,) = self._planes_of_both(1, math.prod(checked_shape(shape)))
-        bits = bit_planes.bits_of(plane, shape)
-        self._opening_masks[key] = Mask(bits, None, 64)
-        return [(bits, 64)]
-
-    def difference(self, key: int, left: int, right: int, rows: list[int], others: list[int]) -> Results:
-        """Keep rows of one kept mask of `open` less rows of another, of as many bits, for a comparison alone."""
-        a, b = self._opening_masks[left], self._opening_masks[right]
-        if a.bits != b.bits:
-            raise AppraisalError(f"dealer: refused a difference of {a.bits} and {b.bits} bits; expected equal bits")
-        self._opening_masks[key] = Mask(a.value[rows] - b.value[others], None, a.bits)
-        return []
-
-    def wins(self, key: int, sizes: list[int]) -> Results:
-        """Share what the winners of groups take of random bits and of a kept mask; see `group_maximum`."""
-        mask = self._opening_masks[key]
-        shape = (len(group_maximum.pairs_of(sizes)[0]), *mask.value.shape[1:])
-        (plane,) = self._planes_of_both(1, math.prod(shape))
-        return [(group_maximum.win_products(sizes, bit_planes.bits_of(plane, shape), mask.value), mask.bits)]
-
-    def gated_power(self, key: int, rate: int, mantissa: int) -> Results:
-        """Share both results of `power`, each times 1 - s and times s for random bits s of the mask's shape."""
-        powers, shape = self.power(key, rate, mantissa), self._opening_masks[key].value.shape
-        (plane,) = self._planes_of_both(1, math.prod(shape))
-        s = bit_planes.bits_of(plane, shape)
-        return [(part, 64) for result, _ in powers for part in ((1 - s) * result, s * result)]
 
     def truncate(self, shape: list[int], bits: int) -> Results:
         """Share the mask r shifted right by `bits`, and mod 2^bits the top bit of r."""

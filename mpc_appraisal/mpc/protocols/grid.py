@@ -27,8 +27,9 @@ from dataclasses import dataclass
 import torch
 
 from mpc_appraisal.common.errors import AppraisalError
-from mpc_appraisal.mpc.protocols.engine import Engine, Masked
+from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.masked import MaskedOpening, evict, open_all, private_product, product
+from mpc_appraisal.mpc.protocols.masked_matrices import Masked
 from mpc_appraisal.mpc.protocols.tensors import FINE_BITS, Context, PrivateTensor, Secret, operand
 from mpc_appraisal.mpc.ring.narrow import WIDTHS
 

@@ -33,8 +33,9 @@ from dataclasses import dataclass
 
 import torch
 
-from mpc_appraisal.mpc.protocols.dealer import FACTOR_BITS, logical_shift
-from mpc_appraisal.mpc.protocols.engine import Engine, Masked
+from mpc_appraisal.mpc.protocols.engine import Engine
+from mpc_appraisal.mpc.protocols.gate_dealer import FACTOR_BITS, logical_shift
+from mpc_appraisal.mpc.protocols.masked_matrices import Masked
 from mpc_appraisal.mpc.ring import elementwise
 from mpc_appraisal.mpc.ring.matrix import ring_product
 from mpc_appraisal.mpc.ring.packing import width

@@ -46,10 +46,10 @@ from mpc_appraisal.mpc.protocols.borrow_chain import borrow_plan, threshold_plan
 from mpc_appraisal.mpc.protocols.dealer import (
     BILINEAR,
     CONVOLUTION_OPTIONS,
-    MAX_THRESHOLDS,
     REQUESTS,
     parse,
 )
+from mpc_appraisal.mpc.protocols.gate_dealer import MAX_THRESHOLDS
 from mpc_appraisal.mpc.protocols.group_maximum import LARGEST_GROUP, dealt_rows, pairs_of
 from mpc_appraisal.mpc.protocols.request_checks import checked_shape
 from mpc_appraisal.mpc.protocols.script_limits import ELEMENT_BYTES, Limits, ScriptRequest

@@ -23,9 +23,10 @@ import torch
 from mpc_appraisal.mpc.limited import OF_PRIVATE, OF_SHARED, OF_TRANSPOSED, LimitedTensor, divisor_of, operand
 from mpc_appraisal.mpc.ops import FINE_BITS
 from mpc_appraisal.mpc.protocols.comparison import relu
-from mpc_appraisal.mpc.protocols.engine import Engine, Masked
+from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.helper_functions import FUNCTIONS
 from mpc_appraisal.mpc.protocols.masked import private_product, shared_product
+from mpc_appraisal.mpc.protocols.masked_matrices import Masked
 from mpc_appraisal.mpc.protocols.permutation import apply
 from mpc_appraisal.mpc.protocols.row_softmax import LOGIT_BITS, log_softmax_of, softmax_of
 from mpc_appraisal.mpc.ring.fixed_point import PRECISION_BITS, encode
