@@ -15,7 +15,9 @@ from three import QueueChannel
 from mpc_appraisal.common.errors import IntegrityError
 from mpc_appraisal.common.roles import ROLES
 from mpc_appraisal.mpc.integrity import sumcheck
-from mpc_appraisal.mpc.integrity.inner_product_check import Claims, answer, prove, verify
+from mpc_appraisal.mpc.integrity.inner_product_check import answer, prove, verify
+from mpc_appraisal.mpc.integrity.inner_product_claims import Claims, DealtMatrix
+from mpc_appraisal.mpc.integrity.sumcheck import Factors
 from mpc_appraisal.mpc.ring.prg import Stream, new_key
 from mpc_appraisal.mpc.ring.prime_field import Field, draw_primes
 
@@ -36,21 +38,49 @@ class Zeros:
 
 
 class Case:
-    """Random weights (J, N) and dealt numbers, with t and h from Python's integers."""
+    """Random weights (J, N) and dealt numbers, with t and h from Python's integers.
 
-    def __init__(self, n: int, claims: int, seed: int, size: int = 40, prover: int = 0, rho: int | None = None):
+    shapes: of dealt matrices A, whose weights in claim j are L_j R', with one R (d, 2) for all claims.
+    """
+
+    def __init__(self, n: int, claims: int, seed: int, size: int = 40, prover: int = 0, rho=None, shapes=()):
         chance = random.Random(seed)
+
+        def drawn(rows, columns, low, high):
+            return np.array([[chance.randrange(low, high) for _ in range(columns)] for _ in range(rows)], object)
+
         self.weights = [[chance.randrange(-(1 << size), 1 << size) for _ in range(n)] for _ in range(claims)]
         self.rho = [chance.randrange(1 << 64) if rho is None else rho for _ in range(n)]
         bits = tuple(BITS[j % len(BITS)] for j in range(claims))
-        self.claims = Claims("test", prover, n, bits, (QUOTIENT,) * claims)
+        self.claims = Claims("test", prover, n, bits, (QUOTIENT,) * claims, tuple(shapes))
         totals = [sum(w * r for w, r in zip(row, self.rho, strict=True)) for row in self.weights]
+        self.matrices, self.factors = [], []
+        for rows, columns in shapes:
+            a = drawn(rows, columns, 0, 1 << 64) if rho is None else np.full((rows, columns), rho, object)
+            left, right = [drawn(rows, 2, -9, 9) for _ in range(claims)], drawn(columns, 2, -(1 << 30), 1 << 30)
+            totals = [total + int((each @ right.T * a).sum()) for total, each in zip(totals, left, strict=True)]
+            self.matrices.append(a)
+            self.factors.append((left, right))
         self.t = [v % (1 << b) for v, b in zip(totals, bits, strict=True)]
         self.h = [v >> b for v, b in zip(totals, bits, strict=True)]
 
     def combined(self, gammas, p):
         rows = [[int(g) * w for w in row] for g, row in zip(gammas, self.weights, strict=True)]
-        return np.array([sum(column) % p for column in zip(*rows, strict=True)], np.uint32)
+        vector = np.array([sum(column) % p for column in zip(*rows, strict=True)], np.uint32)
+        return vector, [
+            Factors(
+                (sum(int(g) * each for g, each in zip(gammas, left, strict=True)) % p),
+                [right.astype(np.int64)[:, :1], right.astype(np.int64)[:, 1:]],
+            )
+            for left, right in self.factors
+        ]
+
+    def dealt_matrices(self):
+        pairs = zip(self.matrices, self.factors, strict=True)
+        return [
+            DealtMatrix(a.astype(np.uint64), lambda p, a=a, right=right: (a @ right % p).astype(np.uint64))
+            for a, (_, right) in pairs
+        ]
 
 
 class Altering(QueueChannel):
@@ -67,7 +97,9 @@ class Altering(QueueChannel):
         super()._send(torch.frombuffer(bytearray(changed), dtype=torch.uint8), to)
 
 
-def run(case: Case, alter=None, streams=None, rho_of_dealer=None) -> tuple[list[BaseException], list[bytes]]:
+def run(
+    case: Case, alter=None, streams=None, rho_of_dealer=None, matrices_of_dealer=None
+) -> tuple[list[BaseException], list[bytes]]:
     """Run the three parties as threads. Returns their errors, and what each has received."""
     queues = {(i, j): queue.Queue() for i in range(3) for j in range(3)}
     seen, errors, key = [[], [], []], [], new_key()
@@ -90,10 +122,12 @@ def run(case: Case, alter=None, streams=None, rho_of_dealer=None) -> tuple[list[
                 each.put(error)
 
     other = rho if rho_of_dealer is None else rho_of_dealer
+    matrices = case.dealt_matrices()
+    others = [each.values for each in matrices] if matrices_of_dealer is None else matrices_of_dealer
     works = [
-        (prove, channel(prover), streams[0], case.claims, rho, case.h, case.combined),
+        (prove, channel(prover), streams[0], case.claims, rho, case.h, case.combined, matrices),
         (verify, channel(verifier), case.claims, case.t, case.combined),
-        (answer, channel(2), streams[1], case.claims, other),
+        (answer, channel(2), streams[1], case.claims, other, others),
     ]
     threads = [threading.Thread(target=guarded, args=work) for work in works]
     for thread in threads:
@@ -111,12 +145,16 @@ def found(case: Case, names: tuple[int, ...], **options) -> None:
     assert str(errors[0]).startswith(tuple(ROLES[rank] for rank in names)) and "'test'" in str(errors[0]), errors[0]
 
 
+SHAPES = ((), (), ((1, 1),), ((5, 3),), ((4, 1), (9, 7)), ((1, 6), (16, 2), (2, 2)))
+
+
 def test_honest_runs_pass():
     chance = random.Random(1)
     for k in range(300):
-        n, claims = chance.choice([1, 2, 3, 4, 5, 8, 9, 31]), chance.choice([1, 2, 5])
-        errors, seen = run(Case(n, claims, k, size=chance.choice([1, 40]), prover=k % 2))
-        assert not errors, (n, claims, errors)
+        n, claims, shapes = chance.choice([1, 2, 3, 4, 5, 8, 9, 31]), chance.choice([1, 2, 5]), chance.choice(SHAPES)
+        n = chance.choice([0, n]) if shapes else n
+        errors, seen = run(Case(n, claims, k, size=chance.choice([1, 40]), prover=k % 2, shapes=shapes))
+        assert not errors, (n, claims, shapes, errors)
 
 
 def test_bytes_are_those_stated():
@@ -124,7 +162,7 @@ def test_bytes_are_those_stated():
     _, seen = run(case)
     rounds = 1 + 3  # nine numbers fold to five, with the dummy six: three rounds more
     assert rounds == sumcheck.rounds_of(9)
-    assert case.claims.hidden_bytes == 5 * 19 and case.claims.proof_bytes == 2 * 64 // 2 * rounds
+    assert case.claims.hidden_bytes == 5 * 19 and case.claims.rounds == rounds
     assert [len(each) for each in seen] == [32 + 40, 95 + 64 * rounds + 40 + 64, 1 + 32 + 32 * rounds]
 
 
@@ -134,6 +172,16 @@ def test_rounds_are_those_that_leave_one_element(n):
     while left > 1:
         left, rounds = (left + 1) // 2, rounds + 1
     assert sumcheck.rounds_of(n) == rounds
+
+
+@pytest.mark.parametrize(("n", "shapes", "rounds"), [
+    (0, ((1, 1),), 2),  # the dummy and one element
+    (9, ((1, 6),), 5),  # 5 + 1 + 6 elements after one round
+    (0, ((9, 7),), 7),  # nine rows fold in four rounds; then seven and the dummy
+    (1000, ((2, 3), (600, 1)), 11),  # 500 + 1 + 3 after one round; after ten rounds 1 + 1
+])  # fmt: skip
+def test_rounds_with_matrices_are_those_of_rows_and_then_of_columns(n, shapes, rounds):
+    assert sumcheck.rounds_of(n, shapes) == rounds
 
 
 ERRORS = (1, -1, 2, 1 << 7, 1 << 40, -(1 << 63), 0x9E3779B97F4A7C15)
@@ -150,6 +198,49 @@ def test_an_error_in_any_number_of_a_claim_is_found(prover):
         if wrong != case.t[j]:
             case.t[j] = wrong
             found(case, (prover,))
+
+
+@pytest.mark.parametrize("shapes", SHAPES[3:])
+def test_an_error_in_a_claim_about_matrices_is_found(shapes):
+    for n, error in product((0, 3), ERRORS):
+        case = Case(n, 3, n, shapes=shapes)
+        case.h[1] += error
+        found(case, (0,))
+        case = Case(n, 3, n, shapes=shapes)
+        case.t[0] = (case.t[0] + error) % (1 << 64)
+        found(case, (0,))
+
+
+def test_another_dealt_matrix_or_another_product_with_it_is_found():
+    case = Case(3, 2, 5, shapes=((5, 3), (2, 4)))
+    for k, a in enumerate(case.matrices):
+        for place in product(*map(range, a.shape)):
+            others = [each.astype(np.uint64) for each in case.matrices]
+            others[k][place] ^= np.uint64(1 << 63)
+            found(case, (0,), matrices_of_dealer=others)
+    right = case.dealt_matrices()
+    for k in range(2):
+        wrong = DealtMatrix(
+            right[k].values,
+            lambda p, k=k: (right[k].product(p) + np.eye(5, 2, dtype=np.uint64)[: len(right[k].values)]) % p,
+        )
+        case.dealt_matrices = lambda k=k, wrong=wrong: [wrong if j == k else right[j] for j in range(2)]
+        found(case, (0,))
+
+
+def test_matrices_of_other_shapes_or_types_are_refused_before_anything_is_sent():
+    shapes = ((5, 3),)
+    for change in (
+        lambda a: a.T,
+        lambda a: a[:-1],
+        lambda a: a.view(np.int64),
+        lambda a: a.astype(np.float64),
+    ):
+        case = Case(4, 2, 3, shapes=shapes)
+        (only,) = case.dealt_matrices()
+        case.dealt_matrices = lambda only=only, change=change: [DealtMatrix(change(only.values), only.product)]
+        errors, seen = run(case, matrices_of_dealer=[only.values])
+        assert isinstance(errors[0], ValueError) and "matrices" in str(errors[0]) and not any(seen)
 
 
 def test_errors_that_cancel_in_sums_are_found():
@@ -198,9 +289,9 @@ MESSAGES = {
 def test_an_altered_message_is_found(name):
     rank, which, names = MESSAGES[name]
     chance = random.Random(name)
-    for kind in ("bit", "+1", "-1", "swap", "noise") * 8:
+    for k, kind in enumerate(("bit", "+1", "-1", "swap", "noise") * 8):
         found(
-            Case(6, 3, chance.randrange(9)),
+            Case(6, 3, chance.randrange(9), shapes=SHAPES[k % len(SHAPES)]),
             names,
             alter={rank: lambda k, to, data, kind=kind: altered(kind, data, chance) if k == which else data},
         )
@@ -275,8 +366,10 @@ def differ(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.abs(a - b).max() >= np.sqrt(RUNS * np.log(2 * len(a) / CHANCE)))
 
 
-def test_views_do_not_depend_on_the_dealt_numbers_or_the_quotients():
-    small, large = Case(5, 3, 8, rho=0), Case(5, 3, 9, rho=(1 << 64) - 1, size=44)
+@pytest.mark.parametrize("shapes", [(), ((3, 2),)])
+def test_views_do_not_depend_on_the_dealt_numbers_or_the_quotients(shapes):
+    small = Case(5, 3, 8, rho=0, shapes=shapes)
+    large = Case(5, 3, 9, rho=(1 << 64) - 1, size=44, shapes=shapes)
     a, b = bits_of_views(small), bits_of_views(large)
     assert not any(differ(a[rank], b[rank]) for rank in range(3))
     a, b = bits_of_views(small, zeros=True), bits_of_views(large, zeros=True)

@@ -105,6 +105,34 @@ def test_sums_of_the_largest_products_do_not_overflow(way):
         assert at_0 == tuple(2048 * e % p for e in one)
 
 
+@pytest.mark.parametrize("p", PRIMES)
+def test_rows_that_are_folded_to_one_are_their_combination(way, p):
+    field, chance = Field(p), random.Random(4)
+    for n, d in ((1, 3), (2, 1), (5, 4), (33, 300), (16, 7)):
+        rows = np.random.default_rng(n).integers(0, 2**64, (n, d), dtype=np.uint64)
+        rows[0, 0], rows[-1, -1] = 2**64 - 1, 0
+        folded, left, challenges = field.residues(rows.reshape(-1)), n, []
+        while left > 1 or not challenges:
+            challenges.append(tuple(chance.randrange(p) for _ in range(4)))
+            folded = field.folded(folded, challenges[-1], half=(left + 1) // 2 * d)
+            left = (left + 1) // 2
+        e = field.fold_factors(n, challenges)
+        with pytest.raises(ValueError, match="expected as many as fold"):
+            field.fold_factors(2 * n + 1, challenges[:-1])
+        for layout in (rows, np.asfortranarray(rows), np.concatenate([rows, rows], axis=1)[:, :d]):
+            assert field.combined(e, layout).tolist() == folded.tolist()
+        signed = (e.astype(object) @ rows.view(np.int64).astype(object)) % p
+        for layout in (rows.view(np.int64), np.asfortranarray(rows.view(np.int64))):
+            assert (field.combined(e, layout).astype(object) == signed).all()
+
+
+def test_combinations_of_the_largest_numbers_do_not_overflow(way):
+    p = PRIMES[1]
+    e, rows = np.full((4, 9000), p - 1, np.uint32), np.full((9000, 5), 2**64 - 1, np.uint64)
+    for layout in (rows, np.asfortranarray(rows)):
+        assert (Field(p).combined(e, layout) == 9000 * (p - 1) * (2**64 - 1) % p).all()
+
+
 def test_uniform_numbers_are_128_bits_of_the_stream_mod_p():
     p, key = PRIMES[0], bytes(range(32))
     high, low = Stream(key, "x").ring((2, 50)).tolist()

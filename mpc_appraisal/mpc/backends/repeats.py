@@ -20,7 +20,7 @@ from mpc_appraisal.mpc.session import Opening
 NAMED = {
     "mask": (0,), "rows": (0, 1), "free": (0,), "product": (0, 1), "open": (0,), "cross": (0, 1), "matmul": (0, 1),
     "power": (0,), "gated_power": (0,), "scale": (0,), "compare": (0,), "levels": (0,), "waves": (0,), "bits": (0,),
-    "difference": (0, 1, 2), "wins": (0,), "settle": (0,), "keep": (0,), "show": (0,),
+    "difference": (0, 1, 2), "wins": (0,), "dense": (0,), "settle": (0,), "keep": (0,), "show": (0,),
 }  # fmt: skip
 NAMELESS = {
     "mul",

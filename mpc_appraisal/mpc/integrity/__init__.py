@@ -7,7 +7,8 @@
 | linear_form, tape, residues, refusals | shares as linear forms of what was dealt; values and cotangents mod primes |
 | plane_form | the same for bits that are shared by exclusive or |
 | subset_claims | many claims become 40, by random subsets that are drawn after the messages |
-| inner_product_check, sumcheck | the claims are shown between prover, verifier and dealer, and nothing else is |
+| matrix_parts, exact_product | dealt matrices that enter products alone, and products with them over the integers |
+| inner_product_check, inner_product_claims, sumcheck | the claims are shown, and nothing else is |
 
 A message that an owner makes is, mod a power of two, a public constant plus an inner product of public weights with the
 numbers that the dealer has dealt to that owner. `mpc.protocols.masked` says how openings keep to this, by

@@ -6,6 +6,10 @@ rho (N integers in [0, 2^64)) is known to the prover, who is an owner, and to th
 both owners, t_j in [0, 2^(b_j)) to the verifier, who is the other owner, and h_j to the prover. |h_j| < 2^(q_j), a
 public bound that follows from the weights. The verifier learns whether all claims hold, and nobody learns more.
 
+rho may end in matrices A (n, d), uint64 as the rest of it, whose combined weights sum_j gamma_j w_j are L R' mod p with
+thin L (n, k) and R (d, k). Then neither these weights are formed nor A is folded, see `sumcheck`. Which parts of rho
+are matrices is public, and part of `Claims`.
+
 | | from -> to | message | bytes |
 |---|---|---|---|
 | 1 | prover -> verifier | h_j + 2^(q_j) + mask_j, where mask_j is uniform in [0, 2^(q_j + 41)) | `hidden_bytes` |
@@ -26,7 +30,7 @@ b_j + q_j + 44 bits, and at most m = (b_j + q_j + 44) / 30 primes above 2^30 div
 drawn after message 1, so that D does not depend on them. For each p, the claim is still false after gamma, unless p
 divides D or with a probability of 1 / p; a false claim passes the sumcheck with less than 2^-59, whatever a prover
 computes (see `sumcheck`). The cheat passes only if it passes for both primes: (m / 2^24.5 + 2^-30 + 2^-59)^2, below
-2^-43 for b_j + q_j <= 160 (m <= 6). The prover must not know the nonce, primes and seed before message 1, and the t_j
+2^-43 for b_j + q_j <= 224 (m <= 8). The prover must not know the nonce, primes and seed before message 1, and the t_j
 are fixed before. A cheating dealer is outside this protocol.
 
 What each party sees. The verifier sees message 1, of which the distance from one that does not depend on h_j is at most
@@ -45,25 +49,31 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from mpc_appraisal.common.errors import IntegrityError
 from mpc_appraisal.common.roles import DEALER, OWNERS, ROLES
+from mpc_appraisal.mpc.integrity.inner_product_claims import (
+    HIDING,
+    Claims,
+    DealtMatrix,
+    Weights,
+    check_rho,
+    checked_weights,
+)
 from mpc_appraisal.mpc.integrity.sumcheck import (
     ELEMENT_BYTES,
     ROUND_BYTES,
     CommonDraws,
-    Transcript,
     answer_sumcheck,
     bytes_of_elements,
     elements_of,
     follow_sumcheck,
     prove_sumcheck,
-    rounds_of,
 )
 from mpc_appraisal.mpc.net.channel import Channel
 from mpc_appraisal.mpc.protocols.orders import bytes_of, tensor_of
@@ -71,96 +81,50 @@ from mpc_appraisal.mpc.ring.prg import Stream
 from mpc_appraisal.mpc.ring.prime_field import Field, draw_primes, is_field_prime, uniform
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
-HIDING = 40
 PRIMES = 2
 SEED_BYTES = NONCE_BYTES = 32
 PRIME_BYTES = 4
 DEALER_RANK = ROLES.index(DEALER)
 RECEIVED = b"r"
 
-Weights = Callable[[np.ndarray, int], np.ndarray]  # of gamma (J,) and p; see `prove`
 
+def in_turn(*parts: Iterator[None]) -> None:
+    """Go on with each part of a check to its next pause, in turn, until all are done.
 
-@dataclass(frozen=True)
-class Claims:
-    """What is public of the claims.
-
-    Args:
-        label: a word that names this check in the session; errors state it.
-        prover: the rank of the owner whose messages are checked.
-        length: the number N of dealt numbers, at least 1.
-        moduli: b_j for each claim, between 1 and 64.
-        quotients: q_j for each claim, where |h_j| < 2^(q_j).
+    Two checks run at the same time if each owner gives its `proving` before its `verifying`, and the dealer gives both
+    its `answering`: then both owners compute their proofs at once.
     """
-
-    label: str
-    prover: int
-    length: int
-    moduli: tuple[int, ...]
-    quotients: tuple[int, ...]
-
-    @property
-    def verifier(self) -> int:
-        """The rank of the owner that checks."""
-        return 1 - self.prover
-
-    @property
-    def widths(self) -> list[int]:
-        """The bytes of each masked h_j."""
-        return [(q + HIDING + 2 + 7) // 8 for q in self.quotients]
-
-    @property
-    def hidden_bytes(self) -> int:
-        """The bytes of message 1."""
-        return sum(self.widths)
-
-    @property
-    def proof_bytes(self) -> int:
-        """The bytes of message 4 to the verifier."""
-        return PRIMES * ROUND_BYTES * rounds_of(self.length)
-
-    def masks(self, stream: Stream) -> list[int]:
-        """Return mask_j for each claim, from the stream that prover and dealer have in common."""
-        raw = stream.octets((self.hidden_bytes,)).numpy().tobytes()
-        return [v % (1 << (q + HIDING + 1)) for v, q in zip(self._integers(raw), self.quotients, strict=True)]
-
-    def _integers(self, raw: bytes) -> list[int]:
-        found, at = [], 0
-        for width in self.widths:
-            found.append(int.from_bytes(raw[at : at + width], "little"))
-            at += width
-        return found
-
-    def transcript(self, nonce: bytes, hidden: bytes, dealt: bytes, p: int) -> Transcript:
-        """Return the hash of what both owners know before the sumcheck modulo p."""
-        public = repr((self.label, self.prover, self.length, self.moduli, self.quotients, p)).encode()
-        parts = [hashlib.sha512(part).digest() for part in (public, hidden)]
-        return Transcript(nonce + dealt + b"".join(parts), p)
-
-    def altered(self, rank: int, part: str, found: str) -> IntegrityError:
-        """Return the error that names the party of `rank` and its message."""
-        return IntegrityError(f"{ROLES[rank]}: {part} of the check {self.label!r} {found}; nothing is opened")
+    left = list(parts)
+    while left:
+        left = [part for part in left if next(part, left) is None]  # at its end a part has another answer
 
 
-def prove(
-    channel: Channel, stream: Stream, claims: Claims, rho: np.ndarray, quotients: Sequence[int], weights: Weights
-) -> None:
-    """Take the prover's part.
+def proving(
+    channel: Channel,
+    stream: Stream,
+    claims: Claims,
+    rho: np.ndarray,
+    quotients: Sequence[int],
+    weights: Weights,
+    matrices: Sequence[DealtMatrix] = (),
+) -> Iterator[None]:
+    """Take the prover's part, with a pause after message 1.
 
     Args:
         channel: this owner's channel.
         stream: a stream in common with the dealer alone, from which nothing was drawn.
         claims: the public part.
-        rho: the dealt numbers, uint64 or int64 with the same bits, (N,).
+        rho: the dealt numbers in no matrix, uint64 or int64 with the same bits, (N,).
         quotients: h_j for each claim.
-        weights: a function of gamma (uint32, (J,)) and p, which returns sum_j gamma_j w_j mod p as integers (N,) in
-            [0, p).
+        weights: a function of gamma (uint32, (J,)) and p, which returns sum_j gamma_j w_j mod p: for rho as integers
+            (N,) in [0, p), and for each matrix as `Factors`.
+        matrices: the dealt numbers in matrices.
 
     Raises:
         IntegrityError: the dealer's primes are none.
         ValueError: a length does not fit `claims`, or |h_j| is not below 2^(q_j). Nothing is sent then.
     """
-    _check_length("rho", rho, claims.length)
+    check_rho(claims, rho, [matrix.values for matrix in matrices])
     if len(quotients) != len(claims.quotients):
         raise ValueError(f"quotients: got {len(quotients)}; expected {len(claims.quotients)}")
     hidden = b"".join(
@@ -168,23 +132,30 @@ def prove(
         for h, mask, q, width in zip(quotients, claims.masks(stream), claims.quotients, claims.widths, strict=True)
     )
     channel.send(tensor_of(hidden), claims.verifier)
+    yield
     nonce = _received(channel, NONCE_BYTES, claims.verifier)
+    channel.meter.waited()
     dealt, primes = _dealt(channel, claims)
     proofs, digest = [], hashlib.sha256()
     for field, gammas in _fields(dealt, primes, claims):
-        draws = CommonDraws(stream, claims.length, field.p)
+        draws = CommonDraws(stream, claims.length, field.p, claims.matrices)
         transcript = claims.transcript(nonce, hidden, dealt, field.p)
-        message, challenges = prove_sumcheck(
-            field, _weights(weights, gammas, field.p, claims.length), field.residues(rho), draws, transcript
-        )
+        vector, factors = checked_weights(weights, gammas, field.p, claims)
+        parts = [
+            (each, matrix.values, np.ascontiguousarray(matrix.product(field.p), dtype=np.uint32))
+            for each, matrix in zip(factors, matrices, strict=True)
+        ]
+        message, challenges = prove_sumcheck(field, vector, field.residues(rho), draws, transcript, parts)
         proofs.append(message)
         digest.update(bytes_of_elements(challenges))
     channel.send(tensor_of(b"".join(proofs)), claims.verifier)
     channel.send(tensor_of(digest.digest()), DEALER_RANK)
 
 
-def verify(channel: Channel, claims: Claims, received: Sequence[int], weights: Weights) -> None:
-    """Take the verifier's part; `received` holds t_j for each claim, and `weights` is as in `prove`.
+def verifying(channel: Channel, claims: Claims, received: Sequence[int], weights: Weights) -> Iterator[None]:
+    """Take the verifier's part, with a pause after messages 2 and 5.
+
+    `received` holds t_j for each claim, and `weights` is as in `proving`.
 
     Raises:
         IntegrityError: a claim is false or a message was altered; the error names the party and the message.
@@ -194,16 +165,17 @@ def verify(channel: Channel, claims: Claims, received: Sequence[int], weights: W
         if not 0 <= int(t) < 1 << b:
             raise ValueError(f"received: got {t}; expected a number in [0, 2^{b})")
     hidden = _received(channel, claims.hidden_bytes, claims.prover)
-    quotients = claims._integers(hidden)
+    quotients = claims.integers(hidden)
     for j, (h, q) in enumerate(zip(quotients, claims.quotients, strict=True)):
         if h >= (1 << (q + HIDING + 1)) + (1 << (q + 1)):
             raise claims.altered(claims.prover, f"quotient {j}", f"is out of range (expected |h| < 2^{q})")
     channel.send(tensor_of(RECEIVED), DEALER_RANK)
     nonce = os.urandom(NONCE_BYTES)
     channel.send(tensor_of(nonce), claims.prover)
+    yield
     dealt, primes = _dealt(channel, claims)
-    proof = _received(channel, claims.proof_bytes, claims.prover)
-    size, ends, told = claims.proof_bytes // PRIMES, [], []
+    proof = _received(channel, _proof_bytes(claims), claims.prover)
+    size, ends, told = _proof_bytes(claims) // PRIMES, [], []
     for k, (field, gammas) in enumerate(_fields(dealt, primes, claims)):
         claim = sum(
             int(y) * (int(t) + ((h - (1 << q)) << b))
@@ -211,27 +183,33 @@ def verify(channel: Channel, claims: Claims, received: Sequence[int], weights: W
         )
         transcript = claims.transcript(nonce, hidden, dealt, field.p)
         part = proof[k * size : (k + 1) * size]
+        vector, factors = checked_weights(weights, gammas, field.p, claims)
         try:
-            share, last, challenges = follow_sumcheck(
-                field, _weights(weights, gammas, field.p, claims.length), claim, part, transcript
-            )
+            share, last, challenges = follow_sumcheck(field, vector, claim, part, transcript, factors)
         except ValueError as error:
             raise claims.altered(claims.prover, "a message of the sumcheck", str(error)) from error
         ends.append((field, share, last))
         told.append(bytes_of_elements(challenges))
     channel.send(tensor_of(b"".join(told)), DEALER_RANK)
+    yield
+    channel.meter.waited()
     _check_ends(claims, ends, _received(channel, PRIMES * 2 * ELEMENT_BYTES, DEALER_RANK))
 
 
-def answer(channel: Channel, stream: Stream, claims: Claims, rho: np.ndarray) -> None:
-    """Take the dealer's part; `stream` is a fresh stream in common with the prover, and `rho` is as in `prove`.
+def answering(
+    channel: Channel, stream: Stream, claims: Claims, rho: np.ndarray, matrices: Sequence[np.ndarray] = ()
+) -> Iterator[None]:
+    """Take the dealer's part, with a pause after each half of message 3 and before message 5.
+
+    `stream` is a fresh stream in common with the prover, `rho` is as in `proving`, and `matrices` holds each matrix,
+    uint64 (n, d).
 
     Raises:
         IntegrityError: an owner's message is not of the form that is expected, or the two owners state different
             challenges. The dealer has then told nothing of rho.
         ValueError: the length of rho does not fit `claims`.
     """
-    _check_length("rho", rho, claims.length)
+    check_rho(claims, rho, matrices)
     masks = claims.masks(stream)
     if _received(channel, len(RECEIVED), claims.verifier) != RECEIVED:
         raise claims.altered(claims.verifier, "the message 'received'", "is another")
@@ -239,8 +217,10 @@ def answer(channel: Channel, stream: Stream, claims: Claims, rho: np.ndarray) ->
     dealt = os.urandom(SEED_BYTES) + b"".join(p.to_bytes(PRIME_BYTES, "little") for p in primes)
     for rank in (claims.prover, claims.verifier):
         channel.send(tensor_of(dealt), rank)
+        yield
     digest = _received(channel, hashlib.sha256().digest_size, claims.prover)
-    size = ELEMENT_BYTES * rounds_of(claims.length)
+    yield
+    size = ELEMENT_BYTES * claims.rounds
     told = _received(channel, PRIMES * size, claims.verifier)
     if not hmac.compare_digest(digest, hashlib.sha256(told).digest()):
         names = f"{OWNERS[claims.verifier]} or {OWNERS[claims.prover]}"
@@ -249,38 +229,59 @@ def answer(channel: Channel, stream: Stream, claims: Claims, rho: np.ndarray) ->
         )
     answers = b""
     for k, (field, gammas) in enumerate(_fields(dealt, primes, claims)):
-        draws = CommonDraws(stream, claims.length, field.p)
+        draws = CommonDraws(stream, claims.length, field.p, claims.matrices)
         claim = -sum(int(y) * (mask << b) for y, mask, b in zip(gammas, masks, claims.moduli, strict=True))
         try:
             challenges = elements_of(told[k * size : (k + 1) * size], field.p)
-            answers += bytes_of_elements([*answer_sumcheck(field, field.residues(rho), claim, challenges, draws)])
+            ends = answer_sumcheck(field, field.residues(rho), claim, challenges, draws, matrices)
+            answers += bytes_of_elements([*ends])
         except ValueError as error:
             raise claims.altered(claims.verifier, "a challenge", str(error)) from error
     channel.send(tensor_of(answers), claims.verifier)
 
 
-def count(channel: Channel, me: int, claims: Claims) -> None:
-    """Send and receive what the owner of rank `me` does in a check, on shapes alone, for a dry run."""
+def prove(*arguments: Any) -> None:
+    """Take the prover's part of one check alone; the arguments are those of `proving`."""
+    in_turn(proving(*arguments))
+
+
+def verify(*arguments: Any) -> None:
+    """Take the verifier's part of one check alone; the arguments are those of `verifying`."""
+    in_turn(verifying(*arguments))
+
+
+def answer(*arguments: Any) -> None:
+    """Take the dealer's part of one check alone; the arguments are those of `answering`."""
+    in_turn(answering(*arguments))
+
+
+def count(channel: Channel, claims: Claims, of_other: Claims, me: int) -> None:
+    """Send and receive what the owner of rank `me` does in two checks at the same time, on shapes alone.
+
+    `claims` are those about its own messages, and `of_other` those about the other owner's messages.
+    """
+    other, dealt = 1 - me, SEED_BYTES + PRIMES * PRIME_BYTES
 
     def send(length: int, to: int) -> None:
         channel.send(shape_tensor((length,), torch.uint8), to)
 
-    dealt, digest = SEED_BYTES + PRIMES * PRIME_BYTES, hashlib.sha256().digest_size
-    told = PRIMES * ELEMENT_BYTES * rounds_of(claims.length)
-    if me == claims.prover:
-        send(claims.hidden_bytes, claims.verifier)
-        channel.receive((NONCE_BYTES,), claims.verifier, torch.uint8)
-        channel.receive((dealt,), DEALER_RANK, torch.uint8)
-        send(claims.proof_bytes, claims.verifier)
-        send(digest, DEALER_RANK)
-        return
-    channel.receive((claims.hidden_bytes,), claims.prover, torch.uint8)
+    def receive(length: int, source: int) -> None:
+        channel.receive((length,), source, torch.uint8)
+
+    send(claims.hidden_bytes, other)
+    receive(of_other.hidden_bytes, other)
     send(len(RECEIVED), DEALER_RANK)
-    send(NONCE_BYTES, claims.prover)
-    channel.receive((dealt,), DEALER_RANK, torch.uint8)
-    channel.receive((claims.proof_bytes,), claims.prover, torch.uint8)
-    send(told, DEALER_RANK)
-    channel.receive((PRIMES * 2 * ELEMENT_BYTES,), DEALER_RANK, torch.uint8)
+    send(NONCE_BYTES, other)
+    receive(NONCE_BYTES, other)
+    channel.meter.waited()
+    receive(dealt, DEALER_RANK)
+    send(_proof_bytes(claims), other)
+    send(hashlib.sha256().digest_size, DEALER_RANK)
+    receive(dealt, DEALER_RANK)
+    receive(_proof_bytes(of_other), other)
+    send(PRIMES * ELEMENT_BYTES * of_other.rounds, DEALER_RANK)
+    channel.meter.waited()
+    receive(PRIMES * 2 * ELEMENT_BYTES, DEALER_RANK)
 
 
 def _check_ends(claims: Claims, ends: list, answers: bytes) -> None:
@@ -294,6 +295,11 @@ def _check_ends(claims: Claims, ends: list, answers: bytes) -> None:
             raise claims.altered(
                 claims.prover, "a message", "is not the one that the protocol prescribes, or its proof was altered"
             )
+
+
+def _proof_bytes(claims: Claims) -> int:
+    """Return the bytes of message 4 to the verifier."""
+    return PRIMES * ROUND_BYTES * claims.rounds
 
 
 def _hidden(h: int, mask: int, q: int, width: int) -> bytes:
@@ -319,16 +325,3 @@ def _fields(dealt: bytes, primes: list[int], claims: Claims) -> list[tuple[Field
     """Return the field of each prime, with gamma (J,)."""
     seed = dealt[:SEED_BYTES]
     return [(Field(p), uniform(Stream(seed, f"gamma {k}"), len(claims.moduli), p)) for k, p in enumerate(primes)]
-
-
-def _weights(weights: Weights, gammas: np.ndarray, p: int, length: int) -> np.ndarray:
-    found = weights(gammas, p)
-    _check_length("weights", found, length)
-    if int(found.max()) >= p or int(found.min()) < 0:
-        raise ValueError(f"weights: got a number outside [0, {p}); expected numbers mod p")
-    return np.ascontiguousarray(found, dtype=np.uint32)
-
-
-def _check_length(name: str, values: np.ndarray, length: int) -> None:
-    if values.shape != (length,):
-        raise ValueError(f"{name}: got shape {values.shape}; expected ({length},)")

@@ -32,19 +32,21 @@ each altered message is found whatever the values are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 
 from mpc_appraisal.common.errors import AppraisalError, IntegrityError
 from mpc_appraisal.common.roles import OWNERS
-from mpc_appraisal.mpc.integrity.inner_product_check import Claims, answer, count, prove, verify
-from mpc_appraisal.mpc.integrity.linear_form import backward, forward
+from mpc_appraisal.mpc.integrity.inner_product_check import answering, count, in_turn, proving, verifying
+from mpc_appraisal.mpc.integrity.inner_product_claims import Claims
+from mpc_appraisal.mpc.integrity.matrix_parts import DealtParts, Evaluation
 from mpc_appraisal.mpc.integrity.replay import ReplayEngine
 from mpc_appraisal.mpc.integrity.subset_claims import SEED_BYTES, SUBSETS, SubsetClaims, deal_seed, receive_seed
+from mpc_appraisal.mpc.integrity.sumcheck import Factors
 from mpc_appraisal.mpc.net.channel import Channel, Transcript
-from mpc_appraisal.mpc.protocols.draws import Draw, Draws
+from mpc_appraisal.mpc.protocols.draws import Dealt, Draw, Draws
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.masked_matrices import Settled
 from mpc_appraisal.mpc.protocols.orders import bytes_of, tensor_of
@@ -58,11 +60,16 @@ NOTHING = "nothing is opened"
 OWN_PRIMES = tuple(2**31 - k for k in (1, 19, 61, 69, 85, 99, 105, 151, 159, 171))
 
 
-def claims_of(section: int, prover: int, draws: Sequence[Draw], moduli: Sequence[int]) -> Claims:
+def claims_of(section: int, prover: int, dealt: Dealt, moduli: Sequence[int]) -> Claims:
     """Return what is public of the claims about an owner's messages in a section, the first of which is 1."""
-    each = tuple(b for b in moduli for _ in range(SUBSETS))
-    length = sum(draw.count for draw in draws)
-    return Claims(f"section {section} of {OWNERS[prover]}", prover, length, each, (QUOTIENT_BITS,) * len(each))
+    each, label = tuple(b for b in moduli for _ in range(SUBSETS)), f"section {section} of {OWNERS[prover]}"
+    return Claims(label, prover, dealt.length, each, (QUOTIENT_BITS,) * len(each), dealt.shapes)
+
+
+def _matrix(draw: Draw, turned: bool, key: bytes) -> np.ndarray:
+    """Return a mask of a private matrix, or the transposed one, uint64."""
+    found = draw.numbers(key).reshape(draw.shape)
+    return found.T if turned else found
 
 
 class OwnerCheck:
@@ -94,11 +101,19 @@ class OwnerCheck:
         self._advance()
         if self.replays[1 - self.me].padded:
             raise IntegrityError(f"{OWNERS[1 - self.me]}: a message is filled up with other bits than 0; {NOTHING}")
-        draws = self.engine.draws
-        structure = {self.me: draws.all(), 1 - self.me: draws.all_of_other()}
+        draws, moduli = self.engine.draws, sorted(self.engine.moduli)
         seed = receive_seed(self.channel)
-        for prover, replay in enumerate(self.replays):
-            self._check_owner(prover, replay, structure[prover], seed)
+        mine, theirs = (
+            _OwnersClaims(
+                claims_of(self._section, prover, draws.dealt(prover == self.me), moduli),
+                draws.dealt(prover == self.me),
+                self.replays[prover],
+                seed,
+            )
+            for prover in (self.me, 1 - self.me)
+        )
+        in_turn(mine.proving(self.channel, self.key), theirs.verifying(self.channel))
+        for replay in self.replays:
             replay.close_section()
         draws.close_section()
         self.engine.moduli.clear()
@@ -113,53 +128,67 @@ class OwnerCheck:
         self.channel.transcript = Transcript()
         return found
 
-    def _check_owner(self, prover: int, replay: ReplayEngine, draws: Sequence[Draw], seed: bytes) -> None:
-        found = replay.claims
-        forms = [claim.form for claim in found]
-        public = claims_of(self._section, prover, draws, sorted(self.engine.moduli))
-        bits = np.concatenate([np.full(form.numel(), claim.bits) for form, claim in zip(forms, found, strict=True)])
-        subsets = SubsetClaims(seed, public.label, bits)
-        leaves = replay.dealt_leaves()
-        self._compare(public, subsets, draws, [replay.tape.leaves[k].shape for k in leaves])
-        received = subsets.sums(np.concatenate([claim.linear_part.reshape(-1).numpy() for claim in found]))
 
-        def weights(gammas: np.ndarray, p: int) -> np.ndarray:
-            ends = np.cumsum([form.numel() for form in forms])[:-1]
-            parts = np.split(subsets.cotangents(gammas, p).astype(np.uint64), ends)
-            parts = [part.reshape(tuple(form.shape)) for part, form in zip(parts, forms, strict=True)]
-            of_leaves = backward(forms, parts, p)
-            return np.concatenate([of_leaves[k].reshape(-1) for k in leaves])
+class _OwnersClaims:
+    """The claims about the messages of one owner in a section, by random subsets.
 
-        if self.me != prover:
-            verify(self.channel, public, received, weights)
-            return
-        numbers = [draw.numbers(self.key) for draw in draws]
-        by_leaf = {k: each.reshape(replay.tape.leaves[k].shape) for k, each in zip(leaves, numbers, strict=True)}
-        dealt = [torch.from_numpy(by_leaf[k].view(np.int64)) for k in range(len(replay.tape.leaves))]
-        largest = {b: sum(c.form.largest * c.form.numel() for c in found if c.bits == b) for b in set(subsets.moduli)}
-        quotients = {b: ((largest[b] >> b) + 2).bit_length() for b in largest}
-        if max(quotients.values()) > QUOTIENT_BITS:
-            raise AppraisalError(f"integrity: got quotients of {max(quotients.values())} bits in {public.label}")
-        primes = OWN_PRIMES[: _primes_for(max(quotients.values()) + 2)]
+    Args:
+        public: What is public of the claims.
+        dealt: What the messages may depend on.
+        replay: The replay of that owner's program.
+        seed: The seed of the subsets.
+
+    Raises AppraisalError: The replay has other leaves or claims than the program that was run dry.
+    """
+
+    def __init__(self, public: Claims, dealt: Dealt, replay: ReplayEngine, seed: bytes):
+        claims = replay.claims
+        self.public, self.dealt, self.forms = public, dealt, [claim.form for claim in claims]
+        bits = [np.full(form.numel(), claim.bits) for form, claim in zip(self.forms, claims, strict=True)]
+        self.subsets = SubsetClaims(seed, public.label, np.concatenate(bits))
+        self.largest = {b: sum(c.form.largest * c.form.numel() for c in claims if c.bits == b) for b in public.moduli}
+        self.received = self.subsets.sums(np.concatenate([claim.linear_part.reshape(-1).numpy() for claim in claims]))
+        leaves = replay.dealt_leaves(dealt)
+        if leaves is None or self.subsets.moduli != public.moduli:
+            raise AppraisalError(
+                f"integrity: a replay has {len(replay.tape.leaves)} leaves and claims mod 2 to the power of "
+                f"{sorted(set(self.subsets.moduli))} in {public.label}; expected what the script says"
+            )
+        self.parts = DealtParts(self.forms, *leaves)
+
+    def weights(self, gammas: np.ndarray, p: int) -> tuple[np.ndarray, list[Factors]]:
+        """Return the weights of the dealt numbers in the sum of all claims times gammas, mod p."""
+        ends = np.cumsum([form.numel() for form in self.forms])[:-1]
+        found = np.split(self.subsets.cotangents(gammas, p).astype(np.uint64), ends)
+        found = [each.reshape(tuple(form.shape)) for each, form in zip(found, self.forms, strict=True)]
+        return self.parts.backward(found, p)
+
+    def verifying(self, channel: Channel) -> Iterator[None]:
+        """Take the verifier's part of the check."""
+        return verifying(channel, self.public, self.received, self.weights)
+
+    def proving(self, channel: Channel, key: bytes) -> Iterator[None]:
+        """Take the prover's part of the check, with the key that it shares with the dealer."""
+        numbers: dict[int, np.ndarray] = {}
+        for leaf, draw in zip(self.parts.rest, self.dealt.vector, strict=True):
+            numbers[leaf] = draw.numbers(key)
+        for part, (draw, _) in zip(self.parts.parts, self.dealt.matrices, strict=True):
+            numbers.setdefault(part.leaf, draw.numbers(key))
+        leaves = self.parts.tape.leaves
+        whole = [torch.from_numpy(numbers[k].reshape(leaves[k].shape).view(np.int64)) for k in range(len(leaves))]
+        quotients = max(((self.largest[b] >> b) + 2).bit_length() for b in self.largest)
+        if quotients > QUOTIENT_BITS:
+            raise AppraisalError(f"integrity: got quotients of {quotients} bits in {self.public.label}")
+        values, primes = Evaluation(self.parts, whole), OWN_PRIMES[: _primes_for(quotients + 2)]
         sums = [
-            subsets.whole_sums(np.concatenate([each.reshape(-1) for each in of_prime]).astype(np.uint64))
-            for of_prime in forward(forms, dealt, primes)
+            self.subsets.whole_sums(np.concatenate([each.reshape(-1) for each in values.forward(p)])) for p in primes
         ]
         h = [
             _quotient(t, b, [of_prime[j] for of_prime in sums], primes)
-            for j, (t, b) in enumerate(zip(received, subsets.moduli, strict=True))
+            for j, (t, b) in enumerate(zip(self.received, self.subsets.moduli, strict=True))
         ]
-        prove(self.channel, Stream(self.key, f"check {public.label}"), public, np.concatenate(numbers), h, weights)
-
-    @staticmethod
-    def _compare(public: Claims, subsets: SubsetClaims, draws: Sequence[Draw], shapes: Sequence[Sequence[int]]) -> None:
-        """Raise AppraisalError where the replay has other leaves or claims than the program that was run dry."""
-        counts = [int(np.prod(shape, dtype=np.int64)) for shape in shapes]
-        if counts != [draw.count for draw in draws] or subsets.moduli != public.moduli:
-            raise AppraisalError(
-                f"integrity: a replay has {len(counts)} leaves and moduli {sorted(set(subsets.moduli))} in "
-                f"{public.label}; expected {len(draws)} and {sorted(set(public.moduli))}, as the owner was dealt"
-            )
+        stream = Stream(key, f"check {self.public.label}")
+        return proving(channel, stream, self.public, values.vector, h, self.weights, values.matrices)
 
 
 class DealerCheck:
@@ -180,11 +209,15 @@ class DealerCheck:
         """
         self._section += 1
         deal_seed(self.channel)
-        for prover, key in enumerate(self.keys):
-            dealt = draws[prover].all()
-            public = claims_of(self._section, prover, dealt, moduli)
-            rho = np.concatenate([draw.numbers(key) for draw in dealt])
-            answer(self.channel, Stream(key, f"check {public.label}"), public, rho)
+        in_turn(*(self._answering(prover, draws[prover].dealt(), moduli) for prover in range(len(OWNERS))))
+
+    def _answering(self, prover: int, dealt: Dealt, moduli: Sequence[int]) -> Iterator[None]:
+        """Return the dealer's part of the check of one owner."""
+        key, public = self.keys[prover], claims_of(self._section, prover, dealt, moduli)
+        rho = [draw.numbers(key) for draw in dealt.vector]
+        matrices = [_matrix(draw, turned, key) for draw, turned in dealt.matrices]
+        vector = np.concatenate(rho) if rho else np.zeros(0, np.uint64)
+        return answering(self.channel, Stream(key, f"check {public.label}"), public, vector, matrices)
 
     def show(self, masks: Sequence[torch.Tensor], ranks: Sequence[int]) -> None:
         """Tell each owner of `ranks` the other owner's mask.
@@ -205,9 +238,11 @@ def count_check(engine: Engine, section: int) -> None:
     channel.send(shape_tensor((1,), torch.uint8), 2)
     channel.meter.waited()
     channel.receive((SEED_BYTES,), 2, torch.uint8)
-    structure = {engine.me: draws.all(), 1 - engine.me: draws.all_of_other()}
-    for prover in range(len(OWNERS)):
-        count(channel, engine.me, claims_of(section, prover, structure[prover], sorted(engine.moduli)))
+    mine, theirs = (
+        claims_of(section, rank, draws.dealt(rank == engine.me), sorted(engine.moduli))
+        for rank in (engine.me, 1 - engine.me)
+    )
+    count(channel, mine, theirs, engine.me)
     draws.close_section()
     engine.moduli.clear()
 

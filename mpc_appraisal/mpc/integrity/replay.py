@@ -35,6 +35,7 @@ from mpc_appraisal.mpc.integrity.tape import Tape
 from mpc_appraisal.mpc.net.channel import Channel, Transcript
 from mpc_appraisal.mpc.net.meter import Meter
 from mpc_appraisal.mpc.protocols.dealer import PURPOSES
+from mpc_appraisal.mpc.protocols.draws import Dealt
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.masked_matrices import Masked, Settled
 from mpc_appraisal.mpc.ring import narrow
@@ -145,16 +146,19 @@ class ReplayEngine(Engine):
         self.leaves[purpose].append(found)
         return found
 
-    def dealt_leaves(self) -> list[int]:
-        """Return the numbers of all leaves of the tape in the order of `draws.Draws.all`.
+    def dealt_leaves(self, dealt: Dealt) -> tuple[list[int], list[tuple[int, bool]]] | None:
+        """Return the numbers of the leaves in the vector and in the matrices of `dealt`, in their order.
 
-        Raises AppraisalError: a leaf is made of another one.
+        With each matrix stands whether it is the transposed leaf. None says that the leaves are not those of `dealt`.
         """
         forms = [*self.masks.values(), *self.leaves["triple"], *self.leaves["share"]]
-        found = [self.tape.nodes[form.node].leaf for form in forms]
-        if len(found) != len(self.tape.leaves):
-            raise AppraisalError(f"integrity: got a tape of {len(self.tape.leaves)} leaves; expected {len(found)}")
-        return found
+        leaves = [self.tape.nodes[form.node].leaf for form in forms]
+        by_key = dict(zip(self.masks, leaves, strict=False))
+        matrices = [(by_key.get(draw.key), turned) for draw, turned in dealt.matrices]
+        rest = [leaf for leaf in leaves if leaf not in {leaf for leaf, _ in matrices}]
+        found = [math.prod(self.tape.leaves[leaf].shape) for leaf in rest]
+        fits = len(leaves) == len(self.tape.leaves) and found == [draw.count for draw in dealt.vector]
+        return (rest, matrices) if fits and None not in dict(matrices) else None
 
     def close_section(self) -> None:
         """Begin the next section, with a tape of its own and the masks that are still in use."""

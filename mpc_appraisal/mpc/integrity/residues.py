@@ -6,28 +6,68 @@
 
 In go uint64 arrays of numpy, and out come the same. A product of matrices is made of products of halves in float64.
 These halves are below 2^16, and a sum of at most INNER products stays below 2^52, so that float64 holds it exactly.
+Large arrays and odd p are left to the compiled loops of `compiled_prime_field` where `kernels` gives them, with the
+same results.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
+from types import ModuleType
 
 import numpy as np
 
+from mpc_appraisal.mpc.ring.kernels import loops
+
 HALF = np.uint64(16)
 LOW = np.uint64(0xFFFF)
+SIGN = np.uint64(1 << 63)
 INNER = 1 << 19  # So many products of two pairs of halves are summed in float64 at most.
+LEAST = 1 << 10  # From so many numbers on, compiled loops are used.
 BLOCK = 1 << 16  # So many numbers of a product are computed at once, which stay in the processor's cache.
+
+
+@lru_cache(maxsize=64)
+def _constants(p: int) -> tuple[np.uint64, ...]:
+    """Return p, 1 / p mod 2^32, 2^32 mod p, 2^64 mod p, and -2^63 mod p."""
+    numbers = p, pow(p, -1, 1 << 32), (1 << 32) % p, (1 << 64) % p, -(1 << 63) % p
+    return tuple(np.uint64(each) for each in numbers)
+
+
+def _compiled(size: int, p: int) -> ModuleType | None:
+    if size < LEAST or p % 2 == 0 or loops(size) is None:
+        return None
+    from mpc_appraisal.mpc.ring import compiled_prime_field
+
+    return compiled_prime_field
 
 
 def reduced(x: np.ndarray, p: int) -> np.ndarray:
     """Return x mod p for any uint64 array x."""
-    return _less_multiple(np.asarray(x), np.uint64(p))
+    x = np.asarray(x)
+    compiled = _compiled(x.size, p)
+    if compiled is None:
+        return _less_multiple(x, np.uint64(p))
+    out, (prime, inverse, one, square, _) = np.empty(x.shape, np.uint64), _constants(p)
+    compiled.residues(_flat(x), np.uint64(0), np.uint64(0), prime, inverse, one, square, out.reshape(-1))
+    return out
 
 
 def residues(x: np.ndarray, p: int) -> np.ndarray:
     """Return x mod p, from 0 to p - 1, for an int64 array x of signed numbers."""
-    return _less_multiple(x, np.int64(p)).view(np.uint64)
+    compiled = _compiled(x.size, p)
+    if compiled is None:
+        return _less_multiple(x, np.int64(p)).view(np.uint64)
+    out, (prime, inverse, one, square, less) = np.empty(x.shape, np.uint64), _constants(p)
+    # A change of the sign bit adds 2^63.
+    compiled.residues(_flat(x).view(np.uint64), SIGN, less, prime, inverse, one, square, out.reshape(-1))
+    return out
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x).reshape(-1)
 
 
 def _less_multiple(x: np.ndarray, prime: np.integer) -> np.ndarray:
@@ -39,7 +79,12 @@ def _less_multiple(x: np.ndarray, prime: np.integer) -> np.ndarray:
 
 def added(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
     """Return a + b mod p, broadcast."""
-    return _below(np.asarray(a + b), p)
+    compiled = _compiled(a.size, p) if a.shape == b.shape else None
+    if compiled is None:
+        return _below(np.asarray(a + b), p)
+    out = np.empty(a.shape, np.uint64)
+    compiled.added(_flat(a), _flat(b), np.uint64(p), out.reshape(-1))
+    return out
 
 
 def negated(a: np.ndarray, p: int) -> np.ndarray:
@@ -54,7 +99,17 @@ def _below(x: np.ndarray, p: int) -> np.ndarray:
 
 def multiplied(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
     """Return a b mod p, elementwise and broadcast."""
-    return reduced(a * b, p)
+    shape = np.broadcast_shapes(np.shape(a), np.shape(b))
+    compiled = _compiled(math.prod(shape), p)
+    if compiled is None:
+        return reduced(a * b, p)
+    out, (prime, inverse, one, square, _) = np.empty(shape, np.uint64), _constants(p)
+    if np.ndim(b) == 0:
+        compiled.scaled(_flat(a), np.uint64(int(b) * int(one) % p), prime, inverse, out.reshape(-1))
+        return out
+    both = (_flat(np.broadcast_to(each, shape)) for each in (a, b))
+    compiled.multiplied(*both, prime, inverse, square, out.reshape(-1))
+    return out
 
 
 def summed(a: np.ndarray, axes: Sequence[int], p: int, keepdims: bool = False) -> np.ndarray:

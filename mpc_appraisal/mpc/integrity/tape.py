@@ -16,8 +16,9 @@ function may be added where `forward` and `backward` of it are transposes of eac
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -247,20 +248,36 @@ class Tape:
             found.append(numbers if leaf.bits == 64 else numbers & np.uint64((1 << leaf.bits) - 1))
         return found
 
-    def _last_uses(self, wanted: Sequence[int]) -> dict[int, int]:
-        """Return the nodes that those `wanted` are made of, and which node uses each of them last."""
+    def reached(self, wanted: Sequence[int]) -> list[int]:
+        """Return the nodes that those `wanted` are made of, in the order of the tape."""
+        return sorted(self._last_uses(wanted, ()))
+
+    def _last_uses(self, wanted: Sequence[int], given: Container[int]) -> dict[int, int]:
+        """Return the nodes that those `wanted` are made of, where some are `given`, and which node uses each last."""
         last = {node: len(self.nodes) for node in wanted}
         for number in range(max(wanted, default=-1), -1, -1):
-            if number in last:
+            if number in last and number not in given:
                 for each in self.nodes[number].inputs:
                     last.setdefault(each, number)
         return last
 
-    def forward(self, wanted: Sequence[int], leaves: Sequence[np.ndarray], p: int) -> list[np.ndarray]:
-        """Return the numbers mod p of the nodes `wanted`, from those of all leaves (see `leaf_numbers`)."""
-        last, values = self._last_uses(wanted), {}
+    def forward(
+        self,
+        wanted: Sequence[int],
+        leaves: Sequence[np.ndarray],
+        p: int,
+        given: Mapping[int, np.ndarray] = MappingProxyType({}),
+    ) -> list[np.ndarray]:
+        """Return the numbers mod p of the nodes `wanted`, from those of all leaves (see `leaf_numbers`).
+
+        The numbers mod p of some nodes may be `given`, which are then not computed.
+        """
+        last, values = self._last_uses(wanted, given), {}
         for number in sorted(last):
             node = self.nodes[number]
+            if number in given:
+                values[number] = given[number]
+                continue
             if node.function is None:
                 values[number] = reduced(leaves[node.leaf], p)
                 continue
@@ -272,13 +289,26 @@ class Tape:
 
     def backward(self, wanted: Sequence[int], cotangents: Sequence[np.ndarray], p: int) -> list[np.ndarray]:
         """Return the cotangents mod p of all leaves, from those of the nodes `wanted`."""
+        return self.backward_to(wanted, cotangents, p, ())[0]
+
+    def backward_to(
+        self, wanted: Sequence[int], cotangents: Sequence[np.ndarray], p: int, stops: Container[int]
+    ) -> tuple[list[np.ndarray], dict[int, np.ndarray]]:
+        """Return the cotangents mod p of all leaves and of the nodes `stops`, which take none to what they are made of.
+
+        A node of `stops` that no node of `wanted` is made of has none.
+        """
         pending: dict[int, np.ndarray] = {}
-        found = [None] * len(self.leaves)
+        found: list[np.ndarray | None] = [None] * len(self.leaves)
+        at_stops = {}
         for number, cotangent in zip(wanted, cotangents, strict=True):
             self._accumulate(pending, number, cotangent, p)
         for number in range(max(wanted, default=-1), -1, -1):
             cotangent, node = pending.pop(number, None), self.nodes[number]
             if cotangent is None:
+                continue
+            if number in stops:
+                at_stops[number] = cotangent
                 continue
             if node.function is None:
                 found[node.leaf] = np.ascontiguousarray(cotangent)
@@ -286,10 +316,8 @@ class Tape:
             shapes = [self.nodes[k].shape for k in node.inputs]
             for each, part in zip(node.inputs, node.function.backward(p, cotangent, shapes), strict=True):
                 self._accumulate(pending, each, part, p)
-        return [
-            np.zeros(leaf.shape, np.uint64) if part is None else part
-            for leaf, part in zip(self.leaves, found, strict=True)
-        ]
+        zeros = (np.broadcast_to(np.uint64(0), leaf.shape) for leaf in self.leaves)
+        return [zero if part is None else part for zero, part in zip(zeros, found, strict=True)], at_stops
 
     @staticmethod
     def _accumulate(pending: dict[int, np.ndarray], number: int, part: np.ndarray, p: int) -> None:

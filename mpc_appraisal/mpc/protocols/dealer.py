@@ -41,6 +41,7 @@ to its owner.
 | wins id sizes | planes of both, by xor | products of their bits and a kept mask (see `group_maximum`) |
 | gated_power id rate mantissa | a plane of both, by xor | results of `power` times 1 - s, and times s, for its bits s |
 | apply functions shape bits | none, but both owners' shares of permuted z | the functions of z: see `permutation` |
+| dense id | none | none: a private matrix enters the owners' messages by more than products |
 | settle id shape | r of each owner, kept | none |
 | keep id shape | r of each owner | none: r is what later messages depend on, in place of what the shares are made of |
 | drop_kept | none | none: no r of `keep` is used after the next check |
@@ -193,6 +194,16 @@ class Dealer(GateDealer):
         """Keep the rows `indices` of the mask `base` under the new id `key`."""
         self._kept[key], self._rings[key] = self._kept[base].rows(indices), self._rings[base]
         self._selected.setdefault(base, []).append(key)
+        return self._dense(base)
+
+    def dense(self, key: int) -> Results:
+        """Note that a private matrix enters the owners' messages by more than products."""
+        self._checked_draws()
+        return self._dense(key)
+
+    def _dense(self, key: int) -> Results:
+        for draws in self._draws:
+            draws.dense(key)
         return []
 
     def free(self, key: int) -> Results:
@@ -208,7 +219,10 @@ class Dealer(GateDealer):
         """Share the matrix product of two kept masks, of which the left one may be transposed."""
         opened = self._opening_masks.get(right)
         values, bits = (self._kept[right].values, self._rings[right]) if opened is None else (opened.value, opened.bits)
-        return [(self._kept[left].product(values, bool(transposed)), min(self._rings[left], bits))]
+        found = self._kept[left].product(values, bool(transposed))
+        for draws in self._draws:
+            draws.product(left, right, bool(transposed), *found.shape)
+        return [(found, min(self._rings[left], bits))]
 
     def mul(self, shape_x: list[int], shape_y: list[int]) -> Results:
         """Share the elementwise product of two masks, broadcast."""
@@ -314,7 +328,7 @@ REQUESTS: dict[str, Callable[..., Results]] = {
         "mask", "rows", "free", "product", "mul", "square", "inner", "truncate",
         "open", "cross", "matmul", "power", "scale", "forget",
         "bilinear", "conjunction", "bit", "compare", "levels", "waves", "bits", "difference", "wins", "gated_power",
-        "apply", "settle", "keep", "drop_kept", "check", "show",
+        "apply", "dense", "settle", "keep", "drop_kept", "check", "show",
     )
 }  # fmt: skip
 REQUESTS["mark"] = lambda dealer: []

@@ -28,6 +28,7 @@ from mpc_appraisal.mpc.ring.prg import Stream
 
 OCTET = 8
 WHOLE = 64
+WORTH = 4  # A matrix saves n d k multiplications, and takes so many times n k + n d + d k at most.
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Draw:
         bits: each number is in [0, 2^bits); 1 for packed bits.
         start: how many bytes of the stream come before.
         message: the correction that the numbers are; None where they are read from the stream.
+        key: the dealer's key of a private matrix; None for other numbers.
     """
 
     purpose: str
@@ -47,6 +49,7 @@ class Draw:
     bits: int
     start: int = 0
     message: torch.Tensor | None = None
+    key: int | None = None
 
     @property
     def count(self) -> int:
@@ -73,6 +76,30 @@ class Draw:
         return Stream(key, self.purpose, self.start).octets((math.prod(self.shape) * size,))
 
 
+@dataclass(frozen=True)
+class Dealt:
+    """What messages of one owner in a section may depend on.
+
+    Attributes:
+        vector: The draws whose numbers are looked at one by one, in order.
+        matrices: The masks of private matrices that enter messages by products with thin matrices alone, in order, and
+            whether the transposed mask has these products.
+    """
+
+    vector: tuple[Draw, ...]
+    matrices: tuple[tuple[Draw, bool], ...]
+
+    @property
+    def length(self) -> int:
+        """Return how many numbers the vector has."""
+        return sum(draw.count for draw in self.vector)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Return the shapes of the matrices."""
+        return tuple((draw.shape[1], draw.shape[0]) if turned else draw.shape for draw, turned in self.matrices)
+
+
 class Draws:
     """What was dealt to one owner since the last check, and the masks of its private matrices that are in use.
 
@@ -88,14 +115,16 @@ class Draws:
         self.others: dict[int, Draw] = {}
         self._freed: set[int] = set()
         self._kept: set[int] = set()
+        self._columns: dict[tuple[int, bool], int] = {}  # of what a mask, transposed or not, is multiplied by
+        self._dense: set[int] = set()  # masks that enter more than products
         self._section: dict[str, list[Draw]] = {"triple": [], "share": []}
 
     def mask(self, key: int, own: bool, shape: Sequence[int], bits: int = WHOLE) -> None:
         """Enter the mask of a private matrix, which is drawn next where it is this owner's `own`."""
         if own:
-            self.masks[key] = Draw("mask", tuple(shape), bits, self.streams["mask"].position)
+            self.masks[key] = Draw("mask", tuple(shape), bits, self.streams["mask"].position, key=key)
         else:
-            self.others[key] = Draw("mask", tuple(shape), bits)
+            self.others[key] = Draw("mask", tuple(shape), bits, key=key)
 
     def settle(self, key: int, shape: Sequence[int], kept: bool = False) -> None:
         """Enter the masks of a result, of which each owner draws its own next.
@@ -124,20 +153,42 @@ class Draws:
         if draw.purpose in self._section:
             self._section[draw.purpose].append(draw)
 
-    def all(self) -> list[Draw]:
-        """Return what messages of this section may depend on: masks, draws for gates, and shares, each in order."""
-        return [*self.masks.values(), *self._section["triple"], *self._section["share"]]
+    def product(self, left: int, right: int, turned: bool, rows: int, columns: int) -> None:
+        """Enter a product X R, or X' R if `turned`, (rows, columns), of matrices by their masks' keys.
 
-    def all_of_other(self) -> list[Draw]:
-        """Return the same of the other owner, of the right shapes, without the places of its numbers."""
-        return [*self.others.values(), *self._section["triple"], *self._section["share"]]
+        `right` is no key of a mask where R is shared.
+        """
+        for key, transposed, count in ((left, turned, columns), (right, True, rows)):
+            self._columns[key, transposed] = self._columns.get((key, transposed), 0) + count
+
+    def dense(self, key: int) -> None:
+        """Say that a mask enters messages of this section by more than products."""
+        self._dense.add(key)
+
+    def dealt(self, own: bool = True) -> Dealt:
+        """Return what messages of this section may depend on: masks, draws for gates, and shares, each in order.
+
+        With `own` false this is about the other owner's messages. Its shapes are right, and no numbers can be read.
+        """
+        masks = self.masks if own else self.others
+        turns = {key: [turned for turned in (False, True) if (key, turned) in self._columns] for key in masks}
+        thin = {key for key, draw in masks.items() if key not in self._dense and turns[key] and self._worth(key, draw)}
+        vector = [draw for key, draw in masks.items() if key not in thin]
+        matrices = [(draw, turned) for key, draw in masks.items() if key in thin for turned in turns[key]]
+        return Dealt((*vector, *self._section["triple"], *self._section["share"]), tuple(matrices))
+
+    def _worth(self, key: int, draw: Draw) -> bool:
+        n, d = draw.shape
+        k = min(self._columns[key, turned] for turned in (False, True) if (key, turned) in self._columns)
+        return n * d * k > WORTH * (n * k + n * d + d * k)
 
     def close_section(self) -> None:
         """Begin the next section."""
         for key in self._freed:
             self.masks.pop(key, None)
             self.others.pop(key, None)
-        self._freed.clear()
+        for record in (self._freed, self._columns, self._dense):
+            record.clear()
         for drawn in self._section.values():
             drawn.clear()
 

@@ -280,7 +280,15 @@ class Engine:
         """
         key, listed = self.new_key(), indices.tolist()
         self.ask_dealer("rows", key, base.key, listed)
+        if self.draws is not None:
+            self.draws.dense(base.key)
         return base.rows(key, listed)
+
+    def use_in_sums(self, masked: Masked) -> None:
+        """Say, where messages are checked, that a private matrix enters more than products."""
+        if self.draws is not None:
+            self.ask_dealer("dense", masked.key)
+            self.draws.dense(masked.key)
 
     def free(self, masked: Masked) -> None:
         """Drop a masked matrix here, and its mask at the dealer too, with all rows that were selected from it there."""
@@ -301,6 +309,8 @@ class Engine:
         """
         self.ask_dealer("product", left.key, right.key, int(transposed))
         shape = (left.shape[1] if transposed else left.shape[0], right.shape[1])
+        if self.draws is not None:
+            self.draws.product(left.key, right.key, transposed, *shape)
         if self.me == left.owner:  # This owner knows X and W - B.
             local = left.clear.product(right.difference.values, transposed)
         else:  # This owner knows B and X - A.

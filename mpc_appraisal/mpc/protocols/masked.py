@@ -212,6 +212,8 @@ def private_product(engine: Engine, left: Masked, right: torch.Tensor, transpose
     (opened,) = open_all(engine, MaskedOpening(right, 0, left.bits, left.bits, 0))
     engine.ask_dealer("product", left.key, opened.key, int(transposed))
     shape = (left.shape[1] if transposed else left.shape[0], right.shape[1])
+    if engine.draws is not None:
+        engine.draws.product(left.key, opened.key, transposed, *shape)
     # Numbers of 32 bits are multiplied mod 2^32.
     delta, mask = (each.to(torch.int32) if left.bits == 32 else each for each in (opened.delta, opened.mask))
     out = -left.public.product(mask, transposed) - engine.dealer_share(shape, left.bits)

@@ -258,6 +258,10 @@ class _Measure:
         self._keep(self.opening_masks, key, checked_shape(shape), 2)
         return 2 * math.prod(checked_shape(shape))
 
+    def dense(self, key: Any) -> int:
+        self._key(key)
+        return 0
+
     def keep(self, key: Any, shape: Any) -> int:
         self._key(key)
         return 2 * math.prod(checked_shape(shape))

@@ -114,6 +114,8 @@ class PrivateTensor(LimitedTensor):
         """
         engine = self.context.engine
         masked = PrivateTensor.masked(self, bits, 64, along=True) if engine.affine else None
+        if masked is not None:
+            engine.use_in_sums(masked)
         if self.mine:
             share = self.ring(bits) if masked is None else masked.clear.values.to(torch.int64)
         else:

@@ -5,7 +5,8 @@ p^4 elements is four numbers, and a vector (4, n) of such elements is stored coo
 
 A product of two numbers has 62 bits, so that four of them fit into 64 bits without a reduction. Sums of many products
 are kept as the sums of their lower and upper 32 bits. `_reduced` is Montgomery's reduction: it returns t / 2^32 mod p
-for t below 2^34 p, hence the constants in these loops carry a factor 2^32. A loop may be added, with plain code in
+for t below 2^34 p, hence the constants in these loops carry a factor 2^32. The loops on uint64 take any odd p below
+2^31. A loop may be added, with plain code in
 `prime_field` that gives the same numbers.
 """
 
@@ -18,6 +19,7 @@ from mpc_appraisal.mpc.ring.compiled import loop
 
 LOW = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
+ROWS, COLUMNS = 16, 128  # So many rows and columns of a matrix are combined at once.
 inlined = nb.njit(inline="always")
 
 
@@ -38,12 +40,37 @@ def _less(b, a, p):
 
 
 @loop
-def residues(values, p, inverse, one, square, out):
-    """Write values (uint64) mod p; one and square are 2^32 and 2^64 mod p."""
+def residues(values, flip, shift, p, inverse, one, square, out):
+    """Write (values ^ flip) + shift mod p, for values of uint64; one and square are 2^32 and 2^64 mod p, shift < p."""
     for i in range(len(values)):
-        v = values[i]
+        v = values[i] ^ flip
+        # The reduction divides by 2^32, hence the upper half takes 2^64 and the lower one 2^32.
         r = _reduced((v & LOW) * one, p, inverse) + _reduced((v >> HALF) * square, p, inverse)
+        r = (r - np.int64(p) if r >= np.int64(p) else r) + np.int64(shift)
         out[i] = r - np.int64(p) if r >= np.int64(p) else r
+
+
+@loop
+def multiplied(a, b, p, inverse, square, out):
+    """Write a b mod p, for uint64 numbers below p; square is 2^64 mod p."""
+    for i in range(len(a)):
+        r = np.uint64(_reduced((a[i] & LOW) * (b[i] & LOW), p, inverse))
+        out[i] = _reduced((r & LOW) * square, p, inverse)
+
+
+@loop
+def scaled(a, factor, p, inverse, out):
+    """Write a times a factor mod p, for uint64 numbers below p, where `factor` is the factor times 2^32."""
+    for i in range(len(a)):
+        out[i] = _reduced((a[i] & LOW) * factor, p, inverse)
+
+
+@loop
+def added(a, b, p, out):
+    """Write a + b mod p, for uint64 numbers below p."""
+    for i in range(len(a)):
+        t = np.int64(a[i] + b[i]) - np.int64(p)
+        out[i] = t + np.int64(p) if t < 0 else t
 
 
 @loop
@@ -163,6 +190,77 @@ def later_fold(v, half, x, p, inverse, out):
         o2[i] = r - s if r >= s else r
         r = _reduced(x30 * d0 + x31 * d1 + x32 * d2 + x33 * d3, p, inverse) + np.int64(a3)
         o3[i] = r - s if r >= s else r
+
+
+# -- combinations of rows and columns -----------------------------------------------------------------------------
+@inlined
+def _term(low, high, e, f):
+    """Return e low + f high, which is below 2^64 for e, f < 2^31 and halves of 32 bits."""
+    return np.uint64(e) * low + np.uint64(f) * high
+
+
+@loop
+def combined_rows(values, flip, e, f, low, high):
+    """Add sum_i e_i values[i] to low + 2^32 high (4, d); values (n, d) are uint64, e and f = 2^32 e are (4, n) mod p.
+
+    The bit of `flip` is changed in every value first. A block of values stays in the processor's cache for all four
+    coordinates. A loop writes to two arrays only, since LLVM makes no vectors where it has to compare more addresses.
+    """
+    n, d = values.shape
+    for left in range(0, d, COLUMNS):
+        right = min(d, left + COLUMNS)
+        for top in range(0, n, ROWS):
+            end = min(n, top + ROWS)
+            whole = top + (end - top) // 2 * 2
+            for c in range(4):
+                lows, highs = low[c, left:right], high[c, left:right]
+                for i in range(top, whole, 2):
+                    first, second = values[i, left:right], values[i + 1, left:right]
+                    e0, f0, e1, f1 = e[c, i], f[c, i], e[c, i + 1], f[c, i + 1]
+                    for j in range(right - left):
+                        v, w = first[j] ^ flip, second[j] ^ flip
+                        s, t = _term(v & LOW, v >> HALF, e0, f0), _term(w & LOW, w >> HALF, e1, f1)
+                        lows[j] += (s & LOW) + (t & LOW)
+                        highs[j] += (s >> HALF) + (t >> HALF)
+                for i in range(whole, end):
+                    for j in range(right - left):
+                        v = values[i, left + j] ^ flip
+                        s = _term(v & LOW, v >> HALF, e[c, i], f[c, i])
+                        lows[j] += s & LOW
+                        highs[j] += s >> HALF
+
+
+@loop
+def combined_columns(values, flip, e, f, low, high):
+    """Add sum_j e_j values[:, j] to low + 2^32 high (4, n), where e and f are (4, d), as in `combined_rows`."""
+    e0, e1, e2, e3, f0, f1, f2, f3 = e[0], e[1], e[2], e[3], f[0], f[1], f[2], f[3]
+    zero = np.uint64(0)
+    for i in range(values.shape[0]):
+        row = values[i]
+        l0, l1, l2, l3, h0, h1, h2, h3 = zero, zero, zero, zero, zero, zero, zero, zero
+        for j in range(values.shape[1]):
+            v = row[j] ^ flip
+            a, b = v & LOW, v >> HALF
+            s = _term(a, b, e0[j], f0[j])
+            l0 += s & LOW
+            h0 += s >> HALF
+            s = _term(a, b, e1[j], f1[j])
+            l1 += s & LOW
+            h1 += s >> HALF
+            s = _term(a, b, e2[j], f2[j])
+            l2 += s & LOW
+            h2 += s >> HALF
+            s = _term(a, b, e3[j], f3[j])
+            l3 += s & LOW
+            h3 += s >> HALF
+        low[0, i] += l0
+        low[1, i] += l1
+        low[2, i] += l2
+        low[3, i] += l3
+        high[0, i] += h0
+        high[1, i] += h1
+        high[2, i] += h2
+        high[3, i] += h3
 
 
 # -- subsets -------------------------------------------------------------------------------------------------------

@@ -9,14 +9,17 @@ takes two vectors w and rho of n elements to vectors of half = ceil(n / 2) eleme
     g(x) = <w(x), rho(x)>,   v(x) = v[:half] + x (v[half:] - v[:half]),   <w, rho> = g(0) + g(1)
 
 `round_sums` returns g(0) and the leading coefficient of g, and `folded` returns v(x). In the first round the vectors
-are in F_p; a challenge x is always in F_p^4. Vectors in F_p are uint32 (n,), those in F_p^4 are uint32 (4, n). A single
-element of F_p^4 is a tuple of four Python integers. The compiled loops of `compiled_prime_field` are used where
-`kernels` gives them, and numpy otherwise, with the same results.
+are in F_p; a challenge x is always in F_p^4. Where rows of k elements are folded in place of single elements, `half`
+is k ceil(n / 2). Folding is linear: n rows that are folded to one by challenges x_1, x_2, ... become the sum of e_i
+times row i, for the e of `fold_factors`, and `combined` computes that sum from the rows. Vectors in F_p are uint32
+(n,), those in F_p^4 are uint32 (4, n). A single element of F_p^4 is a tuple of four Python integers. The compiled loops
+of `compiled_prime_field` are used where `kernels` gives them, and numpy otherwise, with the same results.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from types import ModuleType
 
 import numpy as np
@@ -26,6 +29,7 @@ from mpc_appraisal.mpc.ring.prg import Stream
 
 Element = tuple[int, int, int, int]
 DEGREE = 4
+BLOCK = 1 << 12
 LOWEST, HIGHEST = 1 << 30, 1 << 31  # every prime lies between these
 WITNESSES = (2, 3, 5, 7)  # for these bases, Miller-Rabin is a proof below 3,215,031,751 (Jaeschke 1993)
 ZERO: Element = (0, 0, 0, 0)
@@ -134,8 +138,7 @@ class Field:
             return (values % self._p).astype(np.uint32)
         out = np.empty(len(values), np.uint32)
         one, square = (np.uint64((1 << bits) % self.p) for bits in (32, 64))
-        # The loop divides by 2^32 once, hence the upper halves take 2^64 and the lower ones 2^32.
-        compiled.residues(values, self._p, self._inverse, one, square, out)
+        compiled.residues(values, np.uint64(0), np.uint64(0), self._p, self._inverse, one, square, out)
         return out
 
     def dot(self, a: np.ndarray, b: np.ndarray) -> int:
@@ -151,9 +154,9 @@ class Field:
         """Return the sums of products whose lower and upper halves were summed apart."""
         return [(int(low) + (int(high) << 32)) % self.p for low, high in sums.reshape(-1, 2)]
 
-    def round_sums(self, w: np.ndarray, rho: np.ndarray) -> tuple[Element, Element]:
+    def round_sums(self, w: np.ndarray, rho: np.ndarray, half: int | None = None) -> tuple[Element, Element]:
         """Return g(0) and the leading coefficient of g, for vectors both in F_p or both in F_p^4."""
-        half = (w.shape[-1] + 1) // 2
+        half = (w.shape[-1] + 1) // 2 if half is None else half
         compiled = _compiled(w.size)
         if compiled is None:
             return self._plain_products(w[..., :half], rho[..., :half]), self._plain_products(
@@ -185,9 +188,9 @@ class Field:
                 raw[i + j] += product(a[i], b[j])
         return self._of_coefficients(raw)
 
-    def folded(self, v: np.ndarray, x: Element, more: int = 0) -> np.ndarray:
+    def folded(self, v: np.ndarray, x: Element, more: int = 0, half: int | None = None) -> np.ndarray:
         """Return v(x) in F_p^4, uint32 (4, half + more), for v in F_p or F_p^4; the last `more` elements are 0."""
-        half = (v.shape[-1] + 1) // 2
+        half = (v.shape[-1] + 1) // 2 if half is None else half
         out = np.empty((DEGREE, half + more), np.uint32)
         out[:, half:] = 0
         compiled = _compiled(v.size)
@@ -211,3 +214,63 @@ class Field:
         for k in range(len(starts)):
             out[k] = out[k] + starts[k, :half]
         return (np.stack(out) % self._p).astype(np.uint32)
+
+    def sum(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Return a + b for vectors."""
+        return ((a.astype(np.uint64) + b) % self._p).astype(np.uint32)
+
+    # -- rows that are folded to one ---------------------------------------------------------------------------------
+    def scaled(self, v: np.ndarray, x: Element) -> np.ndarray:
+        """Return x v for a vector v in F_p^4."""
+        rows = np.array(self.matrix(x), np.uint64)
+        # Four products of 62 bits fit into 64 bits.
+        return np.stack([(row[:, None] * v).sum(axis=0, dtype=np.uint64) % self._p for row in rows]).astype(np.uint32)
+
+    def fold_factors(self, n: int, challenges: Sequence[Element]) -> np.ndarray:
+        """Return e in F_p^4, (4, n), such that n rows r_i, folded by the challenges, are the sum of e_i r_i."""
+        sizes = [n]
+        for _ in challenges:
+            sizes.append((sizes[-1] + 1) // 2)
+        if sizes[-1] != 1:
+            raise ValueError(f"challenges: got {len(challenges)}; expected as many as fold {n} rows to one")
+        found = np.array([[1], [0], [0], [0]], np.uint32)
+        for x, size in zip(reversed(challenges), reversed(sizes[:-1]), strict=True):
+            upper = self.scaled(found, x)
+            lower = ((found.astype(np.uint64) + self._p - upper) % self._p).astype(np.uint32)
+            found = np.concatenate([lower, upper], axis=1)[:, :size]
+        return found
+
+    def combined(self, e: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the sum of e_i rows_i in F_p^4, (4, d), for e (4, n) and whole numbers `rows` (n, d).
+
+        `rows` are uint64, or int64 with the signed numbers that these are, and are read fastest where they, or their
+        transpose, are contiguous.
+        """
+        signed, compiled, e = rows.dtype == np.int64, _compiled(4 * rows.size), np.ascontiguousarray(e)
+        if compiled is None:
+            return self._plain_combined(e, (rows % rows.dtype.type(self.p)).astype(np.uint64))
+        flip = np.uint64(1 << 63 if signed else 0)
+        high_e = (e * np.uint64((1 << 32) % self.p) % self._p).astype(np.uint32)
+        sums = np.zeros((2, DEGREE, rows.shape[1]), np.uint64)
+        if rows.T.flags.c_contiguous and not rows.flags.c_contiguous:
+            compiled.combined_columns(rows.T.view(np.uint64), flip, e, high_e, *sums)
+        else:
+            compiled.combined_rows(np.ascontiguousarray(rows).view(np.uint64), flip, e, high_e, *sums)
+        low, high = sums % self._p
+        found = (low + high * np.uint64((1 << 32) % self.p)) % self._p
+        if signed:  # 2^63 was added to every number
+            added = np.array([int(each.sum(dtype=np.uint64)) * (1 << 63) % self.p for each in e], np.uint64)
+            found = (found + self._p - added[:, None]) % self._p
+        return found.astype(np.uint32)
+
+    def _plain_combined(self, e: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return `combined` for rows mod p: products of halves of 16 bits, of which float64 holds BLOCK sums."""
+        of_e, of_rows = ([(each >> each.dtype.type(16)), each & each.dtype.type(0xFFFF)] for each in (e, rows))
+        halves = np.concatenate(of_e).astype(np.float64)
+        total = np.zeros((2 * DEGREE, rows.shape[1]), np.uint64)
+        for start in range(0, len(rows), BLOCK):
+            block = slice(start, start + BLOCK)
+            upper, lower = (halves[:, block] @ half[block].astype(np.float64) for half in of_rows)
+            total += (upper.astype(np.uint64) % self._p * np.uint64(1 << 16) + lower.astype(np.uint64)) % self._p
+        total %= self._p
+        return ((total[:DEGREE] * np.uint64(1 << 16) + total[DEGREE:]) % self._p).astype(np.uint32)
