@@ -8,7 +8,7 @@ documentation's list are made of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mpc_appraisal.appraisal.plan import HELD_ROWS, Plan
@@ -46,8 +46,8 @@ class Coverage:
     @property
     def words(self) -> str:
         """What has to be stated for an appraisal that is covered."""
-        methods = " or ".join(each.name for each in self.methods)
-        engines, releases = " or ".join(self.engines), " or ".join(self.releases)
+        methods = _either([each.name for each in self.methods])
+        engines, releases = _either(self.engines), _either(self.releases)
         sizes = f"candidates of {self.rows} rows at most"
         return f"session.engine={engines}, appraisal={methods}, release={releases}, and {sizes}"
 
@@ -58,6 +58,10 @@ COVERED = Coverage(
     ("value", "bit", "best", "dp"),
     HELD_ROWS,
 )
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def check_covered(plan: Plan, facts: Mapping[str, Facts] | None = None) -> None:

@@ -10,7 +10,10 @@ from processes import DATA_OWNER, DEALER, MODEL_OWNER, ROLES
 from test_cost import command
 
 from mpc_appraisal import appraise
+from mpc_appraisal.appraisal import covered
 from mpc_appraisal.appraisal.cost import estimate, table
+from mpc_appraisal.appraisal.covered import Coverage
+from mpc_appraisal.appraisal.plan import HELD_ROWS
 from mpc_appraisal.appraisal.sessions import Spawn
 from mpc_appraisal.common.errors import InputError
 from mpc_appraisal.common.roles import INTEGRITY, TRUST_CHECKED
@@ -78,6 +81,8 @@ def test_work_counts_what_is_dealt_since_the_last_check_and_masks_that_are_kept(
 
     assert checks(script) == [20 + 3]
     assert checks(again) == [20 + 3, 20 + 2 + 0]
+    kept = [["mark"], ["keep", 4, [6]], ["check", [64]], ["mul", [2]], ["drop_kept"], ["check", [64]], ["check", [64]]]
+    assert checks([*kept, ["mark"]]) == [6 + (6 + 2)]
 
 
 def test_the_command_says_what_the_check_adds(monkeypatch, capsys):
@@ -110,6 +115,7 @@ def test_without_the_check_the_command_says_what_it_said(monkeypatch, capsys):
 
 
 def test_what_is_not_covered_has_no_estimate(monkeypatch, capsys):
+    monkeypatch.setattr(covered, "COVERED", Coverage(("fast",), (Influence, GradientNorm), ("value",), HELD_ROWS))
     for methods, options in (([Finetuning()], {}), (METHODS, {"release": Bit()}), (METHODS, {"engine": "rtas"})):
         with pytest.raises(InputError, match=f"^{INTEGRITY}: got on with "):
             estimate(methods, FACTS, 1, 12.0, integrity=True, **options)

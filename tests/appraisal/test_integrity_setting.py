@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,9 @@ import yaml
 from test_differences import Met
 
 from mpc_appraisal import Influence, appraise, transformations
+from mpc_appraisal.appraisal import covered
 from mpc_appraisal.appraisal.api import _plan
-from mpc_appraisal.appraisal.covered import COVERED, check_covered
+from mpc_appraisal.appraisal.covered import COVERED, Coverage, check_covered
 from mpc_appraisal.appraisal.plan import HELD_ROWS
 from mpc_appraisal.appraisal.program import program
 from mpc_appraisal.appraisal.sessions import Join, Spawn, _with
@@ -22,7 +24,7 @@ from mpc_appraisal.common.errors import DisagreementError, InputError
 from mpc_appraisal.common.provenance import config_hash
 from mpc_appraisal.common.roles import INTEGRITY
 from mpc_appraisal.marketplace.api import run_market
-from mpc_appraisal.methods import ALL, Facts, GradientNorm, InfluenceError, as_methods
+from mpc_appraisal.methods import Facts, GradientNorm, as_methods
 from mpc_appraisal.mpc.backends.registry import ENGINES, dry_session
 from mpc_appraisal.mpc.backends.settings import INTEGRITY_DEFAULTS, SpawnSettings, checks_messages
 from mpc_appraisal.mpc.session import agree
@@ -146,9 +148,9 @@ def test_a_record_states_it_by_a_name_that_stays():
 
 # ---- what is not covered ----
 
-UNCOVERED = {
-    "session.engine=rtas": plan(engine="rtas"),
-    "session.engine=stock": plan(engine="stock"),
+FEW = Coverage(("fast",), (Influence, GradientNorm), ("value",), HELD_ROWS)
+ENGINES_WITHOUT = {f"session.engine={engine}": plan(engine=engine) for engine in ("rtas", "stock")}
+UNCOVERED = ENGINES_WITHOUT | {
     "appraisal=finetuning": plan("finetuning"),
     "appraisal=mlp_finetuning": plan("mlp_finetuning"),
     "appraisal=influence_error": plan(["influence", "influence_error"]),
@@ -160,24 +162,45 @@ UNCOVERED = {
 }
 
 
-@pytest.mark.parametrize("case", UNCOVERED)
-def test_what_is_not_covered_is_refused_with_what_is(case):
-    words = rf"^{INTEGRITY}: got on with {case}; expected off, or what the check of messages covers: {COVERED.words}$"
+@pytest.fixture()
+def few(monkeypatch):
+    """As if the check covered few methods and one release."""
+    monkeypatch.setattr(covered, "COVERED", FEW)
+
+
+def refused(case: str, covers: Coverage) -> None:
+    words = rf"^{INTEGRITY}: got on with {case}; expected off, or what the check of messages covers: {covers.words}$"
     with pytest.raises(InputError, match=words) as error:
         check_supported(UNCOVERED[case])
     assert error.value.public == f"bad input in {INTEGRITY}"
     check_supported(replace(UNCOVERED[case], integrity=False))
 
 
-def test_the_words_name_all_that_is_covered_and_nothing_else():
-    assert COVERED.rows == HELD_ROWS and f"candidates of {HELD_ROWS} rows at most" in COVERED.words
+@pytest.mark.parametrize("case", UNCOVERED)
+def test_what_is_not_covered_is_refused_with_what_is(few, case):
+    refused(case, FEW)
+
+
+@pytest.mark.parametrize("case", ENGINES_WITHOUT)
+def test_an_engine_without_the_check_is_refused(case):
+    refused(case, COVERED)
+
+
+def test_the_words_name_all_that_is_covered():
+    assert FEW.words == (
+        "session.engine=fast, appraisal=influence or gradient_norm, release=value, and candidates of 32768 rows at most"
+    )
+    assert replace(FEW, releases=("value", "bit", "dp")).words.count("release=value, bit or dp, and") == 1
     for engine in ENGINES:
-        assert (engine in COVERED.words) == (engine in COVERED.engines)
-    assert "appraisal=influence or gradient_norm," in COVERED.words and "release=value," in COVERED.words
-    for method in (Influence, GradientNorm):
-        check_covered(plan(method()), {"a": replace(FACTS, rows=HELD_ROWS)})
-    assert {m for m in ALL if m in COVERED.methods} == {Influence, GradientNorm}
-    assert InfluenceError not in COVERED.methods
+        assert (f"engine={engine}," in COVERED.words) == (engine in COVERED.engines)
+    for method in COVERED.methods:
+        assert re.search(rf"(appraisal=|, | or ){method.name}(,| or )", COVERED.words)
+    assert all(re.search(rf"(release=|, | or ){kind}(,| or )", COVERED.words) for kind in COVERED.releases)
+
+
+def test_the_least_that_the_project_promises_is_covered():
+    for method in (Influence(), GradientNorm()):
+        check_covered(plan(method), {"a": replace(FACTS, rows=HELD_ROWS)})
 
 
 def test_a_method_that_derives_from_a_covered_one_is_another_method():
@@ -188,16 +211,15 @@ def test_a_method_that_derives_from_a_covered_one_is_another_method():
         check_covered(plan(Mine()))
 
 
-@pytest.mark.parametrize("engine", COVERED.engines)
-def test_a_candidate_of_too_many_rows_is_refused_before_anything_is_computed(engine):
-    dry, large = dry_session(engine, "model_owner"), replace(FACTS, rows=HELD_ROWS + 1)
+def test_a_candidate_of_too_many_rows_is_refused_before_anything_is_computed():
+    dry, large = dry_session("fast", "model_owner", True), replace(FACTS, rows=HELD_ROWS + 1)
     words = f"^{INTEGRITY}: got on with the {HELD_ROWS + 1} rows of 'b'; expected off, or .*{COVERED.words}$"
     with pytest.raises(InputError, match=words):
         program(dry, plan(), {}, {}, {"a": FACTS, "b": large}, 16.0, lambda event: None)
     assert dry.script == [] and dry.meter.cost().bytes_sent == 0
 
 
-def test_python_refuses_before_it_starts_processes(monkeypatch):
+def test_python_refuses_before_it_starts_processes(few, monkeypatch):
     from mpc_appraisal.appraisal import sessions
 
     monkeypatch.setattr(sessions, "launch", lambda *arguments: pytest.fail("a process was started"))

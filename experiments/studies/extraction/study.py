@@ -3,8 +3,9 @@
 The attack is mpc_appraisal's attacks.extraction, on scikit-learn's digits (10 classes) and on MNIST's zeros and ones.
 First without controls on the private protocol with three processes; then between organisations with the controls that
 they have by default; then by the plaintext formula under single controls: a minimum number of rows, a cap on
-appraisals, noise on the opened norm; and beside it the attacker's own model, trained without any appraisal. --small
-leaves out MNIST and the private runs without controls. The seeds draw the noise.
+appraisals, noise on the opened norm; and beside it the attacker's own model, trained without any appraisal. Last comes
+what owners gain that depart from the protocol, with the check of messages and without it. --small leaves out MNIST and
+the private runs without controls. The seeds draw the noise.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from experiments.harness.plots import BLUE, GREY, ORANGE, blank, logarithmic, pl
 from experiments.harness.records import ABOUT, Row, read_rows, select, write_rows
 from experiments.harness.run import Run, Study
 from experiments.harness.size import Size
-from experiments.studies.extraction import controls
+from experiments.studies.extraction import cheats, controls
 from experiments.studies.extraction.controls import (
     ALONE,
     BIT,
@@ -48,7 +49,7 @@ class ExtractionStudy(Study):
     name = "extraction"
     summary = "model extraction through appraisals, and which controls stop it"
     text = __doc__
-    parts = ("whole", "guards", "own", "cap", "noise")
+    parts = ("whole", "guards", "own", "cap", "noise", "cheats")
     seeds = (3, 3)
 
     def jobs(self, size: Size) -> list[Job]:
@@ -57,6 +58,7 @@ class ExtractionStudy(Study):
         attack, told = controls.attack_controls, (size.seeds, size.small)
         found += [Job(f"guards-{name.replace('/', '')}", attack, (name, *told)) for name in names]
         found += [Job("padded", padded, ()), Job("own", own, (names,)), Job("cap", capped, (names,))]
+        found.append(Job("cheats", cheats.cheats, ()))
         return [*found, Job("noise", noises, (size.pick((1,), (1, 4, 16, 64, 256)), size.seeds))]
 
     def measure(self, run: Run) -> None:
@@ -105,13 +107,14 @@ PARTS = ("guards", "whole", "own", "cap", "noise")
 KEYS = ABOUT | {"guard", "data", "session", "directions", "appraisals", "answered", "refusal", "rows", "sigma",
                 "agreement", "probability_error", "seconds", "features", "classes", "held_out", "chance",
                 "noise_seeds"}  # fmt: skip
+OF_CHEATS = ABOUT | {"cheat", "by", "checked", "truth", "gained", "refusal", "error", "cells", "data", "rows"}
 NUMBERS = {"left": [20, 50, 100, 200, 650], "right": [650, 2600, 10400, 41600, 166400]}
 Parts = dict[str, list[Row]]
 
 
 def render_report(folder: Path) -> Page:
     """Write extraction.md, extraction.html and the figure beside extraction.jsonl."""
-    about, rows = read_rows(folder / "extraction.jsonl", dict.fromkeys(PARTS, KEYS))
+    about, rows = read_rows(folder / "extraction.jsonl", dict.fromkeys(PARTS, KEYS) | {"cheats": OF_CHEATS})
     parts = {part: select(rows, part=part) for part in PARTS}
     if absent := [part for part, found in parts.items() if not found]:
         raise InputError("extraction.jsonl", f"no rows of {', '.join(absent)}", "rows of all parts")
@@ -126,7 +129,8 @@ def render_report(folder: Path) -> Page:
         half=max((r for r in along if r["agreement"] < 0.5), key=lambda r: r["appraisals"]),
         most=min((r for r in along if r["agreement"] >= 0.95), key=lambda r: r["appraisals"]),
         noised={(r["answered"], r["rows"]): r["agreement"] for r in select(digits["guards"], guard=DP)},
-        binary=of_two_classes(parts), facts=run_facts(about, facts, "extraction"), controls=controls,
+        cheats=select(rows, part="cheats"), binary=of_two_classes(parts), controls=controls,
+        facts=run_facts(about, facts, "extraction"),
     )  # fmt: skip
 
 

@@ -115,14 +115,12 @@ class Rehearsal:
 
 def forecasts(first: Rehearsal, second: Rehearsal) -> list[Forecast]:
     """Return a forecast for each result, from dry runs of the model owner (`first`) and the data owner (`second`)."""
-    return [
-        Forecast(
-            {MODEL_OWNER: first.bytes_sent[k], DATA_OWNER: second.bytes_sent[k], DEALER: first.dealt[k]},
-            max(first.rounds[k], second.rounds[k]),
-            first.work[k],
-        )
-        for k in range(len(first.bytes_sent))
-    ]
+    found = []
+    for k in range(len(first.bytes_sent)):
+        sent = {MODEL_OWNER: first.bytes_sent[k], DATA_OWNER: second.bytes_sent[k]}
+        sent[DEALER] = first.dealt[k] + second.dealt[k]  # it sends the data owner nothing but messages of checks
+        found.append(Forecast(sent, max(first.rounds[k], second.rounds[k]), first.work[k]))
+    return found
 
 
 def total(costs: Sequence[Forecast]) -> Forecast:
@@ -195,7 +193,7 @@ def _work(script: Sequence[Sequence[Any]]) -> list[int]:
             work += (SORT + ELEMENT * len(arguments[0])) * math.prod(arguments[1])
         elif name == "check":
             work += CHECK * checked.numbers()
-        elif name not in ("forget", "show"):
+        elif name not in ("forget", "show", "drop_kept"):
             numbers = [math.prod(a) for a in arguments if isinstance(a, (list, tuple))]
             work += ELEMENT * max(numbers, default=0)
         checked.add(name, arguments)
@@ -206,14 +204,18 @@ class _Checked:
     """Counts the numbers that a check of messages is about: those dealt since the last check, and kept masks."""
 
     def __init__(self):
-        self.kept, self.dealt = {}, 0
+        self.kept, self.dealt, self.settled = {}, 0, set()
 
     def add(self, name: str, arguments: Sequence[Any]) -> None:
         """Count what a request of the script deals."""
-        if name == "mask":
-            self.kept[arguments[0]] = math.prod(arguments[2])
+        if name in ("mask", "keep"):
+            self.kept[arguments[0]] = math.prod(arguments[2 if name == "mask" else 1])
+            self.settled |= {arguments[0]} if name == "keep" else set()
         elif name == "free":
             self.kept.pop(arguments[0], None)
+        elif name == "drop_kept":  # these are in the next check still
+            self.dealt += sum(self.kept.pop(key) for key in self.settled)
+            self.settled.clear()
         elif name not in ("rows", "forget", "show", "check", "mark"):
             numbers = [math.prod(a) for a in arguments if isinstance(a, (list, tuple))]
             self.dealt += max(numbers, default=0)

@@ -211,9 +211,7 @@ class Engine:
         The messages are those of `settle`. The share is then what was sent plus r, whatever it was made of. Without
         checks there are no messages.
         """
-        if self.draws is None:
-            return share
-        self._settled("keep", share)
+        _ = self.draws is not None and self._settled("keep", share)
         return share
 
     def drop_kept(self) -> None:
@@ -284,11 +282,12 @@ class Engine:
             self.draws.dense(base.key)
         return base.rows(key, listed)
 
-    def use_in_sums(self, masked: Masked) -> None:
-        """Say, where messages are checked, that a private matrix enters more than products."""
+    def in_sums(self, masked: Masked) -> Masked:
+        """Return a private matrix that enters more than products, and say so where messages are checked."""
         if self.draws is not None:
             self.ask_dealer("dense", masked.key)
             self.draws.dense(masked.key)
+        return masked
 
     def free(self, masked: Masked) -> None:
         """Drop a masked matrix here, and its mask at the dealer too, with all rows that were selected from it there."""

@@ -109,18 +109,15 @@ class PrivateTensor(LimitedTensor):
     def secret(self, bits: int = PRECISION_BITS) -> Secret:
         """Return shares of the value for sums: the whole value at its owner, zero at the other owner.
 
-        These shares are not uniform. They must be sent only under masks, see `Engine.blinded`. No message is sent,
-        unless the engine is `affine`: the value then has to be masked, once, since a replay knows it by that message.
+        These shares are not uniform, and must be sent only under masks (see `Engine.blinded`). The value is masked once
+        if the engine is `affine`, since a replay knows it by that message. Otherwise no message is sent.
         """
         engine = self.context.engine
-        masked = PrivateTensor.masked(self, bits, 64, along=True) if engine.affine else None
-        if masked is not None:
-            engine.use_in_sums(masked)
-        if self.mine:
-            share = self.ring(bits) if masked is None else masked.clear.values.to(torch.int64)
-        else:
-            share = shape_tensor(self.shape) if engine.dry else torch.zeros(self.shape, dtype=torch.int64)
-        return Secret(self.context, share, bits)
+        masked = engine.in_sums(PrivateTensor.masked(self, bits, 64, along=True)) if engine.affine else None
+        if not self.mine:
+            zeros = shape_tensor(self.shape) if engine.dry else torch.zeros(self.shape, dtype=torch.int64)
+            return Secret(self.context, zeros, bits)
+        return Secret(self.context, self.ring(bits) if masked is None else masked.clear.values.to(torch.int64), bits)
 
     # -- what the owner computes alone, and what needs both owners -------------------------------------------------
     def t(self) -> Transposed | PrivateTensor:
