@@ -183,10 +183,13 @@ def context(rows: Sequence[Row]) -> dict[str, Any]:
             off = tables.drift([row])
             drifts.setdefault(row["method"], []).extend([] if off is None else [off])
     lines = tables.lines(rows)
-    tuned = {f"{line['rate']:g}": tables.drift(line["rows"]) or 0 for line in select(lines, method="finetuning")}
+    tuned = {
+        f"{line['rate']:g} within {line['limit']}x": tables.drift(line["rows"]) or 0
+        for line in select(lines, method="finetuning")
+    }
     return {
         "rows": rows, "lines": lines, "costs": tables.costs(rows), "panels": tables.panels(rows),
-        "lost": {rate: off for rate, off in tuned.items() if off > tables.LOST},
+        "lost": {cell: off for cell, off in tuned.items() if off > tables.LOST},
         "grid_drift": tables.drift(pick(rows, "grid", "finetuning")) or 0,
         "grid_revisions": sorted({r["revision"] for r in pick(rows, "grid", "finetuning") if r["revision"]}),
         "grid": tables.grid(rows), "grid_seeds": sorted({r["seed"] for r in pick(rows, "grid", "finetuning")}),

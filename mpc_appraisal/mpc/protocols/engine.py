@@ -208,10 +208,10 @@ class Engine:
     def keep(self, share: torch.Tensor) -> torch.Tensor:
         """Return the share for use in later sections, that is, after the next check of messages; one round.
 
-        The messages are those of `settle`. The share is then what was sent plus r, whatever it was made of. Without
-        checks there are no messages.
+        The messages are those of `settle`, and none without checks. The share is then what was sent plus r.
         """
-        _ = self.draws is not None and self._settled("keep", share)
+        if self.draws is not None:
+            self._settled("keep", share)
         return share
 
     def drop_kept(self) -> None:
