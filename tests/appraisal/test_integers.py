@@ -49,6 +49,8 @@ def pixels(rows: int, seed: int, classes: int = 3, name: str = "pixels") -> Data
 class Here(FastSession):
     """One owner's session over the queues of this process."""
 
+    _check = None
+
     def __init__(self, engine):
         EngineSession.__init__(self)
         self.role, self.channel, self.context = OWNERS[engine.me], engine.channel, TrainingContext(engine, 16.0)

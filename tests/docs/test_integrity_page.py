@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 import random
+import re
+from dataclasses import replace
 
+import pytest
 from processes import ROOT
 
+from mpc_appraisal.appraisal.cost import estimate
 from mpc_appraisal.appraisal.covered import COVERED
 from mpc_appraisal.common.errors import IntegrityError
 from mpc_appraisal.common.roles import TRUST_CHECKED
-from mpc_appraisal.methods import METHODS
+from mpc_appraisal.data import Resolution
+from mpc_appraisal.methods import METHODS, Facts
 from mpc_appraisal.mpc.backends.registry import ENGINES
 from mpc_appraisal.mpc.integrity import inner_product_check, message_check, subset_claims, sumcheck
 from mpc_appraisal.mpc.integrity.inner_product_claims import HIDING, Claims
@@ -71,3 +76,27 @@ def test_the_bytes_of_the_table_are_those_of_the_messages():
 
 def test_the_page_states_the_exit_status():
     assert f"the exit status of the command is {IntegrityError.status}." in PAGE
+
+
+CANDIDATES = {"digits": Facts(64, 10, 600, 500, 500, 1e-2), "MNIST": Facts(784, 10, 600, 10_000, 5940, 1e-2)}
+ROW = re.compile(r"\| `(\w+)` \| (\w+) \| (\d+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \|")
+ROWS = ROW.findall(PAGE)
+
+
+def facts_of(name: str) -> Facts:
+    facts = CANDIDATES[name]
+    resolution = Resolution(255, 8) if name == "MNIST" else None
+    return replace(facts, resolution=resolution, row_norm=math.sqrt(facts.features + 1))
+
+
+@pytest.mark.parametrize(("method", "candidate"), [row[:2] for row in ROWS])
+def test_the_costs_of_the_page_are_those_of_dry_runs(method, candidate):
+    (stated,) = [row[2:] for row in ROWS if row[:2] == (method, candidate)]
+    for integrity, rounds, megabytes in zip((False, True), stated[:2], stated[2:], strict=True):
+        found = estimate([METHODS[method]()], facts_of(candidate), 1, 16.0, auto=True, integrity=integrity)
+        assert found.rounds == int(rounds)
+        assert sum(found.bytes_sent.values()) / 1e6 == pytest.approx(float(megabytes), rel=0.01)
+
+
+def test_the_page_has_costs():
+    assert {row[1] for row in ROWS} == set(CANDIDATES) and len(ROWS) == 6

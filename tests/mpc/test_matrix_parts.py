@@ -12,6 +12,7 @@ from mpc_appraisal.mpc.integrity.exact_product import ExactProduct
 from mpc_appraisal.mpc.integrity.linear_form import backward, forward, leaf
 from mpc_appraisal.mpc.integrity.matrix_parts import DealtParts, Evaluation
 from mpc_appraisal.mpc.integrity.tape import Tape
+from mpc_appraisal.mpc.ring.pieces import Pieces
 
 P = 2**31 - 1
 PRIMES = (P, 2**31 - 19, 1_073_741_857, 3)
@@ -40,6 +41,20 @@ def test_a_product_is_exact_modulo_every_prime(way, shape):
                 assert (turned.modulo(p) == found.modulo(p).T).all()
 
 
+def test_a_product_with_numbers_in_pieces_is_exact():
+    rng = np.random.default_rng(7)
+    for shape in ((300, 20, 9), (2, 1000, 30), (3, 5, 400)):
+        for bits, kind in ((40, np.uint8), (48, np.uint16)):
+            a, b = numbers(rng, shape[:2], bits, False), numbers(rng, shape[1:], 64, True)
+            for left in (a, np.asfortranarray(a)):
+                pieces = Pieces(left.astype(np.uint32), (left >> np.uint64(32)).astype(kind))
+                assert (pieces[:] == a).all() and pieces.T.shape == a.T.shape and (pieces.T[1:2] == a.T[1:2]).all()
+                exact = a.astype(object) @ b.astype(object)
+                for p in PRIMES:
+                    assert (ExactProduct(pieces, b).modulo(p).astype(object) == exact % p).all()
+                    assert (ExactProduct(b.T, pieces.T).modulo(p).astype(object) == exact.T % p).all()
+
+
 def test_a_product_of_the_largest_numbers_and_of_many_terms_is_exact(monkeypatch):
     monkeypatch.setattr(exact_product, "CARRIES", 45)  # as few bits as about 2^20 terms leave
     a, b = np.full((3, 2000), 2**64 - 1, np.uint64), np.full((2000, 2), -(2**63), np.int64)
@@ -62,7 +77,10 @@ def checked(forms, dealt, tape, seed: int) -> DealtParts:
     used = {tape.nodes[number].leaf for number in tape.reached(wanted)} - {None}
     parts = DealtParts(forms, sorted(used - {leaf for leaf, _ in matrices}), matrices)
     rng = np.random.default_rng(seed)
-    values, rho = Evaluation(parts, dealt), [unsigned(v, k.bits) for v, k in zip(dealt, tape.leaves, strict=True)]
+    values, rho = (
+        Evaluation(parts, tape.leaf_numbers([values.numpy() for values in dealt])),
+        [unsigned(v, k.bits) for v, k in zip(dealt, tape.leaves, strict=True)],
+    )
     assert values.vector.tolist() == [int(v) for k in parts.rest for v in rho[k].reshape(-1)]
     assert parts.length == len(values.vector) and parts.shapes == tuple(m.values.shape for m in values.matrices)
     for p in PRIMES:
@@ -146,7 +164,7 @@ def test_a_matrix_without_a_product_in_these_claims_has_the_weight_0():
     parts = DealtParts(forms, [1], [(0, True)])
     vector, (weights,) = parts.backward([np.array([1, 2, 3], np.uint64)], P)
     assert vector.tolist() == [1, 2, 3] and not weights.left.any() and weights.right[0].shape == (50, 1)
-    (matrix,) = Evaluation(parts, dealt).matrices
+    (matrix,) = Evaluation(parts, tape.leaf_numbers([values.numpy() for values in dealt])).matrices
     assert matrix.values.shape == (40, 50) and not matrix.product(P).any()
 
 

@@ -11,7 +11,7 @@ from checked import run
 from replays import far_slope, slope
 from three import private
 
-from mpc_appraisal.common.errors import AppraisalError, IntegrityError
+from mpc_appraisal.common.errors import AppraisalError, InputError, IntegrityError
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.mpc.integrity import message_check
 from mpc_appraisal.mpc.net.channel import Channel
@@ -181,6 +181,12 @@ def test_a_value_that_was_shared_before_an_opening_cannot_be_used_after_it():
     sent = run(program)
     assert any("since the last opening" in str(each) for each in sent.errors)
     assert len(sent.results[0]) == 1
+
+
+def test_more_numbers_than_a_party_can_hold_are_refused_in_the_dry_run(monkeypatch):
+    monkeypatch.setattr(message_check, "MOST_NUMBERS", 100)
+    with pytest.raises(InputError, match="session.integrity: got on with [0-9,]+ numbers"):
+        run(of_far_slope)
 
 
 def test_a_dealer_without_checks_refuses_a_script_with_checks():

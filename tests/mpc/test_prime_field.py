@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mpc_appraisal.mpc.ring import prime_field
+from mpc_appraisal.mpc.ring.pieces import Pieces
 from mpc_appraisal.mpc.ring.prg import Stream
 from mpc_appraisal.mpc.ring.prime_field import Field
 
@@ -121,6 +122,11 @@ def test_rows_that_are_folded_to_one_are_their_combination(way, p):
             field.fold_factors(2 * n + 1, challenges[:-1])
         for layout in (rows, np.asfortranarray(rows), np.concatenate([rows, rows], axis=1)[:, :d]):
             assert field.combined(e, layout).tolist() == folded.tolist()
+        for kind in (np.uint8, np.uint16):
+            pieces = Pieces(rows.astype(np.uint32), (rows >> np.uint64(32)).astype(kind))
+            exact = (e.astype(object) @ pieces[:].astype(object)) % p
+            for layout in (pieces, Pieces(*map(np.asfortranarray, (pieces.low, pieces.high)))):
+                assert (field.combined(e, layout).astype(object) == exact).all()
         signed = (e.astype(object) @ rows.view(np.int64).astype(object)) % p
         for layout in (rows.view(np.int64), np.asfortranarray(rows.view(np.int64))):
             assert (field.combined(e, layout).astype(object) == signed).all()

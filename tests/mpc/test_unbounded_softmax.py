@@ -77,6 +77,16 @@ def test_a_floor_holds_logarithms_at_16_below_the_largest():
     assert (done.value(18) - (near - near.logsumexp(1, keepdim=True))).abs().max() < 2e-3
 
 
+@pytest.mark.parametrize("bits", [32, 36, 40])
+def test_differences_near_the_end_of_the_ring_are_compared_rightly_in_every_row(bits):
+    """A comparison that takes more bits than the ring has is wrong in one of 16 rows where D is 2^24."""
+    largest = 2.0 ** (61 - bits)
+    z = torch.zeros(3000, 2, dtype=torch.float64)
+    z[::2, 0], z[1::2, 1] = largest, -largest / 2
+    done = run(lambda e: unbounded_softmax(e, sharing(z, bits, 4)(e), bits, LARGEST_SPREAD))
+    assert (done.value(16)[:, 0] - 1).abs().max() < 1e-3 and done.value(16)[:, 1].abs().max() < 1e-3
+
+
 def test_sums_over_many_rows_keep_to_the_bound():
     z, weights = torch.randn(3000, 10, dtype=torch.float64, generator=GENERATOR) * 200, torch.zeros(3000, 10)
     weights[torch.arange(3000), torch.randint(10, (3000,), generator=GENERATOR)] = 1.0

@@ -3,10 +3,10 @@
     left @ right = sum over s of 2^(w s) G_s,     G_s = sum over i + j = s of left_i @ right_j
     left = sum of 2^(w i) left_i,   right = sum of 2^(w j) right_j       digits of w bits; one factor's are signed
 
-In go a dealt matrix, uint64, and a public one, int64 with signed numbers, in any order; out come the products mod p.
-Each left_i @ right_j is computed in float64, where its sums are below 2^53 and so exact. A product of 64-bit numbers
-takes nine products in float64, once, and a prime then takes a few operations an element of the result. Any way may take
-its place that is exact.
+In go a dealt matrix, uint64 or in pieces, and a public one, int64 with signed numbers, in any order; out come the
+products mod p. Each left_i @ right_j is computed in float64, where its sums are below 2^53 and so exact. A product of
+64-bit numbers takes nine products in float64, once, and a prime then takes a few operations an element of the result.
+Any way may take its place that is exact.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpc_appraisal.mpc.integrity.residues import residues
+from mpc_appraisal.mpc.ring.pieces import Pieces
 
 EXACT = 53  # float64 holds whole numbers of so many bits.
 CARRIES = 60  # The sums of a few such products are below 2^62.
@@ -23,12 +24,13 @@ ROWS = 256  # So many rows of the larger matrix are split into digits at once, a
 class ExactProduct:
     """left @ right over the integers, (n, d) (d, k) -> (n, k), of which one is uint64 and the other one int64."""
 
-    def __init__(self, left: np.ndarray, right: np.ndarray):
+    def __init__(self, left: np.ndarray | Pieces, right: np.ndarray | Pieces):
         if {left.dtype, right.dtype} != {np.dtype(np.uint64), np.dtype(np.int64)}:
             raise ValueError(f"left, right: got {left.dtype}, {right.dtype}; expected uint64 and int64, in any order")
         self.shape = (left.shape[0], right.shape[1])
         turned = left.size < right.size
         large, thin = (right.T, left.T) if turned else (left, right)
+        thin = thin[:]  # an array, whichever it was
         along = large.T.flags.c_contiguous and not large.flags.c_contiguous  # its rows lie along the sums
         inner = min(ROWS, large.shape[1]) if along else large.shape[1]
         room = min(EXACT, CARRIES - (max(large.shape[1], 1) - 1).bit_length() + (max(inner, 1) - 1).bit_length())
@@ -56,7 +58,7 @@ class ExactProduct:
             found.append(digit.view(np.int64).astype(np.float64))
         return found
 
-    def _across(self, large: np.ndarray, thin: list[np.ndarray]) -> list[np.ndarray]:
+    def _across(self, large: np.ndarray | Pieces, thin: list[np.ndarray]) -> list[np.ndarray]:
         """Return G_s from blocks of rows of the larger matrix, each of which gives as many rows of the result."""
         columns, beside = thin[0].shape[1], np.concatenate(thin, axis=1)
         count = _count(large, self._width)
@@ -69,7 +71,7 @@ class ExactProduct:
                     sums[i + j][rows] += found[:, j * columns : (j + 1) * columns].astype(np.int64)
         return sums
 
-    def _along(self, large: np.ndarray, thin: list[np.ndarray]) -> list[np.ndarray]:
+    def _along(self, large: np.ndarray | Pieces, thin: list[np.ndarray]) -> list[np.ndarray]:
         """Return G_s from blocks of columns of the larger matrix, which lie in memory as rows, and are summed."""
         columns, beside = thin[0].shape[1], np.concatenate(thin, axis=1)
         count = _count(large, self._width)
@@ -84,7 +86,7 @@ class ExactProduct:
         return [each.T for each in sums]
 
 
-def _count(values: np.ndarray, w: int) -> int:
+def _count(values: np.ndarray | Pieces, w: int) -> int:
     """Return how many digits the largest number of a matrix has, at least 1."""
     if not values.size:
         return 1

@@ -14,6 +14,7 @@ import numpy as np
 from mpc_appraisal.common.errors import IntegrityError
 from mpc_appraisal.common.roles import ROLES
 from mpc_appraisal.mpc.integrity.sumcheck import Factors, Shape, Transcript, rounds_of
+from mpc_appraisal.mpc.ring.pieces import Pieces
 from mpc_appraisal.mpc.ring.prg import Stream
 
 HIDING = 40
@@ -26,11 +27,11 @@ class DealtMatrix:
     """A matrix of rho as the prover has it.
 
     Attributes:
-        values: A, uint64 (n, d).
+        values: A, uint64 (n, d), which may be in pieces.
         product: a function of p, which returns A R mod p, integers (n, k) in [0, p), for the R of the weights.
     """
 
-    values: np.ndarray
+    values: np.ndarray | Pieces
     product: Callable[[int], np.ndarray]
 
 
@@ -120,7 +121,7 @@ def _numbers_mod(name: str, values: np.ndarray, p: int) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=np.uint32)
 
 
-def check_rho(claims: Claims, rho: np.ndarray, matrices: Sequence[np.ndarray]) -> None:
+def check_rho(claims: Claims, rho: np.ndarray, matrices: Sequence[np.ndarray | Pieces]) -> None:
     """Raise ValueError unless the dealt numbers are as many, and of the shapes, that `claims` says."""
     _check_shape("rho", rho, (claims.length,))
     kinds = [(tuple(values.shape), values.dtype) for values in matrices]

@@ -11,11 +11,10 @@ values of the forms. A leaf that is to be a matrix and enters anything else than
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from mpc_appraisal.common.errors import AppraisalError
 from mpc_appraisal.mpc.integrity.exact_product import ExactProduct
@@ -23,6 +22,7 @@ from mpc_appraisal.mpc.integrity.inner_product_claims import DealtMatrix
 from mpc_appraisal.mpc.integrity.linear_form import LinearForm
 from mpc_appraisal.mpc.integrity.sumcheck import Factors
 from mpc_appraisal.mpc.integrity.tape import Matmul, Tape, Transpose
+from mpc_appraisal.mpc.ring.pieces import Pieces
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class MatrixPart:
     shape: tuple[int, int]
     products: tuple[Product, ...]
 
-    def values(self, numbers: np.ndarray) -> np.ndarray:
+    def values(self, numbers: np.ndarray | Pieces) -> np.ndarray | Pieces:
         """Return A, from the numbers of the leaf."""
         return numbers.T if self.transposed else numbers
 
@@ -128,11 +128,12 @@ class Evaluation:
 
     Args:
         of: the parts of the forms.
-        dealt: what was dealt, int64, in the order of the leaves (see `Tape.leaf_numbers`).
+        leaves: the numbers of each leaf of the tape, uint64 of its shape and bits, by its number; those of matrices may
+            be in pieces.
     """
 
-    def __init__(self, of: DealtParts, dealt: Sequence[torch.Tensor]):
-        self.of, self.leaves = of, of.tape.leaf_numbers([values.numpy() for values in dealt])
+    def __init__(self, of: DealtParts, leaves: Sequence[np.ndarray] | Mapping[int, np.ndarray | Pieces]):
+        self.of, self.leaves = of, leaves
         self._products: dict[int, ExactProduct] = {}
         for part in of.parts:
             values = part.values(self.leaves[part.leaf])
@@ -155,7 +156,7 @@ class Evaluation:
         """The matrices of the dealt numbers."""
         return [DealtMatrix(part.values(self.leaves[part.leaf]), self._modulo(part)) for part in self.of.parts]
 
-    def _modulo(self, part: MatrixPart):
+    def _modulo(self, part: MatrixPart) -> Callable[[int], np.ndarray]:
         if not part.products:
             return lambda p: np.zeros((part.shape[0], 1), np.uint32)
         return lambda p: _beside([self._products[each.node].modulo(p) for each in part.products])

@@ -37,7 +37,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
-from mpc_appraisal.common.errors import AppraisalError, IntegrityError
+from mpc_appraisal.common.errors import AppraisalError, InputError, IntegrityError
 from mpc_appraisal.common.roles import OWNERS
 from mpc_appraisal.mpc.integrity.inner_product_check import answering, count, in_turn, proving, verifying
 from mpc_appraisal.mpc.integrity.inner_product_claims import Claims
@@ -50,9 +50,11 @@ from mpc_appraisal.mpc.protocols.draws import Dealt, Draw, Draws
 from mpc_appraisal.mpc.protocols.engine import Engine
 from mpc_appraisal.mpc.protocols.masked_matrices import Settled
 from mpc_appraisal.mpc.protocols.orders import bytes_of, tensor_of
+from mpc_appraisal.mpc.ring.pieces import Pieces
 from mpc_appraisal.mpc.ring.prg import Stream
 from mpc_appraisal.mpc.ring.shape_tensor import shape_tensor
 
+MOST_NUMBERS = 1 << 26  # A check is about at most so many numbers beside those of matrices, for memory's sake.
 QUOTIENT_BITS = 160  # |h_j| is below 2^QUOTIENT_BITS for every claim
 PASSED = b"p"
 NOTHING = "nothing is opened"
@@ -66,9 +68,9 @@ def claims_of(section: int, prover: int, dealt: Dealt, moduli: Sequence[int]) ->
     return Claims(label, prover, dealt.length, each, (QUOTIENT_BITS,) * len(each), dealt.shapes)
 
 
-def _matrix(draw: Draw, turned: bool, key: bytes) -> np.ndarray:
+def _matrix(draw: Draw, turned: bool, key: bytes) -> np.ndarray | Pieces:
     """Return a mask of a private matrix, or the transposed one, uint64."""
-    found = draw.numbers(key).reshape(draw.shape)
+    found = draw.matrix(key)
     return found.T if turned else found
 
 
@@ -169,17 +171,16 @@ class _OwnersClaims:
 
     def proving(self, channel: Channel, key: bytes) -> Iterator[None]:
         """Take the prover's part of the check, with the key that it shares with the dealer."""
-        numbers: dict[int, np.ndarray] = {}
+        numbers: dict[int, np.ndarray | Pieces] = {}
         for leaf, draw in zip(self.parts.rest, self.dealt.vector, strict=True):
-            numbers[leaf] = draw.numbers(key)
+            numbers[leaf] = draw.numbers(key).reshape(self.parts.tape.leaves[leaf].shape)
         for part, (draw, _) in zip(self.parts.parts, self.dealt.matrices, strict=True):
-            numbers.setdefault(part.leaf, draw.numbers(key))
-        leaves = self.parts.tape.leaves
-        whole = [torch.from_numpy(numbers[k].reshape(leaves[k].shape).view(np.int64)) for k in range(len(leaves))]
+            if part.leaf not in numbers:
+                numbers[part.leaf] = draw.matrix(key)
         quotients = max(((self.largest[b] >> b) + 2).bit_length() for b in self.largest)
         if quotients > QUOTIENT_BITS:
             raise AppraisalError(f"integrity: got quotients of {quotients} bits in {self.public.label}")
-        values, primes = Evaluation(self.parts, whole), OWN_PRIMES[: _primes_for(quotients + 2)]
+        values, primes = Evaluation(self.parts, numbers), OWN_PRIMES[: _primes_for(quotients + 2)]
         sums = [
             self.subsets.whole_sums(np.concatenate([each.reshape(-1) for each in values.forward(p)])) for p in primes
         ]
@@ -233,7 +234,10 @@ class DealerCheck:
 
 
 def count_check(engine: Engine, section: int) -> None:
-    """Send and receive what an owner sends and receives in the check of a section, on shapes alone, for a dry run."""
+    """Send and receive what an owner does in the check of a section, on shapes alone, for a dry run.
+
+    Raises InputError: the messages depend on more numbers than a party can hold.
+    """
     channel, draws = engine.channel, engine.draws
     channel.send(shape_tensor((1,), torch.uint8), 2)
     channel.meter.waited()
@@ -242,6 +246,12 @@ def count_check(engine: Engine, section: int) -> None:
         claims_of(section, rank, draws.dealt(rank == engine.me), sorted(engine.moduli))
         for rank in (engine.me, 1 - engine.me)
     )
+    if (most := max(mine.length, theirs.length)) > MOST_NUMBERS:
+        raise InputError(
+            "session.integrity",
+            f"on with {most:,} numbers of the dealer before an opening",
+            f"at most {MOST_NUMBERS:,}, for which a party takes about 4 GB: fewer rows, steps or layers, or off",
+        )
     count(channel, mine, theirs, engine.me)
     draws.close_section()
     engine.moduli.clear()

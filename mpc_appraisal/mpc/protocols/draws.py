@@ -23,11 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mpc_appraisal.mpc.ring.packing import unpack, width
+from mpc_appraisal.mpc.ring.packing import pieces_of, unpack, width
+from mpc_appraisal.mpc.ring.pieces import Pieces
 from mpc_appraisal.mpc.ring.prg import Stream
 
 OCTET = 8
 WHOLE = 64
+PACKED = (40, 48)  # Numbers of so many bits are drawn in two pieces.
 WORTH = 4  # A matrix saves n d k multiplications, and takes so many times n k + n d + d k at most.
 
 
@@ -69,6 +71,14 @@ class Draw:
         else:
             found = unpack(self._bytes(key, size), (self.count,), size).numpy().view(np.uint64)
         return found if self.bits == OCTET * size else found & np.uint64((1 << self.bits) - 1)
+
+    def matrix(self, key: bytes) -> np.ndarray | Pieces:
+        """Return the numbers in their two dimensions, uint64; those of 40 or 48 bits stay in pieces."""
+        if self.bits not in PACKED:
+            return self.numbers(key).reshape(self.shape)
+        size = width(self.bits)
+        low, high = pieces_of(self._bytes(key, size).numpy(), self.count, size)
+        return Pieces(low[0].reshape(self.shape), high[0].reshape(self.shape))
 
     def _bytes(self, key: bytes, size: int) -> torch.Tensor:
         if self.message is not None:

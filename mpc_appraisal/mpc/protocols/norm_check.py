@@ -99,7 +99,7 @@ def weights_within(weights: PrivateTensor, limit: float, allowance: float) -> to
     Raises InputError: truncation would need a larger allowance.
     """
     engine, (rows, classes) = weights.context.engine, weights.shape
-    masked = weights.masked()
+    masked = engine.in_sums(weights.masked())
     share = masked.mask.values if engine.me == weights.owner else masked.difference.values
     centred = share * classes - share.sum(1, keepdim=True) if classes > 1 else share
     unit = classes * 2.0**weights.bits

@@ -164,8 +164,7 @@ def exponentials_of(
         rings: the widths of the rings of the products that m and v enter; None if they enter none.
         finest: the fewest fractional bits of the coarse step.
     """
-    if engine.affine:  # Whole shares are opened, so that all bits of a difference have to fit the ring, as they do.
-        spread = min(spread, 2.0 ** (LARGEST_BITS - bits) - LOGIT_RANGE)
+    spread = min(spread, 2.0 ** (LARGEST_BITS - bits) - LOGIT_RANGE)  # no difference in the ring is larger
     w = window(z.shape[1], bits, spread, finest)
     cut, (of_top, of_fine) = bits - w.point, rings or (w.coarse, Z_BITS)
     # A cut is right on average where the low bits of shares are random, and those of one owner's own logits are not.

@@ -263,6 +263,49 @@ def combined_columns(values, flip, e, f, low, high):
         high[3, i] += h3
 
 
+@loop
+def packed_combined_rows(values, upper, e, f, low, high):
+    """Do what `combined_rows` does for the numbers values + 2^32 upper, of uint32 and of fewer bits."""
+    n, d = values.shape
+    for left in range(0, d, COLUMNS):
+        right = min(d, left + COLUMNS)
+        for top in range(0, n, ROWS):
+            end = min(n, top + ROWS)
+            whole = top + (end - top) // 2 * 2
+            for c in range(4):
+                lows, highs = low[c, left:right], high[c, left:right]
+                for i in range(top, whole, 2):
+                    first, second = values[i, left:right], values[i + 1, left:right]
+                    third, fourth = upper[i, left:right], upper[i + 1, left:right]
+                    e0, f0, e1, f1 = e[c, i], f[c, i], e[c, i + 1], f[c, i + 1]
+                    for j in range(right - left):
+                        s = _term(np.uint64(first[j]), np.uint64(third[j]), e0, f0)
+                        t = _term(np.uint64(second[j]), np.uint64(fourth[j]), e1, f1)
+                        lows[j] += (s & LOW) + (t & LOW)
+                        highs[j] += (s >> HALF) + (t >> HALF)
+                for i in range(whole, end):
+                    for j in range(right - left):
+                        s = _term(np.uint64(values[i, left + j]), np.uint64(upper[i, left + j]), e[c, i], f[c, i])
+                        lows[j] += s & LOW
+                        highs[j] += s >> HALF
+
+
+@loop
+def packed_combined_columns(values, upper, e, f, low, high):
+    """Do what `combined_columns` does for the numbers values + 2^32 upper, of uint32 and of fewer bits."""
+    zero = np.uint64(0)
+    for i in range(values.shape[0]):
+        row, more = values[i], upper[i]
+        for c in range(4):
+            ec, fc, l0, h0 = e[c], f[c], zero, zero
+            for j in range(values.shape[1]):
+                s = _term(np.uint64(row[j]), np.uint64(more[j]), ec[j], fc[j])
+                l0 += s & LOW
+                h0 += s >> HALF
+            low[c, i] += l0
+            high[c, i] += h0
+
+
 # -- subsets -------------------------------------------------------------------------------------------------------
 @loop
 def bucketed(words, messages, totals):

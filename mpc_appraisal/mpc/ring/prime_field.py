@@ -25,6 +25,7 @@ from types import ModuleType
 import numpy as np
 
 from mpc_appraisal.mpc.ring.kernels import loops
+from mpc_appraisal.mpc.ring.pieces import Pieces
 from mpc_appraisal.mpc.ring.prg import Stream
 
 Element = tuple[int, int, int, int]
@@ -240,19 +241,24 @@ class Field:
             found = np.concatenate([lower, upper], axis=1)[:, :size]
         return found
 
-    def combined(self, e: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def combined(self, e: np.ndarray, rows: np.ndarray | Pieces) -> np.ndarray:
         """Return the sum of e_i rows_i in F_p^4, (4, d), for e (4, n) and whole numbers `rows` (n, d).
 
-        `rows` are uint64, or int64 with the signed numbers that these are, and are read fastest where they, or their
-        transpose, are contiguous.
+        `rows` are uint64, which may be in pieces, or int64 with the signed numbers that these are. They are read
+        fastest where they, or their transpose, are contiguous.
         """
         signed, compiled, e = rows.dtype == np.int64, _compiled(4 * rows.size), np.ascontiguousarray(e)
         if compiled is None:
-            return self._plain_combined(e, (rows % rows.dtype.type(self.p)).astype(np.uint64))
+            return self._plain_combined(e, rows)
         flip = np.uint64(1 << 63 if signed else 0)
         high_e = (e * np.uint64((1 << 32) % self.p) % self._p).astype(np.uint32)
         sums = np.zeros((2, DEGREE, rows.shape[1]), np.uint64)
-        if rows.T.flags.c_contiguous and not rows.flags.c_contiguous:
+        turned = rows.T.flags.c_contiguous and not rows.flags.c_contiguous
+        if isinstance(rows, Pieces):
+            loop = compiled.packed_combined_columns if turned else compiled.packed_combined_rows
+            pieces = (rows.low.T, rows.high.T) if turned else (rows.low, rows.high)
+            loop(*map(np.ascontiguousarray, pieces), e, high_e, *sums)
+        elif turned:
             compiled.combined_columns(rows.T.view(np.uint64), flip, e, high_e, *sums)
         else:
             compiled.combined_rows(np.ascontiguousarray(rows).view(np.uint64), flip, e, high_e, *sums)
@@ -263,14 +269,15 @@ class Field:
             found = (found + self._p - added[:, None]) % self._p
         return found.astype(np.uint32)
 
-    def _plain_combined(self, e: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return `combined` for rows mod p: products of halves of 16 bits, of which float64 holds BLOCK sums."""
-        of_e, of_rows = ([(each >> each.dtype.type(16)), each & each.dtype.type(0xFFFF)] for each in (e, rows))
-        halves = np.concatenate(of_e).astype(np.float64)
+    def _plain_combined(self, e: np.ndarray, rows: np.ndarray | Pieces) -> np.ndarray:
+        """Return `combined` by products of halves of 16 bits, of which float64 holds BLOCK sums."""
+        halves = np.concatenate([e >> np.uint32(16), e & np.uint32(0xFFFF)]).astype(np.float64)
         total = np.zeros((2 * DEGREE, rows.shape[1]), np.uint64)
         for start in range(0, len(rows), BLOCK):
             block = slice(start, start + BLOCK)
-            upper, lower = (halves[:, block] @ half[block].astype(np.float64) for half in of_rows)
+            part = (rows[block] % rows.dtype.type(self.p)).astype(np.uint64)
+            of_rows = part >> np.uint64(16), part & np.uint64(0xFFFF)
+            upper, lower = (halves[:, block] @ half.astype(np.float64) for half in of_rows)
             total += (upper.astype(np.uint64) % self._p * np.uint64(1 << 16) + lower.astype(np.uint64)) % self._p
         total %= self._p
         return ((total[:DEGREE] * np.uint64(1 << 16) + total[DEGREE:]) % self._p).astype(np.uint32)
