@@ -238,7 +238,13 @@ def _start_together(rendezvous: Any) -> None:
 
 # -- whole appraisals ----------------------------------------------------------------------------------------------
 def appraisal(
-    method: dict[str, Any], market: dict[str, Any], count: int, engine: str, l2: float, relay: Sequence | None = None
+    method: dict[str, Any],
+    market: dict[str, Any],
+    count: int,
+    engine: str,
+    l2: float,
+    relay: Sequence | None = None,
+    checked: bool = False,
 ) -> Cost:
     """Appraise `count` candidates of label-noised rows, as `mpc_appraisal.appraise` does for a user.
 
@@ -246,6 +252,7 @@ def appraisal(
         method: The name of a method's class as `of`, and its settings.
         market: The name of the data's class as `data`, and the settings of LabelNoise.
         relay: The host and port of a `harness.relay` that all connections of the parties go through; None for none.
+        checked: Whether the owners check each other's messages, which earlier builds cannot.
 
     Returns the cost, with the worst distance from plaintext as `difference`, the records' phases, and what a dry run
     foretold as `estimate`.
@@ -259,8 +266,9 @@ def appraisal(
     own = dict(method)
     stated = getattr(module("methods"), own.pop("of"))(**own)
     spent: dict[str, dict] = {}
+    session = Spawn(engine=engine, integrity="on") if checked else Spawn(engine=engine)
     with _measured(Spawn.run.__globals__, spent, relay):
-        given = {"train": built.train, "test": built.test, "l2": l2, "session": Spawn(engine=engine)}
+        given = {"train": built.train, "test": built.test, "l2": l2, "session": session}
         result = appraise(chosen, method=stated, **given)
     return _of_records(list(result), spent) | {
         "difference": max(abs(record.difference) for record in result),
@@ -356,9 +364,14 @@ def _party(
 
 
 def _watched(real: Callable, spent: dict[str, Any], deals: bool) -> Callable:
-    """Return the function with its seconds added up in `spent`; a dry run is counted in, but is not the joint one."""
+    """Return the function with its seconds added up in `spent`; a dry run is counted in, but is not the joint one.
+
+    A replay, by which an owner checks messages, runs within the joint program, and so do its seconds.
+    """
 
     def call(*arguments: Any, **more: Any) -> Any:
+        if not deals and "Replay" in type(arguments[0]).__name__:
+            return real(*arguments, **more)
         start, before = time.perf_counter(), cpu_seconds()
         try:
             return real(*arguments, **more)

@@ -65,6 +65,8 @@ def frame_of(runs: Sequence[RunFolder]) -> DataFrame:
     import pandas
 
     frame = pandas.DataFrame([row for run in runs if run.result is not None for row in _rows(run)])
+    if (checks := f"{SETTINGS}{INTEGRITY}") in frame:  # earlier versions had no check of messages
+        frame[checks] = frame[checks].fillna(OFF)
     own = sorted(column for column in frame.columns if column.startswith(SETTINGS))
     frame = frame[[column for column in frame.columns if column not in own] + own]
     frame.attrs["left_out"] = [
@@ -82,13 +84,8 @@ def _rows(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def settings_of_row(record: Record, run: RunFolder) -> dict[str, Any]:
-    """Return a record's settings by column; without any, those that the run's command line states.
-
-    A private run of an earlier version states no check of messages, and had none.
-    """
+    """Return a record's settings by column; without any, those that the run's command line states."""
     stated = record.settings if record.settings is not None else _of_words(run.overrides)
-    if record.session != "plain":
-        stated = {INTEGRITY: OFF} | stated
     return {f"{SETTINGS}{key}": _cell(value) for key, value in stated.items() if value is not None}
 
 

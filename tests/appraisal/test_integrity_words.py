@@ -127,6 +127,7 @@ def test_a_record_of_an_earlier_version_was_not_checked(tmp_path):
     stated = zip(frame.folder, frame["settings.session.integrity"], strict=True)
     found = {folder.rsplit("/", 1)[-1]: value for folder, value in stated}
     assert found == {"on": "on", "off": "off", "old": "off", "ancient": "off"}
+    assert "settings.session.integrity" not in load(tmp_path / "old", tmp_path / "ancient")
 
 
 # ---- ledgers

@@ -6,6 +6,7 @@
     million      one candidate of a million rows
     app          `make appraise`
     wan          one candidate between parties far away, estimated and measured
+    integrity    one candidate with the check of messages and without it
     rows         one candidate by its number of rows
     models       one candidate by the kind of model
 
@@ -35,7 +36,7 @@ from experiments.harness.plots import BLUE, GREY, ORANGE, blank, plain
 from experiments.harness.records import ABOUT, Row, read_rows, write_rows
 from experiments.harness.run import PartsFailed, Run, Study, listed, positive, reads_data, some_of
 from experiments.rivals.earlier_build import BASELINE, COMMIT, Builds
-from experiments.studies.engine import app, appraisals, gradient, targets, wan
+from experiments.studies.engine import app, appraisals, gradient, integrity, targets, wan
 from experiments.studies.engine import models as by_models
 from experiments.studies.engine import rows as by_rows
 from experiments.studies.engine.targets import AT_LEAST, AT_MOST, NOT_MEASURED, OTHER_SIZE, verdict_of
@@ -45,7 +46,7 @@ from mpc_appraisal.reporting.table import DASH, number
 TURNS = 7  # of the models, unless the number of seeds is stated or the run is small
 SMALL_ROWS, FULL_ROWS = (1000, 3000), (10_000, 30_000, 100_000)
 SMALL_X = 1000
-PARTS = ("gradient", "appraisals", "tuning", "million", "app", "wan")  # those in engine.jsonl
+PARTS = ("gradient", "appraisals", "tuning", "million", "app", "wan", "integrity")  # those in engine.jsonl
 
 
 class EngineStudy(Study):
@@ -123,6 +124,7 @@ def _measure_engines(run: Run) -> list[str]:
             "million": lambda: appraisals.measure_million(args, builds, folder, turns),
             "app": lambda: app.measure(args, builds, folder, turns),
             "wan": lambda: wan.measure(args, mnist, builds, turns),
+            "integrity": lambda: integrity.measure(args, mnist, builds, turns),
         }
 
         def measured(part: str) -> None:
@@ -221,7 +223,8 @@ def render_engines(folder: Path) -> Page:
         gradient=found, influence=gradients_of(rows, INFLUENCES), appraisals=runs, goals=GOALS,
         targets=targets.lines(known, usual) if {part_of(row) for row in rows if "part" in row} else [],
         others=[row for part in ("tuning", "million", "app") for row in of_part(rows, part)],
-        parties=[row for row in rows if row.get("cpu_seconds")], wan=of_part(rows, "wan"), cpu=targets.cpu,
+        parties=[row for row in rows if row.get("cpu_seconds")], wan=of_part(rows, "wan"),
+        checks=of_part(rows, "integrity"), integrity=integrity, cpu=targets.cpu,
         peak=targets.peak, engines={r["engine"] for r in rows}, WORKS=WORKS | INFLUENCES, ENGINES=ENGINES,
         GOAL_SIZE=GOAL_SIZE, OTHER_SIZE=OTHER_SIZE, TRUST=ASSUMPTION, COMMIT=COMMIT, ROLES=ROLES,
     )  # fmt: skip

@@ -39,7 +39,7 @@ from mpc_appraisal.mpc.protocols import slopes
 from mpc_appraisal.mpc.protocols.engine import Engine
 
 L2, KNOWN, SOLD = 1e-2, 200, 300  # rows of the model owner's, twice, and of the candidate
-SHIFT, ROW, CELLS = 1 << 24, 17, 8  # what is added to a share; the row that is read, and how many of its cells
+SHIFT, ROW, CELLS = 1 << 24, 17, 4  # what is added to a share; the row that is read, and how many of its cells
 SHIFTED, CELL = "a shifted value", "a cell of a row"
 
 

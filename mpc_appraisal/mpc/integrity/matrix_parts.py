@@ -113,14 +113,17 @@ class DealtParts:
         return tuple(part.shape for part in self.parts)
 
     def vector(self, numbers: Sequence[np.ndarray]) -> np.ndarray:
-        """Return what of the numbers of all leaves, or of their cotangents, is in the vector."""
-        found = [numbers[k].reshape(-1) for k in self.rest]
-        return np.concatenate(found) if found else np.zeros(0, np.uint64)
+        """Return what of the numbers of all leaves is in the vector, uint64."""
+        return np.concatenate([np.zeros(0, np.uint64), *(numbers[k].reshape(-1) for k in self.rest)])
 
     def backward(self, cotangents: Sequence[np.ndarray], p: int) -> tuple[np.ndarray, list[Factors]]:
-        """Return the cotangents mod p of the vector and of each matrix, from those of the forms (see `linear_form`)."""
+        """Return the cotangents mod p of the vector (uint32) and of each matrix, from those of the forms."""
         found, at_nodes = self.tape.backward_to(self.wanted, cotangents, p, self.nodes)
-        return self.vector(found), [part.factors(at_nodes) for part in self.parts]
+        vector = np.empty(self.length, np.uint32)
+        ends = np.cumsum([found[k].size for k in self.rest])
+        for k, end in zip(self.rest, ends, strict=True):
+            vector[end - found[k].size : end] = found[k].reshape(-1)
+        return vector, [part.factors(at_nodes) for part in self.parts]
 
 
 class Evaluation:

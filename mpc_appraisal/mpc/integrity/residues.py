@@ -36,7 +36,8 @@ def _constants(p: int) -> tuple[np.uint64, ...]:
     return tuple(np.uint64(each) for each in numbers)
 
 
-def _compiled(size: int, p: int) -> ModuleType | None:
+def compiled_for(size: int, p: int) -> ModuleType | None:
+    """Return the compiled loops if they are to compute with so many numbers mod p, else None."""
     if size < LEAST or p % 2 == 0 or loops(size) is None:
         return None
     from mpc_appraisal.mpc.ring import compiled_prime_field
@@ -47,7 +48,7 @@ def _compiled(size: int, p: int) -> ModuleType | None:
 def reduced(x: np.ndarray, p: int) -> np.ndarray:
     """Return x mod p for any uint64 array x."""
     x = np.asarray(x)
-    compiled = _compiled(x.size, p)
+    compiled = compiled_for(x.size, p)
     if compiled is None:
         return _less_multiple(x, np.uint64(p))
     out, (prime, inverse, one, square, _) = np.empty(x.shape, np.uint64), _constants(p)
@@ -57,7 +58,7 @@ def reduced(x: np.ndarray, p: int) -> np.ndarray:
 
 def residues(x: np.ndarray, p: int) -> np.ndarray:
     """Return x mod p, from 0 to p - 1, for an int64 array x of signed numbers."""
-    compiled = _compiled(x.size, p)
+    compiled = compiled_for(x.size, p)
     if compiled is None:
         return _less_multiple(x, np.int64(p)).view(np.uint64)
     out, (prime, inverse, one, square, less) = np.empty(x.shape, np.uint64), _constants(p)
@@ -79,7 +80,7 @@ def _less_multiple(x: np.ndarray, prime: np.integer) -> np.ndarray:
 
 def added(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
     """Return a + b mod p, broadcast."""
-    compiled = _compiled(a.size, p) if a.shape == b.shape else None
+    compiled = compiled_for(a.size, p) if a.shape == b.shape else None
     if compiled is None:
         return _below(np.asarray(a + b), p)
     out = np.empty(a.shape, np.uint64)
@@ -100,7 +101,7 @@ def _below(x: np.ndarray, p: int) -> np.ndarray:
 def multiplied(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
     """Return a b mod p, elementwise and broadcast."""
     shape = np.broadcast_shapes(np.shape(a), np.shape(b))
-    compiled = _compiled(math.prod(shape), p)
+    compiled = compiled_for(math.prod(shape), p)
     if compiled is None:
         return reduced(a * b, p)
     out, (prime, inverse, one, square, _) = np.empty(shape, np.uint64), _constants(p)

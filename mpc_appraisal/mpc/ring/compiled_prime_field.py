@@ -306,6 +306,35 @@ def packed_combined_columns(values, upper, e, f, low, high):
             high[c, i] += h0
 
 
+# -- digits --------------------------------------------------------------------------------------------------------
+@loop
+def digits(values, width, carries, out):
+    """Write the digits of `width` bits of values (n, d) to out (count, n, d) of float64, the lowest first.
+
+    The digits of uint64 are from 0 to 2^width - 1. With carries, the values are int64, and the digits are signed: a
+    digit of at least 2^(width - 1) is lowered by 2^width, and the next one is raised by 1.
+    """
+    n, d = values.shape
+    rest = np.empty(d, values.dtype)
+    one = values.dtype.type(1)
+    w = values.dtype.type(width)
+    low, half = (one << w) - one, w - one
+    for i in range(n):
+        rest[:] = values[i]
+        for k in range(out.shape[0]):
+            found = out[k, i]
+            if carries:
+                for j in range(d):
+                    digit = rest[j] & low
+                    carry = digit >> half
+                    found[j] = np.int32(digit - (carry << w))
+                    rest[j] = (rest[j] >> w) + carry
+            else:
+                for j in range(d):
+                    found[j] = np.int32(rest[j] & low)
+                    rest[j] = rest[j] >> w
+
+
 # -- subsets -------------------------------------------------------------------------------------------------------
 @loop
 def bucketed(words, messages, totals):

@@ -122,8 +122,8 @@ class Field:
 
     def matrix(self, x: Element) -> list[list[int]]:
         """Return the matrix (4, 4) by which x multiplies the coordinates of an element."""
-        columns = [self.multiply(x, tuple(int(i == k) for i in range(DEGREE))) for k in range(DEGREE)]
-        return [[columns[k][i] for k in range(DEGREE)] for i in range(DEGREE)]
+        # z^k x moves the coordinates up by k, and those that leave at the top come back with the factor c.
+        return [[x[i - k] if i >= k else self.c * x[i - k] % self.p for k in range(DEGREE)] for i in range(DEGREE)]
 
     def next_claim(self, claim: Element, at_0: Element, leading: Element, x: Element) -> Element:
         """Return g(x) for the g of degree 2 with g(0) + g(1) = claim; it is linear in the three elements before x."""
